@@ -1,0 +1,7 @@
+//! cosmos-rewind: a time machine for Azure Cosmos DB (API for NoSQL).
+//!
+//! The modules, in the order data flows through them. Capture goes down from `host` to `cosmos`; rewind
+//! starts at `cli` and reads the history that capture wrote.
+
+#[cfg(feature = "local")]
+pub mod local;
