@@ -3,5 +3,9 @@
 //! The modules, in the order data flows through them. Capture goes down from `host` to `cosmos`; rewind
 //! starts at `cli` and reads the history that capture wrote.
 
+pub mod change;
+pub mod cli;
+pub mod config;
+pub mod cosmos;
 #[cfg(feature = "local")]
 pub mod local;

@@ -1,1 +1,21 @@
-fn main() {}
+//! argv -> command -> exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cosmos_rewind::cli::{Cli, Exit};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: cannot start the runtime: {e}");
+            return Exit::Failed.into();
+        }
+    };
+    let exit = runtime.block_on(cosmos_rewind::cli::run(cli));
+    // A batch that outlived the drain must not keep the process: the host redelivers it.
+    runtime.shutdown_background();
+    exit.into()
+}

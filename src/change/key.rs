@@ -1,0 +1,258 @@
+//! Which item: partition key paths, partition key values, and the (id, partition key) pair.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
+
+use serde_json::value::RawValue;
+
+use super::raw::RawDocument;
+
+/// One component of a partition key. All JSON scalars are legal, and so is a missing property.
+#[derive(Debug, Clone)]
+pub enum KeyValue {
+    /// The document has no such property (or an array or object there, which the service treats alike).
+    Undefined,
+    /// JSON null, a value of its own.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// A number; the service hashes all numbers as doubles.
+    Number(f64),
+    /// A string.
+    String(String),
+}
+
+impl KeyValue {
+    fn from_raw(raw: &RawValue) -> Self {
+        match serde_json::from_str::<serde_json::Value>(raw.get()) {
+            Ok(serde_json::Value::Null) => Self::Null,
+            Ok(serde_json::Value::Bool(b)) => Self::Bool(b),
+            Ok(serde_json::Value::Number(n)) => n.as_f64().map_or(Self::Undefined, Self::Number),
+            Ok(serde_json::Value::String(s)) => Self::String(s),
+            _ => Self::Undefined,
+        }
+    }
+
+    /// The JSON form used in headers, records and reports; undefined is `{}`, as on the wire.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Undefined => serde_json::Value::Object(serde_json::Map::new()),
+            Self::Null => serde_json::Value::Null,
+            Self::Bool(b) => (*b).into(),
+            // Whole numbers without ".0", as the service shows them.
+            Self::Number(n) if n.fract() == 0.0 && n.abs() < 9e15 => (*n as i64).into(),
+            Self::Number(n) => (*n).into(),
+            Self::String(s) => s.as_str().into(),
+        }
+    }
+
+    fn bits(&self) -> u64 {
+        match self {
+            // -0.0 and 0.0 are one key value.
+            Self::Number(n) if *n == 0.0 => 0,
+            Self::Number(n) => n.to_bits(),
+            Self::Bool(b) => u64::from(*b),
+            _ => 0,
+        }
+    }
+}
+
+impl PartialEq for KeyValue {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::String(a), Self::String(b)) => a == b,
+            (a, b) => std::mem::discriminant(a) == std::mem::discriminant(b) && a.bits() == b.bits(),
+        }
+    }
+}
+
+impl Eq for KeyValue {}
+
+impl Hash for KeyValue {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
+        match self {
+            Self::String(s) => s.hash(state),
+            other => other.bits().hash(state),
+        }
+    }
+}
+
+/// A full partition key: one value per path of the container's definition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PartitionKey(pub Vec<KeyValue>);
+
+impl PartitionKey {
+    /// Reads what a person types: a JSON array of components (`["t1",42,null,{}]`, where `{}` is undefined), a JSON
+    /// string, or anything else as one plain string (so `--pk 28036` is the string "28036").
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = |e: serde_json::Error| format!("partition key {text:?} is not valid JSON: {e}");
+        match text.trim_start().as_bytes().first() {
+            Some(b'[') => {
+                let parts: Vec<Box<RawValue>> = serde_json::from_str(text).map_err(wrong)?;
+                if parts.is_empty() || parts.len() > 3 {
+                    return Err(format!("partition key {text:?} has {} components; the service allows 1 to 3", parts.len()));
+                }
+                Ok(Self(parts.iter().map(|p| KeyValue::from_raw(p)).collect()))
+            }
+            Some(b'"') => Ok(Self(vec![KeyValue::String(serde_json::from_str(text).map_err(wrong)?)])),
+            _ => Ok(Self(vec![KeyValue::String(text.to_owned())])),
+        }
+    }
+
+    /// The JSON array of the components.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::Value::Array(self.0.iter().map(KeyValue::to_json).collect())
+    }
+}
+
+/// Shown as a person would type it: a single string plainly, anything else as the JSON array.
+impl fmt::Display for PartitionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [KeyValue::String(s)] if !s.starts_with(['[', '"']) => f.write_str(s),
+            _ => write!(f, "{}", self.to_json()),
+        }
+    }
+}
+
+/// One item of the source container.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ItemKey {
+    /// The document's id.
+    pub id: String,
+    /// Its full partition key.
+    pub partition_key: PartitionKey,
+}
+
+/// The partition key paths of a container, such as `/pk` or `/tenant/id`, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPaths(Vec<Vec<String>>);
+
+impl KeyPaths {
+    /// Parses paths as the container definition writes them; a segment may be quoted: `/"a/b"/c`.
+    pub fn parse<S: AsRef<str>>(paths: &[S]) -> Result<Self, String> {
+        paths.iter().map(|p| parse_path(p.as_ref())).collect::<Result<Vec<_>, _>>().map(Self)
+    }
+
+    /// The segments of each path.
+    pub fn segments(&self) -> &[Vec<String>] {
+        &self.0
+    }
+
+    /// How many components a key has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no path at all, which no real container has.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The key of a document under these paths.
+    pub fn extract(&self, document: &RawDocument<'_>) -> PartitionKey {
+        PartitionKey(self.0.iter().map(|path| Self::extract_one(path, document)).collect())
+    }
+
+    /// The value at one path.
+    pub fn extract_one(path: &[String], document: &RawDocument<'_>) -> KeyValue {
+        let Some((first, rest)) = path.split_first() else { return KeyValue::Undefined };
+        let Some(value) = document.get(first) else { return KeyValue::Undefined };
+        if rest.is_empty() {
+            return KeyValue::from_raw(value);
+        }
+        match RawDocument::parse(value.get()) {
+            Ok(inner) => Self::extract_one(rest, &inner),
+            Err(_) => KeyValue::Undefined,
+        }
+    }
+}
+
+impl fmt::Display for KeyPaths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, path) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str(", ")?;
+            }
+            f.write_str(&render_path(path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Parses one path into its segments.
+pub fn parse_path(path: &str) -> Result<Vec<String>, String> {
+    let wrong = |why: &str| format!("path {path:?} {why}; write it like /pk or /address/zip");
+    let mut rest = path.strip_prefix('/').ok_or_else(|| wrong("does not start with /"))?;
+    let mut segments = Vec::new();
+    loop {
+        let (segment, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            let end = quoted.find('"').ok_or_else(|| wrong("has an open quote"))?;
+            (&quoted[..end], &quoted[end + 1..])
+        } else {
+            let end = rest.find('/').unwrap_or(rest.len());
+            (&rest[..end], &rest[end..])
+        };
+        if segment.is_empty() {
+            return Err(wrong("has an empty segment"));
+        }
+        segments.push(segment.to_owned());
+        match after.strip_prefix('/') {
+            Some(next) => rest = next,
+            None if after.is_empty() => return Ok(segments),
+            None => return Err(wrong("has text after a closing quote")),
+        }
+    }
+}
+
+/// Writes segments as a path, quoted where needed.
+pub fn render_path(segments: &[String]) -> String {
+    segments.iter().fold(String::new(), |mut path, segment| {
+        path.push('/');
+        if segment.contains('/') { path.extend(['"'].into_iter().chain(segment.chars()).chain(['"'])) } else { path.push_str(segment) }
+        path
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_parsed_with_quotes_and_refused_with_the_fix() {
+        assert_eq!(parse_path("/a/b").unwrap(), ["a", "b"]);
+        assert_eq!(parse_path("/\"a/b\"/c").unwrap(), ["a/b", "c"]);
+        assert_eq!(render_path(&parse_path("/\"a/b\"/c").unwrap()), "/\"a/b\"/c");
+        for bad in ["", "pk", "/", "/a//b", "/\"a", "/\"a\"b"] {
+            assert!(parse_path(bad).unwrap_err().contains("/pk"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_scalar_is_a_key_and_everything_else_is_undefined() {
+        let doc = RawDocument::parse(r#"{"s":"x","n":1.5,"b":true,"z":null,"o":{"i":7},"a":[1]}"#).unwrap();
+        let paths = KeyPaths::parse(&["/s", "/n", "/b", "/z", "/o/i", "/a", "/missing", "/o/none", "/s/deep"]).unwrap();
+        let expected = serde_json::json!(["x", 1.5, true, null, 7, {}, {}, {}, {}]);
+        assert_eq!(paths.extract(&doc).to_json(), expected);
+    }
+
+    #[test]
+    fn a_typed_key_is_a_string_unless_it_is_json() {
+        assert_eq!(PartitionKey::parse("28036").unwrap().0, [KeyValue::String("28036".into())]);
+        assert_eq!(PartitionKey::parse("\"[x\"").unwrap().0, [KeyValue::String("[x".into())]);
+        let key = PartitionKey::parse(r#"["t1",42,{}]"#).unwrap();
+        assert_eq!(key.0, [KeyValue::String("t1".into()), KeyValue::Number(42.0), KeyValue::Undefined]);
+        assert_eq!(key.to_string(), r#"["t1",42,{}]"#);
+        assert!(PartitionKey::parse("[1,2,3,4]").is_err());
+        assert!(PartitionKey::parse("[1,").is_err());
+    }
+
+    #[test]
+    fn zero_and_minus_zero_are_one_key() {
+        assert_eq!(KeyValue::Number(0.0), KeyValue::Number(-0.0));
+        assert_ne!(KeyValue::Null, KeyValue::Undefined);
+    }
+}

@@ -1,0 +1,187 @@
+//! A JSON object as the text it arrived in: its members are found once and never turned into values.
+
+use std::borrow::Cow;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The members of a JSON object, in order, as slices of the original text. Number text, key order, duplicate keys and
+/// escapes all stay as they were, because nothing is parsed that is not asked for.
+#[derive(Debug, Clone, Default)]
+pub struct RawDocument<'a> {
+    members: Vec<Member<'a>>,
+}
+
+/// One `"key": value` pair.
+#[derive(Debug, Clone, Copy)]
+pub struct Member<'a> {
+    /// The key with its quotes and escapes.
+    pub key: &'a RawValue,
+    /// The value's text.
+    pub value: &'a RawValue,
+}
+
+impl<'a> Member<'a> {
+    /// The key's meaning; borrowed unless it is escaped.
+    pub fn name(&self) -> Cow<'a, str> {
+        unescape(self.key.get())
+    }
+
+    /// Whether the key means `name`; the common unescaped case compares bytes.
+    pub fn is(&self, name: &str) -> bool {
+        let text = self.key.get();
+        let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+        inner == name || (inner.contains('\\') && self.name() == name)
+    }
+}
+
+impl<'a> RawDocument<'a> {
+    /// Finds the members of the object in `text`.
+    pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    /// The members in order.
+    pub fn members(&self) -> &[Member<'a>] {
+        &self.members
+    }
+
+    /// The value of a member; of duplicates the last one, as every common parser has it.
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.members.iter().rev().find(|m| m.is(name)).map(|m| m.value)
+    }
+
+    /// The value of a member when it is a string.
+    pub fn get_str(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.get(name).filter(|v| v.get().starts_with('"')).map(|v| unescape(v.get()))
+    }
+
+    /// The value of a member when it is a whole number (also written as `1.0`, which hosts do).
+    pub fn get_i64(&self, name: &str) -> Option<i64> {
+        as_i64(self.get(name)?)
+    }
+}
+
+/// A raw value as a whole number, when it is one.
+pub fn as_i64(raw: &RawValue) -> Option<i64> {
+    let text = raw.get();
+    text.parse().ok().or_else(|| {
+        let number: f64 = text.parse().ok()?;
+        (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64)
+    })
+}
+
+/// The meaning of a JSON string's text, quotes included; borrowed when nothing is escaped. A lone surrogate, which
+/// no Rust string can hold, becomes U+FFFD as the host does it.
+pub fn unescape(text: &str) -> Cow<'_, str> {
+    let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+    if !inner.contains('\\') {
+        return Cow::Borrowed(inner);
+    }
+    match serde_json::from_str::<String>(text) {
+        Ok(string) => Cow::Owned(string),
+        Err(_) => Cow::Owned(unescape_lossy(inner)),
+    }
+}
+
+fn unescape_lossy(inner: &str) -> String {
+    // Only reached for lone surrogates: replace each \uD800..\uDFFF that has no partner, then parse again.
+    let mut fixed = String::with_capacity(inner.len() + 2);
+    fixed.push('"');
+    let mut rest = inner;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        fixed.push_str(before);
+        let unit = |s: &str| s.strip_prefix("\\u").and_then(|h| u16::from_str_radix(h.get(..4)?, 16).ok());
+        match unit(escape) {
+            Some(high @ 0xD800..=0xDBFF) if unit(&escape[6..]).is_some_and(|low| (0xDC00..=0xDFFF).contains(&low)) => {
+                let _ = high;
+                fixed.push_str(&escape[..12]);
+                rest = &escape[12..];
+            }
+            Some(0xD800..=0xDFFF) => {
+                fixed.push('\u{FFFD}');
+                rest = &escape[6..];
+            }
+            Some(_) => {
+                fixed.push_str(&escape[..6]);
+                rest = &escape[6..];
+            }
+            None => {
+                let end = escape.char_indices().nth(2).map_or(escape.len(), |(i, _)| i);
+                fixed.push_str(&escape[..end]);
+                rest = &escape[end..];
+            }
+        }
+    }
+    fixed.push_str(rest);
+    fixed.push('"');
+    serde_json::from_str(&fixed).unwrap_or_else(|_| inner.to_owned())
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawDocument<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = RawDocument<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                // 16 covers a typical document and its system properties without growing.
+                let mut members = Vec::with_capacity(16);
+                while let Some(key) = map.next_key::<&'de RawValue>()? {
+                    members.push(Member { key, value: map.next_value().map_err(de::Error::custom)? });
+                }
+                Ok(RawDocument { members })
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_kept_as_it_was() {
+        let doc = RawDocument::parse(r#" { "a" : 1.10 , "\u0062":[ 1,2 ], "a": 1e400, "z":"\ud83d\ude00" } "#).unwrap();
+        let texts: Vec<_> = doc.members().iter().map(|m| (m.key.get(), m.value.get())).collect();
+        assert_eq!(texts, [("\"a\"", "1.10"), ("\"\\u0062\"", "[ 1,2 ]"), ("\"a\"", "1e400"), ("\"z\"", "\"\\ud83d\\ude00\"")]);
+        assert_eq!(doc.get("a").unwrap().get(), "1e400");
+        assert_eq!(doc.get("b").unwrap().get(), "[ 1,2 ]");
+        assert_eq!(doc.get_str("z").unwrap(), "😀");
+    }
+
+    #[test]
+    fn whole_numbers_are_read_in_every_spelling_and_nothing_else() {
+        let doc = RawDocument::parse(r#"{"a":1592926844,"b":1.0,"c":1.5,"d":"1","e":1e3,"f":1e300}"#).unwrap();
+        assert_eq!(doc.get_i64("a"), Some(1_592_926_844));
+        assert_eq!(doc.get_i64("b"), Some(1));
+        assert_eq!(doc.get_i64("e"), Some(1000));
+        for name in ["c", "d", "f", "none"] {
+            assert_eq!(doc.get_i64(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn lone_surrogates_become_the_replacement_character() {
+        assert_eq!(unescape(r#""a\ud800b\\u\n\ud83d\ude00\udfff""#), "a\u{FFFD}b\\u\n😀\u{FFFD}");
+    }
+
+    #[test]
+    fn a_thousand_levels_do_not_overflow_the_stack() {
+        let text = format!("{{\"deep\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(RawDocument::parse(&text).unwrap().members().len(), 1);
+    }
+
+    #[test]
+    fn anything_but_an_object_is_refused() {
+        for text in ["[]", "1", "\"x\"", "null", "{", "{\"a\"}", "{} x"] {
+            assert!(RawDocument::parse(text).is_err(), "{text}");
+        }
+    }
+}

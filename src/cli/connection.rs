@@ -1,0 +1,62 @@
+//! The flags that say which account, database and containers; every command that talks to Cosmos has them.
+
+use clap::Args;
+
+use super::CliError;
+use crate::{
+    config::{self, Account, Names, Settings},
+    cosmos::Cosmos,
+};
+
+/// Which account, database and containers; each flag beats its setting
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Connection (settings: environment or local.settings.json)")]
+pub struct ConnectionArgs {
+    /// Account endpoint [setting: CosmosDB__accountEndpoint]; on loopback the emulators' public key is used
+    #[arg(long, value_name = "URL", global = false)]
+    pub endpoint: Option<String>,
+    /// Database [setting: COSMOS_DATABASE, default: dev]
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// Source (live) container [setting: COSMOS_SOURCE_CONTAINER, default: events]
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// History container [setting: COSMOS_CHANGES_CONTAINER, default: changes]
+    #[arg(long, value_name = "NAME")]
+    pub changes: Option<String>,
+    /// Lease container [setting: COSMOS_LEASE_CONTAINER, default: leases]
+    #[arg(long, value_name = "NAME")]
+    pub leases: Option<String>,
+}
+
+impl ConnectionArgs {
+    /// The settings with these flags on top.
+    ///
+    /// # Errors
+    /// When local.settings.json is broken.
+    pub fn settings(&self) -> Result<Settings, CliError> {
+        let mut settings = Settings::load(&config::app_root())?;
+        for (name, flag) in [
+            ("CosmosDB__accountEndpoint", &self.endpoint),
+            ("COSMOS_DATABASE", &self.database),
+            ("COSMOS_SOURCE_CONTAINER", &self.source),
+            ("COSMOS_CHANGES_CONTAINER", &self.changes),
+            ("COSMOS_LEASE_CONTAINER", &self.leases),
+        ] {
+            if let Some(value) = flag {
+                settings.set_override(name, value.clone());
+            }
+        }
+        Ok(settings)
+    }
+
+    /// The connection (nothing is contacted yet) and the names.
+    ///
+    /// # Errors
+    /// When a setting is missing or wrong.
+    pub fn open(&self) -> Result<(Cosmos, Names), CliError> {
+        let settings = self.settings()?;
+        let names = Names::from_settings(&settings, None)?;
+        Ok((Cosmos::new(Account::from_settings(&settings)?), names))
+    }
+}

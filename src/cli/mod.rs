@@ -1,0 +1,105 @@
+//! The command line: one file per command, `output` the only place that prints data.
+
+mod connection;
+mod output;
+mod populate;
+mod provision;
+mod query;
+mod truncate;
+
+use clap::{Parser, Subcommand};
+
+pub use connection::ConnectionArgs;
+
+use crate::{config::ConfigError, cosmos::Failure};
+
+/// A time machine for Azure Cosmos DB: captures every document version, restores exactly the documents you name
+#[derive(Debug, Parser)]
+#[command(name = "cosmos-rewind", version, about, max_term_width = 110, propagate_version = true)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands, in the order a person meets them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create the database and its containers, or check those that exist
+    Provision(provision::ProvisionArgs),
+    /// Write generated zip-code documents, or documents from a file, into the source container
+    Populate(populate::PopulateArgs),
+    /// Delete all documents of a container
+    Truncate(truncate::TruncateArgs),
+    /// Run SQL against the source or the changes container
+    Query(query::QueryArgs),
+}
+
+/// How a command ended; the numbers are a documented contract (docs/cli.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything was done.
+    Done = 0,
+    /// It failed.
+    Failed = 1,
+    /// The command line or a setting is wrong; nothing was done.
+    Usage = 2,
+    /// It finished, but some documents were not handled.
+    Incomplete = 3,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what was asked: what happened, and the next step.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CliError {
+    /// What happened.
+    pub message: String,
+    /// The next step, when there is one to name.
+    pub hint: Option<String>,
+    /// The exit code.
+    pub exit: Exit,
+}
+
+impl CliError {
+    /// A wrong command line.
+    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()), exit: Exit::Usage }
+    }
+
+    /// A failure without a usual remedy.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, exit: Exit::Failed }
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(e: ConfigError) -> Self {
+        Self { message: format!("setting {}: {}", e.name, e.problem), hint: Some(e.fix), exit: Exit::Usage }
+    }
+}
+
+impl From<Failure> for CliError {
+    fn from(f: Failure) -> Self {
+        Self { message: f.to_string(), hint: f.hint().map(String::from), exit: Exit::Failed }
+    }
+}
+
+/// Runs one command and reports how it ended; errors and hints go to stderr.
+pub async fn run(cli: Cli) -> Exit {
+    let result = match cli.command {
+        Command::Provision(args) => provision::run(args).await,
+        Command::Populate(args) => populate::run(args).await,
+        Command::Truncate(args) => truncate::run(args).await,
+        Command::Query(args) => query::run(args).await,
+    };
+    result.unwrap_or_else(|error| {
+        output::error(&error);
+        error.exit
+    })
+}

@@ -1,0 +1,223 @@
+//! One container's items as raw JSON: write, read, delete, transactional batch.
+
+use std::sync::Arc;
+
+use azure_data_cosmos_driver::{
+    CosmosDriver, CosmosResponse,
+    models::{ContainerReference, CosmosOperation, ItemReference, PartitionKey as WireKey, PartitionKeyValue, Precondition},
+    options::OperationOptions,
+};
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::{Cosmos, Disposition, Failure};
+use crate::change::key::{KeyPaths, KeyValue, PartitionKey};
+
+/// An open container. Cloning is cheap.
+#[derive(Clone)]
+pub struct Container {
+    cosmos: Cosmos,
+    driver: Arc<CosmosDriver>,
+    reference: ContainerReference,
+    key_paths: Arc<KeyPaths>,
+}
+
+impl std::fmt::Debug for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Container").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// What a successful write says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// Request units charged.
+    pub charge: f64,
+    /// The item's new etag, where the service sends one.
+    pub etag: Option<String>,
+}
+
+/// One page of a query: raw documents and their charge.
+#[derive(Debug)]
+pub struct Page {
+    /// The documents' text, in order.
+    pub documents: Vec<Box<serde_json::value::RawValue>>,
+    /// Request units charged for the page.
+    pub charge: f64,
+}
+
+impl Container {
+    pub(super) fn new(cosmos: Cosmos, driver: Arc<CosmosDriver>, reference: ContainerReference) -> Result<Self, String> {
+        let key_paths = Arc::new(KeyPaths::parse(reference.partition_key_definition().paths())?);
+        Ok(Self { cosmos, driver, reference, key_paths })
+    }
+
+    /// The container's name.
+    pub fn name(&self) -> &str {
+        self.reference.name()
+    }
+
+    /// The database's name.
+    pub fn database(&self) -> &str {
+        self.reference.database_name().unwrap_or_default()
+    }
+
+    /// The resource id: another one under the same name is another container.
+    pub fn rid(&self) -> &str {
+        self.reference.rid()
+    }
+
+    /// The partition key paths of the definition.
+    pub fn key_paths(&self) -> &KeyPaths {
+        &self.key_paths
+    }
+
+    /// The connection this container was opened on.
+    pub fn cosmos(&self) -> &Cosmos {
+        &self.cosmos
+    }
+
+    /// Creates or replaces an item; `body` is its JSON text and carries the same id and key.
+    pub async fn upsert(&self, key: &PartitionKey, id: &str, body: Vec<u8>) -> Result<Written, Failure> {
+        self.write("upsert item", CosmosOperation::upsert_item(self.item(key, id)?).with_body(body)).await
+    }
+
+    /// Creates an item; a [`Disposition::Conflict`] when it exists.
+    pub async fn create(&self, key: &PartitionKey, id: &str, body: Vec<u8>) -> Result<Written, Failure> {
+        self.write("create item", CosmosOperation::create_item(self.item(key, id)?).with_body(body)).await
+    }
+
+    /// Replaces an item that still has `etag`; a [`Disposition::PreconditionFailed`] when it moved on.
+    pub async fn replace(&self, key: &PartitionKey, id: &str, body: Vec<u8>, etag: &str) -> Result<Written, Failure> {
+        let operation = CosmosOperation::replace_item(self.item(key, id)?)
+            .with_body(body)
+            .with_precondition(Precondition::if_match(azure_core::http::Etag::from(etag.to_owned())));
+        self.write("replace item", operation).await
+    }
+
+    /// Deletes an item, only while it has `etag` when one is given.
+    pub async fn delete(&self, key: &PartitionKey, id: &str, etag: Option<&str>) -> Result<Written, Failure> {
+        let mut operation = CosmosOperation::delete_item(self.item(key, id)?);
+        if let Some(etag) = etag {
+            operation = operation.with_precondition(Precondition::if_match(azure_core::http::Etag::from(etag.to_owned())));
+        }
+        self.write("delete item", operation).await
+    }
+
+    /// Reads an item's JSON text, system properties included; `None` when there is none.
+    pub async fn read(&self, key: &PartitionKey, id: &str) -> Result<Option<Bytes>, Failure> {
+        let operation = CosmosOperation::read_item(self.item(key, id)?);
+        match self.run("read item", operation).await {
+            Ok(response) => {
+                let body = response.into_body().single();
+                body.map(Some).map_err(|e| Failure::from_driver(&e, "read item".into()))
+            }
+            // A clean 404 is an answer; 404/1003 (no such container) is not.
+            Err(f) if f.disposition == Disposition::NotFound && f.status == "404" => Ok(None),
+            Err(f) => Err(f),
+        }
+    }
+
+    /// Runs a transactional batch of upserts that share one full partition key: all are stored, or none. `body` is
+    /// the wire form, a JSON array of `{"operationType":"Upsert","resourceBody":{...}}`.
+    ///
+    /// # Errors
+    /// Of the failing operation when the service names one: a batch that fails is an HTTP success (207).
+    pub async fn upsert_batch(&self, key: &PartitionKey, body: Vec<u8>) -> Result<Written, Failure> {
+        let operation = CosmosOperation::batch(self.reference.clone(), wire_key(key)?).with_body(body);
+        let response = self.run("upsert batch", operation).await?;
+        let charge = response.headers().request_charge.map_or(0.0, |c| c.value());
+        if u16::from(response.status().status_code()) != 207 {
+            return Ok(Written { charge, etag: None });
+        }
+        let body = response.into_body().single().map_err(|e| Failure::from_driver(&e, "upsert batch".into()))?;
+        Err(batch_failure(&body))
+    }
+
+    async fn write(&self, context: &'static str, operation: CosmosOperation) -> Result<Written, Failure> {
+        let response = self.run(context, operation).await?;
+        let headers = response.headers();
+        Ok(Written {
+            charge: headers.request_charge.map_or(0.0, |c| c.value()),
+            etag: headers.etag.as_ref().map(|e| e.as_ref().to_owned()),
+        })
+    }
+
+    async fn run(&self, context: &'static str, operation: CosmosOperation) -> Result<CosmosResponse, Failure> {
+        match self.driver.execute_singleton_operation(operation, OperationOptions::default()).await {
+            Ok(response) => {
+                self.cosmos.meter().add(response.headers().request_charge.map_or(0.0, |c| c.value()));
+                Ok(response)
+            }
+            Err(error) => {
+                if let Some(charge) = error.response().and_then(|r| r.headers().request_charge) {
+                    self.cosmos.meter().add(charge.value());
+                }
+                Err(Failure::from_driver(&error, context.into()))
+            }
+        }
+    }
+
+    fn item(&self, key: &PartitionKey, id: &str) -> Result<ItemReference, Failure> {
+        Ok(ItemReference::from_name(&self.reference, wire_key(key)?, id.to_owned()))
+    }
+}
+
+/// The key in the client library's type.
+pub(super) fn wire_key(key: &PartitionKey) -> Result<WireKey, Failure> {
+    let fail = |e| Failure::from_driver(&e, "partition key".into());
+    let parts: Vec<PartitionKeyValue> = key
+        .0
+        .iter()
+        .map(|part| {
+            Ok(match part {
+                KeyValue::Undefined => PartitionKeyValue::UNDEFINED,
+                KeyValue::Null => PartitionKeyValue::NULL,
+                KeyValue::Bool(b) => (*b).into(),
+                KeyValue::Number(n) => PartitionKeyValue::try_from(*n).map_err(fail)?,
+                KeyValue::String(s) => s.clone().into(),
+            })
+        })
+        .collect::<Result<_, Failure>>()?;
+    WireKey::try_from(parts).map_err(fail)
+}
+
+/// The first operation of a failed batch that failed for a reason of its own (the others say 424).
+fn batch_failure(body: &[u8]) -> Failure {
+    #[derive(Deserialize)]
+    struct One {
+        #[serde(rename = "statusCode")]
+        status: u16,
+        #[serde(rename = "subStatusCode", default)]
+        sub: u16,
+        #[serde(rename = "retryAfterMilliseconds", default)]
+        retry_after: Option<u64>,
+    }
+    let results: Vec<One> = serde_json::from_slice(body).unwrap_or_default();
+    match results.iter().enumerate().find(|(_, r)| r.status >= 300 && r.status != 424) {
+        Some((index, one)) => Failure::from_status(
+            "upsert batch".into(),
+            one.status,
+            one.sub,
+            &format!("operation {} of {} failed, so none was stored", index + 1, results.len()),
+            one.retry_after.map(std::time::Duration::from_millis),
+        ),
+        None => Failure::from_status("upsert batch".into(), 500, 0, "the batch failed without naming an operation", None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_batch_is_judged_by_the_operation_that_failed_for_itself() {
+        let failure = batch_failure(br#"[{"statusCode":424},{"statusCode":413},{"statusCode":424}]"#);
+        assert_eq!(failure.disposition, Disposition::Poison);
+        assert!(failure.to_string().contains("operation 2 of 3"), "{failure}");
+        let failure = batch_failure(br#"[{"statusCode":429,"retryAfterMilliseconds":7}]"#);
+        assert_eq!(failure.disposition, Disposition::Transient);
+        assert_eq!(failure.retry_after, Some(std::time::Duration::from_millis(7)));
+        assert_eq!(batch_failure(b"nonsense").disposition, Disposition::Transient);
+    }
+}

@@ -1,0 +1,22 @@
+//! Keyless identity: the app's managed identity on Azure, the signed-in developer elsewhere.
+
+use std::sync::Arc;
+
+use azure_core::credentials::TokenCredential;
+use azure_identity::{DeveloperToolsCredential, ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId};
+
+use super::Failure;
+use crate::config::Credential;
+
+/// A token credential for anything that is not a key.
+pub(super) fn token(credential: &Credential) -> Result<Arc<dyn TokenCredential>, Failure> {
+    let fail = |e: azure_core::Error| Failure::denied("sign in".into(), e.to_string());
+    Ok(match credential {
+        Credential::ManagedIdentity { client_id } => {
+            let mut options = ManagedIdentityCredentialOptions::default();
+            options.user_assigned_id = client_id.clone().map(UserAssignedId::ClientId);
+            ManagedIdentityCredential::new(Some(options)).map_err(fail)?
+        }
+        Credential::Developer | Credential::Key(_) => DeveloperToolsCredential::new(None).map_err(fail)?,
+    })
+}

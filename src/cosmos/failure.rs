@@ -1,0 +1,257 @@
+//! What went wrong, and what to do about it: one function maps an error to a decision, one runs the retries.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use azure_data_cosmos_driver::CosmosError;
+use tokio::time::Instant;
+
+/// Sub-status of a 403 that means "this logical partition has reached its maximum size" (20 GB).
+const PARTITION_FULL: u16 = 1014;
+/// Sub-status of a 400 that means "the key in the request does not match the document": a stale container definition.
+const PARTITION_KEY_MISMATCH: u16 = 1001;
+
+/// What a caller does about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// May succeed when tried again: 408, 410, 429, 449, 5xx, timeouts, broken connections, 404/1002.
+    Transient,
+    /// This record will never be stored as it is: 400, 413, 403 for a full logical partition.
+    Poison,
+    /// What this process knows of the container is out of date: forget it and try the whole batch again.
+    Stale,
+    /// The caller may not do this: 401, 403.
+    Denied,
+    /// No such item, container or database.
+    NotFound,
+    /// The item exists already (409).
+    Conflict,
+    /// The item was changed by someone else (412).
+    PreconditionFailed,
+}
+
+/// A failed operation: verb and object, status, and the service's own words.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{context}: {status}: {message}")]
+pub struct Failure {
+    /// What was tried, such as `upsert item`.
+    pub context: String,
+    /// What to do about it.
+    pub disposition: Disposition,
+    /// Status and sub-status as the service writes them, such as `403/1014`; `-` when nothing was sent.
+    pub status: String,
+    /// The service's message, one line, shortened.
+    pub message: String,
+    /// How long the service asks to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// Understands an error of the client library.
+    pub fn from_driver(error: &CosmosError, context: String) -> Self {
+        let status = error.status();
+        let code = u16::from(status.status_code());
+        let sub = status.sub_status().map(|s| s.value()).unwrap_or(0);
+        let response = error.response();
+        let message = response
+            .and_then(|r| r.body().clone().single().ok())
+            .and_then(|body| service_message(&body))
+            .unwrap_or_else(|| error.to_string());
+        Self {
+            context,
+            disposition: classify(code, sub),
+            status: render_status(code, sub),
+            message: one_line(&message),
+            retry_after: response.and_then(|r| r.headers().retry_after_ms).map(Duration::from_millis),
+        }
+    }
+
+    /// A failure that the service reported inside a response, as a transactional batch does.
+    pub fn from_status(context: String, code: u16, sub: u16, message: &str, retry_after: Option<Duration>) -> Self {
+        Self { context, disposition: classify(code, sub), status: render_status(code, sub), message: one_line(message), retry_after }
+    }
+
+    /// Something this product refuses before it is sent.
+    pub fn invalid(context: String, message: String) -> Self {
+        Self { context, disposition: Disposition::Poison, status: "-".into(), message: one_line(&message), retry_after: None }
+    }
+
+    /// The caller could not prove who it is.
+    pub fn denied(context: String, message: String) -> Self {
+        Self { context, disposition: Disposition::Denied, status: "-".into(), message: one_line(&message), retry_after: None }
+    }
+
+    /// The next step for a person, where there is a usual one.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self.disposition {
+            Disposition::Denied => Some(
+                "check the key or the identity's role: capture needs to read and write items, a restore likewise on the source",
+            ),
+            Disposition::NotFound => Some("check COSMOS_DATABASE and the container names, or run `cosmos-rewind provision`"),
+            Disposition::Transient => Some("the service was busy or out of reach; running the command again is safe"),
+            _ => None,
+        }
+    }
+}
+
+/// The table of design section 3, in one place.
+fn classify(code: u16, sub: u16) -> Disposition {
+    match (code, sub) {
+        (404, 1002) => Disposition::Transient,
+        (404, _) => Disposition::NotFound,
+        (409, _) => Disposition::Conflict,
+        (412, _) => Disposition::PreconditionFailed,
+        (403, PARTITION_FULL) => Disposition::Poison,
+        // 403/3 and 403/1008: the region no longer takes writes; the driver finds another one.
+        (403, 3 | 1008) => Disposition::Transient,
+        (401 | 403, _) => Disposition::Denied,
+        (400, PARTITION_KEY_MISMATCH) => Disposition::Stale,
+        (408 | 410 | 429 | 449, _) | (500.., _) => Disposition::Transient,
+        _ => Disposition::Poison,
+    }
+}
+
+fn render_status(code: u16, sub: u16) -> String {
+    if sub == 0 { code.to_string() } else { format!("{code}/{sub}") }
+}
+
+fn service_message(body: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    Some(value.get("message").or_else(|| value.get("Message"))?.as_str()?.to_owned())
+}
+
+fn one_line(text: &str) -> String {
+    const MAX: usize = 300;
+    // The service appends an activity id and its own stack of replicas after the first line.
+    let line = text.split(['\r', '\n']).map(str::trim).find(|l| !l.is_empty()).unwrap_or("no message");
+    let mut end = line.len().min(MAX);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line[..end].to_owned()
+}
+
+/// Request units, counted in thousandths so that one atomic will do.
+#[derive(Debug, Clone, Default)]
+pub struct RuMeter(Arc<AtomicU64>);
+
+impl RuMeter {
+    /// Adds the charge of one response.
+    pub fn add(&self, charge: f64) {
+        if charge.is_finite() && charge > 0.0 {
+            self.0.fetch_add((charge * 1000.0).round() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The sum so far, in RU.
+    pub fn total(&self) -> f64 {
+        self.0.load(Ordering::Relaxed) as f64 / 1000.0
+    }
+}
+
+/// Retries transient failures until a deadline, waiting as long as the service asks, else ever longer.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    deadline: Instant,
+    retries: Arc<AtomicU64>,
+}
+
+impl Retry {
+    /// Retries for at most `patience` from now.
+    pub fn for_at_most(patience: Duration) -> Self {
+        Self { deadline: Instant::now() + patience, retries: Arc::default() }
+    }
+
+    /// How many retries there were.
+    pub fn count(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Runs `operation` until it succeeds, fails for good, or the deadline would pass while waiting.
+    ///
+    /// # Errors
+    /// The last failure.
+    pub async fn run<T, F>(&self, mut operation: impl FnMut() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let failure = match operation().await {
+                Err(failure) if failure.disposition == Disposition::Transient => failure,
+                other => return other,
+            };
+            // Half of the pause is random, so that writers that failed together do not come back together.
+            let wait = failure.retry_after.unwrap_or(pause).mul_f64(rand::random_range(0.75..1.25));
+            if Instant::now() + wait >= self.deadline {
+                return Err(failure);
+            }
+            self.retries.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(wait).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_disposition() {
+        use Disposition::*;
+        for (code, sub, expected) in [
+            (400, 0, Poison),
+            (400, 1001, Stale),
+            (401, 0, Denied),
+            (403, 0, Denied),
+            (403, 3, Transient),
+            (403, 1014, Poison),
+            (404, 0, NotFound),
+            (404, 1002, Transient),
+            (404, 1003, NotFound),
+            (408, 0, Transient),
+            (409, 0, Conflict),
+            (410, 1007, Transient),
+            (412, 0, PreconditionFailed),
+            (413, 0, Poison),
+            (429, 3200, Transient),
+            (449, 0, Transient),
+            (500, 0, Transient),
+            (503, 20003, Transient),
+        ] {
+            assert_eq!(classify(code, sub), expected, "{code}/{sub}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_short_line() {
+        assert_eq!(one_line("\r\nfirst\r\nActivityId: x"), "first");
+        assert_eq!(one_line(&"ä".repeat(300)).len(), 300);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retries_wait_as_long_as_the_service_asks_and_stop_at_the_deadline() {
+        let retry = Retry::for_at_most(Duration::from_secs(10));
+        let start = Instant::now();
+        let failure = Failure::from_status("write".into(), 429, 3200, "slow down", Some(Duration::from_secs(3)));
+        let result: Result<(), _> = retry.run(|| std::future::ready(Err(failure.clone()))).await;
+        assert_eq!(result.unwrap_err().status, "429/3200");
+        assert!(start.elapsed() < Duration::from_secs(10));
+        assert!((2..=4).contains(&retry.count()), "{}", retry.count());
+    }
+
+    #[tokio::test]
+    async fn what_will_never_succeed_is_not_tried_again() {
+        let retry = Retry::for_at_most(Duration::from_secs(10));
+        let failure = Failure::from_status("write".into(), 400, 0, "bad", None);
+        let result: Result<(), _> = retry.run(|| std::future::ready(Err(failure.clone()))).await;
+        assert_eq!(result.unwrap_err().disposition, Disposition::Poison);
+        assert_eq!(retry.count(), 0);
+    }
+}

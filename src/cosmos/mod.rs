@@ -1,0 +1,164 @@
+//! Azure Cosmos DB as this product uses it: one lazily opened connection, raw JSON in and out, errors turned into
+//! decisions. Documents travel as text through the driver, never as value trees (design, section 3).
+
+mod container;
+mod credentials;
+mod failure;
+pub mod provision;
+mod query;
+
+use std::sync::Arc;
+
+use azure_data_cosmos::{AccountEndpoint, AccountReference, CosmosClient, CosmosClientBuilder, RoutingStrategy};
+use azure_data_cosmos_driver::{
+    CosmosDriver, CosmosDriverRuntimeBuilder, DriverOptions,
+    models::AccountReference as DriverAccount,
+    options::{
+        BinaryEncodingOptions, ConnectionPoolOptions, OperationOptions, ServerCertificateValidation, ThrottlingRetryOptions,
+        UserAgentSuffix,
+    },
+};
+use tokio::sync::{Mutex, OnceCell};
+
+pub use container::{Container, Page, Written};
+pub use failure::{Disposition, Failure, Retry, RuMeter};
+pub use query::{Param, Pages};
+
+use crate::config::{Account, Credential, is_loopback};
+
+/// One account. Cloning shares the connection; nothing is contacted until the first operation.
+#[derive(Clone)]
+pub struct Cosmos {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    account: Account,
+    driver: Mutex<Option<Arc<CosmosDriver>>>,
+    client: OnceCell<CosmosClient>,
+    meter: RuMeter,
+}
+
+impl std::fmt::Debug for Cosmos {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cosmos").field("endpoint", &self.shared.account.endpoint.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Cosmos {
+    /// Remembers the account; contacts nobody.
+    pub fn new(account: Account) -> Self {
+        Self {
+            shared: Arc::new(Shared { account, driver: Mutex::default(), client: OnceCell::new(), meter: RuMeter::default() }),
+        }
+    }
+
+    /// The account's address, without any secret.
+    pub fn endpoint(&self) -> &str {
+        self.shared.account.endpoint.as_str()
+    }
+
+    /// Request units used through this connection so far.
+    pub fn meter(&self) -> &RuMeter {
+        &self.shared.meter
+    }
+
+    /// Opens a container: reads its definition, so that key paths are never assumed.
+    ///
+    /// # Errors
+    /// When the account cannot be reached, refuses the caller, or has no such container.
+    pub async fn container(&self, database: &str, container: &str) -> Result<Container, Failure> {
+        let driver = self.driver().await?;
+        let context = || format!("open container {database}/{container}");
+        let reference = driver
+            .resolve_container(database, container, OperationOptions::default())
+            .await
+            .map_err(|e| Failure::from_driver(&e, context()))?;
+        Container::new(self.clone(), driver, reference).map_err(|problem| Failure::invalid(context(), problem))
+    }
+
+    /// The official client, for queries and for the control plane.
+    ///
+    /// # Errors
+    /// When the account cannot be reached or refuses the caller.
+    pub async fn client(&self) -> Result<&CosmosClient, Failure> {
+        self.shared
+            .client
+            .get_or_try_init(|| async {
+                let account = &self.shared.account;
+                let endpoint: AccountEndpoint = account
+                    .endpoint
+                    .as_str()
+                    .parse()
+                    .map_err(|_| Failure::invalid("connect".into(), "the endpoint is not accepted by the client library".into()))?;
+                let reference = match &account.credential {
+                    Credential::Key(key) => AccountReference::with_authentication_key(endpoint, key.expose().to_owned()),
+                    other => AccountReference::with_credential(endpoint, credentials::token(other)?),
+                };
+                let fail = |e| Failure::from_driver(&e, "connect".into());
+                let runtime = azure_data_cosmos::CosmosRuntimeBuilder::from(self.runtime()?).build().await.map_err(fail)?;
+                CosmosClientBuilder::new()
+                    .with_runtime(runtime)
+                    .with_binary_encoding_options(BinaryEncodingOptions::new().with_enabled(false))
+                    .build(reference, RoutingStrategy::PreferredRegions(Vec::new()))
+                    .await
+                    .map_err(fail)
+            })
+            .await
+    }
+
+    /// Forgets the driver, and with it every cached container definition: the next operation starts afresh. Used
+    /// when the service says that what was cached is no longer true (a container deleted and made again).
+    pub async fn reset(&self) {
+        *self.shared.driver.lock().await = None;
+    }
+
+    async fn driver(&self) -> Result<Arc<CosmosDriver>, Failure> {
+        let mut slot = self.shared.driver.lock().await;
+        if let Some(driver) = slot.as_ref() {
+            return Ok(driver.clone());
+        }
+        let account = &self.shared.account;
+        let reference = match &account.credential {
+            Credential::Key(key) => DriverAccount::with_account_key(account.endpoint.clone(), key.expose().to_owned()),
+            other => DriverAccount::with_credential(account.endpoint.clone(), credentials::token(other)?),
+        };
+        let fail = |e| Failure::from_driver(&e, "connect".into());
+        let runtime = self.runtime()?.build().await.map_err(fail)?;
+        let driver = runtime.create_driver(DriverOptions::builder(reference).build()).await.map_err(fail)?;
+        *slot = Some(driver.clone());
+        Ok(driver)
+    }
+
+    fn runtime(&self) -> Result<CosmosDriverRuntimeBuilder, Failure> {
+        let endpoint = &self.shared.account.endpoint;
+        let fail = |e| Failure::from_driver(&e, "connect".into());
+        let mut pool = ConnectionPoolOptions::builder();
+        if endpoint.scheme() == "http" {
+            pool = pool.with_is_http2_allowed(false);
+        }
+        if is_loopback(endpoint) {
+            // The emulators sign their own certificates; a real account's certificate is always checked.
+            pool = pool
+                .with_server_certificate_validation(ServerCertificateValidation::RequiredUnlessEmulator)
+                .with_proxy_allowed(false);
+        }
+        let mut builder = CosmosDriverRuntimeBuilder::new()
+            .with_connection_pool(pool.build().map_err(fail)?)
+            .with_default_operation_options(operation_options());
+        if let Ok(suffix) = UserAgentSuffix::try_from("cosmos-rewind") {
+            builder = builder.with_user_agent_suffix(suffix);
+        }
+        Ok(builder)
+    }
+}
+
+/// Text on the wire, and no hidden 429 retries: [`Retry`] does them, so that they are counted and obey a deadline.
+fn operation_options() -> OperationOptions {
+    let mut options = OperationOptions::default();
+    options.binary_encoding = Some(BinaryEncodingOptions::new().with_enabled(false));
+    let mut throttling = ThrottlingRetryOptions::default();
+    throttling.max_retry_count = Some(0);
+    options.throttling_retry_options = Some(throttling);
+    options
+}

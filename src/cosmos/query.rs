@@ -1,0 +1,121 @@
+//! SQL queries through the official client: parameters only, pages of raw documents.
+
+use azure_data_cosmos::{
+    FeedScope, Query,
+    feed::QueryPageIterator,
+    options::{MaxItemCountHint, QueryOptions},
+};
+use futures::StreamExt;
+use serde_json::value::RawValue;
+
+use super::{Container, Failure, Page, container::wire_key};
+use crate::change::key::PartitionKey;
+
+/// A named parameter of a query, such as `@city`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Param {
+    /// The name with its `@`.
+    pub name: String,
+    /// Its value.
+    pub value: serde_json::Value,
+}
+
+impl Param {
+    /// Builds a parameter; the `@` is added when missing.
+    pub fn new(name: &str, value: impl Into<serde_json::Value>) -> Self {
+        Self { name: format!("@{}", name.trim_start_matches('@')), value: value.into() }
+    }
+}
+
+impl std::str::FromStr for Param {
+    type Err = String;
+
+    /// `name=json`; text that is no JSON is taken as a string, so `city=Davidson` works.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not name=value, such as city=Davidson or min=3"))?;
+        let name = name.trim_start_matches('@');
+        if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || c == '_') {
+            return Err(format!("{name:?} is not a parameter name; use letters, digits and _"));
+        }
+        Ok(Self::new(name, serde_json::from_str::<serde_json::Value>(value).unwrap_or_else(|_| value.into())))
+    }
+}
+
+/// The pages of one query, fetched as they are asked for.
+pub struct Pages {
+    pages: QueryPageIterator<Box<RawValue>>,
+    meter: super::RuMeter,
+}
+
+impl Pages {
+    /// The next page, or `None` at the end.
+    ///
+    /// # Errors
+    /// With the service's own message when it refuses the query.
+    pub async fn next(&mut self) -> Option<Result<Page, Failure>> {
+        Some(match self.pages.next().await? {
+            Ok(page) => {
+                let charge = page.headers().request_charge().map_or(0.0, |c| c.value());
+                self.meter.add(charge);
+                Ok(Page { documents: page.into_items(), charge })
+            }
+            Err(e) => Err(Failure::from_driver(&e, "query".into())),
+        })
+    }
+}
+
+impl Container {
+    /// Starts a query, within one (possibly partial) partition key or over the whole container.
+    ///
+    /// # Errors
+    /// With the service's own message when it refuses the query.
+    pub async fn query(&self, sql: &str, params: &[Param], scope: Option<&PartitionKey>, page_size: Option<u32>) -> Result<Pages, Failure> {
+        let fail = |e| Failure::from_driver(&e, "query".into());
+        let client = self.cosmos().client().await?;
+        let container = client.database_client(self.database().to_owned()).container_client(self.name().to_owned(), None).await.map_err(fail)?;
+        let mut query = Query::from(sql);
+        for param in params {
+            query = query
+                .with_parameter(param.name.clone(), &param.value)
+                .map_err(|e| Failure::invalid("query".into(), format!("parameter {}: {e}", param.name)))?;
+        }
+        let scope = match scope {
+            Some(key) => FeedScope::partition(wire_key(key)?),
+            None => FeedScope::full_container(),
+        };
+        let options = page_size
+            .and_then(std::num::NonZeroU32::new)
+            .map(|size| QueryOptions::default().with_max_item_count(MaxItemCountHint::Limit(size)));
+        let pages = container.query_items::<Box<RawValue>>(query, scope, options).await.map_err(fail)?.into_pages();
+        Ok(Pages { pages, meter: self.cosmos().meter().clone() })
+    }
+
+    /// Runs a query to its end and returns all documents: for results that are known to be small.
+    ///
+    /// # Errors
+    /// As [`Container::query`].
+    pub async fn query_all(&self, sql: &str, params: &[Param], scope: Option<&PartitionKey>) -> Result<Vec<Box<RawValue>>, Failure> {
+        let mut pages = self.query(sql, params, scope, None).await?;
+        let mut documents = Vec::new();
+        while let Some(page) = pages.next().await {
+            documents.extend(page?.documents);
+        }
+        Ok(documents)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_json_or_else_text() {
+        let parse = |t: &str| t.parse::<Param>();
+        assert_eq!(parse("city=Davidson").unwrap(), Param::new("@city", "Davidson"));
+        assert_eq!(parse("@min=3").unwrap(), Param::new("min", 3));
+        assert_eq!(parse("zip=\"28036\"").unwrap(), Param::new("zip", "28036"));
+        for bad in ["x", "=1", "a b=1"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}
