@@ -7,5 +7,7 @@ pub mod change;
 pub mod cli;
 pub mod config;
 pub mod cosmos;
+pub mod dead_letters;
+pub mod history;
 #[cfg(feature = "local")]
 pub mod local;

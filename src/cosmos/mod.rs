@@ -21,6 +21,7 @@ use azure_data_cosmos_driver::{
 use tokio::sync::{Mutex, OnceCell};
 
 pub use container::{Container, Page, Written};
+pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, Retry, RuMeter};
 pub use query::{Param, Pages};
 
