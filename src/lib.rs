@@ -9,3 +9,4 @@ pub mod config;
 pub mod cosmos;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod zipcodes;
