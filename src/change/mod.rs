@@ -1,5 +1,131 @@
 //! The pure domain: changes, item keys, version order, and the record format. Neither axum nor azure types here.
 
+pub mod decode;
 pub mod edit;
+pub mod fidelity;
 pub mod key;
+pub mod order;
 pub mod raw;
+pub mod record;
+pub mod version;
+
+use std::{borrow::Cow, fmt};
+
+use serde_json::value::RawValue;
+
+use self::raw::RawDocument;
+
+/// What happened to the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    /// Created or replaced; the latest-version feed does not say which.
+    Upsert,
+    /// Created.
+    Create,
+    /// Replaced.
+    Replace,
+    /// Deleted by a client.
+    Delete,
+    /// Deleted by the service because its time to live had passed.
+    Expire,
+    /// Existed before capture began.
+    Baseline,
+}
+
+impl Op {
+    /// Whether the document is gone after this change.
+    pub fn is_tombstone(self) -> bool {
+        matches!(self, Self::Delete | Self::Expire)
+    }
+
+    /// The name in a record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Upsert => "upsert",
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Delete => "delete",
+            Self::Expire => "expire",
+            Self::Baseline => "baseline",
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Which entrance a change came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// The Functions host.
+    Trigger,
+    /// Our own change feed reader.
+    Follow,
+    /// A baseline run.
+    Backfill,
+    /// Written ahead of a restore, so that nothing is overwritten unsaved.
+    Restore,
+}
+
+impl Via {
+    /// The name in a record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trigger => "trigger",
+            Self::Follow => "follow",
+            Self::Backfill => "backfill",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+/// Where a document's text comes from, which decides what `_lsn` in it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// An item of the latest-version feed: `_lsn` was added by the feed.
+    Feed,
+    /// A document as stored (an envelope's image, a point read): `_lsn`, if any, is the user's own.
+    Stored,
+}
+
+/// One change of one document, as slices of the payload.
+#[derive(Debug, Clone)]
+pub struct Change<'a> {
+    /// What happened.
+    pub op: Op,
+    /// The document's id.
+    pub id: Cow<'a, str>,
+    /// The document after the change; for a tombstone whatever the feed still knows of it.
+    pub document: RawDocument<'a>,
+    /// The document's text, empty for a tombstone without an image.
+    pub text: &'a str,
+    /// How to read `document`.
+    pub shape: Shape,
+    /// The source's `_ts` (epoch seconds), or the commit time of a delete.
+    pub ts: Option<i64>,
+    /// The source's LSN, which orders versions within one second.
+    pub lsn: Option<i64>,
+    /// LSN of the version before, when the feed says so.
+    pub prev_lsn: Option<i64>,
+    /// The partition key an envelope's metadata names.
+    pub metadata_key: Option<&'a RawValue>,
+    /// Whether this is not the change itself but the version before it, taken from the envelope's `previous` image.
+    pub healed: bool,
+}
+
+impl Change<'_> {
+    /// The document's etag with its quotes, as JSON text.
+    pub fn etag_text(&self) -> Option<&str> {
+        self.document.get("_etag").map(RawValue::get).filter(|t| t.starts_with('"') && t.len() > 2)
+    }
+
+    /// The document's etag.
+    pub fn etag(&self) -> Option<Cow<'_, str>> {
+        self.etag_text().map(raw::unescape)
+    }
+}

@@ -1,0 +1,102 @@
+//! Which payloads the Functions host may have altered on the way.
+//!
+//! The host parses documents with date recognition on and writes them again: trailing zeros of a fraction are cut,
+//! offsets become host-local, `/Date(..)/` becomes ISO, lone surrogates become U+FFFD (webjobs-sdk-extensions#898).
+//! What arrives cannot be told apart from a text that was stored that way, so anything that could be the result of
+//! such a rewrite counts as altered. Numbers are not looked at: Cosmos stores doubles, so their text is its own.
+
+/// Whether the text of a document holds a string that the host may have altered.
+///
+/// May say yes for a text that was not altered (then a re-read confirms it), never no for one that was.
+pub fn may_be_altered(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'T', bytes).any(|t| is_rewritten_date(bytes, t)) || text.contains('\u{FFFD}') || has_escaped_replacement(text)
+}
+
+fn has_escaped_replacement(text: &str) -> bool {
+    memchr::memmem::find(text.as_bytes(), b"\\ufffd").is_some() || memchr::memmem::find(text.as_bytes(), b"\\uFFFD").is_some()
+}
+
+/// Whether the `T` at `t` is part of a whole string `"yyyy-MM-ddTHH:mm:ss[.f{1,7}][Z|±hh:mm]"` whose text the host
+/// could have produced from another one.
+fn is_rewritten_date(bytes: &[u8], t: usize) -> bool {
+    const DATE: &[u8] = b"\"0000-00-00";
+    const TIME: &[u8] = b"00:00:00";
+    let Some(start) = t.checked_sub(DATE.len()) else { return false };
+    if !matches(&bytes[start..t], DATE) {
+        return false;
+    }
+    let Some(time) = bytes.get(t + 1..t + 1 + TIME.len()) else { return false };
+    if !matches(time, TIME) {
+        return false;
+    }
+    let mut rest = &bytes[t + 1 + TIME.len()..];
+    let mut digits = 0;
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
+        // The host writes no fraction of more than 7 digits and none with a trailing zero: such a text passed untouched.
+        if digits == 0 || digits > 7 || fraction[digits - 1] == b'0' {
+            return false;
+        }
+        rest = &fraction[digits..];
+    }
+    match rest {
+        // All 7 digits and Z: there was no zero to cut and no zone to change.
+        [b'Z', b'"', ..] => digits < 7,
+        [b'"', ..] => digits < 7,
+        [b'+' | b'-', zone @ ..] => matches!(zone.get(..6), Some(z) if matches(&z[..5], b"00:00") && z[5] == b'"'),
+        _ => false,
+    }
+}
+
+/// Compares against a pattern in which `0` stands for any digit.
+fn matches(text: &[u8], pattern: &[u8]) -> bool {
+    text.len() == pattern.len() && text.iter().zip(pattern).all(|(t, p)| if *p == b'0' { t.is_ascii_digit() } else { t == p })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_the_host_may_have_written_is_suspect() {
+        for delivered in [
+            // from "...00.000Z" and "...00.120Z"
+            "2020-01-01T00:00:00Z",
+            "2020-01-01T00:00:00.12Z",
+            // from an offset, on a UTC host and elsewhere
+            "2019-12-31T22:00:00+00:00",
+            "2020-01-01T05:00:00.1234567-05:00",
+            // from a fraction without a zone
+            "2020-01-01T00:00:00.5",
+            "2020-01-01T00:00:00",
+            // from a lone surrogate
+            "a\u{FFFD}b",
+        ] {
+            let text = serde_json::json!({"x": [{"deep": delivered}]}).to_string();
+            assert!(may_be_altered(&text), "{text}");
+        }
+        assert!(may_be_altered(r#"{"x":"\ufffd"}"#));
+    }
+
+    #[test]
+    fn what_the_host_cannot_have_written_needs_no_second_read() {
+        for delivered in [
+            "2020-01-01T00:00:00.1234567Z",
+            "2020-01-01T00:00:00.120Z",
+            "2020-01-01T00:00:00.123456789Z",
+            "2020-01-01",
+            "2020-06-23 15:43:28",
+            "at 2020-01-01T00:00:00Z sharp",
+            "2020-01-01T00:00:00Zulu",
+            "TTTT",
+            "T",
+            "",
+        ] {
+            let text = serde_json::json!({ "x": delivered }).to_string();
+            assert!(!may_be_altered(&text), "{text}");
+        }
+        assert!(!may_be_altered("T"));
+        assert!(!may_be_altered("\"2020-01-01T"));
+    }
+}

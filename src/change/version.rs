@@ -1,0 +1,217 @@
+//! A record read back: the version it stands for, and the exact document that went in.
+
+use std::io::Read as _;
+
+use base64::Engine as _;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Op,
+    order::Position,
+    raw::{Member, RawDocument},
+    record::{self, CHANGE, ORIGINAL_ID, SYSTEM},
+};
+
+/// Largest document a record may claim to hold: far above the service's 2 MB, far below what would hurt.
+const MAX_DOCUMENT: usize = 64 << 20;
+
+/// One version of one document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version {
+    /// Id of the record.
+    pub record_id: String,
+    /// Id of the document.
+    pub id: String,
+    /// What happened; `None` for a copy of the original demo, which did not say.
+    pub op: Option<Op>,
+    /// Time axis: the source's `_ts`, epoch seconds; of a legacy copy the copy's own.
+    pub ts: i64,
+    /// The source's LSN.
+    pub lsn: Option<i64>,
+    /// LSN of the version before.
+    pub prev_lsn: Option<i64>,
+    /// The source's etag.
+    pub etag: Option<String>,
+    /// The source's resource id.
+    pub rid: Option<String>,
+    /// Which entrance it came through.
+    pub via: Option<String>,
+    /// `exact` or `normalized`.
+    pub fidelity: Option<String>,
+    /// When it was captured, RFC 3339.
+    pub at: Option<String>,
+    /// The document's text; `None` for a tombstone.
+    pub document: Option<String>,
+}
+
+/// A record that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("record {record_id:?}: {problem}")]
+pub struct BadRecord {
+    /// The record's id, as far as it is known.
+    pub record_id: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+#[derive(Deserialize)]
+struct ChangeObject<'a> {
+    v: u32,
+    op: Op,
+    ts: i64,
+    lsn: Option<i64>,
+    #[serde(rename = "prevLsn")]
+    prev_lsn: Option<i64>,
+    etag: Option<String>,
+    rid: Option<String>,
+    via: Option<String>,
+    fidelity: Option<String>,
+    at: Option<String>,
+    #[serde(borrow)]
+    ttl: Option<&'a RawValue>,
+    #[serde(borrow)]
+    shadowed: Option<RawDocument<'a>>,
+    #[serde(borrow)]
+    places: Option<RawDocument<'a>>,
+    #[serde(borrow)]
+    body: Option<Body<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    encoding: std::borrow::Cow<'a, str>,
+    size: usize,
+    #[serde(borrow)]
+    sha256: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    data: std::borrow::Cow<'a, str>,
+}
+
+impl Version {
+    /// Reads a record's text; records of the original demo (flat, no `_change`) are read too.
+    ///
+    /// # Errors
+    /// When the text is no record, is of a newer format, or its compressed body does not match its checksum.
+    pub fn parse(text: &str) -> Result<Self, BadRecord> {
+        let record = RawDocument::parse(text).map_err(|e| BadRecord { record_id: String::new(), problem: format!("is not a JSON object: {e}") })?;
+        let record_id = record.get_str("id").unwrap_or_default().into_owned();
+        let bad = |problem: String| BadRecord { record_id: record_id.clone(), problem };
+        let Some(change) = record.get(CHANGE).filter(|c| c.get().starts_with('{')) else {
+            return Self::legacy(&record, record_id.clone()).ok_or_else(|| bad("has neither _change nor _ts".into()));
+        };
+        let change: ChangeObject<'_> = serde_json::from_str(change.get()).map_err(|e| bad(format!("its _change is not understood: {e}")))?;
+        if change.v > record::FORMAT_VERSION {
+            return Err(bad(format!("is of format {}, this program knows up to {}", change.v, record::FORMAT_VERSION)));
+        }
+        let original = record.get(ORIGINAL_ID).ok_or_else(|| bad("has no _originalId".into()))?;
+        let document = if change.op.is_tombstone() {
+            None
+        } else if let Some(body) = &change.body {
+            Some(unpack(body).map_err(bad)?)
+        } else {
+            Some(rebuild(&record, original, &change))
+        };
+        Ok(Self {
+            id: super::raw::unescape(original.get()).into_owned(),
+            op: Some(change.op),
+            ts: change.ts,
+            lsn: change.lsn,
+            prev_lsn: change.prev_lsn,
+            etag: change.etag,
+            rid: change.rid,
+            via: change.via,
+            fidelity: change.fidelity,
+            at: change.at,
+            document,
+            record_id,
+        })
+    }
+
+    /// A copy of the original demo: the document under a random id, `_originalId` and `_lsn` added. Its time is the
+    /// copy's `_ts`, which is later than the change itself; whoever shows it says so.
+    fn legacy(record: &RawDocument<'_>, record_id: String) -> Option<Self> {
+        let ts = record.get_i64("_ts")?;
+        let original = record.get(ORIGINAL_ID).or_else(|| record.get("id"))?;
+        let members: Vec<Member<'_>> = record
+            .members()
+            .iter()
+            .filter(|m| !SYSTEM.iter().any(|name| m.is(name)) && !m.is("_lsn") && !m.is(ORIGINAL_ID))
+            .map(|m| if m.is("id") { Member { key: m.key, value: original } } else { *m })
+            .collect();
+        Some(Self {
+            id: super::raw::unescape(original.get()).into_owned(),
+            op: None,
+            ts,
+            lsn: record.get_i64("_lsn"),
+            prev_lsn: None,
+            etag: None,
+            rid: None,
+            via: None,
+            fidelity: None,
+            at: None,
+            document: Some(record::render(&members)),
+            record_id,
+        })
+    }
+
+    /// Where this version stands among the versions of its item.
+    pub fn position(&self) -> Position<'_> {
+        Position { ts: self.ts, lsn: self.lsn, record_id: &self.record_id }
+    }
+}
+
+/// The exact inverse of building a record: `id` back in its place, what was moved back in its own.
+fn rebuild(record: &RawDocument<'_>, original: &RawValue, change: &ChangeObject<'_>) -> String {
+    let mut members: Vec<(&str, &str)> = record
+        .members()
+        .iter()
+        .filter(|m| !SYSTEM.iter().any(|name| m.is(name)) && !m.is(CHANGE) && !m.is(ORIGINAL_ID))
+        .map(|m| (m.key.get(), if m.is("id") { original.get() } else { m.value.get() }))
+        .collect();
+    let shadowed = |name| change.shadowed.as_ref().and_then(|s| s.get(name));
+    let place = |name| change.places.as_ref().and_then(|p| p.get_i64(name)).and_then(|i| usize::try_from(i).ok());
+    let mut moved: Vec<(usize, &str, &str)> = [
+        ("ttl", "\"ttl\"", change.ttl),
+        (CHANGE, "\"_change\"", shadowed(CHANGE)),
+        (ORIGINAL_ID, "\"_originalId\"", shadowed(ORIGINAL_ID)),
+    ]
+    .into_iter()
+    .filter_map(|(name, key, value)| Some((place(name).unwrap_or(usize::MAX), key, value?.get())))
+    .collect();
+    moved.sort_by_key(|(place, _, _)| *place);
+    for (place, key, value) in moved {
+        members.insert(place.min(members.len()), (key, value));
+    }
+    let mut out = String::new();
+    for (i, (key, value)) in members.iter().enumerate() {
+        out.push(if i == 0 { '{' } else { ',' });
+        out.push_str(key);
+        out.push(':');
+        out.push_str(value);
+    }
+    out.push_str(if members.is_empty() { "{}" } else { "}" });
+    out
+}
+
+fn unpack(body: &Body<'_>) -> Result<String, String> {
+    if body.encoding != "gzip" {
+        return Err(format!("its body has the unknown encoding {:?}", body.encoding));
+    }
+    if body.size > MAX_DOCUMENT {
+        return Err(format!("its body claims {} bytes", body.size));
+    }
+    let bytes = base64::engine::general_purpose::STANDARD.decode(body.data.as_bytes()).map_err(|e| format!("its body is not base64: {e}"))?;
+    let mut text = String::new();
+    // One byte more than claimed is enough to see that the claim is wrong, whatever the archive would expand to.
+    flate2::read::GzDecoder::new(bytes.as_slice())
+        .take(body.size as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(|e| format!("its body cannot be expanded: {e}"))?;
+    if text.len() != body.size || record::hex(&Sha256::digest(text.as_bytes())) != body.sha256 {
+        return Err("its body does not match its checksum".into());
+    }
+    Ok(text)
+}
