@@ -12,3 +12,4 @@ pub mod dead_letters;
 pub mod history;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod zipcodes;

@@ -1,11 +1,603 @@
-//! Where data, progress and errors are printed: data on stdout, everything else on stderr.
+//! Where data, progress and errors are printed: data on stdout, everything else on stderr. Nothing else prints.
+//!
+//! `--format` is a contract: `json` is one array (a command's summary: one object), `jsonl` one object a line, `csv`
+//! has a header line, and `table` is for people: ruled on a terminal, plain aligned columns when piped.
 
-use super::CliError;
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    io::{self, BufWriter, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, TableComponent, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, value::RawValue};
+
+use super::{CliError, Exit};
+use crate::{
+    change::raw::{RawDocument, unescape},
+    cosmos::Cosmos,
+};
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    #[default]
+    Table,
+    /// One JSON array
+    Json,
+    /// One JSON object a line
+    Jsonl,
+    /// Comma-separated, with a header line
+    Csv,
+}
 
 /// Prints an error and its hint on stderr.
 pub fn error(error: &CliError) {
-    eprintln!("error: {error}");
-    if let Some(hint) = &error.hint {
-        eprintln!("hint: {hint}");
+    // Empty when the reader of stdout has gone away, which is no error.
+    if error.message.is_empty() {
+        return;
+    }
+    note(&format!("error: {error}"));
+    if let Some(text) = &error.hint {
+        hint(text);
+    }
+}
+
+/// Prints a line on stderr. A closed stderr is nobody's problem.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Prints a suggestion on stderr.
+pub fn hint(text: &str) {
+    note(&format!("hint: {text}"));
+}
+
+/// What a failed write to stdout means: nothing when the reader has gone (`| head`), else a failure.
+pub fn stdout_failed(error: &io::Error) -> CliError {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return CliError { message: String::new(), hint: None, exit: Exit::Done };
+    }
+    CliError::failed(format!("cannot write to standard output: {error}"))
+}
+
+/// Rows with named columns on stdout. Everything but a table is written as it comes.
+pub struct Rows<W: Write = Box<dyn Write>> {
+    format: Format,
+    columns: Vec<String>,
+    count: u64,
+    table: Vec<Vec<String>>,
+    look: Look,
+    out: W,
+}
+
+/// How wide a table may be and whether it is ruled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// For a terminal: ruled, no wider than it is.
+    Terminal,
+    /// For a pipe: aligned columns, nothing shortened.
+    Plain,
+}
+
+impl Rows {
+    /// Rows for stdout.
+    pub fn stdout(format: Format, columns: &[impl AsRef<str>]) -> Self {
+        let look = if io::stdout().is_terminal() { Look::Terminal } else { Look::Plain };
+        Self::new(Box::new(BufWriter::new(io::stdout())), format, look, columns)
+    }
+}
+
+impl<W: Write> Rows<W> {
+    /// Rows for any writer.
+    pub fn new(out: W, format: Format, look: Look, columns: &[impl AsRef<str>]) -> Self {
+        let columns = columns.iter().map(|c| c.as_ref().to_owned()).collect();
+        Self { format, columns, count: 0, table: Vec::new(), look, out }
+    }
+
+    /// Adds a row: one value per column.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn push(&mut self, values: &[Value]) -> Result<(), CliError> {
+        self.count += 1;
+        match self.format {
+            Format::Table => {
+                self.table.push(values.iter().map(cell).collect());
+                Ok(())
+            }
+            Format::Json | Format::Jsonl => {
+                let object: serde_json::Map<_, _> = self.columns.iter().cloned().zip(values.iter().cloned()).collect();
+                let text = Value::Object(object).to_string();
+                write_json(&mut self.out, self.format, self.count, &text).map_err(|e| stdout_failed(&e))
+            }
+            Format::Csv => {
+                let cells: Vec<String> = values.iter().map(plain).collect();
+                self.csv_record(cells)
+            }
+        }
+    }
+
+    /// Writes what is buffered. Must be called last: nothing is shown of a table before.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn finish(mut self) -> Result<(), CliError> {
+        let done = match self.format {
+            Format::Table => {
+                let rows = std::mem::take(&mut self.table);
+                let text = if rows.is_empty() { String::new() } else { draw(self.look, &self.columns, rows) };
+                self.out.write_all(text.as_bytes())
+            }
+            Format::Json => end_json(&mut self.out, self.count),
+            Format::Jsonl => Ok(()),
+            Format::Csv if self.count == 0 => {
+                let header = self.columns.clone();
+                csv_line(&mut self.out, &header)
+            }
+            Format::Csv => Ok(()),
+        };
+        done.and_then(|()| self.out.flush()).map_err(|e| stdout_failed(&e))
+    }
+
+    fn csv_record(&mut self, cells: Vec<String>) -> Result<(), CliError> {
+        if self.count == 1 {
+            let header = self.columns.clone();
+            csv_line(&mut self.out, &header).map_err(|e| stdout_failed(&e))?;
+        }
+        csv_line(&mut self.out, &cells).map_err(|e| stdout_failed(&e))
+    }
+}
+
+fn csv_line(out: &mut impl Write, cells: &[String]) -> io::Result<()> {
+    let mut line = csv::WriterBuilder::new().from_writer(Vec::new());
+    line.write_record(cells).map_err(io::Error::other)?;
+    out.write_all(&line.into_inner().map_err(|e| io::Error::other(e.to_string()))?)
+}
+
+fn write_json(out: &mut impl Write, format: Format, nth: u64, text: &str) -> io::Result<()> {
+    match format {
+        Format::Json if nth == 1 => write!(out, "[\n{text}"),
+        Format::Json => write!(out, ",\n{text}"),
+        // A line break is legal between tokens only, so a space keeps the meaning.
+        _ if text.contains(['\n', '\r']) => writeln!(out, "{}", text.replace(['\n', '\r'], " ")),
+        _ => writeln!(out, "{text}"),
+    }
+}
+
+fn end_json(out: &mut impl Write, count: u64) -> io::Result<()> {
+    out.write_all(if count == 0 { b"[]\n" } else { b"\n]\n" })
+}
+
+fn draw(look: Look, columns: &[String], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    match look {
+        Look::Terminal => {
+            table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, ' ');
+            // One line a row: what does not fit is cut.
+            table.add_rows(rows.into_iter().map(|cells| {
+                let mut row = comfy_table::Row::from(cells);
+                row.max_height(1);
+                row
+            }));
+        }
+        Look::Plain => {
+            table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
+            table.add_rows(rows);
+        }
+    }
+    table.set_header(columns);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A value as text: strings without quotes, nothing for null, everything else as compact JSON.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(s) => s.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// As [`plain`], made harmless for a terminal: documents are outside input and may hold escape sequences.
+fn cell(value: &Value) -> String {
+    printable(&plain(value)).into_owned()
+}
+
+/// Text without control characters.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().fold(String::with_capacity(text.len() + 8), |mut shown, c| {
+        if c.is_control() {
+            shown.extend(c.escape_default())
+        } else {
+            shown.push(c)
+        }
+        shown
+    }))
+}
+
+/// Raw documents on stdout, exactly as stored in `json` and `jsonl`; columns are found in the first of them otherwise.
+pub struct Documents<W: Write = Box<dyn Write>> {
+    format: Format,
+    count: u64,
+    /// Documents held back until the columns are known.
+    first: VecDeque<Box<RawValue>>,
+    rows: Option<Rows<W>>,
+    out: Option<W>,
+    look: Look,
+}
+
+/// How many documents decide about the columns of a table.
+const COLUMNS_FROM: usize = 100;
+
+impl Documents {
+    /// Documents for stdout.
+    pub fn stdout(format: Format) -> Self {
+        let look = if io::stdout().is_terminal() { Look::Terminal } else { Look::Plain };
+        Self::new(Box::new(BufWriter::new(io::stdout())), format, look)
+    }
+}
+
+impl<W: Write> Documents<W> {
+    /// Documents for any writer.
+    pub fn new(out: W, format: Format, look: Look) -> Self {
+        Self { format, count: 0, first: VecDeque::new(), rows: None, out: Some(out), look }
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Prints a document.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn push(&mut self, document: Box<RawValue>) -> Result<(), CliError> {
+        self.count += 1;
+        match self.format {
+            Format::Json | Format::Jsonl => match &mut self.out {
+                Some(out) => write_json(out, self.format, self.count, document.get()).map_err(|e| stdout_failed(&e)),
+                None => Ok(()),
+            },
+            Format::Table | Format::Csv => {
+                self.first.push_back(document);
+                if self.rows.is_none() && self.first.len() < COLUMNS_FROM {
+                    return Ok(());
+                }
+                self.drain()
+            }
+        }
+    }
+
+    /// Passes buffered text on, so that a reader sees every page at once.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn flush(&mut self) -> Result<(), CliError> {
+        self.out.as_mut().map_or(Ok(()), |out| out.flush().map_err(|e| stdout_failed(&e)))
+    }
+
+    /// Ends the output.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn finish(mut self) -> Result<(), CliError> {
+        match self.format {
+            Format::Json | Format::Jsonl => {
+                let Some(mut out) = self.out else { return Ok(()) };
+                let end = if self.format == Format::Json { end_json(&mut out, self.count) } else { Ok(()) };
+                end.and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
+            }
+            Format::Table | Format::Csv => {
+                if self.count > 0 {
+                    self.drain()?;
+                }
+                self.rows.map_or(Ok(()), Rows::finish)
+            }
+        }
+    }
+
+    fn drain(&mut self) -> Result<(), CliError> {
+        if self.rows.is_none()
+            && let Some(out) = self.out.take()
+        {
+            let columns = columns_of(self.first.iter().map(|d| d.get()));
+            self.rows = Some(Rows::new(out, self.format, self.look, &columns));
+        }
+        let Some(rows) = &mut self.rows else { return Ok(()) };
+        for document in self.first.drain(..) {
+            let values = columns_in(document.get(), &rows.columns);
+            rows.push(&values)?;
+        }
+        Ok(())
+    }
+}
+
+/// The column that holds a result that is no object, as of `SELECT VALUE c.id`.
+const VALUE_COLUMN: &str = "value";
+
+/// The columns of documents: their fields in order of appearance, what the service adds last, `_ts` excepted left out.
+fn columns_of<'a>(documents: impl Iterator<Item = &'a str>) -> Vec<String> {
+    const SYSTEM: [&str; 4] = ["_rid", "_self", "_etag", "_attachments"];
+    let mut columns: Vec<String> = Vec::new();
+    for text in documents {
+        match RawDocument::parse(text) {
+            Ok(document) => {
+                for member in document.members() {
+                    let name = member.name();
+                    if !SYSTEM.contains(&name.as_ref()) && !columns.iter().any(|c| *c == name) {
+                        columns.push(name.into_owned());
+                    }
+                }
+            }
+            Err(_) if columns.iter().any(|c| c == VALUE_COLUMN) => {}
+            Err(_) => columns.push(VALUE_COLUMN.into()),
+        }
+    }
+    // The id first, as people look for it.
+    columns.sort_by_key(|c| match c.as_str() {
+        "id" => 0,
+        "_ts" => 2,
+        _ => 1,
+    });
+    columns
+}
+
+fn columns_in(text: &str, columns: &[String]) -> Vec<Value> {
+    match RawDocument::parse(text) {
+        Ok(document) => columns.iter().map(|c| document.get(c).map_or(Value::Null, |v| shown(v.get()))).collect(),
+        Err(_) => columns.iter().map(|c| if c == VALUE_COLUMN { shown(text) } else { Value::Null }).collect(),
+    }
+}
+
+/// A raw value for a cell: a string's meaning, the text of everything else, so that numbers stay as they were written.
+fn shown(text: &str) -> Value {
+    match text.as_bytes().first() {
+        Some(b'"') => Value::String(unescape(text).into_owned()),
+        Some(b'n') => Value::Null,
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+/// Prints what a command did, as named figures: lines for people, one object for programs.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn summary(format: Format, figures: &[(&str, Value)]) -> Result<(), CliError> {
+    let mut out = BufWriter::new(io::stdout());
+    write_summary(&mut out, format, figures).and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
+}
+
+fn write_summary(out: &mut impl Write, format: Format, figures: &[(&str, Value)]) -> io::Result<()> {
+    match format {
+        Format::Table => {
+            let width = figures.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+            figures.iter().try_for_each(|(name, value)| {
+                let value = value.as_u64().map_or_else(|| cell(value), number);
+                writeln!(out, "{name:width$}  {value}")
+            })
+        }
+        Format::Json | Format::Jsonl => {
+            let object: serde_json::Map<_, _> = figures.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+            writeln!(out, "{}", Value::Object(object))
+        }
+        Format::Csv => {
+            csv_line(out, &figures.iter().map(|(k, _)| (*k).to_owned()).collect::<Vec<_>>())?;
+            csv_line(out, &figures.iter().map(|(_, v)| plain(v)).collect::<Vec<_>>())
+        }
+    }
+}
+
+/// The line that ends every command: what was done, the request units and the time it took.
+pub fn spent(what: &str, cosmos: &Cosmos, started: Instant) {
+    note(&format!("{what}, {:.1} RU, {:.1} s", cosmos.meter().total(), started.elapsed().as_secs_f64()));
+}
+
+/// A number rounded to a tenth, as summaries show RU and seconds.
+pub fn tenths(number: f64) -> Value {
+    Value::from((number * 10.0).round() / 10.0)
+}
+
+/// A number with its thousands marked.
+pub fn number(n: u64) -> String {
+    let digits = n.to_string();
+    let mut shown = String::with_capacity(digits.len() + 4);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// `1 document`, `5,000 documents`.
+pub fn count_of(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", number(n), if n == 1 { "" } else { "s" })
+}
+
+/// A progress bar on stderr; silent when stderr is no terminal.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// A bar towards `total`, or a counter when the total is not known.
+    pub fn new(what: &'static str, total: Option<u64>) -> Self {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
+        let template = match total {
+            Some(_) => "{prefix} {bar:30} {human_pos}/{human_len} {per_sec} {eta} {msg}",
+            None => "{prefix} {spinner} {human_pos} {msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(what);
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        Self(bar)
+    }
+
+    /// Counts `n` more.
+    pub fn inc(&self, n: u64) {
+        self.0.inc(n);
+    }
+
+    /// Prints a line on stderr above the bar.
+    pub fn note(&self, text: &str) {
+        self.0.suspend(|| note(text));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Asks before something that cannot be taken back. `answer` is what must be typed; `yes` is the flag that answers.
+///
+/// # Errors
+/// When there is no terminal to ask on, or the answer was another one.
+pub fn confirm(question: &str, answer: &str, yes: bool) -> Result<(), CliError> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(CliError::usage(
+            format!("{question} There is no terminal to ask on"),
+            "pass --yes when you are sure",
+        ));
+    }
+    let mut err = io::stderr();
+    let _ = write!(err, "{question} Type {answer} to go on: ");
+    let _ = err.flush();
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).map_err(|e| CliError::failed(format!("cannot read the answer: {e}")))?;
+    if line.trim() == answer {
+        return Ok(());
+    }
+    Err(CliError { message: "not confirmed; nothing was done".into(), hint: None, exit: Exit::Failed })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rows(format: Format, look: Look, count: usize) -> String {
+        let mut out = Vec::new();
+        let mut rows = Rows::new(&mut out, format, look, &["id", "n", "note"]);
+        let data =
+            [vec![json!("a"), json!(1.5), json!(null)], vec![json!("b\u{1b}[2J"), json!({"x": 1}), json!("q\"x, y")]];
+        for row in data.iter().take(count) {
+            rows.push(row).unwrap();
+        }
+        rows.finish().unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn rows_are_printed_in_every_format() {
+        insta::assert_snapshot!(rows(Format::Table, Look::Plain, 2), @r#"
+        id          n        note
+        a           1.5
+        b\u{1b}[2J  {"x":1}  q"x, y
+        "#);
+        insta::assert_snapshot!(rows(Format::Json, Look::Plain, 2), @r#"
+        [
+        {"id":"a","n":1.5,"note":null},
+        {"id":"b\u001b[2J","n":{"x":1},"note":"q\"x, y"}
+        ]
+        "#);
+        assert_eq!(rows(Format::Jsonl, Look::Plain, 1), "{\"id\":\"a\",\"n\":1.5,\"note\":null}\n");
+        assert_eq!(
+            rows(Format::Csv, Look::Plain, 2),
+            "id,n,note\na,1.5,\nb\u{1b}[2J,\"{\"\"x\"\":1}\",\"q\"\"x, y\"\n"
+        );
+    }
+
+    #[test]
+    fn no_rows_are_still_valid_output() {
+        assert_eq!(rows(Format::Table, Look::Terminal, 0), "");
+        assert_eq!(rows(Format::Json, Look::Plain, 0), "[]\n");
+        assert_eq!(rows(Format::Jsonl, Look::Plain, 0), "");
+        assert_eq!(rows(Format::Csv, Look::Plain, 0), "id,n,note\n");
+    }
+
+    fn documents(format: Format, texts: &[&str]) -> String {
+        let mut out = Vec::new();
+        let mut documents = Documents::new(&mut out, format, Look::Plain);
+        for text in texts {
+            documents.push(RawValue::from_string((*text).into()).unwrap()).unwrap();
+        }
+        documents.finish().unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn documents_are_printed_as_stored() {
+        let texts = [
+            r#"{"n":1.10,"id":"a","_rid":"r","_ts":7}"#,
+            "{\"id\":\"b\",\n\"big\":12345678901234567890.0,\"o\":{\"x\": [1]}}",
+        ];
+        assert_eq!(documents(Format::Json, &texts), format!("[\n{},\n{}\n]\n", texts[0], texts[1]));
+        assert_eq!(documents(Format::Jsonl, &texts), format!("{}\n{}\n", texts[0], texts[1].replace('\n', " ")));
+        insta::assert_snapshot!(documents(Format::Table, &texts), @r#"
+        id  n     big                     o           _ts
+        a   1.10                                      7
+        b         12345678901234567890.0  {"x": [1]}
+        "#);
+        assert_eq!(documents(Format::Table, &["\"x\"", "3"]), "value\nx\n3\n");
+        assert_eq!(documents(Format::Table, &[]), "");
+        assert_eq!(documents(Format::Csv, &[r#"{"id":"a,b"}"#]), "id\n\"a,b\"\n");
+    }
+
+    #[test]
+    fn a_summary_is_lines_for_people_and_one_object_for_programs() {
+        let text = |format| {
+            let mut out = Vec::new();
+            write_summary(&mut out, format, &[("written", json!(5000)), ("ru", tenths(61.44))]).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(Format::Table), "written  5,000\nru       61.4\n");
+        assert_eq!(text(Format::Json), "{\"written\":5000,\"ru\":61.4}\n");
+        assert_eq!(text(Format::Csv), "written,ru\n5000,61.4\n");
+    }
+
+    #[test]
+    fn a_reader_that_leaves_is_no_error() {
+        let error = stdout_failed(&io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!((error.message.as_str(), error.exit), ("", Exit::Done));
+        assert_eq!(stdout_failed(&io::Error::from(io::ErrorKind::StorageFull)).exit, Exit::Failed);
+    }
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(count_of(1, "document"), "1 document");
+        assert_eq!(count_of(5000, "document"), "5,000 documents");
     }
 }

@@ -1,0 +1,79 @@
+//! Sets single members of a JSON object in its text: everything else stays byte for byte as it was.
+
+use super::{key::render_path, raw::RawDocument};
+
+/// Sets the member at `path` to `value` (JSON text). A member that exists is replaced where it stands, duplicates
+/// included; one that does not is added at the end, with the objects that lead to it.
+///
+/// # Errors
+/// When `text` is no JSON object, or the path leads through a value that is none.
+pub fn set(text: &str, path: &[String], value: &str) -> Result<String, String> {
+    set_in(text, path, value, path)
+}
+
+fn set_in(text: &str, path: &[String], value: &str, whole: &[String]) -> Result<String, String> {
+    let Some((name, rest)) = path.split_first() else { return Ok(value.to_owned()) };
+    let document = RawDocument::parse(text).map_err(|_| {
+        let parent = whole.get(..whole.len() - path.len()).unwrap_or_default();
+        let parent = if parent.is_empty() { "the document".to_owned() } else { render_path(parent) };
+        format!("{} cannot be set: {parent} is not an object", render_path(whole))
+    })?;
+    let mut edited = String::with_capacity(text.len() + value.len() + 16);
+    let mut copied = 0;
+    for member in document.members().iter().filter(|m| m.is(name)) {
+        let old = member.value.get();
+        // A member's value is a slice of `text`, so the difference of the addresses is its place.
+        let at = old.as_ptr() as usize - text.as_ptr() as usize;
+        edited.push_str(&text[copied..at]);
+        edited.push_str(&set_in(old, rest, value, whole)?);
+        copied = at + old.len();
+    }
+    if copied > 0 {
+        edited.push_str(&text[copied..]);
+        return Ok(edited);
+    }
+    let added = rest.iter().rev().fold(value.to_owned(), |inner, segment| format!("{{{}:{inner}}}", quote(segment)));
+    let end = text.rfind('}').unwrap_or(text.len());
+    let (body, brace) = text.split_at(end);
+    edited.push_str(body.trim_end());
+    if !document.members().is_empty() {
+        edited.push(',');
+    }
+    edited.push_str(&quote(name));
+    edited.push(':');
+    edited.push_str(&added);
+    edited.push_str(brace);
+    Ok(edited)
+}
+
+/// A string as JSON text.
+pub fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::change::key::parse_path;
+
+    fn set(text: &str, path: &str, value: &str) -> Result<String, String> {
+        super::set(text, &parse_path(path).unwrap(), value)
+    }
+
+    #[test]
+    fn a_member_is_added_at_the_end_or_replaced_where_it_stands() {
+        assert_eq!(set("{}", "/id", "\"x\"").unwrap(), r#"{"id":"x"}"#);
+        assert_eq!(set("{ \"n\": 1.10 }", "/id", "7").unwrap(), r#"{ "n": 1.10,"id":7}"#);
+        assert_eq!(set(r#"{"id" : 1.0 ,"n":1e2}"#, "/id", "\"x\"").unwrap(), r#"{"id" : "x" ,"n":1e2}"#);
+        assert_eq!(set(r#"{"id":1,"n":{"id":2},"id":3}"#, "/id", "4").unwrap(), r#"{"id":4,"n":{"id":2},"id":4}"#);
+        assert_eq!(set("{\"a\":\"}\"}\n", "/b", "1").unwrap(), "{\"a\":\"}\",\"b\":1}\n");
+        assert_eq!(set(r#"{"i\u0064":1}"#, "/id", "2").unwrap(), r#"{"i\u0064":2}"#);
+    }
+
+    #[test]
+    fn a_path_is_followed_and_made() {
+        assert_eq!(set(r#"{"a":{"b": 1, "c":2}}"#, "/a/b", "3").unwrap(), r#"{"a":{"b": 3, "c":2}}"#);
+        assert_eq!(set(r#"{"x":1}"#, "/a/b/c", "3").unwrap(), r#"{"x":1,"a":{"b":{"c":3}}}"#);
+        assert!(set(r#"{"a":5}"#, "/a/b", "3").unwrap_err().contains("/a is not an object"));
+        assert!(set("[]", "/a", "3").unwrap_err().contains("the document is not an object"));
+    }
+}
