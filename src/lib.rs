@@ -10,6 +10,8 @@ pub mod config;
 pub mod cosmos;
 pub mod dead_letters;
 pub mod history;
+pub mod host;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod telemetry;
 pub mod zipcodes;

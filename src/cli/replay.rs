@@ -60,23 +60,24 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
     let store = Arc::new(DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(failed)?);
     let names = store.list().await.map_err(failed)?;
 
-    let mut rows = Rows::new(&["letter", "at", "function", "id", "status", "outcome", "reason"], args.format);
+    let mut rows = Rows::stdout(args.format, &["letter", "at", "function", "id", "status", "outcome", "reason"]);
     let cosmos = Cosmos::new(account);
     let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
     let progress = Progress::new(if args.list { "reading letters" } else { "replaying" }, Some(names.len() as u64));
-    let (mut stored, mut kept) = (0, 0);
+    let (mut count, mut stored, mut kept) = (0, 0, 0);
     for name in names {
         let letter = match store.get(&name).await {
             Ok(letter) => letter,
             Err(e) => {
                 kept += 1;
-                rows.push(vec![name.into(), json!(null), json!(null), json!(null), json!(null), "unreadable".into(), e.to_string().into()])?;
+                rows.push(&[name.into(), json!(null), json!(null), json!(null), json!(null), "unreadable".into(), e.to_string().into()])?;
                 continue;
             }
         };
         if args.function.as_ref().is_some_and(|f| *f != letter.function) || args.id.as_ref().is_some_and(|id| letter.id.as_ref() != Some(id)) {
             continue;
         }
+        count += 1;
         let outcome = if args.list {
             Ok("waiting")
         } else {
@@ -102,7 +103,7 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
                 ("kept", reason)
             }
         };
-        rows.push(vec![
+        rows.push(&[
             name.into(),
             letter.at.into(),
             letter.function.into(),
@@ -113,7 +114,7 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
         ])?;
     }
     progress.finish();
-    let count = rows.finish()?;
+    rows.finish()?;
     if args.list {
         note(&format!("{count} dead letters in {}", config.dead_letters));
         return Ok(Exit::Done);
