@@ -149,13 +149,13 @@ impl<H: History> Capture<H> {
 
         let (changes, origins) = decode_all(items, &mut poison);
         if !changes.is_empty() {
-            let result = self.store(&changes, &origins, &retry, &mut summary, &mut poison).await;
-            if let Err(failure) = result {
-                if failure.disposition == Disposition::Stale {
-                    self.history.forget().await;
-                }
-                return Err(CaptureError::Service(failure));
+            let mut stored = self.store(&changes, &origins, &retry, &mut summary).await;
+            if stored.as_ref().is_err_and(|f| f.disposition == Disposition::Stale) {
+                // The container was made again with another key: look at it afresh, once.
+                self.history.forget().await;
+                stored = self.store(&changes, &origins, &retry, &mut summary).await;
             }
+            poison.extend(stored.map_err(CaptureError::Service)?);
         }
         // One letter for an item, whatever and however much is wrong with it.
         let mut buried = std::collections::HashSet::new();
@@ -174,8 +174,8 @@ impl<H: History> Capture<H> {
         origins: &[usize],
         retry: &Retry,
         summary: &mut Summary,
-        poison: &mut Vec<Poison>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<Poison>, Failure> {
+        let mut poison = Vec::new();
         let writer = retry.run(|| self.history.writer()).await?;
         let rereads = self.reread(changes, retry, summary).await?;
         let now = chrono::Utc::now();
@@ -222,7 +222,7 @@ impl<H: History> Capture<H> {
             summary.records -= outcome.poison.len();
             poison.extend(outcome.poison);
         }
-        Ok(())
+        Ok(poison)
     }
 
     /// Reads again what the host may have altered; `None` where the payload's own text is to be used.

@@ -150,9 +150,19 @@ impl TestApp {
 
     /// Runs a command with text on its stdin.
     pub async fn run_with_input(&self, args: &[&str], input: &str) -> Output {
+        self.spawn(args, &[], input).await
+    }
+
+    /// Runs a command with settings on top of the account's.
+    pub async fn run_with_settings(&self, args: &[&str], settings: &[(&str, &str)]) -> Output {
+        self.spawn(args, settings, "").await
+    }
+
+    async fn spawn(&self, args: &[&str], settings: &[(&str, &str)], input: &str) -> Output {
         let mut command = Command::new(BINARY);
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         hermetic(&mut command, &[("CosmosDB".into(), self.local.connection_string()), ("RUST_BACKTRACE".into(), "0".into())]);
+        command.envs(settings.iter().copied());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_owned();
@@ -269,6 +279,17 @@ impl Handler {
     /// Lines the handler has written so far, stdout and stderr.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until the log has a line with this text.
+    pub async fn wait_for_log(&self, text: &str) {
+        for _ in 0..400 {
+            if self.log().iter().any(|l| l.contains(text)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("no line with {text:?} in {:#?}", self.log());
     }
 
     /// SIGKILL, as the host does it.
