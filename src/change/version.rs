@@ -69,7 +69,7 @@ struct ChangeObject<'a> {
     via: Option<String>,
     fidelity: Option<String>,
     at: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     ttl: Option<&'a RawValue>,
     #[serde(borrow)]
     shadowed: Option<RawDocument<'a>>,
@@ -88,6 +88,11 @@ struct Body<'a> {
     sha256: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
     data: std::borrow::Cow<'a, str>,
+}
+
+/// A member that is there, even when it is `null`.
+fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl Version {

@@ -6,6 +6,8 @@ mod output;
 mod populate;
 mod provision;
 mod query;
+mod replay;
+mod serve;
 mod truncate;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +28,8 @@ pub struct Cli {
 /// The commands, in the order a person meets them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the change feed handler; this is what host.json starts
+    Serve(serve::ServeArgs),
     /// Create the database and its containers, or check those that exist
     Provision(provision::ProvisionArgs),
     /// Write generated zip-code documents, or documents from a file, into the source container
@@ -34,6 +38,8 @@ pub enum Command {
     Truncate(truncate::TruncateArgs),
     /// Run SQL against the source or the changes container
     Query(query::QueryArgs),
+    /// List dead letters, and capture them again when their cause is fixed
+    Replay(replay::ReplayArgs),
 }
 
 /// How a command ended; the numbers are a documented contract (docs/cli.md).
@@ -94,10 +100,12 @@ impl From<Failure> for CliError {
 /// Runs one command and reports how it ended; errors and hints go to stderr.
 pub async fn run(cli: Cli) -> Exit {
     let result = match cli.command {
+        Command::Serve(args) => serve::run(args).await,
         Command::Provision(args) => provision::run(args).await,
         Command::Populate(args) => populate::run(args).await,
         Command::Truncate(args) => truncate::run(args).await,
         Command::Query(args) => query::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
     };
     result.unwrap_or_else(|error| {
         output::error(&error);

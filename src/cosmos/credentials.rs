@@ -9,7 +9,7 @@ use super::Failure;
 use crate::config::Credential;
 
 /// A token credential for anything that is not a key.
-pub(super) fn token(credential: &Credential) -> Result<Arc<dyn TokenCredential>, Failure> {
+pub(crate) fn token(credential: &Credential) -> Result<Arc<dyn TokenCredential>, Failure> {
     let fail = |e: azure_core::Error| Failure::denied("sign in".into(), e.to_string());
     Ok(match credential {
         Credential::ManagedIdentity { client_id } => {

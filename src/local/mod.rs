@@ -1,1 +1,226 @@
-//! The embedded local environment.
+//! The embedded Azure Cosmos DB and the trigger that plays the Azure Functions host.
+//!
+//! A client's request goes `server` -> `gateway` -> `emulator`. Every write is also recorded in the container's
+//! `log`, from which `feed` answers the change feed and TTL deletes what is due: the emulator has neither.
+//!
+//! Nothing is kept on disk: the account is empty after every start.
+
+mod batch;
+mod container;
+mod emulator;
+mod feed;
+mod gateway;
+mod keys;
+mod log;
+mod message;
+mod pages;
+mod patch;
+mod server;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::Method;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use emulator::Emulator;
+pub use emulator::EmulatorError;
+use gateway::Gateway;
+use message::{Ask, ContainerName};
+
+/// The public, well-known key of Microsoft's own Cosmos DB emulator: no secret, and every tool knows it.
+/// <https://learn.microsoft.com/azure/cosmos-db/emulator>
+const WELL_KNOWN_KEY: &str = "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==";
+
+/// How often documents are looked for whose time to live is over.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// How the local account is set up.
+#[derive(Clone, Debug)]
+pub struct LocalOptions {
+    /// TCP port on 127.0.0.1; 0 takes any free one.
+    pub port: u16,
+    /// Physical partitions of containers created through the account (1 to 100): as many leases can work at once.
+    pub partitions: u32,
+    /// How many bytes of document versions each container keeps for the all-versions-and-deletes mode; the oldest
+    /// are dropped first. The latest version of every document is always kept.
+    pub retained_bytes: usize,
+}
+
+impl Default for LocalOptions {
+    fn default() -> Self {
+        Self { port: 0, partitions: 4, retained_bytes: 512 * 1024 * 1024 }
+    }
+}
+
+/// Why the local account does not work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalError {
+    /// The port could not be opened.
+    #[error("open port {port} on 127.0.0.1 (another program may use it: choose another port, or 0 for any free one)")]
+    Listen {
+        /// The port asked for.
+        port: u16,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An option has a value that cannot work.
+    #[error("{0}")]
+    Option(String),
+    /// The emulator refused.
+    #[error(transparent)]
+    Emulator(#[from] EmulatorError),
+    /// A request to the account failed.
+    #[error("{what}: status {status}, {message}")]
+    Refused {
+        /// What was tried.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+        /// The account's words.
+        message: String,
+    },
+}
+
+impl LocalError {
+    fn refused(what: impl Into<String>, answer: &message::Answer) -> Self {
+        let message = String::from_utf8_lossy(&answer.body).into_owned();
+        Self::Refused { what: what.into(), status: answer.status, message }
+    }
+}
+
+/// An Azure Cosmos DB account on this machine, for any SDK: in memory, on loopback, gone with the process.
+#[derive(Debug)]
+pub struct LocalCosmos {
+    endpoint: Url,
+    gateway: Arc<Gateway>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl LocalCosmos {
+    /// Opens the port and starts answering.
+    pub async fn start(options: LocalOptions) -> Result<Self, LocalError> {
+        if !(1..=100).contains(&options.partitions) {
+            return Err(LocalError::Option(format!("partitions: 1 to 100, not {}", options.partitions)));
+        }
+        let listen = |source| LocalError::Listen { port: options.port, source };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await.map_err(listen)?;
+        let port = listener.local_addr().map_err(listen)?.port();
+        let endpoint = Url::parse(&format!("http://127.0.0.1:{port}/"))
+            .map_err(|error| LocalError::Option(format!("endpoint: {error}")))?;
+        let emulator = Emulator::new(endpoint.clone())?;
+        let gateway = Arc::new(Gateway::new(emulator, options.partitions, options.retained_bytes));
+        let stop = CancellationToken::new();
+        let tasks = vec![
+            tokio::spawn(server::serve(listener, Arc::clone(&gateway), stop.clone())),
+            tokio::spawn(sweep(Arc::clone(&gateway), stop.clone())),
+        ];
+        Ok(Self { endpoint, gateway, stop, tasks })
+    }
+
+    /// Where SDKs connect to: `http://127.0.0.1:<port>/`.
+    pub fn endpoint(&self) -> &Url {
+        &self.endpoint
+    }
+
+    /// The account key. It is public knowledge and not checked: the account is reachable from this machine only.
+    pub fn key(&self) -> &str {
+        WELL_KNOWN_KEY
+    }
+
+    /// Endpoint and key in the form that settings take.
+    pub fn connection_string(&self) -> String {
+        format!("AccountEndpoint={};AccountKey={WELL_KNOWN_KEY};", self.endpoint)
+    }
+
+    /// Splits a physical partition in two, as the service does when it grows; returns the children's range ids.
+    pub async fn split(&self, database: &str, container: &str, range_id: &str) -> Result<Vec<String>, LocalError> {
+        let name = ContainerName::new(database, container);
+        let range = number(range_id)?;
+        let found = self.gateway.container(&name).await;
+        let found = found.map_err(|answer| LocalError::refused(format!("open {name}"), &answer))?;
+        let done = found.reshape(self.gateway.emulator().split(&name, range)).await;
+        let done = done.map_err(|answer| LocalError::refused("read the partition key ranges", &answer))?;
+        Ok(done?.iter().map(ToString::to_string).collect())
+    }
+
+    /// Merges two neighbouring physical partitions; returns the new range id.
+    pub async fn merge(&self, database: &str, container: &str, left: &str, right: &str) -> Result<String, LocalError> {
+        let name = ContainerName::new(database, container);
+        let (left, right) = (number(left)?, number(right)?);
+        let found = self.gateway.container(&name).await;
+        let found = found.map_err(|answer| LocalError::refused(format!("open {name}"), &answer))?;
+        let done = found.reshape(self.gateway.emulator().merge(&name, left, right)).await;
+        let done = done.map_err(|answer| LocalError::refused("read the partition key ranges", &answer))?;
+        Ok(done?.to_string())
+    }
+
+    /// The ids of a container's physical partitions.
+    pub async fn ranges(&self, database: &str, container: &str) -> Result<Vec<String>, LocalError> {
+        let name = ContainerName::new(database, container);
+        let found = self.gateway.container(&name).await;
+        let found = found.map_err(|answer| LocalError::refused(format!("open {name}"), &answer))?;
+        Ok(found.ranges().into_iter().map(|range| range.id).collect())
+    }
+
+    /// Moves the clock that decides over time to live forward, for tests that cannot wait.
+    pub fn advance_clock(&self, by: Duration) {
+        self.gateway.clock().advance(by);
+    }
+
+    /// Creates a database or container that may exist already.
+    async fn create(&self, path: &str, body: serde_json::Value) -> Result<bool, LocalError> {
+        let ask = Ask::new(Method::POST, path).with_body(body.to_string());
+        let answer = self.gateway.handle(ask).await;
+        match answer.status {
+            201 => Ok(true),
+            409 => Ok(false),
+            _ => Err(LocalError::refused(format!("create in {path}"), &answer)),
+        }
+    }
+
+    /// Creates a database unless it is there; returns whether it was made.
+    pub async fn create_database(&self, database: &str) -> Result<bool, LocalError> {
+        self.create("/dbs", serde_json::json!({ "id": database })).await
+    }
+
+    /// Creates a container from its REST description (`id`, `partitionKey`, ...) unless it is there; returns whether
+    /// it was made.
+    pub async fn create_container(&self, database: &str, description: serde_json::Value) -> Result<bool, LocalError> {
+        let path = format!("{}/colls", ContainerName::new(database, "x").path().trim_end_matches("/colls/x"));
+        self.create(&path, description).await
+    }
+
+    /// Closes the port and ends what runs in the background.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        for task in std::mem::take(&mut self.tasks) {
+            if let Err(error) = task.await {
+                tracing::debug!(%error, "a task of the local account ended badly");
+            }
+        }
+    }
+}
+
+impl Drop for LocalCosmos {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn number(range_id: &str) -> Result<u32, LocalError> {
+    range_id.parse().map_err(|_| LocalError::Option(format!("{range_id} is no partition key range id: a number is")))
+}
+
+async fn sweep(gateway: Arc<Gateway>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
+        gateway.sweep().await;
+    }
+}

@@ -1,0 +1,415 @@
+//! The use case: a batch of changes in; every one of them durable, in `changes` or in the dead-letter store, out.
+//!
+//! What is promised is in design section 3. In short: `Ok` only when nothing is left to lose; anything that may pass
+//! is retried within a deadline; one record that can never be stored does not hold up the others.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use crate::{
+    change::{
+        Change, Via,
+        decode::decode,
+        key::PartitionKey,
+        record::{self, Record, RecordContext, Reread},
+    },
+    config::Fidelity,
+    cosmos::{Disposition, Failure, Retry},
+    dead_letters::{DeadLetter, DeadLetterStore, StoreError},
+    history::{BATCH_BYTES, BATCH_RECORDS, History, HistoryWriter, SourceReader},
+};
+
+/// Limits shared by all functions and leases of a process.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    writes: Arc<Semaphore>,
+    rereads: Arc<Semaphore>,
+    max_writes: usize,
+    max_rereads: usize,
+    deadline: Duration,
+}
+
+impl Limits {
+    /// At most so many writes and re-reads in flight, and so long a time for the retries of one batch.
+    pub fn new(max_writes: usize, max_rereads: usize, deadline: Duration) -> Self {
+        Self {
+            writes: Arc::new(Semaphore::new(max_writes)),
+            rereads: Arc::new(Semaphore::new(max_rereads)),
+            max_writes,
+            max_rereads,
+            deadline,
+        }
+    }
+}
+
+/// Captures the changes of one source container into one history.
+#[derive(Debug)]
+pub struct Capture<H> {
+    /// Name of the function, for dead letters and logs.
+    pub function: String,
+    /// The two containers.
+    pub history: H,
+    /// Where poison goes.
+    pub dead_letters: Arc<DeadLetterStore>,
+    /// Whether altered documents are read again.
+    pub fidelity: Fidelity,
+    /// Shared limits.
+    pub limits: Limits,
+    /// Which entrance the changes come through.
+    pub via: Via,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Summary {
+    /// Items in the payload.
+    pub items: usize,
+    /// Records made durable in `changes`, duplicates within the payload counted once.
+    pub records: usize,
+    /// Of these: versions before, taken from a `previous` image.
+    pub healed: usize,
+    /// Of these: stored as delivered although the host may have altered them.
+    pub normalized: usize,
+    /// Of these: too large as they were, stored compressed.
+    pub compressed: usize,
+    /// Documents read again from the source.
+    pub rereads: usize,
+    /// Items put into the dead-letter store.
+    pub dead_letters: usize,
+    /// Transient failures that were retried.
+    pub retries: u64,
+    /// Request units used.
+    pub ru: f64,
+    /// Time taken.
+    pub elapsed: Duration,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} items, {} records, {} re-reads, {} normalized, {} dead letters, {} retries, {:.1} RU, {} ms",
+            self.items,
+            self.records,
+            self.rereads,
+            self.normalized,
+            self.dead_letters,
+            self.retries,
+            self.ru,
+            self.elapsed.as_millis()
+        )
+    }
+}
+
+/// Why a batch was not acknowledged. Delivering it again is harmless.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The service failed, refused, or took too long.
+    #[error("store batch: {0}")]
+    Service(Failure),
+    /// Poison was found and the dead-letter store failed, so it may be lost if the batch were acknowledged.
+    #[error(transparent)]
+    DeadLetters(StoreError),
+}
+
+/// A record on its way, with the payload item it came from.
+struct Pending {
+    record: Record,
+    item: usize,
+    healed: bool,
+    normalized: bool,
+}
+
+/// Something that can never be stored as it is.
+struct Poison {
+    item: usize,
+    id: Option<String>,
+    status: String,
+    reason: String,
+}
+
+impl<H: History> Capture<H> {
+    /// Makes every item of a payload durable. `invocation` is only named in dead letters.
+    ///
+    /// # Errors
+    /// When anything may be lost if the batch were acknowledged; nothing of it needs to be undone.
+    pub async fn run(&self, items: &[&RawValue], invocation: &str) -> Result<Summary, CaptureError> {
+        let start = Instant::now();
+        let retry = Retry::for_at_most(self.limits.deadline);
+        let mut summary = Summary { items: items.len(), ..Summary::default() };
+        let mut poison = Vec::new();
+
+        let (changes, origins) = decode_all(items, &mut poison);
+        if !changes.is_empty() {
+            let result = self.store(&changes, &origins, &retry, &mut summary, &mut poison).await;
+            if let Err(failure) = result {
+                if failure.disposition == Disposition::Stale {
+                    self.history.forget().await;
+                }
+                return Err(CaptureError::Service(failure));
+            }
+        }
+        // One letter for an item, whatever and however much is wrong with it.
+        let mut buried = std::collections::HashSet::new();
+        poison.retain(|p| buried.insert(p.item));
+        self.bury(items, &poison, invocation).await.map_err(CaptureError::DeadLetters)?;
+
+        summary.dead_letters = poison.len();
+        summary.retries = retry.count();
+        summary.elapsed = start.elapsed();
+        Ok(summary)
+    }
+
+    async fn store(
+        &self,
+        changes: &[Change<'_>],
+        origins: &[usize],
+        retry: &Retry,
+        summary: &mut Summary,
+        poison: &mut Vec<Poison>,
+    ) -> Result<(), Failure> {
+        let writer = retry.run(|| self.history.writer()).await?;
+        let rereads = self.reread(changes, retry, summary).await?;
+        let now = chrono::Utc::now();
+        let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        let context = RecordContext { via: self.via, at: &at, at_seconds: now.timestamp(), paths: writer.key_paths() };
+
+        let mut pending: Vec<Pending> = Vec::with_capacity(changes.len());
+        let mut places: HashMap<(PartitionKey, String), usize> = HashMap::with_capacity(changes.len());
+        for ((change, item), reread) in changes.iter().zip(origins).zip(&rereads) {
+            let altered = reread.is_none() && record::may_be_altered(change) && self.fidelity == Fidelity::Exact;
+            match record::build(change, reread.as_deref().map(Reread), altered, context) {
+                Ok(record) => {
+                    let one = Pending { record, item: *item, healed: change.healed, normalized: altered };
+                    // The same version twice in one payload: the one that knows more stays.
+                    match places.entry((one.record.key.clone(), one.record.id.clone())) {
+                        std::collections::hash_map::Entry::Vacant(place) => {
+                            place.insert(pending.len());
+                            pending.push(one);
+                        }
+                        std::collections::hash_map::Entry::Occupied(place) => {
+                            let known = &mut pending[*place.get()];
+                            if known.record.create_only && !one.record.create_only {
+                                *known = one;
+                            }
+                        }
+                    }
+                }
+                Err(e) => poison.push(Poison { item: *item, id: Some(change.id.to_string()), status: "-".into(), reason: e.reason }),
+            }
+        }
+        summary.healed = pending.iter().filter(|p| p.healed).count();
+        summary.normalized = pending.iter().filter(|p| p.normalized).count();
+        summary.compressed = pending.iter().filter(|p| p.record.compressed).count();
+        summary.records = pending.len();
+
+        let outcomes: Vec<Outcome> = stream::iter(into_units(pending))
+            .map(|unit| self.write_unit(writer.as_ref(), unit, retry))
+            .buffer_unordered(self.limits.max_writes)
+            .try_collect()
+            .await?;
+        for outcome in outcomes {
+            summary.ru += outcome.ru;
+            summary.compressed += outcome.compressed;
+            summary.records -= outcome.poison.len();
+            poison.extend(outcome.poison);
+        }
+        Ok(())
+    }
+
+    /// Reads again what the host may have altered; `None` where the payload's own text is to be used.
+    async fn reread(&self, changes: &[Change<'_>], retry: &Retry, summary: &mut Summary) -> Result<Vec<Option<String>>, Failure> {
+        let mut texts: Vec<Option<String>> = vec![None; changes.len()];
+        let wanted: Vec<usize> = (0..changes.len()).filter(|i| record::wants_reread(&changes[*i], self.fidelity)).collect();
+        if wanted.is_empty() {
+            return Ok(texts);
+        }
+        let source = match retry.run(|| self.history.source()).await {
+            Ok(source) => source,
+            Err(f) if matches!(f.disposition, Disposition::Denied | Disposition::NotFound) => {
+                warn!(function = self.function, reason = %f, documents = wanted.len(), "cannot read the source again; storing payloads as delivered");
+                return Ok(texts);
+            }
+            Err(f) => return Err(f),
+        };
+        summary.rereads = wanted.len();
+        let results: Vec<(usize, Option<String>)> = stream::iter(wanted)
+            .map(|i| {
+                let (change, source) = (&changes[i], &source);
+                async move { Ok::<_, Failure>((i, self.reread_one(source.as_ref(), change, retry).await?)) }
+            })
+            .buffer_unordered(self.limits.max_rereads)
+            .try_collect()
+            .await?;
+        for (i, text) in results {
+            texts[i] = text;
+        }
+        Ok(texts)
+    }
+
+    async fn reread_one(&self, source: &H::Source, change: &Change<'_>, retry: &Retry) -> Result<Option<String>, Failure> {
+        let key = source.key_paths().extract(&change.document);
+        let read = retry
+            .run(|| async {
+                let _permit = permit(&self.limits.rereads).await?;
+                source.read(&key, &change.id).await
+            })
+            .await;
+        match read {
+            Ok(Some(text)) if same_etag(&text, change) => Ok(Some(text)),
+            // It moved on, or is gone: what was delivered is all there is.
+            Ok(_) => Ok(None),
+            Err(f) if matches!(f.disposition, Disposition::Transient | Disposition::Stale) => Err(f),
+            Err(f) => {
+                debug!(function = self.function, reason = %f, "re-read refused");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Writes one unit. A batch that fails for good is taken apart, so that one bad record cannot hold up the rest.
+    async fn write_unit(&self, writer: &H::Writer, unit: Vec<Pending>, retry: &Retry) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome::default();
+        if unit.len() > 1 {
+            let (records, origins): (Vec<Record>, Vec<(usize, String)>) =
+                unit.into_iter().map(|p| (p.record.clone(), (p.item, p.record.source_id))).unzip();
+            let written = retry
+                .run(|| async {
+                    let _permit = permit(&self.limits.writes).await?;
+                    writer.write_batch(&records).await
+                })
+                .await;
+            match written {
+                Ok(ru) => outcome.ru += ru,
+                Err(f) if may_be_one_record(&f) => {
+                    debug!(function = self.function, records = records.len(), reason = %f, "taking a failed batch apart");
+                    for (record, (item, id)) in records.into_iter().zip(origins) {
+                        self.write_one(writer, record, item, id, retry, &mut outcome).await?;
+                    }
+                }
+                Err(f) => return Err(f),
+            }
+        } else {
+            for Pending { record, item, .. } in unit {
+                let id = record.source_id.clone();
+                self.write_one(writer, record, item, id, retry, &mut outcome).await?;
+            }
+        }
+        Ok(outcome)
+    }
+
+    async fn write_one(&self, writer: &H::Writer, record: Record, item: usize, id: String, retry: &Retry, outcome: &mut Outcome) -> Result<(), Failure> {
+        let attempt = |record: Record| async move {
+            retry
+                .run(|| async {
+                    let _permit = permit(&self.limits.writes).await?;
+                    writer.write(&record).await
+                })
+                .await
+        };
+        let smaller = |f: &Failure| f.status.starts_with("413").then(|| record::compress(&record, writer.key_paths())).flatten();
+        let mut result = attempt(record.clone()).await;
+        if let Err(f) = &result
+            && let Some(packed) = smaller(f)
+        {
+            outcome.compressed += 1;
+            result = attempt(packed).await;
+        }
+        match result {
+            Ok(ru) => outcome.ru += ru,
+            Err(f) if may_be_one_record(&f) => {
+                outcome.poison.push(Poison { item, id: Some(id), reason: f.to_string(), status: f.status });
+            }
+            Err(f) => return Err(f),
+        }
+        Ok(())
+    }
+
+    /// Puts poison away.
+    async fn bury(&self, items: &[&RawValue], poison: &[Poison], invocation: &str) -> Result<(), StoreError> {
+        for one in poison {
+            let letter = DeadLetter {
+                v: 1,
+                at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+                function: self.function.clone(),
+                invocation: invocation.to_owned(),
+                id: one.id.clone(),
+                status: one.status.clone(),
+                reason: one.reason.clone(),
+                item: items[one.item].to_owned(),
+            };
+            self.dead_letters.put(&letter).await?;
+            warn!(function = self.function, invocation, id = letter.id, status = letter.status, reason = letter.reason, letter = letter.name(), "dead letter");
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Outcome {
+    ru: f64,
+    compressed: usize,
+    poison: Vec<Poison>,
+}
+
+fn decode_all<'a>(items: &[&'a RawValue], poison: &mut Vec<Poison>) -> (Vec<Change<'a>>, Vec<usize>) {
+    let mut changes = Vec::with_capacity(items.len());
+    let mut origins = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        if let Err(e) = decode(item, &mut changes) {
+            // Nothing of a half-understood item is stored: its letter holds all of it.
+            changes.truncate(origins.len());
+            poison.push(Poison { item: index, id: None, status: "-".into(), reason: e.reason });
+        }
+        origins.resize(changes.len(), index);
+    }
+    (changes, origins)
+}
+
+/// Records that share a full partition key travel in transactional batches, all others alone.
+fn into_units(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
+    let mut units: Vec<Vec<Pending>> = Vec::new();
+    let mut open: HashMap<PartitionKey, (usize, usize)> = HashMap::new();
+    for one in pending {
+        if one.record.create_only {
+            units.push(vec![one]);
+            continue;
+        }
+        let size = one.record.body.len() + 64;
+        match open.get_mut(&one.record.key) {
+            Some((unit, bytes)) if units[*unit].len() < BATCH_RECORDS && *bytes + size <= BATCH_BYTES => {
+                *bytes += size;
+                units[*unit].push(one);
+            }
+            _ => {
+                open.insert(one.record.key.clone(), (units.len(), size));
+                units.push(vec![one]);
+            }
+        }
+    }
+    units
+}
+
+/// Whether a failure may concern a single record rather than the caller, the container or the service.
+fn may_be_one_record(failure: &Failure) -> bool {
+    matches!(failure.disposition, Disposition::Poison | Disposition::Conflict | Disposition::PreconditionFailed)
+}
+
+fn same_etag(text: &str, change: &Change<'_>) -> bool {
+    let reread = crate::change::raw::RawDocument::parse(text).ok();
+    let etag = reread.as_ref().and_then(|d| d.get_str("_etag"));
+    etag.is_some() && etag == change.etag()
+}
+
+async fn permit(limit: &Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
+    // Never closed; should it be, the batch is delivered again.
+    limit.acquire().await.map_err(|_| Failure::from_status("write".into(), 503, 0, "shutting down", None))
+}

@@ -1,0 +1,123 @@
+//! `serve`: the custom handler that host.json starts.
+
+use std::{net::Ipv4Addr, process, sync::Arc};
+
+use clap::Args;
+use tokio::{net::TcpListener, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{CliError, Exit};
+use crate::{
+    capture::{Capture, Limits},
+    change::Via,
+    config::{self, Account, CaptureConfig, Names, Settings},
+    cosmos::Cosmos,
+    dead_letters::DeadLetterStore,
+    history::CosmosHistory,
+    host::{
+        Handler, Shutdown,
+        functions::{DEFAULT_FUNCTION, Function},
+        serve,
+    },
+    telemetry,
+};
+
+/// The host restarts a handler that exits with this code, and does not count it as a failure.
+const RESTART: i32 = 200;
+
+/// Flags of `serve`
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Port on 127.0.0.1; 0 takes any free one
+    #[arg(long, env = "FUNCTIONS_CUSTOMHANDLER_PORT", default_value_t = 0)]
+    port: u16,
+}
+
+/// Runs the handler until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// When a setting is wrong or the port is taken; both before any batch is accepted.
+pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
+    let app_root = config::app_root();
+    let settings = Settings::load(&app_root)?;
+    telemetry::start(&settings, telemetry::Stream::Stdout, "info")?;
+    // The port first: the host gives up on a handler that does not answer within 30 s, and Cosmos may be far away.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await.map_err(|e| CliError {
+        message: format!("cannot listen on 127.0.0.1:{}: {e}", args.port),
+        hint: Some("end the process that has the port, or pass --port 0 for any free one".into()),
+        exit: Exit::Failed,
+    })?;
+    let port = listener.local_addr().map(|a| a.port()).unwrap_or(args.port);
+    let handler = build(&settings, &app_root)?;
+    info!(port, functions = handler.names(), version = env!("CARGO_PKG_VERSION"), "ready");
+
+    let stop = CancellationToken::new();
+    tokio::spawn(watch_signals(stop.clone()));
+    let drain = CaptureConfig::from_settings(&settings, &app_root)?.drain;
+    let drained = serve(listener, handler, Shutdown { stop, drain }).await.map_err(|e| CliError::failed(format!("server failed: {e}")))?;
+    info!(drained, "stopped");
+    if std::env::var_os("FUNCTIONS_CUSTOMHANDLER_PORT").is_some() {
+        // Exit code 0 would mean "never start me again" to a host that is still alive.
+        process::exit(RESTART);
+    }
+    Ok(Exit::Done)
+}
+
+fn build(settings: &Settings, app_root: &std::path::Path) -> Result<Handler<CosmosHistory>, CliError> {
+    let account = Account::from_settings(settings)?;
+    let config = CaptureConfig::from_settings(settings, app_root)?;
+    let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
+    let dead_letters = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(|e| CliError {
+        message: e.to_string(),
+        hint: Some("check REWIND_DEAD_LETTERS".into()),
+        exit: Exit::Usage,
+    })?;
+    let dead_letters = Arc::new(dead_letters);
+    let cosmos = Cosmos::new(account);
+    let mut functions = Function::discover(app_root)?;
+    if functions.is_empty() {
+        warn!(function = DEFAULT_FUNCTION, "no function.json below the app root; serving the shipped function");
+        functions.push(Function::shipped());
+    }
+    let served = functions
+        .into_iter()
+        .map(|function| {
+            let names = Names::from_settings(settings, Some(&function.name))?;
+            let capture = Capture {
+                function: function.name,
+                history: CosmosHistory::new(cosmos.clone(), names),
+                dead_letters: dead_letters.clone(),
+                fidelity: config.fidelity,
+                limits: limits.clone(),
+                via: Via::Trigger,
+            };
+            Ok((function.trigger.name, capture))
+        })
+        .collect::<Result<Vec<_>, CliError>>()?;
+    Ok(Handler::new(served, config.max_body))
+}
+
+/// The first signal drains, the second one ends the process at once.
+async fn watch_signals(stop: CancellationToken) {
+    let mut seen = 0;
+    loop {
+        #[cfg(unix)]
+        {
+            let Ok(mut terminate) = signal::unix::signal(signal::unix::SignalKind::terminate()) else { return };
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = signal::ctrl_c() => {}
+            }
+        }
+        #[cfg(not(unix))]
+        if signal::ctrl_c().await.is_err() {
+            return;
+        }
+        seen += 1;
+        if seen > 1 {
+            process::exit(Exit::Failed as i32);
+        }
+        stop.cancel();
+    }
+}

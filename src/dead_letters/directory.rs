@@ -1,0 +1,83 @@
+//! Dead letters as files of one directory.
+
+use std::{io, path::PathBuf};
+
+use super::StoreError;
+
+/// A directory of letters, made on first use.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    fn error(&self, action: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+        let location = self.path.display().to_string();
+        move |e| StoreError { action, location, message: e.to_string() }
+    }
+
+    /// Written beside its place, flushed to disk, then renamed: a letter is whole or not there.
+    pub(super) async fn put(&self, name: &str, text: Vec<u8>) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let name = name.to_owned();
+        let write = move || -> io::Result<()> {
+            use std::io::Write as _;
+            std::fs::create_dir_all(&path)?;
+            let unique = rand::random::<u64>();
+            let part = path.join(format!(".{name}.{unique:016x}.part"));
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            // A letter holds a document: nobody else on the machine may read it.
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let result = options.open(&part).and_then(|mut file| {
+                file.write_all(&text)?;
+                file.sync_all()?;
+                std::fs::rename(&part, path.join(&name))?;
+                // The rename itself is durable only when the directory is.
+                std::fs::File::open(&path)?.sync_all()
+            });
+            if result.is_err() {
+                let _ = std::fs::remove_file(&part);
+            }
+            result
+        };
+        match tokio::task::spawn_blocking(write).await {
+            Ok(result) => result.map_err(self.error("write")),
+            Err(e) => Err(self.error("write")(io::Error::other(e))),
+        }
+    }
+
+    pub(super) async fn list(&self) -> Result<Vec<String>, StoreError> {
+        let mut entries = match tokio::fs::read_dir(&self.path).await {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(self.error("list")(e)),
+        };
+        let mut names = Vec::new();
+        while let Some(entry) = entries.next_entry().await.map_err(self.error("list"))? {
+            if let Ok(name) = entry.file_name().into_string()
+                && name.ends_with(".json")
+                && !name.starts_with('.')
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    pub(super) async fn get(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        tokio::fs::read(self.path.join(name)).await.map_err(self.error("read"))
+    }
+
+    pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        match tokio::fs::remove_file(self.path.join(name)).await {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.error("delete")(e)),
+            _ => Ok(()),
+        }
+    }
+}

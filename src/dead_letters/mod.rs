@@ -1,0 +1,130 @@
+//! Records that can never be stored as they are: kept with their reason, listed, and replayed when the cause is fixed.
+//!
+//! A letter holds the payload item exactly as it was delivered. Its name is derived from that text, so the same
+//! poison delivered twice is one letter.
+
+mod blob;
+mod directory;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::config::{Credential, DeadLetterLocation};
+
+/// A payload item that could not be captured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Version of this format.
+    pub v: u32,
+    /// When it was put away, RFC 3339.
+    pub at: String,
+    /// The function that received it.
+    pub function: String,
+    /// The host's invocation id.
+    pub invocation: String,
+    /// The document's id, where one could be read.
+    pub id: Option<String>,
+    /// The service's status, or `-` when it was refused before it was sent.
+    pub status: String,
+    /// Why it could not be stored.
+    pub reason: String,
+    /// The item as delivered.
+    pub item: Box<RawValue>,
+}
+
+impl DeadLetter {
+    /// The name in the store: function, then a digest of the item.
+    pub fn name(&self) -> String {
+        let digest = Sha256::digest(self.item.get().as_bytes());
+        let short = digest[..16].iter().fold(String::new(), |hex, b| hex + &format!("{b:02x}"));
+        format!("{}-{short}.json", self.function)
+    }
+}
+
+/// A dead-letter store that failed: what was tried, where, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} dead letter in {location}: {message}")]
+pub struct StoreError {
+    action: &'static str,
+    location: String,
+    message: String,
+}
+
+/// Where dead letters are kept.
+///
+/// Contract: `put` is `Ok` only when the letter is durable, and putting it again is harmless. `delete` of a letter
+/// that is gone is `Ok`. One suite of tests runs over every kind.
+#[derive(Debug)]
+pub enum DeadLetterStore {
+    /// A directory on this machine.
+    Directory(directory::Directory),
+    /// A blob container.
+    Blob(blob::BlobContainer),
+}
+
+impl DeadLetterStore {
+    /// Opens a store; contacts nobody. A blob URL without a signature uses `credential`'s identity.
+    ///
+    /// # Errors
+    /// When a blob client cannot be made for the URL.
+    pub fn open(location: &DeadLetterLocation, credential: &Credential) -> Result<Self, StoreError> {
+        Ok(match location {
+            DeadLetterLocation::Directory(path) => Self::Directory(directory::Directory::new(path.clone())),
+            DeadLetterLocation::Blob(url) => Self::Blob(blob::BlobContainer::open(url, credential)?),
+        })
+    }
+
+    /// Keeps a letter.
+    ///
+    /// # Errors
+    /// When it may not be durable.
+    pub async fn put(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        let name = letter.name();
+        let text = serde_json::to_vec(letter).unwrap_or_default();
+        match self {
+            Self::Directory(store) => store.put(&name, text).await,
+            Self::Blob(store) => store.put(&name, text).await,
+        }
+    }
+
+    /// Names of all letters, sorted.
+    ///
+    /// # Errors
+    /// When the store cannot be read; a store that does not exist yet is empty.
+    pub async fn list(&self) -> Result<Vec<String>, StoreError> {
+        let mut names = match self {
+            Self::Directory(store) => store.list().await?,
+            Self::Blob(store) => store.list().await?,
+        };
+        names.sort();
+        Ok(names)
+    }
+
+    /// Reads one letter.
+    ///
+    /// # Errors
+    /// When it is missing, cannot be read, or is no dead letter.
+    pub async fn get(&self, name: &str) -> Result<DeadLetter, StoreError> {
+        let bytes = match self {
+            Self::Directory(store) => store.get(name).await?,
+            Self::Blob(store) => store.get(name).await?,
+        };
+        serde_json::from_slice(&bytes).map_err(|e| StoreError {
+            action: "read",
+            location: name.to_owned(),
+            message: format!("is not a dead letter: {e}"),
+        })
+    }
+
+    /// Removes a letter.
+    ///
+    /// # Errors
+    /// When it may still be there.
+    pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(store) => store.delete(name).await,
+            Self::Blob(store) => store.delete(name).await,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The history of documents: the seam through which capture writes, and its implementation on Cosmos DB.
+
+mod cosmos;
+
+use std::sync::Arc;
+
+pub use self::cosmos::CosmosHistory;
+use crate::{
+    change::{
+        key::{KeyPaths, PartitionKey},
+        record::Record,
+    },
+    cosmos::Failure,
+};
+
+/// Opens the two containers that capture needs; opened lazily, so that the handler's port is up first.
+///
+/// `forget` drops whatever is known of the containers, because the service said that it is out of date.
+pub trait History: Send + Sync + 'static {
+    /// Where records go.
+    type Writer: HistoryWriter;
+    /// Where documents are read again.
+    type Source: SourceReader;
+
+    /// Opens the changes container, or returns it when it is open.
+    fn writer(&self) -> impl Future<Output = Result<Arc<Self::Writer>, Failure>> + Send;
+    /// Opens the source container, or returns it when it is open.
+    fn source(&self) -> impl Future<Output = Result<Arc<Self::Source>, Failure>> + Send;
+    /// Forgets both.
+    fn forget(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Writes records.
+///
+/// Contract: `Ok` means durable. `Err` leaves unknown whether the record was stored; writing it again is harmless,
+/// because a version has one id. Calls may run concurrently and in any order. A record with `create_only` that
+/// exists already is left as it is, and that is `Ok`. Nothing is retried here.
+pub trait HistoryWriter: Send + Sync + 'static {
+    /// Partition key paths of the container.
+    fn key_paths(&self) -> &KeyPaths;
+    /// Writes one record; returns the RU charged.
+    fn write(&self, record: &Record) -> impl Future<Output = Result<f64, Failure>> + Send;
+    /// Writes records that share one full partition key, all or none; none of them is `create_only`. At most
+    /// [`BATCH_RECORDS`] records and [`BATCH_BYTES`] bytes of text. Returns the RU charged.
+    fn write_batch(&self, records: &[Record]) -> impl Future<Output = Result<f64, Failure>> + Send;
+}
+
+/// Most operations of one transactional batch (Azure Cosmos DB service quotas).
+pub const BATCH_RECORDS: usize = 100;
+/// Most bytes of one transactional batch: the service's 2 MB, less room for what wraps each operation.
+pub const BATCH_BYTES: usize = 2 * 1024 * 1024 - 64 * 1024;
+
+/// Reads live documents.
+pub trait SourceReader: Send + Sync + 'static {
+    /// Partition key paths of the container.
+    fn key_paths(&self) -> &KeyPaths;
+    /// The document's text as stored, with system properties; `None` when there is none (any more).
+    fn read(&self, key: &PartitionKey, id: &str) -> impl Future<Output = Result<Option<String>, Failure>> + Send;
+}

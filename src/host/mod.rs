@@ -1,0 +1,8 @@
+//! The Functions host's protocol, as a custom handler meets it: the functions of the app, the invocation's envelope,
+//! and the server that answers.
+
+pub mod functions;
+pub mod invocation;
+mod server;
+
+pub use server::{Handler, Shutdown, serve};

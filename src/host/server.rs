@@ -1,0 +1,235 @@
+//! The HTTP server of `serve`: answers the host at once, takes batches, finishes what it took.
+
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+    serve::ListenerExt as _,
+};
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use super::invocation::Payload;
+use crate::{
+    capture::{Capture, CaptureError, Summary},
+    history::History,
+};
+
+/// The functions this process serves, by lower-case name: the host's routes ignore case.
+#[derive(Debug)]
+pub struct Handler<H> {
+    functions: BTreeMap<String, Served<H>>,
+    max_body: usize,
+}
+
+#[derive(Debug)]
+struct Served<H> {
+    binding: String,
+    capture: Arc<Capture<H>>,
+}
+
+impl<H: History> Handler<H> {
+    /// A handler for `(binding name, capture)` pairs; bodies over `max_body` bytes are refused.
+    pub fn new(functions: impl IntoIterator<Item = (String, Capture<H>)>, max_body: usize) -> Self {
+        let functions = functions
+            .into_iter()
+            .map(|(binding, capture)| (capture.function.to_lowercase(), Served { binding, capture: Arc::new(capture) }))
+            .collect();
+        Self { functions, max_body }
+    }
+
+    /// Names of the functions, for people.
+    pub fn names(&self) -> String {
+        self.functions.values().map(|f| f.capture.function.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// How a server is told to stop: first no new batches, then, when the drain time is over, nothing more.
+#[derive(Debug, Clone)]
+pub struct Shutdown {
+    /// Cancelled when no new batches are to be taken.
+    pub stop: CancellationToken,
+    /// How long batches in flight may still take.
+    pub drain: Duration,
+}
+
+struct App<H> {
+    handler: Handler<H>,
+    stop: CancellationToken,
+    batches: TaskTracker,
+}
+
+/// Serves until told to stop, then finishes the batches in flight. Returns whether all of them were finished.
+///
+/// A batch runs in a task of its own: a caller that disconnects does not cut it in half.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve<H: History>(listener: TcpListener, handler: Handler<H>, shutdown: Shutdown) -> io::Result<bool> {
+    let batches = TaskTracker::new();
+    let app = Arc::new(App { handler, stop: shutdown.stop.clone(), batches: batches.clone() });
+    let router = Router::new()
+        .route("/", get(health))
+        .route("/{function}", post(invoke::<H>))
+        .fallback(unknown::<H>)
+        .method_not_allowed_fallback(unknown::<H>)
+        .with_state(app);
+    // Small answers must not wait for more data to fill a packet.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let stop = shutdown.stop.clone();
+    let server = tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await });
+    let mut server = server;
+    tokio::select! {
+        ended = &mut server => return ended.map_err(io::Error::other)?.map(|()| true),
+        () = shutdown.stop.cancelled() => {}
+    }
+    batches.close();
+    info!(batches = batches.len(), "stopping: no new batches, finishing those in flight");
+    let drained = tokio::time::timeout(shutdown.drain, async {
+        batches.wait().await;
+        // The answers have to get out too; idle connections do not count.
+        let _ = tokio::time::timeout(Duration::from_secs(1), &mut server).await;
+    })
+    .await
+    .is_ok();
+    server.abort();
+    if !drained {
+        warn!(batches = batches.len(), "drain time is over; unfinished batches will be delivered again");
+    }
+    Ok(drained)
+}
+
+async fn health() -> impl IntoResponse {
+    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+async fn unknown<H: History>(State(app): State<Arc<App<H>>>, method: Method, uri: Uri) -> Response {
+    let path: String = uri.path().chars().take(200).collect();
+    let message = format!("there is no {method} {path}; this app answers GET / and POST /<function>, functions: {}", app.handler.names());
+    problem(StatusCode::NOT_FOUND, &message)
+}
+
+async fn invoke<H: History>(State(app): State<Arc<App<H>>>, Path(function): Path<String>, headers: HeaderMap, body: Body) -> Response {
+    let invocation: String = headers
+        .get("x-azure-functions-invocationid")
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("-")
+        .chars()
+        .filter(|c| c.is_ascii_graphic())
+        .take(64)
+        .collect();
+    let Some(served) = app.handler.functions.get(&function.to_lowercase()) else {
+        let message = format!("there is no function {:?}; this app has: {}", function.chars().take(128).collect::<String>(), app.handler.names());
+        warn!(invocation, "{message}");
+        return problem(StatusCode::NOT_FOUND, &message);
+    };
+    if app.stop.is_cancelled() {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "the handler is stopping; deliver the batch again");
+    }
+    let (binding, capture) = (served.binding.clone(), served.capture.clone());
+    let bytes = match read_body(body, app.handler.max_body, &headers).await {
+        Ok(bytes) => bytes,
+        Err((status, message)) => {
+            error!(function = capture.function, invocation, "{message}");
+            return problem(status, &message);
+        }
+    };
+    let task = app.batches.spawn(async move { run_batch(&capture, bytes, &binding, &invocation).await });
+    match task.await {
+        Ok(response) => response,
+        Err(e) => {
+            error!(error = %e, "batch task failed");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "the batch was not finished; deliver it again")
+        }
+    }
+}
+
+async fn run_batch<H: History>(capture: &Capture<H>, body: Vec<u8>, binding: &str, invocation: &str) -> Response {
+    let function = capture.function.as_str();
+    let size = body.len();
+    let payload = match Payload::from_body(body, binding) {
+        Ok(payload) => payload,
+        Err(e) => {
+            error!(function, invocation, bytes = size, "{e}");
+            return problem(StatusCode::BAD_REQUEST, &e.to_string());
+        }
+    };
+    let items = match payload.items(binding) {
+        Ok(items) => items,
+        Err(e) => {
+            error!(function, invocation, bytes = size, "{e}");
+            return problem(StatusCode::BAD_REQUEST, &e.to_string());
+        }
+    };
+    match capture.run(&items, invocation).await {
+        Ok(summary) => {
+            log_summary(function, invocation, size, &summary);
+            Json(json!({"Outputs": {}, "Logs": [format!("{function}: {summary}")], "ReturnValue": null})).into_response()
+        }
+        Err(e) => {
+            let hint = match &e {
+                CaptureError::Service(f) => f.hint(),
+                CaptureError::DeadLetters(_) => Some("check REWIND_DEAD_LETTERS: the store must exist and be writable"),
+            };
+            error!(function, invocation, items = items.len(), hint, "batch not stored, to be delivered again: {e}");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string())
+        }
+    }
+}
+
+fn log_summary(function: &str, invocation: &str, bytes: usize, s: &Summary) {
+    info!(
+        function,
+        invocation,
+        bytes,
+        items = s.items,
+        records = s.records,
+        healed = s.healed,
+        rereads = s.rereads,
+        normalized = s.normalized,
+        compressed = s.compressed,
+        dead_letters = s.dead_letters,
+        retries = s.retries,
+        ru = (s.ru * 10.0).round() / 10.0,
+        ms = u64::try_from(s.elapsed.as_millis()).unwrap_or(u64::MAX),
+        "batch stored"
+    );
+}
+
+/// Collects the body frame by frame (the host sends it chunked, without a length) into one buffer.
+async fn read_body(mut body: Body, limit: usize, headers: &HeaderMap) -> Result<Vec<u8>, (StatusCode, String)> {
+    let too_large = || {
+        let message = format!("the body is larger than REWIND_MAX_BODY_MB allows ({} MiB); raise it", limit >> 20);
+        (StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let announced = headers.get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    // An announced length is only a promise: no more is reserved for it than a usual batch needs.
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(64 << 10).min(4 << 20));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| (StatusCode::BAD_REQUEST, format!("the body was cut off after {} bytes: {e}", bytes.len())))?;
+        if let Some(data) = frame.data_ref() {
+            if bytes.len() + data.len() > limit {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+    Ok(bytes)
+}
+
+fn problem(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({"error": message}))).into_response()
+}

@@ -1,0 +1,205 @@
+//! The only file that touches the driver's in-memory emulator.
+//!
+//! Its interface is internal and may change in any release, hence the exact version in Cargo.toml and this one
+//! place to mend.
+
+use std::time::Duration;
+
+use axum::http::Method;
+use azure_core::http::Request;
+use azure_core::http::headers::{HeaderName, HeaderValue};
+use azure_data_cosmos_driver::in_memory_emulator::{
+    ConsistencyLevel, ContainerConfig, Epk as DriverEpk, InMemoryEmulatorHttpClient, VirtualAccountConfig,
+    VirtualRegion,
+};
+use azure_data_cosmos_driver::models::{FeedRange, PartitionKey, PartitionKeyDefinition, PartitionKeyValue};
+use bytes::Bytes;
+use serde_json::Value;
+use url::Url;
+
+use super::keys::{Epk, EpkRange};
+use super::message::{Answer, Ask, ContainerName, Headers};
+
+/// Physical partitions of a container that the emulator makes by itself.
+const EMULATOR_PARTITIONS: u32 = 4;
+/// How long a partition stays locked while it is split or merged; clients see 410 meanwhile.
+const RESHAPE_LOCK: Duration = Duration::from_millis(20);
+
+/// The region's name in the account description.
+const REGION: &str = "Local";
+
+/// Holds the documents and evaluates queries.
+#[derive(Debug)]
+pub(super) struct Emulator {
+    client: InMemoryEmulatorHttpClient,
+    url: Url,
+}
+
+/// The emulator itself could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("emulator: {0}")]
+pub struct EmulatorError(String);
+
+impl EmulatorError {
+    fn new(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Emulator {
+    /// An empty account that tells its clients to come to `url`.
+    pub fn new(url: Url) -> Result<Self, EmulatorError> {
+        let config = VirtualAccountConfig::new(vec![VirtualRegion::new(REGION, url.clone())])
+            .map_err(EmulatorError::new)?
+            .with_consistency(ConsistencyLevel::Session)
+            .with_throttling_enabled(false);
+        let client = InMemoryEmulatorHttpClient::try_new(config).map_err(EmulatorError::new)?;
+        Ok(Self { client, url })
+    }
+
+    /// Carries out one request. Errors of the emulator come back as a 500 in the service's shape.
+    pub async fn execute(&self, ask: &Ask) -> Answer {
+        match self.try_execute(ask).await {
+            Ok(answer) => answer,
+            Err(error) => Answer::error(500, None, "InternalServerError", error.to_string()),
+        }
+    }
+
+    async fn try_execute(&self, ask: &Ask) -> Result<Answer, EmulatorError> {
+        let method = match ask.method {
+            Method::GET => azure_core::http::Method::Get,
+            Method::POST => azure_core::http::Method::Post,
+            Method::PUT => azure_core::http::Method::Put,
+            Method::PATCH => azure_core::http::Method::Patch,
+            Method::DELETE => azure_core::http::Method::Delete,
+            Method::HEAD => azure_core::http::Method::Head,
+            _ => return Ok(Answer::error(405, None, "MethodNotAllowed", "this method is not known here")),
+        };
+        let mut url = self.url.clone();
+        url.set_path(&ask.path);
+        let mut request = Request::new(url, method);
+        for (name, value) in ask.headers.iter() {
+            request.headers_mut().insert(HeaderName::from(name.to_owned()), HeaderValue::from(value.to_owned()));
+        }
+        request.set_body(ask.body.clone());
+        let answer = self.client.execute_request(&request).await.map_err(EmulatorError::new)?;
+        let answer = answer.try_into_raw_response().await.map_err(EmulatorError::new)?;
+        let headers: Headers = answer
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()))
+            .collect();
+        let body: &[u8] = answer.body().as_ref();
+        Ok(Answer { status: u16::from(answer.status()), headers, body: Bytes::copy_from_slice(body) })
+    }
+
+    /// Gives a container that was just created another number of physical partitions.
+    ///
+    /// The emulator's own create request has no such setting, so the container is made again with the same
+    /// properties. Nobody can have written to it: the caller has not been answered yet.
+    pub async fn repartition(&self, name: &ContainerName, partitions: u32) -> Result<(), EmulatorError> {
+        if partitions == EMULATOR_PARTITIONS {
+            return Ok(());
+        }
+        let path = name.path();
+        let properties = self.execute(&Ask::new(Method::GET, &path)).await;
+        let description: Value = serde_json::from_slice(&properties.body).map_err(EmulatorError::new)?;
+        let key = description.get("partitionKey").cloned().unwrap_or_default();
+        let key: PartitionKeyDefinition = serde_json::from_value(key).map_err(EmulatorError::new)?;
+        let config = ContainerConfig::new().with_partition_count(partitions).build().map_err(EmulatorError::new)?;
+        let deleted = self.execute(&Ask::new(Method::DELETE, &path)).await;
+        if !deleted.is_success() {
+            return Err(EmulatorError::new("could not remake the container"));
+        }
+        self.client.store().create_container_with_config(&name.database, &name.container, key, config);
+        let replaced = self.execute(&Ask::new(Method::PUT, &path).with_body(properties.body)).await;
+        if replaced.is_success() { Ok(()) } else { Err(EmulatorError::new("could not set the container's properties")) }
+    }
+
+    /// Splits a physical partition in the middle; returns the children's ids.
+    pub async fn split(&self, name: &ContainerName, range: u32) -> Result<Vec<u32>, EmulatorError> {
+        let store = self.client.store();
+        let (db, coll) = (name.database.as_str(), name.container.as_str());
+        let middle = store.midpoint_split_epk(db, coll, range).map_err(EmulatorError::new)?;
+        store.split_partition_and_wait(db, coll, range, middle, RESHAPE_LOCK).await.map_err(EmulatorError::new)
+    }
+
+    /// Merges two neighbouring physical partitions; returns the child's id.
+    pub async fn merge(&self, name: &ContainerName, left: u32, right: u32) -> Result<u32, EmulatorError> {
+        let (db, coll) = (name.database.as_str(), name.container.as_str());
+        let store = self.client.store();
+        store.merge_partitions_and_wait(db, coll, left, right, RESHAPE_LOCK).await.map_err(EmulatorError::new)
+    }
+}
+
+/// How a container spreads its documents: the driver's own definition, so that hashing cannot drift from it.
+#[derive(Clone, Debug)]
+pub(super) struct Partitioning {
+    definition: PartitionKeyDefinition,
+    /// The partition key paths, `/a/b`.
+    pub paths: Vec<String>,
+}
+
+impl Partitioning {
+    /// Reads the `partitionKey` object of a container's description.
+    pub fn parse(definition: &Value) -> Option<Self> {
+        let definition: PartitionKeyDefinition = serde_json::from_value(definition.clone()).ok()?;
+        let paths = definition.paths().iter().map(ToString::to_string).collect();
+        Some(Self { definition, paths })
+    }
+
+    /// The keys that a full partition key (one key) or the beginning of a hierarchical one (a range) stands for.
+    /// `None` when the values cannot be a partition key.
+    pub fn range_of(&self, values: &[Value]) -> Option<EpkRange> {
+        if values.is_empty() || values.len() > self.paths.len() {
+            return None;
+        }
+        let values = values.iter().map(component).collect::<Option<Vec<_>>>()?;
+        let range = FeedRange::for_partition(PartitionKey::try_from(values).ok()?, &self.definition);
+        Some(EpkRange { min: canonical(range.min_inclusive())?, max: canonical(range.max_exclusive())? })
+    }
+}
+
+fn canonical(key: &DriverEpk) -> Option<Epk> {
+    Epk::parse(&key.to_hex())
+}
+
+fn component(value: &Value) -> Option<PartitionKeyValue> {
+    match value {
+        Value::Null => Some(PartitionKeyValue::NULL),
+        Value::Bool(value) => Some((*value).into()),
+        Value::Number(number) => PartitionKeyValue::try_from(number.as_f64()?).ok(),
+        Value::String(text) => Some(text.clone().into()),
+        Value::Object(map) if map.is_empty() => Some(PartitionKeyValue::UNDEFINED),
+        Value::Object(_) | Value::Array(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_beginning_of_a_hierarchical_key_covers_its_documents() {
+        let key = json!({"paths": ["/a", "/b"], "kind": "MultiHash", "version": 2});
+        let partitioning = Partitioning::parse(&key).unwrap();
+        let prefix = partitioning.range_of(&[json!("x")]).unwrap();
+        let full = partitioning.range_of(&[json!("x"), json!(1)]).unwrap();
+        assert_eq!(full.min, full.max);
+        assert!(prefix.contains(&full.min));
+        assert!(!prefix.contains(&partitioning.range_of(&[json!("y"), json!(1)]).unwrap().min));
+    }
+
+    #[test]
+    fn every_kind_of_partition_key_value_has_a_place() {
+        let partitioning = Partitioning::parse(&json!({"paths": ["/pk"], "kind": "Hash", "version": 2})).unwrap();
+        let values = [json!("x"), json!(1.5), json!(true), json!(null), json!({})];
+        let mut places: Vec<_> =
+            values.iter().map(|value| partitioning.range_of(std::slice::from_ref(value)).unwrap().min).collect();
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), 5);
+        assert!(partitioning.range_of(&[json!([1])]).is_none());
+    }
+}

@@ -1,0 +1,433 @@
+//! The write log of one container: what the emulator does not remember.
+//!
+//! Every write that reached the emulator is recorded here in order. From it come the change feed in both modes,
+//! `_lsn`, previous images and TTL. All lookups are by ordered maps, so that reading what is new costs what is new.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::keys::{DocumentKey, EpkRange};
+
+/// What a version of a document costs beside its text: the entry itself, its key, its places in the maps.
+const ENTRY_BYTES: usize = 256;
+
+/// What happened to a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Create,
+    Replace,
+    Delete,
+}
+
+impl Operation {
+    /// The word in the feed's `operationType`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// A live document.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    pub lsn: u64,
+    place: u32,
+    pub text: Bytes,
+    pub etag: String,
+    /// Seconds since the epoch of the last write.
+    pub ts: u64,
+    /// The document's own `ttl`.
+    ttl: Option<i64>,
+    due: Option<u64>,
+    /// The partition key as the request header spells it.
+    pub partition_key: Arc<str>,
+}
+
+/// One change, as the all-versions mode shows it.
+#[derive(Clone, Debug)]
+pub(super) struct Version {
+    pub lsn: u64,
+    pub operation: Operation,
+    pub key: Arc<DocumentKey>,
+    /// The document after the change; nothing after a delete.
+    pub text: Option<Bytes>,
+    pub previous: Option<Bytes>,
+    pub previous_lsn: Option<u64>,
+    /// Seconds since the epoch.
+    pub ts: u64,
+    pub expired: bool,
+    pub partition_key: Arc<str>,
+}
+
+/// A version to record: the document's text as the emulator stored it, and where it lives.
+#[derive(Debug)]
+pub(super) struct Put {
+    pub key: DocumentKey,
+    pub text: Bytes,
+    pub etag: String,
+    pub ts: u64,
+    pub ttl: Option<i64>,
+    pub partition_key: Vec<Value>,
+}
+
+/// Where a page of the feed ended.
+#[derive(Debug)]
+pub(super) struct Page<T> {
+    pub items: Vec<T>,
+    /// Everything up to and including this LSN has been looked at.
+    pub up_to: u64,
+}
+
+/// How much a page may hold. A transaction is never cut, so both may be passed by the last one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageLimit {
+    pub items: usize,
+    pub bytes: usize,
+}
+
+/// The requested place in the log has been dropped; its LSN is carried for the message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Dropped(pub u64);
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct WriteLog {
+    lsn: u64,
+    /// The place inside the current transaction.
+    place: u32,
+    documents: HashMap<Arc<DocumentKey>, Document>,
+    latest: BTreeMap<(u64, u32), Arc<DocumentKey>>,
+    versions: VecDeque<Version>,
+    retained: usize,
+    bound: usize,
+    dropped_to: u64,
+    /// For every second with writes: the LSN before its first one.
+    seconds: BTreeMap<u64, u64>,
+    due: BTreeSet<(u64, Arc<DocumentKey>)>,
+    default_ttl: Option<i64>,
+}
+
+impl WriteLog {
+    /// An empty log that keeps about `bound` bytes of versions.
+    pub fn new(bound: usize, default_ttl: Option<i64>) -> Self {
+        Self {
+            lsn: 0,
+            place: 0,
+            documents: HashMap::new(),
+            latest: BTreeMap::new(),
+            versions: VecDeque::new(),
+            retained: 0,
+            bound,
+            dropped_to: 0,
+            seconds: BTreeMap::new(),
+            due: BTreeSet::new(),
+            default_ttl,
+        }
+    }
+
+    /// The LSN of the newest change.
+    pub fn lsn(&self) -> u64 {
+        self.lsn
+    }
+
+    pub fn get(&self, key: &DocumentKey) -> Option<&Document> {
+        self.documents.get(key)
+    }
+
+    /// Starts the next transaction: what is recorded until the next call shares one LSN.
+    pub fn begin(&mut self) {
+        self.lsn += 1;
+        self.place = 0;
+    }
+
+    /// Records a created or replaced document.
+    pub fn put(&mut self, put: Put) {
+        let replaced = self.unlink(&put.key);
+        let (key, previous) = match replaced {
+            Some((key, document)) => (key, Some(document)),
+            None => (Arc::new(put.key), None),
+        };
+        let partition_key = match &previous {
+            Some(document) => Arc::clone(&document.partition_key),
+            None => Arc::from(Value::Array(put.partition_key).to_string()),
+        };
+        let operation = if previous.is_some() { Operation::Replace } else { Operation::Create };
+        let due = due_time(self.default_ttl, put.ttl, put.ts);
+        if let Some(due) = due {
+            self.due.insert((due, Arc::clone(&key)));
+        }
+        self.place += 1;
+        self.latest.insert((self.lsn, self.place), Arc::clone(&key));
+        self.push(Version {
+            lsn: self.lsn,
+            operation,
+            key: Arc::clone(&key),
+            text: Some(put.text.clone()),
+            previous_lsn: previous.as_ref().map(|document| document.lsn),
+            previous: previous.map(|document| document.text),
+            ts: put.ts,
+            expired: false,
+            partition_key: Arc::clone(&partition_key),
+        });
+        let document = Document {
+            lsn: self.lsn,
+            place: self.place,
+            text: put.text,
+            etag: put.etag,
+            ts: put.ts,
+            ttl: put.ttl,
+            due,
+            partition_key,
+        };
+        self.documents.insert(key, document);
+    }
+
+    /// Records a deletion at second `ts`.
+    pub fn delete(&mut self, key: &DocumentKey, ts: u64, expired: bool) {
+        let Some((key, document)) = self.unlink(key) else {
+            return;
+        };
+        self.push(Version {
+            lsn: self.lsn,
+            operation: Operation::Delete,
+            key,
+            text: None,
+            previous_lsn: Some(document.lsn),
+            previous: Some(document.text),
+            ts,
+            expired,
+            partition_key: document.partition_key,
+        });
+    }
+
+    fn unlink(&mut self, key: &DocumentKey) -> Option<(Arc<DocumentKey>, Document)> {
+        let (key, document) = self.documents.remove_entry(key)?;
+        self.latest.remove(&(document.lsn, document.place));
+        if let Some(due) = document.due {
+            self.due.remove(&(due, Arc::clone(&key)));
+        }
+        Some((key, document))
+    }
+
+    fn push(&mut self, version: Version) {
+        self.seconds.entry(version.ts).or_insert(version.lsn - 1);
+        self.retained += cost(&version);
+        self.versions.push_back(version);
+        while self.retained > self.bound && self.versions.len() > 1 {
+            // A whole transaction goes at once: half of one must never be shown.
+            let Some(oldest) = self.versions.front().map(|version| version.lsn) else { break };
+            if oldest == self.lsn {
+                break;
+            }
+            while self.versions.front().is_some_and(|version| version.lsn == oldest) {
+                if let Some(version) = self.versions.pop_front() {
+                    self.retained -= cost(&version);
+                }
+            }
+            self.dropped_to = oldest;
+        }
+    }
+
+    /// The LSN after which everything was written at or after second `ts`.
+    pub fn lsn_before(&self, ts: u64) -> u64 {
+        self.seconds.range(ts..).next().map_or(self.lsn, |(_, lsn)| *lsn)
+    }
+
+    /// The newest version of every document in `range` that was written after LSN `after`.
+    pub fn latest_after(&self, after: u64, range: &EpkRange, limit: PageLimit) -> Page<&Document> {
+        let mut items: Vec<&Document> = Vec::new();
+        let (mut bytes, mut up_to) = (0, after);
+        for ((lsn, _), key) in self.latest.range((after + 1, 0)..) {
+            if *lsn != up_to && (items.len() >= limit.items || bytes >= limit.bytes) {
+                return Page { items, up_to };
+            }
+            up_to = *lsn;
+            if range.contains(&key.epk)
+                && let Some(document) = self.documents.get(key)
+            {
+                bytes += document.text.len();
+                items.push(document);
+            }
+        }
+        Page { items, up_to: self.lsn.max(after) }
+    }
+
+    /// Every change in `range` after LSN `after`.
+    pub fn versions_after(&self, after: u64, range: &EpkRange, limit: PageLimit) -> Result<Page<&Version>, Dropped> {
+        if after < self.dropped_to {
+            return Err(Dropped(self.dropped_to));
+        }
+        let mut items: Vec<&Version> = Vec::new();
+        let (mut bytes, mut up_to) = (0, after);
+        let first = self.versions.partition_point(|version| version.lsn <= after);
+        for version in self.versions.range(first..) {
+            if version.lsn != up_to && (items.len() >= limit.items || bytes >= limit.bytes) {
+                return Ok(Page { items, up_to });
+            }
+            up_to = version.lsn;
+            if range.contains(&version.key.epk) {
+                bytes += cost(version) + version.previous.as_ref().map_or(0, Bytes::len);
+                items.push(version);
+            }
+        }
+        Ok(Page { items, up_to: self.lsn.max(after) })
+    }
+
+    /// How many changes came after LSN `after`, in all ranges: the estimate behind a lag figure.
+    pub fn pending_after(&self, after: u64) -> u64 {
+        self.lsn.saturating_sub(after)
+    }
+
+    /// The first document whose time has come at second `now`.
+    pub fn first_due(&self, now: u64) -> Option<Arc<DocumentKey>> {
+        let (due, key) = self.due.first()?;
+        (*due <= now).then(|| Arc::clone(key))
+    }
+
+    /// Takes over a changed `defaultTtl` of the container: the due time of every document moves.
+    pub fn set_default_ttl(&mut self, default_ttl: Option<i64>) {
+        if self.default_ttl == default_ttl {
+            return;
+        }
+        self.default_ttl = default_ttl;
+        self.due.clear();
+        for (key, document) in &mut self.documents {
+            document.due = due_time(default_ttl, document.ttl, document.ts);
+            if let Some(due) = document.due {
+                self.due.insert((due, Arc::clone(key)));
+            }
+        }
+    }
+}
+
+fn cost(version: &Version) -> usize {
+    ENTRY_BYTES + version.text.as_ref().map_or(0, Bytes::len)
+}
+
+/// When a document dies. Without a `defaultTtl` on the container a document's own `ttl` means nothing; -1 is
+/// "never" in both places.
+fn due_time(container: Option<i64>, document: Option<i64>, ts: u64) -> Option<u64> {
+    let seconds = document.unwrap_or(container?);
+    container?;
+    u64::try_from(seconds).ok().map(|seconds| ts + seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::Epk;
+    use super::*;
+    use serde_json::json;
+
+    const ALL: PageLimit = PageLimit { items: usize::MAX, bytes: usize::MAX };
+
+    fn put(id: &str, ts: u64, text: &str) -> Put {
+        let key = DocumentKey { epk: Epk::parse("10").unwrap(), id: id.to_owned() };
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        Put { key, text, etag: "e".into(), ts, ttl: None, partition_key: vec![json!("p")] }
+    }
+
+    fn write(log: &mut WriteLog, id: &str, ts: u64, text: &str) {
+        log.begin();
+        log.put(put(id, ts, text));
+    }
+
+    fn texts(page: &Page<&Document>) -> Vec<String> {
+        page.items.iter().map(|document| String::from_utf8(document.text.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_latest_mode_shows_each_document_once_in_its_newest_version() {
+        let mut log = WriteLog::new(usize::MAX, None);
+        write(&mut log, "a", 1, "a1");
+        write(&mut log, "b", 1, "b1");
+        write(&mut log, "a", 2, "a2");
+        let page = log.latest_after(0, &EpkRange::full(), ALL);
+        assert_eq!((texts(&page), page.up_to), (vec!["b1".to_owned(), "a2".to_owned()], 3));
+        log.begin();
+        log.delete(&put("b", 0, "").key, 3, false);
+        assert_eq!(texts(&log.latest_after(0, &EpkRange::full(), ALL)), ["a2"]);
+        assert_eq!(log.latest_after(3, &EpkRange::full(), ALL).up_to, 4);
+    }
+
+    #[test]
+    fn all_versions_come_with_their_previous_image() {
+        let mut log = WriteLog::new(usize::MAX, None);
+        write(&mut log, "a", 1, "a1");
+        write(&mut log, "a", 2, "a2");
+        log.begin();
+        log.delete(&put("a", 0, "").key, 3, true);
+        let page = log.versions_after(0, &EpkRange::full(), ALL).unwrap();
+        let seen: Vec<_> = page
+            .items
+            .iter()
+            .map(|v| (v.operation.as_str(), v.text.clone(), v.previous.clone(), v.previous_lsn, v.expired))
+            .collect();
+        let text = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+        assert_eq!(seen[0], ("create", text("a1"), None, None, false));
+        assert_eq!(seen[1], ("replace", text("a2"), text("a1"), Some(1), false));
+        assert_eq!(seen[2], ("delete", None, text("a2"), Some(2), true));
+    }
+
+    #[test]
+    fn a_page_never_cuts_a_transaction() {
+        let mut log = WriteLog::new(usize::MAX, None);
+        write(&mut log, "a", 1, "a");
+        log.begin();
+        for id in ["b", "c", "d"] {
+            log.put(put(id, 1, id));
+        }
+        write(&mut log, "e", 1, "e");
+        let limit = PageLimit { items: 2, bytes: usize::MAX };
+        let page = log.latest_after(0, &EpkRange::full(), limit);
+        assert_eq!((texts(&page).len(), page.up_to), (4, 2));
+        let page = log.latest_after(page.up_to, &EpkRange::full(), limit);
+        assert_eq!((texts(&page), page.up_to), (vec!["e".to_owned()], 3));
+    }
+
+    #[test]
+    fn the_oldest_versions_are_dropped_and_a_reader_of_them_is_told() {
+        let mut log = WriteLog::new(3 * ENTRY_BYTES, None);
+        for second in 1..=10 {
+            write(&mut log, "a", second, "");
+        }
+        assert_eq!(log.versions_after(2, &EpkRange::full(), ALL).unwrap_err(), Dropped(7));
+        assert_eq!(log.versions_after(7, &EpkRange::full(), ALL).unwrap().items.len(), 3);
+        assert_eq!(log.latest_after(0, &EpkRange::full(), ALL).items.len(), 1);
+    }
+
+    #[test]
+    fn a_point_in_time_is_found_by_the_second() {
+        let mut log = WriteLog::new(usize::MAX, None);
+        write(&mut log, "a", 10, "");
+        write(&mut log, "b", 10, "");
+        write(&mut log, "c", 12, "");
+        assert_eq!([5, 10, 11, 12, 13].map(|ts| log.lsn_before(ts)), [0, 0, 2, 2, 3]);
+    }
+
+    #[test]
+    fn a_document_lives_as_long_as_its_ttl_says() {
+        assert_eq!(due_time(None, Some(5), 100), None);
+        assert_eq!(due_time(Some(10), None, 100), Some(110));
+        assert_eq!(due_time(Some(-1), None, 100), None);
+        assert_eq!(due_time(Some(-1), Some(5), 100), Some(105));
+        assert_eq!(due_time(Some(10), Some(-1), 100), None);
+    }
+
+    #[test]
+    fn a_new_default_ttl_moves_every_due_time() {
+        let mut log = WriteLog::new(usize::MAX, None);
+        write(&mut log, "a", 100, "");
+        assert!(log.first_due(1_000).is_none());
+        log.set_default_ttl(Some(10));
+        assert!(log.first_due(109).is_none());
+        assert_eq!(log.first_due(110).unwrap().id, "a");
+        log.set_default_ttl(Some(-1));
+        assert!(log.first_due(1_000).is_none());
+    }
+}

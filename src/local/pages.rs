@@ -1,0 +1,219 @@
+//! Result pages of queries and of the plain read feed.
+//!
+//! The emulator copies and sorts every document for every page. So the whole result is computed once and its pages
+//! are served from a small cache; when an entry was pushed out, it is computed again and the pages already read skipped.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::container::{Container, RangeError};
+use super::feed::{PAGE_BYTES, envelope, gone};
+use super::keys::{Epk, EpkRange};
+use super::message::{Answer, Ask, Headers, header};
+
+const MAX_RESULTS: usize = 64;
+const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// First part of every continuation token made here.
+const TOKEN: &str = "local-page";
+
+/// The cache.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    next_id: u64,
+    bytes: usize,
+    /// The most recently used at the end.
+    results: VecDeque<Arc<ResultSet>>,
+}
+
+/// A whole result.
+#[derive(Debug)]
+struct ResultSet {
+    id: u64,
+    /// The keys that it was asked for.
+    scope: EpkRange,
+    rid: String,
+    headers: Headers,
+    body: Bytes,
+    items: Vec<Range<usize>>,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(rename = "_rid")]
+    rid: String,
+    #[serde(rename = "Documents", borrow)]
+    documents: Vec<&'a RawValue>,
+}
+
+/// A continuation: which result, how many items of it were read, and which keys it was about.
+struct Token {
+    id: u64,
+    offset: usize,
+    scope: EpkRange,
+}
+
+impl Token {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.strip_prefix(TOKEN)?.strip_prefix(':')?.split(':');
+        let token = Self {
+            id: parts.next()?.parse().ok()?,
+            offset: parts.next()?.parse().ok()?,
+            scope: EpkRange { min: Epk::parse(parts.next()?)?, max: Epk::parse(parts.next()?)? },
+        };
+        parts.next().is_none().then_some(token)
+    }
+
+    fn to_text(&self) -> String {
+        format!("{TOKEN}:{}:{}:{}:{}", self.id, self.offset, self.scope.min.as_hex(), self.scope.max.as_hex())
+    }
+}
+
+impl Pages {
+    /// Answers a query or a read of all documents.
+    pub async fn read(&self, container: &Container, ask: &Ask) -> Answer {
+        let scope = match container.range_of(ask) {
+            Ok(scope) => scope,
+            Err(RangeError::Gone) => return gone(),
+            Err(RangeError::Invalid(message)) => return Answer::bad_request(message),
+        };
+        let token = match ask.headers.get(header::CONTINUATION).filter(|text| !text.is_empty()) {
+            None => None,
+            Some(text) => match Token::parse(text) {
+                Some(token) => Some(token),
+                None => return Answer::bad_request("The continuation token is not one of this account"),
+            },
+        };
+        let cached = token.as_ref().and_then(|token| self.take(token.id)).filter(|found| found.scope == scope);
+        let (result, offset) = match (cached, token) {
+            (Some(result), Some(token)) => (result, token.offset),
+            (_, token) => {
+                let log = container.read().await;
+                let result = match self.evaluate(container, ask, scope.clone()).await {
+                    Ok(result) => result,
+                    Err(answer) => return *answer,
+                };
+                let offset = match token {
+                    None => 0,
+                    Some(token) if token.scope == result.scope || token.scope.min >= scope.min => token.offset,
+                    // The partition was split since: what its lower part holds was, or will be, read from there.
+                    Some(token) => {
+                        let mut below = ask.clone();
+                        for name in [header::RANGE_ID, header::PARTITION_KEY] {
+                            below.headers.remove(name);
+                        }
+                        let range = EpkRange { min: token.scope.min, max: scope.min };
+                        below.headers.set(header::START_EPK, range.min.as_hex());
+                        below.headers.set(header::END_EPK, range.max.as_hex());
+                        below.headers.set(header::KEY_TYPE, "EffectivePartitionKeyRange");
+                        match self.evaluate(container, &below, range).await {
+                            Ok(below) => token.offset.saturating_sub(below.items.len()),
+                            Err(answer) => return *answer,
+                        }
+                    }
+                };
+                drop(log);
+                (Arc::new(result), offset)
+            }
+        };
+        self.page(result, offset, ask.max_items())
+    }
+
+    async fn evaluate(&self, container: &Container, ask: &Ask, scope: EpkRange) -> Result<ResultSet, Box<Answer>> {
+        let mut whole = ask.clone();
+        whole.headers.remove(header::MAX_ITEM_COUNT);
+        whole.headers.remove(header::CONTINUATION);
+        let emulator = Arc::clone(container.emulator());
+        let runtime = tokio::runtime::Handle::current();
+        // Sorting and matching all documents is plain computation: it must not hold up other requests.
+        let work = tokio::task::spawn_blocking(move || runtime.block_on(emulator.execute(&whole)));
+        let answer = work
+            .await
+            .map_err(|_| Box::new(Answer::error(500, None, "InternalServerError", "the query was interrupted")))?;
+        if answer.status != 200 {
+            return Err(Box::new(answer));
+        }
+        let Ok(body) = serde_json::from_slice::<Body<'_>>(&answer.body) else {
+            return Err(Box::new(answer));
+        };
+        let start = answer.body.as_ptr().addr();
+        let items = body.documents.iter().map(|item| {
+            let from = item.get().as_ptr().addr() - start;
+            from..from + item.get().len()
+        });
+        let items = items.collect();
+        let id = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.next_id += 1;
+            kept.next_id
+        };
+        Ok(ResultSet { id, scope, rid: body.rid, headers: answer.headers, body: answer.body.clone(), items })
+    }
+
+    fn page(&self, result: Arc<ResultSet>, offset: usize, limit: Option<usize>) -> Answer {
+        let offset = offset.min(result.items.len());
+        let limit = limit.unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let fitting = result.items[offset..].iter().take(limit).take_while(|item| {
+            let first = bytes == 0;
+            bytes += item.len() + 1;
+            first || bytes <= PAGE_BYTES
+        });
+        let end = offset + fitting.count();
+        let items = result.items[offset..end].iter().map(|item| &result.body[item.clone()]);
+        let body = envelope(&result.rid, items);
+        let mut answer = Answer { status: 200, headers: result.headers.clone(), body: body.into() };
+        answer.headers.set("content-type", "application/json");
+        answer.headers.set(header::ITEM_COUNT, (end - offset).to_string());
+        answer.headers.remove(header::CONTINUATION);
+        if end < result.items.len() {
+            let token = Token { id: result.id, offset: end, scope: result.scope.clone() };
+            answer.headers.set(header::CONTINUATION, token.to_text());
+            self.keep(result);
+        }
+        answer
+    }
+
+    fn take(&self, id: u64) -> Option<Arc<ResultSet>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = kept.results.iter().position(|result| result.id == id)?;
+        let result = kept.results.remove(index)?;
+        kept.bytes -= result.body.len();
+        Some(result)
+    }
+
+    fn keep(&self, result: Arc<ResultSet>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.bytes += result.body.len();
+        kept.results.push_back(result);
+        while kept.results.len() > 1 && (kept.results.len() > MAX_RESULTS || kept.bytes > MAX_BYTES) {
+            if let Some(oldest) = kept.results.pop_front() {
+                kept.bytes -= oldest.body.len();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_back_and_a_foreign_one_is_refused() {
+        let text = Token { id: 3, offset: 40, scope: EpkRange::full() }.to_text();
+        let token = Token::parse(&text).unwrap();
+        assert_eq!((token.id, token.offset, token.scope), (3, 40, EpkRange::full()));
+        for foreign in ["", "local-page:1", "local-page:1:2:zz:FF", "{\"kind\":\"x\"}", "local-page:1:2:::"] {
+            assert!(Token::parse(foreign).is_none(), "{foreign}");
+        }
+    }
+}

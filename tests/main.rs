@@ -1,0 +1,4 @@
+//! Integration tests, one binary.
+
+#[cfg(feature = "local")]
+mod local_cosmos;
