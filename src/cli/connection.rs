@@ -50,6 +50,16 @@ impl ConnectionArgs {
         Ok(settings)
     }
 
+    /// The container that `source`, `changes` or `leases` stands for; any other name is a container's own.
+    pub fn container_name<'a>(names: &'a Names, text: &'a str) -> &'a str {
+        match text {
+            "source" => &names.source,
+            "changes" => &names.changes,
+            "leases" => &names.leases,
+            other => other,
+        }
+    }
+
     /// The connection (nothing is contacted yet) and the names.
     ///
     /// # Errors

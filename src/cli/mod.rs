@@ -1,6 +1,7 @@
 //! The command line: one file per command, `output` the only place that prints data.
 
 mod connection;
+mod input;
 mod output;
 mod populate;
 mod provision;

@@ -35,6 +35,8 @@ pub struct Written {
     pub charge: f64,
     /// The item's new etag, where the service sends one.
     pub etag: Option<String>,
+    /// Whether the item was made now (201) and not replaced (200).
+    pub created: bool,
 }
 
 /// One page of a query: raw documents and their charge.
@@ -128,7 +130,7 @@ impl Container {
         let response = self.run("upsert batch", operation).await?;
         let charge = response.headers().request_charge.map_or(0.0, |c| c.value());
         if u16::from(response.status().status_code()) != 207 {
-            return Ok(Written { charge, etag: None });
+            return Ok(Written { charge, etag: None, created: false });
         }
         let body = response.into_body().single().map_err(|e| Failure::from_driver(&e, "upsert batch".into()))?;
         Err(batch_failure(&body))
@@ -140,6 +142,7 @@ impl Container {
         Ok(Written {
             charge: headers.request_charge.map_or(0.0, |c| c.value()),
             etag: headers.etag.as_ref().map(|e| e.as_ref().to_owned()),
+            created: u16::from(response.status().status_code()) == 201,
         })
     }
 

@@ -1,6 +1,7 @@
 //! Azure Cosmos DB as this product uses it: one lazily opened connection, raw JSON in and out, errors turned into
 //! decisions. Documents travel as text through the driver, never as value trees (design, section 3).
 
+mod bulk;
 mod container;
 mod credentials;
 mod failure;
@@ -20,10 +21,11 @@ use azure_data_cosmos_driver::{
 };
 use tokio::sync::{Mutex, OnceCell};
 
+pub use bulk::{Action, Bulk, Job, Observer, Tally};
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, Retry, RuMeter};
-pub use query::{Param, Pages};
+pub use query::{Pages, Param, sql_path};
 
 use crate::config::{Account, Credential, is_loopback};
 

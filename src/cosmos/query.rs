@@ -5,11 +5,15 @@ use azure_data_cosmos::{
     feed::QueryPageIterator,
     options::{MaxItemCountHint, QueryOptions},
 };
+use azure_data_cosmos_driver::options::ThrottlingRetryOptions;
 use futures::StreamExt;
 use serde_json::value::RawValue;
 
 use super::{Container, Failure, Page, container::wire_key};
 use crate::change::key::PartitionKey;
+
+/// How often a throttled page is asked for again before the query fails.
+const QUERY_RETRIES: u32 = 30;
 
 /// A named parameter of a query, such as `@city`.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +43,16 @@ impl std::str::FromStr for Param {
         }
         Ok(Self::new(name, serde_json::from_str::<serde_json::Value>(value).unwrap_or_else(|_| value.into())))
     }
+}
+
+/// A property as SQL names it, such as `c["address"]["zip"]`: safe for any property name.
+pub fn sql_path(segments: &[String]) -> String {
+    segments.iter().fold(String::from("c"), |mut sql, segment| {
+        sql.push('[');
+        sql.push_str(&crate::change::edit::quote(segment));
+        sql.push(']');
+        sql
+    })
 }
 
 /// The pages of one query, fetched as they are asked for.
@@ -83,10 +97,15 @@ impl Container {
             Some(key) => FeedScope::partition(wire_key(key)?),
             None => FeedScope::full_container(),
         };
-        let options = page_size
-            .and_then(std::num::NonZeroU32::new)
-            .map(|size| QueryOptions::default().with_max_item_count(MaxItemCountHint::Limit(size)));
-        let pages = container.query_items::<Box<RawValue>>(query, scope, options).await.map_err(fail)?.into_pages();
+        let mut options = QueryOptions::default();
+        // A page that fails ends the iterator, so throttling is waited out by the client library here.
+        let mut throttling = ThrottlingRetryOptions::default();
+        throttling.max_retry_count = Some(QUERY_RETRIES);
+        options.operation.throttling_retry_options = Some(throttling);
+        if let Some(size) = page_size.and_then(std::num::NonZeroU32::new) {
+            options = options.with_max_item_count(MaxItemCountHint::Limit(size));
+        }
+        let pages = container.query_items::<Box<RawValue>>(query, scope, Some(options)).await.map_err(fail)?.into_pages();
         Ok(Pages { pages, meter: self.cosmos().meter().clone() })
     }
 
@@ -107,6 +126,13 @@ impl Container {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_property_of_any_name_is_quoted() {
+        let path = |segments: &[&str]| sql_path(&segments.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        assert_eq!(path(&["a", "b"]), r#"c["a"]["b"]"#);
+        assert_eq!(path(&["x\"] OR 1=1 --"]), r#"c["x\"] OR 1=1 --"]"#);
+    }
 
     #[test]
     fn parameters_are_json_or_else_text() {

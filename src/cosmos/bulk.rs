@@ -1,0 +1,181 @@
+//! Many writes at once: bounded, retried, counted, and in order for each item.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{Container, Disposition, Failure, Retry};
+use crate::change::key::ItemKey;
+
+/// How long transient failures of one write are retried before the service counts as out of reach.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Writes waiting for each worker: enough to keep it busy, few enough to stop soon.
+const QUEUE: usize = 4;
+
+/// One write.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The item.
+    pub item: ItemKey,
+    /// What to do with it.
+    pub action: Action,
+}
+
+/// What to do with an item.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Create or replace it with this JSON text.
+    Upsert(Vec<u8>),
+    /// Delete it; one that is gone already counts as done.
+    Delete,
+}
+
+/// What became of the writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Items made.
+    pub created: u64,
+    /// Items replaced.
+    pub updated: u64,
+    /// Items deleted, or gone already.
+    pub deleted: u64,
+    /// Writes refused for a reason of their own.
+    pub failed: u64,
+}
+
+impl Tally {
+    /// All writes that succeeded.
+    pub fn done(&self) -> u64 {
+        self.created + self.updated + self.deleted
+    }
+}
+
+/// Told about every write: its item, and the failure if there was one.
+pub type Observer = Arc<dyn Fn(&ItemKey, Option<&Failure>) + Send + Sync>;
+
+/// Writers that share one container. An item's writes all go to the same one, so the last sent is the last written.
+pub struct Bulk {
+    queues: Vec<mpsc::Sender<Job>>,
+    workers: JoinSet<()>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    container: Container,
+    observer: Observer,
+    created: AtomicU64,
+    updated: AtomicU64,
+    deleted: AtomicU64,
+    failed: AtomicU64,
+    /// Set by the first failure that every other write would meet as well.
+    fatal: Mutex<Option<Failure>>,
+    stop: CancellationToken,
+}
+
+impl Bulk {
+    /// Starts `concurrency` writers.
+    pub fn start(container: &Container, concurrency: usize, observer: Observer) -> Self {
+        let shared = Arc::new(Shared {
+            container: container.clone(),
+            observer,
+            created: AtomicU64::new(0),
+            updated: AtomicU64::new(0),
+            deleted: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            fatal: Mutex::new(None),
+            stop: CancellationToken::new(),
+        });
+        let mut workers = JoinSet::new();
+        let queues = (0..concurrency.max(1))
+            .map(|_| {
+                let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE);
+                let shared = shared.clone();
+                workers.spawn(async move {
+                    while let Some(job) = jobs.recv().await {
+                        if shared.stop.is_cancelled() {
+                            return;
+                        }
+                        shared.write(job).await;
+                    }
+                });
+                queue
+            })
+            .collect();
+        Self { queues, workers, shared }
+    }
+
+    /// Hands a write over; waits while all are busy. False when the writers have stopped: nothing more is written.
+    pub async fn send(&self, job: Job) -> bool {
+        let mut hasher = DefaultHasher::new();
+        job.item.hash(&mut hasher);
+        let index = (hasher.finish() % self.queues.len() as u64) as usize;
+        tokio::select! {
+            () = self.shared.stop.cancelled() => false,
+            sent = self.queues[index].send(job) => sent.is_ok(),
+        }
+    }
+
+    /// Waits for the writes that were handed over. The failure is the one that stopped them all, if one did.
+    pub async fn finish(mut self) -> (Tally, Option<Failure>) {
+        self.queues.clear();
+        while self.workers.join_next().await.is_some() {}
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let tally = Tally {
+            created: load(&self.shared.created),
+            updated: load(&self.shared.updated),
+            deleted: load(&self.shared.deleted),
+            failed: load(&self.shared.failed),
+        };
+        let fatal = self.shared.fatal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        (tally, fatal)
+    }
+}
+
+impl Shared {
+    async fn write(&self, job: Job) {
+        let retry = Retry::for_at_most(PATIENCE);
+        let (key, id) = (&job.item.partition_key, job.item.id.as_str());
+        let result = match &job.action {
+            Action::Upsert(body) => retry
+                .run(|| self.container.upsert(key, id, body.clone()))
+                .await
+                .map(|written| if written.created { &self.created } else { &self.updated }),
+            Action::Delete => match retry.run(|| self.container.delete(key, id, None)).await {
+                // A clean 404; 404/1003 would be the container.
+                Err(f) if f.disposition == Disposition::NotFound && f.status == "404" => Ok(&self.deleted),
+                other => other.map(|_| &self.deleted),
+            },
+        };
+        match result {
+            Ok(counter) => {
+                counter.fetch_add(1, Ordering::Relaxed);
+                (self.observer)(&job.item, None);
+            }
+            Err(failure) if is_fatal(&failure) => {
+                self.fatal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(failure);
+                self.stop.cancel();
+            }
+            Err(failure) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                (self.observer)(&job.item, Some(&failure));
+            }
+        }
+    }
+}
+
+/// Whether every other write would fail alike.
+fn is_fatal(failure: &Failure) -> bool {
+    matches!(
+        failure.disposition,
+        Disposition::Denied | Disposition::NotFound | Disposition::Stale | Disposition::Transient
+    )
+}
