@@ -2,3 +2,5 @@
 
 #[cfg(feature = "local")]
 mod local_cosmos;
+#[cfg(feature = "local")]
+mod local_trigger;
