@@ -61,10 +61,16 @@ pub(super) async fn supervise(
             shared.count_restart();
         }
         state.send_replace(HandlerState::Starting);
-        let run = run_once(&program, &state, &shared, &mut kills, generation);
+        let mut child = None;
+        let run = run_once(&program, &mut child, &state, &shared, &mut kills, generation);
         let ended = match stop.run_until_cancelled(run).await {
             Some(ended) => ended,
-            None => break,
+            None => {
+                if let Some(child) = &mut child {
+                    kill(child).await;
+                }
+                break;
+            }
         };
         shared.set_pid(None);
         let problem = match ended {
@@ -104,14 +110,15 @@ enum Ended {
 
 async fn run_once(
     program: &Program,
+    running: &mut Option<Child>,
     state: &watch::Sender<HandlerState>,
     shared: &Shared,
     kills: &mut tokio::sync::mpsc::Receiver<u32>,
     generation: u32,
 ) -> Ended {
     let started = Instant::now();
-    let (mut child, url) = match start(program).await {
-        Ok(started) => started,
+    let (child, url) = match start(program).await {
+        Ok((child, url)) => (running.insert(child), url),
         Err(problem) => return Ended::NotStarted(problem),
     };
     shared.set_pid(child.id());
@@ -125,7 +132,7 @@ async fn run_once(
         status = child.wait() => return exited(status),
         ready = wait_until_ready(&url) => {
             if !ready {
-                kill(&mut child).await;
+                kill(child).await;
                 let seconds = READY_WITHIN.as_secs();
                 return Ended::NotStarted(format!("the handler did not answer GET {url} within {seconds} s"));
             }
@@ -139,7 +146,7 @@ async fn run_once(
             asked = kills.recv() => match asked {
                 Some(meant) if meant != generation => {}
                 _ => {
-                    kill(&mut child).await;
+                    kill(child).await;
                     return Ended::Killed;
                 }
             }
