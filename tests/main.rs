@@ -5,4 +5,6 @@ mod capture;
 #[cfg(feature = "local")]
 mod local_cosmos;
 #[cfg(feature = "local")]
+mod local_trigger;
+#[cfg(feature = "local")]
 mod support;

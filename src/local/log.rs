@@ -279,11 +279,6 @@ impl WriteLog {
         Ok(Page { items, up_to: self.lsn.max(after) })
     }
 
-    /// How many changes came after LSN `after`, in all ranges: the estimate behind a lag figure.
-    pub fn pending_after(&self, after: u64) -> u64 {
-        self.lsn.saturating_sub(after)
-    }
-
     /// The first document whose time has come at second `now`.
     pub fn first_due(&self, now: u64) -> Option<Arc<DocumentKey>> {
         let (due, key) = self.due.first()?;

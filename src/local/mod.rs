@@ -16,6 +16,7 @@ mod message;
 mod pages;
 mod patch;
 mod server;
+pub mod trigger;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
