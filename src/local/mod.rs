@@ -171,6 +171,11 @@ impl LocalCosmos {
         Ok(found.ranges().into_iter().map(|range| range.id).collect())
     }
 
+    /// Request units charged so far for the documents of a container, by the emulator's model of the service's prices.
+    pub fn charged(&self, database: &str, container: &str) -> f64 {
+        self.gateway.charged(&ContainerName::new(database, container))
+    }
+
     /// Moves the clock that decides over time to live forward, for tests that cannot wait.
     pub fn advance_clock(&self, by: Duration) {
         self.gateway.clock().advance(by);
