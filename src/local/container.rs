@@ -280,6 +280,9 @@ impl Container {
     pub async fn point_write(&self, log: &mut WriteLog, ask: &Ask, begin: bool) -> Answer {
         let mut forward = ask.clone();
         forward.headers.set(header::CONTENT_ON_WRITE, "true");
+        if forward.method == Method::PATCH {
+            forward.body = super::patch::with_envelope(forward.body);
+        }
         let mut answer = self.emulator.execute(&forward).await;
         if !answer.is_success() {
             return answer;
