@@ -1,6 +1,7 @@
 //! The command line: one file per command, `output` the only place that prints data.
 
 mod connection;
+mod history;
 mod input;
 mod output;
 mod populate;
@@ -38,6 +39,8 @@ pub enum Command {
     Truncate(truncate::TruncateArgs),
     /// Run SQL against the source or the changes container
     Query(query::QueryArgs),
+    /// Show the versions of a document, or all versions that match a predicate
+    History(history::HistoryArgs),
     /// List dead letters, and capture them again when their cause is fixed
     Replay(replay::ReplayArgs),
 }
@@ -105,6 +108,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Populate(args) => populate::run(args).await,
         Command::Truncate(args) => truncate::run(args).await,
         Command::Query(args) => query::run(args).await,
+        Command::History(args) => history::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     };
     result.unwrap_or_else(|error| {
