@@ -3,6 +3,7 @@
 mod connection;
 #[cfg(feature = "local")]
 mod demo;
+mod history;
 mod input;
 #[cfg(feature = "local")]
 mod local;
@@ -48,6 +49,8 @@ pub enum Command {
     Truncate(truncate::TruncateArgs),
     /// Run SQL against the source or the changes container
     Query(query::QueryArgs),
+    /// Show the versions of a document, or all versions that match a predicate
+    History(history::HistoryArgs),
     /// List dead letters, and capture them again when their cause is fixed
     Replay(replay::ReplayArgs),
 }
@@ -119,6 +122,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Populate(args) => populate::run(args).await,
         Command::Truncate(args) => truncate::run(args).await,
         Command::Query(args) => query::run(args).await,
+        Command::History(args) => history::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     };
     result.unwrap_or_else(|error| {

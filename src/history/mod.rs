@@ -1,6 +1,7 @@
 //! The history of documents: the seam through which capture writes, and its implementation on Cosmos DB.
 
 mod cosmos;
+pub mod reader;
 
 use std::sync::Arc;
 

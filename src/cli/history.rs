@@ -1,0 +1,463 @@
+//! `history`: the versions of one document, or a report of all versions that match a predicate.
+
+use std::{cmp::Ordering, time::Instant};
+
+use chrono::{DateTime, SecondsFormat};
+use clap::{ArgGroup, Args};
+use serde_json::{Value, json};
+
+use super::{
+    CliError, ConnectionArgs, Exit,
+    output::{self, Format, Rows, count_of},
+    query::check_key,
+};
+use crate::{
+    change::{
+        key::{KeyPaths, KeyValue, PartitionKey, parse_path, render_path},
+        raw::{RawDocument, unescape},
+        record::ORIGINAL_ID,
+        version::Version,
+    },
+    config::Names,
+    cosmos::{Container, Cosmos, Disposition, Failure, Param, sql_path},
+    history::reader,
+};
+
+/// Flags of `history`.
+#[derive(Debug, Args)]
+#[command(
+    group(ArgGroup::new("what").required(true).args(["id", "predicate"])),
+    after_help = "Examples:
+  cosmos-rewind history --id 28036 --pk 28036
+  cosmos-rewind history --where \"c.city_name = @city\" --param city=Davidson --columns city_name,seq
+
+Of one document: each version with its time (UTC), what happened, and the top-level fields that differ from the
+version before (+ added, - removed). The op `legacy` marks copies of the original demo; their time is the copy's.
+
+--where takes your own Cosmos SQL, put in parentheses behind WHERE and run on both containers; the document is c.
+Records have ids of their own: in a predicate, the document's id is c._originalId in the history."
+)]
+pub struct HistoryArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Document whose versions are shown
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Its partition key, as text or as a JSON array of the components; needed when several documents share the id
+    #[arg(long, value_name = "KEY", value_parser = PartitionKey::parse)]
+    pk: Option<PartitionKey>,
+    /// Report live documents and versions that match this predicate, by time
+    #[arg(long = "where", value_name = "PREDICATE")]
+    predicate: Option<String>,
+    /// Value of a parameter of the predicate: JSON, or else text; repeatable
+    #[arg(long = "param", value_name = "NAME=VALUE", conflicts_with = "id")]
+    params: Vec<Param>,
+    /// Further columns of the report: fields, or paths such as /address/zip
+    #[arg(long, value_name = "FIELD,...", value_delimiter = ',', conflicts_with = "id")]
+    columns: Vec<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Runs the command.
+pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
+    let started = Instant::now();
+    let columns = args.columns.iter().map(|c| column(c)).collect::<Result<Vec<_>, _>>()?;
+    let (cosmos, names) = args.connection.open()?;
+    let changes = cosmos.container(&names.database, &names.changes).await?;
+    match (&args.id, &args.predicate) {
+        (Some(id), _) => of_document(&args, id, &cosmos, &names, &changes, started).await,
+        (None, Some(predicate)) => report(&args, predicate, &columns, &cosmos, &names, &changes, started).await,
+        (None, None) => Err(CliError::usage("nothing is asked for", "pass --id ID or --where PREDICATE")),
+    }
+}
+
+fn column(text: &str) -> Result<Vec<String>, CliError> {
+    if text.starts_with('/') {
+        return parse_path(text).map_err(|problem| {
+            CliError::usage(format!("--columns: {problem}"), "write --columns city_name,/address/zip")
+        });
+    }
+    if text.is_empty() {
+        return Err(CliError::usage("--columns has an empty name", "write --columns city_name,seq"));
+    }
+    Ok(vec![text.to_owned()])
+}
+
+async fn of_document(
+    args: &HistoryArgs,
+    id: &str,
+    cosmos: &Cosmos,
+    names: &Names,
+    changes: &Container,
+    started: Instant,
+) -> Result<Exit, CliError> {
+    let source_paths = source_paths(cosmos, names, changes).await?;
+    if let Some(key) = &args.pk
+        && key.0.len() != source_paths.len()
+    {
+        return Err(CliError::usage(
+            format!("--pk {key} has {} component(s), the source's key is {source_paths}", key.0.len()),
+            "give one component for each path; several as a JSON array: --pk '[\"tenant\",42]'",
+        ));
+    }
+    let found = reader::versions(changes, &source_paths, id, args.pk.as_ref()).await?;
+    for bad in &found.bad {
+        output::note(&output::printable(&format!("warning: {bad}")));
+    }
+    let items = found.items();
+    if items.len() > 1 {
+        let keys: Vec<String> = items
+            .iter()
+            .map(|item| {
+                let count = found.versions.iter().filter(|(i, _)| i == *item).count();
+                format!("  --pk '{}'  ({})", item.partition_key, count_of(count as u64, "version"))
+            })
+            .collect();
+        return Err(CliError::usage(
+            output::printable(&format!("{} documents have the id {id:?}", items.len())).into_owned(),
+            format!("name one of them:\n{}", keys.join("\n")),
+        ));
+    }
+    if found.versions.is_empty() && found.bad.is_empty() {
+        return Err(CliError {
+            message: format!("no version of document {id:?} in {}/{}", names.database, names.changes),
+            hint: Some("check the id and --pk; what was written before capture began has no version".into()),
+            exit: Exit::Failed,
+        });
+    }
+
+    let mut rows = Rows::stdout(args.format, version_columns(args.format));
+    let mut before: Option<&str> = None;
+    for (_, version) in &found.versions {
+        rows.push(&version_row(version, before, args.format))?;
+        before = version.document.as_deref();
+    }
+    rows.finish()?;
+    if found.versions.iter().any(|(_, v)| v.op.is_none()) {
+        output::note("note: legacy versions have the time of the copy, which is later than the change itself");
+    }
+    output::spent(&count_of(found.versions.len() as u64, "version"), cosmos, started);
+    Ok(if found.bad.is_empty() { Exit::Done } else { Exit::Incomplete })
+}
+
+/// The source's key paths; of a source that is gone, what the history's own say.
+async fn source_paths(cosmos: &Cosmos, names: &Names, changes: &Container) -> Result<KeyPaths, CliError> {
+    match cosmos.container(&names.database, &names.source).await {
+        Ok(source) => Ok(source.key_paths().clone()),
+        Err(failure) if failure.disposition == Disposition::NotFound => {
+            output::note(&format!("note: there is no container {}/{}", names.database, names.source));
+            let own = changes.key_paths().segments().iter().filter(|p| p.as_slice() != [ORIGINAL_ID]);
+            KeyPaths::parse(&own.map(|p| render_path(p)).collect::<Vec<_>>()).map_err(CliError::failed)
+        }
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+fn version_columns(format: Format) -> &'static [&'static str] {
+    match format {
+        Format::Table => &["time", "op", "lsn", "size", "changed", "fidelity"],
+        _ => &["time", "ts", "op", "lsn", "size", "changed", "added", "removed", "fidelity", "via", "record"],
+    }
+}
+
+fn version_row(version: &Version, before: Option<&str>, format: Format) -> Vec<Value> {
+    let op = version.op.map_or_else(|| "legacy".to_owned(), |op| op.to_string());
+    let size = version.document.as_ref().map_or(Value::Null, |d| json!(d.len()));
+    let changed = match (before, version.document.as_deref()) {
+        (Some(before), Some(now)) => Some(Changed::between(before, now)),
+        _ => None,
+    };
+    let time = time(version.ts);
+    if format == Format::Table {
+        let changed = changed.map_or(Value::Null, |c| json!(c.for_people()));
+        return vec![json!(time), json!(op), json!(version.lsn), size, changed, json!(version.fidelity)];
+    }
+    let list = |names: Option<Vec<String>>| match (names, format) {
+        (None, _) => Value::Null,
+        (Some(names), Format::Csv) => json!(names.join(" ")),
+        (Some(names), _) => json!(names),
+    };
+    let (c, a, r) = changed.map_or((None, None, None), |c| (Some(c.changed), Some(c.added), Some(c.removed)));
+    vec![
+        json!(time),
+        json!(version.ts),
+        json!(op),
+        json!(version.lsn),
+        size,
+        list(c),
+        list(a),
+        list(r),
+        json!(version.fidelity),
+        json!(version.via),
+        json!(version.record_id),
+    ]
+}
+
+/// Epoch seconds as RFC 3339 in UTC.
+fn time(ts: i64) -> String {
+    DateTime::from_timestamp(ts, 0).map_or_else(|| ts.to_string(), |t| t.to_rfc3339_opts(SecondsFormat::Secs, true))
+}
+
+/// The top-level fields in which two documents differ.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changed {
+    changed: Vec<String>,
+    added: Vec<String>,
+    removed: Vec<String>,
+}
+
+impl Changed {
+    fn between(before: &str, now: &str) -> Self {
+        let (before, now) =
+            (RawDocument::parse(before).unwrap_or_default(), RawDocument::parse(now).unwrap_or_default());
+        let mut all = Self::default();
+        let push = |list: &mut Vec<String>, name: &str| {
+            if !list.iter().any(|n| n == name) {
+                list.push(name.to_owned());
+            }
+        };
+        for member in now.members() {
+            let name = member.name();
+            match (before.get(&name), now.get(&name)) {
+                (None, _) => push(&mut all.added, &name),
+                (Some(a), Some(b)) if !same(a.get(), b.get()) => push(&mut all.changed, &name),
+                _ => {}
+            }
+        }
+        for member in before.members() {
+            let name = member.name();
+            if now.get(&name).is_none() {
+                push(&mut all.removed, &name);
+            }
+        }
+        all
+    }
+
+    fn for_people(&self) -> String {
+        let names = self.changed.iter().cloned();
+        let names = names.chain(self.added.iter().map(|n| format!("+{n}")));
+        let names: Vec<String> = names.chain(self.removed.iter().map(|n| format!("-{n}"))).collect();
+        if names.is_empty() { "(nothing)".into() } else { names.join(", ") }
+    }
+}
+
+/// Whether two JSON texts mean the same; numbers as the service compares them, which is as doubles.
+fn same(a: &str, b: &str) -> bool {
+    fn equal(a: &Value, b: &Value) -> bool {
+        match (a, b) {
+            (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+            (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
+            (Value::Object(a), Value::Object(b)) => {
+                a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| equal(a, b)))
+            }
+            _ => a == b,
+        }
+    }
+    a == b
+        || match (serde_json::from_str(a), serde_json::from_str(b)) {
+            (Ok(a), Ok(b)) => equal(&a, &b),
+            _ => false,
+        }
+}
+
+/// One line of the report.
+struct Line {
+    ts: i64,
+    lsn: Option<i64>,
+    container: String,
+    key: PartitionKey,
+    id: String,
+    values: Vec<Value>,
+    live: bool,
+}
+
+impl Line {
+    /// By time; a version stands before the live document that it equals.
+    fn order(&self, other: &Self) -> Ordering {
+        self.ts
+            .cmp(&other.ts)
+            .then(self.live.cmp(&other.live))
+            .then(self.lsn.cmp(&other.lsn))
+            .then_with(|| self.id.cmp(&other.id))
+    }
+}
+
+async fn report(
+    args: &HistoryArgs,
+    predicate: &str,
+    columns: &[Vec<String>],
+    cosmos: &Cosmos,
+    names: &Names,
+    changes: &Container,
+    started: Instant,
+) -> Result<Exit, CliError> {
+    if predicate.trim().is_empty() {
+        return Err(CliError::usage(
+            "--where is empty",
+            "write a predicate on c, such as \"c.city_name = 'Davidson'\"",
+        ));
+    }
+    let source = cosmos.container(&names.database, &names.source).await?;
+    if let Some(key) = &args.pk {
+        check_key(key, &source)?;
+    }
+    let sql = report_sql(predicate, source.key_paths(), columns);
+    let mut lines = Vec::new();
+    for (container, live) in [(&source, true), (changes, false)] {
+        let scope = match &args.pk {
+            Some(key) if live => Some(key.clone()),
+            Some(key) => reader::scope(changes.key_paths(), source.key_paths(), key, None),
+            None => None,
+        };
+        let mut pages = container.query(&sql, &args.params, scope.as_ref(), None).await.map_err(explain)?;
+        while let Some(page) = pages.next().await {
+            for row in page.map_err(explain)?.documents {
+                let line = line(row.get(), container.name(), live, source.key_paths().len(), columns.len());
+                lines.push(line.map_err(CliError::failed)?);
+            }
+        }
+    }
+    lines.sort_by(Line::order);
+
+    let mut header: Vec<String> = ["_ts", "container", "pk", "id"].map(String::from).into();
+    header.extend(args.columns.iter().cloned());
+    let mut rows = Rows::stdout(args.format, &header);
+    let (live, versions) = lines.iter().fold((0, 0), |(l, v), line| if line.live { (l + 1, v) } else { (l, v + 1) });
+    for line in lines {
+        let key = match (line.key.0.as_slice(), args.format) {
+            ([one], Format::Json | Format::Jsonl) => one.to_json(),
+            (_, Format::Json | Format::Jsonl) => line.key.to_json(),
+            _ => json!(line.key.to_string()),
+        };
+        let mut values = vec![json!(line.ts), json!(line.container), key, json!(line.id)];
+        values.extend(line.values);
+        rows.push(&values)?;
+    }
+    rows.finish()?;
+    output::spent(&format!("{}, {}", count_of(live, "live document"), count_of(versions, "version")), cosmos, started);
+    Ok(Exit::Done)
+}
+
+/// The user's own predicate between parentheses, on a line of its own so that a comment cannot swallow the last one.
+fn report_sql(predicate: &str, key_paths: &KeyPaths, columns: &[Vec<String>]) -> String {
+    let mut sql = String::from(
+        r#"SELECT c["_ts"] AS ts, c["id"] AS id, c["_originalId"] AS original, c["_change"]["ts"] AS changed, c["_change"]["lsn"] AS lsn"#,
+    );
+    for (i, path) in key_paths.segments().iter().enumerate() {
+        sql.push_str(&format!(", {} AS k{i}", sql_path(path)));
+    }
+    for (i, path) in columns.iter().enumerate() {
+        sql.push_str(&format!(", {} AS v{i}", sql_path(path)));
+    }
+    sql.push_str(&format!(" FROM c WHERE (\n{predicate}\n)"));
+    sql
+}
+
+fn line(row: &str, container: &str, live: bool, components: usize, columns: usize) -> Result<Line, String> {
+    let row = RawDocument::parse(row).map_err(|e| format!("a row of the report is not understood: {e}"))?;
+    let own_id = row.get_str("id").unwrap_or_default();
+    let parts = (0..components).map(|i| KeyPaths::extract_one(&[format!("k{i}")], &row));
+    let mut key = PartitionKey(parts.collect());
+    let value = |name: &str| row.get(name).map_or(Value::Null, |raw| shown(raw.get()));
+    let values = (0..columns).map(|i| value(&format!("v{i}"))).collect();
+    let own_ts = row.get_i64("ts").unwrap_or_default();
+    let (ts, id) = if live {
+        (own_ts, own_id.to_string())
+    } else {
+        (
+            row.get_i64("changed").unwrap_or(own_ts),
+            row.get_str("original").unwrap_or_else(|| own_id.clone()).into_owned(),
+        )
+    };
+    if !live {
+        // A source keyed by /id: the record's own id stands there.
+        for part in &mut key.0 {
+            if *part == KeyValue::String(own_id.to_string()) {
+                *part = KeyValue::String(id.clone());
+            }
+        }
+    }
+    Ok(Line { ts, lsn: row.get_i64("lsn"), container: container.to_owned(), key, id, values, live })
+}
+
+fn shown(text: &str) -> Value {
+    if text.starts_with('"') {
+        return Value::String(unescape(text).into_owned());
+    }
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+fn explain(failure: Failure) -> CliError {
+    let refused = failure.status.starts_with("400");
+    let mut error = CliError::from(failure);
+    if refused {
+        error.hint =
+            Some("--where is a predicate on c with single-quoted strings, such as \"c.city_name = 'Davidson'\"".into());
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_fields_are_those_that_mean_something_else() {
+        let changed = Changed::between(
+            r#"{"id":"a","n":1,"list":[1,{"x":2.0}],"gone":1,"seq":1}"#,
+            r#"{"seq":2,"id":"a","n":1.0,"list":[1.0,{"x":2}],"new":null}"#,
+        );
+        assert_eq!(changed.for_people(), "seq, +new, -gone");
+        assert_eq!(Changed::between("{}", "{}").for_people(), "(nothing)");
+    }
+
+    #[test]
+    fn versions_are_shown_for_people_and_for_programs() {
+        let parse = |text: &str| Version::parse(text).unwrap();
+        let first = parse(
+            r#"{"id":"a~1","n":1,"_originalId":"a","_change":{"v":1,"op":"create","ts":1592926844,"lsn":7,"fidelity":"exact","via":"trigger"}}"#,
+        );
+        let second = parse(
+            r#"{"id":"a~2","n":2,"_originalId":"a","_change":{"v":1,"op":"replace","ts":1592926845,"lsn":8,"fidelity":"normalized"}}"#,
+        );
+        let legacy = parse(r#"{"id":"x-y","n":2,"_originalId":"a","_lsn":9,"_ts":1592926850}"#);
+        let row = |v: &Version, before: Option<&str>, format| Value::from(version_row(v, before, format)).to_string();
+        assert_eq!(row(&first, None, Format::Table), r#"["2020-06-23T15:40:44Z","create",7,16,null,"exact"]"#);
+        let before = first.document.as_deref();
+        assert_eq!(row(&second, before, Format::Table), r#"["2020-06-23T15:40:45Z","replace",8,16,"n","normalized"]"#);
+        assert_eq!(
+            row(&second, before, Format::Json),
+            r#"["2020-06-23T15:40:45Z",1592926845,"replace",8,16,["n"],[],[],"normalized",null,"a~2"]"#
+        );
+        assert_eq!(
+            row(&legacy, second.document.as_deref(), Format::Table),
+            r#"["2020-06-23T15:40:50Z","legacy",9,16,"(nothing)",null]"#
+        );
+        assert_eq!(version_columns(Format::Table).len(), version_row(&first, None, Format::Table).len());
+        assert_eq!(version_columns(Format::Csv).len(), version_row(&first, None, Format::Csv).len());
+    }
+
+    #[test]
+    fn the_report_asks_for_its_columns_only() {
+        let paths = KeyPaths::parse(&["/pk"]).unwrap();
+        insta::assert_snapshot!(report_sql("c.n = 1 -- x", &paths, &[vec!["city_name".into()]]), @r#"
+        SELECT c["_ts"] AS ts, c["id"] AS id, c["_originalId"] AS original, c["_change"]["ts"] AS changed, c["_change"]["lsn"] AS lsn, c["pk"] AS k0, c["city_name"] AS v0 FROM c WHERE (
+        c.n = 1 -- x
+        )
+        "#);
+    }
+
+    #[test]
+    fn report_lines_use_the_sources_time_and_id() {
+        let row = r#"{"ts":100,"id":"a~1","original":"a","changed":90,"lsn":3,"k0":"p","v0":1.5}"#;
+        let version = line(row, "changes", false, 1, 1).unwrap();
+        assert_eq!((version.ts, version.id.as_str(), version.key.to_string().as_str()), (90, "a", "p"));
+        let legacy = line(r#"{"ts":100,"id":"x","original":"a","k0":"p"}"#, "changes", false, 1, 1).unwrap();
+        assert_eq!((legacy.ts, legacy.id.as_str()), (100, "a"));
+        let live = line(r#"{"ts":90,"id":"a","k0":"p"}"#, "events", true, 1, 0).unwrap();
+        assert_eq!(version.order(&live), Ordering::Less);
+        assert_eq!(legacy.order(&live), Ordering::Greater);
+    }
+}
