@@ -216,7 +216,9 @@ impl WriteLog {
     }
 
     fn push(&mut self, version: Version) {
-        self.seconds.entry(version.ts).or_insert(version.lsn - 1);
+        // A clock that was set back must not hide a write from a reader who starts at an earlier second.
+        let second = self.seconds.last_key_value().map_or(version.ts, |(last, _)| version.ts.max(*last));
+        self.seconds.entry(second).or_insert(version.lsn - 1);
         self.retained += cost(&version);
         self.versions.push_back(version);
         while self.retained > self.bound && self.versions.len() > 1 {
@@ -403,6 +405,8 @@ mod tests {
         write(&mut log, "b", 10, "");
         write(&mut log, "c", 12, "");
         assert_eq!([5, 10, 11, 12, 13].map(|ts| log.lsn_before(ts)), [0, 0, 2, 2, 3]);
+        write(&mut log, "d", 11, "");
+        assert_eq!([11, 12, 13].map(|ts| log.lsn_before(ts)), [2, 2, 4], "the clock was set back");
     }
 
     #[test]
