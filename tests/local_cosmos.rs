@@ -406,6 +406,7 @@ async fn bad_requests_are_answered_in_the_shape_of_the_service() {
         ("{".to_owned(), vec![key], 400),
         ("{}".to_owned(), vec![key], 400),
         (long_id, vec![key], 400),
+        (json!({"id": "", "pk": "x"}).to_string(), vec![key], 400),
         (huge, vec![key], 413),
         ("[{}]".to_owned(), vec![key, batch], 400),
         ("[]".to_owned(), vec![batch], 400),
