@@ -34,15 +34,18 @@ impl Invocation {
     }
 }
 
+/// Status, content type and body of an answer.
+type Scripted = (u16, &'static str, &'static str);
+
 /// A handler inside the test: answers what it was told to, then always 200 `{}`.
 #[derive(Clone, Default)]
 struct TestHandler {
     seen: Arc<Mutex<Vec<Invocation>>>,
-    answers: Arc<Mutex<VecDeque<(u16, &'static str, &'static str)>>>,
+    answers: Arc<Mutex<VecDeque<Scripted>>>,
 }
 
 impl TestHandler {
-    async fn start(answers: &[(u16, &'static str, &'static str)]) -> (Self, Handler) {
+    async fn start(answers: &[Scripted]) -> (Self, Handler) {
         let handler = Self::default();
         handler.answers.lock().unwrap().extend(answers.iter().copied());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -274,9 +277,12 @@ async fn child_process_of_other_tests() {
     }
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();
     let app = Router::new().fallback(async move |request: Request| {
-        if request.method() == "POST" && !folder.join("crashed").exists() {
-            std::fs::write(folder.join("crashed"), "").unwrap();
-            std::process::exit(200);
+        if request.method() == "POST" && !folder.join("failed").exists() {
+            std::fs::write(folder.join("failed"), "").unwrap();
+            if std::env::var("TEST_HANG").is_err() {
+                std::process::exit(200);
+            }
+            std::future::pending::<()>().await;
         }
         ([("content-type", "application/json")], "{}")
     });
@@ -302,7 +308,6 @@ async fn a_handler_that_dies_in_a_batch_is_restarted_and_gets_the_batch_again() 
     upsert(&cosmos, json!({"id": "a", "pk": "x"})).await;
     let folder = tempfile::tempdir().unwrap();
     let trigger = Trigger::start(&cosmos, child(folder.path(), None)).await.unwrap();
-    assert!(trigger.handler_pid().is_some());
     trigger.wait_until_drained(SOON).await.unwrap();
     let stats = trigger.stats().await;
     assert_eq!((stats.restarts, stats.delivered), (1, 1));
@@ -310,6 +315,23 @@ async fn a_handler_that_dies_in_a_batch_is_restarted_and_gets_the_batch_again() 
     let pid = trigger.handler_pid().unwrap();
     trigger.stop().await;
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "the handler is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_hangs_is_killed_at_the_functions_timeout_and_restarted() {
+    let cosmos = account(1).await;
+    upsert(&cosmos, json!({"id": "a", "pk": "x"})).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = child(folder.path(), None);
+    options.settings.push(("TEST_HANG".into(), "1".into()));
+    options.function_timeout = Some(Duration::from_millis(500));
+    let trigger = Trigger::start(&cosmos, options).await.unwrap();
+    let first = trigger.handler_pid();
+    trigger.wait_until_drained(SOON).await.unwrap();
+    let stats = trigger.stats().await;
+    assert_eq!((stats.restarts, stats.failures, stats.delivered), (1, 1, 1));
+    assert_ne!(trigger.handler_pid(), first);
+    trigger.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! Integration tests, one binary: the real program over real HTTP, against the local account.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as the tests themselves")]
+
 #[cfg(feature = "local")]
 mod capture;
 #[cfg(feature = "local")]

@@ -157,7 +157,8 @@ impl Gateway {
         }
         let body: serde_json::Value = serde_json::from_slice(&ask.body).unwrap_or_default();
         let name = ContainerName::new(database, body["id"].as_str().unwrap_or_default());
-        if let Err(error) = self.emulator.repartition(&name, self.partitions).await {
+        let throughput = ask.headers.get("x-ms-offer-throughput").and_then(|text| text.trim().parse().ok());
+        if let Err(error) = self.emulator.repartition(&name, self.partitions, throughput).await {
             return Answer::error(500, None, "InternalServerError", error.to_string());
         }
         // The container may have been made again: its description is what is there now.

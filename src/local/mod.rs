@@ -91,7 +91,8 @@ pub enum LocalError {
 
 impl LocalError {
     fn refused(what: impl Into<String>, answer: &message::Answer) -> Self {
-        let message = String::from_utf8_lossy(&answer.body).into_owned();
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let message = body["message"].as_str().unwrap_or("no reason given").to_owned();
         Self::Refused { what: what.into(), status: answer.status, message }
     }
 }

@@ -128,8 +128,11 @@ impl TriggerOptions {
             }
             (Handler::Default, None) => (std::env::current_exe().map_err(TriggerError::Program)?, listed()),
         };
-        // The working directory is another one: a relative path would be looked for there.
-        let executable = std::path::absolute(executable).map_err(TriggerError::Program)?;
+        // The working directory is another one: a relative path would be looked for there. A bare name is a matter
+        // of PATH.
+        let is_bare = executable.components().count() == 1 && !executable.exists();
+        let executable =
+            if is_bare { executable } else { std::path::absolute(executable).map_err(TriggerError::Program)? };
         let folder = std::path::absolute(&self.app_root).map_err(TriggerError::Program)?;
         Ok(Some(Program { executable, arguments, folder, settings: self.settings.clone() }))
     }
