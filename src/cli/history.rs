@@ -343,7 +343,7 @@ async fn report(
 /// The user's own predicate between parentheses, on a line of its own so that a comment cannot swallow the last one.
 fn report_sql(predicate: &str, key_paths: &KeyPaths, columns: &[Vec<String>]) -> String {
     let mut sql = String::from(
-        r#"SELECT c["_ts"] AS ts, c["id"] AS id, c["_originalId"] AS original, c["_change"]["ts"] AS changed, c["_change"]["lsn"] AS lsn"#,
+        "SELECT c._ts AS ts, c.id AS id, c._originalId AS original, c._change.ts AS changed, c._change.lsn AS lsn",
     );
     for (i, path) in key_paths.segments().iter().enumerate() {
         sql.push_str(&format!(", {} AS k{i}", sql_path(path)));
@@ -442,11 +442,11 @@ mod tests {
     #[test]
     fn the_report_asks_for_its_columns_only() {
         let paths = KeyPaths::parse(&["/pk"]).unwrap();
-        insta::assert_snapshot!(report_sql("c.n = 1 -- x", &paths, &[vec!["city_name".into()]]), @r#"
-        SELECT c["_ts"] AS ts, c["id"] AS id, c["_originalId"] AS original, c["_change"]["ts"] AS changed, c["_change"]["lsn"] AS lsn, c["pk"] AS k0, c["city_name"] AS v0 FROM c WHERE (
+        insta::assert_snapshot!(report_sql("c.n = 1 -- x", &paths, &[vec!["city_name".into()]]), @r"
+        SELECT c._ts AS ts, c.id AS id, c._originalId AS original, c._change.ts AS changed, c._change.lsn AS lsn, c['pk'] AS k0, c['city_name'] AS v0 FROM c WHERE (
         c.n = 1 -- x
         )
-        "#);
+        ");
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Problems of the input that are printed one by one; the rest is only counted.
-const SHOWN_PROBLEMS: u64 = 20;
+const SHOWN_PROBLEMS: u64 = 10;
 
 /// Flags of `populate`.
 #[derive(Debug, Args)]
@@ -146,13 +146,12 @@ pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
             ("per_second", tenths(tally.done() as f64 / seconds.max(0.001))),
         ],
     )?;
-    output::spent(&format!("{} written", count_of(tally.done(), "document")), &cosmos, started);
     if let Some(failure) = fatal {
         return Err(failure.into());
     }
     if let Some(e) = read_failure {
         let exit = if tally.done() == 0 { Exit::Usage } else { Exit::Failed };
-        return Err(CliError { message: format!("cannot read the input: {e}"), hint: None, exit });
+        return Err(CliError { message: format!("cannot read the input to its end: {e}"), hint: None, exit });
     }
     match (tally.done(), rejected, tally.failed) {
         (_, 0, 0) => Ok(Exit::Done),
@@ -241,8 +240,8 @@ impl Shape {
             return Ok(());
         }
         Err(CliError::usage(
-            format!("--pk-from is given {} time(s), the container's key is {}", self.pk_from.len(), self.key_paths),
-            format!("give it once for each of its {} path(s), in order", self.key_paths.len()),
+            format!("--pk-from is given {} times, the container's key is {}", self.pk_from.len(), self.key_paths),
+            "give it once for each path of the key, in order",
         ))
     }
 

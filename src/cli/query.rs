@@ -109,7 +109,7 @@ fn explain(failure: Failure, args: &QueryArgs) -> CliError {
             Some(format!("aggregates, GROUP BY and DISTINCT work within one partition key only: {aggregate}"))
         }
         "400/20125" => {
-            Some("ORDER BY and DISTINCT over all partitions need a TOP or OFFSET .. LIMIT in the query".to_owned())
+            Some("over all partitions it needs a TOP or OFFSET .. LIMIT in the query; or pass --pk KEY".to_owned())
         }
         _ if failure.status.starts_with("400") && args.sql.contains('"') => {
             Some("strings in SQL take single quotes: c.city_name = 'Davidson'".to_owned())
