@@ -49,7 +49,7 @@ pub struct HistoryArgs {
     /// Report live documents and versions that match this predicate, by time
     #[arg(long = "where", value_name = "PREDICATE")]
     predicate: Option<String>,
-    /// Value of a parameter of the predicate: JSON, or else text; repeatable
+    /// Value of a parameter of the predicate: JSON, or else text (digits as text: zip='"28036"'); repeatable
     #[arg(long = "param", value_name = "NAME=VALUE", conflicts_with = "id")]
     params: Vec<Param>,
     /// Further columns of the report: fields, or paths such as /address/zip

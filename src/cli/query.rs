@@ -29,7 +29,7 @@ pub struct QueryArgs {
     /// source, changes, leases, or a container's own name
     #[arg(long = "in", value_name = "CONTAINER", default_value = "source")]
     container: String,
-    /// Value of a parameter of the query: JSON, or else text; repeatable
+    /// Value of a parameter of the query: JSON, or else text (digits as text: zip='"28036"'); repeatable
     #[arg(long = "param", value_name = "NAME=VALUE")]
     params: Vec<Param>,
     /// Ask this partition key only, as text or as a JSON array of its components
