@@ -309,11 +309,6 @@ impl<W: Write> Documents<W> {
         Self { format, count: 0, first: VecDeque::new(), rows: None, out: Some(out), look }
     }
 
-    /// How many there were.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
     /// Prints a document.
     ///
     /// # Errors
