@@ -65,6 +65,47 @@ pub struct Capture<H> {
     pub limits: Limits,
     /// Which entrance the changes come through.
     pub via: Via,
+    /// What was written lately.
+    pub recent: Recent,
+}
+
+/// Remembers which records this process made durable lately, so that a `previous` image is not written again when
+/// the version was captured a moment before, as it nearly always was. Forgetting one costs a write that changes
+/// nothing; nothing is remembered before it is durable.
+#[derive(Debug, Default)]
+pub struct Recent {
+    state: std::hash::RandomState,
+    marks: std::sync::Mutex<(std::collections::HashSet<u64>, std::collections::VecDeque<u64>)>,
+}
+
+impl Recent {
+    /// Records remembered; 16 bytes and a set entry each.
+    const CAPACITY: usize = 65_536;
+
+    fn mark(&self, record: &Record) -> u64 {
+        use std::hash::BuildHasher as _;
+        self.state.hash_one((&record.key, &record.id))
+    }
+
+    fn has(&self, record: &Record) -> bool {
+        let mark = self.mark(record);
+        self.marks.lock().is_ok_and(|marks| marks.0.contains(&mark))
+    }
+
+    fn add(&self, new: impl IntoIterator<Item = u64>) {
+        let Ok(mut marks) = self.marks.lock() else { return };
+        let (set, queue) = &mut *marks;
+        for mark in new {
+            if set.insert(mark) {
+                queue.push_back(mark);
+                if queue.len() > Self::CAPACITY
+                    && let Some(oldest) = queue.pop_front()
+                {
+                    set.remove(&oldest);
+                }
+            }
+        }
+    }
 }
 
 /// What became of a batch.
@@ -74,7 +115,7 @@ pub struct Summary {
     pub items: usize,
     /// Records made durable in `changes`, duplicates within the payload counted once.
     pub records: usize,
-    /// Of these: versions before, taken from a `previous` image.
+    /// Of these: versions before, taken from a `previous` image because they were not known to be stored.
     pub healed: usize,
     /// Of these: stored as delivered although the host may have altered them.
     pub normalized: usize,
@@ -149,13 +190,13 @@ impl<H: History> Capture<H> {
 
         let (changes, origins) = decode_all(items, &mut poison);
         if !changes.is_empty() {
-            let result = self.store(&changes, &origins, &retry, &mut summary, &mut poison).await;
-            if let Err(failure) = result {
-                if failure.disposition == Disposition::Stale {
-                    self.history.forget().await;
-                }
-                return Err(CaptureError::Service(failure));
+            let mut stored = self.store(&changes, &origins, &retry, &mut summary).await;
+            if stored.as_ref().is_err_and(|f| f.disposition == Disposition::Stale) {
+                // The container was made again with another key: look at it afresh, once.
+                self.history.forget().await;
+                stored = self.store(&changes, &origins, &retry, &mut summary).await;
             }
+            poison.extend(stored.map_err(CaptureError::Service)?);
         }
         // One letter for an item, whatever and however much is wrong with it.
         let mut buried = std::collections::HashSet::new();
@@ -174,8 +215,8 @@ impl<H: History> Capture<H> {
         origins: &[usize],
         retry: &Retry,
         summary: &mut Summary,
-        poison: &mut Vec<Poison>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<Poison>, Failure> {
+        let mut poison = Vec::new();
         let writer = retry.run(|| self.history.writer()).await?;
         let rereads = self.reread(changes, retry, summary).await?;
         let now = chrono::Utc::now();
@@ -206,6 +247,8 @@ impl<H: History> Capture<H> {
                 Err(e) => poison.push(Poison { item: *item, id: Some(change.id.to_string()), status: "-".into(), reason: e.reason }),
             }
         }
+        pending.retain(|p| !(p.healed && self.recent.has(&p.record)));
+        let marks: Vec<u64> = pending.iter().filter(|p| !p.normalized).map(|p| self.recent.mark(&p.record)).collect();
         summary.healed = pending.iter().filter(|p| p.healed).count();
         summary.normalized = pending.iter().filter(|p| p.normalized).count();
         summary.compressed = pending.iter().filter(|p| p.record.compressed).count();
@@ -222,7 +265,11 @@ impl<H: History> Capture<H> {
             summary.records -= outcome.poison.len();
             poison.extend(outcome.poison);
         }
-        Ok(())
+        // Poison makes it uncertain which ones are durable: then none is remembered.
+        if poison.is_empty() {
+            self.recent.add(marks);
+        }
+        Ok(poison)
     }
 
     /// Reads again what the host may have altered; `None` where the payload's own text is to be used.

@@ -108,12 +108,14 @@ impl Settings {
     /// The process environment over `local.settings.json` in `app_root`, when that file exists.
     pub fn load(app_root: &Path) -> Result<Self, ConfigError> {
         let mut settings = Self::from_file(&app_root.join("local.settings.json"))?;
-        for (name, value) in std::env::vars_os() {
-            if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
-                settings.values.insert(name, Secret(value));
-            }
-        }
+        settings.values.extend(Self::environment().values);
         Ok(settings)
+    }
+
+    /// The process environment alone.
+    pub fn environment() -> Self {
+        let values = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, Secret(value.into_string().ok()?))));
+        Self { values: values.collect(), overrides: BTreeMap::new() }
     }
 
     /// Settings from pairs, for tests and for the local environment.

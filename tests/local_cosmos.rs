@@ -281,22 +281,22 @@ async fn a_batch_is_whole_or_absent_and_has_one_lsn() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_expire_and_the_feed_says_so() {
-    let account = TestAccount::start(LocalOptions::default()).await;
-    let answer = account
-        .http
-        .put(account.url("events"))
-        .body(
-            json!({"id": "events", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": -1})
-                .to_string(),
-        )
-        .send()
-        .await
-        .unwrap();
+    let account = TestAccount::start(LocalOptions { partitions: 3, ..LocalOptions::default() }).await;
+    let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
+    account.container(json!({"id": "short", "partitionKey": key, "defaultTtl": 10})).await;
+    let client = account.client("short").await;
+    assert_eq!(account.cosmos.ranges("dev", "short").await.unwrap().len(), 3);
+    client.create_item("x", "a", &json!({"id": "a", "pk": "x"}), None).await.unwrap();
+    account.cosmos.advance_clock(Duration::from_secs(11));
+    assert!(client.read_item("x", "a", None).await.is_err(), "the container's default counts");
+
+    let description = json!({"id": "events", "partitionKey": key, "defaultTtl": -1}).to_string();
+    let answer = account.http.put(account.url("events")).body(description).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     let (_, now, _) = account.feed(ALL, &[("if-none-match", "*")]).await;
-    account.upsert(json!({"id": "short", "pk": "x", "ttl": 10})).await;
+    account.upsert(json!({"id": "short", "pk": "x", "ttl": 20})).await;
     account.upsert(json!({"id": "long", "pk": "x"})).await;
-    account.cosmos.advance_clock(Duration::from_secs(11));
+    account.cosmos.advance_clock(Duration::from_secs(20));
     let client = account.client("events").await;
     assert!(client.read_item("x", "short", None).await.is_err());
     assert!(client.read_item("x", "long", None).await.is_ok());
@@ -304,6 +304,78 @@ async fn documents_expire_and_the_feed_says_so() {
     assert_eq!(items[2]["metadata"]["operationType"], "delete");
     assert_eq!(items[2]["metadata"]["timeToLiveExpired"], true);
     assert_eq!(items[2]["previous"]["id"], "short");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_sees_a_transaction_whole_or_not_at_all() {
+    let account = std::sync::Arc::new(TestAccount::start(LocalOptions::default()).await);
+    let writer = tokio::spawn({
+        let account = std::sync::Arc::clone(&account);
+        async move {
+            let client = account.client("events").await;
+            for round in 0..20 {
+                let mut batch = TransactionalBatch::new("x");
+                for n in 0..50 {
+                    batch = batch.upsert_item(json!({"id": format!("d{n}"), "pk": "x", "round": round}), None).unwrap();
+                }
+                client.execute_transactional_batch(batch, None).await.unwrap();
+            }
+        }
+    });
+    let client = account.client("events").await;
+    while !writer.is_finished() {
+        let query = Query::from("SELECT DISTINCT VALUE c.round FROM c");
+        let found = client.query_items::<Value>(query, FeedScope::partition("x"), None).await.unwrap();
+        let rounds: Vec<Value> = found.map(Result::unwrap).collect().await;
+        assert!(rounds.len() <= 1, "{rounds:?}");
+    }
+    writer.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unique_key_holds_in_a_batch_and_its_writes_reach_the_feed() {
+    let account = TestAccount::start(LocalOptions::default()).await;
+    let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
+    let unique = json!({"uniqueKeys": [{"paths": ["/email"]}]});
+    account.container(json!({"id": "people", "partitionKey": key, "uniqueKeyPolicy": unique})).await;
+    let client = account.client("people").await;
+    let batch = |second: &str| {
+        TransactionalBatch::new("x")
+            .create_item(json!({"id": format!("1{second}"), "pk": "x", "email": "a"}))
+            .unwrap()
+            .create_item(json!({"id": format!("2{second}"), "pk": "x", "email": second}))
+            .unwrap()
+    };
+    let failed = client.execute_transactional_batch(batch("a"), None).await.unwrap().into_model().unwrap();
+    assert_eq!(failed.results()[1].status_code(), 409);
+    let done = client.execute_transactional_batch(batch("b"), None).await.unwrap().into_model().unwrap();
+    assert_eq!(done.results()[1].status_code(), 201);
+    let items = feed_items(&client, ChangeFeedMode::LatestVersion, ChangeFeedStartFrom::Beginning).await;
+    assert_eq!(items.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_goes_on_after_a_split() {
+    let account = TestAccount::start(LocalOptions { partitions: 1, ..LocalOptions::default() }).await;
+    let client = account.client("events").await;
+    for n in 0..40 {
+        account.upsert(json!({"id": format!("d{n}"), "pk": format!("p{n}"), "n": n})).await;
+    }
+    for query in ["SELECT VALUE c.n FROM c", "SELECT VALUE c.n FROM c ORDER BY c.n"] {
+        let range = account.cosmos.ranges("dev", "events").await.unwrap().remove(0);
+        let options = QueryOptions::default().with_max_item_count(limit(3));
+        let mut items =
+            client.query_items::<Value>(Query::from(query), FeedScope::full_container(), Some(options)).await.unwrap();
+        let mut found = Vec::new();
+        while let Some(item) = items.next().await {
+            found.push(item.unwrap().as_i64().unwrap());
+            if found.len() == 10 {
+                account.cosmos.split("dev", "events", &range).await.unwrap();
+            }
+        }
+        found.sort_unstable();
+        assert_eq!(found, (0..40).collect::<Vec<_>>(), "{query}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -334,6 +406,7 @@ async fn bad_requests_are_answered_in_the_shape_of_the_service() {
         ("{".to_owned(), vec![key], 400),
         ("{}".to_owned(), vec![key], 400),
         (long_id, vec![key], 400),
+        (json!({"id": "", "pk": "x"}).to_string(), vec![key], 400),
         (huge, vec![key], 413),
         ("[{}]".to_owned(), vec![key, batch], 400),
         ("[]".to_owned(), vec![batch], 400),

@@ -1,4 +1,12 @@
-//! Integration tests, one binary.
+//! Integration tests, one binary: the real program over real HTTP, against the local account.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as the tests themselves")]
 
 #[cfg(feature = "local")]
+mod capture;
+#[cfg(feature = "local")]
 mod local_cosmos;
+#[cfg(feature = "local")]
+mod local_trigger;
+#[cfg(feature = "local")]
+mod support;

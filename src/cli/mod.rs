@@ -1,8 +1,12 @@
 //! The command line: one file per command, `output` the only place that prints data.
 
 mod connection;
+#[cfg(feature = "local")]
+mod demo;
 mod history;
 mod input;
+#[cfg(feature = "local")]
+mod local;
 mod output;
 mod populate;
 mod provision;
@@ -31,6 +35,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the change feed handler; this is what host.json starts
     Serve(serve::ServeArgs),
+    /// Start an embedded Cosmos and the trigger on this machine, for development
+    #[cfg(feature = "local")]
+    Local(local::LocalArgs),
+    /// Run the whole story on this machine and prove that nothing is lost or doubled
+    #[cfg(feature = "local")]
+    Demo(demo::DemoArgs),
     /// Create the database and its containers, or check those that exist
     Provision(provision::ProvisionArgs),
     /// Write generated zip-code documents, or documents from a file, into the source container
@@ -104,6 +114,10 @@ impl From<Failure> for CliError {
 pub async fn run(cli: Cli) -> Exit {
     let result = match cli.command {
         Command::Serve(args) => serve::run(args).await,
+        #[cfg(feature = "local")]
+        Command::Local(args) => local::run(args).await,
+        #[cfg(feature = "local")]
+        Command::Demo(args) => demo::run(args).await,
         Command::Provision(args) => provision::run(args).await,
         Command::Populate(args) => populate::run(args).await,
         Command::Truncate(args) => truncate::run(args).await,

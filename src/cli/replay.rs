@@ -10,7 +10,7 @@ use super::{
     output::{Format, Progress, Rows, note},
 };
 use crate::{
-    capture::{Capture, Limits},
+    capture::{Capture, Limits, Recent},
     change::Via,
     config::{self, Account, CaptureConfig, Names},
     cosmos::Cosmos,
@@ -88,6 +88,7 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
                 fidelity: config.fidelity,
                 limits: limits.clone(),
                 via: Via::Trigger,
+                recent: Recent::default(),
             };
             replay_one(&capture, &letter, &store, &name).await
         };

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::{CliError, Exit};
 use crate::{
-    capture::{Capture, Limits},
+    capture::{Capture, Limits, Recent},
     change::Via,
     config::{self, Account, CaptureConfig, Names, Settings},
     cosmos::Cosmos,
@@ -91,6 +91,7 @@ fn build(settings: &Settings, app_root: &std::path::Path) -> Result<Handler<Cosm
                 fidelity: config.fidelity,
                 limits: limits.clone(),
                 via: Via::Trigger,
+                recent: Recent::default(),
             };
             Ok((function.trigger.name, capture))
         })

@@ -130,7 +130,8 @@ fn classify(code: u16, sub: u16) -> Disposition {
         // 403/3 and 403/1008: the region no longer takes writes; the driver finds another one.
         (403, 3 | 1008) => Disposition::Transient,
         (401 | 403, _) => Disposition::Denied,
-        (400, PARTITION_KEY_MISMATCH) => Disposition::Stale,
+        // The client library noticed by itself that the key no longer fits the definition.
+        (400, PARTITION_KEY_MISMATCH | 20101..=20103) => Disposition::Stale,
         (408 | 410 | 429 | 449, _) | (500.., _) => Disposition::Transient,
         _ => Disposition::Poison,
     }
@@ -236,6 +237,7 @@ mod tests {
         for (code, sub, expected) in [
             (400, 0, Poison),
             (400, 1001, Stale),
+            (400, 20101, Stale),
             (401, 0, Denied),
             (403, 0, Denied),
             (403, 3, Transient),

@@ -97,7 +97,12 @@ impl Emulator {
     ///
     /// The emulator's own create request has no such setting, so the container is made again with the same
     /// properties. Nobody can have written to it: the caller has not been answered yet.
-    pub async fn repartition(&self, name: &ContainerName, partitions: u32) -> Result<(), EmulatorError> {
+    pub async fn repartition(
+        &self,
+        name: &ContainerName,
+        partitions: u32,
+        throughput: Option<u64>,
+    ) -> Result<(), EmulatorError> {
         if partitions == EMULATOR_PARTITIONS {
             return Ok(());
         }
@@ -106,7 +111,11 @@ impl Emulator {
         let description: Value = serde_json::from_slice(&properties.body).map_err(EmulatorError::new)?;
         let key = description.get("partitionKey").cloned().unwrap_or_default();
         let key: PartitionKeyDefinition = serde_json::from_value(key).map_err(EmulatorError::new)?;
-        let config = ContainerConfig::new().with_partition_count(partitions).build().map_err(EmulatorError::new)?;
+        let mut config = ContainerConfig::new().with_partition_count(partitions);
+        if let Some(throughput) = throughput {
+            config = config.with_throughput(throughput);
+        }
+        let config = config.build().map_err(EmulatorError::new)?;
         let deleted = self.execute(&Ask::new(Method::DELETE, &path)).await;
         if !deleted.is_success() {
             return Err(EmulatorError::new("could not remake the container"));

@@ -1,6 +1,7 @@
 //! The account's front: decides for each request what the emulator does and what is added here.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::Method;
 
@@ -19,6 +20,8 @@ pub(super) struct Gateway {
     pages: Pages,
     clock: Arc<Clock>,
     partitions: u32,
+    /// Request units charged for documents, by container, in thousandths.
+    charges: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Gateway {
@@ -31,6 +34,21 @@ impl Gateway {
             pages: Pages::default(),
             clock,
             partitions,
+            charges: Mutex::default(),
+        }
+    }
+
+    /// Request units charged so far for the documents of a container.
+    pub fn charged(&self, name: &ContainerName) -> f64 {
+        let charges = self.charges.lock().unwrap_or_else(PoisonError::into_inner);
+        charges.get(&name.to_string()).map_or(0.0, |thousandths| *thousandths as f64 / 1000.0)
+    }
+
+    fn charge(&self, name: &ContainerName, answer: &Answer) {
+        let charge = answer.headers.get("x-ms-request-charge").and_then(|text| text.parse::<f64>().ok());
+        if let Some(charge) = charge.filter(|charge| *charge > 0.0) {
+            let mut charges = self.charges.lock().unwrap_or_else(PoisonError::into_inner);
+            *charges.entry(name.to_string()).or_default() += (charge * 1000.0).round() as u64;
         }
     }
 
@@ -67,7 +85,9 @@ impl Gateway {
                     Ok(container) => container,
                     Err(answer) => return answer,
                 };
-                self.on_documents(&container, &target, &ask).await
+                let answer = self.on_documents(&container, &target, &ask).await;
+                self.charge(name, &answer);
+                answer
             }
             (Target::Containers(database), &Method::POST) if !is_query(&ask) => {
                 self.create_container(database, &ask).await
@@ -137,7 +157,8 @@ impl Gateway {
         }
         let body: serde_json::Value = serde_json::from_slice(&ask.body).unwrap_or_default();
         let name = ContainerName::new(database, body["id"].as_str().unwrap_or_default());
-        if let Err(error) = self.emulator.repartition(&name, self.partitions).await {
+        let throughput = ask.headers.get("x-ms-offer-throughput").and_then(|text| text.trim().parse().ok());
+        if let Err(error) = self.emulator.repartition(&name, self.partitions, throughput).await {
             return Answer::error(500, None, "InternalServerError", error.to_string());
         }
         // The container may have been made again: its description is what is there now.

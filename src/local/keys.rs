@@ -11,7 +11,7 @@ pub(super) struct Epk(String);
 impl Epk {
     /// Reads hex as found in headers and partition key ranges; `None` when it is no hex.
     pub fn parse(hex: &str) -> Option<Self> {
-        if hex.len() % 2 != 0 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !hex.len().is_multiple_of(2) || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
         let mut canonical = hex.to_ascii_uppercase();

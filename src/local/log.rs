@@ -216,7 +216,9 @@ impl WriteLog {
     }
 
     fn push(&mut self, version: Version) {
-        self.seconds.entry(version.ts).or_insert(version.lsn - 1);
+        // A clock that was set back must not hide a write from a reader who starts at an earlier second.
+        let second = self.seconds.last_key_value().map_or(version.ts, |(last, _)| version.ts.max(*last));
+        self.seconds.entry(second).or_insert(version.lsn - 1);
         self.retained += cost(&version);
         self.versions.push_back(version);
         while self.retained > self.bound && self.versions.len() > 1 {
@@ -277,11 +279,6 @@ impl WriteLog {
             }
         }
         Ok(Page { items, up_to: self.lsn.max(after) })
-    }
-
-    /// How many changes came after LSN `after`, in all ranges: the estimate behind a lag figure.
-    pub fn pending_after(&self, after: u64) -> u64 {
-        self.lsn.saturating_sub(after)
     }
 
     /// The first document whose time has come at second `now`.
@@ -408,6 +405,8 @@ mod tests {
         write(&mut log, "b", 10, "");
         write(&mut log, "c", 12, "");
         assert_eq!([5, 10, 11, 12, 13].map(|ts| log.lsn_before(ts)), [0, 0, 2, 2, 3]);
+        write(&mut log, "d", 11, "");
+        assert_eq!([11, 12, 13].map(|ts| log.lsn_before(ts)), [2, 2, 4], "the clock was set back");
     }
 
     #[test]
@@ -429,5 +428,71 @@ mod tests {
         assert_eq!(log.first_due(110).unwrap().id, "a");
         log.set_default_ttl(Some(-1));
         assert!(log.first_due(1_000).is_none());
+    }
+
+    proptest::proptest! {
+        /// Whatever was written, and however the pages were cut: the latest feed ends with the documents as they are,
+        /// the all-versions feed tells every change in order, and each half of the keys gets its own.
+        #[test]
+        fn every_reader_arrives_at_what_was_written(
+            transactions in proptest::collection::vec(proptest::collection::vec((0..6_u8, proptest::bool::ANY), 1..4), 0..40),
+            page in 1..5_usize,
+        ) {
+            let limit = PageLimit { items: page, bytes: usize::MAX };
+            let middle = Epk::parse("30").unwrap();
+            let halves = [
+                EpkRange { min: Epk::min(), max: middle.clone() },
+                EpkRange { min: middle, max: Epk::max() },
+            ];
+            let key = |id: u8| DocumentKey { epk: Epk::parse(&format!("{id}1")).unwrap(), id: id.to_string() };
+            let mut log = WriteLog::new(usize::MAX, None);
+            let mut model: BTreeMap<u8, String> = BTreeMap::new();
+            let mut changes: Vec<(u8, Option<String>)> = Vec::new();
+            let mut seen: BTreeMap<u8, String> = BTreeMap::new();
+            let mut told: Vec<(u8, Option<String>)> = Vec::new();
+            let mut cursors = [(0, 0); 2];
+            let total = transactions.len();
+            for (round, writes) in transactions.into_iter().enumerate() {
+                log.begin();
+                for (place, (id, deletes)) in writes.into_iter().enumerate() {
+                    if deletes {
+                        log.delete(&key(id), 0, false);
+                        if model.remove(&id).is_some() {
+                            changes.push((id, None));
+                        }
+                    } else {
+                        let text = format!("{round}.{place}");
+                        log.put(Put { key: key(id), ..put("", 0, &text) });
+                        model.insert(id, text.clone());
+                        changes.push((id, Some(text)));
+                    }
+                }
+                // Readers poll now and then, one page each; at the end until nothing is left.
+                let polls = if round + 1 == total { 200 } else { 1 };
+                for _ in 0..polls {
+                    for (half, (latest, versions)) in halves.iter().zip(&mut cursors) {
+                        let found = log.latest_after(*latest, half, limit);
+                        for document in &found.items {
+                            let id = log.documents.iter().find(|(_, known)| known.lsn == document.lsn
+                                && known.place == document.place).map(|(key, _)| key.id.parse().unwrap()).unwrap();
+                            seen.insert(id, String::from_utf8(document.text.to_vec()).unwrap());
+                        }
+                        *latest = found.up_to;
+                        let found = log.versions_after(*versions, half, limit).unwrap();
+                        for version in &found.items {
+                            let text = version.text.as_ref().map(|text| String::from_utf8(text.to_vec()).unwrap());
+                            told.push((version.key.id.parse().unwrap(), text));
+                        }
+                        *versions = found.up_to;
+                    }
+                }
+            }
+            seen.retain(|id, _| model.contains_key(id));
+            proptest::prop_assert_eq!(seen, model);
+            for id in 0..6 {
+                let of = |list: &[(u8, Option<String>)]| list.iter().filter(|change| change.0 == id).cloned().collect::<Vec<_>>();
+                proptest::prop_assert_eq!(of(&told), of(&changes));
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ mod message;
 mod pages;
 mod patch;
 mod server;
+pub mod trigger;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -90,7 +91,8 @@ pub enum LocalError {
 
 impl LocalError {
     fn refused(what: impl Into<String>, answer: &message::Answer) -> Self {
-        let message = String::from_utf8_lossy(&answer.body).into_owned();
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let message = body["message"].as_str().unwrap_or("no reason given").to_owned();
         Self::Refused { what: what.into(), status: answer.status, message }
     }
 }
@@ -168,6 +170,11 @@ impl LocalCosmos {
         let found = self.gateway.container(&name).await;
         let found = found.map_err(|answer| LocalError::refused(format!("open {name}"), &answer))?;
         Ok(found.ranges().into_iter().map(|range| range.id).collect())
+    }
+
+    /// Request units charged so far for the documents of a container, by the emulator's model of the service's prices.
+    pub fn charged(&self, database: &str, container: &str) -> f64 {
+        self.gateway.charged(&ContainerName::new(database, container))
     }
 
     /// Moves the clock that decides over time to live forward, for tests that cannot wait.

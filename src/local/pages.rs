@@ -3,7 +3,7 @@
 //! The emulator copies and sorts every document for every page. So the whole result is computed once and its pages
 //! are served from a small cache; when an entry was pushed out, it is computed again and the pages already read skipped.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -104,28 +104,52 @@ impl Pages {
                 };
                 let offset = match token {
                     None => 0,
-                    Some(token) if token.scope == result.scope || token.scope.min >= scope.min => token.offset,
-                    // The partition was split since: what its lower part holds was, or will be, read from there.
-                    Some(token) => {
-                        let mut below = ask.clone();
-                        for name in [header::RANGE_ID, header::PARTITION_KEY] {
-                            below.headers.remove(name);
-                        }
-                        let range = EpkRange { min: token.scope.min, max: scope.min };
-                        below.headers.set(header::START_EPK, range.min.as_hex());
-                        below.headers.set(header::END_EPK, range.max.as_hex());
-                        below.headers.set(header::KEY_TYPE, "EffectivePartitionKeyRange");
-                        match self.evaluate(container, &below, range).await {
-                            Ok(below) => token.offset.saturating_sub(below.items.len()),
-                            Err(answer) => return *answer,
-                        }
-                    }
+                    Some(token) if token.scope == result.scope => token.offset,
+                    Some(token) => match self.offset_after_split(container, ask, token, &result).await {
+                        Ok(offset) => offset,
+                        Err(answer) => return *answer,
+                    },
                 };
                 drop(log);
                 (Arc::new(result), offset)
             }
         };
         self.page(result, offset, ask.max_items())
+    }
+
+    /// How many items of `result` were read already, when the token is about the partition that was split into this one.
+    async fn offset_after_split(
+        &self,
+        container: &Container,
+        ask: &Ask,
+        token: Token,
+        result: &ResultSet,
+    ) -> Result<usize, Box<Answer>> {
+        // Every SDK rewrites an ordered query so that its rows carry `_rid` and `orderByItems`.
+        let is_ordered = memchr::memmem::find(&ask.body, b"orderByItems").is_some();
+        let range = if is_ordered {
+            token.scope
+        } else if token.scope.min < result.scope.min {
+            EpkRange { min: token.scope.min, max: result.scope.min.clone() }
+        } else {
+            return Ok(token.offset);
+        };
+        let mut other = ask.clone();
+        for name in [header::RANGE_ID, header::PARTITION_KEY] {
+            other.headers.remove(name);
+        }
+        other.headers.set(header::START_EPK, range.min.as_hex());
+        other.headers.set(header::END_EPK, range.max.as_hex());
+        other.headers.set(header::KEY_TYPE, "EffectivePartitionKeyRange");
+        let other = self.evaluate(container, &other, range).await?;
+        if is_ordered {
+            // The rows of both halves alternated: look which of ours were among those that were read.
+            let read: HashSet<&[u8]> =
+                other.items.iter().take(token.offset).map(|item| &other.body[item.clone()]).collect();
+            return Ok(result.items.iter().take_while(|item| read.contains(&result.body[(*item).clone()])).count());
+        }
+        // In key order: the lower half comes first as a whole.
+        Ok(token.offset.saturating_sub(other.items.len()))
     }
 
     async fn evaluate(&self, container: &Container, ask: &Ask, scope: EpkRange) -> Result<ResultSet, Box<Answer>> {

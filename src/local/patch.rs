@@ -25,11 +25,23 @@ enum Operation {
     Move { path: String, from: String },
 }
 
+/// Some SDKs send the bare list of operations: gives it the object around it.
+pub(super) fn with_envelope(body: Bytes) -> Bytes {
+    if !body.trim_ascii_start().starts_with(b"[") {
+        return body;
+    }
+    let mut whole = b"{\"operations\":".to_vec();
+    whole.extend_from_slice(&body);
+    whole.push(b'}');
+    whole.into()
+}
+
 /// The document after the patch, or why it cannot be applied.
 pub(super) fn apply(document: &[u8], instructions: &[u8]) -> Result<Bytes, String> {
     let mut document: Value = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    let instructions = with_envelope(Bytes::copy_from_slice(instructions));
     let patch: Patch =
-        serde_json::from_slice(instructions).map_err(|error| format!("the patch is not understood: {error}"))?;
+        serde_json::from_slice(&instructions).map_err(|error| format!("the patch is not understood: {error}"))?;
     if patch.operations.is_empty() || patch.operations.len() > MAX_OPERATIONS {
         return Err(format!("a patch has 1 to {MAX_OPERATIONS} operations"));
     }
@@ -135,6 +147,7 @@ mod tests {
     fn patched(document: Value, operations: Value) -> Result<Value, String> {
         let instructions = json!({ "operations": operations }).to_string();
         let bytes = apply(document.to_string().as_bytes(), instructions.as_bytes())?;
+        assert_eq!(apply(document.to_string().as_bytes(), operations.to_string().as_bytes())?, bytes);
         Ok(serde_json::from_slice(&bytes).unwrap())
     }
 

@@ -1,0 +1,181 @@
+//! `local`: the embedded Cosmos and the trigger, staying up for development.
+
+use std::{io::Write as _, path::PathBuf, time::Duration};
+
+use clap::Args;
+use serde_json::json;
+use tokio::signal;
+use tracing::info;
+
+use super::{CliError, Exit, output};
+use crate::{
+    config::{self, Account, Names, Settings},
+    cosmos::{
+        Cosmos,
+        provision::{self, Wanted},
+    },
+    local::{
+        LocalCosmos, LocalError, LocalOptions,
+        trigger::{FeedMode, Handler, Trigger, TriggerError, TriggerOptions},
+    },
+    telemetry,
+};
+
+/// Which change feed the trigger delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// The newest version of each document; deletes are invisible
+    Latest,
+    /// Every version and every delete
+    AllVersions,
+}
+
+impl From<Mode> for FeedMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Latest => Self::Latest,
+            Mode::AllVersions => Self::AllVersions,
+        }
+    }
+}
+
+/// Flags of `local`
+#[derive(Debug, Args)]
+#[command(after_help = "Everything is in memory: stop it and start it again for an empty account.\n\
+    The first line on stdout is JSON and says where it listens; logs are on stderr.")]
+pub struct LocalArgs {
+    /// Port on 127.0.0.1; 0 takes any free one
+    #[arg(long, default_value_t = 8081)]
+    port: u16,
+    /// Change feed mode of the trigger [default: what function.json says, else latest]
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// Only the database: no trigger, no handler
+    #[arg(long)]
+    no_trigger: bool,
+    /// Physical partitions of each container, and with it leases of the trigger
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
+    partitions: u32,
+    /// Executable of the handler, started with the arguments of host.json [default: this program, `serve`]
+    #[arg(long, value_name = "PATH", conflicts_with = "no_trigger")]
+    handler: Option<PathBuf>,
+}
+
+/// Runs until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// When the port is taken, the function folder is wrong, or the handler cannot be kept running.
+pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
+    let app_root = config::app_root();
+    let settings = Settings::load(&app_root)?;
+    telemetry::start(&settings, telemetry::Stream::Stderr, "info")?;
+    let names = Names::from_settings(&settings, None)?;
+    let local = LocalCosmos::start(LocalOptions { port: args.port, partitions: args.partitions, ..LocalOptions::default() })
+        .await
+        .map_err(local_error)?;
+    prepare(&local, &names).await?;
+    let trigger = if args.no_trigger {
+        None
+    } else {
+        let mut options = TriggerOptions::new(&app_root);
+        options.handler = match args.handler {
+            Some(executable) => Handler::Program { executable, arguments: None },
+            None => this_program()?,
+        };
+        options.settings = handler_settings(&local, &names);
+        options.mode = args.mode.map(FeedMode::from);
+        Some(Trigger::start(&local, options).await.map_err(trigger_error)?)
+    };
+
+    let ready = json!({
+        "event": "ready", "endpoint": local.endpoint().as_str(), "key": local.key(), "database": names.database,
+        "source": names.source, "changes": names.changes, "leases": names.leases,
+    });
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{ready}").and_then(|()| stdout.flush()).map_err(|e| output::stdout_failed(&e))?;
+    info!(endpoint = local.endpoint().as_str(), trigger = trigger.is_some(), "local environment is up; Ctrl-C ends it");
+
+    let outcome = match &trigger {
+        Some(trigger) => tokio::select! {
+            reason = trigger.handler_stopped() => Err(CliError {
+                message: reason,
+                hint: Some("the handler's own lines above say why; the host would have given up too".into()),
+                exit: Exit::Failed,
+            }),
+            () = stop_signal() => Ok(Exit::Done),
+        },
+        None => {
+            stop_signal().await;
+            Ok(Exit::Done)
+        }
+    };
+    if let Some(trigger) = trigger {
+        let stats = trigger.stats().await;
+        info!(delivered = stats.delivered, invocations = stats.invocations, failures = stats.failures, pending = stats.pending, "stopping");
+        trigger.stop().await;
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(2), local.shutdown()).await;
+    outcome
+}
+
+/// Makes the containers of the product in a local account, as `provision` does in a real one.
+pub(super) async fn prepare(local: &LocalCosmos, names: &Names) -> Result<Cosmos, CliError> {
+    let settings = Settings::from_pairs([("CosmosDB", local.connection_string())]);
+    let cosmos = Cosmos::new(Account::from_settings(&settings)?);
+    provision::provision(&cosmos, names, &Wanted::default()).await?;
+    Ok(cosmos)
+}
+
+/// What the host would give the handler: the connection and the names, as app settings.
+pub(super) fn handler_settings(local: &LocalCosmos, names: &Names) -> Vec<(String, String)> {
+    [
+        ("CosmosDB", local.connection_string().as_str()),
+        ("COSMOS_DATABASE", &names.database),
+        ("COSMOS_SOURCE_CONTAINER", &names.source),
+        ("COSMOS_CHANGES_CONTAINER", &names.changes),
+        ("COSMOS_LEASE_CONTAINER", &names.leases),
+        // The client library takes a backtrace for every operation otherwise.
+        ("RUST_BACKTRACE", "0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+/// This very program as the handler.
+pub(super) fn this_program() -> Result<Handler, CliError> {
+    let executable = std::env::current_exe().map_err(|e| CliError::failed(format!("cannot find this program's own file: {e}")))?;
+    Ok(Handler::Program { executable, arguments: Some(vec!["serve".into()]) })
+}
+
+pub(super) fn local_error(error: LocalError) -> CliError {
+    let hint = matches!(error, LocalError::Listen { .. }).then(|| "pass --port 0 for any free port".to_owned());
+    CliError { message: chain(&error), hint, exit: Exit::Failed }
+}
+
+pub(super) fn trigger_error(error: TriggerError) -> CliError {
+    let exit = if matches!(error, TriggerError::Binding(_)) { Exit::Usage } else { Exit::Failed };
+    CliError { message: chain(&error), hint: None, exit }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+async fn stop_signal() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = signal::unix::signal(signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = signal::ctrl_c() => {}
+        }
+        return;
+    }
+    let _ = signal::ctrl_c().await;
+}

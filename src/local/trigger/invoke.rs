@@ -1,0 +1,274 @@
+//! One invocation: the request as the Functions host writes it, and its rules for the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{FixedOffset, SecondsFormat, Utc};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::binding::{FunctionBinding, RetryPolicy};
+use super::handler::HandlerState;
+use super::rewrite::rewrite;
+use super::shared::Shared;
+
+/// The version that the host gives itself.
+const HOST_VERSION: &str = "4.1043.200.25523";
+/// Pieces of the chunked body.
+const CHUNK: usize = 64 * 1024;
+
+/// Posts batches to the handler.
+#[derive(Debug)]
+pub(super) struct Invoker {
+    pub binding: FunctionBinding,
+    pub client: reqwest::Client,
+    pub handler: watch::Receiver<HandlerState>,
+    pub kills: mpsc::Sender<u32>,
+    pub shared: Arc<Shared>,
+    pub zone: FixedOffset,
+    pub timeout: Duration,
+    pub stop: CancellationToken,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Acknowledged,
+    /// Failed for good: the host goes on without it.
+    Lost,
+    /// The trigger was stopped: the batch is still to be delivered.
+    Stopped,
+}
+
+/// A client for loopback: no proxy, HTTP/1.1.
+pub(super) fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().http1_only().tcp_nodelay(true).build()
+}
+
+/// A random GUID in .NET's spelling.
+pub(super) fn guid() -> String {
+    let hex = format!("{:032x}", rand::random::<u128>());
+    format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
+}
+
+impl Invoker {
+    /// Delivers a batch, with as many retries as the function's policy allows.
+    pub async fn deliver(&self, documents: &[Bytes]) -> Delivery {
+        let array = self.array(documents);
+        let mut last_failure: Option<String> = None;
+        for retry in 0_u32.. {
+            let Some((url, generation)) = self.ready().await else { return Delivery::Stopped };
+            let body = self.body(&array, retry, last_failure.as_deref());
+            self.shared.count_invocation(retry > 0);
+            let post = self.post(&url, generation, body);
+            let Some(outcome) = self.stop.run_until_cancelled(post).await else { return Delivery::Stopped };
+            let failure = match outcome {
+                Ok(logs) => {
+                    for line in logs {
+                        tracing::info!(target: "handler", "{line}");
+                    }
+                    self.shared.count_delivered(documents.len());
+                    return Delivery::Acknowledged;
+                }
+                Err(failure) => failure,
+            };
+            self.shared.count_failure(&failure);
+            let function = self.binding.function.as_str();
+            let Some(policy) = self.binding.retry.as_ref().filter(|policy| !is_used_up(policy, retry)) else {
+                tracing::warn!(function, documents = documents.len(), "the batch failed and is lost: {failure}");
+                self.shared.count_lost(documents.len());
+                return Delivery::Lost;
+            };
+            tracing::warn!(function, documents = documents.len(), retry, "the batch failed and is retried: {failure}");
+            last_failure = Some(failure);
+            let wait = tokio::time::sleep(policy.delay(retry + 1));
+            if self.stop.run_until_cancelled(wait).await.is_none() {
+                return Delivery::Stopped;
+            }
+        }
+        Delivery::Stopped
+    }
+
+    /// Waits for the handler; `None` when the trigger or the handler is stopped.
+    async fn ready(&self) -> Option<(url::Url, u32)> {
+        let mut handler = self.handler.clone();
+        let known = handler.wait_for(|state| !matches!(state, HandlerState::Starting));
+        let state = self.stop.run_until_cancelled(known).await?.ok()?.clone();
+        match state {
+            HandlerState::Ready { url, generation } => Some((url, generation)),
+            HandlerState::Starting | HandlerState::Stopped(_) => None,
+        }
+    }
+
+    /// The documents as one array, altered as the host alters them.
+    fn array(&self, documents: &[Bytes]) -> String {
+        let mut array = String::from("[");
+        for (index, document) in documents.iter().enumerate() {
+            if index > 0 {
+                array.push(',');
+            }
+            array.push_str(&rewrite(&String::from_utf8_lossy(document), self.zone));
+        }
+        array.push(']');
+        array
+    }
+
+    /// The request's body. The array is encoded twice: a JSON string in a JSON string.
+    fn body(&self, array: &str, retry: u32, failure: Option<&str>) -> String {
+        let twice = Value::from(Value::from(array).to_string()).to_string();
+        let mut metadata = json!({ "sys": {
+            "MethodName": self.binding.function,
+            "UtcNow": Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true),
+            "RandGuid": guid(),
+        }});
+        if let Some(policy) = &self.binding.retry {
+            metadata["RetryContext"] = retry_context(policy, retry, failure);
+        }
+        let name = Value::from(self.binding.binding.as_str());
+        format!("{{\"Data\":{{{name}:{twice}}},\"Metadata\":{metadata}}}")
+    }
+
+    /// Posts once; the answer's log lines, or why the invocation counts as failed.
+    async fn post(&self, handler: &url::Url, generation: u32, body: String) -> Result<Vec<String>, String> {
+        let url = handler.join(&self.binding.function).map_err(|error| error.to_string())?;
+        let body = Bytes::from(body);
+        let pieces = (0..body.len()).step_by(CHUNK).map(move |from| body.slice(from..body.len().min(from + CHUNK)));
+        let pieces = futures::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
+        let request = self
+            .client
+            .post(url)
+            .header("Content-Type", "application/json; charset=utf-8")
+            .header("User-Agent", format!("Azure-Functions-Host/{HOST_VERSION}"))
+            .header("X-Azure-Functions-InvocationId", guid())
+            .header("X-Azure-Functions-HostVersion", HOST_VERSION)
+            .header("traceparent", traceparent())
+            // A stream has no length: the body goes out chunked, as the host sends it.
+            .body(reqwest::Body::wrap_stream(pieces));
+        let exchange = async {
+            let answer =
+                request.send().await.map_err(|error| format!("no answer from the handler: {}", whole(&error)))?;
+            let status = answer.status();
+            let kind = answer.headers().get("content-type").and_then(|value| value.to_str().ok());
+            let kind = kind.unwrap_or_default().to_ascii_lowercase();
+            let body = answer.bytes().await.map_err(|error| format!("the answer broke off: {}", whole(&error)))?;
+            Ok::<_, String>((status, kind, body))
+        };
+        let limit = tokio::time::Instant::now() + self.timeout;
+        let outcome = match tokio::time::timeout_at(limit, exchange).await {
+            Ok(answered) => {
+                let (status, kind, body) = answered?;
+                judge(status.as_u16(), &kind, &body)
+            }
+            Err(_) => Verdict::Hangs,
+        };
+        match outcome {
+            Verdict::Succeeded(logs) => Ok(logs),
+            Verdict::Failed(failure) => Err(failure),
+            Verdict::Hangs => {
+                // The host waits for a result that never comes, then kills the handler.
+                tokio::time::sleep_until(limit).await;
+                let _ = self.kills.send(generation).await;
+                let seconds = self.timeout.as_secs_f64();
+                Err(format!("no result within the functionTimeout of {seconds} s: the handler is killed and restarted"))
+            }
+        }
+    }
+}
+
+enum Verdict {
+    Succeeded(Vec<String>),
+    Failed(String),
+    Hangs,
+}
+
+/// The host's rules for an answer.
+fn judge(status: u16, content_type: &str, body: &[u8]) -> Verdict {
+    if !(200..300).contains(&status) {
+        return Verdict::Failed(format!("the handler answered {status}"));
+    }
+    if content_type.starts_with("text/plain") {
+        return Verdict::Failed("the handler answered text/plain: JSON is expected".into());
+    }
+    let text = body.trim_ascii();
+    if text.is_empty() || text == b"null" {
+        return Verdict::Hangs;
+    }
+    match serde_json::from_slice::<Value>(text) {
+        Ok(Value::Object(answer)) => {
+            let logs = answer.get("Logs").and_then(Value::as_array);
+            let lines =
+                logs.into_iter().flatten().map(|line| line.as_str().map_or_else(|| line.to_string(), str::to_owned));
+            Verdict::Succeeded(lines.collect())
+        }
+        Ok(_) => Verdict::Failed("the handler's answer is no JSON object".into()),
+        Err(error) => Verdict::Failed(format!("the handler's answer is no JSON: {error}")),
+    }
+}
+
+fn is_used_up(policy: &RetryPolicy, retry: u32) -> bool {
+    policy.max_retries.is_some_and(|max| retry >= max)
+}
+
+fn retry_context(policy: &RetryPolicy, retry: u32, failure: Option<&str>) -> Value {
+    let max = policy.max_retries.map_or(-1, i64::from);
+    let exception = failure.map(|failure| {
+        json!({
+            "ClassName": "Microsoft.Azure.WebJobs.Host.FunctionInvocationException",
+            "Message": failure,
+            "InnerException": null,
+            "HResult": -2_146_233_088_i64,
+        })
+    });
+    json!({ "RetryCount": retry, "MaxRetryCount": max, "Exception": exception })
+}
+
+fn traceparent() -> String {
+    format!("00-{:032x}-{:016x}-00", rand::random::<u128>(), rand::random::<u64>())
+}
+
+/// An error with its causes: reqwest's own words leave the reason out.
+fn whole(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(status: u16, kind: &str, body: &str) -> &'static str {
+        match judge(status, kind, body.as_bytes()) {
+            Verdict::Succeeded(_) => "succeeded",
+            Verdict::Failed(_) => "failed",
+            Verdict::Hangs => "hangs",
+        }
+    }
+
+    #[test]
+    fn answers_are_judged_as_the_host_judges_them() {
+        let json = "application/json";
+        assert_eq!(verdict(200, json, "{}"), "succeeded");
+        assert_eq!(verdict(200, json, r#"{"Outputs":{},"Logs":["x"],"ReturnValue":null}"#), "succeeded");
+        assert_eq!(verdict(500, json, "{}"), "failed");
+        assert_eq!(verdict(200, "text/plain; charset=utf-8", "{}"), "failed");
+        assert_eq!(verdict(200, json, "not json"), "failed");
+        assert_eq!(verdict(200, json, "[1]"), "failed");
+        for empty in ["", "  ", "null"] {
+            assert_eq!(verdict(200, json, empty), "hangs");
+        }
+    }
+
+    #[test]
+    fn a_guid_looks_like_one() {
+        let guid = guid();
+        assert_eq!((guid.len(), guid.matches('-').count()), (36, 4));
+        assert_ne!(guid, super::guid());
+    }
+}

@@ -1,0 +1,172 @@
+//! Leases: which part of the feed has been delivered, kept in the lease container as the .NET change feed processor
+//! keeps it.
+
+use std::sync::Arc;
+
+use axum::http::Method;
+use chrono::{SecondsFormat, Utc};
+use serde_json::{Value, json};
+
+use super::binding::{FeedMode, FunctionBinding};
+use crate::local::LocalError;
+use crate::local::container::Container;
+use crate::local::feed::Start;
+use crate::local::gateway::Gateway;
+use crate::local::keys::{Epk, EpkRange};
+use crate::local::log::PageLimit;
+use crate::local::message::{Ask, ContainerName, header};
+
+/// Reads and writes the lease documents of one function.
+#[derive(Debug)]
+pub(super) struct LeaseStore {
+    gateway: Arc<Gateway>,
+    container: Arc<Container>,
+    /// What the ids of this function's leases on this container begin with.
+    prefix: String,
+    owner: String,
+}
+
+/// One lease.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Lease {
+    /// The id of the partition key range, which is the lease's token.
+    pub token: String,
+    pub range: EpkRange,
+    /// Where the feed goes on.
+    pub position: Start,
+}
+
+impl LeaseStore {
+    /// Opens the lease container, which is made when the function asks for that.
+    pub async fn open(
+        gateway: Arc<Gateway>,
+        binding: &FunctionBinding,
+        source: &Container,
+    ) -> Result<Self, LocalError> {
+        let name = ContainerName::new(&binding.lease_database, &binding.lease_container);
+        if binding.create_lease_container && gateway.container(&name).await.is_err_and(|answer| answer.status == 404) {
+            let containers = format!("{}/colls", name.path().rsplit_once("/colls").map_or("", |(path, _)| path));
+            let description = json!({ "id": name.container, "defaultTtl": -1,
+                "partitionKey": { "paths": ["/id"], "kind": "Hash", "version": 2 } });
+            let made = gateway.handle(Ask::new(Method::POST, containers).with_body(description.to_string())).await;
+            if made.status != 201 && made.status != 409 {
+                return Err(LocalError::refused(format!("create the lease container {name}"), &made));
+            }
+        }
+        let container = gateway.container(&name).await.map_err(|answer| {
+            LocalError::refused(format!("open the lease container {name} (create it with partition key /id)"), &answer)
+        })?;
+        if container.partitioning().paths != ["/id"] {
+            let paths = container.partitioning().paths.join(", ");
+            return Err(LocalError::Option(format!(
+                "the lease container {name} has partition key {paths}: it needs /id"
+            )));
+        }
+        let rid = source.rid().replace(['/', '='], "");
+        let prefix = format!("{}127.0.0.1_{}_{rid}", binding.lease_prefix, binding.database);
+        Ok(Self { gateway, container, prefix, owner: super::invoke::guid() })
+    }
+
+    fn id(&self, token: &str) -> String {
+        format!("{}..{token}", self.prefix)
+    }
+
+    /// The leases that are there.
+    async fn load(&self) -> Vec<Lease> {
+        let log = self.container.read().await;
+        let all = PageLimit { items: usize::MAX, bytes: usize::MAX };
+        let documents = log.latest_after(0, &EpkRange::full(), all).items;
+        documents.iter().filter_map(|document| self.parse(&serde_json::from_slice(&document.text).ok()?)).collect()
+    }
+
+    fn parse(&self, document: &Value) -> Option<Lease> {
+        let token = document["id"].as_str()?.strip_prefix(&self.prefix)?.strip_prefix("..")?;
+        let range = &document["FeedRange"]["Range"];
+        let range = EpkRange { min: Epk::parse(range["min"].as_str()?)?, max: Epk::parse(range["max"].as_str()?)? };
+        let position = match document["ContinuationToken"].as_str() {
+            Some(text) => Start::After(text.trim_matches('"').parse().ok()?),
+            None => Start::Beginning,
+        };
+        Some(Lease { token: token.to_owned(), range, position })
+    }
+
+    /// Makes the leases fit the source's partitions as they are now: one for each, those of split or merged partitions
+    /// handed down to their children (with the earliest position of the parents), new ones at `start`.
+    pub async fn reconcile(&self, source: &Container, start: FirstStart) -> Result<Vec<Lease>, LocalError> {
+        let known = self.load().await;
+        let mut leases = Vec::new();
+        let mut made = Vec::new();
+        for range in source.ranges() {
+            if let Some(lease) = known.iter().find(|lease| lease.token == range.id) {
+                leases.push(lease.clone());
+                continue;
+            }
+            let parents = known.iter().filter(|lease| overlap(&lease.range, &range.range));
+            let position = parents.map(|lease| lease.position).min_by_key(|position| match position {
+                Start::After(lsn) => *lsn,
+                _ => 0,
+            });
+            let position = match (position, start) {
+                (Some(position), _) => position,
+                (None, FirstStart::Beginning) => Start::Beginning,
+                (None, FirstStart::Now) => Start::After(source.read().await.lsn()),
+            };
+            made.push(Lease { token: range.id, range: range.range, position });
+        }
+        for lease in &made {
+            self.save(lease).await?;
+        }
+        leases.append(&mut made);
+        for old in known.iter().filter(|old| !leases.iter().any(|lease| lease.token == old.token)) {
+            let id = self.id(&old.token);
+            let gone = Ask::new(Method::DELETE, self.container.name().document(&id))
+                .with_header(header::PARTITION_KEY, json!([id]).to_string());
+            self.gateway.handle(gone).await;
+        }
+        Ok(leases)
+    }
+
+    /// Writes the lease: what it says has been delivered and acknowledged.
+    pub async fn save(&self, lease: &Lease) -> Result<(), LocalError> {
+        let id = self.id(&lease.token);
+        let continuation = match lease.position {
+            Start::After(lsn) => Some(format!("\"{lsn}\"")),
+            _ => None,
+        };
+        let document = json!({
+            "id": id,
+            "version": 0,
+            "LeaseToken": lease.token,
+            "FeedRange": { "Range": { "min": lease.range.min.as_hex(), "max": lease.range.max.as_hex() } },
+            "ContinuationToken": continuation,
+            "Owner": self.owner,
+            "properties": {},
+            "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true),
+        });
+        let ask = Ask::new(Method::POST, self.container.name().documents())
+            .with_header(header::IS_UPSERT, "True")
+            .with_header(header::PARTITION_KEY, json!([id]).to_string())
+            .with_header(header::CONTENT_ON_WRITE, "false")
+            .with_body(document.to_string());
+        let answer = self.gateway.handle(ask).await;
+        if answer.is_success() { Ok(()) } else { Err(LocalError::refused("write a lease", &answer)) }
+    }
+}
+
+/// Where a lease starts that has no predecessor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FirstStart {
+    Beginning,
+    Now,
+}
+
+impl FirstStart {
+    /// All versions begin now, whatever the function asks for.
+    pub fn of(binding: &FunctionBinding) -> Self {
+        if binding.start_from_beginning && binding.mode == FeedMode::Latest { Self::Beginning } else { Self::Now }
+    }
+}
+
+pub(super) fn overlap(left: &EpkRange, right: &EpkRange) -> bool {
+    left.min < right.max && right.min < left.max
+}

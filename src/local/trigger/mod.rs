@@ -1,0 +1,463 @@
+//! Plays the Azure Functions host for one function with a Cosmos DB trigger.
+//!
+//! `binding` reads the function app's files, `handler` runs its process, `lease` remembers what was delivered,
+//! `rewrite` and `invoke` make the request and judge the answer. Imitated to the letter, flaws included, because a
+//! handler that works here must work in Azure.
+
+mod binding;
+mod handler;
+mod invoke;
+mod lease;
+mod rewrite;
+mod shared;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{FixedOffset, Offset, Utc};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+pub use self::binding::{BindingError, FeedMode, FunctionBinding, RetryPolicy};
+pub use self::shared::TriggerStats;
+
+use self::binding::HostFile;
+use self::handler::{HandlerState, Program};
+use self::invoke::{Delivery, Invoker};
+use self::lease::{FirstStart, Lease, LeaseStore, overlap};
+use self::shared::Shared;
+use super::container::Container;
+use super::feed::{self, Mode, PAGE_BYTES, Start};
+use super::log::PageLimit;
+use super::message::ContainerName;
+use super::{LocalCosmos, LocalError};
+
+/// Documents of one invocation unless the function says otherwise.
+const DEFAULT_MAX_ITEMS: usize = 100;
+/// How often it is looked whether everything has been delivered.
+const DRAIN_CHECK: Duration = Duration::from_millis(10);
+
+/// What answers the invocations.
+#[derive(Clone, Debug, Default)]
+pub enum Handler {
+    /// What host.json names; without that, this program with the argument `serve`.
+    #[default]
+    Default,
+    /// This executable, with these arguments (`None`: those of host.json, else `serve`).
+    Program {
+        /// The executable.
+        executable: PathBuf,
+        /// Its arguments.
+        arguments: Option<Vec<OsString>>,
+    },
+    /// Something that listens already and is not ours to start: for tests.
+    Running(Url),
+}
+
+/// How the trigger runs.
+#[derive(Clone, Debug)]
+pub struct TriggerOptions {
+    /// The function app: `host.json` and `<Function>/function.json`. Also the handler's working directory.
+    pub app_root: PathBuf,
+    /// What answers the invocations.
+    pub handler: Handler,
+    /// App settings: `%NAME%` in function.json resolves to them, and the handler finds them in its environment.
+    pub settings: Vec<(String, String)>,
+    /// The function, instead of the one found in `app_root`.
+    pub binding: Option<FunctionBinding>,
+    /// Overrides the function's feed mode.
+    pub mode: Option<FeedMode>,
+    /// Overrides the function's wait after an empty poll.
+    pub poll_delay: Option<Duration>,
+    /// Overrides the function's documents per invocation.
+    pub max_items: Option<usize>,
+    /// Overrides host.json's `functionTimeout`.
+    pub function_timeout: Option<Duration>,
+    /// The host's time zone: dates with an offset reach the handler in it.
+    pub host_time_zone: FixedOffset,
+}
+
+impl TriggerOptions {
+    /// The function app in this folder, with nothing overridden, on a host in UTC.
+    pub fn new(app_root: impl Into<PathBuf>) -> Self {
+        Self {
+            app_root: app_root.into(),
+            handler: Handler::default(),
+            settings: Vec::new(),
+            binding: None,
+            mode: None,
+            poll_delay: None,
+            max_items: None,
+            function_timeout: None,
+            host_time_zone: Utc.fix(),
+        }
+    }
+
+    /// The function to run: given, found in the folder, or the one that this project ships.
+    fn resolve_binding(&self) -> Result<FunctionBinding, TriggerError> {
+        let mut binding = match &self.binding {
+            Some(binding) => binding.clone(),
+            None => match FunctionBinding::find(&self.app_root, &self.settings)? {
+                Some(binding) => binding,
+                None => FunctionBinding::capture_changes(&self.settings),
+            },
+        };
+        binding.mode = self.mode.unwrap_or(binding.mode);
+        binding.poll_delay = self.poll_delay.unwrap_or(binding.poll_delay);
+        binding.max_items = self.max_items.or(binding.max_items);
+        Ok(binding)
+    }
+
+    /// The process to start; `None` when the handler runs already.
+    fn program(&self, host: &HostFile) -> Result<Option<Program>, TriggerError> {
+        let serve = || vec!["serve".to_owned()];
+        let listed = || host.arguments.clone().unwrap_or_else(serve).into_iter().map(OsString::from).collect();
+        let named = host.executable.as_ref().map(|path| self.app_root.join(path)).filter(|path| path.is_file());
+        let (executable, arguments) = match (&self.handler, named) {
+            (Handler::Running(_), _) => return Ok(None),
+            (Handler::Program { executable, arguments }, _) => {
+                (executable.clone(), arguments.clone().unwrap_or_else(listed))
+            }
+            (Handler::Default, Some(path)) => {
+                (path, host.arguments.clone().unwrap_or_default().into_iter().map(OsString::from).collect())
+            }
+            (Handler::Default, None) => (std::env::current_exe().map_err(TriggerError::Program)?, listed()),
+        };
+        // The working directory is another one: a relative path would be looked for there. A bare name is a matter
+        // of PATH.
+        let is_bare = executable.components().count() == 1 && !executable.exists();
+        let executable =
+            if is_bare { executable } else { std::path::absolute(executable).map_err(TriggerError::Program)? };
+        let folder = std::path::absolute(&self.app_root).map_err(TriggerError::Program)?;
+        Ok(Some(Program { executable, arguments, folder, settings: self.settings.clone() }))
+    }
+}
+
+/// Why the trigger does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TriggerError {
+    /// The function app's files.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
+    /// The account.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The handler's executable could not be determined.
+    #[error("find the handler's executable")]
+    Program(#[source] std::io::Error),
+    /// The HTTP client could not be made.
+    #[error("prepare the HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// The handler does not run, and will not be started again.
+    #[error("{0}")]
+    Handler(String),
+    /// Not everything was delivered in time.
+    #[error("{pending} changes were not delivered within {seconds} s{}", last_error.as_ref().map(|error| format!("; last error: {error}")).unwrap_or_default())]
+    NotDrained {
+        /// How many changes are left, an upper bound.
+        pending: u64,
+        /// The time given.
+        seconds: f64,
+        /// The last thing that went wrong.
+        last_error: Option<String>,
+    },
+}
+
+/// A running trigger. Dropped, it stops; [`Trigger::stop`] also waits for that.
+#[derive(Debug)]
+pub struct Trigger {
+    worker: Arc<Worker>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What the lease tasks share.
+#[derive(Debug)]
+struct Worker {
+    source: Arc<Container>,
+    leases: LeaseStore,
+    invoker: Invoker,
+    /// The lease being worked on for each range, and where it stands.
+    positions: Mutex<HashMap<String, Lease>>,
+}
+
+impl Trigger {
+    /// Starts the handler and delivery. Returns when every lease has its starting point and the handler is ready, so
+    /// that a change made from now on is delivered.
+    pub async fn start(cosmos: &LocalCosmos, options: TriggerOptions) -> Result<Self, TriggerError> {
+        let binding = options.resolve_binding()?;
+        let host = HostFile::read(&options.app_root)?;
+        let name = ContainerName::new(&binding.database, &binding.container);
+        let source = cosmos.gateway.container(&name).await;
+        let source =
+            source.map_err(|answer| LocalError::refused(format!("open the source container {name}"), &answer))?;
+        let leases = LeaseStore::open(Arc::clone(&cosmos.gateway), &binding, &source).await?;
+        let first = leases.reconcile(&source, FirstStart::of(&binding)).await?;
+
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared::default());
+        let (kills, killed) = mpsc::channel(16);
+        let (state, handler) = watch::channel(HandlerState::Starting);
+        let mut tasks = Vec::new();
+        match options.program(&host)? {
+            Some(program) => {
+                tasks.push(tokio::spawn(handler::supervise(program, state, Arc::clone(&shared), killed, stop.clone())))
+            }
+            None => {
+                if let Handler::Running(url) = &options.handler {
+                    state.send_replace(HandlerState::Ready { url: url.clone(), generation: 0 });
+                }
+                tasks.push(tokio::spawn(hold(state, killed, stop.clone())));
+            }
+        }
+        let invoker = Invoker {
+            client: invoke::client().map_err(TriggerError::Client)?,
+            handler: handler.clone(),
+            kills,
+            shared,
+            zone: options.host_time_zone,
+            timeout: options.function_timeout.unwrap_or(host.function_timeout),
+            stop: stop.clone(),
+            binding,
+        };
+        let worker = Arc::new(Worker { source, leases, invoker, positions: Mutex::default() });
+        let mut trigger = Self { worker, stop, tasks };
+        if let Err(error) = wait_for_handler(handler).await {
+            trigger.end().await;
+            return Err(error);
+        }
+        trigger.tasks.push(tokio::spawn(coordinate(Arc::clone(&trigger.worker), first)));
+        Ok(trigger)
+    }
+
+    /// The function that is served.
+    pub fn binding(&self) -> &FunctionBinding {
+        &self.worker.invoker.binding
+    }
+
+    /// What has been done so far.
+    pub async fn stats(&self) -> TriggerStats {
+        let mut stats = self.worker.invoker.shared.snapshot();
+        let positions = self.worker.positions();
+        let log = self.worker.source.read().await;
+        stats.leases = positions.len() as u64;
+        stats.pending =
+            positions.iter().map(|lease| log.lsn().saturating_sub(lsn_of(lease.position))).max().unwrap_or(0);
+        stats
+    }
+
+    /// The handler's process id, while it runs.
+    pub fn handler_pid(&self) -> Option<u32> {
+        self.worker.invoker.shared.pid()
+    }
+
+    /// Waits until everything in the feed has been delivered and acknowledged.
+    pub async fn wait_until_drained(&self, timeout: Duration) -> Result<(), TriggerError> {
+        let drained = async {
+            while !self.worker.is_drained().await {
+                if let HandlerState::Stopped(reason) = &*self.worker.invoker.handler.borrow() {
+                    return Err(TriggerError::Handler(reason.clone()));
+                }
+                tokio::time::sleep(DRAIN_CHECK).await;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(timeout, drained).await {
+            Ok(done) => done,
+            Err(_) => {
+                let stats = self.stats().await;
+                Err(TriggerError::NotDrained {
+                    pending: stats.pending,
+                    seconds: timeout.as_secs_f64(),
+                    last_error: stats.last_error,
+                })
+            }
+        }
+    }
+
+    /// Waits until the host gives up because the handler cannot be kept running; returns why.
+    pub async fn handler_stopped(&self) -> String {
+        let mut handler = self.worker.invoker.handler.clone();
+        loop {
+            if let HandlerState::Stopped(reason) = &*handler.borrow_and_update() {
+                return reason.clone();
+            }
+            if handler.changed().await.is_err() {
+                return "the trigger was stopped".into();
+            }
+        }
+    }
+
+    /// Ends delivery, then kills the handler, as the host does: without notice. What was not acknowledged is delivered
+    /// again by the next trigger on the same leases.
+    pub async fn stop(mut self) {
+        self.end().await;
+    }
+
+    async fn end(&mut self) {
+        self.stop.cancel();
+        for task in std::mem::take(&mut self.tasks) {
+            if let Err(error) = task.await {
+                tracing::debug!(%error, "a task of the trigger ended badly");
+            }
+        }
+    }
+}
+
+impl Drop for Trigger {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Keeps the state of a handler that is not ours: there is nobody to kill.
+async fn hold(state: watch::Sender<HandlerState>, mut kills: mpsc::Receiver<u32>, stop: CancellationToken) {
+    while stop.run_until_cancelled(kills.recv()).await.flatten().is_some() {
+        tracing::warn!("a function timed out; the handler is not ours to restart");
+    }
+    drop(state);
+}
+
+async fn wait_for_handler(mut handler: watch::Receiver<HandlerState>) -> Result<(), TriggerError> {
+    let state = handler.wait_for(|state| !matches!(state, HandlerState::Starting)).await;
+    match state.as_deref() {
+        Ok(HandlerState::Stopped(reason)) => Err(TriggerError::Handler(reason.clone())),
+        Ok(_) => Ok(()),
+        Err(_) => Err(TriggerError::Handler("the handler's supervisor ended".into())),
+    }
+}
+
+/// Keeps one task for each lease, and follows splits and merges of the source.
+async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
+    let stop = worker.invoker.stop.clone();
+    let mut running: JoinSet<String> = JoinSet::new();
+    let mut leases = first;
+    loop {
+        for lease in leases.drain(..) {
+            let busy = worker.positions().iter().any(|other| overlap(&other.range, &lease.range));
+            if !busy {
+                worker.set_position(&lease);
+                running.spawn(work(Arc::clone(&worker), lease));
+            }
+        }
+        let Some(Some(ended)) = stop.run_until_cancelled(running.join_next()).await else { break };
+        match ended {
+            Ok(token) => {
+                worker.lock_positions().remove(&token);
+            }
+            Err(error) => worker.invoker.shared.failed(&format!("a lease's task ended: {error}")),
+        }
+        let first_start = FirstStart::of(&worker.invoker.binding);
+        match worker.leases.reconcile(&worker.source, first_start).await {
+            Ok(found) => leases = found,
+            Err(error) => worker.invoker.shared.failed(&error.to_string()),
+        }
+        if matches!(&*worker.invoker.handler.borrow(), HandlerState::Stopped(_)) {
+            break;
+        }
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// Works on one lease until its partition is gone or the trigger is stopped; returns the lease's token.
+async fn work(worker: Arc<Worker>, mut lease: Lease) -> String {
+    let binding = &worker.invoker.binding;
+    let stop = &worker.invoker.stop;
+    while !stop.is_cancelled() {
+        if !worker.source.ranges().iter().any(|range| range.id == lease.token) {
+            break;
+        }
+        let page = match worker.next_page(&lease).await {
+            Ok(page) => page,
+            Err(problem) => {
+                // All versions are kept for a limited time; the service ends in the same corner. Go on from now.
+                tracing::error!(lease = lease.token, "{problem}");
+                worker.invoker.shared.failed(&problem);
+                lease.position = Start::After(worker.source.read().await.lsn());
+                worker.set_position(&lease);
+                continue;
+            }
+        };
+        let next = Start::After(page.up_to);
+        if page.items.is_empty() {
+            lease.position = next;
+            worker.set_position(&lease);
+            if stop.run_until_cancelled(tokio::time::sleep(binding.poll_delay)).await.is_none() {
+                break;
+            }
+            continue;
+        }
+        match worker.invoker.deliver(&page.items).await {
+            Delivery::Acknowledged | Delivery::Lost => {
+                lease.position = next;
+                if let Err(error) = worker.leases.save(&lease).await {
+                    tracing::warn!(lease = lease.token, %error, "the checkpoint was not written");
+                    worker.invoker.shared.failed(&error.to_string());
+                }
+                worker.set_position(&lease);
+            }
+            Delivery::Stopped => break,
+        }
+    }
+    lease.token
+}
+
+impl Worker {
+    fn lock_positions(&self) -> std::sync::MutexGuard<'_, HashMap<String, Lease>> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn positions(&self) -> Vec<Lease> {
+        self.lock_positions().values().cloned().collect()
+    }
+
+    fn set_position(&self, lease: &Lease) {
+        self.lock_positions().insert(lease.token.clone(), lease.clone());
+    }
+
+    fn mode(&self) -> Mode {
+        match self.invoker.binding.mode {
+            FeedMode::Latest => Mode::Latest,
+            FeedMode::AllVersions => Mode::AllVersions,
+        }
+    }
+
+    async fn next_page(&self, lease: &Lease) -> Result<feed::FeedPage, String> {
+        let items = self.invoker.binding.max_items.unwrap_or(DEFAULT_MAX_ITEMS).max(1);
+        self.page(lease, PageLimit { items, bytes: PAGE_BYTES }).await
+    }
+
+    async fn page(&self, lease: &Lease, limit: PageLimit) -> Result<feed::FeedPage, String> {
+        let log = self.source.read().await;
+        let enveloped = self.mode() == Mode::AllVersions;
+        feed::page(&log, &self.source, self.mode(), enveloped, lease.position, &lease.range, limit).map_err(|dropped| {
+            format!("lease {}: versions up to {} are no longer kept and were not delivered", lease.token, dropped.0)
+        })
+    }
+
+    /// Whether nothing is left: every partition has a lease, and none has anything to read.
+    async fn is_drained(&self) -> bool {
+        let positions = self.positions();
+        for range in self.source.ranges() {
+            let Some(lease) = positions.iter().find(|lease| lease.token == range.id) else { return false };
+            let left = self.page(lease, PageLimit { items: 1, bytes: 1 }).await;
+            if left.is_ok_and(|page| !page.items.is_empty()) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn lsn_of(position: Start) -> u64 {
+    match position {
+        Start::After(lsn) => lsn,
+        _ => 0,
+    }
+}
