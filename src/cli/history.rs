@@ -31,11 +31,13 @@ use crate::{
   cosmos-rewind history --id 28036 --pk 28036
   cosmos-rewind history --where \"c.city_name = @city\" --param city=Davidson --columns city_name,seq
 
-Of one document: each version with its time (UTC), what happened, and the top-level fields that differ from the
-version before (+ added, - removed). The op `legacy` marks copies of the original demo; their time is the copy's.
+A document's versions are listed with their time (UTC), what happened, and the top-level
+fields that differ from the version before (+ added, - removed). The op `legacy` marks copies
+of the original demo; their time is the copy's.
 
---where takes your own Cosmos SQL, put in parentheses behind WHERE and run on both containers; the document is c.
-Records have ids of their own: in a predicate, the document's id is c._originalId in the history."
+--where takes your own Cosmos SQL, put in parentheses behind WHERE and run on both containers;
+the document is c. Records have ids of their own: in the history, the document's id is
+c._originalId. Documents stored compressed (near 2 MB) are not matched there."
 )]
 pub struct HistoryArgs {
     #[command(flatten)]
