@@ -327,6 +327,13 @@ impl Names {
                 "name a container of its own, such as changes",
             ));
         }
+        if names.leases == names.source || names.leases == names.changes {
+            return Err(ConfigError::new(
+                "COSMOS_LEASE_CONTAINER",
+                format!("is the container {:?} of the documents", names.leases),
+                "name a container of its own, such as leases",
+            ));
+        }
         Ok(names)
     }
 }
@@ -550,6 +557,8 @@ mod tests {
     fn the_history_may_not_be_the_source_itself() {
         let settings = Settings::from_pairs([("COSMOS_CHANGES_CONTAINER", "events")]);
         assert_eq!(Names::from_settings(&settings, None).unwrap_err().name, "COSMOS_CHANGES_CONTAINER");
+        let settings = Settings::from_pairs([("COSMOS_LEASE_CONTAINER", "changes")]);
+        assert_eq!(Names::from_settings(&settings, None).unwrap_err().name, "COSMOS_LEASE_CONTAINER");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 #[cfg(feature = "local")]
 mod capture;
 #[cfg(feature = "local")]
+mod cli;
+#[cfg(feature = "local")]
 mod local_cosmos;
 #[cfg(feature = "local")]
 mod local_trigger;

@@ -8,24 +8,26 @@ use crate::{
     cosmos::Cosmos,
 };
 
+/// Set on each flag: a heading for all that follow would reach into the command's own flags.
+const HEADING: &str = "Connection (settings: environment or local.settings.json)";
+
 /// Which account, database and containers; each flag beats its setting
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Connection (settings: environment or local.settings.json)")]
 pub struct ConnectionArgs {
     /// Account endpoint [setting: CosmosDB__accountEndpoint]; on loopback the emulators' public key is used
-    #[arg(long, value_name = "URL", global = false)]
+    #[arg(long, value_name = "URL", help_heading = HEADING)]
     pub endpoint: Option<String>,
     /// Database [setting: COSMOS_DATABASE, default: dev]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub database: Option<String>,
     /// Source (live) container [setting: COSMOS_SOURCE_CONTAINER, default: events]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub source: Option<String>,
     /// History container [setting: COSMOS_CHANGES_CONTAINER, default: changes]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub changes: Option<String>,
     /// Lease container [setting: COSMOS_LEASE_CONTAINER, default: leases]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub leases: Option<String>,
 }
 

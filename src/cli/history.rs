@@ -31,11 +31,13 @@ use crate::{
   cosmos-rewind history --id 28036 --pk 28036
   cosmos-rewind history --where \"c.city_name = @city\" --param city=Davidson --columns city_name,seq
 
-Of one document: each version with its time (UTC), what happened, and the top-level fields that differ from the
-version before (+ added, - removed). The op `legacy` marks copies of the original demo; their time is the copy's.
+A document's versions are listed with their time (UTC), what happened, and the top-level
+fields that differ from the version before (+ added, - removed). The op `legacy` marks copies
+of the original demo; their time is the copy's.
 
---where takes your own Cosmos SQL, put in parentheses behind WHERE and run on both containers; the document is c.
-Records have ids of their own: in a predicate, the document's id is c._originalId in the history."
+--where takes your own Cosmos SQL, put in parentheses behind WHERE and run on both containers;
+the document is c. Records have ids of their own: in the history, the document's id is
+c._originalId. Documents stored compressed (near 2 MB) are not matched there."
 )]
 pub struct HistoryArgs {
     #[command(flatten)]
@@ -49,7 +51,7 @@ pub struct HistoryArgs {
     /// Report live documents and versions that match this predicate, by time
     #[arg(long = "where", value_name = "PREDICATE")]
     predicate: Option<String>,
-    /// Value of a parameter of the predicate: JSON, or else text; repeatable
+    /// Value of a parameter of the predicate: JSON, or else text (digits as text: zip='"28036"'); repeatable
     #[arg(long = "param", value_name = "NAME=VALUE", conflicts_with = "id")]
     params: Vec<Param>,
     /// Further columns of the report: fields, or paths such as /address/zip
@@ -343,7 +345,7 @@ async fn report(
 /// The user's own predicate between parentheses, on a line of its own so that a comment cannot swallow the last one.
 fn report_sql(predicate: &str, key_paths: &KeyPaths, columns: &[Vec<String>]) -> String {
     let mut sql = String::from(
-        r#"SELECT c["_ts"] AS ts, c["id"] AS id, c["_originalId"] AS original, c["_change"]["ts"] AS changed, c["_change"]["lsn"] AS lsn"#,
+        "SELECT c._ts AS ts, c.id AS id, c._originalId AS original, c._change.ts AS changed, c._change.lsn AS lsn",
     );
     for (i, path) in key_paths.segments().iter().enumerate() {
         sql.push_str(&format!(", {} AS k{i}", sql_path(path)));
@@ -442,11 +444,11 @@ mod tests {
     #[test]
     fn the_report_asks_for_its_columns_only() {
         let paths = KeyPaths::parse(&["/pk"]).unwrap();
-        insta::assert_snapshot!(report_sql("c.n = 1 -- x", &paths, &[vec!["city_name".into()]]), @r#"
-        SELECT c["_ts"] AS ts, c["id"] AS id, c["_originalId"] AS original, c["_change"]["ts"] AS changed, c["_change"]["lsn"] AS lsn, c["pk"] AS k0, c["city_name"] AS v0 FROM c WHERE (
+        insta::assert_snapshot!(report_sql("c.n = 1 -- x", &paths, &[vec!["city_name".into()]]), @r"
+        SELECT c._ts AS ts, c.id AS id, c._originalId AS original, c._change.ts AS changed, c._change.lsn AS lsn, c['pk'] AS k0, c['city_name'] AS v0 FROM c WHERE (
         c.n = 1 -- x
         )
-        "#);
+        ");
     }
 
     #[test]

@@ -35,10 +35,10 @@ pub fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
     Ok(Box::new(BufReader::with_capacity(1 << 16, file)))
 }
 
-/// Reads documents and passes each on; stops early when `each` says false.
+/// Reads documents and passes each on; stops early when `each` says false. An empty array is fine, no text at all is not.
 ///
 /// # Errors
-/// When reading fails, or the text is not UTF-8 at all.
+/// When reading fails, there is nothing, or the text is UTF-16.
 pub fn read(mut input: impl BufRead, mut each: impl FnMut(Item) -> bool) -> io::Result<()> {
     let start = input.fill_buf()?;
     if start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]) {
@@ -50,7 +50,7 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(Item) -> bool) -> io::
     let mut line = 1;
     loop {
         match input.fill_buf()?.first() {
-            None => return Ok(()),
+            None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is empty")),
             Some(byte) if byte.is_ascii_whitespace() => {
                 line += u64::from(*byte == b'\n');
                 input.consume(1);
@@ -244,7 +244,8 @@ fn document(text: &[u8], overlong: bool) -> Result<String, String> {
             // Its position is within the document, and the document's own place is named already.
             let message = e.to_string();
             let message = message.split(" at line ").next().unwrap_or_default();
-            Err(format!("is not valid JSON: {message} (at its line {}, column {})", e.line(), e.column()))
+            let line = if e.line() > 1 { format!("its line {}, ", e.line()) } else { String::new() };
+            Err(format!("is not valid JSON: {message} (at {line}column {})", e.column()))
         }
     }
 }
@@ -292,8 +293,11 @@ mod tests {
 
     #[test]
     fn nothing_is_nothing() {
-        for text in [&b""[..], b" \n ", b"[]", b"[ ]\n", b"\xEF\xBB\xBF"] {
+        for text in [&b"[]"[..], b"[ ]\n", b"\xEF\xBB\xBF\n[]"] {
             assert!(items(text).is_empty(), "{text:?}");
+        }
+        for text in [&b""[..], b" \n ", b"\xEF\xBB\xBF"] {
+            assert_eq!(items(text), ["it is empty"], "{text:?}");
         }
     }
 
@@ -301,14 +305,14 @@ mod tests {
     fn broken_ones_are_named_and_the_others_read() {
         insta::assert_snapshot!(items(b"{\"a\":1}\n{\"a\":}\n[1]\nnonsense\n{\"z\":1}\n").join("\n"), @r#"
         line 1: {"a":1}
-        line 2 is not valid JSON: expected value (at its line 1, column 6)
+        line 2 is not valid JSON: expected value (at column 6)
         line 3 is JSON, but not an object
-        line 4 is not valid JSON: expected ident (at its line 1, column 2)
+        line 4 is not valid JSON: expected ident (at column 2)
         line 5: {"z":1}
         "#);
         insta::assert_snapshot!(items(b"[{\"a\":1},\n{\"a\":},\n7, null,\"s\",\n{\"z\":1}] x").join("\n"), @r#"
         document 1 (line 1): {"a":1}
-        document 2 (line 2) is not valid JSON: expected value (at its line 1, column 6)
+        document 2 (line 2) is not valid JSON: expected value (at column 6)
         document 3 (line 3) is JSON, but not an object
         document 4 (line 3) is JSON, but not an object
         document 5 (line 3) is JSON, but not an object

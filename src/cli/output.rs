@@ -12,7 +12,7 @@ use std::{
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, TableComponent, presets};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde_json::{Value, value::RawValue};
 
 use super::{CliError, Exit};
@@ -175,32 +175,81 @@ fn end_json(out: &mut impl Write, count: u64) -> io::Result<()> {
 
 fn draw(look: Look, columns: &[String], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let mut hidden = 0;
     match look {
         Look::Terminal => {
-            table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-            table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, ' ');
-            // One line a row: what does not fit is cut.
-            table.add_rows(rows.into_iter().map(|cells| {
-                let mut row = comfy_table::Row::from(cells);
-                row.max_height(1);
-                row
-            }));
+            table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+            let widths = fit(&natural_widths(columns, &rows), usize::from(table.width().unwrap_or(80)));
+            hidden = columns.len() - widths.len();
+            let cut =
+                |cells: &[String]| -> Vec<String> { cells.iter().zip(&widths).map(|(c, w)| shorten(c, *w)).collect() };
+            table.set_header(cut(columns));
+            table.add_rows(rows.iter().map(|cells| cut(cells)));
         }
         Look::Plain => {
-            table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
+            table.force_no_tty();
+            table.set_header(columns);
             table.add_rows(rows);
         }
     }
-    table.set_header(columns);
+    // On a terminal one of the blanks is the column of the header line's intersections.
+    let padding = if look == Look::Terminal { GAP - 1 } else { GAP };
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, padding));
     }
     let mut text = String::new();
     for line in table.lines() {
         text.push_str(line.trim_end());
         text.push('\n');
     }
+    if hidden > 0 {
+        text.push_str(&format!("({hidden} more columns do not fit; choose fields, or use --format json)\n"));
+    }
     text
+}
+
+/// Blanks between columns.
+const GAP: u16 = 2;
+
+fn natural_widths(columns: &[String], rows: &[Vec<String>]) -> Vec<usize> {
+    let width = |text: &String| text.chars().count();
+    let mut widths: Vec<usize> = columns.iter().map(width).collect();
+    for row in rows {
+        for (widest, cell) in widths.iter_mut().zip(row) {
+            *widest = (*widest).max(width(cell));
+        }
+    }
+    widths
+}
+
+/// Widths that fit a terminal: long cells are cut first, then the last columns left out.
+fn fit(natural: &[usize], terminal: usize) -> Vec<usize> {
+    const SHORTEST_CUT: usize = 12;
+    let total = |widths: &[usize]| widths.iter().map(|w| w + usize::from(GAP)).sum::<usize>();
+    let mut widths = natural.to_vec();
+    while total(&widths) > terminal {
+        match widths.iter().enumerate().max_by_key(|(_, w)| **w) {
+            Some((at, &widest)) if widest > SHORTEST_CUT => {
+                let excess = total(&widths) - terminal;
+                // Down to the next wide one at most, so that several share the loss.
+                let next = widths.iter().filter(|w| **w < widest).max().copied().unwrap_or(0);
+                widths[at] = widest.saturating_sub(excess).max(next).max(SHORTEST_CUT).min(widest - 1);
+            }
+            _ if widths.len() > 1 => {
+                widths.pop();
+            }
+            _ => break,
+        }
+    }
+    widths
+}
+
+fn shorten(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// A value as text: strings without quotes, nothing for null, everything else as compact JSON.
@@ -258,11 +307,6 @@ impl<W: Write> Documents<W> {
     /// Documents for any writer.
     pub fn new(out: W, format: Format, look: Look) -> Self {
         Self { format, count: 0, first: VecDeque::new(), rows: None, out: Some(out), look }
-    }
-
-    /// How many there were.
-    pub fn count(&self) -> u64 {
-        self.count
     }
 
     /// Prints a document.
@@ -441,11 +485,13 @@ impl Progress {
     pub fn new(what: &'static str, total: Option<u64>) -> Self {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
         let template = match total {
-            Some(_) => "{prefix} {bar:30} {human_pos}/{human_len} {per_sec} {eta} {msg}",
-            None => "{prefix} {spinner} {human_pos} {msg}",
+            Some(_) => "{prefix} {bar:30} {human_pos}/{human_len} {rate} {eta}",
+            None => "{prefix} {spinner} {human_pos}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let _ = write!(out, "{:.0}/s", state.per_sec());
+            }));
         }
         bar.set_prefix(what);
         if !bar.is_hidden() {
@@ -585,6 +631,17 @@ mod tests {
         assert_eq!(text(Format::Table), "written  5,000\nru       61.4\n");
         assert_eq!(text(Format::Json), "{\"written\":5000,\"ru\":61.4}\n");
         assert_eq!(text(Format::Csv), "written,ru\n5000,61.4\n");
+    }
+
+    #[test]
+    fn a_terminal_gets_what_fits() {
+        assert_eq!(fit(&[5, 10], 80), [5, 10]);
+        assert_eq!(fit(&[5, 90], 40), [5, 31]);
+        assert_eq!(fit(&[30, 60], 60), [30, 26]);
+        assert_eq!(fit(&[12; 10], 60), [12; 4]);
+        assert_eq!(fit(&[500], 3), [12]);
+        assert_eq!(shorten("abcdef", 4), "abc…");
+        assert_eq!(shorten("abcd", 4), "abcd");
     }
 
     #[test]

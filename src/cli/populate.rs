@@ -26,12 +26,12 @@ use crate::{
         key::{ItemKey, KeyPaths, KeyValue, parse_path, render_path},
         raw::{RawDocument, unescape},
     },
-    cosmos::{Action, Bulk, Job, Observer},
+    cosmos::{Action, Bulk, Failure, Job, Observer, Tally},
     zipcodes,
 };
 
 /// Problems of the input that are printed one by one; the rest is only counted.
-const SHOWN_PROBLEMS: u64 = 20;
+const SHOWN_PROBLEMS: u64 = 10;
 
 /// Flags of `populate`.
 #[derive(Debug, Args)]
@@ -105,7 +105,7 @@ pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
     let problems = Arc::new(Problems { progress: progress.clone(), count: AtomicU64::new(0) });
     let observer: Observer = {
         let problems = problems.clone();
-        Arc::new(move |item: &ItemKey, failure: Option<&crate::cosmos::Failure>| {
+        Arc::new(move |item: &ItemKey, failure: Option<&Failure>| {
             problems.progress.inc(1);
             if let Some(failure) = failure {
                 problems.report(&format!("document {:?} ({}): {failure}", item.id, item.partition_key));
@@ -131,6 +131,20 @@ pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
     progress.finish();
     problems.end();
 
+    if tally == Tally::default() && fatal.is_none() {
+        if let Some(e) = read_failure {
+            return Err(CliError::usage(
+                format!("cannot read the input: {e}"),
+                "give a JSON array, JSON lines, or one object",
+            ));
+        }
+        if rejected > 0 {
+            return Err(CliError::usage(
+                format!("no document of the input could be used ({} rejected)", number(rejected)),
+                "see the problems above",
+            ));
+        }
+    }
     let seconds = started.elapsed().as_secs_f64();
     output::summary(
         args.format,
@@ -146,22 +160,17 @@ pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
             ("per_second", tenths(tally.done() as f64 / seconds.max(0.001))),
         ],
     )?;
-    output::spent(&format!("{} written", count_of(tally.done(), "document")), &cosmos, started);
     if let Some(failure) = fatal {
         return Err(failure.into());
     }
     if let Some(e) = read_failure {
-        let exit = if tally.done() == 0 { Exit::Usage } else { Exit::Failed };
-        return Err(CliError { message: format!("cannot read the input: {e}"), hint: None, exit });
+        return Err(CliError::failed(format!("cannot read the input to its end: {e}")));
     }
-    match (tally.done(), rejected, tally.failed) {
-        (_, 0, 0) => Ok(Exit::Done),
-        (0, _, 0) => Err(CliError::usage("no document of the input could be used", "see the problems above")),
-        (_, rejected, failed) => {
-            output::note(&format!("warning: {} rejected, {} failed", number(rejected), number(failed)));
-            Ok(Exit::Incomplete)
-        }
+    if rejected + tally.failed == 0 {
+        return Ok(Exit::Done);
     }
+    output::note(&format!("warning: {} rejected, {} failed", number(rejected), number(tally.failed)));
+    Ok(Exit::Incomplete)
 }
 
 fn path(flag: &str, text: &str) -> Result<Vec<String>, CliError> {
@@ -241,8 +250,8 @@ impl Shape {
             return Ok(());
         }
         Err(CliError::usage(
-            format!("--pk-from is given {} time(s), the container's key is {}", self.pk_from.len(), self.key_paths),
-            format!("give it once for each of its {} path(s), in order", self.key_paths.len()),
+            format!("--pk-from is given {} times, the container's key is {}", self.pk_from.len(), self.key_paths),
+            "give it once for each path of the key, in order",
         ))
     }
 

@@ -27,10 +27,10 @@ pub struct ProvisionArgs {
     #[arg(long = "index", value_name = "PATH")]
     indexes: Vec<String>,
     /// Fixed throughput of new source and changes containers [default: the database's, or serverless]
-    #[arg(long, value_name = "RU/S", conflicts_with = "autoscale", value_parser = clap::value_parser!(u64).range(400..))]
+    #[arg(long, value_name = "RU/S", conflicts_with = "autoscale", value_parser = clap::value_parser!(u64).range(400..=10_000_000))]
     throughput: Option<u64>,
     /// Autoscale maximum of new source and changes containers
-    #[arg(long, value_name = "RU/S", value_parser = clap::value_parser!(u64).range(1000..))]
+    #[arg(long, value_name = "RU/S", value_parser = clap::value_parser!(u64).range(1000..=10_000_000))]
     autoscale: Option<u64>,
     /// How to print
     #[arg(long, value_enum, default_value_t)]

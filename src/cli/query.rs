@@ -29,7 +29,7 @@ pub struct QueryArgs {
     /// source, changes, leases, or a container's own name
     #[arg(long = "in", value_name = "CONTAINER", default_value = "source")]
     container: String,
-    /// Value of a parameter of the query: JSON, or else text; repeatable
+    /// Value of a parameter of the query: JSON, or else text (digits as text: zip='"28036"'); repeatable
     #[arg(long = "param", value_name = "NAME=VALUE")]
     params: Vec<Param>,
     /// Ask this partition key only, as text or as a JSON array of its components
@@ -109,7 +109,7 @@ fn explain(failure: Failure, args: &QueryArgs) -> CliError {
             Some(format!("aggregates, GROUP BY and DISTINCT work within one partition key only: {aggregate}"))
         }
         "400/20125" => {
-            Some("ORDER BY and DISTINCT over all partitions need a TOP or OFFSET .. LIMIT in the query".to_owned())
+            Some("over all partitions it needs a TOP or OFFSET .. LIMIT in the query; or pass --pk KEY".to_owned())
         }
         _ if failure.status.starts_with("400") && args.sql.contains('"') => {
             Some("strings in SQL take single quotes: c.city_name = 'Davidson'".to_owned())

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Failures that are printed one by one; the rest is only counted.
-const SHOWN_FAILURES: u64 = 20;
+const SHOWN_FAILURES: u64 = 10;
 
 /// Flags of `truncate`.
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub async fn run(args: TruncateArgs) -> Result<Exit, CliError> {
     let total = items.len() as u64;
     let shown = format!("{}/{name}", names.database);
     if total == 0 {
-        output::spent(&format!("{shown} is empty"), &cosmos, started);
+        output::note(&format!("{shown} is empty"));
         return print(&args, &shown, 0, 0, &cosmos, started).map(|()| Exit::Done);
     }
     let which = if more { "the first " } else { "" };
@@ -104,7 +104,6 @@ pub async fn run(args: TruncateArgs) -> Result<Exit, CliError> {
         output::note(&format!("... and {} more", count_of(hidden, "failure")));
     }
     print(&args, &shown, tally.deleted, tally.failed, &cosmos, started)?;
-    output::spent(&format!("{} deleted", count_of(tally.deleted, "document")), &cosmos, started);
     if more {
         output::hint(&format!("--max {} was reached; run the command again for the rest", args.max));
     }
@@ -154,7 +153,7 @@ async fn list(container: &Container, max: u64, progress: &Progress) -> Result<(V
 
 /// Only ids and key components, each under a name of its own: a missing one stays missing, as undefined.
 fn list_sql(paths: &KeyPaths) -> String {
-    let mut sql = String::from(r#"SELECT c["id"] AS id"#);
+    let mut sql = String::from("SELECT c.id AS id");
     for (i, path) in paths.segments().iter().enumerate() {
         sql.push_str(&format!(", {} AS k{i}", sql_path(path)));
     }
@@ -175,7 +174,7 @@ mod tests {
     #[test]
     fn the_listing_asks_for_ids_and_keys_only() {
         let paths = KeyPaths::parse(&["/tenant", "/user/\"a/b\""]).unwrap();
-        assert_eq!(list_sql(&paths), r#"SELECT c["id"] AS id, c["tenant"] AS k0, c["user"]["a/b"] AS k1 FROM c"#);
+        assert_eq!(list_sql(&paths), "SELECT c.id AS id, c['tenant'] AS k0, c['user']['a/b'] AS k1 FROM c");
     }
 
     #[test]

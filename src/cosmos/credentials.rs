@@ -13,8 +13,10 @@ pub(crate) fn token(credential: &Credential) -> Result<Arc<dyn TokenCredential>,
     let fail = |e: azure_core::Error| Failure::denied("sign in".into(), e.to_string());
     Ok(match credential {
         Credential::ManagedIdentity { client_id } => {
-            let mut options = ManagedIdentityCredentialOptions::default();
-            options.user_assigned_id = client_id.clone().map(UserAssignedId::ClientId);
+            let options = ManagedIdentityCredentialOptions {
+                user_assigned_id: client_id.clone().map(UserAssignedId::ClientId),
+                ..Default::default()
+            };
             ManagedIdentityCredential::new(Some(options)).map_err(fail)?
         }
         Credential::Developer | Credential::Key(_) => DeveloperToolsCredential::new(None).map_err(fail)?,

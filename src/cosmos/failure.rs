@@ -61,7 +61,7 @@ impl Failure {
         let message = response
             .and_then(|r| r.body().clone().single().ok())
             .and_then(|body| service_message(&body))
-            .unwrap_or_else(|| error.to_string());
+            .unwrap_or_else(|| without_status(&error.to_string(), &render_status(code, sub)));
         Self {
             context,
             disposition: classify(code, sub),
@@ -73,17 +73,35 @@ impl Failure {
 
     /// A failure that the service reported inside a response, as a transactional batch does.
     pub fn from_status(context: String, code: u16, sub: u16, message: &str, retry_after: Option<Duration>) -> Self {
-        Self { context, disposition: classify(code, sub), status: render_status(code, sub), message: one_line(message), retry_after }
+        Self {
+            context,
+            disposition: classify(code, sub),
+            status: render_status(code, sub),
+            message: one_line(message),
+            retry_after,
+        }
     }
 
     /// Something this product refuses before it is sent.
     pub fn invalid(context: String, message: String) -> Self {
-        Self { context, disposition: Disposition::Poison, status: "-".into(), message: one_line(&message), retry_after: None }
+        Self {
+            context,
+            disposition: Disposition::Poison,
+            status: "-".into(),
+            message: one_line(&message),
+            retry_after: None,
+        }
     }
 
     /// The caller could not prove who it is.
     pub fn denied(context: String, message: String) -> Self {
-        Self { context, disposition: Disposition::Denied, status: "-".into(), message: one_line(&message), retry_after: None }
+        Self {
+            context,
+            disposition: Disposition::Denied,
+            status: "-".into(),
+            message: one_line(&message),
+            retry_after: None,
+        }
     }
 
     /// The next step for a person, where there is a usual one.
@@ -92,7 +110,9 @@ impl Failure {
             Disposition::Denied => Some(
                 "check the key or the identity's role: capture needs to read and write items, a restore likewise on the source",
             ),
-            Disposition::NotFound => Some("check COSMOS_DATABASE and the container names, or run `cosmos-rewind provision`"),
+            Disposition::NotFound => {
+                Some("check COSMOS_DATABASE and the container names, or run `cosmos-rewind provision`")
+            }
             Disposition::Transient => Some("the service was busy or out of reach; running the command again is safe"),
             _ => None,
         }
@@ -124,6 +144,14 @@ fn render_status(code: u16, sub: u16) -> String {
 fn service_message(body: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     Some(value.get("message").or_else(|| value.get("Message"))?.as_str()?.to_owned())
+}
+
+/// The client library begins its own messages with the status, which is shown already.
+fn without_status(message: &str, status: &str) -> String {
+    match message.strip_prefix(status).and_then(|rest| rest.split_once(": ")) {
+        Some((name, rest)) if name.is_empty() || name.starts_with(" (") => rest.to_owned(),
+        _ => message.to_owned(),
+    }
 }
 
 fn one_line(text: &str) -> String {
@@ -235,6 +263,13 @@ mod tests {
     fn a_message_is_one_short_line() {
         assert_eq!(one_line("\r\nfirst\r\nActivityId: x"), "first");
         assert_eq!(one_line(&"ä".repeat(300)).len(), 300);
+    }
+
+    #[test]
+    fn a_message_does_not_say_the_status_twice() {
+        assert_eq!(without_status("400/20113 (Name): no such thing: x", "400/20113"), "no such thing: x");
+        assert_eq!(without_status("4001: x", "400"), "4001: x");
+        assert_eq!(without_status("plain", "400"), "plain");
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,7 +36,9 @@ impl std::str::FromStr for Param {
 
     /// `name=json`; text that is no JSON is taken as a string, so `city=Davidson` works.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not name=value, such as city=Davidson or min=3"))?;
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("{text:?} is not name=value, such as city=Davidson or min=3"))?;
         let name = name.trim_start_matches('@');
         if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || c == '_') {
             return Err(format!("{name:?} is not a parameter name; use letters, digits and _"));
@@ -45,12 +47,14 @@ impl std::str::FromStr for Param {
     }
 }
 
-/// A property as SQL names it, such as `c["address"]["zip"]`: safe for any property name.
+/// A property as SQL names it, such as `c['address']['zip']`: safe for any name, keywords included. Single quotes,
+/// because the SDK's emulator takes double quotes for something else.
 pub fn sql_path(segments: &[String]) -> String {
     segments.iter().fold(String::from("c"), |mut sql, segment| {
-        sql.push('[');
-        sql.push_str(&crate::change::edit::quote(segment));
-        sql.push(']');
+        let quoted = crate::change::edit::quote(segment).replace('\'', "\\u0027");
+        sql.push_str("['");
+        sql.push_str(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default());
+        sql.push_str("']");
         sql
     })
 }
@@ -83,10 +87,20 @@ impl Container {
     ///
     /// # Errors
     /// With the service's own message when it refuses the query.
-    pub async fn query(&self, sql: &str, params: &[Param], scope: Option<&PartitionKey>, page_size: Option<u32>) -> Result<Pages, Failure> {
+    pub async fn query(
+        &self,
+        sql: &str,
+        params: &[Param],
+        scope: Option<&PartitionKey>,
+        page_size: Option<u32>,
+    ) -> Result<Pages, Failure> {
         let fail = |e| Failure::from_driver(&e, "query".into());
         let client = self.cosmos().client().await?;
-        let container = client.database_client(self.database().to_owned()).container_client(self.name().to_owned(), None).await.map_err(fail)?;
+        let container = client
+            .database_client(self.database().to_owned())
+            .container_client(self.name().to_owned(), None)
+            .await
+            .map_err(fail)?;
         let mut query = Query::from(sql);
         for param in params {
             query = query
@@ -105,7 +119,8 @@ impl Container {
         if let Some(size) = page_size.and_then(std::num::NonZeroU32::new) {
             options = options.with_max_item_count(MaxItemCountHint::Limit(size));
         }
-        let pages = container.query_items::<Box<RawValue>>(query, scope, Some(options)).await.map_err(fail)?.into_pages();
+        let pages =
+            container.query_items::<Box<RawValue>>(query, scope, Some(options)).await.map_err(fail)?.into_pages();
         Ok(Pages { pages, meter: self.cosmos().meter().clone() })
     }
 
@@ -113,7 +128,12 @@ impl Container {
     ///
     /// # Errors
     /// As [`Container::query`].
-    pub async fn query_all(&self, sql: &str, params: &[Param], scope: Option<&PartitionKey>) -> Result<Vec<Box<RawValue>>, Failure> {
+    pub async fn query_all(
+        &self,
+        sql: &str,
+        params: &[Param],
+        scope: Option<&PartitionKey>,
+    ) -> Result<Vec<Box<RawValue>>, Failure> {
         let mut pages = self.query(sql, params, scope, None).await?;
         let mut documents = Vec::new();
         while let Some(page) = pages.next().await {
@@ -130,8 +150,8 @@ mod tests {
     #[test]
     fn a_property_of_any_name_is_quoted() {
         let path = |segments: &[&str]| sql_path(&segments.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
-        assert_eq!(path(&["a", "b"]), r#"c["a"]["b"]"#);
-        assert_eq!(path(&["x\"] OR 1=1 --"]), r#"c["x\"] OR 1=1 --"]"#);
+        assert_eq!(path(&["order", "b"]), "c['order']['b']");
+        assert_eq!(path(&["x'] OR 1=1 -- \\"]), r"c['x\u0027] OR 1=1 -- \\']");
     }
 
     #[test]

@@ -1,0 +1,158 @@
+//! The operator's commands: the real binary against the local account.
+
+use std::process::{Command, Output, Stdio};
+
+use cosmos_rewind::local::{LocalCosmos, LocalOptions};
+use serde_json::{Value, json};
+
+struct Shell {
+    _cosmos: LocalCosmos,
+    endpoint: String,
+    dir: tempfile::TempDir,
+}
+
+impl Shell {
+    async fn start() -> Self {
+        let cosmos = LocalCosmos::start(LocalOptions::default()).await.unwrap();
+        let endpoint = cosmos.endpoint().to_string();
+        Self { _cosmos: cosmos, endpoint, dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// Runs a command in an empty environment and an empty directory, with `stdin` piped in.
+    async fn run(&self, args: &[&str], stdin: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cosmos-rewind"));
+        command.args(args).env_clear().env("CosmosDB__accountEndpoint", &self.endpoint).current_dir(self.dir.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stdin = stdin.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn().unwrap();
+            // A command that ends without reading closes its end, which is its right.
+            let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin.as_bytes());
+            child.wait_with_output().unwrap()
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Runs a command that must end with `code`, and returns its stdout and stderr.
+    async fn expect(&self, code: i32, args: &[&str], stdin: &str) -> (String, String) {
+        let output = self.run(args, stdin).await;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let (status, stdout, stderr) = (output.status, text(output.stdout), text(output.stderr));
+        assert_eq!(status.code(), Some(code), "{args:?}\n{stdout}\n{stderr}");
+        (stdout, stderr)
+    }
+
+    async fn json(&self, code: i32, args: &[&str], stdin: &str) -> Value {
+        let args: Vec<&str> = args.iter().copied().chain(["--format", "json"]).collect();
+        serde_json::from_str(&self.expect(code, &args, stdin).await.0).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provisioning_twice_creates_once_and_follows_the_source_that_exists() {
+    let shell = Shell::start().await;
+    let states = |all: &Value| all.as_array().unwrap().iter().map(|one| one["state"].clone()).collect::<Vec<_>>();
+    let first = shell.json(0, &["provision", "--pk", "/tenant", "--pk", "/user"], "").await;
+    assert_eq!(states(&first), ["created"; 4]);
+    assert_eq!(first[2]["partition_key"], "/tenant, /user, /_originalId");
+    assert_eq!(states(&shell.json(0, &["provision"], "").await), ["exists"; 4]);
+    let other = shell.json(0, &["provision", "--changes", "other"], "").await;
+    assert_eq!(other[2]["partition_key"], "/tenant, /user, /_originalId");
+    let (_, stderr) =
+        shell.expect(1, &["provision", "--leases", "wrong", "--source", "wrong2", "--changes", "changes"], "").await;
+    assert!(stderr.contains("cannot serve as changes"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_are_populated_queried_and_truncated() {
+    let shell = Shell::start().await;
+    shell.expect(0, &["provision"], "").await;
+
+    let summary = shell.json(0, &["populate", "--count", "60", "--seed", "1"], "").await;
+    assert_eq!(summary["written"], 60);
+    assert_eq!(summary["created"].as_u64().unwrap() + summary["updated"].as_u64().unwrap(), 60);
+    let count = shell.json(0, &["query", "--count", "SELECT c.id FROM c"], "").await;
+    assert_eq!(count["count"], summary["created"]);
+
+    let (_, stderr) = shell.expect(2, &["truncate", "source"], "").await;
+    assert!(stderr.contains("--yes"), "{stderr}");
+    assert_eq!(shell.json(0, &["truncate", "source", "--yes", "--max", "5"], "").await["deleted"], 5);
+    let rest = count["count"].as_u64().unwrap() - 5;
+    assert_eq!(shell.json(0, &["truncate", "source", "--yes"], "").await["deleted"], rest);
+    assert_eq!(shell.json(0, &["query", "SELECT * FROM c"], "").await, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_written_once_each_updated_at_random_and_its_bad_lines_named() {
+    let shell = Shell::start().await;
+    shell.expect(0, &["provision"], "").await;
+    let from = ["populate", "--file", "-", "--id-from", "/zip", "--pk-from", "/zip"];
+
+    let args: Vec<&str> = from.iter().copied().chain(["--updates", "10", "--seed", "3"]).collect();
+    let summary = shell.json(0, &args, "\u{feff}[{\"zip\":\"1\",\"n\":7},\n{\"zip\":\"2\"}]").await;
+    assert_eq!((&summary["created"], &summary["updated"]), (&json!(2), &json!(10)));
+
+    let (stdout, stderr) = shell.expect(3, &from, "{\"zip\":\"3\"}\nnonsense\n{\"n\":1}\n").await;
+    assert!(stdout.contains("written     1"), "{stdout}");
+    assert!(stderr.contains("line 2 is not valid JSON") && stderr.contains("line 3 has no value at /zip"), "{stderr}");
+    shell.expect(2, &from, "nonsense\n").await;
+    shell.expect(2, &from, "").await;
+
+    let found = shell.json(0, &["query", "SELECT c.n, c.seq FROM c WHERE c.id = @id", "--param", "id=\"1\""], "").await;
+    assert_eq!(found[0]["n"], 7);
+    assert!(found[0]["seq"].as_u64().unwrap() <= 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_shows_versions_and_the_report_of_both_containers() {
+    let shell = Shell::start().await;
+    shell.expect(0, &["provision"], "").await;
+    let records = [
+        json!({"id": "a~1", "pk": "p", "city": "Davidson", "n": 1, "_originalId": "a", "_change": {"v": 1, "op": "create", "ts": 100, "lsn": 1, "fidelity": "exact"}}),
+        json!({"id": "a~2", "pk": "p", "city": "Davidson", "n": 2, "_originalId": "a", "_change": {"v": 1, "op": "replace", "ts": 100, "lsn": 2, "fidelity": "exact"}}),
+        json!({"id": "a~del-3", "pk": "p", "_originalId": "a", "_change": {"v": 1, "op": "delete", "ts": 101, "lsn": 3}}),
+        json!({"id": "a~4", "pk": "q", "_originalId": "a", "_change": {"v": 1, "op": "create", "ts": 102, "lsn": 4}}),
+        json!({"id": "some-guid", "pk": "l", "city": "Davidson", "_originalId": "l", "_lsn": 4}),
+    ]
+    .map(|record| record.to_string())
+    .join("\n");
+    // The changes container as the source: the only writer of records that needs no capture.
+    shell.expect(0, &["populate", "--source", "changes", "--changes", "none", "--file", "-"], &records).await;
+    shell.expect(0, &["populate", "--file", "-"], r#"{"id":"a","pk":"p","city":"Davidson"}"#).await;
+
+    let (_, stderr) = shell.expect(2, &["history", "--id", "a"], "").await;
+    assert!(stderr.contains("--pk 'p'  (3 versions)") && stderr.contains("--pk 'q'  (1 version)"), "{stderr}");
+    let versions = shell.json(0, &["history", "--id", "a", "--pk", "p"], "").await;
+    let ops: Vec<&str> = versions.as_array().unwrap().iter().map(|v| v["op"].as_str().unwrap()).collect();
+    assert_eq!(ops, ["create", "replace", "delete"]);
+    assert_eq!(versions[1]["changed"], json!(["n"]));
+    assert_eq!(versions[0]["time"], "1970-01-01T00:01:40Z");
+    assert_eq!(shell.json(0, &["history", "--id", "l"], "").await[0]["op"], "legacy");
+    shell.expect(1, &["history", "--id", "nobody"], "").await;
+
+    let report = shell
+        .json(0, &["history", "--where", "c.city = @city", "--param", "city=Davidson", "--columns", "n"], "")
+        .await;
+    let lines: Vec<(&str, &str, &Value)> = report
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| (l["container"].as_str().unwrap(), l["id"].as_str().unwrap(), &l["n"]))
+        .collect();
+    assert_eq!(lines[..2], [("changes", "a", &json!(1)), ("changes", "a", &json!(2))]);
+    assert_eq!(lines.len(), 4);
+    assert!(lines.contains(&("events", "a", &Value::Null)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_query_says_what_to_do() {
+    let shell = Shell::start().await;
+    let (_, stderr) = shell.expect(1, &["query", "SELECT * FROM c"], "").await;
+    assert!(stderr.contains("provision"), "{stderr}");
+    shell.expect(0, &["provision"], "").await;
+    let (_, stderr) = shell.expect(1, &["query", "SELECT VALUE COUNT(1) FROM c"], "").await;
+    assert!(stderr.contains("--count"), "{stderr}");
+    let (_, stderr) = shell.expect(1, &["query", "SELEKT"], "").await;
+    assert!(stderr.contains("SELECT"), "{stderr}");
+}
