@@ -248,10 +248,6 @@ impl Handler {
         format!("http://127.0.0.1:{}/{path}", self.port)
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Delivers documents as the host does; returns status and body.
     pub async fn deliver(&self, documents: &[Value]) -> (u16, Value) {
         self.deliver_text(&Value::from(documents.to_vec()).to_string()).await
