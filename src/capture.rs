@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    hash::BuildHasher as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +19,6 @@ use crate::{
     change::{
         Change, Via,
         decode::decode,
-        key::PartitionKey,
         record::{self, Record, RecordContext, Reread},
     },
     config::Fidelity,
@@ -83,12 +83,10 @@ impl Recent {
     const CAPACITY: usize = 65_536;
 
     fn mark(&self, record: &Record) -> u64 {
-        use std::hash::BuildHasher as _;
         self.state.hash_one((&record.key, &record.id))
     }
 
-    fn has(&self, record: &Record) -> bool {
-        let mark = self.mark(record);
+    fn has(&self, mark: u64) -> bool {
         self.marks.lock().is_ok_and(|marks| marks.0.contains(&mark))
     }
 
@@ -167,6 +165,8 @@ struct Pending {
     item: usize,
     healed: bool,
     normalized: bool,
+    /// Stands for the record's key and id.
+    mark: u64,
 }
 
 /// Something that can never be stored as it is.
@@ -224,31 +224,30 @@ impl<H: History> Capture<H> {
         let context = RecordContext { via: self.via, at: &at, at_seconds: now.timestamp(), paths: writer.key_paths() };
 
         let mut pending: Vec<Pending> = Vec::with_capacity(changes.len());
-        let mut places: HashMap<(PartitionKey, String), usize> = HashMap::with_capacity(changes.len());
-        for ((change, item), reread) in changes.iter().zip(origins).zip(&rereads) {
-            let altered = reread.is_none() && record::may_be_altered(change) && self.fidelity == Fidelity::Exact;
+        let mut places: HashMap<u64, usize> = HashMap::with_capacity(changes.len());
+        for ((change, item), reread) in changes.iter().zip(origins).zip(rereads) {
+            let altered = reread.is_none() && self.fidelity == Fidelity::Exact && record::may_be_altered(change);
             match record::build(change, reread.as_deref().map(Reread), altered, context) {
                 Ok(record) => {
-                    let one = Pending { record, item: *item, healed: change.healed, normalized: altered };
+                    let mark = self.recent.mark(&record);
+                    let one = Pending { record, item: *item, healed: change.healed, normalized: altered, mark };
                     // The same version twice in one payload: the one that knows more stays.
-                    match places.entry((one.record.key.clone(), one.record.id.clone())) {
-                        std::collections::hash_map::Entry::Vacant(place) => {
-                            place.insert(pending.len());
-                            pending.push(one);
-                        }
-                        std::collections::hash_map::Entry::Occupied(place) => {
-                            let known = &mut pending[*place.get()];
+                    let place = *places.entry(mark).or_insert(pending.len());
+                    match pending.get_mut(place) {
+                        Some(known) if known.record.id == one.record.id && known.record.key == one.record.key => {
                             if known.record.create_only && !one.record.create_only {
                                 *known = one;
                             }
                         }
+                        // New; or, once in a universe, two records with one mark: writing both is right too.
+                        _ => pending.push(one),
                     }
                 }
                 Err(e) => poison.push(Poison { item: *item, id: Some(change.id.to_string()), status: "-".into(), reason: e.reason }),
             }
         }
-        pending.retain(|p| !(p.healed && self.recent.has(&p.record)));
-        let marks: Vec<u64> = pending.iter().filter(|p| !p.normalized).map(|p| self.recent.mark(&p.record)).collect();
+        pending.retain(|p| !(p.healed && self.recent.has(p.mark)));
+        let marks: Vec<u64> = pending.iter().filter(|p| !p.normalized).map(|p| p.mark).collect();
         summary.healed = pending.iter().filter(|p| p.healed).count();
         summary.normalized = pending.iter().filter(|p| p.normalized).count();
         summary.compressed = pending.iter().filter(|p| p.record.compressed).count();
@@ -326,8 +325,7 @@ impl<H: History> Capture<H> {
     async fn write_unit(&self, writer: &H::Writer, unit: Vec<Pending>, retry: &Retry) -> Result<Outcome, Failure> {
         let mut outcome = Outcome::default();
         if unit.len() > 1 {
-            let (records, origins): (Vec<Record>, Vec<(usize, String)>) =
-                unit.into_iter().map(|p| (p.record.clone(), (p.item, p.record.source_id))).unzip();
+            let records: Vec<&Record> = unit.iter().map(|p| &p.record).collect();
             let written = retry
                 .run(|| async {
                     let _permit = permit(&self.limits.writes).await?;
@@ -335,46 +333,47 @@ impl<H: History> Capture<H> {
                 })
                 .await;
             match written {
-                Ok(ru) => outcome.ru += ru,
+                Ok(ru) => {
+                    outcome.ru += ru;
+                    return Ok(outcome);
+                }
                 Err(f) if may_be_one_record(&f) => {
-                    debug!(function = self.function, records = records.len(), reason = %f, "taking a failed batch apart");
-                    for (record, (item, id)) in records.into_iter().zip(origins) {
-                        self.write_one(writer, record, item, id, retry, &mut outcome).await?;
-                    }
+                    debug!(function = self.function, records = unit.len(), reason = %f, "taking a failed batch apart");
                 }
                 Err(f) => return Err(f),
             }
-        } else {
-            for Pending { record, item, .. } in unit {
-                let id = record.source_id.clone();
-                self.write_one(writer, record, item, id, retry, &mut outcome).await?;
-            }
+        }
+        for one in &unit {
+            self.write_one(writer, one, retry, &mut outcome).await?;
         }
         Ok(outcome)
     }
 
-    async fn write_one(&self, writer: &H::Writer, record: Record, item: usize, id: String, retry: &Retry, outcome: &mut Outcome) -> Result<(), Failure> {
-        let attempt = |record: Record| async move {
+    async fn write_one(&self, writer: &H::Writer, one: &Pending, retry: &Retry, outcome: &mut Outcome) -> Result<(), Failure> {
+        let attempt = async |record: &Record| {
             retry
                 .run(|| async {
                     let _permit = permit(&self.limits.writes).await?;
-                    writer.write(&record).await
+                    writer.write(record).await
                 })
                 .await
         };
-        let smaller = |f: &Failure| f.status.starts_with("413").then(|| record::compress(&record, writer.key_paths())).flatten();
-        let mut result = attempt(record.clone()).await;
+        let mut result = attempt(&one.record).await;
         if let Err(f) = &result
-            && let Some(packed) = smaller(f)
+            && f.status.starts_with("413")
+            && let Some(packed) = record::compress(&one.record, writer.key_paths())
         {
             outcome.compressed += 1;
-            result = attempt(packed).await;
+            result = attempt(&packed).await;
         }
         match result {
             Ok(ru) => outcome.ru += ru,
-            Err(f) if may_be_one_record(&f) => {
-                outcome.poison.push(Poison { item, id: Some(id), reason: f.to_string(), status: f.status });
-            }
+            Err(f) if may_be_one_record(&f) => outcome.poison.push(Poison {
+                item: one.item,
+                id: Some(one.record.source_id.clone()),
+                reason: f.to_string(),
+                status: f.status,
+            }),
             Err(f) => return Err(f),
         }
         Ok(())
@@ -423,21 +422,28 @@ fn decode_all<'a>(items: &[&'a RawValue], poison: &mut Vec<Poison>) -> (Vec<Chan
 
 /// Records that share a full partition key travel in transactional batches, all others alone.
 fn into_units(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
-    let mut units: Vec<Vec<Pending>> = Vec::new();
-    let mut open: HashMap<PartitionKey, (usize, usize)> = HashMap::new();
+    let mut units: Vec<Vec<Pending>> = Vec::with_capacity(pending.len());
+    let state = std::hash::RandomState::new();
+    // The unit that is still open for a key, by the key's hash, and its bytes so far.
+    let mut open: HashMap<u64, (usize, usize)> = HashMap::with_capacity(pending.len());
     for one in pending {
         if one.record.create_only {
             units.push(vec![one]);
             continue;
         }
         let size = one.record.body.len() + 64;
-        match open.get_mut(&one.record.key) {
-            Some((unit, bytes)) if units[*unit].len() < BATCH_RECORDS && *bytes + size <= BATCH_BYTES => {
+        let place = state.hash_one(&one.record.key);
+        match open.get_mut(&place) {
+            Some((unit, bytes))
+                if units[*unit].len() < BATCH_RECORDS
+                    && *bytes + size <= BATCH_BYTES
+                    && units[*unit][0].record.key == one.record.key =>
+            {
                 *bytes += size;
                 units[*unit].push(one);
             }
             _ => {
-                open.insert(one.record.key.clone(), (units.len(), size));
+                open.insert(place, (units.len(), size));
                 units.push(vec![one]);
             }
         }

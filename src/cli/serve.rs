@@ -74,7 +74,7 @@ fn build(settings: &Settings, app_root: &std::path::Path) -> Result<Handler<Cosm
         exit: Exit::Usage,
     })?;
     let dead_letters = Arc::new(dead_letters);
-    let cosmos = Cosmos::new(account);
+    let cosmos = Cosmos::for_writing(account);
     let mut functions = Function::discover(app_root)?;
     if functions.is_empty() {
         warn!(function = DEFAULT_FUNCTION, "no function.json below the app root; serving the shipped function");

@@ -37,6 +37,7 @@ pub struct Cosmos {
 
 struct Shared {
     account: Account,
+    sessions: bool,
     driver: Mutex<Option<Arc<CosmosDriver>>>,
     client: OnceCell<CosmosClient>,
     meter: RuMeter,
@@ -51,9 +52,17 @@ impl std::fmt::Debug for Cosmos {
 impl Cosmos {
     /// Remembers the account; contacts nobody.
     pub fn new(account: Account) -> Self {
-        Self {
-            shared: Arc::new(Shared { account, driver: Mutex::default(), client: OnceCell::new(), meter: RuMeter::default() }),
-        }
+        Self::open(account, true)
+    }
+
+    /// The same for a process that only writes: nothing is read back, so no session tokens are kept.
+    pub fn for_writing(account: Account) -> Self {
+        Self::open(account, false)
+    }
+
+    fn open(account: Account, sessions: bool) -> Self {
+        let shared = Shared { account, sessions, driver: Mutex::default(), client: OnceCell::new(), meter: RuMeter::default() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The account's address, without any secret.
@@ -148,7 +157,7 @@ impl Cosmos {
         }
         let mut builder = CosmosDriverRuntimeBuilder::new()
             .with_connection_pool(pool.build().map_err(fail)?)
-            .with_default_operation_options(operation_options());
+            .with_default_operation_options(operation_options(self.shared.sessions));
         if let Ok(suffix) = UserAgentSuffix::try_from("cosmos-rewind") {
             builder = builder.with_user_agent_suffix(suffix);
         }
@@ -157,8 +166,9 @@ impl Cosmos {
 }
 
 /// Text on the wire, and no hidden 429 retries: [`Retry`] does them, so that they are counted and obey a deadline.
-fn operation_options() -> OperationOptions {
+fn operation_options(sessions: bool) -> OperationOptions {
     let mut options = OperationOptions::default();
+    options.session_capturing_disabled = Some(!sessions);
     options.binary_encoding = Some(BinaryEncodingOptions::new().with_enabled(false));
     let mut throttling = ThrottlingRetryOptions::default();
     throttling.max_retry_count = Some(0);

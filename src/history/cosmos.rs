@@ -80,7 +80,7 @@ impl HistoryWriter for Container {
         }
     }
 
-    async fn write_batch(&self, records: &[Record]) -> Result<f64, Failure> {
+    async fn write_batch(&self, records: &[&Record]) -> Result<f64, Failure> {
         let Some(first) = records.first() else { return Ok(0.0) };
         let mut body = String::with_capacity(records.iter().map(|r| r.body.len() + 64).sum::<usize>() + 2);
         for record in records {

@@ -43,7 +43,7 @@ pub trait HistoryWriter: Send + Sync + 'static {
     fn write(&self, record: &Record) -> impl Future<Output = Result<f64, Failure>> + Send;
     /// Writes records that share one full partition key, all or none; none of them is `create_only`. At most
     /// [`BATCH_RECORDS`] records and [`BATCH_BYTES`] bytes of text. Returns the RU charged.
-    fn write_batch(&self, records: &[Record]) -> impl Future<Output = Result<f64, Failure>> + Send;
+    fn write_batch(&self, records: &[&Record]) -> impl Future<Output = Result<f64, Failure>> + Send;
 }
 
 /// Most operations of one transactional batch (Azure Cosmos DB service quotas).
