@@ -73,7 +73,10 @@ fn main() {
             args.rounds,
             args.handler.display()
         );
-        println!("{:<34} {:>12} {:>14} {:>12} {:>10}", "scenario", "documents/s", "CPU us/document", "peak RSS MB", "ready ms");
+        println!(
+            "{:<34} {:>12} {:>14} {:>12} {:>10}",
+            "scenario", "documents/s", "CPU us/document", "peak RSS MB", "ready ms"
+        );
         for (name, shared, dates) in [
             ("one key a batch (transactional)", true, false),
             ("a key for each (single upserts)", false, false),
@@ -126,7 +129,8 @@ async fn measure(args: &Args, shared: bool, dates: bool) -> Figures {
     }
     let ready_ms = spawned.elapsed().as_secs_f64() * 1000.0;
 
-    let bodies: Vec<Bytes> = (0..args.batches + args.leases).map(|b| Bytes::from(body(args, b, shared, dates))).collect();
+    let bodies: Vec<Bytes> =
+        (0..args.batches + args.leases).map(|b| Bytes::from(body(args, b, shared, dates))).collect();
     let (warm_up, measured) = bodies.split_at(args.leases);
     deliver(&http, &root, warm_up, args.leases).await;
     let cpu = cpu_ns(handler.0.id());
@@ -149,7 +153,8 @@ async fn deliver(http: &reqwest::Client, root: &str, bodies: &[Bytes], leases: u
     stream::iter(bodies)
         .for_each_concurrent(leases, |body| async move {
             // Chunked and without a length, as the host sends it.
-            let chunks: Vec<Result<Bytes, std::io::Error>> = (0..body.len()).step_by(16 << 10).map(|i| Ok(body.slice(i..body.len().min(i + (16 << 10))))).collect();
+            let chunks: Vec<Result<Bytes, std::io::Error>> =
+                (0..body.len()).step_by(16 << 10).map(|i| Ok(body.slice(i..body.len().min(i + (16 << 10))))).collect();
             let answer = http
                 .post(format!("{root}CaptureChanges"))
                 .header("content-type", "application/json; charset=utf-8")
@@ -261,7 +266,9 @@ async fn answer(State(null): State<Arc<Null>>, method: Method, uri: Uri, headers
         let mut response = Response::new(Body::from(if batch { "[]" } else { "" }));
         *response.status_mut() = if batch { StatusCode::OK } else { StatusCode::CREATED };
         let h = response.headers_mut();
-        for (name, value) in [("x-ms-request-charge", "6.0"), ("x-ms-session-token", "0:-1#1"), ("etag", "\"null\""), ("lsn", "1")] {
+        for (name, value) in
+            [("x-ms-request-charge", "6.0"), ("x-ms-session-token", "0:-1#1"), ("etag", "\"null\""), ("lsn", "1")]
+        {
             h.insert(name, HeaderValue::from_static(value));
         }
         return response;

@@ -243,7 +243,12 @@ impl<H: History> Capture<H> {
                         _ => pending.push(one),
                     }
                 }
-                Err(e) => poison.push(Poison { item: *item, id: Some(change.id.to_string()), status: "-".into(), reason: e.reason }),
+                Err(e) => poison.push(Poison {
+                    item: *item,
+                    id: Some(change.id.to_string()),
+                    status: "-".into(),
+                    reason: e.reason,
+                }),
             }
         }
         pending.retain(|p| !(p.healed && self.recent.has(p.mark)));
@@ -272,9 +277,15 @@ impl<H: History> Capture<H> {
     }
 
     /// Reads again what the host may have altered; `None` where the payload's own text is to be used.
-    async fn reread(&self, changes: &[Change<'_>], retry: &Retry, summary: &mut Summary) -> Result<Vec<Option<String>>, Failure> {
+    async fn reread(
+        &self,
+        changes: &[Change<'_>],
+        retry: &Retry,
+        summary: &mut Summary,
+    ) -> Result<Vec<Option<String>>, Failure> {
         let mut texts: Vec<Option<String>> = vec![None; changes.len()];
-        let wanted: Vec<usize> = (0..changes.len()).filter(|i| record::wants_reread(&changes[*i], self.fidelity)).collect();
+        let wanted: Vec<usize> =
+            (0..changes.len()).filter(|i| record::wants_reread(&changes[*i], self.fidelity)).collect();
         if wanted.is_empty() {
             return Ok(texts);
         }
@@ -301,7 +312,12 @@ impl<H: History> Capture<H> {
         Ok(texts)
     }
 
-    async fn reread_one(&self, source: &H::Source, change: &Change<'_>, retry: &Retry) -> Result<Option<String>, Failure> {
+    async fn reread_one(
+        &self,
+        source: &H::Source,
+        change: &Change<'_>,
+        retry: &Retry,
+    ) -> Result<Option<String>, Failure> {
         let key = source.key_paths().extract(&change.document);
         let read = retry
             .run(|| async {
@@ -349,7 +365,13 @@ impl<H: History> Capture<H> {
         Ok(outcome)
     }
 
-    async fn write_one(&self, writer: &H::Writer, one: &Pending, retry: &Retry, outcome: &mut Outcome) -> Result<(), Failure> {
+    async fn write_one(
+        &self,
+        writer: &H::Writer,
+        one: &Pending,
+        retry: &Retry,
+        outcome: &mut Outcome,
+    ) -> Result<(), Failure> {
         let attempt = async |record: &Record| {
             retry
                 .run(|| async {
@@ -393,7 +415,15 @@ impl<H: History> Capture<H> {
                 item: items[one.item].to_owned(),
             };
             self.dead_letters.put(&letter).await?;
-            warn!(function = self.function, invocation, id = letter.id, status = letter.status, reason = letter.reason, letter = letter.name(), "dead letter");
+            warn!(
+                function = self.function,
+                invocation,
+                id = letter.id,
+                status = letter.status,
+                reason = letter.reason,
+                letter = letter.name(),
+                "dead letter"
+            );
         }
         Ok(())
     }

@@ -22,17 +22,33 @@ pub const EMULATOR_KEY: &str =
 pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc::new("CosmosDB", "", "connection string of the account (AccountEndpoint=...;AccountKey=...;)"),
     SettingDoc::new("CosmosDB__accountEndpoint", "", "account endpoint for keyless identity, instead of CosmosDB"),
-    SettingDoc::new("CosmosDB__credential", "", "managedidentity: use the app's identity; unset: developer credentials (az login)"),
+    SettingDoc::new(
+        "CosmosDB__credential",
+        "",
+        "managedidentity: use the app's identity; unset: developer credentials (az login)",
+    ),
     SettingDoc::new("CosmosDB__clientId", "", "client id of a user-assigned identity"),
     SettingDoc::new("COSMOS_DATABASE", "dev", "database of all three containers"),
     SettingDoc::new("COSMOS_SOURCE_CONTAINER", "events", "live container whose change feed is captured"),
     SettingDoc::new("COSMOS_CHANGES_CONTAINER", "changes", "history container"),
     SettingDoc::new("COSMOS_LEASE_CONTAINER", "leases", "lease container of the trigger"),
-    SettingDoc::new("REWIND_FIDELITY", "exact", "exact: re-read documents the host may have altered; payload: store what was delivered"),
-    SettingDoc::new("REWIND_DEAD_LETTERS", ".dead-letters", "directory, or https URL of a blob container (SAS or keyless), for records that cannot be stored"),
+    SettingDoc::new(
+        "REWIND_FIDELITY",
+        "exact",
+        "exact: re-read documents the host may have altered; payload: store what was delivered",
+    ),
+    SettingDoc::new(
+        "REWIND_DEAD_LETTERS",
+        ".dead-letters",
+        "directory, or https URL of a blob container (SAS or keyless), for records that cannot be stored",
+    ),
     SettingDoc::new("REWIND_MAX_WRITES", "64", "writes in flight, shared by all functions and leases of the process"),
     SettingDoc::new("REWIND_MAX_REREADS", "16", "fidelity re-reads in flight, shared likewise"),
-    SettingDoc::new("REWIND_DEADLINE_SECONDS", "120", "how long transient failures of one batch are retried before the host is asked to retry"),
+    SettingDoc::new(
+        "REWIND_DEADLINE_SECONDS",
+        "120",
+        "how long transient failures of one batch are retried before the host is asked to retry",
+    ),
     SettingDoc::new("REWIND_MAX_BODY_MB", "256", "largest request body accepted, in MiB"),
     SettingDoc::new("REWIND_DRAIN_SECONDS", "25", "how long SIGTERM waits for batches in flight"),
     SettingDoc::new("REWIND_LOG", "info", "log filter, as in RUST_LOG"),
@@ -114,7 +130,8 @@ impl Settings {
 
     /// The process environment alone.
     pub fn environment() -> Self {
-        let values = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, Secret(value.into_string().ok()?))));
+        let values = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, Secret(value.into_string().ok()?))));
         Self { values: values.collect(), overrides: BTreeMap::new() }
     }
 
@@ -138,7 +155,11 @@ impl Settings {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(e) => {
-                return Err(ConfigError::new("local.settings.json", format!("cannot be read: {e}"), "make it readable, or remove it"));
+                return Err(ConfigError::new(
+                    "local.settings.json",
+                    format!("cannot be read: {e}"),
+                    "make it readable, or remove it",
+                ));
             }
         };
         let file: File = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| {
@@ -271,7 +292,11 @@ fn parse_endpoint(name: &str, text: &str) -> Result<Url, ConfigError> {
         return Err(ConfigError::new(name, "the endpoint is not an http(s) URL with a host", fix));
     }
     if url.scheme() == "http" && !is_loopback(&url) {
-        return Err(ConfigError::new(name, "the endpoint is plain http on another machine: keys and data would be readable", fix));
+        return Err(ConfigError::new(
+            name,
+            "the endpoint is plain http on another machine: keys and data would be readable",
+            fix,
+        ));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(ConfigError::new(name, "the endpoint carries credentials", fix));
@@ -310,7 +335,11 @@ impl Names {
             let value = settings.get_for(function, name).unwrap_or(default).to_owned();
             // The service's own rule for resource names.
             if value.len() > 255 || value.contains(['/', '\\', '?', '#']) || value.chars().any(char::is_control) {
-                return Err(ConfigError::new(name, "is not a valid resource name", "use up to 255 characters without / \\ ? #"));
+                return Err(ConfigError::new(
+                    name,
+                    "is not a valid resource name",
+                    "use up to 255 characters without / \\ ? #",
+                ));
             }
             Ok(value)
         };
@@ -391,7 +420,8 @@ impl DeadLetterLocation {
     /// Parses a directory or a blob container's URL; a relative directory is under `app_root`.
     pub fn parse(name: &str, text: &str, app_root: &Path) -> Result<Self, ConfigError> {
         if text.starts_with("http://") || text.starts_with("https://") {
-            let fix = "write https://<account>.blob.core.windows.net/<container>, with a SAS or none for keyless identity";
+            let fix =
+                "write https://<account>.blob.core.windows.net/<container>, with a SAS or none for keyless identity";
             // The parse error quotes nothing of the URL, so a signature cannot leak through it.
             let url = Url::parse(text).map_err(|e| ConfigError::new(name, format!("is not a URL: {e}"), fix))?;
             if url.scheme() == "http" && !is_loopback(&url) {
@@ -403,7 +433,11 @@ impl DeadLetterLocation {
             return Ok(Self::Blob(BlobUrl(url)));
         }
         if text.contains("://") {
-            return Err(ConfigError::new(name, "has an unknown scheme", "write a directory, or an https URL of a blob container"));
+            return Err(ConfigError::new(
+                name,
+                "has an unknown scheme",
+                "write a directory, or an https URL of a blob container",
+            ));
         }
         Ok(Self::Directory(app_root.join(text)))
     }
@@ -453,7 +487,11 @@ impl CaptureConfig {
             "exact" => Fidelity::Exact,
             "payload" => Fidelity::Payload,
             other => {
-                return Err(ConfigError::new("REWIND_FIDELITY", format!("{other:?} is not allowed"), "write exact or payload"));
+                return Err(ConfigError::new(
+                    "REWIND_FIDELITY",
+                    format!("{other:?} is not allowed"),
+                    "write exact or payload",
+                ));
             }
         };
         let seconds = |name: &str, max: u64| -> Result<Duration, ConfigError> {
@@ -468,10 +506,22 @@ impl CaptureConfig {
                 settings.get(DEAD_LETTERS).unwrap_or(".dead-letters"),
                 app_root,
             )?,
-            max_writes: settings.parse("REWIND_MAX_WRITES", |v| (1..=4096).contains(v), "write a number from 1 to 4096")?,
-            max_rereads: settings.parse("REWIND_MAX_REREADS", |v| (1..=4096).contains(v), "write a number from 1 to 4096")?,
+            max_writes: settings.parse(
+                "REWIND_MAX_WRITES",
+                |v| (1..=4096).contains(v),
+                "write a number from 1 to 4096",
+            )?,
+            max_rereads: settings.parse(
+                "REWIND_MAX_REREADS",
+                |v| (1..=4096).contains(v),
+                "write a number from 1 to 4096",
+            )?,
             deadline: seconds("REWIND_DEADLINE_SECONDS", 3600)?,
-            max_body: settings.parse::<usize>("REWIND_MAX_BODY_MB", |v| (1..=2048).contains(v), "write whole MiB from 1 to 2048")? << 20,
+            max_body: settings.parse::<usize>(
+                "REWIND_MAX_BODY_MB",
+                |v| (1..=2048).contains(v),
+                "write whole MiB from 1 to 2048",
+            )? << 20,
             drain: seconds("REWIND_DRAIN_SECONDS", 600)?,
         })
     }
@@ -492,7 +542,9 @@ mod tests {
 
     #[test]
     fn a_connection_string_is_understood_and_its_key_never_shown() {
-        let account = account(&[("CosmosDB", "AccountEndpoint=https://a.documents.azure.com:443/;AccountKey=c2VjcmV0;")]).unwrap();
+        let account =
+            account(&[("CosmosDB", "AccountEndpoint=https://a.documents.azure.com:443/;AccountKey=c2VjcmV0;")])
+                .unwrap();
         assert_eq!(account.endpoint.as_str(), "https://a.documents.azure.com/");
         assert_eq!(account.credential, Credential::Key(Secret::new("c2VjcmV0")));
         assert!(!format!("{account:?}").contains("c2VjcmV0"));
@@ -507,7 +559,11 @@ mod tests {
             (vec![("CosmosDB", "AccountEndpoint=nonsense;AccountKey=c2VjcmV0")], "CosmosDB", "not a URL"),
             (vec![("CosmosDB", "AccountEndpoint=https://a/;AccountKey=SECRET!")], "CosmosDB", "base64"),
             (vec![("CosmosDB__accountEndpoint", "http://example.com/")], "CosmosDB__accountEndpoint", "plain http"),
-            (vec![("CosmosDB__accountEndpoint", "https://a/"), ("CosmosDB__credential", "magic")], "CosmosDB__credential", "known"),
+            (
+                vec![("CosmosDB__accountEndpoint", "https://a/"), ("CosmosDB__credential", "magic")],
+                "CosmosDB__credential",
+                "known",
+            ),
         ] {
             let error = account(&pairs).unwrap_err();
             assert_eq!(error.name, name, "{pairs:?}");
@@ -546,7 +602,10 @@ mod tests {
 
     #[test]
     fn a_function_overrides_a_setting_and_a_flag_overrides_both() {
-        let mut settings = Settings::from_pairs([("COSMOS_SOURCE_CONTAINER", "events"), ("Orders__COSMOS_SOURCE_CONTAINER", "orders")]);
+        let mut settings = Settings::from_pairs([
+            ("COSMOS_SOURCE_CONTAINER", "events"),
+            ("Orders__COSMOS_SOURCE_CONTAINER", "orders"),
+        ]);
         assert_eq!(Names::from_settings(&settings, Some("Orders")).unwrap().source, "orders");
         assert_eq!(Names::from_settings(&settings, Some("Other")).unwrap().source, "events");
         settings.set_override("COSMOS_SOURCE_CONTAINER", "flag");
@@ -564,7 +623,8 @@ mod tests {
     #[test]
     fn a_blob_url_is_shown_without_its_signature() {
         let location =
-            DeadLetterLocation::parse("X", "https://a.blob.core.windows.net/dead?sv=1&sig=SECRET", Path::new(".")).unwrap();
+            DeadLetterLocation::parse("X", "https://a.blob.core.windows.net/dead?sv=1&sig=SECRET", Path::new("."))
+                .unwrap();
         assert_eq!(location.to_string(), "https://a.blob.core.windows.net/dead");
         assert!(!format!("{location:?}").contains("SECRET"));
     }

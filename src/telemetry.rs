@@ -22,12 +22,19 @@ pub enum Stream {
 pub fn start(settings: &Settings, stream: Stream, default_level: &str) -> Result<(), ConfigError> {
     let wanted = settings.get("REWIND_LOG").unwrap_or(default_level);
     let quiet = "azure_core=warn,azure_data_cosmos=warn,azure_data_cosmos_driver=error,azure_identity=warn,hyper=warn,reqwest=warn,h2=warn";
-    let filter = EnvFilter::try_new(format!("{quiet},{wanted}"))
-        .map_err(|e| ConfigError::new("REWIND_LOG", format!("is not a log filter: {e}"), "write info, debug, or cosmos_rewind=debug"))?;
+    let filter = EnvFilter::try_new(format!("{quiet},{wanted}")).map_err(|e| {
+        ConfigError::new("REWIND_LOG", format!("is not a log filter: {e}"), "write info, debug, or cosmos_rewind=debug")
+    })?;
     let json = match settings.get("REWIND_LOG_FORMAT").unwrap_or("text").to_ascii_lowercase().as_str() {
         "json" => true,
         "text" => false,
-        other => return Err(ConfigError::new("REWIND_LOG_FORMAT", format!("{other:?} is not allowed"), "write text or json")),
+        other => {
+            return Err(ConfigError::new(
+                "REWIND_LOG_FORMAT",
+                format!("{other:?} is not allowed"),
+                "write text or json",
+            ));
+        }
     };
     let writer = match stream {
         Stream::Stdout => fmt::writer::BoxMakeWriter::new(std::io::stdout),
@@ -40,7 +47,16 @@ pub fn start(settings: &Settings, stream: Stream, default_level: &str) -> Result
     let registry = tracing_subscriber::registry().with(filter);
     // A second call (a test, a command inside another) keeps the first subscriber.
     let _ = if json {
-        registry.with(fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false).with_writer(writer)).try_init()
+        registry
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_current_span(false)
+                    .with_span_list(false)
+                    .with_writer(writer),
+            )
+            .try_init()
     } else {
         registry.with(fmt::layer().with_ansi(colour).with_target(false).with_writer(writer)).try_init()
     };

@@ -19,7 +19,8 @@ fn mixed_batch() -> Vec<Value> {
 async fn a_batch_becomes_one_record_for_each_version() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
-    let batch: Vec<Value> = (1..=3).map(|v| feed_document("28035", "28035", v)).chain([feed_document("28036", "28036", 4)]).collect();
+    let batch: Vec<Value> =
+        (1..=3).map(|v| feed_document("28035", "28035", v)).chain([feed_document("28036", "28036", 4)]).collect();
     let (status, body) = handler.deliver(&batch).await;
     assert_eq!((status, &body["Outputs"]), (200, &json!({})), "{body} {:#?}", handler.log());
     assert!(body["Logs"][0].as_str().unwrap().contains("4 items, 4 records"), "{body}");
@@ -59,7 +60,9 @@ async fn all_three_payload_shapes_are_captured_as_text() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     // Number spellings and key order that a value tree would not keep.
-    let array = |id: &str| format!(r#"[{{"pk":"p","z":1,"a":12345678901234567890,"id":"{id}","_etag":"\"e\"","_ts":5,"_lsn":6}}]"#);
+    let array = |id: &str| {
+        format!(r#"[{{"pk":"p","z":1,"a":12345678901234567890,"id":"{id}","_etag":"\"e\"","_ts":5,"_lsn":6}}]"#)
+    };
     let once = |id| Value::from(array(id)).to_string();
     for (id, body) in [
         ("plain", format!(r#"{{"Data":{{"documents":{}}}}}"#, array("plain"))),
@@ -68,7 +71,10 @@ async fn all_three_payload_shapes_are_captured_as_text() {
     ] {
         assert_eq!(handler.post("CaptureChanges", body).await.0, 200, "{id}");
         let versions = app.versions(id).await;
-        assert_eq!(versions[0].document.as_deref().unwrap(), format!(r#"{{"pk":"p","z":1,"a":12345678901234567890,"id":"{id}"}}"#));
+        assert_eq!(
+            versions[0].document.as_deref().unwrap(),
+            format!(r#"{{"pk":"p","z":1,"a":12345678901234567890,"id":"{id}"}}"#)
+        );
     }
     // Routes ignore case, as the host's do.
     assert_eq!(handler.post("capturechanges", body_of(&array("case"))).await.0, 200);
@@ -78,8 +84,10 @@ async fn all_three_payload_shapes_are_captured_as_text() {
 async fn envelopes_become_versions_tombstones_and_healed_versions() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
-    let image = |v: u64| json!({"id": "x", "pk": "p", "v": v, "_rid": "r", "_etag": format!("\"e{v}\""), "_ts": 1000 + v});
-    let metadata = |op: &str, lsn: u64| json!({"operationType": op, "lsn": lsn, "crts": 1000 + lsn, "previousImageLSN": lsn - 1});
+    let image =
+        |v: u64| json!({"id": "x", "pk": "p", "v": v, "_rid": "r", "_etag": format!("\"e{v}\""), "_ts": 1000 + v});
+    let metadata =
+        |op: &str, lsn: u64| json!({"operationType": op, "lsn": lsn, "crts": 1000 + lsn, "previousImageLSN": lsn - 1});
     let mut deleted = metadata("delete", 4);
     deleted["id"] = "x".into();
     deleted["partitionKey"] = json!({"pk": "p"});
@@ -244,8 +252,9 @@ async fn a_refused_caller_is_no_poison() {
 async fn a_split_during_capture_loses_nothing() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
-    let batches: Vec<Vec<Value>> =
-        (0..20).map(|b| (0..20).map(|i| feed_document(&format!("doc-{b}-{i}"), &format!("key-{i}"), 1 + b)).collect()).collect();
+    let batches: Vec<Vec<Value>> = (0..20)
+        .map(|b| (0..20).map(|i| feed_document(&format!("doc-{b}-{i}"), &format!("key-{i}"), 1 + b)).collect())
+        .collect();
     let deliver = async {
         for batch in &batches {
             let (status, body) = handler.deliver(batch).await;
@@ -275,7 +284,10 @@ async fn one_poison_record_does_not_hold_up_the_rest() {
     batch.extend([json!(17), json!({"pk": "no id"}), json!({"id": 7}), json!([])]);
     let (status, body) = handler.deliver(&batch).await;
     assert_eq!(status, 200, "{body} {:#?}", handler.log());
-    assert!(body["Logs"][0].as_str().unwrap().contains("14 items, 9 records, 0 re-reads, 0 normalized, 5 dead letters"), "{body}");
+    assert!(
+        body["Logs"][0].as_str().unwrap().contains("14 items, 9 records, 0 re-reads, 0 normalized, 5 dead letters"),
+        "{body}"
+    );
     assert_eq!(app.history().await.len(), 9);
     let mut letters: Vec<(String, Value)> =
         app.dead_letters().iter().map(|l| (l["reason"].as_str().unwrap().to_owned(), l["item"].clone())).collect();
@@ -303,7 +315,8 @@ async fn dead_letters_are_listed_and_replayed_when_the_cause_is_gone() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     app.proxy.fail_always(Some(Fault::Reject(403, 1014)));
-    let batch: Vec<Value> = (0..3).map(|i| feed_document(&format!("doc-{i}"), "k", i)).chain([json!({"no": "id"})]).collect();
+    let batch: Vec<Value> =
+        (0..3).map(|i| feed_document(&format!("doc-{i}"), "k", i)).chain([json!({"no": "id"})]).collect();
     assert_eq!(handler.deliver(&batch).await.0, 200);
     app.proxy.fail_always(None);
 
@@ -423,7 +436,8 @@ async fn bad_input_gets_a_clear_answer_and_loses_nothing() {
 async fn a_document_a_thousand_levels_deep_is_kept_one_way_or_the_other() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
-    let deep = format!(r#"[{{"id":"deep","pk":"p","d":{}1{},"_etag":"\"e\"","_ts":1}}]"#, "[".repeat(1000), "]".repeat(1000));
+    let deep =
+        format!(r#"[{{"id":"deep","pk":"p","d":{}1{},"_etag":"\"e\"","_ts":1}}]"#, "[".repeat(1000), "]".repeat(1000));
     let (status, body) = handler.deliver_text(&deep).await;
     assert_eq!(status, 200, "{body}");
     // The service refuses such depth, so it is a dead letter with every level in it.
@@ -446,8 +460,10 @@ async fn a_body_of_64_megabytes_sent_in_chunks_is_stored() {
         .collect();
     let body = body_of(&Value::from(documents).to_string());
     assert!(body.len() > 64 << 20, "{}", body.len());
-    let chunks: Vec<Result<Vec<u8>, std::io::Error>> = body.into_bytes().chunks(1 << 16).map(|c| Ok(c.to_vec())).collect();
-    let (status, answer) = handler.post("CaptureChanges", reqwest::Body::wrap_stream(futures::stream::iter(chunks))).await;
+    let chunks: Vec<Result<Vec<u8>, std::io::Error>> =
+        body.into_bytes().chunks(1 << 16).map(|c| Ok(c.to_vec())).collect();
+    let (status, answer) =
+        handler.post("CaptureChanges", reqwest::Body::wrap_stream(futures::stream::iter(chunks))).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(app.history().await.len(), 38);
 }
@@ -486,7 +502,9 @@ async fn a_container_made_again_under_the_same_name_is_noticed() {
 #[tokio::test]
 async fn a_wrong_setting_stops_the_start_and_is_named() {
     let app = TestApp::start().await;
-    for (name, value) in [("REWIND_MAX_WRITES", "lots"), ("CosmosDB", "AccountKey=c2VjcmV0"), ("REWIND_LOG_FORMAT", "xml")] {
+    for (name, value) in
+        [("REWIND_MAX_WRITES", "lots"), ("CosmosDB", "AccountKey=c2VjcmV0"), ("REWIND_LOG_FORMAT", "xml")]
+    {
         let output = app.run_with_settings(&["serve"], &[(name, value)]).await;
         assert_eq!(output.code, 2, "{output:?}");
         assert!(output.stderr.contains(name) && output.stderr.contains("hint: "), "{output:?}");

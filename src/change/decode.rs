@@ -71,7 +71,9 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
         Some("delete") => Op::Delete,
         // The latest-version feed in the envelope's wire format does not say.
         None => Op::Upsert,
-        Some(other) => return refuse(format!("the envelope's operationType is {other:?}, not create, replace or delete")),
+        Some(other) => {
+            return refuse(format!("the envelope's operationType is {other:?}, not create, replace or delete"));
+        }
     };
     let crts = metadata.get_i64("crts");
     let lsn = metadata.get_i64("lsn");
@@ -106,7 +108,8 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
         Some(id) if op.is_tombstone() && !id.is_empty() => id,
         _ => id_of(&document)?,
     };
-    let ts = if op.is_tombstone() { crts.or_else(|| document.get_i64("_ts")) } else { document.get_i64("_ts").or(crts) };
+    let ts =
+        if op.is_tombstone() { crts.or_else(|| document.get_i64("_ts")) } else { document.get_i64("_ts").or(crts) };
     let lsn = lsn.or_else(|| document.get_i64("_lsn"));
     into.push(Change { op, id, document, text, shape: Shape::Stored, ts, lsn, prev_lsn, metadata_key, healed: false });
     Ok(())
@@ -127,7 +130,9 @@ fn image<'a>(envelope: &RawDocument<'a>, name: &str) -> Result<Option<(&'a str, 
 fn id_of<'a>(document: &RawDocument<'a>) -> Result<std::borrow::Cow<'a, str>, NotAChange> {
     match document.get("id").map(RawValue::get) {
         Some(text) if text.starts_with('"') && text.len() > 2 => Ok(super::raw::unescape(text)),
-        Some(text) => refuse(format!("the document's id is {}, not a string", if text == "\"\"" { "empty" } else { kind(text) })),
+        Some(text) => {
+            refuse(format!("the document's id is {}, not a string", if text == "\"\"" { "empty" } else { kind(text) }))
+        }
         None => refuse("the document has no id"),
     }
 }
@@ -156,9 +161,13 @@ mod tests {
 
     #[test]
     fn a_plain_document_is_an_upsert() {
-        let changes = decode_one(r#"{"id":"28035","pk":"28035","_etag":"\"e1\"","_ts":1592926844,"_lsn":20591}"#).unwrap();
+        let changes =
+            decode_one(r#"{"id":"28035","pk":"28035","_etag":"\"e1\"","_ts":1592926844,"_lsn":20591}"#).unwrap();
         let [change] = changes.as_slice() else { panic!("{changes:?}") };
-        assert_eq!((change.op, change.id.as_ref(), change.ts, change.lsn), (Op::Upsert, "28035", Some(1_592_926_844), Some(20591)));
+        assert_eq!(
+            (change.op, change.id.as_ref(), change.ts, change.lsn),
+            (Op::Upsert, "28035", Some(1_592_926_844), Some(20591))
+        );
         assert_eq!(change.etag().unwrap(), "\"e1\"");
     }
 
@@ -177,18 +186,29 @@ mod tests {
         .unwrap();
         assert!(changes[0].healed && !changes[1].healed);
         assert_eq!((changes[0].ts, changes[0].lsn, changes[0].etag().unwrap().as_ref()), (Some(10), Some(5), "\"1\""));
-        assert_eq!((changes[1].op, changes[1].ts, changes[1].lsn, changes[1].prev_lsn), (Op::Replace, Some(20), Some(7), Some(5)));
+        assert_eq!(
+            (changes[1].op, changes[1].ts, changes[1].lsn, changes[1].prev_lsn),
+            (Op::Replace, Some(20), Some(7), Some(5))
+        );
     }
 
     #[test]
     fn a_delete_is_told_apart_from_an_expiry_and_needs_no_image() {
-        for (extra, op) in [("", Op::Delete), (r#","timeToLiveExpired":true"#, Op::Expire), (r#","timeToLiveExpired":false"#, Op::Delete)] {
+        for (extra, op) in [
+            ("", Op::Delete),
+            (r#","timeToLiveExpired":true"#, Op::Expire),
+            (r#","timeToLiveExpired":false"#, Op::Delete),
+        ] {
             for current in ["", r#""current":{},"#, r#""current":null,"#] {
                 let text = format!(
                     r#"{{{current}"metadata":{{"operationType":"delete","lsn":9,"crts":30,"id":"x","partitionKey":{{"pk":"p"}}{extra}}}}}"#
                 );
                 let changes = decode_one(&text).unwrap();
-                assert_eq!((changes.len(), changes[0].op, changes[0].id.as_ref(), changes[0].ts), (1, op, "x", Some(30)), "{text}");
+                assert_eq!(
+                    (changes.len(), changes[0].op, changes[0].id.as_ref(), changes[0].ts),
+                    (1, op, "x", Some(30)),
+                    "{text}"
+                );
             }
         }
     }

@@ -10,11 +10,14 @@
 /// May say yes for a text that was not altered (then a re-read confirms it), never no for one that was.
 pub fn may_be_altered(text: &str) -> bool {
     let bytes = text.as_bytes();
-    memchr::memchr_iter(b'T', bytes).any(|t| is_rewritten_date(bytes, t)) || text.contains('\u{FFFD}') || has_escaped_replacement(text)
+    memchr::memchr_iter(b'T', bytes).any(|t| is_rewritten_date(bytes, t))
+        || text.contains('\u{FFFD}')
+        || has_escaped_replacement(text)
 }
 
 fn has_escaped_replacement(text: &str) -> bool {
-    memchr::memmem::find(text.as_bytes(), b"\\ufffd").is_some() || memchr::memmem::find(text.as_bytes(), b"\\uFFFD").is_some()
+    memchr::memmem::find(text.as_bytes(), b"\\ufffd").is_some()
+        || memchr::memmem::find(text.as_bytes(), b"\\uFFFD").is_some()
 }
 
 /// Whether the `T` at `t` is part of a whole string `"yyyy-MM-ddTHH:mm:ss[.f{1,7}][Z|±hh:mm]"` whose text the host
@@ -51,7 +54,8 @@ fn is_rewritten_date(bytes: &[u8], t: usize) -> bool {
 
 /// Compares against a pattern in which `0` stands for any digit.
 fn matches(text: &[u8], pattern: &[u8]) -> bool {
-    text.len() == pattern.len() && text.iter().zip(pattern).all(|(t, p)| if *p == b'0' { t.is_ascii_digit() } else { t == p })
+    text.len() == pattern.len()
+        && text.iter().zip(pattern).all(|(t, p)| if *p == b'0' { t.is_ascii_digit() } else { t == p })
 }
 
 #[cfg(test)]

@@ -93,7 +93,10 @@ impl PartitionKey {
             Some(b'[') => {
                 let parts: Vec<Box<RawValue>> = serde_json::from_str(text).map_err(wrong)?;
                 if parts.is_empty() || parts.len() > 3 {
-                    return Err(format!("partition key {text:?} has {} components; the service allows 1 to 3", parts.len()));
+                    return Err(format!(
+                        "partition key {text:?} has {} components; the service allows 1 to 3",
+                        parts.len()
+                    ));
                 }
                 Ok(Self(parts.iter().map(|p| KeyValue::from_raw(p)).collect()))
             }
@@ -212,7 +215,11 @@ pub fn parse_path(path: &str) -> Result<Vec<String>, String> {
 pub fn render_path(segments: &[String]) -> String {
     segments.iter().fold(String::new(), |mut path, segment| {
         path.push('/');
-        if segment.contains('/') { path.extend(['"'].into_iter().chain(segment.chars()).chain(['"'])) } else { path.push_str(segment) }
+        if segment.contains('/') {
+            path.extend(['"'].into_iter().chain(segment.chars()).chain(['"']))
+        } else {
+            path.push_str(segment)
+        }
         path
     })
 }

@@ -150,7 +150,10 @@ mod tests {
     fn text_is_kept_as_it_was() {
         let doc = RawDocument::parse(r#" { "a" : 1.10 , "\u0062":[ 1,2 ], "a": 1e400, "z":"\ud83d\ude00" } "#).unwrap();
         let texts: Vec<_> = doc.members().iter().map(|m| (m.key.get(), m.value.get())).collect();
-        assert_eq!(texts, [("\"a\"", "1.10"), ("\"\\u0062\"", "[ 1,2 ]"), ("\"a\"", "1e400"), ("\"z\"", "\"\\ud83d\\ude00\"")]);
+        assert_eq!(
+            texts,
+            [("\"a\"", "1.10"), ("\"\\u0062\"", "[ 1,2 ]"), ("\"a\"", "1e400"), ("\"z\"", "\"\\ud83d\\ude00\"")]
+        );
         assert_eq!(doc.get("a").unwrap().get(), "1e400");
         assert_eq!(doc.get("b").unwrap().get(), "[ 1,2 ]");
         assert_eq!(doc.get_str("z").unwrap(), "😀");

@@ -98,11 +98,17 @@ pub struct Reread<'a>(pub &'a str);
 ///
 /// # Errors
 /// When a tombstone does not say whose partition it belongs to.
-pub fn build(change: &Change<'_>, reread: Option<Reread<'_>>, altered: bool, context: RecordContext<'_>) -> Result<Record, Unrecordable> {
+pub fn build(
+    change: &Change<'_>,
+    reread: Option<Reread<'_>>,
+    altered: bool,
+    context: RecordContext<'_>,
+) -> Result<Record, Unrecordable> {
     let exact;
     let (document, shape) = match &reread {
         Some(Reread(text)) => {
-            exact = RawDocument::parse(text).map_err(|e| Unrecordable { reason: format!("the document read again is not valid JSON: {e}") })?;
+            exact = RawDocument::parse(text)
+                .map_err(|e| Unrecordable { reason: format!("the document read again is not valid JSON: {e}") })?;
             (&exact, Shape::Stored)
         }
         None => (&change.document, change.shape),
@@ -212,7 +218,12 @@ fn record_id(change: &Change<'_>, members: &[Member<'_>]) -> String {
     if id.len() <= MAX_ID_BYTES { id } else { hex(&Sha256::digest(id.as_bytes())) }
 }
 
-fn record_key(change: &Change<'_>, document: &RawDocument<'_>, record_id: &str, paths: &KeyPaths) -> Result<PartitionKey, Unrecordable> {
+fn record_key(
+    change: &Change<'_>,
+    document: &RawDocument<'_>,
+    record_id: &str,
+    paths: &KeyPaths,
+) -> Result<PartitionKey, Unrecordable> {
     let from_metadata = change.op.is_tombstone() && change.document.members().is_empty();
     let parts = paths
         .segments()
@@ -232,7 +243,9 @@ fn record_key(change: &Change<'_>, document: &RawDocument<'_>, record_id: &str, 
 /// array in the order of the paths.
 fn metadata_key(raw: Option<&RawValue>, path: &[String], index: usize) -> Result<KeyValue, Unrecordable> {
     let Some(raw) = raw else {
-        return Err(Unrecordable { reason: "the delete names no partition key and carries no image of the document".into() });
+        return Err(Unrecordable {
+            reason: "the delete names no partition key and carries no image of the document".into(),
+        });
     };
     let scalar = |raw: &RawValue| match RawDocument::parse(&format!("{{\"v\":{raw}}}")) {
         Ok(document) => KeyPaths::extract_one(&["v".to_owned()], &document),
@@ -245,7 +258,9 @@ fn metadata_key(raw: Option<&RawValue>, path: &[String], index: usize) -> Result
             Ok(match object.get(&joined).or_else(|| object.get(&format!("/{joined}"))) {
                 Some(value) => scalar(value),
                 None => match KeyPaths::extract_one(path, &object) {
-                    KeyValue::Undefined => path.last().and_then(|last| object.get(last)).map_or(KeyValue::Undefined, scalar),
+                    KeyValue::Undefined => {
+                        path.last().and_then(|last| object.get(last)).map_or(KeyValue::Undefined, scalar)
+                    }
                     value => value,
                 },
             })
@@ -287,7 +302,12 @@ fn change_object(
         out.push_str(&format!(",\"prevLsn\":{prev}"));
     }
     push_moved(&mut out, members);
-    out.push_str(&format!(",\"via\":\"{}\",\"fidelity\":\"{}\",\"at\":\"{}\"", context.via.as_str(), fidelity.as_str(), context.at));
+    out.push_str(&format!(
+        ",\"via\":\"{}\",\"fidelity\":\"{}\",\"at\":\"{}\"",
+        context.via.as_str(),
+        fidelity.as_str(),
+        context.at
+    ));
     if let Some(packed) = packed {
         push_packed(&mut out, packed);
     }
@@ -399,7 +419,8 @@ fn push_string(out: &mut String, text: &str) {
 
 /// Members as the text of an object.
 pub(super) fn render(members: &[Member<'_>]) -> String {
-    let mut out = String::with_capacity(members.iter().map(|m| m.key.get().len() + m.value.get().len() + 2).sum::<usize>() + 2);
+    let mut out =
+        String::with_capacity(members.iter().map(|m| m.key.get().len() + m.value.get().len() + 2).sum::<usize>() + 2);
     out.push('{');
     for (i, member) in members.iter().enumerate() {
         if i > 0 {
@@ -449,8 +470,12 @@ pub fn compress(record: &Record, paths: &KeyPaths) -> Option<Record> {
     let document = super::version::Version::parse(&record.body).ok()?.document?;
     let stored = RawDocument::parse(&record.body).ok()?;
     let change = RawDocument::parse(stored.get(CHANGE)?.get()).ok()?;
-    let kept: Vec<Member<'_>> =
-        change.members().iter().filter(|m| !["ttl", "shadowed", "places"].iter().any(|name| m.is(name))).copied().collect();
+    let kept: Vec<Member<'_>> = change
+        .members()
+        .iter()
+        .filter(|m| !["ttl", "shadowed", "places"].iter().any(|name| m.is(name)))
+        .copied()
+        .collect();
     let mut metadata = render(&kept);
     metadata.pop();
     push_packed(&mut metadata, &pack(&document));
@@ -505,7 +530,9 @@ mod tests {
 
     #[test]
     fn a_tombstone_lands_in_its_documents_partition() {
-        for metadata_key in [r#"{"tenant":"t1","zip":28035}"#, r#"{"tenant":"t1","address/zip":28035}"#, r#"["t1",28035]"#] {
+        for metadata_key in
+            [r#"{"tenant":"t1","zip":28035}"#, r#"{"tenant":"t1","address/zip":28035}"#, r#"["t1",28035]"#]
+        {
             let item = format!(
                 r#"{{"metadata":{{"operationType":"delete","lsn":9,"crts":30,"previousImageLSN":8,"id":"x","partitionKey":{metadata_key}}}}}"#
             );
@@ -524,7 +551,8 @@ mod tests {
 
     #[test]
     fn a_delete_without_any_partition_key_is_poison() {
-        let raw: &RawValue = serde_json::from_str(r#"{"metadata":{"operationType":"delete","lsn":9,"id":"x"}}"#).unwrap();
+        let raw: &RawValue =
+            serde_json::from_str(r#"{"metadata":{"operationType":"delete","lsn":9,"id":"x"}}"#).unwrap();
         let mut changes = Vec::new();
         decode(raw, &mut changes).unwrap();
         let paths = paths(&["/pk"]);
@@ -539,7 +567,11 @@ mod tests {
         assert_eq!((healed.id.as_str(), healed.create_only), ("x~1", true));
         assert_eq!((current.id.as_str(), current.create_only), ("x~2", false));
         let [timeless] = records(r#"{"id":"x","a":1}"#, &["/id"]).try_into().unwrap();
-        assert!(timeless.create_only && timeless.body.contains(r#""ts":1790000000,"tsFrom":"capture""#), "{}", timeless.body);
+        assert!(
+            timeless.create_only && timeless.body.contains(r#""ts":1790000000,"tsFrom":"capture""#),
+            "{}",
+            timeless.body
+        );
         assert_eq!(timeless.id, records(r#"{"id":"x","a":1}"#, &["/id"])[0].id);
         assert_ne!(timeless.id, records(r#"{"id":"x","a":2}"#, &["/id"])[0].id);
     }
@@ -547,14 +579,19 @@ mod tests {
     #[test]
     fn an_id_that_would_be_too_long_becomes_its_digest() {
         let id = "é".repeat(500);
-        let [record] = records(&format!(r#"{{"id":"{id}","_etag":"\"{}\"","_ts":1}}"#, "e".repeat(36)), &["/id"]).try_into().unwrap();
+        let [record] = records(&format!(r#"{{"id":"{id}","_etag":"\"{}\"","_ts":1}}"#, "e".repeat(36)), &["/id"])
+            .try_into()
+            .unwrap();
         assert_eq!(record.id.len(), 64);
         assert_eq!(Version::parse(&record.body).unwrap().id, id);
     }
 
     #[test]
     fn a_record_that_would_be_too_large_is_compressed_and_comes_back_exactly() {
-        let text = format!(r#"{{"id":"x","pk":"p","big":"{}","n":1.10,"ttl":5,"_etag":"\"e\"","_ts":1}}"#, "lorem ipsum ".repeat(180_000));
+        let text = format!(
+            r#"{{"id":"x","pk":"p","big":"{}","n":1.10,"ttl":5,"_etag":"\"e\"","_ts":1}}"#,
+            "lorem ipsum ".repeat(180_000)
+        );
         let [record] = records(&text, &["/pk", "/_originalId"]).try_into().unwrap();
         assert!(record.compressed && record.body.len() < 100_000, "{}", record.body.len());
         assert_eq!(record.key.to_json(), serde_json::json!(["p", "x"]));
@@ -568,10 +605,18 @@ mod tests {
     fn a_copy_of_the_original_demo_is_read_as_what_it_is() {
         let legacy = r#"{"id":"1b2c","pk":"28035","seq":1777,"_lsn":20591,"_originalId":"28035","_rid":"r","_etag":"\"e\"","_ts":1592926405}"#;
         let version = Version::parse(legacy).unwrap();
-        assert_eq!((version.op, version.ts, version.lsn, version.id.as_str()), (None, 1_592_926_405, Some(20591), "28035"));
+        assert_eq!(
+            (version.op, version.ts, version.lsn, version.id.as_str()),
+            (None, 1_592_926_405, Some(20591), "28035")
+        );
         assert_eq!(version.document.unwrap(), r#"{"id":"28035","pk":"28035","seq":1777}"#);
         assert!(Version::parse(r#"{"id":"x"}"#).is_err());
-        assert!(Version::parse(r#"{"id":"x","_originalId":"x","_change":{"v":2,"op":"upsert","ts":1}}"#).unwrap_err().problem.contains("format 2"));
+        assert!(
+            Version::parse(r#"{"id":"x","_originalId":"x","_change":{"v":2,"op":"upsert","ts":1}}"#)
+                .unwrap_err()
+                .problem
+                .contains("format 2")
+        );
     }
 
     /// JSON text of any value, in spellings a parser would not write again.
@@ -587,8 +632,10 @@ mod tests {
         leaf.prop_recursive(4, 24, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(|v| format!("[{}]", v.join(", "))),
-                proptest::collection::vec((key(), inner), 0..4)
-                    .prop_map(|m| format!("{{{}}}", m.iter().map(|(k, v)| format!("{k} : {v}")).collect::<Vec<_>>().join(","))),
+                proptest::collection::vec((key(), inner), 0..4).prop_map(|m| format!(
+                    "{{{}}}",
+                    m.iter().map(|(k, v)| format!("{k} : {v}")).collect::<Vec<_>>().join(",")
+                )),
             ]
         })
     }
@@ -649,7 +696,8 @@ mod tests {
 
     #[test]
     fn a_reserved_name_is_recognised_behind_its_escapes() {
-        let record = records(r#"{"id":"x","\u0074tl":null,"\u005fts":9,"_etag":"\"e\"","_ts":1}"#, &["/pk"]).pop().unwrap();
+        let record =
+            records(r#"{"id":"x","\u0074tl":null,"\u005fts":9,"_etag":"\"e\"","_ts":1}"#, &["/pk"]).pop().unwrap();
         assert!(record.body.contains(r#","ttl":null,"via""#), "{}", record.body);
         assert_eq!(Version::parse(&record.body).unwrap().document.unwrap(), r#"{"id":"x","ttl":null}"#);
     }

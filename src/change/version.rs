@@ -101,13 +101,15 @@ impl Version {
     /// # Errors
     /// When the text is no record, is of a newer format, or its compressed body does not match its checksum.
     pub fn parse(text: &str) -> Result<Self, BadRecord> {
-        let record = RawDocument::parse(text).map_err(|e| BadRecord { record_id: String::new(), problem: format!("is not a JSON object: {e}") })?;
+        let record = RawDocument::parse(text)
+            .map_err(|e| BadRecord { record_id: String::new(), problem: format!("is not a JSON object: {e}") })?;
         let record_id = record.get_str("id").unwrap_or_default().into_owned();
         let bad = |problem: String| BadRecord { record_id: record_id.clone(), problem };
         let Some(change) = record.get(CHANGE).filter(|c| c.get().starts_with('{')) else {
             return Self::legacy(&record, record_id.clone()).ok_or_else(|| bad("has neither _change nor _ts".into()));
         };
-        let change: ChangeObject<'_> = serde_json::from_str(change.get()).map_err(|e| bad(format!("its _change is not understood: {e}")))?;
+        let change: ChangeObject<'_> =
+            serde_json::from_str(change.get()).map_err(|e| bad(format!("its _change is not understood: {e}")))?;
         if change.v > record::FORMAT_VERSION {
             return Err(bad(format!("is of format {}, this program knows up to {}", change.v, record::FORMAT_VERSION)));
         }
@@ -208,7 +210,9 @@ fn unpack(body: &Body<'_>) -> Result<String, String> {
     if body.size > MAX_DOCUMENT {
         return Err(format!("its body claims {} bytes", body.size));
     }
-    let bytes = base64::engine::general_purpose::STANDARD.decode(body.data.as_bytes()).map_err(|e| format!("its body is not base64: {e}"))?;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(body.data.as_bytes())
+        .map_err(|e| format!("its body is not base64: {e}"))?;
     let mut text = String::new();
     // One byte more than claimed is enough to see that the claim is wrong, whatever the archive would expand to.
     flate2::read::GzDecoder::new(bytes.as_slice())

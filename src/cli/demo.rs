@@ -77,11 +77,21 @@ type Written = BTreeMap<&'static str, Vec<Expected>>;
 pub async fn run(args: DemoArgs) -> Result<Exit, CliError> {
     let settings = Settings::environment();
     telemetry::start(&settings, telemetry::Stream::Stderr, "warn")?;
-    let names = Names { database: "dev".into(), source: "events".into(), changes: "changes".into(), leases: "leases".into() };
+    let names =
+        Names { database: "dev".into(), source: "events".into(), changes: "changes".into(), leases: "leases".into() };
     let start = Instant::now();
-    let local = LocalCosmos::start(LocalOptions { partitions: args.partitions, ..LocalOptions::default() }).await.map_err(local_error)?;
+    let local = LocalCosmos::start(LocalOptions { partitions: args.partitions, ..LocalOptions::default() })
+        .await
+        .map_err(local_error)?;
     let cosmos = prepare(&local, &names).await?;
-    note(&format!("account    {} with {}/{}, {}, {}", local.endpoint(), names.database, names.source, names.changes, names.leases));
+    note(&format!(
+        "account    {} with {}/{}, {}, {}",
+        local.endpoint(),
+        names.database,
+        names.source,
+        names.changes,
+        names.leases
+    ));
 
     // A folder of its own: the demo leaves nothing behind, and no function.json of the caller's changes it.
     let folder = std::env::temp_dir().join(format!("cosmos-rewind-demo-{:016x}", rand::random::<u64>()));
@@ -185,7 +195,9 @@ async fn populate(source: &Container, args: &DemoArgs) -> Result<Written, CliErr
                     let done = Retry::for_at_most(Duration::from_secs(30))
                         .run(|| source.upsert(&key, zip.zip, text.clone().into_bytes()))
                         .await?;
-                    let etag = done.etag.ok_or_else(|| Failure::invalid("upsert item".into(), "the account sent no etag".into()))?;
+                    let etag = done
+                        .etag
+                        .ok_or_else(|| Failure::invalid("upsert item".into(), "the account sent no etag".into()))?;
                     written.entry(zip.zip).or_default().push(Expected { etag, written_at: now_ms() });
                     progress.inc(1);
                 }
@@ -216,31 +228,52 @@ async fn read_history(changes: &Container) -> Result<BTreeMap<String, Vec<Versio
 }
 
 /// Compares what was written with what is in the history, version by version.
-fn prove(written: &Written, history: &BTreeMap<String, Vec<Version>>, all_versions: bool) -> Result<String, Vec<String>> {
+fn prove(
+    written: &Written,
+    history: &BTreeMap<String, Vec<Version>>,
+    all_versions: bool,
+) -> Result<String, Vec<String>> {
     let mut problems = Vec::new();
     let mut proved = 0;
     for (zip, expected) in written {
-        let found: Vec<&str> = history.get(*zip).into_iter().flatten().map(|v| v.etag.as_deref().unwrap_or("none")).collect();
+        let found: Vec<&str> =
+            history.get(*zip).into_iter().flatten().map(|v| v.etag.as_deref().unwrap_or("none")).collect();
         let expected: Vec<&str> = expected.iter().map(|e| e.etag.as_str()).collect();
         if all_versions && found != expected {
-            problems.push(format!("{zip}: wrote {} versions, the history has {}, or they are out of order", expected.len(), found.len()));
+            problems.push(format!(
+                "{zip}: wrote {} versions, the history has {}, or they are out of order",
+                expected.len(),
+                found.len()
+            ));
         } else if !all_versions {
             // A subsequence that ends with the last version: intermediate ones may be missing, nothing may be doubled.
             let mut rest = expected.iter();
             if !found.iter().all(|f| rest.any(|e| e == f)) || found.last() != expected.last() {
-                problems.push(format!("{zip}: the history's {} versions are not an ordered part of the {} written", found.len(), expected.len()));
+                problems.push(format!(
+                    "{zip}: the history's {} versions are not an ordered part of the {} written",
+                    found.len(),
+                    expected.len()
+                ));
             }
         }
         proved += found.len();
     }
-    problems.extend(history.keys().filter(|id| !written.contains_key(id.as_str())).map(|id| format!("{id}: never written, but in the history")));
+    problems.extend(
+        history
+            .keys()
+            .filter(|id| !written.contains_key(id.as_str()))
+            .map(|id| format!("{id}: never written, but in the history")),
+    );
     if !problems.is_empty() {
         return Err(problems);
     }
     Ok(if all_versions {
         format!("each of the {proved} versions of {} documents is in the history exactly once, in order", written.len())
     } else {
-        format!("{} documents: the last version of each, {proved} versions in all, each exactly once, in order", written.len())
+        format!(
+            "{} documents: the last version of each, {proved} versions in all, each exactly once, in order",
+            written.len()
+        )
     })
 }
 
@@ -255,7 +288,9 @@ fn timeline(written: &Written, history: &BTreeMap<String, Vec<Version>>, format:
         let document: Value = serde_json::from_str(text).unwrap_or_default();
         rows.push(&[
             json!(i + 1),
-            json!(DateTime::from_timestamp(version.ts, 0).map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))),
+            json!(
+                DateTime::from_timestamp(version.ts, 0).map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+            ),
             json!(version.op),
             json!(version.lsn),
             json!(version.prev_lsn),
@@ -272,8 +307,10 @@ fn lags(written: &Written, history: &BTreeMap<String, Vec<Version>>) -> Vec<i64>
     let mut lags = Vec::new();
     for (zip, expected) in written {
         for version in history.get(*zip).into_iter().flatten() {
-            let at = version.at.as_deref().and_then(|t| DateTime::parse_from_rfc3339(t).ok()).map(|t| t.timestamp_millis());
-            let written_at = expected.iter().find(|e| Some(e.etag.as_str()) == version.etag.as_deref()).map(|e| e.written_at);
+            let at =
+                version.at.as_deref().and_then(|t| DateTime::parse_from_rfc3339(t).ok()).map(|t| t.timestamp_millis());
+            let written_at =
+                expected.iter().find(|e| Some(e.etag.as_str()) == version.etag.as_deref()).map(|e| e.written_at);
             if let (Some(at), Some(written_at)) = (at, written_at) {
                 lags.push((at - written_at).max(0));
             }

@@ -70,9 +70,10 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
     let settings = Settings::load(&app_root)?;
     telemetry::start(&settings, telemetry::Stream::Stderr, "info")?;
     let names = Names::from_settings(&settings, None)?;
-    let local = LocalCosmos::start(LocalOptions { port: args.port, partitions: args.partitions, ..LocalOptions::default() })
-        .await
-        .map_err(local_error)?;
+    let local =
+        LocalCosmos::start(LocalOptions { port: args.port, partitions: args.partitions, ..LocalOptions::default() })
+            .await
+            .map_err(local_error)?;
     prepare(&local, &names).await?;
     let trigger = if args.no_trigger {
         None
@@ -111,7 +112,13 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
     };
     if let Some(trigger) = trigger {
         let stats = trigger.stats().await;
-        info!(delivered = stats.delivered, invocations = stats.invocations, failures = stats.failures, pending = stats.pending, "stopping");
+        info!(
+            delivered = stats.delivered,
+            invocations = stats.invocations,
+            failures = stats.failures,
+            pending = stats.pending,
+            "stopping"
+        );
         trigger.stop().await;
     }
     let _ = tokio::time::timeout(Duration::from_secs(2), local.shutdown()).await;
@@ -143,7 +150,8 @@ pub(super) fn handler_settings(local: &LocalCosmos, names: &Names) -> Vec<(Strin
 
 /// This very program as the handler.
 pub(super) fn this_program() -> Result<Handler, CliError> {
-    let executable = std::env::current_exe().map_err(|e| CliError::failed(format!("cannot find this program's own file: {e}")))?;
+    let executable =
+        std::env::current_exe().map_err(|e| CliError::failed(format!("cannot find this program's own file: {e}")))?;
     Ok(Handler::Program { executable, arguments: Some(vec!["serve".into()]) })
 }
 

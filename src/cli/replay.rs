@@ -70,11 +70,21 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
             Ok(letter) => letter,
             Err(e) => {
                 kept += 1;
-                rows.push(&[name.into(), json!(null), json!(null), json!(null), json!(null), "unreadable".into(), e.to_string().into()])?;
+                rows.push(&[
+                    name.into(),
+                    json!(null),
+                    json!(null),
+                    json!(null),
+                    json!(null),
+                    "unreadable".into(),
+                    e.to_string().into(),
+                ])?;
                 continue;
             }
         };
-        if args.function.as_ref().is_some_and(|f| *f != letter.function) || args.id.as_ref().is_some_and(|id| letter.id.as_ref() != Some(id)) {
+        if args.function.as_ref().is_some_and(|f| *f != letter.function)
+            || args.id.as_ref().is_some_and(|id| letter.id.as_ref() != Some(id))
+        {
             continue;
         }
         count += 1;
@@ -125,7 +135,12 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
 }
 
 /// Captures a letter's item again; the letter goes only when the item is durable in the history.
-async fn replay_one(capture: &Capture<CosmosHistory>, letter: &DeadLetter, store: &DeadLetterStore, name: &str) -> Result<&'static str, String> {
+async fn replay_one(
+    capture: &Capture<CosmosHistory>,
+    letter: &DeadLetter,
+    store: &DeadLetterStore,
+    name: &str,
+) -> Result<&'static str, String> {
     let summary = capture.run(&[&letter.item], "replay").await.map_err(|e| e.to_string())?;
     if summary.dead_letters > 0 {
         // It was put away again under the same name, with today's reason.

@@ -55,7 +55,9 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     let stop = CancellationToken::new();
     tokio::spawn(watch_signals(stop.clone()));
     let drain = CaptureConfig::from_settings(&settings, &app_root)?.drain;
-    let drained = serve(listener, handler, Shutdown { stop, drain }).await.map_err(|e| CliError::failed(format!("server failed: {e}")))?;
+    let drained = serve(listener, handler, Shutdown { stop, drain })
+        .await
+        .map_err(|e| CliError::failed(format!("server failed: {e}")))?;
     info!(drained, "stopped");
     if std::env::var_os("FUNCTIONS_CUSTOMHANDLER_PORT").is_some() {
         // Exit code 0 would mean "never start me again" to a host that is still alive.
@@ -93,7 +95,7 @@ fn build(settings: &Settings, app_root: &std::path::Path) -> Result<Handler<Cosm
                 via: Via::Trigger,
                 recent: Recent::default(),
             };
-            Ok((function.trigger.name, capture))
+            Ok((function.binding, capture))
         })
         .collect::<Result<Vec<_>, CliError>>()?;
     Ok(Handler::new(served, config.max_body))

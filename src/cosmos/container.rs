@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use azure_data_cosmos_driver::{
     CosmosDriver, CosmosResponse,
-    models::{ContainerReference, CosmosOperation, ItemReference, PartitionKey as WireKey, PartitionKeyValue, Precondition},
+    models::{
+        ContainerReference, CosmosOperation, ItemReference, PartitionKey as WireKey, PartitionKeyValue, Precondition,
+    },
     options::OperationOptions,
 };
 use bytes::Bytes;
@@ -49,7 +51,11 @@ pub struct Page {
 }
 
 impl Container {
-    pub(super) fn new(cosmos: Cosmos, driver: Arc<CosmosDriver>, reference: ContainerReference) -> Result<Self, String> {
+    pub(super) fn new(
+        cosmos: Cosmos,
+        driver: Arc<CosmosDriver>,
+        reference: ContainerReference,
+    ) -> Result<Self, String> {
         let key_paths = Arc::new(KeyPaths::parse(reference.partition_key_definition().paths())?);
         Ok(Self { cosmos, driver, reference, key_paths })
     }
@@ -101,7 +107,8 @@ impl Container {
     pub async fn delete(&self, key: &PartitionKey, id: &str, etag: Option<&str>) -> Result<Written, Failure> {
         let mut operation = CosmosOperation::delete_item(self.item(key, id)?);
         if let Some(etag) = etag {
-            operation = operation.with_precondition(Precondition::if_match(azure_core::http::Etag::from(etag.to_owned())));
+            operation =
+                operation.with_precondition(Precondition::if_match(azure_core::http::Etag::from(etag.to_owned())));
         }
         self.write("delete item", operation).await
     }
@@ -205,7 +212,9 @@ fn batch_failure(body: &[u8]) -> Failure {
             &format!("operation {} of {} failed, so none was stored", index + 1, results.len()),
             one.retry_after.map(std::time::Duration::from_millis),
         ),
-        None => Failure::from_status("upsert batch".into(), 500, 0, "the batch failed without naming an operation", None),
+        None => {
+            Failure::from_status("upsert batch".into(), 500, 0, "the batch failed without naming an operation", None)
+        }
     }
 }
 

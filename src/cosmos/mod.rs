@@ -15,8 +15,8 @@ use azure_data_cosmos_driver::{
     CosmosDriver, CosmosDriverRuntimeBuilder, DriverOptions,
     models::AccountReference as DriverAccount,
     options::{
-        BinaryEncodingOptions, ConnectionPoolOptions, OperationOptions, ServerCertificateValidation, ThrottlingRetryOptions,
-        UserAgentSuffix,
+        BinaryEncodingOptions, ConnectionPoolOptions, OperationOptions, ServerCertificateValidation,
+        ThrottlingRetryOptions, UserAgentSuffix,
     },
 };
 use tokio::sync::{Mutex, OnceCell};
@@ -61,7 +61,8 @@ impl Cosmos {
     }
 
     fn open(account: Account, sessions: bool) -> Self {
-        let shared = Shared { account, sessions, driver: Mutex::default(), client: OnceCell::new(), meter: RuMeter::default() };
+        let shared =
+            Shared { account, sessions, driver: Mutex::default(), client: OnceCell::new(), meter: RuMeter::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -98,17 +99,18 @@ impl Cosmos {
             .client
             .get_or_try_init(|| async {
                 let account = &self.shared.account;
-                let endpoint: AccountEndpoint = account
-                    .endpoint
-                    .as_str()
-                    .parse()
-                    .map_err(|_| Failure::invalid("connect".into(), "the endpoint is not accepted by the client library".into()))?;
+                let endpoint: AccountEndpoint = account.endpoint.as_str().parse().map_err(|_| {
+                    Failure::invalid("connect".into(), "the endpoint is not accepted by the client library".into())
+                })?;
                 let reference = match &account.credential {
-                    Credential::Key(key) => AccountReference::with_authentication_key(endpoint, key.expose().to_owned()),
+                    Credential::Key(key) => {
+                        AccountReference::with_authentication_key(endpoint, key.expose().to_owned())
+                    }
                     other => AccountReference::with_credential(endpoint, credentials::token(other)?),
                 };
                 let fail = |e| Failure::from_driver(&e, "connect".into());
-                let runtime = azure_data_cosmos::CosmosRuntimeBuilder::from(self.runtime()?).build().await.map_err(fail)?;
+                let runtime =
+                    azure_data_cosmos::CosmosRuntimeBuilder::from(self.runtime()?).build().await.map_err(fail)?;
                 CosmosClientBuilder::new()
                     .with_runtime(runtime)
                     .with_binary_encoding_options(BinaryEncodingOptions::new().with_enabled(false))

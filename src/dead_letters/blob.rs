@@ -26,7 +26,11 @@ impl BlobContainer {
     pub(super) fn open(url: &BlobUrl, credential: &Credential) -> Result<Self, StoreError> {
         let shown = url.to_string();
         let fail = |message: String| StoreError { action: "open", location: shown.clone(), message };
-        let token = if url.has_sas() { None } else { Some(cosmos::token_credential(credential).map_err(|e| fail(e.to_string()))?) };
+        let token = if url.has_sas() {
+            None
+        } else {
+            Some(cosmos::token_credential(credential).map_err(|e| fail(e.to_string()))?)
+        };
         let client = BlobContainerClient::new(url.expose().clone(), token, None).map_err(|e| fail(message(&e)))?;
         Ok(Self { client, shown })
     }

@@ -51,12 +51,19 @@ impl Payload {
             Err(e) => return Err(BadInvocation::NotUtf8(e.valid_up_to())),
         };
         let parsed: Body<'_> = serde_json::from_str(text).map_err(|e| BadInvocation::NotJson(e.to_string()))?;
-        let data = parsed.data.filter(|d| d.get().starts_with('{')).ok_or_else(|| BadInvocation::NoData(binding.to_owned()))?;
+        let data = parsed
+            .data
+            .filter(|d| d.get().starts_with('{'))
+            .ok_or_else(|| BadInvocation::NoData(binding.to_owned()))?;
         let data: BTreeMap<Cow<'_, str>, &RawValue> =
             serde_json::from_str(data.get()).map_err(|e| BadInvocation::NotJson(e.to_string()))?;
         let raw = data.get(binding).ok_or_else(|| BadInvocation::UnknownBinding {
             expected: binding.to_owned(),
-            found: if data.is_empty() { "nothing".into() } else { data.keys().map(|k| k.chars().take(64).collect::<String>()).collect::<Vec<_>>().join(", ") },
+            found: if data.is_empty() {
+                "nothing".into()
+            } else {
+                data.keys().map(|k| k.chars().take(64).collect::<String>()).collect::<Vec<_>>().join(", ")
+            },
         })?;
         let not_a_list = |what: &str| BadInvocation::NotAList(binding.to_owned(), what.to_owned());
         let mut payload = Cow::Borrowed(raw.get());
@@ -65,7 +72,8 @@ impl Payload {
             if !payload.starts_with('"') {
                 break;
             }
-            let inner: String = serde_json::from_str(&payload).map_err(|e| not_a_list(&format!("a string that is not valid JSON: {e}")))?;
+            let inner: String = serde_json::from_str(&payload)
+                .map_err(|e| not_a_list(&format!("a string that is not valid JSON: {e}")))?;
             payload = Cow::Owned(inner.trim().to_owned());
         }
         match payload.as_bytes().first() {
@@ -111,8 +119,15 @@ mod tests {
         let recorded = r#"{"Data":{"documents":"\"[{\\\"id\\\":\\\"dfa2\\\",\\\"n\\\":1.10,\\\"_ts\\\":1744173970,\\\"_lsn\\\":160}]\""},"Metadata":{"sys":{"MethodName":"cosmosdbprocessor","UtcNow":"2025-04-09T04:46:10.723203Z","RandGuid":"0d00"}}}"#;
         let expected = [r#"{"id":"dfa2","n":1.10,"_ts":1744173970,"_lsn":160}"#];
         assert_eq!(items(recorded).unwrap(), expected);
-        assert_eq!(items(r#"{"Data":{"documents":"[{\"id\":\"dfa2\",\"n\":1.10,\"_ts\":1744173970,\"_lsn\":160}]"}}"#).unwrap(), expected);
-        assert_eq!(items(r#"{"Data":{"documents":[{"id":"dfa2","n":1.10,"_ts":1744173970,"_lsn":160}]}}"#).unwrap(), expected);
+        assert_eq!(
+            items(r#"{"Data":{"documents":"[{\"id\":\"dfa2\",\"n\":1.10,\"_ts\":1744173970,\"_lsn\":160}]"}}"#)
+                .unwrap(),
+            expected
+        );
+        assert_eq!(
+            items(r#"{"Data":{"documents":[{"id":"dfa2","n":1.10,"_ts":1744173970,"_lsn":160}]}}"#).unwrap(),
+            expected
+        );
         assert_eq!(items(r#"{"Data":{"documents":"null"}}"#).unwrap(), Vec::<String>::new());
     }
 

@@ -87,7 +87,8 @@ pub async fn serve<H: History>(listener: TcpListener, handler: Handler<H>, shutd
         let _ = stream.set_nodelay(true);
     });
     let stop = shutdown.stop.clone();
-    let server = tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await });
+    let server =
+        tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await });
     let mut server = server;
     tokio::select! {
         ended = &mut server => return ended.map_err(io::Error::other)?.map(|()| true),
@@ -115,11 +116,19 @@ async fn health() -> impl IntoResponse {
 
 async fn unknown<H: History>(State(app): State<Arc<App<H>>>, method: Method, uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
-    let message = format!("there is no {method} {path}; this app answers GET / and POST /<function>, functions: {}", app.handler.names());
+    let message = format!(
+        "there is no {method} {path}; this app answers GET / and POST /<function>, functions: {}",
+        app.handler.names()
+    );
     problem(StatusCode::NOT_FOUND, &message)
 }
 
-async fn invoke<H: History>(State(app): State<Arc<App<H>>>, Path(function): Path<String>, headers: HeaderMap, body: Body) -> Response {
+async fn invoke<H: History>(
+    State(app): State<Arc<App<H>>>,
+    Path(function): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let invocation: String = headers
         .get("x-azure-functions-invocationid")
         .and_then(|v| v.to_str().ok())
@@ -129,7 +138,11 @@ async fn invoke<H: History>(State(app): State<Arc<App<H>>>, Path(function): Path
         .take(64)
         .collect();
     let Some(served) = app.handler.functions.get(&function.to_lowercase()) else {
-        let message = format!("there is no function {:?}; this app has: {}", function.chars().take(128).collect::<String>(), app.handler.names());
+        let message = format!(
+            "there is no function {:?}; this app has: {}",
+            function.chars().take(128).collect::<String>(),
+            app.handler.names()
+        );
         warn!(invocation, "{message}");
         return problem(StatusCode::NOT_FOUND, &message);
     };
@@ -174,7 +187,8 @@ async fn run_batch<H: History>(capture: &Capture<H>, body: Vec<u8>, binding: &st
     match capture.run(&items, invocation).await {
         Ok(summary) => {
             log_summary(function, invocation, size, &summary);
-            Json(json!({"Outputs": {}, "Logs": [format!("{function}: {summary}")], "ReturnValue": null})).into_response()
+            Json(json!({"Outputs": {}, "Logs": [format!("{function}: {summary}")], "ReturnValue": null}))
+                .into_response()
         }
         Err(e) => {
             let hint = match &e {
@@ -219,7 +233,8 @@ async fn read_body(mut body: Body, limit: usize, headers: &HeaderMap) -> Result<
     // An announced length is only a promise: no more is reserved for it than a usual batch needs.
     let mut bytes = Vec::with_capacity(announced.unwrap_or(64 << 10).min(4 << 20));
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| (StatusCode::BAD_REQUEST, format!("the body was cut off after {} bytes: {e}", bytes.len())))?;
+        let frame = frame
+            .map_err(|e| (StatusCode::BAD_REQUEST, format!("the body was cut off after {} bytes: {e}", bytes.len())))?;
         if let Some(data) = frame.data_ref() {
             if bytes.len() + data.len() > limit {
                 return Err(too_large());

@@ -61,7 +61,8 @@ impl TestApp {
 
     /// Settings of the handler: it reaches the account through the proxy.
     pub fn settings(&self) -> Vec<(String, String)> {
-        let connection = self.local.connection_string().replace(self.local.endpoint().as_str(), self.proxy.endpoint().as_str());
+        let connection =
+            self.local.connection_string().replace(self.local.endpoint().as_str(), self.proxy.endpoint().as_str());
         [
             ("CosmosDB", connection.as_str()),
             ("REWIND_DEADLINE_SECONDS", "20"),
@@ -160,8 +161,16 @@ impl TestApp {
 
     async fn spawn(&self, args: &[&str], settings: &[(&str, &str)], input: &str) -> Output {
         let mut command = Command::new(BINARY);
-        command.args(args).current_dir(self.folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        hermetic(&mut command, &[("CosmosDB".into(), self.local.connection_string()), ("RUST_BACKTRACE".into(), "0".into())]);
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        hermetic(
+            &mut command,
+            &[("CosmosDB".into(), self.local.connection_string()), ("RUST_BACKTRACE".into(), "0".into())],
+        );
         command.envs(settings.iter().copied());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -226,7 +235,10 @@ impl Handler {
         command.env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string()).env("FUNCTIONS_APP_ROOT_PATH", folder);
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
-        for stream in [Box::new(child.stdout.take().unwrap()) as Box<dyn std::io::Read + Send>, Box::new(child.stderr.take().unwrap())] {
+        for stream in [
+            Box::new(child.stdout.take().unwrap()) as Box<dyn std::io::Read + Send>,
+            Box::new(child.stderr.take().unwrap()),
+        ] {
             let log = log.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
