@@ -114,9 +114,16 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn forward(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let path = uri.path().trim_end_matches('/');
-    let query = headers.contains_key("x-ms-documentdb-isquery") || headers.contains_key("x-ms-cosmos-is-query-plan-request");
+    let query =
+        headers.contains_key("x-ms-documentdb-isquery") || headers.contains_key("x-ms-cosmos-is-query-plan-request");
     let write = path.contains("/colls/changes/docs") && !query && method != Method::GET;
     if path.contains("/colls/events/docs/") && method == Method::GET {
         shared.reads.fetch_add(1, Ordering::SeqCst);
@@ -135,7 +142,9 @@ async fn forward(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, he
     }
     match fault {
         Fault::Reject(status, sub) => reject(status, sub),
-        Fault::Cut => Response::new(Body::from_stream(futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) }))),
+        Fault::Cut => Response::new(Body::from_stream(futures::stream::once(async {
+            Err::<Bytes, _>(std::io::Error::other("cut"))
+        }))),
         Fault::Pass => pass(&shared, method, &uri, headers, body).await,
         Fault::FailAfterWrite => {
             pass(&shared, method, &uri, headers, body).await;
