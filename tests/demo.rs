@@ -71,7 +71,7 @@ async fn the_same_seed_writes_the_same_documents() {
 
 #[tokio::test]
 async fn a_demo_that_does_not_see_everything_fails_and_says_what_is_missing() {
-    let output = demo(&["--count", "2000", "--patience", "0"]).await;
+    let output = demo(&["--count", "500", "--patience", "0"]).await;
     assert_eq!(output.code, 1, "{output:?}");
     assert!(output.stderr.contains("changes were not delivered within 0 s"), "{output:?}");
     assert!(!output.stderr.contains("proved"), "{output:?}");
