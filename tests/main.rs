@@ -3,12 +3,24 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as the tests themselves")]
 
 #[cfg(feature = "local")]
+mod app_files;
+#[cfg(feature = "local")]
 mod capture;
 #[cfg(feature = "local")]
 mod cli;
 #[cfg(feature = "local")]
+mod dead_letters;
+#[cfg(feature = "local")]
+mod demo;
+#[cfg(feature = "local")]
+mod fixtures;
+#[cfg(feature = "local")]
+mod local;
+#[cfg(feature = "local")]
 mod local_cosmos;
 #[cfg(feature = "local")]
 mod local_trigger;
+#[cfg(feature = "local")]
+mod sdks;
 #[cfg(feature = "local")]
 mod support;

@@ -70,6 +70,8 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
     let settings = Settings::load(&app_root)?;
     telemetry::start(&settings, telemetry::Stream::Stderr, "info")?;
     let names = Names::from_settings(&settings, None)?;
+    // Listened to before the handler starts: a signal that comes early must not leave it behind.
+    let stop = stop_signal()?;
     let local =
         LocalCosmos::start(LocalOptions { port: args.port, partitions: args.partitions, ..LocalOptions::default() })
             .await
@@ -103,10 +105,10 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
                 hint: Some("the handler's own lines above say why; the host would have given up too".into()),
                 exit: Exit::Failed,
             }),
-            () = stop_signal() => Ok(Exit::Done),
+            () = stop => Ok(Exit::Done),
         },
         None => {
-            stop_signal().await;
+            stop.await;
             Ok(Exit::Done)
         }
     };
@@ -176,14 +178,24 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn stop_signal() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = signal::unix::signal(signal::unix::SignalKind::terminate()) {
+/// Listens to SIGTERM and Ctrl-C from now on; what is returned ends at the first of them.
+#[cfg(unix)]
+fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
+    use signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|e| CliError::failed(format!("cannot listen to signals: {e}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
-            _ = signal::ctrl_c() => {}
+            _ = interrupt.recv() => {}
         }
-        return;
-    }
-    let _ = signal::ctrl_c().await;
+    })
+}
+
+/// Listens to Ctrl-C; what is returned ends when it comes.
+#[cfg(not(unix))]
+fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
+    Ok(async {
+        let _ = signal::ctrl_c().await;
+    })
 }

@@ -91,7 +91,7 @@ impl DeadLetterStore {
     /// Names of all letters, sorted.
     ///
     /// # Errors
-    /// When the store cannot be read; a store that does not exist yet is empty.
+    /// When the store cannot be read. A directory that does not exist yet is empty; a blob container must exist.
     pub async fn list(&self) -> Result<Vec<String>, StoreError> {
         let mut names = match self {
             Self::Directory(store) => store.list().await?,

@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: the local account, a proxy that injects faults, and the real handler as a child.
 
+mod local;
+pub mod peers;
 mod proxy;
 
 use std::{
@@ -19,6 +21,9 @@ use cosmos_rewind::{
 };
 use serde_json::{Value, json};
 
+pub use local::Local;
+#[cfg(target_os = "linux")]
+pub use local::is_running;
 pub use proxy::{Fault, Proxy};
 
 /// The binary under test.
@@ -160,33 +165,44 @@ impl TestApp {
     }
 
     async fn spawn(&self, args: &[&str], settings: &[(&str, &str)], input: &str) -> Output {
-        let mut command = Command::new(BINARY);
-        command
-            .args(args)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        hermetic(
-            &mut command,
-            &[("CosmosDB".into(), self.local.connection_string()), ("RUST_BACKTRACE".into(), "0".into())],
-        );
-        command.envs(settings.iter().copied());
-        let mut child = command.spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_owned();
-        let writer = std::thread::spawn(move || {
-            use std::io::Write as _;
-            // A command that does not read its input closes the pipe.
-            let _ = stdin.write_all(input.as_bytes());
-        });
-        let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
-        writer.join().unwrap();
-        Output {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
+        let mut all = vec![("CosmosDB".to_owned(), self.local.connection_string())];
+        all.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        run(self.folder.path(), args, &all, input).await
+    }
+}
+
+/// Runs a command of the binary to its end, in a folder, with these settings and no others.
+pub async fn run(folder: &Path, args: &[&str], settings: &[(String, String)], input: &str) -> Output {
+    let mut command = Command::new(BINARY);
+    command.args(args).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    hermetic(&mut command, &[("RUST_BACKTRACE".into(), "0".into())]);
+    command.envs(settings.iter().map(|(k, v)| (k, v)));
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || {
+        use std::io::Write as _;
+        // A command that does not read its input closes the pipe.
+        let _ = stdin.write_all(input.as_bytes());
+    });
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    writer.join().unwrap();
+    Output {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Asks until the answer is the one waited for; a minute at most, which only a failing test needs.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
         }
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -228,6 +244,17 @@ pub struct Handler {
 
 impl Handler {
     pub async fn start(folder: &Path, settings: &[(String, String)]) -> Self {
+        // Between choosing a free port and the handler's taking it, another test may be faster.
+        for _ in 0..10 {
+            if let Some(handler) = Self::start_once(folder, settings).await {
+                return handler;
+            }
+        }
+        panic!("no free port for the handler in ten attempts");
+    }
+
+    /// `None` when the port was taken by somebody else.
+    async fn start_once(folder: &Path, settings: &[(String, String)]) -> Option<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(BINARY);
         command.arg("serve").current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -235,25 +262,36 @@ impl Handler {
         command.env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string()).env("FUNCTIONS_APP_ROOT_PATH", folder);
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
+        let mut readers = Vec::new();
         for stream in [
             Box::new(child.stdout.take().unwrap()) as Box<dyn std::io::Read + Send>,
             Box::new(child.stderr.take().unwrap()),
         ] {
             let log = log.clone();
-            std::thread::spawn(move || {
+            readers.push(std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
                     log.lock().unwrap().push(line);
                 }
-            });
+            }));
         }
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let handler = Self { child, port, http, log };
+        let mut handler = Self { child, port, http, log };
         let start = Instant::now();
-        while handler.http.get(handler.url("")).send().await.is_err() {
-            assert!(start.elapsed() < Duration::from_secs(30), "the handler does not answer: {:?}", handler.log());
+        loop {
+            let answered = handler.http.get(handler.url("")).send().await.is_ok();
+            if handler.child.try_wait().unwrap().is_some() {
+                readers.into_iter().for_each(|reader| reader.join().unwrap());
+                let taken = handler.log().iter().any(|line| line.contains("cannot listen on 127.0.0.1"));
+                assert!(taken, "the handler ended: {:#?}", handler.log());
+                return None;
+            }
+            // Its own line, too: somebody else may have given the answer.
+            if answered && handler.log().iter().any(|line| line.contains("ready")) {
+                return Some(handler);
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "the handler does not answer: {:?}", handler.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        handler
     }
 
     pub fn url(&self, path: &str) -> String {

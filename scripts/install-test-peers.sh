@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Installs the programs that some tests use as a second opinion: the Python and JavaScript SDKs of Cosmos DB, and
+# Azurite (a blob store). They go to target/test-peers; the tests look there. Running it again does nothing.
+#
+# Usage: scripts/install-test-peers.sh [--force]
+#   --force   install again, even when this version is there
+# Needs python3 and node 20 or newer with npm. Where python3 has no venv module, it is installed with apt-get (root).
+set -euo pipefail
+
+case "${1:-}" in
+  "" | --force) ;;
+  -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
+  *) echo "usage: $0 [--force]" >&2; exit 2 ;;
+esac
+
+cd "$(dirname "$0")/.."
+peers=target/test-peers
+mkdir -p "$peers"
+
+# What is asked for; kept beside what was installed, so that a change of versions installs again.
+wanted=$(cat tests/sdk/requirements.txt tests/sdk/package.json)
+if [[ "${1:-}" != --force && -f $peers/installed && "$(cat "$peers/installed")" == "$wanted" ]]; then
+  echo "test peers: up to date in $peers"
+  exit 0
+fi
+rm -f "$peers/installed"
+
+for program in python3 node npm; do
+  command -v "$program" >/dev/null || { echo "error: $program is not installed" >&2; exit 1; }
+done
+
+echo "test peers: Python SDK"
+rm -rf "$peers/venv"
+if ! python3 -m venv "$peers/venv" 2>/dev/null; then
+  # Debian and Ubuntu keep venv (and the pip it brings) in a package of their own.
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv
+  rm -rf "$peers/venv"
+  python3 -m venv "$peers/venv"
+fi
+"$peers/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r tests/sdk/requirements.txt
+
+echo "test peers: JavaScript SDK and Azurite"
+mkdir -p "$peers/node"
+cp tests/sdk/package.json "$peers/node/package.json"
+npm install --prefix "$peers/node" --omit=dev --no-package-lock --no-audit --no-fund --loglevel=error
+
+# Each of them starts.
+"$peers/venv/bin/python" -c 'import azure.cosmos; print("azure-cosmos", azure.cosmos.__version__)'
+(cd "$peers/node" && node -e 'console.log("@azure/cosmos", require("@azure/cosmos/package.json").version)')
+echo "azurite $(node "$peers/node/node_modules/azurite/dist/src/blob/main.js" --version 2>/dev/null | tail -1)"
+printf '%s\n' "$wanted" >"$peers/installed"

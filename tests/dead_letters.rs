@@ -1,0 +1,168 @@
+//! One suite over every kind of dead-letter store: a directory, and a blob container of Azurite.
+
+use cosmos_rewind::{
+    config::{Credential, DeadLetterLocation},
+    dead_letters::{DeadLetter, DeadLetterStore},
+};
+use serde_json::{Value, json, value::RawValue};
+
+use crate::support::{
+    Fault, TestApp, feed_document,
+    peers::{Azurite, signatures},
+};
+
+fn open(text: &str) -> DeadLetterStore {
+    let location = DeadLetterLocation::parse("REWIND_DEAD_LETTERS", text, std::path::Path::new(".")).unwrap();
+    DeadLetterStore::open(&location, &Credential::Developer).unwrap()
+}
+
+fn letter(function: &str, item: &str) -> DeadLetter {
+    DeadLetter {
+        v: 1,
+        at: "2026-11-20T15:00:00.000Z".into(),
+        function: function.into(),
+        invocation: "11111111-2222-3333-4444-555555555555".into(),
+        id: Some("a".into()),
+        status: "400".into(),
+        reason: "too odd".into(),
+        item: RawValue::from_string(item.into()).unwrap(),
+    }
+}
+
+/// What holds for every store; it must be empty at the start and is empty at the end.
+async fn contract(store: &DeadLetterStore) {
+    assert_eq!(store.list().await.unwrap(), Vec::<String>::new());
+
+    // Text that a value tree would alter, and a name in every alphabet.
+    let item = r#"{"id":"a","n":1.10,"n":100000000000000000000000000,"text":"Köln 😀 \u0041"}"#;
+    let first = letter("CaptureChanges", item);
+    store.put(&first).await.unwrap();
+    assert_eq!(store.list().await.unwrap(), [first.name()]);
+    let found = store.get(&first.name()).await.unwrap();
+    assert_eq!(found.item.get(), item);
+    assert_eq!(serde_json::to_value(&found).unwrap(), serde_json::to_value(&first).unwrap());
+
+    // The same item again is the same letter, with what is known now.
+    let again = DeadLetter { reason: "still too odd".into(), ..letter("CaptureChanges", item) };
+    store.put(&again).await.unwrap();
+    assert_eq!(store.list().await.unwrap(), [first.name()]);
+    assert_eq!(store.get(&first.name()).await.unwrap().reason, "still too odd");
+
+    // Sorted, whatever the order of writing.
+    let mut names = vec![first.name()];
+    for n in 0..20 {
+        let another = letter(["Orders", "CaptureChanges"][n % 2], &format!("{{\"id\":\"{n}\"}}"));
+        store.put(&another).await.unwrap();
+        names.push(another.name());
+    }
+    names.sort();
+    assert_eq!(store.list().await.unwrap(), names);
+
+    // At the same time, as the batches of several leases do it.
+    let same = letter("CaptureChanges", r#"{"id":"same"}"#);
+    for done in futures::future::join_all((0..8).map(|_| store.put(&same))).await {
+        done.unwrap();
+    }
+    assert_eq!(store.list().await.unwrap().len(), names.len() + 1);
+
+    // A large one.
+    let large = letter("CaptureChanges", &format!("{{\"id\":\"large\",\"text\":\"{}\"}}", "x".repeat(5 << 20)));
+    store.put(&large).await.unwrap();
+    assert_eq!(store.get(&large.name()).await.unwrap().item.get(), large.item.get());
+
+    let missing = store.get("CaptureChanges-nothing.json").await.unwrap_err();
+    assert!(missing.to_string().starts_with("read dead letter in "), "{missing}");
+
+    for name in store.list().await.unwrap() {
+        store.delete(&name).await.unwrap();
+        store.delete(&name).await.unwrap();
+    }
+    assert_eq!(store.list().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_directory_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    // It is made on first use.
+    let path = folder.path().join("deep/down");
+    let store = open(path.to_str().unwrap());
+    contract(&store).await;
+    // What others have put there is no letter, and neither is one that is being written.
+    std::fs::write(path.join("README.txt"), "").unwrap();
+    std::fs::write(path.join(".CaptureChanges-1.json.part"), "").unwrap();
+    assert_eq!(store.list().await.unwrap(), Vec::<String>::new());
+    std::fs::write(path.join("broken.json"), "{").unwrap();
+    assert!(store.get("broken.json").await.unwrap_err().to_string().contains("is not a dead letter"));
+}
+
+#[tokio::test]
+async fn a_blob_container_keeps_the_contract() {
+    let Some(azurite) = Azurite::start() else { return };
+    azurite.create("letters").await;
+    contract(&open(&azurite.container("letters"))).await;
+}
+
+#[tokio::test]
+async fn a_blob_container_s_problems_are_named_without_the_signature() {
+    let Some(azurite) = Azurite::start() else { return };
+    azurite.create("letters").await;
+    let whole = azurite.container("letters");
+    let refusals = [
+        // A missing container is never made here: that is not the handler's to decide.
+        (azurite.container("nowhere"), "404: there is no such container"),
+        (whole.replace("sig=", "sig=AAAA"), "refuses the caller"),
+        (azurite.read_only("letters"), "refuses the caller"),
+    ];
+    for (url, reason) in refusals {
+        let store = open(&url);
+        let error = store.put(&letter("CaptureChanges", "{}")).await.unwrap_err();
+        let (shown, debug) = (error.to_string(), format!("{error:?} {store:?}"));
+        assert!(shown.contains(reason) && shown.contains(url.split('?').next().unwrap()), "{shown}");
+        for part in [&signatures(&url)[..], &["sig=".to_owned()]].concat() {
+            assert!(!shown.contains(&part) && !debug.contains(&part), "{shown}\n{debug}");
+        }
+    }
+    assert_eq!(open(&whole).list().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn poison_goes_to_a_blob_container_and_comes_back_from_it() {
+    let Some(azurite) = Azurite::start() else { return };
+    azurite.create("letters").await;
+    let url = azurite.container("letters");
+    let app = TestApp::start().await;
+    // Every line that there is: the client libraries', too.
+    let log = "trace,azure_core=trace,azure_data_cosmos=trace,azure_data_cosmos_driver=trace,typespec_client_core=trace,\
+               azure_identity=trace,hyper=trace,reqwest=trace,h2=trace";
+    let handler = app.handler(&[("REWIND_DEAD_LETTERS", &url), ("REWIND_LOG", log)]).await;
+    app.proxy.fail_always(Some(Fault::Reject(403, 1014)));
+    let batch: Vec<Value> =
+        (0..3).map(|i| feed_document(&format!("doc-{i}"), "k", i)).chain([json!({"no": "id"})]).collect();
+    let (status, answer) = handler.deliver(&batch).await;
+    assert_eq!(status, 200, "{answer}");
+    app.proxy.fail_always(None);
+    assert!(app.dead_letters().is_empty() && app.history().await.is_empty());
+
+    let settings = [("REWIND_DEAD_LETTERS", url.as_str()), ("REWIND_LOG", log)];
+    let listed = app.run_with_settings(&["replay", "--list", "--format", "json"], &settings).await;
+    assert_eq!(listed.json().as_array().unwrap().len(), 4);
+    let replayed = app.run_with_settings(&["replay", "--format", "json"], &settings).await;
+    // The one without an id stays, and says so in the exit code.
+    assert_eq!(replayed.code, 3, "{replayed:?}");
+    assert_eq!(app.history().await.len(), 3);
+    let store = open(&url);
+    let left = store.list().await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(store.get(&left[0]).await.unwrap().item.get(), r#"{"no":"id"}"#);
+
+    // A wrong signature fails the batch, so that the host delivers it again.
+    let wrong = app.handler(&[("REWIND_DEAD_LETTERS", &url.replace("sig=", "sig=AAAA")), ("REWIND_LOG", log)]).await;
+    let (status, answer) = wrong.deliver(&[json!({"no": "id"})]).await;
+    assert_eq!(status, 500, "{answer}");
+    wrong.wait_for_log("REWIND_DEAD_LETTERS").await;
+
+    let said = [handler.log().join("\n"), wrong.log().join("\n"), format!("{listed:?}{replayed:?}{answer}")].join("\n");
+    for signature in signatures(&url) {
+        assert!(!said.contains(&signature), "the signature is in the output");
+    }
+}

@@ -1,0 +1,135 @@
+//! `cosmos-rewind local` as a child process.
+
+use std::{
+    io::{BufRead as _, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use serde_json::Value;
+
+use super::{BINARY, Output, eventually, hermetic, run};
+
+/// The environment of development, running; killed when it is dropped.
+pub struct Local {
+    child: Child,
+    folder: tempfile::TempDir,
+    /// The first line on stdout, as it was.
+    pub first_line: String,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Local {
+    /// Starts `local --port 0` with more arguments, in an empty folder; returns when it says that it is ready.
+    pub async fn start(args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(BINARY);
+        command.args(["local", "--port", "0"]).args(args).current_dir(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        hermetic(&mut command, &[("RUST_BACKTRACE".into(), "0".into())]);
+        let mut child = command.spawn().unwrap();
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        follow(child.stderr.take().unwrap(), log.clone());
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            (line, stdout)
+        });
+        let (first_line, stdout) = read.await.unwrap();
+        follow(stdout, log.clone());
+        let local = Self { child, folder, first_line, log };
+        assert!(local.first_line.ends_with('\n'), "it ended instead of getting ready: {:#?}", local.log());
+        local
+    }
+
+    /// The first line, understood.
+    pub fn ready(&self) -> Value {
+        serde_json::from_str(&self.first_line).unwrap()
+    }
+
+    pub fn endpoint(&self) -> String {
+        self.ready()["endpoint"].as_str().unwrap().to_owned()
+    }
+
+    /// Everything it wrote since, stdout and stderr.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Runs a command against it, as a person would: with `--endpoint` and no settings.
+    pub async fn run(&self, args: &[&str]) -> Output {
+        let endpoint = self.endpoint();
+        run(self.folder.path(), &[args, &["--endpoint", &endpoint]].concat(), &[], "").await
+    }
+
+    /// Documents of a container.
+    pub async fn count(&self, container: &str) -> u64 {
+        let counted =
+            self.run(&["query", "--in", container, "--count", "--format", "json", "SELECT c.id FROM c"]).await.json();
+        counted["count"].as_u64().unwrap()
+    }
+
+    /// Waits until a container has so many documents.
+    pub async fn wait_for_count(&self, container: &str, wanted: u64) {
+        eventually(&format!("{container} has {wanted} documents"), async || {
+            (self.count(container).await >= wanted).then_some(())
+        })
+        .await;
+        assert_eq!(self.count(container).await, wanted);
+    }
+
+    /// Process ids of its children.
+    #[cfg(target_os = "linux")]
+    pub fn children(&self) -> Vec<u32> {
+        let own = self.child.id().to_string();
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        ids.filter(|id| parent_and_state(*id).is_some_and(|(parent, _)| parent == own)).collect()
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+    }
+
+    /// How it ended, once it has.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("it ends", async || child.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            // So that it takes its handler along; SIGKILL would leave that behind.
+            self.terminate();
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Parent and state (`R`, `S`, `Z`, ...) of a process.
+#[cfg(target_os = "linux")]
+fn parent_and_state(id: u32) -> Option<(String, String)> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // pid (name) state parent ...; the name may contain anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned);
+    let state = fields.next()?;
+    Some((fields.next()?, state))
+}
+
+/// Whether a process is there and is more than a zombie.
+#[cfg(target_os = "linux")]
+pub fn is_running(id: u32) -> bool {
+    parent_and_state(id).is_some_and(|(_, state)| state != "Z")
+}
+
+fn follow(stream: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            log.lock().unwrap().push(line);
+        }
+    });
+}
