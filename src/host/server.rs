@@ -220,27 +220,34 @@ fn log_summary(function: &str, invocation: &str, bytes: usize, s: &Summary) {
     );
 }
 
+/// How much of a refused body is read on, so that a caller that is still sending gets to read the answer.
+const READ_ON: usize = 64 << 20;
+
 /// Collects the body frame by frame (the host sends it chunked, without a length) into one buffer.
 async fn read_body(mut body: Body, limit: usize, headers: &HeaderMap) -> Result<Vec<u8>, (StatusCode, String)> {
-    let too_large = || {
-        let message = format!("the body is larger than REWIND_MAX_BODY_MB allows ({} MiB); raise it", limit >> 20);
-        (StatusCode::PAYLOAD_TOO_LARGE, message)
-    };
     let announced = headers.get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
+    let mut too_large = announced.is_some_and(|length| length > limit);
     // An announced length is only a promise: no more is reserved for it than a usual batch needs.
     let mut bytes = Vec::with_capacity(announced.unwrap_or(64 << 10).min(4 << 20));
+    let mut received = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame
-            .map_err(|e| (StatusCode::BAD_REQUEST, format!("the body was cut off after {} bytes: {e}", bytes.len())))?;
-        if let Some(data) = frame.data_ref() {
-            if bytes.len() + data.len() > limit {
-                return Err(too_large());
-            }
-            bytes.extend_from_slice(data);
+            .map_err(|e| (StatusCode::BAD_REQUEST, format!("the body was cut off after {received} bytes: {e}")))?;
+        let Some(data) = frame.data_ref() else { continue };
+        received += data.len();
+        if received > limit && !too_large {
+            too_large = true;
+            bytes = Vec::new();
         }
+        if !too_large {
+            bytes.extend_from_slice(data);
+        } else if received > limit + READ_ON {
+            break;
+        }
+    }
+    if too_large {
+        let message = format!("the body is larger than REWIND_MAX_BODY_MB allows ({} MiB); raise it", limit >> 20);
+        return Err((StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     Ok(bytes)
 }
