@@ -433,6 +433,18 @@ async fn bad_input_gets_a_clear_answer_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_refusal_arrives_while_the_body_is_still_being_sent_and_the_connection_goes_on() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[("REWIND_MAX_BODY_MB", "1")]).await;
+    let chunks = || futures::stream::iter((0..48).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1 << 16])));
+    for _ in 0..5 {
+        assert_eq!(handler.post("CaptureChanges", vec![b' '; 3 << 20]).await.0, 413);
+        assert_eq!(handler.post("CaptureChanges", reqwest::Body::wrap_stream(chunks())).await.0, 413);
+        assert_eq!(handler.post("NoSuchFunction", vec![b' '; 3 << 20]).await.0, 404);
+    }
+}
+
+#[tokio::test]
 async fn a_document_a_thousand_levels_deep_is_kept_one_way_or_the_other() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;

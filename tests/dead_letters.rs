@@ -126,6 +126,18 @@ async fn a_blob_container_s_problems_are_named_without_the_signature() {
 }
 
 #[tokio::test]
+async fn a_store_that_cannot_be_reached_says_so() {
+    // A port that nobody listens on.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}/account/letters?sp=rw&sig=abc%2Fdef");
+    let store = open(&url);
+    let error = store.put(&letter("CaptureChanges", "{}")).await.unwrap_err();
+    let place = format!("http://127.0.0.1:{port}/account/letters");
+    assert_eq!(error.to_string(), format!("write dead letter in {place}: the store cannot be reached"));
+    assert!(!format!("{error:?} {store:?}").contains("sig"), "{error:?} {store:?}");
+}
+
+#[tokio::test]
 async fn poison_goes_to_a_blob_container_and_comes_back_from_it() {
     let Some(azurite) = Azurite::start() else { return };
     azurite.create("letters").await;

@@ -1,7 +1,7 @@
 //! Dead letters as blobs of one container: authorised by a SAS in the URL, or keyless.
 
-use azure_core::http::{RequestContent, StatusCode};
-use azure_storage_blob::BlobContainerClient;
+use azure_core::http::{ClientOptions, ExponentialRetryOptions, RequestContent, RetryOptions, StatusCode};
+use azure_storage_blob::{BlobContainerClient, BlobContainerClientOptions};
 use futures::TryStreamExt as _;
 
 use super::StoreError;
@@ -9,6 +9,10 @@ use crate::{
     config::{BlobUrl, Credential},
     cosmos,
 };
+
+/// How often a request is repeated: seconds, where the client's own default is over a minute. The host delivers a
+/// batch again whose letter could not be kept, and until then nothing else of that lease is captured.
+const RETRIES: u32 = 4;
 
 /// A blob container of letters.
 pub struct BlobContainer {
@@ -31,7 +35,13 @@ impl BlobContainer {
         } else {
             Some(cosmos::token_credential(credential).map_err(|e| fail(e.to_string()))?)
         };
-        let client = BlobContainerClient::new(url.expose().clone(), token, None).map_err(|e| fail(message(&e)))?;
+        let retry = RetryOptions::exponential(ExponentialRetryOptions { max_retries: RETRIES, ..Default::default() });
+        let options = BlobContainerClientOptions {
+            client_options: ClientOptions { retry, ..Default::default() },
+            ..Default::default()
+        };
+        let client =
+            BlobContainerClient::new(url.expose().clone(), token, Some(options)).map_err(|e| fail(message(&e)))?;
         Ok(Self { client, shown })
     }
 

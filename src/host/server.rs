@@ -144,9 +144,11 @@ async fn invoke<H: History>(
             app.handler.names()
         );
         warn!(invocation, "{message}");
+        discard(body, &headers).await;
         return problem(StatusCode::NOT_FOUND, &message);
     };
     if app.stop.is_cancelled() {
+        discard(body, &headers).await;
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the handler is stopping; deliver the batch again");
     }
     let (binding, capture) = (served.binding.clone(), served.capture.clone());
@@ -250,6 +252,11 @@ async fn read_body(mut body: Body, limit: usize, headers: &HeaderMap) -> Result<
         return Err((StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     Ok(bytes)
+}
+
+/// Reads on a body that nobody wants, and keeps nothing of it.
+async fn discard(body: Body, headers: &HeaderMap) {
+    let _ = read_body(body, 0, headers).await;
 }
 
 fn problem(status: StatusCode, message: &str) -> Response {

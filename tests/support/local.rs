@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -102,10 +103,18 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            // So that it takes its handler along; SIGKILL would leave that behind.
+        // SIGTERM first, so that it takes its handler along; SIGKILL would leave that behind.
+        let ended = |child: &mut Child| child.try_wait().is_ok_and(|status| status.is_some());
+        if !ended(&mut self.child) {
             self.terminate();
         }
+        for _ in 0..400 {
+            if ended(&mut self.child) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
