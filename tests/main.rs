@@ -12,8 +12,11 @@ mod cli;
 mod dead_letters;
 #[cfg(feature = "local")]
 mod demo;
+mod docs;
 #[cfg(feature = "local")]
 mod fixtures;
+#[cfg(feature = "local")]
+mod history;
 #[cfg(feature = "local")]
 mod local;
 #[cfg(feature = "local")]

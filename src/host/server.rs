@@ -147,6 +147,8 @@ async fn invoke<H: History>(
         discard(body, &headers).await;
         return problem(StatusCode::NOT_FOUND, &message);
     };
+    // Counted before the look at `stop`: a drain that begins in between waits for this batch.
+    let _counted = app.batches.token();
     if app.stop.is_cancelled() {
         discard(body, &headers).await;
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the handler is stopping; deliver the batch again");

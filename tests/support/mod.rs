@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the local account, a proxy that injects faults, and the real handler as a child.
 
 mod local;
+pub mod memory;
 pub mod peers;
 mod proxy;
 

@@ -1,0 +1,156 @@
+//! The seam between capture and storage: one contract for the real container and for the fake, and what capture makes
+//! of it under any order of deliveries and faults.
+
+use std::{sync::Arc, time::Duration};
+
+use cosmos_rewind::{
+    capture::{Capture, Limits, Recent},
+    change::{
+        Via,
+        decode::decode,
+        key::KeyPaths,
+        record::{self, Record, RecordContext},
+    },
+    config::{Credential, DeadLetterLocation, Fidelity, Secret},
+    dead_letters::DeadLetterStore,
+    history::HistoryWriter,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json, value::RawValue};
+
+use crate::support::{
+    TestApp, feed_document,
+    memory::{Fault, MemoryHistory},
+};
+
+fn records(item: &Value, paths: &KeyPaths) -> Vec<Record> {
+    let raw: Box<RawValue> = serde_json::value::to_raw_value(item).unwrap();
+    let mut changes = Vec::new();
+    decode(&raw, &mut changes).unwrap();
+    let context = RecordContext { via: Via::Trigger, at: "2026-11-20T15:00:00.000Z", at_seconds: 0, paths };
+    changes.iter().map(|c| record::build(c, None, false, context).unwrap()).collect()
+}
+
+/// The contract of `HistoryWriter`; `count` says how many records are stored.
+async fn keeps_the_contract<W: HistoryWriter>(writer: &W, count: impl AsyncFn() -> usize) {
+    let one = |id: &str, version| records(&feed_document(id, "shared", version), writer.key_paths()).remove(0);
+    // Ok means durable; again is harmless.
+    let first = one("a", 1);
+    writer.write(&first).await.unwrap();
+    writer.write(&first).await.unwrap();
+    assert_eq!(count().await, 1);
+    // Create-only leaves what is there, and that is Ok.
+    let mut lesser = one("a", 1);
+    lesser.create_only = true;
+    writer.write(&lesser).await.unwrap();
+    assert_eq!(count().await, 1);
+    let mut new = one("a", 2);
+    new.create_only = true;
+    writer.write(&new).await.unwrap();
+    assert_eq!(count().await, 2);
+    // A batch that shares a full key, at its largest; again is harmless.
+    let batch: Vec<Record> = (10..110).map(|v| one("a", v)).collect();
+    let batch: Vec<&Record> = batch.iter().collect();
+    writer.write_batch(&batch).await.unwrap();
+    writer.write_batch(&batch).await.unwrap();
+    assert_eq!(count().await, 102);
+    // Many at once, in any order.
+    let many: Vec<Record> = (200..240).map(|v| one(&format!("b{v}"), v)).collect();
+    let results = futures::future::join_all(many.iter().rev().map(|r| writer.write(r))).await;
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(count().await, 142);
+}
+
+#[tokio::test]
+async fn the_fake_history_keeps_the_contract() {
+    let history = MemoryHistory::new(&["/pk", "/_originalId"], Vec::new(), None);
+    keeps_the_contract(&history, async || history.stored().len()).await;
+}
+
+#[tokio::test]
+async fn a_container_keeps_the_contract() {
+    let app = TestApp::start().await;
+    let container = app.changes().await;
+    keeps_the_contract(&container, async || app.history().await.len()).await;
+}
+
+fn capture(history: MemoryHistory, folder: &std::path::Path) -> Capture<MemoryHistory> {
+    let location = DeadLetterLocation::Directory(folder.to_owned());
+    let credential = Credential::Key(Secret::new("none"));
+    Capture {
+        function: "CaptureChanges".into(),
+        history,
+        dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
+        fidelity: Fidelity::Exact,
+        limits: Limits::new(8, 8, Duration::from_secs(30)),
+        via: Via::Trigger,
+        recent: Recent::default(),
+    }
+}
+
+/// A change of the all-versions feed: version `v` of document `d`, with its previous image.
+fn envelope(d: usize, v: u64) -> Value {
+    let image = |v: u64| json!({"id": format!("d{d}"), "pk": format!("p{}", d % 2), "v": v, "_etag": format!("\"{d}-{v}\""), "_ts": v / 2});
+    let op = if v == 0 { "create" } else { "replace" };
+    let mut item = json!({"current": image(v), "metadata": {"operationType": op, "lsn": v * 10, "crts": v / 2}});
+    if v > 0 {
+        item["previous"] = image(v - 1);
+        item["metadata"]["previousImageLSN"] = ((v - 1) * 10).into();
+    }
+    item
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Whatever is delivered twice, in another order, cut off half-way or stored without an answer: the history is the
+    /// one that a quiet run gives, and poison alone is missing from it.
+    #[test]
+    fn the_history_does_not_depend_on_how_it_was_delivered(
+        order in Just((0..4usize).flat_map(|d| (0..6u64).map(move |v| (d, v))).collect::<Vec<_>>()).prop_shuffle(),
+        again in proptest::collection::vec((0..4usize, 0..6u64), 0..30),
+        size in 1..12usize,
+        faults in proptest::collection::vec(prop_oneof![
+            3 => Just(Fault::None), 1 => Just(Fault::Reject(429)), 1 => Just(Fault::Reject(503)), 1 => Just(Fault::FailAfterWrite),
+        ], 0..40),
+        poisoned in proptest::option::of((0..4usize, 0..6u64)),
+        restart_every in 1..4usize,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async move {
+            let folder = tempfile::tempdir().unwrap();
+            let quiet = MemoryHistory::new(&["/pk"], Vec::new(), None);
+            let ordered: Vec<Value> = (0..4usize).flat_map(|d| (0..6u64).map(move |v| envelope(d, v))).collect();
+            deliver(&capture(quiet.clone(), folder.path()), &ordered).await;
+
+            let poison = poisoned.map(|(d, v)| format!("d{d}~{d}-{v}"));
+            let stormy = MemoryHistory::new(&["/pk"], faults, poison.clone());
+            let deliveries: Vec<Value> = order.into_iter().chain(again).map(|(d, v)| envelope(d, v)).collect();
+            let mut process = capture(stormy.clone(), folder.path());
+            for (i, batch) in deliveries.chunks(size).enumerate() {
+                if i % restart_every == 0 {
+                    // A new process remembers nothing.
+                    process = capture(stormy.clone(), folder.path());
+                }
+                deliver(&process, batch).await;
+            }
+            let mut expected = quiet.stored();
+            expected.retain(|(_, id), _| Some(id) != poison.as_ref());
+            assert_eq!(stormy.stored(), expected);
+            let letters = std::fs::read_dir(folder.path()).unwrap().count();
+            assert_eq!(letters > 0, poison.is_some());
+        });
+    }
+}
+
+/// Delivers as the host does: until it is acknowledged.
+async fn deliver(capture: &Capture<MemoryHistory>, batch: &[Value]) {
+    let items: Vec<Box<RawValue>> = batch.iter().map(|i| serde_json::value::to_raw_value(i).unwrap()).collect();
+    let items: Vec<&RawValue> = items.iter().map(AsRef::as_ref).collect();
+    for _ in 0..100 {
+        if capture.run(&items, "test").await.is_ok() {
+            return;
+        }
+    }
+    panic!("never acknowledged");
+}
