@@ -7,6 +7,7 @@ pub mod key;
 pub mod order;
 pub mod raw;
 pub mod record;
+pub mod time;
 pub mod version;
 
 use std::{borrow::Cow, fmt};

@@ -28,6 +28,8 @@ pub struct Version {
     pub op: Option<Op>,
     /// Time axis: the source's `_ts`, epoch seconds; of a legacy copy the copy's own.
     pub ts: i64,
+    /// Whether the payload had no time, so that `ts` is the time of capture.
+    pub ts_from_capture: bool,
     /// The source's LSN.
     pub lsn: Option<i64>,
     /// LSN of the version before.
@@ -61,6 +63,8 @@ struct ChangeObject<'a> {
     v: u32,
     op: Op,
     ts: i64,
+    #[serde(borrow, rename = "tsFrom")]
+    ts_from: Option<std::borrow::Cow<'a, str>>,
     lsn: Option<i64>,
     #[serde(rename = "prevLsn")]
     prev_lsn: Option<i64>,
@@ -125,6 +129,7 @@ impl Version {
             id: super::raw::unescape(original.get()).into_owned(),
             op: Some(change.op),
             ts: change.ts,
+            ts_from_capture: change.ts_from.as_deref() == Some("capture"),
             lsn: change.lsn,
             prev_lsn: change.prev_lsn,
             etag: change.etag,
@@ -152,6 +157,7 @@ impl Version {
             id: super::raw::unescape(original.get()).into_owned(),
             op: None,
             ts,
+            ts_from_capture: false,
             lsn: record.get_i64("_lsn"),
             prev_lsn: None,
             etag: None,

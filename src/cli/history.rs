@@ -104,25 +104,26 @@ async fn of_document(
             "give one component for each path; several as a JSON array: --pk '[\"tenant\",42]'",
         ));
     }
-    let found = reader::versions(changes, &source_paths, id, args.pk.as_ref()).await?;
+    let found = reader::histories(changes, &source_paths, id, args.pk.as_ref()).await?;
     for bad in &found.bad {
         output::note(&output::printable(&format!("warning: {bad}")));
     }
-    let items = found.items();
-    if items.len() > 1 {
-        let keys: Vec<String> = items
+    if found.items.len() > 1 {
+        let keys: Vec<String> = found
+            .items
             .iter()
             .map(|item| {
-                let count = found.versions.iter().filter(|(i, _)| i == *item).count();
-                format!("  --pk '{}'  ({})", item.partition_key, count_of(count as u64, "version"))
+                let count = count_of(item.versions.len() as u64, "version");
+                output::printable(&format!("  --pk '{}'  ({count})", item.key.partition_key)).into_owned()
             })
             .collect();
         return Err(CliError::usage(
-            output::printable(&format!("{} documents have the id {id:?}", items.len())).into_owned(),
+            output::printable(&format!("{} documents have the id {id:?}", found.items.len())).into_owned(),
             format!("name one of them:\n{}", keys.join("\n")),
         ));
     }
-    if found.versions.is_empty() && found.bad.is_empty() {
+    let versions = found.items.first().map_or(&[][..], |item| &item.versions);
+    if versions.is_empty() && found.bad.is_empty() {
         return Err(CliError {
             message: format!("no version of document {id:?} in {}/{}", names.database, names.changes),
             hint: Some("check the id and --pk; what was written before capture began has no version".into()),
@@ -132,15 +133,15 @@ async fn of_document(
 
     let mut rows = Rows::stdout(args.format, version_columns(args.format));
     let mut before: Option<&str> = None;
-    for (_, version) in &found.versions {
+    for version in versions {
         rows.push(&version_row(version, before, args.format))?;
         before = version.document.as_deref();
     }
     rows.finish()?;
-    if found.versions.iter().any(|(_, v)| v.op.is_none()) {
+    if versions.iter().any(|v| v.op.is_none()) {
         output::note("note: legacy versions have the time of the copy, which is later than the change itself");
     }
-    output::spent(&count_of(found.versions.len() as u64, "version"), cosmos, started);
+    output::spent(&count_of(versions.len() as u64, "version"), cosmos, started);
     Ok(if found.bad.is_empty() { Exit::Done } else { Exit::Incomplete })
 }
 

@@ -1,5 +1,6 @@
 //! The history of documents: the seam through which capture writes, and its implementation on Cosmos DB.
 
+pub mod as_of;
 mod cosmos;
 pub mod reader;
 

@@ -1,4 +1,6 @@
-//! Reads the versions of one document back from the changes container.
+//! Reads the versions of documents back from the changes container.
+
+use std::collections::HashMap;
 
 use crate::{
     change::{
@@ -10,60 +12,74 @@ use crate::{
     cosmos::{Container, Failure, Param},
 };
 
-/// The versions of all documents that share an id, oldest first.
+/// One document's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// Which document: one id may live under several partition keys.
+    pub key: ItemKey,
+    /// Its versions, oldest first.
+    pub versions: Vec<Version>,
+}
+
+/// Histories read from the changes container.
 #[derive(Debug, Default)]
-pub struct Versions {
-    /// Each version with the document it belongs to: one id may live under several partition keys.
-    pub versions: Vec<(ItemKey, Version)>,
-    /// Records that could not be understood.
+pub struct Histories {
+    /// The documents, in order of their first version.
+    pub items: Vec<Item>,
+    /// Records that could not be understood, so that nobody knows whose they are.
     pub bad: Vec<BadRecord>,
 }
 
-impl Versions {
-    /// The documents, each once, in order of their first version.
-    pub fn items(&self) -> Vec<&ItemKey> {
-        let mut items: Vec<&ItemKey> = Vec::new();
-        for (item, _) in &self.versions {
-            if !items.contains(&item) {
-                items.push(item);
+impl Histories {
+    /// Groups records by document.
+    pub fn group<'a>(records: impl IntoIterator<Item = &'a str>, source_paths: &KeyPaths) -> Self {
+        let mut found = Self::default();
+        let mut places: HashMap<ItemKey, usize> = HashMap::new();
+        for record in records {
+            match Version::parse(record) {
+                Ok(version) => {
+                    let key = item_of(&version, record, source_paths);
+                    let place = *places.entry(key).or_insert_with_key(|key| {
+                        found.items.push(Item { key: key.clone(), versions: Vec::new() });
+                        found.items.len() - 1
+                    });
+                    found.items[place].versions.push(version);
+                }
+                Err(bad) => found.bad.push(bad),
             }
         }
-        items
+        for item in &mut found.items {
+            item.versions.sort_by(|a, b| a.position().cmp(&b.position()));
+        }
+        found.items.sort_by(|a, b| {
+            let first = |item: &Item| item.versions.first().map(|v| (v.ts, v.lsn));
+            first(a).cmp(&first(b)).then_with(|| a.key.id.cmp(&b.key.id))
+        });
+        found
     }
 }
 
-/// Reads every version of the documents with this id; only of the one under `key` when it is given.
+/// Reads every version of the documents with this id; only of those under `key` when it is given, which may name just
+/// the first components of a hierarchical key.
 ///
 /// Sorted here and not by the service: that needs no composite index, and copies of the original demo have no
 /// `_change` to sort by.
 ///
 /// # Errors
 /// When the service refuses the query.
-pub async fn versions(
+pub async fn histories(
     changes: &Container,
     source_paths: &KeyPaths,
     id: &str,
     key: Option<&PartitionKey>,
-) -> Result<Versions, Failure> {
+) -> Result<Histories, Failure> {
     let scope = key.and_then(|key| scope(changes.key_paths(), source_paths, key, Some(id)));
-    let mut pages = changes
-        .query("SELECT * FROM c WHERE c._originalId = @id", &[Param::new("id", id)], scope.as_ref(), None)
-        .await?;
-    let mut found = Versions::default();
-    while let Some(page) = pages.next().await {
-        for record in page?.documents {
-            match Version::parse(record.get()) {
-                Ok(version) => {
-                    let item = item_of(&version, record.get(), source_paths);
-                    if key.is_none_or(|key| *key == item.partition_key) {
-                        found.versions.push((item, version));
-                    }
-                }
-                Err(bad) => found.bad.push(bad),
-            }
-        }
+    let records =
+        changes.query_all("SELECT * FROM c WHERE c._originalId = @id", &[Param::new("id", id)], scope.as_ref()).await?;
+    let mut found = Histories::group(records.iter().map(|r| r.get()), source_paths);
+    if let Some(key) = key {
+        found.items.retain(|item| item.key.partition_key.0.starts_with(&key.0));
     }
-    found.versions.sort_by(|(_, a), (_, b)| a.position().cmp(&b.position()));
     Ok(found)
 }
 
@@ -85,7 +101,7 @@ pub fn scope(changes: &KeyPaths, source: &KeyPaths, key: &PartitionKey, id: Opti
 }
 
 /// Which document a record belongs to. A tombstone has no document, but its record carries the key members.
-fn item_of(version: &Version, record: &str, source_paths: &KeyPaths) -> ItemKey {
+pub fn item_of(version: &Version, record: &str, source_paths: &KeyPaths) -> ItemKey {
     let text = version.document.as_deref().unwrap_or(record);
     let partition_key = match RawDocument::parse(text) {
         Ok(document) => {
@@ -129,5 +145,37 @@ mod tests {
         assert_eq!(version.document, None);
         assert_eq!(item_of(&version, record, &paths(&["/pk"])).partition_key.to_string(), "p");
         assert_eq!(item_of(&version, record, &paths(&["/id"])).partition_key.to_string(), "a");
+    }
+
+    #[test]
+    fn records_are_grouped_by_document_whatever_their_order() {
+        let record = |id: &str, pk: &str, lsn: i64| {
+            format!(
+                r#"{{"id":"{id}~{lsn}","pk":{pk},"_originalId":"{id}","_change":{{"v":1,"op":"upsert","ts":5,"lsn":{lsn}}}}}"#
+            )
+        };
+        let records = [
+            record("a", "\"p\"", 3),
+            record("a", "7", 4),
+            record("a", "null", 1),
+            record("a", "7.0", 2),
+            record("b", "\"p\"", 9),
+            "nonsense".to_owned(),
+            record("a", "\"p\"", 0),
+        ];
+        let found = Histories::group(records.iter().map(String::as_str), &paths(&["/pk"]));
+        let items: Vec<(&str, String, Vec<Option<i64>>)> = found
+            .items
+            .iter()
+            .map(|i| (i.key.id.as_str(), i.key.partition_key.to_string(), i.versions.iter().map(|v| v.lsn).collect()))
+            .collect();
+        let expected = [
+            ("a", "p".to_owned(), vec![Some(0), Some(3)]),
+            ("a", "[null]".to_owned(), vec![Some(1)]),
+            ("a", "[7]".to_owned(), vec![Some(2), Some(4)]),
+            ("b", "p".to_owned(), vec![Some(9)]),
+        ];
+        assert_eq!(items, expected);
+        assert_eq!(found.bad.len(), 1);
     }
 }

@@ -1,0 +1,301 @@
+//! As of T: which version of one document was in force, and what cannot be known about that.
+
+use std::fmt;
+
+use crate::change::{Op, time::PointInTime, version::Version};
+
+/// What a document was at a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State<'a> {
+    /// It existed: this version was in force.
+    Document(&'a Version),
+    /// It did not exist: this tombstone says since when.
+    Deleted(&'a Version),
+    /// No version at or before the moment; `earliest` is the first one known.
+    NotYet {
+        /// The first version known, later than the moment.
+        earliest: &'a Version,
+    },
+    /// No version at all.
+    Empty,
+}
+
+/// The answer to "as of T" for one document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AsOf<'a> {
+    /// The moment that was asked for.
+    pub at: PointInTime,
+    /// What the document was.
+    pub state: State<'a>,
+    /// The version after the one in force, when one is known.
+    pub next: Option<&'a Version>,
+    /// What cannot be known, most serious first.
+    pub caveats: Vec<Caveat>,
+}
+
+/// A reason why the version in force may not be the whole truth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caveat {
+    /// The chain of versions does not close: between the version in force and the next one there was another, unseen.
+    Gap {
+        /// LSN of the unseen version, where the next one names it; else it must have been a delete.
+        lsn: Option<i64>,
+        /// Time of the next version: the unseen one lies between the version in force and this.
+        until: i64,
+    },
+    /// Captured in latest-version mode, which delivers neither intermediate versions nor deletes.
+    LatestMode,
+    /// A copy of the original demo: its time is the copy's, later than the change itself.
+    LegacyTime,
+    /// The payload had no time: that of its capture stands in.
+    CaptureTime,
+    /// The text is what the Functions host delivered, in which dates may be rewritten.
+    Normalized,
+    /// Found by a baseline run: nothing is known of earlier versions.
+    Baseline,
+}
+
+impl Caveat {
+    /// The name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gap { .. } => "gap",
+            Self::LatestMode => "latest-mode",
+            Self::LegacyTime => "legacy-time",
+            Self::CaptureTime => "capture-time",
+            Self::Normalized => "normalized",
+            Self::Baseline => "baseline",
+        }
+    }
+}
+
+impl fmt::Display for Caveat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap { lsn, until } => {
+                f.write_str("a version is missing from the history")?;
+                match lsn {
+                    Some(lsn) => write!(f, " (LSN {lsn})")?,
+                    None => f.write_str(" (a delete, since the next one is a create)")?,
+                }
+                write!(f, "; it lies between this one and {}", PointInTime::from_epoch(*until))
+            }
+            Self::LatestMode => f.write_str(
+                "captured in latest-version mode: versions between this one and the next, and deletes, may be missing",
+            ),
+            Self::LegacyTime => {
+                f.write_str("a copy of the original demo: its time is the copy's, later than the change")
+            }
+            Self::CaptureTime => f.write_str("the change came without a time: that of its capture stands in"),
+            Self::Normalized => f.write_str("the Functions host may have rewritten date strings in it"),
+            Self::Baseline => f.write_str("found by a baseline run: earlier versions are not known"),
+        }
+    }
+}
+
+impl<'a> AsOf<'a> {
+    /// The version that decided: the document, or the tombstone.
+    pub fn version(&self) -> Option<&'a Version> {
+        match self.state {
+            State::Document(version) | State::Deleted(version) => Some(version),
+            State::NotYet { .. } | State::Empty => None,
+        }
+    }
+
+    /// Seconds from the version's time to the moment asked for; `None` without a version or without a moment.
+    pub fn distance(&self) -> Option<i64> {
+        let version = self.version().filter(|_| self.at != PointInTime::END)?;
+        self.at.seconds().checked_sub(version.ts)
+    }
+
+    /// Whether the history says that the document came into being after the moment: the first version known is its
+    /// creation. Otherwise nothing is known of the moment.
+    pub fn created_later(&self) -> bool {
+        matches!(self.state, State::NotYet { earliest } if earliest.op == Some(Op::Create))
+    }
+}
+
+/// The version in force at a moment: the newest with `ts` <= `at`, by [`Version::position`]. The one place where a
+/// point in time meets a history.
+pub fn boundary(versions: &[Version], at: PointInTime) -> Option<&Version> {
+    versions.iter().filter(|v| v.ts <= at.seconds()).max_by(|a, b| a.position().cmp(&b.position()))
+}
+
+/// What the document with these versions, in any order, was at a moment. [`PointInTime::END`] asks for the newest.
+pub fn as_of(versions: &[Version], at: PointInTime) -> AsOf<'_> {
+    let chosen = boundary(versions, at);
+    let next = versions
+        .iter()
+        .filter(|v| chosen.is_none_or(|chosen| v.position() > chosen.position()))
+        .min_by(|a, b| a.position().cmp(&b.position()));
+    let Some(chosen) = chosen else {
+        let state = next.map_or(State::Empty, |earliest| State::NotYet { earliest });
+        return AsOf { at, state, next, caveats: Vec::new() };
+    };
+    let state = if chosen.op.is_some_and(Op::is_tombstone) { State::Deleted(chosen) } else { State::Document(chosen) };
+    AsOf { at, state, next, caveats: caveats(versions, chosen, next) }
+}
+
+fn caveats(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Vec<Caveat> {
+    let mut caveats = Vec::new();
+    caveats.extend(after(versions, chosen, next));
+    if chosen.op.is_none() {
+        caveats.push(Caveat::LegacyTime);
+    }
+    if chosen.ts_from_capture {
+        caveats.push(Caveat::CaptureTime);
+    }
+    if chosen.fidelity.as_deref() == Some("normalized") {
+        caveats.push(Caveat::Normalized);
+    }
+    if chosen.op == Some(Op::Baseline) {
+        caveats.push(Caveat::Baseline);
+    }
+    caveats
+}
+
+/// What may lie unseen between the version in force and the next one.
+fn after(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Option<Caveat> {
+    let gone = chosen.op.is_some_and(Op::is_tombstone);
+    let Some(next) = next else {
+        // The newest: in latest-version mode it may have been deleted since.
+        return (chosen.op == Some(Op::Upsert)).then_some(Caveat::LatestMode);
+    };
+    match (next.op, next.prev_lsn, chosen.lsn) {
+        (Some(Op::Create), _, _) if gone => None,
+        (Some(Op::Create), None, _) => Some(Caveat::Gap { lsn: None, until: next.ts }),
+        (_, Some(previous), Some(lsn)) if previous != lsn => {
+            let seen = versions.iter().any(|v| v.lsn == Some(previous));
+            (!seen).then_some(Caveat::Gap { lsn: Some(previous), until: next.ts })
+        }
+        (Some(Op::Upsert), None, _) => Some(Caveat::LatestMode),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn version(ts: i64, lsn: Option<i64>, prev: Option<i64>, op: &str, more: serde_json::Value) -> Version {
+        let mut change = json!({"v": 1, "op": op, "ts": ts, "lsn": lsn, "prevLsn": prev});
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let record = json!({"id": format!("a~{ts}-{}", lsn.unwrap_or(0)), "_originalId": "a", "_change": change});
+        Version::parse(&record.to_string()).unwrap()
+    }
+
+    fn plain(ts: i64, lsn: i64, prev: Option<i64>, op: &str) -> Version {
+        version(ts, Some(lsn), prev, op, json!({}))
+    }
+
+    fn at(seconds: i64) -> PointInTime {
+        PointInTime::from_epoch(seconds)
+    }
+
+    #[test]
+    fn a_document_is_followed_through_its_life() {
+        let versions = [
+            plain(10, 1, None, "create"),
+            plain(20, 2, Some(1), "replace"),
+            plain(20, 3, Some(2), "replace"),
+            plain(30, 4, Some(3), "delete"),
+            plain(40, 5, None, "create"),
+        ];
+        let state = |t| as_of(&versions, at(t)).state;
+        assert_eq!(state(9), State::NotYet { earliest: &versions[0] });
+        assert!(as_of(&versions, at(9)).created_later());
+        assert_eq!(state(10), State::Document(&versions[0]));
+        assert_eq!(state(19), State::Document(&versions[0]));
+        assert_eq!(state(20), State::Document(&versions[2]), "the last version of the second");
+        assert_eq!(state(30), State::Deleted(&versions[3]));
+        assert_eq!(state(40), State::Document(&versions[4]));
+        assert_eq!(as_of(&versions, PointInTime::END).state, State::Document(&versions[4]));
+        assert_eq!(as_of(&versions, PointInTime::END).distance(), None);
+        assert_eq!(as_of(&versions, at(25)).distance(), Some(5));
+        assert_eq!(as_of(&versions, at(25)).next, Some(&versions[3]));
+        assert_eq!(as_of(&[], at(25)).state, State::Empty);
+        for t in 0..50 {
+            assert_eq!(as_of(&versions, at(t)).caveats, [], "{t}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_said() {
+        let caveats = |versions: &[Version], t| as_of(versions, at(t)).caveats;
+        let broken = [plain(10, 1, None, "create"), plain(30, 9, Some(5), "replace")];
+        assert_eq!(caveats(&broken, 20), [Caveat::Gap { lsn: Some(5), until: 30 }]);
+        assert_eq!(caveats(&broken, 30), [], "what is missing is older than the version in force");
+        let unseen_delete = [plain(10, 1, None, "create"), plain(30, 9, None, "create")];
+        assert_eq!(caveats(&unseen_delete, 20), [Caveat::Gap { lsn: None, until: 30 }]);
+        let unseen_create = [plain(10, 1, None, "delete"), plain(30, 9, Some(5), "delete")];
+        assert_eq!(caveats(&unseen_create, 20), [Caveat::Gap { lsn: Some(5), until: 30 }]);
+        let latest = [plain(10, 1, None, "upsert"), plain(30, 9, None, "upsert")];
+        assert_eq!(caveats(&latest, 20), [Caveat::LatestMode]);
+        assert_eq!(caveats(&latest, 30), [Caveat::LatestMode]);
+        let healed = [plain(10, 1, None, "upsert"), plain(30, 9, Some(1), "replace")];
+        assert_eq!(caveats(&healed, 20), [], "the chain closes");
+        let others = [
+            version(10, None, None, "baseline", json!({})),
+            version(20, Some(2), None, "create", json!({"fidelity": "normalized", "tsFrom": "capture"})),
+        ];
+        assert_eq!(caveats(&others[..1], 10), [Caveat::Baseline]);
+        assert_eq!(caveats(&others[1..], 20), [Caveat::CaptureTime, Caveat::Normalized]);
+        let legacy = [Version::parse(r#"{"id":"x","_originalId":"a","_lsn":9,"_ts":50}"#).unwrap()];
+        assert_eq!(caveats(&legacy, 50), [Caveat::LegacyTime]);
+        assert!(!as_of(&legacy, at(49)).created_later());
+    }
+
+    fn any_version() -> impl Strategy<Value = Version> {
+        // Narrow ranges, so that ties happen all the time.
+        let op = prop_oneof![Just("create"), Just("replace"), Just("delete"), Just("upsert"), Just("baseline")];
+        (0..6i64, proptest::option::of(0..4i64), proptest::option::of(0..4i64), op, "[ab]{1,2}")
+            .prop_map(|(ts, lsn, prev, op, id)| Version { record_id: id, ..version(ts, lsn, prev, op, json!({})) })
+    }
+
+    proptest! {
+        /// Against the plainest model: play the versions in order, stop at T.
+        #[test]
+        fn the_state_is_what_playing_the_versions_up_to_then_leaves(
+            versions in proptest::collection::vec(any_version(), 0..12),
+            t in -1..7i64,
+        ) {
+            let mut ordered: Vec<&Version> = versions.iter().collect();
+            ordered.sort_by(|a, b| a.position().cmp(&b.position()));
+            let mut in_force = None;
+            for version in ordered.iter().filter(|v| v.ts <= t) {
+                in_force = Some(version.position());
+            }
+            let answer = as_of(&versions, at(t));
+            prop_assert_eq!(answer.version().map(Version::position), in_force.clone());
+            match answer.state {
+                State::Document(v) => prop_assert!(v.document.is_some()),
+                State::Deleted(v) => prop_assert!(v.document.is_none()),
+                State::NotYet { earliest } => {
+                    prop_assert!(earliest.ts > t);
+                    prop_assert_eq!(earliest.position(), ordered[0].position());
+                }
+                State::Empty => prop_assert!(versions.is_empty()),
+            }
+            let next = ordered.iter().find(|v| in_force.as_ref().is_none_or(|p| v.position() > *p));
+            prop_assert_eq!(answer.next.map(Version::position), next.map(|v| v.position()));
+        }
+
+        /// The order in which records are read, or read twice, changes nothing.
+        #[test]
+        fn neither_order_nor_doubles_matter(
+            (versions, shuffled) in proptest::collection::vec(any_version(), 0..10).prop_flat_map(|versions| {
+                let doubled = [versions.clone(), versions.clone()].concat();
+                (Just(versions), Just(doubled).prop_shuffle())
+            }),
+            t in -1..7i64,
+        ) {
+            // Two records with one id are one record: the fake may make such pairs with different content.
+            let mut ids = std::collections::HashSet::new();
+            prop_assume!(versions.iter().all(|v| ids.insert((v.ts, v.lsn, v.record_id.clone()))));
+            prop_assert_eq!(as_of(&versions, at(t)), as_of(&shuffled, at(t)));
+        }
+    }
+}
