@@ -1,6 +1,7 @@
 //! The pure domain: changes, item keys, version order, and the record format. Neither axum nor azure types here.
 
 pub mod decode;
+pub mod diff;
 pub mod edit;
 pub mod fidelity;
 pub mod key;

@@ -417,6 +417,15 @@ fn push_string(out: &mut String, text: &str) {
     }
 }
 
+/// The user's own text of a live document as it was read: without what the service adds to every item. Whatever the
+/// service itself does not touch stays as it is.
+///
+/// # Errors
+/// When the text is no JSON object.
+pub fn own_text(stored: &str) -> Result<String, serde_json::Error> {
+    Ok(render(&own_members(&RawDocument::parse(stored)?, Shape::Stored)))
+}
+
 /// Members as the text of an object.
 pub(super) fn render(members: &[Member<'_>]) -> String {
     let mut out =

@@ -139,6 +139,24 @@ fn span(text: &str) -> Option<Option<i64>> {
     Some(total)
 }
 
+/// Seconds as a person reads them, in the two largest units: `2h30m`, `3d`, `0s`.
+pub fn span_text(seconds: i64) -> String {
+    let mut rest = seconds.unsigned_abs();
+    let mut text = String::new();
+    let mut units = 0;
+    for (unit, length) in [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)] {
+        if rest >= length && units < 2 {
+            text.push_str(&format!("{}{unit}", rest / length));
+            units += 1;
+        } else if units == 1 {
+            // The second unit is the neighbour of the first, or none.
+            break;
+        }
+        rest %= length;
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
 /// What stands before the clock.
 #[derive(Clone, Copy)]
 enum Day {
@@ -338,6 +356,17 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.problem.contains(problem) && error.hint.contains(hint), "{text}: {error:?}");
         }
+    }
+
+    #[test]
+    fn spans_are_short_and_can_be_typed_again() {
+        for (seconds, text) in
+            [(0, "0s"), (59, "59s"), (60, "1m"), (9_000, "2h30m"), (9_001, "2h30m"), (259_200, "3d"), (259_201, "3d")]
+        {
+            assert_eq!(span_text(seconds), text);
+            assert!(span(text).is_some());
+        }
+        assert!(!span_text(i64::MIN).is_empty());
     }
 
     proptest! {

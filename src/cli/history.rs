@@ -2,25 +2,28 @@
 
 use std::{cmp::Ordering, time::Instant};
 
-use chrono::{DateTime, SecondsFormat};
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    output::{self, Format, Rows, count_of},
+    lookup::{self, op, time},
+    output::{self, Cell, Format, Rows, count_of},
     query::check_key,
 };
 use crate::{
     change::{
+        Op, diff,
         key::{KeyPaths, KeyValue, PartitionKey, parse_path, render_path},
         raw::{RawDocument, unescape},
-        record::ORIGINAL_ID,
         version::Version,
     },
     config::Names,
-    cosmos::{Container, Cosmos, Disposition, Failure, Param, sql_path},
-    history::reader,
+    cosmos::{Cosmos, Failure, Param, sql_path},
+    history::{
+        as_of::{self, Caveat},
+        reader,
+    },
 };
 
 /// Flags of `history`.
@@ -29,6 +32,7 @@ use crate::{
     group(ArgGroup::new("what").required(true).args(["id", "predicate"])),
     after_help = "Examples:
   cosmos-rewind history --id 28036 --pk 28036
+  cosmos-rewind history --id 28036 --changes-of /city_name
   cosmos-rewind history --where \"c.city_name = @city\" --param city=Davidson --columns city_name,seq
 
 A document's versions are listed with their time (UTC), what happened, and the top-level
@@ -48,6 +52,9 @@ pub struct HistoryArgs {
     /// Its partition key, as text or as a JSON array of the components; needed when several documents share the id
     #[arg(long, value_name = "KEY", value_parser = PartitionKey::parse)]
     pk: Option<PartitionKey>,
+    /// Show only when this field changed, and to what: /city_name, /address/zip, /lines/0
+    #[arg(long, value_name = "/PATH", requires = "id")]
+    changes_of: Option<String>,
     /// Report live documents and versions that match this predicate, by time
     #[arg(long = "where", value_name = "PREDICATE")]
     predicate: Option<String>,
@@ -67,10 +74,9 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let columns = args.columns.iter().map(|c| column(c)).collect::<Result<Vec<_>, _>>()?;
     let (cosmos, names) = args.connection.open()?;
-    let changes = cosmos.container(&names.database, &names.changes).await?;
     match (&args.id, &args.predicate) {
-        (Some(id), _) => of_document(&args, id, &cosmos, &names, &changes, started).await,
-        (None, Some(predicate)) => report(&args, predicate, &columns, &cosmos, &names, &changes, started).await,
+        (Some(id), _) => of_document(&args, id, &cosmos, &names, started).await,
+        (None, Some(predicate)) => report(&args, predicate, &columns, &cosmos, &names, started).await,
         (None, None) => Err(CliError::usage("nothing is asked for", "pass --id ID or --where PREDICATE")),
     }
 }
@@ -92,70 +98,96 @@ async fn of_document(
     id: &str,
     cosmos: &Cosmos,
     names: &Names,
-    changes: &Container,
     started: Instant,
 ) -> Result<Exit, CliError> {
-    let source_paths = source_paths(cosmos, names, changes).await?;
-    if let Some(key) = &args.pk
-        && key.0.len() != source_paths.len()
-    {
-        return Err(CliError::usage(
-            format!("--pk {key} has {} component(s), the source's key is {source_paths}", key.0.len()),
-            "give one component for each path; several as a JSON array: --pk '[\"tenant\",42]'",
-        ));
-    }
-    let found = reader::histories(changes, &source_paths, id, args.pk.as_ref()).await?;
-    for bad in &found.bad {
-        output::note(&output::printable(&format!("warning: {bad}")));
-    }
-    if found.items.len() > 1 {
-        let keys: Vec<String> = found
-            .items
-            .iter()
-            .map(|item| {
-                let count = count_of(item.versions.len() as u64, "version");
-                output::printable(&format!("  --pk '{}'  ({count})", item.key.partition_key)).into_owned()
-            })
-            .collect();
-        return Err(CliError::usage(
-            output::printable(&format!("{} documents have the id {id:?}", found.items.len())).into_owned(),
-            format!("name one of them:\n{}", keys.join("\n")),
-        ));
-    }
-    let versions = found.items.first().map_or(&[][..], |item| &item.versions);
-    if versions.is_empty() && found.bad.is_empty() {
-        return Err(CliError {
-            message: format!("no version of document {id:?} in {}/{}", names.database, names.changes),
-            hint: Some("check the id and --pk; what was written before capture began has no version".into()),
-            exit: Exit::Failed,
-        });
-    }
-
-    let mut rows = Rows::stdout(args.format, version_columns(args.format));
-    let mut before: Option<&str> = None;
-    for version in versions {
-        rows.push(&version_row(version, before, args.format))?;
-        before = version.document.as_deref();
-    }
-    rows.finish()?;
+    let field = args.changes_of.as_deref().map(parse_path).transpose().map_err(|problem| {
+        CliError::usage(
+            format!("--changes-of: {problem}"),
+            "write --changes-of /city_name or --changes-of /address/zip",
+        )
+    })?;
+    let found = lookup::document(cosmos, names, id, args.pk.as_ref()).await?;
+    let versions = &found.item.versions;
+    let done = match field {
+        Some(field) => count_of(print_changes(versions, &field, args.format)?, "change"),
+        None => {
+            let mut rows = Rows::stdout(args.format, version_columns(args.format));
+            let mut before: Option<&str> = None;
+            for version in versions {
+                rows.push(&version_row(version, before, args.format))?;
+                before = version.document.as_deref();
+            }
+            rows.finish()?;
+            count_of(versions.len() as u64, "version")
+        }
+    };
     if versions.iter().any(|v| v.op.is_none()) {
         output::note("note: legacy versions have the time of the copy, which is later than the change itself");
     }
-    output::spent(&count_of(versions.len() as u64, "version"), cosmos, started);
-    Ok(if found.bad.is_empty() { Exit::Done } else { Exit::Incomplete })
+    for pair in versions.windows(2) {
+        if let [one, next] = pair
+            && let Some(gap @ Caveat::Gap { .. }) = as_of::unseen(versions, one, Some(next))
+        {
+            output::note(&format!("note: after the version of {}: {gap}", time(one.ts)));
+        }
+    }
+    output::spent(&done, cosmos, started);
+    Ok(found.exit)
 }
 
-/// The source's key paths; of a source that is gone, what the history's own say.
-async fn source_paths(cosmos: &Cosmos, names: &Names, changes: &Container) -> Result<KeyPaths, CliError> {
-    match cosmos.container(&names.database, &names.source).await {
-        Ok(source) => Ok(source.key_paths().clone()),
-        Err(failure) if failure.disposition == Disposition::NotFound => {
-            output::note(&format!("note: there is no container {}/{}", names.database, names.source));
-            let own = changes.key_paths().segments().iter().filter(|p| p.as_slice() != [ORIGINAL_ID]);
-            KeyPaths::parse(&own.map(|p| render_path(p)).collect::<Vec<_>>()).map_err(CliError::failed)
+/// Prints each change of one field; returns how many there were.
+fn print_changes(versions: &[Version], field: &[String], format: Format) -> Result<u64, CliError> {
+    let columns: &[&str] = match format {
+        Format::Table => &["time", "op", "lsn", "before", "after"],
+        _ => &["time", "ts", "op", "lsn", "before", "after", "record"],
+    };
+    let mut rows = Rows::stdout(format, columns);
+    let changes = changes_of(versions, field);
+    for change in &changes {
+        let version = change.version;
+        let (before, after) = (Cell::Json(change.before), Cell::Json(change.after));
+        let mut cells = vec![time(version.ts).into(), op(version).into(), version.lsn.into(), before, after];
+        if format != Format::Table {
+            cells.insert(1, version.ts.into());
+            cells.push(version.record_id.as_str().into());
         }
-        Err(failure) => Err(failure.into()),
+        rows.push_cells(&cells)?;
     }
+    rows.finish()?;
+    match (versions.first(), changes.first()) {
+        (_, None) => output::note(&output::printable(&format!("note: no version has a field {}", render_path(field)))),
+        (Some(first), Some(change)) if std::ptr::eq(first, change.version) && first.op != Some(Op::Create) => {
+            output::note(&format!("note: what it was before {} is not known", time(first.ts)));
+        }
+        _ => {}
+    }
+    Ok(changes.len() as u64)
+}
+
+/// A version in which a field got another value, came or went.
+#[derive(Debug, PartialEq)]
+struct FieldChange<'a> {
+    version: &'a Version,
+    before: Option<&'a str>,
+    after: Option<&'a str>,
+}
+
+/// When a field changed. In a version without a document it has no value; nor has it before the first version.
+fn changes_of<'a>(versions: &'a [Version], field: &[String]) -> Vec<FieldChange<'a>> {
+    let mut before = None;
+    let mut changes = Vec::new();
+    for version in versions {
+        let after = version.document.as_deref().and_then(|text| diff::value_at(text, field));
+        let differs = match (before, after) {
+            (Some(before), Some(after)) => !diff::same(before, after),
+            (before, after) => before.is_some() != after.is_some(),
+        };
+        if differs {
+            changes.push(FieldChange { version, before, after });
+        }
+        before = after;
+    }
+    changes
 }
 
 fn version_columns(format: Format) -> &'static [&'static str] {
@@ -166,7 +198,7 @@ fn version_columns(format: Format) -> &'static [&'static str] {
 }
 
 fn version_row(version: &Version, before: Option<&str>, format: Format) -> Vec<Value> {
-    let op = version.op.map_or_else(|| "legacy".to_owned(), |op| op.to_string());
+    let op = op(version);
     let size = version.document.as_ref().map_or(Value::Null, |d| json!(d.len()));
     let changed = match (before, version.document.as_deref()) {
         (Some(before), Some(now)) => Some(Changed::between(before, now)),
@@ -198,11 +230,6 @@ fn version_row(version: &Version, before: Option<&str>, format: Format) -> Vec<V
     ]
 }
 
-/// Epoch seconds as RFC 3339 in UTC.
-fn time(ts: i64) -> String {
-    DateTime::from_timestamp(ts, 0).map_or_else(|| ts.to_string(), |t| t.to_rfc3339_opts(SecondsFormat::Secs, true))
-}
-
 /// The top-level fields in which two documents differ.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changed {
@@ -225,7 +252,7 @@ impl Changed {
             let name = member.name();
             match (before.get(&name), now.get(&name)) {
                 (None, _) => push(&mut all.added, &name),
-                (Some(a), Some(b)) if !same(a.get(), b.get()) => push(&mut all.changed, &name),
+                (Some(a), Some(b)) if !diff::same(a.get(), b.get()) => push(&mut all.changed, &name),
                 _ => {}
             }
         }
@@ -244,25 +271,6 @@ impl Changed {
         let names: Vec<String> = names.chain(self.removed.iter().map(|n| format!("-{n}"))).collect();
         if names.is_empty() { "(nothing)".into() } else { names.join(", ") }
     }
-}
-
-/// Whether two JSON texts mean the same; numbers as the service compares them, which is as doubles.
-fn same(a: &str, b: &str) -> bool {
-    fn equal(a: &Value, b: &Value) -> bool {
-        match (a, b) {
-            (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-            (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
-            (Value::Object(a), Value::Object(b)) => {
-                a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| equal(a, b)))
-            }
-            _ => a == b,
-        }
-    }
-    a == b
-        || match (serde_json::from_str(a), serde_json::from_str(b)) {
-            (Ok(a), Ok(b)) => equal(&a, &b),
-            _ => false,
-        }
 }
 
 /// One line of the report.
@@ -293,7 +301,6 @@ async fn report(
     columns: &[Vec<String>],
     cosmos: &Cosmos,
     names: &Names,
-    changes: &Container,
     started: Instant,
 ) -> Result<Exit, CliError> {
     if predicate.trim().is_empty() {
@@ -302,13 +309,14 @@ async fn report(
             "write a predicate on c, such as \"c.city_name = 'Davidson'\"",
         ));
     }
+    let changes = cosmos.container(&names.database, &names.changes).await?;
     let source = cosmos.container(&names.database, &names.source).await?;
     if let Some(key) = &args.pk {
-        check_key(key, &source)?;
+        check_key(key, source.name(), source.key_paths())?;
     }
     let sql = report_sql(predicate, source.key_paths(), columns);
     let mut lines = Vec::new();
-    for (container, live) in [(&source, true), (changes, false)] {
+    for (container, live) in [(&source, true), (&changes, false)] {
         let scope = match &args.pk {
             Some(key) if live => Some(key.clone()),
             Some(key) => reader::scope(changes.key_paths(), source.key_paths(), key, None),
@@ -440,6 +448,39 @@ mod tests {
         );
         assert_eq!(version_columns(Format::Table).len(), version_row(&first, None, Format::Table).len());
         assert_eq!(version_columns(Format::Csv).len(), version_row(&first, None, Format::Csv).len());
+    }
+
+    #[test]
+    fn a_fields_changes_are_those_of_its_meaning() {
+        let version = |lsn: i64, op: &str, members: &str| {
+            Version::parse(&format!(
+                r#"{{"id":"a~{lsn}"{members},"_originalId":"a","_change":{{"v":1,"op":"{op}","ts":5,"lsn":{lsn}}}}}"#
+            ))
+            .unwrap()
+        };
+        let versions = [
+            version(1, "create", r#","n":1.10"#),
+            version(2, "replace", r#","n":1.1,"m":2"#),
+            version(3, "replace", r#","n":12345678901234567890"#),
+            version(4, "replace", r#","n":12345678901234567891"#),
+            version(5, "delete", ""),
+            version(6, "create", r#","n":null"#),
+            version(7, "replace", ""),
+        ];
+        let changes = changes_of(&versions, &["n".to_owned()]);
+        let shown: Vec<_> = changes.iter().map(|c| (c.version.lsn.unwrap(), c.before, c.after)).collect();
+        assert_eq!(
+            shown,
+            [
+                (1, None, Some("1.10")),
+                (3, Some("1.1"), Some("12345678901234567890")),
+                (4, Some("12345678901234567890"), Some("12345678901234567891")),
+                (5, Some("12345678901234567891"), None),
+                (6, None, Some("null")),
+                (7, Some("null"), None),
+            ]
+        );
+        assert_eq!(changes_of(&versions, &["none".to_owned()]), []);
     }
 
     #[test]

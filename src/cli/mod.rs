@@ -3,16 +3,19 @@
 mod connection;
 #[cfg(feature = "local")]
 mod demo;
+mod diff;
 mod history;
 mod input;
 #[cfg(feature = "local")]
 mod local;
+mod lookup;
 mod output;
 mod populate;
 mod provision;
 mod query;
 mod replay;
 mod serve;
+mod show;
 mod truncate;
 
 use clap::{Parser, Subcommand};
@@ -51,6 +54,10 @@ pub enum Command {
     Query(query::QueryArgs),
     /// Show the versions of a document, or all versions that match a predicate
     History(history::HistoryArgs),
+    /// Show a document as it was at a moment
+    Show(show::ShowArgs),
+    /// Show the fields of a document that differ between two moments, or between one and now
+    Diff(diff::DiffArgs),
     /// List dead letters, and capture them again when their cause is fixed
     Replay(replay::ReplayArgs),
 }
@@ -123,6 +130,8 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Truncate(args) => truncate::run(args).await,
         Command::Query(args) => query::run(args).await,
         Command::History(args) => history::run(args).await,
+        Command::Show(args) => show::run(args).await,
+        Command::Diff(args) => diff::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     };
     result.unwrap_or_else(|error| {

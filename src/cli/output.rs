@@ -10,14 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::ValueEnum;
+use clap::{ValueEnum, builder::styling::AnsiColor};
 use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde_json::{Value, value::RawValue};
 
 use super::{CliError, Exit};
 use crate::{
-    change::raw::{RawDocument, unescape},
+    change::{
+        diff::Difference,
+        edit::quote,
+        raw::{RawDocument, unescape},
+    },
     cosmos::Cosmos,
 };
 
@@ -75,6 +79,22 @@ pub struct Rows<W: Write = Box<dyn Write>> {
     out: W,
 }
 
+/// One value of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell<'a> {
+    /// A value of ours.
+    Value(Value),
+    /// JSON text of a document, printed as it is, strings with their quotes; `None` is a value that is not there:
+    /// nothing in columns, no member in an object.
+    Json(Option<&'a str>),
+}
+
+impl<T: Into<Value>> From<T> for Cell<'_> {
+    fn from(value: T) -> Self {
+        Self::Value(value.into())
+    }
+}
+
 /// How wide a table may be and whether it is ruled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
@@ -104,21 +124,26 @@ impl<W: Write> Rows<W> {
     /// # Errors
     /// When stdout cannot be written.
     pub fn push(&mut self, values: &[Value]) -> Result<(), CliError> {
+        let cells: Vec<Cell<'_>> = values.iter().cloned().map(Cell::Value).collect();
+        self.push_cells(&cells)
+    }
+
+    /// Adds a row of which some values are JSON text.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn push_cells(&mut self, cells: &[Cell<'_>]) -> Result<(), CliError> {
         self.count += 1;
         match self.format {
             Format::Table => {
-                self.table.push(values.iter().map(cell).collect());
+                self.table.push(cells.iter().map(|c| printable(&plain_cell(c)).into_owned()).collect());
                 Ok(())
             }
             Format::Json | Format::Jsonl => {
-                let object: serde_json::Map<_, _> = self.columns.iter().cloned().zip(values.iter().cloned()).collect();
-                let text = Value::Object(object).to_string();
+                let text = object_text(self.columns.iter().map(String::as_str).zip(cells));
                 write_json(&mut self.out, self.format, self.count, &text).map_err(|e| stdout_failed(&e))
             }
-            Format::Csv => {
-                let cells: Vec<String> = values.iter().map(plain).collect();
-                self.csv_record(cells)
-            }
+            Format::Csv => self.csv_record(cells.iter().map(plain_cell).collect()),
         }
     }
 
@@ -260,6 +285,166 @@ fn plain(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+fn plain_cell(cell: &Cell<'_>) -> String {
+    match cell {
+        Cell::Value(value) => plain(value),
+        Cell::Json(text) => text.unwrap_or_default().to_owned(),
+    }
+}
+
+/// The text of an object; JSON text stays as it is.
+fn object_text<'a>(members: impl Iterator<Item = (&'a str, &'a Cell<'a>)>) -> String {
+    let mut text = String::from("{");
+    for (name, cell) in members {
+        let value: Cow<'_, str> = match cell {
+            Cell::Value(value) => Cow::Owned(value.to_string()),
+            Cell::Json(Some(json)) => Cow::Borrowed(*json),
+            Cell::Json(None) => continue,
+        };
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(&quote(name));
+        text.push(':');
+        text.push_str(&value);
+    }
+    text.push('}');
+    text
+}
+
+/// Prints one object with these members on stdout.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn object(members: &[(&str, Cell<'_>)]) -> Result<(), CliError> {
+    lines(&object_text(members.iter().map(|(name, cell)| (*name, cell))))
+}
+
+/// Prints a document's text on stdout, exactly, or indented without touching its values.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn document(text: &str, indented: bool) -> Result<(), CliError> {
+    let text = if indented { Cow::Owned(pretty(text)) } else { Cow::Borrowed(text) };
+    if !io::stdout().is_terminal() {
+        return lines(&text);
+    }
+    // JSON allows a few control characters in strings that a terminal would obey; their escapes mean the same.
+    let harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    lines(&text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        if harmful(c) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+        shown
+    }))
+}
+
+/// Prints fields that differ on stdout, a line for each; coloured on a terminal, unless `NO_COLOR` is set.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn differences(differences: &[Difference<'_>]) -> Result<(), CliError> {
+    let terminal = io::stdout().is_terminal();
+    let coloured = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let limit = if terminal { Some(LONGEST_SHOWN) } else { None };
+    if differences.is_empty() {
+        return Ok(());
+    }
+    lines(difference_lines(differences, coloured, limit).trim_end())
+}
+
+/// How much of a long value a terminal gets.
+const LONGEST_SHOWN: usize = 200;
+
+/// The lines of [`differences`]: `~ /path  before -> after`, `+ /path  value`, `- /path  value`.
+fn difference_lines(differences: &[Difference<'_>], coloured: bool, limit: Option<usize>) -> String {
+    const WIDEST_PATH: usize = 40;
+    let paths: Vec<String> = differences.iter().map(|d| printable(&d.path_text()).into_owned()).collect();
+    let width = |path: &String| path.chars().count();
+    let column = paths.iter().map(width).filter(|w| *w <= WIDEST_PATH).max().unwrap_or(0);
+    let shown = |text: &str| {
+        let text = printable(text).into_owned();
+        limit.map_or(text.clone(), |limit| shorten(&text, limit))
+    };
+    let mut out = String::new();
+    for (difference, path) in differences.iter().zip(&paths) {
+        let (mark, colour, value) = match (difference.before, difference.after) {
+            (None, after) => ('+', AnsiColor::Green, shown(after.unwrap_or_default())),
+            (Some(before), None) => ('-', AnsiColor::Red, shown(before)),
+            (Some(before), Some(after)) => ('~', AnsiColor::Yellow, format!("{} -> {}", shown(before), shown(after))),
+        };
+        let path = if path.is_empty() { "/" } else { path };
+        let line = format!("{mark} {path:column$}  {value}");
+        let style = colour.on_default();
+        if coloured {
+            out.push_str(&format!("{style}{line}{style:#}\n"));
+        } else {
+            out.push_str(&format!("{line}\n"));
+        }
+    }
+    out
+}
+
+fn lines(text: &str) -> Result<(), CliError> {
+    let mut out = BufWriter::new(io::stdout());
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
+}
+
+/// JSON text with line breaks and indents; strings and numbers stay the text they are.
+fn pretty(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() * 2);
+    let mut depth = 0usize;
+    let mut chars = text.chars().filter(|c| !matches!(c, '\n' | '\r' | '\t')).peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth.min(MAX_INDENT)));
+    };
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                out.push(c);
+                while let Some(c) = chars.next() {
+                    out.push(c);
+                    match c {
+                        '\\' => out.extend(chars.next()),
+                        '"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            '{' | '[' => {
+                out.push(c);
+                while chars.next_if_eq(&' ').is_some() {}
+                match chars.next_if(|c| matches!(c, '}' | ']')) {
+                    Some(end) => out.push(end),
+                    None => {
+                        depth += 1;
+                        line(&mut out, depth);
+                    }
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            ' ' => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// Deeper levels are not indented further: text must not grow with the square of its depth.
+const MAX_INDENT: usize = 64;
 
 /// As [`plain`], made harmless for a terminal: documents are outside input and may hold escape sequences.
 fn cell(value: &Value) -> String {
@@ -583,6 +768,57 @@ mod tests {
             rows(Format::Csv, Look::Plain, 2),
             "id,n,note\na,1.5,\nb\u{1b}[2J,\"{\"\"x\"\":1}\",\"q\"\"x, y\"\n"
         );
+    }
+
+    #[test]
+    fn text_of_a_document_is_printed_as_it_is_and_what_is_not_there_left_out() {
+        let text = |format| {
+            let mut out = Vec::new();
+            let mut rows = Rows::new(&mut out, format, Look::Plain, &["n", "before", "after"]);
+            rows.push_cells(&[1.into(), Cell::Json(None), Cell::Json(Some("12345678901234567890.10"))]).unwrap();
+            rows.push_cells(&[2.into(), Cell::Json(Some("null")), Cell::Json(Some("\"1\""))]).unwrap();
+            rows.finish().unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            text(Format::Jsonl),
+            "{\"n\":1,\"after\":12345678901234567890.10}\n{\"n\":2,\"before\":null,\"after\":\"1\"}\n"
+        );
+        assert_eq!(text(Format::Csv), "n,before,after\n1,,12345678901234567890.10\n2,null,\"\"\"1\"\"\"\n");
+    }
+
+    #[test]
+    fn a_document_is_indented_without_touching_its_values() {
+        let text = "{ \"id\" : \"a, {b}: \\\" \\\\\",\r\n\"n\":1.10,\"o\":{},\"l\":[ ],\"m\":[1,{\"x\":1e400}]}";
+        insta::assert_snapshot!(pretty(text), @r#"
+        {
+          "id": "a, {b}: \" \\",
+          "n": 1.10,
+          "o": {},
+          "l": [],
+          "m": [
+            1,
+            {
+              "x": 1e400
+            }
+          ]
+        }
+        "#);
+    }
+
+    #[test]
+    fn fields_that_differ_are_a_line_each() {
+        let before = r#"{"city":"Davidson","n":1.10,"gone":1,"o":{"deep":true}}"#;
+        let after = "{\"city\":\"Ruined\u{7f}\",\"n\":1.1,\"o\":{\"deep\":false},\"new\":[1]}";
+        let found = crate::change::diff::between(before, after);
+        insta::assert_snapshot!(difference_lines(&found, false, None), @r#"
+        ~ /city    "Davidson" -> "Ruined\u{7f}"
+        - /gone    1
+        ~ /o/deep  true -> false
+        + /new     [1]
+        "#);
+        let coloured = difference_lines(&found[..1], true, Some(6));
+        assert_eq!(coloured, "\u{1b}[33m~ /city  \"Davi… -> \"Ruin…\u{1b}[0m\n");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::{
     output::{self, Documents, Format, Progress, count_of},
 };
 use crate::{
-    change::key::PartitionKey,
-    cosmos::{Container, Failure, Param},
+    change::key::{KeyPaths, PartitionKey},
+    cosmos::{Failure, Param},
 };
 
 /// Flags of `query`.
@@ -56,7 +56,7 @@ pub async fn run(args: QueryArgs) -> Result<Exit, CliError> {
     let name = ConnectionArgs::container_name(&names, &args.container);
     let container = cosmos.container(&names.database, name).await?;
     if let Some(pk) = &args.pk {
-        check_key(pk, &container)?;
+        check_key(pk, container.name(), container.key_paths())?;
     }
     let mut pages =
         container.query(&args.sql, &args.params, args.pk.as_ref(), None).await.map_err(|f| explain(f, &args))?;
@@ -90,13 +90,12 @@ pub async fn run(args: QueryArgs) -> Result<Exit, CliError> {
 }
 
 /// Refuses a key with more components than the container's, which the service would answer in its own terms.
-pub(super) fn check_key(key: &PartitionKey, container: &Container) -> Result<(), CliError> {
-    let paths = container.key_paths();
+pub(super) fn check_key(key: &PartitionKey, container: &str, paths: &KeyPaths) -> Result<(), CliError> {
     if key.0.len() <= paths.len() {
         return Ok(());
     }
     Err(CliError::usage(
-        format!("--pk {key} has {} components, the key of {} is {paths}", key.0.len(), container.name()),
+        format!("--pk {key} has {} components, the key of {container} is {paths}", key.0.len()),
         "give one component for each path; a string that starts with [ takes quotes: '\"[x]\"'",
     ))
 }

@@ -138,7 +138,7 @@ pub fn as_of(versions: &[Version], at: PointInTime) -> AsOf<'_> {
 
 fn caveats(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Vec<Caveat> {
     let mut caveats = Vec::new();
-    caveats.extend(after(versions, chosen, next));
+    caveats.extend(unseen(versions, chosen, next));
     if chosen.op.is_none() {
         caveats.push(Caveat::LegacyTime);
     }
@@ -154,8 +154,8 @@ fn caveats(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Ve
     caveats
 }
 
-/// What may lie unseen between the version in force and the next one.
-fn after(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Option<Caveat> {
+/// What may lie unseen between a version and the next one, or after the newest.
+pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Option<Caveat> {
     let gone = chosen.op.is_some_and(Op::is_tombstone);
     let Some(next) = next else {
         // The newest: in latest-version mode it may have been deleted since.

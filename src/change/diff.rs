@@ -1,0 +1,373 @@
+//! What differs between two documents, field by field. Values stay the text they are; they are compared by meaning.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use serde_json::value::RawValue;
+
+use super::{
+    key::render_path,
+    raw::{RawDocument, unescape},
+};
+
+/// How deep fields are told apart; below, values are compared as text. The service allows 128 levels.
+const MAX_DEPTH: usize = 128;
+
+/// One field that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference<'a> {
+    /// Names of the members, and indexes of elements, that lead to it.
+    pub path: Vec<String>,
+    /// Its JSON text before; `None` when there was no such field.
+    pub before: Option<&'a str>,
+    /// Its JSON text after; `None` when there is no such field any more.
+    pub after: Option<&'a str>,
+}
+
+impl Difference<'_> {
+    /// The operation of JSON Patch (RFC 6902) that makes it.
+    pub fn operation(&self) -> &'static str {
+        match (self.before, self.after) {
+            (None, _) => "add",
+            (_, None) => "remove",
+            _ => "replace",
+        }
+    }
+
+    /// The path as flags take it, such as `/address/zip`.
+    pub fn path_text(&self) -> String {
+        render_path(&self.path)
+    }
+
+    /// The path as JSON Pointer (RFC 6901).
+    pub fn pointer(&self) -> String {
+        self.path
+            .iter()
+            .fold(String::new(), |pointer, segment| pointer + "/" + &segment.replace('~', "~0").replace('/', "~1"))
+    }
+}
+
+/// The fields in which two JSON texts differ, in an order in which they can be applied one after the other as a JSON
+/// Patch. Numbers are compared as decimal numbers of any size (1.10 is 1.1), strings by what they mean; the order of
+/// members does not count, that of elements does; of duplicated names the last one counts.
+pub fn between<'a>(before: &'a str, after: &'a str) -> Vec<Difference<'a>> {
+    let mut found = Vec::new();
+    compare(&Node::parse(before, 0), &Node::parse(after, 0), &mut Vec::new(), &mut found);
+    found
+}
+
+/// Whether two JSON texts mean the same.
+pub fn same(a: &str, b: &str) -> bool {
+    a == b || Node::parse(a, 0).equals(&Node::parse(b, 0))
+}
+
+/// The JSON text at a path; segments that are numbers count the elements of an array.
+pub fn value_at<'a>(text: &'a str, path: &[String]) -> Option<&'a str> {
+    let Some((first, rest)) = path.split_first() else { return Some(text) };
+    let inner = if text.trim_start().starts_with('[') {
+        let elements: Vec<&'a RawValue> = serde_json::from_str(text).ok()?;
+        *elements.get(first.parse::<usize>().ok()?)?
+    } else {
+        RawDocument::parse(text).ok()?.get(first)?
+    };
+    value_at(inner.get(), rest)
+}
+
+/// A value: its text, and what it means.
+struct Node<'a> {
+    text: &'a str,
+    meaning: Meaning<'a>,
+}
+
+enum Meaning<'a> {
+    Object(Members<'a>),
+    Array(Vec<Node<'a>>),
+    String(Cow<'a, str>),
+    Number(Decimal),
+    /// A literal, or what is not looked into.
+    Text,
+}
+
+/// Members in order, each name once.
+struct Members<'a> {
+    list: Vec<(Cow<'a, str>, Node<'a>)>,
+    places: HashMap<Cow<'a, str>, usize>,
+}
+
+impl<'a> Members<'a> {
+    fn get(&self, name: &str) -> Option<&Node<'a>> {
+        self.list.get(*self.places.get(name)?).map(|(_, node)| node)
+    }
+}
+
+impl<'a> Node<'a> {
+    fn parse(text: &'a str, depth: usize) -> Self {
+        let text = text.trim();
+        let meaning = match text.as_bytes().first() {
+            Some(b'{') if depth < MAX_DEPTH => match RawDocument::parse(text) {
+                Ok(document) => Meaning::Object(Self::members(&document, depth)),
+                Err(_) => Meaning::Text,
+            },
+            Some(b'[') if depth < MAX_DEPTH => match serde_json::from_str::<Vec<&'a RawValue>>(text) {
+                Ok(elements) => Meaning::Array(elements.iter().map(|e| Self::parse(e.get(), depth + 1)).collect()),
+                Err(_) => Meaning::Text,
+            },
+            Some(b'"') => match unescape(text) {
+                // Half a surrogate pair has no meaning but its text.
+                meaning if meaning.contains('\u{FFFD}') => Meaning::Text,
+                meaning => Meaning::String(meaning),
+            },
+            Some(b'-' | b'0'..=b'9') => Decimal::parse(text).map_or(Meaning::Text, Meaning::Number),
+            _ => Meaning::Text,
+        };
+        Self { text, meaning }
+    }
+
+    fn members(document: &RawDocument<'a>, depth: usize) -> Members<'a> {
+        let mut members = Members { list: Vec::new(), places: HashMap::new() };
+        for member in document.members() {
+            let value: &'a RawValue = member.value;
+            let key: &'a RawValue = member.key;
+            let (name, node) = (unescape(key.get()), Self::parse(value.get(), depth + 1));
+            match members.places.get(&name).and_then(|place| members.list.get_mut(*place)) {
+                Some(slot) => slot.1 = node,
+                None => {
+                    members.places.insert(name.clone(), members.list.len());
+                    members.list.push((name, node));
+                }
+            }
+        }
+        members
+    }
+
+    fn equals(&self, other: &Self) -> bool {
+        if self.text == other.text {
+            return true;
+        }
+        match (&self.meaning, &other.meaning) {
+            (Meaning::Object(a), Meaning::Object(b)) => {
+                a.list.len() == b.list.len() && a.list.iter().all(|(name, a)| b.get(name).is_some_and(|b| a.equals(b)))
+            }
+            (Meaning::Array(a), Meaning::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b)),
+            (Meaning::String(a), Meaning::String(b)) => a == b,
+            (Meaning::Number(a), Meaning::Number(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+fn compare<'a>(before: &Node<'a>, after: &Node<'a>, path: &mut Vec<String>, found: &mut Vec<Difference<'a>>) {
+    let mut at = |path: &mut Vec<String>, segment: String, before: Option<&Node<'a>>, after: Option<&Node<'a>>| {
+        path.push(segment);
+        match (before, after) {
+            (Some(before), Some(after)) => compare(before, after, path, found),
+            _ => found.push(Difference {
+                path: path.clone(),
+                before: before.map(|n| n.text),
+                after: after.map(|n| n.text),
+            }),
+        }
+        path.pop();
+    };
+    match (&before.meaning, &after.meaning) {
+        (Meaning::Object(old), Meaning::Object(new)) => {
+            for (name, node) in &old.list {
+                at(path, name.to_string(), Some(node), new.get(name));
+            }
+            for (name, node) in new.list.iter().filter(|(name, _)| old.get(name).is_none()) {
+                at(path, name.to_string(), None, Some(node));
+            }
+        }
+        (Meaning::Array(old), Meaning::Array(new)) => {
+            // What is equal at both ends stays out of it, so that one element more is one difference.
+            let head = old.iter().zip(new).take_while(|(a, b)| a.equals(b)).count();
+            let tail = |list: &'_ [Node<'a>]| list.len() - head;
+            let common = tail(old).min(tail(new));
+            let foot = old.iter().rev().zip(new.iter().rev()).take(common).take_while(|(a, b)| a.equals(b)).count();
+            let (old_end, new_end) = (old.len() - foot, new.len() - foot);
+            let both = old_end.min(new_end);
+            for i in head..both {
+                at(path, i.to_string(), old.get(i), new.get(i));
+            }
+            for i in (both..old_end).rev() {
+                at(path, i.to_string(), old.get(i), None);
+            }
+            for i in both..new_end {
+                at(path, i.to_string(), None, new.get(i));
+            }
+        }
+        _ if before.equals(after) => {}
+        _ => found.push(Difference { path: path.clone(), before: Some(before.text), after: Some(after.text) }),
+    }
+}
+
+/// A number as its digits, without zeros at either end, and the power of ten of the last one.
+#[derive(Debug, PartialEq, Eq)]
+struct Decimal {
+    negative: bool,
+    digits: String,
+    exponent: i64,
+}
+
+impl Decimal {
+    /// `None` for an exponent beyond all reason.
+    fn parse(text: &str) -> Option<Self> {
+        let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+            None => (text, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all = [whole, fraction].concat();
+        let digits = all.trim_end_matches('0');
+        let exponent = exponent
+            .checked_sub(i64::try_from(fraction.len()).ok()?)?
+            .checked_add(i64::try_from(all.len() - digits.len()).ok()?)?;
+        let digits = digits.trim_start_matches('0');
+        if digits.is_empty() {
+            return Some(Self { negative: false, digits: String::new(), exponent: 0 });
+        }
+        Some(Self { negative, digits: digits.to_owned(), exponent })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn shown(before: &str, after: &str) -> Vec<String> {
+        between(before, after)
+            .iter()
+            .map(|d| {
+                format!("{} {} {} -> {}", d.operation(), d.path_text(), d.before.unwrap_or("."), d.after.unwrap_or("."))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn numbers_are_compared_as_numbers_and_none_is_rounded() {
+        for (a, b) in [
+            ("1.10", "1.1"),
+            ("100", "1e2"),
+            ("1E+2", "100.0"),
+            ("-0", "0.0e9"),
+            ("0.001", "1e-3"),
+            ("12345678901234567890123456789.0", "12345678901234567890123456789"),
+            ("1e99999999999999999999", "1e99999999999999999999"),
+        ] {
+            assert!(same(a, b), "{a} {b}");
+        }
+        for (a, b) in [
+            ("9007199254740993", "9007199254740992"),
+            ("1", "-1"),
+            ("1", "10"),
+            ("1", "\"1\""),
+            ("0", "null"),
+            ("0", "false"),
+            ("1e99999999999999999999", "1e99999999999999999998"),
+        ] {
+            assert!(!same(a, b), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn fields_are_told_apart_down_to_the_leaf() {
+        let before = r#"{"id":"a","n":1.10,"o":{"x":1,"y":[1,2,3]},"gone":null,"a/b":1,"s":"\u0041","dup":1,"dup":2}"#;
+        let after = r#"{"s":"A","n":1.1,"o":{"y":[1,5,3,4],"x":2},"id":"a","a/b":"1","new":{"z":[]},"dup":2}"#;
+        assert_eq!(
+            shown(before, after),
+            [
+                "replace /o/x 1 -> 2",
+                "replace /o/y/1 2 -> 5",
+                "add /o/y/3 . -> 4",
+                "remove /gone null -> .",
+                "replace /\"a/b\" 1 -> \"1\"",
+                "add /new . -> {\"z\":[]}",
+            ]
+        );
+        assert_eq!(between(before, after)[4].pointer(), "/a~1b");
+    }
+
+    #[test]
+    fn one_element_more_or_less_is_one_difference() {
+        assert_eq!(shown("[1,2,3]", "[0,1,2,3]"), ["add /0 . -> 0"]);
+        assert_eq!(shown("[1,2,3]", "[1,3]"), ["remove /1 2 -> ."]);
+        assert_eq!(shown("[1,1,1]", "[1]"), ["remove /2 1 -> .", "remove /1 1 -> ."]);
+        assert_eq!(shown("[[1],2]", "[[1,4],2]"), ["add /0/1 . -> 4"]);
+    }
+
+    #[test]
+    fn what_is_not_the_same_kind_is_replaced_whole() {
+        assert_eq!(shown(r#"{"a":{"b":1}}"#, r#"{"a":[1]}"#), [r#"replace /a {"b":1} -> [1]"#]);
+        assert_eq!(shown(r#""\ud800""#, r#""\ud801""#).len(), 1);
+        assert_eq!(shown("", "{}").len(), 1);
+    }
+
+    #[test]
+    fn deep_values_neither_overflow_the_stack_nor_take_for_ever() {
+        let nested = |depth, leaf| format!("{}{leaf}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(between(&nested(100, 1), &nested(100, 2))[0].path.len(), 100);
+        assert_eq!(between(&nested(100_000, 1), &nested(100_000, 2))[0].path.len(), MAX_DEPTH);
+    }
+
+    #[test]
+    fn a_value_is_found_at_its_path() {
+        let text = r#"{"a":{"b":[1,{"c":1.10}]},"a/b":null}"#;
+        let at = |path: &str| value_at(text, &crate::change::key::parse_path(path).unwrap());
+        assert_eq!(at("/a/b/1/c"), Some("1.10"));
+        assert_eq!(at("/\"a/b\""), Some("null"));
+        for none in ["/a/c", "/a/b/2", "/a/b/x", "/a/b/0/c"] {
+            assert_eq!(at(none), None, "{none}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (0..4i64).prop_map(Value::from),
+            "[ab/~\"é]{0,2}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                proptest::collection::hash_map("[ab/~]{0,2}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// The json-patch crate as the second opinion.
+        #[test]
+        fn the_differences_are_a_patch_that_leads_from_one_to_the_other(before in any_json(), after in any_json()) {
+            let (old, new) = (before.to_string(), after.to_string());
+            let differences = between(&old, &new);
+            prop_assert_eq!(differences.is_empty(), before == after);
+            prop_assert_eq!(same(&old, &new), before == after);
+            let operations: Vec<Value> = differences
+                .iter()
+                .map(|d| {
+                    let mut operation = json!({"op": d.operation(), "path": d.pointer()});
+                    if let Some(value) = d.after {
+                        operation["value"] = serde_json::from_str(value).unwrap();
+                    }
+                    operation
+                })
+                .collect();
+            let patch: json_patch::Patch = serde_json::from_value(operations.into()).unwrap();
+            let mut patched = before;
+            json_patch::patch(&mut patched, &patch).unwrap();
+            prop_assert_eq!(patched, after);
+        }
+
+        #[test]
+        fn integers_of_any_length_are_what_their_digits_say(a in "[1-9][0-9]{0,40}", b in "[1-9][0-9]{0,40}") {
+            prop_assert_eq!(same(&a, &b), a == b);
+            let spelling = format!("{a}.000e0");
+            prop_assert!(same(&a, &spelling));
+        }
+    }
+}
