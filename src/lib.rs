@@ -13,5 +13,6 @@ pub mod history;
 pub mod host;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod restore;
 pub mod telemetry;
 pub mod zipcodes;

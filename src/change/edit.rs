@@ -46,6 +46,30 @@ fn set_in(text: &str, path: &[String], value: &str, whole: &[String]) -> Result<
     Ok(edited)
 }
 
+/// Removes the member at `path`, duplicates included; everything else stays as it is. A path that leads nowhere is no
+/// error: what is to be gone is not there.
+///
+/// # Errors
+/// When `text` is no JSON object.
+pub fn remove(text: &str, path: &[String]) -> Result<String, String> {
+    let Some((name, rest)) = path.split_first() else { return Ok(text.to_owned()) };
+    let document = RawDocument::parse(text).map_err(|e| format!("the document is not a JSON object: {e}"))?;
+    let mut members = Vec::with_capacity(document.members().len());
+    for member in document.members() {
+        if !member.is(name) {
+            members.push(format!("{}:{}", member.key.get(), member.value.get()));
+        } else if !rest.is_empty() {
+            let value = member.value.get();
+            let inner = if value.starts_with('{') { remove(value, rest)? } else { value.to_owned() };
+            members.push(format!("{}:{inner}", member.key.get()));
+        }
+    }
+    if members.len() == document.members().len() && rest.is_empty() {
+        return Ok(text.to_owned());
+    }
+    Ok(format!("{{{}}}", members.join(",")))
+}
+
 /// A string as JSON text.
 pub fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()

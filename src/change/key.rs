@@ -25,7 +25,8 @@ pub enum KeyValue {
 }
 
 impl KeyValue {
-    fn from_raw(raw: &RawValue) -> Self {
+    /// The key component that a JSON value is.
+    pub fn from_raw(raw: &RawValue) -> Self {
         match serde_json::from_str::<serde_json::Value>(raw.get()) {
             Ok(serde_json::Value::Null) => Self::Null,
             Ok(serde_json::Value::Bool(b)) => Self::Bool(b),

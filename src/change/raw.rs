@@ -62,6 +62,11 @@ impl<'a> RawDocument<'a> {
     }
 }
 
+/// A member that is there, even when it is `null`: for serde's `deserialize_with`, whose options swallow `null`.
+pub fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
 /// A raw value as a whole number, when it is one.
 pub fn as_i64(raw: &RawValue) -> Option<i64> {
     let text = raw.get();

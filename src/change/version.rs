@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Op,
     order::Position,
-    raw::{Member, RawDocument},
+    raw::{Member, RawDocument, present},
     record::{self, CHANGE, ORIGINAL_ID, SYSTEM},
 };
 
@@ -92,11 +92,6 @@ struct Body<'a> {
     sha256: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
     data: std::borrow::Cow<'a, str>,
-}
-
-/// A member that is there, even when it is `null`.
-fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl Version {

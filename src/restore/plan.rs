@@ -1,0 +1,224 @@
+//! The plan: one step for each item, decided by a pure function and shown before anything is written.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    change::{
+        Op,
+        key::{ItemKey, PartitionKey},
+        time::{PointInTime, span_text},
+        version::Version,
+    },
+    history::as_of::{State, as_of},
+};
+
+/// Version of the plan's file format.
+pub const PLAN_VERSION: u32 = 1;
+/// The member that marks a restored document, as in the original demo: epoch seconds of the plan.
+pub const STAMP: &str = "restored_at";
+
+/// The version that a step puts back: enough to find it again, and to see where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Chosen {
+    /// Id of the record.
+    pub record_id: String,
+    /// What happened then; `None` for a copy of the original demo.
+    #[serde(default)]
+    pub op: Option<Op>,
+    /// Source time, epoch seconds.
+    pub ts: i64,
+    /// Source LSN.
+    #[serde(default)]
+    pub lsn: Option<i64>,
+}
+
+impl From<&Version> for Chosen {
+    fn from(v: &Version) -> Self {
+        Self { record_id: v.record_id.clone(), op: v.op, ts: v.ts, lsn: v.lsn }
+    }
+}
+
+/// What is to be done with an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It differs from what it was: put that back.
+    Restore,
+    /// It was deleted since: make it again.
+    Recreate,
+    /// It did not exist then: delete it (only when asked for).
+    Delete,
+    /// It is what it was.
+    Keep,
+    /// Nothing can be said, so nothing is done; the notes say why.
+    Unknown,
+}
+
+impl Action {
+    /// Whether anything is written.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Restore | Self::Recreate | Self::Delete)
+    }
+
+    /// The name in plans and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Restore => "restore",
+            Self::Recreate => "recreate",
+            Self::Delete => "delete",
+            Self::Keep => "keep",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One item's part of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Step {
+    /// The document's id.
+    pub id: String,
+    /// Its partition key, as a JSON array.
+    pub pk: serde_json::Value,
+    /// What is done.
+    pub action: Action,
+    /// The version that held at the point in time.
+    #[serde(default)]
+    pub version: Option<Chosen>,
+    /// The target's etag while planning; `None`: there was no document.
+    #[serde(default)]
+    pub live: Option<String>,
+    /// SHA-256 of the document that is written, stamp included: the version may not change between plan and use.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Why this version, and what cannot be known.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+impl Step {
+    /// Which item.
+    ///
+    /// # Errors
+    /// When the key is not one; a plan is a file that anybody may have edited.
+    pub fn item(&self) -> Result<ItemKey, String> {
+        Ok(ItemKey { id: self.id.clone(), partition_key: PartitionKey::parse(&self.pk.to_string())? })
+    }
+}
+
+/// A request, as far as it decides over a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// The point in time.
+    pub at: PointInTime,
+    /// Whether items that did not exist then are deleted.
+    pub delete_newer: bool,
+}
+
+/// Decides over one item from all that is known of it. `live` is the target's etag, `None` when there is no document.
+/// Pure: no I/O, no clock.
+pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: Rules) -> Step {
+    let known = as_of(versions, rules.at);
+    let mut notes = Vec::new();
+    let action = match (&known.state, live) {
+        (State::Empty, _) => {
+            notes.push("no version in the history".into());
+            Action::Unknown
+        }
+        (State::NotYet { earliest }, live) if known.created_later() => match live {
+            None => Action::Keep,
+            Some(_) if rules.delete_newer => Action::Delete,
+            Some(_) => {
+                notes.push(format!("was created later, at {}; --delete-newer deletes it", PointInTime::from_epoch(earliest.ts)));
+                Action::Keep
+            }
+        },
+        (State::NotYet { earliest }, _) => {
+            notes.push(format!("no version at or before the point in time; the earliest known is of {}", PointInTime::from_epoch(earliest.ts)));
+            Action::Unknown
+        }
+        (State::Deleted(_), None) => Action::Keep,
+        (State::Deleted(_), Some(_)) if rules.delete_newer => Action::Delete,
+        (State::Deleted(v), Some(_)) => {
+            notes.push(format!("did not exist then, deleted at {}; --delete-newer deletes it again", PointInTime::from_epoch(v.ts)));
+            Action::Keep
+        }
+        (State::Document(_), None) => Action::Recreate,
+        (State::Document(v), Some(etag)) if v.etag.as_deref() == Some(etag) => Action::Keep,
+        (State::Document(_), Some(_)) => Action::Restore,
+    };
+    if action.writes() {
+        if let Some(distance) = known.distance().filter(|d| *d > 0) {
+            notes.push(format!("{} before the point in time", span_text(distance)));
+        }
+        notes.extend(known.caveats.iter().map(ToString::to_string));
+    }
+    Step {
+        id: item.id.clone(),
+        pk: item.partition_key.to_json(),
+        action,
+        version: known.version().map(Chosen::from),
+        live: live.map(String::from),
+        sha256: None,
+        notes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::key::KeyValue;
+
+    fn version(ts: i64, op: &str, etag: &str) -> Version {
+        let record = serde_json::json!({
+            "id": format!("a~{etag}"), "_originalId": "a",
+            "_change": {"v": 1, "op": op, "ts": ts, "lsn": ts, "etag": etag},
+        });
+        Version::parse(&record.to_string()).unwrap()
+    }
+
+    fn action(versions: &[Version], live: Option<&str>, at: i64, delete_newer: bool) -> (Action, String) {
+        let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::String("p".into())]) };
+        let step = decide(&item, versions, live, Rules { at: PointInTime::from_epoch(at), delete_newer });
+        assert_eq!(step.item().unwrap(), item);
+        (step.action, step.notes.join("; "))
+    }
+
+    #[test]
+    fn each_situation_has_its_action_and_says_why() {
+        let life = [version(10, "create", "1"), version(20, "replace", "2"), version(30, "delete", "3"), version(40, "create", "4")];
+        for (live, at, delete_newer, expected, note) in [
+            // It existed then ...
+            (Some("4"), 25, false, Action::Restore, "5 s before"),
+            (Some("2"), 25, false, Action::Keep, ""),
+            (None, 25, false, Action::Recreate, ""),
+            (Some("4"), 20, false, Action::Restore, ""),
+            (Some("4"), 19, false, Action::Restore, "9 s before"),
+            // ... or had been deleted ...
+            (None, 35, false, Action::Keep, ""),
+            (Some("4"), 35, false, Action::Keep, "--delete-newer"),
+            (Some("4"), 35, true, Action::Delete, ""),
+            // ... or had not been created yet.
+            (None, 5, false, Action::Keep, ""),
+            (Some("4"), 5, false, Action::Keep, "created later"),
+            (Some("4"), 5, true, Action::Delete, ""),
+        ] {
+            let (action, notes) = action(&life, live, at, delete_newer);
+            assert_eq!(action, expected, "{live:?} at {at}: {notes}");
+            assert!(notes.contains(note), "{live:?} at {at}: {notes}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_never_guessed() {
+        // The first version is no creation: something may have been there before.
+        let history = [version(20, "upsert", "2")];
+        for delete_newer in [false, true] {
+            let (action, notes) = action(&history, Some("2"), 10, delete_newer);
+            assert_eq!(action, Action::Unknown);
+            assert!(notes.contains("earliest known"), "{notes}");
+        }
+        assert_eq!(action(&[], Some("2"), 10, true).0, Action::Unknown);
+    }
+}
