@@ -154,7 +154,7 @@ pub(super) fn not_there(id: &str, as_of: &AsOf<'_>, versions: &[Version], flag: 
         }
         State::NotYet { earliest } if as_of.created_later() => (
             format!("no version of document {id:?} at or before {}: it was created at {}", as_of.at, time(earliest.ts)),
-            format!("{flag} {} has its first version", time(earliest.ts)),
+            format!("{flag} {} has it as of then", time(earliest.ts)),
         ),
         State::NotYet { earliest } => (
             format!(
