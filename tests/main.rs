@@ -24,6 +24,8 @@ mod local_cosmos;
 #[cfg(feature = "local")]
 mod local_trigger;
 #[cfg(feature = "local")]
+mod rewind;
+#[cfg(feature = "local")]
 mod sdks;
 #[cfg(feature = "local")]
 mod support;

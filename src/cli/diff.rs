@@ -101,8 +101,7 @@ async fn text_of(
     let answer = as_of(&item.versions, at);
     match answer.state {
         State::Document(_) | State::Deleted(_) => {
-            let gone = if matches!(answer.state, State::Deleted(_)) { "no document: " } else { "" };
-            output::note(&format!("{name}: {gone}{}", describe(&answer).unwrap_or_default()));
+            output::note(&format!("{name}: {}", describe(&answer).unwrap_or_default()));
             lookup::note_caveats(&answer.caveats);
         }
         State::NotYet { earliest } if answer.created_later() => {

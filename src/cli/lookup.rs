@@ -113,7 +113,8 @@ pub(super) fn op(version: &Version) -> &'static str {
 /// The version in force in a few words: its time, what happened, how it was captured, how far from the moment.
 pub(super) fn describe(as_of: &AsOf<'_>) -> Option<String> {
     let version = as_of.version()?;
-    let mut text = format!("version of {} ({}", time(version.ts), op(version));
+    let what = if version.document.is_some() { "version of" } else { "no document since" };
+    let mut text = format!("{what} {} ({}", time(version.ts), op(version));
     if let Some(via) = &version.via {
         text.push_str(&format!(", via {via}"));
     }
@@ -122,7 +123,7 @@ pub(super) fn describe(as_of: &AsOf<'_>) -> Option<String> {
     }
     text.push(')');
     match as_of.distance() {
-        Some(0) => text.push_str(&format!(", in the very second of {}", as_of.at)),
+        Some(0) => text.push_str(", in that very second"),
         Some(seconds) => text.push_str(&format!(", {} before {}", span_text(seconds), as_of.at)),
         None => text.push_str(", the newest"),
     }
@@ -153,7 +154,7 @@ pub(super) fn not_there(id: &str, as_of: &AsOf<'_>, versions: &[Version], flag: 
         }
         State::NotYet { earliest } if as_of.created_later() => (
             format!("no version of document {id:?} at or before {}: it was created at {}", as_of.at, time(earliest.ts)),
-            format!("{flag} {} has its first version", time(earliest.ts)),
+            format!("{flag} {} has it as of then", time(earliest.ts)),
         ),
         State::NotYet { earliest } => (
             format!(
