@@ -214,7 +214,16 @@ fn record_id(change: &Change<'_>, members: &[Member<'_>]) -> String {
             }
         }
     };
-    let id = format!("{}~{version}", change.id);
+    joined(&change.id, &version)
+}
+
+/// The id of the record of a document with this etag: where a live version is, or would be, in the history.
+pub fn id_of_version(id: &str, etag: &str) -> String {
+    joined(id, etag.trim_matches('"'))
+}
+
+fn joined(id: &str, version: &str) -> String {
+    let id = format!("{id}~{version}");
     if id.len() <= MAX_ID_BYTES { id } else { hex(&Sha256::digest(id.as_bytes())) }
 }
 
@@ -461,7 +470,7 @@ fn pack(text: &str) -> Packed {
 }
 
 /// Bytes as lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, b| {
         for nibble in [b >> 4, b & 15] {
             out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -165,6 +165,7 @@ impl Applier<'_> {
         };
         if there {
             outcome.fate = Fate::Already;
+            outcome.before_record = step.live.as_deref().map(|etag| record::id_of_version(&item.id, etag));
             outcome.after = etag;
             return Ok(());
         }
@@ -316,5 +317,39 @@ pub fn same_document(a: &str, b: &str, ignore_stamp: bool) -> bool {
 
 /// SHA-256 of a text, hexadecimal.
 pub fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |hex, b| hex + &format!("{b:02x}"))
+    record::hex(&Sha256::digest(text.as_bytes()))
+}
+
+/// Most changed paths that a step names.
+const SHOWN_PATHS: usize = 12;
+
+impl Applier<'_> {
+    /// Completes the steps that would write: what changes, and the checksum of what would be written. A document that
+    /// means the same already is kept. Nothing is written.
+    ///
+    /// # Errors
+    /// When a version or a live document cannot be read.
+    pub async fn refine(&self, steps: Vec<Step>, concurrency: usize) -> Result<Vec<Step>, Failure> {
+        stream::iter(steps).map(|step| self.refine_one(step)).buffered(concurrency.max(1)).try_collect().await
+    }
+
+    async fn refine_one(&self, mut step: Step) -> Result<Step, Failure> {
+        if !step.action.writes() {
+            return Ok(step);
+        }
+        let prepared = self.prepare(&step).await?;
+        let Some(text) = &prepared.text else { return Ok(step) };
+        if let Some(live) = &prepared.live {
+            if same_document(text, live, self.manner.stamp.is_some()) {
+                step.action = Action::Keep;
+                step.notes = vec!["has that content already".into()];
+                return Ok(step);
+            }
+            let plain = without_system(live).map_err(|e| Failure::invalid("compare documents".into(), e))?;
+            let changed = diff::between(&plain, text);
+            step.changed = changed.iter().take(SHOWN_PATHS).map(|d| d.path_text()).collect();
+        }
+        step.sha256 = Some(sha256(text));
+        Ok(step)
+    }
 }

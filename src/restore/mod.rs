@@ -4,5 +4,6 @@
 //! gathered by `survey`, from the history and from the target. `apply` writes the plan and nothing else.
 
 pub mod apply;
+pub mod journal;
 pub mod plan;
 pub mod survey;

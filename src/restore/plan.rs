@@ -92,6 +92,9 @@ pub struct Step {
     /// SHA-256 of the document that is written, stamp included: the version may not change between plan and use.
     #[serde(default)]
     pub sha256: Option<String>,
+    /// Paths of the fields that change, the first few.
+    #[serde(default)]
+    pub changed: Vec<String>,
     /// Why this version, and what cannot be known.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -104,6 +107,95 @@ impl Step {
     /// When the key is not one; a plan is a file that anybody may have edited.
     pub fn item(&self) -> Result<ItemKey, String> {
         Ok(ItemKey { id: self.id.clone(), partition_key: PartitionKey::parse(&self.pk.to_string())? })
+    }
+}
+
+/// What a plan was made for; used elsewhere it is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Place {
+    /// The account's endpoint.
+    pub account: String,
+    /// The database.
+    pub database: String,
+    /// The container that the history is of.
+    pub source: String,
+    /// The history.
+    pub changes: String,
+    /// Where documents are put.
+    pub target: String,
+}
+
+/// The whole plan: computed once, shown, confirmed, and that value applied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Plan {
+    /// Format version.
+    pub v: u32,
+    /// Id of the restore; sorts by time.
+    pub id: String,
+    /// The restore that this one undoes.
+    #[serde(default)]
+    pub undoes: Option<String>,
+    /// For which containers.
+    pub place: Place,
+    /// The point in time, epoch seconds; of an undo none.
+    #[serde(default)]
+    pub at: Option<i64>,
+    /// When the plan was made, epoch seconds.
+    pub made: i64,
+    /// How it is applied.
+    pub manner: super::apply::Manner,
+    /// One for each item in scope.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The plan's file: the plan and a checksum over its text, so that an edited one is noticed.
+    pub fn to_file(&self) -> String {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        format!("{{\"plan\":{text},\"sha256\":\"{}\"}}\n", super::apply::sha256(&text))
+    }
+
+    /// Reads a plan's file.
+    ///
+    /// # Errors
+    /// When it is no plan, of another format, edited, or made for other containers; each says what to do.
+    pub fn from_file(text: &str, place: &Place) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct File<'a> {
+            #[serde(borrow)]
+            plan: &'a serde_json::value::RawValue,
+            sha256: String,
+        }
+        #[derive(Deserialize)]
+        struct Version {
+            v: u32,
+        }
+        let file: File<'_> = serde_json::from_str(text).map_err(|e| format!("is not a plan: {e}"))?;
+        let version: Version = serde_json::from_str(file.plan.get()).map_err(|e| format!("is not a plan: {e}"))?;
+        if version.v != PLAN_VERSION {
+            return Err(format!("is of plan format {}, this program knows {PLAN_VERSION}: make a new plan", version.v));
+        }
+        if super::apply::sha256(file.plan.get()) != file.sha256 {
+            return Err("was edited or damaged, its checksum does not match: make a new plan".into());
+        }
+        let plan: Self = serde_json::from_str(file.plan.get()).map_err(|e| format!("is not a plan: {e}"))?;
+        if plan.place != *place {
+            let shown = |p: &Place| format!("{} {}/{} -> {}", p.account, p.database, p.changes, p.target);
+            return Err(format!("was made for {}, not for {}", shown(&plan.place), shown(place)));
+        }
+        Ok(plan)
+    }
+
+    /// How many steps have this action.
+    pub fn count(&self, action: Action) -> usize {
+        self.steps.iter().filter(|s| s.action == action).count()
+    }
+
+    /// How many documents would be written.
+    pub fn writes(&self) -> usize {
+        self.steps.iter().filter(|s| s.action.writes()).count()
     }
 }
 
@@ -161,6 +253,7 @@ pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: R
         version: known.version().map(Chosen::from),
         live: live.map(String::from),
         sha256: None,
+        changed: Vec::new(),
         notes,
     }
 }
