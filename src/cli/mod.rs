@@ -14,9 +14,11 @@ mod populate;
 mod provision;
 mod query;
 mod replay;
+mod restore;
 mod serve;
 mod show;
 mod truncate;
+mod undo;
 
 use clap::{Parser, Subcommand};
 
@@ -58,6 +60,10 @@ pub enum Command {
     Show(show::ShowArgs),
     /// Show the fields of a document that differ between two moments, or between one and now
     Diff(diff::DiffArgs),
+    /// Put documents back to what they were at a moment: planned, shown, saved first, reversible
+    Restore(restore::RestoreArgs),
+    /// Take a restore back
+    Undo(undo::UndoArgs),
     /// List dead letters, and capture them again when their cause is fixed
     Replay(replay::ReplayArgs),
 }
@@ -132,6 +138,8 @@ pub async fn run(cli: Cli) -> Exit {
         Command::History(args) => history::run(args).await,
         Command::Show(args) => show::run(args).await,
         Command::Diff(args) => diff::run(args).await,
+        Command::Restore(args) => restore::run(args).await,
+        Command::Undo(args) => undo::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     };
     result.unwrap_or_else(|error| {

@@ -15,7 +15,7 @@ use crate::{
         Change, Op, Shape, Via, diff, edit,
         key::ItemKey,
         raw::RawDocument,
-        record::{self, RecordContext, SYSTEM},
+        record::{self, RecordContext},
         version::Version,
     },
     cosmos::{Disposition, Failure, Retry},
@@ -106,16 +106,26 @@ impl Applier<'_> {
         if step.action == Action::Delete {
             return Ok(Prepared { text: None, live });
         }
-        let facts = step.version.as_ref().ok_or_else(|| Failure::invalid("read plan".into(), "a step to write has no version".into()))?;
+        let facts = step
+            .version
+            .as_ref()
+            .ok_or_else(|| Failure::invalid("read plan".into(), "a step to write has no version".into()))?;
         let document = self.read_version(&item, &facts.record_id).await?;
-        let text = compose(&document, live.as_deref(), self.manner).map_err(|e| Failure::invalid("compose document".into(), e))?;
+        let text = compose(&document, live.as_deref(), self.manner)
+            .map_err(|e| Failure::invalid("compose document".into(), e))?;
         Ok(Prepared { text: Some(text), live })
     }
 
-    /// Applies all steps that write, several at a time, and tells `each` about every outcome as it comes.
-    pub async fn run(&self, steps: &[Step], concurrency: usize, stop: &tokio_util::sync::CancellationToken, each: impl FnMut(&Outcome)) -> Vec<Outcome> {
+    /// Applies steps, several at a time, and tells `each` about every outcome as it comes.
+    pub async fn run(
+        &self,
+        steps: &[&Step],
+        concurrency: usize,
+        stop: &tokio_util::sync::CancellationToken,
+        each: impl FnMut(&Outcome),
+    ) -> Vec<Outcome> {
         let each = Mutex::new(each);
-        stream::iter(steps.iter().filter(|s| s.action.writes()))
+        stream::iter(steps)
             // Once stopped, nothing new is begun; what has begun is finished and reported.
             .take_while(|_| std::future::ready(!stop.is_cancelled()))
             .map(|step| async {
@@ -155,7 +165,10 @@ impl Applier<'_> {
             // Single fields go into whatever the document is now; its etag guards that.
             && self.manner.only.is_empty()
         {
-            return Err(Failure::invalid("compose document".into(), "the version is not the one that was planned; make a new plan".into()));
+            return Err(Failure::invalid(
+                "compose document".into(),
+                "the version is not the one that was planned; make a new plan".into(),
+            ));
         }
         let etag = prepared.live.as_deref().and_then(|live| etag_of(live.as_bytes()));
         let there = match (&prepared.text, &prepared.live) {
@@ -200,7 +213,12 @@ impl Applier<'_> {
                 outcome.after = written.etag.filter(|_| prepared.text.is_some());
                 Ok(())
             }
-            Err(f) if matches!(f.disposition, Disposition::PreconditionFailed | Disposition::Conflict | Disposition::NotFound) => {
+            Err(f)
+                if matches!(
+                    f.disposition,
+                    Disposition::PreconditionFailed | Disposition::Conflict | Disposition::NotFound
+                ) =>
+            {
                 // Either somebody was quicker, or an attempt of ours was stored although it was reported as failed.
                 let now = self.read_live(&item).await?;
                 let ours = match (&prepared.text, &now) {
@@ -245,9 +263,8 @@ impl Applier<'_> {
     }
 
     async fn read_live(&self, item: &ItemKey) -> Result<Option<String>, Failure> {
-        let bytes = Retry::for_at_most(self.patience)
-            .run(|| self.places.target.read(&item.partition_key, &item.id))
-            .await?;
+        let bytes =
+            Retry::for_at_most(self.patience).run(|| self.places.target.read(&item.partition_key, &item.id)).await?;
         bytes
             .map(|b| String::from_utf8(b.to_vec()))
             .transpose()
@@ -258,7 +275,8 @@ impl Applier<'_> {
     async fn read_version(&self, item: &ItemKey, record_id: &str) -> Result<String, Failure> {
         let changes = &self.places.changes;
         let key = scope(changes.key_paths(), self.places.source.key_paths(), &item.partition_key, Some(&item.id));
-        let missing = || Failure::invalid("read version".into(), format!("record {record_id} is not in the history any more"));
+        let missing =
+            || Failure::invalid("read version".into(), format!("record {record_id} is not in the history any more"));
         let retry = Retry::for_at_most(self.patience);
         let text = match key {
             Some(key) if key.0.len() == changes.key_paths().len() => {
@@ -272,7 +290,9 @@ impl Applier<'_> {
             }
         };
         let version = Version::parse(&text).map_err(|e| Failure::invalid("read version".into(), e.to_string()))?;
-        version.document.ok_or_else(|| Failure::invalid("read version".into(), format!("record {record_id} is a tombstone")))
+        version
+            .document
+            .ok_or_else(|| Failure::invalid("read version".into(), format!("record {record_id} is a tombstone")))
     }
 }
 
@@ -300,7 +320,7 @@ fn compose(version: &str, live: Option<&str>, manner: &Manner) -> Result<String,
 
 /// A document as the user wrote it.
 fn without_system(text: &str) -> Result<String, String> {
-    SYSTEM.iter().try_fold(text.to_owned(), |text, name| edit::remove(&text, &[(*name).to_owned()]))
+    record::own_text(text).map_err(|e| format!("the document is not a JSON object: {e}"))
 }
 
 /// Whether two documents mean the same, system properties aside, and the stamp too when it is not looked at.

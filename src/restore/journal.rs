@@ -207,7 +207,10 @@ pub async fn read(changes: &Container, restore: &str) -> Result<Option<Past>, Fa
         }
     }
     if parts == 0 || parts != of_all {
-        return Err(Failure::invalid("read journal".into(), format!("{parts} of {of_all} parts of the plan are there")));
+        return Err(Failure::invalid(
+            "read journal".into(),
+            format!("{parts} of {of_all} parts of the plan are there"),
+        ));
     }
     Ok(Some(Past { plan, outcomes }))
 }
@@ -217,10 +220,13 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
     if !matches!(outcome.fate, Fate::Done | Fate::Already) {
         return None;
     }
-    let version = |etag: &String| Chosen { record_id: record::id_of_version(&outcome.id, etag), op: None, ts: 0, lsn: None };
+    let version =
+        |etag: &String| Chosen { record_id: record::id_of_version(&outcome.id, etag), op: None, ts: 0, lsn: None };
     let (action, version, live) = match (outcome.action, &outcome.before, &outcome.after) {
         (Action::Delete, Some(before), _) => (Action::Recreate, Some(version(before)), None),
-        (_, Some(before), Some(after)) if before != after => (Action::Restore, Some(version(before)), Some(after.clone())),
+        (_, Some(before), Some(after)) if before != after => {
+            (Action::Restore, Some(version(before)), Some(after.clone()))
+        }
         (_, None, Some(after)) => (Action::Delete, None, Some(after.clone())),
         _ => return None,
     };

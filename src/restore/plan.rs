@@ -222,18 +222,27 @@ pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: R
             None => Action::Keep,
             Some(_) if rules.delete_newer => Action::Delete,
             Some(_) => {
-                notes.push(format!("was created later, at {}; --delete-newer deletes it", PointInTime::from_epoch(earliest.ts)));
+                notes.push(format!(
+                    "was created later, at {}; --delete-newer deletes it",
+                    PointInTime::from_epoch(earliest.ts)
+                ));
                 Action::Keep
             }
         },
         (State::NotYet { earliest }, _) => {
-            notes.push(format!("no version at or before the point in time; the earliest known is of {}", PointInTime::from_epoch(earliest.ts)));
+            notes.push(format!(
+                "no version at or before the point in time; the earliest known is of {}",
+                PointInTime::from_epoch(earliest.ts)
+            ));
             Action::Unknown
         }
         (State::Deleted(_), None) => Action::Keep,
         (State::Deleted(_), Some(_)) if rules.delete_newer => Action::Delete,
         (State::Deleted(v), Some(_)) => {
-            notes.push(format!("did not exist then, deleted at {}; --delete-newer deletes it again", PointInTime::from_epoch(v.ts)));
+            notes.push(format!(
+                "did not exist then, deleted at {}; --delete-newer deletes it again",
+                PointInTime::from_epoch(v.ts)
+            ));
             Action::Keep
         }
         (State::Document(_), None) => Action::Recreate,
@@ -280,7 +289,12 @@ mod tests {
 
     #[test]
     fn each_situation_has_its_action_and_says_why() {
-        let life = [version(10, "create", "1"), version(20, "replace", "2"), version(30, "delete", "3"), version(40, "create", "4")];
+        let life = [
+            version(10, "create", "1"),
+            version(20, "replace", "2"),
+            version(30, "delete", "3"),
+            version(40, "create", "4"),
+        ];
         for (live, at, delete_newer, expected, note) in [
             // It existed then ...
             (Some("4"), 25, false, Action::Restore, "5 s before"),
