@@ -24,6 +24,8 @@ mod local_cosmos;
 #[cfg(feature = "local")]
 mod local_trigger;
 #[cfg(feature = "local")]
+mod restore;
+#[cfg(feature = "local")]
 mod rewind;
 #[cfg(feature = "local")]
 mod sdks;

@@ -314,7 +314,6 @@ async fn report(
     if let Some(key) = &args.pk {
         check_key(key, source.name(), source.key_paths())?;
     }
-    let sql = report_sql(predicate, source.key_paths(), columns);
     let mut lines = Vec::new();
     for (container, live) in [(&source, true), (&changes, false)] {
         let scope = match &args.pk {
@@ -322,6 +321,7 @@ async fn report(
             Some(key) => reader::scope(changes.key_paths(), source.key_paths(), key, None),
             None => None,
         };
+        let sql = report_sql(predicate, source.key_paths(), columns, live);
         let mut pages = container.query(&sql, &args.params, scope.as_ref(), None).await.map_err(explain)?;
         while let Some(page) = pages.next().await {
             for row in page.map_err(explain)?.documents {
@@ -352,7 +352,7 @@ async fn report(
 }
 
 /// The user's own predicate between parentheses, on a line of its own so that a comment cannot swallow the last one.
-fn report_sql(predicate: &str, key_paths: &KeyPaths, columns: &[Vec<String>]) -> String {
+fn report_sql(predicate: &str, key_paths: &KeyPaths, columns: &[Vec<String>], live: bool) -> String {
     let mut sql = String::from(
         "SELECT c._ts AS ts, c.id AS id, c._originalId AS original, c._change.ts AS changed, c._change.lsn AS lsn",
     );
@@ -363,6 +363,10 @@ fn report_sql(predicate: &str, key_paths: &KeyPaths, columns: &[Vec<String>]) ->
         sql.push_str(&format!(", {} AS v{i}", sql_path(path)));
     }
     sql.push_str(&format!(" FROM c WHERE (\n{predicate}\n)"));
+    if !live {
+        // The journals of restores are kept with the history, but are none.
+        sql.push_str(" AND NOT IS_DEFINED(c._restore)");
+    }
     sql
 }
 
@@ -486,7 +490,7 @@ mod tests {
     #[test]
     fn the_report_asks_for_its_columns_only() {
         let paths = KeyPaths::parse(&["/pk"]).unwrap();
-        insta::assert_snapshot!(report_sql("c.n = 1 -- x", &paths, &[vec!["city_name".into()]]), @r"
+        insta::assert_snapshot!(report_sql("c.n = 1 -- x", &paths, &[vec!["city_name".into()]], true), @r"
         SELECT c._ts AS ts, c.id AS id, c._originalId AS original, c._change.ts AS changed, c._change.lsn AS lsn, c['pk'] AS k0, c['city_name'] AS v0 FROM c WHERE (
         c.n = 1 -- x
         )

@@ -206,7 +206,7 @@ async fn make_plan(
     for path in &args.only {
         let path =
             parse_path(path).map_err(|e| CliError::usage(format!("--only: {e}"), "such as --only /address/zip"))?;
-        let is_key = places.source.key_paths().segments().iter().any(|key| *key == path);
+        let is_key = places.source.key_paths().segments().contains(&path);
         if is_key || path == ["id"] {
             return Err(CliError::usage("--only: id and partition key cannot be changed", "name another field"));
         }

@@ -78,11 +78,12 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
         hint: Some("cosmos-rewind undo --list shows all".into()),
         exit: Exit::Failed,
     })?;
-    // The journal says where it restored to; which account and database it is read from is known.
-    let target = target_of(&past)?;
-    let into = (target != names.source).then_some(target.as_str());
+    let restored = restored_to(&past)?;
+    let into = (restored.target != names.source).then_some(restored.target.as_str());
     let places = places(&cosmos, &names, into).await?;
-    let place = place_of(&cosmos, &names, &places);
+    let mut place = place_of(&cosmos, &names, &places);
+    // The journal lies in this very account, whatever name it was reached by then.
+    place.account = restored.account;
     let plan = inverse(id, past, &places, place).await?;
     show_plan(&plan, args.format, args.dry_run)?;
     if args.dry_run {
@@ -100,7 +101,8 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
     apply(&plan, &places, &how, &cosmos, started).await
 }
 
-fn target_of(past: &Past) -> Result<String, CliError> {
+/// Where a restore wrote to.
+fn restored_to(past: &Past) -> Result<Place, CliError> {
     #[derive(Deserialize)]
     struct File {
         plan: Inner,
@@ -111,7 +113,7 @@ fn target_of(past: &Past) -> Result<String, CliError> {
     }
     let file: File = serde_json::from_str(past.plan.trim_end())
         .map_err(|e| CliError::failed(format!("the journal's plan is not understood: {e}")))?;
-    Ok(file.plan.place.target)
+    Ok(file.plan.place)
 }
 
 /// The plan that takes a restore back.

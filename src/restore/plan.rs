@@ -297,11 +297,11 @@ mod tests {
         ];
         for (live, at, delete_newer, expected, note) in [
             // It existed then ...
-            (Some("4"), 25, false, Action::Restore, "5 s before"),
+            (Some("4"), 25, false, Action::Restore, "5s before"),
             (Some("2"), 25, false, Action::Keep, ""),
             (None, 25, false, Action::Recreate, ""),
             (Some("4"), 20, false, Action::Restore, ""),
-            (Some("4"), 19, false, Action::Restore, "9 s before"),
+            (Some("4"), 19, false, Action::Restore, "9s before"),
             // ... or had been deleted ...
             (None, 35, false, Action::Keep, ""),
             (Some("4"), 35, false, Action::Keep, "--delete-newer"),

@@ -93,7 +93,8 @@ pub async fn survey(places: &Places, wanted: &Scope, rules: Rules) -> Result<Vec
             each(unique.into_iter().cloned(), |item| facts_of(places, item)).await?
         }
         Scope::Where { predicate, params } => {
-            let sql = format!("{} AND ({predicate})", select(places.source.key_paths()));
+            // On lines of its own, so that a comment in it cannot swallow the last parenthesis.
+            let sql = format!("{} AND (\n{predicate}\n)", select(places.source.key_paths()));
             let matched = rows(places, &sql, params, None).await?;
             let ids: HashSet<(ItemKey, String)> =
                 matched.iter().map(|(item, facts)| (item.clone(), facts.record_id.clone())).collect();
