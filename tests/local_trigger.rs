@@ -324,7 +324,7 @@ async fn a_handler_that_hangs_is_killed_at_the_functions_timeout_and_restarted()
     let folder = tempfile::tempdir().unwrap();
     let mut options = child(folder.path(), None);
     options.settings.push(("TEST_HANG".into(), "1".into()));
-    options.function_timeout = Some(Duration::from_millis(500));
+    options.function_timeout = Some(Duration::from_secs(2));
     let trigger = Trigger::start(&cosmos, options).await.unwrap();
     let first = trigger.handler_pid();
     trigger.wait_until_drained(SOON).await.unwrap();
