@@ -142,25 +142,32 @@ async fn story(
     let letters = std::fs::read_dir(folder.join(".dead-letters")).map_or(0, Iterator::count);
     let proof = prove(&written, &history, args.mode == Mode::AllVersions);
 
-    timeline(&written, &history, args.format)?;
-    let lags = lags(&written, &history);
     let versions: usize = history.values().map(Vec::len).sum();
     let charged = local.charged(&names.database, &names.changes);
-    output::summary(
-        args.format,
-        &[
-            ("documents", json!(written.len())),
-            ("versions written", json!(args.count)),
-            ("versions captured", json!(versions)),
-            ("documents/s", json!((args.count as f64 / captured.as_secs_f64()).round() as u64)),
-            ("invocations", json!(stats.invocations)),
-            ("lag ms p50", json!(percentile(&lags, 50))),
-            ("lag ms p99", json!(percentile(&lags, 99))),
-            ("RU of capture", output::tenths(charged)),
-            ("RU/version", output::tenths(charged / versions.max(1) as f64)),
-            ("seconds in all", output::tenths(start.elapsed().as_secs_f64())),
-        ],
-    )?;
+    let lags = lags(&written, &history);
+    let mut figures = vec![
+        ("documents", json!(written.len())),
+        ("versions_written", json!(args.count)),
+        ("versions_captured", json!(versions)),
+        ("documents_per_second", json!((args.count as f64 / captured.as_secs_f64()).round() as u64)),
+        ("invocations", json!(stats.invocations)),
+        ("lag_ms_p50", json!(percentile(&lags, 50))),
+        ("lag_ms_p99", json!(percentile(&lags, 99))),
+        ("ru_of_capture", output::tenths(charged)),
+        ("ru_per_version", output::tenths(charged / versions.max(1) as f64)),
+        ("seconds", output::tenths(start.elapsed().as_secs_f64())),
+    ];
+    let (columns, rows) = timeline(&written, &history);
+    if args.format == Format::Table {
+        let mut table = Rows::stdout(args.format, &columns);
+        rows.iter().try_for_each(|row| table.push(row))?;
+        table.finish()?;
+    } else if args.format != Format::Csv {
+        // One document for programs: the timeline is part of it.
+        let named = rows.into_iter().map(|row| Value::from_iter(columns.iter().map(|c| (*c).to_owned()).zip(row)));
+        figures.push(("timeline", named.collect()));
+    }
+    output::summary(args.format, &figures)?;
     if letters > 0 {
         return Err(CliError::failed(format!("{letters} changes went to the dead-letter store")));
     }
@@ -277,29 +284,31 @@ fn prove(
     })
 }
 
-/// The versions of the document that was written most often.
-fn timeline(written: &Written, history: &BTreeMap<String, Vec<Version>>, format: Format) -> Result<(), CliError> {
-    let Some((zip, _)) = written.iter().max_by_key(|(_, versions)| versions.len()) else { return Ok(()) };
+/// The versions of the document that was written most often: columns and rows.
+fn timeline(written: &Written, history: &BTreeMap<String, Vec<Version>>) -> ([&'static str; 8], Vec<Vec<Value>>) {
+    let columns = ["version", "time", "op", "lsn", "prev_lsn", "seq", "bytes", "fidelity"];
+    let Some((zip, _)) = written.iter().max_by_key(|(_, versions)| versions.len()) else {
+        return (columns, Vec::new());
+    };
     let city = zipcodes::all().iter().find(|z| z.zip == *zip).map_or("", |z| z.city);
     note(&format!("timeline   of {zip} ({city})"));
-    let mut rows = Rows::stdout(format, &["version", "time", "op", "lsn", "prev_lsn", "seq", "bytes", "fidelity"]);
-    for (i, version) in history.get(*zip).into_iter().flatten().enumerate() {
+    let row = |(i, version): (usize, &Version)| {
         let text = version.document.as_deref().unwrap_or_default();
         let document: Value = serde_json::from_str(text).unwrap_or_default();
-        rows.push(&[
+        let time =
+            DateTime::from_timestamp(version.ts, 0).map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        vec![
             json!(i + 1),
-            json!(
-                DateTime::from_timestamp(version.ts, 0).map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
-            ),
+            json!(time),
             json!(version.op),
             json!(version.lsn),
             json!(version.prev_lsn),
             document.get("seq").cloned().unwrap_or_default(),
             json!(text.len()),
             json!(version.fidelity),
-        ])?;
-    }
-    rows.finish()
+        ]
+    };
+    (columns, history.get(*zip).into_iter().flatten().enumerate().map(row).collect())
 }
 
 /// From the acknowledged write to its capture, in milliseconds, sorted.

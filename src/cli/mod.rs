@@ -35,6 +35,17 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// How many worker threads the command wants; `None`: one for each core.
+    ///
+    /// The handler waits for Cosmos most of its time. One thread stores more than any container takes, and costs a
+    /// third less memory and a tenth less CPU than two (docs/performance.md). `TOKIO_WORKER_THREADS` overrides it.
+    pub fn worker_threads(&self) -> Option<usize> {
+        let one = matches!(self.command, Command::Serve(_)) && std::env::var_os("TOKIO_WORKER_THREADS").is_none();
+        one.then_some(1)
+    }
+}
+
 /// The commands, in the order a person meets them.
 #[derive(Debug, Subcommand)]
 pub enum Command {

@@ -174,7 +174,11 @@ async fn invoke<H: History>(
 async fn run_batch<H: History>(capture: &Capture<H>, body: Vec<u8>, binding: &str, invocation: &str) -> Response {
     let function = capture.function.as_str();
     let size = body.len();
-    let payload = match Payload::from_body(body, binding) {
+    // Unescaping a body of many megabytes takes long enough for the host's health check to wait: another thread
+    // takes over the others meanwhile.
+    let decode = move || Payload::from_body(body, binding);
+    let decoded = if size > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() };
+    let payload = match decoded {
         Ok(payload) => payload,
         Err(e) => {
             error!(function, invocation, bytes = size, "{e}");
@@ -223,6 +227,9 @@ fn log_summary(function: &str, invocation: &str, bytes: usize, s: &Summary) {
         "batch stored"
     );
 }
+
+/// Bodies above this many bytes are unescaped apart.
+const LARGE_BODY: usize = 8 << 20;
 
 /// How much of a refused body is read on, so that a caller that is still sending gets to read the answer.
 const READ_ON: usize = 64 << 20;

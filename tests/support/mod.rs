@@ -71,7 +71,7 @@ impl TestApp {
             self.local.connection_string().replace(self.local.endpoint().as_str(), self.proxy.endpoint().as_str());
         [
             ("CosmosDB", connection.as_str()),
-            ("REWIND_DEADLINE_SECONDS", "20"),
+            ("REWIND_DEADLINE_SECONDS", "100"),
             ("REWIND_LOG_FORMAT", "json"),
             ("RUST_BACKTRACE", "0"),
         ]

@@ -170,6 +170,9 @@ impl Invoker {
                 // The host waits for a result that never comes, then kills the handler.
                 tokio::time::sleep_until(limit).await;
                 let _ = self.kills.send(generation).await;
+                // A retry is for the next one: this one may take a moment to die.
+                let gone = |state: &HandlerState| !matches!(state, HandlerState::Ready { generation: g, .. } if *g == generation);
+                let _ = self.stop.run_until_cancelled(self.handler.clone().wait_for(gone)).await;
                 let seconds = self.timeout.as_secs_f64();
                 Err(format!("no result within the functionTimeout of {seconds} s: the handler is killed and restarted"))
             }

@@ -320,6 +320,11 @@ impl Drop for Trigger {
 async fn hold(state: watch::Sender<HandlerState>, mut kills: mpsc::Receiver<u32>, stop: CancellationToken) {
     while stop.run_until_cancelled(kills.recv()).await.flatten().is_some() {
         tracing::warn!("a function timed out; the handler is not ours to restart");
+        state.send_modify(|state| {
+            if let HandlerState::Ready { generation, .. } = state {
+                *generation += 1;
+            }
+        });
     }
     drop(state);
 }
