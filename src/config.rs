@@ -14,7 +14,8 @@ use std::{
 
 use url::Url;
 
-/// The key that Microsoft publishes for its Cosmos emulator; it protects nothing and is accepted by `local`.
+/// The key that Microsoft publishes for its Cosmos emulator; it protects nothing, and `local` uses it too.
+/// <https://learn.microsoft.com/azure/cosmos-db/emulator>
 pub const EMULATOR_KEY: &str =
     "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==";
 

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::config::{Credential, DeadLetterLocation};
+use crate::{
+    change::record::hex,
+    config::{Credential, DeadLetterLocation},
+};
 
 /// A payload item that could not be captured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,8 +40,7 @@ impl DeadLetter {
     /// The name in the store: function, then a digest of the item.
     pub fn name(&self) -> String {
         let digest = Sha256::digest(self.item.get().as_bytes());
-        let short = digest[..16].iter().fold(String::new(), |hex, b| hex + &format!("{b:02x}"));
-        format!("{}-{short}.json", self.function)
+        format!("{}-{}.json", self.function, hex(&digest[..16]))
     }
 }
 

@@ -28,14 +28,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::config::EMULATOR_KEY;
 use emulator::Emulator;
 pub use emulator::EmulatorError;
 use gateway::Gateway;
 use message::{Ask, ContainerName};
-
-/// The public, well-known key of Microsoft's own Cosmos DB emulator: no secret, and every tool knows it.
-/// <https://learn.microsoft.com/azure/cosmos-db/emulator>
-const WELL_KNOWN_KEY: &str = "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==";
 
 /// How often documents are looked for whose time to live is over.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -134,12 +131,12 @@ impl LocalCosmos {
 
     /// The account key. It is public knowledge and not checked: the account is reachable from this machine only.
     pub fn key(&self) -> &str {
-        WELL_KNOWN_KEY
+        EMULATOR_KEY
     }
 
     /// Endpoint and key in the form that settings take.
     pub fn connection_string(&self) -> String {
-        format!("AccountEndpoint={};AccountKey={WELL_KNOWN_KEY};", self.endpoint)
+        format!("AccountEndpoint={};AccountKey={EMULATOR_KEY};", self.endpoint)
     }
 
     /// Splits a physical partition in two, as the service does when it grows; returns the children's range ids.
