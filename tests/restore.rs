@@ -244,9 +244,20 @@ async fn single_fields_are_put_back_and_another_container_is_left_to_compare() {
 
     let description = json!({"id": "compare", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
     assert!(story.app.local.create_container("dev", description).await.unwrap());
-    let into = story.run(&["restore", "--all", "--at", "10m", "--into", "compare", "--no-stamp", "--yes"]).await;
-    assert_eq!(into.code, 0, "{into:?}");
-    assert!(into.stderr.contains("3 recreate"), "{into:?}");
+    // A document of that container's own is not overwritten: it is no version of the source, so it cannot be saved.
+    let compare = story.app.cosmos.container("dev", "compare").await.unwrap();
+    let key = PartitionKey::parse("28031").unwrap();
+    let own = br#"{"id":"28031","pk":"28031","own":true}"#;
+    compare.create(&key, "28031", own.to_vec()).await.unwrap();
+    let history = story.app.history().await.len();
+    let args = ["restore", "--all", "--at", "10m", "--into", "compare", "--no-stamp", "--yes"];
+    let into = story.run(&args).await;
+    assert_eq!(into.code, 3, "{into:?}");
+    assert!(into.stderr.contains("1 restore, 2 recreate") && into.stdout.contains("conflict"), "{into:?}");
+    assert_eq!(story.run(&[&args[..], &["--force"]].concat()).await.code, 3);
+    assert!(compare.read(&key, "28031").await.unwrap().unwrap().windows(10).any(|w| w == br#""own":true"#));
+    compare.delete(&key, "28031", None).await.unwrap();
+    assert_eq!(story.app.history().await.len(), history);
     assert_eq!(story.live("28036", "28036").await.unwrap()["city_name"], "Ruined");
     assert_eq!(story.run(&["undo", &restore_id(&into), "--yes"]).await.code, 0);
     let left = story

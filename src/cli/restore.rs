@@ -77,11 +77,11 @@ pub struct RestoreArgs {
     /// Put back only this field of a document that exists; repeatable
     #[arg(long, value_name = "PATH", conflicts_with_all = ["plan", "into"])]
     only: Vec<String>,
-    /// Restore into another container of the same partition key, to compare
+    /// Restore into another container of the same partition key, to compare; documents that are there stay
     #[arg(long, value_name = "CONTAINER")]
     into: Option<String>,
     /// Delete documents that did not exist at the point in time
-    #[arg(long, conflicts_with = "plan")]
+    #[arg(long, conflicts_with_all = ["plan", "into"])]
     delete_newer: bool,
     /// Overwrite documents that were changed after the plan was made (what they were is saved first)
     #[arg(long)]
@@ -189,7 +189,7 @@ pub(super) fn place_of(cosmos: &Cosmos, names: &Names, places: &Places) -> Place
 
 /// A new restore's id: sorts by time.
 pub(super) fn new_id() -> String {
-    format!("{}-{:06x}", Utc::now().format("%Y%m%dT%H%M%SZ"), rand::random::<u32>() & 0x00ff_ffff)
+    format!("{}-{:06x}", Utc::now().format("%Y%m%dT%H%M%S%3fZ"), rand::random::<u32>() & 0x00ff_ffff)
 }
 
 async fn make_plan(

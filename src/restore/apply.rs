@@ -193,7 +193,18 @@ impl Applier<'_> {
         }
         outcome.before = etag.clone();
         if let Some(live) = &prepared.live {
-            outcome.before_record = Some(self.save(&item, live).await?);
+            if self.places.is_elsewhere() {
+                // Its documents are not the source's: saved in the history they would pass for versions of it. So
+                // nothing is replaced there, and only what a restore made itself is deleted (an undo, by its etag).
+                if step.action != Action::Delete || self.force {
+                    outcome.fate = Fate::Conflict;
+                    outcome.message =
+                        Some("the container has another document there; it cannot be saved, so it stays".into());
+                    return Ok(());
+                }
+            } else {
+                outcome.before_record = Some(self.save(&item, live).await?);
+            }
         }
         let retry = Retry::for_at_most(self.patience);
         let target = &self.places.target;

@@ -48,6 +48,13 @@ pub struct Places {
     pub target: Container,
 }
 
+impl Places {
+    /// Whether documents are put into another container than the one the history is of.
+    pub fn is_elsewhere(&self) -> bool {
+        self.target.rid() != self.source.rid()
+    }
+}
+
 /// A row of the history without its document.
 #[derive(Deserialize)]
 struct Row<'a> {
