@@ -328,4 +328,73 @@ mod tests {
         }
         assert_eq!(action(&[], Some("2"), 10, true).0, Action::Unknown);
     }
+
+    /// An executable model: what one document was after each operation of a random life. Whatever the point in time, with
+    /// ties within a second, deletes and re-creations, records in any order and delivered twice, the step leads to what the
+    /// document was then.
+    mod model {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        #[derive(Debug, Clone, Copy)]
+        enum Did {
+            Write,
+            Delete,
+        }
+
+        proptest! {
+            #[test]
+            fn a_step_leads_to_what_the_document_was(
+                life in proptest::collection::vec((prop_oneof![3 => Just(Did::Write), 1 => Just(Did::Delete)], 0..3i64), 1..12),
+                at in 0..40i64,
+                order in any::<u64>(),
+            ) {
+                let (mut ts, mut exists) = (10, None::<String>);
+                let mut versions: Vec<Version> = Vec::new();
+                let mut states: Vec<(i64, Option<String>)> = Vec::new();
+                for (lsn, (did, pause)) in life.into_iter().enumerate() {
+                    ts += pause;
+                    let op = match (did, &exists) {
+                        (Did::Write, None) => "create",
+                        (Did::Write, Some(_)) => "replace",
+                        (Did::Delete, Some(_)) => "delete",
+                        (Did::Delete, None) => continue,
+                    };
+                    let etag = format!("e{lsn}");
+                    exists = (op != "delete").then(|| etag.clone());
+                    let record = serde_json::json!({
+                        "id": format!("a~{op}{lsn}"), "_originalId": "a",
+                        "_change": {"v": 1, "op": op, "ts": ts, "lsn": lsn, "etag": etag},
+                    });
+                    versions.push(Version::parse(&record.to_string()).unwrap());
+                    states.push((ts, exists.clone()));
+                }
+                prop_assume!(!versions.is_empty());
+                let then = states.iter().rev().find(|(t, _)| *t <= at).and_then(|(_, state)| state.clone());
+                let doubled = versions.clone();
+                versions.extend(doubled);
+                let rotate = (order % versions.len() as u64) as usize;
+                versions.rotate_left(rotate);
+                if order % 2 == 0 {
+                    versions.reverse();
+                }
+
+                let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) };
+                let rules = Rules { at: PointInTime::from_epoch(at), delete_newer: true };
+                let step = decide(&item, &versions, exists.as_deref(), rules);
+                let leads_to = match step.action {
+                    Action::Keep => exists.clone(),
+                    Action::Delete => None,
+                    Action::Restore | Action::Recreate => {
+                        let chosen = step.version.clone().unwrap();
+                        versions.iter().find(|v| v.record_id == chosen.record_id).unwrap().etag.clone()
+                    }
+                    Action::Unknown => panic!("everything is known here: {step:?}"),
+                };
+                prop_assert_eq!(leads_to, then);
+                prop_assert_eq!(step.action == Action::Recreate, exists.is_none() && step.action.writes());
+            }
+        }
+    }
 }
