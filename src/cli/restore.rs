@@ -394,7 +394,7 @@ pub(super) fn show_plan(plan: &Plan, format: Format, alone: bool) -> Result<(), 
             json!(step.id),
             json!(key),
             json!(version),
-            json!(step.changed.join(", ")),
+            json!(few(&step.changed, format)),
             json!(step.notes.join("; ")),
         ])?;
     }
@@ -411,6 +411,15 @@ pub(super) fn show_plan(plan: &Plan, format: Format, alone: bool) -> Result<(), 
         count(Action::Unknown)
     ));
     Ok(())
+}
+
+/// Changed paths: for people the first few.
+fn few(paths: &[String], format: Format) -> String {
+    const FEW: usize = 4;
+    match paths.len().checked_sub(FEW) {
+        Some(more) if more > 0 && format == Format::Table => format!("{} and {more} more", paths[..FEW].join(", ")),
+        _ => paths.join(", "),
+    }
 }
 
 /// Asks, journals, writes and reports.
