@@ -27,6 +27,7 @@ use crate::{
     restore::{
         apply::{Applier, Fate, Manner, Outcome},
         journal::Journal,
+        pace::Pace,
         plan::{Action, PLAN_VERSION, Place, Plan, Rules, Step},
         survey::{Places, Scope, survey},
     },
@@ -98,6 +99,9 @@ pub struct RestoreArgs {
     /// Documents in flight
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
+    /// At most this many request units a second, on average, while planning and while applying
+    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
+    ru_limit: Option<f64>,
     /// Folder of the local journals
     #[arg(long, value_name = "DIR", default_value = ".cosmos-rewind")]
     journal: PathBuf,
@@ -140,6 +144,7 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
         yes: args.yes,
         max: args.max,
         concurrency: args.concurrency.into(),
+        ru_limit: args.ru_limit,
         journal: args.journal.clone(),
         format: args.format,
     };
@@ -152,8 +157,17 @@ pub(super) struct How {
     pub yes: bool,
     pub max: usize,
     pub concurrency: usize,
+    pub ru_limit: Option<f64>,
     pub journal: PathBuf,
     pub format: Format,
+}
+
+/// A limit on request units a second.
+pub(super) fn ru_limit(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(limit) if limit.is_finite() && limit >= 1.0 => Ok(limit),
+        _ => Err("write a number of request units a second, 1 or more".into()),
+    }
 }
 
 /// Opens the containers.
@@ -217,7 +231,8 @@ async fn make_plan(
     let rules = Rules { at, delete_newer: args.delete_newer };
     let planning = Progress::new("planning", None);
     let steps = survey(places, &scope, rules).await.map_err(|f| explain(f, args.predicate.is_some()))?;
-    let applier = Applier { places, manner: &manner, force: false, patience: PATIENCE };
+    let pace = Pace::new(cosmos.meter(), args.ru_limit);
+    let applier = Applier { places, manner: &manner, force: false, patience: PATIENCE, pace };
     let mut steps = applier.refine(steps, args.concurrency.into()).await?;
     planning.finish();
     if !manner.only.is_empty() {
@@ -402,13 +417,14 @@ pub(super) fn show_plan(plan: &Plan, format: Format, alone: bool) -> Result<(), 
     let count = |action| plan.count(action);
     let at = plan.at.map_or_else(|| "before the restore".to_owned(), |t| shown(PointInTime::from_epoch(t)));
     note(&format!(
-        "plan       {} to {at}: {} restore, {} recreate, {} delete, {} keep, {} unknown",
+        "plan       {} to {at}: {} restore, {} recreate, {} delete, {} keep, {} unknown; about {:.0} RU",
         plan.place.target,
         count(Action::Restore),
         count(Action::Recreate),
         count(Action::Delete),
         count(Action::Keep),
-        count(Action::Unknown)
+        count(Action::Unknown),
+        plan.forecast()
     ));
     Ok(())
 }
@@ -460,7 +476,8 @@ pub(super) async fn apply(
             }
         }
     });
-    let applier = Applier { places, manner: &plan.manner, force: how.force, patience: PATIENCE };
+    let pace = Pace::new(cosmos.meter(), how.ru_limit);
+    let applier = Applier { places, manner: &plan.manner, force: how.force, patience: PATIENCE, pace };
     let progress = Progress::new("restoring", Some(writes as u64));
     let mut journal_failed = None;
     let mut all: Vec<Outcome> = Vec::with_capacity(writes);
@@ -496,6 +513,7 @@ pub(super) async fn apply(
     }
     let count = |fate| fates.get(fate_name(fate)).copied().unwrap_or(0);
     let not_begun = writes - all.len();
+    note(&format!("applied    {:.1} RU, {:.1} were expected", applier.pace.used(), plan.forecast()));
     output::spent(
         &format!(
             "{} written, {} already so, {} conflicts, {} failed, {not_begun} not begun, {unknown} unknown",

@@ -10,13 +10,14 @@ use serde_json::json;
 use super::{
     CliError, ConnectionArgs, Exit,
     output::{self, Format, Rows},
-    restore::{How, apply, new_id, place_of, places, show_plan},
+    restore::{How, apply, new_id, place_of, places, ru_limit, show_plan},
 };
 use crate::{
-    cosmos::{Container, Failure},
+    cosmos::{Container, Cosmos, Failure},
     restore::{
         apply::{Applier, Fate, Manner, Outcome, same_document},
         journal::{self, Past},
+        pace::Pace,
         plan::{Action, PLAN_VERSION, Place, Plan, Step},
         survey::{Places, etag_of},
     },
@@ -49,6 +50,9 @@ pub struct UndoArgs {
     /// Documents in flight
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
+    /// At most this many request units a second, on average, while applying
+    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
+    ru_limit: Option<f64>,
     /// Folder of the local journals
     #[arg(long, value_name = "DIR", default_value = ".cosmos-rewind")]
     journal: PathBuf,
@@ -84,7 +88,7 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
     let mut place = place_of(&cosmos, &names, &places);
     // The journal lies in this very account, whatever name it was reached by then.
     place.account = restored.account;
-    let plan = inverse(id, past, &places, place).await?;
+    let plan = inverse(id, past, &places, place, &cosmos).await?;
     show_plan(&plan, args.format, args.dry_run)?;
     if args.dry_run {
         output::spent("planned, nothing written", &cosmos, started);
@@ -95,6 +99,7 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
         yes: args.yes,
         max: args.max,
         concurrency: args.concurrency.into(),
+        ru_limit: args.ru_limit,
         journal: args.journal,
         format: args.format,
     };
@@ -117,14 +122,15 @@ fn restored_to(past: &Past) -> Result<Place, CliError> {
 }
 
 /// The plan that takes a restore back.
-async fn inverse(id: &str, past: Past, places: &Places, place: Place) -> Result<Plan, CliError> {
+async fn inverse(id: &str, past: Past, places: &Places, place: Place, cosmos: &Cosmos) -> Result<Plan, CliError> {
+    let pace = || Pace::new(cosmos.meter(), None);
     let original = Plan::from_file(past.plan.trim_end(), &place)
         .map_err(|e| CliError::failed(format!("the plan of restore {id} {e}")))?;
     let outcomes = journal::by_item(past.outcomes);
     let known: HashSet<(String, String)> = outcomes.keys().cloned().collect();
     let mut steps: Vec<Step> = outcomes.values().filter_map(journal::inverse).collect();
     // A restore that was killed wrote documents whose outcome it could not note any more.
-    let applier = Applier { places, manner: &original.manner, force: false, patience: PATIENCE };
+    let applier = Applier { places, manner: &original.manner, force: false, patience: PATIENCE, pace: pace() };
     for step in original.steps.iter().filter(|s| s.action.writes()) {
         let item = step.item().map_err(CliError::failed)?;
         if known.contains(&journal::place_of(&item)) {
@@ -136,7 +142,7 @@ async fn inverse(id: &str, past: Past, places: &Places, place: Place) -> Result<
     }
     steps.sort_by(|a, b| (&a.id, a.pk.to_string()).cmp(&(&b.id, b.pk.to_string())));
     let exact = Manner { stamp: None, only: Vec::new() };
-    let applier = Applier { places, manner: &exact, force: false, patience: PATIENCE };
+    let applier = Applier { places, manner: &exact, force: false, patience: PATIENCE, pace: pace() };
     let steps = refine(&applier, steps).await?;
     Ok(Plan {
         v: PLAN_VERSION,

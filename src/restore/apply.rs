@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
+    pace::{Pace, read_ru, write_ru},
     plan::{Action, STAMP, Step},
     survey::{Places, etag_of},
 };
@@ -84,6 +85,8 @@ pub struct Applier<'a> {
     pub force: bool,
     /// Retries of one document.
     pub patience: std::time::Duration,
+    /// Request units a second.
+    pub pace: Pace,
 }
 
 /// What a step comes to: the document to be written, and the one that is there.
@@ -129,6 +132,7 @@ impl Applier<'_> {
             // Once stopped, nothing new is begun; what has begun is finished and reported.
             .take_while(|_| std::future::ready(!stop.is_cancelled()))
             .map(|step| async {
+                self.pace.wait().await;
                 let outcome = self.one(step).await;
                 if let Ok(mut each) = each.lock() {
                     each(&outcome);
@@ -368,8 +372,16 @@ impl Applier<'_> {
         if !step.action.writes() {
             return Ok(step);
         }
+        self.pace.wait().await;
         let prepared = self.prepare(&step).await?;
-        let Some(text) = &prepared.text else { return Ok(step) };
+        let live = prepared.live.as_ref().map_or(0, String::len);
+        // Two reads, the version that is saved, and the write.
+        step.ru = read_ru(live) + if live > 0 { write_ru(live) } else { 0.0 };
+        let Some(text) = &prepared.text else {
+            step.ru += write_ru(live);
+            return Ok(step);
+        };
+        step.ru += read_ru(text.len()) + write_ru(text.len());
         if let Some(live) = &prepared.live {
             if same_document(text, live, self.manner.stamp.is_some()) {
                 step.action = Action::Keep;

@@ -238,6 +238,7 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
         live,
         sha256: None,
         changed: Vec::new(),
+        ru: 0.0,
         notes: Vec::new(),
     })
 }

@@ -5,5 +5,6 @@
 
 pub mod apply;
 pub mod journal;
+pub mod pace;
 pub mod plan;
 pub mod survey;

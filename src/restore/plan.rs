@@ -95,6 +95,9 @@ pub struct Step {
     /// Paths of the fields that change, the first few.
     #[serde(default)]
     pub changed: Vec<String>,
+    /// Request units that the step is expected to cost.
+    #[serde(default)]
+    pub ru: f64,
     /// Why this version, and what cannot be known.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -193,6 +196,11 @@ impl Plan {
         self.steps.iter().filter(|s| s.action == action).count()
     }
 
+    /// Request units that applying it is expected to cost, at published prices without index terms.
+    pub fn forecast(&self) -> f64 {
+        self.steps.iter().filter(|s| s.action.writes()).map(|s| s.ru).sum()
+    }
+
     /// How many documents would be written.
     pub fn writes(&self) -> usize {
         self.steps.iter().filter(|s| s.action.writes()).count()
@@ -263,6 +271,7 @@ pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: R
         live: live.map(String::from),
         sha256: None,
         changed: Vec::new(),
+        ru: 0.0,
         notes,
     }
 }
