@@ -84,15 +84,24 @@ pub struct RestoreArgs {
     /// Delete documents that did not exist at the point in time
     #[arg(long, conflicts_with_all = ["plan", "into"])]
     delete_newer: bool,
+    /// Leave out `restored_at`: exactly the version's content
+    #[arg(long, conflicts_with = "plan")]
+    no_stamp: bool,
+    #[command(flatten)]
+    how: ApplyArgs,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// How a plan is applied: flags of `restore` and `undo`
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
     /// Overwrite documents that were changed after the plan was made (what they were is saved first)
     #[arg(long)]
     force: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// Leave out `restored_at`: exactly the version's content
-    #[arg(long, conflicts_with = "plan")]
-    no_stamp: bool,
     /// Refuse to write more documents than this without --yes
     #[arg(long, value_name = "N", default_value_t = 1000)]
     max: usize,
@@ -107,9 +116,7 @@ pub struct RestoreArgs {
     journal: PathBuf,
     /// How to print the plan and the outcomes
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    #[command(flatten)]
-    connection: ConnectionArgs,
+    pub(super) format: Format,
 }
 
 /// Runs the command.
@@ -134,32 +141,12 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
             file.display()
         ));
     }
-    show_plan(&plan, args.format, args.dry_run)?;
+    show_plan(&plan, args.how.format, args.dry_run)?;
     if args.dry_run {
         output::spent("planned, nothing written", &cosmos, started);
         return Ok(Exit::Done);
     }
-    let how = How {
-        force: args.force,
-        yes: args.yes,
-        max: args.max,
-        concurrency: args.concurrency.into(),
-        ru_limit: args.ru_limit,
-        journal: args.journal.clone(),
-        format: args.format,
-    };
-    apply(&plan, &places, &how, &cosmos, started).await
-}
-
-/// What applying needs beyond the plan.
-pub(super) struct How {
-    pub force: bool,
-    pub yes: bool,
-    pub max: usize,
-    pub concurrency: usize,
-    pub ru_limit: Option<f64>,
-    pub journal: PathBuf,
-    pub format: Format,
+    apply(&plan, &places, &args.how, &cosmos, started).await
 }
 
 /// A limit on request units a second.
@@ -231,9 +218,9 @@ async fn make_plan(
     let rules = Rules { at, delete_newer: args.delete_newer };
     let planning = Progress::new("planning", None);
     let steps = survey(places, &scope, rules).await.map_err(|f| explain(f, args.predicate.is_some()))?;
-    let pace = Pace::new(cosmos.meter(), args.ru_limit);
+    let pace = Pace::new(cosmos.meter(), args.how.ru_limit);
     let applier = Applier { places, manner: &manner, force: false, patience: PATIENCE, pace };
-    let mut steps = applier.refine(steps, args.concurrency.into()).await?;
+    let mut steps = applier.refine(steps, args.how.concurrency.into()).await?;
     planning.finish();
     if !manner.only.is_empty() {
         for step in steps.iter_mut().filter(|s| matches!(s.action, Action::Recreate | Action::Delete)) {
@@ -442,7 +429,7 @@ fn few(paths: &[String], format: Format) -> String {
 pub(super) async fn apply(
     plan: &Plan,
     places: &Places,
-    how: &How,
+    how: &ApplyArgs,
     cosmos: &Cosmos,
     started: Instant,
 ) -> Result<Exit, CliError> {
@@ -487,7 +474,7 @@ pub(super) async fn apply(
             break;
         }
         let outcomes = applier
-            .run(group, how.concurrency, &stop, |outcome| {
+            .run(group, how.concurrency.into(), &stop, |outcome| {
                 progress.inc(1);
                 if let Err(e) = journal.note(outcome) {
                     // Nothing more is begun that could not be undone.

@@ -1,6 +1,6 @@
 //! `undo`: takes a restore back, document by document, with the same plan, guards and report.
 
-use std::{collections::HashSet, path::PathBuf, time::Instant};
+use std::{collections::HashSet, time::Instant};
 
 use chrono::Utc;
 use clap::Args;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     CliError, ConnectionArgs, Exit,
     output::{self, Format, Rows},
-    restore::{How, apply, new_id, place_of, places, ru_limit, show_plan},
+    restore::{ApplyArgs, apply, new_id, place_of, places, show_plan},
 };
 use crate::{
     cosmos::{Container, Cosmos, Failure},
@@ -38,27 +38,8 @@ pub struct UndoArgs {
     /// Only show the plan
     #[arg(long)]
     dry_run: bool,
-    /// Overwrite documents that were changed after the restore (what they were is saved first)
-    #[arg(long)]
-    force: bool,
-    /// Do not ask
-    #[arg(long, short)]
-    yes: bool,
-    /// Refuse to write more documents than this without --yes
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    max: usize,
-    /// Documents in flight
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
-    concurrency: u16,
-    /// At most this many request units a second, on average, while applying
-    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
-    ru_limit: Option<f64>,
-    /// Folder of the local journals
-    #[arg(long, value_name = "DIR", default_value = ".cosmos-rewind")]
-    journal: PathBuf,
-    /// How to print the plan and the outcomes
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    how: ApplyArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -72,7 +53,7 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
     let changes = cosmos.container(&names.database, &names.changes).await?;
     if args.list {
-        let count = list(&changes, args.format).await?;
+        let count = list(&changes, args.how.format).await?;
         output::spent(&output::count_of(count, "restore"), &cosmos, started);
         return Ok(Exit::Done);
     }
@@ -89,21 +70,12 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
     // The journal lies in this very account, whatever name it was reached by then.
     place.account = restored.account;
     let plan = inverse(id, past, &places, place, &cosmos).await?;
-    show_plan(&plan, args.format, args.dry_run)?;
+    show_plan(&plan, args.how.format, args.dry_run)?;
     if args.dry_run {
         output::spent("planned, nothing written", &cosmos, started);
         return Ok(Exit::Done);
     }
-    let how = How {
-        force: args.force,
-        yes: args.yes,
-        max: args.max,
-        concurrency: args.concurrency.into(),
-        ru_limit: args.ru_limit,
-        journal: args.journal,
-        format: args.format,
-    };
-    apply(&plan, &places, &how, &cosmos, started).await
+    apply(&plan, &places, &args.how, &cosmos, started).await
 }
 
 /// Where a restore wrote to.
