@@ -5,6 +5,8 @@
 #[cfg(feature = "local")]
 mod app_files;
 #[cfg(feature = "local")]
+mod backup;
+#[cfg(feature = "local")]
 mod capture;
 #[cfg(feature = "local")]
 mod cli;

@@ -1,11 +1,14 @@
 //! The command line: one file per command, `output` the only place that prints data.
 
+mod backup;
+mod backup_file;
 mod connection;
 #[cfg(feature = "local")]
 mod demo;
 mod diff;
 mod history;
 mod input;
+mod load;
 #[cfg(feature = "local")]
 mod local;
 mod lookup;
@@ -75,6 +78,10 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     /// Take a restore back
     Undo(undo::UndoArgs),
+    /// Write documents into a file: the live ones, or those of a moment
+    Backup(backup::BackupArgs),
+    /// Write the documents of a backup into the source container
+    Load(load::LoadArgs),
     /// List dead letters, and capture them again when their cause is fixed
     Replay(replay::ReplayArgs),
 }
@@ -151,6 +158,8 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Diff(args) => diff::run(args).await,
         Command::Restore(args) => restore::run(args).await,
         Command::Undo(args) => undo::run(args).await,
+        Command::Backup(args) => backup::run(args).await,
+        Command::Load(args) => load::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     };
     result.unwrap_or_else(|error| {

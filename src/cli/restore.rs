@@ -247,7 +247,7 @@ fn shown(at: PointInTime) -> String {
 }
 
 /// A refused query is nearly always the predicate.
-fn explain(failure: crate::cosmos::Failure, predicate: bool) -> CliError {
+pub(super) fn explain(failure: crate::cosmos::Failure, predicate: bool) -> CliError {
     let mut error = CliError::from(failure);
     if predicate && error.message.contains("400") {
         error.exit = Exit::Usage;

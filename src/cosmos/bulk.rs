@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use serde::Deserialize;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,8 @@ use crate::change::key::ItemKey;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Writes waiting for each worker: enough to keep it busy, few enough to stop soon.
 const QUEUE: usize = 4;
+/// How often an item that keeps moving is looked at.
+const LOOKS: u32 = 5;
 
 /// One write.
 #[derive(Debug, Clone)]
@@ -35,6 +38,11 @@ pub struct Job {
 pub enum Action {
     /// Create or replace it with this JSON text.
     Upsert(Vec<u8>),
+    /// Create it with this JSON text; one that exists is left alone.
+    Create(Vec<u8>),
+    /// Create it with this JSON text, or replace it when it was last written before this moment (epoch seconds); a
+    /// newer one is left alone.
+    ReplaceOlder(Vec<u8>, i64),
     /// Delete it; one that is gone already counts as done.
     Delete,
 }
@@ -48,6 +56,8 @@ pub struct Tally {
     pub updated: u64,
     /// Items deleted, or gone already.
     pub deleted: u64,
+    /// Items left alone, as the action says.
+    pub skipped: u64,
     /// Writes refused for a reason of their own.
     pub failed: u64,
 }
@@ -75,6 +85,7 @@ struct Shared {
     created: AtomicU64,
     updated: AtomicU64,
     deleted: AtomicU64,
+    skipped: AtomicU64,
     failed: AtomicU64,
     /// Set by the first failure that every other write would meet as well.
     fatal: Mutex<Option<Failure>>,
@@ -90,6 +101,7 @@ impl Bulk {
             created: AtomicU64::new(0),
             updated: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             fatal: Mutex::new(None),
             stop: CancellationToken::new(),
@@ -133,6 +145,7 @@ impl Bulk {
             created: load(&self.shared.created),
             updated: load(&self.shared.updated),
             deleted: load(&self.shared.deleted),
+            skipped: load(&self.shared.skipped),
             failed: load(&self.shared.failed),
         };
         let fatal = self.shared.fatal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -149,6 +162,12 @@ impl Shared {
                 .run(|| self.container.upsert(key, id, body.clone()))
                 .await
                 .map(|written| if written.created { &self.created } else { &self.updated }),
+            Action::Create(body) => match retry.run(|| self.container.create(key, id, body.clone())).await {
+                Ok(_) => Ok(&self.created),
+                Err(f) if f.disposition == Disposition::Conflict => Ok(&self.skipped),
+                Err(f) => Err(f),
+            },
+            Action::ReplaceOlder(body, moment) => self.replace_older(&retry, &job.item, body, *moment).await,
             Action::Delete => match retry.run(|| self.container.delete(key, id, None)).await {
                 // A clean 404; 404/1003 would be the container.
                 Err(f) if f.disposition == Disposition::NotFound && f.status == "404" => Ok(&self.deleted),
@@ -170,6 +189,55 @@ impl Shared {
             }
         }
     }
+}
+
+impl Shared {
+    /// Looks first, and again when the item moved in between.
+    async fn replace_older(
+        &self,
+        retry: &Retry,
+        item: &ItemKey,
+        body: &[u8],
+        moment: i64,
+    ) -> Result<&AtomicU64, Failure> {
+        let (key, id) = (&item.partition_key, item.id.as_str());
+        for attempt in 1.. {
+            let live = retry.run(|| self.container.read(key, id)).await?;
+            let result = match live.as_deref() {
+                None => retry.run(|| self.container.create(key, id, body.to_vec())).await.map(|_| &self.created),
+                Some(live) => {
+                    let facts: Facts<'_> = serde_json::from_slice(live).map_err(|e| {
+                        Failure::invalid("read item".into(), format!("its _ts and _etag are not understood: {e}"))
+                    })?;
+                    if facts.ts >= moment {
+                        return Ok(&self.skipped);
+                    }
+                    retry
+                        .run(|| self.container.replace(key, id, body.to_vec(), &facts.etag))
+                        .await
+                        .map(|_| &self.updated)
+                }
+            };
+            match result {
+                // Somebody was quicker.
+                Err(f)
+                    if attempt < LOOKS
+                        && (matches!(f.disposition, Disposition::Conflict | Disposition::PreconditionFailed)
+                            || (f.disposition == Disposition::NotFound && f.status == "404")) => {}
+                other => return other,
+            }
+        }
+        Ok(&self.skipped)
+    }
+}
+
+/// What decides whether a live item is older.
+#[derive(Deserialize)]
+struct Facts<'a> {
+    #[serde(rename = "_ts")]
+    ts: i64,
+    #[serde(rename = "_etag", borrow)]
+    etag: std::borrow::Cow<'a, str>,
 }
 
 /// Whether every other write would fail alike.

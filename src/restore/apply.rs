@@ -113,7 +113,7 @@ impl Applier<'_> {
             .version
             .as_ref()
             .ok_or_else(|| Failure::invalid("read plan".into(), "a step to write has no version".into()))?;
-        let document = self.read_version(&item, &facts.record_id).await?;
+        let document = read_version(self.places, &item, &facts.record_id, self.patience).await?;
         let text = compose(&document, live.as_deref(), self.manner)
             .map_err(|e| Failure::invalid("compose document".into(), e))?;
         Ok(Prepared { text: Some(text), live })
@@ -285,30 +285,38 @@ impl Applier<'_> {
             .transpose()
             .map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
     }
+}
 
-    /// The document of a record; the record's key follows from the item's.
-    async fn read_version(&self, item: &ItemKey, record_id: &str) -> Result<String, Failure> {
-        let changes = &self.places.changes;
-        let key = scope(changes.key_paths(), self.places.source.key_paths(), &item.partition_key, Some(&item.id));
-        let missing =
-            || Failure::invalid("read version".into(), format!("record {record_id} is not in the history any more"));
-        let retry = Retry::for_at_most(self.patience);
-        let text = match key {
-            Some(key) if key.0.len() == changes.key_paths().len() => {
-                let bytes = retry.run(|| changes.read(&key, record_id)).await?.ok_or_else(missing)?;
-                String::from_utf8(bytes.to_vec()).map_err(|_| missing())?
-            }
-            part => {
-                let params = [crate::cosmos::Param::new("id", record_id)];
-                let found = changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, part.as_ref()).await?;
-                found.first().ok_or_else(missing)?.get().to_owned()
-            }
-        };
-        let version = Version::parse(&text).map_err(|e| Failure::invalid("read version".into(), e.to_string()))?;
-        version
-            .document
-            .ok_or_else(|| Failure::invalid("read version".into(), format!("record {record_id} is a tombstone")))
-    }
+/// The document of a record; the record's key follows from the item's.
+///
+/// # Errors
+/// When it cannot be read, or is no document.
+pub async fn read_version(
+    places: &Places,
+    item: &ItemKey,
+    record_id: &str,
+    patience: std::time::Duration,
+) -> Result<String, Failure> {
+    let changes = &places.changes;
+    let key = scope(changes.key_paths(), places.source.key_paths(), &item.partition_key, Some(&item.id));
+    let missing =
+        || Failure::invalid("read version".into(), format!("record {record_id} is not in the history any more"));
+    let retry = Retry::for_at_most(patience);
+    let text = match key {
+        Some(key) if key.0.len() == changes.key_paths().len() => {
+            let bytes = retry.run(|| changes.read(&key, record_id)).await?.ok_or_else(missing)?;
+            String::from_utf8(bytes.to_vec()).map_err(|_| missing())?
+        }
+        part => {
+            let params = [crate::cosmos::Param::new("id", record_id)];
+            let found = changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, part.as_ref()).await?;
+            found.first().ok_or_else(missing)?.get().to_owned()
+        }
+    };
+    let version = Version::parse(&text).map_err(|e| Failure::invalid("read version".into(), e.to_string()))?;
+    version
+        .document
+        .ok_or_else(|| Failure::invalid("read version".into(), format!("record {record_id} is a tombstone")))
 }
 
 /// The text that is written: the version, or the live document with single fields of the version; and the stamp.

@@ -12,6 +12,7 @@ use crate::{
         Op,
         key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
         raw::{RawDocument, present},
+        time::PointInTime,
         version::Version,
     },
     cosmos::{Container, Failure, Param, sql_path},
@@ -89,15 +90,20 @@ impl Row<'_> {
     }
 }
 
-/// One step for each item in scope, in order of id and key. Nothing is written.
+/// The facts of all versions of each item in scope, without their documents. Of items with a version at `at` only,
+/// when the scope is a predicate.
 ///
 /// # Errors
 /// When the service refuses a query, with its own message.
-pub async fn survey(places: &Places, wanted: &Scope, rules: Rules) -> Result<Vec<Step>, Failure> {
-    let items: Vec<(ItemKey, Vec<Version>)> = match wanted {
+pub async fn facts(
+    places: &Places,
+    wanted: &Scope,
+    at: PointInTime,
+) -> Result<HashMap<ItemKey, Vec<Version>>, Failure> {
+    match wanted {
         Scope::Items(items) => {
             let unique: HashSet<&ItemKey> = items.iter().collect();
-            each(unique.into_iter().cloned(), |item| facts_of(places, item)).await?
+            each(unique.into_iter().cloned(), |item| facts_of(places, item)).await
         }
         Scope::Where { predicate, params } => {
             // On lines of its own, so that a comment in it cannot swallow the last parenthesis.
@@ -108,29 +114,40 @@ pub async fn survey(places: &Places, wanted: &Scope, rules: Rules) -> Result<Vec
             let candidates: HashSet<ItemKey> = matched.into_iter().map(|(item, _)| item).collect();
             let mut found = each(candidates, |item| facts_of(places, item)).await?;
             // In scope is what matched AT the point in time, not what matched at some time.
-            found.retain(|(item, versions)| {
-                boundary(versions, rules.at).is_some_and(|v| ids.contains(&(item.clone(), v.record_id.clone())))
+            found.retain(|item, versions| {
+                boundary(versions, at).is_some_and(|v| ids.contains(&(item.clone(), v.record_id.clone())))
             });
-            found
+            Ok(found)
         }
         Scope::All => {
             let mut all: HashMap<ItemKey, Vec<Version>> = HashMap::new();
             for (item, facts) in rows(places, &select(places.source.key_paths()), &[], None).await? {
                 all.entry(item).or_default().push(facts);
             }
-            let live = live_etags(&places.target).await?;
-            let mut steps: BTreeMap<(String, String), Step> = BTreeMap::new();
-            for item in live.keys().filter(|item| !all.contains_key(item)) {
-                let step = decide(item, &[], live.get(item).map(String::as_str), rules);
-                steps.insert(order_of(item), step);
-            }
-            for (item, versions) in &all {
-                let step = decide(item, versions, live.get(item).map(String::as_str), rules);
-                steps.insert(order_of(item), step);
-            }
-            return Ok(steps.into_values().collect());
+            Ok(all)
         }
-    };
+    }
+}
+
+/// One step for each item in scope, in order of id and key. Nothing is written.
+///
+/// # Errors
+/// When the service refuses a query, with its own message.
+pub async fn survey(places: &Places, wanted: &Scope, rules: Rules) -> Result<Vec<Step>, Failure> {
+    let items = facts(places, wanted, rules.at).await?;
+    if matches!(wanted, Scope::All) {
+        let live = live_etags(&places.target).await?;
+        let mut steps: BTreeMap<(String, String), Step> = BTreeMap::new();
+        for item in live.keys().filter(|item| !items.contains_key(item)) {
+            let step = decide(item, &[], live.get(item).map(String::as_str), rules);
+            steps.insert(order_of(item), step);
+        }
+        for (item, versions) in &items {
+            let step = decide(item, versions, live.get(item).map(String::as_str), rules);
+            steps.insert(order_of(item), step);
+        }
+        return Ok(steps.into_values().collect());
+    }
     let mut steps: Vec<((String, String), Step)> = stream::iter(items)
         .map(|(item, versions)| async move {
             let live = places.target.read(&item.partition_key, &item.id).await?;
@@ -144,14 +161,15 @@ pub async fn survey(places: &Places, wanted: &Scope, rules: Rules) -> Result<Vec
     Ok(steps.into_iter().map(|(_, step)| step).collect())
 }
 
-fn order_of(item: &ItemKey) -> (String, String) {
+/// The order of items in plans and backups.
+pub fn order_of(item: &ItemKey) -> (String, String) {
     (item.id.clone(), item.partition_key.to_json().to_string())
 }
 
 async fn each<F>(
     items: impl IntoIterator<Item = ItemKey>,
     look: impl Fn(ItemKey) -> F,
-) -> Result<Vec<(ItemKey, Vec<Version>)>, Failure>
+) -> Result<HashMap<ItemKey, Vec<Version>>, Failure>
 where
     F: Future<Output = Result<(ItemKey, Vec<Version>), Failure>>,
 {
@@ -219,7 +237,10 @@ async fn rows(
 }
 
 /// Every document of a container by item, with its etag.
-async fn live_etags(target: &Container) -> Result<HashMap<ItemKey, String>, Failure> {
+///
+/// # Errors
+/// When the service refuses the query.
+pub async fn live_etags(target: &Container) -> Result<HashMap<ItemKey, String>, Failure> {
     let keys: String = target
         .key_paths()
         .segments()

@@ -1,0 +1,275 @@
+//! Backup and load, end to end: the real binary on the local account.
+
+use std::path::PathBuf;
+
+use chrono::Utc;
+use cosmos_rewind::change::{key::PartitionKey, record};
+use serde_json::{Value, json};
+
+use crate::support::TestApp;
+
+/// A document whose text says much; its numbers are written as the service gives them back.
+fn exact(id: &str) -> String {
+    format!(
+        r#"{{"id":"{id}","pk":"p","price":1.25,"when":"2020-01-01T00:00:00.000Z","ü":"\u00e9\n"}}"#
+    )
+}
+
+fn file(app: &TestApp, name: &str) -> (PathBuf, String) {
+    let path = app.folder.path().join(name);
+    let text = path.to_str().unwrap().to_owned();
+    (path, text)
+}
+
+fn trailer(text: &str) -> Value {
+    serde_json::from_str::<Value>(text.lines().last().unwrap()).unwrap()["_backup"].clone()
+}
+
+/// Every live document's own text, sorted.
+async fn live(app: &TestApp) -> Vec<String> {
+    let found = app.events().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
+    let mut texts: Vec<String> = found.iter().map(|d| record::own_text(d.get()).unwrap()).collect();
+    texts.sort();
+    texts
+}
+
+async fn put_text(app: &TestApp, id: &str, text: String) {
+    let key = PartitionKey::parse("p").unwrap();
+    app.events().await.upsert(&key, id, text.into_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_backed_up_comes_back_exactly() {
+    let app = TestApp::start().await;
+    for n in 0..250 {
+        let id = format!("d{n}");
+        put_text(&app, &id, exact(&id)).await;
+    }
+    let before = live(&app).await;
+    let key = PartitionKey::parse("p").unwrap();
+    let stored = app.events().await.read(&key, "d7").await.unwrap().unwrap();
+    let stored = record::own_text(std::str::from_utf8(&stored).unwrap()).unwrap();
+    for name in ["all.jsonl", "all.jsonl.gz"] {
+        let (path, text) = file(&app, name);
+        let summary = app.run(&["backup", "--all", "--out", &text, "--format", "json"]).await.json();
+        assert_eq!((&summary["documents"], &summary["at"]), (&json!(250), &json!(null)), "{summary}");
+        assert!(summary["ru"].as_f64().unwrap() > 0.0);
+        assert!(!path.with_file_name(format!("{name}.part")).exists());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes.starts_with(&[0x1f, 0x8b]), name.ends_with(".gz"));
+        if name.ends_with("jsonl") {
+            let lines = String::from_utf8(bytes).unwrap();
+            let trailer = trailer(&lines);
+            assert_eq!((&trailer["documents"], &trailer["source"]), (&json!(250), &json!("dev/events")), "{trailer}");
+            assert!(lines.lines().any(|line| line == stored), "the text is not the document's own");
+        }
+        assert_eq!(app.run(&["truncate", "source", "--yes"]).await.code, 0);
+        let loaded = app.run(&["load", &text, "--format", "json"]).await.json();
+        let figures =
+            |l: &Value| ["written", "created", "updated", "skipped", "failed"].map(|f| l[f].as_u64().unwrap());
+        assert_eq!(figures(&loaded), [250, 250, 0, 0, 0]);
+        assert_eq!(live(&app).await, before);
+        // Running it again is harmless.
+        let again = app.run(&["load", &text, "--format", "json"]).await.json();
+        assert_eq!(figures(&again), [250, 0, 250, 0, 0]);
+        assert_eq!(live(&app).await, before);
+    }
+    // A file is never overwritten.
+    let (path, text) = file(&app, "all.jsonl");
+    let old = std::fs::read(&path).unwrap();
+    let refused = app.run(&["backup", "--all", "--out", &text]).await;
+    assert!(refused.code == 2 && refused.stderr.contains("exists already"), "{refused:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), old);
+
+    let (_, some) = file(&app, "some.jsonl");
+    let args = ["backup", "--where", "c.id = @id -- one", "--param", "id=d7", "--out", &some, "--format", "json"];
+    assert_eq!(app.run(&args).await.json()["documents"], 1);
+}
+
+#[tokio::test]
+async fn a_moment_is_backed_up_from_the_history() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    let now = Utc::now().timestamp();
+    let capture = async |minutes: i64, op: &str, lsn: i64, document: Value| {
+        let mut stored = app.put(document).await;
+        let ts = now - minutes * 60;
+        stored["_ts"] = ts.into();
+        let item = json!({"current": stored, "metadata": {"operationType": op, "lsn": lsn, "crts": ts}});
+        assert_eq!(handler.deliver(&[item]).await.0, 200);
+    };
+    capture(30, "create", 1, json!({"id": "a", "pk": "p", "city": "Davidson", "n": 1})).await;
+    capture(30, "create", 2, json!({"id": "gone", "pk": "p", "city": "Davidson", "n": 1})).await;
+    capture(30, "create", 3, json!({"id": "other", "pk": "p", "city": "Cornelius", "n": 1})).await;
+    capture(5, "replace", 4, json!({"id": "a", "pk": "p", "city": "Ruined", "n": 2})).await;
+    capture(5, "create", 5, json!({"id": "newer", "pk": "p", "city": "Davidson", "n": 1})).await;
+    let key = PartitionKey::parse("p").unwrap();
+    app.events().await.delete(&key, "gone", None).await.unwrap();
+    let metadata =
+        json!({"operationType": "delete", "lsn": 6, "crts": now - 240, "id": "gone", "partitionKey": {"pk": "p"}});
+    assert_eq!(handler.deliver(&[json!({"current": {}, "metadata": metadata})]).await.0, 200);
+
+    let (path, text) = file(&app, "then.jsonl");
+    let summary = app.run(&["backup", "--all", "--at", "10m", "--out", &text, "--format", "json"]).await.json();
+    assert_eq!((&summary["documents"], &summary["unknown"]), (&json!(3), &json!(0)), "{summary}");
+    let lines = std::fs::read_to_string(&path).unwrap();
+    let documents: Vec<&str> = lines.lines().take(3).collect();
+    assert_eq!(
+        documents,
+        [
+            r#"{"id":"a","pk":"p","city":"Davidson","n":1}"#,
+            r#"{"id":"gone","pk":"p","city":"Davidson","n":1}"#,
+            r#"{"id":"other","pk":"p","city":"Cornelius","n":1}"#
+        ]
+    );
+    assert_eq!(trailer(&lines)["at"], summary["at"]);
+
+    let (_, some) = file(&app, "some.jsonl");
+    let args = ["backup", "--where", "c.city = 'Davidson'", "--at", "10m", "--out", &some, "--format", "json"];
+    assert_eq!(app.run(&args).await.json()["documents"], 2);
+
+    assert_eq!(app.run(&["truncate", "source", "--yes"]).await.code, 0);
+    assert_eq!(app.run(&["load", &text]).await.code, 0);
+    assert_eq!(live(&app).await, documents);
+
+    // Of a document that was never captured nothing can be known.
+    app.put(json!({"id": "unseen", "pk": "p"})).await;
+    let (path, text) = file(&app, "unknown.jsonl");
+    let incomplete = app.run(&["backup", "--all", "--at", "10m", "--out", &text]).await;
+    assert!(incomplete.code == 3 && incomplete.stderr.contains("\"unseen\""), "{incomplete:?}");
+    assert_eq!(trailer(&std::fs::read_to_string(path).unwrap())["documents"], 3);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_before_anything_is_written() {
+    let app = TestApp::start().await;
+    for id in ["a", "b"] {
+        put_text(&app, id, exact(id)).await;
+    }
+    let before = live(&app).await;
+    let (path, text) = file(&app, "good.jsonl");
+    assert_eq!(app.run(&["backup", "--all", "--out", &text]).await.code, 0);
+    let (zipped, gz) = file(&app, "good.jsonl.gz");
+    assert_eq!(app.run(&["backup", "--all", "--out", &gz]).await.code, 0);
+    assert_eq!(app.run(&["truncate", "source", "--yes"]).await.code, 0);
+
+    let good = std::fs::read_to_string(&path).unwrap();
+    let gz = std::fs::read(&zipped).unwrap();
+    let lines: Vec<&str> = good.lines().collect();
+    let without_last = format!("{}\n{}\n", lines[0], lines[1]);
+    for (what, bytes, words) in [
+        ("changed", good.replacen("1.25", "1.75", 1).into_bytes(), "checksum"),
+        ("a line less", format!("{}\n{}\n", lines[0], lines[2]).into_bytes(), "its trailer says 2"),
+        ("no trailer", without_last.into_bytes(), "--no-trailer"),
+        ("more", format!("{good}{{}}\n").into_bytes(), "after its trailer"),
+        ("newer", good.replacen("\"v\":1", "\"v\":2", 1).into_bytes(), "format 2"),
+        ("cut gzip", gz[..gz.len() / 2].to_vec(), "cannot be read"),
+        ("empty", Vec::new(), "no trailer"),
+        ("an array", b"[{\"id\":\"a\",\"pk\":\"p\"}]".to_vec(), "--no-trailer"),
+    ] {
+        let (path, text) = file(&app, "bad");
+        std::fs::write(path, bytes).unwrap();
+        let refused = app.run(&["load", &text]).await;
+        assert!(refused.code == 1 && refused.stderr.contains(words), "{what}: {refused:?}");
+        assert!(live(&app).await.is_empty(), "{what}: something was written");
+    }
+    // Of standard input the end is not known before; it is noticed.
+    let streamed = app.run_with_input(&["load", "-"], &good.replacen("1.25", "1.75", 1)).await;
+    assert!(streamed.code == 3 && streamed.stderr.contains("checksum"), "{streamed:?}");
+    assert_eq!(app.run_with_input(&["load", "-"], &good).await.code, 0);
+    assert_eq!(live(&app).await, before);
+}
+
+#[tokio::test]
+async fn documents_that_exist_are_treated_as_the_mode_says() {
+    let app = TestApp::start().await;
+    for id in ["a", "b"] {
+        app.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    let (_, text) = file(&app, "b.jsonl");
+    assert_eq!(app.run(&["backup", "--all", "--out", &text]).await.code, 0);
+    let key = PartitionKey::parse("p").unwrap();
+    app.events().await.delete(&key, "b", None).await.unwrap();
+    app.put(json!({"id": "a", "pk": "p", "n": 2})).await;
+    let newer = [r#"{"id":"a","pk":"p","n":2}"#, r#"{"id":"b","pk":"p","n":1}"#];
+    for mode in ["create-only", "if-newer"] {
+        for created in [1, 0] {
+            let loaded = app.run(&["load", &text, "--mode", mode, "--format", "json"]).await.json();
+            assert_eq!(
+                (&loaded["created"], &loaded["updated"], &loaded["skipped"]),
+                (&json!(created), &json!(0), &json!(2 - created)),
+                "{mode}"
+            );
+            assert_eq!(live(&app).await, newer);
+        }
+        app.events().await.delete(&key, "b", None).await.unwrap();
+    }
+    // The same file, said to be of later: the live document is older than that.
+    let lines = std::fs::read_to_string(&text).unwrap();
+    let (later, later_text) = file(&app, "later.jsonl");
+    std::fs::write(later, lines.replace("\"at\":null", "\"at\":\"2100-01-01T00:00:00Z\"")).unwrap();
+    let loaded = app.run(&["load", &later_text, "--mode", "if-newer", "--format", "json"]).await.json();
+    assert_eq!((&loaded["created"], &loaded["updated"]), (&json!(1), &json!(1)));
+    assert_eq!(live(&app).await, [r#"{"id":"a","pk":"p","n":1}"#, r#"{"id":"b","pk":"p","n":1}"#]);
+}
+
+#[tokio::test]
+async fn the_array_of_the_original_demo_is_loaded_without_its_system_properties() {
+    let app = TestApp::start().await;
+    let (path, text) = file(&app, "demo.json");
+    let array = r#"[
+  {
+    "id": "28036", "pk": "28036",
+    "price": 1.25,
+    "_rid": "x==", "_self": "dbs/x", "_etag": "\"e\"", "_attachments": "attachments/", "_ts": 1592926509,
+    "_lsn": 7, "_originalId": "o"
+  },
+  {"pk": "no id"},
+  {"id": "28035", "pk": "28035"}
+]"#;
+    std::fs::write(path, array).unwrap();
+    let refused = app.run(&["load", &text]).await;
+    assert!(refused.code == 1 && refused.stderr.contains("--no-trailer"), "{refused:?}");
+    let loaded = app.run(&["load", "--no-trailer", &text, "--format", "json"]).await;
+    assert!(loaded.code == 3 && loaded.stderr.contains("document 2"), "{loaded:?}");
+    let summary: Value = serde_json::from_str(&loaded.stdout).unwrap();
+    assert_eq!((&summary["created"], &summary["failed"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        live(&app).await,
+        [r#"{"id":"28035","pk":"28035"}"#, r#"{"id":"28036","pk":"28036","price":1.25,"_lsn":7,"_originalId":"o"}"#]
+    );
+}
+
+#[tokio::test]
+async fn wrong_flags_are_refused_and_leave_nothing() {
+    let app = TestApp::start().await;
+    let (_, out) = file(&app, "x.jsonl");
+    let nowhere = format!("{}/none/x.jsonl", app.folder.path().display());
+    for args in [
+        vec!["backup", "--out", &out],
+        vec!["backup", "--all"],
+        vec!["backup", "--all", "--where", "true", "--out", &out],
+        vec!["backup", "--all", "--at", "2026-01-01", "--out", &out],
+        vec!["backup", "--all", "--out", &nowhere],
+        vec!["backup", "--where", "c.id = = 1", "--out", &out],
+        vec!["load", &nowhere],
+        vec!["load", "."],
+        vec!["load", "-", "--mode", "if-newer"],
+        vec!["load", "-", "--mode", "if-newer", "--no-trailer"],
+        vec!["load", "-", "--mode", "replace"],
+    ] {
+        let refused = app.run(&args).await;
+        assert_eq!(refused.code, 2, "{args:?}: {refused:?}");
+        let left: Vec<String> = std::fs::read_dir(app.folder.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .filter(|n| n.contains("jsonl"))
+            .collect();
+        assert!(left.is_empty(), "{args:?} left {left:?}");
+    }
+}
