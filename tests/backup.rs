@@ -10,9 +10,7 @@ use crate::support::TestApp;
 
 /// A document whose text says much; its numbers are written as the service gives them back.
 fn exact(id: &str) -> String {
-    format!(
-        r#"{{"id":"{id}","pk":"p","price":1.25,"when":"2020-01-01T00:00:00.000Z","ü":"\u00e9\n"}}"#
-    )
+    format!(r#"{{"id":"{id}","pk":"p","price":1.25,"when":"2020-01-01T00:00:00.000Z","ü":"\u00e9\n"}}"#)
 }
 
 fn file(app: &TestApp, name: &str) -> (PathBuf, String) {
@@ -272,4 +270,20 @@ async fn wrong_flags_are_refused_and_leave_nothing() {
             .collect();
         assert!(left.is_empty(), "{args:?} left {left:?}");
     }
+}
+
+#[tokio::test]
+async fn what_a_killed_backup_left_is_named_and_kept() {
+    let app = TestApp::start().await;
+    let (path, text) = file(&app, "x.jsonl");
+    let part = app.folder.path().join("x.jsonl.part");
+    std::fs::write(&part, "half").unwrap();
+    let refused = app.run(&["backup", "--all", "--out", &text]).await;
+    assert!(refused.code == 2 && refused.stderr.contains("x.jsonl.part"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&part).unwrap(), "half");
+    assert!(!path.exists());
+    std::fs::remove_file(part).unwrap();
+    // Nothing is a backup too.
+    assert_eq!(app.run(&["backup", "--all", "--out", &text, "--format", "json"]).await.json()["documents"], 0);
+    assert_eq!(app.run(&["load", &text, "--format", "json"]).await.json()["written"], 0);
 }
