@@ -225,6 +225,19 @@ async fn a_failure_after_the_write_and_a_cut_connection_double_nothing() {
 }
 
 #[tokio::test]
+async fn an_answer_that_never_comes_in_time_is_not_waited_for_and_doubles_nothing() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    assert_eq!(handler.deliver(&[feed_document("first", "first", 1)]).await.0, 200);
+    // Longer than the client library waits for an answer (6 s); the write itself was done at once.
+    app.proxy.fail_next([Fault::RespondSlowly(Duration::from_secs(12))]);
+    let (status, body) = handler.deliver(&mixed_batch()).await;
+    assert_eq!(status, 200, "{body} {:#?}", handler.log());
+    assert_eq!(app.history().await.len(), 61);
+    assert_eq!(app.dead_letters(), Vec::<Value>::new());
+}
+
+#[tokio::test]
 async fn when_the_deadline_passes_the_host_is_asked_to_deliver_again() {
     let app = TestApp::start().await;
     let handler = app.handler(&[("REWIND_DEADLINE_SECONDS", "1")]).await;
