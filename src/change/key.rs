@@ -131,6 +131,13 @@ pub struct ItemKey {
     pub partition_key: PartitionKey,
 }
 
+impl ItemKey {
+    /// By id, then by the key's JSON: the order of items in plans, journals and files.
+    pub fn sort_key(&self) -> (String, String) {
+        (self.id.clone(), self.partition_key.to_json().to_string())
+    }
+}
+
 /// The partition key paths of a container, such as `/pk` or `/tenant/id`, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPaths(Vec<Vec<String>>);

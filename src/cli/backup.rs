@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use chrono::{SecondsFormat, Utc};
@@ -26,12 +26,10 @@ use crate::{
     history::as_of::{State, as_of},
     restore::{
         apply::read_version,
-        survey::{Scope, facts, live_etags, order_of},
+        survey::{Scope, facts, live_etags},
     },
 };
 
-/// How long transient failures of one version are retried.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Documents that are named when nothing is known of them; the rest is counted.
 const SHOWN_UNKNOWN: usize = 10;
 
@@ -177,10 +175,10 @@ impl Job<'_> {
                 State::Deleted(_) | State::NotYet { .. } | State::Empty => {}
             }
         }
-        chosen.sort_by_cached_key(|(item, _)| order_of(item));
+        chosen.sort_by_cached_key(|(item, _)| item.sort_key());
         let mut reading = stream::iter(chosen)
             .map(|(item, record_id)| async move {
-                let text = read_version(places, &item, &record_id, PATIENCE).await;
+                let text = read_version(places, &item, &record_id).await;
                 text.map_err(|f| {
                     let mut error = CliError::from(f);
                     error.message = format!("document {:?} ({}): {}", item.id, item.partition_key, error.message);
@@ -194,7 +192,7 @@ impl Job<'_> {
         for (name, count) in caveats {
             self.progress.note(&format!("note: {} with the caveat {name}", count_of(count, "document")));
         }
-        unknown.sort_by_cached_key(order_of);
+        unknown.sort_by_cached_key(ItemKey::sort_key);
         for item in unknown.iter().take(SHOWN_UNKNOWN) {
             self.progress.note(&printable(&format!(
                 "warning: document {:?} ({}): nothing is known of that time; it is not in the file",

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use chrono::Utc;
@@ -33,8 +33,6 @@ use crate::{
     },
 };
 
-/// How long transient failures of one document are retried.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Unchanged documents that the table names; the rest is counted.
 const SHOWN_KEPT: usize = 20;
 
@@ -219,7 +217,7 @@ async fn make_plan(
     let planning = Progress::new("planning", None);
     let steps = survey(places, &scope, rules).await.map_err(|f| explain(f, args.predicate.is_some()))?;
     let pace = Pace::new(cosmos.meter(), args.how.ru_limit);
-    let applier = Applier { places, manner: &manner, force: false, patience: PATIENCE, pace };
+    let applier = Applier { places, manner: &manner, force: false, pace };
     let mut steps = applier.refine(steps, args.how.concurrency.into()).await?;
     planning.finish();
     if !manner.only.is_empty() {
@@ -464,7 +462,7 @@ pub(super) async fn apply(
         }
     });
     let pace = Pace::new(cosmos.meter(), how.ru_limit);
-    let applier = Applier { places, manner: &plan.manner, force: how.force, patience: PATIENCE, pace };
+    let applier = Applier { places, manner: &plan.manner, force: how.force, pace };
     let progress = Progress::new("restoring", Some(writes as u64));
     let mut journal_failed = None;
     let mut all: Vec<Outcome> = Vec::with_capacity(writes);

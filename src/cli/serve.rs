@@ -49,13 +49,13 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
         exit: Exit::Failed,
     })?;
     let port = listener.local_addr().map(|a| a.port()).unwrap_or(args.port);
-    let handler = build(&settings, &app_root)?;
+    let config = CaptureConfig::from_settings(&settings, &app_root)?;
+    let handler = build(&settings, &config, &app_root)?;
     info!(port, functions = handler.names(), version = env!("CARGO_PKG_VERSION"), "ready");
 
     let stop = CancellationToken::new();
     tokio::spawn(watch_signals(stop.clone()));
-    let drain = CaptureConfig::from_settings(&settings, &app_root)?.drain;
-    let drained = serve(listener, handler, Shutdown { stop, drain })
+    let drained = serve(listener, handler, Shutdown { stop, drain: config.drain })
         .await
         .map_err(|e| CliError::failed(format!("server failed: {e}")))?;
     info!(drained, "stopped");
@@ -66,9 +66,12 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn build(settings: &Settings, app_root: &std::path::Path) -> Result<Handler<CosmosHistory>, CliError> {
+fn build(
+    settings: &Settings,
+    config: &CaptureConfig,
+    app_root: &std::path::Path,
+) -> Result<Handler<CosmosHistory>, CliError> {
     let account = Account::from_settings(settings)?;
-    let config = CaptureConfig::from_settings(settings, app_root)?;
     let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
     let dead_letters = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(|e| CliError {
         message: e.to_string(),

@@ -23,9 +23,6 @@ use crate::{
     },
 };
 
-/// How long transient failures of one document are retried.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
-
 /// Flags of `undo`
 #[derive(Debug, Args)]
 pub struct UndoArgs {
@@ -102,10 +99,10 @@ async fn inverse(id: &str, past: Past, places: &Places, place: Place, cosmos: &C
     let known: HashSet<(String, String)> = outcomes.keys().cloned().collect();
     let mut steps: Vec<Step> = outcomes.values().filter_map(journal::inverse).collect();
     // A restore that was killed wrote documents whose outcome it could not note any more.
-    let applier = Applier { places, manner: &original.manner, force: false, patience: PATIENCE, pace: pace() };
+    let applier = Applier { places, manner: &original.manner, force: false, pace: pace() };
     for step in original.steps.iter().filter(|s| s.action.writes()) {
         let item = step.item().map_err(CliError::failed)?;
-        if known.contains(&journal::place_of(&item)) {
+        if known.contains(&item.sort_key()) {
             continue;
         }
         if let Some(outcome) = unnoted(&applier, step).await? {
@@ -114,7 +111,7 @@ async fn inverse(id: &str, past: Past, places: &Places, place: Place, cosmos: &C
     }
     steps.sort_by(|a, b| (&a.id, a.pk.to_string()).cmp(&(&b.id, b.pk.to_string())));
     let exact = Manner { stamp: None, only: Vec::new() };
-    let applier = Applier { places, manner: &exact, force: false, patience: PATIENCE, pace: pace() };
+    let applier = Applier { places, manner: &exact, force: false, pace: pace() };
     let steps = refine(&applier, steps).await?;
     Ok(Plan {
         v: PLAN_VERSION,

@@ -7,18 +7,15 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use serde::Deserialize;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Container, Disposition, Failure, Retry};
+use super::{Container, Disposition, Failure, PATIENCE, Retry};
 use crate::change::key::ItemKey;
 
-/// How long transient failures of one write are retried before the service counts as out of reach.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Writes waiting for each worker: enough to keep it busy, few enough to stop soon.
 const QUEUE: usize = 4;
 /// How often an item that keeps moving is looked at.

@@ -183,6 +183,9 @@ impl RuMeter {
     }
 }
 
+/// How long a command retries the transient failures of one operation before the service counts as out of reach.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Retries transient failures until a deadline, waiting as long as the service asks, else ever longer.
 #[derive(Debug, Clone)]
 pub struct Retry {

@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, OnceCell};
 pub use bulk::{Action, Bulk, Job, Observer, Tally};
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
-pub use failure::{Disposition, Failure, Retry, RuMeter};
+pub use failure::{Disposition, Failure, PATIENCE, Retry, RuMeter};
 pub use query::{Pages, Param, sql_path};
 
 use crate::config::{Account, Credential, is_loopback};

@@ -19,7 +19,7 @@ use crate::{
         record::{self, RecordContext},
         version::Version,
     },
-    cosmos::{Disposition, Failure, Retry},
+    cosmos::{Disposition, Failure, PATIENCE, Retry},
     history::{HistoryWriter, reader::scope},
 };
 
@@ -83,8 +83,6 @@ pub struct Applier<'a> {
     pub manner: &'a Manner,
     /// Overwrite documents that moved since the plan was made.
     pub force: bool,
-    /// Retries of one document.
-    pub patience: std::time::Duration,
     /// Request units a second.
     pub pace: Pace,
 }
@@ -113,7 +111,7 @@ impl Applier<'_> {
             .version
             .as_ref()
             .ok_or_else(|| Failure::invalid("read plan".into(), "a step to write has no version".into()))?;
-        let document = read_version(self.places, &item, &facts.record_id, self.patience).await?;
+        let document = read_version(self.places, &item, &facts.record_id).await?;
         let text = compose(&document, live.as_deref(), self.manner)
             .map_err(|e| Failure::invalid("compose document".into(), e))?;
         Ok(Prepared { text: Some(text), live })
@@ -210,7 +208,7 @@ impl Applier<'_> {
                 outcome.before_record = Some(self.save(&item, live).await?);
             }
         }
-        let retry = Retry::for_at_most(self.patience);
+        let retry = Retry::for_at_most(PATIENCE);
         let target = &self.places.target;
         let (key, id) = (&item.partition_key, item.id.as_str());
         let written = retry
@@ -273,13 +271,12 @@ impl Applier<'_> {
         let mut record = record::build(&change, None, false, context).map_err(|e| wrong(e.reason))?;
         // Capture may have stored it, with an LSN that is not known here.
         record.create_only = true;
-        Retry::for_at_most(self.patience).run(|| HistoryWriter::write(&self.places.changes, &record)).await?;
+        Retry::for_at_most(PATIENCE).run(|| HistoryWriter::write(&self.places.changes, &record)).await?;
         Ok(record.id)
     }
 
     async fn read_live(&self, item: &ItemKey) -> Result<Option<String>, Failure> {
-        let bytes =
-            Retry::for_at_most(self.patience).run(|| self.places.target.read(&item.partition_key, &item.id)).await?;
+        let bytes = Retry::for_at_most(PATIENCE).run(|| self.places.target.read(&item.partition_key, &item.id)).await?;
         bytes
             .map(|b| String::from_utf8(b.to_vec()))
             .transpose()
@@ -291,17 +288,12 @@ impl Applier<'_> {
 ///
 /// # Errors
 /// When it cannot be read, or is no document.
-pub async fn read_version(
-    places: &Places,
-    item: &ItemKey,
-    record_id: &str,
-    patience: std::time::Duration,
-) -> Result<String, Failure> {
+pub async fn read_version(places: &Places, item: &ItemKey, record_id: &str) -> Result<String, Failure> {
     let changes = &places.changes;
     let key = scope(changes.key_paths(), places.source.key_paths(), &item.partition_key, Some(&item.id));
     let missing =
         || Failure::invalid("read version".into(), format!("record {record_id} is not in the history any more"));
-    let retry = Retry::for_at_most(patience);
+    let retry = Retry::for_at_most(PATIENCE);
     let text = match key {
         Some(key) if key.0.len() == changes.key_paths().len() => {
             let bytes = retry.run(|| changes.read(&key, record_id)).await?.ok_or_else(missing)?;

@@ -5,7 +5,6 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -17,18 +16,16 @@ use super::{
 use crate::{
     change::{
         edit::quote,
-        key::{ItemKey, KeyValue, PartitionKey},
+        key::{KeyValue, PartitionKey},
         record::{self, ORIGINAL_ID},
     },
-    cosmos::{Container, Failure, Param, Retry},
+    cosmos::{Container, Failure, PATIENCE, Param, Retry},
 };
 
 /// Bytes of plan text in one item of the history: far below the service's 2 MB, escapes included.
 const PART: usize = 256 * 1024;
 /// Outcomes that are collected before they are written to the history.
 const GROUP: usize = 100;
-/// How long the journal's own writes are retried.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a journal item in the history holds, under `_restore`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,9 +53,9 @@ impl Journal {
     /// When either cannot be written.
     pub async fn begin(plan: &Plan, changes: &Container, folder: &Path) -> Result<Self, String> {
         let path = folder.join(format!("{}.jsonl", plan.id));
-        let file = open(&path, &plan.to_file()).map_err(|e| format!("write journal {}: {e}", path.display()))?;
-        let journal = Self { changes: changes.clone(), id: plan.id.clone(), file, path, waiting: Vec::new() };
         let text = plan.to_file();
+        let file = open(&path, &text).map_err(|e| format!("write journal {}: {e}", path.display()))?;
+        let journal = Self { changes: changes.clone(), id: plan.id.clone(), file, path, waiting: Vec::new() };
         let parts = split(&text, PART);
         for (part, piece) in parts.iter().enumerate() {
             let entry = Entry::Plan { part, of: parts.len(), text: (*piece).to_owned() };
@@ -255,9 +252,4 @@ pub fn by_item(outcomes: Vec<Outcome>) -> std::collections::BTreeMap<(String, St
         }
     }
     last
-}
-
-/// Which item an outcome is about, as its journal sorts it.
-pub fn place_of(item: &ItemKey) -> (String, String) {
-    (item.id.clone(), item.partition_key.to_json().to_string())
 }

@@ -140,11 +140,11 @@ pub async fn survey(places: &Places, wanted: &Scope, rules: Rules) -> Result<Vec
         let mut steps: BTreeMap<(String, String), Step> = BTreeMap::new();
         for item in live.keys().filter(|item| !items.contains_key(item)) {
             let step = decide(item, &[], live.get(item).map(String::as_str), rules);
-            steps.insert(order_of(item), step);
+            steps.insert(item.sort_key(), step);
         }
         for (item, versions) in &items {
             let step = decide(item, versions, live.get(item).map(String::as_str), rules);
-            steps.insert(order_of(item), step);
+            steps.insert(item.sort_key(), step);
         }
         return Ok(steps.into_values().collect());
     }
@@ -152,18 +152,13 @@ pub async fn survey(places: &Places, wanted: &Scope, rules: Rules) -> Result<Vec
         .map(|(item, versions)| async move {
             let live = places.target.read(&item.partition_key, &item.id).await?;
             let etag = live.as_deref().and_then(etag_of);
-            Ok::<_, Failure>((order_of(&item), decide(&item, &versions, etag.as_deref(), rules)))
+            Ok::<_, Failure>((item.sort_key(), decide(&item, &versions, etag.as_deref(), rules)))
         })
         .buffer_unordered(CONCURRENCY)
         .try_collect()
         .await?;
     steps.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(steps.into_iter().map(|(_, step)| step).collect())
-}
-
-/// The order of items in plans and backups.
-pub fn order_of(item: &ItemKey) -> (String, String) {
-    (item.id.clone(), item.partition_key.to_json().to_string())
 }
 
 async fn each<F>(
