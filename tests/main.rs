@@ -33,3 +33,5 @@ mod rewind;
 mod sdks;
 #[cfg(feature = "local")]
 mod support;
+#[cfg(feature = "local")]
+mod sweep;
