@@ -47,7 +47,7 @@ run() { # label, documents, command...
   to=$(date +%s.%N)
   awk -v l="$label" -v c="$count" -v a="$from" -v b="$to" -v p="$peak" \
     'BEGIN { printf "| %s | %.1f | %.0f | %.0f |", l, b - a, c / (b - a), p / 1024 }'
-  grep -ohE 'about [0-9]+ RU|applied .* expected|[0-9.,]+ RU, [0-9.]+ s' "$dir/err" | tr '\n' ';' | sed 's/;$//; s/^/ /; s/$/ |\n/'
+  printf ' %s |\n' "$({ grep -ohE 'about [0-9]+ RU|applied .* expected|[0-9.]+ RU, [0-9.]+ s' "$dir/err" || true; } | tr -s ' ' | paste -sd ';' | sed 's/;/; /g')"
 }
 
 echo "| step | seconds | documents/s | peak RSS MB | request units |"

@@ -6,7 +6,7 @@ use chrono::Utc;
 use cosmos_rewind::change::{key::PartitionKey, record};
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{BINARY, TestApp, eventually};
 
 /// A document whose text says much; its numbers are written as the service gives them back.
 fn exact(id: &str) -> String {
@@ -286,4 +286,86 @@ async fn what_a_killed_backup_left_is_named_and_kept() {
     // Nothing is a backup too.
     assert_eq!(app.run(&["backup", "--all", "--out", &text, "--format", "json"]).await.json()["documents"], 0);
     assert_eq!(app.run(&["load", &text, "--format", "json"]).await.json()["written"], 0);
+}
+
+/// Kills a backup when its first checkpoint is there, and runs it again.
+async fn interrupted(app: &TestApp, name: &str, ru_limit: &str, more: &[&str]) -> Vec<String> {
+    let (path, text) = file(app, name);
+    let whole = app.folder.path().join(format!("whole-{name}"));
+    let args: Vec<&str> =
+        ["backup", "--all", "--out", &text, "--format", "json"].into_iter().chain(more.iter().copied()).collect();
+    let mut child = std::process::Command::new(BINARY)
+        .args(&args)
+        // As slow as it takes to be caught.
+        .args(["--ru-limit", ru_limit])
+        .current_dir(app.folder.path())
+        .env("CosmosDB", app.local.connection_string())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let progress = app.folder.path().join(format!("{name}.part.json"));
+    let documents = eventually("a checkpoint is there", async || {
+        let state: Value = serde_json::from_slice(&std::fs::read(&progress).ok()?).ok()?;
+        state["documents"].as_u64().filter(|n| *n > 0)
+    })
+    .await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!path.exists());
+
+    // It is no other backup's.
+    let other = app.run(&["backup", "--where", "true", "--out", &text]).await;
+    assert!(other.code == 2 && other.stderr.contains("of another backup"), "{other:?}");
+
+    let resumed = app.run(&args).await;
+    assert!(resumed.stderr.contains("are in it already"), "{resumed:?}");
+    let summary = resumed.json();
+    assert!(summary["documents"].as_u64().unwrap() > documents, "{summary}");
+    assert!(!progress.exists());
+    let loaded = app.run(&["load", &text, "--mode", "create-only", "--format", "json"]).await.json();
+    assert_eq!((&loaded["skipped"], &loaded["failed"]), (&summary["documents"], &json!(0)), "the file is not whole");
+
+    let all = whole.to_str().unwrap();
+    let args: Vec<&str> =
+        ["backup", "--all", "--out", all, "--format", "json"].into_iter().chain(more.iter().copied()).collect();
+    app.run(&args).await.json();
+    let sorted = |path: &std::path::Path| {
+        let mut text = Vec::new();
+        let bytes = std::fs::read(path).unwrap();
+        let mut input: Box<dyn std::io::Read> = if name.ends_with(".gz") {
+            Box::new(flate2::read::MultiGzDecoder::new(bytes.as_slice()))
+        } else {
+            Box::new(bytes.as_slice())
+        };
+        input.read_to_end(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let mut lines: Vec<String> =
+            text.lines().filter(|l| !l.starts_with("{\"_backup\"")).map(String::from).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&path), sorted(&whole));
+    sorted(&path)
+}
+
+#[tokio::test]
+async fn a_backup_that_was_killed_goes_on_where_it_was() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    let text = "x".repeat(300_000);
+    for batch in 0..4 {
+        let mut stored = Vec::new();
+        for i in 0..12 {
+            let id = format!("doc-{}", batch * 12 + i);
+            stored.push(app.put(json!({"id": id, "pk": id, "text": text})).await);
+        }
+        assert_eq!(handler.deliver(&stored).await.0, 200);
+    }
+    let lines = interrupted(&app, "live.jsonl", "12", &[]).await;
+    assert_eq!(lines.len(), 48);
+    let at = Utc::now().timestamp().to_string();
+    // Versions are read one by one at first, and large ones cost much.
+    let lines = interrupted(&app, "past.jsonl.gz", "8000", &["--at", &at]).await;
+    assert_eq!(lines.len(), 48);
 }

@@ -79,6 +79,11 @@ fn facts(found: &[Found], at: PointInTime, text_of: impl Fn(&Found) -> Option<St
     facts
 }
 
+async fn all(sweep: &Sweep<'_>) -> Vec<Found> {
+    let pieces: Vec<_> = sweep.pieces().try_collect().await.unwrap();
+    pieces.into_iter().flat_map(|piece| piece.found).collect()
+}
+
 #[tokio::test]
 async fn every_item_is_found_once_whatever_the_layout_and_the_size_of_a_piece() {
     let at = PointInTime::from_epoch(START + 90);
@@ -94,14 +99,13 @@ async fn every_item_is_found_once_whatever_the_layout_and_the_size_of_a_piece() 
                 places: &places,
                 wanted: &Scope::All,
                 at,
-                share: None,
+                stretches: &places.stretches(None),
                 live: LiveWish::Text,
                 piece_rows,
                 pace: &pace,
                 needs_text: &|_| needed,
             };
-            let pieces = sweep.pieces().try_collect::<Vec<_>>().await.unwrap();
-            let found: Vec<Found> = pieces.concat();
+            let found = all(&sweep).await;
             texts += found.iter().filter(|f| boundary(&f.versions, at).is_some_and(|v| v.document.is_some())).count();
             // Where the text was not read along it is as good as the one that would be read: not compared.
             let same = |f: &Found| expected[&f.item.sort_key()].1.clone();
@@ -115,24 +119,24 @@ async fn every_item_is_found_once_whatever_the_layout_and_the_size_of_a_piece() 
         if shares.is_err() {
             continue;
         }
-        let mut all = Vec::new();
+        let mut shared = Vec::new();
         for share in ["1/3", "2/3", "3/3"] {
             let sweep = Sweep {
                 places: &places,
                 wanted: &Scope::All,
                 at,
-                share: Some(share.parse().unwrap()),
+                stretches: &places.stretches(Some(share.parse().unwrap())),
                 live: LiveWish::Etag,
                 piece_rows: 15,
                 pace: &pace,
                 needs_text: &|_| false,
             };
-            let found: Vec<Found> = sweep.pieces().try_collect::<Vec<_>>().await.unwrap().concat();
-            assert!(found.len() < all.len() + DOCUMENTS as usize, "one share has everything");
-            all.extend(found);
+            let found = all(&sweep).await;
+            assert!(found.len() < shared.len() + DOCUMENTS as usize, "one share has everything");
+            shared.extend(found);
         }
         let same = |f: &Found| expected[&f.item.sort_key()].1.clone();
-        assert_eq!(facts(&all, at, same), expected, "{paths:?}");
+        assert_eq!(facts(&shared, at, same), expected, "{paths:?}");
     }
     assert!(texts > 100, "documents were never read along");
 }
@@ -156,13 +160,13 @@ async fn a_predicate_means_what_matched_at_the_moment_not_at_some_time() {
             places: &places,
             wanted: &scope,
             at: PointInTime::from_epoch(START + after),
-            share: None,
+            stretches: &places.stretches(None),
             live: LiveWish::No,
             piece_rows: 10,
             pace: &pace,
             needs_text: &|_| false,
         };
-        let found: Vec<Found> = sweep.pieces().try_collect::<Vec<_>>().await.unwrap().concat();
+        let found = all(&sweep).await;
         let missed = |n: u64| round == 2 && n % 7 == 0;
         let mut expected: Vec<String> = (0..20).filter(|n| !missed(*n)).map(|n| format!("doc-{n}")).collect();
         expected.sort();

@@ -10,20 +10,21 @@ use std::{
 use chrono::{SecondsFormat, Utc};
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{
     CliError, ConnectionArgs, Exit,
     backup_file::Writer,
     connection::ru_limit,
     lookup,
-    output::{self, Format, Progress, count_of, printable, tenths},
+    output::{self, Format, Progress, count_of, note, printable, tenths},
     restore,
 };
 use crate::{
-    change::{key::ItemKey, record, time::PointInTime},
+    change::{key::ItemKey, raw::RawDocument, record, time::PointInTime},
     config::Names,
-    cosmos::{Cosmos, Disposition, Failure, Pace, Param, Share, Span},
+    cosmos::{Cosmos, Disposition, Failure, PATIENCE, Pace, Param, Retry, Share, Span, Walk},
     history::as_of::{State, as_of},
     restore::{
         apply::read_version,
@@ -34,7 +35,7 @@ use crate::{
 /// Documents of a moment that are sorted by id and key, if there are no more.
 const SORTED: usize = 10_000;
 /// The same in bytes.
-const SORTED_BYTES: usize = 16 << 20;
+const SORTED_BYTES: usize = 4 << 20;
 
 /// Documents that are named when nothing is known of them; the rest is counted.
 const SHOWN_UNKNOWN: u64 = 10;
@@ -76,49 +77,142 @@ pub struct BackupArgs {
     connection: ConnectionArgs,
 }
 
-/// Runs the command. An error, and Ctrl-C, leave no file.
+/// Stretches of the live container that are read at the same time.
+const LIVE_STRETCHES: u32 = 4;
+/// Bytes that a piece of them should have.
+const LIVE_PIECE_BYTES: usize = 4 << 20;
+/// Bytes of text between two checkpoints.
+const CHECKPOINT: usize = 4 << 20;
+
+/// How far a backup is, and of what it is: what is kept to go on with it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Backup {
+    account: String,
+    source: String,
+    changes: String,
+    predicate: Option<String>,
+    params: Vec<(String, Value)>,
+    feed_range: Option<String>,
+    /// The moment as it was written; relative ones mean what they meant then.
+    at_text: Option<String>,
+    at: Option<i64>,
+    /// When it was begun, RFC 3339.
+    made: String,
+    /// What is left of the hash space.
+    left: Vec<Span>,
+    unknown: u64,
+    caveats: BTreeMap<String, u64>,
+}
+
+impl Backup {
+    fn is_same_backup(&self, other: &Self) -> bool {
+        let facts = |s: &Self| {
+            let names = (s.account.clone(), s.source.clone(), s.changes.clone());
+            (names, s.predicate.clone(), s.params.clone(), s.feed_range.clone(), s.at_text.clone())
+        };
+        facts(self) == facts(other)
+    }
+}
+
+/// Runs the command. An error, and Ctrl-C, leave no file, or one that the same command goes on with.
 pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let made = Utc::now();
     let at = args.at.as_deref().map(|text| lookup::point("--at", text)).transpose()?;
     let (cosmos, names) = args.connection.open()?;
-    let writer = Writer::create(&args.out).map_err(|e| {
-        CliError::usage(
-            format!("--out {}: {e}", args.out.display()),
-            "name a file that does not exist yet, in a folder that can be written",
-        )
-    })?;
-    let pace = Pace::new(cosmos.meter(), args.ru_limit);
-    let job = Job { args: &args, cosmos: &cosmos, names: &names, pace, progress: Progress::new("backup", None) };
-    let work = async {
-        match at {
-            None => job.live(writer).await.map(|writer| (writer, 0)),
-            Some(at) => job.as_of(writer, at).await,
-        }
+    let places = places(&cosmos, &names, at.is_some()).await?;
+    if args.feed_range.is_some()
+        && at.is_some()
+        && let Err(e) = places.can_be_shared()
+    {
+        return Err(CliError::usage(format!("--feed-range: {e}"), "leave it out; one file has everything then"));
+    }
+    let source = format!("{}/{}", names.database, names.source);
+    let first = Backup {
+        account: cosmos.endpoint().to_owned(),
+        source: source.clone(),
+        changes: names.changes.clone(),
+        predicate: args.predicate.clone(),
+        params: args.param.iter().map(|p| (p.name.clone(), p.value.clone())).collect(),
+        feed_range: args.feed_range.map(|share| share.to_string()),
+        at_text: args.at.clone(),
+        at: at.map(PointInTime::seconds),
+        made: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+        left: if at.is_some() { places.stretches(args.feed_range) } else { live_stretches(&places, args.feed_range) },
+        unknown: 0,
+        caveats: BTreeMap::new(),
     };
-    let (writer, unknown) = tokio::select! {
-        done = work => done?,
-        Ok(()) = tokio::signal::ctrl_c() => return Err(CliError::failed("stopped; no file was made")),
+    let (writer, state, resumed) = Writer::open(&args.out, first.clone(), |known| known.is_same_backup(&first))
+        .map_err(|e| {
+            CliError::usage(
+                format!("--out {}: {e}", args.out.display()),
+                "name a file that does not exist yet, in a folder that can be written",
+            )
+        })?;
+    let progress = Progress::new("backup", None);
+    if resumed {
+        progress.note(&format!("resumed    {} are in it already", count_of(writer.documents(), "document")));
+        progress.inc(writer.documents());
+    }
+    let pace = Pace::new(cosmos.meter(), args.ru_limit);
+    let job = Job { args: &args, places: &places, pace, progress };
+    let mut sink = Sink { writer, held: (!resumed).then(|| (Vec::new(), 0)), state };
+    let at = sink.state.at.map(PointInTime::from_epoch);
+    let done = tokio::select! {
+        done = async { match at {
+            None => job.live(&mut sink).await,
+            Some(at) => job.as_of(&mut sink, at).await,
+        }} => done,
+        Ok(()) = tokio::signal::ctrl_c() => Err(CliError::failed("stopped")),
     };
     job.progress.finish();
-    let made = made.to_rfc3339_opts(SecondsFormat::Secs, true);
-    let shown = at.map(|at| if at == PointInTime::END { made.clone() } else { at.to_string() });
-    let source = format!("{}/{}", names.database, names.source);
-    let trailer = writer.finish(source, shown, made).map_err(|e| disk(&args.out, &e))?;
+    if let Err(mut error) = done {
+        if sink.writer.can_go_on() {
+            error.message.push_str("; what is done is kept");
+            error.hint = Some("the same command goes on from there".into());
+        } else {
+            error.message.push_str("; no file was made");
+        }
+        return Err(error);
+    }
+    sink.release().map_err(|e| disk(&args.out, &e))?;
+    let Sink { writer, state, .. } = sink;
+    for (name, count) in &state.caveats {
+        note(&format!("note: {} with the caveat {name}", count_of(*count, "document")));
+    }
+    if let Some(more) = state.unknown.checked_sub(SHOWN_UNKNOWN).filter(|n| *n > 0) {
+        note(&format!("... and {} more", count_of(more, "document")));
+    }
+    let shown = at.map(|at| if at == PointInTime::END { state.made.clone() } else { at.to_string() });
+    let trailer = writer.finish(source, shown, state.made).map_err(|e| disk(&args.out, &e))?;
     output::summary(
         args.format,
         &[
             ("container", json!(trailer.source)),
             ("file", json!(args.out.display().to_string())),
             ("documents", json!(trailer.documents)),
-            ("unknown", json!(unknown)),
+            ("unknown", json!(state.unknown)),
             ("at", json!(trailer.at)),
             ("sha256", json!(trailer.sha256)),
             ("ru", tenths(cosmos.meter().total())),
             ("seconds", tenths(started.elapsed().as_secs_f64())),
         ],
     )?;
-    Ok(if unknown == 0 { Exit::Done } else { Exit::Incomplete })
+    Ok(if state.unknown == 0 { Exit::Done } else { Exit::Incomplete })
+}
+
+/// The containers; of a live backup the history is not needed.
+async fn places(cosmos: &Cosmos, names: &Names, with_history: bool) -> Result<Places, CliError> {
+    if with_history {
+        return restore::places(cosmos, names, None).await;
+    }
+    let source = cosmos.container(&names.database, &names.source).await?;
+    Ok(Places { changes: source.clone(), target: source.clone(), source })
+}
+
+/// The live container is read in stretches of its own hash space.
+fn live_stretches(places: &Places, share: Option<Share>) -> Vec<Span> {
+    let part = share.map_or(Span::WHOLE, Share::span);
+    if places.source.hash_space().is_some() { part.cut(LIVE_STRETCHES) } else { vec![part] }
 }
 
 fn disk(path: &Path, e: &io::Error) -> CliError {
@@ -127,8 +221,7 @@ fn disk(path: &Path, e: &io::Error) -> CliError {
 
 struct Job<'a> {
     args: &'a BackupArgs,
-    cosmos: &'a Cosmos,
-    names: &'a Names,
+    places: &'a Places,
     pace: Pace,
     progress: Progress,
 }
@@ -138,92 +231,111 @@ impl Job<'_> {
         restore::explain(failure, self.args.predicate.is_some())
     }
 
-    fn push(&self, writer: &mut Writer, text: &str) -> Result<(), CliError> {
-        writer.push(text).map_err(|e| disk(&self.args.out, &e))?;
-        self.progress.inc(1);
-        Ok(())
+    fn disk(&self, e: &io::Error) -> CliError {
+        disk(&self.args.out, e)
     }
 
-    async fn live(&self, mut writer: Writer) -> Result<Writer, CliError> {
-        let container = self.cosmos.container(&self.names.database, &self.names.source).await?;
+    async fn live(&self, sink: &mut Sink) -> Result<(), CliError> {
+        let in_pieces = self.places.source.hash_space().is_some();
         let sql = match &self.args.predicate {
             // On lines of its own, so that a comment in it cannot swallow the parenthesis.
             Some(predicate) => format!("SELECT * FROM c WHERE (\n{predicate}\n)"),
             None => "SELECT * FROM c".to_owned(),
         };
-        let part = self.args.feed_range.map_or(Span::WHOLE, Share::span);
-        let mut pages = container.query_span(&sql, &self.args.param, part).await.map_err(|f| self.explain(f))?;
-        loop {
-            self.pace.wait().await;
-            let Some(page) = pages.next().await else { break };
-            for document in page.map_err(|f| self.explain(f))?.documents {
-                let text = record::own_text(document.get())
-                    .map_err(|e| CliError::failed(format!("a document is not understood: {e}")))?;
-                self.push(&mut writer, &text)?;
+        let sql = &sql;
+        let stretches = sink.state.left.clone();
+        let walks =
+            stream::iter(stretches).enumerate().flat_map_unordered(LIVE_STRETCHES as usize, |(number, left)| {
+                Box::pin(stream::try_unfold(Walk::new(left, in_pieces), move |mut walk| async move {
+                    let Some(piece) = walk.next_piece() else { return Ok(None) };
+                    let retry = Retry::for_at_most(PATIENCE);
+                    let documents = retry.run(|| self.live_piece(sql, piece)).await?;
+                    let bytes: usize = documents.iter().map(|(_, text)| text.len()).sum();
+                    walk.had(bytes as f64 / LIVE_PIECE_BYTES as f64);
+                    Ok(Some(((documents, number, walk.rest()), walk)))
+                }))
+            });
+        let mut walks = std::pin::pin!(walks);
+        while let Some(piece) = walks.next().await {
+            let (documents, number, rest) = piece.map_err(|f| self.explain(f))?;
+            self.progress.inc(documents.len() as u64);
+            for (item, text) in documents {
+                sink.push(item, text).map_err(|e| self.disk(&e))?;
             }
+            sink.walked(number, rest).map_err(|e| self.disk(&e))?;
         }
-        Ok(writer)
+        Ok(())
     }
 
-    /// Also how many documents nothing is known of.
-    async fn as_of(&self, writer: Writer, at: PointInTime) -> Result<(Writer, u64), CliError> {
-        let places = &restore::places(self.cosmos, self.names, None).await?;
-        if self.args.feed_range.is_some() {
-            places.can_be_shared().map_err(|e| {
-                CliError::usage(format!("--feed-range: {e}"), "leave it out; one file has everything then")
-            })?;
+    async fn live_piece(&self, sql: &str, piece: Span) -> Result<Vec<(ItemKey, String)>, Failure> {
+        let source = &self.places.source;
+        let mut pages = source.query_span(sql, &self.args.param, piece).await?;
+        let mut documents = Vec::new();
+        loop {
+            self.pace.wait().await;
+            let Some(page) = pages.next().await else { return Ok(documents) };
+            for document in page?.documents {
+                let wrong = |e| Failure::invalid("read document".into(), format!("a document is not understood: {e}"));
+                let text = record::own_text(document.get()).map_err(wrong)?;
+                let parsed = RawDocument::parse(&text).map_err(wrong)?;
+                let id = parsed.get_str("id").unwrap_or_default().into_owned();
+                let item = ItemKey { id, partition_key: source.key_paths().extract(&parsed) };
+                drop(parsed);
+                documents.push((item, text));
+            }
         }
+    }
+
+    async fn as_of(&self, sink: &mut Sink, at: PointInTime) -> Result<(), CliError> {
         let scope = match &self.args.predicate {
             Some(predicate) => Scope::Where { predicate: predicate.clone(), params: self.args.param.clone() },
             None => Scope::All,
         };
+        let stretches = sink.state.left.clone();
         let sweep = Sweep {
-            places,
+            places: self.places,
             wanted: &scope,
             at,
-            share: self.args.feed_range,
+            stretches: &stretches,
             // Which documents exist that no version is known of.
             live: if self.args.all { LiveWish::Etag } else { LiveWish::No },
             piece_rows: PIECE_ROWS,
             pace: &self.pace,
             needs_text: &|found| matches!(as_of(&found.versions, at).state, State::Document(_)),
         };
-        let mut past = Past { writer, held: Some((Vec::new(), 0)), caveats: BTreeMap::new(), unknown: 0 };
         let mut pieces = std::pin::pin!(sweep.pieces());
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|f| self.explain(f))?;
-            let texts: Vec<(ItemKey, Result<String, Failure>)> = stream::iter(piece)
-                .filter_map(|found| std::future::ready(past.chosen(found, at, &self.progress)))
-                .map(|chosen| self.text_of(places, chosen))
+            let chosen: Vec<Chosen> =
+                piece.found.into_iter().filter_map(|found| sink.chosen(found, at, &self.progress)).collect();
+            let texts: Vec<(ItemKey, Result<String, Failure>)> = stream::iter(chosen)
+                .map(|chosen| self.text_of(chosen))
                 .buffered(self.args.concurrency.into())
                 .try_collect()
                 .await?;
             for (item, text) in texts {
                 match text {
-                    Ok(text) => past.push(item, text).map_err(|e| disk(&self.args.out, &e))?,
-                    Err(bad) => past.unknown(&item, &bad.message, &self.progress),
+                    Ok(text) => sink.push(item, text).map_err(|e| self.disk(&e))?,
+                    Err(bad) => sink.unknown(&item, &bad.message, &self.progress),
                 }
                 self.progress.inc(1);
             }
+            // Elsewhere, what exists without a version is known only at the very end.
+            if let Some((number, rest)) = piece.walked.filter(|_| self.places.is_aligned()) {
+                sink.walked(number, rest).map_err(|e| self.disk(&e))?;
+            }
         }
-        past.release().map_err(|e| disk(&self.args.out, &e))?;
-        for (name, count) in past.caveats {
-            self.progress.note(&format!("note: {} with the caveat {name}", count_of(count, "document")));
-        }
-        if let Some(more) = past.unknown.checked_sub(SHOWN_UNKNOWN).filter(|n| *n > 0) {
-            self.progress.note(&format!("... and {} more", count_of(more, "document")));
-        }
-        Ok((past.writer, past.unknown))
+        Ok(())
     }
 
     /// The text of a version; a failure of its own is no reason to leave the others out.
-    async fn text_of(&self, places: &Places, chosen: Chosen) -> Result<(ItemKey, Result<String, Failure>), CliError> {
+    async fn text_of(&self, chosen: Chosen) -> Result<(ItemKey, Result<String, Failure>), CliError> {
         let Chosen { item, record_id, text } = chosen;
         if let Some(text) = text {
             return Ok((item, Ok(text)));
         }
         self.pace.wait().await;
-        match read_version(places, &item, &record_id).await {
+        match read_version(self.places, &item, &record_id).await {
             Err(f) if f.disposition != Disposition::Poison => {
                 let mut error = CliError::from(f);
                 error.message = format!("document {:?} ({}): {}", item.id, item.partition_key, error.message);
@@ -241,23 +353,33 @@ struct Chosen {
     text: Option<String>,
 }
 
-/// A moment that is being written.
-struct Past {
+/// A file that is being written.
+struct Sink {
     writer: Writer,
     /// Held back to be sorted, as long as they are few; and their bytes.
     held: Option<(Vec<(ItemKey, String)>, usize)>,
-    caveats: BTreeMap<&'static str, u64>,
-    unknown: u64,
+    state: Backup,
 }
 
-impl Past {
+impl Sink {
+    /// Notes how far a stretch was read. While documents are held back there is nothing to go on from.
+    fn walked(&mut self, number: usize, rest: Span) -> io::Result<()> {
+        if let Some(left) = self.state.left.get_mut(number) {
+            *left = rest;
+        }
+        if self.held.is_some() || self.writer.since_checkpoint() < CHECKPOINT {
+            return Ok(());
+        }
+        self.writer.checkpoint(&self.state)
+    }
+
     /// What of a document goes into the file; what nothing is known of is counted and named.
     fn chosen(&mut self, found: Found, at: PointInTime, progress: &Progress) -> Option<Chosen> {
         let state = as_of(&found.versions, at);
         match state.state {
             State::Document(version) => {
                 for caveat in &state.caveats {
-                    *self.caveats.entry(caveat.name()).or_default() += 1;
+                    *self.state.caveats.entry(caveat.name().to_owned()).or_default() += 1;
                 }
                 let (record_id, text) = (version.record_id.clone(), version.document.clone());
                 Some(Chosen { item: found.item, record_id, text })
@@ -272,8 +394,8 @@ impl Past {
     }
 
     fn unknown(&mut self, item: &ItemKey, why: &str, progress: &Progress) {
-        self.unknown += 1;
-        if self.unknown <= SHOWN_UNKNOWN {
+        self.state.unknown += 1;
+        if self.state.unknown <= SHOWN_UNKNOWN {
             progress.note(&printable(&format!(
                 "warning: document {:?} ({}): {why}; it is not in the file",
                 item.id, item.partition_key

@@ -2,12 +2,12 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufWriter, Read as _, Write},
+    io::{self, BufRead, BufReader, BufWriter, Read as _, Write},
     path::{Path, PathBuf},
 };
 
-use flate2::write::GzEncoder;
-use serde::{Deserialize, Serialize};
+use flate2::{bufread::MultiGzDecoder, write::GzEncoder};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::change::record;
@@ -56,13 +56,31 @@ struct Line<T> {
     backup: T,
 }
 
-/// A file that comes into being whole or not at all.
+/// A file that comes into being whole or not at all. What is not whole has the name `FILE.part`, and beside it
+/// `FILE.part.json` says how far it is good: a backup that was interrupted goes on from there.
 pub struct Writer {
     path: PathBuf,
     part: PathBuf,
+    progress: PathBuf,
     out: Option<Out>,
     hash: Sha256,
     documents: u64,
+    /// Bytes of text since the last checkpoint.
+    since: usize,
+    /// Bytes of the file at the last checkpoint.
+    good: u64,
+}
+
+/// What `FILE.part.json` holds.
+#[derive(Serialize, Deserialize)]
+struct Progress<T> {
+    v: u32,
+    /// Bytes of the file that are good.
+    bytes: u64,
+    /// Documents in them.
+    documents: u64,
+    /// What the writer's owner needs to go on.
+    state: T,
 }
 
 enum Out {
@@ -71,6 +89,15 @@ enum Out {
 }
 
 impl Out {
+    fn new(file: File, gzip: bool) -> Self {
+        let buffer = BufWriter::with_capacity(1 << 16, file);
+        if gzip {
+            Self::Gzip(Box::new(GzEncoder::new(buffer, flate2::Compression::default())))
+        } else {
+            Self::Plain(buffer)
+        }
+    }
+
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(out) => out.write_all(bytes),
@@ -78,47 +105,152 @@ impl Out {
         }
     }
 
-    /// Everything is on the disk when this returns.
-    fn close(self) -> io::Result<()> {
+    /// Everything is on the disk when this returns; what is written after that is a member of its own.
+    fn close(self) -> io::Result<File> {
         let buffer = match self {
             Self::Plain(out) => out,
             Self::Gzip(out) => out.finish()?,
         };
-        buffer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+        let file = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        Ok(file)
     }
 }
 
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Nobody else on the machine may read what is in such a file.
+fn private() -> std::fs::OpenOptions {
+    let mut options = File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn is_gzip(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"))
+}
+
 impl Writer {
-    /// Begins `path` under the name `path.part`.
+    /// Begins `path` under the name `path.part`, or goes on with one that was interrupted: then with the state of its
+    /// last checkpoint. `fits` says whether that state is of the same backup.
     ///
     /// # Errors
-    /// When either exists, or the folder cannot be written.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    /// When the file exists, the folder cannot be written, or the part is of another backup or somebody's own.
+    pub fn open<T: Serialize + DeserializeOwned>(
+        path: &Path,
+        first: T,
+        fits: impl FnOnce(&T) -> bool,
+    ) -> io::Result<(Self, T, bool)> {
+        let exists = |text: String| Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         if path.symlink_metadata().is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists already"));
+            return exists("it exists already".into());
         }
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&part).map_err(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists => io::Error::new(
-                e.kind(),
-                format!("{} is left of a backup that was killed, or one is being written; remove it", part.display()),
-            ),
-            _ => e,
-        })?;
-        let buffer = BufWriter::with_capacity(1 << 16, file);
-        let gzip = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
-        let out = if gzip {
-            Out::Gzip(Box::new(GzEncoder::new(buffer, flate2::Compression::default())))
-        } else {
-            Out::Plain(buffer)
+        let (part, progress) = (with_suffix(path, ".part"), with_suffix(path, ".part.json"));
+        let begun = private().read(true).write(true).create_new(true).open(&part);
+        let (file, state, resumed) = match begun {
+            Ok(file) => (file, Progress { v: FORMAT, bytes: 0, documents: 0, state: first }, false),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                let file = File::options().read(true).write(true).open(&part)?;
+                let text = std::fs::read_to_string(&progress).unwrap_or_default();
+                match serde_json::from_str::<Progress<T>>(&text) {
+                    Ok(known) if known.v == FORMAT && fits(&known.state) => (file, known, true),
+                    Ok(_) => return exists(format!("{} is of another backup; finish or remove that", part.display())),
+                    Err(_) => return exists(format!("{} is in the way; remove it", part.display())),
+                }
+            }
+            Err(e) => return Err(e),
         };
-        Ok(Self { path: path.to_owned(), part, out: Some(out), hash: Sha256::new(), documents: 0 })
+        if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
+            return exists(format!("{} is being written by another process", part.display()));
+        }
+        let mut writer = Self {
+            path: path.to_owned(),
+            part,
+            progress,
+            out: None,
+            hash: Sha256::new(),
+            documents: 0,
+            since: 0,
+            good: state.bytes,
+        };
+        if resumed {
+            writer.read_again(&file, state.bytes, state.documents)?;
+        } else {
+            writer.keep(&state.state)?;
+        }
+        writer.out = Some(Out::new(file, is_gzip(path)));
+        Ok((writer, state.state, resumed))
+    }
+
+    /// Takes what is good of a part, and cuts off the rest.
+    fn read_again(&mut self, file: &File, bytes: u64, documents: u64) -> io::Result<()> {
+        use std::io::Seek as _;
+        let wrong = || {
+            let text = format!("{} is not what its checkpoint says; remove it", self.part.display());
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        };
+        if file.metadata()?.len() < bytes {
+            return Err(wrong());
+        }
+        file.set_len(bytes)?;
+        let mut plain = BufReader::with_capacity(1 << 16, file);
+        plain.rewind()?;
+        let mut input: Box<dyn BufRead + '_> =
+            if is_gzip(&self.path) { Box::new(BufReader::new(MultiGzDecoder::new(plain))) } else { Box::new(plain) };
+        let mut line = Vec::new();
+        while input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? > 0 {
+            self.hash.update(&line);
+            self.documents += u64::from(line.ends_with(b"\n"));
+            line.clear();
+        }
+        drop(input);
+        if self.documents != documents {
+            return Err(wrong());
+        }
+        let mut file = file;
+        file.seek(io::SeekFrom::End(0)).map(drop)
+    }
+
+    /// Documents so far.
+    pub fn documents(&self) -> u64 {
+        self.documents
+    }
+
+    /// Bytes of text since the last checkpoint.
+    pub fn since_checkpoint(&self) -> usize {
+        self.since
+    }
+
+    /// Whether something would be left to go on from.
+    pub fn can_go_on(&self) -> bool {
+        self.good > 0
+    }
+
+    /// Makes sure that everything so far is on the disk, and notes with it how to go on.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn checkpoint(&mut self, state: &impl Serialize) -> io::Result<()> {
+        let Some(out) = self.out.take() else { return Ok(()) };
+        let file = out.close()?;
+        self.good = file.metadata()?.len();
+        self.out = Some(Out::new(file, is_gzip(&self.path)));
+        self.since = 0;
+        self.keep(state)
+    }
+
+    fn keep(&self, state: &impl Serialize) -> io::Result<()> {
+        let progress = Progress { v: FORMAT, bytes: self.good, documents: self.documents, state };
+        let new = with_suffix(&self.progress, ".new");
+        let mut file = private().write(true).create(true).truncate(true).open(&new)?;
+        file.write_all(&serde_json::to_vec(&progress)?)?;
+        file.sync_all()?;
+        std::fs::rename(new, &self.progress)
     }
 
     /// Adds a document.
@@ -128,6 +260,7 @@ impl Writer {
     pub fn push(&mut self, text: &str) -> io::Result<()> {
         self.line(&one_line(text))?;
         self.documents += 1;
+        self.since += text.len();
         Ok(())
     }
 
@@ -160,6 +293,7 @@ impl Writer {
             }
             Err(_) => std::fs::rename(&self.part, &self.path)?,
         }
+        self.good = 0;
         #[cfg(unix)]
         if let Some(folder) = self.path.parent() {
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -172,7 +306,10 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.out = None;
-        let _ = std::fs::remove_file(&self.part);
+        if self.good == 0 {
+            let _ = std::fs::remove_file(&self.part);
+            let _ = std::fs::remove_file(&self.progress);
+        }
     }
 }
 
@@ -287,7 +424,7 @@ mod tests {
     fn whatever_is_cut_or_changed_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("b.jsonl");
-        let mut writer = Writer::create(&path).unwrap();
+        let (mut writer, (), _) = Writer::open(&path, (), |()| true).unwrap();
         for text in ["{\"id\":\"a\"}", "{\"id\":\"b\",\"n\":1.10}"] {
             writer.push(text).unwrap();
         }
@@ -318,7 +455,58 @@ mod tests {
     #[test]
     fn an_unfinished_file_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        drop(Writer::create(&folder.path().join("b.jsonl")).unwrap());
+        drop(Writer::open(&folder.path().join("b.jsonl"), (), |()| true).unwrap());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_interrupted_file_goes_on_from_its_last_checkpoint() {
+        for name in ["b.jsonl", "b.jsonl.gz"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(name);
+            let open = |state: &str| Writer::open(&path, state.to_owned(), |s| s.ends_with("ours"));
+            let text = |i: u32| format!("{{\"id\":\"{i}\"}}");
+            let (mut writer, state, resumed) = open("first, ours").unwrap();
+            assert_eq!((state.as_str(), resumed), ("first, ours", false));
+            for i in 0..3 {
+                writer.push(&text(i)).unwrap();
+                writer.checkpoint(&format!("{i}, ours")).unwrap();
+            }
+            // After the checkpoint, and lost.
+            writer.push(&text(99)).unwrap();
+            assert!(open("x").err().unwrap().to_string().contains("another process"));
+            drop(writer);
+
+            let other = Writer::open(&path, String::new(), |s: &String| s == "theirs").err().unwrap();
+            assert!(other.to_string().contains("of another backup"), "{other}");
+            let (mut writer, state, resumed) = open("x").unwrap();
+            assert_eq!((state.as_str(), resumed, writer.documents()), ("2, ours", true, 3));
+            writer.push(&text(3)).unwrap();
+            let trailer = writer.finish("dev/events".into(), None, "2026-11-20T14:05:00Z".into()).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            let plain: Box<dyn BufRead> = if is_gzip(&path) {
+                Box::new(BufReader::new(MultiGzDecoder::new(bytes.as_slice())))
+            } else {
+                Box::new(bytes.as_slice())
+            };
+            let mut lines = Vec::new();
+            let read = read(plain, |_, line| {
+                lines.push(line.to_owned());
+                true
+            });
+            assert_eq!(read.unwrap(), trailer);
+            assert_eq!(lines, (0..4).map(text).collect::<Vec<_>>());
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the file is left");
+        }
+    }
+
+    #[test]
+    fn somebodys_own_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.jsonl");
+        std::fs::write(folder.path().join("b.jsonl.part"), "mine").unwrap();
+        let error = Writer::open(&path, (), |()| true).err().unwrap().to_string();
+        assert!(error.contains("b.jsonl.part is in the way"), "{error}");
+        assert_eq!(std::fs::read_to_string(folder.path().join("b.jsonl.part")).unwrap(), "mine");
     }
 }

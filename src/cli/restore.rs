@@ -195,11 +195,12 @@ async fn make_plan(
     let pace = Pace::new(cosmos.meter(), args.how.ru_limit);
     let mut draft = Draft::new(head.clone()).map_err(|e| kept(&e))?;
     let applier = Applier { places, manner: &head.manner, force: false, fresh: true, pace: pace.clone() };
+    let stretches = places.stretches(args.feed_range);
     let sweep = Sweep {
         places,
         wanted: &scope,
         at,
-        share: args.feed_range,
+        stretches: &stretches,
         live: LiveWish::Text,
         piece_rows: PIECE_ROWS,
         pace: &pace,

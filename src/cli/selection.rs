@@ -96,14 +96,14 @@ async fn matched(
         places,
         wanted: &scope,
         at,
-        share: None,
+        stretches: &places.stretches(None),
         live: LiveWish::No,
         piece_rows: PIECE_ROWS,
         pace: &pace,
         needs_text: &|_| false,
     };
     let pieces: Vec<_> = sweep.pieces().try_collect().await.map_err(|f| explain(f, true))?;
-    sorted(pieces.into_iter().flatten().map(|found| found.item).collect(), "at that time")
+    sorted(pieces.into_iter().flat_map(|piece| piece.found).map(|found| found.item).collect(), "at that time")
 }
 
 /// The items of which any version matches.
@@ -120,7 +120,7 @@ pub(super) async fn ever_matched(
         places: &places,
         wanted: &scope,
         at: PointInTime::END,
-        share: None,
+        stretches: &places.stretches(None),
         live: LiveWish::No,
         piece_rows: PIECE_ROWS,
         pace: &pace,

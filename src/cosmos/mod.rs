@@ -29,7 +29,7 @@ pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, PATIENCE, Retry, RuMeter};
 pub use pace::Pace;
 pub use query::{Pages, Param, sql_path};
-pub use span::{HashSpace, Share, Span};
+pub use span::{HashSpace, Share, Span, Walk};
 
 use crate::config::{Account, Credential, is_loopback};
 

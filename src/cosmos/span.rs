@@ -8,6 +8,7 @@ use std::fmt;
 use azure_data_cosmos_driver::models::{
     EffectivePartitionKey, FeedRange, PartitionKeyDefinition, PartitionKeyKind, PartitionKeyVersion,
 };
+use serde::{Deserialize, Serialize};
 
 use super::Failure;
 
@@ -49,7 +50,7 @@ impl HashSpace {
 }
 
 /// A stretch of the space.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     from: u64,
     to: u64,
@@ -88,6 +89,50 @@ impl Span {
         let bound = |place| EffectivePartitionKey::try_from(space.bound(place).as_str());
         let range = bound(self.from).and_then(|min| FeedRange::new(min, bound(self.to)?));
         range.map_err(|e| Failure::from_driver(&e, "feed range".into()))
+    }
+}
+
+/// Goes through a stretch in pieces that have about as much as was asked for. The first piece is a look at how much
+/// there is; each tells how wide the next may be.
+#[derive(Debug, Clone)]
+pub struct Walk {
+    rest: Span,
+    width: u64,
+}
+
+/// The first piece of a stretch, as a power of two of its width.
+const PROBE_BITS: u32 = 12;
+/// How much wider a piece may be than the one before: one that was empty says little about the next.
+const MAX_GROWTH: f64 = 16.0;
+
+impl Walk {
+    /// Begins; in one piece when the stretch cannot be cut.
+    pub fn new(stretch: Span, in_pieces: bool) -> Self {
+        let width = if in_pieces { stretch.width() >> PROBE_BITS } else { stretch.width() };
+        Self { rest: stretch, width }
+    }
+
+    /// The next piece; `None` at the end.
+    pub fn next_piece(&mut self) -> Option<Span> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let (piece, rest) = self.rest.split_at(self.width);
+        self.rest = rest;
+        self.width = piece.width();
+        Some(piece)
+    }
+
+    /// What is left after the last piece.
+    pub fn rest(&self) -> Span {
+        self.rest
+    }
+
+    /// The last piece had so much of what it should have: 1 is just right, 2 twice as much.
+    pub fn had(&mut self, load: f64) {
+        let growth = if load > 0.0 { (1.0 / load).min(MAX_GROWTH) } else { MAX_GROWTH };
+        // As a float beyond u64 saturates, so does the width.
+        self.width = (self.width as f64 * growth).max(1.0) as u64;
     }
 }
 
@@ -172,6 +217,27 @@ mod tests {
         }
         assert!(rest.is_empty());
         assert_eq!(sum, whole);
+    }
+
+    #[test]
+    fn a_piece_becomes_as_wide_as_its_load_allows() {
+        let mut walk = Walk::new(Span { from: 0, to: 4096 * 100 }, true);
+        let mut widths = Vec::new();
+        for load in [1.0, 2.0, 0.5, 0.0, 1000.0] {
+            widths.push(walk.next_piece().unwrap().width());
+            walk.had(load);
+        }
+        assert_eq!(widths, [100, 100, 50, 100, 1600]);
+        assert_eq!(walk.next_piece().unwrap().width(), 1);
+        walk.had(0.0);
+        let mut sum = walk.rest().width();
+        while let Some(piece) = walk.next_piece() {
+            sum -= piece.width();
+            walk.had(0.0);
+        }
+        assert_eq!((sum, walk.rest().is_empty()), (0, true));
+        let mut whole = Walk::new(Span::WHOLE, false);
+        assert_eq!((whole.next_piece(), whole.next_piece()), (Some(Span::WHOLE), None));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub async fn survey(
 ) -> Result<(), Failure> {
     let mut pieces = std::pin::pin!(sweep.pieces());
     while let Some(piece) = pieces.next().await {
-        let steps: Vec<Step> = stream::iter(piece?)
+        let steps: Vec<Step> = stream::iter(piece?.found)
             .map(|found| async move {
                 let (step, hand) = decided(found, rules);
                 if step.action.writes() && !applier.manner.only.is_empty() && step.action != Action::Restore {

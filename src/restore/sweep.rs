@@ -19,7 +19,7 @@ use crate::{
         time::PointInTime,
         version::Version,
     },
-    cosmos::{Container, Disposition, Failure, PATIENCE, Pace, Pages, Param, Retry, Share, Span, sql_path},
+    cosmos::{Container, Failure, PATIENCE, Pace, Pages, Param, Retry, Share, Span, Walk, sql_path},
     history::{
         as_of::boundary,
         reader::{item_of, scope},
@@ -30,12 +30,8 @@ use crate::{
 const CONCURRENCY: usize = 32;
 /// Pieces of the hash space that are read at the same time.
 const STRETCHES: u32 = 4;
-/// The first piece of a stretch, as a power of two of its width: a look at how much there is.
-const PROBE_BITS: u32 = 12;
 /// Versions that a piece should have.
 pub const PIECE_ROWS: usize = 4000;
-/// How much wider a piece may be than the one before: one that was empty says little about the next.
-const MAX_GROWTH: f64 = 16.0;
 /// Bytes of documents that a piece should keep.
 const PIECE_BYTES: usize = 4 << 20;
 /// Bytes of documents that a piece may keep; further ones are read again when they are needed.
@@ -87,11 +83,17 @@ impl Places {
 
     /// Whether an item has the same place in the target as its versions in the history, so that the same piece of both
     /// can be read. Places are told apart by the first component of a key.
-    fn is_aligned(&self) -> bool {
+    pub fn is_aligned(&self) -> bool {
         let first = |container: &Container| container.key_paths().segments().first().cloned().unwrap_or_default();
         let (history, target) = (first(&self.changes), first(&self.target));
         let same_path = history == target || (history == [ORIGINAL_ID] && target == ["id"]);
         self.is_cut_by_item() && same_path && self.changes.hash_space() == self.target.hash_space()
+    }
+
+    /// The stretches of the hash space that are read at the same time, of the whole or of a part.
+    pub fn stretches(&self, share: Option<Share>) -> Vec<Span> {
+        let part = share.map_or(Span::WHOLE, Share::span);
+        if self.is_cut_by_item() { part.cut(STRETCHES) } else { vec![part] }
     }
 
     /// Whether several machines can share the items of these containers.
@@ -156,8 +158,8 @@ pub struct Sweep<'a> {
     pub wanted: &'a Scope,
     /// The point in time.
     pub at: PointInTime,
-    /// Which part of them.
-    pub share: Option<Share>,
+    /// Where they are looked for; [`Places::stretches`].
+    pub stretches: &'a [Span],
     /// What of the live documents is read.
     pub live: LiveWish,
     /// Versions that a piece should have; [`PIECE_ROWS`].
@@ -168,11 +170,20 @@ pub struct Sweep<'a> {
     pub needs_text: &'a (dyn Fn(&Found) -> bool + Sync),
 }
 
-/// A stretch that is being read.
-struct Walk {
-    rest: Span,
-    width: u64,
-    with_text: bool,
+/// The items of a piece.
+#[derive(Debug)]
+pub struct Piece {
+    /// In order of id and key.
+    pub found: Vec<Found>,
+    /// Of which stretch it was, and what is left of that; `None` for items that are found otherwise.
+    pub walked: Option<(usize, Span)>,
+}
+
+impl Piece {
+    fn new(mut found: Vec<Found>, walked: Option<(usize, Span)>) -> Self {
+        found.sort_by_cached_key(|f| f.item.sort_key());
+        Self { found, walked }
+    }
 }
 
 /// What a piece had.
@@ -234,7 +245,7 @@ impl<'a> Sweep<'a> {
     /// The items, a piece at a time, each in order of id and key. Nothing is written.
     ///
     /// An item of a predicate's scope is one whose version in force matches, not one that matched at some time.
-    pub fn pieces(&'a self) -> impl Stream<Item = Result<Vec<Found>, Failure>> + 'a {
+    pub fn pieces(&'a self) -> impl Stream<Item = Result<Piece, Failure>> + 'a {
         let first = async move {
             // Where pieces of the two containers do not correspond, the target is read as a whole beforehand.
             let index = match self.wanted {
@@ -253,8 +264,11 @@ impl<'a> Sweep<'a> {
     /// # Errors
     /// When the service refuses the predicate, with its own message.
     pub async fn ever_matched(&self) -> Result<HashSet<ItemKey>, Failure> {
-        let part = self.share.map_or(Span::WHOLE, Share::span);
-        Ok(self.matched(part).await?.into_iter().map(|(item, _)| item).collect())
+        let mut items = HashSet::new();
+        for stretch in self.stretches {
+            items.extend(self.matched(*stretch).await?.into_iter().map(|(item, _)| item));
+        }
+        Ok(items)
     }
 
     /// The versions that match the predicate, as item and record id; none without one.
@@ -271,19 +285,17 @@ impl<'a> Sweep<'a> {
         Ok(matched)
     }
 
-    fn walks(&'a self, index: Option<Mutex<LiveIndex>>) -> impl Stream<Item = Result<Vec<Found>, Failure>> + 'a {
+    fn walks(&'a self, index: Option<Mutex<LiveIndex>>) -> impl Stream<Item = Result<Piece, Failure>> + 'a {
         if let Scope::Items(items) = self.wanted {
             let mut seen = HashSet::new();
             let unique: Vec<ItemKey> = items.iter().filter(|i| seen.insert(*i)).cloned().collect();
             let chunks: Vec<Vec<ItemKey>> = unique.chunks(FEW).map(<[ItemKey]>::to_vec).collect();
-            return stream::iter(chunks).then(|chunk| self.looked_up(chunk)).map_ok(sorted).boxed();
+            return stream::iter(chunks).then(|chunk| self.looked_up(chunk)).map_ok(|f| Piece::new(f, None)).boxed();
         }
-        let part = self.share.map_or(Span::WHOLE, Share::span);
-        let stretches = if self.places.is_cut_by_item() { part.cut(STRETCHES) } else { vec![part] };
         let index = std::sync::Arc::new(index);
         let walk = {
             let index = index.clone();
-            move |stretch| Box::pin(self.stretch(stretch, index.clone()))
+            move |(number, stretch): (usize, &Span)| Box::pin(self.stretch(number, *stretch, index.clone()))
         };
         // Of the documents that no version is known of, what is left in the index.
         let left = stream::once(async move {
@@ -292,9 +304,9 @@ impl<'a> Sweep<'a> {
             let found = left
                 .into_iter()
                 .map(|(item, etag)| Found { live: Some(Live { etag, text: None }), ..Found::new(item) });
-            Some(Ok(sorted(found.collect())))
+            Some(Ok(Piece::new(found.collect(), None)))
         });
-        stream::iter(stretches)
+        stream::iter(self.stretches.iter().enumerate())
             .flat_map_unordered(STRETCHES as usize, walk)
             .chain(left.filter_map(std::future::ready))
             .boxed()
@@ -302,25 +314,22 @@ impl<'a> Sweep<'a> {
 
     fn stretch(
         &'a self,
+        number: usize,
         stretch: Span,
         index: std::sync::Arc<Option<Mutex<LiveIndex>>>,
-    ) -> impl Stream<Item = Result<Vec<Found>, Failure>> + 'a {
-        let probe = if self.places.is_cut_by_item() { stretch.width() >> PROBE_BITS } else { stretch.width() };
-        let walk = Walk { rest: stretch, width: probe, with_text: false };
-        stream::try_unfold((walk, index), move |(mut walk, index)| async move {
-            if walk.rest.is_empty() {
-                return Ok(None);
-            }
-            let (piece, rest) = walk.rest.split_at(walk.width);
+    ) -> impl Stream<Item = Result<Piece, Failure>> + 'a {
+        let walk = Walk::new(stretch, self.places.is_cut_by_item());
+        stream::try_unfold((walk, false, index), move |(mut walk, mut with_text, index)| async move {
+            let Some(piece) = walk.next_piece() else { return Ok(None) };
             // A piece is read again from its beginning when it fails: nothing of it has been passed on.
             let retry = Retry::for_at_most(PATIENCE);
             let read = |with_text| {
                 let index = index.as_ref().as_ref();
                 retry.run(move || self.piece(piece, with_text, index))
             };
-            let mut haul = match read(walk.with_text).await {
+            let mut haul = match read(with_text).await {
                 // A record that cannot be read: as a fact it can be named, and the others are there.
-                Err(f) if walk.with_text && f.is_own() => read(false).await?,
+                Err(f) if with_text && f.is_own() => read(false).await?,
                 other => other?,
             };
             if let Some(index) = index.as_ref() {
@@ -329,13 +338,14 @@ impl<'a> Sweep<'a> {
                     found.live = index.remove(&found.item).map(|etag| Live { etag, text: None });
                 }
             }
-            walk.rest = rest;
-            walk.width = next_width(piece.width(), self.piece_rows, haul.rows, haul.bytes);
+            let load = (haul.rows as f64 / self.piece_rows as f64).max(haul.bytes as f64 / PIECE_BYTES as f64);
+            walk.had(load);
             if haul.rows > 0 {
                 let needed = haul.found.values().filter(|f| (self.needs_text)(f)).count();
-                walk.with_text = needed * TEXT_RATIO >= haul.rows;
+                with_text = needed * TEXT_RATIO >= haul.rows;
             }
-            Ok(Some((sorted(haul.found.into_values().collect()), (walk, index))))
+            let piece = Piece::new(haul.found.into_values().collect(), Some((number, walk.rest())));
+            Ok(Some((piece, (walk, with_text, index))))
         })
     }
 
@@ -504,19 +514,6 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// How wide the next piece is, so that it has about as much as a piece should have.
-fn next_width(width: u64, wanted: usize, rows: usize, bytes: usize) -> u64 {
-    let by_rows = if rows == 0 { MAX_GROWTH } else { wanted as f64 / rows as f64 };
-    let by_bytes = PIECE_BYTES as f64 / bytes.max(1) as f64;
-    // As a float beyond u64 saturates, so does the width.
-    (width as f64 * by_rows.min(by_bytes).min(MAX_GROWTH)).max(1.0) as u64
-}
-
-fn sorted(mut found: Vec<Found>) -> Vec<Found> {
-    found.sort_by_cached_key(|f| f.item.sort_key());
-    found
-}
-
 /// Whole records up to the moment. Journal items of restores are not history; a copy of the original demo has no
 /// `_change`, and its own time is not known to the service's index as ours is.
 const WITH_TEXT: &str = "SELECT * FROM c WHERE NOT IS_DEFINED(c._restore) AND \
@@ -656,15 +653,5 @@ mod tests {
         haul.version(item(), version(10, Some(&large)));
         assert_eq!((texts(&haul), haul.bytes), (Vec::new(), 0));
         assert_eq!(haul.found[&item()].versions.len(), 5);
-    }
-
-    #[test]
-    fn a_piece_becomes_as_wide_as_its_rows_allow() {
-        assert_eq!(next_width(1000, 400, 400, 10), 1000);
-        assert_eq!(next_width(1000, 400, 800, 10), 500);
-        assert_eq!(next_width(1000, 400, 200, PIECE_BYTES * 2), 500);
-        assert_eq!(next_width(1, 400, 3600, 0), 1);
-        assert_eq!(next_width(10, 1, 0, 0), 160);
-        assert_eq!(next_width(u64::MAX, 400, 0, 0), u64::MAX);
     }
 }
