@@ -15,7 +15,7 @@ use crate::{
         time::PointInTime,
         version::Version,
     },
-    cosmos::{Container, Failure, Param, sql_path},
+    cosmos::{Container, Failure, PATIENCE, Param, Retry, sql_path},
     history::{as_of::boundary, reader::scope},
 };
 
@@ -150,7 +150,8 @@ pub async fn survey(places: &Places, wanted: &Scope, rules: Rules) -> Result<Vec
     }
     let mut steps: Vec<((String, String), Step)> = stream::iter(items)
         .map(|(item, versions)| async move {
-            let live = places.target.read(&item.partition_key, &item.id).await?;
+            let retry = Retry::for_at_most(PATIENCE);
+            let live = retry.run(|| places.target.read(&item.partition_key, &item.id)).await?;
             let etag = live.as_deref().and_then(etag_of);
             Ok::<_, Failure>((item.sort_key(), decide(&item, &versions, etag.as_deref(), rules)))
         })
