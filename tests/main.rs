@@ -30,6 +30,8 @@ mod restore;
 #[cfg(feature = "local")]
 mod rewind;
 #[cfg(feature = "local")]
+mod rewind_faults;
+#[cfg(feature = "local")]
 mod rewind_model;
 #[cfg(feature = "local")]
 mod sdks;
