@@ -1,52 +1,45 @@
 //! A command of the binary that is still running, to be stopped on purpose.
 
-use std::{
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::{path::Path, process::Stdio};
+
+use tokio::process::Child;
 
 use super::{BINARY, Output, hermetic};
 
-/// The command; killed when it is dropped.
+/// The command; killed when it is dropped. What it prints must fit into a pipe until it is asked for.
 pub struct Running {
-    child: Option<Child>,
+    child: Child,
 }
 
 impl Running {
     pub fn start(folder: &Path, args: &[&str], settings: &[(String, String)]) -> Self {
-        let mut command = Command::new(BINARY);
+        let mut command = std::process::Command::new(BINARY);
         command.args(args).current_dir(folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         hermetic(&mut command, settings);
-        Self { child: Some(command.spawn().unwrap()) }
+        let mut command = tokio::process::Command::from(command);
+        Self { child: command.kill_on_drop(true).spawn().unwrap() }
     }
 
     /// SIGKILL; returns when it is gone.
-    pub fn kill(mut self) {
-        let mut child = self.child.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
     /// SIGINT, as Ctrl-C sends it.
+    #[cfg(unix)]
     pub fn interrupt(&self) {
-        let id = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        let id = self.child.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended, for the exit code.
+    pub async fn code(&mut self) -> Option<i32> {
+        self.child.wait().await.unwrap().code()
     }
 
     /// What it left behind, once it has ended.
-    pub async fn ended(mut self) -> Output {
-        let child = self.child.take().unwrap();
-        let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
-        Output::of(output)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = self.child.as_mut() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+    pub async fn ended(self) -> Output {
+        Output::of(self.child.wait_with_output().await.unwrap())
     }
 }
