@@ -32,6 +32,8 @@ mod rewind;
 #[cfg(feature = "local")]
 mod rewind_faults;
 #[cfg(feature = "local")]
+mod rewind_keys;
+#[cfg(feature = "local")]
 mod rewind_model;
 #[cfg(feature = "local")]
 mod sdks;
