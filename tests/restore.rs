@@ -219,7 +219,7 @@ async fn a_plan_that_was_edited_or_made_for_something_else_is_refused() {
     let text = std::fs::read_to_string(&plan).unwrap();
     for (changed, reason) in [
         (text.replace("28035", "28036"), "edited"),
-        (text.replace("{\"v\":1,", "{\"v\":9,"), "format 9"),
+        (text.replace("{\"v\":2,", "{\"v\":9,"), "format 9"),
         ("nonsense".to_owned(), "not a plan"),
     ] {
         std::fs::write(&plan, changed).unwrap();

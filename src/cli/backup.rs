@@ -9,12 +9,13 @@ use std::{
 
 use chrono::{SecondsFormat, Utc};
 use clap::Args;
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use super::{
     CliError, ConnectionArgs, Exit,
     backup_file::Writer,
+    connection::ru_limit,
     lookup,
     output::{self, Format, Progress, count_of, printable, tenths},
     restore,
@@ -22,16 +23,21 @@ use super::{
 use crate::{
     change::{key::ItemKey, record, time::PointInTime},
     config::Names,
-    cosmos::{Cosmos, Failure, Param},
+    cosmos::{Cosmos, Disposition, Failure, Pace, Param, Share, Span},
     history::as_of::{State, as_of},
     restore::{
         apply::read_version,
-        survey::{Scope, facts, live_etags},
+        sweep::{Found, LiveWish, Places, Scope, Sweep},
     },
 };
 
+/// Documents of a moment that are sorted by id and key, if there are no more.
+const SORTED: usize = 10_000;
+/// The same in bytes.
+const SORTED_BYTES: usize = 16 << 20;
+
 /// Documents that are named when nothing is known of them; the rest is counted.
-const SHOWN_UNKNOWN: usize = 10;
+const SHOWN_UNKNOWN: u64 = 10;
 
 /// Flags of `backup`.
 #[derive(Debug, Args)]
@@ -51,12 +57,18 @@ pub struct BackupArgs {
     /// As of this moment, from the history: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
+    /// Only the i-th of n equal parts of the documents, by partition key
+    #[arg(long, value_name = "I/N")]
+    feed_range: Option<Share>,
     /// File to make, one document a line; compressed when its name ends in .gz
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Versions read at the same time, with --at
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+    /// At most this many request units a second, on average
+    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
+    ru_limit: Option<f64>,
     /// How to print the summary
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -76,7 +88,8 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
             "name a file that does not exist yet, in a folder that can be written",
         )
     })?;
-    let job = Job { args: &args, cosmos: &cosmos, names: &names, progress: Progress::new("backup", None) };
+    let pace = Pace::new(cosmos.meter(), args.ru_limit);
+    let job = Job { args: &args, cosmos: &cosmos, names: &names, pace, progress: Progress::new("backup", None) };
     let work = async {
         match at {
             None => job.live(writer).await.map(|writer| (writer, 0)),
@@ -116,6 +129,7 @@ struct Job<'a> {
     args: &'a BackupArgs,
     cosmos: &'a Cosmos,
     names: &'a Names,
+    pace: Pace,
     progress: Progress,
 }
 
@@ -137,8 +151,11 @@ impl Job<'_> {
             Some(predicate) => format!("SELECT * FROM c WHERE (\n{predicate}\n)"),
             None => "SELECT * FROM c".to_owned(),
         };
-        let mut pages = container.query(&sql, &self.args.param, None, None).await.map_err(|f| self.explain(f))?;
-        while let Some(page) = pages.next().await {
+        let part = self.args.feed_range.map_or(Span::WHOLE, Share::span);
+        let mut pages = container.query_span(&sql, &self.args.param, part).await.map_err(|f| self.explain(f))?;
+        loop {
+            self.pace.wait().await;
+            let Some(page) = pages.next().await else { break };
             for document in page.map_err(|f| self.explain(f))?.documents {
                 let text = record::own_text(document.get())
                     .map_err(|e| CliError::failed(format!("a document is not understood: {e}")))?;
@@ -149,59 +166,134 @@ impl Job<'_> {
     }
 
     /// Also how many documents nothing is known of.
-    async fn as_of(&self, mut writer: Writer, at: PointInTime) -> Result<(Writer, u64), CliError> {
+    async fn as_of(&self, writer: Writer, at: PointInTime) -> Result<(Writer, u64), CliError> {
         let places = &restore::places(self.cosmos, self.names, None).await?;
+        if self.args.feed_range.is_some() {
+            places.can_be_shared().map_err(|e| {
+                CliError::usage(format!("--feed-range: {e}"), "leave it out; one file has everything then")
+            })?;
+        }
         let scope = match &self.args.predicate {
             Some(predicate) => Scope::Where { predicate: predicate.clone(), params: self.args.param.clone() },
             None => Scope::All,
         };
-        let items = facts(places, &scope, at).await.map_err(|f| self.explain(f))?;
-        let mut unknown: Vec<ItemKey> = Vec::new();
-        if self.args.all {
-            unknown.extend(live_etags(&places.source).await?.into_keys().filter(|item| !items.contains_key(item)));
-        }
-        let mut chosen: Vec<(ItemKey, String)> = Vec::new();
-        let mut caveats: BTreeMap<&str, u64> = BTreeMap::new();
-        for (item, versions) in items {
-            let found = as_of(&versions, at);
-            match found.state {
-                State::Document(version) => {
-                    for caveat in &found.caveats {
-                        *caveats.entry(caveat.name()).or_default() += 1;
-                    }
-                    chosen.push((item, version.record_id.clone()));
+        let sweep = Sweep {
+            places,
+            wanted: &scope,
+            at,
+            share: self.args.feed_range,
+            // Which documents exist that no version is known of.
+            live: if self.args.all { LiveWish::Etag } else { LiveWish::No },
+            pace: &self.pace,
+            needs_text: &|found| matches!(as_of(&found.versions, at).state, State::Document(_)),
+        };
+        let mut past = Past { writer, held: Some((Vec::new(), 0)), caveats: BTreeMap::new(), unknown: 0 };
+        let mut pieces = std::pin::pin!(sweep.pieces());
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|f| self.explain(f))?;
+            let texts: Vec<(ItemKey, Result<String, Failure>)> = stream::iter(piece)
+                .filter_map(|found| std::future::ready(past.chosen(found, at, &self.progress)))
+                .map(|chosen| self.text_of(places, chosen))
+                .buffered(self.args.concurrency.into())
+                .try_collect()
+                .await?;
+            for (item, text) in texts {
+                match text {
+                    Ok(text) => past.push(item, text).map_err(|e| disk(&self.args.out, &e))?,
+                    Err(bad) => past.unknown(&item, &bad.message, &self.progress),
                 }
-                State::NotYet { .. } if !found.created_later() => unknown.push(item),
-                State::Deleted(_) | State::NotYet { .. } | State::Empty => {}
+                self.progress.inc(1);
             }
         }
-        chosen.sort_by_cached_key(|(item, _)| item.sort_key());
-        let mut reading = stream::iter(chosen)
-            .map(|(item, record_id)| async move {
-                let text = read_version(places, &item, &record_id).await;
-                text.map_err(|f| {
-                    let mut error = CliError::from(f);
-                    error.message = format!("document {:?} ({}): {}", item.id, item.partition_key, error.message);
-                    error
-                })
-            })
-            .buffered(self.args.concurrency.into());
-        while let Some(text) = reading.next().await {
-            self.push(&mut writer, &text?)?;
-        }
-        for (name, count) in caveats {
+        past.release().map_err(|e| disk(&self.args.out, &e))?;
+        for (name, count) in past.caveats {
             self.progress.note(&format!("note: {} with the caveat {name}", count_of(count, "document")));
         }
-        unknown.sort_by_cached_key(ItemKey::sort_key);
-        for item in unknown.iter().take(SHOWN_UNKNOWN) {
-            self.progress.note(&printable(&format!(
-                "warning: document {:?} ({}): nothing is known of that time; it is not in the file",
+        if let Some(more) = past.unknown.checked_sub(SHOWN_UNKNOWN).filter(|n| *n > 0) {
+            self.progress.note(&format!("... and {} more", count_of(more, "document")));
+        }
+        Ok((past.writer, past.unknown))
+    }
+
+    /// The text of a version; a failure of its own is no reason to leave the others out.
+    async fn text_of(
+        &self,
+        places: &Places,
+        chosen: Chosen,
+    ) -> Result<(ItemKey, Result<String, Failure>), CliError> {
+        let Chosen { item, record_id, text } = chosen;
+        if let Some(text) = text {
+            return Ok((item, Ok(text)));
+        }
+        self.pace.wait().await;
+        match read_version(places, &item, &record_id).await {
+            Err(f) if f.disposition != Disposition::Poison => {
+                let mut error = CliError::from(f);
+                error.message = format!("document {:?} ({}): {}", item.id, item.partition_key, error.message);
+                Err(error)
+            }
+            text => Ok((item, text)),
+        }
+    }
+}
+
+/// The version of a document that goes into the file.
+struct Chosen {
+    item: ItemKey,
+    record_id: String,
+    text: Option<String>,
+}
+
+/// A moment that is being written.
+struct Past {
+    writer: Writer,
+    /// Held back to be sorted, as long as they are few; and their bytes.
+    held: Option<(Vec<(ItemKey, String)>, usize)>,
+    caveats: BTreeMap<&'static str, u64>,
+    unknown: u64,
+}
+
+impl Past {
+    /// What of a document goes into the file; what nothing is known of is counted and named.
+    fn chosen(&mut self, found: Found, at: PointInTime, progress: &Progress) -> Option<Chosen> {
+        let state = as_of(&found.versions, at);
+        match state.state {
+            State::Document(version) => {
+                for caveat in &state.caveats {
+                    *self.caveats.entry(caveat.name()).or_default() += 1;
+                }
+                let (record_id, text) = (version.record_id.clone(), version.document.clone());
+                Some(Chosen { item: found.item, record_id, text })
+            }
+            State::Deleted(_) => None,
+            State::NotYet { .. } if state.created_later() => None,
+            State::NotYet { .. } | State::Empty => {
+                self.unknown(&found.item, "nothing is known of that time", progress);
+                None
+            }
+        }
+    }
+
+    fn unknown(&mut self, item: &ItemKey, why: &str, progress: &Progress) {
+        self.unknown += 1;
+        if self.unknown <= SHOWN_UNKNOWN {
+            progress.note(&printable(&format!(
+                "warning: document {:?} ({}): {why}; it is not in the file",
                 item.id, item.partition_key
             )));
         }
-        if let Some(more) = unknown.len().checked_sub(SHOWN_UNKNOWN).filter(|n| *n > 0) {
-            self.progress.note(&format!("... and {} more", count_of(more as u64, "document")));
-        }
-        Ok((writer, unknown.len() as u64))
+    }
+
+    fn push(&mut self, item: ItemKey, text: String) -> io::Result<()> {
+        let Some((held, bytes)) = &mut self.held else { return self.writer.push(&text) };
+        *bytes += text.len();
+        held.push((item, text));
+        if held.len() > SORTED || *bytes > SORTED_BYTES { self.release() } else { Ok(()) }
+    }
+
+    fn release(&mut self) -> io::Result<()> {
+        let (mut held, _) = self.held.take().unwrap_or_default();
+        held.sort_by_cached_key(|(item, _)| item.sort_key());
+        held.iter().try_for_each(|(_, text)| self.writer.push(text))
     }
 }

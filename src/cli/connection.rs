@@ -72,3 +72,11 @@ impl ConnectionArgs {
         Ok((Cosmos::new(Account::from_settings(&settings)?), names))
     }
 }
+
+/// A limit on request units a second.
+pub(super) fn ru_limit(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(limit) if limit.is_finite() && limit >= 1.0 => Ok(limit),
+        _ => Err("write a number of request units a second, 1 or more".into()),
+    }
+}

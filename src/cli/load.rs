@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::{
     CliError, ConnectionArgs, Exit,
     backup_file::{self, Problem, Trailer},
+    connection::ru_limit,
     input,
     output::{self, Format, Progress, printable, tenths},
 };
@@ -25,7 +26,7 @@ use crate::{
         raw::RawDocument,
         record,
     },
-    cosmos::{Action, Bulk, Failure, Job, Observer},
+    cosmos::{Action, Bulk, Failure, Job, Observer, Pace},
 };
 
 /// What happens to documents that exist.
@@ -58,6 +59,9 @@ pub struct LoadArgs {
     /// Writes in flight
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+    /// At most this many request units a second, on average
+    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
+    ru_limit: Option<f64>,
     /// How to print the summary
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -115,7 +119,12 @@ pub async fn run(args: LoadArgs) -> Result<Exit, CliError> {
             }
         })
     };
-    let bulk = Bulk::start(&container, usize::from(args.concurrency), observer);
+    let bulk = Bulk::start(
+        &container,
+        usize::from(args.concurrency),
+        Pace::new(cosmos.meter(), args.ru_limit),
+        observer,
+    );
     let mut unusable = 0;
     let (lines, mut read) = mpsc::channel::<input::Item>(64);
     let no_trailer = args.no_trailer;

@@ -1,5 +1,6 @@
 //! The command line: one file per command, `output` the only place that prints data.
 
+mod applying;
 mod backup;
 mod backup_file;
 mod connection;

@@ -13,6 +13,7 @@ use std::{
 use clap::{ValueEnum, builder::styling::AnsiColor};
 use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{CliError, Exit};
@@ -632,6 +633,16 @@ fn write_summary(out: &mut impl Write, format: Format, figures: &[(&str, Value)]
             csv_line(out, &figures.iter().map(|(_, v)| plain(v)).collect::<Vec<_>>())
         }
     }
+}
+
+/// Prints one JSON value on a line, as it is serialized: nothing of it is held.
+///
+/// # Errors
+/// When stdout cannot be written, or what is printed cannot be read.
+pub fn json(value: &impl Serialize) -> Result<(), CliError> {
+    let mut out = BufWriter::new(io::stdout());
+    let written = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
+    written.and_then(|()| writeln!(out)).and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
 }
 
 /// The line that ends every command: what was done, the request units and the time it took.

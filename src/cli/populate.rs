@@ -113,7 +113,7 @@ pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
         })
     };
     let sink =
-        Sink { bulk: Bulk::start(&container, usize::from(args.concurrency), observer), pace: Pace::new(args.rate) };
+        Sink { bulk: Bulk::start(&container, usize::from(args.concurrency), crate::cosmos::Pace::new(cosmos.meter(), None), observer), pace: Pace::new(args.rate) };
 
     let mut rejected = 0;
     let mut read_failure = None;

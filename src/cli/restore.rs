@@ -1,7 +1,7 @@
 //! `restore`: puts documents back to what they were at a moment. Plans, shows, asks, saves, writes, reports.
 
 use std::{
-    collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -9,32 +9,27 @@ use std::{
 use chrono::Utc;
 use clap::Args;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    CliError, ConnectionArgs, Exit, lookup,
-    output::{self, Format, Progress, Rows, note},
+    CliError, ConnectionArgs, Exit,
+    applying::{ApplyArgs, apply, show_plan, shown},
+    lookup,
+    output::{self, Progress, note},
     query::check_key,
 };
 use crate::{
-    change::{
-        key::{ItemKey, PartitionKey, parse_path},
-        time::PointInTime,
-    },
+    change::key::{ItemKey, PartitionKey, parse_path},
     config::Names,
-    cosmos::{Cosmos, Param},
+    cosmos::{Cosmos, Pace, Param, Share},
     history::reader,
     restore::{
-        apply::{Applier, Fate, Manner, Outcome},
-        journal::Journal,
-        pace::Pace,
-        plan::{Action, PLAN_VERSION, Place, Plan, Rules, Step},
-        survey::{Places, Scope, survey},
+        apply::{Applier, Manner},
+        plan::{PLAN_VERSION, Place, Rules, decide},
+        plan_file::{Draft, Head, Plan},
+        survey::{kept, survey},
+        sweep::{LiveWish, Places, Scope, Sweep},
     },
 };
-
-/// Unchanged documents that the table names; the rest is counted.
-const SHOWN_KEPT: usize = 20;
 
 /// Flags of `restore`
 #[derive(Debug, Args)]
@@ -61,6 +56,9 @@ pub struct RestoreArgs {
     /// All documents of the history and of the target
     #[arg(long, group = "scope")]
     all: bool,
+    /// Only the i-th of n equal parts of the items, by partition key: so that n machines can share a restore
+    #[arg(long, value_name = "I/N", conflicts_with_all = ["id", "ids_file", "plan"])]
+    feed_range: Option<Share>,
     /// Point in time: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"
     #[arg(long, value_name = "TIME", conflicts_with = "plan")]
     at: Option<String>,
@@ -91,32 +89,6 @@ pub struct RestoreArgs {
     connection: ConnectionArgs,
 }
 
-/// How a plan is applied: flags of `restore` and `undo`
-#[derive(Debug, Args)]
-pub struct ApplyArgs {
-    /// Overwrite documents that were changed after the plan was made (what they were is saved first)
-    #[arg(long)]
-    force: bool,
-    /// Do not ask
-    #[arg(long, short)]
-    yes: bool,
-    /// Refuse to write more documents than this without --yes
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    max: usize,
-    /// Documents in flight
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
-    concurrency: u16,
-    /// At most this many request units a second, on average, while planning and while applying
-    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
-    ru_limit: Option<f64>,
-    /// Folder of the local journals
-    #[arg(long, value_name = "DIR", default_value = ".cosmos-rewind")]
-    journal: PathBuf,
-    /// How to print the plan and the outcomes
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) format: Format,
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -132,7 +104,7 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
         None => make_plan(&args, &cosmos, &names, &places, place).await?,
     };
     if let Some(file) = &args.plan_out {
-        write_new(file, &plan.to_file())?;
+        write_new(file, &plan)?;
         note(&format!(
             "plan       saved in {}; apply it with: cosmos-rewind restore --plan {}",
             file.display(),
@@ -145,14 +117,6 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     apply(&plan, &places, &args.how, &cosmos, started).await
-}
-
-/// A limit on request units a second.
-pub(super) fn ru_limit(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(limit) if limit.is_finite() && limit >= 1.0 => Ok(limit),
-        _ => Err("write a number of request units a second, 1 or more".into()),
-    }
 }
 
 /// Opens the containers.
@@ -211,23 +175,45 @@ async fn make_plan(
         }
     }
     let scope = scope(args, names, places).await?;
+    if args.feed_range.is_some() {
+        places.can_be_shared().map_err(|e| {
+            CliError::usage(format!("--feed-range: {e}"), "leave it out; one machine restores everything then")
+        })?;
+    }
     let made = Utc::now().timestamp();
     let manner = Manner { stamp: (!args.no_stamp).then_some(made), only: args.only.clone() };
     let rules = Rules { at, delete_newer: args.delete_newer };
-    let planning = Progress::new("planning", None);
-    let steps = survey(places, &scope, rules).await.map_err(|f| explain(f, args.predicate.is_some()))?;
+    let head = Head {
+        v: PLAN_VERSION,
+        id: new_id(),
+        undoes: None,
+        place,
+        at: Some(at.seconds()),
+        feed_range: args.feed_range.map(|share| share.to_string()),
+        made,
+        manner,
+    };
     let pace = Pace::new(cosmos.meter(), args.how.ru_limit);
-    let applier = Applier { places, manner: &manner, force: false, pace };
-    let mut steps = applier.refine(steps, args.how.concurrency.into()).await?;
+    let mut draft = Draft::new(head.clone()).map_err(|e| kept(&e))?;
+    let applier = Applier { places, manner: &head.manner, force: false, fresh: true, pace: pace.clone() };
+    let sweep = Sweep {
+        places,
+        wanted: &scope,
+        at,
+        share: args.feed_range,
+        live: LiveWish::Text,
+        pace: &pace,
+        needs_text: &|found| {
+            let etag = found.live.as_ref().map(|live| live.etag.as_str());
+            decide(&found.item, &found.versions, etag, rules).action.writes()
+        },
+    };
+    let planning = Progress::new("planning", None);
+    let surveyed = survey(&sweep, &applier, rules, args.how.concurrency.into(), &mut draft, |n| planning.inc(n)).await;
     planning.finish();
-    if !manner.only.is_empty() {
-        for step in steps.iter_mut().filter(|s| matches!(s.action, Action::Recreate | Action::Delete)) {
-            step.action = Action::Unknown;
-            step.sha256 = None;
-            step.notes = vec!["there is no document to put single fields into, leave --only out".into()];
-        }
-    }
-    if steps.is_empty() {
+    surveyed.map_err(|f| explain(f, args.predicate.is_some()))?;
+    let plan = draft.seal().map_err(|e| kept(&e))?;
+    if plan.totals.steps == 0 {
         return Err(CliError {
             message: format!("no document in scope at {}", shown(at)),
             hint: Some(format!(
@@ -237,11 +223,7 @@ async fn make_plan(
             exit: Exit::Failed,
         });
     }
-    Ok(Plan { v: PLAN_VERSION, id: new_id(), undoes: None, place, at: Some(at.seconds()), made, manner, steps })
-}
-
-fn shown(at: PointInTime) -> String {
-    if at == PointInTime::END { "now".into() } else { at.to_string() }
+    Ok(plan)
 }
 
 /// A refused query is nearly always the predicate.
@@ -348,9 +330,9 @@ fn read_ids(file: &Path, names: &Names, places: &Places) -> Result<Vec<ItemKey>,
 }
 
 fn load_plan(file: &Path, place: &Place) -> Result<Plan, CliError> {
-    let text = std::fs::read_to_string(file)
+    let text = std::fs::File::open(file)
         .map_err(|e| CliError::usage(format!("--plan {}: {e}", file.display()), "make one with --plan-out"))?;
-    Plan::from_file(text.trim_end(), place).map_err(|e| {
+    Plan::read(text, Some(place)).map_err(|e| {
         CliError::usage(
             format!("--plan {}: {e}", file.display()),
             "make a new plan with --plan-out, for these containers",
@@ -358,206 +340,16 @@ fn load_plan(file: &Path, place: &Place) -> Result<Plan, CliError> {
     })
 }
 
-fn write_new(file: &Path, text: &str) -> Result<(), CliError> {
-    use std::io::Write as _;
+fn write_new(file: &Path, plan: &Plan) -> Result<(), CliError> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file).and_then(|mut f| f.write_all(text.as_bytes())).map_err(|e| {
+    let written = options.open(file).and_then(|mut f| {
+        io::copy(&mut plan.text(), &mut f)?;
+        f.sync_all()
+    });
+    written.map_err(|e| {
         CliError::usage(format!("--plan-out {}: {e}", file.display()), "name a file that does not exist yet")
     })
-}
-
-/// Prints the plan: the whole value for programs, what matters for people. For programs it is part of the report when
-/// one follows.
-pub(super) fn show_plan(plan: &Plan, format: Format, alone: bool) -> Result<(), CliError> {
-    if matches!(format, Format::Json | Format::Jsonl) {
-        return if alone { output::summary(Format::Json, &[("plan", json!(plan))]) } else { Ok(()) };
-    }
-    let mut rows = Rows::stdout(format, &["action", "id", "pk", "version", "changed", "notes"]);
-    let mut kept = 0;
-    for step in &plan.steps {
-        if step.action == Action::Keep && format == Format::Table {
-            kept += 1;
-            if kept > SHOWN_KEPT {
-                continue;
-            }
-        }
-        let key = step.item().map_or_else(|_| step.pk.to_string(), |i| i.partition_key.to_string());
-        let version =
-            step.version.as_ref().filter(|v| v.ts > 0).map(|v| {
-                format!("{} {}", PointInTime::from_epoch(v.ts), v.op.map_or("legacy", crate::change::Op::as_str))
-            });
-        rows.push(&[
-            json!(step.action),
-            json!(step.id),
-            json!(key),
-            json!(version),
-            json!(few(&step.changed, format)),
-            json!(step.notes.join("; ")),
-        ])?;
-    }
-    rows.finish()?;
-    let count = |action| plan.count(action);
-    let at = plan.at.map_or_else(|| "before the restore".to_owned(), |t| shown(PointInTime::from_epoch(t)));
-    note(&format!(
-        "plan       {} to {at}: {} restore, {} recreate, {} delete, {} keep, {} unknown; about {:.0} RU",
-        plan.place.target,
-        count(Action::Restore),
-        count(Action::Recreate),
-        count(Action::Delete),
-        count(Action::Keep),
-        count(Action::Unknown),
-        plan.forecast()
-    ));
-    Ok(())
-}
-
-/// Changed paths: for people the first few.
-fn few(paths: &[String], format: Format) -> String {
-    const FEW: usize = 4;
-    match paths.len().checked_sub(FEW) {
-        Some(more) if more > 0 && format == Format::Table => format!("{} and {more} more", paths[..FEW].join(", ")),
-        _ => paths.join(", "),
-    }
-}
-
-/// Asks, journals, writes and reports.
-pub(super) async fn apply(
-    plan: &Plan,
-    places: &Places,
-    how: &ApplyArgs,
-    cosmos: &Cosmos,
-    started: Instant,
-) -> Result<Exit, CliError> {
-    let unknown = plan.count(Action::Unknown);
-    let writes = plan.writes();
-    if writes == 0 {
-        report(plan, &[], how.format)?;
-        output::spent("nothing to write", cosmos, started);
-        return Ok(if unknown == 0 { Exit::Done } else { Exit::Incomplete });
-    }
-    let what = format!(
-        "{} of {}/{} will be written.",
-        output::count_of(writes as u64, "document"),
-        plan.place.database,
-        plan.place.target
-    );
-    let over = if writes > how.max { format!(" That is more than --max {}.", how.max) } else { String::new() };
-    output::confirm(&format!("{what}{over}"), &plan.place.target, how.yes)?;
-
-    let mut journal = Journal::begin(plan, &places.changes, &how.journal).await.map_err(|e| CliError {
-        message: e,
-        hint: Some("without a journal nothing is written; --journal names its folder".into()),
-        exit: Exit::Failed,
-    })?;
-    let stop = CancellationToken::new();
-    let watcher = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stop.cancel();
-            }
-        }
-    });
-    let pace = Pace::new(cosmos.meter(), how.ru_limit);
-    let applier = Applier { places, manner: &plan.manner, force: how.force, pace };
-    let progress = Progress::new("restoring", Some(writes as u64));
-    let mut journal_failed = None;
-    let mut all: Vec<Outcome> = Vec::with_capacity(writes);
-    let steps: Vec<&Step> = plan.steps.iter().filter(|s| s.action.writes()).collect();
-    for group in steps.chunks(GROUP) {
-        if stop.is_cancelled() || journal_failed.is_some() {
-            break;
-        }
-        let outcomes = applier
-            .run(group, how.concurrency.into(), &stop, |outcome| {
-                progress.inc(1);
-                if let Err(e) = journal.note(outcome) {
-                    // Nothing more is begun that could not be undone.
-                    stop.cancel();
-                    journal_failed.get_or_insert(e.to_string());
-                }
-            })
-            .await;
-        all.extend(outcomes);
-        if let Err(e) = journal.flush(false).await {
-            journal_failed.get_or_insert(e.to_string());
-        }
-    }
-    progress.finish();
-    watcher.abort();
-    if let Err(e) = journal.flush(true).await {
-        journal_failed.get_or_insert(e.to_string());
-    }
-    report(plan, &all, how.format)?;
-    let mut fates: BTreeMap<&str, usize> = BTreeMap::new();
-    for outcome in &all {
-        *fates.entry(fate_name(outcome.fate)).or_default() += 1;
-    }
-    let count = |fate| fates.get(fate_name(fate)).copied().unwrap_or(0);
-    let not_begun = writes - all.len();
-    note(&format!("applied    {:.1} RU, {:.1} were expected", applier.pace.used(), plan.forecast()));
-    output::spent(
-        &format!(
-            "{} written, {} already so, {} conflicts, {} failed, {not_begun} not begun, {unknown} unknown",
-            count(Fate::Done),
-            count(Fate::Already),
-            count(Fate::Conflict),
-            count(Fate::Failed)
-        ),
-        cosmos,
-        started,
-    );
-    if count(Fate::Done) + count(Fate::Already) > 0 {
-        note(&format!("undo       cosmos-rewind undo {}   (journal {})", plan.id, journal.path().display()));
-    }
-    if let Some(e) = journal_failed {
-        return Err(CliError {
-            message: format!("the journal could not be written: {e}"),
-            hint: Some("no further document was begun".into()),
-            exit: Exit::Incomplete,
-        });
-    }
-    let whole = count(Fate::Conflict) + count(Fate::Failed) + not_begun + unknown == 0;
-    Ok(if whole { Exit::Done } else { Exit::Incomplete })
-}
-
-/// Steps between two flushes of the journal.
-const GROUP: usize = 100;
-
-fn fate_name(fate: Fate) -> &'static str {
-    match fate {
-        Fate::Done => "done",
-        Fate::Already => "already",
-        Fate::Conflict => "conflict",
-        Fate::Failed => "failed",
-    }
-}
-
-/// Outcomes: all of them for programs, for people only what was not done.
-fn report(plan: &Plan, outcomes: &[Outcome], format: Format) -> Result<(), CliError> {
-    if matches!(format, Format::Json | Format::Jsonl) {
-        return output::summary(
-            Format::Json,
-            &[("restore", json!(plan.id)), ("plan", json!(plan)), ("outcomes", json!(outcomes))],
-        );
-    }
-    let bad: Vec<&Outcome> =
-        outcomes.iter().filter(|o| format == Format::Csv || matches!(o.fate, Fate::Conflict | Fate::Failed)).collect();
-    if bad.is_empty() {
-        return Ok(());
-    }
-    let mut rows = Rows::stdout(format, &["outcome", "id", "pk", "action", "message"]);
-    for o in bad {
-        rows.push(&[
-            json!(fate_name(o.fate)),
-            json!(o.id),
-            json!(o.pk.to_string()),
-            json!(o.action),
-            json!(o.message),
-        ])?;
-    }
-    rows.finish()
 }

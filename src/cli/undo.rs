@@ -1,27 +1,33 @@
 //! `undo`: takes a restore back, document by document, with the same plan, guards and report.
 
-use std::{collections::HashSet, time::Instant};
+use std::time::Instant;
 
 use chrono::Utc;
 use clap::Args;
-use serde::Deserialize;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    output::{self, Format, Rows},
-    restore::{ApplyArgs, apply, new_id, place_of, places, show_plan},
+    applying::{ApplyArgs, apply, show_plan},
+    output::{self, Format, Progress, Rows},
+    restore::{new_id, place_of, places},
 };
 use crate::{
-    cosmos::{Container, Cosmos, Failure},
+    change::time::PointInTime,
+    cosmos::{Container, Cosmos, Failure, Pace},
     restore::{
-        apply::{Applier, Fate, Manner, Outcome, same_document},
+        apply::{Applier, Fate, InHand, Manner, Outcome, same_document},
         journal::{self, Past},
-        pace::Pace,
-        plan::{Action, PLAN_VERSION, Place, Plan, Step},
-        survey::{Places, etag_of},
+        plan::{Action, PLAN_VERSION, Step},
+        plan_file::{Draft, Head, Plan},
+        survey::{kept, or_unknown},
+        sweep::{Places, etag_of},
     },
 };
+
+/// Steps that are looked at before the next ones are read.
+const GROUP: usize = 256;
 
 /// Flags of `undo`
 #[derive(Debug, Args)]
@@ -60,13 +66,22 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
         hint: Some("cosmos-rewind undo --list shows all".into()),
         exit: Exit::Failed,
     })?;
-    let restored = restored_to(&past)?;
+    let restored = past.plan.head.place.clone();
     let into = (restored.target != names.source).then_some(restored.target.as_str());
     let places = places(&cosmos, &names, into).await?;
     let mut place = place_of(&cosmos, &names, &places);
     // The journal lies in this very account, whatever name it was reached by then.
-    place.account = restored.account;
-    let plan = inverse(id, past, &places, place, &cosmos).await?;
+    place.account.clone_from(&restored.account);
+    if place != restored {
+        return Err(CliError::usage(
+            format!(
+                "restore {id} was of {}/{} into {}, not of {}/{} into {}",
+                restored.database, restored.source, restored.target, place.database, place.source, place.target
+            ),
+            "name the same containers as then with --database, --source and --changes",
+        ));
+    }
+    let plan = inverse(past, &places, &args.how, &cosmos).await?;
     show_plan(&plan, args.how.format, args.dry_run)?;
     if args.dry_run {
         output::spent("planned, nothing written", &cosmos, started);
@@ -75,60 +90,77 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
     apply(&plan, &places, &args.how, &cosmos, started).await
 }
 
-/// Where a restore wrote to.
-fn restored_to(past: &Past) -> Result<Place, CliError> {
-    #[derive(Deserialize)]
-    struct File {
-        plan: Inner,
-    }
-    #[derive(Deserialize)]
-    struct Inner {
-        place: Place,
-    }
-    let file: File = serde_json::from_str(past.plan.trim_end())
-        .map_err(|e| CliError::failed(format!("the journal's plan is not understood: {e}")))?;
-    Ok(file.plan.place)
-}
-
 /// The plan that takes a restore back.
-async fn inverse(id: &str, past: Past, places: &Places, place: Place, cosmos: &Cosmos) -> Result<Plan, CliError> {
-    let pace = || Pace::new(cosmos.meter(), None);
-    let original = Plan::from_file(past.plan.trim_end(), &place)
-        .map_err(|e| CliError::failed(format!("the plan of restore {id} {e}")))?;
-    let outcomes = journal::by_item(past.outcomes);
-    let known: HashSet<(String, String)> = outcomes.keys().cloned().collect();
-    let mut steps: Vec<Step> = outcomes.values().filter_map(journal::inverse).collect();
-    // A restore that was killed wrote documents whose outcome it could not note any more.
-    let applier = Applier { places, manner: &original.manner, force: false, pace: pace() };
-    for step in original.steps.iter().filter(|s| s.action.writes()) {
-        let item = step.item().map_err(CliError::failed)?;
-        if known.contains(&item.sort_key()) {
-            continue;
-        }
-        if let Some(outcome) = unnoted(&applier, step).await? {
-            steps.extend(journal::inverse(&outcome));
-        }
-    }
-    steps.sort_by(|a, b| (&a.id, a.pk.to_string()).cmp(&(&b.id, b.pk.to_string())));
+async fn inverse(past: Past, places: &Places, how: &ApplyArgs, cosmos: &Cosmos) -> Result<Plan, CliError> {
+    let Past { plan: original, mut outcomes } = past;
     let exact = Manner { stamp: None, only: Vec::new() };
-    let applier = Applier { places, manner: &exact, force: false, pace: pace() };
-    let steps = refine(&applier, steps).await?;
-    Ok(Plan {
+    let head = Head {
         v: PLAN_VERSION,
         id: new_id(),
-        undoes: Some(id.to_owned()),
-        place,
+        undoes: Some(original.head.id.clone()),
+        place: original.head.place.clone(),
         at: None,
+        feed_range: original.head.feed_range.clone(),
         made: Utc::now().timestamp(),
-        manner: exact,
-        steps,
-    })
+        manner: exact.clone(),
+    };
+    let pace = Pace::new(cosmos.meter(), how.ru_limit);
+    let then = Applier { places, manner: &original.head.manner, force: false, fresh: true, pace: pace.clone() };
+    let now = Applier { places, manner: &exact, force: false, fresh: true, pace };
+    let (then, now) = (&then, &now);
+    let mut draft = Draft::new(head).map_err(|e| kept(&e))?;
+    let planning = Progress::new("planning", Some(original.totals.writes as u64));
+    let mut steps = original.writing_steps();
+    loop {
+        let group: Vec<(Step, Option<Outcome>)> = steps
+            .by_ref()
+            .take(GROUP)
+            .map(|step| {
+                let step = step.map_err(|e| kept(&e))?;
+                let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
+                let outcome = outcomes.remove(&item.sort_key());
+                Ok::<_, Failure>((step, outcome))
+            })
+            .collect::<Result<_, _>>()?;
+        if group.is_empty() {
+            break;
+        }
+        planning.inc(group.len() as u64);
+        let inverted: Vec<Option<Step>> = stream::iter(group)
+            .map(|(step, outcome)| inverse_of(then, now, step, outcome))
+            .buffered(how.concurrency.into())
+            .try_collect()
+            .await?;
+        inverted.into_iter().flatten().try_for_each(|step| draft.push(step)).map_err(|e| kept(&e))?;
+    }
+    planning.finish();
+    Ok(draft.seal().map_err(|e| kept(&e))?)
+}
+
+/// The step that takes one back. A document changed since the restore stays a step, which will be a conflict.
+async fn inverse_of(
+    then: &Applier<'_>,
+    now: &Applier<'_>,
+    step: Step,
+    outcome: Option<Outcome>,
+) -> Result<Option<Step>, Failure> {
+    let outcome = match outcome {
+        Some(outcome) => Some(outcome),
+        // A restore that was killed wrote documents whose outcome it could not note any more.
+        None => unnoted(then, &step).await?,
+    };
+    let Some(back) = outcome.as_ref().and_then(journal::inverse) else { return Ok(None) };
+    let mut back = or_unknown(back.clone(), now.refine_one(back, InHand::default()).await)?;
+    if back.action == Action::Delete {
+        back.notes = vec!["was made by the restore".into()];
+    }
+    Ok(Some(back))
 }
 
 /// Whether a step without an outcome was carried out all the same: the target has what it would have written.
 async fn unnoted(applier: &Applier<'_>, step: &Step) -> Result<Option<Outcome>, Failure> {
-    let prepared = applier.prepare(step).await?;
-    let etag = prepared.live.as_deref().and_then(|live| etag_of(live.as_bytes()));
+    let prepared = applier.prepare(step, InHand::default()).await?;
+    let etag = prepared.live.as_deref().and_then(|live| etag_of(live));
     let written = etag != step.live
         && match (&prepared.text, &prepared.live) {
             (Some(text), Some(live)) => same_document(text, live, false),
@@ -147,60 +179,22 @@ async fn unnoted(applier: &Applier<'_>, step: &Step) -> Result<Option<Outcome>, 
     }))
 }
 
-/// Completes the steps; a document changed since the restore stays a step, which will be a conflict.
-async fn refine(applier: &Applier<'_>, steps: Vec<Step>) -> Result<Vec<Step>, Failure> {
-    let mut refined = applier.refine(steps, 16).await?;
-    for step in refined.iter_mut().filter(|s| s.action == Action::Delete) {
-        step.notes = vec!["was made by the restore".into()];
-    }
-    Ok(refined)
-}
-
 async fn list(changes: &Container, format: Format) -> Result<u64, CliError> {
-    #[derive(Deserialize)]
-    struct Row {
-        #[serde(rename = "item")]
-        group: String,
-    }
-    let sql = "SELECT c._originalId AS item FROM c WHERE c._restore.kind = 'plan' AND c._restore.part = 0";
-    let mut ids: Vec<String> = Vec::new();
-    for text in changes.query_all(sql, &[], None).await? {
-        let row: Row = serde_json::from_str(text.get())
-            .map_err(|e| CliError::failed(format!("a journal is not understood: {e}")))?;
-        ids.extend(row.group.strip_prefix("restore~").map(String::from));
-    }
-    ids.sort();
+    let restores = journal::list(changes).await?;
     let mut rows = Rows::stdout(format, &["restore", "made", "at", "target", "undoes", "planned", "written"]);
-    for id in &ids {
-        let Some(past) = journal::read(changes, id).await? else { continue };
-        #[derive(Deserialize)]
-        struct File {
-            plan: Plan,
-        }
-        let Ok(File { plan }) = serde_json::from_str::<File>(past.plan.trim_end()) else {
-            rows.push(&[
-                json!(id),
-                json!(null),
-                json!(null),
-                json!("of another format"),
-                json!(null),
-                json!(null),
-                json!(null),
-            ])?;
-            continue;
-        };
-        let written = journal::by_item(past.outcomes).values().filter(|o| o.fate == Fate::Done).count();
-        let time = |t: i64| crate::change::time::PointInTime::from_epoch(t).to_string();
+    let time = |t: i64| PointInTime::from_epoch(t).to_string();
+    for restore in &restores {
+        let head = restore.head.as_ref();
         rows.push(&[
-            json!(id),
-            json!(time(plan.made)),
-            json!(plan.at.map(time)),
-            json!(plan.place.target),
-            json!(plan.undoes),
-            json!(plan.writes()),
-            json!(written),
+            json!(restore.id),
+            json!(head.map(|h| time(h.made))),
+            json!(head.and_then(|h| h.at).map(time)),
+            json!(head.map_or("of another format", |h| h.place.target.as_str())),
+            json!(head.and_then(|h| h.undoes.as_deref())),
+            json!(restore.planned),
+            json!(restore.written),
         ])?;
     }
     rows.finish()?;
-    Ok(ids.len() as u64)
+    Ok(restores.len() as u64)
 }

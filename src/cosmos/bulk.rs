@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Container, Disposition, Failure, PATIENCE, Retry};
+use super::{Container, Disposition, Failure, PATIENCE, Pace, Retry};
 use crate::change::key::ItemKey;
 
 /// Writes waiting for each worker: enough to keep it busy, few enough to stop soon.
@@ -78,6 +78,7 @@ pub struct Bulk {
 
 struct Shared {
     container: Container,
+    pace: Pace,
     observer: Observer,
     created: AtomicU64,
     updated: AtomicU64,
@@ -90,10 +91,11 @@ struct Shared {
 }
 
 impl Bulk {
-    /// Starts `concurrency` writers.
-    pub fn start(container: &Container, concurrency: usize, observer: Observer) -> Self {
+    /// Starts `concurrency` writers, held back to the limit of `pace`.
+    pub fn start(container: &Container, concurrency: usize, pace: Pace, observer: Observer) -> Self {
         let shared = Arc::new(Shared {
             container: container.clone(),
+            pace,
             observer,
             created: AtomicU64::new(0),
             updated: AtomicU64::new(0),
@@ -152,6 +154,7 @@ impl Bulk {
 
 impl Shared {
     async fn write(&self, job: Job) {
+        self.pace.wait().await;
         let retry = Retry::for_at_most(PATIENCE);
         let (key, id) = (&job.item.partition_key, job.item.id.as_str());
         let result = match &job.action {

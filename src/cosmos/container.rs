@@ -12,7 +12,7 @@ use azure_data_cosmos_driver::{
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{Cosmos, Disposition, Failure};
+use super::{Cosmos, Disposition, Failure, HashSpace};
 use crate::change::key::{KeyPaths, KeyValue, PartitionKey};
 
 /// An open container. Cloning is cheap.
@@ -78,6 +78,11 @@ impl Container {
     /// The partition key paths of the definition.
     pub fn key_paths(&self) -> &KeyPaths {
         &self.key_paths
+    }
+
+    /// How partition keys are hashed; `None` for a container that is not partitioned by a hash.
+    pub fn hash_space(&self) -> Option<HashSpace> {
+        HashSpace::of(self.reference.partition_key_definition())
     }
 
     /// The connection this container was opened on.

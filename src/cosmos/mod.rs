@@ -5,8 +5,10 @@ mod bulk;
 mod container;
 mod credentials;
 mod failure;
+mod pace;
 pub mod provision;
 mod query;
+mod span;
 
 use std::sync::Arc;
 
@@ -25,7 +27,9 @@ pub use bulk::{Action, Bulk, Job, Observer, Tally};
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, PATIENCE, Retry, RuMeter};
+pub use pace::Pace;
 pub use query::{Pages, Param, sql_path};
+pub use span::{HashSpace, Share, Span};
 
 use crate::config::{Account, Credential, is_loopback};
 

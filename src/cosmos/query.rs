@@ -9,7 +9,7 @@ use azure_data_cosmos_driver::options::ThrottlingRetryOptions;
 use futures::StreamExt;
 use serde_json::value::RawValue;
 
-use super::{Container, Failure, Page, container::wire_key};
+use super::{Container, Failure, Page, Span, container::wire_key};
 use crate::change::key::PartitionKey;
 
 /// How often a throttled page is asked for again before the query fails.
@@ -94,6 +94,36 @@ impl Container {
         scope: Option<&PartitionKey>,
         page_size: Option<u32>,
     ) -> Result<Pages, Failure> {
+        let scope = match scope {
+            Some(key) => FeedScope::partition(wire_key(key)?),
+            None => FeedScope::full_container(),
+        };
+        self.query_in(sql, params, scope, page_size).await
+    }
+
+    /// Starts a query over a stretch of the hash space.
+    ///
+    /// # Errors
+    /// As [`Container::query`]; also when the container is not cut by a hash.
+    pub async fn query_span(&self, sql: &str, params: &[Param], span: Span) -> Result<Pages, Failure> {
+        let scope = if span == Span::WHOLE {
+            FeedScope::full_container()
+        } else {
+            let space = self.hash_space().ok_or_else(|| {
+                Failure::invalid("query".into(), format!("{} is not partitioned by a hash", self.name()))
+            })?;
+            FeedScope::range(span.feed_range(space)?)
+        };
+        self.query_in(sql, params, scope, None).await
+    }
+
+    async fn query_in(
+        &self,
+        sql: &str,
+        params: &[Param],
+        scope: FeedScope,
+        page_size: Option<u32>,
+    ) -> Result<Pages, Failure> {
         let fail = |e| Failure::from_driver(&e, "query".into());
         let client = self.cosmos().client().await?;
         let container = client
@@ -107,10 +137,6 @@ impl Container {
                 .with_parameter(param.name.clone(), &param.value)
                 .map_err(|e| Failure::invalid("query".into(), format!("parameter {}: {e}", param.name)))?;
         }
-        let scope = match scope {
-            Some(key) => FeedScope::partition(wire_key(key)?),
-            None => FeedScope::full_container(),
-        };
         let mut options = QueryOptions::default();
         // A page that fails ends the iterator, so throttling is waited out by the client library here.
         let mut throttling = ThrottlingRetryOptions::default();

@@ -1,15 +1,15 @@
 //! Applies a plan: conditional writes, nothing overwritten that is not in the history, every outcome recorded.
 
-use std::sync::Mutex;
+use std::io;
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    pace::{Pace, read_ru, write_ru},
     plan::{Action, STAMP, Step},
-    survey::{Places, etag_of},
+    price::{read_ru, write_ru},
+    sweep::{Places, etag_of},
 };
 use crate::{
     change::{
@@ -19,7 +19,7 @@ use crate::{
         record::{self, RecordContext},
         version::Version,
     },
-    cosmos::{Disposition, Failure, PATIENCE, Retry},
+    cosmos::{Disposition, Failure, PATIENCE, Pace, Retry, Written},
     history::{HistoryWriter, reader::scope},
 };
 
@@ -83,6 +83,8 @@ pub struct Applier<'a> {
     pub manner: &'a Manner,
     /// Overwrite documents that moved since the plan was made.
     pub force: bool,
+    /// Whether what the plan says of the history still holds: it was made just now.
+    pub fresh: bool,
     /// Request units a second.
     pub pace: Pace,
 }
@@ -96,50 +98,82 @@ pub struct Prepared {
     pub live: Option<String>,
 }
 
+/// Texts that were read while planning; `None`: not read.
+#[derive(Debug, Clone, Default)]
+pub struct InHand {
+    /// The version in force.
+    pub version: Option<String>,
+    /// The live document, `Some(None)` when there is none.
+    pub live: Option<Option<String>>,
+}
+
 impl Applier<'_> {
     /// Reads the version and the live document of a step; the text that would be written.
     ///
     /// # Errors
     /// When either cannot be read or the version is no document.
-    pub async fn prepare(&self, step: &Step) -> Result<Prepared, Failure> {
+    pub async fn prepare(&self, step: &Step, hand: InHand) -> Result<Prepared, Failure> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
-        let live = self.read_live(&item).await?;
+        let live = match hand.live {
+            Some(live) => live,
+            None => self.read_live(&item).await?,
+        };
         if step.action == Action::Delete {
             return Ok(Prepared { text: None, live });
         }
-        let facts = step
-            .version
-            .as_ref()
-            .ok_or_else(|| Failure::invalid("read plan".into(), "a step to write has no version".into()))?;
-        let document = read_version(self.places, &item, &facts.record_id).await?;
-        let text = compose(&document, live.as_deref(), self.manner)
-            .map_err(|e| Failure::invalid("compose document".into(), e))?;
+        let text = self.text(step, &item, hand.version, live.as_deref()).await?;
         Ok(Prepared { text: Some(text), live })
     }
 
-    /// Applies steps, several at a time, and tells `each` about every outcome as it comes.
-    pub async fn run(
+    /// The text that a step writes.
+    async fn text(
         &self,
-        steps: &[&Step],
+        step: &Step,
+        item: &ItemKey,
+        version: Option<String>,
+        live: Option<&str>,
+    ) -> Result<String, Failure> {
+        let document = match version {
+            Some(version) => version,
+            None => {
+                let facts = step
+                    .version
+                    .as_ref()
+                    .ok_or_else(|| Failure::invalid("read plan".into(), "a step to write has no version".into()))?;
+                read_version(self.places, item, &facts.record_id).await?
+            }
+        };
+        compose(&document, live, self.manner).map_err(|e| Failure::invalid("compose document".into(), e))
+    }
+
+    /// Whether the text is the one that was planned.
+    fn check(&self, step: &Step, text: Option<&String>) -> Result<(), Failure> {
+        match (text, &step.sha256) {
+            // Single fields go into whatever the document is now; its etag guards that.
+            (Some(text), Some(expected)) if self.manner.only.is_empty() && sha256(text) != *expected => {
+                Err(Failure::invalid(
+                    "compose document".into(),
+                    "the version is not the one that was planned; make a new plan".into(),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Applies steps, so many at a time. Once stopped, nothing new is begun; what has begun is finished.
+    pub fn outcomes<'s>(
+        &'s self,
+        steps: impl Iterator<Item = io::Result<Step>> + 's,
         concurrency: usize,
-        stop: &tokio_util::sync::CancellationToken,
-        each: impl FnMut(&Outcome),
-    ) -> Vec<Outcome> {
-        let each = Mutex::new(each);
+        stop: &'s tokio_util::sync::CancellationToken,
+    ) -> impl Stream<Item = io::Result<Outcome>> + 's {
         stream::iter(steps)
-            // Once stopped, nothing new is begun; what has begun is finished and reported.
             .take_while(|_| std::future::ready(!stop.is_cancelled()))
-            .map(|step| async {
+            .map(move |step| async move {
                 self.pace.wait().await;
-                let outcome = self.one(step).await;
-                if let Ok(mut each) = each.lock() {
-                    each(&outcome);
-                }
-                outcome
+                Ok(self.one(&step?).await)
             })
             .buffer_unordered(concurrency.max(1))
-            .collect()
-            .await
     }
 
     async fn one(&self, step: &Step) -> Outcome {
@@ -153,33 +187,84 @@ impl Applier<'_> {
             after: None,
             message: None,
         };
-        if let Err(failure) = self.write(step, &mut outcome).await {
+        let written = async {
+            match self.write_at_once(step, &mut outcome).await? {
+                Attempt::Done => Ok(()),
+                Attempt::Moved { tried } => self.write(step, tried, &mut outcome).await,
+            }
+        };
+        if let Err(failure) = written.await {
             outcome.message = Some(failure.to_string());
         }
         outcome
     }
 
-    async fn write(&self, step: &Step, outcome: &mut Outcome) -> Result<(), Failure> {
-        let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
-        let prepared = self.prepare(step).await?;
-        if let (Some(text), Some(expected)) = (&prepared.text, &step.sha256)
-            && sha256(text) != *expected
-            // Single fields go into whatever the document is now; its etag guards that.
-            && self.manner.only.is_empty()
-        {
-            return Err(Failure::invalid(
-                "compose document".into(),
-                "the version is not the one that was planned; make a new plan".into(),
-            ));
+    /// The common case in half the requests: nothing has to be saved first, because there is nothing or it is in the
+    /// history, and the etag of the plan guards the rest. Whatever else is found goes the long way.
+    async fn write_at_once(&self, step: &Step, outcome: &mut Outcome) -> Result<Attempt, Failure> {
+        let saved = step.live.is_none() || (step.saved && self.fresh && !self.places.is_elsewhere());
+        if !saved || !self.manner.only.is_empty() || !step.action.writes() {
+            return Ok(Attempt::Moved { tried: false });
         }
-        let etag = prepared.live.as_deref().and_then(|live| etag_of(live.as_bytes()));
+        let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
+        let text = match step.action {
+            Action::Delete => None,
+            _ => Some(self.text(step, &item, None, None).await?),
+        };
+        self.check(step, text.as_ref())?;
+        let retry = Retry::for_at_most(PATIENCE);
+        match self.put(&retry, &item, text.as_ref(), step.live.as_deref()).await {
+            Ok(written) => {
+                outcome.fate = Fate::Done;
+                outcome.before_record = step.live.as_deref().map(|etag| record::id_of_version(&item.id, etag));
+                outcome.after = written.etag.filter(|_| text.is_some());
+                Ok(Attempt::Done)
+            }
+            Err(f) if moved(&f) => Ok(Attempt::Moved { tried: retry.count() > 0 }),
+            Err(f) => Err(f),
+        }
+    }
+
+    /// Writes the text, or deletes, while the document has this etag or is not there.
+    async fn put(
+        &self,
+        retry: &Retry,
+        item: &ItemKey,
+        text: Option<&String>,
+        etag: Option<&str>,
+    ) -> Result<Written, Failure> {
+        let target = &self.places.target;
+        let (key, id) = (&item.partition_key, item.id.as_str());
+        retry
+            .run(|| async {
+                match (text, etag) {
+                    (Some(text), Some(etag)) => target.replace(key, id, text.clone().into_bytes(), etag).await,
+                    (Some(text), None) => target.create(key, id, text.clone().into_bytes()).await,
+                    (None, etag) => target.delete(key, id, etag).await,
+                }
+            })
+            .await
+    }
+
+    /// Looks first, saves what is there, and writes. `tried`: an attempt may have been stored although it was reported
+    /// as failed.
+    async fn write(&self, step: &Step, tried: bool, outcome: &mut Outcome) -> Result<(), Failure> {
+        let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
+        let prepared = self.prepare(step, InHand::default()).await?;
+        self.check(step, prepared.text.as_ref())?;
+        let etag = prepared.live.as_deref().and_then(|live| etag_of(live));
         let there = match (&prepared.text, &prepared.live) {
             (Some(text), Some(live)) => same_document(text, live, self.manner.stamp.is_some()),
             (None, None) => true,
             _ => false,
         };
         if there {
-            outcome.fate = Fate::Already;
+            let ours = tried
+                && match (&prepared.text, &prepared.live) {
+                    (Some(text), Some(live)) => same_document(text, live, false),
+                    _ => true,
+                };
+            outcome.fate = if ours { Fate::Done } else { Fate::Already };
             outcome.before_record = step.live.as_deref().map(|etag| record::id_of_version(&item.id, etag));
             outcome.after = etag;
             return Ok(());
@@ -208,30 +293,14 @@ impl Applier<'_> {
                 outcome.before_record = Some(self.save(&item, live).await?);
             }
         }
-        let retry = Retry::for_at_most(PATIENCE);
-        let target = &self.places.target;
-        let (key, id) = (&item.partition_key, item.id.as_str());
-        let written = retry
-            .run(|| async {
-                match (&prepared.text, &etag) {
-                    (Some(text), Some(etag)) => target.replace(key, id, text.clone().into_bytes(), etag).await,
-                    (Some(text), None) => target.create(key, id, text.clone().into_bytes()).await,
-                    (None, etag) => target.delete(key, id, etag.as_deref()).await,
-                }
-            })
-            .await;
+        let written = self.put(&Retry::for_at_most(PATIENCE), &item, prepared.text.as_ref(), etag.as_deref()).await;
         match written {
             Ok(written) => {
                 outcome.fate = Fate::Done;
                 outcome.after = written.etag.filter(|_| prepared.text.is_some());
                 Ok(())
             }
-            Err(f)
-                if matches!(
-                    f.disposition,
-                    Disposition::PreconditionFailed | Disposition::Conflict | Disposition::NotFound
-                ) =>
-            {
+            Err(f) if moved(&f) => {
                 // Either somebody was quicker, or an attempt of ours was stored although it was reported as failed.
                 let now = self.read_live(&item).await?;
                 let ours = match (&prepared.text, &now) {
@@ -240,7 +309,7 @@ impl Applier<'_> {
                     _ => false,
                 };
                 outcome.fate = if ours { Fate::Done } else { Fate::Conflict };
-                outcome.after = now.as_deref().filter(|_| ours).and_then(|now| etag_of(now.as_bytes()));
+                outcome.after = now.as_deref().filter(|_| ours).and_then(|now| etag_of(now));
                 outcome.message = (!ours).then(|| "was changed while it was being restored".into());
                 Ok(())
             }
@@ -282,6 +351,18 @@ impl Applier<'_> {
             .transpose()
             .map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
     }
+}
+
+/// What an attempt without a look came to.
+enum Attempt {
+    Done,
+    Moved { tried: bool },
+}
+
+/// Whether a guarded write found another document than it expected. A 404 may also be the container's, which the next
+/// look at it will say.
+fn moved(failure: &Failure) -> bool {
+    matches!(failure.disposition, Disposition::PreconditionFailed | Disposition::Conflict | Disposition::NotFound)
 }
 
 /// The document of a record; the record's key follows from the item's.
@@ -359,29 +440,39 @@ pub fn sha256(text: &str) -> String {
 const SHOWN_PATHS: usize = 12;
 
 impl Applier<'_> {
-    /// Completes the steps that would write: what changes, and the checksum of what would be written. A document that
-    /// means the same already is kept. Nothing is written.
+    /// Completes steps that would write. Nothing is written.
     ///
     /// # Errors
     /// When a version or a live document cannot be read.
     pub async fn refine(&self, steps: Vec<Step>, concurrency: usize) -> Result<Vec<Step>, Failure> {
-        stream::iter(steps).map(|step| self.refine_one(step)).buffered(concurrency.max(1)).try_collect().await
+        stream::iter(steps)
+            .map(|step| self.refine_one(step, InHand::default()))
+            .buffered(concurrency.max(1))
+            .try_collect()
+            .await
     }
 
-    async fn refine_one(&self, mut step: Step) -> Result<Step, Failure> {
+    /// Completes a step that would write: what changes, the checksum of what would be written, and what that costs. A
+    /// document that means the same already is kept.
+    ///
+    /// # Errors
+    /// When the version or the live document cannot be read.
+    pub async fn refine_one(&self, mut step: Step, hand: InHand) -> Result<Step, Failure> {
         if !step.action.writes() {
             return Ok(step);
         }
-        self.pace.wait().await;
-        let prepared = self.prepare(&step).await?;
+        if hand.live.is_none() || hand.version.is_none() {
+            self.pace.wait().await;
+        }
+        let prepared = self.prepare(&step, hand).await?;
         let live = prepared.live.as_ref().map_or(0, String::len);
-        // Two reads, the version that is saved, and the write.
-        step.ru = read_ru(live) + if live > 0 { write_ru(live) } else { 0.0 };
+        // What is not in the history yet is read and saved first.
+        let first = if live > 0 && !(step.saved && self.manner.only.is_empty()) { read_ru(live) + write_ru(live) } else { 0.0 };
         let Some(text) = &prepared.text else {
-            step.ru += write_ru(live);
+            step.ru = first + write_ru(live);
             return Ok(step);
         };
-        step.ru += read_ru(text.len()) + write_ru(text.len());
+        step.ru = first + read_ru(text.len()) + write_ru(text.len());
         if let Some(live) = &prepared.live {
             if same_document(text, live, self.manner.stamp.is_some()) {
                 step.action = Action::Keep;

@@ -2,16 +2,21 @@
 //! the history, so that a restore can be undone from another machine, and after a kill.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
 };
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
     apply::{Fate, Outcome},
-    plan::{Action, Chosen, Plan, Step},
+    plan::{Action, Chosen, Step},
+    plan_file::{Head, Intake, Plan},
+    price::write_ru,
 };
 use crate::{
     change::{
@@ -22,28 +27,39 @@ use crate::{
     cosmos::{Container, Failure, PATIENCE, Param, Retry},
 };
 
-/// Bytes of plan text in one item of the history: far below the service's 2 MB, escapes included.
-const PART: usize = 256 * 1024;
-/// Outcomes that are collected before they are written to the history.
+/// Bytes of plan text in one item of the history, a line more or less. Escapes included it stays below 64 KB, beyond
+/// which a byte costs more (published prices).
+const PART: usize = 48 * 1024;
+/// Parts that are written at the same time.
+const PARTS_IN_FLIGHT: usize = 8;
+/// About how long an outcome is.
+const OUTCOME: usize = 400;
+/// Outcomes in one item of the history.
 const GROUP: usize = 100;
+/// Groups of outcomes that may wait to be written into the history.
+const WAITING: usize = 4;
 
 /// What a journal item in the history holds, under `_restore`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Entry {
-    /// A part of the plan's text.
-    Plan { part: usize, of: usize, text: String },
+    /// A part of the plan's text: whole lines.
+    Part { text: String },
+    /// The plan's head, once all parts are there. Without it nothing was restored.
+    Plan { head: Head, parts: usize, writes: usize },
     /// Outcomes.
     Outcomes { outcomes: Vec<Outcome> },
 }
 
 /// A journal that is being written.
 pub struct Journal {
-    changes: Container,
-    id: String,
     file: File,
     path: PathBuf,
-    waiting: Vec<Outcome>,
+    /// Where this run's outcomes begin in the file.
+    begun: u64,
+    group: Vec<Outcome>,
+    sender: mpsc::Sender<Vec<Outcome>>,
+    writer: JoinHandle<Result<(), Failure>>,
 }
 
 impl Journal {
@@ -52,16 +68,32 @@ impl Journal {
     /// # Errors
     /// When either cannot be written.
     pub async fn begin(plan: &Plan, changes: &Container, folder: &Path) -> Result<Self, String> {
-        let path = folder.join(format!("{}.jsonl", plan.id));
-        let text = plan.to_file();
-        let file = open(&path, &text).map_err(|e| format!("write journal {}: {e}", path.display()))?;
-        let journal = Self { changes: changes.clone(), id: plan.id.clone(), file, path, waiting: Vec::new() };
-        let parts = split(&text, PART);
-        for (part, piece) in parts.iter().enumerate() {
-            let entry = Entry::Plan { part, of: parts.len(), text: (*piece).to_owned() };
-            journal.put(&format!("plan-{part:05}"), &entry).await.map_err(|e| e.to_string())?;
-        }
-        Ok(journal)
+        let path = folder.join(format!("{}.jsonl", plan.head.id));
+        let (file, begun) = open(&path, plan).map_err(|e| format!("write journal {}: {e}", path.display()))?;
+        let book = Book { changes: changes.clone(), id: plan.head.id.clone() };
+        let wrong = |e: io::Error| format!("read the plan: {e}");
+        let written: Vec<()> = stream::iter(parts(plan).enumerate())
+            .map(|(number, text)| {
+                let book = &book;
+                async move {
+                    let entry = Entry::Part { text: text.map_err(wrong)? };
+                    book.put(&part_name(number), &entry).await.map_err(|e| e.to_string())
+                }
+            })
+            .buffer_unordered(PARTS_IN_FLIGHT)
+            .try_collect()
+            .await?;
+        let entry = Entry::Plan { head: plan.head.clone(), parts: written.len(), writes: plan.totals.writes };
+        book.put(PLAN, &entry).await.map_err(|e| e.to_string())?;
+        let (sender, mut groups) = mpsc::channel::<Vec<Outcome>>(WAITING);
+        let writer = tokio::spawn(async move {
+            while let Some(outcomes) = groups.recv().await {
+                let name = format!("outcomes-{}-{:08x}", chrono::Utc::now().timestamp_millis(), rand::random::<u32>());
+                book.put(&name, &Entry::Outcomes { outcomes }).await?;
+            }
+            Ok(())
+        });
+        Ok(Self { file, path, begun, group: Vec::new(), sender, writer })
     }
 
     /// Where the local file is.
@@ -69,43 +101,134 @@ impl Journal {
         &self.path
     }
 
-    /// Notes an outcome, on disk at once.
+    /// Notes an outcome, on disk at once, in the history soon. False when the history does not take it any more:
+    /// [`Journal::finish`] says why.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn note(&mut self, outcome: &Outcome) -> io::Result<()> {
-        let mut line = serde_json::to_string(outcome).unwrap_or_default();
+    pub async fn note(&mut self, outcome: Outcome) -> io::Result<bool> {
+        let mut line = serde_json::to_string(&outcome).unwrap_or_default();
         line.push('\n');
         self.file.write_all(line.as_bytes())?;
-        self.waiting.push(outcome.clone());
-        Ok(())
+        self.group.push(outcome);
+        if self.group.len() < GROUP {
+            return Ok(true);
+        }
+        Ok(self.sender.send(std::mem::take(&mut self.group)).await.is_ok())
     }
 
-    /// Writes what is waiting into the history; all of it with `last`.
+    /// Writes what is waiting; everything is in the history when this returns.
     ///
     /// # Errors
     /// When the service refuses.
-    pub async fn flush(&mut self, last: bool) -> Result<(), Failure> {
-        if last {
-            // Best effort on top of what is in the page cache already.
-            let _ = self.file.sync_all();
+    pub async fn finish(self) -> Result<Done, String> {
+        // Best effort on top of what is in the page cache already.
+        let _ = self.file.sync_all();
+        if !self.group.is_empty() {
+            let _ = self.sender.send(self.group).await;
         }
-        while self.waiting.len() >= GROUP || (last && !self.waiting.is_empty()) {
-            let outcomes: Vec<Outcome> = self.waiting.drain(..self.waiting.len().min(GROUP)).collect();
-            let name = format!("outcomes-{}-{:08x}", chrono::Utc::now().timestamp_millis(), rand::random::<u32>());
-            self.put(&name, &Entry::Outcomes { outcomes }).await?;
+        drop(self.sender);
+        match self.writer.await {
+            Ok(Ok(())) => Ok(Done { path: self.path, begun: self.begun }),
+            Ok(Err(failure)) => Err(failure.to_string()),
+            Err(e) => Err(e.to_string()),
         }
-        Ok(())
+    }
+
+    /// What was noted so far in this run.
+    pub fn noted(&self) -> Done {
+        Done { path: self.path.clone(), begun: self.begun }
+    }
+}
+
+/// The plan's text in pieces of whole lines.
+fn parts(plan: &Plan) -> impl Iterator<Item = io::Result<String>> + '_ {
+    let mut lines = BufReader::new(plan.text()).lines();
+    std::iter::from_fn(move || {
+        let mut text = String::new();
+        while text.len() < PART {
+            match lines.next() {
+                Some(Ok(line)) => {
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+                Some(Err(e)) => return Some(Err(e)),
+                None => break,
+            }
+        }
+        (!text.is_empty()).then_some(Ok(text))
+    })
+}
+
+/// Request units that the journal of a plan is expected to cost in the history.
+pub fn forecast(plan: &Plan) -> f64 {
+    let items = |bytes: usize, size: usize| (bytes / size) as f64 * write_ru(size) + write_ru(bytes % size);
+    let size = usize::try_from(plan.size()).unwrap_or(usize::MAX);
+    write_ru(1024) + items(size, PART) + items(plan.totals.writes * OUTCOME, GROUP * OUTCOME)
+}
+
+/// A run's outcomes in the local file.
+#[derive(Debug, Clone)]
+pub struct Done {
+    path: PathBuf,
+    begun: u64,
+}
+
+impl Done {
+    /// The outcomes, in the order they came.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn outcomes(&self) -> io::Result<impl Iterator<Item = io::Result<Outcome>>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(io::SeekFrom::Start(self.begun))?;
+        Ok(BufReader::new(file).lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::from)))
+    }
+}
+
+/// A restore's items in the history.
+struct Book {
+    changes: Container,
+    id: String,
+}
+
+impl Book {
+    fn place(&self, name: &str) -> (PartitionKey, String, String) {
+        let group = group_id(&self.id);
+        let id = format!("{group}~{name}");
+        (key(&self.changes, &group, &id), group, id)
     }
 
     async fn put(&self, name: &str, entry: &Entry) -> Result<(), Failure> {
-        let group = group_id(&self.id);
-        let id = format!("{group}~{name}");
+        let (key, group, id) = self.place(name);
         let entry = serde_json::to_string(entry).unwrap_or_default();
         let body = format!("{{\"id\":{},\"{ORIGINAL_ID}\":{},\"_restore\":{entry}}}", quote(&id), quote(&group));
-        let key = key(&self.changes, &group, &id);
         Retry::for_at_most(PATIENCE).run(|| self.changes.upsert(&key, &id, body.clone().into_bytes())).await.map(drop)
     }
+
+    async fn get(&self, name: &str) -> Result<Option<Entry>, Failure> {
+        #[derive(Deserialize)]
+        struct Item {
+            #[serde(rename = "_restore")]
+            entry: Entry,
+        }
+        let (key, _, id) = self.place(name);
+        let Some(text) = Retry::for_at_most(PATIENCE).run(|| self.changes.read(&key, &id)).await? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&text).map(|item: Item| Some(item.entry)).map_err(|e| wrong(&format!("{id}: {e}")))
+    }
+}
+
+/// Name of the item with the plan's head.
+const PLAN: &str = "plan";
+
+fn part_name(part: usize) -> String {
+    format!("part-{part:05}")
+}
+
+fn wrong(problem: &str) -> Failure {
+    Failure::invalid("read journal".into(), problem.to_owned())
 }
 
 /// All journal items of a restore share this, in the place of a document's id.
@@ -122,94 +245,132 @@ fn key(changes: &Container, group: &str, id: &str) -> PartitionKey {
     PartitionKey(changes.key_paths().segments().iter().map(part).collect())
 }
 
-fn open(path: &Path, first: &str) -> io::Result<File> {
+/// The local file, with the plan in it, and where what comes next begins.
+fn open(path: &Path, plan: &Plan) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let new = !path.exists();
     let mut options = OpenOptions::new();
     options.create(true).append(true);
     // A plan names documents: nobody else on the machine may read it.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    if new {
-        file.write_all(first.as_bytes())?;
+    if file.metadata()?.len() < plan.size() {
+        // New, or left by a run that was killed here: nothing had been restored then.
+        file.set_len(0)?;
+        io::copy(&mut plan.text().take(plan.size()), &mut file)?;
         file.sync_all()?;
     }
-    Ok(file)
+    let mut end = file.metadata()?.len();
+    if !ends_a_line(path, end)? {
+        // A run was killed within a line. It is not needed: the history and the documents tell what was done.
+        file.write_all(b"\n")?;
+        end += 1;
+    }
+    Ok((file, end))
 }
 
-/// Pieces of at most `size` bytes, cut between characters.
-fn split(text: &str, size: usize) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while rest.len() > size {
-        let mut at = size;
-        while !rest.is_char_boundary(at) {
-            at -= 1;
-        }
-        let (part, tail) = rest.split_at(at);
-        parts.push(part);
-        rest = tail;
-    }
-    parts.push(rest);
-    parts
+fn ends_a_line(path: &Path, end: u64) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    file.seek(io::SeekFrom::Start(end.saturating_sub(1)))?;
+    let mut last = [0];
+    Ok(file.read(&mut last)? == 0 || last == *b"\n")
 }
 
 /// A restore as its journal in the history tells it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Past {
-    /// The plan's file text, to be checked by [`Plan::from_file`].
-    pub plan: String,
-    /// The last outcome of each document.
-    pub outcomes: Vec<Outcome>,
+    /// The plan, checked.
+    pub plan: Plan,
+    /// The outcome of each document, the last one it had.
+    pub outcomes: BTreeMap<(String, String), Outcome>,
 }
 
 /// Reads the journal of a restore from the history; `None` when there is none.
 ///
 /// # Errors
-/// When the service refuses, or a part of the plan is missing.
+/// When the service refuses, or the plan is not whole.
 pub async fn read(changes: &Container, restore: &str) -> Result<Option<Past>, Failure> {
+    let book = Book { changes: changes.clone(), id: restore.to_owned() };
+    let parts = match book.get(PLAN).await? {
+        None => return Ok(None),
+        Some(Entry::Plan { parts, .. }) => parts,
+        Some(_) => return Err(wrong("the plan's item is not one")),
+    };
+    let mut intake = Intake::new().map_err(|e| wrong(&e.to_string()))?;
+    for part in 0..parts {
+        let Some(Entry::Part { text }) = book.get(&part_name(part)).await? else {
+            return Err(wrong(&format!("part {part} of {parts} of the plan is not there")));
+        };
+        for line in text.lines() {
+            intake.line(line, None).map_err(|e| wrong(&format!("the plan {e}")))?;
+        }
+    }
+    let plan = intake.finish().map_err(|e| wrong(&format!("the plan {e}")))?;
+    Ok(Some(Past { plan, outcomes: outcomes(changes, restore).await? }))
+}
+
+/// The outcome of each document of a restore, the last one it had.
+async fn outcomes(changes: &Container, restore: &str) -> Result<BTreeMap<(String, String), Outcome>, Failure> {
+    #[derive(Deserialize)]
+    struct Row {
+        id: String,
+        outcomes: Vec<Outcome>,
+    }
+    let sql = "SELECT c.id, c._restore.outcomes AS outcomes FROM c \
+               WHERE c._originalId = @id AND c._restore.kind = 'outcomes'";
     let params = [Param::new("id", group_id(restore))];
-    let sql = "SELECT c.id, c._restore AS entry FROM c WHERE c._originalId = @id AND IS_DEFINED(c._restore)";
-    let mut items: Vec<(String, Entry)> = Vec::new();
-    for text in changes.query_all(sql, &params, None).await? {
-        #[derive(Deserialize)]
-        struct Row {
-            id: String,
-            entry: Entry,
-        }
-        let row: Row = serde_json::from_str(text.get())
-            .map_err(|e| Failure::invalid("read journal".into(), format!("an item is not understood: {e}")))?;
-        items.push((row.id, row.entry));
-    }
-    if items.is_empty() {
-        return Ok(None);
-    }
-    items.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut plan = String::new();
-    let (mut parts, mut of_all) = (0, 0);
-    let mut outcomes: Vec<Outcome> = Vec::new();
-    for (_, entry) in items {
-        match entry {
-            Entry::Plan { part, of, text } => {
-                if part == parts {
-                    plan.push_str(&text);
-                    parts += 1;
-                }
-                of_all = of;
-            }
-            Entry::Outcomes { outcomes: more } => outcomes.extend(more),
+    let mut pages = changes.query(sql, &params, None, None).await?;
+    let mut rows: Vec<Row> = Vec::new();
+    while let Some(page) = pages.next().await {
+        for text in page?.documents {
+            rows.push(serde_json::from_str(text.get()).map_err(|e| wrong(&format!("an item is not understood: {e}")))?);
         }
     }
-    if parts == 0 || parts != of_all {
-        return Err(Failure::invalid(
-            "read journal".into(),
-            format!("{parts} of {of_all} parts of the plan are there"),
-        ));
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(by_item(rows.into_iter().flat_map(|row| row.outcomes)))
+}
+
+/// A restore of the history in a line.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its id.
+    pub id: String,
+    /// Its plan's head; `None`: of a format that this program does not know.
+    pub head: Option<Head>,
+    /// Documents that were to be written.
+    pub planned: usize,
+    /// Documents that were written.
+    pub written: usize,
+}
+
+/// The restores of the history, oldest first.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn list(changes: &Container) -> Result<Vec<Listed>, Failure> {
+    #[derive(Deserialize)]
+    struct Row {
+        item: String,
+        #[serde(default)]
+        head: serde_json::Value,
+        #[serde(default)]
+        writes: usize,
     }
-    Ok(Some(Past { plan, outcomes }))
+    let sql = "SELECT c._originalId AS item, c._restore.head AS head, c._restore.writes AS writes FROM c \
+               WHERE c._restore.kind = 'plan'";
+    let mut restores = Vec::new();
+    for text in changes.query_all(sql, &[], None).await? {
+        let row: Row =
+            serde_json::from_str(text.get()).map_err(|e| wrong(&format!("an item is not understood: {e}")))?;
+        let id = row.item.strip_prefix("restore~").unwrap_or(&row.item).to_owned();
+        let head = serde_json::from_value(row.head).ok();
+        let written = outcomes(changes, &id).await?.values().filter(|o| o.fate == Fate::Done).count();
+        restores.push(Listed { id, head, planned: row.writes, written });
+    }
+    restores.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(restores)
 }
 
 /// The step that takes an outcome back; `None` when nothing was written.
@@ -233,6 +394,7 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
         action,
         version,
         live,
+        saved: false,
         sha256: None,
         changed: Vec::new(),
         ru: 0.0,
@@ -241,13 +403,12 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
 }
 
 /// The outcome of each document, the last one it had.
-pub fn by_item(outcomes: Vec<Outcome>) -> std::collections::BTreeMap<(String, String), Outcome> {
-    let mut last = std::collections::BTreeMap::new();
+fn by_item(outcomes: impl IntoIterator<Item = Outcome>) -> BTreeMap<(String, String), Outcome> {
+    let mut last: BTreeMap<(String, String), Outcome> = BTreeMap::new();
     for outcome in outcomes {
         let place = (outcome.id.clone(), outcome.pk.to_string());
         // What was written stays written, whatever a later run found.
-        let known: Option<&Outcome> = last.get(&place);
-        if known.is_none_or(|k| k.fate != Fate::Done) {
+        if last.get(&place).is_none_or(|known| known.fate != Fate::Done) {
             last.insert(place, outcome);
         }
     }

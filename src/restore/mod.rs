@@ -1,10 +1,13 @@
 //! Surgical point-in-time restore: a request, a plan that is a value, its application, the journal, and undo.
 //!
-//! Planning is pure (`plan`): what is known of an item goes in, one step comes out; no I/O, no clock. What is known is
-//! gathered by `survey`, from the history and from the target. `apply` writes the plan and nothing else.
+//! Planning is pure (`plan`): what is known of an item goes in, one step comes out; no I/O, no clock. `sweep` gathers
+//! what is known, from the history and from the target, piece by piece; `survey` turns each piece into steps, which go
+//! to a file (`plan_file`), so that memory does not grow with the container. `apply` writes the plan and nothing else.
 
 pub mod apply;
 pub mod journal;
-pub mod pace;
 pub mod plan;
+pub mod plan_file;
+pub mod price;
 pub mod survey;
+pub mod sweep;

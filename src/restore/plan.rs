@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Version of the plan's file format.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 /// The member that marks a restored document, as in the original demo: epoch seconds of the plan.
 pub const STAMP: &str = "restored_at";
 
@@ -89,6 +89,9 @@ pub struct Step {
     /// The target's etag while planning; `None`: there was no document.
     #[serde(default)]
     pub live: Option<String>,
+    /// Whether that version is in the history, so that it can be replaced without being saved first.
+    #[serde(default)]
+    pub saved: bool,
     /// SHA-256 of the document that is written, stamp included: the version may not change between plan and use.
     #[serde(default)]
     pub sha256: Option<String>,
@@ -127,84 +130,6 @@ pub struct Place {
     pub changes: String,
     /// Where documents are put.
     pub target: String,
-}
-
-/// The whole plan: computed once, shown, confirmed, and that value applied.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Plan {
-    /// Format version.
-    pub v: u32,
-    /// Id of the restore; sorts by time.
-    pub id: String,
-    /// The restore that this one undoes.
-    #[serde(default)]
-    pub undoes: Option<String>,
-    /// For which containers.
-    pub place: Place,
-    /// The point in time, epoch seconds; of an undo none.
-    #[serde(default)]
-    pub at: Option<i64>,
-    /// When the plan was made, epoch seconds.
-    pub made: i64,
-    /// How it is applied.
-    pub manner: super::apply::Manner,
-    /// One for each item in scope.
-    pub steps: Vec<Step>,
-}
-
-impl Plan {
-    /// The plan's file: the plan and a checksum over its text, so that an edited one is noticed.
-    pub fn to_file(&self) -> String {
-        let text = serde_json::to_string(self).unwrap_or_default();
-        format!("{{\"plan\":{text},\"sha256\":\"{}\"}}\n", super::apply::sha256(&text))
-    }
-
-    /// Reads a plan's file.
-    ///
-    /// # Errors
-    /// When it is no plan, of another format, edited, or made for other containers; each says what to do.
-    pub fn from_file(text: &str, place: &Place) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct File<'a> {
-            #[serde(borrow)]
-            plan: &'a serde_json::value::RawValue,
-            sha256: String,
-        }
-        #[derive(Deserialize)]
-        struct Version {
-            v: u32,
-        }
-        let file: File<'_> = serde_json::from_str(text).map_err(|e| format!("is not a plan: {e}"))?;
-        let version: Version = serde_json::from_str(file.plan.get()).map_err(|e| format!("is not a plan: {e}"))?;
-        if version.v != PLAN_VERSION {
-            return Err(format!("is of plan format {}, this program knows {PLAN_VERSION}: make a new plan", version.v));
-        }
-        if super::apply::sha256(file.plan.get()) != file.sha256 {
-            return Err("was edited or damaged, its checksum does not match: make a new plan".into());
-        }
-        let plan: Self = serde_json::from_str(file.plan.get()).map_err(|e| format!("is not a plan: {e}"))?;
-        if plan.place != *place {
-            let shown = |p: &Place| format!("{} {}/{} -> {}", p.account, p.database, p.changes, p.target);
-            return Err(format!("was made for {}, not for {}", shown(&plan.place), shown(place)));
-        }
-        Ok(plan)
-    }
-
-    /// How many steps have this action.
-    pub fn count(&self, action: Action) -> usize {
-        self.steps.iter().filter(|s| s.action == action).count()
-    }
-
-    /// Request units that applying it is expected to cost, at published prices without index terms.
-    pub fn forecast(&self) -> f64 {
-        self.steps.iter().filter(|s| s.action.writes()).map(|s| s.ru).sum()
-    }
-
-    /// How many documents would be written.
-    pub fn writes(&self) -> usize {
-        self.steps.iter().filter(|s| s.action.writes()).count()
-    }
 }
 
 /// A request, as far as it decides over a step.
@@ -269,11 +194,16 @@ pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: R
         action,
         version: known.version().map(Chosen::from),
         live: live.map(String::from),
+        saved: live.is_some() && versions.iter().any(|v| v.etag.as_deref() == live && is_document(v)),
         sha256: None,
         changed: Vec::new(),
         ru: 0.0,
         notes,
     }
+}
+
+fn is_document(version: &Version) -> bool {
+    version.op.is_some_and(|op| !op.is_tombstone())
 }
 
 #[cfg(test)]

@@ -1,0 +1,187 @@
+//! Parts of a partition key's hash space: how a scan is cut into pieces, and shared between machines.
+//!
+//! Every item has a place in the space, the hash of its partition key. A query can be bound to a stretch of it (the
+//! service calls a bound an effective partition key), whatever the physical partitions are at that time.
+
+use std::fmt;
+
+use azure_data_cosmos_driver::models::{
+    EffectivePartitionKey, FeedRange, PartitionKeyDefinition, PartitionKeyKind, PartitionKeyVersion,
+};
+
+use super::Failure;
+
+/// Places in the space. A hash has more bits than that; nothing is cut finer.
+const PLACES: u64 = 1 << 62;
+
+/// How a container turns partition keys into places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashSpace {
+    /// 32-bit hash, written as a number: containers made without a version of the partition key definition.
+    V1,
+    /// 128-bit hash of the first (or only) component, first in what a place is written as.
+    V2,
+}
+
+impl HashSpace {
+    pub(super) fn of(definition: &PartitionKeyDefinition) -> Option<Self> {
+        match (definition.kind(), definition.version()) {
+            (PartitionKeyKind::Hash, PartitionKeyVersion::V1) => Some(Self::V1),
+            (PartitionKeyKind::Hash | PartitionKeyKind::MultiHash, _) => Some(Self::V2),
+            _ => None,
+        }
+    }
+
+    /// The bound as the service writes it: hexadecimal, empty at the beginning, FF at the end.
+    fn bound(self, place: u64) -> String {
+        match (place, self) {
+            (0, _) => String::new(),
+            (PLACES.., _) => "FF".into(),
+            // The two highest bits of such a hash are never set, so 2^62 places fill 00.. to 3F..
+            (_, Self::V2) => format!("{place:016X}"),
+            // A number is written as 05 and the double's bits with the sign turned; the hash fills 0 to 2^32.
+            (_, Self::V1) => {
+                let hash = place as f64 / PLACES as f64 * 4_294_967_296.0;
+                format!("05{:016X}", hash.to_bits() ^ (1 << 63))
+            }
+        }
+    }
+}
+
+/// A stretch of the space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    from: u64,
+    to: u64,
+}
+
+impl Span {
+    /// The whole space.
+    pub const WHOLE: Self = Self { from: 0, to: PLACES };
+
+    /// Whether there is no place in it.
+    pub fn is_empty(self) -> bool {
+        self.from >= self.to
+    }
+
+    /// How many places are in it.
+    pub fn width(self) -> u64 {
+        self.to.saturating_sub(self.from)
+    }
+
+    /// So many parts that are as good as equal and leave nothing out.
+    pub fn cut(self, parts: u32) -> Vec<Self> {
+        let bound = |i: u32| {
+            let offset = u128::from(self.width()) * u128::from(i) / u128::from(parts.max(1));
+            self.from + u64::try_from(offset).unwrap_or(self.width())
+        };
+        (0..parts.max(1)).map(|i| Self { from: bound(i), to: bound(i + 1) }).collect()
+    }
+
+    /// The first so many places, one at least, and the rest.
+    pub fn split_at(self, width: u64) -> (Self, Self) {
+        let middle = self.from.saturating_add(width.max(1)).min(self.to);
+        (Self { from: self.from, to: middle }, Self { from: middle, to: self.to })
+    }
+
+    pub(super) fn feed_range(self, space: HashSpace) -> Result<FeedRange, Failure> {
+        let bound = |place| EffectivePartitionKey::try_from(space.bound(place).as_str());
+        let range = bound(self.from).and_then(|min| FeedRange::new(min, bound(self.to)?));
+        range.map_err(|e| Failure::from_driver(&e, "feed range".into()))
+    }
+}
+
+/// One of several equal parts of the space: a machine's share of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    index: u32,
+    of: u32,
+}
+
+/// Most shares of a job.
+const MAX_SHARES: u32 = 10_000;
+
+impl Share {
+    /// The stretch.
+    pub fn span(self) -> Span {
+        Span::WHOLE.cut(self.of).get(self.index as usize - 1).copied().unwrap_or(Span::WHOLE)
+    }
+}
+
+impl std::str::FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |t: &str| t.parse::<u32>().ok().filter(|n| (1..=MAX_SHARES).contains(n));
+        text.split_once('/')
+            .and_then(|(index, of)| Some(Self { index: number(index)?, of: number(of)? }))
+            .filter(|share| share.index <= share.of)
+            .ok_or_else(|| format!("{text:?} is not i/n, such as 2/4 for the second of four equal parts"))
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use azure_data_cosmos_driver::models::PartitionKeyValue;
+
+    use super::*;
+
+    /// Where the client library puts a key: the parts below must agree with it.
+    fn place_of(key: &str, version: PartitionKeyVersion) -> EffectivePartitionKey {
+        let definition = PartitionKeyDefinition::new(vec!["/pk".into()]).with_version(version);
+        let range = FeedRange::for_partition(PartitionKeyValue::from(key.to_owned()).into(), &definition);
+        range.min_inclusive().clone()
+    }
+
+    #[test]
+    fn parts_are_equal_and_leave_nothing_out() {
+        for (space, version) in [(HashSpace::V1, PartitionKeyVersion::V1), (HashSpace::V2, PartitionKeyVersion::V2)] {
+            let ranges: Vec<FeedRange> =
+                Span::WHOLE.cut(8).into_iter().map(|s| s.feed_range(space).unwrap()).collect();
+            assert_eq!(ranges[0].min_inclusive(), &EffectivePartitionKey::MIN);
+            assert_eq!(ranges[7].max_exclusive(), &EffectivePartitionKey::MAX);
+            assert!(ranges.windows(2).all(|w| w[0].max_exclusive() == w[1].min_inclusive()));
+            let mut counts = [0; 8];
+            for i in 0..8000 {
+                let place = place_of(&format!("key-{i}"), version);
+                let inside = |r: &FeedRange| r.min_inclusive() <= &place && &place < r.max_exclusive();
+                let found: Vec<usize> = (0..8).filter(|i| inside(&ranges[*i])).collect();
+                assert_eq!(found.len(), 1, "{space:?} {}", place.to_hex());
+                counts[found[0]] += 1;
+            }
+            // Equal shares of a uniform hash: 1,000 each, give or take.
+            assert!(counts.iter().all(|n| (850..1150).contains(n)), "{space:?} {counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_walked_piece_by_piece() {
+        let mut rest = Span::WHOLE.cut(3)[1];
+        let whole = rest.width();
+        let mut sum = 0;
+        for width in [0, 1, 1 << 40, 1 << 60, u64::MAX, 5] {
+            let (piece, left) = rest.split_at(width);
+            assert_eq!(piece.to, left.from);
+            sum += piece.width();
+            rest = left;
+        }
+        assert!(rest.is_empty());
+        assert_eq!(sum, whole);
+    }
+
+    #[test]
+    fn a_share_is_one_of_n() {
+        assert_eq!("1/1".parse::<Share>().unwrap().span(), Span::WHOLE);
+        assert_eq!("2/4".parse::<Share>().unwrap().span(), Span::WHOLE.cut(4)[1]);
+        assert_eq!("4/4".parse::<Share>().unwrap().to_string(), "4/4");
+        for bad in ["", "1", "0/4", "5/4", "1/0", "a/b", "-1/2", "1/99999999", "1/2/3"] {
+            assert!(bad.parse::<Share>().unwrap_err().contains("i/n"), "{bad}");
+        }
+    }
+}

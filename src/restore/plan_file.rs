@@ -1,0 +1,469 @@
+//! The plan as a file: a line with its head, a line for each step, and a trailer with their count and a checksum. Only
+//! the head and the totals are in memory, however many documents there are.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, BufWriter, Read, Write},
+};
+
+use serde::{
+    Deserialize, Serialize, Serializer,
+    ser::{Error as _, SerializeSeq as _},
+};
+use sha2::{Digest, Sha256};
+
+use super::{
+    apply::Manner,
+    plan::{Action, PLAN_VERSION, Place, Step},
+};
+use crate::change::record;
+
+/// Longest line taken: a step names a few paths and notes, no content.
+const MAX_LINE: u64 = 4 << 20;
+/// Plans of at most so many steps are in order of id and key; longer ones in the order they were found.
+const SORTED: usize = 10_000;
+
+/// What is said once in a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Head {
+    /// Format version.
+    pub v: u32,
+    /// Id of the restore; sorts by time.
+    pub id: String,
+    /// The restore that this one undoes.
+    #[serde(default)]
+    pub undoes: Option<String>,
+    /// For which containers.
+    pub place: Place,
+    /// The point in time, epoch seconds; of an undo none.
+    #[serde(default)]
+    pub at: Option<i64>,
+    /// Which part of the items, when several machines share a restore: `i/n`.
+    #[serde(default)]
+    pub feed_range: Option<String>,
+    /// When the plan was made, epoch seconds.
+    pub made: i64,
+    /// How it is applied.
+    pub manner: Manner,
+}
+
+/// Sums over the steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Totals {
+    /// All of them.
+    pub steps: usize,
+    /// Documents that would be written.
+    pub writes: usize,
+    restore: usize,
+    recreate: usize,
+    delete: usize,
+    keep: usize,
+    unknown: usize,
+    /// Request units that the writing steps are expected to cost, at published prices without index terms.
+    pub forecast: f64,
+}
+
+impl Totals {
+    fn add(&mut self, step: &Step) {
+        self.steps += 1;
+        if step.action.writes() {
+            self.writes += 1;
+            self.forecast += step.ru;
+        }
+        *match step.action {
+            Action::Restore => &mut self.restore,
+            Action::Recreate => &mut self.recreate,
+            Action::Delete => &mut self.delete,
+            Action::Keep => &mut self.keep,
+            Action::Unknown => &mut self.unknown,
+        } += 1;
+    }
+
+    /// How many steps have this action.
+    pub fn count(&self, action: Action) -> usize {
+        match action {
+            Action::Restore => self.restore,
+            Action::Recreate => self.recreate,
+            Action::Delete => self.delete,
+            Action::Keep => self.keep,
+            Action::Unknown => self.unknown,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeadLine<T> {
+    #[serde(rename = "_plan")]
+    plan: T,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndLine {
+    #[serde(rename = "_end")]
+    end: End,
+}
+
+#[derive(Serialize, Deserialize)]
+struct End {
+    steps: usize,
+    sha256: String,
+}
+
+/// The whole plan: computed once, shown, confirmed, and that value applied.
+#[derive(Debug)]
+pub struct Plan {
+    /// What is said once.
+    pub head: Head,
+    /// Sums.
+    pub totals: Totals,
+    /// Its text. No name in any folder: nobody else can change it between confirmation and use.
+    file: File,
+    size: u64,
+}
+
+impl Plan {
+    /// The steps, one after the other.
+    pub fn steps(&self) -> impl Iterator<Item = io::Result<Step>> + '_ {
+        let lines = BufReader::new(self.text()).lines().skip(1).take(self.totals.steps);
+        lines.map(|line| serde_json::from_str(&line?).map_err(io::Error::from))
+    }
+
+    /// The steps that write.
+    pub fn writing_steps(&self) -> impl Iterator<Item = io::Result<Step>> + '_ {
+        self.steps().filter(|step| step.as_ref().map_or(true, |s| s.action.writes()))
+    }
+
+    /// The plan's file: its text with a checksum, so that an edited one is noticed.
+    pub fn text(&self) -> impl Read + '_ {
+        At { file: &self.file, offset: 0 }
+    }
+
+    /// Bytes of the text.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Reads a plan's file, whole, before anything of it is used.
+    ///
+    /// # Errors
+    /// When it is no plan, of another format, edited, or made for other containers; each says what is wrong.
+    pub fn read(text: impl Read, place: Option<&Place>) -> Result<Self, String> {
+        let mut text = BufReader::new(text);
+        let mut intake = Intake::new().map_err(|e| format!("cannot be copied: {e}"))?;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            match text.by_ref().take(MAX_LINE).read_line(&mut line) {
+                Ok(0) => return intake.finish(),
+                Ok(_) if line.ends_with('\n') => intake.line(line.trim_end_matches('\n'), place)?,
+                Ok(n) if n as u64 == MAX_LINE => return Err(format!("is not a plan: a line is longer than {MAX_LINE}")),
+                // Without its end: cut off, or an editor took it away; only the trailer may be so.
+                Ok(_) => intake.line(&line, place)?,
+                Err(e) => return Err(format!("cannot be read: {e}")),
+            }
+        }
+    }
+}
+
+/// As in the file, but one object: for programs.
+impl Serialize for Plan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct View<'a> {
+            #[serde(flatten)]
+            head: &'a Head,
+            steps: Steps<'a>,
+        }
+        struct Steps<'a>(&'a Plan);
+        impl Serialize for Steps<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut steps = serializer.serialize_seq(Some(self.0.totals.steps))?;
+                for step in self.0.steps() {
+                    steps.serialize_element(&step.map_err(S::Error::custom)?)?;
+                }
+                steps.end()
+            }
+        }
+        View { head: &self.head, steps: Steps(self) }.serialize(serializer)
+    }
+}
+
+/// A plan that comes into being.
+pub struct Draft {
+    head: Head,
+    out: Out,
+    totals: Totals,
+    /// Held back to be sorted, as long as they are few.
+    held: Option<Vec<Step>>,
+}
+
+impl Draft {
+    /// Begins a plan.
+    ///
+    /// # Errors
+    /// When there is no place for temporary files.
+    pub fn new(head: Head) -> io::Result<Self> {
+        let mut out = Out::new()?;
+        out.line(&serde_json::to_string(&HeadLine { plan: &head })?)?;
+        Ok(Self { head, out, totals: Totals::default(), held: Some(Vec::new()) })
+    }
+
+    /// Adds a step.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn push(&mut self, step: Step) -> io::Result<()> {
+        self.totals.add(&step);
+        match &mut self.held {
+            Some(held) => {
+                held.push(step);
+                if held.len() > SORTED { self.release() } else { Ok(()) }
+            }
+            None => self.out.line(&serde_json::to_string(&step)?),
+        }
+    }
+
+    fn release(&mut self) -> io::Result<()> {
+        let mut held = self.held.take().unwrap_or_default();
+        held.sort_by_cached_key(|s| (s.id.clone(), s.pk.to_string()));
+        held.iter().try_for_each(|step| self.out.line(&serde_json::to_string(step)?))
+    }
+
+    /// No step more.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn seal(mut self) -> io::Result<Plan> {
+        self.release()?;
+        let (file, size) = self.out.end(self.totals.steps)?;
+        Ok(Plan { head: self.head, totals: self.totals, file, size })
+    }
+}
+
+/// A temporary file without a name, and the checksum of what is in it.
+struct Out {
+    file: BufWriter<File>,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Out {
+    fn new() -> io::Result<Self> {
+        Ok(Self { file: BufWriter::new(tempfile::tempfile()?), hash: Sha256::new(), size: 0 })
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        for bytes in [text.as_bytes(), b"\n"] {
+            self.hash.update(bytes);
+            self.file.write_all(bytes)?;
+            self.size += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn sum(&self) -> String {
+        record::hex(&self.hash.clone().finalize())
+    }
+
+    fn end(mut self, steps: usize) -> io::Result<(File, u64)> {
+        let end = EndLine { end: End { steps, sha256: self.sum() } };
+        self.line(&serde_json::to_string(&end)?)?;
+        Ok((self.file.into_inner().map_err(io::IntoInnerError::into_error)?, self.size))
+    }
+}
+
+/// A plan that is read: checked line by line and copied, so that what was checked is what is used.
+pub(super) struct Intake {
+    head: Option<Head>,
+    out: Out,
+    totals: Totals,
+    ended: bool,
+}
+
+impl Intake {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { head: None, out: Out::new()?, totals: Totals::default(), ended: false })
+    }
+
+    pub(super) fn line(&mut self, line: &str, place: Option<&Place>) -> Result<(), String> {
+        const EDITED: &str = "was edited or damaged, its checksum does not match: make a new plan";
+        let no_plan = |e: serde_json::Error| format!("is not a plan: {e}");
+        if self.ended {
+            return if line.trim().is_empty() { Ok(()) } else { Err(EDITED.into()) };
+        }
+        if self.head.is_none() {
+            let head = head(line)?;
+            if let Some(place) = place.filter(|place| **place != head.place) {
+                let shown = |p: &Place| format!("{} {}/{} -> {}", p.account, p.database, p.changes, p.target);
+                return Err(format!("was made for {}, not for {}", shown(&head.place), shown(place)));
+            }
+            self.head = Some(head);
+        } else if let Ok(EndLine { end }) = serde_json::from_str::<EndLine>(line) {
+            if end.steps != self.totals.steps || end.sha256 != self.out.sum() {
+                return Err(EDITED.into());
+            }
+            self.ended = true;
+            return Ok(());
+        } else {
+            let step: Step = serde_json::from_str(line).map_err(no_plan)?;
+            step.item().map_err(|e| format!("is not a plan: {e}"))?;
+            self.totals.add(&step);
+        }
+        self.out.line(line).map_err(|e| format!("cannot be copied: {e}"))
+    }
+
+    pub(super) fn finish(self) -> Result<Plan, String> {
+        let head = self.head.ok_or("is not a plan: it is empty")?;
+        if !self.ended {
+            return Err("is not whole, its last line is missing: make a new plan".into());
+        }
+        let (file, size) = self.out.end(self.totals.steps).map_err(|e| format!("cannot be copied: {e}"))?;
+        Ok(Plan { head, totals: self.totals, file, size })
+    }
+}
+
+/// The first line. The format's version is looked at before anything else.
+pub(super) fn head(line: &str) -> Result<Head, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    #[derive(Deserialize)]
+    struct First {
+        #[serde(rename = "_plan", alias = "plan")]
+        plan: Version,
+    }
+    let no_plan = |e: serde_json::Error| format!("is not a plan: {e}");
+    let First { plan } = serde_json::from_str(line).map_err(no_plan)?;
+    if plan.v != PLAN_VERSION {
+        return Err(format!("is of plan format {}, this program knows {PLAN_VERSION}: make a new plan", plan.v));
+    }
+    serde_json::from_str::<HeadLine<Head>>(line).map(|line| line.plan).map_err(no_plan)
+}
+
+/// Reads a file from its beginning without moving its cursor, so that two readers do not disturb each other.
+struct At<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        #[cfg(unix)]
+        let read = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.offset)?;
+        #[cfg(windows)]
+        let read = std::os::windows::fs::FileExt::seek_read(self.file, buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Place {
+        Place {
+            account: "https://a/".into(),
+            database: "dev".into(),
+            source: "events".into(),
+            changes: "changes".into(),
+            target: "events".into(),
+        }
+    }
+
+    fn step(id: &str, action: Action) -> Step {
+        Step {
+            id: id.into(),
+            pk: serde_json::json!(["p"]),
+            action,
+            version: None,
+            live: None,
+            saved: false,
+            sha256: None,
+            changed: vec!["/a".into()],
+            ru: 2.0,
+            notes: vec!["line\nend".into()],
+        }
+    }
+
+    fn plan(steps: impl IntoIterator<Item = Step>) -> Plan {
+        let manner = Manner { stamp: None, only: Vec::new() };
+        let (v, id) = (PLAN_VERSION, "x".to_owned());
+        let head = Head { v, id, undoes: None, place: place(), at: Some(5), feed_range: None, made: 9, manner };
+        let mut draft = Draft::new(head).unwrap();
+        steps.into_iter().for_each(|step| draft.push(step).unwrap());
+        draft.seal().unwrap()
+    }
+
+    fn text(plan: &Plan) -> String {
+        let mut text = String::new();
+        plan.text().read_to_string(&mut text).unwrap();
+        assert_eq!(text.len() as u64, plan.size());
+        text
+    }
+
+    #[test]
+    fn a_plan_survives_its_file_and_no_edit_does() {
+        let made = plan([step("b", Action::Restore), step("a", Action::Keep), step("c", Action::Delete)]);
+        let text = text(&made);
+        let read = Plan::read(text.as_bytes(), Some(&place())).unwrap();
+        assert_eq!((&read.head, read.totals), (&made.head, made.totals));
+        let ids: Vec<String> = read.steps().map(|s| s.unwrap().id).collect();
+        assert_eq!(ids, ["a", "b", "c"]);
+        assert_eq!(read.writing_steps().count(), 2);
+        assert_eq!((read.totals.writes, read.totals.forecast), (2, 4.0));
+        // An editor's last line end makes no difference, anything else does.
+        assert!(Plan::read(text.trim_end().as_bytes(), None).is_ok());
+        let lines: Vec<&str> = text.lines().collect();
+        let without_step = [lines[0], lines[1], lines[2], lines[4]].join("\n");
+        for (bad, says) in [
+            (text.replace("\"b\"", "\"z\""), "edited"),
+            (without_step, "edited"),
+            (format!("{text}{}\n", lines[1]), "edited"),
+            (lines[..4].join("\n"), "not whole"),
+            (text.replace("\"v\":2", "\"v\":1"), "plan format 1"),
+            (format!("{{\"plan\":{{\"v\":1}},\"sha256\":\"\"}}\n{text}"), "plan format 1"),
+            (text.replace("[\"p\"]", "[]"), "not a plan"),
+            (String::new(), "empty"),
+            ("hello".into(), "not a plan"),
+            ("[]".into(), "not a plan"),
+        ] {
+            let error = Plan::read(bad.as_bytes(), Some(&place())).unwrap_err();
+            assert!(error.contains(says), "{says}: {error}");
+        }
+        let other = Place { account: "https://b/".into(), ..place() };
+        assert!(Plan::read(text.as_bytes(), Some(&other)).unwrap_err().contains("was made for https://a/"));
+    }
+
+    #[test]
+    fn two_readers_do_not_disturb_each_other() {
+        let plan = plan((0..50).map(|i| step(&format!("{i:02}"), Action::Restore)));
+        let (mut a, mut b) = (plan.steps(), plan.steps());
+        for i in 0..50 {
+            assert_eq!(a.next().unwrap().unwrap().id, format!("{i:02}"));
+            assert_eq!(b.next().unwrap().unwrap().id, format!("{i:02}"));
+        }
+        assert!(a.next().is_none());
+    }
+
+    #[test]
+    fn a_long_plan_holds_every_step_once() {
+        let many = SORTED + 5;
+        let plan = plan((0..many).rev().map(|i| step(&i.to_string(), Action::Keep)));
+        let mut ids: Vec<usize> = plan.steps().map(|s| s.unwrap().id.parse().unwrap()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, (0..many).collect::<Vec<_>>());
+        assert_eq!(plan.totals.count(Action::Keep), many);
+    }
+
+    #[test]
+    fn for_programs_it_is_one_object() {
+        let plan = plan([step("a", Action::Restore)]);
+        let value = serde_json::to_value(&plan).unwrap();
+        assert_eq!((&value["id"], &value["steps"][0]["id"]), (&serde_json::json!("x"), &serde_json::json!("a")));
+        assert_eq!(value["place"]["database"], "dev");
+    }
+}

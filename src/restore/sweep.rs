@@ -1,0 +1,649 @@
+//! Gathers what is known of the items in scope: their versions, and what the target has now. Piece by piece of the hash
+//! space, several at a time, so that memory does not grow with the container and no version is read twice.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+};
+
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    change::{
+        Op,
+        key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
+        raw::{RawDocument, present},
+        record::ORIGINAL_ID,
+        time::PointInTime,
+        version::Version,
+    },
+    cosmos::{Container, Disposition, Failure, PATIENCE, Pace, Pages, Param, Retry, Share, Span, sql_path},
+    history::{
+        as_of::boundary,
+        reader::{item_of, scope},
+    },
+};
+
+/// Items looked up at the same time.
+const CONCURRENCY: usize = 32;
+/// Pieces of the hash space that are read at the same time.
+const STRETCHES: u32 = 4;
+/// The first piece of a stretch, as a power of two of its width: a look at how much there is.
+const PROBE_BITS: u32 = 12;
+/// Rows that a piece should have.
+const PIECE_ROWS: usize = 4000;
+/// Bytes of documents that a piece should keep.
+const PIECE_BYTES: usize = 4 << 20;
+/// Bytes of documents that a piece may keep; further ones are read again when they are needed.
+const MAX_PIECE_BYTES: usize = 4 * PIECE_BYTES;
+/// Up to so many items of a piece are looked up one by one.
+const FEW: usize = 256;
+/// When one version of so many is needed, documents are read along with the facts from then on.
+const TEXT_RATIO: usize = 10;
+
+/// Which items.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// These.
+    Items(Vec<ItemKey>),
+    /// Those whose version at the point in time matches a predicate on `c`.
+    Where {
+        /// The caller's own SQL.
+        predicate: String,
+        /// Its parameters.
+        params: Vec<Param>,
+    },
+    /// All items of the history and of the target.
+    All,
+}
+
+/// The containers a restore works on.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The history.
+    pub changes: Container,
+    /// The live container that the history is of: its key paths tell items apart.
+    pub source: Container,
+    /// Where documents are put: the source, or another container of the same key.
+    pub target: Container,
+}
+
+impl Places {
+    /// Whether documents are put into another container than the one the history is of.
+    pub fn is_elsewhere(&self) -> bool {
+        self.target.rid() != self.source.rid()
+    }
+
+    /// Whether all versions of an item are in one place of the history's hash space.
+    fn is_cut_by_item(&self) -> bool {
+        let mut paths = self.changes.key_paths().segments().iter();
+        self.changes.hash_space().is_some()
+            && paths.all(|path| path.as_slice() == [ORIGINAL_ID] || self.source.key_paths().segments().contains(path))
+    }
+
+    /// Whether an item has the same place in the target as its versions in the history, so that the same piece of both
+    /// can be read. Places are told apart by the first component of a key.
+    fn is_aligned(&self) -> bool {
+        let first = |container: &Container| container.key_paths().segments().first().cloned().unwrap_or_default();
+        let (history, target) = (first(&self.changes), first(&self.target));
+        let same_path = history == target || (history == [ORIGINAL_ID] && target == ["id"]);
+        self.is_cut_by_item() && same_path && self.changes.hash_space() == self.target.hash_space()
+    }
+
+    /// Whether several machines can share the items of these containers.
+    ///
+    /// # Errors
+    /// With the reason why not.
+    pub fn can_be_shared(&self) -> Result<(), String> {
+        if self.is_aligned() {
+            return Ok(());
+        }
+        let shown = |c: &Container| format!("{} ({}, hash {:?})", c.name(), c.key_paths(), c.hash_space());
+        Err(format!(
+            "{} and {} are partitioned in different ways, so a part of one is not a part of the other",
+            shown(&self.changes),
+            shown(&self.target)
+        ))
+    }
+}
+
+/// An item with all that is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Which item.
+    pub item: ItemKey,
+    /// All its versions, in any order. The text of the one in force at the moment may be there.
+    pub versions: Vec<Version>,
+    /// What the target has now, when that was asked for; `None` when there is no such document.
+    pub live: Option<Live>,
+}
+
+impl Found {
+    fn new(item: ItemKey) -> Self {
+        Self { item, versions: Vec::new(), live: None }
+    }
+}
+
+/// A live document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Live {
+    /// Its etag.
+    pub etag: String,
+    /// Its text with system properties, when it was read along.
+    pub text: Option<String>,
+}
+
+/// What of the live documents is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveWish {
+    /// Nothing.
+    No,
+    /// That they exist.
+    Etag,
+    /// Their text too, where it pays to read it along.
+    Text,
+}
+
+/// One reading of the items in scope.
+pub struct Sweep<'a> {
+    /// The containers.
+    pub places: &'a Places,
+    /// Which items.
+    pub wanted: &'a Scope,
+    /// The point in time.
+    pub at: PointInTime,
+    /// Which part of them.
+    pub share: Option<Share>,
+    /// What of the live documents is read.
+    pub live: LiveWish,
+    /// Request units a second.
+    pub pace: &'a Pace,
+    /// Whether the text of the version in force will be needed.
+    pub needs_text: &'a (dyn Fn(&Found) -> bool + Sync),
+}
+
+/// A stretch that is being read.
+struct Walk {
+    rest: Span,
+    width: u64,
+    with_text: bool,
+}
+
+/// What a piece had.
+#[derive(Default)]
+struct Haul {
+    found: HashMap<ItemKey, Found>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Haul {
+    fn entry(&mut self, item: ItemKey) -> &mut Found {
+        self.found.entry(item).or_insert_with_key(|key| Found::new(key.clone()))
+    }
+
+    /// Keeps a text while there is room.
+    fn keep(&mut self, text: Option<String>) -> Option<String> {
+        let text = text.filter(|t| self.bytes + t.len() <= MAX_PIECE_BYTES)?;
+        self.bytes += text.len();
+        Some(text)
+    }
+
+    fn version_if(&mut self, wanted: bool, item: ItemKey, version: Version) {
+        if wanted {
+            self.version(item, version);
+        }
+    }
+
+    /// Adds a version; of an item's documents only the newest of those that came with a text keeps it.
+    fn version(&mut self, item: ItemKey, mut version: Version) {
+        self.rows += 1;
+        (version.rid, version.at, version.via) = (None, None, None);
+        let text = version.document.take();
+        let found = self.found.entry(item).or_insert_with_key(|key| Found::new(key.clone()));
+        let mut freed = 0;
+        let newest = text.is_some() && {
+            let kept = found.versions.iter_mut().find(|v| v.document.is_some());
+            match kept {
+                Some(kept) if kept.position() > version.position() => false,
+                Some(kept) => {
+                    freed = kept.document.take().map_or(0, |t| t.len());
+                    true
+                }
+                None => true,
+            }
+        };
+        self.bytes -= freed;
+        if let Some(text) = text.filter(|t| newest && self.bytes + t.len() <= MAX_PIECE_BYTES) {
+            self.bytes += text.len();
+            version.document = Some(text);
+        }
+        found.versions.push(version);
+    }
+}
+
+type LiveIndex = HashMap<ItemKey, String>;
+
+impl<'a> Sweep<'a> {
+    /// The items, a piece at a time, each in order of id and key. Nothing is written.
+    ///
+    /// An item of a predicate's scope is one whose version in force matches, not one that matched at some time.
+    pub fn pieces(&'a self) -> impl Stream<Item = Result<Vec<Found>, Failure>> + 'a {
+        let first = async move {
+            // Where pieces of the two containers do not correspond, the target is read as a whole beforehand.
+            let index = match self.wanted {
+                Scope::All if self.live != LiveWish::No && !self.places.is_aligned() => Some(Mutex::new(self.live_index().await?)),
+                _ => None,
+            };
+            Ok::<_, Failure>(self.walks(index))
+        };
+        stream::once(first).try_flatten()
+    }
+
+    fn walks(&'a self, index: Option<Mutex<LiveIndex>>) -> impl Stream<Item = Result<Vec<Found>, Failure>> + 'a {
+        if let Scope::Items(items) = self.wanted {
+            let mut seen = HashSet::new();
+            let unique: Vec<ItemKey> = items.iter().filter(|i| seen.insert(*i)).cloned().collect();
+            let chunks: Vec<Vec<ItemKey>> = unique.chunks(FEW).map(<[ItemKey]>::to_vec).collect();
+            return stream::iter(chunks).then(|chunk| self.looked_up(chunk)).map_ok(sorted).boxed();
+        }
+        let part = self.share.map_or(Span::WHOLE, Share::span);
+        let stretches = if self.places.is_cut_by_item() { part.cut(STRETCHES) } else { vec![part] };
+        let index = std::sync::Arc::new(index);
+        let walk = {
+            let index = index.clone();
+            move |stretch| Box::pin(self.stretch(stretch, index.clone()))
+        };
+        // Of the documents that no version is known of, what is left in the index.
+        let left = stream::once(async move {
+            let index = index.as_ref().as_ref()?;
+            let left = std::mem::take(&mut *index.lock().unwrap_or_else(PoisonError::into_inner));
+            let found = left.into_iter().map(|(item, etag)| Found {
+                live: Some(Live { etag, text: None }),
+                ..Found::new(item)
+            });
+            Some(Ok(sorted(found.collect())))
+        });
+        stream::iter(stretches)
+            .flat_map_unordered(STRETCHES as usize, walk)
+            .chain(left.filter_map(std::future::ready))
+            .boxed()
+    }
+
+    fn stretch(
+        &'a self,
+        stretch: Span,
+        index: std::sync::Arc<Option<Mutex<LiveIndex>>>,
+    ) -> impl Stream<Item = Result<Vec<Found>, Failure>> + 'a {
+        let probe = if self.places.is_cut_by_item() { stretch.width() >> PROBE_BITS } else { stretch.width() };
+        let walk = Walk { rest: stretch, width: probe, with_text: false };
+        stream::try_unfold((walk, index), move |(mut walk, index)| async move {
+            if walk.rest.is_empty() {
+                return Ok(None);
+            }
+            let (piece, rest) = walk.rest.split_at(walk.width);
+            // A piece is read again from its beginning when it fails: nothing of it has been passed on.
+            let retry = Retry::for_at_most(PATIENCE);
+            let read = |with_text| {
+                let index = index.as_ref().as_ref();
+                retry.run(move || self.piece(piece, with_text, index))
+            };
+            let mut haul = match read(walk.with_text).await {
+                // A record that cannot be read: as a fact it can be named, and the others are there.
+                Err(f) if walk.with_text && f.disposition == Disposition::Poison => read(false).await?,
+                other => other?,
+            };
+            if let Some(index) = index.as_ref() {
+                let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
+                for found in haul.found.values_mut() {
+                    found.live = index.remove(&found.item).map(|etag| Live { etag, text: None });
+                }
+            }
+            walk.rest = rest;
+            walk.width = next_width(piece.width(), haul.rows, haul.bytes);
+            if haul.rows > 0 {
+                let needed = haul.found.values().filter(|f| (self.needs_text)(f)).count();
+                walk.with_text = needed * TEXT_RATIO >= haul.rows;
+            }
+            Ok(Some((sorted(haul.found.into_values().collect()), (walk, index))))
+        })
+    }
+
+    async fn piece(&self, piece: Span, with_text: bool, index: Option<&Mutex<LiveIndex>>) -> Result<Haul, Failure> {
+        let mut haul = Haul::default();
+        let source = self.places.source.key_paths();
+        let mut matched: HashSet<(ItemKey, String)> = HashSet::new();
+        if let Scope::Where { predicate, params } = self.wanted {
+            // On lines of its own, so that a comment in it cannot swallow the last parenthesis.
+            let sql = format!("{} AND (\n{predicate}\n)", select(source));
+            self.facts(&sql, params, piece, |item, version| {
+                matched.insert((item, version.record_id));
+            })
+            .await?;
+        }
+        let is_where = matches!(self.wanted, Scope::Where { .. });
+        let candidates: HashSet<ItemKey> = matched.iter().map(|(item, _)| item.clone()).collect();
+        let in_force = |found: &Found| {
+            boundary(&found.versions, self.at)
+                .is_some_and(|v| matched.contains(&(found.item.clone(), v.record_id.clone())))
+        };
+        if is_where && (candidates.len() <= FEW || !self.places.is_aligned()) {
+            haul.rows = matched.len();
+            let found = self.looked_up_if(candidates, in_force).await?;
+            haul.found = found.into_iter().map(|f| (f.item.clone(), f)).collect();
+            return Ok(haul);
+        }
+        let in_scope = |item: &ItemKey| !is_where || candidates.contains(item);
+        if with_text {
+            let until = [Param::new("at", self.at.seconds())];
+            let mut pages = self.places.changes.query_span(WITH_TEXT, &until, piece).await?;
+            while let Some(page) = self.page(&mut pages).await? {
+                for record in page {
+                    let version = Version::parse(record.get())
+                        .map_err(|bad| Failure::invalid("read history".into(), bad.to_string()))?;
+                    let item = item_of(&version, record.get(), source);
+                    if in_scope(&item) {
+                        haul.version(item, version);
+                    }
+                }
+            }
+            let later = format!("{} AND {LATER}", select(source));
+            self.facts(&later, &until, piece, |item, version| haul.version_if(in_scope(&item), item, version)).await?;
+        } else {
+            let all = select(source);
+            self.facts(&all, &[], piece, |item, version| haul.version_if(in_scope(&item), item, version)).await?;
+        }
+        if index.is_none() && self.live != LiveWish::No {
+            self.live_in(piece, with_text && self.live == LiveWish::Text, &mut haul, in_scope).await?;
+        }
+        if is_where {
+            haul.found.retain(|_, found| in_force(found));
+        }
+        Ok(haul)
+    }
+
+    /// The next page of a query, when the limit on request units allows it.
+    async fn page(&self, pages: &mut Pages) -> Result<Option<Vec<Box<RawValue>>>, Failure> {
+        self.pace.wait().await;
+        pages.next().await.transpose().map(|page| page.map(|p| p.documents))
+    }
+
+    async fn facts(
+        &self,
+        sql: &str,
+        params: &[Param],
+        piece: Span,
+        mut each: impl FnMut(ItemKey, Version),
+    ) -> Result<(), Failure> {
+        let mut pages = self.places.changes.query_span(sql, params, piece).await?;
+        while let Some(page) = self.page(&mut pages).await? {
+            for row in page {
+                let (item, version) = Row::read(row.get(), self.places.source.key_paths().len())?;
+                each(item, version);
+            }
+        }
+        Ok(())
+    }
+
+    /// The live documents of a piece: with those that no version is known of.
+    async fn live_in(
+        &self,
+        piece: Span,
+        with_text: bool,
+        haul: &mut Haul,
+        in_scope: impl Fn(&ItemKey) -> bool,
+    ) -> Result<(), Failure> {
+        let target = &self.places.target;
+        let sql = if with_text { "SELECT * FROM c".to_owned() } else { select_live(target.key_paths()) };
+        let mut pages = target.query_span(&sql, &[], piece).await?;
+        while let Some(page) = self.page(&mut pages).await? {
+            for text in page {
+                let (item, etag) = if with_text {
+                    live_document(text.get(), target.key_paths())
+                } else {
+                    live_row(text.get(), target.key_paths())
+                }?;
+                if !in_scope(&item) {
+                    continue;
+                }
+                let kept = haul.keep(with_text.then(|| text.get().to_owned()));
+                haul.entry(item).live = Some(Live { etag, text: kept });
+            }
+        }
+        Ok(())
+    }
+
+    /// Every document of the target by item, with its etag.
+    async fn live_index(&self) -> Result<LiveIndex, Failure> {
+        let target = &self.places.target;
+        let mut pages = target.query(&select_live(target.key_paths()), &[], None, None).await?;
+        let mut index = HashMap::new();
+        while let Some(page) = self.page(&mut pages).await? {
+            for text in page {
+                index.extend([live_row(text.get(), target.key_paths())?]);
+            }
+        }
+        Ok(index)
+    }
+
+    async fn looked_up(&self, items: Vec<ItemKey>) -> Result<Vec<Found>, Failure> {
+        self.looked_up_if(items, |_| true).await
+    }
+
+    /// Items looked up one by one; the live documents only of those that are wanted.
+    async fn looked_up_if(
+        &self,
+        items: impl IntoIterator<Item = ItemKey>,
+        wanted: impl Fn(&Found) -> bool,
+    ) -> Result<Vec<Found>, Failure> {
+        let wanted = &wanted;
+        let found: Vec<Option<Found>> = stream::iter(items)
+            .map(|item| async move {
+                let mut found = Found { versions: self.facts_of(&item).await?, ..Found::new(item) };
+                if !wanted(&found) {
+                    return Ok(None);
+                }
+                if self.live == LiveWish::No {
+                    return Ok(Some(found));
+                }
+                self.pace.wait().await;
+                let (key, id) = (&found.item.partition_key, &found.item.id);
+                let live = Retry::for_at_most(PATIENCE).run(|| self.places.target.read(key, id)).await?;
+                found.live = live.and_then(|text| {
+                    let text = String::from_utf8(text.into()).ok()?;
+                    Some(Live { etag: etag_of(&text)?, text: (self.live == LiveWish::Text).then_some(text) })
+                });
+                Ok::<_, Failure>(Some(found))
+            })
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// All versions of one item, without their documents.
+    async fn facts_of(&self, item: &ItemKey) -> Result<Vec<Version>, Failure> {
+        let source = self.places.source.key_paths();
+        let sql = format!("{} AND c._originalId = @id", select(source));
+        let part = scope(self.places.changes.key_paths(), source, &item.partition_key, Some(&item.id));
+        let params = [Param::new("id", item.id.as_str())];
+        let query = || async {
+            let mut pages = self.places.changes.query(&sql, &params, part.as_ref(), None).await?;
+            let mut versions = Vec::new();
+            while let Some(page) = self.page(&mut pages).await? {
+                for row in page {
+                    let (other, version) = Row::read(row.get(), source.len())?;
+                    versions.extend((other == *item).then_some(version));
+                }
+            }
+            Ok(versions)
+        };
+        Retry::for_at_most(PATIENCE).run(query).await
+    }
+}
+
+/// How wide the next piece is, so that it has about as much as a piece should have.
+fn next_width(width: u64, rows: usize, bytes: usize) -> u64 {
+    let by_rows = PIECE_ROWS as f64 / rows.max(1) as f64;
+    let by_bytes = PIECE_BYTES as f64 / bytes.max(1) as f64;
+    // As a float beyond u64 saturates, so does the width.
+    (width as f64 * by_rows.min(by_bytes)).max(1.0) as u64
+}
+
+fn sorted(mut found: Vec<Found>) -> Vec<Found> {
+    found.sort_by_cached_key(|f| f.item.sort_key());
+    found
+}
+
+/// Whole records up to the moment. Journal items of restores are not history; a copy of the original demo has no
+/// `_change`, and its own time is not known to the service's index as ours is.
+const WITH_TEXT: &str = "SELECT * FROM c WHERE NOT IS_DEFINED(c._restore) AND \
+                         (NOT IS_DEFINED(c._change) OR c._change.ts <= @at)";
+/// The other records.
+const LATER: &str = "IS_DEFINED(c._change) AND (c._change.ts > @at OR NOT IS_NUMBER(c._change.ts))";
+
+/// The facts of records without their documents. Journal items of restores are not history.
+fn select(source: &KeyPaths) -> String {
+    let keys: String = source.segments().iter().enumerate().fold(String::new(), |sql, (i, path)| {
+        // A key that is the id itself: the record's id is not the document's.
+        let is_id = matches!(path.as_slice(), [name] if name == "id");
+        let place = if is_id { "c._originalId".to_owned() } else { sql_path(path) };
+        sql + &format!(", {place} AS k{i}")
+    });
+    format!(
+        "SELECT c.id, c._originalId AS item, c._change.op AS op, c._change.ts AS ts, c._change.lsn AS lsn, \
+         c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.fidelity AS fidelity, c._change.tsFrom AS tsFrom, c._ts AS copied, \
+         c._lsn AS legacyLsn{keys} FROM c WHERE NOT IS_DEFINED(c._restore)"
+    )
+}
+
+/// Which documents there are, with their etags.
+fn select_live(target: &KeyPaths) -> String {
+    let keys: String = target
+        .segments()
+        .iter()
+        .enumerate()
+        .fold(String::new(), |sql, (i, path)| sql + &format!(", {} AS k{i}", sql_path(path)));
+    format!("SELECT c.id, c._etag AS etag{keys} FROM c")
+}
+
+fn live_row(text: &str, paths: &KeyPaths) -> Result<(ItemKey, String), Failure> {
+    let row: Row<'_> = serde_json::from_str(text)
+        .map_err(|e| Failure::invalid("read target".into(), format!("a document is not understood: {e}")))?;
+    let partition_key = row.key(paths.len());
+    Ok((ItemKey { id: row.id, partition_key }, row.etag.unwrap_or_default()))
+}
+
+fn live_document(text: &str, paths: &KeyPaths) -> Result<(ItemKey, String), Failure> {
+    let wrong = |e: &str| Failure::invalid("read target".into(), format!("a document is not understood: {e}"));
+    let document = RawDocument::parse(text).map_err(|e| wrong(&e.to_string()))?;
+    let id = document.get_str("id").ok_or_else(|| wrong("it has no id"))?.into_owned();
+    let etag = document.get_str("_etag").map(std::borrow::Cow::into_owned).unwrap_or_default();
+    Ok((ItemKey { id, partition_key: paths.extract(&document) }, etag))
+}
+
+/// The etag of a document's text.
+pub fn etag_of(text: &str) -> Option<String> {
+    RawDocument::parse(text).ok()?.get_str("_etag").map(std::borrow::Cow::into_owned)
+}
+
+/// A row of the history without its document.
+#[derive(Deserialize)]
+struct Row<'a> {
+    id: String,
+    #[serde(rename = "item")]
+    item: Option<String>,
+    op: Option<Op>,
+    ts: Option<i64>,
+    lsn: Option<i64>,
+    #[serde(rename = "prevLsn")]
+    prev_lsn: Option<i64>,
+    etag: Option<String>,
+    fidelity: Option<String>,
+    #[serde(rename = "tsFrom")]
+    ts_from: Option<String>,
+    /// The copy's own time: of a record of the original demo, all there is.
+    copied: Option<i64>,
+    #[serde(rename = "legacyLsn")]
+    legacy_lsn: Option<i64>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    k0: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    k1: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    k2: Option<&'a RawValue>,
+}
+
+impl Row<'_> {
+    fn key(&self, paths: usize) -> PartitionKey {
+        let part = |raw: Option<&RawValue>| raw.map_or(KeyValue::Undefined, KeyValue::from_raw);
+        PartitionKey([self.k0, self.k1, self.k2].into_iter().take(paths).map(part).collect())
+    }
+
+    fn read(text: &str, paths: usize) -> Result<(ItemKey, Version), Failure> {
+        let row: Row<'_> = serde_json::from_str(text)
+            .map_err(|e| Failure::invalid("read history".into(), format!("a record is not understood: {e}")))?;
+        let key = row.key(paths);
+        let item = ItemKey { id: row.item.unwrap_or_else(|| row.id.clone()), partition_key: key };
+        let version = Version {
+            record_id: row.id,
+            id: item.id.clone(),
+            ts: row.ts.or(row.copied).unwrap_or_default(),
+            ts_from_capture: row.ts_from.is_some(),
+            lsn: row.lsn.or(if row.op.is_none() { row.legacy_lsn } else { None }),
+            op: row.op,
+            prev_lsn: row.prev_lsn,
+            etag: row.etag,
+            rid: None,
+            via: None,
+            fidelity: row.fidelity,
+            at: None,
+            // Facts are enough to decide; the document is read when it is needed.
+            document: None,
+        };
+        Ok((item, version))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(ts: i64, text: Option<&str>) -> Version {
+        let record = serde_json::json!({"id": format!("a~{ts}"), "_originalId": "a", "_change": {"v": 1, "op": "upsert", "ts": ts}});
+        Version { document: text.map(String::from), ..Version::parse(&record.to_string()).unwrap() }
+    }
+
+    fn item() -> ItemKey {
+        ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) }
+    }
+
+    #[test]
+    fn only_the_newest_text_of_an_item_is_kept_and_only_while_there_is_room() {
+        let mut haul = Haul::default();
+        for (ts, text) in [(5, "five"), (9, "nine!"), (7, "seven")] {
+            haul.version(item(), version(ts, Some(text)));
+        }
+        haul.version(item(), version(11, None));
+        let texts = |haul: &Haul| -> Vec<String> {
+            haul.found[&item()].versions.iter().filter_map(|v| v.document.clone()).collect()
+        };
+        assert_eq!((texts(&haul), haul.bytes, haul.rows), (vec!["nine!".to_owned()], 5, 4));
+        // No room: the older text is no substitute for the newer one.
+        let large = "x".repeat(MAX_PIECE_BYTES + 1);
+        haul.version(item(), version(10, Some(&large)));
+        assert_eq!((texts(&haul), haul.bytes), (Vec::new(), 0));
+        assert_eq!(haul.found[&item()].versions.len(), 5);
+    }
+
+    #[test]
+    fn a_piece_becomes_as_wide_as_its_rows_allow() {
+        assert_eq!(next_width(1000, PIECE_ROWS, 10), 1000);
+        assert_eq!(next_width(1000, PIECE_ROWS * 2, 10), 500);
+        assert_eq!(next_width(1000, PIECE_ROWS / 2, PIECE_BYTES * 2), 500);
+        assert_eq!(next_width(1, PIECE_ROWS * 9, 0), 1);
+        assert_eq!(next_width(u64::MAX, 0, 0), u64::MAX);
+    }
+}
