@@ -265,8 +265,8 @@ async fn a_write_whose_answer_was_lost_is_done_and_can_be_undone() {
         proxy.storm(&kinds, 1, fault.clone());
         let restored = damage.app.run_through_proxy(&damage.args(&["--yes"])).await;
         assert_eq!(restored.code, 0, "{fault:?}: {restored:?}");
-        // Nine documents, and the six versions that are saved first.
-        assert!(proxy.calm() >= 15, "{fault:?}");
+        // Nine documents, and the one version that was not captured yet.
+        assert!(proxy.calm() >= 10, "{fault:?}");
         assert_eq!(fates(&report(&restored)), BTreeMap::from([("done", 9)]), "{fault:?}");
         assert_eq!(damage.live().await, damage.good, "{fault:?}");
         let again = damage.app.run(&damage.args(&["--yes"])).await;
@@ -345,7 +345,7 @@ async fn a_restore_killed_at_any_write_is_finished_by_running_it_again_and_undon
         kills += 1;
     }
     assert_eq!(damage.live().await, damage.good);
-    assert!(kills >= 15, "nine documents, six versions saved: only {kills} writes");
+    assert!(kills >= 12, "nine documents, one version saved, the journal: only {kills} writes");
 }
 
 #[tokio::test]
@@ -375,7 +375,7 @@ async fn a_restore_killed_at_any_write_is_undone_without_being_finished() {
         nothing_is_lost(&damage, &looks, &when).await;
         kills += 1;
     }
-    assert!(kills >= 15, "nine documents, six versions saved: only {kills} writes");
+    assert!(kills >= 12, "nine documents, one version saved, the journal: only {kills} writes");
 }
 
 #[tokio::test]
@@ -399,7 +399,7 @@ async fn an_undo_killed_at_any_write_is_finished_by_running_it_again() {
         kills += 1;
     }
     assert_eq!(damage.live().await, damage.before);
-    assert!(kills >= 10, "six documents, four versions saved: only {kills} writes");
+    assert!(kills >= 8, "six documents and the journal: only {kills} writes");
 }
 
 #[tokio::test]

@@ -253,7 +253,13 @@ async fn a_key_of_three_components_leaves_none_for_the_id_and_serves_as_well() {
 
 #[tokio::test]
 async fn a_key_that_is_the_id_itself_serves_as_well() {
-    each_key_is_its_own_document(&["/id"], None, vec![(json!({}), "a")]).await;
+    // As provision makes it, and as a container may be that was made by hand.
+    for changes in [None, Some(&["/id", "/_originalId"][..]), Some(&["/id"])] {
+        each_key_is_its_own_document(&["/id"], changes, vec![(json!({}), "a")]).await;
+    }
+    let keys = vec![(json!({"t": "t1"}), r#"["t1","a"]"#), (json!({"t": 2}), r#"[2,"a"]"#), (json!({}), r#"[{},"a"]"#)];
+    each_key_is_its_own_document(&["/t", "/id"], None, keys.clone()).await;
+    each_key_is_its_own_document(&["/t", "/id"], Some(&["/t", "/id", "/_originalId"]), keys).await;
 }
 
 #[tokio::test]

@@ -222,11 +222,7 @@ pub(super) async fn apply(
         note(&format!("undo       cosmos-rewind undo {}   (journal {})", plan.head.id, path.display()));
     }
     if let Some(message) = unwritten {
-        return Err(CliError {
-            message,
-            hint: Some("no further document was begun".into()),
-            exit: Exit::Incomplete,
-        });
+        return Err(CliError { message, hint: Some("no further document was begun".into()), exit: Exit::Incomplete });
     }
     let whole = fates.conflict + fates.failed + not_begun + unknown == 0;
     Ok(if whole { Exit::Done } else { Exit::Incomplete })

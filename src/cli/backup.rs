@@ -216,11 +216,7 @@ impl Job<'_> {
     }
 
     /// The text of a version; a failure of its own is no reason to leave the others out.
-    async fn text_of(
-        &self,
-        places: &Places,
-        chosen: Chosen,
-    ) -> Result<(ItemKey, Result<String, Failure>), CliError> {
+    async fn text_of(&self, places: &Places, chosen: Chosen) -> Result<(ItemKey, Result<String, Failure>), CliError> {
         let Chosen { item, record_id, text } = chosen;
         if let Some(text) = text {
             return Ok((item, Ok(text)));

@@ -119,12 +119,8 @@ pub async fn run(args: LoadArgs) -> Result<Exit, CliError> {
             }
         })
     };
-    let bulk = Bulk::start(
-        &container,
-        usize::from(args.concurrency),
-        Pace::new(cosmos.meter(), args.ru_limit),
-        observer,
-    );
+    let bulk =
+        Bulk::start(&container, usize::from(args.concurrency), Pace::new(cosmos.meter(), args.ru_limit), observer);
     let mut unusable = 0;
     let (lines, mut read) = mpsc::channel::<input::Item>(64);
     let no_trailer = args.no_trailer;

@@ -112,8 +112,15 @@ pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
             }
         })
     };
-    let sink =
-        Sink { bulk: Bulk::start(&container, usize::from(args.concurrency), crate::cosmos::Pace::new(cosmos.meter(), None), observer), pace: Pace::new(args.rate) };
+    let sink = Sink {
+        bulk: Bulk::start(
+            &container,
+            usize::from(args.concurrency),
+            crate::cosmos::Pace::new(cosmos.meter(), None),
+            observer,
+        ),
+        pace: Pace::new(args.rate),
+    };
 
     let mut rejected = 0;
     let mut read_failure = None;

@@ -91,7 +91,12 @@ pub async fn run(args: TruncateArgs) -> Result<Exit, CliError> {
             }
         })
     };
-    let bulk = Bulk::start(&container, usize::from(args.concurrency), crate::cosmos::Pace::new(cosmos.meter(), None), observer);
+    let bulk = Bulk::start(
+        &container,
+        usize::from(args.concurrency),
+        crate::cosmos::Pace::new(cosmos.meter(), None),
+        observer,
+    );
     for item in items {
         if !bulk.send(Job { item, action: Action::Delete }).await {
             break;

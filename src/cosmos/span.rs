@@ -142,8 +142,7 @@ mod tests {
     #[test]
     fn parts_are_equal_and_leave_nothing_out() {
         for (space, version) in [(HashSpace::V1, PartitionKeyVersion::V1), (HashSpace::V2, PartitionKeyVersion::V2)] {
-            let ranges: Vec<FeedRange> =
-                Span::WHOLE.cut(8).into_iter().map(|s| s.feed_range(space).unwrap()).collect();
+            let ranges: Vec<FeedRange> = Span::WHOLE.cut(8).into_iter().map(|s| s.feed_range(space).unwrap()).collect();
             assert_eq!(ranges[0].min_inclusive(), &EffectivePartitionKey::MIN);
             assert_eq!(ranges[7].max_exclusive(), &EffectivePartitionKey::MAX);
             assert!(ranges.windows(2).all(|w| w[0].max_exclusive() == w[1].min_inclusive()));

@@ -158,7 +158,9 @@ impl Plan {
             match text.by_ref().take(MAX_LINE).read_line(&mut line) {
                 Ok(0) => return intake.finish(),
                 Ok(_) if line.ends_with('\n') => intake.line(line.trim_end_matches('\n'), place)?,
-                Ok(n) if n as u64 == MAX_LINE => return Err(format!("is not a plan: a line is longer than {MAX_LINE}")),
+                Ok(n) if n as u64 == MAX_LINE => {
+                    return Err(format!("is not a plan: a line is longer than {MAX_LINE}"));
+                }
                 // Without its end: cut off, or an editor took it away; only the trailer may be so.
                 Ok(_) => intake.line(&line, place)?,
                 Err(e) => return Err(format!("cannot be read: {e}")),

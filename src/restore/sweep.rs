@@ -78,9 +78,14 @@ impl Places {
 
     /// Whether all versions of an item are in one place of the history's hash space.
     fn is_cut_by_item(&self) -> bool {
-        let mut paths = self.changes.key_paths().segments().iter();
-        self.changes.hash_space().is_some()
-            && paths.all(|path| path.as_slice() == [ORIGINAL_ID] || self.source.key_paths().segments().contains(path))
+        let source = self.source.key_paths().segments();
+        // Of an `id` in the key not: a record's id is not its document's.
+        let by_item = |path: &Vec<String>| match path.as_slice() {
+            [name] if name == ORIGINAL_ID => true,
+            [name] if name == "id" => false,
+            _ => source.contains(path),
+        };
+        self.changes.hash_space().is_some() && self.changes.key_paths().segments().iter().all(by_item)
     }
 
     /// Whether an item has the same place in the target as its versions in the history, so that the same piece of both
@@ -234,7 +239,9 @@ impl<'a> Sweep<'a> {
         let first = async move {
             // Where pieces of the two containers do not correspond, the target is read as a whole beforehand.
             let index = match self.wanted {
-                Scope::All if self.live != LiveWish::No && !self.places.is_aligned() => Some(Mutex::new(self.live_index().await?)),
+                Scope::All if self.live != LiveWish::No && !self.places.is_aligned() => {
+                    Some(Mutex::new(self.live_index().await?))
+                }
                 _ => None,
             };
             Ok::<_, Failure>(self.walks(index))
@@ -260,10 +267,9 @@ impl<'a> Sweep<'a> {
         let left = stream::once(async move {
             let index = index.as_ref().as_ref()?;
             let left = std::mem::take(&mut *index.lock().unwrap_or_else(PoisonError::into_inner));
-            let found = left.into_iter().map(|(item, etag)| Found {
-                live: Some(Live { etag, text: None }),
-                ..Found::new(item)
-            });
+            let found = left
+                .into_iter()
+                .map(|(item, etag)| Found { live: Some(Live { etag, text: None }), ..Found::new(item) });
             Some(Ok(sorted(found.collect())))
         });
         stream::iter(stretches)
