@@ -49,6 +49,8 @@ pub struct Failure {
     pub message: String,
     /// How long the service asks to wait.
     pub retry_after: Option<Duration>,
+    /// Whether the client library had sent the request before: an earlier attempt may have been carried out.
+    pub sent_before: bool,
 }
 
 impl Failure {
@@ -68,6 +70,7 @@ impl Failure {
             status: render_status(code, sub),
             message: one_line(&message),
             retry_after: response.and_then(|r| r.headers().retry_after_ms).map(Duration::from_millis),
+            sent_before: error.diagnostics().is_some_and(|d| d.request_count() > 1),
         }
     }
 
@@ -79,6 +82,7 @@ impl Failure {
             status: render_status(code, sub),
             message: one_line(message),
             retry_after,
+            sent_before: false,
         }
     }
 
@@ -90,6 +94,7 @@ impl Failure {
             status: "-".into(),
             message: one_line(&message),
             retry_after: None,
+            sent_before: false,
         }
     }
 
@@ -101,6 +106,7 @@ impl Failure {
             status: "-".into(),
             message: one_line(&message),
             retry_after: None,
+            sent_before: false,
         }
     }
 
