@@ -490,3 +490,23 @@ async fn ctrl_c_ends_a_restore_with_a_true_report_and_undo_works() {
     assert_eq!(undone.code, 0, "{undone:?}");
     assert_eq!(damage.live().await, damage.before);
 }
+
+#[tokio::test]
+async fn a_saved_plan_that_was_applied_finds_everything_as_it_should_be() {
+    let damage = Damage::done(2).await;
+    let file = damage.app.folder.path().join("plan");
+    let path = file.to_str().unwrap();
+    let planned = damage.app.run(&damage.args(&["--dry-run", "--plan-out", path])).await;
+    assert_eq!(planned.code, 0, "{planned:?}");
+    for fate in ["done", "already"] {
+        let applied = damage.app.run(&["restore", "--plan", path, "--yes", "--format", "json"]).await;
+        assert_eq!(applied.code, 0, "{applied:?}");
+        assert_eq!(fates(&report(&applied)), BTreeMap::from([(fate, 6)]));
+        assert_eq!(damage.live().await, damage.good);
+    }
+    // The first time counts: taken back as if it had been applied once.
+    let id = damage.newest().await.unwrap();
+    let undone = damage.app.run(&["undo", &id, "--yes"]).await;
+    assert_eq!(undone.code, 0, "{undone:?}");
+    assert_eq!(damage.live().await, damage.before);
+}
