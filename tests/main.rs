@@ -11,6 +11,8 @@ mod capture;
 #[cfg(feature = "local")]
 mod cli;
 #[cfg(feature = "local")]
+mod cli_contract;
+#[cfg(feature = "local")]
 mod dead_letters;
 #[cfg(feature = "local")]
 mod demo;
