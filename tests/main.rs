@@ -38,6 +38,8 @@ mod rewind_keys;
 #[cfg(feature = "local")]
 mod rewind_model;
 #[cfg(feature = "local")]
+mod rewind_refusals;
+#[cfg(feature = "local")]
 mod sdks;
 #[cfg(feature = "local")]
 mod support;

@@ -51,6 +51,8 @@ pub enum Kind {
     LiveRead,
     /// A page of a query.
     Query,
+    /// Anything else: definitions of the account, of containers and their partitions, plans of queries.
+    Definition,
 }
 
 /// Where a write is held up.
@@ -221,22 +223,21 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn kind_of(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Kind> {
+    fn kind_of(&self, method: &Method, path: &str, headers: &HeaderMap) -> Kind {
         let documents = |container: &str| path.contains(&format!("/colls/{container}/docs"));
-        if headers.contains_key("x-ms-cosmos-is-query-plan-request") {
-            return None;
-        }
-        let kind = if headers.contains_key("x-ms-documentdb-isquery") {
+        let kind = if headers.contains_key("x-ms-cosmos-is-query-plan-request") {
+            Kind::Definition
+        } else if headers.contains_key("x-ms-documentdb-isquery") {
             Kind::Query
         } else if documents("changes") {
             if method == Method::GET { Kind::HistoryRead } else { Kind::HistoryWrite }
         } else if documents("events") {
             if method == Method::GET { Kind::LiveRead } else { Kind::LiveWrite }
         } else {
-            return None;
+            Kind::Definition
         };
         *self.seen.lock().unwrap().entry(kind).or_default() += 1;
-        Some(kind)
+        kind
     }
 
     fn fault_of(&self, kind: Kind, path: &str, headers: &HeaderMap, body: &[u8]) -> Fault {
@@ -284,9 +285,7 @@ async fn forward(
     body: Bytes,
 ) -> Response {
     let path = uri.path().trim_end_matches('/').to_owned();
-    let Some(kind) = shared.kind_of(&method, &path, &headers) else {
-        return pass(&shared, method, &uri, headers, body).await;
-    };
+    let kind = shared.kind_of(&method, &path, &headers);
     if matches!(kind, Kind::HistoryWrite | Kind::LiveWrite)
         && let Some(HoldAt { when, reached, .. }) = shared.held()
     {
