@@ -510,3 +510,65 @@ async fn a_saved_plan_that_was_applied_finds_everything_as_it_should_be() {
     assert_eq!(undone.code, 0, "{undone:?}");
     assert_eq!(damage.live().await, damage.before);
 }
+
+#[tokio::test]
+async fn a_version_that_was_captured_with_altered_dates_is_saved_exactly_before_it_is_overwritten() {
+    let app = TestApp::start().await;
+    let now = Utc::now().timestamp();
+    let exact = json!({"id": "a", "pk": "a", "day": "2020-01-01T00:00:00+02:00"});
+    let stored = app.put(exact.clone()).await;
+    let etag = stored["_etag"].as_str().unwrap().to_owned();
+    let key = PartitionKey::parse(r#"["a","a"]"#).unwrap();
+    for (record_id, ts, lsn, fidelity, day, etag) in [
+        ("a~e1".to_owned(), now - 1200, 1, "exact", "2019-01-01", "\"e1\"".to_owned()),
+        // What the host makes of the date.
+        (format!("a~{}", etag.trim_matches('"')), now - 300, 2, "normalized", "2019-12-31T22:00:00Z", etag.clone()),
+    ] {
+        let op = if lsn == 1 { "create" } else { "replace" };
+        let record = json!({"id": record_id, "pk": "a", "day": day, "_originalId": "a",
+            "_change": {"v": 1, "op": op, "ts": ts, "lsn": lsn, "etag": etag, "via": "trigger", "fidelity": fidelity}});
+        app.changes().await.upsert(&key, &record_id, record.to_string().into_bytes()).await.unwrap();
+    }
+    let at = (now - 600).to_string();
+    for scope in [&["--all"][..], &["--id", "a"]] {
+        let restored =
+            app.run(&[&["restore", "--at", &at, "--no-stamp", "--yes", "--format", "json"], scope].concat()).await;
+        assert_eq!(restored.code, 0, "{restored:?}");
+        let undone = app.run(&["undo", report(&restored)["restore"].as_str().unwrap(), "--yes"]).await;
+        assert_eq!(undone.code, 0, "{undone:?}");
+        let live = app.run(&["query", "SELECT c.id, c.pk, c.day FROM c", "--format", "json"]).await.json();
+        assert_eq!(live, json!([exact]), "{scope:?}");
+    }
+    // The history keeps what it knew of that version: when it was, and in what order.
+    let versions = app.versions("a").await;
+    let kept = versions.iter().find(|v| v.etag.as_ref() == Some(&etag)).unwrap();
+    assert_eq!((kept.ts, kept.lsn, kept.fidelity.as_deref()), (now - 300, Some(2), Some("exact")));
+    assert_eq!(kept.document.as_deref(), Some(exact.to_string().as_str()));
+}
+
+#[tokio::test]
+async fn two_restores_at_the_same_time_do_it_once_and_both_can_be_undone() {
+    let damage = Damage::done(6).await;
+    let other = tempfile::tempdir().unwrap();
+    let other = other.path().to_str().unwrap();
+    // With a stamp, so that the two do not write the same.
+    let args = ["restore", "--all", "--at", &damage.at, "--delete-newer", "--format", "json", "--yes"];
+    let first = damage.app.start_through_proxy(&args);
+    let second = damage.app.start_through_proxy(&[&args[..], &["--journal", other]].concat());
+    let told = [first.ended().await, second.ended().await];
+    let good = async || {
+        let mut live = damage.live().await;
+        live.values_mut().for_each(|d| drop(d.as_object_mut().unwrap().shift_remove("restored_at")));
+        live
+    };
+    assert_eq!(good().await, damage.good, "{told:?}");
+    for output in &told {
+        assert!([0, 3].contains(&output.code), "{output:?}");
+    }
+    let last_first = told.iter().rev().map(report);
+    for one in last_first.filter(|one| !one["outcomes"].as_array().unwrap().is_empty()) {
+        let undone = damage.app.run(&["undo", one["restore"].as_str().unwrap(), "--yes"]).await;
+        assert!([0, 3].contains(&undone.code), "{undone:?}");
+    }
+    assert_eq!(damage.live().await, damage.before, "{told:?}");
+}
