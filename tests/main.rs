@@ -43,3 +43,5 @@ mod rewind_refusals;
 mod sdks;
 #[cfg(feature = "local")]
 mod support;
+#[cfg(feature = "local")]
+mod sweep;

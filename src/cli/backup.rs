@@ -27,7 +27,7 @@ use crate::{
     history::as_of::{State, as_of},
     restore::{
         apply::read_version,
-        sweep::{Found, LiveWish, Places, Scope, Sweep},
+        sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
     },
 };
 
@@ -184,6 +184,7 @@ impl Job<'_> {
             share: self.args.feed_range,
             // Which documents exist that no version is known of.
             live: if self.args.all { LiveWish::Etag } else { LiveWish::No },
+            piece_rows: PIECE_ROWS,
             pace: &self.pace,
             needs_text: &|found| matches!(as_of(&found.versions, at).state, State::Document(_)),
         };

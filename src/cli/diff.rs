@@ -1,4 +1,4 @@
-//! `diff`: the fields of one document that differ between two moments, or between a moment and the live document.
+//! `diff`: the fields of documents that differ between two moments, or between a moment and the live document.
 
 use std::time::Instant;
 
@@ -8,11 +8,12 @@ use super::{
     CliError, ConnectionArgs, Exit,
     lookup::{self, describe, time},
     output::{self, Cell, Format, Rows, count_of, printable},
+    selection::SelectionArgs,
 };
 use crate::{
     change::{
         diff::{self, Difference},
-        key::PartitionKey,
+        edit::quote,
         raw::RawDocument,
         record,
         time::PointInTime,
@@ -31,19 +32,17 @@ use crate::{
 #[command(after_help = "Examples:
   cosmos-rewind diff --id 28036 --pk 28036 --from \"2h30m ago\"
   cosmos-rewind diff --id 28036 --from 2026-11-20T14:05:00Z --to \"yesterday 18:00Z\" --format json
+  cosmos-rewind diff --where \"c.city_name = 'Davidson'\" --from 15m
 
 Lines are `~ /path before -> after`, `+ /path added`, `- /path removed`; --format json is a JSON
 Patch (RFC 6902) that leads from the first to the second. Numbers are compared as numbers of any
-size: 1.10 is 1.1. The exit code is 0 whether anything differs or not.")]
+size: 1.10 is 1.1. The exit code is 0 whether anything differs or not. --where means the documents
+that matched at --from (at --to when that is `live`).")]
 pub struct DiffArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Document that is compared
-    #[arg(long, value_name = "ID")]
-    id: String,
-    /// Its partition key, as text or as a JSON array of the components; needed when several documents share the id
-    #[arg(long, value_name = "KEY", value_parser = PartitionKey::parse)]
-    pk: Option<PartitionKey>,
+    #[command(flatten)]
+    which: SelectionArgs,
     /// What it was then: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
     #[arg(long, value_name = "TIME")]
     from: String,
@@ -76,13 +75,42 @@ pub async fn run(args: DiffArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (from, to) = (Side::parse("--from", &args.from)?, Side::parse("--to", &args.to)?);
     let (cosmos, names) = args.connection.open()?;
-    let found = lookup::document(&cosmos, &names, &args.id, args.pk.as_ref()).await?;
-    let before = text_of(from, "--from", &found.item, &cosmos, &names).await?;
-    let after = text_of(to, "--to", &found.item, &cosmos, &names).await?;
-    let count = print(before.as_deref(), after.as_deref(), args.format)?;
-    let what = if count == 0 { "no difference".to_owned() } else { count_of(count as u64, "difference") };
-    output::spent(&what, &cosmos, started);
-    Ok(found.exit)
+    let then = match (from, to) {
+        (Side::At(at), _) | (Side::Live, Side::At(at)) => at,
+        (Side::Live, Side::Live) => PointInTime::END,
+    };
+    let (items, mut exit) = args.which.documents(&cosmos, &names, then).await?;
+    let mut out = Out::new(args.format, args.which.is_list());
+    let mut differing = 0_u64;
+    let mut count = 0;
+    for item in &items {
+        let sides = async {
+            let before = text_of(from, "--from", item, &cosmos, &names).await?;
+            Ok::<_, CliError>((before, text_of(to, "--to", item, &cosmos, &names).await?))
+        };
+        let (before, after) = match sides.await {
+            Ok(sides) => sides,
+            // Nothing is known of one of the times.
+            Err(error) if args.which.is_list() && error.exit == Exit::Failed && error.hint.is_some() => {
+                output::note(&format!("warning: {error}"));
+                exit = Exit::Incomplete;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let found = out.push(item, before.as_deref(), after.as_deref())?;
+        differing += u64::from(found > 0);
+        count += found as u64;
+    }
+    out.finish()?;
+    let what = if count == 0 { "no difference".to_owned() } else { count_of(count, "difference") };
+    let of = if args.which.is_list() {
+        format!(" in {} of {}", differing, count_of(items.len() as u64, "document"))
+    } else {
+        String::new()
+    };
+    output::spent(&format!("{what}{of}"), &cosmos, started);
+    Ok(exit)
 }
 
 /// The document of one side; `None` when it is known that there was none. Says on stderr which version it is.
@@ -152,36 +180,87 @@ fn is_version(version: &Version, live: &RawDocument<'_>, own: &str) -> bool {
     }
 }
 
-/// Prints what differs, and returns how many fields that are.
-fn print(before: Option<&str>, after: Option<&str>, format: Format) -> Result<usize, CliError> {
-    if format == Format::Json {
+/// What differs, as it is printed: of one document alone, or of each in a list.
+enum Out {
+    /// Lines for people.
+    Lines { list: bool },
+    /// The fields as rows, or the operations of a patch.
+    Rows { rows: Rows, patch: bool, list: bool },
+    /// A patch for each document.
+    Patches(Rows),
+}
+
+impl Out {
+    fn new(format: Format, list: bool) -> Self {
+        match (format, list) {
+            (Format::Table, _) => Self::Lines { list },
+            (Format::Json, true) => Self::Patches(Rows::stdout(format, &["id", "pk", "patch"])),
+            (Format::Json, false) => {
+                Self::Rows { rows: Rows::stdout(format, &["op", "path", "value"]), patch: true, list }
+            }
+            (_, true) => {
+                let rows = Rows::stdout(format, &["id", "pk", "path", "op", "before", "after"]);
+                Self::Rows { rows, patch: false, list }
+            }
+            (_, false) => {
+                Self::Rows { rows: Rows::stdout(format, &["path", "op", "before", "after"]), patch: false, list }
+            }
+        }
+    }
+
+    /// Prints what differs of a document, and returns how many fields that are.
+    fn push(&mut self, item: &Item, before: Option<&str>, after: Option<&str>) -> Result<usize, CliError> {
+        let is_patch = matches!(self, Self::Patches(_) | Self::Rows { patch: true, .. });
         let found = match (before, after) {
             (Some(before), Some(after)) => diff::between(before, after),
             (None, None) => Vec::new(),
-            (before, after) => vec![Difference { path: Vec::new(), before, after }],
+            (before, after) if is_patch => vec![Difference { path: Vec::new(), before, after }],
+            // For people, a document that was not there is one without fields.
+            (before, after) => diff::between(before.unwrap_or("{}"), after.unwrap_or("{}")),
         };
-        let mut rows = Rows::stdout(format, &["op", "path", "value"]);
-        for one in &found {
-            rows.push_cells(&[one.operation().into(), one.pointer().into(), Cell::Json(one.after)])?;
+        let (id, pk) = (item.key.id.as_str(), lookup::pk_json(&item.key));
+        match self {
+            Self::Lines { list } => {
+                if *list && !found.is_empty() {
+                    output::heading(&format!("{id:?} ({})", item.key.partition_key))?;
+                }
+                output::differences(&found)?;
+            }
+            Self::Patches(_) if found.is_empty() => {}
+            Self::Patches(rows) => {
+                let patch: Vec<String> = found.iter().map(operation).collect();
+                let patch = format!("[{}]", patch.join(","));
+                rows.push_cells(&[id.into(), pk.into(), Cell::Json(Some(&patch))])?;
+            }
+            Self::Rows { rows, patch, list } => {
+                for one in &found {
+                    let mut cells: Vec<Cell<'_>> = Vec::new();
+                    if *patch {
+                        cells.extend([one.operation().into(), one.pointer().into(), Cell::Json(one.after)]);
+                    } else {
+                        if *list {
+                            cells.extend([id.into(), pk.clone().into()]);
+                        }
+                        let (before, after) = (Cell::Json(one.before), Cell::Json(one.after));
+                        cells.extend([one.path_text().into(), one.operation().into(), before, after]);
+                    }
+                    rows.push_cells(&cells)?;
+                }
+            }
         }
-        rows.finish()?;
-        return Ok(found.len());
+        Ok(found.len())
     }
-    // A document that was not there is shown as one without fields.
-    let found = diff::between(before.unwrap_or("{}"), after.unwrap_or("{}"));
-    if format == Format::Table {
-        output::differences(&found)?;
-        return Ok(found.len());
+
+    fn finish(self) -> Result<(), CliError> {
+        match self {
+            Self::Lines { .. } => Ok(()),
+            Self::Rows { rows, .. } | Self::Patches(rows) => rows.finish(),
+        }
     }
-    let mut rows = Rows::stdout(format, &["path", "op", "before", "after"]);
-    for one in &found {
-        rows.push_cells(&[
-            one.path_text().into(),
-            one.operation().into(),
-            Cell::Json(one.before),
-            Cell::Json(one.after),
-        ])?;
-    }
-    rows.finish()?;
-    Ok(found.len())
+}
+
+/// An operation of a JSON Patch; values as they are written.
+fn operation(one: &Difference<'_>) -> String {
+    let value = one.after.map_or_else(String::new, |value| format!(",\"value\":{value}"));
+    format!("{{\"op\":{},\"path\":{}{value}}}", quote(one.operation()), quote(&one.pointer()))
 }

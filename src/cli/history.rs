@@ -1,6 +1,6 @@
 //! `history`: the versions of one document, or a report of all versions that match a predicate.
 
-use std::{cmp::Ordering, time::Instant};
+use std::{cmp::Ordering, path::PathBuf, time::Instant};
 
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
@@ -10,6 +10,8 @@ use super::{
     lookup::{self, op, time},
     output::{self, Cell, Format, Rows, count_of},
     query::check_key,
+    restore::places,
+    selection,
 };
 use crate::{
     change::{
@@ -22,17 +24,18 @@ use crate::{
     cosmos::{Cosmos, Failure, Param, sql_path},
     history::{
         as_of::{self, Caveat},
-        reader,
+        reader::{self, Item},
     },
 };
 
 /// Flags of `history`.
 #[derive(Debug, Args)]
 #[command(
-    group(ArgGroup::new("what").required(true).args(["id", "predicate"])),
+    group(ArgGroup::new("what").required(true).args(["id", "ids_file", "predicate"])),
     after_help = "Examples:
   cosmos-rewind history --id 28036 --pk 28036
   cosmos-rewind history --id 28036 --changes-of /city_name
+  cosmos-rewind history --where \"c.city_name = 'Davidson'\" --changes-of /city_name
   cosmos-rewind history --where \"c.city_name = @city\" --param city=Davidson --columns city_name,seq
 
 A document's versions are listed with their time (UTC), what happened, and the top-level
@@ -52,17 +55,27 @@ pub struct HistoryArgs {
     /// Its partition key, as text or as a JSON array of the components; needed when several documents share the id
     #[arg(long, value_name = "KEY", value_parser = PartitionKey::parse)]
     pk: Option<PartitionKey>,
+    /// Documents whose versions are shown: a JSON object a line with id and pk; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "pk")]
+    ids_file: Option<PathBuf>,
     /// Show only when this field changed, and to what: /city_name, /address/zip, /lines/0
-    #[arg(long, value_name = "/PATH", requires = "id")]
+    #[arg(long, value_name = "/PATH")]
     changes_of: Option<String>,
-    /// Report live documents and versions that match this predicate, by time
+    /// Report live documents and versions that match this predicate, by time; with --changes-of the changes of
+    /// documents of which any version matches
     #[arg(long = "where", value_name = "PREDICATE")]
     predicate: Option<String>,
     /// Value of a parameter of the predicate: JSON, or else text (digits as text: zip='"28036"'); repeatable
-    #[arg(long = "param", value_name = "NAME=VALUE", conflicts_with = "id")]
+    #[arg(long = "param", value_name = "NAME=VALUE", requires = "predicate")]
     params: Vec<Param>,
     /// Further columns of the report: fields, or paths such as /address/zip
-    #[arg(long, value_name = "FIELD,...", value_delimiter = ',', conflicts_with = "id")]
+    #[arg(
+        long,
+        value_name = "FIELD,...",
+        value_delimiter = ',',
+        requires = "predicate",
+        conflicts_with = "changes_of"
+    )]
     columns: Vec<String>,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
@@ -74,11 +87,29 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let columns = args.columns.iter().map(|c| column(c)).collect::<Result<Vec<_>, _>>()?;
     let (cosmos, names) = args.connection.open()?;
-    match (&args.id, &args.predicate) {
-        (Some(id), _) => of_document(&args, id, &cosmos, &names, started).await,
-        (None, Some(predicate)) => report(&args, predicate, &columns, &cosmos, &names, started).await,
-        (None, None) => Err(CliError::usage("nothing is asked for", "pass --id ID or --where PREDICATE")),
-    }
+    let items = match (&args.id, &args.ids_file, &args.predicate) {
+        (Some(id), _, _) => {
+            let found = lookup::document(&cosmos, &names, id, args.pk.as_ref()).await?;
+            (vec![found.item], found.exit)
+        }
+        (None, Some(file), _) => {
+            let items = selection::read_ids(file, &names, &places(&cosmos, &names, None).await?)?;
+            selection::histories(&cosmos, &names, items).await?
+        }
+        (None, None, Some(predicate)) if args.changes_of.is_some() => {
+            if args.pk.is_some() {
+                return Err(CliError::usage("--pk with --where and --changes-of", "put the key into the predicate"));
+            }
+            let items = selection::ever_matched(&cosmos, &names, predicate, &args.params).await?;
+            selection::histories(&cosmos, &names, items).await?
+        }
+        (None, None, Some(predicate)) => return report(&args, predicate, &columns, &cosmos, &names, started).await,
+        (None, None, None) => {
+            return Err(CliError::usage("nothing is asked for", "pass --id ID, --ids-file FILE or --where PREDICATE"));
+        }
+    };
+    of_documents(&args, &items.0, &cosmos, started)?;
+    Ok(items.1)
 }
 
 fn column(text: &str) -> Result<Vec<String>, CliError> {
@@ -93,75 +124,101 @@ fn column(text: &str) -> Result<Vec<String>, CliError> {
     Ok(vec![text.to_owned()])
 }
 
-async fn of_document(
-    args: &HistoryArgs,
-    id: &str,
-    cosmos: &Cosmos,
-    names: &Names,
-    started: Instant,
-) -> Result<Exit, CliError> {
+/// The versions of documents, or the changes of one field; of a list, each row names its document.
+fn of_documents(args: &HistoryArgs, items: &[Item], cosmos: &Cosmos, started: Instant) -> Result<(), CliError> {
     let field = args.changes_of.as_deref().map(parse_path).transpose().map_err(|problem| {
         CliError::usage(
             format!("--changes-of: {problem}"),
             "write --changes-of /city_name or --changes-of /address/zip",
         )
     })?;
-    let found = lookup::document(cosmos, names, id, args.pk.as_ref()).await?;
-    let versions = &found.item.versions;
-    let done = match field {
-        Some(field) => count_of(print_changes(versions, &field, args.format)?, "change"),
-        None => {
-            let mut rows = Rows::stdout(args.format, version_columns(args.format));
-            let mut before: Option<&str> = None;
-            for version in versions {
-                rows.push(&version_row(version, before, args.format))?;
-                before = version.document.as_deref();
+    let list = args.id.is_none();
+    let mut columns = if list { vec!["id", "pk"] } else { Vec::new() };
+    columns.extend(match field {
+        Some(_) => change_columns(args.format),
+        None => version_columns(args.format),
+    });
+    let mut rows = Rows::stdout(args.format, &columns);
+    let mut count = 0;
+    for item in items {
+        let versions = &item.versions;
+        let about: Vec<Cell<'_>> = match (list, args.format) {
+            (false, _) => Vec::new(),
+            (true, Format::Table | Format::Csv) => {
+                vec![item.key.id.as_str().into(), item.key.partition_key.to_string().into()]
             }
-            rows.finish()?;
-            count_of(versions.len() as u64, "version")
+            (true, _) => vec![item.key.id.as_str().into(), lookup::pk_json(&item.key).into()],
+        };
+        match &field {
+            Some(field) => {
+                let changes = changes_of(versions, field);
+                count += changes.len();
+                for change in &changes {
+                    rows.push_cells(&[about.clone(), change_row(change, args.format)].concat())?;
+                }
+                note_unknown(item, &changes, field, list);
+            }
+            None => {
+                count += versions.len();
+                let mut before: Option<&str> = None;
+                for version in versions {
+                    let row = version_row(version, before, args.format).into_iter().map(Cell::Value).collect();
+                    rows.push_cells(&[about.clone(), row].concat())?;
+                    before = version.document.as_deref();
+                }
+            }
         }
-    };
-    if versions.iter().any(|v| v.op.is_none()) {
-        output::note("note: legacy versions have the time of the copy, which is later than the change itself");
-    }
-    for pair in versions.windows(2) {
-        if let [one, next] = pair
-            && let Some(gap @ Caveat::Gap { .. }) = as_of::unseen(versions, one, Some(next))
-        {
-            output::note(&format!("note: after the version of {}: {gap}", time(one.ts)));
-        }
-    }
-    output::spent(&done, cosmos, started);
-    Ok(found.exit)
-}
-
-/// Prints each change of one field; returns how many there were.
-fn print_changes(versions: &[Version], field: &[String], format: Format) -> Result<u64, CliError> {
-    let columns: &[&str] = match format {
-        Format::Table => &["time", "op", "lsn", "before", "after"],
-        _ => &["time", "ts", "op", "lsn", "before", "after", "record"],
-    };
-    let mut rows = Rows::stdout(format, columns);
-    let changes = changes_of(versions, field);
-    for change in &changes {
-        let version = change.version;
-        let (before, after) = (Cell::Json(change.before), Cell::Json(change.after));
-        let mut cells = vec![time(version.ts).into(), op(version).into(), version.lsn.into(), before, after];
-        if format != Format::Table {
-            cells.insert(1, version.ts.into());
-            cells.push(version.record_id.as_str().into());
-        }
-        rows.push_cells(&cells)?;
     }
     rows.finish()?;
-    match (versions.first(), changes.first()) {
-        (_, None) => output::note(&output::printable(&format!("note: no version has a field {}", render_path(field)))),
-        (Some(first), Some(change)) if std::ptr::eq(first, change.version) && first.op != Some(Op::Create) => {
-            output::note(&format!("note: what it was before {} is not known", time(first.ts)));
-        }
-        _ => {}
+    if items.iter().flat_map(|item| &item.versions).any(|v| v.op.is_none()) {
+        output::note("note: legacy versions have the time of the copy, which is later than the change itself");
     }
-    Ok(changes.len() as u64)
+    for item in items {
+        for pair in item.versions.windows(2) {
+            if let [one, next] = pair
+                && let Some(gap @ Caveat::Gap { .. }) = as_of::unseen(&item.versions, one, Some(next))
+            {
+                let of =
+                    if list { format!(" of {:?} ({})", item.key.id, item.key.partition_key) } else { String::new() };
+                output::note(&output::printable(&format!("note: after the version{of} of {}: {gap}", time(one.ts))));
+            }
+        }
+    }
+    let what = count_of(count as u64, if field.is_some() { "change" } else { "version" });
+    let of = if list { format!(" of {}", count_of(items.len() as u64, "document")) } else { String::new() };
+    output::spent(&format!("{what}{of}"), cosmos, started);
+    Ok(())
+}
+
+fn change_columns(format: Format) -> &'static [&'static str] {
+    match format {
+        Format::Table => &["time", "op", "lsn", "before", "after"],
+        _ => &["time", "ts", "op", "lsn", "before", "after", "record"],
+    }
+}
+
+fn change_row<'a>(change: &FieldChange<'a>, format: Format) -> Vec<Cell<'a>> {
+    let version = change.version;
+    let (before, after) = (Cell::Json(change.before), Cell::Json(change.after));
+    let mut cells = vec![time(version.ts).into(), op(version).into(), version.lsn.into(), before, after];
+    if format != Format::Table {
+        cells.insert(1, version.ts.into());
+        cells.push(version.record_id.as_str().into());
+    }
+    cells
+}
+
+/// Says that a field never was there, or that its first value is not known to be the first.
+fn note_unknown(item: &Item, changes: &[FieldChange<'_>], field: &[String], list: bool) {
+    let of = if list { format!(" of {:?} ({})", item.key.id, item.key.partition_key) } else { String::new() };
+    let text = match (item.versions.first(), changes.first()) {
+        (_, None) => format!("note: no version{of} has a field {}", render_path(field)),
+        (Some(first), Some(change)) if std::ptr::eq(first, change.version) && first.op != Some(Op::Create) => {
+            format!("note: what it was before {}{of} is not known", time(first.ts))
+        }
+        _ => return,
+    };
+    output::note(&output::printable(&text));
 }
 
 /// A version in which a field got another value, came or went.

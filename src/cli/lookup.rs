@@ -1,6 +1,7 @@
 //! The one document that `--id` and `--pk` name, with its history; and what is said about the version in force.
 
 use chrono::Local;
+use serde_json::Value;
 
 use super::{
     CliError, Exit,
@@ -10,7 +11,7 @@ use super::{
 use crate::{
     change::{
         Op,
-        key::{KeyPaths, PartitionKey, render_path},
+        key::{ItemKey, KeyPaths, PartitionKey, render_path},
         record::ORIGINAL_ID,
         time::{PointInTime, span_text},
         version::Version,
@@ -103,6 +104,14 @@ pub(super) fn point(flag: &str, text: &str) -> Result<PointInTime, CliError> {
 /// Epoch seconds as RFC 3339 in UTC.
 pub(super) fn time(ts: i64) -> String {
     PointInTime::from_epoch(ts).to_string()
+}
+
+/// The partition key in JSON output: a single component by itself.
+pub(super) fn pk_json(key: &ItemKey) -> Value {
+    match key.partition_key.0.as_slice() {
+        [one] => one.to_json(),
+        _ => key.partition_key.to_json(),
+    }
 }
 
 /// What happened, as it is shown.

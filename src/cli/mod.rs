@@ -19,6 +19,7 @@ mod provision;
 mod query;
 mod replay;
 mod restore;
+mod selection;
 mod serve;
 mod show;
 mod truncate;

@@ -343,6 +343,14 @@ pub fn document(text: &str, indented: bool) -> Result<(), CliError> {
     }))
 }
 
+/// Prints what the next lines are about, on stdout.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn heading(text: &str) -> Result<(), CliError> {
+    lines(&printable(text))
+}
+
 /// Prints fields that differ on stdout, a line for each; coloured on a terminal, unless `NO_COLOR` is set.
 ///
 /// # Errors

@@ -8,14 +8,13 @@ use std::{
 
 use chrono::Utc;
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::{
     CliError, ConnectionArgs, Exit,
     applying::{ApplyArgs, apply, show_plan, shown},
     lookup,
     output::{self, Progress, note},
-    query::check_key,
+    selection::{full_key, read_ids},
 };
 use crate::{
     change::key::{ItemKey, PartitionKey, parse_path},
@@ -27,7 +26,7 @@ use crate::{
         plan::{PLAN_VERSION, Place, Rules, decide},
         plan_file::{Draft, Head, Plan},
         survey::{kept, survey},
-        sweep::{LiveWish, Places, Scope, Sweep},
+        sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep},
     },
 };
 
@@ -202,6 +201,7 @@ async fn make_plan(
         at,
         share: args.feed_range,
         live: LiveWish::Text,
+        piece_rows: PIECE_ROWS,
         pace: &pace,
         needs_text: &|found| {
             let etag = found.live.as_ref().map(|live| live.etag.as_str());
@@ -287,46 +287,6 @@ async fn scope(args: &RestoreArgs, names: &Names, places: &Places) -> Result<Sco
         }
     }
     Ok(Scope::Items(items))
-}
-
-fn full_key(key: &PartitionKey, names: &Names, places: &Places) -> Result<(), CliError> {
-    let paths = places.source.key_paths();
-    check_key(key, &names.source, paths)?;
-    if key.0.len() != paths.len() {
-        return Err(CliError::usage(
-            format!(
-                "--pk {key}: {} of {} components; the key of {} is {paths}",
-                key.0.len(),
-                paths.len(),
-                names.source
-            ),
-            "give all components as a JSON array",
-        ));
-    }
-    Ok(())
-}
-
-fn read_ids(file: &Path, names: &Names, places: &Places) -> Result<Vec<ItemKey>, CliError> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Line {
-        id: String,
-        pk: Value,
-    }
-    let example = r#"write lines like {"id":"28036","pk":"28036"} or {"id":"a","pk":["t1",42]}"#;
-    let text =
-        if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
-    let text = text.map_err(|e| CliError::usage(format!("--ids-file {}: {e}", file.display()), example))?;
-    let mut items = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let wrong = |e: String| CliError::usage(format!("--ids-file line {}: {e}", number + 1), example);
-        let line: Line = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
-        let pk = if line.pk.is_array() { line.pk } else { json!([line.pk]) };
-        let key = PartitionKey::parse(&pk.to_string()).map_err(wrong)?;
-        full_key(&key, names, places)?;
-        items.push(ItemKey { id: line.id, partition_key: key });
-    }
-    Ok(items)
 }
 
 fn load_plan(file: &Path, place: &Place) -> Result<Plan, CliError> {

@@ -1,4 +1,4 @@
-//! `show`: one document as it was at a moment.
+//! `show`: documents as they were at a moment.
 
 use std::time::Instant;
 
@@ -7,14 +7,13 @@ use serde_json::{Value, json};
 
 use super::{
     CliError, ConnectionArgs, Exit,
+    backup_file::one_line,
     lookup::{self, describe, op, time},
-    output::{self, Cell, printable},
+    output::{self, Cell, count_of, note, printable},
+    selection::SelectionArgs,
 };
 use crate::{
-    change::{
-        key::{ItemKey, PartitionKey},
-        time::PointInTime,
-    },
+    change::{key::ItemKey, time::PointInTime},
     history::as_of::{AsOf, State, as_of},
 };
 
@@ -23,18 +22,16 @@ use crate::{
 #[command(after_help = "Examples:
   cosmos-rewind show --id 28036 --pk 28036 --at \"2h30m ago\"
   cosmos-rewind show --id 28036 --at 2026-11-20T14:05:00+02:00 --pretty
+  cosmos-rewind show --where \"c.city_name = 'Davidson'\" --at 15m
 
 The document's exact text goes to stdout; stderr says which version it is, how far from the time
-it was written, and what cannot be known about it. The exit code is 1 when there was no document.")]
+it was written, and what cannot be known about it. The exit code is 1 when there was no document.
+Several documents are printed one a line; the exit code is 3 when one of a list was not there.")]
 pub struct ShowArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Document that is shown
-    #[arg(long, value_name = "ID")]
-    id: String,
-    /// Its partition key, as text or as a JSON array of the components; needed when several documents share the id
-    #[arg(long, value_name = "KEY", value_parser = PartitionKey::parse)]
-    pk: Option<PartitionKey>,
+    #[command(flatten)]
+    which: SelectionArgs,
     /// Show what it was then: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
     #[arg(long, value_name = "TIME", default_value = "now")]
     at: String,
@@ -61,23 +58,37 @@ pub async fn run(args: ShowArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let at = lookup::point("--at", &args.at)?;
     let (cosmos, names) = args.connection.open()?;
-    let found = lookup::document(&cosmos, &names, &args.id, args.pk.as_ref()).await?;
-    let answer = as_of(&found.item.versions, at);
-    if args.format == ShowFormat::Json {
-        object(&found.item.key, &answer)?;
+    let (items, mut exit) = args.which.documents(&cosmos, &names, at).await?;
+    let mut shown = 0;
+    for item in &items {
+        let answer = as_of(&item.versions, at);
+        let key = if args.which.is_list() { format!(" ({})", item.key.partition_key) } else { String::new() };
+        let about = printable(&format!("document {:?}{key}", item.key.id)).into_owned();
+        if args.format == ShowFormat::Json {
+            object(&item.key, &answer)?;
+        }
+        let State::Document(version) = answer.state else {
+            let error = lookup::not_there(&item.key.id, &answer, &item.versions, "--at");
+            if !args.which.is_list() {
+                return Err(error);
+            }
+            note(&format!("warning: {error}"));
+            exit = Exit::Incomplete;
+            continue;
+        };
+        shown += 1;
+        if args.format == ShowFormat::Text {
+            let text = version.document.as_deref().unwrap_or_default();
+            let text = if args.which.is_list() && !args.pretty { one_line(text) } else { text.into() };
+            output::document(&text, args.pretty)?;
+        }
+        if let Some(text) = describe(&answer) {
+            note(&format!("{about}: {text}"));
+        }
+        lookup::note_caveats(&answer.caveats);
     }
-    let State::Document(version) = answer.state else {
-        return Err(lookup::not_there(&args.id, &answer, &found.item.versions, "--at"));
-    };
-    if args.format == ShowFormat::Text {
-        output::document(version.document.as_deref().unwrap_or_default(), args.pretty)?;
-    }
-    if let Some(text) = describe(&answer) {
-        output::note(&printable(&format!("document {:?}: {text}", args.id)));
-    }
-    lookup::note_caveats(&answer.caveats);
-    output::spent("1 document", &cosmos, started);
-    Ok(found.exit)
+    output::spent(&count_of(shown, "document"), &cosmos, started);
+    Ok(exit)
 }
 
 fn object(key: &ItemKey, answer: &AsOf<'_>) -> Result<(), CliError> {
@@ -91,14 +102,10 @@ fn object(key: &ItemKey, answer: &AsOf<'_>) -> Result<(), CliError> {
     let caveats: Vec<Value> =
         answer.caveats.iter().map(|c| json!({"name": c.name(), "meaning": c.to_string()})).collect();
     let at = (answer.at != PointInTime::END).then(|| answer.at.to_string());
-    let pk = match key.partition_key.0.as_slice() {
-        [one] => one.to_json(),
-        _ => key.partition_key.to_json(),
-    };
     output::object(&[
         ("state", state.into()),
         ("id", key.id.as_str().into()),
-        ("pk", pk.into()),
+        ("pk", lookup::pk_json(key).into()),
         ("at", at.into()),
         ("time", version.map(|v| time(v.ts)).into()),
         ("ts", version.map(|v| v.ts).into()),

@@ -98,6 +98,11 @@ impl Failure {
         }
     }
 
+    /// Whether this product found it, not the service.
+    pub fn is_own(&self) -> bool {
+        self.status == "-" && self.disposition == Disposition::Poison
+    }
+
     /// The caller could not prove who it is.
     pub fn denied(context: String, message: String) -> Self {
         Self {

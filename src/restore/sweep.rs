@@ -32,8 +32,10 @@ const CONCURRENCY: usize = 32;
 const STRETCHES: u32 = 4;
 /// The first piece of a stretch, as a power of two of its width: a look at how much there is.
 const PROBE_BITS: u32 = 12;
-/// Rows that a piece should have.
-const PIECE_ROWS: usize = 4000;
+/// Versions that a piece should have.
+pub const PIECE_ROWS: usize = 4000;
+/// How much wider a piece may be than the one before: one that was empty says little about the next.
+const MAX_GROWTH: f64 = 16.0;
 /// Bytes of documents that a piece should keep.
 const PIECE_BYTES: usize = 4 << 20;
 /// Bytes of documents that a piece may keep; further ones are read again when they are needed.
@@ -163,6 +165,8 @@ pub struct Sweep<'a> {
     pub share: Option<Share>,
     /// What of the live documents is read.
     pub live: LiveWish,
+    /// Versions that a piece should have; [`PIECE_ROWS`].
+    pub piece_rows: usize,
     /// Request units a second.
     pub pace: &'a Pace,
     /// Whether the text of the version in force will be needed.
@@ -249,6 +253,29 @@ impl<'a> Sweep<'a> {
         stream::once(first).try_flatten()
     }
 
+    /// The items of a predicate's scope of which any version matches, whenever that was.
+    ///
+    /// # Errors
+    /// When the service refuses the predicate, with its own message.
+    pub async fn ever_matched(&self) -> Result<HashSet<ItemKey>, Failure> {
+        let part = self.share.map_or(Span::WHOLE, Share::span);
+        Ok(self.matched(part).await?.into_iter().map(|(item, _)| item).collect())
+    }
+
+    /// The versions that match the predicate, as item and record id; none without one.
+    async fn matched(&self, piece: Span) -> Result<HashSet<(ItemKey, String)>, Failure> {
+        let mut matched = HashSet::new();
+        if let Scope::Where { predicate, params } = self.wanted {
+            // On lines of its own, so that a comment in it cannot swallow the last parenthesis.
+            let sql = format!("{} AND (\n{predicate}\n)", select(self.places.source.key_paths()));
+            self.facts(&sql, params, piece, |item, version| {
+                matched.insert((item, version.record_id));
+            })
+            .await?;
+        }
+        Ok(matched)
+    }
+
     fn walks(&'a self, index: Option<Mutex<LiveIndex>>) -> impl Stream<Item = Result<Vec<Found>, Failure>> + 'a {
         if let Scope::Items(items) = self.wanted {
             let mut seen = HashSet::new();
@@ -298,7 +325,7 @@ impl<'a> Sweep<'a> {
             };
             let mut haul = match read(walk.with_text).await {
                 // A record that cannot be read: as a fact it can be named, and the others are there.
-                Err(f) if walk.with_text && f.disposition == Disposition::Poison => read(false).await?,
+                Err(f) if walk.with_text && f.is_own() => read(false).await?,
                 other => other?,
             };
             if let Some(index) = index.as_ref() {
@@ -308,7 +335,7 @@ impl<'a> Sweep<'a> {
                 }
             }
             walk.rest = rest;
-            walk.width = next_width(piece.width(), haul.rows, haul.bytes);
+            walk.width = next_width(piece.width(), self.piece_rows, haul.rows, haul.bytes);
             if haul.rows > 0 {
                 let needed = haul.found.values().filter(|f| (self.needs_text)(f)).count();
                 walk.with_text = needed * TEXT_RATIO >= haul.rows;
@@ -320,15 +347,7 @@ impl<'a> Sweep<'a> {
     async fn piece(&self, piece: Span, with_text: bool, index: Option<&Mutex<LiveIndex>>) -> Result<Haul, Failure> {
         let mut haul = Haul::default();
         let source = self.places.source.key_paths();
-        let mut matched: HashSet<(ItemKey, String)> = HashSet::new();
-        if let Scope::Where { predicate, params } = self.wanted {
-            // On lines of its own, so that a comment in it cannot swallow the last parenthesis.
-            let sql = format!("{} AND (\n{predicate}\n)", select(source));
-            self.facts(&sql, params, piece, |item, version| {
-                matched.insert((item, version.record_id));
-            })
-            .await?;
-        }
+        let matched = self.matched(piece).await?;
         let is_where = matches!(self.wanted, Scope::Where { .. });
         let candidates: HashSet<ItemKey> = matched.iter().map(|(item, _)| item.clone()).collect();
         let in_force = |found: &Found| {
@@ -491,11 +510,11 @@ impl<'a> Sweep<'a> {
 }
 
 /// How wide the next piece is, so that it has about as much as a piece should have.
-fn next_width(width: u64, rows: usize, bytes: usize) -> u64 {
-    let by_rows = PIECE_ROWS as f64 / rows.max(1) as f64;
+fn next_width(width: u64, wanted: usize, rows: usize, bytes: usize) -> u64 {
+    let by_rows = if rows == 0 { MAX_GROWTH } else { wanted as f64 / rows as f64 };
     let by_bytes = PIECE_BYTES as f64 / bytes.max(1) as f64;
     // As a float beyond u64 saturates, so does the width.
-    (width as f64 * by_rows.min(by_bytes)).max(1.0) as u64
+    (width as f64 * by_rows.min(by_bytes).min(MAX_GROWTH)).max(1.0) as u64
 }
 
 fn sorted(mut found: Vec<Found>) -> Vec<Found> {
@@ -646,10 +665,11 @@ mod tests {
 
     #[test]
     fn a_piece_becomes_as_wide_as_its_rows_allow() {
-        assert_eq!(next_width(1000, PIECE_ROWS, 10), 1000);
-        assert_eq!(next_width(1000, PIECE_ROWS * 2, 10), 500);
-        assert_eq!(next_width(1000, PIECE_ROWS / 2, PIECE_BYTES * 2), 500);
-        assert_eq!(next_width(1, PIECE_ROWS * 9, 0), 1);
-        assert_eq!(next_width(u64::MAX, 0, 0), u64::MAX);
+        assert_eq!(next_width(1000, 400, 400, 10), 1000);
+        assert_eq!(next_width(1000, 400, 800, 10), 500);
+        assert_eq!(next_width(1000, 400, 200, PIECE_BYTES * 2), 500);
+        assert_eq!(next_width(1, 400, 3600, 0), 1);
+        assert_eq!(next_width(10, 1, 0, 0), 160);
+        assert_eq!(next_width(u64::MAX, 400, 0, 0), u64::MAX);
     }
 }

@@ -1,0 +1,228 @@
+//! Which documents a command is about: one, a list, or those that a predicate finds.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde_json::{Value, json};
+
+use super::{
+    CliError, Exit, lookup,
+    output::{count_of, note, printable},
+    query::check_key,
+    restore::{explain, places},
+};
+use crate::{
+    change::{
+        key::{ItemKey, PartitionKey},
+        time::PointInTime,
+    },
+    config::Names,
+    cosmos::{Cosmos, Pace, Param},
+    history::reader::{self, Item},
+    restore::sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep},
+};
+
+/// Histories read at the same time.
+const CONCURRENCY: usize = 16;
+
+/// Which documents: flags of `show` and `diff`.
+#[derive(Debug, Args)]
+pub struct SelectionArgs {
+    /// The document
+    #[arg(long, value_name = "ID", group = "which")]
+    pub(super) id: Option<String>,
+    /// Its partition key, as text or as a JSON array of the components; needed when several documents share the id
+    #[arg(long, value_name = "KEY", value_parser = PartitionKey::parse, requires = "id")]
+    pub(super) pk: Option<PartitionKey>,
+    /// The documents of a list: a JSON object a line with id and pk; - is standard input
+    #[arg(long, value_name = "FILE", group = "which")]
+    ids_file: Option<PathBuf>,
+    /// The documents that matched this predicate then; your own SQL on `c`
+    #[arg(long = "where", value_name = "PREDICATE", group = "which")]
+    predicate: Option<String>,
+    /// Value of a parameter of the predicate: JSON, or else text (digits as text: zip='"28036"'); repeatable
+    #[arg(long, value_name = "NAME=VALUE", requires = "predicate")]
+    param: Vec<Param>,
+}
+
+impl SelectionArgs {
+    /// The documents' histories; of a predicate those that matched at the moment. Those that have none are named on
+    /// stderr, and make the exit code 3.
+    ///
+    /// # Errors
+    /// When nothing is selected, or nothing is found.
+    pub(super) async fn documents(
+        &self,
+        cosmos: &Cosmos,
+        names: &Names,
+        at: PointInTime,
+    ) -> Result<(Vec<Item>, Exit), CliError> {
+        if let Some(id) = &self.id {
+            let found = lookup::document(cosmos, names, id, self.pk.as_ref()).await?;
+            return Ok((vec![found.item], found.exit));
+        }
+        let places = places(cosmos, names, None).await?;
+        let items = match (&self.ids_file, &self.predicate) {
+            (Some(file), _) => read_ids(file, names, &places)?,
+            (None, Some(predicate)) => matched(cosmos, &places, predicate, &self.param, at).await?,
+            (None, None) => {
+                return Err(CliError::usage(
+                    "no document is named",
+                    "name one with --id and --pk, several with --ids-file or --where",
+                ));
+            }
+        };
+        histories(cosmos, names, items).await
+    }
+
+    /// Whether more than one document may be shown.
+    pub(super) fn is_list(&self) -> bool {
+        self.id.is_none()
+    }
+}
+
+/// The items whose version in force at the moment matches.
+async fn matched(
+    cosmos: &Cosmos,
+    places: &Places,
+    predicate: &str,
+    params: &[Param],
+    at: PointInTime,
+) -> Result<Vec<ItemKey>, CliError> {
+    let scope = Scope::Where { predicate: predicate.to_owned(), params: params.to_vec() };
+    let pace = Pace::new(cosmos.meter(), None);
+    let sweep = Sweep {
+        places,
+        wanted: &scope,
+        at,
+        share: None,
+        live: LiveWish::No,
+        piece_rows: PIECE_ROWS,
+        pace: &pace,
+        needs_text: &|_| false,
+    };
+    let pieces: Vec<_> = sweep.pieces().try_collect().await.map_err(|f| explain(f, true))?;
+    sorted(pieces.into_iter().flatten().map(|found| found.item).collect(), "at that time")
+}
+
+/// The items of which any version matches.
+pub(super) async fn ever_matched(
+    cosmos: &Cosmos,
+    names: &Names,
+    predicate: &str,
+    params: &[Param],
+) -> Result<Vec<ItemKey>, CliError> {
+    let places = places(cosmos, names, None).await?;
+    let scope = Scope::Where { predicate: predicate.to_owned(), params: params.to_vec() };
+    let pace = Pace::new(cosmos.meter(), None);
+    let sweep = Sweep {
+        places: &places,
+        wanted: &scope,
+        at: PointInTime::END,
+        share: None,
+        live: LiveWish::No,
+        piece_rows: PIECE_ROWS,
+        pace: &pace,
+        needs_text: &|_| false,
+    };
+    sorted(sweep.ever_matched().await.map_err(|f| explain(f, true))?.into_iter().collect(), "at any time")
+}
+
+fn sorted(mut items: Vec<ItemKey>, when: &str) -> Result<Vec<ItemKey>, CliError> {
+    if items.is_empty() {
+        return Err(CliError {
+            message: format!("no document of the history matched {when}"),
+            hint: Some("check --where: a predicate on c, strings in single quotes or as --param name=value".into()),
+            exit: Exit::Failed,
+        });
+    }
+    items.sort_by_cached_key(ItemKey::sort_key);
+    Ok(items)
+}
+
+/// The histories of these items, in their order.
+pub(super) async fn histories(
+    cosmos: &Cosmos,
+    names: &Names,
+    items: Vec<ItemKey>,
+) -> Result<(Vec<Item>, Exit), CliError> {
+    let changes = &cosmos.container(&names.database, &names.changes).await?;
+    let paths = &lookup::source_paths(cosmos, names, changes).await?;
+    let count = items.len();
+    let mut found = Vec::with_capacity(count);
+    let mut exit = Exit::Done;
+    let mut reading = futures::stream::iter(items)
+        .map(|item| async move {
+            let read = reader::histories(changes, paths, &item.id, Some(&item.partition_key)).await;
+            (item, read)
+        })
+        .buffered(CONCURRENCY);
+    while let Some((item, read)) = reading.next().await {
+        let mut read = read?;
+        for bad in &read.bad {
+            note(&printable(&format!("warning: {bad}")));
+            exit = Exit::Incomplete;
+        }
+        match read.items.pop() {
+            Some(one) => found.push(one),
+            None => {
+                note(&printable(&format!("warning: document {:?} ({}): no version", item.id, item.partition_key)));
+                exit = Exit::Incomplete;
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err(CliError {
+            message: format!("no version of {}", count_of(count as u64, "document")),
+            hint: Some("check the ids and keys; what was written before capture began has no version".into()),
+            exit: Exit::Failed,
+        });
+    }
+    Ok((found, exit))
+}
+
+/// Refuses a partition key that does not have all components.
+pub(super) fn full_key(key: &PartitionKey, names: &Names, places: &Places) -> Result<(), CliError> {
+    let paths = places.source.key_paths();
+    check_key(key, &names.source, paths)?;
+    if key.0.len() != paths.len() {
+        return Err(CliError::usage(
+            format!(
+                "--pk {key}: {} of {} components; the key of {} is {paths}",
+                key.0.len(),
+                paths.len(),
+                names.source
+            ),
+            "give all components as a JSON array",
+        ));
+    }
+    Ok(())
+}
+
+/// The items of a list, one a line.
+pub(super) fn read_ids(file: &Path, names: &Names, places: &Places) -> Result<Vec<ItemKey>, CliError> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Line {
+        id: String,
+        pk: Value,
+    }
+    let example = r#"write lines like {"id":"28036","pk":"28036"} or {"id":"a","pk":["t1",42]}"#;
+    let text =
+        if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = text.map_err(|e| CliError::usage(format!("--ids-file {}: {e}", file.display()), example))?;
+    let mut items = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+        let wrong = |e: String| CliError::usage(format!("--ids-file line {}: {e}", number + 1), example);
+        let line: Line = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
+        let pk = if line.pk.is_array() { line.pk } else { json!([line.pk]) };
+        let key = PartitionKey::parse(&pk.to_string()).map_err(wrong)?;
+        full_key(&key, names, places)?;
+        items.push(ItemKey { id: line.id, partition_key: key });
+    }
+    if items.is_empty() {
+        return Err(CliError::usage(format!("--ids-file {}: it names no document", file.display()), example));
+    }
+    Ok(items)
+}
