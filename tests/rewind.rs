@@ -416,7 +416,8 @@ async fn several_documents_are_shown_by_list_or_predicate() {
         output.lines().iter().map(|v| v["id"].as_str().unwrap().to_owned()).collect()
     };
     // Of the town at that time, not of today.
-    let where_at = |at: &str| ["show", "--where", "c.city = @city", "--param", "city=Davidson", "--at", at].map(String::from);
+    let where_at =
+        |at: &str| ["show", "--where", "c.city = @city", "--param", "city=Davidson", "--at", at].map(String::from);
     for (seconds, expected) in [(30, vec!["a", "b"]), (60, vec!["b"]), (90, vec!["b", "c"])] {
         let args = where_at(&(START + seconds).to_string());
         let shown = app.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -470,9 +471,15 @@ async fn several_documents_are_compared_and_their_fields_followed() {
     );
 
     // When did it change, in all documents that ever were ruined.
-    let changes = app.run(&["history", "--where", "c.city = 'Ruined'", "--changes-of", "/city", "--format", "json"]).await;
-    let rows: Vec<(Value, Value, Value)> =
-        changes.json().as_array().unwrap().iter().map(|r| (r["id"].clone(), r["ts"].clone(), r["after"].clone())).collect();
+    let changes =
+        app.run(&["history", "--where", "c.city = 'Ruined'", "--changes-of", "/city", "--format", "json"]).await;
+    let rows: Vec<(Value, Value, Value)> = changes
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (r["id"].clone(), r["ts"].clone(), r["after"].clone()))
+        .collect();
     let row = |seconds: i64, city: &str| (json!("a"), json!(START + seconds), json!(city));
     assert_eq!(rows, [row(0, "Davidson"), row(60, "Ruined"), row(120, "Huntersville")]);
 

@@ -301,7 +301,7 @@ async fn killed_at(app: &TestApp, args: &[&str], passing: usize, when: When) -> 
 
 fn before_or_after(k: usize) -> When {
     // To the account, after one write and before the next are the same: each point of time comes up all the same.
-    if k % 2 == 0 { When::Before } else { When::After }
+    if k.is_multiple_of(2) { When::Before } else { When::After }
 }
 
 /// Whatever was live and is no more is in the history.

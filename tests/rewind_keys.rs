@@ -339,10 +339,10 @@ async fn histories_of_the_original_demo_are_restored_by_the_time_of_the_copy_and
         assert!(step["notes"].to_string().contains("its time is the copy's"), "{planned}");
         let restored = keyed.run(&args).await;
         assert_eq!(restored.code, 0, "{scope:?}: {restored:?}");
-        assert_eq!(keyed.live().await, sorted(&[good.clone()]), "{scope:?}");
+        assert_eq!(keyed.live().await, sorted(std::slice::from_ref(&good)), "{scope:?}");
         let undone = keyed.run(&["undo", &restore_id(&restored), "--yes"]).await;
         assert_eq!(undone.code, 0, "{scope:?}: {undone:?}");
-        assert_eq!(keyed.live().await, sorted(&[bad.clone()]), "{scope:?}");
+        assert_eq!(keyed.live().await, sorted(std::slice::from_ref(&bad)), "{scope:?}");
     }
     // Deleted since: it comes back from its last copy.
     keyed.source.delete(&PartitionKey::parse("28035").unwrap(), "28035", None).await.unwrap();
