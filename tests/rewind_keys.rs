@@ -224,7 +224,9 @@ async fn a_key_of_any_kind_names_its_own_document() {
 
 #[tokio::test]
 async fn a_history_that_is_keyed_as_the_source_is_serves_as_well() {
-    each_key_is_its_own_document(&["/pk"], Some(&["/pk"]), of_any_kind()).await;
+    // Text, a number, null and undefined: the other kinds differ from these in nothing that the layout could touch.
+    let some = of_any_kind().into_iter().filter(|(_, key)| ["text", "[42]", "[null]", "[{}]"].contains(key));
+    each_key_is_its_own_document(&["/pk"], Some(&["/pk"]), some.collect()).await;
 }
 
 #[tokio::test]
@@ -257,7 +259,7 @@ async fn a_key_that_is_the_id_itself_serves_as_well() {
     for changes in [None, Some(&["/id", "/_originalId"][..]), Some(&["/id"])] {
         each_key_is_its_own_document(&["/id"], changes, vec![(json!({}), "a")]).await;
     }
-    let keys = vec![(json!({"t": "t1"}), r#"["t1","a"]"#), (json!({"t": 2}), r#"[2,"a"]"#), (json!({}), r#"[{},"a"]"#)];
+    let keys = vec![(json!({"t": 2}), r#"[2,"a"]"#), (json!({}), r#"[{},"a"]"#)];
     each_key_is_its_own_document(&["/t", "/id"], None, keys.clone()).await;
     each_key_is_its_own_document(&["/t", "/id"], Some(&["/t", "/id", "/_originalId"]), keys).await;
 }

@@ -546,7 +546,7 @@ fn seeds() -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match number("REWIND_MODEL_SEED") {
         Some(seed) => vec![seed],
-        None => (1..=number("REWIND_MODEL_SEEDS").unwrap_or(6)).collect(),
+        None => (1..=number("REWIND_MODEL_SEEDS").unwrap_or(4)).collect(),
     }
 }
 
