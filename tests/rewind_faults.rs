@@ -572,3 +572,71 @@ async fn two_restores_at_the_same_time_do_it_once_and_both_can_be_undone() {
     }
     assert_eq!(damage.live().await, damage.before, "{told:?}");
 }
+
+#[tokio::test]
+async fn connections_that_break_and_a_service_that_is_away_for_a_moment_delay_and_change_nothing_else() {
+    let damage = Damage::done(2).await;
+    let proxy = &damage.app.proxy;
+    for fault in [Fault::Cut, Fault::Reject(503, 0), Fault::Reject(408, 0), Fault::Reject(410, 1007)] {
+        proxy.storm(&EVERYTHING, 1, fault.clone());
+        let restored = damage.app.run_through_proxy(&damage.args(&["--yes"])).await;
+        assert_eq!(restored.code, 0, "{fault:?}: {restored:?}");
+        assert!(proxy.calm() > 10, "{fault:?}: no storm");
+        assert_eq!(fates(&report(&restored)), BTreeMap::from([("done", 6)]), "{fault:?}");
+        assert_eq!(damage.live().await, damage.good, "{fault:?}");
+        proxy.storm(&EVERYTHING, 1, fault.clone());
+        let id = report(&restored)["restore"].as_str().unwrap().to_owned();
+        let undone = damage.app.run_through_proxy(&["undo", &id, "--yes"]).await;
+        assert_eq!(undone.code, 0, "{fault:?}: {undone:?}");
+        assert!(proxy.calm() > 10, "{fault:?}: no storm");
+        assert_eq!(damage.live().await, damage.before, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_restore_of_single_fields_killed_at_any_write_is_finished_or_undone() {
+    let damage = Damage::done(2).await;
+    let ids = ["--id", "changed-00", "--pk", "changed-00", "--id", "changed-01", "--pk", "changed-01"];
+    let how =
+        ["restore", "--at", &damage.at, "--only", "/city_name", "--yes", "--concurrency", "1", "--format", "json"];
+    let args = [&how[..], &ids].concat();
+    let mut expected = damage.before.clone();
+    for id in ["changed-00", "changed-01"] {
+        expected.get_mut(id).unwrap()["city_name"] = "Davidson".into();
+    }
+    let stamped = |live: Live| -> Live {
+        let plain = |(id, mut document): (String, Value)| {
+            document.as_object_mut().unwrap().shift_remove("restored_at");
+            (id, document)
+        };
+        live.into_iter().map(plain).collect()
+    };
+    let mut kills = 0;
+    loop {
+        let when = format!("write {kills}, {:?}", before_or_after(kills));
+        let last = damage.newest().await;
+        if !killed_at(&damage.app, &args, kills, before_or_after(kills)).await {
+            break;
+        }
+        let killed = damage.newest().await.filter(|id| Some(id) != last.as_ref());
+        // Every third time it is finished first.
+        let mut restores: Vec<String> = killed.into_iter().collect();
+        if kills % 3 == 2 {
+            let again = damage.app.run(&args).await;
+            assert_eq!(again.code, 0, "{when}: {again:?}");
+            assert_eq!(stamped(damage.live().await), expected, "{when}");
+            let told = report(&again);
+            if !told["outcomes"].as_array().unwrap().is_empty() {
+                restores.insert(0, told["restore"].as_str().unwrap().to_owned());
+            }
+        }
+        for id in restores {
+            let undone = damage.app.run(&["undo", &id, "--yes"]).await;
+            assert_eq!(undone.code, 0, "{when}: {undone:?}");
+        }
+        assert_eq!(damage.live().await, damage.before, "{when}");
+        kills += 1;
+    }
+    assert_eq!(stamped(damage.live().await), expected);
+    assert!(kills >= 4, "two documents and the journal: only {kills} writes");
+}
