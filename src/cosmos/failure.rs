@@ -16,6 +16,9 @@ const PARTITION_FULL: u16 = 1014;
 /// Sub-status of a 400 that means "the key in the request does not match the document": a stale container definition.
 const PARTITION_KEY_MISMATCH: u16 = 1001;
 
+/// Status of the client library's own when it cannot set up its connections.
+const NO_HTTP_CLIENT: &str = "400/20153";
+
 /// What a caller does about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
@@ -118,6 +121,10 @@ impl Failure {
     /// The next step for a person, where there is a usual one.
     pub fn hint(&self) -> Option<&'static str> {
         match self.disposition {
+            _ if self.status == NO_HTTP_CLIENT => Some(
+                "it is made with the system's certificate authorities, also for addresses without TLS: install them \
+                 (the package ca-certificates), or name a file that has them in SSL_CERT_FILE",
+            ),
             Disposition::Denied => Some(
                 "check the key or the identity's role: capture needs to read and write items, a restore likewise on the source",
             ),
