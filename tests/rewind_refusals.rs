@@ -257,3 +257,12 @@ async fn a_caller_who_may_not_is_told_what_is_missing() {
     // With the permission the same command does it.
     assert_eq!(app.run_through_proxy(&restore).await.code, 0);
 }
+
+// Elsewhere the system itself is asked, and not a file.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_machine_without_certificate_authorities_is_told_what_to_install() {
+    let app = TestApp::start().await;
+    let output = app.run_with_settings(&["undo", "--list"], &[("SSL_CERT_FILE", "/dev/null")]).await;
+    is_refused(&output, 1, "HTTP client", "ca-certificates");
+}
