@@ -11,6 +11,8 @@ mod capture;
 #[cfg(feature = "local")]
 mod cli;
 #[cfg(feature = "local")]
+mod cli_contract;
+#[cfg(feature = "local")]
 mod dead_letters;
 #[cfg(feature = "local")]
 mod demo;
@@ -29,6 +31,14 @@ mod local_trigger;
 mod restore;
 #[cfg(feature = "local")]
 mod rewind;
+#[cfg(feature = "local")]
+mod rewind_faults;
+#[cfg(feature = "local")]
+mod rewind_keys;
+#[cfg(feature = "local")]
+mod rewind_model;
+#[cfg(feature = "local")]
+mod rewind_refusals;
 #[cfg(feature = "local")]
 mod sdks;
 #[cfg(feature = "local")]

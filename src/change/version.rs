@@ -95,6 +95,11 @@ struct Body<'a> {
 }
 
 impl Version {
+    /// Whether the text may not be the source's: the Functions host may have rewritten date strings in it.
+    pub fn is_normalized(&self) -> bool {
+        self.fidelity.as_deref() == Some(record::RecordFidelity::Normalized.as_str())
+    }
+
     /// Reads a record's text; records of the original demo (flat, no `_change`) are read too.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use crate::{
         version::Version,
     },
     config::Names,
-    cosmos::{Cosmos, Disposition},
+    cosmos::{Cosmos, Disposition, PATIENCE, Retry},
     history::{
         as_of::{State, as_of},
         reader::Item,
@@ -152,7 +152,8 @@ async fn live(name: &str, item: &Item, cosmos: &Cosmos, names: &Names) -> Result
         error
     })?;
     let newest = item.versions.last();
-    let Some(bytes) = source.read(&item.key.partition_key, &item.key.id).await? else {
+    let retry = Retry::for_at_most(PATIENCE);
+    let Some(bytes) = retry.run(|| source.read(&item.key.partition_key, &item.key.id)).await? else {
         output::note(&format!("{name}: no live document"));
         if newest.is_some_and(|v| v.document.is_some()) {
             output::note("note: its delete is not in the history (yet)");

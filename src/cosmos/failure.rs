@@ -16,6 +16,9 @@ const PARTITION_FULL: u16 = 1014;
 /// Sub-status of a 400 that means "the key in the request does not match the document": a stale container definition.
 const PARTITION_KEY_MISMATCH: u16 = 1001;
 
+/// Status of the client library's own when it cannot set up its connections.
+const NO_HTTP_CLIENT: &str = "400/20153";
+
 /// What a caller does about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
@@ -49,6 +52,8 @@ pub struct Failure {
     pub message: String,
     /// How long the service asks to wait.
     pub retry_after: Option<Duration>,
+    /// Whether the client library had sent the request before: an earlier attempt may have been carried out.
+    pub sent_before: bool,
 }
 
 impl Failure {
@@ -68,6 +73,7 @@ impl Failure {
             status: render_status(code, sub),
             message: one_line(&message),
             retry_after: response.and_then(|r| r.headers().retry_after_ms).map(Duration::from_millis),
+            sent_before: error.diagnostics().is_some_and(|d| d.request_count() > 1),
         }
     }
 
@@ -79,6 +85,7 @@ impl Failure {
             status: render_status(code, sub),
             message: one_line(message),
             retry_after,
+            sent_before: false,
         }
     }
 
@@ -90,6 +97,7 @@ impl Failure {
             status: "-".into(),
             message: one_line(&message),
             retry_after: None,
+            sent_before: false,
         }
     }
 
@@ -106,12 +114,17 @@ impl Failure {
             status: "-".into(),
             message: one_line(&message),
             retry_after: None,
+            sent_before: false,
         }
     }
 
     /// The next step for a person, where there is a usual one.
     pub fn hint(&self) -> Option<&'static str> {
         match self.disposition {
+            _ if self.status == NO_HTTP_CLIENT => Some(
+                "it is made with the system's certificate authorities, also for addresses without TLS: install them \
+                 (the package ca-certificates), or name a file that has them in SSL_CERT_FILE",
+            ),
             Disposition::Denied => Some(
                 "check the key or the identity's role: capture needs to read and write items, a restore likewise on the source",
             ),

@@ -117,7 +117,9 @@ pub fn source_definition(name: &str, paths: &[String]) -> ContainerProperties {
 /// the 20 GB limit of a logical partition that the live documents respect. Only what is asked for is indexed: a 1 KB
 /// record costs about half the RU of the default policy.
 pub fn changes_definition(name: &str, source_paths: &[String], indexes: &[String]) -> ContainerProperties {
-    let mut paths = source_paths.to_vec();
+    // A record's id is not its document's: by /id every version would lie in a place of its own.
+    let mut paths: Vec<String> =
+        source_paths.iter().map(|p| if p == "/id" { ORIGINAL_ID.to_owned() } else { p.clone() }).collect();
     if paths.len() < MAX_PATHS && !paths.iter().any(|p| p == ORIGINAL_ID) {
         paths.push(ORIGINAL_ID.to_owned());
     }
@@ -441,6 +443,8 @@ mod tests {
         assert_eq!(key(&["/a", "/b"]), ["/a", "/b", "/_originalId"]);
         assert_eq!(key(&["/a", "/b", "/c"]), ["/a", "/b", "/c"]);
         assert_eq!(key(&["/_originalId"]), ["/_originalId"]);
+        assert_eq!(key(&["/id"]), ["/_originalId"], "the versions of a document lie together");
+        assert_eq!(key(&["/tenant", "/id"]), ["/tenant", "/_originalId"]);
     }
 
     #[test]

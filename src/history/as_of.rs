@@ -145,7 +145,7 @@ fn caveats(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Ve
     if chosen.ts_from_capture {
         caveats.push(Caveat::CaptureTime);
     }
-    if chosen.fidelity.as_deref() == Some("normalized") {
+    if chosen.is_normalized() {
         caveats.push(Caveat::Normalized);
     }
     if chosen.op == Some(Op::Baseline) {

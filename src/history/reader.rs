@@ -88,6 +88,8 @@ pub fn scope(changes: &KeyPaths, source: &KeyPaths, key: &PartitionKey, id: Opti
     let mut parts = Vec::new();
     for path in changes.segments() {
         let part = match source.segments().iter().position(|p| p == path) {
+            // A record's id is not its document's: where a record lies by its own id cannot be told.
+            Some(_) if matches!(path.as_slice(), [name] if name == "id") => None,
             Some(at) => key.0.get(at).cloned(),
             None if path.as_slice() == [ORIGINAL_ID] => id.map(|id| KeyValue::String(id.to_owned())),
             None => None,
@@ -136,6 +138,8 @@ mod tests {
         assert_eq!(scope(&["/_originalId"], Some("a")).as_deref(), Some("a"));
         assert_eq!(scope(&["/id"], Some("a")), None);
         assert_eq!(scope(&["/tenant", "/id"], Some("a")).as_deref(), Some("t"));
+        let by_id = super::scope(&paths(&["/id", "/_originalId"]), &paths(&["/id"]), &key, Some("a"));
+        assert_eq!(by_id, None, "the record's id is not the document's");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
         Change, Op, Shape, Via, diff, edit,
         key::ItemKey,
         raw::RawDocument,
-        record::{self, RecordContext},
+        record::{self, Record, RecordContext},
         version::Version,
     },
     cosmos::{Disposition, Failure, PATIENCE, Pace, Retry, Written},
@@ -220,7 +220,7 @@ impl Applier<'_> {
                 outcome.after = written.etag.filter(|_| text.is_some());
                 Ok(Attempt::Done)
             }
-            Err(f) if moved(&f) => Ok(Attempt::Moved { tried: retry.count() > 0 }),
+            Err(f) if moved(&f) => Ok(Attempt::Moved { tried: retry.count() > 0 || f.sent_before }),
             Err(f) => Err(f),
         }
     }
@@ -317,19 +317,44 @@ impl Applier<'_> {
         }
     }
 
-    /// Makes sure that the live document is in the history before it is overwritten. Returns its record's id.
+    /// Makes sure that the live document is in the history, exactly, before it is overwritten. Returns its record's id.
     async fn save(&self, item: &ItemKey, live: &str) -> Result<String, Failure> {
+        let changes = &self.places.changes;
+        let record = self.record_of(item, live, None)?;
+        let retry = Retry::for_at_most(PATIENCE);
+        // Capture may have stored it, with an LSN that is not known here: that record stays ...
+        match retry.run(|| changes.create(&record.key, &record.id, record.body.clone().into_bytes())).await {
+            Ok(_) => return Ok(record.id),
+            Err(f) if f.disposition == Disposition::Conflict => {}
+            Err(f) => return Err(f),
+        }
+        let stored = retry.run(|| changes.read(&record.key, &record.id)).await?;
+        let known = stored
+            .as_deref()
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .and_then(|text| Version::parse(text).ok())
+            .filter(Version::is_normalized);
+        // ... unless its text is not exact: then it gets this one, and keeps its place among the versions.
+        if let Some(known) = known {
+            let record = self.record_of(item, live, Some(&known))?;
+            retry.run(|| HistoryWriter::write(changes, &record)).await?;
+        }
+        Ok(record.id)
+    }
+
+    /// The record of a live document; with what is known of that version already.
+    fn record_of(&self, item: &ItemKey, live: &str, known: Option<&Version>) -> Result<Record, Failure> {
         let wrong = |e: String| Failure::invalid("save live version".into(), e);
         let document = RawDocument::parse(live).map_err(|e| wrong(e.to_string()))?;
         let change = Change {
-            op: Op::Upsert,
+            op: known.and_then(|known| known.op).unwrap_or(Op::Upsert),
             id: item.id.as_str().into(),
-            ts: document.get_i64("_ts"),
+            ts: known.filter(|known| !known.ts_from_capture).map(|known| known.ts).or(document.get_i64("_ts")),
             document,
             text: live,
             shape: Shape::Stored,
-            lsn: None,
-            prev_lsn: None,
+            lsn: known.and_then(|known| known.lsn),
+            prev_lsn: known.and_then(|known| known.prev_lsn),
             metadata_key: None,
             healed: false,
         };
@@ -337,11 +362,7 @@ impl Applier<'_> {
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let paths = self.places.changes.key_paths();
         let context = RecordContext { via: Via::Restore, at: &at, at_seconds: now.timestamp(), paths };
-        let mut record = record::build(&change, None, false, context).map_err(|e| wrong(e.reason))?;
-        // Capture may have stored it, with an LSN that is not known here.
-        record.create_only = true;
-        Retry::for_at_most(PATIENCE).run(|| HistoryWriter::write(&self.places.changes, &record)).await?;
-        Ok(record.id)
+        record::build(&change, None, false, context).map_err(|e| wrong(e.reason))
     }
 
     async fn read_live(&self, item: &ItemKey) -> Result<Option<String>, Failure> {

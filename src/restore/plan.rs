@@ -194,7 +194,7 @@ pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: R
         action,
         version: known.version().map(Chosen::from),
         live: live.map(String::from),
-        saved: live.is_some() && versions.iter().any(|v| v.etag.as_deref() == live && is_document(v)),
+        saved: live.is_some() && versions.iter().any(|v| v.etag.as_deref() == live && is_exact(v)),
         sha256: None,
         changed: Vec::new(),
         ru: 0.0,
@@ -202,8 +202,9 @@ pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: R
     }
 }
 
-fn is_document(version: &Version) -> bool {
-    version.op.is_some_and(|op| !op.is_tombstone())
+/// Whether the record holds the document exactly; dates that the host may have rewritten would not come back.
+fn is_exact(version: &Version) -> bool {
+    version.op.is_some_and(|op| !op.is_tombstone()) && !version.is_normalized()
 }
 
 #[cfg(test)]

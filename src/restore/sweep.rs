@@ -76,9 +76,14 @@ impl Places {
 
     /// Whether all versions of an item are in one place of the history's hash space.
     fn is_cut_by_item(&self) -> bool {
-        let mut paths = self.changes.key_paths().segments().iter();
-        self.changes.hash_space().is_some()
-            && paths.all(|path| path.as_slice() == [ORIGINAL_ID] || self.source.key_paths().segments().contains(path))
+        let source = self.source.key_paths().segments();
+        // Of an `id` in the key not: a record's id is not its document's.
+        let by_item = |path: &Vec<String>| match path.as_slice() {
+            [name] if name == ORIGINAL_ID => true,
+            [name] if name == "id" => false,
+            _ => source.contains(path),
+        };
+        self.changes.hash_space().is_some() && self.changes.key_paths().segments().iter().all(by_item)
     }
 
     /// Whether an item has the same place in the target as its versions in the history, so that the same piece of both

@@ -1,7 +1,8 @@
 //! A proxy before the account that fails requests on purpose. Strict: a fault that was never used fails the test.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -16,9 +17,11 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
+use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 use url::Url;
 
-/// What happens to a write instead of the usual.
+/// What happens to a request instead of the usual.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// Answered with a status and sub-status; the account never sees it.
@@ -29,18 +32,73 @@ pub enum Fault {
     RespondSlowly(Duration),
     /// Not done; the connection is cut without an answer.
     Cut,
-    /// Nothing happens: counts as one write that passes.
+    /// Done by the account; the connection is cut without an answer.
+    CutAfterWrite,
+    /// Nothing happens: counts as one request that passes.
     Pass,
+}
+
+/// What a request does, as far as faults tell requests apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A write to `changes`: a version, or an item of a journal.
+    HistoryWrite,
+    /// A write to `events`.
+    LiveWrite,
+    /// A point read of `changes`.
+    HistoryRead,
+    /// A point read of `events`.
+    LiveRead,
+    /// A page of a query.
+    Query,
+    /// Anything else: definitions of the account, of containers and their partitions, plans of queries.
+    Definition,
+}
+
+/// Where a write is held up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// The account has not seen it, and never will.
+    Before,
+    /// It is stored, and not answered.
+    After,
+}
+
+/// A write that is held up: it goes no further until this is dropped.
+pub struct Held {
+    _let_go: oneshot::Sender<()>,
+}
+
+/// Called with the path of a document in `events` before a write to it is passed on.
+pub type Hook = Arc<dyn Fn(String) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Each different request of these kinds meets the fault so many times before it passes.
+struct Storm {
+    kinds: Vec<Kind>,
+    fault: Fault,
+    times: usize,
+    met: HashMap<u64, usize>,
+}
+
+struct HoldAt {
+    /// Writes that still pass before it.
+    left: usize,
+    when: When,
+    reached: oneshot::Sender<Held>,
 }
 
 struct Shared {
     target: Url,
-    own: Mutex<Option<Url>>,
-    faults: Mutex<VecDeque<Fault>>,
-    always: Mutex<Option<Fault>>,
+    own: Url,
+    faults: Mutex<HashMap<Kind, VecDeque<Fault>>>,
+    always: Mutex<HashMap<Kind, Fault>>,
     only_if_body_has: Mutex<Option<String>>,
-    writes: AtomicUsize,
-    reads: AtomicUsize,
+    storm: Mutex<Option<Storm>>,
+    hold: Mutex<Option<HoldAt>>,
+    before_live_write: Mutex<Option<Hook>>,
+    seen: Mutex<HashMap<Kind, usize>>,
+    /// Requests that met a fault.
+    faulted: AtomicUsize,
     http: reqwest::Client,
 }
 
@@ -57,12 +115,15 @@ impl Proxy {
         let endpoint = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let shared = Arc::new(Shared {
             target,
-            own: Mutex::new(Some(endpoint.clone())),
+            own: endpoint.clone(),
             faults: Mutex::default(),
             always: Mutex::default(),
             only_if_body_has: Mutex::default(),
-            writes: AtomicUsize::new(0),
-            reads: AtomicUsize::new(0),
+            storm: Mutex::default(),
+            hold: Mutex::default(),
+            before_live_write: Mutex::default(),
+            seen: Mutex::default(),
+            faulted: AtomicUsize::new(0),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
         });
         let router = Router::new().fallback(forward).with_state(shared.clone());
@@ -76,12 +137,37 @@ impl Proxy {
 
     /// The next writes to `changes` meet these faults, in order.
     pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.shared.faults.lock().unwrap().extend(faults);
+        self.fail_next_of(Kind::HistoryWrite, faults);
     }
 
     /// Every write to `changes` meets this fault until it is taken back.
     pub fn fail_always(&self, fault: Option<Fault>) {
-        *self.shared.always.lock().unwrap() = fault;
+        self.fail_always_of(Kind::HistoryWrite, fault);
+    }
+
+    /// The next requests of a kind meet these faults, in order.
+    pub fn fail_next_of(&self, kind: Kind, faults: impl IntoIterator<Item = Fault>) {
+        self.shared.faults.lock().unwrap().entry(kind).or_default().extend(faults);
+    }
+
+    /// Every request of a kind meets this fault until it is taken back.
+    pub fn fail_always_of(&self, kind: Kind, fault: Option<Fault>) {
+        let mut always = self.shared.always.lock().unwrap();
+        match fault {
+            Some(fault) => always.insert(kind, fault),
+            None => always.remove(&kind),
+        };
+    }
+
+    /// Each different request of these kinds meets the fault so many times before it passes, until it is taken back.
+    pub fn storm(&self, kinds: &[Kind], times: usize, fault: Fault) {
+        *self.shared.storm.lock().unwrap() = Some(Storm { kinds: kinds.to_vec(), fault, times, met: HashMap::new() });
+    }
+
+    /// How many requests met a fault since this was asked last; ends the storm.
+    pub fn calm(&self) -> usize {
+        *self.shared.storm.lock().unwrap() = None;
+        self.shared.faulted.swap(0, Ordering::SeqCst)
     }
 
     /// Faults concern only writes whose body contains this text.
@@ -89,19 +175,41 @@ impl Proxy {
         *self.shared.only_if_body_has.lock().unwrap() = Some(text.to_owned());
     }
 
+    /// Runs before each write to `events` is passed on: a writer that is always a little quicker.
+    pub fn before_live_writes(&self, hook: Option<Hook>) {
+        *self.shared.before_live_write.lock().unwrap() = hook;
+    }
+
+    /// Holds up a write, to `changes` or `events`, after `passing` others; the receiver tells when it has come.
+    pub fn hold_after(&self, passing: usize, when: When) -> oneshot::Receiver<Held> {
+        let (reached, wait) = oneshot::channel();
+        *self.shared.hold.lock().unwrap() = Some(HoldAt { left: passing, when, reached });
+        wait
+    }
+
+    /// Nothing is held up any more that has not come yet.
+    pub fn hold_nothing(&self) {
+        *self.shared.hold.lock().unwrap() = None;
+    }
+
+    /// Requests of a kind that were seen.
+    pub fn seen(&self, kind: Kind) -> usize {
+        self.shared.seen.lock().unwrap().get(&kind).copied().unwrap_or(0)
+    }
+
     /// Writes to `changes` that were seen.
     pub fn writes(&self) -> usize {
-        self.shared.writes.load(Ordering::SeqCst)
+        self.seen(Kind::HistoryWrite)
     }
 
     /// Point reads of `events` that were seen.
     pub fn reads(&self) -> usize {
-        self.shared.reads.load(Ordering::SeqCst)
+        self.seen(Kind::LiveRead)
     }
 
     /// Whether every fault was met.
     pub fn all_used(&self) -> bool {
-        self.shared.faults.lock().unwrap().is_empty()
+        self.shared.faults.lock().unwrap().values().all(VecDeque::is_empty)
     }
 }
 
@@ -109,7 +217,62 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
         if !std::thread::panicking() {
-            assert!(self.all_used(), "faults that no write met: {:?}", self.shared.faults.lock().unwrap());
+            assert!(self.all_used(), "faults that no request met: {:?}", self.shared.faults.lock().unwrap());
+        }
+    }
+}
+
+impl Shared {
+    fn kind_of(&self, method: &Method, path: &str, headers: &HeaderMap) -> Kind {
+        let documents = |container: &str| path.contains(&format!("/colls/{container}/docs"));
+        let kind = if headers.contains_key("x-ms-cosmos-is-query-plan-request") {
+            Kind::Definition
+        } else if headers.contains_key("x-ms-documentdb-isquery") {
+            Kind::Query
+        } else if documents("changes") {
+            if method == Method::GET { Kind::HistoryRead } else { Kind::HistoryWrite }
+        } else if documents("events") {
+            if method == Method::GET { Kind::LiveRead } else { Kind::LiveWrite }
+        } else {
+            Kind::Definition
+        };
+        *self.seen.lock().unwrap().entry(kind).or_default() += 1;
+        kind
+    }
+
+    fn fault_of(&self, kind: Kind, path: &str, headers: &HeaderMap, body: &[u8]) -> Fault {
+        if let Some(text) = self.only_if_body_has.lock().unwrap().as_deref()
+            && !String::from_utf8_lossy(body).contains(text)
+        {
+            return Fault::Pass;
+        }
+        if let Some(storm) = self.storm.lock().unwrap().as_mut()
+            && storm.kinds.contains(&kind)
+        {
+            let mut same = DefaultHasher::new();
+            (path, body).hash(&mut same);
+            for name in ["x-ms-documentdb-partitionkey", "x-ms-documentdb-partitionkeyrangeid", "x-ms-continuation"] {
+                headers.get(name).map(|value| value.as_bytes()).hash(&mut same);
+            }
+            let met = storm.met.entry(same.finish()).or_default();
+            if *met < storm.times {
+                *met += 1;
+                return storm.fault.clone();
+            }
+        }
+        let next = self.faults.lock().unwrap().get_mut(&kind).and_then(VecDeque::pop_front);
+        next.or_else(|| self.always.lock().unwrap().get(&kind).cloned()).unwrap_or(Fault::Pass)
+    }
+
+    /// The write to be held up, when it is this one.
+    fn held(&self) -> Option<HoldAt> {
+        let mut hold = self.hold.lock().unwrap();
+        match hold.as_mut() {
+            Some(at) if at.left > 0 => {
+                at.left -= 1;
+                None
+            }
+            _ => hold.take(),
         }
     }
 }
@@ -121,30 +284,41 @@ async fn forward(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let path = uri.path().trim_end_matches('/');
-    let query =
-        headers.contains_key("x-ms-documentdb-isquery") || headers.contains_key("x-ms-cosmos-is-query-plan-request");
-    let write = path.contains("/colls/changes/docs") && !query && method != Method::GET;
-    if path.contains("/colls/events/docs/") && method == Method::GET {
-        shared.reads.fetch_add(1, Ordering::SeqCst);
+    let path = uri.path().trim_end_matches('/').to_owned();
+    let kind = shared.kind_of(&method, &path, &headers);
+    if matches!(kind, Kind::HistoryWrite | Kind::LiveWrite)
+        && let Some(HoldAt { when, reached, .. }) = shared.held()
+    {
+        let shared = shared.clone();
+        // On a task of its own: a caller that is killed takes its request's along.
+        let task = tokio::spawn(async move {
+            if when == When::After {
+                pass(&shared, method, &uri, headers, body).await;
+            }
+            let (let_go, dropped) = oneshot::channel();
+            let _ = reached.send(Held { _let_go: let_go });
+            let _ = dropped.await;
+        });
+        let _ = task.await;
+        return cut();
     }
-    let mut fault = Fault::Pass;
-    if write {
-        shared.writes.fetch_add(1, Ordering::SeqCst);
-        let concerned = match shared.only_if_body_has.lock().unwrap().as_deref() {
-            Some(text) => String::from_utf8_lossy(&body).contains(text),
-            None => true,
-        };
-        if concerned {
-            let next = shared.faults.lock().unwrap().pop_front();
-            fault = next.or_else(|| shared.always.lock().unwrap().clone()).unwrap_or(Fault::Pass);
+    if kind == Kind::LiveWrite {
+        let hook = shared.before_live_write.lock().unwrap().clone();
+        if let Some(hook) = hook {
+            hook(path.clone()).await;
         }
+    }
+    let fault = shared.fault_of(kind, &path, &headers, &body);
+    if !matches!(fault, Fault::Pass) {
+        shared.faulted.fetch_add(1, Ordering::SeqCst);
     }
     match fault {
         Fault::Reject(status, sub) => reject(status, sub),
-        Fault::Cut => Response::new(Body::from_stream(futures::stream::once(async {
-            Err::<Bytes, _>(std::io::Error::other("cut"))
-        }))),
+        Fault::Cut => cut(),
+        Fault::CutAfterWrite => {
+            pass(&shared, method, &uri, headers, body).await;
+            cut()
+        }
         Fault::Pass => pass(&shared, method, &uri, headers, body).await,
         Fault::FailAfterWrite => {
             pass(&shared, method, &uri, headers, body).await;
@@ -158,6 +332,10 @@ async fn forward(
     }
 }
 
+fn cut() -> Response {
+    let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
+    Response::new(Body::from_stream(broken))
+}
 fn reject(status: u16, sub: u16) -> Response {
     let body = format!("{{\"code\":\"{status}\",\"message\":\"fault injected by the test\"}}");
     let mut answer = (StatusCode::from_u16(status).unwrap(), body).into_response();
@@ -188,9 +366,10 @@ async fn pass(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMap, bo
     let mut body = answer.bytes().await.unwrap();
     if uri.path() == "/" {
         // The account names its own address: clients would go round the proxy.
-        let own = shared.own.lock().unwrap().clone().unwrap();
         let text = String::from_utf8(body.to_vec()).unwrap();
-        body = text.replace(shared.target.as_str().trim_end_matches('/'), own.as_str().trim_end_matches('/')).into();
+        body = text
+            .replace(shared.target.as_str().trim_end_matches('/'), shared.own.as_str().trim_end_matches('/'))
+            .into();
     }
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;

@@ -1,0 +1,45 @@
+//! A command of the binary that is still running, to be stopped on purpose.
+
+use std::{path::Path, process::Stdio};
+
+use tokio::process::Child;
+
+use super::{BINARY, Output, hermetic};
+
+/// The command; killed when it is dropped. What it prints must fit into a pipe until it is asked for.
+pub struct Running {
+    child: Child,
+}
+
+impl Running {
+    pub fn start(folder: &Path, args: &[&str], settings: &[(String, String)]) -> Self {
+        let mut command = std::process::Command::new(BINARY);
+        command.args(args).current_dir(folder);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        hermetic(&mut command, settings);
+        let mut command = tokio::process::Command::from(command);
+        Self { child: command.kill_on_drop(true).spawn().unwrap() }
+    }
+
+    /// SIGKILL; returns when it is gone.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGINT, as Ctrl-C sends it.
+    #[cfg(unix)]
+    pub fn interrupt(&self) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended, for the exit code.
+    pub async fn code(&mut self) -> Option<i32> {
+        self.child.wait().await.unwrap().code()
+    }
+
+    /// What it left behind, once it has ended.
+    pub async fn ended(self) -> Output {
+        Output::of(self.child.wait_with_output().await.unwrap())
+    }
+}
