@@ -160,7 +160,7 @@ async fn inverse_of(
 /// Whether a step without an outcome was carried out all the same: the target has what it would have written.
 async fn unnoted(applier: &Applier<'_>, step: &Step) -> Result<Option<Outcome>, Failure> {
     let prepared = applier.prepare(step, InHand::default()).await?;
-    let etag = prepared.live.as_deref().and_then(|live| etag_of(live));
+    let etag = prepared.live.as_deref().and_then(etag_of);
     let written = etag != step.live
         && match (&prepared.text, &prepared.live) {
             (Some(text), Some(live)) => same_document(text, live, false),

@@ -252,7 +252,7 @@ impl Applier<'_> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let prepared = self.prepare(step, InHand::default()).await?;
         self.check(step, prepared.text.as_ref())?;
-        let etag = prepared.live.as_deref().and_then(|live| etag_of(live));
+        let etag = prepared.live.as_deref().and_then(etag_of);
         let there = match (&prepared.text, &prepared.live) {
             (Some(text), Some(live)) => same_document(text, live, self.manner.stamp.is_some()),
             (None, None) => true,
@@ -309,7 +309,7 @@ impl Applier<'_> {
                     _ => false,
                 };
                 outcome.fate = if ours { Fate::Done } else { Fate::Conflict };
-                outcome.after = now.as_deref().filter(|_| ours).and_then(|now| etag_of(now));
+                outcome.after = now.as_deref().filter(|_| ours).and_then(etag_of);
                 outcome.message = (!ours).then(|| "was changed while it was being restored".into());
                 Ok(())
             }

@@ -46,7 +46,7 @@ enum Entry {
     /// A part of the plan's text: whole lines.
     Part { text: String },
     /// The plan's head, once all parts are there. Without it nothing was restored.
-    Plan { head: Head, parts: usize, writes: usize },
+    Plan { head: Box<Head>, parts: usize, writes: usize },
     /// Outcomes.
     Outcomes { outcomes: Vec<Outcome> },
 }
@@ -83,7 +83,7 @@ impl Journal {
             .buffer_unordered(PARTS_IN_FLIGHT)
             .try_collect()
             .await?;
-        let entry = Entry::Plan { head: plan.head.clone(), parts: written.len(), writes: plan.totals.writes };
+        let entry = Entry::Plan { head: Box::new(plan.head.clone()), parts: written.len(), writes: plan.totals.writes };
         book.put(PLAN, &entry).await.map_err(|e| e.to_string())?;
         let (sender, mut groups) = mpsc::channel::<Vec<Outcome>>(WAITING);
         let writer = tokio::spawn(async move {

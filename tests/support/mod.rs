@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 pub use local::Local;
 #[cfg(target_os = "linux")]
 pub use local::is_running;
-pub use proxy::{Fault, Held, Kind, Proxy, When};
+pub use proxy::{Fault, Kind, Proxy, When};
 pub use running::Running;
 
 /// The binary under test.
