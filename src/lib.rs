@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod cosmos;
 pub mod dead_letters;
+pub mod feed;
 pub mod history;
 pub mod host;
 #[cfg(feature = "local")]

@@ -61,6 +61,11 @@ pub fn hint(text: &str) {
     note(&format!("hint: {text}"));
 }
 
+/// Stdout for a command that writes lines as they come, from more than one task.
+pub fn stream() -> Box<dyn Write + Send> {
+    Box::new(BufWriter::new(io::stdout()))
+}
+
 /// What a failed write to stdout means: nothing when the reader has gone (`| head`), else a failure.
 pub fn stdout_failed(error: &io::Error) -> CliError {
     if error.kind() == io::ErrorKind::BrokenPipe {

@@ -105,7 +105,7 @@ fn build(
 }
 
 /// The first signal drains, the second one ends the process at once.
-async fn watch_signals(stop: CancellationToken) {
+pub(super) async fn watch_signals(stop: CancellationToken) {
     let mut seen = 0;
     loop {
         #[cfg(unix)]

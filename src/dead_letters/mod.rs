@@ -6,6 +6,8 @@
 mod blob;
 mod directory;
 
+pub(crate) use directory::replace_file;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
