@@ -18,6 +18,8 @@ mod docs;
 #[cfg(feature = "local")]
 mod fixtures;
 #[cfg(feature = "local")]
+mod follow;
+#[cfg(feature = "local")]
 mod history;
 #[cfg(feature = "local")]
 mod local;

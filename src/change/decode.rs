@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn the_lsn_that_the_latest_version_feed_adds_is_told_apart_from_the_user_s_own() {
         let shape = |lsn: i64| {
-            let text = format!(r#"{{"current":{{"id":"x","_etag":"\"1\"","_ts":1,"_lsn":7}},"metadata":{{"lsn":{lsn}}}}}"#);
+            let text =
+                format!(r#"{{"current":{{"id":"x","_etag":"\"1\"","_ts":1,"_lsn":7}},"metadata":{{"lsn":{lsn}}}}}"#);
             let changes = decode_one(&text).unwrap();
             (changes[0].shape, changes[0].lsn)
         };

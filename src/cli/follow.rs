@@ -141,7 +141,8 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
 
     let (read, letters) = (Metrics::get(&metrics.changes), Metrics::get(&metrics.dead_letters));
     let report = |how: &str| {
-        let letters = if letters == 0 { String::new() } else { format!(", {}", output::count_of(letters, "dead letter")) };
+        let letters =
+            if letters == 0 { String::new() } else { format!(", {}", output::count_of(letters, "dead letter")) };
         output::spent(&format!("{how}: {} read{letters}", output::count_of(read, "change")), &cosmos, started);
     };
     match ended {
@@ -165,7 +166,10 @@ fn options(args: &FollowArgs) -> Result<Options, CliError> {
         "beginning" => FeedStart::Beginning,
         "now" => FeedStart::Now,
         _ => FeedStart::At(PointInTime::parse(&args.from, &Local::now()).map_err(|e| {
-            CliError::usage(format!("--from {}: {e}", args.from), "write beginning, now, or a time such as 2h or 2026-11-20T14:05Z")
+            CliError::usage(
+                format!("--from {}: {e}", args.from),
+                "write beginning, now, or a time such as 2h or 2026-11-20T14:05Z",
+            )
         })?),
     };
     if mode == FeedMode::AllVersions && start != FeedStart::Now {

@@ -65,7 +65,9 @@ impl Span {
         let bound = |text: &str| {
             EffectivePartitionKey::try_from(text).map_err(|_| format!("{text:?} is no bound of a feed range"))
         };
-        FeedRange::new(bound(min)?, bound(max)?).map(Self).map_err(|_| format!("the feed range {min}..{max} is upside down"))
+        FeedRange::new(bound(min)?, bound(max)?)
+            .map(Self)
+            .map_err(|_| format!("the feed range {min}..{max} is upside down"))
     }
 
     /// The first key, hexadecimal; empty at the very beginning.
@@ -183,15 +185,19 @@ impl Container {
             FeedMode::Latest => CosmosOperation::change_feed(container, target),
             FeedMode::AllVersions => CosmosOperation::change_feed_all_versions_and_deletes(container, target),
         };
-        let start = match start {
-            FeedStart::Beginning => ChangeFeedStartFrom::Beginning,
-            FeedStart::Now => ChangeFeedStartFrom::Now,
-            FeedStart::At(time) => ChangeFeedStartFrom::PointInTime(
-                OffsetDateTime::from_unix_timestamp(time.seconds())
-                    .map_err(|e| Failure::invalid("open change feed".into(), format!("the start time: {e}")))?,
-            ),
-        };
-        let operation = operation.with_change_feed_start(start).with_max_item_count(MaxItemCountHint::Limit(PAGE_ITEMS));
+        let mut operation = operation.with_max_item_count(MaxItemCountHint::Limit(PAGE_ITEMS));
+        if token.is_none() {
+            // Only then: a token carries its own start, but the driver would send this one's header beside it, and a
+            // range that was never polled would begin there.
+            operation = operation.with_change_feed_start(match start {
+                FeedStart::Beginning => ChangeFeedStartFrom::Beginning,
+                FeedStart::Now => ChangeFeedStartFrom::Now,
+                FeedStart::At(time) => ChangeFeedStartFrom::PointInTime(
+                    OffsetDateTime::from_unix_timestamp(time.seconds())
+                        .map_err(|e| Failure::invalid("open change feed".into(), format!("the start time: {e}")))?,
+                ),
+            });
+        }
         let token = token.map(|text| ContinuationToken::from_string(text.to_owned()));
         let plan = self
             .driver()
@@ -217,7 +223,9 @@ impl ChangeFeed {
             .execute_plan(&mut self.plan, Some(reference), OperationOptions::default())
             .await
             .map_err(fail)?
-            .ok_or_else(|| Failure::from_status(context(), 503, 0, "the change feed ended, which it never does", None))?;
+            .ok_or_else(|| {
+                Failure::from_status(context(), 503, 0, "the change feed ended, which it never does", None)
+            })?;
         let charge = response.headers().request_charge.map_or(0.0, |c| c.value());
         self.container.cosmos().meter().add(charge);
         if u16::from(response.status().status_code()) == 304 {

@@ -79,11 +79,20 @@ impl Checkpoint {
         }
     }
 
-    /// Whether a follower with these settings may go on from here; else why not.
+    /// What a follower with these settings goes on from: this one, or `wanted` when no start was ever fixed here.
     ///
     /// # Errors
     /// With what differs.
-    pub fn fits(&self, wanted: &Self) -> Result<(), String> {
+    pub fn adopted(self, wanted: &Self) -> Result<Self, String> {
+        if self.ranges.is_empty() && self.v <= VERSION {
+            let Self { holder, expires, lease, seq, .. } = self;
+            return Ok(Self { holder, expires, lease, seq, ..wanted.clone() });
+        }
+        self.fits(wanted)?;
+        Ok(self)
+    }
+
+    fn fits(&self, wanted: &Self) -> Result<(), String> {
         if self.v > VERSION {
             return Err(format!("they are of format {}, this program knows up to {VERSION}", self.v));
         }
@@ -144,6 +153,8 @@ mod tests {
         assert!(again.fits(&own).unwrap_err().contains("made again"));
         let newer = Checkpoint { v: 9, ..own.clone() };
         assert!(newer.fits(&own).unwrap_err().contains("format 9"));
+        // One whose start was never fixed binds nobody.
+        assert_eq!(own.adopted(&checkpoint(FeedMode::AllVersions, None)).unwrap().mode, FeedMode::AllVersions);
     }
 
     #[test]

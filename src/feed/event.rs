@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_latest_version_item_is_an_upsert_without_the_feed_s_own_member() {
-        let text = r#"{"current":{"id":"x","pk":null,"_etag":"\"2\"","_ts":20,"_lsn":7},"metadata":{"lsn":7,"crts":20}}"#;
+        let text =
+            r#"{"current":{"id":"x","pk":null,"_etag":"\"2\"","_ts":20,"_lsn":7},"metadata":{"lsn":7,"crts":20}}"#;
         let event = event(text);
         assert_eq!((event.op, event.doc.as_deref()), (Op::Upsert, Some(r#"{"id":"x","pk":null}"#)));
         assert_eq!(event.changed, None);

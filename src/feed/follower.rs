@@ -181,7 +181,11 @@ impl Follower {
             if retry.run(|| self.source.feed_spans(true)).await? == partitions {
                 held.save(positions, false).await?;
                 Metrics::add(&self.metrics.checkpoints, 1);
-                info!(follower = self.options.name, ranges = held.checkpoint.ranges.len(), "start of every range saved");
+                info!(
+                    follower = self.options.name,
+                    ranges = held.checkpoint.ranges.len(),
+                    "start of every range saved"
+                );
                 return Ok(());
             }
         }

@@ -16,7 +16,7 @@ use super::{
     Metrics, Pipeline, Position,
     follower::{FollowError, Options},
 };
-use crate::cosmos::{ChangeFeed, Container, Disposition, FeedPage, Failure, PATIENCE, Span};
+use crate::cosmos::{ChangeFeed, Container, Disposition, Failure, FeedPage, PATIENCE, Span};
 
 /// Pauses between attempts to read after a failure: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -150,9 +150,7 @@ impl Reader {
         let reader = match feed {
             Some(reader) => reader,
             None => feed.insert(
-                self.source
-                    .change_feed(&self.span, self.options.mode, self.options.start, Some(&self.token))
-                    .await?,
+                self.source.change_feed(&self.span, self.options.mode, self.options.start, Some(&self.token)).await?,
             ),
         };
         reader.next().await

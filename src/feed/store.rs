@@ -74,9 +74,16 @@ pub struct Held {
 
 #[derive(Debug)]
 enum Place {
-    Document { container: Container, key: PartitionKey, etag: String },
+    Document {
+        container: Container,
+        key: PartitionKey,
+        etag: String,
+    },
     /// The lock is held as long as the file is open.
-    File { path: PathBuf, _lock: File },
+    File {
+        path: PathBuf,
+        _lock: File,
+    },
 }
 
 /// What a stand-by saw last: the etag, and since when.
@@ -124,8 +131,8 @@ async fn acquire_document(
             }
             None => (wanted.clone(), None),
         };
-        checkpoint
-            .fits(wanted)
+        checkpoint = checkpoint
+            .adopted(wanted)
             .map_err(|problem| StoreError::Foreign { follower: wanted.follower.clone(), problem })?;
         if let (Some(other), Some(etag)) = (&checkpoint.holder, &etag)
             && other != holder
@@ -195,13 +202,13 @@ async fn acquire_file(
             return Ok(None);
         }
     }
-    let mut checkpoint = match std::fs::read_to_string(path) {
+    let checkpoint: Checkpoint = match std::fs::read_to_string(path) {
         Ok(text) => serde_json::from_str(&text).map_err(|e| fail(format!("is no checkpoint: {e}")))?,
         Err(e) if e.kind() == io::ErrorKind::NotFound => wanted.clone(),
         Err(e) => return Err(fail(e.to_string())),
     };
-    checkpoint
-        .fits(wanted)
+    let mut checkpoint = checkpoint
+        .adopted(wanted)
         .map_err(|problem| StoreError::Foreign { follower: wanted.follower.clone(), problem })?;
     checkpoint.holder = Some(holder.to_owned());
     let place = Place::File { path: path.to_owned(), _lock: lock };
@@ -285,7 +292,9 @@ async fn write_document(
     }
     let stored = retry.run(|| container.read(key, &next.id)).await?.ok_or(StoreError::Lost)?;
     match parse(&stored) {
-        Ok((found, etag)) if found.holder == next.holder && found.seq == next.seq && found.saved == next.saved => Ok(etag),
+        Ok((found, etag)) if found.holder == next.holder && found.seq == next.seq && found.saved == next.saved => {
+            Ok(etag)
+        }
         _ => Err(StoreError::Lost),
     }
 }
@@ -299,8 +308,8 @@ fn parse(text: &[u8]) -> Result<(Checkpoint, String), String> {
         #[serde(rename = "_etag")]
         etag: String,
     }
-    let stored: Stored =
-        serde_json::from_slice(text).map_err(|e| format!("the document in the lease container is not understood: {e}"))?;
+    let stored: Stored = serde_json::from_slice(text)
+        .map_err(|e| format!("the document in the lease container is not understood: {e}"))?;
     Ok((stored.checkpoint, stored.etag))
 }
 
