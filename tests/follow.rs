@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use cosmos_rewind::change::{Op, key::PartitionKey};
 use serde_json::{Value, json};
 
-use crate::support::{Fault, FollowerProcess, Output, TestApp, eventually};
+use crate::support::{
+    Fault, FollowerProcess, Output, TestApp, eventually,
+    peers::{Azurite, signatures},
+};
 
 const ALL: [&str; 2] = ["--mode", "all-versions"];
 
@@ -332,4 +335,264 @@ async fn poison_is_put_away_and_the_rest_goes_on() {
     let replayed = app.run(&["replay"]).await;
     assert_eq!(replayed.code, 0, "{replayed:?}");
     assert_eq!(captured(&app).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_filter_passes_on_what_it_names_and_mistakes_are_shown_with_a_caret() {
+    let app = TestApp::start().await;
+    catch_up(&app, &ALL).await;
+    for (id, balance) in [("a", 10), ("b", -5), ("a", -1), ("b", 3)] {
+        app.put(json!({"id": id, "pk": id, "balance": balance})).await;
+    }
+    app.put(json!({"id": "c", "pk": "c"})).await;
+    let filter = r#"op in ["create", "replace"] && doc.balance < 0"#;
+    let output =
+        catch_up(&app, &[&ALL[..], &["--filter", filter, "--sink", "stdout", "--sink", "changes"]].concat()).await;
+    let seen: Vec<_> = events(&output.stdout).iter().map(|e| (e["id"].clone(), e["doc"]["balance"].clone())).collect();
+    assert_eq!(
+        (seen.len(), seen.contains(&(json!("a"), json!(-1))), seen.contains(&(json!("b"), json!(-5)))),
+        (2, true, true)
+    );
+    assert_eq!(
+        app.history().await.len(),
+        2 + 1,
+        "the two, and the version before one of them: {:#?}",
+        app.history().await
+    );
+    assert!(
+        output.stderr.contains("a field is not there")
+            && output.stderr.contains("5 changes read, 2 passed on, 1 without"),
+        "{output:?}"
+    );
+
+    let output = app.run(&["follow", "--filter", "op == 1 && balanc < 0"]).await;
+    assert_eq!(output.code, 2);
+    assert!(output.stderr.contains("  op == 1 && balanc < 0\n             ^\n"), "{output:?}");
+    let output = app.run(&["follow", "--filter", r#"changed("/a")"#]).await;
+    assert!(output.code == 2 && output.stderr.contains("--mode all-versions"), "{output:?}");
+    app.put(json!({"id": "d", "pk": "d"})).await;
+    let wrong = [&ALL[..], &["--until-caught-up", "--filter", "size_of(doc) > 1"]].concat();
+    let output = app.run(&[&["follow"], &wrong[..]].concat()).await;
+    assert!(output.code == 2 && output.stderr.contains("size_of"), "{output:?}");
+    let pretty = catch_up(&app, &[&ALL[..], &["--sink", "stdout", "--pretty"]].concat()).await;
+    assert!(pretty.stdout.contains("create   d  d  lsn 6\n  + /id  \"d\"\n"), "{pretty:?}");
+}
+
+#[tokio::test]
+async fn what_is_redacted_reaches_no_sink_and_the_record_says_so() {
+    let app = TestApp::start().await;
+    let args =
+        [&ALL[..], &["--fields", "/name,/ssn,/card/number", "--redact", "/ssn", "--redact", "/card/number=hash"]]
+            .concat();
+    let key = [("REWIND_REDACT_KEY", "of the test")];
+    let run = async |more: &[&str]| {
+        let args = [&["follow", "--until-caught-up", "--poll", "50"], &args[..], more].concat();
+        app.run_with_settings(&args, &key).await
+    };
+    assert_eq!(run(&[]).await.code, 0);
+    let document = json!({"id": "x", "pk": "p", "name": "A", "ssn": "123-45", "card": {"number": "4111", "cvc": "999"}, "other": 1});
+    app.put(document.clone()).await;
+    let mut second = document.clone();
+    second["name"] = "B".into();
+    app.put(second).await;
+    let output = run(&["--sink", "changes", "--sink", "stdout", "--sink", "file:e.jsonl"]).await;
+    assert_eq!(output.code, 0, "{output:?}");
+    let file = std::fs::read_to_string(app.folder.path().join("e.jsonl")).unwrap();
+    let history = app.history().await;
+    for text in [&output.stdout, &file, &format!("{history:?}")] {
+        assert!(
+            !text.contains("123-45") && !text.contains("4111") && !text.contains("999") && !text.contains("other"),
+            "{text}"
+        );
+    }
+    assert_eq!(history.len(), 2);
+    for record in &history {
+        assert_eq!(record["_change"]["fidelity"], "partial");
+        assert_eq!(
+            record["_change"]["partial"],
+            json!({"fields": ["/name", "/ssn", "/card/number"], "dropped": ["/ssn"], "hashed": ["/card/number"]})
+        );
+        assert_eq!(record["card"]["number"], history[0]["card"]["number"]);
+    }
+    let shown = app.run(&["show", "--id", "x", "--format", "json"]).await.json();
+    let caveats: Vec<&str> = shown["caveats"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(caveats, ["partial"]);
+    // A follower that sees everything replaces what knows less, and never the other way round.
+    let whole = app.history().await[0]["id"].clone();
+    for args in [
+        vec!["--name", "whole", "--from", "beginning"],
+        [&["--name", "again", "--from", "beginning"], &args[2..]].concat(),
+    ] {
+        let args = [&["follow", "--until-caught-up"], &args[..]].concat();
+        let output = app.run_with_settings(&args, &key).await;
+        assert_eq!(output.code, 0, "{output:?}");
+        let history = app.history().await;
+        let newest = history.iter().find(|r| r["_change"]["fidelity"] == "exact").unwrap();
+        assert_eq!(newest["ssn"], "123-45", "{whole}");
+    }
+
+    for (args, wanted) in [
+        (["--redact", "/pk"], "identity"),
+        (["--redact", "/a=hash"], "REWIND_REDACT_KEY"),
+        (["--redact", "/a=rot13"], "neither hash nor drop"),
+        (["--fields", "name"], "name"),
+    ] {
+        let output = app.run(&[&["follow"], &args[..]].concat()).await;
+        assert!(output.code == 2 && output.stderr.contains(wanted), "{args:?}: {output:?}");
+    }
+}
+
+/// All blobs of a container by name, decompressed.
+async fn blobs(url: &str) -> BTreeMap<String, String> {
+    use cosmos_rewind::{
+        blob::BlobContainer,
+        config::{Credential, DeadLetterLocation},
+    };
+    use std::io::Read as _;
+    let DeadLetterLocation::Blob(url) = DeadLetterLocation::parse("test", url, std::path::Path::new(".")).unwrap()
+    else {
+        panic!("{url} is no URL");
+    };
+    let store = BlobContainer::open(&url.split().0, &Credential::Developer).unwrap();
+    let mut found = BTreeMap::new();
+    for name in store.list().await.unwrap() {
+        let bytes = store.get(&name).await.unwrap();
+        let mut text = String::new();
+        if name.ends_with(".gz") {
+            flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+        } else {
+            text = String::from_utf8(bytes).unwrap();
+        }
+        found.insert(name, text);
+    }
+    found
+}
+
+#[tokio::test]
+async fn each_version_is_a_blob_of_its_own_however_often_it_is_delivered() {
+    let Some(azurite) = Azurite::start() else { return };
+    azurite.create("versions").await;
+    let app = TestApp::start().await;
+    // With a signature, and with Azurite's own key.
+    let signed = azurite.container("versions").replacen("versions?", "versions/a/b?", 1);
+    let bare = signed.split('?').next().unwrap().to_owned();
+    catch_up(&app, &ALL).await;
+    catch_up(&app, &[&ALL[..], &["--name", "twice"]].concat()).await;
+    for n in 1..=3 {
+        put(&app, "x", n).await;
+    }
+    put(&app, "y/../..", 1).await;
+    app.events().await.delete(&PartitionKey::parse("key-x").unwrap(), "x", None).await.unwrap();
+    catch_up(&app, &[&ALL[..], &["--sink", &format!("blob:{signed}"), "--sink", "changes"]].concat()).await;
+    let first = blobs(&signed).await;
+    assert_eq!(first.len(), 5, "{first:#?}");
+    catch_up(&app, &[&ALL[..], &["--name", "twice", "--sink", &format!("blob:{bare}")]].concat()).await;
+    assert_eq!(blobs(&signed).await, first);
+    let of_x: Vec<_> = first.keys().filter(|name| name.starts_with("a/b/key-x/x/")).collect();
+    assert_eq!((of_x.len(), of_x.iter().any(|name| name.contains("del-"))), (4, true), "{first:#?}");
+    assert!(first.keys().any(|name| name.contains("y%2F%2E%2E")), "{first:#?}");
+    for record in app.history().await {
+        let text = first.values().find(|text| text.contains(record["id"].as_str().unwrap()));
+        assert!(text.is_some(), "{record}");
+    }
+
+    put(&app, "x", 4).await;
+    let wrong = signed.replace("versions/", "nowhere/");
+    let output =
+        app.run(&[&["follow", "--until-caught-up"], &ALL[..], &["--sink", &format!("blob:{wrong}")]].concat()).await;
+    assert_eq!((output.code, output.stderr.contains("create the container first")), (1, true), "{output:?}");
+    for signature in signatures(&signed) {
+        assert!(!output.stderr.contains(&signature), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn segments_hold_every_version_once_and_nothing_is_acknowledged_before_its_segment() {
+    let Some(azurite) = Azurite::start() else { return };
+    azurite.create("segments").await;
+    let app = TestApp::start().await;
+    let url = azurite.container("segments").replacen("segments?", "segments/feed?", 1);
+    let sink = format!("blob:{url}");
+    let args = [&ALL[..], &["--segments", "--sink", &sink, "--lease", "2"]].concat();
+    catch_up(&app, &args).await;
+    let versions = async || {
+        let mut seen: Vec<(String, u64)> = Vec::new();
+        for text in blobs(&url).await.values() {
+            seen.extend(
+                events(text).iter().map(|e| (e["id"].as_str().unwrap().to_owned(), e["doc"]["n"].as_u64().unwrap())),
+            );
+        }
+        seen.sort();
+        seen
+    };
+    for n in 1..=5 {
+        for id in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            put(&app, id, n).await;
+        }
+    }
+    // Killed with its segments open: nothing was acknowledged, so all of it comes again.
+    let before = checkpoint(&app, "follow.default").await.unwrap()["ranges"].clone();
+    let mut follower = FollowerProcess::start(&app, &[&args[..], &["--segment-seconds", "3600"]].concat());
+    follower.wait_for_log("going on from the checkpoint").await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    follower.kill();
+    assert_eq!(checkpoint(&app, "follow.default").await.unwrap()["ranges"], before);
+    assert!(versions().await.is_empty());
+    // One that is stopped in peace closes them; short ones close by themselves.
+    let mut follower = FollowerProcess::start(&app, &[&args[..], &["--segment-seconds", "1"]].concat());
+    eventually("the segments are there", async || (versions().await.len() == 40).then_some(())).await;
+    for id in ["a", "b"] {
+        put(&app, id, 6).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    follower.signal("TERM");
+    assert!(follower.ended().await.success(), "{:#?}", follower.log());
+    catch_up(&app, &args).await;
+    let seen = versions().await;
+    let mut unique = seen.clone();
+    unique.dedup();
+    assert_eq!((seen.len(), unique.len()), (42, 42), "{seen:?}");
+    let names: Vec<String> = blobs(&url).await.into_keys().collect();
+    assert!(names.iter().all(|name| name.starts_with("feed/20") && name.ends_with(".jsonl.gz")), "{names:?}");
+}
+
+#[tokio::test]
+async fn metrics_and_health_tell_what_it_does() {
+    let app = TestApp::start().await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let start = async |more: &[&str]| {
+        let mut follower =
+            FollowerProcess::start(&app, &[&ALL[..], &["--lease", "2", "--metrics", "127.0.0.1:0"], more].concat());
+        follower.wait_for_log("metrics are served").await;
+        let log = follower.log();
+        let line = log.iter().find(|line| line.contains("metrics are served")).unwrap();
+        let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+        (follower, format!("http://{address}"))
+    };
+    let get = async |url: String| {
+        let answer = http.get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (mut first, one) = start(&[]).await;
+    first.wait_for_log("start of every range saved").await;
+    eventually("it is ready", async || (get(format!("{one}/readyz")).await.0 == 200).then_some(())).await;
+    let (mut second, two) = start(&[]).await;
+    second.wait_for_log("standing by").await;
+    assert_eq!(get(format!("{two}/readyz")).await, (503, "standing by\n".to_owned()));
+    assert_eq!(get(format!("{two}/healthz")).await.0, 200);
+    for n in 0..10 {
+        put(&app, &format!("doc-{n}"), 1).await;
+    }
+    let text = eventually("the changes are counted", async || {
+        let text = get(format!("{one}/metrics")).await.1;
+        text.contains("cosmos_rewind_delivered_total{follower=\"default\"} 10").then_some(text)
+    })
+    .await;
+    let ranges = app.local.ranges("dev", "events").await.unwrap().len();
+    assert_eq!(text.matches("\ncosmos_rewind_lag_seconds{").count(), ranges, "{text}");
+    assert!(text.contains("cosmos_rewind_holding{follower=\"default\"} 1"), "{text}");
+    assert_eq!(get(format!("{one}/nothing")).await.0, 404);
+    let taken = one.trim_start_matches("http://");
+    let output = app.run(&["follow", "--metrics", taken]).await;
+    assert!(output.code == 1 && output.stderr.contains(&format!("--metrics {taken}")), "{output:?}");
 }

@@ -37,6 +37,8 @@ pub enum RecordFidelity {
     Exact,
     /// What the host delivered, in which date strings may have been rewritten.
     Normalized,
+    /// Some fields were left out or hashed on purpose; `_change.partial` says which.
+    Partial,
 }
 
 impl RecordFidelity {
@@ -45,6 +47,7 @@ impl RecordFidelity {
         match self {
             Self::Exact => "exact",
             Self::Normalized => "normalized",
+            Self::Partial => "partial",
         }
     }
 }
@@ -519,6 +522,25 @@ pub fn compress(record: &Record, paths: &KeyPaths) -> Option<Record> {
     metadata.push('}');
     let body = bare(record, stored.get(ORIGINAL_ID)?.get(), paths, &metadata);
     Some(Record { body, compressed: true, ..record.clone() })
+}
+
+/// The record marked as a part of the document only; `note` is the JSON text of `_change.partial`. It knows less than a
+/// record of the whole document, so it never replaces one.
+pub fn partial(record: Record, note: &str) -> Record {
+    let fidelity = format!("\"{}\"", RecordFidelity::Partial.as_str());
+    let marked = || {
+        let stored = RawDocument::parse(&record.body).ok()?;
+        let change = RawDocument::parse(stored.get(CHANGE)?.get()).ok()?;
+        let members = change.members().iter().map(|member| {
+            let value = if member.is("fidelity") { &fidelity } else { member.value.get() };
+            format!("{}:{value}", member.key.get())
+        });
+        let metadata = format!("{{{},\"partial\":{note}}}", members.collect::<Vec<_>>().join(","));
+        super::edit::set(&record.body, &[CHANGE.to_owned()], &metadata).ok()
+    };
+    // A record of our own making always has its `_change`.
+    let body = marked().unwrap_or_else(|| record.body.clone());
+    Record { body, create_only: true, ..record }
 }
 
 /// Whether a change's document is worth reading again under a fidelity setting.

@@ -40,7 +40,7 @@ pub struct Version {
     pub rid: Option<String>,
     /// Which entrance it came through.
     pub via: Option<String>,
-    /// `exact` or `normalized`.
+    /// `exact`, `normalized` or `partial`.
     pub fidelity: Option<String>,
     /// When it was captured, RFC 3339.
     pub at: Option<String>,

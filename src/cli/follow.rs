@@ -4,18 +4,27 @@ use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration, time::Instant}
 
 use chrono::Local;
 use clap::{Args, ValueEnum};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::{CliError, ConnectionArgs, Exit, output, serve::watch_signals};
 use crate::{
+    blob::BlobContainer,
     capture::{Capture, Limits, Recent},
-    change::{Via, time::PointInTime},
-    config::{self, Account, CaptureConfig, Fidelity, Names, Settings},
+    change::{
+        Via,
+        key::{KeyPaths, parse_path},
+        time::PointInTime,
+    },
+    config::{self, Account, BlobUrl, CaptureConfig, DeadLetterLocation, Fidelity, Names, Secret, Settings},
     cosmos::{Cosmos, FeedMode, FeedStart},
     dead_letters::DeadLetterStore,
     feed::{
-        CheckpointStore, Event, FollowError, Follower, Metrics, Options, Part, Pipeline, StoreError,
-        sink::{FileSink, Sink, SinkError, StreamSink},
+        self, CheckpointStore, Ended, Event, Filter, FollowError, Follower, Metrics, Options, Part, Pipeline, Redact,
+        Shape, StoreError,
+        health::{self, Health},
+        sink::{BlobSink, FileSink, SegmentSink, Sink, SinkError, StreamSink},
     },
     history::CosmosHistory,
     telemetry,
@@ -36,6 +45,7 @@ enum Target {
     Changes,
     Stdout,
     File(PathBuf),
+    Blob(BlobUrl),
 }
 
 impl FromStr for Target {
@@ -46,17 +56,38 @@ impl FromStr for Target {
             None if text == "changes" => Ok(Self::Changes),
             None if text == "stdout" => Ok(Self::Stdout),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
-            _ => Err("write changes, stdout or file:PATH".into()),
+            Some(("blob", url)) => match DeadLetterLocation::parse("--sink blob", url, std::path::Path::new("")) {
+                Ok(DeadLetterLocation::Blob(url)) => Ok(Self::Blob(url)),
+                Ok(DeadLetterLocation::Directory(_)) => {
+                    Err("write blob:https://<account>.blob.core.windows.net/<container>".into())
+                }
+                Err(e) => Err(format!("{}; {}", e.problem, e.fix)),
+            },
+            _ => Err("write changes, stdout, file:PATH or blob:URL".into()),
         }
     }
 }
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Changes => f.write_str("changes"),
+            Self::Stdout => f.write_str("stdout"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Blob(url) => write!(f, "blob:{url}"),
+        }
+    }
+}
+
+/// Segments of a path; named, or the argument parser would take the list for several values.
+type Path = Vec<String>;
 
 /// Flags of `follow`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cosmos-rewind follow --mode all-versions
   cosmos-rewind follow --name audit --from beginning --sink changes --sink file:events.jsonl
-  cosmos-rewind follow --name report --sink stdout --until-caught-up | jq .id
+  cosmos-rewind follow --name overdrawn --mode all-versions --sink stdout --filter 'doc.balance < 0' --pretty
 
 Logs are on stderr. The checkpoint is saved when all sinks have what lies before it; running it again goes on there.")]
 pub struct FollowArgs {
@@ -66,9 +97,31 @@ pub struct FollowArgs {
     /// Where to start when the name has no checkpoint yet: beginning, now, or a time
     #[arg(long, value_name = "beginning|now|TIME", default_value = "now")]
     from: String,
-    /// Where changes go: changes, stdout or file:PATH; repeatable [default: changes]
+    /// Where changes go: changes, stdout, file:PATH or blob:URL; repeatable [default: changes]
     #[arg(long = "sink", value_name = "SINK")]
-    sinks: Vec<Target>,
+    sinks: Vec<String>,
+    /// Pass on only changes for which this CEL expression is true, such as 'op == "delete" || doc.balance < 0'; it may
+    /// name op, doc, previous, ts, lsn, id, pk and changed("/path")
+    #[arg(long, value_name = "EXPRESSION")]
+    filter: Option<String>,
+    /// Pass on only these fields of documents, beside id, partition key and what a record needs; comma-separated
+    #[arg(long, value_name = "/PATH,...", value_delimiter = ',', value_parser = parse_path)]
+    fields: Vec<Path>,
+    /// Leave this field out, or replace it by a keyed hash (/PATH=hash, setting: REWIND_REDACT_KEY); repeatable
+    #[arg(long, value_name = "/PATH[=hash]")]
+    redact: Vec<Redact>,
+    /// On stdout, write events for people and not as JSON
+    #[arg(long)]
+    pretty: bool,
+    /// In blobs, write compressed files of many events instead of one blob a version
+    #[arg(long)]
+    segments: bool,
+    /// Close a segment when it has so many MiB, compressed
+    #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
+    segment_mb: u64,
+    /// Close a segment when it is so many seconds old; until then nothing in it is acknowledged
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    segment_seconds: u64,
     /// End when nothing is left to read
     #[arg(long)]
     until_caught_up: bool,
@@ -81,6 +134,9 @@ pub struct FollowArgs {
     /// Read only the i-th of n equal parts of the container; every machine takes another i
     #[arg(long, value_name = "I/N")]
     feed_range: Option<Part>,
+    /// Serve /metrics (Prometheus), /healthz and /readyz at this address, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<std::net::SocketAddr>,
     /// Pause between polls that find nothing new, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     poll: u64,
@@ -115,6 +171,7 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
     }
     let options = Arc::new(options(&args)?);
     let targets = targets(&args)?;
+    let filter = args.filter.as_deref().map(|source| filter(source, options.mode)).transpose()?;
     telemetry::start(&settings, telemetry::Stream::Stderr, "info")?;
     let stop = CancellationToken::new();
     tokio::spawn(watch_signals(stop.clone()));
@@ -123,38 +180,75 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
     let names = Names::from_settings(&settings, None)?;
     let cosmos = Cosmos::new(account.clone());
     let metrics = Arc::new(Metrics::default());
+    if let Some(address) = args.metrics {
+        let health = Health { name: options.name.clone(), metrics: metrics.clone(), meter: cosmos.meter().clone() };
+        serve_health(address, health, &stop).await?;
+    }
     let source = cosmos.container(&names.database, &names.source).await?;
-    let store = match args.checkpoint_file {
-        Some(path) => CheckpointStore::File(path),
+    let store = match &args.checkpoint_file {
+        Some(path) => CheckpointStore::File(path.clone()),
         None => CheckpointStore::Container(cosmos.container(&names.database, &names.leases).await?),
     };
-    let (sinks, dead_letters) = sinks(targets, &settings, &account, &cosmos, &names, &options)?;
+    let shape = shape(&args.fields, &args.redact, &settings, source.key_paths())?;
+    let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
+    let dead_letters = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(|e| CliError {
+        message: e.to_string(),
+        hint: Some("check --dead-letters, or REWIND_DEAD_LETTERS".into()),
+        exit: Exit::Usage,
+    })?;
+    let dead_letters = Arc::new(dead_letters);
+    let capture = || Capture {
+        function: options.name.clone(),
+        history: CosmosHistory::new(cosmos.clone(), names.clone()),
+        dead_letters: dead_letters.clone(),
+        // Nobody between the service and us rewrites dates: the text is the document's own.
+        fidelity: Fidelity::Payload,
+        limits: Limits::new(config.max_writes, config.max_rereads, config.deadline),
+        via: Via::Follow,
+        recent: Recent::default(),
+        partial: shape.as_ref().map(|shape| shape.note().to_owned()),
+    };
+    let sinks = targets.into_iter().map(|target| sink(target, &args, &account, &capture)).collect::<Result<_, _>>()?;
     let pipeline = Pipeline {
         name: options.name.clone(),
         paths: source.key_paths().clone(),
+        filter,
         sinks,
-        dead_letters,
+        dead_letters: dead_letters.clone(),
         metrics: metrics.clone(),
+        shape,
     };
     let follower = Follower { source, options, store, pipeline: Arc::new(pipeline), metrics: metrics.clone() };
     let ended = follower.run(&stop).await;
 
-    let (read, letters) = (Metrics::get(&metrics.changes), Metrics::get(&metrics.dead_letters));
-    let report = |how: &str| {
-        let letters =
-            if letters == 0 { String::new() } else { format!(", {}", output::count_of(letters, "dead letter")) };
-        output::spent(&format!("{how}: {} read{letters}", output::count_of(read, "change")), &cosmos, started);
+    let [read, passed, letters, unclear] =
+        [&metrics.changes, &metrics.delivered, &metrics.dead_letters, &metrics.filter_errors].map(Metrics::get);
+    let ended = ended.map_err(explain)?;
+    let how = match ended.ended {
+        Ended::CaughtUp => "caught up",
+        Ended::Stopped => "stopped",
     };
-    match ended {
-        Ok(done) => {
-            report(match done.ended {
-                crate::feed::Ended::CaughtUp => "caught up",
-                crate::feed::Ended::Stopped => "stopped",
-            });
-            Ok(if letters == 0 { Exit::Done } else { Exit::Incomplete })
-        }
-        Err(e) => Err(explain(e)),
+    let mut text = format!("{how}: {} read, {} passed on", output::count_of(read, "change"), output::number(passed));
+    if letters > 0 {
+        text.push_str(&format!(", {}", output::count_of(letters, "dead letter")));
     }
+    if unclear > 0 {
+        text.push_str(&format!(", {} without an answer of the filter", output::number(unclear)));
+    }
+    output::spent(&text, &cosmos, started);
+    Ok(if letters == 0 { Exit::Done } else { Exit::Incomplete })
+}
+
+async fn serve_health(address: std::net::SocketAddr, health: Health, stop: &CancellationToken) -> Result<(), CliError> {
+    let listener = TcpListener::bind(address).await.map_err(|e| CliError {
+        message: format!("--metrics {address}: {e}"),
+        hint: Some("end the process that has the port, or name another one; port 0 takes any free one".into()),
+        exit: Exit::Failed,
+    })?;
+    let address = listener.local_addr().unwrap_or(address);
+    info!(%address, "metrics are served");
+    tokio::spawn(health::serve(listener, health, stop.clone()));
+    Ok(())
 }
 
 fn options(args: &FollowArgs) -> Result<Options, CliError> {
@@ -166,10 +260,7 @@ fn options(args: &FollowArgs) -> Result<Options, CliError> {
         "beginning" => FeedStart::Beginning,
         "now" => FeedStart::Now,
         _ => FeedStart::At(PointInTime::parse(&args.from, &Local::now()).map_err(|e| {
-            CliError::usage(
-                format!("--from {}: {e}", args.from),
-                "write beginning, now, or a time such as 2h or 2026-11-20T14:05Z",
-            )
+            CliError::usage(format!("--from: {e}"), "write beginning, now, or a time such as 2h or 2026-11-20T14:05Z")
         })?),
     };
     if mode == FeedMode::AllVersions && start != FeedStart::Now {
@@ -190,59 +281,96 @@ fn options(args: &FollowArgs) -> Result<Options, CliError> {
     })
 }
 
+fn filter(source: &str, mode: FeedMode) -> Result<Filter, CliError> {
+    let filter = Filter::compile(source).map_err(|e| {
+        CliError::usage(
+            format!("--filter: {e}"),
+            r#"an example: --filter 'op in ["create","replace"] && doc.balance < 0'"#,
+        )
+    })?;
+    if filter.needs_previous() && mode == FeedMode::Latest {
+        return Err(CliError::usage(
+            "--filter asks for the document before, which the latest-version feed does not have",
+            "use --mode all-versions, or leave previous and changed() out",
+        ));
+    }
+    Ok(filter)
+}
+
+fn shape(fields: &[Path], redact: &[Redact], settings: &Settings, paths: &KeyPaths) -> Result<Option<Shape>, CliError> {
+    let key = settings.get("REWIND_REDACT_KEY").map(Secret::new);
+    if key.is_none() && redact.iter().any(Redact::is_hash) {
+        return Err(CliError::usage(
+            "--redact /path=hash needs a key: without one, a hash is undone by trying all values",
+            "set REWIND_REDACT_KEY to a secret text, or drop the field with --redact /path",
+        ));
+    }
+    Shape::new(fields, redact, paths, key)
+        .map_err(|problem| CliError::usage(format!("--redact: {problem}"), "name a field of the document's content"))
+}
+
+/// Parsed here and not by the argument parser, whose message would quote a signature.
 fn targets(args: &FollowArgs) -> Result<Vec<Target>, CliError> {
-    let targets = if args.sinks.is_empty() { vec![Target::Changes] } else { args.sinks.clone() };
-    if let Some(twice) = targets.iter().enumerate().find_map(|(i, t)| targets[..i].contains(t).then_some(t)) {
-        return Err(CliError::usage(format!("--sink {twice} is given twice"), "give each sink once"));
+    let mut targets = Vec::with_capacity(args.sinks.len().max(1));
+    for text in &args.sinks {
+        let target: Target = text.parse().map_err(|problem| {
+            let shown = text.split('?').next().unwrap_or_default();
+            CliError::usage(format!("--sink {shown}: {problem}"), "such as --sink changes --sink file:events.jsonl")
+        })?;
+        if targets.contains(&target) {
+            return Err(CliError::usage(format!("--sink {target} is given twice"), "give each sink once"));
+        }
+        targets.push(target);
+    }
+    if targets.is_empty() {
+        targets.push(Target::Changes);
+    }
+    for (flag, given, wanted) in [
+        ("--pretty", args.pretty, targets.contains(&Target::Stdout)),
+        ("--segments", args.segments, targets.iter().any(|target| matches!(target, Target::Blob(_)))),
+    ] {
+        if given && !wanted {
+            let sink = if flag == "--pretty" { "stdout" } else { "blob:URL" };
+            return Err(CliError::usage(
+                format!("{flag} changes nothing without that sink"),
+                format!("add --sink {sink}"),
+            ));
+        }
     }
     Ok(targets)
 }
 
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Changes => f.write_str("changes"),
-            Self::Stdout => f.write_str("stdout"),
-            Self::File(path) => write!(f, "file:{}", path.display()),
-        }
-    }
-}
-
-fn sinks(
-    targets: Vec<Target>,
-    settings: &Settings,
+fn sink(
+    target: Target,
+    args: &FollowArgs,
     account: &Account,
-    cosmos: &Cosmos,
-    names: &Names,
-    options: &Options,
-) -> Result<(Vec<Sink>, Arc<DeadLetterStore>), CliError> {
-    let config = CaptureConfig::from_settings(settings, &config::app_root())?;
-    let dead_letters = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(|e| CliError {
-        message: e.to_string(),
-        hint: Some("check --dead-letters, or REWIND_DEAD_LETTERS".into()),
-        exit: Exit::Usage,
-    })?;
-    let dead_letters = Arc::new(dead_letters);
-    let sinks = targets
-        .into_iter()
-        .map(|target| match target {
-            Target::Changes => Sink::Changes(Box::new(Capture {
-                function: options.name.clone(),
-                history: CosmosHistory::new(cosmos.clone(), names.clone()),
-                dead_letters: dead_letters.clone(),
-                // Nobody between the service and us rewrites dates: the text is the document's own.
-                fidelity: Fidelity::Payload,
-                limits: Limits::new(config.max_writes, config.max_rereads, config.deadline),
-                via: Via::Follow,
-                recent: Recent::default(),
-            })),
-            Target::Stdout => {
-                Sink::Stream(StreamSink::new(output::stream(), Arc::new(|event: &Event| event.to_line() + "\n")))
+    capture: &dyn Fn() -> Capture<CosmosHistory>,
+) -> Result<Sink, CliError> {
+    Ok(match target {
+        Target::Changes => Sink::Changes(Box::new(capture())),
+        Target::Stdout if args.pretty => {
+            let coloured = output::is_coloured();
+            Sink::Stream(StreamSink::new(
+                output::stream(),
+                Arc::new(move |event: &Event| feed::pretty(event, coloured)),
+            ))
+        }
+        Target::Stdout => {
+            Sink::Stream(StreamSink::new(output::stream(), Arc::new(|event: &Event| event.to_line() + "\n")))
+        }
+        Target::File(path) => Sink::File(FileSink::new(path)),
+        Target::Blob(url) => {
+            let (container, folder) = url.split();
+            let store = BlobContainer::open(&container, &account.credential)
+                .map_err(|e| CliError::usage(format!("--sink blob:{container}: {e}"), "check the URL"))?;
+            if args.segments {
+                let (bytes, age) = ((args.segment_mb as usize) << 20, Duration::from_secs(args.segment_seconds));
+                Sink::Segments(SegmentSink::new(store, folder, args.name.clone(), bytes, age))
+            } else {
+                Sink::Blobs(BlobSink::new(store, folder))
             }
-            Target::File(path) => Sink::File(FileSink::new(path)),
-        })
-        .collect();
-    Ok((sinks, dead_letters))
+        }
+    })
 }
 
 /// This process, for a person who reads the checkpoint; unlike any other one.
@@ -259,6 +387,10 @@ fn explain(error: FollowError) -> CliError {
         // The reader has seen enough, as with `| head`.
         FollowError::Sink(SinkError::Closed) => CliError { message: String::new(), hint: None, exit: Exit::Done },
         FollowError::Sink(SinkError::Refused { message, hint }) => CliError { message, hint, exit: Exit::Failed },
+        FollowError::Filter(message) => CliError::usage(
+            message,
+            "functions are those of CEL, such as size, startsWith and matches, and changed(\"/path\")",
+        ),
         FollowError::Source(f) | FollowError::Store(StoreError::Service(f)) => f.into(),
         FollowError::Store(e @ StoreError::Foreign { .. }) => CliError {
             message: e.to_string(),

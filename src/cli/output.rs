@@ -66,6 +66,11 @@ pub fn stream() -> Box<dyn Write + Send> {
     Box::new(BufWriter::new(io::stdout()))
 }
 
+/// Whether stdout is a terminal that wants colours.
+pub fn is_coloured() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
 /// What a failed write to stdout means: nothing when the reader has gone (`| head`), else a failure.
 pub fn stdout_failed(error: &io::Error) -> CliError {
     if error.kind() == io::ErrorKind::BrokenPipe {
@@ -353,7 +358,7 @@ pub fn document(text: &str, indented: bool) -> Result<(), CliError> {
 /// When stdout cannot be written.
 pub fn differences(differences: &[Difference<'_>]) -> Result<(), CliError> {
     let terminal = io::stdout().is_terminal();
-    let coloured = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let coloured = is_coloured();
     let limit = if terminal { Some(LONGEST_SHOWN) } else { None };
     if differences.is_empty() {
         return Ok(());

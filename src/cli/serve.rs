@@ -97,6 +97,7 @@ fn build(
                 limits: limits.clone(),
                 via: Via::Trigger,
                 recent: Recent::default(),
+                partial: None,
             };
             Ok((function.binding, capture))
         })

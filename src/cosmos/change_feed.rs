@@ -94,8 +94,12 @@ impl Span {
 /// Shown as in logs and metrics: `00-1F`.
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let min = self.min();
-        write!(f, "{}-{}", if min.is_empty() { "00" } else { &min }, self.max())
+        // Zero bytes at the end mean nothing.
+        let short = |bound: String| {
+            let bytes = bound.as_bytes().chunks(2).rposition(|byte| byte != b"00").map_or(0, |last| last + 1);
+            if bytes == 0 { "00".to_owned() } else { bound[..bytes * 2].to_owned() }
+        };
+        write!(f, "{}-{}", short(self.min()), short(self.max()))
     }
 }
 
@@ -260,7 +264,7 @@ mod tests {
         let met = |a: Span, b: Span| a.intersection(&b).map(|s| s.to_string());
         assert_eq!(met(span("", "20"), span("10", "FF")).as_deref(), Some("10-20"));
         assert_eq!(met(span("", "10"), span("10", "FF")), None);
-        assert_eq!(met(span("", "FF"), span("", "1000")).as_deref(), Some("00-1000"));
+        assert_eq!(met(span("", "FF"), span("", "1000")).as_deref(), Some("00-10"));
         assert!(Span::parse("20", "10").unwrap_err().contains("upside down"));
         assert!(Span::parse("x", "10").is_err());
     }

@@ -87,7 +87,7 @@ impl Event {
 }
 
 /// A key of one component as its value, a hierarchical one as the array.
-fn key_text(key: &PartitionKey) -> String {
+pub(super) fn key_text(key: &PartitionKey) -> String {
     match key.0.as_slice() {
         [one] => one.to_json().to_string(),
         _ => key.to_json().to_string(),

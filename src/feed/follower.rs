@@ -60,6 +60,9 @@ pub enum FollowError {
     /// The checkpoint cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The filter names what there is not.
+    #[error("{0}")]
+    Filter(String),
     /// Stopped before the start of every range was saved: the next start begins anew.
     #[error("stopped before the start was saved")]
     Interrupted,

@@ -10,18 +10,25 @@
 
 mod checkpoint;
 mod event;
+mod filter;
 mod follower;
+pub mod health;
 mod metrics;
 mod part;
 mod pipeline;
+mod pretty;
 mod reader;
+mod shape;
 pub mod sink;
 mod store;
 
 pub use checkpoint::{Checkpoint, Position};
 pub use event::Event;
+pub use filter::{BadFilter, Filter};
 pub use follower::{Ended, FollowError, Follower, Options, Report};
 pub use metrics::Metrics;
 pub use part::Part;
 pub use pipeline::Pipeline;
+pub use pretty::pretty;
+pub use shape::{Redact, Shape};
 pub use store::{CheckpointStore, StoreError};

@@ -80,6 +80,20 @@ impl Reader {
     /// Reads until stopped, or until nothing is left when that is asked for.
     pub async fn run(mut self) -> Result<(), FollowError> {
         let range = self.span.to_string();
+        self.read(&range).await?;
+        // What sinks have held back so far, once more and now.
+        self.acknowledge(&range, true).await
+    }
+
+    /// Moves the range to where it was read, unless a sink holds something of it back.
+    async fn acknowledge(&self, range: &str, now: bool) -> Result<(), FollowError> {
+        if self.pipeline.flush(range, now, &self.stop).await? {
+            self.progress.advance(self.index, self.token.clone());
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, range: &str) -> Result<(), FollowError> {
         let mut feed: Option<ChangeFeed> = None;
         let mut pause = PAUSES.0;
         let mut failing_since: Option<Instant> = None;
@@ -102,7 +116,7 @@ impl Reader {
                     }
                     warn!(follower = self.pipeline.name, range, reason = %failure, "reading failed, trying again");
                     Metrics::add(&self.pipeline.metrics.retries, 1);
-                    self.pipeline.metrics.range(&range, |state| state.failing = true);
+                    self.pipeline.metrics.range(range, |state| state.failing = true);
                     let wait = failure.retry_after.unwrap_or(pause).mul_f64(rand::random_range(0.75..1.25));
                     if self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                         return Ok(());
@@ -115,16 +129,16 @@ impl Reader {
             let Some(reader) = &feed else { continue };
             let token = reader.token()?;
             let nothing = page.items()?.is_empty();
-            self.pipeline.metrics.range(&range, |state| (state.caught_up, state.failing) = (nothing, false));
+            self.pipeline.metrics.range(range, |state| (state.caught_up, state.failing) = (nothing, false));
             if !nothing {
-                if !self.pipeline.deliver(&page, &range, &self.stop).await? {
+                if !self.pipeline.deliver(&page, range, &self.stop).await? {
                     return Ok(());
                 }
                 empty = 0;
             }
-            self.token.clone_from(&token);
-            self.progress.advance(self.index, token);
+            self.token = token;
             drop((page, permit));
+            self.acknowledge(range, false).await?;
             if nothing {
                 empty += 1;
                 if self.options.until_caught_up {

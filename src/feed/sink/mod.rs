@@ -1,14 +1,21 @@
 //! Where changes go. A follower may have several sinks; a range moves on when all of them have its page.
 
+mod blobs;
 mod lines;
+mod segments;
 
 use std::fmt;
 
 use serde_json::value::RawValue;
 
-pub use self::lines::{FileSink, StreamSink};
+pub use self::{
+    blobs::BlobSink,
+    lines::{FileSink, StreamSink},
+    segments::SegmentSink,
+};
 use super::Event;
 use crate::{
+    blob::BlobError,
     capture::{Capture, CaptureError, Summary},
     cosmos::{Disposition, Failure},
     history::CosmosHistory,
@@ -63,6 +70,11 @@ pub enum Sink {
     Stream(StreamSink),
     /// A file, one event a line.
     File(FileSink),
+    /// A blob container, one blob a version.
+    Blobs(BlobSink),
+    /// A blob container, compressed files of many events. It takes events at once and makes them durable later:
+    /// until [`flush`](Self::flush) says so, nothing of them may be acknowledged.
+    Segments(SegmentSink),
 }
 
 impl Sink {
@@ -79,6 +91,28 @@ impl Sink {
         match self {
             Self::Changes(_) | Self::Stream(_) => Ok(()),
             Self::File(file) => file.begin().await,
+            Self::Blobs(_) => Ok(()),
+            Self::Segments(segments) => {
+                segments.begin();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether it keeps events back until a file is full or old enough.
+    pub fn holds_back(&self) -> bool {
+        matches!(self, Self::Segments(_))
+    }
+
+    /// Makes durable what it holds back of a range, when it is time or when it must be; true when something is still
+    /// held back.
+    ///
+    /// # Errors
+    /// When it may not be durable.
+    pub async fn flush(&self, range: &str, now: bool) -> Result<bool, SinkError> {
+        match self {
+            Self::Segments(segments) => segments.flush(range, now).await,
+            _ => Ok(false),
         }
     }
 
@@ -95,6 +129,8 @@ impl Sink {
             },
             Self::Stream(stream) => stream.write(&batch.events).await.map(|()| None),
             Self::File(file) => file.write(&batch.events).await.map(|()| None),
+            Self::Blobs(blobs) => blobs.write(&batch.events).await.map(|()| None),
+            Self::Segments(segments) => segments.add(batch.range, &batch.events).map(|()| None),
         }
     }
 }
@@ -106,7 +142,18 @@ impl fmt::Display for Sink {
             Self::Changes(_) => f.write_str("changes"),
             Self::Stream(_) => f.write_str("stdout"),
             Self::File(file) => write!(f, "file:{}", file.path().display()),
+            Self::Blobs(blobs) => write!(f, "blob:{}", blobs.shown()),
+            Self::Segments(segments) => write!(f, "blob:{}", segments.shown()),
         }
+    }
+}
+
+impl From<BlobError> for SinkError {
+    fn from(e: BlobError) -> Self {
+        if e.transient {
+            return Self::Busy(e.message);
+        }
+        Self::refused(format!("--sink blob: {}", e.message), "check the URL, and that the container exists")
     }
 }
 
