@@ -300,7 +300,7 @@ async fn what_cannot_work_is_named_with_the_fix() {
     let app = TestApp::start().await;
     for (args, wanted) in [
         (&["--mode", "all-versions", "--from", "beginning"][..], "--from beginning: the all-versions feed"),
-        (&["--from", "yesterday"], "--from yesterday"),
+        (&["--from", "yesterday"], "--from: time"),
         (&["--sink", "ftp://x"], "changes, stdout"),
         (&["--sink", "stdout", "--sink", "stdout"], "--sink stdout is given twice"),
         (&["--feed-range", "5/4"], "1/4"),
