@@ -44,17 +44,15 @@ CosmosDB__accountEndpoint=$(sed -E 's/.*"endpoint":"([^"]*)".*/\1/' ready.json)
 export CosmosDB__accountEndpoint
 
 : >printed.jsonl
-follow() {
-  "$program" follow --mode all-versions --name counter --lease 2 --poll 100 --sink stdout --sink changes "$@" \
-    >>printed.jsonl 2>>follow.log
-}
+follow=("$program" follow --mode all-versions --name counter --lease 2 --poll 100 --sink stdout --sink changes)
+# Not in a function: the pid must be the program's own, or the kill would hit a shell around it.
 printed() { sed -E 's/.*"doc":\{[^}]*"n":([0-9]+).*/\1/' printed.jsonl; }
 has_printed() { [[ $(printed | tail -1) == "$1" ]]; }
 count_to() { echo "{\"id\":\"counter\",\"pk\":\"counter\",\"n\":$1}" | "$program" populate --file - >/dev/null 2>&1; }
 
 # The start of every range is fixed, then the counting begins.
-follow --until-caught-up
-follow &
+"${follow[@]}" --until-caught-up >>printed.jsonl 2>>follow.log
+"${follow[@]}" >>printed.jsonl 2>>follow.log &
 follower_pid=$!
 kills=0
 for n in $(seq "$updates"); do
@@ -70,7 +68,7 @@ for n in $(seq "$updates"); do
     echo "killed     at $n"
   elif ((n % 5 == 0)) && [[ -z $follower_pid ]]; then
     sleep 2
-    follow &
+    "${follow[@]}" >>printed.jsonl 2>>follow.log &
     follower_pid=$!
     await has_printed "$n"
     echo "resumed    it has printed $(printed | tail -3 | tr '\n' ' ')"
@@ -81,7 +79,7 @@ if [[ -n $follower_pid ]]; then
   wait "$follower_pid" || true
   follower_pid=''
 fi
-follow --until-caught-up
+"${follow[@]}" --until-caught-up >>printed.jsonl 2>>follow.log
 
 seq "$updates" >wanted
 if ! printed | diff wanted - >differences; then

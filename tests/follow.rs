@@ -6,7 +6,7 @@ use cosmos_rewind::change::{Op, key::PartitionKey};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Fault, FollowerProcess, Output, TestApp, eventually,
+    BINARY, Fault, FollowerProcess, Output, TestApp, eventually,
     peers::{Azurite, signatures},
 };
 
@@ -595,4 +595,19 @@ async fn metrics_and_health_tell_what_it_does() {
     let taken = one.trim_start_matches("http://");
     let output = app.run(&["follow", "--metrics", taken]).await;
     assert!(output.code == 1 && output.stderr.contains(&format!("--metrics {taken}")), "{output:?}");
+}
+
+/// The scripts of the documents, on this build.
+#[cfg(unix)]
+#[tokio::test]
+async fn the_scripts_come_to_their_proof() {
+    let run = async |script: &str, args: &[&str]| {
+        let mut command = tokio::process::Command::new(format!("scripts/{script}"));
+        let output = command.args(args).env("COSMOS_REWIND", BINARY).env_remove("REWIND_LOG").output().await.unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (proof, account) = tokio::join!(run("resume-proof.sh", &["10"]), run("bank-account.sh", &[]));
+    assert!(proof.contains("proved     killed 2 times, it printed 1 to 10"), "{proof}");
+    assert!(account.contains("  ~ /balance  250 -> -20.5\n") && !account.contains("-> -95.5\n  ~"), "{account}");
 }
