@@ -18,7 +18,7 @@ use crate::{
         time::PointInTime,
     },
     config::{self, Account, BlobUrl, CaptureConfig, DeadLetterLocation, Fidelity, Names, Secret, Settings},
-    cosmos::{Cosmos, FeedMode, FeedStart},
+    cosmos::{Cosmos, Disposition, FeedMode, FeedStart},
     dead_letters::DeadLetterStore,
     feed::{
         self, CheckpointStore, Ended, Event, Filter, FollowError, Follower, Metrics, Options, Part, Pipeline, Redact,
@@ -391,6 +391,14 @@ fn explain(error: FollowError) -> CliError {
             message,
             "functions are those of CEL, such as size, startsWith and matches, and changed(\"/path\")",
         ),
+        FollowError::Source(f) if f.disposition == Disposition::Poison => CliError {
+            message: f.to_string(),
+            hint: Some(
+                "a checkpoint may be older than what the feed still has: another --name starts anew, without what was lost"
+                    .into(),
+            ),
+            exit: Exit::Failed,
+        },
         FollowError::Source(f) | FollowError::Store(StoreError::Service(f)) => f.into(),
         FollowError::Store(e @ StoreError::Foreign { .. }) => CliError {
             message: e.to_string(),

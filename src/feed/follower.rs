@@ -16,7 +16,7 @@ use super::{
     sink::SinkError,
     store::Held,
 };
-use crate::cosmos::{Container, Failure, FeedMode, FeedStart, Retry, Span};
+use crate::cosmos::{Container, Disposition, Failure, FeedMode, FeedStart, PATIENCE, Retry, Span};
 
 /// Pages in memory at once, whatever the number of ranges: at most 4 MB each on the wire.
 const PAGES: usize = 8;
@@ -26,6 +26,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const LOOK_FOR_SPLITS: Duration = Duration::from_secs(60);
 /// How long pages in flight may take after a stop; what takes longer is delivered again.
 const DRAIN: Duration = Duration::from_secs(25);
+
+/// Pauses after the service was out of reach: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// How a follower reads.
 #[derive(Debug, Clone)]
@@ -69,6 +72,14 @@ pub enum FollowError {
     /// A reader ended in a way that it never should.
     #[error("{0}")]
     Internal(String),
+}
+
+impl FollowError {
+    /// Whether it may pass by itself.
+    fn is_transient(&self) -> bool {
+        let (Self::Source(failure) | Self::Store(StoreError::Service(failure))) = self else { return false };
+        failure.disposition == Disposition::Transient
+    }
 }
 
 /// How it ended.
@@ -121,32 +132,50 @@ impl Follower {
         let source = format!("{}/{}", self.source.database(), self.source.name());
         let options = &self.options;
         let wanted = Checkpoint::fresh(&options.name, &source, self.source.rid(), options.mode, options.part);
+        let mut pause = PAUSES.0;
+        let mut failing_since: Option<Instant> = None;
         loop {
-            let acquired = self.store.acquire(&wanted, &options.holder, options.lease, stop).await?;
-            let Some(mut held) = acquired else { return Ok(Report { ended: Ended::Stopped }) };
-            self.metrics.holding.store(true, Ordering::Relaxed);
-            let term = self.hold(&mut held, stop).await;
-            self.metrics.holding.store(false, Ordering::Relaxed);
-            match term {
+            let failure = match self.term(&wanted, stop).await {
                 Ok(ended) => return Ok(Report { ended }),
+                Err(FollowError::Interrupted) => return Ok(Report { ended: Ended::Stopped }),
                 Err(FollowError::Store(StoreError::Lost)) => {
                     warn!(follower = options.name, "another follower has taken over this name; standing by");
+                    (pause, failing_since) = (PAUSES.0, None);
+                    continue;
                 }
-                Err(e) => {
-                    // Given back at once, so that a stand-by need not wait.
-                    let ranges = held.checkpoint.ranges.clone();
-                    if held.checkpoint.holder.is_some()
-                        && let Err(again) = held.save(ranges, true).await
-                    {
-                        warn!(follower = options.name, reason = %again, "could not give the name back");
-                    }
-                    return match e {
-                        FollowError::Interrupted => Ok(Report { ended: Ended::Stopped }),
-                        e => Err(e),
-                    };
-                }
+                Err(e) => e,
+            };
+            let since = *failing_since.get_or_insert_with(Instant::now);
+            if !failure.is_transient() || (options.until_caught_up && since.elapsed() > PATIENCE) {
+                return Err(failure);
+            }
+            warn!(follower = options.name, reason = %failure, "out of reach, trying again");
+            Metrics::add(&self.metrics.retries, 1);
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Ok(Report { ended: Ended::Stopped });
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Takes the name, follows while it is held, and gives it back unless it was lost.
+    async fn term(&self, wanted: &Checkpoint, stop: &CancellationToken) -> Result<Ended, FollowError> {
+        let options = &self.options;
+        let acquired = self.store.acquire(wanted, &options.holder, options.lease, stop).await?;
+        let Some(mut held) = acquired else { return Ok(Ended::Stopped) };
+        self.metrics.holding.store(true, Ordering::Relaxed);
+        let ended = self.hold(&mut held, stop).await;
+        self.metrics.holding.store(false, Ordering::Relaxed);
+        self.metrics.forget_ranges();
+        let lost = matches!(ended, Err(FollowError::Store(StoreError::Lost)));
+        if ended.is_err() && !lost && held.checkpoint.holder.is_some() {
+            // Given back at once, so that a stand-by need not wait.
+            let ranges = held.checkpoint.ranges.clone();
+            if let Err(again) = held.save(ranges, true).await {
+                warn!(follower = options.name, reason = %again, "could not give the name back");
             }
         }
+        ended
     }
 
     /// Reads while the name is held.
