@@ -101,8 +101,6 @@ pub struct Report {
 /// How one term of holding the name ended.
 enum Term {
     Ended(Ended),
-    /// Somebody else has the name: back to standing by.
-    Lost,
     /// Partitions were split: go on with a reader for each.
     Split,
 }
@@ -135,16 +133,21 @@ impl Follower {
         let mut pause = PAUSES.0;
         let mut failing_since: Option<Instant> = None;
         loop {
+            let begun = Instant::now();
             let failure = match self.term(&wanted, stop).await {
                 Ok(ended) => return Ok(Report { ended }),
                 Err(FollowError::Interrupted) => return Ok(Report { ended: Ended::Stopped }),
-                Err(FollowError::Store(StoreError::Lost)) => {
-                    warn!(follower = options.name, "another follower has taken over this name; standing by");
+                Err(FollowError::Store(e)) if e.is_lost() => {
+                    warn!(follower = options.name, "{e}; standing by");
                     (pause, failing_since) = (PAUSES.0, None);
                     continue;
                 }
                 Err(e) => e,
             };
+            if begun.elapsed() > PATIENCE {
+                // It had been at work in between.
+                (pause, failing_since) = (PAUSES.0, None);
+            }
             let since = *failing_since.get_or_insert_with(Instant::now);
             if !failure.is_transient() || (options.until_caught_up && since.elapsed() > PATIENCE) {
                 return Err(failure);
@@ -167,7 +170,7 @@ impl Follower {
         let ended = self.hold(&mut held, stop).await;
         self.metrics.holding.store(false, Ordering::Relaxed);
         self.metrics.forget_ranges();
-        let lost = matches!(ended, Err(FollowError::Store(StoreError::Lost)));
+        let lost = matches!(&ended, Err(FollowError::Store(e)) if e.is_lost());
         if ended.is_err() && !lost && held.checkpoint.holder.is_some() {
             // Given back at once, so that a stand-by need not wait.
             let ranges = held.checkpoint.ranges.clone();
@@ -190,7 +193,6 @@ impl Follower {
             match self.read(held, stop).await? {
                 Term::Ended(ended) => return Ok(ended),
                 Term::Split => info!(follower = self.options.name, "partitions were split; reading each by itself"),
-                Term::Lost => return Err(StoreError::Lost.into()),
             }
         }
     }
@@ -280,7 +282,7 @@ impl Follower {
             warn!(follower = self.options.name, "pages in flight took too long; they will be delivered again");
             readers.shutdown().await;
         }
-        let lost = matches!(outcome, Ok(Term::Lost) | Err(FollowError::Store(StoreError::Lost)));
+        let lost = matches!(&outcome, Err(FollowError::Store(e)) if e.is_lost());
         if !lost {
             let release = !matches!(outcome, Ok(Term::Split));
             match held.save(progress.take(), release).await {
@@ -320,7 +322,6 @@ impl Follower {
             if progress.is_unsaved() || saved.elapsed() >= self.options.lease / 3 {
                 match held.save(progress.take(), false).await {
                     Ok(()) => Metrics::add(&self.metrics.checkpoints, 1),
-                    Err(StoreError::Lost) => return Ok(Term::Lost),
                     Err(e) => return Err(e.into()),
                 }
                 saved = Instant::now();

@@ -31,6 +31,9 @@ pub enum StoreError {
     /// Somebody else has the name now.
     #[error("another follower has taken over this name")]
     Lost,
+    /// No save came through for a whole lease: somebody else may have the name by now.
+    #[error("no checkpoint could be saved for a whole lease")]
+    Expired,
     /// The lease container failed or refused.
     #[error("checkpoint: {0}")]
     Service(#[from] Failure),
@@ -50,6 +53,13 @@ pub enum StoreError {
         /// What differs.
         problem: String,
     },
+}
+
+impl StoreError {
+    /// Whether the name is, or may be, somebody else's.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost | Self::Expired)
+    }
 }
 
 /// Where the checkpoint of a follower is kept.
@@ -222,7 +232,7 @@ impl Held {
     /// Saves the positions and renews the lease; `release` gives the name back instead.
     ///
     /// # Errors
-    /// [`StoreError::Lost`] when somebody else has the name, or may have by now.
+    /// [`StoreError::Lost`] or [`StoreError::Expired`] when somebody else has the name, or may have by now.
     pub async fn save(&mut self, ranges: Vec<Position>, release: bool) -> Result<(), StoreError> {
         let now = Utc::now();
         let begun = Instant::now();
@@ -241,7 +251,7 @@ impl Held {
                 // Longer than the lease, a save would prove nothing.
                 *etag = match tokio::time::timeout(left, write_document(container, key, etag, &next)).await {
                     Ok(written) => written?,
-                    Err(_) => return Err(StoreError::Lost),
+                    Err(_) => return Err(StoreError::Expired),
                 };
             }
             Place::File { path, .. } => {
