@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
+use azure_core::error::ErrorKind;
 use azure_core::http::{
     ClientOptions, Context, ExponentialRetryOptions, Request, RequestContent, RetryOptions, StatusCode, Url,
     headers::{HeaderName, Headers},
@@ -100,9 +101,7 @@ impl BlobContainer {
             self.client.blob_client(name).upload(RequestContent::from(content), Some(options.if_not_exists())).await;
         match uploaded {
             Ok(_) => Ok(true),
-            Err(e) if matches!(e.http_status(), Some(StatusCode::Conflict | StatusCode::PreconditionFailed)) => {
-                Ok(false)
-            }
+            Err(e) if exists(&e) => Ok(false),
             Err(e) => Err(error(&e)),
         }
     }
@@ -139,6 +138,13 @@ impl BlobContainer {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a blob was not written because there is one of this name. Not any 409: a container that is being deleted
+/// answers with that too.
+fn exists(error: &azure_core::Error) -> bool {
+    let ErrorKind::HttpResponse { error_code: Some(code), .. } = error.kind() else { return false };
+    matches!(code.as_str(), "BlobAlreadyExists" | "ConditionNotMet")
 }
 
 /// The error without its details: they may quote the URL, and with it the signature.
@@ -178,7 +184,7 @@ impl Policy for AzuriteKey {
         request.insert_header("authorization", format!("SharedKey {}:{}", AZURITE.0, signature.unwrap_or_default()));
         match next.split_first() {
             Some((first, rest)) => first.send(ctx, request, rest).await,
-            None => Err(azure_core::Error::with_message(azure_core::error::ErrorKind::Other, "no transport")),
+            None => Err(azure_core::Error::with_message(ErrorKind::Other, "no transport")),
         }
     }
 }

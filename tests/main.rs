@@ -20,6 +20,8 @@ mod fixtures;
 #[cfg(feature = "local")]
 mod follow;
 #[cfg(feature = "local")]
+mod follow_sinks;
+#[cfg(feature = "local")]
 mod history;
 #[cfg(feature = "local")]
 mod local;

@@ -43,16 +43,16 @@ async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], health.text(chrono::Utc::now().timestamp()))
 }
 
-/// Alive: yes, unless no range can be read.
+/// Alive: yes, unless no range moves on, because it cannot be read or a sink takes nothing.
 async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let ranges = health.metrics.ranges();
     if !ranges.is_empty() && ranges.values().all(|range| range.failing) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "no range can be read\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, "no range moves on\n");
     }
     (StatusCode::OK, "ok\n")
 }
 
-/// At work: it has the name, and every range can be read.
+/// At work: it has the name, and every range moves on.
 async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     if !health.metrics.holding.load(std::sync::atomic::Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "standing by\n");
@@ -62,7 +62,7 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
         return (StatusCode::SERVICE_UNAVAILABLE, "starting\n");
     }
     if ranges.values().any(|range| range.failing) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "a range cannot be read\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, "a range does not move on\n");
     }
     (StatusCode::OK, "ok\n")
 }

@@ -37,7 +37,7 @@ pub struct RangeState {
     pub newest: Option<i64>,
     /// Whether the last poll found nothing new.
     pub caught_up: bool,
-    /// Whether the last poll failed.
+    /// Whether the last poll, or the last attempt to hand a page to a sink, failed.
     pub failing: bool,
 }
 

@@ -106,7 +106,7 @@ impl Pipeline {
             return Ok(false);
         }
         Metrics::add(&self.metrics.delivered, batch.items.len() as u64);
-        self.metrics.range(range, |state| state.newest = newest.or(state.newest));
+        self.metrics.range(range, |state| (state.newest, state.failing) = (newest.or(state.newest), false));
         Ok(true)
     }
 
@@ -168,6 +168,7 @@ impl Pipeline {
                 return Ok(true);
             }
             left = busy;
+            self.metrics.range(batch.range, |state| state.failing = true);
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Ok(false);
             }
