@@ -134,13 +134,19 @@ async fn the_start_of_every_range_is_saved_before_anything_is_acknowledged() {
         put(&app, &format!("doc-{n}"), n).await;
     }
     app.proxy.fail_always(Some(Fault::Reject(503, 0)));
-    let mut follower = FollowerProcess::start(&app, &["--from", "beginning"]);
+    let sinks = ["--sink", "changes", "--sink", "file:e.jsonl"];
+    let mut follower = FollowerProcess::start(&app, &[&["--from", "beginning"], &sinks[..]].concat());
     follower.wait_for_log("start of every range saved").await;
     eventually("a write was tried", async || (app.proxy.writes() > 0).then_some(())).await;
     let saved = checkpoint(&app, "follow.default").await.unwrap();
     let ranges = saved["ranges"].as_array().unwrap();
     assert_eq!(ranges.len(), app.local.ranges("dev", "events").await.unwrap().len());
     assert!(ranges.iter().all(|range| range["token"].as_str().is_some_and(|token| !token.is_empty())), "{saved}");
+    // One sink has everything, the other nothing: no range may move.
+    let lines = || std::fs::read_to_string(app.folder.path().join("e.jsonl")).unwrap_or_default().lines().count();
+    eventually("the file has them", async || (lines() == 20).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(&checkpoint(&app, "follow.default").await.unwrap()["ranges"], &saved["ranges"]);
     follower.kill();
     app.proxy.fail_always(None);
     assert!(app.history().await.is_empty());
@@ -237,6 +243,26 @@ async fn a_stand_by_takes_over_from_one_that_was_killed_and_from_one_that_hangs(
     second.wait_for_log("going on from the checkpoint").await;
     put(&app, "a", 5).await;
     eventually("it is captured", async || (captured(&app).await["a"].len() == 5).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_else_took_is_noticed_by_its_etag_and_a_wrong_clock_blocks_nobody() {
+    let app = TestApp::start().await;
+    let mut follower = FollowerProcess::start(&app, &[&ALL[..], &["--lease", "6"]].concat());
+    follower.wait_for_log("start of every range saved").await;
+    // A holder whose clock is years ahead takes the name, and is never heard of again.
+    let mut stolen = checkpoint(&app, "follow.default").await.unwrap();
+    stolen["holder"] = "thief".into();
+    stolen["expires"] = "2099-01-01T00:00:00Z".into();
+    stolen["lease"] = 2.into();
+    let leases = app.cosmos.container("dev", "leases").await.unwrap();
+    let key = PartitionKey::parse("follow.default").unwrap();
+    leases.upsert(&key, "follow.default", stolen.to_string().into_bytes()).await.unwrap();
+    put(&app, "a", 1).await;
+    follower.wait_for_log("another follower has taken over this name; standing by").await;
+    follower.wait_for_log("taking over from a follower").await;
+    put(&app, "a", 2).await;
+    eventually("both are captured", async || (captured(&app).await.get("a")? == &[1, 2]).then_some(())).await;
 }
 
 #[tokio::test]
