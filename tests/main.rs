@@ -20,6 +20,10 @@ mod docs;
 #[cfg(feature = "local")]
 mod fixtures;
 #[cfg(feature = "local")]
+mod follow;
+#[cfg(feature = "local")]
+mod follow_sinks;
+#[cfg(feature = "local")]
 mod history;
 #[cfg(feature = "local")]
 mod local;

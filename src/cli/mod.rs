@@ -7,6 +7,7 @@ mod connection;
 #[cfg(feature = "local")]
 mod demo;
 mod diff;
+mod follow;
 mod history;
 mod input;
 mod load;
@@ -84,6 +85,8 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Write the documents of a backup into the source container
     Load(load::LoadArgs),
+    /// Capture without the Functions host: read the change feed and pass it on to one or several sinks
+    Follow(follow::FollowArgs),
     /// List dead letters, and capture them again when their cause is fixed
     Replay(replay::ReplayArgs),
 }
@@ -162,6 +165,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Undo(args) => undo::run(args).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Load(args) => load::run(args).await,
+        Command::Follow(args) => follow::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     };
     result.unwrap_or_else(|error| {

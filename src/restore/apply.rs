@@ -333,8 +333,8 @@ impl Applier<'_> {
             .as_deref()
             .and_then(|bytes| std::str::from_utf8(bytes).ok())
             .and_then(|text| Version::parse(text).ok())
-            .filter(Version::is_normalized);
-        // ... unless its text is not exact: then it gets this one, and keeps its place among the versions.
+            .filter(|known| known.is_normalized() || known.is_partial());
+        // ... unless its text is not the whole one: then it gets this one, and keeps its place among the versions.
         if let Some(known) = known {
             let record = self.record_of(item, live, Some(&known))?;
             retry.run(|| HistoryWriter::write(changes, &record)).await?;
