@@ -148,8 +148,9 @@ async fn the_start_of_every_range_is_saved_before_anything_is_acknowledged() {
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(&checkpoint(&app, "follow.default").await.unwrap()["ranges"], &saved["ranges"]);
     follower.kill();
-    app.proxy.fail_always(None);
+    // Its last requests may still be on the way; they are refused like the others.
     assert!(app.history().await.is_empty());
+    app.proxy.fail_always(None);
     catch_up(&app, &["--lease", "2"]).await;
     assert_eq!(captured(&app).await.len(), 20);
 }
@@ -327,7 +328,7 @@ async fn what_cannot_work_is_named_with_the_fix() {
         (&["--from", "yesterday"], "--from: time"),
         (&["--sink", "ftp://x"], "changes, stdout"),
         (&["--sink", "stdout", "--sink", "stdout"], "--sink stdout is given twice"),
-        (&["--feed-range", "5/4"], "1/4"),
+        (&["--feed-range", "5/4"], "2/4"),
         (&["--name", "a/b"], "letters"),
         (&["--poll", "1"], "--poll"),
     ] {
