@@ -386,31 +386,40 @@ fn moved(failure: &Failure) -> bool {
     matches!(failure.disposition, Disposition::PreconditionFailed | Disposition::Conflict | Disposition::NotFound)
 }
 
-/// The document of a record; the record's key follows from the item's.
+/// A record by its id; its key follows from the item's. `None` when the history does not have it (any more).
+///
+/// # Errors
+/// When it cannot be read, or is not understood.
+pub async fn read_record(places: &Places, item: &ItemKey, record_id: &str) -> Result<Option<Version>, Failure> {
+    let wrong = |e: String| Failure::invalid("read version".into(), e);
+    let changes = &places.changes;
+    let key = scope(changes.key_paths(), places.source.key_paths(), &item.partition_key, Some(&item.id));
+    let retry = Retry::for_at_most(PATIENCE);
+    let text = match key {
+        Some(key) if key.0.len() == changes.key_paths().len() => {
+            let Some(bytes) = retry.run(|| changes.read(&key, record_id)).await? else { return Ok(None) };
+            String::from_utf8(bytes.to_vec()).map_err(|_| wrong(format!("record {record_id} is not UTF-8")))?
+        }
+        part => {
+            let params = [crate::cosmos::Param::new("id", record_id)];
+            let query = || changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, part.as_ref());
+            match retry.run(query).await?.first() {
+                Some(record) => record.get().to_owned(),
+                None => return Ok(None),
+            }
+        }
+    };
+    Version::parse(&text).map(Some).map_err(|e| wrong(e.to_string()))
+}
+
+/// The document of a record.
 ///
 /// # Errors
 /// When it cannot be read, or is no document.
 pub async fn read_version(places: &Places, item: &ItemKey, record_id: &str) -> Result<String, Failure> {
-    let changes = &places.changes;
-    let key = scope(changes.key_paths(), places.source.key_paths(), &item.partition_key, Some(&item.id));
-    let missing =
-        || Failure::invalid("read version".into(), format!("record {record_id} is not in the history any more"));
-    let retry = Retry::for_at_most(PATIENCE);
-    let text = match key {
-        Some(key) if key.0.len() == changes.key_paths().len() => {
-            let bytes = retry.run(|| changes.read(&key, record_id)).await?.ok_or_else(missing)?;
-            String::from_utf8(bytes.to_vec()).map_err(|_| missing())?
-        }
-        part => {
-            let params = [crate::cosmos::Param::new("id", record_id)];
-            let found = changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, part.as_ref()).await?;
-            found.first().ok_or_else(missing)?.get().to_owned()
-        }
-    };
-    let version = Version::parse(&text).map_err(|e| Failure::invalid("read version".into(), e.to_string()))?;
-    version
-        .document
-        .ok_or_else(|| Failure::invalid("read version".into(), format!("record {record_id} is a tombstone")))
+    let wrong = |problem: &str| Failure::invalid("read version".into(), format!("record {record_id} {problem}"));
+    let version = read_record(places, item, record_id).await?;
+    version.ok_or_else(|| wrong("is not in the history any more"))?.document.ok_or_else(|| wrong("is a tombstone"))
 }
 
 /// The text that is written: the version, or the live document with single fields of the version; and the stamp.

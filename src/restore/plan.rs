@@ -211,7 +211,7 @@ pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: R
 }
 
 /// Whether the record holds the document exactly; dates that the host may have rewritten would not come back.
-fn is_exact(version: &Version) -> bool {
+pub fn is_exact(version: &Version) -> bool {
     version.op.is_some_and(|op| !op.is_tombstone()) && !version.is_normalized() && !version.is_partial()
 }
 
