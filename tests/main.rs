@@ -45,3 +45,5 @@ mod sdks;
 mod support;
 #[cfg(feature = "local")]
 mod sweep;
+#[cfg(feature = "local")]
+mod trust;

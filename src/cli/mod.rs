@@ -1,6 +1,7 @@
 //! The command line: one file per command, `output` the only place that prints data.
 
 mod applying;
+mod backfill;
 mod backup;
 mod backup_file;
 mod connection;
@@ -24,6 +25,7 @@ mod serve;
 mod show;
 mod truncate;
 mod undo;
+mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -84,6 +86,10 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Write the documents of a backup into the source container
     Load(load::LoadArgs),
+    /// Save the documents that existed before capture, as the baseline of their histories
+    Backfill(backfill::BackfillArgs),
+    /// Prove that the history has what is live, and that nothing is missing in between
+    Verify(verify::VerifyArgs),
     /// List dead letters, and capture them again when their cause is fixed
     Replay(replay::ReplayArgs),
 }
@@ -162,6 +168,8 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Undo(args) => undo::run(args).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Load(args) => load::run(args).await,
+        Command::Backfill(args) => backfill::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     };
     result.unwrap_or_else(|error| {
