@@ -28,6 +28,8 @@ mod local_cosmos;
 #[cfg(feature = "local")]
 mod local_trigger;
 #[cfg(feature = "local")]
+mod prune;
+#[cfg(feature = "local")]
 mod restore;
 #[cfg(feature = "local")]
 mod rewind;

@@ -210,3 +210,61 @@ async fn each_kind_of_fault_is_told_apart() {
     let refused = app.run(&["verify", "--grace", "soon"]).await;
     assert!(refused.code == 2 && refused.stderr.contains("--grace"), "{refused:?}");
 }
+
+#[tokio::test]
+async fn the_status_says_how_far_capture_is() {
+    let app = TestApp::start().await;
+    let empty = app.run(&["status", "--format", "json"]).await.json();
+    assert_eq!((&empty["behind"], &empty["history"]["oldest"]), (&json!(null), &json!(null)), "{empty}");
+    assert_eq!((&empty["leases"], &empty["dead_letters"]), (&json!([]), &json!(0)), "{empty}");
+
+    let handler = app.handler(&[]).await;
+    let mut old = app.put(json!({"id": "a", "pk": "p"})).await;
+    let written = old["_ts"].as_i64().unwrap();
+    old["_ts"] = (written - 500).into();
+    let mut newer = old.clone();
+    newer["_ts"] = (written - 90).into();
+    newer["_etag"] = "\"newer\"".into();
+    // Poison: an item that is no document.
+    assert_eq!(handler.deliver(&[old, newer, json!({"id": 7})]).await.0, 200);
+    app.put(json!({"id": "big", "pk": "p", "text": "x".repeat(10_000)})).await;
+    let status = app.run(&["status", "--count", "--format", "json"]).await.json();
+    let behind = status["behind"].as_i64().unwrap();
+    assert!((90..150).contains(&behind), "{status}");
+    assert_eq!(status["history"]["oldest"], json!(chrono_text(written - 500)));
+    assert_eq!(status["history"]["newest"], json!(chrono_text(written - 90)));
+    assert_eq!(status["history"]["recreated"], json!(false), "{status}");
+    assert_eq!((&status["source"]["documents"], &status["history"]["records"]), (&json!(2), &json!(2)), "{status}");
+    assert!(status["source"]["bytes"].as_u64().unwrap() > 10_000, "{status}");
+    assert_eq!(status["dead_letters"], 1, "{status}");
+    let table = app.run(&["status"]).await;
+    assert!(table.stdout.contains("restorable from") && table.stdout.contains("dead letters"), "{table:?}");
+
+    // Versions of another container: as when one is deleted and made again under its name.
+    let others = json!({"id": "others", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
+    assert!(app.local.create_container("dev", others).await.unwrap());
+    let other = app.run(&["status", "--source", "others", "--format", "json"]).await;
+    assert!(other.stderr.contains("deleted since"), "{other:?}");
+    assert_eq!(other.json()["history"]["recreated"], json!(true));
+}
+
+fn chrono_text(seconds: i64) -> String {
+    cosmos_rewind::change::time::PointInTime::from_epoch(seconds).to_string()
+}
+
+#[tokio::test]
+async fn a_running_trigger_has_leases_with_owners() {
+    let local = crate::support::Local::start(&["--mode", "all-versions"]).await;
+    let populated = local.run(&["populate", "--count", "50"]).await;
+    assert_eq!(populated.code, 0, "{populated:?}");
+    local.wait_for_count("changes", 50).await;
+    let status = local.run(&["status", "--format", "json"]).await.json();
+    let leases = status["leases"].as_array().unwrap();
+    assert!(!leases.is_empty() && leases.iter().all(|l| l["owner"].is_string() && l["age"].is_u64()), "{status}");
+    let verified = local.run(&["verify", "--content", "--deep", "50", "--format", "json"]).await.json();
+    assert_eq!((&verified["result"], &verified["sampled"]), (&json!("OK"), &json!(50)), "{verified}");
+    let days = local.run(&["coverage", "--format", "json"]).await.json();
+    let sum: u64 = days.as_array().unwrap().iter().map(|d| d["all_versions"].as_u64().unwrap()).sum();
+    assert_eq!(sum, 50, "{days}");
+    assert!(days.as_array().unwrap().iter().all(|d| d["mode"] == "all-versions" && d["gaps"] == 0), "{days}");
+}

@@ -5,6 +5,7 @@ mod backfill;
 mod backup;
 mod backup_file;
 mod connection;
+mod coverage;
 #[cfg(feature = "local")]
 mod demo;
 mod diff;
@@ -17,12 +18,14 @@ mod lookup;
 mod output;
 mod populate;
 mod provision;
+mod prune;
 mod query;
 mod replay;
 mod restore;
 mod selection;
 mod serve;
 mod show;
+mod status;
 mod truncate;
 mod undo;
 mod verify;
@@ -90,6 +93,12 @@ pub enum Command {
     Backfill(backfill::BackfillArgs),
     /// Prove that the history has what is live, and that nothing is missing in between
     Verify(verify::VerifyArgs),
+    /// Remove versions that are older than what is to be kept
+    Prune(prune::PruneArgs),
+    /// Show how far capture is, who works on the leases, and from when on documents can be restored
+    Status(status::StatusArgs),
+    /// Show which days the history knows, and how well
+    Coverage(coverage::CoverageArgs),
     /// List dead letters, and capture them again when their cause is fixed
     Replay(replay::ReplayArgs),
 }
@@ -170,6 +179,9 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Load(args) => load::run(args).await,
         Command::Backfill(args) => backfill::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Prune(args) => prune::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Coverage(args) => coverage::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     };
     result.unwrap_or_else(|error| {

@@ -4,7 +4,9 @@
 //! The decisions are pure: what a `restore::sweep` found of an item goes in, a finding or a choice comes out.
 
 pub mod compare;
+pub mod coverage;
 pub mod keep;
 pub mod saving;
+pub mod standing;
 pub mod store;
 pub mod verify;
