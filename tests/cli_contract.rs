@@ -238,11 +238,15 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     compare("coverage", &[0], &["coverage"]).await;
     let empty = ["--source", "more-events", "--changes", "more-changes", "--leases", "nowhere"];
     compare("status", &[0], &[&["status", "--dead-letters", file][..], &empty].concat()).await;
-    for lease in [json!({"id": "a..0", "LeaseToken": "0"}), json!({"id": "a..1", "LeaseToken": "1", "Owner": "me", "timestamp": "2026-11-20T15:00:00Z"})] {
+    for lease in [
+        json!({"id": "a..0", "LeaseToken": "0"}),
+        json!({"id": "a..1", "LeaseToken": "1", "Owner": "me", "timestamp": "2026-11-20T15:00:00Z"}),
+    ] {
         let (id, leases) = (lease["id"].as_str().unwrap(), world.app.cosmos.container("dev", "leases").await.unwrap());
         leases.upsert(&PartitionKey::parse(id).unwrap(), id, lease.to_string().into_bytes()).await.unwrap();
     }
     compare("status", &[0], &["status", "--count"]).await;
+    compare("erase", &[0], &["erase", "--id", "28036", "--pk", "28036", "--yes"]).await;
     compare("prune", &[0], &["prune", "--older-than", "1h", "--dry-run"]).await;
     compare("query", &[0], &["query", "SELECT * FROM c"]).await;
     compare("query --count", &[0], &["query", "--count", "SELECT * FROM c"]).await;

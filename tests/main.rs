@@ -18,6 +18,8 @@ mod dead_letters;
 mod demo;
 mod docs;
 #[cfg(feature = "local")]
+mod erase;
+#[cfg(feature = "local")]
 mod fixtures;
 #[cfg(feature = "local")]
 mod history;

@@ -55,9 +55,8 @@ impl Life {
         let mut all = Vec::new();
         for id in ["busy", "gone", "again", "quiet"] {
             let shown = self.app.run(&["show", "--id", id, "--at", &at, "--format", "json"]).await;
-            let state = serde_json::from_str::<Value>(&shown.stdout).map_or(Value::Null, |v| {
-                json!([v["state"], v["document"], v["ts"]])
-            });
+            let state = serde_json::from_str::<Value>(&shown.stdout)
+                .map_or(Value::Null, |v| json!([v["state"], v["document"], v["ts"]]));
             all.push((id.to_owned(), state));
         }
         all
@@ -103,8 +102,14 @@ async fn the_window_is_answered_as_before() {
             assert_eq!(life.answers(days).await, answers, "{days} days ago");
         }
         // Of what is gone nothing is claimed.
-        assert_eq!(life.answers(25).await, ["busy", "gone", "again"].map(|id| (id.to_owned(), json!(["not-yet", null, null])))
-            .into_iter().chain(life.answers(25).await.into_iter().skip(3)).collect::<Vec<_>>());
+        assert_eq!(
+            life.answers(25).await,
+            ["busy", "gone", "again"]
+                .map(|id| (id.to_owned(), json!(["not-yet", null, null])))
+                .into_iter()
+                .chain(life.answers(25).await.into_iter().skip(3))
+                .collect::<Vec<_>>()
+        );
         let again = life.run(&[&args[..], &["--yes"]].concat()).await.json();
         assert_eq!(figures(&again)[2], 0, "{again}");
         let forgotten = life.run(&[&args[..], &["--drop-deleted", "--yes"]].concat()).await.json();

@@ -9,7 +9,9 @@ use crate::support::{Handler, TestApp};
 async fn half_captured(app: &TestApp, handler: &Handler, count: u64) -> Vec<Value> {
     let mut all = Vec::new();
     for n in 0..count {
-        all.push(app.put(json!({"id": format!("d{n}"), "pk": format!("k{}", n / 2), "n": n, "city": "Davidson"})).await);
+        all.push(
+            app.put(json!({"id": format!("d{n}"), "pk": format!("k{}", n / 2), "n": n, "city": "Davidson"})).await,
+        );
     }
     let captured: Vec<Value> = all.iter().filter(|d| d["n"].as_u64().unwrap() % 2 == 0).cloned().collect();
     assert_eq!(handler.deliver(&captured).await.0, 200);
@@ -174,10 +176,7 @@ async fn each_kind_of_fault_is_told_apart() {
     let put = async |id: &str, n: i64| app.put(json!({"id": id, "pk": "p", "n": n})).await;
     let good = envelope(put("good", 1).await, "create", 1, None);
     let altered = envelope(put("altered", 1).await, "create", 2, None);
-    let gap = [
-        envelope(put("gap", 1).await, "create", 3, None),
-        envelope(put("gap", 2).await, "replace", 7, Some(5)),
-    ];
+    let gap = [envelope(put("gap", 1).await, "create", 3, None), envelope(put("gap", 2).await, "replace", 7, Some(5))];
     let gone = envelope(put("gone", 1).await, "create", 8, None);
     let behind = envelope(put("behind", 1).await, "create", 9, None);
     let delete = json!({"current": {}, "metadata": {"operationType": "delete", "lsn": 10, "crts": 1_700_000_010,

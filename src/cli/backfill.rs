@@ -99,8 +99,7 @@ pub async fn run(args: BackfillArgs) -> Result<Exit, CliError> {
     let mut pieces = std::pin::pin!(sweep.pieces());
     while let Some(piece) = pieces.next().await {
         let found = piece.map_err(|f| restore::explain(f, args.predicate.is_some()))?.found;
-        let (missing, known): (Vec<_>, Vec<_>) =
-            found.into_iter().filter(|f| f.live.is_some()).partition(is_missing);
+        let (missing, known): (Vec<_>, Vec<_>) = found.into_iter().filter(|f| f.live.is_some()).partition(is_missing);
         existed += known.len() as u64;
         progress.inc((missing.len() + known.len()) as u64);
         let saved = saver.save(missing, op_of).await?;

@@ -9,6 +9,7 @@ mod coverage;
 #[cfg(feature = "local")]
 mod demo;
 mod diff;
+mod erase;
 mod history;
 mod input;
 mod load;
@@ -99,6 +100,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Show which days the history knows, and how well
     Coverage(coverage::CoverageArgs),
+    /// Erase every trace of one document, and prove it
+    Erase(erase::EraseArgs),
     /// List dead letters, and capture them again when their cause is fixed
     Replay(replay::ReplayArgs),
 }
@@ -182,6 +185,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Prune(args) => prune::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Coverage(args) => coverage::run(args).await,
+        Command::Erase(args) => erase::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     };
     result.unwrap_or_else(|error| {

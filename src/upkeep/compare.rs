@@ -160,14 +160,19 @@ mod tests {
     fn a_record_is_whole_when_it_is_what_it_says() {
         let paths = KeyPaths::parse(&["/pk"]).unwrap();
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() };
-        let good = r#"{"id":"a~e","pk":"p","n":1,"_originalId":"a","_change":{"v":1,"op":"upsert","ts":1,"etag":"\"e\""}}"#;
+        let good =
+            r#"{"id":"a~e","pk":"p","n":1,"_originalId":"a","_change":{"v":1,"op":"upsert","ts":1,"etag":"\"e\""}}"#;
         assert!(whole(good, &item, &paths).is_ok());
         for (from, to, problem) in [
             ("\"_originalId\":\"a\"", "\"_originalId\":\"b\"", "_originalId"),
             ("\"pk\":\"p\"", "\"pk\":\"q\"", "partition key"),
             ("a~e", "a~f", "etag"),
             ("\"v\":1", "\"v\":9", "format 9"),
-            ("\"ts\":1", "\"ts\":1,\"body\":{\"encoding\":\"gzip\",\"size\":1,\"sha256\":\"x\",\"data\":\"!\"}", "base64"),
+            (
+                "\"ts\":1",
+                "\"ts\":1,\"body\":{\"encoding\":\"gzip\",\"size\":1,\"sha256\":\"x\",\"data\":\"!\"}",
+                "base64",
+            ),
         ] {
             let bad = whole(&good.replace(from, to), &item, &paths).unwrap_err();
             assert!(bad.contains(problem), "{to}: {bad}");

@@ -84,7 +84,11 @@ fn ends(from: i64, until: i64, reason: Reason) -> impl Iterator<Item = i64> {
     let first = DateTime::from_timestamp(from, 0).map(|t| t.date_naive());
     let first = if reason == Reason::Month { first.and_then(|day| day.with_day(1)) } else { first };
     let step = move |day: chrono::NaiveDate| {
-        if reason == Reason::Month { day.checked_add_months(Months::new(1)) } else { day.checked_add_days(Days::new(1)) }
+        if reason == Reason::Month {
+            day.checked_add_months(Months::new(1))
+        } else {
+            day.checked_add_days(Days::new(1))
+        }
     };
     std::iter::successors(first.and_then(step), move |day| step(*day))
         .map(|next| next.and_time(NaiveTime::MIN).and_utc().timestamp() - 1)
@@ -170,7 +174,8 @@ mod tests {
     const NOW: i64 = 1_795_186_800;
 
     fn version(op: &str, ts: i64, lsn: i64) -> Version {
-        let record = json!({"id": format!("a~{lsn}"), "_originalId": "a", "_change": {"v": 1, "op": op, "ts": ts, "lsn": lsn}});
+        let record =
+            json!({"id": format!("a~{lsn}"), "_originalId": "a", "_change": {"v": 1, "op": op, "ts": ts, "lsn": lsn}});
         Version::parse(&record.to_string()).unwrap()
     }
 
@@ -200,12 +205,7 @@ mod tests {
         let points: Vec<String> = policy.at(NOW).points().map(|t| PointInTime::from_epoch(t).to_string()).collect();
         assert_eq!(
             points,
-            [
-                "2026-09-30T23:59:59Z",
-                "2026-10-31T23:59:59Z",
-                "2026-11-17T23:59:59Z",
-                "2026-11-18T23:59:59Z",
-            ]
+            ["2026-09-30T23:59:59Z", "2026-10-31T23:59:59Z", "2026-11-17T23:59:59Z", "2026-11-18T23:59:59Z",]
         );
         assert_eq!(policy.at(NOW).earliest(), policy.at(NOW).points().next().unwrap());
         // A span without end is no reason to panic.
@@ -269,16 +269,20 @@ mod tests {
     fn life() -> impl Strategy<Value = Vec<Version>> {
         let op = prop_oneof![Just("create"), Just("replace"), Just("delete"), Just("upsert"), Just("baseline")];
         // Within a hundred days, often in the same second, often at the edge of a day.
-        let ago = prop_oneof![0..100 * DAY, (0..100i64).prop_map(|d| d * DAY), (0..100i64).prop_map(|d| d * DAY + 54_001)];
-        proptest::collection::vec((ago, op), 0..14).prop_map(|all| {
-            (0..).zip(all).map(|(lsn, (ago, op))| version(op, NOW - ago, lsn)).collect()
-        })
+        let ago =
+            prop_oneof![0..100 * DAY, (0..100i64).prop_map(|d| d * DAY), (0..100i64).prop_map(|d| d * DAY + 54_001)];
+        proptest::collection::vec((ago, op), 0..14)
+            .prop_map(|all| (0..).zip(all).map(|(lsn, (ago, op))| version(op, NOW - ago, lsn)).collect())
     }
 
     fn policy() -> impl Strategy<Value = Policy> {
         let span = |most: i64| proptest::option::of(0..most * DAY);
-        (0..60 * DAY, span(80), span(120), any::<bool>())
-            .prop_map(|(within, daily, monthly, drop_deleted)| Policy { within, daily, monthly, drop_deleted })
+        (0..60 * DAY, span(80), span(120), any::<bool>()).prop_map(|(within, daily, monthly, drop_deleted)| Policy {
+            within,
+            daily,
+            monthly,
+            drop_deleted,
+        })
     }
 
     proptest! {

@@ -6,6 +6,7 @@
 pub mod compare;
 pub mod coverage;
 pub mod keep;
+pub mod letters;
 pub mod saving;
 pub mod standing;
 pub mod store;

@@ -73,7 +73,10 @@ mod tests {
         let record = record_of_live(&item(), LIVE, Op::Baseline, &paths).unwrap();
         assert_eq!((record.id.as_str(), record.create_only), ("a~e1", true));
         let version = Version::parse(&record.body).unwrap();
-        assert_eq!((version.op, version.ts, version.via.as_deref()), (Some(Op::Baseline), 1_700_000_000, Some("backfill")));
+        assert_eq!(
+            (version.op, version.ts, version.via.as_deref()),
+            (Some(Op::Baseline), 1_700_000_000, Some("backfill"))
+        );
         assert_eq!(version.document.as_deref(), Some(r#"{"id":"a","pk":"p","n":1.10,"ttl":9}"#));
         let live = |etag: &str| Some(Live { etag: etag.into(), ts: None, text: None });
         let mut found = Found { item: item(), versions: vec![version], live: live("\"e1\"") };

@@ -48,8 +48,7 @@ pub enum Check {
 
 impl Check {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 6] =
-        [Self::Missing, Self::Content, Self::Newest, Self::Gone, Self::Chain, Self::Rebuild];
+    pub const ALL: [Self; 6] = [Self::Missing, Self::Content, Self::Newest, Self::Gone, Self::Chain, Self::Rebuild];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
@@ -136,7 +135,8 @@ pub fn examine(found: &Found, times: Times) -> Examined {
             if times.is_young(live.ts) {
                 examined.pending = true;
             } else {
-                let written = live.ts.map_or_else(String::new, |ts| format!("written {}, ", PointInTime::from_epoch(ts)));
+                let written =
+                    live.ts.map_or_else(String::new, |ts| format!("written {}, ", PointInTime::from_epoch(ts)));
                 let newest = match newest {
                     Some(v) => format!("the newest version is of {}", PointInTime::from_epoch(v.ts)),
                     None => "it has no version at all".to_owned(),
