@@ -245,6 +245,8 @@ async fn the_status_says_how_far_capture_is() {
     let other = app.run(&["status", "--source", "others", "--format", "json"]).await;
     assert!(other.stderr.contains("deleted since"), "{other:?}");
     assert_eq!(other.json()["history"]["recreated"], json!(true));
+    let verified = verify(&app, &["--source", "others"], 3).await;
+    assert!(found(&verified).contains(&named(2, "container")), "{verified}");
 }
 
 fn chrono_text(seconds: i64) -> String {

@@ -22,6 +22,7 @@ use crate::{
     upkeep::{
         compare::{self, Compared},
         saving::version_of_live,
+        standing::{Which, end, is_of_another},
         store::Saver,
         verify::{Check, Finding, Sample, Times, Verdict, examine},
     },
@@ -94,6 +95,11 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, CliError> {
     let mut report = Report::new(args.show);
     let sample = job.sweep(&mut report).await?;
     job.rebuild(sample, &mut report).await?;
+    for which in [Which::OldestVersion, Which::NewestVersion] {
+        let rid = end(&places.changes, which).await?.and_then(|end| end.rid);
+        let other = rid.and_then(|rid| is_of_another(&rid, places.source.rid()));
+        report.count(Check::Container, u64::from(other == Some(true)));
+    }
     progress.finish();
     report.print(&args, &cosmos, started)?;
     Ok(if report.result() == Verdict::Ok { Exit::Done } else { Exit::Incomplete })
@@ -262,6 +268,10 @@ impl Report {
         }
     }
 
+    fn count(&mut self, check: Check, more: u64) {
+        self.found.entry(check).or_default().0 += more;
+    }
+
     fn verdict(&self, check: Check) -> Verdict {
         let count = self.found.get(&check).map_or(0, |(count, _)| *count);
         let mended = if check == Check::Missing { self.repaired + self.gone } else { 0 };
@@ -305,7 +315,7 @@ impl Report {
                 let text = format!("{:8}  document {:?} ({}): {}", check.name(), one.id, one.pk, one.detail);
                 note(&printable(&text));
             }
-            if let Some(more) = count.checked_sub(named.len() as u64).filter(|n| *n > 0) {
+            if let Some(more) = count.checked_sub(named.len() as u64).filter(|n| *n > 0 && !named.is_empty()) {
                 note(&format!("{:8}  ... and {more} more", check.name()));
             }
         }

@@ -330,7 +330,9 @@ mod tests {
         let text = plan(&steps).join("\n");
         for (wanted, left) in [(item("a", json!(["p"])), 4), (item("a", json!([7])), 4), (item("c", json!(["p"])), 5)] {
             let mut scan = Scan::default();
-            text.lines().for_each(|line| drop(scan.line(line, &wanted)));
+            for line in text.lines() {
+                scan.line(line, &wanted);
+            }
             let rest = without(&text, &wanted, scan.new_end().as_deref());
             let lines: Vec<String> = rest.lines().map(String::from).collect();
             assert_eq!(lines.len(), left + 2, "{wanted:?}");
@@ -344,7 +346,9 @@ mod tests {
         let mut lines = plan(&[("a", json!(["p"])), ("b", json!(["p"]))]);
         lines[2] = lines[2].replace("restore", "delete");
         let mut scan = Scan::default();
-        lines.iter().for_each(|line| drop(scan.line(line, &item("a", json!(["p"])))));
+        for line in &lines {
+            scan.line(line, &item("a", json!(["p"])));
+        }
         assert_eq!(scan.new_end(), None);
     }
 
@@ -367,7 +371,9 @@ mod tests {
             }
             let run = |parts: &mut Vec<String>, writes: usize| {
                 let mut scan = Scan::default();
-                parts.iter().flat_map(|part| part.lines()).for_each(|line| drop(scan.line(line, &wanted)));
+                for line in parts.iter().flat_map(|part| part.lines()) {
+                    scan.line(line, &wanted);
+                }
                 let end = scan.new_end();
                 let last = parts.len() - 1;
                 let order: Vec<usize> = std::iter::once(last).chain(0..last).collect();

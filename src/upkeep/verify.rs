@@ -44,11 +44,14 @@ pub enum Check {
     Chain,
     /// Records can be turned into documents again.
     Rebuild,
+    /// Versions are of the container that has the source's name now.
+    Container,
 }
 
 impl Check {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 6] = [Self::Missing, Self::Content, Self::Newest, Self::Gone, Self::Chain, Self::Rebuild];
+    pub const ALL: [Self; 7] =
+        [Self::Missing, Self::Content, Self::Newest, Self::Gone, Self::Chain, Self::Rebuild, Self::Container];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
@@ -59,6 +62,7 @@ impl Check {
             Self::Gone => "gone",
             Self::Chain => "chain",
             Self::Rebuild => "rebuild",
+            Self::Container => "container",
         }
     }
 
@@ -71,6 +75,7 @@ impl Check {
             Self::Gone => "documents that are gone, and the history has no tombstone",
             Self::Chain => "versions before which another one is missing",
             Self::Rebuild => "versions of the sample that are no whole document",
+            Self::Container => "ends of the history that are of another container of this name, deleted since",
         }
     }
 
@@ -78,7 +83,7 @@ impl Check {
     pub fn severity(self) -> Verdict {
         match self {
             Self::Missing | Self::Content | Self::Rebuild => Verdict::Failure,
-            Self::Newest | Self::Gone | Self::Chain => Verdict::Warning,
+            Self::Newest | Self::Gone | Self::Chain | Self::Container => Verdict::Warning,
         }
     }
 }
