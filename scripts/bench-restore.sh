@@ -2,7 +2,7 @@
 # Usage: scripts/bench-restore.sh [--documents N] [--versions N] [--dir DIR]
 # Measures the rewind commands on the local account: N documents (10,000) with so many versions each (10, at least 2) on average,
 # captured by the handler as they are written; then plan, restore, a second restore, undo and backups of the moment
-# before the updates. Prints seconds, documents/s, peak memory of the command, and request units (the emulator's model).
+# before the updates. Prints seconds, documents/s, CPU time and peak memory of the command, and request units (the emulator's model).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 documents=10000 versions=10 dir=$(mktemp -d)
@@ -34,24 +34,27 @@ awk -v n="$documents" 'BEGIN { pad = sprintf("%900s", ""); gsub(/ /, "x", pad)
 
 run() { # label, documents, command...
   local label=$1 count=$2; shift 2
-  local from to peak=0 now
+  local from to peak=0 now ticks=0 stat
   from=$(date +%s.%N)
   "$bin" "$@" >"$dir/out" 2>"$dir/err" &
   local pid=$!
   while kill -0 $pid 2>/dev/null; do
     now=$(sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' /proc/$pid/status 2>/dev/null || true)
     [ -n "$now" ] && peak=$now
+    # CPU time so far, user and system, in hundredths of a second.
+    stat=$(sed 's/.*) //' /proc/$pid/stat 2>/dev/null | awk '{ print $12 + $13 }' || true)
+    [ -n "$stat" ] && ticks=$stat
     sleep 0.02
   done
   wait $pid || { echo "$label: exit code $?"; tail -n 5 "$dir/err"; }
   to=$(date +%s.%N)
-  awk -v l="$label" -v c="$count" -v a="$from" -v b="$to" -v p="$peak" \
-    'BEGIN { printf "| %s | %.1f | %.0f | %.0f |", l, b - a, c / (b - a), p / 1024 }'
+  awk -v l="$label" -v c="$count" -v a="$from" -v b="$to" -v p="$peak" -v t="$ticks" \
+    'BEGIN { printf "| %s | %.1f | %.0f | %.1f | %.0f |", l, b - a, c / (b - a), t / 100, p / 1024 }'
   printf ' %s |\n' "$({ grep -ohE 'about [0-9]+ RU|applied .* expected|[0-9.]+ RU, [0-9.]+ s' "$dir/err" || true; } | tr -s ' ' | paste -sd ';' | sed 's/;/; /g')"
 }
 
-echo "| step | seconds | documents/s | peak RSS MB | request units |"
-echo "|---|---|---|---|---|"
+echo "| step | seconds | documents/s | CPU s of the command | peak RSS MB | request units |"
+echo "|---|---|---|---|---|---|"
 run "write the documents" "$documents" populate --file documents.jsonl
 sleep 2
 at=$(date +%s)
@@ -67,3 +70,5 @@ run "restore" "$documents" restore --all --at "$at" --yes --concurrency 32
 id=$(sed -n 's/^undo *cosmos-rewind undo \([^ ]*\).*/\1/p' err)
 run "restore again" "$documents" restore --all --at "$at" --yes
 run "undo" "$documents" undo "$id" --yes --concurrency 32
+# Held at a limit: request units used by the seconds it took.
+run "restore, --ru-limit 20000" "$documents" restore --all --at "$at" --yes --concurrency 32 --ru-limit 20000

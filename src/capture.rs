@@ -67,6 +67,8 @@ pub struct Capture<H> {
     pub via: Via,
     /// What was written lately.
     pub recent: Recent,
+    /// Set when documents arrive without some of their fields: the JSON text of `_change.partial`.
+    pub partial: Option<String>,
 }
 
 /// Remembers which records this process made durable lately, so that a `previous` image is not written again when
@@ -229,6 +231,10 @@ impl<H: History> Capture<H> {
             let altered = reread.is_none() && self.fidelity == Fidelity::Exact && record::may_be_altered(change);
             match record::build(change, reread.as_deref().map(Reread), altered, context) {
                 Ok(record) => {
+                    let record = match &self.partial {
+                        Some(note) if !change.op.is_tombstone() => record::partial(record, note),
+                        _ => record,
+                    };
                     let mark = self.recent.mark(&record);
                     let one = Pending { record, item: *item, healed: change.healed, normalized: altered, mark };
                     // The same version twice in one payload: the one that knows more stays.
@@ -412,6 +418,7 @@ impl<H: History> Capture<H> {
                 id: one.id.clone(),
                 status: one.status.clone(),
                 reason: one.reason.clone(),
+                partial: self.partial.clone(),
                 item: items[one.item].to_owned(),
             };
             self.dead_letters.put(&letter).await?;

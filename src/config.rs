@@ -52,6 +52,11 @@ pub const SETTINGS: &[SettingDoc] = &[
     ),
     SettingDoc::new("REWIND_MAX_BODY_MB", "256", "largest request body accepted, in MiB"),
     SettingDoc::new("REWIND_DRAIN_SECONDS", "25", "how long SIGTERM waits for batches in flight"),
+    SettingDoc::new(
+        "REWIND_REDACT_KEY",
+        "",
+        "key of the hashes that follow --redact /path=hash writes; any secret text",
+    ),
     SettingDoc::new("REWIND_LOG", "info", "log filter, as in RUST_LOG"),
     SettingDoc::new("REWIND_LOG_FORMAT", "text", "text or json: one line per event"),
 ];
@@ -400,6 +405,19 @@ impl BlobUrl {
     /// Whether the URL carries its own authorisation.
     pub fn has_sas(&self) -> bool {
         self.0.query_pairs().any(|(name, _)| name == "sig")
+    }
+}
+
+impl BlobUrl {
+    /// The container's own URL, and the folder below it that this one names (empty, or without slashes at its ends).
+    /// On this machine the account is the first part of the path, as in Azurite's URLs.
+    pub fn split(&self) -> (Self, String) {
+        let account = usize::from(is_loopback(&self.0));
+        let parts: Vec<&str> = self.0.path().split('/').filter(|part| !part.is_empty()).collect();
+        let at = (account + 1).min(parts.len());
+        let mut container = self.0.clone();
+        container.set_path(&parts[..at].join("/"));
+        (Self(container), parts[at..].join("/"))
     }
 }
 

@@ -3,12 +3,14 @@
 //! The modules, in the order data flows through them. Capture goes down from `host` to `cosmos`; rewind
 //! starts at `cli` and reads the history that capture wrote.
 
+pub mod blob;
 pub mod capture;
 pub mod change;
 pub mod cli;
 pub mod config;
 pub mod cosmos;
 pub mod dead_letters;
+pub mod feed;
 pub mod history;
 pub mod host;
 #[cfg(feature = "local")]

@@ -25,6 +25,7 @@ fn letter(function: &str, item: &str) -> DeadLetter {
         id: Some("a".into()),
         status: "400".into(),
         reason: "too odd".into(),
+        partial: None,
         item: RawValue::from_string(item.into()).unwrap(),
     }
 }

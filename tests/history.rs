@@ -85,6 +85,7 @@ fn capture(history: MemoryHistory, folder: &std::path::Path) -> Capture<MemoryHi
         limits: Limits::new(8, 8, Duration::from_secs(30)),
         via: Via::Trigger,
         recent: Recent::default(),
+        partial: None,
     }
 }
 

@@ -22,6 +22,10 @@ mod erase;
 #[cfg(feature = "local")]
 mod fixtures;
 #[cfg(feature = "local")]
+mod follow;
+#[cfg(feature = "local")]
+mod follow_sinks;
+#[cfg(feature = "local")]
 mod history;
 #[cfg(feature = "local")]
 mod local;

@@ -415,3 +415,52 @@ async fn bad_requests_are_refused_with_the_next_step() {
     assert_eq!(unknown.code, 3, "{unknown:?}");
     assert!(unknown.stdout.contains("earliest known"), "{unknown:?}");
 }
+
+#[tokio::test]
+async fn machines_share_a_restore_and_a_backup_by_parts_of_the_hash_space() {
+    let story = Story::start().await;
+    for minutes in [20, 5] {
+        for i in 0..24 {
+            let id = format!("doc-{i}");
+            story.put(minutes, json!({"id": id, "pk": format!("key-{i}"), "good": minutes == 20})).await;
+        }
+    }
+    let (mut restored, mut ids, mut lines) = (0, Vec::new(), Vec::new());
+    for share in ["1/3", "2/3", "3/3"] {
+        let file = format!("part-{}.jsonl", &share[..1]);
+        let backup = ["backup", "--all", "--at", "10m", "--feed-range", share, "--out", &file, "--format", "json"];
+        assert_eq!(story.run(&backup).await.json()["unknown"], 0);
+        let text = std::fs::read_to_string(story.app.folder.path().join(file)).unwrap();
+        lines.extend(text.lines().filter(|l| !l.starts_with("{\"_backup\"")).map(String::from));
+
+        let args = ["restore", "--all", "--at", "10m", "--feed-range", share, "--yes", "--format", "json"];
+        let report = story.run(&args).await.json();
+        assert_eq!(report["plan"]["feedRange"], share);
+        restored += report["outcomes"].as_array().unwrap().len();
+        ids.push(report["restore"].as_str().unwrap().to_owned());
+    }
+    assert_eq!((restored, lines.len()), (24, 24));
+    lines.sort();
+    lines.dedup();
+    assert_eq!(lines.len(), 24, "a document is in two parts");
+    for i in 0..24 {
+        assert_eq!(story.live(&format!("doc-{i}"), &format!("key-{i}")).await.unwrap()["good"], true, "doc-{i}");
+    }
+    // Each part has its own undo.
+    let undone = story.run(&["undo", &ids[1], "--yes", "--format", "json"]).await.json();
+    let back = undone["outcomes"].as_array().unwrap().len();
+    let mut bad = 0;
+    for i in 0..24 {
+        bad += usize::from(story.live(&format!("doc-{i}"), &format!("key-{i}")).await.unwrap()["good"] == false);
+    }
+    assert!(bad == back && bad > 0 && bad < 24, "{bad} of 24, {back} taken back");
+
+    for args in [
+        &["restore", "--id", "doc-1", "--at", "10m", "--feed-range", "1/2"][..],
+        &["restore", "--all", "--at", "10m", "--feed-range", "3/2"],
+        &["backup", "--all", "--out", "x.jsonl", "--feed-range", "0/2"],
+    ] {
+        let refused = story.run(args).await;
+        assert!(refused.code == 2 && refused.stderr.contains("--feed-range"), "{args:?}: {refused:?}");
+    }
+}

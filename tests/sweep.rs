@@ -167,7 +167,7 @@ async fn a_predicate_means_what_matched_at_the_moment_not_at_some_time() {
             needs_text: &|_| false,
         };
         let found = all(&sweep).await;
-        let missed = |n: u64| round == 2 && n % 7 == 0;
+        let missed = |n: u64| round == 2 && n.is_multiple_of(7);
         let mut expected: Vec<String> = (0..20).filter(|n| !missed(*n)).map(|n| format!("doc-{n}")).collect();
         expected.sort();
         assert_eq!(keys(found.into_iter().map(|f| f.item).collect()), expected, "{after}");

@@ -204,7 +204,7 @@ async fn each_kind_of_fault_is_told_apart() {
     assert_eq!(&content["result"], "FAILURE");
     let all = [vec![named(1, "content")], warnings, vec![named(1, "rebuild")]].concat();
     assert_eq!(found(&content), all, "{content}");
-    let detail = content["checks"][1]["documents"][0]["detail"].as_str().unwrap();
+    let detail = content["checks"][2]["documents"][0]["detail"].as_str().unwrap();
     assert!(detail.contains("/n") && !detail.contains("1000"), "{detail}");
     let refused = app.run(&["verify", "--grace", "soon"]).await;
     assert!(refused.code == 2 && refused.stderr.contains("--grace"), "{refused:?}");

@@ -110,8 +110,11 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     };
     let ts =
         if op.is_tombstone() { crts.or_else(|| document.get_i64("_ts")) } else { document.get_i64("_ts").or(crts) };
-    let lsn = lsn.or_else(|| document.get_i64("_lsn"));
-    into.push(Change { op, id, document, text, shape: Shape::Stored, ts, lsn, prev_lsn, metadata_key, healed: false });
+    // The latest-version feed adds `_lsn` in this wire format too; one of the user's own says something else.
+    let added = document.get_i64("_lsn");
+    let shape = if op == Op::Upsert && added.is_some() && added == lsn { Shape::Feed } else { Shape::Stored };
+    let lsn = lsn.or(added);
+    into.push(Change { op, id, document, text, shape, ts, lsn, prev_lsn, metadata_key, healed: false });
     Ok(())
 }
 
@@ -175,6 +178,18 @@ mod tests {
     fn a_document_that_happens_to_have_current_and_metadata_is_still_a_document() {
         let changes = decode_one(r#"{"id":"x","current":{"id":"y"},"metadata":{"operationType":"delete"}}"#).unwrap();
         assert_eq!((changes.len(), changes[0].op, changes[0].id.as_ref()), (1, Op::Upsert, "x"));
+    }
+
+    #[test]
+    fn the_lsn_that_the_latest_version_feed_adds_is_told_apart_from_the_user_s_own() {
+        let shape = |lsn: i64| {
+            let text =
+                format!(r#"{{"current":{{"id":"x","_etag":"\"1\"","_ts":1,"_lsn":7}},"metadata":{{"lsn":{lsn}}}}}"#);
+            let changes = decode_one(&text).unwrap();
+            (changes[0].shape, changes[0].lsn)
+        };
+        assert_eq!(shape(7), (Shape::Feed, Some(7)));
+        assert_eq!(shape(8), (Shape::Stored, Some(8)));
     }
 
     #[test]

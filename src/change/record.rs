@@ -37,6 +37,8 @@ pub enum RecordFidelity {
     Exact,
     /// What the host delivered, in which date strings may have been rewritten.
     Normalized,
+    /// Some fields were left out or hashed on purpose; `_change.partial` says which.
+    Partial,
 }
 
 impl RecordFidelity {
@@ -45,6 +47,7 @@ impl RecordFidelity {
         match self {
             Self::Exact => "exact",
             Self::Normalized => "normalized",
+            Self::Partial => "partial",
         }
     }
 }
@@ -116,7 +119,7 @@ pub fn build(
     let fidelity = if altered { RecordFidelity::Normalized } else { RecordFidelity::Exact };
     let members = if change.op.is_tombstone() { Vec::new() } else { own_members(document, shape) };
     let id = record_id(change, &members);
-    let key = record_key(change, document, &id, context.paths)?;
+    let key = key_of(change, document, &id, context.paths)?;
     let metadata = change_object(change, fidelity, context, &members, None);
     // The id's own text where there is one, so that the inverse is exact.
     let original_id = match document.get("id") {
@@ -217,6 +220,24 @@ fn record_id(change: &Change<'_>, members: &[Member<'_>]) -> String {
     joined(&change.id, &version)
 }
 
+/// The id of a change's record: the same for every delivery of the same version.
+pub fn version_id(change: &Change<'_>) -> String {
+    record_id(change, &own_members(&change.document, change.shape))
+}
+
+/// The document of a change as its owner wrote it: without what the service and the feed add. `None` for a tombstone.
+pub fn document_text(change: &Change<'_>) -> Option<String> {
+    (!change.op.is_tombstone()).then(|| render(&own_members(&change.document, change.shape)))
+}
+
+/// The change's partition key in the source container.
+///
+/// # Errors
+/// When a tombstone does not say whose partition it belongs to.
+pub fn source_key(change: &Change<'_>, paths: &KeyPaths) -> Result<PartitionKey, Unrecordable> {
+    key_of(change, &change.document, &change.id, paths)
+}
+
 /// The id of the record of a document with this etag: where a live version is, or would be, in the history.
 pub fn id_of_version(id: &str, etag: &str) -> String {
     joined(id, etag.trim_matches('"'))
@@ -227,10 +248,11 @@ fn joined(id: &str, version: &str) -> String {
     if id.len() <= MAX_ID_BYTES { id } else { hex(&Sha256::digest(id.as_bytes())) }
 }
 
-fn record_key(
+/// The change's key by these paths; `id` is what stands for the path `/id`.
+fn key_of(
     change: &Change<'_>,
     document: &RawDocument<'_>,
-    record_id: &str,
+    id: &str,
     paths: &KeyPaths,
 ) -> Result<PartitionKey, Unrecordable> {
     let from_metadata = change.op.is_tombstone() && change.document.members().is_empty();
@@ -240,7 +262,7 @@ fn record_key(
         .enumerate()
         .map(|(index, path)| match path.as_slice() {
             [name] if name == ORIGINAL_ID => Ok(KeyValue::String(change.id.to_string())),
-            [name] if name == "id" => Ok(KeyValue::String(record_id.to_owned())),
+            [name] if name == "id" => Ok(KeyValue::String(id.to_owned())),
             path if from_metadata => metadata_key(change.metadata_key, path, index),
             path => Ok(KeyPaths::extract_one(path, document)),
         })
@@ -500,6 +522,25 @@ pub fn compress(record: &Record, paths: &KeyPaths) -> Option<Record> {
     metadata.push('}');
     let body = bare(record, stored.get(ORIGINAL_ID)?.get(), paths, &metadata);
     Some(Record { body, compressed: true, ..record.clone() })
+}
+
+/// The record marked as a part of the document only; `note` is the JSON text of `_change.partial`. It knows less than a
+/// record of the whole document, so it never replaces one.
+pub fn partial(record: Record, note: &str) -> Record {
+    let fidelity = format!("\"{}\"", RecordFidelity::Partial.as_str());
+    let marked = || {
+        let stored = RawDocument::parse(&record.body).ok()?;
+        let change = RawDocument::parse(stored.get(CHANGE)?.get()).ok()?;
+        let members = change.members().iter().map(|member| {
+            let value = if member.is("fidelity") { &fidelity } else { member.value.get() };
+            format!("{}:{value}", member.key.get())
+        });
+        let metadata = format!("{{{},\"partial\":{note}}}", members.collect::<Vec<_>>().join(","));
+        super::edit::set(&record.body, &[CHANGE.to_owned()], &metadata).ok()
+    };
+    // A record of our own making always has its `_change`.
+    let body = marked().unwrap_or_else(|| record.body.clone());
+    Record { body, create_only: true, ..record }
 }
 
 /// Whether a change's document is worth reading again under a fidelity setting.

@@ -40,7 +40,7 @@ pub struct Version {
     pub rid: Option<String>,
     /// Which entrance it came through.
     pub via: Option<String>,
-    /// `exact` or `normalized`.
+    /// `exact`, `normalized` or `partial`.
     pub fidelity: Option<String>,
     /// When it was captured, RFC 3339.
     pub at: Option<String>,
@@ -98,6 +98,11 @@ impl Version {
     /// Whether the text may not be the source's: the Functions host may have rewritten date strings in it.
     pub fn is_normalized(&self) -> bool {
         self.fidelity.as_deref() == Some(record::RecordFidelity::Normalized.as_str())
+    }
+
+    /// Whether fields were left out or hashed on purpose, so that it cannot stand for the whole document.
+    pub fn is_partial(&self) -> bool {
+        self.fidelity.as_deref() == Some(record::RecordFidelity::Partial.as_str())
     }
 
     /// Reads a record's text; records of the original demo (flat, no `_change`) are read too.

@@ -10,6 +10,7 @@ mod coverage;
 mod demo;
 mod diff;
 mod erase;
+mod follow;
 mod history;
 mod input;
 mod load;
@@ -102,6 +103,8 @@ pub enum Command {
     Coverage(coverage::CoverageArgs),
     /// Erase every trace of one document, and prove it
     Erase(erase::EraseArgs),
+    /// Capture without the Functions host: read the change feed and pass it on to one or several sinks
+    Follow(follow::FollowArgs),
     /// List dead letters, and capture them again when their cause is fixed
     Replay(replay::ReplayArgs),
 }
@@ -186,6 +189,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Status(args) => status::run(args).await,
         Command::Coverage(args) => coverage::run(args).await,
         Command::Erase(args) => erase::run(args).await,
+        Command::Follow(args) => follow::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     };
     result.unwrap_or_else(|error| {

@@ -62,6 +62,16 @@ pub fn hint(text: &str) {
     note(&format!("hint: {text}"));
 }
 
+/// Stdout for a command that writes lines as they come, from more than one task.
+pub fn stream() -> Box<dyn Write + Send> {
+    Box::new(BufWriter::new(io::stdout()))
+}
+
+/// Whether stdout is a terminal that wants colours.
+pub fn is_coloured() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
 /// What a failed write to stdout means: nothing when the reader has gone (`| head`), else a failure.
 pub fn stdout_failed(error: &io::Error) -> CliError {
     if error.kind() == io::ErrorKind::BrokenPipe {
@@ -357,7 +367,7 @@ pub fn heading(text: &str) -> Result<(), CliError> {
 /// When stdout cannot be written.
 pub fn differences(differences: &[Difference<'_>]) -> Result<(), CliError> {
     let terminal = io::stdout().is_terminal();
-    let coloured = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let coloured = is_coloured();
     let limit = if terminal { Some(LONGEST_SHOWN) } else { None };
     if differences.is_empty() {
         return Ok(());

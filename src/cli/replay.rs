@@ -99,6 +99,7 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
                 limits: limits.clone(),
                 via: Via::Trigger,
                 recent: Recent::default(),
+                partial: letter.partial.clone(),
             };
             replay_one(&capture, &letter, &store, &name).await
         };

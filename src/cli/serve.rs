@@ -97,6 +97,7 @@ fn build(
                 limits: limits.clone(),
                 via: Via::Trigger,
                 recent: Recent::default(),
+                partial: None,
             };
             Ok((function.binding, capture))
         })
@@ -105,7 +106,7 @@ fn build(
 }
 
 /// The first signal drains, the second one ends the process at once.
-async fn watch_signals(stop: CancellationToken) {
+pub(super) async fn watch_signals(stop: CancellationToken) {
     let mut seen = 0;
     loop {
         #[cfg(unix)]

@@ -14,12 +14,12 @@ use super::{
     restore::{new_id, place_of, places},
 };
 use crate::{
-    change::time::PointInTime,
+    change::{record::id_of_version, time::PointInTime},
     cosmos::{Container, Cosmos, Failure, Pace},
     restore::{
-        apply::{Applier, Fate, InHand, Manner, Outcome, same_document},
+        apply::{Applier, Fate, InHand, Manner, Outcome, read_record, same_document},
         journal::{self, Past},
-        plan::{Action, PLAN_VERSION, Step},
+        plan::{Action, PLAN_VERSION, Step, is_exact},
         plan_file::{Draft, Head, Plan},
         survey::{kept, or_unknown},
         sweep::{Places, etag_of},
@@ -149,7 +149,15 @@ async fn inverse_of(
         // A restore that was killed wrote documents whose outcome it could not note any more.
         None => unnoted(then, &step).await?,
     };
-    let Some(back) = outcome.as_ref().and_then(journal::inverse) else { return Ok(None) };
+    let Some(mut back) = outcome.as_ref().and_then(journal::inverse) else { return Ok(None) };
+    // Mostly capture has what the restore wrote; then it need not be saved again.
+    if let Some(etag) = &back.live
+        && !now.places.is_elsewhere()
+    {
+        let item = back.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
+        let record = read_record(now.places, &item, &id_of_version(&item.id, etag)).await;
+        back.saved = record.is_ok_and(|record| record.as_ref().is_some_and(is_exact));
+    }
     let mut back = or_unknown(back.clone(), now.refine_one(back, InHand::default()).await)?;
     if back.action == Action::Delete {
         back.notes = vec!["was made by the restore".into()];
@@ -160,7 +168,7 @@ async fn inverse_of(
 /// Whether a step without an outcome was carried out all the same: the target has what it would have written.
 async fn unnoted(applier: &Applier<'_>, step: &Step) -> Result<Option<Outcome>, Failure> {
     let prepared = applier.prepare(step, InHand::default()).await?;
-    let etag = prepared.live.as_deref().and_then(|live| etag_of(live));
+    let etag = prepared.live.as_deref().and_then(etag_of);
     let written = etag != step.live
         && match (&prepared.text, &prepared.live) {
             (Some(text), Some(live)) => same_document(text, live, false),

@@ -190,8 +190,10 @@ impl Job<'_> {
         let mut compared = stream::iter(known)
             .map(|found| async move {
                 let result = match version_of_live(&found) {
-                    Some(version) => compare::content(self.places, self.pace, &found, version).await?,
-                    None => Compared::Same,
+                    Some(version) if !version.is_partial() => {
+                        compare::content(self.places, self.pace, &found, version).await?
+                    }
+                    _ => Compared::Same,
                 };
                 let altered = version_of_live(&found).is_some_and(Version::is_normalized);
                 Ok::<_, Failure>((found.item, result, altered))

@@ -90,6 +90,14 @@ impl Container {
         &self.cosmos
     }
 
+    pub(super) fn driver(&self) -> &CosmosDriver {
+        &self.driver
+    }
+
+    pub(super) fn reference(&self) -> &ContainerReference {
+        &self.reference
+    }
+
     /// Creates or replaces an item; `body` is its JSON text and carries the same id and key.
     pub async fn upsert(&self, key: &PartitionKey, id: &str, body: Vec<u8>) -> Result<Written, Failure> {
         self.write("upsert item", CosmosOperation::upsert_item(self.item(key, id)?).with_body(body)).await

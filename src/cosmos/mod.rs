@@ -2,6 +2,7 @@
 //! decisions. Documents travel as text through the driver, never as value trees (design, section 3).
 
 mod bulk;
+mod change_feed;
 mod container;
 mod credentials;
 mod failure;
@@ -24,6 +25,7 @@ use azure_data_cosmos_driver::{
 use tokio::sync::{Mutex, OnceCell};
 
 pub use bulk::{Action, Bulk, Job, Observer, Tally};
+pub use change_feed::{ChangeFeed, FeedMode, FeedPage, FeedStart, KeyRange};
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, PATIENCE, Retry, RuMeter};

@@ -1,6 +1,9 @@
 //! Dead letters as files of one directory.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::StoreError;
 
@@ -20,31 +23,11 @@ impl Directory {
         move |e| StoreError { action, location, message: e.to_string() }
     }
 
-    /// Written beside its place, flushed to disk, then renamed: a letter is whole or not there.
     pub(super) async fn put(&self, name: &str, text: Vec<u8>) -> Result<(), StoreError> {
-        let path = self.path.clone();
-        let name = name.to_owned();
-        let write = move || -> io::Result<()> {
-            use std::io::Write as _;
+        let (path, name) = (self.path.clone(), name.to_owned());
+        let write = move || {
             std::fs::create_dir_all(&path)?;
-            let unique = rand::random::<u64>();
-            let part = path.join(format!(".{name}.{unique:016x}.part"));
-            let mut options = std::fs::OpenOptions::new();
-            options.write(true).create_new(true);
-            // A letter holds a document: nobody else on the machine may read it.
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let result = options.open(&part).and_then(|mut file| {
-                file.write_all(&text)?;
-                file.sync_all()?;
-                std::fs::rename(&part, path.join(&name))?;
-                // The rename itself is durable only when the directory is.
-                std::fs::File::open(&path)?.sync_all()
-            });
-            if result.is_err() {
-                let _ = std::fs::remove_file(&part);
-            }
-            result
+            replace_file(&path, &name, &text)
         };
         match tokio::task::spawn_blocking(write).await {
             Ok(result) => result.map_err(self.error("write")),
@@ -80,4 +63,26 @@ impl Directory {
             _ => Ok(()),
         }
     }
+}
+
+/// Writes a file beside its place, flushes it to disk, then renames it: it is whole or not there. Nobody else on the
+/// machine may read it, because it holds documents or names them.
+pub(crate) fn replace_file(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    let part = folder.join(format!(".{name}.{:016x}.part", rand::random::<u64>()));
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let result = options.open(&part).and_then(|mut file| {
+        file.write_all(text)?;
+        file.sync_all()?;
+        std::fs::rename(&part, folder.join(name))?;
+        // The rename itself is durable only when the directory is.
+        std::fs::File::open(folder)?.sync_all()
+    });
+    if result.is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+    result
 }

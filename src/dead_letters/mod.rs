@@ -3,14 +3,16 @@
 //! A letter holds the payload item exactly as it was delivered. Its name is derived from that text, so the same
 //! poison delivered twice is one letter.
 
-mod blob;
 mod directory;
+
+pub(crate) use directory::replace_file;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    blob::{BlobContainer, BlobError},
     change::record::hex,
     config::{Credential, DeadLetterLocation},
 };
@@ -32,6 +34,9 @@ pub struct DeadLetter {
     pub status: String,
     /// Why it could not be stored.
     pub reason: String,
+    /// What was left out of the item before it came here, when something was: the text of `_change.partial`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
     /// The item as delivered.
     pub item: Box<RawValue>,
 }
@@ -62,7 +67,7 @@ pub enum DeadLetterStore {
     /// A directory on this machine.
     Directory(directory::Directory),
     /// A blob container.
-    Blob(blob::BlobContainer),
+    Blob(BlobContainer),
 }
 
 impl DeadLetterStore {
@@ -73,7 +78,13 @@ impl DeadLetterStore {
     pub fn open(location: &DeadLetterLocation, credential: &Credential) -> Result<Self, StoreError> {
         Ok(match location {
             DeadLetterLocation::Directory(path) => Self::Directory(directory::Directory::new(path.clone())),
-            DeadLetterLocation::Blob(url) => Self::Blob(blob::BlobContainer::open(url, credential)?),
+            DeadLetterLocation::Blob(url) => {
+                Self::Blob(BlobContainer::open(url, credential).map_err(|e| StoreError {
+                    action: "open",
+                    location: url.to_string(),
+                    message: e.message,
+                })?)
+            }
         })
     }
 
@@ -86,7 +97,7 @@ impl DeadLetterStore {
         let text = serde_json::to_vec(letter).unwrap_or_default();
         match self {
             Self::Directory(store) => store.put(&name, text).await,
-            Self::Blob(store) => store.put(&name, text).await,
+            Self::Blob(store) => store.put(&name, text).await.map_err(failed("write", store)),
         }
     }
 
@@ -97,8 +108,9 @@ impl DeadLetterStore {
     pub async fn list(&self) -> Result<Vec<String>, StoreError> {
         let mut names = match self {
             Self::Directory(store) => store.list().await?,
-            Self::Blob(store) => store.list().await?,
+            Self::Blob(store) => store.list().await.map_err(failed("list", store))?,
         };
+        names.retain(|name| name.ends_with(".json"));
         names.sort();
         Ok(names)
     }
@@ -110,7 +122,7 @@ impl DeadLetterStore {
     pub async fn get(&self, name: &str) -> Result<DeadLetter, StoreError> {
         let bytes = match self {
             Self::Directory(store) => store.get(name).await?,
-            Self::Blob(store) => store.get(name).await?,
+            Self::Blob(store) => store.get(name).await.map_err(failed("read", store))?,
         };
         serde_json::from_slice(&bytes).map_err(|e| StoreError {
             action: "read",
@@ -126,7 +138,11 @@ impl DeadLetterStore {
     pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
         match self {
             Self::Directory(store) => store.delete(name).await,
-            Self::Blob(store) => store.delete(name).await,
+            Self::Blob(store) => store.delete(name).await.map_err(failed("delete", store)),
         }
     }
+}
+
+fn failed(action: &'static str, store: &BlobContainer) -> impl FnOnce(BlobError) -> StoreError {
+    move |e| StoreError { action, location: store.shown().to_owned(), message: e.message }
 }

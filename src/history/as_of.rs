@@ -51,6 +51,8 @@ pub enum Caveat {
     CaptureTime,
     /// The text is what the Functions host delivered, in which dates may be rewritten.
     Normalized,
+    /// Fields were left out or hashed on purpose when it was captured.
+    Partial,
     /// Found by a baseline run: nothing is known of earlier versions.
     Baseline,
 }
@@ -64,6 +66,7 @@ impl Caveat {
             Self::LegacyTime => "legacy-time",
             Self::CaptureTime => "capture-time",
             Self::Normalized => "normalized",
+            Self::Partial => "partial",
             Self::Baseline => "baseline",
         }
     }
@@ -88,6 +91,7 @@ impl fmt::Display for Caveat {
             }
             Self::CaptureTime => f.write_str("the change came without a time: that of its capture stands in"),
             Self::Normalized => f.write_str("the Functions host may have rewritten date strings in it"),
+            Self::Partial => f.write_str("fields were left out or hashed on purpose when it was captured"),
             Self::Baseline => f.write_str("found by a baseline run: earlier versions are not known"),
         }
     }
@@ -147,6 +151,9 @@ fn caveats(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Ve
     }
     if chosen.is_normalized() {
         caveats.push(Caveat::Normalized);
+    }
+    if chosen.is_partial() {
+        caveats.push(Caveat::Partial);
     }
     if chosen.op == Some(Op::Baseline) {
         caveats.push(Caveat::Baseline);

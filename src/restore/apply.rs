@@ -252,7 +252,7 @@ impl Applier<'_> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let prepared = self.prepare(step, InHand::default()).await?;
         self.check(step, prepared.text.as_ref())?;
-        let etag = prepared.live.as_deref().and_then(|live| etag_of(live));
+        let etag = prepared.live.as_deref().and_then(etag_of);
         let there = match (&prepared.text, &prepared.live) {
             (Some(text), Some(live)) => same_document(text, live, self.manner.stamp.is_some()),
             (None, None) => true,
@@ -309,7 +309,7 @@ impl Applier<'_> {
                     _ => false,
                 };
                 outcome.fate = if ours { Fate::Done } else { Fate::Conflict };
-                outcome.after = now.as_deref().filter(|_| ours).and_then(|now| etag_of(now));
+                outcome.after = now.as_deref().filter(|_| ours).and_then(etag_of);
                 outcome.message = (!ours).then(|| "was changed while it was being restored".into());
                 Ok(())
             }
@@ -333,8 +333,8 @@ impl Applier<'_> {
             .as_deref()
             .and_then(|bytes| std::str::from_utf8(bytes).ok())
             .and_then(|text| Version::parse(text).ok())
-            .filter(Version::is_normalized);
-        // ... unless its text is not exact: then it gets this one, and keeps its place among the versions.
+            .filter(|known| known.is_normalized() || known.is_partial());
+        // ... unless its text is not the whole one: then it gets this one, and keeps its place among the versions.
         if let Some(known) = known {
             let record = self.record_of(item, live, Some(&known))?;
             retry.run(|| HistoryWriter::write(changes, &record)).await?;
@@ -386,31 +386,40 @@ fn moved(failure: &Failure) -> bool {
     matches!(failure.disposition, Disposition::PreconditionFailed | Disposition::Conflict | Disposition::NotFound)
 }
 
-/// The document of a record; the record's key follows from the item's.
+/// A record by its id; its key follows from the item's. `None` when the history does not have it (any more).
+///
+/// # Errors
+/// When it cannot be read, or is not understood.
+pub async fn read_record(places: &Places, item: &ItemKey, record_id: &str) -> Result<Option<Version>, Failure> {
+    let wrong = |e: String| Failure::invalid("read version".into(), e);
+    let changes = &places.changes;
+    let key = scope(changes.key_paths(), places.source.key_paths(), &item.partition_key, Some(&item.id));
+    let retry = Retry::for_at_most(PATIENCE);
+    let text = match key {
+        Some(key) if key.0.len() == changes.key_paths().len() => {
+            let Some(bytes) = retry.run(|| changes.read(&key, record_id)).await? else { return Ok(None) };
+            String::from_utf8(bytes.to_vec()).map_err(|_| wrong(format!("record {record_id} is not UTF-8")))?
+        }
+        part => {
+            let params = [crate::cosmos::Param::new("id", record_id)];
+            let query = || changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, part.as_ref());
+            match retry.run(query).await?.first() {
+                Some(record) => record.get().to_owned(),
+                None => return Ok(None),
+            }
+        }
+    };
+    Version::parse(&text).map(Some).map_err(|e| wrong(e.to_string()))
+}
+
+/// The document of a record.
 ///
 /// # Errors
 /// When it cannot be read, or is no document.
 pub async fn read_version(places: &Places, item: &ItemKey, record_id: &str) -> Result<String, Failure> {
-    let changes = &places.changes;
-    let key = scope(changes.key_paths(), places.source.key_paths(), &item.partition_key, Some(&item.id));
-    let missing =
-        || Failure::invalid("read version".into(), format!("record {record_id} is not in the history any more"));
-    let retry = Retry::for_at_most(PATIENCE);
-    let text = match key {
-        Some(key) if key.0.len() == changes.key_paths().len() => {
-            let bytes = retry.run(|| changes.read(&key, record_id)).await?.ok_or_else(missing)?;
-            String::from_utf8(bytes.to_vec()).map_err(|_| missing())?
-        }
-        part => {
-            let params = [crate::cosmos::Param::new("id", record_id)];
-            let found = changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, part.as_ref()).await?;
-            found.first().ok_or_else(missing)?.get().to_owned()
-        }
-    };
-    let version = Version::parse(&text).map_err(|e| Failure::invalid("read version".into(), e.to_string()))?;
-    version
-        .document
-        .ok_or_else(|| Failure::invalid("read version".into(), format!("record {record_id} is a tombstone")))
+    let wrong = |problem: &str| Failure::invalid("read version".into(), format!("record {record_id} {problem}"));
+    let version = read_record(places, item, record_id).await?;
+    version.ok_or_else(|| wrong("is not in the history any more"))?.document.ok_or_else(|| wrong("is a tombstone"))
 }
 
 /// The text that is written: the version, or the live document with single fields of the version; and the stamp.

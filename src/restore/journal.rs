@@ -46,7 +46,7 @@ enum Entry {
     /// A part of the plan's text: whole lines.
     Part { text: String },
     /// The plan's head, once all parts are there. Without it nothing was restored.
-    Plan { head: Head, parts: usize, writes: usize },
+    Plan { head: Box<Head>, parts: usize, writes: usize },
     /// Outcomes.
     Outcomes { outcomes: Vec<Outcome> },
 }
@@ -83,7 +83,7 @@ impl Journal {
             .buffer_unordered(PARTS_IN_FLIGHT)
             .try_collect()
             .await?;
-        let entry = Entry::Plan { head: plan.head.clone(), parts: written.len(), writes: plan.totals.writes };
+        let entry = Entry::Plan { head: Box::new(plan.head.clone()), parts: written.len(), writes: plan.totals.writes };
         book.put(PLAN, &entry).await.map_err(|e| e.to_string())?;
         let (sender, mut groups) = mpsc::channel::<Vec<Outcome>>(WAITING);
         let writer = tokio::spawn(async move {
@@ -326,8 +326,13 @@ async fn outcomes(changes: &Container, restore: &str) -> Result<BTreeMap<(String
     }
     let sql = "SELECT c.id, c._restore.outcomes AS outcomes FROM c \
                WHERE c._originalId = @id AND c._restore.kind = 'outcomes'";
-    let params = [Param::new("id", group_id(restore))];
-    let mut pages = changes.query(sql, &params, None, None).await?;
+    let group = group_id(restore);
+    let params = [Param::new("id", group.as_str())];
+    // They share a partition, unless the container is keyed by the record's id.
+    let mut part = key(changes, &group, "");
+    let ids = changes.key_paths().segments().iter().position(|path| path.as_slice() == ["id"]);
+    part.0.truncate(ids.unwrap_or(part.0.len()));
+    let mut pages = changes.query(sql, &params, Some(&part).filter(|part| !part.0.is_empty()), None).await?;
     let mut rows: Vec<Row> = Vec::new();
     while let Some(page) = pages.next().await {
         for text in page?.documents {
@@ -365,7 +370,7 @@ pub async fn list(changes: &Container) -> Result<Vec<Listed>, Failure> {
         writes: usize,
     }
     let sql = "SELECT c._originalId AS item, c._restore.head AS head, c._restore.writes AS writes FROM c \
-               WHERE c._restore.kind = 'plan'";
+               WHERE STARTSWITH(c._originalId, 'restore~') AND c._restore.kind = 'plan'";
     let mut restores = Vec::new();
     for text in changes.query_all(sql, &[], None).await? {
         let row: Row =

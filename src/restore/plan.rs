@@ -182,6 +182,14 @@ pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: R
         (State::Document(v), Some(etag)) if v.etag.as_deref() == Some(etag) => Action::Keep,
         (State::Document(_), Some(_)) => Action::Restore,
     };
+    // What was left out on purpose would be lost in the live document as well.
+    let action = match action {
+        Action::Restore | Action::Recreate if known.version().is_some_and(Version::is_partial) => {
+            notes.push("the history holds only a part of that version (follow --fields or --redact)".into());
+            Action::Unknown
+        }
+        action => action,
+    };
     if action.writes() {
         if let Some(distance) = known.distance().filter(|d| *d > 0) {
             notes.push(format!("{} before the point in time", span_text(distance)));
@@ -203,8 +211,8 @@ pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: R
 }
 
 /// Whether the record holds the document exactly; dates that the host may have rewritten would not come back.
-fn is_exact(version: &Version) -> bool {
-    version.op.is_some_and(|op| !op.is_tombstone()) && !version.is_normalized()
+pub fn is_exact(version: &Version) -> bool {
+    version.op.is_some_and(|op| !op.is_tombstone()) && !version.is_normalized() && !version.is_partial()
 }
 
 #[cfg(test)]
@@ -255,6 +263,23 @@ mod tests {
             assert_eq!(action, expected, "{live:?} at {at}: {notes}");
             assert!(notes.contains(note), "{live:?} at {at}: {notes}");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_document_is_never_put_back_for_the_whole() {
+        let part = Version { fidelity: Some("partial".into()), ..version(20, "replace", "2") };
+        let life = [version(10, "create", "1"), part, version(30, "replace", "3")];
+        for live in [Some("3"), None] {
+            let (action, notes) = action(&life, live, 25, false);
+            assert_eq!(action, Action::Unknown);
+            assert!(notes.contains("only a part"), "{notes}");
+        }
+        // An older version that is whole can be; the part does not count as a copy of the live document.
+        assert_eq!(action(&life, Some("2"), 15, false).0, Action::Restore);
+        let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) };
+        let rules = Rules { at: PointInTime::from_epoch(15), delete_newer: false };
+        assert!(!decide(&item, &life, Some("2"), rules).saved);
+        assert!(decide(&item, &life, Some("3"), rules).saved);
     }
 
     #[test]

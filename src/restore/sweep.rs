@@ -38,8 +38,9 @@ const PIECE_BYTES: usize = 4 << 20;
 const MAX_PIECE_BYTES: usize = 4 * PIECE_BYTES;
 /// Up to so many items of a piece are looked up one by one.
 const FEW: usize = 256;
-/// When one version of so many is needed, documents are read along with the facts from then on.
-const TEXT_RATIO: usize = 10;
+/// When one version of so many is needed, documents are read along with the facts from then on: two point reads cost
+/// about as much as a query over so many small documents, and are slower.
+const TEXT_RATIO: usize = 25;
 
 /// Which items.
 #[derive(Debug, Clone)]

@@ -113,11 +113,15 @@ pub async fn rebuild(
         Err(problem) => return Ok(Compared::Wrong(problem)),
     };
     match (&version.document, live) {
-        (Some(document), Some(etag)) if version.etag.as_deref() == Some(etag) && !version.is_normalized() => {
+        (Some(document), Some(etag)) if version.etag.as_deref() == Some(etag) && is_exact(&version) => {
             against_live(places, pace, item, document, etag, None).await
         }
         _ => Ok(Compared::Same),
     }
+}
+
+fn is_exact(version: &Version) -> bool {
+    !version.is_normalized() && !version.is_partial()
 }
 
 /// The version of a record that is what it says.

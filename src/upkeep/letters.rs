@@ -39,6 +39,7 @@ mod tests {
                 at: String::new(),
                 function: "f".into(),
                 invocation: String::new(),
+                partial: None,
                 id: held["id"].as_str().map(String::from),
                 status: "400".into(),
                 reason: String::new(),

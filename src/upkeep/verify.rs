@@ -34,6 +34,8 @@ impl Verdict {
 pub enum Check {
     /// The live document's version is in the history.
     Missing,
+    /// It is there as a whole.
+    Partial,
     /// Its text there means what the live document says.
     Content,
     /// It is the newest there.
@@ -50,13 +52,22 @@ pub enum Check {
 
 impl Check {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 7] =
-        [Self::Missing, Self::Content, Self::Newest, Self::Gone, Self::Chain, Self::Rebuild, Self::Container];
+    pub const ALL: [Self; 8] = [
+        Self::Missing,
+        Self::Partial,
+        Self::Content,
+        Self::Newest,
+        Self::Gone,
+        Self::Chain,
+        Self::Rebuild,
+        Self::Container,
+    ];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Missing => "missing",
+            Self::Partial => "partial",
             Self::Content => "content",
             Self::Newest => "newest",
             Self::Gone => "gone",
@@ -70,6 +81,7 @@ impl Check {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Missing => "live documents whose version the history lacks",
+            Self::Partial => "live documents of which the history has a part only, on purpose",
             Self::Content => "versions in force that differ from the live document",
             Self::Newest => "live documents behind whose version the history has another one",
             Self::Gone => "documents that are gone, and the history has no tombstone",
@@ -83,7 +95,7 @@ impl Check {
     pub fn severity(self) -> Verdict {
         match self {
             Self::Missing | Self::Content | Self::Rebuild => Verdict::Failure,
-            Self::Newest | Self::Gone | Self::Chain | Self::Container => Verdict::Warning,
+            Self::Partial | Self::Newest | Self::Gone | Self::Chain | Self::Container => Verdict::Warning,
         }
     }
 }
@@ -150,7 +162,12 @@ pub fn examine(found: &Found, times: Times) -> Examined {
             }
         }
         Some(_) => {
-            let own = version_of_live(found).map(Version::position);
+            let own = version_of_live(found);
+            if own.is_some_and(Version::is_partial) {
+                let detail = "fields were left out or hashed when it was captured: it cannot be restored".to_owned();
+                examined.findings.push(Finding { check: Check::Partial, detail });
+            }
+            let own = own.map(Version::position);
             if let Some(newest) = newest.filter(|newest| is_behind(own.as_ref(), newest)) {
                 // A write between the two readings is newer in the history, and young.
                 if times.is_young(Some(newest.ts)) {
@@ -301,6 +318,9 @@ mod tests {
         assert_eq!(checks(&found(gap.clone(), Some(("e5", 20))), TIMES), (vec![Check::Chain], false));
         let since = Times { since: Some(PointInTime::from_epoch(21)), ..TIMES };
         assert_eq!(checks(&found(gap, Some(("e5", 20))), since), (vec![], false));
+        let mut part = one();
+        part[0].fidelity = Some("partial".into());
+        assert_eq!(checks(&found(part, Some(("e1", 10))), TIMES), (vec![Check::Partial], false));
         let unseen_delete = vec![version("create", 10, Some(1), None), version("create", 20, Some(5), None)];
         assert_eq!(checks(&found(unseen_delete, Some(("e5", 20))), TIMES), (vec![Check::Chain], false));
     }

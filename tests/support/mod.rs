@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: the local account, a proxy that injects faults, and the real handler as a child.
 
+mod follower;
 mod local;
 pub mod memory;
 pub mod peers;
@@ -23,10 +24,11 @@ use cosmos_rewind::{
 };
 use serde_json::{Value, json};
 
+pub use follower::FollowerProcess;
 pub use local::Local;
 #[cfg(target_os = "linux")]
 pub use local::is_running;
-pub use proxy::{Fault, Held, Kind, Proxy, When};
+pub use proxy::{Fault, Kind, Proxy, When};
 pub use running::Running;
 
 /// The binary under test.

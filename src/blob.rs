@@ -1,0 +1,222 @@
+//! One container of Azure Blob Storage: authorised by a SAS in the URL, keyless, or with Azurite's published key.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use azure_core::error::ErrorKind;
+use azure_core::http::{
+    ClientOptions, Context, ExponentialRetryOptions, Request, RequestContent, RetryOptions, StatusCode, Url,
+    headers::{HeaderName, Headers},
+    policies::{Policy, PolicyResult},
+};
+use azure_storage_blob::{BlobContainerClient, BlobContainerClientOptions, models::BlobClientUploadOptions};
+use base64::Engine as _;
+use futures::TryStreamExt as _;
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+use crate::{
+    config::{BlobUrl, Credential, is_loopback},
+    cosmos,
+};
+
+/// How often a request is repeated: seconds, where the client's own default is over a minute. Whoever stores something
+/// here has to wait for it, and can come back.
+const RETRIES: u32 = 4;
+/// Azurite's only account and the key that Microsoft publishes for it: no secret.
+/// <https://learn.microsoft.com/azure/storage/common/storage-connect-azurite>
+const AZURITE: (&str, &str) =
+    ("devstoreaccount1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==");
+
+/// A blob container.
+pub struct BlobContainer {
+    client: BlobContainerClient,
+    shown: String,
+}
+
+impl std::fmt::Debug for BlobContainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BlobContainer({})", self.shown)
+    }
+}
+
+/// A container that failed or refused. Its text has no signature in it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct BlobError {
+    /// What happened.
+    pub message: String,
+    /// Whether trying again may help.
+    pub transient: bool,
+}
+
+impl BlobContainer {
+    /// Opens a container; contacts nobody. A URL without a signature uses `credential`'s identity.
+    ///
+    /// # Errors
+    /// When no client can be made for the URL.
+    pub fn open(url: &BlobUrl, credential: &Credential) -> Result<Self, BlobError> {
+        let local = url.expose().scheme() == "http" && is_loopback(url.expose());
+        let mut per_try_policies: Vec<Arc<dyn Policy>> = Vec::new();
+        let token = if url.has_sas() {
+            None
+        } else if local {
+            per_try_policies.push(Arc::new(AzuriteKey));
+            None
+        } else {
+            let token = cosmos::token_credential(credential);
+            Some(token.map_err(|e| BlobError { message: e.to_string(), transient: false })?)
+        };
+        let retry = RetryOptions::exponential(ExponentialRetryOptions { max_retries: RETRIES, ..Default::default() });
+        let options = BlobContainerClientOptions {
+            client_options: ClientOptions { retry, per_try_policies, ..Default::default() },
+            ..Default::default()
+        };
+        let client = BlobContainerClient::new(url.expose().clone(), token, Some(options)).map_err(|e| error(&e))?;
+        Ok(Self { client, shown: url.to_string() })
+    }
+
+    /// The container's URL without its signature.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Writes a blob, whether there is one of this name or not.
+    ///
+    /// # Errors
+    /// When it may not be stored.
+    pub async fn put(&self, name: &str, content: Vec<u8>) -> Result<(), BlobError> {
+        self.client.blob_client(name).upload(RequestContent::from(content), None).await.map_err(|e| error(&e))?;
+        Ok(())
+    }
+
+    /// Writes a blob unless there is one of this name; false when there is.
+    ///
+    /// # Errors
+    /// When it may not be stored.
+    pub async fn create(&self, name: &str, content: Vec<u8>, content_type: &str) -> Result<bool, BlobError> {
+        let options =
+            BlobClientUploadOptions { blob_content_type: Some(content_type.to_owned()), ..Default::default() };
+        let uploaded =
+            self.client.blob_client(name).upload(RequestContent::from(content), Some(options.if_not_exists())).await;
+        match uploaded {
+            Ok(_) => Ok(true),
+            Err(e) if exists(&e) => Ok(false),
+            Err(e) => Err(error(&e)),
+        }
+    }
+
+    /// Names of all blobs, as the service sorts them.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn list(&self) -> Result<Vec<String>, BlobError> {
+        let mut blobs = self.client.list_blobs(None).map_err(|e| error(&e))?;
+        let mut names = Vec::new();
+        while let Some(blob) = blobs.try_next().await.map_err(|e| error(&e))? {
+            names.extend(blob.name);
+        }
+        Ok(names)
+    }
+
+    /// Reads a blob.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub async fn get(&self, name: &str) -> Result<Vec<u8>, BlobError> {
+        let response = self.client.blob_client(name).download(None).await.map_err(|e| error(&e))?;
+        Ok(response.body.collect().await.map_err(|e| error(&e))?.to_vec())
+    }
+
+    /// Removes a blob; one that is gone counts as removed.
+    ///
+    /// # Errors
+    /// When it may still be there.
+    pub async fn delete(&self, name: &str) -> Result<(), BlobError> {
+        match self.client.blob_client(name).delete(None).await {
+            Err(e) if e.http_status() != Some(StatusCode::NotFound) => Err(error(&e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a blob was not written because there is one of this name. Not any 409: a container that is being deleted
+/// answers with that too.
+fn exists(error: &azure_core::Error) -> bool {
+    let ErrorKind::HttpResponse { error_code: Some(code), .. } = error.kind() else { return false };
+    matches!(code.as_str(), "BlobAlreadyExists" | "ConditionNotMet")
+}
+
+/// The error without its details: they may quote the URL, and with it the signature.
+fn error(error: &azure_core::Error) -> BlobError {
+    let status = error.http_status();
+    let message = match status {
+        Some(StatusCode::NotFound) => "404: there is no such container or blob; create the container first".into(),
+        Some(StatusCode::Forbidden | StatusCode::Unauthorized) => {
+            "the store refuses the caller: check the SAS (read, write, list, delete) or the identity's role".into()
+        }
+        Some(status) => format!("the store answered {status}"),
+        None => "the store cannot be reached".into(),
+    };
+    let transient = !status.is_some_and(|status| (400..500).contains(&u16::from(status)))
+        || matches!(status, Some(StatusCode::RequestTimeout | StatusCode::TooManyRequests));
+    BlobError { message, transient }
+}
+
+/// Signs requests to Azurite with its published key, so that a blob store on this machine needs no SAS.
+/// <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>
+#[derive(Debug)]
+struct AzuriteKey;
+
+#[async_trait]
+impl Policy for AzuriteKey {
+    async fn send(&self, ctx: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+        let date = chrono::Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        request.insert_header("x-ms-date", date);
+        let text = string_to_sign(request.method().as_ref(), request.url(), request.headers(), request.body().len());
+        let base64 = base64::engine::general_purpose::STANDARD;
+        // Both are constants of the right form; an empty signature would be refused by the store.
+        let key = base64.decode(AZURITE.1).unwrap_or_default();
+        let signature = Hmac::<Sha256>::new_from_slice(&key).map(|mut mac| {
+            mac.update(text.as_bytes());
+            base64.encode(mac.finalize().into_bytes())
+        });
+        request.insert_header("authorization", format!("SharedKey {}:{}", AZURITE.0, signature.unwrap_or_default()));
+        match next.split_first() {
+            Some((first, rest)) => first.send(ctx, request, rest).await,
+            None => Err(azure_core::Error::with_message(ErrorKind::Other, "no transport")),
+        }
+    }
+}
+
+fn string_to_sign(method: &str, url: &Url, headers: &Headers, length: Option<u64>) -> String {
+    let header = |name: &'static str| headers.get_optional_string(&HeaderName::from_static(name)).unwrap_or_default();
+    let length = length.filter(|n| *n > 0).map_or_else(String::new, |n| n.to_string());
+    let mut text = format!("{method}\n{}\n{}\n{length}\n", header("content-encoding"), header("content-language"));
+    // The date is in x-ms-date.
+    for name in [
+        "content-md5",
+        "content-type",
+        "",
+        "if-modified-since",
+        "if-match",
+        "if-none-match",
+        "if-unmodified-since",
+        "range",
+    ] {
+        text.push_str(&if name.is_empty() { String::new() } else { header(name) });
+        text.push('\n');
+    }
+    let own: BTreeMap<&str, &str> =
+        headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).filter(|(n, _)| n.starts_with("x-ms-")).collect();
+    for (name, value) in own {
+        text.push_str(&format!("{name}:{}\n", value.trim()));
+    }
+    text.push_str(&format!("/{}{}", AZURITE.0, url.path()));
+    let mut pairs: Vec<(String, String)> = url.query_pairs().map(|(n, v)| (n.to_lowercase(), v.into_owned())).collect();
+    pairs.sort();
+    for (name, value) in pairs {
+        text.push_str(&format!("\n{name}:{value}"));
+    }
+    text
+}

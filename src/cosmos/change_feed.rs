@@ -1,0 +1,282 @@
+//! The change feed of one container, read range by range as raw JSON.
+//!
+//! Through the driver, not the official client: that one builds a value tree of every item, in which the spelling of
+//! numbers is lost. What the service and the driver promise is said at each item below.
+
+use std::fmt;
+
+use azure_core::time::OffsetDateTime;
+use azure_data_cosmos_driver::{
+    OperationPlan,
+    models::{
+        ChangeFeedStartFrom, ContinuationToken, CosmosOperation, EffectivePartitionKey, FeedRange, MaxItemCountHint,
+    },
+    options::{OperationOptions, PlanOptions},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Container, Failure, Span};
+use crate::change::time::PointInTime;
+
+/// Most items of a page. The service also ends a page at 4 MB, so a page is small whatever the backlog.
+const PAGE_ITEMS: std::num::NonZeroU32 = std::num::NonZeroU32::new(1000).expect("it is not zero");
+
+/// Which change feed is read. A token is bound to its mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeedMode {
+    /// The newest version of each document; versions in between and deletes are not seen.
+    Latest,
+    /// Every version and every delete, within the retention of continuous backup.
+    AllVersions,
+}
+
+impl fmt::Display for FeedMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Latest => "latest",
+            Self::AllVersions => "all-versions",
+        })
+    }
+}
+
+/// Where reading starts when there is no token yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedStart {
+    /// At the oldest change that the service still has.
+    Beginning,
+    /// At the moment of the **first poll** of each range: a range is only pinned once it was polled.
+    Now,
+    /// At a moment, in whole seconds.
+    At(PointInTime),
+}
+
+/// A part of the container's hash space, from `min` (included) to `max` (excluded).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRange(FeedRange);
+
+impl KeyRange {
+    /// Reads the bounds: hexadecimal text, as the service writes them.
+    ///
+    /// # Errors
+    /// When a bound is not hexadecimal, or they are the wrong way round.
+    pub fn parse(min: &str, max: &str) -> Result<Self, String> {
+        let bound = |text: &str| {
+            EffectivePartitionKey::try_from(text).map_err(|_| format!("{text:?} is no bound of a feed range"))
+        };
+        FeedRange::new(bound(min)?, bound(max)?)
+            .map(Self)
+            .map_err(|_| format!("the feed range {min}..{max} is upside down"))
+    }
+
+    /// The first key, hexadecimal; empty at the very beginning.
+    pub fn min(&self) -> String {
+        self.0.min_inclusive().to_hex()
+    }
+
+    /// The first key that is no longer in it, hexadecimal.
+    pub fn max(&self) -> String {
+        self.0.max_exclusive().to_hex()
+    }
+
+    /// What both have in common, if they have anything.
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let min = self.0.min_inclusive().max(other.0.min_inclusive());
+        let max = self.0.max_exclusive().min(other.0.max_exclusive());
+        if min >= max {
+            return None;
+        }
+        FeedRange::new(min.clone(), max.clone()).ok().map(Self)
+    }
+}
+
+/// Shown as in logs and metrics: `00-1F`.
+impl fmt::Display for KeyRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Zero bytes at the end mean nothing.
+        let short = |bound: String| {
+            let bytes = bound.as_bytes().chunks(2).rposition(|byte| byte != b"00").map_or(0, |last| last + 1);
+            if bytes == 0 { "00".to_owned() } else { bound[..bytes * 2].to_owned() }
+        };
+        write!(f, "{}-{}", short(self.min()), short(self.max()))
+    }
+}
+
+/// One page of the feed.
+#[derive(Debug)]
+pub struct FeedPage {
+    body: String,
+    /// Request units charged for it.
+    pub charge: f64,
+}
+
+impl FeedPage {
+    /// The items as slices of the page: envelopes of `current`, `previous` and `metadata`, in both modes.
+    ///
+    /// # Errors
+    /// When the service sent something else.
+    pub fn items(&self) -> Result<Vec<&RawValue>, Failure> {
+        #[derive(Deserialize)]
+        struct Body<'a> {
+            #[serde(borrow, rename = "Documents")]
+            documents: Vec<&'a RawValue>,
+        }
+        if self.body.is_empty() {
+            return Ok(Vec::new());
+        }
+        serde_json::from_str::<Body<'_>>(&self.body)
+            .map(|body| body.documents)
+            .map_err(|e| Failure::invalid("read change feed".into(), format!("the page is not understood: {e}")))
+    }
+
+    /// Size of the page's text in bytes.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+}
+
+/// A reader of one span. It never ends: an empty page means that there is nothing new in **one** of the physical
+/// partitions below it. After an error it must be opened again with the last token.
+pub struct ChangeFeed {
+    container: Container,
+    plan: OperationPlan,
+}
+
+impl fmt::Debug for ChangeFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangeFeed").field("container", &self.container).finish_non_exhaustive()
+    }
+}
+
+impl Container {
+    /// The keys of a stretch of the hash space.
+    ///
+    /// # Errors
+    /// When the container is not cut by a hash.
+    pub fn key_range(&self, span: Span) -> Result<KeyRange, Failure> {
+        let space = self.hash_space().ok_or_else(|| {
+            Failure::invalid("feed range".into(), format!("{} is not partitioned by a hash", self.name()))
+        })?;
+        span.feed_range(space).map(KeyRange)
+    }
+
+    /// The spans of the physical partitions, in order; `refresh` asks the service and not the driver's memory.
+    ///
+    /// # Errors
+    /// When the service cannot be asked.
+    pub async fn feed_spans(&self, refresh: bool) -> Result<Vec<KeyRange>, Failure> {
+        let context = || "read feed ranges".to_owned();
+        let found = self
+            .driver()
+            .resolve_all_partition_key_ranges(self.reference(), refresh)
+            .await
+            .map_err(|e| Failure::from_driver(&e, context()))?
+            .unwrap_or_default();
+        if found.is_empty() {
+            // What the driver makes of a service that did not answer.
+            return Err(Failure::from_status(context(), 503, 0, "the service named no feed range", None));
+        }
+        found
+            .iter()
+            .map(|range| FeedRange::try_from(range).map(KeyRange).map_err(|e| Failure::from_driver(&e, context())))
+            .collect()
+    }
+
+    /// Opens a reader of a span, at a token or else at a start. A token of a wider span may be given: only what lies
+    /// in `span` is read, from where that token stood.
+    ///
+    /// # Errors
+    /// When the token is none, or one of another container or mode.
+    pub async fn change_feed(
+        &self,
+        span: &KeyRange,
+        mode: FeedMode,
+        start: FeedStart,
+        token: Option<&str>,
+    ) -> Result<ChangeFeed, Failure> {
+        let (container, target) = (self.reference().clone(), Some(span.0.clone()));
+        let operation = match mode {
+            FeedMode::Latest => CosmosOperation::change_feed(container, target),
+            FeedMode::AllVersions => CosmosOperation::change_feed_all_versions_and_deletes(container, target),
+        };
+        let mut operation = operation.with_max_item_count(MaxItemCountHint::Limit(PAGE_ITEMS));
+        if token.is_none() {
+            // Only then: a token carries its own start, but the driver would send this one's header beside it, and a
+            // range that was never polled would begin there.
+            operation = operation.with_change_feed_start(match start {
+                FeedStart::Beginning => ChangeFeedStartFrom::Beginning,
+                FeedStart::Now => ChangeFeedStartFrom::Now,
+                FeedStart::At(time) => ChangeFeedStartFrom::PointInTime(
+                    OffsetDateTime::from_unix_timestamp(time.seconds())
+                        .map_err(|e| Failure::invalid("open change feed".into(), format!("the start time: {e}")))?,
+                ),
+            });
+        }
+        let token = token.map(|text| ContinuationToken::from_string(text.to_owned()));
+        let plan = self
+            .driver()
+            .plan_operation(operation, &OperationOptions::default(), token.as_ref(), &PlanOptions::default())
+            .await
+            .map_err(|e| Failure::from_driver(&e, "open change feed".into()))?;
+        Ok(ChangeFeed { container: self.clone(), plan })
+    }
+}
+
+impl ChangeFeed {
+    /// Reads the next page; an empty one when there is nothing new.
+    ///
+    /// # Errors
+    /// When the service fails or refuses.
+    pub async fn next(&mut self) -> Result<FeedPage, Failure> {
+        let context = || "read change feed".to_owned();
+        let fail = |e| Failure::from_driver(&e, context());
+        let reference = self.container.reference().clone();
+        let response = self
+            .container
+            .driver()
+            .execute_plan(&mut self.plan, Some(reference), OperationOptions::default())
+            .await
+            .map_err(fail)?
+            .ok_or_else(|| {
+                Failure::from_status(context(), 503, 0, "the change feed ended, which it never does", None)
+            })?;
+        let charge = response.headers().request_charge.map_or(0.0, |c| c.value());
+        self.container.cosmos().meter().add(charge);
+        if u16::from(response.status().status_code()) == 304 {
+            return Ok(FeedPage { body: String::new(), charge });
+        }
+        let bytes = response.into_body().single().map_err(fail)?;
+        let body = String::from_utf8(bytes.into())
+            .map_err(|_| Failure::invalid(context(), "the service sent text that is not UTF-8".into()))?;
+        Ok(FeedPage { body, charge })
+    }
+
+    /// Where the reader stands: everything returned so far is before it. Valid in another process, and after splits
+    /// and merges of the partitions.
+    ///
+    /// # Errors
+    /// When the last page failed.
+    pub fn token(&self) -> Result<String, Failure> {
+        self.plan
+            .to_continuation_token()
+            .map(|token| token.as_str().to_owned())
+            .map_err(|e| Failure::from_driver(&e, "read change feed".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_meet_where_both_have_keys() {
+        let span = |min: &str, max: &str| KeyRange::parse(min, max).unwrap();
+        let met = |a: KeyRange, b: KeyRange| a.intersection(&b).map(|s| s.to_string());
+        assert_eq!(met(span("", "20"), span("10", "FF")).as_deref(), Some("10-20"));
+        assert_eq!(met(span("", "10"), span("10", "FF")), None);
+        assert_eq!(met(span("", "FF"), span("", "1000")).as_deref(), Some("00-10"));
+        assert!(KeyRange::parse("20", "10").unwrap_err().contains("upside down"));
+        assert!(KeyRange::parse("x", "10").is_err());
+    }
+}

@@ -1,0 +1,175 @@
+//! What a follower remembers: one token a range, and who holds the name.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::cosmos::{FeedMode, KeyRange, Share};
+
+/// Version of this format.
+const VERSION: u32 = 1;
+
+/// The one document (or file) of a follower. All ranges are in it, so that they are saved together or not at all.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Its id in the lease container.
+    pub id: String,
+    /// Version of the format.
+    pub v: u32,
+    /// The follower's name.
+    pub follower: String,
+    /// Database and container that are read.
+    pub source: String,
+    /// The container's resource id: another one under the same name has another feed.
+    pub rid: String,
+    /// The mode, which a token is bound to.
+    pub mode: FeedMode,
+    /// The static share `i/n`, when there is one.
+    pub part: Option<String>,
+    /// Who has the name, or nobody.
+    pub holder: Option<String>,
+    /// When the holder counts as dead unless it saves before.
+    pub expires: Option<DateTime<Utc>>,
+    /// The holder's lease in seconds: a stand-by that sees nothing move for so long takes over.
+    pub lease: u64,
+    /// Counts the saves.
+    pub seq: u64,
+    /// When it was saved.
+    pub saved: DateTime<Utc>,
+    /// One position a range; none before the start of each was fixed.
+    pub ranges: Vec<Position>,
+}
+
+/// How far one range was read and made durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// First key of the range, hexadecimal.
+    pub min: String,
+    /// First key behind it.
+    pub max: String,
+    /// The client library's continuation token.
+    pub token: String,
+}
+
+impl Checkpoint {
+    /// The id under which a follower's checkpoint is kept.
+    pub fn id_of(name: &str, part: Option<Share>) -> String {
+        match part {
+            Some(part) => format!("follow.{name}.{}", part.to_string().replace('/', "-of-")),
+            None => format!("follow.{name}"),
+        }
+    }
+
+    /// One without positions.
+    pub fn fresh(name: &str, source: &str, rid: &str, mode: FeedMode, part: Option<Share>) -> Self {
+        Self {
+            id: Self::id_of(name, part),
+            v: VERSION,
+            follower: name.to_owned(),
+            source: source.to_owned(),
+            rid: rid.to_owned(),
+            mode,
+            part: part.map(|part| part.to_string()),
+            holder: None,
+            expires: None,
+            lease: 0,
+            seq: 0,
+            saved: Utc::now(),
+            ranges: Vec::new(),
+        }
+    }
+
+    /// What a follower with these settings goes on from: this one, or `wanted` when no start was ever fixed here.
+    ///
+    /// # Errors
+    /// With what differs.
+    pub fn adopted(self, wanted: &Self) -> Result<Self, String> {
+        if self.ranges.is_empty() && self.v <= VERSION {
+            let Self { holder, expires, lease, seq, .. } = self;
+            return Ok(Self { holder, expires, lease, seq, ..wanted.clone() });
+        }
+        self.fits(wanted)?;
+        Ok(self)
+    }
+
+    fn fits(&self, wanted: &Self) -> Result<(), String> {
+        if self.v > VERSION {
+            return Err(format!("they are of format {}, this program knows up to {VERSION}", self.v));
+        }
+        if self.source != wanted.source {
+            return Err(format!("they belong to {}, not to {}", self.source, wanted.source));
+        }
+        if self.mode != wanted.mode {
+            return Err(format!("they are of mode {}, not {}: a token is bound to its mode", self.mode, wanted.mode));
+        }
+        if self.part != wanted.part {
+            let show = |part: &Option<String>| part.clone().unwrap_or_else(|| "all".into());
+            return Err(format!("they are of feed range {}, not {}", show(&self.part), show(&wanted.part)));
+        }
+        if self.rid != wanted.rid {
+            return Err(format!("they belong to another container that was called {}: it was made again", self.source));
+        }
+        Ok(())
+    }
+
+    /// The positions, one for each physical partition that now lies in a range: what was split since is read in
+    /// parallel from where its parent stood.
+    ///
+    /// # Errors
+    /// When a range's bounds are not understood.
+    pub fn refined(&self, partitions: &[KeyRange]) -> Result<Vec<(KeyRange, String)>, String> {
+        let mut refined = Vec::new();
+        for position in &self.ranges {
+            let range = KeyRange::parse(&position.min, &position.max)?;
+            let parts = partitions.iter().filter_map(|partition| partition.intersection(&range));
+            refined.extend(parts.map(|part| (part, position.token.clone())));
+        }
+        Ok(refined)
+    }
+}
+
+impl Position {
+    /// The position of a span.
+    pub fn new(span: &KeyRange, token: String) -> Self {
+        Self { min: span.min(), max: span.max(), token }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(mode: FeedMode, part: Option<&str>) -> Checkpoint {
+        Checkpoint::fresh("a", "dev/events", "rid", mode, part.map(|p| p.parse().unwrap()))
+    }
+
+    #[test]
+    fn a_checkpoint_of_something_else_is_refused_with_the_reason() {
+        let own = checkpoint(FeedMode::Latest, None);
+        assert_eq!(own.fits(&own), Ok(()));
+        assert!(own.fits(&checkpoint(FeedMode::AllVersions, None)).unwrap_err().contains("bound to its mode"));
+        assert!(own.fits(&checkpoint(FeedMode::Latest, Some("1/2"))).unwrap_err().contains("feed range all, not 1/2"));
+        let again = Checkpoint { rid: "other".into(), ..own.clone() };
+        assert!(again.fits(&own).unwrap_err().contains("made again"));
+        let newer = Checkpoint { v: 9, ..own.clone() };
+        assert!(newer.fits(&own).unwrap_err().contains("format 9"));
+        // One whose start was never fixed binds nobody.
+        assert_eq!(own.adopted(&checkpoint(FeedMode::AllVersions, None)).unwrap().mode, FeedMode::AllVersions);
+    }
+
+    #[test]
+    fn a_range_that_was_split_goes_on_in_parallel_and_merged_ones_stay_apart() {
+        let mut own = checkpoint(FeedMode::Latest, None);
+        own.ranges = vec![
+            Position { min: String::new(), max: "20".into(), token: "a".into() },
+            Position { min: "20".into(), max: "FF".into(), token: "b".into() },
+        ];
+        let spans = |bounds: &[(&str, &str)]| -> Vec<KeyRange> {
+            bounds.iter().map(|(min, max)| KeyRange::parse(min, max).unwrap()).collect()
+        };
+        let shown = |partitions: &[KeyRange]| -> Vec<String> {
+            own.refined(partitions).unwrap().iter().map(|(span, token)| format!("{span} {token}")).collect()
+        };
+        assert_eq!(shown(&spans(&[("", "10"), ("10", "20"), ("20", "FF")])), ["00-10 a", "10-20 a", "20-FF b"]);
+        assert_eq!(shown(&spans(&[("", "FF")])), ["00-20 a", "20-FF b"]);
+    }
+}

@@ -1,0 +1,151 @@
+//! One change as an event: what everything but the history gets.
+
+use serde_json::value::RawValue;
+
+use crate::change::{
+    Change, Op,
+    decode::decode,
+    diff,
+    edit::quote,
+    key::{KeyPaths, PartitionKey},
+    record,
+};
+
+/// A change, ready to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// What happened.
+    pub op: Op,
+    /// The document's id.
+    pub id: String,
+    /// Its partition key in the source container.
+    pub pk: PartitionKey,
+    /// The source's `_ts`, epoch seconds.
+    pub ts: Option<i64>,
+    /// The source's LSN.
+    pub lsn: Option<i64>,
+    /// Id of the version, the same however often it is delivered; the id of its record in `changes`.
+    pub version: String,
+    /// The document's text without system properties; `None` for a tombstone.
+    pub doc: Option<String>,
+    /// The document before, where the feed says.
+    pub previous: Option<String>,
+    /// Paths that differ between the two (JSON Pointers), when both are known.
+    pub changed: Option<Vec<String>>,
+}
+
+impl Event {
+    /// Makes the event of a feed item that decodes.
+    ///
+    /// # Errors
+    /// When it is no change, or a tombstone that does not say whose.
+    pub fn of(item: &RawValue, paths: &KeyPaths) -> Result<Self, String> {
+        let mut changes = Vec::with_capacity(2);
+        decode(item, &mut changes).map_err(|e| e.reason)?;
+        let change = changes.last().ok_or("the item holds no change")?;
+        let previous = changes.iter().find(|c| c.healed).and_then(record::document_text);
+        let doc = record::document_text(change);
+        let changed = match (&previous, &doc) {
+            (Some(before), Some(after)) => {
+                Some(diff::between(before, after).iter().map(diff::Difference::pointer).collect())
+            }
+            _ => None,
+        };
+        Ok(Self {
+            op: change.op,
+            id: change.id.to_string(),
+            pk: record::source_key(change, paths).map_err(|e| e.reason)?,
+            ts: change.ts,
+            lsn: change.lsn,
+            version: record::version_id(change),
+            doc,
+            previous,
+            changed,
+        })
+    }
+
+    /// The event as one JSON object on one line, without a line end. Members that are not known are null.
+    pub fn to_line(&self) -> String {
+        let known = |text: &Option<String>| text.as_deref().map_or_else(|| "null".to_owned(), one_line);
+        let number = |n: Option<i64>| n.map_or_else(|| "null".to_owned(), |n| n.to_string());
+        let changed = self.changed.as_ref().map_or_else(
+            || "null".to_owned(),
+            |paths| format!("[{}]", paths.iter().map(|p| quote(p)).collect::<Vec<_>>().join(",")),
+        );
+        format!(
+            "{{\"op\":\"{}\",\"id\":{},\"pk\":{},\"ts\":{},\"lsn\":{},\"version\":{},\"doc\":{},\"previous\":{},\"changed\":{changed}}}",
+            self.op,
+            quote(&self.id),
+            key_text(&self.pk),
+            number(self.ts),
+            number(self.lsn),
+            quote(&self.version),
+            known(&self.doc),
+            known(&self.previous),
+        )
+    }
+}
+
+/// A key of one component as its value, a hierarchical one as the array.
+pub(super) fn key_text(key: &PartitionKey) -> String {
+    match key.0.as_slice() {
+        [one] => one.to_json().to_string(),
+        _ => key.to_json().to_string(),
+    }
+}
+
+/// JSON text without line ends, which only stand between its tokens.
+fn one_line(text: &str) -> String {
+    if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text.to_owned() }
+}
+
+/// Whether an item's change can be told at all, before anything is made of it.
+pub(super) fn changes_of(item: &RawValue) -> Result<Vec<Change<'_>>, String> {
+    let mut changes = Vec::with_capacity(2);
+    decode(item, &mut changes).map_err(|e| e.reason)?;
+    Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(text: &str) -> Event {
+        Event::of(serde_json::from_str(text).unwrap(), &KeyPaths::parse(&["/pk"]).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_event_has_both_documents_and_the_paths_between_them() {
+        let line = event(
+            "{\"current\":{\"id\":\"x\",\"pk\":\"p\",\"n\":1.50,\n\"_etag\":\"\\\"2\\\"\",\"_ts\":20},
+            \"previous\":{\"id\":\"x\",\"pk\":\"p\",\"n\":1.25,\"_etag\":\"\\\"1\\\"\",\"_ts\":10},
+            \"metadata\":{\"operationType\":\"replace\",\"lsn\":7,\"crts\":20,\"previousImageLSN\":5}}",
+        )
+        .to_line();
+        assert_eq!(
+            line,
+            r#"{"op":"replace","id":"x","pk":"p","ts":20,"lsn":7,"version":"x~2","doc":{"id":"x","pk":"p","n":1.50},"previous":{"id":"x","pk":"p","n":1.25},"changed":["/n"]}"#
+        );
+    }
+
+    #[test]
+    fn a_delete_without_images_is_named_by_its_metadata() {
+        let line = event(
+            r#"{"current":{},"metadata":{"operationType":"delete","lsn":9,"crts":30,"id":"x","partitionKey":{"pk":7}}}"#,
+        )
+        .to_line();
+        assert_eq!(
+            line,
+            r#"{"op":"delete","id":"x","pk":7,"ts":30,"lsn":9,"version":"x~del-9","doc":null,"previous":null,"changed":null}"#
+        );
+    }
+
+    #[test]
+    fn a_latest_version_item_is_an_upsert_without_the_feed_s_own_member() {
+        let text =
+            r#"{"current":{"id":"x","pk":null,"_etag":"\"2\"","_ts":20,"_lsn":7},"metadata":{"lsn":7,"crts":20}}"#;
+        let event = event(text);
+        assert_eq!((event.op, event.doc.as_deref()), (Op::Upsert, Some(r#"{"id":"x","pk":null}"#)));
+        assert_eq!(event.changed, None);
+    }
+}

@@ -1,0 +1,294 @@
+//! Which changes are passed on: an expression of the Common Expression Language, compiled once.
+
+use std::sync::Arc;
+
+use cel::{
+    Context, Env, ExecutionError, Program, Value,
+    common::ast::{EntryExpr, Expr, IdedExpr},
+};
+
+use super::Event;
+use crate::change::{diff, key::parse_path};
+
+/// What an expression may name.
+const NAMES: [&str; 8] = ["op", "doc", "previous", "ts", "lsn", "id", "pk", "changed"];
+/// Names of types, which `type(x)` is compared with.
+const TYPES: [&str; 10] = ["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type"];
+
+/// A compiled expression.
+pub struct Filter {
+    source: String,
+    env: Arc<Env>,
+    program: Program,
+    needs_previous: bool,
+}
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Filter").field(&self.source).finish()
+    }
+}
+
+/// An expression that is none, with the place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}\n  {line}\n  {}^", " ".repeat(*column))]
+pub struct BadFilter {
+    /// What is wrong.
+    pub problem: String,
+    /// The line of the expression in which it is.
+    line: String,
+    /// How many characters of that line come before it.
+    column: usize,
+}
+
+/// Why an expression has no answer for a change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// It would have none for any change: a function that there is not.
+    #[error("--filter names {0:?}, which there is not")]
+    Undeclared(String),
+    /// This change has not what it asks for; the kind of the problem, without any value of the document.
+    #[error("{0}")]
+    Unknown(&'static str),
+}
+
+impl Filter {
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    /// When it is no expression, or names what there is not; with the line and a caret below the place.
+    pub fn compile(source: &str) -> Result<Self, BadFilter> {
+        let env = Arc::new(Env::stdlib());
+        let program = env.compile(source).map_err(|errors| match errors.errors.first() {
+            Some(e) => BadFilter::at_line(source, e.msg.clone(), e.pos.0, e.pos.1),
+            None => BadFilter::at(source, "is not an expression".into(), 0),
+        })?;
+        if let Some((id, name)) = unknown_name(program.expression(), &mut Vec::new()) {
+            let place = program.source_info().offset_for(id).map_or(0, |(start, _)| start as usize);
+            let problem = format!("{name:?} is not known; there are {}", NAMES.join(", "));
+            return Err(BadFilter::at(source, problem, place));
+        }
+        let needs_previous = {
+            let references = program.references();
+            references.has_function("changed") || references.has_variable("previous")
+        };
+        Ok(Self { source: source.to_owned(), env, program, needs_previous })
+    }
+
+    /// Whether it asks for the document before, which only the all-versions feed has.
+    pub fn needs_previous(&self) -> bool {
+        self.needs_previous
+    }
+
+    /// Whether a change is to be passed on.
+    ///
+    /// # Errors
+    /// When the expression has no answer, or one that is neither true nor false.
+    pub fn matches(&self, event: &Event) -> Result<bool, NoAnswer> {
+        let json = |text: &Option<String>| match text {
+            Some(text) => serde_json::from_str::<serde_json::Value>(text)
+                .ok()
+                .and_then(|value| cel::to_value(value).ok())
+                .ok_or(NoAnswer::Unknown("the document is not understood")),
+            None => Ok(Value::Null),
+        };
+        let number = |n: Option<i64>| n.map_or(Value::Null, Value::Int);
+        let mut context = Context::with_env(self.env.clone());
+        context.add_variable_from_value("op", event.op.as_str());
+        context.add_variable_from_value("doc", json(&event.doc)?);
+        context.add_variable_from_value("previous", json(&event.previous)?);
+        context.add_variable_from_value("ts", number(event.ts));
+        context.add_variable_from_value("lsn", number(event.lsn));
+        context.add_variable_from_value("id", event.id.as_str());
+        let key = json(&Some(super::event::key_text(&event.pk)))?;
+        context.add_variable_from_value("pk", key);
+        if self.needs_previous {
+            let (before, after) = (event.previous.clone(), event.doc.clone());
+            let changed = move |path: Arc<String>| -> Result<bool, ExecutionError> {
+                let path = parse_path(&path).map_err(|e| ExecutionError::function_error("changed", e))?;
+                let of = |text: &Option<String>| {
+                    text.as_deref().and_then(|text| diff::value_at(text, &path)).map(str::to_owned)
+                };
+                Ok(match (of(&before), of(&after)) {
+                    (Some(before), Some(after)) => !diff::same(&before, &after),
+                    (before, after) => before.is_some() != after.is_some(),
+                })
+            };
+            context.add_function("changed", changed).map_err(|_| NoAnswer::Unknown("changed() cannot be declared"))?;
+        }
+        match self.program.execute(&context) {
+            Ok(Value::Bool(answer)) => Ok(answer),
+            Ok(_) => Err(NoAnswer::Unknown("the result is neither true nor false")),
+            Err(e) => Err(no_answer(&e)),
+        }
+    }
+}
+
+/// Without the values that the library's own messages quote: a document's content is in no log.
+fn no_answer(error: &ExecutionError) -> NoAnswer {
+    NoAnswer::Unknown(match error {
+        ExecutionError::UndeclaredReference(name) => return NoAnswer::Undeclared(name.to_string()),
+        ExecutionError::NoSuchKey(_) => "a field is not there",
+        ExecutionError::NoSuchOverload(_)
+        | ExecutionError::ValuesNotComparable(..)
+        | ExecutionError::UnsupportedBinaryOperator(..)
+        | ExecutionError::UnexpectedType { .. } => "values of these types cannot be combined",
+        ExecutionError::InvalidArgumentCount { .. } => "a function has the wrong number of arguments",
+        ExecutionError::FunctionError { .. } => "a function failed",
+        ExecutionError::IndexOutOfBounds(_) | ExecutionError::UnsupportedIndex(..) => "an element is not there",
+        ExecutionError::Overflow(..) | ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+            "a number is out of range"
+        }
+        _ => "it has no answer",
+    })
+}
+
+/// The first name that is neither declared nor bound by a macro such as `exists`.
+fn unknown_name<'e>(at: &'e IdedExpr, bound: &mut Vec<&'e str>) -> Option<(u64, &'e str)> {
+    match &at.expr {
+        Expr::Ident(name) => {
+            let known = name.starts_with('@')
+                || NAMES.contains(&name.as_str())
+                || TYPES.contains(&name.as_str())
+                || bound.contains(&name.as_str());
+            (!known).then_some((at.id, name))
+        }
+        Expr::Call(call) => {
+            let target = call.target.as_deref().and_then(|target| unknown_name(target, bound));
+            target.or_else(|| call.args.iter().find_map(|arg| unknown_name(arg, bound)))
+        }
+        Expr::Comprehension(all) => {
+            let outside = unknown_name(&all.iter_range, bound).or_else(|| unknown_name(&all.accu_init, bound));
+            if outside.is_some() {
+                return outside;
+            }
+            let depth = bound.len();
+            bound.extend([all.iter_var.as_str(), all.accu_var.as_str()]);
+            bound.extend(all.iter_var2.as_deref());
+            let inside = unknown_name(&all.loop_cond, bound)
+                .or_else(|| unknown_name(&all.loop_step, bound))
+                .or_else(|| unknown_name(&all.result, bound));
+            bound.truncate(depth);
+            inside
+        }
+        Expr::List(list) => list.elements.iter().find_map(|element| unknown_name(element, bound)),
+        Expr::Select(select) => unknown_name(&select.operand, bound),
+        Expr::Map(map) => map.entries.iter().find_map(|entry| unknown_in(&entry.expr, bound)),
+        Expr::Struct(object) => object.entries.iter().find_map(|entry| unknown_in(&entry.expr, bound)),
+        Expr::Literal(_) | Expr::Unspecified => None,
+    }
+}
+
+fn unknown_in<'e>(entry: &'e EntryExpr, bound: &mut Vec<&'e str>) -> Option<(u64, &'e str)> {
+    match entry {
+        EntryExpr::MapEntry(entry) => unknown_name(&entry.key, bound).or_else(|| unknown_name(&entry.value, bound)),
+        EntryExpr::StructField(field) => unknown_name(&field.value, bound),
+    }
+}
+
+impl BadFilter {
+    /// At so many characters from the beginning.
+    fn at(source: &str, problem: String, place: usize) -> Self {
+        let mut left = place;
+        for line in source.lines() {
+            let length = line.chars().count();
+            if left <= length {
+                return Self { problem, line: line.to_owned(), column: left };
+            }
+            left -= length + 1;
+        }
+        Self { problem, line: source.lines().last().unwrap_or_default().to_owned(), column: 0 }
+    }
+
+    /// At a line and a column, both counted from 1 by the library.
+    fn at_line(source: &str, problem: String, line: isize, column: isize) -> Self {
+        let index = usize::try_from(line - 1).unwrap_or(0);
+        let line = source.lines().nth(index).or_else(|| source.lines().last()).unwrap_or_default().to_owned();
+        let column = usize::try_from(column - 1).unwrap_or(0).min(line.chars().count());
+        Self { problem, line, column }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Op, key::PartitionKey};
+
+    fn event(op: Op, previous: Option<&str>, doc: Option<&str>) -> Event {
+        Event {
+            op,
+            id: "28036".into(),
+            pk: PartitionKey::parse("28036").unwrap(),
+            ts: Some(1_700_000_000),
+            lsn: Some(7),
+            version: "28036~1".into(),
+            doc: doc.map(str::to_owned),
+            previous: previous.map(str::to_owned),
+            changed: None,
+        }
+    }
+
+    fn answer(filter: &str, event: &Event) -> Result<bool, NoAnswer> {
+        Filter::compile(filter).unwrap().matches(event)
+    }
+
+    #[test]
+    fn an_expression_decides_over_everything_that_an_event_has() {
+        let replaced = event(
+            Op::Replace,
+            Some(r#"{"balance":10,"name":"a","tags":["x"]}"#),
+            Some(r#"{"balance":-2.5,"name":"a","tags":["x","vip"],"big":18446744073709551615}"#),
+        );
+        for (filter, expected) in [
+            (r#"op in ["create","replace"] && doc.balance < 0"#, true),
+            ("doc.balance < previous.balance", true),
+            (r#"changed("/balance") && !changed("/name")"#, true),
+            (r#"changed("/tags/1")"#, true),
+            (r#"changed("/tags/0") || changed("/nothing")"#, false),
+            (r#"doc.tags.exists(tag, tag == "vip")"#, true),
+            (r#"doc.tags.all(tag, tag.startsWith("v"))"#, false),
+            ("has(doc.missing)", false),
+            ("doc.big > 9223372036854775807", true),
+            (r#"id == "28036" && pk == id && ts > 1600000000 && lsn == 7"#, true),
+            (r#"doc.name.matches("^[a-c]$")"#, true),
+            ("previous == null", false),
+            ("type(doc.name) == string", true),
+        ] {
+            assert_eq!(answer(filter, &replaced), Ok(expected), "{filter}");
+        }
+        let gone = event(Op::Delete, Some(r#"{"a":1}"#), None);
+        assert_eq!(answer(r#"op == "delete" && doc == null && changed("/a")"#, &gone), Ok(true));
+    }
+
+    #[test]
+    fn what_has_no_answer_says_why_and_quotes_no_document() {
+        let event = event(Op::Create, None, Some(r#"{"name":"SECRET"}"#));
+        for (filter, reason) in [
+            ("doc.balance < 0", "a field is not there"),
+            ("doc.name < 0", "cannot be combined"),
+            ("doc.name", "neither true nor false"),
+            (r#"changed("name")"#, "a function failed"),
+        ] {
+            let error = answer(filter, &event).unwrap_err().to_string();
+            assert!(error.contains(reason) && !error.contains("SECRET"), "{filter}: {error}");
+        }
+        assert_eq!(answer("nothing(doc)", &event), Err(NoAnswer::Undeclared("nothing".into())));
+    }
+
+    #[test]
+    fn a_mistake_is_shown_with_a_caret_below_it() {
+        let error = Filter::compile("op == \"create\" && balance < 0").unwrap_err().to_string();
+        let known = "op, doc, previous, ts, lsn, id, pk, changed";
+        assert_eq!(
+            error,
+            format!(
+                "\"balance\" is not known; there are {known}\n  op == \"create\" && balance < 0\n  {}^",
+                " ".repeat(18)
+            )
+        );
+        let error = Filter::compile("doc.x <").unwrap_err().to_string();
+        assert!(error.ends_with("\n  doc.x <\n         ^"), "{error}");
+        assert!(Filter::compile("doc.tags.exists(t, u == 1)").unwrap_err().problem.starts_with("\"u\" is not known"));
+        assert!(Filter::compile("").is_err());
+    }
+}

@@ -1,0 +1,346 @@
+//! The follower: takes the name, fixes where each range starts, runs the readers, saves where they are.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures::future::try_join_all;
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    Checkpoint, CheckpointStore, Metrics, Pipeline, Position, StoreError,
+    reader::{Progress, Reader},
+    sink::SinkError,
+    store::Held,
+};
+use crate::cosmos::{Container, Disposition, Failure, FeedMode, FeedStart, KeyRange, PATIENCE, Retry, Share};
+
+/// Pages in memory at once, whatever the number of ranges: at most 4 MB each on the wire.
+const PAGES: usize = 8;
+/// Checkpoints of a busy follower are this far apart; of a quiet one each is saved at once.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether partitions were split, so that the children are read in parallel.
+const LOOK_FOR_SPLITS: Duration = Duration::from_secs(60);
+/// How long pages in flight may take after a stop; what takes longer is delivered again.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// Pauses after the service was out of reach: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How a follower reads.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its name: who has the same one shares the checkpoint.
+    pub name: String,
+    /// Which feed.
+    pub mode: FeedMode,
+    /// Where it starts when there is no checkpoint.
+    pub start: FeedStart,
+    /// Its static share of the container.
+    pub part: Option<Share>,
+    /// Ends when nothing is left to read.
+    pub until_caught_up: bool,
+    /// Pause between polls of a range that had nothing new.
+    pub poll: Duration,
+    /// How long the name stays with a holder that does not save.
+    pub lease: Duration,
+    /// Who this is, for people who look at the checkpoint.
+    pub holder: String,
+}
+
+/// Why a follower ended before it was done.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The source cannot be read.
+    #[error(transparent)]
+    Source(#[from] Failure),
+    /// A sink refuses.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The checkpoint cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The filter names what there is not.
+    #[error("{0}")]
+    Filter(String),
+    /// Stopped before the start of every range was saved: the next start begins anew.
+    #[error("stopped before the start was saved")]
+    Interrupted,
+    /// A reader ended in a way that it never should.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl FollowError {
+    /// Whether it may pass by itself.
+    fn is_transient(&self) -> bool {
+        let (Self::Source(failure) | Self::Store(StoreError::Service(failure))) = self else { return false };
+        failure.disposition == Disposition::Transient
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing was left.
+    CaughtUp,
+    /// It was asked to.
+    Stopped,
+}
+
+/// What it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// How it ended.
+    pub ended: Ended,
+}
+
+/// How one term of holding the name ended.
+enum Term {
+    Ended(Ended),
+    /// Partitions were split: go on with a reader for each.
+    Split,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Follower {
+    /// The container that is read.
+    pub source: Container,
+    /// How.
+    pub options: Arc<Options>,
+    /// Where its checkpoint is.
+    pub store: CheckpointStore,
+    /// What happens to a page.
+    pub pipeline: Arc<Pipeline>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Follower {
+    /// Follows until stopped, or until caught up when that is asked for. Loses its name without harm: it stands by
+    /// and takes it again when it is free.
+    ///
+    /// # Errors
+    /// When going on makes no sense before somebody does something: a refusal, a checkpoint of something else.
+    pub async fn run(&self, stop: &CancellationToken) -> Result<Report, FollowError> {
+        let source = format!("{}/{}", self.source.database(), self.source.name());
+        let options = &self.options;
+        let wanted = Checkpoint::fresh(&options.name, &source, self.source.rid(), options.mode, options.part);
+        let mut pause = PAUSES.0;
+        let mut failing_since: Option<Instant> = None;
+        loop {
+            let begun = Instant::now();
+            let failure = match self.term(&wanted, stop).await {
+                Ok(ended) => return Ok(Report { ended }),
+                Err(FollowError::Interrupted) => return Ok(Report { ended: Ended::Stopped }),
+                Err(FollowError::Store(e)) if e.is_lost() => {
+                    warn!(follower = options.name, "{e}; standing by");
+                    (pause, failing_since) = (PAUSES.0, None);
+                    continue;
+                }
+                Err(e) => e,
+            };
+            if begun.elapsed() > PATIENCE {
+                // It had been at work in between.
+                (pause, failing_since) = (PAUSES.0, None);
+            }
+            let since = *failing_since.get_or_insert_with(Instant::now);
+            if !failure.is_transient() || (options.until_caught_up && since.elapsed() > PATIENCE) {
+                return Err(failure);
+            }
+            warn!(follower = options.name, reason = %failure, "out of reach, trying again");
+            Metrics::add(&self.metrics.retries, 1);
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Ok(Report { ended: Ended::Stopped });
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Takes the name, follows while it is held, and gives it back unless it was lost.
+    async fn term(&self, wanted: &Checkpoint, stop: &CancellationToken) -> Result<Ended, FollowError> {
+        let options = &self.options;
+        let acquired = self.store.acquire(wanted, &options.holder, options.lease, stop).await?;
+        let Some(mut held) = acquired else { return Ok(Ended::Stopped) };
+        self.metrics.holding.store(true, Ordering::Relaxed);
+        let ended = self.hold(&mut held, stop).await;
+        self.metrics.holding.store(false, Ordering::Relaxed);
+        self.metrics.forget_ranges();
+        let lost = matches!(&ended, Err(FollowError::Store(e)) if e.is_lost());
+        if ended.is_err() && !lost && held.checkpoint.holder.is_some() {
+            // Given back at once, so that a stand-by need not wait.
+            let ranges = held.checkpoint.ranges.clone();
+            if let Err(again) = held.save(ranges, true).await {
+                warn!(follower = options.name, reason = %again, "could not give the name back");
+            }
+        }
+        ended
+    }
+
+    /// Reads while the name is held.
+    async fn hold(&self, held: &mut Held, stop: &CancellationToken) -> Result<Ended, FollowError> {
+        self.pipeline.begin().await?;
+        if held.checkpoint.ranges.is_empty() {
+            self.fix_starts(held, stop).await?;
+        } else {
+            info!(follower = self.options.name, ranges = held.checkpoint.ranges.len(), "going on from the checkpoint");
+        }
+        loop {
+            match self.read(held, stop).await? {
+                Term::Ended(ended) => return Ok(ended),
+                Term::Split => info!(follower = self.options.name, "partitions were split; reading each by itself"),
+            }
+        }
+    }
+
+    /// Fixes where each range starts and saves all of that at once, before anything is acknowledged.
+    ///
+    /// `Now` is the moment of a range's first poll, so each is polled. What such a poll delivers (it may be something
+    /// already) goes to the sinks before its token is saved.
+    async fn fix_starts(&self, held: &mut Held, stop: &CancellationToken) -> Result<(), FollowError> {
+        let retry = Retry::for_at_most(self.options.lease);
+        let own = self.options.part.map(|share| self.source.key_range(share.span())).transpose()?;
+        let range_of = |ranges: &[KeyRange]| match &own {
+            Some(own) => ranges.iter().filter_map(|range| range.intersection(own)).collect(),
+            None => ranges.to_vec(),
+        };
+        loop {
+            let partitions = retry.run(|| self.source.feed_spans(true)).await?;
+            let positions =
+                try_join_all(range_of(&partitions).into_iter().map(|span| self.fix_start(span, stop))).await?;
+            // A range that was split meanwhile may have been polled in part only.
+            if retry.run(|| self.source.feed_spans(true)).await? == partitions {
+                held.save(positions, false).await?;
+                Metrics::add(&self.metrics.checkpoints, 1);
+                info!(
+                    follower = self.options.name,
+                    ranges = held.checkpoint.ranges.len(),
+                    "start of every range saved"
+                );
+                return Ok(());
+            }
+        }
+    }
+
+    async fn fix_start(&self, span: KeyRange, stop: &CancellationToken) -> Result<Position, FollowError> {
+        let retry = Retry::for_at_most(self.options.lease);
+        let (mode, start) = (self.options.mode, self.options.start);
+        let (token, page) = retry
+            .run(|| async {
+                let mut feed = self.source.change_feed(&span, mode, start, None).await?;
+                let page = if start == FeedStart::Now { Some(feed.next().await?) } else { None };
+                Ok((feed.token()?, page))
+            })
+            .await?;
+        if let Some(page) = page
+            && !self.pipeline.deliver(&page, &span.to_string(), stop).await?
+        {
+            return Err(FollowError::Interrupted);
+        }
+        Ok(Position::new(&span, token))
+    }
+
+    /// Runs a reader for each range until the term ends.
+    async fn read(&self, held: &mut Held, stop: &CancellationToken) -> Result<Term, FollowError> {
+        let retry = Retry::for_at_most(self.options.lease);
+        let partitions = retry.run(|| self.source.feed_spans(true)).await?;
+        let ranges = held.checkpoint.refined(&partitions).map_err(FollowError::Internal)?;
+        let positions = ranges.iter().map(|(span, token)| Position::new(span, token.clone())).collect();
+        let progress = Arc::new(Progress::new(positions));
+        let pages = Arc::new(Semaphore::new(PAGES));
+        let halt = stop.child_token();
+        self.metrics.forget_ranges();
+        let mut readers = JoinSet::new();
+        for (index, (span, token)) in ranges.into_iter().enumerate() {
+            let reader = Reader {
+                index,
+                span,
+                token,
+                source: self.source.clone(),
+                options: self.options.clone(),
+                pipeline: self.pipeline.clone(),
+                progress: progress.clone(),
+                pages: pages.clone(),
+                stop: halt.clone(),
+            };
+            readers.spawn(reader.run());
+        }
+        let mut outcome = self.keep(held, &progress, &mut readers, stop).await;
+        halt.cancel();
+        // Pages that are with the sinks may be finished: their tokens are still saved below.
+        let drained = tokio::time::timeout(DRAIN, async {
+            while let Some(ended) = readers.join_next().await {
+                if let (Ok(_), Err(e)) = (&outcome, flatten(ended)) {
+                    outcome = Err(e);
+                }
+            }
+        });
+        if drained.await.is_err() {
+            warn!(follower = self.options.name, "pages in flight took too long; they will be delivered again");
+            readers.shutdown().await;
+        }
+        let lost = matches!(&outcome, Err(FollowError::Store(e)) if e.is_lost());
+        if !lost {
+            let release = !matches!(outcome, Ok(Term::Split));
+            match held.save(progress.take(), release).await {
+                Ok(()) => Metrics::add(&self.metrics.checkpoints, 1),
+                Err(e) if outcome.is_ok() => return Err(e.into()),
+                // The first failure is the one to tell.
+                Err(_) => {}
+            }
+        }
+        outcome
+    }
+
+    /// Saves checkpoints while the readers run, and with them the lease.
+    async fn keep(
+        &self,
+        held: &mut Held,
+        progress: &Progress,
+        readers: &mut JoinSet<Result<(), FollowError>>,
+        stop: &CancellationToken,
+    ) -> Result<Term, FollowError> {
+        let mut saved = Instant::now();
+        let mut looked = Instant::now();
+        let count = readers.len();
+        loop {
+            // The next thing that is due by the clock.
+            let renew = saved + self.options.lease / 3;
+            let due = if progress.is_unsaved() { renew.min(saved + SAVE_EVERY) } else { renew };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(Term::Ended(Ended::Stopped)),
+                ended = readers.join_next() => match ended {
+                    None => return Ok(Term::Ended(Ended::CaughtUp)),
+                    Some(ended) => flatten(ended)?,
+                },
+                () = progress.moved() => if saved.elapsed() < SAVE_EVERY { continue },
+                () = tokio::time::sleep_until(due) => {}
+            }
+            if progress.is_unsaved() || saved.elapsed() >= self.options.lease / 3 {
+                match held.save(progress.take(), false).await {
+                    Ok(()) => Metrics::add(&self.metrics.checkpoints, 1),
+                    Err(e) => return Err(e.into()),
+                }
+                saved = Instant::now();
+            }
+            if looked.elapsed() >= LOOK_FOR_SPLITS && !self.options.until_caught_up {
+                looked = Instant::now();
+                // A service that does not answer is the readers' business.
+                if let Ok(partitions) = self.source.feed_spans(true).await
+                    && held.checkpoint.refined(&partitions).is_ok_and(|ranges| ranges.len() > count)
+                {
+                    return Ok(Term::Split);
+                }
+            }
+        }
+    }
+}
+
+/// What a reader's task left.
+fn flatten(ended: Result<Result<(), FollowError>, tokio::task::JoinError>) -> Result<(), FollowError> {
+    ended.unwrap_or_else(|e| Err(FollowError::Internal(format!("a reader ended: {e}"))))
+}

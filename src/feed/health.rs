@@ -1,0 +1,141 @@
+//! What a long-running follower says about itself over HTTP: metrics for Prometheus, and two yes-or-no questions.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::Metrics;
+use crate::cosmos::RuMeter;
+
+/// What is shown.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// The follower's name.
+    pub name: String,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    /// Request units used.
+    pub meter: RuMeter,
+}
+
+/// Answers until stopped.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToken) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(Arc::new(health));
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], health.text(chrono::Utc::now().timestamp()))
+}
+
+/// Alive: yes, unless no range moves on, because it cannot be read or a sink takes nothing.
+async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    let ranges = health.metrics.ranges();
+    if !ranges.is_empty() && ranges.values().all(|range| range.failing) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no range moves on\n");
+    }
+    (StatusCode::OK, "ok\n")
+}
+
+/// At work: it has the name, and every range moves on.
+async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    if !health.metrics.holding.load(std::sync::atomic::Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "standing by\n");
+    }
+    let ranges = health.metrics.ranges();
+    if ranges.is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n");
+    }
+    if ranges.values().any(|range| range.failing) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "a range does not move on\n");
+    }
+    (StatusCode::OK, "ok\n")
+}
+
+impl Health {
+    /// The metrics in Prometheus' text format; `now` in epoch seconds.
+    fn text(&self, now: i64) -> String {
+        let m = &self.metrics;
+        // A follower's name has no character that would need an escape.
+        let name = &self.name;
+        let mut text = String::with_capacity(2048);
+        let mut one = |metric: &str, kind: &str, help: &str, value: String| {
+            let _ = writeln!(
+                text,
+                "# HELP cosmos_rewind_{metric} {help}\n# TYPE cosmos_rewind_{metric} {kind}\ncosmos_rewind_{metric}{{follower=\"{name}\"}} {value}"
+            );
+        };
+        for (metric, help, counter) in [
+            ("changes_total", "Changes read from the feed.", &m.changes),
+            ("delivered_total", "Changes passed on to the sinks.", &m.delivered),
+            ("bytes_total", "Bytes of the feed's pages.", &m.bytes),
+            ("retries_total", "Attempts repeated after a failure.", &m.retries),
+            ("dead_letters_total", "Items put into the dead-letter store.", &m.dead_letters),
+            ("filter_errors_total", "Changes for which the filter had no answer.", &m.filter_errors),
+            ("checkpoints_total", "Checkpoints saved.", &m.checkpoints),
+        ] {
+            one(metric, "counter", help, Metrics::get(counter).to_string());
+        }
+        one("request_units_total", "counter", "Request units used.", format!("{:.3}", self.meter.total()));
+        let holding = u8::from(m.holding.load(std::sync::atomic::Ordering::Relaxed));
+        one(
+            "holding",
+            "gauge",
+            "1 while this process has the follower's name, 0 while it stands by.",
+            holding.to_string(),
+        );
+        text.push_str("# HELP cosmos_rewind_lag_seconds Age of the newest change delivered of a range; 0 when nothing is left to read.\n");
+        text.push_str("# TYPE cosmos_rewind_lag_seconds gauge\n");
+        for (range, state) in m.ranges() {
+            let lag = state.lag(now);
+            let _ = writeln!(text, "cosmos_rewind_lag_seconds{{follower=\"{name}\",range=\"{range}\"}} {lag}");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_what_prometheus_reads() {
+        let metrics = Arc::new(Metrics::default());
+        Metrics::add(&metrics.changes, 3);
+        metrics.range("00-10", |range| range.newest = Some(90));
+        metrics.range("10-FF", |range| (range.newest, range.caught_up) = (Some(50), true));
+        let meter = RuMeter::default();
+        meter.add(12.5);
+        let text = Health { name: "a".into(), metrics, meter }.text(100);
+        for line in [
+            "cosmos_rewind_changes_total{follower=\"a\"} 3",
+            "# TYPE cosmos_rewind_request_units_total counter",
+            "cosmos_rewind_request_units_total{follower=\"a\"} 12.500",
+            "cosmos_rewind_holding{follower=\"a\"} 0",
+            "cosmos_rewind_lag_seconds{follower=\"a\",range=\"00-10\"} 10",
+            "cosmos_rewind_lag_seconds{follower=\"a\",range=\"10-FF\"} 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        // Every sample has its type before it.
+        for sample in text.lines().filter(|line| !line.starts_with('#')) {
+            let metric = sample.split('{').next().unwrap();
+            assert!(text.contains(&format!("# TYPE {metric} ")), "{sample}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The change feed read by ourselves: the same capture, without the Functions host.
+//!
+//! ```text
+//! reader (one a feed range) -> page -> pipeline: decode, filter, shape -> every sink durable -> token -> checkpoint
+//! ```
+//!
+//! What is promised: a range's token is saved only when all sinks have made durable what lies before it; the tokens
+//! of **all** ranges are saved before the first of them moves; one holder of a name at a time. So a kill at any moment
+//! loses nothing, and what is delivered again has the same version id.
+
+mod checkpoint;
+mod event;
+mod filter;
+mod follower;
+pub mod health;
+mod metrics;
+mod pipeline;
+mod pretty;
+mod reader;
+mod shape;
+pub mod sink;
+mod store;
+
+pub use checkpoint::{Checkpoint, Position};
+pub use event::Event;
+pub use filter::{BadFilter, Filter};
+pub use follower::{Ended, FollowError, Follower, Options, Report};
+pub use metrics::Metrics;
+pub use pipeline::Pipeline;
+pub use pretty::pretty;
+pub use shape::{Redact, Shape};
+pub use store::{CheckpointStore, StoreError};

@@ -1,0 +1,247 @@
+//! What happens to a page: decoded, handed to every sink, and only then counted as done.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{
+    Event, Filter, Metrics, Shape,
+    event::changes_of,
+    filter::NoAnswer,
+    follower::FollowError,
+    sink::{Batch, Sink, SinkError},
+};
+use crate::{
+    capture::Summary,
+    change::key::KeyPaths,
+    cosmos::FeedPage,
+    dead_letters::{DeadLetter, DeadLetterStore},
+};
+
+/// Pauses between attempts to hand a batch to a sink that is busy: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// One item after filter and shape.
+struct Prepared<'a> {
+    item: Cow<'a, RawValue>,
+    event: Option<Event>,
+}
+
+/// Why an item is not passed on.
+enum Problem {
+    /// It is no change.
+    Poison(String),
+    /// The filter can never have an answer.
+    Filter(String),
+}
+
+/// From pages to sinks.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// The follower's name, for dead letters and logs.
+    pub name: String,
+    /// Partition key paths of the source.
+    pub paths: KeyPaths,
+    /// Which changes are passed on; all without one.
+    pub filter: Option<Filter>,
+    /// What of a document is passed on; all of it without one.
+    pub shape: Option<Shape>,
+    /// Where changes go.
+    pub sinks: Vec<Sink>,
+    /// Where items go that are no changes.
+    pub dead_letters: Arc<DeadLetterStore>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Pipeline {
+    /// Opens the sinks; called when the name is held.
+    ///
+    /// # Errors
+    /// When one cannot be used.
+    pub(super) async fn begin(&self) -> Result<(), FollowError> {
+        for sink in &self.sinks {
+            sink.begin().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a page durable in all sinks, however long that takes. False when stopped before it was: the page is then
+    /// to be read again.
+    ///
+    /// # Errors
+    /// When a sink will never take it.
+    pub(super) async fn deliver(
+        &self,
+        page: &FeedPage,
+        range: &str,
+        stop: &CancellationToken,
+    ) -> Result<bool, FollowError> {
+        let items = page.items()?;
+        Metrics::add(&self.metrics.changes, items.len() as u64);
+        Metrics::add(&self.metrics.bytes, page.bytes() as u64);
+        let mut kept = Vec::with_capacity(items.len());
+        let mut newest = None;
+        for item in items {
+            match self.prepare(item, &mut newest) {
+                Ok(prepared) => kept.extend(prepared),
+                Err(Problem::Poison(reason)) => {
+                    if !self.bury(item, &reason, range, stop).await? {
+                        return Ok(false);
+                    }
+                }
+                Err(Problem::Filter(e)) => return Err(FollowError::Filter(e)),
+            }
+        }
+        let (items, events): (Vec<_>, Vec<_>) = kept.iter_mut().map(|one| (&*one.item, one.event.take())).unzip();
+        let batch = Batch { items, events: events.into_iter().flatten().collect(), range };
+        if !batch.items.is_empty() && !self.write(&batch, stop).await? {
+            return Ok(false);
+        }
+        Metrics::add(&self.metrics.delivered, batch.items.len() as u64);
+        self.metrics.range(range, |state| (state.newest, state.failing) = (newest.or(state.newest), false));
+        Ok(true)
+    }
+
+    /// An item as the sinks are to have it; nothing when the filter leaves it out.
+    fn prepare<'a>(&self, item: &'a RawValue, newest: &mut Option<i64>) -> Result<Option<Prepared<'a>>, Problem> {
+        let ts = changes_of(item).map_err(Problem::Poison)?.last().and_then(|change| change.ts);
+        *newest = (*newest).max(ts);
+        let event_of = |item: &RawValue| Event::of(item, &self.paths).map_err(Problem::Poison);
+        let wants_events = self.sinks.iter().any(Sink::wants_events);
+        let mut event = None;
+        if self.filter.is_some() || (wants_events && self.shape.is_none()) {
+            event = Some(event_of(item)?);
+        }
+        if let (Some(filter), Some(event)) = (&self.filter, &event) {
+            match filter.matches(event) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(NoAnswer::Unknown(reason)) => {
+                    if self.metrics.filter_errors.fetch_add(1, Ordering::Relaxed) == 0 {
+                        warn!(
+                            follower = self.name,
+                            reason, "the filter has no answer for a change, which counts as no; only the first is told"
+                        );
+                    }
+                    return Ok(None);
+                }
+                Err(e) => return Err(Problem::Filter(e.to_string())),
+            }
+        }
+        let Some(shape) = &self.shape else { return Ok(Some(Prepared { item: Cow::Borrowed(item), event })) };
+        let shaped = shape.apply(item).map_err(Problem::Poison)?;
+        let event = if wants_events { Some(event_of(&shaped)?) } else { None };
+        Ok(Some(Prepared { item: Cow::Owned(shaped), event }))
+    }
+
+    /// Hands a batch to all sinks at once, and again to those that were busy.
+    async fn write(&self, batch: &Batch<'_>, stop: &CancellationToken) -> Result<bool, FollowError> {
+        // Those that hold back come last: what they have taken is acknowledged with the page, or not at all.
+        let (holding, mut left): (Vec<&Sink>, Vec<&Sink>) = self.sinks.iter().partition(|sink| sink.holds_back());
+        let mut pause = PAUSES.0;
+        loop {
+            let results = join_all(left.iter().map(|sink| sink.write(batch))).await;
+            let mut busy = Vec::new();
+            for (sink, result) in left.into_iter().zip(results) {
+                match result {
+                    Ok(summary) => self.count(summary),
+                    Err(SinkError::Busy(reason)) => {
+                        warn!(follower = self.name, range = batch.range, sink = %sink, reason, "sink failed, trying again");
+                        Metrics::add(&self.metrics.retries, 1);
+                        busy.push(sink);
+                    }
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            if busy.is_empty() {
+                for sink in holding {
+                    sink.write(batch).await?;
+                }
+                return Ok(true);
+            }
+            left = busy;
+            self.metrics.range(batch.range, |state| state.failing = true);
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Ok(false);
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Makes durable what sinks hold back of a range, when it is time or when it must be. False while something is
+    /// held back still: the range may not move on then.
+    ///
+    /// # Errors
+    /// When a sink will never take it.
+    pub(super) async fn flush(&self, range: &str, now: bool, stop: &CancellationToken) -> Result<bool, FollowError> {
+        let mut done = true;
+        for sink in self.sinks.iter().filter(|sink| sink.holds_back()) {
+            let mut pause = PAUSES.0;
+            loop {
+                match sink.flush(range, now).await {
+                    Ok(held) => {
+                        done &= !held;
+                        break;
+                    }
+                    Err(SinkError::Busy(reason)) => {
+                        warn!(follower = self.name, range, sink = %sink, reason, "sink failed, trying again");
+                        Metrics::add(&self.metrics.retries, 1);
+                    }
+                    Err(e) => return Err(e.into()),
+                }
+                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return Ok(false);
+                }
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
+        Ok(done)
+    }
+
+    fn count(&self, summary: Option<Summary>) {
+        let Some(summary) = summary else { return };
+        Metrics::add(&self.metrics.retries, summary.retries);
+        Metrics::add(&self.metrics.dead_letters, summary.dead_letters as u64);
+    }
+
+    /// Puts an item away that is no change.
+    async fn bury(
+        &self,
+        item: &RawValue,
+        reason: &str,
+        range: &str,
+        stop: &CancellationToken,
+    ) -> Result<bool, FollowError> {
+        let letter = DeadLetter {
+            v: 1,
+            at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            function: self.name.clone(),
+            invocation: range.to_owned(),
+            id: None,
+            status: "-".into(),
+            reason: reason.to_owned(),
+            partial: None,
+            item: item.to_owned(),
+        };
+        let mut pause = PAUSES.0;
+        while let Err(e) = self.dead_letters.put(&letter).await {
+            warn!(follower = self.name, range, reason = %e, "dead-letter store failed, trying again");
+            Metrics::add(&self.metrics.retries, 1);
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Ok(false);
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+        Metrics::add(&self.metrics.dead_letters, 1);
+        warn!(follower = self.name, range, reason, letter = letter.name(), "dead letter");
+        Ok(true)
+    }
+}

@@ -1,0 +1,178 @@
+//! The reader of one range: polls, delivers, moves its token.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{
+    Metrics, Pipeline, Position,
+    follower::{FollowError, Options},
+};
+use crate::cosmos::{ChangeFeed, Container, Disposition, Failure, FeedPage, KeyRange, PATIENCE};
+
+/// Pauses between attempts to read after a failure: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// The positions of all ranges, moved by their readers and saved by the follower.
+#[derive(Debug)]
+pub(super) struct Progress {
+    positions: Mutex<(Vec<Position>, bool)>,
+    moved: Notify,
+}
+
+impl Progress {
+    pub fn new(positions: Vec<Position>) -> Self {
+        Self { positions: Mutex::new((positions, false)), moved: Notify::new() }
+    }
+
+    /// Moves a range: everything before its token is durable in all sinks.
+    fn advance(&self, index: usize, token: String) {
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(position) = positions.0.get_mut(index).filter(|position| position.token != token) {
+            position.token = token;
+            positions.1 = true;
+            self.moved.notify_one();
+        }
+    }
+
+    /// The positions as they are now; they count as saved from here on.
+    pub fn take(&self) -> Vec<Position> {
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.1 = false;
+        positions.0.clone()
+    }
+
+    /// Whether one has moved since the last [`take`](Self::take).
+    pub fn is_unsaved(&self) -> bool {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    /// Returns when one has moved.
+    pub async fn moved(&self) {
+        self.moved.notified().await;
+    }
+}
+
+/// See the module's description.
+pub(super) struct Reader {
+    pub index: usize,
+    pub span: KeyRange,
+    /// Where it stands: what the checkpoint has, or will have soon.
+    pub token: String,
+    pub source: Container,
+    pub options: Arc<Options>,
+    pub pipeline: Arc<Pipeline>,
+    pub progress: Arc<Progress>,
+    /// Pages in memory at once, of all readers together.
+    pub pages: Arc<Semaphore>,
+    pub stop: CancellationToken,
+}
+
+impl Reader {
+    /// Reads until stopped, or until nothing is left when that is asked for.
+    pub async fn run(mut self) -> Result<(), FollowError> {
+        let range = self.span.to_string();
+        self.read(&range).await?;
+        // What sinks have held back so far, once more and now.
+        self.acknowledge(&range, true).await
+    }
+
+    /// Moves the range to where it was read, unless a sink holds something of it back.
+    async fn acknowledge(&self, range: &str, now: bool) -> Result<(), FollowError> {
+        if self.pipeline.flush(range, now, &self.stop).await? {
+            self.progress.advance(self.index, self.token.clone());
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, range: &str) -> Result<(), FollowError> {
+        let mut feed: Option<ChangeFeed> = None;
+        let mut pause = PAUSES.0;
+        let mut failing_since: Option<Instant> = None;
+        // Empty pages in a row, and how many mean that nothing is left: one of each physical partition.
+        let (mut empty, mut enough) = (0, None);
+        loop {
+            let Some(permit) = self.stop.run_until_cancelled(self.pages.acquire()).await else { return Ok(()) };
+            // Cancelled in mid-page, the feed is dropped with its page: nothing of that was acknowledged.
+            let stop = self.stop.clone();
+            let Some(page) = stop.run_until_cancelled(self.next(&mut feed)).await else { return Ok(()) };
+            let page = match page {
+                Ok(page) => page,
+                Err(failure) => {
+                    drop(permit);
+                    feed = None;
+                    let since = *failing_since.get_or_insert_with(Instant::now);
+                    let hopeless = self.options.until_caught_up && since.elapsed() > PATIENCE;
+                    if failure.disposition != Disposition::Transient || hopeless {
+                        return Err(failure.into());
+                    }
+                    warn!(follower = self.pipeline.name, range, reason = %failure, "reading failed, trying again");
+                    Metrics::add(&self.pipeline.metrics.retries, 1);
+                    self.pipeline.metrics.range(range, |state| state.failing = true);
+                    let wait = failure.retry_after.unwrap_or(pause).mul_f64(rand::random_range(0.75..1.25));
+                    if self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                        return Ok(());
+                    }
+                    pause = (pause * 2).min(PAUSES.1);
+                    continue;
+                }
+            };
+            (pause, failing_since) = (PAUSES.0, None);
+            let Some(reader) = &feed else { continue };
+            let token = reader.token()?;
+            let nothing = page.items()?.is_empty();
+            self.pipeline.metrics.range(range, |state| (state.caught_up, state.failing) = (nothing, false));
+            if !nothing {
+                if !self.pipeline.deliver(&page, range, &self.stop).await? {
+                    return Ok(());
+                }
+                empty = 0;
+            }
+            self.token = token;
+            drop((page, permit));
+            self.acknowledge(range, false).await?;
+            if nothing {
+                empty += 1;
+                if self.options.until_caught_up {
+                    let enough = match enough {
+                        Some(enough) => enough,
+                        None => *enough.insert(self.partitions().await?),
+                    };
+                    if empty >= enough {
+                        return Ok(());
+                    }
+                    // The next partition below this range, at once.
+                    continue;
+                }
+                if self.stop.run_until_cancelled(tokio::time::sleep(self.options.poll)).await.is_none() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The next page, of the open feed or of one opened where the range stands.
+    async fn next(&self, feed: &mut Option<ChangeFeed>) -> Result<FeedPage, Failure> {
+        let reader = match feed {
+            Some(reader) => reader,
+            None => feed.insert(
+                self.source.change_feed(&self.span, self.options.mode, self.options.start, Some(&self.token)).await?,
+            ),
+        };
+        reader.next().await
+    }
+
+    /// Physical partitions below this range: one, unless it was split since.
+    async fn partitions(&self) -> Result<usize, Failure> {
+        let all = self.source.feed_spans(true).await?;
+        Ok(all.iter().filter(|span| span.intersection(&self.span).is_some()).count().max(1))
+    }
+}

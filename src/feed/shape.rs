@@ -1,0 +1,303 @@
+//! What of a document is passed on: some fields only, others left out or hashed. The text of what stays is untouched.
+
+use std::collections::BTreeMap;
+
+use hmac::{Hmac, Mac as _};
+use serde_json::value::RawValue;
+use sha2::Sha256;
+
+use crate::{
+    change::{
+        edit::quote,
+        key::{KeyPaths, parse_path, render_path},
+        raw::RawDocument,
+        record::{SYSTEM, hex},
+    },
+    config::Secret,
+};
+
+/// Members that a feed or the record needs, whatever fields are asked for.
+const KEPT: [&str; 3] = ["id", "ttl", "_lsn"];
+
+/// What becomes of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redaction {
+    /// It is left out.
+    Drop,
+    /// Its value becomes a keyed hash: equal values stay equal, and nobody without the key can try them out.
+    Hash,
+}
+
+/// A `--redact`: the path, and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redact {
+    path: Vec<String>,
+    action: Redaction,
+}
+
+impl std::str::FromStr for Redact {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (path, action) = match text.rsplit_once('=') {
+            Some((path, "hash")) => (path, Redaction::Hash),
+            Some((path, "drop")) => (path, Redaction::Drop),
+            Some((_, other)) => return Err(format!("{other:?} is neither hash nor drop")),
+            None => (text, Redaction::Drop),
+        };
+        Ok(Self { path: parse_path(path)?, action })
+    }
+}
+
+impl Redact {
+    /// Whether it needs the key of the hash.
+    pub fn is_hash(&self) -> bool {
+        self.action == Redaction::Hash
+    }
+}
+
+/// Paths as a tree; arrays on the way count as all of their elements.
+#[derive(Debug, Default)]
+struct Tree {
+    inner: BTreeMap<String, Tree>,
+    action: Option<Redaction>,
+}
+
+impl Tree {
+    fn add(&mut self, path: &[String], action: Redaction) {
+        let mut at = self;
+        for segment in path {
+            at = at.inner.entry(segment.clone()).or_default();
+        }
+        at.action = Some(action);
+    }
+}
+
+/// What is done to every document, its previous image included.
+#[derive(Debug)]
+pub struct Shape {
+    fields: Option<Tree>,
+    redacted: Tree,
+    key: Option<Secret>,
+    note: String,
+}
+
+impl Shape {
+    /// Makes the shape of these flags; `None` when there are none.
+    ///
+    /// # Errors
+    /// When a redaction would hide what a record cannot be without, or a hash has no key.
+    pub fn new(
+        fields: &[Vec<String>],
+        redactions: &[Redact],
+        paths: &KeyPaths,
+        key: Option<Secret>,
+    ) -> Result<Option<Self>, String> {
+        if fields.is_empty() && redactions.is_empty() {
+            return Ok(None);
+        }
+        let needed = |path: &[String]| {
+            let own = path.first().is_some_and(|name| {
+                KEPT.contains(&name.as_str()) || SYSTEM.contains(&name.as_str()) || name == "_change"
+            });
+            own || paths.segments().iter().any(|key| key.starts_with(path) || path.starts_with(key))
+        };
+        let mut redacted = Tree::default();
+        for redact in redactions {
+            if needed(&redact.path) {
+                return Err(format!(
+                    "{} is part of a document's identity, of its partition key or of the service's own properties",
+                    render_path(&redact.path)
+                ));
+            }
+            redacted.add(&redact.path, redact.action);
+        }
+        if key.is_none() && redactions.iter().any(Redact::is_hash) {
+            return Err("a hash without a key could be undone by trying all values".into());
+        }
+        let tree = (!fields.is_empty()).then(|| {
+            let mut tree = Tree::default();
+            fields.iter().for_each(|path| tree.add(path, Redaction::Drop));
+            paths.segments().iter().for_each(|path| tree.add(path, Redaction::Drop));
+            KEPT.iter().chain(&SYSTEM).for_each(|name| tree.add(&[(*name).to_owned()], Redaction::Drop));
+            tree
+        });
+        let list = |paths: &mut dyn Iterator<Item = String>| {
+            format!("[{}]", paths.map(|path| quote(&path)).collect::<Vec<_>>().join(","))
+        };
+        let mut note = Vec::new();
+        if !fields.is_empty() {
+            note.push(format!("\"fields\":{}", list(&mut fields.iter().map(|path| render_path(path)))));
+        }
+        for (name, action) in [("dropped", Redaction::Drop), ("hashed", Redaction::Hash)] {
+            let of_it: Vec<&Redact> = redactions.iter().filter(|redact| redact.action == action).collect();
+            if !of_it.is_empty() {
+                note.push(format!("\"{name}\":{}", list(&mut of_it.iter().map(|redact| render_path(&redact.path)))));
+            }
+        }
+        Ok(Some(Self { fields: tree, redacted, key, note: format!("{{{}}}", note.join(",")) }))
+    }
+
+    /// What `_change.partial` says: which fields, and what was dropped or hashed.
+    pub fn note(&self) -> &str {
+        &self.note
+    }
+
+    /// A feed item with its images shaped.
+    ///
+    /// # Errors
+    /// When it is not the item that it was taken for.
+    pub fn apply(&self, item: &RawValue) -> Result<Box<RawValue>, String> {
+        let envelope = RawDocument::parse(item.get()).map_err(|e| e.to_string())?;
+        let is_envelope = envelope.get("id").is_none();
+        let text = if is_envelope {
+            let members = envelope.members().iter().map(|member| {
+                let value = member.value.get();
+                let image = (member.is("current") || member.is("previous")) && value.starts_with('{');
+                let value = if image { self.shaped(value)? } else { value.to_owned() };
+                Ok(format!("{}:{value}", member.key.get()))
+            });
+            format!("{{{}}}", members.collect::<Result<Vec<_>, String>>()?.join(","))
+        } else {
+            self.shaped(item.get())?
+        };
+        RawValue::from_string(text).map_err(|e| e.to_string())
+    }
+
+    fn shaped(&self, document: &str) -> Result<String, String> {
+        let kept = match &self.fields {
+            Some(tree) => keep(document, tree)?.unwrap_or_else(|| "{}".to_owned()),
+            None => document.to_owned(),
+        };
+        self.redact(&kept, &self.redacted)
+    }
+
+    fn redact(&self, text: &str, tree: &Tree) -> Result<String, String> {
+        if tree.inner.is_empty() {
+            return Ok(text.to_owned());
+        }
+        match text.as_bytes().first() {
+            Some(b'[') => {
+                let parts: Result<Vec<String>, String> =
+                    elements(text)?.iter().map(|element| self.redact(element.get(), tree)).collect();
+                Ok(format!("[{}]", parts?.join(",")))
+            }
+            Some(b'{') => {
+                let document = RawDocument::parse(text).map_err(|e| e.to_string())?;
+                let mut members = Vec::with_capacity(document.members().len());
+                for member in document.members() {
+                    let value = member.value.get();
+                    let inner = tree.inner.get(member.name().as_ref());
+                    let value = match inner.map(|inner| (inner, inner.action)) {
+                        None => value.to_owned(),
+                        Some((_, Some(Redaction::Drop))) => continue,
+                        Some((_, Some(Redaction::Hash))) => self.hash(value),
+                        Some((inner, None)) => self.redact(value, inner)?,
+                    };
+                    members.push(format!("{}:{value}", member.key.get()));
+                }
+                Ok(format!("{{{}}}", members.join(",")))
+            }
+            _ => Ok(text.to_owned()),
+        }
+    }
+
+    /// HMAC-SHA256 of the value's JSON text, half of it: enough to tell values apart.
+    fn hash(&self, value: &str) -> String {
+        let key = self.key.as_ref().map_or(&[][..], |key| key.expose().as_bytes());
+        // A key of any length is accepted.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return "null".to_owned() };
+        mac.update(value.as_bytes());
+        format!("\"hmac:{}\"", hex(&mac.finalize().into_bytes()[..16]))
+    }
+}
+
+/// The part of a value that lies on these paths; `None` when nothing does.
+fn keep(text: &str, tree: &Tree) -> Result<Option<String>, String> {
+    if tree.action.is_some() {
+        return Ok(Some(text.to_owned()));
+    }
+    match text.as_bytes().first() {
+        Some(b'[') => {
+            let mut kept = Vec::new();
+            for element in elements(text)? {
+                kept.extend(keep(element.get(), tree)?);
+            }
+            Ok(Some(format!("[{}]", kept.join(","))))
+        }
+        Some(b'{') => {
+            let document = RawDocument::parse(text).map_err(|e| e.to_string())?;
+            let mut members = Vec::new();
+            for member in document.members() {
+                if let Some(inner) = tree.inner.get(member.name().as_ref())
+                    && let Some(value) = keep(member.value.get(), inner)?
+                {
+                    members.push(format!("{}:{value}", member.key.get()));
+                }
+            }
+            Ok(Some(format!("{{{}}}", members.join(","))))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn elements(text: &str) -> Result<Vec<&RawValue>, String> {
+    serde_json::from_str(text).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ITEM: &str = r#"{"current":{"id":"x","pk":"p","n":1.50,"ssn":"123","people":[{"name":"a","ssn":"1"},{"ssn":2}],"a":{"b":1,"c":2},"_etag":"\"2\"","_ts":2},"previous":{"id":"x","pk":"p","ssn":"123","_etag":"\"1\""},"metadata":{"operationType":"replace"}}"#;
+
+    fn shape(fields: &[&str], redactions: &[&str]) -> Result<Option<Shape>, String> {
+        let fields: Vec<_> = fields.iter().map(|path| parse_path(path).unwrap()).collect();
+        let redactions: Vec<Redact> = redactions.iter().map(|text| text.parse().unwrap()).collect();
+        Shape::new(&fields, &redactions, &KeyPaths::parse(&["/pk"]).unwrap(), Some(Secret::new("key")))
+    }
+
+    fn shaped(fields: &[&str], redactions: &[&str]) -> String {
+        let item: &RawValue = serde_json::from_str(ITEM).unwrap();
+        shape(fields, redactions).unwrap().unwrap().apply(item).unwrap().get().to_owned()
+    }
+
+    #[test]
+    fn fields_keep_what_they_name_and_what_a_record_needs() {
+        assert_eq!(
+            shaped(&["/n", "/a/b", "/people/name"], &[]),
+            r#"{"current":{"id":"x","pk":"p","n":1.50,"people":[{"name":"a"},{}],"a":{"b":1},"_etag":"\"2\"","_ts":2},"previous":{"id":"x","pk":"p","_etag":"\"1\""},"metadata":{"operationType":"replace"}}"#
+        );
+    }
+
+    #[test]
+    fn what_is_redacted_is_in_neither_image_nor_in_any_element() {
+        let dropped = shaped(&[], &["/ssn", "/people/ssn=drop", "/a/b"]);
+        assert!(
+            !dropped.contains("123") && !dropped.contains("ssn") && dropped.contains(r#""a":{"c":2}"#),
+            "{dropped}"
+        );
+        let hashed = shaped(&[], &["/ssn=hash", "/people/ssn=hash"]);
+        let first = hashed.split("\"ssn\":").nth(1).unwrap().split([',', '}']).next().unwrap();
+        assert!(first.starts_with("\"hmac:") && first.len() == 39, "{first}");
+        assert_eq!(hashed.matches(first).count(), 2, "equal values stay equal: {hashed}");
+        assert!(!hashed.contains("123"));
+    }
+
+    #[test]
+    fn what_a_record_cannot_be_without_is_refused() {
+        for path in ["/id", "/pk", "/pk/x", "/_etag", "/_ts=hash", "/ttl"] {
+            assert!(shape(&[], &[path]).unwrap_err().contains("identity"), "{path}");
+        }
+        let without_key = Shape::new(&[], &["/a=hash".parse().unwrap()], &KeyPaths::parse(&["/pk"]).unwrap(), None);
+        assert!(without_key.unwrap_err().contains("without a key"));
+        assert!("/a=encrypt".parse::<Redact>().unwrap_err().contains("neither hash nor drop"));
+        assert!(shape(&[], &[]).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_note_names_every_path() {
+        let shape = shape(&["/a"], &["/b", "/c=hash", "/d/e"]).unwrap().unwrap();
+        assert_eq!(shape.note(), r#"{"fields":["/a"],"dropped":["/b","/d/e"],"hashed":["/c"]}"#);
+    }
+}

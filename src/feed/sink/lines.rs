@@ -1,0 +1,181 @@
+//! Events as lines: on standard output, or in a file.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::SinkError;
+use crate::feed::Event;
+
+/// How much of a file's end is read at once in search of its last whole line.
+const TAIL: u64 = 64 * 1024;
+
+/// Makes the text of an event, line end included.
+pub type Render = Arc<dyn Fn(&Event) -> String + Send + Sync>;
+
+/// A stream that somebody reads. Written means handed over: what happens to it behind the pipe is not known here.
+pub struct StreamSink {
+    out: Arc<Mutex<Box<dyn Write + Send>>>,
+    render: Render,
+}
+
+impl std::fmt::Debug for StreamSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StreamSink")
+    }
+}
+
+impl StreamSink {
+    /// Writes to `out`, each event as `render` has it.
+    pub fn new(out: Box<dyn Write + Send>, render: Render) -> Self {
+        Self { out: Arc::new(Mutex::new(out)), render }
+    }
+
+    pub(super) async fn write(&self, events: &[Event]) -> Result<(), SinkError> {
+        let text: String = events.iter().map(|event| (self.render)(event)).collect();
+        let out = self.out.clone();
+        // A reader that is slow may block the write, and with it a thread: not one of those that read the feed.
+        let written = tokio::task::spawn_blocking(move || {
+            let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        });
+        match written.await.unwrap_or_else(|e| Err(io::Error::other(e))) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(SinkError::Closed),
+            Err(e) => Err(SinkError::refused(format!("cannot write to standard output: {e}"), "check where it leads")),
+        }
+    }
+}
+
+/// A file that grows, mode 0600. A page is flushed to disk before it counts.
+#[derive(Debug)]
+pub struct FileSink {
+    path: PathBuf,
+    file: Arc<Mutex<Option<File>>>,
+}
+
+impl FileSink {
+    /// Remembers the path; opens nothing.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, file: Arc::default() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the file. A last line that was cut off by a kill is removed: its page was never acknowledged, so it comes
+    /// again.
+    pub(super) async fn begin(&self) -> Result<(), SinkError> {
+        let (path, slot) = (self.path.clone(), self.file.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut file = options.open(&path)?;
+            let end = end_of_lines(&mut file)?;
+            file.set_len(end)?;
+            file.seek(SeekFrom::End(0))?;
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+            Ok(())
+        });
+        opened.await.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e: io::Error| {
+            SinkError::refused(
+                format!("--sink file:{}: {e}", self.path.display()),
+                "name a file in a folder that exists and is writable",
+            )
+        })
+    }
+
+    pub(super) async fn write(&self, events: &[Event]) -> Result<(), SinkError> {
+        let mut text = String::new();
+        for event in events {
+            text.push_str(&event.to_line());
+            text.push('\n');
+        }
+        let slot = self.file.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let file = slot.as_mut().ok_or_else(|| io::Error::other("it is not open"))?;
+            let before = file.stream_position()?;
+            let done = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+            if done.is_err() {
+                // Half a page would be doubled when it is tried again.
+                file.set_len(before)?;
+                file.seek(SeekFrom::Start(before))?;
+            }
+            done
+        });
+        let done = written.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        // A full disk may be made room on.
+        done.map_err(|e| SinkError::Busy(format!("cannot write to {}: {e}", self.path.display())))
+    }
+}
+
+/// Where the last whole line ends.
+fn end_of_lines(file: &mut File) -> io::Result<u64> {
+    let mut end = file.seek(SeekFrom::End(0))?;
+    while end > 0 {
+        let begin = end.saturating_sub(TAIL);
+        file.seek(SeekFrom::Start(begin))?;
+        let mut part = Vec::new();
+        file.take(end - begin).read_to_end(&mut part)?;
+        if let Some(at) = memchr::memrchr(b'\n', &part) {
+            return Ok(begin + at as u64 + 1);
+        }
+        end = begin;
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Op, key::PartitionKey};
+
+    fn event(id: &str) -> Event {
+        Event {
+            op: Op::Create,
+            id: id.into(),
+            pk: PartitionKey::parse("p").unwrap(),
+            ts: Some(1),
+            lsn: Some(2),
+            version: format!("{id}~1"),
+            doc: Some("{}".into()),
+            previous: None,
+            changed: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_was_cut_off_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let sink = FileSink::new(path.clone());
+        sink.begin().await.unwrap();
+        sink.write(&[event("a"), event("b")]).await.unwrap();
+        let whole = std::fs::read_to_string(&path).unwrap();
+        for torn in ["{\"op\":".to_owned(), "x".repeat(200_000)] {
+            std::fs::write(&path, format!("{whole}{torn}")).unwrap();
+            sink.begin().await.unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
+        }
+        sink.write(&[event("c")]).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_not_there_is_named_with_the_flag() {
+        let error = FileSink::new("/nowhere/at/all.jsonl".into()).begin().await.unwrap_err();
+        assert!(error.to_string().contains("--sink file:/nowhere/at/all.jsonl"), "{error}");
+    }
+}

@@ -1,0 +1,167 @@
+//! Where changes go. A follower may have several sinks; a range moves on when all of them have its page.
+
+mod blobs;
+mod lines;
+mod segments;
+
+use std::fmt;
+
+use serde_json::value::RawValue;
+
+pub use self::{
+    blobs::BlobSink,
+    lines::{FileSink, StreamSink},
+    segments::SegmentSink,
+};
+use super::Event;
+use crate::{
+    blob::BlobError,
+    capture::{Capture, CaptureError, Summary},
+    cosmos::{Disposition, Failure},
+    history::CosmosHistory,
+};
+
+/// A page's changes on their way to the sinks, after filter and shape.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// The items as the feed delivers them, or reshaped.
+    pub items: Vec<&'a RawValue>,
+    /// The same as events; empty when no sink wants any.
+    pub events: Vec<Event>,
+    /// The range they come from, for logs and dead letters.
+    pub range: &'a str,
+}
+
+/// Why a sink did not take a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// It may when tried again.
+    #[error("{0}")]
+    Busy(String),
+    /// It will not, until somebody does something about it.
+    #[error("{message}")]
+    Refused {
+        /// What happened.
+        message: String,
+        /// The next step.
+        hint: Option<String>,
+    },
+    /// Whoever read it has gone away.
+    #[error("the reader of standard output has gone")]
+    Closed,
+}
+
+impl SinkError {
+    fn refused(message: impl Into<String>, hint: &str) -> Self {
+        Self::Refused { message: message.into(), hint: Some(hint.to_owned()) }
+    }
+}
+
+/// A destination.
+///
+/// Contract: `write` is `Ok` only when the whole batch is durable there. `Err` leaves unknown what of it is; writing it
+/// again is harmless: `changes` and `blob` have one place for a version, and lines may be doubled, with the same
+/// `version`. Calls may run concurrently, one for each range.
+#[derive(Debug)]
+pub enum Sink {
+    /// The history.
+    Changes(Box<Capture<CosmosHistory>>),
+    /// Standard output, one event a line.
+    Stream(StreamSink),
+    /// A file, one event a line.
+    File(FileSink),
+    /// A blob container, one blob a version.
+    Blobs(BlobSink),
+    /// A blob container, compressed files of many events. It takes events at once and makes them durable later:
+    /// until [`flush`](Self::flush) says so, nothing of them may be acknowledged.
+    Segments(SegmentSink),
+}
+
+impl Sink {
+    /// Whether it writes events, rather than the items themselves.
+    pub fn wants_events(&self) -> bool {
+        !matches!(self, Self::Changes(_))
+    }
+
+    /// Called when the name is held, before the first batch.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub async fn begin(&self) -> Result<(), SinkError> {
+        match self {
+            Self::Changes(_) | Self::Stream(_) => Ok(()),
+            Self::File(file) => file.begin().await,
+            Self::Blobs(_) => Ok(()),
+            Self::Segments(segments) => {
+                segments.begin();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether it keeps events back until a file is full or old enough.
+    pub fn holds_back(&self) -> bool {
+        matches!(self, Self::Segments(_))
+    }
+
+    /// Makes durable what it holds back of a range, when it is time or when it must be; true when something is still
+    /// held back.
+    ///
+    /// # Errors
+    /// When it may not be durable.
+    pub async fn flush(&self, range: &str, now: bool) -> Result<bool, SinkError> {
+        match self {
+            Self::Segments(segments) => segments.flush(range, now).await,
+            _ => Ok(false),
+        }
+    }
+
+    /// Makes a batch durable; the history's summary when it is the history.
+    ///
+    /// # Errors
+    /// When it may not be durable.
+    pub async fn write(&self, batch: &Batch<'_>) -> Result<Option<Summary>, SinkError> {
+        match self {
+            Self::Changes(capture) => match capture.run(&batch.items, batch.range).await {
+                Ok(summary) => Ok(Some(summary)),
+                Err(CaptureError::Service(f)) => Err(service(f)),
+                Err(e @ CaptureError::DeadLetters(_)) => Err(SinkError::Busy(e.to_string())),
+            },
+            Self::Stream(stream) => stream.write(&batch.events).await.map(|()| None),
+            Self::File(file) => file.write(&batch.events).await.map(|()| None),
+            Self::Blobs(blobs) => blobs.write(&batch.events).await.map(|()| None),
+            Self::Segments(segments) => segments.add(batch.range, &batch.events).map(|()| None),
+        }
+    }
+}
+
+/// Shown as it is written on the command line, without any secret.
+impl fmt::Display for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changes(_) => f.write_str("changes"),
+            Self::Stream(_) => f.write_str("stdout"),
+            Self::File(file) => write!(f, "file:{}", file.path().display()),
+            Self::Blobs(blobs) => write!(f, "blob:{}", blobs.shown()),
+            Self::Segments(segments) => write!(f, "blob:{}", segments.shown()),
+        }
+    }
+}
+
+impl From<BlobError> for SinkError {
+    fn from(e: BlobError) -> Self {
+        if e.transient {
+            return Self::Busy(e.message);
+        }
+        Self::refused(format!("--sink blob: {}", e.message), "check the URL, and that the container exists")
+    }
+}
+
+fn service(failure: Failure) -> SinkError {
+    match failure.disposition {
+        Disposition::Denied | Disposition::NotFound => {
+            SinkError::Refused { message: failure.to_string(), hint: failure.hint().map(String::from) }
+        }
+        _ => SinkError::Busy(failure.to_string()),
+    }
+}

@@ -1,0 +1,332 @@
+//! Where the checkpoint is kept, and who may write it: a document of the lease container, or a file.
+//!
+//! The document is the lease as well. Every save is a replace on the condition of its etag, so a holder that was taken
+//! over finds out at its next save, whatever the clocks of the two machines say.
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chrono::Utc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Checkpoint, Position};
+use crate::{
+    change::{key::PartitionKey, raw::RawDocument},
+    cosmos::{Container, Disposition, Failure, Retry},
+    dead_letters::replace_file,
+};
+
+/// How often a stand-by looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Why a checkpoint could not be read or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else has the name now.
+    #[error("another follower has taken over this name")]
+    Lost,
+    /// No save came through for a whole lease: somebody else may have the name by now.
+    #[error("no checkpoint could be saved for a whole lease")]
+    Expired,
+    /// The lease container failed or refused.
+    #[error("checkpoint: {0}")]
+    Service(#[from] Failure),
+    /// The file cannot be used.
+    #[error("checkpoint file {path}: {problem}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// What is stored belongs to something else.
+    #[error("the checkpoints of {follower:?} cannot be used: {problem}")]
+    Foreign {
+        /// The follower's name.
+        follower: String,
+        /// What differs.
+        problem: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the name is, or may be, somebody else's.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost | Self::Expired)
+    }
+}
+
+/// Where the checkpoint of a follower is kept.
+#[derive(Debug)]
+pub enum CheckpointStore {
+    /// A document of the lease container, beside the leases of a trigger.
+    Container(Container),
+    /// A file on this machine; a lock beside it, which ends with the process, stands for the lease.
+    File(PathBuf),
+}
+
+/// The name, held.
+#[derive(Debug)]
+pub struct Held {
+    /// What was stored when the name was acquired, and what is since.
+    pub checkpoint: Checkpoint,
+    place: Place,
+    /// Until when nobody else may take over, on this machine's clock that never jumps.
+    valid_until: Instant,
+    lease: Duration,
+}
+
+#[derive(Debug)]
+enum Place {
+    Document {
+        container: Container,
+        key: PartitionKey,
+        etag: String,
+    },
+    /// The lock is held as long as the file is open.
+    File {
+        path: PathBuf,
+        _lock: File,
+    },
+}
+
+/// What a stand-by saw last: the etag, and since when.
+struct Seen {
+    etag: String,
+    since: Instant,
+}
+
+impl CheckpointStore {
+    /// Waits until the name is free or its holder is dead, and takes it. `None` when stopped before.
+    ///
+    /// # Errors
+    /// When the store fails, or what is stored does not fit `wanted`.
+    pub async fn acquire(
+        &self,
+        wanted: &Checkpoint,
+        holder: &str,
+        lease: Duration,
+        stop: &CancellationToken,
+    ) -> Result<Option<Held>, StoreError> {
+        match self {
+            Self::Container(container) => acquire_document(container, wanted, holder, lease, stop).await,
+            Self::File(path) => acquire_file(path, wanted, holder, lease, stop).await,
+        }
+    }
+}
+
+async fn acquire_document(
+    container: &Container,
+    wanted: &Checkpoint,
+    holder: &str,
+    lease: Duration,
+    stop: &CancellationToken,
+) -> Result<Option<Held>, StoreError> {
+    let key = key_of(container, wanted)?;
+    let mut seen: Option<Seen> = None;
+    loop {
+        let retry = Retry::for_at_most(lease);
+        let stored = retry.run(|| container.read(&key, &wanted.id)).await?;
+        let (mut checkpoint, etag) = match &stored {
+            Some(text) => {
+                let (checkpoint, etag) = parse(text)
+                    .map_err(|problem| StoreError::Foreign { follower: wanted.follower.clone(), problem })?;
+                (checkpoint, Some(etag))
+            }
+            None => (wanted.clone(), None),
+        };
+        checkpoint = checkpoint
+            .adopted(wanted)
+            .map_err(|problem| StoreError::Foreign { follower: wanted.follower.clone(), problem })?;
+        if let (Some(other), Some(etag)) = (&checkpoint.holder, &etag)
+            && other != holder
+            && checkpoint.expires.is_none_or(|expires| expires > Utc::now())
+        {
+            // A clock that is wrong may say so for ever: what does not move for a whole lease is dead too.
+            if seen.as_ref().is_none_or(|seen| seen.etag != *etag) {
+                if seen.is_none() {
+                    info!(follower = wanted.follower, holder = other, "standing by: another follower has this name");
+                }
+                seen = Some(Seen { etag: etag.clone(), since: Instant::now() });
+            }
+            let patience = Duration::from_secs(checkpoint.lease) + LOOK_EVERY;
+            if seen.as_ref().is_some_and(|seen| seen.since.elapsed() < patience) {
+                if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+                    return Ok(None);
+                }
+                continue;
+            }
+        }
+        if let Some(dead) = checkpoint.holder.as_ref().filter(|other| *other != holder) {
+            warn!(follower = wanted.follower, holder = dead, "taking over from a follower that ended without a word");
+        }
+        checkpoint.holder = Some(holder.to_owned());
+        let place = Place::Document { container: container.clone(), key: key.clone(), etag: etag.unwrap_or_default() };
+        let mut held = Held { checkpoint, place, valid_until: Instant::now() + lease, lease };
+        let ranges = held.checkpoint.ranges.clone();
+        match held.save(ranges, false).await {
+            Ok(()) => return Ok(Some(held)),
+            // Somebody else was quicker.
+            Err(StoreError::Lost) => {}
+            Err(e) => return Err(e),
+        }
+        if stop.is_cancelled() {
+            return Ok(None);
+        }
+    }
+}
+
+async fn acquire_file(
+    path: &Path,
+    wanted: &Checkpoint,
+    holder: &str,
+    lease: Duration,
+    stop: &CancellationToken,
+) -> Result<Option<Held>, StoreError> {
+    let fail = |problem: String| StoreError::File { path: path.display().to_string(), problem };
+    let mut name = path.file_name().ok_or_else(|| fail("names no file".into()))?.to_owned();
+    name.push(".lock");
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let lock = options.open(path.with_file_name(name)).map_err(|e| fail(format!("its lock: {e}")))?;
+    let mut told = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => {
+                if !std::mem::replace(&mut told, true) {
+                    info!(follower = wanted.follower, "standing by: another follower has this checkpoint file");
+                }
+            }
+            Err(TryLockError::Error(e)) => return Err(fail(format!("its lock: {e}"))),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+            return Ok(None);
+        }
+    }
+    let checkpoint: Checkpoint = match std::fs::read_to_string(path) {
+        Ok(text) => serde_json::from_str(&text).map_err(|e| fail(format!("is no checkpoint: {e}")))?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => wanted.clone(),
+        Err(e) => return Err(fail(e.to_string())),
+    };
+    let mut checkpoint = checkpoint
+        .adopted(wanted)
+        .map_err(|problem| StoreError::Foreign { follower: wanted.follower.clone(), problem })?;
+    checkpoint.holder = Some(holder.to_owned());
+    let place = Place::File { path: path.to_owned(), _lock: lock };
+    let mut held = Held { checkpoint, place, valid_until: Instant::now() + lease, lease };
+    let ranges = held.checkpoint.ranges.clone();
+    held.save(ranges, false).await?;
+    Ok(Some(held))
+}
+
+impl Held {
+    /// Saves the positions and renews the lease; `release` gives the name back instead.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] or [`StoreError::Expired`] when somebody else has the name, or may have by now.
+    pub async fn save(&mut self, ranges: Vec<Position>, release: bool) -> Result<(), StoreError> {
+        let now = Utc::now();
+        let begun = Instant::now();
+        let mut next = self.checkpoint.clone();
+        next.ranges = ranges;
+        next.seq += 1;
+        next.saved = now;
+        next.lease = self.lease.as_secs();
+        next.expires = (!release).then(|| now + self.lease);
+        if release {
+            next.holder = None;
+        }
+        match &mut self.place {
+            Place::Document { container, key, etag } => {
+                let left = self.valid_until.saturating_duration_since(begun);
+                // Longer than the lease, a save would prove nothing.
+                *etag = match tokio::time::timeout(left, write_document(container, key, etag, &next)).await {
+                    Ok(written) => written?,
+                    Err(_) => return Err(StoreError::Expired),
+                };
+            }
+            Place::File { path, .. } => {
+                let path = path.clone();
+                let text = serde_json::to_vec_pretty(&next).unwrap_or_default();
+                let shown = path.display().to_string();
+                let written = tokio::task::spawn_blocking(move || {
+                    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                    replace_file(folder, &name, &text)
+                });
+                let written = written.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+                written.map_err(|e| StoreError::File { path: shown, problem: e.to_string() })?;
+            }
+        }
+        self.checkpoint = next;
+        self.valid_until = begun + self.lease;
+        Ok(())
+    }
+}
+
+/// Replaces the document while it has `etag`, or creates it when that is empty; returns the new etag.
+async fn write_document(
+    container: &Container,
+    key: &PartitionKey,
+    etag: &str,
+    next: &Checkpoint,
+) -> Result<String, StoreError> {
+    let body = serde_json::to_vec(next).unwrap_or_default();
+    let retry = Retry::for_at_most(Duration::from_secs(next.lease));
+    let written = retry
+        .run(|| async {
+            if etag.is_empty() {
+                container.create(key, &next.id, body.clone()).await
+            } else {
+                container.replace(key, &next.id, body.clone(), etag).await
+            }
+        })
+        .await;
+    match written {
+        Ok(written) if written.etag.is_some() => return Ok(written.etag.unwrap_or_default()),
+        Ok(_) => {}
+        // Perhaps our own write, of which only the answer was lost.
+        Err(f) if matches!(f.disposition, Disposition::PreconditionFailed | Disposition::Conflict) => {}
+        // The document was deleted by hand.
+        Err(f) if f.disposition == Disposition::NotFound && f.status == "404" => return Err(StoreError::Lost),
+        Err(f) => return Err(f.into()),
+    }
+    let stored = retry.run(|| container.read(key, &next.id)).await?.ok_or(StoreError::Lost)?;
+    match parse(&stored) {
+        Ok((found, etag)) if found.holder == next.holder && found.seq == next.seq && found.saved == next.saved => {
+            Ok(etag)
+        }
+        _ => Err(StoreError::Lost),
+    }
+}
+
+/// The checkpoint and its etag.
+fn parse(text: &[u8]) -> Result<(Checkpoint, String), String> {
+    #[derive(serde::Deserialize)]
+    struct Stored {
+        #[serde(flatten)]
+        checkpoint: Checkpoint,
+        #[serde(rename = "_etag")]
+        etag: String,
+    }
+    let stored: Stored = serde_json::from_slice(text)
+        .map_err(|e| format!("the document in the lease container is not understood: {e}"))?;
+    Ok((stored.checkpoint, stored.etag))
+}
+
+/// The document's partition key, whatever the lease container is keyed by.
+fn key_of(container: &Container, checkpoint: &Checkpoint) -> Result<PartitionKey, StoreError> {
+    let text = serde_json::to_string(checkpoint).unwrap_or_default();
+    let document = RawDocument::parse(&text)
+        .map_err(|e| Failure::invalid("checkpoint".into(), format!("cannot be written as JSON: {e}")))?;
+    Ok(container.key_paths().extract(&document))
+}
