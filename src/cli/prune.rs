@@ -147,9 +147,9 @@ pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
     let kept = policy.at(Utc::now().timestamp());
     let shown = format!("{}/{}", names.database, names.changes);
     note(&format!(
-        "keeping    every second from {}, and {} before it",
+        "keeping    every second from {}, and {} before it (ends of days and months)",
         PointInTime::from_epoch(kept.window),
-        count_of(kept.points().count() as u64, "end of a day or month").replace("months", "month")
+        count_of(kept.points().count() as u64, "moment")
     ));
     let job = Pruning { args: &args, places: &places, pace: Pace::new(cosmos.meter(), args.ru_limit), kept: &kept };
     if !args.dry_run && !args.yes {
