@@ -17,4 +17,5 @@ pub mod host;
 pub mod local;
 pub mod restore;
 pub mod telemetry;
+pub mod upkeep;
 pub mod zipcodes;

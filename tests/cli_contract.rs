@@ -183,6 +183,7 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     let (later, file, other) = (world.minutes_ago(15), file.to_str().unwrap(), format!("{}.gz", file.display()));
 
     compare("provision", &[0], &["provision", "--changes", "more-changes"]).await;
+    compare("provision", &[0], &["provision", "--source", "more-events", "--changes", "more-changes"]).await;
     compare("provision", &[0], &["provision"]).await;
 
     compare("history --id", &[0], &["history", "--id", "28036"]).await;
@@ -232,6 +233,21 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     compare("backup", &[0], &["backup", "--all", "--out", file]).await;
     compare("backup", &[3], &["backup", "--all", "--at", &good, "--out", &other]).await;
     compare("load", &[0], &["load", file]).await;
+    compare("verify", &[3], &["verify", "--deep", "5", "--grace", "0s"]).await;
+    compare("backfill", &[0], &["backfill", "--all"]).await;
+    compare("coverage", &[0], &["coverage"]).await;
+    let empty = ["--source", "more-events", "--changes", "more-changes", "--leases", "nowhere"];
+    compare("status", &[0], &[&["status", "--dead-letters", file][..], &empty].concat()).await;
+    for lease in [
+        json!({"id": "a..0", "LeaseToken": "0"}),
+        json!({"id": "a..1", "LeaseToken": "1", "Owner": "me", "timestamp": "2026-11-20T15:00:00Z"}),
+    ] {
+        let (id, leases) = (lease["id"].as_str().unwrap(), world.app.cosmos.container("dev", "leases").await.unwrap());
+        leases.upsert(&PartitionKey::parse(id).unwrap(), id, lease.to_string().into_bytes()).await.unwrap();
+    }
+    compare("status", &[0], &["status", "--count"]).await;
+    compare("erase", &[0], &["erase", "--id", "28036", "--pk", "28036", "--yes"]).await;
+    compare("prune", &[0], &["prune", "--older-than", "1h", "--dry-run"]).await;
     compare("query", &[0], &["query", "SELECT * FROM c"]).await;
     compare("query --count", &[0], &["query", "--count", "SELECT * FROM c"]).await;
     compare("populate", &[0], &["populate", "--count", "3", "--seed", "1"]).await;

@@ -18,6 +18,8 @@ mod dead_letters;
 mod demo;
 mod docs;
 #[cfg(feature = "local")]
+mod erase;
+#[cfg(feature = "local")]
 mod fixtures;
 #[cfg(feature = "local")]
 mod follow;
@@ -31,6 +33,8 @@ mod local;
 mod local_cosmos;
 #[cfg(feature = "local")]
 mod local_trigger;
+#[cfg(feature = "local")]
+mod prune;
 #[cfg(feature = "local")]
 mod restore;
 #[cfg(feature = "local")]
@@ -49,3 +53,5 @@ mod sdks;
 mod support;
 #[cfg(feature = "local")]
 mod sweep;
+#[cfg(feature = "local")]
+mod trust;

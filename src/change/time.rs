@@ -109,6 +109,11 @@ fn epoch(text: &str, now: i64) -> Result<i64, BadTime> {
     Ok(number)
 }
 
+/// A span such as `90s`, `2h30m` or `7d` in seconds; `None` when it is none, or too long.
+pub fn seconds_of(text: &str) -> Option<i64> {
+    span(&text.trim().to_lowercase()).flatten()
+}
+
 /// A span such as `2h30m ago` in seconds; `None` when the text is none at all, `Some(None)` when it is too long.
 fn span(text: &str) -> Option<Option<i64>> {
     let mut rest = text.strip_suffix("ago").unwrap_or(text).trim();

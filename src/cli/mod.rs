@@ -1,12 +1,15 @@
 //! The command line: one file per command, `output` the only place that prints data.
 
 mod applying;
+mod backfill;
 mod backup;
 mod backup_file;
 mod connection;
+mod coverage;
 #[cfg(feature = "local")]
 mod demo;
 mod diff;
+mod erase;
 mod follow;
 mod history;
 mod input;
@@ -17,14 +20,17 @@ mod lookup;
 mod output;
 mod populate;
 mod provision;
+mod prune;
 mod query;
 mod replay;
 mod restore;
 mod selection;
 mod serve;
 mod show;
+mod status;
 mod truncate;
 mod undo;
+mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -85,6 +91,18 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Write the documents of a backup into the source container
     Load(load::LoadArgs),
+    /// Save the documents that existed before capture, as the baseline of their histories
+    Backfill(backfill::BackfillArgs),
+    /// Prove that the history has what is live, and that nothing is missing in between
+    Verify(verify::VerifyArgs),
+    /// Remove versions that are older than what is to be kept
+    Prune(prune::PruneArgs),
+    /// Show how far capture is, who works on the leases, and from when on documents can be restored
+    Status(status::StatusArgs),
+    /// Show which days the history knows, and how well
+    Coverage(coverage::CoverageArgs),
+    /// Erase every trace of one document, and prove it
+    Erase(erase::EraseArgs),
     /// Capture without the Functions host: read the change feed and pass it on to one or several sinks
     Follow(follow::FollowArgs),
     /// List dead letters, and capture them again when their cause is fixed
@@ -165,6 +183,12 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Undo(args) => undo::run(args).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Load(args) => load::run(args).await,
+        Command::Backfill(args) => backfill::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
+        Command::Prune(args) => prune::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Coverage(args) => coverage::run(args).await,
+        Command::Erase(args) => erase::run(args).await,
         Command::Follow(args) => follow::run(args).await,
         Command::Replay(args) => replay::run(args).await,
     };

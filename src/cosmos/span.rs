@@ -147,6 +147,11 @@ pub struct Share {
 const MAX_SHARES: u32 = 10_000;
 
 impl Share {
+    /// Whether it is the one that looks after what belongs to no share.
+    pub fn is_first(self) -> bool {
+        self.index == 1
+    }
+
     /// The stretch.
     pub fn span(self) -> Span {
         Span::WHOLE.cut(self.of).get(self.index as usize - 1).copied().unwrap_or(Span::WHOLE)

@@ -236,7 +236,13 @@ fn group_id(restore: &str) -> String {
     format!("restore~{restore}")
 }
 
-fn key(changes: &Container, group: &str, id: &str) -> PartitionKey {
+/// Whether a journal item is the one with the plan's head, without which there is no journal.
+pub fn is_head(id: &str) -> bool {
+    id.rsplit_once('~').is_some_and(|(_, name)| name == PLAN)
+}
+
+/// The partition key of a journal item in the history; `group` is what stands in the place of a document's id.
+pub fn key(changes: &Container, group: &str, id: &str) -> PartitionKey {
     let part = |path: &Vec<String>| match path.as_slice() {
         [name] if name == ORIGINAL_ID => KeyValue::String(group.to_owned()),
         [name] if name == "id" => KeyValue::String(id.to_owned()),

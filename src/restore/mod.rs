@@ -5,6 +5,7 @@
 //! to a file (`plan_file`), so that memory does not grow with the container. `apply` writes the plan and nothing else.
 
 pub mod apply;
+pub mod forget;
 pub mod journal;
 pub mod plan;
 pub mod plan_file;

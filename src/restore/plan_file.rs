@@ -100,15 +100,16 @@ struct HeadLine<T> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EndLine {
+pub(super) struct EndLine {
     #[serde(rename = "_end")]
-    end: End,
+    pub(super) end: End,
 }
 
-#[derive(Serialize, Deserialize)]
-struct End {
-    steps: usize,
-    sha256: String,
+/// The last line of a plan: how many steps there were, and the checksum of all bytes before it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct End {
+    pub(super) steps: usize,
+    pub(super) sha256: String,
 }
 
 /// The whole plan: computed once, shown, confirmed, and that value applied.

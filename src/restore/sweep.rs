@@ -54,6 +54,13 @@ pub enum Scope {
         /// Its parameters.
         params: Vec<Param>,
     },
+    /// Those whose live document matches a predicate on `c` now.
+    Live {
+        /// The caller's own SQL.
+        predicate: String,
+        /// Its parameters.
+        params: Vec<Param>,
+    },
     /// All items of the history and of the target.
     All,
 }
@@ -85,6 +92,17 @@ impl Places {
             _ => source.contains(path),
         };
         self.changes.hash_space().is_some() && self.changes.key_paths().segments().iter().all(by_item)
+    }
+
+    /// The key of one record of an item in the history; `None` where it does not follow from the item's.
+    pub fn record_key(&self, item: &ItemKey, record_id: &str) -> Option<PartitionKey> {
+        let source = self.source.key_paths().segments();
+        let part = |path: &Vec<String>| match path.as_slice() {
+            [name] if name == ORIGINAL_ID => Some(KeyValue::String(item.id.clone())),
+            [name] if name == "id" => Some(KeyValue::String(record_id.to_owned())),
+            _ => source.iter().position(|p| p == path).and_then(|at| item.partition_key.0.get(at).cloned()),
+        };
+        self.changes.key_paths().segments().iter().map(part).collect::<Option<_>>().map(PartitionKey)
     }
 
     /// Whether an item has the same place in the target as its versions in the history, so that the same piece of both
@@ -141,6 +159,8 @@ impl Found {
 pub struct Live {
     /// Its etag.
     pub etag: String,
+    /// Its `_ts`, epoch seconds; `None` when the service did not send one.
+    pub ts: Option<i64>,
     /// Its text with system properties, when it was read along.
     pub text: Option<String>,
 }
@@ -196,7 +216,10 @@ impl Piece {
 #[derive(Default)]
 struct Haul {
     found: HashMap<ItemKey, Found>,
+    /// Versions.
     rows: usize,
+    /// Live documents.
+    lives: usize,
     bytes: usize,
 }
 
@@ -245,7 +268,7 @@ impl Haul {
     }
 }
 
-type LiveIndex = HashMap<ItemKey, String>;
+type LiveIndex = HashMap<ItemKey, Live>;
 
 impl<'a> Sweep<'a> {
     /// The items, a piece at a time, each in order of id and key. Nothing is written.
@@ -307,9 +330,7 @@ impl<'a> Sweep<'a> {
         let left = stream::once(async move {
             let index = index.as_ref().as_ref()?;
             let left = std::mem::take(&mut *index.lock().unwrap_or_else(PoisonError::into_inner));
-            let found = left
-                .into_iter()
-                .map(|(item, etag)| Found { live: Some(Live { etag, text: None }), ..Found::new(item) });
+            let found = left.into_iter().map(|(item, live)| Found { live: Some(live), ..Found::new(item) });
             Some(Ok(Piece::new(found.collect(), None)))
         });
         stream::iter(self.stretches.iter().enumerate())
@@ -324,7 +345,11 @@ impl<'a> Sweep<'a> {
         stretch: Span,
         index: std::sync::Arc<Option<Mutex<LiveIndex>>>,
     ) -> impl Stream<Item = Result<Piece, Failure>> + 'a {
-        let walk = Walk::new(stretch, self.places.is_cut_by_item());
+        let in_pieces = match self.wanted {
+            Scope::Live { .. } => self.places.target.hash_space().is_some(),
+            _ => self.places.is_cut_by_item(),
+        };
+        let walk = Walk::new(stretch, in_pieces);
         stream::try_unfold((walk, false, index), move |(mut walk, mut with_text, index)| async move {
             let Some(piece) = walk.next_piece() else { return Ok(None) };
             // A piece is read again from its beginning when it fails: nothing of it has been passed on.
@@ -341,14 +366,15 @@ impl<'a> Sweep<'a> {
             if let Some(index) = index.as_ref() {
                 let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
                 for found in haul.found.values_mut() {
-                    found.live = index.remove(&found.item).map(|etag| Live { etag, text: None });
+                    found.live = index.remove(&found.item);
                 }
             }
-            let load = (haul.rows as f64 / self.piece_rows as f64).max(haul.bytes as f64 / PIECE_BYTES as f64);
+            let rows = haul.rows.max(haul.lives);
+            let load = (rows as f64 / self.piece_rows as f64).max(haul.bytes as f64 / PIECE_BYTES as f64);
             walk.had(load);
-            if haul.rows > 0 {
+            if rows > 0 {
                 let needed = haul.found.values().filter(|f| (self.needs_text)(f)).count();
-                with_text = needed * TEXT_RATIO >= haul.rows;
+                with_text = needed * TEXT_RATIO >= rows;
             }
             let piece = Piece::new(haul.found.into_values().collect(), Some((number, walk.rest())));
             Ok(Some((piece, (walk, with_text, index))))
@@ -356,6 +382,9 @@ impl<'a> Sweep<'a> {
     }
 
     async fn piece(&self, piece: Span, with_text: bool, index: Option<&Mutex<LiveIndex>>) -> Result<Haul, Failure> {
+        if let Scope::Live { predicate, params } = self.wanted {
+            return self.live_piece(piece, with_text, predicate, params).await;
+        }
         let mut haul = Haul::default();
         let source = self.places.source.key_paths();
         let matched = self.matched(piece).await?;
@@ -392,10 +421,46 @@ impl<'a> Sweep<'a> {
             self.facts(&all, &[], piece, |item, version| haul.version_if(in_scope(&item), item, version)).await?;
         }
         if index.is_none() && self.live != LiveWish::No {
-            self.live_in(piece, with_text && self.live == LiveWish::Text, &mut haul, in_scope).await?;
+            let with_text = with_text && self.live == LiveWish::Text;
+            self.live_in(piece, with_text, None, &mut haul, in_scope).await?;
         }
         if is_where {
             haul.found.retain(|_, found| in_force(found));
+        }
+        Ok(haul)
+    }
+
+    /// The live documents that match, and what the history has of them.
+    async fn live_piece(
+        &self,
+        piece: Span,
+        with_text: bool,
+        predicate: &str,
+        params: &[Param],
+    ) -> Result<Haul, Failure> {
+        let mut haul = Haul::default();
+        self.live_in(piece, with_text, Some((predicate, params)), &mut haul, |_| true).await?;
+        if haul.found.len() > FEW && self.places.is_aligned() {
+            let all = select(self.places.source.key_paths());
+            let mut versions = Vec::new();
+            self.facts(&all, &[], piece, |item, version| {
+                if haul.found.contains_key(&item) {
+                    versions.push((item, version));
+                }
+            })
+            .await?;
+            versions.into_iter().for_each(|(item, version)| haul.version(item, version));
+            return Ok(haul);
+        }
+        let items: Vec<ItemKey> = haul.found.keys().cloned().collect();
+        let looked_up: Vec<(ItemKey, Vec<Version>)> = stream::iter(items)
+            .map(|item| async move { self.facts_of(&item).await.map(|versions| (item, versions)) })
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        for (item, versions) in looked_up {
+            haul.rows += versions.len();
+            haul.entry(item).versions = versions;
         }
         Ok(haul)
     }
@@ -428,15 +493,21 @@ impl<'a> Sweep<'a> {
         &self,
         piece: Span,
         with_text: bool,
+        matching: Option<(&str, &[Param])>,
         haul: &mut Haul,
         in_scope: impl Fn(&ItemKey) -> bool,
     ) -> Result<(), Failure> {
         let target = &self.places.target;
-        let sql = if with_text { "SELECT * FROM c".to_owned() } else { select_live(target.key_paths()) };
-        let mut pages = target.query_span(&sql, &[], piece).await?;
+        let mut sql = if with_text { "SELECT * FROM c".to_owned() } else { select_live(target.key_paths()) };
+        if let Some((predicate, _)) = matching {
+            // On lines of its own, so that a comment in it cannot swallow the parenthesis.
+            sql.push_str(&format!(" WHERE (\n{predicate}\n)"));
+        }
+        let params = matching.map_or(&[][..], |(_, params)| params);
+        let mut pages = target.query_span(&sql, params, piece).await?;
         while let Some(page) = self.page(&mut pages).await? {
             for text in page {
-                let (item, etag) = if with_text {
+                let (item, live) = if with_text {
                     live_document(text.get(), target.key_paths())
                 } else {
                     live_row(text.get(), target.key_paths())
@@ -445,7 +516,8 @@ impl<'a> Sweep<'a> {
                     continue;
                 }
                 let kept = haul.keep(with_text.then(|| text.get().to_owned()));
-                haul.entry(item).live = Some(Live { etag, text: kept });
+                haul.lives += 1;
+                haul.entry(item).live = Some(Live { text: kept, ..live });
             }
         }
         Ok(())
@@ -489,7 +561,8 @@ impl<'a> Sweep<'a> {
                 let live = Retry::for_at_most(PATIENCE).run(|| self.places.target.read(key, id)).await?;
                 found.live = live.and_then(|text| {
                     let text = String::from_utf8(text.into()).ok()?;
-                    Some(Live { etag: etag_of(&text)?, text: (self.live == LiveWish::Text).then_some(text) })
+                    let ts = RawDocument::parse(&text).ok()?.get_i64("_ts");
+                    Some(Live { etag: etag_of(&text)?, ts, text: (self.live == LiveWish::Text).then_some(text) })
                 });
                 Ok::<_, Failure>(Some(found))
             })
@@ -549,22 +622,24 @@ fn select_live(target: &KeyPaths) -> String {
         .iter()
         .enumerate()
         .fold(String::new(), |sql, (i, path)| sql + &format!(", {} AS k{i}", sql_path(path)));
-    format!("SELECT c.id, c._etag AS etag{keys} FROM c")
+    format!("SELECT c.id, c._etag AS etag, c._ts AS copied{keys} FROM c")
 }
 
-fn live_row(text: &str, paths: &KeyPaths) -> Result<(ItemKey, String), Failure> {
+fn live_row(text: &str, paths: &KeyPaths) -> Result<(ItemKey, Live), Failure> {
     let row: Row<'_> = serde_json::from_str(text)
         .map_err(|e| Failure::invalid("read target".into(), format!("a document is not understood: {e}")))?;
     let partition_key = row.key(paths.len());
-    Ok((ItemKey { id: row.id, partition_key }, row.etag.unwrap_or_default()))
+    let live = Live { etag: row.etag.unwrap_or_default(), ts: row.copied, text: None };
+    Ok((ItemKey { id: row.id, partition_key }, live))
 }
 
-fn live_document(text: &str, paths: &KeyPaths) -> Result<(ItemKey, String), Failure> {
+fn live_document(text: &str, paths: &KeyPaths) -> Result<(ItemKey, Live), Failure> {
     let wrong = |e: &str| Failure::invalid("read target".into(), format!("a document is not understood: {e}"));
     let document = RawDocument::parse(text).map_err(|e| wrong(&e.to_string()))?;
     let id = document.get_str("id").ok_or_else(|| wrong("it has no id"))?.into_owned();
     let etag = document.get_str("_etag").map(std::borrow::Cow::into_owned).unwrap_or_default();
-    Ok((ItemKey { id, partition_key: paths.extract(&document) }, etag))
+    let live = Live { etag, ts: document.get_i64("_ts"), text: None };
+    Ok((ItemKey { id, partition_key: paths.extract(&document) }, live))
 }
 
 /// The etag of a document's text.

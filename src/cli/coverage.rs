@@ -1,0 +1,96 @@
+//! `coverage`: which periods the history knows, and how well.
+
+use std::time::Instant;
+
+use clap::Args;
+use futures::StreamExt as _;
+use serde_json::json;
+
+use super::{
+    CliError, ConnectionArgs, Exit,
+    connection::ru_limit,
+    output::{self, Format, Progress, Rows, count_of, note},
+    restore,
+};
+use crate::{
+    change::time::PointInTime,
+    cosmos::{Pace, Share},
+    restore::sweep::{LiveWish, PIECE_ROWS, Scope, Sweep},
+    upkeep::coverage::Coverage,
+};
+
+/// Flags of `coverage`.
+#[derive(Debug, Args)]
+#[command(after_help = "Reads the facts of every version, not the documents.")]
+pub struct CoverageArgs {
+    /// Only the i-th of n equal parts of the documents, by partition key
+    #[arg(long, value_name = "I/N")]
+    feed_range: Option<Share>,
+    /// At most this many request units a second, on average
+    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
+    ru_limit: Option<f64>,
+    /// How to print the days
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the account cannot be used.
+pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
+    let started = Instant::now();
+    let (cosmos, names) = args.connection.open()?;
+    let places = restore::places(&cosmos, &names, None).await?;
+    if args.feed_range.is_some() {
+        places
+            .can_be_shared()
+            .map_err(|e| CliError::usage(format!("--feed-range: {e}"), "leave it out; everything is read then"))?;
+    }
+    let pace = Pace::new(cosmos.meter(), args.ru_limit);
+    let stretches = places.stretches(args.feed_range);
+    let sweep = Sweep {
+        places: &places,
+        wanted: &Scope::All,
+        at: PointInTime::END,
+        stretches: &stretches,
+        live: LiveWish::No,
+        piece_rows: PIECE_ROWS,
+        pace: &pace,
+        needs_text: &|_| false,
+    };
+    let progress = Progress::new("coverage", None);
+    let mut coverage = Coverage::default();
+    let mut pieces = std::pin::pin!(sweep.pieces());
+    while let Some(piece) = pieces.next().await {
+        for found in piece?.found {
+            progress.inc(found.versions.len() as u64);
+            coverage.add(&found.versions);
+        }
+    }
+    progress.finish();
+    let columns = ["day", "mode", "versions", "all_versions", "latest", "baseline", "legacy", "normalized", "gaps"];
+    let mut rows = Rows::stdout(args.format, &columns);
+    for (day, known) in coverage.days() {
+        rows.push(&[
+            day.to_string().into(),
+            known.mode().name().into(),
+            json!(known.versions),
+            json!(known.all_versions),
+            json!(known.latest),
+            json!(known.baseline),
+            json!(known.legacy),
+            json!(known.normalized),
+            json!(known.gaps),
+        ])?;
+    }
+    rows.finish()?;
+    for period in coverage.periods() {
+        let gaps = if period.gaps == 0 { String::new() } else { format!(", {}", count_of(period.gaps, "gap")) };
+        note(&format!("{} to {}  {}{gaps}", period.from, period.to, period.mode.name()));
+    }
+    output::spent("read", &cosmos, started);
+    Ok(Exit::Done)
+}

@@ -1,0 +1,220 @@
+//! `status`: how capture and history stand, without reading them through.
+
+use std::time::Instant;
+
+use chrono::Utc;
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    CliError, ConnectionArgs, Exit,
+    connection::ru_limit,
+    output::{self, Format, Progress, Rows, note, number, tenths},
+};
+use crate::{
+    change::time::{PointInTime, span_text},
+    config::{self, Account, CaptureConfig, Names},
+    cosmos::{Container, Cosmos, Pace},
+    dead_letters::DeadLetterStore,
+    upkeep::standing::{self, End, Lease, Size, Which, end, is_of_another},
+};
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Count source and history too, and estimate their bytes: reads every page of both
+    #[arg(long)]
+    count: bool,
+    /// Directory or blob container URL [setting: REWIND_DEAD_LETTERS]
+    #[arg(long, value_name = "DIR|URL")]
+    dead_letters: Option<String>,
+    /// At most this many request units a second, on average, while counting
+    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
+    ru_limit: Option<f64>,
+    /// How to print the report
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// The report, as programs read it.
+#[derive(Serialize)]
+struct Report {
+    source: Source,
+    history: History,
+    /// Seconds from the newest version to the newest live document.
+    behind: Option<i64>,
+    leases: Option<Vec<LeaseRow>>,
+    dead_letters: Option<usize>,
+    ru: Value,
+    seconds: Value,
+}
+
+#[derive(Serialize)]
+struct Source {
+    container: String,
+    newest: Option<String>,
+    documents: Option<u64>,
+    bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct History {
+    container: String,
+    oldest: Option<String>,
+    newest: Option<String>,
+    /// Whether it has versions of another container of the source's name.
+    recreated: Option<bool>,
+    records: Option<u64>,
+    bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct LeaseRow {
+    lease: String,
+    token: String,
+    owner: Option<String>,
+    checkpoint: Option<String>,
+    age: Option<i64>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When source or history cannot be read. Leases and dead letters that cannot be read are named, and left out.
+pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
+    let started = Instant::now();
+    let mut settings = args.connection.settings()?;
+    if let Some(place) = &args.dead_letters {
+        settings.set_override("REWIND_DEAD_LETTERS", place.clone());
+    }
+    let names = Names::from_settings(&settings, None)?;
+    let account = Account::from_settings(&settings)?;
+    let letters = waiting(&CaptureConfig::from_settings(&settings, &config::app_root())?, &account).await;
+    let cosmos = Cosmos::new(account);
+    let source = cosmos.container(&names.database, &names.source).await?;
+    let changes = cosmos.container(&names.database, &names.changes).await?;
+    let (oldest, newest) = (end(&changes, Which::OldestVersion).await?, end(&changes, Which::NewestVersion).await?);
+    let live = end(&source, Which::NewestDocument).await?;
+    let leases = match standing::leases(cosmos.container(&names.database, &names.leases).await).await {
+        Ok(Some(leases)) => Some(leases),
+        Ok(None) => {
+            note(&format!("leases     there is no container {}/{}", names.database, names.leases));
+            None
+        }
+        Err(e) => {
+            note(&format!("leases     cannot be read: {e}"));
+            None
+        }
+    };
+    let (live_size, history_size) = match args.count {
+        true => {
+            let pace = Pace::new(cosmos.meter(), args.ru_limit);
+            (Some(counted(&source, &pace).await?), Some(counted(&changes, &pace).await?))
+        }
+        false => (None, None),
+    };
+    let now = Utc::now().timestamp();
+    let time = |end: &Option<End>| end.as_ref().map(|end| PointInTime::from_epoch(end.ts).to_string());
+    let others = [&oldest, &newest]
+        .into_iter()
+        .filter_map(|end| is_of_another(end.as_ref()?.rid.as_deref()?, source.rid()))
+        .reduce(|a, b| a || b);
+    let report = Report {
+        behind: live.as_ref().zip(newest.as_ref()).map(|(live, newest)| (live.ts - newest.ts).max(0)),
+        source: Source {
+            container: format!("{}/{}", names.database, names.source),
+            newest: time(&live),
+            documents: live_size.map(|s| s.items),
+            bytes: live_size.map(|s| s.estimate()),
+        },
+        history: History {
+            container: format!("{}/{}", names.database, names.changes),
+            oldest: time(&oldest),
+            newest: time(&newest),
+            recreated: others,
+            records: history_size.map(|s| s.items),
+            bytes: history_size.map(|s| s.estimate()),
+        },
+        leases: leases.map(|leases| leases.into_iter().map(|lease| row(lease, now)).collect()),
+        dead_letters: letters,
+        ru: tenths(cosmos.meter().total()),
+        seconds: tenths(started.elapsed().as_secs_f64()),
+    };
+    print(&report, args.format)?;
+    if others == Some(true) {
+        output::hint(
+            "the history has versions of a container of this name that was deleted since; they are not versions of today's documents",
+        );
+    }
+    if args.format == Format::Table {
+        output::spent("looked", &cosmos, started);
+    }
+    Ok(Exit::Done)
+}
+
+fn row(lease: Lease, now: i64) -> LeaseRow {
+    LeaseRow {
+        lease: lease.id,
+        token: lease.token,
+        owner: lease.owner,
+        checkpoint: lease.at.map(|at| PointInTime::from_epoch(at).to_string()),
+        age: lease.at.map(|at| (now - at).max(0)),
+    }
+}
+
+async fn counted(container: &Container, pace: &Pace) -> Result<Size, CliError> {
+    let progress = Progress::new("count", None);
+    let size = standing::size(container, async |n| {
+        progress.inc(n);
+        pace.wait().await;
+    })
+    .await;
+    progress.finish();
+    Ok(size?)
+}
+
+/// How many dead letters there are, where they can be listed.
+async fn waiting(config: &CaptureConfig, account: &Account) -> Option<usize> {
+    let listed = match DeadLetterStore::open(&config.dead_letters, &account.credential) {
+        Ok(store) => store.list().await,
+        Err(e) => Err(e),
+    };
+    listed.map(|names| names.len()).map_err(|e| note(&format!("letters    {e}"))).ok()
+}
+
+fn print(report: &Report, format: Format) -> Result<(), CliError> {
+    if matches!(format, Format::Json | Format::Jsonl) {
+        return output::json(report);
+    }
+    let (source, history) = (&report.source, &report.history);
+    let text = |value: &Option<String>| json!(value);
+    let size = |items: Option<u64>, bytes: Option<u64>| {
+        json!(items.zip(bytes).map(|(items, bytes)| format!("{}, about {} bytes", number(items), number(bytes))))
+    };
+    let figures = [
+        ("source", json!(source.container)),
+        ("newest document", text(&source.newest)),
+        ("documents", size(source.documents, source.bytes)),
+        ("history", json!(history.container)),
+        ("restorable from", text(&history.oldest)),
+        ("newest version", text(&history.newest)),
+        ("records", size(history.records, history.bytes)),
+        ("behind", json!(report.behind.map(span_text))),
+        ("dead letters", json!(report.dead_letters)),
+        ("leases", json!(report.leases.as_ref().map(Vec::len))),
+    ];
+    let shown: Vec<(&str, Value)> = figures.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    output::summary(format, &shown)?;
+    if format == Format::Csv {
+        return Ok(());
+    }
+    let mut rows = Rows::stdout(format, &["lease", "owner", "checkpoint", "age"]);
+    for lease in report.leases.iter().flatten() {
+        let age = lease.age.map(span_text);
+        rows.push(&[json!(lease.token), json!(lease.owner), json!(lease.checkpoint), json!(age)])?;
+    }
+    rows.finish()
+}

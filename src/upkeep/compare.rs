@@ -1,0 +1,196 @@
+//! Compares what the history says with what is there: texts, and records as documents again.
+
+use super::store::{read_live, read_record};
+use crate::{
+    change::{
+        diff,
+        key::{ItemKey, KeyPaths, KeyValue},
+        raw::RawDocument,
+        record,
+        version::Version,
+    },
+    cosmos::{Disposition, Failure, Pace},
+    restore::sweep::{Found, Places, etag_of},
+};
+
+/// Fields that are named of those that differ.
+const NAMED: usize = 3;
+
+/// Compares a version's document with the live one, as it is stored; the fields that differ, for people.
+///
+/// # Errors
+/// When the live text is no document.
+pub fn difference(version: &str, live: &str) -> Result<Option<String>, String> {
+    let own = record::own_text(live).map_err(|e| format!("the live document is not understood: {e}"))?;
+    if diff::same(version, &own) {
+        return Ok(None);
+    }
+    let found = diff::between(version, &own);
+    let mut text: Vec<String> = found.iter().take(NAMED).map(diff::Difference::path_text).collect();
+    if let Some(more) = found.len().checked_sub(NAMED).filter(|n| *n > 0) {
+        text.push(format!("{more} more"));
+    }
+    Ok(Some(text.join(", ")))
+}
+
+/// What a comparison came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compared {
+    /// It is as it should be.
+    Same,
+    /// It is not, and how.
+    Wrong(String),
+    /// It moved while it was looked at.
+    Moved,
+}
+
+/// Whether the live document's version has its content; texts that were read along are used.
+///
+/// # Errors
+/// When either cannot be read for a reason that others would meet too.
+pub async fn content(places: &Places, pace: &Pace, found: &Found, version: &Version) -> Result<Compared, Failure> {
+    let Some(live) = &found.live else { return Ok(Compared::Moved) };
+    let known = match &version.document {
+        Some(text) => text.clone(),
+        None => match read_record(places, pace, &found.item, &version.record_id).await? {
+            None => return Ok(Compared::Moved),
+            Some(text) => match Version::parse(&text).map(|v| v.document) {
+                Ok(Some(text)) => text,
+                Ok(None) => return Ok(Compared::Wrong("its record is a tombstone".into())),
+                Err(e) => return Ok(Compared::Wrong(e.problem)),
+            },
+        },
+    };
+    against_live(places, pace, &found.item, &known, &live.etag, live.text.as_deref()).await
+}
+
+async fn against_live(
+    places: &Places,
+    pace: &Pace,
+    item: &ItemKey,
+    known: &str,
+    etag: &str,
+    in_hand: Option<&str>,
+) -> Result<Compared, Failure> {
+    let read;
+    let live = match in_hand {
+        Some(text) => text,
+        None => match read_live(places, pace, item).await {
+            Ok(Some(text)) => {
+                read = text;
+                &read
+            }
+            Ok(None) => return Ok(Compared::Moved),
+            Err(f) if f.disposition == Disposition::Poison => return Ok(Compared::Wrong(f.message)),
+            Err(f) => return Err(f),
+        },
+    };
+    if etag_of(live).as_deref() != Some(etag) {
+        return Ok(Compared::Moved);
+    }
+    Ok(match difference(known, live) {
+        Ok(None) => Compared::Same,
+        Ok(Some(fields)) => Compared::Wrong(format!("it differs in {fields}")),
+        Err(e) => Compared::Wrong(e),
+    })
+}
+
+/// Makes a record a document again, and looks whether it is the one it is kept as; compares it with the live one when
+/// it is that version.
+///
+/// # Errors
+/// As [`content`].
+pub async fn rebuild(
+    places: &Places,
+    pace: &Pace,
+    item: &ItemKey,
+    record_id: &str,
+    live: Option<&str>,
+) -> Result<Compared, Failure> {
+    let Some(text) = read_record(places, pace, item, record_id).await? else { return Ok(Compared::Moved) };
+    let version = match whole(&text, item, places.source.key_paths()) {
+        Ok(version) => version,
+        Err(problem) => return Ok(Compared::Wrong(problem)),
+    };
+    match (&version.document, live) {
+        (Some(document), Some(etag)) if version.etag.as_deref() == Some(etag) && is_exact(&version) => {
+            against_live(places, pace, item, document, etag, None).await
+        }
+        _ => Ok(Compared::Same),
+    }
+}
+
+fn is_exact(version: &Version) -> bool {
+    !version.is_normalized() && !version.is_partial()
+}
+
+/// The version of a record that is what it says.
+///
+/// # Errors
+/// With what is wrong with it.
+pub fn whole(record: &str, item: &ItemKey, source: &KeyPaths) -> Result<Version, String> {
+    let version = Version::parse(record).map_err(|e| e.problem)?;
+    if version.id != item.id {
+        return Err("its _originalId is another document's".into());
+    }
+    let Some(text) = &version.document else { return Ok(version) };
+    let document = RawDocument::parse(text).map_err(|e| format!("its document is not a JSON object: {e}"))?;
+    if document.get_str("id").as_deref() != Some(item.id.as_str()) {
+        return Err("its document has another id".into());
+    }
+    let same_key = source.segments().iter().zip(&item.partition_key.0).all(|(path, part)| {
+        let is_id = matches!(path.as_slice(), [name] if name == "id");
+        let own = if is_id { KeyValue::String(version.id.clone()) } else { KeyPaths::extract_one(path, &document) };
+        own == *part
+    });
+    if !same_key {
+        return Err("its document has another partition key".into());
+    }
+    let own_id = version.etag.as_deref().map(|etag| record::id_of_version(&version.id, etag));
+    match own_id {
+        Some(own_id) if version.op.is_some() && own_id != version.record_id => {
+            Err("its etag is not the one that its id was made of".into())
+        }
+        _ => Ok(version),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::key::PartitionKey;
+
+    #[test]
+    fn a_record_is_whole_when_it_is_what_it_says() {
+        let paths = KeyPaths::parse(&["/pk"]).unwrap();
+        let item = ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() };
+        let good =
+            r#"{"id":"a~e","pk":"p","n":1,"_originalId":"a","_change":{"v":1,"op":"upsert","ts":1,"etag":"\"e\""}}"#;
+        assert!(whole(good, &item, &paths).is_ok());
+        for (from, to, problem) in [
+            ("\"_originalId\":\"a\"", "\"_originalId\":\"b\"", "_originalId"),
+            ("\"pk\":\"p\"", "\"pk\":\"q\"", "partition key"),
+            ("a~e", "a~f", "etag"),
+            ("\"v\":1", "\"v\":9", "format 9"),
+            (
+                "\"ts\":1",
+                "\"ts\":1,\"body\":{\"encoding\":\"gzip\",\"size\":1,\"sha256\":\"x\",\"data\":\"!\"}",
+                "base64",
+            ),
+        ] {
+            let bad = whole(&good.replace(from, to), &item, &paths).unwrap_err();
+            assert!(bad.contains(problem), "{to}: {bad}");
+        }
+        let tombstone = r#"{"id":"a~del-1","pk":"p","_originalId":"a","_change":{"v":1,"op":"delete","ts":1}}"#;
+        assert!(whole(tombstone, &item, &paths).unwrap().document.is_none());
+    }
+
+    #[test]
+    fn differences_name_fields_and_no_content() {
+        let live = |more: &str| format!(r#"{{"id":"a","n":1.0{more},"_ts":5,"_etag":"\"e\""}}"#);
+        assert_eq!(difference(r#"{"n":1,"id":"a"}"#, &live("")), Ok(None));
+        let found = difference(r#"{"n":2,"id":"a"}"#, &live(r#","secret":"x","b":1,"c":2"#)).unwrap().unwrap();
+        assert!(found.contains("/n") && found.ends_with("1 more") && !found.contains('x'), "{found}");
+        assert!(difference("{}", "nonsense").is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! What makes a history one to trust, and keeps it so: a baseline of what was there before capture, proofs that
+//! nothing is missing, and the removal of what need not be kept.
+//!
+//! The decisions are pure: what a `restore::sweep` found of an item goes in, a finding or a choice comes out.
+
+pub mod compare;
+pub mod coverage;
+pub mod keep;
+pub mod letters;
+pub mod saving;
+pub mod standing;
+pub mod store;
+pub mod verify;

@@ -1,0 +1,93 @@
+//! Which live documents the history lacks, and the records that close the gap.
+
+use crate::{
+    change::{
+        Change, Op, Shape, Via,
+        key::{ItemKey, KeyPaths},
+        raw::RawDocument,
+        record::{self, Record, RecordContext},
+        version::Version,
+    },
+    cosmos::Failure,
+    restore::sweep::Found,
+};
+
+/// The version in the history that the live document is; `None` without a live document, or when it is missing.
+pub fn version_of_live(found: &Found) -> Option<&Version> {
+    let etag = found.live.as_ref()?.etag.as_str();
+    let record_id = record::id_of_version(&found.item.id, etag);
+    found.versions.iter().find(|v| v.etag.as_deref() == Some(etag) || v.record_id == record_id)
+}
+
+/// Whether there is a live document whose version the history lacks.
+pub fn is_missing(found: &Found) -> bool {
+    found.live.is_some() && version_of_live(found).is_none()
+}
+
+/// What the record of a live document says that happened: of one without any version, that it was there before
+/// capture; of another one, that it was written.
+pub fn op_of(found: &Found) -> Op {
+    if found.versions.is_empty() { Op::Baseline } else { Op::Upsert }
+}
+
+/// The record of a live document, as it was read with its system properties. Its time is the document's own `_ts`, its
+/// id the one that capture gives the same version; it is to be created only, because capture knows more of a version.
+///
+/// # Errors
+/// When the text is no document.
+pub fn record_of_live(item: &ItemKey, text: &str, op: Op, changes: &KeyPaths) -> Result<Record, Failure> {
+    let wrong = |e: String| Failure::invalid("save live version".into(), e);
+    let document = RawDocument::parse(text).map_err(|e| wrong(e.to_string()))?;
+    let change = Change {
+        op,
+        id: item.id.as_str().into(),
+        ts: document.get_i64("_ts"),
+        document,
+        text,
+        shape: Shape::Stored,
+        lsn: None,
+        prev_lsn: None,
+        metadata_key: None,
+        healed: true,
+    };
+    let now = chrono::Utc::now();
+    let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    let context = RecordContext { via: Via::Backfill, at: &at, at_seconds: now.timestamp(), paths: changes };
+    record::build(&change, None, false, context).map_err(|e| wrong(e.reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{change::key::PartitionKey, restore::sweep::Live};
+
+    fn item() -> ItemKey {
+        ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() }
+    }
+
+    const LIVE: &str = r#"{"id":"a","pk":"p","n":1.10,"ttl":9,"_rid":"r==","_etag":"\"e1\"","_ts":1700000000}"#;
+
+    #[test]
+    fn the_record_of_a_live_document_is_found_again_as_its_version() {
+        let paths = KeyPaths::parse(&["/pk", "/_originalId"]).unwrap();
+        let record = record_of_live(&item(), LIVE, Op::Baseline, &paths).unwrap();
+        assert_eq!((record.id.as_str(), record.create_only), ("a~e1", true));
+        let version = Version::parse(&record.body).unwrap();
+        assert_eq!(
+            (version.op, version.ts, version.via.as_deref()),
+            (Some(Op::Baseline), 1_700_000_000, Some("backfill"))
+        );
+        assert_eq!(version.document.as_deref(), Some(r#"{"id":"a","pk":"p","n":1.10,"ttl":9}"#));
+        let live = |etag: &str| Some(Live { etag: etag.into(), ts: None, text: None });
+        let mut found = Found { item: item(), versions: vec![version], live: live("\"e1\"") };
+        assert!(!is_missing(&found) && version_of_live(&found).is_some());
+        found.live = live("\"e2\"");
+        assert!(is_missing(&found));
+        assert_eq!(op_of(&found), Op::Upsert);
+        found.versions.clear();
+        assert_eq!(op_of(&found), Op::Baseline);
+        found.live = None;
+        assert!(!is_missing(&found));
+        assert!(record_of_live(&item(), "[]", Op::Baseline, &paths).is_err());
+    }
+}

@@ -1,0 +1,195 @@
+//! What there is to say about capture and history without reading them through: newest and oldest, leases, sizes.
+
+use base64::Engine as _;
+use chrono::DateTime;
+use serde::Deserialize;
+
+use crate::cosmos::{Container, Disposition, Failure, PATIENCE, Page, Retry, Span};
+
+/// An end of a container's time axis.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct End {
+    /// Epoch seconds.
+    pub ts: i64,
+    /// Resource id of the document it is of.
+    pub rid: Option<String>,
+}
+
+/// Which end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The earliest version of a history.
+    OldestVersion,
+    /// The latest version of a history.
+    NewestVersion,
+    /// The live document that was written last.
+    NewestDocument,
+}
+
+impl Which {
+    fn sql(self) -> &'static str {
+        match self {
+            Self::OldestVersion => {
+                "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts ASC"
+            }
+            Self::NewestVersion => {
+                "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts DESC"
+            }
+            Self::NewestDocument => "SELECT TOP 1 c._ts AS ts, c._rid AS rid FROM c ORDER BY c._ts DESC",
+        }
+    }
+}
+
+/// Reads an end; `None` when there is nothing.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn end(container: &Container, which: Which) -> Result<Option<End>, Failure> {
+    let rows = Retry::for_at_most(PATIENCE).run(|| container.query_all(which.sql(), &[], None)).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    serde_json::from_str(row.get())
+        .map(Some)
+        .map_err(|e| Failure::invalid("read newest".into(), format!("a row is not understood: {e}")))
+}
+
+/// Whether a document with this resource id was of another container than the one with this id: one of the same name
+/// that was deleted since. `None` when an id is not understood.
+pub fn is_of_another(document: &str, container: &str) -> Option<bool> {
+    let bytes = |rid: &str| base64::engine::general_purpose::STANDARD.decode(rid.replace('-', "/")).ok();
+    let (document, container) = (bytes(document)?, bytes(container)?);
+    // A document's id begins with its database's (4 bytes) and its container's (4 bytes).
+    if container.len() != 8 || document.len() < 16 {
+        return None;
+    }
+    Some(document[..8] != container[..])
+}
+
+/// A lease of the Functions host's trigger: who works on a part of the feed, and since when it has not said so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its document's id.
+    pub id: String,
+    /// The part of the feed.
+    pub token: String,
+    /// Who works on it; `None`: nobody.
+    pub owner: Option<String>,
+    /// When it was last renewed or moved on, epoch seconds.
+    pub at: Option<i64>,
+}
+
+impl Lease {
+    /// Reads a document of the lease container; `None` for those that are no leases (the host keeps others there).
+    pub fn parse(text: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Document {
+            id: String,
+            #[serde(rename = "LeaseToken")]
+            token: String,
+            #[serde(rename = "Owner")]
+            owner: Option<String>,
+            timestamp: Option<String>,
+        }
+        let document: Document = serde_json::from_str(text).ok()?;
+        let at = document.timestamp.as_deref().and_then(|t| DateTime::parse_from_rfc3339(t).ok());
+        let owner = document.owner.filter(|owner| !owner.is_empty());
+        Some(Self { id: document.id, token: document.token, owner, at: at.map(|t| t.timestamp()) })
+    }
+}
+
+/// The leases; `None` when there is no lease container.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn leases(container: Result<Container, Failure>) -> Result<Option<Vec<Lease>>, Failure> {
+    let container = match container {
+        Err(f) if f.disposition == Disposition::NotFound => return Ok(None),
+        other => other?,
+    };
+    let rows = Retry::for_at_most(PATIENCE).run(|| container.query_all("SELECT * FROM c", &[], None)).await?;
+    let mut leases: Vec<Lease> = rows.iter().filter_map(|row| Lease::parse(row.get())).collect();
+    leases.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(Some(leases))
+}
+
+/// How much a container has.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Size {
+    /// Items.
+    pub items: u64,
+    /// Of these: read in full, to learn how long they are.
+    pub weighed: u64,
+    /// Their bytes of JSON text.
+    pub bytes: u64,
+}
+
+impl Size {
+    /// Bytes of all items, as far as the weighed ones are like the others.
+    pub fn estimate(&self) -> u64 {
+        let average = if self.weighed == 0 { 0.0 } else { self.bytes as f64 / self.weighed as f64 };
+        (average * self.items as f64).round() as u64
+    }
+}
+
+/// Items that are weighed at a time, and parts of the container in which that is done.
+const WEIGHED: u32 = 100;
+const PARTS: u32 = 4;
+
+/// Counts a container page by page, and weighs some items of several places; `each` hears of every page.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn size(container: &Container, mut each: impl AsyncFnMut(u64)) -> Result<Size, Failure> {
+    let mut size = Size::default();
+    let mut pages = container.query("SELECT VALUE 1 FROM c", &[], None, None).await?;
+    while let Some(page) = pages.next().await {
+        let count = page?.documents.len() as u64;
+        size.items += count;
+        each(count).await;
+    }
+    let parts = if container.hash_space().is_some() { Span::WHOLE.cut(PARTS) } else { vec![Span::WHOLE] };
+    for part in parts {
+        let sql = format!("SELECT TOP {WEIGHED} * FROM c");
+        let mut pages = container.query_span(&sql, &[], part).await?;
+        if let Some(Page { documents, .. }) = pages.next().await.transpose()? {
+            size.weighed += documents.len() as u64;
+            size.bytes += documents.iter().map(|d| d.get().len() as u64).sum::<u64>();
+        }
+    }
+    Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_was_made_again_is_told_apart() {
+        let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes).replace('/', "-");
+        let container = encode(&[0xe3, 0xb5, 0x1e, 0, 0xff, 0xff, 0xff, 0x4e]);
+        let document = encode(&[0xe3, 0xb5, 0x1e, 0, 0xff, 0xff, 0xff, 0x4e, 9, 0, 0, 0, 0, 0, 0, 0]);
+        let other = encode(&[0xe3, 0xb5, 0x1e, 0, 0xff, 0xff, 0xff, 0x4f, 9, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(is_of_another(&document, &container), Some(false));
+        assert_eq!(is_of_another(&other, &container), Some(true));
+        for bad in ["", "rid-a", "AAAA"] {
+            assert_eq!(is_of_another(bad, &container), None, "{bad}");
+        }
+        assert_eq!(is_of_another(&document, "x"), None);
+    }
+
+    #[test]
+    fn leases_are_told_from_what_else_is_there() {
+        let lease = r#"{"id":"a..0","LeaseToken":"0","ContinuationToken":"\"7\"","Owner":"me","timestamp":"2026-11-20T15:00:00.123456Z"}"#;
+        let read = Lease::parse(lease).unwrap();
+        assert_eq!((read.token.as_str(), read.owner.as_deref(), read.at), ("0", Some("me"), Some(1_795_186_800)));
+        let free = Lease::parse(r#"{"id":"a..1","LeaseToken":"1","Owner":"","timestamp":"never"}"#).unwrap();
+        assert_eq!((free.owner, free.at), (None, None));
+        assert_eq!(Lease::parse(r#"{"id":"a.info"}"#), None);
+        assert_eq!(Lease::parse("nonsense"), None);
+    }
+
+    #[test]
+    fn a_size_is_estimated_from_what_was_weighed() {
+        assert_eq!(Size { items: 1000, weighed: 10, bytes: 2500 }.estimate(), 250_000);
+        assert_eq!(Size::default().estimate(), 0);
+    }
+}

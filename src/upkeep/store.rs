@@ -1,0 +1,119 @@
+//! Reads single records and documents, and saves live documents in the history.
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::saving::record_of_live;
+use crate::{
+    change::{Op, key::ItemKey},
+    cosmos::{Action, Bulk, Disposition, Failure, Job, PATIENCE, Pace, Param, Retry},
+    restore::sweep::{Found, Places},
+};
+
+/// Hands the records of live documents to the writers.
+pub struct Saver<'a> {
+    /// The containers.
+    pub places: &'a Places,
+    /// Request units a second.
+    pub pace: &'a Pace,
+    /// Writers of the history.
+    pub bulk: &'a Bulk,
+    /// Documents that are read at the same time, where they were not read along.
+    pub concurrency: usize,
+}
+
+/// What became of them.
+pub struct Saved {
+    /// Those of which no record can be made, and why.
+    pub unusable: Vec<(ItemKey, String)>,
+    /// How many are gone meanwhile.
+    pub gone: u64,
+    /// Whether the writers have stopped: `Bulk::finish` says why.
+    pub stopped: bool,
+}
+
+impl Saver<'_> {
+    /// Reads what is not in hand, and has it written where there is no such record. A document that is gone meanwhile
+    /// is not missed: its delete is capture's.
+    ///
+    /// # Errors
+    /// When the source cannot be read.
+    pub async fn save(&self, missing: Vec<Found>, op: fn(&Found) -> Op) -> Result<Saved, Failure> {
+        let mut saved = Saved { unusable: Vec::new(), gone: 0, stopped: false };
+        let mut texts = stream::iter(missing)
+            .map(|found| async move {
+                let op = op(&found);
+                let text = match self.text(&found).await {
+                    Err(f) if f.disposition != Disposition::Poison => return Err(f),
+                    text => text,
+                };
+                Ok::<_, Failure>((found.item, op, text))
+            })
+            .buffer_unordered(self.concurrency.max(1));
+        while let Some((item, op, text)) = texts.try_next().await? {
+            let record = match text {
+                Ok(Some(text)) => record_of_live(&item, &text, op, self.places.changes.key_paths()),
+                Ok(None) => {
+                    saved.gone += 1;
+                    continue;
+                }
+                Err(f) => Err(f),
+            };
+            match record {
+                Ok(record) => {
+                    let job = Job {
+                        item: ItemKey { id: record.id, partition_key: record.key },
+                        action: Action::Create(record.body.into_bytes()),
+                    };
+                    if !self.bulk.send(job).await {
+                        saved.stopped = true;
+                        return Ok(saved);
+                    }
+                }
+                Err(f) => saved.unusable.push((item, f.message)),
+            }
+        }
+        Ok(saved)
+    }
+
+    /// The live document as it is stored; `None` when it is gone.
+    async fn text(&self, found: &Found) -> Result<Option<String>, Failure> {
+        if let Some(text) = found.live.as_ref().and_then(|live| live.text.clone()) {
+            return Ok(Some(text));
+        }
+        read_live(self.places, self.pace, &found.item).await
+    }
+}
+
+/// Reads a live document; `None` when there is none.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn read_live(places: &Places, pace: &Pace, item: &ItemKey) -> Result<Option<String>, Failure> {
+    pace.wait().await;
+    let read = || places.source.read(&item.partition_key, &item.id);
+    let bytes = Retry::for_at_most(PATIENCE).run(read).await?;
+    let text = bytes.map(|bytes| String::from_utf8(bytes.into())).transpose();
+    text.map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
+}
+
+/// Reads a record's text; `None` when there is none.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn read_record(
+    places: &Places,
+    pace: &Pace,
+    item: &ItemKey,
+    record_id: &str,
+) -> Result<Option<String>, Failure> {
+    pace.wait().await;
+    let retry = Retry::for_at_most(PATIENCE);
+    let Some(key) = places.record_key(item, record_id) else {
+        let params = [Param::new("id", record_id)];
+        let found = retry.run(|| places.changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, None)).await?;
+        return Ok(found.first().map(|text| text.get().to_owned()));
+    };
+    let bytes = retry.run(|| places.changes.read(&key, record_id)).await?;
+    let text = bytes.map(|bytes| String::from_utf8(bytes.into())).transpose();
+    text.map_err(|_| Failure::invalid("read record".into(), "the service sent text that is not UTF-8".into()))
+}

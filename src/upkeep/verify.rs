@@ -1,0 +1,372 @@
+//! Whether a history can be trusted: what of one item speaks against it. Pure: no I/O, no clock.
+
+use super::saving::{is_missing, version_of_live};
+use crate::{
+    change::{order::Position, time::PointInTime, version::Version},
+    history::as_of::{Caveat, unseen},
+    restore::sweep::Found,
+};
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Nothing speaks against it.
+    Ok,
+    /// Something is not known.
+    Warning,
+    /// Something is lost, or would be restored wrongly.
+    Failure,
+}
+
+impl Verdict {
+    /// The word in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Failure => "FAILURE",
+        }
+    }
+}
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// The live document's version is in the history.
+    Missing,
+    /// It is there as a whole.
+    Partial,
+    /// Its text there means what the live document says.
+    Content,
+    /// It is the newest there.
+    Newest,
+    /// A document that is not live has a tombstone.
+    Gone,
+    /// Chains of versions close.
+    Chain,
+    /// Records can be turned into documents again.
+    Rebuild,
+    /// Versions are of the container that has the source's name now.
+    Container,
+}
+
+impl Check {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 8] = [
+        Self::Missing,
+        Self::Partial,
+        Self::Content,
+        Self::Newest,
+        Self::Gone,
+        Self::Chain,
+        Self::Rebuild,
+        Self::Container,
+    ];
+
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Partial => "partial",
+            Self::Content => "content",
+            Self::Newest => "newest",
+            Self::Gone => "gone",
+            Self::Chain => "chain",
+            Self::Rebuild => "rebuild",
+            Self::Container => "container",
+        }
+    }
+
+    /// What a finding means, for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Missing => "live documents whose version the history lacks",
+            Self::Partial => "live documents of which the history has a part only, on purpose",
+            Self::Content => "versions in force that differ from the live document",
+            Self::Newest => "live documents behind whose version the history has another one",
+            Self::Gone => "documents that are gone, and the history has no tombstone",
+            Self::Chain => "versions before which another one is missing",
+            Self::Rebuild => "versions of the sample that are no whole document",
+            Self::Container => "ends of the history that are of another container of this name, deleted since",
+        }
+    }
+
+    /// How much a finding matters.
+    pub fn severity(self) -> Verdict {
+        match self {
+            Self::Missing | Self::Content | Self::Rebuild => Verdict::Failure,
+            Self::Partial | Self::Newest | Self::Gone | Self::Chain | Self::Container => Verdict::Warning,
+        }
+    }
+}
+
+/// Something that speaks against the history of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: Check,
+    /// What was found; no content of the document.
+    pub detail: String,
+}
+
+/// What an item says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Examined {
+    /// What speaks against its history.
+    pub findings: Vec<Finding>,
+    /// The live document is so young that it may be captured yet.
+    pub pending: bool,
+    /// Versions that the Functions host may have altered.
+    pub normalized: u64,
+}
+
+/// What is young, and what is old.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Epoch seconds.
+    pub now: i64,
+    /// Documents younger than so many seconds may be captured yet.
+    pub grace: i64,
+    /// Chains are not followed before this moment: what was there may have been pruned.
+    pub since: Option<PointInTime>,
+}
+
+impl Times {
+    fn is_young(&self, ts: Option<i64>) -> bool {
+        ts.is_some_and(|ts| ts > self.now.saturating_sub(self.grace))
+    }
+}
+
+/// Looks at one item. The texts of versions are not needed.
+pub fn examine(found: &Found, times: Times) -> Examined {
+    let mut ordered: Vec<&Version> = found.versions.iter().collect();
+    ordered.sort_by(|a, b| a.position().cmp(&b.position()));
+    let mut examined = Examined {
+        normalized: ordered.iter().filter(|v| v.is_normalized()).count() as u64,
+        findings: chain(&found.versions, &ordered, times),
+        pending: false,
+    };
+    let newest = ordered.last().copied();
+    match &found.live {
+        Some(live) if is_missing(found) => {
+            if times.is_young(live.ts) {
+                examined.pending = true;
+            } else {
+                let written =
+                    live.ts.map_or_else(String::new, |ts| format!("written {}, ", PointInTime::from_epoch(ts)));
+                let newest = match newest {
+                    Some(v) => format!("the newest version is of {}", PointInTime::from_epoch(v.ts)),
+                    None => "it has no version at all".to_owned(),
+                };
+                examined.findings.push(Finding { check: Check::Missing, detail: format!("{written}{newest}") });
+            }
+        }
+        Some(_) => {
+            let own = version_of_live(found);
+            if own.is_some_and(Version::is_partial) {
+                let detail = "fields were left out or hashed when it was captured: it cannot be restored".to_owned();
+                examined.findings.push(Finding { check: Check::Partial, detail });
+            }
+            let own = own.map(Version::position);
+            if let Some(newest) = newest.filter(|newest| is_behind(own.as_ref(), newest)) {
+                // A write between the two readings is newer in the history, and young.
+                if times.is_young(Some(newest.ts)) {
+                    examined.pending = true;
+                } else {
+                    let at = PointInTime::from_epoch(newest.ts);
+                    let op = newest.op.map_or("copy of the original demo", crate::change::Op::as_str);
+                    let detail = format!("behind its version there is one of {at} ({op})");
+                    examined.findings.push(Finding { check: Check::Newest, detail });
+                }
+            }
+        }
+        None => {
+            if let Some(newest) = newest.filter(|v| !v.op.is_some_and(crate::change::Op::is_tombstone)) {
+                if times.is_young(Some(newest.ts)) {
+                    examined.pending = true;
+                } else {
+                    let detail = format!("its newest version is of {}", PointInTime::from_epoch(newest.ts));
+                    examined.findings.push(Finding { check: Check::Gone, detail });
+                }
+            }
+        }
+    }
+    examined
+}
+
+/// Whether the newest version comes after the live one. Of two in the same second of which one has no LSN, nobody
+/// knows which was later.
+fn is_behind(own: Option<&Position<'_>>, newest: &Version) -> bool {
+    own.is_some_and(|own| {
+        let decided = own.ts < newest.ts || (own.lsn.is_some() && newest.lsn.is_some());
+        decided && *own < newest.position()
+    })
+}
+
+fn chain(versions: &[Version], ordered: &[&Version], times: Times) -> Vec<Finding> {
+    let recent = |v: &Version| times.since.is_none_or(|since| v.ts >= since.seconds());
+    let pairs = ordered.windows(2).filter_map(|pair| match pair {
+        [chosen, next] if recent(next) => match unseen(versions, chosen, Some(next)) {
+            Some(Caveat::Gap { lsn, until }) => Some((chosen.ts, lsn, until)),
+            _ => None,
+        },
+        _ => None,
+    });
+    pairs
+        .map(|(from, lsn, until)| {
+            let what = lsn.map_or_else(|| "a delete".to_owned(), |lsn| format!("LSN {lsn}"));
+            let (from, until) = (PointInTime::from_epoch(from), PointInTime::from_epoch(until));
+            Finding { check: Check::Chain, detail: format!("{what} is missing, between {from} and {until}") }
+        })
+        .collect()
+}
+
+/// A fair choice of so many out of what passes by, however much that is.
+#[derive(Debug)]
+pub struct Sample<T> {
+    size: usize,
+    seen: u64,
+    chosen: Vec<T>,
+}
+
+impl<T> Sample<T> {
+    /// Of so many.
+    pub fn new(size: usize) -> Self {
+        Self { size, seen: 0, chosen: Vec::new() }
+    }
+
+    /// One more passes by; `dice(n)` is a random number below n. What is chosen is made only then.
+    pub fn offer(&mut self, dice: impl FnOnce(u64) -> u64, make: impl FnOnce() -> T) {
+        self.seen += 1;
+        if self.chosen.len() < self.size {
+            self.chosen.push(make());
+        } else if self.size > 0
+            && let Ok(place) = usize::try_from(dice(self.seen))
+            && let Some(slot) = self.chosen.get_mut(place)
+        {
+            *slot = make();
+        }
+    }
+
+    /// What was chosen.
+    pub fn into_chosen(self) -> Vec<T> {
+        self.chosen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        change::key::{ItemKey, PartitionKey},
+        restore::sweep::Live,
+    };
+
+    const TIMES: Times = Times { now: 10_000, grace: 60, since: None };
+
+    fn version(op: &str, ts: i64, lsn: Option<i64>, prev: Option<i64>) -> Version {
+        let name = lsn.map_or_else(|| format!("t{ts}"), |l| l.to_string());
+        let mut change = json!({"v": 1, "op": op, "ts": ts, "lsn": lsn, "prevLsn": prev});
+        if op != "delete" {
+            change["etag"] = format!("\"e{name}\"").into();
+        }
+        let record = json!({"id": format!("a~e{name}"), "_originalId": "a", "_change": change});
+        Version::parse(&record.to_string()).unwrap()
+    }
+
+    fn found(versions: Vec<Version>, live: Option<(&str, i64)>) -> Found {
+        let item = ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() };
+        let live = live.map(|(etag, ts)| Live { etag: format!("\"{etag}\""), ts: Some(ts), text: None });
+        Found { item, versions, live }
+    }
+
+    fn checks(found: &Found, times: Times) -> (Vec<Check>, bool) {
+        let examined = examine(found, times);
+        (examined.findings.iter().map(|f| f.check).collect(), examined.pending)
+    }
+
+    #[test]
+    fn a_whole_history_has_nothing_against_it() {
+        let life = vec![
+            version("create", 10, Some(1), None),
+            version("replace", 10, Some(2), Some(1)),
+            version("delete", 20, Some(3), Some(2)),
+            version("create", 30, Some(4), None),
+        ];
+        assert_eq!(checks(&found(life.clone(), Some(("e4", 30))), TIMES), (vec![], false));
+        assert_eq!(checks(&found(life[..3].to_vec(), None), TIMES), (vec![], false));
+        // Nobody knows which of the two was later: the LSN of one is not known.
+        let tie = vec![version("upsert", 10, Some(1), None), version("baseline", 10, None, None)];
+        assert_eq!(checks(&found(tie, Some(("et10", 10))), TIMES), (vec![], false));
+    }
+
+    #[test]
+    fn each_fault_is_found_and_what_is_young_is_pending() {
+        let one = || vec![version("create", 10, Some(1), None)];
+        assert_eq!(checks(&found(one(), Some(("e2", 9000))), TIMES), (vec![Check::Missing], false));
+        assert_eq!(checks(&found(vec![], Some(("e2", 9000))), TIMES), (vec![Check::Missing], false));
+        assert_eq!(checks(&found(one(), Some(("e2", 9941))), TIMES), (vec![], true));
+        assert_eq!(checks(&found(one(), Some(("e2", 9940))), TIMES), (vec![Check::Missing], false));
+        assert_eq!(checks(&found(one(), None), TIMES), (vec![Check::Gone], false));
+        assert_eq!(checks(&found(vec![version("create", 9990, Some(1), None)], None), TIMES), (vec![], true));
+        let later = vec![version("create", 10, Some(1), None), version("delete", 20, Some(2), Some(1))];
+        assert_eq!(checks(&found(later, Some(("e1", 10))), TIMES), (vec![Check::Newest], false));
+        let gap = vec![version("create", 10, Some(1), None), version("replace", 20, Some(5), Some(3))];
+        assert_eq!(checks(&found(gap.clone(), Some(("e5", 20))), TIMES), (vec![Check::Chain], false));
+        let since = Times { since: Some(PointInTime::from_epoch(21)), ..TIMES };
+        assert_eq!(checks(&found(gap, Some(("e5", 20))), since), (vec![], false));
+        let mut part = one();
+        part[0].fidelity = Some("partial".into());
+        assert_eq!(checks(&found(part, Some(("e1", 10))), TIMES), (vec![Check::Partial], false));
+        let unseen_delete = vec![version("create", 10, Some(1), None), version("create", 20, Some(5), None)];
+        assert_eq!(checks(&found(unseen_delete, Some(("e5", 20))), TIMES), (vec![Check::Chain], false));
+    }
+
+    proptest! {
+        /// Of a life without faults, leaving one version out is always noticed, unless it was the first.
+        #[test]
+        fn a_version_that_is_left_out_is_noticed(
+            ops in proptest::collection::vec((0..3i64, any::<bool>()), 1..12),
+            out in any::<prop::sample::Index>(),
+        ) {
+            let (mut versions, mut ts, mut before): (Vec<Version>, i64, Option<i64>) = (Vec::new(), 100, None);
+            for (lsn, (step, gone)) in (1..).zip(ops) {
+                ts += step;
+                let (op, prev) = match before {
+                    None => ("create", None),
+                    Some(_) if gone => ("delete", before),
+                    Some(_) => ("replace", before),
+                };
+                versions.push(version(op, ts, Some(lsn), prev));
+                before = (op != "delete").then_some(lsn);
+            }
+            let newest = versions[versions.len() - 1].clone();
+            let etag = newest.etag.as_deref().map(|e| e.trim_matches('"').to_owned());
+            let live = etag.as_deref().map(|etag| (etag, newest.ts));
+            prop_assert_eq!(checks(&found(versions.clone(), live), TIMES), (vec![], false));
+            let out = out.index(versions.len());
+            let gone = versions.remove(out);
+            let (faults, _) = checks(&found(versions.clone(), live), TIMES);
+            // What was before the first version nobody can tell; nor that one was deleted twice.
+            let unknowable = out == 0 || (gone.op == Some(crate::change::Op::Create) && out < versions.len()
+                && versions[out].prev_lsn.is_none());
+            prop_assert!(unknowable || !faults.is_empty(), "{out} of {versions:?}");
+        }
+
+        #[test]
+        fn a_sample_is_of_the_size_that_was_asked_for(size in 0..8usize, seen in 0..40u64, seed in any::<u64>()) {
+            let mut sample = Sample::new(size);
+            for n in 0..seen {
+                sample.offer(|below| seed.wrapping_mul(n + 1) % below, || n);
+            }
+            let mut chosen = sample.into_chosen();
+            prop_assert_eq!(chosen.len() as u64, seen.min(size as u64));
+            chosen.sort_unstable();
+            chosen.dedup();
+            prop_assert_eq!(chosen.len() as u64, seen.min(size as u64));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Every trace of one document is erased, and nothing else: the real binary on the local account.
+
+use chrono::Utc;
+use cosmos_rewind::change::key::PartitionKey;
+use serde_json::{Value, json};
+
+use crate::support::{Local, TestApp, eventually};
+
+/// An id that is found wherever it is.
+const WHO: &str = "jane-doe-4711";
+
+/// All text of a container and of the files beside it.
+async fn everything(app: &TestApp) -> String {
+    let mut text = String::new();
+    for container in [app.changes().await, app.events().await] {
+        for item in container.query_all("SELECT * FROM c", &[], None).await.unwrap() {
+            text.push_str(item.get());
+            text.push('\n');
+        }
+    }
+    for folder in [".dead-letters", ".cosmos-rewind"] {
+        let Ok(entries) = std::fs::read_dir(app.folder.path().join(folder)) else { continue };
+        for entry in entries {
+            text.push_str(&std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        }
+    }
+    text
+}
+
+async fn life(app: &TestApp) {
+    let handler = app.handler(&[]).await;
+    let ago = Utc::now().timestamp() - 3600;
+    let mut items = Vec::new();
+    for (n, (id, pk)) in [(WHO, "p"), (WHO, "q"), ("other", "p")].into_iter().enumerate() {
+        let lsn = n as i64 * 10;
+        let mut first = json!({"id": id, "pk": pk, "n": 1, "_etag": format!("\"{n}\""), "_ts": ago});
+        let metadata = |op: &str, lsn: i64, ts: i64| json!({"operationType": op, "lsn": lsn, "crts": ts});
+        items.push(json!({"current": first, "metadata": metadata("create", lsn + 1, ago)}));
+        first = app.put(json!({"id": id, "pk": pk, "n": 2})).await;
+        items.push(json!({"current": first, "metadata": metadata("replace", lsn + 2, ago + 60)}));
+    }
+    // A delete that does not say of which key: poison, but where the history is not keyed by it.
+    items.push(json!({"current": {}, "metadata": {"operationType": "delete", "lsn": 99, "crts": ago, "id": WHO}}));
+    assert_eq!(handler.deliver(&items).await.0, 200);
+}
+
+#[tokio::test]
+async fn every_trace_goes_and_everybody_else_stays() {
+    for paths in [&["/pk", "/_originalId"][..], &["/pk"], &["/_originalId"]] {
+        let app = TestApp::with_changes_key(paths).await;
+        life(&app).await;
+        let letters = u64::from(paths != ["/_originalId"]);
+        assert_eq!(app.dead_letters().len() as u64, letters);
+        let restored = app.run(&["restore", "--all", "--at", "3570s", "--yes", "--format", "json"]).await.json();
+        let restore = restored["restore"].as_str().unwrap();
+        let before = everything(&app).await;
+
+        let erase = ["erase", "--id", WHO, "--pk", "p", "--live", "--settle", "0s"];
+        let asked = app.run(&erase).await;
+        assert!(asked.code == 2 && asked.stderr.contains("--yes") && !asked.stderr.contains(WHO), "{asked:?}");
+        assert_eq!(everything(&app).await, before, "nothing is erased before it is confirmed");
+
+        let output = app.run(&[&erase[..], &["--yes", "--format", "json"]].concat()).await;
+        assert!(!output.stdout.contains(WHO) && !output.stderr.contains(WHO), "{output:?}");
+        let receipt = output.json();
+        let figures = ["versions", "dead_letters", "journals", "left"].map(|f| receipt[f].as_u64().unwrap());
+        let expected = [2 + (1 - letters), letters, 2, 0];
+        assert_eq!((figures, &receipt["live"]), (expected, &json!(true)), "{paths:?} {receipt}");
+        assert_eq!(receipt["item"].as_str().unwrap().len(), 64);
+
+        let after = everything(&app).await;
+        let of_item = |line: &&str| line.contains(WHO) && !line.contains("\"q\"");
+        // A journal's item has many lines in one: what is left of them is about the other key.
+        let lines: Vec<String> = after.replace("\\n", "\n").replace("\\\"", "\"").lines().map(String::from).collect();
+        let lines: Vec<&str> = lines.iter().flat_map(|l| l.split("},{")).collect();
+        assert_eq!(lines.iter().filter(|l| of_item(l)).collect::<Vec<_>>(), [&""; 0], "{paths:?}");
+        assert_eq!(app.versions(WHO).await.len(), 2, "those of the other key stay");
+
+        // The journal is whole: the others can be put back.
+        let undone = app.run(&["undo", restore, "--yes", "--format", "json"]).await.json();
+        let ids: Vec<&str> = undone["outcomes"].as_array().unwrap().iter().map(|o| o["id"].as_str().unwrap()).collect();
+        assert_eq!(ids.len(), 2, "{undone}");
+        let key = PartitionKey::parse("p").unwrap();
+        let other = app.events().await.read(&key, "other").await.unwrap().unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&other).unwrap()["n"], 2);
+
+        let again = app.run(&[&erase[..], &["--format", "json"]].concat()).await;
+        assert!(again.stderr.contains("there is nothing of it"), "{again:?}");
+        assert_eq!(again.json()["versions"], 0);
+    }
+}
+
+#[tokio::test]
+async fn without_live_the_document_stays_and_that_is_said() {
+    let app = TestApp::start().await;
+    life(&app).await;
+    let kept = app.run(&["erase", "--id", "other", "--pk", "p", "--yes", "--format", "json"]).await;
+    assert!(kept.stderr.contains("--live"), "{kept:?}");
+    let receipt = kept.json();
+    assert_eq!((&receipt["versions"], &receipt["live"], &receipt["left"]), (&json!(2), &json!(false), &json!(0)));
+    let key = PartitionKey::parse("p").unwrap();
+    assert!(app.events().await.read(&key, "other").await.unwrap().is_some());
+    assert_eq!(app.dead_letters().len(), 1, "of another document");
+}
+
+#[tokio::test]
+async fn beside_running_capture_nothing_comes_back() {
+    let local = Local::start(&["--mode", "all-versions"]).await;
+    assert_eq!(local.run(&["populate", "--count", "20"]).await.code, 0);
+    local.wait_for_count("changes", 20).await;
+    let live = local.run(&["query", "SELECT c.id, c.pk FROM c", "--max", "1", "--format", "json"]).await.json();
+    let (id, pk) = (live[0]["id"].as_str().unwrap(), live[0]["pk"].as_str().unwrap());
+    // Generated documents may be written twice.
+    let documents = local.count("events").await;
+    let versions = local.run(&["history", "--id", id, "--pk", pk, "--format", "json"]).await.json();
+    let others = 20 - versions.as_array().unwrap().len() as u64;
+    let erase = ["erase", "--id", id, "--pk", pk, "--live", "--settle", "3s", "--yes", "--format", "json"];
+    let first = local.run(&erase).await;
+    assert!([0, 3].contains(&first.code), "{first:?}");
+    // What capture delivers later than that is found by the next run.
+    eventually("everything else is there and nothing of it", async || {
+        let left = local.run(&erase).await;
+        (left.code == 0 && local.count("changes").await == others).then_some(())
+    })
+    .await;
+    assert_eq!(local.count("events").await, documents - 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_erased_is_refused() {
+    let app = TestApp::with_changes_key(&["/city"]).await;
+    let keyed = app.run(&["erase", "--id", "a", "--pk", "p", "--yes"]).await;
+    assert!(keyed.code == 2 && keyed.stderr.contains("/city"), "{keyed:?}");
+    for (args, named) in [
+        (&["erase", "--id", "a"][..], "--pk"),
+        (&["erase", "--id", "a", "--pk", r#"["p","q"]"#], "--pk"),
+        (&["erase", "--id", "a", "--pk", "p", "--settle", "long"], "--settle"),
+    ] {
+        let refused = app.run(args).await;
+        assert!(refused.code == 2 && refused.stderr.contains(named), "{args:?}: {refused:?}");
+    }
+}

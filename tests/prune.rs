@@ -1,0 +1,177 @@
+//! Old versions are removed, and what is kept is answered as before: the real binary on the local account.
+
+use chrono::Utc;
+use serde_json::{Value, json};
+
+use crate::support::{Output, TestApp};
+
+const DAY: i64 = 86_400;
+
+struct Life {
+    app: TestApp,
+    now: i64,
+}
+
+impl Life {
+    /// A document with a version a day for thirty days, one that was deleted 20 days ago, one deleted and made again,
+    /// and one that never changed since.
+    async fn start(paths: &[&str]) -> Self {
+        let app = TestApp::with_changes_key(paths).await;
+        let now = Utc::now().timestamp();
+        let handler = app.handler(&[]).await;
+        let mut items = Vec::new();
+        let mut lsn = 0;
+        let mut add = |id: &str, days: i64, op: &str, n: i64| {
+            lsn += 1;
+            let ts = now - days * DAY - 100;
+            let metadata = json!({"operationType": op, "lsn": lsn, "crts": ts, "id": id, "partitionKey": {"pk": "p"}});
+            let current = match op {
+                "delete" => json!({}),
+                _ => json!({"id": id, "pk": "p", "n": n, "_ts": ts, "_etag": format!("\"{id}-{lsn}\"")}),
+            };
+            items.push(json!({"current": current, "metadata": metadata}));
+        };
+        for day in (0..30).rev() {
+            add("busy", day, if day == 29 { "create" } else { "replace" }, day);
+        }
+        add("gone", 30, "create", 1);
+        add("gone", 20, "delete", 0);
+        add("again", 30, "create", 1);
+        add("again", 20, "delete", 0);
+        add("again", 15, "create", 2);
+        add("quiet", 40, "create", 1);
+        add("quiet", 35, "replace", 2);
+        assert_eq!(handler.deliver(&items).await.0, 200);
+        Self { app, now }
+    }
+
+    async fn run(&self, args: &[&str]) -> Output {
+        self.app.run(&[&["prune", "--format", "json"], args].concat()).await
+    }
+
+    /// What the documents were so many days ago, as `show` says.
+    async fn answers(&self, days: i64) -> Vec<(String, Value)> {
+        let at = (self.now - days * DAY).to_string();
+        let mut all = Vec::new();
+        for id in ["busy", "gone", "again", "quiet"] {
+            let shown = self.app.run(&["show", "--id", id, "--at", &at, "--format", "json"]).await;
+            let state = serde_json::from_str::<Value>(&shown.stdout)
+                .map_or(Value::Null, |v| json!([v["state"], v["document"], v["ts"]]));
+            all.push((id.to_owned(), state));
+        }
+        all
+    }
+
+    async fn counts(&self) -> Vec<usize> {
+        let mut counts = Vec::new();
+        for id in ["busy", "gone", "again", "quiet"] {
+            counts.push(self.app.versions(id).await.len());
+        }
+        counts
+    }
+}
+
+fn figures(summary: &Value) -> [u64; 4] {
+    ["versions", "kept", "removed", "failed"].map(|f| summary[f].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn the_window_is_answered_as_before() {
+    for paths in [&["/pk", "/_originalId"][..], &["/pk"]] {
+        let life = Life::start(paths).await;
+        let mut before = Vec::new();
+        for days in [0, 1, 5, 9, 10] {
+            before.push((days, life.answers(days).await));
+        }
+        let args = ["--older-than", "10d"];
+        let plan = life.run(&[&args[..], &["--dry-run"]].concat()).await;
+        assert!(plan.stderr.contains("nothing was removed"), "{plan:?}");
+        let plan = plan.json();
+        assert_eq!(plan["dry_run"], true);
+        assert_eq!(life.counts().await, [30, 2, 3, 2], "a dry run removes nothing");
+        let refused = life.run(&args).await;
+        assert!(refused.code == 2 && refused.stderr.contains("--yes"), "{refused:?}");
+        assert_eq!(life.counts().await, [30, 2, 3, 2]);
+
+        let done = life.run(&[&args[..], &["--yes"]].concat()).await.json();
+        assert_eq!(figures(&done), figures(&plan), "{paths:?}");
+        // Ten days and the version in force before; the tombstone and nothing before it; the new life and what marks
+        // that there was another one; the version that is in force since.
+        assert_eq!(life.counts().await, [11, 1, 2, 1], "{paths:?} {done}");
+        for (days, answers) in before {
+            assert_eq!(life.answers(days).await, answers, "{days} days ago");
+        }
+        // Of what is gone nothing is claimed.
+        assert_eq!(
+            life.answers(25).await,
+            ["busy", "gone", "again"]
+                .map(|id| (id.to_owned(), json!(["not-yet", null, null])))
+                .into_iter()
+                .chain(life.answers(25).await.into_iter().skip(3))
+                .collect::<Vec<_>>()
+        );
+        let again = life.run(&[&args[..], &["--yes"]].concat()).await.json();
+        assert_eq!(figures(&again)[2], 0, "{again}");
+        let forgotten = life.run(&[&args[..], &["--drop-deleted", "--yes"]].concat()).await.json();
+        assert_eq!((&forgotten["forgotten"], &forgotten["removed"]), (&json!(1), &json!(1)));
+        assert_eq!(life.counts().await, [11, 0, 2, 1]);
+    }
+}
+
+#[tokio::test]
+async fn the_ends_of_days_stay_and_machines_share_the_work() {
+    let life = Life::start(&["/pk", "/_originalId"]).await;
+    let policy = ["--keep-within", "2d", "--keep-daily", "5d", "--keep-monthly", "1y", "--yes"];
+    let mut sum = 0;
+    for share in ["1/2", "2/2"] {
+        let done = life.run(&[&policy[..], &["--feed-range", share, "--ru-limit", "100000"]].concat()).await.json();
+        sum += done["removed"].as_u64().unwrap();
+    }
+    let left = life.counts().await;
+    assert_eq!(37 - sum, left.iter().sum::<usize>() as u64);
+    let busy = life.app.versions("busy").await;
+    // Each of the last five days has its end, and so has each month.
+    for days in 0..5 {
+        let end = (life.now - days * DAY).div_euclid(DAY) * DAY - 1;
+        let in_force = busy.iter().rfind(|v| v.ts <= end).unwrap();
+        assert!(end - in_force.ts < DAY, "{days}: {}", in_force.ts);
+    }
+    assert!((6..=10).contains(&busy.len()), "{left:?}");
+}
+
+#[tokio::test]
+async fn journals_of_old_restores_go_with_the_window_and_others_stay() {
+    let life = Life::start(&["/pk", "/_originalId"]).await;
+    let restored = life.app.run(&["restore", "--id", "quiet", "--pk", "p", "--at", "38d", "--yes"]).await;
+    assert_eq!(restored.code, 0, "{restored:?}");
+    let listed = async || life.app.run(&["undo", "--list", "--format", "json"]).await.json();
+    assert_eq!(listed().await.as_array().unwrap().len(), 1);
+    let young = life.run(&["--older-than", "1h", "--yes"]).await.json();
+    assert_eq!(young["journals"], 0, "{young}");
+    let id = listed().await[0]["restore"].as_str().unwrap().to_owned();
+    let undone = life.app.run(&["undo", &id, "--dry-run"]).await;
+    assert_eq!(undone.code, 0, "{undone:?}");
+    crate::support::eventually("the restore is of a second before", async || {
+        let done = life.run(&["--older-than", "0s", "--yes"]).await.json();
+        (done["journals"] == 1).then_some(())
+    })
+    .await;
+    assert_eq!(listed().await, json!([]));
+}
+
+#[tokio::test]
+async fn what_cannot_be_pruned_is_refused() {
+    let app = TestApp::with_changes_key(&["/city"]).await;
+    let keyed = app.run(&["prune", "--older-than", "1d", "--yes"]).await;
+    assert!(keyed.code == 2 && keyed.stderr.contains("/city"), "{keyed:?}");
+    for (args, named) in [
+        (&["prune", "--yes"][..], "--keep-within"),
+        (&["prune", "--older-than", "soon"], "--older-than"),
+        (&["prune", "--older-than", "1d", "--keep-within", "1d"], "--keep-within"),
+        (&["prune", "--older-than", "1d", "--keep-daily", "1d"], "--keep-"),
+        (&["prune", "--keep-within", "-1d"], "--keep-within"),
+    ] {
+        let refused = app.run(args).await;
+        assert!(refused.code == 2 && refused.stderr.contains(named), "{args:?}: {refused:?}");
+    }
+}
