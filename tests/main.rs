@@ -9,6 +9,8 @@ mod backup;
 #[cfg(feature = "local")]
 mod capture;
 #[cfg(feature = "local")]
+mod capture_part;
+#[cfg(feature = "local")]
 mod cli;
 #[cfg(feature = "local")]
 mod cli_contract;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    Event, Filter, Metrics, Shape,
+    Event, Filter, Metrics,
     event::changes_of,
     filter::NoAnswer,
     follower::FollowError,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     capture::Summary,
-    change::key::KeyPaths,
+    change::{key::KeyPaths, shape::Shape},
     cosmos::FeedPage,
     dead_letters::{DeadLetter, DeadLetterStore},
 };
