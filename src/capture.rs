@@ -4,6 +4,7 @@
 //! is retried within a deadline; one record that can never be stored does not hold up the others.
 
 mod items;
+mod recent;
 
 use std::{
     collections::HashMap,
@@ -30,6 +31,7 @@ use crate::{
     projection::Projection,
 };
 use items::{Poison, Shaped, Taken, shape_all};
+pub use recent::Recent;
 
 /// Limits shared by all functions and leases of a process.
 #[derive(Debug, Clone)]
@@ -75,43 +77,6 @@ pub struct Capture<H> {
     pub partial: Option<String>,
     /// Set when documents arrive whole and only a part of them is to be stored.
     pub projection: Option<Projection>,
-}
-
-/// Remembers which records this process made durable lately, so that a `previous` image is not written again when
-/// the version was captured a moment before, as it nearly always was. Forgetting one costs a write that changes
-/// nothing; nothing is remembered before it is durable.
-#[derive(Debug, Default)]
-pub struct Recent {
-    state: std::hash::RandomState,
-    marks: std::sync::Mutex<(std::collections::HashSet<u64>, std::collections::VecDeque<u64>)>,
-}
-
-impl Recent {
-    /// Records remembered; 16 bytes and a set entry each.
-    const CAPACITY: usize = 65_536;
-
-    fn mark(&self, record: &Record) -> u64 {
-        self.state.hash_one((&record.key, &record.id))
-    }
-
-    fn has(&self, mark: u64) -> bool {
-        self.marks.lock().is_ok_and(|marks| marks.0.contains(&mark))
-    }
-
-    fn add(&self, new: impl IntoIterator<Item = u64>) {
-        let Ok(mut marks) = self.marks.lock() else { return };
-        let (set, queue) = &mut *marks;
-        for mark in new {
-            if set.insert(mark) {
-                queue.push_back(mark);
-                if queue.len() > Self::CAPACITY
-                    && let Some(oldest) = queue.pop_front()
-                {
-                    set.remove(&oldest);
-                }
-            }
-        }
-    }
 }
 
 /// What became of a batch.

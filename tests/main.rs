@@ -28,6 +28,8 @@ mod follow_sinks;
 #[cfg(feature = "local")]
 mod history;
 #[cfg(feature = "local")]
+mod load_archive;
+#[cfg(feature = "local")]
 mod local;
 #[cfg(feature = "local")]
 mod local_cosmos;

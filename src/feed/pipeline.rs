@@ -138,7 +138,11 @@ impl Pipeline {
         }
         let Some(shape) = &self.shape else { return Ok(Some(Prepared { item: Cow::Borrowed(item), event })) };
         let shaped = shape.apply(item).map_err(Problem::Poison)?;
-        let event = if wants_events { Some(event_of(&shaped)?) } else { None };
+        let event = if wants_events {
+            Some(Event { partial: Some(shape.note().to_owned()), ..event_of(&shaped)? })
+        } else {
+            None
+        };
         Ok(Some(Prepared { item: Cow::Owned(shaped), event }))
     }
 
