@@ -9,9 +9,12 @@ use azure_core::http::{
     headers::{HeaderName, Headers},
     policies::{Policy, PolicyResult},
 };
-use azure_storage_blob::{BlobContainerClient, BlobContainerClientOptions, models::BlobClientUploadOptions};
+use azure_storage_blob::{
+    BlobContainerClient, BlobContainerClientOptions,
+    models::{BlobClientUploadOptions, BlobContainerClientListBlobsOptions},
+};
 use base64::Engine as _;
-use futures::TryStreamExt as _;
+use futures::{Stream, TryStreamExt as _, future::ready};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
@@ -117,6 +120,22 @@ impl BlobContainer {
             names.extend(blob.name);
         }
         Ok(names)
+    }
+
+    /// Names of the blobs that begin with a prefix, as the service hands them out.
+    ///
+    /// # Errors
+    /// When no request can be made of it; the stream's own are of the pages.
+    pub fn names_below(
+        &self,
+        prefix: String,
+    ) -> Result<impl Stream<Item = Result<String, BlobError>> + Unpin + use<>, BlobError> {
+        let options = BlobContainerClientListBlobsOptions {
+            prefix: Some(prefix).filter(|prefix| !prefix.is_empty()),
+            ..Default::default()
+        };
+        let blobs = self.client.list_blobs(Some(options)).map_err(|e| error(&e))?;
+        Ok(blobs.map_err(|e| error(&e)).try_filter_map(|blob| ready(Ok(blob.name))))
     }
 
     /// Reads a blob.

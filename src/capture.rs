@@ -3,6 +3,9 @@
 //! What is promised is in design section 3. In short: `Ok` only when nothing is left to lose; anything that may pass
 //! is retried within a deadline; one record that can never be stored does not hold up the others.
 
+mod items;
+mod recent;
+
 use std::{
     collections::HashMap,
     hash::BuildHasher as _,
@@ -18,14 +21,17 @@ use tracing::{debug, warn};
 use crate::{
     change::{
         Change, Via,
-        decode::decode,
         record::{self, Record, RecordContext, Reread},
+        shape::Shape,
     },
-    config::Fidelity,
+    config::{ConfigError, Fidelity},
     cosmos::{Disposition, Failure, Retry},
     dead_letters::{DeadLetter, DeadLetterStore, StoreError},
     history::{BATCH_BYTES, BATCH_RECORDS, History, HistoryWriter, SourceReader},
+    projection::Projection,
 };
+use items::{Poison, Shaped, Taken, shape_all};
+pub use recent::Recent;
 
 /// Limits shared by all functions and leases of a process.
 #[derive(Debug, Clone)]
@@ -69,43 +75,8 @@ pub struct Capture<H> {
     pub recent: Recent,
     /// Set when documents arrive without some of their fields: the JSON text of `_change.partial`.
     pub partial: Option<String>,
-}
-
-/// Remembers which records this process made durable lately, so that a `previous` image is not written again when
-/// the version was captured a moment before, as it nearly always was. Forgetting one costs a write that changes
-/// nothing; nothing is remembered before it is durable.
-#[derive(Debug, Default)]
-pub struct Recent {
-    state: std::hash::RandomState,
-    marks: std::sync::Mutex<(std::collections::HashSet<u64>, std::collections::VecDeque<u64>)>,
-}
-
-impl Recent {
-    /// Records remembered; 16 bytes and a set entry each.
-    const CAPACITY: usize = 65_536;
-
-    fn mark(&self, record: &Record) -> u64 {
-        self.state.hash_one((&record.key, &record.id))
-    }
-
-    fn has(&self, mark: u64) -> bool {
-        self.marks.lock().is_ok_and(|marks| marks.0.contains(&mark))
-    }
-
-    fn add(&self, new: impl IntoIterator<Item = u64>) {
-        let Ok(mut marks) = self.marks.lock() else { return };
-        let (set, queue) = &mut *marks;
-        for mark in new {
-            if set.insert(mark) {
-                queue.push_back(mark);
-                if queue.len() > Self::CAPACITY
-                    && let Some(oldest) = queue.pop_front()
-                {
-                    set.remove(&oldest);
-                }
-            }
-        }
-    }
+    /// Set when documents arrive whole and only a part of them is to be stored.
+    pub projection: Option<Projection>,
 }
 
 /// What became of a batch.
@@ -159,6 +130,9 @@ pub enum CaptureError {
     /// Poison was found and the dead-letter store failed, so it may be lost if the batch were acknowledged.
     #[error(transparent)]
     DeadLetters(StoreError),
+    /// What is to be kept of documents does not fit the source container, so nothing of them may be stored.
+    #[error(transparent)]
+    Projection(ConfigError),
 }
 
 /// A record on its way, with the payload item it came from.
@@ -169,14 +143,6 @@ struct Pending {
     normalized: bool,
     /// Stands for the record's key and id.
     mark: u64,
-}
-
-/// Something that can never be stored as it is.
-struct Poison {
-    item: usize,
-    id: Option<String>,
-    status: String,
-    reason: String,
 }
 
 impl<H: History> Capture<H> {
@@ -190,20 +156,26 @@ impl<H: History> Capture<H> {
         let mut summary = Summary { items: items.len(), ..Summary::default() };
         let mut poison = Vec::new();
 
-        let (changes, origins) = decode_all(items, &mut poison);
-        if !changes.is_empty() {
-            let mut stored = self.store(&changes, &origins, &retry, &mut summary).await;
+        let shape = self.shape(&retry).await?;
+        let shaped = shape.as_ref().map(|shape| shape_all(items, shape, &mut poison));
+        let taken = match &shaped {
+            Some(shaped) => Taken::of_shaped(shaped, &mut poison),
+            None => Taken::of(items, &mut poison),
+        };
+        if !taken.changes.is_empty() {
+            let mut stored = self.store(&taken, shape.as_deref(), &retry, &mut summary).await;
             if stored.as_ref().is_err_and(|f| f.disposition == Disposition::Stale) {
                 // The container was made again with another key: look at it afresh, once.
                 self.history.forget().await;
-                stored = self.store(&changes, &origins, &retry, &mut summary).await;
+                stored = self.store(&taken, shape.as_deref(), &retry, &mut summary).await;
             }
             poison.extend(stored.map_err(CaptureError::Service)?);
         }
         // One letter for an item, whatever and however much is wrong with it.
         let mut buried = std::collections::HashSet::new();
         poison.retain(|p| buried.insert(p.item));
-        self.bury(items, &poison, invocation).await.map_err(CaptureError::DeadLetters)?;
+        let letters = Letters { items, shaped: shaped.as_deref(), note: shape.as_ref().map(|shape| shape.note()) };
+        self.bury(letters, &poison, invocation).await.map_err(CaptureError::DeadLetters)?;
 
         summary.dead_letters = poison.len();
         summary.retries = retry.count();
@@ -211,27 +183,36 @@ impl<H: History> Capture<H> {
         Ok(summary)
     }
 
+    /// What of a document is stored, where that is not all of it.
+    async fn shape(&self, retry: &Retry) -> Result<Option<Arc<Shape>>, CaptureError> {
+        let Some(projection) = &self.projection else { return Ok(None) };
+        // Opened once; without its key nothing may be taken out of a document.
+        let source = retry.run(|| self.history.source()).await.map_err(CaptureError::Service)?;
+        projection.shape(source.key_paths()).map(Some).map_err(CaptureError::Projection)
+    }
+
     async fn store(
         &self,
-        changes: &[Change<'_>],
-        origins: &[usize],
+        taken: &Taken<'_>,
+        shape: Option<&Shape>,
         retry: &Retry,
         summary: &mut Summary,
     ) -> Result<Vec<Poison>, Failure> {
         let mut poison = Vec::new();
         let writer = retry.run(|| self.history.writer()).await?;
-        let rereads = self.reread(changes, retry, summary).await?;
+        let rereads = self.reread(taken, shape, retry, summary).await?;
+        let partial = shape.map(Shape::note).or(self.partial.as_deref());
         let now = chrono::Utc::now();
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let context = RecordContext { via: self.via, at: &at, at_seconds: now.timestamp(), paths: writer.key_paths() };
 
-        let mut pending: Vec<Pending> = Vec::with_capacity(changes.len());
-        let mut places: HashMap<u64, usize> = HashMap::with_capacity(changes.len());
-        for ((change, item), reread) in changes.iter().zip(origins).zip(rereads) {
-            let altered = reread.is_none() && self.fidelity == Fidelity::Exact && record::may_be_altered(change);
+        let mut pending: Vec<Pending> = Vec::with_capacity(taken.changes.len());
+        let mut places: HashMap<u64, usize> = HashMap::with_capacity(taken.changes.len());
+        for (index, ((change, item), reread)) in taken.changes.iter().zip(&taken.origins).zip(rereads).enumerate() {
+            let altered = reread.is_none() && self.fidelity == Fidelity::Exact && taken.may_be_altered(index);
             match record::build(change, reread.as_deref().map(Reread), altered, context) {
                 Ok(record) => {
-                    let record = match &self.partial {
+                    let record = match partial {
                         Some(note) if !change.op.is_tombstone() => record::partial(record, note),
                         _ => record,
                     };
@@ -285,13 +266,18 @@ impl<H: History> Capture<H> {
     /// Reads again what the host may have altered; `None` where the payload's own text is to be used.
     async fn reread(
         &self,
-        changes: &[Change<'_>],
+        taken: &Taken<'_>,
+        shape: Option<&Shape>,
         retry: &Retry,
         summary: &mut Summary,
     ) -> Result<Vec<Option<String>>, Failure> {
+        let changes = &taken.changes;
         let mut texts: Vec<Option<String>> = vec![None; changes.len()];
-        let wanted: Vec<usize> =
-            (0..changes.len()).filter(|i| record::wants_reread(&changes[*i], self.fidelity)).collect();
+        if self.fidelity != Fidelity::Exact {
+            return Ok(texts);
+        }
+        let wants = |i: &usize| taken.may_be_altered(*i) && !changes[*i].healed && changes[*i].etag().is_some();
+        let wanted: Vec<usize> = (0..changes.len()).filter(wants).collect();
         if wanted.is_empty() {
             return Ok(texts);
         }
@@ -313,7 +299,11 @@ impl<H: History> Capture<H> {
             .try_collect()
             .await?;
         for (i, text) in results {
-            texts[i] = text;
+            texts[i] = match (text, shape) {
+                // One that cannot be shaped is not stored whole: the payload's own part of it is.
+                (Some(text), Some(shape)) => shape.shaped(&text).ok(),
+                (text, _) => text,
+            };
         }
         Ok(texts)
     }
@@ -408,8 +398,9 @@ impl<H: History> Capture<H> {
     }
 
     /// Puts poison away.
-    async fn bury(&self, items: &[&RawValue], poison: &[Poison], invocation: &str) -> Result<(), StoreError> {
+    async fn bury(&self, letters: Letters<'_>, poison: &[Poison], invocation: &str) -> Result<(), StoreError> {
         for one in poison {
+            let (item, partial) = letters.of(one.item);
             let letter = DeadLetter {
                 v: 1,
                 at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
@@ -418,8 +409,8 @@ impl<H: History> Capture<H> {
                 id: one.id.clone(),
                 status: one.status.clone(),
                 reason: one.reason.clone(),
-                partial: self.partial.clone(),
-                item: items[one.item].to_owned(),
+                partial: partial.or(self.partial.as_deref()).map(str::to_owned),
+                item: item.to_owned(),
             };
             self.dead_letters.put(&letter).await?;
             warn!(
@@ -436,25 +427,30 @@ impl<H: History> Capture<H> {
     }
 }
 
+/// What dead letters of a batch hold.
+#[derive(Clone, Copy)]
+struct Letters<'a> {
+    items: &'a [&'a RawValue],
+    shaped: Option<&'a [Option<Shaped>]>,
+    note: Option<&'a str>,
+}
+
+impl<'a> Letters<'a> {
+    /// The item as far as it is kept, and what `_change.partial` says then. One that could not be understood is kept as
+    /// it was delivered, or nobody could find out why.
+    fn of(self, index: usize) -> (&'a RawValue, Option<&'a str>) {
+        match self.shaped.and_then(|shaped| shaped[index].as_ref()) {
+            Some(shaped) => (&shaped.item, self.note),
+            None => (self.items[index], None),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Outcome {
     ru: f64,
     compressed: usize,
     poison: Vec<Poison>,
-}
-
-fn decode_all<'a>(items: &[&'a RawValue], poison: &mut Vec<Poison>) -> (Vec<Change<'a>>, Vec<usize>) {
-    let mut changes = Vec::with_capacity(items.len());
-    let mut origins = Vec::with_capacity(items.len());
-    for (index, item) in items.iter().enumerate() {
-        if let Err(e) = decode(item, &mut changes) {
-            // Nothing of a half-understood item is stored: its letter holds all of it.
-            changes.truncate(origins.len());
-            poison.push(Poison { item: index, id: None, status: "-".into(), reason: e.reason });
-        }
-        origins.resize(changes.len(), index);
-    }
-    (changes, origins)
 }
 
 /// Records that share a full partition key travel in transactional batches, all others alone.

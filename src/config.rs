@@ -53,10 +53,16 @@ pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc::new("REWIND_MAX_BODY_MB", "256", "largest request body accepted, in MiB"),
     SettingDoc::new("REWIND_DRAIN_SECONDS", "25", "how long SIGTERM waits for batches in flight"),
     SettingDoc::new(
-        "REWIND_REDACT_KEY",
+        "REWIND_FIELDS",
         "",
-        "key of the hashes that follow --redact /path=hash writes; any secret text",
+        "serve: the only fields of documents that are stored, beside id, partition key and what a record needs: /name,/address/city",
     ),
+    SettingDoc::new(
+        "REWIND_REDACT",
+        "",
+        "serve: fields that are left out, or replaced by a keyed hash: /ssn,/email=hash",
+    ),
+    SettingDoc::new("REWIND_REDACT_KEY", "", "key of the hashes that /path=hash asks for; any secret text"),
     SettingDoc::new("REWIND_LOG", "info", "log filter, as in RUST_LOG"),
     SettingDoc::new("REWIND_LOG_FORMAT", "text", "text or json: one line per event"),
 ];

@@ -15,6 +15,7 @@ pub mod history;
 pub mod host;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod projection;
 pub mod restore;
 pub mod telemetry;
 pub mod upkeep;

@@ -86,6 +86,7 @@ fn capture(history: MemoryHistory, folder: &std::path::Path) -> Capture<MemoryHi
         via: Via::Trigger,
         recent: Recent::default(),
         partial: None,
+        projection: None,
     }
 }
 

@@ -9,6 +9,8 @@ mod backup;
 #[cfg(feature = "local")]
 mod capture;
 #[cfg(feature = "local")]
+mod capture_part;
+#[cfg(feature = "local")]
 mod cli;
 #[cfg(feature = "local")]
 mod cli_contract;
@@ -27,6 +29,8 @@ mod follow;
 mod follow_sinks;
 #[cfg(feature = "local")]
 mod history;
+#[cfg(feature = "local")]
+mod load_archive;
 #[cfg(feature = "local")]
 mod local;
 #[cfg(feature = "local")]

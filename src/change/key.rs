@@ -139,7 +139,7 @@ impl ItemKey {
 }
 
 /// The partition key paths of a container, such as `/pk` or `/tenant/id`, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyPaths(Vec<Vec<String>>);
 
 impl KeyPaths {

@@ -8,6 +8,7 @@ pub mod key;
 pub mod order;
 pub mod raw;
 pub mod record;
+pub mod shape;
 pub mod time;
 pub mod version;
 

@@ -11,7 +11,6 @@ use super::{
     key::{KeyPaths, KeyValue, PartitionKey},
     raw::{Member, RawDocument},
 };
-use crate::config::Fidelity;
 
 /// Version of the format, `_change.v`.
 pub const FORMAT_VERSION: u32 = 1;
@@ -541,11 +540,6 @@ pub fn partial(record: Record, note: &str) -> Record {
     // A record of our own making always has its `_change`.
     let body = marked().unwrap_or_else(|| record.body.clone());
     Record { body, create_only: true, ..record }
-}
-
-/// Whether a change's document is worth reading again under a fidelity setting.
-pub fn wants_reread(change: &Change<'_>, fidelity: Fidelity) -> bool {
-    fidelity == Fidelity::Exact && may_be_altered(change) && change.etag().is_some() && !change.healed
 }
 
 /// Whether the text of a change may differ from what the source stored.

@@ -15,14 +15,14 @@ use crate::{
     change::{
         Via,
         key::{KeyPaths, parse_path},
+        shape::{Redact, Shape},
         time::PointInTime,
     },
     config::{self, Account, BlobUrl, CaptureConfig, DeadLetterLocation, Fidelity, Names, Secret, Settings},
     cosmos::{Cosmos, Disposition, FeedMode, FeedStart, Share},
     dead_letters::DeadLetterStore,
     feed::{
-        self, CheckpointStore, Ended, Event, Filter, FollowError, Follower, Metrics, Options, Pipeline, Redact, Shape,
-        StoreError,
+        self, CheckpointStore, Ended, Event, Filter, FollowError, Follower, Metrics, Options, Pipeline, StoreError,
         health::{self, Health},
         sink::{BlobSink, FileSink, SegmentSink, Sink, SinkError, StreamSink},
     },
@@ -207,6 +207,7 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
         via: Via::Follow,
         recent: Recent::default(),
         partial: shape.as_ref().map(|shape| shape.note().to_owned()),
+        projection: None,
     };
     let sinks = targets.into_iter().map(|target| sink(target, &args, &account, &capture)).collect::<Result<_, _>>()?;
     let pipeline = Pipeline {

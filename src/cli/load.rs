@@ -1,4 +1,5 @@
-//! `load`: the documents of a backup, or of any JSON file, into the source container. Running it again is harmless.
+//! `load`: the documents of a backup, of any JSON file, or of an archive of `follow`, into the source container. Running it
+//! again is harmless.
 
 use std::{
     fs::File,
@@ -15,9 +16,10 @@ use tokio::sync::mpsc;
 
 use super::{
     CliError, ConnectionArgs, Exit,
+    archive::Archive,
     backup_file::{self, Problem, Trailer},
     connection::ru_limit,
-    input,
+    input, lookup,
     output::{self, Format, Progress, printable, tenths},
 };
 use crate::{
@@ -25,8 +27,10 @@ use crate::{
         key::{ItemKey, KeyPaths},
         raw::RawDocument,
         record,
+        time::PointInTime,
     },
-    cosmos::{Action, Bulk, Failure, Job, Observer, Pace},
+    config::Account,
+    cosmos::{Action, Bulk, Container, Cosmos, Failure, Job, Observer, Pace, Tally},
 };
 
 /// What happens to documents that exist.
@@ -37,7 +41,7 @@ enum Mode {
     Upsert,
     /// Left alone
     CreateOnly,
-    /// Replaced when they were last written before the moment of the backup
+    /// Replaced when they were last written before the moment of the backup or archive
     IfNewer,
 }
 
@@ -46,15 +50,23 @@ enum Mode {
 #[command(after_help = "Examples:
   cosmos-rewind load events.jsonl.gz
   cosmos-rewind load events.jsonl --mode create-only
-  cosmos-rewind load --no-trailer demo_backup.json")]
+  cosmos-rewind load --no-trailer demo_backup.json
+  cosmos-rewind load --archive ./archive --at 2026-11-20T14:05Z")]
 pub struct LoadArgs {
     /// File that `backup` made, compressed or not; - is standard input
-    file: PathBuf,
+    #[arg(required_unless_present = "archive", conflicts_with = "archive")]
+    file: Option<PathBuf>,
+    /// Folder, or blob:URL, to which follow wrote: files with one event, or with one a line, compressed or not
+    #[arg(long, value_name = "DIR|blob:URL")]
+    archive: Option<String>,
+    /// From an archive, the version of each document that was in force then [default: the newest]
+    #[arg(long, value_name = "TIME", requires = "archive")]
+    at: Option<String>,
     /// What happens to documents that exist
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
     /// Take a file without count and checksum too: JSON lines, a JSON array, or one object; system properties are left out
-    #[arg(long)]
+    #[arg(long, conflicts_with = "archive")]
     no_trailer: bool,
     /// Writes in flight
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -70,18 +82,48 @@ pub struct LoadArgs {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// When the input cannot be used, or the service refuses.
 pub async fn run(args: LoadArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
+    let (lines, read) = mpsc::channel::<input::Item>(64);
+    if let Some(text) = &args.archive {
+        let at = args.at.as_deref().map(|text| lookup::point("--at", text)).transpose()?;
+        let settings = args.connection.settings()?;
+        let archive = Archive::open(text, &Account::from_settings(&settings)?.credential)?;
+        let target = Target::open(&args).await?;
+        let index = archive.index(at.map(PointInTime::seconds)).await?;
+        if index.passed_over > 0 {
+            output::note(&format!(
+                "{} passed over: not .json, .jsonl or .jsonl.gz",
+                output::count_of(index.passed_over, "file")
+            ));
+        }
+        let documents = index.documents();
+        output::note(&format!(
+            "{} of {} in the archive",
+            output::count_of(documents, "document"),
+            output::count_of(index.events, "version")
+        ));
+        // What was written in that second may be the version itself.
+        let moment = at.map_or(index.newest, |at| at.seconds().min(index.newest));
+        let reader = tokio::spawn(archive.send(index, lines));
+        let written = target.write(&args, read, Some(documents), moment).await;
+        let ended = reader.await.map_err(|e| e.to_string()).and_then(|ended| ended.map_err(|e| e.to_string()));
+        return written.report(&args, &target, started, ended.map_err(|problem| format!("--archive: {problem}")));
+    }
+    let Some(file) = &args.file else { return Err(CliError::usage("there is no FILE", "name one, or --archive")) };
     if args.mode == Mode::IfNewer && args.no_trailer {
         return Err(CliError::usage(
             "--mode if-newer needs the moment of the backup, and without a trailer there is none",
             "leave one of the two flags out",
         ));
     }
-    let mut source = Source::open(&args.file).map_err(|e| {
+    let mut source = Source::open(file).map_err(|e| {
         CliError::usage(
-            format!("cannot open {}: {e}", args.file.display()),
-            "name a file that backup made, or - for standard input",
+            format!("cannot open {}: {e}", file.display()),
+            "name a file that backup made, or - for standard input; a folder that follow wrote to with --archive",
         )
     })?;
     if args.mode == Mode::IfNewer && matches!(source, Source::Stream(_)) {
@@ -90,7 +132,8 @@ pub async fn run(args: LoadArgs) -> Result<Exit, CliError> {
             "save the input in a file and name that",
         ));
     }
-    let (cosmos, names) = args.connection.open()?;
+    // Settings that are wrong are told before a long file is read.
+    args.connection.open()?;
     let mut trailer = None;
     if !args.no_trailer && matches!(source, Source::Seekable(_)) {
         let checking = Progress::new("check", None);
@@ -101,93 +144,144 @@ pub async fn run(args: LoadArgs) -> Result<Exit, CliError> {
             });
             found.map(|trailer| (trailer, source))
         });
-        let (found, same) = joined(checked.await).map_err(|p| refused(&args.file, &p))?;
+        let (found, same) = joined(checked.await).map_err(|p| refused(file, &p))?;
         (trailer, source) = (Some(found), same);
     }
     let moment = match &trailer {
-        Some(trailer) => trailer.moment().map_err(|e| refused(&args.file, &Problem::Damaged(e)))?,
+        Some(trailer) => trailer.moment().map_err(|e| refused(file, &Problem::Damaged(e)))?,
         None => 0,
     };
-    let container = cosmos.container(&names.database, &names.source).await?;
-    let progress = Arc::new(Progress::new("load", trailer.as_ref().map(|t| t.documents)));
-    let observer: Observer = {
-        let progress = progress.clone();
-        Arc::new(move |item: &ItemKey, failure: Option<&Failure>| {
-            progress.inc(1);
-            if let Some(failure) = failure {
-                progress.note(&printable(&format!("document {:?} ({}): {failure}", item.id, item.partition_key)));
-            }
-        })
-    };
-    let bulk =
-        Bulk::start(&container, usize::from(args.concurrency), Pace::new(cosmos.meter(), args.ru_limit), observer);
-    let mut unusable = 0;
-    let (lines, mut read) = mpsc::channel::<input::Item>(64);
+    let target = Target::open(&args).await?;
     let no_trailer = args.no_trailer;
     let reader = tokio::task::spawn_blocking(move || pass_on(source, no_trailer, lines));
-    while let Some(line) = read.recv().await {
-        match line.text.and_then(|text| prepare(&text, container.key_paths())) {
-            Ok((item, text)) => {
-                let text = text.into_bytes();
-                let action = match args.mode {
-                    Mode::Upsert => Action::Upsert(text),
-                    Mode::CreateOnly => Action::Create(text),
-                    Mode::IfNewer => Action::ReplaceOlder(text, moment),
-                };
-                if !bulk.send(Job { item, action }).await {
-                    break;
+    let written = target.write(&args, read, trailer.as_ref().map(|t| t.documents), moment).await;
+    let ended = joined(reader.await);
+    if let Err(problem) = &ended
+        && written.is_nothing()
+    {
+        return Err(refused(file, problem));
+    }
+    let ended = ended.map(drop).map_err(|problem| format!("{} {problem}", file.display()));
+    written.report(&args, &target, started, ended)
+}
+
+/// The container that is written to.
+struct Target {
+    cosmos: Cosmos,
+    container: Container,
+    shown: String,
+}
+
+/// What became of the documents.
+struct Written {
+    tally: Tally,
+    /// Those that could not be sent at all.
+    unusable: u64,
+    fatal: Option<Failure>,
+}
+
+impl Target {
+    async fn open(args: &LoadArgs) -> Result<Self, CliError> {
+        let (cosmos, names) = args.connection.open()?;
+        let container = cosmos.container(&names.database, &names.source).await?;
+        let shown = format!("{}/{}", names.database, names.source);
+        Ok(Self { cosmos, container, shown })
+    }
+
+    /// Writes what is read, until nothing more comes or every other write would fail too.
+    async fn write(
+        &self,
+        args: &LoadArgs,
+        mut read: mpsc::Receiver<input::Item>,
+        total: Option<u64>,
+        moment: i64,
+    ) -> Written {
+        let progress = Arc::new(Progress::new("load", total));
+        let observer: Observer = {
+            let progress = progress.clone();
+            Arc::new(move |item: &ItemKey, failure: Option<&Failure>| {
+                progress.inc(1);
+                if let Some(failure) = failure {
+                    progress.note(&printable(&format!("document {:?} ({}): {failure}", item.id, item.partition_key)));
+                }
+            })
+        };
+        let pace = Pace::new(self.cosmos.meter(), args.ru_limit);
+        let bulk = Bulk::start(&self.container, usize::from(args.concurrency), pace, observer);
+        let mut unusable = 0;
+        while let Some(line) = read.recv().await {
+            match line.text.and_then(|text| prepare(&text, self.container.key_paths())) {
+                Ok((item, text)) => {
+                    let text = text.into_bytes();
+                    let action = match args.mode {
+                        Mode::Upsert => Action::Upsert(text),
+                        Mode::CreateOnly => Action::Create(text),
+                        Mode::IfNewer => Action::ReplaceOlder(text, moment),
+                    };
+                    if !bulk.send(Job { item, action }).await {
+                        break;
+                    }
+                }
+                Err(problem) => {
+                    unusable += 1;
+                    progress.note(&printable(&format!("{} {problem}", line.place)));
                 }
             }
-            Err(problem) => {
-                unusable += 1;
-                progress.note(&printable(&format!("{} {problem}", line.place)));
-            }
         }
+        // The reader stops at its next line when nobody listens any more.
+        drop(read);
+        let (tally, fatal) = bulk.finish().await;
+        progress.finish();
+        Written { tally, unusable, fatal }
     }
-    // The reader stops at its next line when nobody listens any more.
-    drop(read);
-    let ended = joined(reader.await);
-    let (tally, fatal) = bulk.finish().await;
-    progress.finish();
-    if let Err(problem) = &ended
-        && tally == crate::cosmos::Tally::default()
-        && unusable == 0
-        && fatal.is_none()
-    {
-        return Err(refused(&args.file, problem));
+}
+
+impl Written {
+    fn is_nothing(&self) -> bool {
+        self.tally == Tally::default() && self.unusable == 0 && self.fatal.is_none()
     }
-    let failed = tally.failed + unusable;
-    output::summary(
-        args.format,
-        &[
-            ("container", json!(format!("{}/{}", names.database, names.source))),
-            ("written", json!(tally.done())),
-            ("created", json!(tally.created)),
-            ("updated", json!(tally.updated)),
-            ("skipped", json!(tally.skipped)),
-            ("failed", json!(failed)),
-            ("ru", tenths(cosmos.meter().total())),
-            ("seconds", tenths(started.elapsed().as_secs_f64())),
-        ],
-    )?;
-    let again = "run the command again when that is mended; what is written already does no harm";
-    if let Some(failure) = fatal {
-        let mut error = CliError::from(failure);
-        error.hint.get_or_insert(again.into());
-        return Err(error);
+
+    /// Prints the summary; `ended` says why the input ended too early, if it did.
+    fn report(
+        self,
+        args: &LoadArgs,
+        target: &Target,
+        started: Instant,
+        ended: Result<(), String>,
+    ) -> Result<Exit, CliError> {
+        let (tally, failed) = (self.tally, self.tally.failed + self.unusable);
+        output::summary(
+            args.format,
+            &[
+                ("container", json!(target.shown)),
+                ("written", json!(tally.done())),
+                ("created", json!(tally.created)),
+                ("updated", json!(tally.updated)),
+                ("skipped", json!(tally.skipped)),
+                ("failed", json!(failed)),
+                ("ru", tenths(target.cosmos.meter().total())),
+                ("seconds", tenths(started.elapsed().as_secs_f64())),
+            ],
+        )?;
+        let again = "run the command again when that is mended; what is written already does no harm";
+        if let Some(failure) = self.fatal {
+            let mut error = CliError::from(failure);
+            error.hint.get_or_insert(again.into());
+            return Err(error);
+        }
+        if let Err(problem) = ended {
+            return Err(CliError {
+                message: format!("{problem}; what came before that was written"),
+                hint: Some(again.into()),
+                exit: Exit::Incomplete,
+            });
+        }
+        if failed > 0 {
+            output::hint(again);
+            return Ok(Exit::Incomplete);
+        }
+        Ok(Exit::Done)
     }
-    if let Err(problem) = ended {
-        return Err(CliError {
-            message: format!("{} {problem}; what came before that was written", args.file.display()),
-            hint: Some(again.into()),
-            exit: Exit::Incomplete,
-        });
-    }
-    if failed > 0 {
-        output::hint(again);
-        return Ok(Exit::Incomplete);
-    }
-    Ok(Exit::Done)
 }
 
 fn joined<T>(result: Result<Result<T, Problem>, tokio::task::JoinError>) -> Result<T, Problem> {

@@ -1,6 +1,7 @@
 //! The command line: one file per command, `output` the only place that prints data.
 
 mod applying;
+mod archive;
 mod backfill;
 mod backup;
 mod backup_file;

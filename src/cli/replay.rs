@@ -12,10 +12,11 @@ use super::{
 use crate::{
     capture::{Capture, Limits, Recent},
     change::Via,
-    config::{self, Account, CaptureConfig, Names},
+    config::{self, Account, CaptureConfig, Fidelity, Names},
     cosmos::Cosmos,
     dead_letters::{DeadLetter, DeadLetterStore},
     history::CosmosHistory,
+    projection::Projection,
 };
 
 /// Flags of `replay`
@@ -91,15 +92,22 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
         let outcome = if args.list {
             Ok("waiting")
         } else {
+            // A letter of a part of a document has that part; anything else is shaped like what is delivered today.
+            let projection = match &letter.partial {
+                Some(_) => None,
+                None => Projection::from_settings(&settings, Some(&letter.function))?,
+            };
             let capture = Capture {
                 function: letter.function.clone(),
                 history: CosmosHistory::new(cosmos.clone(), Names::from_settings(&settings, Some(&letter.function))?),
                 dead_letters: store.clone(),
-                fidelity: config.fidelity,
+                // Reading a document again would bring back what was left out of its letter.
+                fidelity: if letter.partial.is_some() { Fidelity::Payload } else { config.fidelity },
                 limits: limits.clone(),
                 via: Via::Trigger,
                 recent: Recent::default(),
                 partial: letter.partial.clone(),
+                projection,
             };
             replay_one(&capture, &letter, &store, &name).await
         };

@@ -1,8 +1,9 @@
 //! `serve`: the custom handler that host.json starts.
 
-use std::{net::Ipv4Addr, process, sync::Arc};
+use std::{net::Ipv4Addr, process, sync::Arc, time::Duration};
 
 use clap::Args;
+use futures::future::try_join_all;
 use tokio::{net::TcpListener, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -14,17 +15,20 @@ use crate::{
     config::{self, Account, CaptureConfig, Names, Settings},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
-    history::CosmosHistory,
+    history::{CosmosHistory, History as _},
     host::{
         Handler, Shutdown,
         functions::{DEFAULT_FUNCTION, Function},
         serve,
     },
+    projection::Projection,
     telemetry,
 };
 
 /// The host restarts a handler that exits with this code, and does not count it as a failure.
 const RESTART: i32 = 200;
+/// How long the start waits for the source's partition key; the host gives up on a handler after 30 seconds.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
 
 /// Flags of `serve`
 #[derive(Debug, Args)]
@@ -50,7 +54,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     })?;
     let port = listener.local_addr().map(|a| a.port()).unwrap_or(args.port);
     let config = CaptureConfig::from_settings(&settings, &app_root)?;
-    let handler = build(&settings, &config, &app_root)?;
+    let handler = build(&settings, &config, &app_root).await?;
     info!(port, functions = handler.names(), version = env!("CARGO_PKG_VERSION"), "ready");
 
     let stop = CancellationToken::new();
@@ -66,7 +70,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn build(
+async fn build(
     settings: &Settings,
     config: &CaptureConfig,
     app_root: &std::path::Path,
@@ -89,6 +93,7 @@ fn build(
         .into_iter()
         .map(|function| {
             let names = Names::from_settings(settings, Some(&function.name))?;
+            let projection = Projection::from_settings(settings, Some(&function.name))?;
             let capture = Capture {
                 function: function.name,
                 history: CosmosHistory::new(cosmos.clone(), names),
@@ -98,11 +103,27 @@ fn build(
                 via: Via::Trigger,
                 recent: Recent::default(),
                 partial: None,
+                projection,
             };
             Ok((function.binding, capture))
         })
         .collect::<Result<Vec<_>, CliError>>()?;
+    try_join_all(served.iter().map(|(_, capture)| check_projection(capture))).await?;
     Ok(Handler::new(served, config.max_body))
+}
+
+/// Whether what is to be left out is part of the source's partition key. A source that does not answer in time is asked
+/// again with the first batch, and until it answers nothing is stored.
+async fn check_projection(capture: &Capture<CosmosHistory>) -> Result<(), CliError> {
+    let Some(projection) = &capture.projection else { return Ok(()) };
+    match tokio::time::timeout(FIRST_LOOK, capture.history.source()).await {
+        Ok(Ok(source)) => drop(projection.shape(source.key_paths())?),
+        Ok(Err(failure)) => {
+            warn!(function = capture.function, reason = %failure, "cannot look at the source's partition key yet");
+        }
+        Err(_) => warn!(function = capture.function, "the source does not answer yet"),
+    }
+    Ok(())
 }
 
 /// The first signal drains, the second one ends the process at once.

@@ -32,6 +32,8 @@ pub struct Event {
     pub previous: Option<String>,
     /// Paths that differ between the two (JSON Pointers), when both are known.
     pub changed: Option<Vec<String>>,
+    /// What was left out of the documents or hashed, when something was: the JSON text of `_change.partial`.
+    pub partial: Option<String>,
 }
 
 impl Event {
@@ -61,10 +63,12 @@ impl Event {
             doc,
             previous,
             changed,
+            partial: None,
         })
     }
 
-    /// The event as one JSON object on one line, without a line end. Members that are not known are null.
+    /// The event as one JSON object on one line, without a line end. Members that are not known are null; `partial` is
+    /// there only when something was left out.
     pub fn to_line(&self) -> String {
         let known = |text: &Option<String>| text.as_deref().map_or_else(|| "null".to_owned(), one_line);
         let number = |n: Option<i64>| n.map_or_else(|| "null".to_owned(), |n| n.to_string());
@@ -72,8 +76,9 @@ impl Event {
             || "null".to_owned(),
             |paths| format!("[{}]", paths.iter().map(|p| quote(p)).collect::<Vec<_>>().join(",")),
         );
+        let partial = self.partial.as_ref().map_or_else(String::new, |note| format!(",\"partial\":{note}"));
         format!(
-            "{{\"op\":\"{}\",\"id\":{},\"pk\":{},\"ts\":{},\"lsn\":{},\"version\":{},\"doc\":{},\"previous\":{},\"changed\":{changed}}}",
+            "{{\"op\":\"{}\",\"id\":{},\"pk\":{},\"ts\":{},\"lsn\":{},\"version\":{},\"doc\":{},\"previous\":{},\"changed\":{changed}{partial}}}",
             self.op,
             quote(&self.id),
             key_text(&self.pk),

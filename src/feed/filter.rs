@@ -225,6 +225,7 @@ mod tests {
             doc: doc.map(str::to_owned),
             previous: previous.map(str::to_owned),
             changed: None,
+            partial: None,
         }
     }
 

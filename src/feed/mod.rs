@@ -17,7 +17,6 @@ mod metrics;
 mod pipeline;
 mod pretty;
 mod reader;
-mod shape;
 pub mod sink;
 mod store;
 
@@ -28,5 +27,4 @@ pub use follower::{Ended, FollowError, Follower, Options, Report};
 pub use metrics::Metrics;
 pub use pipeline::Pipeline;
 pub use pretty::pretty;
-pub use shape::{Redact, Shape};
 pub use store::{CheckpointStore, StoreError};

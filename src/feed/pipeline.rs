@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    Event, Filter, Metrics, Shape,
+    Event, Filter, Metrics,
     event::changes_of,
     filter::NoAnswer,
     follower::FollowError,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     capture::Summary,
-    change::key::KeyPaths,
+    change::{key::KeyPaths, shape::Shape},
     cosmos::FeedPage,
     dead_letters::{DeadLetter, DeadLetterStore},
 };
@@ -138,7 +138,11 @@ impl Pipeline {
         }
         let Some(shape) = &self.shape else { return Ok(Some(Prepared { item: Cow::Borrowed(item), event })) };
         let shaped = shape.apply(item).map_err(Problem::Poison)?;
-        let event = if wants_events { Some(event_of(&shaped)?) } else { None };
+        let event = if wants_events {
+            Some(Event { partial: Some(shape.note().to_owned()), ..event_of(&shaped)? })
+        } else {
+            None
+        };
         Ok(Some(Prepared { item: Cow::Owned(shaped), event }))
     }
 

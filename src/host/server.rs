@@ -201,6 +201,7 @@ async fn run_batch<H: History>(capture: &Capture<H>, body: Vec<u8>, binding: &st
         Err(e) => {
             let hint = match &e {
                 CaptureError::Service(f) => f.hint(),
+                CaptureError::Projection(_) => None,
                 CaptureError::DeadLetters(_) => Some("check REWIND_DEAD_LETTERS: the store must exist and be writable"),
             };
             error!(function, invocation, items = items.len(), hint, "batch not stored, to be delivered again: {e}");

@@ -87,6 +87,7 @@ mod tests {
             doc: None,
             previous: None,
             changed: None,
+            partial: None,
         }
     }
 

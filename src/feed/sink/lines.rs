@@ -148,6 +148,7 @@ mod tests {
             doc: Some("{}".into()),
             previous: None,
             changed: None,
+            partial: None,
         }
     }
 

@@ -125,7 +125,9 @@ impl Sink {
             Self::Changes(capture) => match capture.run(&batch.items, batch.range).await {
                 Ok(summary) => Ok(Some(summary)),
                 Err(CaptureError::Service(f)) => Err(service(f)),
-                Err(e @ CaptureError::DeadLetters(_)) => Err(SinkError::Busy(e.to_string())),
+                Err(e @ (CaptureError::DeadLetters(_) | CaptureError::Projection(_))) => {
+                    Err(SinkError::Busy(e.to_string()))
+                }
             },
             Self::Stream(stream) => stream.write(&batch.events).await.map(|()| None),
             Self::File(file) => file.write(&batch.events).await.map(|()| None),

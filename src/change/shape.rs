@@ -6,15 +6,13 @@ use hmac::{Hmac, Mac as _};
 use serde_json::value::RawValue;
 use sha2::Sha256;
 
-use crate::{
-    change::{
-        edit::quote,
-        key::{KeyPaths, parse_path, render_path},
-        raw::RawDocument,
-        record::{SYSTEM, hex},
-    },
-    config::Secret,
+use super::{
+    edit::quote,
+    key::{KeyPaths, parse_path, render_path},
+    raw::RawDocument,
+    record::{SYSTEM, hex},
 };
+use crate::config::Secret;
 
 /// Members that a feed or the record needs, whatever fields are asked for.
 const KEPT: [&str; 3] = ["id", "ttl", "_lsn"];
@@ -80,6 +78,7 @@ pub struct Shape {
     redacted: Tree,
     key: Option<Secret>,
     note: String,
+    hashes: bool,
 }
 
 impl Shape {
@@ -135,7 +134,13 @@ impl Shape {
                 note.push(format!("\"{name}\":{}", list(&mut of_it.iter().map(|redact| render_path(&redact.path)))));
             }
         }
-        Ok(Some(Self { fields: tree, redacted, key, note: format!("{{{}}}", note.join(",")) }))
+        let hashes = redactions.iter().any(Redact::is_hash);
+        Ok(Some(Self { fields: tree, redacted, key, note: format!("{{{}}}", note.join(",")), hashes }))
+    }
+
+    /// Whether values are hashed: then what comes out says nothing about how the text was spelled.
+    pub fn hashes(&self) -> bool {
+        self.hashes
     }
 
     /// What `_change.partial` says: which fields, and what was dropped or hashed.
@@ -164,7 +169,11 @@ impl Shape {
         RawValue::from_string(text).map_err(|e| e.to_string())
     }
 
-    fn shaped(&self, document: &str) -> Result<String, String> {
+    /// A document as it is stored, shaped.
+    ///
+    /// # Errors
+    /// When it is not JSON.
+    pub fn shaped(&self, document: &str) -> Result<String, String> {
         let kept = match &self.fields {
             Some(tree) => keep(document, tree)?.unwrap_or_else(|| "{}".to_owned()),
             None => document.to_owned(),

@@ -1,0 +1,150 @@
+//! A payload's items understood: the changes in them, after what is not to be kept was taken away.
+
+use serde_json::value::RawValue;
+
+use crate::change::{Change, decode::decode, record, shape::Shape};
+
+/// Something that can never be stored as it is.
+pub(super) struct Poison {
+    pub(super) item: usize,
+    pub(super) id: Option<String>,
+    pub(super) status: String,
+    pub(super) reason: String,
+}
+
+impl Poison {
+    fn new(item: usize, reason: String) -> Self {
+        Self { item, id: None, status: "-".into(), reason }
+    }
+}
+
+/// One item after the shape.
+pub(super) struct Shaped {
+    pub(super) item: Box<RawValue>,
+    /// For each of its changes: whether the host may have altered what is kept of it, or what was hashed.
+    altered: Vec<bool>,
+}
+
+/// Shapes every item; `None` of one that is no change: its letter holds it as it was delivered.
+pub(super) fn shape_all(items: &[&RawValue], shape: &Shape, poison: &mut Vec<Poison>) -> Vec<Option<Shaped>> {
+    let shaped = items.iter().enumerate().map(|(index, item)| match shape_one(item, shape) {
+        Ok(shaped) => Some(shaped),
+        Err(reason) => {
+            poison.push(Poison::new(index, reason));
+            None
+        }
+    });
+    shaped.collect()
+}
+
+fn shape_one(item: &RawValue, shape: &Shape) -> Result<Shaped, String> {
+    let altered = |item: &RawValue| -> Result<Vec<bool>, String> {
+        let mut changes = Vec::with_capacity(2);
+        decode(item, &mut changes).map_err(|e| e.reason)?;
+        Ok(changes.iter().map(record::may_be_altered).collect())
+    };
+    let whole = altered(item)?;
+    let shaped = shape.apply(item)?;
+    // A hash is of the text that was delivered: it may be of a date that was rewritten.
+    let altered = if shape.hashes() { whole } else { altered(&shaped)? };
+    Ok(Shaped { item: shaped, altered })
+}
+
+/// The changes of a batch.
+pub(super) struct Taken<'a> {
+    pub(super) changes: Vec<Change<'a>>,
+    /// The item of each.
+    pub(super) origins: Vec<usize>,
+    /// Whether the host may have altered it; empty when nobody has looked yet.
+    altered: Vec<bool>,
+}
+
+impl<'a> Taken<'a> {
+    /// Understands items; those that are no changes are poison.
+    pub(super) fn of(items: &[&'a RawValue], poison: &mut Vec<Poison>) -> Self {
+        let mut taken = Self::with_room(items.len());
+        for (index, item) in items.iter().enumerate() {
+            taken.add(index, item, poison);
+        }
+        taken
+    }
+
+    /// Understands what is left of items after the shape.
+    pub(super) fn of_shaped(items: &'a [Option<Shaped>], poison: &mut Vec<Poison>) -> Self {
+        let mut taken = Self::with_room(items.len());
+        for (index, one) in items.iter().enumerate() {
+            let Some(one) = one else { continue };
+            taken.add(index, &one.item, poison);
+            // An item has as many changes after as before: ids and etags are always kept.
+            let of_it = (taken.altered.len()..taken.changes.len()).enumerate();
+            taken.altered.extend(of_it.map(|(i, _)| one.altered.get(i).copied().unwrap_or(true)));
+        }
+        taken
+    }
+
+    fn with_room(items: usize) -> Self {
+        Self { changes: Vec::with_capacity(items), origins: Vec::with_capacity(items), altered: Vec::new() }
+    }
+
+    fn add(&mut self, index: usize, item: &'a RawValue, poison: &mut Vec<Poison>) {
+        if let Err(e) = decode(item, &mut self.changes) {
+            // Nothing of a half-understood item is stored: its letter holds all of it.
+            self.changes.truncate(self.origins.len());
+            poison.push(Poison::new(index, e.reason));
+        }
+        self.origins.resize(self.changes.len(), index);
+    }
+
+    /// Whether the host may have altered a change's document.
+    pub(super) fn may_be_altered(&self, index: usize) -> bool {
+        self.altered.get(index).copied().unwrap_or_else(|| record::may_be_altered(&self.changes[index]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::key::{KeyPaths, parse_path};
+
+    fn shape(fields: &[&str], redactions: &[&str]) -> Shape {
+        let fields: Vec<_> = fields.iter().map(|path| parse_path(path).unwrap()).collect();
+        let redactions: Vec<_> = redactions.iter().map(|text| text.parse().unwrap()).collect();
+        let key = Some(crate::config::Secret::new("key"));
+        Shape::new(&fields, &redactions, &KeyPaths::parse(&["/pk"]).unwrap(), key).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_date_that_is_not_kept_needs_no_second_look_but_one_that_is_hashed_does() {
+        const ITEM: &str = r#"{"id":"x","pk":"p","when":"2020-01-01T00:00:00.1Z","n":1,"_etag":"\"1\"","_ts":1}"#;
+        let item: &RawValue = serde_json::from_str(ITEM).unwrap();
+        let altered = |shape: &Shape| {
+            let mut poison = Vec::new();
+            let shaped = shape_all(&[item], shape, &mut poison);
+            let taken = Taken::of_shaped(&shaped, &mut poison);
+            assert!(poison.is_empty() && taken.changes.len() == 1);
+            taken.may_be_altered(0)
+        };
+        assert!(Taken::of(&[item], &mut Vec::new()).may_be_altered(0));
+        assert!(!altered(&shape(&[], &["/when"])));
+        assert!(!altered(&shape(&["/n"], &[])));
+        assert!(altered(&shape(&[], &["/when=hash"])));
+        assert!(altered(&shape(&["/when"], &[])));
+    }
+
+    #[test]
+    fn what_is_no_change_stays_as_it_was_delivered() {
+        let items: Vec<&RawValue> = [r#"{"no":"id"}"#, "7", r#"{"id":"x","pk":"p","a":1}"#]
+            .into_iter()
+            .map(|text| serde_json::from_str(text).unwrap())
+            .collect();
+        let mut poison = Vec::new();
+        let shaped = shape_all(&items, &shape(&[], &["/a"]), &mut poison);
+        assert_eq!(poison.iter().map(|p| p.item).collect::<Vec<_>>(), [0, 1]);
+        assert!(shaped[0].is_none() && shaped[1].is_none());
+        let taken = Taken::of_shaped(&shaped, &mut poison);
+        assert_eq!(
+            (taken.origins.as_slice(), taken.changes[0].text, poison.len()),
+            (&[2][..], r#"{"id":"x","pk":"p"}"#, 2)
+        );
+    }
+}

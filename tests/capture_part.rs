@@ -1,0 +1,116 @@
+//! `serve` with `REWIND_FIELDS` and `REWIND_REDACT`: only a part of each document is stored.
+
+use serde_json::{Value, json};
+
+use crate::support::{Fault, TestApp};
+
+const KEY: (&str, &str) = ("REWIND_REDACT_KEY", "pepper");
+
+#[tokio::test]
+async fn what_is_redacted_is_in_no_record_however_its_document_came() {
+    let app = TestApp::start().await;
+    let handler = app
+        .handler(&[
+            ("REWIND_FIELDS", "/name, /when,/ssn,/card/number"),
+            ("REWIND_REDACT", "/card/number=hash"),
+            ("CaptureChanges__REWIND_REDACT", "/ssn,/card/number=hash"),
+            KEY,
+        ])
+        .await;
+    let secret = |id: &str, when: &str| {
+        json!({"id": id, "pk": "p", "name": "Ann", "when": when, "ssn": "SECRET-1", "other": "SECRET-2",
+            "card": {"number": "SECRET-3", "bank": "SECRET-4"}})
+    };
+    // As it is; altered by the host, so that it is read again; with the version before, and gone.
+    let plain = app.put(secret("plain", "once")).await;
+    let mut rewritten = app.put(secret("rewritten", "2020-01-01T00:00:00.1000Z")).await;
+    rewritten["when"] = json!("2020-01-01T00:00:00.1Z");
+    let mut current = secret("twice", "now");
+    (current["_etag"], current["_ts"]) = (json!("\"e2\""), json!(1_700_000_002));
+    let mut previous = secret("twice", "before");
+    (previous["_etag"], previous["_ts"]) = (json!("\"e1\""), json!(1_700_000_001));
+    let metadata = json!({"operationType": "replace", "lsn": 9, "crts": 1_700_000_002, "previousImageLSN": 7});
+    let replaced = json!({"current": current, "previous": previous, "metadata": metadata});
+    let mut gone = replaced.clone();
+    (gone["current"], gone["metadata"]["operationType"]) = (json!({}), json!("delete"));
+    gone["metadata"]["id"] = json!("twice");
+    let (status, body) = handler.deliver(&[plain, rewritten, replaced, gone]).await;
+    assert_eq!(status, 200, "{body} {:#?}", handler.log());
+
+    let history = app.history().await;
+    assert_eq!(history.len(), 5, "{history:#?}");
+    let text = Value::from(history.clone()).to_string();
+    assert!(!text.contains("SECRET") && !text.contains("pepper"), "{text}");
+    for record in history.iter().filter(|record| record["_change"]["op"] != "delete") {
+        let change = &record["_change"];
+        assert_eq!(change["fidelity"], "partial", "{record}");
+        assert_eq!(
+            change["partial"],
+            json!({"fields": ["/name", "/when", "/ssn", "/card/number"], "dropped": ["/ssn"], "hashed": ["/card/number"]})
+        );
+        assert!(record["card"]["number"].as_str().unwrap().starts_with("hmac:"), "{record}");
+        assert_eq!((&record["name"], record.get("ssn"), record.get("other")), (&json!("Ann"), None, None));
+    }
+    let read_again = history.iter().find(|record| record["_originalId"] == "rewritten").unwrap();
+    assert_eq!(read_again["when"], "2020-01-01T00:00:00.1000Z", "{read_again}");
+    assert!(!handler.log().iter().any(|line| line.contains("SECRET")), "{:#?}", handler.log());
+    let shown = app.run(&["show", "--id", "plain", "--pk", "p", "--format", "json"]).await.json();
+    assert_eq!(
+        (&shown["document"]["name"], &shown["caveats"][1]["name"]),
+        (&json!("Ann"), &json!("partial")),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_setting_stops_the_start_and_is_named_with_the_fix() {
+    let app = TestApp::start().await;
+    for (name, value, problem) in [
+        ("REWIND_FIELDS", "name", "does not start with /"),
+        ("REWIND_FIELDS", "/a,,/b", "does not start with /"),
+        ("REWIND_REDACT", "/a=rot13", "neither hash nor drop"),
+        ("REWIND_REDACT", "/a=hash", "set REWIND_REDACT_KEY"),
+        ("REWIND_REDACT", "/id", "identity"),
+        // Known only when the source was asked.
+        ("REWIND_REDACT", "/pk", "partition key"),
+        ("CaptureChanges__REWIND_REDACT", "/pk=drop", "partition key"),
+    ] {
+        let output = app.run_with_settings(&["serve"], &[(name, value)]).await;
+        assert_eq!(output.code, 2, "{name}={value}: {output:?}");
+        assert!(output.stderr.contains(name) && output.stderr.contains(problem), "{name}={value}: {output:?}");
+        assert!(!output.stdout.contains("ready"), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_letter_holds_what_is_left_and_one_of_a_whole_item_is_shaped_when_it_is_replayed() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[("REWIND_REDACT", "/ssn")]).await;
+    // A record that the service refuses; what is no document at all stays as it was delivered.
+    app.proxy.only_if_body_has("long~");
+    app.proxy.fail_always(Some(Fault::Reject(403, 1014)));
+    let long = json!({"id": "long", "pk": "p", "when": "2020-01-01T00:00:00.1000Z", "ssn": "SECRET", "_etag": "\"e\"", "_ts": 1});
+    let (status, body) = handler.deliver(&[long, json!({"ssn": "SECRET"})]).await;
+    assert_eq!(status, 200, "{body} {:#?}", handler.log());
+    let letters = app.dead_letters();
+    let of = |id: &Value| letters.iter().find(|letter| letter["id"] == *id).unwrap_or_else(|| panic!("{letters:#?}"));
+    let refused = of(&json!("long"));
+    assert_eq!((refused["item"].get("ssn"), &refused["partial"]), (None, &json!(r#"{"dropped":["/ssn"]}"#)));
+    assert_eq!(of(&json!(null))["item"], json!({"ssn": "SECRET"}));
+
+    // A letter of the time before the setting.
+    let folder = app.folder.path().join(".dead-letters");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    let item = app.put(json!({"id": "x", "pk": "p", "ssn": "SECRET"})).await;
+    let letter = json!({"v": 1, "at": "2026-11-20T15:00:00.000Z", "function": "CaptureChanges", "invocation": "1", "id": "x",
+        "status": "400", "reason": "-", "item": item});
+    std::fs::write(folder.join("CaptureChanges-0.json"), letter.to_string()).unwrap();
+    let replayed = app.run_with_settings(&["replay"], &[("REWIND_REDACT", "/ssn")]).await;
+    assert_eq!(replayed.code, 0, "{replayed:?}");
+    let history = app.history().await;
+    assert_eq!(
+        (history.len(), history[0].get("ssn"), &history[0]["_change"]["fidelity"]),
+        (1, None, &json!("partial"))
+    );
+}

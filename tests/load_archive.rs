@@ -1,0 +1,259 @@
+//! `load --archive`: what `follow` wrote, read back into the source container.
+
+use std::path::Path;
+
+use cosmos_rewind::change::key::PartitionKey;
+use serde_json::{Value, json};
+
+use crate::{
+    follow::{ALL, catch_up, events, put},
+    support::{
+        Output, TestApp,
+        peers::{Azurite, signatures},
+    },
+};
+
+/// Every live document without what the service adds, sorted.
+async fn live(app: &TestApp) -> Vec<String> {
+    let found = app.events().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
+    let mut texts: Vec<String> =
+        found.iter().map(|d| cosmos_rewind::change::record::own_text(d.get()).unwrap()).collect();
+    texts.sort();
+    texts
+}
+
+fn figures(output: &Output) -> [u64; 5] {
+    let summary: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    ["written", "created", "updated", "skipped", "failed"].map(|name| summary[name].as_u64().unwrap())
+}
+
+async fn load(app: &TestApp, archive: &str, more: &[&str]) -> Output {
+    app.run(&[&["load", "--archive", archive, "--format", "json"], more].concat()).await
+}
+
+/// Versions of twelve documents, one of them deleted and one made again.
+async fn write_history(app: &TestApp) {
+    for n in 1..=3 {
+        for id in 0..12 {
+            put(app, &format!("doc-{id}"), n).await;
+        }
+    }
+    let events = app.events().await;
+    for id in ["doc-3", "doc-4"] {
+        events.delete(&PartitionKey::parse(&format!("key-{id}")).unwrap(), id, None).await.unwrap();
+    }
+    put(app, "doc-4", 9).await;
+    let key = PartitionKey::parse("p").unwrap();
+    let exact = r#"{"id":"exact","pk":"p","price":1.25,"when":"2020-01-01T00:00:00.000Z","ü":"\u00e9\n"}"#;
+    events.upsert(&key, "exact", exact.into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_gives_the_newest_version_of_each_document_back() {
+    let app = TestApp::start().await;
+    std::fs::create_dir(app.folder.path().join("archive")).unwrap();
+    catch_up(&app, &ALL).await;
+    write_history(&app).await;
+    catch_up(&app, &[&ALL[..], &["--sink", "file:archive/events.jsonl"]].concat()).await;
+    let before = live(&app).await;
+    assert_eq!(before.len(), 12);
+    assert_eq!(app.run(&["truncate", "source", "--yes"]).await.code, 0);
+
+    // Cut off by a kill, and something else that lies there.
+    let file = app.folder.path().join("archive/events.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}{}", &text[..40])).unwrap();
+    std::fs::write(app.folder.path().join("archive/README.txt"), "notes").unwrap();
+    let output = load(&app, "archive", &[]).await;
+    assert_eq!((output.code, figures(&output)), (0, [12, 12, 0, 0, 0]), "{output:?}");
+    assert!(
+        output.stderr.contains("1 file passed over") && output.stderr.contains("12 documents of 40 versions"),
+        "{output:?}"
+    );
+    assert_eq!(live(&app).await, before);
+    assert_eq!(figures(&load(&app, "archive", &[]).await), [12, 0, 12, 0, 0]);
+
+    // The same as one file a version, in folders.
+    for (n, event) in events(&text).iter().enumerate() {
+        let folder = app.folder.path().join(format!(
+            "single/{}/{}",
+            event["pk"].as_str().unwrap(),
+            event["id"].as_str().unwrap()
+        ));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{n}.json")), text.lines().nth(n).unwrap()).unwrap();
+    }
+    assert_eq!(app.run(&["truncate", "source", "--yes"]).await.code, 0);
+    let output = load(&app, "single", &["--mode", "create-only"]).await;
+    assert_eq!((output.code, figures(&output)), (0, [12, 12, 0, 0, 0]), "{output:?}");
+    assert_eq!(live(&app).await, before);
+    assert_eq!(figures(&load(&app, "single", &["--mode", "create-only"]).await), [0, 0, 0, 12, 0]);
+    // Everything that lives was written after the newest version of the archive.
+    assert_eq!(figures(&load(&app, "single", &["--mode", "if-newer"]).await), [0, 0, 0, 12, 0]);
+}
+
+/// What the times of events count from.
+const T: i64 = 1_700_000_000;
+
+fn event(id: &str, op: &str, ts: i64, lsn: i64, n: u64) -> Value {
+    let doc = if op == "delete" { Value::Null } else { json!({"id": id, "pk": "p", "n": n}) };
+    json!({"op": op, "id": id, "pk": "p", "ts": T + ts, "lsn": lsn, "version": format!("{id}~{lsn}"), "doc": doc, "previous": null, "changed": null})
+}
+
+fn archive(folder: &Path, name: &str, events: &[Value]) {
+    let text: String = events.iter().map(|event| format!("{event}\n")).collect();
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join(name), text).unwrap();
+}
+
+#[tokio::test]
+async fn a_moment_has_the_versions_in_force_then_and_a_part_is_never_loaded_for_the_whole() {
+    let app = TestApp::start().await;
+    let folder = app.folder.path().join("a");
+    let mut part = event("part", "replace", 1030, 8, 2);
+    part["partial"] = json!({"dropped": ["/ssn"]});
+    archive(
+        &folder,
+        "2.jsonl",
+        &[
+            event("tie", "replace", 1010, 5, 2),
+            event("x", "replace", 1020, 6, 2),
+            event("gone", "delete", 1020, 7, 0),
+            part,
+        ],
+    );
+    archive(
+        &folder,
+        "1.jsonl",
+        &[
+            event("x", "create", 1000, 1, 1),
+            event("gone", "create", 1000, 2, 1),
+            event("part", "create", 1000, 3, 1),
+            // In the same second: the LSN decides, wherever they lie.
+            event("tie", "create", 1010, 4, 1),
+            event("tie", "replace", 1010, 5, 2),
+        ],
+    );
+    let at = async |at: &str| {
+        assert_eq!(app.run(&["truncate", "source", "--yes"]).await.code, 0);
+        let at = at.parse::<i64>().map_or_else(|_| at.to_owned(), |seconds| (T + seconds).to_string());
+        let output = load(&app, "a", &["--at", &at]).await;
+        let mut found: Vec<(String, u64)> = live(&app)
+            .await
+            .iter()
+            .map(|text| serde_json::from_str::<Value>(text).unwrap())
+            .map(|d| (d["id"].as_str().unwrap().to_owned(), d["n"].as_u64().unwrap()))
+            .collect();
+        found.sort();
+        (output, found)
+    };
+    let named = |list: &[(&str, u64)]| list.iter().map(|(id, n)| ((*id).to_owned(), *n)).collect::<Vec<_>>();
+    let (output, found) = at("1009").await;
+    assert_eq!((output.code, found), (0, named(&[("gone", 1), ("part", 1), ("x", 1)])), "{output:?}");
+    let (output, found) = at("1019").await;
+    assert_eq!((output.code, found), (0, named(&[("gone", 1), ("part", 1), ("tie", 2), ("x", 1)])), "{output:?}");
+    let (output, found) = at("1029").await;
+    assert_eq!((output.code, found), (0, named(&[("part", 1), ("tie", 2), ("x", 2)])), "{output:?}");
+    let (output, found) = at("now").await;
+    assert_eq!((output.code, found), (3, named(&[("tie", 2), ("x", 2)])), "{output:?}");
+    assert_eq!(figures(&output), [2, 2, 0, 0, 1]);
+    assert!(output.stderr.contains("2.jsonl line 4 is only a part of the document"), "{output:?}");
+    let (output, found) = at("999").await;
+    assert_eq!((output.code, figures(&output), found.len()), (0, [0; 5], 0), "{output:?}");
+
+    // One that is newer than what lives.
+    let ahead = chrono::Utc::now().timestamp() + 3600 - T;
+    archive(
+        &app.folder.path().join("ahead"),
+        "1.jsonl",
+        &[event("x", "create", ahead, 1, 7), event("y", "create", ahead, 2, 7)],
+    );
+    put(&app, "z", 1).await;
+    app.put(json!({"id": "x", "pk": "p", "n": 1})).await;
+    assert_eq!(figures(&load(&app, "ahead", &["--mode", "if-newer"]).await), [2, 1, 1, 0, 0]);
+
+    // What a follower left fields out of.
+    catch_up(&app, &ALL).await;
+    put(&app, "z", 2).await;
+    catch_up(&app, &[&ALL[..], &["--redact", "/ssn", "--sink", "file:part.jsonl"]].concat()).await;
+    let parts = app.folder.path().join("parts");
+    std::fs::create_dir(&parts).unwrap();
+    std::fs::rename(app.folder.path().join("part.jsonl"), parts.join("part.jsonl")).unwrap();
+    let output = load(&app, "parts", &[]).await;
+    assert_eq!((output.code, figures(&output)), (3, [0, 0, 0, 0, 1]), "{output:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_archive_is_named_and_nothing_is_written() {
+    let app = TestApp::start().await;
+    let folder = app.folder.path();
+    archive(&folder.join("damaged"), "1.jsonl", &[event("x", "create", 1000, 1, 1), json!({"id": "SECRET"})]);
+    archive(
+        &folder.join("timeless"),
+        "1.json",
+        &[json!({"op": "create", "id": "x", "pk": "p", "ts": null, "lsn": null, "version": "x~1", "doc": {}})],
+    );
+    archive(&folder.join("cut"), "1.jsonl.gz", &[event("x", "create", 1000, 1, 1)]);
+    archive(&folder.join("empty"), "README.txt", &[]);
+    for (archive, code, wanted) in [
+        ("damaged", 1, "1.jsonl line 2 is no event of follow"),
+        ("timeless", 1, "1.json is an event without a time"),
+        ("cut", 1, "1.jsonl.gz cannot be read"),
+        ("empty", 2, "there is no .json, .jsonl or .jsonl.gz file"),
+        ("nowhere", 2, "--archive nowhere: "),
+        ("damaged/1.jsonl", 2, "it is a file"),
+        ("https://a.blob.core.windows.net/c?sig=SECRET", 2, "a URL begins with blob:"),
+        ("blob:ftp://a/c?sig=SECRET", 2, "unknown scheme"),
+        ("blob:http://example.com/c?sig=SECRET", 2, "plain http"),
+    ] {
+        let output = load(&app, archive, &[]).await;
+        assert_eq!((output.code, output.stderr.contains(wanted)), (code, true), "{archive}: {output:?}");
+        assert!(!output.stderr.contains("SECRET") && output.stdout.is_empty(), "{archive}: {output:?}");
+        assert!(output.stderr.contains("hint: "), "{archive}: {output:?}");
+    }
+    for args in [
+        &["load"][..],
+        &["load", "x", "--archive", "a"],
+        &["load", "x", "--at", "1h"],
+        &["load", "--archive", "a", "--no-trailer"],
+    ] {
+        assert_eq!(app.run(args).await.code, 2, "{args:?}");
+    }
+    let output = load(&app, "damaged", &["--at", "half past nine"]).await;
+    assert!(output.code == 2 && output.stderr.contains("--at"), "{output:?}");
+    assert!(live(&app).await.is_empty());
+}
+
+#[tokio::test]
+async fn blobs_and_segments_are_read_back() {
+    let Some(azurite) = Azurite::start() else { return };
+    let app = TestApp::start().await;
+    catch_up(&app, &ALL).await;
+    catch_up(&app, &[&ALL[..], &["--name", "segments"]].concat()).await;
+    write_history(&app).await;
+    for name in ["single", "segments"] {
+        azurite.create(name).await;
+    }
+    let signed = |name: &str| format!("blob:{}", azurite.container(name).replacen('?', "/a/b?", 1));
+    catch_up(&app, &[&ALL[..], &["--sink", &signed("single")]].concat()).await;
+    catch_up(&app, &[&ALL[..], &["--name", "segments", "--segments", "--sink", &signed("segments")]].concat()).await;
+    let before = live(&app).await;
+    for name in ["single", "segments"] {
+        // With a signature, and with Azurite's own key.
+        let bare = signed(name).split('?').next().unwrap().to_owned();
+        for archive in [signed(name), bare] {
+            assert_eq!(app.run(&["truncate", "source", "--yes"]).await.code, 0);
+            let output = load(&app, &archive, &[]).await;
+            assert_eq!((output.code, figures(&output)), (0, [12, 12, 0, 0, 0]), "{output:?}");
+            assert_eq!(live(&app).await, before, "{name}");
+        }
+        let output = load(&app, &signed(name).replacen("/a/b?", "/a/c?", 1), &[]).await;
+        assert_eq!((output.code, output.stderr.contains("there is no .json")), (2, true), "{output:?}");
+    }
+    let wrong = signed("nowhere");
+    let output = load(&app, &wrong, &[]).await;
+    assert_eq!((output.code, output.stderr.contains("404")), (1, true), "{output:?}");
+    for signature in signatures(wrong.trim_start_matches("blob:")) {
+        assert!(!output.stderr.contains(&signature), "{output:?}");
+    }
+}
