@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Usage: scripts/bench-follow.sh [--changes N] [--sinks LIST] [--binary PATH]
-# Measures a follower on the local account: N (50,000) creations of 1 KB, all versions, each sink of LIST
-# (stdout,changes,file,blob) by itself, from the same start until it has caught up. Prints changes/s, CPU microseconds a change (of the
-# follower's process alone, /proc/PID/stat) and its peak memory. Builds the release binary unless --binary names one. The
-# blob sink needs Azurite (scripts/install-test-peers.sh); without it that sink is skipped, and said to be.
+# Usage: scripts/bench-follow.sh [--changes N] [--documents N] [--sinks LIST] [--binary PATH]
+# Measures a follower on the local account: N (50,000) changes of 1 KB, each of a document of its own (or of so many
+# documents, in turn), all versions, each sink of LIST (stdout,changes,file,blob) by itself, from the same start until it
+# has caught up. Prints changes/s, CPU microseconds a change (of the follower's process alone, /proc/PID/stat) and its
+# peak memory. Builds the release binary unless --binary names one. The blob sink needs Azurite
+# (scripts/install-test-peers.sh); without it that sink is skipped, and said to be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD changes=50000 sinks=stdout,changes,file,blob bin=''
+root=$PWD changes=50000 documents='' sinks=stdout,changes,file,blob bin=''
 while [ $# -gt 0 ]; do
   case $1:${2:-} in
     --changes:[1-9]*) changes=$2 ;;
+    --documents:[1-9]*) documents=$2 ;;
     --sinks:?*) sinks=$2 ;;
     --binary:?*) bin=$(realpath "$2") ;;
     *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
@@ -70,8 +72,8 @@ fi
 # The start of every follower, then the documents: of about 1 KB, in keys of ten documents each.
 follow() { "$bin" follow --mode all-versions --from now --until-caught-up --poll 10 --lease 2 "$@"; }
 for sink in ${sinks//,/ }; do follow --name "bench-$sink" --sink stdout >/dev/null 2>follow.err || { cat follow.err >&2; exit 1; }; done
-awk -v n="$changes" 'BEGIN { pad = sprintf("%900s", ""); gsub(/ /, "x", pad)
-  for (i = 0; i < n; i++) printf "{\"id\":\"doc-%07d\",\"pk\":\"key-%06d\",\"n\":%d,\"text\":\"%s\"}\n", i, i / 10, i, pad }' >documents.jsonl
+awk -v n="$changes" -v m="${documents:-$changes}" 'BEGIN { pad = sprintf("%900s", ""); gsub(/ /, "x", pad)
+  for (i = 0; i < n; i++) printf "{\"id\":\"doc-%07d\",\"pk\":\"key-%06d\",\"n\":%d,\"text\":\"%s\"}\n", i % m, (i % m) / 10, i, pad }' >documents.jsonl
 "$bin" populate --file documents.jsonl --concurrency 64 >populate.out 2>populate.err || { cat populate.err >&2; exit 1; }
 
 ticks=$(getconf CLK_TCK)
