@@ -367,12 +367,12 @@ async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
     let all = ["restore", "--all", "--delete-newer", "--at", &good];
     insta::assert_snapshot!(see(&[&all[..], &["--dry-run"]].concat()).await, @r#"
     exit 0
-    action    id        pk        version                      changed                          notes
+    action    id        pk        version                                   changed                          notes
     delete    28035     28035
-    recreate  28031     28031     <60 minutes ago> create                                   20m before the point in time
-    recreate  hand      hand      <60 minutes ago> upsert                                   20m before the point in time; captured in latest-version mode: versions between this one and the next, and deletes, may be missing; the change came without a time: that of its capture stands in
-    restore   28036     28036     <60 minutes ago> create  /city_name, /note, /restored_at  20m before the point in time
-    unknown   stranger  stranger                                                                no version in the history
+    recreate  28031     28031     <60 minutes ago> create, via trigger                                   20m before the point in time
+    recreate  hand      hand      <60 minutes ago> upsert                                                20m before the point in time; captured in latest-version mode: versions between this one and the next, and deletes, may be missing; the change came without a time: that of its capture stands in
+    restore   28036     28036     <60 minutes ago> create, via trigger  /city_name, /note, /restored_at  20m before the point in time
+    unknown   stranger  stranger                                                                             no version in the history
     ! plan       events to <40 minutes ago>: 1 restore, 2 recreate, 1 delete, 0 keep, 1 unknown; about <n> RU
     ! planned, nothing written, <n> RU, <n> s
     "#);
@@ -385,12 +385,12 @@ async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
     world.app.put(json!({"id": "28031", "pk": "28031", "city_name": "Made again"})).await;
     insta::assert_snapshot!(see(&["restore", "--plan", plan, "--yes"]).await, @r#"
     exit 3
-    action    id        pk        version                      changed                          notes
+    action    id        pk        version                                   changed                          notes
     delete    28035     28035
-    recreate  28031     28031     <60 minutes ago> create                                   20m before the point in time
-    recreate  hand      hand      <60 minutes ago> upsert                                   20m before the point in time; captured in latest-version mode: versions between this one and the next, and deletes, may be missing; the change came without a time: that of its capture stands in
-    restore   28036     28036     <60 minutes ago> create  /city_name, /note, /restored_at  20m before the point in time
-    unknown   stranger  stranger                                                                no version in the history
+    recreate  28031     28031     <60 minutes ago> create, via trigger                                   20m before the point in time
+    recreate  hand      hand      <60 minutes ago> upsert                                                20m before the point in time; captured in latest-version mode: versions between this one and the next, and deletes, may be missing; the change came without a time: that of its capture stands in
+    restore   28036     28036     <60 minutes ago> create, via trigger  /city_name, /note, /restored_at  20m before the point in time
+    unknown   stranger  stranger                                                                             no version in the history
     outcome   id     pk         action    message
     conflict  28031  ["28031"]  recreate  was created since the plan was made
     conflict  28036  ["28036"]  restore   was changed since the plan was made

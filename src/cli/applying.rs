@@ -88,10 +88,10 @@ pub(super) fn show_plan(plan: &Plan, format: Format, alone: bool) -> Result<(), 
             }
         }
         let key = step.item().map_or_else(|_| step.pk.to_string(), |i| i.partition_key.to_string());
-        let version =
-            step.version.as_ref().filter(|v| v.ts > 0).map(|v| {
-                format!("{} {}", PointInTime::from_epoch(v.ts), v.op.map_or("legacy", crate::change::Op::as_str))
-            });
+        let version = step.version.as_ref().filter(|v| v.ts > 0).map(|v| {
+            let via = v.via.as_ref().map_or_else(String::new, |via| format!(", via {via}"));
+            format!("{} {}{via}", PointInTime::from_epoch(v.ts), v.op.map_or("legacy", crate::change::Op::as_str))
+        });
         rows.push(&[
             json!(step.action),
             json!(step.id),

@@ -389,8 +389,13 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
     if !matches!(outcome.fate, Fate::Done | Fate::Already) {
         return None;
     }
-    let version =
-        |etag: &String| Chosen { record_id: record::id_of_version(&outcome.id, etag), op: None, ts: 0, lsn: None };
+    let version = |etag: &String| Chosen {
+        record_id: record::id_of_version(&outcome.id, etag),
+        op: None,
+        ts: 0,
+        lsn: None,
+        via: None,
+    };
     let (action, version, live) = match (outcome.action, &outcome.before, &outcome.after) {
         (Action::Delete, Some(before), _) => (Action::Recreate, Some(version(before)), None),
         (_, Some(before), Some(after)) if before != after => {

@@ -31,11 +31,14 @@ pub struct Chosen {
     /// Source LSN.
     #[serde(default)]
     pub lsn: Option<i64>,
+    /// Which entrance it was captured through.
+    #[serde(default)]
+    pub via: Option<String>,
 }
 
 impl From<&Version> for Chosen {
     fn from(v: &Version) -> Self {
-        Self { record_id: v.record_id.clone(), op: v.op, ts: v.ts, lsn: v.lsn }
+        Self { record_id: v.record_id.clone(), op: v.op, ts: v.ts, lsn: v.lsn, via: v.via.clone() }
     }
 }
 

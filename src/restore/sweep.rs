@@ -244,7 +244,7 @@ impl Haul {
     /// Adds a version; of an item's documents only the newest of those that came with a text keeps it.
     fn version(&mut self, item: ItemKey, mut version: Version) {
         self.rows += 1;
-        (version.rid, version.at, version.via) = (None, None, None);
+        (version.rid, version.at) = (None, None);
         let text = version.document.take();
         let found = self.found.entry(item).or_insert_with_key(|key| Found::new(key.clone()));
         let mut freed = 0;
@@ -610,7 +610,7 @@ fn select(source: &KeyPaths) -> String {
     });
     format!(
         "SELECT c.id, c._originalId AS item, c._change.op AS op, c._change.ts AS ts, c._change.lsn AS lsn, \
-         c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.fidelity AS fidelity, c._change.tsFrom AS tsFrom, c._ts AS copied, \
+         c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._ts AS copied, \
          c._lsn AS legacyLsn{keys} FROM c WHERE NOT IS_DEFINED(c._restore)"
     )
 }
@@ -660,6 +660,7 @@ struct Row<'a> {
     prev_lsn: Option<i64>,
     etag: Option<String>,
     fidelity: Option<String>,
+    via: Option<String>,
     #[serde(rename = "tsFrom")]
     ts_from: Option<String>,
     /// The copy's own time: of a record of the original demo, all there is.
@@ -695,7 +696,7 @@ impl Row<'_> {
             prev_lsn: row.prev_lsn,
             etag: row.etag,
             rid: None,
-            via: None,
+            via: row.via,
             fidelity: row.fidelity,
             at: None,
             // Facts are enough to decide; the document is read when it is needed.
