@@ -8,13 +8,13 @@ use serde_json::json;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    connection::ru_limit,
+    connection::{PartArgs, stretches},
     output::{self, Format, Progress, printable, tenths},
     restore,
 };
 use crate::{
     change::{key::ItemKey, time::PointInTime},
-    cosmos::{Bulk, Failure, Observer, Pace, Param, Share},
+    cosmos::{Bulk, Failure, Observer, Param},
     restore::sweep::{LiveWish, PIECE_ROWS, Scope, Sweep},
     upkeep::{
         saving::{is_missing, op_of},
@@ -38,12 +38,8 @@ pub struct BackfillArgs {
     /// All live documents
     #[arg(long)]
     all: bool,
-    /// Only the i-th of n equal parts of the documents, by partition key: so that n machines can share the work
-    #[arg(long, value_name = "I/N")]
-    feed_range: Option<Share>,
-    /// At most this many request units a second, on average
-    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
-    ru_limit: Option<f64>,
+    #[command(flatten)]
+    part: PartArgs,
     /// Writes in flight
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
@@ -63,17 +59,12 @@ pub async fn run(args: BackfillArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
     let places = restore::places(&cosmos, &names, None).await?;
-    if args.feed_range.is_some() {
-        places.can_be_shared().map_err(|e| {
-            CliError::usage(format!("--feed-range: {e}"), "leave it out; one machine saves everything then")
-        })?;
-    }
+    let stretches = stretches(&places, args.part.feed_range, "one machine saves everything")?;
     let scope = match &args.predicate {
         Some(predicate) => Scope::Live { predicate: predicate.clone(), params: args.param.clone() },
         None => Scope::All,
     };
-    let pace = Pace::new(cosmos.meter(), args.ru_limit);
-    let stretches = places.stretches(args.feed_range);
+    let pace = args.part.pace(&cosmos);
     let sweep = Sweep {
         places: &places,
         wanted: &scope,

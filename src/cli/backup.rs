@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{
     CliError, ConnectionArgs, Exit,
     backup_file::Writer,
-    connection::ru_limit,
+    connection::{ru_limit, stretches},
     lookup,
     output::{self, Format, Progress, count_of, note, printable, tenths},
     restore,
@@ -120,12 +120,10 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
     let at = args.at.as_deref().map(|text| lookup::point("--at", text)).transpose()?;
     let (cosmos, names) = args.connection.open()?;
     let places = places(&cosmos, &names, at.is_some()).await?;
-    if args.feed_range.is_some()
-        && at.is_some()
-        && let Err(e) = places.can_be_shared()
-    {
-        return Err(CliError::usage(format!("--feed-range: {e}"), "leave it out; one file has everything then"));
-    }
+    let left = match at {
+        Some(_) => stretches(&places, args.feed_range, "one file has everything")?,
+        None => live_stretches(&places, args.feed_range),
+    };
     let source = format!("{}/{}", names.database, names.source);
     let first = Backup {
         account: cosmos.endpoint().to_owned(),
@@ -137,7 +135,7 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
         at_text: args.at.clone(),
         at: at.map(PointInTime::seconds),
         made: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
-        left: if at.is_some() { places.stretches(args.feed_range) } else { live_stretches(&places, args.feed_range) },
+        left,
         unknown: 0,
         caveats: BTreeMap::new(),
     };
@@ -301,7 +299,7 @@ impl Job<'_> {
             live: if self.args.all { LiveWish::Etag } else { LiveWish::No },
             piece_rows: PIECE_ROWS,
             pace: &self.pace,
-            needs_text: &|found| matches!(as_of(&found.versions, at).state, State::Document(_)),
+            needs_text: &|found| found.document_at(at).is_some(),
         };
         let mut pieces = std::pin::pin!(sweep.pieces());
         while let Some(piece) = pieces.next().await {

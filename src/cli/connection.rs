@@ -5,7 +5,8 @@ use clap::Args;
 use super::CliError;
 use crate::{
     config::{self, Account, Names, Settings},
-    cosmos::Cosmos,
+    cosmos::{Cosmos, Pace, Share, Span},
+    restore::sweep::Places,
 };
 
 /// Set on each flag: a heading for all that follow would reach into the command's own flags.
@@ -52,6 +53,18 @@ impl ConnectionArgs {
         Ok(settings)
     }
 
+    /// The settings with these flags on top, and that of `--dead-letters`.
+    ///
+    /// # Errors
+    /// As [`ConnectionArgs::settings`].
+    pub(super) fn settings_with(&self, dead_letters: Option<&String>) -> Result<Settings, CliError> {
+        let mut settings = self.settings()?;
+        if let Some(place) = dead_letters {
+            settings.set_override("REWIND_DEAD_LETTERS", place.clone());
+        }
+        Ok(settings)
+    }
+
     /// The container that `source`, `changes` or `leases` stands for; any other name is a container's own.
     pub fn container_name<'a>(names: &'a Names, text: &'a str) -> &'a str {
         match text {
@@ -71,6 +84,33 @@ impl ConnectionArgs {
         let names = Names::from_settings(&settings, None)?;
         Ok((Cosmos::new(Account::from_settings(&settings)?), names))
     }
+}
+
+/// Which part of the work, and how fast: flags of commands that go through the whole history
+#[derive(Debug, Args)]
+pub struct PartArgs {
+    /// Only the i-th of n equal parts of the documents, by partition key: so that n machines can share the work
+    #[arg(long, value_name = "I/N")]
+    pub(super) feed_range: Option<Share>,
+    /// At most this many request units a second, on average
+    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
+    ru_limit: Option<f64>,
+}
+
+impl PartArgs {
+    /// The limit, from now on.
+    pub(super) fn pace(&self, cosmos: &Cosmos) -> Pace {
+        Pace::new(cosmos.meter(), self.ru_limit)
+    }
+}
+
+/// Where the items are looked for; `otherwise` says what happens without --feed-range.
+///
+/// # Errors
+/// When machines cannot share the items of these containers.
+pub(super) fn stretches(places: &Places, share: Option<Share>, otherwise: &str) -> Result<Vec<Span>, CliError> {
+    let refused = |e| CliError::usage(format!("--feed-range: {e}"), format!("leave it out; {otherwise} then"));
+    places.stretches(share).map_err(refused)
 }
 
 /// A limit on request units a second.

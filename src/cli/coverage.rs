@@ -8,13 +8,12 @@ use serde_json::json;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    connection::ru_limit,
+    connection::{PartArgs, stretches},
     output::{self, Format, Progress, Rows, count_of, note},
     restore,
 };
 use crate::{
     change::time::PointInTime,
-    cosmos::{Pace, Share},
     restore::sweep::{LiveWish, PIECE_ROWS, Scope, Sweep},
     upkeep::coverage::Coverage,
 };
@@ -23,12 +22,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "Reads the facts of every version, not the documents.")]
 pub struct CoverageArgs {
-    /// Only the i-th of n equal parts of the documents, by partition key
-    #[arg(long, value_name = "I/N")]
-    feed_range: Option<Share>,
-    /// At most this many request units a second, on average
-    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
-    ru_limit: Option<f64>,
+    #[command(flatten)]
+    part: PartArgs,
     /// How to print the days
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -44,13 +39,8 @@ pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
     let places = restore::places(&cosmos, &names, None).await?;
-    if args.feed_range.is_some() {
-        places
-            .can_be_shared()
-            .map_err(|e| CliError::usage(format!("--feed-range: {e}"), "leave it out; everything is read then"))?;
-    }
-    let pace = Pace::new(cosmos.meter(), args.ru_limit);
-    let stretches = places.stretches(args.feed_range);
+    let stretches = stretches(&places, args.part.feed_range, "everything is read")?;
+    let pace = args.part.pace(&cosmos);
     let sweep = Sweep {
         places: &places,
         wanted: &Scope::All,

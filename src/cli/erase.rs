@@ -80,10 +80,7 @@ pub struct EraseArgs {
 /// found afterwards makes the exit code 3.
 pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let mut settings = args.connection.settings()?;
-    if let Some(place) = &args.dead_letters {
-        settings.set_override("REWIND_DEAD_LETTERS", place.clone());
-    }
+    let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     let names = Names::from_settings(&settings, None)?;
     let account = Account::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;

@@ -165,10 +165,7 @@ fn name(text: &str) -> Result<String, String> {
 /// When a flag or setting is wrong, or when the source, a sink or the checkpoint refuses. What may pass is retried.
 pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let mut settings = args.connection.settings()?;
-    if let Some(place) = &args.dead_letters {
-        settings.set_override("REWIND_DEAD_LETTERS", place.clone());
-    }
+    let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     let options = Arc::new(options(&args)?);
     let targets = targets(&args)?;
     let filter = args.filter.as_deref().map(|source| filter(source, options.mode)).transpose()?;

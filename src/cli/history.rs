@@ -11,7 +11,7 @@ use super::{
     output::{self, Cell, Format, Rows, count_of},
     query::check_key,
     restore::places,
-    selection,
+    selection::{self, Matching},
 };
 use crate::{
     change::{
@@ -100,7 +100,14 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
             if args.pk.is_some() {
                 return Err(CliError::usage("--pk with --where and --changes-of", "put the key into the predicate"));
             }
-            let items = selection::ever_matched(&cosmos, &names, predicate, &args.params).await?;
+            let items = selection::matched(
+                &cosmos,
+                &places(&cosmos, &names, None).await?,
+                predicate,
+                &args.params,
+                Matching::Ever,
+            )
+            .await?;
             selection::histories(&cosmos, &names, items).await?
         }
         (None, None, Some(predicate)) => return report(&args, predicate, &columns, &cosmos, &names, started).await,

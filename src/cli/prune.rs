@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    connection::ru_limit,
+    connection::{PartArgs, stretches},
     output::{self, Format, Progress, count_of, note, printable, tenths},
     restore,
 };
@@ -20,7 +20,7 @@ use crate::{
         key::{ItemKey, KeyValue, PartitionKey},
         time::{PointInTime, seconds_of},
     },
-    cosmos::{Action, Bulk, Failure, Job, Observer, Pace, Share, Tally},
+    cosmos::{Action, Bulk, Failure, Job, Observer, Pace, Share, Span, Tally},
     restore::{
         journal,
         price::write_ru,
@@ -63,12 +63,8 @@ pub struct PruneArgs {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// Only the i-th of n equal parts of the documents, by partition key: so that n machines can share the work
-    #[arg(long, value_name = "I/N")]
-    feed_range: Option<Share>,
-    /// At most this many request units a second, on average
-    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
-    ru_limit: Option<f64>,
+    #[command(flatten)]
+    part: PartArgs,
     /// Deletes in flight
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
@@ -118,11 +114,7 @@ pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
     let places = restore::places(&cosmos, &names, None).await?;
-    if args.feed_range.is_some() {
-        places.can_be_shared().map_err(|e| {
-            CliError::usage(format!("--feed-range: {e}"), "leave it out; one machine prunes everything then")
-        })?;
-    }
+    let stretches = stretches(&places, args.part.feed_range, "one machine prunes everything")?;
     let any = ItemKey {
         id: String::new(),
         partition_key: PartitionKey(vec![KeyValue::Undefined; places.source.key_paths().len()]),
@@ -151,7 +143,8 @@ pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
         PointInTime::from_epoch(kept.window),
         count_of(kept.points().count() as u64, "moment")
     ));
-    let job = Pruning { args: &args, places: &places, pace: Pace::new(cosmos.meter(), args.ru_limit), kept: &kept };
+    let job =
+        Pruning { args: &args, places: &places, stretches: &stretches, pace: args.part.pace(&cosmos), kept: &kept };
     if !args.dry_run && !args.yes {
         let sums = job.pass(false).await?.0;
         let what = count_of(sums.removed, "version");
@@ -202,6 +195,7 @@ pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
 struct Pruning<'a> {
     args: &'a PruneArgs,
     places: &'a Places,
+    stretches: &'a [Span],
     pace: Pace,
     kept: &'a Kept,
 }
@@ -212,12 +206,11 @@ impl Pruning<'_> {
         let mut sums = Sums::default();
         let progress = Arc::new(Progress::new(if delete { "prune" } else { "count" }, None));
         let observer = named(&progress);
-        let stretches = self.places.stretches(self.args.feed_range);
         let sweep = Sweep {
             places: self.places,
             wanted: &Scope::All,
             at: PointInTime::END,
-            stretches: &stretches,
+            stretches: self.stretches,
             live: LiveWish::No,
             piece_rows: PIECE_ROWS,
             pace: &self.pace,
@@ -249,7 +242,7 @@ impl Pruning<'_> {
             }
         }
         // Journals belong to no document's key: one machine looks after them.
-        let fatal = match self.args.feed_range.is_none_or(Share::is_first) {
+        let fatal = match self.args.part.feed_range.is_none_or(Share::is_first) {
             true => self.journals(delete, &observer, &mut sums).await?,
             false => None,
         };

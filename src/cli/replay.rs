@@ -47,10 +47,7 @@ pub struct ReplayArgs {
 /// When the store cannot be read. A letter that still cannot be stored is reported, kept, and makes the exit code 3.
 pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
     let app_root = config::app_root();
-    let mut settings = args.connection.settings()?;
-    if let Some(place) = &args.dead_letters {
-        settings.set_override("REWIND_DEAD_LETTERS", place.clone());
-    }
+    let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     let account = Account::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &app_root)?;
     let failed = |e: crate::dead_letters::StoreError| CliError {

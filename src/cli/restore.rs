@@ -12,6 +12,7 @@ use clap::Args;
 use super::{
     CliError, ConnectionArgs, Exit,
     applying::{ApplyArgs, apply, show_plan, shown},
+    connection::stretches,
     lookup,
     output::{self, Progress, note},
     selection::{full_key, read_ids},
@@ -23,7 +24,7 @@ use crate::{
     history::reader,
     restore::{
         apply::{Applier, Manner},
-        plan::{PLAN_VERSION, Place, Rules, decide},
+        plan::{PLAN_VERSION, Place, Rules},
         plan_file::{Draft, Head, Plan},
         survey::{kept, survey},
         sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep},
@@ -174,11 +175,7 @@ async fn make_plan(
         }
     }
     let scope = scope(args, names, places).await?;
-    if args.feed_range.is_some() {
-        places.can_be_shared().map_err(|e| {
-            CliError::usage(format!("--feed-range: {e}"), "leave it out; one machine restores everything then")
-        })?;
-    }
+    let stretches = stretches(places, args.feed_range, "one machine restores everything")?;
     let made = Utc::now().timestamp();
     let manner = Manner { stamp: (!args.no_stamp).then_some(made), only: args.only.clone() };
     let rules = Rules { at, delete_newer: args.delete_newer };
@@ -195,7 +192,6 @@ async fn make_plan(
     let pace = Pace::new(cosmos.meter(), args.how.ru_limit);
     let mut draft = Draft::new(head.clone()).map_err(|e| kept(&e))?;
     let applier = Applier { places, manner: &head.manner, force: false, fresh: true, pace: pace.clone() };
-    let stretches = places.stretches(args.feed_range);
     let sweep = Sweep {
         places,
         wanted: &scope,
@@ -204,9 +200,10 @@ async fn make_plan(
         live: LiveWish::Text,
         piece_rows: PIECE_ROWS,
         pace: &pace,
+        // One that differs is put back, unless its content turns out to be the same.
         needs_text: &|found| {
             let etag = found.live.as_ref().map(|live| live.etag.as_str());
-            decide(&found.item, &found.versions, etag, rules).action.writes()
+            found.document_at(at).is_some_and(|version| etag.is_none() || version.etag.as_deref() != etag)
         },
     };
     let planning = Progress::new("planning", None);

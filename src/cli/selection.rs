@@ -7,7 +7,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
 use super::{
-    CliError, Exit, lookup,
+    CliError, Exit,
+    connection::stretches,
+    lookup,
     output::{count_of, note, printable},
     query::check_key,
     restore::{explain, places},
@@ -65,7 +67,7 @@ impl SelectionArgs {
         let places = places(cosmos, names, None).await?;
         let items = match (&self.ids_file, &self.predicate) {
             (Some(file), _) => read_ids(file, names, &places)?,
-            (None, Some(predicate)) => matched(cosmos, &places, predicate, &self.param, at).await?,
+            (None, Some(predicate)) => matched(cosmos, &places, predicate, &self.param, Matching::At(at)).await?,
             (None, None) => {
                 return Err(CliError::usage(
                     "no document is named",
@@ -82,51 +84,44 @@ impl SelectionArgs {
     }
 }
 
-/// The items whose version in force at the moment matches.
-async fn matched(
+/// Which of the versions that match a predicate make an item one of those asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Matching {
+    /// The one in force at the moment.
+    At(PointInTime),
+    /// Any.
+    Ever,
+}
+
+/// The items that a predicate finds, in order of id and key.
+pub(super) async fn matched(
     cosmos: &Cosmos,
     places: &Places,
     predicate: &str,
     params: &[Param],
-    at: PointInTime,
+    matching: Matching,
 ) -> Result<Vec<ItemKey>, CliError> {
     let scope = Scope::Where { predicate: predicate.to_owned(), params: params.to_vec() };
-    let pace = Pace::new(cosmos.meter(), None);
     let sweep = Sweep {
         places,
         wanted: &scope,
-        at,
-        stretches: &places.stretches(None),
+        at: if let Matching::At(at) = matching { at } else { PointInTime::END },
+        stretches: &stretches(places, None, "")?,
         live: LiveWish::No,
         piece_rows: PIECE_ROWS,
-        pace: &pace,
+        pace: &Pace::new(cosmos.meter(), None),
         needs_text: &|_| false,
     };
-    let pieces: Vec<_> = sweep.pieces().try_collect().await.map_err(|f| explain(f, true))?;
-    sorted(pieces.into_iter().flat_map(|piece| piece.found).map(|found| found.item).collect(), "at that time")
-}
-
-/// The items of which any version matches.
-pub(super) async fn ever_matched(
-    cosmos: &Cosmos,
-    names: &Names,
-    predicate: &str,
-    params: &[Param],
-) -> Result<Vec<ItemKey>, CliError> {
-    let places = places(cosmos, names, None).await?;
-    let scope = Scope::Where { predicate: predicate.to_owned(), params: params.to_vec() };
-    let pace = Pace::new(cosmos.meter(), None);
-    let sweep = Sweep {
-        places: &places,
-        wanted: &scope,
-        at: PointInTime::END,
-        stretches: &places.stretches(None),
-        live: LiveWish::No,
-        piece_rows: PIECE_ROWS,
-        pace: &pace,
-        needs_text: &|_| false,
-    };
-    sorted(sweep.ever_matched().await.map_err(|f| explain(f, true))?.into_iter().collect(), "at any time")
+    match matching {
+        Matching::At(_) => {
+            let pieces: Vec<_> = sweep.pieces().try_collect().await.map_err(|f| explain(f, true))?;
+            sorted(pieces.into_iter().flat_map(|piece| piece.found).map(|found| found.item).collect(), "at that time")
+        }
+        Matching::Ever => {
+            let items = sweep.ever_matched().await.map_err(|f| explain(f, true))?;
+            sorted(items.into_iter().collect(), "at any time")
+        }
+    }
 }
 
 fn sorted(mut items: Vec<ItemKey>, when: &str) -> Result<Vec<ItemKey>, CliError> {

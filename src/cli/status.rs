@@ -86,10 +86,7 @@ struct LeaseRow {
 /// When source or history cannot be read. Leases and dead letters that cannot be read are named, and left out.
 pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let mut settings = args.connection.settings()?;
-    if let Some(place) = &args.dead_letters {
-        settings.set_override("REWIND_DEAD_LETTERS", place.clone());
-    }
+    let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     let names = Names::from_settings(&settings, None)?;
     let account = Account::from_settings(&settings)?;
     let letters = waiting(&CaptureConfig::from_settings(&settings, &config::app_root())?, &account).await;

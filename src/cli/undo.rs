@@ -21,7 +21,7 @@ use crate::{
         journal::{self, Past},
         plan::{Action, PLAN_VERSION, Step, is_exact},
         plan_file::{Draft, Head, Plan},
-        survey::{kept, or_unknown},
+        survey::{completed, kept},
         sweep::{Places, etag_of},
     },
 };
@@ -158,7 +158,7 @@ async fn inverse_of(
         let record = read_record(now.places, &item, &id_of_version(&item.id, etag)).await;
         back.saved = record.is_ok_and(|record| record.as_ref().is_some_and(is_exact));
     }
-    let mut back = or_unknown(back.clone(), now.refine_one(back, InHand::default()).await)?;
+    let mut back = completed(now, back, InHand::default()).await?;
     if back.action == Action::Delete {
         back.notes = vec!["was made by the restore".into()];
     }

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    connection::ru_limit,
+    connection::{PartArgs, stretches},
     lookup,
     output::{self, Format, Progress, Rows, count_of, note, printable, tenths},
     restore,
 };
 use crate::{
     change::{Op, key::ItemKey, time::PointInTime, version::Version},
-    cosmos::{Bulk, Cosmos, Failure, Observer, Pace, Share},
+    cosmos::{Bulk, Cosmos, Failure, Observer, Pace, Span},
     restore::sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
     upkeep::{
         compare::{self, Compared},
@@ -53,12 +53,8 @@ pub struct VerifyArgs {
     /// Name at most so many documents for each check
     #[arg(long, value_name = "N", default_value_t = 10)]
     show: usize,
-    /// Only the i-th of n equal parts of the documents, by partition key: so that n machines can share the work
-    #[arg(long, value_name = "I/N")]
-    feed_range: Option<Share>,
-    /// At most this many request units a second, on average
-    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
-    ru_limit: Option<f64>,
+    #[command(flatten)]
+    part: PartArgs,
     /// Documents read or written at the same time
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
@@ -83,15 +79,11 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, CliError> {
     let since = args.since.as_deref().map(|text| lookup::point("--since", text)).transpose()?;
     let (cosmos, names) = args.connection.open()?;
     let places = restore::places(&cosmos, &names, None).await?;
-    if args.feed_range.is_some() {
-        places.can_be_shared().map_err(|e| {
-            CliError::usage(format!("--feed-range: {e}"), "leave it out; one machine verifies everything then")
-        })?;
-    }
-    let pace = Pace::new(cosmos.meter(), args.ru_limit);
+    let stretches = stretches(&places, args.part.feed_range, "one machine verifies everything")?;
+    let pace = args.part.pace(&cosmos);
     let times = Times { now: Utc::now().timestamp(), grace: args.grace, since };
     let progress = Arc::new(Progress::new("verify", None));
-    let job = Job { args: &args, places: &places, pace: &pace, times, progress: &progress };
+    let job = Job { args: &args, places: &places, stretches: &stretches, pace: &pace, times, progress: &progress };
     let mut report = Report::new(args.show);
     let sample = job.sweep(&mut report).await?;
     job.rebuild(sample, &mut report).await?;
@@ -111,6 +103,7 @@ type Chosen = (ItemKey, String, Option<String>);
 struct Job<'a> {
     args: &'a VerifyArgs,
     places: &'a Places,
+    stretches: &'a [Span],
     pace: &'a Pace,
     times: Times,
     progress: &'a Arc<Progress>,
@@ -120,12 +113,11 @@ impl Job<'_> {
     /// Looks at every item, piece by piece.
     async fn sweep(&self, report: &mut Report) -> Result<Vec<Chosen>, CliError> {
         let content = self.args.content;
-        let stretches = self.places.stretches(self.args.feed_range);
         let sweep = Sweep {
             places: self.places,
             wanted: &Scope::All,
             at: PointInTime::END,
-            stretches: &stretches,
+            stretches: self.stretches,
             live: if content { LiveWish::Text } else { LiveWish::Etag },
             piece_rows: PIECE_ROWS,
             pace: self.pace,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -470,51 +470,39 @@ pub fn sha256(text: &str) -> String {
 const SHOWN_PATHS: usize = 12;
 
 impl Applier<'_> {
-    /// Completes steps that would write. Nothing is written.
-    ///
-    /// # Errors
-    /// When a version or a live document cannot be read.
-    pub async fn refine(&self, steps: Vec<Step>, concurrency: usize) -> Result<Vec<Step>, Failure> {
-        stream::iter(steps)
-            .map(|step| self.refine_one(step, InHand::default()))
-            .buffered(concurrency.max(1))
-            .try_collect()
-            .await
-    }
-
     /// Completes a step that would write: what changes, the checksum of what would be written, and what that costs. A
     /// document that means the same already is kept.
     ///
     /// # Errors
     /// When the version or the live document cannot be read.
-    pub async fn refine_one(&self, mut step: Step, hand: InHand) -> Result<Step, Failure> {
+    pub async fn refine(&self, step: &mut Step, hand: InHand) -> Result<(), Failure> {
         if !step.action.writes() {
-            return Ok(step);
+            return Ok(());
         }
         if hand.live.is_none() || hand.version.is_none() {
             self.pace.wait().await;
         }
-        let prepared = self.prepare(&step, hand).await?;
+        let prepared = self.prepare(step, hand).await?;
         let live = prepared.live.as_ref().map_or(0, String::len);
         // What is not in the history yet is read and saved first.
         let first =
             if live > 0 && !(step.saved && self.manner.only.is_empty()) { read_ru(live) + write_ru(live) } else { 0.0 };
         let Some(text) = &prepared.text else {
             step.ru = first + write_ru(live);
-            return Ok(step);
+            return Ok(());
         };
         step.ru = first + read_ru(text.len()) + write_ru(text.len());
         if let Some(live) = &prepared.live {
             if same_document(text, live, self.manner.stamp.is_some()) {
                 step.action = Action::Keep;
                 step.notes = vec!["has that content already".into()];
-                return Ok(step);
+                return Ok(());
             }
             let plain = without_system(live).map_err(|e| Failure::invalid("compare documents".into(), e))?;
             let changed = diff::between(&plain, text);
             step.changed = changed.iter().take(SHOWN_PATHS).map(|d| d.path_text()).collect();
         }
         step.sha256 = Some(sha256(text));
-        Ok(step)
+        Ok(())
     }
 }

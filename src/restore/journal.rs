@@ -121,7 +121,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the service refuses.
-    pub async fn finish(self) -> Result<Done, String> {
+    pub async fn finish(self) -> Result<(), String> {
         // Best effort on top of what is in the page cache already.
         let _ = self.file.sync_all();
         if !self.group.is_empty() {
@@ -129,7 +129,7 @@ impl Journal {
         }
         drop(self.sender);
         match self.writer.await {
-            Ok(Ok(())) => Ok(Done { path: self.path, begun: self.begun }),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(failure)) => Err(failure.to_string()),
             Err(e) => Err(e.to_string()),
         }

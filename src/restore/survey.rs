@@ -10,10 +10,7 @@ use super::{
     plan_file::Draft,
     sweep::{Found, Sweep},
 };
-use crate::{
-    cosmos::{Disposition, Failure},
-    history::as_of::boundary,
-};
+use crate::cosmos::{Disposition, Failure};
 
 /// Adds one step for each item in scope; tells `each` how many more there are.
 ///
@@ -35,7 +32,7 @@ pub async fn survey(
                 if step.action.writes() && !applier.manner.only.is_empty() && step.action != Action::Restore {
                     return Ok(nothing_to_put_into(step));
                 }
-                or_unknown(step.clone(), applier.refine_one(step, hand).await)
+                completed(applier, step, hand).await
             })
             .buffered(concurrency.max(1))
             .try_collect()
@@ -51,19 +48,17 @@ pub fn kept(e: &io::Error) -> Failure {
     Failure::invalid("keep the plan in a temporary file".into(), e.to_string())
 }
 
-/// A step, or that nothing can be done because a record or document of its is not usable: that is no reason to leave
-/// the others alone.
+/// Completes a step; or says that nothing can be done, because a record or document of its is not usable: that is no
+/// reason to leave the others alone.
 ///
 /// # Errors
 /// With a failure that the others would meet too.
-pub fn or_unknown(mut step: Step, refined: Result<Step, Failure>) -> Result<Step, Failure> {
-    match refined {
+pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: InHand) -> Result<Step, Failure> {
+    match applier.refine(&mut step, hand).await {
         Err(failure) if failure.disposition == Disposition::Poison => {
-            step.action = Action::Unknown;
-            step.notes = vec![failure.message];
-            Ok(step)
+            Ok(Step { action: Action::Unknown, notes: vec![failure.message], ru: 0.0, ..step })
         }
-        other => other,
+        other => other.map(|()| step),
     }
 }
 
@@ -71,7 +66,7 @@ pub fn or_unknown(mut step: Step, refined: Result<Step, Failure>) -> Result<Step
 fn decided(found: Found, rules: Rules) -> (Step, InHand) {
     let etag = found.live.as_ref().map(|live| live.etag.as_str());
     let step = decide(&found.item, &found.versions, etag, rules);
-    let version = boundary(&found.versions, rules.at).and_then(|v| v.document.clone());
+    let version = found.document_at(rules.at).and_then(|v| v.document.clone());
     let live = match found.live {
         None => Some(None),
         Some(live) => live.text.map(Some),

@@ -115,18 +115,15 @@ impl Places {
     }
 
     /// The stretches of the hash space that are read at the same time, of the whole or of a part.
-    pub fn stretches(&self, share: Option<Share>) -> Vec<Span> {
-        let part = share.map_or(Span::WHOLE, Share::span);
-        if self.is_cut_by_item() { part.cut(STRETCHES) } else { vec![part] }
-    }
-
-    /// Whether several machines can share the items of these containers.
     ///
     /// # Errors
-    /// With the reason why not.
-    pub fn can_be_shared(&self) -> Result<(), String> {
+    /// With the reason why several machines cannot share the items of these containers.
+    pub fn stretches(&self, share: Option<Share>) -> Result<Vec<Span>, String> {
+        let Some(share) = share else {
+            return Ok(if self.is_cut_by_item() { Span::WHOLE.cut(STRETCHES) } else { vec![Span::WHOLE] });
+        };
         if self.is_aligned() {
-            return Ok(());
+            return Ok(share.span().cut(STRETCHES));
         }
         let shown = |c: &Container| format!("{} ({}, hash {:?})", c.name(), c.key_paths(), c.hash_space());
         Err(format!(
@@ -149,6 +146,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// The version in force at a moment, when that is a document.
+    pub fn document_at(&self, at: PointInTime) -> Option<&Version> {
+        boundary(&self.versions, at).filter(|version| !version.op.is_some_and(Op::is_tombstone))
+    }
+
     fn new(item: ItemKey) -> Self {
         Self { item, versions: Vec::new(), live: None }
     }
