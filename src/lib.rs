@@ -3,6 +3,7 @@
 //! The modules, in the order data flows through them. Capture goes down from `host` to `cosmos`; rewind
 //! starts at `cli` and reads the history that capture wrote.
 
+pub mod archive;
 pub mod blob;
 pub mod capture;
 pub mod change;

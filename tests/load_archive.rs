@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Every live document without what the service adds, sorted.
-async fn live(app: &TestApp) -> Vec<String> {
+pub async fn live(app: &TestApp) -> Vec<String> {
     let found = app.events().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
     let mut texts: Vec<String> =
         found.iter().map(|d| cosmos_rewind::change::record::own_text(d.get()).unwrap()).collect();
@@ -32,7 +32,7 @@ async fn load(app: &TestApp, archive: &str, more: &[&str]) -> Output {
 }
 
 /// Versions of twelve documents, one of them deleted and one made again.
-async fn write_history(app: &TestApp) {
+pub async fn write_history(app: &TestApp) {
     for n in 1..=3 {
         for id in 0..12 {
             put(app, &format!("doc-{id}"), n).await;
@@ -93,14 +93,14 @@ async fn a_folder_gives_the_newest_version_of_each_document_back() {
 }
 
 /// What the times of events count from.
-const T: i64 = 1_700_000_000;
+pub const T: i64 = 1_700_000_000;
 
-fn event(id: &str, op: &str, ts: i64, lsn: i64, n: u64) -> Value {
+pub fn event(id: &str, op: &str, ts: i64, lsn: i64, n: u64) -> Value {
     let doc = if op == "delete" { Value::Null } else { json!({"id": id, "pk": "p", "n": n}) };
     json!({"op": op, "id": id, "pk": "p", "ts": T + ts, "lsn": lsn, "version": format!("{id}~{lsn}"), "doc": doc, "previous": null, "changed": null})
 }
 
-fn archive(folder: &Path, name: &str, events: &[Value]) {
+pub fn archive(folder: &Path, name: &str, events: &[Value]) {
     let text: String = events.iter().map(|event| format!("{event}\n")).collect();
     std::fs::create_dir_all(folder).unwrap();
     std::fs::write(folder.join(name), text).unwrap();

@@ -41,6 +41,7 @@ mod local_trigger;
 mod prune;
 #[cfg(feature = "local")]
 mod restore;
+mod restore_archive;
 #[cfg(feature = "local")]
 mod rewind;
 #[cfg(feature = "local")]

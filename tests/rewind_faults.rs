@@ -282,7 +282,7 @@ async fn a_write_whose_answer_was_lost_is_done_and_can_be_undone() {
 
 /// Starts a command that writes, and kills it when so many writes have passed: before or after the next one. False when
 /// it came to its end before that.
-async fn killed_at(app: &TestApp, args: &[&str], passing: usize, when: When) -> bool {
+pub async fn killed_at(app: &TestApp, args: &[&str], passing: usize, when: When) -> bool {
     let reached = app.proxy.hold_after(passing, when);
     let mut running = app.start_through_proxy(args);
     let held = tokio::select! {
@@ -298,7 +298,7 @@ async fn killed_at(app: &TestApp, args: &[&str], passing: usize, when: When) -> 
     true
 }
 
-fn before_or_after(k: usize) -> When {
+pub fn before_or_after(k: usize) -> When {
     // To the account, after one write and before the next are the same: each point of time comes up all the same.
     if k.is_multiple_of(2) { When::Before } else { When::After }
 }

@@ -18,6 +18,7 @@ use super::{
     output::{self, Format, Progress, Rows, note},
 };
 use crate::{
+    archive::versions::Texts,
     change::time::PointInTime,
     cosmos::{Cosmos, Pace},
     restore::{
@@ -134,6 +135,7 @@ fn few(paths: &[String], format: Format) -> String {
 pub(super) async fn apply(
     plan: &Plan,
     places: &Places,
+    texts: Option<&Texts>,
     how: &ApplyArgs,
     cosmos: &Cosmos,
     started: Instant,
@@ -174,6 +176,7 @@ pub(super) async fn apply(
         manner: &plan.head.manner,
         force: how.force,
         fresh: Utc::now().timestamp() - plan.head.made < FRESH,
+        texts,
         pace,
     };
     let progress = Progress::new("restoring", Some(writes as u64));

@@ -279,13 +279,18 @@ fn options(args: &FollowArgs) -> Result<Options, CliError> {
     })
 }
 
-fn filter(source: &str, mode: FeedMode) -> Result<Filter, CliError> {
-    let filter = Filter::compile(source).map_err(|e| {
+/// A filter that can be asked.
+pub(super) fn compiled(source: &str) -> Result<Filter, CliError> {
+    Filter::compile(source).map_err(|e| {
         CliError::usage(
             format!("--filter: {e}"),
             r#"an example: --filter 'op in ["create","replace"] && doc.balance < 0'"#,
         )
-    })?;
+    })
+}
+
+fn filter(source: &str, mode: FeedMode) -> Result<Filter, CliError> {
+    let filter = compiled(source)?;
     if filter.needs_previous() && mode == FeedMode::Latest {
         return Err(CliError::usage(
             "--filter asks for the document before, which the latest-version feed does not have",

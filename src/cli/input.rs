@@ -6,19 +6,11 @@ use std::{
     path::Path,
 };
 
+pub use crate::archive::Item;
 use crate::change::raw::RawDocument;
 
 /// Longest text taken for one document; the service takes 2 MB.
 const MAX_DOCUMENT: usize = 16 << 20;
-
-/// One document, or what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// Where it is: `line 7`, or `document 3 (line 7)`.
-    pub place: String,
-    /// Its JSON text, known to be an object.
-    pub text: Result<String, String>,
-}
 
 /// Opens a file, or standard input for `-`.
 ///

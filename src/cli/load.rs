@@ -16,13 +16,14 @@ use tokio::sync::mpsc;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    archive::Archive,
     backup_file::{self, Problem, Trailer},
     connection::ru_limit,
+    from_archive::{damaged, open_archive, read_archive},
     input, lookup,
     output::{self, Format, Progress, printable, tenths},
 };
 use crate::{
+    archive::Newest,
     change::{
         key::{ItemKey, KeyPaths},
         raw::RawDocument,
@@ -91,24 +92,15 @@ pub async fn run(args: LoadArgs) -> Result<Exit, CliError> {
     if let Some(text) = &args.archive {
         let at = args.at.as_deref().map(|text| lookup::point("--at", text)).transpose()?;
         let settings = args.connection.settings()?;
-        let archive = Archive::open(text, &Account::from_settings(&settings)?.credential)?;
+        let archive = open_archive("--archive", text, &Account::from_settings(&settings)?.credential)?;
         let target = Target::open(&args).await?;
-        let index = archive.index(at.map(PointInTime::seconds)).await?;
-        if index.passed_over > 0 {
-            output::note(&format!(
-                "{} passed over: not .json, .jsonl or .jsonl.gz",
-                output::count_of(index.passed_over, "file")
-            ));
-        }
-        let documents = index.documents();
-        output::note(&format!(
-            "{} of {} in the archive",
-            output::count_of(documents, "document"),
-            output::count_of(index.events, "version")
-        ));
+        let newest = Newest::of(archive, at.map(PointInTime::seconds)).await;
+        let newest = newest.map_err(|damage| damaged("--archive", &damage))?;
+        let documents = newest.documents();
+        read_archive(Some(documents), newest.counts);
         // What was written in that second may be the version itself.
-        let moment = at.map_or(index.newest, |at| at.seconds().min(index.newest));
-        let reader = tokio::spawn(archive.send(index, lines));
+        let moment = at.map_or(newest.time(), |at| at.seconds().min(newest.time()));
+        let reader = tokio::spawn(newest.send(lines));
         let written = target.write(&args, read, Some(documents), moment).await;
         let ended = reader.await.map_err(|e| e.to_string()).and_then(|ended| ended.map_err(|e| e.to_string()));
         return written.report(&args, &target, started, ended.map_err(|problem| format!("--archive: {problem}")));

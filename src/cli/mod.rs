@@ -1,7 +1,6 @@
 //! The command line: one file per command, `output` the only place that prints data.
 
 mod applying;
-mod archive;
 mod backfill;
 mod backup;
 mod backup_file;
@@ -12,6 +11,7 @@ mod demo;
 mod diff;
 mod erase;
 mod follow;
+mod from_archive;
 mod history;
 mod input;
 mod load;

@@ -13,13 +13,18 @@ use super::{
     CliError, ConnectionArgs, Exit,
     applying::{ApplyArgs, apply, show_plan, shown},
     connection::stretches,
+    from_archive::{FROM, Request, open_archive, planned_from, planned_texts},
     lookup,
     output::{self, Progress, note},
     selection::{full_key, read_ids},
 };
 use crate::{
-    change::key::{ItemKey, PartitionKey, parse_path},
-    config::Names,
+    archive::{Archive, versions::Texts},
+    change::{
+        key::{ItemKey, PartitionKey, parse_path},
+        time::PointInTime,
+    },
+    config::{Account, Names},
     cosmos::{Cosmos, Pace, Param, Share},
     history::reader,
     restore::{
@@ -56,6 +61,13 @@ pub struct RestoreArgs {
     /// All documents of the history and of the target
     #[arg(long, group = "scope")]
     all: bool,
+    /// Take the versions from what `follow` wrote to a folder or to blobs, instead of from the history: FOLDER, or
+    /// blob:URL
+    #[arg(long, value_name = "ARCHIVE", conflicts_with_all = ["predicate", "feed_range"])]
+    from_archive: Option<String>,
+    /// Documents whose version at the point in time this expression (CEL, as for follow) says yes to
+    #[arg(long, value_name = "EXPR", group = "scope", requires = "from_archive")]
+    filter: Option<String>,
     /// Only the i-th of n equal parts of the items, by partition key: so that n machines can share a restore
     #[arg(long, value_name = "I/N", conflicts_with_all = ["id", "ids_file", "plan"])]
     feed_range: Option<Share>,
@@ -99,9 +111,15 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
     let places = places(&cosmos, &names, args.into.as_deref()).await?;
     let place = place_of(&cosmos, &names, &places);
-    let plan = match &args.plan {
-        Some(file) => load_plan(file, &place)?,
-        None => make_plan(&args, &cosmos, &names, &places, place).await?,
+    let credential = Account::from_settings(&args.connection.settings()?)?.credential;
+    let archive = args.from_archive.as_deref().map(|text| open_archive(FROM, text, &credential)).transpose()?;
+    let (plan, texts) = match (&args.plan, &archive) {
+        (Some(file), archive) => {
+            let plan = load_plan(file, &place)?;
+            let texts = planned_texts(&plan, archive.as_ref(), &places).await?;
+            (plan, texts)
+        }
+        (None, archive) => make_plan(&args, &cosmos, &names, &places, place, archive.as_ref()).await?,
     };
     if let Some(file) = &args.plan_out {
         write_new(file, &plan)?;
@@ -116,7 +134,7 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
         output::spent("planned, nothing written", &cosmos, started);
         return Ok(Exit::Done);
     }
-    apply(&plan, &places, &args.how, &cosmos, started).await
+    apply(&plan, &places, texts.as_ref(), &args.how, &cosmos, started).await
 }
 
 /// Opens the containers.
@@ -161,7 +179,8 @@ async fn make_plan(
     names: &Names,
     places: &Places,
     place: Place,
-) -> Result<Plan, CliError> {
+    archive: Option<&Archive>,
+) -> Result<(Plan, Option<Texts>), CliError> {
     let Some(at) = &args.at else {
         return Err(CliError::usage("no point in time", "say when, as in --at 15m or --at 2026-11-20T14:05:00Z"));
     };
@@ -186,12 +205,22 @@ async fn make_plan(
         place,
         at: Some(at.seconds()),
         feed_range: args.feed_range.map(|share| share.to_string()),
+        archive: archive.map(ToString::to_string),
         made,
         manner,
     };
     let pace = Pace::new(cosmos.meter(), args.how.ru_limit);
     let mut draft = Draft::new(head.clone()).map_err(|e| kept(&e))?;
-    let applier = Applier { places, manner: &head.manner, force: false, fresh: true, pace: pace.clone() };
+    let planning = Progress::new("planning", None);
+    let concurrency = args.how.concurrency.into();
+    let applier = Applier { places, manner: &head.manner, force: false, fresh: true, texts: None, pace: pace.clone() };
+    if let Some(archive) = archive {
+        let request = Request { archive, filter: args.filter.as_deref(), scope };
+        let texts = planned_from(request, applier, rules, concurrency, &mut draft, |n| planning.inc(n)).await?;
+        planning.finish();
+        let plan = sealed(draft, cosmos, at)?;
+        return Ok((plan, Some(texts)));
+    }
     let sweep = Sweep {
         places,
         wanted: &scope,
@@ -206,10 +235,14 @@ async fn make_plan(
             found.document_at(at).is_some_and(|version| etag.is_none() || version.etag.as_deref() != etag)
         },
     };
-    let planning = Progress::new("planning", None);
-    let surveyed = survey(&sweep, &applier, rules, args.how.concurrency.into(), &mut draft, |n| planning.inc(n)).await;
+    let surveyed = survey(&sweep, &applier, rules, concurrency, &mut draft, |n| planning.inc(n)).await;
     planning.finish();
     surveyed.map_err(|f| explain(f, args.predicate.is_some()))?;
+    Ok((sealed(draft, cosmos, at)?, None))
+}
+
+/// The plan, unless nothing is in it.
+fn sealed(draft: Draft, cosmos: &Cosmos, at: PointInTime) -> Result<Plan, CliError> {
     let plan = draft.seal().map_err(|e| kept(&e))?;
     if plan.totals.steps == 0 {
         return Err(CliError {
@@ -235,7 +268,7 @@ pub(super) fn explain(failure: crate::cosmos::Failure, predicate: bool) -> CliEr
 }
 
 async fn scope(args: &RestoreArgs, names: &Names, places: &Places) -> Result<Scope, CliError> {
-    if args.all {
+    if args.all || args.filter.is_some() {
         return Ok(Scope::All);
     }
     if let Some(predicate) = &args.predicate {

@@ -14,15 +14,18 @@ use super::{
     restore::{new_id, place_of, places},
 };
 use crate::{
-    change::{record::id_of_version, time::PointInTime},
+    change::{
+        record::{id_of_version, own_text},
+        time::PointInTime,
+    },
     cosmos::{Container, Cosmos, Failure, Pace},
     restore::{
-        apply::{Applier, Fate, InHand, Manner, Outcome, read_record, same_document},
+        apply::{Applier, Fate, InHand, Manner, Outcome, read_record, same_document, sha256},
         journal::{self, Past},
         plan::{Action, PLAN_VERSION, Step, is_exact},
         plan_file::{Draft, Head, Plan},
         survey::{completed, kept},
-        sweep::{Places, etag_of},
+        sweep::{Places, look},
     },
 };
 
@@ -87,7 +90,7 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
         output::spent("planned, nothing written", &cosmos, started);
         return Ok(Exit::Done);
     }
-    apply(&plan, &places, &args.how, &cosmos, started).await
+    apply(&plan, &places, None, &args.how, &cosmos, started).await
 }
 
 /// The plan that takes a restore back.
@@ -101,12 +104,14 @@ async fn inverse(past: Past, places: &Places, how: &ApplyArgs, cosmos: &Cosmos) 
         place: original.head.place.clone(),
         at: None,
         feed_range: original.head.feed_range.clone(),
+        archive: None,
         made: Utc::now().timestamp(),
         manner: exact.clone(),
     };
     let pace = Pace::new(cosmos.meter(), how.ru_limit);
-    let then = Applier { places, manner: &original.head.manner, force: false, fresh: true, pace: pace.clone() };
-    let now = Applier { places, manner: &exact, force: false, fresh: true, pace };
+    let then =
+        Applier { places, manner: &original.head.manner, force: false, fresh: true, texts: None, pace: pace.clone() };
+    let now = Applier { places, manner: &exact, force: false, fresh: true, texts: None, pace };
     let (then, now) = (&then, &now);
     let mut draft = Draft::new(head).map_err(|e| kept(&e))?;
     let planning = Progress::new("planning", Some(original.totals.writes as u64));
@@ -147,7 +152,14 @@ async fn inverse_of(
     let outcome = match outcome {
         Some(outcome) => Some(outcome),
         // A restore that was killed wrote documents whose outcome it could not note any more.
-        None => unnoted(then, &step).await?,
+        None => match unnoted(then, &step).await? {
+            Unnoted::Written(outcome) => Some(outcome),
+            Unnoted::Not => None,
+            Unnoted::Unclear => {
+                let notes = vec!["was changed since; whether by the restore cannot be told".into()];
+                return Ok(Some(Step { action: Action::Unknown, notes, ru: 0.0, ..step }));
+            }
+        },
     };
     let Some(mut back) = outcome.as_ref().and_then(journal::inverse) else { return Ok(None) };
     // Mostly capture has what the restore wrote; then it need not be saved again.
@@ -165,17 +177,42 @@ async fn inverse_of(
     Ok(Some(back))
 }
 
+/// What became of a step without an outcome.
+enum Unnoted {
+    Written(Outcome),
+    Not,
+    Unclear,
+}
+
 /// Whether a step without an outcome was carried out all the same: the target has what it would have written.
-async fn unnoted(applier: &Applier<'_>, step: &Step) -> Result<Option<Outcome>, Failure> {
-    let prepared = applier.prepare(step, InHand::default()).await?;
-    let etag = prepared.live.as_deref().and_then(etag_of);
-    let written = etag != step.live
-        && match (&prepared.text, &prepared.live) {
-            (Some(text), Some(live)) => same_document(text, live, false),
-            (None, None) => true,
-            _ => false,
-        };
-    Ok(written.then(|| Outcome {
+async fn unnoted(applier: &Applier<'_>, step: &Step) -> Result<Unnoted, Failure> {
+    let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
+    let live = look(applier.places, &applier.pace, &item, true).await?;
+    let etag = live.as_ref().map(|live| live.etag.clone());
+    if etag == step.live {
+        return Ok(Unnoted::Not);
+    }
+    let live = live.and_then(|live| live.text);
+    let written = match (&live, step.action) {
+        (None, action) => action == Action::Delete,
+        (Some(_), Action::Delete) => false,
+        (Some(live), _) => {
+            let in_hand = InHand { version: None, live: Some(Some(live.clone())) };
+            match applier.prepare(step, in_hand).await {
+                Ok(prepared) => prepared.text.is_some_and(|text| same_document(&text, live, false)),
+                // The version came from an archive, or was pruned. The checksum is that of the text that was sent.
+                Err(failure) if failure.is_own() => {
+                    if own_text(live).is_ok_and(|own| step.sha256 == Some(sha256(&own))) {
+                        true
+                    } else {
+                        return Ok(Unnoted::Unclear);
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    };
+    let outcome = || Outcome {
         id: step.id.clone(),
         pk: step.pk.clone(),
         action: step.action,
@@ -184,7 +221,8 @@ async fn unnoted(applier: &Applier<'_>, step: &Step) -> Result<Option<Outcome>, 
         before_record: None,
         after: etag,
         message: None,
-    }))
+    };
+    Ok(if written { Unnoted::Written(outcome()) } else { Unnoted::Not })
 }
 
 async fn list(changes: &Container, format: Format) -> Result<u64, CliError> {

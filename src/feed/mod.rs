@@ -22,7 +22,7 @@ mod store;
 
 pub use checkpoint::{Checkpoint, Position};
 pub use event::Event;
-pub use filter::{BadFilter, Filter};
+pub use filter::{BadFilter, Filter, NoAnswer};
 pub use follower::{Ended, FollowError, Follower, Options, Report};
 pub use metrics::Metrics;
 pub use pipeline::Pipeline;

@@ -12,6 +12,7 @@ use super::{
     sweep::{Places, etag_of},
 };
 use crate::{
+    archive::versions::Texts,
     change::{
         Change, Op, Shape, Via, diff, edit,
         key::ItemKey,
@@ -85,6 +86,8 @@ pub struct Applier<'a> {
     pub force: bool,
     /// Whether what the plan says of the history still holds: it was made just now.
     pub fresh: bool,
+    /// Where the versions' texts are, when they come from an archive.
+    pub texts: Option<&'a Texts>,
     /// Request units a second.
     pub pace: Pace,
 }
@@ -140,7 +143,12 @@ impl Applier<'_> {
                     .version
                     .as_ref()
                     .ok_or_else(|| Failure::invalid("read plan".into(), "a step to write has no version".into()))?;
-                read_version(self.places, item, &facts.record_id).await?
+                match self.texts {
+                    Some(texts) => {
+                        texts.get(item, &facts.record_id).map_err(|e| Failure::invalid("read archive".into(), e))?
+                    }
+                    None => read_version(self.places, item, &facts.record_id).await?,
+                }
             }
         };
         compose(&document, live, self.manner).map_err(|e| Failure::invalid("compose document".into(), e))

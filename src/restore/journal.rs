@@ -395,6 +395,7 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
         ts: 0,
         lsn: None,
         via: None,
+        archived: None,
     };
     let (action, version, live) = match (outcome.action, &outcome.before, &outcome.after) {
         (Action::Delete, Some(before), _) => (Action::Recreate, Some(version(before)), None),

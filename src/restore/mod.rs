@@ -2,9 +2,11 @@
 //!
 //! Planning is pure (`plan`): what is known of an item goes in, one step comes out; no I/O, no clock. `sweep` gathers
 //! what is known, from the history and from the target, piece by piece; `survey` turns each piece into steps, which go
-//! to a file (`plan_file`), so that memory does not grow with the container. `apply` writes the plan and nothing else.
+//! to a file (`plan_file`), so that memory does not grow with the container. `archived` does both for versions that come
+//! from an archive. `apply` writes the plan and nothing else.
 
 pub mod apply;
+pub mod archived;
 pub mod forget;
 pub mod journal;
 pub mod plan;

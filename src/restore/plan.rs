@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    archive::versions::ArchivePlace,
     change::{
         Op,
         key::{ItemKey, PartitionKey},
@@ -34,11 +35,14 @@ pub struct Chosen {
     /// Which entrance it was captured through.
     #[serde(default)]
     pub via: Option<String>,
+    /// Where it lies, when it comes from an archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<ArchivePlace>,
 }
 
 impl From<&Version> for Chosen {
     fn from(v: &Version) -> Self {
-        Self { record_id: v.record_id.clone(), op: v.op, ts: v.ts, lsn: v.lsn, via: v.via.clone() }
+        Self { record_id: v.record_id.clone(), op: v.op, ts: v.ts, lsn: v.lsn, via: v.via.clone(), archived: None }
     }
 }
 

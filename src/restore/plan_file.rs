@@ -42,6 +42,9 @@ pub struct Head {
     /// Which part of the items, when several machines share a restore: `i/n`.
     #[serde(default)]
     pub feed_range: Option<String>,
+    /// The archive that the versions come from, instead of the history; without a signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
     /// When the plan was made, epoch seconds.
     pub made: i64,
     /// How it is applied.
@@ -395,7 +398,8 @@ mod tests {
     fn plan(steps: impl IntoIterator<Item = Step>) -> Plan {
         let manner = Manner { stamp: None, only: Vec::new() };
         let (v, id) = (PLAN_VERSION, "x".to_owned());
-        let head = Head { v, id, undoes: None, place: place(), at: Some(5), feed_range: None, made: 9, manner };
+        let head =
+            Head { v, id, undoes: None, place: place(), at: Some(5), feed_range: None, archive: None, made: 9, manner };
         let mut draft = Draft::new(head).unwrap();
         steps.into_iter().for_each(|step| draft.push(step).unwrap());
         draft.seal().unwrap()

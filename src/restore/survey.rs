@@ -29,10 +29,7 @@ pub async fn survey(
         let steps: Vec<Step> = stream::iter(piece?.found)
             .map(|found| async move {
                 let (step, hand) = decided(found, rules);
-                if step.action.writes() && !applier.manner.only.is_empty() && step.action != Action::Restore {
-                    return Ok(nothing_to_put_into(step));
-                }
-                completed(applier, step, hand).await
+                planned(applier, step, hand).await
             })
             .buffered(concurrency.max(1))
             .try_collect()
@@ -41,6 +38,14 @@ pub async fn survey(
         steps.into_iter().try_for_each(|step| draft.push(step)).map_err(|e| kept(&e))?;
     }
     Ok(())
+}
+
+/// The step as it comes into the plan.
+pub(super) async fn planned(applier: &Applier<'_>, step: Step, hand: InHand) -> Result<Step, Failure> {
+    if step.action.writes() && !applier.manner.only.is_empty() && step.action != Action::Restore {
+        return Ok(nothing_to_put_into(step));
+    }
+    completed(applier, step, hand).await
 }
 
 /// A plan that cannot be kept.
@@ -63,7 +68,7 @@ pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: InHand) -> R
 }
 
 /// What is to be done with an item, and the texts that were read along.
-fn decided(found: Found, rules: Rules) -> (Step, InHand) {
+pub(super) fn decided(found: Found, rules: Rules) -> (Step, InHand) {
     let etag = found.live.as_ref().map(|live| live.etag.as_str());
     let step = decide(&found.item, &found.versions, etag, rules);
     let version = found.document_at(rules.at).and_then(|v| v.document.clone());

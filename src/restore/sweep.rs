@@ -270,7 +270,7 @@ impl Haul {
     }
 }
 
-type LiveIndex = HashMap<ItemKey, Live>;
+pub(super) type LiveIndex = HashMap<ItemKey, Live>;
 
 impl<'a> Sweep<'a> {
     /// The items, a piece at a time, each in order of id and key. Nothing is written.
@@ -281,7 +281,7 @@ impl<'a> Sweep<'a> {
             // Where pieces of the two containers do not correspond, the target is read as a whole beforehand.
             let index = match self.wanted {
                 Scope::All if self.live != LiveWish::No && !self.places.is_aligned() => {
-                    Some(Mutex::new(self.live_index().await?))
+                    Some(Mutex::new(live_index(self.places, self.pace).await?))
                 }
                 _ => None,
             };
@@ -467,10 +467,8 @@ impl<'a> Sweep<'a> {
         Ok(haul)
     }
 
-    /// The next page of a query, when the limit on request units allows it.
     async fn page(&self, pages: &mut Pages) -> Result<Option<Vec<Box<RawValue>>>, Failure> {
-        self.pace.wait().await;
-        pages.next().await.transpose().map(|page| page.map(|p| p.documents))
+        page(self.pace, pages).await
     }
 
     async fn facts(
@@ -525,19 +523,6 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    /// Every document of the target by item, with its etag.
-    async fn live_index(&self) -> Result<LiveIndex, Failure> {
-        let target = &self.places.target;
-        let mut pages = target.query(&select_live(target.key_paths()), &[], None, None).await?;
-        let mut index = HashMap::new();
-        while let Some(page) = self.page(&mut pages).await? {
-            for text in page {
-                index.extend([live_row(text.get(), target.key_paths())?]);
-            }
-        }
-        Ok(index)
-    }
-
     async fn looked_up(&self, items: Vec<ItemKey>) -> Result<Vec<Found>, Failure> {
         self.looked_up_if(items, |_| true).await
     }
@@ -558,14 +543,7 @@ impl<'a> Sweep<'a> {
                 if self.live == LiveWish::No {
                     return Ok(Some(found));
                 }
-                self.pace.wait().await;
-                let (key, id) = (&found.item.partition_key, &found.item.id);
-                let live = Retry::for_at_most(PATIENCE).run(|| self.places.target.read(key, id)).await?;
-                found.live = live.and_then(|text| {
-                    let text = String::from_utf8(text.into()).ok()?;
-                    let ts = RawDocument::parse(&text).ok()?.get_i64("_ts");
-                    Some(Live { etag: etag_of(&text)?, ts, text: (self.live == LiveWish::Text).then_some(text) })
-                });
+                found.live = look(self.places, self.pace, &found.item, self.live == LiveWish::Text).await?;
                 Ok::<_, Failure>(Some(found))
             })
             .buffer_unordered(CONCURRENCY)
@@ -593,6 +571,42 @@ impl<'a> Sweep<'a> {
         };
         Retry::for_at_most(PATIENCE).run(query).await
     }
+}
+
+/// The next page of a query, when the limit on request units allows it.
+async fn page(pace: &Pace, pages: &mut Pages) -> Result<Option<Vec<Box<RawValue>>>, Failure> {
+    pace.wait().await;
+    pages.next().await.transpose().map(|page| page.map(|p| p.documents))
+}
+
+/// What the target has of one item.
+///
+/// # Errors
+/// When the service refuses to say.
+pub async fn look(places: &Places, pace: &Pace, item: &ItemKey, with_text: bool) -> Result<Option<Live>, Failure> {
+    pace.wait().await;
+    let live = Retry::for_at_most(PATIENCE).run(|| places.target.read(&item.partition_key, &item.id)).await?;
+    Ok(live.and_then(|text| {
+        let text = String::from_utf8(text.into()).ok()?;
+        let ts = RawDocument::parse(&text).ok()?.get_i64("_ts");
+        Some(Live { etag: etag_of(&text)?, ts, text: with_text.then_some(text) })
+    }))
+}
+
+/// Every document of the target by item, with its etag.
+pub(super) async fn live_index(places: &Places, pace: &Pace) -> Result<LiveIndex, Failure> {
+    let target = &places.target;
+    let read = || async {
+        let mut pages = target.query(&select_live(target.key_paths()), &[], None, None).await?;
+        let mut index = HashMap::new();
+        while let Some(page) = page(pace, &mut pages).await? {
+            for text in page {
+                index.extend([live_row(text.get(), target.key_paths())?]);
+            }
+        }
+        Ok(index)
+    };
+    Retry::for_at_most(PATIENCE).run(read).await
 }
 
 /// Whole records up to the moment. Journal items of restores are not history; a copy of the original demo has no

@@ -1,0 +1,127 @@
+//! Which version of each document was in force at a moment: one place for each document, whatever the archive's size.
+
+use std::{collections::HashMap, sync::Arc};
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use super::{Archive, Collect, Counts, Damage, Head, Item, Wanted};
+use crate::change::order::Position;
+
+/// What a version is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Document,
+    Gone,
+    Partial,
+}
+
+/// The newest version of a document so far.
+#[derive(Debug)]
+struct Best {
+    ts: i64,
+    lsn: Option<i64>,
+    place: Wanted,
+    state: State,
+}
+
+impl Best {
+    fn position(&self) -> Position<'_> {
+        Position { ts: self.ts, lsn: self.lsn, record_id: &self.place.version }
+    }
+}
+
+#[derive(Default)]
+struct Index {
+    at: Option<i64>,
+    items: HashMap<[u8; 16], Best>,
+    newest: i64,
+}
+
+impl Collect for Index {
+    fn add(&mut self, file: &Arc<str>, line: u64, head: &Head<'_>) -> Result<(), Damage> {
+        let ts = head.time(file, line)?;
+        if self.at.is_some_and(|at| ts > at) {
+            return Ok(());
+        }
+        let state = match (head.op.is_tombstone(), head.partial.is_some()) {
+            (true, _) => State::Gone,
+            (false, true) => State::Partial,
+            (false, false) => State::Document,
+        };
+        self.newest = self.newest.max(ts);
+        let mut digest = Sha256::new();
+        digest.update(head.pk.get().as_bytes());
+        digest.update([0]);
+        digest.update(head.id.as_bytes());
+        let mut item = [0; 16];
+        item.copy_from_slice(&digest.finalize()[..16]);
+        let seen = Position { ts, lsn: head.lsn, record_id: &head.version };
+        if self.items.get(&item).is_none_or(|best| best.position() < seen) {
+            let place = Wanted { file: file.clone(), line, version: head.version.as_ref().into() };
+            self.items.insert(item, Best { ts, lsn: head.lsn, place, state });
+        }
+        Ok(())
+    }
+}
+
+/// Where the text of each document's version is.
+pub struct Newest {
+    archive: Archive,
+    index: Index,
+    /// What was read.
+    pub counts: Counts,
+}
+
+impl Newest {
+    /// Reads an archive: of each document the version that was in force at `at` (epoch seconds), or the newest.
+    ///
+    /// # Errors
+    /// When something in it is no event, or cannot be read: the newest version of a document may be what is lost.
+    pub async fn of(archive: Archive, at: Option<i64>) -> Result<Self, Damage> {
+        let (index, counts) = archive.read(Index { at, ..Index::default() }).await?;
+        Ok(Self { archive, index, counts })
+    }
+
+    /// Time of the newest version that was looked at, epoch seconds.
+    pub fn time(&self) -> i64 {
+        self.index.newest
+    }
+
+    /// How many documents there were.
+    pub fn documents(&self) -> u64 {
+        self.index.items.values().filter(|best| best.state != State::Gone).count() as u64
+    }
+
+    /// Reads the chosen texts and passes them on, until nobody listens any more. Of a version that is only a part
+    /// comes why it is none.
+    ///
+    /// # Errors
+    /// When what was there the first time cannot be read now.
+    pub async fn send(self, lines: mpsc::Sender<Item>) -> Result<(), Damage> {
+        let mut wanted = Vec::with_capacity(self.index.items.len());
+        let mut partial = Vec::new();
+        for best in self.index.items.into_values() {
+            match best.state {
+                State::Document => wanted.push(best.place),
+                State::Partial => partial.push(best.place.place()),
+                State::Gone => {}
+            }
+        }
+        partial.sort_unstable();
+        for place in partial {
+            let text =
+                Err("is only a part of the document: fields were left out or hashed when it was archived".into());
+            if lines.send(Item { place, text }).await.is_err() {
+                return Ok(());
+            }
+        }
+        let make = |wanted: &Wanted, head: Result<Head<'_>, String>| {
+            let text = head.and_then(|head| {
+                head.doc.map(|doc| doc.get().to_owned()).ok_or_else(|| "has no document any more".to_owned())
+            });
+            Item { place: wanted.place(), text }
+        };
+        self.archive.send(wanted, lines, make).await
+    }
+}

@@ -1,0 +1,329 @@
+//! All versions of an archive by document, for a restore: facts in temporary files first, so that memory does not grow with
+//! the archive; then the texts of those that are to be written, in one more.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    hash::{DefaultHasher, Hash, Hasher as _},
+    io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Component, Path},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use super::{Archive, Collect, Counts, Damage, Head, Wanted, place};
+use crate::{
+    change::{
+        Op,
+        key::{ItemKey, KeyPaths, PartitionKey},
+        raw::RawDocument,
+        record::RecordFidelity,
+        version::Version,
+    },
+    feed::{Event, Filter, NoAnswer},
+};
+
+/// Facts are in so many files by document, of which one is in memory at a time.
+const BUCKETS: usize = 32;
+/// Texts on their way from the reader.
+const IN_FLIGHT: usize = 16;
+/// What `via` of a version from an archive says.
+pub const VIA: &str = "archive";
+
+/// Where a version lies in an archive, as a plan says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchivePlace {
+    /// The file or blob, below the archive.
+    pub file: String,
+    /// Its line; 0 where the file is one version.
+    pub line: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Fact {
+    id: String,
+    pk: serde_json::Value,
+    op: Op,
+    ts: i64,
+    lsn: Option<i64>,
+    version: String,
+    partial: bool,
+    file: usize,
+    line: u64,
+}
+
+/// A document's versions, and where they lie.
+#[derive(Debug)]
+pub struct Versions {
+    /// Which document.
+    pub item: ItemKey,
+    /// Its versions without their texts, in any order, each once.
+    pub versions: Vec<Version>,
+    places: HashMap<String, Wanted>,
+}
+
+impl Versions {
+    /// Where a version lies; the record's id is the version's.
+    pub fn place_of(&self, version: &Version) -> Option<&Wanted> {
+        self.places.get(&version.record_id)
+    }
+}
+
+/// The facts of an archive.
+pub struct Facts {
+    archive: Archive,
+    buckets: Vec<Mutex<File>>,
+    files: Vec<Arc<str>>,
+    /// What was read.
+    pub counts: Counts,
+}
+
+struct Spill {
+    only: Option<HashSet<ItemKey>>,
+    components: usize,
+    buckets: Vec<BufWriter<File>>,
+    files: Vec<Arc<str>>,
+}
+
+fn bucket_of(item: &ItemKey) -> usize {
+    let mut hasher = DefaultHasher::new();
+    item.hash(&mut hasher);
+    (hasher.finish() % BUCKETS as u64) as usize
+}
+
+impl Collect for Spill {
+    fn add(&mut self, file: &Arc<str>, line: u64, head: &Head<'_>) -> Result<(), Damage> {
+        let wrong = |problem: String| Damage::new(place(file, line), problem);
+        let ts = head.time(file, line)?;
+        let partition_key = head.key().map_err(|e| wrong(format!("is no event of follow: {e}")))?;
+        if partition_key.0.len() != self.components {
+            return Err(wrong(format!(
+                "has a partition key of {} components, the source's has {}",
+                partition_key.0.len(),
+                self.components
+            )));
+        }
+        let item = ItemKey { id: head.id.clone().into_owned(), partition_key };
+        if self.only.as_ref().is_some_and(|only| !only.contains(&item)) {
+            return Ok(());
+        }
+        if self.files.last() != Some(file) {
+            self.files.push(file.clone());
+        }
+        let bucket = &mut self.buckets[bucket_of(&item)];
+        let fact = Fact {
+            pk: item.partition_key.to_json(),
+            id: item.id,
+            op: head.op,
+            ts,
+            lsn: head.lsn,
+            version: head.version.clone().into_owned(),
+            partial: head.partial.is_some(),
+            file: self.files.len() - 1,
+            line,
+        };
+        serde_json::to_writer(&mut *bucket, &fact)
+            .map_err(io::Error::from)
+            .and_then(|()| bucket.write_all(b"\n"))
+            .map_err(|e| Damage::new("a temporary file", format!("cannot be written: {e}")))
+    }
+}
+
+impl Facts {
+    /// Reads an archive; of `only` these documents, when they are given. `components`: how many the source's partition
+    /// key has.
+    ///
+    /// # Errors
+    /// When something in it is no event, or cannot be read: the version in force may be what is lost.
+    pub async fn of(archive: Archive, components: usize, only: Option<HashSet<ItemKey>>) -> Result<Self, Damage> {
+        let unwritable = |e: io::Error| Damage::new("a temporary file", format!("cannot be made: {e}"));
+        let new = || Ok(BufWriter::with_capacity(1 << 14, tempfile::tempfile()?));
+        let buckets = (0..BUCKETS).map(|_| new()).collect::<io::Result<_>>().map_err(unwritable)?;
+        let (spill, counts) = archive.read(Spill { only, components, buckets, files: Vec::new() }).await?;
+        let buckets: Vec<Mutex<File>> = spill
+            .buckets
+            .into_iter()
+            .map(|bucket| bucket.into_inner().map(Mutex::new).map_err(|e| unwritable(e.into_error())))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { archive, buckets, files: spill.files, counts })
+    }
+
+    /// The documents, a part at a time: each document is in one part, in order of id and key there.
+    ///
+    /// # Errors
+    /// When a temporary file cannot be read.
+    pub fn parts(&self) -> impl Iterator<Item = io::Result<Vec<Versions>>> + '_ {
+        self.buckets.iter().map(|bucket| self.part(&mut bucket.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn part(&self, bucket: &mut File) -> io::Result<Vec<Versions>> {
+        bucket.seek(SeekFrom::Start(0))?;
+        let mut items: HashMap<ItemKey, Versions> = HashMap::new();
+        for line in BufReader::new(bucket).lines() {
+            let fact: Fact = serde_json::from_str(&line?)?;
+            let partition_key = PartitionKey::parse(&fact.pk.to_string()).map_err(io::Error::other)?;
+            let item = ItemKey { id: fact.id, partition_key };
+            let of_item = items.entry(item).or_insert_with_key(|item| Versions {
+                item: item.clone(),
+                versions: Vec::new(),
+                places: HashMap::new(),
+            });
+            let Some(file) = self.files.get(fact.file) else { continue };
+            let place = Wanted { file: file.clone(), line: fact.line, version: fact.version.as_str().into() };
+            // A follower that was killed writes a line again.
+            if of_item.places.insert(fact.version.clone(), place).is_some() {
+                continue;
+            }
+            let fidelity = if fact.partial { RecordFidelity::Partial } else { RecordFidelity::Exact };
+            of_item.versions.push(Version {
+                record_id: fact.version,
+                id: of_item.item.id.clone(),
+                op: Some(fact.op),
+                ts: fact.ts,
+                ts_from_capture: false,
+                lsn: fact.lsn,
+                prev_lsn: None,
+                etag: None,
+                rid: None,
+                via: Some(VIA.into()),
+                fidelity: Some(fidelity.as_str().into()),
+                at: None,
+                document: None,
+            });
+        }
+        let mut items: Vec<Versions> = items.into_values().collect();
+        items.sort_by_cached_key(|v| v.item.sort_key());
+        Ok(items)
+    }
+
+    /// A place as a plan says it.
+    pub fn place_below(&self, place: &Wanted) -> ArchivePlace {
+        let root = self.archive.root();
+        ArchivePlace { file: place.file.strip_prefix(&root).unwrap_or(&place.file).to_owned(), line: place.line }
+    }
+}
+
+impl Archive {
+    /// The event that a plan names.
+    ///
+    /// # Errors
+    /// When the name leads out of the archive: a plan is a file that anybody may have edited.
+    pub fn wanted(&self, place: &ArchivePlace, version: &str) -> Result<Wanted, String> {
+        let below = Path::new(&place.file).components().all(|part| matches!(part, Component::Normal(_)));
+        if !below || place.file.is_empty() {
+            return Err(format!("{:?} is no file of an archive", place.file));
+        }
+        Ok(Wanted { file: format!("{}{}", self.root(), place.file).into(), line: place.line, version: version.into() })
+    }
+}
+
+/// The texts of versions that were chosen, in a temporary file without a name.
+pub struct Texts {
+    file: Mutex<File>,
+    places: HashMap<[u8; 16], Result<(u64, usize), String>>,
+    /// Versions about which the filter had no answer.
+    pub no_answer: u64,
+}
+
+fn name_of(item: &ItemKey, version: &str) -> [u8; 16] {
+    let mut digest = Sha256::new();
+    for part in [item.partition_key.to_json().to_string().as_str(), item.id.as_str(), version] {
+        digest.update(part.as_bytes());
+        digest.update([0]);
+    }
+    let mut name = [0; 16];
+    name.copy_from_slice(&digest.finalize()[..16]);
+    name
+}
+
+impl Texts {
+    /// Reads the chosen versions; keeps those that the filter, if there is one, says yes to. A version that is not what
+    /// it was is kept as the reason why: it is no reason to leave the others alone.
+    ///
+    /// # Errors
+    /// When a file cannot be read any more, or the filter names what there is not.
+    pub async fn read(
+        archive: &Archive,
+        wanted: Vec<Wanted>,
+        keys: &KeyPaths,
+        filter: Option<&Filter>,
+    ) -> Result<Self, Damage> {
+        let unwritable = |e: io::Error| Damage::new("a temporary file", format!("cannot be written: {e}"));
+        let mut file = BufWriter::new(tempfile::tempfile().map_err(unwritable)?);
+        let mut texts = HashMap::with_capacity(wanted.len());
+        let (mut end, mut no_answer) = (0_u64, 0);
+        let (out, mut read) = mpsc::channel::<(Wanted, Result<Event, String>)>(IN_FLIGHT);
+        let make = |wanted: &Wanted, head: Result<Head<'_>, String>| {
+            let event = head.and_then(|head| head.event()).map_err(|e| format!("{} {e}", wanted.place()));
+            (wanted.clone(), event)
+        };
+        let reader = tokio::spawn(archive.clone().send(wanted, out, make));
+        while let Some((wanted, event)) = read.recv().await {
+            let event = match event {
+                Ok(event) => event,
+                // Whose it is cannot be told any more; who asks for it finds that it is not there.
+                Err(_) => continue,
+            };
+            match filter.map(|filter| filter.matches(&event)) {
+                None | Some(Ok(true)) => {}
+                Some(Ok(false)) => continue,
+                Some(Err(NoAnswer::Unknown(_))) => {
+                    no_answer += 1;
+                    continue;
+                }
+                Some(Err(e)) => return Err(Damage::new("the filter", e.to_string())),
+            }
+            let item = ItemKey { id: event.id, partition_key: event.pk };
+            let name = name_of(&item, &wanted.version);
+            let kept = match own(event.doc, &item, keys) {
+                Ok(text) => {
+                    file.write_all(text.as_bytes()).map_err(unwritable)?;
+                    end += text.len() as u64;
+                    Ok((end - text.len() as u64, text.len()))
+                }
+                Err(problem) => Err(format!("{} {problem}", wanted.place())),
+            };
+            texts.insert(name, kept);
+        }
+        reader.await.unwrap_or_else(|e| Err(Damage::new("a reader", format!("ended: {e}"))))?;
+        let file = file.into_inner().map_err(|e| unwritable(e.into_error()))?;
+        Ok(Self { file: Mutex::new(file), places: texts, no_answer })
+    }
+
+    /// Whether a version was read, and the filter said yes to it.
+    pub fn has(&self, item: &ItemKey, version: &str) -> bool {
+        self.places.contains_key(&name_of(item, version))
+    }
+
+    /// The document of a version.
+    ///
+    /// # Errors
+    /// When the archive did not have it, or has something else in its place.
+    pub fn get(&self, item: &ItemKey, version: &str) -> Result<String, String> {
+        let (start, size) = match self.places.get(&name_of(item, version)) {
+            Some(Ok(place)) => *place,
+            Some(Err(problem)) => return Err(problem.clone()),
+            None => return Err(format!("version {version} is not in the archive any more")),
+        };
+        let mut bytes = vec![0; size];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(start))
+            .and_then(|_| file.read_exact(&mut bytes))
+            .map_err(|e| format!("a temporary file cannot be read: {e}"))?;
+        String::from_utf8(bytes).map_err(|_| "a temporary file is damaged".into())
+    }
+}
+
+/// The event's document, when it is the item's.
+fn own(doc: Option<String>, item: &ItemKey, keys: &KeyPaths) -> Result<String, String> {
+    let text = doc.ok_or("has no document")?;
+    let document = RawDocument::parse(&text).map_err(|_| "has a document that is no JSON object")?;
+    if document.get_str("id").as_deref() != Some(item.id.as_str()) || keys.extract(&document) != item.partition_key {
+        return Err("has a document of another id or partition key".into());
+    }
+    Ok(text)
+}

@@ -1,0 +1,154 @@
+//! A plan whose versions come from an archive of `follow`, instead of from the history. Everything else is as ever: the
+//! live documents are looked at, saved in the history before they are overwritten, and the journal allows an undo.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    apply::Applier,
+    plan::{Action, Rules},
+    plan_file::Draft,
+    survey::{decided, kept, planned},
+    sweep::{Found, Live, Places, live_index, look},
+};
+use crate::{
+    archive::{
+        Wanted,
+        versions::{Facts, Texts, Versions},
+    },
+    change::{key::ItemKey, record::id_of_version},
+    cosmos::{Failure, Pace},
+};
+
+/// Which documents.
+#[derive(Debug)]
+pub enum Wish {
+    /// These.
+    Items(HashSet<ItemKey>),
+    /// Those whose version at the moment the filter says yes to.
+    Filtered,
+    /// All of the archive and of the target.
+    All,
+}
+
+/// What is known beforehand.
+pub struct Known {
+    /// The live documents, when all are in scope.
+    live: HashMap<ItemKey, Live>,
+    /// Versions whose texts will be needed.
+    pub wanted: Vec<Wanted>,
+}
+
+/// Finds out which versions were in force and are not what is live, so that their texts can be read in one go.
+///
+/// # Errors
+/// When the target cannot be read, or a temporary file.
+pub async fn known(places: &Places, pace: &Pace, facts: &Facts, wish: &Wish, rules: Rules) -> Result<Known, Failure> {
+    let live = match wish {
+        Wish::All => live_index(places, pace).await?,
+        Wish::Items(_) | Wish::Filtered => HashMap::new(),
+    };
+    let mut wanted = Vec::new();
+    for part in facts.parts() {
+        for of_item in part.map_err(|e| kept(&e))? {
+            let found = found(&of_item, live.get(&of_item.item).cloned());
+            let Some(version) = found.document_at(rules.at).filter(|version| !version.is_partial()) else { continue };
+            let is_live = version.etag.is_some();
+            wanted.extend(of_item.place_of(version).filter(|_| !is_live).cloned());
+        }
+    }
+    Ok(Known { live, wanted })
+}
+
+/// The versions beside the live document. The one that is live is known by its id.
+fn found(of_item: &Versions, live: Option<Live>) -> Found {
+    let mut versions = of_item.versions.clone();
+    if let Some(live) = &live {
+        let id = id_of_version(&of_item.item.id, &live.etag);
+        versions.iter_mut().filter(|v| v.record_id == id).for_each(|v| v.etag = Some(live.etag.clone()));
+    }
+    Found { item: of_item.item.clone(), versions, live }
+}
+
+/// An archive that has been read.
+pub struct Archived<'a> {
+    /// Its versions.
+    pub facts: &'a Facts,
+    /// The texts that are needed.
+    pub texts: &'a Texts,
+    /// Which documents.
+    pub wish: &'a Wish,
+    /// What is known of the target.
+    pub known: Known,
+}
+
+/// Adds one step for each item in scope; tells `each` how many more there are.
+///
+/// # Errors
+/// When the target cannot be read, or the plan cannot be kept.
+pub async fn survey(
+    archived: Archived<'_>,
+    applier: &Applier<'_>,
+    rules: Rules,
+    concurrency: usize,
+    draft: &mut Draft,
+    mut each: impl FnMut(u64),
+) -> Result<(), Failure> {
+    let Archived { facts, texts, wish, known } = archived;
+    let mut live = known.live;
+    let mut missing: HashSet<&ItemKey> = match wish {
+        Wish::Items(items) => items.iter().collect(),
+        Wish::Filtered | Wish::All => HashSet::new(),
+    };
+    for part in facts.parts() {
+        let mut items = Vec::new();
+        for of_item in part.map_err(|e| kept(&e))? {
+            missing.remove(&of_item.item);
+            let here = live.remove(&of_item.item);
+            let in_force = || found(&of_item, None).document_at(rules.at).map(|v| v.record_id.clone());
+            if matches!(wish, Wish::Filtered) && !in_force().is_some_and(|id| texts.has(&of_item.item, &id)) {
+                continue;
+            }
+            items.push((of_item, here));
+        }
+        let steps: Vec<_> = stream::iter(items)
+            .map(|(of_item, here)| async move {
+                let here = match wish {
+                    Wish::All => here,
+                    _ => look(applier.places, &applier.pace, &of_item.item, true).await?,
+                };
+                let (mut step, hand) = decided(found(&of_item, here), rules);
+                // That the archive has a version does not mean that the history has it.
+                step.saved = false;
+                if let Some(chosen) = &mut step.version {
+                    let place = of_item.versions.iter().find(|v| v.record_id == chosen.record_id);
+                    chosen.archived = place.and_then(|v| of_item.place_of(v)).map(|place| facts.place_below(place));
+                }
+                planned(applier, step, hand).await
+            })
+            .buffered(concurrency.max(1))
+            .try_collect()
+            .await?;
+        each(steps.len() as u64);
+        steps.into_iter().try_for_each(|step| draft.push(step)).map_err(|e| kept(&e))?;
+    }
+    // What the archive has nothing of.
+    let mut rest: Vec<Found> = live
+        .into_iter()
+        .map(|(item, live)| Found { item, versions: Vec::new(), live: Some(live) })
+        .chain(missing.into_iter().map(|item| Found { item: item.clone(), versions: Vec::new(), live: None }))
+        .collect();
+    rest.sort_by_cached_key(|found| found.item.sort_key());
+    each(rest.len() as u64);
+    let push = |found| {
+        let (mut step, _) = decided(found, rules);
+        debug_assert_eq!(step.action, Action::Unknown);
+        step.notes = vec!["no version in the archive".into()];
+        draft.push(step)
+    };
+    rest.into_iter().try_for_each(push).map_err(|e: io::Error| kept(&e))
+}
