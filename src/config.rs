@@ -63,6 +63,16 @@ pub const SETTINGS: &[SettingDoc] = &[
         "serve: fields that are left out, or replaced by a keyed hash: /ssn,/email=hash",
     ),
     SettingDoc::new("REWIND_REDACT_KEY", "", "key of the hashes that /path=hash asks for; any secret text"),
+    SettingDoc::new(
+        "REWIND_PRUNE",
+        "",
+        "serve: what a timer function removes, as flags of prune: --keep-within 7d --keep-daily 90d --ru-limit 500",
+    ),
+    SettingDoc::new(
+        "REWIND_PRUNE_SECONDS",
+        "240",
+        "how long one tick of that function may take; less than functionTimeout",
+    ),
     SettingDoc::new("REWIND_LOG", "info", "log filter, as in RUST_LOG"),
     SettingDoc::new("REWIND_LOG_FORMAT", "text", "text or json: one line per event"),
 ];
@@ -550,6 +560,18 @@ impl CaptureConfig {
             drain: seconds("REWIND_DRAIN_SECONDS", 600)?,
         })
     }
+}
+
+/// The setting that says what a timer function removes.
+pub const PRUNE: &str = "REWIND_PRUNE";
+
+/// How long one tick of a timer function may take.
+///
+/// # Errors
+/// When the setting is wrong.
+pub fn prune_budget(settings: &Settings) -> Result<Duration, ConfigError> {
+    let fix = "write whole seconds from 1 to 3600, less than functionTimeout in host.json";
+    settings.parse::<u64>("REWIND_PRUNE_SECONDS", |v| (1..=3600).contains(v), fix).map(Duration::from_secs)
 }
 
 /// The folder of host.json: what the host says, else the working directory.

@@ -3,7 +3,7 @@
 use chrono::Utc;
 use serde_json::{Value, json};
 
-use crate::support::{Output, TestApp};
+use crate::support::{Fault, Kind, Output, TestApp, eventually};
 
 const DAY: i64 = 86_400;
 
@@ -151,7 +151,7 @@ async fn journals_of_old_restores_go_with_the_window_and_others_stay() {
     let id = listed().await[0]["restore"].as_str().unwrap().to_owned();
     let undone = life.app.run(&["undo", &id, "--dry-run"]).await;
     assert_eq!(undone.code, 0, "{undone:?}");
-    crate::support::eventually("the restore is of a second before", async || {
+    eventually("the restore is of a second before", async || {
         let done = life.run(&["--older-than", "0s", "--yes"]).await.json();
         (done["journals"] == 1).then_some(())
     })
@@ -173,5 +173,114 @@ async fn what_cannot_be_pruned_is_refused() {
     ] {
         let refused = app.run(args).await;
         assert!(refused.code == 2 && refused.stderr.contains(named), "{args:?}: {refused:?}");
+    }
+}
+
+/// The folder that docs/operations.md shows.
+fn add_timer(app: &TestApp) {
+    let text = std::fs::read_to_string("docs/operations.md").unwrap();
+    let (_, rest) = text.split_once("```json PruneHistory/function.json\n").unwrap();
+    let folder = app.folder.path().join("PruneHistory");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("function.json"), rest.split_once("```").unwrap().0).unwrap();
+}
+
+/// What the host sends at each tick.
+fn tick() -> String {
+    let timer = json!({"Schedule": {"AdjustForDST": true}, "ScheduleStatus": {"Last": "2026-11-21T00:00:00Z"}, "IsPastDue": false});
+    json!({"Data": {"timer": timer.to_string()}, "Metadata": {"sys": {"MethodName": "PruneHistory"}}}).to_string()
+}
+
+#[tokio::test]
+async fn a_timer_function_prunes_as_the_command_does_and_capture_goes_on_beside_it() {
+    let life = Life::start(&["/pk", "/_originalId"]).await;
+    add_timer(&life.app);
+    let dry = life.app.handler(&[("REWIND_PRUNE", "--older-than 10d --dry-run")]).await;
+    let (status, answer) = dry.post("PruneHistory", tick()).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer["Logs"][0].as_str().unwrap().contains("dry run: 22 of 37 versions of 4 documents"), "{answer}");
+    assert_eq!(life.counts().await, [30, 2, 3, 2]);
+
+    let settings =
+        [("REWIND_PRUNE", "--older-than 1d"), ("PruneHistory__REWIND_PRUNE", "--older-than 10d --ru-limit 5000")];
+    let handler = life.app.handler(&settings).await;
+    let document = json!({"id": "late", "pk": "p", "_ts": life.now, "_etag": "\"late\"", "_lsn": 900});
+    let documents = [document];
+    let (pruned, captured) = tokio::join!(handler.post("prunehistory", tick()), handler.deliver(&documents));
+    assert_eq!((pruned.0, captured.0), (200, 200), "{pruned:?} {captured:?}");
+    assert_eq!(life.counts().await, [11, 1, 2, 1]);
+    let line = pruned.1["Logs"][0].as_str().unwrap();
+    assert!(line.contains("PruneHistory: 22 of ") && line.contains("the whole history was looked at"), "{line}");
+    handler.wait_for_log("pruned: 22 of ").await;
+    // Every tick begins a new round.
+    let (_, again) = handler.post("PruneHistory", "").await;
+    assert!(again["Logs"][0].as_str().unwrap().contains(": 0 of 16 versions of 5 documents"), "{again}");
+}
+
+#[tokio::test]
+async fn a_tick_that_runs_out_of_time_is_gone_on_with_by_the_next_one() {
+    let life = Life::start(&["/pk", "/_originalId"]).await;
+    add_timer(&life.app);
+    // Slow: a round has 64 parts, and a look at each costs at least one request unit.
+    let settings = [("REWIND_PRUNE", "--older-than 10d --ru-limit 40"), ("REWIND_PRUNE_SECONDS", "1")];
+    let handler = life.app.handler(&settings).await;
+    let mut left = Vec::new();
+    eventually("the round is over", async || {
+        let (status, answer) = handler.post("PruneHistory", tick()).await;
+        assert_eq!(status, 200, "{answer}");
+        let line = answer["Logs"][0].as_str().unwrap().to_owned();
+        match line.split_once("; ").unwrap().1.split_once(" of 64 parts are left") {
+            Some((n, _)) => {
+                left.push(n.parse::<u32>().unwrap());
+                None
+            }
+            None => Some(()),
+        }
+    })
+    .await;
+    assert!(left.len() > 1 && left.is_sorted_by(|a, b| a > b), "{left:?}");
+    assert_eq!(life.counts().await, [11, 1, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_timer_that_cannot_work_says_so_and_capture_is_not_disturbed() {
+    let life = Life::start(&["/pk", "/_originalId"]).await;
+    add_timer(&life.app);
+    let handler =
+        life.app.handler(&[("REWIND_PRUNE", "--older-than 10d --ru-limit 30"), ("REWIND_PRUNE_SECONDS", "30")]).await;
+    let busy = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        handler.post("PruneHistory", tick()).await
+    };
+    let (first, second) = tokio::join!(handler.post("PruneHistory", tick()), busy);
+    assert_eq!((first.0, second.0), (200, 200));
+    assert!(second.1["Logs"][0].as_str().unwrap().contains("is not done yet"), "{second:?}");
+    assert_eq!(life.counts().await, [11, 1, 2, 1]);
+    // An identity that may not delete: the tick fails and says so, and capture stores as ever.
+    life.app.proxy.fail_always_of(Kind::HistoryWrite, Some(Fault::Reject(403, 0)));
+    let strict = life.app.handler(&[("REWIND_PRUNE", "--older-than 1s")]).await;
+    let (status, answer) = strict.post("PruneHistory", tick()).await;
+    assert_eq!(status, 500, "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("403"), "{answer}");
+    strict.wait_for_log("not pruned, the next tick goes on").await;
+    assert_eq!(life.counts().await, [11, 1, 2, 1]);
+    life.app.proxy.fail_always_of(Kind::HistoryWrite, None);
+    assert_eq!(strict.post("PruneHistory", tick()).await.0, 200);
+    assert_eq!(life.counts().await, [1, 1, 2, 1]);
+    drop(handler);
+
+    for (setting, value, wanted) in [
+        ("REWIND_PRUNE", "", "is missing, and PruneHistory/function.json has a timer trigger"),
+        ("REWIND_PRUNE", "--keep-daily 5d", "REWIND_PRUNE"),
+        ("REWIND_PRUNE", "--older-than soon", "--older-than"),
+        ("REWIND_PRUNE", "--older-than 1d --endpoint http://127.0.0.1:1/", "--endpoint"),
+        ("REWIND_PRUNE_SECONDS", "0", "REWIND_PRUNE_SECONDS"),
+    ] {
+        let mut settings = vec![("REWIND_PRUNE", "--older-than 1d")];
+        settings.retain(|(name, _)| *name != setting);
+        settings.push((setting, value));
+        let output = life.app.run_with_settings(&["serve"], &settings).await;
+        let told = format!("{}{}", output.stdout, output.stderr);
+        assert_eq!((output.code, told.contains(wanted) && told.contains("hint: ")), (2, true), "{value}: {output:?}");
     }
 }

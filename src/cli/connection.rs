@@ -94,7 +94,7 @@ pub struct PartArgs {
     pub(super) feed_range: Option<Share>,
     /// At most this many request units a second, on average
     #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
-    ru_limit: Option<f64>,
+    pub(super) ru_limit: Option<f64>,
 }
 
 impl PartArgs {

@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CliError, Exit};
+use super::{CliError, Exit, prune};
 use crate::{
     capture::{Capture, Limits, Recent},
     change::Via,
@@ -17,8 +17,8 @@ use crate::{
     dead_letters::DeadLetterStore,
     history::{CosmosHistory, History as _},
     host::{
-        Handler, Shutdown,
-        functions::{DEFAULT_FUNCTION, Function},
+        Handler, Shutdown, Tick,
+        functions::{DEFAULT_FUNCTION, Function, Trigger},
         serve,
     },
     projection::Projection,
@@ -83,12 +83,13 @@ async fn build(
         exit: Exit::Usage,
     })?;
     let dead_letters = Arc::new(dead_letters);
-    let cosmos = Cosmos::for_writing(account);
+    let cosmos = Cosmos::for_writing(account.clone());
     let mut functions = Function::discover(app_root)?;
     if functions.is_empty() {
         warn!(function = DEFAULT_FUNCTION, "no function.json below the app root; serving the shipped function");
         functions.push(Function::shipped());
     }
+    let (timers, functions): (Vec<_>, Vec<_>) = functions.into_iter().partition(|f| f.trigger == Trigger::Timer);
     let served = functions
         .into_iter()
         .map(|function| {
@@ -109,7 +110,16 @@ async fn build(
         })
         .collect::<Result<Vec<_>, CliError>>()?;
     try_join_all(served.iter().map(|(_, capture)| check_projection(capture))).await?;
-    Ok(Handler::new(served, config.max_body))
+    let mut handler = Handler::new(served, config.max_body);
+    for Function { name, .. } in timers {
+        let timer = Arc::new(prune::timer(settings, &name, account.clone())?);
+        let tick: Tick = Arc::new(move |stop| {
+            let timer = timer.clone();
+            Box::pin(async move { timer.tick(stop).await })
+        });
+        handler = handler.with_timer(name, tick);
+    }
+    Ok(handler)
 }
 
 /// Whether what is to be left out is part of the source's partition key. A source that does not answer in time is asked

@@ -1,4 +1,4 @@
-//! The functions of an app folder: each `<Name>/function.json` with a Cosmos DB trigger is one.
+//! The functions of an app folder: each `<Name>/function.json` with a Cosmos DB trigger or a timer is one.
 //!
 //! The handler needs only two names from it, the route and the key under `Data`; the rest is between the host and
 //! the trigger (`local::trigger` reads it to play them).
@@ -14,9 +14,20 @@ pub const DEFAULT_FUNCTION: &str = "CaptureChanges";
 /// The binding name of the shipped function.
 pub const DEFAULT_BINDING: &str = "documents";
 
+/// What calls a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// Changes of a container: they are captured.
+    Changes,
+    /// A schedule: the history is pruned.
+    Timer,
+}
+
 /// One function of the app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
+    /// What calls it.
+    pub trigger: Trigger,
     /// Folder name, which is also the route.
     pub name: String,
     /// Name of the member of `Data` that carries the documents.
@@ -26,10 +37,10 @@ pub struct Function {
 impl Function {
     /// The shipped function, for a folder that has none.
     pub fn shipped() -> Self {
-        Self { name: DEFAULT_FUNCTION.into(), binding: DEFAULT_BINDING.into() }
+        Self { trigger: Trigger::Changes, name: DEFAULT_FUNCTION.into(), binding: DEFAULT_BINDING.into() }
     }
 
-    /// Reads a function.json; `None` when it has no Cosmos DB trigger.
+    /// Reads a function.json; `None` when it has neither a Cosmos DB trigger nor a timer.
     ///
     /// # Errors
     /// When it is not valid.
@@ -51,10 +62,12 @@ impl Function {
         };
         let file: File = serde_json::from_str(text.trim_start_matches('\u{feff}'))
             .map_err(|e| wrong(format!("is not valid: {e}")))?;
-        let Some(trigger) = file.bindings.into_iter().find(|b| b.kind.eq_ignore_ascii_case("cosmosDBTrigger")) else {
-            return Ok(None);
+        let kinds = [("cosmosDBTrigger", Trigger::Changes), ("timerTrigger", Trigger::Timer)];
+        let known = |b: Binding| {
+            let kind = kinds.iter().find(|(kind, _)| b.kind.eq_ignore_ascii_case(kind))?;
+            Some((kind.1, b.name))
         };
-        let binding = trigger.name;
+        let Some((trigger, binding)) = file.bindings.into_iter().find_map(known) else { return Ok(None) };
         if !binding.starts_with(|c: char| c.is_ascii_alphabetic())
             || !binding.chars().all(|c| c.is_ascii_alphanumeric())
         {
@@ -62,10 +75,10 @@ impl Function {
                 "the host does not allow the binding name {binding:?}: a letter, then letters and digits"
             )));
         }
-        Ok(Some(Self { name: name.to_owned(), binding }))
+        Ok(Some(Self { trigger, name: name.to_owned(), binding }))
     }
 
-    /// All functions of an app folder with a Cosmos DB trigger, by name.
+    /// All functions of an app folder, by name.
     ///
     /// # Errors
     /// When a function.json cannot be read or is not valid; the host would refuse it too.
@@ -114,7 +127,9 @@ mod tests {
             assert_eq!(error.name, "Orders/function.json");
             assert!(error.problem.contains(problem), "{error}");
         }
-        assert_eq!(Function::parse("Timer", r#"{"bindings":[{"type":"timerTrigger","name":"t"}]}"#).unwrap(), None);
+        let timer = Function::parse("Timer", r#"{"bindings":[{"type":"timerTrigger","name":"t"}]}"#).unwrap().unwrap();
+        assert_eq!((timer.trigger, timer.binding.as_str()), (Trigger::Timer, "t"));
+        assert_eq!(Function::parse("Http", r#"{"bindings":[{"type":"httpTrigger","name":"t"}]}"#).unwrap(), None);
     }
 
     #[test]

@@ -5,4 +5,4 @@ pub mod functions;
 pub mod invocation;
 mod server;
 
-pub use server::{Handler, Shutdown, serve};
+pub use server::{Handler, Shutdown, Tick, serve};

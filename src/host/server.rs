@@ -11,6 +11,7 @@ use axum::{
     routing::{get, post},
     serve::ListenerExt as _,
 };
+use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -24,16 +25,27 @@ use crate::{
 };
 
 /// The functions this process serves, by lower-case name: the host's routes ignore case.
-#[derive(Debug)]
 pub struct Handler<H> {
     functions: BTreeMap<String, Served<H>>,
     max_body: usize,
 }
 
-#[derive(Debug)]
-struct Served<H> {
-    binding: String,
-    capture: Arc<Capture<H>>,
+/// What a timer function does at each tick: a line for the log, or why it could not. It ends soon after the token is
+/// cancelled.
+pub type Tick = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+
+enum Served<H> {
+    Changes { binding: String, capture: Arc<Capture<H>> },
+    Timer { name: String, tick: Tick },
+}
+
+impl<H: History> Served<H> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Changes { capture, .. } => &capture.function,
+            Self::Timer { name, .. } => name,
+        }
+    }
 }
 
 impl<H: History> Handler<H> {
@@ -41,14 +53,22 @@ impl<H: History> Handler<H> {
     pub fn new(functions: impl IntoIterator<Item = (String, Capture<H>)>, max_body: usize) -> Self {
         let functions = functions
             .into_iter()
-            .map(|(binding, capture)| (capture.function.to_lowercase(), Served { binding, capture: Arc::new(capture) }))
+            .map(|(binding, capture)| {
+                (capture.function.to_lowercase(), Served::Changes { binding, capture: Arc::new(capture) })
+            })
             .collect();
         Self { functions, max_body }
     }
 
+    /// Serves a timer function too.
+    pub fn with_timer(mut self, name: String, tick: Tick) -> Self {
+        self.functions.insert(name.to_lowercase(), Served::Timer { name, tick });
+        self
+    }
+
     /// Names of the functions, for people.
     pub fn names(&self) -> String {
-        self.functions.values().map(|f| f.capture.function.as_str()).collect::<Vec<_>>().join(", ")
+        self.functions.values().map(Served::name).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -153,7 +173,16 @@ async fn invoke<H: History>(
         discard(body, &headers).await;
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the handler is stopping; deliver the batch again");
     }
-    let (binding, capture) = (served.binding.clone(), served.capture.clone());
+    let (binding, capture) = match served {
+        Served::Changes { binding, capture } => (binding.clone(), capture.clone()),
+        Served::Timer { name, tick } => {
+            let (name, tick, stop) = (name.clone(), tick.clone(), app.stop.clone());
+            // What the host says of the schedule is of no interest.
+            discard(body, &headers).await;
+            let task = app.batches.spawn(async move { run_tick(&name, tick, stop, &invocation).await });
+            return answered(task.await, "the timer's work was not finished; the next tick goes on with it");
+        }
+    };
     let bytes = match read_body(body, app.handler.max_body, &headers).await {
         Ok(bytes) => bytes,
         Err((status, message)) => {
@@ -162,11 +191,26 @@ async fn invoke<H: History>(
         }
     };
     let task = app.batches.spawn(async move { run_batch(&capture, bytes, &binding, &invocation).await });
-    match task.await {
-        Ok(response) => response,
-        Err(e) => {
-            error!(error = %e, "batch task failed");
-            problem(StatusCode::INTERNAL_SERVER_ERROR, "the batch was not finished; deliver it again")
+    answered(task.await, "the batch was not finished; deliver it again")
+}
+
+/// A task that panicked is a failed invocation.
+fn answered(ended: Result<Response, tokio::task::JoinError>, message: &str) -> Response {
+    ended.unwrap_or_else(|e| {
+        error!(error = %e, "invocation's task failed");
+        problem(StatusCode::INTERNAL_SERVER_ERROR, message)
+    })
+}
+
+async fn run_tick(function: &str, tick: Tick, stop: CancellationToken, invocation: &str) -> Response {
+    match tick(stop).await {
+        Ok(line) => {
+            info!(function, invocation, "pruned: {line}");
+            Json(json!({"Outputs": {}, "Logs": [format!("{function}: {line}")], "ReturnValue": null})).into_response()
+        }
+        Err(reason) => {
+            error!(function, invocation, "not pruned, the next tick goes on: {reason}");
+            problem(StatusCode::INTERNAL_SERVER_ERROR, &reason)
         }
     }
 }

@@ -1,0 +1,252 @@
+//! Removes what no kept instant needs: the work of `prune`, on the command line and as a timer function.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt as _;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::keep::{Kept, Reason};
+use crate::{
+    change::{
+        Op,
+        key::{ItemKey, KeyValue, PartitionKey},
+        time::PointInTime,
+    },
+    cosmos::{Action, Bulk, Failure, Job, Observer, Pace, Span, Tally},
+    restore::{
+        journal,
+        price::write_ru,
+        sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
+    },
+};
+
+/// About how large a record is, for the forecast.
+const RECORD: usize = 1024;
+
+/// What was found, and what became of it.
+#[derive(Debug, Default)]
+pub struct Sums {
+    /// Documents that were looked at.
+    pub items: u64,
+    /// Their versions.
+    pub versions: u64,
+    /// How many versions stay, by reason.
+    pub reasons: BTreeMap<Reason, u64>,
+    /// Versions removed, or to be removed.
+    pub removed: u64,
+    /// Documents of which nothing is left.
+    pub forgotten: u64,
+    /// Journals of restores that go.
+    pub journals: u64,
+    /// Items of which they consist.
+    pub journal_items: u64,
+    /// Records that could not be deleted.
+    pub failed: u64,
+}
+
+impl Sums {
+    /// Adds those of another part.
+    pub fn add(&mut self, other: Self) {
+        self.items += other.items;
+        self.versions += other.versions;
+        other.reasons.into_iter().for_each(|(reason, n)| *self.reasons.entry(reason).or_default() += n);
+        self.removed += other.removed;
+        self.forgotten += other.forgotten;
+        self.journals += other.journals;
+        self.journal_items += other.journal_items;
+        self.failed += other.failed;
+    }
+
+    /// Request units that removing is expected to cost.
+    pub fn forecast(&self) -> f64 {
+        (self.removed + self.journal_items) as f64 * write_ru(RECORD)
+    }
+}
+
+/// Whether a history can be pruned: where a record lies has to follow from its document's key.
+///
+/// # Errors
+/// With the reason.
+pub fn check(places: &Places) -> Result<(), String> {
+    let any = ItemKey {
+        id: String::new(),
+        partition_key: PartitionKey(vec![KeyValue::Undefined; places.source.key_paths().len()]),
+    };
+    if places.record_key(&any, "").is_some() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is keyed {}, and where a record lies does not follow from its document's key ({})",
+        places.changes.name(),
+        places.changes.key_paths(),
+        places.source.key_paths()
+    ))
+}
+
+/// One pruning.
+pub struct Pruning<'a> {
+    /// The containers.
+    pub places: &'a Places,
+    /// Request units a second.
+    pub pace: &'a Pace,
+    /// What is kept.
+    pub kept: &'a Kept,
+    /// Deletes in flight.
+    pub concurrency: usize,
+    /// Hears of each record that is deleted, or could not be.
+    pub observer: &'a Observer,
+    /// Nothing new is begun once it is cancelled.
+    pub stop: &'a CancellationToken,
+}
+
+/// What a pass came to.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Sums.
+    pub sums: Sums,
+    /// What every other delete would have met too.
+    pub fatal: Option<Failure>,
+    /// What was not gone through.
+    pub left: Vec<Span>,
+}
+
+impl Pruning<'_> {
+    /// Goes through stretches of the history; deletes, or only counts. `each` hears how many versions were looked at.
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    pub async fn pass(&self, stretches: &[Span], delete: bool, mut each: impl FnMut(u64)) -> Result<Passed, Failure> {
+        let mut passed = Passed::default();
+        let mut left: Vec<Option<Span>> = stretches.iter().copied().map(Some).collect();
+        let sweep = Sweep {
+            places: self.places,
+            wanted: &Scope::All,
+            at: PointInTime::END,
+            stretches,
+            live: LiveWish::No,
+            piece_rows: PIECE_ROWS,
+            pace: self.pace,
+            needs_text: &|_| false,
+        };
+        let mut pieces = std::pin::pin!(sweep.pieces());
+        while !self.stop.is_cancelled()
+            && let Some(piece) = pieces.next().await
+        {
+            let piece = piece?;
+            let (mut first, mut last) = (Vec::new(), Vec::new());
+            for found in &piece.found {
+                each(found.versions.len() as u64);
+                self.choose(found, &mut passed.sums, &mut first, &mut last);
+            }
+            if delete {
+                // A tombstone hides what is older: it goes when nothing is left to be hidden.
+                for wave in [first, last] {
+                    let (tally, fatal) = self.delete(wave).await;
+                    passed.sums.removed += tally.deleted;
+                    passed.sums.failed += tally.failed;
+                    passed.fatal = fatal;
+                    if passed.fatal.is_some() {
+                        passed.left = left.into_iter().flatten().collect();
+                        return Ok(passed);
+                    }
+                    if tally.failed > 0 {
+                        break;
+                    }
+                }
+            } else {
+                passed.sums.removed += (first.len() + last.len()) as u64;
+            }
+            if let Some((number, rest)) = piece.walked {
+                left[number] = Some(rest).filter(|rest| !rest.is_empty());
+            }
+        }
+        passed.left = left.into_iter().flatten().collect();
+        Ok(passed)
+    }
+
+    /// Adds the records of an item that go: those that can go at once, and a tombstone that has to be the last.
+    fn choose(&self, found: &Found, sums: &mut Sums, first: &mut Vec<Job>, last: &mut Vec<Job>) {
+        sums.items += 1;
+        sums.versions += found.versions.len() as u64;
+        let decided = self.kept.decide(&found.versions);
+        let forgotten = decided.iter().all(Option::is_none);
+        sums.forgotten += u64::from(forgotten);
+        for (version, reason) in found.versions.iter().zip(decided) {
+            if let Some(reason) = reason {
+                *sums.reasons.entry(reason).or_default() += 1;
+                continue;
+            }
+            let Some(key) = self.places.record_key(&found.item, &version.record_id) else { continue };
+            let item = ItemKey { id: version.record_id.clone(), partition_key: key };
+            let is_last = forgotten && version.op.is_some_and(Op::is_tombstone);
+            (if is_last { &mut *last } else { &mut *first }).push(Job { item, action: Action::Delete });
+        }
+    }
+
+    async fn delete(&self, jobs: Vec<Job>) -> (Tally, Option<Failure>) {
+        if jobs.is_empty() {
+            return (Tally::default(), None);
+        }
+        let bulk = Bulk::start(&self.places.changes, self.concurrency, self.pace.clone(), self.observer.clone());
+        for job in jobs {
+            if !bulk.send(job).await {
+                break;
+            }
+        }
+        bulk.finish().await
+    }
+
+    /// The journals of restores that ended before the window.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn journals(&self, delete: bool, sums: &mut Sums) -> Result<Option<Failure>, Failure> {
+        let changes = &self.places.changes;
+        let mut by_restore: BTreeMap<String, (i64, Vec<String>)> = BTreeMap::new();
+        let sql = "SELECT c.id, c._originalId AS item, c._ts AS ts FROM c WHERE IS_DEFINED(c._restore)";
+        let mut pages = changes.query(sql, &[], None, None).await?;
+        loop {
+            self.pace.wait().await;
+            let Some(page) = pages.next().await else { break };
+            for row in page?.documents {
+                let row: JournalRow = serde_json::from_str(row.get())
+                    .map_err(|e| Failure::invalid("read journals".into(), format!("an item is not understood: {e}")))?;
+                let entry = by_restore.entry(row.item).or_insert((i64::MIN, Vec::new()));
+                entry.0 = entry.0.max(row.ts);
+                entry.1.push(row.id);
+            }
+        }
+        let old = by_restore.into_iter().filter(|(_, (ts, _))| *ts < self.kept.window);
+        let (mut heads, mut rest) = (Vec::new(), Vec::new());
+        for (group, (_, ids)) in old {
+            sums.journals += 1;
+            sums.journal_items += ids.len() as u64;
+            for id in ids {
+                let is_head = journal::is_head(&id);
+                let partition_key = journal::key(changes, &group, &id);
+                let job = Job { item: ItemKey { id, partition_key }, action: Action::Delete };
+                (if is_head { &mut heads } else { &mut rest }).push(job);
+            }
+        }
+        if !delete {
+            return Ok(None);
+        }
+        // Without its head a journal is none; half of one would be a restore that cannot be undone.
+        for wave in [heads, rest] {
+            let (tally, fatal) = self.delete(wave).await;
+            sums.failed += tally.failed;
+            if fatal.is_some() {
+                return Ok(fatal);
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[derive(Deserialize)]
+struct JournalRow {
+    id: String,
+    item: String,
+    ts: i64,
+}

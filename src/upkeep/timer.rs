@@ -1,0 +1,150 @@
+//! `prune` as a timer function of the app: a part of the history at each tick, so that no invocation takes too long.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::{sync::Mutex, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{
+    keep::Policy,
+    prune::{Passed, Pruning, Sums, check},
+};
+use crate::{
+    change::key::ItemKey,
+    config::Names,
+    cosmos::{Cosmos, Failure, Observer, Pace, Share, Span},
+    restore::sweep::Places,
+};
+
+/// Parts that a round is made of: how often the clock is looked at, at least.
+const PARTS: u32 = 64;
+
+/// What is done at each tick.
+pub struct PruneTimer {
+    /// The account.
+    pub cosmos: Cosmos,
+    /// Its containers.
+    pub names: Names,
+    /// What is kept.
+    pub policy: Policy,
+    /// Whether anything is deleted.
+    pub dry_run: bool,
+    /// Which part of the history, when several apps share it.
+    pub share: Option<Share>,
+    /// Request units a second, on average.
+    pub ru_limit: Option<f64>,
+    /// Deletes in flight.
+    pub concurrency: usize,
+    /// How long a tick may take: a function that takes longer than functionTimeout has the whole handler killed, with
+    /// every batch in flight.
+    pub budget: Duration,
+    /// What is left of this round.
+    pub todo: Mutex<VecDeque<Span>>,
+}
+
+impl PruneTimer {
+    /// One tick: goes on where the last one stopped, as far as the time allows. Returns a line for the log.
+    ///
+    /// # Errors
+    /// When the history cannot be read, or a delete is refused; the next tick goes on there.
+    pub async fn tick(&self, stop: CancellationToken) -> Result<String, String> {
+        let Ok(mut todo) = self.todo.try_lock() else { return Ok("the last tick is not done yet".into()) };
+        let begun = Instant::now();
+        let places = self.places().await.map_err(|e| e.to_string())?;
+        check(&places)?;
+        if todo.is_empty() {
+            todo.extend(self.round(&places)?);
+        }
+        let kept = self.policy.at(chrono::Utc::now().timestamp());
+        let before = self.cosmos.meter().total();
+        let pace = Pace::new(self.cosmos.meter(), self.ru_limit);
+        let until = stop.child_token();
+        let timer = tokio::spawn({
+            let (until, budget) = (until.clone(), self.budget);
+            async move {
+                tokio::time::sleep_until(begun + budget).await;
+                until.cancel();
+            }
+        });
+        let observer: Observer = std::sync::Arc::new(|record: &ItemKey, failure: Option<&Failure>| {
+            if let Some(failure) = failure {
+                warn!(record = record.id, reason = %failure, "version not removed");
+            }
+        });
+        let job = Pruning {
+            places: &places,
+            pace: &pace,
+            kept: &kept,
+            concurrency: self.concurrency,
+            observer: &observer,
+            stop: &until,
+        };
+        let mut sums = Sums::default();
+        let mut fatal = None;
+        while fatal.is_none()
+            && !until.is_cancelled()
+            && let Some(part) = todo.pop_front()
+        {
+            match job.pass(&[part], !self.dry_run, |_| ()).await {
+                Ok(Passed { sums: more, fatal: refused, left }) => {
+                    sums.add(more);
+                    fatal = refused;
+                    left.into_iter().for_each(|rest| todo.push_front(rest));
+                }
+                Err(failure) => {
+                    todo.push_front(part);
+                    fatal = Some(failure);
+                }
+            }
+        }
+        let whole = todo.is_empty() && fatal.is_none();
+        // Journals belong to no document's key: one app looks after them.
+        if whole && self.share.is_none_or(Share::is_first) {
+            match job.journals(!self.dry_run, &mut sums).await {
+                Ok(refused) => fatal = refused,
+                Err(failure) => fatal = Some(failure),
+            }
+        }
+        timer.abort();
+        let line = format!(
+            "{}{} of {} versions of {} documents removed, {} failed, {} journals, {:.1} RU, {} s; {}",
+            if self.dry_run { "dry run: " } else { "" },
+            sums.removed,
+            sums.versions,
+            sums.items,
+            sums.failed,
+            sums.journals,
+            self.cosmos.meter().total() - before,
+            begun.elapsed().as_secs(),
+            if whole {
+                "the whole history was looked at".to_owned()
+            } else {
+                format!("{} of {PARTS} parts are left", todo.len())
+            }
+        );
+        match fatal {
+            Some(failure) => Err(format!("{failure}; {line}")),
+            None => Ok(line),
+        }
+    }
+
+    async fn places(&self) -> Result<Places, Failure> {
+        let container = async |name: &str| self.cosmos.container(&self.names.database, name).await;
+        let (changes, source) = (container(&self.names.changes).await?, container(&self.names.source).await?);
+        Ok(Places { changes, target: source.clone(), source })
+    }
+
+    /// All parts, beginning anywhere: an app that is often restarted gets round all the same.
+    fn round(&self, places: &Places) -> Result<VecDeque<Span>, String> {
+        let stretches = places.stretches(self.share)?;
+        let mut parts: VecDeque<Span> = match stretches.as_slice() {
+            // It cannot be cut.
+            [whole] => [*whole].into(),
+            several => several.iter().flat_map(|s| s.cut((PARTS / several.len() as u32).max(1))).collect(),
+        };
+        let first = rand::random_range(0..parts.len());
+        parts.rotate_left(first);
+        Ok(parts)
+    }
+}
