@@ -3,7 +3,10 @@
 use cosmos_rewind::change::{Op, key::PartitionKey};
 use serde_json::{Value, json};
 
-use crate::support::{Handler, TestApp};
+use crate::{
+    follow,
+    support::{Handler, TestApp},
+};
 
 /// Writes documents of which only those with an even number are captured.
 async fn half_captured(app: &TestApp, handler: &Handler, count: u64) -> Vec<Value> {
@@ -262,10 +265,68 @@ async fn a_running_trigger_has_leases_with_owners() {
     let status = local.run(&["status", "--format", "json"]).await.json();
     let leases = status["leases"].as_array().unwrap();
     assert!(!leases.is_empty() && leases.iter().all(|l| l["owner"].is_string() && l["age"].is_u64()), "{status}");
+    let caught_up = |l: &Value| l["items"] == 0 && l["lag"] == 0 && l["more"] == false && l["range"].is_string();
+    assert!(leases.iter().all(caught_up), "{status}");
     let verified = local.run(&["verify", "--content", "--deep", "50", "--format", "json"]).await.json();
     assert_eq!((&verified["result"], &verified["sampled"]), (&json!("OK"), &json!(50)), "{verified}");
     let days = local.run(&["coverage", "--format", "json"]).await.json();
     let sum: u64 = days.as_array().unwrap().iter().map(|d| d["all_versions"].as_u64().unwrap()).sum();
     assert_eq!(sum, 50, "{days}");
     assert!(days.as_array().unwrap().iter().all(|d| d["mode"] == "all-versions" && d["gaps"] == 0), "{days}");
+}
+
+#[tokio::test]
+async fn what_waits_is_counted_for_followers_and_for_leases() {
+    let app = TestApp::start().await;
+    let modes = [("all", "all-versions"), ("newest", "latest")];
+    for (name, mode) in modes {
+        follow::catch_up(&app, &["--name", name, "--mode", mode, "--sink", "file:e.jsonl"]).await;
+    }
+    // A lease as the host keeps them, and one of another container.
+    let source = app.events().await;
+    let leases = app.cosmos.container("dev", "leases").await.unwrap();
+    let rid = source.rid().replace(['=', '/'], "");
+    for (id, range) in [(format!("f127.0.0.1_dev_{rid}..0"), ("", "FF")), ("fother_dev_XXXX..0".to_owned(), ("", "FF"))]
+    {
+        let lease = json!({"id": id, "LeaseToken": "0", "ContinuationToken": "\"1\"", "Owner": "me", "timestamp": "2026-11-20T15:00:00Z",
+            "FeedRange": {"Range": {"min": range.0, "max": range.1}}});
+        let key = PartitionKey::parse(&json!([id]).to_string()).unwrap();
+        leases.upsert(&key, &id, lease.to_string().into_bytes()).await.unwrap();
+    }
+    for n in 1..=3 {
+        for id in ["a", "b"] {
+            follow::put(&app, id, n).await;
+        }
+    }
+    let waiting = async |args: &[&str]| {
+        let status = app.run(&[&["status", "--format", "json"], args].concat()).await.json();
+        let mut sums = std::collections::BTreeMap::<String, (u64, bool, bool)>::new();
+        for lease in status["leases"].as_array().unwrap() {
+            let of = lease["lease"].as_str().unwrap().split(['.', '_']).take(2).collect::<Vec<_>>().join(".");
+            let sum = sums.entry(of).or_default();
+            sum.0 += lease["items"].as_u64().unwrap_or_default();
+            sum.1 |= lease["more"].as_bool().unwrap();
+            sum.2 |= lease["items"].is_null();
+            assert!(lease["lag"].as_i64().unwrap_or_default() < 60, "{status}");
+        }
+        sums.into_iter()
+            .map(|(of, (items, more, unknown))| format!("{of} {items} {more} {unknown}"))
+            .collect::<Vec<_>>()
+    };
+    // Six versions of two documents; nothing of them is in the history.
+    let expected =
+        ["f127.0 2 false false", "follow.all 6 false false", "follow.newest 2 false false", "fother.dev 0 false true"];
+    assert_eq!(waiting(&[]).await, expected);
+    follow::catch_up(&app, &["--name", "all", "--mode", "all-versions", "--sink", "changes"]).await;
+    let expected =
+        ["f127.0 0 false false", "follow.all 0 false false", "follow.newest 2 false false", "fother.dev 0 false true"];
+    assert_eq!(waiting(&[]).await, expected);
+    let populated = app.run(&["populate", "--count", "5000", "--seed", "1"]).await;
+    assert_eq!(populated.code, 0, "{populated:?}");
+    let few = waiting(&[]).await;
+    assert!(few[1].contains("true false") && !few[1].contains(" 5000 "), "{few:?}");
+    let all = waiting(&["--count"]).await;
+    assert_eq!(all[1], "follow.all 5000 false false");
+    let table = app.run(&["status"]).await;
+    assert!(table.stdout.contains("+ "), "{table:?}");
 }

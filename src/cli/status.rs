@@ -15,15 +15,23 @@ use super::{
 use crate::{
     change::time::{PointInTime, span_text},
     config::{self, Account, CaptureConfig, Names},
-    cosmos::{Container, Cosmos, Pace},
+    cosmos::{Container, Cosmos, Failure, KeyRange, Pace},
     dead_letters::DeadLetterStore,
-    upkeep::standing::{self, End, Lease, Size, Which, end, is_of_another},
+    feed::Checkpoint,
+    restore::sweep::Places,
+    upkeep::{
+        lag::{Waiting, not_captured, not_followed},
+        standing::{self, End, Lease, Size, Which, end, is_of_another},
+    },
 };
+
+/// Waiting items that are counted without `--count`; a page of the feed.
+const MOST: u64 = 1000;
 
 /// Flags of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Count source and history too, and estimate their bytes: reads every page of both
+    /// Count source, history and all that waits, and estimate bytes: reads every page
     #[arg(long)]
     count: bool,
     /// Directory or blob container URL [setting: REWIND_DEAD_LETTERS]
@@ -78,6 +86,13 @@ struct LeaseRow {
     owner: Option<String>,
     checkpoint: Option<String>,
     age: Option<i64>,
+    range: Option<String>,
+    /// Items that wait, when they could be counted.
+    items: Option<u64>,
+    /// Whether there are more than that.
+    more: bool,
+    /// Seconds since the first of them was written.
+    lag: Option<i64>,
 }
 
 /// Runs the command.
@@ -93,10 +108,11 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
     let cosmos = Cosmos::new(account);
     let source = cosmos.container(&names.database, &names.source).await?;
     let changes = cosmos.container(&names.database, &names.changes).await?;
+    let places = Places { changes: changes.clone(), source: source.clone(), target: source.clone() };
     let (oldest, newest) = (end(&changes, Which::OldestVersion).await?, end(&changes, Which::NewestVersion).await?);
     let live = end(&source, Which::NewestDocument).await?;
     let leases = match standing::leases(cosmos.container(&names.database, &names.leases).await).await {
-        Ok(Some(leases)) => Some(leases),
+        Ok(Some((leases, followers))) => Some(rows(&places, &names, leases, followers, args.count).await),
         Ok(None) => {
             note(&format!("leases     there is no container {}/{}", names.database, names.leases));
             None
@@ -113,7 +129,6 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
         }
         false => (None, None),
     };
-    let now = Utc::now().timestamp();
     let time = |end: &Option<End>| end.as_ref().map(|end| PointInTime::from_epoch(end.ts).to_string());
     let others = [&oldest, &newest]
         .into_iter()
@@ -135,7 +150,7 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
             records: history_size.map(|s| s.items),
             bytes: history_size.map(|s| s.estimate()),
         },
-        leases: leases.map(|leases| leases.into_iter().map(|lease| row(lease, now)).collect()),
+        leases,
         dead_letters: letters,
         ru: tenths(cosmos.meter().total()),
         seconds: tenths(started.elapsed().as_secs_f64()),
@@ -152,14 +167,69 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn row(lease: Lease, now: i64) -> LeaseRow {
-    LeaseRow {
-        lease: lease.id,
-        token: lease.token,
-        owner: lease.owner,
-        checkpoint: lease.at.map(|at| PointInTime::from_epoch(at).to_string()),
-        age: lease.at.map(|at| (now - at).max(0)),
+/// The trigger's leases and the ranges of followers, with what waits in each.
+async fn rows(
+    places: &Places,
+    names: &Names,
+    leases: Vec<Lease>,
+    followers: Vec<Checkpoint>,
+    count: bool,
+) -> Vec<LeaseRow> {
+    let now = Utc::now().timestamp();
+    let most = if count { u64::MAX } else { MOST };
+    let uncounted = |what: &str, e: Failure| note(&format!("items      of {what} cannot be counted: {e}"));
+    let mut rows = Vec::new();
+    for lease in leases {
+        // A history that is cut in another way cannot be asked for this part; another container's lease neither.
+        let range = lease.range.as_ref().filter(|_| places.is_aligned() && lease.is_of(places.source.rid()));
+        let waiting = match range {
+            Some(range) => not_captured(places, range, most).await.map_err(|e| uncounted(&lease.token, e)).ok(),
+            None => None,
+        };
+        rows.push(LeaseRow {
+            lease: lease.id,
+            token: lease.token,
+            owner: lease.owner,
+            checkpoint: lease.at.map(|at| PointInTime::from_epoch(at).to_string()),
+            age: lease.at.map(|at| (now - at).max(0)),
+            range: lease.range.map(|range| range.to_string()),
+            items: waiting.map(|w| w.items),
+            more: waiting.is_some_and(|w| w.more),
+            lag: waiting.map(|w| lag(w, now)),
+        });
     }
+    let source = format!("{}/{}", names.database, names.source);
+    for follower in followers.iter().filter(|follower| follower.source == source) {
+        let counted = match follower.rid == places.source.rid() {
+            true => not_followed(&places.source, follower, most).await.map_err(|e| uncounted(&follower.id, e)).ok(),
+            false => {
+                note(&format!("follower   {} read a container of this name that was deleted since", follower.follower));
+                None
+            }
+        };
+        let ranges = follower.ranges.iter().enumerate().map(|(number, position)| {
+            let waiting = counted.as_ref().and_then(|counted| counted.get(number)).map(|(_, waiting)| *waiting);
+            let range = KeyRange::parse(&position.min, &position.max).map(|range| range.to_string()).ok();
+            LeaseRow {
+                lease: follower.id.clone(),
+                token: follower.follower.clone(),
+                owner: follower.holder.clone(),
+                checkpoint: Some(PointInTime::from_epoch(follower.saved.timestamp()).to_string()),
+                age: Some((now - follower.saved.timestamp()).max(0)),
+                range,
+                items: waiting.map(|w| w.items),
+                more: waiting.is_some_and(|w| w.more),
+                lag: waiting.map(|w| lag(w, now)),
+            }
+        });
+        rows.extend(ranges);
+    }
+    rows
+}
+
+/// Seconds since the first of the waiting items was written.
+fn lag(waiting: Waiting, now: i64) -> i64 {
+    waiting.since.map_or(0, |since| (now - since).max(0))
 }
 
 async fn counted(container: &Container, pace: &Pace) -> Result<Size, CliError> {
@@ -208,10 +278,18 @@ fn print(report: &Report, format: Format) -> Result<(), CliError> {
     if format == Format::Csv {
         return Ok(());
     }
-    let mut rows = Rows::stdout(format, &["lease", "owner", "checkpoint", "age"]);
+    let mut rows = Rows::stdout(format, &["lease", "range", "owner", "checkpoint", "age", "items", "lag"]);
     for lease in report.leases.iter().flatten() {
-        let age = lease.age.map(span_text);
-        rows.push(&[json!(lease.token), json!(lease.owner), json!(lease.checkpoint), json!(age)])?;
+        let items = lease.items.map(|n| format!("{}{}", number(n), if lease.more { "+" } else { "" }));
+        rows.push(&[
+            json!(lease.token),
+            json!(lease.range),
+            json!(lease.owner),
+            json!(lease.checkpoint),
+            json!(lease.age.map(span_text)),
+            json!(items),
+            json!(lease.lag.map(span_text)),
+        ])?;
     }
     rows.finish()
 }

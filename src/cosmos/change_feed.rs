@@ -70,6 +70,10 @@ impl KeyRange {
             .map_err(|_| format!("the feed range {min}..{max} is upside down"))
     }
 
+    pub(super) fn feed_range(&self) -> FeedRange {
+        self.0.clone()
+    }
+
     /// The first key, hexadecimal; empty at the very beginning.
     pub fn min(&self) -> String {
         self.0.min_inclusive().to_hex()

@@ -9,7 +9,7 @@ use azure_data_cosmos_driver::options::ThrottlingRetryOptions;
 use futures::StreamExt;
 use serde_json::value::RawValue;
 
-use super::{Container, Failure, Page, Span, container::wire_key};
+use super::{Container, Failure, KeyRange, Page, Span, container::wire_key};
 use crate::change::key::PartitionKey;
 
 /// How often a throttled page is asked for again before the query fails.
@@ -115,6 +115,14 @@ impl Container {
             FeedScope::range(span.feed_range(space)?)
         };
         self.query_in(sql, params, scope, None).await
+    }
+
+    /// Starts a query over a range of keys.
+    ///
+    /// # Errors
+    /// When the account cannot be reached.
+    pub async fn query_range(&self, sql: &str, params: &[Param], range: &KeyRange) -> Result<Pages, Failure> {
+        self.query_in(sql, params, FeedScope::range(range.feed_range()), None).await
     }
 
     async fn query_in(

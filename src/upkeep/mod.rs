@@ -6,6 +6,7 @@
 pub mod compare;
 pub mod coverage;
 pub mod keep;
+pub mod lag;
 pub mod letters;
 pub mod prune;
 pub mod saving;

@@ -4,7 +4,10 @@ use base64::Engine as _;
 use chrono::DateTime;
 use serde::Deserialize;
 
-use crate::cosmos::{Container, Disposition, Failure, PATIENCE, Page, Retry, Span};
+use crate::{
+    cosmos::{Container, Disposition, Failure, KeyRange, PATIENCE, Page, Retry, Span},
+    feed::Checkpoint,
+};
 
 /// An end of a container's time axis.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -75,6 +78,8 @@ pub struct Lease {
     pub owner: Option<String>,
     /// When it was last renewed or moved on, epoch seconds.
     pub at: Option<i64>,
+    /// The keys of that part, when it says so.
+    pub range: Option<KeyRange>,
 }
 
 impl Lease {
@@ -88,19 +93,38 @@ impl Lease {
             #[serde(rename = "Owner")]
             owner: Option<String>,
             timestamp: Option<String>,
+            #[serde(rename = "FeedRange")]
+            feed_range: Option<FeedRange>,
+        }
+        #[derive(Deserialize)]
+        struct FeedRange {
+            #[serde(rename = "Range")]
+            range: Option<Bounds>,
+        }
+        #[derive(Deserialize)]
+        struct Bounds {
+            min: String,
+            max: String,
         }
         let document: Document = serde_json::from_str(text).ok()?;
         let at = document.timestamp.as_deref().and_then(|t| DateTime::parse_from_rfc3339(t).ok());
         let owner = document.owner.filter(|owner| !owner.is_empty());
-        Some(Self { id: document.id, token: document.token, owner, at: at.map(|t| t.timestamp()) })
+        let range = document.feed_range.and_then(|r| r.range).and_then(|b| KeyRange::parse(&b.min, &b.max).ok());
+        Some(Self { id: document.id, token: document.token, owner, at: at.map(|t| t.timestamp()), range })
+    }
+
+    /// Whether it is of the container with this resource id, which is part of its document's id.
+    pub fn is_of(&self, rid: &str) -> bool {
+        let plain = |text: &str| text.replace(['/', '-', '='], "");
+        plain(&self.id).contains(&plain(rid))
     }
 }
 
-/// The leases; `None` when there is no lease container.
+/// The leases of the trigger, and the checkpoints of followers; `None` when there is no lease container.
 ///
 /// # Errors
 /// When it cannot be read.
-pub async fn leases(container: Result<Container, Failure>) -> Result<Option<Vec<Lease>>, Failure> {
+pub async fn leases(container: Result<Container, Failure>) -> Result<Option<(Vec<Lease>, Vec<Checkpoint>)>, Failure> {
     let container = match container {
         Err(f) if f.disposition == Disposition::NotFound => return Ok(None),
         other => other?,
@@ -108,7 +132,10 @@ pub async fn leases(container: Result<Container, Failure>) -> Result<Option<Vec<
     let rows = Retry::for_at_most(PATIENCE).run(|| container.query_all("SELECT * FROM c", &[], None)).await?;
     let mut leases: Vec<Lease> = rows.iter().filter_map(|row| Lease::parse(row.get())).collect();
     leases.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(Some(leases))
+    let mut followers: Vec<Checkpoint> =
+        rows.iter().filter_map(|row| serde_json::from_str::<Checkpoint>(row.get()).ok()).collect();
+    followers.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(Some((leases, followers)))
 }
 
 /// How much a container has.
@@ -181,6 +208,9 @@ mod tests {
         let lease = r#"{"id":"a..0","LeaseToken":"0","ContinuationToken":"\"7\"","Owner":"me","timestamp":"2026-11-20T15:00:00.123456Z"}"#;
         let read = Lease::parse(lease).unwrap();
         assert_eq!((read.token.as_str(), read.owner.as_deref(), read.at), ("0", Some("me"), Some(1_795_186_800)));
+        let ranged = lease.replacen('{', r#"{"FeedRange":{"Range":{"min":"","max":"20"}},"#, 1);
+        assert_eq!(Lease::parse(&ranged).unwrap().range.unwrap().to_string(), "00-20");
+        assert!(read.is_of("a==") && !read.is_of("bc=="));
         let free = Lease::parse(r#"{"id":"a..1","LeaseToken":"1","Owner":"","timestamp":"never"}"#).unwrap();
         assert_eq!((free.owner, free.at), (None, None));
         assert_eq!(Lease::parse(r#"{"id":"a.info"}"#), None);

@@ -1,0 +1,122 @@
+//! How much of the feed is still to be captured, part by part.
+
+use serde::Deserialize;
+
+use crate::{
+    cosmos::{Container, Failure, FeedStart, KeyRange, PATIENCE, Param, Retry},
+    feed::Checkpoint,
+    restore::sweep::Places,
+};
+
+/// What waits in a part of the feed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Items.
+    pub items: u64,
+    /// Whether there are more than were counted.
+    pub more: bool,
+    /// Epoch seconds of the first of them.
+    pub since: Option<i64>,
+}
+
+/// Counts the live documents of a range that were written after the newest version that the history has of it: what the
+/// trigger has not delivered yet. Those of the same second are not counted, and of each document only the newest version.
+///
+/// # Errors
+/// When source or history cannot be read.
+pub async fn not_captured(places: &Places, range: &KeyRange, most: u64) -> Result<Waiting, Failure> {
+    const NEWEST: &str =
+        "SELECT TOP 1 VALUE c._change.ts FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts DESC";
+    #[derive(Deserialize)]
+    struct Row {
+        ts: i64,
+    }
+    let wrong =
+        |e: serde_json::Error| Failure::invalid("count what waits".into(), format!("a row is not understood: {e}"));
+    let newest = async || {
+        let mut pages = places.changes.query_range(NEWEST, &[], range).await?;
+        while let Some(page) = pages.next().await {
+            if let Some(row) = page?.documents.first() {
+                return serde_json::from_str::<i64>(row.get()).map_err(wrong);
+            }
+        }
+        Ok(-1)
+    };
+    let newest = Retry::for_at_most(PATIENCE).run(newest).await?;
+    let count = async || {
+        let sql = "SELECT c._ts AS ts FROM c WHERE c._ts > @newest";
+        let mut pages = places.source.query_range(sql, &[Param::new("newest", newest)], range).await?;
+        let mut waiting = Waiting::default();
+        while let Some(page) = pages.next().await {
+            for row in page?.documents {
+                let Row { ts } = serde_json::from_str(row.get()).map_err(wrong)?;
+                waiting.items += 1;
+                waiting.since = Some(waiting.since.map_or(ts, |since| since.min(ts)));
+            }
+            if waiting.items >= most {
+                return Ok(Waiting { more: true, ..waiting });
+            }
+        }
+        Ok(waiting)
+    };
+    Retry::for_at_most(PATIENCE).run(count).await
+}
+
+/// Counts what a follower still has to read, range by range, by reading the feed from its tokens on.
+///
+/// # Errors
+/// When the feed cannot be read, or a token is not understood.
+pub async fn not_followed(
+    source: &Container,
+    checkpoint: &Checkpoint,
+    most: u64,
+) -> Result<Vec<(KeyRange, Waiting)>, Failure> {
+    let partitions = source.feed_spans(true).await?;
+    let mut all = Vec::new();
+    for position in &checkpoint.ranges {
+        let range =
+            KeyRange::parse(&position.min, &position.max).map_err(|e| Failure::invalid("read checkpoint".into(), e))?;
+        // An empty page says that there is nothing new in one of the partitions below.
+        let enough = partitions.iter().filter(|p| p.intersection(&range).is_some()).count().max(1);
+        let read = async || {
+            let start = FeedStart::Beginning;
+            let mut feed = source.change_feed(&range, checkpoint.mode, start, Some(&position.token)).await?;
+            let (mut waiting, mut empty) = (Waiting::default(), 0);
+            while empty < enough {
+                let page = feed.next().await?;
+                let items = page.items()?;
+                empty = if items.is_empty() { empty + 1 } else { 0 };
+                waiting.items += items.len() as u64;
+                if let Some(first) = items.first() {
+                    waiting.since = waiting.since.or_else(|| time_of(first.get()));
+                }
+                if waiting.items >= most {
+                    return Ok(Waiting { more: true, ..waiting });
+                }
+            }
+            Ok(waiting)
+        };
+        all.push((range.clone(), Retry::for_at_most(PATIENCE).run(read).await?));
+    }
+    Ok(all)
+}
+
+/// The time of an item of the feed.
+fn time_of(item: &str) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Item {
+        metadata: Option<Metadata>,
+        current: Option<Current>,
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        crts: Option<i64>,
+    }
+    #[derive(Deserialize)]
+    struct Current {
+        #[serde(rename = "_ts")]
+        ts: Option<i64>,
+    }
+    let item: Item = serde_json::from_str(item).ok()?;
+    item.current.and_then(|c| c.ts).or_else(|| item.metadata?.crts)
+}
