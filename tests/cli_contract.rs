@@ -245,6 +245,11 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
         let (id, leases) = (lease["id"].as_str().unwrap(), world.app.cosmos.container("dev", "leases").await.unwrap());
         leases.upsert(&PartitionKey::parse(id).unwrap(), id, lease.to_string().into_bytes()).await.unwrap();
     }
+    let followed = ["follow", "--until-caught-up", "--from", "beginning", "--sink", "file:archive/events.jsonl"];
+    std::fs::create_dir(world.app.folder.path().join("archive")).unwrap();
+    assert_eq!(world.app.run(&followed).await.code, 0);
+    let archived = ["restore", "--from-archive", "archive", "--all", "--at", "now", "--into", "more-events", "--yes"];
+    compare("restore", &[0, 3], &archived).await;
     compare("status", &[0], &["status", "--count"]).await;
     compare("erase", &[0], &["erase", "--id", "28036", "--pk", "28036", "--yes"]).await;
     compare("prune", &[0], &["prune", "--older-than", "1h", "--dry-run"]).await;

@@ -252,6 +252,50 @@ async fn the_status_says_how_far_capture_is() {
     assert!(found(&verified).contains(&named(2, "container")), "{verified}");
 }
 
+#[tokio::test]
+async fn a_container_that_was_made_again_begins_a_history_of_its_own() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    let old = app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    let ts = old["_ts"].as_i64().unwrap();
+    let at = (ts + 1).to_string();
+    let envelope = |document: &Value, op: &str, lsn: i64, ts: i64| json!({"current": document, "metadata": {"operationType": op, "lsn": lsn, "crts": ts, "id": document["id"], "partitionKey": {"pk": "p"}}});
+    let gone = |ts: i64| json!({"current": {}, "metadata": {"operationType": "delete", "lsn": 50, "crts": ts, "id": "b", "partitionKey": {"pk": "p"}}});
+    assert_eq!(handler.deliver(&[envelope(&old, "create", 40, ts), gone(ts)]).await.0, 200);
+    // The container of today: to the history it is one of the same name that was made again.
+    let others = json!({"id": "others", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
+    assert!(app.local.create_container("dev", others).await.unwrap());
+    let today = app.cosmos.container("dev", "others").await.unwrap();
+    let key = PartitionKey::parse("p").unwrap();
+    today.upsert(&key, "n", br#"{"id":"n","pk":"p","n":7}"#.to_vec()).await.unwrap();
+    let stored = today.read(&key, "n").await.unwrap().unwrap();
+    let mut new: Value = serde_json::from_slice(&stored).unwrap();
+    new["_ts"] = (ts + 600).into();
+    let again = app.handler(&[("COSMOS_SOURCE_CONTAINER", "others")]).await;
+    assert_eq!(again.deliver(&[envelope(&new, "create", 1, ts + 600), gone(ts + 600)]).await.0, 200);
+    // The LSN of a container that was made again begins anew; both deletes are there.
+    assert_eq!(app.versions("b").await.len(), 2);
+
+    let source = ["--source", "others"];
+    let shown = app.run(&[&["show", "--id", "a", "--format", "json"][..], &source].concat()).await.json();
+    assert_eq!(shown["caveats"][0]["name"], "recreated", "{shown}");
+    let own = app.run(&["show", "--id", "a", "--format", "json"]).await.json();
+    assert_eq!(own["caveats"], json!([]), "{own}");
+    let args = ["restore", "--all", "--at", &at, "--delete-newer", "--dry-run", "--format", "json"];
+    let plan = app.run(&[&args[..], &source].concat()).await.json();
+    let told: Vec<String> = plan["plan"]["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| format!("{} {} {}", s["id"].as_str().unwrap(), s["action"].as_str().unwrap(), s["notes"]))
+        .collect();
+    assert!(told[0].starts_with("a recreate") && told[0].contains("deleted since, nobody knows when"), "{told:?}");
+    assert!(told[2].starts_with("n unknown") && told[2].contains("whether it was in the one before"), "{told:?}");
+    // A document that went with its container is not missing a tombstone.
+    let verified = verify(&app, &source, 3).await;
+    assert!(found(&verified).iter().all(|check| !check.0.contains("gone")), "{verified}");
+}
+
 fn chrono_text(seconds: i64) -> String {
     cosmos_rewind::change::time::PointInTime::from_epoch(seconds).to_string()
 }

@@ -189,6 +189,7 @@ impl Facts {
                 prev_lsn: None,
                 etag: None,
                 rid: None,
+                container: None,
                 via: Some(VIA.into()),
                 fidelity: Some(fidelity.as_str().into()),
                 at: None,

@@ -202,7 +202,9 @@ fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<Member<'a>> 
 fn record_id(change: &Change<'_>, members: &[Member<'_>]) -> String {
     let version = if change.op.is_tombstone() {
         match (change.lsn, change.ts) {
-            (Some(lsn), _) => format!("del-{lsn}"),
+            // With its time: a container that was made again counts its LSNs from the beginning.
+            (Some(lsn), Some(ts)) => format!("del-{lsn}-{ts}"),
+            (Some(lsn), None) => format!("del-{lsn}"),
             (None, Some(ts)) => format!("del-t{ts}"),
             (None, None) => "del".to_owned(),
         }
@@ -594,7 +596,7 @@ mod tests {
             assert_eq!(
                 record.body,
                 format!(
-                    r#"{{"id":"x~del-9","tenant":"t1","address":{{"zip":28035}},"_originalId":"x","_change":{{"v":1,"op":"delete","ts":30,"lsn":9,"prevLsn":8,"via":"trigger","fidelity":"exact","at":"{AT}"}}}}"#
+                    r#"{{"id":"x~del-9-30","tenant":"t1","address":{{"zip":28035}},"_originalId":"x","_change":{{"v":1,"op":"delete","ts":30,"lsn":9,"prevLsn":8,"via":"trigger","fidelity":"exact","at":"{AT}"}}}}"#
                 )
             );
             let version = Version::parse(&record.body).unwrap();

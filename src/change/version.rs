@@ -38,6 +38,8 @@ pub struct Version {
     pub etag: Option<String>,
     /// The source's resource id.
     pub rid: Option<String>,
+    /// The source container itself, from that id: one that was deleted and made again under its name is another.
+    pub container: Option<u64>,
     /// Which entrance it came through.
     pub via: Option<String>,
     /// `exact`, `normalized` or `partial`.
@@ -46,6 +48,13 @@ pub struct Version {
     pub at: Option<String>,
     /// The document's text; `None` for a tombstone.
     pub document: Option<String>,
+}
+
+/// The container that a resource id belongs to: its own, or that of a document in it. An id begins with four bytes of the
+/// database and four of the container (base64 with `-` for `/`).
+pub fn container_of(rid: &str) -> Option<u64> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(rid.replace('-', "/")).ok()?;
+    bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 /// A record that cannot be understood.
@@ -138,6 +147,7 @@ impl Version {
             lsn: change.lsn,
             prev_lsn: change.prev_lsn,
             etag: change.etag,
+            container: change.rid.as_deref().and_then(container_of),
             rid: change.rid,
             via: change.via,
             fidelity: change.fidelity,
@@ -167,6 +177,7 @@ impl Version {
             prev_lsn: None,
             etag: None,
             rid: None,
+            container: None,
             via: None,
             fidelity: None,
             at: None,

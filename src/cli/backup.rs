@@ -22,7 +22,7 @@ use super::{
     restore,
 };
 use crate::{
-    change::{key::ItemKey, raw::RawDocument, record, time::PointInTime},
+    change::{key::ItemKey, raw::RawDocument, record, time::PointInTime, version::container_of},
     config::Names,
     cosmos::{Cosmos, Disposition, Failure, PATIENCE, Pace, Param, Retry, Share, Span, Walk},
     history::as_of::{State, as_of},
@@ -290,6 +290,7 @@ impl Job<'_> {
             None => Scope::All,
         };
         let stretches = sink.state.left.clone();
+        let today = container_of(self.places.source.rid());
         let sweep = Sweep {
             places: self.places,
             wanted: &scope,
@@ -305,7 +306,7 @@ impl Job<'_> {
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|f| self.explain(f))?;
             let chosen: Vec<Chosen> =
-                piece.found.into_iter().filter_map(|found| sink.chosen(found, at, &self.progress)).collect();
+                piece.found.into_iter().filter_map(|found| sink.chosen(found, at, today, &self.progress)).collect();
             let texts: Vec<(ItemKey, Result<String, Failure>)> = stream::iter(chosen)
                 .map(|chosen| self.text_of(chosen))
                 .buffered(self.args.concurrency.into())
@@ -372,8 +373,8 @@ impl Sink {
     }
 
     /// What of a document goes into the file; what nothing is known of is counted and named.
-    fn chosen(&mut self, found: Found, at: PointInTime, progress: &Progress) -> Option<Chosen> {
-        let state = as_of(&found.versions, at);
+    fn chosen(&mut self, found: Found, at: PointInTime, today: Option<u64>, progress: &Progress) -> Option<Chosen> {
+        let state = as_of(&found.versions, at).today(today);
         match state.state {
             State::Document(version) => {
                 for caveat in &state.caveats {

@@ -126,7 +126,7 @@ async fn text_of(
         Side::Live => return live(name, item, cosmos, names).await,
         Side::At(at) => at,
     };
-    let answer = as_of(&item.versions, at);
+    let answer = as_of(&item.versions, at).today(lookup::today(cosmos, names).await);
     match answer.state {
         State::Document(_) | State::Deleted(_) => {
             output::note(&format!("{name}: {}", describe(&answer).unwrap_or_default()));

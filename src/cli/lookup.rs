@@ -14,7 +14,7 @@ use crate::{
         key::{ItemKey, KeyPaths, PartitionKey, render_path},
         record::ORIGINAL_ID,
         time::{PointInTime, span_text},
-        version::Version,
+        version::{Version, container_of},
     },
     config::Names,
     cosmos::{Container, Cosmos, Disposition},
@@ -87,6 +87,11 @@ pub(super) async fn source_paths(cosmos: &Cosmos, names: &Names, changes: &Conta
         }
         Err(failure) => Err(failure.into()),
     }
+}
+
+/// The source container that there is today, to tell versions of one before it; `None` when it cannot be asked.
+pub(super) async fn today(cosmos: &Cosmos, names: &Names) -> Option<u64> {
+    container_of(cosmos.container(&names.database, &names.source).await.ok()?.rid())
 }
 
 /// The time a flag names; `now` is after every version, whatever this machine's clock says.

@@ -23,6 +23,7 @@ use crate::{
     change::{
         key::{ItemKey, PartitionKey, parse_path},
         time::PointInTime,
+        version::container_of,
     },
     config::{Account, Names},
     cosmos::{Cosmos, Pace, Param, Share},
@@ -34,6 +35,7 @@ use crate::{
         survey::{kept, survey},
         sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep},
     },
+    upkeep::standing::{Which, end, is_of_another},
 };
 
 /// Flags of `restore`
@@ -197,7 +199,9 @@ async fn make_plan(
     let stretches = stretches(places, args.feed_range, "one machine restores everything")?;
     let made = Utc::now().timestamp();
     let manner = Manner { stamp: (!args.no_stamp).then_some(made), only: args.only.clone() };
-    let rules = Rules { at, delete_newer: args.delete_newer };
+    let container = container_of(places.source.rid());
+    let recreated = args.delete_newer && archive.is_none() && is_recreated(places).await?;
+    let rules = Rules { at, delete_newer: args.delete_newer, container, recreated };
     let head = Head {
         v: PLAN_VERSION,
         id: new_id(),
@@ -239,6 +243,13 @@ async fn make_plan(
     planning.finish();
     surveyed.map_err(|f| explain(f, args.predicate.is_some()))?;
     Ok((sealed(draft, cosmos, at)?, None))
+}
+
+/// Whether the history begins with another container of the source's name.
+async fn is_recreated(places: &Places) -> Result<bool, CliError> {
+    let oldest = end(&places.changes, Which::OldestVersion).await?;
+    let rid = oldest.and_then(|end| end.rid);
+    Ok(rid.and_then(|rid| is_of_another(&rid, places.source.rid())).unwrap_or(false))
 }
 
 /// The plan, unless nothing is in it.

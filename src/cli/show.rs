@@ -59,9 +59,10 @@ pub async fn run(args: ShowArgs) -> Result<Exit, CliError> {
     let at = lookup::point("--at", &args.at)?;
     let (cosmos, names) = args.connection.open()?;
     let (items, mut exit) = args.which.documents(&cosmos, &names, at).await?;
+    let today = lookup::today(&cosmos, &names).await;
     let mut shown = 0;
     for item in &items {
-        let answer = as_of(&item.versions, at);
+        let answer = as_of(&item.versions, at).today(today);
         let key = if args.which.is_list() { format!(" ({})", item.key.partition_key) } else { String::new() };
         let about = printable(&format!("document {:?}{key}", item.key.id)).into_owned();
         if args.format == ShowFormat::Json {

@@ -16,7 +16,12 @@ use super::{
     restore,
 };
 use crate::{
-    change::{Op, key::ItemKey, time::PointInTime, version::Version},
+    change::{
+        Op,
+        key::ItemKey,
+        time::PointInTime,
+        version::{Version, container_of},
+    },
     cosmos::{Bulk, Cosmos, Failure, Observer, Pace, Span},
     restore::sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
     upkeep::{
@@ -81,7 +86,8 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, CliError> {
     let places = restore::places(&cosmos, &names, None).await?;
     let stretches = stretches(&places, args.part.feed_range, "one machine verifies everything")?;
     let pace = args.part.pace(&cosmos);
-    let times = Times { now: Utc::now().timestamp(), grace: args.grace, since };
+    let times =
+        Times { now: Utc::now().timestamp(), grace: args.grace, since, container: container_of(places.source.rid()) };
     let progress = Arc::new(Progress::new("verify", None));
     let job = Job { args: &args, places: &places, stretches: &stretches, pace: &pace, times, progress: &progress };
     let mut report = Report::new(args.show);

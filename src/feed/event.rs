@@ -141,7 +141,7 @@ mod tests {
         .to_line();
         assert_eq!(
             line,
-            r#"{"op":"delete","id":"x","pk":7,"ts":30,"lsn":9,"version":"x~del-9","doc":null,"previous":null,"changed":null}"#
+            r#"{"op":"delete","id":"x","pk":7,"ts":30,"lsn":9,"version":"x~del-9-30","doc":null,"previous":null,"changed":null}"#
         );
     }
 

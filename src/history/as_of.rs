@@ -43,6 +43,11 @@ pub enum Caveat {
         /// Time of the next version: the unseen one lies between the version in force and this.
         until: i64,
     },
+    /// It is of a container of this name that was deleted since, and the document with it.
+    Recreated {
+        /// Time of the next version, when that is of another container.
+        until: Option<i64>,
+    },
     /// Captured in latest-version mode, which delivers neither intermediate versions nor deletes.
     LatestMode,
     /// A copy of the original demo: its time is the copy's, later than the change itself.
@@ -62,6 +67,7 @@ impl Caveat {
     pub fn name(self) -> &'static str {
         match self {
             Self::Gap { .. } => "gap",
+            Self::Recreated { .. } => "recreated",
             Self::LatestMode => "latest-mode",
             Self::LegacyTime => "legacy-time",
             Self::CaptureTime => "capture-time",
@@ -82,6 +88,15 @@ impl fmt::Display for Caveat {
                     None => f.write_str(" (a delete, since the next one is a create)")?,
                 }
                 write!(f, "; it lies between this one and {}", PointInTime::from_epoch(*until))
+            }
+            Self::Recreated { until } => {
+                f.write_str("of a container of this name that was deleted since, nobody knows when")?;
+                match until {
+                    Some(until) => {
+                        write!(f, "; the next version, of {}, is of another one", PointInTime::from_epoch(*until))
+                    }
+                    None => Ok(()),
+                }
             }
             Self::LatestMode => f.write_str(
                 "captured in latest-version mode: versions between this one and the next, and deletes, may be missing",
@@ -110,6 +125,20 @@ impl<'a> AsOf<'a> {
     pub fn distance(&self) -> Option<i64> {
         let version = self.version().filter(|_| self.at != PointInTime::END)?;
         self.at.seconds().checked_sub(version.ts)
+    }
+
+    /// The same, knowing which container there is today ([`container_of`]): what is of another one ended with that.
+    ///
+    /// [`container_of`]: crate::change::version::container_of
+    pub fn today(mut self, container: Option<u64>) -> Self {
+        let other = match &self.state {
+            State::Document(version) => version.container.zip(container).is_some_and(|(then, now)| then != now),
+            _ => false,
+        };
+        if other && !self.caveats.iter().any(|c| matches!(c, Caveat::Recreated { .. })) {
+            self.caveats.insert(0, Caveat::Recreated { until: None });
+        }
+        self
     }
 
     /// Whether the history says that the document came into being after the moment: the first version known is its
@@ -168,6 +197,9 @@ pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) ->
         // The newest: in latest-version mode it may have been deleted since.
         return (chosen.op == Some(Op::Upsert)).then_some(Caveat::LatestMode);
     };
+    if !gone && chosen.container.zip(next.container).is_some_and(|(one, other)| one != other) {
+        return Some(Caveat::Recreated { until: Some(next.ts) });
+    }
     match (next.op, next.prev_lsn, chosen.lsn) {
         (Some(Op::Create), _, _) if gone => None,
         (Some(Op::Create), None, _) => Some(Caveat::Gap { lsn: None, until: next.ts }),
@@ -186,6 +218,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::change::version::container_of;
 
     fn version(ts: i64, lsn: Option<i64>, prev: Option<i64>, op: &str, more: serde_json::Value) -> Version {
         let mut change = json!({"v": 1, "op": op, "ts": ts, "lsn": lsn, "prevLsn": prev});
@@ -200,6 +233,29 @@ mod tests {
 
     fn at(seconds: i64) -> PointInTime {
         PointInTime::from_epoch(seconds)
+    }
+
+    #[test]
+    fn what_is_of_a_container_before_says_so_and_is_no_gap() {
+        let of = |ts, lsn, prev, op, rid| version(ts, Some(lsn), prev, op, json!({"rid": rid}));
+        let (one, other) = ("47UeAPmUTk0GEQAAAAAAAA==", "47UeAPmUTk4GEQAAAAAAAA==");
+        let versions = [
+            of(10, 90, None, "create", one),
+            of(20, 95, Some(90), "replace", one),
+            of(30, 2, None, "create", other),
+            of(40, 5, Some(2), "replace", other),
+        ];
+        let found = |seconds: i64, today| as_of(&versions, at(seconds)).today(today).caveats;
+        let (before, now) = (container_of(one), container_of(other));
+        assert_eq!(found(15, now), [Caveat::Recreated { until: None }]);
+        assert_eq!(found(25, now), [Caveat::Recreated { until: Some(30) }]);
+        assert_eq!(found(25, None), [Caveat::Recreated { until: Some(30) }]);
+        assert_eq!(found(35, now), []);
+        assert_eq!(found(45, before), [Caveat::Recreated { until: None }]);
+        // One that was deleted before has ended anyway.
+        let gone =
+            [of(10, 90, None, "create", one), of(20, 95, Some(90), "delete", one), of(30, 2, None, "create", other)];
+        assert_eq!(as_of(&gone, at(25)).today(now).caveats, []);
     }
 
     #[test]

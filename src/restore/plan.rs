@@ -146,12 +146,17 @@ pub struct Rules {
     pub at: PointInTime,
     /// Whether items that did not exist then are deleted.
     pub delete_newer: bool,
+    /// The source container of today.
+    pub container: Option<u64>,
+    /// Whether the history has versions of another container of its name: then a creation in today's does not say that
+    /// the document did not exist before.
+    pub recreated: bool,
 }
 
 /// Decides over one item from all that is known of it. `live` is the target's etag, `None` when there is no document.
 /// Pure: no I/O, no clock.
 pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: Rules) -> Step {
-    let known = as_of(versions, rules.at);
+    let known = as_of(versions, rules.at).today(rules.container);
     let mut notes = Vec::new();
     let action = match (&known.state, live) {
         (State::Empty, _) => {
@@ -160,6 +165,13 @@ pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: R
         }
         (State::NotYet { earliest }, live) if known.created_later() => match live {
             None => Action::Keep,
+            Some(_) if rules.delete_newer && rules.recreated => {
+                notes.push(
+                    "was created later, but the container was made again since: whether it was in the one before is not known"
+                        .into(),
+                );
+                Action::Unknown
+            }
             Some(_) if rules.delete_newer => Action::Delete,
             Some(_) => {
                 notes.push(format!(
@@ -237,7 +249,12 @@ mod tests {
 
     fn action(versions: &[Version], live: Option<&str>, at: i64, delete_newer: bool) -> (Action, String) {
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::String("p".into())]) };
-        let step = decide(&item, versions, live, Rules { at: PointInTime::from_epoch(at), delete_newer });
+        let step = decide(
+            &item,
+            versions,
+            live,
+            Rules { at: PointInTime::from_epoch(at), delete_newer, container: None, recreated: false },
+        );
         assert_eq!(step.item().unwrap(), item);
         (step.action, step.notes.join("; "))
     }
@@ -284,7 +301,7 @@ mod tests {
         // An older version that is whole can be; the part does not count as a copy of the live document.
         assert_eq!(action(&life, Some("2"), 15, false).0, Action::Restore);
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) };
-        let rules = Rules { at: PointInTime::from_epoch(15), delete_newer: false };
+        let rules = Rules { at: PointInTime::from_epoch(15), delete_newer: false, container: None, recreated: false };
         assert!(!decide(&item, &life, Some("2"), rules).saved);
         assert!(decide(&item, &life, Some("3"), rules).saved);
     }
@@ -353,7 +370,7 @@ mod tests {
                 }
 
                 let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) };
-                let rules = Rules { at: PointInTime::from_epoch(at), delete_newer: true };
+                let rules = Rules { at: PointInTime::from_epoch(at), delete_newer: true, container: None, recreated: false };
                 let step = decide(&item, &versions, exists.as_deref(), rules);
                 let leads_to = match step.action {
                     Action::Keep => exists.clone(),

@@ -17,7 +17,7 @@ use crate::{
         raw::{RawDocument, present},
         record::ORIGINAL_ID,
         time::PointInTime,
-        version::Version,
+        version::{Version, container_of},
     },
     cosmos::{Container, Failure, PATIENCE, Pace, Pages, Param, Retry, Share, Span, Walk, sql_path},
     history::{
@@ -626,7 +626,7 @@ fn select(source: &KeyPaths) -> String {
     });
     format!(
         "SELECT c.id, c._originalId AS item, c._change.op AS op, c._change.ts AS ts, c._change.lsn AS lsn, \
-         c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._ts AS copied, \
+         c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.rid AS rid, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._ts AS copied, \
          c._lsn AS legacyLsn{keys} FROM c WHERE NOT IS_DEFINED(c._restore)"
     )
 }
@@ -675,6 +675,8 @@ struct Row<'a> {
     #[serde(rename = "prevLsn")]
     prev_lsn: Option<i64>,
     etag: Option<String>,
+    #[serde(borrow)]
+    rid: Option<&'a str>,
     fidelity: Option<String>,
     via: Option<String>,
     #[serde(rename = "tsFrom")]
@@ -712,6 +714,7 @@ impl Row<'_> {
             prev_lsn: row.prev_lsn,
             etag: row.etag,
             rid: None,
+            container: row.rid.and_then(container_of),
             via: row.via,
             fidelity: row.fidelity,
             at: None,

@@ -1,10 +1,10 @@
 //! What there is to say about capture and history without reading them through: newest and oldest, leases, sizes.
 
-use base64::Engine as _;
 use chrono::DateTime;
 use serde::Deserialize;
 
 use crate::{
+    change::version::container_of,
     cosmos::{Container, Disposition, Failure, KeyRange, PATIENCE, Page, Retry, Span},
     feed::Checkpoint,
 };
@@ -58,13 +58,7 @@ pub async fn end(container: &Container, which: Which) -> Result<Option<End>, Fai
 /// Whether a document with this resource id was of another container than the one with this id: one of the same name
 /// that was deleted since. `None` when an id is not understood.
 pub fn is_of_another(document: &str, container: &str) -> Option<bool> {
-    let bytes = |rid: &str| base64::engine::general_purpose::STANDARD.decode(rid.replace('-', "/")).ok();
-    let (document, container) = (bytes(document)?, bytes(container)?);
-    // A document's id begins with its database's (4 bytes) and its container's (4 bytes).
-    if container.len() != 8 || document.len() < 16 {
-        return None;
-    }
-    Some(document[..8] != container[..])
+    Some(container_of(document)? != container_of(container)?)
 }
 
 /// A lease of the Functions host's trigger: who works on a part of the feed, and since when it has not said so.
@@ -187,6 +181,8 @@ pub async fn size(container: &Container, mut each: impl AsyncFnMut(u64)) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
 
     #[test]

@@ -129,6 +129,8 @@ pub struct Times {
     pub grace: i64,
     /// Chains are not followed before this moment: what was there may have been pruned.
     pub since: Option<PointInTime>,
+    /// The source container of today: documents of one before it went with that.
+    pub container: Option<u64>,
 }
 
 impl Times {
@@ -181,7 +183,9 @@ pub fn examine(found: &Found, times: Times) -> Examined {
             }
         }
         None => {
-            if let Some(newest) = newest.filter(|v| !v.op.is_some_and(crate::change::Op::is_tombstone)) {
+            let of_today = |v: &&Version| v.container.zip(times.container).is_none_or(|(then, now)| then == now);
+            let is_document = |v: &&Version| !v.op.is_some_and(crate::change::Op::is_tombstone);
+            if let Some(newest) = newest.filter(is_document).filter(of_today) {
                 if times.is_young(Some(newest.ts)) {
                     examined.pending = true;
                 } else {
@@ -265,7 +269,7 @@ mod tests {
         restore::sweep::Live,
     };
 
-    const TIMES: Times = Times { now: 10_000, grace: 60, since: None };
+    const TIMES: Times = Times { now: 10_000, grace: 60, since: None, container: None };
 
     fn version(op: &str, ts: i64, lsn: Option<i64>, prev: Option<i64>) -> Version {
         let name = lsn.map_or_else(|| format!("t{ts}"), |l| l.to_string());

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Usage: scripts/bench-upkeep.sh [--documents N] [--versions N] [--binary PATH]
+# Measures what keeps a history one to trust, on the local account: N documents (10,000) with so many versions each (10) on
+# average, captured by the handler as they are written; then backfill, verify in its depths, coverage, status, and prune: counted, half
+# of the versions removed, and once more. Prints seconds, versions/s, CPU time and peak memory of the command, and request units (the emulator's model).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+documents=10000 versions=10 bin=''
+while [ $# -gt 0 ]; do
+  case $1:${2:-} in
+    --documents:[1-9]*) documents=$2 ;;
+    --versions:[1-9]*) versions=$2 ;;
+    --binary:?*) bin=$(realpath "$2") ;;
+    *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
+  esac
+  shift 2
+done
+. scripts/measure.bash
+dir=$(mktemp -d)
+[ -n "$bin" ] || release_binary
+local_account --mode all-versions
+cd "$dir"
+kilobytes "$documents" >documents.jsonl
+all=$((documents * versions))
+
+"$bin" populate --file documents.jsonl --updates $((documents * (versions / 2 - 1))) --concurrency 64 >out 2>err
+sleep 2
+half=$(date +%s)
+sleep 2
+"$bin" populate --file documents.jsonl --updates $((documents * (versions - versions / 2 - 1))) --concurrency 64 >out 2>err
+captured "$all"
+header versions
+measured "backfill, nothing is missing" "$all" backfill --all
+measured "verify" "$all" verify
+measured "verify --content" "$all" verify --content
+measured "verify --deep 1000" "$all" verify --deep 1000
+measured "coverage" "$all" coverage
+measured "status" "$all" status
+measured "status --count" "$all" status --count
+# The same moment, whenever a command starts.
+window() { echo "$(($(date +%s) - half))s"; }
+measured "prune --dry-run" "$all" prune --older-than "$(window)" --dry-run
+measured "prune" "$all" prune --older-than "$(window)" --yes --concurrency 32
+removed=$(sed -n 's/^removed *\([0-9,]*\).*/\1/p' out | tr -d ,)
+measured "prune again" "$((all - removed))" prune --older-than "$(window)" --yes
+measured "verify what is left" "$((all - removed))" verify
+echo "removed $removed of $all versions"
