@@ -160,6 +160,11 @@ async fn metrics_and_health_tell_what_it_does() {
     .await;
     let ranges = app.local.ranges("dev", "events").await.unwrap().len();
     assert_eq!(text.matches("\ncosmos_rewind_lag_seconds{").count(), ranges, "{text}");
+    let caught_up = |text: &str| {
+        let waiting: Vec<&str> = text.lines().filter(|l| l.starts_with("cosmos_rewind_waiting_items{")).collect();
+        waiting.len() == ranges && waiting.iter().all(|line| line.ends_with(" 0"))
+    };
+    eventually("nothing waits", async || caught_up(&get(format!("{one}/metrics")).await.1).then_some(())).await;
     assert!(text.contains("cosmos_rewind_holding{follower=\"default\"} 1"), "{text}");
     assert_eq!(get(format!("{one}/nothing")).await.0, 404);
     let taken = one.trim_start_matches("http://");

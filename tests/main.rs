@@ -26,6 +26,7 @@ mod fixtures;
 #[cfg(feature = "local")]
 mod follow;
 #[cfg(feature = "local")]
+mod follow_model;
 mod follow_sinks;
 #[cfg(feature = "local")]
 mod history;

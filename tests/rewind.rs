@@ -241,7 +241,7 @@ async fn a_fields_changes_are_listed_through_deletes_and_creations() {
     insta::assert_snapshot!(shown(&changes("/price", "jsonl").await), @r#"
     exit 0
     {"time":"2023-11-14T22:13:20Z","ts":1700000000,"op":"create","lsn":1,"after":1.1,"record":"28036~etag-1"}
-    {"time":"2023-11-14T22:15:20Z","ts":1700000120,"op":"delete","lsn":4,"before":1.1,"record":"28036~del-4"}
+    {"time":"2023-11-14T22:15:20Z","ts":1700000120,"op":"delete","lsn":4,"before":1.1,"record":"28036~del-4-1700000120"}
     {"time":"2023-11-14T22:16:20Z","ts":1700000180,"op":"create","lsn":5,"after":1.1,"record":"28036~etag-5"}
     "#);
     insta::assert_snapshot!(shown(&changes("/none", "csv").await), @r#"

@@ -113,6 +113,8 @@ pub struct FeedPage {
     body: String,
     /// Request units charged for it.
     pub charge: f64,
+    /// LSN that the physical partition had reached when it answered, as far as it says.
+    pub partition_lsn: Option<i64>,
 }
 
 impl FeedPage {
@@ -247,13 +249,14 @@ impl ChangeFeed {
             })?;
         let charge = response.headers().request_charge.map_or(0.0, |c| c.value());
         self.container.cosmos().meter().add(charge);
+        let partition_lsn = response.headers().lsn.and_then(|lsn| i64::try_from(lsn).ok());
         if u16::from(response.status().status_code()) == 304 {
-            return Ok(FeedPage { body: String::new(), charge });
+            return Ok(FeedPage { body: String::new(), charge, partition_lsn });
         }
         let bytes = response.into_body().single().map_err(fail)?;
         let body = String::from_utf8(bytes.into())
             .map_err(|_| Failure::invalid(context(), "the service sent text that is not UTF-8".into()))?;
-        Ok(FeedPage { body, charge })
+        Ok(FeedPage { body, charge, partition_lsn })
     }
 
     /// Where the reader stands: everything returned so far is before it. Valid in another process, and after splits

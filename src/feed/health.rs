@@ -105,6 +105,14 @@ impl Health {
             let lag = state.lag(now);
             let _ = writeln!(text, "cosmos_rewind_lag_seconds{{follower=\"{name}\",range=\"{range}\"}} {lag}");
         }
+        text.push_str("# HELP cosmos_rewind_waiting_items Changes left to read of a range, estimated from the distance of LSNs.\n");
+        text.push_str("# TYPE cosmos_rewind_waiting_items gauge\n");
+        for (range, state) in m.ranges() {
+            if let Some(waiting) = state.waiting() {
+                let _ =
+                    writeln!(text, "cosmos_rewind_waiting_items{{follower=\"{name}\",range=\"{range}\"}} {waiting}");
+            }
+        }
         text
     }
 }
@@ -117,7 +125,7 @@ mod tests {
     fn the_text_is_what_prometheus_reads() {
         let metrics = Arc::new(Metrics::default());
         Metrics::add(&metrics.changes, 3);
-        metrics.range("00-10", |range| range.newest = Some(90));
+        metrics.range("00-10", |range| (range.newest, range.left) = (Some(90), Some(7)));
         metrics.range("10-FF", |range| (range.newest, range.caught_up) = (Some(50), true));
         let meter = RuMeter::default();
         meter.add(12.5);
@@ -129,6 +137,8 @@ mod tests {
             "cosmos_rewind_holding{follower=\"a\"} 0",
             "cosmos_rewind_lag_seconds{follower=\"a\",range=\"00-10\"} 10",
             "cosmos_rewind_lag_seconds{follower=\"a\",range=\"10-FF\"} 0",
+            "cosmos_rewind_waiting_items{follower=\"a\",range=\"00-10\"} 7",
+            "cosmos_rewind_waiting_items{follower=\"a\",range=\"10-FF\"} 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }

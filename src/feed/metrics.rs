@@ -35,6 +35,8 @@ pub struct Metrics {
 pub struct RangeState {
     /// Time of the newest change delivered, epoch seconds.
     pub newest: Option<i64>,
+    /// Changes that were left to read after the last page, by the distance of LSNs; `None`: not known.
+    pub left: Option<u64>,
     /// Whether the last poll found nothing new.
     pub caught_up: bool,
     /// Whether the last poll, or the last attempt to hand a page to a sink, failed.
@@ -49,6 +51,14 @@ impl RangeState {
             Some(newest) => (now - newest).max(0),
             None => 0,
         }
+    }
+}
+
+impl RangeState {
+    /// About how many changes wait: none when it is caught up. LSNs also count transactions and deletes that the
+    /// latest-version feed does not deliver, so it is rather too many.
+    pub fn waiting(&self) -> Option<u64> {
+        if self.caught_up { Some(0) } else { self.left }
     }
 }
 

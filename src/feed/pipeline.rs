@@ -88,7 +88,7 @@ impl Pipeline {
         Metrics::add(&self.metrics.changes, items.len() as u64);
         Metrics::add(&self.metrics.bytes, page.bytes() as u64);
         let mut kept = Vec::with_capacity(items.len());
-        let mut newest = None;
+        let mut newest = (None, None);
         for item in items {
             match self.prepare(item, &mut newest) {
                 Ok(prepared) => kept.extend(prepared),
@@ -106,14 +106,25 @@ impl Pipeline {
             return Ok(false);
         }
         Metrics::add(&self.metrics.delivered, batch.items.len() as u64);
-        self.metrics.range(range, |state| (state.newest, state.failing) = (newest.or(state.newest), false));
+        let (newest, lsn) = newest;
+        let left = page.partition_lsn.zip(lsn).map(|(now, read)| u64::try_from(now - read).unwrap_or_default());
+        self.metrics.range(range, |state| {
+            (state.newest, state.failing) = (newest.or(state.newest), false);
+            state.left = left.or(state.left);
+        });
         Ok(true)
     }
 
     /// An item as the sinks are to have it; nothing when the filter leaves it out.
-    fn prepare<'a>(&self, item: &'a RawValue, newest: &mut Option<i64>) -> Result<Option<Prepared<'a>>, Problem> {
-        let ts = changes_of(item).map_err(Problem::Poison)?.last().and_then(|change| change.ts);
-        *newest = (*newest).max(ts);
+    /// `newest`: time and LSN of the newest one so far.
+    fn prepare<'a>(
+        &self,
+        item: &'a RawValue,
+        newest: &mut (Option<i64>, Option<i64>),
+    ) -> Result<Option<Prepared<'a>>, Problem> {
+        let changes = changes_of(item).map_err(Problem::Poison)?;
+        let (ts, lsn) = changes.last().map_or((None, None), |change| (change.ts, change.lsn));
+        *newest = (newest.0.max(ts), newest.1.max(lsn));
         let event_of = |item: &RawValue| Event::of(item, &self.paths).map_err(Problem::Poison);
         let wants_events = self.sinks.iter().any(Sink::wants_events);
         let mut event = None;

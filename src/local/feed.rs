@@ -67,7 +67,7 @@ pub(super) async fn read(container: &Container, ask: &Ask) -> Answer {
         return Answer::bad_request("The continuation belongs to another container: it is ahead of this one");
     }
     match page(&log, container, mode, enveloped, start, &range, limit) {
-        Ok(page) => answer(container, &page),
+        Ok(page) => answer(container, &page, log.lsn()),
         Err(Dropped(lsn)) => Answer::bad_request(format!(
             "The continuation is older than what is kept of all versions (up to {lsn} has been dropped): start from now"
         )),
@@ -125,7 +125,8 @@ fn time_of(text: &str) -> Option<u64> {
     u64::try_from(time.with_timezone(&Utc).timestamp()).ok()
 }
 
-fn answer(container: &Container, page: &FeedPage) -> Answer {
+/// `lsn`: where the partition is now, as the service says it with every answer.
+fn answer(container: &Container, page: &FeedPage, lsn: u64) -> Answer {
     let mut answer = if page.items.is_empty() {
         let mut answer = Answer::json(304, Bytes::new());
         answer.headers.remove("content-type");
@@ -134,7 +135,7 @@ fn answer(container: &Container, page: &FeedPage) -> Answer {
         Answer::json(200, envelope(container.rid(), page.items.iter().map(AsRef::as_ref)))
     };
     answer.headers.set("etag", format!("\"{}\"", page.up_to));
-    answer.headers.set("lsn", page.up_to.to_string());
+    answer.headers.set("lsn", lsn.to_string());
     answer.headers.set(header::ITEM_COUNT, page.items.len().to_string());
     answer
 }

@@ -1,10 +1,11 @@
 //! Events as lines: on standard output, or in a file.
 
 use std::{
-    fs::File,
+    fs::{File, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use super::SinkError;
@@ -12,6 +13,10 @@ use crate::feed::Event;
 
 /// How much of a file's end is read at once in search of its last whole line.
 const TAIL: u64 = 64 * 1024;
+
+/// How long another process may have the file's lock, and how often that is looked at.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Makes the text of an event, line end included.
 pub type Render = Arc<dyn Fn(&Event) -> String + Send + Sync>;
@@ -51,6 +56,9 @@ impl StreamSink {
 }
 
 /// A file that grows, mode 0600. A page is flushed to disk before it counts.
+///
+/// Two processes may have it open: a holder that was suspended and wakes, and the stand-by that took over. Each write
+/// is made under the file's lock, at the end that the file has then, so neither overwrites what the other one wrote.
 #[derive(Debug)]
 pub struct FileSink {
     path: PathBuf,
@@ -77,9 +85,7 @@ impl FileSink {
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let mut file = options.open(&path)?;
-            let end = end_of_lines(&mut file)?;
-            file.set_len(end)?;
-            file.seek(SeekFrom::End(0))?;
+            locked(&mut file, |file| whole_lines(file).map(drop))?;
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
             Ok(())
         });
@@ -101,19 +107,54 @@ impl FileSink {
         let written = tokio::task::spawn_blocking(move || {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             let file = slot.as_mut().ok_or_else(|| io::Error::other("it is not open"))?;
-            let before = file.stream_position()?;
-            let done = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
-            if done.is_err() {
-                // Half a page would be doubled when it is tried again.
-                file.set_len(before)?;
-                file.seek(SeekFrom::Start(before))?;
-            }
-            done
+            locked(file, |file| {
+                let before = whole_lines(file)?;
+                let done = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+                if done.is_err() {
+                    // Half a page would be doubled when it is tried again.
+                    file.set_len(before)?;
+                }
+                done
+            })
         });
         let done = written.await.unwrap_or_else(|e| Err(io::Error::other(e)));
         // A full disk may be made room on.
         done.map_err(|e| SinkError::Busy(format!("cannot write to {}: {e}", self.path.display())))
     }
+}
+
+/// Does something while no other process does. A lock that a suspended process has is not waited for long: the page is
+/// tried again.
+fn locked<T>(file: &mut File, work: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
+    let since = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process has it locked"));
+            }
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+    }
+    let done = work(file);
+    file.unlock()?;
+    done
+}
+
+/// Removes a last line that was cut off, and goes to the end; where that is.
+fn whole_lines(file: &mut File) -> io::Result<u64> {
+    let size = file.seek(SeekFrom::End(0))?;
+    let mut last = [0];
+    if size > 0 {
+        file.seek(SeekFrom::Start(size - 1))?;
+        file.read_exact(&mut last)?;
+    }
+    if size > 0 && last != *b"\n" {
+        let end = end_of_lines(file)?;
+        file.set_len(end)?;
+    }
+    file.seek(SeekFrom::End(0))
 }
 
 /// Where the last whole line ends.
@@ -167,6 +208,18 @@ mod tests {
         }
         sink.write(&[event("c")]).await.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
+        // Another process has it open too, and writes in between.
+        let other = FileSink::new(path.clone());
+        other.begin().await.unwrap();
+        other.write(&[event("d")]).await.unwrap();
+        sink.write(&[event("e")]).await.unwrap();
+        let mut torn = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        torn.write_all(b"{\"op\"").unwrap();
+        other.write(&[event("f")]).await.unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let ids: Vec<String> =
+            text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["id"].to_string()).collect();
+        assert_eq!(ids, ["\"a\"", "\"b\"", "\"c\"", "\"d\"", "\"e\"", "\"f\""]);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
