@@ -4,7 +4,10 @@ use chrono::Utc;
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
-use crate::support::{Local, TestApp, eventually};
+use crate::{
+    follow,
+    support::{Local, TestApp, eventually, peers::Azurite},
+};
 
 /// An id that is found wherever it is.
 const WHO: &str = "jane-doe-4711";
@@ -139,4 +142,73 @@ async fn what_cannot_be_erased_is_refused() {
         let refused = app.run(args).await;
         assert!(refused.code == 2 && refused.stderr.contains(named), "{args:?}: {refused:?}");
     }
+}
+
+#[tokio::test]
+async fn archives_lose_the_document_and_nothing_else() {
+    let app = TestApp::start().await;
+    let folder = app.folder.path();
+    std::fs::create_dir(folder.join("archive")).unwrap();
+    let follow_all = ["--mode", "all-versions"];
+    let azurite = Azurite::start();
+    let mut sinks = vec![("lines", vec!["--sink".to_owned(), "file:archive/events.jsonl".into()])];
+    if let Some(azurite) = &azurite {
+        for (name, more) in [("single", &[][..]), ("segments", &["--segments"])] {
+            azurite.create(name).await;
+            let url = format!("blob:{}", azurite.container(name).replacen('?', "/a?", 1));
+            let mut args = vec!["--name", name];
+            args.extend(more);
+            let args = args.into_iter().map(str::to_owned).chain(["--sink".to_owned(), url]);
+            sinks.push((name, args.collect()));
+        }
+    }
+    for (_, args) in &sinks {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        follow::catch_up(&app, &[&follow_all[..], &args].concat()).await;
+    }
+    for n in 1..=3 {
+        for (id, pk) in [(WHO, "p"), (WHO, "q"), ("other", "p")] {
+            app.put(json!({"id": id, "pk": pk, "n": n})).await;
+        }
+    }
+    let key = PartitionKey::parse("p").unwrap();
+    app.events().await.delete(&key, WHO, None).await.unwrap();
+    for (_, args) in &sinks {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        follow::catch_up(&app, &[&follow_all[..], &args].concat()).await;
+    }
+    let folder_archive = "archive".to_owned();
+    let mut archives = vec![folder_archive];
+    archives.extend(sinks[1..].iter().map(|(_, args)| args.last().unwrap().clone()));
+    // The same as one file a version.
+    std::fs::create_dir(folder.join("ones")).unwrap();
+    let lines = std::fs::read_to_string(folder.join("archive/events.jsonl")).unwrap();
+    for (n, line) in lines.lines().enumerate() {
+        std::fs::write(folder.join(format!("ones/{n}.json")), line).unwrap();
+    }
+    archives.push("ones".into());
+    let flags: Vec<&str> = archives.iter().flat_map(|archive| ["--archive", archive]).collect();
+    let erase = [&["erase", "--id", WHO, "--pk", "p", "--yes", "--format", "json"][..], &flags].concat();
+    let done = app.run(&erase).await;
+    let receipt = done.json();
+    // Three versions and a delete in each.
+    assert_eq!((&receipt["archived"], &receipt["left"]), (&json!(4 * archives.len()), &json!(0)), "{done:?}");
+    let left = std::fs::read_to_string(folder.join("archive/events.jsonl")).unwrap();
+    assert_eq!((left.lines().count(), left.matches(WHO).count() > 0), (6, true), "{left}");
+    assert!(left.lines().all(|line| !(line.contains(WHO) && line.contains("\"pk\":\"p\""))), "{left}");
+    assert_eq!(std::fs::read_dir(folder.join("ones")).unwrap().count(), 6);
+    let again = app.run(&erase).await;
+    assert_eq!((again.code, &again.json()["archived"]), (0, &json!(0)), "{again:?}");
+    // What is left can be read back, and the follower goes on where it was.
+    for archive in &archives {
+        let load = app.run(&["load", "--archive", archive, "--format", "json"]).await;
+        assert_eq!((load.code, &load.json()["written"]), (0, &json!(2)), "{load:?}");
+    }
+    app.put(json!({"id": "later", "pk": "p"})).await;
+    follow::catch_up(&app, &[&follow_all[..], &["--sink", "file:archive/events.jsonl"]].concat()).await;
+    assert!(std::fs::read_to_string(folder.join("archive/events.jsonl")).unwrap().contains("later"));
+
+    std::fs::write(folder.join("archive/odd.json"), "{}").unwrap();
+    let odd = app.run(&["erase", "--id", "other", "--pk", "p", "--yes", "--archive", "archive"]).await;
+    assert_eq!((odd.code, odd.stderr.contains("odd.json is no event of follow")), (1, true), "{odd:?}");
 }

@@ -3,6 +3,7 @@
 //! Everything is read twice. The first time only facts and places are collected ([`newest`]: one place for each document;
 //! [`versions`]: all of them, in temporary files). The second time the texts that were chosen are passed on.
 
+pub mod erase;
 mod newest;
 pub mod versions;
 
@@ -435,6 +436,18 @@ fn made<T>(text: &[u8], chosen: &Wanted, make: Make<T>) -> T {
 }
 
 fn index_folder(root: &Path, reading: &mut Reading<impl Collect>) -> Result<(), Damage> {
+    each_file(root, |name, kind| {
+        let Some(kind) = kind else {
+            reading.counts.passed_over += 1;
+            return Ok(());
+        };
+        let file = File::open(name).map_err(|e| Damage::new(name, format!("cannot be read: {e}")))?;
+        reading.add_all(name, kind, BufReader::with_capacity(1 << 16, file))
+    })
+}
+
+/// The files of a folder and of all folders in it, with what they are.
+fn each_file(root: &Path, mut each: impl FnMut(&str, Option<Kind>) -> Result<(), Damage>) -> Result<(), Damage> {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         let unreadable = |e: io::Error| Damage::new(folder.display().to_string(), format!("cannot be read: {e}"));
@@ -446,12 +459,8 @@ fn index_folder(root: &Path, reading: &mut Reading<impl Collect>) -> Result<(), 
                 folders.push(path);
                 continue;
             }
-            let Some((name, kind)) = path.to_str().and_then(|name| Some((name, Kind::of(name)?))) else {
-                reading.counts.passed_over += 1;
-                continue;
-            };
-            let file = File::open(&path).map_err(|e| Damage::new(name, format!("cannot be read: {e}")))?;
-            reading.add_all(name, kind, BufReader::with_capacity(1 << 16, file))?;
+            let name = path.to_string_lossy();
+            each(&name, path.to_str().and_then(Kind::of))?;
         }
     }
     Ok(())

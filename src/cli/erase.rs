@@ -14,12 +14,14 @@ use sha2::{Digest, Sha256};
 
 use super::{
     CliError, ConnectionArgs, Exit,
+    from_archive::open_archive,
     output::{self, Format, count_of, note, tenths},
     restore,
     selection::full_key,
     verify::span,
 };
 use crate::{
+    archive::{Archive, erase::Mentions},
     change::{
         Op,
         key::{ItemKey, KeyValue, PartitionKey},
@@ -43,7 +45,7 @@ const ANSWER: &str = "erase";
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cosmos-rewind erase --id 28036 --pk 28036 --live
-Files that you made (backups, saved plans) are not looked at.")]
+Backups and saved plans are not looked at.")]
 pub struct EraseArgs {
     /// The document
     #[arg(long, value_name = "ID")]
@@ -66,6 +68,9 @@ pub struct EraseArgs {
     /// Folder of the local journals of restores
     #[arg(long, value_name = "DIR", default_value = ".cosmos-rewind")]
     journal: PathBuf,
+    /// What follow wrote to a folder or to blobs, too: FOLDER, or blob:URL; repeatable
+    #[arg(long, value_name = "ARCHIVE")]
+    archive: Vec<String>,
     /// How to print the receipt
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -84,6 +89,8 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
     let names = Names::from_settings(&settings, None)?;
     let account = Account::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
+    let open = |text: &String| open_archive("--archive", text, &account.credential);
+    let archives = args.archive.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let letters = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(|e| unreadable(&e))?;
     let cosmos = Cosmos::new(account);
     let places = restore::places(&cosmos, &names, None).await?;
@@ -101,16 +108,18 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
     }
     let pace = Pace::new(cosmos.meter(), None);
     let items = items(&item, &places);
-    let eraser = Eraser { args: &args, places: &places, letters, item, items, pace };
+    let eraser = Eraser { args: &args, places: &places, letters, archives, item, items, pace };
 
     let there = eraser.look().await?;
     let live = if args.live { "the live document" } else { "not the live document" };
     let question = format!(
-        "{}, {}, {} in {} of restores and {live} will be erased from {} of {}. They cannot be had back.",
+        "{}, {}, {} in {} of restores, {} in {} of archives and {live} will be erased from {} of {}. They cannot be had back.",
         count_of(there.records.len() as u64, "version"),
         count_of(there.letters.len() as u64, "dead letter"),
         count_of(there.journals.mentions + there.local.mentions, "mention"),
         count_of(there.journals.journals + there.local.journals, "journal"),
+        count_of(there.archived.events, "event"),
+        count_of(there.archived.files, "file"),
         names.database,
         cosmos.endpoint()
     );
@@ -129,6 +138,7 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
         ("versions", json!(erased.records.len())),
         ("dead_letters", json!(erased.letters.len())),
         ("journals", json!(erased.journals.journals + erased.local.journals)),
+        ("archived", json!(erased.archived.events)),
         ("live", json!(live)),
         ("left", json!(left.count(args.live))),
         ("at", json!(Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true))),
@@ -161,13 +171,15 @@ struct Traces {
     letters: Vec<String>,
     journals: forget::Mentions,
     local: forget::Mentions,
+    archived: Mentions,
     live: bool,
 }
 
 impl Traces {
     fn count(&self, with_live: bool) -> u64 {
         let live = u64::from(self.live && with_live);
-        self.records.len() as u64 + self.letters.len() as u64 + self.journals.mentions + self.local.mentions + live
+        let journals = self.journals.mentions + self.local.mentions;
+        self.records.len() as u64 + self.letters.len() as u64 + journals + self.archived.events + live
     }
 
     fn is_empty(&self, with_live: bool) -> bool {
@@ -179,6 +191,7 @@ struct Eraser<'a> {
     args: &'a EraseArgs,
     places: &'a Places,
     letters: DeadLetterStore,
+    archives: Vec<Archive>,
     item: ItemKey,
     /// The item, and what its tombstones are found under.
     items: Arc<[ItemKey]>,
@@ -210,6 +223,7 @@ impl Eraser<'_> {
             letters: self.letters().await?,
             journals: forget::in_history(&self.places.changes, &self.items, false).await?,
             local: self.local(false).await?,
+            archived: self.archived(false).await?,
             live: Retry::for_at_most(PATIENCE).run(read).await?.is_some(),
         })
     }
@@ -265,6 +279,25 @@ impl Eraser<'_> {
         })
     }
 
+    async fn archived(&self, remove: bool) -> Result<Mentions, CliError> {
+        let mut all = Mentions::default();
+        // In an archive a tombstone has its document's own key.
+        let item = Arc::from([self.item.clone()]);
+        for archive in &self.archives {
+            let found = archive.mentions(&item, remove).await.map_err(|damage| CliError {
+                message: format!("--archive: {damage}"),
+                hint: Some(
+                    "whose it is cannot be told; move away what is no part of the archive, and run the command again"
+                        .into(),
+                ),
+                exit: Exit::Failed,
+            })?;
+            all.events += found.events;
+            all.files += found.files;
+        }
+        Ok(all)
+    }
+
     /// Erases what there is; and whether there was a live document that was deleted.
     async fn erase(&self, mut there: Traces) -> Result<(Traces, bool), CliError> {
         let item = &self.item;
@@ -292,6 +325,9 @@ impl Eraser<'_> {
         }
         if there.local.mentions > 0 {
             self.local(true).await?;
+        }
+        if there.archived.events > 0 {
+            self.archived(true).await?;
         }
         Ok((there, live))
     }

@@ -27,4 +27,5 @@ pub use follower::{Ended, FollowError, Follower, Options, Report};
 pub use metrics::Metrics;
 pub use pipeline::Pipeline;
 pub use pretty::pretty;
+pub use sink::Locked;
 pub use store::{CheckpointStore, StoreError};

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write},
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -57,37 +58,31 @@ impl StreamSink {
 
 /// A file that grows, mode 0600. A page is flushed to disk before it counts.
 ///
-/// Two processes may have it open: a holder that was suspended and wakes, and the stand-by that took over. Each write
-/// is made under the file's lock, at the end that the file has then, so neither overwrites what the other one wrote.
+/// Two processes may write to it: a holder that was suspended and wakes, and the stand-by that took over. So each page
+/// is written under the file's lock, at the end that the file has then. It is opened for each page: `erase` may have
+/// replaced it meanwhile.
 #[derive(Debug)]
 pub struct FileSink {
     path: PathBuf,
-    file: Arc<Mutex<Option<File>>>,
 }
 
 impl FileSink {
     /// Remembers the path; opens nothing.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, file: Arc::default() }
+        Self { path }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens the file. A last line that was cut off by a kill is removed: its page was never acknowledged, so it comes
+    /// Makes the file. A last line that was cut off by a kill is removed: its page was never acknowledged, so it comes
     /// again.
     pub(super) async fn begin(&self) -> Result<(), SinkError> {
-        let (path, slot) = (self.path.clone(), self.file.clone());
+        let path = self.path.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            let mut options = File::options();
-            options.read(true).write(true).create(true).truncate(false);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = options.open(&path)?;
-            locked(&mut file, |file| whole_lines(file).map(drop))?;
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
-            Ok(())
+            let mut file = Locked::open(&path)?;
+            whole_lines(&mut file).map(drop)
         });
         opened.await.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e: io::Error| {
             SinkError::refused(
@@ -103,19 +98,16 @@ impl FileSink {
             text.push_str(&event.to_line());
             text.push('\n');
         }
-        let slot = self.file.clone();
+        let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            let file = slot.as_mut().ok_or_else(|| io::Error::other("it is not open"))?;
-            locked(file, |file| {
-                let before = whole_lines(file)?;
-                let done = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
-                if done.is_err() {
-                    // Half a page would be doubled when it is tried again.
-                    file.set_len(before)?;
-                }
-                done
-            })
+            let mut file = Locked::open(&path)?;
+            let before = whole_lines(&mut file)?;
+            let done = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+            if done.is_err() {
+                // Half a page would be doubled when it is tried again.
+                file.set_len(before)?;
+            }
+            done
         });
         let done = written.await.unwrap_or_else(|e| Err(io::Error::other(e)));
         // A full disk may be made room on.
@@ -123,23 +115,63 @@ impl FileSink {
     }
 }
 
-/// Does something while no other process does. A lock that a suspended process has is not waited for long: the page is
-/// tried again.
-fn locked<T>(file: &mut File, work: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
-    let since = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process has it locked"));
+/// A file that no other process reads or writes in this way at the same time; let go when it is dropped.
+#[derive(Debug)]
+pub struct Locked(File);
+
+impl Locked {
+    /// Opens a file for reading and writing, or makes it with mode 0600, and locks it. A lock that a suspended process
+    /// has is not waited for long.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or another process keeps it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let since = Instant::now();
+        loop {
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let file = options.open(path)?;
+            match file.try_lock() {
+                // Replaced between the two, it would be a file without a name.
+                Ok(()) if is_at(&file, path)? => return Ok(Self(file)),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process has it locked"));
+                }
+                Err(TryLockError::Error(e)) => return Err(e),
             }
-            Err(TryLockError::Error(e)) => return Err(e),
         }
     }
-    let done = work(file);
-    file.unlock()?;
-    done
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = file.metadata()?;
+    Ok(std::fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> io::Result<bool> {
+    // An open file cannot be replaced there.
+    Ok(true)
+}
+
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut File {
+        &mut self.0
+    }
 }
 
 /// Removes a last line that was cut off, and goes to the end; where that is.

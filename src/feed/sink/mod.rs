@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 pub use self::{
     blobs::BlobSink,
-    lines::{FileSink, StreamSink},
+    lines::{FileSink, Locked, StreamSink},
     segments::SegmentSink,
 };
 use super::Event;

@@ -1,0 +1,156 @@
+//! What an archive has of one document, found and taken out.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Write as _},
+    path::Path,
+    sync::Arc,
+};
+
+use flate2::{Compression, write::GzEncoder};
+use futures::TryStreamExt as _;
+
+use super::{Archive, Damage, Head, Kind, READS, blocking, each_event, get};
+use crate::{blob::BlobContainer, change::key::ItemKey, feed::Locked};
+
+/// What was found of a document.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mentions {
+    /// Its events, also those that were written twice.
+    pub events: u64,
+    /// Files or blobs in which they are.
+    pub files: u64,
+}
+
+impl Mentions {
+    fn add(&mut self, events: u64) {
+        self.events += events;
+        self.files += u64::from(events > 0);
+    }
+}
+
+impl Archive {
+    /// Counts the events about these items; with `remove` takes them out. A file of one event goes, one of several is
+    /// written anew without them (a folder's under the lock that a follower respects, and replaced as a whole).
+    ///
+    /// # Errors
+    /// When something in it is no event, so that nobody can tell whose it is, or cannot be read or written.
+    pub async fn mentions(&self, items: &Arc<[ItemKey]>, remove: bool) -> Result<Mentions, Damage> {
+        match self {
+            Self::Folder(path) => {
+                let (path, items) = (path.clone(), items.clone());
+                blocking(move || in_folder(&path, &items, remove)).await
+            }
+            Self::Blobs(store, _) => in_blobs(store, self.root(), items, remove).await,
+        }
+    }
+}
+
+fn is_about(head: &Head<'_>, items: &[ItemKey]) -> bool {
+    items.iter().any(|item| item.id == head.id && head.key().is_ok_and(|key| key == item.partition_key))
+}
+
+/// The events that are about somebody else, and how many were not. A line that was cut off is no event; it goes along,
+/// for its page was never acknowledged.
+fn others(name: &str, kind: Kind, input: impl BufRead, items: &[ItemKey]) -> Result<(Vec<u8>, u64), Damage> {
+    let (mut kept, mut found) = (Vec::new(), 0);
+    each_event(name, kind, input, |line, text| {
+        if is_about(&Head::read(name, line, text)?, items) {
+            found += 1;
+        } else {
+            kept.extend_from_slice(text);
+            kept.push(b'\n');
+        }
+        Ok(true)
+    })?;
+    Ok((kept, found))
+}
+
+/// The same bytes as the archive keeps them.
+fn packed(kind: Kind, text: Vec<u8>) -> io::Result<Vec<u8>> {
+    if kind != Kind::Gzip {
+        return Ok(text);
+    }
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(&text)?;
+    packed.finish()
+}
+
+fn in_folder(root: &Path, items: &[ItemKey], remove: bool) -> Result<Mentions, Damage> {
+    let mut mentions = Mentions::default();
+    super::each_file(root, |name, kind| {
+        let Some(kind) = kind else { return Ok(()) };
+        let failed = |e: io::Error| Damage::new(name, e.to_string());
+        let path = Path::new(name);
+        if !remove || kind == Kind::One {
+            let file = File::open(path).map_err(failed)?;
+            let (_, found) = others(name, kind, BufReader::with_capacity(1 << 16, file), items)?;
+            mentions.add(found);
+            if remove && found > 0 {
+                fs::remove_file(path).map_err(failed)?;
+            }
+            return Ok(());
+        }
+        let locked = Locked::open(path).map_err(failed)?;
+        let (kept, found) = others(name, kind, BufReader::with_capacity(1 << 16, &*locked), items)?;
+        mentions.add(found);
+        match (found, kept.is_empty()) {
+            (0, _) => Ok(()),
+            (_, true) => fs::remove_file(path).map_err(failed),
+            (_, false) => replace(path, &packed(kind, kept).map_err(failed)?).map_err(failed),
+        }
+    })?;
+    Ok(mentions)
+}
+
+/// Replaces a file as a whole: whoever looks finds the old one or the new one.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or_else(|| io::Error::other("it has no folder"))?;
+    let mut new = tempfile::NamedTempFile::new_in(folder)?;
+    new.write_all(content)?;
+    new.as_file().sync_all()?;
+    new.persist(path).map(drop).map_err(|e| e.error)
+}
+
+async fn in_blobs(
+    store: &Arc<BlobContainer>,
+    prefix: String,
+    items: &Arc<[ItemKey]>,
+    remove: bool,
+) -> Result<Mentions, Damage> {
+    let failed = |e: crate::blob::BlobError| Damage::new(store.shown(), e.message);
+    let names = store.names_below(prefix).map_err(failed)?.map_err(failed);
+    let known = |name: String| std::future::ready(Ok(Kind::of(&name).map(|kind| (name, kind))));
+    let counted = names
+        .try_filter_map(known)
+        .map_ok(|(name, kind)| in_blob(store, name, kind, items, remove))
+        .try_buffer_unordered(READS);
+    let mut counted = std::pin::pin!(counted);
+    let mut mentions = Mentions::default();
+    while let Some(found) = counted.try_next().await? {
+        mentions.add(found);
+    }
+    Ok(mentions)
+}
+
+async fn in_blob(
+    store: &Arc<BlobContainer>,
+    name: String,
+    kind: Kind,
+    items: &Arc<[ItemKey]>,
+    remove: bool,
+) -> Result<u64, Damage> {
+    let bytes = get(store, &name).await?;
+    let (shown, of) = (name.clone(), items.clone());
+    let (kept, found) = blocking(move || others(&shown, kind, bytes.as_slice(), &of)).await?;
+    if !remove || found == 0 {
+        return Ok(found);
+    }
+    let written = if kept.is_empty() || kind == Kind::One {
+        store.delete(&name).await
+    } else {
+        let content = packed(kind, kept).map_err(|e| Damage::new(&name, e.to_string()))?;
+        store.put(&name, content).await
+    };
+    written.map(|()| found).map_err(|e| Damage::new(name, e.message))
+}
