@@ -19,7 +19,11 @@ use crate::{
 };
 
 /// What happened to each document, in order: the appended list, or nothing for a delete.
-type Lives = BTreeMap<String, Vec<Option<Vec<u64>>>>;
+type Lives = BTreeMap<String, Vec<Option<List>>>;
+/// The numbers that were appended to a document so far.
+type List = Vec<u64>;
+/// The same by LSN, in any order.
+type Found = BTreeMap<String, Vec<(i64, Option<List>)>>;
 
 const FOLLOW: [&str; 12] = [
     "--source",
@@ -110,7 +114,7 @@ impl World {
 
     /// What is in the history, in its own order.
     async fn history(&self) -> Lives {
-        let mut found: BTreeMap<String, Vec<(i64, Option<Vec<u64>>)>> = BTreeMap::new();
+        let mut found = Found::new();
         for record in self.app.history().await {
             let op = serde_json::from_value::<Op>(record["_change"]["op"].clone()).unwrap();
             let lsn = record["_change"]["lsn"].as_i64().unwrap();
@@ -136,7 +140,7 @@ impl World {
                 assert_eq!(before, event, "a version was passed on in two ways");
             }
         }
-        let mut found: BTreeMap<String, Vec<(i64, Option<Vec<u64>>)>> = BTreeMap::new();
+        let mut found = Found::new();
         for event in seen.into_values() {
             let list = event["doc"].as_object().map(|doc| serde_json::from_value(doc["list"].clone()).unwrap());
             found
@@ -148,7 +152,7 @@ impl World {
     }
 }
 
-fn in_order(found: BTreeMap<String, Vec<(i64, Option<Vec<u64>>)>>) -> Lives {
+fn in_order(found: Found) -> Lives {
     found
         .into_iter()
         .map(|(id, mut versions)| {

@@ -258,7 +258,7 @@ async fn a_container_that_was_made_again_begins_a_history_of_its_own() {
     let handler = app.handler(&[]).await;
     let old = app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     let ts = old["_ts"].as_i64().unwrap();
-    let at = (ts + 1).to_string();
+    let at = ts.to_string();
     let envelope = |document: &Value, op: &str, lsn: i64, ts: i64| json!({"current": document, "metadata": {"operationType": op, "lsn": lsn, "crts": ts, "id": document["id"], "partitionKey": {"pk": "p"}}});
     let gone = |ts: i64| json!({"current": {}, "metadata": {"operationType": "delete", "lsn": 50, "crts": ts, "id": "b", "partitionKey": {"pk": "p"}}});
     assert_eq!(handler.deliver(&[envelope(&old, "create", 40, ts), gone(ts)]).await.0, 200);

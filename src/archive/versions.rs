@@ -193,6 +193,7 @@ impl Facts {
                 via: Some(VIA.into()),
                 fidelity: Some(fidelity.as_str().into()),
                 at: None,
+                captured: None,
                 document: None,
             });
         }

@@ -46,6 +46,8 @@ pub struct Version {
     pub fidelity: Option<String>,
     /// When it was captured, RFC 3339.
     pub at: Option<String>,
+    /// The same in epoch seconds.
+    pub captured: Option<i64>,
     /// The document's text; `None` for a tombstone.
     pub document: Option<String>,
 }
@@ -55,6 +57,11 @@ pub struct Version {
 pub fn container_of(rid: &str) -> Option<u64> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(rid.replace('-', "/")).ok()?;
     bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Epoch seconds of a time of capture.
+pub fn seconds_of(at: &str) -> Option<i64> {
+    chrono::DateTime::parse_from_rfc3339(at).ok().map(|t| t.timestamp())
 }
 
 /// A record that cannot be understood.
@@ -151,6 +158,7 @@ impl Version {
             rid: change.rid,
             via: change.via,
             fidelity: change.fidelity,
+            captured: change.at.as_deref().and_then(seconds_of),
             at: change.at,
             document,
             record_id,
@@ -181,6 +189,7 @@ impl Version {
             via: None,
             fidelity: None,
             at: None,
+            captured: None,
             document: Some(record::render(&members)),
             record_id,
         })

@@ -11,6 +11,7 @@ use super::{
     connection::{PartArgs, stretches},
     output::{self, Format, Progress, Rows, count_of, note},
     restore,
+    verify::span,
 };
 use crate::{
     change::time::PointInTime,
@@ -24,6 +25,9 @@ use crate::{
 pub struct CoverageArgs {
     #[command(flatten)]
     part: PartArgs,
+    /// A version captured later than this after its change says that capture was down or behind
+    #[arg(long, value_name = "SPAN", value_parser = span, default_value = "5m")]
+    late: i64,
     /// How to print the days
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -52,7 +56,7 @@ pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
         needs_text: &|_| false,
     };
     let progress = Progress::new("coverage", None);
-    let mut coverage = Coverage::default();
+    let mut coverage = Coverage::new(args.late);
     let mut pieces = std::pin::pin!(sweep.pieces());
     while let Some(piece) = pieces.next().await {
         for found in piece?.found {
@@ -61,7 +65,8 @@ pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
         }
     }
     progress.finish();
-    let columns = ["day", "mode", "versions", "all_versions", "latest", "baseline", "legacy", "normalized", "gaps"];
+    let columns =
+        ["day", "mode", "versions", "all_versions", "latest", "baseline", "legacy", "normalized", "late", "gaps"];
     let mut rows = Rows::stdout(args.format, &columns);
     for (day, known) in coverage.days() {
         rows.push(&[
@@ -73,6 +78,7 @@ pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
             json!(known.baseline),
             json!(known.legacy),
             json!(known.normalized),
+            json!(known.late),
             json!(known.gaps),
         ])?;
     }
@@ -80,6 +86,14 @@ pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
     for period in coverage.periods() {
         let gaps = if period.gaps == 0 { String::new() } else { format!(", {}", count_of(period.gaps, "gap")) };
         note(&format!("{} to {}  {}{gaps}", period.from, period.to, period.mode.name()));
+    }
+    for outage in coverage.outages() {
+        note(&format!(
+            "{} to {}  capture was down or behind: {} waited",
+            PointInTime::from_epoch(outage.from),
+            PointInTime::from_epoch(outage.to),
+            count_of(outage.versions, "version")
+        ));
     }
     output::spent("read", &cosmos, started);
     Ok(Exit::Done)

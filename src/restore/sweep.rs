@@ -17,7 +17,7 @@ use crate::{
         raw::{RawDocument, present},
         record::ORIGINAL_ID,
         time::PointInTime,
-        version::{Version, container_of},
+        version::{Version, container_of, seconds_of},
     },
     cosmos::{Container, Failure, PATIENCE, Pace, Pages, Param, Retry, Share, Span, Walk, sql_path},
     history::{
@@ -626,7 +626,7 @@ fn select(source: &KeyPaths) -> String {
     });
     format!(
         "SELECT c.id, c._originalId AS item, c._change.op AS op, c._change.ts AS ts, c._change.lsn AS lsn, \
-         c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.rid AS rid, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._ts AS copied, \
+         c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.rid AS rid, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._change.at AS at, c._ts AS copied, \
          c._lsn AS legacyLsn{keys} FROM c WHERE NOT IS_DEFINED(c._restore)"
     )
 }
@@ -677,6 +677,8 @@ struct Row<'a> {
     etag: Option<String>,
     #[serde(borrow)]
     rid: Option<&'a str>,
+    #[serde(borrow)]
+    at: Option<&'a str>,
     fidelity: Option<String>,
     via: Option<String>,
     #[serde(rename = "tsFrom")]
@@ -718,6 +720,7 @@ impl Row<'_> {
             via: row.via,
             fidelity: row.fidelity,
             at: None,
+            captured: row.at.and_then(seconds_of),
             // Facts are enough to decide; the document is read when it is needed.
             document: None,
         };

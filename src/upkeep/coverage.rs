@@ -24,6 +24,8 @@ pub struct Day {
     pub legacy: u64,
     /// Of these: the Functions host may have altered them.
     pub normalized: u64,
+    /// Of these: captured late, when capture was down or behind.
+    pub late: u64,
     /// Chains of versions that do not close, by the day of the version after the missing one.
     pub gaps: u64,
 }
@@ -89,20 +91,72 @@ pub struct Period {
     pub gaps: u64,
 }
 
+/// A time during which capture was down or behind, epoch seconds: from the first change that waited until it was captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outage {
+    /// When the first change was made that had to wait.
+    pub from: i64,
+    /// When the last of them was captured.
+    pub to: i64,
+    /// Versions that waited.
+    pub versions: u64,
+}
+
 /// The days of a history.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Coverage {
     days: BTreeMap<NaiveDate, Day>,
+    /// Seconds after which a version is late.
+    late: i64,
+    /// Disjoint, by their beginning.
+    outages: BTreeMap<i64, Outage>,
 }
 
 impl Coverage {
+    /// Nothing yet. A version that was captured more than `late` seconds after its change is late.
+    pub fn new(late: i64) -> Self {
+        Self { days: BTreeMap::new(), late, outages: BTreeMap::new() }
+    }
+
+    /// When capture was down or behind, oldest first. In a quiet time nothing waits, so nothing is known.
+    pub fn outages(&self) -> impl Iterator<Item = Outage> + '_ {
+        self.outages.values().copied()
+    }
+
+    /// Whether a version waited; what restores and repairs saved, and baselines, say nothing of that.
+    fn is_late(&self, version: &Version) -> Option<i64> {
+        let captured = version.captured.filter(|_| matches!(version.via.as_deref(), Some("trigger" | "follow")))?;
+        let baseline = version.op.is_none_or(|op| op == Op::Baseline) || version.ts_from_capture;
+        (!baseline && captured - version.ts > self.late).then_some(captured)
+    }
+
+    fn waited(&mut self, from: i64, to: i64) {
+        let mut own = Outage { from, to, versions: 1 };
+        // Those that touch it become one with it.
+        while let Some((&key, other)) = self.outages.range(..=own.to).next_back().filter(|(_, o)| o.to >= own.from) {
+            own = Outage {
+                from: own.from.min(other.from),
+                to: own.to.max(other.to),
+                versions: own.versions + other.versions,
+            };
+            self.outages.remove(&key);
+        }
+        self.outages.insert(own.from, own);
+    }
+
     /// Adds the versions of one item, in any order.
     pub fn add(&mut self, versions: &[Version]) {
         let mut ordered: Vec<&Version> = versions.iter().collect();
         ordered.sort_by(|a, b| a.position().cmp(&b.position()));
         for version in &ordered {
+            let late = self.is_late(version);
+            if let Some(captured) = late {
+                self.waited(version.ts, captured);
+            }
             if let Some(day) = day_of(version.ts) {
-                self.days.entry(day).or_default().add(version);
+                let day = self.days.entry(day).or_default();
+                day.add(version);
+                day.late += u64::from(late.is_some());
             }
         }
         for pair in ordered.windows(2) {
@@ -158,7 +212,7 @@ mod tests {
 
     #[test]
     fn days_say_in_which_mode_they_were_captured() {
-        let mut coverage = Coverage::default();
+        let mut coverage = Coverage::new(300);
         coverage.add(&[
             version("baseline", 10, 1, None),
             version("upsert", 11, 2, None),
@@ -178,7 +232,44 @@ mod tests {
         assert_eq!(periods[3], ("1970-01-15".into(), "1970-01-16".into(), Mode::AllVersions, 1));
     }
 
+    #[test]
+    fn what_waited_says_when_capture_was_down() {
+        let captured = |ts: i64, after: i64, via: &str, op: &str| {
+            let at = DateTime::from_timestamp(ts + after, 0).unwrap().to_rfc3339();
+            let change = json!({"v": 1, "op": op, "ts": ts, "lsn": ts, "via": via, "at": at});
+            Version::parse(&json!({"id": format!("a~{ts}"), "_originalId": "a", "_change": change}).to_string())
+                .unwrap()
+        };
+        let mut coverage = Coverage::new(300);
+        coverage.add(&[
+            captured(1000, 2, "trigger", "create"),
+            captured(2000, 1500, "trigger", "replace"),
+            captured(9000, 400, "follow", "replace"),
+            // A baseline is as old as its document, and what a restore saved says nothing.
+            captured(10, 90_000, "backfill", "baseline"),
+            captured(20, 90_000, "restore", "upsert"),
+        ]);
+        coverage.add(&[captured(3400, 301, "trigger", "delete"), captured(3000, 300, "trigger", "replace")]);
+        let outages: Vec<(i64, i64, u64)> = coverage.outages().map(|o| (o.from, o.to, o.versions)).collect();
+        assert_eq!(outages, [(2000, 3701, 2), (9000, 9400, 1)]);
+        assert_eq!(coverage.days().map(|(_, day)| day.late).sum::<u64>(), 3);
+    }
+
     proptest! {
+        #[test]
+        fn outages_are_disjoint_and_cover_what_waited(
+            all in proptest::collection::vec((0..5000i64, 0..900i64), 0..40),
+        ) {
+            let mut coverage = Coverage::new(0);
+            all.iter().for_each(|(from, span)| coverage.waited(*from, from + span));
+            let outages: Vec<Outage> = coverage.outages().collect();
+            prop_assert!(outages.windows(2).all(|w| w[0].to < w[1].from));
+            prop_assert_eq!(outages.iter().map(|o| o.versions).sum::<u64>(), all.len() as u64);
+            for (from, span) in all {
+                prop_assert!(outages.iter().any(|o| o.from <= from && from + span <= o.to));
+            }
+        }
+
         #[test]
         fn every_version_is_counted_once(
             all in proptest::collection::vec((0..20i64, 0..5usize), 0..30), cut in any::<prop::sample::Index>(),
@@ -186,7 +277,7 @@ mod tests {
             let ops = ["create", "replace", "delete", "upsert", "baseline"];
             let versions: Vec<Version> =
                 (1..).zip(&all).map(|(lsn, (day, op))| version(ops[*op], *day, lsn, None)).collect();
-            let mut coverage = Coverage::default();
+            let mut coverage = Coverage::new(300);
             let cut = if versions.is_empty() { 0 } else { cut.index(versions.len()) };
             coverage.add(&versions[..cut]);
             coverage.add(&versions[cut..]);
