@@ -29,6 +29,7 @@ mod follow;
 mod follow_sinks;
 #[cfg(feature = "local")]
 mod history;
+mod infra;
 #[cfg(feature = "local")]
 mod load_archive;
 #[cfg(feature = "local")]
