@@ -3,7 +3,7 @@
 # without the local environment. The same commit and toolchain give the same bytes.
 #
 # Usage: scripts/package.sh [--out FILE.zip] [--folder DIR] [--profile dist|release] [--mode latest|all-versions]
-#                           [--target TRIPLE] [--jobs N]
+#                           [--target TRIPLE] [--jobs N] [--binary FILE]
 #   --out FILE.zip   where the package goes [default: target/package/cosmos-rewind-TRIPLE.zip]
 #   --folder DIR     also lay the same files out in DIR, which is emptied first (azd deploys a folder)
 #   --profile NAME   dist: smallest, slow to build [default]; release: bigger, faster to build
@@ -11,6 +11,7 @@
 #                    [default: latest, what the repository's files say]
 #   --target TRIPLE  [default: x86_64-unknown-linux-musl]
 #   --jobs N         parallel compiler jobs [default: cargo's]
+#   --binary FILE    pack this static binary instead of building one
 # Needs Rust, python3, and a C compiler for musl. The Rust target is added with rustup, the compiler installed with
 # apt-get when run as root; otherwise it says what is missing. SOURCE_DATE_EPOCH sets the files' time; without it, it is
 # the time of the last commit.
@@ -23,11 +24,11 @@ fail() {
   exit "${3:-1}"
 }
 
-out='' folder='' profile=dist mode=latest target=x86_64-unknown-linux-musl jobs=()
+out='' folder='' profile=dist mode=latest target=x86_64-unknown-linux-musl binary='' jobs=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
-    --out | --folder | --profile | --mode | --target | --jobs)
+    --out | --folder | --profile | --mode | --target | --jobs | --binary)
       [[ -n ${2:-} ]] || fail "$1 needs a value" "scripts/package.sh --help" 2
       case $1 in
         --out) out=$2 ;;
@@ -36,6 +37,7 @@ while [[ $# -gt 0 ]]; do
         --mode) mode=$2 ;;
         --target) target=$2 ;;
         --jobs) jobs=(--jobs "$2") ;;
+        --binary) binary=$2 ;;
       esac
       shift 2
       ;;
@@ -49,52 +51,58 @@ case $target in *-linux-musl) ;; *) fail "$target is not a static Linux target" 
 # What is given is relative to where the caller stands.
 [[ -z $out || $out == /* ]] || out=$PWD/$out
 [[ -z $folder || $folder == /* ]] || folder=$PWD/$folder
+[[ -z $binary || $binary == /* ]] || binary=$PWD/$binary
 cd "$(dirname "$0")/.."
 root=$(pwd -P)
 out=${out:-$root/target/package/cosmos-rewind-$target.zip}
 [[ $out == *.zip ]] || fail "$out is no zip file" "--out something.zip" 2
 
-for program in cargo rustc python3; do
-  command -v "$program" >/dev/null || fail "$program is not installed" "install Rust (https://rustup.rs) and python3"
-done
+need() { command -v "$1" >/dev/null || fail "$1 is not installed" "$2"; }
+need python3 "install python3, which writes the zip"
 
-# The standard library for the target.
-if [[ ! -d $(rustc --print sysroot)/lib/rustlib/$target/lib ]]; then
-  command -v rustup >/dev/null || fail "Rust has no standard library for $target" "install it as your distribution says, or use rustup"
-  rustup target add "$target" || fail "rustup could not add $target" "rustup target add $target"
-fi
+build() {
+  need cargo "install Rust: https://rustup.rs"
+  need rustc "install Rust: https://rustup.rs"
 
-# The allocator and the cryptography are C.
-variable=${target//-/_}
-compiler_variable=CC_$variable
-compiler=${!compiler_variable:-}
-if [[ -z $compiler ]]; then
-  case $target in
-    "$(uname -m)"-*) compiler=musl-gcc ;;
-    *) compiler=${target%%-*}-linux-musl-gcc ;;
-  esac
-  if ! command -v "$compiler" >/dev/null && [[ $compiler == musl-gcc && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq musl-tools >/dev/null
+  # The standard library for the target.
+  if [[ ! -d $(rustc --print sysroot)/lib/rustlib/$target/lib ]]; then
+    command -v rustup >/dev/null || fail "Rust has no standard library for $target" "install it as your distribution says, or use rustup"
+    rustup target add "$target" || fail "rustup could not add $target" "rustup target add $target"
   fi
-fi
-command -v "$compiler" >/dev/null || fail "$compiler is not installed: a static build needs a C compiler for musl" \
-  "apt-get install musl-tools (as root), or set $compiler_variable to your compiler"
-export "$compiler_variable=$compiler"
 
-# Paths of this machine would make the bytes depend on it; they would also tell where it was built.
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
-export "CFLAGS_$variable=-ffile-prefix-map=$root=/build -ffile-prefix-map=$cargo_home=/cargo"
-upper=$(tr '[:lower:]' '[:upper:]' <<<"$variable")
-export "CARGO_TARGET_${upper}_RUSTFLAGS=--remap-path-prefix=$root=/build --remap-path-prefix=$cargo_home=/cargo"
-# These would take the place of the flags above.
-unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
+  # The allocator and the cryptography are C.
+  variable=${target//-/_}
+  compiler_variable=CC_$variable
+  compiler=${!compiler_variable:-}
+  if [[ -z $compiler ]]; then
+    case $target in
+      "$(uname -m)"-*) compiler=musl-gcc ;;
+      *) compiler=${target%%-*}-linux-musl-gcc ;;
+    esac
+    if ! command -v "$compiler" >/dev/null && [[ $compiler == musl-gcc && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+      apt-get update -qq
+      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq musl-tools >/dev/null
+    fi
+  fi
+  command -v "$compiler" >/dev/null || fail "$compiler is not installed: a static build needs a C compiler for musl" \
+    "apt-get install musl-tools (as root), or set $compiler_variable to your compiler"
+  export "$compiler_variable=$compiler"
 
-export CARGO_TARGET_DIR=$root/target
-begun=$SECONDS
-cargo build --locked --no-default-features --bin cosmos-rewind --profile "$profile" --target "$target" ${jobs[@]+"${jobs[@]}"}
-binary=target/$target/$profile/cosmos-rewind
-echo "built      profile $profile in $((SECONDS - begun)) s"
+  # Paths of this machine would make the bytes depend on it; they would also tell where it was built.
+  cargo_home=${CARGO_HOME:-$HOME/.cargo}
+  export "CFLAGS_$variable=-ffile-prefix-map=$root=/build -ffile-prefix-map=$cargo_home=/cargo"
+  upper=$(tr '[:lower:]' '[:upper:]' <<<"$variable")
+  export "CARGO_TARGET_${upper}_RUSTFLAGS=--remap-path-prefix=$root=/build --remap-path-prefix=$cargo_home=/cargo"
+  # These would take the place of the flags above.
+  unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
+
+  export CARGO_TARGET_DIR=$root/target
+  begun=$SECONDS
+  cargo build --locked --no-default-features --bin cosmos-rewind --profile "$profile" --target "$target" ${jobs[@]+"${jobs[@]}"}
+  binary=$root/target/$target/$profile/cosmos-rewind
+  echo "built      profile $profile in $((SECONDS - begun)) s"
+}
+[[ -n $binary ]] || build
 
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || true)}
 mkdir -p "$(dirname "$out")"

@@ -178,8 +178,20 @@ impl Template {
     /// Symbols that are used somewhere but are neither declared nor Bicep's own.
     fn unknown_symbols(&self) -> Vec<String> {
         let functions = [
-            "guid", "empty", "union", "take", "toLower", "uniqueString", "subscription", "subscriptionResourceId",
-            "minLength", "maxLength", "minValue", "maxValue", "description", "allowed",
+            "guid",
+            "empty",
+            "union",
+            "take",
+            "toLower",
+            "uniqueString",
+            "subscription",
+            "subscriptionResourceId",
+            "minLength",
+            "maxLength",
+            "minValue",
+            "maxValue",
+            "description",
+            "allowed",
         ];
         let declared: BTreeSet<String> = self.declared().into_iter().map(|(name, _)| name).collect();
         descendants(self.tree.root_node())
@@ -229,8 +241,11 @@ fn the_templates_are_bicep() {
 #[test]
 fn a_broken_template_would_be_noticed() {
     let text = cosmos().text;
-    for (from, to) in [("kind: 'MultiHash'", "kind 'MultiHash'"), ("param tags object", "param tags object }"), ("[account.id]", "[account.id")]
-    {
+    for (from, to) in [
+        ("kind: 'MultiHash'", "kind 'MultiHash'"),
+        ("param tags object", "param tags object }"),
+        ("[account.id]", "[account.id"),
+    ] {
         assert!(text.contains(from), "{from}");
         assert!(!faults(&text.replacen(from, to, 1)).is_empty(), "{to}");
     }
@@ -268,8 +283,7 @@ fn main_gives_every_module_what_it_asks_for() {
         let module = Template::read(&declared.of);
         let wanted: BTreeSet<String> =
             module.declared().into_iter().filter(|(_, d)| d.kind == "parameter").map(|(name, _)| name).collect();
-        let given: BTreeSet<String> =
-            declared.value["params"].as_object().unwrap().keys().cloned().collect();
+        let given: BTreeSet<String> = declared.value["params"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(given, wanted, "{symbol}");
         // And takes from it only what it hands out.
         let handed: Vec<String> =
@@ -362,7 +376,8 @@ fn the_app_settings_are_those_that_the_handler_reads() {
 fn nothing_is_opened_by_a_key() {
     assert_eq!(cosmos().value_of("account")["properties"]["disableLocalAuth"], true);
     let storage = Template::read("modules/storage.bicep");
-    let accounts = storage.declared().into_iter().filter(|(_, d)| d.of.starts_with("Microsoft.Storage/storageAccounts@"));
+    let accounts =
+        storage.declared().into_iter().filter(|(_, d)| d.of.starts_with("Microsoft.Storage/storageAccounts@"));
     let mut count = 0;
     for (symbol, account) in accounts {
         count += 1;
@@ -374,7 +389,9 @@ fn nothing_is_opened_by_a_key() {
     assert_eq!(monitoring.value_of("component")["properties"]["DisableLocalAuth"], true);
     for template in Template::all() {
         let text = template.text.to_lowercase();
-        for word in ["listkeys", "accountkey", "primarymasterkey", "sharedaccesskey", "listconnectionstrings", "@secure"] {
+        for word in
+            ["listkeys", "accountkey", "primarymasterkey", "sharedaccesskey", "listconnectionstrings", "@secure"]
+        {
             assert!(!text.contains(word), "{}: {word}", template.name());
         }
     }

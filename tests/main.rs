@@ -38,6 +38,8 @@ mod local;
 mod local_cosmos;
 #[cfg(feature = "local")]
 mod local_trigger;
+#[cfg(all(feature = "local", target_os = "linux"))]
+mod package;
 #[cfg(feature = "local")]
 mod prune;
 #[cfg(feature = "local")]
@@ -52,6 +54,8 @@ mod rewind_keys;
 mod rewind_model;
 #[cfg(feature = "local")]
 mod rewind_refusals;
+#[cfg(all(feature = "local", target_os = "linux"))]
+mod scripts;
 #[cfg(feature = "local")]
 mod sdks;
 #[cfg(feature = "local")]

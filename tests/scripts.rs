@@ -1,0 +1,128 @@
+//! Every script says how it is used; dev.sh starts the environment of development.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::support::{BINARY, Local, eventually, is_running};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn scripts() -> Vec<PathBuf> {
+    let mut all = vec![Path::new(ROOT).join(".ci/run")];
+    for folder in ["scripts", "infra"] {
+        let entries = std::fs::read_dir(Path::new(ROOT).join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        all.extend(entries.filter(|path| path.extension().is_some_and(|e| e == "sh")));
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn every_script_stops_at_errors_and_says_how_it_is_used() {
+    let all = scripts();
+    assert!(all.len() > 5, "{all:?}");
+    for path in all {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let shown = path.display();
+        assert!(text.starts_with("#!/usr/bin/env bash\n"), "{shown}");
+        assert!(text.contains("\nset -euo pipefail\n"), "{shown}");
+        assert!(text.to_lowercase().contains("usage: "), "{shown}");
+        let checked = Command::new("bash").arg("-n").arg(&path).output().unwrap();
+        assert!(checked.status.success(), "{checked:?}");
+        // Executable where a person looks for it.
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o111, 0o111, "{shown}");
+    }
+}
+
+#[test]
+fn package_and_dev_name_their_flags_and_refuse_others() {
+    for (script, flags) in [
+        ("package.sh", &["--out", "--folder", "--profile", "--mode", "--target", "--jobs", "--binary"][..]),
+        ("dev.sh", &["--mode", "--port", "--profile", "--no-build", "--with"]),
+    ] {
+        let run = |args: &[&str]| {
+            let path = Path::new(ROOT).join("scripts").join(script);
+            Command::new("bash").arg(path).args(args).stdin(Stdio::null()).output().unwrap()
+        };
+        let help = run(&["--help"]);
+        assert!(help.status.success());
+        let text = String::from_utf8(help.stdout).unwrap();
+        for flag in flags {
+            assert!(text.contains(&format!("\n  {flag}")), "{script}: {flag} in\n{text}");
+        }
+        for wrong in [&["--wrong"][..], &["--mode", "some"], &["--profile", "some"], &["--mode"]] {
+            let refused = run(wrong);
+            assert_eq!(refused.status.code(), Some(2), "{script} {wrong:?}: {refused:?}");
+            assert!(!refused.stderr.is_empty() && refused.stdout.is_empty(), "{script} {wrong:?}");
+        }
+    }
+}
+
+/// An app folder as the repository is one, so that no settings file is left in the repository.
+fn checkout() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for path in ["scripts/dev.sh", "host.json", "local.settings.example.json", "CaptureChanges/function.json"] {
+        let to = folder.path().join(path);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(Path::new(ROOT).join(path), to).unwrap();
+    }
+    // Where cargo puts what it builds.
+    std::fs::create_dir_all(folder.path().join("target/debug")).unwrap();
+    std::os::unix::fs::symlink(BINARY, folder.path().join("target/debug/cosmos-rewind")).unwrap();
+    folder
+}
+
+fn dev(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("bash");
+    command.arg(folder.join("scripts/dev.sh")).args(["--no-build", "--profile", "dev", "--port", "0"]).args(args);
+    command
+}
+
+#[tokio::test]
+async fn dev_starts_the_local_environment_and_ctrl_c_ends_all_of_it() {
+    let folder = checkout();
+    let command = dev(folder.path(), &["--mode", "all-versions", "--with", "local"]);
+    let mut local = Local::spawn(folder, command, &[]).await;
+    assert_eq!(local.ready()["event"], "ready");
+    // The settings are there now, as they are in the example.
+    let settings = std::fs::read(local.folder().join("local.settings.json")).unwrap();
+    assert_eq!(settings, std::fs::read(Path::new(ROOT).join("local.settings.example.json")).unwrap());
+    assert!(local.log().iter().any(|line| line.contains("cosmos-rewind local")), "{:#?}", local.log());
+    let done = local.run(&["populate", "--count", "5", "--seed", "1"]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    local.wait_for_count("changes", 5).await;
+
+    let mut started = local.children();
+    assert_eq!(started.len(), 1, "the handler, and the script is the program itself: {started:?}");
+    started.push(local.id());
+    local.interrupt();
+    assert!(local.ended().await.success());
+    eventually("nothing is left", async || started.iter().all(|id| !is_running(*id)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn dev_never_overwrites_settings_and_says_why_it_takes_what() {
+    let folder = checkout();
+    let own = r#"{"IsEncrypted":false,"Values":{"COSMOS_DATABASE":"mine"}}"#;
+    std::fs::write(folder.path().join("local.settings.json"), own).unwrap();
+    // Nothing but the usual commands: neither Core Tools nor Docker.
+    let bin = tempfile::tempdir().unwrap();
+    for name in ["bash", "dirname", "sed", "cp", "cat", "env", "kill"] {
+        if let Some(path) = ["/usr/bin", "/bin"].iter().map(|f| Path::new(f).join(name)).find(|p| p.exists()) {
+            std::os::unix::fs::symlink(path, bin.path().join(name)).unwrap();
+        }
+    }
+    let command = dev(folder.path(), &[]);
+    let mut local = Local::spawn(folder, command, &[("PATH", bin.path().to_str().unwrap())]).await;
+    assert_eq!(local.ready()["database"], Value::from("mine"));
+    assert_eq!(std::fs::read_to_string(local.folder().join("local.settings.json")).unwrap(), own);
+    let log = local.log().join("\n");
+    assert!(log.contains("func is not installed"), "{log}");
+    local.interrupt();
+    assert!(local.ended().await.success());
+}
