@@ -18,6 +18,7 @@ mod cli_contract;
 mod dead_letters;
 #[cfg(feature = "local")]
 mod demo;
+mod dependencies;
 mod docs;
 #[cfg(feature = "local")]
 mod erase;

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{BINARY, Local, eventually, is_running};
+use crate::support::{BINARY, Local, eventually, is_running, peers};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -125,4 +125,50 @@ async fn dev_never_overwrites_settings_and_says_why_it_takes_what() {
     assert!(log.contains("func is not installed"), "{log}");
     local.interrupt();
     assert!(local.ended().await.success());
+}
+
+/// A YAML file as JSON, by the Python of the test peers.
+fn yaml(path: &str) -> Option<Value> {
+    let python = peers::python()?;
+    let program = "import json, sys, yaml; print(json.dumps(yaml.load(open(sys.argv[1]), yaml.BaseLoader)))";
+    let output = Command::new(python).args(["-c", program, path]).current_dir(ROOT).output().unwrap();
+    assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn the_workflows_are_yaml_of_pinned_actions_and_valid_shell() {
+    for (file, wanted) in [("ci.yml", ".ci/run"), ("release.yml", "scripts/package.sh")] {
+        let Some(workflow) = yaml(&format!(".github/workflows/{file}")) else { return };
+        assert_eq!(workflow["permissions"], serde_json::json!({"contents": "read"}), "{file}");
+        let mut commands = Vec::new();
+        for (name, job) in workflow["jobs"].as_object().unwrap() {
+            assert_eq!(job["runs-on"], "ubuntu-24.04", "{file} {name}");
+            assert!(job["timeout-minutes"].is_string(), "{file} {name}");
+            for step in job["steps"].as_array().unwrap() {
+                if let Some(action) = step["uses"].as_str() {
+                    let version = action.split_once("@v").unwrap_or_else(|| panic!("{action} is not pinned")).1;
+                    assert!(version.parse::<u32>().is_ok(), "{action} is not pinned by its major version");
+                }
+                commands.extend(step["run"].as_str().map(str::to_owned));
+            }
+        }
+        assert!(commands.iter().any(|command| command.contains(wanted)), "{file} runs no {wanted}");
+        for command in commands {
+            let checked = Command::new("bash").args(["-n", "-c", &command]).output().unwrap();
+            assert!(checked.status.success(), "{command}: {checked:?}");
+            // Text of a tag or a title would be part of the command.
+            assert!(!command.contains("${{"), "{command}");
+        }
+    }
+}
+
+#[test]
+fn azure_yaml_is_yaml() {
+    let Some(azure) = yaml("azure.yaml") else { return };
+    assert_eq!(azure["services"]["capture"]["host"], "function");
+    assert_eq!(azure["infra"]["path"], "infra");
+    for hook in azure["hooks"].as_object().unwrap().values() {
+        assert!(hook["run"].as_str().unwrap().starts_with("bash "), "{hook}");
+    }
 }
