@@ -90,7 +90,10 @@ build() {
 
   # Paths of this machine would make the bytes depend on it; they would also tell where it was built.
   cargo_home=${CARGO_HOME:-$HOME/.cargo}
-  export "CFLAGS_$variable=-ffile-prefix-map=$root=/build -ffile-prefix-map=$cargo_home=/cargo"
+  # The allocator has the time of its compilation in it. A constant, because a cached object would keep another one.
+  local c="-ffile-prefix-map=$root=/build -ffile-prefix-map=$cargo_home=/cargo"
+  c+=' -Wno-builtin-macro-redefined -D__DATE__="1980-01-01" -D__TIME__="00:00:00"'
+  export "CFLAGS_$variable=$c"
   upper=$(tr '[:lower:]' '[:upper:]' <<<"$variable")
   export "CARGO_TARGET_${upper}_RUSTFLAGS=--remap-path-prefix=$root=/build --remap-path-prefix=$cargo_home=/cargo"
   # These would take the place of the flags above.
@@ -136,6 +139,9 @@ def function(value):
         for binding in value["bindings"]:
             if binding["type"].lower() == "cosmosdbtrigger":
                 binding["changeFeedMode"] = "AllVersionsAndDeletes"
+                # The trigger refuses leases that were made in the other mode.
+                if "leaseContainerPrefix" in binding:
+                    binding["leaseContainerPrefix"] += "-all-versions"
                 # This mode starts now or goes on from a lease; the trigger refuses a start from the beginning.
                 binding.pop("startFromBeginning", None)
                 binding.pop("startFromTime", None)

@@ -166,6 +166,7 @@ async fn the_all_versions_package_captures_deletes() {
     let binding = &content("CaptureChanges/function.json")["bindings"][0];
     assert_eq!(binding["changeFeedMode"], "AllVersionsAndDeletes");
     assert_eq!(binding.get("startFromBeginning"), None);
+    assert_eq!(binding["leaseContainerPrefix"], "CaptureChanges-all-versions");
     assert_eq!(content("CaptureChanges/function.json")["retry"]["maxRetryCount"], -1);
 
     let app = tempfile::tempdir().unwrap();
