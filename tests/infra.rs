@@ -303,10 +303,17 @@ fn the_parameter_file_names_the_parameters_of_main() {
     let main = Template::read("main.bicep");
     let declared: BTreeMap<String, Declared> =
         main.declared().into_iter().filter(|(_, d)| d.kind == "parameter").collect();
+    let document = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let given = file["parameters"].as_object().unwrap();
     assert_eq!(given.keys().collect::<BTreeSet<_>>(), declared.keys().collect::<BTreeSet<_>>());
     for (name, parameter) in given {
         let default = &declared[name].value;
+        // What azd asks for itself is not explained; what can be chosen is.
+        if let Some(value) = parameter["value"].as_str().and_then(|text| text.strip_prefix("${")?.split_once('=')) {
+            assert!(document.contains(&format!("`{}`", value.0)), "docs/operations.md lacks {}", value.0);
+        } else if !parameter["value"].is_string() {
+            assert!(document.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");
+        }
         // `${NAME=default}` is what azd puts in; the default must be the template's.
         let value = match parameter["value"].as_str().map(|text| (text, text.split_once('='))) {
             Some((_, Some((_, rest)))) => json!(rest.trim_end_matches('}')),
@@ -346,8 +353,10 @@ fn the_app_settings_are_those_that_the_handler_reads() {
         let known = SETTINGS.iter().any(|setting| setting.name == name) || OF_OTHERS.contains(&name.as_str());
         assert!(known, "{name} is read by nobody");
     }
+    let document = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
     for name in OF_OTHERS {
         assert!(settings.contains_key(*name), "{name} is not set");
+        assert!(document.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");
     }
     // Without a connection, the names and a place for dead letters the handler does not start.
     let text = std::fs::read_to_string(root().join(DEFAULT_FUNCTION).join("function.json")).unwrap();
