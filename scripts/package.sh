@@ -2,10 +2,9 @@
 # Builds the package that Azure Functions runs: a zip with host.json, the function folders and a static Linux binary
 # without the local environment. The same commit and toolchain give the same bytes.
 #
-# Usage: scripts/package.sh [--out FILE.zip] [--folder DIR] [--profile dist|release] [--mode latest|all-versions]
-#                           [--target TRIPLE] [--jobs N] [--binary FILE]
+# Usage: scripts/package.sh [--out FILE.zip] [--profile dist|release] [--mode latest|all-versions] [--target TRIPLE]
+#                           [--jobs N] [--binary FILE]
 #   --out FILE.zip   where the package goes [default: target/package/cosmos-rewind-TRIPLE.zip]
-#   --folder DIR     also lay the same files out in DIR, which is emptied first (azd deploys a folder)
 #   --profile NAME   dist: smallest, slow to build [default]; release: bigger, faster to build
 #   --mode MODE      all-versions: write the change feed mode and the preview bundle that it needs into the package
 #                    [default: latest, what the repository's files say]
@@ -24,15 +23,14 @@ fail() {
   exit "${3:-1}"
 }
 
-out='' folder='' profile=dist mode=latest target=x86_64-unknown-linux-musl binary='' jobs=()
+out='' profile=dist mode=latest target=x86_64-unknown-linux-musl binary='' jobs=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
-    --out | --folder | --profile | --mode | --target | --jobs | --binary)
+    --out | --profile | --mode | --target | --jobs | --binary)
       [[ -n ${2:-} ]] || fail "$1 needs a value" "scripts/package.sh --help" 2
       case $1 in
         --out) out=$2 ;;
-        --folder) folder=$2 ;;
         --profile) profile=$2 ;;
         --mode) mode=$2 ;;
         --target) target=$2 ;;
@@ -50,7 +48,6 @@ case $target in *-linux-musl) ;; *) fail "$target is not a static Linux target" 
 
 # What is given is relative to where the caller stands.
 [[ -z $out || $out == /* ]] || out=$PWD/$out
-[[ -z $folder || $folder == /* ]] || folder=$PWD/$folder
 [[ -z $binary || $binary == /* ]] || binary=$PWD/$binary
 cd "$(dirname "$0")/.."
 root=$(pwd -P)
@@ -109,10 +106,10 @@ build() {
 
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || true)}
 mkdir -p "$(dirname "$out")"
-python3 - "$binary" "$out" "$folder" "$mode" "${epoch:-315532800}" <<'PYTHON'
-import hashlib, json, os, pathlib, shutil, stat, sys, time, zipfile
+python3 - "$binary" "$out" "$mode" "${epoch:-315532800}" <<'PYTHON'
+import hashlib, json, os, pathlib, stat, sys, time, zipfile
 
-binary, out, folder, mode, epoch = sys.argv[1:]
+binary, out, mode, epoch = sys.argv[1:]
 executable = "cosmos-rewind"
 
 
@@ -178,18 +175,6 @@ with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as p
         entry.compress_type = zipfile.ZIP_DEFLATED
         package.writestr(entry, content)
 os.replace(temporary, out)
-
-if folder:
-    target = pathlib.Path(folder)
-    # Only a folder that looks like an earlier package is emptied.
-    if target.exists() and any(target.iterdir()) and not (target / "host.json").is_file():
-        fail(f"{folder} has other files in it; name an empty folder")
-    shutil.rmtree(target, ignore_errors=True)
-    for name, (mode_bits, content) in files.items():
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        path.chmod(mode_bits)
 
 for name in sorted(files):
     mode_bits, content = files[name]

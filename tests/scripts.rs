@@ -42,7 +42,7 @@ fn every_script_stops_at_errors_and_says_how_it_is_used() {
 #[test]
 fn package_and_dev_name_their_flags_and_refuse_others() {
     for (script, flags) in [
-        ("package.sh", &["--out", "--folder", "--profile", "--mode", "--target", "--jobs", "--binary"][..]),
+        ("package.sh", &["--out", "--profile", "--mode", "--target", "--jobs", "--binary"][..]),
         ("dev.sh", &["--mode", "--port", "--profile", "--no-build", "--with"]),
     ] {
         let run = |args: &[&str]| {
@@ -171,4 +171,28 @@ fn azure_yaml_is_yaml() {
     for hook in azure["hooks"].as_object().unwrap().values() {
         assert!(hook["run"].as_str().unwrap().starts_with("bash "), "{hook}");
     }
+}
+
+#[test]
+fn the_all_versions_feed_is_asked_for_only_by_its_mode() {
+    let run = |settings: &[(&str, &str)]| {
+        let mut command = Command::new("/bin/bash");
+        command.arg(Path::new(ROOT).join("infra/enable-all-versions.sh")).stdin(Stdio::null());
+        command.env_clear().envs(settings.iter().copied()).output().unwrap()
+    };
+    for settings in [&[][..], &[("REWIND_MODE", "latest")]] {
+        let done = run(settings);
+        assert!(done.status.success(), "{done:?}");
+        assert!(String::from_utf8_lossy(&done.stdout).contains("nothing to switch on"), "{done:?}");
+    }
+    let mut settings = vec![("REWIND_MODE", "all-versions")];
+    let incomplete = run(&settings);
+    assert_eq!(incomplete.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&incomplete.stderr).contains("AZURE_SUBSCRIPTION_ID is not set"), "{incomplete:?}");
+    settings.extend([("AZURE_SUBSCRIPTION_ID", "s"), ("AZURE_RESOURCE_GROUP", "g"), ("REWIND_COSMOS_ACCOUNT", "a")]);
+    let empty = tempfile::tempdir().unwrap();
+    settings.push(("PATH", empty.path().to_str().unwrap()));
+    let alone = run(&settings);
+    assert_eq!(alone.status.code(), Some(1), "{alone:?}");
+    assert!(String::from_utf8_lossy(&alone.stderr).contains("Azure CLI is not installed"), "{alone:?}");
 }
