@@ -1,5 +1,5 @@
 //! Licences, bans and sources of all dependencies, by the lists of deny.toml. `cargo deny` checks more (texts of
-//! licences, advisories), but takes ten minutes to install; this holds wherever the tests run.
+//! licences, advisories), but takes minutes to install; this holds wherever the tests run.
 
 use std::{collections::BTreeSet, process::Command};
 
