@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the package that Azure Functions runs: a zip with host.json, the function folders and a static Linux binary
-# without the local environment. The same commit and toolchain give the same bytes.
+# without the local environment. Nothing of the machine or the time of the build goes into it.
 #
 # Usage: scripts/package.sh [--out FILE.zip] [--profile dist|release] [--mode latest|all-versions] [--target TRIPLE]
 #                           [--jobs N] [--binary FILE]
@@ -98,7 +98,8 @@ build() {
 
   export CARGO_TARGET_DIR=$root/target
   begun=$SECONDS
-  cargo build --locked --no-default-features --bin cosmos-rewind --profile "$profile" --target "$target" ${jobs[@]+"${jobs[@]}"}
+  # SOURCE_DATE_EPOCH is for the zip: the C crates would be compiled again for each value, to the same bytes.
+  env -u SOURCE_DATE_EPOCH cargo build --locked --no-default-features --bin cosmos-rewind --profile "$profile" --target "$target" ${jobs[@]+"${jobs[@]}"}
   binary=$root/target/$target/$profile/cosmos-rewind
   echo "built      profile $profile in $((SECONDS - begun)) s"
 }
