@@ -18,6 +18,7 @@ mod cli_contract;
 mod dead_letters;
 #[cfg(feature = "local")]
 mod demo;
+mod dependencies;
 mod docs;
 #[cfg(feature = "local")]
 mod erase;
@@ -30,6 +31,7 @@ mod follow_model;
 mod follow_sinks;
 #[cfg(feature = "local")]
 mod history;
+mod infra;
 #[cfg(feature = "local")]
 mod load_archive;
 #[cfg(feature = "local")]
@@ -38,6 +40,8 @@ mod local;
 mod local_cosmos;
 #[cfg(feature = "local")]
 mod local_trigger;
+#[cfg(all(feature = "local", target_os = "linux"))]
+mod package;
 #[cfg(feature = "local")]
 mod prune;
 #[cfg(feature = "local")]
@@ -53,6 +57,8 @@ mod rewind_keys;
 mod rewind_model;
 #[cfg(feature = "local")]
 mod rewind_refusals;
+#[cfg(all(feature = "local", target_os = "linux"))]
+mod scripts;
 #[cfg(feature = "local")]
 mod sdks;
 #[cfg(feature = "local")]

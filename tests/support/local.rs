@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -23,11 +24,24 @@ pub struct Local {
 impl Local {
     /// Starts `local --port 0` with more arguments, in an empty folder; returns when it says that it is ready.
     pub async fn start(args: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(BINARY);
-        command.args(["local", "--port", "0"]).args(args).current_dir(folder.path());
+        command.args(["local", "--port", "0"]).args(args);
+        Self::spawn(tempfile::tempdir().unwrap(), command, &[]).await
+    }
+
+    /// The same in a folder that is an app root, and with nothing on the PATH.
+    pub async fn start_alone(folder: tempfile::TempDir, args: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(["local", "--port", "0"]).args(args);
+        Self::spawn(folder, command, &[("PATH", "")]).await
+    }
+
+    /// The same by a program that ends up in it.
+    pub async fn spawn(folder: tempfile::TempDir, mut command: Command, settings: &[(&str, &str)]) -> Self {
+        command.current_dir(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         hermetic(&mut command, &[("RUST_BACKTRACE".into(), "0".into())]);
+        command.envs(settings.iter().copied());
         let mut child = command.spawn().unwrap();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         follow(child.stderr.take().unwrap(), log.clone());
@@ -87,6 +101,21 @@ impl Local {
         let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
         let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         ids.filter(|id| parent_and_state(*id).is_some_and(|(parent, _)| parent == own)).collect()
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
     }
 
     /// Sends SIGTERM.

@@ -6,6 +6,8 @@ pub mod memory;
 pub mod peers;
 mod proxy;
 mod running;
+#[cfg(target_os = "linux")]
+pub mod zip;
 
 use std::{
     io::{BufRead as _, BufReader},

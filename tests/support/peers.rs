@@ -28,13 +28,17 @@ fn installed(what: &str, path: PathBuf) -> Option<PathBuf> {
     if path.exists() && peers().join("installed").is_file() {
         return Some(path);
     }
-    let notice = format!("{what} is not installed; scripts/install-test-peers.sh does that");
+    absent(&format!("{what} is not installed; scripts/install-test-peers.sh does that"));
+    None
+}
+
+/// Says that a test does not run, and why; a failure where everything is required.
+pub fn absent(notice: &str) {
     let required = std::env::var("COSMOS_REWIND_REQUIRE_OPTIONAL").is_ok_and(|value| value == "1");
     assert!(!required, "{notice}");
     // Not eprintln: the output of a test that passes is not shown.
     let thread = std::thread::current();
     let _ = writeln!(std::io::stderr(), "SKIPPED: {}: {notice}", thread.name().unwrap_or("a test"));
-    None
 }
 
 /// The Python that has `azure-cosmos`.

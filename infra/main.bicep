@@ -1,0 +1,157 @@
+// Everything cosmos-rewind needs on Azure, in a resource group of its own. No keys: every connection is an identity.
+// Deployed by `azd up`, or by: az deployment sub create --location <region> --template-file infra/main.bicep
+targetScope = 'subscription'
+
+@minLength(1)
+@maxLength(40)
+@description('Name of the environment; part of the names of all resources.')
+param environmentName string
+
+@minLength(1)
+@description('Region of all resources.')
+param location string
+
+@allowed(['latest', 'all-versions'])
+@description('Which change feed is captured. all-versions has deletes and every intermediate version; it is switched on by infra/enable-all-versions.sh after the account exists, because the service refuses it at creation.')
+param mode string = 'latest'
+
+@allowed(['Continuous7Days', 'Continuous30Days'])
+@description('Retention of the continuous backup. In all-versions mode it is also how long capture may be down without losing changes.')
+param backupRetention string = 'Continuous7Days'
+
+@minValue(30)
+@maxValue(730)
+@description('Days that logs are kept.')
+param logRetentionDays int = 30
+
+@minValue(1)
+@maxValue(1000)
+@description('Most instances of the function app. More than the source container has physical partitions are idle.')
+param maximumInstances int = 40
+
+@description('Highest RU/s of the database, shared by its containers (autoscale, from 1000). 0: serverless.')
+param maximumThroughput int = 0
+
+@description('Database of all containers.')
+param databaseName string = 'dev'
+
+@description('Live container whose change feed is captured.')
+param sourceContainerName string = 'events'
+
+@description('History container.')
+param changesContainerName string = 'changes'
+
+@description('Lease container of the trigger.')
+param leaseContainerName string = 'leases'
+
+@description('Partition key path of the live container: one path, not /id. Other shapes need a change in modules/cosmos.bicep.')
+param sourcePartitionKey string = '/pk'
+
+@description('Object id of who may restore, prune and erase with the command line. Empty: nobody yet.')
+param operatorPrincipalId string = ''
+
+@allowed(['User', 'Group', 'ServicePrincipal'])
+@description('What operatorPrincipalId is.')
+param operatorPrincipalType string = 'User'
+
+var tags = { 'azd-env-name': environmentName }
+// Storage accounts and Cosmos accounts share their names with the whole world.
+var suffix = toLower(uniqueString(subscription().id, environmentName, location))
+
+resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
+  name: 'rg-${environmentName}'
+  location: location
+  tags: tags
+}
+
+module identity 'modules/identity.bicep' = {
+  scope: group
+  name: 'identity'
+  params: {
+    location: location
+    name: 'id-rewind-${suffix}'
+    tags: tags
+  }
+}
+
+module cosmos 'modules/cosmos.bicep' = {
+  scope: group
+  name: 'cosmos'
+  params: {
+    location: location
+    name: 'cosmos-rewind-${suffix}'
+    tags: tags
+    backupRetention: backupRetention
+    maximumThroughput: maximumThroughput
+    databaseName: databaseName
+    sourceContainerName: sourceContainerName
+    changesContainerName: changesContainerName
+    leaseContainerName: leaseContainerName
+    sourcePartitionKey: sourcePartitionKey
+    capturePrincipalId: identity.outputs.principalId
+    operatorPrincipalId: operatorPrincipalId
+  }
+}
+
+module storage 'modules/storage.bicep' = {
+  scope: group
+  name: 'storage'
+  params: {
+    location: location
+    hostName: 'sthost${suffix}'
+    deadLetterName: 'stdead${suffix}'
+    tags: tags
+    capturePrincipalId: identity.outputs.principalId
+    operatorPrincipalId: operatorPrincipalId
+    operatorPrincipalType: operatorPrincipalType
+  }
+}
+
+module monitoring 'modules/monitoring.bicep' = {
+  scope: group
+  name: 'monitoring'
+  params: {
+    location: location
+    workspaceName: 'log-rewind-${suffix}'
+    componentName: 'appi-rewind-${suffix}'
+    tags: tags
+    logRetentionDays: logRetentionDays
+    capturePrincipalId: identity.outputs.principalId
+  }
+}
+
+module app 'modules/app.bicep' = {
+  scope: group
+  name: 'app'
+  params: {
+    location: location
+    planName: 'plan-rewind-${suffix}'
+    name: 'func-rewind-${suffix}'
+    // azd finds the app of the service by this tag.
+    tags: union(tags, { 'azd-service-name': 'capture' })
+    identityId: identity.outputs.id
+    identityClientId: identity.outputs.clientId
+    maximumInstances: maximumInstances
+    hostStorageName: storage.outputs.hostName
+    packageContainerUrl: storage.outputs.packageContainerUrl
+    deadLetterContainerUrl: storage.outputs.deadLetterContainerUrl
+    insightsConnectionString: monitoring.outputs.connectionString
+    cosmosEndpoint: cosmos.outputs.endpoint
+    databaseName: databaseName
+    sourceContainerName: sourceContainerName
+    changesContainerName: changesContainerName
+    leaseContainerName: leaseContainerName
+  }
+}
+
+// azd keeps these as environment values: the hooks and the command line read them.
+output AZURE_RESOURCE_GROUP string = group.name
+output REWIND_MODE string = mode
+output REWIND_FUNCTION_APP string = app.outputs.name
+output REWIND_COSMOS_ACCOUNT string = cosmos.outputs.name
+output CosmosDB__accountEndpoint string = cosmos.outputs.endpoint
+output COSMOS_DATABASE string = databaseName
+output COSMOS_SOURCE_CONTAINER string = sourceContainerName
+output COSMOS_CHANGES_CONTAINER string = changesContainerName
+output COSMOS_LEASE_CONTAINER string = leaseContainerName
+output REWIND_DEAD_LETTERS string = storage.outputs.deadLetterContainerUrl

@@ -1,0 +1,115 @@
+// The function app: Flex Consumption, a custom handler. Its code comes later, as a package.
+param location string
+param planName string
+param name string
+param tags object
+param identityId string
+param identityClientId string
+param maximumInstances int
+param hostStorageName string
+param packageContainerUrl string
+param deadLetterContainerUrl string
+param insightsConnectionString string
+param cosmosEndpoint string
+param databaseName string
+param sourceContainerName string
+param changesContainerName string
+param leaseContainerName string
+
+resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
+  name: planName
+  location: location
+  tags: tags
+  kind: 'functionapp'
+  sku: {
+    tier: 'FlexConsumption'
+    name: 'FC1'
+  }
+  properties: {
+    // Linux.
+    reserved: true
+  }
+}
+
+resource app 'Microsoft.Web/sites@2024-04-01' = {
+  name: name
+  location: location
+  tags: tags
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: {
+      '${identityId}': {}
+    }
+  }
+  properties: {
+    serverFarmId: plan.id
+    httpsOnly: true
+    functionAppConfig: {
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: packageContainerUrl
+          authentication: {
+            type: 'UserAssignedIdentity'
+            userAssignedIdentityResourceId: identityId
+          }
+        }
+      }
+      // This plan takes the runtime from here; FUNCTIONS_WORKER_RUNTIME is for the others.
+      runtime: {
+        name: 'custom'
+        version: '1.0'
+      }
+      scaleAndConcurrency: {
+        maximumInstanceCount: maximumInstances
+        instanceMemoryMB: 2048
+      }
+    }
+    siteConfig: {
+      minTlsVersion: '1.2'
+    }
+  }
+}
+
+// tests/infra.rs holds these names against those that the handler reads.
+resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
+  parent: app
+  name: 'appsettings'
+  properties: {
+    AzureWebJobsStorage__accountName: hostStorageName
+    AzureWebJobsStorage__credential: 'managedidentity'
+    AzureWebJobsStorage__clientId: identityClientId
+    APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnectionString
+    APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
+    CosmosDB__accountEndpoint: cosmosEndpoint
+    CosmosDB__credential: 'managedidentity'
+    CosmosDB__clientId: identityClientId
+    COSMOS_DATABASE: databaseName
+    COSMOS_SOURCE_CONTAINER: sourceContainerName
+    COSMOS_CHANGES_CONTAINER: changesContainerName
+    COSMOS_LEASE_CONTAINER: leaseContainerName
+    REWIND_DEAD_LETTERS: deadLetterContainerUrl
+    // The client library takes a backtrace for every operation otherwise.
+    RUST_BACKTRACE: '0'
+  }
+}
+
+// Deployment by identity only: no user name and password for the site.
+resource noScmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+  parent: app
+  name: 'scm'
+  properties: {
+    allow: false
+  }
+}
+
+resource noFtpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+  parent: app
+  name: 'ftp'
+  properties: {
+    allow: false
+  }
+}
+
+output name string = app.name

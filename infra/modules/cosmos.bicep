@@ -1,0 +1,267 @@
+// The account, its three containers, and who may do what in them. The containers are those that
+// `cosmos-rewind provision` makes; tests/infra.rs compares the two.
+param location string
+param name string
+param tags object
+param backupRetention string
+param maximumThroughput int
+param databaseName string
+param sourceContainerName string
+param changesContainerName string
+param leaseContainerName string
+param sourcePartitionKey string
+param capturePrincipalId string
+param operatorPrincipalId string
+
+resource account 'Microsoft.DocumentDB/databaseAccounts@2024-11-15' = {
+  name: name
+  location: location
+  tags: tags
+  kind: 'GlobalDocumentDB'
+  properties: {
+    databaseAccountOfferType: 'Standard'
+    locations: [
+      {
+        locationName: location
+        failoverPriority: 0
+        isZoneRedundant: false
+      }
+    ]
+    consistencyPolicy: {
+      defaultConsistencyLevel: 'Session'
+    }
+    capabilities: maximumThroughput == 0 ? [{ name: 'EnableServerless' }] : []
+    // The all-versions feed is made of it.
+    backupPolicy: {
+      type: 'Continuous'
+      continuousModeProperties: {
+        tier: backupRetention
+      }
+    }
+    // No account key opens anything.
+    disableLocalAuth: true
+    disableKeyBasedMetadataWriteAccess: true
+    minimalTlsVersion: 'Tls12'
+  }
+}
+
+resource database 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases@2024-11-15' = {
+  parent: account
+  name: databaseName
+  properties: {
+    resource: {
+      id: databaseName
+    }
+    options: maximumThroughput == 0 ? {} : { autoscaleSettings: { maxThroughput: maximumThroughput } }
+  }
+}
+
+resource source 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2024-11-15' = {
+  parent: database
+  name: sourceContainerName
+  properties: {
+    resource: {
+      id: sourceContainerName
+      partitionKey: {
+        paths: [sourcePartitionKey]
+        kind: 'Hash'
+        version: 2
+      }
+    }
+  }
+}
+
+resource changes 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2024-11-15' = {
+  parent: database
+  name: changesContainerName
+  properties: {
+    resource: {
+      id: changesContainerName
+      // Hierarchical: the history of one busy key would pass the 20 GB of a logical partition.
+      partitionKey: {
+        paths: [sourcePartitionKey, '/_originalId']
+        kind: 'MultiHash'
+        version: 2
+      }
+      // Little is indexed: a record costs about half the RU of the default policy.
+      indexingPolicy: {
+        automatic: true
+        indexingMode: 'consistent'
+        includedPaths: [
+          { path: '/_change/*' }
+          { path: '/_originalId/?' }
+          { path: '${sourcePartitionKey}/?' }
+        ]
+        excludedPaths: [
+          { path: '/*' }
+        ]
+        compositeIndexes: [
+          [
+            { path: '/_change/ts', order: 'descending' }
+            { path: '/_change/lsn', order: 'descending' }
+          ]
+        ]
+      }
+    }
+  }
+}
+
+resource leases 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2024-11-15' = {
+  parent: database
+  name: leaseContainerName
+  properties: {
+    resource: {
+      id: leaseContainerName
+      partitionKey: {
+        paths: ['/id']
+        kind: 'Hash'
+        version: 2
+      }
+      // On, and nothing expires by itself: the trigger sets the ttl of what may go.
+      defaultTtl: -1
+    }
+  }
+}
+
+// Roles of our own: the built-in contributor could delete history and live documents.
+var item = 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers/items'
+var container = 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers'
+
+// Clients look at the account first; no data comes with it.
+resource metadataRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
+  parent: account
+  name: guid(account.id, 'rewind-metadata')
+  properties: {
+    roleName: 'cosmos-rewind metadata'
+    type: 'CustomRole'
+    assignableScopes: [account.id]
+    permissions: [
+      {
+        dataActions: ['Microsoft.DocumentDB/databaseAccounts/readMetadata']
+      }
+    ]
+  }
+}
+
+resource captureSourceRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
+  parent: account
+  name: guid(account.id, 'rewind-capture-source')
+  properties: {
+    roleName: 'cosmos-rewind capture: read the source'
+    type: 'CustomRole'
+    assignableScopes: [account.id]
+    permissions: [
+      {
+        dataActions: ['${container}/readChangeFeed', '${container}/executeQuery', '${item}/read']
+      }
+    ]
+  }
+}
+
+resource captureChangesRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
+  parent: account
+  name: guid(account.id, 'rewind-capture-changes')
+  properties: {
+    roleName: 'cosmos-rewind capture: add to the history'
+    type: 'CustomRole'
+    assignableScopes: [account.id]
+    permissions: [
+      {
+        dataActions: ['${item}/create', '${item}/upsert', '${item}/replace', '${item}/read']
+      }
+    ]
+  }
+}
+
+resource captureLeasesRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
+  parent: account
+  name: guid(account.id, 'rewind-capture-leases')
+  properties: {
+    roleName: 'cosmos-rewind capture: leases'
+    type: 'CustomRole'
+    assignableScopes: [account.id]
+    permissions: [
+      {
+        dataActions: ['${container}/readChangeFeed', '${container}/executeQuery', '${item}/create', '${item}/read', '${item}/replace', '${item}/upsert', '${item}/delete']
+      }
+    ]
+  }
+}
+
+resource operatorRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
+  parent: account
+  name: guid(account.id, 'rewind-operator')
+  properties: {
+    roleName: 'cosmos-rewind operator: restore, undo, prune, erase'
+    type: 'CustomRole'
+    assignableScopes: [account.id]
+    permissions: [
+      {
+        dataActions: ['${container}/readChangeFeed', '${container}/executeQuery', '${item}/create', '${item}/read', '${item}/replace', '${item}/upsert', '${item}/delete']
+      }
+    ]
+  }
+}
+
+resource captureMetadata 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = {
+  parent: account
+  name: guid(account.id, capturePrincipalId, 'rewind-metadata')
+  properties: {
+    principalId: capturePrincipalId
+    roleDefinitionId: metadataRole.id
+    scope: account.id
+  }
+}
+
+resource captureSource 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = {
+  parent: account
+  name: guid(account.id, capturePrincipalId, 'rewind-capture-source', sourceContainerName)
+  properties: {
+    principalId: capturePrincipalId
+    roleDefinitionId: captureSourceRole.id
+    scope: '${account.id}/dbs/${databaseName}/colls/${source.name}'
+  }
+}
+
+resource captureChanges 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = {
+  parent: account
+  name: guid(account.id, capturePrincipalId, 'rewind-capture-changes', changesContainerName)
+  properties: {
+    principalId: capturePrincipalId
+    roleDefinitionId: captureChangesRole.id
+    scope: '${account.id}/dbs/${databaseName}/colls/${changes.name}'
+  }
+}
+
+resource captureLeases 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = {
+  parent: account
+  name: guid(account.id, capturePrincipalId, 'rewind-capture-leases', leaseContainerName)
+  properties: {
+    principalId: capturePrincipalId
+    roleDefinitionId: captureLeasesRole.id
+    scope: '${account.id}/dbs/${databaseName}/colls/${leases.name}'
+  }
+}
+
+resource operatorMetadata 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = if (!empty(operatorPrincipalId)) {
+  parent: account
+  name: guid(account.id, operatorPrincipalId, 'rewind-metadata')
+  properties: {
+    principalId: operatorPrincipalId
+    roleDefinitionId: metadataRole.id
+    scope: account.id
+  }
+}
+
+resource operator 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = if (!empty(operatorPrincipalId)) {
+  parent: account
+  name: guid(account.id, operatorPrincipalId, 'rewind-operator', databaseName)
+  properties: {
+    principalId: operatorPrincipalId
+    roleDefinitionId: operatorRole.id
+    scope: '${account.id}/dbs/${database.name}'
+  }
+}
+
+output name string = account.name
+output endpoint string = account.properties.documentEndpoint

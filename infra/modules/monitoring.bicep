@@ -1,0 +1,45 @@
+// Where the host sends its log and that of the handler.
+param location string
+param workspaceName string
+param componentName string
+param tags object
+param logRetentionDays int
+param capturePrincipalId string
+
+// Built-in role, which in spite of its name covers all telemetry.
+var metricsPublisher = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', '3913510d-42f4-4e42-8a64-420c390055eb')
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
+  name: workspaceName
+  location: location
+  tags: tags
+  properties: {
+    sku: { name: 'PerGB2018' }
+    retentionInDays: logRetentionDays
+  }
+}
+
+resource component 'Microsoft.Insights/components@2020-02-02' = {
+  name: componentName
+  location: location
+  tags: tags
+  kind: 'web'
+  properties: {
+    Application_Type: 'web'
+    WorkspaceResourceId: workspace.id
+    // With this, the connection string is an address and no secret.
+    DisableLocalAuth: true
+  }
+}
+
+resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: component
+  name: guid(component.id, capturePrincipalId, metricsPublisher)
+  properties: {
+    principalId: capturePrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: metricsPublisher
+  }
+}
+
+output connectionString string = component.properties.ConnectionString
