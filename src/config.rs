@@ -65,6 +65,15 @@ pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc::new("REWIND_REDACT_KEY", "", "key of the hashes that /path=hash asks for; any secret text"),
     SettingDoc::new("REWIND_LOG", "info", "log filter, as in RUST_LOG"),
     SettingDoc::new("REWIND_LOG_FORMAT", "text", "text or json: one line per event"),
+    SettingDoc::new(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "serve, follow: address of an OpenTelemetry collector (OTLP over HTTP); unset: nothing is sent",
+    ),
+    SettingDoc::new("OTEL_EXPORTER_OTLP_HEADERS", "", "headers of each request to it, name=value,...; secret"),
+    SettingDoc::new("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "only this one"),
+    SettingDoc::new("OTEL_SERVICE_NAME", "cosmos-rewind", "service name of traces and metrics"),
+    SettingDoc::new("OTEL_METRIC_EXPORT_INTERVAL", "60000", "milliseconds between two sends of the metrics"),
 ];
 
 /// One line of [`SETTINGS`].
