@@ -14,11 +14,14 @@ mod capture_part;
 mod cli;
 #[cfg(feature = "local")]
 mod cli_contract;
+mod commands;
 #[cfg(feature = "local")]
 mod dead_letters;
 #[cfg(feature = "local")]
 mod demo;
 mod docs;
+#[cfg(feature = "local")]
+mod doctor;
 #[cfg(feature = "local")]
 mod erase;
 #[cfg(feature = "local")]
@@ -38,6 +41,12 @@ mod local_cosmos;
 #[cfg(feature = "local")]
 mod local_trigger;
 #[cfg(feature = "local")]
+mod log_lines;
+#[cfg(feature = "local")]
+mod new_function;
+#[cfg(feature = "local")]
+mod otlp;
+#[cfg(feature = "local")]
 mod prune;
 #[cfg(feature = "local")]
 mod restore;
@@ -53,6 +62,8 @@ mod rewind_model;
 mod rewind_refusals;
 #[cfg(feature = "local")]
 mod sdks;
+#[cfg(feature = "local")]
+mod settings;
 #[cfg(feature = "local")]
 mod support;
 #[cfg(feature = "local")]

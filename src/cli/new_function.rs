@@ -136,7 +136,7 @@ fn function(args: &NewFunctionArgs) -> Result<NewFunction, CliError> {
         }
     }
     Names::from_settings(&Settings::from_pairs(function.settings()), Some(&function.name)).map_err(|e| {
-        let flag = flags.iter().find(|(name, _)| *name == e.name).map_or(e.name.as_str(), |(_, flag)| flag);
+        let flag = flags.iter().find(|(name, _)| e.name.ends_with(name)).map_or(e.name.as_str(), |(_, flag)| flag);
         CliError::usage(format!("{flag}: {}", e.problem), e.fix)
     })?;
     Ok(function)

@@ -23,7 +23,11 @@ pub struct Local {
 impl Local {
     /// Starts `local --port 0` with more arguments, in an empty folder; returns when it says that it is ready.
     pub async fn start(args: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), args).await
+    }
+
+    /// The same in a folder that is an app root.
+    pub async fn start_in(folder: tempfile::TempDir, args: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
         command.args(["local", "--port", "0"]).args(args).current_dir(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
