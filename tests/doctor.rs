@@ -181,6 +181,10 @@ async fn what_a_role_may_not_do_is_told_operation_by_operation() {
     let delete = &found["changes of CaptureChanges: delete"];
     assert!(delete.0 == "WARNING" && delete.1.contains("stays") && delete.2.contains("prune"), "{found:#?}");
     // What stays is in nobody's way.
-    assert_eq!(app.run(&["verify", "--grace", "0s"]).await.code, 0);
-    assert_eq!(app.run(&["restore", "--all", "--at", "1h", "--dry-run"]).await.code, 0);
+    for args in [&["verify", "--grace", "0s"][..], &["coverage"]] {
+        let output = app.run(args).await;
+        assert_eq!(output.code, 0, "{output:?}");
+    }
+    let output = app.run(&["restore", "--all", "--at", "1m", "--dry-run"]).await;
+    assert!(output.stderr.contains("no document in scope"), "{output:?}");
 }

@@ -181,6 +181,7 @@ async fn a_collector_gets_a_span_for_each_invocation_and_the_figures() {
         assert_eq!(collector.figure(name), value, "{name}");
     }
     assert!(collector.figure("cosmos_rewind.request_units") > 0.0);
+    assert!(collector.figure("cosmos_rewind.lag") > 1e6, "these documents are of 2023");
     let log = handler.log().join("\n");
     assert!(log.contains("traces and metrics are sent") && !log.contains("SECRET"), "{log}");
     assert_eq!(handler.stderr(), [""; 0]);

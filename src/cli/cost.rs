@@ -121,8 +121,8 @@ pub async fn run(args: CostArgs) -> Result<Exit, CliError> {
     };
     output::summary(args.format, &shown)?;
     output::note(
-        "note: RU from the service's published charges by size, plus 1.05 for provision's index (1 KB: about 6 RU in all) and an \
-         assumed 0.2 for each further path; expect it within a third or so, and compare with ru of `batch stored` (docs/operations.md)",
+        "note: calculated, not measured: the service's published charges by size, plus 1.05 RU for provision's index (1 KB: about 6 RU in \
+         all) and an assumed 0.2 RU for each further path; after a day, compare with ru of `batch stored` (docs/operations.md)",
     );
     output::note(match args.mode {
         Mode::Latest => {

@@ -255,7 +255,7 @@ fn report(args: &NewFunctionArgs, function: &NewFunction, state: &str, file: &Se
             ("function", json!(function.name)),
             ("state", json!(state)),
             ("file", json!(format!("{}/{FUNCTION_FILE}", function.name))),
-            ("local settings", json!(local)),
+            ("local_settings", json!(local)),
             ("azure", json!(az)),
         ],
     )?;

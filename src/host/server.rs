@@ -276,6 +276,7 @@ fn log_summary(function: &str, bytes: usize, s: &Summary) {
         retries = s.retries,
         ru = (s.ru * 10.0).round() / 10.0,
         ms = u64::try_from(s.elapsed.as_millis()).unwrap_or(u64::MAX),
+        lag = s.lag,
         "batch stored"
     );
 }

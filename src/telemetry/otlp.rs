@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram, Meter, MeterProvider as _},
+    metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _},
     trace::{
         SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState, Tracer as _,
         TracerProvider as _,
@@ -160,6 +160,7 @@ struct BatchFigures {
     retries: Counter<u64>,
     request_units: Counter<f64>,
     duration: Histogram<f64>,
+    lag: Gauge<u64>,
 }
 
 impl BatchFigures {
@@ -185,6 +186,11 @@ impl BatchFigures {
                 .with_unit("s")
                 .with_description("Time from the whole body to the answer.")
                 .with_boundaries(SECONDS.to_vec())
+                .build(),
+            lag: meter
+                .u64_gauge("cosmos_rewind.lag")
+                .with_unit("s")
+                .with_description("Age of the newest change of the last stored batch.")
                 .build(),
         }
     }
@@ -350,6 +356,9 @@ impl BatchSpan {
         figures.dead_letters.add(count(summary.dead_letters), &of);
         figures.retries.add(summary.retries, &of);
         figures.request_units.add(summary.ru, &of);
+        if let Some(lag) = summary.lag {
+            figures.lag.record(lag, &of);
+        }
         let span = self.context.span();
         for (name, value) in [
             ("cosmos_rewind.documents", summary.items as i64),
