@@ -113,24 +113,25 @@ async fn a_wrong_wish_is_named_and_nothing_is_written() {
     assert_eq!(names(app.path()), ["CaptureChanges", "host.json", "local.settings.json"]);
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 #[tokio::test]
-async fn a_write_that_fails_leaves_nothing_half_made() {
+async fn what_is_in_the_way_is_refused_and_a_link_stays_one() {
     let app = app();
-    // A directory cannot be replaced by a file, whoever asks.
-    let settings = app.path().join("local.settings.json");
-    std::fs::write(&settings, r#"{"Values":{}}"#).unwrap();
-    let aside = app.path().join("aside");
-    std::fs::rename(&settings, &aside).unwrap();
+    let (settings, aside) = (app.path().join("local.settings.json"), app.path().join("aside.json"));
+    std::fs::write(&aside, r#"{"Values":{}}"#).unwrap();
     std::os::unix::fs::symlink(&aside, &settings).unwrap();
-    let made = in_folder(app.path(), &ORDERS).await;
-    assert_eq!(made.code, 0, "a link is replaced by the file: {made:?}");
     // A file where the folder should be.
     std::fs::write(app.path().join("F"), "in the way").unwrap();
     let refused = in_folder(app.path(), &["new-function", "--name", "F", "--source", "o", "--changes", "c"]).await;
     assert_eq!(refused.code, 2, "{refused:?}");
-    let text = std::fs::read_to_string(&settings).unwrap();
-    assert!(!text.contains("F__COSMOS"), "{text}");
+    assert_eq!(std::fs::read_to_string(&aside).unwrap(), r#"{"Values":{}}"#);
+    assert_eq!(in_folder(app.path(), &ORDERS).await.code, 0);
+    assert!(settings.is_symlink());
+    assert!(std::fs::read_to_string(&aside).unwrap().contains("CaptureOrders__COSMOS_SOURCE_CONTAINER"));
+    assert_eq!(
+        names(app.path()),
+        ["CaptureChanges", "CaptureOrders", "F", "aside.json", "host.json", "local.settings.json"]
+    );
 }
 
 #[tokio::test]

@@ -210,6 +210,9 @@ async fn a_collector_that_is_gone_or_never_answers_costs_a_batch_nothing() {
         assert_eq!(app.history().await.len(), 20);
         let log = handler.log().join("\n");
         assert!(!log.contains("SECRET") && handler.stderr().is_empty(), "{log}");
+        // A trouble of the collector's is none of capture's, and every line has its message.
+        assert!(!log.contains("\"ERROR\"") && handler.log().iter().all(|line| line.contains("\"message\"")), "{log}");
+        assert!(address != closed || log.contains("OTLP export"), "{log}");
     }
 }
 

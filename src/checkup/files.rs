@@ -295,7 +295,11 @@ fn check_function(
     }
     names(name, trigger, settings, &mut add);
     if findings.len() == before {
-        let mode = if all_versions { "all versions" } else { "latest version" };
+        let mode = if all_versions {
+            "all versions; whether the account has the continuous backup that it needs cannot be seen from here"
+        } else {
+            "latest version"
+        };
         findings.push(Finding::ok(check, format!("retries for ever, {mode}")));
     }
 }

@@ -312,6 +312,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_write_that_fails_leaves_nothing_half_made() {
+        let app = tempfile::tempdir().unwrap();
+        // No file can be put where a folder with something in it is.
+        std::fs::create_dir_all(app.path().join(SETTINGS_FILE).join("x")).unwrap();
+        let function = NewFunction {
+            name: "CaptureOrders".into(),
+            database: None,
+            source: "orders".into(),
+            changes: "orders-changes".into(),
+            leases: None,
+            all_versions: false,
+            from_beginning: false,
+        };
+        let error = write(app.path(), &function, Some(&"{}".to_owned()), Some("{}")).unwrap_err();
+        assert!(error.message.contains(SETTINGS_FILE), "{error}");
+        let left: Vec<_> = std::fs::read_dir(app.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [SETTINGS_FILE]);
+    }
+
+    #[test]
     fn words_are_quoted_for_a_shell_when_they_must_be() {
         assert_eq!(quoted("A__B=orders"), "A__B=orders");
         assert_eq!(quoted("A=two words"), "'A=two words'");

@@ -174,6 +174,8 @@ pub fn add_settings(file: &mut Value, settings: &[(String, String)]) -> Result<b
 /// # Errors
 /// When it cannot be written; what was there before is left as it was.
 pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    // A link stays one: what it leads to is written.
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".cosmos-rewind-").tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;

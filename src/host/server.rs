@@ -257,8 +257,10 @@ async fn capture_body<H: History>(
             CaptureError::Projection(_) => None,
             CaptureError::DeadLetters(_) => Some("check REWIND_DEAD_LETTERS: the store must exist and be writable"),
         };
-        error!(function, items = items.len(), hint, "batch not stored, to be delivered again: {e}");
-        Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message: e.to_string() }
+        // On one line: a setting's error has two.
+        let message = e.to_string().replace('\n', " ");
+        error!(function, items = items.len(), hint, "batch not stored, to be delivered again: {message}");
+        Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message }
     })
 }
 

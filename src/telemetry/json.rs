@@ -22,11 +22,16 @@ where
     N: for<'w> FormatFields<'w> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut own = Map::new();
+        event.record(&mut Fields(&mut own));
         let mut line = Map::new();
         let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
         line.insert("timestamp".into(), now.into());
         line.insert("level".into(), event.metadata().level().as_str().into());
-        event.record(&mut Fields(&mut line));
+        // Libraries name some events and say nothing more.
+        let message = own.shift_remove("message").unwrap_or_else(|| event.metadata().name().into());
+        line.insert("message".into(), message);
+        line.append(&mut own);
         for span in context.event_scope().into_iter().flatten() {
             let extensions = span.extensions();
             let Some(fields) = extensions.get::<FormattedFields<N>>() else { continue };
