@@ -102,6 +102,9 @@ pub struct Summary {
     pub ru: f64,
     /// Time taken.
     pub elapsed: Duration,
+    /// Age of the newest change when the batch was done: how far capture is behind, whole seconds. `None` when no change
+    /// says its time.
+    pub lag: Option<u64>,
 }
 
 impl std::fmt::Display for Summary {
@@ -180,6 +183,9 @@ impl<H: History> Capture<H> {
         summary.dead_letters = poison.len();
         summary.retries = retry.count();
         summary.elapsed = start.elapsed();
+        let newest = taken.changes.iter().filter_map(|change| change.ts).max();
+        // A source whose clock is ahead of this one is not behind.
+        summary.lag = newest.map(|ts| u64::try_from(chrono::Utc::now().timestamp() - ts).unwrap_or(0));
         Ok(summary)
     }
 

@@ -75,6 +75,15 @@ pub const SETTINGS: &[SettingDoc] = &[
     ),
     SettingDoc::new("REWIND_LOG", "info", "log filter, as in RUST_LOG"),
     SettingDoc::new("REWIND_LOG_FORMAT", "text", "text or json: one line per event"),
+    SettingDoc::new(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "serve, follow: address of an OpenTelemetry collector (OTLP over HTTP); unset: nothing is sent",
+    ),
+    SettingDoc::new("OTEL_EXPORTER_OTLP_HEADERS", "", "headers of each request to it, name=value,...; secret"),
+    SettingDoc::new("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "only this one"),
+    SettingDoc::new("OTEL_SERVICE_NAME", "cosmos-rewind", "service name of traces and metrics"),
+    SettingDoc::new("OTEL_METRIC_EXPORT_INTERVAL", "60000", "milliseconds between two sends of the metrics"),
 ];
 
 /// One line of [`SETTINGS`].
@@ -221,6 +230,13 @@ impl Settings {
         self.get(name)
     }
 
+    /// The name under which a function's value was found, for messages.
+    fn name_for(&self, function: Option<&str>, name: &str) -> String {
+        let own = function.map(|function| format!("{function}__{name}"));
+        let own = own.filter(|own| !self.overrides.contains_key(name) && self.get(own).is_some());
+        own.unwrap_or_else(|| name.to_owned())
+    }
+
     fn parse<T: FromStr>(&self, name: &str, valid: impl Fn(&T) -> bool, fix: &str) -> Result<T, ConfigError> {
         let default = SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default);
         let text = self.get(name).unwrap_or(default);
@@ -265,7 +281,16 @@ impl Account {
             let loopback = is_loopback(&endpoint);
             let credential = match settings.get("CosmosDB__credential").map(str::to_ascii_lowercase).as_deref() {
                 Some("managedidentity") => {
-                    Credential::ManagedIdentity { client_id: settings.get("CosmosDB__clientId").map(String::from) }
+                    let client_id = settings.get("CosmosDB__clientId").map(String::from);
+                    if client_id.as_deref().is_some_and(|id| !is_guid(id)) {
+                        return Err(ConfigError::new(
+                            "CosmosDB__clientId",
+                            "is not a client id",
+                            "write the identity's client id, such as 00000000-0000-0000-0000-000000000000 \
+                             (az identity show --query clientId), or remove the setting to use the app's own identity",
+                        ));
+                    }
+                    Credential::ManagedIdentity { client_id }
                 }
                 None if loopback => Credential::Key(Secret::new(EMULATOR_KEY)),
                 None => Credential::Developer,
@@ -305,6 +330,12 @@ impl Account {
         }
         Ok(Self { endpoint, credential: Credential::Key(key) })
     }
+}
+
+/// Eight, four, four, four and twelve hexadecimal digits.
+fn is_guid(text: &str) -> bool {
+    let groups: Vec<usize> = text.split('-').map(str::len).collect();
+    groups == [8, 4, 4, 4, 12] && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }
 
 fn parse_endpoint(name: &str, text: &str) -> Result<Url, ConfigError> {
@@ -358,7 +389,7 @@ impl Names {
             // The service's own rule for resource names.
             if value.len() > 255 || value.contains(['/', '\\', '?', '#']) || value.chars().any(char::is_control) {
                 return Err(ConfigError::new(
-                    name,
+                    settings.name_for(function, name),
                     "is not a valid resource name",
                     "use up to 255 characters without / \\ ? #",
                 ));
@@ -373,14 +404,14 @@ impl Names {
         };
         if names.source == names.changes {
             return Err(ConfigError::new(
-                "COSMOS_CHANGES_CONTAINER",
+                settings.name_for(function, "COSMOS_CHANGES_CONTAINER"),
                 format!("is the source container {:?} itself: every copy would be captured again", names.source),
                 "name a container of its own, such as changes",
             ));
         }
         if names.leases == names.source || names.leases == names.changes {
             return Err(ConfigError::new(
-                "COSMOS_LEASE_CONTAINER",
+                settings.name_for(function, "COSMOS_LEASE_CONTAINER"),
                 format!("is the container {:?} of the documents", names.leases),
                 "name a container of its own, such as leases",
             ));
@@ -665,6 +696,9 @@ mod tests {
         assert_eq!(Names::from_settings(&settings, None).unwrap_err().name, "COSMOS_CHANGES_CONTAINER");
         let settings = Settings::from_pairs([("COSMOS_LEASE_CONTAINER", "changes")]);
         assert_eq!(Names::from_settings(&settings, None).unwrap_err().name, "COSMOS_LEASE_CONTAINER");
+        let settings = Settings::from_pairs([("Orders__COSMOS_CHANGES_CONTAINER", "events")]);
+        let error = Names::from_settings(&settings, Some("Orders")).unwrap_err();
+        assert_eq!(error.name, "Orders__COSMOS_CHANGES_CONTAINER", "the one to correct");
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod blob;
 pub mod capture;
 pub mod change;
+pub mod checkup;
 pub mod cli;
 pub mod config;
 pub mod cosmos;

@@ -1,7 +1,12 @@
-//! Logs: one line per event, text or JSON; ids and counts only, never a document's content or a key.
+//! Logs: one line per event, text or JSON; ids and counts only, never a document's content or a key. Traces and
+//! metrics go to an OpenTelemetry collector when one is named.
+
+mod json;
+pub mod otlp;
 
 use std::io::IsTerminal as _;
 
+use tracing::error;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::config::{ConfigError, Settings};
@@ -20,22 +25,7 @@ pub enum Stream {
 /// # Errors
 /// When `REWIND_LOG` or `REWIND_LOG_FORMAT` is wrong.
 pub fn start(settings: &Settings, stream: Stream, default_level: &str) -> Result<(), ConfigError> {
-    let wanted = settings.get("REWIND_LOG").unwrap_or(default_level);
-    let quiet = "azure_core=warn,azure_data_cosmos=warn,azure_data_cosmos_driver=error,azure_identity=warn,hyper=warn,reqwest=warn,h2=warn";
-    let filter = EnvFilter::try_new(format!("{quiet},{wanted}")).map_err(|e| {
-        ConfigError::new("REWIND_LOG", format!("is not a log filter: {e}"), "write info, debug, or cosmos_rewind=debug")
-    })?;
-    let json = match settings.get("REWIND_LOG_FORMAT").unwrap_or("text").to_ascii_lowercase().as_str() {
-        "json" => true,
-        "text" => false,
-        other => {
-            return Err(ConfigError::new(
-                "REWIND_LOG_FORMAT",
-                format!("{other:?} is not allowed"),
-                "write text or json",
-            ));
-        }
-    };
+    let (filter, json) = understood(settings, default_level)?;
     let writer = match stream {
         Stream::Stdout => fmt::writer::BoxMakeWriter::new(std::io::stdout),
         Stream::Stderr => fmt::writer::BoxMakeWriter::new(std::io::stderr),
@@ -50,10 +40,9 @@ pub fn start(settings: &Settings, stream: Stream, default_level: &str) -> Result
         registry
             .with(
                 fmt::layer()
-                    .json()
-                    .flatten_event(true)
-                    .with_current_span(false)
-                    .with_span_list(false)
+                    .event_format(json::JsonLine)
+                    .fmt_fields(fmt::format::JsonFields::new())
+                    .with_ansi(false)
                     .with_writer(writer),
             )
             .try_init()
@@ -61,4 +50,40 @@ pub fn start(settings: &Settings, stream: Stream, default_level: &str) -> Result
         registry.with(fmt::layer().with_ansi(colour).with_target(false).with_writer(writer)).try_init()
     };
     Ok(())
+}
+
+/// Whether the settings of the log can be understood.
+///
+/// # Errors
+/// When `REWIND_LOG` or `REWIND_LOG_FORMAT` is wrong.
+pub fn check(settings: &Settings) -> Result<(), ConfigError> {
+    understood(settings, "info").map(drop)
+}
+
+/// The filter, and whether lines are JSON.
+fn understood(settings: &Settings, default_level: &str) -> Result<(EnvFilter, bool), ConfigError> {
+    let wanted = settings.get("REWIND_LOG").unwrap_or(default_level);
+    // What the exporter says, its library repeats as an error; a collector out of reach is none of capture's.
+    let quiet = "opentelemetry_sdk=off,opentelemetry-otlp=warn,azure_core=warn,azure_data_cosmos=warn,\
+        azure_data_cosmos_driver=error,azure_identity=warn,hyper=warn,reqwest=warn,h2=warn";
+    let filter = EnvFilter::try_new(format!("{quiet},{wanted}")).map_err(|e| {
+        ConfigError::new("REWIND_LOG", format!("is not a log filter: {e}"), "write info, debug, or cosmos_rewind=debug")
+    })?;
+    match settings.get("REWIND_LOG_FORMAT").unwrap_or("text").to_ascii_lowercase().as_str() {
+        "json" => Ok((filter, true)),
+        "text" => Ok((filter, false)),
+        other => Err(ConfigError::new("REWIND_LOG_FORMAT", format!("{other:?} is not allowed"), "write text or json")),
+    }
+}
+
+/// Makes a panic one log line instead of several on stderr, which the host would show as errors without a context.
+///
+/// A message that was put together at run time may quote what was worked on (slicing a text does), so it is left out:
+/// the place is enough to find it.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let reason = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("not shown, it may quote data");
+        error!(place, reason, "panicked; please report it");
+    }));
 }

@@ -256,6 +256,12 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     compare("query", &[0], &["query", "SELECT * FROM c"]).await;
     compare("query --count", &[0], &["query", "--count", "SELECT * FROM c"]).await;
     compare("populate", &[0], &["populate", "--count", "3", "--seed", "1"]).await;
+    compare("doctor", &[3], &["doctor"]).await;
+    std::fs::write(world.app.folder.path().join("host.json"), "{}").unwrap();
+    let orders = ["--name", "CaptureOrders", "--source", "orders", "--changes", "orders-changes"];
+    compare("new-function", &[0], &[&["new-function"][..], &orders].concat()).await;
+    compare("cost", &[0], &["cost", "--docs-per-day", "1000"]).await;
+    compare("cost", &[0], &["cost", "--docs-per-day", "1000", "--price-ru", "1", "--price-gb", "1"]).await;
     compare("truncate", &[0], &["truncate", "source", "--yes"]).await;
 
     for (name, shape) in &shapes {

@@ -14,12 +14,15 @@ mod capture_part;
 mod cli;
 #[cfg(feature = "local")]
 mod cli_contract;
+mod commands;
 #[cfg(feature = "local")]
 mod dead_letters;
 #[cfg(feature = "local")]
 mod demo;
 mod dependencies;
 mod docs;
+#[cfg(feature = "local")]
+mod doctor;
 #[cfg(feature = "local")]
 mod erase;
 #[cfg(feature = "local")]
@@ -40,6 +43,12 @@ mod local;
 mod local_cosmos;
 #[cfg(feature = "local")]
 mod local_trigger;
+#[cfg(feature = "local")]
+mod log_lines;
+#[cfg(feature = "local")]
+mod new_function;
+#[cfg(feature = "local")]
+mod otlp;
 #[cfg(all(feature = "local", target_os = "linux"))]
 mod package;
 #[cfg(feature = "local")]
@@ -61,6 +70,8 @@ mod rewind_refusals;
 mod scripts;
 #[cfg(feature = "local")]
 mod sdks;
+#[cfg(feature = "local")]
+mod settings;
 #[cfg(feature = "local")]
 mod support;
 #[cfg(feature = "local")]

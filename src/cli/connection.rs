@@ -38,7 +38,19 @@ impl ConnectionArgs {
     /// # Errors
     /// When local.settings.json is broken.
     pub fn settings(&self) -> Result<Settings, CliError> {
-        let mut settings = Settings::load(&config::app_root())?;
+        self.settings_in(&config::app_root())
+    }
+
+    /// The same with the local.settings.json of another folder.
+    ///
+    /// # Errors
+    /// When local.settings.json is broken.
+    pub(super) fn settings_in(&self, app_root: &std::path::Path) -> Result<Settings, CliError> {
+        Ok(self.over(Settings::load(app_root)?))
+    }
+
+    /// These flags on top of settings.
+    pub(super) fn over(&self, mut settings: Settings) -> Settings {
         for (name, flag) in [
             ("CosmosDB__accountEndpoint", &self.endpoint),
             ("COSMOS_DATABASE", &self.database),
@@ -50,7 +62,7 @@ impl ConnectionArgs {
                 settings.set_override(name, value.clone());
             }
         }
-        Ok(settings)
+        settings
     }
 
     /// The settings with these flags on top, and that of `--dead-letters`.

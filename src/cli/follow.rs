@@ -27,7 +27,7 @@ use crate::{
         sink::{BlobSink, FileSink, SegmentSink, Sink, SinkError, StreamSink},
     },
     history::CosmosHistory,
-    telemetry,
+    telemetry::{self, otlp::Export},
 };
 
 /// Which change feed is read.
@@ -181,6 +181,10 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
         let health = Health { name: options.name.clone(), metrics: metrics.clone(), meter: cosmos.meter().clone() };
         serve_health(address, health, &stop).await?;
     }
+    let export = Export::start(&settings)?;
+    if let Some(export) = &export {
+        export.follow(&options.name, metrics.clone(), cosmos.meter().clone());
+    }
     let source = cosmos.container(&names.database, &names.source).await?;
     let store = match &args.checkpoint_file {
         Some(path) => CheckpointStore::File(path.clone()),
@@ -218,6 +222,9 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
     };
     let follower = Follower { source, options, store, pipeline: Arc::new(pipeline), metrics: metrics.clone() };
     let ended = follower.run(&stop).await;
+    if let Some(export) = export {
+        export.finish().await;
+    }
 
     let [read, passed, letters, unclear] =
         [&metrics.changes, &metrics.delivered, &metrics.dead_letters, &metrics.filter_errors].map(Metrics::get);

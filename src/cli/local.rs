@@ -14,6 +14,7 @@ use crate::{
         Cosmos,
         provision::{self, Wanted},
     },
+    host::functions::Function,
     local::{
         LocalCosmos, LocalError, LocalOptions,
         trigger::{FeedMode, Handler, Trigger, TriggerError, TriggerOptions},
@@ -76,7 +77,14 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
         LocalCosmos::start(LocalOptions { port: args.port, partitions: args.partitions, ..LocalOptions::default() })
             .await
             .map_err(local_error)?;
-    prepare(&local, &names).await?;
+    let cosmos = prepare(&local, &names).await?;
+    // Functions that watch other containers have settings of their own.
+    for function in Function::discover(&app_root)? {
+        let own = Names::from_settings(&settings, Some(&function.name))?;
+        if own != names {
+            provision::provision(&cosmos, &own, &Wanted::default()).await?;
+        }
+    }
     let trigger = if args.no_trigger {
         None
     } else {

@@ -4,11 +4,14 @@ mod applying;
 mod backfill;
 mod backup;
 mod backup_file;
+mod completions;
 mod connection;
+mod cost;
 mod coverage;
 #[cfg(feature = "local")]
 mod demo;
 mod diff;
+mod doctor;
 mod erase;
 mod follow;
 mod from_archive;
@@ -18,6 +21,8 @@ mod load;
 #[cfg(feature = "local")]
 mod local;
 mod lookup;
+mod man;
+mod new_function;
 mod output;
 mod populate;
 mod provision;
@@ -108,6 +113,16 @@ pub enum Command {
     Follow(follow::FollowArgs),
     /// List dead letters, and capture them again when their cause is fixed
     Replay(replay::ReplayArgs),
+    /// Check settings, files, account and permissions, and say what to do
+    Doctor(doctor::DoctorArgs),
+    /// Add a function that captures another container
+    NewFunction(new_function::NewFunctionArgs),
+    /// Calculate request units, throughput and storage that capture will need
+    Cost(cost::CostArgs),
+    /// Print a script that completes commands and flags in a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    Man(man::ManArgs),
 }
 
 /// How a command ended; the numbers are a documented contract (docs/cli.md).
@@ -192,6 +207,11 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Erase(args) => erase::run(args).await,
         Command::Follow(args) => follow::run(args).await,
         Command::Replay(args) => replay::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::NewFunction(args) => new_function::run(args).await,
+        Command::Cost(args) => cost::run(args).await,
+        Command::Completions(args) => completions::run(args).await,
+        Command::Man(args) => man::run(args).await,
     };
     result.unwrap_or_else(|error| {
         output::error(&error);

@@ -653,6 +653,15 @@ fn write_summary(out: &mut impl Write, format: Format, figures: &[(&str, Value)]
     }
 }
 
+/// Prints text that was made elsewhere, as it is.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn text(bytes: &[u8]) -> Result<(), CliError> {
+    let mut out = io::stdout();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
+}
+
 /// Prints one JSON value on a line, as it is serialized: nothing of it is held.
 ///
 /// # Errors

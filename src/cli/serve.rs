@@ -6,7 +6,7 @@ use clap::Args;
 use futures::future::try_join_all;
 use tokio::{net::TcpListener, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{CliError, Exit, prune};
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
         serve,
     },
     projection::Projection,
-    telemetry,
+    telemetry::{self, otlp::Export},
 };
 
 /// The host restarts a handler that exits with this code, and does not count it as a failure.
@@ -46,6 +46,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     let app_root = config::app_root();
     let settings = Settings::load(&app_root)?;
     telemetry::start(&settings, telemetry::Stream::Stdout, "info")?;
+    telemetry::log_panics();
     // The port first: the host gives up on a handler that does not answer within 30 s, and Cosmos may be far away.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await.map_err(|e| CliError {
         message: format!("cannot listen on 127.0.0.1:{}: {e}", args.port),
@@ -54,14 +55,21 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     })?;
     let port = listener.local_addr().map(|a| a.port()).unwrap_or(args.port);
     let config = CaptureConfig::from_settings(&settings, &app_root)?;
-    let handler = build(&settings, &config, &app_root).await?;
+    let export = Export::start(&settings)?;
+    let handler = build(&settings, &config, &app_root).await?.with_export(export.clone());
     info!(port, functions = handler.names(), version = env!("CARGO_PKG_VERSION"), "ready");
 
     let stop = CancellationToken::new();
     tokio::spawn(watch_signals(stop.clone()));
-    let drained = serve(listener, handler, Shutdown { stop, drain: config.drain })
-        .await
-        .map_err(|e| CliError::failed(format!("server failed: {e}")))?;
+    let served = serve(listener, handler, Shutdown { stop, drain: config.drain }).await;
+    if let Some(export) = export {
+        export.finish().await;
+    }
+    let drained = served.map_err(|e| {
+        // A line of the log, not of stderr: the host shows each line there as an error of its own.
+        error!(reason = %e, "server failed");
+        CliError { message: String::new(), hint: None, exit: Exit::Failed }
+    })?;
     info!(drained, "stopped");
     if std::env::var_os("FUNCTIONS_CUSTOMHANDLER_PORT").is_some() {
         // Exit code 0 would mean "never start me again" to a host that is still alive.
@@ -94,6 +102,7 @@ async fn build(
         .into_iter()
         .map(|function| {
             let names = Names::from_settings(settings, Some(&function.name))?;
+            function.check_container(settings, &names.source)?;
             let projection = Projection::from_settings(settings, Some(&function.name))?;
             let capture = Capture {
                 function: function.name,

@@ -1,13 +1,14 @@
 //! The functions of an app folder: each `<Name>/function.json` with a Cosmos DB trigger or a timer is one.
 //!
-//! The handler needs only two names from it, the route and the key under `Data`; the rest is between the host and
-//! the trigger (`local::trigger` reads it to play them).
+//! The handler needs only two names from it, the route and the key under `Data`, and looks at a third, the container;
+//! the rest is between the host and the trigger (`local::trigger` reads it to play them).
 
 use std::{collections::BTreeMap, io, path::Path};
 
 use serde::Deserialize;
 
-use crate::config::ConfigError;
+use super::app;
+use crate::config::{ConfigError, Settings};
 
 /// The function this repository ships, used when the app folder has none.
 pub const DEFAULT_FUNCTION: &str = "CaptureChanges";
@@ -32,12 +33,40 @@ pub struct Function {
     pub name: String,
     /// Name of the member of `Data` that carries the documents.
     pub binding: String,
+    /// The container that the trigger watches, as function.json has it: a name, or `%SETTING%`.
+    pub container: Option<String>,
 }
 
 impl Function {
     /// The shipped function, for a folder that has none.
     pub fn shipped() -> Self {
-        Self { trigger: Trigger::Changes, name: DEFAULT_FUNCTION.into(), binding: DEFAULT_BINDING.into() }
+        Self {
+            trigger: Trigger::Changes,
+            name: DEFAULT_FUNCTION.into(),
+            binding: DEFAULT_BINDING.into(),
+            container: Some("%COSMOS_SOURCE_CONTAINER%".into()),
+        }
+    }
+
+    /// Makes sure that what the trigger watches is what the handler takes it for: a document of another container
+    /// would become part of the wrong history.
+    ///
+    /// # Errors
+    /// When they differ. A setting that is not known here is the host's matter: it does not start the function then.
+    pub fn check_container(&self, settings: &Settings, source: &str) -> Result<(), ConfigError> {
+        let Some(Ok(watched)) = self.container.as_ref().map(|text| app::resolve(text, settings)) else {
+            return Ok(());
+        };
+        if watched == source {
+            return Ok(());
+        }
+        let setting = format!("{}__COSMOS_SOURCE_CONTAINER", self.name);
+        let problem = format!(
+            "{}/function.json watches {watched:?}, and for the handler it is {source:?}: versions would go to the wrong history",
+            self.name
+        );
+        let fix = format!("set {setting} to {watched}, and {}__COSMOS_CHANGES_CONTAINER to its history", self.name);
+        Err(ConfigError::new(setting, problem, fix))
     }
 
     /// Reads a function.json; `None` when it has neither a Cosmos DB trigger nor a timer.
@@ -56,6 +85,8 @@ impl Function {
             kind: String,
             #[serde(default)]
             name: String,
+            #[serde(rename = "containerName", default)]
+            container: Option<String>,
         }
         let wrong = |problem: String| {
             ConfigError::new(format!("{name}/function.json"), problem, "compare it with CaptureChanges/function.json")
@@ -65,9 +96,9 @@ impl Function {
         let kinds = [("cosmosDBTrigger", Trigger::Changes), ("timerTrigger", Trigger::Timer)];
         let known = |b: Binding| {
             let kind = kinds.iter().find(|(kind, _)| b.kind.eq_ignore_ascii_case(kind))?;
-            Some((kind.1, b.name))
+            Some((kind.1, b.name, b.container))
         };
-        let Some((trigger, binding)) = file.bindings.into_iter().find_map(known) else { return Ok(None) };
+        let Some((trigger, binding, container)) = file.bindings.into_iter().find_map(known) else { return Ok(None) };
         if !binding.starts_with(|c: char| c.is_ascii_alphabetic())
             || !binding.chars().all(|c| c.is_ascii_alphanumeric())
         {
@@ -75,7 +106,7 @@ impl Function {
                 "the host does not allow the binding name {binding:?}: a letter, then letters and digits"
             )));
         }
-        Ok(Some(Self { trigger, name: name.to_owned(), binding }))
+        Ok(Some(Self { trigger, name: name.to_owned(), binding, container }))
     }
 
     /// All functions of an app folder, by name.
@@ -130,6 +161,23 @@ mod tests {
         let timer = Function::parse("Timer", r#"{"bindings":[{"type":"timerTrigger","name":"t"}]}"#).unwrap().unwrap();
         assert_eq!((timer.trigger, timer.binding.as_str()), (Trigger::Timer, "t"));
         assert_eq!(Function::parse("Http", r#"{"bindings":[{"type":"httpTrigger","name":"t"}]}"#).unwrap(), None);
+    }
+
+    #[test]
+    fn a_trigger_that_watches_another_container_than_the_handler_means_is_refused() {
+        let check = |container: Option<&str>, source: &str| {
+            let settings = Settings::from_pairs([("SOURCE", "orders")]);
+            let function = Function { container: container.map(str::to_owned), ..Function::shipped() };
+            function.check_container(&settings, source)
+        };
+        for (container, source) in
+            [(None, "events"), (Some("orders"), "orders"), (Some("%SOURCE%"), "orders"), (Some("%UNKNOWN%"), "orders")]
+        {
+            assert_eq!(check(container, source), Ok(()), "{container:?}");
+        }
+        let error = check(Some("%SOURCE%"), "events").unwrap_err();
+        assert_eq!(error.name, "CaptureChanges__COSMOS_SOURCE_CONTAINER");
+        assert!(error.problem.contains("\"orders\"") && error.problem.contains("\"events\""), "{error}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The Functions host's protocol, as a custom handler meets it: the functions of the app, the invocation's envelope,
 //! and the server that answers.
 
+pub mod app;
 pub mod functions;
 pub mod invocation;
 mod server;
+pub mod trace;
 
 pub use server::{Handler, Shutdown, Tick, serve};

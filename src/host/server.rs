@@ -16,18 +16,23 @@ use http_body_util::BodyExt as _;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, error_span, field, info, warn};
 
-use super::invocation::Payload;
+use super::{
+    invocation::{BadInvocation, Payload},
+    trace::TraceContext,
+};
 use crate::{
     capture::{Capture, CaptureError, Summary},
     history::History,
+    telemetry::otlp::{BatchSpan, Export},
 };
 
 /// The functions this process serves, by lower-case name: the host's routes ignore case.
 pub struct Handler<H> {
     functions: BTreeMap<String, Served<H>>,
     max_body: usize,
+    export: Option<Arc<Export>>,
 }
 
 /// What a timer function does at each tick: a line for the log, or why it could not. It ends soon after the token is
@@ -57,7 +62,12 @@ impl<H: History> Handler<H> {
                 (capture.function.to_lowercase(), Served::Changes { binding, capture: Arc::new(capture) })
             })
             .collect();
-        Self { functions, max_body }
+        Self { functions, max_body, export: None }
+    }
+
+    /// The same handler, which tells a collector about each batch.
+    pub fn with_export(self, export: Option<Arc<Export>>) -> Self {
+        Self { export, ..self }
     }
 
     /// Serves a timer function too.
@@ -149,28 +159,44 @@ async fn invoke<H: History>(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let invocation: String = headers
-        .get("x-azure-functions-invocationid")
-        .and_then(|v| v.to_str().ok())
+    let header = |name| headers.get(name).and_then(|v| v.to_str().ok());
+    let invocation: String = header("x-azure-functions-invocationid")
         .unwrap_or("-")
         .chars()
         .filter(|c| c.is_ascii_graphic())
         .take(64)
         .collect();
+    let trace = header("traceparent").and_then(TraceContext::parse);
+    // Every line about this invocation carries both, whatever the level of the filter.
+    let span = error_span!("batch", invocation, trace = field::Empty);
+    if let Some(trace) = trace {
+        span.record("trace", trace.trace_id());
+    }
+    invoke_traced(app, &function, &headers, body, invocation, trace).instrument(span).await
+}
+
+async fn invoke_traced<H: History>(
+    app: Arc<App<H>>,
+    function: &str,
+    headers: &HeaderMap,
+    body: Body,
+    invocation: String,
+    trace: Option<TraceContext>,
+) -> Response {
     let Some(served) = app.handler.functions.get(&function.to_lowercase()) else {
         let message = format!(
             "there is no function {:?}; this app has: {}",
             function.chars().take(128).collect::<String>(),
             app.handler.names()
         );
-        warn!(invocation, "{message}");
-        discard(body, &headers).await;
+        warn!("{message}");
+        discard(body, headers).await;
         return problem(StatusCode::NOT_FOUND, &message);
     };
     // Counted before the look at `stop`: a drain that begins in between waits for this batch.
     let _counted = app.batches.token();
     if app.stop.is_cancelled() {
-        discard(body, &headers).await;
+        discard(body, headers).await;
         return problem(StatusCode::SERVICE_UNAVAILABLE, "the handler is stopping; deliver the batch again");
     }
     let (binding, capture) = match served {
@@ -178,86 +204,114 @@ async fn invoke<H: History>(
         Served::Timer { name, tick } => {
             let (name, tick, stop) = (name.clone(), tick.clone(), app.stop.clone());
             // What the host says of the schedule is of no interest.
-            discard(body, &headers).await;
-            let task = app.batches.spawn(async move { run_tick(&name, tick, stop, &invocation).await });
+            discard(body, headers).await;
+            let task = app.batches.spawn(async move { run_tick(&name, tick, stop).await }.in_current_span());
             return answered(task.await, "the timer's work was not finished; the next tick goes on with it");
         }
     };
-    let bytes = match read_body(body, app.handler.max_body, &headers).await {
+    let bytes = match read_body(body, app.handler.max_body, headers).await {
         Ok(bytes) => bytes,
         Err((status, message)) => {
-            error!(function = capture.function, invocation, "{message}");
+            error!(function = capture.function, "{message}");
             return problem(status, &message);
         }
     };
-    let task = app.batches.spawn(async move { run_batch(&capture, bytes, &binding, &invocation).await });
+    let told = app.handler.export.as_ref().map(|export| export.batch(&capture.function, &invocation, trace));
+    let batch = async move { run_batch(&capture, bytes, &binding, &invocation, told).await };
+    let task = app.batches.spawn(batch.in_current_span());
     answered(task.await, "the batch was not finished; deliver it again")
 }
 
 /// A task that panicked is a failed invocation.
 fn answered(ended: Result<Response, tokio::task::JoinError>, message: &str) -> Response {
     ended.unwrap_or_else(|e| {
-        error!(error = %e, "invocation's task failed");
+        // Its panic has a line of its own; this one's text would quote its message.
+        error!(panicked = e.is_panic(), "invocation's task failed");
         problem(StatusCode::INTERNAL_SERVER_ERROR, message)
     })
 }
 
-async fn run_tick(function: &str, tick: Tick, stop: CancellationToken, invocation: &str) -> Response {
+async fn run_tick(function: &str, tick: Tick, stop: CancellationToken) -> Response {
     match tick(stop).await {
         Ok(line) => {
-            info!(function, invocation, "pruned: {line}");
+            info!(function, "pruned: {line}");
             Json(json!({"Outputs": {}, "Logs": [format!("{function}: {line}")], "ReturnValue": null})).into_response()
         }
         Err(reason) => {
-            error!(function, invocation, "not pruned, the next tick goes on: {reason}");
+            error!(function, "not pruned, the next tick goes on: {reason}");
             problem(StatusCode::INTERNAL_SERVER_ERROR, &reason)
         }
     }
 }
 
-async fn run_batch<H: History>(capture: &Capture<H>, body: Vec<u8>, binding: &str, invocation: &str) -> Response {
+async fn run_batch<H: History>(
+    capture: &Capture<H>,
+    body: Vec<u8>,
+    binding: &str,
+    invocation: &str,
+    told: Option<BatchSpan>,
+) -> Response {
+    let function = capture.function.as_str();
+    let size = body.len();
+    let ended = capture_body(capture, body, binding, invocation).await;
+    match ended {
+        Ok(summary) => {
+            log_summary(function, size, &summary);
+            if let Some(told) = told {
+                told.stored(&summary);
+            }
+            Json(json!({"Outputs": {}, "Logs": [format!("{function}: {summary}")], "ReturnValue": null}))
+                .into_response()
+        }
+        Err(refusal) => {
+            if let Some(told) = told {
+                told.failed(&refusal.message);
+            }
+            problem(refusal.status, &refusal.message)
+        }
+    }
+}
+
+/// Why a batch is answered with an error; logged where it is made.
+struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+async fn capture_body<H: History>(
+    capture: &Capture<H>,
+    body: Vec<u8>,
+    binding: &str,
+    invocation: &str,
+) -> Result<Summary, Refusal> {
     let function = capture.function.as_str();
     let size = body.len();
     // Unescaping a body of many megabytes takes long enough for the host's health check to wait: another thread
     // takes over the others meanwhile.
     let decode = move || Payload::from_body(body, binding);
     let decoded = if size > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() };
-    let payload = match decoded {
-        Ok(payload) => payload,
-        Err(e) => {
-            error!(function, invocation, bytes = size, "{e}");
-            return problem(StatusCode::BAD_REQUEST, &e.to_string());
-        }
+    let bad = |e: BadInvocation| {
+        error!(function, bytes = size, "{e}");
+        Refusal { status: StatusCode::BAD_REQUEST, message: e.to_string() }
     };
-    let items = match payload.items(binding) {
-        Ok(items) => items,
-        Err(e) => {
-            error!(function, invocation, bytes = size, "{e}");
-            return problem(StatusCode::BAD_REQUEST, &e.to_string());
-        }
-    };
-    match capture.run(&items, invocation).await {
-        Ok(summary) => {
-            log_summary(function, invocation, size, &summary);
-            Json(json!({"Outputs": {}, "Logs": [format!("{function}: {summary}")], "ReturnValue": null}))
-                .into_response()
-        }
-        Err(e) => {
-            let hint = match &e {
-                CaptureError::Service(f) => f.hint(),
-                CaptureError::Projection(_) => None,
-                CaptureError::DeadLetters(_) => Some("check REWIND_DEAD_LETTERS: the store must exist and be writable"),
-            };
-            error!(function, invocation, items = items.len(), hint, "batch not stored, to be delivered again: {e}");
-            problem(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string())
-        }
-    }
+    let payload = decoded.map_err(bad)?;
+    let items = payload.items(binding).map_err(bad)?;
+    capture.run(&items, invocation).await.map_err(|e| {
+        let hint = match &e {
+            CaptureError::Service(f) => f.hint(),
+            CaptureError::Projection(_) => None,
+            CaptureError::DeadLetters(_) => Some("check REWIND_DEAD_LETTERS: the store must exist and be writable"),
+        };
+        // On one line: a setting's error has two.
+        let message = e.to_string().replace('\n', " ");
+        error!(function, items = items.len(), hint, "batch not stored, to be delivered again: {message}");
+        Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message }
+    })
 }
 
-fn log_summary(function: &str, invocation: &str, bytes: usize, s: &Summary) {
+fn log_summary(function: &str, bytes: usize, s: &Summary) {
     info!(
         function,
-        invocation,
         bytes,
         items = s.items,
         records = s.records,
@@ -269,6 +323,7 @@ fn log_summary(function: &str, invocation: &str, bytes: usize, s: &Summary) {
         retries = s.retries,
         ru = (s.ru * 10.0).round() / 10.0,
         ms = u64::try_from(s.elapsed.as_millis()).unwrap_or(u64::MAX),
+        lag = s.lag,
         "batch stored"
     );
 }

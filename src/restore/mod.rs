@@ -12,5 +12,6 @@ pub mod journal;
 pub mod plan;
 pub mod plan_file;
 pub mod price;
+pub mod sizing;
 pub mod survey;
 pub mod sweep;

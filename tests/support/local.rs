@@ -24,9 +24,14 @@ pub struct Local {
 impl Local {
     /// Starts `local --port 0` with more arguments, in an empty folder; returns when it says that it is ready.
     pub async fn start(args: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), args).await
+    }
+
+    /// The same in a folder that is an app root.
+    pub async fn start_in(folder: tempfile::TempDir, args: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
         command.args(["local", "--port", "0"]).args(args);
-        Self::spawn(tempfile::tempdir().unwrap(), command, &[]).await
+        Self::spawn(folder, command, &[]).await
     }
 
     /// The same in a folder that is an app root, and with nothing on the PATH.

@@ -273,6 +273,7 @@ pub struct Handler {
     port: u16,
     http: reqwest::Client,
     log: Arc<Mutex<Vec<String>>>,
+    stderr: Arc<Mutex<Vec<String>>>,
 }
 
 impl Handler {
@@ -294,21 +295,25 @@ impl Handler {
         hermetic(&mut command, settings);
         command.env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string()).env("FUNCTIONS_APP_ROOT_PATH", folder);
         let mut child = command.spawn().unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let stderr: Arc<Mutex<Vec<String>>> = Arc::default();
         let mut readers = Vec::new();
-        for stream in [
-            Box::new(child.stdout.take().unwrap()) as Box<dyn std::io::Read + Send>,
-            Box::new(child.stderr.take().unwrap()),
+        for (stream, own) in [
+            (Box::new(child.stdout.take().unwrap()) as Box<dyn std::io::Read + Send>, None),
+            (Box::new(child.stderr.take().unwrap()), Some(stderr.clone())),
         ] {
             let log = log.clone();
             readers.push(std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    if let Some(own) = &own {
+                        own.lock().unwrap().push(line.clone());
+                    }
                     log.lock().unwrap().push(line);
                 }
             }));
         }
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let mut handler = Self { child, port, http, log };
+        let mut handler = Self { child, port, http, log, stderr };
         let start = Instant::now();
         loop {
             let answered = handler.http.get(handler.url("")).send().await.is_ok();
@@ -358,6 +363,11 @@ impl Handler {
     /// Lines the handler has written so far, stdout and stderr.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Of these, the lines on stderr: the host shows each as an error.
+    pub fn stderr(&self) -> Vec<String> {
+        self.stderr.lock().unwrap().clone()
     }
 
     /// Waits until the log has a line with this text.

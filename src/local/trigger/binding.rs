@@ -166,8 +166,8 @@ impl FunctionBinding {
         }
     }
 
-    /// Finds the one function with a Cosmos DB trigger below `app_root`; `None` when there is no function at all.
-    pub fn find(app_root: &Path, settings: &[(String, String)]) -> Result<Option<Self>, BindingError> {
+    /// Finds the functions with a Cosmos DB trigger below `app_root`, by name.
+    pub fn find(app_root: &Path, settings: &[(String, String)]) -> Result<Vec<Self>, BindingError> {
         let read = |source| BindingError::Read { path: app_root.to_owned(), source };
         let mut found: Vec<Self> = Vec::new();
         for entry in std::fs::read_dir(app_root).map_err(read)? {
@@ -181,12 +181,8 @@ impl FunctionBinding {
             let parsed = Self::parse(name, &text, settings);
             found.extend(parsed.map_err(|problem| BindingError::Invalid { path: file, problem })?);
         }
-        if found.len() > 1 {
-            let names: Vec<_> = found.iter().map(|binding| binding.function.as_str()).collect();
-            let problem = format!("more than one Cosmos DB trigger ({}): keep one in this folder", names.join(", "));
-            return Err(BindingError::Invalid { path: app_root.to_owned(), problem });
-        }
-        Ok(found.pop())
+        found.sort_by(|a, b| a.function.cmp(&b.function));
+        Ok(found)
     }
 
     /// Reads a `function.json`; `None` when it has no Cosmos DB trigger. The error names the field and the fix.

@@ -1,4 +1,4 @@
-//! Plays the Azure Functions host for one function with a Cosmos DB trigger.
+//! Plays the Azure Functions host for the functions of an app that have a Cosmos DB trigger.
 //!
 //! `binding` reads the function app's files, `handler` runs its process, `lease` remembers what was delivered,
 //! `rewrite` and `invoke` make the request and judge the answer. Imitated to the letter, flaws included, because a
@@ -68,7 +68,7 @@ pub struct TriggerOptions {
     pub handler: Handler,
     /// App settings: `%NAME%` in function.json resolves to them, and the handler finds them in its environment.
     pub settings: Vec<(String, String)>,
-    /// The function, instead of the one found in `app_root`.
+    /// The only function, instead of those found in `app_root`.
     pub binding: Option<FunctionBinding>,
     /// Overrides the function's feed mode.
     pub mode: Option<FeedMode>,
@@ -98,19 +98,21 @@ impl TriggerOptions {
         }
     }
 
-    /// The function to run: given, found in the folder, or the one that this project ships.
-    fn resolve_binding(&self) -> Result<FunctionBinding, TriggerError> {
-        let mut binding = match &self.binding {
-            Some(binding) => binding.clone(),
-            None => match FunctionBinding::find(&self.app_root, &self.settings)? {
-                Some(binding) => binding,
-                None => FunctionBinding::capture_changes(&self.settings),
-            },
+    /// The functions to run: the one given, those found in the folder, or the one that this project ships.
+    fn resolve_bindings(&self) -> Result<Vec<FunctionBinding>, TriggerError> {
+        let mut bindings = match &self.binding {
+            Some(binding) => vec![binding.clone()],
+            None => FunctionBinding::find(&self.app_root, &self.settings)?,
         };
-        binding.mode = self.mode.unwrap_or(binding.mode);
-        binding.poll_delay = self.poll_delay.unwrap_or(binding.poll_delay);
-        binding.max_items = self.max_items.or(binding.max_items);
-        Ok(binding)
+        if bindings.is_empty() {
+            bindings.push(FunctionBinding::capture_changes(&self.settings));
+        }
+        for binding in &mut bindings {
+            binding.mode = self.mode.unwrap_or(binding.mode);
+            binding.poll_delay = self.poll_delay.unwrap_or(binding.poll_delay);
+            binding.max_items = self.max_items.or(binding.max_items);
+        }
+        Ok(bindings)
     }
 
     /// The process to start; `None` when the handler runs already.
@@ -172,7 +174,10 @@ pub enum TriggerError {
 /// A running trigger. Dropped, it stops; [`Trigger::stop`] also waits for that.
 #[derive(Debug)]
 pub struct Trigger {
-    worker: Arc<Worker>,
+    /// One for each function; never empty.
+    workers: Vec<Arc<Worker>>,
+    shared: Arc<Shared>,
+    handler: watch::Receiver<HandlerState>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -191,14 +196,17 @@ impl Trigger {
     /// Starts the handler and delivery. Returns when every lease has its starting point and the handler is ready, so
     /// that a change made from now on is delivered.
     pub async fn start(cosmos: &LocalCosmos, options: TriggerOptions) -> Result<Self, TriggerError> {
-        let binding = options.resolve_binding()?;
         let host = HostFile::read(&options.app_root)?;
-        let name = ContainerName::new(&binding.database, &binding.container);
-        let source = cosmos.gateway.container(&name).await;
-        let source =
-            source.map_err(|answer| LocalError::refused(format!("open the source container {name}"), &answer))?;
-        let leases = LeaseStore::open(Arc::clone(&cosmos.gateway), &binding, &source).await?;
-        let first = leases.reconcile(&source, FirstStart::of(&binding)).await?;
+        let mut watched = Vec::new();
+        for binding in options.resolve_bindings()? {
+            let name = ContainerName::new(&binding.database, &binding.container);
+            let source = cosmos.gateway.container(&name).await;
+            let source =
+                source.map_err(|answer| LocalError::refused(format!("open the source container {name}"), &answer))?;
+            let leases = LeaseStore::open(Arc::clone(&cosmos.gateway), &binding, &source).await?;
+            let first = leases.reconcile(&source, FirstStart::of(&binding)).await?;
+            watched.push((binding, source, leases, first));
+        }
 
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared::default());
@@ -216,55 +224,67 @@ impl Trigger {
                 tasks.push(tokio::spawn(hold(state, killed, stop.clone())));
             }
         }
-        let invoker = Invoker {
-            client: invoke::client().map_err(TriggerError::Client)?,
-            handler: handler.clone(),
-            kills,
-            shared,
-            zone: options.host_time_zone,
-            timeout: options.function_timeout.unwrap_or(host.function_timeout),
-            stop: stop.clone(),
-            binding,
-        };
-        let worker = Arc::new(Worker { source, leases, invoker, positions: Mutex::default() });
-        let mut trigger = Self { worker, stop, tasks };
+        let client = invoke::client().map_err(TriggerError::Client)?;
+        let mut workers = Vec::new();
+        let mut starts = Vec::new();
+        for (binding, source, leases, first) in watched {
+            let invoker = Invoker {
+                client: client.clone(),
+                handler: handler.clone(),
+                kills: kills.clone(),
+                shared: Arc::clone(&shared),
+                zone: options.host_time_zone,
+                timeout: options.function_timeout.unwrap_or(host.function_timeout),
+                stop: stop.clone(),
+                binding,
+            };
+            workers.push(Arc::new(Worker { source, leases, invoker, positions: Mutex::default() }));
+            starts.push(first);
+        }
+        let mut trigger = Self { workers, shared, handler: handler.clone(), stop, tasks };
         if let Err(error) = wait_for_handler(handler).await {
             trigger.end().await;
             return Err(error);
         }
-        trigger.tasks.push(tokio::spawn(coordinate(Arc::clone(&trigger.worker), first)));
+        for (worker, first) in trigger.workers.iter().zip(starts) {
+            trigger.tasks.push(tokio::spawn(coordinate(Arc::clone(worker), first)));
+        }
         Ok(trigger)
     }
 
-    /// The function that is served.
-    pub fn binding(&self) -> &FunctionBinding {
-        &self.worker.invoker.binding
+    /// The functions that are served.
+    pub fn bindings(&self) -> impl Iterator<Item = &FunctionBinding> {
+        self.workers.iter().map(|worker| &worker.invoker.binding)
     }
 
     /// What has been done so far.
     pub async fn stats(&self) -> TriggerStats {
-        let mut stats = self.worker.invoker.shared.snapshot();
-        let positions = self.worker.positions();
-        let log = self.worker.source.read().await;
-        stats.leases = positions.len() as u64;
-        stats.pending =
-            positions.iter().map(|lease| log.lsn().saturating_sub(lsn_of(lease.position))).max().unwrap_or(0);
+        let mut stats = self.shared.snapshot();
+        for worker in &self.workers {
+            let positions = worker.positions();
+            let log = worker.source.read().await;
+            let slowest = positions.iter().map(|lease| log.lsn().saturating_sub(lsn_of(lease.position))).max();
+            stats.leases += positions.len() as u64;
+            stats.pending += slowest.unwrap_or(0);
+        }
         stats
     }
 
     /// The handler's process id, while it runs.
     pub fn handler_pid(&self) -> Option<u32> {
-        self.worker.invoker.shared.pid()
+        self.shared.pid()
     }
 
     /// Waits until everything in the feed has been delivered and acknowledged.
     pub async fn wait_until_drained(&self, timeout: Duration) -> Result<(), TriggerError> {
         let drained = async {
-            while !self.worker.is_drained().await {
-                if let HandlerState::Stopped(reason) = &*self.worker.invoker.handler.borrow() {
-                    return Err(TriggerError::Handler(reason.clone()));
+            for worker in &self.workers {
+                while !worker.is_drained().await {
+                    if let HandlerState::Stopped(reason) = &*self.handler.borrow() {
+                        return Err(TriggerError::Handler(reason.clone()));
+                    }
+                    tokio::time::sleep(DRAIN_CHECK).await;
                 }
-                tokio::time::sleep(DRAIN_CHECK).await;
             }
             Ok(())
         };
@@ -283,7 +303,7 @@ impl Trigger {
 
     /// Waits until the host gives up because the handler cannot be kept running; returns why.
     pub async fn handler_stopped(&self) -> String {
-        let mut handler = self.worker.invoker.handler.clone();
+        let mut handler = self.handler.clone();
         loop {
             if let HandlerState::Stopped(reason) = &*handler.borrow_and_update() {
                 return reason.clone();

@@ -22,7 +22,7 @@ pub struct TriggerStats {
     pub restarts: u64,
     /// Leases being worked on.
     pub leases: u64,
-    /// Changes that the slowest lease has not looked at yet, an upper bound.
+    /// Changes that the slowest lease of each function has not looked at yet, an upper bound.
     pub pending: u64,
     /// From the last start of the handler to its first answer.
     pub handler_ready: Option<Duration>,

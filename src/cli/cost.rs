@@ -1,0 +1,145 @@
+//! `cost`: how much throughput and storage capture will need, and what a restore takes.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{
+    CliError, Exit,
+    output::{self, Format},
+};
+use crate::restore::sizing::{Load, Prices};
+
+/// Which change feed is captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    /// The newest version of each document: changes that follow closely are captured once
+    Latest,
+    /// Every version and every delete
+    AllVersions,
+}
+
+/// Flags of `cost`.
+#[derive(Debug, Args)]
+#[command(after_help = "Contacts nobody. Example:
+  cosmos-rewind cost --docs-per-day 2000000 --size 2048 --index-paths 2 --retention 90")]
+pub struct CostArgs {
+    /// Changes of the source a day, deletes included
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    docs_per_day: u64,
+    /// Bytes of a document, on average
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=2_097_152))]
+    size: u32,
+    /// Index paths of the history beyond those of `provision` (each --index is one)
+    #[arg(long, value_name = "K", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    index_paths: u32,
+    /// Days that versions are kept
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    retention: u32,
+    /// Share of the documents that the host may alter, 0 to 1: they are read again (REWIND_FIDELITY=exact)
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    fidelity: f64,
+    /// Which change feed is captured
+    #[arg(long, value_enum, default_value = "all-versions")]
+    mode: Mode,
+    /// The busiest second against the average
+    #[arg(long, value_name = "FACTOR", default_value = "5", value_parser = factor)]
+    peak: f64,
+    /// Documents of a restore whose request units are told
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    restore: u64,
+    /// Price of 100 RU/s, fixed, for an hour; with --price-gb
+    #[arg(long, value_name = "PRICE", requires = "price_gb", value_parser = price)]
+    price_ru: Option<f64>,
+    /// Price of a GB for a month; with --price-ru
+    #[arg(long, value_name = "PRICE", requires = "price_ru", value_parser = price)]
+    price_gb: Option<f64>,
+    /// How to print the figures
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number_in(text, 0.0, 1.0, "write a number from 0 to 1")
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    number_in(text, 1.0, 10_000.0, "write a number from 1 to 10000")
+}
+
+fn price(text: &str) -> Result<f64, String> {
+    number_in(text, 0.0, 1e9, "write a number, 0 or more")
+}
+
+fn number_in(text: &str, least: f64, most: f64, fix: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(fix.to_owned()),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub async fn run(args: CostArgs) -> Result<Exit, CliError> {
+    let load = Load {
+        versions_a_day: args.docs_per_day as f64,
+        bytes: args.size as usize,
+        index_paths: args.index_paths,
+        days: f64::from(args.retention),
+        reread: args.fidelity,
+        peak: args.peak,
+        restored: args.restore,
+    };
+    let sizing = load.size();
+    let cost = args
+        .price_ru
+        .zip(args.price_gb)
+        .map(|(hundred_ru_hour, gb_month)| sizing.cost(Prices { hundred_ru_hour, gb_month }));
+    let money =
+        |pick: fn(&crate::restore::sizing::Cost) -> f64| cost.as_ref().map_or(Value::Null, |c| rounded(pick(c)));
+    let figures = [
+        ("record_bytes", json!(sizing.record_bytes)),
+        ("ru_per_version", rounded(sizing.write_ru)),
+        ("ru_per_version_in_source", rounded(sizing.reread_ru)),
+        ("ru_per_second", rounded(sizing.average)),
+        ("ru_per_second_peak", rounded(sizing.busiest)),
+        ("ru_per_second_peak_in_source", rounded(sizing.source_busiest)),
+        ("records", whole(sizing.records)),
+        ("gigabytes", rounded(sizing.gigabytes)),
+        ("partitions", whole(sizing.partitions)),
+        ("throughput", whole(sizing.fixed)),
+        ("autoscale_max", whole(sizing.autoscale)),
+        ("restore_ru", whole(sizing.restore_ru)),
+        ("month_throughput", money(|c| c.fixed)),
+        ("month_autoscale", money(|c| c.autoscale)),
+        ("month_storage", money(|c| c.storage)),
+    ];
+    let shown: Vec<(&str, Value)> = match args.format {
+        Format::Table => figures.into_iter().filter(|(_, value)| !value.is_null()).collect(),
+        _ => figures.into(),
+    };
+    output::summary(args.format, &shown)?;
+    output::note(
+        "note: calculated, not measured: the service's published charges by size, plus 1.05 RU for provision's index (1 KB: about 6 RU in \
+         all) and an assumed 0.2 RU for each further path; after a day, compare with ru of `batch stored` (docs/operations.md)",
+    );
+    output::note(match args.mode {
+        Mode::Latest => {
+            "note: latest mode: versions that follow each other closely are captured once, so this is the most"
+        }
+        Mode::AllVersions => {
+            "note: all-versions mode: every version and delete counts; the account needs continuous backup, which is billed apart"
+        }
+    });
+    Ok(Exit::Done)
+}
+
+/// Hundredths, as money and small RU are read.
+fn rounded(number: f64) -> Value {
+    json!((number * 100.0).round() / 100.0)
+}
+
+fn whole(number: f64) -> Value {
+    json!(number.ceil() as u64)
+}

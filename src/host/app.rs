@@ -1,0 +1,272 @@
+//! A function app's folder as the host reads it: host.json and the function folders. One reader, so that what is made
+//! here is what is checked here.
+
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
+
+use serde_json::{Map, Value, json};
+
+use crate::config::Settings;
+
+/// The bundle of extensions that has the trigger.
+pub const BUNDLE: &str = "Microsoft.Azure.Functions.ExtensionBundle";
+/// The one that has the trigger's all-versions mode (extension 4.16, in November 2026).
+pub const PREVIEW_BUNDLE: &str = "Microsoft.Azure.Functions.ExtensionBundle.Preview";
+/// The versions of either that this product is written for.
+pub const BUNDLE_VERSIONS: &str = "[4.*, 5.0.0)";
+/// What a function.json says for the feed of all versions.
+pub const ALL_VERSIONS: &str = "AllVersionsAndDeletes";
+
+/// Whether the host takes this for a function's name: a letter, then up to 127 letters, digits, `-` and `_`.
+pub fn is_function_name(name: &str) -> bool {
+    name.len() <= 128
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+}
+
+/// A function that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFunction {
+    /// Its name: folder, route, and prefix of its settings.
+    pub name: String,
+    /// Its database; `None`: the app's.
+    pub database: Option<String>,
+    /// The live container it watches.
+    pub source: String,
+    /// Where its versions go.
+    pub changes: String,
+    /// Its lease container; `None`: the app's.
+    pub leases: Option<String>,
+    /// Every version and delete, instead of the newest version.
+    pub all_versions: bool,
+    /// Begin with what is in the container already.
+    pub from_beginning: bool,
+}
+
+impl NewFunction {
+    /// Its function.json.
+    ///
+    /// The container is named literally: its setting has `__` in its name, which the host's configuration takes for a
+    /// section, so that `%...%` may not find it. The setting is for the handler.
+    pub fn function_json(&self) -> Value {
+        let setting = |name: &Option<String>, setting: &str| name.clone().unwrap_or_else(|| format!("%{setting}%"));
+        let database = setting(&self.database, "COSMOS_DATABASE");
+        let mut trigger = json!({
+            "type": "cosmosDBTrigger",
+            "direction": "in",
+            "name": "documents",
+            "connection": "CosmosDB",
+            "databaseName": database,
+            "containerName": self.source,
+            "leaseConnection": "CosmosDB",
+            "leaseDatabaseName": database,
+            "leaseContainerName": setting(&self.leases, "COSMOS_LEASE_CONTAINER"),
+            // Functions that share a lease container and a source would take each other's leases.
+            "leaseContainerPrefix": self.name,
+            // With an identity the trigger may not create it, and the function would not start.
+            "createLeaseContainerIfNotExists": false,
+        });
+        if self.from_beginning {
+            trigger["startFromBeginning"] = true.into();
+        }
+        trigger["feedPollDelay"] = 1000.into();
+        trigger["maxItemsPerInvocation"] = 100.into();
+        if self.all_versions {
+            trigger["changeFeedMode"] = ALL_VERSIONS.into();
+        }
+        json!({
+            "bindings": [trigger],
+            // Without one, and with any other count, the host gives up a failed batch: it is lost.
+            "retry": {
+                "strategy": "exponentialBackoff",
+                "maxRetryCount": -1,
+                "minimumInterval": "00:00:05",
+                "maximumInterval": "00:05:00",
+            },
+        })
+    }
+
+    /// The app settings the handler needs for it.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let mut settings = Vec::new();
+        for (setting, value) in [
+            ("COSMOS_DATABASE", self.database.as_ref()),
+            ("COSMOS_SOURCE_CONTAINER", Some(&self.source)),
+            ("COSMOS_CHANGES_CONTAINER", Some(&self.changes)),
+            ("COSMOS_LEASE_CONTAINER", self.leases.as_ref()),
+        ] {
+            if let Some(value) = value {
+                settings.push((format!("{}__{setting}", self.name), value.clone()));
+            }
+        }
+        settings
+    }
+}
+
+/// host.json's extension bundle: id and versions.
+pub fn bundle_of(host: &Value) -> (Option<&str>, Option<&str>) {
+    let bundle = &host["extensionBundle"];
+    (bundle["id"].as_str(), bundle["version"].as_str())
+}
+
+/// A text of function.json as the host reads it: every `%NAME%` is that app setting.
+///
+/// # Errors
+/// With the name of the first one that is not set.
+pub fn resolve(text: &str, settings: &Settings) -> Result<String, String> {
+    let mut resolved = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        let Some((name, tail)) = after.split_once('%') else { break };
+        resolved.push_str(before);
+        resolved.push_str(settings.get(name).ok_or_else(|| name.to_owned())?);
+        rest = tail;
+    }
+    resolved.push_str(rest);
+    Ok(resolved)
+}
+
+/// Reads a JSON file as the host does, a byte order mark allowed.
+///
+/// # Errors
+/// When it cannot be read, or is not JSON; says which.
+pub fn read_json(path: &Path) -> Result<Value, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => "is not there".to_owned(),
+        _ => format!("cannot be read: {e}"),
+    })?;
+    // Without the parser's quote of it: a settings file holds secrets.
+    serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|e| format!("is not valid JSON: line {} column {}", e.line(), e.column()))
+}
+
+/// Puts settings into the `Values` of a local.settings.json, behind those that are there. Returns whether there was
+/// anything to add.
+///
+/// # Errors
+/// When the file has another shape, or says something else already.
+pub fn add_settings(file: &mut Value, settings: &[(String, String)]) -> Result<bool, String> {
+    if file["IsEncrypted"] == true {
+        return Err("is encrypted: run `func settings decrypt` first".into());
+    }
+    let Some(root) = file.as_object_mut() else { return Err("is no JSON object".into()) };
+    let values = root.entry("Values").or_insert_with(|| Value::Object(Map::new()));
+    let Some(values) = values.as_object_mut() else { return Err("has a Values that is no object".into()) };
+    let mut added = false;
+    for (name, value) in settings {
+        match values.get(name) {
+            Some(found) if found.as_str() == Some(value) => {}
+            Some(_) => return Err(format!("has another value for {name} already")),
+            None => {
+                values.insert(name.clone(), value.as_str().into());
+                added = true;
+            }
+        }
+    }
+    Ok(added)
+}
+
+/// Writes a file so that it is whole or not there, with the permissions of the one it replaces, or those of a file that
+/// everybody may read.
+///
+/// # Errors
+/// When it cannot be written; what was there before is left as it was.
+pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    // A link stays one: what it leads to is written.
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".cosmos-rewind-").tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    match std::fs::metadata(path) {
+        Ok(found) => file.as_file().set_permissions(found.permissions())?,
+        #[cfg(unix)]
+        Err(_) => {
+            file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        }
+        #[cfg(not(unix))]
+        Err(_) => {}
+    }
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orders() -> NewFunction {
+        NewFunction {
+            name: "CaptureOrders".into(),
+            database: None,
+            source: "orders".into(),
+            changes: "orders-changes".into(),
+            leases: None,
+            all_versions: false,
+            from_beginning: false,
+        }
+    }
+
+    #[test]
+    fn the_shipped_function_is_what_would_be_made_for_it() {
+        let shipped: Value = serde_json::from_str(include_str!("../../CaptureChanges/function.json")).unwrap();
+        let mut function = orders();
+        function.name = "CaptureChanges".into();
+        function.source = "%COSMOS_SOURCE_CONTAINER%".into();
+        function.from_beginning = true;
+        assert_eq!(function.function_json(), shipped);
+    }
+
+    #[test]
+    fn all_versions_and_other_places_are_said_where_they_are_meant() {
+        let function =
+            NewFunction { all_versions: true, leases: Some("l".into()), database: Some("d".into()), ..orders() };
+        let trigger = &function.function_json()["bindings"][0];
+        assert_eq!(trigger["changeFeedMode"], ALL_VERSIONS);
+        assert_eq!((&trigger["databaseName"], &trigger["leaseContainerName"]), (&"d".into(), &"l".into()));
+        assert!(trigger.get("startFromBeginning").is_none() && trigger.get("cardinality").is_none());
+        assert_eq!(function.settings().len(), 4);
+        assert_eq!(
+            orders().settings(),
+            [
+                ("CaptureOrders__COSMOS_SOURCE_CONTAINER".to_owned(), "orders".to_owned()),
+                ("CaptureOrders__COSMOS_CHANGES_CONTAINER".to_owned(), "orders-changes".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn settings_are_added_behind_the_others_and_never_replaced() {
+        let mut file = json!({"IsEncrypted": false, "Values": {"Z": "1", "A": "2"}, "Host": {"CORS": "*"}});
+        assert_eq!(add_settings(&mut file, &orders().settings()), Ok(true));
+        let names: Vec<&String> = file["Values"].as_object().unwrap().keys().collect();
+        assert_eq!(names[..2], ["Z", "A"]);
+        assert_eq!(names.len(), 4);
+        assert_eq!(add_settings(&mut file, &orders().settings()), Ok(false));
+        file["Values"]["CaptureOrders__COSMOS_SOURCE_CONTAINER"] = "other".into();
+        assert!(add_settings(&mut file, &orders().settings()).unwrap_err().contains("another value"));
+        assert!(add_settings(&mut json!({"IsEncrypted": true}), &[]).is_err());
+        assert!(add_settings(&mut json!({"Values": 7}), &[]).is_err());
+    }
+
+    #[test]
+    fn names_follow_the_hosts_rule() {
+        for (name, fine) in [
+            ("CaptureOrders", true),
+            ("a", true),
+            ("a-b_9", true),
+            ("", false),
+            ("9a", false),
+            ("_a", false),
+            ("a b", false),
+            ("a/b", false),
+            ("..", false),
+            ("é", false),
+        ] {
+            assert_eq!(is_function_name(name), fine, "{name:?}");
+        }
+        assert!(is_function_name(&"a".repeat(128)) && !is_function_name(&"a".repeat(129)));
+    }
+}

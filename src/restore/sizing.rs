@@ -1,0 +1,203 @@
+//! What capturing will cost before there is anything to measure: a calculation from published charges and a few stated
+//! assumptions. `ru` in the log line `batch stored` is the truth, a day later.
+
+use super::price::{read_ru, write_ru};
+
+/// What a record has on top of its document, bytes: `_change`, `_originalId`, the longer id. 266 were counted on a record
+/// of latest mode; all-versions mode has a few members more.
+pub const RECORD_OVERHEAD: usize = 300;
+/// RU of a record's index entries under the policy of `provision`, whatever its size: 1 KB makes about 6 RU in all.
+const OWN_INDEX: f64 = 1.05;
+/// RU of each further index path with one value. Assumed: no figure is published.
+const INDEX_PATH: f64 = 0.2;
+/// Stored bytes for each byte of documents: the index. Assumed.
+const STORED: f64 = 1.1;
+const DAY: f64 = 86_400.0;
+/// Hours of a month, as the service bills it.
+const MONTH: f64 = 730.0;
+/// Autoscale costs this many times the fixed rate, for an account with one write region.
+const AUTOSCALE_RATE: f64 = 1.5;
+/// The service's least: fixed and autoscale RU/s of a container, and RU/s for each stored GB of either.
+const LEAST_FIXED: f64 = 400.0;
+const LEAST_AUTOSCALE: f64 = 1000.0;
+const FIXED_A_GB: f64 = 1.0;
+const AUTOSCALE_A_GB: f64 = 10.0;
+/// One physical partition serves at most so many RU/s and so many GB.
+const PARTITION: (f64, f64) = (10_000.0, 50.0);
+
+/// What is known of the load.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    /// Versions captured a day.
+    pub versions_a_day: f64,
+    /// Bytes of a document.
+    pub bytes: usize,
+    /// Index paths of the history beyond those of `provision`.
+    pub index_paths: u32,
+    /// Days that versions are kept.
+    pub days: f64,
+    /// Share of the documents that is read again for fidelity, 0 to 1.
+    pub reread: f64,
+    /// The busiest second against the average.
+    pub peak: f64,
+    /// Documents of the restore whose price is asked for.
+    pub restored: u64,
+}
+
+/// What is paid for, in any currency; throughput and storage as they are billed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prices {
+    /// Of 100 RU/s, fixed, for an hour.
+    pub hundred_ru_hour: f64,
+    /// Of a GB for a month.
+    pub gb_month: f64,
+}
+
+/// What follows from it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sizing {
+    /// Bytes of a record.
+    pub record_bytes: usize,
+    /// RU in the history for each version.
+    pub write_ru: f64,
+    /// RU in the source for each version, for re-reads.
+    pub reread_ru: f64,
+    /// RU/s in the history, on average.
+    pub average: f64,
+    /// RU/s in the history, in the busiest second.
+    pub busiest: f64,
+    /// RU/s to be added to the source, in the busiest second.
+    pub source_busiest: f64,
+    /// Records when the first ones are as old as they may get.
+    pub records: f64,
+    /// GB stored then, index included.
+    pub gigabytes: f64,
+    /// Fixed throughput that serves the busiest second, RU/s.
+    pub fixed: f64,
+    /// Autoscale maximum that does, RU/s.
+    pub autoscale: f64,
+    /// Physical partitions the history will have at least.
+    pub partitions: f64,
+    /// RU of the restore.
+    pub restore_ru: f64,
+}
+
+/// What it costs a month.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// With the fixed throughput.
+    pub fixed: f64,
+    /// With autoscale that rests as much as it may: at the average, and never below a tenth of the maximum.
+    pub autoscale: f64,
+    /// Of what is stored after the retention.
+    pub storage: f64,
+}
+
+impl Load {
+    /// The calculation.
+    pub fn size(&self) -> Sizing {
+        let record_bytes = self.bytes + RECORD_OVERHEAD;
+        // The published charges begin at 1 KB, and so does the rule of 6 RU: a record's own part is in it already.
+        let write = write_ru(self.bytes.max(1024)) + OWN_INDEX + INDEX_PATH * f64::from(self.index_paths);
+        let reread = self.reread * read_ru(self.bytes);
+        let average = self.versions_a_day * write / DAY;
+        let busiest = average * self.peak;
+        let records = self.versions_a_day * self.days;
+        let gigabytes = records * record_bytes as f64 * STORED / 1e9;
+        let up = |value: f64, step: f64| (value / step).ceil() * step;
+        Sizing {
+            record_bytes,
+            write_ru: write,
+            reread_ru: reread,
+            average,
+            busiest,
+            source_busiest: self.versions_a_day * reread / DAY * self.peak,
+            records,
+            gigabytes,
+            fixed: up(busiest.max(LEAST_FIXED).max(gigabytes * FIXED_A_GB), 100.0),
+            autoscale: up(busiest.max(LEAST_AUTOSCALE).max(gigabytes * AUTOSCALE_A_GB), 1000.0),
+            partitions: (busiest / PARTITION.0).max(gigabytes / PARTITION.1).ceil().max(1.0),
+            // As the plan of a restore forecasts it: the version is read, the live document is read and written.
+            restore_ru: self.restored as f64 * (read_ru(record_bytes) + read_ru(self.bytes) + write_ru(self.bytes)),
+        }
+    }
+}
+
+impl Sizing {
+    /// What it costs a month.
+    pub fn cost(&self, prices: Prices) -> Cost {
+        let hours = |ru: f64| ru / 100.0 * prices.hundred_ru_hour * MONTH;
+        Cost {
+            fixed: hours(self.fixed),
+            autoscale: hours(self.average.max(self.autoscale / 10.0)) * AUTOSCALE_RATE,
+            storage: self.gigabytes * prices.gb_month,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOAD: Load = Load {
+        versions_a_day: 86_400.0,
+        bytes: 1024,
+        index_paths: 0,
+        days: 30.0,
+        reread: 0.0,
+        peak: 5.0,
+        restored: 1000,
+    };
+
+    #[test]
+    fn a_kilobyte_is_six_request_units() {
+        let sizing = LOAD.size();
+        assert!((sizing.write_ru - 6.0).abs() < 1e-9);
+        assert!((sizing.average - 6.0).abs() < 1e-9 && (sizing.busiest - 30.0).abs() < 1e-9);
+        assert_eq!((sizing.fixed, sizing.autoscale, sizing.partitions), (400.0, 1000.0, 1.0), "the service's least");
+        assert!((sizing.gigabytes - 2_592_000.0 * 1324.0 * 1.1 / 1e9).abs() < 1e-9);
+    }
+
+    #[test]
+    fn more_of_anything_never_costs_less() {
+        let base = LOAD.size();
+        for more in [
+            Load { versions_a_day: 1e8, ..LOAD },
+            Load { bytes: 100_000, ..LOAD },
+            Load { index_paths: 9, ..LOAD },
+            Load { days: 3650.0, ..LOAD },
+            Load { reread: 0.5, ..LOAD },
+            Load { peak: 100.0, ..LOAD },
+            Load { restored: 100_000, ..LOAD },
+        ] {
+            let sizing = more.size();
+            assert_ne!(sizing, base);
+            for (a, b) in [
+                (sizing.write_ru, base.write_ru),
+                (sizing.busiest, base.busiest),
+                (sizing.source_busiest, base.source_busiest),
+                (sizing.gigabytes, base.gigabytes),
+                (sizing.fixed, base.fixed),
+                (sizing.autoscale, base.autoscale),
+                (sizing.partitions, base.partitions),
+                (sizing.restore_ru, base.restore_ru),
+            ] {
+                assert!(a >= b, "{more:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn storage_raises_the_least_throughput() {
+        let sizing = Load { days: 3650.0, versions_a_day: 864_000.0, ..LOAD }.size();
+        assert!(sizing.gigabytes > 4500.0 && sizing.fixed >= 4500.0 && sizing.autoscale >= 45_000.0);
+        assert!(sizing.partitions >= 90.0);
+    }
+
+    #[test]
+    fn autoscale_is_billed_at_a_tenth_at_least() {
+        let cost = LOAD.size().cost(Prices { hundred_ru_hour: 1.0, gb_month: 0.5 });
+        assert!((cost.fixed - 4.0 * 730.0).abs() < 1e-9);
+        assert!((cost.autoscale - 1.5 * 730.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,190 @@
+//! `doctor`: everything that is wrong at once, and what to do about it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::support::{BINARY, Fault, Kind, Output, TestApp, run};
+
+/// The worst finding of each check: result, what was found, what to do.
+fn findings(output: &Output) -> BTreeMap<String, (String, String, String)> {
+    let rows: Vec<Value> = serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let mut worst: BTreeMap<String, (String, String, String)> = BTreeMap::new();
+    for row in &rows {
+        let advice = text(row, "do");
+        assert_eq!(row["result"] == "OK", advice.is_empty(), "what is not right says what to do: {row}");
+        let one = (text(row, "result"), text(row, "found"), advice);
+        let known = worst.entry(text(row, "check")).or_insert_with(|| one.clone());
+        if known.0 != "FAILURE" && one.0 == "FAILURE" {
+            *known = one;
+        }
+    }
+    worst
+}
+
+/// The checks that failed.
+fn failed(output: &Output) -> Vec<String> {
+    findings(output).into_iter().filter(|(_, one)| one.0 == "FAILURE").map(|(check, _)| check).collect()
+}
+
+/// Makes a folder the app that this repository ships, with the program under test.
+fn app_files(folder: &Path) {
+    let host = std::fs::read_to_string("host.json").unwrap().replace("target/release/cosmos-rewind", BINARY);
+    std::fs::write(folder.join("host.json"), host).unwrap();
+}
+
+const NAMES: [(&str, &str); 3] =
+    [("COSMOS_DATABASE", "dev"), ("COSMOS_SOURCE_CONTAINER", "events"), ("COSMOS_LEASE_CONTAINER", "leases")];
+
+#[tokio::test]
+async fn a_good_app_is_good_and_nothing_is_left_behind() {
+    let app = TestApp::start().await;
+    app_files(app.folder.path());
+    let output = app.run_with_settings(&["doctor", "--format", "json"], &NAMES).await;
+    assert_eq!((output.code, failed(&output)), (0, Vec::new()), "{output:?}");
+    let found = findings(&output);
+    for check in
+        ["host.json", "CaptureChanges/function.json", "settings", "account", "clock", "changes of CaptureChanges"]
+    {
+        assert_eq!(found[check].0, "OK", "{check}: {found:#?}");
+    }
+    for check in ["source of CaptureChanges: read", "changes of CaptureChanges: guarded write"] {
+        assert!(found[check].1.starts_with("allowed"), "{check}: {found:#?}");
+    }
+    let left = app.changes().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(!app.folder.path().join(".dead-letters").exists());
+    // For people: a table, and the count.
+    let output = app.run_with_settings(&["doctor"], &NAMES).await;
+    assert!(output.stdout.starts_with("check ") && output.stderr.contains("0 failures"), "{output:?}");
+}
+
+#[tokio::test]
+async fn other_keys_and_shapes_of_the_history_are_tried_as_they_are() {
+    for (paths, verdict) in [(&["/pk"][..], "OK"), (&["/id"], "OK"), (&["/somewhere/else"], "FAILURE")] {
+        let app = TestApp::with_changes_key(paths).await;
+        let output = app.run_with_settings(&["doctor", "--format", "json"], &NAMES).await;
+        let found = findings(&output);
+        assert_eq!(found["changes of CaptureChanges"].0, verdict, "{paths:?}: {found:#?}");
+        assert_eq!(found["changes of CaptureChanges: guarded write"].0, "OK", "{paths:?}: {found:#?}");
+        let left = app.changes().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_port_still_lets_the_files_be_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    app_files(folder.path());
+    let function = folder.path().join("CaptureChanges");
+    std::fs::create_dir(&function).unwrap();
+    let text = std::fs::read_to_string("CaptureChanges/function.json").unwrap().replace("-1", "3");
+    std::fs::write(function.join("function.json"), text).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let connection = format!("AccountEndpoint=http://127.0.0.1:{port}/;AccountKey=U0VDUkVU;");
+    let settings = [("CosmosDB".to_owned(), connection), ("REWIND_FIDELITY".to_owned(), "roughly".to_owned())];
+    let output = run(folder.path(), &["doctor", "--format", "json"], &settings, "").await;
+    assert_eq!(output.code, 3, "{output:?}");
+    assert_eq!(failed(&output), ["CaptureChanges/function.json", "account", "setting REWIND_FIDELITY"]);
+    assert!(findings(&output)["account"].1.contains("does not answer"), "{output:?}");
+    assert!(!output.stdout.contains("U0VDUkVU") && !output.stderr.contains("U0VDUkVU"), "{output:?}");
+}
+
+#[tokio::test]
+async fn what_is_missing_in_the_account_is_named_with_the_command_that_makes_it() {
+    let app = TestApp::start().await;
+    let elsewhere = [("COSMOS_CHANGES_CONTAINER", "no-changes"), ("COSMOS_LEASE_CONTAINER", "no-leases")];
+    let output = app.run_with_settings(&["doctor", "--format", "json"], &elsewhere).await;
+    assert_eq!(output.code, 3, "{output:?}");
+    let found = findings(&output);
+    for (check, advice) in [
+        ("changes of CaptureChanges", "cosmos-rewind provision --changes no-changes"),
+        ("leases of CaptureChanges", "cosmos-rewind provision --leases no-leases"),
+    ] {
+        assert!(found[check].0 == "FAILURE" && found[check].2.contains(advice), "{found:#?}");
+    }
+    assert_eq!(found["source of CaptureChanges: read"].0, "OK", "{found:#?}");
+    let output = app.run_with_settings(&["doctor", "--database", "nowhere", "--format", "json"], &[]).await;
+    assert_eq!(output.code, 3, "{output:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_told_without_the_key() {
+    let app = TestApp::start().await;
+    // The local account takes any key; the service answers so.
+    app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(401, 0)));
+    let wrong = format!("AccountEndpoint={};AccountKey=U0VDUkVU;", app.proxy.endpoint());
+    let output = app.run_with_settings(&["doctor", "--format", "json"], &[("CosmosDB", &wrong)]).await;
+    assert!(!output.stdout.contains("U0VDUkVU") && !output.stderr.contains("U0VDUkVU"), "{output:?}");
+    let found = findings(&output);
+    assert!(output.code == 3 && found["account"].0 == "FAILURE", "{output:?}");
+    assert!(found["account"].1.contains("refuses") && found["account"].2.contains("key"), "{found:#?}");
+}
+
+#[tokio::test]
+async fn a_broken_settings_file_and_a_dead_letter_store_that_takes_nothing_are_told() {
+    let app = TestApp::start().await;
+    std::fs::write(app.folder.path().join("local.settings.json"), "{\"CosmosDB\": SECRET").unwrap();
+    std::fs::write(app.folder.path().join("file"), "no directory").unwrap();
+    let args = ["doctor", "--dead-letters", "file/letters", "--format", "json"];
+    let output = app.run_with_settings(&args, &[]).await;
+    assert_eq!(output.code, 3, "{output:?}");
+    let found = findings(&output);
+    assert!(found["local.settings.json"].0 == "FAILURE" && !output.stdout.contains("SECRET"), "{found:#?}");
+    let letters = found.iter().find(|(check, _)| check.starts_with("dead letters in")).unwrap();
+    assert!(letters.1.0 == "FAILURE" && letters.1.2.contains("REWIND_DEAD_LETTERS"), "{found:#?}");
+    assert_eq!(found["account"].0, "OK", "the environment still says where: {found:#?}");
+    // Another folder than the working directory.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = app.folder.path().to_str().unwrap();
+    let there = run(elsewhere.path(), &["doctor", "--app-root", path, "--format", "json"], &[], "").await;
+    assert!(findings(&there).contains_key("local.settings.json"), "{there:?}");
+    assert_eq!(run(elsewhere.path(), &["doctor", "--nonsense"], &[], "").await.code, 2);
+}
+
+#[tokio::test]
+async fn every_function_has_its_own_containers_looked_at() {
+    let app = TestApp::start().await;
+    app_files(app.folder.path());
+    let more = ["new-function", "--name", "CaptureOrders", "--source", "orders", "--changes", "orders-changes"];
+    assert_eq!(app.run(&more).await.code, 0);
+    let made = json!({"id": "orders", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
+    assert!(app.local.create_container("dev", made).await.unwrap());
+    // The file says orders, and the handler has not been told.
+    let output = app.run_with_settings(&["doctor", "--format", "json"], &NAMES).await;
+    assert_eq!(failed(&output), ["CaptureOrders/function.json"]);
+    let own = [
+        ("CaptureOrders__COSMOS_SOURCE_CONTAINER", "orders"),
+        ("CaptureOrders__COSMOS_CHANGES_CONTAINER", "orders-changes"),
+    ];
+    let output = app.run_with_settings(&["doctor", "--format", "json"], &[&NAMES[..], &own].concat()).await;
+    assert_eq!(failed(&output), ["changes of CaptureOrders"], "{output:?}");
+    assert_eq!(findings(&output)["source of CaptureOrders"].0, "OK");
+}
+
+#[tokio::test]
+async fn what_a_role_may_not_do_is_told_operation_by_operation() {
+    let app = TestApp::start().await;
+    app.proxy.fail_always(Some(Fault::Reject(403, 0)));
+    let output = app.run_through_proxy(&["doctor", "--format", "json"]).await;
+    let found = findings(&output);
+    assert_eq!(found["changes of CaptureChanges: write"].0, "FAILURE", "{found:#?}");
+    assert_eq!(found["source of CaptureChanges: read"].0, "OK", "{found:#?}");
+    assert_eq!(found["clock"].0, "WARNING", "{found:#?}");
+    // Writes are allowed and the delete, the fourth of them, is not: told, and no failure of capture.
+    app.proxy.fail_always(None);
+    app.proxy.fail_next([Fault::Pass, Fault::Pass, Fault::Pass, Fault::Reject(403, 0)]);
+    let output = app.run_through_proxy(&["doctor", "--format", "json"]).await;
+    let found = findings(&output);
+    assert_eq!(found["changes of CaptureChanges: write"].0, "OK", "{found:#?}");
+    let delete = &found["changes of CaptureChanges: delete"];
+    assert!(delete.0 == "WARNING" && delete.1.contains("stays") && delete.2.contains("prune"), "{found:#?}");
+    // What stays is in nobody's way.
+    for args in [&["verify", "--grace", "0s"][..], &["coverage"]] {
+        let output = app.run(args).await;
+        assert_eq!(output.code, 0, "{output:?}");
+    }
+    let output = app.run(&["restore", "--all", "--at", "1m", "--dry-run"]).await;
+    assert!(output.stderr.contains("no document in scope"), "{output:?}");
+}

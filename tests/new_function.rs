@@ -1,0 +1,206 @@
+//! `new-function`: one app, several containers.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::{Handler, Local, Output, TestApp, body_of, feed_document, run};
+
+/// An app folder with host.json and the shipped function.
+fn app() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy("host.json", folder.path().join("host.json")).unwrap();
+    let function = folder.path().join("CaptureChanges");
+    std::fs::create_dir(&function).unwrap();
+    std::fs::copy("CaptureChanges/function.json", function.join("function.json")).unwrap();
+    folder
+}
+
+const ORDERS: [&str; 7] =
+    ["new-function", "--name", "CaptureOrders", "--source", "orders", "--changes", "orders-changes"];
+
+async fn in_folder(folder: &Path, args: &[&str]) -> Output {
+    run(folder, args, &[], "").await
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn it_writes_the_function_and_its_settings_once() {
+    let app = app();
+    let settings = app.path().join("local.settings.json");
+    let before = r#"{"IsEncrypted":false,"Values":{"Z":"1","CosmosDB":"AccountEndpoint=http://127.0.0.1:1/;AccountKey=U0VDUkVU;","A":"2"},"Host":{"CORS":"*"}}"#;
+    std::fs::write(&settings, before).unwrap();
+
+    let dry = in_folder(app.path(), &[&ORDERS[..], &["--dry-run", "--format", "json"]].concat()).await.json();
+    assert_eq!((&dry["state"], &dry["local_settings"]), (&json!("planned"), &json!("would get them")));
+    assert_eq!(names(app.path()), ["CaptureChanges", "host.json", "local.settings.json"]);
+    assert_eq!(std::fs::read_to_string(&settings).unwrap(), before);
+
+    let made = in_folder(app.path(), &ORDERS).await;
+    assert_eq!(made.code, 0, "{made:?}");
+    assert!(
+        made.stdout.contains(
+            "--settings CaptureOrders__COSMOS_SOURCE_CONTAINER=orders CaptureOrders__COSMOS_CHANGES_CONTAINER=orders-changes"
+        ),
+        "{made:?}"
+    );
+    assert!(!made.stdout.contains("U0VDUkVU") && !made.stderr.contains("U0VDUkVU"));
+    let file: Value =
+        serde_json::from_slice(&std::fs::read(app.path().join("CaptureOrders/function.json")).unwrap()).unwrap();
+    assert_eq!(file, dry["content"]);
+    let trigger = &file["bindings"][0];
+    assert_eq!(
+        (&trigger["containerName"], &trigger["leaseContainerPrefix"], &file["retry"]["maxRetryCount"]),
+        (&json!("orders"), &json!("CaptureOrders"), &json!(-1))
+    );
+    let text: Value = serde_json::from_slice(&std::fs::read(&settings).unwrap()).unwrap();
+    assert_eq!(text.as_object().unwrap().keys().collect::<Vec<_>>(), ["IsEncrypted", "Values", "Host"]);
+    assert_eq!(
+        text["Values"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["Z", "CosmosDB", "A", "CaptureOrders__COSMOS_SOURCE_CONTAINER", "CaptureOrders__COSMOS_CHANGES_CONTAINER"]
+    );
+
+    let again = in_folder(app.path(), &[&ORDERS[..], &["--format", "json"]].concat()).await.json();
+    assert_eq!((&again["state"], &again["local_settings"]), (&json!("exists"), &json!("has them")));
+    // Another one of that name is not replaced, whatever its case.
+    for other in [["CaptureOrders", "other"], ["captureorders", "orders"]] {
+        let args = ["new-function", "--name", other[0], "--source", other[1], "--changes", "orders-changes"];
+        let refused = in_folder(app.path(), &args).await;
+        assert!(refused.code == 2 && refused.stderr.contains("is there already"), "{refused:?}");
+    }
+    assert_eq!(names(app.path()), ["CaptureChanges", "CaptureOrders", "host.json", "local.settings.json"]);
+}
+
+#[tokio::test]
+async fn a_wrong_wish_is_named_and_nothing_is_written() {
+    let app = app();
+    let with = |name: &'static str, source: &'static str, changes: &'static str, more: &[&'static str]| {
+        [&["new-function", "--name", name, "--source", source, "--changes", changes][..], more].concat()
+    };
+    for (args, problem) in [
+        (with("9lives", "orders", "c", &[]), "no function name"),
+        (with("../up", "orders", "c", &[]), "no function name"),
+        (with("my-orders", "orders", "c", &[]), "--name my_orders"),
+        (with("F", "orders", "orders", &[]), "--changes: is the source container"),
+        (with("F", "or/ders", "c", &[]), "--source: is not a valid resource name"),
+        (with("F", "%X%", "c", &[]), "--source: \"%X%\" is no container's"),
+        (with("F", "", "c", &[]), "--source: \"\" is no container's"),
+        (with("F", "orders", "c", &["--leases", "c"]), "--leases: is the container"),
+        (with("F", "o", "c", &["--mode", "all-versions", "--start-from-beginning"]), "cannot be read from the past"),
+        (with("F", "o", "c", &["--app-root", "nowhere"]), "host.json: is not there"),
+    ] {
+        let output = in_folder(app.path(), &args).await;
+        assert_eq!(output.code, 2, "{output:?}");
+        assert!(output.stderr.contains(problem) && output.stderr.contains("hint: "), "{problem}: {output:?}");
+    }
+    // A settings file that cannot take them: neither is the folder made.
+    for (text, problem) in [
+        ("{\"AccountKey\": SECRET", "is not valid JSON: line 1"),
+        (r#"{"IsEncrypted":true}"#, "is encrypted"),
+        (r#"{"Values":{"CaptureOrders__COSMOS_SOURCE_CONTAINER":"SECRET"}}"#, "has another value for"),
+    ] {
+        std::fs::write(app.path().join("local.settings.json"), text).unwrap();
+        let output = in_folder(app.path(), &ORDERS).await;
+        assert!(output.code == 2 && output.stderr.contains(problem), "{output:?}");
+        assert!(!output.stderr.contains("SECRET"), "{output:?}");
+    }
+    assert_eq!(names(app.path()), ["CaptureChanges", "host.json", "local.settings.json"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_in_the_way_is_refused_and_a_link_stays_one() {
+    let app = app();
+    let (settings, aside) = (app.path().join("local.settings.json"), app.path().join("aside.json"));
+    std::fs::write(&aside, r#"{"Values":{}}"#).unwrap();
+    std::os::unix::fs::symlink(&aside, &settings).unwrap();
+    // A file where the folder should be.
+    std::fs::write(app.path().join("F"), "in the way").unwrap();
+    let refused = in_folder(app.path(), &["new-function", "--name", "F", "--source", "o", "--changes", "c"]).await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&aside).unwrap(), r#"{"Values":{}}"#);
+    assert_eq!(in_folder(app.path(), &ORDERS).await.code, 0);
+    assert!(settings.is_symlink());
+    assert!(std::fs::read_to_string(&aside).unwrap().contains("CaptureOrders__COSMOS_SOURCE_CONTAINER"));
+    assert_eq!(
+        names(app.path()),
+        ["CaptureChanges", "CaptureOrders", "F", "aside.json", "host.json", "local.settings.json"]
+    );
+}
+
+#[tokio::test]
+async fn all_versions_names_the_bundle_it_needs() {
+    let app = app();
+    let output = in_folder(app.path(), &[&ORDERS[..], &["--mode", "all-versions"]].concat()).await;
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stderr.contains("Microsoft.Azure.Functions.ExtensionBundle.Preview"), "{output:?}");
+    let text = std::fs::read_to_string(app.path().join("host.json")).unwrap();
+    let preview = text.replace("ExtensionBundle\"", "ExtensionBundle.Preview\"");
+    std::fs::write(app.path().join("host.json"), preview).unwrap();
+    let output = in_folder(app.path(), &[&ORDERS[..], &["--mode", "all-versions"]].concat()).await;
+    assert!(!output.stderr.contains("Preview"), "{output:?}");
+}
+
+#[tokio::test]
+async fn local_watches_all_functions_and_each_history_gets_its_own() {
+    let app = app();
+    std::fs::write(app.path().join("local.settings.json"), r#"{"Values":{"COSMOS_DATABASE":"dev"}}"#).unwrap();
+    for args in [
+        &[&ORDERS[..], &["--mode", "all-versions"]].concat()[..],
+        // A second one on the first one's container: it has leases of its own.
+        &["new-function", "--name", "CaptureAgain", "--source", "events", "--changes", "again"],
+    ] {
+        assert_eq!(in_folder(app.path(), args).await.code, 0);
+    }
+    let local = Local::start_in(app, &[]).await;
+    assert_eq!(local.run(&["populate", "--count", "3"]).await.code, 0);
+    let orders = ["--source", "orders", "--changes", "orders-changes"];
+    assert_eq!(local.run(&[&["populate", "--count", "5"][..], &orders].concat()).await.code, 0);
+    assert_eq!(local.run(&[&["truncate", "source", "--yes"][..], &orders].concat()).await.code, 0);
+    local.wait_for_count("orders-changes", 10).await;
+    local.wait_for_count("changes", 3).await;
+    local.wait_for_count("again", 3).await;
+    let output = local.run(&["query", "--in", "orders-changes", "SELECT * FROM c", "--format", "json"]).await.json();
+    let ops: Vec<&str> =
+        output.as_array().unwrap().iter().map(|record| record["_change"]["op"].as_str().unwrap()).collect();
+    assert_eq!(ops.iter().filter(|op| **op == "delete").count(), 5, "{ops:?}");
+}
+
+#[tokio::test]
+async fn serve_writes_each_functions_batches_to_its_own_history() {
+    let app = TestApp::start().await;
+    std::fs::copy("host.json", app.folder.path().join("host.json")).unwrap();
+    for container in ["orders", "orders-changes"] {
+        let made = json!({"id": container, "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
+        assert!(app.local.create_container("dev", made).await.unwrap());
+    }
+    assert_eq!(app.run(&ORDERS).await.code, 0);
+    // Without its settings the handler would put orders into the history of events: it does not start.
+    let settings = app.settings();
+    let refused = run(app.folder.path(), &["serve"], &settings, "").await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("CaptureOrders__COSMOS_SOURCE_CONTAINER"), "{refused:?}");
+    let handler = app
+        .handler(&[
+            ("CaptureOrders__COSMOS_SOURCE_CONTAINER", "orders"),
+            ("CaptureOrders__COSMOS_CHANGES_CONTAINER", "orders-changes"),
+        ])
+        .await;
+    deliver(&handler, "CaptureChanges", "a").await;
+    deliver(&handler, "captureorders", "b").await;
+    assert_eq!(app.history().await.iter().map(|r| r["_originalId"].clone()).collect::<Vec<_>>(), ["a"]);
+    let orders = app.cosmos.container("dev", "orders-changes").await.unwrap();
+    let records = orders.query_all("SELECT * FROM c", &[], None).await.unwrap();
+    assert!(records.len() == 1 && records[0].get().contains("\"_originalId\":\"b\""), "{records:?}");
+}
+
+async fn deliver(handler: &Handler, function: &str, id: &str) {
+    let array = Value::from(vec![feed_document(id, "p", 1)]).to_string();
+    assert_eq!(handler.post(function, body_of(&array)).await.0, 200);
+}

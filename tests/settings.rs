@@ -1,0 +1,154 @@
+//! Bad configuration is the commonest failure: for every setting, a wrong value is given to the real program, which
+//! must name the setting, what is wrong, and what to write, and must never print a secret.
+
+use std::collections::BTreeSet;
+
+use cosmos_rewind::config::SETTINGS;
+
+use crate::support::run;
+
+/// A setting that makes sense of the others: an account that nobody asks.
+const ACCOUNT: (&str, &str) = ("CosmosDB", "AccountEndpoint=http://127.0.0.1:1/;AccountKey=U0VDUkVU;");
+const COLLECTOR: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
+
+struct Wrong {
+    name: &'static str,
+    value: &'static str,
+    /// Other settings, beside the account.
+    with: &'static [(&'static str, &'static str)],
+    /// In the message: what is wrong.
+    problem: &'static str,
+    /// In the hint: what to write.
+    fix: &'static str,
+}
+
+const fn wrong(name: &'static str, value: &'static str, problem: &'static str, fix: &'static str) -> Wrong {
+    Wrong { name, value, with: &[], problem, fix }
+}
+
+const ENDPOINT_FIX: &str = "https://<account>.documents.azure.com:443/";
+const CONNECTION_FIX: &str = "AccountEndpoint=https://<account>.documents.azure.com:443/;AccountKey=<key>;";
+const NAME_FIX: &str = "up to 255 characters without / \\ ? #";
+
+const TABLE: &[Wrong] = &[
+    wrong("CosmosDB", "", "is missing", "set CosmosDB to the connection string"),
+    wrong("CosmosDB", "AccountKey=U0VDUkVU", "has no AccountEndpoint", CONNECTION_FIX),
+    wrong("CosmosDB", "AccountEndpoint=https://a/", "has no AccountKey", CONNECTION_FIX),
+    wrong("CosmosDB", "AccountEndpoint=https://a/;AccountKey=SECRET!", "not base64", CONNECTION_FIX),
+    wrong("CosmosDB", "AccountEndpoint=SECRET;AccountKey=U0VDUkVU", "not a URL", ENDPOINT_FIX),
+    wrong("CosmosDB__accountEndpoint", "SECRET", "not a URL", ENDPOINT_FIX),
+    wrong("CosmosDB__accountEndpoint", "http://example.com/", "plain http on another machine", ENDPOINT_FIX),
+    wrong("CosmosDB__accountEndpoint", "https://me:SECRET@a/", "carries credentials", ENDPOINT_FIX),
+    Wrong {
+        with: &[("CosmosDB__accountEndpoint", "https://a/")],
+        ..wrong("CosmosDB__credential", "magic", "not a known credential", "write managedidentity, or remove")
+    },
+    Wrong {
+        with: &[("CosmosDB__accountEndpoint", "https://a/"), ("CosmosDB__credential", "managedidentity")],
+        ..wrong("CosmosDB__clientId", "my-identity", "not a client id", "00000000-0000-0000-0000-000000000000")
+    },
+    wrong("COSMOS_DATABASE", "a/b", "not a valid resource name", NAME_FIX),
+    wrong("COSMOS_SOURCE_CONTAINER", "a?b", "not a valid resource name", NAME_FIX),
+    wrong("COSMOS_CHANGES_CONTAINER", "a#b", "not a valid resource name", NAME_FIX),
+    wrong("COSMOS_CHANGES_CONTAINER", "events", "is the source container", "such as changes"),
+    wrong("COSMOS_LEASE_CONTAINER", "a\\b", "not a valid resource name", NAME_FIX),
+    wrong("COSMOS_LEASE_CONTAINER", "changes", "of the documents", "such as leases"),
+    wrong("REWIND_FIDELITY", "roughly", "\"roughly\" is not allowed", "write exact or payload"),
+    wrong("REWIND_DEAD_LETTERS", "ftp://a/SECRET", "unknown scheme", "a directory, or an https URL"),
+    wrong(
+        "REWIND_DEAD_LETTERS",
+        "https://a.blob.core.windows.net/?sig=SECRET",
+        "names no blob container",
+        "/<container>",
+    ),
+    wrong("REWIND_DEAD_LETTERS", "http://example.com/c?sig=SECRET", "plain http on another machine", "write https://"),
+    Wrong {
+        with: &[("WEBSITE_SITE_NAME", "app")],
+        ..wrong("REWIND_DEAD_LETTERS", "", "missing", "https://<account>.blob.core.windows.net/<container>")
+    },
+    wrong("REWIND_MAX_WRITES", "0", "\"0\" is not allowed", "from 1 to 4096"),
+    wrong("REWIND_MAX_REREADS", "many", "\"many\" is not allowed", "from 1 to 4096"),
+    wrong("REWIND_DEADLINE_SECONDS", "-1", "\"-1\" is not allowed", "whole seconds from 1 to 3600"),
+    wrong("REWIND_MAX_BODY_MB", "1.5", "\"1.5\" is not allowed", "whole MiB from 1 to 2048"),
+    wrong("REWIND_DRAIN_SECONDS", "601", "\"601\" is not allowed", "whole seconds from 1 to 600"),
+    wrong("REWIND_FIELDS", "name", "name", "/name,/address/city"),
+    wrong("REWIND_FIELDS", "/name,", "", "/name,/address/city"),
+    wrong("REWIND_REDACT", "ssn", "ssn", "/ssn,/email=hash"),
+    wrong("REWIND_REDACT", "/id", "id", "content"),
+    wrong("REWIND_REDACT", "/email=hash", "without a key", "set REWIND_REDACT_KEY to a secret text"),
+    wrong("REWIND_LOG", "cosmos_rewind=LOUD", "not a log filter", "info, debug, or cosmos_rewind=debug"),
+    wrong("REWIND_LOG_FORMAT", "xml", "\"xml\" is not allowed", "write text or json"),
+    wrong("OTEL_EXPORTER_OTLP_ENDPOINT", "SECRET", "not a URL", "http://127.0.0.1:4318"),
+    wrong("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://SECRET/", "not an http(s) URL", "http://127.0.0.1:4318"),
+    Wrong {
+        with: &[COLLECTOR],
+        ..wrong("OTEL_EXPORTER_OTLP_HEADERS", "SECRET", "part 1 has no = in it", "name=value")
+    },
+    Wrong {
+        with: &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://example.com/")],
+        ..wrong("OTEL_EXPORTER_OTLP_HEADERS", "api-key=SECRET", "readable on the way", "https")
+    },
+    Wrong { with: &[COLLECTOR], ..wrong("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "not supported", "http/protobuf") },
+    Wrong {
+        with: &[COLLECTOR],
+        ..wrong("OTEL_METRIC_EXPORT_INTERVAL", "1s", "\"1s\" is not allowed", "milliseconds from 100 to 3600000")
+    },
+];
+
+/// Settings for which every text is right, and why.
+const ANYTHING: &[(&str, &str)] = &[
+    ("REWIND_REDACT_KEY", "a secret text; that it is needed is told where it is needed"),
+    ("OTEL_SERVICE_NAME", "a name of the operator's choice"),
+];
+
+#[test]
+fn no_setting_is_missing_here() {
+    let known: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+    let tried: BTreeSet<&str> =
+        TABLE.iter().map(|one| one.name).chain(ANYTHING.iter().map(|(name, _)| *name)).collect();
+    assert_eq!(tried, known);
+}
+
+#[tokio::test]
+async fn every_wrong_setting_is_named_with_its_problem_and_its_fix() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut complaints = Vec::new();
+    for one in TABLE {
+        let mut settings = vec![ACCOUNT, ("REWIND_REDACT_KEY", "")];
+        settings.extend(one.with);
+        settings.push((one.name, one.value));
+        let settings: Vec<(String, String)> =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let output = run(folder.path(), &["serve"], &settings, "").await;
+        let lines: Vec<&str> = output.stderr.lines().collect();
+        let said = |start: String, text: &str| lines.iter().any(|line| line.starts_with(&start) && line.contains(text));
+        let fine = output.code == 2
+            && said(format!("error: setting {}: ", one.name), one.problem)
+            && said("hint: ".into(), one.fix);
+        let all = format!("{}{}", output.stdout, output.stderr);
+        if !fine || all.contains("SECRET") || all.contains("U0VDUkVU") {
+            complaints.push(format!("{}={}: exit {}\n{all}", one.name, one.value, output.code));
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[tokio::test]
+async fn a_wrong_setting_of_one_function_is_named_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let function = folder.path().join("CaptureOrders");
+    std::fs::create_dir(&function).unwrap();
+    std::fs::copy("CaptureChanges/function.json", function.join("function.json")).unwrap();
+    for (name, value) in [
+        ("CaptureOrders__COSMOS_SOURCE_CONTAINER", "a/b"),
+        ("CaptureOrders__COSMOS_CHANGES_CONTAINER", "events"),
+        ("CaptureOrders__COSMOS_LEASE_CONTAINER", "events"),
+        ("CaptureOrders__REWIND_FIELDS", "name"),
+        ("CaptureOrders__REWIND_REDACT", "/id"),
+    ] {
+        let settings = [ACCOUNT, (name, value)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let output = run(folder.path(), &["serve"], &settings, "").await;
+        assert_eq!(output.code, 2, "{output:?}");
+        assert!(output.stderr.starts_with(&format!("error: setting {name}: ")), "{output:?}");
+    }
+}
