@@ -164,6 +164,26 @@ async fn every_function_has_its_own_containers_looked_at() {
 }
 
 #[tokio::test]
+async fn a_timer_has_to_know_what_to_prune() {
+    let app = TestApp::start().await;
+    app_files(app.folder.path());
+    let folder = app.folder.path().join("PruneHistory");
+    std::fs::create_dir(&folder).unwrap();
+    let file = |timer: Value| std::fs::write(folder.join("function.json"), json!({"bindings": [timer]}).to_string());
+    file(json!({"type": "timerTrigger", "direction": "in", "name": "timer"})).unwrap();
+    let run = async |more: &[(&str, &str)]| {
+        app.run_with_settings(&["doctor", "--format", "json"], &[&NAMES[..], more].concat()).await
+    };
+    assert_eq!(failed(&run(&[]).await), ["PruneHistory/function.json", "function PruneHistory"]);
+    file(json!({"type": "timerTrigger", "direction": "in", "name": "timer", "schedule": "0 0 3 * * *"})).unwrap();
+    let wrong = run(&[("REWIND_PRUNE", "--older-than soon")]).await;
+    assert_eq!(failed(&wrong), ["function PruneHistory", "setting REWIND_PRUNE"], "{wrong:?}");
+    let right = run(&[("REWIND_PRUNE", "--older-than 90d")]).await;
+    assert_eq!((right.code, failed(&right)), (0, Vec::new()), "{right:?}");
+    assert_eq!(findings(&right)["function PruneHistory"].1, "prunes --older-than 90d");
+}
+
+#[tokio::test]
 async fn what_a_role_may_not_do_is_told_operation_by_operation() {
     let app = TestApp::start().await;
     app.proxy.fail_always(Some(Fault::Reject(403, 0)));

@@ -9,7 +9,7 @@ use crate::{
     config::{Credential, Names, Settings},
     host::{
         app::{self, ALL_VERSIONS, BUNDLE, BUNDLE_VERSIONS, PREVIEW_BUNDLE},
-        functions::Function,
+        functions::{Function, Trigger},
     },
 };
 
@@ -21,14 +21,23 @@ const OLD_NAMES: [(&str, &str); 4] = [
     ("createLeaseCollectionIfNotExists", "createLeaseContainerIfNotExists"),
 ];
 
-/// Looks at the files below `app_root`; returns the names of the functions that capture.
+/// Names of an app's functions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Functions {
+    /// Those that capture.
+    pub captures: Vec<String>,
+    /// Those that prune, on a schedule.
+    pub timers: Vec<String>,
+}
+
+/// Looks at the files below `app_root`; returns the functions.
 pub fn check_files(
     app_root: &Path,
     settings: &Settings,
     credential: Option<&Credential>,
     findings: &mut Vec<Finding>,
-) -> Vec<String> {
-    let functions = functions(app_root, findings);
+) -> Functions {
+    let (functions, timers) = functions(app_root, findings);
     let path = app_root.join("host.json");
     if !path.exists() && functions.is_empty() {
         findings.push(Finding::warning(
@@ -36,7 +45,7 @@ pub fn check_files(
             format!("no function app in {}", app_root.display()),
             "name its folder with --app-root; without one, only the account is looked at",
         ));
-        return Vec::new();
+        return Functions { captures: Vec::new(), timers };
     }
     let all_versions: Vec<&str> =
         functions.iter().filter(|(_, file)| is_all_versions(trigger(file))).map(|(name, _)| name.as_str()).collect();
@@ -52,13 +61,13 @@ pub fn check_files(
         check_function(name, file, settings, credential, findings);
     }
     check_leases(&functions, settings, findings);
-    functions.into_keys().collect()
+    Functions { captures: functions.into_keys().collect(), timers }
 }
 
-/// The files of all functions with a Cosmos DB trigger. Those that cannot be read are told.
-fn functions(app_root: &Path, findings: &mut Vec<Finding>) -> BTreeMap<String, Value> {
-    let mut found = BTreeMap::new();
-    let Ok(entries) = std::fs::read_dir(app_root) else { return found };
+/// The files of all functions with a Cosmos DB trigger, and the names of timers. Those that cannot be read are told.
+fn functions(app_root: &Path, findings: &mut Vec<Finding>) -> (BTreeMap<String, Value>, Vec<String>) {
+    let (mut found, mut timers) = (BTreeMap::new(), Vec::new());
+    let Ok(entries) = std::fs::read_dir(app_root) else { return (found, timers) };
     for entry in entries.filter_map(Result::ok) {
         let Ok(name) = entry.file_name().into_string() else { continue };
         let path = entry.path().join("function.json");
@@ -74,12 +83,30 @@ fn functions(app_root: &Path, findings: &mut Vec<Finding>) -> BTreeMap<String, V
             }
         };
         match (Function::parse(&name, &text), app::read_json(&path)) {
+            (Ok(Some(function)), Ok(file)) if function.trigger == Trigger::Timer => {
+                schedule(&name, &file, findings);
+                timers.push(name);
+            }
             (Ok(Some(_)), Ok(file)) => drop(found.insert(name, file)),
             (Ok(_), _) => {}
             (Err(e), _) => findings.push(Finding::failure(check, e.problem, e.fix)),
         }
     }
-    found
+    timers.sort();
+    (found, timers)
+}
+
+/// A timer without a schedule never ticks.
+fn schedule(name: &str, file: &Value, findings: &mut Vec<Finding>) {
+    let is_timer = |b: &&Value| b["type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("timerTrigger"));
+    let timer = file["bindings"].as_array().and_then(|all| all.iter().find(is_timer)).unwrap_or(&Value::Null);
+    if timer["schedule"].as_str().is_none_or(str::is_empty) {
+        findings.push(Finding::failure(
+            format!("{name}/function.json"),
+            "the timer has no schedule",
+            "write \"schedule\": \"0 */30 * * * *\" (seconds first), or an app setting as %NAME%",
+        ));
+    }
 }
 
 fn trigger(file: &Value) -> &Value {
@@ -537,7 +564,7 @@ mod tests {
     fn a_folder_that_is_no_app_is_no_failure() {
         let empty = tempfile::tempdir().unwrap();
         let mut findings = Vec::new();
-        assert!(check_files(empty.path(), &Settings::default(), None, &mut findings).is_empty());
+        assert!(check_files(empty.path(), &Settings::default(), None, &mut findings).captures.is_empty());
         assert_eq!(findings[0].verdict, Verdict::Warning);
     }
 }

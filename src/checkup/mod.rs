@@ -5,35 +5,15 @@ mod account;
 mod files;
 
 pub use account::check_account;
-pub use files::check_files;
+pub use files::{Functions, check_files};
+
+pub use crate::upkeep::verify::Verdict;
 
 use crate::{
     config::{Account, CaptureConfig, ConfigError, Names, Settings},
     projection::Projection,
     telemetry::{self, otlp::ExportConfig},
 };
-
-/// How one check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// As it should be.
-    Ok,
-    /// It works, and will cost or lose something one day; or it could not be looked at.
-    Warning,
-    /// Capture cannot work so, or loses changes.
-    Failure,
-}
-
-impl Verdict {
-    /// Its name in reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "OK",
-            Self::Warning => "WARNING",
-            Self::Failure => "FAILURE",
-        }
-    }
-}
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]

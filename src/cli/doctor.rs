@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     CliError, ConnectionArgs, Exit,
     output::{self, Format, Rows},
+    prune,
 };
 use crate::{
     checkup::{Finding, Verdict, check_account, check_files, check_settings},
@@ -47,7 +48,13 @@ pub async fn run(args: DoctorArgs) -> Result<Exit, CliError> {
     }
     let credential = Account::from_settings(&settings).ok().map(|account| account.credential);
     let functions = check_files(&app_root, &settings, credential.as_ref(), &mut findings);
-    let understood = check_settings(&settings, &app_root, &functions, &mut findings);
+    let understood = check_settings(&settings, &app_root, &functions.captures, &mut findings);
+    if let Err(e) = prune::check_settings(&settings) {
+        findings.push(Finding::failure(format!("setting {}", e.name), e.problem, e.fix));
+    }
+    for timer in &functions.timers {
+        findings.push(pruning(&settings, timer, understood.account.clone()));
+    }
     check_account(&understood, &mut findings).await;
 
     let mut rows = Rows::stdout(args.format, &["check", "result", "found", "do"]);
@@ -69,4 +76,19 @@ pub async fn run(args: DoctorArgs) -> Result<Exit, CliError> {
         output::count_of(failures, "failure"),
     ));
     Ok(if failures == 0 { Exit::Done } else { Exit::Incomplete })
+}
+
+/// Whether a timer function knows what to prune.
+fn pruning(settings: &config::Settings, function: &str, account: Option<Account>) -> Finding {
+    let check = format!("function {function}");
+    let Some(account) = account else {
+        return Finding::warning(check, "cannot be looked at without an account", "mend the account's settings first");
+    };
+    match prune::timer(settings, function, account) {
+        Ok(_) => Finding::ok(
+            check,
+            format!("prunes {}", settings.get_for(Some(function), config::PRUNE).unwrap_or_default()),
+        ),
+        Err(e) => Finding::failure(check, format!("setting {}: {}", e.name, e.problem), e.fix),
+    }
 }

@@ -99,21 +99,35 @@ struct Setting {
     wish: Wish,
 }
 
+const FIX: &str = "write the flags of prune, such as --keep-within 7d --keep-daily 90d --ru-limit 500";
+
+fn parsed(text: &str) -> Result<Wish, ConfigError> {
+    Setting::try_parse_from(text.split_whitespace()).map(|setting| setting.wish).map_err(|e| {
+        let said = e.render().to_string();
+        let said = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        ConfigError::new(PRUNE, said, FIX)
+    })
+}
+
+/// Whether the settings of timers are right, also while no function has one.
+///
+/// # Errors
+/// With the one that is not.
+pub(super) fn check_settings(settings: &Settings) -> Result<(), ConfigError> {
+    prune_budget(settings)?;
+    settings.get(PRUNE).map_or(Ok(()), |text| parsed(text).map(drop))
+}
+
 /// The timer function that the settings ask for.
 ///
 /// # Errors
 /// When a setting is missing or wrong; nothing is contacted.
 pub(super) fn timer(settings: &Settings, function: &str, account: Account) -> Result<PruneTimer, ConfigError> {
-    const FIX: &str = "write the flags of prune, such as --keep-within 7d --keep-daily 90d --ru-limit 500";
     let Some(text) = settings.get_for(Some(function), PRUNE) else {
         let problem = format!("is missing, and {function}/function.json has a timer trigger");
         return Err(ConfigError::new(PRUNE, problem, FIX));
     };
-    let Setting { wish } = Setting::try_parse_from(text.split_whitespace()).map_err(|e| {
-        let said = e.render().to_string();
-        let said = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        ConfigError::new(PRUNE, said, FIX)
-    })?;
+    let wish = parsed(text)?;
     Ok(PruneTimer {
         cosmos: Cosmos::new(account),
         names: Names::from_settings(settings, Some(function))?,

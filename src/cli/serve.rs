@@ -84,6 +84,7 @@ async fn build(
     app_root: &std::path::Path,
 ) -> Result<Handler<CosmosHistory>, CliError> {
     let account = Account::from_settings(settings)?;
+    prune::check_settings(settings)?;
     let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
     let dead_letters = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(|e| CliError {
         message: e.to_string(),

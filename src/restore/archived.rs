@@ -1,18 +1,15 @@
 //! A plan whose versions come from an archive of `follow`, instead of from the history. Everything else is as ever: the
 //! live documents are looked at, saved in the history before they are overwritten, and the journal allows an undo.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-};
+use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     apply::Applier,
-    plan::{Action, Rules},
+    plan::{Rules, Step},
     plan_file::Draft,
-    survey::{decided, kept, planned},
+    survey::{decided, kept, noted, planned},
     sweep::{Found, Live, Places, live_index, look},
 };
 use crate::{
@@ -133,8 +130,7 @@ pub async fn survey(
             .buffered(concurrency.max(1))
             .try_collect()
             .await?;
-        each(steps.len() as u64);
-        steps.into_iter().try_for_each(|step| draft.push(step)).map_err(|e| kept(&e))?;
+        noted(steps, draft, &mut each)?;
     }
     // What the archive has nothing of.
     let mut rest: Vec<Found> = live
@@ -143,12 +139,9 @@ pub async fn survey(
         .chain(missing.into_iter().map(|item| Found { item: item.clone(), versions: Vec::new(), live: None }))
         .collect();
     rest.sort_by_cached_key(|found| found.item.sort_key());
-    each(rest.len() as u64);
-    let push = |found| {
-        let (mut step, _) = decided(found, rules);
-        debug_assert_eq!(step.action, Action::Unknown);
-        step.notes = vec!["no version in the archive".into()];
-        draft.push(step)
-    };
-    rest.into_iter().try_for_each(push).map_err(|e: io::Error| kept(&e))
+    let steps = rest.into_iter().map(|found| {
+        let (step, _) = decided(found, rules);
+        Step { notes: vec!["no version in the archive".into()], ..step }
+    });
+    noted(steps.collect(), draft, &mut each)
 }

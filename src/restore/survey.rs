@@ -34,10 +34,15 @@ pub async fn survey(
             .buffered(concurrency.max(1))
             .try_collect()
             .await?;
-        each(steps.len() as u64);
-        steps.into_iter().try_for_each(|step| draft.push(step)).map_err(|e| kept(&e))?;
+        noted(steps, draft, &mut each)?;
     }
     Ok(())
+}
+
+/// Adds steps to the plan, and tells how many there were.
+pub(super) fn noted(steps: Vec<Step>, draft: &mut Draft, each: &mut impl FnMut(u64)) -> Result<(), Failure> {
+    each(steps.len() as u64);
+    steps.into_iter().try_for_each(|step| draft.push(step)).map_err(|e| kept(&e))
 }
 
 /// The step as it comes into the plan.

@@ -12,9 +12,9 @@ use crate::{
 pub enum Verdict {
     /// Nothing speaks against it.
     Ok,
-    /// Something is not known.
+    /// Something is not known, or will cost or lose something one day.
     Warning,
-    /// Something is lost, or would be restored wrongly.
+    /// Something is lost, would be restored wrongly, or cannot work.
     Failure,
 }
 
