@@ -47,6 +47,9 @@ param leaseContainerName string = 'leases'
 @description('Partition key path of the live container: one path, not /id. Other shapes need a change in modules/cosmos.bicep.')
 param sourcePartitionKey string = '/pk'
 
+@description('What a timer function of the app removes from the history, as flags of prune (docs/operations.md). Empty: nothing, and the app may not delete from it.')
+param pruneFlags string = ''
+
 @description('Object id of who may restore, prune and erase with the command line. Empty: nobody yet.')
 param operatorPrincipalId string = ''
 
@@ -90,6 +93,7 @@ module cosmos 'modules/cosmos.bicep' = {
     sourcePartitionKey: sourcePartitionKey
     capturePrincipalId: identity.outputs.principalId
     operatorPrincipalId: operatorPrincipalId
+    prunes: !empty(pruneFlags)
   }
 }
 
@@ -141,6 +145,7 @@ module app 'modules/app.bicep' = {
     sourceContainerName: sourceContainerName
     changesContainerName: changesContainerName
     leaseContainerName: leaseContainerName
+    pruneFlags: pruneFlags
   }
 }
 

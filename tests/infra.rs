@@ -441,7 +441,13 @@ fn capture_can_delete_neither_history_nor_live_documents() {
         assert!(!declared.value["properties"]["permissions"].to_string().contains('*'), "{symbol}");
         of_capture += usize::from(declared.value["properties"]["principalId"] == "${capturePrincipalId}");
     }
-    assert_eq!(of_capture, 4);
+    // The fifth is there only when the app prunes on a schedule.
+    assert_eq!(of_capture, 5);
+    let (prune, at) = rights("pruneRole", "appPrunes");
+    assert_eq!(verbs(&prune), set(&["delete"]));
+    assert_eq!(at["scope"], "${account.id}/dbs/${databaseName}/colls/${changes.name}");
+    let template = std::fs::read_to_string("infra/modules/cosmos.bicep").unwrap();
+    assert!(template.contains("resource appPrunes 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = if (prunes) {"));
     // Who restores is somebody else.
     let (_, at) = rights("operatorRole", "operator");
     assert_eq!(at["principalId"], "${operatorPrincipalId}");

@@ -15,6 +15,7 @@ param databaseName string
 param sourceContainerName string
 param changesContainerName string
 param leaseContainerName string
+param pruneFlags string
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   name: planName
@@ -90,6 +91,7 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     COSMOS_CHANGES_CONTAINER: changesContainerName
     COSMOS_LEASE_CONTAINER: leaseContainerName
     REWIND_DEAD_LETTERS: deadLetterContainerUrl
+    REWIND_PRUNE: pruneFlags
     // The client library takes a backtrace for every operation otherwise.
     RUST_BACKTRACE: '0'
   }

@@ -12,6 +12,7 @@ param leaseContainerName string
 param sourcePartitionKey string
 param capturePrincipalId string
 param operatorPrincipalId string
+param prunes bool
 
 resource account 'Microsoft.DocumentDB/databaseAccounts@2024-11-15' = {
   name: name
@@ -188,6 +189,21 @@ resource captureLeasesRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinit
   }
 }
 
+resource pruneRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
+  parent: account
+  name: guid(account.id, 'rewind-prune')
+  properties: {
+    roleName: 'cosmos-rewind prune: remove old versions'
+    type: 'CustomRole'
+    assignableScopes: [account.id]
+    permissions: [
+      {
+        dataActions: ['${container}/executeQuery', '${item}/delete']
+      }
+    ]
+  }
+}
+
 resource operatorRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
   parent: account
   name: guid(account.id, 'rewind-operator')
@@ -240,6 +256,17 @@ resource captureLeases 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments
     principalId: capturePrincipalId
     roleDefinitionId: captureLeasesRole.id
     scope: '${account.id}/dbs/${databaseName}/colls/${leases.name}'
+  }
+}
+
+// Only when the app prunes on a schedule: capture alone must not be able to lose history.
+resource appPrunes 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = if (prunes) {
+  parent: account
+  name: guid(account.id, capturePrincipalId, 'rewind-prune', changesContainerName)
+  properties: {
+    principalId: capturePrincipalId
+    roleDefinitionId: pruneRole.id
+    scope: '${account.id}/dbs/${databaseName}/colls/${changes.name}'
   }
 }
 
