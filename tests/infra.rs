@@ -447,7 +447,9 @@ fn capture_can_delete_neither_history_nor_live_documents() {
     assert_eq!(verbs(&prune), set(&["delete"]));
     assert_eq!(at["scope"], "${account.id}/dbs/${databaseName}/colls/${changes.name}");
     let template = std::fs::read_to_string("infra/modules/cosmos.bicep").unwrap();
-    assert!(template.contains("resource appPrunes 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = if (prunes) {"));
+    assert!(template.contains(
+        "resource appPrunes 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = if (prunes) {"
+    ));
     // Who restores is somebody else.
     let (_, at) = rights("operatorRole", "operator");
     assert_eq!(at["principalId"], "${operatorPrincipalId}");

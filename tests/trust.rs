@@ -192,6 +192,14 @@ async fn each_kind_of_fault_is_told_apart() {
     let etags = verify(&app, &[], 3).await;
     let warnings = vec![named(1, "newest"), named(1, "gone"), named(1, "chain")];
     assert_eq!((&etags["result"], found(&etags)), (&json!("WARNING"), warnings.clone()), "{etags}");
+    // When that was: of the gap its two ends.
+    let ends = |name: &str| {
+        let check = etags["checks"].as_array().unwrap().iter().find(|c| c["check"] == name).unwrap();
+        (check["from"].clone(), check["to"].clone())
+    };
+    let at = |lsn: i64| json!(chrono_text(1_700_000_000 + lsn));
+    assert_eq!((ends("gone"), ends("chain")), ((at(8), at(8)), (at(3), at(7))));
+    assert_eq!((ends("newest"), ends("missing")), ((at(10), at(10)), (json!(null), json!(null))));
     let since = verify(&app, &["--since", "1700000100"], 3).await;
     assert_eq!(found(&since), warnings[..2]);
     let content = verify(&app, &["--content", "--deep", "50"], 3).await;

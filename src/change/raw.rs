@@ -19,9 +19,16 @@ pub struct Member<'a> {
     pub key: &'a RawValue,
     /// The value's text.
     pub value: &'a RawValue,
+    /// Whether the key is written with an escape, which hardly any is: looked at once, asked for every name.
+    escaped: bool,
 }
 
 impl<'a> Member<'a> {
+    /// The same key with another value.
+    pub fn with_value(self, value: &'a RawValue) -> Self {
+        Self { value, ..self }
+    }
+
     /// The key's meaning; borrowed unless it is escaped.
     pub fn name(&self) -> Cow<'a, str> {
         unescape(self.key.get())
@@ -31,7 +38,7 @@ impl<'a> Member<'a> {
     pub fn is(&self, name: &str) -> bool {
         let text = self.key.get();
         let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
-        inner == name || (inner.contains('\\') && self.name() == name)
+        inner == name || (self.escaped && self.name() == name)
     }
 }
 
@@ -138,7 +145,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawDocument<'a> {
                 // 16 covers a typical document and its system properties without growing.
                 let mut members = Vec::with_capacity(16);
                 while let Some(key) = map.next_key::<&'de RawValue>()? {
-                    members.push(Member { key, value: map.next_value().map_err(de::Error::custom)? });
+                    let escaped = key.get().contains('\\');
+                    members.push(Member { key, value: map.next_value().map_err(de::Error::custom)?, escaped });
                 }
                 Ok(RawDocument { members })
             }

@@ -174,7 +174,7 @@ impl Version {
             .members()
             .iter()
             .filter(|m| !SYSTEM.iter().any(|name| m.is(name)) && !m.is("_lsn") && !m.is(ORIGINAL_ID))
-            .map(|m| if m.is("id") { Member { key: m.key, value: original } } else { *m })
+            .map(|m| if m.is("id") { m.with_value(original) } else { *m })
             .collect();
         Some(Self {
             id: super::raw::unescape(original.get()).into_owned(),

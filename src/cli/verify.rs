@@ -194,16 +194,17 @@ impl Job<'_> {
                     _ => Compared::Same,
                 };
                 let altered = version_of_live(&found).is_some_and(Version::is_normalized);
-                Ok::<_, Failure>((found.item, result, altered))
+                let span = found.live.as_ref().and_then(|live| live.ts).map(|ts| (ts, ts));
+                Ok::<_, Failure>((found.item, result, altered, span))
             })
             .buffer_unordered(self.args.concurrency.into());
-        while let Some((item, result, altered)) = compared.try_next().await? {
+        while let Some((item, result, altered, span)) = compared.try_next().await? {
             match result {
                 Compared::Wrong(mut detail) => {
                     if altered {
                         detail.push_str(" (the Functions host may have rewritten them)");
                     }
-                    report.add(&item, Finding { check: Check::Content, detail });
+                    report.add(&item, Finding { check: Check::Content, detail, span });
                 }
                 Compared::Moved => report.pending += 1,
                 Compared::Same => {}
@@ -224,7 +225,7 @@ impl Job<'_> {
             report.sampled += u64::from(result != Compared::Moved);
             if let Compared::Wrong(problem) = result {
                 let detail = format!("record {record_id}: {problem}");
-                report.add(&item, Finding { check: Check::Rebuild, detail });
+                report.add(&item, Finding { check: Check::Rebuild, detail, span: None });
             }
         }
         Ok(())
@@ -242,7 +243,25 @@ struct Report {
     repaired: u64,
     /// Deleted before they could be repaired.
     gone: u64,
-    found: BTreeMap<Check, (u64, Vec<Named>)>,
+    found: BTreeMap<Check, Of>,
+}
+
+/// What one check found.
+#[derive(Default)]
+struct Of {
+    count: u64,
+    /// The time that it concerns, epoch seconds.
+    span: Option<(i64, i64)>,
+    /// The first few.
+    named: Vec<Named>,
+}
+
+impl Of {
+    /// Both ends as they are shown.
+    fn ends(&self) -> [Option<String>; 2] {
+        let shown = |ts| PointInTime::from_epoch(ts).to_string();
+        [self.span.map(|(from, _)| shown(from)), self.span.map(|(_, to)| shown(to))]
+    }
 }
 
 /// A document that is named.
@@ -255,25 +274,28 @@ struct Named {
 
 impl Report {
     fn new(show: usize) -> Self {
-        let found = Check::ALL.into_iter().map(|check| (check, (0, Vec::new()))).collect();
+        let found = Check::ALL.into_iter().map(|check| (check, Of::default())).collect();
         let (documents, versions, normalized, pending) = (0, 0, 0, 0);
         Self { show, documents, versions, normalized, pending, sampled: 0, repaired: 0, gone: 0, found }
     }
 
     fn add(&mut self, item: &ItemKey, finding: Finding) {
-        let (count, named) = self.found.entry(finding.check).or_default();
-        *count += 1;
-        if named.len() < self.show {
-            named.push(Named { id: item.id.clone(), pk: item.partition_key.to_json(), detail: finding.detail });
+        let of = self.found.entry(finding.check).or_default();
+        of.count += 1;
+        if let Some((from, to)) = finding.span {
+            of.span = Some(of.span.map_or((from, to), |(first, last)| (first.min(from), last.max(to))));
+        }
+        if of.named.len() < self.show {
+            of.named.push(Named { id: item.id.clone(), pk: item.partition_key.to_json(), detail: finding.detail });
         }
     }
 
     fn count(&mut self, check: Check, more: u64) {
-        self.found.entry(check).or_default().0 += more;
+        self.found.entry(check).or_default().count += more;
     }
 
     fn verdict(&self, check: Check) -> Verdict {
-        let count = self.found.get(&check).map_or(0, |(count, _)| *count);
+        let count = self.found.get(&check).map_or(0, |of| of.count);
         let mended = if check == Check::Missing { self.repaired + self.gone } else { 0 };
         if count > mended { check.severity() } else { Verdict::Ok }
     }
@@ -295,22 +317,24 @@ impl Report {
             let mut object = serde_json::Map::new();
             object.insert("result".into(), self.result().as_str().into());
             object.extend(figures.map(|(name, n)| (name.to_owned(), n.into())));
-            let checks = self.found.iter().map(|(check, (count, named))| {
-                json!({"check": check.name(), "result": self.verdict(*check).as_str(), "count": count,
-                    "meaning": check.meaning(), "documents": named})
+            let checks = self.found.iter().map(|(check, of)| {
+                let [from, to] = of.ends();
+                json!({"check": check.name(), "result": self.verdict(*check).as_str(), "count": of.count,
+                    "from": from, "to": to, "meaning": check.meaning(), "documents": of.named})
             });
             object.insert("checks".into(), checks.collect());
             object.insert("ru".into(), tenths(cosmos.meter().total()));
             object.insert("seconds".into(), tenths(started.elapsed().as_secs_f64()));
             return output::json(&object);
         }
-        let mut rows = Rows::stdout(args.format, &["check", "result", "count", "meaning"]);
-        for (check, (count, _)) in &self.found {
-            let verdict = self.verdict(*check).as_str();
-            rows.push(&[check.name().into(), verdict.into(), json!(count), check.meaning().into()])?;
+        let mut rows = Rows::stdout(args.format, &["check", "result", "count", "from", "to", "meaning"]);
+        for (check, of) in &self.found {
+            let (verdict, [from, to]) = (self.verdict(*check).as_str(), of.ends());
+            let meaning = check.meaning().into();
+            rows.push(&[check.name().into(), verdict.into(), json!(of.count), json!(from), json!(to), meaning])?;
         }
         rows.finish()?;
-        for (check, (count, named)) in &self.found {
+        for (check, Of { count, named, .. }) in &self.found {
             for one in named {
                 let text = format!("{:8}  document {:?} ({}): {}", check.name(), one.id, one.pk, one.detail);
                 note(&printable(&text));

@@ -107,6 +107,8 @@ pub struct Finding {
     pub check: Check,
     /// What was found; no content of the document.
     pub detail: String,
+    /// The time that it concerns, epoch seconds: from the last thing that is certain to the next.
+    pub span: Option<(i64, i64)>,
 }
 
 /// What an item says.
@@ -160,14 +162,18 @@ pub fn examine(found: &Found, times: Times) -> Examined {
                     Some(v) => format!("the newest version is of {}", PointInTime::from_epoch(v.ts)),
                     None => "it has no version at all".to_owned(),
                 };
-                examined.findings.push(Finding { check: Check::Missing, detail: format!("{written}{newest}") });
+                examined.findings.push(Finding {
+                    check: Check::Missing,
+                    detail: format!("{written}{newest}"),
+                    span: live.ts.map(|ts| (ts, ts)),
+                });
             }
         }
-        Some(_) => {
+        Some(live) => {
             let own = version_of_live(found);
             if own.is_some_and(Version::is_partial) {
                 let detail = "fields were left out or hashed when it was captured: it cannot be restored".to_owned();
-                examined.findings.push(Finding { check: Check::Partial, detail });
+                examined.findings.push(Finding { check: Check::Partial, detail, span: live.ts.map(|ts| (ts, ts)) });
             }
             let own = own.map(Version::position);
             if let Some(newest) = newest.filter(|newest| is_behind(own.as_ref(), newest)) {
@@ -178,7 +184,11 @@ pub fn examine(found: &Found, times: Times) -> Examined {
                     let at = PointInTime::from_epoch(newest.ts);
                     let op = newest.op.map_or("copy of the original demo", crate::change::Op::as_str);
                     let detail = format!("behind its version there is one of {at} ({op})");
-                    examined.findings.push(Finding { check: Check::Newest, detail });
+                    examined.findings.push(Finding {
+                        check: Check::Newest,
+                        detail,
+                        span: Some((newest.ts, newest.ts)),
+                    });
                 }
             }
         }
@@ -190,7 +200,7 @@ pub fn examine(found: &Found, times: Times) -> Examined {
                     examined.pending = true;
                 } else {
                     let detail = format!("its newest version is of {}", PointInTime::from_epoch(newest.ts));
-                    examined.findings.push(Finding { check: Check::Gone, detail });
+                    examined.findings.push(Finding { check: Check::Gone, detail, span: Some((newest.ts, newest.ts)) });
                 }
             }
         }
@@ -219,8 +229,9 @@ fn chain(versions: &[Version], ordered: &[&Version], times: Times) -> Vec<Findin
     pairs
         .map(|(from, lsn, until)| {
             let what = lsn.map_or_else(|| "a delete".to_owned(), |lsn| format!("LSN {lsn}"));
-            let (from, until) = (PointInTime::from_epoch(from), PointInTime::from_epoch(until));
-            Finding { check: Check::Chain, detail: format!("{what} is missing, between {from} and {until}") }
+            let [first, last] = [from, until].map(PointInTime::from_epoch);
+            let detail = format!("{what} is missing, between {first} and {last}");
+            Finding { check: Check::Chain, detail, span: Some((from, until)) }
         })
         .collect()
 }
