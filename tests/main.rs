@@ -34,6 +34,7 @@ mod follow_model;
 mod follow_sinks;
 #[cfg(feature = "local")]
 mod history;
+mod fuzz_seeds;
 mod infra;
 #[cfg(feature = "local")]
 mod load_archive;

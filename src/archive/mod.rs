@@ -26,7 +26,7 @@ pub use newest::Newest;
 use crate::{
     blob::BlobContainer,
     change::{Op, key::PartitionKey},
-    config::{BlobUrl, Credential, DeadLetterLocation},
+    config::{BlobUrl, Credential, DeadLetterLocation, without_secrets},
     feed::Event,
 };
 
@@ -201,6 +201,24 @@ impl<C: Collect> Reading<C> {
     }
 }
 
+/// All events of one file, and where the newest version of each document lies: what the readings of an archive find, for
+/// the fuzz targets, which would spend their time on files otherwise.
+///
+/// # Errors
+/// When something in it is no event.
+#[doc(hidden)]
+pub fn read_file(name: &str, bytes: &[u8], at: Option<i64>) -> Result<(Vec<(u64, Event)>, Vec<Wanted>), Damage> {
+    let kind = Kind::of(name).unwrap_or(Kind::Lines);
+    let places = newest::places_in(name, kind, bytes, at)?;
+    let mut events = Vec::new();
+    each_event(name, kind, bytes, |line, text| {
+        let head = Head::read(name, line, text)?;
+        events.push((line, head.event().map_err(|e| Damage::new(place(name, line), e))?));
+        Ok(true)
+    })?;
+    Ok((events, places))
+}
+
 /// An event whose text is to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -300,8 +318,7 @@ impl Archive {
     /// # Errors
     /// When there is no such folder, or the URL is none.
     pub fn open(text: &str, credential: &Credential) -> Result<Self, NoArchive> {
-        // A URL may hold a signature.
-        let shown = text.split('?').next().unwrap_or_default().to_owned();
+        let shown = without_secrets(text);
         let wrong = |problem: &str| NoArchive { shown: shown.clone(), problem: problem.to_owned() };
         let Some(url) = text.strip_prefix("blob:") else {
             if text.contains("://") {
