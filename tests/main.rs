@@ -32,9 +32,9 @@ mod follow;
 #[cfg(feature = "local")]
 mod follow_model;
 mod follow_sinks;
+mod fuzz_seeds;
 #[cfg(feature = "local")]
 mod history;
-mod fuzz_seeds;
 mod infra;
 #[cfg(feature = "local")]
 mod load_archive;
@@ -71,6 +71,8 @@ mod rewind_refusals;
 mod scripts;
 #[cfg(feature = "local")]
 mod sdks;
+#[cfg(all(feature = "local", target_os = "linux"))]
+mod security;
 #[cfg(feature = "local")]
 mod settings;
 #[cfg(feature = "local")]

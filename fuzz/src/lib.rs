@@ -17,7 +17,7 @@ use cosmos_rewind::{
         key::{KeyPaths, parse_path, render_path},
         order::Position,
         raw::RawDocument,
-        record::{self, MAX_ID_BYTES, MAX_ITEM_BYTES, Reread, RecordContext},
+        record::{self, MAX_ID_BYTES, MAX_ITEM_BYTES, RecordContext, Reread},
         time::{self, PointInTime},
         version::Version,
     },
@@ -203,7 +203,8 @@ fn events(name: &str, data: &[u8]) {
         (flattened.doc, flattened.previous) = (flat(&event.doc), flat(&event.previous));
         assert_eq!(again, [(0, flattened)]);
 
-        let position = Position { ts: event.ts.expect("an index needs times"), lsn: event.lsn, record_id: &event.version };
+        let position =
+            Position { ts: event.ts.expect("an index needs times"), lsn: event.lsn, record_id: &event.version };
         let item = (event.id.clone(), event.pk.to_json().to_string());
         match expected.get(&item) {
             Some((best, _)) if *best >= position => {}
@@ -400,9 +401,8 @@ fn edited(text: &str, path: &[String], value: &str) {
         assert!(is_json(&removed), "{text} {path:?} {removed}");
         only_at(text, &removed, path);
         // A path may lead through an array, into which nothing is set and of which nothing is removed.
-        let through_objects = (0..path.len()).all(|i| {
-            diff::value_at(text, &path[..i]).is_none_or(|parent| parent.trim_start().starts_with('{'))
-        });
+        let through_objects = (0..path.len())
+            .all(|i| diff::value_at(text, &path[..i]).is_none_or(|parent| parent.trim_start().starts_with('{')));
         assert!(!through_objects || diff::value_at(&removed, path).is_none(), "{text} {path:?} {removed}");
     }
 }
@@ -438,8 +438,22 @@ impl Sower<'_> {
 
     fn object_at(&mut self, depth: usize) -> String {
         const NAMES: [&str; 16] = [
-            "\"a\"", "\"b\"", "\"c\"", "\"\\u0061\"", "\"pk\"", "\"ttl\"", "\"_change\"", "\"_originalId\"",
-            "\"_etag\"", "\"_ts\"", "\"_rid\"", "\"_lsn\"", "\"a/b~\"", "\"\\ud800\"", "\"é\"", "\"\\u0074tl\"",
+            "\"a\"",
+            "\"b\"",
+            "\"c\"",
+            "\"\\u0061\"",
+            "\"pk\"",
+            "\"ttl\"",
+            "\"_change\"",
+            "\"_originalId\"",
+            "\"_etag\"",
+            "\"_ts\"",
+            "\"_rid\"",
+            "\"_lsn\"",
+            "\"a/b~\"",
+            "\"\\ud800\"",
+            "\"é\"",
+            "\"\\u0074tl\"",
         ];
         let count = self.next() % 6;
         let members = (0..count).map(|_| {
@@ -452,8 +466,25 @@ impl Sower<'_> {
 
     fn value(&mut self, depth: usize) -> String {
         const LEAVES: [&str; 20] = [
-            "null", "true", "0", "-0.0", "1.10", "1.1", "100", "1E+2", "1e400", "9007199254740993", "\"\"", "\"a\"",
-            "\"\\u0061\"", "\"\\ud800\"", "\"\u{FFFD}\"", "\"\\ud83d\\ude00\"", "\"2020-01-01T00:00:00Z\"", "{}", "[]",
+            "null",
+            "true",
+            "0",
+            "-0.0",
+            "1.10",
+            "1.1",
+            "100",
+            "1E+2",
+            "1e400",
+            "9007199254740993",
+            "\"\"",
+            "\"a\"",
+            "\"\\u0061\"",
+            "\"\\ud800\"",
+            "\"\u{FFFD}\"",
+            "\"\\ud83d\\ude00\"",
+            "\"2020-01-01T00:00:00Z\"",
+            "{}",
+            "[]",
             "\"\\\"x\\\"\"",
         ];
         match self.next() {

@@ -477,7 +477,12 @@ fn each_file(root: &Path, mut each: impl FnMut(&str, Option<Kind>) -> Result<(),
                 continue;
             }
             let name = path.to_string_lossy();
-            each(&name, path.to_str().and_then(Kind::of))?;
+            let known = path.to_str().and_then(Kind::of);
+            // A pipe or a device, also behind a link, may never end.
+            if known.is_some() && !fs::metadata(&path).map_err(unreadable)?.is_file() {
+                return Err(Damage::new(name, "is not a file"));
+            }
+            each(&name, known)?;
         }
     }
     Ok(())
