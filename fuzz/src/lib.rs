@@ -180,7 +180,7 @@ pub fn archive(data: &[u8]) {
             let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             packed.write_all(data).expect("memory takes everything");
             let packed = packed.finish().expect("memory takes everything");
-            let found = |name, bytes| archive::read_file(name, bytes, None).map(|found| found.0).ok();
+            let found = |name, bytes| archive::events_in(name, bytes).ok();
             assert_eq!(found("a.jsonl.gz", &packed), found("a.jsonl", data));
         }
         _ => events("a.jsonl", data),
@@ -188,16 +188,20 @@ pub fn archive(data: &[u8]) {
 }
 
 fn events(name: &str, data: &[u8]) {
-    let (all, newest) = match archive::read_file(name, data, None) {
-        Ok(found) => found,
+    let all = match archive::events_in(name, data) {
+        Ok(events) => events,
         Err(damage) => return assert!(!damage.to_string().is_empty()),
     };
+    // Without its time an event has no place among the others.
+    let timeless = all.iter().any(|(_, event)| event.ts.is_none());
+    let Ok(newest) = archive::newest_in(name, data) else { return assert!(timeless) };
+    assert!(!timeless);
     let mut expected: HashMap<(String, String), (Position<'_>, u64)> = HashMap::new();
     for (line, event) in &all {
         // What follow would write for it is the same event again, on one line.
         let text = event.to_line();
         assert!(!text.contains('\n'));
-        let again = archive::read_file("b.json", text.as_bytes(), None).expect("an event as follow writes it").0;
+        let again = archive::events_in("b.json", text.as_bytes()).expect("an event as follow writes it");
         let flat = |text: &Option<String>| text.as_ref().map(|text| text.replace(['\n', '\r'], " "));
         let mut flattened = event.clone();
         (flattened.doc, flattened.previous) = (flat(&event.doc), flat(&event.previous));
@@ -458,10 +462,10 @@ impl Sower<'_> {
         let count = self.next() % 6;
         let members = (0..count).map(|_| {
             let name = NAMES[usize::from(self.next()) % NAMES.len()];
-            format!("{name}{}{}", if self.next() % 8 == 0 { " : " } else { ":" }, self.value(depth + 1))
+            format!("{name}{}{}", if self.next().is_multiple_of(8) { " : " } else { ":" }, self.value(depth + 1))
         });
         let members: Vec<String> = members.collect();
-        format!("{{{}}}", members.join(if self.next() % 8 == 0 { " , " } else { "," }))
+        format!("{{{}}}", members.join(if self.next().is_multiple_of(8) { " , " } else { "," }))
     }
 
     fn value(&mut self, depth: usize) -> String {

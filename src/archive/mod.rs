@@ -201,22 +201,28 @@ impl<C: Collect> Reading<C> {
     }
 }
 
-/// All events of one file, and where the newest version of each document lies: what the readings of an archive find, for
-/// the fuzz targets, which would spend their time on files otherwise.
+/// All events of one file with their lines: for the fuzz targets, which would spend their time on files otherwise.
 ///
 /// # Errors
 /// When something in it is no event.
 #[doc(hidden)]
-pub fn read_file(name: &str, bytes: &[u8], at: Option<i64>) -> Result<(Vec<(u64, Event)>, Vec<Wanted>), Damage> {
-    let kind = Kind::of(name).unwrap_or(Kind::Lines);
-    let places = newest::places_in(name, kind, bytes, at)?;
+pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event)>, Damage> {
     let mut events = Vec::new();
-    each_event(name, kind, bytes, |line, text| {
-        let head = Head::read(name, line, text)?;
-        events.push((line, head.event().map_err(|e| Damage::new(place(name, line), e))?));
+    each_event(name, Kind::of(name).unwrap_or(Kind::Lines), bytes, |line, text| {
+        let event = Head::read(name, line, text)?.event().map_err(|e| Damage::new(place(name, line), e))?;
+        events.push((line, event));
         Ok(true)
     })?;
-    Ok((events, places))
+    Ok(events)
+}
+
+/// Where the newest version of each document in one file lies: for the fuzz targets, too.
+///
+/// # Errors
+/// When something in it is no event.
+#[doc(hidden)]
+pub fn newest_in(name: &str, bytes: &[u8]) -> Result<Vec<Wanted>, Damage> {
+    newest::places_in(name, Kind::of(name).unwrap_or(Kind::Lines), bytes)
 }
 
 /// An event whose text is to be read.

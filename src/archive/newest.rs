@@ -65,9 +65,9 @@ impl Collect for Index {
     }
 }
 
-/// Where the version in force of each document of one file is.
-pub(super) fn places_in(name: &str, kind: Kind, bytes: &[u8], at: Option<i64>) -> Result<Vec<Wanted>, Damage> {
-    let mut reading = Reading { into: Index { at, ..Index::default() }, counts: Counts::default() };
+/// Where the newest version of each document of one file is.
+pub(super) fn places_in(name: &str, kind: Kind, bytes: &[u8]) -> Result<Vec<Wanted>, Damage> {
+    let mut reading = Reading { into: Index::default(), counts: Counts::default() };
     reading.add_all(name, kind, bytes)?;
     Ok(reading.into.items.into_values().map(|best| best.place).collect())
 }
