@@ -439,6 +439,14 @@ pub enum DeadLetterLocation {
     Blob(BlobUrl),
 }
 
+/// A text that should be a URL, without what may be a secret in it: a signature, or a password before the host.
+pub(crate) fn without_secrets(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    format!("{scheme}://{}{path}", authority.rsplit('@').next().unwrap_or_default())
+}
+
 /// URL of a blob container. Shown without its query, which may hold a signature.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BlobUrl(Url);
@@ -492,6 +500,10 @@ impl DeadLetterLocation {
             let url = Url::parse(text).map_err(|e| ConfigError::new(name, format!("is not a URL: {e}"), fix))?;
             if url.scheme() == "http" && !is_loopback(&url) {
                 return Err(ConfigError::new(name, "is plain http on another machine", fix));
+            }
+            // Neither is sent to the service, and both would be shown wherever the URL is.
+            if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+                return Err(ConfigError::new(name, "carries credentials or a fragment (#) beside its query", fix));
             }
             if url.path_segments().is_none_or(|mut s| s.all(str::is_empty)) {
                 return Err(ConfigError::new(name, "names no blob container", fix));
@@ -663,6 +675,8 @@ mod tests {
             ("REWIND_DEAD_LETTERS", "ftp://x/y"),
             ("REWIND_DEAD_LETTERS", "https://account.blob.core.windows.net/"),
             ("REWIND_DEAD_LETTERS", "http://example.com/c?sig=SECRET"),
+            ("REWIND_DEAD_LETTERS", "https://me:SECRET@a.blob.core.windows.net/c"),
+            ("REWIND_DEAD_LETTERS", "https://a.blob.core.windows.net/c#sig=SECRET"),
         ] {
             let settings = Settings::from_pairs([(name, value)]);
             let error = CaptureConfig::from_settings(&settings, Path::new(".")).unwrap_err();
@@ -708,6 +722,18 @@ mod tests {
                 .unwrap();
         assert_eq!(location.to_string(), "https://a.blob.core.windows.net/dead");
         assert!(!format!("{location:?}").contains("SECRET"));
+    }
+
+    #[test]
+    fn a_text_that_is_no_good_url_is_shown_without_its_secrets_too() {
+        for (text, shown) in [
+            ("blob:https://me:SECRET@a.net/c/x?sig=SECRET#SECRET", "blob:https://a.net/c/x"),
+            ("blob:https://a.net#SECRET", "blob:https://a.net"),
+            ("https://SECRET@/x@y", "https:///x@y"),
+            ("folder/a@b", "folder/a@b"),
+        ] {
+            assert_eq!(without_secrets(text), shown);
+        }
     }
 
     #[test]

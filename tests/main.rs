@@ -32,6 +32,7 @@ mod follow;
 #[cfg(feature = "local")]
 mod follow_model;
 mod follow_sinks;
+mod fuzz_seeds;
 #[cfg(feature = "local")]
 mod history;
 mod infra;
@@ -70,6 +71,8 @@ mod rewind_refusals;
 mod scripts;
 #[cfg(feature = "local")]
 mod sdks;
+#[cfg(all(feature = "local", target_os = "linux"))]
+mod security;
 #[cfg(feature = "local")]
 mod settings;
 #[cfg(feature = "local")]

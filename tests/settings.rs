@@ -62,6 +62,8 @@ const TABLE: &[Wrong] = &[
         "/<container>",
     ),
     wrong("REWIND_DEAD_LETTERS", "http://example.com/c?sig=SECRET", "plain http on another machine", "write https://"),
+    wrong("REWIND_DEAD_LETTERS", "https://me:SECRET@a.blob.core.windows.net/c", "carries credentials", "with a SAS"),
+    wrong("REWIND_DEAD_LETTERS", "https://a.blob.core.windows.net/c#SECRET", "a fragment (#)", "with a SAS"),
     Wrong {
         with: &[("WEBSITE_SITE_NAME", "app")],
         ..wrong("REWIND_DEAD_LETTERS", "", "missing", "https://<account>.blob.core.windows.net/<container>")

@@ -26,7 +26,7 @@ pub use newest::Newest;
 use crate::{
     blob::BlobContainer,
     change::{Op, key::PartitionKey},
-    config::{BlobUrl, Credential, DeadLetterLocation},
+    config::{BlobUrl, Credential, DeadLetterLocation, without_secrets},
     feed::Event,
 };
 
@@ -201,6 +201,30 @@ impl<C: Collect> Reading<C> {
     }
 }
 
+/// All events of one file with their lines: for the fuzz targets, which would spend their time on files otherwise.
+///
+/// # Errors
+/// When something in it is no event.
+#[doc(hidden)]
+pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event)>, Damage> {
+    let mut events = Vec::new();
+    each_event(name, Kind::of(name).unwrap_or(Kind::Lines), bytes, |line, text| {
+        let event = Head::read(name, line, text)?.event().map_err(|e| Damage::new(place(name, line), e))?;
+        events.push((line, event));
+        Ok(true)
+    })?;
+    Ok(events)
+}
+
+/// Where the newest version of each document in one file lies: for the fuzz targets, too.
+///
+/// # Errors
+/// When something in it is no event.
+#[doc(hidden)]
+pub fn newest_in(name: &str, bytes: &[u8]) -> Result<Vec<Wanted>, Damage> {
+    newest::places_in(name, Kind::of(name).unwrap_or(Kind::Lines), bytes)
+}
+
 /// An event whose text is to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -300,8 +324,7 @@ impl Archive {
     /// # Errors
     /// When there is no such folder, or the URL is none.
     pub fn open(text: &str, credential: &Credential) -> Result<Self, NoArchive> {
-        // A URL may hold a signature.
-        let shown = text.split('?').next().unwrap_or_default().to_owned();
+        let shown = without_secrets(text);
         let wrong = |problem: &str| NoArchive { shown: shown.clone(), problem: problem.to_owned() };
         let Some(url) = text.strip_prefix("blob:") else {
             if text.contains("://") {
@@ -460,7 +483,12 @@ fn each_file(root: &Path, mut each: impl FnMut(&str, Option<Kind>) -> Result<(),
                 continue;
             }
             let name = path.to_string_lossy();
-            each(&name, path.to_str().and_then(Kind::of))?;
+            let known = path.to_str().and_then(Kind::of);
+            // A pipe or a device, also behind a link, may never end.
+            if known.is_some() && !fs::metadata(&path).map_err(unreadable)?.is_file() {
+                return Err(Damage::new(name, "is not a file"));
+            }
+            each(&name, known)?;
         }
     }
     Ok(())

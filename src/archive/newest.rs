@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Archive, Collect, Counts, Damage, Head, Item, Wanted};
+use super::{Archive, Collect, Counts, Damage, Head, Item, Kind, Reading, Wanted};
 use crate::change::order::Position;
 
 /// What a version is good for.
@@ -63,6 +63,13 @@ impl Collect for Index {
         }
         Ok(())
     }
+}
+
+/// Where the newest version of each document of one file is.
+pub(super) fn places_in(name: &str, kind: Kind, bytes: &[u8]) -> Result<Vec<Wanted>, Damage> {
+    let mut reading = Reading { into: Index::default(), counts: Counts::default() };
+    reading.add_all(name, kind, bytes)?;
+    Ok(reading.into.items.into_values().map(|best| best.place).collect())
 }
 
 /// Where the text of each document's version is.

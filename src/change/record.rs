@@ -327,7 +327,7 @@ fn change_object(
     {
         push_pair(&mut out, "etag", etag);
     }
-    if let Some(rid) = change.document.get("_rid") {
+    if let Some(rid) = change.document.get("_rid").filter(|rid| rid.get().starts_with('"')) {
         push_pair(&mut out, "rid", rid.get());
     }
     if let Some(prev) = change.prev_lsn {
@@ -755,6 +755,18 @@ mod tests {
             records(r#"{"id":"x","\u0074tl":null,"\u005fts":9,"_etag":"\"e\"","_ts":1}"#, &["/pk"]).pop().unwrap();
         assert!(record.body.contains(r#","ttl":null,"via""#), "{}", record.body);
         assert_eq!(Version::parse(&record.body).unwrap().document.unwrap(), r#"{"id":"x","ttl":null}"#);
+    }
+
+    #[test]
+    fn a_version_is_not_lost_for_a_system_property_that_is_none() {
+        let item = r#"{"id":"x","a":1,"_rid":5,"_etag":"\"\ud800\"","_ts":1}"#;
+        let record = records(item, &["/pk"]).pop().unwrap();
+        let version = Version::parse(&record.body).unwrap();
+        assert_eq!((version.rid, version.etag.as_deref()), (None, Some("\"\u{FFFD}\"")));
+        assert_eq!(version.document.unwrap(), r#"{"id":"x","a":1}"#);
+        // As it was written before.
+        let stored = record.body.replace(r#""via":"#, r#""rid":5,"via":"#);
+        assert_eq!(Version::parse(&stored).unwrap().rid, None);
     }
 
     #[test]

@@ -84,8 +84,11 @@ struct ChangeObject<'a> {
     lsn: Option<i64>,
     #[serde(rename = "prevLsn")]
     prev_lsn: Option<i64>,
-    etag: Option<String>,
-    rid: Option<String>,
+    // As text: the service's own, but half a surrogate pair in a hand-made one must not hide the version.
+    #[serde(borrow)]
+    etag: Option<&'a RawValue>,
+    #[serde(borrow)]
+    rid: Option<&'a RawValue>,
     via: Option<String>,
     fidelity: Option<String>,
     at: Option<String>,
@@ -146,6 +149,8 @@ impl Version {
         } else {
             Some(rebuild(&record, original, &change))
         };
+        let string = |raw: &RawValue| raw.get().starts_with('"').then(|| super::raw::unescape(raw.get()).into_owned());
+        let rid = change.rid.and_then(string);
         Ok(Self {
             id: super::raw::unescape(original.get()).into_owned(),
             op: Some(change.op),
@@ -153,9 +158,9 @@ impl Version {
             ts_from_capture: change.ts_from.as_deref() == Some("capture"),
             lsn: change.lsn,
             prev_lsn: change.prev_lsn,
-            etag: change.etag,
-            container: change.rid.as_deref().and_then(container_of),
-            rid: change.rid,
+            etag: change.etag.and_then(string),
+            container: rid.as_deref().and_then(container_of),
+            rid,
             via: change.via,
             fidelity: change.fidelity,
             captured: change.at.as_deref().and_then(seconds_of),

@@ -324,7 +324,7 @@ fn targets(args: &FollowArgs) -> Result<Vec<Target>, CliError> {
     let mut targets = Vec::with_capacity(args.sinks.len().max(1));
     for text in &args.sinks {
         let target: Target = text.parse().map_err(|problem| {
-            let shown = text.split('?').next().unwrap_or_default();
+            let shown = crate::config::without_secrets(text);
             CliError::usage(format!("--sink {shown}: {problem}"), "such as --sink changes --sink file:events.jsonl")
         })?;
         if targets.contains(&target) {

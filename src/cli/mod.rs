@@ -3,7 +3,9 @@
 mod applying;
 mod backfill;
 mod backup;
-mod backup_file;
+/// The readers of files that anybody may have written are reached by the fuzz targets; nobody else needs them.
+#[doc(hidden)]
+pub mod backup_file;
 mod completions;
 mod connection;
 mod cost;
@@ -16,7 +18,8 @@ mod erase;
 mod follow;
 mod from_archive;
 mod history;
-mod input;
+#[doc(hidden)]
+pub mod input;
 mod load;
 #[cfg(feature = "local")]
 mod local;

@@ -261,6 +261,10 @@ fn open(path: &Path, plan: &Plan) -> io::Result<(File, u64)> {
     // A plan names documents: nobody else on the machine may read it.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // What it leads to is somebody else's file, which would be cut off.
+    if path.is_symlink() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is a symbolic link"));
+    }
     let mut file = options.open(path)?;
     if file.metadata()?.len() < plan.size() {
         // New, or left by a run that was killed here: nothing had been restored then.

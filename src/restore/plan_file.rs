@@ -346,7 +346,18 @@ pub(super) fn head(line: &str) -> Result<Head, String> {
     if plan.v != PLAN_VERSION {
         return Err(format!("is of plan format {}, this program knows {PLAN_VERSION}: make a new plan", plan.v));
     }
-    serde_json::from_str::<HeadLine<Head>>(line).map(|line| line.plan).map_err(no_plan)
+    let head = serde_json::from_str::<HeadLine<Head>>(line).map(|line| line.plan).map_err(no_plan)?;
+    // The journal's file and its items in the history are named after it: an id must not lead anywhere else.
+    if [Some(&head.id), head.undoes.as_ref()].into_iter().flatten().all(|id| is_id(id)) {
+        Ok(head)
+    } else {
+        Err("is not a plan: its id is not one".into())
+    }
+}
+
+/// Whether a text can be the id of a restore: letters, digits and `-`.
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// Reads a file from its beginning without moving its cursor, so that two readers do not disturb each other.
@@ -410,6 +421,30 @@ mod tests {
         plan.text().read_to_string(&mut text).unwrap();
         assert_eq!(text.len() as u64, plan.size());
         text
+    }
+
+    /// With the checksum that anybody can make.
+    fn signed(lines: &str) -> String {
+        let steps = lines.lines().count() - 1;
+        let end = End { steps, sha256: record::hex(&Sha256::digest(lines.as_bytes())) };
+        format!("{lines}{}\n", serde_json::to_string(&EndLine { end }).unwrap())
+    }
+
+    #[test]
+    fn an_id_that_leads_out_of_the_journals_folder_is_none() {
+        let text = text(&plan([]));
+        let head = text.lines().next().unwrap();
+        assert!(Plan::read(signed(&format!("{head}\n")).as_bytes(), None).is_ok());
+        for id in ["../../x", "/etc/x", "a/b", "a\\\\b", "", ".", "a\\u0000b", &"x".repeat(65)] {
+            for name in ["id", "undoes"] {
+                let hostile = head.replace(r#""undoes":null"#, r#""undoes":"u""#);
+                let old = if name == "id" { r#""id":"x""# } else { r#""undoes":"u""# };
+                let hostile = hostile.replacen(old, &format!("\"{name}\":\"{id}\""), 1);
+                assert_ne!(hostile, head);
+                let error = Plan::read(signed(&format!("{hostile}\n")).as_bytes(), None).unwrap_err();
+                assert!(error.contains("its id is not one"), "{id}: {error}");
+            }
+        }
     }
 
     #[test]

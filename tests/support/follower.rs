@@ -28,6 +28,11 @@ impl FollowerProcess {
         Self { child, log }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Lines on stderr so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()

@@ -336,6 +336,11 @@ impl Handler {
         format!("http://127.0.0.1:{}/{path}", self.port)
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Delivers documents as the host does; returns status and body.
     pub async fn deliver(&self, documents: &[Value]) -> (u16, Value) {
         self.deliver_text(&Value::from(documents.to_vec()).to_string()).await

@@ -1,0 +1,54 @@
+//! The properties of the fuzz targets hold for their seeds, among which is every input that once broke one. Includes the
+//! targets' code, so that it stays what the product is.
+
+#[path = "../fuzz/src/lib.rs"]
+mod properties;
+
+use std::{collections::BTreeSet, panic};
+
+fn folder(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
+}
+
+#[test]
+fn every_seed_of_every_target_keeps_its_properties() {
+    let mut broken = Vec::new();
+    for (name, target) in properties::TARGETS {
+        let mut seeds = 0;
+        for entry in std::fs::read_dir(folder("seeds").join(name)).unwrap() {
+            let path = entry.unwrap().path();
+            let seed = std::fs::read(&path).unwrap();
+            seeds += 1;
+            if panic::catch_unwind(|| target(&seed)).is_err() {
+                broken.push(path);
+            }
+            // A seed cut off in the middle is another one.
+            if panic::catch_unwind(|| target(&seed[..seed.len() / 2])).is_err() {
+                broken.push(path_of_half(&seed, name));
+            }
+        }
+        assert!(seeds > 0, "{name} has no seeds");
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+fn path_of_half(seed: &[u8], name: &str) -> std::path::PathBuf {
+    format!("half of a seed of {name}: {:?}", String::from_utf8_lossy(&seed[..seed.len() / 2])).into()
+}
+
+#[test]
+fn every_target_is_built_and_has_seeds() {
+    let names = |path: std::path::PathBuf| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(path).unwrap();
+        entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    };
+    let known: BTreeSet<String> = properties::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names(folder("seeds")), known);
+    assert_eq!(names(folder("fuzz_targets")), known);
+    let manifest = std::fs::read_to_string(folder("Cargo.toml")).unwrap();
+    for name in known {
+        assert!(manifest.contains(&format!("name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"")), "{name}");
+        let text = std::fs::read_to_string(folder(&format!("fuzz_targets/{name}.rs"))).unwrap();
+        assert!(text.contains(&format!("properties::{name}(data)")), "{name}");
+    }
+}
