@@ -73,6 +73,8 @@ mod sdks;
 #[cfg(feature = "local")]
 mod settings;
 #[cfg(feature = "local")]
+mod simulation;
+#[cfg(feature = "local")]
 mod support;
 #[cfg(feature = "local")]
 mod sweep;
