@@ -15,7 +15,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
 use super::{number, world::World};
-use crate::support::FollowerProcess;
+use crate::support::{FollowerProcess, Kind};
 
 /// Documents of one partition key, which are written in one transaction.
 const OF_A_KEY: usize = 10;
@@ -102,7 +102,7 @@ async fn nothing_is_lost_or_doubled_while_processes_are_killed() {
                 splits += 1;
             }
             4 => {}
-            _ => world.storm(&mut rng),
+            _ => world.storm_of(&[Kind::HistoryWrite], &mut rng),
         }
         if start.elapsed() > Duration::from_secs(60 * minutes) {
             work.out_of_time.store(true, Ordering::SeqCst);

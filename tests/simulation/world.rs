@@ -118,8 +118,8 @@ impl World {
         }
     }
 
-    /// From now on each request of the handler meets a fault once or more before it passes.
-    pub fn storm(&self, rng: &mut StdRng) {
+    /// From now on each request of these kinds through the proxy meets a fault once or more before it passes.
+    pub fn storm_of(&self, kinds: &[Kind], rng: &mut StdRng) {
         let fault = match rng.random_range(0..10) {
             0 => Fault::Reject(429, 3200),
             1 => Fault::Reject(503, 0),
@@ -132,7 +132,7 @@ impl World {
             8 => Fault::RespondSlowly(Duration::from_millis(rng.random_range(20..300))),
             _ => Fault::Cut,
         };
-        self.app.proxy.storm(&[Kind::HistoryWrite], rng.random_range(1..3), fault);
+        self.app.proxy.storm(kinds, rng.random_range(1..3), fault);
     }
 
     pub fn calm(&mut self) {
@@ -242,6 +242,11 @@ impl World {
             );
         }
         truth
+    }
+
+    /// Batches that the handler did not acknowledge.
+    pub async fn failures(&self) -> u64 {
+        self.trigger.as_ref().unwrap().stats().await.failures
     }
 
     pub async fn drained(&mut self) {
