@@ -14,7 +14,10 @@ use cosmos_rewind::{change::key::PartitionKey, cosmos::Container};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
-use super::{number, world::World};
+use super::{
+    number,
+    world::{World, unless_moving},
+};
 use crate::support::{FollowerProcess, Kind};
 
 /// Documents of one partition key, which are written in one transaction.
@@ -40,7 +43,7 @@ async fn append(work: Arc<Workload>, events: Container, keys: Vec<usize>, mut rn
         let key = keys[rng.random_range(0..keys.len())];
         let pk = format!("key-{key}");
         let mut operations = Vec::new();
-        for _ in 0..rng.random_range(1..20) {
+        for _ in 0..rng.random_range(1..60) {
             let n = work.counter.fetch_add(1, Ordering::SeqCst);
             if n >= work.wanted || work.out_of_time.load(Ordering::SeqCst) {
                 // Of the numbers that were taken, one is not used: it is in no list.
@@ -55,7 +58,8 @@ async fn append(work: Arc<Workload>, events: Container, keys: Vec<usize>, mut rn
             operations.push(json!({"operationType": "Upsert", "resourceBody": {"id": id, "pk": pk, "list": list}}));
         }
         let body = Value::from(operations).to_string();
-        events.upsert_batch(&PartitionKey::parse(&pk).unwrap(), body.into_bytes()).await.unwrap();
+        let key = PartitionKey::parse(&pk).unwrap();
+        unless_moving(|| events.upsert_batch(&key, body.clone().into_bytes())).await.unwrap();
     }
     work.lists.lock().unwrap().extend(own);
 }

@@ -14,7 +14,7 @@ use cosmos_rewind::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
-use super::world::{Item, Lives, World, plain};
+use super::world::{Item, Lives, World, plain, unless_moving};
 use crate::support::{FollowerProcess, Handler, Kind, eventually};
 
 const FOLLOW: [&str; 6] = ["--mode", "all-versions", "--name", "sim", "--lease", "2"];
@@ -101,7 +101,8 @@ impl Run {
     async fn write(&mut self) {
         let item = self.item();
         if self.lists.contains_key(&item) && self.rng.random_bool(0.12) {
-            match self.world.events.delete(&key(&item), &item.0, None).await {
+            let key = key(&item);
+            match unless_moving(|| self.world.events.delete(&key, &item.0, None)).await {
                 Ok(_) => {}
                 // A restore may have deleted it.
                 Err(Failure { disposition: Disposition::NotFound, .. }) => {}
@@ -126,7 +127,10 @@ impl Run {
     }
 
     async fn put(&mut self, item: &Item, document: Value) {
-        let done = self.world.events.upsert(&key(item), &item.0, document.to_string().into_bytes()).await.unwrap();
+        let text = document.to_string();
+        let (events, key) = (&self.world.events, key(item));
+        let upsert = || events.upsert(&key, &item.0, text.clone().into_bytes());
+        let done = unless_moving(upsert).await.unwrap();
         self.written.entry(item.clone()).or_default().push(done.etag.unwrap());
     }
 

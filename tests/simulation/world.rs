@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cosmos_rewind::{
     change::version::Version,
-    cosmos::{Container, FeedMode, FeedStart, KeyRange},
+    cosmos::{Container, Failure, FeedMode, FeedStart, KeyRange},
     local::trigger::{self, FunctionBinding, RetryPolicy, Trigger, TriggerOptions},
 };
 use rand::{RngExt as _, rngs::StdRng};
@@ -261,6 +261,19 @@ impl World {
     pub async fn end(&mut self) {
         if let Some(trigger) = self.trigger.take() {
             trigger.stop().await;
+        }
+    }
+}
+
+/// A write, again while its partition is being split or merged: the account refuses it then, and has not done it.
+pub async fn unless_moving<T, F>(mut write: impl FnMut() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    loop {
+        match write().await {
+            Err(failure) if failure.status == "410/1007" => tokio::time::sleep(Duration::from_millis(20)).await,
+            done => return done,
         }
     }
 }
