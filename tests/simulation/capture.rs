@@ -70,8 +70,9 @@ fn lives(rng: &mut StdRng) -> (BTreeMap<String, Vec<Happened>>, Vec<Vec<Value>>)
             json!({"current": {}})
         } else {
             metadata["operationType"] = if before.is_some() { "replace" } else { "create" }.into();
-            let mut list: Vec<u64> =
-                before.as_ref().map_or_else(Vec::new, |(image, _)| serde_json::from_value(image["list"].clone()).unwrap());
+            let mut list: Vec<u64> = before
+                .as_ref()
+                .map_or_else(Vec::new, |(image, _)| serde_json::from_value(image["list"].clone()).unwrap());
             list.push(lsn as u64);
             let image = json!({"id": id, "pk": pk, "list": list, "_etag": format!("\"{lsn}\""), "_ts": ts});
             images.insert(id.clone(), (image.clone(), lsn));

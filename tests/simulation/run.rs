@@ -244,7 +244,8 @@ impl Run {
             let items: Vec<&Item> = truth.keys().filter(|item| is_lasting(item)).collect();
             (0..4).map(|_| items[self.rng.random_range(0..items.len())].clone()).collect()
         });
-        let mut args = vec!["restore", "--at", &time, "--no-stamp", "--format", "json", "--dry-run", "--plan-out", plan];
+        let mut args =
+            vec!["restore", "--at", &time, "--no-stamp", "--format", "json", "--dry-run", "--plan-out", plan];
         match &scope {
             Some(items) => args.extend(items.iter().flat_map(|item| ["--id", &item.0, "--pk", &item.1])),
             None => args.push("--all"),
@@ -281,7 +282,10 @@ impl Run {
         let (quicker, _) = self.live().await;
         let settled = |is: &Container| -> Container {
             let untouched = is.iter().filter(|(item, _)| !moved.contains(*item));
-            untouched.chain(quicker.iter().filter(|(item, _)| moved.contains(*item))).map(|(i, t)| (i.clone(), t.clone())).collect()
+            untouched
+                .chain(quicker.iter().filter(|(item, _)| moved.contains(*item)))
+                .map(|(i, t)| (i.clone(), t.clone()))
+                .collect()
         };
 
         // A query that fails is not asked again for every one of these, and says so.
@@ -347,7 +351,8 @@ impl Run {
     }
 
     async fn erase(&mut self) {
-        let erase = ["erase", "--id", SUBJECT, "--pk", KEYS[0], "--live", "--settle", "1s", "--yes", "--format", "json"];
+        let erase =
+            ["erase", "--id", SUBJECT, "--pk", KEYS[0], "--live", "--settle", "1s", "--yes", "--format", "json"];
         // What capture delivers later than that is found by the next run.
         eventually("nothing is left of the subject", async || {
             let done = self.world.app.run(&erase).await;

@@ -49,8 +49,7 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
-        let description =
-            json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": -1});
+        let description = json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": -1});
         let app = TestApp::with_events(&["/pk", "/_originalId"], description).await;
         let (events, changes) = (app.events().await, app.changes().await);
         let mut beginning = Vec::new();
