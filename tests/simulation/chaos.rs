@@ -106,7 +106,7 @@ async fn nothing_is_lost_or_doubled_while_processes_are_killed() {
                 splits += 1;
             }
             4 => {}
-            _ => world.storm_of(&[Kind::HistoryWrite], &mut rng),
+            _ => world.storm_of(&[Kind::HistoryWrite, Kind::Definition], &mut rng),
         }
         if start.elapsed() > Duration::from_secs(60 * minutes) {
             work.out_of_time.store(true, Ordering::SeqCst);
@@ -132,7 +132,7 @@ async fn nothing_is_lost_or_doubled_while_processes_are_killed() {
     let lists = std::mem::take(&mut *work.lists.lock().unwrap());
     let changes: usize = lists.values().map(Vec::len).sum();
     // The follower is left to its end, too: what the handler has captured must be what it captures.
-    world.drained().await;
+    world.drained(Duration::from_secs(900)).await;
     let captured = start.elapsed();
     follower.kill();
     let caught_up = crate::support::eventually("the follower's name is free, and everything is read", async || {

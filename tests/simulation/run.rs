@@ -390,7 +390,7 @@ impl Run {
                 4 => self.deliver_again().await,
                 5 if follower.is_none() => follower = Some(FollowerProcess::start(&self.world.app, &FOLLOW)),
                 5 => drop(follower.take()),
-                _ => self.world.storm_of(&[Kind::HistoryWrite], &mut self.rng),
+                _ => self.world.storm_of(&[Kind::HistoryWrite, Kind::Definition], &mut self.rng),
             }
             if round == 3 {
                 self.restore().await;

@@ -11,7 +11,7 @@ use cosmos_rewind::{
 use rand::{RngExt as _, rngs::StdRng};
 use serde_json::{Value, json};
 
-use crate::support::{BINARY, Fault, Kind, TestApp, eventually};
+use crate::support::{BINARY, Fault, Kind, TestApp};
 
 const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
 /// Errors of the handler after which the host gives up, and the platform starts another host.
@@ -248,13 +248,14 @@ impl World {
         self.trigger.as_ref().unwrap().stats().await.failures
     }
 
-    pub async fn drained(&mut self) {
+    /// Waits, with all faults over, until the host has delivered everything.
+    pub async fn drained(&mut self, patience: Duration) {
         self.calm();
-        let trigger = self.trigger.as_ref().unwrap();
-        eventually("the host has delivered everything", async || {
-            trigger.wait_until_drained(Duration::from_secs(5)).await.ok()
-        })
-        .await;
+        let (trigger, start) = (self.trigger.as_ref().unwrap(), std::time::Instant::now());
+        while let Err(problem) = trigger.wait_until_drained(Duration::from_secs(10)).await {
+            assert!(start.elapsed() < patience, "{problem}");
+            println!("{:>5.0} s  {problem}", start.elapsed().as_secs_f64());
+        }
     }
 
     pub async fn end(&mut self) {
