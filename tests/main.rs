@@ -76,6 +76,8 @@ mod security;
 #[cfg(feature = "local")]
 mod settings;
 #[cfg(feature = "local")]
+mod simulation;
+#[cfg(feature = "local")]
 mod support;
 #[cfg(feature = "local")]
 mod sweep;

@@ -1,8 +1,9 @@
 //! A history in memory: strict about the contract of `HistoryWriter`, and faulty on demand.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use cosmos_rewind::{
@@ -13,6 +14,7 @@ use cosmos_rewind::{
     cosmos::Failure,
     history::{BATCH_BYTES, BATCH_RECORDS, History, HistoryWriter, SourceReader},
 };
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 /// What happens to a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +43,49 @@ struct Inner {
     faults: Mutex<VecDeque<Fault>>,
     /// A record with this id is never accepted.
     poison: Option<String>,
+    /// Draws what becomes of each attempt of each write, and how long that takes.
+    seed: Option<u64>,
+    attempts: Mutex<HashMap<String, u64>>,
 }
 
 impl MemoryHistory {
     pub fn new(paths: &[&str], faults: Vec<Fault>, poison: Option<String>) -> Self {
+        Self::with(paths, faults, poison, None)
+    }
+
+    /// A quarter of all attempts fail; which ones depends on the record and the attempt, not on who is first.
+    pub fn seeded(paths: &[&str], seed: u64, poison: Option<String>) -> Self {
+        Self::with(paths, Vec::new(), poison, Some(seed))
+    }
+
+    fn with(paths: &[&str], faults: Vec<Fault>, poison: Option<String>, seed: Option<u64>) -> Self {
         let paths = KeyPaths::parse(paths).unwrap();
-        Self { inner: Arc::new(Inner { paths, stored: Mutex::default(), faults: Mutex::new(faults.into()), poison }) }
+        let (stored, attempts) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { paths, stored, faults: Mutex::new(faults.into()), poison, seed, attempts }) }
+    }
+
+    /// What becomes of the next attempt to write these, after a pause.
+    async fn drawn(&self, records: &[&Record]) -> Option<Fault> {
+        let seed = self.inner.seed?;
+        let attempt = {
+            let mut attempts = self.inner.attempts.lock().unwrap();
+            let attempt = attempts.entry(records[0].id.clone()).or_default();
+            *attempt += 1;
+            *attempt
+        };
+        // FNV-1a: the same in every process.
+        let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        let id = records[0].id.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash);
+        let mut rng = StdRng::seed_from_u64(seed ^ id.rotate_left(17) ^ attempt.rotate_left(48));
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..15))).await;
+        Some(match rng.random_range(0..20) {
+            0 => Fault::Reject(429),
+            1 => Fault::Reject(503),
+            2 => Fault::Reject(449),
+            3 => Fault::Reject(410),
+            4 => Fault::FailAfterWrite,
+            _ => Fault::None,
+        })
     }
 
     /// What is stored, without the time of capture.
@@ -67,8 +106,12 @@ impl MemoryHistory {
         self.inner.faults.lock().unwrap().pop_front().unwrap_or(Fault::None)
     }
 
-    fn store(&self, records: &[&Record]) -> Result<f64, Failure> {
-        let fault = self.fault(records);
+    async fn store(&self, records: &[&Record]) -> Result<f64, Failure> {
+        let drawn = self.drawn(records).await;
+        let fault = match self.fault(records) {
+            Fault::None => drawn.unwrap_or(Fault::None),
+            fault => fault,
+        };
         if let Fault::Reject(status) = fault {
             return Err(Failure::from_status("write".into(), status, 0, "injected", None));
         }
@@ -92,7 +135,7 @@ impl HistoryWriter for MemoryHistory {
     }
 
     async fn write(&self, record: &Record) -> Result<f64, Failure> {
-        self.store(&[record])
+        self.store(&[record]).await
     }
 
     async fn write_batch(&self, records: &[&Record]) -> Result<f64, Failure> {
@@ -100,7 +143,7 @@ impl HistoryWriter for MemoryHistory {
         assert!(records.iter().map(|r| r.body.len()).sum::<usize>() <= BATCH_BYTES, "too many bytes in a batch");
         assert!(records.iter().all(|r| r.key == records[0].key), "two partition keys in a batch");
         assert!(records.iter().all(|r| !r.create_only), "a create-only record in a batch");
-        self.store(records)
+        self.store(records).await
     }
 }
 

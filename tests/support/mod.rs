@@ -55,11 +55,17 @@ impl TestApp {
     }
 
     pub async fn with_changes_key(paths: &[&str]) -> Self {
+        Self::with_events(paths, json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}})).await
+    }
+
+    /// The same with `events` described, but for its name.
+    pub async fn with_events(paths: &[&str], mut events: Value) -> Self {
         let local = LocalCosmos::start(LocalOptions::default()).await.unwrap();
         assert!(local.create_database("dev").await.unwrap());
         let kind = if paths.len() > 1 { "MultiHash" } else { "Hash" };
+        events["id"] = "events".into();
         for description in [
-            json!({"id": "events", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}}),
+            events,
             json!({"id": "changes", "partitionKey": {"paths": paths, "kind": kind, "version": 2}}),
             json!({"id": "leases", "partitionKey": {"paths": ["/id"], "kind": "Hash", "version": 2}, "defaultTtl": -1}),
         ] {

@@ -34,6 +34,8 @@ pub enum Fault {
     Cut,
     /// Done by the account; the connection is cut without an answer.
     CutAfterWrite,
+    /// Done by the account; the connection is cut in the middle of the answer, if that has any text.
+    TruncateAfterWrite,
     /// Nothing happens: counts as one request that passes.
     Pass,
 }
@@ -319,6 +321,7 @@ async fn forward(
             pass(&shared, method, &uri, headers, body).await;
             cut()
         }
+        Fault::TruncateAfterWrite => truncate(pass(&shared, method, &uri, headers, body).await).await,
         Fault::Pass => pass(&shared, method, &uri, headers, body).await,
         Fault::FailAfterWrite => {
             pass(&shared, method, &uri, headers, body).await;
@@ -336,6 +339,16 @@ fn cut() -> Response {
     let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
     Response::new(Body::from_stream(broken))
 }
+
+/// Status and headers as they were, and the first half of the text.
+async fn truncate(answer: Response) -> Response {
+    let (parts, body) = answer.into_parts();
+    let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let half = whole.slice(..whole.len() / 2);
+    let broken = futures::stream::iter([Ok(half), Err(std::io::Error::other("truncated"))]);
+    Response::from_parts(parts, Body::from_stream(broken))
+}
+
 fn reject(status: u16, sub: u16) -> Response {
     let body = format!("{{\"code\":\"{status}\",\"message\":\"fault injected by the test\"}}");
     let mut answer = (StatusCode::from_u16(status).unwrap(), body).into_response();

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Usage: scripts/soak.sh [--minutes N | --seeds A..B]
+# Runs the random tests against their models, seed after seed: the simulation of the whole, the capture use case alone,
+# the follower and the commands. For N minutes (10 by default) from a random seed on, or for the seeds from A to B. At the
+# end it says how many seeds were run, and how each one that failed is repeated. Everything listens on loopback only.
+set -euo pipefail
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
+wrong() { echo "usage: $0 [--minutes N | --seeds A..B]" >&2; exit 2; }
+minutes=10 first='' last=''
+while (($#)); do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --minutes) [[ ${2:-} =~ ^[0-9]+$ ]] || wrong; minutes=$2; shift 2 ;;
+    --seeds) [[ ${2:-} =~ ^([0-9]+)\.\.([0-9]+)$ ]] || wrong; first=${BASH_REMATCH[1]} last=${BASH_REMATCH[2]}; shift 2 ;;
+    *) wrong ;;
+  esac
+done
+cd "$(dirname "$0")/.."
+# Otherwise the client library takes a backtrace for every operation.
+export RUST_BACKTRACE=0
+cargo test --quiet --no-run --test main
+seed=${first:-$((RANDOM * 32768 + RANDOM))}
+end=$((SECONDS + minutes * 60))
+logs=$(mktemp -d)
+runs=0
+failed=()
+child=''
+trap '[[ -z $child ]] || kill "$child" 2>/dev/null || true' EXIT
+while if [[ -n $last ]]; then ((seed <= last)); else ((SECONDS < end)); fi; do
+  for model in simulation follow_model rewind_model; do
+    # A seed that hangs has failed, too.
+    COSMOS_REWIND_SEED=$seed REWIND_MODEL_SEED=$seed timeout 300 \
+      cargo test --quiet --test main -- "$model" >"$logs/$model-$seed.log" 2>&1 &
+    child=$!
+    if wait "$child"; then
+      rm -f "$logs/$model-$seed.log"
+    else
+      failed+=("COSMOS_REWIND_SEED=$seed REWIND_MODEL_SEED=$seed cargo test --test main $model   # $logs/$model-$seed.log")
+      echo "failed     $model, seed $seed"
+    fi
+    child=''
+  done
+  runs=$((runs + 1))
+  seed=$((seed + 1))
+done
+# The capture use case alone takes milliseconds a seed.
+if COSMOS_REWIND_CAPTURE_SEEDS=2000 timeout 900 cargo test --quiet --test main -- --nocapture simulation::capture >"$logs/capture.log" 2>&1; then
+  grep 'seeds in' "$logs/capture.log" | sed 's/^\.*/capture    /'
+else
+  failed+=("COSMOS_REWIND_CAPTURE_SEEDS=2000 cargo test --test main simulation::capture   # $logs/capture.log")
+fi
+echo "seeds      $runs of each model (up to $((seed - 1))), ${#failed[@]} failed, $SECONDS s"
+if ((${#failed[@]})); then
+  printf 'repeat     %s\n' "${failed[@]}"
+  exit 1
+fi
+rmdir "$logs" 2>/dev/null || rm -rf "$logs"

@@ -1,0 +1,39 @@
+//! The whole of it against a model: the real handler under a host that plays Azure's, a follower, the commands, and
+//! faults. What is drawn from a seed is the same each time; the moment at which a real process is hit is not.
+
+mod capture;
+mod chaos;
+mod run;
+mod world;
+
+use std::panic::AssertUnwindSafe;
+
+use futures::{FutureExt as _, StreamExt as _, stream};
+
+/// A number in the environment.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// How a seed is played again.
+fn again(seed: u64) -> String {
+    format!("COSMOS_REWIND_SEED={seed} cargo test --test main simulation")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_the_history_is_what_happened_and_commands_keep_their_word() {
+    let seeds = match number("COSMOS_REWIND_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 1..3,
+    };
+    let runs = stream::iter(seeds).map(|seed| async move {
+        let run = AssertUnwindSafe(async { run::Run::start(seed).await.play().await });
+        (seed, run.catch_unwind().await)
+    });
+    let failed: Vec<String> = runs
+        .buffer_unordered(2)
+        .filter_map(|(seed, result)| async move { result.is_err().then(|| again(seed)) })
+        .collect()
+        .await;
+    assert!(failed.is_empty(), "repeat with:\n{}", failed.join("\n"));
+}

@@ -1,0 +1,208 @@
+//! The capture use case alone, in one thread and in no time: the clock is paused, the history is in memory. What is
+//! drawn from the seed: lives, batches, who delivers them, which attempt of which write fails and how, kills, and when
+//! the dead letters can be written. Only the pauses between retries have a random part of their own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use cosmos_rewind::{
+    capture::{Capture, Limits, Recent},
+    change::{Via, time::PointInTime, version::Version},
+    config::{Credential, DeadLetterLocation, Fidelity, Secret},
+    dead_letters::DeadLetterStore,
+    history::as_of,
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json, value::RawValue};
+
+use super::number;
+use crate::support::memory::MemoryHistory;
+
+const DOCUMENTS: usize = 6;
+const LEASES: usize = 3;
+
+/// A process with an empty memory.
+fn process(history: &MemoryHistory, letters: &Path) -> Capture<MemoryHistory> {
+    let location = DeadLetterLocation::Directory(letters.to_owned());
+    let credential = Credential::Key(Secret::new("none"));
+    Capture {
+        function: "CaptureChanges".into(),
+        history: history.clone(),
+        dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
+        fidelity: Fidelity::Exact,
+        limits: Limits::new(4, 4, Duration::from_secs(30)),
+        via: Via::Trigger,
+        recent: Recent::default(),
+        partial: None,
+        projection: None,
+    }
+}
+
+/// A version as it happened: time, LSN and the list, if the document existed.
+type Happened = (i64, i64, Option<Vec<u64>>);
+
+/// What happened to each document, and the feed that tells it by lease.
+fn lives(rng: &mut StdRng) -> (BTreeMap<String, Vec<Happened>>, Vec<Vec<Value>>) {
+    let mut lives: BTreeMap<String, Vec<Happened>> = BTreeMap::new();
+    let mut feed = vec![Vec::new(); LEASES];
+    let mut images: BTreeMap<String, (Value, i64)> = BTreeMap::new();
+    for lsn in 1..rng.random_range(20..70i64) {
+        // Three to a second: what decides is the LSN.
+        let (document, ts) = (rng.random_range(0..DOCUMENTS), 1_700_000_000 + lsn / 3);
+        let (id, pk) = (format!("d{document}"), format!("p{}", document % 2));
+        let before = images.remove(&id);
+        let mut metadata = json!({"lsn": lsn, "crts": ts});
+        if let Some((_, prev)) = &before {
+            metadata["previousImageLSN"] = (*prev).into();
+        }
+        let ends = before.is_some() && rng.random_bool(0.2);
+        let life = lives.entry(id.clone()).or_default();
+        let mut item = if ends {
+            metadata["operationType"] = "delete".into();
+            metadata["timeToLiveExpired"] = rng.random_bool(0.5).into();
+            metadata["id"] = id.as_str().into();
+            metadata["partitionKey"] = json!({ "pk": pk });
+            life.push((ts, lsn, None));
+            json!({"current": {}})
+        } else {
+            metadata["operationType"] = if before.is_some() { "replace" } else { "create" }.into();
+            let mut list: Vec<u64> = before
+                .as_ref()
+                .map_or_else(Vec::new, |(image, _)| serde_json::from_value(image["list"].clone()).unwrap());
+            list.push(lsn as u64);
+            let image = json!({"id": id, "pk": pk, "list": list, "_etag": format!("\"{lsn}\""), "_ts": ts});
+            images.insert(id.clone(), (image.clone(), lsn));
+            life.push((ts, lsn, Some(list)));
+            json!({"current": image})
+        };
+        if let Some((image, _)) = before {
+            item["previous"] = image;
+        }
+        item["metadata"] = metadata;
+        feed[document % LEASES].push(item);
+    }
+    (lives, feed)
+}
+
+async fn run(capture: &Capture<MemoryHistory>, batch: &[Value]) -> bool {
+    let items: Vec<Box<RawValue>> = batch.iter().map(|item| serde_json::value::to_raw_value(item).unwrap()).collect();
+    let items: Vec<&RawValue> = items.iter().map(AsRef::as_ref).collect();
+    capture.run(&items, "invocation").await.is_ok()
+}
+
+async fn play(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (lives, feed) = lives(&mut rng);
+    let poison = rng.random_bool(0.4).then(|| {
+        let (id, life) = lives.iter().nth(rng.random_range(0..lives.len())).unwrap();
+        let (ts, lsn, list) = &life[rng.random_range(0..life.len())];
+        match list {
+            Some(_) => format!("{id}~{lsn}"),
+            None => format!("{id}~del-{lsn}-{ts}"),
+        }
+    });
+    let history = MemoryHistory::seeded(&["/pk", "/_originalId"], seed, poison.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let letters = folder.path().join("letters");
+    // A file where the directory should be, until half of everything is done.
+    let blocked = rng.random_bool(0.5);
+    if blocked {
+        std::fs::write(&letters, "").unwrap();
+    }
+    let (mut current, mut stale) = (process(&history, &letters), process(&history, &letters));
+    let mut done = [0; LEASES];
+    let mut steps = 0;
+    while (0..LEASES).any(|lease| done[lease] < feed[lease].len()) {
+        steps += 1;
+        assert!(steps < 5_000, "seed {seed}: it does not end: {done:?}");
+        if steps == 60 && blocked {
+            std::fs::remove_file(&letters).unwrap();
+        }
+        let lease = rng.random_range(0..LEASES);
+        let end = (done[lease] + rng.random_range(1..8)).min(feed[lease].len());
+        let batch = &feed[lease][done[lease]..end];
+        let from = rng.random_range(0..=done[lease]);
+        let late = &feed[lease][from..(from + rng.random_range(0..6)).min(feed[lease].len())];
+        let killed_after = Duration::from_millis(rng.random_range(0..40));
+        let acknowledged = match rng.random_range(0..10) {
+            // Killed in the middle, or after it was all done and before that was known.
+            0 | 1 => {
+                let _ = tokio::time::timeout(killed_after, run(&current, batch)).await;
+                current = process(&history, &letters);
+                false
+            }
+            // A host that has lost its lease and does not know it yet, at the same time.
+            2 | 3 => {
+                let (ok, _) = tokio::join!(run(&current, batch), run(&stale, late));
+                ok
+            }
+            // Acknowledged, but the host died before it wrote that down.
+            4 => {
+                run(&current, batch).await;
+                stale = std::mem::replace(&mut current, process(&history, &letters));
+                false
+            }
+            _ => run(&current, batch).await,
+        };
+        if acknowledged {
+            done[lease] = end;
+        }
+    }
+
+    let mut captured: BTreeMap<String, Vec<Version>> = BTreeMap::new();
+    for record in history.stored().values() {
+        let version = Version::parse(record).unwrap();
+        captured.entry(version.id.clone()).or_default().push(version);
+    }
+    let list = |version: &Version| -> Option<Vec<u64>> {
+        let document: Value = serde_json::from_str(version.document.as_ref()?).unwrap();
+        Some(serde_json::from_value(document["list"].clone()).unwrap())
+    };
+    let names: BTreeSet<String> = lives.keys().chain(captured.keys()).cloned().collect();
+    for id in &names {
+        let mut versions = captured.remove(id).unwrap_or_default();
+        versions.sort_by(|a, b| a.position().cmp(&b.position()));
+        let is: Vec<Happened> = versions.iter().map(|v| (v.ts, v.lsn.unwrap_or(-1), list(v))).collect();
+        let mut wanted = lives[id].clone();
+        wanted.retain(|(ts, lsn, list)| {
+            let name = if list.is_some() { format!("{id}~{lsn}") } else { format!("{id}~del-{lsn}-{ts}") };
+            Some(name) != poison
+        });
+        assert_eq!(is, wanted, "seed {seed}: {id}; poison: {poison:?}");
+        for (ts, _, _) in &wanted {
+            for moment in [ts - 1, *ts] {
+                let in_force = as_of::boundary(&versions, PointInTime::from_epoch(moment)).and_then(list);
+                let model = wanted.iter().rfind(|(ts, _, _)| *ts <= moment).and_then(|(_, _, list)| list.clone());
+                assert_eq!(in_force, model, "seed {seed}: {id} at {moment}");
+            }
+        }
+    }
+    let buried = std::fs::read_dir(&letters).map_or(0, |entries| entries.count());
+    assert_eq!(buried > 0, poison.is_some(), "seed {seed}: {buried} letters, poison: {poison:?}");
+}
+
+#[test]
+fn whatever_happens_in_no_time_every_version_is_captured_once() {
+    let seeds = match number("COSMOS_REWIND_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("COSMOS_REWIND_CAPTURE_SEEDS").unwrap_or(60),
+    };
+    let start = std::time::Instant::now();
+    let (mut failed, count) = (Vec::new(), seeds.end - seeds.start);
+    for seed in seeds {
+        let once = std::panic::catch_unwind(|| {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().start_paused(true).build();
+            runtime.unwrap().block_on(play(seed));
+        });
+        if once.is_err() {
+            failed.push(super::again(seed));
+        }
+    }
+    println!("{count} seeds in {:.1} s", start.elapsed().as_secs_f64());
+    assert!(failed.is_empty(), "repeat with:\n{}", failed.join("\n"));
+}
