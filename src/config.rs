@@ -442,6 +442,8 @@ pub enum DeadLetterLocation {
 /// A text that should be a URL, without what may be a secret in it: a signature, or a password before the host.
 pub(crate) fn without_secrets(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
+    // Also where the question mark was forgotten.
+    let text = text.split("sig=").next().unwrap_or_default();
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     format!("{scheme}://{}{path}", authority.rsplit('@').next().unwrap_or_default())
@@ -729,6 +731,7 @@ mod tests {
         for (text, shown) in [
             ("blob:https://me:SECRET@a.net/c/x?sig=SECRET#SECRET", "blob:https://a.net/c/x"),
             ("blob:https://a.net#SECRET", "blob:https://a.net"),
+            ("blob:https:/a.net/c/sig=SECRET", "blob:https:/a.net/c/"),
             ("https://SECRET@/x@y", "https:///x@y"),
             ("folder/a@b", "folder/a@b"),
         ] {

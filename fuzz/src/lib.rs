@@ -82,7 +82,10 @@ fn recorded(change: &Change<'_>, paths: &KeyPaths) {
     let own = record::document_text(change).map(|text| plain_names(&text));
     assert_eq!(version.document, own);
 
-    if let Some(small) = record::compress(&built, paths) {
+    // Compressing is slow: one in four is enough.
+    if built.body.len().is_multiple_of(4)
+        && let Some(small) = record::compress(&built, paths)
+    {
         let unpacked = Version::parse(&small.body).expect("compressed, it is a record");
         assert_eq!((&unpacked.document, unpacked.position()), (&version.document, version.position()));
         let stored = RawDocument::parse(&small.body).expect("compressed, it is a JSON object");
@@ -309,10 +312,15 @@ pub fn connection(data: &[u8]) {
     if let Some(url) = text.strip_prefix("blob:")
         && let Err(e) = archive::Archive::open(text, &Credential::Developer)
     {
-        let path = url.split('?').next().unwrap_or_default();
-        let behind = path.split_once("://").map_or(path, |(_, rest)| rest);
-        let path = behind.split_once('/').map_or("", |(_, path)| path);
-        assert!(!e.to_string().contains(MARK) || path.contains(MARK), "{e}");
+        let said = e.to_string();
+        assert!(!said.contains("sig="), "{said}");
+        let authority =
+            url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
+        if let Some((user, rest)) = authority.rsplit_once('@')
+            && user.contains(MARK)
+        {
+            assert!(!said.contains(MARK) || url.replacen(user, "", 1).contains(MARK) || rest.contains(MARK), "{said}");
+        }
     }
     if let Ok(segments) = parse_path(text) {
         assert!(segments.iter().all(|segment| !segment.is_empty()));
