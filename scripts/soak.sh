@@ -44,10 +44,10 @@ while if [[ -n $last ]]; then ((seed <= last)); else ((SECONDS < end)); fi; do
   seed=$((seed + 1))
 done
 # The capture use case alone takes milliseconds a seed.
-if COSMOS_REWIND_CAPTURE_SEEDS=2000 timeout 900 cargo test --quiet --test main -- --nocapture simulation::capture >"$logs/capture.log" 2>&1; then
+if COSMOS_REWIND_CAPTURE_SEEDS=500 timeout 900 cargo test --quiet --test main -- --nocapture simulation::capture >"$logs/capture.log" 2>&1; then
   grep 'seeds in' "$logs/capture.log" | sed 's/^\.*/capture    /'
 else
-  failed+=("COSMOS_REWIND_CAPTURE_SEEDS=2000 cargo test --test main simulation::capture   # $logs/capture.log")
+  failed+=("COSMOS_REWIND_CAPTURE_SEEDS=500 cargo test --test main simulation::capture   # $logs/capture.log")
 fi
 echo "seeds      $runs of each model (up to $((seed - 1))), ${#failed[@]} failed, $SECONDS s"
 if ((${#failed[@]})); then
