@@ -243,6 +243,14 @@ impl World {
         truth
     }
 
+    /// Whether the host has something left to deliver.
+    pub async fn is_behind(&self) -> bool {
+        match &self.trigger {
+            Some(trigger) => trigger.stats().await.pending > 0,
+            None => true,
+        }
+    }
+
     /// Batches that the handler did not acknowledge.
     pub async fn failures(&self) -> u64 {
         self.trigger.as_ref().unwrap().stats().await.failures
