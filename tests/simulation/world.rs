@@ -243,6 +243,15 @@ impl World {
         truth
     }
 
+    /// Whether the host has something left to deliver.
+    pub async fn is_behind(&self) -> bool {
+        match &self.trigger {
+            // Not its figure of what is pending: a host that begins has none yet.
+            Some(trigger) => trigger.wait_until_drained(Duration::from_millis(100)).await.is_err(),
+            None => true,
+        }
+    }
+
     /// Batches that the handler did not acknowledge.
     pub async fn failures(&self) -> u64 {
         self.trigger.as_ref().unwrap().stats().await.failures
