@@ -1,7 +1,7 @@
 //! What `follow` wrote to a folder or to blobs, read back.
 //!
-//! Everything is read twice. The first time only facts and places are collected ([`newest`]: one place for each document;
-//! [`versions`]: all of them, in temporary files). The second time the texts that were chosen are passed on.
+//! Everything is read twice. The first time only facts and places are collected (`newest`: one place for each document;
+//! `versions`: all of them, in temporary files). The second time the texts that were chosen are passed on.
 
 pub mod erase;
 mod newest;
