@@ -82,6 +82,7 @@ measure() { # sink, its argument
   from=$(date +%s.%N)
   "$bin" follow --mode all-versions --from now --until-caught-up --poll 10 --lease 2 --name "bench-$1" --sink "$2" >/dev/null 2>follow.err &
   local pid=$!
+  pids+=($pid)
   # What the process had used when it was last there.
   while kill -0 $pid 2>/dev/null; do
     if { read -r stat </proc/$pid/stat; } 2>/dev/null; then
