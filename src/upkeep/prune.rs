@@ -6,10 +6,9 @@ use futures::StreamExt as _;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::keep::{Kept, Reason};
+use super::keep::{Kept, ROUNDS, Reason};
 use crate::{
     change::{
-        Op,
         key::{ItemKey, KeyValue, PartitionKey},
         time::PointInTime,
     },
@@ -134,15 +133,14 @@ impl Pruning<'_> {
             && let Some(piece) = pieces.next().await
         {
             let piece = piece?;
-            let (mut first, mut last) = (Vec::new(), Vec::new());
+            let mut rounds: [Vec<Job>; ROUNDS] = Default::default();
             for found in &piece.found {
                 each(found.versions.len() as u64);
-                self.choose(found, &mut passed.sums, &mut first, &mut last);
+                self.choose(found, &mut passed.sums, &mut rounds);
             }
             if delete {
-                // A tombstone hides what is older: it goes when nothing is left to be hidden.
-                for wave in [first, last] {
-                    let (tally, fatal) = self.delete(wave).await;
+                for round in rounds {
+                    let (tally, fatal) = self.delete(round).await;
                     passed.sums.removed += tally.deleted;
                     passed.sums.failed += tally.failed;
                     passed.fatal = fatal;
@@ -155,7 +153,7 @@ impl Pruning<'_> {
                     }
                 }
             } else {
-                passed.sums.removed += (first.len() + last.len()) as u64;
+                passed.sums.removed += rounds.iter().map(Vec::len).sum::<usize>() as u64;
             }
             if let Some((number, rest)) = piece.walked {
                 left[number] = Some(rest).filter(|rest| !rest.is_empty());
@@ -165,22 +163,18 @@ impl Pruning<'_> {
         Ok(passed)
     }
 
-    /// Adds the records of an item that go: those that can go at once, and a tombstone that has to be the last.
-    fn choose(&self, found: &Found, sums: &mut Sums, first: &mut Vec<Job>, last: &mut Vec<Job>) {
+    /// Adds the records of an item that go to the round in which they do.
+    fn choose(&self, found: &Found, sums: &mut Sums, rounds: &mut [Vec<Job>; ROUNDS]) {
         sums.items += 1;
         sums.versions += found.versions.len() as u64;
         let decided = self.kept.decide(&found.versions);
-        let forgotten = decided.iter().all(Option::is_none);
-        sums.forgotten += u64::from(forgotten);
-        for (version, reason) in found.versions.iter().zip(decided) {
-            if let Some(reason) = reason {
-                *sums.reasons.entry(reason).or_default() += 1;
-                continue;
-            }
+        sums.forgotten += u64::from(decided.iter().all(Option::is_none));
+        decided.iter().flatten().for_each(|reason| *sums.reasons.entry(*reason).or_default() += 1);
+        for (version, round) in found.versions.iter().zip(Kept::rounds(&found.versions, &decided)) {
+            let Some(round) = round else { continue };
             let Some(key) = self.places.record_key(&found.item, &version.record_id) else { continue };
             let item = ItemKey { id: version.record_id.clone(), partition_key: key };
-            let is_last = forgotten && version.op.is_some_and(Op::is_tombstone);
-            (if is_last { &mut *last } else { &mut *first }).push(Job { item, action: Action::Delete });
+            rounds[round].push(Job { item, action: Action::Delete });
         }
     }
 
