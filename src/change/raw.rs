@@ -96,6 +96,12 @@ pub fn unescape(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A raw value as a string, when it is one. For what a hand-made payload may have in another form: half a surrogate pair,
+/// or no string at all, must not hide the version that it belongs to.
+pub fn string_of(raw: &RawValue) -> Option<String> {
+    raw.get().starts_with('"').then(|| unescape(raw.get()).into_owned())
+}
+
 fn unescape_lossy(inner: &str) -> String {
     // Only reached for lone surrogates: replace each \uD800..\uDFFF that has no partner, then parse again.
     let mut fixed = String::with_capacity(inner.len() + 2);

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Op,
     order::Position,
-    raw::{Member, RawDocument, present},
+    raw::{Member, RawDocument, present, string_of},
     record::{self, CHANGE, ORIGINAL_ID, SYSTEM},
 };
 
@@ -149,8 +149,7 @@ impl Version {
         } else {
             Some(rebuild(&record, original, &change))
         };
-        let string = |raw: &RawValue| raw.get().starts_with('"').then(|| super::raw::unescape(raw.get()).into_owned());
-        let rid = change.rid.and_then(string);
+        let rid = change.rid.and_then(string_of);
         Ok(Self {
             id: super::raw::unescape(original.get()).into_owned(),
             op: Some(change.op),
@@ -158,7 +157,7 @@ impl Version {
             ts_from_capture: change.ts_from.as_deref() == Some("capture"),
             lsn: change.lsn,
             prev_lsn: change.prev_lsn,
-            etag: change.etag.and_then(string),
+            etag: change.etag.and_then(string_of),
             container: rid.as_deref().and_then(container_of),
             rid,
             via: change.via,

@@ -14,12 +14,13 @@ use crate::{
     change::{
         Op,
         key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
-        raw::{RawDocument, present},
+        raw::{RawDocument, present, string_of},
         record::ORIGINAL_ID,
         time::PointInTime,
         version::{Version, container_of, seconds_of},
     },
-    cosmos::{Container, Failure, PATIENCE, Pace, Pages, Param, Retry, Share, Span, Walk, sql_path},
+    config::Names,
+    cosmos::{Container, Cosmos, Failure, PATIENCE, Pace, Pages, Param, Retry, Share, Span, Walk, sql_path},
     history::{
         as_of::boundary,
         reader::{item_of, scope},
@@ -77,6 +78,16 @@ pub struct Places {
 }
 
 impl Places {
+    /// Opens the history and its source, which is the target too.
+    ///
+    /// # Errors
+    /// When there is no such container, or the account cannot be reached.
+    pub async fn open(cosmos: &Cosmos, names: &Names) -> Result<Self, Failure> {
+        let changes = cosmos.container(&names.database, &names.changes).await?;
+        let source = cosmos.container(&names.database, &names.source).await?;
+        Ok(Self { changes, target: source.clone(), source })
+    }
+
     /// Whether documents are put into another container than the one the history is of.
     pub fn is_elsewhere(&self) -> bool {
         self.target.rid() != self.source.rid()
@@ -645,7 +656,7 @@ fn live_row(text: &str, paths: &KeyPaths) -> Result<(ItemKey, Live), Failure> {
     let row: Row<'_> = serde_json::from_str(text)
         .map_err(|e| Failure::invalid("read target".into(), format!("a document is not understood: {e}")))?;
     let partition_key = row.key(paths.len());
-    let live = Live { etag: row.etag.unwrap_or_default(), ts: row.copied, text: None };
+    let live = Live { etag: row.etag.and_then(string_of).unwrap_or_default(), ts: row.copied, text: None };
     Ok((ItemKey { id: row.id, partition_key }, live))
 }
 
@@ -674,11 +685,12 @@ struct Row<'a> {
     lsn: Option<i64>,
     #[serde(rename = "prevLsn")]
     prev_lsn: Option<i64>,
-    etag: Option<String>,
     #[serde(borrow)]
-    rid: Option<&'a str>,
+    etag: Option<&'a RawValue>,
     #[serde(borrow)]
-    at: Option<&'a str>,
+    rid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    at: Option<&'a RawValue>,
     fidelity: Option<String>,
     via: Option<String>,
     #[serde(rename = "tsFrom")]
@@ -714,13 +726,13 @@ impl Row<'_> {
             lsn: row.lsn.or(if row.op.is_none() { row.legacy_lsn } else { None }),
             op: row.op,
             prev_lsn: row.prev_lsn,
-            etag: row.etag,
+            etag: row.etag.and_then(string_of),
             rid: None,
-            container: row.rid.and_then(container_of),
+            container: row.rid.and_then(string_of).as_deref().and_then(container_of),
             via: row.via,
             fidelity: row.fidelity,
             at: None,
-            captured: row.at.and_then(seconds_of),
+            captured: row.at.and_then(string_of).as_deref().and_then(seconds_of),
             // Facts are enough to decide; the document is read when it is needed.
             document: None,
         };
@@ -739,6 +751,15 @@ mod tests {
 
     fn item() -> ItemKey {
         ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) }
+    }
+
+    #[test]
+    fn what_is_odd_in_a_record_does_not_hide_it_from_the_facts() {
+        for odd in [r#""rid":7,"at":false,"etag":"\ud800""#, r#""rid":"\u0041","at":"never","etag":null"#] {
+            let row = format!(r#"{{"id":"a~1","item":"a","op":"upsert","ts":5,{odd},"k0":"p"}}"#);
+            let (item, version) = Row::read(&row, 1).unwrap();
+            assert_eq!((item.id.as_str(), version.ts, version.container, version.captured), ("a", 5, None, None));
+        }
     }
 
     #[test]
