@@ -21,9 +21,11 @@ use crate::{
         key::{ItemKey, KeyPaths, PartitionKey},
         raw::RawDocument,
         record::RecordFidelity,
+        time::PointInTime,
         version::Version,
     },
     feed::{Event, Filter, NoAnswer},
+    history::as_of::boundary,
 };
 
 /// Facts are in so many files by document, of which one is in memory at a time.
@@ -67,9 +69,14 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Where a version lies; the record's id is the version's.
-    pub fn place_of(&self, version: &Version) -> Option<&Wanted> {
-        self.places.get(&version.record_id)
+    /// Where a version lies.
+    pub fn place_of(&self, record_id: &str) -> Option<&Wanted> {
+        self.places.get(record_id)
+    }
+
+    /// The document that was in force at a moment.
+    pub fn document_at(&self, at: PointInTime) -> Option<&Version> {
+        boundary(&self.versions, at).filter(|version| !version.op.is_some_and(Op::is_tombstone))
     }
 }
 

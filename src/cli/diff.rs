@@ -80,13 +80,14 @@ pub async fn run(args: DiffArgs) -> Result<Exit, CliError> {
         (Side::Live, Side::Live) => PointInTime::END,
     };
     let (items, mut exit) = args.which.documents(&cosmos, &names, then).await?;
+    let today = lookup::today(&cosmos, &names).await;
     let mut out = Out::new(args.format, args.which.is_list());
     let mut differing = 0_u64;
     let mut count = 0;
     for item in &items {
         let sides = async {
-            let before = text_of(from, "--from", item, &cosmos, &names).await?;
-            Ok::<_, CliError>((before, text_of(to, "--to", item, &cosmos, &names).await?))
+            let before = text_of(from, "--from", item, today, &cosmos, &names).await?;
+            Ok::<_, CliError>((before, text_of(to, "--to", item, today, &cosmos, &names).await?))
         };
         let (before, after) = match sides.await {
             Ok(sides) => sides,
@@ -118,6 +119,7 @@ async fn text_of(
     side: Side,
     flag: &str,
     item: &Item,
+    today: Option<u64>,
     cosmos: &Cosmos,
     names: &Names,
 ) -> Result<Option<String>, CliError> {
@@ -126,7 +128,7 @@ async fn text_of(
         Side::Live => return live(name, item, cosmos, names).await,
         Side::At(at) => at,
     };
-    let answer = as_of(&item.versions, at).today(lookup::today(cosmos, names).await);
+    let answer = as_of(&item.versions, at).today(today);
     match answer.state {
         State::Document(_) | State::Deleted(_) => {
             output::note(&format!("{name}: {}", describe(&answer).unwrap_or_default()));

@@ -35,7 +35,7 @@ use crate::{
         survey::{kept, survey},
         sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep},
     },
-    upkeep::standing::{Which, end, is_of_another},
+    upkeep::standing::{Which, ends_elsewhere},
 };
 
 /// Flags of `restore`
@@ -141,8 +141,7 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
 
 /// Opens the containers.
 pub(super) async fn places(cosmos: &Cosmos, names: &Names, into: Option<&str>) -> Result<Places, CliError> {
-    let changes = cosmos.container(&names.database, &names.changes).await?;
-    let source = cosmos.container(&names.database, &names.source).await?;
+    let Places { changes, source, .. } = Places::open(cosmos, names).await?;
     let target = match into {
         Some(name) if name == names.changes => {
             return Err(CliError::usage("--into: that is the history itself", "name a container of its own"));
@@ -200,7 +199,9 @@ async fn make_plan(
     let made = Utc::now().timestamp();
     let manner = Manner { stamp: (!args.no_stamp).then_some(made), only: args.only.clone() };
     let container = container_of(places.source.rid());
-    let recreated = args.delete_newer && archive.is_none() && is_recreated(places).await?;
+    let recreated = args.delete_newer
+        && archive.is_none()
+        && ends_elsewhere(&places.changes, &places.source, Which::OldestVersion).await?;
     let rules = Rules { at, delete_newer: args.delete_newer, container, recreated };
     let head = Head {
         v: PLAN_VERSION,
@@ -243,13 +244,6 @@ async fn make_plan(
     planning.finish();
     surveyed.map_err(|f| explain(f, args.predicate.is_some()))?;
     Ok((sealed(draft, cosmos, at)?, None))
-}
-
-/// Whether the history begins with another container of the source's name.
-async fn is_recreated(places: &Places) -> Result<bool, CliError> {
-    let oldest = end(&places.changes, Which::OldestVersion).await?;
-    let rid = oldest.and_then(|end| end.rid);
-    Ok(rid.and_then(|rid| is_of_another(&rid, places.source.rid())).unwrap_or(false))
 }
 
 /// The plan, unless nothing is in it.

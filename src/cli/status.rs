@@ -106,11 +106,10 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
     let account = Account::from_settings(&settings)?;
     let letters = waiting(&CaptureConfig::from_settings(&settings, &config::app_root())?, &account).await;
     let cosmos = Cosmos::new(account);
-    let source = cosmos.container(&names.database, &names.source).await?;
-    let changes = cosmos.container(&names.database, &names.changes).await?;
-    let places = Places { changes: changes.clone(), source: source.clone(), target: source.clone() };
-    let (oldest, newest) = (end(&changes, Which::OldestVersion).await?, end(&changes, Which::NewestVersion).await?);
-    let live = end(&source, Which::NewestDocument).await?;
+    let places = Places::open(&cosmos, &names).await?;
+    let (source, changes) = (&places.source, &places.changes);
+    let (oldest, newest) = (end(changes, Which::OldestVersion).await?, end(changes, Which::NewestVersion).await?);
+    let live = end(source, Which::NewestDocument).await?;
     let leases = match standing::leases(cosmos.container(&names.database, &names.leases).await).await {
         Ok(Some((leases, followers))) => Some(rows(&places, &names, leases, followers, args.count).await),
         Ok(None) => {
@@ -125,7 +124,7 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
     let (live_size, history_size) = match args.count {
         true => {
             let pace = Pace::new(cosmos.meter(), args.ru_limit);
-            (Some(counted(&source, &pace).await?), Some(counted(&changes, &pace).await?))
+            (Some(counted(source, &pace).await?), Some(counted(changes, &pace).await?))
         }
         false => (None, None),
     };

@@ -27,7 +27,7 @@ use crate::{
     upkeep::{
         compare::{self, Compared},
         saving::version_of_live,
-        standing::{Which, end, is_of_another},
+        standing::{Which, ends_elsewhere},
         store::Saver,
         verify::{Check, Finding, Sample, Times, Verdict, examine},
     },
@@ -94,9 +94,8 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, CliError> {
     let sample = job.sweep(&mut report).await?;
     job.rebuild(sample, &mut report).await?;
     for which in [Which::OldestVersion, Which::NewestVersion] {
-        let rid = end(&places.changes, which).await?.and_then(|end| end.rid);
-        let other = rid.and_then(|rid| is_of_another(&rid, places.source.rid()));
-        report.count(Check::Container, u64::from(other == Some(true)));
+        let elsewhere = ends_elsewhere(&places.changes, &places.source, which).await?;
+        report.count(Check::Container, u64::from(elsewhere));
     }
     progress.finish();
     report.print(&args, &cosmos, started)?;

@@ -17,7 +17,7 @@ use crate::{
         Wanted,
         versions::{Facts, Texts, Versions},
     },
-    change::{key::ItemKey, record::id_of_version},
+    change::{key::ItemKey, record::id_of_version, version::Version},
     cosmos::{Failure, Pace},
 };
 
@@ -52,10 +52,11 @@ pub async fn known(places: &Places, pace: &Pace, facts: &Facts, wish: &Wish, rul
     let mut wanted = Vec::new();
     for part in facts.parts() {
         for of_item in part.map_err(|e| kept(&e))? {
-            let found = found(&of_item, live.get(&of_item.item).cloned());
-            let Some(version) = found.document_at(rules.at).filter(|version| !version.is_partial()) else { continue };
-            let is_live = version.etag.is_some();
-            wanted.extend(of_item.place_of(version).filter(|_| !is_live).cloned());
+            let Some(version) = of_item.document_at(rules.at).filter(|version| !version.is_partial()) else { continue };
+            let live = live.get(&of_item.item).map(|live| id_of_version(&of_item.item.id, &live.etag));
+            if live.as_ref() != Some(&version.record_id) {
+                wanted.extend(of_item.place_of(&version.record_id).cloned());
+            }
         }
     }
     Ok(Known { live, wanted })
@@ -106,8 +107,8 @@ pub async fn survey(
         for of_item in part.map_err(|e| kept(&e))? {
             missing.remove(&of_item.item);
             let here = live.remove(&of_item.item);
-            let in_force = || found(&of_item, None).document_at(rules.at).map(|v| v.record_id.clone());
-            if matches!(wish, Wish::Filtered) && !in_force().is_some_and(|id| texts.has(&of_item.item, &id)) {
+            let is_chosen = |version: &Version| texts.has(&of_item.item, &version.record_id);
+            if matches!(wish, Wish::Filtered) && !of_item.document_at(rules.at).is_some_and(is_chosen) {
                 continue;
             }
             items.push((of_item, here));
@@ -122,8 +123,7 @@ pub async fn survey(
                 // That the archive has a version does not mean that the history has it.
                 step.saved = false;
                 if let Some(chosen) = &mut step.version {
-                    let place = of_item.versions.iter().find(|v| v.record_id == chosen.record_id);
-                    chosen.archived = place.and_then(|v| of_item.place_of(v)).map(|place| facts.place_below(place));
+                    chosen.archived = of_item.place_of(&chosen.record_id).map(|place| facts.place_below(place));
                 }
                 planned(applier, step, hand).await
             })

@@ -61,6 +61,15 @@ pub fn is_of_another(document: &str, container: &str) -> Option<bool> {
     Some(container_of(document)? != container_of(container)?)
 }
 
+/// Whether a history's end is of another container of the source's name, one that was deleted since.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn ends_elsewhere(changes: &Container, source: &Container, which: Which) -> Result<bool, Failure> {
+    let rid = end(changes, which).await?.and_then(|end| end.rid);
+    Ok(rid.and_then(|rid| is_of_another(&rid, source.rid())).unwrap_or(false))
+}
+
 /// A lease of the Functions host's trigger: who works on a part of the feed, and since when it has not said so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {

@@ -51,7 +51,7 @@ impl PruneTimer {
     pub async fn tick(&self, stop: CancellationToken) -> Result<String, String> {
         let Ok(mut todo) = self.todo.try_lock() else { return Ok("the last tick is not done yet".into()) };
         let begun = Instant::now();
-        let places = self.places().await.map_err(|e| e.to_string())?;
+        let places = Places::open(&self.cosmos, &self.names).await.map_err(|e| e.to_string())?;
         check(&places)?;
         if todo.is_empty() {
             todo.extend(self.round(&places)?);
@@ -127,12 +127,6 @@ impl PruneTimer {
             Some(failure) => Err(format!("{failure}; {line}")),
             None => Ok(line),
         }
-    }
-
-    async fn places(&self) -> Result<Places, Failure> {
-        let container = async |name: &str| self.cosmos.container(&self.names.database, name).await;
-        let (changes, source) = (container(&self.names.changes).await?, container(&self.names.source).await?);
-        Ok(Places { changes, target: source.clone(), source })
     }
 
     /// All parts, beginning anywhere: an app that is often restarted gets round all the same.
