@@ -43,7 +43,7 @@ fn is_json(text: &str) -> bool {
 
 /// The handler's way: body, payload, items, changes, records, and back.
 pub fn invocation(data: &[u8]) {
-    let Ok(payload) = Payload::from_body(data.to_vec(), "documents") else { return };
+    let Ok(payload) = Payload::from_body(data, "documents") else { return };
     let Ok(items) = payload.items("documents") else { return };
     for item in items {
         each_record(item);

@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod functions;
+mod incoming;
 pub mod invocation;
 mod server;
 pub mod trace;

@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, error, error_span, field, info, warn};
 
 use super::{
+    incoming::Incoming,
     invocation::{BadInvocation, Payload},
     trace::TraceContext,
 };
@@ -209,15 +210,21 @@ async fn invoke_traced<H: History>(
             return answered(task.await, "the timer's work was not finished; the next tick goes on with it");
         }
     };
-    let bytes = match read_body(body, app.handler.max_body, headers).await {
-        Ok(bytes) => bytes,
+    // An announced length is only a promise: no more is reserved for it than a usual batch needs.
+    let mut incoming = Incoming::new(&binding, announced(headers).unwrap_or(0).min(4 << 20));
+    let size = match read_body(body, app.handler.max_body, headers, |data| incoming.push(data)).await {
+        Ok(size) => size,
         Err((status, message)) => {
             error!(function = capture.function, "{message}");
             return problem(status, &message);
         }
     };
+    // Where a body has to be parsed in the general way, many megabytes take long enough for the host's health check to
+    // wait: another thread takes over the others meanwhile.
+    let finish = move || incoming.finish();
+    let payload = if size > LARGE_BODY { tokio::task::block_in_place(finish) } else { finish() };
     let told = app.handler.export.as_ref().map(|export| export.batch(&capture.function, &invocation, trace));
-    let batch = async move { run_batch(&capture, bytes, &binding, &invocation, told).await };
+    let batch = async move { run_batch(&capture, Received { payload, size }, &binding, &invocation, told).await };
     let task = app.batches.spawn(batch.in_current_span());
     answered(task.await, "the batch was not finished; deliver it again")
 }
@@ -246,14 +253,14 @@ async fn run_tick(function: &str, tick: Tick, stop: CancellationToken) -> Respon
 
 async fn run_batch<H: History>(
     capture: &Capture<H>,
-    body: Vec<u8>,
+    received: Received,
     binding: &str,
     invocation: &str,
     told: Option<BatchSpan>,
 ) -> Response {
     let function = capture.function.as_str();
-    let size = body.len();
-    let ended = capture_body(capture, body, binding, invocation).await;
+    let size = received.size;
+    let ended = capture_body(capture, received, binding, invocation).await;
     match ended {
         Ok(summary) => {
             log_summary(function, size, &summary);
@@ -272,6 +279,13 @@ async fn run_batch<H: History>(
     }
 }
 
+/// A body that was received as a whole.
+struct Received {
+    payload: Result<Payload, BadInvocation>,
+    /// Its bytes.
+    size: usize,
+}
+
 /// Why a batch is answered with an error; logged where it is made.
 struct Refusal {
     status: StatusCode,
@@ -280,21 +294,16 @@ struct Refusal {
 
 async fn capture_body<H: History>(
     capture: &Capture<H>,
-    body: Vec<u8>,
+    Received { payload, size }: Received,
     binding: &str,
     invocation: &str,
 ) -> Result<Summary, Refusal> {
     let function = capture.function.as_str();
-    let size = body.len();
-    // Unescaping a body of many megabytes takes long enough for the host's health check to wait: another thread
-    // takes over the others meanwhile.
-    let decode = move || Payload::from_body(body, binding);
-    let decoded = if size > LARGE_BODY { tokio::task::block_in_place(decode) } else { decode() };
     let bad = |e: BadInvocation| {
         error!(function, bytes = size, "{e}");
         Refusal { status: StatusCode::BAD_REQUEST, message: e.to_string() }
     };
-    let payload = decoded.map_err(bad)?;
+    let payload = payload.map_err(bad)?;
     let items = payload.items(binding).map_err(bad)?;
     capture.run(&items, invocation).await.map_err(|e| {
         let hint = match &e {
@@ -328,30 +337,29 @@ fn log_summary(function: &str, bytes: usize, s: &Summary) {
     );
 }
 
-/// Bodies above this many bytes are unescaped apart.
+/// Bodies above this many bytes are finished apart.
 const LARGE_BODY: usize = 8 << 20;
 
 /// How much of a refused body is read on, so that a caller that is still sending gets to read the answer.
 const READ_ON: usize = 64 << 20;
 
-/// Collects the body frame by frame (the host sends it chunked, without a length) into one buffer.
-async fn read_body(mut body: Body, limit: usize, headers: &HeaderMap) -> Result<Vec<u8>, (StatusCode, String)> {
-    let announced = headers.get("content-length").and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
-    let mut too_large = announced.is_some_and(|length| length > limit);
-    // An announced length is only a promise: no more is reserved for it than a usual batch needs.
-    let mut bytes = Vec::with_capacity(announced.unwrap_or(64 << 10).min(4 << 20));
+/// Takes the body frame by frame (the host sends it chunked, without a length); gives the number of its bytes.
+async fn read_body(
+    mut body: Body,
+    limit: usize,
+    headers: &HeaderMap,
+    mut take: impl FnMut(&[u8]),
+) -> Result<usize, (StatusCode, String)> {
+    let mut too_large = announced(headers).is_some_and(|length| length > limit);
     let mut received = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame
             .map_err(|e| (StatusCode::BAD_REQUEST, format!("the body was cut off after {received} bytes: {e}")))?;
         let Some(data) = frame.data_ref() else { continue };
         received += data.len();
-        if received > limit && !too_large {
-            too_large = true;
-            bytes = Vec::new();
-        }
+        too_large |= received > limit;
         if !too_large {
-            bytes.extend_from_slice(data);
+            take(data);
         } else if received > limit + READ_ON {
             break;
         }
@@ -360,12 +368,16 @@ async fn read_body(mut body: Body, limit: usize, headers: &HeaderMap) -> Result<
         let message = format!("the body is larger than REWIND_MAX_BODY_MB allows ({} MiB); raise it", limit >> 20);
         return Err((StatusCode::PAYLOAD_TOO_LARGE, message));
     }
-    Ok(bytes)
+    Ok(received)
+}
+
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get("content-length")?.to_str().ok()?.parse().ok()
 }
 
 /// Reads on a body that nobody wants, and keeps nothing of it.
 async fn discard(body: Body, headers: &HeaderMap) {
-    let _ = read_body(body, 0, headers).await;
+    let _ = read_body(body, 0, headers, |_| {}).await;
 }
 
 fn problem(status: StatusCode, message: &str) -> Response {
