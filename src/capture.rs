@@ -245,7 +245,10 @@ impl<H: History> Capture<H> {
             }
         }
         pending.retain(|p| !(p.healed && self.recent.has(p.mark)));
-        let marks: Vec<u64> = pending.iter().filter(|p| !p.normalized).map(|p| p.mark).collect();
+        // Only envelopes bring the version before again: what no later batch can ask for is not remembered.
+        let plain = taken.changes.iter().all(|change| change.shape == crate::change::Shape::Feed);
+        let known = pending.iter().filter(|p| !plain && !p.normalized);
+        let marks: Vec<u64> = known.map(|p| p.mark).collect();
         summary.healed = pending.iter().filter(|p| p.healed).count();
         summary.normalized = pending.iter().filter(|p| p.normalized).count();
         summary.compressed = pending.iter().filter(|p| p.record.compressed).count();

@@ -21,9 +21,64 @@ pub struct Member<'a> {
     pub value: &'a RawValue,
     /// Whether the key is written with an escape, which hardly any is: looked at once, asked for every name.
     escaped: bool,
+    /// What the key means to a record: looked at once, asked more often than any name.
+    reserved: Option<Reserved>,
+}
+
+/// A name that is not only the user's: the service, the feed or the record format gives it a meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserved {
+    /// `id`
+    Id,
+    /// `ttl`
+    Ttl,
+    /// `_change`, the record's own member.
+    Change,
+    /// `_originalId`, the record's own member.
+    OriginalId,
+    /// What the service adds to every item.
+    System,
+    /// `_lsn`, which the latest-version feed adds.
+    Lsn,
+}
+
+impl Reserved {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "id" => Some(Self::Id),
+            "ttl" => Some(Self::Ttl),
+            "_change" => Some(Self::Change),
+            "_originalId" => Some(Self::OriginalId),
+            "_rid" | "_self" | "_etag" | "_attachments" | "_ts" => Some(Self::System),
+            "_lsn" => Some(Self::Lsn),
+            _ => None,
+        }
+    }
+
+    /// Whether a record moves it out of the document's way, into `_change`.
+    pub fn is_moved(self) -> bool {
+        matches!(self, Self::Ttl | Self::Change | Self::OriginalId)
+    }
 }
 
 impl<'a> Member<'a> {
+    fn new(key: &'a RawValue, value: &'a RawValue) -> Self {
+        let text = key.get();
+        let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+        // Every reserved name begins with one of these; an escape may hide one.
+        let (escaped, reserved) = match inner.as_bytes().first() {
+            Some(b'_' | b'i' | b't') if !inner.contains('\\') => (false, Reserved::of(inner)),
+            _ if inner.contains('\\') => (true, Reserved::of(&unescape(text))),
+            _ => (false, None),
+        };
+        Self { key, value, escaped, reserved }
+    }
+
+    /// What the key means to a record; `None` for every name that is only the user's.
+    pub fn reserved(&self) -> Option<Reserved> {
+        self.reserved
+    }
+
     /// The same key with another value.
     pub fn with_value(self, value: &'a RawValue) -> Self {
         Self { value, ..self }
@@ -151,8 +206,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawDocument<'a> {
                 // 16 covers a typical document and its system properties without growing.
                 let mut members = Vec::with_capacity(16);
                 while let Some(key) = map.next_key::<&'de RawValue>()? {
-                    let escaped = key.get().contains('\\');
-                    members.push(Member { key, value: map.next_value().map_err(de::Error::custom)?, escaped });
+                    members.push(Member::new(key, map.next_value().map_err(de::Error::custom)?));
                 }
                 Ok(RawDocument { members })
             }

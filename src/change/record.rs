@@ -2,6 +2,8 @@
 //!
 //! Built as text from the slices of the payload; no member of the document is parsed or written anew.
 
+use std::{borrow::Cow, fmt::Write as _};
+
 use base64::Engine as _;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -9,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Change, Shape, Via,
     key::{KeyPaths, KeyValue, PartitionKey},
-    raw::{Member, RawDocument},
+    raw::{Member, RawDocument, Reserved},
 };
 
 /// Version of the format, `_change.v`.
@@ -24,9 +26,6 @@ pub const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
 pub const MAX_ID_BYTES: usize = 1023;
 /// Largest item the service accepts, in bytes of its JSON text, less room for the system properties it adds.
 pub const MAX_ITEM_BYTES: usize = 2 * 1024 * 1024 - 4 * 1024;
-
-/// Members that are moved into `_change`, so that history does not expire with its document and nothing is hidden.
-const MOVED: [&str; 3] = ["ttl", CHANGE, ORIGINAL_ID];
 
 /// How faithful the stored text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -121,9 +120,9 @@ pub fn build(
     let key = key_of(change, document, &id, context.paths)?;
     let metadata = change_object(change, fidelity, context, &members, None);
     // The id's own text where there is one, so that the inverse is exact.
-    let original_id = match document.get("id") {
-        Some(text) if !change.op.is_tombstone() => text.get().to_owned(),
-        _ => serde_json::Value::from(change.id.as_ref()).to_string(),
+    let original_id: Cow<'_, str> = match document.get("id") {
+        Some(text) if !change.op.is_tombstone() => text.get().into(),
+        _ => serde_json::Value::from(change.id.as_ref()).to_string().into(),
     };
 
     // A document with its key members; a tombstone has only those.
@@ -143,13 +142,13 @@ pub fn build(
     body.push('{');
     let mut has_id = false;
     for member in &members {
-        if MOVED.iter().any(|name| member.is(name)) {
+        if member.reserved().is_some_and(Reserved::is_moved) {
             continue;
         }
         if body.len() > 1 {
             body.push(',');
         }
-        if member.is("id") {
+        if member.reserved() == Some(Reserved::Id) {
             has_id = true;
             body.push_str("\"id\":");
             push_string(&mut body, &record.id);
@@ -180,20 +179,15 @@ fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<Member<'a>> 
     let members = document.members();
     let mut own = Vec::with_capacity(members.len());
     for (i, member) in members.iter().enumerate() {
-        let text = member.key.get();
-        // Only names that start with one of these letters can be reserved; an escape may hide one.
-        if matches!(text.as_bytes().get(1), Some(b'_' | b'i' | b't' | b'\\')) {
-            if SYSTEM.iter().any(|name| member.is(name)) || (shape == Shape::Feed && member.is("_lsn")) {
-                continue;
-            }
-            let reserved = ["id", "ttl", CHANGE, ORIGINAL_ID].into_iter().find(|name| member.is(name));
-            if let Some(name) = reserved
-                && members[i + 1..].iter().any(|later| later.is(name))
-            {
-                continue;
-            }
+        let kept = match member.reserved() {
+            None => true,
+            Some(Reserved::System) => false,
+            Some(Reserved::Lsn) => shape != Shape::Feed,
+            Some(name) => !members[i + 1..].iter().any(|later| later.reserved() == Some(name)),
+        };
+        if kept {
+            own.push(*member);
         }
-        own.push(*member);
     }
     own
 }
@@ -314,13 +308,18 @@ fn change_object(
     packed: Option<&Packed>,
 ) -> String {
     let mut out = String::with_capacity(320);
-    out.push_str(&format!("{{\"v\":{FORMAT_VERSION},\"op\":\"{}\"", change.op));
-    out.push_str(&format!(",\"ts\":{}", change.ts.unwrap_or(context.at_seconds)));
+    // Writing to a String cannot fail.
+    let _ = write!(
+        out,
+        "{{\"v\":{FORMAT_VERSION},\"op\":\"{}\",\"ts\":{}",
+        change.op.as_str(),
+        change.ts.unwrap_or(context.at_seconds)
+    );
     if change.ts.is_none() {
         out.push_str(",\"tsFrom\":\"capture\"");
     }
     if let Some(lsn) = change.lsn {
-        out.push_str(&format!(",\"lsn\":{lsn}"));
+        let _ = write!(out, ",\"lsn\":{lsn}");
     }
     if !change.op.is_tombstone()
         && let Some(etag) = change.etag_text()
@@ -331,15 +330,12 @@ fn change_object(
         push_pair(&mut out, "rid", rid.get());
     }
     if let Some(prev) = change.prev_lsn {
-        out.push_str(&format!(",\"prevLsn\":{prev}"));
+        let _ = write!(out, ",\"prevLsn\":{prev}");
     }
     push_moved(&mut out, members);
-    out.push_str(&format!(
-        ",\"via\":\"{}\",\"fidelity\":\"{}\",\"at\":\"{}\"",
-        context.via.as_str(),
-        fidelity.as_str(),
-        context.at
-    ));
+    for (name, value) in [("via", context.via.as_str()), ("fidelity", fidelity.as_str()), ("at", context.at)] {
+        out.extend([",\"", name, "\":\"", value, "\""]);
+    }
     if let Some(packed) = packed {
         push_packed(&mut out, packed);
     }
@@ -356,11 +352,14 @@ fn push_packed(out: &mut String, packed: &Packed) {
 
 /// `ttl`, and whatever the document has under our own names, with the place each of them had.
 fn push_moved(out: &mut String, members: &[Member<'_>]) {
-    let moved: Vec<(usize, &str, &str)> = members
-        .iter()
-        .enumerate()
-        .filter_map(|(i, m)| MOVED.into_iter().find(|name| m.is(name)).map(|name| (i, name, m.value.get())))
-        .collect();
+    let name = |member: &Member<'_>| match member.reserved()? {
+        Reserved::Ttl => Some("ttl"),
+        Reserved::Change => Some(CHANGE),
+        Reserved::OriginalId => Some(ORIGINAL_ID),
+        Reserved::Id | Reserved::System | Reserved::Lsn => None,
+    };
+    let moved: Vec<(usize, &str, &str)> =
+        members.iter().enumerate().filter_map(|(i, m)| Some((i, name(m)?, m.value.get()))).collect();
     if moved.is_empty() {
         return;
     }
