@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use super::raw::RawDocument;
+use super::raw::{RawDocument, unescape};
 
 /// One component of a partition key. All JSON scalars are legal, and so is a missing property.
 #[derive(Debug, Clone)]
@@ -27,12 +27,16 @@ pub enum KeyValue {
 impl KeyValue {
     /// The key component that a JSON value is.
     pub fn from_raw(raw: &RawValue) -> Self {
-        match serde_json::from_str::<serde_json::Value>(raw.get()) {
-            Ok(serde_json::Value::Null) => Self::Null,
-            Ok(serde_json::Value::Bool(b)) => Self::Bool(b),
-            Ok(serde_json::Value::Number(n)) => n.as_f64().map_or(Self::Undefined, Self::Number),
-            Ok(serde_json::Value::String(s)) => Self::String(s),
-            _ => Self::Undefined,
+        match raw.get() {
+            "null" => Self::Null,
+            "true" => Self::Bool(true),
+            "false" => Self::Bool(false),
+            // As everywhere else: half a surrogate pair must not make two keys of one.
+            text if text.starts_with('"') => Self::String(unescape(text).into_owned()),
+            text => match serde_json::from_str::<serde_json::Number>(text) {
+                Ok(number) => number.as_f64().map_or(Self::Undefined, Self::Number),
+                Err(_) => Self::Undefined,
+            },
         }
     }
 
@@ -252,6 +256,9 @@ mod tests {
         let paths = KeyPaths::parse(&["/s", "/n", "/b", "/z", "/o/i", "/a", "/missing", "/o/none", "/s/deep"]).unwrap();
         let expected = serde_json::json!(["x", 1.5, true, null, 7, {}, {}, {}, {}]);
         assert_eq!(paths.extract(&doc).to_json(), expected);
+        // Half a surrogate pair is a key as it is an id: the other text of it would be another key.
+        let half = RawDocument::parse(r#"{"s":"\ud800x"}"#).unwrap();
+        assert_eq!(KeyPaths::parse(&["/s"]).unwrap().extract(&half).0, [KeyValue::String("\u{FFFD}x".into())]);
     }
 
     #[test]
