@@ -228,6 +228,16 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
         "1/1",
     ];
     compare("restore", &[0], &[&only[..], &["--yes"]].concat()).await;
+    // A journal of a newer program, or of somebody else.
+    let foreign = json!({"kind": "plan", "writes": "many"});
+    let outcomes = json!({"kind": "outcomes", "outcomes": [{"fate": "better"}]});
+    for (name, entry) in [("plan", foreign), ("outcomes-1-0", outcomes)] {
+        let (group, id) = ("restore~foreign", format!("restore~foreign~{name}"));
+        let changes = world.app.changes().await;
+        let key = cosmos_rewind::restore::journal::key(&changes, group, &id);
+        let item = json!({"id": id, "_originalId": group, "_restore": entry}).to_string();
+        changes.upsert(&key, &id, item.into_bytes()).await.unwrap();
+    }
     compare("undo --list", &[0], &["undo", "--list"]).await;
 
     compare("backup", &[0], &["backup", "--all", "--out", file]).await;

@@ -334,6 +334,91 @@ async fn hostile_files_end_in_a_clear_error_and_little_memory_and_nothing_is_wri
     assert!(app.history().await.is_empty());
 }
 
+/// Whoever can write into the history can write journals: nothing of such a one may be done, and the others stay usable.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_journals_in_the_history_are_refused_and_the_others_are_listed_and_undone() {
+    let app = TestApp::start().await;
+    put(&app, "x", 1).await;
+    let folder = app.folder.path();
+    let plan = app.run(&["restore", "--all", "--at", "now", "--dry-run", "--plan-out", "good.plan"]).await;
+    assert!([0, 3].contains(&plan.code), "{plan:?}");
+    let good = std::fs::read_to_string(folder.join("good.plan")).unwrap();
+    let head: Value = serde_json::from_str::<Value>(good.lines().next().unwrap()).unwrap()["_plan"].clone();
+    let changes = app.changes().await;
+    let write = async |restore: &str, name: &str, entry: Value| {
+        let (group, id) = (format!("restore~{restore}"), format!("restore~{restore}~{name}"));
+        let item = json!({"id": id, "_originalId": group, "_restore": entry});
+        let key = cosmos_rewind::restore::journal::key(&changes, &group, &id);
+        changes.upsert(&key, &id, item.to_string().into_bytes()).await.unwrap();
+    };
+    let step = r#"{"id":"x","pk":"key-x","action":"delete"}"#;
+    let text = |id: &str, step: &str| {
+        let mut head = head.clone();
+        head["id"] = id.into();
+        signed(&format!("{}\n{step}\n", json!({"_plan": head})))
+    };
+    let whole = json!({"kind": "plan", "head": head, "parts": 1, "writes": 1});
+    // No end of parts, half of a plan, another restore's plan, lines that are none, a plan's item that is a part.
+    write("endless", "plan", json!({"kind": "plan", "head": head, "parts": u32::MAX, "writes": u64::MAX})).await;
+    write("torn", "plan", whole.clone()).await;
+    write("torn", "part-00000", json!({"kind": "part", "text": &text("torn", step)[..200]})).await;
+    write("other", "plan", whole.clone()).await;
+    write("other", "part-00000", json!({"kind": "part", "text": text("../../other", step)})).await;
+    write("deep", "plan", whole.clone()).await;
+    write("deep", "part-00000", json!({"kind": "part", "text": text("deep", &"[".repeat(100_000))})).await;
+    write("part", "plan", json!({"kind": "part", "text": 7})).await;
+    write("odd", "plan", json!({"kind": "plan", "head": {"id": 7}, "parts": -1, "writes": "many"})).await;
+    // Outcomes that were never had.
+    write("liar", "plan", whole.clone()).await;
+    write("liar", "part-00000", json!({"kind": "part", "text": text("liar", step)})).await;
+    let outcome = json!({"id": "x", "pk": "key-x", "action": "delete", "fate": "gone", "before": 7});
+    write("liar", "outcomes-1-0", json!({"kind": "outcomes", "outcomes": [outcome]})).await;
+
+    let before = app.history().await;
+    for name in ["endless", "torn", "other", "deep", "part", "odd", "liar"] {
+        let undone = app.run(&["undo", name, "--yes"]).await;
+        assert!([1, 2].contains(&undone.code), "{name}: {undone:?}");
+        assert!(undone.stderr.contains("error: ") && !undone.stderr.contains("panicked"), "{name}: {undone:?}");
+        assert!(undone.stderr.len() < 2_000, "{name}: {} bytes", undone.stderr.len());
+    }
+    assert_eq!(app.history().await, before, "something was written");
+    let live = app.events().await;
+    let key = cosmos_rewind::change::key::PartitionKey::parse("key-x").unwrap();
+    assert!(live.read(&key, "x").await.unwrap().is_some(), "nothing was deleted");
+    let listed = app.run(&["undo", "--list", "--format", "json"]).await;
+    assert_eq!(listed.code, 0, "{listed:?}");
+    let names: BTreeSet<String> =
+        listed.json().as_array().unwrap().iter().map(|row| row["restore"].as_str().unwrap().to_owned()).collect();
+    assert!(names.contains("liar") && names.contains("endless") && names.contains("odd"), "{names:?}");
+    for command in [&["status"][..], &["verify"], &["coverage"], &["prune", "--keep-within", "1d", "--dry-run"]] {
+        let output = app.run(command).await;
+        assert!(!output.stderr.contains("panicked") && output.code != 101, "{command:?}: {output:?}");
+    }
+}
+
+/// The journal's local file is appended to: what it leads to would be somebody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_is_not_written_through_a_symbolic_link() {
+    let app = TestApp::start().await;
+    put(&app, "x", 1).await;
+    let folder = app.folder.path();
+    let at = app.run(&["restore", "--all", "--at", "now", "--dry-run", "--plan-out", "good.plan"]).await;
+    assert!([0, 3].contains(&at.code), "{at:?}");
+    let good = std::fs::read_to_string(folder.join("good.plan")).unwrap();
+    let head: Value = serde_json::from_str(good.lines().next().unwrap()).unwrap();
+    let step = r#"{"id":"x","pk":"key-x","action":"delete"}"#;
+    std::fs::write(folder.join("one.plan"), signed(&format!("{head}\n{step}\n"))).unwrap();
+    let id = head["_plan"]["id"].clone();
+    let precious = folder.join("precious");
+    std::fs::write(&precious, "mine").unwrap();
+    let journals = folder.join(".rewind");
+    std::fs::create_dir_all(&journals).unwrap();
+    std::os::unix::fs::symlink(&precious, journals.join(format!("{}.jsonl", id.as_str().unwrap()))).unwrap();
+    let refused = app.run(&["restore", "--yes", "--plan", "one.plan", "--journal", ".rewind"]).await;
+    assert!(refused.code == 1 && refused.stderr.contains("symbolic link"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
+}
+
 fn all_files(folder: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {

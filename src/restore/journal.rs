@@ -10,6 +10,7 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
@@ -318,15 +319,15 @@ pub async fn read(changes: &Container, restore: &str) -> Result<Option<Past>, Fa
         }
     }
     let plan = intake.finish().map_err(|e| wrong(&format!("the plan {e}")))?;
-    Ok(Some(Past { plan, outcomes: outcomes(changes, restore).await? }))
+    let outcomes = outcomes(&outcome_groups(changes, restore).await?).map_err(|e| odd(&e))?;
+    Ok(Some(Past { plan, outcomes }))
 }
 
-/// The outcome of each document of a restore, the last one it had.
-async fn outcomes(changes: &Container, restore: &str) -> Result<BTreeMap<(String, String), Outcome>, Failure> {
+/// The items with a restore's outcomes, oldest first, not yet understood.
+async fn outcome_groups(changes: &Container, restore: &str) -> Result<Vec<Box<RawValue>>, Failure> {
     #[derive(Deserialize)]
     struct Row {
         id: String,
-        outcomes: Vec<Outcome>,
     }
     let sql = "SELECT c.id, c._restore.outcomes AS outcomes FROM c \
                WHERE c._originalId = @id AND c._restore.kind = 'outcomes'";
@@ -337,14 +338,30 @@ async fn outcomes(changes: &Container, restore: &str) -> Result<BTreeMap<(String
     let ids = changes.key_paths().segments().iter().position(|path| path.as_slice() == ["id"]);
     part.0.truncate(ids.unwrap_or(part.0.len()));
     let mut pages = changes.query(sql, &params, Some(&part).filter(|part| !part.0.is_empty()), None).await?;
-    let mut rows: Vec<Row> = Vec::new();
+    let mut groups = Vec::new();
     while let Some(page) = pages.next().await {
-        for text in page?.documents {
-            rows.push(serde_json::from_str(text.get()).map_err(|e| wrong(&format!("an item is not understood: {e}")))?);
+        for group in page?.documents {
+            let row: Row = serde_json::from_str(group.get()).map_err(|e| odd(&e))?;
+            groups.push((row.id, group));
         }
     }
-    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    groups.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(groups.into_iter().map(|(_, group)| group).collect())
+}
+
+/// The outcome of each document, the last one it had.
+fn outcomes(groups: &[Box<RawValue>]) -> Result<BTreeMap<(String, String), Outcome>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Row {
+        outcomes: Vec<Outcome>,
+    }
+    let rows = groups.iter().map(|group| serde_json::from_str::<Row>(group.get()));
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
     Ok(by_item(rows.into_iter().flat_map(|row| row.outcomes)))
+}
+
+fn odd(error: &serde_json::Error) -> Failure {
+    wrong(&format!("an item is not understood: {error}"))
 }
 
 /// A restore of the history in a line.
@@ -354,10 +371,10 @@ pub struct Listed {
     pub id: String,
     /// Its plan's head; `None`: of a format that this program does not know.
     pub head: Option<Head>,
-    /// Documents that were to be written.
-    pub planned: usize,
-    /// Documents that were written.
-    pub written: usize,
+    /// Documents that were to be written; `None`: the journal does not say so in a way that this program knows.
+    pub planned: Option<u64>,
+    /// Documents that were written; `None` as above.
+    pub written: Option<usize>,
 }
 
 /// The restores of the history, oldest first.
@@ -371,18 +388,19 @@ pub async fn list(changes: &Container) -> Result<Vec<Listed>, Failure> {
         #[serde(default)]
         head: serde_json::Value,
         #[serde(default)]
-        writes: usize,
+        writes: serde_json::Value,
     }
     let sql = "SELECT c._originalId AS item, c._restore.head AS head, c._restore.writes AS writes FROM c \
                WHERE STARTSWITH(c._originalId, 'restore~') AND c._restore.kind = 'plan'";
     let mut restores = Vec::new();
     for text in changes.query_all(sql, &[], None).await? {
-        let row: Row =
-            serde_json::from_str(text.get()).map_err(|e| wrong(&format!("an item is not understood: {e}")))?;
+        let row: Row = serde_json::from_str(text.get()).map_err(|e| odd(&e))?;
         let id = row.item.strip_prefix("restore~").unwrap_or(&row.item).to_owned();
         let head = serde_json::from_value(row.head).ok();
-        let written = outcomes(changes, &id).await?.values().filter(|o| o.fate == Fate::Done).count();
-        restores.push(Listed { id, head, planned: row.writes, written });
+        // One that somebody else wrote must not hide the others.
+        let outcomes = outcomes(&outcome_groups(changes, &id).await?).ok();
+        let written = outcomes.map(|all| all.values().filter(|o| o.fate == Fate::Done).count());
+        restores.push(Listed { id, head, planned: row.writes.as_u64(), written });
     }
     restores.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(restores)
