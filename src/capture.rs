@@ -37,6 +37,8 @@ pub use recent::Recent;
 #[derive(Debug, Clone)]
 pub struct Limits {
     writes: Arc<Semaphore>,
+    /// Room for what is being written, in pieces of [`ROOM_PIECE`].
+    room: Arc<Semaphore>,
     rereads: Arc<Semaphore>,
     max_writes: usize,
     max_rereads: usize,
@@ -48,13 +50,27 @@ impl Limits {
     pub fn new(max_writes: usize, max_rereads: usize, deadline: Duration) -> Self {
         Self {
             writes: Arc::new(Semaphore::new(max_writes)),
+            room: Arc::new(Semaphore::new(WRITE_ROOM / ROOM_PIECE)),
             rereads: Arc::new(Semaphore::new(max_rereads)),
             max_writes,
             max_rereads,
             deadline,
         }
     }
+
+    /// Leave to write so many bytes, as long as it is held.
+    async fn write(&self, bytes: usize) -> Result<impl Sized + '_, Failure> {
+        let room = bytes.min(WRITE_ROOM).div_ceil(ROOM_PIECE);
+        // The room first, and always in this order: whoever waits for the other holds nothing that is waited for.
+        let room = self.room.acquire_many(u32::try_from(room).unwrap_or(1)).await;
+        Ok((room.map_err(|_| closed())?, permit(&self.writes).await?))
+    }
 }
+
+/// Bytes of records that are being written at the same time, four full transactional batches: while it writes them, the
+/// client library holds them more than once. A body of 64 MB would be in memory seven times otherwise.
+const WRITE_ROOM: usize = 4 * BATCH_BYTES;
+const ROOM_PIECE: usize = 1024;
 
 /// Captures the changes of one source container into one history.
 #[derive(Debug)]
@@ -347,9 +363,10 @@ impl<H: History> Capture<H> {
         let mut outcome = Outcome::default();
         if unit.len() > 1 {
             let records: Vec<&Record> = unit.iter().map(|p| &p.record).collect();
+            let bytes = records.iter().map(|record| record.body.len()).sum();
             let written = retry
                 .run(|| async {
-                    let _permit = permit(&self.limits.writes).await?;
+                    let _permit = self.limits.write(bytes).await?;
                     writer.write_batch(&records).await
                 })
                 .await;
@@ -380,7 +397,7 @@ impl<H: History> Capture<H> {
         let attempt = async |record: &Record| {
             retry
                 .run(|| async {
-                    let _permit = permit(&self.limits.writes).await?;
+                    let _permit = self.limits.write(record.body.len()).await?;
                     writer.write(record).await
                 })
                 .await
@@ -505,6 +522,10 @@ fn same_etag(text: &str, change: &Change<'_>) -> bool {
 }
 
 async fn permit(limit: &Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
-    // Never closed; should it be, the batch is delivered again.
-    limit.acquire().await.map_err(|_| Failure::from_status("write".into(), 503, 0, "shutting down", None))
+    limit.acquire().await.map_err(|_| closed())
+}
+
+/// A limit is never closed; should it be, the batch is delivered again.
+fn closed() -> Failure {
+    Failure::from_status("write".into(), 503, 0, "shutting down", None)
 }
