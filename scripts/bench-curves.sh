@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# Usage: scripts/bench-curves.sh [--quick] [--only capture,follow,plan] [--rounds N] [--out DIR]
+# Usage: scripts/bench-curves.sh [--quick] [--only capture,follow,plan] [--rounds N] [--out DIR] [--binary PATH] [--bench PATH]
 # Measures how time and memory grow, each part on a local account of its own, and keeps every single result in DIR
 # (docs/performance), in files that are begun anew:
 #   capture  capture-size.csv, capture-leases.csv, capture-body.csv: CPU and memory of the handler, and of a program that only forwards
 #            the same bytes, against the size of a document, leases, and the size of an invocation
 #   follow   follow.csv: CPU and memory of `follow --sink file` against the number of changes and the size of a document
 #   plan     plan.csv, verify.csv: `restore --all --dry-run` against documents and versions of each, `verify` against versions
-# --quick takes fewer points and one round. scripts/plot.sh makes the plots and tables of it.
+# --quick takes fewer points and one round. --binary and --bench name programs that are built already (the second is benches/handler). scripts/plot.sh makes the plots and tables of it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD quick='' only=capture,follow,plan rounds='' out=docs/performance
+root=$PWD quick='' only=capture,follow,plan rounds='' out=docs/performance bin='' bench=''
 while [ $# -gt 0 ]; do
   case $1:${2:-} in
     --quick:*) quick=yes; shift; continue ;;
     --only:?*) only=$2 ;;
     --rounds:[1-9]*) rounds=$2 ;;
     --out:?*) out=$2 ;;
+    --binary:?*) bin=$(realpath "$2") ;;
+    --bench:?*) bench=$(realpath "$2") ;;
     *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
   esac
   shift 2
@@ -27,7 +29,7 @@ rounds=${rounds:-$([ -n "$quick" ] && echo 1 || echo 3)}
 mkdir -p "$out"
 out=$(realpath "$out")
 . scripts/measure.bash
-release_binary
+[ -n "$bin" ] || release_binary
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 account() { # arguments of `local`
@@ -44,8 +46,8 @@ points() { # of a whole run, of a quick one
 say() { printf '%(%H:%M:%S)T %s\n' -1 "$*"; }
 
 capture() {
-  local bench size documents batches leases mb
-  bench=$root/$(cargo bench --bench handler --no-run 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+  local size documents batches leases mb
+  [ -n "$bench" ] || bench=$root/$(cargo bench --bench handler --no-run 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
   handler() { "$bench" --handler "$bin" --rounds "$rounds" --scenario shared --scenario own "$@" | grep '^| [oa]'; }
   rm -f "$out"/capture-{size,leases,body}.csv
   for size in $(points "1024 4096 16384 65536 262144 1048576 1992294" "1024 65536 1992294"); do

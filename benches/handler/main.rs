@@ -28,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 struct Args {
     /// Handler to measure, started as `HANDLER serve`
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_cosmos-rewind"))]
+    #[arg(long, default_value = option_env!("CARGO_BIN_EXE_cosmos-rewind").unwrap_or("target/release/cosmos-rewind"))]
     handler: PathBuf,
     /// Another handler to measure beside it, as `NAME=COMMAND`; run by sh
     #[arg(long, value_name = "NAME=COMMAND")]

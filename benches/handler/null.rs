@@ -105,7 +105,7 @@ async fn answer(
     body: Body,
 ) -> Response {
     let body = axum::body::to_bytes(body, usize::MAX).await.expect("body");
-    if method != Method::POST || !uri.path().ends_with("/docs") {
+    if method != Method::POST || !uri.path().trim_end_matches('/').ends_with("/docs") {
         return account.behind(method, &uri, &headers, body).await;
     }
     let seen = &account.seen;
@@ -114,7 +114,7 @@ async fn answer(
     let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
     seen.headers.get_or_init(|| headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect());
     if account.writes == Writes::Null {
-        return created(headers.contains_key("x-ms-cosmos-is-batch-request"), &body);
+        return created(&headers, body);
     }
     let response = account.behind(method, &uri, &headers, body.clone()).await;
     assert!(response.status().is_success(), "a write was refused: {}", response.status());
@@ -124,13 +124,18 @@ async fn answer(
     response
 }
 
-/// "Created" for whatever it was; of a batch a result for each operation, as SDKs want to see.
-fn created(batch: bool, body: &[u8]) -> Response {
+/// "Created" for whatever it was; of a batch a result for each operation, as SDKs want to see. The document itself, as the
+/// service does it, where the request does not say that nobody wants it.
+fn created(headers: &HeaderMap, body: Bytes) -> Response {
+    let batch = headers.contains_key("x-ms-cosmos-is-batch-request");
+    let minimal = headers.get("prefer").is_some_and(|value| value == "return=minimal");
     let text = if batch {
-        let operations = memchr::memmem::find_iter(body, b"\"operationType\"").count();
-        format!("[{}]", vec![OPERATION; operations].join(","))
+        let operations = memchr::memmem::find_iter(&body, b"\"operationType\"").count();
+        Bytes::from(format!("[{}]", vec![OPERATION; operations].join(",")))
+    } else if minimal {
+        Bytes::new()
     } else {
-        String::new()
+        body
     };
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = if batch { StatusCode::OK } else { StatusCode::CREATED };
