@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Plots and tables of docs/performance.md from the raw results in docs/performance (see scripts/plot.sh).
 
-Usage: plot.py [--tables]
+Usage: plot.py [--tables | --check]
+--tables makes no plots, --check changes nothing and fails when a table is not what the raw results say.
 A table stands between the lines `<!-- table NAME -->` and `<!-- end -->` of the document and is replaced there. Figures are
 medians of the rounds. The plots have neither dates nor random names in them: the same results make the same files.
 """
@@ -151,7 +152,7 @@ def ru_tables():
     return rows and first, rows and second
 
 
-def write_tables():
+def write_tables(check):
     follow_count, follow_size = follow_tables()
     counted, policies = ru_tables()
     tables = {
@@ -173,6 +174,10 @@ def write_tables():
             sys.exit(f"error: {PAGE.name} has no table {name}")
         if made:
             text = pattern.sub(lambda found, made=made: f"{found[1]}\n{made}\n\n{found[2]}", text)
+    if check:
+        if text != PAGE.read_text(encoding="utf-8"):
+            sys.exit(f"error: tables of {PAGE.name} are not what the raw results say; scripts/plot.sh makes them anew")
+        return
     PAGE.write_text(text, encoding="utf-8")
     print(f"tables: {PAGE.relative_to(ROOT)}")
 
@@ -300,8 +305,8 @@ def write_plots():
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] not in ([], ["--tables"]):
+    if sys.argv[1:] not in ([], ["--tables"], ["--check"]):
         sys.exit(__doc__)
-    write_tables()
+    write_tables(sys.argv[1:] == ["--check"])
     if not sys.argv[1:]:
         write_plots()

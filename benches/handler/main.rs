@@ -228,9 +228,8 @@ async fn measure(args: &Args, scenario: Scenario, subject: &Subject, shape: &mut
     load::deliver(&http, &handler.root, measured, args.leases).await;
     let elapsed = start.elapsed().as_secs_f64();
     let cpu = handler.cpu_ns() - cpu;
-    let (requests, bytes) = match endpoint.seen.counted() {
-        (all, sum) => ((all - requests) as f64, (sum - bytes) as f64),
-    };
+    let all = endpoint.seen.counted();
+    let (requests, bytes) = ((all.0 - requests) as f64, (all.1 - bytes) as f64);
     assert!(requests > 0.0, "nothing was written");
     if matches!(subject, Subject::Own) {
         *shape = Shape {

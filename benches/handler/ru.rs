@@ -138,7 +138,7 @@ async fn capture(args: &Args, paths: &[&str], scenario: Scenario) -> Counted {
     load::deliver(&http, &handler.root, &bodies, args.leases).await;
     let documents = (args.batches * args.documents) as f64;
     let (requests, bytes) = endpoint.seen.counted();
-    let records: Vec<String> = endpoint.seen.bodies.lock().expect("lock").iter().flat_map(|b| records_in(b)).collect();
+    let records: Vec<String> = endpoint.seen.bodies.lock().expect("lock").iter().flat_map(records_in).collect();
     assert_eq!(records.len() as f64, documents, "every document was written once");
     let charged = *endpoint.seen.charged.lock().expect("lock");
     Counted {
