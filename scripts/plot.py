@@ -194,7 +194,13 @@ def write_plots():
 
     def save(figure, name):
         figure.tight_layout()
-        figure.savefig(DATA / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        lines = {}
+        for axes in figure.axes:
+            for handle, label in zip(*axes.get_legend_handles_labels()):
+                lines.setdefault(label, handle)
+        # Below the plots, where it hides nothing.
+        figure.legend(list(lines.values()), list(lines), loc="upper center", bbox_to_anchor=(0.5, 0.02), ncol=min(4, len(lines)))
+        figure.savefig(DATA / f"{name}.svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
         pyplot.close(figure)
         print(f"plot: {(DATA / name).relative_to(ROOT)}.svg")
 
@@ -213,9 +219,8 @@ def write_plots():
         else:
             axes.set_ylim(bottom=0)
         if ticks:
-            axes.set_xticks([at for at, _ in ticks], [name for _, name in ticks])
+            axes.set_xticks([at for at, _ in ticks], [name for _, name in ticks], rotation=30)
             axes.minorticks_off()
-        axes.legend()
 
     rows = medians("capture", ("scenario", "handler"))
     if rows:
@@ -235,7 +240,6 @@ def write_plots():
             axes.set_xlabel(title)
             if column == "cpu_us":
                 axes.set_xscale("log")
-        all_axes[1].legend()
         save(figure, "capture")
 
     for name, by, title, ticks in (

@@ -18,7 +18,7 @@ PARTS = (
     ("JSON", r"serde_json|serde::|serde_core|RawValue|itoa|ryu|zmij|lexical"),
     ("reading and building documents", r"cosmos_rewind::change|cosmos_rewind::projection|cosmos_rewind::history"),
     ("hashing", r"sha2|sha256|hmac|digest|siphash|SipHash|Sip13|murmur|hashbrown|xxh"),
-    ("TLS", r"rustls|ring::|aws_lc|native_tls|openssl"),
+    ("TLS", r"rustls|\bring::|aws_lc|native_tls|openssl"),
     ("HTTP client", r"hyper|reqwest|\bhttp::|h2::|httparse|tower|url::|percent_encoding|idna"),
     ("Cosmos client library", r"azure_data_cosmos|azure_core|typespec"),
     ("runtime (tokio), polling", r"tokio|mio::|futures|parking_lot|std::sys|pthread|core::task|epoll"),

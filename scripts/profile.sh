@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Usage: scripts/profile.sh follow|plan|verify [--count N] [--binary PATH]
+# Usage: scripts/profile.sh follow|plan|verify [--count N] [--binary PATH] [--functions]
 # Where the CPU time goes of `follow --sink file`, `restore --all --dry-run` or `verify`, part by part: samples of the release binary
 # by perf (Linux; the package linux-perf), each counted for the function that ran, on a local account with N (100,000) changes or versions.
-# A function that was inlined counts for the one that holds it.
+# A function that was inlined counts for the one that holds it. --functions names the functions of each part.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-what=${1:-} count=100000 bin=''
+what=${1:-} count=100000 bin='' functions=()
 case $what in follow | plan | verify) shift ;; *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;; esac
 while [ $# -gt 0 ]; do
   case $1:${2:-} in
+    --functions:*) functions=(--functions); shift; continue ;;
     --count:[1-9]*) count=$2 ;;
     --binary:?*) bin=$(realpath "$2") ;;
     *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
@@ -46,4 +47,4 @@ case $what in
     ;;
 esac
 perf record -q -e cpu-clock -F 2000 -o "$dir/perf.data" "$bin" "${command[@]}" >"$dir/out" 2>"$dir/err"
-perf script -i "$dir/perf.data" -F ip,sym,dso 2>/dev/null | python3 "$root/scripts/profile.py" "$what"
+perf script -i "$dir/perf.data" -F ip,sym,dso 2>/dev/null | python3 "$root/scripts/profile.py" "$what" "${functions[@]}"
