@@ -33,6 +33,8 @@ out=$(realpath "$out")
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 account() { # arguments of `local`
+  # Of the account before.
+  rm -f "$dir/local.out"
   local_account "$@"
   trap 'end_account; rm -rf "$dir"' EXIT
 }
@@ -69,8 +71,9 @@ capture() {
 }
 
 documents() { # prefix of the ids, how many, bytes of each
-  awk -v p="$1" -v n="$2" -v s="$3" 'BEGIN { pad = sprintf("%*s", s - 90, ""); gsub(/ /, "x", pad)
-    for (i = 0; i < n; i++) printf "{\"id\":\"%s-%07d\",\"pk\":\"key-%06d\",\"n\":%d,\"text\":\"%s\"}\n", p, i, i / 10, i, pad }'
+  # Some awks print at most 8 KB formatted.
+  awk -v p="$1" -v n="$2" -v s="$3" 'BEGIN { pad = "x"; while (length(pad) < s) pad = pad pad; pad = substr(pad, 1, s - 90)
+    for (i = 0; i < n; i++) print sprintf("{\"id\":\"%s-%07d\",\"pk\":\"key-%06d\",\"n\":%d,\"text\":\"", p, i, i / 10, i) pad "\"}" }'
 }
 quiet() {
   "$bin" "$@" >"$dir/out" 2>"$dir/err" || { tail -n 5 "$dir/err" >&2; exit 1; }
