@@ -123,7 +123,7 @@ def follow_tables():
 
 
 def steps_table(name, count):
-    rows = medians(name, ("documents", "versions"))
+    rows = sorted(medians(name, ("documents", "versions")), key=lambda r: (r["documents"], r["versions"]))
     lines = []
     for r in rows:
         of = r["documents"] if count == "document" else r["versions"]
@@ -300,10 +300,11 @@ def write_plots():
         axes_of(rss, "thousand documents", "peak RSS, MB")
         save(figure, "plan")
         figure, (seconds, rss) = pyplot.subplots(1, 2, figsize=(8.5, 3))
-        line(seconds, verify, lambda r: r["versions"] / 1000, lambda r: r["seconds"], "seconds, the account included", color="#1f77b4")
-        line(seconds, verify, lambda r: r["versions"] / 1000, lambda r: r["cpu_s"], "CPU seconds of the command", color="#ff7f0e")
-        line(rss, verify, lambda r: r["versions"] / 1000, lambda r: r["rss_mb"], "peak RSS, MB", color="#1f77b4")
-        axes_of(seconds, "thousand versions", "verify: seconds")
+        for documents, colour in zip(sorted({r["documents"] for r in verify}), shades):
+            own = [r for r in verify if r["documents"] == documents]
+            for axes, column in ((seconds, "cpu_s"), (rss, "rss_mb")):
+                line(axes, own, lambda r: r["versions"] / 1000, lambda r: r[column], f"{documents:,.0f} documents", color=colour)
+        axes_of(seconds, "thousand versions", "verify: CPU seconds")
         axes_of(rss, "thousand versions", "peak RSS, MB")
         save(figure, "verify")
 
