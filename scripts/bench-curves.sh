@@ -35,6 +35,7 @@ trap 'rm -rf "$dir"' EXIT
 account() { # arguments of `local`
   # Of the account before.
   rm -f "$dir/local.out"
+  unset CosmosDB__accountEndpoint
   local_account "$@"
   trap 'end_account; rm -rf "$dir"' EXIT
 }
@@ -120,8 +121,6 @@ plan() {
   rm -f "$out"/{plan,verify}.csv
   for documents in $(points "1000 10000 50000" "1000 10000"); do
     account --mode all-versions
-    # The trigger begins with what is written from now on.
-    sleep 3
     kilobytes "$documents" >"$dir/documents.jsonl"
     done_versions=0 at=''
     for versions in $(points "1 5 20" "1 5"); do
