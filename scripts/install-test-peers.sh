@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the programs that some tests use as a second opinion: the Python and JavaScript SDKs of Cosmos DB, and
-# Azurite (a blob store). They go to target/test-peers; the tests look there. Running it again does nothing.
+# Azurite (a blob store); the benchmarks compare with the SDKs. They go to target/test-peers. Running it again does nothing.
 #
 # Usage: scripts/install-test-peers.sh [--force]
 #   --force   install again, even when this version is there

@@ -164,6 +164,18 @@ fn the_workflows_are_yaml_of_pinned_actions_and_valid_shell() {
 }
 
 #[test]
+fn tables_of_the_performance_page_are_what_the_raw_results_say() {
+    let Some(python) = peers::python() else { return };
+    let checked = Command::new(python).args(["scripts/plot.py", "--check"]).current_dir(ROOT).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    // Each of its plots is there.
+    let text = std::fs::read_to_string(Path::new(ROOT).join("docs/performance.md")).unwrap();
+    for link in text.split("](performance/").skip(1).filter_map(|rest| rest.split(')').next()) {
+        assert!(Path::new(ROOT).join("docs/performance").join(link).is_file(), "{link}");
+    }
+}
+
+#[test]
 fn azure_yaml_is_yaml() {
     let Some(azure) = yaml("azure.yaml") else { return };
     assert_eq!(azure["services"]["capture"]["host"], "function");

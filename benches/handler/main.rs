@@ -1,0 +1,251 @@
+//! The whole handler under a simulated host, against an endpoint that answers every write at once; beside it a program
+//! that only forwards bytes, and handlers of other kinds, in turn.
+//!
+//! Not a criterion benchmark: what is measured is another process. CPU is the handler's own, from the kernel's
+//! scheduler statistics, so the load generator and the endpoint do not count.
+
+mod forward;
+mod load;
+mod null;
+mod process;
+mod ru;
+
+use std::{io::Write as _, path::PathBuf, process::Command, time::Instant};
+
+use axum::body::Bytes;
+use clap::Parser;
+use forward::Shape;
+use load::Scenario;
+use null::{Endpoint, Writes};
+use process::Handler;
+use serde_json::json;
+
+// The forwarding program is this one, and allocates as the handler does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures the capture handler: documents/s, CPU per document, peak memory, time to ready
+#[derive(Parser)]
+struct Args {
+    /// Handler to measure, started as `HANDLER serve`
+    #[arg(long, default_value = option_env!("CARGO_BIN_EXE_cosmos-rewind").unwrap_or("target/release/cosmos-rewind"))]
+    handler: PathBuf,
+    /// Another handler to measure beside it, as `NAME=COMMAND`; run by sh
+    #[arg(long, value_name = "NAME=COMMAND")]
+    peer: Vec<String>,
+    /// What the documents are like (all kinds)
+    #[arg(long, value_enum)]
+    scenario: Vec<Scenario>,
+    /// Batches in each scenario
+    #[arg(long, default_value_t = 100)]
+    batches: usize,
+    /// Batches before, not measured (20, at least one for each lease)
+    #[arg(long)]
+    warm_up: Option<usize>,
+    /// Documents in a batch
+    #[arg(long, default_value_t = 100)]
+    documents: usize,
+    /// Bytes of a document, about
+    #[arg(long, default_value_t = 1024)]
+    size: usize,
+    /// Batches in flight
+    #[arg(long, default_value_t = 4)]
+    leases: usize,
+    /// Repetitions, in each of which every handler has its turn; the median is printed
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// File that raw results are appended to, one line each
+    #[arg(long)]
+    csv: Option<PathBuf>,
+    /// Count requests, bytes and request units of captured documents instead, in each layout and index policy
+    #[arg(long)]
+    ru: bool,
+    /// The program that only forwards bytes
+    #[arg(long, hide = true)]
+    forward: bool,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Args {
+    /// The handler itself.
+    fn own(&self) -> Command {
+        let mut command = Command::new(&self.handler);
+        command.arg("serve");
+        command
+    }
+
+    /// Appends raw results.
+    fn append(&self, header: &str, rows: &str) {
+        let Some(path) = &self.csv else { return };
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("csv file");
+        if file.metadata().expect("csv file").len() == 0 {
+            writeln!(file, "{header}").expect("csv file");
+        }
+        file.write_all(rows.as_bytes()).expect("csv file");
+    }
+}
+
+/// What is measured.
+enum Subject {
+    Own,
+    Forward,
+    Peer(String, String),
+}
+
+impl Subject {
+    fn name(&self) -> &str {
+        match self {
+            Self::Own => "cosmos-rewind",
+            Self::Forward => "forward",
+            Self::Peer(name, _) => name,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Figures {
+    per_second: f64,
+    cpu_us: f64,
+    rss_mb: f64,
+    ready_ms: f64,
+    requests: f64,
+    bytes: f64,
+    body_mb: f64,
+}
+
+const HEADER: &str = "round,handler,scenario,batches,documents,size,leases,documents_per_s,cpu_us,rss_mb,ready_ms,requests_per_document,bytes_per_document,body_mb";
+
+fn main() {
+    let args = Args::parse();
+    if args.forward {
+        return forward::run();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async { if args.ru { ru::run(&args).await } else { compare(&args).await } });
+}
+
+async fn compare(args: &Args) {
+    let mut subjects = vec![Subject::Own, Subject::Forward];
+    for peer in &args.peer {
+        let (name, command) = peer.split_once('=').expect("--peer NAME=COMMAND");
+        subjects.push(Subject::Peer(name.to_owned(), command.to_owned()));
+    }
+    let scenarios = if args.scenario.is_empty() { Scenario::ALL.to_vec() } else { args.scenario.clone() };
+    println!(
+        "{} batches x {} documents x {} bytes, {} leases, {} rounds (median), handler {}",
+        args.batches,
+        args.documents,
+        args.size,
+        args.leases,
+        args.rounds,
+        args.handler.display()
+    );
+    println!(
+        "| scenario | handler | documents/s | CPU us a document | peak RSS MB | ms to ready | requests a document |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for scenario in scenarios {
+        let mut all: Vec<Vec<Figures>> = vec![Vec::new(); subjects.len()];
+        let mut shape = Shape::default();
+        for round in 1..=args.rounds {
+            // In turn, so that what else happens on the machine hits all alike.
+            for (subject, rounds) in subjects.iter().zip(&mut all) {
+                let f = measure(args, scenario, subject, &mut shape).await;
+                let row = format!(
+                    "{round},{},{},{},{},{},{},{:.1},{:.3},{:.2},{:.2},{:.4},{:.1},{:.3}\n",
+                    subject.name(),
+                    scenario.name(),
+                    args.batches,
+                    args.documents,
+                    args.size,
+                    args.leases,
+                    f.per_second,
+                    f.cpu_us,
+                    f.rss_mb,
+                    f.ready_ms,
+                    f.requests,
+                    f.bytes,
+                    f.body_mb
+                );
+                args.append(HEADER, &row);
+                rounds.push(f);
+            }
+        }
+        for (subject, rounds) in subjects.iter().zip(&all) {
+            let median = |pick: fn(&Figures) -> f64| {
+                let mut all: Vec<f64> = rounds.iter().map(pick).collect();
+                all.sort_by(f64::total_cmp);
+                all[all.len() / 2]
+            };
+            println!(
+                "| {} | {} | {:.0} | {:.1} | {:.1} | {:.1} | {:.2} |",
+                scenario.title(),
+                subject.name(),
+                median(|f| f.per_second),
+                median(|f| f.cpu_us),
+                median(|f| f.rss_mb),
+                median(|f| f.ready_ms),
+                median(|f| f.requests)
+            );
+        }
+    }
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().expect("client")
+}
+
+async fn measure(args: &Args, scenario: Scenario, subject: &Subject, shape: &mut Shape) -> Figures {
+    let changes = json!({"id": "changes", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
+    let endpoint = Endpoint::start(Writes::Null, changes).await;
+    let folder = tempfile::tempdir().expect("folder");
+    let command = match subject {
+        Subject::Own => args.own(),
+        Subject::Forward => {
+            let mut command = Command::new(std::env::current_exe().expect("this program"));
+            command.arg("--forward").envs(shape.environment(&endpoint.url));
+            command
+        }
+        Subject::Peer(_, text) => {
+            let mut command = Command::new("sh");
+            // The process that is measured is the command's, not the shell's.
+            command.args(["-c", &format!("exec {text}")]);
+            command
+        }
+    };
+    let http = client();
+    let handler = Handler::start(command, folder.path(), &endpoint.connection, &http).await;
+    let warm_up = args.warm_up.unwrap_or(20).max(args.leases);
+    let bodies: Vec<Bytes> =
+        (0..args.batches + warm_up).map(|b| Bytes::from(load::body(scenario, args.documents, args.size, b))).collect();
+    let (warm_up, measured) = bodies.split_at(warm_up);
+    load::deliver(&http, &handler.root, warm_up, args.leases).await;
+    let (requests, bytes) = endpoint.seen.counted();
+    let cpu = handler.cpu_ns();
+    let start = Instant::now();
+    load::deliver(&http, &handler.root, measured, args.leases).await;
+    let elapsed = start.elapsed().as_secs_f64();
+    let cpu = handler.cpu_ns() - cpu;
+    let all = endpoint.seen.counted();
+    let (requests, bytes) = ((all.0 - requests) as f64, (all.1 - bytes) as f64);
+    assert!(requests > 0.0, "nothing was written");
+    if matches!(subject, Subject::Own) {
+        *shape = Shape {
+            requests: (requests / args.batches as f64).round().max(1.0) as usize,
+            bytes: (bytes / requests).round() as usize,
+            headers: endpoint.seen.headers.get().cloned().unwrap_or_default(),
+        };
+    }
+    let documents = (args.batches * args.documents) as f64;
+    Figures {
+        per_second: documents / elapsed,
+        cpu_us: cpu / 1000.0 / documents,
+        rss_mb: handler.peak_rss_mb(),
+        ready_ms: handler.ready_ms,
+        requests: requests / documents,
+        bytes: bytes / documents,
+        body_mb: bodies[0].len() as f64 / 1048576.0,
+    }
+}

@@ -1,0 +1,177 @@
+//! The endpoint that handlers write to. Its metadata are real, from a local account.
+
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri},
+    response::Response,
+    serve::ListenerExt as _,
+};
+use cosmos_rewind::local::{LocalCosmos, LocalOptions};
+use serde_json::{Value, json};
+
+/// What an operation of a batch answers when its document is not asked for.
+const OPERATION: &str = r#"{"statusCode":201,"requestCharge":6.29,"eTag":"\"00000000-0000-0000-0000-000000000000\""}"#;
+
+/// What becomes of writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// Answered at once, unread.
+    Null,
+    /// Passed on to the account behind, and kept.
+    Kept,
+}
+
+/// An endpoint; it ends with this value.
+pub struct Endpoint {
+    /// Its connection string.
+    pub connection: String,
+    /// Its address.
+    pub url: String,
+    /// What was asked of it.
+    pub seen: Arc<Seen>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Writes that were counted.
+#[derive(Default)]
+pub struct Seen {
+    /// Requests that write documents.
+    pub requests: AtomicU64,
+    /// Bytes of their bodies.
+    pub bytes: AtomicU64,
+    /// Headers of the first one, as text.
+    pub headers: OnceLock<Vec<(String, String)>>,
+    /// With [`Writes::Kept`]: their bodies.
+    pub bodies: Mutex<Vec<Bytes>>,
+    /// With [`Writes::Kept`]: what the account charged for them.
+    pub charged: Mutex<f64>,
+}
+
+impl Seen {
+    /// Requests and bytes so far.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.requests.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+struct Account {
+    local: LocalCosmos,
+    own: String,
+    http: reqwest::Client,
+    writes: Writes,
+    seen: Arc<Seen>,
+}
+
+impl Endpoint {
+    /// An endpoint with a database `dev`, a source `events` keyed `/pk`, and a container `changes` of this definition.
+    pub async fn start(writes: Writes, changes: Value) -> Self {
+        let local = LocalCosmos::start(LocalOptions::default()).await.expect("local account");
+        local.create_database("dev").await.expect("database");
+        let events = json!({"id": "events", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
+        for description in [events, changes] {
+            local.create_container("dev", description).await.expect("container");
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let own = format!("http://{}", listener.local_addr().expect("address"));
+        let connection = local.connection_string().replace(local.endpoint().as_str(), &format!("{own}/"));
+        let http = reqwest::Client::builder().no_proxy().build().expect("client");
+        let seen = Arc::<Seen>::default();
+        let account = Account { local, own: own.clone(), http, writes, seen: seen.clone() };
+        let router = Router::new().fallback(answer).with_state(Arc::new(account));
+        let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("nodelay"));
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("server") });
+        Self { connection, url: own, seen, task }
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(
+    State(account): State<Arc<Account>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let body = axum::body::to_bytes(body, usize::MAX).await.expect("body");
+    if method != Method::POST || !uri.path().trim_end_matches('/').ends_with("/docs") {
+        return account.behind(method, &uri, &headers, body).await;
+    }
+    let seen = &account.seen;
+    seen.requests.fetch_add(1, Ordering::Relaxed);
+    seen.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    seen.headers.get_or_init(|| headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect());
+    if account.writes == Writes::Null {
+        return created(&headers, body);
+    }
+    let response = account.behind(method, &uri, &headers, body.clone()).await;
+    assert!(response.status().is_success(), "a write was refused: {}", response.status());
+    let charge = response.headers().get("x-ms-request-charge").and_then(|v| v.to_str().ok()?.parse::<f64>().ok());
+    *seen.charged.lock().expect("lock") += charge.unwrap_or(0.0);
+    seen.bodies.lock().expect("lock").push(body);
+    response
+}
+
+/// "Created" for whatever it was; of a batch a result for each operation, as SDKs want to see. The document itself, as the
+/// service does it, where the request does not say that nobody wants it.
+fn created(headers: &HeaderMap, body: Bytes) -> Response {
+    let batch = headers.contains_key("x-ms-cosmos-is-batch-request");
+    let minimal = headers.get("prefer").is_some_and(|value| value == "return=minimal");
+    let text = if batch {
+        let operations = memchr::memmem::find_iter(&body, b"\"operationType\"").count();
+        Bytes::from(format!("[{}]", vec![OPERATION; operations].join(",")))
+    } else if minimal {
+        Bytes::new()
+    } else {
+        body
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = if batch { StatusCode::OK } else { StatusCode::CREATED };
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("x-ms-request-charge", "6.29"),
+        ("x-ms-session-token", "0:-1#1"),
+        ("etag", "\"null\""),
+        ("lsn", "1"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+impl Account {
+    /// Asks the account behind.
+    async fn behind(&self, method: Method, uri: &Uri, headers: &HeaderMap, body: Bytes) -> Response {
+        let url = self.local.endpoint().join(uri.path_and_query().map_or("/", |p| p.as_str())).expect("url");
+        let mut request = self.http.request(method, url).body(body);
+        for (name, value) in headers {
+            if !["host", "content-length", "connection", "transfer-encoding"].contains(&name.as_str()) {
+                request = request.header(name, value);
+            }
+        }
+        let answer = request.send().await.expect("the account's answer");
+        let status = answer.status();
+        let mut kept = answer.headers().clone();
+        for name in ["content-length", "transfer-encoding", "connection"] {
+            kept.remove(name);
+        }
+        let text = answer.text().await.expect("text");
+        let text = text.replace(self.local.endpoint().as_str().trim_end_matches('/'), &self.own);
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = status;
+        *response.headers_mut() = kept;
+        response
+    }
+}

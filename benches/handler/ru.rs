@@ -1,0 +1,210 @@
+//! What a captured document costs: counted where it can be counted, calculated from published charges where it cannot.
+//!
+//! The account is the local one, which does not know index policies; so requests, bytes and its charge are counted for
+//! each layout, and the service's charge is calculated for each policy from the records that were written.
+
+use std::{collections::BTreeSet, fmt::Write as _, path::Path, process::Command};
+
+use axum::body::Bytes;
+use cosmos_rewind::restore::price;
+use serde_json::{Value, json};
+
+use crate::{
+    Args,
+    load::{self, Scenario},
+    null::{Endpoint, Writes},
+    process::Handler,
+};
+
+/// RU of an index term, in two readings; the service publishes none. The lower is what `cost` assumes for a further path,
+/// the higher what the SDK's in-memory account charges for a property.
+const TERM: [f64; 2] = [0.2, 0.3];
+
+/// The partition keys that docs/history-format.md names.
+const LAYOUTS: [(&str, &[&str]); 4] = [
+    ("/pk, /_originalId (provision)", &["/pk", "/_originalId"]),
+    ("/_originalId (provision, source by /id)", &["/_originalId"]),
+    ("/pk (existing, as the source)", &["/pk"]),
+    ("/id (existing)", &["/id"]),
+];
+
+/// Index policies: included paths, composite indexes, and the paths beyond provision's that `cost` is asked about.
+struct Policy {
+    name: &'static str,
+    included: &'static [&'static str],
+    /// Whether there is an index at all: then `id` and `_ts` are in it, whatever the paths say.
+    indexed: bool,
+    composite: usize,
+    /// `cost --index-paths` of it, where `cost` can say something.
+    further: Option<u32>,
+}
+
+const POLICIES: [Policy; 4] = [
+    Policy { name: "none", included: &[], indexed: false, composite: 0, further: None },
+    Policy {
+        name: "provision",
+        included: &["/_change/*", "/_originalId/?", "/pk/?"],
+        indexed: true,
+        composite: 1,
+        further: Some(0),
+    },
+    Policy {
+        name: "provision --index /customer --index /amount",
+        included: &["/_change/*", "/_originalId/?", "/pk/?", "/customer/?", "/amount/?"],
+        indexed: true,
+        composite: 1,
+        further: Some(2),
+    },
+    Policy { name: "everything", included: &["/*"], indexed: true, composite: 0, further: None },
+];
+
+/// Runs all of it, prints tables and appends raw rows.
+pub async fn run(args: &Args) {
+    let mut rows = String::new();
+    println!(
+        "| layout | keys | requests a document | record bytes | request bytes a document | RU a document, local account |"
+    );
+    println!("|---|---|---|---|---|---|");
+    let mut terms = Vec::new();
+    for (layout, paths) in LAYOUTS {
+        for scenario in [Scenario::Own, Scenario::Shared] {
+            let counted = capture(args, paths, scenario).await;
+            println!(
+                "| {layout} | {} | {:.2} | {:.0} | {:.0} | {:.2} |",
+                scenario.name(),
+                counted.requests,
+                counted.record_bytes,
+                counted.bytes,
+                counted.charged
+            );
+            for policy in &POLICIES {
+                let found = counted.records.iter().map(|r| terms_of(r, policy)).sum::<usize>() as f64
+                    / counted.records.len() as f64;
+                let base = counted.records.iter().map(|r| price::write_ru(r.len())).sum::<f64>()
+                    / counted.records.len() as f64;
+                let said = policy.further.map(|further| cost(&args.handler, args.size, further));
+                let said = said.map_or(String::new(), |ru| format!("{ru:.2}"));
+                let [low, high] = TERM.map(|ru| base + found * ru);
+                writeln!(
+                    rows,
+                    "\"{layout}\",{},{},{},{:.4},{:.1},{:.1},{:.3},{found:.2},{base:.3},{low:.3},{high:.3},{said}",
+                    scenario.name(),
+                    policy.name,
+                    args.size,
+                    counted.requests,
+                    counted.record_bytes,
+                    counted.bytes,
+                    counted.charged
+                )
+                .expect("text");
+                if scenario == Scenario::Own && layout == LAYOUTS[0].0 {
+                    terms.push((policy.name, found, base, low, high, said));
+                }
+            }
+        }
+    }
+    println!();
+    println!(
+        "| index policy | terms a record | RU without index | RU at 0.2 a term | RU at 0.3 a term | `cost` says |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for (name, found, base, low, high, said) in terms {
+        println!("| {name} | {found:.0} | {base:.2} | {low:.2} | {high:.2} | {said} |");
+    }
+    args.append(
+        "layout,keys,policy,size,requests_per_document,record_bytes,request_bytes_per_document,local_ru,terms,ru_without_index,ru_low,ru_high,cost_says",
+        &rows,
+    );
+}
+
+/// What was counted, for each document.
+struct Counted {
+    requests: f64,
+    bytes: f64,
+    record_bytes: f64,
+    charged: f64,
+    records: Vec<String>,
+}
+
+async fn capture(args: &Args, paths: &[&str], scenario: Scenario) -> Counted {
+    let kind = if paths.len() > 1 { "MultiHash" } else { "Hash" };
+    let changes = json!({"id": "changes", "partitionKey": {"paths": paths, "kind": kind, "version": 2}});
+    let endpoint = Endpoint::start(Writes::Kept, changes).await;
+    let folder = tempfile::tempdir().expect("folder");
+    let http = crate::client();
+    let handler = Handler::start(args.own(), folder.path(), &endpoint.connection, &http).await;
+    let bodies: Vec<Bytes> =
+        (0..args.batches).map(|b| Bytes::from(load::body(scenario, args.documents, args.size, b))).collect();
+    load::deliver(&http, &handler.root, &bodies, args.leases).await;
+    let documents = (args.batches * args.documents) as f64;
+    let (requests, bytes) = endpoint.seen.counted();
+    let records: Vec<String> = endpoint.seen.bodies.lock().expect("lock").iter().flat_map(records_in).collect();
+    assert_eq!(records.len() as f64, documents, "every document was written once");
+    let charged = *endpoint.seen.charged.lock().expect("lock");
+    Counted {
+        requests: requests as f64 / documents,
+        bytes: bytes as f64 / documents,
+        record_bytes: records.iter().map(String::len).sum::<usize>() as f64 / documents,
+        charged: charged / documents,
+        records,
+    }
+}
+
+/// The records of a request: of a batch each operation's, else the body itself.
+fn records_in(body: &Bytes) -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Operation<'a> {
+        #[serde(borrow)]
+        resource_body: &'a serde_json::value::RawValue,
+    }
+    let text = std::str::from_utf8(body).expect("UTF-8");
+    if !text.starts_with('[') {
+        return vec![text.to_owned()];
+    }
+    let operations: Vec<Operation<'_>> = serde_json::from_str(text).expect("a batch");
+    operations.iter().map(|operation| operation.resource_body.get().to_owned()).collect()
+}
+
+/// Index terms of a record: each path with each of its values once, and one for each composite index.
+fn terms_of(record: &str, policy: &Policy) -> usize {
+    if !policy.indexed {
+        return 0;
+    }
+    let record: Value = serde_json::from_str(record).expect("JSON");
+    let mut all = BTreeSet::new();
+    scalars(&record, String::new(), &mut all);
+    let included = |path: &str| {
+        // The service indexes these always; `_ts` is added to the record by it.
+        path == "/id"
+            || policy.included.iter().any(|pattern| {
+                pattern.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
+                    || pattern.strip_suffix("/?").is_some_and(|exact| path == exact)
+            })
+    };
+    all.iter().filter(|(path, _)| included(path)).count() + 1 + policy.composite
+}
+
+fn scalars(value: &Value, path: String, all: &mut BTreeSet<(String, String)>) {
+    match value {
+        Value::Object(members) => {
+            members.iter().for_each(|(name, value)| scalars(value, format!("{path}/{name}"), all))
+        }
+        Value::Array(elements) => elements.iter().for_each(|value| scalars(value, format!("{path}/[]"), all)),
+        scalar => {
+            all.insert((path, scalar.to_string()));
+        }
+    }
+}
+
+/// What `cost` says of a version.
+fn cost(handler: &Path, size: usize, further: u32) -> f64 {
+    let output = Command::new(handler)
+        .args(["cost", "--docs-per-day", "1000000", "--format", "json"])
+        .args(["--size", &size.to_string(), "--index-paths", &further.to_string()])
+        .output()
+        .expect("cost");
+    assert!(output.status.success(), "{output:?}");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    said["ru_per_version"].as_f64().expect("ru_per_version")
+}

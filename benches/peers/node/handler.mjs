@@ -1,0 +1,158 @@
+#!/usr/bin/env node
+// The capture handler as one writes it in Node with the official SDK: what the benchmark compares with (docs/performance.md).
+//
+// A custom handler of Azure Functions: takes an invocation, makes a record of each document, writes the records, and answers 200
+// only when all of them are written. It makes the same kind of records as `serve`, without what makes those exact
+// (text as it was, re-reads, dead letters), so it does less.
+//
+// Usage: FUNCTIONS_CUSTOMHANDLER_PORT=PORT CosmosDB=CONNECTION-STRING node handler.mjs
+// @azure/cosmos is looked for from the folder in TEST_PEERS_NODE (scripts/install-test-peers.sh installs it), else from here.
+
+import http from "node:http";
+import { createRequire } from "node:module";
+import process from "node:process";
+
+const folder = process.env.TEST_PEERS_NODE;
+const require = createRequire(folder ? `${folder}/package.json` : import.meta.url);
+const { CosmosClient } = require("@azure/cosmos");
+
+const BATCH_RECORDS = 100;
+const BATCH_BYTES = 2 * 1024 * 1024 - 64 * 1024;
+const MAX_WRITES = 64;
+
+// The SDK's own agent keeps connections alive.
+const client = new CosmosClient({
+  connectionString: process.env.CosmosDB,
+  connectionPolicy: { enableBackgroundEndpointRefreshing: false },
+});
+const container = client
+  .database(process.env.COSMOS_DATABASE ?? "dev")
+  .container(process.env.COSMOS_CHANGES_CONTAINER ?? "changes");
+const NO_CONTENT = { contentResponseOnWriteEnabled: false };
+
+/** At most so many at once, over all invocations. */
+let free = MAX_WRITES;
+const waiting = [];
+async function limited(work) {
+  if (free > 0) {
+    free -= 1;
+  } else {
+    await new Promise((resolve) => waiting.push(resolve));
+  }
+  try {
+    return await work();
+  } finally {
+    const next = waiting.shift();
+    if (next) {
+      next();
+    } else {
+      free += 1;
+    }
+  }
+}
+
+/** The documents of an invocation: an array in a string in a string, as the host sends it. */
+function documentsOf(body) {
+  let documents = Object.values(JSON.parse(body).Data)[0];
+  while (typeof documents === "string") {
+    documents = JSON.parse(documents);
+  }
+  if (!Array.isArray(documents)) {
+    throw new Error("the invocation carries no list of documents");
+  }
+  return documents;
+}
+
+function recordOf(document, at) {
+  const { id, _rid, _self, _etag, _attachments, _ts, _lsn, ...own } = document;
+  return {
+    id: `${id}~${_lsn}-${_ts}`,
+    ...own,
+    _originalId: id,
+    _change: { v: 1, op: "upsert", ts: _ts, lsn: _lsn, etag: _etag, rid: _rid, via: "trigger", at },
+  };
+}
+
+/** Groups of records that one transactional batch can take: one key, at most 100, below 2 MB. */
+function* batchesOf(records, large) {
+  if (!large) {
+    for (let i = 0; i < records.length; i += BATCH_RECORDS) {
+      yield records.slice(i, i + BATCH_RECORDS);
+    }
+    return;
+  }
+  let batch = [];
+  let bytes = 0;
+  for (const record of records) {
+    const size = Buffer.byteLength(JSON.stringify(record)) + 64;
+    if (batch.length > 0 && (batch.length === BATCH_RECORDS || bytes + size > BATCH_BYTES)) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(record);
+    bytes += size;
+  }
+  if (batch.length > 0) {
+    yield batch;
+  }
+}
+
+// The SDK offers no write of one document without its text in the answer; in batches it does.
+function upsert(record) {
+  return limited(() => container.items.upsert(record));
+}
+
+async function writeBatch(records) {
+  if (records.length === 1) {
+    await upsert(records[0]);
+    return;
+  }
+  const operations = records.map((resourceBody) => ({ operationType: "Upsert", resourceBody }));
+  const answer = await limited(() => container.items.batch(operations, records[0].pk, NO_CONTENT));
+  const failed = answer.result?.find((one) => one.statusCode >= 400);
+  if (answer.code === 207 || failed) {
+    throw new Error(`the batch was not stored: ${failed?.statusCode ?? answer.code}`);
+  }
+}
+
+async function capture(body) {
+  const at = new Date().toISOString();
+  const records = documentsOf(body).map((document) => recordOf(document, at));
+  const first = records[0]?.pk;
+  if (records.length > 1 && records.every((record) => record.pk === first)) {
+    // A body that is small as a whole needs no look at the sizes.
+    const large = body.length > BATCH_BYTES / 2;
+    await Promise.all(Array.from(batchesOf(records, large), writeBatch));
+  } else {
+    await Promise.all(records.map(upsert));
+  }
+  return records.length;
+}
+
+function answer(response, status, value) {
+  const text = JSON.stringify(value);
+  response.writeHead(status, { "content-type": "application/json", "content-length": Buffer.byteLength(text) });
+  response.end(text);
+}
+
+const server = http.createServer((request, response) => {
+  const chunks = [];
+  request.on("data", (chunk) => chunks.push(chunk));
+  request.on("end", async () => {
+    if (request.method !== "POST") {
+      answer(response, 200, {});
+      return;
+    }
+    try {
+      const written = await capture(Buffer.concat(chunks).toString("utf8"));
+      answer(response, 200, { Outputs: {}, Logs: [`${written} records`], ReturnValue: null });
+    } catch (error) {
+      console.error(`not stored, to be delivered again: ${error.message}`);
+      answer(response, 500, { error: error.message });
+    }
+  });
+});
+server.keepAliveTimeout = 120_000;
+server.listen(Number(process.env.FUNCTIONS_CUSTOMHANDLER_PORT), "127.0.0.1");
+process.on("SIGTERM", () => server.close(() => process.exit(0)));
