@@ -52,12 +52,7 @@ impl World {
         let description = json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": -1});
         let app = TestApp::with_events(&["/pk", "/_originalId"], description).await;
         let (events, changes) = (app.events().await, app.changes().await);
-        let mut beginning = Vec::new();
-        for range in events.feed_spans(true).await.unwrap() {
-            let mut feed = events.change_feed(&range, FeedMode::AllVersions, FeedStart::Now, None).await.unwrap();
-            feed.next().await.unwrap();
-            beginning.push((range, feed.token().unwrap()));
-        }
+        let beginning = beginning(&events).await;
         let mut world = Self {
             app,
             events,
@@ -151,66 +146,23 @@ impl World {
 
     /// The envelopes that the account has, by the range that they were in at the beginning.
     pub async fn feed(&self) -> Vec<Vec<String>> {
-        let partitions = self.events.feed_spans(true).await.unwrap();
-        let mut all = Vec::new();
-        for (range, token) in &self.beginning {
-            let below = partitions.iter().filter(|part| part.intersection(range).is_some()).count();
-            let open = self.events.change_feed(range, FeedMode::AllVersions, FeedStart::Now, Some(token));
-            let mut feed = open.await.unwrap();
-            let (mut items, mut empty) = (Vec::new(), 0);
-            // An empty page is about one of the partitions below.
-            while empty < below {
-                let page = feed.next().await.unwrap();
-                let found = page.items().unwrap();
-                empty = if found.is_empty() { empty + 1 } else { 0 };
-                items.extend(found.into_iter().map(|item| item.get().to_owned()));
-            }
-            all.push(items);
-        }
-        all
+        feed(&self.events, &self.beginning).await
     }
 
     /// What happened, as the account tells it.
     pub async fn truth(&self) -> Lives {
-        let mut lives = Lives::new();
-        for item in self.feed().await.iter().flatten() {
-            let (item, told) = told(&serde_json::from_str(item).unwrap());
-            lives.entry(item).or_default().push(told);
-        }
-        for life in lives.values_mut() {
-            life.sort_by_key(|told| told.lsn);
-        }
-        lives
+        happened(self.feed().await.iter().flatten())
     }
 
     /// What the history has, in the history's own order; every record of a version counts.
     pub async fn history(&self) -> Lives {
-        let sql = "SELECT * FROM c WHERE NOT IS_DEFINED(c._restore)";
-        let mut found: BTreeMap<Item, Vec<Version>> = BTreeMap::new();
-        for record in self.changes.query_all(sql, &[], None).await.unwrap() {
-            let key: Value = serde_json::from_str(record.get()).unwrap();
-            let version = Version::parse(record.get()).unwrap();
-            let item = (version.id.clone(), key["pk"].as_str().unwrap().to_owned());
-            found.entry(item).or_default().push(version);
-        }
-        let lives = found.into_iter().map(|(item, mut versions)| {
-            versions.sort_by(|a, b| a.position().cmp(&b.position()));
-            let told = versions.into_iter().map(|v| Told {
-                ts: v.ts,
-                lsn: v.lsn.unwrap_or(-1),
-                etag: v.etag.filter(|_| v.document.is_some()),
-                text: v.document,
-            });
-            (item, told.collect())
-        });
-        lives.collect()
+        captured(&self.changes).await
     }
 
     /// Waits, with all faults over, until everything is captured; then the history is exactly the truth.
     pub async fn is_all_captured(&mut self, seed: u64) -> Lives {
         self.calm();
         let truth = self.truth().await;
-        let count = |lives: &Lives| lives.values().map(Vec::len).sum::<usize>();
         let start = std::time::Instant::now();
         let mut history = self.history().await;
         while history != truth && start.elapsed() < Duration::from_secs(40) {
@@ -218,27 +170,11 @@ impl World {
             history = self.history().await;
         }
         if history != truth {
-            let items = truth.keys().chain(history.keys()).collect::<std::collections::BTreeSet<_>>();
-            let short = |lives: &Lives, item: &Item| {
-                let life = lives.get(item).into_iter().flatten();
-                life.map(|t| (t.ts, t.lsn, t.text.as_ref().map(|x| x.chars().take(90).collect::<String>())))
-                    .collect::<Vec<_>>()
-            };
-            let differ: Vec<_> = items
-                .into_iter()
-                .filter(|item| truth.get(*item) != history.get(*item))
-                .map(|item| (item, short(&truth, item), short(&history, item)))
-                .take(3)
-                .collect();
             let stats = match &self.trigger {
                 Some(trigger) => Some(trigger.stats().await),
                 None => None,
             };
-            panic!(
-                "seed {seed}: {} versions happened, {} are in the history\n(item, happened, captured): {differ:#?}\n{stats:?}",
-                count(&truth),
-                count(&history)
-            );
+            assert_captured(&truth, &history, &format!("seed {seed}: {stats:?}"));
         }
         truth
     }
@@ -272,6 +208,101 @@ impl World {
             trigger.stop().await;
         }
     }
+}
+
+/// Where each range of a container stands now.
+pub async fn beginning(events: &Container) -> Vec<(KeyRange, String)> {
+    let mut beginning = Vec::new();
+    for range in events.feed_spans(true).await.unwrap() {
+        let mut feed = events.change_feed(&range, FeedMode::AllVersions, FeedStart::Now, None).await.unwrap();
+        feed.next().await.unwrap();
+        beginning.push((range, feed.token().unwrap()));
+    }
+    beginning
+}
+
+/// The envelopes that a container has, by the range that they were in at the beginning.
+pub async fn feed(events: &Container, beginning: &[(KeyRange, String)]) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    for (range, token) in beginning {
+        all.push(read_from(events, range, token).await.0);
+    }
+    all
+}
+
+/// The envelopes of a range from a token on, and the token after them.
+pub async fn read_from(events: &Container, range: &KeyRange, token: &str) -> (Vec<String>, String) {
+    let partitions = events.feed_spans(true).await.unwrap();
+    let below = partitions.iter().filter(|part| part.intersection(range).is_some()).count();
+    let open = events.change_feed(range, FeedMode::AllVersions, FeedStart::Now, Some(token));
+    let mut feed = open.await.unwrap();
+    let (mut items, mut empty) = (Vec::new(), 0);
+    // An empty page is about one of the partitions below.
+    while empty < below {
+        let page = feed.next().await.unwrap();
+        let found = page.items().unwrap();
+        empty = if found.is_empty() { empty + 1 } else { 0 };
+        items.extend(found.into_iter().map(|item| item.get().to_owned()));
+    }
+    (items, feed.token().unwrap())
+}
+
+/// What happened, as envelopes tell it.
+pub fn happened<'a>(envelopes: impl Iterator<Item = &'a String>) -> Lives {
+    let mut lives = Lives::new();
+    for item in envelopes {
+        let (item, told) = told(&serde_json::from_str(item).unwrap());
+        lives.entry(item).or_default().push(told);
+    }
+    for life in lives.values_mut() {
+        life.sort_by_key(|told| told.lsn);
+    }
+    lives
+}
+
+/// What a history has, in its own order; every record of a version counts.
+pub async fn captured(changes: &Container) -> Lives {
+    let sql = "SELECT * FROM c WHERE NOT IS_DEFINED(c._restore)";
+    let mut found: BTreeMap<Item, Vec<Version>> = BTreeMap::new();
+    for record in changes.query_all(sql, &[], None).await.unwrap() {
+        let key: Value = serde_json::from_str(record.get()).unwrap();
+        let version = Version::parse(record.get()).unwrap();
+        let item = (version.id.clone(), key["pk"].as_str().unwrap().to_owned());
+        found.entry(item).or_default().push(version);
+    }
+    let lives = found.into_iter().map(|(item, mut versions)| {
+        versions.sort_by(|a, b| a.position().cmp(&b.position()));
+        let told = versions.into_iter().map(|v| Told {
+            ts: v.ts,
+            lsn: v.lsn.unwrap_or(-1),
+            etag: v.etag.filter(|_| v.document.is_some()),
+            text: v.document,
+        });
+        (item, told.collect())
+    });
+    lives.collect()
+}
+
+/// Stops with the first items in which two histories differ.
+#[track_caller]
+pub fn assert_captured(truth: &Lives, history: &Lives, what: &str) {
+    let items: std::collections::BTreeSet<&Item> = truth.keys().chain(history.keys()).collect();
+    let short = |lives: &Lives, item: &Item| {
+        let life = lives.get(item).into_iter().flatten();
+        life.map(|t| (t.ts, t.lsn, t.text.as_ref().map(|x| x.chars().take(90).collect::<String>()))).collect::<Vec<_>>()
+    };
+    let differ: Vec<_> = items
+        .into_iter()
+        .filter(|item| truth.get(*item) != history.get(*item))
+        .map(|item| (item, short(truth, item), short(history, item)))
+        .take(3)
+        .collect();
+    let count = |lives: &Lives| lives.values().map(Vec::len).sum::<usize>();
+    let (happened, captured) = (count(truth), count(history));
+    assert!(
+        differ.is_empty(),
+        "{what}: {happened} versions happened, {captured} are in the history\n(item, happened, captured): {differ:#?}"
+    );
 }
 
 /// A write, again while its partition is being split or merged: the account refuses it then, and has not done it.
