@@ -145,6 +145,7 @@ struct Run {
     clean: Inside,
     events: Container,
     changes: Container,
+    followed: Container,
     folder: tempfile::TempDir,
     handler: Capture<CosmosHistory>,
     stale: Capture<CosmosHistory>,
@@ -168,17 +169,17 @@ fn cosmos(way: &Inside) -> Cosmos {
     Cosmos::new(Account::from_settings(&settings).unwrap())
 }
 
-fn names() -> Names {
-    let [database, source, changes, leases] = ["dev", "events", "changes", "leases"].map(String::from);
-    Names { database, source, changes, leases }
-}
+/// The history that the handler writes, and the follower's own: what one misses the other may not hide.
+const HISTORIES: [&str; 2] = ["changes", "followed"];
 
 fn process(way: &Inside, letters: &Path, via: Via) -> Capture<CosmosHistory> {
     let location = DeadLetterLocation::Directory(letters.to_owned());
     let credential = Credential::Key(Secret::new("none"));
+    let history = HISTORIES[usize::from(via == Via::Follow)];
+    let [database, source, changes, leases] = ["dev", "events", history, "leases"].map(String::from);
     Capture {
         function: "CaptureChanges".into(),
-        history: CosmosHistory::new(cosmos(way), names()),
+        history: CosmosHistory::new(cosmos(way), Names { database, source, changes, leases }),
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Payload,
         limits: Limits::new(4, 4, Duration::from_secs(30)),
@@ -223,7 +224,8 @@ impl Run {
         let hash = |paths: &[&str]| json!({"paths": paths, "kind": if paths.len() > 1 { "MultiHash" } else { "Hash" }, "version": 2});
         for description in [
             events_of(),
-            json!({"id": "changes", "partitionKey": hash(&["/pk", "/_originalId"])}),
+            json!({"id": HISTORIES[0], "partitionKey": hash(&["/pk", "/_originalId"])}),
+            json!({"id": HISTORIES[1], "partitionKey": hash(&["/pk", "/_originalId"])}),
             json!({"id": "leases", "partitionKey": hash(&["/id"])}),
         ] {
             assert!(local.create_container("dev", description).await.unwrap());
@@ -233,12 +235,12 @@ impl Run {
             [(1, true), (2, true), (3, false)].map(|(n, all)| Weather::new(seed.rotate_left(20) ^ n, all, &tally));
         let (clean, to_capture, to_operate) = (way(&calm), way(&capturing), way(&operating));
         let own = cosmos(&clean);
-        let (events, changes) =
-            (own.container("dev", "events").await.unwrap(), own.container("dev", "changes").await.unwrap());
+        let open = async |name: &str| own.container("dev", name).await.unwrap();
+        let (events, changes, followed) = (open("events").await, open(HISTORIES[0]).await, open(HISTORIES[1]).await);
         let beginning = world::beginning(&events).await;
         let folder = tempfile::tempdir().unwrap();
         let letters = folder.path().join("letters");
-        Self {
+        let mut run = Self {
             seed,
             rng: StdRng::seed_from_u64(seed),
             machine,
@@ -250,6 +252,7 @@ impl Run {
             clean,
             events,
             changes,
+            followed,
             folder,
             leases: beginning.clone(),
             beginning,
@@ -261,7 +264,9 @@ impl Run {
             lists: BTreeMap::new(),
             written: BTreeMap::new(),
             tally,
-        }
+        };
+        run.follow_up().await;
+        run
     }
 
     fn letters(&self) -> PathBuf {
@@ -406,10 +411,22 @@ impl Run {
             }
         }
         assert_captured(&truth, &world::captured(&self.changes).await, &format!("seed {}", self.seed));
+        self.follow_up().await;
+        let followed = world::captured(&self.followed).await;
+        assert_captured(&truth, &followed, &format!("seed {}: the follower", self.seed));
         truth
     }
 
-    fn start_follower(&mut self) {
+    /// A follower reads what is left, and ends.
+    async fn follow_up(&mut self) {
+        self.end_follower().await;
+        self.start_follower(true);
+        if let Some((task, _)) = self.follower.take() {
+            tokio::time::timeout(Duration::from_secs(300), task).await.expect("its lag ends").unwrap();
+        }
+    }
+
+    fn start_follower(&mut self, until_caught_up: bool) {
         self.followers += 1;
         let (way, letters, holder) = (cosmos(&self.capturing.0), self.letters(), format!("f{}", self.followers));
         let capture = process(&self.capturing.0, &letters, Via::Follow);
@@ -436,7 +453,7 @@ impl Run {
                 mode: FeedMode::AllVersions,
                 start: FeedStart::Now,
                 part: None,
-                until_caught_up: false,
+                until_caught_up,
                 poll: Duration::from_millis(500),
                 lease: LEASE,
                 holder,
@@ -497,6 +514,7 @@ impl Run {
         self.beginning = world::beginning(&self.events).await;
         self.leases = self.beginning.clone();
         self.lists.clear();
+        self.follow_up().await;
         self.count("container made again");
     }
 
@@ -522,7 +540,7 @@ impl Run {
                 self.seed
             );
             if self.remade.is_some_and(|last| moment <= last) && expected.is_some() {
-                assert!(done.2.contains("made again"), "seed {}: {item:?} at {moment}: {done:?}", self.seed);
+                assert!(done.2.contains("deleted since"), "seed {}: {item:?} at {moment}: {done:?}", self.seed);
             }
         }
         // A clock that is behind: the moment is refused, and not taken for another one.
@@ -731,7 +749,7 @@ impl Run {
             match self.rng.random_range(0..8) {
                 0 | 1 => self.jump(),
                 2 => self.reshape().await,
-                3 if self.follower.is_none() => self.start_follower(),
+                3 if self.follower.is_none() => self.start_follower(false),
                 3 => self.end_follower().await,
                 4 if round > 1 => self.restore().await,
                 5 if round > 1 && self.remade.is_none() && self.rng.random_bool(0.5) => self.remake().await,
