@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cosmos_rewind::{
     change::version::Version,
-    cosmos::{Container, Failure, FeedMode, FeedStart, KeyRange},
+    config::{Account, Settings},
+    cosmos::{Container, Cosmos, Failure, FeedMode, FeedStart, KeyRange},
     local::trigger::{self, FunctionBinding, RetryPolicy, Trigger, TriggerOptions},
 };
 use rand::{RngExt as _, rngs::StdRng};
 use serde_json::{Value, json};
 
-use crate::support::{BINARY, Fault, Kind, TestApp};
+use crate::support::{BINARY, Fault, Kind, Letterbox, Output, TestApp, When};
 
 const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
 /// Errors of the handler after which the host gives up, and the platform starts another host.
@@ -42,6 +43,10 @@ pub struct World {
     kills: u32,
     /// Where each range stood before the first write.
     beginning: Vec<(KeyRange, String)>,
+    /// What happened in a container of this name that is no more.
+    past: Lives,
+    /// Where dead letters go instead of a folder.
+    pub letterbox: Option<Letterbox>,
     pub handler_kills: usize,
     pub host_restarts: usize,
     pub faults: usize,
@@ -49,8 +54,11 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
-        let description = json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": -1});
-        let app = TestApp::with_events(&["/pk", "/_originalId"], description).await;
+        Self::with_letters(None).await
+    }
+
+    pub async fn with_letters(letterbox: Option<Letterbox>) -> Self {
+        let app = TestApp::with_events(&["/pk", "/_originalId"], description()).await;
         let (events, changes) = (app.events().await, app.changes().await);
         let beginning = beginning(&events).await;
         let mut world = Self {
@@ -60,6 +68,8 @@ impl World {
             trigger: None,
             kills: 0,
             beginning,
+            past: Lives::new(),
+            letterbox,
             handler_kills: 0,
             host_restarts: 0,
             faults: 0,
@@ -71,6 +81,7 @@ impl World {
     /// The host with the real handler, which reaches the account through the proxy.
     async fn start_host(&mut self) {
         let mut settings = self.app.settings();
+        settings.extend(self.letters().map(|(name, place)| (name.to_owned(), place.to_owned())));
         settings.push(("SSL_CERT_FILE".into(), crate::support::AUTHORITY.into()));
         let binding = FunctionBinding {
             poll_delay: Duration::from_millis(50),
@@ -88,6 +99,41 @@ impl World {
         let options = TriggerOptions { handler, settings, binding: Some(binding), ..TriggerOptions::new(folder) };
         self.trigger = Some(Trigger::start(&self.app.local, options).await.unwrap());
         self.kills = 0;
+    }
+
+    /// The setting for the place of dead letters, when that is not the default.
+    fn letters(&self) -> Option<(&'static str, &str)> {
+        self.letterbox.as_ref().map(|letterbox| ("REWIND_DEAD_LETTERS", letterbox.url()))
+    }
+
+    /// Runs a command that has to do with dead letters.
+    pub async fn run(&self, args: &[&str]) -> Output {
+        self.app.run_with_settings(args, self.letters().as_slice()).await
+    }
+
+    /// The texts of all dead letters.
+    pub fn dead_letters(&self) -> Vec<String> {
+        match &self.letterbox {
+            Some(letterbox) => letterbox.texts(),
+            None => self.app.dead_letters().iter().map(Value::to_string).collect(),
+        }
+    }
+
+    /// The source container is deleted and made again under its name; what happened in it must be captured by now.
+    pub async fn remake(&mut self) {
+        self.past = self.truth().await;
+        if let Some(trigger) = self.trigger.take() {
+            trigger.stop().await;
+        }
+        assert!(self.app.local.delete_container("dev", "events").await.unwrap());
+        let mut events = description();
+        events["id"] = "events".into();
+        assert!(self.app.local.create_container("dev", events).await.unwrap());
+        let settings = Settings::from_pairs([("CosmosDB", self.app.local.connection_string())]);
+        self.app.cosmos = Cosmos::new(Account::from_settings(&settings).unwrap());
+        self.events = self.app.events().await;
+        self.beginning = beginning(&self.events).await;
+        self.start_host().await;
     }
 
     /// Ends the host, and with it the handler, without notice; another one goes on with its leases.
@@ -114,7 +160,7 @@ impl World {
 
     /// From now on each request of these kinds through the proxy meets a fault once or more before it passes.
     pub fn storm_of(&self, kinds: &[Kind], rng: &mut StdRng) {
-        let fault = match rng.random_range(0..10) {
+        let fault = match rng.random_range(0..12) {
             0 => Fault::Reject(429, 3200),
             1 => Fault::Reject(503, 0),
             2 => Fault::Reject(449, 0),
@@ -123,10 +169,16 @@ impl World {
             5 => Fault::FailAfterWrite,
             6 => Fault::CutAfterWrite,
             7 => Fault::TruncateAfterWrite,
-            8 => Fault::RespondSlowly(Duration::from_millis(rng.random_range(20..300))),
+            8 => Fault::RespondSlowly(Duration::from_millis(rng.random_range(20..2_000))),
+            // Some longer than the client waits.
+            9 | 10 => {
+                let when = if rng.random_bool(0.7) { When::After } else { When::Before };
+                Fault::Hold(when, Duration::from_millis([400, 1_500, 7_000][rng.random_range(0..3)]))
+            }
             _ => Fault::Cut,
         };
-        self.app.proxy.storm(kinds, rng.random_range(1..3), fault);
+        let times = if matches!(fault, Fault::Hold(..)) { 1 } else { rng.random_range(1..3) };
+        self.app.proxy.storm(kinds, times, fault);
     }
 
     pub fn calm(&mut self) {
@@ -151,7 +203,11 @@ impl World {
 
     /// What happened, as the account tells it.
     pub async fn truth(&self) -> Lives {
-        happened(self.feed().await.iter().flatten())
+        let mut truth = self.past.clone();
+        for (item, life) in happened(self.feed().await.iter().flatten()) {
+            truth.entry(item).or_default().extend(life);
+        }
+        truth
     }
 
     /// What the history has, in the history's own order; every record of a version counts.
@@ -208,6 +264,10 @@ impl World {
             trigger.stop().await;
         }
     }
+}
+
+fn description() -> Value {
+    json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": -1})
 }
 
 /// Where each range of a container stands now.
