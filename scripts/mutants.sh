@@ -21,17 +21,17 @@ git worktree add --quiet --detach "$folder/broken" HEAD
 cd "$folder/broken"
 for patch in "$patches"/*.patch; do git apply --unidiff-zero "$patch" || { echo "$patch does not apply any more" >&2; exit 1; }; done
 cargo test --quiet --no-run --test main
-# Seeds are run one by one, so that the first one that notices ends it: capture alone up to 40, then the whole.
+# Seeds are run one by one, so that the first one that notices ends it: capture alone, 30 of them; then the whole, up to 20.
 notices() { COSMOS_REWIND_MUTANT=$1 timeout 300 cargo test --quiet --test main -- "simulation::$2" >"$folder/log" 2>&1 && return 1 || return 0; }
 survived=0
 if COSMOS_REWIND_CAPTURE_SEEDS=10 COSMOS_REWIND_ALONE_SEEDS=2 notices none 'alone'; then echo "the simulation fails without any breakage" >&2; tail -n 20 "$folder/log" >&2; exit 1; fi
 for name in "${names[@]}"; do
   begun=$SECONDS
   by=
-  if COSMOS_REWIND_CAPTURE_SEEDS=40 notices "$name" capture; then
-    by="capture, $(grep -c '^COSMOS_REWIND_SEED=' "$folder/log" || true) of 40 seeds"
+  if COSMOS_REWIND_CAPTURE_SEEDS=30 notices "$name" capture; then
+    by="capture, $(grep -c '^COSMOS_REWIND_SEED=' "$folder/log" || true) of 30 seeds"
   fi
-  for ((seed = 0; seed < 30; seed++)); do
+  for ((seed = 0; seed < 20; seed++)); do
     if COSMOS_REWIND_SEED=$seed notices "$name" alone; then
       by+="${by:+; }the whole, seed $seed"
       break

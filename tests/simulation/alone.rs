@@ -102,7 +102,9 @@ impl Line for Weather {
         let bad = state.bad;
         if bad > 0 && state.rng.random_bool(0.01) {
             let (status, sub) = [(503, 0), (410, 1002), (429, 3200), (449, 0), (408, 0)][state.rng.random_range(0..5)];
-            let seconds = state.rng.random_range(1..10);
+            // Capture gives up after half a minute, a command after a whole one.
+            let most = if state.all && state.rng.random_bool(0.3) { 50 } else { 10 };
+            let seconds = state.rng.random_range(most / 2..most);
             state.outage = Some((status, sub, Instant::now() + Duration::from_secs(seconds)));
             *self.tally.lock().unwrap().entry("outage").or_default() += 1;
             return Fate::Rejected(status, sub);

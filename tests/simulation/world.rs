@@ -169,11 +169,12 @@ impl World {
             5 => Fault::FailAfterWrite,
             6 => Fault::CutAfterWrite,
             7 => Fault::TruncateAfterWrite,
-            8 => Fault::RespondSlowly(Duration::from_millis(rng.random_range(20..2_000))),
+            8 => Fault::RespondSlowly(Duration::from_millis(rng.random_range(20..700))),
             // Some longer than the client waits.
             9 | 10 => {
                 let when = if rng.random_bool(0.7) { When::After } else { When::Before };
-                Fault::Hold(when, Duration::from_millis([400, 1_500, 7_000][rng.random_range(0..3)]))
+                let long = rng.random_bool(0.15);
+                Fault::Hold(when, Duration::from_millis(if long { 7_000 } else { rng.random_range(200..1_000) }))
             }
             _ => Fault::Cut,
         };
