@@ -330,7 +330,7 @@ impl Run {
         let list = self.lists.entry(item.clone()).or_default();
         list.push(self.counter);
         let mut document = json!({"list": list, "pk": item.1, "id": item.0, "price": 0.1});
-        if self.rng.random_bool(0.01) {
+        if self.rng.random_bool(0.004) {
             let size = self.rng.random_range(100_000..1_900_000);
             document["pad"] = "p".repeat(size).into();
         }
@@ -473,7 +473,7 @@ impl Run {
                 start: FeedStart::Now,
                 part: None,
                 until_caught_up,
-                poll: Duration::from_millis(500),
+                poll: Duration::from_secs(3),
                 lease: LEASE,
                 holder,
             };
