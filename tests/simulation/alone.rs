@@ -101,7 +101,8 @@ impl Line for Weather {
         }
         let bad = state.bad;
         if bad > 0 && state.rng.random_bool(0.01) {
-            let (status, sub) = [(503, 0), (410, 1002), (429, 3200), (449, 0), (408, 0)][state.rng.random_range(0..5)];
+            // Not 410: the client library tries again at once, for as long as its own clock says, which is not simulated.
+            let (status, sub) = [(503, 0), (429, 3200), (449, 0)][state.rng.random_range(0..3)];
             // Capture gives up after half a minute, a command after a whole one.
             let most = if state.all && state.rng.random_bool(0.3) { 50 } else { 10 };
             let seconds = state.rng.random_range(most / 2..most);
@@ -830,7 +831,7 @@ fn whatever_happens_in_one_thread_commands_keep_their_word() {
         Some(seed) => seed..seed + 1,
         None => {
             let first = number("COSMOS_REWIND_ALONE_FROM").unwrap_or(0);
-            first..first + number("COSMOS_REWIND_ALONE_SEEDS").unwrap_or(2)
+            first..first + number("COSMOS_REWIND_ALONE_SEEDS").unwrap_or(1)
         }
     };
     let (start, tally) = (std::time::Instant::now(), Tally::default());
