@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/soak.sh [--minutes N | --seeds A..B]
-# Runs the random tests against their models, seed after seed: the simulation of the whole, the capture use case alone,
-# the follower and the commands. For N minutes (10 by default) from a random seed on, or for the seeds from A to B. At the
-# end it says how many seeds were run, and how each one that failed is repeated. Everything listens on loopback only.
+# Runs the random tests against their models, seed after seed: the simulations of the whole (with real processes, and in
+# one thread), the capture use case alone, the follower and the commands. For N minutes (10 by default) from a random
+# seed on, or for the seeds from A to B; then more of those in one thread. At the end it says how many seeds were run, and
+# how each one that failed is repeated. Everything listens on loopback only.
 set -euo pipefail
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
 wrong() { echo "usage: $0 [--minutes N | --seeds A..B]" >&2; exit 2; }
@@ -43,12 +44,17 @@ while if [[ -n $last ]]; then ((seed <= last)); else ((SECONDS < end)); fi; do
   runs=$((runs + 1))
   seed=$((seed + 1))
 done
-# The capture use case alone takes a tenth of a second a seed: 100 of them for each of the others, after these.
-if COSMOS_REWIND_CAPTURE_FROM=$((seed * 100)) COSMOS_REWIND_CAPTURE_SEEDS=$((100 * (runs < 20 ? runs : 20))) timeout 3600 cargo test --quiet --test main -- --nocapture simulation::capture >"$logs/capture.log" 2>&1; then
-  grep 'seeds in' "$logs/capture.log" | sed 's/^\.*/capture    /'
-else
-  failed+=("as said in $logs/capture.log, simulation::capture")
-fi
+# In one thread a seed takes a tenth of a second (capture alone) or a few seconds (the whole): more of them, after these.
+more() { # NAME TEST VARIABLE SEEDS
+  if env "COSMOS_REWIND_$3_FROM=$((seed * 100))" "COSMOS_REWIND_$3_SEEDS=$4" timeout 3600 cargo test --quiet --test main -- --nocapture "simulation::$2" >"$logs/$2.log" 2>&1; then
+    grep 'seeds in' "$logs/$2.log" | sed "s/^\.*/$(printf '%-10s' "$1") /"
+    rm -f "$logs/$2.log"
+  else
+    failed+=("as said in $logs/$2.log, simulation::$2")
+  fi
+}
+more capture capture CAPTURE $((100 * (runs < 20 ? runs : 20)))
+more 'one thread' alone ALONE $((10 * (runs < 20 ? runs : 20)))
 echo "seeds      $runs of each model (up to $((seed - 1))), ${#failed[@]} failed, $SECONDS s"
 if ((${#failed[@]})); then
   printf 'repeat     %s\n' "${failed[@]}"

@@ -201,7 +201,7 @@ impl<H: History> Capture<H> {
         summary.elapsed = start.elapsed();
         let newest = taken.changes.iter().filter_map(|change| change.ts).max();
         // A source whose clock is ahead of this one is not behind.
-        summary.lag = newest.map(|ts| u64::try_from(chrono::Utc::now().timestamp() - ts).unwrap_or(0));
+        summary.lag = newest.map(|ts| u64::try_from(crate::surroundings::now().timestamp() - ts).unwrap_or(0));
         Ok(summary)
     }
 
@@ -224,7 +224,7 @@ impl<H: History> Capture<H> {
         let writer = retry.run(|| self.history.writer()).await?;
         let rereads = self.reread(taken, shape, retry, summary).await?;
         let partial = shape.map(Shape::note).or(self.partial.as_deref());
-        let now = chrono::Utc::now();
+        let now = crate::surroundings::now();
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let context = RecordContext { via: self.via, at: &at, at_seconds: now.timestamp(), paths: writer.key_paths() };
 
@@ -429,7 +429,7 @@ impl<H: History> Capture<H> {
             let (item, partial) = letters.of(one.item);
             let letter = DeadLetter {
                 v: 1,
-                at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+                at: crate::surroundings::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
                 function: self.function.clone(),
                 invocation: invocation.to_owned(),
                 id: one.id.clone(),

@@ -19,6 +19,7 @@ pub mod host;
 pub mod local;
 pub mod projection;
 pub mod restore;
+pub mod surroundings;
 pub mod telemetry;
 pub mod upkeep;
 pub mod zipcodes;

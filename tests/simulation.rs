@@ -1,6 +1,7 @@
 //! The whole of it against a model: the real handler under a host that plays Azure's, a follower, the commands, and
 //! faults. What is drawn from a seed is the same each time; the moment at which a real process is hit is not.
 
+mod alone;
 mod capture;
 mod chaos;
 mod run;

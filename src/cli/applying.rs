@@ -2,7 +2,6 @@
 
 use std::{io, path::PathBuf, pin::pin, time::Instant};
 
-use chrono::Utc;
 use clap::Args;
 use futures::StreamExt as _;
 use serde::{
@@ -166,7 +165,7 @@ pub(super) async fn apply(
     let watcher = tokio::spawn({
         let stop = stop.clone();
         async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
+            if crate::surroundings::interrupted().await {
                 stop.cancel();
             }
         }
@@ -175,7 +174,7 @@ pub(super) async fn apply(
         places,
         manner: &plan.head.manner,
         force: how.force,
-        fresh: Utc::now().timestamp() - plan.head.made < FRESH,
+        fresh: crate::surroundings::now().timestamp() - plan.head.made < FRESH,
         texts,
         pace,
     };

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use chrono::{SecondsFormat, Utc};
+use chrono::SecondsFormat;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -134,7 +134,7 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
         feed_range: args.feed_range.map(|share| share.to_string()),
         at_text: args.at.clone(),
         at: at.map(PointInTime::seconds),
-        made: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+        made: crate::surroundings::now().to_rfc3339_opts(SecondsFormat::Secs, true),
         left,
         unknown: 0,
         caveats: BTreeMap::new(),

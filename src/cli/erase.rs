@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{SecondsFormat, Utc};
+use chrono::SecondsFormat;
 use clap::Args;
 use futures::TryStreamExt as _;
 use serde_json::json;
@@ -141,7 +141,7 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
         ("archived", json!(erased.archived.events)),
         ("live", json!(live)),
         ("left", json!(left.count(args.live))),
-        ("at", json!(Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true))),
+        ("at", json!(crate::surroundings::now().to_rfc3339_opts(SecondsFormat::Secs, true))),
         ("ru", tenths(cosmos.meter().total())),
         ("seconds", tenths(started.elapsed().as_secs_f64())),
     ];

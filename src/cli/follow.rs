@@ -264,9 +264,14 @@ fn options(args: &FollowArgs) -> Result<Options, CliError> {
     let start = match args.from.trim().to_ascii_lowercase().as_str() {
         "beginning" => FeedStart::Beginning,
         "now" => FeedStart::Now,
-        _ => FeedStart::At(PointInTime::parse(&args.from, &Local::now()).map_err(|e| {
-            CliError::usage(format!("--from: {e}"), "write beginning, now, or a time such as 2h or 2026-11-20T14:05Z")
-        })?),
+        _ => FeedStart::At(PointInTime::parse(&args.from, &crate::surroundings::now().with_timezone(&Local)).map_err(
+            |e| {
+                CliError::usage(
+                    format!("--from: {e}"),
+                    "write beginning, now, or a time such as 2h or 2026-11-20T14:05Z",
+                )
+            },
+        )?),
     };
     if mode == FeedMode::AllVersions && start != FeedStart::Now {
         return Err(CliError::usage(

@@ -102,7 +102,7 @@ pub(super) fn point(flag: &str, text: &str) -> Result<PointInTime, CliError> {
     if text.trim().eq_ignore_ascii_case("now") {
         return Ok(PointInTime::END);
     }
-    PointInTime::parse(text, &Local::now())
+    PointInTime::parse(text, &crate::surroundings::now().with_timezone(&Local))
         .map_err(|bad| CliError::usage(printable(&format!("{flag}: {bad}")).into_owned(), bad.hint))
 }
 

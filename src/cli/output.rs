@@ -24,6 +24,7 @@ use crate::{
         raw::{RawDocument, unescape},
     },
     cosmos::Cosmos,
+    surroundings,
 };
 
 /// How data is printed.
@@ -54,7 +55,7 @@ pub fn error(error: &CliError) {
 
 /// Prints a line on stderr. A closed stderr is nobody's problem.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(surroundings::stderr(), "{text}");
 }
 
 /// Prints a suggestion on stderr.
@@ -64,7 +65,7 @@ pub fn hint(text: &str) {
 
 /// Stdout for a command that writes lines as they come, from more than one task.
 pub fn stream() -> Box<dyn Write + Send> {
-    Box::new(BufWriter::new(io::stdout()))
+    Box::new(BufWriter::new(surroundings::stdout()))
 }
 
 /// Whether stdout is a terminal that wants colours.
@@ -119,7 +120,7 @@ impl Rows {
     /// Rows for stdout.
     pub fn stdout(format: Format, columns: &[impl AsRef<str>]) -> Self {
         let look = if io::stdout().is_terminal() { Look::Terminal } else { Look::Plain };
-        Self::new(Box::new(BufWriter::new(io::stdout())), format, look, columns)
+        Self::new(Box::new(BufWriter::new(surroundings::stdout())), format, look, columns)
     }
 }
 
@@ -408,7 +409,7 @@ fn difference_lines(differences: &[Difference<'_>], coloured: bool, limit: Optio
 }
 
 fn lines(text: &str) -> Result<(), CliError> {
-    let mut out = BufWriter::new(io::stdout());
+    let mut out = BufWriter::new(surroundings::stdout());
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
 }
 
@@ -503,7 +504,7 @@ impl Documents {
     /// Documents for stdout.
     pub fn stdout(format: Format) -> Self {
         let look = if io::stdout().is_terminal() { Look::Terminal } else { Look::Plain };
-        Self::new(Box::new(BufWriter::new(io::stdout())), format, look)
+        Self::new(Box::new(BufWriter::new(surroundings::stdout())), format, look)
     }
 }
 
@@ -629,7 +630,7 @@ fn shown(text: &str) -> Value {
 /// # Errors
 /// When stdout cannot be written.
 pub fn summary(format: Format, figures: &[(&str, Value)]) -> Result<(), CliError> {
-    let mut out = BufWriter::new(io::stdout());
+    let mut out = BufWriter::new(surroundings::stdout());
     write_summary(&mut out, format, figures).and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
 }
 
@@ -658,7 +659,7 @@ fn write_summary(out: &mut impl Write, format: Format, figures: &[(&str, Value)]
 /// # Errors
 /// When stdout cannot be written.
 pub fn text(bytes: &[u8]) -> Result<(), CliError> {
-    let mut out = io::stdout();
+    let mut out = surroundings::stdout();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
 }
 
@@ -667,7 +668,7 @@ pub fn text(bytes: &[u8]) -> Result<(), CliError> {
 /// # Errors
 /// When stdout cannot be written, or what is printed cannot be read.
 pub fn json(value: &impl Serialize) -> Result<(), CliError> {
-    let mut out = BufWriter::new(io::stdout());
+    let mut out = BufWriter::new(surroundings::stdout());
     let written = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
     written.and_then(|()| writeln!(out)).and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
 }
@@ -759,7 +760,7 @@ pub fn confirm(question: &str, answer: &str, yes: bool) -> Result<(), CliError> 
             "pass --yes when you are sure",
         ));
     }
-    let mut err = io::stderr();
+    let mut err = surroundings::stderr();
     let _ = write!(err, "{question} Type {answer} to go on: ");
     let _ = err.flush();
     let mut line = String::new();

@@ -6,7 +6,6 @@ use std::{
     time::Instant,
 };
 
-use chrono::Utc;
 use clap::Args;
 
 use super::{
@@ -171,7 +170,7 @@ pub(super) fn place_of(cosmos: &Cosmos, names: &Names, places: &Places) -> Place
 
 /// A new restore's id: sorts by time.
 pub(super) fn new_id() -> String {
-    format!("{}-{:06x}", Utc::now().format("%Y%m%dT%H%M%S%3fZ"), rand::random::<u32>() & 0x00ff_ffff)
+    format!("{}-{:06x}", crate::surroundings::now().format("%Y%m%dT%H%M%S%3fZ"), rand::random::<u32>() & 0x00ff_ffff)
 }
 
 async fn make_plan(
@@ -196,7 +195,7 @@ async fn make_plan(
     }
     let scope = scope(args, names, places).await?;
     let stretches = stretches(places, args.feed_range, "one machine restores everything")?;
-    let made = Utc::now().timestamp();
+    let made = crate::surroundings::now().timestamp();
     let manner = Manner { stamp: (!args.no_stamp).then_some(made), only: args.only.clone() };
     let container = container_of(places.source.rid());
     let recreated = args.delete_newer

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use chrono::Utc;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -174,7 +173,7 @@ async fn rows(
     followers: Vec<Checkpoint>,
     count: bool,
 ) -> Vec<LeaseRow> {
-    let now = Utc::now().timestamp();
+    let now = crate::surroundings::now().timestamp();
     let most = if count { u64::MAX } else { MOST };
     let uncounted = |what: &str, e: Failure| note(&format!("items      of {what} cannot be counted: {e}"));
     let mut rows = Vec::new();

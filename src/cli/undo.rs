@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use chrono::Utc;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
@@ -105,7 +104,7 @@ async fn inverse(past: Past, places: &Places, how: &ApplyArgs, cosmos: &Cosmos) 
         at: None,
         feed_range: original.head.feed_range.clone(),
         archive: None,
-        made: Utc::now().timestamp(),
+        made: crate::surroundings::now().timestamp(),
         manner: exact.clone(),
     };
     let pace = Pace::new(cosmos.meter(), how.ru_limit);

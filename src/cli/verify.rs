@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use chrono::Utc;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
@@ -86,8 +85,12 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, CliError> {
     let places = restore::places(&cosmos, &names, None).await?;
     let stretches = stretches(&places, args.part.feed_range, "one machine verifies everything")?;
     let pace = args.part.pace(&cosmos);
-    let times =
-        Times { now: Utc::now().timestamp(), grace: args.grace, since, container: container_of(places.source.rid()) };
+    let times = Times {
+        now: crate::surroundings::now().timestamp(),
+        grace: args.grace,
+        since,
+        container: container_of(places.source.rid()),
+    };
     let progress = Arc::new(Progress::new("verify", None));
     let job = Job { args: &args, places: &places, stretches: &stretches, pace: &pace, times, progress: &progress };
     let mut report = Report::new(args.show);

@@ -237,7 +237,7 @@ impl Retry {
                 other => return other,
             };
             // Half of the pause is random, so that writers that failed together do not come back together.
-            let wait = failure.retry_after.unwrap_or(pause).mul_f64(rand::random_range(0.75..1.25));
+            let wait = failure.retry_after.unwrap_or(pause).mul_f64(crate::surroundings::stretch());
             if Instant::now() + wait >= self.deadline {
                 return Err(failure);
             }

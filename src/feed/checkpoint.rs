@@ -73,7 +73,7 @@ impl Checkpoint {
             expires: None,
             lease: 0,
             seq: 0,
-            saved: Utc::now(),
+            saved: crate::surroundings::now(),
             ranges: Vec::new(),
         }
     }

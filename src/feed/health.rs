@@ -40,7 +40,10 @@ pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToke
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], health.text(chrono::Utc::now().timestamp()))
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        health.text(crate::surroundings::now().timestamp()),
+    )
 }
 
 /// Alive: yes, unless no range moves on, because it cannot be read or a sink takes nothing.

@@ -237,7 +237,7 @@ impl Pipeline {
     ) -> Result<bool, FollowError> {
         let letter = DeadLetter {
             v: 1,
-            at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            at: crate::surroundings::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
             function: self.name.clone(),
             invocation: range.to_owned(),
             id: None,

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use chrono::Utc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -146,7 +145,7 @@ async fn acquire_document(
             .map_err(|problem| StoreError::Foreign { follower: wanted.follower.clone(), problem })?;
         if let (Some(other), Some(etag)) = (&checkpoint.holder, &etag)
             && other != holder
-            && checkpoint.expires.is_none_or(|expires| expires > Utc::now())
+            && checkpoint.expires.is_none_or(|expires| expires > crate::surroundings::now())
         {
             // A clock that is wrong may say so for ever: what does not move for a whole lease is dead too.
             if seen.as_ref().is_none_or(|seen| seen.etag != *etag) {
@@ -234,7 +233,7 @@ impl Held {
     /// # Errors
     /// [`StoreError::Lost`] or [`StoreError::Expired`] when somebody else has the name, or may have by now.
     pub async fn save(&mut self, ranges: Vec<Position>, release: bool) -> Result<(), StoreError> {
-        let now = Utc::now();
+        let now = crate::surroundings::now();
         let begun = Instant::now();
         let mut next = self.checkpoint.clone();
         next.ranges = ranges;

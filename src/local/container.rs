@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock as SyncRwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock as SyncRwLock};
 use std::time::Duration;
 
 use axum::http::Method;
@@ -19,16 +19,30 @@ use super::message::{Answer, Ask, ContainerName, ascii_json, header};
 /// The service's limit of an item's id, in bytes.
 const MAX_ID_BYTES: usize = 1023;
 
-/// The wall clock of TTL, which tests may move forward.
+/// The account's clock: that of the machine, which tests may move forward for the time to live; or a simulated one.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     ahead: AtomicU64,
+    /// When the simulation began, and what its time was then.
+    simulated: OnceLock<(tokio::time::Instant, u64)>,
 }
 
 impl Clock {
+    /// One whose time is the runtime's, and `now` at this moment.
+    pub fn simulated(now: u64) -> Self {
+        Self { ahead: AtomicU64::new(0), simulated: OnceLock::from((tokio::time::Instant::now(), now)) }
+    }
+
+    pub fn is_simulated(&self) -> bool {
+        self.simulated.get().is_some()
+    }
+
     /// Seconds since the epoch.
     pub fn now(&self) -> u64 {
-        let now = u64::try_from(chrono::Utc::now().timestamp()).unwrap_or_default();
+        let now = match self.simulated.get() {
+            Some((begun, then)) => then + begun.elapsed().as_secs(),
+            None => u64::try_from(chrono::Utc::now().timestamp()).unwrap_or_default(),
+        };
         now + self.ahead.load(Ordering::Relaxed)
     }
 

@@ -3,6 +3,8 @@
 //! Its interface is internal and may change in any release, hence the exact version in Cargo.toml and this one
 //! place to mend.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::Method;
@@ -17,6 +19,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use url::Url;
 
+use super::container::Clock;
 use super::keys::{Epk, EpkRange};
 use super::message::{Answer, Ask, ContainerName, Headers};
 
@@ -33,6 +36,9 @@ const REGION: &str = "Local";
 pub(super) struct Emulator {
     client: InMemoryEmulatorHttpClient,
     url: Url,
+    clock: Arc<Clock>,
+    /// With a simulated clock: when each version was written, by etag. The emulator itself knows only the machine's.
+    written: Mutex<HashMap<String, u64>>,
 }
 
 /// The emulator itself could not do what was asked.
@@ -48,19 +54,39 @@ impl EmulatorError {
 
 impl Emulator {
     /// An empty account that tells its clients to come to `url`.
-    pub fn new(url: Url) -> Result<Self, EmulatorError> {
+    pub fn new(url: Url, clock: Clock) -> Result<Self, EmulatorError> {
         let config = VirtualAccountConfig::new(vec![VirtualRegion::new(REGION, url.clone())])
             .map_err(EmulatorError::new)?
             .with_consistency(ConsistencyLevel::Session)
             .with_throttling_enabled(false);
         let client = InMemoryEmulatorHttpClient::try_new(config).map_err(EmulatorError::new)?;
-        Ok(Self { client, url })
+        Ok(Self { client, url, clock: Arc::new(clock), written: Mutex::default() })
+    }
+
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
+    /// Puts the simulated time of its write into each document of an answer.
+    fn date(&self, answer: &mut Answer) {
+        if memchr::memmem::find(&answer.body, b"\"_ts\"").is_none() {
+            return;
+        }
+        let Ok(mut body) = serde_json::from_slice::<Value>(&answer.body) else { return };
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        dated(&mut body, &mut |etag| *written.entry(etag.to_owned()).or_insert_with(|| self.clock.now()));
+        answer.body = body.to_string().into();
     }
 
     /// Carries out one request. Errors of the emulator come back as a 500 in the service's shape.
     pub async fn execute(&self, ask: &Ask) -> Answer {
         match self.try_execute(ask).await {
-            Ok(answer) => answer,
+            Ok(mut answer) => {
+                if self.clock.is_simulated() {
+                    self.date(&mut answer);
+                }
+                answer
+            }
             Err(error) => Answer::error(500, None, "InternalServerError", error.to_string()),
         }
     }
@@ -138,6 +164,22 @@ impl Emulator {
         let (db, coll) = (name.database.as_str(), name.container.as_str());
         let store = self.client.store();
         store.merge_partitions_and_wait(db, coll, left, right, RESHAPE_LOCK).await.map_err(EmulatorError::new)
+    }
+}
+
+/// Sets `_ts` wherever it stands beside an `_etag`.
+fn dated(value: &mut Value, time_of: &mut impl FnMut(&str) -> u64) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(|value| dated(value, time_of)),
+        Value::Object(members) => {
+            if let Some(time) = members.get("_etag").and_then(Value::as_str).map(&mut *time_of)
+                && let Some(ts) = members.get_mut("_ts")
+            {
+                *ts = time.into();
+            }
+            members.values_mut().for_each(|value| dated(value, time_of));
+        }
+        _ => {}
     }
 }
 

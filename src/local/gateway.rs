@@ -27,7 +27,7 @@ pub(super) struct Gateway {
 impl Gateway {
     pub fn new(emulator: Emulator, partitions: u32, retained_bytes: usize) -> Self {
         let emulator = Arc::new(emulator);
-        let clock = Arc::new(Clock::default());
+        let clock = Arc::clone(emulator.clock());
         Self {
             containers: Containers::new(Arc::clone(&emulator), Arc::clone(&clock), retained_bytes),
             emulator,

@@ -10,6 +10,7 @@ mod container;
 mod emulator;
 mod feed;
 mod gateway;
+mod inside;
 mod keys;
 mod log;
 mod message;
@@ -29,9 +30,12 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::config::EMULATOR_KEY;
+use container::Clock;
 use emulator::Emulator;
 pub use emulator::EmulatorError;
 use gateway::Gateway;
+pub(crate) use inside::factory as factory_inside;
+pub use inside::{Call, Fate, Inside, Line};
 use message::{Ask, ContainerName};
 
 /// How often documents are looked for whose time to live is over.
@@ -114,7 +118,7 @@ impl LocalCosmos {
         let port = listener.local_addr().map_err(listen)?.port();
         let endpoint = Url::parse(&format!("http://127.0.0.1:{port}/"))
             .map_err(|error| LocalError::Option(format!("endpoint: {error}")))?;
-        let emulator = Emulator::new(endpoint.clone())?;
+        let emulator = Emulator::new(endpoint.clone(), Clock::default())?;
         let gateway = Arc::new(Gateway::new(emulator, options.partitions, options.retained_bytes));
         let stop = CancellationToken::new();
         let tasks = vec![
@@ -122,6 +126,29 @@ impl LocalCosmos {
             tokio::spawn(sweep(Arc::clone(&gateway), stop.clone())),
         ];
         Ok(Self { endpoint, gateway, stop, tasks })
+    }
+
+    /// An account without a port, whose time is the runtime's own and now is `now`: for simulations in one thread. It is
+    /// reached by [`LocalCosmos::inside`] alone.
+    ///
+    /// # Errors
+    /// When the emulator cannot be made.
+    pub fn simulated(now: u64, options: LocalOptions) -> Result<Self, LocalError> {
+        let endpoint = inside::address();
+        let emulator = Emulator::new(endpoint.clone(), Clock::simulated(now))?;
+        let gateway = Arc::new(Gateway::new(emulator, options.partitions, options.retained_bytes));
+        Ok(Self { endpoint, gateway, stop: CancellationToken::new(), tasks: Vec::new() })
+    }
+
+    /// A way to the account without a socket, for clients in this process: they use the address that it has, until it
+    /// is dropped. `line` decides over each request.
+    pub fn inside(&self, line: Arc<dyn Line>) -> Inside {
+        Inside::open(Arc::clone(&self.gateway), self.endpoint.clone(), line)
+    }
+
+    /// The account's time, epoch seconds.
+    pub fn now(&self) -> i64 {
+        i64::try_from(self.gateway.clock().now()).unwrap_or(i64::MAX)
     }
 
     /// Where SDKs connect to: `http://127.0.0.1:<port>/`.
@@ -200,6 +227,20 @@ impl LocalCosmos {
     pub async fn create_container(&self, database: &str, description: serde_json::Value) -> Result<bool, LocalError> {
         let path = format!("{}/colls", ContainerName::new(database, "x").path().trim_end_matches("/colls/x"));
         self.create(&path, description).await
+    }
+
+    /// Deletes a container with all that is in it; returns whether there was one.
+    ///
+    /// # Errors
+    /// When the account refuses.
+    pub async fn delete_container(&self, database: &str, container: &str) -> Result<bool, LocalError> {
+        let path = ContainerName::new(database, container).path();
+        let answer = self.gateway.handle(Ask::new(Method::DELETE, &path)).await;
+        match answer.status {
+            204 => Ok(true),
+            404 => Ok(false),
+            _ => Err(LocalError::refused(format!("delete {path}"), &answer)),
+        }
     }
 
     /// Closes the port and ends what runs in the background.

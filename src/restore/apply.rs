@@ -366,7 +366,7 @@ impl Applier<'_> {
             metadata_key: None,
             healed: false,
         };
-        let now = chrono::Utc::now();
+        let now = crate::surroundings::now();
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let paths = self.places.changes.key_paths();
         let context = RecordContext { via: Via::Restore, at: &at, at_seconds: now.timestamp(), paths };

@@ -89,7 +89,8 @@ impl Journal {
         let (sender, mut groups) = mpsc::channel::<Vec<Outcome>>(WAITING);
         let writer = tokio::spawn(async move {
             while let Some(outcomes) = groups.recv().await {
-                let name = format!("outcomes-{}-{:08x}", chrono::Utc::now().timestamp_millis(), rand::random::<u32>());
+                let name =
+                    format!("outcomes-{}-{:08x}", crate::surroundings::now().timestamp_millis(), rand::random::<u32>());
                 book.put(&name, &Entry::Outcomes { outcomes }).await?;
             }
             Ok(())

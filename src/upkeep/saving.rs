@@ -50,7 +50,7 @@ pub fn record_of_live(item: &ItemKey, text: &str, op: Op, changes: &KeyPaths) ->
         metadata_key: None,
         healed: true,
     };
-    let now = chrono::Utc::now();
+    let now = crate::surroundings::now();
     let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     let context = RecordContext { via: Via::Backfill, at: &at, at_seconds: now.timestamp(), paths: changes };
     record::build(&change, None, false, context).map_err(|e| wrong(e.reason))

@@ -56,7 +56,7 @@ impl PruneTimer {
         if todo.is_empty() {
             todo.extend(self.round(&places)?);
         }
-        let kept = self.policy.at(chrono::Utc::now().timestamp());
+        let kept = self.policy.at(crate::surroundings::now().timestamp());
         let before = self.cosmos.meter().total();
         let pace = Pace::new(self.cosmos.meter(), self.ru_limit);
         let until = stop.child_token();

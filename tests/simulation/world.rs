@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use cosmos_rewind::{
     change::version::Version,
-    cosmos::{Container, Failure, FeedMode, FeedStart, KeyRange},
+    config::{Account, Settings},
+    cosmos::{Container, Cosmos, Failure, FeedMode, FeedStart, KeyRange},
     local::trigger::{self, FunctionBinding, RetryPolicy, Trigger, TriggerOptions},
 };
 use rand::{RngExt as _, rngs::StdRng};
 use serde_json::{Value, json};
 
-use crate::support::{BINARY, Fault, Kind, TestApp};
+use crate::support::{BINARY, Fault, Kind, Letterbox, Output, TestApp, When};
 
 const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
 /// Errors of the handler after which the host gives up, and the platform starts another host.
@@ -42,6 +43,10 @@ pub struct World {
     kills: u32,
     /// Where each range stood before the first write.
     beginning: Vec<(KeyRange, String)>,
+    /// What happened in a container of this name that is no more.
+    past: Lives,
+    /// Where dead letters go instead of a folder.
+    pub letterbox: Option<Letterbox>,
     pub handler_kills: usize,
     pub host_restarts: usize,
     pub faults: usize,
@@ -49,15 +54,13 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
-        let description = json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": -1});
-        let app = TestApp::with_events(&["/pk", "/_originalId"], description).await;
+        Self::with_letters(None).await
+    }
+
+    pub async fn with_letters(letterbox: Option<Letterbox>) -> Self {
+        let app = TestApp::with_events(&["/pk", "/_originalId"], description()).await;
         let (events, changes) = (app.events().await, app.changes().await);
-        let mut beginning = Vec::new();
-        for range in events.feed_spans(true).await.unwrap() {
-            let mut feed = events.change_feed(&range, FeedMode::AllVersions, FeedStart::Now, None).await.unwrap();
-            feed.next().await.unwrap();
-            beginning.push((range, feed.token().unwrap()));
-        }
+        let beginning = beginning(&events).await;
         let mut world = Self {
             app,
             events,
@@ -65,6 +68,8 @@ impl World {
             trigger: None,
             kills: 0,
             beginning,
+            past: Lives::new(),
+            letterbox,
             handler_kills: 0,
             host_restarts: 0,
             faults: 0,
@@ -76,6 +81,7 @@ impl World {
     /// The host with the real handler, which reaches the account through the proxy.
     async fn start_host(&mut self) {
         let mut settings = self.app.settings();
+        settings.extend(self.letters().map(|(name, place)| (name.to_owned(), place.to_owned())));
         settings.push(("SSL_CERT_FILE".into(), crate::support::AUTHORITY.into()));
         let binding = FunctionBinding {
             poll_delay: Duration::from_millis(50),
@@ -93,6 +99,41 @@ impl World {
         let options = TriggerOptions { handler, settings, binding: Some(binding), ..TriggerOptions::new(folder) };
         self.trigger = Some(Trigger::start(&self.app.local, options).await.unwrap());
         self.kills = 0;
+    }
+
+    /// The setting for the place of dead letters, when that is not the default.
+    fn letters(&self) -> Option<(&'static str, &str)> {
+        self.letterbox.as_ref().map(|letterbox| ("REWIND_DEAD_LETTERS", letterbox.url()))
+    }
+
+    /// Runs a command that has to do with dead letters.
+    pub async fn run(&self, args: &[&str]) -> Output {
+        self.app.run_with_settings(args, self.letters().as_slice()).await
+    }
+
+    /// The texts of all dead letters.
+    pub fn dead_letters(&self) -> Vec<String> {
+        match &self.letterbox {
+            Some(letterbox) => letterbox.texts(),
+            None => self.app.dead_letters().iter().map(Value::to_string).collect(),
+        }
+    }
+
+    /// The source container is deleted and made again under its name; what happened in it must be captured by now.
+    pub async fn remake(&mut self) {
+        self.past = self.truth().await;
+        if let Some(trigger) = self.trigger.take() {
+            trigger.stop().await;
+        }
+        assert!(self.app.local.delete_container("dev", "events").await.unwrap());
+        let mut events = description();
+        events["id"] = "events".into();
+        assert!(self.app.local.create_container("dev", events).await.unwrap());
+        let settings = Settings::from_pairs([("CosmosDB", self.app.local.connection_string())]);
+        self.app.cosmos = Cosmos::new(Account::from_settings(&settings).unwrap());
+        self.events = self.app.events().await;
+        self.beginning = beginning(&self.events).await;
+        self.start_host().await;
     }
 
     /// Ends the host, and with it the handler, without notice; another one goes on with its leases.
@@ -119,7 +160,7 @@ impl World {
 
     /// From now on each request of these kinds through the proxy meets a fault once or more before it passes.
     pub fn storm_of(&self, kinds: &[Kind], rng: &mut StdRng) {
-        let fault = match rng.random_range(0..10) {
+        let fault = match rng.random_range(0..12) {
             0 => Fault::Reject(429, 3200),
             1 => Fault::Reject(503, 0),
             2 => Fault::Reject(449, 0),
@@ -128,10 +169,17 @@ impl World {
             5 => Fault::FailAfterWrite,
             6 => Fault::CutAfterWrite,
             7 => Fault::TruncateAfterWrite,
-            8 => Fault::RespondSlowly(Duration::from_millis(rng.random_range(20..300))),
+            8 => Fault::RespondSlowly(Duration::from_millis(rng.random_range(20..700))),
+            // Some longer than the client waits.
+            9 | 10 => {
+                let when = if rng.random_bool(0.7) { When::After } else { When::Before };
+                let long = rng.random_bool(0.15);
+                Fault::Hold(when, Duration::from_millis(if long { 7_000 } else { rng.random_range(200..1_000) }))
+            }
             _ => Fault::Cut,
         };
-        self.app.proxy.storm(kinds, rng.random_range(1..3), fault);
+        let times = if matches!(fault, Fault::Hold(..)) { 1 } else { rng.random_range(1..3) };
+        self.app.proxy.storm(kinds, times, fault);
     }
 
     pub fn calm(&mut self) {
@@ -151,66 +199,27 @@ impl World {
 
     /// The envelopes that the account has, by the range that they were in at the beginning.
     pub async fn feed(&self) -> Vec<Vec<String>> {
-        let partitions = self.events.feed_spans(true).await.unwrap();
-        let mut all = Vec::new();
-        for (range, token) in &self.beginning {
-            let below = partitions.iter().filter(|part| part.intersection(range).is_some()).count();
-            let open = self.events.change_feed(range, FeedMode::AllVersions, FeedStart::Now, Some(token));
-            let mut feed = open.await.unwrap();
-            let (mut items, mut empty) = (Vec::new(), 0);
-            // An empty page is about one of the partitions below.
-            while empty < below {
-                let page = feed.next().await.unwrap();
-                let found = page.items().unwrap();
-                empty = if found.is_empty() { empty + 1 } else { 0 };
-                items.extend(found.into_iter().map(|item| item.get().to_owned()));
-            }
-            all.push(items);
-        }
-        all
+        feed(&self.events, &self.beginning).await
     }
 
     /// What happened, as the account tells it.
     pub async fn truth(&self) -> Lives {
-        let mut lives = Lives::new();
-        for item in self.feed().await.iter().flatten() {
-            let (item, told) = told(&serde_json::from_str(item).unwrap());
-            lives.entry(item).or_default().push(told);
+        let mut truth = self.past.clone();
+        for (item, life) in happened(self.feed().await.iter().flatten()) {
+            truth.entry(item).or_default().extend(life);
         }
-        for life in lives.values_mut() {
-            life.sort_by_key(|told| told.lsn);
-        }
-        lives
+        truth
     }
 
     /// What the history has, in the history's own order; every record of a version counts.
     pub async fn history(&self) -> Lives {
-        let sql = "SELECT * FROM c WHERE NOT IS_DEFINED(c._restore)";
-        let mut found: BTreeMap<Item, Vec<Version>> = BTreeMap::new();
-        for record in self.changes.query_all(sql, &[], None).await.unwrap() {
-            let key: Value = serde_json::from_str(record.get()).unwrap();
-            let version = Version::parse(record.get()).unwrap();
-            let item = (version.id.clone(), key["pk"].as_str().unwrap().to_owned());
-            found.entry(item).or_default().push(version);
-        }
-        let lives = found.into_iter().map(|(item, mut versions)| {
-            versions.sort_by(|a, b| a.position().cmp(&b.position()));
-            let told = versions.into_iter().map(|v| Told {
-                ts: v.ts,
-                lsn: v.lsn.unwrap_or(-1),
-                etag: v.etag.filter(|_| v.document.is_some()),
-                text: v.document,
-            });
-            (item, told.collect())
-        });
-        lives.collect()
+        captured(&self.changes).await
     }
 
     /// Waits, with all faults over, until everything is captured; then the history is exactly the truth.
     pub async fn is_all_captured(&mut self, seed: u64) -> Lives {
         self.calm();
         let truth = self.truth().await;
-        let count = |lives: &Lives| lives.values().map(Vec::len).sum::<usize>();
         let start = std::time::Instant::now();
         let mut history = self.history().await;
         while history != truth && start.elapsed() < Duration::from_secs(40) {
@@ -218,27 +227,11 @@ impl World {
             history = self.history().await;
         }
         if history != truth {
-            let items = truth.keys().chain(history.keys()).collect::<std::collections::BTreeSet<_>>();
-            let short = |lives: &Lives, item: &Item| {
-                let life = lives.get(item).into_iter().flatten();
-                life.map(|t| (t.ts, t.lsn, t.text.as_ref().map(|x| x.chars().take(90).collect::<String>())))
-                    .collect::<Vec<_>>()
-            };
-            let differ: Vec<_> = items
-                .into_iter()
-                .filter(|item| truth.get(*item) != history.get(*item))
-                .map(|item| (item, short(&truth, item), short(&history, item)))
-                .take(3)
-                .collect();
             let stats = match &self.trigger {
                 Some(trigger) => Some(trigger.stats().await),
                 None => None,
             };
-            panic!(
-                "seed {seed}: {} versions happened, {} are in the history\n(item, happened, captured): {differ:#?}\n{stats:?}",
-                count(&truth),
-                count(&history)
-            );
+            assert_captured(&truth, &history, &format!("seed {seed}: {stats:?}"));
         }
         truth
     }
@@ -272,6 +265,105 @@ impl World {
             trigger.stop().await;
         }
     }
+}
+
+fn description() -> Value {
+    json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": -1})
+}
+
+/// Where each range of a container stands now.
+pub async fn beginning(events: &Container) -> Vec<(KeyRange, String)> {
+    let mut beginning = Vec::new();
+    for range in events.feed_spans(true).await.unwrap() {
+        let mut feed = events.change_feed(&range, FeedMode::AllVersions, FeedStart::Now, None).await.unwrap();
+        feed.next().await.unwrap();
+        beginning.push((range, feed.token().unwrap()));
+    }
+    beginning
+}
+
+/// The envelopes that a container has, by the range that they were in at the beginning.
+pub async fn feed(events: &Container, beginning: &[(KeyRange, String)]) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    for (range, token) in beginning {
+        all.push(read_from(events, range, token).await.0);
+    }
+    all
+}
+
+/// The envelopes of a range from a token on, and the token after them.
+pub async fn read_from(events: &Container, range: &KeyRange, token: &str) -> (Vec<String>, String) {
+    let partitions = events.feed_spans(true).await.unwrap();
+    let below = partitions.iter().filter(|part| part.intersection(range).is_some()).count();
+    let open = events.change_feed(range, FeedMode::AllVersions, FeedStart::Now, Some(token));
+    let mut feed = open.await.unwrap();
+    let (mut items, mut empty) = (Vec::new(), 0);
+    // An empty page is about one of the partitions below.
+    while empty < below {
+        let page = feed.next().await.unwrap();
+        let found = page.items().unwrap();
+        empty = if found.is_empty() { empty + 1 } else { 0 };
+        items.extend(found.into_iter().map(|item| item.get().to_owned()));
+    }
+    (items, feed.token().unwrap())
+}
+
+/// What happened, as envelopes tell it.
+pub fn happened<'a>(envelopes: impl Iterator<Item = &'a String>) -> Lives {
+    let mut lives = Lives::new();
+    for item in envelopes {
+        let (item, told) = told(&serde_json::from_str(item).unwrap());
+        lives.entry(item).or_default().push(told);
+    }
+    for life in lives.values_mut() {
+        life.sort_by_key(|told| told.lsn);
+    }
+    lives
+}
+
+/// What a history has, in its own order; every record of a version counts.
+pub async fn captured(changes: &Container) -> Lives {
+    let sql = "SELECT * FROM c WHERE NOT IS_DEFINED(c._restore)";
+    let mut found: BTreeMap<Item, Vec<Version>> = BTreeMap::new();
+    for record in changes.query_all(sql, &[], None).await.unwrap() {
+        let key: Value = serde_json::from_str(record.get()).unwrap();
+        let version = Version::parse(record.get()).unwrap();
+        let item = (version.id.clone(), key["pk"].as_str().unwrap().to_owned());
+        found.entry(item).or_default().push(version);
+    }
+    let lives = found.into_iter().map(|(item, mut versions)| {
+        versions.sort_by(|a, b| a.position().cmp(&b.position()));
+        let told = versions.into_iter().map(|v| Told {
+            ts: v.ts,
+            lsn: v.lsn.unwrap_or(-1),
+            etag: v.etag.filter(|_| v.document.is_some()),
+            text: v.document,
+        });
+        (item, told.collect())
+    });
+    lives.collect()
+}
+
+/// Stops with the first items in which two histories differ.
+#[track_caller]
+pub fn assert_captured(truth: &Lives, history: &Lives, what: &str) {
+    let items: std::collections::BTreeSet<&Item> = truth.keys().chain(history.keys()).collect();
+    let short = |lives: &Lives, item: &Item| {
+        let life = lives.get(item).into_iter().flatten();
+        life.map(|t| (t.ts, t.lsn, t.text.as_ref().map(|x| x.chars().take(90).collect::<String>()))).collect::<Vec<_>>()
+    };
+    let differ: Vec<_> = items
+        .into_iter()
+        .filter(|item| truth.get(*item) != history.get(*item))
+        .map(|item| (item, short(truth, item), short(history, item)))
+        .take(3)
+        .collect();
+    let count = |lives: &Lives| lives.values().map(Vec::len).sum::<usize>();
+    let (happened, captured) = (count(truth), count(history));
+    assert!(
+        differ.is_empty(),
+        "{what}: {happened} versions happened, {captured} are in the history\n(item, happened, captured): {differ:#?}"
+    );
 }
 
 /// A write, again while its partition is being split or merged: the account refuses it then, and has not done it.

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the local account, a proxy that injects faults, and the real handler as a child.
 
 mod follower;
+mod letterbox;
 mod local;
 pub mod memory;
 pub mod peers;
@@ -27,6 +28,7 @@ use cosmos_rewind::{
 use serde_json::{Value, json};
 
 pub use follower::FollowerProcess;
+pub use letterbox::Letterbox;
 pub use local::Local;
 #[cfg(target_os = "linux")]
 pub use local::is_running;

@@ -36,6 +36,8 @@ pub enum Fault {
     CutAfterWrite,
     /// Done by the account; the connection is cut in the middle of the answer, if that has any text.
     TruncateAfterWrite,
+    /// No answer for so long, then the connection is cut; done by the account before, or not at all.
+    Hold(When, Duration),
     /// Nothing happens: counts as one request that passes.
     Pass,
 }
@@ -326,6 +328,13 @@ async fn forward(
         Fault::FailAfterWrite => {
             pass(&shared, method, &uri, headers, body).await;
             reject(408, 0)
+        }
+        Fault::Hold(when, time) => {
+            if when == When::After {
+                pass(&shared, method, &uri, headers, body).await;
+            }
+            tokio::time::sleep(time).await;
+            cut()
         }
         Fault::RespondSlowly(wait) => {
             let answer = pass(&shared, method, &uri, headers, body).await;

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Usage: scripts/mutants.sh [NAME...]
+# Whether the simulation notices what it should: breaks the program on purpose, in one way after the other
+# (tests/simulation/mutants/*.patch), and runs the simulations of one thread, which must fail. All breakages are built
+# at once, each behind a switch, in a temporary worktree, with what is compiled of the dependencies (target/debug) linked
+# into a target folder of its own. Minutes; what is not committed is not tested.
+set -euo pipefail
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0; fi
+cd "$(dirname "$0")/.."
+patches=$PWD/tests/simulation/mutants
+names=("$@")
+if ((${#names[@]} == 0)); then
+  for patch in "$patches"/*.patch; do name=$(basename "$patch" .patch); [[ $name == 00-* ]] || names+=("$name"); done
+fi
+for name in "${names[@]}"; do [[ -f $patches/$name.patch ]] || { echo "no such breakage: $name" >&2; exit 2; }; done
+folder=$(mktemp -d)
+linked=$(mktemp -d "$PWD/target/mutants.XXXXXX")
+trap 'git worktree remove --force "$folder/broken" 2>/dev/null || true; rm -rf "$folder" "$linked"' EXIT
+# Links, and none of what is this package's own: another worktree's build would pass for this one's.
+mkdir "$linked/debug"
+cp -al target/debug/{deps,build,.fingerprint} "$linked/debug/"
+find "$linked/debug" -depth \( -name '*cosmos[-_]rewind*' -o -path '*/deps/main-*' -o -path '*/deps/bench*' \) -exec rm -rf {} +
+export CARGO_TARGET_DIR=$linked RUST_BACKTRACE=0
+git worktree add --quiet --detach "$folder/broken" HEAD
+cd "$folder/broken"
+for patch in "$patches"/*.patch; do git apply --unidiff-zero "$patch" || { echo "$patch does not apply any more" >&2; exit 1; }; done
+cargo test --quiet --no-run --test main
+program=$(find "$linked/debug/deps" -name 'main-*' -type f -executable | head -n 1)
+# Capture alone, 30 seeds; when none of them notices, the whole, seed after seed until one does.
+notices() { COSMOS_REWIND_MUTANT=$1 timeout 300 "$program" "simulation::$2" >"$folder/log" 2>&1 && return 1 || return 0; }
+survived=0
+if COSMOS_REWIND_ALONE_SEEDS=2 notices none alone; then echo "the simulation fails without any breakage" >&2; tail -n 20 "$folder/log" >&2; exit 1; fi
+for name in "${names[@]}"; do
+  begun=$SECONDS
+  by=
+  if COSMOS_REWIND_CAPTURE_SEEDS=30 notices "$name" capture; then
+    by="capture alone, $(grep -c '^COSMOS_REWIND_SEED=' "$folder/log" || true) of 30 seeds"
+  fi
+  for ((seed = 0; seed < 20 && ${#by} == 0; seed++)); do
+    if COSMOS_REWIND_SEED=$seed notices "$name" alone; then by="the whole in one thread, seed $seed"; fi
+  done
+  [[ -n $by ]] || survived=$((survived + 1))
+  printf '%-34s %s, %d s\n' "$name" "${by:-NOT NOTICED}" $((SECONDS - begun))
+done
+echo "${#names[@]} breakages, $survived not noticed, $SECONDS s"
+((survived == 0))

@@ -1,0 +1,226 @@
+//! Clients of this process reach the account without a socket: with paused time a request takes as long as a simulation
+//! says, and no longer.
+//!
+//! The driver's interface for this is internal, as the emulator's is: `emulator` and this are the two places to mend.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::http::Method;
+use azure_core::http::headers::{HeaderName, HeaderValue, Headers as WireHeaders};
+use azure_data_cosmos_driver::CosmosError;
+use azure_data_cosmos_driver::diagnostics::RequestSentStatus;
+use azure_data_cosmos_driver::error::status_codes::TRANSPORT_IO_FAILED;
+use azure_data_cosmos_driver::test::{
+    ConnectionPoolOptions, HttpClientConfig, HttpClientFactory, HttpRequest, HttpResponse, TransportClient,
+    TransportError,
+};
+use bytes::Bytes;
+use url::Url;
+
+use super::gateway::Gateway;
+use super::message::{Answer, Ask, Headers};
+
+/// What is asked of the account, as far as a line tells requests apart.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// `GET`, `POST`, ...
+    pub method: &'a str,
+    /// The path, percent-encoded.
+    pub path: &'a str,
+    /// Whether it is a page of a query, or the plan of one.
+    pub is_query: bool,
+    /// Whether it reads a change feed.
+    pub is_feed: bool,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is done, and answered after this time.
+    Done(Duration),
+    /// Answered with this status and sub-status, and not done.
+    Rejected(u16, u16),
+    /// Done, and answered with a 408.
+    DoneAndFailed,
+    /// Done; the connection is cut before the answer.
+    DoneAndCut,
+    /// Not done; the connection is cut.
+    Cut,
+    /// Done; no answer comes until the client's own time is over.
+    DoneAndHeld,
+    /// Not done; no answer comes until the client's own time is over.
+    Held,
+}
+
+/// What lies between a client and the account.
+pub trait Line: Send + Sync + fmt::Debug {
+    /// Decides over one request.
+    fn fate(&self, call: &Call<'_>) -> Fate;
+}
+
+/// A way to the account; while it is there, clients that connect to its address take it.
+#[derive(Debug)]
+pub struct Inside {
+    address: Url,
+}
+
+static OPEN: Mutex<Option<HashMap<String, Arc<Way>>>> = Mutex::new(None);
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// How many addresses there are: ports of this machine at which no account listens.
+const ADDRESSES: u32 = 1000;
+
+/// The next address; used again only when so many others were.
+pub(super) fn address() -> Url {
+    let port = 1 + NEXT.fetch_add(1, Ordering::Relaxed) % ADDRESSES;
+    let mut url = Url::parse("http://127.0.0.1/").expect("a constant address");
+    // A port of an http address can be set.
+    let _ = url.set_port(u16::try_from(port).ok());
+    url
+}
+
+fn open<T>(with: impl FnOnce(&mut HashMap<String, Arc<Way>>) -> T) -> T {
+    with(OPEN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
+}
+
+/// How to connect to an address, when a way begins there.
+pub(crate) fn factory(address: &Url) -> Option<Arc<dyn HttpClientFactory>> {
+    let way = open(|all| all.get(address.as_str()).cloned())?;
+    Some(way)
+}
+
+impl Inside {
+    pub(super) fn open(gateway: Arc<Gateway>, account: Url, line: Arc<dyn Line>) -> Self {
+        let address = address();
+        let way = Way { gateway, account, address: address.clone(), line };
+        open(|all| all.insert(address.to_string(), Arc::new(way)));
+        Self { address }
+    }
+
+    /// The address that clients use.
+    pub fn address(&self) -> &Url {
+        &self.address
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        open(|all| all.remove(self.address.as_str()));
+    }
+}
+
+#[derive(Debug)]
+struct Way {
+    gateway: Arc<Gateway>,
+    /// What the account says of its own address.
+    account: Url,
+    address: Url,
+    line: Arc<dyn Line>,
+}
+
+impl HttpClientFactory for Way {
+    fn build(
+        &self,
+        pool: &ConnectionPoolOptions,
+        _: HttpClientConfig,
+    ) -> azure_data_cosmos_driver::Result<Arc<dyn TransportClient>> {
+        let Some(way) = open(|all| all.get(self.address.as_str()).cloned()) else {
+            return Err(broken("the way to the account is closed"));
+        };
+        Ok(Arc::new(Client { way, patience: pool.max_dataplane_request_timeout() }))
+    }
+}
+
+#[derive(Debug)]
+struct Client {
+    way: Arc<Way>,
+    /// How long the real client waits for an answer.
+    patience: Duration,
+}
+
+fn broken(message: &str) -> CosmosError {
+    CosmosError::builder().with_status(TRANSPORT_IO_FAILED).with_message(message.to_owned()).build()
+}
+
+#[async_trait]
+impl TransportClient for Client {
+    async fn send(&self, request: &HttpRequest) -> Result<HttpResponse, TransportError> {
+        let cut = |why: &str| TransportError::new(broken(why), RequestSentStatus::Unknown);
+        let headers: Headers =
+            request.headers.iter().map(|(n, v)| (n.as_str().to_owned(), v.as_str().to_owned())).collect();
+        let is_query = ["x-ms-documentdb-isquery", "x-ms-documentdb-query", "x-ms-cosmos-is-query-plan-request"].iter();
+        let ask = Ask {
+            method: Method::from_bytes(request.method.as_str().as_bytes()).unwrap_or(Method::GET),
+            path: request.url.path().to_owned(),
+            body: request.body.clone().unwrap_or_default(),
+            headers,
+        };
+        let fate = self.way.line.fate(&Call {
+            method: ask.method.as_str(),
+            path: &ask.path,
+            is_query: is_query.clone().any(|name| ask.headers.is_true(name)),
+            is_feed: ask.headers.get("a-im").is_some(),
+            body: &ask.body,
+        });
+        match fate {
+            Fate::Rejected(status, sub) => return Ok(rejected(status, sub)),
+            Fate::Cut => return Err(cut("cut")),
+            Fate::Held => {
+                tokio::time::sleep(self.patience).await;
+                return Err(cut("no answer"));
+            }
+            Fate::Done(_) | Fate::DoneAndFailed | Fate::DoneAndCut | Fate::DoneAndHeld => {}
+        }
+        let answer = self.way.gateway.handle(ask).await;
+        match fate {
+            Fate::DoneAndFailed => Ok(rejected(408, 0)),
+            Fate::DoneAndCut => Err(cut("cut")),
+            Fate::DoneAndHeld => {
+                tokio::time::sleep(self.patience).await;
+                Err(cut("no answer"))
+            }
+            Fate::Done(wait) => {
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
+                Ok(self.answered(request.url.path(), answer))
+            }
+            Fate::Rejected(..) | Fate::Cut | Fate::Held => Err(cut("cut")),
+        }
+    }
+}
+
+impl Client {
+    fn answered(&self, path: &str, answer: Answer) -> HttpResponse {
+        let mut body = if matches!(answer.status, 204 | 304) { Bytes::new() } else { answer.body };
+        if path == "/" {
+            // The account names its own address: clients would leave the way.
+            let text = String::from_utf8_lossy(&body);
+            let (account, own) = (self.way.account.as_str(), self.way.address.as_str());
+            body = text.replace(account.trim_end_matches('/'), own.trim_end_matches('/')).into();
+        }
+        HttpResponse { status: answer.status, headers: wire(answer.headers.iter()), body: body.to_vec() }
+    }
+}
+
+fn wire<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> WireHeaders {
+    let mut all = WireHeaders::new();
+    for (name, value) in headers {
+        all.insert(HeaderName::from(name.to_owned()), HeaderValue::from(value.to_owned()));
+    }
+    all
+}
+
+fn rejected(status: u16, sub: u16) -> HttpResponse {
+    let body = format!("{{\"code\":\"{status}\",\"message\":\"refused by the simulation\"}}");
+    let sub = sub.to_string();
+    let headers = [("x-ms-substatus", sub.as_str()), ("x-ms-retry-after-ms", "5"), ("x-ms-request-charge", "0")];
+    HttpResponse { status, headers: wire(headers.into_iter()), body: body.into_bytes() }
+}

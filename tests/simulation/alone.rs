@@ -1,0 +1,851 @@
+//! All of it in one thread and in no time: the account is in memory and without a socket, the clock is paused, the
+//! machine's own clock and chance are the simulation's. Capture, a follower, and the commands themselves as they are
+//! called: `show`, `restore`, `undo`, `verify`, `prune`, `replay`, `erase`.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use chrono::DateTime;
+use clap::Parser as _;
+use cosmos_rewind::{
+    capture::{Capture, Limits, Recent},
+    change::{Via, key::PartitionKey},
+    cli::{Cli, Exit},
+    config::{Account, Credential, DeadLetterLocation, Fidelity, Names, Secret, Settings},
+    cosmos::{Container, Cosmos, FeedMode, FeedStart, KeyRange},
+    dead_letters::DeadLetterStore,
+    feed::{CheckpointStore, Follower, Metrics, Options, Pipeline, sink::Sink},
+    history::CosmosHistory,
+    local::{Call, Fate, Inside, Line, LocalCosmos, LocalOptions},
+    surroundings::simulated::{self, Simulated},
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json, value::RawValue};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    number,
+    world::{self, Item, Lives, assert_captured, plain},
+};
+
+/// When a run begins, by the account's clock.
+const BEGIN: u64 = 1_700_000_000;
+const KEYS: [&str; 3] = ["hot", "ké\"y' ~%2F&", "key-2"];
+const SUBJECT: &str = "jane-doe-4711";
+/// How long a follower's name stays with one that is silent.
+const LEASE: Duration = Duration::from_secs(15);
+
+/// Texts by item.
+type Documents = BTreeMap<Item, String>;
+type Tally = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+
+/// A line that is good or bad.
+#[derive(Debug)]
+struct Weather {
+    state: Mutex<State>,
+    tally: Tally,
+}
+
+#[derive(Debug)]
+struct State {
+    rng: StdRng,
+    /// How many of a hundred requests meet a fault.
+    bad: u32,
+    /// Whether definitions and feeds meet them as well: a command that cannot open a container ends.
+    all: bool,
+    /// No write with this text is ever accepted.
+    poison: Option<&'static str>,
+    /// Everything is answered with this until then: one request that fails the client library hides by itself.
+    outage: Option<(u16, u16, Instant)>,
+}
+
+impl Weather {
+    fn new(seed: u64, all: bool, tally: &Tally) -> Arc<Self> {
+        let state = State { rng: StdRng::seed_from_u64(seed), bad: 0, all, poison: None, outage: None };
+        Arc::new(Self { state: Mutex::new(state), tally: tally.clone() })
+    }
+
+    fn set(&self, bad: u32) {
+        let mut state = self.state.lock().unwrap();
+        (state.bad, state.outage) = (bad, None);
+    }
+
+    fn poison(&self, text: Option<&'static str>) {
+        self.state.lock().unwrap().poison = text;
+    }
+}
+
+impl Line for Weather {
+    fn fate(&self, call: &Call<'_>) -> Fate {
+        let mut state = self.state.lock().unwrap();
+        let has = |text: &str| call.body.windows(text.len()).any(|part| part == text.as_bytes());
+        let is_document = call.path.contains("/docs");
+        if call.path.contains("/colls/changes/docs") && !call.is_query && state.poison.is_some_and(has) {
+            return Fate::Rejected(400, 0);
+        }
+        if call.is_query || !(state.all || (is_document && !call.is_feed)) || call.path == "/" {
+            return Fate::Done(Duration::ZERO);
+        }
+        if let Some((status, sub, until)) = state.outage {
+            if Instant::now() < until {
+                return Fate::Rejected(status, sub);
+            }
+            state.outage = None;
+        }
+        let bad = state.bad;
+        if bad > 0 && state.rng.random_bool(0.01) {
+            // Not 410: the client library tries again at once, for as long as its own clock says, which is not simulated.
+            let (status, sub) = [(503, 0), (429, 3200), (449, 0)][state.rng.random_range(0..3)];
+            // Capture gives up after half a minute, a command after a whole one.
+            let most = if state.all && state.rng.random_bool(0.3) { 50 } else { 10 };
+            let seconds = state.rng.random_range(most / 2..most);
+            state.outage = Some((status, sub, Instant::now() + Duration::from_secs(seconds)));
+            *self.tally.lock().unwrap().entry("outage").or_default() += 1;
+            return Fate::Rejected(status, sub);
+        }
+        if bad == 0 || state.rng.random_range(0..100) >= bad {
+            return Fate::Done(Duration::from_millis(state.rng.random_range(0..15)));
+        }
+        let (name, fate) = match state.rng.random_range(0..14) {
+            0 | 1 => ("429", Fate::Rejected(429, 3200)),
+            2 => ("503", Fate::Rejected(503, 0)),
+            3 | 4 => ("449", Fate::Rejected(449, 0)),
+            5 => ("408", Fate::Rejected(408, 0)),
+            6 => ("410", Fate::Rejected(410, 1002)),
+            7 => ("done, answered 408", Fate::DoneAndFailed),
+            8 => ("done, cut", Fate::DoneAndCut),
+            9 => ("cut", Fate::Cut),
+            10 => ("done, held", Fate::DoneAndHeld),
+            11 => ("held", Fate::Held),
+            _ => ("slow", Fate::Done(Duration::from_millis(state.rng.random_range(200..5_000)))),
+        };
+        *self.tally.lock().unwrap().entry(name).or_default() += 1;
+        fate
+    }
+}
+
+/// The machine on which the product runs.
+struct Machine {
+    simulated: Simulated,
+    /// Seconds by which its clock is ahead of the account's.
+    ahead: Rc<Cell<i64>>,
+}
+
+impl Machine {
+    fn new(seed: u64) -> Self {
+        let ahead = Rc::new(Cell::new(0));
+        let (begun, shift) = (Instant::now(), ahead.clone());
+        let now = move || {
+            let then = BEGIN as i64 + begun.elapsed().as_secs() as i64 + shift.get();
+            DateTime::from_timestamp(then, begun.elapsed().subsec_nanos()).unwrap()
+        };
+        Self { simulated: simulated::begin(seed, now), ahead }
+    }
+}
+
+/// A command's end: code, standard output, standard error.
+type Done = (Exit, String, String);
+
+struct Run {
+    seed: u64,
+    rng: StdRng,
+    machine: Machine,
+    local: LocalCosmos,
+    /// The way of the product's handler and follower, and that of its commands.
+    capturing: (Inside, Arc<Weather>),
+    operating: (Inside, Arc<Weather>),
+    /// The way of those who write and of those who compare; always good.
+    clean: Inside,
+    events: Container,
+    changes: Container,
+    followed: Container,
+    folder: tempfile::TempDir,
+    handler: Capture<CosmosHistory>,
+    stale: Capture<CosmosHistory>,
+    /// What was delivered of each range.
+    leases: Vec<(KeyRange, String)>,
+    beginning: Vec<(KeyRange, String)>,
+    /// What happened in containers of this name that are no more.
+    past: Lives,
+    /// The last second of the container before this one.
+    remade: Option<i64>,
+    follower: Option<(tokio::task::JoinHandle<()>, CancellationToken)>,
+    followers: u32,
+    counter: u64,
+    lists: BTreeMap<Item, Vec<u64>>,
+    written: BTreeMap<Item, Vec<String>>,
+    tally: Tally,
+}
+
+fn cosmos(way: &Inside) -> Cosmos {
+    let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", way.address().as_str())]);
+    Cosmos::new(Account::from_settings(&settings).unwrap())
+}
+
+/// The history that the handler writes, and the follower's own: what one misses the other may not hide.
+const HISTORIES: [&str; 2] = ["changes", "followed"];
+
+fn process(way: &Inside, letters: &Path, via: Via) -> Capture<CosmosHistory> {
+    let location = DeadLetterLocation::Directory(letters.to_owned());
+    let credential = Credential::Key(Secret::new("none"));
+    let history = HISTORIES[usize::from(via == Via::Follow)];
+    let [database, source, changes, leases] = ["dev", "events", history, "leases"].map(String::from);
+    Capture {
+        function: "CaptureChanges".into(),
+        history: CosmosHistory::new(cosmos(way), Names { database, source, changes, leases }),
+        dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
+        fidelity: Fidelity::Payload,
+        limits: Limits::new(4, 4, Duration::from_secs(30)),
+        via,
+        recent: Recent::default(),
+        partial: None,
+        projection: None,
+    }
+}
+
+async fn deliver(capture: &Capture<CosmosHistory>, batch: &[String]) -> bool {
+    let items: Vec<&RawValue> = batch.iter().map(|item| serde_json::from_str(item).unwrap()).collect();
+    capture.run(&items, "invocation").await.is_ok()
+}
+
+fn key(item: &Item) -> PartitionKey {
+    PartitionKey::parse(&json!([item.1]).to_string()).unwrap()
+}
+
+fn is_lasting(item: &Item) -> bool {
+    !item.0.starts_with("short")
+}
+
+/// What there was at a moment.
+fn at(truth: &Lives, moment: i64) -> Documents {
+    let in_force = truth.iter().filter_map(|(item, life)| {
+        let told = life.iter().rfind(|told| told.ts <= moment)?;
+        Some((item.clone(), told.text.clone()?))
+    });
+    in_force.collect()
+}
+
+fn events_of() -> Value {
+    json!({"id": "events", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": -1})
+}
+
+impl Run {
+    async fn start(seed: u64, tally: Tally) -> Self {
+        let machine = Machine::new(seed);
+        let local = LocalCosmos::simulated(BEGIN, LocalOptions::default()).unwrap();
+        assert!(local.create_database("dev").await.unwrap());
+        let hash = |paths: &[&str]| json!({"paths": paths, "kind": if paths.len() > 1 { "MultiHash" } else { "Hash" }, "version": 2});
+        for description in [
+            events_of(),
+            json!({"id": HISTORIES[0], "partitionKey": hash(&["/pk", "/_originalId"])}),
+            json!({"id": HISTORIES[1], "partitionKey": hash(&["/pk", "/_originalId"])}),
+            json!({"id": "leases", "partitionKey": hash(&["/id"])}),
+        ] {
+            assert!(local.create_container("dev", description).await.unwrap());
+        }
+        let way = |weather: &Arc<Weather>| local.inside(weather.clone());
+        let [calm, capturing, operating] =
+            [(1, true), (2, true), (3, false)].map(|(n, all)| Weather::new(seed.rotate_left(20) ^ n, all, &tally));
+        let (clean, to_capture, to_operate) = (way(&calm), way(&capturing), way(&operating));
+        let own = cosmos(&clean);
+        let open = async |name: &str| own.container("dev", name).await.unwrap();
+        let (events, changes, followed) = (open("events").await, open(HISTORIES[0]).await, open(HISTORIES[1]).await);
+        let beginning = world::beginning(&events).await;
+        let folder = tempfile::tempdir().unwrap();
+        let letters = folder.path().join("letters");
+        let mut run = Self {
+            seed,
+            rng: StdRng::seed_from_u64(seed),
+            machine,
+            handler: process(&to_capture, &letters, Via::Trigger),
+            stale: process(&to_capture, &letters, Via::Trigger),
+            local,
+            capturing: (to_capture, capturing),
+            operating: (to_operate, operating),
+            clean,
+            events,
+            changes,
+            followed,
+            folder,
+            leases: beginning.clone(),
+            beginning,
+            past: Lives::new(),
+            remade: None,
+            follower: None,
+            followers: 0,
+            counter: 0,
+            lists: BTreeMap::new(),
+            written: BTreeMap::new(),
+            tally,
+        };
+        run.follow_up().await;
+        run
+    }
+
+    fn letters(&self) -> PathBuf {
+        self.folder.path().join("letters")
+    }
+
+    fn count(&self, what: &'static str) {
+        *self.tally.lock().unwrap().entry(what).or_default() += 1;
+    }
+
+    /// A command, called as from the command line, with the machine's clock as it is.
+    async fn command(&self, args: &[&str]) -> Done {
+        let _ = self.machine.simulated.said();
+        let address = self.operating.0.address().as_str();
+        let line = ["cosmos-rewind"].into_iter().chain(args.iter().copied()).chain(["--endpoint", address]);
+        let cli = Cli::try_parse_from(line).unwrap_or_else(|e| panic!("{args:?}: {e}"));
+        let exit = Box::pin(cosmos_rewind::cli::run(cli)).await;
+        let (printed, noted) = self.machine.simulated.said();
+        (exit, printed, noted)
+    }
+
+    async fn pause(&mut self, most: u64) {
+        let millis = self.rng.random_range(0..=most);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+
+    fn item(&mut self) -> Item {
+        if self.rng.random_bool(0.06) {
+            return (SUBJECT.into(), KEYS[0].into());
+        }
+        let key = KEYS[[0, 0, 1, 2][self.rng.random_range(0..4)]];
+        (format!("doc ö~{}", self.rng.random_range(0..5)), key.into())
+    }
+
+    async fn put(&mut self, item: &Item, document: Value) {
+        let done = self.events.upsert(&key(item), &item.0, document.to_string().into_bytes()).await.unwrap();
+        self.written.entry(item.clone()).or_default().push(done.etag.unwrap());
+    }
+
+    async fn append(&mut self, item: &Item) {
+        self.counter += 1;
+        let list = self.lists.entry(item.clone()).or_default();
+        list.push(self.counter);
+        let mut document = json!({"list": list, "pk": item.1, "id": item.0, "price": 0.1});
+        if self.rng.random_bool(0.004) {
+            let size = self.rng.random_range(100_000..1_900_000);
+            document["pad"] = "p".repeat(size).into();
+        }
+        self.put(item, document).await;
+    }
+
+    async fn write(&mut self) {
+        let item = self.item();
+        match self.rng.random_range(0..100) {
+            0..12 if self.lists.contains_key(&item) => {
+                // A restore may have deleted it.
+                let _ = self.events.delete(&key(&item), &item.0, None).await;
+                self.lists.remove(&item);
+            }
+            12..16 => {
+                self.counter += 1;
+                let item = (format!("short-{}", self.counter), item.1);
+                let document = json!({"id": item.0, "pk": item.1, "list": [self.counter], "ttl": 2});
+                self.put(&item, document).await;
+            }
+            _ => self.append(&item).await,
+        }
+        // Often several in a second.
+        if self.rng.random_bool(0.3) {
+            self.pause(1_500).await;
+        }
+    }
+
+    /// The host delivers a part of a lease's feed, and moves its lease on when all of that was acknowledged.
+    async fn lease(&mut self, lease: usize) -> bool {
+        let (range, token) = self.leases[lease].clone();
+        let (items, next) = world::read_from(&self.events, &range, &token).await;
+        if items.is_empty() {
+            return true;
+        }
+        let size = self.rng.random_range(1..20);
+        for batch in items.chunks(size) {
+            let killed_after = Duration::from_millis(self.rng.random_range(0..60));
+            let acknowledged = match self.rng.random_range(0..12) {
+                // Killed in the middle, or when all was done and nobody had been told.
+                0 if self.capturing.1.state.lock().unwrap().bad > 0 => {
+                    self.count("handler killed");
+                    let _ = tokio::time::timeout(killed_after, deliver(&self.handler, batch)).await;
+                    self.handler = process(&self.capturing.0, &self.letters(), Via::Trigger);
+                    false
+                }
+                // A host whose lease was stolen delivers at the same time.
+                1 => {
+                    self.count("delivered twice at once");
+                    let (ok, _) = tokio::join!(deliver(&self.handler, batch), deliver(&self.stale, batch));
+                    ok
+                }
+                _ => deliver(&self.handler, batch).await,
+            };
+            if !acknowledged {
+                // The host tries again later, from where the lease stands.
+                self.count("batch refused");
+                return false;
+            }
+        }
+        self.leases[lease].1 = next;
+        true
+    }
+
+    /// Faults are over: everything is delivered, in time.
+    async fn drain(&mut self) {
+        self.capturing.1.set(0);
+        let begun = Instant::now();
+        for lease in 0..self.leases.len() {
+            while !self.lease(lease).await {
+                assert!(begun.elapsed() < Duration::from_secs(300), "seed {}: the lag does not end", self.seed);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+
+    /// Everything that happened, in all containers of the name.
+    async fn truth(&self) -> Lives {
+        let mut truth = self.past.clone();
+        let feed = world::feed(&self.events, &self.beginning).await;
+        for (item, life) in world::happened(feed.iter().flatten()) {
+            truth.entry(item).or_default().extend(life);
+        }
+        truth
+    }
+
+    /// Everything that was acknowledged happened, in its order, and the history has exactly what happened.
+    async fn settle(&mut self) -> Lives {
+        // The short-lived ones end, and the end of each is delivered.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        self.drain().await;
+        let truth = self.truth().await;
+        for (item, etags) in &self.written {
+            let mut told = truth[item].iter().filter_map(|told| told.etag.as_ref());
+            for etag in etags {
+                assert!(told.any(|t| t == etag), "seed {}: {item:?} {etag} was acknowledged", self.seed);
+            }
+        }
+        assert_captured(&truth, &world::captured(&self.changes).await, &format!("seed {}", self.seed));
+        // Followers that are killed with a page in their hands.
+        for _ in 0..self.rng.random_range(0..3) {
+            self.capturing.1.set(60);
+            self.end_follower().await;
+            self.start_follower(false);
+            self.pause(9_000).await;
+            if let Some((task, _)) = self.follower.take() {
+                self.count("follower killed");
+                task.abort();
+                let _ = task.await;
+            }
+        }
+        self.capturing.1.set(0);
+        self.follow_up().await;
+        let followed = world::captured(&self.followed).await;
+        assert_captured(&truth, &followed, &format!("seed {}: the follower", self.seed));
+        truth
+    }
+
+    /// A follower reads what is left, and ends.
+    async fn follow_up(&mut self) {
+        self.end_follower().await;
+        self.start_follower(true);
+        if let Some((task, _)) = self.follower.take() {
+            tokio::time::timeout(Duration::from_secs(300), task).await.expect("its lag ends").unwrap();
+        }
+    }
+
+    fn start_follower(&mut self, until_caught_up: bool) {
+        self.followers += 1;
+        let (way, letters, holder) = (cosmos(&self.capturing.0), self.letters(), format!("f{}", self.followers));
+        let capture = process(&self.capturing.0, &letters, Via::Follow);
+        let name = if self.remade.is_some() { "after" } else { "before" };
+        let stop = CancellationToken::new();
+        let ended = stop.clone();
+        let task = tokio::spawn(async move {
+            let (Ok(source), Ok(leases)) = (way.container("dev", "events").await, way.container("dev", "leases").await)
+            else {
+                return;
+            };
+            let metrics = Arc::new(Metrics::default());
+            let pipeline = Pipeline {
+                name: name.into(),
+                paths: source.key_paths().clone(),
+                filter: None,
+                shape: None,
+                dead_letters: capture.dead_letters.clone(),
+                sinks: vec![Sink::Changes(Box::new(capture))],
+                metrics: metrics.clone(),
+            };
+            let options = Options {
+                name: name.into(),
+                mode: FeedMode::AllVersions,
+                start: FeedStart::Now,
+                part: None,
+                until_caught_up,
+                poll: Duration::from_secs(3),
+                lease: LEASE,
+                holder,
+            };
+            let store = CheckpointStore::Container(leases);
+            let follower =
+                Follower { source, options: Arc::new(options), store, pipeline: Arc::new(pipeline), metrics };
+            let _ = follower.run(&ended).await;
+        });
+        self.follower = Some((task, stop));
+    }
+
+    async fn end_follower(&mut self) {
+        let Some((task, stop)) = self.follower.take() else { return };
+        if self.rng.random_bool(0.5) {
+            self.count("follower killed");
+            task.abort();
+        } else {
+            stop.cancel();
+        }
+        let _ = task.await;
+    }
+
+    /// The machine's clock is set hours forward or back, or right again.
+    fn jump(&mut self) {
+        self.count("clock set");
+        let hours = self.rng.random_range(-30..30);
+        self.machine.ahead.set(if self.rng.random_bool(0.3) { 0 } else { hours * 3600 });
+    }
+
+    /// The clock is right while a point in time is named.
+    fn set_right(&self) {
+        self.machine.ahead.set(0);
+    }
+
+    async fn reshape(&mut self) {
+        let ranges = self.local.ranges("dev", "events").await.unwrap();
+        if ranges.len() > 2 && self.rng.random_bool(0.5) {
+            let at = self.rng.random_range(0..ranges.len() - 1);
+            self.local.merge("dev", "events", &ranges[at], &ranges[at + 1]).await.unwrap();
+        } else if ranges.len() < 8 {
+            let at = self.rng.random_range(0..ranges.len());
+            self.local.split("dev", "events", &ranges[at]).await.unwrap();
+        }
+        self.count("split or merge");
+    }
+
+    /// The source container is deleted and made again under its name.
+    async fn remake(&mut self) {
+        self.end_follower().await;
+        self.past = self.settle().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        self.remade = Some(self.local.now());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(self.local.delete_container("dev", "events").await.unwrap());
+        assert!(self.local.create_container("dev", events_of()).await.unwrap());
+        self.events = cosmos(&self.clean).container("dev", "events").await.unwrap();
+        self.beginning = world::beginning(&self.events).await;
+        self.leases = self.beginning.clone();
+        self.lists.clear();
+        self.follow_up().await;
+        self.count("container made again");
+    }
+
+    fn moment(&mut self, truth: &Lives) -> i64 {
+        let all: Vec<i64> = truth.values().flatten().map(|told| told.ts).collect();
+        all[self.rng.random_range(0..all.len())] - i64::from(self.rng.random_bool(0.2))
+    }
+
+    /// `show --at` says what the model says; and that a version is of a container that was made again since.
+    async fn the_past_is_the_model(&mut self, truth: &Lives) {
+        self.set_right();
+        let items: Vec<Item> = truth.keys().cloned().collect();
+        for _ in 0..4 {
+            let moment = self.moment(truth);
+            let item = &items[self.rng.random_range(0..items.len())];
+            let expected = at(truth, moment).remove(item);
+            let time = moment.to_string();
+            let done = self.command(&["show", "--id", &item.0, "--pk", &item.1, "--at", &time]).await;
+            let text = expected.clone().map(|text| format!("{text}\n")).unwrap_or_default();
+            assert!(
+                (done.0 == Exit::Done) == expected.is_some() && done.1 == text,
+                "seed {}: show {item:?} --at {time}: {done:?}, should be {text}",
+                self.seed
+            );
+            if self.remade.is_some_and(|last| moment <= last) && expected.is_some() {
+                assert!(done.2.contains("deleted since"), "seed {}: {item:?} at {moment}: {done:?}", self.seed);
+            }
+        }
+        // A clock that is behind: the moment is refused, and not taken for another one.
+        self.machine.ahead.set(-7200);
+        let (item, now) = (&items[0], self.local.now().to_string());
+        let done = self.command(&["show", "--id", &item.0, "--pk", &item.1, "--at", &now]).await;
+        assert!(done.0 == Exit::Usage && done.2.contains("in the future"), "seed {}: {done:?}", self.seed);
+        self.set_right();
+    }
+
+    /// The live container: texts, and etags.
+    async fn live(&self) -> (Documents, BTreeMap<Item, String>) {
+        let (mut texts, mut etags) = (Documents::new(), BTreeMap::new());
+        for raw in self.events.query_all("SELECT * FROM c", &[], None).await.unwrap() {
+            let document: Value = serde_json::from_str(raw.get()).unwrap();
+            let text = |name: &str| document[name].as_str().unwrap().to_owned();
+            let item = (text("id"), text("pk"));
+            if is_lasting(&item) {
+                etags.insert(item.clone(), text("_etag"));
+                texts.insert(item, plain(document));
+            }
+        }
+        (texts, etags)
+    }
+
+    #[track_caller]
+    fn assert_same(&self, is: &Documents, should: &Documents, what: &str) {
+        let short = |text: Option<&String>| text.map(|text| text.chars().take(120).collect::<String>());
+        let items: BTreeSet<&Item> = is.keys().chain(should.keys()).collect();
+        let differ: Vec<_> = items
+            .into_iter()
+            .filter(|item| is.get(*item) != should.get(*item))
+            .map(|item| (item, short(is.get(item)), short(should.get(item))))
+            .collect();
+        assert!(differ.is_empty(), "seed {}: {what}: (item, is, should be) {differ:#?}", self.seed);
+    }
+
+    /// A plan; a writer that is quicker; the plan applied under faults, and again; and all of it taken back.
+    async fn restore(&mut self) {
+        let truth = self.settle().await;
+        self.set_right();
+        let moment = self.moment(&truth);
+        let time = moment.to_string();
+        let wanted = at(&truth, moment);
+        // Some that capture has not seen yet: only the restore itself can save what it replaces.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let known: Vec<Item> = self.live().await.0.into_keys().filter(|item| truth.contains_key(item)).collect();
+        for _ in 0..self.rng.random_range(0..4) {
+            if let Some(item) = known.get(self.rng.random_range(0..known.len().max(1))) {
+                self.append(&item.clone()).await;
+            }
+        }
+        let before = self.live().await.0;
+        // A document of a container before this one may have been there, which cannot be known.
+        let delete_newer = self.remade.is_none() && self.rng.random_bool(0.7);
+        let mut expected = before.clone();
+        for item in truth.keys() {
+            match wanted.get(item) {
+                Some(text) => drop(expected.insert(item.clone(), text.clone())),
+                None if delete_newer => drop(expected.remove(item)),
+                None => {}
+            }
+        }
+        let ephemeral = expected.keys().any(|item| !is_lasting(item));
+        expected.retain(|item, _| is_lasting(item));
+        let items: BTreeSet<&Item> = before.keys().chain(expected.keys()).collect();
+        let changed: Vec<Item> =
+            items.into_iter().filter(|item| before.get(*item) != expected.get(*item)).cloned().collect();
+        if changed.is_empty() {
+            return;
+        }
+        self.count("restore");
+        let plan = self.folder.path().join(format!("plan-{}.jsonl", self.rng.random::<u64>()));
+        let (plan, journal) = (plan.to_str().unwrap(), self.folder.path().join("journal"));
+        let journal = journal.to_str().unwrap();
+        let bad = self.rng.random_range(0..30);
+        self.operating.1.set(bad);
+        let mut args = vec!["restore", "--all", "--at", &time, "--no-stamp", "--format", "json", "--dry-run"];
+        args.extend(["--plan-out", plan]);
+        args.extend(delete_newer.then_some("--delete-newer"));
+        let planned = self.command(&args).await;
+        assert!(matches!(planned.0, Exit::Done), "seed {}: {args:?}: {planned:?}", self.seed);
+
+        let mut moved = BTreeSet::new();
+        for _ in 0..self.rng.random_range(0..3) {
+            let item = changed[self.rng.random_range(0..changed.len())].clone();
+            self.append(&item).await;
+            moved.insert(item);
+        }
+        if self.rng.random_bool(0.5) {
+            self.drain().await;
+        }
+        let quicker = self.live().await.0;
+        let settled = |is: &Documents| -> Documents {
+            let untouched = is.iter().filter(|(item, _)| !moved.contains(*item));
+            let others = quicker.iter().filter(|(item, _)| moved.contains(*item));
+            untouched.chain(others).map(|(i, t)| (i.clone(), t.clone())).collect()
+        };
+        // The plan may be old, or from tomorrow.
+        self.jump();
+        let apply = ["restore", "--plan", plan, "--yes", "--format", "json", "--journal", journal];
+        let done = self.command(&apply).await;
+        let code = if moved.is_empty() { Exit::Done } else { Exit::Incomplete };
+        assert!(ephemeral || done.0 == code, "seed {}: {args:?}: {done:?}", self.seed);
+        let what = format!("{args:?}; moved before: {moved:?}");
+        let (after, etags) = self.live().await;
+        self.assert_same(&after, &settled(&expected), &format!("applied {what}"));
+
+        self.command(&apply).await;
+        assert_eq!(self.live().await.1, etags, "seed {}: applied again {what}", self.seed);
+
+        let report: Value = serde_json::from_str(&done.1).unwrap();
+        let wrote = |one: &Value| one["fate"] == "done";
+        if report["outcomes"].as_array().is_some_and(|all| all.iter().any(wrote)) {
+            self.jump();
+            let undo = ["undo", report["restore"].as_str().unwrap(), "--yes", "--format", "json", "--journal", journal];
+            let undone = self.command(&undo).await;
+            assert!(ephemeral || undone.0 == Exit::Done, "seed {}: {what}: {undone:?}", self.seed);
+            self.assert_same(&self.live().await.0, &settled(&before), &format!("undo of {what}"));
+            self.count("undo");
+        }
+        self.operating.1.set(0);
+    }
+
+    /// A record that can never be stored, while there is no place for its letter; then there is; then it can be stored.
+    async fn poison(&mut self) {
+        self.count("dead letter");
+        self.drain().await;
+        self.end_follower().await;
+        let letters = self.letters();
+        let _ = std::fs::remove_dir_all(&letters);
+        std::fs::write(&letters, "a file where a directory should be").unwrap();
+        self.capturing.1.poison(Some("poisonous"));
+        self.append(&("poisonous".to_owned(), KEYS[0].to_owned())).await;
+        let mut refused = false;
+        for lease in 0..self.leases.len() {
+            refused |= !self.lease(lease).await;
+        }
+        assert!(refused, "seed {}: acknowledged without a letter", self.seed);
+        std::fs::remove_file(&letters).unwrap();
+        self.drain().await;
+        assert_eq!(std::fs::read_dir(&letters).unwrap().count(), 1, "seed {}", self.seed);
+        self.capturing.1.poison(None);
+        let replayed = self.command(&["replay", "--dead-letters", letters.to_str().unwrap()]).await;
+        assert!(replayed.0 == Exit::Done, "seed {}: {replayed:?}", self.seed);
+        assert_eq!(std::fs::read_dir(&letters).unwrap().count(), 0, "seed {}: {replayed:?}", self.seed);
+    }
+
+    /// What is kept by the machine's own clock is answered as before, and what is in force stays.
+    async fn prune(&mut self) {
+        let truth = self.settle().await;
+        let hours = [0, 0, -3, 5][self.rng.random_range(0..4)];
+        self.machine.ahead.set(hours * 3600);
+        let span = self.rng.random_range(5..40);
+        let window = self.local.now() + hours * 3600 - span;
+        let done = self.command(&["prune", "--older-than", &format!("{span}s"), "--yes", "--format", "json"]).await;
+        assert!(done.0 == Exit::Done, "seed {}: {done:?}", self.seed);
+        let left = world::captured(&self.changes).await;
+        // A command takes a moment.
+        let now = self.local.now();
+        let mut kept: Vec<i64> = truth.values().flatten().map(|told| told.ts).filter(|ts| *ts > window + 2).collect();
+        kept.extend([window + 2, now]);
+        for moment in kept.into_iter().filter(|moment| *moment <= now || hours > 0) {
+            let what = format!("{moment} after prune {span}s, clock {hours} h ahead");
+            self.assert_same(&at(&left, moment), &at(&truth, moment), &what);
+        }
+        self.assert_same(&at(&left, i64::MAX), &at(&truth, i64::MAX), "in force after prune");
+        if hours <= 0 && window - 2 > BEGIN as i64 {
+            let most: usize = truth.values().map(Vec::len).sum();
+            let is: usize = left.values().map(Vec::len).sum();
+            assert!(is <= most, "seed {}: prune made versions", self.seed);
+        }
+        self.set_right();
+    }
+
+    async fn erase(&mut self) {
+        self.drain().await;
+        let (letters, journal) = (self.letters(), self.folder.path().join("journal"));
+        let places = ["--dead-letters", letters.to_str().unwrap(), "--journal", journal.to_str().unwrap()];
+        let item = ["erase", "--id", SUBJECT, "--pk", KEYS[0], "--live", "--settle", "0s", "--yes", "--format", "json"];
+        let erase: Vec<&str> = item.into_iter().chain(places).collect();
+        for round in 0.. {
+            assert!(round < 5, "seed {}: something is always left", self.seed);
+            let done = self.command(&erase).await;
+            assert!(matches!(done.0, Exit::Done | Exit::Incomplete), "seed {}: {done:?}", self.seed);
+            let receipt: Value = serde_json::from_str(&done.1).unwrap();
+            if receipt["versions"] == 0 && done.0 == Exit::Done {
+                break;
+            }
+            // What capture delivers later than that is found by the next run.
+            self.drain().await;
+        }
+        for container in [&self.events, &self.changes] {
+            for raw in container.query_all("SELECT * FROM c", &[], None).await.unwrap() {
+                assert!(!raw.get().contains(SUBJECT), "seed {}: left: {}", self.seed, raw.get());
+            }
+        }
+        for folder in [letters, journal] {
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            for entry in entries {
+                let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+                assert!(!text.contains(SUBJECT), "seed {}: left in {folder:?}: {text}", self.seed);
+            }
+        }
+    }
+
+    async fn play(mut self) {
+        let rounds = self.rng.random_range(4..9);
+        for round in 0..rounds {
+            self.capturing.1.set(self.rng.random_range(0..40));
+            for _ in 0..self.rng.random_range(3..20) {
+                self.write().await;
+            }
+            match self.rng.random_range(0..8) {
+                0 | 1 => self.jump(),
+                2 => self.reshape().await,
+                3 if self.follower.is_none() => self.start_follower(false),
+                3 => self.end_follower().await,
+                4 if round > 1 => self.restore().await,
+                5 if round > 1 && self.remade.is_none() && self.rng.random_bool(0.5) => self.remake().await,
+                _ => {}
+            }
+            for _ in 0..self.rng.random_range(0..4) {
+                let lease = self.rng.random_range(0..self.leases.len());
+                self.lease(lease).await;
+            }
+            self.pause(3_000).await;
+        }
+        if self.truth().await.is_empty() {
+            return;
+        }
+        let truth = self.settle().await;
+        self.the_past_is_the_model(&truth).await;
+        self.restore().await;
+        if self.rng.random_bool(0.3) {
+            self.poison().await;
+        }
+        self.end_follower().await;
+        self.settle().await;
+        self.set_right();
+        let verified = self.command(&["verify", "--content", "--deep", "20", "--grace", "0s"]).await;
+        // That a part of the history is of a container before is a warning of its own, and should be the only one.
+        let wrong = verified.1.lines().filter(|line| line.contains("FAILURE") || line.contains("WARNING"));
+        let alone = wrong.filter(|line| !line.starts_with("container")).count() == 0;
+        let code = if self.remade.is_some() { Exit::Incomplete } else { Exit::Done };
+        assert!(verified.0 == code && alone, "seed {}: {verified:?}", self.seed);
+        self.prune().await;
+        self.erase().await;
+    }
+}
+
+#[test]
+fn whatever_happens_in_one_thread_commands_keep_their_word() {
+    let seeds = match number("COSMOS_REWIND_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => {
+            let first = number("COSMOS_REWIND_ALONE_FROM").unwrap_or(0);
+            first..first + number("COSMOS_REWIND_ALONE_SEEDS").unwrap_or(1)
+        }
+    };
+    let (start, tally) = (std::time::Instant::now(), Tally::default());
+    let (mut failed, count) = (Vec::new(), seeds.end - seeds.start);
+    for seed in seeds {
+        let once = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().start_paused(true).build().unwrap();
+            runtime.block_on(async { Run::start(seed, tally.clone()).await.play().await });
+        }));
+        if once.is_err() {
+            failed.push(super::again(seed));
+        }
+    }
+    println!("{count} seeds in {:.1} s: {:?}", start.elapsed().as_secs_f64(), tally.lock().unwrap());
+    assert!(failed.is_empty(), "repeat with:\n{}", failed.join("\n"));
+}

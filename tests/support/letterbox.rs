@@ -1,0 +1,116 @@
+//! A blob container in memory, as far as dead letters need one, that is busy on demand.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+
+#[derive(Default)]
+struct Shared {
+    blobs: Mutex<BTreeMap<String, Bytes>>,
+    busy: AtomicBool,
+    refused: AtomicUsize,
+}
+
+/// The container; gone when it is dropped.
+pub struct Letterbox {
+    url: String,
+    shared: Arc<Shared>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Letterbox {
+    pub async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // A signature that nobody checks.
+        let url = format!("http://{}/account/letters?sv=2019-12-12&sig=none", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared::default());
+        let router = Router::new().fallback(answer).with_state(shared.clone());
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, shared, task }
+    }
+
+    /// What `REWIND_DEAD_LETTERS` has to be.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// From now on every request is refused with 503 or 429, until it is told otherwise.
+    pub fn busy(&self, busy: bool) {
+        self.shared.busy.store(busy, Ordering::SeqCst);
+    }
+
+    /// How many requests were refused.
+    pub fn refused(&self) -> usize {
+        self.shared.refused.load(Ordering::SeqCst)
+    }
+
+    /// The texts of all blobs.
+    pub fn texts(&self) -> Vec<String> {
+        let blobs = self.shared.blobs.lock().unwrap();
+        blobs.values().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+}
+
+impl Drop for Letterbox {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if shared.busy.load(Ordering::SeqCst) {
+        let before = shared.refused.fetch_add(1, Ordering::SeqCst);
+        let (status, code) = if before.is_multiple_of(2) { (503, "ServerBusy") } else { (429, "OperationTimedOut") };
+        return (StatusCode::from_u16(status).unwrap(), [("x-ms-error-code", code)]).into_response();
+    }
+    let name = uri.path().trim_start_matches("/account/letters").trim_start_matches('/').to_owned();
+    let mut blobs = shared.blobs.lock().unwrap();
+    match method {
+        Method::PUT if headers.contains_key("if-none-match") && blobs.contains_key(&name) => {
+            (StatusCode::CONFLICT, [("x-ms-error-code", "BlobAlreadyExists")]).into_response()
+        }
+        Method::PUT => {
+            blobs.insert(name, body);
+            StatusCode::CREATED.into_response()
+        }
+        Method::DELETE => match blobs.remove(&name) {
+            Some(_) => StatusCode::ACCEPTED.into_response(),
+            None => StatusCode::NOT_FOUND.into_response(),
+        },
+        Method::GET if name.is_empty() => {
+            let listed: String = blobs.keys().map(|name| format!("<Blob><Name>{name}</Name></Blob>")).collect();
+            let text = format!(
+                "<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ContainerName=\"letters\"><Blobs>{listed}</Blobs><NextMarker/></EnumerationResults>"
+            );
+            ([("content-type", "application/xml")], text).into_response()
+        }
+        Method::GET => match blobs.get(&name) {
+            Some(bytes) => {
+                let end = bytes.len().saturating_sub(1);
+                let range = format!("bytes 0-{end}/{}", bytes.len());
+                (StatusCode::PARTIAL_CONTENT, [("content-range", range), ("etag", "\"1\"".into())], bytes.clone())
+                    .into_response()
+            }
+            None => (StatusCode::NOT_FOUND, [("x-ms-error-code", "BlobNotFound")]).into_response(),
+        },
+        _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+    }
+}
