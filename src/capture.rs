@@ -67,9 +67,9 @@ impl Limits {
     }
 }
 
-/// Bytes of records that are being written at the same time, four full transactional batches: while it writes them, the
-/// client library holds them more than once. A body of 64 MB would be in memory seven times otherwise.
-const WRITE_ROOM: usize = 4 * BATCH_BYTES;
+/// Bytes of records that are being written at the same time, two full transactional batches: while it writes them, the
+/// client library holds them several times. A body of 64 MB would be in memory seven times otherwise.
+const WRITE_ROOM: usize = 2 * BATCH_BYTES;
 const ROOM_PIECE: usize = 1024;
 
 /// Captures the changes of one source container into one history.

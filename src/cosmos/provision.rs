@@ -210,7 +210,7 @@ fn compare_index(policy: Option<&IndexingPolicy>, expected: &[String]) -> Vec<Di
     };
     let mut differs = Vec::new();
     if policy.included_paths.iter().any(|p| p.path == "/*") {
-        differs.push(note("it indexes every field: about twice the RU for each record".into()));
+        differs.push(note("it indexes every field, which costs RU for each record".into()));
     } else {
         let missing: Vec<_> = expected
             .iter()
@@ -474,7 +474,7 @@ mod tests {
         insta::assert_snapshot!(whats(compare_changes(&demo, &source, &[])), @"
         Note: its partition key is /pk, not /pk, /_originalId; the history of one key is limited to 20 GB
         Warning: its defaultTtl is 60: history older than that is deleted by the service
-        Note: it indexes every field: about twice the RU for each record
+        Note: it indexes every field, which costs RU for each record
         Note: it has no composite index on /_change/ts, /_change/lsn (descending)
         ");
         let foreign = ContainerProperties::new("changes", "/other".into());
