@@ -256,10 +256,7 @@ async fn hostile_files_end_in_a_clear_error_and_little_memory_and_nothing_is_wri
     let blank_bomb = || gzip((0..4).map(|_| vec![b'\n'; 1 << 20]));
 
     // A plan that is right but for what is hostile about it.
-    let made = app.run(&["restore", "--all", "--at", "now", "--dry-run", "--plan-out", "good.plan"]).await;
-    assert!([0, 3].contains(&made.code) && folder.join("good.plan").exists(), "{made:?}");
-    let good = std::fs::read_to_string(folder.join("good.plan")).unwrap();
-    let mut head: Value = serde_json::from_str(good.lines().next().unwrap()).unwrap();
+    let mut head = plan_head(&app).await;
     let step = |pk: &str| format!(r#"{{"id":"y","pk":{pk},"action":"delete"}}"#);
     let plan_of = |head: &Value, step: &str| signed(&format!("{head}\n{step}\n"));
     write("deep.plan", plan_of(&head, &step(&deep)).as_bytes());
@@ -334,16 +331,20 @@ async fn hostile_files_end_in_a_clear_error_and_little_memory_and_nothing_is_wri
     assert!(app.history().await.is_empty());
 }
 
+/// The head of a plan of today's format for this app.
+async fn plan_head(app: &TestApp) -> Value {
+    let made = app.run(&["restore", "--all", "--at", "now", "--dry-run", "--plan-out", "good.plan"]).await;
+    assert!([0, 3].contains(&made.code), "{made:?}");
+    let plan = std::fs::read_to_string(app.folder.path().join("good.plan")).unwrap();
+    serde_json::from_str(plan.lines().next().unwrap()).unwrap()
+}
+
 /// Whoever can write into the history can write journals: nothing of such a one may be done, and the others stay usable.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_journals_in_the_history_are_refused_and_the_others_are_listed_and_undone() {
     let app = TestApp::start().await;
     put(&app, "x", 1).await;
-    let folder = app.folder.path();
-    let plan = app.run(&["restore", "--all", "--at", "now", "--dry-run", "--plan-out", "good.plan"]).await;
-    assert!([0, 3].contains(&plan.code), "{plan:?}");
-    let good = std::fs::read_to_string(folder.join("good.plan")).unwrap();
-    let head: Value = serde_json::from_str::<Value>(good.lines().next().unwrap()).unwrap()["_plan"].clone();
+    let head = plan_head(&app).await["_plan"].clone();
     let changes = app.changes().await;
     let write = async |restore: &str, name: &str, entry: Value| {
         let (group, id) = (format!("restore~{restore}"), format!("restore~{restore}~{name}"));
@@ -402,10 +403,7 @@ async fn a_journal_is_not_written_through_a_symbolic_link() {
     let app = TestApp::start().await;
     put(&app, "x", 1).await;
     let folder = app.folder.path();
-    let at = app.run(&["restore", "--all", "--at", "now", "--dry-run", "--plan-out", "good.plan"]).await;
-    assert!([0, 3].contains(&at.code), "{at:?}");
-    let good = std::fs::read_to_string(folder.join("good.plan")).unwrap();
-    let head: Value = serde_json::from_str(good.lines().next().unwrap()).unwrap();
+    let head = plan_head(&app).await;
     let step = r#"{"id":"x","pk":"key-x","action":"delete"}"#;
     std::fs::write(folder.join("one.plan"), signed(&format!("{head}\n{step}\n"))).unwrap();
     let id = head["_plan"]["id"].clone();

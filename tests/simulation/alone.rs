@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     number,
-    world::{self, Item, Lives, assert_captured, plain},
+    world::{self, Documents, Item, Lives, assert_captured, assert_same, plain},
 };
 
 /// When a run begins, by the account's clock.
@@ -42,8 +42,6 @@ const SUBJECT: &str = "jane-doe-4711";
 /// How long a follower's name stays with one that is silent.
 const LEASE: Duration = Duration::from_secs(15);
 
-/// Texts by item.
-type Documents = BTreeMap<Item, String>;
 type Tally = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 
 /// A line that is good or bad.
@@ -599,18 +597,6 @@ impl Run {
         (texts, etags)
     }
 
-    #[track_caller]
-    fn assert_same(&self, is: &Documents, should: &Documents, what: &str) {
-        let short = |text: Option<&String>| text.map(|text| text.chars().take(120).collect::<String>());
-        let items: BTreeSet<&Item> = is.keys().chain(should.keys()).collect();
-        let differ: Vec<_> = items
-            .into_iter()
-            .filter(|item| is.get(*item) != should.get(*item))
-            .map(|item| (item, short(is.get(item)), short(should.get(item))))
-            .collect();
-        assert!(differ.is_empty(), "seed {}: {what}: (item, is, should be) {differ:#?}", self.seed);
-    }
-
     /// A plan; a writer that is quicker; the plan applied under faults, and again; and all of it taken back.
     async fn restore(&mut self) {
         let truth = self.settle().await;
@@ -680,7 +666,7 @@ impl Run {
         assert!(ephemeral || done.0 == code, "seed {}: {args:?}: {done:?}", self.seed);
         let what = format!("{args:?}; moved before: {moved:?}");
         let (after, etags) = self.live().await;
-        self.assert_same(&after, &settled(&expected), &format!("applied {what}"));
+        assert_same(self.seed, &after, &settled(&expected), &format!("applied {what}"));
 
         self.command(&apply).await;
         assert_eq!(self.live().await.1, etags, "seed {}: applied again {what}", self.seed);
@@ -692,7 +678,7 @@ impl Run {
             let undo = ["undo", report["restore"].as_str().unwrap(), "--yes", "--format", "json", "--journal", journal];
             let undone = self.command(&undo).await;
             assert!(ephemeral || undone.0 == Exit::Done, "seed {}: {what}: {undone:?}", self.seed);
-            self.assert_same(&self.live().await.0, &settled(&before), &format!("undo of {what}"));
+            assert_same(self.seed, &self.live().await.0, &settled(&before), &format!("undo of {what}"));
             self.count("undo");
         }
         self.operating.1.set(0);
@@ -738,9 +724,9 @@ impl Run {
         kept.extend([window + 2, now]);
         for moment in kept.into_iter().filter(|moment| *moment <= now || hours > 0) {
             let what = format!("{moment} after prune {span}s, clock {hours} h ahead");
-            self.assert_same(&at(&left, moment), &at(&truth, moment), &what);
+            assert_same(self.seed, &at(&left, moment), &at(&truth, moment), &what);
         }
-        self.assert_same(&at(&left, i64::MAX), &at(&truth, i64::MAX), "in force after prune");
+        assert_same(self.seed, &at(&left, i64::MAX), &at(&truth, i64::MAX), "in force after prune");
         if hours <= 0 && window - 2 > BEGIN as i64 {
             let most: usize = truth.values().map(Vec::len).sum();
             let is: usize = left.values().map(Vec::len).sum();

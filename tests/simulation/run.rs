@@ -14,16 +14,13 @@ use cosmos_rewind::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
-use super::world::{Item, Lives, World, plain, unless_moving};
+use super::world::{Documents, Item, Lives, World, assert_same, plain, unless_moving};
 use crate::support::{FollowerProcess, Handler, Kind, Letterbox, eventually};
 
 const FOLLOW: [&str; 6] = ["--mode", "all-versions", "--name", "sim", "--lease", "2"];
 const KEYS: [&str; 3] = ["hot", "ké\"y' ~%2F&", "key-2"];
 /// The one that is erased: a name that is found wherever it is.
 const SUBJECT: &str = "jane-doe-4711";
-
-/// Texts by item.
-type Container = BTreeMap<Item, String>;
 
 pub struct Run {
     seed: u64,
@@ -41,7 +38,7 @@ pub struct Run {
 }
 
 /// What the containers had at a moment.
-fn at(truth: &Lives, moment: i64) -> Container {
+fn at(truth: &Lives, moment: i64) -> Documents {
     let in_force = truth.iter().filter_map(|(item, life)| {
         let told = life.iter().rfind(|told| told.ts <= moment)?;
         Some((item.clone(), told.text.clone()?))
@@ -50,7 +47,7 @@ fn at(truth: &Lives, moment: i64) -> Container {
 }
 
 /// Documents that do not end by themselves.
-fn lasting(container: &Container) -> Container {
+fn lasting(container: &Documents) -> Documents {
     container.iter().filter(|(item, _)| is_lasting(item)).map(|(item, text)| (item.clone(), text.clone())).collect()
 }
 
@@ -69,19 +66,6 @@ impl Run {
         let world = World::with_letters(letterbox).await;
         let stale = world.app.handler(&[]).await;
         Self { seed, rng, world, stale, counter: 0, lists: BTreeMap::new(), written: BTreeMap::new(), remade: None }
-    }
-
-    /// Stops with the items in which two containers differ.
-    #[track_caller]
-    fn assert_same(&self, is: &Container, should: &Container, what: &str) {
-        let short = |text: Option<&String>| text.map(|text| text.chars().take(120).collect::<String>());
-        let items: BTreeSet<&Item> = is.keys().chain(should.keys()).collect();
-        let differ: Vec<_> = items
-            .into_iter()
-            .filter(|item| is.get(*item) != should.get(*item))
-            .map(|item| (item, short(is.get(item)), short(should.get(item))))
-            .collect();
-        assert!(differ.is_empty(), "seed {}: {what}: (item, is, should be) {differ:#?}", self.seed);
     }
 
     fn item(&mut self) -> Item {
@@ -154,8 +138,8 @@ impl Run {
     }
 
     /// The live container: texts, and etags.
-    async fn live(&self) -> (Container, BTreeMap<Item, String>) {
-        let (mut texts, mut etags) = (Container::new(), BTreeMap::new());
+    async fn live(&self) -> (Documents, BTreeMap<Item, String>) {
+        let (mut texts, mut etags) = (Documents::new(), BTreeMap::new());
         for raw in self.world.events.query_all("SELECT * FROM c", &[], None).await.unwrap() {
             let document: Value = serde_json::from_str(raw.get()).unwrap();
             let text = |name: &str| document[name].as_str().unwrap().to_owned();
@@ -215,7 +199,7 @@ impl Run {
         self.backup_is(&expected, &time).await;
     }
 
-    async fn backup_is(&mut self, expected: &Container, time: &str) {
+    async fn backup_is(&mut self, expected: &Documents, time: &str) {
         let file = self.world.app.folder.path().join(format!("{time}-{}.jsonl", self.rng.random::<u64>()));
         let done = self.world.app.run(&["backup", "--all", "--at", time, "--out", file.to_str().unwrap()]).await;
         assert!([0, 3].contains(&done.code), "seed {}: {done:?}", self.seed);
@@ -225,7 +209,7 @@ impl Run {
             let name = |name: &str| line[name].as_str().unwrap().to_owned();
             ((name("id"), name("pk")), line.to_string())
         });
-        self.assert_same(&documents.collect(), expected, &format!("backup --at {time}"));
+        assert_same(self.seed, &documents.collect(), expected, &format!("backup --at {time}"));
     }
 
     /// A plan; a writer that is quicker; the plan applied under faults, and again; and all of it taken back.
@@ -280,7 +264,7 @@ impl Run {
             moved.insert(item);
         }
         let (quicker, _) = self.live().await;
-        let settled = |is: &Container| -> Container {
+        let settled = |is: &Documents| -> Documents {
             let untouched = is.iter().filter(|(item, _)| !moved.contains(*item));
             untouched
                 .chain(quicker.iter().filter(|(item, _)| moved.contains(*item)))
@@ -301,7 +285,7 @@ impl Run {
             self.seed
         );
         let (after, etags) = self.live().await;
-        self.assert_same(&after, &settled(&expected), &format!("applied {what}; moved before: {moved:?}"));
+        assert_same(self.seed, &after, &settled(&expected), &format!("applied {what}; moved before: {moved:?}"));
 
         let again = self.world.app.run_through_proxy(&apply).await;
         assert!([0, 1, 3].contains(&again.code), "seed {}: {again:?}", self.seed);
@@ -315,7 +299,7 @@ impl Run {
             self.world.calm();
             assert!(ephemeral || undone.code == 0, "seed {}: {what}: {undone:?}", self.seed);
             let (after, _) = self.live().await;
-            self.assert_same(&after, &settled(&before), &format!("undo of {what}; moved before: {moved:?}"));
+            assert_same(self.seed, &after, &settled(&before), &format!("undo of {what}; moved before: {moved:?}"));
         }
     }
 

@@ -1,7 +1,10 @@
 //! What every simulated run has: an account, the Functions host played by the trigger, the real handler behind a proxy
 //! that fails requests, and the account's own feed as the truth that the history is compared to.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cosmos_rewind::{
     change::version::Version,
@@ -20,6 +23,22 @@ const HOST_ENDURES: u32 = 2;
 
 /// Id and partition key.
 pub type Item = (String, String);
+
+/// What a container holds.
+pub type Documents = BTreeMap<Item, String>;
+
+/// Stops with the items in which two states of a container differ.
+#[track_caller]
+pub fn assert_same(seed: u64, is: &Documents, should: &Documents, what: &str) {
+    let short = |text: Option<&String>| text.map(|text| text.chars().take(120).collect::<String>());
+    let items: BTreeSet<&Item> = is.keys().chain(should.keys()).collect();
+    let differ: Vec<_> = items
+        .into_iter()
+        .filter(|item| is.get(*item) != should.get(*item))
+        .map(|item| (item, short(is.get(item)), short(should.get(item))))
+        .collect();
+    assert!(differ.is_empty(), "seed {seed}: {what}: (item, is, should be) {differ:#?}");
+}
 
 /// A version, told by the account or found in the history.
 #[derive(Debug, Clone, PartialEq)]
