@@ -16,7 +16,7 @@ PARTS = (
     ("copying and comparing bytes", r"memcpy|memmove|memset|memcmp|bcmp|__mem"),
     ("searching bytes", r"memchr|memmem|aho_corasick"),
     ("JSON", r"serde_json|serde::|serde_core|RawValue|itoa|ryu|zmij|lexical"),
-    ("reading and building documents", r"cosmos_rewind::change|cosmos_rewind::projection|cosmos_rewind::history"),
+    ("reading and building documents", r"cosmos_rewind::change|cosmos_rewind::host::incoming|cosmos_rewind::projection|cosmos_rewind::history"),
     ("hashing", r"sha2|sha256|hmac|digest|siphash|SipHash|Sip13|murmur|hashbrown|xxh"),
     ("TLS", r"rustls|\bring::|aws_lc|native_tls|openssl"),
     ("HTTP client", r"hyper|reqwest|\bhttp::|h2::|httparse|tower|url::|percent_encoding|idna"),

@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# Usage: scripts/profile.sh follow|plan|verify [--count N] [--binary PATH] [--functions]
+# Usage: scripts/profile.sh capture|capture-own|follow|plan|verify [--count N] [--binary PATH] [--bench PATH] [--functions]
 # Where the CPU time goes of `follow --sink file`, `restore --all --dry-run` or `verify`, part by part: samples of the release binary
 # by perf (Linux; the package linux-perf), each counted for the function that ran, on a local account with N (100,000) changes or versions.
+# Or of the handler, in batches of one key or of a key for each document, N of them, against the endpoint of scripts/bench-capture.sh;
+# --bench names that program (benches/handler) when it is built already.
 # A function that was inlined counts for the one that holds it. --functions names the functions of each part.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-what=${1:-} count=100000 bin='' functions=()
-case $what in follow | plan | verify) shift ;; *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;; esac
+what=${1:-} count=100000 bin='' bench='' functions=()
+case $what in capture | capture-own | follow | plan | verify) shift ;; *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;; esac
 while [ $# -gt 0 ]; do
   case $1:${2:-} in
     --functions:*) functions=(--functions); shift; continue ;;
     --count:[1-9]*) count=$2 ;;
     --binary:?*) bin=$(realpath "$2") ;;
+    --bench:?*) bench=$(realpath "$2") ;;
     *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
   esac
   shift 2
@@ -21,6 +24,19 @@ root=$PWD
 . scripts/measure.bash
 [ -n "$bin" ] || release_binary
 dir=$(mktemp -d)
+if [[ $what == capture* ]]; then
+  trap 'kill "$bench_pid" 2>/dev/null || true; wait "$bench_pid" 2>/dev/null || true; rm -rf "$dir"' EXIT
+  [ -n "$bench" ] || bench=$(cargo bench --no-run --message-format=json --bench handler 2>/dev/null | sed -n 's/.*"executable":"\([^"]*handler[^"]*\)".*/\1/p')
+  scenario=shared
+  [ $what = capture ] || scenario=own
+  "$bench" --handler "$bin" --rounds 1 --scenario $scenario --batches $((count / 100)) >"$dir/out" 2>&1 &
+  bench_pid=$!
+  until pid=$(pgrep -P $bench_pid -f "^$bin serve"); do sleep 0.01; kill -0 $bench_pid; done
+  # It ends with the handler.
+  perf record -q -e cpu-clock -F 2000 -o "$dir/perf.data" -p "$pid" 2>/dev/null || true
+  perf script -i "$dir/perf.data" -F ip,sym,dso 2>/dev/null | python3 "$root/scripts/profile.py" "$what" "${functions[@]}"
+  exit
+fi
 mode=(--mode all-versions)
 [ $what != follow ] || mode=(--no-trigger)
 local_account "${mode[@]}"
