@@ -208,3 +208,22 @@ fn the_all_versions_feed_is_asked_for_only_by_its_mode() {
     assert_eq!(alone.status.code(), Some(1), "{alone:?}");
     assert!(String::from_utf8_lossy(&alone.stderr).contains("Azure CLI is not installed"), "{alone:?}");
 }
+
+/// `scripts/mutants.sh` takes minutes; that what it applies still fits is seen at once.
+#[test]
+fn every_breakage_of_the_simulation_still_applies() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp").arg("-r").arg(root.join("src")).arg(folder.path()).status().unwrap();
+    assert!(copied.success());
+    let mut patches: Vec<_> =
+        std::fs::read_dir(root.join("tests/simulation/mutants")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    patches.sort();
+    assert!(patches.len() > 10);
+    // In the order of the script: the first adds the switch, and all of them are applied to one copy.
+    for patch in patches {
+        let applied =
+            Command::new("git").args(["apply", "--unidiff-zero"]).arg(&patch).current_dir(&folder).output().unwrap();
+        assert!(applied.status.success(), "{}: {}", patch.display(), String::from_utf8_lossy(&applied.stderr));
+    }
+}
