@@ -21,6 +21,26 @@ fn again(seed: u64) -> String {
     format!("COSMOS_REWIND_SEED={seed} cargo test --test main simulation")
 }
 
+/// Plays seeds of a kind in one thread each, in no time: the one that is asked for, or `count` of them.
+fn seed_after_seed(kind: &str, count: u64, play: impl AsyncFn(u64)) {
+    let of_kind = |what: &str| number(&format!("COSMOS_REWIND_{kind}_{what}"));
+    let seeds = match number("COSMOS_REWIND_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => {
+            let first = of_kind("FROM").unwrap_or(0);
+            first..first + of_kind("SEEDS").unwrap_or(count)
+        }
+    };
+    let (start, count) = (std::time::Instant::now(), seeds.end - seeds.start);
+    let once = |seed: &u64| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(play(*seed))))
+    };
+    let failed: Vec<String> = seeds.filter(|seed| once(seed).is_err()).map(again).collect();
+    println!("{count} seeds in {:.1} s", start.elapsed().as_secs_f64());
+    assert!(failed.is_empty(), "repeat with:\n{}", failed.join("\n"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_the_history_is_what_happened_and_commands_keep_their_word() {
     let seeds = match number("COSMOS_REWIND_SEED") {

@@ -15,7 +15,7 @@ use chrono::DateTime;
 use clap::Parser as _;
 use cosmos_rewind::{
     capture::{Capture, Limits, Recent},
-    change::{Via, key::PartitionKey},
+    change::Via,
     cli::{Cli, Exit},
     config::{Account, Credential, DeadLetterLocation, Fidelity, Names, Secret, Settings},
     cosmos::{Container, Cosmos, FeedMode, FeedStart, KeyRange},
@@ -31,8 +31,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    number,
-    world::{self, Documents, Item, Lives, assert_captured, assert_same, plain},
+    seed_after_seed,
+    world::{self, Documents, Item, Lives, assert_captured, assert_same, at, is_lasting, key, live, settled},
 };
 
 /// When a run begins, by the account's clock.
@@ -211,23 +211,6 @@ fn process(way: &Inside, letters: &Path, via: Via) -> Capture<CosmosHistory> {
 async fn deliver(capture: &Capture<CosmosHistory>, batch: &[String]) -> bool {
     let items: Vec<&RawValue> = batch.iter().map(|item| serde_json::from_str(item).unwrap()).collect();
     capture.run(&items, "invocation").await.is_ok()
-}
-
-fn key(item: &Item) -> PartitionKey {
-    PartitionKey::parse(&json!([item.1]).to_string()).unwrap()
-}
-
-fn is_lasting(item: &Item) -> bool {
-    !item.0.starts_with("short")
-}
-
-/// What there was at a moment.
-fn at(truth: &Lives, moment: i64) -> Documents {
-    let in_force = truth.iter().filter_map(|(item, life)| {
-        let told = life.iter().rfind(|told| told.ts <= moment)?;
-        Some((item.clone(), told.text.clone()?))
-    });
-    in_force.collect()
 }
 
 fn events_of() -> Value {
@@ -584,17 +567,7 @@ impl Run {
 
     /// The live container: texts, and etags.
     async fn live(&self) -> (Documents, BTreeMap<Item, String>) {
-        let (mut texts, mut etags) = (Documents::new(), BTreeMap::new());
-        for raw in self.events.query_all("SELECT * FROM c", &[], None).await.unwrap() {
-            let document: Value = serde_json::from_str(raw.get()).unwrap();
-            let text = |name: &str| document[name].as_str().unwrap().to_owned();
-            let item = (text("id"), text("pk"));
-            if is_lasting(&item) {
-                etags.insert(item.clone(), text("_etag"));
-                texts.insert(item, plain(document));
-            }
-        }
-        (texts, etags)
+        live(&self.events).await
     }
 
     /// A plan; a writer that is quicker; the plan applied under faults, and again; and all of it taken back.
@@ -653,11 +626,7 @@ impl Run {
             self.drain().await;
         }
         let quicker = self.live().await.0;
-        let settled = |is: &Documents| -> Documents {
-            let untouched = is.iter().filter(|(item, _)| !moved.contains(*item));
-            let others = quicker.iter().filter(|(item, _)| moved.contains(*item));
-            untouched.chain(others).map(|(i, t)| (i.clone(), t.clone())).collect()
-        };
+        let settled = |is: &Documents| settled(is, &moved, &quicker);
         // The plan may be old, or from tomorrow.
         self.jump();
         let apply = ["restore", "--plan", plan, "--yes", "--format", "json", "--journal", journal];
@@ -813,25 +782,7 @@ impl Run {
 
 #[test]
 fn whatever_happens_in_one_thread_commands_keep_their_word() {
-    let seeds = match number("COSMOS_REWIND_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => {
-            let first = number("COSMOS_REWIND_ALONE_FROM").unwrap_or(0);
-            first..first + number("COSMOS_REWIND_ALONE_SEEDS").unwrap_or(1)
-        }
-    };
-    let (start, tally) = (std::time::Instant::now(), Tally::default());
-    let (mut failed, count) = (Vec::new(), seeds.end - seeds.start);
-    for seed in seeds {
-        let once = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut builder = tokio::runtime::Builder::new_current_thread();
-            let runtime = builder.enable_all().start_paused(true).build().unwrap();
-            runtime.block_on(async { Run::start(seed, tally.clone()).await.play().await });
-        }));
-        if once.is_err() {
-            failed.push(super::again(seed));
-        }
-    }
-    println!("{count} seeds in {:.1} s: {:?}", start.elapsed().as_secs_f64(), tally.lock().unwrap());
-    assert!(failed.is_empty(), "repeat with:\n{}", failed.join("\n"));
+    let tally = Tally::default();
+    seed_after_seed("ALONE", 1, async |seed| Run::start(seed, tally.clone()).await.play().await);
+    println!("{:?}", tally.lock().unwrap());
 }

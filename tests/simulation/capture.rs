@@ -19,7 +19,7 @@ use cosmos_rewind::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json, value::RawValue};
 
-use super::number;
+use super::seed_after_seed;
 use crate::support::memory::MemoryHistory;
 
 const DOCUMENTS: usize = 6;
@@ -187,25 +187,5 @@ async fn play(seed: u64) {
 
 #[test]
 fn whatever_happens_in_no_time_every_version_is_captured_once() {
-    let seeds = match number("COSMOS_REWIND_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => {
-            let first = number("COSMOS_REWIND_CAPTURE_FROM").unwrap_or(0);
-            first..first + number("COSMOS_REWIND_CAPTURE_SEEDS").unwrap_or(60)
-        }
-    };
-    let start = std::time::Instant::now();
-    let (mut failed, count) = (Vec::new(), seeds.end - seeds.start);
-    for seed in seeds {
-        let once = std::panic::catch_unwind(|| {
-            let mut builder = tokio::runtime::Builder::new_current_thread();
-            let runtime = builder.enable_all().start_paused(true).build();
-            runtime.unwrap().block_on(play(seed));
-        });
-        if once.is_err() {
-            failed.push(super::again(seed));
-        }
-    }
-    println!("{count} seeds in {:.1} s", start.elapsed().as_secs_f64());
-    assert!(failed.is_empty(), "repeat with:\n{}", failed.join("\n"));
+    seed_after_seed("CAPTURE", 60, play);
 }

@@ -7,14 +7,11 @@ use std::{
 };
 
 use chrono::Utc;
-use cosmos_rewind::{
-    change::key::PartitionKey,
-    cosmos::{Disposition, Failure},
-};
+use cosmos_rewind::cosmos::{Disposition, Failure};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
-use super::world::{Documents, Item, Lives, World, assert_same, plain, unless_moving};
+use super::world::{Documents, Item, Lives, World, assert_same, at, is_lasting, key, live, settled, unless_moving};
 use crate::support::{FollowerProcess, Handler, Kind, Letterbox, eventually};
 
 const FOLLOW: [&str; 6] = ["--mode", "all-versions", "--name", "sim", "--lease", "2"];
@@ -37,26 +34,9 @@ pub struct Run {
     remade: Option<i64>,
 }
 
-/// What the containers had at a moment.
-fn at(truth: &Lives, moment: i64) -> Documents {
-    let in_force = truth.iter().filter_map(|(item, life)| {
-        let told = life.iter().rfind(|told| told.ts <= moment)?;
-        Some((item.clone(), told.text.clone()?))
-    });
-    in_force.collect()
-}
-
 /// Documents that do not end by themselves.
 fn lasting(container: &Documents) -> Documents {
     container.iter().filter(|(item, _)| is_lasting(item)).map(|(item, text)| (item.clone(), text.clone())).collect()
-}
-
-fn is_lasting(item: &Item) -> bool {
-    !item.0.starts_with("short")
-}
-
-fn key(item: &Item) -> PartitionKey {
-    PartitionKey::parse(&json!([item.1]).to_string()).unwrap()
 }
 
 impl Run {
@@ -139,17 +119,7 @@ impl Run {
 
     /// The live container: texts, and etags.
     async fn live(&self) -> (Documents, BTreeMap<Item, String>) {
-        let (mut texts, mut etags) = (Documents::new(), BTreeMap::new());
-        for raw in self.world.events.query_all("SELECT * FROM c", &[], None).await.unwrap() {
-            let document: Value = serde_json::from_str(raw.get()).unwrap();
-            let text = |name: &str| document[name].as_str().unwrap().to_owned();
-            let item = (text("id"), text("pk"));
-            if is_lasting(&item) {
-                etags.insert(item.clone(), text("_etag"));
-                texts.insert(item, plain(document));
-            }
-        }
-        (texts, etags)
+        live(&self.world.events).await
     }
 
     async fn short_ones_are_gone(&self) {
@@ -264,13 +234,7 @@ impl Run {
             moved.insert(item);
         }
         let (quicker, _) = self.live().await;
-        let settled = |is: &Documents| -> Documents {
-            let untouched = is.iter().filter(|(item, _)| !moved.contains(*item));
-            untouched
-                .chain(quicker.iter().filter(|(item, _)| moved.contains(*item)))
-                .map(|(i, t)| (i.clone(), t.clone()))
-                .collect()
-        };
+        let settled = |is: &Documents| settled(is, &moved, &quicker);
 
         // A query that fails is not asked again for every one of these, and says so.
         let kinds = [Kind::HistoryWrite, Kind::LiveWrite, Kind::HistoryRead, Kind::LiveRead];

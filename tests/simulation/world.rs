@@ -7,7 +7,7 @@ use std::{
 };
 
 use cosmos_rewind::{
-    change::version::Version,
+    change::{key::PartitionKey, version::Version},
     config::{Account, Settings},
     cosmos::{Container, Cosmos, Failure, FeedMode, FeedStart, KeyRange},
     local::trigger::{self, FunctionBinding, RetryPolicy, Trigger, TriggerOptions},
@@ -38,6 +38,47 @@ pub fn assert_same(seed: u64, is: &Documents, should: &Documents, what: &str) {
         .map(|item| (item, short(is.get(item)), short(should.get(item))))
         .collect();
     assert!(differ.is_empty(), "seed {seed}: {what}: (item, is, should be) {differ:#?}");
+}
+
+/// Whether a document does not end by itself.
+pub fn is_lasting(item: &Item) -> bool {
+    !item.0.starts_with("short")
+}
+
+/// An item's partition key.
+pub fn key(item: &Item) -> PartitionKey {
+    PartitionKey::parse(&json!([item.1]).to_string()).unwrap()
+}
+
+/// What there was at a moment.
+pub fn at(truth: &Lives, moment: i64) -> Documents {
+    let in_force = truth.iter().filter_map(|(item, life)| {
+        let told = life.iter().rfind(|told| told.ts <= moment)?;
+        Some((item.clone(), told.text.clone()?))
+    });
+    in_force.collect()
+}
+
+/// What lasts in a live container: texts, and etags.
+pub async fn live(events: &Container) -> (Documents, BTreeMap<Item, String>) {
+    let (mut texts, mut etags) = (Documents::new(), BTreeMap::new());
+    for raw in events.query_all("SELECT * FROM c", &[], None).await.unwrap() {
+        let document: Value = serde_json::from_str(raw.get()).unwrap();
+        let text = |name: &str| document[name].as_str().unwrap().to_owned();
+        let item = (text("id"), text("pk"));
+        if is_lasting(&item) {
+            etags.insert(item.clone(), text("_etag"));
+            texts.insert(item, plain(document));
+        }
+    }
+    (texts, etags)
+}
+
+/// What a restore has to leave: what it is to come to, but for the documents that another writer moved before.
+pub fn settled(is: &Documents, moved: &BTreeSet<Item>, quicker: &Documents) -> Documents {
+    let untouched = is.iter().filter(|(item, _)| !moved.contains(*item));
+    let others = quicker.iter().filter(|(item, _)| moved.contains(*item));
+    untouched.chain(others).map(|(item, text)| (item.clone(), text.clone())).collect()
 }
 
 /// A version, told by the account or found in the history.
