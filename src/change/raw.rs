@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::record::{CHANGE, ORIGINAL_ID, SYSTEM};
+
 /// The members of a JSON object, in order, as slices of the original text. Number text, key order, duplicate keys and
 /// escapes all stay as they were, because nothing is parsed that is not asked for.
 #[derive(Debug, Clone, Default)]
@@ -47,10 +49,10 @@ impl Reserved {
         match name {
             "id" => Some(Self::Id),
             "ttl" => Some(Self::Ttl),
-            "_change" => Some(Self::Change),
-            "_originalId" => Some(Self::OriginalId),
-            "_rid" | "_self" | "_etag" | "_attachments" | "_ts" => Some(Self::System),
             "_lsn" => Some(Self::Lsn),
+            CHANGE => Some(Self::Change),
+            ORIGINAL_ID => Some(Self::OriginalId),
+            _ if SYSTEM.contains(&name) => Some(Self::System),
             _ => None,
         }
     }

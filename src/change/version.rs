@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use super::{
     Op,
     order::Position,
-    raw::{Member, RawDocument, present, string_of},
-    record::{self, CHANGE, ORIGINAL_ID, SYSTEM},
+    raw::{Member, RawDocument, Reserved, present, string_of},
+    record::{self, CHANGE, ORIGINAL_ID},
 };
 
 /// Largest document a record may claim to hold: far above the service's 2 MB, far below what would hurt.
@@ -177,8 +177,8 @@ impl Version {
         let members: Vec<Member<'_>> = record
             .members()
             .iter()
-            .filter(|m| !SYSTEM.iter().any(|name| m.is(name)) && !m.is("_lsn") && !m.is(ORIGINAL_ID))
-            .map(|m| if m.is("id") { m.with_value(original) } else { *m })
+            .filter(|m| !matches!(m.reserved(), Some(Reserved::System | Reserved::Lsn | Reserved::OriginalId)))
+            .map(|m| if m.reserved() == Some(Reserved::Id) { m.with_value(original) } else { *m })
             .collect();
         Some(Self {
             id: super::raw::unescape(original.get()).into_owned(),
@@ -210,8 +210,8 @@ fn rebuild(record: &RawDocument<'_>, original: &RawValue, change: &ChangeObject<
     let mut members: Vec<(&str, &str)> = record
         .members()
         .iter()
-        .filter(|m| !SYSTEM.iter().any(|name| m.is(name)) && !m.is(CHANGE) && !m.is(ORIGINAL_ID))
-        .map(|m| (m.key.get(), if m.is("id") { original.get() } else { m.value.get() }))
+        .filter(|m| !matches!(m.reserved(), Some(Reserved::System | Reserved::Change | Reserved::OriginalId)))
+        .map(|m| (m.key.get(), if m.reserved() == Some(Reserved::Id) { original.get() } else { m.value.get() }))
         .collect();
     let shadowed = |name| change.shadowed.as_ref().and_then(|s| s.get(name));
     let place = |name| change.places.as_ref().and_then(|p| p.get_i64(name)).and_then(|i| usize::try_from(i).ok());
