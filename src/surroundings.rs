@@ -37,7 +37,7 @@ pub async fn interrupted() -> bool {
 pub fn stdout() -> Box<dyn Write + Send> {
     #[cfg(feature = "local")]
     if simulated::is() {
-        return Box::new(simulated::Printed);
+        return Box::new(simulated::printed());
     }
     Box::new(io::stdout())
 }
@@ -46,7 +46,7 @@ pub fn stdout() -> Box<dyn Write + Send> {
 pub fn stderr() -> Box<dyn Write + Send> {
     #[cfg(feature = "local")]
     if simulated::is() {
-        return Box::new(simulated::Noted);
+        return Box::new(simulated::noted());
     }
     Box::new(io::stderr())
 }
@@ -109,25 +109,21 @@ pub mod simulated {
     }
 
     /// What stands for standard output.
-    pub(super) struct Printed;
-
-    impl Write for Printed {
-        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            with(|own| own.printed.extend_from_slice(text));
-            Ok(text.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+    pub(super) fn printed() -> Kept {
+        Kept(|own| &mut own.printed)
     }
 
     /// What stands for standard error.
-    pub(super) struct Noted;
+    pub(super) fn noted() -> Kept {
+        Kept(|own| &mut own.noted)
+    }
 
-    impl Write for Noted {
+    /// Text that is kept for who asks.
+    pub(super) struct Kept(fn(&mut Own) -> &mut Vec<u8>);
+
+    impl Write for Kept {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            with(|own| own.noted.extend_from_slice(text));
+            with(|own| (self.0)(own).extend_from_slice(text));
             Ok(text.len())
         }
 
