@@ -7,7 +7,7 @@ mod items;
 mod recent;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::BuildHasher as _,
     sync::Arc,
     time::{Duration, Instant},
@@ -30,7 +30,7 @@ use crate::{
     history::{BATCH_BYTES, BATCH_RECORDS, History, HistoryWriter, SourceReader},
     projection::Projection,
 };
-use items::{Poison, Shaped, Taken, shape_all};
+use items::{Poison, Taken, shape_all};
 pub use recent::Recent;
 
 /// Limits shared by all functions and leases of a process.
@@ -43,6 +43,7 @@ pub struct Limits {
     max_writes: usize,
     max_rereads: usize,
     deadline: Duration,
+    piece: usize,
 }
 
 impl Limits {
@@ -55,7 +56,15 @@ impl Limits {
             max_writes,
             max_rereads,
             deadline,
+            piece: PIECE_BYTES,
         }
+    }
+
+    /// The same with pieces of another size, in bytes of items: of what is more, the records of one piece are made and
+    /// written before those of the next.
+    #[must_use]
+    pub fn in_pieces_of(self, bytes: usize) -> Self {
+        Self { piece: bytes, ..self }
     }
 
     /// Leave to write so many bytes, as long as it is held.
@@ -71,6 +80,10 @@ impl Limits {
 /// client library holds them several times. A body of 64 MB would be in memory seven times otherwise.
 const WRITE_ROOM: usize = 2 * BATCH_BYTES;
 const ROOM_PIECE: usize = 1024;
+
+/// Bytes of items whose records are held at the same time. Nearly every payload is less; of a larger one, all records
+/// would be as much memory again as its text.
+const PIECE_BYTES: usize = 8 << 20;
 
 /// Captures the changes of one source container into one history.
 #[derive(Debug)]
@@ -154,6 +167,20 @@ pub enum CaptureError {
     Projection(ConfigError),
 }
 
+/// How far a payload has come.
+#[derive(Default)]
+struct Progress {
+    summary: Summary,
+    /// By the items of the payload, one for each.
+    poison: Vec<Poison>,
+    /// Time of the newest change.
+    newest: Option<i64>,
+    /// Marks of the records of the pieces before.
+    seen: HashSet<u64>,
+    /// Whether no piece follows this one.
+    last: bool,
+}
+
 /// A record on its way, with the payload item it came from.
 struct Pending {
     record: Record,
@@ -172,37 +199,57 @@ impl<H: History> Capture<H> {
     pub async fn run(&self, items: &[&RawValue], invocation: &str) -> Result<Summary, CaptureError> {
         let start = Instant::now();
         let retry = Retry::for_at_most(self.limits.deadline);
-        let mut summary = Summary { items: items.len(), ..Summary::default() };
-        let mut poison = Vec::new();
 
         let shape = self.shape(&retry).await?;
-        let shaped = shape.as_ref().map(|shape| shape_all(items, shape, &mut poison));
-        let taken = match &shaped {
-            Some(shaped) => Taken::of_shaped(shaped, &mut poison),
-            None => Taken::of(items, &mut poison),
-        };
-        if !taken.changes.is_empty() {
-            let mut stored = self.store(&taken, shape.as_deref(), &retry, &mut summary).await;
-            if stored.as_ref().is_err_and(|f| f.disposition == Disposition::Stale) {
-                // The container was made again with another key: look at it afresh, once.
-                self.history.forget().await;
-                stored = self.store(&taken, shape.as_deref(), &retry, &mut summary).await;
-            }
-            poison.extend(stored.map_err(CaptureError::Service)?);
+        let mut taken = self.take(items, shape.as_deref(), &retry).await;
+        if taken.as_ref().is_err_and(|f| f.disposition == Disposition::Stale) {
+            // The container was made again with another key: look at it afresh, once. All of the payload, as what was
+            // written before may have gone with the old one.
+            self.history.forget().await;
+            taken = self.take(items, shape.as_deref(), &retry).await;
         }
-        // One letter for an item, whatever and however much is wrong with it.
-        let mut buried = std::collections::HashSet::new();
-        poison.retain(|p| buried.insert(p.item));
-        let letters = Letters { items, shaped: shaped.as_deref(), note: shape.as_ref().map(|shape| shape.note()) };
+        let Progress { mut summary, poison, newest, .. } = taken.map_err(CaptureError::Service)?;
+        let letters = Letters { items, note: shape.as_ref().map(|shape| shape.note()) };
         self.bury(letters, &poison, invocation).await.map_err(CaptureError::DeadLetters)?;
 
+        summary.items = items.len();
         summary.dead_letters = poison.len();
         summary.retries = retry.count();
         summary.elapsed = start.elapsed();
-        let newest = taken.changes.iter().filter_map(|change| change.ts).max();
         // A source whose clock is ahead of this one is not behind.
         summary.lag = newest.map(|ts| u64::try_from(crate::surroundings::now().timestamp() - ts).unwrap_or(0));
         Ok(summary)
+    }
+
+    /// Stores a payload, one piece after the other.
+    async fn take(&self, items: &[&RawValue], shape: Option<&Shape>, retry: &Retry) -> Result<Progress, Failure> {
+        let mut progress = Progress::default();
+        let mut first = 0;
+        while first < items.len() {
+            let piece = &items[first..first + piece_of(&items[first..], self.limits.piece)];
+            progress.last = first + piece.len() == items.len();
+            let mut poison = Vec::new();
+            let mut shaped = shape.map(|shape| shape_all(piece, shape, &mut poison));
+            let taken = match &shaped {
+                Some(shaped) => Taken::of_shaped(shaped, &mut poison),
+                None => Taken::of(piece, &mut poison),
+            };
+            if !taken.changes.is_empty() {
+                poison.extend(self.store(&taken, shape, retry, &mut progress).await?);
+            }
+            progress.newest = progress.newest.max(taken.changes.iter().filter_map(|change| change.ts).max());
+            // One letter for an item, whatever and however much is wrong with it.
+            let mut known = HashSet::new();
+            for mut one in poison {
+                if known.insert(one.item) {
+                    one.shaped = shaped.as_mut().and_then(|shaped| shaped[one.item].take()).map(|shaped| shaped.item);
+                    one.item += first;
+                    progress.poison.push(one);
+                }
+            }
+            first += piece.len();
+        }
+        Ok(progress)
     }
 
     /// What of a document is stored, where that is not all of it.
@@ -218,11 +265,11 @@ impl<H: History> Capture<H> {
         taken: &Taken<'_>,
         shape: Option<&Shape>,
         retry: &Retry,
-        summary: &mut Summary,
+        progress: &mut Progress,
     ) -> Result<Vec<Poison>, Failure> {
         let mut poison = Vec::new();
         let writer = retry.run(|| self.history.writer()).await?;
-        let rereads = self.reread(taken, shape, retry, summary).await?;
+        let rereads = self.reread(taken, shape, retry, &mut progress.summary).await?;
         let partial = shape.map(Shape::note).or(self.partial.as_deref());
         let now = crate::surroundings::now();
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
@@ -252,23 +299,26 @@ impl<H: History> Capture<H> {
                         _ => pending.push(one),
                     }
                 }
-                Err(e) => poison.push(Poison {
-                    item: *item,
-                    id: Some(change.id.to_string()),
-                    status: "-".into(),
-                    reason: e.reason,
-                }),
+                Err(e) => {
+                    poison.push(Poison { id: Some(change.id.to_string()), ..Poison::new(*item, e.reason) });
+                }
             }
         }
-        pending.retain(|p| !(p.healed && self.recent.has(p.mark)));
+        pending.retain(|p| !(p.healed && (self.recent.has(p.mark) || progress.seen.contains(&p.mark))));
         // Only envelopes bring the version before again: what no later batch can ask for is not remembered.
         let plain = taken.changes.iter().all(|change| change.shape == crate::change::Shape::Feed);
         let known = pending.iter().filter(|p| !plain && !p.normalized);
         let marks: Vec<u64> = known.map(|p| p.mark).collect();
-        summary.healed = pending.iter().filter(|p| p.healed).count();
-        summary.normalized = pending.iter().filter(|p| p.normalized).count();
-        summary.compressed = pending.iter().filter(|p| p.record.compressed).count();
-        summary.records = pending.len();
+        // Written again where an earlier piece had it, which changes nothing, but counted once.
+        let new: Vec<&Pending> = pending.iter().filter(|p| !progress.seen.contains(&p.mark)).collect();
+        let summary = &mut progress.summary;
+        summary.healed += new.iter().filter(|p| p.healed).count();
+        summary.normalized += new.iter().filter(|p| p.normalized).count();
+        summary.compressed += new.iter().filter(|p| p.record.compressed).count();
+        summary.records += new.len();
+        if !progress.last {
+            progress.seen.extend(places.into_keys());
+        }
 
         let outcomes: Vec<Outcome> = stream::iter(into_units(pending))
             .map(|unit| self.write_unit(writer.as_ref(), unit, retry))
@@ -278,7 +328,7 @@ impl<H: History> Capture<H> {
         for outcome in outcomes {
             summary.ru += outcome.ru;
             summary.compressed += outcome.compressed;
-            summary.records -= outcome.poison.len();
+            summary.records = summary.records.saturating_sub(outcome.poison.len());
             poison.extend(outcome.poison);
         }
         // Poison makes it uncertain which ones are durable: then none is remembered.
@@ -314,7 +364,7 @@ impl<H: History> Capture<H> {
             }
             Err(f) => return Err(f),
         };
-        summary.rereads = wanted.len();
+        summary.rereads += wanted.len();
         let results: Vec<(usize, Option<String>)> = stream::iter(wanted)
             .map(|i| {
                 let (change, source) = (&changes[i], &source);
@@ -412,12 +462,10 @@ impl<H: History> Capture<H> {
         }
         match result {
             Ok(ru) => outcome.ru += ru,
-            Err(f) if may_be_one_record(&f) => outcome.poison.push(Poison {
-                item: one.item,
-                id: Some(one.record.source_id.clone()),
-                reason: f.to_string(),
-                status: f.status,
-            }),
+            Err(f) if may_be_one_record(&f) => {
+                let (id, reason) = (Some(one.record.source_id.clone()), f.to_string());
+                outcome.poison.push(Poison { id, status: f.status, ..Poison::new(one.item, reason) });
+            }
             Err(f) => return Err(f),
         }
         Ok(())
@@ -426,7 +474,7 @@ impl<H: History> Capture<H> {
     /// Puts poison away.
     async fn bury(&self, letters: Letters<'_>, poison: &[Poison], invocation: &str) -> Result<(), StoreError> {
         for one in poison {
-            let (item, partial) = letters.of(one.item);
+            let (item, partial) = letters.of(one);
             let letter = DeadLetter {
                 v: 1,
                 at: crate::surroundings::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
@@ -457,17 +505,16 @@ impl<H: History> Capture<H> {
 #[derive(Clone, Copy)]
 struct Letters<'a> {
     items: &'a [&'a RawValue],
-    shaped: Option<&'a [Option<Shaped>]>,
     note: Option<&'a str>,
 }
 
 impl<'a> Letters<'a> {
     /// The item as far as it is kept, and what `_change.partial` says then. One that could not be understood is kept as
     /// it was delivered, or nobody could find out why.
-    fn of(self, index: usize) -> (&'a RawValue, Option<&'a str>) {
-        match self.shaped.and_then(|shaped| shaped[index].as_ref()) {
-            Some(shaped) => (&shaped.item, self.note),
-            None => (self.items[index], None),
+    fn of(self, poison: &'a Poison) -> (&'a RawValue, Option<&'a str>) {
+        match &poison.shaped {
+            Some(shaped) => (shaped, self.note),
+            None => (self.items[poison.item], None),
         }
     }
 }
@@ -477,6 +524,16 @@ struct Outcome {
     ru: f64,
     compressed: usize,
     poison: Vec<Poison>,
+}
+
+/// How many of the items are a piece of about so many bytes: at least one.
+fn piece_of(items: &[&RawValue], bytes: usize) -> usize {
+    let mut sum = 0;
+    let fits = |item: &&&RawValue| {
+        sum += item.get().len();
+        sum <= bytes
+    };
+    items.iter().take_while(fits).count().max(1)
 }
 
 /// Records that share a full partition key travel in transactional batches, all others alone.

@@ -1,7 +1,7 @@
 //! The seam between capture and storage: one contract for the real container and for the fake, and what capture makes
 //! of it under any order of deliveries and faults.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cosmos_rewind::{
     capture::{Capture, Limits, Recent},
@@ -11,9 +11,10 @@ use cosmos_rewind::{
         key::KeyPaths,
         record::{self, Record, RecordContext},
     },
-    config::{Credential, DeadLetterLocation, Fidelity, Secret},
+    config::{Credential, DeadLetterLocation, Fidelity, Secret, Settings},
     dead_letters::DeadLetterStore,
     history::HistoryWriter,
+    projection::Projection,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json, value::RawValue};
@@ -74,7 +75,7 @@ async fn a_container_keeps_the_contract() {
     keeps_the_contract(&container, async || app.history().await.len()).await;
 }
 
-fn capture(history: MemoryHistory, folder: &std::path::Path) -> Capture<MemoryHistory> {
+fn capture(history: MemoryHistory, folder: &std::path::Path, piece: usize) -> Capture<MemoryHistory> {
     let location = DeadLetterLocation::Directory(folder.to_owned());
     let credential = Credential::Key(Secret::new("none"));
     Capture {
@@ -82,7 +83,7 @@ fn capture(history: MemoryHistory, folder: &std::path::Path) -> Capture<MemoryHi
         history,
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Exact,
-        limits: Limits::new(8, 8, Duration::from_secs(30)),
+        limits: Limits::new(8, 8, Duration::from_secs(30)).in_pieces_of(piece),
         via: Via::Trigger,
         recent: Recent::default(),
         partial: None,
@@ -117,22 +118,23 @@ proptest! {
         ], 0..40),
         poisoned in proptest::option::of((0..4usize, 0..6u64)),
         restart_every in 1..4usize,
+        piece in 1..2000usize,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(async move {
             let folder = tempfile::tempdir().unwrap();
             let quiet = MemoryHistory::new(&["/pk"], Vec::new(), None);
             let ordered: Vec<Value> = (0..4usize).flat_map(|d| (0..6u64).map(move |v| envelope(d, v))).collect();
-            deliver(&capture(quiet.clone(), folder.path()), &ordered).await;
+            deliver(&capture(quiet.clone(), folder.path(), usize::MAX), &ordered).await;
 
             let poison = poisoned.map(|(d, v)| format!("d{d}~{d}-{v}"));
             let stormy = MemoryHistory::new(&["/pk"], faults, poison.clone());
             let deliveries: Vec<Value> = order.into_iter().chain(again).map(|(d, v)| envelope(d, v)).collect();
-            let mut process = capture(stormy.clone(), folder.path());
+            let mut process = capture(stormy.clone(), folder.path(), piece);
             for (i, batch) in deliveries.chunks(size).enumerate() {
                 if i % restart_every == 0 {
                     // A new process remembers nothing.
-                    process = capture(stormy.clone(), folder.path());
+                    process = capture(stormy.clone(), folder.path(), piece);
                 }
                 deliver(&process, batch).await;
             }
@@ -155,4 +157,39 @@ async fn deliver(capture: &Capture<MemoryHistory>, batch: &[Value]) {
         }
     }
     panic!("never acknowledged");
+}
+
+/// A payload that is taken in pieces comes to what it comes to as a whole: the sums, and the letters.
+#[tokio::test(start_paused = true)]
+async fn a_payload_in_pieces_is_one_payload() {
+    let mut payload: Vec<Value> = (0..4usize).flat_map(|d| (0..6u64).map(move |v| envelope(d, v))).collect();
+    // A version that a piece before had, one that is no change, and one that no piece before had.
+    payload.extend([envelope(0, 3), json!({"secret": "s"}), envelope(3, 9)]);
+    let poison = format!("d{}~{}-{}", 2, 2, 4);
+    let settings = Settings::from_pairs([("REWIND_REDACT", "/v")]);
+    let mut came_to = Vec::new();
+    for piece in [usize::MAX, 1000, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let history = MemoryHistory::new(&["/pk"], Vec::new(), Some(poison.clone()));
+        let capture = Capture {
+            projection: Projection::from_settings(&settings, None).unwrap(),
+            ..capture(history.clone(), folder.path(), piece)
+        };
+        let items: Vec<Box<RawValue>> = payload.iter().map(|i| serde_json::value::to_raw_value(i).unwrap()).collect();
+        let items: Vec<&RawValue> = items.iter().map(AsRef::as_ref).collect();
+        let summary = capture.run(&items, "test").await.unwrap();
+        let letters = std::fs::read_dir(folder.path()).unwrap().map(|letter| {
+            let letter: Value = serde_json::from_slice(&std::fs::read(letter.unwrap().path()).unwrap()).unwrap();
+            (letter["item"].to_string(), letter["partial"].clone())
+        });
+        let letters: BTreeMap<_, _> = letters.collect();
+        let sums = (summary.items, summary.records, summary.healed, summary.normalized, summary.dead_letters);
+        came_to.push((sums, summary.lag.is_some(), letters, history.stored()));
+    }
+    let ((items, records, healed, _, dead), _, letters, _) = &came_to[0];
+    // 25 versions and the one before the last, less the one that can never be stored.
+    assert_eq!((*items, *records, *healed, *dead, letters.len()), (27, 25, 1, 2, 2), "{letters:?}");
+    assert!(letters.contains_key(r#"{"secret":"s"}"#) && letters.keys().all(|item| !item.contains("\"v\"")));
+    assert_eq!(came_to[1], came_to[0]);
+    assert_eq!(came_to[2], came_to[0]);
 }

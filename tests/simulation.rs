@@ -7,8 +7,9 @@ mod chaos;
 mod run;
 mod world;
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
+use cosmos_rewind::capture::Limits;
 use futures::{FutureExt as _, StreamExt as _, stream};
 
 /// A number in the environment.
@@ -19,6 +20,12 @@ fn number(name: &str) -> Option<u64> {
 /// How a seed is played again.
 fn again(seed: u64) -> String {
     format!("COSMOS_REWIND_SEED={seed} cargo test --test main simulation")
+}
+
+/// Limits of a capture: payloads are taken in pieces of one item, of a few, and as a whole.
+fn limits(seed: u64) -> Limits {
+    let piece = [1, 400, 1 << 23][usize::try_from(seed % 3).unwrap()];
+    Limits::new(4, 4, Duration::from_secs(30)).in_pieces_of(piece)
 }
 
 /// Plays seeds of a kind in one thread each, in no time: the one that is asked for, or `count` of them.

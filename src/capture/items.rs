@@ -7,14 +7,16 @@ use crate::change::{Change, decode::decode, record, shape::Shape};
 /// Something that can never be stored as it is.
 pub(super) struct Poison {
     pub(super) item: usize,
+    /// What is kept of the item, where that is not all of it and could be told.
+    pub(super) shaped: Option<Box<RawValue>>,
     pub(super) id: Option<String>,
     pub(super) status: String,
     pub(super) reason: String,
 }
 
 impl Poison {
-    fn new(item: usize, reason: String) -> Self {
-        Self { item, id: None, status: "-".into(), reason }
+    pub(super) fn new(item: usize, reason: String) -> Self {
+        Self { item, shaped: None, id: None, status: "-".into(), reason }
     }
 }
 

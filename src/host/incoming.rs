@@ -24,47 +24,23 @@ enum Form {
     /// The payload has not begun.
     Head(Vec<u8>),
     /// In the twice encoded payload.
-    Payload { head: Vec<u8>, text: Text, carry: Carry },
+    Payload { head: Vec<u8>, text: Vec<u8>, carry: Carry },
     /// Behind it.
-    Tail { head: Vec<u8>, text: Text, tail: Vec<u8> },
+    Tail { head: Vec<u8>, text: Vec<u8>, tail: Vec<u8> },
     /// In any other form, for the general way: as it came.
     Other(Vec<u8>),
 }
 
-/// The payload's text so far. In pieces: one that grew by doubling would leave as much behind as it holds, which the
-/// allocator keeps for a while, and be copied as often.
-#[derive(Debug)]
-struct Text {
-    full: Vec<Vec<u8>>,
-    last: Vec<u8>,
-}
+/// The room for a text of unknown length to begin with, and how many times it grows when that is not enough. By much:
+/// what is reserved and not used is no memory yet, but a text that moves is in memory twice, and the allocator keeps
+/// what it left behind for a while.
+const FIRST_ROOM: usize = 64 << 10;
+const GROWTH: usize = 16;
 
-/// How large a piece is; nearly every payload is one.
-const PIECE: usize = 1 << 20;
-
-impl Text {
-    fn with_capacity(bytes: usize) -> Self {
-        Self { full: Vec::new(), last: Vec::with_capacity(bytes) }
-    }
-
-    /// Where so many more bytes go.
-    fn with_room(&mut self, bytes: usize) -> &mut Vec<u8> {
-        let more = self.last.len() + bytes > self.last.capacity();
-        if more && self.last.len() >= PIECE / 2 {
-            let next = Vec::with_capacity(PIECE.max(bytes));
-            self.full.push(std::mem::replace(&mut self.last, next));
-        }
-        &mut self.last
-    }
-
-    fn joined(self) -> Vec<u8> {
-        if self.full.is_empty() {
-            return self.last;
-        }
-        let mut whole = Vec::with_capacity(self.full.iter().map(Vec::len).sum::<usize>() + self.last.len());
-        // Each piece is given back as soon as it was copied.
-        self.full.into_iter().chain([self.last]).for_each(|piece| whole.extend_from_slice(&piece));
-        whole
+/// Makes room for so many more bytes.
+fn make_room(text: &mut Vec<u8>, bytes: usize) {
+    if text.capacity() - text.len() < bytes {
+        text.reserve_exact(bytes.max(text.capacity().max(FIRST_ROOM).saturating_mul(GROWTH) - text.len()));
     }
 }
 
@@ -150,8 +126,8 @@ impl<'a> Incoming<'a> {
                 match payload_begins(&head, self.binding) {
                     Begins::At(at) => {
                         let rest = head.split_off(at);
-                        let mut text = Text::with_capacity(self.expected.max(rest.len()));
-                        text.last.push(b'[');
+                        let mut text = Vec::with_capacity(self.expected.max(rest.len() + 1));
+                        text.push(b'[');
                         decoded(head, text, Carry::default(), &rest)
                     }
                     Begins::Later if head.len() <= LONGEST_HEAD => Form::Head(head),
@@ -177,9 +153,8 @@ impl<'a> Incoming<'a> {
     pub fn finish(self) -> Result<Payload, BadInvocation> {
         let body = match self.form {
             Form::Head(all) | Form::Other(all) => all,
-            Form::Payload { head, text, carry } => encoded(head, &text.joined(), &[carry.bytes()]),
-            Form::Tail { head, text, tail } if ends_well(&tail, self.binding) => match String::from_utf8(text.joined())
-            {
+            Form::Payload { head, text, carry } => encoded(head, &text, &[carry.bytes()]),
+            Form::Tail { head, text, tail } if ends_well(&tail, self.binding) => match String::from_utf8(text) {
                 Ok(mut text) => {
                     let used = text.trim_end().len();
                     text.truncate(used);
@@ -187,18 +162,19 @@ impl<'a> Incoming<'a> {
                 }
                 Err(e) => encoded(head, e.as_bytes(), &[END, &tail]),
             },
-            Form::Tail { head, text, tail } => encoded(head, &text.joined(), &[END, &tail]),
+            Form::Tail { head, text, tail } => encoded(head, &text, &[END, &tail]),
         };
         Payload::of_any_form(&body, self.binding)
     }
 }
 
 /// Goes on decoding with the next chunk.
-fn decoded(head: Vec<u8>, mut text: Text, mut carry: Carry, chunk: &[u8]) -> Form {
-    match run(text.with_room(chunk.len()), &mut carry, chunk) {
+fn decoded(head: Vec<u8>, mut text: Vec<u8>, mut carry: Carry, chunk: &[u8]) -> Form {
+    make_room(&mut text, chunk.len());
+    match run(&mut text, &mut carry, chunk) {
         Run::Chunk => Form::Payload { head, text, carry },
         Run::Payload(end) => Form::Tail { head, text, tail: chunk[end..].to_vec() },
-        Run::Unknown(at) => Form::Other(encoded(head, &text.joined(), &[carry.bytes(), &chunk[at..]])),
+        Run::Unknown(at) => Form::Other(encoded(head, &text, &[carry.bytes(), &chunk[at..]])),
     }
 }
 
@@ -354,14 +330,24 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_of_many_pieces_is_joined() {
+    fn a_large_payload_seldom_moves() {
         let array = json!((0..3000).map(|n| json!({"id": n.to_string(), "t": "x".repeat(1000)})).collect::<Vec<_>>());
         let body = host(&array.to_string());
         let mut incoming = Incoming::new("documents", 0);
-        body.as_bytes().chunks(100_000).for_each(|chunk| incoming.push(chunk));
-        assert!(matches!(&incoming.form, Form::Tail { text, .. } if text.full.len() > 1));
+        let mut moves = 0;
+        let mut room = 0;
+        for chunk in body.as_bytes().chunks(10_000) {
+            incoming.push(chunk);
+            if let Form::Payload { text, .. } = &incoming.form
+                && text.capacity() != room
+            {
+                room = text.capacity();
+                moves += 1;
+            }
+        }
+        assert!((1..=3).contains(&moves), "{moves}");
         assert_eq!(incoming.finish(), Ok(Payload(array.to_string())));
-        // And what is no UTF-8 in any of them is told as of the whole body.
+        // And what is no UTF-8 in it is told as of the whole body.
         let mut torn = body.into_bytes();
         torn[2_500_000] = 0xff;
         let mut incoming = Incoming::new("documents", 0);

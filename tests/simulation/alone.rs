@@ -14,7 +14,7 @@ use std::{
 use chrono::DateTime;
 use clap::Parser as _;
 use cosmos_rewind::{
-    capture::{Capture, Limits, Recent},
+    capture::{Capture, Recent},
     change::Via,
     cli::{Cli, Exit},
     config::{Account, Credential, DeadLetterLocation, Fidelity, Names, Secret, Settings},
@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    seed_after_seed,
+    limits, seed_after_seed,
     world::{self, Documents, Item, Lives, assert_captured, assert_same, at, is_lasting, key, live, settled},
 };
 
@@ -190,7 +190,7 @@ fn cosmos(way: &Inside) -> Cosmos {
 /// The history that the handler writes, and the follower's own: what one misses the other may not hide.
 const HISTORIES: [&str; 2] = ["changes", "followed"];
 
-fn process(way: &Inside, letters: &Path, via: Via) -> Capture<CosmosHistory> {
+fn process(way: &Inside, letters: &Path, via: Via, seed: u64) -> Capture<CosmosHistory> {
     let location = DeadLetterLocation::Directory(letters.to_owned());
     let credential = Credential::Key(Secret::new("none"));
     let history = HISTORIES[usize::from(via == Via::Follow)];
@@ -200,7 +200,7 @@ fn process(way: &Inside, letters: &Path, via: Via) -> Capture<CosmosHistory> {
         history: CosmosHistory::new(cosmos(way), Names { database, source, changes, leases }),
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Payload,
-        limits: Limits::new(4, 4, Duration::from_secs(30)),
+        limits: limits(seed),
         via,
         recent: Recent::default(),
         partial: None,
@@ -245,8 +245,8 @@ impl Run {
             seed,
             rng: StdRng::seed_from_u64(seed),
             machine,
-            handler: process(&to_capture, &letters, Via::Trigger),
-            stale: process(&to_capture, &letters, Via::Trigger),
+            handler: process(&to_capture, &letters, Via::Trigger, seed),
+            stale: process(&to_capture, &letters, Via::Trigger, seed),
             local,
             capturing: (to_capture, capturing),
             operating: (to_operate, operating),
@@ -356,7 +356,7 @@ impl Run {
                 0 if self.capturing.1.state.lock().unwrap().bad > 0 => {
                     self.count("handler killed");
                     let _ = tokio::time::timeout(killed_after, deliver(&self.handler, batch)).await;
-                    self.handler = process(&self.capturing.0, &self.letters(), Via::Trigger);
+                    self.handler = process(&self.capturing.0, &self.letters(), Via::Trigger, self.seed);
                     false
                 }
                 // A host whose lease was stolen delivers at the same time.
@@ -443,7 +443,7 @@ impl Run {
     fn start_follower(&mut self, until_caught_up: bool) {
         self.followers += 1;
         let (way, letters, holder) = (cosmos(&self.capturing.0), self.letters(), format!("f{}", self.followers));
-        let capture = process(&self.capturing.0, &letters, Via::Follow);
+        let capture = process(&self.capturing.0, &letters, Via::Follow, self.seed);
         let name = if self.remade.is_some() { "after" } else { "before" };
         let stop = CancellationToken::new();
         let ended = stop.clone();

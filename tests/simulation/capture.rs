@@ -10,7 +10,7 @@ use std::{
 };
 
 use cosmos_rewind::{
-    capture::{Capture, Limits, Recent},
+    capture::{Capture, Recent},
     change::{Via, time::PointInTime, version::Version},
     config::{Credential, DeadLetterLocation, Fidelity, Secret},
     dead_letters::DeadLetterStore,
@@ -19,14 +19,14 @@ use cosmos_rewind::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json, value::RawValue};
 
-use super::seed_after_seed;
+use super::{limits, seed_after_seed};
 use crate::support::memory::MemoryHistory;
 
 const DOCUMENTS: usize = 6;
 const LEASES: usize = 3;
 
 /// A process with an empty memory.
-fn process(history: &MemoryHistory, letters: &Path) -> Capture<MemoryHistory> {
+fn process(history: &MemoryHistory, letters: &Path, seed: u64) -> Capture<MemoryHistory> {
     let location = DeadLetterLocation::Directory(letters.to_owned());
     let credential = Credential::Key(Secret::new("none"));
     Capture {
@@ -34,7 +34,7 @@ fn process(history: &MemoryHistory, letters: &Path) -> Capture<MemoryHistory> {
         history: history.clone(),
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Exact,
-        limits: Limits::new(4, 4, Duration::from_secs(30)),
+        limits: limits(seed),
         via: Via::Trigger,
         recent: Recent::default(),
         partial: None,
@@ -113,7 +113,7 @@ async fn play(seed: u64) {
     if blocked {
         std::fs::write(&letters, "").unwrap();
     }
-    let (mut current, mut stale) = (process(&history, &letters), process(&history, &letters));
+    let (mut current, mut stale) = (process(&history, &letters, seed), process(&history, &letters, seed));
     let mut done = [0; LEASES];
     let mut steps = 0;
     while (0..LEASES).any(|lease| done[lease] < feed[lease].len()) {
@@ -132,7 +132,7 @@ async fn play(seed: u64) {
             // Killed in the middle, or after it was all done and before that was known.
             0 | 1 => {
                 let _ = tokio::time::timeout(killed_after, run(&current, batch)).await;
-                current = process(&history, &letters);
+                current = process(&history, &letters, seed);
                 false
             }
             // A host that has lost its lease and does not know it yet, at the same time.
@@ -143,7 +143,7 @@ async fn play(seed: u64) {
             // Acknowledged, but the host died before it wrote that down.
             4 => {
                 run(&current, batch).await;
-                stale = std::mem::replace(&mut current, process(&history, &letters));
+                stale = std::mem::replace(&mut current, process(&history, &letters, seed));
                 false
             }
             _ => run(&current, batch).await,
