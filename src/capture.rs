@@ -83,7 +83,7 @@ const ROOM_PIECE: usize = 1024;
 
 /// Bytes of items whose records are held at the same time. Nearly every payload is less; of a larger one, all records
 /// would be as much memory again as its text.
-const PIECE_BYTES: usize = 8 << 20;
+const PIECE_BYTES: usize = 4 << 20;
 
 /// Captures the changes of one source container into one history.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::incoming::Incoming;
+use super::{incoming::Incoming, text::Spare};
 
 /// A body that cannot be understood. Nothing of it was stored; the host delivers it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,8 @@ impl Payload {
     /// # Errors
     /// When the body is not what a host sends.
     pub fn from_body(body: &[u8], binding: &str) -> Result<Self, BadInvocation> {
-        let mut incoming = Incoming::new(binding, body.len());
+        let spare = Spare::default();
+        let mut incoming = Incoming::new(binding, body.len(), &spare);
         incoming.push(body);
         incoming.finish()
     }
@@ -94,6 +95,11 @@ impl Payload {
             None => Err(not_a_list("it is empty")),
             Some(_) => Err(not_a_list("it is a single value")),
         }
+    }
+
+    /// Its memory, for another one.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0.into_bytes()
     }
 
     /// The items' text.

@@ -6,6 +6,7 @@ pub mod functions;
 mod incoming;
 pub mod invocation;
 mod server;
+mod text;
 pub mod trace;
 
 pub use server::{Handler, Shutdown, Tick, serve};

@@ -21,6 +21,7 @@ use tracing::{Instrument as _, error, error_span, field, info, warn};
 use super::{
     incoming::Incoming,
     invocation::{BadInvocation, Payload},
+    text::Spare,
     trace::TraceContext,
 };
 use crate::{
@@ -96,6 +97,7 @@ struct App<H> {
     handler: Handler<H>,
     stop: CancellationToken,
     batches: TaskTracker,
+    spare: Spare,
 }
 
 /// Serves until told to stop, then finishes the batches in flight. Returns whether all of them were finished.
@@ -106,7 +108,7 @@ struct App<H> {
 /// When the listener fails.
 pub async fn serve<H: History>(listener: TcpListener, handler: Handler<H>, shutdown: Shutdown) -> io::Result<bool> {
     let batches = TaskTracker::new();
-    let app = Arc::new(App { handler, stop: shutdown.stop.clone(), batches: batches.clone() });
+    let app = Arc::new(App { handler, stop: shutdown.stop.clone(), batches: batches.clone(), spare: Spare::default() });
     let router = Router::new()
         .route("/", get(health))
         .route("/{function}", post(invoke::<H>))
@@ -211,7 +213,7 @@ async fn invoke_traced<H: History>(
         }
     };
     // An announced length is only a promise: no more is reserved for it than a usual batch needs.
-    let mut incoming = Incoming::new(&binding, announced(headers).unwrap_or(0).min(4 << 20));
+    let mut incoming = Incoming::new(&binding, announced(headers).unwrap_or(0).min(4 << 20), &app.spare);
     let size = match read_body(body, app.handler.max_body, headers, |data| incoming.push(data)).await {
         Ok(size) => size,
         Err((status, message)) => {
@@ -224,8 +226,16 @@ async fn invoke_traced<H: History>(
     let finish = move || incoming.finish();
     let payload = if size > LARGE_BODY { tokio::task::block_in_place(finish) } else { finish() };
     let told = app.handler.export.as_ref().map(|export| export.batch(&capture.function, &invocation, trace));
-    let batch = async move { run_batch(&capture, Received { payload, size }, &binding, &invocation, told).await };
-    let task = app.batches.spawn(batch.in_current_span());
+    let tracker = app.batches.clone();
+    let batch = async move {
+        let received = Received { payload, size };
+        let answer = run_batch(&capture, &received, &binding, &invocation, told).await;
+        if let Ok(payload) = received.payload {
+            app.spare.keep(payload.into_bytes());
+        }
+        answer
+    };
+    let task = tracker.spawn(batch.in_current_span());
     answered(task.await, "the batch was not finished; deliver it again")
 }
 
@@ -253,7 +263,7 @@ async fn run_tick(function: &str, tick: Tick, stop: CancellationToken) -> Respon
 
 async fn run_batch<H: History>(
     capture: &Capture<H>,
-    received: Received,
+    received: &Received,
     binding: &str,
     invocation: &str,
     told: Option<BatchSpan>,
@@ -294,17 +304,17 @@ struct Refusal {
 
 async fn capture_body<H: History>(
     capture: &Capture<H>,
-    Received { payload, size }: Received,
+    Received { payload, size }: &Received,
     binding: &str,
     invocation: &str,
 ) -> Result<Summary, Refusal> {
     let function = capture.function.as_str();
-    let bad = |e: BadInvocation| {
-        error!(function, bytes = size, "{e}");
+    let bad = |e: &BadInvocation| {
+        error!(function, bytes = *size, "{e}");
         Refusal { status: StatusCode::BAD_REQUEST, message: e.to_string() }
     };
-    let payload = payload.map_err(bad)?;
-    let items = payload.items(binding).map_err(bad)?;
+    let payload = payload.as_ref().map_err(bad)?;
+    let items = payload.items(binding).map_err(|e| bad(&e))?;
     capture.run(&items, invocation).await.map_err(|e| {
         let hint = match &e {
             CaptureError::Service(f) => f.hint(),

@@ -1,0 +1,122 @@
+//! The memory of a payload's text: while it grows, and from one large payload to the next.
+
+use std::sync::{Mutex, PoisonError};
+
+/// The room for a text of unknown length to begin with, and how many times it grows when that is not enough. By much:
+/// what is reserved and not used is no memory yet, but a text that moves is in memory twice, and the allocator keeps
+/// what it left behind.
+const FIRST: usize = 64 << 10;
+const GROWTH: usize = 16;
+
+/// Nearly every payload is shorter.
+const USUAL: usize = FIRST * GROWTH;
+/// The room for every text that is not, so that it moves once and any of them can be reused for any.
+const LARGE: usize = 256 << 20;
+/// Longest text whose memory is kept for the next one.
+const KEPT: usize = 64 << 20;
+/// So many usual payloads after a large one, its memory is given back.
+const PATIENCE: u32 = 100;
+
+/// The memory of the last large payload, for the next one. Without it, the next would be filled while the allocator has
+/// not given back the one before, and a body would be in memory twice.
+#[derive(Debug, Default)]
+pub struct Spare(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    text: Vec<u8>,
+    /// Payloads that had no use for it, since the last that had.
+    unused: u32,
+}
+
+impl Spare {
+    /// Makes room for so many more bytes.
+    pub fn make_room(&self, text: &mut Vec<u8>, bytes: usize) {
+        let needed = text.len() + bytes;
+        if needed <= text.capacity() {
+            return;
+        }
+        let room = text.capacity().max(FIRST).saturating_mul(GROWTH).max(needed);
+        if room <= USUAL {
+            text.reserve_exact(room - text.len());
+            return;
+        }
+        let mut large = std::mem::take(&mut self.kept().text);
+        large.reserve_exact(room.max(LARGE));
+        large.extend_from_slice(text);
+        *text = large;
+    }
+
+    /// Takes back the memory of a payload that is done with.
+    pub fn keep(&self, mut text: Vec<u8>) {
+        let is_large = text.capacity() >= LARGE;
+        let fits = text.len() <= KEPT;
+        text.clear();
+        let mut kept = self.kept();
+        if is_large && fits {
+            *kept = Kept { text, unused: 0 };
+        } else if kept.unused < PATIENCE {
+            kept.unused += 1;
+        } else {
+            kept.text = Vec::new();
+        }
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        // What it holds is never half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A text of so many bytes that arrives in pieces, and where it lay at the end.
+    fn text(spare: &Spare, bytes: usize) -> (Vec<u8>, usize) {
+        let mut text = Vec::new();
+        let mut moves = 0;
+        while text.len() < bytes {
+            let before = text.as_ptr();
+            spare.make_room(&mut text, 8192);
+            moves += usize::from(before != text.as_ptr());
+            text.extend_from_slice(&[b'x'; 8192]);
+        }
+        (text, moves)
+    }
+
+    #[test]
+    fn a_text_seldom_moves_and_a_large_one_lies_where_the_one_before_lay() {
+        let spare = Spare::default();
+        let (usual, moves) = text(&spare, 500_000);
+        assert!(moves <= 1 && usual.capacity() == USUAL);
+        spare.keep(usual);
+        assert_eq!(spare.kept().text.capacity(), 0);
+        let (large, moves) = text(&spare, 3_000_000);
+        let place = large.as_ptr();
+        assert!(moves <= 2);
+        spare.keep(large);
+        // For as long as large ones come now and then.
+        for _ in 0..3 {
+            for _ in 0..PATIENCE {
+                spare.keep(text(&spare, 500).0);
+            }
+            let (large, _) = text(&spare, 5_000_000);
+            assert_eq!(large.as_ptr(), place);
+            assert!(large.iter().all(|byte| *byte == b'x'));
+            spare.keep(large);
+        }
+        for _ in 0..=PATIENCE {
+            spare.keep(text(&spare, 500).0);
+        }
+        assert_eq!(spare.kept().text.capacity(), 0);
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_kept_is_given_back() {
+        let spare = Spare::default();
+        let (huge, _) = text(&spare, KEPT + 1);
+        spare.keep(huge);
+        assert_eq!(spare.kept().text.capacity(), 0);
+    }
+}
