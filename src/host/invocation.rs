@@ -43,9 +43,17 @@ impl Payload {
     /// # Errors
     /// When the body is not what a host sends.
     pub fn from_body(body: &[u8], binding: &str) -> Result<Self, BadInvocation> {
+        Self::from_pieces([body], binding)
+    }
+
+    /// The same of a body that arrives in pieces.
+    ///
+    /// # Errors
+    /// When the body is not what a host sends.
+    pub fn from_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, binding: &str) -> Result<Self, BadInvocation> {
         let spare = Spare::default();
-        let mut incoming = Incoming::new(binding, body.len(), &spare);
-        incoming.push(body);
+        let mut incoming = Incoming::new(binding, 0, &spare);
+        pieces.into_iter().for_each(|piece| incoming.push(piece));
         incoming.finish()
     }
 
