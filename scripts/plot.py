@@ -22,7 +22,10 @@ SCENARIOS = {
     "own": "a key for each document (single upserts)",
     "dates": "one key, documents with dates, `REWIND_FIDELITY=payload`",
 }
-HANDLERS = {"cosmos-rewind": "cosmos-rewind", "forward": "only forwards bytes", "node": "Node", "python": "Python"}
+HANDLERS = {
+    "cosmos-rewind": "cosmos-rewind", "package": "cosmos-rewind, as packaged", "forward": "only forwards bytes", "node": "Node",
+    "python": "Python",
+}
 
 
 def rows_of(name):
@@ -68,6 +71,8 @@ def table(head, lines):
 def capture_table():
     rows = medians("capture", ("scenario", "handler"))
     floor = {row["scenario"]: row["cpu_us"] for row in rows if row["handler"] == "forward"}
+    order = list(HANDLERS)
+    rows.sort(key=lambda row: (list(SCENARIOS).index(row["scenario"]), order.index(row["handler"]) if row["handler"] in order else len(order)))
     lines = []
     for row in rows:
         own = HANDLERS.get(row["handler"], row["handler"])
@@ -190,7 +195,7 @@ def write_plots():
         "svg.hashsalt": "cosmos-rewind", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif", "axes.grid": True,
         "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 8,
     })
-    colours = {"cosmos-rewind": "#1f77b4", "forward": "#7f7f7f", "node": "#2ca02c", "python": "#d62728"}
+    colours = {"cosmos-rewind": "#1f77b4", "package": "#17becf", "forward": "#7f7f7f", "node": "#2ca02c", "python": "#d62728"}
 
     def save(figure, name):
         figure.tight_layout()
