@@ -206,6 +206,7 @@ impl<H: History> Capture<H> {
             // The container was made again with another key: look at it afresh, once. All of the payload, as what was
             // written before may have gone with the old one.
             self.history.forget().await;
+            self.recent.forget();
             taken = self.take(items, shape.as_deref(), &retry).await;
         }
         let Progress { mut summary, poison, newest, .. } = taken.map_err(CaptureError::Service)?;

@@ -193,3 +193,25 @@ async fn a_payload_in_pieces_is_one_payload() {
     assert_eq!(came_to[1], came_to[0]);
     assert_eq!(came_to[2], came_to[0]);
 }
+
+/// A history that is made again while a payload is written gets all of that payload, whatever the process remembers.
+#[tokio::test(start_paused = true)]
+async fn a_history_made_again_in_the_middle_of_a_payload_gets_all_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let payload: Vec<Value> = (0..4).map(|d| envelope(d, 1)).collect();
+    let quiet = MemoryHistory::new(&["/pk"], Vec::new(), None);
+    deliver(&capture(quiet.clone(), folder.path(), usize::MAX), &payload).await;
+    assert_eq!(quiet.stored().len(), 8);
+    for (piece, writes) in [(1, 0), (1, 2), (1, 3), (usize::MAX, 0), (usize::MAX, 1)] {
+        // First the versions before, which the process remembers then.
+        let mut faults = vec![Fault::None; 4 + writes];
+        faults.push(Fault::Remade);
+        let history = MemoryHistory::new(&["/pk"], faults, None);
+        let process = capture(history.clone(), folder.path(), piece);
+        for d in 0..4 {
+            deliver(&process, &[envelope(d, 0)]).await;
+        }
+        deliver(&process, &payload).await;
+        assert_eq!(history.stored(), quiet.stored(), "in pieces of {piece} after {writes} writes");
+    }
+}

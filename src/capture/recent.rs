@@ -25,6 +25,13 @@ impl Recent {
         self.marks.lock().is_ok_and(|marks| marks.0.contains(&mark))
     }
 
+    /// What was written is in a container that is no more.
+    pub(super) fn forget(&self) {
+        if let Ok(mut marks) = self.marks.lock() {
+            *marks = Default::default();
+        }
+    }
+
     pub(super) fn add(&self, new: impl IntoIterator<Item = u64>) {
         let Ok(mut marks) = self.marks.lock() else { return };
         let (set, queue) = &mut *marks;

@@ -25,6 +25,8 @@ pub enum Fault {
     Reject(u16),
     /// Stored, but the caller is told 408.
     FailAfterWrite,
+    /// The container is made again with another key: what was stored is gone, and this is refused.
+    Remade,
 }
 
 /// The stored records by partition key and id.
@@ -116,6 +118,10 @@ impl MemoryHistory {
             return Err(Failure::from_status("write".into(), status, 0, "injected", None));
         }
         let mut stored = self.inner.stored.lock().unwrap();
+        if fault == Fault::Remade {
+            stored.clear();
+            return Err(Failure::from_status("write".into(), 400, 1001, "injected", None));
+        }
         for record in records {
             let place = (record.key.to_json().to_string(), record.id.clone());
             if !(record.create_only && stored.contains_key(&place)) {
