@@ -97,14 +97,15 @@ async fn run(capture: &Capture<MemoryHistory>, batch: &[Value]) -> bool {
 async fn play(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let (lives, feed) = lives(&mut rng);
-    let poison = rng.random_bool(0.4).then(|| {
+    let poisoned = rng.random_bool(0.4).then(|| {
         let (id, life) = lives.iter().nth(rng.random_range(0..lives.len())).unwrap();
         let (ts, lsn, list) = &life[rng.random_range(0..life.len())];
         match list {
-            Some(_) => format!("{id}~{lsn}"),
-            None => format!("{id}~del-{lsn}-{ts}"),
+            Some(_) => (format!("{id}~{lsn}"), *lsn),
+            None => (format!("{id}~del-{lsn}-{ts}"), *lsn),
         }
     });
+    let poison = poisoned.as_ref().map(|(id, _)| id.clone());
     let history = MemoryHistory::seeded(&["/pk", "/_originalId"], seed, poison.clone());
     let folder = tempfile::tempdir().unwrap();
     let letters = folder.path().join("letters");
@@ -181,8 +182,19 @@ async fn play(seed: u64) {
             }
         }
     }
-    let buried = std::fs::read_dir(&letters).map_or(0, |entries| entries.count());
-    assert_eq!(buried > 0, poison.is_some(), "seed {seed}: {buried} letters, poison: {poison:?}");
+    // A letter holds the item that says what could not be stored, or the one after it with its image.
+    let letters = std::fs::read_dir(&letters).into_iter().flatten().map(|letter| {
+        let letter: Value = serde_json::from_slice(&std::fs::read(letter.unwrap().path()).unwrap()).unwrap();
+        ["lsn", "previousImageLSN"].map(|name| letter["item"]["metadata"][name].as_i64())
+    });
+    let letters: Vec<_> = letters.collect();
+    let lsn = poisoned.map(|(_, lsn)| lsn);
+    let told = letters.iter().any(|[own, _]| *own == lsn) && letters.iter().all(|lsns| lsns.contains(&lsn));
+    assert_eq!(
+        (letters.is_empty(), told),
+        (lsn.is_none(), lsn.is_some()),
+        "seed {seed}: {letters:?}, poison: {poison:?}"
+    );
 }
 
 #[test]
