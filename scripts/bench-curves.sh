@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Usage: scripts/bench-curves.sh [--quick] [--only capture,follow,plan] [--rounds N] [--out DIR] [--binary PATH] [--bench PATH]
+# Usage: scripts/bench-curves.sh [--quick] [--only capture,follow,plan,partitions] [--rounds N] [--out DIR] [--binary PATH] [--bench PATH]
 # Measures how time and memory grow, each part on a local account of its own, and keeps every single result in DIR
 # (docs/performance), in files that are begun anew:
 #   capture  capture-size.csv, capture-leases.csv, capture-body.csv: CPU and memory of the handler, and of a program that only forwards
 #            the same bytes, against the size of a document, leases, and the size of an invocation
 #   follow   follow.csv: CPU and memory of `follow --sink file` against the number of changes and the size of a document
 #   plan     plan.csv, verify.csv: `restore --all --dry-run` against documents and versions of each, `verify` against versions
+#   partitions  partitions.csv: a plan, `verify` and `follow` of 10,000 changes against physical partitions
 # --quick takes fewer points and one round. --binary and --bench name programs that are built already (the second is benches/handler). scripts/plot.sh makes the plots and tables of it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD quick='' only=capture,follow,plan rounds='' out=docs/performance bin='' bench=''
+root=$PWD quick='' only=capture,follow,plan,partitions rounds='' out=docs/performance bin='' bench=''
 while [ $# -gt 0 ]; do
   case $1:${2:-} in
     --quick:*) quick=yes; shift; continue ;;
@@ -23,7 +24,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 for part in ${only//,/ }; do
-  case $part in capture | follow | plan) ;; *) echo "error: --only $part: write capture,follow,plan or some of them" >&2; exit 2 ;; esac
+  case $part in capture | follow | plan | partitions) ;; *) echo "error: --only $part: write capture,follow,plan,partitions or some of them" >&2; exit 2 ;; esac
 done
 rounds=${rounds:-$([ -n "$quick" ] && echo 1 || echo 3)}
 mkdir -p "$out"
@@ -137,6 +138,36 @@ plan() {
           "$bin" restore --all --at "$at" --dry-run --format csv
         python3 "$root/scripts/rusage.py" "$out/verify.csv" "round,documents,versions" "$round,$documents,$((documents * versions))" -- "$bin" verify
       done
+    done
+    end_account
+  done
+}
+
+partitions() {
+  local partitions round at
+  rm -f "$out/partitions.csv"
+  kilobytes 10000 >"$dir/documents.jsonl"
+  for partitions in $(points "1 2 4 8 16" "1 4"); do
+    say "$partitions partitions"
+    account --mode all-versions --partitions "$partitions"
+    from() { echo follow --mode all-versions --from now --until-caught-up --poll 10 --lease 2 --sink "file:$dir/$1.jsonl" --name "$1"; }
+    measured() { # what, and the command
+      python3 "$root/scripts/rusage.py" "$out/partitions.csv" "round,partitions,what" "$round,$partitions,$1" -- "$bin" "${@:2}"
+    }
+    quiet populate --file "$dir/documents.jsonl" --concurrency 64
+    captured 10000
+    for round in $(seq "$rounds"); do quiet $(from "p$round"); done
+    sleep 2
+    at=$(date +%s)
+    sleep 2
+    quiet populate --file "$dir/documents.jsonl" --concurrency 64
+    captured 20000
+    for round in $(seq "$rounds"); do
+      measured plan restore --all --at "$at" --dry-run --format csv
+      measured verify verify
+      measured follow $(from "p$round")
+      [ "$(wc -l <"$dir/p$round.jsonl")" = 10000 ] || { echo "error: p$round did not get 10000 changes" >&2; exit 1; }
+      rm -f "$dir/p$round.jsonl"
     done
     end_account
   done

@@ -27,6 +27,9 @@ HANDLERS = {
     "python": "Python",
 }
 
+# What is measured against partitions.
+STEPS = ("plan", "verify", "follow")
+
 
 def rows_of(name):
     path = DATA / f"{name}.csv"
@@ -138,6 +141,17 @@ def steps_table(name, count):
     return rows and table(("documents", title, "seconds", "CPU s", f"CPU us a {count}", "peak RSS MB"), lines)
 
 
+def partitions_table():
+    rows = medians("partitions", ("partitions", "what"))
+    lines = []
+    for partitions in dict.fromkeys(row["partitions"] for row in rows):
+        of = {row["what"]: row for row in rows if row["partitions"] == partitions}
+        lines.append([f"{partitions:.0f}"] + [text for what in STEPS for text in (
+            f"{of[what]['seconds']:.2f}", f"{of[what]['cpu_s']:.2f}", f"{of[what]['rss_mb']:.0f}")])
+    head = ["partitions"] + [f"{what}: {unit}" for what in STEPS for unit in ("seconds", "CPU s", "RSS MB")]
+    return rows and table(head, lines)
+
+
 def ru_tables():
     rows = rows_of("ru")
     counted, policies = [], []
@@ -169,6 +183,7 @@ def write_tables(check):
         "follow-size": follow_size,
         "plan": steps_table("plan", "document"),
         "verify": steps_table("verify", "version"),
+        "partitions": partitions_table(),
         "ru-counted": counted,
         "ru-policies": policies,
     }
@@ -312,6 +327,16 @@ def write_plots():
         axes_of(seconds, "thousand versions", "verify: CPU seconds")
         axes_of(rss, "thousand versions", "peak RSS, MB")
         save(figure, "verify")
+
+    rows = medians("partitions", ("partitions", "what"))
+    if rows:
+        figure, both = pyplot.subplots(1, 2, figsize=(8.5, 3))
+        marks = [(value, f"{value:.0f}") for value in sorted({r["partitions"] for r in rows})]
+        for axes, column, title in zip(both, ("cpu_s", "rss_mb"), ("CPU seconds", "peak RSS, MB")):
+            for what, colour in zip(STEPS, ("#1f77b4", "#ff7f0e", "#2ca02c")):
+                line(axes, [r for r in rows if r["what"] == what], lambda r: r["partitions"], lambda r: r[column], what, color=colour)
+            axes_of(axes, "partitions", title, True, ticks=marks)
+        save(figure, "partitions")
 
 
 if __name__ == "__main__":

@@ -38,11 +38,15 @@ fn the_settings_table_is_the_programs_own() {
 
 #[test]
 fn links_between_the_documents_lead_somewhere() {
-    for file in ["README.md", "docs/cli.md", "docs/operations.md", "docs/architecture.md", "docs/history-format.md"] {
+    let pages = ["cli", "operations", "architecture", "history-format", "performance", "reliability"];
+    let pages = pages.map(|page| format!("docs/{page}.md"));
+    for file in ["README.md", "fuzz/README.md"].into_iter().chain(pages.iter().map(String::as_str)) {
         let text = std::fs::read_to_string(file).unwrap();
+        let folder = std::path::Path::new(file).parent().unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if !link.starts_with("http") && !link.starts_with('#') {
-                assert!(std::path::Path::new(link).exists(), "{file}: {link}");
+                let page = link.split('#').next().unwrap_or_default();
+                assert!(folder.join(page).exists(), "{file}: {link}");
             }
         }
     }
