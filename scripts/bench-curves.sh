@@ -80,12 +80,13 @@ documents() { # prefix of the ids, how many, bytes of each
 quiet() {
   "$bin" "$@" >"$dir/out" 2>"$dir/err" || { tail -n 5 "$dir/err" >&2; exit 1; }
 }
+# What a follower of this name is called with, into a file of this name.
+from() { echo follow --mode all-versions --from now --until-caught-up --poll 10 --lease 2 --sink "file:$dir/$1.jsonl" --name "$1"; }
 
 follow() {
   local round size changes before=0 count sizes
   account --no-trigger
   rm -f "$out/follow.csv"
-  from() { echo follow --mode all-versions --from now --until-caught-up --poll 10 --lease 2 --sink "file:$dir/$1.jsonl" --name "$1"; }
   # So many changes lie behind each of these names when all are written.
   starts() { for round in $(seq "$rounds"); do quiet $(from "$1-$round"); done; }
   follows() { # name, changes, size
@@ -150,7 +151,6 @@ partitions() {
   for partitions in $(points "1 2 4 8 16" "1 4"); do
     say "$partitions partitions"
     account --mode all-versions --partitions "$partitions"
-    from() { echo follow --mode all-versions --from now --until-caught-up --poll 10 --lease 2 --sink "file:$dir/$1.jsonl" --name "$1"; }
     measured() { # what, and the command
       python3 "$root/scripts/rusage.py" "$out/partitions.csv" "round,partitions,what" "$round,$partitions,$1" -- "$bin" "${@:2}"
     }

@@ -2,15 +2,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// The room for a text of unknown length to begin with, and how many times it grows when that is not enough. By much:
-/// what is reserved and not used is no memory yet, but a text that moves is in memory twice, and the allocator keeps
-/// what it left behind.
-const FIRST: usize = 64 << 10;
-const GROWTH: usize = 16;
-
-/// Nearly every payload is shorter.
-const USUAL: usize = FIRST * GROWTH;
-/// The room for every text that is not, so that it moves once and any of them can be reused for any.
+/// The room for a text at first; nearly every payload is shorter. What is reserved and not used is no memory yet, but a
+/// text that moves is in memory twice, and the allocator keeps what it left behind.
+const USUAL: usize = 1 << 20;
+/// The room for every text that is not shorter, so that it moves once and any of them can be reused for any.
 const LARGE: usize = 256 << 20;
 /// Longest text whose memory is kept for the next one.
 const KEPT: usize = 64 << 20;
@@ -36,14 +31,13 @@ impl Spare {
         if needed <= text.capacity() {
             return;
         }
-        let room = text.capacity().max(FIRST).saturating_mul(GROWTH).max(needed);
-        if room <= USUAL {
-            text.reserve_exact(room - text.len());
+        if needed <= USUAL {
+            text.reserve_exact(USUAL - text.len());
             return;
         }
         let mut large = std::mem::take(&mut self.kept().text);
         // A system that counts what is reserved as used may not have as much.
-        if large.try_reserve_exact(room.max(LARGE)).is_err() {
+        if large.try_reserve_exact(needed.saturating_mul(2).max(LARGE)).is_err() {
             large.reserve(needed);
         }
         large.extend_from_slice(text);
@@ -95,6 +89,11 @@ mod tests {
         assert!(moves <= 1 && usual.capacity() == USUAL);
         spare.keep(usual);
         assert_eq!(spare.kept().text.capacity(), 0);
+        // However much of it came at first.
+        let mut quick = Vec::with_capacity(100_000);
+        quick.resize(100_000, b'x');
+        spare.make_room(&mut quick, 8192);
+        assert_eq!(quick.capacity(), USUAL);
         let (large, moves) = text(&spare, 3_000_000);
         let place = large.as_ptr();
         assert!(moves <= 2);
