@@ -40,7 +40,13 @@ fn records(array: &str, paths: &KeyPaths) -> Vec<record::Record> {
     for item in items {
         decode(item, &mut changes).expect("document");
     }
-    let context = RecordContext { via: Via::Trigger, at: "2026-11-20T15:00:00.123Z", at_seconds: 1_790_000_000, paths };
+    let context = RecordContext {
+        via: Via::Trigger,
+        at: "2026-11-20T15:00:00.123Z",
+        at_seconds: 1_790_000_000,
+        paths,
+        source: None,
+    };
     changes.iter().map(|c| record::build(c, None, record::may_be_altered(c), context).expect("record")).collect()
 }
 

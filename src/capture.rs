@@ -274,7 +274,14 @@ impl<H: History> Capture<H> {
         let partial = shape.map(Shape::note).or(self.partial.as_deref());
         let now = crate::surroundings::now();
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        let context = RecordContext { via: self.via, at: &at, at_seconds: now.timestamp(), paths: writer.key_paths() };
+        let source = self.source_paths(retry).await?;
+        let context = RecordContext {
+            via: self.via,
+            at: &at,
+            at_seconds: now.timestamp(),
+            paths: writer.key_paths(),
+            source: source.as_ref().map(|source| source.key_paths()),
+        };
 
         let mut pending: Vec<Pending> = Vec::with_capacity(taken.changes.len());
         let mut places: HashMap<u64, usize> = HashMap::with_capacity(taken.changes.len());
@@ -337,6 +344,15 @@ impl<H: History> Capture<H> {
             self.recent.add(marks);
         }
         Ok(poison)
+    }
+
+    /// The source, for its key paths; `None` when it may not be asked or is gone: what it delivered is stored all the same.
+    async fn source_paths(&self, retry: &Retry) -> Result<Option<Arc<H::Source>>, Failure> {
+        match retry.run(|| self.history.source()).await {
+            Ok(source) => Ok(Some(source)),
+            Err(f) if matches!(f.disposition, Disposition::Denied | Disposition::NotFound) => Ok(None),
+            Err(f) => Err(f),
+        }
     }
 
     /// Reads again what the host may have altered; `None` where the payload's own text is to be used.

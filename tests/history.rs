@@ -28,7 +28,8 @@ fn records(item: &Value, paths: &KeyPaths) -> Vec<Record> {
     let raw: Box<RawValue> = serde_json::value::to_raw_value(item).unwrap();
     let mut changes = Vec::new();
     decode(&raw, &mut changes).unwrap();
-    let context = RecordContext { via: Via::Trigger, at: "2026-11-20T15:00:00.000Z", at_seconds: 0, paths };
+    let context =
+        RecordContext { via: Via::Trigger, at: "2026-11-20T15:00:00.000Z", at_seconds: 0, paths, source: None };
     changes.iter().map(|c| record::build(c, None, false, context).unwrap()).collect()
 }
 

@@ -50,7 +50,8 @@ type Facts = BTreeMap<(String, String), (Vec<String>, Option<String>, Option<Str
 
 async fn naive(places: &Places, at: PointInTime) -> Facts {
     let records = places.changes.query_all("SELECT * FROM c", &[], None).await.unwrap();
-    let found = Histories::group(records.iter().map(|r| r.get()), places.source.key_paths());
+    let found =
+        Histories::group(records.iter().map(|r| r.get()), places.changes.key_paths(), places.source.key_paths());
     let mut facts = Facts::new();
     for item in found.items {
         let mut ids: Vec<String> = item.versions.iter().map(|v| v.record_id.clone()).collect();
@@ -171,7 +172,7 @@ async fn a_predicate_means_what_matched_at_the_moment_not_at_some_time() {
         let mut expected: Vec<String> = (0..20).filter(|n| !missed(*n)).map(|n| format!("doc-{n}")).collect();
         expected.sort();
         assert_eq!(keys(found.into_iter().map(|f| f.item).collect()), expected, "{after}");
-        let ever = sweep.ever_matched().await.unwrap();
+        let ever = sweep.ever_matched().await.unwrap().0;
         assert_eq!(keys(ever.into_iter().collect()), expected);
     }
 }

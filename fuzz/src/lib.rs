@@ -80,7 +80,7 @@ fn each_record(item: &RawValue) {
 
 /// A change's record is read back as that change, lies where its key says, and is the same each time.
 fn recorded(change: &Change<'_>, paths: &KeyPaths) {
-    let context = RecordContext { via: Via::Trigger, at: AT, at_seconds: 1_790_000_000, paths };
+    let context = RecordContext { via: Via::Trigger, at: AT, at_seconds: 1_790_000_000, paths, source: None };
     let Ok(built) = record::build(change, None, record::may_be_altered(change), context) else {
         assert!(change.op.is_tombstone(), "a document can always be recorded");
         return;
@@ -151,7 +151,7 @@ pub fn record(data: &[u8]) {
         healed: false,
     };
     let [paths, ..] = key_paths();
-    let context = RecordContext { via: Via::Trigger, at: AT, at_seconds: 5, paths: &paths };
+    let context = RecordContext { via: Via::Trigger, at: AT, at_seconds: 5, paths: &paths, source: None };
     let built = record::build(&change, Some(Reread(&id)), false, context).expect("it can be recorded");
     let version = Version::parse(&built.body).expect("it is a record");
     let own = record::own_text(&id).expect("it is an object");

@@ -196,11 +196,14 @@ impl Facts {
                 prev_lsn: None,
                 etag: None,
                 rid: None,
+                life: None,
                 container: None,
                 via: Some(VIA.into()),
                 fidelity: Some(fidelity.as_str().into()),
                 at: None,
                 captured: None,
+                key: None,
+                identity_unsure: false,
                 document: None,
             });
         }

@@ -13,6 +13,19 @@ pub fn set(text: &str, path: &[String], value: &str) -> Result<String, String> {
 
 fn set_in(text: &str, path: &[String], value: &str, whole: &[String]) -> Result<String, String> {
     let Some((name, rest)) = path.split_first() else { return Ok(value.to_owned()) };
+    if let (Some(mut elements), Ok(index)) = (elements(text), name.parse::<usize>()) {
+        let known = elements.len();
+        let edited = match elements.get(index) {
+            Some(old) => set_in(old, rest, value, whole)?,
+            None if index == known && rest.is_empty() => value.to_owned(),
+            None => return Err(format!("{} cannot be set: the array has {known} elements", render_path(whole))),
+        };
+        if index == known {
+            return Ok(array(elements.into_iter().chain([edited.as_str()])));
+        }
+        elements[index] = &edited;
+        return Ok(array(elements));
+    }
     let document = RawDocument::parse(text).map_err(|_| {
         let parent = whole.get(..whole.len() - path.len()).unwrap_or_default();
         let parent = if parent.is_empty() { "the document".to_owned() } else { render_path(parent) };
@@ -53,6 +66,21 @@ fn set_in(text: &str, path: &[String], value: &str, whole: &[String]) -> Result<
 /// When `text` is no JSON object.
 pub fn remove(text: &str, path: &[String]) -> Result<String, String> {
     let Some((name, rest)) = path.split_first() else { return Ok(text.to_owned()) };
+    if let (Some(mut elements), Ok(index)) = (elements(text), name.parse::<usize>()) {
+        if index >= elements.len() {
+            return Ok(text.to_owned());
+        }
+        if !rest.is_empty() {
+            let inner = remove(elements[index], rest)?;
+            elements[index] = &inner;
+            return Ok(array(elements));
+        }
+        if index + 1 < elements.len() {
+            return Err(format!("element {index} of an array cannot be removed: those behind it would move"));
+        }
+        elements.pop();
+        return Ok(array(elements));
+    }
     let document = RawDocument::parse(text).map_err(|e| format!("the document is not a JSON object: {e}"))?;
     let mut members = Vec::with_capacity(document.members().len());
     for member in document.members() {
@@ -60,7 +88,7 @@ pub fn remove(text: &str, path: &[String]) -> Result<String, String> {
             members.push(format!("{}:{}", member.key.get(), member.value.get()));
         } else if !rest.is_empty() {
             let value = member.value.get();
-            let inner = if value.starts_with('{') { remove(value, rest)? } else { value.to_owned() };
+            let inner = if value.starts_with(['{', '[']) { remove(value, rest)? } else { value.to_owned() };
             members.push(format!("{}:{inner}", member.key.get()));
         }
     }
@@ -68,6 +96,19 @@ pub fn remove(text: &str, path: &[String]) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Ok(format!("{{{}}}", members.join(",")))
+}
+
+/// The elements of an array's text; `None` when it is none.
+fn elements(text: &str) -> Option<Vec<&str>> {
+    if !text.trim_start().starts_with('[') {
+        return None;
+    }
+    let elements: Vec<&serde_json::value::RawValue> = serde_json::from_str(text).ok()?;
+    Some(elements.into_iter().map(serde_json::value::RawValue::get).collect())
+}
+
+fn array<'e>(elements: impl IntoIterator<Item = &'e str>) -> String {
+    format!("[{}]", elements.into_iter().collect::<Vec<_>>().join(","))
 }
 
 /// A string as JSON text.
@@ -99,5 +140,19 @@ mod tests {
         assert_eq!(set(r#"{"x":1}"#, "/a/b/c", "3").unwrap(), r#"{"x":1,"a":{"b":{"c":3}}}"#);
         assert!(set(r#"{"a":5}"#, "/a/b", "3").unwrap_err().contains("/a is not an object"));
         assert!(set("[]", "/a", "3").unwrap_err().contains("the document is not an object"));
+    }
+
+    #[test]
+    fn an_element_of_an_array_is_set_added_at_the_end_or_removed_from_it() {
+        let text = r#"{"tags":["a", 1.0,{"k":1}],"x":1}"#;
+        assert_eq!(set(text, "/tags/1", "2").unwrap(), r#"{"tags":["a",2,{"k":1}],"x":1}"#);
+        assert_eq!(set(text, "/tags/2/k", "2").unwrap(), r#"{"tags":["a",1.0,{"k":2}],"x":1}"#);
+        assert_eq!(set(text, "/tags/3", "2").unwrap(), r#"{"tags":["a",1.0,{"k":1},2],"x":1}"#);
+        assert!(set(text, "/tags/4", "2").unwrap_err().contains("/tags/4 cannot be set: the array has 3 elements"));
+        let remove = |path: &str| super::remove(text, &parse_path(path).unwrap());
+        assert_eq!(remove("/tags/2").unwrap(), r#"{"tags":["a",1.0],"x":1}"#);
+        assert_eq!(remove("/tags/2/k").unwrap(), r#"{"tags":["a",1.0,{}],"x":1}"#);
+        assert!(remove("/tags/0").unwrap_err().contains("those behind it would move"));
+        assert_eq!(remove("/tags/7").unwrap(), text);
     }
 }

@@ -217,9 +217,37 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawDocument<'a> {
     }
 }
 
+/// How many levels of objects and arrays a JSON text has; the outermost is the first.
+pub fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_are_counted_and_brackets_in_text_are_none() {
+        for (text, levels) in
+            [("1", 0), ("{}", 1), (r#"{"a":[{"b":1}],"c":{}}"#, 3), (r#"{"a":"[{\"[","b":[]}"#, 2), ("", 0)]
+        {
+            assert_eq!(depth(text), levels, "{text}");
+        }
+    }
 
     #[test]
     fn text_is_kept_as_it_was() {

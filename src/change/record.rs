@@ -78,6 +78,8 @@ pub struct RecordContext<'a> {
     pub at_seconds: i64,
     /// Partition key paths of the changes container.
     pub paths: &'a KeyPaths,
+    /// Partition key paths of the source, for `_change.key`; `None` when the source cannot be asked.
+    pub source: Option<&'a KeyPaths>,
 }
 
 /// A change that no record can be made of: poison, with the reason.
@@ -118,7 +120,9 @@ pub fn build(
     let members = if change.op.is_tombstone() { Vec::new() } else { own_members(document, shape) };
     let id = record_id(change, &members);
     let key = key_of(change, document, &id, context.paths)?;
-    let metadata = change_object(change, fidelity, context, &members, None);
+    // The id that stands for the source's path `/id` is the document's, not the record's.
+    let own_key = context.source.map(|paths| key_of(change, document, &change.id, paths)).transpose()?;
+    let metadata = change_object(change, fidelity, context, own_key.as_ref(), &members, None);
     // The id's own text where there is one, so that the inverse is exact.
     let original_id: Cow<'_, str> = match document.get("id") {
         Some(text) if !change.op.is_tombstone() => text.get().into(),
@@ -166,7 +170,7 @@ pub fn build(
     push_tail(&mut body, &original_id, &metadata);
     if body.len() > MAX_ITEM_BYTES {
         let packed = pack(&render(&members));
-        let metadata = change_object(change, fidelity, context, &[], Some(&packed));
+        let metadata = change_object(change, fidelity, context, own_key.as_ref(), &[], Some(&packed));
         body = bare(&record, &original_id, context.paths, &metadata);
         record.compressed = true;
     }
@@ -304,6 +308,7 @@ fn change_object(
     change: &Change<'_>,
     fidelity: RecordFidelity,
     context: RecordContext<'_>,
+    key: Option<&PartitionKey>,
     members: &[Member<'_>],
     packed: Option<&Packed>,
 ) -> String {
@@ -332,6 +337,9 @@ fn change_object(
     if let Some(prev) = change.prev_lsn {
         let _ = write!(out, ",\"prevLsn\":{prev}");
     }
+    if let Some(key) = key {
+        push_key(&mut out, key);
+    }
     push_moved(&mut out, members);
     for (name, value) in [("via", context.via.as_str()), ("fidelity", fidelity.as_str()), ("at", context.at)] {
         out.extend([",\"", name, "\":\"", value, "\""]);
@@ -341,6 +349,21 @@ fn change_object(
     }
     out.push('}');
     out
+}
+
+/// The source's key values, so that no layout of the changes container decides whose version a record is.
+fn push_key(out: &mut String, key: &PartitionKey) {
+    out.push_str(",\"key\":[");
+    for (i, part) in key.0.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        match part {
+            KeyValue::String(text) => push_string(out, text),
+            other => out.push_str(&other.to_json().to_string()),
+        }
+    }
+    out.push(']');
 }
 
 fn push_packed(out: &mut String, packed: &Packed) {
@@ -566,7 +589,8 @@ mod tests {
         let mut changes = Vec::new();
         decode(raw, &mut changes).unwrap();
         let paths = paths(key_paths);
-        let context = RecordContext { via: Via::Trigger, at: AT, at_seconds: 1_790_000_000, paths: &paths };
+        let context =
+            RecordContext { via: Via::Trigger, at: AT, at_seconds: 1_790_000_000, paths: &paths, source: None };
         changes.iter().map(|c| build(c, None, false, context).unwrap()).collect()
     }
 
@@ -610,7 +634,7 @@ mod tests {
         let mut changes = Vec::new();
         decode(raw, &mut changes).unwrap();
         let paths = paths(&["/pk"]);
-        let context = RecordContext { via: Via::Trigger, at: AT, at_seconds: 0, paths: &paths };
+        let context = RecordContext { via: Via::Trigger, at: AT, at_seconds: 0, paths: &paths, source: None };
         assert!(build(&changes[0], None, false, context).unwrap_err().reason.contains("partition key"));
     }
 

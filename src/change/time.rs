@@ -41,6 +41,12 @@ impl PointInTime {
             now.timestamp()
         } else if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             epoch(text, now.timestamp())?
+        } else if has_capital_m(text) && span(&lower).is_some() {
+            return Err(BadTime::new(
+                text,
+                "may mean minutes or months",
+                "write m for minutes, and days for months: 30d",
+            ));
         } else if let Some(span) = span(&lower) {
             let seconds = span.ok_or_else(|| BadTime::new(text, "reaches back too far", FORMS))?;
             now.timestamp()
@@ -109,8 +115,19 @@ fn epoch(text: &str, now: i64) -> Result<i64, BadTime> {
     Ok(number)
 }
 
+/// Whether it is a number and `M`, which is minutes to some and months to others. Beside hours it is clear.
+fn has_capital_m(text: &str) -> bool {
+    let text = text.trim();
+    let text = text.strip_suffix("ago").or_else(|| text.strip_suffix("AGO")).unwrap_or(text).trim_end();
+    let number = text.strip_suffix('M').unwrap_or_default().trim_end();
+    !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// A span such as `90s`, `2h30m` or `7d` in seconds; `None` when it is none, or too long.
 pub fn seconds_of(text: &str) -> Option<i64> {
+    if has_capital_m(text) {
+        return None;
+    }
     span(&text.trim().to_lowercase()).flatten()
 }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Op,
+    key::{KeyValue, PartitionKey},
     order::Position,
     raw::{Member, RawDocument, Reserved, present, string_of},
     record::{self, CHANGE, ORIGINAL_ID},
@@ -38,6 +39,8 @@ pub struct Version {
     pub etag: Option<String>,
     /// The source's resource id.
     pub rid: Option<String>,
+    /// The document itself, from that id: one that was deleted and made again under its id is another.
+    pub life: Option<u64>,
     /// The source container itself, from that id: one that was deleted and made again under its name is another.
     pub container: Option<u64>,
     /// Which entrance it came through.
@@ -48,6 +51,10 @@ pub struct Version {
     pub at: Option<String>,
     /// The same in epoch seconds.
     pub captured: Option<i64>,
+    /// The source's key values as the record says them (`_change.key`); `None` in records of before it did.
+    pub key: Option<PartitionKey>,
+    /// Whether the Functions host may have altered the document's id or key: then nobody knows whose version this is.
+    pub identity_unsure: bool,
     /// The document's text; `None` for a tombstone.
     pub document: Option<String>,
 }
@@ -57,6 +64,24 @@ pub struct Version {
 pub fn container_of(rid: &str) -> Option<u64> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(rid.replace('-', "/")).ok()?;
     bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The document that a resource id belongs to: its last eight bytes.
+pub fn life_of(rid: &str) -> Option<u64> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(rid.replace('-', "/")).ok()?;
+    (bytes.len() == 16).then(|| bytes.last_chunk().map(|bytes| u64::from_be_bytes(*bytes)))?
+}
+
+/// What stands in [`Version::via`] of the live document when it is looked at as a version: the history lacks it.
+pub const VIA_LIVE: &str = "live";
+
+/// What `_change.identity` says when the host may have altered the document's id or key values on the way.
+pub const IDENTITY_UNSURE: &str = "unsure";
+
+/// The key values of a record's `_change.key`; `None` when it is no array of 1 to 3 values.
+pub fn key_of(raw: &RawValue) -> Option<PartitionKey> {
+    let parts: Vec<&RawValue> = serde_json::from_str(raw.get()).ok()?;
+    (1..=3).contains(&parts.len()).then(|| PartitionKey(parts.into_iter().map(KeyValue::from_raw).collect()))
 }
 
 /// Epoch seconds of a time of capture.
@@ -92,6 +117,9 @@ struct ChangeObject<'a> {
     via: Option<String>,
     fidelity: Option<String>,
     at: Option<String>,
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+    identity: Option<String>,
     #[serde(borrow, default, deserialize_with = "present")]
     ttl: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -134,7 +162,8 @@ impl Version {
         let record_id = record.get_str("id").unwrap_or_default().into_owned();
         let bad = |problem: String| BadRecord { record_id: record_id.clone(), problem };
         let Some(change) = record.get(CHANGE).filter(|c| c.get().starts_with('{')) else {
-            return Self::legacy(&record, record_id.clone()).ok_or_else(|| bad("has neither _change nor _ts".into()));
+            return Self::legacy(&record, record_id.clone())
+                .ok_or_else(|| bad("is no record: it has neither _change nor _originalId and _ts".into()));
         };
         let change: ChangeObject<'_> =
             serde_json::from_str(change.get()).map_err(|e| bad(format!("its _change is not understood: {e}")))?;
@@ -159,11 +188,14 @@ impl Version {
             prev_lsn: change.prev_lsn,
             etag: change.etag.and_then(string_of),
             container: rid.as_deref().and_then(container_of),
+            life: rid.as_deref().and_then(life_of),
             rid,
             via: change.via,
             fidelity: change.fidelity,
             captured: change.at.as_deref().and_then(seconds_of),
             at: change.at,
+            key: change.key.and_then(key_of),
+            identity_unsure: change.identity.as_deref() == Some(IDENTITY_UNSURE),
             document,
             record_id,
         })
@@ -173,7 +205,7 @@ impl Version {
     /// copy's `_ts`, which is later than the change itself; whoever shows it says so.
     fn legacy(record: &RawDocument<'_>, record_id: String) -> Option<Self> {
         let ts = record.get_i64("_ts")?;
-        let original = record.get(ORIGINAL_ID).or_else(|| record.get("id"))?;
+        let original = record.get(ORIGINAL_ID)?;
         let members: Vec<Member<'_>> = record
             .members()
             .iter()
@@ -189,17 +221,49 @@ impl Version {
             prev_lsn: None,
             etag: None,
             rid: None,
+            life: None,
             container: None,
             via: None,
             fidelity: None,
             at: None,
             captured: None,
+            key: None,
+            identity_unsure: false,
             document: Some(record::render(&members)),
             record_id,
         })
     }
 
-    /// Where this version stands among the versions of its item.
+    /// The live document as a version: what the history lacks of it is known all the same.
+    pub fn live(id: &str, etag: &str, ts: i64, document: Option<String>) -> Self {
+        Self {
+            record_id: record::id_of_version(id, etag),
+            id: id.to_owned(),
+            op: Some(Op::Upsert),
+            ts,
+            ts_from_capture: false,
+            lsn: None,
+            prev_lsn: None,
+            etag: Some(etag.to_owned()),
+            rid: None,
+            life: None,
+            container: None,
+            via: Some(VIA_LIVE.to_owned()),
+            fidelity: None,
+            at: None,
+            captured: None,
+            key: None,
+            identity_unsure: false,
+            document,
+        }
+    }
+
+    /// Whether it is the live document, which the history lacks.
+    pub fn is_live(&self) -> bool {
+        self.via.as_deref() == Some(VIA_LIVE)
+    }
+
+    /// Where this version stands among the versions of its item, as far as time and LSN tell.
     pub fn position(&self) -> Position<'_> {
         Position { ts: self.ts, lsn: self.lsn, record_id: &self.record_id }
     }

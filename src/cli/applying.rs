@@ -25,6 +25,7 @@ use crate::{
         journal::{self, Done, Journal},
         plan::Action,
         plan_file::Plan,
+        removals,
         sweep::Places,
     },
 };
@@ -45,9 +46,13 @@ pub struct ApplyArgs {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// Refuse to write more documents than this without --yes
+    /// Refuse to write more documents than this
     #[arg(long, value_name = "N", default_value_t = 1000)]
     max: usize,
+    /// Refuse to delete more documents than this; of a restore 0, unless --delete-newer names a number; of an undo as many
+    /// as the restore made
+    #[arg(long, value_name = "N")]
+    max_deletes: Option<usize>,
     /// Documents in flight
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) concurrency: u16,
@@ -60,6 +65,13 @@ pub struct ApplyArgs {
     /// How to print the plan and the outcomes
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
+}
+
+impl ApplyArgs {
+    /// Folder of the local journals.
+    pub(super) fn journal(&self) -> &std::path::Path {
+        &self.journal
+    }
 }
 
 pub(super) fn shown(at: PointInTime) -> String {
@@ -118,6 +130,44 @@ pub(super) fn show_plan(plan: &Plan, format: Format, alone: bool) -> Result<(), 
         count(Action::Unknown),
         forecast(plan)
     ));
+    if plan.head.beyond {
+        let ends = match plan.head.frontier {
+            Some(until) => format!("the history ends at {}", PointInTime::from_epoch(until)),
+            None => "nothing tells how far the history reaches".to_owned(),
+        };
+        note(&format!(
+            "warning    {ends}, before the point in time: what was written in between is not known, and nothing is deleted or made again that it may be about (--wait waits for capture)"
+        ));
+    }
+    Ok(())
+}
+
+/// How a plan that is only shown ends.
+pub(super) fn planned_exit(plan: &Plan) -> Exit {
+    if plan.totals.count(Action::Unknown) == 0 && !plan.head.beyond { Exit::Done } else { Exit::Incomplete }
+}
+
+/// Refuses a plan that does more than it may.
+fn guard(plan: &Plan, how: &ApplyArgs) -> Result<(), CliError> {
+    let (writes, deletes) = (plan.totals.writes, plan.totals.count(Action::Delete));
+    let most = how.max_deletes.or(plan.head.max_deletes);
+    // An undo deletes what the restore made itself, by its etag.
+    let most = most.unwrap_or(if plan.head.undoes.is_some() { usize::MAX } else { 0 });
+    if deletes > most {
+        return Err(CliError::usage(
+            format!(
+                "{} would be deleted, more than --max-deletes {most}",
+                output::count_of(deletes as u64, "document")
+            ),
+            format!("look at the plan (--dry-run); --max-deletes {deletes} allows it"),
+        ));
+    }
+    if writes > how.max {
+        return Err(CliError::usage(
+            format!("{} would be written, more than --max {}", output::count_of(writes as u64, "document"), how.max),
+            format!("look at the plan (--dry-run); --max {writes} allows it"),
+        ));
+    }
     Ok(())
 }
 
@@ -133,6 +183,7 @@ fn few(paths: &[String], format: Format) -> String {
 /// Asks, journals, writes and reports.
 pub(super) async fn apply(
     plan: &Plan,
+    run: &str,
     places: &Places,
     texts: Option<&Texts>,
     how: &ApplyArgs,
@@ -142,21 +193,23 @@ pub(super) async fn apply(
     let unknown = plan.totals.count(Action::Unknown);
     let writes = plan.totals.writes;
     if writes == 0 {
-        report(plan, None, how.format)?;
+        report(plan, run, None, how.format)?;
         output::spent("nothing to write", cosmos, started);
-        return Ok(if unknown == 0 { Exit::Done } else { Exit::Incomplete });
+        return Ok(planned_exit(plan));
     }
+    guard(plan, how)?;
     let target = &plan.head.place.target;
     let what = format!(
         "{} of {}/{target} will be written.",
         output::count_of(writes as u64, "document"),
         plan.head.place.database,
     );
-    let over = if writes > how.max { format!(" That is more than --max {}.", how.max) } else { String::new() };
-    output::confirm(&format!("{what}{over}"), target, how.yes)?;
+    output::confirm(&what, target, how.yes)?;
+    // What was removed from the history since the plan was made may be what the plan calls saved.
+    let removed = removals::read(&places.changes).await?.at.unwrap_or(i64::MIN);
 
     let pace = Pace::new(cosmos.meter(), how.ru_limit);
-    let mut journal = Journal::begin(plan, &places.changes, &how.journal).await.map_err(|e| CliError {
+    let mut journal = Journal::begin(plan, run, &places.changes, &how.journal).await.map_err(|e| CliError {
         message: e,
         hint: Some("without a journal nothing is written; --journal names its folder".into()),
         exit: Exit::Failed,
@@ -174,14 +227,16 @@ pub(super) async fn apply(
         places,
         manner: &plan.head.manner,
         force: how.force,
-        fresh: crate::surroundings::now().timestamp() - plan.head.made < FRESH,
+        fresh: crate::surroundings::now().timestamp() - plan.head.made < FRESH && removed < plan.head.made,
         texts,
         pace,
     };
     let progress = Progress::new("restoring", Some(writes as u64));
     let mut fates = Fates::default();
     let mut unwritten: Option<String> = None;
-    let mut outcomes = pin!(applier.outcomes(plan.writing_steps(), how.concurrency.into(), &stop));
+    let intents = journal.intents().map_err(|e| CliError::failed(format!("the journal cannot be written: {e}")))?;
+    let begun = plan.writing_steps().map(|step| step.and_then(|step| intents.note(&step).map(|()| step)));
+    let mut outcomes = pin!(applier.outcomes(begun, how.concurrency.into(), &stop));
     while let Some(outcome) = outcomes.next().await {
         progress.inc(1);
         let noted = match outcome {
@@ -208,25 +263,25 @@ pub(super) async fn apply(
     if let Err(e) = journal.finish().await {
         unwritten.get_or_insert(format!("the journal could not be written: {e}"));
     }
-    report(plan, Some(&noted), how.format)?;
+    report(plan, run, Some(&noted), how.format)?;
     let not_begun = writes - fates.sum();
     let used = applier.pace.used();
     note(&format!("applied    {:.1} RU, {:.1} were expected", used, forecast(plan)));
     output::spent(
         &format!(
-            "{} written, {} already so, {} conflicts, {} failed, {not_begun} not begun, {unknown} unknown",
+            "{} written, {} already up to date, {} conflicts, {} failed, {not_begun} not begun, {unknown} unknown",
             fates.done, fates.already, fates.conflict, fates.failed
         ),
         cosmos,
         started,
     );
-    if fates.done + fates.already > 0 {
-        note(&format!("undo       cosmos-rewind undo {}   (journal {})", plan.head.id, path.display()));
+    if fates.done > 0 {
+        note(&format!("undo       cosmos-rewind undo {run}   (journal {})", path.display()));
     }
     if let Some(message) = unwritten {
         return Err(CliError { message, hint: Some("no further document was begun".into()), exit: Exit::Incomplete });
     }
-    let whole = fates.conflict + fates.failed + not_begun + unknown == 0;
+    let whole = fates.conflict + fates.failed + not_begun + unknown == 0 && !plan.head.beyond;
     Ok(if whole { Exit::Done } else { Exit::Incomplete })
 }
 
@@ -248,6 +303,8 @@ impl Fates {
     fn add(&mut self, fate: Fate) {
         *match fate {
             Fate::Done => &mut self.done,
+            // Never an outcome of a run that came to its end.
+            Fate::Begun => return,
             Fate::Already => &mut self.already,
             Fate::Conflict => &mut self.conflict,
             Fate::Failed => &mut self.failed,
@@ -264,7 +321,7 @@ fn unreadable(e: &io::Error) -> CliError {
 }
 
 /// Outcomes: all of them for programs, for people only what was not done.
-fn report(plan: &Plan, noted: Option<&Done>, format: Format) -> Result<(), CliError> {
+fn report(plan: &Plan, run: &str, noted: Option<&Done>, format: Format) -> Result<(), CliError> {
     if matches!(format, Format::Json | Format::Jsonl) {
         #[derive(Serialize)]
         struct Report<'a> {
@@ -272,7 +329,7 @@ fn report(plan: &Plan, noted: Option<&Done>, format: Format) -> Result<(), CliEr
             plan: &'a Plan,
             outcomes: Outcomes<'a>,
         }
-        return output::json(&Report { restore: &plan.head.id, plan, outcomes: Outcomes(noted) });
+        return output::json(&Report { restore: run, plan, outcomes: Outcomes(noted) });
     }
     let Some(noted) = noted else { return Ok(()) };
     let mut rows: Option<Rows> = None;

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{
     CliError, ConnectionArgs, Exit,
     connection::{PartArgs, stretches},
+    lookup,
     output::{self, Format, Progress, printable, tenths},
     restore,
 };
@@ -87,9 +88,12 @@ pub async fn run(args: BackfillArgs) -> Result<Exit, CliError> {
     let bulk = Bulk::start(&places.changes, usize::from(args.concurrency), pace.clone(), observer);
     let saver = Saver { places: &places, pace: &pace, bulk: &bulk, concurrency: args.concurrency.into() };
     let (mut existed, mut unusable, mut stopped) = (0, 0, false);
+    let mut bad = Vec::new();
     let mut pieces = std::pin::pin!(sweep.pieces());
     while let Some(piece) = pieces.next().await {
-        let found = piece.map_err(|f| restore::explain(f, args.predicate.is_some()))?.found;
+        let piece = piece.map_err(|f| restore::explain(f, args.predicate.is_some()))?;
+        bad.extend(piece.bad);
+        let found = piece.found;
         let (missing, known): (Vec<_>, Vec<_>) = found.into_iter().filter(|f| f.live.is_some()).partition(is_missing);
         existed += known.len() as u64;
         progress.inc((missing.len() + known.len()) as u64);
@@ -127,6 +131,6 @@ pub async fn run(args: BackfillArgs) -> Result<Exit, CliError> {
             output::hint("run the command again when that is mended; what is saved already is left alone");
             Ok(Exit::Incomplete)
         }
-        None => Ok(Exit::Done),
+        None => Ok(lookup::note_bad(&bad)),
     }
 }

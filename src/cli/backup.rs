@@ -22,13 +22,23 @@ use super::{
     restore,
 };
 use crate::{
-    change::{key::ItemKey, raw::RawDocument, record, time::PointInTime, version::container_of},
+    change::{
+        key::ItemKey,
+        raw::RawDocument,
+        record,
+        time::PointInTime,
+        version::{BadRecord, container_of},
+    },
     config::Names,
     cosmos::{Cosmos, Disposition, Failure, PATIENCE, Pace, Param, Retry, Share, Span, Walk},
-    history::as_of::{State, as_of},
+    history::{
+        as_of::{State, as_of},
+        frontier::Frontier,
+    },
     restore::{
         apply::read_version,
-        sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
+        plan::{Facts, with_live},
+        sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep, look_at},
     },
 };
 
@@ -58,6 +68,9 @@ pub struct BackupArgs {
     /// As of this moment, from the history: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
+    /// Wait until capture has passed the moment
+    #[arg(long, requires = "at")]
+    wait: bool,
     /// Only the i-th of n equal parts of the documents, by partition key
     #[arg(long, value_name = "I/N")]
     feed_range: Option<Share>,
@@ -101,6 +114,9 @@ struct Backup {
     /// What is left of the hash space.
     left: Vec<Span>,
     unknown: u64,
+    /// Whether the history is not known to be complete up to the moment.
+    #[serde(default)]
+    beyond: bool,
     caveats: BTreeMap<String, u64>,
 }
 
@@ -117,8 +133,11 @@ impl Backup {
 /// Runs the command. An error, and Ctrl-C, leave no file, or one that the same command goes on with.
 pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let at = args.at.as_deref().map(|text| lookup::point("--at", text)).transpose()?;
     let (cosmos, names) = args.connection.open()?;
+    let at = match &args.at {
+        Some(text) => Some(lookup::point(&cosmos, "--at", text).await?),
+        None => None,
+    };
     let places = places(&cosmos, &names, at.is_some()).await?;
     let left = match at {
         Some(_) => stretches(&places, args.feed_range, "one file has everything")?,
@@ -137,6 +156,7 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
         made: crate::surroundings::now().to_rfc3339_opts(SecondsFormat::Secs, true),
         left,
         unknown: 0,
+        beyond: false,
         caveats: BTreeMap::new(),
     };
     let (writer, state, resumed) = Writer::open(&args.out, first.clone(), |known| known.is_same_backup(&first))
@@ -152,7 +172,7 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
         progress.inc(writer.documents());
     }
     let pace = Pace::new(cosmos.meter(), args.ru_limit);
-    let job = Job { args: &args, places: &places, pace, progress };
+    let job = Job { args: &args, cosmos: &cosmos, names: &names, places: &places, pace, progress };
     let mut sink = Sink { writer, held: (!resumed).then(|| (Vec::new(), 0)), state };
     let at = sink.state.at.map(PointInTime::from_epoch);
     let done = tokio::select! {
@@ -195,7 +215,7 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
             ("seconds", tenths(started.elapsed().as_secs_f64())),
         ],
     )?;
-    Ok(if state.unknown == 0 { Exit::Done } else { Exit::Incomplete })
+    Ok(if state.unknown == 0 && !state.beyond { Exit::Done } else { Exit::Incomplete })
 }
 
 /// The containers; of a live backup the history is not needed.
@@ -219,6 +239,8 @@ fn disk(path: &Path, e: &io::Error) -> CliError {
 
 struct Job<'a> {
     args: &'a BackupArgs,
+    cosmos: &'a Cosmos,
+    names: &'a Names,
     places: &'a Places,
     pace: Pace,
     progress: Progress,
@@ -291,13 +313,19 @@ impl Job<'_> {
         };
         let stretches = sink.state.left.clone();
         let today = container_of(self.places.source.rid());
+        let wait = self.args.wait;
+        let frontier = lookup::frontier(self.cosmos, self.names, self.places, at, wait, &self.pace).await?;
+        if !frontier.covers(at) {
+            self.progress.note(&format!("warning: {}, before the point in time", frontier.describe()));
+            sink.state.beyond = true;
+        }
         let sweep = Sweep {
             places: self.places,
             wanted: &scope,
             at,
             stretches: &stretches,
-            // Which documents exist that no version is known of.
-            live: if self.args.all { LiveWish::Etag } else { LiveWish::No },
+            // Which documents exist that no version is known of, and which were in force already.
+            live: LiveWish::Etag,
             piece_rows: PIECE_ROWS,
             pace: &self.pace,
             needs_text: &|found| found.document_at(at).is_some(),
@@ -305,8 +333,12 @@ impl Job<'_> {
         let mut pieces = std::pin::pin!(sweep.pieces());
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|f| self.explain(f))?;
+            for bad in &piece.bad {
+                sink.set_aside(bad, &self.progress);
+            }
+            let asked = Asked { at, today, all: self.args.all, frontier: &frontier, places: self.places };
             let chosen: Vec<Chosen> =
-                piece.found.into_iter().filter_map(|found| sink.chosen(found, at, today, &self.progress)).collect();
+                piece.found.into_iter().filter_map(|found| sink.chosen(found, &asked, &self.progress)).collect();
             let texts: Vec<(ItemKey, Result<String, Failure>)> = stream::iter(chosen)
                 .map(|chosen| self.text_of(chosen))
                 .buffered(self.args.concurrency.into())
@@ -329,9 +361,23 @@ impl Job<'_> {
 
     /// The text of a version; a failure of its own is no reason to leave the others out.
     async fn text_of(&self, chosen: Chosen) -> Result<(ItemKey, Result<String, Failure>), CliError> {
-        let Chosen { item, record_id, text } = chosen;
+        let Chosen { item, record_id, text, live } = chosen;
         if let Some(text) = text {
             return Ok((item, Ok(text)));
+        }
+        if let Some(etag) = live {
+            let now = look_at(&self.places.source, &self.pace, &item, true).await?;
+            let moved = || {
+                Failure::invalid(
+                    "read document".into(),
+                    "it was changed meanwhile, and its version is not in the history yet".into(),
+                )
+            };
+            let text = now.filter(|now| now.etag == etag).and_then(|now| now.text);
+            let text = text.ok_or_else(moved).and_then(|text| {
+                record::own_text(&text).map_err(|e| Failure::invalid("read document".into(), e.to_string()))
+            });
+            return Ok((item, text));
         }
         self.pace.wait().await;
         match read_version(self.places, &item, &record_id).await {
@@ -350,6 +396,18 @@ struct Chosen {
     item: ItemKey,
     record_id: String,
     text: Option<String>,
+    /// The etag of the live document, when that is the version in force and the history does not have it.
+    live: Option<String>,
+}
+
+/// What is asked of each document.
+struct Asked<'a> {
+    at: PointInTime,
+    today: Option<u64>,
+    /// Whether documents count of which the history has nothing.
+    all: bool,
+    frontier: &'a Frontier,
+    places: &'a Places,
 }
 
 /// A file that is being written.
@@ -373,15 +431,38 @@ impl Sink {
     }
 
     /// What of a document goes into the file; what nothing is known of is counted and named.
-    fn chosen(&mut self, found: Found, at: PointInTime, today: Option<u64>, progress: &Progress) -> Option<Chosen> {
-        let state = as_of(&found.versions, at).today(today);
+    fn chosen(&mut self, found: Found, asked: &Asked<'_>, progress: &Progress) -> Option<Chosen> {
+        if found.versions.is_empty()
+            && !asked.all
+            && found.live.as_ref().is_none_or(|live| live.ts.is_none_or(|ts| ts > asked.at.seconds()))
+        {
+            return None;
+        }
+        let all = with_live(&found.item.id, &found.versions, found.live.as_ref());
+        let state = as_of(&all, asked.at).today(asked.today);
+        let facts = Facts {
+            versions: &found.versions,
+            unkeyed: &found.unkeyed,
+            target: found.live.as_ref(),
+            source: found.live.as_ref(),
+            reach: asked.frontier.reach(&asked.places.source, &found.item.partition_key),
+        };
+        let doubt = found
+            .undecided
+            .clone()
+            .or_else(|| facts.doubt(&found.item, &state, found.live.as_ref().map(|live| live.etag.as_str())));
+        if let Some(doubt) = doubt {
+            self.unknown(&found.item, &doubt, progress);
+            return None;
+        }
         match state.state {
             State::Document(version) => {
                 for caveat in &state.caveats {
                     *self.state.caveats.entry(caveat.name().to_owned()).or_default() += 1;
                 }
                 let (record_id, text) = (version.record_id.clone(), version.document.clone());
-                Some(Chosen { item: found.item, record_id, text })
+                let live = version.etag.clone().filter(|_| version.is_live());
+                Some(Chosen { item: found.item.clone(), record_id, text, live })
             }
             State::Deleted(_) => None,
             State::NotYet { .. } if state.created_later() => None,
@@ -389,6 +470,13 @@ impl Sink {
                 self.unknown(&found.item, "nothing is known of that time", progress);
                 None
             }
+        }
+    }
+
+    fn set_aside(&mut self, bad: &BadRecord, progress: &Progress) {
+        self.state.unknown += 1;
+        if self.state.unknown <= SHOWN_UNKNOWN {
+            progress.note(&printable(&format!("warning: {bad}; it is set aside")));
         }
     }
 

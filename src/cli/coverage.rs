@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{
     CliError, ConnectionArgs, Exit,
     connection::{PartArgs, stretches},
+    lookup,
     output::{self, Format, Progress, Rows, count_of, note},
     restore,
     verify::span,
@@ -57,9 +58,12 @@ pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
     };
     let progress = Progress::new("coverage", None);
     let mut coverage = Coverage::new(args.late);
+    let mut bad = Vec::new();
     let mut pieces = std::pin::pin!(sweep.pieces());
     while let Some(piece) = pieces.next().await {
-        for found in piece?.found {
+        let piece = piece?;
+        bad.extend(piece.bad);
+        for found in piece.found {
             progress.inc(found.versions.len() as u64);
             coverage.add(&found.versions);
         }
@@ -95,6 +99,7 @@ pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
             count_of(outage.versions, "version")
         ));
     }
+    let exit = lookup::note_bad(&bad);
     output::spent("read", &cosmos, started);
-    Ok(Exit::Done)
+    Ok(exit)
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     change::{
+        Op,
         diff::{self, Difference},
         edit::quote,
         raw::RawDocument,
@@ -44,8 +45,11 @@ pub struct DiffArgs {
     #[command(flatten)]
     which: SelectionArgs,
     /// What it was then: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
-    #[arg(long, value_name = "TIME")]
-    from: String,
+    #[arg(long, value_name = "TIME", required_unless_present = "version")]
+    from: Option<String>,
+    /// Compare this version of the one --id instead: a record of the history, an LSN or an etag, as `history` shows them
+    #[arg(long, value_name = "RECORD|LSN|ETAG", conflicts_with = "from")]
+    version: Option<String>,
     /// Compare with that: a time, `now` (the newest version in the history), or `live` (the live document)
     #[arg(long, value_name = "TIME", default_value = "live")]
     to: String,
@@ -55,41 +59,48 @@ pub struct DiffArgs {
 }
 
 /// One of the two that are compared.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Side {
     Live,
     At(PointInTime),
+    Version(String),
 }
 
 impl Side {
-    fn parse(flag: &str, text: &str) -> Result<Self, CliError> {
+    async fn parse(cosmos: &Cosmos, flag: &str, text: &str) -> Result<Self, CliError> {
         if text.trim().eq_ignore_ascii_case("live") {
             return Ok(Self::Live);
         }
-        lookup::point(flag, text).map(Self::At)
+        lookup::point(cosmos, flag, text).await.map(Self::At)
     }
 }
 
 /// Runs the command.
 pub async fn run(args: DiffArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let (from, to) = (Side::parse("--from", &args.from)?, Side::parse("--to", &args.to)?);
+    args.which.check_version(args.version.as_ref())?;
     let (cosmos, names) = args.connection.open()?;
-    let then = match (from, to) {
-        (Side::At(at), _) | (Side::Live, Side::At(at)) => at,
-        (Side::Live, Side::Live) => PointInTime::END,
+    let from = match (&args.version, &args.from) {
+        (Some(version), _) => Side::Version(version.clone()),
+        (None, from) => Side::parse(&cosmos, "--from", from.as_deref().unwrap_or("now")).await?,
     };
-    let (items, mut exit) = args.which.documents(&cosmos, &names, then).await?;
-    let today = lookup::today(&cosmos, &names).await;
+    let to = Side::parse(&cosmos, "--to", &args.to).await?;
+    let then = match (&from, &to) {
+        (Side::At(at), _) | (_, Side::At(at)) => *at,
+        _ => PointInTime::END,
+    };
+    let mut documents = args.which.documents(&cosmos, &names, then).await?;
+    let account = Account { cosmos: &cosmos, names: &names, today: lookup::today(&cosmos, &names).await };
     let mut out = Out::new(args.format, args.which.is_list());
     let mut differing = 0_u64;
     let mut count = 0;
-    for item in &items {
+    let mut exit = Exit::Done;
+    while let Some(item) = documents.next().await? {
         let sides = async {
-            let before = text_of(from, "--from", item, today, &cosmos, &names).await?;
-            Ok::<_, CliError>((before, text_of(to, "--to", item, today, &cosmos, &names).await?))
+            let before = account.text_of(&from, "--from", &item).await?;
+            Ok::<_, CliError>((before, account.text_of(&to, "--to", &item).await?))
         };
-        let (before, after) = match sides.await {
+        let ((before, sure), (after, also_sure)) = match sides.await {
             Ok(sides) => sides,
             // Nothing is known of one of the times.
             Err(error) if args.which.is_list() && error.exit == Exit::Failed && error.hint.is_some() => {
@@ -99,49 +110,69 @@ pub async fn run(args: DiffArgs) -> Result<Exit, CliError> {
             }
             Err(error) => return Err(error),
         };
-        let found = out.push(item, before.as_deref(), after.as_deref())?;
+        exit = exit.and(if sure && also_sure { Exit::Done } else { Exit::Incomplete });
+        let found = out.push(&item, before.as_deref(), after.as_deref())?;
         differing += u64::from(found > 0);
         count += found as u64;
     }
     out.finish()?;
     let what = if count == 0 { "no difference".to_owned() } else { count_of(count, "difference") };
     let of = if args.which.is_list() {
-        format!(" in {} of {}", differing, count_of(items.len() as u64, "document"))
+        format!(" in {} of {}", differing, count_of(documents.len() as u64, "document"))
     } else {
         String::new()
     };
     output::spent(&format!("{what}{of}"), &cosmos, started);
-    Ok(exit)
+    Ok(documents.exit.and(exit))
 }
 
-/// The document of one side; `None` when it is known that there was none. Says on stderr which version it is.
-async fn text_of(
-    side: Side,
-    flag: &str,
-    item: &Item,
+/// Where the two sides are read.
+struct Account<'a> {
+    cosmos: &'a Cosmos,
+    names: &'a Names,
     today: Option<u64>,
-    cosmos: &Cosmos,
-    names: &Names,
-) -> Result<Option<String>, CliError> {
-    let name = flag.trim_start_matches('-');
-    let at = match side {
-        Side::Live => return live(name, item, cosmos, names).await,
-        Side::At(at) => at,
-    };
-    let answer = as_of(&item.versions, at).today(today);
-    match answer.state {
-        State::Document(_) | State::Deleted(_) => {
-            output::note(&format!("{name}: {}", describe(&answer).unwrap_or_default()));
-            lookup::note_caveats(&answer.caveats);
+}
+
+impl Account<'_> {
+    /// The document of one side, `None` when it is known that there was none; and whether that is sure. Says on stderr
+    /// which version it is.
+    async fn text_of(&self, side: &Side, flag: &str, item: &Item) -> Result<(Option<String>, bool), CliError> {
+        let (cosmos, names) = (self.cosmos, self.names);
+        let name = flag.trim_start_matches('-');
+        let changes = cosmos.container(&names.database, &names.changes).await?;
+        let paths = lookup::source_paths(cosmos, names, &changes).await?;
+        let at = match side {
+            Side::Live => return Ok((live(name, item, cosmos, names).await?, true)),
+            Side::Version(text) => {
+                let version = lookup::version_named(&item.versions, text)?;
+                output::note(&format!("{name}: version of {} ({})", time(version.ts), lookup::op(version)));
+                return Ok((lookup::text_of(&changes, &paths, &item.key, version).await?, true));
+            }
+            Side::At(at) => *at,
+        };
+        let known = lookup::known_at(cosmos, names, item, at).await?;
+        if let Some(doubt) = &known.doubt {
+            output::note(&printable(&format!("warning: {name}: {doubt}")));
         }
-        State::NotYet { earliest } if answer.created_later() => {
-            output::note(&format!("{name}: no document: it was created at {}", time(earliest.ts)));
+        let answer = as_of(&known.versions, at).today(self.today);
+        match answer.state {
+            State::Document(_) | State::Deleted(_) => {
+                output::note(&format!("{name}: {}", describe(&answer).unwrap_or_default()));
+                lookup::note_caveats(&answer.caveats);
+            }
+            State::NotYet { earliest } if answer.created_later() => {
+                output::note(&format!("{name}: no document: it was created at {}", time(earliest.ts)));
+            }
+            State::NotYet { .. } | State::Empty => {
+                return Err(lookup::not_there(&item.key.id, &answer, &known.versions, flag));
+            }
         }
-        State::NotYet { .. } | State::Empty => {
-            return Err(lookup::not_there(&item.key.id, &answer, &item.versions, flag));
-        }
+        let text = match answer.version() {
+            Some(version) => lookup::text_of(&changes, &paths, &item.key, version).await?,
+            None => None,
+        };
+        Ok((text, known.doubt.is_none()))
     }
-    Ok(answer.version().and_then(|v| v.document.clone()))
 }
 
 async fn live(name: &str, item: &Item, cosmos: &Cosmos, names: &Names) -> Result<Option<String>, CliError> {
@@ -157,7 +188,7 @@ async fn live(name: &str, item: &Item, cosmos: &Cosmos, names: &Names) -> Result
     let retry = Retry::for_at_most(PATIENCE);
     let Some(bytes) = retry.run(|| source.read(&item.key.partition_key, &item.key.id)).await? else {
         output::note(&format!("{name}: no live document"));
-        if newest.is_some_and(|v| v.document.is_some()) {
+        if newest.is_some_and(|v| !v.op.is_some_and(Op::is_tombstone)) {
             output::note("note: its delete is not in the history (yet)");
         }
         return Ok(None);

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::{
     CliError, ConnectionArgs, Exit,
     from_archive::open_archive,
-    output::{self, Format, count_of, note, tenths},
+    output::{self, Format, count_of, note, printable, tenths},
     restore,
     selection::full_key,
     verify::span,
@@ -32,8 +32,8 @@ use crate::{
     cosmos::{Cosmos, Disposition, PATIENCE, Pace, Retry},
     dead_letters::{DeadLetterStore, StoreError},
     restore::{
-        forget,
-        sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep},
+        forget, removals,
+        sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep, facts_of_id},
     },
     upkeep::letters::is_about,
 };
@@ -123,10 +123,14 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
         names.database,
         cosmos.endpoint()
     );
-    if there.is_empty(args.live) {
-        note("there is nothing of it");
-    } else {
+    let found = !there.is_empty(args.live);
+    let mut others = Vec::new();
+    if found {
         output::confirm(&question, ANSWER, args.yes)?;
+    } else {
+        let (documents, _) = facts_of_id(&places, &eraser.pace, &args.id, None).await?;
+        others = documents.into_iter().map(|other| format!("--pk '{}'", other.item.partition_key)).collect();
+        note("nothing was found: no version, no dead letter, no journal names this id and partition key");
     }
     let (erased, live) = eraser.erase(there).await?;
     let left = eraser.look().await?;
@@ -135,6 +139,7 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
     }
     let receipt = [
         ("item", json!(digest(&eraser.item))),
+        ("found", json!(found)),
         ("versions", json!(erased.records.len())),
         ("dead_letters", json!(erased.letters.len())),
         ("journals", json!(erased.journals.journals + erased.local.journals)),
@@ -146,6 +151,10 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
         ("seconds", tenths(started.elapsed().as_secs_f64())),
     ];
     output::summary(args.format, &receipt)?;
+    if !others.is_empty() {
+        output::hint(&printable(&format!("the history has this id under another key: {}", others.join(", "))));
+        return Ok(Exit::Incomplete);
+    }
     if left.is_empty(args.live) {
         return Ok(Exit::Done);
     }
@@ -244,7 +253,8 @@ impl Eraser<'_> {
         let mut records = Vec::new();
         for found in pieces.into_iter().flat_map(|piece| piece.found) {
             let own = Some(&found.item) == self.items.first();
-            for version in &found.versions {
+            let unkeyed = found.unkeyed.iter().filter(|_| own);
+            for version in found.versions.iter().chain(unkeyed) {
                 let gone = version.op.is_some_and(Op::is_tombstone);
                 if (own || gone)
                     && let Some(key) = self.places.record_key(&found.item, &version.record_id)
@@ -315,6 +325,9 @@ impl Eraser<'_> {
         }
         for name in &there.letters {
             self.letters.delete(name).await.map_err(|e| unreadable(&e))?;
+        }
+        if !there.records.is_empty() {
+            removals::note(&self.places.changes, None).await?;
         }
         for (id, key) in &there.records {
             self.pace.wait().await;

@@ -3,6 +3,7 @@
 use std::{cmp::Ordering, path::PathBuf, time::Instant};
 
 use clap::{ArgGroup, Args};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::{
@@ -11,20 +12,22 @@ use super::{
     output::{self, Cell, Format, Rows, count_of},
     query::check_key,
     restore::places,
-    selection::{self, Matching},
+    selection::{self, Documents, Matching},
 };
 use crate::{
     change::{
         Op, diff,
-        key::{KeyPaths, KeyValue, PartitionKey, parse_path, render_path},
+        key::{ItemKey, KeyPaths, KeyValue, PartitionKey, parse_path, render_path},
         raw::{RawDocument, unescape},
-        version::Version,
+        time::PointInTime,
+        version::{BadRecord, Version, key_of},
     },
     config::Names,
     cosmos::{Cosmos, Failure, Param, sql_path},
     history::{
         as_of::{self, Caveat},
-        reader::{self, Item},
+        predicate::{self, PACKED_COLUMN, evaluate::Predicate},
+        reader::{self, IS_RECORD, Item},
     },
 };
 
@@ -87,10 +90,10 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let columns = args.columns.iter().map(|c| column(c)).collect::<Result<Vec<_>, _>>()?;
     let (cosmos, names) = args.connection.open()?;
-    let items = match (&args.id, &args.ids_file, &args.predicate) {
+    let mut documents = match (&args.id, &args.ids_file, &args.predicate) {
         (Some(id), _, _) => {
             let found = lookup::document(&cosmos, &names, id, args.pk.as_ref()).await?;
-            (vec![found.item], found.exit)
+            Documents::one(found.item, found.exit)
         }
         (None, Some(file), _) => {
             let items = selection::read_ids(file, &names, &places(&cosmos, &names, None).await?)?;
@@ -100,7 +103,7 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
             if args.pk.is_some() {
                 return Err(CliError::usage("--pk with --where and --changes-of", "put the key into the predicate"));
             }
-            let items = selection::matched(
+            let (items, exit) = selection::matched(
                 &cosmos,
                 &places(&cosmos, &names, None).await?,
                 predicate,
@@ -108,15 +111,16 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
                 Matching::Ever,
             )
             .await?;
-            selection::histories(&cosmos, &names, items).await?
+            let documents = selection::histories(&cosmos, &names, items).await?;
+            documents.with(exit)
         }
         (None, None, Some(predicate)) => return report(&args, predicate, &columns, &cosmos, &names, started).await,
         (None, None, None) => {
             return Err(CliError::usage("nothing is asked for", "pass --id ID, --ids-file FILE or --where PREDICATE"));
         }
     };
-    of_documents(&args, &items.0, &cosmos, started)?;
-    Ok(items.1)
+    of_documents(&args, &mut documents, &cosmos, &names, started).await?;
+    Ok(documents.exit)
 }
 
 fn column(text: &str) -> Result<Vec<String>, CliError> {
@@ -131,14 +135,26 @@ fn column(text: &str) -> Result<Vec<String>, CliError> {
     Ok(vec![text.to_owned()])
 }
 
-/// The versions of documents, or the changes of one field; of a list, each row names its document.
-fn of_documents(args: &HistoryArgs, items: &[Item], cosmos: &Cosmos, started: Instant) -> Result<(), CliError> {
+/// Texts that are read ahead.
+const AHEAD: usize = 8;
+
+/// The versions of documents, or the changes of one field; of a list, each row names its document. One document's facts
+/// and a few of its texts are in memory at a time.
+async fn of_documents(
+    args: &HistoryArgs,
+    documents: &mut Documents,
+    cosmos: &Cosmos,
+    names: &Names,
+    started: Instant,
+) -> Result<(), CliError> {
     let field = args.changes_of.as_deref().map(parse_path).transpose().map_err(|problem| {
         CliError::usage(
             format!("--changes-of: {problem}"),
             "write --changes-of /city_name or --changes-of /address/zip",
         )
     })?;
+    let changes = cosmos.container(&names.database, &names.changes).await?;
+    let paths = lookup::source_paths(cosmos, names, &changes).await?;
     let list = args.id.is_none();
     let mut columns = if list { vec!["id", "pk"] } else { Vec::new() };
     columns.extend(match field {
@@ -146,9 +162,9 @@ fn of_documents(args: &HistoryArgs, items: &[Item], cosmos: &Cosmos, started: In
         None => version_columns(args.format),
     });
     let mut rows = Rows::stdout(args.format, &columns);
-    let mut count = 0;
-    for item in items {
-        let versions = &item.versions;
+    let (mut count, mut legacy) = (0, false);
+    let mut notes = Vec::new();
+    while let Some(item) = documents.next().await? {
         let about: Vec<Cell<'_>> = match (list, args.format) {
             (false, _) => Vec::new(),
             (true, Format::Table | Format::Csv) => {
@@ -156,45 +172,77 @@ fn of_documents(args: &HistoryArgs, items: &[Item], cosmos: &Cosmos, started: In
             }
             (true, _) => vec![item.key.id.as_str().into(), lookup::pk_json(&item.key).into()],
         };
-        match &field {
-            Some(field) => {
-                let changes = changes_of(versions, field);
-                count += changes.len();
-                for change in &changes {
-                    rows.push_cells(&[about.clone(), change_row(change, args.format)].concat())?;
+        let mut texts = stream::iter(&item.versions)
+            .map(|version| lookup::text_of(&changes, &paths, &item.key, version))
+            .buffered(AHEAD);
+        let mut before: Option<String> = None;
+        let mut walk = FieldWalk::default();
+        let mut first_change = None;
+        let mut versions = item.versions.iter();
+        while let Some(text) = texts.try_next().await? {
+            let Some(version) = versions.next() else { break };
+            legacy |= version.op.is_none();
+            match &field {
+                Some(field) => {
+                    if let Some((before, after)) = walk.step(text.as_deref(), field) {
+                        count += 1;
+                        first_change.get_or_insert(version);
+                        let row = change_row(version, before.as_deref(), after.as_deref(), args.format);
+                        rows.push_cells(&[about.clone(), row].concat())?;
+                    }
                 }
-                note_unknown(item, &changes, field, list);
-            }
-            None => {
-                count += versions.len();
-                let mut before: Option<&str> = None;
-                for version in versions {
-                    let row = version_row(version, before, args.format).into_iter().map(Cell::Value).collect();
-                    rows.push_cells(&[about.clone(), row].concat())?;
-                    before = version.document.as_deref();
+                None => {
+                    count += 1;
+                    let row = version_row(version, text.as_deref(), before.as_deref(), args.format);
+                    rows.push_cells(&[about.clone(), row.into_iter().map(Cell::Value).collect()].concat())?;
                 }
             }
+            before = text;
+        }
+        drop(texts);
+        if let Some(field) = &field {
+            notes.extend(unknown_note(&item, first_change, field, list));
+        }
+        notes.extend(gap_notes(&item, list));
+        if !list {
+            let known = lookup::known_at(cosmos, names, &item, PointInTime::END).await?;
+            let live = known.versions.iter().find(|version| version.is_live());
+            notes.extend(
+                live.map(|live| format!("note: the live document, of {}, is not in the history (yet)", time(live.ts))),
+            );
+            notes.extend(known.doubt.map(|doubt| format!("note: {doubt}")));
         }
     }
     rows.finish()?;
-    if items.iter().flat_map(|item| &item.versions).any(|v| v.op.is_none()) {
+    if legacy {
         output::note("note: legacy versions have the time of the copy, which is later than the change itself");
     }
-    for item in items {
-        for pair in item.versions.windows(2) {
-            if let [one, next] = pair
-                && let Some(gap @ Caveat::Gap { .. }) = as_of::unseen(&item.versions, one, Some(next))
-            {
-                let of =
-                    if list { format!(" of {:?} ({})", item.key.id, item.key.partition_key) } else { String::new() };
-                output::note(&output::printable(&format!("note: after the version{of} of {}: {gap}", time(one.ts))));
-            }
-        }
+    for text in notes {
+        output::note(&output::printable(&text));
     }
     let what = count_of(count as u64, if field.is_some() { "change" } else { "version" });
-    let of = if list { format!(" of {}", count_of(items.len() as u64, "document")) } else { String::new() };
+    let of = if list { format!(" of {}", count_of(documents.len() as u64, "document")) } else { String::new() };
     output::spent(&format!("{what}{of}"), cosmos, started);
     Ok(())
+}
+
+/// What is to be said of a document's chain of versions.
+fn gap_notes(item: &Item, list: bool) -> Vec<String> {
+    let of = if list { format!(" of {:?} ({})", item.key.id, item.key.partition_key) } else { String::new() };
+    let gaps = item.versions.windows(2).filter_map(|pair| match pair {
+        [one, next] => match as_of::unseen(&item.versions, one, Some(next)) {
+            Some(gap @ Caveat::Gap { .. }) => Some(format!("note: after the version{of} of {}: {gap}", time(one.ts))),
+            _ => None,
+        },
+        _ => None,
+    });
+    let unkeyed = item.unkeyed.iter().map(|delete| {
+        format!(
+            "note: a document with the id{of} was deleted at {}; the history does not say under which partition key",
+            time(delete.ts)
+        )
+    });
+    gaps.chain(unkeyed).collect()
 }
 
 fn change_columns(format: Format) -> &'static [&'static str] {
@@ -204,9 +252,13 @@ fn change_columns(format: Format) -> &'static [&'static str] {
     }
 }
 
-fn change_row<'a>(change: &FieldChange<'a>, format: Format) -> Vec<Cell<'a>> {
-    let version = change.version;
-    let (before, after) = (Cell::Json(change.before), Cell::Json(change.after));
+fn change_row<'a>(
+    version: &'a Version,
+    before: Option<&'a str>,
+    after: Option<&'a str>,
+    format: Format,
+) -> Vec<Cell<'a>> {
+    let (before, after) = (Cell::Json(before), Cell::Json(after));
     let mut cells = vec![time(version.ts).into(), op(version).into(), version.lsn.into(), before, after];
     if format != Format::Table {
         cells.insert(1, version.ts.into());
@@ -215,43 +267,38 @@ fn change_row<'a>(change: &FieldChange<'a>, format: Format) -> Vec<Cell<'a>> {
     cells
 }
 
-/// Says that a field never was there, or that its first value is not known to be the first.
-fn note_unknown(item: &Item, changes: &[FieldChange<'_>], field: &[String], list: bool) {
+/// That a field never was there, or that its first value is not known to be the first.
+fn unknown_note(item: &Item, first_change: Option<&Version>, field: &[String], list: bool) -> Option<String> {
     let of = if list { format!(" of {:?} ({})", item.key.id, item.key.partition_key) } else { String::new() };
-    let text = match (item.versions.first(), changes.first()) {
-        (_, None) => format!("note: no version{of} has a field {}", render_path(field)),
-        (Some(first), Some(change)) if std::ptr::eq(first, change.version) && first.op != Some(Op::Create) => {
-            format!("note: what it was before {}{of} is not known", time(first.ts))
+    match (item.versions.first(), first_change) {
+        (_, None) => Some(format!("note: no version{of} has a field {}", render_path(field))),
+        (Some(first), Some(change)) if std::ptr::eq(first, change) && first.op != Some(Op::Create) => {
+            Some(format!("note: what it was before {}{of} is not known", time(first.ts)))
         }
-        _ => return,
-    };
-    output::note(&output::printable(&text));
+        _ => None,
+    }
 }
 
-/// A version in which a field got another value, came or went.
-#[derive(Debug, PartialEq)]
-struct FieldChange<'a> {
-    version: &'a Version,
-    before: Option<&'a str>,
-    after: Option<&'a str>,
+/// A field's value before and after a version.
+type Values = (Option<String>, Option<String>);
+
+/// Follows a field through versions. In a version without a document it has no value; nor has it before the first one.
+#[derive(Debug, Default)]
+struct FieldWalk {
+    before: Option<String>,
 }
 
-/// When a field changed. In a version without a document it has no value; nor has it before the first version.
-fn changes_of<'a>(versions: &'a [Version], field: &[String]) -> Vec<FieldChange<'a>> {
-    let mut before = None;
-    let mut changes = Vec::new();
-    for version in versions {
-        let after = version.document.as_deref().and_then(|text| diff::value_at(text, field));
-        let differs = match (before, after) {
+impl FieldWalk {
+    /// The field's value before and in the next version, when it got another one, came or went.
+    fn step(&mut self, text: Option<&str>, field: &[String]) -> Option<Values> {
+        let after = text.and_then(|text| diff::value_at(text, field));
+        let differs = match (self.before.as_deref(), after) {
             (Some(before), Some(after)) => !diff::same(before, after),
             (before, after) => before.is_some() != after.is_some(),
         };
-        if differs {
-            changes.push(FieldChange { version, before, after });
-        }
-        before = after;
+        let before = std::mem::replace(&mut self.before, after.map(str::to_owned));
+        differs.then(|| (before, self.before.clone()))
     }
-    changes
 }
 
 fn version_columns(format: Format) -> &'static [&'static str] {
@@ -261,10 +308,10 @@ fn version_columns(format: Format) -> &'static [&'static str] {
     }
 }
 
-fn version_row(version: &Version, before: Option<&str>, format: Format) -> Vec<Value> {
+fn version_row(version: &Version, text: Option<&str>, before: Option<&str>, format: Format) -> Vec<Value> {
     let op = op(version);
-    let size = version.document.as_ref().map_or(Value::Null, |d| json!(d.len()));
-    let changed = match (before, version.document.as_deref()) {
+    let size = text.map_or(Value::Null, |d| json!(d.len()));
+    let changed = match (before, text) {
         (Some(before), Some(now)) => Some(Changed::between(before, now)),
         _ => None,
     };
@@ -346,6 +393,8 @@ struct Line {
     id: String,
     values: Vec<Value>,
     live: bool,
+    /// The record's id, when its document is kept compressed.
+    packed: Option<String>,
 }
 
 impl Line {
@@ -379,6 +428,7 @@ async fn report(
         check_key(key, source.name(), source.key_paths())?;
     }
     let mut lines = Vec::new();
+    let mut undecided = Vec::new();
     for (container, live) in [(&source, true), (&changes, false)] {
         let scope = match &args.pk {
             Some(key) if live => Some(key.clone()),
@@ -390,10 +440,25 @@ async fn report(
         while let Some(page) = pages.next().await {
             for row in page.map_err(explain)?.documents {
                 let line = line(row.get(), container.name(), live, source.key_paths().len(), columns.len());
-                lines.push(line.map_err(CliError::failed)?);
+                let mut line = line.map_err(CliError::failed)?;
+                if let Some(record_id) = line.packed.take() {
+                    let item = ItemKey { id: line.id.clone(), partition_key: line.key.clone() };
+                    let record = reader::record(&changes, source.key_paths(), &item, &record_id).await?;
+                    let text = record.and_then(|record| record.document).unwrap_or_default();
+                    match packed_matches(predicate, &args.params, &text) {
+                        Ok(true) => line.values = columns.iter().map(|path| value_of(&text, path)).collect(),
+                        Ok(false) => continue,
+                        Err(problem) => {
+                            undecided.push(BadRecord { record_id, problem });
+                            continue;
+                        }
+                    }
+                }
+                lines.push(line);
             }
         }
     }
+    let exit = lookup::note_bad(&undecided);
     lines.sort_by(Line::order);
 
     let mut header: Vec<String> = ["_ts", "container", "pk", "id"].map(String::from).into();
@@ -412,7 +477,19 @@ async fn report(
     }
     rows.finish()?;
     output::spent(&format!("{}, {}", count_of(live, "live document"), count_of(versions, "version")), cosmos, started);
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+/// Whether a document that the service cannot see matches.
+fn packed_matches(predicate: &str, params: &[Param], text: &str) -> Result<bool, String> {
+    let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
+    let predicate = Predicate::parse(predicate, value)
+        .map_err(|e| format!("its document is kept compressed, and in --where {e}"))?;
+    serde_json::from_str(text).map(|document| predicate.matches(&document)).map_err(|e| e.to_string())
+}
+
+fn value_of(text: &str, path: &[String]) -> Value {
+    diff::value_at(text, path).map_or(Value::Null, shown)
 }
 
 /// The user's own predicate between parentheses, on a line of its own so that a comment cannot swallow the last one.
@@ -420,16 +497,19 @@ fn report_sql(predicate: &str, key_paths: &KeyPaths, columns: &[Vec<String>], li
     let mut sql = String::from(
         "SELECT c._ts AS ts, c.id AS id, c._originalId AS original, c._change.ts AS changed, c._change.lsn AS lsn",
     );
+    if !live {
+        sql.push_str(&format!(", c._change.key AS key, {PACKED_COLUMN}"));
+    }
     for (i, path) in key_paths.segments().iter().enumerate() {
         sql.push_str(&format!(", {} AS k{i}", sql_path(path)));
     }
     for (i, path) in columns.iter().enumerate() {
         sql.push_str(&format!(", {} AS v{i}", sql_path(path)));
     }
-    sql.push_str(&format!(" FROM c WHERE (\n{predicate}\n)"));
-    if !live {
-        // The journals of restores are kept with the history, but are none.
-        sql.push_str(" AND NOT IS_DEFINED(c._restore)");
+    if live {
+        sql.push_str(&format!(" FROM c WHERE (\n{predicate}\n)"));
+    } else {
+        sql.push_str(&format!(" FROM c WHERE {IS_RECORD} AND {}", predicate::of_records(predicate)));
     }
     sql
 }
@@ -450,7 +530,9 @@ fn line(row: &str, container: &str, live: bool, components: usize, columns: usiz
             row.get_str("original").unwrap_or_else(|| own_id.clone()).into_owned(),
         )
     };
-    if !live {
+    if let Some(own) = row.get("key").and_then(key_of).filter(|own| own.0.len() == components) {
+        key = own;
+    } else if !live {
         // A source keyed by /id: the record's own id stands there.
         for part in &mut key.0 {
             if *part == KeyValue::String(own_id.to_string()) {
@@ -458,7 +540,8 @@ fn line(row: &str, container: &str, live: bool, components: usize, columns: usiz
             }
         }
     }
-    Ok(Line { ts, lsn: row.get_i64("lsn"), container: container.to_owned(), key, id, values, live })
+    let packed = row.get("packed").is_some_and(|packed| packed.get() == "true").then(|| own_id.to_string());
+    Ok(Line { packed, ts, lsn: row.get_i64("lsn"), container: container.to_owned(), key, id, values, live })
 }
 
 fn shown(text: &str) -> Value {
@@ -502,7 +585,9 @@ mod tests {
             r#"{"id":"a~2","n":2,"_originalId":"a","_change":{"v":1,"op":"replace","ts":1592926845,"lsn":8,"fidelity":"normalized"}}"#,
         );
         let legacy = parse(r#"{"id":"x-y","n":2,"_originalId":"a","_lsn":9,"_ts":1592926850}"#);
-        let row = |v: &Version, before: Option<&str>, format| Value::from(version_row(v, before, format)).to_string();
+        let row = |v: &Version, before: Option<&str>, format| {
+            Value::from(version_row(v, v.document.as_deref(), before, format)).to_string()
+        };
         assert_eq!(row(&first, None, Format::Table), r#"["2020-06-23T15:40:44Z","create",7,16,null,"exact"]"#);
         let before = first.document.as_deref();
         assert_eq!(row(&second, before, Format::Table), r#"["2020-06-23T15:40:45Z","replace",8,16,"n","normalized"]"#);
@@ -514,8 +599,8 @@ mod tests {
             row(&legacy, second.document.as_deref(), Format::Table),
             r#"["2020-06-23T15:40:50Z","legacy",9,16,"(nothing)",null]"#
         );
-        assert_eq!(version_columns(Format::Table).len(), version_row(&first, None, Format::Table).len());
-        assert_eq!(version_columns(Format::Csv).len(), version_row(&first, None, Format::Csv).len());
+        assert_eq!(version_columns(Format::Table).len(), version_row(&first, None, None, Format::Table).len());
+        assert_eq!(version_columns(Format::Csv).len(), version_row(&first, None, None, Format::Csv).len());
     }
 
     #[test]
@@ -535,8 +620,14 @@ mod tests {
             version(6, "create", r#","n":null"#),
             version(7, "replace", ""),
         ];
-        let changes = changes_of(&versions, &["n".to_owned()]);
-        let shown: Vec<_> = changes.iter().map(|c| (c.version.lsn.unwrap(), c.before, c.after)).collect();
+        let changes_of = |field: &str| {
+            let (mut walk, field) = (FieldWalk::default(), [field.to_owned()]);
+            let step = |v: &Version| Some((v.lsn.unwrap(), walk.step(v.document.as_deref(), &field)?));
+            versions.iter().filter_map(step).collect::<Vec<_>>()
+        };
+        let changes = changes_of("n");
+        let shown: Vec<_> =
+            changes.iter().map(|(lsn, (before, after))| (*lsn, before.as_deref(), after.as_deref())).collect();
         assert_eq!(
             shown,
             [
@@ -548,7 +639,7 @@ mod tests {
                 (7, Some("null"), None),
             ]
         );
-        assert_eq!(changes_of(&versions, &["none".to_owned()]), []);
+        assert_eq!(changes_of("none"), []);
     }
 
     #[test]

@@ -90,8 +90,12 @@ pub async fn run(args: LoadArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (lines, read) = mpsc::channel::<input::Item>(64);
     if let Some(text) = &args.archive {
-        let at = args.at.as_deref().map(|text| lookup::point("--at", text)).transpose()?;
         let settings = args.connection.settings()?;
+        let (cosmos, _) = args.connection.open()?;
+        let at = match &args.at {
+            Some(text) => Some(lookup::point(&cosmos, "--at", text).await?),
+            None => None,
+        };
         let archive = open_archive("--archive", text, &Account::from_settings(&settings)?.credential)?;
         let target = Target::open(&args).await?;
         let newest = Newest::of(archive, at.map(PointInTime::seconds)).await;

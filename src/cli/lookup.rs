@@ -1,6 +1,8 @@
 //! The one document that `--id` and `--pk` name, with its history; and what is said about the version in force.
 
-use chrono::Local;
+use std::time::Duration;
+
+use chrono::{DateTime, Local, Utc};
 use serde_json::Value;
 
 use super::{
@@ -13,16 +15,28 @@ use crate::{
         Op,
         key::{ItemKey, KeyPaths, PartitionKey, render_path},
         record::ORIGINAL_ID,
-        time::{PointInTime, span_text},
-        version::{Version, container_of},
+        time::{BadTime, PointInTime, span_text},
+        version::{BadRecord, Version, container_of},
     },
     config::Names,
-    cosmos::{Container, Cosmos, Disposition},
+    cosmos::{Container, Cosmos, Disposition, Pace},
     history::{
         as_of::{self, AsOf, Caveat, State},
+        frontier::Frontier,
         reader::{self, Item},
+        timeline::Timeline,
     },
+    restore::{
+        plan::{Facts, with_live},
+        sweep::{Live, Places, look_at},
+    },
+    upkeep,
 };
+
+/// Between two looks at how far capture is.
+const WAIT: Duration = Duration::from_secs(1);
+/// Records that are named one by one.
+const SHOWN_BAD: usize = 20;
 
 /// A document's history.
 pub(super) struct Found {
@@ -48,9 +62,7 @@ pub(super) async fn document(
         check_key(key, &names.source, &source_paths)?;
     }
     let mut found = reader::histories(&changes, &source_paths, id, key).await?;
-    for bad in &found.bad {
-        output::note(&printable(&format!("warning: {bad}")));
-    }
+    let exit = note_bad(&found.bad);
     if found.items.len() > 1 {
         let keys: Vec<String> = found
             .items
@@ -65,7 +77,6 @@ pub(super) async fn document(
             format!("name one of them:\n{}", keys.join("\n")),
         ));
     }
-    let exit = if found.bad.is_empty() { Exit::Done } else { Exit::Incomplete };
     match found.items.pop() {
         Some(item) => Ok(Found { item, exit }),
         None => Err(CliError {
@@ -94,16 +105,189 @@ pub(super) async fn today(cosmos: &Cosmos, names: &Names) -> Option<u64> {
     container_of(cosmos.container(&names.database, &names.source).await.ok()?.rid())
 }
 
-/// The time a flag names; `now` is after every version, whatever this machine's clock says.
+/// The time a flag names; `now` is after every version, whatever this machine's clock says. What is meant from now on
+/// back goes by the service's clock, whose time `_ts` is.
 ///
 /// # Errors
 /// When it cannot be used.
-pub(super) fn point(flag: &str, text: &str) -> Result<PointInTime, CliError> {
+pub(super) async fn point(cosmos: &Cosmos, flag: &str, text: &str) -> Result<PointInTime, CliError> {
     if text.trim().eq_ignore_ascii_case("now") {
         return Ok(PointInTime::END);
     }
-    PointInTime::parse(text, &crate::surroundings::now().with_timezone(&Local))
-        .map_err(|bad| CliError::usage(printable(&format!("{flag}: {bad}")).into_owned(), bad.hint))
+    let here = crate::surroundings::now();
+    let parse = |now: DateTime<Utc>| PointInTime::parse(text, &now.with_timezone(&Local));
+    // An absolute time is the same whatever day it is, and one that is wrong stays wrong.
+    match (parse(here), parse(here + chrono::TimeDelta::days(1))) {
+        (Ok(one), Ok(other)) if one == other => return Ok(one),
+        (Err(bad), Err(_)) => return Err(wrong(flag, &bad)),
+        _ => {}
+    }
+    let now = match cosmos.service_time().await {
+        Some(now) => now,
+        None => {
+            output::note("warning: the service does not say what time it is; this machine's clock is used");
+            here
+        }
+    };
+    parse(now).map_err(|bad| wrong(flag, &bad))
+}
+
+fn wrong(flag: &str, bad: &BadTime) -> CliError {
+    CliError::usage(printable(&format!("{flag}: {bad}")).into_owned(), bad.hint.clone())
+}
+
+/// Reads how far the history is complete. With `wait` until it is up to the moment; for `now`, until nothing waits.
+///
+/// # Errors
+/// When source or history cannot be read.
+pub(super) async fn frontier(
+    cosmos: &Cosmos,
+    names: &Names,
+    places: &Places,
+    at: PointInTime,
+    wait: bool,
+    pace: &Pace,
+) -> Result<Frontier, CliError> {
+    let mut said = false;
+    loop {
+        let frontier = upkeep::frontier::read(cosmos, names, places, Some(at), pace).await?;
+        if !said {
+            for problem in &frontier.problems {
+                output::note(&printable(&format!("warning: {problem}")));
+            }
+        }
+        if !wait || frontier.covers(at) {
+            return Ok(frontier);
+        }
+        if !said {
+            output::note(&format!("waiting    {}; Ctrl-C ends it", frontier.describe()));
+            said = true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WAIT) => {}
+            true = crate::surroundings::interrupted() => {
+                return Err(CliError::failed("stopped while waiting for capture; nothing was written"));
+            }
+        }
+    }
+}
+
+/// Where versions come from a place that has all there is.
+pub(super) fn no_frontier() -> Frontier {
+    Frontier { parts: Vec::new(), problems: Vec::new() }
+}
+
+/// Names records that were set aside.
+pub(super) fn note_bad(bad: &[BadRecord]) -> Exit {
+    for one in bad.iter().take(SHOWN_BAD) {
+        output::note(&printable(&format!("warning: {one}; it is set aside")));
+    }
+    if let Some(more) = bad.len().checked_sub(SHOWN_BAD).filter(|more| *more > 0) {
+        output::note(&format!("... and {} more", count_of(more as u64, "record")));
+    }
+    if bad.is_empty() { Exit::Done } else { Exit::Incomplete }
+}
+
+/// The version that a caller names: a record's id, an LSN, or an etag with or without its quotes.
+///
+/// # Errors
+/// When there is none, or several.
+pub(super) fn version_named<'v>(versions: &'v [Version], text: &str) -> Result<&'v Version, CliError> {
+    let etag = |v: &Version| v.etag.as_ref().is_some_and(|etag| etag.trim_matches('"') == text.trim_matches('"'));
+    let by_record: Vec<&Version> = versions.iter().filter(|v| v.record_id == text || etag(v)).collect();
+    let lsn = text.parse::<i64>().ok();
+    let by_lsn = || versions.iter().filter(|v| lsn.is_some() && v.lsn == lsn).collect();
+    let found = if by_record.is_empty() { by_lsn() } else { by_record };
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(CliError {
+            message: format!("--version {text}: the document has no such version"),
+            hint: Some("history --format json lists the records, LSNs and times of its versions".into()),
+            exit: Exit::Failed,
+        }),
+        several => {
+            let records: Vec<&str> = several.iter().map(|v| v.record_id.as_str()).collect();
+            Err(CliError::usage(
+                format!("--version {text}: {} versions are called so", several.len()),
+                format!("name one of the records: {}", records.join(", ")),
+            ))
+        }
+    }
+}
+
+/// The text of a version, read when it is not in hand; `None` for a delete.
+///
+/// # Errors
+/// When it cannot be read, or is gone.
+pub(super) async fn text_of(
+    changes: &Container,
+    source: &KeyPaths,
+    item: &ItemKey,
+    version: &Version,
+) -> Result<Option<String>, CliError> {
+    if version.document.is_some() || version.op.is_some_and(Op::is_tombstone) {
+        return Ok(version.document.clone());
+    }
+    let record = reader::record(changes, source, item, &version.record_id).await?;
+    match record.and_then(|record| record.document) {
+        Some(text) => Ok(Some(text)),
+        None => Err(CliError::failed(format!("record {:?} is not in the history any more", version.record_id))),
+    }
+}
+
+/// What a document was at a moment, with the live document where that tells more than the history.
+pub(super) struct Known {
+    /// The versions, with the live one.
+    pub versions: Vec<Version>,
+    /// Why the answer may be another one.
+    pub doubt: Option<String>,
+}
+
+/// Adds to a document's history what its live document tells of a moment.
+///
+/// # Errors
+/// When the source or the frontier cannot be read.
+pub(super) async fn known_at(cosmos: &Cosmos, names: &Names, item: &Item, at: PointInTime) -> Result<Known, CliError> {
+    let plain = || Known { versions: item.versions.clone(), doubt: None };
+    let (chosen, next) = {
+        let line = Timeline::of(&item.versions);
+        let (chosen, next) = line.at(at);
+        (chosen.cloned(), next.is_some())
+    };
+    // A later version from the feed: everything before it is there, unless deletes cannot be told apart.
+    if next && item.unkeyed.is_empty() {
+        return Ok(plain());
+    }
+    let places = match Places::open(cosmos, names).await {
+        Ok(places) => places,
+        Err(f) if f.disposition == Disposition::NotFound => return Ok(plain()),
+        Err(f) => return Err(f.into()),
+    };
+    let pace = Pace::new(cosmos.meter(), None);
+    let live = look_at(&places.source, &pace, &item.key, true).await?;
+    let own = |text: &str| crate::change::record::own_text(text).ok();
+    let live = live.map(|live| Live { text: live.text.as_deref().and_then(own), ..live });
+    let versions = with_live(&item.key.id, &item.versions, live.as_ref()).into_owned();
+    let proved = {
+        let (now, _) = Timeline::of(&versions).at(at);
+        now.zip(live.as_ref()).is_some_and(|(v, live)| v.etag.as_deref() == Some(live.etag.as_str()))
+    };
+    if proved || chosen.is_none() {
+        return Ok(Known { versions, doubt: None });
+    }
+    let frontier = upkeep::frontier::read(cosmos, names, &places, Some(at), &pace).await?;
+    let facts = Facts {
+        versions: &item.versions,
+        unkeyed: &item.unkeyed,
+        target: live.as_ref(),
+        source: live.as_ref(),
+        reach: frontier.reach(&places.source, &item.key.partition_key),
+    };
+    let doubt = {
+        let answer = as_of::as_of(&versions, at);
+        facts.doubt(&item.key, &answer, live.as_ref().map(|live| live.etag.as_str()))
+    };
+    Ok(Known { versions, doubt })
 }
 
 /// Epoch seconds as RFC 3339 in UTC.
@@ -127,7 +311,11 @@ pub(super) fn op(version: &Version) -> &'static str {
 /// The version in force in a few words: its time, what happened, how it was captured, how far from the moment.
 pub(super) fn describe(as_of: &AsOf<'_>) -> Option<String> {
     let version = as_of.version()?;
-    let what = if version.document.is_some() { "version of" } else { "no document since" };
+    let gone = version.op.is_some_and(Op::is_tombstone);
+    if version.is_live() {
+        return Some(format!("the live document of {}, which the history does not have yet", time(version.ts)));
+    }
+    let what = if gone { "no document since" } else { "version of" };
     let mut text = format!("{what} {} ({}", time(version.ts), op(version));
     if let Some(via) = &version.via {
         text.push_str(&format!(", via {via}"));
@@ -159,7 +347,7 @@ pub(super) fn not_there(id: &str, as_of: &AsOf<'_>, versions: &[Version], flag: 
             let what = if tombstone.op == Some(Op::Expire) { "it expired" } else { "it was deleted" };
             let before = PointInTime::from_epoch(tombstone.ts.saturating_sub(1));
             let hint = match as_of::boundary(versions, before) {
-                Some(last) if last.document.is_some() => {
+                Some(last) if !last.op.is_some_and(Op::is_tombstone) => {
                     format!("{flag} {} has the document as it was before that", time(last.ts))
                 }
                 _ => "history lists its versions".to_owned(),

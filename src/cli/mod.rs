@@ -141,6 +141,13 @@ pub enum Exit {
     Incomplete = 3,
 }
 
+impl Exit {
+    /// How a command ended of which this part ended so, and another one otherwise.
+    pub(crate) fn and(self, other: Self) -> Self {
+        if self == Self::Done { other } else { self }
+    }
+}
+
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CliError, ConnectionArgs, Exit,
     connection::{PartArgs, stretches},
+    lookup,
     output::{self, Format, Progress, count_of, note, printable, tenths},
     restore,
 };
@@ -192,7 +193,7 @@ pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
             passed.fatal = job.journals(delete, &mut passed.sums).await?;
         }
         progress.finish();
-        Ok::<_, CliError>((passed.sums, passed.fatal))
+        Ok::<_, CliError>((passed.sums, passed.fatal, passed.bad))
     };
     if !dry_run && !args.yes {
         let sums = go(false).await?.0;
@@ -205,7 +206,8 @@ pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
         );
         output::confirm(&question, &names.changes, false)?;
     }
-    let (sums, fatal) = go(!dry_run).await?;
+    let (sums, fatal, bad) = go(!dry_run).await?;
+    let exit = lookup::note_bad(&bad);
     if dry_run {
         note(&format!("removing   about {:.0} RU are expected; nothing was removed", sums.forecast()));
     }
@@ -237,7 +239,7 @@ pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
             output::hint("run the command again: it goes on with what is left");
             Ok(Exit::Incomplete)
         }
-        None => Ok(Exit::Done),
+        None => Ok(exit),
     }
 }
 

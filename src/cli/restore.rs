@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    applying::{ApplyArgs, apply, show_plan, shown},
+    applying::{ApplyArgs, apply, planned_exit, show_plan, shown},
     connection::stretches,
     from_archive::{FROM, Request, open_archive, planned_from, planned_texts},
     lookup,
@@ -20,19 +20,20 @@ use super::{
 use crate::{
     archive::{Archive, versions::Texts},
     change::{
+        Op,
         key::{ItemKey, PartitionKey, parse_path},
         time::PointInTime,
         version::container_of,
     },
     config::{Account, Names},
     cosmos::{Cosmos, Pace, Param, Share},
-    history::reader,
     restore::{
-        apply::{Applier, Manner},
-        plan::{PLAN_VERSION, Place, Rules},
+        apply::{Applier, InHand, Manner},
+        plan::{Action, Chosen, PLAN_VERSION, Place, Rules, Step, is_exact},
         plan_file::{Draft, Head, Plan},
-        survey::{kept, survey},
-        sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep},
+        removals,
+        survey::{kept, planned, survey},
+        sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep, facts_of_id, look},
     },
     upkeep::standing::{Which, ends_elsewhere},
 };
@@ -90,9 +91,20 @@ pub struct RestoreArgs {
     /// Restore into another container of the same partition key, to compare; documents that are there stay
     #[arg(long, value_name = "CONTAINER")]
     into: Option<String>,
-    /// Delete documents that did not exist at the point in time
-    #[arg(long, conflicts_with_all = ["plan", "into"])]
-    delete_newer: bool,
+    /// Delete documents that did not exist at the point in time; with a number, at most so many
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none",
+        value_parser = delete_limit, conflicts_with_all = ["plan", "into"])]
+    delete_newer: Option<Option<usize>>,
+    /// Make documents again of which latest-version mode cannot tell whether they were deleted before the point in time
+    #[arg(long, conflicts_with = "plan")]
+    recreate_deleted: bool,
+    /// Restore this version of the one --id: a record of the history, an LSN or an etag, as `history` shows them
+    #[arg(long, value_name = "RECORD|LSN|ETAG", requires = "id",
+        conflicts_with_all = ["at", "plan", "delete_newer", "from_archive"])]
+    version: Option<String>,
+    /// Wait until capture has passed the point in time
+    #[arg(long, conflicts_with_all = ["plan", "from_archive"])]
+    wait: bool,
     /// Leave out `restored_at`: exactly the version's content
     #[arg(long, conflicts_with = "plan")]
     no_stamp: bool,
@@ -100,6 +112,14 @@ pub struct RestoreArgs {
     how: ApplyArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
+}
+
+/// What stands behind `--delete-newer=`.
+fn delete_limit(text: &str) -> Result<Option<usize>, String> {
+    match text {
+        "none" => Ok(None),
+        number => number.parse().map(Some).map_err(|_| "write a number, as in --delete-newer=20".into()),
+    }
 }
 
 /// Runs the command.
@@ -114,11 +134,11 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
     let place = place_of(&cosmos, &names, &places);
     let credential = Account::from_settings(&args.connection.settings()?)?.credential;
     let archive = args.from_archive.as_deref().map(|text| open_archive(FROM, text, &credential)).transpose()?;
-    let (plan, texts) = match (&args.plan, &archive) {
+    let (plan, texts, bad) = match (&args.plan, &archive) {
         (Some(file), archive) => {
             let plan = load_plan(file, &place)?;
             let texts = planned_texts(&plan, archive.as_ref(), &places).await?;
-            (plan, texts)
+            (plan, texts, Exit::Done)
         }
         (None, archive) => make_plan(&args, &cosmos, &names, &places, place, archive.as_ref()).await?,
     };
@@ -133,9 +153,11 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
     show_plan(&plan, args.how.format, args.dry_run)?;
     if args.dry_run {
         output::spent("planned, nothing written", &cosmos, started);
-        return Ok(Exit::Done);
+        return Ok(planned_exit(&plan).and(bad));
     }
-    apply(&plan, &places, texts.as_ref(), &args.how, &cosmos, started).await
+    // A plan may be used twice: each use has its own journal.
+    let run = if args.plan.is_some() { new_id() } else { plan.head.id.clone() };
+    Ok(apply(&plan, &run, &places, texts.as_ref(), &args.how, &cosmos, started).await?.and(bad))
 }
 
 /// Opens the containers.
@@ -180,11 +202,7 @@ async fn make_plan(
     places: &Places,
     place: Place,
     archive: Option<&Archive>,
-) -> Result<(Plan, Option<Texts>), CliError> {
-    let Some(at) = &args.at else {
-        return Err(CliError::usage("no point in time", "say when, as in --at 15m or --at 2026-11-20T14:05:00Z"));
-    };
-    let at = lookup::point("--at", at)?;
+) -> Result<(Plan, Option<Texts>, Exit), CliError> {
     for path in &args.only {
         let path =
             parse_path(path).map_err(|e| CliError::usage(format!("--only: {e}"), "such as --only /address/zip"))?;
@@ -193,27 +211,56 @@ async fn make_plan(
             return Err(CliError::usage("--only: id and partition key cannot be changed", "name another field"));
         }
     }
-    let scope = scope(args, names, places).await?;
+    let pace = Pace::new(cosmos.meter(), args.how.ru_limit);
+    let wanted = args.version.as_deref();
+    let at = match (&args.at, wanted) {
+        (Some(at), _) => lookup::point(cosmos, "--at", at).await?,
+        (None, Some(_)) => PointInTime::END,
+        (None, None) => {
+            return Err(CliError::usage(
+                "no point in time",
+                "say when, as in --at 15m or --at 2026-11-20T14:05:00Z; or which --version of one --id",
+            ));
+        }
+    };
+    let scope = scope(args, names, places, &pace).await?;
     let stretches = stretches(places, args.feed_range, "one machine restores everything")?;
     let made = crate::surroundings::now().timestamp();
     let manner = Manner { stamp: (!args.no_stamp).then_some(made), only: args.only.clone() };
     let container = container_of(places.source.rid());
-    let recreated = args.delete_newer
+    let delete_newer = args.delete_newer.is_some();
+    let recreated = delete_newer
         && archive.is_none()
         && ends_elsewhere(&places.changes, &places.source, Which::OldestVersion).await?;
-    let rules = Rules { at, delete_newer: args.delete_newer, container, recreated };
+    let dropped_before = if archive.is_none() { removals::read(&places.changes).await?.dropped_before } else { None };
+    let rules = Rules {
+        at,
+        delete_newer,
+        recreate_deleted: args.recreate_deleted,
+        named: !args.id.is_empty(),
+        container,
+        recreated,
+        dropped_before,
+    };
+    let frontier = match archive {
+        None if wanted.is_none() => lookup::frontier(cosmos, names, places, at, args.wait, &pace).await?,
+        _ => lookup::no_frontier(),
+    };
+    let beyond = archive.is_none() && wanted.is_none() && !frontier.covers(at);
     let head = Head {
         v: PLAN_VERSION,
         id: new_id(),
         undoes: None,
         place,
-        at: Some(at.seconds()),
+        at: wanted.is_none().then(|| at.seconds()),
         feed_range: args.feed_range.map(|share| share.to_string()),
         archive: archive.map(ToString::to_string),
+        frontier: frontier.until().filter(|_| beyond).map(PointInTime::seconds),
+        beyond,
+        max_deletes: args.delete_newer.flatten(),
         made,
         manner,
     };
-    let pace = Pace::new(cosmos.meter(), args.how.ru_limit);
     let mut draft = Draft::new(head.clone()).map_err(|e| kept(&e))?;
     let planning = Progress::new("planning", None);
     let concurrency = args.how.concurrency.into();
@@ -223,26 +270,84 @@ async fn make_plan(
         let texts = planned_from(request, applier, rules, concurrency, &mut draft, |n| planning.inc(n)).await?;
         planning.finish();
         let plan = sealed(draft, cosmos, at)?;
-        return Ok((plan, Some(texts)));
+        return Ok((plan, Some(texts), Exit::Done));
     }
-    let sweep = Sweep {
+    if let (Some(wanted), Scope::Items(items)) = (wanted, &scope) {
+        let item = items.first().ok_or_else(|| CliError::failed("no document is named"))?;
+        let step = version_step(&applier, item, wanted, &pace).await?;
+        draft.push(step).map_err(|e| kept(&e))?;
+        planning.finish();
+        return Ok((sealed(draft, cosmos, at)?, None, Exit::Done));
+    }
+    // One that differs is put back, unless its content turns out to be the same.
+    let needs_text = |found: &Found| {
+        let etag = found.live.as_ref().map(|live| live.etag.as_str());
+        found.document_at(at).is_some_and(|version| etag.is_none() || version.etag.as_deref() != etag)
+    };
+    let sweep = |wanted| Sweep {
         places,
-        wanted: &scope,
+        wanted,
         at,
         stretches: &stretches,
         live: LiveWish::Text,
         piece_rows: PIECE_ROWS,
         pace: &pace,
-        // One that differs is put back, unless its content turns out to be the same.
-        needs_text: &|found| {
-            let etag = found.live.as_ref().map(|live| live.etag.as_str());
-            found.document_at(at).is_some_and(|version| etag.is_none() || version.etag.as_deref() != etag)
-        },
+        needs_text: &needs_text,
     };
-    let surveyed = survey(&sweep, &applier, rules, concurrency, &mut draft, |n| planning.inc(n)).await;
+    let surveyed =
+        survey(&sweep(&scope), &applier, &frontier, rules, concurrency, &mut draft, |n| planning.inc(n)).await;
+    let mut bad = surveyed.map_err(|f| explain(f, args.predicate.is_some()))?;
+    // A predicate's documents that match now and were made after the point in time.
+    if delete_newer && let Some(predicate) = &args.predicate {
+        let now = Scope::Live { predicate: predicate.clone(), params: args.param.clone() };
+        let surveyed =
+            survey(&sweep(&now), &applier, &frontier, rules, concurrency, &mut draft, |n| planning.inc(n)).await;
+        bad.extend(surveyed.map_err(|f| explain(f, true))?);
+    }
     planning.finish();
-    surveyed.map_err(|f| explain(f, args.predicate.is_some()))?;
-    Ok((sealed(draft, cosmos, at)?, None))
+    let exit = lookup::note_bad(&bad);
+    Ok((sealed(draft, cosmos, at)?, None, exit))
+}
+
+/// The step that puts back one version that the caller names.
+async fn version_step(applier: &Applier<'_>, item: &ItemKey, wanted: &str, pace: &Pace) -> Result<Step, CliError> {
+    let places = applier.places;
+    let (found, bad) = facts_of_id(places, pace, &item.id, Some(&item.partition_key)).await?;
+    lookup::note_bad(&bad);
+    let versions = found.into_iter().find(|found| found.item == *item).map(|found| found.versions).unwrap_or_default();
+    let version = lookup::version_named(&versions, wanted)?;
+    if version.op.is_some_and(Op::is_tombstone) {
+        return Err(CliError::usage(
+            format!("--version {wanted}: it is a delete, of {}", PointInTime::from_epoch(version.ts)),
+            "name a version that has a document; history lists them",
+        ));
+    }
+    let live = look(places, pace, item, true).await?;
+    let etag = live.as_ref().map(|live| live.etag.clone());
+    let action = match &etag {
+        None => Action::Recreate,
+        Some(etag) if version.etag.as_ref() == Some(etag) => Action::Keep,
+        Some(_) => Action::Restore,
+    };
+    let saved = etag.is_some() && versions.iter().any(|v| v.etag == etag && is_exact(v));
+    let mut step = Step {
+        id: item.id.clone(),
+        pk: item.partition_key.to_json(),
+        action,
+        version: Some(Chosen::from(version)),
+        live: etag,
+        saved,
+        sha256: None,
+        changed: Vec::new(),
+        ru: 0.0,
+        notes: Vec::new(),
+    };
+    if version.is_partial() {
+        step.action = Action::Unknown;
+        step.notes.push("the history holds only a part of that version (follow --fields or --redact)".into());
+    }
+    let hand = InHand { version: None, live: Some(live.and_then(|live| live.text)) };
+    Ok(planned(applier, step, hand).await?)
 }
 
 /// The plan, unless nothing is in it.
@@ -271,7 +376,7 @@ pub(super) fn explain(failure: crate::cosmos::Failure, predicate: bool) -> CliEr
     error
 }
 
-async fn scope(args: &RestoreArgs, names: &Names, places: &Places) -> Result<Scope, CliError> {
+async fn scope(args: &RestoreArgs, names: &Names, places: &Places, pace: &Pace) -> Result<Scope, CliError> {
     if args.all || args.filter.is_some() {
         return Ok(Scope::All);
     }
@@ -294,6 +399,9 @@ async fn scope(args: &RestoreArgs, names: &Names, places: &Places) -> Result<Sco
             "give each --id its own --pk, or no --pk at all",
         ));
     }
+    if args.version.is_some() && args.id.len() != 1 {
+        return Err(CliError::usage("--version with several --id", "name one document"));
+    }
     for (i, id) in args.id.iter().enumerate() {
         if let Some(key) = args.pk.get(i) {
             let key =
@@ -302,9 +410,10 @@ async fn scope(args: &RestoreArgs, names: &Names, places: &Places) -> Result<Sco
             items.push(ItemKey { id: id.clone(), partition_key: key });
             continue;
         }
-        let found = reader::histories(&places.changes, places.source.key_paths(), id, None).await?;
-        match found.items.as_slice() {
-            [one] => items.push(one.key.clone()),
+        let (found, bad) = facts_of_id(places, pace, id, None).await?;
+        lookup::note_bad(&bad);
+        match found.as_slice() {
+            [one] => items.push(one.item.clone()),
             [] => {
                 return Err(CliError {
                     message: format!("document {id:?} is not in the history"),
@@ -313,7 +422,7 @@ async fn scope(args: &RestoreArgs, names: &Names, places: &Places) -> Result<Sco
                 });
             }
             several => {
-                let keys: Vec<String> = several.iter().map(|i| format!("--pk '{}'", i.key.partition_key)).collect();
+                let keys: Vec<String> = several.iter().map(|i| format!("--pk '{}'", i.item.partition_key)).collect();
                 return Err(CliError::usage(
                     format!("{} documents have the id {id:?}", several.len()),
                     format!("add one of: {}", keys.join(", ")),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,10 +18,11 @@ use crate::{
     change::{
         key::{ItemKey, PartitionKey},
         time::PointInTime,
+        version::BadRecord,
     },
     config::Names,
-    cosmos::{Cosmos, Pace, Param},
-    history::reader::{self, Item},
+    cosmos::{Cosmos, Failure, Pace, Param},
+    history::reader::{self, Histories, Item},
     restore::sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep},
 };
 
@@ -49,8 +50,8 @@ pub struct SelectionArgs {
 }
 
 impl SelectionArgs {
-    /// The documents' histories; of a predicate those that matched at the moment. Those that have none are named on
-    /// stderr, and make the exit code 3.
+    /// The documents; of a predicate those that matched at the moment. Their histories are read one after the other
+    /// ([`Documents::next`]).
     ///
     /// # Errors
     /// When nothing is selected, or nothing is found.
@@ -59,14 +60,14 @@ impl SelectionArgs {
         cosmos: &Cosmos,
         names: &Names,
         at: PointInTime,
-    ) -> Result<(Vec<Item>, Exit), CliError> {
+    ) -> Result<Documents, CliError> {
         if let Some(id) = &self.id {
             let found = lookup::document(cosmos, names, id, self.pk.as_ref()).await?;
-            return Ok((vec![found.item], found.exit));
+            return Ok(Documents::one(found.item, found.exit));
         }
         let places = places(cosmos, names, None).await?;
-        let items = match (&self.ids_file, &self.predicate) {
-            (Some(file), _) => read_ids(file, names, &places)?,
+        let (items, exit) = match (&self.ids_file, &self.predicate) {
+            (Some(file), _) => (read_ids(file, names, &places)?, Exit::Done),
             (None, Some(predicate)) => matched(cosmos, &places, predicate, &self.param, Matching::At(at)).await?,
             (None, None) => {
                 return Err(CliError::usage(
@@ -75,7 +76,19 @@ impl SelectionArgs {
                 ));
             }
         };
-        histories(cosmos, names, items).await
+        let documents = histories(cosmos, names, items).await?;
+        Ok(documents.with(exit))
+    }
+
+    /// Whether `--version` may name one of the versions.
+    ///
+    /// # Errors
+    /// When no single document is named.
+    pub(super) fn check_version(&self, version: Option<&String>) -> Result<(), CliError> {
+        if version.is_some() && self.id.is_none() {
+            return Err(CliError::usage("--version without --id", "name the document with --id and --pk"));
+        }
+        Ok(())
     }
 
     /// Whether more than one document may be shown.
@@ -100,7 +113,7 @@ pub(super) async fn matched(
     predicate: &str,
     params: &[Param],
     matching: Matching,
-) -> Result<Vec<ItemKey>, CliError> {
+) -> Result<(Vec<ItemKey>, Exit), CliError> {
     let scope = Scope::Where { predicate: predicate.to_owned(), params: params.to_vec() };
     let sweep = Sweep {
         places,
@@ -114,12 +127,25 @@ pub(super) async fn matched(
     };
     match matching {
         Matching::At(_) => {
-            let pieces: Vec<_> = sweep.pieces().try_collect().await.map_err(|f| explain(f, true))?;
-            sorted(pieces.into_iter().flat_map(|piece| piece.found).map(|found| found.item).collect(), "at that time")
+            let mut items = Vec::new();
+            let mut bad = Vec::new();
+            let mut pieces = std::pin::pin!(sweep.pieces());
+            while let Some(piece) = pieces.try_next().await.map_err(|f| explain(f, true))? {
+                bad.extend(piece.bad);
+                for found in piece.found {
+                    if let Some(problem) = found.undecided {
+                        bad.push(BadRecord { record_id: found.item.id.clone(), problem });
+                    }
+                    items.push(found.item);
+                }
+            }
+            let exit = lookup::note_bad(&bad);
+            Ok((sorted(items, "at that time")?, exit))
         }
         Matching::Ever => {
-            let items = sweep.ever_matched().await.map_err(|f| explain(f, true))?;
-            sorted(items.into_iter().collect(), "at any time")
+            let (items, bad) = sweep.ever_matched().await.map_err(|f| explain(f, true))?;
+            let exit = lookup::note_bad(&bad);
+            Ok((sorted(items.into_iter().collect(), "at any time")?, exit))
         }
     }
 }
@@ -136,45 +162,82 @@ fn sorted(mut items: Vec<ItemKey>, when: &str) -> Result<Vec<ItemKey>, CliError>
     Ok(items)
 }
 
-/// The histories of these items, in their order.
-pub(super) async fn histories(
-    cosmos: &Cosmos,
-    names: &Names,
-    items: Vec<ItemKey>,
-) -> Result<(Vec<Item>, Exit), CliError> {
-    let changes = &cosmos.container(&names.database, &names.changes).await?;
-    let paths = &lookup::source_paths(cosmos, names, changes).await?;
-    let count = items.len();
-    let mut found = Vec::with_capacity(count);
-    let mut exit = Exit::Done;
-    let mut reading = futures::stream::iter(items)
-        .map(|item| async move {
-            let read = reader::histories(changes, paths, &item.id, Some(&item.partition_key)).await;
-            (item, read)
-        })
-        .buffered(CONCURRENCY);
-    while let Some((item, read)) = reading.next().await {
-        let mut read = read?;
-        for bad in &read.bad {
-            note(&printable(&format!("warning: {bad}")));
-            exit = Exit::Incomplete;
+/// Documents whose histories are read as they are asked for, in their order.
+pub(super) struct Documents {
+    reading: BoxStream<'static, (ItemKey, Result<Histories, Failure>)>,
+    one: Option<Item>,
+    count: usize,
+    found: usize,
+    /// Done; or incomplete, when something was named on stderr that is not in the answer.
+    pub(super) exit: Exit,
+}
+
+impl Documents {
+    /// One whose history is known already.
+    pub(super) fn one(item: Item, exit: Exit) -> Self {
+        Self { reading: futures::stream::empty().boxed(), one: Some(item), count: 1, found: 0, exit }
+    }
+
+    /// The same, with how they were found.
+    pub(super) fn with(self, exit: Exit) -> Self {
+        Self { exit: self.exit.and(exit), ..self }
+    }
+
+    /// How many were asked for.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The next history. Documents that have none are named on stderr.
+    ///
+    /// # Errors
+    /// When the history cannot be read, or none of the documents has any.
+    pub(super) async fn next(&mut self) -> Result<Option<Item>, CliError> {
+        if let Some(item) = self.one.take() {
+            self.found += 1;
+            return Ok(Some(item));
         }
-        match read.items.pop() {
-            Some(one) => found.push(one),
-            None => {
-                note(&printable(&format!("warning: document {:?} ({}): no version", item.id, item.partition_key)));
-                exit = Exit::Incomplete;
+        while let Some((item, read)) = self.reading.next().await {
+            let mut read = read?;
+            self.exit = self.exit.and(lookup::note_bad(&read.bad));
+            match read.items.pop() {
+                Some(one) => {
+                    self.found += 1;
+                    return Ok(Some(one));
+                }
+                None => {
+                    note(&printable(&format!("warning: document {:?} ({}): no version", item.id, item.partition_key)));
+                    self.exit = Exit::Incomplete;
+                }
             }
         }
-    }
-    if found.is_empty() {
-        return Err(CliError {
-            message: format!("no version of {}", count_of(count as u64, "document")),
+        if self.found > 0 {
+            return Ok(None);
+        }
+        Err(CliError {
+            message: format!("no version of {}", count_of(self.count as u64, "document")),
             hint: Some("check the ids and keys; what was written before capture began has no version".into()),
             exit: Exit::Failed,
-        });
+        })
     }
-    Ok((found, exit))
+}
+
+/// The histories of these items.
+pub(super) async fn histories(cosmos: &Cosmos, names: &Names, items: Vec<ItemKey>) -> Result<Documents, CliError> {
+    let changes = cosmos.container(&names.database, &names.changes).await?;
+    let paths = lookup::source_paths(cosmos, names, &changes).await?;
+    let count = items.len();
+    let reading = futures::stream::iter(items)
+        .map(move |item| {
+            let (changes, paths) = (changes.clone(), paths.clone());
+            async move {
+                let read = reader::facts_and_few_texts(&changes, &paths, &item.id, &item.partition_key).await;
+                (item, read)
+            }
+        })
+        .buffered(CONCURRENCY)
+        .boxed();
+    Ok(Documents { reading, one: None, count, found: 0, exit: Exit::Done })
 }
 
 /// Refuses a partition key that does not have all components.

@@ -13,8 +13,11 @@ use super::{
     selection::SelectionArgs,
 };
 use crate::{
-    change::{key::ItemKey, time::PointInTime},
-    history::as_of::{AsOf, State, as_of},
+    change::{Op, key::ItemKey, time::PointInTime, version::Version},
+    history::{
+        as_of::{AsOf, State, as_of},
+        timeline::Timeline,
+    },
 };
 
 /// Flags of `show`.
@@ -35,6 +38,9 @@ pub struct ShowArgs {
     /// Show what it was then: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
     #[arg(long, value_name = "TIME", default_value = "now")]
     at: String,
+    /// Show this version of the one --id: a record of the history, an LSN or an etag, as `history` shows them
+    #[arg(long, value_name = "RECORD|LSN|ETAG", conflicts_with = "at")]
+    version: Option<String>,
     /// Indent the document
     #[arg(long)]
     pretty: bool,
@@ -56,30 +62,49 @@ enum ShowFormat {
 /// Runs the command.
 pub async fn run(args: ShowArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let at = lookup::point("--at", &args.at)?;
+    args.which.check_version(args.version.as_ref())?;
     let (cosmos, names) = args.connection.open()?;
-    let (items, mut exit) = args.which.documents(&cosmos, &names, at).await?;
+    let at = lookup::point(&cosmos, "--at", &args.at).await?;
+    let mut documents = args.which.documents(&cosmos, &names, at).await?;
+    let changes = cosmos.container(&names.database, &names.changes).await?;
+    let paths = lookup::source_paths(&cosmos, &names, &changes).await?;
     let today = lookup::today(&cosmos, &names).await;
     let mut shown = 0;
-    for item in &items {
-        let answer = as_of(&item.versions, at).today(today);
+    let mut exit = Exit::Done;
+    while let Some(item) = documents.next().await? {
+        let known = match &args.version {
+            None => lookup::known_at(&cosmos, &names, &item, at).await?,
+            Some(_) => lookup::Known { versions: item.versions.clone(), doubt: None },
+        };
+        let answer = match &args.version {
+            None => as_of(&known.versions, at).today(today),
+            Some(text) => named(&known.versions, lookup::version_named(&known.versions, text)?),
+        };
         let key = if args.which.is_list() { format!(" ({})", item.key.partition_key) } else { String::new() };
         let about = printable(&format!("document {:?}{key}", item.key.id)).into_owned();
+        let text = match answer.version() {
+            Some(version) => lookup::text_of(&changes, &paths, &item.key, version).await?,
+            None => None,
+        };
         if args.format == ShowFormat::Json {
-            object(&item.key, &answer)?;
+            object(&item.key, &answer, text.as_deref(), known.doubt.as_deref())?;
         }
-        let State::Document(version) = answer.state else {
-            let error = lookup::not_there(&item.key.id, &answer, &item.versions, "--at");
+        if let Some(doubt) = &known.doubt {
+            note(&printable(&format!("warning: {about}: {doubt}")));
+            exit = Exit::Incomplete;
+        }
+        if !matches!(answer.state, State::Document(_)) {
+            let error = lookup::not_there(&item.key.id, &answer, &known.versions, "--at");
             if !args.which.is_list() {
                 return Err(error);
             }
             note(&format!("warning: {error}"));
             exit = Exit::Incomplete;
             continue;
-        };
+        }
         shown += 1;
         if args.format == ShowFormat::Text {
-            let text = version.document.as_deref().unwrap_or_default();
+            let text = text.as_deref().unwrap_or_default();
             let text = if args.which.is_list() && !args.pretty { one_line(text) } else { text.into() };
             output::document(&text, args.pretty)?;
         }
@@ -89,10 +114,19 @@ pub async fn run(args: ShowArgs) -> Result<Exit, CliError> {
         lookup::note_caveats(&answer.caveats);
     }
     output::spent(&count_of(shown, "document"), &cosmos, started);
-    Ok(exit)
+    Ok(documents.exit.and(exit))
 }
 
-fn object(key: &ItemKey, answer: &AsOf<'_>) -> Result<(), CliError> {
+/// The answer that is one version, whenever that was in force.
+fn named<'v>(versions: &'v [Version], version: &'v Version) -> AsOf<'v> {
+    let at = PointInTime::from_epoch(version.ts);
+    let state =
+        if version.op.is_some_and(Op::is_tombstone) { State::Deleted(version) } else { State::Document(version) };
+    let next = Timeline::of(versions).versions().skip_while(|v| v.record_id != version.record_id).nth(1);
+    AsOf { at, state, next, caveats: Vec::new() }
+}
+
+fn object(key: &ItemKey, answer: &AsOf<'_>, text: Option<&str>, doubt: Option<&str>) -> Result<(), CliError> {
     let version = answer.version();
     let state = match answer.state {
         State::Document(_) => "document",
@@ -120,6 +154,7 @@ fn object(key: &ItemKey, answer: &AsOf<'_>) -> Result<(), CliError> {
         ("distance", answer.distance().into()),
         ("next", answer.next.map(|v| time(v.ts)).into()),
         ("caveats", caveats.into()),
-        ("document", version.and_then(|v| v.document.as_deref()).map_or(Value::Null.into(), |d| Cell::Json(Some(d)))),
+        ("doubt", doubt.map(str::to_owned).into()),
+        ("document", text.map_or(Value::Null.into(), |d| Cell::Json(Some(d)))),
     ])
 }

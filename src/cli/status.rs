@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     CliError, ConnectionArgs, Exit,
     connection::ru_limit,
-    output::{self, Format, Progress, Rows, note, number, tenths},
+    output::{self, Format, Progress, Rows, note, number, printable, tenths},
 };
 use crate::{
     change::time::{PointInTime, span_text},
@@ -17,8 +17,10 @@ use crate::{
     cosmos::{Container, Cosmos, Failure, KeyRange, Pace},
     dead_letters::DeadLetterStore,
     feed::Checkpoint,
+    history::frontier::{Evidence, Frontier, Part, TOO_DEEP},
     restore::sweep::Places,
     upkeep::{
+        frontier,
         lag::{Waiting, not_captured, not_followed},
         standing::{self, End, Lease, Size, Which, end, is_of_another},
     },
@@ -51,8 +53,10 @@ pub struct StatusArgs {
 struct Report {
     source: Source,
     history: History,
-    /// Seconds from the newest version to the newest live document.
+    /// Seconds since the oldest change was written that is not captured yet.
     behind: Option<i64>,
+    /// What holds capture up, where that can be told.
+    stalled: Vec<String>,
     leases: Option<Vec<LeaseRow>>,
     dead_letters: Option<usize>,
     ru: Value,
@@ -72,6 +76,10 @@ struct History {
     container: String,
     oldest: Option<String>,
     newest: Option<String>,
+    /// From when on everything is in the history: the latest of the first captures of all feed ranges.
+    restorable_from: Option<String>,
+    /// Up to when everything is in the history; `null` when nothing tells.
+    complete_until: Option<String>,
     /// Whether it has versions of another container of the source's name.
     recreated: Option<bool>,
     records: Option<u64>,
@@ -109,6 +117,15 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
     let (source, changes) = (&places.source, &places.changes);
     let (oldest, newest) = (end(changes, Which::OldestVersion).await?, end(changes, Which::NewestVersion).await?);
     let live = end(source, Which::NewestDocument).await?;
+    let pace = Pace::new(cosmos.meter(), args.ru_limit);
+    let frontier = frontier::read(&cosmos, &names, &places, None, &pace).await?;
+    frontier.problems.iter().for_each(|problem| note(&printable(&format!("warning: {problem}"))));
+    // A part of which nothing was captured yet has nothing to be promised.
+    let mut begins: Option<PointInTime> = None;
+    for part in &frontier.parts {
+        begins = begins.max(frontier::begins(&places, &part.range).await?);
+    }
+    let now = cosmos.service_time().await.unwrap_or_else(crate::surroundings::now).timestamp();
     let leases = match standing::leases(cosmos.container(&names.database, &names.leases).await).await {
         Ok(Some((leases, followers))) => Some(rows(&places, &names, leases, followers, args.count).await),
         Ok(None) => {
@@ -132,8 +149,13 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
         .into_iter()
         .filter_map(|end| is_of_another(end.as_ref()?.rid.as_deref()?, source.rid()))
         .reduce(|a, b| a || b);
+    let lag = frontier.parts.iter().filter_map(|part| part.next.as_ref()).map(|next| now - next.ts.seconds()).max();
+    let by_newest = live.as_ref().zip(newest.as_ref()).map(|(live, newest)| (live.ts - newest.ts).max(0));
+    let by_readers = frontier.parts.iter().all(|part| matches!(part.evidence, Evidence::Reader(_)));
     let report = Report {
-        behind: live.as_ref().zip(newest.as_ref()).map(|(live, newest)| (live.ts - newest.ts).max(0)),
+        // Where every feed range has a reader, what waits for it tells; the newest version does not.
+        behind: if by_readers { Some(lag.unwrap_or(0).max(0)) } else { by_newest.max(lag) },
+        stalled: stalled(&frontier, now),
         source: Source {
             container: format!("{}/{}", names.database, names.source),
             newest: time(&live),
@@ -144,6 +166,10 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
             container: format!("{}/{}", names.database, names.changes),
             oldest: time(&oldest),
             newest: time(&newest),
+            restorable_from: begins.map(|begins| begins.to_string()),
+            complete_until: frontier
+                .until()
+                .map(|until| if until == PointInTime::END { "now".into() } else { until.to_string() }),
             recreated: others,
             records: history_size.map(|s| s.items),
             bytes: history_size.map(|s| s.estimate()),
@@ -159,10 +185,38 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
             "the history has versions of a container of this name that was deleted since; they are not versions of today's documents",
         );
     }
+    if args.format != Format::Json {
+        report.stalled.iter().for_each(|text| note(&printable(&format!("warning: {text}"))));
+    }
     if args.format == Format::Table {
         output::spent("looked", &cosmos, started);
     }
-    Ok(Exit::Done)
+    Ok(if report.stalled.is_empty() { Exit::Done } else { Exit::Incomplete })
+}
+
+/// How long a change may wait before capture counts as standing still, seconds.
+const STALLED: i64 = 60;
+
+/// What holds capture up: readers that stand before a change that waits for long.
+fn stalled(frontier: &Frontier, now: i64) -> Vec<String> {
+    let of_part = |part: &Part| {
+        let next = part.next.as_ref().filter(|next| now - next.ts.seconds() > STALLED)?;
+        let Evidence::Reader(reader) = &part.evidence else { return None };
+        let whose = next
+            .item
+            .as_ref()
+            .map_or_else(|| "a change".to_owned(), |item| format!("document {:?} ({})", item.id, item.partition_key));
+        let since = span_text(now - next.ts.seconds());
+        Some(if next.depth >= TOO_DEEP {
+            format!(
+                "{reader} stands still since {since} before {whose}: it is nested {} levels deep, and the trigger's reader gives up at {TOO_DEEP} and tries again for ever. In latest-version mode, write the document with fewer levels; in any mode, capture with `cosmos-rewind follow`, which takes all levels that Cosmos allows",
+                next.depth
+            )
+        } else {
+            format!("{reader} is {since} behind; next is {whose}, of {}. Look at the log of the function", next.ts)
+        })
+    };
+    frontier.parts.iter().filter_map(of_part).collect()
 }
 
 /// The trigger's leases and the ranges of followers, with what waits in each.
@@ -264,7 +318,9 @@ fn print(report: &Report, format: Format) -> Result<(), CliError> {
         ("newest document", text(&source.newest)),
         ("documents", size(source.documents, source.bytes)),
         ("history", json!(history.container)),
-        ("restorable from", text(&history.oldest)),
+        ("oldest version", text(&history.oldest)),
+        ("restorable from", text(&history.restorable_from)),
+        ("complete until", text(&history.complete_until)),
         ("newest version", text(&history.newest)),
         ("records", size(history.records, history.bytes)),
         ("behind", json!(report.behind.map(span_text))),

@@ -1,6 +1,6 @@
 //! `undo`: takes a restore back, document by document, with the same plan, guards and report.
 
-use std::time::Instant;
+use std::{collections::HashSet, time::Instant};
 
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    applying::{ApplyArgs, apply, show_plan},
+    applying::{ApplyArgs, apply, planned_exit, show_plan},
     output::{self, Format, Progress, Rows},
     restore::{new_id, place_of, places},
 };
@@ -17,6 +17,7 @@ use crate::{
         record::{id_of_version, own_text},
         time::PointInTime,
     },
+    config::Names,
     cosmos::{Container, Cosmos, Failure, Pace},
     restore::{
         apply::{Applier, Fate, InHand, Manner, Outcome, read_record, same_document, sha256},
@@ -63,11 +64,11 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let id = args.restore.as_deref().unwrap_or_default();
-    let past = journal::read(&changes, id).await?.ok_or_else(|| CliError {
-        message: format!("there is no restore {id:?} in {}/{}", names.database, names.changes),
-        hint: Some("cosmos-rewind undo --list shows all".into()),
-        exit: Exit::Failed,
-    })?;
+    let mut past = match journal::read(&changes, id).await? {
+        Some(past) => past,
+        None => used_once(&changes, &names, id).await?,
+    };
+    past.complete(args.how.journal());
     let restored = past.plan.head.place.clone();
     let into = (restored.target != names.source).then_some(restored.target.as_str());
     let places = places(&cosmos, &names, into).await?;
@@ -87,23 +88,54 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
     show_plan(&plan, args.how.format, args.dry_run)?;
     if args.dry_run {
         output::spent("planned, nothing written", &cosmos, started);
-        return Ok(Exit::Done);
+        return Ok(planned_exit(&plan));
     }
-    apply(&plan, &places, None, &args.how, &cosmos, started).await
+    apply(&plan, &plan.head.id, &places, None, &args.how, &cosmos, started).await
+}
+
+/// The journal of the one restore that used a plan of this id.
+async fn used_once(changes: &Container, names: &Names, id: &str) -> Result<Past, CliError> {
+    let all = journal::list(changes).await?;
+    let runs: Vec<&str> = all
+        .iter()
+        .filter(|run| run.head.as_ref().is_some_and(|head| head.id == id))
+        .map(|run| run.id.as_str())
+        .collect();
+    let past = match runs.as_slice() {
+        [one] => journal::read(changes, one).await?,
+        [] => None,
+        several => {
+            return Err(CliError::usage(
+                format!("the plan {id} was used {} times", several.len()),
+                format!("undo one of: {}", several.join(", ")),
+            ));
+        }
+    };
+    past.ok_or_else(|| CliError {
+        message: format!("there is no restore {id:?} in {}/{}", names.database, names.changes),
+        hint: Some("cosmos-rewind undo --list shows all".into()),
+        exit: Exit::Failed,
+    })
 }
 
 /// The plan that takes a restore back.
 async fn inverse(past: Past, places: &Places, how: &ApplyArgs, cosmos: &Cosmos) -> Result<Plan, CliError> {
-    let Past { plan: original, mut outcomes } = past;
+    let Past { run, plan: original, mut outcomes, marks } = past;
+    // Steps without an outcome may have been done by another use of the same plan.
+    let others = if marks { HashSet::new() } else { written_by_others(places, &original.head.id, &run).await? };
+    let others = &others;
     let exact = Manner { stamp: None, only: Vec::new() };
     let head = Head {
         v: PLAN_VERSION,
         id: new_id(),
-        undoes: Some(original.head.id.clone()),
+        undoes: Some(run),
         place: original.head.place.clone(),
         at: None,
         feed_range: original.head.feed_range.clone(),
         archive: None,
+        frontier: None,
+        beyond: false,
+        max_deletes: None,
         made: crate::surroundings::now().timestamp(),
         manner: exact.clone(),
     };
@@ -131,7 +163,7 @@ async fn inverse(past: Past, places: &Places, how: &ApplyArgs, cosmos: &Cosmos) 
         }
         planning.inc(group.len() as u64);
         let inverted: Vec<Option<Step>> = stream::iter(group)
-            .map(|(step, outcome)| inverse_of(then, now, step, outcome))
+            .map(|(step, outcome)| inverse_of(then, now, step, outcome, marks, others))
             .buffered(how.concurrency.into())
             .try_collect()
             .await?;
@@ -147,11 +179,16 @@ async fn inverse_of(
     now: &Applier<'_>,
     step: Step,
     outcome: Option<Outcome>,
+    marks: bool,
+    others: &HashSet<String>,
 ) -> Result<Option<Step>, Failure> {
+    let begun = outcome.as_ref().is_some_and(|outcome| outcome.fate == Fate::Begun);
     let outcome = match outcome {
-        Some(outcome) => Some(outcome),
+        Some(outcome) if !begun => Some(outcome),
+        // Every step is marked before it is begun.
+        None if marks => None,
         // A restore that was killed wrote documents whose outcome it could not note any more.
-        None => match unnoted(then, &step).await? {
+        _ => match unnoted(then, &step, begun, others).await? {
             Unnoted::Written(outcome) => Some(outcome),
             Unnoted::Not => None,
             Unnoted::Unclear => {
@@ -183,25 +220,51 @@ enum Unnoted {
     Unclear,
 }
 
-/// Whether a step without an outcome was carried out all the same: the target has what it would have written.
-async fn unnoted(applier: &Applier<'_>, step: &Step) -> Result<Unnoted, Failure> {
+/// The etags that other uses of a plan wrote.
+async fn written_by_others(places: &Places, plan: &str, run: &str) -> Result<HashSet<String>, Failure> {
+    let mut etags = HashSet::new();
+    for other in journal::list(&places.changes).await? {
+        if other.id != run
+            && other.head.as_ref().is_some_and(|head| head.id == plan)
+            && let Some(past) = journal::read(&places.changes, &other.id).await?
+        {
+            etags.extend(past.outcomes.into_values().filter(|o| o.fate == Fate::Done).filter_map(|o| o.after));
+        }
+    }
+    Ok(etags)
+}
+
+/// Whether a step without an outcome was carried out all the same. One that is known to have been begun was, when the
+/// target is what it leads to. Otherwise only a document that carries the restore's own stamp proves it; a document that
+/// is gone may have been deleted by anybody.
+async fn unnoted(
+    applier: &Applier<'_>,
+    step: &Step,
+    begun: bool,
+    others: &HashSet<String>,
+) -> Result<Unnoted, Failure> {
     let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
     let live = look(applier.places, &applier.pace, &item, true).await?;
     let etag = live.as_ref().map(|live| live.etag.clone());
-    if etag == step.live {
+    if etag == step.live || etag.as_ref().is_some_and(|etag| others.contains(etag)) {
         return Ok(Unnoted::Not);
     }
     let live = live.and_then(|live| live.text);
+    let mut stamped = false;
     let written = match (&live, step.action) {
         (None, action) => action == Action::Delete,
         (Some(_), Action::Delete) => false,
         (Some(live), _) => {
             let in_hand = InHand { version: None, live: Some(Some(live.clone())) };
             match applier.prepare(step, in_hand).await {
-                Ok(prepared) => prepared.text.is_some_and(|text| same_document(&text, live, false)),
+                Ok(prepared) => prepared.text.is_some_and(|text| {
+                    stamped = text.stamped.is_some();
+                    same_document(&text.text, live, false)
+                }),
                 // The version came from an archive, or was pruned. The checksum is that of the text that was sent.
                 Err(failure) if failure.is_own() => {
                     if own_text(live).is_ok_and(|own| step.sha256 == Some(sha256(&own))) {
+                        stamped = applier.manner.stamp.is_some();
                         true
                     } else {
                         return Ok(Unnoted::Unclear);
@@ -221,7 +284,11 @@ async fn unnoted(applier: &Applier<'_>, step: &Step) -> Result<Unnoted, Failure>
         after: etag,
         message: None,
     };
-    Ok(if written { Unnoted::Written(outcome()) } else { Unnoted::Not })
+    Ok(match written {
+        true if begun || stamped => Unnoted::Written(outcome()),
+        true => Unnoted::Unclear,
+        false => Unnoted::Not,
+    })
 }
 
 async fn list(changes: &Container, format: Format) -> Result<u64, CliError> {
@@ -232,7 +299,7 @@ async fn list(changes: &Container, format: Format) -> Result<u64, CliError> {
         let head = restore.head.as_ref();
         rows.push(&[
             json!(restore.id),
-            json!(head.map(|h| time(h.made))),
+            json!(restore.applied.or(head.map(|h| h.made)).map(time)),
             json!(head.and_then(|h| h.at).map(time)),
             json!(head.map_or("of another format", |h| h.place.target.as_str())),
             json!(head.and_then(|h| h.undoes.as_deref())),

@@ -19,7 +19,7 @@ use crate::{
         Op,
         key::ItemKey,
         time::PointInTime,
-        version::{Version, container_of},
+        version::{BadRecord, Version, container_of},
     },
     cosmos::{Bulk, Cosmos, Failure, Observer, Pace, Span},
     restore::sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
@@ -80,8 +80,11 @@ pub(super) fn span(text: &str) -> Result<i64, String> {
 /// When the account cannot be used. Whatever speaks against the history makes the exit code 3.
 pub async fn run(args: VerifyArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let since = args.since.as_deref().map(|text| lookup::point("--since", text)).transpose()?;
     let (cosmos, names) = args.connection.open()?;
+    let since = match &args.since {
+        Some(text) => Some(lookup::point(&cosmos, "--since", text).await?),
+        None => None,
+    };
     let places = restore::places(&cosmos, &names, None).await?;
     let stretches = stretches(&places, args.part.feed_range, "one machine verifies everything")?;
     let pace = args.part.pace(&cosmos);
@@ -145,7 +148,11 @@ impl Job<'_> {
         while let Some(piece) = pieces.next().await {
             let mut missing = Vec::new();
             let mut known = Vec::new();
-            for found in piece?.found {
+            let piece = piece?;
+            for bad in &piece.bad {
+                report.set_aside(bad);
+            }
+            for found in piece.found {
                 self.progress.inc(1);
                 let examined = examine(&found, self.times);
                 report.documents += u64::from(found.live.is_some());
@@ -289,6 +296,15 @@ impl Report {
         }
         if of.named.len() < self.show {
             of.named.push(Named { id: item.id.clone(), pk: item.partition_key.to_json(), detail: finding.detail });
+        }
+    }
+
+    /// Counts a record that is not understood, and names the first few.
+    fn set_aside(&mut self, bad: &BadRecord) {
+        let of = self.found.entry(Check::Record).or_default();
+        of.count += 1;
+        if of.named.len() < self.show {
+            of.named.push(Named { id: bad.record_id.clone(), pk: Value::Null, detail: bad.problem.clone() });
         }
     }
 

@@ -13,11 +13,12 @@ use azure_data_cosmos_driver::{
     },
     options::{OperationOptions, PlanOptions},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Container, Failure, Span};
-use crate::change::time::PointInTime;
+use super::{Container, Failure, Span, container::wire_key};
+use crate::change::{key::PartitionKey, time::PointInTime};
 
 /// Most items of a page. The service also ends a page at 4 MB, so a page is small whatever the backlog.
 const PAGE_ITEMS: std::num::NonZeroU32 = std::num::NonZeroU32::new(1000).expect("it is not zero");
@@ -187,6 +188,35 @@ impl Container {
             .iter()
             .map(|range| FeedRange::try_from(range).map(KeyRange).map_err(|e| Failure::from_driver(&e, context())))
             .collect()
+    }
+
+    /// Where the items of a partition key lie.
+    ///
+    /// # Errors
+    /// When the key is none of this container's.
+    pub fn range_of(&self, key: &PartitionKey) -> Result<KeyRange, Failure> {
+        let range = FeedRange::for_partition(wire_key(key)?, self.reference().partition_key_definition());
+        let (min, max) = (range.min_inclusive(), range.max_exclusive());
+        // A single place is no range of its own: its successor ends it.
+        let max = if min < max { max.to_hex() } else { format!("{}01", min.to_hex()) };
+        KeyRange::parse(&min.to_hex(), &max).map_err(|e| Failure::invalid("partition key".into(), e))
+    }
+
+    /// The token of a range at which the service stands so far in, as a lease of Microsoft's change feed processor has
+    /// it: the etag of the last page. In the client library's own form (version 1, as of azure_data_cosmos_driver 1.0).
+    pub fn feed_token(&self, range: &KeyRange, mode: FeedMode, etag: &str) -> String {
+        let ranged = serde_json::json!({
+            "min_epk": range.min(), "max_epk": range.max(), "server_continuation": etag,
+        });
+        let mut state = serde_json::json!({
+            "op": "ChangeFeed",
+            "rid": self.rid(),
+            "root": {"kind": "unordered_merge", "active_tokens": [ranged]},
+        });
+        if mode == FeedMode::AllVersions {
+            state["cfm"] = true.into();
+        }
+        format!("c1.{}", URL_SAFE_NO_PAD.encode(state.to_string()))
     }
 
     /// Opens a reader of a span, at a token or else at a start. A token of a wider span may be given: only what lies

@@ -12,8 +12,11 @@ use azure_data_cosmos_driver::{
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{Cosmos, Disposition, Failure, HashSpace};
-use crate::change::key::{KeyPaths, KeyValue, PartitionKey};
+use super::{Cosmos, Disposition, Failure, HashSpace, Param};
+use crate::change::{
+    edit::quote,
+    key::{KeyPaths, KeyValue, PartitionKey},
+};
 
 /// An open container. Cloning is cheap.
 #[derive(Clone)]
@@ -108,8 +111,50 @@ impl Container {
         self.write("create item", CosmosOperation::create_item(self.item(key, id)?).with_body(body)).await
     }
 
+    /// Whether an id can stand in a URL and still name its item: `..` would name the container, and what the client
+    /// library makes of separators, tabs and line ends is another path. Such an item is named in a body instead.
+    fn is_addressable(id: &str) -> bool {
+        let odd = |c: char| matches!(c, '/' | '\\' | '?' | '#') || c.is_control();
+        !(id.is_empty() || id == "." || id == ".." || id.contains(odd) || id.trim() != id)
+    }
+
+    /// Runs one operation as a transactional batch of one, in which the item's id is in the body.
+    async fn batch_of_one(&self, context: &'static str, key: &PartitionKey, body: Vec<u8>) -> Result<Written, Failure> {
+        #[derive(Deserialize)]
+        struct One {
+            #[serde(rename = "statusCode")]
+            status: u16,
+            #[serde(rename = "eTag")]
+            etag: Option<String>,
+        }
+        let operation = CosmosOperation::batch(self.reference.clone(), wire_key(key)?).with_body(body);
+        let response = self.run(context, operation).await?;
+        let charge = response.headers().request_charge.map_or(0.0, |c| c.value());
+        let failed = u16::from(response.status().status_code()) == 207;
+        let body = response.into_body().single().map_err(|e| Failure::from_driver(&e, context.into()))?;
+        if failed {
+            return Err(Failure { context: context.into(), ..batch_failure(&body) });
+        }
+        let results: Vec<One> = serde_json::from_slice(&body).unwrap_or_default();
+        let one = results.into_iter().next();
+        Ok(Written {
+            charge,
+            created: one.as_ref().is_some_and(|one| one.status == 201),
+            etag: one.and_then(|one| one.etag),
+        })
+    }
+
     /// Replaces an item that still has `etag`; a [`Disposition::PreconditionFailed`] when it moved on.
     pub async fn replace(&self, key: &PartitionKey, id: &str, body: Vec<u8>, etag: &str) -> Result<Written, Failure> {
+        if !Self::is_addressable(id) {
+            let [id, etag] = [id, etag].map(quote);
+            let mut batch =
+                format!("[{{\"operationType\":\"Replace\",\"id\":{id},\"ifMatch\":{etag},\"resourceBody\":")
+                    .into_bytes();
+            batch.extend_from_slice(&body);
+            batch.extend_from_slice(b"}]");
+            return self.batch_of_one("replace item", key, batch).await;
+        }
         let operation = CosmosOperation::replace_item(self.item(key, id)?)
             .with_body(body)
             .with_precondition(Precondition::if_match(azure_core::http::Etag::from(etag.to_owned())));
@@ -118,6 +163,11 @@ impl Container {
 
     /// Deletes an item, only while it has `etag` when one is given.
     pub async fn delete(&self, key: &PartitionKey, id: &str, etag: Option<&str>) -> Result<Written, Failure> {
+        if !Self::is_addressable(id) {
+            let guard = etag.map_or_else(String::new, |etag| format!(",\"ifMatch\":{}", quote(etag)));
+            let batch = format!("[{{\"operationType\":\"Delete\",\"id\":{}{guard}}}]", quote(id));
+            return self.batch_of_one("delete item", key, batch.into_bytes()).await;
+        }
         let mut operation = CosmosOperation::delete_item(self.item(key, id)?);
         if let Some(etag) = etag {
             operation =
@@ -128,6 +178,11 @@ impl Container {
 
     /// Reads an item's JSON text, system properties included; `None` when there is none.
     pub async fn read(&self, key: &PartitionKey, id: &str) -> Result<Option<Bytes>, Failure> {
+        if !Self::is_addressable(id) {
+            let params = [Param::new("id", id)];
+            let found = self.query_all("SELECT * FROM c WHERE c.id = @id", &params, Some(key)).await?;
+            return Ok(found.first().map(|text| Bytes::copy_from_slice(text.get().as_bytes())));
+        }
         let operation = CosmosOperation::read_item(self.item(key, id)?);
         match self.run("read item", operation).await {
             Ok(response) => {
@@ -234,6 +289,16 @@ fn batch_failure(body: &[u8]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_that_leads_elsewhere_is_put_into_no_url() {
+        for id in ["..", ".", "a/b", "a\\b", "a\tb", "a\nb", "a?b", "a#b", " a", "a ", ""] {
+            assert!(!Container::is_addressable(id), "{id:?}");
+        }
+        for id in ["a", "a b", "...", "a~b", "%2e%2e", "\u{fc}", "a:b@c"] {
+            assert!(Container::is_addressable(id), "{id:?}");
+        }
+    }
 
     #[test]
     fn a_failed_batch_is_judged_by_the_operation_that_failed_for_itself() {

@@ -3,6 +3,7 @@
 
 mod bulk;
 mod change_feed;
+mod clock;
 mod container;
 mod credentials;
 mod failure;

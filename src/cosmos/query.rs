@@ -5,7 +5,7 @@ use azure_data_cosmos::{
     feed::QueryPageIterator,
     options::{MaxItemCountHint, QueryOptions},
 };
-use azure_data_cosmos_driver::options::ThrottlingRetryOptions;
+use azure_data_cosmos_driver::{models::FeedRange, options::ThrottlingRetryOptions};
 use futures::StreamExt;
 use serde_json::value::RawValue;
 
@@ -85,6 +85,9 @@ impl Pages {
 impl Container {
     /// Starts a query, within one (possibly partial) partition key or over the whole container.
     ///
+    /// The whole container is asked for as a range of keys: asked for without one, the client library plans a predicate
+    /// on the partition key itself, and finds no partitions for it.
+    ///
     /// # Errors
     /// With the service's own message when it refuses the query.
     pub async fn query(
@@ -96,7 +99,7 @@ impl Container {
     ) -> Result<Pages, Failure> {
         let scope = match scope {
             Some(key) => FeedScope::partition(wire_key(key)?),
-            None => FeedScope::full_container(),
+            None => FeedScope::range(FeedRange::full()),
         };
         self.query_in(sql, params, scope, page_size).await
     }
@@ -107,7 +110,7 @@ impl Container {
     /// As [`Container::query`]; also when the container is not cut by a hash.
     pub async fn query_span(&self, sql: &str, params: &[Param], span: Span) -> Result<Pages, Failure> {
         let scope = if span == Span::WHOLE {
-            FeedScope::full_container()
+            FeedScope::range(FeedRange::full())
         } else {
             let space = self.hash_space().ok_or_else(|| {
                 Failure::invalid("query".into(), format!("{} is not partitioned by a hash", self.name()))

@@ -35,6 +35,10 @@ pub struct Checkpoint {
     pub seq: u64,
     /// When it was saved.
     pub saved: DateTime<Utc>,
+    /// The history that gets every change that is read: database and container. `None`: there is none, or only what
+    /// passes a filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<String>,
     /// One position a range; none before the start of each was fixed.
     pub ranges: Vec<Position>,
 }
@@ -74,6 +78,7 @@ impl Checkpoint {
             lease: 0,
             seq: 0,
             saved: crate::surroundings::now(),
+            history: None,
             ranges: Vec::new(),
         }
     }
@@ -88,7 +93,7 @@ impl Checkpoint {
             return Ok(Self { holder, expires, lease, seq, ..wanted.clone() });
         }
         self.fits(wanted)?;
-        Ok(self)
+        Ok(Self { history: wanted.history.clone(), ..self })
     }
 
     fn fits(&self, wanted: &Self) -> Result<(), String> {

@@ -129,7 +129,10 @@ impl Follower {
     pub async fn run(&self, stop: &CancellationToken) -> Result<Report, FollowError> {
         let source = format!("{}/{}", self.source.database(), self.source.name());
         let options = &self.options;
-        let wanted = Checkpoint::fresh(&options.name, &source, self.source.rid(), options.mode, options.part);
+        let wanted = Checkpoint {
+            history: self.pipeline.history(),
+            ..Checkpoint::fresh(&options.name, &source, self.source.rid(), options.mode, options.part)
+        };
         let mut pause = PAUSES.0;
         let mut failing_since: Option<Instant> = None;
         loop {

@@ -62,6 +62,15 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    /// The history that gets every change, when there is one.
+    pub fn history(&self) -> Option<String> {
+        let history = self.sinks.iter().find_map(|sink| match sink {
+            Sink::Changes(capture) => Some(capture.history.name()),
+            _ => None,
+        });
+        history.filter(|_| self.filter.is_none())
+    }
+
     /// Opens the sinks; called when the name is held.
     ///
     /// # Errors

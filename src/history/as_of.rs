@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::timeline::Timeline;
 use crate::change::{Op, time::PointInTime, version::Version};
 
 /// What a document was at a moment.
@@ -48,6 +49,15 @@ pub enum Caveat {
         /// Time of the next version, when that is of another container.
         until: Option<i64>,
     },
+    /// Several versions were written within one second, and nothing tells which was the last.
+    Unordered {
+        /// That second, epoch seconds.
+        ts: i64,
+    },
+    /// The live document, whose version the history does not have yet.
+    Uncaptured,
+    /// The Functions host may have altered the document's id or key: whose version it is, is not sure.
+    Identity,
     /// Captured in latest-version mode, which delivers neither intermediate versions nor deletes.
     LatestMode,
     /// A copy of the original demo: its time is the copy's, later than the change itself.
@@ -68,6 +78,9 @@ impl Caveat {
         match self {
             Self::Gap { .. } => "gap",
             Self::Recreated { .. } => "recreated",
+            Self::Unordered { .. } => "unordered",
+            Self::Uncaptured => "uncaptured",
+            Self::Identity => "identity",
             Self::LatestMode => "latest-mode",
             Self::LegacyTime => "legacy-time",
             Self::CaptureTime => "capture-time",
@@ -98,6 +111,15 @@ impl fmt::Display for Caveat {
                     None => Ok(()),
                 }
             }
+            Self::Unordered { ts } => write!(
+                f,
+                "several versions are of the second {}, and nothing tells which was the last; --version names one",
+                PointInTime::from_epoch(*ts)
+            ),
+            Self::Uncaptured => f.write_str("the live document: its version is not in the history (yet)"),
+            Self::Identity => f.write_str(
+                "the Functions host may have altered its id or partition key: which document it is of is not sure",
+            ),
             Self::LatestMode => f.write_str(
                 "captured in latest-version mode: versions between this one and the next, and deletes, may be missing",
             ),
@@ -148,29 +170,36 @@ impl<'a> AsOf<'a> {
     }
 }
 
-/// The version in force at a moment: the newest with `ts` <= `at`, by [`Version::position`]. The one place where a
-/// point in time meets a history.
+/// The version in force at a moment: the last one with `ts` <= `at`, in the order of [`Timeline`]. With [`as_of`], the
+/// one place where a point in time meets a history.
 pub fn boundary(versions: &[Version], at: PointInTime) -> Option<&Version> {
-    versions.iter().filter(|v| v.ts <= at.seconds()).max_by(|a, b| a.position().cmp(&b.position()))
+    Timeline::of(versions).at(at).0
 }
 
 /// What the document with these versions, in any order, was at a moment. [`PointInTime::END`] asks for the newest.
 pub fn as_of(versions: &[Version], at: PointInTime) -> AsOf<'_> {
-    let chosen = boundary(versions, at);
-    let next = versions
-        .iter()
-        .filter(|v| chosen.is_none_or(|chosen| v.position() > chosen.position()))
-        .min_by(|a, b| a.position().cmp(&b.position()));
+    let line = Timeline::of(versions);
+    let (chosen, next) = line.at(at);
     let Some(chosen) = chosen else {
         let state = next.map_or(State::Empty, |earliest| State::NotYet { earliest });
         return AsOf { at, state, next, caveats: Vec::new() };
     };
     let state = if chosen.op.is_some_and(Op::is_tombstone) { State::Deleted(chosen) } else { State::Document(chosen) };
-    AsOf { at, state, next, caveats: caveats(versions, chosen, next) }
+    let mut caveats = caveats(versions, chosen, next);
+    if line.is_unordered(chosen.ts) {
+        caveats.insert(0, Caveat::Unordered { ts: chosen.ts });
+    }
+    AsOf { at, state, next, caveats }
 }
 
 fn caveats(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Vec<Caveat> {
     let mut caveats = Vec::new();
+    if chosen.is_live() {
+        return vec![Caveat::Uncaptured];
+    }
+    if chosen.identity_unsure {
+        caveats.push(Caveat::Identity);
+    }
     caveats.extend(unseen(versions, chosen, next));
     if chosen.op.is_none() {
         caveats.push(Caveat::LegacyTime);
@@ -325,6 +354,11 @@ mod tests {
             versions in proptest::collection::vec(any_version(), 0..12),
             t in -1..7i64,
         ) {
+            let known: Vec<Version> = versions.iter().filter(|v| v.lsn.is_some()).cloned().collect();
+            // Where all have an LSN, the order is that of time and LSN; else at least the second is certain.
+            let second = as_of(&versions, at(t)).version().map(|v| v.ts);
+            prop_assert_eq!(second, versions.iter().map(|v| v.ts).filter(|ts| *ts <= t).max());
+            let versions = known;
             let mut ordered: Vec<&Version> = versions.iter().collect();
             ordered.sort_by(|a, b| a.position().cmp(&b.position()));
             let mut in_force = None;

@@ -29,6 +29,11 @@ impl CosmosHistory {
         Self { cosmos, names, changes: RwLock::default(), source: RwLock::default() }
     }
 
+    /// Database and container of the history.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.names.database, self.names.changes)
+    }
+
     async fn open(&self, slot: &RwLock<Option<Arc<Container>>>, name: &str) -> Result<Arc<Container>, Failure> {
         if let Some(container) = slot.read().await.as_ref() {
             return Ok(container.clone());

@@ -2,7 +2,10 @@
 
 pub mod as_of;
 mod cosmos;
+pub mod frontier;
+pub mod predicate;
 pub mod reader;
+pub mod timeline;
 
 use std::sync::Arc;
 

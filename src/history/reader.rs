@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::timeline::Timeline;
 use crate::{
     change::{
         key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
@@ -9,7 +10,7 @@ use crate::{
         record::ORIGINAL_ID,
         version::{BadRecord, Version},
     },
-    cosmos::{Container, Failure, Param},
+    cosmos::{Container, Failure, PATIENCE, Param, Retry},
 };
 
 /// One document's history.
@@ -17,9 +18,66 @@ use crate::{
 pub struct Item {
     /// Which document: one id may live under several partition keys.
     pub key: ItemKey,
-    /// Its versions, oldest first.
+    /// Its versions, oldest first. The text of one that is no tombstone may be missing: it is read when it is needed.
     pub versions: Vec<Version>,
+    /// Deletes of documents with this id of which the history does not say under which partition key.
+    pub unkeyed: Vec<Version>,
 }
+
+/// What a record of the history is.
+#[derive(Debug)]
+pub enum Entry {
+    /// A version of this item.
+    Version(ItemKey, Version),
+    /// A delete of which only the id is known.
+    Unkeyed(Version),
+    /// Nothing that is understood.
+    Bad(BadRecord),
+}
+
+impl Entry {
+    /// What a whole record is.
+    pub fn of(record: &str, changes: &KeyPaths, source: &KeyPaths) -> Self {
+        match Version::parse(record) {
+            Err(bad) => Self::Bad(bad),
+            Ok(version) => match item_of(&version, record, changes, source) {
+                Some(item) => Self::Version(item, version),
+                None => Self::Unkeyed(version),
+            },
+        }
+    }
+}
+
+/// Gives deletes without a partition key to the one document whose version they name as the one before. Others are
+/// noted with every document of their id: nobody knows which of them it was. Returns those of whose id there is none.
+pub fn attribute(deletes: Vec<Version>, documents: Vec<Document<'_>>) -> Vec<Version> {
+    let mut left = Vec::new();
+    let mut by_id: HashMap<&str, Vec<Document<'_>>> = HashMap::new();
+    for document in documents {
+        by_id.entry(document.0.id.as_str()).or_default().push(document);
+    }
+    for delete in deletes {
+        let Some(documents) = by_id.get_mut(delete.id.as_str()) else {
+            left.push(delete);
+            continue;
+        };
+        let is_before =
+            |v: &Version| (v.lsn.is_some() && v.lsn == delete.prev_lsn) || (v.life.is_some() && v.life == delete.life);
+        let mut owners: Vec<&mut Document<'_>> =
+            documents.iter_mut().filter(|(_, versions, _)| versions.iter().any(is_before)).collect();
+        if let [(_, versions, _)] = owners.as_mut_slice() {
+            versions.push(delete);
+            continue;
+        }
+        for (_, _, unkeyed) in documents {
+            unkeyed.push(delete.clone());
+        }
+    }
+    left
+}
+
+/// A document, its versions, and the deletes of which nobody knows whether they are its own.
+pub type Document<'d> = (&'d ItemKey, &'d mut Vec<Version>, &'d mut Vec<Version>);
 
 /// Histories read from the changes container.
 #[derive(Debug, Default)]
@@ -28,39 +86,85 @@ pub struct Histories {
     pub items: Vec<Item>,
     /// Records that could not be understood, so that nobody knows whose they are.
     pub bad: Vec<BadRecord>,
+    places: HashMap<ItemKey, usize>,
+    unkeyed: Vec<Version>,
+    /// Bytes of texts that are kept.
+    bytes: usize,
+    /// Components of a key of the source.
+    components: usize,
 }
 
 impl Histories {
     /// Groups records by document.
-    pub fn group<'a>(records: impl IntoIterator<Item = &'a str>, source_paths: &KeyPaths) -> Self {
-        let mut found = Self::default();
-        let mut places: HashMap<ItemKey, usize> = HashMap::new();
+    pub fn group<'a>(records: impl IntoIterator<Item = &'a str>, changes: &KeyPaths, source: &KeyPaths) -> Self {
+        let mut found = Self { components: source.len(), ..Self::default() };
         for record in records {
-            match Version::parse(record) {
-                Ok(version) => {
-                    let key = item_of(&version, record, source_paths);
-                    let place = *places.entry(key).or_insert_with_key(|key| {
-                        found.items.push(Item { key: key.clone(), versions: Vec::new() });
-                        found.items.len() - 1
-                    });
-                    found.items[place].versions.push(version);
+            found.add(Entry::of(record, changes, source), usize::MAX);
+        }
+        found.settled()
+    }
+
+    /// Adds a record; its text is kept while all texts have so many bytes.
+    fn add(&mut self, entry: Entry, room: usize) {
+        match entry {
+            Entry::Version(key, mut version) => {
+                let size = version.document.as_ref().map_or(0, String::len);
+                if self.bytes + size > room {
+                    version.document = None;
+                } else {
+                    self.bytes += size;
                 }
-                Err(bad) => found.bad.push(bad),
+                let place = *self.places.entry(key).or_insert_with_key(|key| {
+                    self.items.push(Item { key: key.clone(), versions: Vec::new(), unkeyed: Vec::new() });
+                    self.items.len() - 1
+                });
+                self.items[place].versions.push(version);
+            }
+            Entry::Unkeyed(version) => self.unkeyed.push(version),
+            Entry::Bad(bad) => self.bad.push(bad),
+        }
+    }
+
+    /// In order, with every delete where it belongs.
+    fn settled(mut self) -> Self {
+        let deletes = std::mem::take(&mut self.unkeyed);
+        if !deletes.is_empty() {
+            let documents = self.items.iter_mut().map(|i| (&i.key, &mut i.versions, &mut i.unkeyed));
+            let left = attribute(deletes, documents.collect());
+            for delete in left {
+                let partition_key = PartitionKey(vec![KeyValue::Undefined; self.components]);
+                let key = ItemKey { id: delete.id.clone(), partition_key };
+                self.items.push(Item { key, versions: vec![delete], unkeyed: Vec::new() });
             }
         }
-        for item in &mut found.items {
-            item.versions.sort_by(|a, b| a.position().cmp(&b.position()));
+        for item in &mut self.items {
+            sort(&mut item.versions);
         }
-        found.items.sort_by(|a, b| {
+        self.items.sort_by(|a, b| {
             let first = |item: &Item| item.versions.first().map(|v| (v.ts, v.lsn));
             first(a).cmp(&first(b)).then_with(|| a.key.id.cmp(&b.key.id))
         });
-        found
+        self
     }
 }
 
+/// Sorts the versions of one item, oldest first; copies of the original demo of which there is a record are left out.
+pub fn sort(versions: &mut Vec<Version>) {
+    let order: Vec<usize> = {
+        let line = Timeline::of(versions);
+        line.order().collect()
+    };
+    let mut all: Vec<Option<Version>> = std::mem::take(versions).into_iter().map(Some).collect();
+    versions.extend(order.into_iter().filter_map(|place| all.get_mut(place).and_then(Option::take)));
+}
+
+/// Bytes of texts that are kept of the histories of one id.
+const ROOM: usize = 16 << 20;
+/// The same where many are read.
+const FEW: usize = 1 << 20;
+
 /// Reads every version of the documents with this id; only of those under `key` when it is given, which may name just
-/// the first components of a hierarchical key.
+/// the first components of a hierarchical key. Of a long history not all texts are kept.
 ///
 /// Sorted here and not by the service: that needs no composite index, and copies of the original demo have no
 /// `_change` to sort by.
@@ -73,14 +177,74 @@ pub async fn histories(
     id: &str,
     key: Option<&PartitionKey>,
 ) -> Result<Histories, Failure> {
+    histories_within(changes, source_paths, id, key, ROOM).await
+}
+
+/// The history of one document of many: only short ones come with their texts.
+///
+/// # Errors
+/// When the service refuses the query.
+pub async fn facts_and_few_texts(
+    changes: &Container,
+    source_paths: &KeyPaths,
+    id: &str,
+    key: &PartitionKey,
+) -> Result<Histories, Failure> {
+    histories_within(changes, source_paths, id, Some(key), FEW).await
+}
+
+async fn histories_within(
+    changes: &Container,
+    source_paths: &KeyPaths,
+    id: &str,
+    key: Option<&PartitionKey>,
+    room: usize,
+) -> Result<Histories, Failure> {
     let scope = key.and_then(|key| scope(changes.key_paths(), source_paths, key, Some(id)));
-    let records =
-        changes.query_all("SELECT * FROM c WHERE c._originalId = @id", &[Param::new("id", id)], scope.as_ref()).await?;
-    let mut found = Histories::group(records.iter().map(|r| r.get()), source_paths);
+    let sql = format!("SELECT * FROM c WHERE c._originalId = @id AND {IS_RECORD}");
+    let mut pages = changes.query(&sql, &[Param::new("id", id)], scope.as_ref(), None).await?;
+    let mut found = Histories { components: source_paths.len(), ..Histories::default() };
+    while let Some(page) = pages.next().await {
+        for record in page?.documents {
+            found.add(Entry::of(record.get(), changes.key_paths(), source_paths), room);
+        }
+    }
+    let mut found = found.settled();
     if let Some(key) = key {
         found.items.retain(|item| item.key.partition_key.0.starts_with(&key.0));
     }
     Ok(found)
+}
+
+/// A record by its id; its key follows from the item's, as far as the layout tells. `None` when the history does not have
+/// it (any more).
+///
+/// # Errors
+/// When it cannot be read, or is not understood.
+pub async fn record(
+    changes: &Container,
+    source: &KeyPaths,
+    item: &ItemKey,
+    record_id: &str,
+) -> Result<Option<Version>, Failure> {
+    let wrong = |e: String| Failure::invalid("read version".into(), e);
+    let key = scope(changes.key_paths(), source, &item.partition_key, Some(&item.id));
+    let retry = Retry::for_at_most(PATIENCE);
+    let text = match key {
+        Some(key) if key.0.len() == changes.key_paths().len() => {
+            let Some(bytes) = retry.run(|| changes.read(&key, record_id)).await? else { return Ok(None) };
+            String::from_utf8(bytes.to_vec()).map_err(|_| wrong(format!("record {record_id} is not UTF-8")))?
+        }
+        part => {
+            let params = [Param::new("id", record_id)];
+            let query = || changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, part.as_ref());
+            match retry.run(query).await?.first() {
+                Some(record) => record.get().to_owned(),
+                None => return Ok(None),
+            }
+        }
+    };
+    Version::parse(&text).map(Some).map_err(|e| wrong(e.to_string()))
 }
 
 /// The part of the changes container that holds the history of a source key, as far as its key paths tell.
@@ -102,8 +266,29 @@ pub fn scope(changes: &KeyPaths, source: &KeyPaths, key: &PartitionKey, id: Opti
     (!parts.is_empty()).then_some(PartitionKey(parts))
 }
 
-/// Which document a record belongs to. A tombstone has no document, but its record carries the key members.
-pub fn item_of(version: &Version, record: &str, source_paths: &KeyPaths) -> ItemKey {
+/// What tells records from the other items of the history, the journals of restores and what `doctor` writes: those have
+/// no `_change`, and ids of their own. A document's own member `_restore` is no sign.
+pub const IS_RECORD: &str = "(IS_DEFINED(c._change) OR NOT IS_DEFINED(c._restore) OR \
+                             NOT (STARTSWITH(c._originalId, 'restore~') OR STARTSWITH(c._originalId, 'cosmos-rewind-doctor~')))";
+/// The items that are not records.
+pub const IS_JOURNAL: &str =
+    "(NOT IS_DEFINED(c._change) AND IS_DEFINED(c._restore) AND STARTSWITH(c._originalId, 'restore~'))";
+
+/// Whether the members of any record tell the source's key, those of a tombstone too: it carries the key of the changes
+/// container and nothing else.
+pub fn tells_key(changes: &KeyPaths, source: &KeyPaths) -> bool {
+    let is_id = |path: &[String]| matches!(path, [name] if name == "id");
+    source.segments().iter().all(|path| is_id(path) || changes.segments().contains(path))
+}
+
+/// Which document a record belongs to; `None` for a delete in a history whose layout does not tell.
+pub fn item_of(version: &Version, record: &str, changes: &KeyPaths, source_paths: &KeyPaths) -> Option<ItemKey> {
+    if let Some(key) = version.key.as_ref().filter(|key| key.0.len() == source_paths.len()) {
+        return Some(ItemKey { id: version.id.clone(), partition_key: key.clone() });
+    }
+    if version.document.is_none() && !tells_key(changes, source_paths) {
+        return None;
+    }
     let text = version.document.as_deref().unwrap_or(record);
     let partition_key = match RawDocument::parse(text) {
         Ok(document) => {
@@ -116,7 +301,7 @@ pub fn item_of(version: &Version, record: &str, source_paths: &KeyPaths) -> Item
         }
         Err(_) => PartitionKey(vec![KeyValue::Undefined; source_paths.len()]),
     };
-    ItemKey { id: version.id.clone(), partition_key }
+    Some(ItemKey { id: version.id.clone(), partition_key })
 }
 
 #[cfg(test)]
@@ -147,8 +332,14 @@ mod tests {
         let record = r#"{"id":"a~del-9","pk":"p","_originalId":"a","_change":{"v":1,"op":"delete","ts":1,"lsn":9}}"#;
         let version = Version::parse(record).unwrap();
         assert_eq!(version.document, None);
-        assert_eq!(item_of(&version, record, &paths(&["/pk"])).partition_key.to_string(), "p");
-        assert_eq!(item_of(&version, record, &paths(&["/id"])).partition_key.to_string(), "a");
+        assert_eq!(
+            item_of(&version, record, &paths(&["/pk"]), &paths(&["/pk"])).unwrap().partition_key.to_string(),
+            "p"
+        );
+        assert_eq!(
+            item_of(&version, record, &paths(&["/pk"]), &paths(&["/id"])).unwrap().partition_key.to_string(),
+            "a"
+        );
     }
 
     #[test]
@@ -167,7 +358,7 @@ mod tests {
             "nonsense".to_owned(),
             record("a", "\"p\"", 0),
         ];
-        let found = Histories::group(records.iter().map(String::as_str), &paths(&["/pk"]));
+        let found = Histories::group(records.iter().map(String::as_str), &paths(&["/pk"]), &paths(&["/pk"]));
         let items: Vec<(&str, String, Vec<Option<i64>>)> = found
             .items
             .iter()

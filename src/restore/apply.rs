@@ -15,13 +15,14 @@ use crate::{
     archive::versions::Texts,
     change::{
         Change, Op, Shape, Via, diff, edit,
-        key::ItemKey,
+        key::{ItemKey, render_path},
         raw::RawDocument,
         record::{self, Record, RecordContext},
+        time::span_text,
         version::Version,
     },
     cosmos::{Disposition, Failure, PATIENCE, Pace, Retry, Written},
-    history::{HistoryWriter, reader::scope},
+    history::{HistoryWriter, reader},
 };
 
 /// How a plan is applied.
@@ -40,6 +41,8 @@ pub struct Manner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fate {
+    /// Begun; what became of it was not noted any more. Only in local journals.
+    Begun,
     /// Written.
     Done,
     /// Found as it should be: an earlier run had done it.
@@ -84,7 +87,8 @@ pub struct Applier<'a> {
     pub manner: &'a Manner,
     /// Overwrite documents that moved since the plan was made.
     pub force: bool,
-    /// Whether what the plan says of the history still holds: it was made just now.
+    /// Whether what the plan says of the history still holds: it was made a short while ago, and nothing was removed
+    /// from the history since.
     pub fresh: bool,
     /// Where the versions' texts are, when they come from an archive.
     pub texts: Option<&'a Texts>,
@@ -96,7 +100,7 @@ pub struct Applier<'a> {
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// The text to write; `None` for a delete.
-    pub text: Option<String>,
+    pub text: Option<Composed>,
     /// The live document's text, with system properties.
     pub live: Option<String>,
 }
@@ -129,13 +133,13 @@ impl Applier<'_> {
     }
 
     /// The text that a step writes.
-    async fn text(
+    pub(super) async fn text(
         &self,
         step: &Step,
         item: &ItemKey,
         version: Option<String>,
         live: Option<&str>,
-    ) -> Result<String, Failure> {
+    ) -> Result<Composed, Failure> {
         let document = match version {
             Some(version) => version,
             None => {
@@ -154,11 +158,18 @@ impl Applier<'_> {
         compose(&document, live, self.manner).map_err(|e| Failure::invalid("compose document".into(), e))
     }
 
+    /// Whether the live document is what a text makes of it: with or without the stamp of a restore, where the text has
+    /// none of its own.
+    fn is_there(&self, text: &Composed, live: &str) -> bool {
+        same_document(&text.text, live, false)
+            || text.stamped.as_ref().is_some_and(|plain| same_document(plain, live, true))
+    }
+
     /// Whether the text is the one that was planned.
-    fn check(&self, step: &Step, text: Option<&String>) -> Result<(), Failure> {
+    fn check(&self, step: &Step, text: Option<&Composed>) -> Result<(), Failure> {
         match (text, &step.sha256) {
             // Single fields go into whatever the document is now; its etag guards that.
-            (Some(text), Some(expected)) if self.manner.only.is_empty() && sha256(text) != *expected => {
+            (Some(text), Some(expected)) if self.manner.only.is_empty() && sha256(&text.text) != *expected => {
                 Err(Failure::invalid(
                     "compose document".into(),
                     "the version is not the one that was planned; make a new plan".into(),
@@ -221,7 +232,8 @@ impl Applier<'_> {
         };
         self.check(step, text.as_ref())?;
         let retry = Retry::for_at_most(PATIENCE);
-        match self.put(&retry, &item, text.as_ref(), step.live.as_deref()).await {
+        let body = text.as_ref().map(|text| &text.text);
+        match self.put(&retry, &item, body, step.live.as_deref()).await {
             Ok(written) => {
                 outcome.fate = Fate::Done;
                 outcome.before_record = step.live.as_deref().map(|etag| record::id_of_version(&item.id, etag));
@@ -262,14 +274,14 @@ impl Applier<'_> {
         self.check(step, prepared.text.as_ref())?;
         let etag = prepared.live.as_deref().and_then(etag_of);
         let there = match (&prepared.text, &prepared.live) {
-            (Some(text), Some(live)) => same_document(text, live, self.manner.stamp.is_some()),
+            (Some(text), Some(live)) => self.is_there(text, live),
             (None, None) => true,
             _ => false,
         };
         if there {
             let ours = tried
                 && match (&prepared.text, &prepared.live) {
-                    (Some(text), Some(live)) => same_document(text, live, false),
+                    (Some(text), Some(live)) => same_document(&text.text, live, false),
                     _ => true,
                 };
             outcome.fate = if ours { Fate::Done } else { Fate::Already };
@@ -301,7 +313,8 @@ impl Applier<'_> {
                 outcome.before_record = Some(self.save(&item, live).await?);
             }
         }
-        let written = self.put(&Retry::for_at_most(PATIENCE), &item, prepared.text.as_ref(), etag.as_deref()).await;
+        let body = prepared.text.as_ref().map(|text| &text.text);
+        let written = self.put(&Retry::for_at_most(PATIENCE), &item, body, etag.as_deref()).await;
         match written {
             Ok(written) => {
                 outcome.fate = Fate::Done;
@@ -312,7 +325,7 @@ impl Applier<'_> {
                 // Either somebody was quicker, or an attempt of ours was stored although it was reported as failed.
                 let now = self.read_live(&item).await?;
                 let ours = match (&prepared.text, &now) {
-                    (Some(text), Some(now)) => same_document(text, now, false),
+                    (Some(text), Some(now)) => same_document(&text.text, now, false),
                     (None, None) => true,
                     _ => false,
                 };
@@ -369,7 +382,8 @@ impl Applier<'_> {
         let now = crate::surroundings::now();
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let paths = self.places.changes.key_paths();
-        let context = RecordContext { via: Via::Restore, at: &at, at_seconds: now.timestamp(), paths };
+        let source = Some(self.places.source.key_paths());
+        let context = RecordContext { via: Via::Restore, at: &at, at_seconds: now.timestamp(), paths, source };
         record::build(&change, None, false, context).map_err(|e| wrong(e.reason))
     }
 
@@ -399,25 +413,7 @@ fn moved(failure: &Failure) -> bool {
 /// # Errors
 /// When it cannot be read, or is not understood.
 pub async fn read_record(places: &Places, item: &ItemKey, record_id: &str) -> Result<Option<Version>, Failure> {
-    let wrong = |e: String| Failure::invalid("read version".into(), e);
-    let changes = &places.changes;
-    let key = scope(changes.key_paths(), places.source.key_paths(), &item.partition_key, Some(&item.id));
-    let retry = Retry::for_at_most(PATIENCE);
-    let text = match key {
-        Some(key) if key.0.len() == changes.key_paths().len() => {
-            let Some(bytes) = retry.run(|| changes.read(&key, record_id)).await? else { return Ok(None) };
-            String::from_utf8(bytes.to_vec()).map_err(|_| wrong(format!("record {record_id} is not UTF-8")))?
-        }
-        part => {
-            let params = [crate::cosmos::Param::new("id", record_id)];
-            let query = || changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, part.as_ref());
-            match retry.run(query).await?.first() {
-                Some(record) => record.get().to_owned(),
-                None => return Ok(None),
-            }
-        }
-    };
-    Version::parse(&text).map(Some).map_err(|e| wrong(e.to_string()))
+    reader::record(&places.changes, places.source.key_paths(), item, record_id).await
 }
 
 /// The document of a record.
@@ -430,26 +426,59 @@ pub async fn read_version(places: &Places, item: &ItemKey, record_id: &str) -> R
     version.ok_or_else(|| wrong("is not in the history any more"))?.document.ok_or_else(|| wrong("is a tombstone"))
 }
 
-/// The text that is written: the version, or the live document with single fields of the version; and the stamp.
-fn compose(version: &str, live: Option<&str>, manner: &Manner) -> Result<String, String> {
-    let mut text = match live {
+/// A text that is written, and how it came about.
+#[derive(Debug, Clone)]
+pub struct Composed {
+    /// The document.
+    pub text: String,
+    /// The same without the stamp; `None` when it has none.
+    pub stamped: Option<String>,
+    /// What is to be said of it.
+    pub notes: Vec<String>,
+}
+
+/// The text that is written: the version, or the live document with single fields of the version; and the stamp. A
+/// document that has a member of that name keeps its own, and one that the stamp would make too large goes without.
+fn compose(version: &str, live: Option<&str>, manner: &Manner) -> Result<Composed, String> {
+    let mut notes = Vec::new();
+    let text = match live {
         Some(live) if !manner.only.is_empty() => {
             let mut text = without_system(live)?;
             for path in &manner.only {
                 let path = crate::change::key::parse_path(path)?;
-                text = match diff::value_at(version, &path) {
-                    Some(value) => edit::set(&text, &path, value)?,
-                    None => edit::remove(&text, &path)?,
-                };
+                match diff::value_at(version, &path) {
+                    Some(value) => text = edit::set(&text, &path, value)?,
+                    None if diff::value_at(&text, &path).is_none() => {
+                        notes.push(format!("neither the version nor the live document has {}", render_path(&path)));
+                    }
+                    None => text = edit::remove(&text, &path)?,
+                }
+            }
+            if notes.len() == manner.only.len() {
+                return Err(notes.join("; "));
             }
             text
         }
         _ => version.to_owned(),
     };
-    if let Some(stamp) = manner.stamp {
-        text = edit::set(&text, &[STAMP.to_owned()], &stamp.to_string())?;
+    let Some(stamp) = manner.stamp else { return Ok(Composed { text, stamped: None, notes }) };
+    let has_own = RawDocument::parse(&text).map_err(|e| e.to_string())?.get(STAMP).is_some();
+    if has_own {
+        notes.push(format!("has a member {STAMP} of its own, which stays as it is"));
+        return Ok(Composed { text, stamped: None, notes });
     }
-    Ok(text)
+    let with_stamp = edit::set(&text, &[STAMP.to_owned()], &stamp.to_string())?;
+    if with_stamp.len() > record::MAX_ITEM_BYTES {
+        notes.push(format!("{STAMP} would make it larger than an item may be, so it is left out"));
+        return Ok(Composed { text, stamped: None, notes });
+    }
+    Ok(Composed { text: with_stamp, stamped: Some(text), notes })
+}
+
+/// The time to live that a document brings along: it begins anew when the document is written.
+fn expiry_note(text: &str) -> Option<String> {
+    let ttl = RawDocument::parse(text).ok()?.get_i64("ttl").filter(|ttl| *ttl > 0)?;
+    Some(format!("its time to live begins anew: it expires {} after it is restored", span_text(ttl)))
 }
 
 /// A document as the user wrote it.
@@ -495,13 +524,14 @@ impl Applier<'_> {
         // What is not in the history yet is read and saved first.
         let first =
             if live > 0 && !(step.saved && self.manner.only.is_empty()) { read_ru(live) + write_ru(live) } else { 0.0 };
-        let Some(text) = &prepared.text else {
+        let Some(composed) = &prepared.text else {
             step.ru = first + write_ru(live);
             return Ok(());
         };
+        let text = &composed.text;
         step.ru = first + read_ru(text.len()) + write_ru(text.len());
         if let Some(live) = &prepared.live {
-            if same_document(text, live, self.manner.stamp.is_some()) {
+            if self.is_there(composed, live) {
                 step.action = Action::Keep;
                 step.notes = vec!["has that content already".into()];
                 return Ok(());
@@ -510,6 +540,8 @@ impl Applier<'_> {
             let changed = diff::between(&plain, text);
             step.changed = changed.iter().take(SHOWN_PATHS).map(|d| d.path_text()).collect();
         }
+        step.notes.extend(composed.notes.iter().cloned());
+        step.notes.extend(expiry_note(text));
         step.sha256 = Some(sha256(text));
         Ok(())
     }

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     apply::Applier,
-    plan::{Rules, Step},
+    plan::{Action, Rules, Step},
     plan_file::Draft,
     survey::{decided, kept, noted, planned},
     sweep::{Found, Live, Places, live_index, look},
@@ -19,6 +19,7 @@ use crate::{
     },
     change::{key::ItemKey, record::id_of_version, version::Version},
     cosmos::{Failure, Pace},
+    history::frontier::Reach,
 };
 
 /// Which documents.
@@ -69,7 +70,7 @@ fn found(of_item: &Versions, live: Option<Live>) -> Found {
         let id = id_of_version(&of_item.item.id, &live.etag);
         versions.iter_mut().filter(|v| v.record_id == id).for_each(|v| v.etag = Some(live.etag.clone()));
     }
-    Found { item: of_item.item.clone(), versions, live }
+    Found { versions, live, ..Found::new(of_item.item.clone()) }
 }
 
 /// An archive that has been read.
@@ -119,7 +120,7 @@ pub async fn survey(
                     Wish::All => here,
                     _ => look(applier.places, &applier.pace, &of_item.item, true).await?,
                 };
-                let (mut step, hand) = decided(found(&of_item, here), rules);
+                let (mut step, hand) = decided(applier, found(&of_item, here), Reach::ALL, rules).await?;
                 // That the archive has a version does not mean that the history has it.
                 step.saved = false;
                 if let Some(chosen) = &mut step.version {
@@ -135,13 +136,15 @@ pub async fn survey(
     // What the archive has nothing of.
     let mut rest: Vec<Found> = live
         .into_iter()
-        .map(|(item, live)| Found { item, versions: Vec::new(), live: Some(live) })
-        .chain(missing.into_iter().map(|item| Found { item: item.clone(), versions: Vec::new(), live: None }))
+        .map(|(item, live)| Found { live: Some(live), ..Found::new(item) })
+        .chain(missing.into_iter().map(|item| Found::new(item.clone())))
         .collect();
     rest.sort_by_cached_key(|found| found.item.sort_key());
-    let steps = rest.into_iter().map(|found| {
-        let (step, _) = decided(found, rules);
-        Step { notes: vec!["no version in the archive".into()], ..step }
-    });
-    noted(steps.collect(), draft, &mut each)
+    let mut steps = Vec::with_capacity(rest.len());
+    for found in rest {
+        let (step, _) = decided(applier, found, Reach::ALL, rules).await?;
+        let notes = if step.action == Action::Unknown { vec!["no version in the archive".into()] } else { step.notes };
+        steps.push(Step { notes, ..step });
+    }
+    noted(steps, draft, &mut each)
 }

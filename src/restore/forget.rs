@@ -21,6 +21,7 @@ use crate::{
         record::{SYSTEM, hex},
     },
     cosmos::{Container, Disposition, Failure, PATIENCE, Retry},
+    history::reader::IS_JOURNAL,
 };
 
 /// What journals say of an item.
@@ -128,8 +129,8 @@ pub async fn in_history(changes: &Container, items: &[ItemKey], remove: bool) ->
         kind: Option<String>,
     }
     let mut groups: BTreeMap<String, (Vec<String>, Vec<String>)> = BTreeMap::new();
-    let sql = "SELECT c.id, c._originalId AS item, c._restore.kind AS kind FROM c WHERE IS_DEFINED(c._restore)";
-    let mut pages = changes.query(sql, &[], None, None).await?;
+    let sql = format!("SELECT c.id, c._originalId AS item, c._restore.kind AS kind FROM c WHERE {IS_JOURNAL}");
+    let mut pages = changes.query(&sql, &[], None, None).await?;
     while let Some(page) = pages.next().await {
         for row in page?.documents {
             let row: Row = serde_json::from_str(row.get()).map_err(|e| wrong(&e.to_string()))?;

@@ -47,7 +47,14 @@ enum Entry {
     /// A part of the plan's text: whole lines.
     Part { text: String },
     /// The plan's head, once all parts are there. Without it nothing was restored.
-    Plan { head: Box<Head>, parts: usize, writes: usize },
+    Plan {
+        head: Box<Head>,
+        parts: usize,
+        writes: usize,
+        /// When this use of the plan began, epoch seconds; journals of before it was noted had one use a plan.
+        #[serde(default)]
+        applied: Option<i64>,
+    },
     /// Outcomes.
     Outcomes { outcomes: Vec<Outcome> },
 }
@@ -64,14 +71,15 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Writes the plan, to disk and into the history. Only then may anything be restored.
+    /// Writes the plan, to disk and into the history. Only then may anything be restored. `run` names this use of the
+    /// plan: each has a journal of its own.
     ///
     /// # Errors
     /// When either cannot be written.
-    pub async fn begin(plan: &Plan, changes: &Container, folder: &Path) -> Result<Self, String> {
-        let path = folder.join(format!("{}.jsonl", plan.head.id));
+    pub async fn begin(plan: &Plan, run: &str, changes: &Container, folder: &Path) -> Result<Self, String> {
+        let path = folder.join(format!("{run}.jsonl"));
         let (file, begun) = open(&path, plan).map_err(|e| format!("write journal {}: {e}", path.display()))?;
-        let book = Book { changes: changes.clone(), id: plan.head.id.clone() };
+        let book = Book { changes: changes.clone(), id: run.to_owned() };
         let wrong = |e: io::Error| format!("read the plan: {e}");
         let written: Vec<()> = stream::iter(parts(plan).enumerate())
             .map(|(number, text)| {
@@ -84,7 +92,12 @@ impl Journal {
             .buffer_unordered(PARTS_IN_FLIGHT)
             .try_collect()
             .await?;
-        let entry = Entry::Plan { head: Box::new(plan.head.clone()), parts: written.len(), writes: plan.totals.writes };
+        let entry = Entry::Plan {
+            head: Box::new(plan.head.clone()),
+            parts: written.len(),
+            writes: plan.totals.writes,
+            applied: Some(crate::surroundings::now().timestamp()),
+        };
         book.put(PLAN, &entry).await.map_err(|e| e.to_string())?;
         let (sender, mut groups) = mpsc::channel::<Vec<Outcome>>(WAITING);
         let writer = tokio::spawn(async move {
@@ -101,6 +114,11 @@ impl Journal {
     /// Where the local file is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Notes that steps are begun, on disk: what has neither this mark nor an outcome was not done by this run.
+    pub fn intents(&self) -> io::Result<Intents> {
+        Ok(Intents { file: self.file.try_clone()? })
     }
 
     /// Notes an outcome, on disk at once, in the history soon. False when the history does not take it any more:
@@ -140,6 +158,34 @@ impl Journal {
     /// What was noted so far in this run.
     pub fn noted(&self) -> Done {
         Done { path: self.path.clone(), begun: self.begun }
+    }
+}
+
+/// Where steps are noted before they are done.
+#[derive(Debug)]
+pub struct Intents {
+    file: File,
+}
+
+impl Intents {
+    /// Notes that a step is begun.
+    ///
+    /// # Errors
+    /// When the file cannot be written: then it must not be begun.
+    pub fn note(&self, step: &Step) -> io::Result<()> {
+        let begun = Outcome {
+            id: step.id.clone(),
+            pk: step.pk.clone(),
+            action: step.action,
+            fate: Fate::Begun,
+            before: step.live.clone(),
+            before_record: None,
+            after: None,
+            message: None,
+        };
+        let mut line = serde_json::to_string(&begun).unwrap_or_default();
+        line.push('\n');
+        (&self.file).write_all(line.as_bytes())
     }
 }
 
@@ -184,7 +230,8 @@ impl Done {
     pub fn outcomes(&self) -> io::Result<impl Iterator<Item = io::Result<Outcome>>> {
         let mut file = File::open(&self.path)?;
         file.seek(io::SeekFrom::Start(self.begun))?;
-        Ok(BufReader::new(file).lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::from)))
+        let outcomes = BufReader::new(file).lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::from));
+        Ok(outcomes.filter(|outcome: &io::Result<Outcome>| !outcome.as_ref().is_ok_and(|o| o.fate == Fate::Begun)))
     }
 }
 
@@ -293,10 +340,33 @@ fn ends_a_line(path: &Path, end: u64) -> io::Result<bool> {
 /// A restore as its journal in the history tells it.
 #[derive(Debug)]
 pub struct Past {
+    /// Which use of the plan.
+    pub run: String,
     /// The plan, checked.
     pub plan: Plan,
     /// The outcome of each document, the last one it had.
     pub outcomes: BTreeMap<(String, String), Outcome>,
+    /// Whether every step that was begun is in the outcomes, with its mark when nothing more is known of it.
+    pub marks: bool,
+}
+
+impl Past {
+    /// Adds what the local journal of the same run tells, when it is there: the outcomes that did not come into the
+    /// history any more, and which steps were begun at all.
+    pub fn complete(&mut self, folder: &Path) {
+        let path = folder.join(format!("{}.jsonl", self.run));
+        let Ok(file) = File::open(path) else { return };
+        let mut ended = false;
+        for line in BufReader::new(file).lines().map_while(Result::ok) {
+            if !ended {
+                ended = line.starts_with("{\"_end\"");
+                continue;
+            }
+            let Ok(outcome) = serde_json::from_str::<Outcome>(&line) else { continue };
+            keep_last(&mut self.outcomes, outcome);
+        }
+        self.marks = ended;
+    }
 }
 
 /// Reads the journal of a restore from the history; `None` when there is none.
@@ -321,7 +391,7 @@ pub async fn read(changes: &Container, restore: &str) -> Result<Option<Past>, Fa
     }
     let plan = intake.finish().map_err(|e| wrong(&format!("the plan {e}")))?;
     let outcomes = outcomes(&outcome_groups(changes, restore).await?).map_err(|e| odd(&e))?;
-    Ok(Some(Past { plan, outcomes }))
+    Ok(Some(Past { run: restore.to_owned(), plan, outcomes, marks: false }))
 }
 
 /// The items with a restore's outcomes, oldest first, not yet understood.
@@ -372,6 +442,8 @@ pub struct Listed {
     pub id: String,
     /// Its plan's head; `None`: of a format that this program does not know.
     pub head: Option<Head>,
+    /// When this use of the plan began, epoch seconds, when it is noted.
+    pub applied: Option<i64>,
     /// Documents that were to be written; `None`: the journal does not say so in a way that this program knows.
     pub planned: Option<u64>,
     /// Documents that were written; `None` as above.
@@ -390,8 +462,11 @@ pub async fn list(changes: &Container) -> Result<Vec<Listed>, Failure> {
         head: serde_json::Value,
         #[serde(default)]
         writes: serde_json::Value,
+        #[serde(default)]
+        applied: Option<i64>,
     }
-    let sql = "SELECT c._originalId AS item, c._restore.head AS head, c._restore.writes AS writes FROM c \
+    let sql = "SELECT c._originalId AS item, c._restore.head AS head, c._restore.writes AS writes, \
+               c._restore.applied AS applied FROM c \
                WHERE STARTSWITH(c._originalId, 'restore~') AND c._restore.kind = 'plan'";
     let mut restores = Vec::new();
     for text in changes.query_all(sql, &[], None).await? {
@@ -401,15 +476,16 @@ pub async fn list(changes: &Container) -> Result<Vec<Listed>, Failure> {
         // One that somebody else wrote must not hide the others.
         let outcomes = outcomes(&outcome_groups(changes, &id).await?).ok();
         let written = outcomes.map(|all| all.values().filter(|o| o.fate == Fate::Done).count());
-        restores.push(Listed { id, head, planned: row.writes.as_u64(), written });
+        restores.push(Listed { id, head, applied: row.applied, planned: row.writes.as_u64(), written });
     }
     restores.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(restores)
 }
 
-/// The step that takes an outcome back; `None` when nothing was written.
+/// The step that takes an outcome back; `None` when this run wrote nothing: what was up to date already is somebody
+/// else's.
 pub fn inverse(outcome: &Outcome) -> Option<Step> {
-    if !matches!(outcome.fate, Fate::Done | Fate::Already) {
+    if outcome.fate != Fate::Done {
         return None;
     }
     let version = |etag: &String| Chosen {
@@ -444,13 +520,16 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
 
 /// The outcome of each document, the last one it had.
 fn by_item(outcomes: impl IntoIterator<Item = Outcome>) -> BTreeMap<(String, String), Outcome> {
-    let mut last: BTreeMap<(String, String), Outcome> = BTreeMap::new();
-    for outcome in outcomes {
-        let place = (outcome.id.clone(), outcome.pk.to_string());
-        // What was written stays written, whatever a later run found.
-        if last.get(&place).is_none_or(|known| known.fate != Fate::Done) {
-            last.insert(place, outcome);
-        }
-    }
+    let mut last = BTreeMap::new();
+    outcomes.into_iter().for_each(|outcome| keep_last(&mut last, outcome));
     last
+}
+
+fn keep_last(last: &mut BTreeMap<(String, String), Outcome>, outcome: Outcome) {
+    let place = (outcome.id.clone(), outcome.pk.to_string());
+    // What was written stays written, whatever a later run found; and a mark says less than any outcome.
+    let keeps = last.get(&place).is_some_and(|known| known.fate == Fate::Done || outcome.fate == Fate::Begun);
+    if !keeps {
+        last.insert(place, outcome);
+    }
 }

@@ -12,6 +12,7 @@ pub mod journal;
 pub mod plan;
 pub mod plan_file;
 pub mod price;
+pub mod removals;
 pub mod sizing;
 pub mod survey;
 pub mod sweep;

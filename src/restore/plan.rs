@@ -1,16 +1,23 @@
 //! The plan: one step for each item, decided by a pure function and shown before anything is written.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
+use super::sweep::Live;
 use crate::{
     archive::versions::ArchivePlace,
     change::{
         Op,
         key::{ItemKey, PartitionKey},
+        record::id_of_version,
         time::{PointInTime, span_text},
         version::Version,
     },
-    history::as_of::{State, as_of},
+    history::{
+        as_of::{AsOf, Caveat, State, as_of},
+        frontier::Reach,
+    },
 };
 
 /// Version of the plan's file format.
@@ -146,69 +153,149 @@ pub struct Rules {
     pub at: PointInTime,
     /// Whether items that did not exist then are deleted.
     pub delete_newer: bool,
+    /// Whether documents are made again of which latest-version mode cannot tell whether they were deleted before.
+    pub recreate_deleted: bool,
+    /// Whether the caller named each document: then what is not sure of it is said, and it is restored all the same.
+    pub named: bool,
     /// The source container of today.
     pub container: Option<u64>,
     /// Whether the history has versions of another container of its name: then a creation in today's does not say that
     /// the document did not exist before.
     pub recreated: bool,
+    /// Before this second whole documents were removed from the history (`prune --drop-deleted`): a creation does not say
+    /// that there was no document before.
+    pub dropped_before: Option<i64>,
 }
 
-/// Decides over one item from all that is known of it. `live` is the target's etag, `None` when there is no document.
-/// Pure: no I/O, no clock.
-pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: Rules) -> Step {
-    let known = as_of(versions, rules.at).today(rules.container);
-    let mut notes = Vec::new();
-    let action = match (&known.state, live) {
-        (State::Empty, _) => {
-            notes.push("no version in the history".into());
-            Action::Unknown
+impl Rules {
+    /// Rules for a moment that ask for nothing special.
+    pub fn at(at: PointInTime) -> Self {
+        Self {
+            at,
+            delete_newer: false,
+            recreate_deleted: false,
+            named: false,
+            container: None,
+            recreated: false,
+            dropped_before: None,
         }
-        (State::NotYet { earliest }, live) if known.created_later() => match live {
-            None => Action::Keep,
-            Some(_) if rules.delete_newer && rules.recreated => {
-                notes.push(
-                    "was created later, but the container was made again since: whether it was in the one before is not known"
-                        .into(),
-                );
-                Action::Unknown
+    }
+}
+
+/// All that is known of an item.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Its versions in the history, in any order.
+    pub versions: &'a [Version],
+    /// Deletes of its id of which nobody knows whether they are its own.
+    pub unkeyed: &'a [Version],
+    /// What the target has.
+    pub target: Option<&'a Live>,
+    /// What the source has: the target, unless documents are put elsewhere.
+    pub source: Option<&'a Live>,
+    /// How far the history of its part is complete.
+    pub reach: Reach<'a>,
+}
+
+impl Facts<'_> {
+    /// Whether the history may lack something of before a moment: it is not complete up to there, and has no later
+    /// version that came from the feed, before which everything had been delivered.
+    pub fn is_beyond(&self, at: PointInTime) -> bool {
+        !self.reach.covers(at) && !self.versions.iter().any(|v| v.ts > at.seconds() && v.lsn.is_some())
+    }
+
+    /// Where the history ends, in words.
+    pub fn ends(&self) -> String {
+        match self.reach.until {
+            Some(until) => format!("the history ends at {until}"),
+            None => "nothing tells how far the history reaches".to_owned(),
+        }
+    }
+
+    /// Why the version in force may be another one than the history says; `None` when it is sure, or proved by the live
+    /// document with the etag `live`.
+    pub fn doubt(&self, item: &ItemKey, known: &AsOf<'_>, live: Option<&str>) -> Option<String> {
+        let version = known.version()?;
+        if live.is_some() && version.etag.as_deref() == live {
+            return None;
+        }
+        if let Some(unordered) = known.caveats.iter().find(|caveat| matches!(caveat, Caveat::Unordered { .. })) {
+            return Some(unordered.to_string());
+        }
+        if !matches!(known.state, State::Document(_)) {
+            return None;
+        }
+        let doubtful = |u: &&Version| (version.ts..=known.at.seconds()).contains(&u.ts);
+        if let Some(delete) = self.unkeyed.iter().find(doubtful) {
+            return Some(format!(
+                "a document with this id was deleted at {}, and the history does not say under which partition key",
+                PointInTime::from_epoch(delete.ts)
+            ));
+        }
+        if version.is_live() || !self.is_beyond(known.at) {
+            return None;
+        }
+        if self.source.is_none() {
+            return Some(format!(
+                "{}: whether it was changed or deleted before the point in time is not known",
+                self.ends()
+            ));
+        }
+        (self.reach.sees_deletes && self.reach.may_lack(item))
+            .then(|| format!("{}, and a change of it from before the point in time is not captured yet", self.ends()))
+    }
+}
+
+/// The versions of an item together with the live document, which is a version as well: the newest one.
+pub fn with_live<'a>(id: &str, versions: &'a [Version], live: Option<&Live>) -> Cow<'a, [Version]> {
+    let Some(live) = live else { return Cow::Borrowed(versions) };
+    let own_id = id_of_version(id, &live.etag);
+    match versions.iter().position(|v| v.etag.as_deref() == Some(&live.etag) || v.record_id == own_id) {
+        Some(known) if versions[known].lsn.is_some() => Cow::Borrowed(versions),
+        // It has no LSN: that it is live says that it is the last of its second.
+        Some(known) => {
+            let mut all = versions.to_vec();
+            all[known].captured = Some(i64::MAX);
+            all[known].via = all[known].via.take().or_else(|| Some("restore".into()));
+            Cow::Owned(all)
+        }
+        None => match live.ts {
+            Some(ts) => {
+                let mut all = versions.to_vec();
+                all.push(Version::live(id, &live.etag, ts, live.text.clone()));
+                Cow::Owned(all)
             }
-            Some(_) if rules.delete_newer => Action::Delete,
-            Some(_) => {
-                notes.push(format!(
-                    "was created later, at {}; --delete-newer deletes it",
-                    PointInTime::from_epoch(earliest.ts)
-                ));
-                Action::Keep
-            }
+            None => Cow::Borrowed(versions),
         },
-        (State::NotYet { earliest }, _) => {
-            notes.push(format!(
-                "no version at or before the point in time; the earliest known is of {}",
-                PointInTime::from_epoch(earliest.ts)
-            ));
-            Action::Unknown
-        }
-        (State::Deleted(_), None) => Action::Keep,
-        (State::Deleted(_), Some(_)) if rules.delete_newer => Action::Delete,
-        (State::Deleted(v), Some(_)) => {
-            notes.push(format!(
-                "did not exist then, deleted at {}; --delete-newer deletes it again",
-                PointInTime::from_epoch(v.ts)
-            ));
-            Action::Keep
-        }
-        (State::Document(_), None) => Action::Recreate,
-        (State::Document(v), Some(etag)) if v.etag.as_deref() == Some(etag) => Action::Keep,
-        (State::Document(_), Some(_)) => Action::Restore,
-    };
-    // What was left out on purpose would be lost in the live document as well.
-    let action = match action {
-        Action::Restore | Action::Recreate if known.version().is_some_and(Version::is_partial) => {
-            notes.push("the history holds only a part of that version (follow --fields or --redact)".into());
-            Action::Unknown
-        }
-        action => action,
-    };
+    }
+}
+
+/// What a decision comes to.
+struct Decided {
+    action: Action,
+    notes: Vec<String>,
+}
+
+impl Decided {
+    fn new(action: Action) -> Self {
+        Self { action, notes: Vec::new() }
+    }
+
+    fn unknown(note: impl Into<String>) -> Self {
+        Self { action: Action::Unknown, notes: vec![note.into()] }
+    }
+
+    fn keep(note: impl Into<String>) -> Self {
+        Self { action: Action::Keep, notes: vec![note.into()] }
+    }
+}
+
+/// Decides over one item from all that is known of it. Pure: no I/O, no clock.
+pub fn decide(item: &ItemKey, facts: Facts<'_>, rules: Rules) -> Step {
+    let all = with_live(&item.id, facts.versions, facts.source);
+    let known = as_of(&all, rules.at).today(rules.container);
+    let live = facts.target.map(|live| live.etag.as_str());
+    let Decided { action, mut notes } = judged(item, &facts, &all, &known, rules);
     if action.writes() {
         if let Some(distance) = known.distance().filter(|d| *d > 0) {
             notes.push(format!("{} before the point in time", span_text(distance)));
@@ -221,12 +308,92 @@ pub fn decide(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: R
         action,
         version: known.version().map(Chosen::from),
         live: live.map(String::from),
-        saved: live.is_some() && versions.iter().any(|v| v.etag.as_deref() == live && is_exact(v)),
+        saved: live.is_some() && facts.versions.iter().any(|v| v.etag.as_deref() == live && is_exact(v)),
         sha256: None,
         changed: Vec::new(),
         ru: 0.0,
         notes,
     }
+}
+
+fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, rules: Rules) -> Decided {
+    let at = rules.at;
+    let beyond = facts.is_beyond(at);
+    let ends = || facts.ends();
+    let live = facts.target.map(|live| live.etag.as_str());
+    if let Some(doubt) = facts.doubt(item, known, live) {
+        return Decided::unknown(doubt);
+    }
+    match (&known.state, live) {
+        (State::Empty, _) => Decided::unknown("no version in the history"),
+        (State::NotYet { earliest }, live) if known.created_later() => match live {
+            None => Decided::new(Action::Keep),
+            Some(_) if !rules.delete_newer => Decided::keep(format!(
+                "was created later, at {}; --delete-newer deletes it",
+                PointInTime::from_epoch(earliest.ts)
+            )),
+            Some(_) if rules.recreated => Decided::unknown(
+                "was created later, but the container was made again since: whether it was in the one before is not known",
+            ),
+            Some(_) if rules.dropped_before.is_some_and(|before| at.seconds() < before) => Decided::unknown(
+                "was created later, but deleted documents of that time were dropped from the history (prune --drop-deleted): whether it existed before is not known",
+            ),
+            Some(_) => Decided::new(Action::Delete),
+        },
+        (State::NotYet { earliest }, _) if earliest.is_live() => Decided::unknown(format!(
+            "the history has no version of it; the live document is of {}, later than the point in time",
+            PointInTime::from_epoch(earliest.ts)
+        )),
+        (State::NotYet { earliest }, _) => Decided::unknown(format!(
+            "no version at or before the point in time; the earliest known is of {}",
+            PointInTime::from_epoch(earliest.ts)
+        )),
+        (State::Deleted(_), None) => Decided::new(Action::Keep),
+        (State::Deleted(_), Some(_)) if rules.delete_newer && beyond => {
+            Decided::unknown(format!("{}: whether it was made again before the point in time is not known", ends()))
+        }
+        (State::Deleted(_), Some(_)) if rules.delete_newer => Decided::new(Action::Delete),
+        (State::Deleted(v), Some(_)) => Decided::keep(format!(
+            "did not exist then, deleted at {}; --delete-newer deletes it again",
+            PointInTime::from_epoch(v.ts)
+        )),
+        (State::Document(v), Some(etag)) if v.etag.as_deref() == Some(etag) => {
+            if v.is_live() {
+                Decided::keep(Caveat::Uncaptured.to_string())
+            } else {
+                Decided::new(Action::Keep)
+            }
+        }
+        (State::Document(v), _) if v.is_live() => Decided::unknown(
+            "the version in force is the live document of the source, which the history does not have yet; --wait waits for it",
+        ),
+        (State::Document(v), live) => {
+            // What was left out on purpose would be lost in the live document as well.
+            if v.is_partial() {
+                return Decided::unknown("the history holds only a part of that version (follow --fields or --redact)");
+            }
+            if v.identity_unsure && !rules.named {
+                return Decided::unknown(format!("{}; --id with --pk restores it", Caveat::Identity));
+            }
+            match live {
+                None if !knows_deletes(v, known, all, facts.reach) && !rules.recreate_deleted && !rules.named => {
+                    Decided::unknown(
+                        "latest-version mode does not see deletes: it may have been deleted before the point in time; --recreate-deleted makes it again",
+                    )
+                }
+                None => Decided::new(Action::Recreate),
+                Some(_) if beyond => Decided { action: Action::Restore, notes: vec![ends()] },
+                Some(_) => Decided::new(Action::Restore),
+            }
+        }
+    }
+}
+
+/// Whether a delete of the document after this version would be in the history.
+fn knows_deletes(version: &Version, known: &AsOf<'_>, all: &[Version], reach: Reach<'_>) -> bool {
+    let tells = |op: Option<Op>| matches!(op, Some(Op::Create | Op::Replace | Op::Delete | Op::Expire));
+    // It existed later; or its own versions come from a feed that has deletes.
+    known.next.is_some() || reach.sees_deletes || tells(version.op) || all.iter().any(|v| tells(v.op))
 }
 
 /// Whether the record holds the document exactly; dates that the host may have rewritten would not come back.
@@ -247,14 +414,15 @@ mod tests {
         Version::parse(&record.to_string()).unwrap()
     }
 
+    fn decided(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: Rules) -> Step {
+        let live = live.map(|etag| Live { etag: etag.into(), ts: None, text: None });
+        let (live, reach) = (live.as_ref(), Reach::ALL);
+        decide(item, Facts { versions, unkeyed: &[], target: live, source: live, reach }, rules)
+    }
+
     fn action(versions: &[Version], live: Option<&str>, at: i64, delete_newer: bool) -> (Action, String) {
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::String("p".into())]) };
-        let step = decide(
-            &item,
-            versions,
-            live,
-            Rules { at: PointInTime::from_epoch(at), delete_newer, container: None, recreated: false },
-        );
+        let step = decided(&item, versions, live, Rules { delete_newer, ..Rules::at(PointInTime::from_epoch(at)) });
         assert_eq!(step.item().unwrap(), item);
         (step.action, step.notes.join("; "))
     }
@@ -301,9 +469,9 @@ mod tests {
         // An older version that is whole can be; the part does not count as a copy of the live document.
         assert_eq!(action(&life, Some("2"), 15, false).0, Action::Restore);
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) };
-        let rules = Rules { at: PointInTime::from_epoch(15), delete_newer: false, container: None, recreated: false };
-        assert!(!decide(&item, &life, Some("2"), rules).saved);
-        assert!(decide(&item, &life, Some("3"), rules).saved);
+        let rules = Rules::at(PointInTime::from_epoch(15));
+        assert!(!decided(&item, &life, Some("2"), rules).saved);
+        assert!(decided(&item, &life, Some("3"), rules).saved);
     }
 
     #[test]
@@ -370,8 +538,8 @@ mod tests {
                 }
 
                 let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) };
-                let rules = Rules { at: PointInTime::from_epoch(at), delete_newer: true, container: None, recreated: false };
-                let step = decide(&item, &versions, exists.as_deref(), rules);
+                let rules = Rules { delete_newer: true, ..Rules::at(PointInTime::from_epoch(at)) };
+                let step = decided(&item, &versions, exists.as_deref(), rules);
                 let leads_to = match step.action {
                     Action::Keep => exists.clone(),
                     Action::Delete => None,

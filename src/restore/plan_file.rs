@@ -45,6 +45,16 @@ pub struct Head {
     /// The archive that the versions come from, instead of the history; without a signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<String>,
+    /// Up to where the history was known to be complete, epoch seconds, when that is before the point in time; `None`
+    /// with `beyond`: nothing tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontier: Option<i64>,
+    /// Whether the history is not known to be complete up to the point in time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beyond: bool,
+    /// Most documents that may be deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_deletes: Option<usize>,
     /// When the plan was made, epoch seconds.
     pub made: i64,
     /// How it is applied.
@@ -409,8 +419,20 @@ mod tests {
     fn plan(steps: impl IntoIterator<Item = Step>) -> Plan {
         let manner = Manner { stamp: None, only: Vec::new() };
         let (v, id) = (PLAN_VERSION, "x".to_owned());
-        let head =
-            Head { v, id, undoes: None, place: place(), at: Some(5), feed_range: None, archive: None, made: 9, manner };
+        let head = Head {
+            v,
+            id,
+            undoes: None,
+            place: place(),
+            at: Some(5),
+            feed_range: None,
+            archive: None,
+            frontier: None,
+            beyond: false,
+            max_deletes: None,
+            made: 9,
+            manner,
+        };
         let mut draft = Draft::new(head).unwrap();
         steps.into_iter().for_each(|step| draft.push(step).unwrap());
         draft.seal().unwrap()

@@ -6,37 +6,62 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     apply::{Applier, InHand},
-    plan::{Action, Rules, Step, decide},
+    plan::{Action, Facts, Rules, Step, decide},
     plan_file::Draft,
-    sweep::{Found, Sweep},
+    sweep::{Found, Scope, Sweep, look_at_source},
 };
-use crate::cosmos::{Disposition, Failure};
+use crate::{
+    change::{Op, version::BadRecord},
+    cosmos::{Disposition, Failure},
+    history::frontier::{Frontier, Reach},
+};
 
-/// Adds one step for each item in scope; tells `each` how many more there are.
+/// Adds one step for each item in scope; tells `each` how many more there are. Returns the records that are not
+/// understood, which were set aside.
 ///
 /// # Errors
 /// When the service refuses a query, with its own message; when the plan cannot be kept.
 pub async fn survey(
     sweep: &Sweep<'_>,
     applier: &Applier<'_>,
+    frontier: &Frontier,
     rules: Rules,
     concurrency: usize,
     draft: &mut Draft,
     mut each: impl FnMut(u64),
-) -> Result<(), Failure> {
+) -> Result<Vec<BadRecord>, Failure> {
+    let mut bad = Vec::new();
+    // Documents that match now are in scope when they did not exist then.
+    let newer_only = matches!(sweep.wanted, Scope::Live { .. });
     let mut pieces = std::pin::pin!(sweep.pieces());
     while let Some(piece) = pieces.next().await {
-        let steps: Vec<Step> = stream::iter(piece?.found)
+        let piece = piece?;
+        bad.extend(piece.bad);
+        let steps: Vec<Option<Step>> = stream::iter(piece.found)
             .map(|found| async move {
-                let (step, hand) = decided(found, rules);
-                planned(applier, step, hand).await
+                let undecided = found.undecided.clone();
+                let reach = frontier.reach(&applier.places.source, &found.item.partition_key);
+                let (step, hand) = decided(applier, found, reach, rules).await?;
+                if newer_only && !did_not_exist(&step) {
+                    return Ok(None);
+                }
+                if let Some(problem) = undecided {
+                    let notes = vec![format!("whether it matched is not known: {problem}")];
+                    return Ok(Some(Step { action: Action::Unknown, notes, ..step }));
+                }
+                planned(applier, step, hand).await.map(Some)
             })
             .buffered(concurrency.max(1))
             .try_collect()
             .await?;
-        noted(steps, draft, &mut each)?;
+        noted(steps.into_iter().flatten().collect(), draft, &mut each)?;
     }
-    Ok(())
+    Ok(bad)
+}
+
+/// Whether a step is about a document that did not exist at the point in time, or may not have.
+fn did_not_exist(step: &Step) -> bool {
+    step.version.as_ref().is_none_or(|version| version.op.is_some_and(Op::is_tombstone))
 }
 
 /// Adds steps to the plan, and tells how many there were.
@@ -46,7 +71,7 @@ pub(super) fn noted(steps: Vec<Step>, draft: &mut Draft, each: &mut impl FnMut(u
 }
 
 /// The step as it comes into the plan.
-pub(super) async fn planned(applier: &Applier<'_>, step: Step, hand: InHand) -> Result<Step, Failure> {
+pub async fn planned(applier: &Applier<'_>, step: Step, hand: InHand) -> Result<Step, Failure> {
     if step.action.writes() && !applier.manner.only.is_empty() && step.action != Action::Restore {
         return Ok(nothing_to_put_into(step));
     }
@@ -73,15 +98,35 @@ pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: InHand) -> R
 }
 
 /// What is to be done with an item, and the texts that were read along.
-pub(super) fn decided(found: Found, rules: Rules) -> (Step, InHand) {
-    let etag = found.live.as_ref().map(|live| live.etag.as_str());
-    let step = decide(&found.item, &found.versions, etag, rules);
-    let version = found.document_at(rules.at).and_then(|v| v.document.clone());
+pub(super) async fn decided(
+    applier: &Applier<'_>,
+    found: Found,
+    reach: Reach<'_>,
+    rules: Rules,
+) -> Result<(Step, InHand), Failure> {
+    let source = match applier.places.is_elsewhere() {
+        // What the target has says nothing of the source; where the history may end too early, the source does.
+        true if !reach.covers(rules.at) => look_at_source(applier.places, &applier.pace, &found.item).await?,
+        true => None,
+        false => found.live.clone(),
+    };
+    let facts = Facts {
+        versions: &found.versions,
+        unkeyed: &found.unkeyed,
+        target: found.live.as_ref(),
+        source: source.as_ref(),
+        reach,
+    };
+    let step = decide(&found.item, facts, rules);
+    let version = found.document_at(rules.at).and_then(|v| {
+        let is_chosen = step.version.as_ref().is_some_and(|chosen| chosen.record_id == v.record_id);
+        v.document.clone().filter(|_| is_chosen)
+    });
     let live = match found.live {
         None => Some(None),
         Some(live) => live.text.map(Some),
     };
-    (step, InHand { version, live })
+    Ok((step, InHand { version, live }))
 }
 
 fn nothing_to_put_into(mut step: Step) -> Step {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -17,13 +17,14 @@ use crate::{
         raw::{RawDocument, present, string_of},
         record::ORIGINAL_ID,
         time::PointInTime,
-        version::{Version, container_of, seconds_of},
+        version::{BadRecord, Version, container_of, key_of, life_of, seconds_of},
     },
     config::Names,
     cosmos::{Container, Cosmos, Failure, PATIENCE, Pace, Pages, Param, Retry, Share, Span, Walk, sql_path},
     history::{
         as_of::boundary,
-        reader::{item_of, scope},
+        predicate::{self, PACKED_COLUMN, evaluate::Predicate},
+        reader::{Entry, IS_RECORD, attribute, scope, tells_key},
     },
 };
 
@@ -154,6 +155,11 @@ pub struct Found {
     pub versions: Vec<Version>,
     /// What the target has now, when that was asked for; `None` when there is no such document.
     pub live: Option<Live>,
+    /// Deletes of documents with this id of which the history does not say under which partition key: records of
+    /// before `_change.key`, in a history that is not keyed by the source's paths.
+    pub unkeyed: Vec<Version>,
+    /// Why it cannot be told whether the version in force matches the predicate, so that it may not be in scope.
+    pub undecided: Option<String>,
 }
 
 impl Found {
@@ -162,8 +168,9 @@ impl Found {
         boundary(&self.versions, at).filter(|version| !version.op.is_some_and(Op::is_tombstone))
     }
 
-    fn new(item: ItemKey) -> Self {
-        Self { item, versions: Vec::new(), live: None }
+    /// An item of which nothing is known yet.
+    pub fn new(item: ItemKey) -> Self {
+        Self { item, versions: Vec::new(), live: None, unkeyed: Vec::new(), undecided: None }
     }
 }
 
@@ -216,13 +223,26 @@ pub struct Piece {
     pub found: Vec<Found>,
     /// Of which stretch it was, and what is left of that; `None` for items that are found otherwise.
     pub walked: Option<(usize, Span)>,
+    /// Records that are not understood: set aside, for whoever reads this to name.
+    pub bad: Vec<BadRecord>,
 }
 
 impl Piece {
-    fn new(mut found: Vec<Found>, walked: Option<(usize, Span)>) -> Self {
+    fn new(mut found: Vec<Found>, walked: Option<(usize, Span)>, bad: Vec<BadRecord>) -> Self {
         found.sort_by_cached_key(|f| f.item.sort_key());
-        Self { found, walked }
+        Self { found, walked, bad }
     }
+}
+
+/// The versions that a predicate finds: by item and record, and whether the service could not see the document.
+#[derive(Default)]
+struct Matched {
+    versions: HashMap<(ItemKey, String), bool>,
+    bad: Vec<BadRecord>,
+}
+
+fn is_packed(row: &str) -> bool {
+    RawDocument::parse(row).is_ok_and(|row| row.get("packed").is_some_and(|packed| packed.get() == "true"))
 }
 
 /// What a piece had.
@@ -234,9 +254,36 @@ struct Haul {
     /// Live documents.
     lives: usize,
     bytes: usize,
+    /// Records that are not understood.
+    bad: Vec<BadRecord>,
+    /// Deletes whose partition key no record tells.
+    unkeyed: Vec<Version>,
 }
 
 impl Haul {
+    /// Adds what a record is.
+    fn add(&mut self, entry: Entry, wanted: impl Fn(&ItemKey) -> bool) {
+        match entry {
+            Entry::Version(item, version) => self.version_if(wanted(&item), item, version),
+            Entry::Unkeyed(version) => self.unkeyed.push(version),
+            Entry::Bad(bad) => self.bad.push(bad),
+        }
+    }
+
+    /// Hands the deletes without a partition key to the documents with their id.
+    fn settle(&mut self, components: usize) {
+        let deletes = std::mem::take(&mut self.unkeyed);
+        if !deletes.is_empty() {
+            let documents = self.found.values_mut().map(|f| (&f.item, &mut f.versions, &mut f.unkeyed));
+            // Of documents that have nothing else: what the record says of the key, which is nothing.
+            for delete in attribute(deletes, documents.collect()) {
+                let partition_key = PartitionKey(vec![KeyValue::Undefined; components]);
+                let item = ItemKey { id: delete.id.clone(), partition_key };
+                self.version(item, delete);
+            }
+        }
+    }
+
     fn entry(&mut self, item: ItemKey) -> &mut Found {
         self.found.entry(item).or_insert_with_key(|key| Found::new(key.clone()))
     }
@@ -301,30 +348,104 @@ impl<'a> Sweep<'a> {
         stream::once(first).try_flatten()
     }
 
-    /// The items of a predicate's scope of which any version matches, whenever that was.
+    /// The items of a predicate's scope of which any version matches, whenever that was; and the records that are not
+    /// understood, or whose documents cannot be decided about.
     ///
     /// # Errors
     /// When the service refuses the predicate, with its own message.
-    pub async fn ever_matched(&self) -> Result<HashSet<ItemKey>, Failure> {
+    pub async fn ever_matched(&self) -> Result<(HashSet<ItemKey>, Vec<BadRecord>), Failure> {
         let mut items = HashSet::new();
+        let mut bad = Vec::new();
         for stretch in self.stretches {
-            items.extend(self.matched(*stretch).await?.into_iter().map(|(item, _)| item));
+            let matched = self.matched(*stretch).await?;
+            bad.extend(matched.bad);
+            for ((item, record_id), packed) in matched.versions {
+                if !packed || items.contains(&item) {
+                    items.insert(item);
+                    continue;
+                }
+                match self.decide_packed(&item, &record_id).await? {
+                    Ok(true) => {
+                        items.insert(item);
+                    }
+                    Ok(false) => {}
+                    Err(problem) => bad.push(BadRecord { record_id, problem }),
+                }
+            }
         }
-        Ok(items)
+        Ok((items, bad))
     }
 
-    /// The versions that match the predicate, as item and record id; none without one.
-    async fn matched(&self, piece: Span) -> Result<HashSet<(ItemKey, String)>, Failure> {
-        let mut matched = HashSet::new();
+    /// The versions that match the predicate, and those whose documents the service cannot see; none without one.
+    async fn matched(&self, piece: Span) -> Result<Matched, Failure> {
+        let mut matched = Matched::default();
         if let Scope::Where { predicate, params } = self.wanted {
-            // On lines of its own, so that a comment in it cannot swallow the last parenthesis.
-            let sql = format!("{} AND (\n{predicate}\n)", select(self.places.source.key_paths()));
-            self.facts(&sql, params, piece, |item, version| {
-                matched.insert((item, version.record_id));
-            })
-            .await?;
+            let sql = format!("{} AND {}", select(self.places.source.key_paths()), predicate::of_records(predicate));
+            let mut pages = self.places.changes.query_span(&sql, params, piece).await?;
+            while let Some(page) = self.page(&mut pages).await? {
+                for row in page {
+                    match Row::read(row.get(), self.places) {
+                        Entry::Version(item, version) => {
+                            matched.versions.insert((item, version.record_id), is_packed(row.get()));
+                        }
+                        Entry::Unkeyed(_) => {}
+                        Entry::Bad(bad) => matched.bad.push(bad),
+                    }
+                }
+            }
         }
         Ok(matched)
+    }
+
+    /// Whether a document that the service cannot see matches the predicate; else why that cannot be told.
+    async fn decide_packed(&self, item: &ItemKey, record_id: &str) -> Result<Result<bool, String>, Failure> {
+        let Scope::Where { predicate, params } = self.wanted else { return Ok(Ok(true)) };
+        let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
+        let predicate = match Predicate::parse(predicate, value) {
+            Ok(predicate) => predicate,
+            Err(e) => return Ok(Err(format!("its document is kept compressed, and in --where {e}"))),
+        };
+        self.pace.wait().await;
+        let text = match super::apply::read_version(self.places, item, record_id).await {
+            Ok(text) => text,
+            Err(f) if f.is_own() => return Ok(Err(f.message)),
+            Err(f) => return Err(f),
+        };
+        Ok(serde_json::from_str(&text).map(|document| predicate.matches(&document)).map_err(|e| e.to_string()))
+    }
+
+    /// Leaves out what turns out not to match; of what cannot be decided, it is noted why.
+    async fn decide_all(&self, found: &mut HashMap<ItemKey, Found>, matched: &Matched) -> Result<(), Failure> {
+        let packed: Vec<(ItemKey, String)> = found
+            .values()
+            .filter_map(|f| {
+                let version = boundary(&f.versions, self.at)?;
+                let place = (f.item.clone(), version.record_id.clone());
+                matched.versions.get(&place).copied().unwrap_or(false).then_some(place)
+            })
+            .collect();
+        let decided: Vec<(ItemKey, Result<bool, String>)> = stream::iter(packed)
+            .map(|(item, record_id)| async move {
+                let decided = self.decide_packed(&item, &record_id).await?;
+                Ok::<_, Failure>((item, decided))
+            })
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        for (item, decided) in decided {
+            match decided {
+                Ok(true) => {}
+                Ok(false) => {
+                    found.remove(&item);
+                }
+                Err(problem) => {
+                    if let Some(found) = found.get_mut(&item) {
+                        found.undecided = Some(problem);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn walks(&'a self, index: Option<Mutex<LiveIndex>>) -> impl Stream<Item = Result<Piece, Failure>> + 'a {
@@ -332,7 +453,10 @@ impl<'a> Sweep<'a> {
             let mut seen = HashSet::new();
             let unique: Vec<ItemKey> = items.iter().filter(|i| seen.insert(*i)).cloned().collect();
             let chunks: Vec<Vec<ItemKey>> = unique.chunks(FEW).map(<[ItemKey]>::to_vec).collect();
-            return stream::iter(chunks).then(|chunk| self.looked_up(chunk)).map_ok(|f| Piece::new(f, None)).boxed();
+            return stream::iter(chunks)
+                .then(|chunk| self.looked_up(chunk))
+                .map_ok(|(found, bad)| Piece::new(found, None, bad))
+                .boxed();
         }
         let index = std::sync::Arc::new(index);
         let walk = {
@@ -344,7 +468,7 @@ impl<'a> Sweep<'a> {
             let index = index.as_ref().as_ref()?;
             let left = std::mem::take(&mut *index.lock().unwrap_or_else(PoisonError::into_inner));
             let found = left.into_iter().map(|(item, live)| Found { live: Some(live), ..Found::new(item) });
-            Some(Ok(Piece::new(found.collect(), None)))
+            Some(Ok(Piece::new(found.collect(), None, Vec::new())))
         });
         stream::iter(self.stretches.iter().enumerate())
             .flat_map_unordered(STRETCHES as usize, walk)
@@ -389,7 +513,7 @@ impl<'a> Sweep<'a> {
                 let needed = haul.found.values().filter(|f| (self.needs_text)(f)).count();
                 with_text = needed * TEXT_RATIO >= rows;
             }
-            let piece = Piece::new(haul.found.into_values().collect(), Some((number, walk.rest())));
+            let piece = Piece::new(haul.found.into_values().collect(), Some((number, walk.rest())), haul.bad);
             Ok(Some((piece, (walk, with_text, index))))
         })
     }
@@ -400,45 +524,45 @@ impl<'a> Sweep<'a> {
         }
         let mut haul = Haul::default();
         let source = self.places.source.key_paths();
-        let matched = self.matched(piece).await?;
+        let mut matched = self.matched(piece).await?;
+        haul.bad.append(&mut matched.bad);
         let is_where = matches!(self.wanted, Scope::Where { .. });
-        let candidates: HashSet<ItemKey> = matched.iter().map(|(item, _)| item.clone()).collect();
+        let candidates: HashSet<ItemKey> = matched.versions.keys().map(|(item, _)| item.clone()).collect();
         let in_force = |found: &Found| {
             boundary(&found.versions, self.at)
-                .is_some_and(|v| matched.contains(&(found.item.clone(), v.record_id.clone())))
+                .is_some_and(|v| matched.versions.contains_key(&(found.item.clone(), v.record_id.clone())))
         };
         if is_where && (candidates.len() <= FEW || !self.places.is_aligned()) {
-            haul.rows = matched.len();
-            let found = self.looked_up_if(candidates, in_force).await?;
+            haul.rows = matched.versions.len();
+            let (found, bad) = self.looked_up_if(candidates, in_force).await?;
+            haul.bad.extend(bad);
             haul.found = found.into_iter().map(|f| (f.item.clone(), f)).collect();
+            self.decide_all(&mut haul.found, &matched).await?;
             return Ok(haul);
         }
         let in_scope = |item: &ItemKey| !is_where || candidates.contains(item);
         if with_text {
             let until = [Param::new("at", self.at.seconds())];
-            let mut pages = self.places.changes.query_span(WITH_TEXT, &until, piece).await?;
+            let mut pages = self.places.changes.query_span(&WITH_TEXT, &until, piece).await?;
             while let Some(page) = self.page(&mut pages).await? {
                 for record in page {
-                    let version = Version::parse(record.get())
-                        .map_err(|bad| Failure::invalid("read history".into(), bad.to_string()))?;
-                    let item = item_of(&version, record.get(), source);
-                    if in_scope(&item) {
-                        haul.version(item, version);
-                    }
+                    haul.add(Entry::of(record.get(), self.places.changes.key_paths(), source), in_scope);
                 }
             }
             let later = format!("{} AND {LATER}", select(source));
-            self.facts(&later, &until, piece, |item, version| haul.version_if(in_scope(&item), item, version)).await?;
+            self.facts(&later, &until, piece, |entry| haul.add(entry, in_scope)).await?;
         } else {
             let all = select(source);
-            self.facts(&all, &[], piece, |item, version| haul.version_if(in_scope(&item), item, version)).await?;
+            self.facts(&all, &[], piece, |entry| haul.add(entry, in_scope)).await?;
         }
+        haul.settle(source.len());
         if index.is_none() && self.live != LiveWish::No {
             let with_text = with_text && self.live == LiveWish::Text;
             self.live_in(piece, with_text, None, &mut haul, in_scope).await?;
         }
         if is_where {
             haul.found.retain(|_, found| in_force(found));
+            self.decide_all(&mut haul.found, &matched).await?;
         }
         Ok(haul)
     }
@@ -455,25 +579,24 @@ impl<'a> Sweep<'a> {
         self.live_in(piece, with_text, Some((predicate, params)), &mut haul, |_| true).await?;
         if haul.found.len() > FEW && self.places.is_aligned() {
             let all = select(self.places.source.key_paths());
-            let mut versions = Vec::new();
-            self.facts(&all, &[], piece, |item, version| {
-                if haul.found.contains_key(&item) {
-                    versions.push((item, version));
-                }
+            let mut entries = Vec::new();
+            self.facts(&all, &[], piece, |entry| match &entry {
+                Entry::Version(item, _) if !haul.found.contains_key(item) => {}
+                _ => entries.push(entry),
             })
             .await?;
-            versions.into_iter().for_each(|(item, version)| haul.version(item, version));
+            entries.into_iter().for_each(|entry| haul.add(entry, |_| true));
+            haul.settle(self.places.source.key_paths().len());
             return Ok(haul);
         }
         let items: Vec<ItemKey> = haul.found.keys().cloned().collect();
-        let looked_up: Vec<(ItemKey, Vec<Version>)> = stream::iter(items)
-            .map(|item| async move { self.facts_of(&item).await.map(|versions| (item, versions)) })
-            .buffer_unordered(CONCURRENCY)
-            .try_collect()
-            .await?;
-        for (item, versions) in looked_up {
-            haul.rows += versions.len();
-            haul.entry(item).versions = versions;
+        let looked_up: Vec<(Found, Vec<BadRecord>)> =
+            stream::iter(items).map(|item| self.facts_of(item)).buffer_unordered(CONCURRENCY).try_collect().await?;
+        for (known, bad) in looked_up {
+            haul.rows += known.versions.len();
+            haul.bad.extend(bad);
+            let found = haul.entry(known.item);
+            (found.versions, found.unkeyed) = (known.versions, known.unkeyed);
         }
         Ok(haul)
     }
@@ -487,13 +610,12 @@ impl<'a> Sweep<'a> {
         sql: &str,
         params: &[Param],
         piece: Span,
-        mut each: impl FnMut(ItemKey, Version),
+        mut each: impl FnMut(Entry),
     ) -> Result<(), Failure> {
         let mut pages = self.places.changes.query_span(sql, params, piece).await?;
         while let Some(page) = self.page(&mut pages).await? {
             for row in page {
-                let (item, version) = Row::read(row.get(), self.places.source.key_paths().len())?;
-                each(item, version);
+                each(Row::read(row.get(), self.places));
             }
         }
         Ok(())
@@ -534,7 +656,7 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    async fn looked_up(&self, items: Vec<ItemKey>) -> Result<Vec<Found>, Failure> {
+    async fn looked_up(&self, items: Vec<ItemKey>) -> Result<(Vec<Found>, Vec<BadRecord>), Failure> {
         self.looked_up_if(items, |_| true).await
     }
 
@@ -543,45 +665,66 @@ impl<'a> Sweep<'a> {
         &self,
         items: impl IntoIterator<Item = ItemKey>,
         wanted: impl Fn(&Found) -> bool,
-    ) -> Result<Vec<Found>, Failure> {
+    ) -> Result<(Vec<Found>, Vec<BadRecord>), Failure> {
         let wanted = &wanted;
-        let found: Vec<Option<Found>> = stream::iter(items)
+        let found: Vec<(Option<Found>, Vec<BadRecord>)> = stream::iter(items)
             .map(|item| async move {
-                let mut found = Found { versions: self.facts_of(&item).await?, ..Found::new(item) };
+                let (mut found, bad) = self.facts_of(item).await?;
                 if !wanted(&found) {
-                    return Ok(None);
+                    return Ok((None, bad));
                 }
-                if self.live == LiveWish::No {
-                    return Ok(Some(found));
+                if self.live != LiveWish::No {
+                    found.live = look(self.places, self.pace, &found.item, self.live == LiveWish::Text).await?;
                 }
-                found.live = look(self.places, self.pace, &found.item, self.live == LiveWish::Text).await?;
-                Ok::<_, Failure>(Some(found))
+                Ok::<_, Failure>((Some(found), bad))
             })
             .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await?;
-        Ok(found.into_iter().flatten().collect())
+        let (found, bad): (Vec<Option<Found>>, Vec<Vec<BadRecord>>) = found.into_iter().unzip();
+        Ok((found.into_iter().flatten().collect(), bad.into_iter().flatten().collect()))
     }
 
     /// All versions of one item, without their documents.
-    async fn facts_of(&self, item: &ItemKey) -> Result<Vec<Version>, Failure> {
-        let source = self.places.source.key_paths();
-        let sql = format!("{} AND c._originalId = @id", select(source));
-        let part = scope(self.places.changes.key_paths(), source, &item.partition_key, Some(&item.id));
-        let params = [Param::new("id", item.id.as_str())];
-        let query = || async {
-            let mut pages = self.places.changes.query(&sql, &params, part.as_ref(), None).await?;
-            let mut versions = Vec::new();
-            while let Some(page) = self.page(&mut pages).await? {
-                for row in page {
-                    let (other, version) = Row::read(row.get(), source.len())?;
-                    versions.extend((other == *item).then_some(version));
-                }
-            }
-            Ok(versions)
-        };
-        Retry::for_at_most(PATIENCE).run(query).await
+    async fn facts_of(&self, item: ItemKey) -> Result<(Found, Vec<BadRecord>), Failure> {
+        let (mut items, bad) = facts_of_id(self.places, self.pace, &item.id, Some(&item.partition_key)).await?;
+        let at = items.iter().position(|found| found.item == item);
+        Ok((at.map_or_else(|| Found::new(item), |at| items.swap_remove(at)), bad))
     }
+}
+
+/// What the history has of the documents with an id, without their texts; of those under a key, or the first components
+/// of one, when it is given.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn facts_of_id(
+    places: &Places,
+    pace: &Pace,
+    id: &str,
+    key: Option<&PartitionKey>,
+) -> Result<(Vec<Found>, Vec<BadRecord>), Failure> {
+    let source = places.source.key_paths();
+    let changes = places.changes.key_paths();
+    let sql = format!("{} AND c._originalId = @id", select(source));
+    let part = key.and_then(|key| scope(changes, source, key, Some(id)));
+    let params = [Param::new("id", id)];
+    let query = || async {
+        let mut pages = places.changes.query(&sql, &params, part.as_ref(), None).await?;
+        let mut haul = Haul::default();
+        while let Some(page) = page(pace, &mut pages).await? {
+            for row in page {
+                haul.add(Row::read(row.get(), places), |_| true);
+            }
+        }
+        Ok(haul)
+    };
+    let mut haul = Retry::for_at_most(PATIENCE).run(query).await?;
+    haul.settle(source.len());
+    let under = |found: &Found| key.is_none_or(|key| found.item.partition_key.0.starts_with(&key.0));
+    let mut found: Vec<Found> = haul.found.into_values().filter(under).collect();
+    found.sort_by_cached_key(|f| f.item.sort_key());
+    Ok((found, haul.bad))
 }
 
 /// The next page of a query, when the limit on request units allows it.
@@ -595,8 +738,29 @@ async fn page(pace: &Pace, pages: &mut Pages) -> Result<Option<Vec<Box<RawValue>
 /// # Errors
 /// When the service refuses to say.
 pub async fn look(places: &Places, pace: &Pace, item: &ItemKey, with_text: bool) -> Result<Option<Live>, Failure> {
+    look_at(&places.target, pace, item, with_text).await
+}
+
+/// That the source has an item, and since when.
+///
+/// # Errors
+/// When the service refuses to say.
+pub async fn look_at_source(places: &Places, pace: &Pace, item: &ItemKey) -> Result<Option<Live>, Failure> {
+    look_at(&places.source, pace, item, false).await
+}
+
+/// What a container has of one item.
+///
+/// # Errors
+/// When the service refuses to say.
+pub async fn look_at(
+    container: &Container,
+    pace: &Pace,
+    item: &ItemKey,
+    with_text: bool,
+) -> Result<Option<Live>, Failure> {
     pace.wait().await;
-    let live = Retry::for_at_most(PATIENCE).run(|| places.target.read(&item.partition_key, &item.id)).await?;
+    let live = Retry::for_at_most(PATIENCE).run(|| container.read(&item.partition_key, &item.id)).await?;
     Ok(live.and_then(|text| {
         let text = String::from_utf8(text.into()).ok()?;
         let ts = RawDocument::parse(&text).ok()?.get_i64("_ts");
@@ -620,14 +784,15 @@ pub(super) async fn live_index(places: &Places, pace: &Pace) -> Result<LiveIndex
     Retry::for_at_most(PATIENCE).run(read).await
 }
 
-/// Whole records up to the moment. Journal items of restores are not history; a copy of the original demo has no
-/// `_change`, and its own time is not known to the service's index as ours is.
-const WITH_TEXT: &str = "SELECT * FROM c WHERE NOT IS_DEFINED(c._restore) AND \
-                         (NOT IS_DEFINED(c._change) OR c._change.ts <= @at)";
+/// Whole records up to the moment. A copy of the original demo has no `_change`, and its own time is not known to the
+/// service's index as ours is.
+static WITH_TEXT: LazyLock<String> = LazyLock::new(|| {
+    format!("SELECT * FROM c WHERE {IS_RECORD} AND (NOT IS_DEFINED(c._change) OR c._change.ts <= @at)")
+});
 /// The other records.
 const LATER: &str = "IS_DEFINED(c._change) AND (c._change.ts > @at OR NOT IS_NUMBER(c._change.ts))";
 
-/// The facts of records without their documents. Journal items of restores are not history.
+/// The facts of records without their documents.
 fn select(source: &KeyPaths) -> String {
     let keys: String = source.segments().iter().enumerate().fold(String::new(), |sql, (i, path)| {
         // A key that is the id itself: the record's id is not the document's.
@@ -637,8 +802,9 @@ fn select(source: &KeyPaths) -> String {
     });
     format!(
         "SELECT c.id, c._originalId AS item, c._change.op AS op, c._change.ts AS ts, c._change.lsn AS lsn, \
-         c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.rid AS rid, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._change.at AS at, c._ts AS copied, \
-         c._lsn AS legacyLsn{keys} FROM c WHERE NOT IS_DEFINED(c._restore)"
+         c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.rid AS rid, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._change.at AS at, \
+         c._change.key AS key, c._change.identity AS identity, IS_DEFINED(c._change) AS own, c._ts AS copied, \
+         c._lsn AS legacyLsn, {PACKED_COLUMN}{keys} FROM c WHERE {IS_RECORD}"
     )
 }
 
@@ -657,7 +823,7 @@ fn live_row(text: &str, paths: &KeyPaths) -> Result<(ItemKey, Live), Failure> {
         .map_err(|e| Failure::invalid("read target".into(), format!("a document is not understood: {e}")))?;
     let partition_key = row.key(paths.len());
     let live = Live { etag: row.etag.and_then(string_of).unwrap_or_default(), ts: row.copied, text: None };
-    Ok((ItemKey { id: row.id, partition_key }, live))
+    Ok((ItemKey { id: row.id.and_then(string_of).unwrap_or_default(), partition_key }, live))
 }
 
 fn live_document(text: &str, paths: &KeyPaths) -> Result<(ItemKey, Live), Failure> {
@@ -674,31 +840,44 @@ pub fn etag_of(text: &str) -> Option<String> {
     RawDocument::parse(text).ok()?.get_str("_etag").map(std::borrow::Cow::into_owned)
 }
 
-/// A row of the history without its document.
+/// A live document's row, or the key values of a record's.
 #[derive(Deserialize)]
 struct Row<'a> {
-    id: String,
-    #[serde(rename = "item")]
-    item: Option<String>,
-    op: Option<Op>,
-    ts: Option<i64>,
-    lsn: Option<i64>,
-    #[serde(rename = "prevLsn")]
-    prev_lsn: Option<i64>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "item")]
+    item: Option<&'a RawValue>,
+    #[serde(borrow)]
+    op: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ts: Option<&'a RawValue>,
+    #[serde(borrow)]
+    lsn: Option<&'a RawValue>,
+    #[serde(borrow, rename = "prevLsn")]
+    prev_lsn: Option<&'a RawValue>,
     #[serde(borrow)]
     etag: Option<&'a RawValue>,
     #[serde(borrow)]
     rid: Option<&'a RawValue>,
     #[serde(borrow)]
     at: Option<&'a RawValue>,
-    fidelity: Option<String>,
-    via: Option<String>,
-    #[serde(rename = "tsFrom")]
-    ts_from: Option<String>,
+    #[serde(borrow)]
+    fidelity: Option<&'a RawValue>,
+    #[serde(borrow)]
+    via: Option<&'a RawValue>,
+    #[serde(borrow, rename = "tsFrom")]
+    ts_from: Option<&'a RawValue>,
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    identity: Option<&'a RawValue>,
+    /// Whether there is a `_change` at all.
+    #[serde(default)]
+    own: bool,
     /// The copy's own time: of a record of the original demo, all there is.
     copied: Option<i64>,
-    #[serde(rename = "legacyLsn")]
-    legacy_lsn: Option<i64>,
+    #[serde(borrow, rename = "legacyLsn")]
+    legacy_lsn: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     k0: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -707,36 +886,79 @@ struct Row<'a> {
     k2: Option<&'a RawValue>,
 }
 
+fn integer(raw: Option<&RawValue>) -> Option<i64> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
 impl Row<'_> {
     fn key(&self, paths: usize) -> PartitionKey {
         let part = |raw: Option<&RawValue>| raw.map_or(KeyValue::Undefined, KeyValue::from_raw);
         PartitionKey([self.k0, self.k1, self.k2].into_iter().take(paths).map(part).collect())
     }
 
-    fn read(text: &str, paths: usize) -> Result<(ItemKey, Version), Failure> {
-        let row: Row<'_> = serde_json::from_str(text)
-            .map_err(|e| Failure::invalid("read history".into(), format!("a record is not understood: {e}")))?;
-        let key = row.key(paths);
-        let item = ItemKey { id: row.item.unwrap_or_else(|| row.id.clone()), partition_key: key };
+    fn read(text: &str, places: &Places) -> Entry {
+        Self::entry(text, places.changes.key_paths(), places.source.key_paths())
+    }
+
+    /// What the row's record is; one that is not understood is named, and hides nothing but itself.
+    fn entry(text: &str, changes: &KeyPaths, source: &KeyPaths) -> Entry {
+        let row: Row<'_> = match serde_json::from_str(text) {
+            Ok(row) => row,
+            Err(e) => {
+                return Entry::Bad(BadRecord { record_id: String::new(), problem: format!("is not understood: {e}") });
+            }
+        };
+        let record_id = row.id.and_then(string_of).unwrap_or_default();
+        let problem = |problem: String| Entry::Bad(BadRecord { record_id: record_id.clone(), problem });
+        let shown = |raw: Option<&RawValue>| raw.map_or("missing", RawValue::get).to_owned();
+        let Some(id) = row.item.and_then(string_of) else {
+            return problem("has no _originalId: it is no record of this program".into());
+        };
+        let op = row.op.map(|raw| serde_json::from_str::<Op>(raw.get()));
+        let op = match op {
+            None if row.own => return problem("its _change has no op".into()),
+            None => None,
+            Some(Ok(op)) => Some(op),
+            Some(Err(_)) => {
+                return problem(format!("its _change.op is {}, which this program does not know", shown(row.op)));
+            }
+        };
+        let ts = match (integer(row.ts), op) {
+            (Some(ts), _) => ts,
+            (None, None) => match row.copied {
+                Some(copied) => copied,
+                None => return problem("has neither _change nor _ts".into()),
+            },
+            (None, Some(_)) => return problem(format!("its _change.ts is {}, not whole seconds", shown(row.ts))),
+        };
+        let key = row.key.and_then(key_of);
+        let rid = row.rid.and_then(string_of);
         let version = Version {
-            record_id: row.id,
-            id: item.id.clone(),
-            ts: row.ts.or(row.copied).unwrap_or_default(),
+            record_id: record_id.clone(),
+            id: id.clone(),
+            ts,
             ts_from_capture: row.ts_from.is_some(),
-            lsn: row.lsn.or(if row.op.is_none() { row.legacy_lsn } else { None }),
-            op: row.op,
-            prev_lsn: row.prev_lsn,
+            lsn: integer(row.lsn).or_else(|| if op.is_none() { integer(row.legacy_lsn) } else { None }),
+            op,
+            prev_lsn: integer(row.prev_lsn),
             etag: row.etag.and_then(string_of),
+            container: rid.as_deref().and_then(container_of),
+            life: rid.as_deref().and_then(life_of),
             rid: None,
-            container: row.rid.and_then(string_of).as_deref().and_then(container_of),
-            via: row.via,
-            fidelity: row.fidelity,
+            via: row.via.and_then(string_of),
+            fidelity: row.fidelity.and_then(string_of),
             at: None,
             captured: row.at.and_then(string_of).as_deref().and_then(seconds_of),
+            identity_unsure: row.identity.is_some_and(|raw| raw.get() == "\"unsure\""),
+            key: None,
             // Facts are enough to decide; the document is read when it is needed.
             document: None,
         };
-        Ok((item, version))
+        match key.filter(|key| key.0.len() == source.len()) {
+            Some(partition_key) => Entry::Version(ItemKey { id, partition_key }, version),
+            None if version.op.is_some_and(Op::is_tombstone) && !tells_key(changes, source) => Entry::Unkeyed(version),
+            None => Entry::Version(ItemKey { id, partition_key: row.key(source.len()) }, version),
+        }
     }
 }
 
@@ -757,7 +979,8 @@ mod tests {
     fn what_is_odd_in_a_record_does_not_hide_it_from_the_facts() {
         for odd in [r#""rid":7,"at":false,"etag":"\ud800""#, r#""rid":"\u0041","at":"never","etag":null"#] {
             let row = format!(r#"{{"id":"a~1","item":"a","op":"upsert","ts":5,{odd},"k0":"p"}}"#);
-            let (item, version) = Row::read(&row, 1).unwrap();
+            let paths = KeyPaths::parse(&["/pk"]).unwrap();
+            let Entry::Version(item, version) = Row::entry(&row, &paths, &paths) else { panic!("{row}") };
             assert_eq!((item.id.as_str(), version.ts, version.container, version.captured), ("a", 5, None, None));
         }
     }

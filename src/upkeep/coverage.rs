@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate};
 
+use crate::history::timeline::Timeline;
 use crate::{
     change::{Op, version::Version},
     history::as_of::{Caveat, unseen},
@@ -146,8 +147,7 @@ impl Coverage {
 
     /// Adds the versions of one item, in any order.
     pub fn add(&mut self, versions: &[Version]) {
-        let mut ordered: Vec<&Version> = versions.iter().collect();
-        ordered.sort_by(|a, b| a.position().cmp(&b.position()));
+        let ordered: Vec<&Version> = Timeline::of(versions).versions().collect();
         for version in &ordered {
             let late = self.is_late(version);
             if let Some(captured) = late {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Datelike as _, Days, Months, NaiveTime};
 
 use crate::change::{Op, version::Version};
+use crate::history::timeline::Timeline;
 
 /// How many rounds a removal takes; see [`Kept::rounds`].
 pub const ROUNDS: usize = 3;
@@ -112,12 +113,25 @@ impl Kept {
 
     /// Why each version of one item, in any order, stays; `None` for those that go.
     pub fn decide(&self, versions: &[Version]) -> Vec<Option<Reason>> {
-        let mut order: Vec<usize> = (0..versions.len()).collect();
-        order.sort_by(|a, b| versions[*a].position().cmp(&versions[*b].position()));
+        let line = Timeline::of(versions);
+        let order: Vec<usize> = line.order().collect();
         let ordered: Vec<&Version> = order.iter().map(|i| &versions[*i]).collect();
+        let mut kept = self.decide_ordered(&ordered);
+        // Where nothing tells which version of a second was its last, all of them may be.
+        for place in 0..kept.len() {
+            let second = ordered[place].ts;
+            if kept[place].is_some() && line.is_unordered(second) {
+                let same: Vec<usize> = (0..kept.len()).filter(|other| ordered[*other].ts == second).collect();
+                same.into_iter().for_each(|other| kept[other] = kept[other].or(kept[place]));
+            }
+        }
         let mut decided = vec![None; versions.len()];
-        for (place, reason) in self.decide_ordered(&ordered).into_iter().enumerate() {
+        for (place, reason) in kept.into_iter().enumerate() {
             decided[order[place]] = reason;
+        }
+        // A copy of the original demo of which there is a record is needed by nobody, once it is old.
+        for copy in line.copies() {
+            decided[*copy] = (versions[*copy].ts >= self.window).then_some(Reason::Window);
         }
         decided
     }

@@ -102,7 +102,7 @@ pub async fn not_followed(
 }
 
 /// The time of an item of the feed.
-fn time_of(item: &str) -> Option<i64> {
+pub fn time_of(item: &str) -> Option<i64> {
     #[derive(Deserialize)]
     struct Item {
         metadata: Option<Metadata>,
@@ -110,7 +110,8 @@ fn time_of(item: &str) -> Option<i64> {
     }
     #[derive(Deserialize)]
     struct Metadata {
-        crts: Option<i64>,
+        // A float, as the service sends it.
+        crts: Option<f64>,
     }
     #[derive(Deserialize)]
     struct Current {
@@ -118,5 +119,5 @@ fn time_of(item: &str) -> Option<i64> {
         ts: Option<i64>,
     }
     let item: Item = serde_json::from_str(item).ok()?;
-    item.current.and_then(|c| c.ts).or_else(|| item.metadata?.crts)
+    item.current.and_then(|c| c.ts).or_else(|| item.metadata?.crts.map(|ts| ts as i64))
 }

@@ -5,6 +5,7 @@
 
 pub mod compare;
 pub mod coverage;
+pub mod frontier;
 pub mod keep;
 pub mod lag;
 pub mod letters;

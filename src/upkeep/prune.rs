@@ -11,11 +11,14 @@ use crate::{
     change::{
         key::{ItemKey, KeyValue, PartitionKey},
         time::PointInTime,
+        version::BadRecord,
     },
     cosmos::{Action, Bulk, Failure, Job, Observer, Pace, Span, Tally},
+    history::reader::IS_JOURNAL,
     restore::{
         journal,
         price::write_ru,
+        removals,
         sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
     },
 };
@@ -108,6 +111,8 @@ pub struct Passed {
     pub fatal: Option<Failure>,
     /// What was not gone through.
     pub left: Vec<Span>,
+    /// Records that are not understood: they stay.
+    pub bad: Vec<BadRecord>,
 }
 
 impl Pruning<'_> {
@@ -128,15 +133,27 @@ impl Pruning<'_> {
             pace: self.pace,
             needs_text: &|_| false,
         };
+        let (mut noted, mut noted_drop) = (false, false);
         let mut pieces = std::pin::pin!(sweep.pieces());
         while !self.stop.is_cancelled()
             && let Some(piece) = pieces.next().await
         {
-            let piece = piece?;
+            let mut piece = piece?;
+            passed.bad.append(&mut piece.bad);
             let mut rounds: [Vec<Job>; ROUNDS] = Default::default();
+            let forgotten = passed.sums.forgotten;
             for found in &piece.found {
                 each(found.versions.len() as u64);
                 self.choose(found, &mut passed.sums, &mut rounds);
+            }
+            if delete && rounds.iter().any(|round| !round.is_empty()) {
+                // What is gone says nothing any more, and a reader has to know that.
+                let drops = passed.sums.forgotten > forgotten;
+                if !noted || (drops && !noted_drop) {
+                    let before = drops.then(|| self.kept.earliest());
+                    removals::note(&self.places.changes, before).await?;
+                    (noted, noted_drop) = (true, noted_drop || drops);
+                }
             }
             if delete {
                 for round in rounds {
@@ -198,14 +215,17 @@ impl Pruning<'_> {
     pub async fn journals(&self, delete: bool, sums: &mut Sums) -> Result<Option<Failure>, Failure> {
         let changes = &self.places.changes;
         let mut by_restore: BTreeMap<String, (i64, Vec<String>)> = BTreeMap::new();
-        let sql = "SELECT c.id, c._originalId AS item, c._ts AS ts FROM c WHERE IS_DEFINED(c._restore)";
-        let mut pages = changes.query(sql, &[], None, None).await?;
+        let sql = format!("SELECT c.id, c._originalId AS item, c._ts AS ts FROM c WHERE {IS_JOURNAL}");
+        let mut pages = changes.query(&sql, &[], None, None).await?;
         loop {
             self.pace.wait().await;
             let Some(page) = pages.next().await else { break };
             for row in page?.documents {
                 let row: JournalRow = serde_json::from_str(row.get())
                     .map_err(|e| Failure::invalid("read journals".into(), format!("an item is not understood: {e}")))?;
+                if removals::is_mark(&row.item) {
+                    continue;
+                }
                 let entry = by_restore.entry(row.item).or_insert((i64::MIN, Vec::new()));
                 entry.0 = entry.0.max(row.ts);
                 entry.1.push(row.id);

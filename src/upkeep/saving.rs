@@ -35,7 +35,13 @@ pub fn op_of(found: &Found) -> Op {
 ///
 /// # Errors
 /// When the text is no document.
-pub fn record_of_live(item: &ItemKey, text: &str, op: Op, changes: &KeyPaths) -> Result<Record, Failure> {
+pub fn record_of_live(
+    item: &ItemKey,
+    text: &str,
+    op: Op,
+    changes: &KeyPaths,
+    source: &KeyPaths,
+) -> Result<Record, Failure> {
     let wrong = |e: String| Failure::invalid("save live version".into(), e);
     let document = RawDocument::parse(text).map_err(|e| wrong(e.to_string()))?;
     let change = Change {
@@ -52,7 +58,13 @@ pub fn record_of_live(item: &ItemKey, text: &str, op: Op, changes: &KeyPaths) ->
     };
     let now = crate::surroundings::now();
     let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    let context = RecordContext { via: Via::Backfill, at: &at, at_seconds: now.timestamp(), paths: changes };
+    let context = RecordContext {
+        via: Via::Backfill,
+        at: &at,
+        at_seconds: now.timestamp(),
+        paths: changes,
+        source: Some(source),
+    };
     record::build(&change, None, false, context).map_err(|e| wrong(e.reason))
 }
 
@@ -70,7 +82,7 @@ mod tests {
     #[test]
     fn the_record_of_a_live_document_is_found_again_as_its_version() {
         let paths = KeyPaths::parse(&["/pk", "/_originalId"]).unwrap();
-        let record = record_of_live(&item(), LIVE, Op::Baseline, &paths).unwrap();
+        let record = record_of_live(&item(), LIVE, Op::Baseline, &paths, &paths).unwrap();
         assert_eq!((record.id.as_str(), record.create_only), ("a~e1", true));
         let version = Version::parse(&record.body).unwrap();
         assert_eq!(
@@ -79,7 +91,7 @@ mod tests {
         );
         assert_eq!(version.document.as_deref(), Some(r#"{"id":"a","pk":"p","n":1.10,"ttl":9}"#));
         let live = |etag: &str| Some(Live { etag: etag.into(), ts: None, text: None });
-        let mut found = Found { item: item(), versions: vec![version], live: live("\"e1\"") };
+        let mut found = Found { versions: vec![version], live: live("\"e1\""), ..Found::new(item()) };
         assert!(!is_missing(&found) && version_of_live(&found).is_some());
         found.live = live("\"e2\"");
         assert!(is_missing(&found));
@@ -88,6 +100,6 @@ mod tests {
         assert_eq!(op_of(&found), Op::Baseline);
         found.live = None;
         assert!(!is_missing(&found));
-        assert!(record_of_live(&item(), "[]", Op::Baseline, &paths).is_err());
+        assert!(record_of_live(&item(), "[]", Op::Baseline, &paths, &paths).is_err());
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     change::version::container_of,
-    cosmos::{Container, Disposition, Failure, KeyRange, PATIENCE, Page, Retry, Span},
+    cosmos::{Container, Disposition, Failure, FeedMode, KeyRange, PATIENCE, Page, Retry, Span},
     feed::Checkpoint,
 };
 
@@ -83,6 +83,10 @@ pub struct Lease {
     pub at: Option<i64>,
     /// The keys of that part, when it says so.
     pub range: Option<KeyRange>,
+    /// Where in the feed it stands: the etag of the last page that was delivered.
+    pub continuation: Option<String>,
+    /// Which feed it reads; older leases do not say.
+    pub mode: Option<FeedMode>,
 }
 
 impl Lease {
@@ -95,6 +99,10 @@ impl Lease {
             token: String,
             #[serde(rename = "Owner")]
             owner: Option<String>,
+            #[serde(rename = "ContinuationToken")]
+            continuation: Option<String>,
+            #[serde(rename = "Mode")]
+            mode: Option<String>,
             timestamp: Option<String>,
             #[serde(rename = "FeedRange")]
             feed_range: Option<FeedRange>,
@@ -113,7 +121,19 @@ impl Lease {
         let at = document.timestamp.as_deref().and_then(|t| DateTime::parse_from_rfc3339(t).ok());
         let owner = document.owner.filter(|owner| !owner.is_empty());
         let range = document.feed_range.and_then(|r| r.range).and_then(|b| KeyRange::parse(&b.min, &b.max).ok());
-        Some(Self { id: document.id, token: document.token, owner, at: at.map(|t| t.timestamp()), range })
+        let mode = match document.mode.as_deref() {
+            Some("Full-Fidelity Feed") => Some(FeedMode::AllVersions),
+            Some("Incremental Feed") => Some(FeedMode::Latest),
+            _ => None,
+        };
+        let continuation = document.continuation.filter(|text| !text.is_empty());
+        let at = at.map(|t| t.timestamp());
+        Some(Self { id: document.id, token: document.token, owner, at, range, continuation, mode })
+    }
+
+    /// What the leases of one function share: all of the id but its part.
+    pub fn group(&self) -> &str {
+        self.id.rsplit_once("..").map_or(self.id.as_str(), |(group, _)| group)
     }
 
     /// Whether it is of the container with this resource id, which is part of its document's id.

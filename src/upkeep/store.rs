@@ -51,7 +51,10 @@ impl Saver<'_> {
             .buffer_unordered(self.concurrency.max(1));
         while let Some((item, op, text)) = texts.try_next().await? {
             let record = match text {
-                Ok(Some(text)) => record_of_live(&item, &text, op, self.places.changes.key_paths()),
+                Ok(Some(text)) => {
+                    let (changes, source) = (self.places.changes.key_paths(), self.places.source.key_paths());
+                    record_of_live(&item, &text, op, changes, source)
+                }
                 Ok(None) => {
                     saved.gone += 1;
                     continue;

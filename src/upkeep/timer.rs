@@ -87,7 +87,10 @@ impl PruneTimer {
             && let Some(part) = todo.pop_front()
         {
             match job.pass(&[part], !self.dry_run, |_| ()).await {
-                Ok(Passed { sums: more, fatal: refused, left }) => {
+                Ok(Passed { sums: more, fatal: refused, left, bad }) => {
+                    for one in bad {
+                        warn!(record = one.record_id, reason = one.problem, "record not understood, it stays");
+                    }
                     sums.add(more);
                     fatal = refused;
                     left.into_iter().for_each(|rest| todo.push_front(rest));

@@ -2,8 +2,11 @@
 
 use super::saving::{is_missing, version_of_live};
 use crate::{
-    change::{order::Position, time::PointInTime, version::Version},
-    history::as_of::{Caveat, unseen},
+    change::{time::PointInTime, version::Version},
+    history::{
+        as_of::{Caveat, unseen},
+        timeline::Timeline,
+    },
     restore::sweep::Found,
 };
 
@@ -48,11 +51,13 @@ pub enum Check {
     Rebuild,
     /// Versions are of the container that has the source's name now.
     Container,
+    /// Records are understood.
+    Record,
 }
 
 impl Check {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Missing,
         Self::Partial,
         Self::Content,
@@ -61,6 +66,7 @@ impl Check {
         Self::Chain,
         Self::Rebuild,
         Self::Container,
+        Self::Record,
     ];
 
     /// The name in reports.
@@ -74,6 +80,7 @@ impl Check {
             Self::Chain => "chain",
             Self::Rebuild => "rebuild",
             Self::Container => "container",
+            Self::Record => "record",
         }
     }
 
@@ -88,13 +95,14 @@ impl Check {
             Self::Chain => "versions before which another one is missing",
             Self::Rebuild => "versions of the sample that are no whole document",
             Self::Container => "ends of the history that are of another container of this name, deleted since",
+            Self::Record => "items of the history that are not understood, and set aside",
         }
     }
 
     /// How much a finding matters.
     pub fn severity(self) -> Verdict {
         match self {
-            Self::Missing | Self::Content | Self::Rebuild => Verdict::Failure,
+            Self::Missing | Self::Content | Self::Rebuild | Self::Record => Verdict::Failure,
             Self::Partial | Self::Newest | Self::Gone | Self::Chain | Self::Container => Verdict::Warning,
         }
     }
@@ -143,8 +151,7 @@ impl Times {
 
 /// Looks at one item. The texts of versions are not needed.
 pub fn examine(found: &Found, times: Times) -> Examined {
-    let mut ordered: Vec<&Version> = found.versions.iter().collect();
-    ordered.sort_by(|a, b| a.position().cmp(&b.position()));
+    let ordered: Vec<&Version> = Timeline::of(&found.versions).versions().collect();
     let mut examined = Examined {
         normalized: ordered.iter().filter(|v| v.is_normalized()).count() as u64,
         findings: chain(&found.versions, &ordered, times),
@@ -175,8 +182,7 @@ pub fn examine(found: &Found, times: Times) -> Examined {
                 let detail = "fields were left out or hashed when it was captured: it cannot be restored".to_owned();
                 examined.findings.push(Finding { check: Check::Partial, detail, span: live.ts.map(|ts| (ts, ts)) });
             }
-            let own = own.map(Version::position);
-            if let Some(newest) = newest.filter(|newest| is_behind(own.as_ref(), newest)) {
+            if let Some(newest) = newest.filter(|newest| is_behind(own, newest)) {
                 // A write between the two readings is newer in the history, and young.
                 if times.is_young(Some(newest.ts)) {
                     examined.pending = true;
@@ -210,10 +216,10 @@ pub fn examine(found: &Found, times: Times) -> Examined {
 
 /// Whether the newest version comes after the live one. Of two in the same second of which one has no LSN, nobody
 /// knows which was later.
-fn is_behind(own: Option<&Position<'_>>, newest: &Version) -> bool {
+fn is_behind(own: Option<&Version>, newest: &Version) -> bool {
     own.is_some_and(|own| {
         let decided = own.ts < newest.ts || (own.lsn.is_some() && newest.lsn.is_some());
-        decided && *own < newest.position()
+        decided && own.record_id != newest.record_id
     })
 }
 
@@ -295,7 +301,7 @@ mod tests {
     fn found(versions: Vec<Version>, live: Option<(&str, i64)>) -> Found {
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() };
         let live = live.map(|(etag, ts)| Live { etag: format!("\"{etag}\""), ts: Some(ts), text: None });
-        Found { item, versions, live }
+        Found { versions, live, ..Found::new(item) }
     }
 
     fn checks(found: &Found, times: Times) -> (Vec<Check>, bool) {

@@ -1,0 +1,68 @@
+//! When records were last removed from the history, and which answers that took away. One small item beside the journals
+//! says so: without it, a creation that is left as the first version would say that there was no document before, and a
+//! plan would rely on a saved version that was pruned.
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::key;
+use crate::{
+    change::record::ORIGINAL_ID,
+    cosmos::{Container, Failure, PATIENCE, Retry},
+};
+
+/// What stands in the place of a document's id; with the start of a journal's, so that it is taken for no record.
+const GROUP: &str = "restore~removals";
+const ID: &str = "restore~removals~mark";
+
+/// What was removed from a history.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removals {
+    /// When records were last removed, epoch seconds.
+    #[serde(default)]
+    pub at: Option<i64>,
+    /// Documents that had been deleted before this second may have been dropped with all their versions.
+    #[serde(default)]
+    pub dropped_before: Option<i64>,
+}
+
+/// Reads what was removed.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn read(changes: &Container) -> Result<Removals, Failure> {
+    #[derive(Deserialize)]
+    struct Item {
+        #[serde(rename = "_restore")]
+        mark: Removals,
+    }
+    let key = key(changes, GROUP, ID);
+    let Some(text) = Retry::for_at_most(PATIENCE).run(|| changes.read(&key, ID)).await? else {
+        return Ok(Removals::default());
+    };
+    let item: Item = serde_json::from_slice(&text)
+        .map_err(|e| Failure::invalid("read history".into(), format!("the item {ID} is not understood: {e}")))?;
+    Ok(item.mark)
+}
+
+/// Notes that records are about to be removed. Called before that: what is removed without a note would be missed.
+///
+/// # Errors
+/// When the service refuses: then nothing may be removed.
+pub async fn note(changes: &Container, dropped_before: Option<i64>) -> Result<(), Failure> {
+    let known = read(changes).await?;
+    let mark = Removals {
+        at: Some(crate::surroundings::now().timestamp().max(known.at.unwrap_or(i64::MIN))),
+        dropped_before: known.dropped_before.max(dropped_before),
+    };
+    let mut entry = serde_json::to_value(mark).unwrap_or_default();
+    entry["kind"] = "removals".into();
+    let body = serde_json::json!({"id": ID, ORIGINAL_ID: GROUP, "_restore": entry}).to_string().into_bytes();
+    let key = key(changes, GROUP, ID);
+    Retry::for_at_most(PATIENCE).run(|| changes.upsert(&key, ID, body.clone())).await.map(drop)
+}
+
+/// Whether an item of the history is this one.
+pub fn is_mark(group: &str) -> bool {
+    group == GROUP
+}

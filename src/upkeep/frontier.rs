@@ -1,0 +1,300 @@
+//! Reads how far the history is known to be complete: from the leases of the trigger and the checkpoints of followers,
+//! by looking at what comes after them in the feed; and, where there are none, from the newest version.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    lag::time_of,
+    standing::{Lease, leases},
+};
+use crate::{
+    change::{
+        key::{ItemKey, KeyPaths},
+        raw::{RawDocument, depth},
+        record::source_key,
+        time::PointInTime,
+    },
+    config::Names,
+    cosmos::{Container, Cosmos, Failure, FeedMode, FeedStart, KeyRange, PATIENCE, Pace, Param, Retry},
+    feed::Checkpoint,
+    history::frontier::{Evidence, Frontier, Next, Part, Waiting},
+    restore::sweep::Places,
+};
+
+/// Documents with changes that wait, beyond which they are not told apart.
+const MOST_WAITING: usize = 10_000;
+
+/// Something that puts the feed into this history.
+struct Reader {
+    /// Those with one name belong together: all leases of a function, all ranges of a follower.
+    group: String,
+    range: KeyRange,
+    mode: FeedMode,
+    /// The client library's token; `None` when it has not begun.
+    token: Option<String>,
+}
+
+/// Reads the frontier. `at` is the moment that will be asked about: documents with changes of before it that are not
+/// captured are told apart.
+///
+/// # Errors
+/// When source or history cannot be read. Leases that cannot be are named in the answer.
+pub async fn read(
+    cosmos: &Cosmos,
+    names: &Names,
+    places: &Places,
+    at: Option<PointInTime>,
+    pace: &Pace,
+) -> Result<Frontier, Failure> {
+    let source = &places.source;
+    let mut problems = Vec::new();
+    let (leases, followers) = match leases(cosmos.container(&names.database, &names.leases).await).await {
+        Ok(found) => found.unwrap_or_default(),
+        Err(e) => {
+            problems.push(format!("the leases in {}/{} cannot be read: {e}", names.database, names.leases));
+            Default::default()
+        }
+    };
+    let readers = readers(source, names, leases, followers);
+    let retry = Retry::for_at_most(PATIENCE);
+    let ranges = retry.run(|| source.feed_spans(true)).await?;
+    let mut parts = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let mut groups: BTreeMap<&str, Option<Part>> = BTreeMap::new();
+        for reader in &readers {
+            let Some(common) = reader.range.intersection(&range) else { continue };
+            pace.wait().await;
+            let probed = match probe(places, reader, &common, at).await {
+                Ok(part) => part,
+                Err(e) => {
+                    problems.push(format!("where {} stands in feed range {common} is not known: {e}", reader.group));
+                    None
+                }
+            };
+            groups
+                .entry(reader.group.as_str())
+                .and_modify(|known| *known = earlier(known.take(), probed.clone()))
+                .or_insert(probed);
+        }
+        parts.push(match best(groups, &range) {
+            Some(part) => part,
+            None => by_newest(places, range).await?,
+        });
+    }
+    Ok(Frontier { parts, problems })
+}
+
+fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec<Checkpoint>) -> Vec<Reader> {
+    let of_source = |lease: &Lease| lease.is_of(source.rid());
+    let mut readers: Vec<Reader> = leases
+        .into_iter()
+        .filter(of_source)
+        .filter_map(|lease| {
+            let (range, mode) = (lease.range.clone()?, lease.mode?);
+            let token = lease.continuation.as_ref().map(|etag| source.feed_token(&range, mode, etag));
+            Some(Reader { group: format!("lease {}", lease.group()), range, mode, token })
+        })
+        .collect();
+    let own = (format!("{}/{}", names.database, names.source), format!("{}/{}", names.database, names.changes));
+    for follower in followers {
+        if follower.source != own.0 || follower.rid != source.rid() || follower.history.as_ref() != Some(&own.1) {
+            continue;
+        }
+        readers.extend(follower.ranges.iter().filter_map(|position| {
+            Some(Reader {
+                group: format!("follower {}", follower.follower),
+                range: KeyRange::parse(&position.min, &position.max).ok()?,
+                mode: follower.mode,
+                token: Some(position.token.clone()),
+            })
+        }));
+    }
+    readers
+}
+
+/// Of two parts of one reader, the one that ends first.
+fn earlier(one: Option<Part>, other: Option<Part>) -> Option<Part> {
+    let (one, other) = (one?, other?);
+    Some(if other.until < one.until { other } else { one })
+}
+
+/// Which reader tells most. All leases count as one: which function's write this history, the lease container does not
+/// say, so the one that is furthest behind decides. A follower's checkpoint says which history it writes.
+fn best(groups: BTreeMap<&str, Option<Part>>, range: &KeyRange) -> Option<Part> {
+    let (mut lease, mut has_lease) = (None, false);
+    let mut follower: Option<Part> = None;
+    for (name, part) in groups {
+        if name.starts_with("lease ") {
+            lease = if has_lease { earlier(lease, part) } else { part };
+            has_lease = true;
+        } else if let Some(part) = part
+            && follower.as_ref().is_none_or(|best| best.until < part.until)
+        {
+            follower = Some(part);
+        }
+    }
+    let part = match (lease, follower) {
+        (Some(one), Some(other)) => Some(if other.until > one.until { other } else { one }),
+        (one, other) => one.or(other),
+    };
+    part.filter(|part| part.until.is_some()).map(|part| Part { range: range.clone(), ..part })
+}
+
+/// Looks at what comes after a reader's place.
+async fn probe(
+    places: &Places,
+    reader: &Reader,
+    range: &KeyRange,
+    at: Option<PointInTime>,
+) -> Result<Option<Part>, Failure> {
+    // A lease that was made and has delivered nothing says nothing.
+    let Some(token) = &reader.token else { return Ok(None) };
+    let read = || async {
+        let mut feed = places.source.change_feed(range, reader.mode, FeedStart::Beginning, Some(token)).await?;
+        let mut first: Option<i64> = None;
+        let mut next: Option<Next> = None;
+        let mut waiting = HashSet::new();
+        loop {
+            let page = feed.next().await?;
+            let items = page.items()?;
+            let Some(newest) = items.iter().filter_map(|item| time_of(item.get())).max() else {
+                return Ok((first, next, Waiting::These(waiting)));
+            };
+            if let (None, Some(item)) = (&next, items.first()) {
+                next = Some(next_of(item, places.source.key_paths()));
+            }
+            for item in &items {
+                let ts = time_of(item.get()).unwrap_or(newest);
+                first = Some(first.map_or(ts, |first| first.min(ts)));
+                if at.is_some_and(|at| ts <= at.seconds()) {
+                    match item_of(item, places.source.key_paths()) {
+                        Some(item) if waiting.len() < MOST_WAITING => waiting.insert(item),
+                        _ => return Ok((first, next, Waiting::Any)),
+                    };
+                }
+            }
+            // What follows is newer than the moment asked for; by a second, since many have the same.
+            if at.is_none_or(|at| newest > at.seconds()) {
+                return Ok((first, next, Waiting::These(waiting)));
+            }
+        }
+    };
+    let (first, next, waiting) = Retry::for_at_most(PATIENCE).run(read).await?;
+    let until = match first {
+        None => PointInTime::END,
+        Some(first) => {
+            let before = PointInTime::from_epoch(first - 1);
+            match reader.mode {
+                FeedMode::AllVersions => before,
+                // Of a document that waits only the newest version is left in the feed. So nothing is known of the
+                // time since this part was last seen to be captured.
+                FeedMode::Latest => newest(places, range).await?.map_or(before, |newest| before.min(newest)),
+            }
+        }
+    };
+    Ok(Some(Part {
+        range: range.clone(),
+        until: Some(until),
+        evidence: Evidence::Reader(reader.group.clone()),
+        sees_deletes: reader.mode == FeedMode::AllVersions,
+        waiting,
+        next,
+    }))
+}
+
+fn next_of(item: &RawValue, paths: &KeyPaths) -> Next {
+    #[derive(Deserialize)]
+    struct Envelope<'a> {
+        #[serde(borrow)]
+        current: Option<&'a RawValue>,
+    }
+    let document = serde_json::from_str::<Envelope<'_>>(item.get()).ok().and_then(|envelope| envelope.current);
+    Next {
+        item: item_of(item, paths),
+        ts: PointInTime::from_epoch(time_of(item.get()).unwrap_or_default()),
+        depth: depth(document.unwrap_or(item).get()),
+    }
+}
+
+/// The document that an item of the feed is about.
+fn item_of(item: &RawValue, paths: &KeyPaths) -> Option<ItemKey> {
+    let mut changes = Vec::new();
+    crate::change::decode::decode(item, &mut changes).ok()?;
+    let change = changes.iter().find(|change| !change.healed)?;
+    Some(ItemKey { id: change.id.to_string(), partition_key: source_key(change, paths).ok()? })
+}
+
+/// Without a reader: what was captured last, and everything before it, since the feed is delivered in order.
+async fn by_newest(places: &Places, range: KeyRange) -> Result<Part, Failure> {
+    let newest = newest(places, &range).await?;
+    Ok(Part {
+        range,
+        // Others of that second may be missing.
+        until: newest.map(|newest| PointInTime::from_epoch(newest.seconds() - 1)),
+        evidence: if newest.is_some() { Evidence::NewestVersion } else { Evidence::None },
+        sees_deletes: false,
+        waiting: Waiting::Any,
+        next: None,
+    })
+}
+
+/// The time of the newest version that was captured in a part of the history; of all of it, where it is cut otherwise.
+async fn newest(places: &Places, range: &KeyRange) -> Result<Option<PointInTime>, Failure> {
+    #[derive(Deserialize)]
+    struct Row {
+        ts: i64,
+    }
+    // Not what a restore or a repair saved: that is not from the feed.
+    const SQL: &str = "SELECT TOP 1 c._change.ts AS ts FROM c WHERE IS_NUMBER(c._change.ts) AND c._change.via IN ('trigger', 'follow') ORDER BY c._change.ts DESC";
+    let query = async || {
+        let params: [Param; 0] = [];
+        let mut pages = match places.is_aligned() {
+            true => places.changes.query_range(SQL, &params, range).await?,
+            false => places.changes.query(SQL, &params, None, None).await?,
+        };
+        let mut newest = None;
+        while let Some(page) = pages.next().await {
+            for row in page?.documents {
+                newest = newest.max(serde_json::from_str::<Row>(row.get()).ok().map(|row| row.ts));
+            }
+        }
+        Ok(newest)
+    };
+    Ok(Retry::for_at_most(PATIENCE).run(query).await?.map(PointInTime::from_epoch))
+}
+
+/// The second from which on everything of a part is in the history: the first that a reader delivered. In
+/// latest-version mode it is the time of that capture, since what was overwritten before was never delivered; in
+/// all-versions mode the time of the first change, since nothing is delivered of before a reader's first look.
+///
+/// # Errors
+/// When the history cannot be read.
+pub async fn begins(places: &Places, range: &KeyRange) -> Result<Option<PointInTime>, Failure> {
+    const CHANGE: &str = "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND c._change.via IN ('trigger', 'follow') AND c._change.op IN ('create', 'replace', 'delete', 'expire') ORDER BY c._change.ts ASC";
+    const CAPTURE: &str = "SELECT TOP 1 c._change.at AS t FROM c WHERE IS_STRING(c._change.at) AND c._change.via IN ('trigger', 'follow') AND c._change.op = 'upsert' ORDER BY c._change.at ASC";
+    let mut first: Option<i64> = None;
+    for sql in [CHANGE, CAPTURE] {
+        let query = async || {
+            let mut pages = match places.is_aligned() {
+                true => places.changes.query_range(sql, &[], range).await?,
+                false => places.changes.query(sql, &[], None, None).await?,
+            };
+            let mut found = Vec::new();
+            while let Some(page) = pages.next().await {
+                for row in page?.documents {
+                    let row = RawDocument::parse(row.get())
+                        .map_err(|e| Failure::invalid("read history".into(), e.to_string()))?;
+                    let text = row.get_str("t").and_then(|at| crate::change::version::seconds_of(&at));
+                    found.extend(row.get_i64("t").or(text));
+                }
+            }
+            Ok(found)
+        };
+        let found: Vec<i64> = Retry::for_at_most(PATIENCE).run(query).await?;
+        first = first.into_iter().chain(found).min();
+    }
+    Ok(first.map(PointInTime::from_epoch))
+}
