@@ -83,3 +83,5 @@ mod support;
 mod sweep;
 #[cfg(feature = "local")]
 mod trust;
+#[cfg(feature = "local")]
+mod truth;

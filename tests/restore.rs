@@ -148,7 +148,7 @@ async fn deleted_documents_come_back_and_newer_ones_go_only_when_asked() {
     assert!(story.live("newer", "p").await.is_some());
     assert!(done.stdout.contains("--delete-newer deletes it"), "{done:?}");
 
-    let deleting = story.run(&["restore", "--all", "--at", "10m", "--yes", "--delete-newer"]).await;
+    let deleting = story.run(&["restore", "--all", "--at", "10m", "--yes", "--delete-newer=1"]).await;
     assert_eq!(deleting.code, 0, "{deleting:?}");
     assert_eq!(story.live("newer", "p").await, None);
 

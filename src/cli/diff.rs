@@ -30,7 +30,7 @@ use crate::{
 
 /// Flags of `diff`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(disable_version_flag = true, after_help = "Examples:
   cosmos-rewind diff --id 28036 --pk 28036 --from \"2h30m ago\"
   cosmos-rewind diff --id 28036 --from 2026-11-20T14:05:00Z --to \"yesterday 18:00Z\" --format json
   cosmos-rewind diff --where \"c.city_name = 'Davidson'\" --from 15m
@@ -100,7 +100,7 @@ pub async fn run(args: DiffArgs) -> Result<Exit, CliError> {
             let before = account.text_of(&from, "--from", &item).await?;
             Ok::<_, CliError>((before, account.text_of(&to, "--to", &item).await?))
         };
-        let ((before, sure), (after, also_sure)) = match sides.await {
+        let (before, after) = match sides.await {
             Ok(sides) => sides,
             // Nothing is known of one of the times.
             Err(error) if args.which.is_list() && error.exit == Exit::Failed && error.hint.is_some() => {
@@ -110,7 +110,6 @@ pub async fn run(args: DiffArgs) -> Result<Exit, CliError> {
             }
             Err(error) => return Err(error),
         };
-        exit = exit.and(if sure && also_sure { Exit::Done } else { Exit::Incomplete });
         let found = out.push(&item, before.as_deref(), after.as_deref())?;
         differing += u64::from(found > 0);
         count += found as u64;
@@ -134,23 +133,27 @@ struct Account<'a> {
 }
 
 impl Account<'_> {
-    /// The document of one side, `None` when it is known that there was none; and whether that is sure. Says on stderr
-    /// which version it is.
-    async fn text_of(&self, side: &Side, flag: &str, item: &Item) -> Result<(Option<String>, bool), CliError> {
+    /// The document of one side, `None` when it is known that there was none. Says on stderr which version it is, and
+    /// what is not sure about that.
+    async fn text_of(&self, side: &Side, flag: &str, item: &Item) -> Result<Option<String>, CliError> {
         let (cosmos, names) = (self.cosmos, self.names);
         let name = flag.trim_start_matches('-');
         let changes = cosmos.container(&names.database, &names.changes).await?;
         let paths = lookup::source_paths(cosmos, names, &changes).await?;
         let at = match side {
-            Side::Live => return Ok((live(name, item, cosmos, names).await?, true)),
+            Side::Live => return live(name, item, cosmos, names).await,
             Side::Version(text) => {
                 let version = lookup::version_named(&item.versions, text)?;
                 output::note(&format!("{name}: version of {} ({})", time(version.ts), lookup::op(version)));
-                return Ok((lookup::text_of(&changes, &paths, &item.key, version).await?, true));
+                return lookup::text_of(&changes, &paths, &item.key, version).await;
             }
             Side::At(at) => *at,
         };
-        let known = lookup::known_at(cosmos, names, item, at).await?;
+        // Now is the newest version of the history: `live` is what is live.
+        let known = match at {
+            PointInTime::END => lookup::Known { versions: item.versions.clone(), doubt: None },
+            at => lookup::known_at(cosmos, names, item, at).await?,
+        };
         if let Some(doubt) = &known.doubt {
             output::note(&printable(&format!("warning: {name}: {doubt}")));
         }
@@ -167,11 +170,10 @@ impl Account<'_> {
                 return Err(lookup::not_there(&item.key.id, &answer, &known.versions, flag));
             }
         }
-        let text = match answer.version() {
-            Some(version) => lookup::text_of(&changes, &paths, &item.key, version).await?,
-            None => None,
-        };
-        Ok((text, known.doubt.is_none()))
+        match answer.version() {
+            Some(version) => lookup::text_of(&changes, &paths, &item.key, version).await,
+            None => Ok(None),
+        }
     }
 }
 

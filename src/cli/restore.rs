@@ -40,7 +40,7 @@ use crate::{
 
 /// Flags of `restore`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
+#[command(disable_version_flag = true, after_help = "Examples:\n  \
     cosmos-rewind restore --id 28036 --pk 28036 --at 2026-11-20T14:05:00Z --dry-run\n  \
     cosmos-rewind restore --where \"c.city_name = @city\" --param city=Davidson --at 15m\n  \
     cosmos-rewind restore --plan plan.json --yes")]
@@ -93,8 +93,8 @@ pub struct RestoreArgs {
     into: Option<String>,
     /// Delete documents that did not exist at the point in time; with a number, at most so many
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none",
-        value_parser = delete_limit, conflicts_with_all = ["plan", "into"])]
-    delete_newer: Option<Option<usize>>,
+        conflicts_with_all = ["plan", "into"])]
+    delete_newer: Option<DeleteLimit>,
     /// Make documents again of which latest-version mode cannot tell whether they were deleted before the point in time
     #[arg(long, conflicts_with = "plan")]
     recreate_deleted: bool,
@@ -114,11 +114,18 @@ pub struct RestoreArgs {
     connection: ConnectionArgs,
 }
 
-/// What stands behind `--delete-newer=`.
-fn delete_limit(text: &str) -> Result<Option<usize>, String> {
-    match text {
-        "none" => Ok(None),
-        number => number.parse().map(Some).map_err(|_| "write a number, as in --delete-newer=20".into()),
+/// What stands behind `--delete-newer=`, if anything does.
+#[derive(Debug, Clone, Copy)]
+struct DeleteLimit(Option<usize>);
+
+impl std::str::FromStr for DeleteLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            number => number.parse().map(|n| Self(Some(n))).map_err(|_| "write a number, as in --delete-newer=20".into()),
+        }
     }
 }
 
@@ -257,7 +264,7 @@ async fn make_plan(
         archive: archive.map(ToString::to_string),
         frontier: frontier.until().filter(|_| beyond).map(PointInTime::seconds),
         beyond,
-        max_deletes: args.delete_newer.flatten(),
+        max_deletes: args.delete_newer.and_then(|limit| limit.0),
         made,
         manner,
     };

@@ -22,7 +22,7 @@ use crate::{
 
 /// Flags of `show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(disable_version_flag = true, after_help = "Examples:
   cosmos-rewind show --id 28036 --pk 28036 --at \"2h30m ago\"
   cosmos-rewind show --id 28036 --at 2026-11-20T14:05:00+02:00 --pretty
   cosmos-rewind show --where \"c.city_name = 'Davidson'\" --at 15m
@@ -91,7 +91,6 @@ pub async fn run(args: ShowArgs) -> Result<Exit, CliError> {
         }
         if let Some(doubt) = &known.doubt {
             note(&printable(&format!("warning: {about}: {doubt}")));
-            exit = Exit::Incomplete;
         }
         if !matches!(answer.state, State::Document(_)) {
             let error = lookup::not_there(&item.key.id, &answer, &known.versions, "--at");

@@ -4,12 +4,13 @@
 //! before it is in the history, and nothing is known of what comes after. Beyond that the absence of a version proves
 //! nothing.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use crate::{
     change::{
         key::{ItemKey, PartitionKey},
         time::PointInTime,
+        version::Version,
     },
     cosmos::{Container, KeyRange},
 };
@@ -63,8 +64,8 @@ pub enum Waiting {
     /// It was not looked at, or they are too many: it may be any.
     #[default]
     Any,
-    /// These and no others.
-    These(HashSet<ItemKey>),
+    /// These and no others, with the records that their changes become.
+    These(HashMap<ItemKey, Vec<String>>),
 }
 
 /// How far a history is known to be complete.
@@ -95,12 +96,14 @@ impl Reach<'_> {
         self.until.is_some_and(|until| until >= at)
     }
 
-    /// Whether a document may have a change up to the moment that the history lacks.
-    pub fn may_lack(&self, item: &ItemKey) -> bool {
+    /// Whether a document with these versions may have a change up to the moment that the history lacks.
+    pub fn may_lack(&self, item: &ItemKey, versions: &[Version]) -> bool {
         match self.waiting {
             None => false,
             Some(Waiting::Any) => true,
-            Some(Waiting::These(items)) => items.contains(item),
+            Some(Waiting::These(items)) => items
+                .get(item)
+                .is_some_and(|records| records.iter().any(|id| !versions.iter().any(|v| v.record_id == *id))),
         }
     }
 }

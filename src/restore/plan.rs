@@ -241,7 +241,7 @@ impl Facts<'_> {
                 self.ends()
             ));
         }
-        (self.reach.sees_deletes && self.reach.may_lack(item))
+        (self.reach.sees_deletes && self.reach.may_lack(item, self.versions))
             .then(|| format!("{}, and a change of it from before the point in time is not captured yet", self.ends()))
     }
 }

@@ -1,7 +1,7 @@
 //! Reads how far the history is known to be complete: from the leases of the trigger and the checkpoints of followers,
 //! by looking at what comes after them in the feed; and, where there are none, from the newest version.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -14,7 +14,7 @@ use crate::{
     change::{
         key::{ItemKey, KeyPaths},
         raw::{RawDocument, depth},
-        record::source_key,
+        record::{source_key, version_id},
         time::PointInTime,
     },
     config::Names,
@@ -62,6 +62,7 @@ pub async fn read(
     let retry = Retry::for_at_most(PATIENCE);
     let ranges = retry.run(|| source.feed_spans(true)).await?;
     let mut parts = Vec::with_capacity(ranges.len());
+    let mut newest_anywhere = None;
     for range in ranges {
         let mut groups: BTreeMap<&str, Option<Part>> = BTreeMap::new();
         for reader in &readers {
@@ -81,7 +82,7 @@ pub async fn read(
         }
         parts.push(match best(groups, &range) {
             Some(part) => part,
-            None => by_newest(places, range).await?,
+            None => by_newest(range, anywhere(places, &mut newest_anywhere).await?),
         });
     }
     Ok(Frontier { parts, problems })
@@ -156,7 +157,7 @@ async fn probe(
         let mut feed = places.source.change_feed(range, reader.mode, FeedStart::Beginning, Some(token)).await?;
         let mut first: Option<i64> = None;
         let mut next: Option<Next> = None;
-        let mut waiting = HashSet::new();
+        let mut waiting: HashMap<ItemKey, Vec<String>> = HashMap::new();
         loop {
             let page = feed.next().await?;
             let items = page.items()?;
@@ -170,8 +171,10 @@ async fn probe(
                 let ts = time_of(item.get()).unwrap_or(newest);
                 first = Some(first.map_or(ts, |first| first.min(ts)));
                 if at.is_some_and(|at| ts <= at.seconds()) {
-                    match item_of(item, places.source.key_paths()) {
-                        Some(item) if waiting.len() < MOST_WAITING => waiting.insert(item),
+                    match change_of(item, places.source.key_paths()) {
+                        Some((item, record)) if waiting.len() < MOST_WAITING => {
+                            waiting.entry(item).or_default().push(record);
+                        }
                         _ => return Ok((first, next, Waiting::Any)),
                     };
                 }
@@ -191,7 +194,7 @@ async fn probe(
                 FeedMode::AllVersions => before,
                 // Of a document that waits only the newest version is left in the feed. So nothing is known of the
                 // time since this part was last seen to be captured.
-                FeedMode::Latest => newest(places, range).await?.map_or(before, |newest| before.min(newest)),
+                FeedMode::Latest => newest(places, Some(range)).await?.map_or(before, |newest| before.min(newest)),
             }
         }
     };
@@ -213,24 +216,36 @@ fn next_of(item: &RawValue, paths: &KeyPaths) -> Next {
     }
     let document = serde_json::from_str::<Envelope<'_>>(item.get()).ok().and_then(|envelope| envelope.current);
     Next {
-        item: item_of(item, paths),
+        item: change_of(item, paths).map(|(item, _)| item),
         ts: PointInTime::from_epoch(time_of(item.get()).unwrap_or_default()),
         depth: depth(document.unwrap_or(item).get()),
     }
 }
 
-/// The document that an item of the feed is about.
-fn item_of(item: &RawValue, paths: &KeyPaths) -> Option<ItemKey> {
+/// The document that an item of the feed is about, and the record that it becomes.
+fn change_of(item: &RawValue, paths: &KeyPaths) -> Option<(ItemKey, String)> {
     let mut changes = Vec::new();
     crate::change::decode::decode(item, &mut changes).ok()?;
     let change = changes.iter().find(|change| !change.healed)?;
-    Some(ItemKey { id: change.id.to_string(), partition_key: source_key(change, paths).ok()? })
+    let item = ItemKey { id: change.id.to_string(), partition_key: source_key(change, paths).ok()? };
+    Some((item, version_id(change)))
 }
 
-/// Without a reader: what was captured last, and everything before it, since the feed is delivered in order.
-async fn by_newest(places: &Places, range: KeyRange) -> Result<Part, Failure> {
-    let newest = newest(places, &range).await?;
-    Ok(Part {
+/// The time of the newest version of the whole history, read once.
+async fn anywhere(
+    places: &Places,
+    known: &mut Option<Option<PointInTime>>,
+) -> Result<Option<PointInTime>, Failure> {
+    if known.is_none() {
+        *known = Some(newest(places, None).await?);
+    }
+    Ok(known.flatten())
+}
+
+/// Without a reader: what was captured last, in whichever part. Capture was at work then, and a feed is delivered in
+/// order; more is not known.
+fn by_newest(range: KeyRange, newest: Option<PointInTime>) -> Part {
+    Part {
         range,
         // Others of that second may be missing.
         until: newest.map(|newest| PointInTime::from_epoch(newest.seconds() - 1)),
@@ -238,11 +253,12 @@ async fn by_newest(places: &Places, range: KeyRange) -> Result<Part, Failure> {
         sees_deletes: false,
         waiting: Waiting::Any,
         next: None,
-    })
+    }
 }
 
-/// The time of the newest version that was captured in a part of the history; of all of it, where it is cut otherwise.
-async fn newest(places: &Places, range: &KeyRange) -> Result<Option<PointInTime>, Failure> {
+/// The time of the newest version that was captured in a part of the history; of all of it without a part, and where it
+/// is cut otherwise.
+async fn newest(places: &Places, range: Option<&KeyRange>) -> Result<Option<PointInTime>, Failure> {
     #[derive(Deserialize)]
     struct Row {
         ts: i64,
@@ -251,9 +267,9 @@ async fn newest(places: &Places, range: &KeyRange) -> Result<Option<PointInTime>
     const SQL: &str = "SELECT TOP 1 c._change.ts AS ts FROM c WHERE IS_NUMBER(c._change.ts) AND c._change.via IN ('trigger', 'follow') ORDER BY c._change.ts DESC";
     let query = async || {
         let params: [Param; 0] = [];
-        let mut pages = match places.is_aligned() {
-            true => places.changes.query_range(SQL, &params, range).await?,
-            false => places.changes.query(SQL, &params, None, None).await?,
+        let mut pages = match range.filter(|_| places.is_aligned()) {
+            Some(range) => places.changes.query_range(SQL, &params, range).await?,
+            None => places.changes.query(SQL, &params, None, None).await?,
         };
         let mut newest = None;
         while let Some(page) = pages.next().await {
