@@ -364,6 +364,7 @@ async fn a_backup_that_was_killed_goes_on_where_it_was() {
     }
     let lines = interrupted(&app, "live.jsonl", "12", &[]).await;
     assert_eq!(lines.len(), 48);
+    app.captured_from_now().await;
     let at = Utc::now().timestamp().to_string();
     // Versions are read one by one at first, and large ones cost much.
     let lines = interrupted(&app, "past.jsonl.gz", "8000", &["--at", &at]).await;

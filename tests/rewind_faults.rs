@@ -76,7 +76,7 @@ impl Damage {
     }
 
     fn args<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        let all = ["restore", "--all", "--at", &self.at, "--delete-newer", "--no-stamp", "--format", "json"];
+        let all = ["restore", "--all", "--at", &self.at, "--delete-newer=99", "--no-stamp", "--format", "json"];
         [&all[..], more].concat()
     }
 
@@ -503,11 +503,15 @@ async fn a_saved_plan_that_was_applied_finds_everything_as_it_should_be() {
         assert_eq!(fates(&report(&applied)), BTreeMap::from([(fate, 6)]));
         assert_eq!(damage.live().await, damage.good);
     }
-    // The first time counts: taken back as if it had been applied once.
-    let id = damage.newest().await.unwrap();
-    let undone = damage.app.run(&["undo", &id, "--yes"]).await;
-    assert_eq!(undone.code, 0, "{undone:?}");
-    assert_eq!(damage.live().await, damage.before);
+    // Each use has a journal of its own: the second one wrote nothing, and the first is taken back exactly.
+    let uses = damage.app.run(&["undo", "--list", "--format", "json"]).await.json();
+    let ids: Vec<&str> = uses.as_array().unwrap().iter().map(|use_of| use_of["restore"].as_str().unwrap()).collect();
+    let [first, second] = ids[..] else { panic!("{uses}") };
+    for (id, expected) in [(second, &damage.good), (first, &damage.before)] {
+        let undone = damage.app.run(&["undo", id, "--yes"]).await;
+        assert_eq!(undone.code, 0, "{undone:?}");
+        assert_eq!(damage.live().await, *expected);
+    }
 }
 
 #[tokio::test]
@@ -551,7 +555,7 @@ async fn two_restores_at_the_same_time_do_it_once_and_both_can_be_undone() {
     let other = tempfile::tempdir().unwrap();
     let other = other.path().to_str().unwrap();
     // With a stamp, so that the two do not write the same.
-    let args = ["restore", "--all", "--at", &damage.at, "--delete-newer", "--format", "json", "--yes"];
+    let args = ["restore", "--all", "--at", &damage.at, "--delete-newer=99", "--format", "json", "--yes"];
     let first = damage.app.start_through_proxy(&args);
     let second = damage.app.start_through_proxy(&[&args[..], &["--journal", other]].concat());
     let told = [first.ended().await, second.ended().await];

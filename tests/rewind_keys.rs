@@ -44,6 +44,11 @@ impl Keyed {
         Self { app, names, source, changes, lsn: 0 }
     }
 
+    /// From here on everything is captured, and what was written before counts as captured.
+    async fn captured(&self) {
+        self.app.captured_of(&["--source", &self.names[0], "--changes", &self.names[1]]).await;
+    }
+
     async fn run(&self, args: &[&str]) -> Output {
         let on = ["--source", &self.names[0], "--changes", &self.names[1]];
         self.app.run(&[args, &on[..]].concat()).await
@@ -284,6 +289,7 @@ async fn a_deleted_document_comes_back_from_its_last_version_with_or_without_a_t
     }
     // Latest-version mode delivers no deletes: the history of the other one simply ends.
     keyed.record("delete", 1_700_000_100, None, &document("tombstone", 0)).await;
+    keyed.captured().await;
     for at in [AT, "1700000010"] {
         let restored = keyed.run(&["restore", "--all", "--at", at, "--yes", "--no-stamp", "--format", "json"]).await;
         assert_eq!(restored.code, 0, "{restored:?}");
@@ -319,6 +325,8 @@ async fn histories_of_the_original_demo_are_restored_by_the_time_of_the_copy_and
     while second <= first + 1 {
         second = copy("77aa0b1c-guid", "Ruined", 9).await;
     }
+    // In another second, so that nobody has to guess which came first.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     keyed.put(&bad).await;
 
     let history = keyed.run(&["history", "--id", "28035", "--format", "json"]).await.json();
@@ -328,6 +336,7 @@ async fn histories_of_the_original_demo_are_restored_by_the_time_of_the_copy_and
     let object = keyed.run(&["show", "--id", "28035", "--at", &at, "--format", "json"]).await.json();
     assert_eq!((&object["document"], &object["caveats"][0]["name"]), (&good, &json!("legacy-time")));
 
+    keyed.captured().await;
     for scope in [
         &["--id", "28035"][..],
         &["--id", "28035", "--pk", "28035"],

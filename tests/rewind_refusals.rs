@@ -15,6 +15,7 @@ async fn ruined() -> (TestApp, String) {
     let key = PartitionKey::parse(r#"["a","a"]"#).unwrap();
     app.changes().await.upsert(&key, "a~e1", record.to_string().into_bytes()).await.unwrap();
     app.put(json!({"id": "a", "pk": "a", "city_name": "Ruined"})).await;
+    app.captured_from_now().await;
     (app, (now - 600).to_string())
 }
 

@@ -290,7 +290,9 @@ async fn a_container_that_was_made_again_begins_a_history_of_its_own() {
     let own = app.run(&["show", "--id", "a", "--format", "json"]).await.json();
     assert_eq!(own["caveats"], json!([]), "{own}");
     let args = ["restore", "--all", "--at", &at, "--delete-newer", "--dry-run", "--format", "json"];
-    let plan = app.run(&[&args[..], &source].concat()).await.json();
+    let plan = app.run(&[&args[..], &source].concat()).await;
+    assert_eq!(plan.code, 3, "{plan:?}");
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
     let told: Vec<String> = plan["plan"]["steps"]
         .as_array()
         .unwrap()

@@ -76,6 +76,11 @@ pub enum Via {
 }
 
 impl Via {
+    /// The entrance with this name; `None` when there is none.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Trigger, Self::Follow, Self::Backfill, Self::Restore].into_iter().find(|via| via.as_str() == name)
+    }
+
     /// The name in a record.
     pub fn as_str(self) -> &'static str {
         match self {

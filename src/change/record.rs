@@ -121,7 +121,7 @@ pub fn build(
     let id = record_id(change, &members);
     let key = key_of(change, document, &id, context.paths)?;
     // The id that stands for the source's path `/id` is the document's, not the record's.
-    let own_key = context.source.map(|paths| key_of(change, document, &change.id, paths)).transpose()?;
+    let own_key = context.source.and_then(|paths| key_of(change, document, &change.id, paths).ok());
     let metadata = change_object(change, fidelity, context, own_key.as_ref(), &members, None);
     // The id's own text where there is one, so that the inverse is exact.
     let original_id: Cow<'_, str> = match document.get("id") {

@@ -184,6 +184,7 @@ fn few(paths: &[String], format: Format) -> String {
 pub(super) async fn apply(
     plan: &Plan,
     run: &str,
+    made_now: bool,
     places: &Places,
     texts: Option<&Texts>,
     how: &ApplyArgs,
@@ -227,7 +228,9 @@ pub(super) async fn apply(
         places,
         manner: &plan.head.manner,
         force: how.force,
-        fresh: crate::surroundings::now().timestamp() - plan.head.made < FRESH && removed < plan.head.made,
+        fresh: made_now
+            && crate::surroundings::now().timestamp() - plan.head.made < FRESH
+            && removed < plan.head.made,
         texts,
         pace,
     };
@@ -269,7 +272,7 @@ pub(super) async fn apply(
     note(&format!("applied    {:.1} RU, {:.1} were expected", used, forecast(plan)));
     output::spent(
         &format!(
-            "{} written, {} already up to date, {} conflicts, {} failed, {not_begun} not begun, {unknown} unknown",
+            "{} written, {} already so, {} conflicts, {} failed, {not_begun} not begun, {unknown} unknown",
             fates.done, fates.already, fates.conflict, fates.failed
         ),
         cosmos,

@@ -32,7 +32,7 @@ use crate::{
     cosmos::{Cosmos, Disposition, PATIENCE, Pace, Retry},
     dead_letters::{DeadLetterStore, StoreError},
     restore::{
-        forget, removals,
+        forget,
         sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep, facts_of_id},
     },
     upkeep::letters::is_about,
@@ -130,7 +130,7 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
     } else {
         let (documents, _) = facts_of_id(&places, &eraser.pace, &args.id, None).await?;
         others = documents.into_iter().map(|other| format!("--pk '{}'", other.item.partition_key)).collect();
-        note("nothing was found: no version, no dead letter, no journal names this id and partition key");
+        note("there is nothing of it: no version, dead letter or journal has this id and partition key");
     }
     let (erased, live) = eraser.erase(there).await?;
     let left = eraser.look().await?;
@@ -325,9 +325,6 @@ impl Eraser<'_> {
         }
         for name in &there.letters {
             self.letters.delete(name).await.map_err(|e| unreadable(&e))?;
-        }
-        if !there.records.is_empty() {
-            removals::note(&self.places.changes, None).await?;
         }
         for (id, key) in &there.records {
             self.pace.wait().await;

@@ -164,7 +164,7 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
     }
     // A plan may be used twice: each use has its own journal.
     let run = if args.plan.is_some() { new_id() } else { plan.head.id.clone() };
-    Ok(apply(&plan, &run, &places, texts.as_ref(), &args.how, &cosmos, started).await?.and(bad))
+    Ok(apply(&plan, &run, args.plan.is_none(), &places, texts.as_ref(), &args.how, &cosmos, started).await?.and(bad))
 }
 
 /// Opens the containers.

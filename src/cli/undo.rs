@@ -90,7 +90,7 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
         output::spent("planned, nothing written", &cosmos, started);
         return Ok(planned_exit(&plan));
     }
-    apply(&plan, &plan.head.id, &places, None, &args.how, &cosmos, started).await
+    apply(&plan, &plan.head.id, true, &places, None, &args.how, &cosmos, started).await
 }
 
 /// The journal of the one restore that used a plan of this id.

@@ -148,11 +148,17 @@ impl Histories {
     }
 }
 
-/// Sorts the versions of one item, oldest first; copies of the original demo of which there is a record are left out.
+/// Sorts the versions of one item, oldest first; a copy of the original demo of which there is a record stands where its
+/// own time says.
 pub fn sort(versions: &mut Vec<Version>) {
     let order: Vec<usize> = {
         let line = Timeline::of(versions);
-        line.order().collect()
+        let mut order: Vec<usize> = line.order().collect();
+        for copy in line.copies() {
+            let place = order.iter().position(|other| versions[*other].ts > versions[*copy].ts);
+            order.insert(place.unwrap_or(order.len()), *copy);
+        }
+        order
     };
     let mut all: Vec<Option<Version>> = std::mem::take(versions).into_iter().map(Some).collect();
     versions.extend(order.into_iter().filter_map(|place| all.get_mut(place).and_then(Option::take)));

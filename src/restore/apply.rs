@@ -383,7 +383,9 @@ impl Applier<'_> {
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let paths = self.places.changes.key_paths();
         let source = Some(self.places.source.key_paths());
-        let context = RecordContext { via: Via::Restore, at: &at, at_seconds: now.timestamp(), paths, source };
+        // A version that capture delivered stays one: that it was, tells how far the history is complete.
+        let via = known.and_then(|known| known.via.as_deref()).and_then(Via::parse).unwrap_or(Via::Restore);
+        let context = RecordContext { via, at: &at, at_seconds: now.timestamp(), paths, source };
         record::build(&change, None, false, context).map_err(|e| wrong(e.reason))
     }
 

@@ -340,10 +340,7 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
             ),
             Some(_) => Decided::new(Action::Delete),
         },
-        (State::NotYet { earliest }, _) if earliest.is_live() => Decided::unknown(format!(
-            "the history has no version of it; the live document is of {}, later than the point in time",
-            PointInTime::from_epoch(earliest.ts)
-        )),
+        (State::NotYet { earliest }, _) if earliest.is_live() => Decided::unknown("no version in the history"),
         (State::NotYet { earliest }, _) => Decided::unknown(format!(
             "no version at or before the point in time; the earliest known is of {}",
             PointInTime::from_epoch(earliest.ts)

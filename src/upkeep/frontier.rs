@@ -264,7 +264,7 @@ async fn newest(places: &Places, range: Option<&KeyRange>) -> Result<Option<Poin
         ts: i64,
     }
     // Not what a restore or a repair saved: that is not from the feed.
-    const SQL: &str = "SELECT TOP 1 c._change.ts AS ts FROM c WHERE IS_NUMBER(c._change.ts) AND c._change.via IN ('trigger', 'follow') ORDER BY c._change.ts DESC";
+    const SQL: &str = "SELECT TOP 1 c._change.ts AS ts FROM c WHERE IS_NUMBER(c._change.ts) AND (NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow')) ORDER BY c._change.ts DESC";
     let query = async || {
         let params: [Param; 0] = [];
         let mut pages = match range.filter(|_| places.is_aligned()) {
@@ -289,8 +289,8 @@ async fn newest(places: &Places, range: Option<&KeyRange>) -> Result<Option<Poin
 /// # Errors
 /// When the history cannot be read.
 pub async fn begins(places: &Places, range: &KeyRange) -> Result<Option<PointInTime>, Failure> {
-    const CHANGE: &str = "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND c._change.via IN ('trigger', 'follow') AND c._change.op IN ('create', 'replace', 'delete', 'expire') ORDER BY c._change.ts ASC";
-    const CAPTURE: &str = "SELECT TOP 1 c._change.at AS t FROM c WHERE IS_STRING(c._change.at) AND c._change.via IN ('trigger', 'follow') AND c._change.op = 'upsert' ORDER BY c._change.at ASC";
+    const CHANGE: &str = "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND (NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow')) AND c._change.op IN ('create', 'replace', 'delete', 'expire') ORDER BY c._change.ts ASC";
+    const CAPTURE: &str = "SELECT TOP 1 c._change.at AS t FROM c WHERE IS_STRING(c._change.at) AND (NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow')) AND c._change.op = 'upsert' ORDER BY c._change.at ASC";
     let mut first: Option<i64> = None;
     for sql in [CHANGE, CAPTURE] {
         let query = async || {

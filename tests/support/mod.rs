@@ -178,6 +178,19 @@ impl TestApp {
         self.spawn(args, &[], input).await
     }
 
+    /// Has a follower begin here that captures everything from now on: what was written before counts as captured, and
+    /// the history as complete up to now.
+    pub async fn captured_from_now(&self) {
+        self.captured_of(&[]).await;
+    }
+
+    /// The same for other containers than the usual ones.
+    pub async fn captured_of(&self, containers: &[&str]) {
+        let follow = ["follow", "--name", "reader", "--mode", "all-versions", "--from", "now", "--until-caught-up"];
+        let output = self.run(&[&follow[..], containers].concat()).await;
+        assert_eq!(output.code, 0, "{output:?}");
+    }
+
     /// Runs a command with settings on top of the account's.
     pub async fn run_with_settings(&self, args: &[&str], settings: &[(&str, &str)]) -> Output {
         self.spawn(args, settings, "").await
