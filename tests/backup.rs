@@ -74,6 +74,8 @@ async fn what_was_backed_up_comes_back_exactly() {
         assert_eq!(live(&app).await, before);
         // Running it again is harmless.
         let again = app.run(&["load", &text, "--format", "json"]).await.json();
+        assert_eq!(figures(&again), [0, 0, 0, 250, 0]);
+        let again = app.run(&["load", &text, "--mode", "upsert", "--format", "json"]).await.json();
         assert_eq!(figures(&again), [250, 0, 250, 0, 0]);
         assert_eq!(live(&app).await, before);
     }
@@ -179,7 +181,10 @@ async fn a_damaged_file_is_refused_before_anything_is_written() {
     // Of standard input the end is not known before; it is noticed.
     let streamed = app.run_with_input(&["load", "-"], &good.replacen("1.25", "1.75", 1)).await;
     assert!(streamed.code == 3 && streamed.stderr.contains("checksum"), "{streamed:?}");
+    // What exists is left alone, unless it is asked for: a pipe that broke has overwritten nothing.
     assert_eq!(app.run_with_input(&["load", "-"], &good).await.code, 0);
+    assert_ne!(live(&app).await, before);
+    assert_eq!(app.run_with_input(&["load", "-", "--mode", "upsert"], &good).await.code, 0);
     assert_eq!(live(&app).await, before);
 }
 

@@ -203,7 +203,7 @@ async fn archives_lose_the_document_and_nothing_else() {
     assert_eq!((again.code, &again.json()["archived"]), (0, &json!(0)), "{again:?}");
     // What is left can be read back, and the follower goes on where it was.
     for archive in &archives {
-        let load = app.run(&["load", "--archive", archive, "--format", "json"]).await;
+        let load = app.run(&["load", "--archive", archive, "--mode", "upsert", "--format", "json"]).await;
         assert_eq!((load.code, &load.json()["written"]), (0, &json!(2)), "{load:?}");
     }
     app.put(json!({"id": "later", "pk": "p"})).await;

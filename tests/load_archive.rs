@@ -71,7 +71,8 @@ async fn a_folder_gives_the_newest_version_of_each_document_back() {
         "{output:?}"
     );
     assert_eq!(live(&app).await, before);
-    assert_eq!(figures(&load(&app, "archive", &[]).await), [12, 0, 12, 0, 0]);
+    assert_eq!(figures(&load(&app, "archive", &[]).await), [0, 0, 0, 12, 0]);
+    assert_eq!(figures(&load(&app, "archive", &["--mode", "upsert"]).await), [12, 0, 12, 0, 0]);
 
     // The same as one file a version, in folders.
     for (n, event) in events(&text).iter().enumerate() {

@@ -255,7 +255,8 @@ async fn what_follow_wrote_restores_what_was_live_at_a_moment() {
         put(&app, &format!("doc-{id}"), 666).await;
     }
     catch_up(&app, &[&ALL[..], &["--sink", "file:archive/events.jsonl"]].concat()).await;
-    let args = ["restore", "--from-archive", "archive", "--all", "--at", &at, "--delete-newer=99", "--no-stamp", "--yes"];
+    let args =
+        ["restore", "--from-archive", "archive", "--all", "--at", &at, "--delete-newer=99", "--no-stamp", "--yes"];
     let restored = app.run(&args).await;
     assert_eq!(restored.code, 0, "{restored:?}");
     assert_eq!(live(&app).await, good);

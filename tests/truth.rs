@@ -260,13 +260,15 @@ async fn a_version_that_a_repair_saved_comes_after_the_creation_of_its_second() 
     record["_change"] = json!({"v": 1, "op": "upsert", "ts": ts, "etag": etag, "rid": rid, "via": "backfill",
         "fidelity": "exact", "at": at, "key": ["p"]});
     let changes = world.app.changes().await;
-    let parts: Vec<Value> = changes.key_paths().segments().iter().map(|p| if p[0] == "pk" { "p".into() } else { "a".into() }).collect();
+    let parts: Vec<Value> =
+        changes.key_paths().segments().iter().map(|p| if p[0] == "pk" { "p".into() } else { "a".into() }).collect();
     let place = PartitionKey::parse(&Value::from(parts).to_string()).unwrap();
     changes.create(&place, &id, record.to_string().into_bytes()).await.unwrap();
     next_second().await;
     world.put(json!({"id": "a", "pk": "p", "n": 3})).await;
     next_second().await;
-    let restored = world.run(&["restore", "--id", "a", "--pk", "p", "--at", &ts.to_string(), "--yes", "--no-stamp"]).await;
+    let restored =
+        world.run(&["restore", "--id", "a", "--pk", "p", "--at", &ts.to_string(), "--yes", "--no-stamp"]).await;
     assert_eq!(world.live("a", "p").await.unwrap()["n"], 2, "{restored:?}");
     // Any version can be named, whatever the order.
     for (named, n) in [(id.as_str(), 2), (created["_etag"].as_str().unwrap(), 1)] {
@@ -307,8 +309,12 @@ async fn a_predicate_speaks_of_documents() {
             return (output.code, Vec::new());
         }
         let report: Value = serde_json::from_str(&output.stdout).unwrap();
-        let mut ids: Vec<String> =
-            report["plan"]["steps"].as_array().unwrap().iter().map(|s| format!("{}:{}", s["id"], s["action"])).collect();
+        let mut ids: Vec<String> = report["plan"]["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| format!("{}:{}", s["id"], s["action"]))
+            .collect();
         ids.sort();
         (output.code, ids.into_iter().map(|id| id.replace('"', "")).collect::<Vec<_>>())
     };
@@ -323,7 +329,10 @@ async fn a_predicate_speaks_of_documents() {
     assert_eq!(planned("c.ttl = -1", &[]).await, found(&["other:keep"]));
     assert_eq!(planned("c.n = 5", &["--delete-newer"]).await, found(&["newer:delete"]));
     assert_eq!(planned("c.n = 3", &[]).await.0, 1, "a deleted document matches nothing");
-    let rows = world.run(&["history", "--where", "c.id = 'large' AND c.n = 4", "--columns", "n", "--format", "json"]).await.json();
+    let rows = world
+        .run(&["history", "--where", "c.id = 'large' AND c.n = 4", "--columns", "n", "--format", "json"])
+        .await
+        .json();
     assert_eq!(rows.as_array().unwrap().len(), 2, "live and version: {rows}");
 }
 
@@ -394,7 +403,9 @@ async fn odd_documents_are_documents() {
     let world = Captured::start("all-versions").await;
     let ids = ["..", ".", "a/b", "a\\b", "tab\there", "line\nend", "../../..", "%2e%2e", "q?x#y", "\u{fc}\u{2028}"];
     for id in ids {
-        world.put(json!({"id": id, "pk": "p", "n": 1, "_restore": {"kind": "part"}, "_lsn": 7, "restored_at": 5})).await;
+        world
+            .put(json!({"id": id, "pk": "p", "n": 1, "_restore": {"kind": "part"}, "_lsn": 7, "restored_at": 5}))
+            .await;
     }
     world.capture().await;
     let at = next_second().await.to_string();
@@ -500,7 +511,21 @@ async fn claims_are_true_or_not_made() {
     world.put(json!({"id": "a", "pk": "p", "tags": ["x", "y", "z"], "n": 1})).await;
     world.capture().await;
     let only = async |path: &str| {
-        let args = ["restore", "--id", "a", "--pk", "p", "--at", &at, "--only", path, "--yes", "--no-stamp", "--format", "json"];
+        let args = [
+            "restore",
+            "--id",
+            "a",
+            "--pk",
+            "p",
+            "--at",
+            &at,
+            "--only",
+            path,
+            "--yes",
+            "--no-stamp",
+            "--format",
+            "json",
+        ];
         world.run(&args).await
     };
     for path in ["/tagz", "/tags/1"] {

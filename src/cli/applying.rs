@@ -228,9 +228,7 @@ pub(super) async fn apply(
         places,
         manner: &plan.head.manner,
         force: how.force,
-        fresh: made_now
-            && crate::surroundings::now().timestamp() - plan.head.made < FRESH
-            && removed < plan.head.made,
+        fresh: made_now && crate::surroundings::now().timestamp() - plan.head.made < FRESH && removed < plan.head.made,
         texts,
         pace,
     };

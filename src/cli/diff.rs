@@ -30,7 +30,9 @@ use crate::{
 
 /// Flags of `diff`.
 #[derive(Debug, Args)]
-#[command(disable_version_flag = true, after_help = "Examples:
+#[command(
+    disable_version_flag = true,
+    after_help = "Examples:
   cosmos-rewind diff --id 28036 --pk 28036 --from \"2h30m ago\"
   cosmos-rewind diff --id 28036 --from 2026-11-20T14:05:00Z --to \"yesterday 18:00Z\" --format json
   cosmos-rewind diff --where \"c.city_name = 'Davidson'\" --from 15m
@@ -38,7 +40,8 @@ use crate::{
 Lines are `~ /path before -> after`, `+ /path added`, `- /path removed`; --format json is a JSON
 Patch (RFC 6902) that leads from the first to the second. Numbers are compared as numbers of any
 size: 1.10 is 1.1. The exit code is 0 whether anything differs or not. --where means the documents
-that matched at --from (at --to when that is `live`).")]
+that matched at --from (at --to when that is `live`)."
+)]
 pub struct DiffArgs {
     #[command(flatten)]
     connection: ConnectionArgs,

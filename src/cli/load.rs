@@ -38,9 +38,9 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Mode {
     /// Replaced
-    #[default]
     Upsert,
     /// Left alone
+    #[default]
     CreateOnly,
     /// Replaced when they were last written before the moment of the backup or archive
     IfNewer,
@@ -50,7 +50,7 @@ enum Mode {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cosmos-rewind load events.jsonl.gz
-  cosmos-rewind load events.jsonl --mode create-only
+  cosmos-rewind load events.jsonl --mode upsert
   cosmos-rewind load --no-trailer demo_backup.json
   cosmos-rewind load --archive ./archive --at 2026-11-20T14:05Z")]
 pub struct LoadArgs {
@@ -259,7 +259,13 @@ impl Written {
                 ("seconds", tenths(started.elapsed().as_secs_f64())),
             ],
         )?;
-        let again = "run the command again when that is mended; what is written already does no harm";
+        let again = match args.mode {
+            Mode::CreateOnly => "run the command again when that is mended: documents that exist are left alone",
+            Mode::IfNewer => "run the command again when that is mended: what is newer than the file is left alone",
+            Mode::Upsert => {
+                "documents were replaced; run the command again when that is mended, which replaces what was changed since as well"
+            }
+        };
         if let Some(failure) = self.fatal {
             let mut error = CliError::from(failure);
             error.hint.get_or_insert(again.into());

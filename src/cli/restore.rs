@@ -40,10 +40,13 @@ use crate::{
 
 /// Flags of `restore`
 #[derive(Debug, Args)]
-#[command(disable_version_flag = true, after_help = "Examples:\n  \
+#[command(
+    disable_version_flag = true,
+    after_help = "Examples:\n  \
     cosmos-rewind restore --id 28036 --pk 28036 --at 2026-11-20T14:05:00Z --dry-run\n  \
     cosmos-rewind restore --where \"c.city_name = @city\" --param city=Davidson --at 15m\n  \
-    cosmos-rewind restore --plan plan.json --yes")]
+    cosmos-rewind restore --plan plan.json --yes"
+)]
 pub struct RestoreArgs {
     /// Document to restore; repeatable, each with its --pk
     #[arg(long, value_name = "ID", group = "scope")]
@@ -124,7 +127,9 @@ impl std::str::FromStr for DeleteLimit {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "none" => Ok(Self(None)),
-            number => number.parse().map(|n| Self(Some(n))).map_err(|_| "write a number, as in --delete-newer=20".into()),
+            number => {
+                number.parse().map(|n| Self(Some(n))).map_err(|_| "write a number, as in --delete-newer=20".into())
+            }
         }
     }
 }

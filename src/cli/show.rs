@@ -22,14 +22,17 @@ use crate::{
 
 /// Flags of `show`.
 #[derive(Debug, Args)]
-#[command(disable_version_flag = true, after_help = "Examples:
+#[command(
+    disable_version_flag = true,
+    after_help = "Examples:
   cosmos-rewind show --id 28036 --pk 28036 --at \"2h30m ago\"
   cosmos-rewind show --id 28036 --at 2026-11-20T14:05:00+02:00 --pretty
   cosmos-rewind show --where \"c.city_name = 'Davidson'\" --at 15m
 
 The document's exact text goes to stdout; stderr says which version it is, how far from the time
 it was written, and what cannot be known about it. The exit code is 1 when there was no document.
-Several documents are printed one a line; the exit code is 3 when one of a list was not there.")]
+Several documents are printed one a line; the exit code is 3 when one of a list was not there."
+)]
 pub struct ShowArgs {
     #[command(flatten)]
     connection: ConnectionArgs,

@@ -77,7 +77,7 @@ pub async fn read(
             };
             groups
                 .entry(reader.group.as_str())
-                .and_modify(|known| *known = earlier(known.take(), probed.clone()))
+                .and_modify(|known| *known = joined(known.take(), probed.clone()))
                 .or_insert(probed);
         }
         parts.push(match best(groups, &range) {
@@ -116,10 +116,24 @@ fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec
     readers
 }
 
-/// Of two parts of one reader, the one that ends first.
-fn earlier(one: Option<Part>, other: Option<Part>) -> Option<Part> {
+/// Two parts of one range as one: it ends where the first of them does, and what waits for either waits for it.
+fn joined(one: Option<Part>, other: Option<Part>) -> Option<Part> {
     let (one, other) = (one?, other?);
-    Some(if other.until < one.until { other } else { one })
+    let (mut first, mut second) = if other.until < one.until { (other, one) } else { (one, other) };
+    let waiting = match (std::mem::take(&mut first.waiting), std::mem::take(&mut second.waiting)) {
+        (Waiting::These(mut all), Waiting::These(more)) => {
+            for (item, records) in more {
+                all.entry(item).or_default().extend(records);
+            }
+            Waiting::These(all)
+        }
+        _ => Waiting::Any,
+    };
+    let next = match (first.next.take(), second.next.take()) {
+        (Some(one), Some(other)) => Some(if other.ts < one.ts { other } else { one }),
+        (one, other) => one.or(other),
+    };
+    Some(Part { waiting, next, sees_deletes: first.sees_deletes && second.sees_deletes, ..first })
 }
 
 /// Which reader tells most. All leases count as one: which function's write this history, the lease container does not
@@ -129,7 +143,7 @@ fn best(groups: BTreeMap<&str, Option<Part>>, range: &KeyRange) -> Option<Part> 
     let mut follower: Option<Part> = None;
     for (name, part) in groups {
         if name.starts_with("lease ") {
-            lease = if has_lease { earlier(lease, part) } else { part };
+            lease = if has_lease { joined(lease, part) } else { part };
             has_lease = true;
         } else if let Some(part) = part
             && follower.as_ref().is_none_or(|best| best.until < part.until)
@@ -232,10 +246,7 @@ fn change_of(item: &RawValue, paths: &KeyPaths) -> Option<(ItemKey, String)> {
 }
 
 /// The time of the newest version of the whole history, read once.
-async fn anywhere(
-    places: &Places,
-    known: &mut Option<Option<PointInTime>>,
-) -> Result<Option<PointInTime>, Failure> {
+async fn anywhere(places: &Places, known: &mut Option<Option<PointInTime>>) -> Result<Option<PointInTime>, Failure> {
     if known.is_none() {
         *known = Some(newest(places, None).await?);
     }

@@ -205,7 +205,7 @@ impl Run {
             None => args.push("--all"),
         }
         if delete_newer {
-            args.push("--delete-newer");
+            args.push("--delete-newer=1000");
         }
         let mut expected = before.clone();
         for item in truth.keys().filter(|item| scope.as_ref().is_none_or(|scope| scope.contains(*item))) {
