@@ -220,6 +220,8 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let now = Utc::now().timestamp().to_string();
     compare("restore", &[3], &["restore", "--all", "--at", &now, "--yes"]).await;
+    world.app.events().await.delete(&PartitionKey::parse("28036").unwrap(), "28036", None).await.unwrap();
+    compare("show", &[0], &["show", "--id", "28036", "--at", &now]).await;
     let alone = world.run(&["undo", id, "--dry-run", "--format", "json"]).await.json();
     assert_eq!(alone.as_object().unwrap().keys().collect::<Vec<_>>(), ["plan"]);
     let only = [
