@@ -9,7 +9,10 @@ mod recent;
 use std::{
     collections::{HashMap, HashSet},
     hash::BuildHasher as _,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,7 +24,9 @@ use tracing::{debug, warn};
 use crate::{
     change::{
         Change, Via,
-        record::{self, Record, RecordContext, Reread},
+        fidelity::Delivery,
+        raw::RawDocument,
+        record::{self, Identity, Record, RecordContext, Reread},
         shape::Shape,
     },
     config::{ConfigError, Fidelity},
@@ -96,6 +101,10 @@ pub struct Capture<H> {
     pub dead_letters: Arc<DeadLetterStore>,
     /// Whether altered documents are read again.
     pub fidelity: Fidelity,
+    /// What the way here does to documents.
+    pub delivery: Delivery,
+    /// Whether it was said that the host alters ids and partition keys.
+    pub identity_told: AtomicBool,
     /// Shared limits.
     pub limits: Limits,
     /// Which entrance the changes come through.
@@ -119,6 +128,8 @@ pub struct Summary {
     pub healed: usize,
     /// Of these: stored as delivered although the host may have altered them.
     pub normalized: usize,
+    /// Of these: under an id or a partition key that the host may have altered.
+    pub unsure: usize,
     /// Of these: too large as they were, stored compressed.
     pub compressed: usize,
     /// Documents read again from the source.
@@ -187,6 +198,7 @@ struct Pending {
     item: usize,
     healed: bool,
     normalized: bool,
+    unsure: bool,
     /// Stands for the record's key and id.
     mark: u64,
 }
@@ -230,7 +242,7 @@ impl<H: History> Capture<H> {
             let piece = &items[first..first + piece_of(&items[first..], self.limits.piece)];
             progress.last = first + piece.len() == items.len();
             let mut poison = Vec::new();
-            let mut shaped = shape.map(|shape| shape_all(piece, shape, &mut poison));
+            let mut shaped = shape.map(|shape| shape_all(piece, shape, self.delivery, &mut poison));
             let taken = match &shaped {
                 Some(shaped) => Taken::of_shaped(shaped, &mut poison),
                 None => Taken::of(piece, &mut poison),
@@ -270,7 +282,9 @@ impl<H: History> Capture<H> {
     ) -> Result<Vec<Poison>, Failure> {
         let mut poison = Vec::new();
         let writer = retry.run(|| self.history.writer()).await?;
-        let rereads = self.reread(taken, shape, retry, &mut progress.summary).await?;
+        let of_change = |change| record::identity(change, self.delivery, writer.key_paths());
+        let identities: Vec<Identity> = taken.changes.iter().map(of_change).collect();
+        let rereads = self.reread(taken, &identities, shape, retry, &mut progress.summary).await?;
         let partial = shape.map(Shape::note).or(self.partial.as_deref());
         let now = crate::surroundings::now();
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
@@ -279,15 +293,26 @@ impl<H: History> Capture<H> {
         let mut pending: Vec<Pending> = Vec::with_capacity(taken.changes.len());
         let mut places: HashMap<u64, usize> = HashMap::with_capacity(taken.changes.len());
         for (index, ((change, item), reread)) in taken.changes.iter().zip(&taken.origins).zip(rereads).enumerate() {
-            let altered = reread.is_none() && self.fidelity == Fidelity::Exact && taken.may_be_altered(index);
+            let altered = reread.is_none() && taken.may_be_altered(index, self.delivery);
+            let unsure = reread.is_none() && identities[index] != Identity::Sure;
+            // A version that was captured under an altered key has its altered id there, too: with the right one beside
+            // the wrong key it would be a second record of it.
+            let as_before;
+            let change = if change.healed && identities[index] == Identity::KeyUnsure {
+                as_before = Change { id: change.document.get_str("id").unwrap_or_default(), ..change.clone() };
+                &as_before
+            } else {
+                change
+            };
             match record::build(change, reread.as_deref().map(Reread), altered, context) {
                 Ok(record) => {
                     let record = match partial {
                         Some(note) if !change.op.is_tombstone() => record::partial(record, note),
                         _ => record,
                     };
+                    let record = if unsure { record::unsure(record) } else { record };
                     let mark = self.recent.mark(&record);
-                    let one = Pending { record, item: *item, healed: change.healed, normalized: altered, mark };
+                    let one = Pending { record, item: *item, healed: change.healed, normalized: altered, unsure, mark };
                     // The same version twice in one payload: the one that knows more stays.
                     let place = *places.entry(mark).or_insert(pending.len());
                     match pending.get_mut(place) {
@@ -315,8 +340,18 @@ impl<H: History> Capture<H> {
         let summary = &mut progress.summary;
         summary.healed += new.iter().filter(|p| p.healed).count();
         summary.normalized += new.iter().filter(|p| p.normalized).count();
+        let unsure = new.iter().filter(|p| p.unsure).count();
+        summary.unsure += unsure;
         summary.compressed += new.iter().filter(|p| p.record.compressed).count();
         summary.records += new.len();
+        if unsure > 0 && !self.identity_told.swap(true, Ordering::Relaxed) {
+            warn!(
+                function = self.function,
+                records = unsure,
+                "the host may have altered ids or partition keys; their records say that they are unsure. \
+                 Set extensions.cosmosDB.serializerSettings.dateParseHandling to \"None\" in host.json; said once"
+            );
+        }
         if !progress.last {
             progress.seen.extend(places.into_keys());
         }
@@ -343,6 +378,7 @@ impl<H: History> Capture<H> {
     async fn reread(
         &self,
         taken: &Taken<'_>,
+        identities: &[Identity],
         shape: Option<&Shape>,
         retry: &Retry,
         summary: &mut Summary,
@@ -352,7 +388,11 @@ impl<H: History> Capture<H> {
         if self.fidelity != Fidelity::Exact {
             return Ok(texts);
         }
-        let wants = |i: &usize| taken.may_be_altered(*i) && !changes[*i].healed && changes[*i].etag().is_some();
+        let wants = |i: &usize| {
+            let change = &changes[*i];
+            let altered = taken.may_be_altered(*i, self.delivery) || identities[*i] != Identity::Sure;
+            altered && !change.healed && !change.op.is_tombstone() && change.etag().is_some()
+        };
         let wanted: Vec<usize> = (0..changes.len()).filter(wants).collect();
         if wanted.is_empty() {
             return Ok(texts);
@@ -366,45 +406,82 @@ impl<H: History> Capture<H> {
             Err(f) => return Err(f),
         };
         summary.rereads += wanted.len();
-        let results: Vec<(usize, Option<String>)> = stream::iter(wanted)
+        let results: Vec<(usize, Again)> = stream::iter(wanted)
             .map(|i| {
-                let (change, source) = (&changes[i], &source);
-                async move { Ok::<_, Failure>((i, self.reread_one(source.as_ref(), change, retry).await?)) }
+                let (change, identity, source) = (&changes[i], identities[i], &source);
+                async move { Ok::<_, Failure>((i, self.reread_one(source.as_ref(), change, identity, retry).await?)) }
             })
             .buffer_unordered(self.limits.max_rereads)
             .try_collect()
             .await?;
-        for (i, text) in results {
-            texts[i] = match (text, shape) {
+        let (mut behind, mut refused, mut reason) = (0, 0, None);
+        for (i, again) in results {
+            texts[i] = match (again, shape) {
                 // One that cannot be shaped is not stored whole: the payload's own part of it is.
-                (Some(text), Some(shape)) => shape.shaped(&text).ok(),
-                (text, _) => text,
+                (Again::Same(text), Some(shape)) => shape.shaped(&text).ok(),
+                (Again::Same(text), None) => Some(text),
+                // What was delivered is all there is.
+                (Again::MovedOn, _) => None,
+                (Again::Behind, _) => {
+                    behind += 1;
+                    None
+                }
+                (Again::Refused(failure), _) => {
+                    refused += 1;
+                    reason = Some(failure);
+                    None
+                }
             };
+        }
+        if behind > 0 {
+            warn!(
+                function = self.function,
+                documents = behind,
+                "read again, the source has no version that is surely later; storing payloads as delivered"
+            );
+        }
+        if let Some(reason) = reason {
+            warn!(function = self.function, documents = refused, %reason, "the source refuses to be read again; storing payloads as delivered");
         }
         Ok(texts)
     }
 
+    /// Reads one document again. Where a replica may be behind, or a refusal may pass, more than once.
     async fn reread_one(
         &self,
         source: &H::Source,
         change: &Change<'_>,
+        identity: Identity,
         retry: &Retry,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Again, Failure> {
         let key = source.key_paths().extract(&change.document);
-        let read = retry
-            .run(|| async {
-                let _permit = permit(&self.limits.rereads).await?;
-                source.read(&key, &change.id).await
-            })
-            .await;
-        match read {
-            Ok(Some(text)) if same_etag(&text, change) => Ok(Some(text)),
-            // It moved on, or is gone: what was delivered is all there is.
-            Ok(_) => Ok(None),
-            Err(f) if matches!(f.disposition, Disposition::Transient | Disposition::Stale) => Err(f),
-            Err(f) => {
-                debug!(function = self.function, reason = %f, "re-read refused");
-                Ok(None)
+        let rid = change.document.get_str("_rid").unwrap_or_default();
+        let read = async || {
+            retry
+                .run(|| async {
+                    let _permit = permit(&self.limits.rereads).await?;
+                    match identity {
+                        Identity::Sure => source.read(&key, &change.id).await,
+                        Identity::IdUnsure => source.find(&rid, Some(&key)).await,
+                        Identity::KeyUnsure => source.find(&rid, None).await,
+                    }
+                })
+                .await
+        };
+        let mut looks = LOOKS.iter();
+        loop {
+            let again = match read().await {
+                Ok(Some(text)) => of_version(text, change),
+                Ok(None) => Again::Behind,
+                Err(f) if matches!(f.disposition, Disposition::Transient | Disposition::Stale) => return Err(f),
+                Err(f) => Again::Refused(f),
+            };
+            match again {
+                Again::Same(_) | Again::MovedOn => return Ok(again),
+                Again::Behind | Again::Refused(_) => match looks.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => return Ok(again),
+                },
             }
         }
     }
@@ -573,10 +650,30 @@ fn may_be_one_record(failure: &Failure) -> bool {
     matches!(failure.disposition, Disposition::Poison | Disposition::Conflict | Disposition::PreconditionFailed)
 }
 
-fn same_etag(text: &str, change: &Change<'_>) -> bool {
-    let reread = crate::change::raw::RawDocument::parse(text).ok();
-    let etag = reread.as_ref().and_then(|d| d.get_str("_etag"));
-    etag.is_some() && etag == change.etag()
+/// Pauses before a document is looked at again that a replica did not have, or that was refused.
+const LOOKS: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(400)];
+
+/// A document that was read again.
+enum Again {
+    /// It is the version that was delivered.
+    Same(String),
+    /// It is a later one.
+    MovedOn,
+    /// It is an older one or one of the same second, or is not there (any more): a replica may be behind.
+    Behind,
+    /// It may not be read.
+    Refused(Failure),
+}
+
+/// What a text that was read again is to the version that was delivered.
+fn of_version(text: String, change: &Change<'_>) -> Again {
+    let Ok(document) = RawDocument::parse(&text) else { return Again::MovedOn };
+    let etag = document.get_str("_etag");
+    if etag.is_some() && etag == change.etag() {
+        return Again::Same(text);
+    }
+    // Of one second nothing tells which is the later.
+    if document.get_i64("_ts") > change.ts { Again::MovedOn } else { Again::Behind }
 }
 
 async fn permit(limit: &Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {

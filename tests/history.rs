@@ -1,13 +1,18 @@
 //! The seam between capture and storage: one contract for the real container and for the fake, and what capture makes
 //! of it under any order of deliveries and faults.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use cosmos_rewind::{
     capture::{Capture, Limits, Recent},
     change::{
         Via,
         decode::decode,
+        fidelity::Delivery,
         key::KeyPaths,
         record::{self, Record, RecordContext},
     },
@@ -83,6 +88,8 @@ fn capture(history: MemoryHistory, folder: &std::path::Path, piece: usize) -> Ca
         history,
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Exact,
+        delivery: Delivery::DatesRewritten,
+        identity_told: AtomicBool::new(false),
         limits: Limits::new(8, 8, Duration::from_secs(30)).in_pieces_of(piece),
         via: Via::Trigger,
         recent: Recent::default(),

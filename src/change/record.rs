@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Change, Shape, Via,
+    fidelity::{self, Delivery},
     key::{KeyPaths, KeyValue, PartitionKey},
-    raw::{Member, RawDocument, Reserved},
+    raw::{self, Member, RawDocument, Reserved},
 };
 
 /// Version of the format, `_change.v`.
@@ -116,19 +117,25 @@ pub fn build(
     };
     let fidelity = if altered { RecordFidelity::Normalized } else { RecordFidelity::Exact };
     let members = if change.op.is_tombstone() { Vec::new() } else { own_members(document, shape) };
-    let id = record_id(change, &members);
-    let key = key_of(change, document, &id, context.paths)?;
+    // What was read again says who it is; the payload's id may have been altered as any text of it.
+    let own_id = document.get("id").filter(|id| id.get().starts_with('"'));
+    let source_id = match own_id {
+        Some(id) if reread.is_some() => raw::unescape(id.get()),
+        _ => Cow::Borrowed(change.id.as_ref()),
+    };
+    let id = record_id(change, &source_id, &members);
+    let key = key_of(change, document, &source_id, &id, context.paths)?;
     let metadata = change_object(change, fidelity, context, &members, None);
     // The id's own text where there is one, so that the inverse is exact.
-    let original_id: Cow<'_, str> = match document.get("id") {
-        Some(text) if !change.op.is_tombstone() => text.get().into(),
-        _ => serde_json::Value::from(change.id.as_ref()).to_string().into(),
+    let original_id: Cow<'_, str> = match own_id {
+        Some(text) if !change.op.is_tombstone() && raw::unescape(text.get()) == source_id => text.get().into(),
+        _ => serde_json::Value::from(source_id.as_ref()).to_string().into(),
     };
 
     // A document with its key members; a tombstone has only those.
     let mut body = String::with_capacity(change.text.len() + metadata.len() + id.len() + 64);
     let mut record = Record {
-        source_id: change.id.to_string(),
+        source_id: source_id.to_string(),
         key,
         body: String::new(),
         create_only: change.healed || altered || change.ts.is_none(),
@@ -193,7 +200,7 @@ fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<Member<'a>> 
 }
 
 /// The deterministic id: redelivered, reordered or captured by two paths, a version has one record (design, section 2).
-fn record_id(change: &Change<'_>, members: &[Member<'_>]) -> String {
+fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<'_>]) -> String {
     let version = if change.op.is_tombstone() {
         match (change.lsn, change.ts) {
             // With its time: a container that was made again counts its LSNs from the beginning.
@@ -212,12 +219,12 @@ fn record_id(change: &Change<'_>, members: &[Member<'_>]) -> String {
             }
         }
     };
-    joined(&change.id, &version)
+    joined(source_id, &version)
 }
 
 /// The id of a change's record: the same for every delivery of the same version.
 pub fn version_id(change: &Change<'_>) -> String {
-    record_id(change, &own_members(&change.document, change.shape))
+    record_id(change, &change.id, &own_members(&change.document, change.shape))
 }
 
 /// The document of a change as its owner wrote it: without what the service and the feed add. `None` for a tombstone.
@@ -230,7 +237,7 @@ pub fn document_text(change: &Change<'_>) -> Option<String> {
 /// # Errors
 /// When a tombstone does not say whose partition it belongs to.
 pub fn source_key(change: &Change<'_>, paths: &KeyPaths) -> Result<PartitionKey, Unrecordable> {
-    key_of(change, &change.document, &change.id, paths)
+    key_of(change, &change.document, &change.id, &change.id, paths)
 }
 
 /// The id of the record of a document with this etag: where a live version is, or would be, in the history.
@@ -243,10 +250,11 @@ fn joined(id: &str, version: &str) -> String {
     if id.len() <= MAX_ID_BYTES { id } else { hex(&Sha256::digest(id.as_bytes())) }
 }
 
-/// The change's key by these paths; `id` is what stands for the path `/id`.
+/// The change's key by these paths; `source_id` is the document's id, `id` what stands for the path `/id`.
 fn key_of(
     change: &Change<'_>,
     document: &RawDocument<'_>,
+    source_id: &str,
     id: &str,
     paths: &KeyPaths,
 ) -> Result<PartitionKey, Unrecordable> {
@@ -256,7 +264,7 @@ fn key_of(
         .iter()
         .enumerate()
         .map(|(index, path)| match path.as_slice() {
-            [name] if name == ORIGINAL_ID => Ok(KeyValue::String(change.id.to_string())),
+            [name] if name == ORIGINAL_ID => Ok(KeyValue::String(source_id.to_owned())),
             [name] if name == "id" => Ok(KeyValue::String(id.to_owned())),
             path if from_metadata => metadata_key(change.metadata_key, path, index),
             path => Ok(KeyPaths::extract_one(path, document)),
@@ -544,8 +552,51 @@ pub fn partial(record: Record, note: &str) -> Record {
 }
 
 /// Whether the text of a change may differ from what the source stored.
-pub fn may_be_altered(change: &Change<'_>) -> bool {
-    !change.op.is_tombstone() && super::fidelity::may_be_altered(change.text)
+pub fn may_be_altered(change: &Change<'_>, delivery: Delivery) -> bool {
+    !change.op.is_tombstone() && fidelity::may_be_altered(change.text, delivery)
+}
+
+/// What of a change's identity may have been altered on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// Nothing: it is the document that it says.
+    Sure,
+    /// Its id; its partition key is its own.
+    IdUnsure,
+    /// Its partition key, and perhaps its id.
+    KeyUnsure,
+}
+
+/// Whether a change may be another document's: the host alters ids and partition keys that look like dates, too.
+/// `paths` are those of the source, or of its history.
+pub fn identity(change: &Change<'_>, delivery: Delivery, paths: &KeyPaths) -> Identity {
+    if delivery == Delivery::Direct {
+        return Identity::Sure;
+    }
+    let unsure =
+        |value: &KeyValue| matches!(value, KeyValue::String(s) if fidelity::string_may_be_altered(s, delivery));
+    // The service's own paths name the record; its id is looked at below.
+    let is_key = |path: &[String]| !matches!(path, [name] if name == "id" || name == ORIGINAL_ID);
+    let key = key_of(change, &change.document, "", "", paths).map_or(Vec::new(), |key| key.0);
+    if paths.segments().iter().zip(&key).any(|(path, value)| is_key(path) && unsure(value)) {
+        return Identity::KeyUnsure;
+    }
+    // What a delete's metadata says of the id is never altered.
+    if change.metadata_key.is_none() && fidelity::string_may_be_altered(&change.id, delivery) {
+        Identity::IdUnsure
+    } else {
+        Identity::Sure
+    }
+}
+
+/// The record marked as one whose id or partition key may not be its document's.
+pub fn unsure(record: Record) -> Record {
+    match super::edit::set(&record.body, &[CHANGE.to_owned(), "identity".to_owned()], "\"unsure\"") {
+        // One that is sure is at another place; redelivered, this one must not replace anything.
+        Ok(body) => Record { body, create_only: true, ..record },
+        // A record of our own making is an object with a `_change`.
+        Err(_) => record,
+    }
 }
 
 #[cfg(test)]

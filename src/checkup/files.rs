@@ -8,7 +8,7 @@ use super::{Finding, Verdict};
 use crate::{
     config::{Credential, Names, Settings},
     host::{
-        app::{self, ALL_VERSIONS, BUNDLE, BUNDLE_VERSIONS, PREVIEW_BUNDLE},
+        app::{self, ALL_VERSIONS, BUNDLE, BUNDLE_VERSIONS, DATES, DATES_KEPT},
         functions::{Function, Trigger},
     },
 };
@@ -156,8 +156,10 @@ fn check_host(app_root: &Path, host: &Value, all_versions: &[&str], findings: &m
         ));
     }
     bundle(host, all_versions, findings);
+    dates(host, all_versions, findings);
     if findings[before..].iter().all(|finding| finding.verdict == Verdict::Ok) {
-        findings.push(Finding::ok("host.json", "starts the handler, and has the trigger's extension"));
+        findings
+            .push(Finding::ok("host.json", "starts the handler, has the trigger's extension, and leaves dates alone"));
     }
 }
 
@@ -203,35 +205,62 @@ fn executable(app_root: &Path, description: &Value, findings: &mut Vec<Finding>)
 
 fn bundle(host: &Value, all_versions: &[&str], findings: &mut Vec<Finding>) {
     const CHECK: &str = "host.json bundle";
+    const VERSION: &str = "host.json bundle version";
     let (id, versions) = app::bundle_of(host);
-    let wanted = if all_versions.is_empty() { BUNDLE } else { PREVIEW_BUNDLE };
-    let line = format!("\"extensionBundle\": {{ \"id\": \"{wanted}\", \"version\": \"{BUNDLE_VERSIONS}\" }}");
-    match id {
-        None => findings.push(Finding::failure(
+    let write = format!("write \"extensionBundle\": {{ \"id\": \"{BUNDLE}\", \"version\": \"{BUNDLE_VERSIONS}\" }}");
+    let Some(id) = id else {
+        findings.push(Finding::failure(CHECK, "there is none, so there is no Cosmos DB trigger", write));
+        return;
+    };
+    if id != BUNDLE {
+        findings.push(Finding::warning(
             CHECK,
-            "there is none, so there is no Cosmos DB trigger",
-            format!("write {line}"),
-        )),
-        Some(id) if !all_versions.is_empty() && id != PREVIEW_BUNDLE => findings.push(Finding::failure(
-            CHECK,
-            format!("{id} has no all-versions mode, which {} asks for", all_versions.join(", ")),
-            format!("write {line}"),
-        )),
-        Some(id) if id != BUNDLE && id != PREVIEW_BUNDLE => findings.push(Finding::warning(
-            CHECK,
-            format!("{id} is not one this product knows"),
-            format!("write {line}"),
-        )),
-        Some(_) => {}
-    }
-    // Versions before 4 have the extension 3.x, which reads other names.
-    if id.is_some() && versions.is_none_or(|v| !v.trim_start_matches(['[', '(']).starts_with('4')) {
-        findings.push(Finding::failure(
-            "host.json bundle version",
-            versions.unwrap_or("there is none"),
-            format!("write {line}"),
+            format!("{id} is not the one that this product is written for"),
+            write.as_str(),
         ));
     }
+    // Versions before 4 have the extension 3.x, which reads other names.
+    if versions.is_none_or(|v| !v.trim_start_matches(['[', '(']).starts_with('4')) {
+        findings.push(Finding::failure(VERSION, versions.unwrap_or("there is none"), write));
+    } else if !versions.is_some_and(app::is_new_enough) {
+        let allows = format!("{} allows bundles", versions.unwrap_or_default());
+        findings.push(match all_versions {
+            [] => Finding::warning(VERSION, format!("{allows} that rewrite dates whatever host.json says"), write),
+            names => Finding::failure(
+                VERSION,
+                format!("{allows} without the all-versions mode, which {} asks for", names.join(", ")),
+                write,
+            ),
+        });
+    }
+}
+
+/// Dates that the host rewrites can be read again in latest-version mode, as long as the document does not move on. In
+/// all-versions mode most versions are the past already.
+fn dates(host: &Value, all_versions: &[&str], findings: &mut Vec<Finding>) {
+    const CHECK: &str = "host.json dates";
+    if app::keeps_dates(host) {
+        return;
+    }
+    let [outermost, inner @ ..] = DATES;
+    let value =
+        inner.iter().rev().fold(format!("\"{DATES_KEPT}\""), |inner, name| format!("{{ \"{name}\": {inner} }}"));
+    let write = format!("write \"{outermost}\": {value}");
+    findings.push(match all_versions {
+        [] => Finding::warning(
+            CHECK,
+            "the host rewrites dates, in ids and partition keys too: each document that has some is read again",
+            write,
+        ),
+        names => Finding::failure(
+            CHECK,
+            format!(
+                "the host rewrites dates, in ids and partition keys too: versions of {} are altered for good",
+                names.join(", ")
+            ),
+            write,
+        ),
+    });
 }
 
 fn check_function(
@@ -416,6 +445,7 @@ mod tests {
 
         fn host(&self) -> Value {
             json!({"version": "2.0", "extensionBundle": {"id": BUNDLE, "version": BUNDLE_VERSIONS},
+                "extensions": {"cosmosDB": {"serializerSettings": {"dateParseHandling": DATES_KEPT}}},
                 "customHandler": {"description": {"defaultExecutablePath": "program", "arguments": ["serve"]}}})
         }
 
@@ -472,7 +502,7 @@ mod tests {
     #[test]
     fn every_mistake_in_a_function_json_is_found() {
         type Break = fn(&mut Value);
-        let cases: [(&str, Break); 14] = [
+        let cases: [(&str, Break); 13] = [
             ("there is no retry", |f| drop(f.as_object_mut().unwrap().remove("retry"))),
             ("maxRetryCount is 5", |f| f["retry"]["maxRetryCount"] = 5.into()),
             ("cardinality", |f| f["bindings"][0]["cardinality"] = "many".into()),
@@ -482,9 +512,6 @@ mod tests {
             ("starts now only", |f| {
                 f["bindings"][0]["changeFeedMode"] = ALL_VERSIONS.into();
                 f["bindings"][0]["startFromBeginning"] = true.into();
-            }),
-            ("has no all-versions mode, which CaptureOrders asks for", |f| {
-                f["bindings"][0]["changeFeedMode"] = ALL_VERSIONS.into();
             }),
             ("changeFeedMode \"Everything\" is not known", |f| {
                 f["bindings"][0]["changeFeedMode"] = "Everything".into();
@@ -515,7 +542,7 @@ mod tests {
     #[test]
     fn every_mistake_in_a_host_json_is_found() {
         type Break = fn(&mut Value);
-        let cases: [(&str, Break); 10] = [
+        let cases: [(&str, Break); 13] = [
             ("version", |h| h["version"] = "1.0".into()),
             ("httpWorker", |h| h["httpWorker"] = json!({})),
             ("forwards HTTP", |h| h["customHandler"]["enableForwardingHttpRequest"] = true.into()),
@@ -528,6 +555,12 @@ mod tests {
             ("workingDirectory", |h| h["customHandler"]["description"]["workingDirectory"] = "bin".into()),
             ("there is no Cosmos DB trigger", |h| drop(h.as_object_mut().unwrap().remove("extensionBundle"))),
             ("bundle version", |h| h["extensionBundle"]["version"] = "[3.*, 4.0.0)".into()),
+            ("WARNING host.json bundle version", |h| h["extensionBundle"]["version"] = "[4.*, 5.0.0)".into()),
+            ("not the one", |h| h["extensionBundle"]["id"] = format!("{BUNDLE}.Preview").into()),
+            (
+                r#"WARNING host.json dates: the host rewrites dates, in ids and partition keys too: each document that has some is read again -> write "extensions": { "cosmosDB": { "serializerSettings": { "dateParseHandling": "None" } } }"#,
+                |h| drop(h.as_object_mut().unwrap().remove("extensions")),
+            ),
         ];
         for (problem, change) in cases {
             let app = App::new();
@@ -540,6 +573,24 @@ mod tests {
         let app = App::new();
         std::fs::write(app.0.path().join("host.json"), "{\"AccountKey\": SECRET").unwrap();
         assert!(app.wrong()[0].contains("is not valid JSON: line 1") && !app.wrong()[0].contains("SECRET"));
+    }
+
+    #[test]
+    fn what_only_costs_in_latest_mode_is_a_failure_in_all_versions_mode() {
+        let app = App::new();
+        app.function("CaptureOrders", |f| f["bindings"][0]["changeFeedMode"] = ALL_VERSIONS.into());
+        assert_eq!(app.wrong(), [""; 0]);
+        let mut host = app.host();
+        host.as_object_mut().unwrap().remove("extensions");
+        host["extensionBundle"]["version"] = "[4.*, 5.0.0)".into();
+        app.write("host.json", &host);
+        let wrong = app.wrong();
+        assert_eq!(wrong.len(), 2, "{wrong:#?}");
+        assert!(
+            wrong[0].starts_with("FAILURE host.json bundle version: [4.*, 5.0.0) allows bundles without"),
+            "{wrong:#?}"
+        );
+        assert!(wrong[1].starts_with("FAILURE host.json dates:") && wrong[1].contains("CaptureOrders"), "{wrong:#?}");
     }
 
     #[cfg(unix)]

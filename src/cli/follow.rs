@@ -1,6 +1,11 @@
 //! `follow`: capture with our own change feed reader, for those who run without the Functions host.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration, time::Instant};
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
 
 use chrono::Local;
 use clap::{Args, ValueEnum};
@@ -14,6 +19,7 @@ use crate::{
     capture::{Capture, Limits, Recent},
     change::{
         Via,
+        fidelity::Delivery,
         key::{KeyPaths, parse_path},
         shape::{Redact, Shape},
         time::PointInTime,
@@ -202,8 +208,9 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
         function: options.name.clone(),
         history: CosmosHistory::new(cosmos.clone(), names.clone()),
         dead_letters: dead_letters.clone(),
-        // Nobody between the service and us rewrites dates: the text is the document's own.
         fidelity: Fidelity::Payload,
+        delivery: Delivery::Direct,
+        identity_told: AtomicBool::new(false),
         limits: Limits::new(config.max_writes, config.max_rereads, config.deadline),
         via: Via::Follow,
         recent: Recent::default(),

@@ -1,6 +1,12 @@
 //! `serve`: the custom handler that host.json starts.
 
-use std::{net::Ipv4Addr, process, sync::Arc, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::Path,
+    process,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use clap::Args;
 use futures::future::try_join_all;
@@ -11,13 +17,13 @@ use tracing::{error, info, warn};
 use super::{CliError, Exit, prune};
 use crate::{
     capture::{Capture, Limits, Recent},
-    change::Via,
+    change::{Via, fidelity::Delivery},
     config::{self, Account, CaptureConfig, Names, Settings},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
     history::{CosmosHistory, History as _},
     host::{
-        Handler, Shutdown, Tick,
+        Handler, Shutdown, Tick, app,
         functions::{DEFAULT_FUNCTION, Function, Trigger},
         serve,
     },
@@ -81,7 +87,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
 async fn build(
     settings: &Settings,
     config: &CaptureConfig,
-    app_root: &std::path::Path,
+    app_root: &Path,
 ) -> Result<Handler<CosmosHistory>, CliError> {
     let account = Account::from_settings(settings)?;
     prune::check_settings(settings)?;
@@ -92,6 +98,7 @@ async fn build(
         exit: Exit::Usage,
     })?;
     let dead_letters = Arc::new(dead_letters);
+    let delivery = delivery(app_root);
     let cosmos = Cosmos::for_writing(account.clone());
     let mut functions = Function::discover(app_root)?;
     if functions.is_empty() {
@@ -110,6 +117,8 @@ async fn build(
                 history: CosmosHistory::new(cosmos.clone(), names),
                 dead_letters: dead_letters.clone(),
                 fidelity: config.fidelity,
+                delivery,
+                identity_told: AtomicBool::new(false),
                 limits: limits.clone(),
                 via: Via::Trigger,
                 recent: Recent::default(),
@@ -130,6 +139,20 @@ async fn build(
         handler = handler.with_timer(name, tick);
     }
     Ok(handler)
+}
+
+/// What the host does to documents on their way here, as host.json has it. Without a host.json that can be read, the
+/// worst is assumed: whoever starts the handler in another way may do the same.
+fn delivery(app_root: &Path) -> Delivery {
+    let delivery =
+        app::read_json(&app_root.join("host.json")).map_or(Delivery::DatesRewritten, |host| app::delivery(&host));
+    if delivery == Delivery::DatesRewritten {
+        warn!(
+            "the host rewrites dates: documents that have some are read again, and altered for good where that fails; \
+             for the setting that prevents it run `cosmos-rewind doctor`"
+        );
+    }
+    delivery
 }
 
 /// Whether what is to be left out is part of the source's partition key. A source that does not answer in time is asked

@@ -11,7 +11,7 @@ use crate::{
         record::Record,
     },
     config::Names,
-    cosmos::{Container, Cosmos, Disposition, Failure},
+    cosmos::{Container, Cosmos, Disposition, Failure, Param},
 };
 
 /// The source and changes containers of one function.
@@ -104,5 +104,12 @@ impl SourceReader for Container {
         String::from_utf8(bytes.into())
             .map(Some)
             .map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
+    }
+
+    async fn find(&self, rid: &str, key: Option<&PartitionKey>) -> Result<Option<String>, Failure> {
+        // A read by `_self` needs the partition key, too; a query does not.
+        let params = [Param::new("rid", rid)];
+        let found = self.query_all("SELECT * FROM c WHERE c._rid = @rid", &params, key).await?;
+        Ok(found.into_iter().next().map(|document| document.get().to_owned()))
     }
 }

@@ -58,4 +58,11 @@ pub trait SourceReader: Send + Sync + 'static {
     fn key_paths(&self) -> &KeyPaths;
     /// The document's text as stored, with system properties; `None` when there is none (any more).
     fn read(&self, key: &PartitionKey, id: &str) -> impl Future<Output = Result<Option<String>, Failure>> + Send;
+    /// The same of the document with this resource id, in one partition key or wherever it lies: for one whose id or
+    /// partition key is not known for sure.
+    fn find(
+        &self,
+        rid: &str,
+        key: Option<&PartitionKey>,
+    ) -> impl Future<Output = Result<Option<String>, Failure>> + Send;
 }

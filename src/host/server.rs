@@ -337,6 +337,7 @@ fn log_summary(function: &str, bytes: usize, s: &Summary) {
         healed = s.healed,
         rereads = s.rereads,
         normalized = s.normalized,
+        unsure = s.unsure,
         compressed = s.compressed,
         dead_letters = s.dead_letters,
         retries = s.retries,

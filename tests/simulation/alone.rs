@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     rc::Rc,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use chrono::DateTime;
 use clap::Parser as _;
 use cosmos_rewind::{
     capture::{Capture, Recent},
-    change::Via,
+    change::{Via, fidelity::Delivery},
     cli::{Cli, Exit},
     config::{Account, Credential, DeadLetterLocation, Fidelity, Names, Secret, Settings},
     cosmos::{Container, Cosmos, FeedMode, FeedStart, KeyRange},
@@ -200,6 +200,8 @@ fn process(way: &Inside, letters: &Path, via: Via, seed: u64) -> Capture<CosmosH
         history: CosmosHistory::new(cosmos(way), Names { database, source, changes, leases }),
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Payload,
+        delivery: Delivery::Direct,
+        identity_told: AtomicBool::new(false),
         limits: limits(seed),
         via,
         recent: Recent::default(),

@@ -5,13 +5,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use cosmos_rewind::{
     capture::{Capture, Recent},
-    change::{Via, time::PointInTime, version::Version},
+    change::{Via, fidelity::Delivery, time::PointInTime, version::Version},
     config::{Credential, DeadLetterLocation, Fidelity, Secret},
     dead_letters::DeadLetterStore,
     history::as_of,
@@ -27,6 +27,7 @@ const LEASES: usize = 3;
 
 /// A process with an empty memory.
 fn process(history: &MemoryHistory, letters: &Path, seed: u64) -> Capture<MemoryHistory> {
+    let delivery = if rewrites(seed) { Delivery::DatesRewritten } else { Delivery::DatesKept };
     let location = DeadLetterLocation::Directory(letters.to_owned());
     let credential = Credential::Key(Secret::new("none"));
     Capture {
@@ -34,12 +35,36 @@ fn process(history: &MemoryHistory, letters: &Path, seed: u64) -> Capture<Memory
         history: history.clone(),
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Exact,
+        delivery,
+        identity_told: AtomicBool::new(false),
         limits: limits(seed),
         via: Via::Trigger,
         recent: Recent::default(),
         partial: None,
         projection: None,
     }
+}
+
+/// Whether the host of a seed rewrites dates.
+fn rewrites(seed: u64) -> bool {
+    seed % 4 > 1
+}
+
+/// What the host makes of an item then: a fraction of zeros is gone, in ids as well. Only what a delete's metadata says of
+/// the id stays.
+fn rewritten(item: &Value) -> Value {
+    let mut altered: Value = serde_json::from_str(&item.to_string().replace(".000Z", "Z")).unwrap();
+    if let Some(id) = item["metadata"].get("id") {
+        altered["metadata"]["id"] = id.clone();
+    }
+    altered
+}
+
+/// An id that looks like a date, and what the host makes of it.
+const DATE: [&str; 2] = ["2020-01-01T00:00:00.000Z", "2020-01-01T00:00:00Z"];
+
+fn id_of(document: usize) -> String {
+    if document == 0 { DATE[0].into() } else { format!("d{document}") }
 }
 
 /// A version as it happened: time, LSN and the list, if the document existed.
@@ -53,7 +78,7 @@ fn lives(rng: &mut StdRng) -> (BTreeMap<String, Vec<Happened>>, Vec<Vec<Value>>)
     for lsn in 1..rng.random_range(20..70i64) {
         // Three to a second: what decides is the LSN.
         let (document, ts) = (rng.random_range(0..DOCUMENTS), 1_700_000_000 + lsn / 3);
-        let (id, pk) = (format!("d{document}"), format!("p{}", document % 2));
+        let (id, pk) = (id_of(document), format!("p{}", document % 2));
         let before = images.remove(&id);
         let mut metadata = json!({"lsn": lsn, "crts": ts});
         if let Some((_, prev)) = &before {
@@ -74,7 +99,11 @@ fn lives(rng: &mut StdRng) -> (BTreeMap<String, Vec<Happened>>, Vec<Vec<Value>>)
                 .as_ref()
                 .map_or_else(Vec::new, |(image, _)| serde_json::from_value(image["list"].clone()).unwrap());
             list.push(lsn as u64);
-            let image = json!({"id": id, "pk": pk, "list": list, "_etag": format!("\"{lsn}\""), "_ts": ts});
+            let mut image = json!({"id": id, "pk": pk, "list": list, "_rid": format!("rid-{document}"),
+                "_etag": format!("\"{lsn}\""), "_ts": ts});
+            if document == 1 {
+                image["when"] = DATE[0].into();
+            }
             images.insert(id.clone(), (image.clone(), lsn));
             life.push((ts, lsn, Some(list)));
             json!({"current": image})
@@ -96,9 +125,18 @@ async fn run(capture: &Capture<MemoryHistory>, batch: &[Value]) -> bool {
 
 async fn play(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let (lives, feed) = lives(&mut rng);
+    let (lives, written) = lives(&mut rng);
+    let is_live = |id: &String| {
+        let images = written.iter().flatten().filter_map(|item| item.get("current"));
+        images.filter(|image| image["id"] == id.as_str()).max_by_key(|image| image["list"].to_string().len()).cloned()
+    };
+    let live: Vec<Value> = lives.keys().filter_map(is_live).collect();
+    let alter = |items: &Vec<Value>| items.iter().map(rewritten).collect();
+    let feed: Vec<Vec<Value>> = if rewrites(seed) { written.iter().map(alter).collect() } else { written.clone() };
     let poisoned = rng.random_bool(0.4).then(|| {
-        let (id, life) = lives.iter().nth(rng.random_range(0..lives.len())).unwrap();
+        // Not the one whose id comes in two ways.
+        let (id, life) =
+            lives.iter().filter(|(id, _)| *id != DATE[0]).nth(rng.random_range(0..lives.len() - 1)).unwrap();
         let (ts, lsn, list) = &life[rng.random_range(0..life.len())];
         match list {
             Some(_) => (format!("{id}~{lsn}"), *lsn),
@@ -107,6 +145,7 @@ async fn play(seed: u64) {
     });
     let poison = poisoned.as_ref().map(|(id, _)| id.clone());
     let history = MemoryHistory::seeded(&["/pk", "/_originalId"], seed, poison.clone());
+    history.live(live);
     let folder = tempfile::tempdir().unwrap();
     let letters = folder.path().join("letters");
     // A file where the directory should be, until half of everything is done.
@@ -155,10 +194,28 @@ async fn play(seed: u64) {
     }
 
     let mut captured: BTreeMap<String, Vec<Version>> = BTreeMap::new();
+    let mut sure: BTreeSet<String> = BTreeSet::new();
+    let mut unsure: Vec<Version> = Vec::new();
     for record in history.stored().values() {
         let version = Version::parse(record).unwrap();
+        let record: Value = serde_json::from_str(record).unwrap();
+        let change = &record["_change"];
+        // What was altered says so.
+        let is_altered = record.get("when").is_some_and(|when| when != DATE[0]);
+        assert!(!is_altered || change["fidelity"] == "normalized", "seed {seed}: {record}");
+        assert!(rewrites(seed) || change["fidelity"] == "exact", "seed {seed}: {record}");
+        assert_eq!(change.get("identity").is_some(), version.id == DATE[1], "seed {seed}: {record}");
+        if version.id == DATE[1] {
+            unsure.push(Version { id: DATE[0].into(), ..version });
+            continue;
+        }
+        sure.extend(version.etag.clone());
         captured.entry(version.id.clone()).or_default().push(version);
     }
+    // A version may be known under its own id as well: from a delete, which names it, or from a batch that came earlier.
+    unsure.retain(|version| version.etag.as_ref().is_none_or(|etag| !sure.contains(etag)));
+    captured.entry(DATE[0].into()).or_default().extend(unsure);
+    captured.retain(|_, versions| !versions.is_empty());
     let list = |version: &Version| -> Option<Vec<u64>> {
         let document: Value = serde_json::from_str(version.document.as_ref()?).unwrap();
         Some(serde_json::from_value(document["list"].clone()).unwrap())

@@ -45,6 +45,8 @@ struct Inner {
     faults: Mutex<VecDeque<Fault>>,
     /// A record with this id is never accepted.
     poison: Option<String>,
+    /// Live documents as the service answers with them: each read sees the next of these states, and the last for ever.
+    source: Mutex<VecDeque<Vec<serde_json::Value>>>,
     /// Draws what becomes of each attempt of each write, and how long that takes.
     seed: Option<u64>,
     attempts: Mutex<HashMap<String, u64>>,
@@ -63,7 +65,18 @@ impl MemoryHistory {
     fn with(paths: &[&str], faults: Vec<Fault>, poison: Option<String>, seed: Option<u64>) -> Self {
         let paths = KeyPaths::parse(paths).unwrap();
         let (stored, attempts) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { paths, stored, faults: Mutex::new(faults.into()), poison, seed, attempts }) }
+        let (faults, source) = (Mutex::new(faults.into()), Mutex::default());
+        Self { inner: Arc::new(Inner { paths, stored, faults, poison, source, seed, attempts }) }
+    }
+
+    /// What is live from now on.
+    pub fn live(&self, documents: Vec<serde_json::Value>) {
+        self.live_in_turn([documents]);
+    }
+
+    /// What one read after the other sees: of replicas, some are behind.
+    pub fn live_in_turn(&self, states: impl IntoIterator<Item = Vec<serde_json::Value>>) {
+        *self.inner.source.lock().unwrap() = states.into_iter().collect();
     }
 
     /// What becomes of the next attempt to write these, after a pause.
@@ -153,30 +166,54 @@ impl HistoryWriter for MemoryHistory {
     }
 }
 
-/// A source without documents: nothing is read again.
+/// The live documents of a history; keyed by `/pk`.
 #[derive(Debug)]
-pub struct NoSource(KeyPaths);
+pub struct MemorySource {
+    paths: KeyPaths,
+    history: MemoryHistory,
+}
 
-impl SourceReader for NoSource {
+impl MemorySource {
+    fn first(&self, is: impl Fn(&serde_json::Value) -> bool) -> Option<String> {
+        let mut states = self.history.inner.source.lock().unwrap();
+        let found = states.front()?.iter().find(|document| is(document)).map(ToString::to_string);
+        if states.len() > 1 {
+            states.pop_front();
+        }
+        found
+    }
+}
+
+/// The document's key as the wire has it.
+fn is_key(document: &serde_json::Value, key: &PartitionKey) -> bool {
+    let own = document.get("pk").cloned().unwrap_or_else(|| serde_json::json!({}));
+    key.to_json() == serde_json::json!([own])
+}
+
+impl SourceReader for MemorySource {
     fn key_paths(&self) -> &KeyPaths {
-        &self.0
+        &self.paths
     }
 
-    async fn read(&self, _: &PartitionKey, _: &str) -> Result<Option<String>, Failure> {
-        Ok(None)
+    async fn read(&self, key: &PartitionKey, id: &str) -> Result<Option<String>, Failure> {
+        Ok(self.first(|document| document["id"] == id && is_key(document, key)))
+    }
+
+    async fn find(&self, rid: &str, key: Option<&PartitionKey>) -> Result<Option<String>, Failure> {
+        Ok(self.first(|document| document["_rid"] == rid && key.is_none_or(|key| is_key(document, key))))
     }
 }
 
 impl History for MemoryHistory {
     type Writer = Self;
-    type Source = NoSource;
+    type Source = MemorySource;
 
     async fn writer(&self) -> Result<Arc<Self>, Failure> {
         Ok(Arc::new(self.clone()))
     }
 
-    async fn source(&self) -> Result<Arc<NoSource>, Failure> {
-        Ok(Arc::new(NoSource(self.inner.paths.clone())))
+    async fn source(&self) -> Result<Arc<MemorySource>, Failure> {
+        Ok(Arc::new(MemorySource { paths: KeyPaths::parse(&["/pk"]).unwrap(), history: self.clone() }))
     }
 
     async fn forget(&self) {}
