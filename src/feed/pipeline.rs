@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    Event, Filter, Metrics,
+    Event, Fence, Filter, Metrics, StoreError,
     event::changes_of,
     filter::NoAnswer,
     follower::FollowError,
@@ -62,7 +62,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Opens the sinks; called when the name is held.
+    /// Opens the sinks; called when the name is held, before readers begin.
     ///
     /// # Errors
     /// When one cannot be used.
@@ -77,11 +77,12 @@ impl Pipeline {
     /// to be read again.
     ///
     /// # Errors
-    /// When a sink will never take it.
+    /// When a sink will never take it, or the name is lost.
     pub(super) async fn deliver(
         &self,
         page: &FeedPage,
         range: &str,
+        fence: &Fence,
         stop: &CancellationToken,
     ) -> Result<bool, FollowError> {
         let items = page.items()?;
@@ -101,7 +102,7 @@ impl Pipeline {
             }
         }
         let (items, events): (Vec<_>, Vec<_>) = kept.iter_mut().map(|one| (&*one.item, one.event.take())).unzip();
-        let batch = Batch { items, events: events.into_iter().flatten().collect(), range };
+        let batch = Batch { items, events: events.into_iter().flatten().collect(), range, fence };
         if !batch.items.is_empty() && !self.write(&batch, stop).await? {
             return Ok(false);
         }
@@ -163,6 +164,7 @@ impl Pipeline {
         let (holding, mut left): (Vec<&Sink>, Vec<&Sink>) = self.sinks.iter().partition(|sink| sink.holds_back());
         let mut pause = PAUSES.0;
         loop {
+            held(batch.fence)?;
             let results = join_all(left.iter().map(|sink| sink.write(batch))).await;
             let mut busy = Vec::new();
             for (sink, result) in left.into_iter().zip(results) {
@@ -195,12 +197,19 @@ impl Pipeline {
     /// held back still: the range may not move on then.
     ///
     /// # Errors
-    /// When a sink will never take it.
-    pub(super) async fn flush(&self, range: &str, now: bool, stop: &CancellationToken) -> Result<bool, FollowError> {
+    /// When a sink will never take it, or the name is lost.
+    pub(super) async fn flush(
+        &self,
+        range: &str,
+        now: bool,
+        fence: &Fence,
+        stop: &CancellationToken,
+    ) -> Result<bool, FollowError> {
         let mut done = true;
         for sink in self.sinks.iter().filter(|sink| sink.holds_back()) {
             let mut pause = PAUSES.0;
             loop {
+                held(fence)?;
                 match sink.flush(range, now).await {
                     Ok(held) => {
                         done &= !held;
@@ -259,4 +268,9 @@ impl Pipeline {
         warn!(follower = self.name, range, reason, letter = letter.name(), "dead letter");
         Ok(true)
     }
+}
+
+/// Nothing is written any more by a holder that may have lost its name.
+fn held(fence: &Fence) -> Result<(), FollowError> {
+    if fence.is_over() { Err(StoreError::Expired.into()) } else { Ok(()) }
 }

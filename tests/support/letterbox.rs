@@ -1,4 +1,4 @@
-//! A blob container in memory, as far as dead letters need one, that is busy on demand.
+//! A blob container in memory, as far as dead letters and sinks need one, that is busy on demand.
 
 use std::{
     collections::BTreeMap,
@@ -54,6 +54,11 @@ impl Letterbox {
     /// How many requests were refused.
     pub fn refused(&self) -> usize {
         self.shared.refused.load(Ordering::SeqCst)
+    }
+
+    /// All blobs by name.
+    pub fn blobs(&self) -> BTreeMap<String, Bytes> {
+        self.shared.blobs.lock().unwrap().clone()
     }
 
     /// The texts of all blobs.
