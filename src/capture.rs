@@ -25,6 +25,7 @@ use crate::{
     change::{
         Change, Via,
         fidelity::Delivery,
+        knowledge,
         raw::RawDocument,
         record::{self, Identity, Record, RecordContext, Reread},
         shape::Shape,
@@ -203,6 +204,26 @@ struct Pending {
     mark: u64,
 }
 
+impl Pending {
+    /// Takes what another record of the same version knows beside.
+    fn learn(&mut self, other: Self) {
+        if !other.record.create_only {
+            *self = other;
+        } else if self.record.create_only
+            // Both are records of our own making.
+            && let Ok(Some(body)) = knowledge::completed(&self.record.body, &other.record.body)
+        {
+            let better = other.normalized < self.normalized || other.unsure < self.unsure;
+            let both = |what: fn(&Self) -> bool| what(self) && what(&other);
+            let (healed, normalized, unsure) = (both(|p| p.healed), both(|p| p.normalized), both(|p| p.unsure));
+            let mut record = if better { other.record } else { self.record.clone() };
+            (record.create_only, record.completes) = (!knowledge::is_everything(&body), !healed);
+            record.body = body;
+            *self = Self { record, healed, normalized, unsure, ..*self };
+        }
+    }
+}
+
 impl<H: History> Capture<H> {
     /// Makes every item of a payload durable. `invocation` is only named in dead letters.
     ///
@@ -317,9 +338,7 @@ impl<H: History> Capture<H> {
                     let place = *places.entry(mark).or_insert(pending.len());
                     match pending.get_mut(place) {
                         Some(known) if known.record.id == one.record.id && known.record.key == one.record.key => {
-                            if known.record.create_only && !one.record.create_only {
-                                *known = one;
-                            }
+                            known.learn(one);
                         }
                         // New; or, once in a universe, two records with one mark: writing both is right too.
                         _ => pending.push(one),
@@ -621,7 +640,8 @@ fn into_units(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
     // The unit that is still open for a key, by the key's hash, and its bytes so far.
     let mut open: HashMap<u64, (usize, usize)> = HashMap::with_capacity(pending.len());
     for one in pending {
-        if one.record.create_only {
+        // It nearly always exists: it would fail the batch.
+        if one.record.create_only && !one.record.completes {
             units.push(vec![one]);
             continue;
         }

@@ -127,6 +127,46 @@ async fn the_latest_mode_reads_from_the_beginning_or_a_time_and_gives_the_host_s
     assert_eq!(events(&hour.stdout).len(), 5);
 }
 
+/// The latest-version feed does not say what happened, nor what was before.
+#[tokio::test]
+async fn a_follower_that_knows_less_unlearns_nothing_and_one_that_knows_more_completes_it() {
+    let app = TestApp::start().await;
+    catch_up(&app, &ALL).await;
+    for n in 1..=3 {
+        put(&app, "x", n).await;
+    }
+    put(&app, "y", 1).await;
+    let latest = ["--mode", "latest", "--from", "beginning", "--name", "latest"];
+    let known = |history: &[Value], id: &str| -> Vec<(String, Option<i64>)> {
+        let of = history.iter().filter(|record| record["_originalId"] == id);
+        let mut of: Vec<_> = of.map(|r| (r["n"].as_u64(), &r["_change"])).collect();
+        of.sort_by_key(|(n, _)| *n);
+        of.into_iter().map(|(_, c)| (c["op"].as_str().unwrap().to_owned(), c["prevLsn"].as_i64())).collect()
+    };
+    // Before the other one: it knows less, and is completed.
+    catch_up(&app, &latest).await;
+    assert_eq!(known(&app.history().await, "x"), [("upsert".to_owned(), None)]);
+    catch_up(&app, &ALL).await;
+    let whole = app.history().await;
+    let of_x = [("create".to_owned(), None), ("replace".to_owned(), Some(1)), ("replace".to_owned(), Some(2))];
+    assert_eq!(known(&whole, "x"), of_x);
+    assert_eq!(known(&whole, "y"), [("create".to_owned(), None)]);
+    // After it, all over again, and by the host in its latest-version mode: nothing changes.
+    catch_up(&app, &[&latest[..4], &["--name", "again"]].concat()).await;
+    assert_eq!(app.history().await, whole);
+    let handler = app.handler(&[]).await;
+    let mut document = app.put(json!({"id": "x", "pk": "key-x", "n": 3})).await;
+    for record in whole.iter().filter(|record| record["_originalId"] == "x") {
+        document["_etag"] = record["_change"]["etag"].clone();
+        document["n"] = record["n"].clone();
+        (document["_ts"], document["_lsn"]) = (record["_change"]["ts"].clone(), record["_change"]["lsn"].clone());
+        assert_eq!(handler.deliver(&[document.clone()]).await.0, 200);
+    }
+    let after = app.history().await;
+    let kept: Vec<_> = after.iter().filter(|r| whole.iter().any(|w| w["id"] == r["id"])).cloned().collect();
+    assert_eq!(kept, whole);
+}
+
 #[tokio::test]
 async fn the_start_of_every_range_is_saved_before_anything_is_acknowledged() {
     let app = TestApp::start().await;
@@ -426,7 +466,10 @@ async fn what_is_redacted_reaches_no_sink_and_the_record_says_so() {
     let history = app.history().await;
     for text in [&output.stdout, &file, &format!("{history:?}")] {
         assert!(
-            !text.contains("123-45") && !text.contains("n-4111-n") && !text.contains("c-999-c") && !text.contains("other"),
+            !text.contains("123-45")
+                && !text.contains("n-4111-n")
+                && !text.contains("c-999-c")
+                && !text.contains("other"),
             "{text}"
         );
     }

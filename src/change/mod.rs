@@ -5,6 +5,7 @@ pub mod diff;
 pub mod edit;
 pub mod fidelity;
 pub mod key;
+pub mod knowledge;
 pub mod order;
 pub mod raw;
 pub mod record;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Change, Shape, Via,
+    Change, Op, Shape, Via,
     fidelity::{self, Delivery},
     key::{KeyPaths, KeyValue, PartitionKey},
     raw::{self, Member, RawDocument, Reserved},
@@ -62,8 +62,11 @@ pub struct Record {
     pub key: PartitionKey,
     /// The item's JSON text.
     pub body: String,
-    /// Write only when there is none yet: a record that knows less must not replace one that knows more.
+    /// Create it only: it does not know everything of its version, and must not take the place of one that knows more.
     pub create_only: bool,
+    /// Where it is created only and there is one: that one is completed by what this one knows ([`super::knowledge`]). Not
+    /// the version before, which nearly always has its own record already.
+    pub completes: bool,
     /// Whether the document was put compressed into `_change`.
     pub compressed: bool,
 }
@@ -138,7 +141,9 @@ pub fn build(
         source_id: source_id.to_string(),
         key,
         body: String::new(),
-        create_only: change.healed || altered || change.ts.is_none(),
+        // What knows everything need not look.
+        create_only: change.healed || altered || !knows_what_happened(change),
+        completes: !change.healed,
         compressed: false,
         id,
     };
@@ -179,6 +184,13 @@ pub fn build(
     }
     record.body = body;
     Ok(record)
+}
+
+/// Whether a change says all that can be known of it beside its document.
+fn knows_what_happened(change: &Change<'_>) -> bool {
+    let said =
+        change.op == Op::Create || (change.op != Op::Upsert && change.op != Op::Baseline && change.prev_lsn.is_some());
+    said && change.ts.is_some() && change.lsn.is_some()
 }
 
 /// The members that are the user's: system properties dropped, of duplicated reserved names the last kept.
@@ -604,7 +616,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::change::{Op, decode::decode, version::Version};
+    use crate::change::{decode::decode, version::Version};
 
     const AT: &str = "2026-11-20T15:00:00.123Z";
 
@@ -630,7 +642,7 @@ mod tests {
             r#"{"id":"28035~000011bc-0000-0100-0000-5ef2227c0000","pk":"28035","city_name":"Davidson","n":1.10,"_originalId":"28035","_change":{"v":1,"op":"upsert","ts":1592926844,"lsn":20591,"etag":"\"000011bc-0000-0100-0000-5ef2227c0000\"","rid":"47UeAPmUTk0GEQAAAAAAAA==","via":"trigger","fidelity":"exact","at":"2026-11-20T15:00:00.123Z"}}"#
         );
         assert_eq!(record.key.to_json(), serde_json::json!(["28035", "28035"]));
-        assert!(!record.create_only);
+        assert!(record.create_only && record.completes, "the latest-version feed does not say what happened");
     }
 
     #[test]
@@ -668,9 +680,11 @@ mod tests {
     #[test]
     fn a_version_before_and_a_payload_without_a_time_never_replace_a_record_that_knows_more() {
         let item = r#"{"current":{"id":"x","_etag":"\"2\"","_ts":2},"previous":{"id":"x","_etag":"\"1\"","_ts":1},"metadata":{"operationType":"replace","lsn":7}}"#;
+        let whole = item.replace("\"lsn\":7", "\"lsn\":7,\"previousImageLSN\":3");
+        assert!(!records(&whole, &["/id"])[1].create_only);
         let [healed, current] = records(item, &["/id"]).try_into().unwrap();
-        assert_eq!((healed.id.as_str(), healed.create_only), ("x~1", true));
-        assert_eq!((current.id.as_str(), current.create_only), ("x~2", false));
+        assert_eq!((healed.id.as_str(), healed.create_only, healed.completes), ("x~1", true, false));
+        assert_eq!((current.id.as_str(), current.create_only, current.completes), ("x~2", true, true));
         let [timeless] = records(r#"{"id":"x","a":1}"#, &["/id"]).try_into().unwrap();
         assert!(
             timeless.create_only && timeless.body.contains(r#""ts":1790000000,"tsFrom":"capture""#),

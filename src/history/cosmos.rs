@@ -8,6 +8,8 @@ use super::{History, HistoryWriter, SourceReader};
 use crate::{
     change::{
         key::{KeyPaths, PartitionKey},
+        knowledge,
+        raw::RawDocument,
         record::Record,
     },
     config::Names,
@@ -75,6 +77,7 @@ impl HistoryWriter for Container {
         }
         match self.create(&record.key, &record.id, body).await {
             Ok(written) => Ok(written.charge),
+            Err(f) if f.disposition == Disposition::Conflict && record.completes => complete(self, record).await,
             Err(f) if f.disposition == Disposition::Conflict => Ok(0.0),
             Err(f) => Err(f),
         }
@@ -85,13 +88,50 @@ impl HistoryWriter for Container {
         let mut body = String::with_capacity(records.iter().map(|r| r.body.len() + 64).sum::<usize>() + 2);
         for record in records {
             body.push_str(if body.is_empty() { "[" } else { "," });
-            body.push_str("{\"operationType\":\"Upsert\",\"resourceBody\":");
+            body.push_str("{\"operationType\":\"");
+            body.push_str(if record.create_only { "Create" } else { "Upsert" });
+            body.push_str("\",\"resourceBody\":");
             body.push_str(&record.body);
             body.push('}');
         }
         body.push(']');
         self.upsert_batch(&first.key, body.into_bytes()).await.map(|w| w.charge)
     }
+}
+
+/// Completes the record that is there by what this one knows, on the condition that nobody else did meanwhile.
+async fn complete(container: &Container, record: &Record) -> Result<f64, Failure> {
+    const LOOKS: u32 = 5;
+    let wrong = |e: String| Failure::invalid("complete record".into(), e);
+    let mut last = None;
+    for _ in 0..LOOKS {
+        let stored = Container::read(container, &record.key, &record.id).await?;
+        let written = match stored {
+            Some(stored) => {
+                let stored = std::str::from_utf8(&stored).map_err(|e| wrong(e.to_string()))?;
+                let Some(body) = knowledge::completed(stored, &record.body).map_err(wrong)? else { return Ok(0.0) };
+                let etag =
+                    RawDocument::parse(stored).ok().and_then(|stored| Some(stored.get_str("_etag")?.into_owned()));
+                let etag = etag.ok_or_else(|| wrong("the stored record has no _etag".into()))?;
+                container.replace(&record.key, &record.id, body.into_bytes(), &etag).await
+            }
+            None => container.create(&record.key, &record.id, record.body.clone().into_bytes()).await,
+        };
+        match written {
+            Ok(written) => return Ok(written.charge),
+            // Somebody was quicker; or it was pruned.
+            Err(f)
+                if matches!(f.disposition, Disposition::PreconditionFailed | Disposition::Conflict)
+                    || (f.disposition == Disposition::NotFound && f.status == "404") =>
+            {
+                last = Some(f);
+            }
+            Err(f) => return Err(f),
+        }
+    }
+    // It moves too fast to be completed now: delivered again, it is.
+    let reason = last.map_or_else(String::new, |f| f.to_string());
+    Err(Failure::from_status("complete record".into(), 449, 0, &reason, None))
 }
 
 impl SourceReader for Container {

@@ -36,14 +36,17 @@ pub trait History: Send + Sync + 'static {
 ///
 /// Contract: `Ok` means durable. `Err` leaves unknown whether the record was stored; writing it again is harmless,
 /// because a version has one id. Calls may run concurrently and in any order. A record with `create_only` that
-/// exists already is left as it is, and that is `Ok`. Nothing is retried here.
+/// exists already is left as it is, or completed by what it lacks (`completes`), and that is `Ok`. Nothing is retried here.
 pub trait HistoryWriter: Send + Sync + 'static {
     /// Partition key paths of the container.
     fn key_paths(&self) -> &KeyPaths;
     /// Writes one record; returns the RU charged.
     fn write(&self, record: &Record) -> impl Future<Output = Result<f64, Failure>> + Send;
-    /// Writes records that share one full partition key, all or none; none of them is `create_only`. At most
-    /// [`BATCH_RECORDS`] records and [`BATCH_BYTES`] bytes of text. Returns the RU charged.
+    /// Writes records that share one full partition key, all or none. At most [`BATCH_RECORDS`] records and
+    /// [`BATCH_BYTES`] bytes of text. Returns the RU charged.
+    ///
+    /// # Errors
+    /// A conflict when one that is `create_only` exists: each is to be written by itself then.
     fn write_batch(&self, records: &[&Record]) -> impl Future<Output = Result<f64, Failure>> + Send;
 }
 
