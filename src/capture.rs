@@ -174,6 +174,9 @@ pub enum CaptureError {
     /// Poison was found and the dead-letter store failed, so it may be lost if the batch were acknowledged.
     #[error(transparent)]
     DeadLetters(StoreError),
+    /// The container refuses nearly everything, which is not the documents' fault.
+    #[error("store batch: {0}")]
+    Refused(String),
     /// What is to be kept of documents does not fit the source container, so nothing of them may be stored.
     #[error(transparent)]
     Projection(ConfigError),
@@ -231,11 +234,19 @@ impl<H: History> Capture<H> {
     /// When anything may be lost if the batch were acknowledged; nothing of it needs to be undone.
     pub async fn run(&self, items: &[&RawValue], invocation: &str) -> Result<Summary, CaptureError> {
         let start = Instant::now();
-        let retry = Retry::for_at_most(self.limits.deadline);
+        let retry = Retry::answering_within(self.limits.deadline);
 
         let shape = self.shape(&retry).await?;
         let mut taken = self.take(items, shape.as_deref(), &retry).await;
-        if taken.as_ref().is_err_and(|f| f.disposition == Disposition::Stale) {
+        let stale = match &taken {
+            Err(f) => f.disposition == Disposition::Stale,
+            // The service does not always say that the key is another one: refusals are looked into.
+            Ok(progress) if progress.poison.iter().any(Poison::may_be_the_containers) => {
+                !retry.run(|| self.history.is_current()).await.map_err(CaptureError::Service)?
+            }
+            Ok(_) => false,
+        };
+        if stale {
             // The container was made again with another key: look at it afresh, once. All of the payload, as what was
             // written before may have gone with the old one.
             self.history.forget().await;
@@ -243,6 +254,7 @@ impl<H: History> Capture<H> {
             taken = self.take(items, shape.as_deref(), &retry).await;
         }
         let Progress { mut summary, poison, newest, .. } = taken.map_err(CaptureError::Service)?;
+        check_refusals(&poison, summary.records)?;
         let letters = Letters { items, note: shape.as_ref().map(|shape| shape.note()) };
         self.bury(letters, &poison, invocation).await.map_err(CaptureError::DeadLetters)?;
 
@@ -570,33 +582,41 @@ impl<H: History> Capture<H> {
 
     /// Puts poison away.
     async fn bury(&self, letters: Letters<'_>, poison: &[Poison], invocation: &str) -> Result<(), StoreError> {
-        for one in poison {
-            let (item, partial) = letters.of(one);
-            let letter = DeadLetter {
-                v: 1,
-                at: crate::surroundings::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-                function: self.function.clone(),
-                invocation: invocation.to_owned(),
-                id: one.id.clone(),
-                status: one.status.clone(),
-                reason: one.reason.clone(),
-                partial: partial.or(self.partial.as_deref()).map(str::to_owned),
-                item: item.to_owned(),
-            };
-            self.dead_letters.put(&letter).await?;
-            warn!(
-                function = self.function,
-                invocation,
-                id = letter.id,
-                status = letter.status,
-                reason = letter.reason,
-                letter = letter.name(),
-                "dead letter"
-            );
-        }
+        // Each letter has a name of its own; twice the same item is one letter, whoever is last.
+        let puts: Vec<_> = poison.iter().map(|one| self.bury_one(letters, one, invocation)).collect();
+        stream::iter(puts).buffer_unordered(LETTERS).try_collect::<Vec<()>>().await?;
+        Ok(())
+    }
+
+    async fn bury_one(&self, letters: Letters<'_>, one: &Poison, invocation: &str) -> Result<(), StoreError> {
+        let (item, partial) = letters.of(one);
+        let letter = DeadLetter {
+            v: 1,
+            at: crate::surroundings::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            function: self.function.clone(),
+            invocation: invocation.to_owned(),
+            id: one.id.clone(),
+            status: one.status.clone(),
+            reason: one.reason.clone(),
+            partial: partial.or(self.partial.as_deref()).map(str::to_owned),
+            item: item.to_owned(),
+        };
+        self.dead_letters.put(&letter).await?;
+        warn!(
+            function = self.function,
+            invocation,
+            id = letter.id,
+            status = letter.status,
+            reason = letter.reason,
+            letter = letter.name(),
+            "dead letter"
+        );
         Ok(())
     }
 }
+
+/// Letters that are put away at the same time.
+const LETTERS: usize = 16;
 
 /// What dead letters of a batch hold.
 #[derive(Clone, Copy)]
@@ -663,6 +683,29 @@ fn into_units(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
         }
     }
     units
+}
+
+/// The rule of what is the container's fault: of the records of a payload so many at least, and nine in ten, are refused
+/// with one status that says nothing about the record itself.
+const REFUSED_AT_LEAST: usize = 5;
+
+/// Buries nothing of a payload of which nearly all is refused alike: whatever it is, the next payloads would follow, and
+/// their letters would be the only history.
+fn check_refusals(poison: &[Poison], stored: usize) -> Result<(), CaptureError> {
+    let mut refused: HashMap<&str, Vec<&Poison>> = HashMap::new();
+    for one in poison.iter().filter(|one| one.may_be_the_containers()) {
+        refused.entry(&one.status).or_default().push(one);
+    }
+    let Some(alike) = refused.into_values().max_by_key(Vec::len) else { return Ok(()) };
+    if alike.len() < REFUSED_AT_LEAST || alike.len() * 10 < (alike.len() + stored) * 9 {
+        return Ok(());
+    }
+    let reason = alike.first().map_or("", |one| one.reason.as_str());
+    Err(CaptureError::Refused(format!(
+        "{} of {} records are refused alike, so it is the container's fault and not theirs: {reason}",
+        alike.len(),
+        alike.len() + stored
+    )))
 }
 
 /// Whether a failure may concern a single record rather than the caller, the container or the service.

@@ -18,6 +18,12 @@ impl Poison {
     pub(super) fn new(item: usize, reason: String) -> Self {
         Self { item, shaped: None, id: None, status: "-".into(), reason }
     }
+
+    /// Whether the service refused it for a reason that may be the container's: not its size (413), nor that its logical
+    /// partition is full (403/1014).
+    pub(super) fn may_be_the_containers(&self) -> bool {
+        self.status.starts_with("400")
+    }
 }
 
 /// One item after the shape.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -27,6 +27,9 @@ use crate::{
 
 /// Pauses between attempts to hand a batch to a sink that is busy: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// Letters that are put away at the same time.
+const LETTERS: usize = 16;
 
 /// One item after filter and shape.
 struct Prepared<'a> {
@@ -90,16 +93,18 @@ impl Pipeline {
         Metrics::add(&self.metrics.bytes, page.bytes() as u64);
         let mut kept = Vec::with_capacity(items.len());
         let mut newest = (None, None);
+        let mut poison = Vec::new();
         for item in items {
             match self.prepare(item, &mut newest) {
                 Ok(prepared) => kept.extend(prepared),
-                Err(Problem::Poison(reason)) => {
-                    if !self.bury(item, &reason, range, stop).await? {
-                        return Ok(false);
-                    }
-                }
+                Err(Problem::Poison(reason)) => poison.push((item, reason)),
                 Err(Problem::Filter(e)) => return Err(FollowError::Filter(e)),
             }
+        }
+        let puts: Vec<_> = poison.iter().map(|(item, reason)| self.bury(item, reason, range, stop)).collect();
+        let put: Vec<bool> = stream::iter(puts).buffer_unordered(LETTERS).try_collect().await?;
+        if put.contains(&false) {
+            return Ok(false);
         }
         let (items, events): (Vec<_>, Vec<_>) = kept.iter_mut().map(|one| (&*one.item, one.event.take())).unzip();
         let batch = Batch { items, events: events.into_iter().flatten().collect(), range, fence };

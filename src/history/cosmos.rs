@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::RwLock;
+use futures::FutureExt as _;
 
 use super::{History, HistoryWriter, SourceReader};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         record::Record,
     },
     config::Names,
-    cosmos::{Container, Cosmos, Disposition, Failure, Param},
+    cosmos::{Container, Cosmos, Disposition, Failure, Opening, Param},
 };
 
 /// The source and changes containers of one function.
@@ -21,28 +21,19 @@ use crate::{
 pub struct CosmosHistory {
     cosmos: Cosmos,
     names: Names,
-    changes: RwLock<Option<Arc<Container>>>,
-    source: RwLock<Option<Arc<Container>>>,
+    changes: Opening<Arc<Container>>,
+    source: Opening<Arc<Container>>,
 }
 
 impl CosmosHistory {
     /// Remembers the names; contacts nobody.
     pub fn new(cosmos: Cosmos, names: Names) -> Self {
-        Self { cosmos, names, changes: RwLock::default(), source: RwLock::default() }
+        Self { cosmos, names, changes: Opening::default(), source: Opening::default() }
     }
 
-    async fn open(&self, slot: &RwLock<Option<Arc<Container>>>, name: &str) -> Result<Arc<Container>, Failure> {
-        if let Some(container) = slot.read().await.as_ref() {
-            return Ok(container.clone());
-        }
-        // Held while opening, so that many first batches open it once.
-        let mut slot = slot.write().await;
-        if let Some(container) = slot.as_ref() {
-            return Ok(container.clone());
-        }
-        let container = Arc::new(self.cosmos.container(&self.names.database, name).await?);
-        *slot = Some(container.clone());
-        Ok(container)
+    async fn open(&self, slot: &Opening<Arc<Container>>, name: &str) -> Result<Arc<Container>, Failure> {
+        let (cosmos, database, name) = (self.cosmos.clone(), self.names.database.clone(), name.to_owned());
+        slot.get(|| async move { cosmos.container(&database, &name).await.map(Arc::new) }.boxed()).await
     }
 }
 
@@ -58,10 +49,17 @@ impl History for CosmosHistory {
         self.open(&self.source, &self.names.source).await
     }
 
+    async fn is_current(&self) -> Result<bool, Failure> {
+        let Some(known) = self.changes.opened() else { return Ok(true) };
+        // What this connection knows is what is in question.
+        let now = self.cosmos.afresh().container(&self.names.database, &self.names.changes).await?;
+        Ok(now.rid() == known.rid() && now.key_paths() == Container::key_paths(&known))
+    }
+
     async fn forget(&self) {
-        *self.changes.write().await = None;
-        *self.source.write().await = None;
-        self.cosmos.reset().await;
+        self.changes.forget();
+        self.source.forget();
+        self.cosmos.reset();
     }
 }
 

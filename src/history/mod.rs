@@ -28,6 +28,8 @@ pub trait History: Send + Sync + 'static {
     fn writer(&self) -> impl Future<Output = Result<Arc<Self::Writer>, Failure>> + Send;
     /// Opens the source container, or returns it when it is open.
     fn source(&self) -> impl Future<Output = Result<Arc<Self::Source>, Failure>> + Send;
+    /// Whether the changes container is still the one that was opened, and keyed as it was: asks the service.
+    fn is_current(&self) -> impl Future<Output = Result<bool, Failure>> + Send;
     /// Forgets both.
     fn forget(&self) -> impl Future<Output = ()> + Send;
 }

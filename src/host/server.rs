@@ -318,6 +318,9 @@ async fn capture_body<H: History>(
     capture.run(&items, invocation).await.map_err(|e| {
         let hint = match &e {
             CaptureError::Service(f) => f.hint(),
+            CaptureError::Refused(_) => Some(
+                "look at the history container: its partition key and its policies, or `cosmos-rewind doctor`; nothing was put away, and all of it is delivered again",
+            ),
             CaptureError::Projection(_) => None,
             CaptureError::DeadLetters(_) => Some("check REWIND_DEAD_LETTERS: the store must exist and be writable"),
         };

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -20,6 +20,8 @@ use axum::{
 struct Shared {
     blobs: Mutex<BTreeMap<String, Bytes>>,
     busy: AtomicBool,
+    /// Milliseconds that each answer takes.
+    slow: AtomicU64,
     refused: AtomicUsize,
 }
 
@@ -49,6 +51,11 @@ impl Letterbox {
     /// From now on every request is refused with 503 or 429, until it is told otherwise.
     pub fn busy(&self, busy: bool) {
         self.shared.busy.store(busy, Ordering::SeqCst);
+    }
+
+    /// From now on every answer takes so long.
+    pub fn slow(&self, pause: std::time::Duration) {
+        self.shared.slow.store(pause.as_millis().try_into().unwrap(), Ordering::SeqCst);
     }
 
     /// How many requests were refused.
@@ -81,6 +88,7 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    tokio::time::sleep(std::time::Duration::from_millis(shared.slow.load(Ordering::SeqCst))).await;
     if shared.busy.load(Ordering::SeqCst) {
         let before = shared.refused.fetch_add(1, Ordering::SeqCst);
         let (status, code) = if before.is_multiple_of(2) { (503, "ServerBusy") } else { (429, "OperationTimedOut") };

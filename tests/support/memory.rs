@@ -32,15 +32,25 @@ pub enum Fault {
 /// The stored records by partition key and id.
 pub type Stored = BTreeMap<(String, String), String>;
 
-/// The writer; clones share what is stored.
-#[derive(Debug, Clone)]
+/// The writer; clones share what is stored, and each has opened nothing yet.
+#[derive(Debug)]
 pub struct MemoryHistory {
     inner: Arc<Inner>,
+    /// As they were when the container was opened.
+    paths: KeyPaths,
+    opened: Mutex<Option<Arc<MemoryHistory>>>,
+}
+
+impl Clone for MemoryHistory {
+    fn clone(&self) -> Self {
+        Self::of(self.inner.clone())
+    }
 }
 
 #[derive(Debug)]
 struct Inner {
-    paths: KeyPaths,
+    /// How the container is keyed now.
+    paths: Mutex<KeyPaths>,
     stored: Mutex<Stored>,
     faults: Mutex<VecDeque<Fault>>,
     /// A record with this id is never accepted.
@@ -66,7 +76,19 @@ impl MemoryHistory {
         let paths = KeyPaths::parse(paths).unwrap();
         let (stored, attempts) = (Mutex::default(), Mutex::default());
         let (faults, source) = (Mutex::new(faults.into()), Mutex::default());
-        Self { inner: Arc::new(Inner { paths, stored, faults, poison, source, seed, attempts }) }
+        let paths = Mutex::new(paths);
+        Self::of(Arc::new(Inner { paths, stored, faults, poison, source, seed, attempts }))
+    }
+
+    fn of(inner: Arc<Inner>) -> Self {
+        let paths = inner.paths.lock().unwrap().clone();
+        Self { inner, paths, opened: Mutex::default() }
+    }
+
+    /// The container is made again with another key. The service refuses what does not fit it, and does not say why.
+    pub fn remake(&self, paths: &[&str]) {
+        self.inner.stored.lock().unwrap().clear();
+        *self.inner.paths.lock().unwrap() = KeyPaths::parse(paths).unwrap();
     }
 
     /// What is live from now on.
@@ -130,6 +152,9 @@ impl MemoryHistory {
         if let Fault::Reject(status) = fault {
             return Err(Failure::from_status("write".into(), status, 0, "injected", None));
         }
+        if self.paths != *self.inner.paths.lock().unwrap() {
+            return Err(Failure::from_status("write".into(), 400, 0, "it does not fit", None));
+        }
         let mut stored = self.inner.stored.lock().unwrap();
         if fault == Fault::Remade {
             stored.clear();
@@ -185,7 +210,7 @@ fn both(before: &str, new: &str) -> String {
 
 impl HistoryWriter for MemoryHistory {
     fn key_paths(&self) -> &KeyPaths {
-        &self.inner.paths
+        &self.paths
     }
 
     async fn write(&self, record: &Record) -> Result<f64, Failure> {
@@ -243,12 +268,19 @@ impl History for MemoryHistory {
     type Source = MemorySource;
 
     async fn writer(&self) -> Result<Arc<Self>, Failure> {
-        Ok(Arc::new(self.clone()))
+        Ok(self.opened.lock().unwrap().get_or_insert_with(|| Arc::new(self.clone())).clone())
+    }
+
+    async fn is_current(&self) -> Result<bool, Failure> {
+        let opened = self.opened.lock().unwrap();
+        Ok(opened.as_ref().is_none_or(|opened| opened.paths == *self.inner.paths.lock().unwrap()))
     }
 
     async fn source(&self) -> Result<Arc<MemorySource>, Failure> {
         Ok(Arc::new(MemorySource { paths: KeyPaths::parse(&["/pk"]).unwrap(), history: self.clone() }))
     }
 
-    async fn forget(&self) {}
+    async fn forget(&self) {
+        *self.opened.lock().unwrap() = None;
+    }
 }

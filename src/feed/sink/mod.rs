@@ -127,7 +127,7 @@ impl Sink {
             Self::Changes(capture) => match capture.run(&batch.items, batch.range).await {
                 Ok(summary) => Ok(Some(summary)),
                 Err(CaptureError::Service(f)) => Err(service(f)),
-                Err(e @ (CaptureError::DeadLetters(_) | CaptureError::Projection(_))) => {
+                Err(e @ (CaptureError::Refused(_) | CaptureError::DeadLetters(_) | CaptureError::Projection(_))) => {
                     Err(SinkError::Busy(e.to_string()))
                 }
             },
