@@ -177,6 +177,9 @@ pub enum CaptureError {
     /// The container refuses nearly everything, which is not the documents' fault.
     #[error("store batch: {0}")]
     Refused(String),
+    /// The history is keyed so that documents cannot be told apart in it, so nothing may be stored.
+    #[error("{0}")]
+    Layout(String),
     /// What is to be kept of documents does not fit the source container, so nothing of them may be stored.
     #[error(transparent)]
     Projection(ConfigError),
@@ -237,6 +240,9 @@ impl<H: History> Capture<H> {
         let retry = Retry::answering_within(self.limits.deadline);
 
         let shape = self.shape(&retry).await?;
+        if !items.is_empty() {
+            self.check_layout(&retry).await?;
+        }
         let mut taken = self.take(items, shape.as_deref(), &retry).await;
         let stale = match &taken {
             Err(f) => f.disposition == Disposition::Stale,
@@ -251,6 +257,7 @@ impl<H: History> Capture<H> {
             // written before may have gone with the old one.
             self.history.forget().await;
             self.recent.forget();
+            self.check_layout(&retry).await?;
             taken = self.take(items, shape.as_deref(), &retry).await;
         }
         let Progress { mut summary, poison, newest, .. } = taken.map_err(CaptureError::Service)?;
@@ -296,6 +303,28 @@ impl<H: History> Capture<H> {
             first += piece.len();
         }
         Ok(progress)
+    }
+
+    /// Looks at the containers, and stores nothing.
+    ///
+    /// # Errors
+    /// As those of [`run`](Self::run) that every payload would meet.
+    pub async fn look(&self) -> Result<(), CaptureError> {
+        let retry = Retry::answering_within(self.limits.deadline);
+        self.shape(&retry).await?;
+        self.check_layout(&retry).await
+    }
+
+    /// Whether the history can keep the source's documents apart. Where the source may not be looked at, nobody can tell.
+    async fn check_layout(&self, retry: &Retry) -> Result<(), CaptureError> {
+        let writer = retry.run(|| self.history.writer()).await.map_err(CaptureError::Service)?;
+        let source = match retry.run(|| self.history.source()).await {
+            Ok(source) => source,
+            Err(f) if matches!(f.disposition, Disposition::Denied | Disposition::NotFound) => return Ok(()),
+            Err(f) => return Err(CaptureError::Service(f)),
+        };
+        record::check_layout(writer.key_paths(), source.key_paths())
+            .map_err(|problem| CaptureError::Layout(format!("the history cannot be used: {problem}")))
     }
 
     /// What of a document is stored, where that is not all of it.

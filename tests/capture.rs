@@ -366,8 +366,9 @@ async fn what_is_refused_nearly_as_a_whole_is_the_containers_fault() {
 #[tokio::test]
 async fn an_account_that_hangs_holds_no_lease_up_longer_than_its_own_deadline() {
     let app = TestApp::start().await;
-    let handler = app.handler(&[("REWIND_DEADLINE_SECONDS", "3")]).await;
+    // From the first look on: the start does not wait for it for long.
     app.proxy.fail_always_of(Kind::Definition, Some(Fault::Hold(When::Before, Duration::from_secs(20))));
+    let handler = app.handler(&[("REWIND_DEADLINE_SECONDS", "3")]).await;
     let begun = Instant::now();
     let leases = futures::future::join_all((0..16).map(|n| {
         let handler = &handler;

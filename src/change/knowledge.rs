@@ -16,8 +16,8 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Knowledge {
     text: RecordFidelity,
-    /// What happened: a create, a replace, a delete or an expiry.
-    op: bool,
+    /// What happened, as far as it says.
+    op: Told,
     /// The source's time, not that of the capture.
     time: bool,
     lsn: bool,
@@ -25,6 +25,17 @@ struct Knowledge {
     previous: bool,
     /// That id and partition key are the document's.
     identity: bool,
+}
+
+/// How much is told of what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    /// It was there at some time.
+    Baseline,
+    /// It was written.
+    Upsert,
+    /// A create, a replace, a delete or an expiry.
+    Everything,
 }
 
 impl Knowledge {
@@ -37,7 +48,11 @@ impl Knowledge {
         };
         Self {
             text,
-            op: matches!(&*op, "create" | "replace" | "delete" | "expire"),
+            op: match &*op {
+                "create" | "replace" | "delete" | "expire" => Told::Everything,
+                "upsert" => Told::Upsert,
+                _ => Told::Baseline,
+            },
             time: change.get("tsFrom").is_none(),
             lsn: change.get("lsn").is_some(),
             previous: op == "create" || change.get("prevLsn").is_some(),
@@ -46,7 +61,12 @@ impl Knowledge {
     }
 
     fn is_everything(self) -> bool {
-        self.text == RecordFidelity::Exact && self.op && self.time && self.lsn && self.previous && self.identity
+        self.text == RecordFidelity::Exact
+            && self.op == Told::Everything
+            && self.time
+            && self.lsn
+            && self.previous
+            && self.identity
     }
 }
 
@@ -81,8 +101,8 @@ pub fn completed(stored: &str, new: &str) -> Result<Option<String>, String> {
     let (knows, adds) = (Knowledge::of(&old_change), Knowledge::of(&new_change));
     let better = worth(adds.text) > worth(knows.text);
     let more = |what: fn(Knowledge) -> bool| what(adds) && !what(knows);
-    let facts: [fn(Knowledge) -> bool; 5] = [|k| k.op, |k| k.time, |k| k.lsn, |k| k.previous, |k| k.identity];
-    if !better && !facts.into_iter().any(more) {
+    let facts: [fn(Knowledge) -> bool; 4] = [|k| k.time, |k| k.lsn, |k| k.previous, |k| k.identity];
+    if !better && adds.op <= knows.op && !facts.into_iter().any(more) {
         return Ok(None);
     }
     let (mut text, base, mine, rest, theirs) = if better {
@@ -102,7 +122,7 @@ pub fn completed(stored: &str, new: &str) -> Result<Option<String>, String> {
         };
         Ok(())
     };
-    if theirs.op && !mine.op {
+    if theirs.op > mine.op {
         take("op", rest.get("op"))?;
     }
     if theirs.time && !mine.time {
@@ -227,7 +247,7 @@ mod tests {
             let knows = |text: &str| {
                 let record = parse(text).unwrap();
                 let k = Knowledge::of(&change_of(&record).unwrap());
-                [worth(k.text), k.op.into(), k.time.into(), k.lsn.into(), k.previous.into(), k.identity.into()]
+                [worth(k.text), k.op as u8, k.time.into(), k.lsn.into(), k.previous.into(), k.identity.into()]
             };
             let mut stored = records[0].clone();
             for new in &records {

@@ -262,6 +262,35 @@ fn joined(id: &str, version: &str) -> String {
     if id.len() <= MAX_ID_BYTES { id } else { hex(&Sha256::digest(id.as_bytes())) }
 }
 
+/// Whether a history keyed by `changes` can keep the documents of a source keyed by `source` apart: a record lies by what
+/// its document's key is, and two documents of one id may have one etag under different keys.
+///
+/// # Errors
+/// With what is wrong with the history's key.
+pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), String> {
+    let is_own = |path: &[String]| matches!(path, [name] if name == "id" || name == ORIGINAL_ID);
+    let shown = |paths: Vec<&Vec<String>>| {
+        paths.into_iter().map(|path| super::key::render_path(path)).collect::<Vec<_>>().join(", ")
+    };
+    let foreign: Vec<_> = changes.segments().iter().filter(|p| !source.segments().contains(p) && !is_own(p)).collect();
+    if !foreign.is_empty() {
+        return Err(format!(
+            "its partition key {} is not part of the source's ({source}), so a delete could not be recorded",
+            shown(foreign)
+        ));
+    }
+    // An id is in every record's own.
+    let is_left_out = |path: &&Vec<String>| !changes.segments().contains(path) && path.as_slice() != ["id"];
+    let left_out: Vec<_> = source.segments().iter().filter(is_left_out).collect();
+    if !left_out.is_empty() {
+        return Err(format!(
+            "its partition key ({changes}) leaves out {} of the source's, so two documents of one id could share a record",
+            shown(left_out)
+        ));
+    }
+    Ok(())
+}
+
 /// The change's key by these paths; `source_id` is the document's id, `id` what stands for the path `/id`.
 fn key_of(
     change: &Change<'_>,
@@ -663,6 +692,31 @@ mod tests {
             );
             let version = Version::parse(&record.body).unwrap();
             assert_eq!((version.op, version.document), (Some(Op::Delete), None));
+        }
+    }
+
+    #[test]
+    fn a_history_whose_key_cannot_tell_documents_apart_is_refused() {
+        let check = |changes: &[&str], source: &[&str]| check_layout(&paths(changes), &paths(source));
+        for (changes, source) in [
+            (&["/pk", "/_originalId"][..], &["/pk"][..]),
+            (&["/pk"], &["/pk"]),
+            (&["/_originalId", "/pk"], &["/pk"]),
+            (&["/_originalId"], &["/id"]),
+            (&["/id"], &["/id"]),
+            (&["/tenant", "/_originalId"], &["/tenant", "/id"]),
+            (&["/a", "/b/c", "/_originalId"], &["/a", "/b/c"]),
+        ] {
+            assert_eq!(check(changes, source), Ok(()), "{changes:?} {source:?}");
+        }
+        for (changes, source, problem) in [
+            (&["/_originalId"][..], &["/pk"][..], "leaves out /pk"),
+            (&["/id"], &["/pk"], "leaves out /pk"),
+            (&["/a", "/_originalId"], &["/a", "/b"], "leaves out /b"),
+            (&["/other"], &["/pk"], "/other is not part of the source's"),
+            (&["/pk", "/other"], &["/pk"], "/other is not part of the source's"),
+        ] {
+            assert!(check(changes, source).unwrap_err().contains(problem), "{changes:?} {source:?}");
         }
     }
 

@@ -13,6 +13,13 @@ use crate::{
     },
 };
 
+/// The check of host.json itself.
+pub(super) const HOST: &str = "host.json";
+/// The check of the program that it names.
+pub(super) const EXECUTABLE: &str = "host.json executable";
+/// The check of the program's arguments.
+pub(super) const ARGUMENTS: &str = "host.json arguments";
+
 /// Names of extension 3.x: ignored without a word.
 const OLD_NAMES: [(&str, &str); 4] = [
     ("collectionName", "containerName"),
@@ -52,7 +59,7 @@ pub fn check_files(
     match app::read_json(&path) {
         Ok(host) => check_host(app_root, &host, &all_versions, findings),
         Err(problem) => findings.push(Finding::failure(
-            "host.json",
+            HOST,
             problem,
             "write one as in the repository; without it there is no function app",
         )),
@@ -142,7 +149,7 @@ fn check_host(app_root: &Path, host: &Value, all_versions: &[&str], findings: &m
     let arguments = description["arguments"].as_array();
     if arguments.and_then(|all| all.first()).is_none_or(|first| first != "serve") {
         findings.push(Finding::failure(
-            "host.json arguments",
+            ARGUMENTS,
             description["arguments"].to_string(),
             "write \"arguments\": [\"serve\"]: without it the program prints its help and ends",
         ));
@@ -164,7 +171,7 @@ fn check_host(app_root: &Path, host: &Value, all_versions: &[&str], findings: &m
 }
 
 fn executable(app_root: &Path, description: &Value, findings: &mut Vec<Finding>) {
-    const CHECK: &str = "host.json executable";
+    const CHECK: &str = EXECUTABLE;
     let Some(named) = description["defaultExecutablePath"].as_str().filter(|path| !path.is_empty()) else {
         findings.push(Finding::failure(
             CHECK,
@@ -342,11 +349,14 @@ fn check_function(
     }
     if let Some(connection) = trigger["connection"].as_str()
         && connection != "CosmosDB"
+        && !same_account(settings, connection)
     {
         add(
-            Verdict::Warning,
-            format!("connection is {connection:?}, and the handler reads CosmosDB"),
-            "name the connection CosmosDB, or make sure that both are one account",
+            Verdict::Failure,
+            format!(
+                "connection is {connection:?}, which is not the account of CosmosDB, where the handler writes and reads"
+            ),
+            "write \"connection\": \"CosmosDB\", or give both settings the same account",
         );
     }
     names(name, trigger, settings, &mut add);
@@ -358,6 +368,18 @@ fn check_function(
         };
         findings.push(Finding::ok(check, format!("retries for ever, {mode}")));
     }
+}
+
+/// Whether another connection is known to lead to the handler's account.
+fn same_account(settings: &Settings, connection: &str) -> bool {
+    let endpoint = |name: &str| {
+        let text = match settings.get(&format!("{name}__accountEndpoint")) {
+            Some(endpoint) => endpoint,
+            None => settings.get(name)?.split(';').find_map(|part| part.trim().strip_prefix("AccountEndpoint="))?,
+        };
+        url::Url::parse(text).ok()
+    };
+    endpoint(connection).zip(endpoint("CosmosDB")).is_some_and(|(its, own)| its == own)
 }
 
 /// The names the trigger uses, against those the handler uses: it writes what it is sent, wherever it came from.
@@ -472,6 +494,9 @@ mod tests {
 
         fn check(&self) -> Vec<Finding> {
             let settings = Settings::from_pairs([
+                ("CosmosDB", "AccountEndpoint=https://a.documents.azure.com:443/;AccountKey=a2V5;"),
+                ("Same__accountEndpoint", "https://a.documents.azure.com/"),
+                ("Elsewhere", "AccountEndpoint=https://b.documents.azure.com:443/;AccountKey=a2V5;"),
                 ("CaptureOrders__COSMOS_SOURCE_CONTAINER", "orders"),
                 ("CaptureMore__COSMOS_SOURCE_CONTAINER", "orders"),
             ]);
@@ -497,12 +522,14 @@ mod tests {
         let app = App::new();
         assert_eq!(app.wrong(), [""; 0]);
         assert_eq!(app.check().len(), 2);
+        app.function("CaptureOrders", |f| f["bindings"][0]["connection"] = "Same".into());
+        assert_eq!(app.wrong(), [""; 0]);
     }
 
     #[test]
     fn every_mistake_in_a_function_json_is_found() {
         type Break = fn(&mut Value);
-        let cases: [(&str, Break); 13] = [
+        let cases: [(&str, Break); 15] = [
             ("there is no retry", |f| drop(f.as_object_mut().unwrap().remove("retry"))),
             ("maxRetryCount is 5", |f| f["retry"]["maxRetryCount"] = 5.into()),
             ("cardinality", |f| f["bindings"][0]["cardinality"] = "many".into()),
@@ -519,11 +546,17 @@ mod tests {
             ("with an identity the function does not start", |f| {
                 f["bindings"][0]["createLeaseContainerIfNotExists"] = true.into();
             }),
-            ("connection is \"Other\"", |f| f["bindings"][0]["connection"] = "Other".into()),
+            ("FAILURE CaptureOrders/function.json: connection is \"Other\"", |f| {
+                f["bindings"][0]["connection"] = "Other".into()
+            }),
             ("the handler of CaptureOrders reads \"orders\"", |f| {
                 f["bindings"][0]["containerName"] = "events".into();
             }),
             ("needs the setting NOWHERE", |f| f["bindings"][0]["leaseContainerName"] = "%NOWHERE%".into()),
+            ("databaseName is \"prod\"", |f| f["bindings"][0]["databaseName"] = "prod".into()),
+            ("FAILURE CaptureOrders/function.json: connection is \"Elsewhere\"", |f| {
+                f["bindings"][0]["connection"] = "Elsewhere".into();
+            }),
             ("containerName is missing", |f| {
                 drop(f["bindings"][0].as_object_mut().unwrap().remove("containerName"));
             }),

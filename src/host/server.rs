@@ -321,6 +321,7 @@ async fn capture_body<H: History>(
             CaptureError::Refused(_) => Some(
                 "look at the history container: its partition key and its policies, or `cosmos-rewind doctor`; nothing was put away, and all of it is delivered again",
             ),
+            CaptureError::Layout(_) => Some("name another history, which `cosmos-rewind provision` makes"),
             CaptureError::Projection(_) => None,
             CaptureError::DeadLetters(_) => Some("check REWIND_DEAD_LETTERS: the store must exist and be writable"),
         };

@@ -80,10 +80,9 @@ fn lives(rng: &mut StdRng) -> (BTreeMap<String, Vec<Happened>>, Vec<Vec<Value>>)
         let (document, ts) = (rng.random_range(0..DOCUMENTS), 1_700_000_000 + lsn / 3);
         let (id, pk) = (id_of(document), format!("p{}", document % 2));
         let before = images.remove(&id);
-        let mut metadata = json!({"lsn": lsn, "crts": ts});
-        if let Some((_, prev)) = &before {
-            metadata["previousImageLSN"] = (*prev).into();
-        }
+        // As the trigger writes it: a float, and 0 where nothing was before.
+        let prev = before.as_ref().map_or(0, |(_, prev)| *prev);
+        let mut metadata = json!({"crts": ts as f64, "lsn": lsn, "previousImageLSN": prev, "timeToLiveExpired": false});
         let ends = before.is_some() && rng.random_bool(0.2);
         let life = lives.entry(id.clone()).or_default();
         let mut item = if ends {
@@ -259,7 +258,7 @@ async fn play(seed: u64) {
         for version in versions.iter().filter(|_| !(rewrites(seed) && id == DATE[0])) {
             // What happened is known, whoever was last to write it. Under another id it is another record.
             let item = written.iter().flatten().find(|item| item["metadata"]["lsn"].as_i64() == version.lsn).unwrap();
-            let (op, before) = (&item["metadata"]["operationType"], item["metadata"]["previousImageLSN"].as_i64());
+            let (op, before) = (&item["metadata"]["operationType"], item["metadata"]["previousImageLSN"].as_i64().filter(|lsn| *lsn > 0));
             let is = version.op.map(|op| if op == Op::Expire { Op::Delete } else { op }.as_str());
             assert_eq!((is, version.prev_lsn), (op.as_str(), before), "seed {seed}: {id}; poison: {poison:?}");
         }

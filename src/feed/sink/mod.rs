@@ -127,6 +127,9 @@ impl Sink {
             Self::Changes(capture) => match capture.run(&batch.items, batch.range).await {
                 Ok(summary) => Ok(Some(summary)),
                 Err(CaptureError::Service(f)) => Err(service(f)),
+                Err(CaptureError::Layout(problem)) => {
+                    Err(SinkError::refused(problem, "name another history with --changes, which `provision` makes"))
+                }
                 Err(e @ (CaptureError::Refused(_) | CaptureError::DeadLetters(_) | CaptureError::Projection(_))) => {
                     Err(SinkError::Busy(e.to_string()))
                 }
