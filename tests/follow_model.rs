@@ -213,10 +213,11 @@ async fn play(seed: u64, rounds: usize) {
                 followers[which].kill();
                 followers[which] = world.start_follower();
             }
-            // Suspended for longer than the lease: the other one takes the name, and this one finds out.
+            // Suspended for longer than the lease: the other one takes the name, and has written by the time this one wakes
+            // up with what it held back, and finds out.
             1 => {
                 followers[which].signal("STOP");
-                for _ in 0..5 {
+                for _ in 0..10 {
                     world.write().await;
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }

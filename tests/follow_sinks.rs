@@ -1,6 +1,10 @@
 //! Sinks of `follow` that need Azurite, its metrics, and the scripts of the documents.
 
-use std::{collections::BTreeMap, io::Read as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::Read as _,
+    time::{Duration, Instant},
+};
 
 use cosmos_rewind::{
     blob::BlobContainer,
@@ -16,7 +20,7 @@ use serde_json::json;
 use crate::{
     follow::{ALL, catch_up, checkpoint, events, put},
     support::{
-        BINARY, FollowerProcess, Letterbox, TestApp, eventually,
+        BINARY, Fault, FollowerProcess, Kind, Letterbox, TestApp, When, eventually,
         peers::{Azurite, signatures},
     },
 };
@@ -297,6 +301,32 @@ async fn metrics_and_health_tell_what_it_does() {
     let taken = one.trim_start_matches("http://");
     let output = app.run(&["follow", "--metrics", taken]).await;
     assert!(output.code == 1 && output.stderr.contains(&format!("--metrics {taken}")), "{output:?}");
+}
+
+/// What hangs does not fail; whoever asks whether it is alive must hear it all the same.
+#[tokio::test]
+async fn a_follower_that_hangs_says_so_and_one_that_is_told_to_slow_down_at_its_start_goes_on() {
+    let app = TestApp::start().await;
+    app.proxy.fail_next_of(Kind::Definition, vec![Fault::Reject(429, 3200); 5]);
+    let mut follower =
+        FollowerProcess::start(&app, &[&ALL[..], &["--lease", "10", "--metrics", "127.0.0.1:0"]].concat());
+    follower.wait_for_log("start of every range saved").await;
+    let log = follower.log();
+    let address =
+        log.iter().find_map(|line| Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned()));
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let status = async |path: &str| {
+        let url = format!("http://{}/{path}", address.as_ref().unwrap());
+        http.get(url).send().await.unwrap().status().as_u16()
+    };
+    eventually("it is ready", async || (status("readyz").await == 200).then_some(())).await;
+    app.proxy.fail_always_of(Kind::LiveRead, Some(Fault::Hold(When::Before, Duration::from_secs(120))));
+    let begun = Instant::now();
+    eventually("it is not well", async || (status("healthz").await == 503).then_some(())).await;
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(status("readyz").await, 503);
+    app.proxy.fail_always_of(Kind::LiveRead, None);
+    eventually("it is well again", async || (status("healthz").await == 200).then_some(())).await;
 }
 
 /// The scripts of the documents, on this build.

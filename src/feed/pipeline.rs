@@ -8,6 +8,7 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -115,7 +116,7 @@ impl Pipeline {
         let (newest, lsn) = newest;
         let left = page.partition_lsn.zip(lsn).map(|(now, read)| u64::try_from(now - read).unwrap_or_default());
         self.metrics.range(range, |state| {
-            (state.newest, state.failing) = (newest.or(state.newest), false);
+            (state.newest, state.failing, state.moved) = (newest.or(state.newest), false, Some(Instant::now()));
             state.left = left.or(state.left);
         });
         Ok(true)

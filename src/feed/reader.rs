@@ -81,6 +81,7 @@ impl Reader {
     /// Reads until stopped, or until nothing is left when that is asked for.
     pub async fn run(mut self) -> Result<(), FollowError> {
         let range = self.span.to_string();
+        self.pipeline.metrics.range(&range, |state| state.moved = Some(Instant::now()));
         self.read(&range).await?;
         // What sinks have held back so far, once more and now.
         self.acknowledge(&range, true).await
@@ -130,7 +131,9 @@ impl Reader {
             let Some(reader) = &feed else { continue };
             let token = reader.token()?;
             let nothing = page.items()?.is_empty();
-            self.pipeline.metrics.range(range, |state| (state.caught_up, state.failing) = (nothing, false));
+            self.pipeline.metrics.range(range, |state| {
+                (state.caught_up, state.failing, state.moved) = (nothing, false, Some(Instant::now()));
+            });
             if !nothing {
                 if !self.pipeline.deliver(&page, range, &self.fence, &self.stop).await? {
                     return Ok(());

@@ -258,7 +258,10 @@ async fn play(seed: u64) {
         for version in versions.iter().filter(|_| !(rewrites(seed) && id == DATE[0])) {
             // What happened is known, whoever was last to write it. Under another id it is another record.
             let item = written.iter().flatten().find(|item| item["metadata"]["lsn"].as_i64() == version.lsn).unwrap();
-            let (op, before) = (&item["metadata"]["operationType"], item["metadata"]["previousImageLSN"].as_i64().filter(|lsn| *lsn > 0));
+            let (op, before) = (
+                &item["metadata"]["operationType"],
+                item["metadata"]["previousImageLSN"].as_i64().filter(|lsn| *lsn > 0),
+            );
             let is = version.op.map(|op| if op == Op::Expire { Op::Delete } else { op }.as_str());
             assert_eq!((is, version.prev_lsn), (op.as_str(), before), "seed {seed}: {id}; poison: {poison:?}");
         }
