@@ -509,3 +509,73 @@ async fn what_is_redacted_reaches_no_sink_and_the_record_says_so() {
         assert!(output.code == 2 && output.stderr.contains(wanted), "{args:?}: {output:?}");
     }
 }
+
+/// The service allows 128 levels; the trigger's own reader gives up at 64, which stops its lease.
+#[tokio::test]
+async fn documents_of_every_depth_that_the_service_allows_are_captured() {
+    let app = TestApp::start().await;
+    catch_up(&app, &ALL).await;
+    // The document itself is the first level.
+    let deep = |id: &str, depth: usize, leaf: &str| {
+        let (open, close) = (r#"{"a":"#.repeat(depth - 1), "}".repeat(depth - 1));
+        format!(r#"{{"id":"{id}","pk":"p","v":{open}{leaf}{close}}}"#)
+    };
+    let arrays = |id: &str, depth: usize| {
+        format!(r#"{{"id":"{id}","pk":"p","v":{}1{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1))
+    };
+    let events = app.events().await;
+    let key = PartitionKey::parse("p").unwrap();
+    let mut written = Vec::new();
+    for depth in [63, 64, 65, 100, 127] {
+        let id = format!("deep-{depth}");
+        for text in [deep(&id, depth, "1"), deep(&id, depth, "2.5"), arrays(&id, depth)] {
+            events.upsert(&key, &id, text.clone().into_bytes()).await.unwrap_or_else(|e| panic!("{depth}: {e}"));
+            written.push((id.clone(), text));
+        }
+        events.delete(&key, &id, None).await.unwrap();
+    }
+    let sinks = ["--sink", "changes", "--sink", "stdout", "--sink", "file:deep.jsonl"];
+    let output = catch_up(&app, &[&ALL[..], &sinks].concat()).await;
+    assert_eq!(app.dead_letters(), Vec::<Value>::new());
+    let mut captured = Vec::new();
+    for depth in [63, 64, 65, 100, 127] {
+        let id = format!("deep-{depth}");
+        let versions = app.versions(&id).await;
+        assert_eq!(versions.len(), 4, "{id}");
+        captured.extend(versions.into_iter().filter_map(|version| Some((id.clone(), version.document?))));
+    }
+    assert_eq!(captured, written);
+    for (_, text) in &written {
+        assert!(output.stdout.contains(&format!("\"doc\":{text}")), "{text}");
+    }
+    assert_eq!(output.stdout.lines().count(), written.len() + 5);
+
+    // By the host as well, should it ever deliver them.
+    let handler = app.handler(&[]).await;
+    let text = deep("by-host", 127, "1").replacen("{\"id\"", "{\"_etag\":\"\\\"e\\\"\",\"_ts\":1,\"id\"", 1);
+    assert_eq!(handler.deliver_text(&format!("[{text}]")).await.0, 200, "{:#?}", handler.log());
+    assert_eq!(app.versions("by-host").await[0].document.as_deref(), Some(deep("by-host", 127, "1").as_str()));
+
+    // The account on this machine takes 127; the service's deepest, then, as its feed would deliver it.
+    let deepest = |leaf: &str| format!("{}{leaf}{}", r#"{"a":"#.repeat(127), "}".repeat(127));
+    app.proxy.rewrite("\"DEEPEST\"", &deepest("1.50"));
+    app.put(json!({"id": "deepest", "pk": "p", "n": 1, "v": "DEEPEST"})).await;
+    app.put(json!({"id": "deepest", "pk": "p", "n": 2, "v": "DEEPEST"})).await;
+    for (more, doc) in [
+        (&["--name", "whole"][..], format!(r#"{{"id":"deepest","pk":"p","n":2,"v":{}}}"#, deepest("1.50"))),
+        (
+            &["--name", "part", "--filter", "doc.n > 1", "--redact", "/v/a/a"],
+            r#"{"id":"deepest","pk":"p","n":2,"v":{"a":{}}}"#.into(),
+        ),
+    ] {
+        let args =
+            ["follow", "--from", "beginning", "--until-caught-up", "--sink", "stdout", "--sink", "file:deepest.jsonl"];
+        let output = app.run_through_proxy(&[&args, more].concat()).await;
+        assert!(output.code == 0 && output.stdout.contains(&format!("\"doc\":{doc},")), "{output:?}");
+    }
+    // With the image before it, whose differences are told.
+    let args = ["follow", "--mode", "all-versions", "--until-caught-up", "--sink", "stdout"];
+    let output = app.run_through_proxy(&args).await;
+    assert!(output.code == 0 && output.stdout.contains(r#""changed":["/n"]"#), "{output:?}");
+    assert_eq!(app.dead_letters(), Vec::<Value>::new());
+}
