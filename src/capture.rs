@@ -219,7 +219,7 @@ impl Pending {
             // Both are records of our own making.
             && let Ok(Some(body)) = knowledge::completed(&self.record.body, &other.record.body)
         {
-            let better = other.normalized < self.normalized || other.unsure < self.unsure;
+            let better = self.normalized && !other.normalized;
             let both = |what: fn(&Self) -> bool| what(self) && what(&other);
             let (healed, normalized, unsure) = (both(|p| p.healed), both(|p| p.normalized), both(|p| p.unsure));
             let mut record = if better { other.record } else { self.record.clone() };
