@@ -216,6 +216,8 @@ async fn play(seed: u64, rounds: usize) {
             // Suspended for longer than the lease: the other one takes the name, and has written by the time this one wakes
             // up with what it held back, and finds out.
             1 => {
+                // It has read what was just written, and holds it back still.
+                tokio::time::sleep(Duration::from_millis(300)).await;
                 followers[which].signal("STOP");
                 for _ in 0..10 {
                     world.write().await;

@@ -60,6 +60,8 @@ struct Inner {
     /// Draws what becomes of each attempt of each write, and how long that takes.
     seed: Option<u64>,
     attempts: Mutex<HashMap<String, u64>>,
+    /// How often each document was read: of a seeded history, the replicas are behind at first.
+    reads: Mutex<HashMap<String, u32>>,
 }
 
 impl MemoryHistory {
@@ -76,8 +78,8 @@ impl MemoryHistory {
         let paths = KeyPaths::parse(paths).unwrap();
         let (stored, attempts) = (Mutex::default(), Mutex::default());
         let (faults, source) = (Mutex::new(faults.into()), Mutex::default());
-        let paths = Mutex::new(paths);
-        Self::of(Arc::new(Inner { paths, stored, faults, poison, source, seed, attempts }))
+        let (paths, reads) = (Mutex::new(paths), Mutex::default());
+        Self::of(Arc::new(Inner { paths, stored, faults, poison, source, seed, attempts, reads }))
     }
 
     fn of(inner: Arc<Inner>) -> Self {
@@ -115,6 +117,10 @@ impl MemoryHistory {
         let id = records[0].id.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash);
         let mut rng = StdRng::seed_from_u64(seed ^ id.rotate_left(17) ^ attempt.rotate_left(48));
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..15))).await;
+        if rng.random_bool(0.01) {
+            // Longer than anybody waits who has a host to answer.
+            tokio::time::sleep(Duration::from_secs(300)).await;
+        }
         Some(match rng.random_range(0..20) {
             0 => Fault::Reject(429),
             1 => Fault::Reject(503),
@@ -236,6 +242,14 @@ impl MemorySource {
     fn first(&self, is: impl Fn(&serde_json::Value) -> bool) -> Option<String> {
         let mut states = self.history.inner.source.lock().unwrap();
         let found = states.front()?.iter().find(|document| is(document)).map(ToString::to_string);
+        if let (Some(_), Some(text)) = (self.history.inner.seed, &found) {
+            let mut reads = self.history.inner.reads.lock().unwrap();
+            let before = reads.entry(text.clone()).or_default();
+            *before += 1;
+            if *before < 4 {
+                return None;
+            }
+        }
         if states.len() > 1 {
             states.pop_front();
         }
