@@ -343,3 +343,31 @@ async fn the_scripts_come_to_their_proof() {
     assert!(proof.contains("proved     killed 2 times, it printed 1 to 10"), "{proof}");
     assert!(account.contains("  ~ /balance  250 -> -20.5\n") && !account.contains("-> -95.5\n  ~"), "{account}");
 }
+
+/// Finishing what is in flight may take longer than the lease: nobody else may take the name meanwhile.
+#[tokio::test]
+async fn a_follower_that_stops_keeps_its_name_until_its_last_page_is_done() {
+    let (app, letterbox) = (TestApp::start().await, Letterbox::start().await);
+    let sink = format!("blob:{}", letterbox.url());
+    let args = [&ALL[..], &["--lease", "2", "--sink", &sink]].concat();
+    catch_up(&app, &args).await;
+    letterbox.slow(Duration::from_secs(6));
+    let mut first = FollowerProcess::start(&app, &args);
+    first.wait_for_log("going on from the checkpoint").await;
+    put(&app, "x", 1).await;
+    let mut second = FollowerProcess::start(&app, &args);
+    second.wait_for_log("standing by").await;
+    // The page is with the sink by now.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    first.signal("TERM");
+    assert!(first.ended().await.success(), "{:#?}", first.log());
+    assert_eq!(letterbox.blobs().len(), 1);
+    second.wait_for_log("going on from the checkpoint").await;
+    second.signal("TERM");
+    assert!(second.ended().await.success(), "{:#?}", second.log());
+    for log in [first.log(), second.log()] {
+        assert!(!log.iter().any(|line| line.contains("taking over") || line.contains("taken over")), "{log:#?}");
+    }
+    // What was finished was saved: nothing of it is left to read.
+    assert!(second.log().iter().any(|line| line.contains("stopped: 0 changes read")), "{:#?}", second.log());
+}

@@ -329,6 +329,13 @@ fn check_function(
             "remove it; `cosmos-rewind backfill` saves what was there before",
         );
     }
+    if trigger["startFromTime"].as_str().is_some_and(|time| !time.contains('%')) {
+        add(
+            Verdict::Warning,
+            "startFromTime is a literal time, which the host may not take".into(),
+            "put it into an app setting, and write \"startFromTime\": \"%START_FROM_TIME%\"",
+        );
+    }
     if let Some(mode) = trigger["changeFeedMode"].as_str()
         && !all_versions
         && !mode.eq_ignore_ascii_case("LatestVersion")
@@ -529,7 +536,7 @@ mod tests {
     #[test]
     fn every_mistake_in_a_function_json_is_found() {
         type Break = fn(&mut Value);
-        let cases: [(&str, Break); 15] = [
+        let cases: [(&str, Break); 16] = [
             ("there is no retry", |f| drop(f.as_object_mut().unwrap().remove("retry"))),
             ("maxRetryCount is 5", |f| f["retry"]["maxRetryCount"] = 5.into()),
             ("cardinality", |f| f["bindings"][0]["cardinality"] = "many".into()),
@@ -553,6 +560,9 @@ mod tests {
                 f["bindings"][0]["containerName"] = "events".into();
             }),
             ("needs the setting NOWHERE", |f| f["bindings"][0]["leaseContainerName"] = "%NOWHERE%".into()),
+            ("WARNING CaptureOrders/function.json: startFromTime is a literal time", |f| {
+                f["bindings"][0]["startFromTime"] = "2026-01-01T00:00:00Z".into();
+            }),
             ("databaseName is \"prod\"", |f| f["bindings"][0]["databaseName"] = "prod".into()),
             ("FAILURE CaptureOrders/function.json: connection is \"Elsewhere\"", |f| {
                 f["bindings"][0]["connection"] = "Elsewhere".into();
