@@ -23,6 +23,8 @@ struct Knowledge {
     lsn: bool,
     /// Which version was before, if one was.
     previous: bool,
+    /// The document's own key values, which records of before do not have.
+    key: bool,
     /// That id and partition key are the document's.
     identity: bool,
 }
@@ -56,6 +58,7 @@ impl Knowledge {
             time: change.get("tsFrom").is_none(),
             lsn: change.get("lsn").is_some(),
             previous: op == "create" || change.get("prevLsn").is_some(),
+            key: change.get("key").is_some(),
             identity: change.get("identity").is_none(),
         }
     }
@@ -101,7 +104,7 @@ pub fn completed(stored: &str, new: &str) -> Result<Option<String>, String> {
     let (knows, adds) = (Knowledge::of(&old_change), Knowledge::of(&new_change));
     let better = worth(adds.text) > worth(knows.text);
     let more = |what: fn(Knowledge) -> bool| what(adds) && !what(knows);
-    let facts: [fn(Knowledge) -> bool; 4] = [|k| k.time, |k| k.lsn, |k| k.previous, |k| k.identity];
+    let facts: [fn(Knowledge) -> bool; 5] = [|k| k.time, |k| k.lsn, |k| k.previous, |k| k.key, |k| k.identity];
     if !better && adds.op <= knows.op && !facts.into_iter().any(more) {
         return Ok(None);
     }
@@ -129,7 +132,11 @@ pub fn completed(stored: &str, new: &str) -> Result<Option<String>, String> {
         take("ts", rest.get("ts"))?;
         take("tsFrom", None)?;
     }
-    for (name, missing) in [("lsn", theirs.lsn && !mine.lsn), ("prevLsn", theirs.previous && !mine.previous)] {
+    for (name, missing) in [
+        ("lsn", theirs.lsn && !mine.lsn),
+        ("prevLsn", theirs.previous && !mine.previous),
+        ("key", theirs.key && !mine.key),
+    ] {
         if missing && rest.get(name).is_some() {
             take(name, rest.get(name))?;
         }
@@ -183,12 +190,13 @@ mod tests {
 
     #[test]
     fn two_that_know_something_each_become_one_that_knows_both() {
-        let altered = record("altered", change(json!({"op": "replace", "prevLsn": 3, "fidelity": "normalized"})));
+        let known = json!({"op": "replace", "prevLsn": 3, "fidelity": "normalized", "key": ["p"]});
+        let altered = record("altered", change(known));
         let exact = record("exact", change(json!({"via": "follow"})));
         let stored = format!("{},\"_rid\":\"r\",\"_etag\":\"\\\"s\\\"\",\"_ts\":9}}", &altered[..altered.len() - 1]);
         for (stored, new) in [(&altered, &exact), (&exact, &altered), (&stored, &exact), (&exact, &stored)] {
             let now = after(stored, new).unwrap();
-            assert_eq!(now["text"], "exact");
+            assert_eq!((&now["text"], &now["_change"]["key"]), (&json!("exact"), &json!(["p"])));
             let change = &now["_change"];
             assert_eq!(
                 (&change["op"], &change["prevLsn"], &change["fidelity"]),
