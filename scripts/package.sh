@@ -6,7 +6,7 @@
 #                           [--jobs N] [--binary FILE]
 #   --out FILE.zip   where the package goes [default: target/package/cosmos-rewind-TRIPLE.zip]
 #   --profile NAME   dist: smallest, slow to build [default]; release: bigger, faster to build
-#   --mode MODE      all-versions: write the change feed mode and the preview bundle that it needs into the package
+#   --mode MODE      all-versions: write the change feed mode into the package
 #                    [default: latest, what the repository's files say]
 #   --target TRIPLE  [default: x86_64-unknown-linux-musl]
 #   --jobs N         parallel compiler jobs [default: cargo's]
@@ -128,8 +128,6 @@ def changed(path, change):
 def host(value):
     # In the repository the handler is where cargo puts it; in the package it lies beside host.json.
     value["customHandler"]["description"]["defaultExecutablePath"] = executable
-    if mode == "all-versions":
-        value["extensionBundle"]["id"] = "Microsoft.Azure.Functions.ExtensionBundle.Preview"
 
 
 def function(value):

@@ -9,7 +9,10 @@ mod recent;
 use std::{
     collections::{HashMap, HashSet},
     hash::BuildHasher as _,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,7 +24,10 @@ use tracing::{debug, warn};
 use crate::{
     change::{
         Change, Via,
-        record::{self, Record, RecordContext, Reread},
+        fidelity::Delivery,
+        knowledge,
+        raw::RawDocument,
+        record::{self, Identity, Record, RecordContext, Reread},
         shape::Shape,
     },
     config::{ConfigError, Fidelity},
@@ -96,6 +102,10 @@ pub struct Capture<H> {
     pub dead_letters: Arc<DeadLetterStore>,
     /// Whether altered documents are read again.
     pub fidelity: Fidelity,
+    /// What the way here does to documents.
+    pub delivery: Delivery,
+    /// Whether it was said that the host alters ids and partition keys.
+    pub identity_told: AtomicBool,
     /// Shared limits.
     pub limits: Limits,
     /// Which entrance the changes come through.
@@ -119,6 +129,8 @@ pub struct Summary {
     pub healed: usize,
     /// Of these: stored as delivered although the host may have altered them.
     pub normalized: usize,
+    /// Of these: under an id or a partition key that the host may have altered.
+    pub unsure: usize,
     /// Of these: too large as they were, stored compressed.
     pub compressed: usize,
     /// Documents read again from the source.
@@ -162,6 +174,12 @@ pub enum CaptureError {
     /// Poison was found and the dead-letter store failed, so it may be lost if the batch were acknowledged.
     #[error(transparent)]
     DeadLetters(StoreError),
+    /// The container refuses nearly everything, which is not the documents' fault.
+    #[error("store batch: {0}")]
+    Refused(String),
+    /// The history is keyed so that documents cannot be told apart in it, so nothing may be stored.
+    #[error("{0}")]
+    Layout(String),
     /// What is to be kept of documents does not fit the source container, so nothing of them may be stored.
     #[error(transparent)]
     Projection(ConfigError),
@@ -187,8 +205,29 @@ struct Pending {
     item: usize,
     healed: bool,
     normalized: bool,
+    unsure: bool,
     /// Stands for the record's key and id.
     mark: u64,
+}
+
+impl Pending {
+    /// Takes what another record of the same version knows beside.
+    fn learn(&mut self, other: Self) {
+        if !other.record.create_only {
+            *self = other;
+        } else if self.record.create_only
+            // Both are records of our own making.
+            && let Ok(Some(body)) = knowledge::completed(&self.record.body, &other.record.body)
+        {
+            let better = self.normalized && !other.normalized;
+            let both = |what: fn(&Self) -> bool| what(self) && what(&other);
+            let (healed, normalized, unsure) = (both(|p| p.healed), both(|p| p.normalized), both(|p| p.unsure));
+            let mut record = if better { other.record } else { self.record.clone() };
+            (record.create_only, record.completes) = (!knowledge::is_everything(&body), !healed);
+            record.body = body;
+            *self = Self { record, healed, normalized, unsure, ..*self };
+        }
+    }
 }
 
 impl<H: History> Capture<H> {
@@ -198,18 +237,31 @@ impl<H: History> Capture<H> {
     /// When anything may be lost if the batch were acknowledged; nothing of it needs to be undone.
     pub async fn run(&self, items: &[&RawValue], invocation: &str) -> Result<Summary, CaptureError> {
         let start = Instant::now();
-        let retry = Retry::for_at_most(self.limits.deadline);
+        let retry = Retry::answering_within(self.limits.deadline);
 
         let shape = self.shape(&retry).await?;
+        if !items.is_empty() {
+            self.check_layout(&retry).await?;
+        }
         let mut taken = self.take(items, shape.as_deref(), &retry).await;
-        if taken.as_ref().is_err_and(|f| f.disposition == Disposition::Stale) {
+        let stale = match &taken {
+            Err(f) => f.disposition == Disposition::Stale,
+            // The service does not always say that the key is another one: refusals are looked into.
+            Ok(progress) if progress.poison.iter().any(Poison::may_be_the_containers) => {
+                !retry.run(|| self.history.is_current()).await.map_err(CaptureError::Service)?
+            }
+            Ok(_) => false,
+        };
+        if stale {
             // The container was made again with another key: look at it afresh, once. All of the payload, as what was
             // written before may have gone with the old one.
             self.history.forget().await;
             self.recent.forget();
+            self.check_layout(&retry).await?;
             taken = self.take(items, shape.as_deref(), &retry).await;
         }
         let Progress { mut summary, poison, newest, .. } = taken.map_err(CaptureError::Service)?;
+        check_refusals(&poison, summary.records)?;
         let letters = Letters { items, note: shape.as_ref().map(|shape| shape.note()) };
         self.bury(letters, &poison, invocation).await.map_err(CaptureError::DeadLetters)?;
 
@@ -230,7 +282,7 @@ impl<H: History> Capture<H> {
             let piece = &items[first..first + piece_of(&items[first..], self.limits.piece)];
             progress.last = first + piece.len() == items.len();
             let mut poison = Vec::new();
-            let mut shaped = shape.map(|shape| shape_all(piece, shape, &mut poison));
+            let mut shaped = shape.map(|shape| shape_all(piece, shape, self.delivery, &mut poison));
             let taken = match &shaped {
                 Some(shaped) => Taken::of_shaped(shaped, &mut poison),
                 None => Taken::of(piece, &mut poison),
@@ -253,6 +305,28 @@ impl<H: History> Capture<H> {
         Ok(progress)
     }
 
+    /// Looks at the containers, and stores nothing.
+    ///
+    /// # Errors
+    /// As those of [`run`](Self::run) that every payload would meet.
+    pub async fn look(&self) -> Result<(), CaptureError> {
+        let retry = Retry::answering_within(self.limits.deadline);
+        self.shape(&retry).await?;
+        self.check_layout(&retry).await
+    }
+
+    /// Whether the history can keep the source's documents apart. Where the source may not be looked at, nobody can tell.
+    async fn check_layout(&self, retry: &Retry) -> Result<(), CaptureError> {
+        let writer = retry.run(|| self.history.writer()).await.map_err(CaptureError::Service)?;
+        let source = match retry.run(|| self.history.source()).await {
+            Ok(source) => source,
+            Err(f) if matches!(f.disposition, Disposition::Denied | Disposition::NotFound) => return Ok(()),
+            Err(f) => return Err(CaptureError::Service(f)),
+        };
+        record::check_layout(writer.key_paths(), source.key_paths())
+            .map_err(|problem| CaptureError::Layout(format!("the history cannot be used: {problem}")))
+    }
+
     /// What of a document is stored, where that is not all of it.
     async fn shape(&self, retry: &Retry) -> Result<Option<Arc<Shape>>, CaptureError> {
         let Some(projection) = &self.projection else { return Ok(None) };
@@ -270,7 +344,9 @@ impl<H: History> Capture<H> {
     ) -> Result<Vec<Poison>, Failure> {
         let mut poison = Vec::new();
         let writer = retry.run(|| self.history.writer()).await?;
-        let rereads = self.reread(taken, shape, retry, &mut progress.summary).await?;
+        let of_change = |change| record::identity(change, self.delivery, writer.key_paths());
+        let identities: Vec<Identity> = taken.changes.iter().map(of_change).collect();
+        let rereads = self.reread(taken, &identities, shape, retry, &mut progress.summary).await?;
         let partial = shape.map(Shape::note).or(self.partial.as_deref());
         let now = crate::surroundings::now();
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
@@ -286,22 +362,31 @@ impl<H: History> Capture<H> {
         let mut pending: Vec<Pending> = Vec::with_capacity(taken.changes.len());
         let mut places: HashMap<u64, usize> = HashMap::with_capacity(taken.changes.len());
         for (index, ((change, item), reread)) in taken.changes.iter().zip(&taken.origins).zip(rereads).enumerate() {
-            let altered = reread.is_none() && self.fidelity == Fidelity::Exact && taken.may_be_altered(index);
+            let altered = reread.is_none() && taken.may_be_altered(index, self.delivery);
+            let unsure = reread.is_none() && identities[index] != Identity::Sure;
+            // A version that was captured under an altered key has its altered id there, too: with the right one beside
+            // the wrong key it would be a second record of it.
+            let as_before;
+            let change = if change.healed && identities[index] == Identity::KeyUnsure {
+                as_before = Change { id: change.document.get_str("id").unwrap_or_default(), ..change.clone() };
+                &as_before
+            } else {
+                change
+            };
             match record::build(change, reread.as_deref().map(Reread), altered, context) {
                 Ok(record) => {
                     let record = match partial {
                         Some(note) if !change.op.is_tombstone() => record::partial(record, note),
                         _ => record,
                     };
+                    let record = if unsure { record::unsure(record) } else { record };
                     let mark = self.recent.mark(&record);
-                    let one = Pending { record, item: *item, healed: change.healed, normalized: altered, mark };
+                    let one = Pending { record, item: *item, healed: change.healed, normalized: altered, unsure, mark };
                     // The same version twice in one payload: the one that knows more stays.
                     let place = *places.entry(mark).or_insert(pending.len());
                     match pending.get_mut(place) {
                         Some(known) if known.record.id == one.record.id && known.record.key == one.record.key => {
-                            if known.record.create_only && !one.record.create_only {
-                                *known = one;
-                            }
+                            known.learn(one);
                         }
                         // New; or, once in a universe, two records with one mark: writing both is right too.
                         _ => pending.push(one),
@@ -322,8 +407,18 @@ impl<H: History> Capture<H> {
         let summary = &mut progress.summary;
         summary.healed += new.iter().filter(|p| p.healed).count();
         summary.normalized += new.iter().filter(|p| p.normalized).count();
+        let unsure = new.iter().filter(|p| p.unsure).count();
+        summary.unsure += unsure;
         summary.compressed += new.iter().filter(|p| p.record.compressed).count();
         summary.records += new.len();
+        if unsure > 0 && !self.identity_told.swap(true, Ordering::Relaxed) {
+            warn!(
+                function = self.function,
+                records = unsure,
+                "the host may have altered ids or partition keys; their records say that they are unsure. \
+                 Set extensions.cosmosDB.serializerSettings.dateParseHandling to \"None\" in host.json; said once"
+            );
+        }
         if !progress.last {
             progress.seen.extend(places.into_keys());
         }
@@ -359,6 +454,7 @@ impl<H: History> Capture<H> {
     async fn reread(
         &self,
         taken: &Taken<'_>,
+        identities: &[Identity],
         shape: Option<&Shape>,
         retry: &Retry,
         summary: &mut Summary,
@@ -368,7 +464,11 @@ impl<H: History> Capture<H> {
         if self.fidelity != Fidelity::Exact {
             return Ok(texts);
         }
-        let wants = |i: &usize| taken.may_be_altered(*i) && !changes[*i].healed && changes[*i].etag().is_some();
+        let wants = |i: &usize| {
+            let change = &changes[*i];
+            let altered = taken.may_be_altered(*i, self.delivery) || identities[*i] != Identity::Sure;
+            altered && !change.healed && !change.op.is_tombstone() && change.etag().is_some()
+        };
         let wanted: Vec<usize> = (0..changes.len()).filter(wants).collect();
         if wanted.is_empty() {
             return Ok(texts);
@@ -382,45 +482,82 @@ impl<H: History> Capture<H> {
             Err(f) => return Err(f),
         };
         summary.rereads += wanted.len();
-        let results: Vec<(usize, Option<String>)> = stream::iter(wanted)
+        let results: Vec<(usize, Again)> = stream::iter(wanted)
             .map(|i| {
-                let (change, source) = (&changes[i], &source);
-                async move { Ok::<_, Failure>((i, self.reread_one(source.as_ref(), change, retry).await?)) }
+                let (change, identity, source) = (&changes[i], identities[i], &source);
+                async move { Ok::<_, Failure>((i, self.reread_one(source.as_ref(), change, identity, retry).await?)) }
             })
             .buffer_unordered(self.limits.max_rereads)
             .try_collect()
             .await?;
-        for (i, text) in results {
-            texts[i] = match (text, shape) {
+        let (mut behind, mut refused, mut reason) = (0, 0, None);
+        for (i, again) in results {
+            texts[i] = match (again, shape) {
                 // One that cannot be shaped is not stored whole: the payload's own part of it is.
-                (Some(text), Some(shape)) => shape.shaped(&text).ok(),
-                (text, _) => text,
+                (Again::Same(text), Some(shape)) => shape.shaped(&text).ok(),
+                (Again::Same(text), None) => Some(text),
+                // What was delivered is all there is.
+                (Again::MovedOn, _) => None,
+                (Again::Behind, _) => {
+                    behind += 1;
+                    None
+                }
+                (Again::Refused(failure), _) => {
+                    refused += 1;
+                    reason = Some(failure);
+                    None
+                }
             };
+        }
+        if behind > 0 {
+            warn!(
+                function = self.function,
+                documents = behind,
+                "read again, the source has no version that is surely later; storing payloads as delivered"
+            );
+        }
+        if let Some(reason) = reason {
+            warn!(function = self.function, documents = refused, %reason, "the source refuses to be read again; storing payloads as delivered");
         }
         Ok(texts)
     }
 
+    /// Reads one document again. Where a replica may be behind, or a refusal may pass, more than once.
     async fn reread_one(
         &self,
         source: &H::Source,
         change: &Change<'_>,
+        identity: Identity,
         retry: &Retry,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Again, Failure> {
         let key = source.key_paths().extract(&change.document);
-        let read = retry
-            .run(|| async {
-                let _permit = permit(&self.limits.rereads).await?;
-                source.read(&key, &change.id).await
-            })
-            .await;
-        match read {
-            Ok(Some(text)) if same_etag(&text, change) => Ok(Some(text)),
-            // It moved on, or is gone: what was delivered is all there is.
-            Ok(_) => Ok(None),
-            Err(f) if matches!(f.disposition, Disposition::Transient | Disposition::Stale) => Err(f),
-            Err(f) => {
-                debug!(function = self.function, reason = %f, "re-read refused");
-                Ok(None)
+        let rid = change.document.get_str("_rid").unwrap_or_default();
+        let read = async || {
+            retry
+                .run(|| async {
+                    let _permit = permit(&self.limits.rereads).await?;
+                    match identity {
+                        Identity::Sure => source.read(&key, &change.id).await,
+                        Identity::IdUnsure => source.find(&rid, Some(&key)).await,
+                        Identity::KeyUnsure => source.find(&rid, None).await,
+                    }
+                })
+                .await
+        };
+        let mut looks = LOOKS.iter();
+        loop {
+            let again = match read().await {
+                Ok(Some(text)) => of_version(text, change),
+                Ok(None) => Again::Behind,
+                Err(f) if matches!(f.disposition, Disposition::Transient | Disposition::Stale) => return Err(f),
+                Err(f) => Again::Refused(f),
+            };
+            match again {
+                Again::Same(_) | Again::MovedOn => return Ok(again),
+                Again::Behind | Again::Refused(_) => match looks.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => return Ok(again),
+                },
             }
         }
     }
@@ -490,33 +627,41 @@ impl<H: History> Capture<H> {
 
     /// Puts poison away.
     async fn bury(&self, letters: Letters<'_>, poison: &[Poison], invocation: &str) -> Result<(), StoreError> {
-        for one in poison {
-            let (item, partial) = letters.of(one);
-            let letter = DeadLetter {
-                v: 1,
-                at: crate::surroundings::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-                function: self.function.clone(),
-                invocation: invocation.to_owned(),
-                id: one.id.clone(),
-                status: one.status.clone(),
-                reason: one.reason.clone(),
-                partial: partial.or(self.partial.as_deref()).map(str::to_owned),
-                item: item.to_owned(),
-            };
-            self.dead_letters.put(&letter).await?;
-            warn!(
-                function = self.function,
-                invocation,
-                id = letter.id,
-                status = letter.status,
-                reason = letter.reason,
-                letter = letter.name(),
-                "dead letter"
-            );
-        }
+        // Each letter has a name of its own; twice the same item is one letter, whoever is last.
+        let puts: Vec<_> = poison.iter().map(|one| self.bury_one(letters, one, invocation)).collect();
+        stream::iter(puts).buffer_unordered(LETTERS).try_collect::<Vec<()>>().await?;
+        Ok(())
+    }
+
+    async fn bury_one(&self, letters: Letters<'_>, one: &Poison, invocation: &str) -> Result<(), StoreError> {
+        let (item, partial) = letters.of(one);
+        let letter = DeadLetter {
+            v: 1,
+            at: crate::surroundings::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            function: self.function.clone(),
+            invocation: invocation.to_owned(),
+            id: one.id.clone(),
+            status: one.status.clone(),
+            reason: one.reason.clone(),
+            partial: partial.or(self.partial.as_deref()).map(str::to_owned),
+            item: item.to_owned(),
+        };
+        self.dead_letters.put(&letter).await?;
+        warn!(
+            function = self.function,
+            invocation,
+            id = letter.id,
+            status = letter.status,
+            reason = letter.reason,
+            letter = letter.name(),
+            "dead letter"
+        );
         Ok(())
     }
 }
+
+/// Letters that are put away at the same time.
+const LETTERS: usize = 16;
 
 /// What dead letters of a batch hold.
 #[derive(Clone, Copy)]
@@ -560,7 +705,8 @@ fn into_units(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
     // The unit that is still open for a key, by the key's hash, and its bytes so far.
     let mut open: HashMap<u64, (usize, usize)> = HashMap::with_capacity(pending.len());
     for one in pending {
-        if one.record.create_only {
+        // It nearly always exists: it would fail the batch.
+        if one.record.create_only && !one.record.completes {
             units.push(vec![one]);
             continue;
         }
@@ -584,15 +730,58 @@ fn into_units(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
     units
 }
 
+/// The rule of what is the container's fault: of the records of a payload so many at least, and nine in ten, are refused
+/// with one status that says nothing about the record itself.
+const REFUSED_AT_LEAST: usize = 5;
+
+/// Buries nothing of a payload of which nearly all is refused alike: whatever it is, the next payloads would follow, and
+/// their letters would be the only history.
+fn check_refusals(poison: &[Poison], stored: usize) -> Result<(), CaptureError> {
+    let mut refused: HashMap<&str, Vec<&Poison>> = HashMap::new();
+    for one in poison.iter().filter(|one| one.may_be_the_containers()) {
+        refused.entry(&one.status).or_default().push(one);
+    }
+    let Some(alike) = refused.into_values().max_by_key(Vec::len) else { return Ok(()) };
+    if alike.len() < REFUSED_AT_LEAST || alike.len() * 10 < (alike.len() + stored) * 9 {
+        return Ok(());
+    }
+    let reason = alike.first().map_or("", |one| one.reason.as_str());
+    Err(CaptureError::Refused(format!(
+        "{} of {} records are refused alike, so it is the container's fault and not theirs: {reason}",
+        alike.len(),
+        alike.len() + stored
+    )))
+}
+
 /// Whether a failure may concern a single record rather than the caller, the container or the service.
 fn may_be_one_record(failure: &Failure) -> bool {
     matches!(failure.disposition, Disposition::Poison | Disposition::Conflict | Disposition::PreconditionFailed)
 }
 
-fn same_etag(text: &str, change: &Change<'_>) -> bool {
-    let reread = crate::change::raw::RawDocument::parse(text).ok();
-    let etag = reread.as_ref().and_then(|d| d.get_str("_etag"));
-    etag.is_some() && etag == change.etag()
+/// Pauses before a document is looked at again that a replica did not have, or that was refused.
+const LOOKS: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(400)];
+
+/// A document that was read again.
+enum Again {
+    /// It is the version that was delivered.
+    Same(String),
+    /// It is a later one.
+    MovedOn,
+    /// It is an older one or one of the same second, or is not there (any more): a replica may be behind.
+    Behind,
+    /// It may not be read.
+    Refused(Failure),
+}
+
+/// What a text that was read again is to the version that was delivered.
+fn of_version(text: String, change: &Change<'_>) -> Again {
+    let Ok(document) = RawDocument::parse(&text) else { return Again::MovedOn };
+    let etag = document.get_str("_etag");
+    if etag.is_some() && etag == change.etag() {
+        return Again::Same(text);
+    }
+    // Of one second nothing tells which is the later.
+    if document.get_i64("_ts") > change.ts { Again::MovedOn } else { Again::Behind }
 }
 
 async fn permit(limit: &Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {

@@ -70,9 +70,16 @@ fn host_json_starts_the_handler_with_serve() {
     assert_eq!(description["workingDirectory"], "");
     assert_eq!(host["customHandler"].as_object().unwrap().keys().collect::<Vec<_>>(), ["description"]);
     // The deprecated form, and routes that would not match a function.json.
-    assert!(host.get("httpWorker").is_none() && host.get("http").is_none() && host.get("extensions").is_none());
-    assert_eq!(host["extensionBundle"]["id"], "Microsoft.Azure.Functions.ExtensionBundle");
-    assert_eq!(host["extensionBundle"]["version"], "[4.*, 5.0.0)");
+    assert!(host.get("httpWorker").is_none() && host.get("http").is_none());
+    // The first bundle that has the all-versions mode, and that can leave dates alone when it is told to.
+    assert_eq!(
+        host["extensionBundle"],
+        serde_json::json!({"id": "Microsoft.Azure.Functions.ExtensionBundle", "version": "[4.37.1, 5.0.0)"})
+    );
+    assert_eq!(
+        host["extensions"],
+        serde_json::json!({"cosmosDB": {"serializerSettings": {"dateParseHandling": "None"}}})
+    );
 }
 
 #[test]

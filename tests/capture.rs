@@ -1,11 +1,11 @@
 //! Capture end to end: the host's requests in, the history out.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cosmos_rewind::change::Op;
 use serde_json::{Value, json};
 
-use crate::support::{Fault, TestApp, body_of, feed_document};
+use crate::support::{Fault, Kind, Letterbox, TestApp, When, body_of, eventually, feed_document};
 
 /// 30 documents with keys of their own, and 30 versions that share one key.
 fn mixed_batch() -> Vec<Value> {
@@ -313,6 +313,98 @@ async fn one_poison_record_does_not_hold_up_the_rest() {
     assert_eq!(app.dead_letters().len(), 5);
 }
 
+/// The client library notices by itself only when the new key has another number of paths.
+#[tokio::test]
+async fn a_history_made_again_with_a_key_of_the_same_length_is_written_on_and_nothing_is_buried() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    assert_eq!(handler.deliver(&[feed_document("before", "p", 1)]).await.0, 200);
+    assert!(app.local.delete_container("dev", "changes").await.unwrap());
+    let key = json!({"paths": ["/_originalId", "/pk"], "kind": "MultiHash", "version": 2});
+    assert!(app.local.create_container("dev", json!({"id": "changes", "partitionKey": key})).await.unwrap());
+    // Also of a payload of one item, of which everything is nearly everything.
+    assert_eq!(handler.deliver(&[feed_document("one", "p", 2)]).await.0, 200, "{:#?}", handler.log());
+    let batch: Vec<Value> = (3..40).map(|n| feed_document(&format!("doc-{n}"), "p", n)).collect();
+    let (status, answer) = handler.deliver(&batch).await;
+    assert_eq!(status, 200, "{answer} {:#?}", handler.log());
+    assert_eq!((app.dead_letters().len(), app.history().await.len()), (0, 38));
+}
+
+#[tokio::test]
+async fn what_is_refused_nearly_as_a_whole_is_the_containers_fault() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    let batch = |n: u64| -> Vec<Value> { (1..=n).map(|v| feed_document(&format!("doc-{v}"), "p", v)).collect() };
+    app.proxy.fail_always(Some(Fault::Reject(400, 0)));
+    for n in [5, 100] {
+        let (status, answer) = handler.deliver(&batch(n)).await;
+        assert_eq!(status, 500, "{answer}");
+        let said = format!("{n} of {n} records are refused alike, so it is the container's fault");
+        assert!(answer["error"].as_str().unwrap().contains(&said), "{answer}");
+        assert!(app.dead_letters().is_empty(), "{n}");
+        handler.wait_for_log("look at the history container").await;
+    }
+    // Nine of ten are nearly all of them; eight are not.
+    app.proxy.fail_always(None);
+    app.proxy.only_if_body_has("bad~");
+    app.proxy.fail_always(Some(Fault::Reject(400, 0)));
+    let mixed = |bad: u64| -> Vec<Value> {
+        let bad_ones = (0..bad).map(|v| feed_document("bad", &format!("k{v}"), v));
+        bad_ones.chain((bad..10).map(|v| feed_document("good", &format!("k{v}"), v))).collect()
+    };
+    assert_eq!(handler.deliver(&mixed(9)).await.0, 500);
+    assert!(app.dead_letters().is_empty());
+    assert_eq!(handler.deliver(&mixed(8)).await.0, 200);
+    assert_eq!(app.dead_letters().len(), 8);
+    // What says that it is the record, is the record's: too large, or its partition is full.
+    for status in [(413, 0), (403, 1014)] {
+        app.proxy.fail_always(Some(Fault::Reject(status.0, status.1)));
+        assert_eq!(handler.deliver(&mixed(10)).await.0, 200, "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_hangs_holds_no_lease_up_longer_than_its_own_deadline() {
+    let app = TestApp::start().await;
+    // From the first look on: the start does not wait for it for long.
+    app.proxy.fail_always_of(Kind::Definition, Some(Fault::Hold(When::Before, Duration::from_secs(20))));
+    let handler = app.handler(&[("REWIND_DEADLINE_SECONDS", "3")]).await;
+    let begun = Instant::now();
+    let leases = futures::future::join_all((0..16).map(|n| {
+        let handler = &handler;
+        async move { handler.deliver(&[feed_document(&format!("doc-{n}"), "p", n)]).await }
+    }));
+    let answers = leases.await;
+    assert!(answers.iter().all(|(status, _)| *status == 500), "{answers:?}");
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    // A write that hangs is one that may have been done: it is delivered again, and is there once.
+    app.proxy.fail_always_of(Kind::Definition, None);
+    eventually("the account answers again", async || {
+        (handler.deliver(&[feed_document("doc-0", "p", 0)]).await.0 == 200).then_some(())
+    })
+    .await;
+    app.proxy.fail_always(Some(Fault::Hold(When::After, Duration::from_secs(20))));
+    let begun = Instant::now();
+    assert_eq!(handler.deliver(&[feed_document("doc-1", "p", 1)]).await.0, 500);
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    app.proxy.fail_always(None);
+    assert_eq!(handler.deliver(&[feed_document("doc-1", "p", 1)]).await.0, 200);
+    assert_eq!(app.history().await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_letters_of_a_large_batch_are_put_away_side_by_side() {
+    let (app, letterbox) = (TestApp::start().await, Letterbox::start().await);
+    let handler = app.handler(&[("REWIND_DEAD_LETTERS", letterbox.url())]).await;
+    letterbox.slow(Duration::from_millis(200));
+    let batch: Vec<Value> = (0..64).map(|n| json!({"id": n})).collect();
+    let begun = Instant::now();
+    assert_eq!(handler.deliver(&batch).await.0, 200, "{:#?}", handler.log());
+    assert_eq!(letterbox.texts().len(), 64);
+    // One after the other they would take 13 s.
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn when_the_dead_letter_store_fails_the_batch_fails() {
     let app = TestApp::start().await;
@@ -399,7 +491,8 @@ async fn documents_that_the_host_may_have_altered_are_read_again_while_they_have
     let (status, body) = handler.deliver(&delivered).await;
     assert_eq!(status, 200, "{body}");
     assert!(body["Logs"][0].as_str().unwrap().contains("4 records, 3 re-reads, 2 normalized"), "{body}");
-    assert_eq!(app.proxy.reads() - before, 3);
+    // Those that are not there as delivered are looked at again: a replica may be behind. One that is surely later is not.
+    assert!([6, 9].contains(&(app.proxy.reads() - before)), "{}", app.proxy.reads() - before);
     let fidelity = async |id: &str| app.versions(id).await[0].fidelity.clone().unwrap();
     let document = async |id: &str| app.versions(id).await[0].document.clone().unwrap();
     assert_eq!(fidelity("current").await, "exact");
@@ -419,6 +512,41 @@ async fn documents_that_the_host_may_have_altered_are_read_again_while_they_have
     let before = app.proxy.reads();
     assert_eq!(payload.deliver(&delivered).await.0, 200);
     assert_eq!(app.proxy.reads(), before);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_behind_or_refuses_for_a_moment_costs_no_exactness_and_one_that_goes_on_is_told() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    let date = "2026-11-20T15:00:00.000Z";
+    let altered = async |id: &str| {
+        let mut document = app.put(json!({"id": id, "pk": "p", "when": date})).await;
+        document["when"] = "2026-11-20T15:00:00Z".into();
+        document
+    };
+    for (id, faults) in [
+        ("behind", vec![Fault::Reject(404, 0), Fault::Reject(404, 0)]),
+        ("refused", vec![Fault::Reject(403, 0)]),
+        ("both", vec![Fault::Reject(403, 0), Fault::Reject(404, 0), Fault::Reject(403, 0)]),
+    ] {
+        let document = altered(id).await;
+        app.proxy.fail_next_of(Kind::LiveRead, faults);
+        assert_eq!(handler.deliver(&[document]).await.0, 200);
+        assert_eq!(app.versions(id).await[0].fidelity.as_deref(), Some("exact"), "{id}");
+    }
+    let warned = |text: &str| handler.log().iter().filter(|l| l.contains("WARN") && l.contains(text)).count();
+    assert_eq!(warned("storing payloads as delivered"), 0, "{:#?}", handler.log());
+    for (id, status, told) in [
+        ("never there", 404, "the source has no version that is surely later"),
+        ("never allowed", 403, "the source refuses to be read again"),
+    ] {
+        let document = altered(id).await;
+        app.proxy.fail_always_of(Kind::LiveRead, Some(Fault::Reject(status, 0)));
+        assert_eq!(handler.deliver(&[document]).await.0, 200);
+        app.proxy.fail_always_of(Kind::LiveRead, None);
+        assert_eq!(app.versions(id).await[0].fidelity.as_deref(), Some("normalized"), "{id}");
+        assert_eq!(warned(told), 1, "{id}: {:#?}", handler.log());
+    }
 }
 
 #[tokio::test]

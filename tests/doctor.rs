@@ -62,7 +62,9 @@ async fn a_good_app_is_good_and_nothing_is_left_behind() {
 
 #[tokio::test]
 async fn other_keys_and_shapes_of_the_history_are_tried_as_they_are() {
-    for (paths, verdict) in [(&["/pk"][..], "OK"), (&["/id"], "OK"), (&["/somewhere/else"], "FAILURE")] {
+    for (paths, verdict) in
+        [(&["/pk"][..], "OK"), (&["/id"], "FAILURE"), (&["/_originalId"], "FAILURE"), (&["/somewhere/else"], "FAILURE")]
+    {
         let app = TestApp::with_changes_key(paths).await;
         let output = app.run_with_settings(&["doctor", "--format", "json"], &NAMES).await;
         let found = findings(&output);

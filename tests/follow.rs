@@ -127,6 +127,46 @@ async fn the_latest_mode_reads_from_the_beginning_or_a_time_and_gives_the_host_s
     assert_eq!(events(&hour.stdout).len(), 5);
 }
 
+/// The latest-version feed does not say what happened, nor what was before.
+#[tokio::test]
+async fn a_follower_that_knows_less_unlearns_nothing_and_one_that_knows_more_completes_it() {
+    let app = TestApp::start().await;
+    catch_up(&app, &ALL).await;
+    for n in 1..=3 {
+        put(&app, "x", n).await;
+    }
+    put(&app, "y", 1).await;
+    let latest = ["--mode", "latest", "--from", "beginning", "--name", "latest"];
+    let known = |history: &[Value], id: &str| -> Vec<(String, Option<i64>)> {
+        let of = history.iter().filter(|record| record["_originalId"] == id);
+        let mut of: Vec<_> = of.map(|r| (r["n"].as_u64(), &r["_change"])).collect();
+        of.sort_by_key(|(n, _)| *n);
+        of.into_iter().map(|(_, c)| (c["op"].as_str().unwrap().to_owned(), c["prevLsn"].as_i64())).collect()
+    };
+    // Before the other one: it knows less, and is completed.
+    catch_up(&app, &latest).await;
+    assert_eq!(known(&app.history().await, "x"), [("upsert".to_owned(), None)]);
+    catch_up(&app, &ALL).await;
+    let whole = app.history().await;
+    let of_x = [("create".to_owned(), None), ("replace".to_owned(), Some(1)), ("replace".to_owned(), Some(2))];
+    assert_eq!(known(&whole, "x"), of_x);
+    assert_eq!(known(&whole, "y"), [("create".to_owned(), None)]);
+    // After it, all over again, and by the host in its latest-version mode: nothing changes.
+    catch_up(&app, &[&latest[..4], &["--name", "again"]].concat()).await;
+    assert_eq!(app.history().await, whole);
+    let handler = app.handler(&[]).await;
+    let mut document = app.put(json!({"id": "x", "pk": "key-x", "n": 3})).await;
+    for record in whole.iter().filter(|record| record["_originalId"] == "x") {
+        document["_etag"] = record["_change"]["etag"].clone();
+        document["n"] = record["n"].clone();
+        (document["_ts"], document["_lsn"]) = (record["_change"]["ts"].clone(), record["_change"]["lsn"].clone());
+        assert_eq!(handler.deliver(&[document.clone()]).await.0, 200);
+    }
+    let after = app.history().await;
+    let kept: Vec<_> = after.iter().filter(|r| whole.iter().any(|w| w["id"] == r["id"])).cloned().collect();
+    assert_eq!(kept, whole);
+}
+
 #[tokio::test]
 async fn the_start_of_every_range_is_saved_before_anything_is_acknowledged() {
     let app = TestApp::start().await;
@@ -415,7 +455,7 @@ async fn what_is_redacted_reaches_no_sink_and_the_record_says_so() {
         app.run_with_settings(&args, &key).await
     };
     assert_eq!(run(&[]).await.code, 0);
-    let document = json!({"id": "x", "pk": "p", "name": "A", "ssn": "123-45", "card": {"number": "4111", "cvc": "999"}, "other": 1});
+    let document = json!({"id": "x", "pk": "p", "name": "A", "ssn": "123-45", "card": {"number": "n-4111-n", "cvc": "c-999-c"}, "other": 1});
     app.put(document.clone()).await;
     let mut second = document.clone();
     second["name"] = "B".into();
@@ -426,7 +466,10 @@ async fn what_is_redacted_reaches_no_sink_and_the_record_says_so() {
     let history = app.history().await;
     for text in [&output.stdout, &file, &format!("{history:?}")] {
         assert!(
-            !text.contains("123-45") && !text.contains("4111") && !text.contains("999") && !text.contains("other"),
+            !text.contains("123-45")
+                && !text.contains("n-4111-n")
+                && !text.contains("c-999-c")
+                && !text.contains("other"),
             "{text}"
         );
     }
@@ -465,4 +508,74 @@ async fn what_is_redacted_reaches_no_sink_and_the_record_says_so() {
         let output = app.run(&[&["follow"], &args[..]].concat()).await;
         assert!(output.code == 2 && output.stderr.contains(wanted), "{args:?}: {output:?}");
     }
+}
+
+/// The service allows 128 levels; the trigger's own reader gives up at 64, which stops its lease.
+#[tokio::test]
+async fn documents_of_every_depth_that_the_service_allows_are_captured() {
+    let app = TestApp::start().await;
+    catch_up(&app, &ALL).await;
+    // The document itself is the first level.
+    let deep = |id: &str, depth: usize, leaf: &str| {
+        let (open, close) = (r#"{"a":"#.repeat(depth - 1), "}".repeat(depth - 1));
+        format!(r#"{{"id":"{id}","pk":"p","v":{open}{leaf}{close}}}"#)
+    };
+    let arrays = |id: &str, depth: usize| {
+        format!(r#"{{"id":"{id}","pk":"p","v":{}1{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1))
+    };
+    let events = app.events().await;
+    let key = PartitionKey::parse("p").unwrap();
+    let mut written = Vec::new();
+    for depth in [63, 64, 65, 100, 127] {
+        let id = format!("deep-{depth}");
+        for text in [deep(&id, depth, "1"), deep(&id, depth, "2.5"), arrays(&id, depth)] {
+            events.upsert(&key, &id, text.clone().into_bytes()).await.unwrap_or_else(|e| panic!("{depth}: {e}"));
+            written.push((id.clone(), text));
+        }
+        events.delete(&key, &id, None).await.unwrap();
+    }
+    let sinks = ["--sink", "changes", "--sink", "stdout", "--sink", "file:deep.jsonl"];
+    let output = catch_up(&app, &[&ALL[..], &sinks].concat()).await;
+    assert_eq!(app.dead_letters(), Vec::<Value>::new());
+    let mut captured = Vec::new();
+    for depth in [63, 64, 65, 100, 127] {
+        let id = format!("deep-{depth}");
+        let versions = app.versions(&id).await;
+        assert_eq!(versions.len(), 4, "{id}");
+        captured.extend(versions.into_iter().filter_map(|version| Some((id.clone(), version.document?))));
+    }
+    assert_eq!(captured, written);
+    for (_, text) in &written {
+        assert!(output.stdout.contains(&format!("\"doc\":{text}")), "{text}");
+    }
+    assert_eq!(output.stdout.lines().count(), written.len() + 5);
+
+    // By the host as well, should it ever deliver them.
+    let handler = app.handler(&[]).await;
+    let text = deep("by-host", 127, "1").replacen("{\"id\"", "{\"_etag\":\"\\\"e\\\"\",\"_ts\":1,\"id\"", 1);
+    assert_eq!(handler.deliver_text(&format!("[{text}]")).await.0, 200, "{:#?}", handler.log());
+    assert_eq!(app.versions("by-host").await[0].document.as_deref(), Some(deep("by-host", 127, "1").as_str()));
+
+    // The account on this machine takes 127; the service's deepest, then, as its feed would deliver it.
+    let deepest = |leaf: &str| format!("{}{leaf}{}", r#"{"a":"#.repeat(127), "}".repeat(127));
+    app.proxy.rewrite("\"DEEPEST\"", &deepest("1.50"));
+    app.put(json!({"id": "deepest", "pk": "p", "n": 1, "v": "DEEPEST"})).await;
+    app.put(json!({"id": "deepest", "pk": "p", "n": 2, "v": "DEEPEST"})).await;
+    for (more, doc) in [
+        (&["--name", "whole"][..], format!(r#"{{"id":"deepest","pk":"p","n":2,"v":{}}}"#, deepest("1.50"))),
+        (
+            &["--name", "part", "--filter", "doc.n > 1", "--redact", "/v/a/a"],
+            r#"{"id":"deepest","pk":"p","n":2,"v":{"a":{}}}"#.into(),
+        ),
+    ] {
+        let args =
+            ["follow", "--from", "beginning", "--until-caught-up", "--sink", "stdout", "--sink", "file:deepest.jsonl"];
+        let output = app.run_through_proxy(&[&args, more].concat()).await;
+        assert!(output.code == 0 && output.stdout.contains(&format!("\"doc\":{doc},")), "{output:?}");
+    }
+    // With the image before it, whose differences are told.
+    let args = ["follow", "--mode", "all-versions", "--until-caught-up", "--sink", "stdout"];
+    let output = app.run_through_proxy(&args).await;
+    assert!(output.code == 0 && output.stdout.contains(r#""changed":["/n"]"#), "{output:?}");
+    assert_eq!(app.dead_letters(), Vec::<Value>::new());
 }

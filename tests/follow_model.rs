@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Read as _,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     follow::events,
-    support::{Fault, FollowerProcess, Kind, Output, TestApp, eventually},
+    support::{Fault, FollowerProcess, Kind, Letterbox, Output, TestApp, eventually},
 };
 
 /// What happened to each document, in order: the appended list, or nothing for a delete.
@@ -25,7 +26,8 @@ type List = Vec<u64>;
 /// The same by LSN, in any order.
 type Found = BTreeMap<String, Vec<(i64, Option<List>)>>;
 
-const FOLLOW: [&str; 12] = [
+/// The sink for segments comes on top: its address is known when it listens.
+const FOLLOW: [&str; 15] = [
     "--source",
     "live",
     "--mode",
@@ -38,10 +40,15 @@ const FOLLOW: [&str; 12] = [
     "file:events.jsonl",
     "--name",
     "model",
+    "--segments",
+    "--segment-seconds",
+    "1",
 ];
 
 struct World {
     app: TestApp,
+    /// Where segments go.
+    blobs: Letterbox,
     source: Container,
     rng: StdRng,
     lives: Lives,
@@ -56,7 +63,23 @@ impl World {
             json!({"id": "live", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": -1});
         assert!(app.local.create_container("dev", live).await.unwrap());
         let source = app.cosmos.container("dev", "live").await.unwrap();
-        Self { app, source, rng: StdRng::seed_from_u64(seed), lives: Lives::new(), counter: 0 }
+        let (blobs, rng) = (Letterbox::start().await, StdRng::seed_from_u64(seed));
+        Self { app, blobs, source, rng, lives: Lives::new(), counter: 0 }
+    }
+
+    fn start_follower(&self) -> FollowerProcess {
+        let segments = format!("blob:{}", self.blobs.url());
+        FollowerProcess::start(&self.app, &[&FOLLOW[..], &["--sink", &segments]].concat())
+    }
+
+    /// What is in the segments.
+    fn segments(&self) -> Lives {
+        let texts = self.blobs.blobs().into_values().map(|bytes| {
+            let mut text = String::new();
+            flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+            text
+        });
+        lives_of(&texts.collect::<String>())
     }
 
     /// A write, or a delete, of a random document.
@@ -133,23 +156,25 @@ impl World {
             .filter(|line| serde_json::from_str::<Value>(line).is_ok())
             .map(|line| format!("{line}\n"))
             .collect();
-        let mut seen = BTreeMap::new();
-        for event in events(&whole) {
-            let version = event["version"].as_str().unwrap().to_owned();
-            if let Some(before) = seen.insert(version, event.clone()) {
-                assert_eq!(before, event, "a version was passed on in two ways");
-            }
-        }
-        let mut found = Found::new();
-        for event in seen.into_values() {
-            let list = event["doc"].as_object().map(|doc| serde_json::from_value(doc["list"].clone()).unwrap());
-            found
-                .entry(event["id"].as_str().unwrap().to_owned())
-                .or_default()
-                .push((event["lsn"].as_i64().unwrap(), list));
-        }
-        in_order(found)
+        lives_of(&whole)
     }
+}
+
+/// What events say, each version once.
+fn lives_of(lines: &str) -> Lives {
+    let mut seen = BTreeMap::new();
+    for event in events(lines) {
+        let version = event["version"].as_str().unwrap().to_owned();
+        if let Some(before) = seen.insert(version, event.clone()) {
+            assert_eq!(before, event, "a version was passed on in two ways");
+        }
+    }
+    let mut found = Found::new();
+    for event in seen.into_values() {
+        let list = event["doc"].as_object().map(|doc| serde_json::from_value(doc["list"].clone()).unwrap());
+        found.entry(event["id"].as_str().unwrap().to_owned()).or_default().push((event["lsn"].as_i64().unwrap(), list));
+    }
+    in_order(found)
 }
 
 fn in_order(found: Found) -> Lives {
@@ -162,16 +187,19 @@ fn in_order(found: Found) -> Lives {
         .collect()
 }
 
-async fn run(app: &TestApp, more: &[&str]) -> Output {
-    app.run(&[&["follow", "--until-caught-up", "--poll", "50"], &FOLLOW[..], more].concat()).await
+/// Follows to the end.
+async fn run(world: &World) -> Output {
+    let segments = format!("blob:{}", world.blobs.url());
+    let more = ["--sink", &segments];
+    world.app.run(&[&["follow", "--until-caught-up", "--poll", "50"], &FOLLOW[..], &more].concat()).await
 }
 
 /// One random run. Its seed is all that is needed to have it again.
 async fn play(seed: u64, rounds: usize) {
     let mut world = World::start(seed).await;
-    let begun = run(&world.app, &[]).await;
+    let begun = run(&world).await;
     assert_eq!(begun.code, 0, "seed {seed}: {begun:?}");
-    let mut followers = [0, 1].map(|_| FollowerProcess::start(&world.app, &FOLLOW));
+    let mut followers = [0, 1].map(|_| world.start_follower());
     let mut faults = 0;
     for round in 0..rounds {
         for _ in 0..world.rng.random_range(5..25) {
@@ -179,15 +207,19 @@ async fn play(seed: u64, rounds: usize) {
         }
         let which = world.rng.random_range(0..2);
         faults += world.app.proxy.calm();
+        world.blobs.busy(false);
         match (round + seed as usize) % 6 {
             0 => {
                 followers[which].kill();
-                followers[which] = FollowerProcess::start(&world.app, &FOLLOW);
+                followers[which] = world.start_follower();
             }
-            // Suspended for longer than the lease: the other one takes the name, and this one finds out.
+            // Suspended for longer than the lease: the other one takes the name, and has written by the time this one wakes
+            // up with what it held back, and finds out.
             1 => {
+                // It has read what was just written, and holds it back still.
+                tokio::time::sleep(Duration::from_millis(300)).await;
                 followers[which].signal("STOP");
-                for _ in 0..5 {
+                for _ in 0..10 {
                     world.write().await;
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
@@ -199,13 +231,17 @@ async fn play(seed: u64, rounds: usize) {
                 // Asked to stop, it finishes what it has begun.
                 followers[which].signal("TERM");
                 assert!(followers[which].ended().await.success(), "seed {seed}: {:#?}", followers[which].log());
-                followers[which] = FollowerProcess::start(&world.app, &FOLLOW);
+                followers[which] = world.start_follower();
             }
-            _ => world.break_something(),
+            _ => {
+                world.break_something();
+                world.blobs.busy(world.rng.random_bool(0.5));
+            }
         }
         tokio::time::sleep(Duration::from_millis(world.rng.random_range(0..300))).await;
     }
     faults += world.app.proxy.calm();
+    world.blobs.busy(false);
     assert!(faults > 0, "seed {seed}: no request met a fault");
     for follower in &mut followers {
         follower.kill();
@@ -216,12 +252,9 @@ async fn play(seed: u64, rounds: usize) {
         left.is_empty().then_some(())
     })
     .await;
-    eventually("the name is free, and everything is read", async || {
-        (run(&world.app, &[]).await.code == 0).then_some(())
-    })
-    .await;
+    eventually("the name is free, and everything is read", async || (run(&world).await.code == 0).then_some(())).await;
     let wanted: BTreeSet<_> = world.lives.iter().collect();
-    for (sink, found) in [("changes", world.history().await), ("file", world.file())] {
+    for (sink, found) in [("changes", world.history().await), ("file", world.file()), ("segments", world.segments())] {
         let found: BTreeSet<_> = found.iter().collect();
         let missing: Vec<_> = wanted.difference(&found).collect();
         let more: Vec<_> = found.difference(&wanted).collect();

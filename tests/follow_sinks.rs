@@ -1,29 +1,52 @@
 //! Sinks of `follow` that need Azurite, its metrics, and the scripts of the documents.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::Read as _,
+    time::{Duration, Instant},
+};
 
-use cosmos_rewind::change::key::PartitionKey;
+use cosmos_rewind::{
+    blob::BlobContainer,
+    change::{Op, key::PartitionKey},
+    config::{Credential, DeadLetterLocation},
+    feed::{
+        Event, Fence,
+        sink::{Batch, SegmentSink, Sink},
+    },
+};
+use serde_json::json;
 
 use crate::{
     follow::{ALL, catch_up, checkpoint, events, put},
     support::{
-        BINARY, FollowerProcess, TestApp, eventually,
+        BINARY, Fault, FollowerProcess, Kind, Letterbox, TestApp, When, eventually,
         peers::{Azurite, signatures},
     },
 };
 
-/// All blobs of a container by name, decompressed.
-async fn blobs(url: &str) -> BTreeMap<String, String> {
-    use cosmos_rewind::{
-        blob::BlobContainer,
-        config::{Credential, DeadLetterLocation},
-    };
-    use std::io::Read as _;
+fn open(url: &str) -> BlobContainer {
     let DeadLetterLocation::Blob(url) = DeadLetterLocation::parse("test", url, std::path::Path::new(".")).unwrap()
     else {
         panic!("{url} is no URL");
     };
-    let store = BlobContainer::open(&url.split().0, &Credential::Developer).unwrap();
+    BlobContainer::open(&url.split().0, &Credential::Developer).unwrap()
+}
+
+/// The lines of all segments in a container, by the tool that anybody has.
+fn lines_of(letterbox: &Letterbox) -> Vec<serde_json::Value> {
+    let mut found = Vec::new();
+    for bytes in letterbox.blobs().values() {
+        let mut text = String::new();
+        flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+        found.extend(events(&text));
+    }
+    found
+}
+
+/// All blobs of a container by name, decompressed.
+async fn blobs(url: &str) -> BTreeMap<String, String> {
+    let store = open(url);
     let mut found = BTreeMap::new();
     for name in store.list().await.unwrap() {
         let bytes = store.get(&name).await.unwrap();
@@ -126,6 +149,114 @@ async fn segments_hold_every_version_once_and_nothing_is_acknowledged_before_its
     assert!(names.iter().all(|name| name.starts_with("feed/20") && name.ends_with(".jsonl.gz")), "{names:?}");
 }
 
+/// A holder that was suspended finds its name taken when it wakes. What it held back was never acknowledged, and is in
+/// the segment of the one that took over, under a name that begins alike.
+#[tokio::test]
+async fn a_holder_that_wakes_up_late_overwrites_no_segment() {
+    let letterbox = Letterbox::start().await;
+    let app = TestApp::start().await;
+    let sink = format!("blob:{}", letterbox.url());
+    let args = [&ALL[..], &["--segments", "--sink", &sink, "--lease", "2", "--segment-seconds", "3600"]].concat();
+    catch_up(&app, &args).await;
+    let mut first = FollowerProcess::start(&app, &args);
+    first.wait_for_log("going on from the checkpoint").await;
+    for n in 1..=10 {
+        put(&app, "x", n).await;
+    }
+    // Long enough for its polls; it holds them back.
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    assert!(letterbox.blobs().is_empty());
+    first.signal("STOP");
+    for n in 11..=100 {
+        put(&app, "x", n).await;
+    }
+    let mut second = FollowerProcess::start(&app, &args);
+    second.wait_for_log("going on from the checkpoint").await;
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    second.signal("TERM");
+    assert!(second.ended().await.success(), "{:#?}", second.log());
+    let numbers = |letterbox: &Letterbox| {
+        let mut numbers: Vec<u64> =
+            lines_of(letterbox).iter().map(|event| event["doc"]["n"].as_u64().unwrap()).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let wanted: Vec<u64> = (1..=100).collect();
+    assert_eq!(numbers(&letterbox), wanted);
+    let blobs = letterbox.blobs();
+    first.signal("CONT");
+    first.wait_for_log("standing by").await;
+    first.wait_for_log("going on from the checkpoint").await;
+    first.signal("TERM");
+    assert!(first.ended().await.success(), "{:#?}", first.log());
+    // What was acknowledged is as it was, byte for byte; and nothing of it was written a second time.
+    assert_eq!(letterbox.blobs(), blobs);
+
+    // Starting over, as documented: all of it again, beside what is there.
+    let over = ["--from", "beginning", "--segments", "--sink", &sink, "--name", "over"];
+    catch_up(&app, &over).await;
+    let leases = app.cosmos.container("dev", "leases").await.unwrap();
+    let id = "follow.over";
+    leases.delete(&PartitionKey::parse(id).unwrap(), id, None).await.unwrap();
+    put(&app, "x", 101).await;
+    catch_up(&app, &over).await;
+    for (name, bytes) in &blobs {
+        assert_eq!(letterbox.blobs().get(name), Some(bytes), "{name}");
+    }
+    assert_eq!(numbers(&letterbox), [wanted, vec![100, 101]].concat());
+}
+
+fn event(n: u64) -> Event {
+    Event {
+        op: Op::Create,
+        id: "x".into(),
+        pk: PartitionKey::parse("p").unwrap(),
+        ts: Some(1_700_000_000),
+        lsn: Some(n as i64),
+        version: format!("x~{n}"),
+        doc: Some(json!({"id": "x", "n": n}).to_string()),
+        previous: None,
+        changed: None,
+        partial: None,
+    }
+}
+
+/// After a split the readers begin anew, in the same term, from where the checkpoint stands.
+#[tokio::test]
+async fn a_segment_whose_upload_failed_swallows_nothing_that_comes_after_it() {
+    let letterbox = Letterbox::start().await;
+    let segments =
+        || SegmentSink::new(open(letterbox.url()), "f".into(), "a".into(), 1 << 20, Duration::from_secs(3600));
+    let (sink, fence) = (Sink::Segments(segments()), Fence::begin(1));
+    let write = async |sink: &Sink, fence: &Fence, numbers: std::ops::Range<u64>| {
+        let events = numbers.map(event).collect();
+        sink.write(&Batch { items: Vec::new(), events, range: "00-FF", fence }).await
+    };
+    sink.begin().await.unwrap();
+    write(&sink, &fence, 0..3).await.unwrap();
+    letterbox.busy(true);
+    assert!(sink.flush("00-FF", true).await.is_err());
+    letterbox.busy(false);
+    // What is behind it may not be taken before it is uploaded: it would be acknowledged with it, and lost.
+    assert!(write(&sink, &fence, 3..6).await.is_err());
+    sink.begin().await.unwrap();
+    write(&sink, &fence, 0..6).await.unwrap();
+    assert!(!sink.flush("00-FF", true).await.unwrap());
+    assert_eq!(lines_of(&letterbox).len(), 6);
+
+    // The same first version again, in this term and in another one: nothing is replaced.
+    for (other, numbers) in [(&fence, 0..2), (&Fence::begin(1), 0..3)] {
+        let sink = Sink::Segments(segments());
+        write(&sink, other, numbers).await.unwrap();
+        assert!(!sink.flush("00-FF", true).await.unwrap());
+    }
+    assert_eq!((letterbox.blobs().len(), lines_of(&letterbox).len()), (3, 11));
+    // An upload whose answer was lost is tried again, and is one blob.
+    write(&sink, &fence, 0..6).await.unwrap();
+    assert!(!sink.flush("00-FF", true).await.unwrap());
+    assert_eq!(letterbox.blobs().len(), 3);
+}
+
 #[tokio::test]
 async fn metrics_and_health_tell_what_it_does() {
     let app = TestApp::start().await;
@@ -172,6 +303,32 @@ async fn metrics_and_health_tell_what_it_does() {
     assert!(output.code == 1 && output.stderr.contains(&format!("--metrics {taken}")), "{output:?}");
 }
 
+/// What hangs does not fail; whoever asks whether it is alive must hear it all the same.
+#[tokio::test]
+async fn a_follower_that_hangs_says_so_and_one_that_is_told_to_slow_down_at_its_start_goes_on() {
+    let app = TestApp::start().await;
+    app.proxy.fail_next_of(Kind::Definition, vec![Fault::Reject(429, 3200); 5]);
+    let mut follower =
+        FollowerProcess::start(&app, &[&ALL[..], &["--lease", "10", "--metrics", "127.0.0.1:0"]].concat());
+    follower.wait_for_log("start of every range saved").await;
+    let log = follower.log();
+    let address =
+        log.iter().find_map(|line| Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned()));
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let status = async |path: &str| {
+        let url = format!("http://{}/{path}", address.as_ref().unwrap());
+        http.get(url).send().await.unwrap().status().as_u16()
+    };
+    eventually("it is ready", async || (status("readyz").await == 200).then_some(())).await;
+    app.proxy.fail_always_of(Kind::LiveRead, Some(Fault::Hold(When::Before, Duration::from_secs(120))));
+    let begun = Instant::now();
+    eventually("it is not well", async || (status("healthz").await == 503).then_some(())).await;
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(status("readyz").await, 503);
+    app.proxy.fail_always_of(Kind::LiveRead, None);
+    eventually("it is well again", async || (status("healthz").await == 200).then_some(())).await;
+}
+
 /// The scripts of the documents, on this build.
 #[cfg(unix)]
 #[tokio::test]
@@ -185,4 +342,32 @@ async fn the_scripts_come_to_their_proof() {
     let (proof, account) = tokio::join!(run("resume-proof.sh", &["10"]), run("bank-account.sh", &[]));
     assert!(proof.contains("proved     killed 2 times, it printed 1 to 10"), "{proof}");
     assert!(account.contains("  ~ /balance  250 -> -20.5\n") && !account.contains("-> -95.5\n  ~"), "{account}");
+}
+
+/// Finishing what is in flight may take longer than the lease: nobody else may take the name meanwhile.
+#[tokio::test]
+async fn a_follower_that_stops_keeps_its_name_until_its_last_page_is_done() {
+    let (app, letterbox) = (TestApp::start().await, Letterbox::start().await);
+    let sink = format!("blob:{}", letterbox.url());
+    let args = [&ALL[..], &["--lease", "2", "--sink", &sink]].concat();
+    catch_up(&app, &args).await;
+    letterbox.slow(Duration::from_secs(6));
+    let mut first = FollowerProcess::start(&app, &args);
+    first.wait_for_log("going on from the checkpoint").await;
+    put(&app, "x", 1).await;
+    let mut second = FollowerProcess::start(&app, &args);
+    second.wait_for_log("standing by").await;
+    // The page is with the sink by now.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    first.signal("TERM");
+    assert!(first.ended().await.success(), "{:#?}", first.log());
+    assert_eq!(letterbox.blobs().len(), 1);
+    second.wait_for_log("going on from the checkpoint").await;
+    second.signal("TERM");
+    assert!(second.ended().await.success(), "{:#?}", second.log());
+    for log in [first.log(), second.log()] {
+        assert!(!log.iter().any(|line| line.contains("taking over") || line.contains("taken over")), "{log:#?}");
+    }
+    // What was finished was saved: nothing of it is left to read.
+    assert!(second.log().iter().any(|line| line.contains("stopped: 0 changes read")), "{:#?}", second.log());
 }

@@ -1,17 +1,23 @@
 //! The seam between capture and storage: one contract for the real container and for the fake, and what capture makes
 //! of it under any order of deliveries and faults.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use cosmos_rewind::{
     capture::{Capture, Limits, Recent},
     change::{
         Via,
         decode::decode,
+        fidelity::Delivery,
         key::KeyPaths,
         record::{self, Record, RecordContext},
     },
     config::{Credential, DeadLetterLocation, Fidelity, Secret, Settings},
+    cosmos::Disposition,
     dead_letters::DeadLetterStore,
     history::HistoryWriter,
     projection::Projection,
@@ -43,7 +49,7 @@ async fn keeps_the_contract<W: HistoryWriter>(writer: &W, count: impl AsyncFn() 
     assert_eq!(count().await, 1);
     // Create-only leaves what is there, and that is Ok.
     let mut lesser = one("a", 1);
-    lesser.create_only = true;
+    (lesser.create_only, lesser.completes) = (true, false);
     writer.write(&lesser).await.unwrap();
     assert_eq!(count().await, 1);
     let mut new = one("a", 2);
@@ -51,10 +57,17 @@ async fn keeps_the_contract<W: HistoryWriter>(writer: &W, count: impl AsyncFn() 
     writer.write(&new).await.unwrap();
     assert_eq!(count().await, 2);
     // A batch that shares a full key, at its largest; again is harmless.
-    let batch: Vec<Record> = (10..110).map(|v| one("a", v)).collect();
-    let batch: Vec<&Record> = batch.iter().collect();
+    let mut batch: Vec<Record> = (10..110).map(|v| one("a", v)).collect();
+    batch.iter_mut().for_each(|record| record.create_only = false);
+    let mut batch: Vec<&Record> = batch.iter().collect();
     writer.write_batch(&batch).await.unwrap();
     writer.write_batch(&batch).await.unwrap();
+    assert_eq!(count().await, 102);
+    // One of it that is created only and exists: a conflict, and nothing of the batch is stored.
+    let (more, existing) = (one("a", 111), one("a", 50));
+    assert!(more.create_only && existing.create_only);
+    batch = vec![&more, &existing];
+    assert_eq!(writer.write_batch(&batch).await.unwrap_err().disposition, Disposition::Conflict);
     assert_eq!(count().await, 102);
     // Many at once, in any order.
     let many: Vec<Record> = (200..240).map(|v| one(&format!("b{v}"), v)).collect();
@@ -84,6 +97,8 @@ fn capture(history: MemoryHistory, folder: &std::path::Path, piece: usize) -> Ca
         history,
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Exact,
+        delivery: Delivery::DatesRewritten,
+        identity_told: AtomicBool::new(false),
         limits: Limits::new(8, 8, Duration::from_secs(30)).in_pieces_of(piece),
         via: Via::Trigger,
         recent: Recent::default(),

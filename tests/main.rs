@@ -35,6 +35,8 @@ mod follow_sinks;
 mod fuzz_seeds;
 #[cfg(feature = "local")]
 mod history;
+#[cfg(feature = "local")]
+mod host_payloads;
 mod infra;
 #[cfg(feature = "local")]
 mod load_archive;

@@ -139,12 +139,17 @@ async fn all_versions_names_the_bundle_it_needs() {
     let app = app();
     let output = in_folder(app.path(), &[&ORDERS[..], &["--mode", "all-versions"]].concat()).await;
     assert_eq!(output.code, 0, "{output:?}");
-    assert!(output.stderr.contains("Microsoft.Azure.Functions.ExtensionBundle.Preview"), "{output:?}");
+    assert!(!output.stderr.contains("warning"), "the shipped host.json has all that it needs: {output:?}");
     let text = std::fs::read_to_string(app.path().join("host.json")).unwrap();
-    let preview = text.replace("ExtensionBundle\"", "ExtensionBundle.Preview\"");
-    std::fs::write(app.path().join("host.json"), preview).unwrap();
+    std::fs::write(app.path().join("host.json"), text.replace("4.37.1", "4.0.0")).unwrap();
     let output = in_folder(app.path(), &[&ORDERS[..], &["--mode", "all-versions"]].concat()).await;
-    assert!(!output.stderr.contains("Preview"), "{output:?}");
+    assert!(
+        output.stderr.contains("all-versions mode needs") && output.stderr.contains("[4.37.1, 5.0.0)"),
+        "{output:?}"
+    );
+    std::fs::write(app.path().join("host.json"), text.replace("\"None\"", "\"DateTime\"")).unwrap();
+    let output = in_folder(app.path(), &[&ORDERS[..], &["--mode", "all-versions"]].concat()).await;
+    assert!(output.stderr.contains("the host rewrites dates") && !output.stderr.contains("bundle"), "{output:?}");
 }
 
 #[tokio::test]

@@ -162,7 +162,9 @@ async fn the_all_versions_package_captures_deletes() {
 
     let entries = zip::read(&file);
     let content = |name: &str| json_of(&entries.iter().find(|e| e.name == name).unwrap().content);
-    assert_eq!(content("host.json")["extensionBundle"]["id"], "Microsoft.Azure.Functions.ExtensionBundle.Preview");
+    let host = content("host.json");
+    assert_eq!(host["extensionBundle"]["id"], "Microsoft.Azure.Functions.ExtensionBundle");
+    assert_eq!(host["extensions"]["cosmosDB"]["serializerSettings"]["dateParseHandling"], "None");
     let binding = &content("CaptureChanges/function.json")["bindings"][0];
     assert_eq!(binding["changeFeedMode"], "AllVersionsAndDeletes");
     assert_eq!(binding.get("startFromBeginning"), None);

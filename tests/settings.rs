@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use cosmos_rewind::config::SETTINGS;
+use serde_json::{Value, json};
 
-use crate::support::run;
+use crate::support::{TestApp, feed_document, run};
 
 /// A setting that makes sense of the others: an account that nobody asks.
 const ACCOUNT: (&str, &str) = ("CosmosDB", "AccountEndpoint=http://127.0.0.1:1/;AccountKey=U0VDUkVU;");
@@ -156,4 +157,82 @@ async fn a_wrong_setting_of_one_function_is_named_as_it_was_written() {
         assert_eq!(output.code, 2, "{output:?}");
         assert!(output.stderr.starts_with(&format!("error: setting {name}: ")), "{output:?}");
     }
+}
+
+/// The wrong history, or none, is worse than no start.
+#[tokio::test]
+async fn serve_does_not_start_with_what_doctor_calls_a_failure() {
+    let app = TestApp::start().await;
+    let shipped = std::fs::read_to_string("host.json").unwrap();
+    let host = |text: &str| std::fs::write(app.folder.path().join("host.json"), text).unwrap();
+    let function = app.folder.path().join("CaptureChanges/function.json");
+    let good: Value = serde_json::from_str(&std::fs::read_to_string(&function).unwrap()).unwrap();
+    let set = |name: &str, value: Value| {
+        let mut file = good.clone();
+        file["bindings"][0][name] = value;
+        file
+    };
+    let no_retry = json!({ "bindings": good["bindings"].clone() });
+    for (file, problem) in [
+        (
+            set("databaseName", "prod".into()),
+            r#"databaseName is "prod", and the handler of CaptureChanges reads "dev""#,
+        ),
+        (set("connection", "Other".into()), r#"connection is "Other", which is not the account"#),
+        (set("containerName", "orders".into()), r#"containerName is "orders""#),
+        (set("cardinality", "many".into()), "cardinality changes what is delivered"),
+        (no_retry, "there is no retry"),
+    ] {
+        std::fs::write(&function, file.to_string()).unwrap();
+        host(&shipped);
+        let output = app.run_with_settings(&["serve"], &[]).await;
+        assert_eq!(output.code, 2, "{problem}: {output:?}");
+        assert!(output.stderr.contains(problem) && output.stderr.contains("doctor"), "{problem}: {output:?}");
+        assert!(!output.stdout.contains("ready"), "{output:?}");
+        let doctor = app.run_with_settings(&["doctor", "--format", "json"], &[]).await;
+        let rows: Value = serde_json::from_str(&doctor.stdout).unwrap();
+        let said = |row: &Value| row["result"] == "FAILURE" && row["found"].as_str().unwrap().contains(problem);
+        assert!(rows.as_array().unwrap().iter().any(said), "{problem}: {rows:#}");
+    }
+    // In all-versions mode altered dates are altered for good.
+    let mut all = set("changeFeedMode", "AllVersionsAndDeletes".into());
+    all["bindings"][0].as_object_mut().unwrap().remove("startFromBeginning");
+    std::fs::write(&function, all.to_string()).unwrap();
+    host(&shipped.replace("\"None\"", "\"DateTime\""));
+    let output = app.run_with_settings(&["serve"], &[]).await;
+    assert!(
+        output.code == 2 && output.stderr.contains("versions of CaptureChanges are altered for good"),
+        "{output:?}"
+    );
+    host(&shipped);
+    drop(app.handler(&[]).await);
+}
+
+#[tokio::test]
+async fn a_history_that_cannot_tell_documents_apart_is_not_written() {
+    for paths in [&["/_originalId"][..], &["/id"]] {
+        let app = TestApp::with_changes_key(paths).await;
+        let output = app.run_with_settings(&["serve"], &[]).await;
+        assert!(output.code == 2 && output.stderr.contains("leaves out /pk of the source's"), "{output:?}");
+        let followed = app.run(&["follow", "--from", "beginning", "--until-caught-up"]).await;
+        app.put(json!({"id": "x", "pk": "p"})).await;
+        assert_eq!(followed.code, 0, "nothing was to be written: {followed:?}");
+        let followed = app.run(&["follow", "--name", "b", "--from", "beginning", "--until-caught-up"]).await;
+        assert!(
+            followed.code == 1 && followed.stderr.contains("two documents of one id could share a record"),
+            "{followed:?}"
+        );
+        assert!(app.history().await.is_empty());
+    }
+    // One that is made so while the handler runs, with the answer that it gets delivered again.
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    assert_eq!(handler.deliver(&[feed_document("x", "p", 1)]).await.0, 200);
+    assert!(app.local.delete_container("dev", "changes").await.unwrap());
+    let key = json!({"paths": ["/_originalId"], "kind": "Hash", "version": 2});
+    assert!(app.local.create_container("dev", json!({"id": "changes", "partitionKey": key})).await.unwrap());
+    let (status, answer) = handler.deliver(&[feed_document("x", "p", 2)]).await;
+    assert_eq!(status, 500, "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("leaves out /pk"), "{answer}");
+    assert!(app.history().await.is_empty() && app.dead_letters().is_empty());
 }

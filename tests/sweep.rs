@@ -21,7 +21,6 @@ const START: i64 = 1_700_000_000;
 /// is deleted, and the last one has no history at all.
 async fn filled(paths: &[&str]) -> TestApp {
     let app = TestApp::with_changes_key(paths).await;
-    let handler = app.handler(&[]).await;
     for round in 0..3 {
         let mut batch = Vec::new();
         for i in 0..DOCUMENTS {
@@ -31,7 +30,7 @@ async fn filled(paths: &[&str]) -> TestApp {
             let captured = i != DOCUMENTS - 1 && (round < 2 || i % 7 != 0);
             batch.extend(captured.then_some(stored));
         }
-        assert_eq!(handler.deliver(&batch).await.0, 200);
+        app.capture(&batch).await;
     }
     for i in (0..DOCUMENTS).step_by(10) {
         let key = cosmos_rewind::change::key::PartitionKey::parse(&format!("key-{}", i / 2)).unwrap();

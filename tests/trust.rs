@@ -3,13 +3,10 @@
 use cosmos_rewind::change::{Op, key::PartitionKey};
 use serde_json::{Value, json};
 
-use crate::{
-    follow,
-    support::{Handler, TestApp},
-};
+use crate::{follow, support::TestApp};
 
 /// Writes documents of which only those with an even number are captured.
-async fn half_captured(app: &TestApp, handler: &Handler, count: u64) -> Vec<Value> {
+async fn half_captured(app: &TestApp, count: u64) -> Vec<Value> {
     let mut all = Vec::new();
     for n in 0..count {
         all.push(
@@ -17,7 +14,7 @@ async fn half_captured(app: &TestApp, handler: &Handler, count: u64) -> Vec<Valu
         );
     }
     let captured: Vec<Value> = all.iter().filter(|d| d["n"].as_u64().unwrap() % 2 == 0).cloned().collect();
-    assert_eq!(handler.deliver(&captured).await.0, 200);
+    app.capture(&captured).await;
     all
 }
 
@@ -29,8 +26,7 @@ fn figures(summary: &Value) -> [u64; 4] {
 async fn a_baseline_has_what_capture_has_not_and_changes_nothing_else() {
     for paths in [&["/pk", "/_originalId"][..], &["/pk"], &["/id"]] {
         let app = TestApp::with_changes_key(paths).await;
-        let handler = app.handler(&[]).await;
-        let all = half_captured(&app, &handler, 24).await;
+        let all = half_captured(&app, 24).await;
         // A captured document that moved without anybody's noticing: not a baseline, its history began earlier.
         app.put(json!({"id": "d2", "pk": "k1", "n": 2, "city": "Cornelius"})).await;
         let before = app.history().await;
@@ -60,7 +56,7 @@ async fn a_baseline_has_what_capture_has_not_and_changes_nothing_else() {
         // Capture that comes later knows more of the same version.
         let mut late = live.clone();
         late["_lsn"] = 77.into();
-        assert_eq!(handler.deliver(&[late]).await.0, 200);
+        app.capture(&[late]).await;
         let versions = app.versions("d7").await;
         assert_eq!((versions.len(), versions[0].op, versions[0].lsn), (1, Some(Op::Upsert), Some(77)));
     }
@@ -131,8 +127,7 @@ fn named(count: u64, name: &str) -> (String, u64) {
 async fn what_is_missing_is_found_and_repaired() {
     for paths in [&["/pk", "/_originalId"][..], &["/_originalId"]] {
         let app = TestApp::with_changes_key(paths).await;
-        let handler = app.handler(&[]).await;
-        let all = half_captured(&app, &handler, 20).await;
+        let all = half_captured(&app, 20).await;
         let young = report(&app.run(&["verify", "--grace", "1h", "--format", "json"]).await, 0);
         assert_eq!((&young["result"], &young["pending"]), (&json!("OK"), &json!(10)), "{young}");
         // A moment later they are not young any more.

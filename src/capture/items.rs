@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use crate::change::{Change, decode::decode, record, shape::Shape};
+use crate::change::{Change, decode::decode, fidelity::Delivery, record, shape::Shape};
 
 /// Something that can never be stored as it is.
 pub(super) struct Poison {
@@ -18,6 +18,12 @@ impl Poison {
     pub(super) fn new(item: usize, reason: String) -> Self {
         Self { item, shaped: None, id: None, status: "-".into(), reason }
     }
+
+    /// Whether the service refused it for a reason that may be the container's: not its size (413), nor that its logical
+    /// partition is full (403/1014).
+    pub(super) fn may_be_the_containers(&self) -> bool {
+        self.status.starts_with("400")
+    }
 }
 
 /// One item after the shape.
@@ -28,8 +34,13 @@ pub(super) struct Shaped {
 }
 
 /// Shapes every item; `None` of one that is no change: its letter holds it as it was delivered.
-pub(super) fn shape_all(items: &[&RawValue], shape: &Shape, poison: &mut Vec<Poison>) -> Vec<Option<Shaped>> {
-    let shaped = items.iter().enumerate().map(|(index, item)| match shape_one(item, shape) {
+pub(super) fn shape_all(
+    items: &[&RawValue],
+    shape: &Shape,
+    delivery: Delivery,
+    poison: &mut Vec<Poison>,
+) -> Vec<Option<Shaped>> {
+    let shaped = items.iter().enumerate().map(|(index, item)| match shape_one(item, shape, delivery) {
         Ok(shaped) => Some(shaped),
         Err(reason) => {
             poison.push(Poison::new(index, reason));
@@ -39,11 +50,11 @@ pub(super) fn shape_all(items: &[&RawValue], shape: &Shape, poison: &mut Vec<Poi
     shaped.collect()
 }
 
-fn shape_one(item: &RawValue, shape: &Shape) -> Result<Shaped, String> {
+fn shape_one(item: &RawValue, shape: &Shape, delivery: Delivery) -> Result<Shaped, String> {
     let altered = |item: &RawValue| -> Result<Vec<bool>, String> {
         let mut changes = Vec::with_capacity(2);
         decode(item, &mut changes).map_err(|e| e.reason)?;
-        Ok(changes.iter().map(record::may_be_altered).collect())
+        Ok(changes.iter().map(|change| record::may_be_altered(change, delivery)).collect())
     };
     let whole = altered(item)?;
     let shaped = shape.apply(item)?;
@@ -98,8 +109,8 @@ impl<'a> Taken<'a> {
     }
 
     /// Whether the host may have altered a change's document.
-    pub(super) fn may_be_altered(&self, index: usize) -> bool {
-        self.altered.get(index).copied().unwrap_or_else(|| record::may_be_altered(&self.changes[index]))
+    pub(super) fn may_be_altered(&self, index: usize, delivery: Delivery) -> bool {
+        self.altered.get(index).copied().unwrap_or_else(|| record::may_be_altered(&self.changes[index], delivery))
     }
 }
 
@@ -121,12 +132,12 @@ mod tests {
         let item: &RawValue = serde_json::from_str(ITEM).unwrap();
         let altered = |shape: &Shape| {
             let mut poison = Vec::new();
-            let shaped = shape_all(&[item], shape, &mut poison);
+            let shaped = shape_all(&[item], shape, Delivery::DatesRewritten, &mut poison);
             let taken = Taken::of_shaped(&shaped, &mut poison);
             assert!(poison.is_empty() && taken.changes.len() == 1);
-            taken.may_be_altered(0)
+            taken.may_be_altered(0, Delivery::DatesRewritten)
         };
-        assert!(Taken::of(&[item], &mut Vec::new()).may_be_altered(0));
+        assert!(Taken::of(&[item], &mut Vec::new()).may_be_altered(0, Delivery::DatesRewritten));
         assert!(!altered(&shape(&[], &["/when"])));
         assert!(!altered(&shape(&["/n"], &[])));
         assert!(altered(&shape(&[], &["/when=hash"])));
@@ -140,7 +151,7 @@ mod tests {
             .map(|text| serde_json::from_str(text).unwrap())
             .collect();
         let mut poison = Vec::new();
-        let shaped = shape_all(&items, &shape(&[], &["/a"]), &mut poison);
+        let shaped = shape_all(&items, &shape(&[], &["/a"]), Delivery::Direct, &mut poison);
         assert_eq!(poison.iter().map(|p| p.item).collect::<Vec<_>>(), [0, 1]);
         assert!(shaped[0].is_none() && shaped[1].is_none());
         let taken = Taken::of_shaped(&shaped, &mut poison);

@@ -1,18 +1,39 @@
 //! Which payloads the Functions host may have altered on the way.
 //!
-//! The host parses documents with date recognition on and writes them again: trailing zeros of a fraction are cut,
-//! offsets become host-local, `/Date(..)/` becomes ISO, lone surrogates become U+FFFD (webjobs-sdk-extensions#898).
+//! Unless host.json says otherwise, the host parses documents with date recognition on and writes them again: trailing
+//! zeros of a fraction are cut, offsets become host-local, `/Date(..)/` becomes ISO (webjobs-sdk-extensions#898). Ids and
+//! partition keys are not spared. Lone surrogates always become U+FFFD.
 //! What arrives cannot be told apart from a text that was stored that way, so anything that could be the result of
 //! such a rewrite counts as altered. Numbers are not looked at: Cosmos stores doubles, so their text is its own.
 
-/// Whether the text of a document holds a string that the host may have altered.
+/// The way of a document to us, and what it does to the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Read from the service by ourselves: nothing is altered.
+    Direct,
+    /// By a Functions host that leaves dates alone: only half a surrogate pair becomes another text.
+    DatesKept,
+    /// By a Functions host that reads strings as dates and writes them in its own way.
+    DatesRewritten,
+}
+
+/// Whether JSON text that came this way holds a string that may have been altered.
 ///
 /// May say yes for a text that was not altered (then a re-read confirms it), never no for one that was.
-pub fn may_be_altered(text: &str) -> bool {
+pub fn may_be_altered(text: &str, delivery: Delivery) -> bool {
     let bytes = text.as_bytes();
-    memchr::memchr_iter(b'T', bytes).any(|t| is_rewritten_date(bytes, t))
-        || text.contains('\u{FFFD}')
-        || has_escaped_replacement(text)
+    let replaced = || text.contains('\u{FFFD}') || has_escaped_replacement(text);
+    match delivery {
+        Delivery::Direct => false,
+        Delivery::DatesKept => replaced(),
+        Delivery::DatesRewritten => memchr::memchr_iter(b'T', bytes).any(|t| is_rewritten_date(bytes, t)) || replaced(),
+    }
+}
+
+/// The same of one string by itself, such as an id.
+pub fn string_may_be_altered(value: &str, delivery: Delivery) -> bool {
+    // What can be a date has nothing in it that JSON would escape.
+    may_be_altered(&format!("\"{value}\""), delivery)
 }
 
 fn has_escaped_replacement(text: &str) -> bool {
@@ -78,9 +99,12 @@ mod tests {
             "a\u{FFFD}b",
         ] {
             let text = serde_json::json!({"x": [{"deep": delivered}]}).to_string();
-            assert!(may_be_altered(&text), "{text}");
+            assert!(may_be_altered(&text, Delivery::DatesRewritten), "{text}");
+            assert!(!may_be_altered(&text, Delivery::Direct), "{text}");
+            assert_eq!(may_be_altered(&text, Delivery::DatesKept), delivered.contains('\u{FFFD}'), "{text}");
+            assert!(string_may_be_altered(delivered, Delivery::DatesRewritten), "{delivered}");
         }
-        assert!(may_be_altered(r#"{"x":"\ufffd"}"#));
+        assert!(may_be_altered(r#"{"x":"\ufffd"}"#, Delivery::DatesKept));
     }
 
     #[test]
@@ -98,9 +122,9 @@ mod tests {
             "",
         ] {
             let text = serde_json::json!({ "x": delivered }).to_string();
-            assert!(!may_be_altered(&text), "{text}");
+            assert!(!may_be_altered(&text, Delivery::DatesRewritten), "{text}");
         }
-        assert!(!may_be_altered("T"));
-        assert!(!may_be_altered("\"2020-01-01T"));
+        assert!(!may_be_altered("T", Delivery::DatesRewritten));
+        assert!(!may_be_altered("\"2020-01-01T", Delivery::DatesRewritten));
     }
 }

@@ -5,6 +5,7 @@ pub mod diff;
 pub mod edit;
 pub mod fidelity;
 pub mod key;
+pub mod knowledge;
 pub mod order;
 pub mod raw;
 pub mod record;
@@ -120,7 +121,7 @@ pub struct Change<'a> {
     pub lsn: Option<i64>,
     /// LSN of the version before, when the feed says so.
     pub prev_lsn: Option<i64>,
-    /// The partition key an envelope's metadata names.
+    /// The partition key that a delete's metadata names; where there is one, the id is from there, too.
     pub metadata_key: Option<&'a RawValue>,
     /// Whether this is not the change itself but the version before it, taken from the envelope's `previous` image.
     pub healed: bool,

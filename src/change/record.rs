@@ -9,9 +9,10 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Change, Shape, Via,
+    Change, Op, Shape, Via,
+    fidelity::{self, Delivery},
     key::{KeyPaths, KeyValue, PartitionKey},
-    raw::{Member, RawDocument, Reserved},
+    raw::{self, Member, RawDocument, Reserved},
 };
 
 /// Version of the format, `_change.v`.
@@ -61,8 +62,11 @@ pub struct Record {
     pub key: PartitionKey,
     /// The item's JSON text.
     pub body: String,
-    /// Write only when there is none yet: a record that knows less must not replace one that knows more.
+    /// Create it only: it does not know everything of its version, and must not take the place of one that knows more.
     pub create_only: bool,
+    /// Where it is created only and there is one: that one is completed by what this one knows ([`super::knowledge`]). Not
+    /// the version before, which nearly always has its own record already.
+    pub completes: bool,
     /// Whether the document was put compressed into `_change`.
     pub compressed: bool,
 }
@@ -118,24 +122,32 @@ pub fn build(
     };
     let fidelity = if altered { RecordFidelity::Normalized } else { RecordFidelity::Exact };
     let members = if change.op.is_tombstone() { Vec::new() } else { own_members(document, shape) };
-    let id = record_id(change, &members);
-    let key = key_of(change, document, &id, context.paths)?;
+    // What was read again says who it is; the payload's id may have been altered as any text of it.
+    let own_id = document.get("id").filter(|id| id.get().starts_with('"'));
+    let source_id = match own_id {
+        Some(id) if reread.is_some() => raw::unescape(id.get()),
+        _ => Cow::Borrowed(change.id.as_ref()),
+    };
+    let id = record_id(change, &source_id, &members);
+    let key = key_of(change, document, &source_id, &id, context.paths)?;
     // The id that stands for the source's path `/id` is the document's, not the record's.
-    let own_key = context.source.and_then(|paths| key_of(change, document, &change.id, paths).ok());
+    let own_key = context.source.and_then(|paths| key_of(change, document, &source_id, &source_id, paths).ok());
     let metadata = change_object(change, fidelity, context, own_key.as_ref(), &members, None);
     // The id's own text where there is one, so that the inverse is exact.
-    let original_id: Cow<'_, str> = match document.get("id") {
-        Some(text) if !change.op.is_tombstone() => text.get().into(),
-        _ => serde_json::Value::from(change.id.as_ref()).to_string().into(),
+    let original_id: Cow<'_, str> = match own_id {
+        Some(text) if !change.op.is_tombstone() && raw::unescape(text.get()) == source_id => text.get().into(),
+        _ => serde_json::Value::from(source_id.as_ref()).to_string().into(),
     };
 
     // A document with its key members; a tombstone has only those.
     let mut body = String::with_capacity(change.text.len() + metadata.len() + id.len() + 64);
     let mut record = Record {
-        source_id: change.id.to_string(),
+        source_id: source_id.to_string(),
         key,
         body: String::new(),
-        create_only: change.healed || altered || change.ts.is_none(),
+        // What knows everything need not look.
+        create_only: change.healed || altered || !knows_what_happened(change),
+        completes: !change.healed,
         compressed: false,
         id,
     };
@@ -178,6 +190,13 @@ pub fn build(
     Ok(record)
 }
 
+/// Whether a change says all that can be known of it beside its document.
+fn knows_what_happened(change: &Change<'_>) -> bool {
+    let said =
+        change.op == Op::Create || (change.op != Op::Upsert && change.op != Op::Baseline && change.prev_lsn.is_some());
+    said && change.ts.is_some() && change.lsn.is_some()
+}
+
 /// The members that are the user's: system properties dropped, of duplicated reserved names the last kept.
 fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<Member<'a>> {
     let members = document.members();
@@ -197,7 +216,7 @@ fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<Member<'a>> 
 }
 
 /// The deterministic id: redelivered, reordered or captured by two paths, a version has one record (design, section 2).
-fn record_id(change: &Change<'_>, members: &[Member<'_>]) -> String {
+fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<'_>]) -> String {
     let version = if change.op.is_tombstone() {
         match (change.lsn, change.ts) {
             // With its time: a container that was made again counts its LSNs from the beginning.
@@ -216,12 +235,12 @@ fn record_id(change: &Change<'_>, members: &[Member<'_>]) -> String {
             }
         }
     };
-    joined(&change.id, &version)
+    joined(source_id, &version)
 }
 
 /// The id of a change's record: the same for every delivery of the same version.
 pub fn version_id(change: &Change<'_>) -> String {
-    record_id(change, &own_members(&change.document, change.shape))
+    record_id(change, &change.id, &own_members(&change.document, change.shape))
 }
 
 /// The document of a change as its owner wrote it: without what the service and the feed add. `None` for a tombstone.
@@ -234,7 +253,7 @@ pub fn document_text(change: &Change<'_>) -> Option<String> {
 /// # Errors
 /// When a tombstone does not say whose partition it belongs to.
 pub fn source_key(change: &Change<'_>, paths: &KeyPaths) -> Result<PartitionKey, Unrecordable> {
-    key_of(change, &change.document, &change.id, paths)
+    key_of(change, &change.document, &change.id, &change.id, paths)
 }
 
 /// The id of the record of a document with this etag: where a live version is, or would be, in the history.
@@ -247,10 +266,40 @@ fn joined(id: &str, version: &str) -> String {
     if id.len() <= MAX_ID_BYTES { id } else { hex(&Sha256::digest(id.as_bytes())) }
 }
 
-/// The change's key by these paths; `id` is what stands for the path `/id`.
+/// Whether a history keyed by `changes` can keep the documents of a source keyed by `source` apart: a record lies by what
+/// its document's key is, and two documents of one id may have one etag under different keys.
+///
+/// # Errors
+/// With what is wrong with the history's key.
+pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), String> {
+    let is_own = |path: &[String]| matches!(path, [name] if name == "id" || name == ORIGINAL_ID);
+    let shown = |paths: Vec<&Vec<String>>| {
+        paths.into_iter().map(|path| super::key::render_path(path)).collect::<Vec<_>>().join(", ")
+    };
+    let foreign: Vec<_> = changes.segments().iter().filter(|p| !source.segments().contains(p) && !is_own(p)).collect();
+    if !foreign.is_empty() {
+        return Err(format!(
+            "its partition key {} is not part of the source's ({source}), so a delete could not be recorded",
+            shown(foreign)
+        ));
+    }
+    // An id is in every record's own.
+    let is_left_out = |path: &&Vec<String>| !changes.segments().contains(path) && path.as_slice() != ["id"];
+    let left_out: Vec<_> = source.segments().iter().filter(is_left_out).collect();
+    if !left_out.is_empty() {
+        return Err(format!(
+            "its partition key ({changes}) leaves out {} of the source's, so two documents of one id could share a record",
+            shown(left_out)
+        ));
+    }
+    Ok(())
+}
+
+/// The change's key by these paths; `source_id` is the document's id, `id` what stands for the path `/id`.
 fn key_of(
     change: &Change<'_>,
     document: &RawDocument<'_>,
+    source_id: &str,
     id: &str,
     paths: &KeyPaths,
 ) -> Result<PartitionKey, Unrecordable> {
@@ -260,7 +309,7 @@ fn key_of(
         .iter()
         .enumerate()
         .map(|(index, path)| match path.as_slice() {
-            [name] if name == ORIGINAL_ID => Ok(KeyValue::String(change.id.to_string())),
+            [name] if name == ORIGINAL_ID => Ok(KeyValue::String(source_id.to_owned())),
             [name] if name == "id" => Ok(KeyValue::String(id.to_owned())),
             path if from_metadata => metadata_key(change.metadata_key, path, index),
             path => Ok(KeyPaths::extract_one(path, document)),
@@ -567,8 +616,51 @@ pub fn partial(record: Record, note: &str) -> Record {
 }
 
 /// Whether the text of a change may differ from what the source stored.
-pub fn may_be_altered(change: &Change<'_>) -> bool {
-    !change.op.is_tombstone() && super::fidelity::may_be_altered(change.text)
+pub fn may_be_altered(change: &Change<'_>, delivery: Delivery) -> bool {
+    !change.op.is_tombstone() && fidelity::may_be_altered(change.text, delivery)
+}
+
+/// What of a change's identity may have been altered on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// Nothing: it is the document that it says.
+    Sure,
+    /// Its id; its partition key is its own.
+    IdUnsure,
+    /// Its partition key, and perhaps its id.
+    KeyUnsure,
+}
+
+/// Whether a change may be another document's: the host alters ids and partition keys that look like dates, too.
+/// `paths` are those of the source, or of its history.
+pub fn identity(change: &Change<'_>, delivery: Delivery, paths: &KeyPaths) -> Identity {
+    if delivery == Delivery::Direct {
+        return Identity::Sure;
+    }
+    let unsure =
+        |value: &KeyValue| matches!(value, KeyValue::String(s) if fidelity::string_may_be_altered(s, delivery));
+    // The service's own paths name the record; its id is looked at below.
+    let is_key = |path: &[String]| !matches!(path, [name] if name == "id" || name == ORIGINAL_ID);
+    let key = key_of(change, &change.document, "", "", paths).map_or(Vec::new(), |key| key.0);
+    if paths.segments().iter().zip(&key).any(|(path, value)| is_key(path) && unsure(value)) {
+        return Identity::KeyUnsure;
+    }
+    // What a delete's metadata says of the id is never altered.
+    if change.metadata_key.is_none() && fidelity::string_may_be_altered(&change.id, delivery) {
+        Identity::IdUnsure
+    } else {
+        Identity::Sure
+    }
+}
+
+/// The record marked as one whose id or partition key may not be its document's.
+pub fn unsure(record: Record) -> Record {
+    match super::edit::set(&record.body, &[CHANGE.to_owned(), "identity".to_owned()], "\"unsure\"") {
+        // One that is sure is at another place; redelivered, this one must not replace anything.
+        Ok(body) => Record { body, create_only: true, ..record },
+        // A record of our own making is an object with a `_change`.
+        Err(_) => record,
+    }
 }
 
 #[cfg(test)]
@@ -576,7 +668,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::change::{Op, decode::decode, version::Version};
+    use crate::change::{decode::decode, version::Version};
 
     const AT: &str = "2026-11-20T15:00:00.123Z";
 
@@ -603,7 +695,7 @@ mod tests {
             r#"{"id":"28035~000011bc-0000-0100-0000-5ef2227c0000","pk":"28035","city_name":"Davidson","n":1.10,"_originalId":"28035","_change":{"v":1,"op":"upsert","ts":1592926844,"lsn":20591,"etag":"\"000011bc-0000-0100-0000-5ef2227c0000\"","rid":"47UeAPmUTk0GEQAAAAAAAA==","via":"trigger","fidelity":"exact","at":"2026-11-20T15:00:00.123Z"}}"#
         );
         assert_eq!(record.key.to_json(), serde_json::json!(["28035", "28035"]));
-        assert!(!record.create_only);
+        assert!(record.create_only && record.completes, "the latest-version feed does not say what happened");
     }
 
     #[test]
@@ -628,6 +720,31 @@ mod tests {
     }
 
     #[test]
+    fn a_history_whose_key_cannot_tell_documents_apart_is_refused() {
+        let check = |changes: &[&str], source: &[&str]| check_layout(&paths(changes), &paths(source));
+        for (changes, source) in [
+            (&["/pk", "/_originalId"][..], &["/pk"][..]),
+            (&["/pk"], &["/pk"]),
+            (&["/_originalId", "/pk"], &["/pk"]),
+            (&["/_originalId"], &["/id"]),
+            (&["/id"], &["/id"]),
+            (&["/tenant", "/_originalId"], &["/tenant", "/id"]),
+            (&["/a", "/b/c", "/_originalId"], &["/a", "/b/c"]),
+        ] {
+            assert_eq!(check(changes, source), Ok(()), "{changes:?} {source:?}");
+        }
+        for (changes, source, problem) in [
+            (&["/_originalId"][..], &["/pk"][..], "leaves out /pk"),
+            (&["/id"], &["/pk"], "leaves out /pk"),
+            (&["/a", "/_originalId"], &["/a", "/b"], "leaves out /b"),
+            (&["/other"], &["/pk"], "/other is not part of the source's"),
+            (&["/pk", "/other"], &["/pk"], "/other is not part of the source's"),
+        ] {
+            assert!(check(changes, source).unwrap_err().contains(problem), "{changes:?} {source:?}");
+        }
+    }
+
+    #[test]
     fn a_delete_without_any_partition_key_is_poison() {
         let raw: &RawValue =
             serde_json::from_str(r#"{"metadata":{"operationType":"delete","lsn":9,"id":"x"}}"#).unwrap();
@@ -641,9 +758,11 @@ mod tests {
     #[test]
     fn a_version_before_and_a_payload_without_a_time_never_replace_a_record_that_knows_more() {
         let item = r#"{"current":{"id":"x","_etag":"\"2\"","_ts":2},"previous":{"id":"x","_etag":"\"1\"","_ts":1},"metadata":{"operationType":"replace","lsn":7}}"#;
+        let whole = item.replace("\"lsn\":7", "\"lsn\":7,\"previousImageLSN\":3");
+        assert!(!records(&whole, &["/id"])[1].create_only);
         let [healed, current] = records(item, &["/id"]).try_into().unwrap();
-        assert_eq!((healed.id.as_str(), healed.create_only), ("x~1", true));
-        assert_eq!((current.id.as_str(), current.create_only), ("x~2", false));
+        assert_eq!((healed.id.as_str(), healed.create_only, healed.completes), ("x~1", true, false));
+        assert_eq!((current.id.as_str(), current.create_only, current.completes), ("x~2", true, true));
         let [timeless] = records(r#"{"id":"x","a":1}"#, &["/id"]).try_into().unwrap();
         assert!(
             timeless.create_only && timeless.body.contains(r#""ts":1790000000,"tsFrom":"capture""#),

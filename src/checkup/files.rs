@@ -8,10 +8,17 @@ use super::{Finding, Verdict};
 use crate::{
     config::{Credential, Names, Settings},
     host::{
-        app::{self, ALL_VERSIONS, BUNDLE, BUNDLE_VERSIONS, PREVIEW_BUNDLE},
+        app::{self, ALL_VERSIONS, BUNDLE, BUNDLE_VERSIONS, DATES, DATES_KEPT},
         functions::{Function, Trigger},
     },
 };
+
+/// The check of host.json itself.
+pub(super) const HOST: &str = "host.json";
+/// The check of the program that it names.
+pub(super) const EXECUTABLE: &str = "host.json executable";
+/// The check of the program's arguments.
+pub(super) const ARGUMENTS: &str = "host.json arguments";
 
 /// Names of extension 3.x: ignored without a word.
 const OLD_NAMES: [(&str, &str); 4] = [
@@ -52,7 +59,7 @@ pub fn check_files(
     match app::read_json(&path) {
         Ok(host) => check_host(app_root, &host, &all_versions, findings),
         Err(problem) => findings.push(Finding::failure(
-            "host.json",
+            HOST,
             problem,
             "write one as in the repository; without it there is no function app",
         )),
@@ -142,7 +149,7 @@ fn check_host(app_root: &Path, host: &Value, all_versions: &[&str], findings: &m
     let arguments = description["arguments"].as_array();
     if arguments.and_then(|all| all.first()).is_none_or(|first| first != "serve") {
         findings.push(Finding::failure(
-            "host.json arguments",
+            ARGUMENTS,
             description["arguments"].to_string(),
             "write \"arguments\": [\"serve\"]: without it the program prints its help and ends",
         ));
@@ -156,13 +163,15 @@ fn check_host(app_root: &Path, host: &Value, all_versions: &[&str], findings: &m
         ));
     }
     bundle(host, all_versions, findings);
+    dates(host, all_versions, findings);
     if findings[before..].iter().all(|finding| finding.verdict == Verdict::Ok) {
-        findings.push(Finding::ok("host.json", "starts the handler, and has the trigger's extension"));
+        findings
+            .push(Finding::ok("host.json", "starts the handler, has the trigger's extension, and leaves dates alone"));
     }
 }
 
 fn executable(app_root: &Path, description: &Value, findings: &mut Vec<Finding>) {
-    const CHECK: &str = "host.json executable";
+    const CHECK: &str = EXECUTABLE;
     let Some(named) = description["defaultExecutablePath"].as_str().filter(|path| !path.is_empty()) else {
         findings.push(Finding::failure(
             CHECK,
@@ -203,35 +212,62 @@ fn executable(app_root: &Path, description: &Value, findings: &mut Vec<Finding>)
 
 fn bundle(host: &Value, all_versions: &[&str], findings: &mut Vec<Finding>) {
     const CHECK: &str = "host.json bundle";
+    const VERSION: &str = "host.json bundle version";
     let (id, versions) = app::bundle_of(host);
-    let wanted = if all_versions.is_empty() { BUNDLE } else { PREVIEW_BUNDLE };
-    let line = format!("\"extensionBundle\": {{ \"id\": \"{wanted}\", \"version\": \"{BUNDLE_VERSIONS}\" }}");
-    match id {
-        None => findings.push(Finding::failure(
+    let write = format!("write \"extensionBundle\": {{ \"id\": \"{BUNDLE}\", \"version\": \"{BUNDLE_VERSIONS}\" }}");
+    let Some(id) = id else {
+        findings.push(Finding::failure(CHECK, "there is none, so there is no Cosmos DB trigger", write));
+        return;
+    };
+    if id != BUNDLE {
+        findings.push(Finding::warning(
             CHECK,
-            "there is none, so there is no Cosmos DB trigger",
-            format!("write {line}"),
-        )),
-        Some(id) if !all_versions.is_empty() && id != PREVIEW_BUNDLE => findings.push(Finding::failure(
-            CHECK,
-            format!("{id} has no all-versions mode, which {} asks for", all_versions.join(", ")),
-            format!("write {line}"),
-        )),
-        Some(id) if id != BUNDLE && id != PREVIEW_BUNDLE => findings.push(Finding::warning(
-            CHECK,
-            format!("{id} is not one this product knows"),
-            format!("write {line}"),
-        )),
-        Some(_) => {}
-    }
-    // Versions before 4 have the extension 3.x, which reads other names.
-    if id.is_some() && versions.is_none_or(|v| !v.trim_start_matches(['[', '(']).starts_with('4')) {
-        findings.push(Finding::failure(
-            "host.json bundle version",
-            versions.unwrap_or("there is none"),
-            format!("write {line}"),
+            format!("{id} is not the one that this product is written for"),
+            write.as_str(),
         ));
     }
+    // Versions before 4 have the extension 3.x, which reads other names.
+    if versions.is_none_or(|v| !v.trim_start_matches(['[', '(']).starts_with('4')) {
+        findings.push(Finding::failure(VERSION, versions.unwrap_or("there is none"), write));
+    } else if !versions.is_some_and(app::is_new_enough) {
+        let allows = format!("{} allows bundles", versions.unwrap_or_default());
+        findings.push(match all_versions {
+            [] => Finding::warning(VERSION, format!("{allows} that rewrite dates whatever host.json says"), write),
+            names => Finding::failure(
+                VERSION,
+                format!("{allows} without the all-versions mode, which {} asks for", names.join(", ")),
+                write,
+            ),
+        });
+    }
+}
+
+/// Dates that the host rewrites can be read again in latest-version mode, as long as the document does not move on. In
+/// all-versions mode most versions are the past already.
+fn dates(host: &Value, all_versions: &[&str], findings: &mut Vec<Finding>) {
+    const CHECK: &str = "host.json dates";
+    if app::keeps_dates(host) {
+        return;
+    }
+    let [outermost, inner @ ..] = DATES;
+    let value =
+        inner.iter().rev().fold(format!("\"{DATES_KEPT}\""), |inner, name| format!("{{ \"{name}\": {inner} }}"));
+    let write = format!("write \"{outermost}\": {value}");
+    findings.push(match all_versions {
+        [] => Finding::warning(
+            CHECK,
+            "the host rewrites dates, in ids and partition keys too: each document that has some is read again",
+            write,
+        ),
+        names => Finding::failure(
+            CHECK,
+            format!(
+                "the host rewrites dates, in ids and partition keys too: versions of {} are altered for good",
+                names.join(", ")
+            ),
+            write,
+        ),
+    });
 }
 
 fn check_function(
@@ -293,6 +329,13 @@ fn check_function(
             "remove it; `cosmos-rewind backfill` saves what was there before",
         );
     }
+    if trigger["startFromTime"].as_str().is_some_and(|time| !time.contains('%')) {
+        add(
+            Verdict::Warning,
+            "startFromTime is a literal time, which the host may not take".into(),
+            "put it into an app setting, and write \"startFromTime\": \"%START_FROM_TIME%\"",
+        );
+    }
     if let Some(mode) = trigger["changeFeedMode"].as_str()
         && !all_versions
         && !mode.eq_ignore_ascii_case("LatestVersion")
@@ -313,11 +356,14 @@ fn check_function(
     }
     if let Some(connection) = trigger["connection"].as_str()
         && connection != "CosmosDB"
+        && !same_account(settings, connection)
     {
         add(
-            Verdict::Warning,
-            format!("connection is {connection:?}, and the handler reads CosmosDB"),
-            "name the connection CosmosDB, or make sure that both are one account",
+            Verdict::Failure,
+            format!(
+                "connection is {connection:?}, which is not the account of CosmosDB, where the handler writes and reads"
+            ),
+            "write \"connection\": \"CosmosDB\", or give both settings the same account",
         );
     }
     names(name, trigger, settings, &mut add);
@@ -329,6 +375,18 @@ fn check_function(
         };
         findings.push(Finding::ok(check, format!("retries for ever, {mode}")));
     }
+}
+
+/// Whether another connection is known to lead to the handler's account.
+fn same_account(settings: &Settings, connection: &str) -> bool {
+    let endpoint = |name: &str| {
+        let text = match settings.get(&format!("{name}__accountEndpoint")) {
+            Some(endpoint) => endpoint,
+            None => settings.get(name)?.split(';').find_map(|part| part.trim().strip_prefix("AccountEndpoint="))?,
+        };
+        url::Url::parse(text).ok()
+    };
+    endpoint(connection).zip(endpoint("CosmosDB")).is_some_and(|(its, own)| its == own)
 }
 
 /// The names the trigger uses, against those the handler uses: it writes what it is sent, wherever it came from.
@@ -416,6 +474,7 @@ mod tests {
 
         fn host(&self) -> Value {
             json!({"version": "2.0", "extensionBundle": {"id": BUNDLE, "version": BUNDLE_VERSIONS},
+                "extensions": {"cosmosDB": {"serializerSettings": {"dateParseHandling": DATES_KEPT}}},
                 "customHandler": {"description": {"defaultExecutablePath": "program", "arguments": ["serve"]}}})
         }
 
@@ -442,6 +501,9 @@ mod tests {
 
         fn check(&self) -> Vec<Finding> {
             let settings = Settings::from_pairs([
+                ("CosmosDB", "AccountEndpoint=https://a.documents.azure.com:443/;AccountKey=a2V5;"),
+                ("Same__accountEndpoint", "https://a.documents.azure.com/"),
+                ("Elsewhere", "AccountEndpoint=https://b.documents.azure.com:443/;AccountKey=a2V5;"),
                 ("CaptureOrders__COSMOS_SOURCE_CONTAINER", "orders"),
                 ("CaptureMore__COSMOS_SOURCE_CONTAINER", "orders"),
             ]);
@@ -467,12 +529,14 @@ mod tests {
         let app = App::new();
         assert_eq!(app.wrong(), [""; 0]);
         assert_eq!(app.check().len(), 2);
+        app.function("CaptureOrders", |f| f["bindings"][0]["connection"] = "Same".into());
+        assert_eq!(app.wrong(), [""; 0]);
     }
 
     #[test]
     fn every_mistake_in_a_function_json_is_found() {
         type Break = fn(&mut Value);
-        let cases: [(&str, Break); 14] = [
+        let cases: [(&str, Break); 16] = [
             ("there is no retry", |f| drop(f.as_object_mut().unwrap().remove("retry"))),
             ("maxRetryCount is 5", |f| f["retry"]["maxRetryCount"] = 5.into()),
             ("cardinality", |f| f["bindings"][0]["cardinality"] = "many".into()),
@@ -483,20 +547,26 @@ mod tests {
                 f["bindings"][0]["changeFeedMode"] = ALL_VERSIONS.into();
                 f["bindings"][0]["startFromBeginning"] = true.into();
             }),
-            ("has no all-versions mode, which CaptureOrders asks for", |f| {
-                f["bindings"][0]["changeFeedMode"] = ALL_VERSIONS.into();
-            }),
             ("changeFeedMode \"Everything\" is not known", |f| {
                 f["bindings"][0]["changeFeedMode"] = "Everything".into();
             }),
             ("with an identity the function does not start", |f| {
                 f["bindings"][0]["createLeaseContainerIfNotExists"] = true.into();
             }),
-            ("connection is \"Other\"", |f| f["bindings"][0]["connection"] = "Other".into()),
+            ("FAILURE CaptureOrders/function.json: connection is \"Other\"", |f| {
+                f["bindings"][0]["connection"] = "Other".into()
+            }),
             ("the handler of CaptureOrders reads \"orders\"", |f| {
                 f["bindings"][0]["containerName"] = "events".into();
             }),
             ("needs the setting NOWHERE", |f| f["bindings"][0]["leaseContainerName"] = "%NOWHERE%".into()),
+            ("WARNING CaptureOrders/function.json: startFromTime is a literal time", |f| {
+                f["bindings"][0]["startFromTime"] = "2026-01-01T00:00:00Z".into();
+            }),
+            ("databaseName is \"prod\"", |f| f["bindings"][0]["databaseName"] = "prod".into()),
+            ("FAILURE CaptureOrders/function.json: connection is \"Elsewhere\"", |f| {
+                f["bindings"][0]["connection"] = "Elsewhere".into();
+            }),
             ("containerName is missing", |f| {
                 drop(f["bindings"][0].as_object_mut().unwrap().remove("containerName"));
             }),
@@ -515,7 +585,7 @@ mod tests {
     #[test]
     fn every_mistake_in_a_host_json_is_found() {
         type Break = fn(&mut Value);
-        let cases: [(&str, Break); 10] = [
+        let cases: [(&str, Break); 13] = [
             ("version", |h| h["version"] = "1.0".into()),
             ("httpWorker", |h| h["httpWorker"] = json!({})),
             ("forwards HTTP", |h| h["customHandler"]["enableForwardingHttpRequest"] = true.into()),
@@ -528,6 +598,12 @@ mod tests {
             ("workingDirectory", |h| h["customHandler"]["description"]["workingDirectory"] = "bin".into()),
             ("there is no Cosmos DB trigger", |h| drop(h.as_object_mut().unwrap().remove("extensionBundle"))),
             ("bundle version", |h| h["extensionBundle"]["version"] = "[3.*, 4.0.0)".into()),
+            ("WARNING host.json bundle version", |h| h["extensionBundle"]["version"] = "[4.*, 5.0.0)".into()),
+            ("not the one", |h| h["extensionBundle"]["id"] = format!("{BUNDLE}.Preview").into()),
+            (
+                r#"WARNING host.json dates: the host rewrites dates, in ids and partition keys too: each document that has some is read again -> write "extensions": { "cosmosDB": { "serializerSettings": { "dateParseHandling": "None" } } }"#,
+                |h| drop(h.as_object_mut().unwrap().remove("extensions")),
+            ),
         ];
         for (problem, change) in cases {
             let app = App::new();
@@ -540,6 +616,24 @@ mod tests {
         let app = App::new();
         std::fs::write(app.0.path().join("host.json"), "{\"AccountKey\": SECRET").unwrap();
         assert!(app.wrong()[0].contains("is not valid JSON: line 1") && !app.wrong()[0].contains("SECRET"));
+    }
+
+    #[test]
+    fn what_only_costs_in_latest_mode_is_a_failure_in_all_versions_mode() {
+        let app = App::new();
+        app.function("CaptureOrders", |f| f["bindings"][0]["changeFeedMode"] = ALL_VERSIONS.into());
+        assert_eq!(app.wrong(), [""; 0]);
+        let mut host = app.host();
+        host.as_object_mut().unwrap().remove("extensions");
+        host["extensionBundle"]["version"] = "[4.*, 5.0.0)".into();
+        app.write("host.json", &host);
+        let wrong = app.wrong();
+        assert_eq!(wrong.len(), 2, "{wrong:#?}");
+        assert!(
+            wrong[0].starts_with("FAILURE host.json bundle version: [4.*, 5.0.0) allows bundles without"),
+            "{wrong:#?}"
+        );
+        assert!(wrong[1].starts_with("FAILURE host.json dates:") && wrong[1].contains("CaptureOrders"), "{wrong:#?}");
     }
 
     #[cfg(unix)]

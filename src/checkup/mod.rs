@@ -28,6 +28,19 @@ pub struct Finding {
     pub advice: Option<String>,
 }
 
+/// Checks of what starts the handler: of no interest to one that was started.
+const OF_THE_START: [&str; 3] = [files::HOST, files::EXECUTABLE, files::ARGUMENTS];
+
+/// What is wrong with an app's files as far as it concerns what is captured, one line each: `serve` does not start with
+/// any of it.
+pub fn wrong_in_files(app_root: &std::path::Path, settings: &Settings, account: &Account) -> Vec<String> {
+    let mut findings = Vec::new();
+    check_files(app_root, settings, Some(&account.credential), &mut findings);
+    let concerns = |f: &Finding| f.verdict == Verdict::Failure && !OF_THE_START.contains(&f.check.as_str());
+    let line = |f: Finding| format!("{}: {}; {}", f.check, f.found, f.advice.unwrap_or_default());
+    findings.into_iter().filter(concerns).map(line).collect()
+}
+
 impl Finding {
     /// As it should be.
     pub fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {

@@ -1,12 +1,17 @@
 //! `follow`: capture with our own change feed reader, for those who run without the Functions host.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration, time::Instant};
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
 
 use chrono::Local;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{CliError, ConnectionArgs, Exit, output, serve::watch_signals};
 use crate::{
@@ -14,12 +19,13 @@ use crate::{
     capture::{Capture, Limits, Recent},
     change::{
         Via,
+        fidelity::Delivery,
         key::{KeyPaths, parse_path},
         shape::{Redact, Shape},
         time::PointInTime,
     },
     config::{self, Account, BlobUrl, CaptureConfig, DeadLetterLocation, Fidelity, Names, Secret, Settings},
-    cosmos::{Cosmos, Disposition, FeedMode, FeedStart, Share},
+    cosmos::{Container, Cosmos, Disposition, Failure, FeedMode, FeedStart, PATIENCE, Retry, Share},
     dead_letters::DeadLetterStore,
     feed::{
         self, CheckpointStore, Ended, Event, Filter, FollowError, Follower, Metrics, Options, Pipeline, StoreError,
@@ -29,6 +35,9 @@ use crate::{
     history::CosmosHistory,
     telemetry::{self, otlp::Export},
 };
+
+/// A poll, or a page with the sinks, that takes so long is stuck; the pause between polls comes on top.
+const STUCK: Duration = Duration::from_secs(20);
 
 /// Which change feed is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -178,17 +187,22 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
     let cosmos = Cosmos::new(account.clone());
     let metrics = Arc::new(Metrics::default());
     if let Some(address) = args.metrics {
-        let health = Health { name: options.name.clone(), metrics: metrics.clone(), meter: cosmos.meter().clone() };
+        let (metrics, meter) = (metrics.clone(), cosmos.meter().clone());
+        let health = Health { name: options.name.clone(), metrics, meter, patience: options.poll + STUCK };
         serve_health(address, health, &stop).await?;
     }
     let export = Export::start(&settings)?;
     if let Some(export) = &export {
         export.follow(&options.name, metrics.clone(), cosmos.meter().clone());
     }
-    let source = cosmos.container(&names.database, &names.source).await?;
+    let open = |name| open(&cosmos, &names.database, name, &options, &metrics, &stop);
+    let Some(source) = open(&names.source).await? else { return Ok(Exit::Done) };
     let store = match &args.checkpoint_file {
         Some(path) => CheckpointStore::File(path.clone()),
-        None => CheckpointStore::Container(cosmos.container(&names.database, &names.leases).await?),
+        None => match open(&names.leases).await? {
+            Some(leases) => CheckpointStore::Container(leases),
+            None => return Ok(Exit::Done),
+        },
     };
     let shape = shape(&args.fields, &args.redact, &settings, source.key_paths())?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
@@ -202,8 +216,9 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
         function: options.name.clone(),
         history: CosmosHistory::new(cosmos.clone(), names.clone()),
         dead_letters: dead_letters.clone(),
-        // Nobody between the service and us rewrites dates: the text is the document's own.
         fidelity: Fidelity::Payload,
+        delivery: Delivery::Direct,
+        identity_told: AtomicBool::new(false),
         limits: Limits::new(config.max_writes, config.max_rereads, config.deadline),
         via: Via::Follow,
         recent: Recent::default(),
@@ -242,6 +257,30 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
     }
     output::spent(&text, &cosmos, started);
     Ok(if letters == 0 { Exit::Done } else { Exit::Incomplete })
+}
+
+/// Opens a container as patiently as the follower reads: an account that is busy or out of reach is asked again, until the
+/// follower is stopped, or, when it is to end by itself, for a while. `None` when it was stopped.
+async fn open(
+    cosmos: &Cosmos,
+    database: &str,
+    name: &str,
+    options: &Options,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> Result<Option<Container>, Failure> {
+    loop {
+        let retry = Retry::for_at_most(PATIENCE);
+        let opened = stop.run_until_cancelled(retry.run(|| cosmos.container(database, name))).await;
+        Metrics::add(&metrics.retries, retry.count());
+        match opened {
+            None => return Ok(None),
+            Some(Err(failure)) if failure.disposition == Disposition::Transient && !options.until_caught_up => {
+                warn!(follower = options.name, reason = %failure, "out of reach, trying again");
+            }
+            Some(opened) => return opened.map(Some),
+        }
+    }
 }
 
 async fn serve_health(address: std::net::SocketAddr, health: Health, stop: &CancellationToken) -> Result<(), CliError> {

@@ -10,8 +10,9 @@ use super::{
     output::{self, Format},
 };
 use crate::{
+    change::fidelity::Delivery,
     config::{self, Names, Settings},
-    host::app::{self, BUNDLE_VERSIONS, NewFunction, PREVIEW_BUNDLE},
+    host::app::{self, BUNDLE, BUNDLE_VERSIONS, NewFunction},
 };
 
 const FUNCTION_FILE: &str = "function.json";
@@ -279,13 +280,19 @@ fn quoted(word: &str) -> String {
 
 /// What else has to be so before it runs.
 fn advise(function: &NewFunction, host: &Value) {
-    let (id, _) = app::bundle_of(host);
-    if function.all_versions && id != Some(PREVIEW_BUNDLE) {
+    let (id, versions) = app::bundle_of(host);
+    if function.all_versions && !versions.is_some_and(app::is_new_enough) {
         output::note(&format!(
-            "warning: host.json has the bundle {}, and all-versions mode needs \
-             \"extensionBundle\": {{ \"id\": \"{PREVIEW_BUNDLE}\", \"version\": \"{BUNDLE_VERSIONS}\" }}",
+            "warning: host.json has the bundle {} {}, and all-versions mode needs \
+             \"extensionBundle\": {{ \"id\": \"{BUNDLE}\", \"version\": \"{BUNDLE_VERSIONS}\" }}",
             id.unwrap_or("(none)"),
+            versions.unwrap_or("(no version)"),
         ));
+    }
+    if app::delivery(host) != Delivery::DatesKept {
+        output::note(
+            "warning: the host rewrites dates on their way to the handler; `cosmos-rewind doctor` says what to write in host.json",
+        );
     }
     if function.all_versions {
         output::note("note: all-versions mode needs continuous backup on the account");

@@ -1,6 +1,6 @@
 //! `replay`: lists dead letters, and captures them again when their cause is fixed.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use clap::Args;
 use serde_json::json;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     capture::{Capture, Limits, Recent},
-    change::Via,
+    change::{Via, fidelity::Delivery},
     config::{self, Account, CaptureConfig, Fidelity, Names},
     cosmos::Cosmos,
     dead_letters::{DeadLetter, DeadLetterStore},
@@ -100,6 +100,8 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
                 dead_letters: store.clone(),
                 // Reading a document again would bring back what was left out of its letter.
                 fidelity: if letter.partial.is_some() { Fidelity::Payload } else { config.fidelity },
+                delivery: Delivery::DatesRewritten,
+                identity_told: AtomicBool::new(false),
                 limits: limits.clone(),
                 via: Via::Trigger,
                 recent: Recent::default(),

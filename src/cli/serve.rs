@@ -1,23 +1,30 @@
 //! `serve`: the custom handler that host.json starts.
 
-use std::{net::Ipv4Addr, process, sync::Arc, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::Path,
+    process,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use clap::Args;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use tokio::{net::TcpListener, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{CliError, Exit, prune};
 use crate::{
-    capture::{Capture, Limits, Recent},
-    change::Via,
+    capture::{Capture, CaptureError, Limits, Recent},
+    change::{Via, fidelity::Delivery},
+    checkup,
     config::{self, Account, CaptureConfig, Names, Settings},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
-    history::{CosmosHistory, History as _},
+    history::CosmosHistory,
     host::{
-        Handler, Shutdown, Tick,
+        Handler, Shutdown, Tick, app,
         functions::{DEFAULT_FUNCTION, Function, Trigger},
         serve,
     },
@@ -27,7 +34,7 @@ use crate::{
 
 /// The host restarts a handler that exits with this code, and does not count it as a failure.
 const RESTART: i32 = 200;
-/// How long the start waits for the source's partition key; the host gives up on a handler after 30 seconds.
+/// How long the start waits for the containers' partition keys; the host gives up on a handler after 30 seconds.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 
 /// Flags of `serve`
@@ -81,7 +88,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
 async fn build(
     settings: &Settings,
     config: &CaptureConfig,
-    app_root: &std::path::Path,
+    app_root: &Path,
 ) -> Result<Handler<CosmosHistory>, CliError> {
     let account = Account::from_settings(settings)?;
     prune::check_settings(settings)?;
@@ -92,6 +99,8 @@ async fn build(
         exit: Exit::Usage,
     })?;
     let dead_letters = Arc::new(dead_letters);
+    refuse(checkup::wrong_in_files(app_root, settings, &account))?;
+    let delivery = delivery(app_root);
     let cosmos = Cosmos::for_writing(account.clone());
     let mut functions = Function::discover(app_root)?;
     if functions.is_empty() {
@@ -110,6 +119,8 @@ async fn build(
                 history: CosmosHistory::new(cosmos.clone(), names),
                 dead_letters: dead_letters.clone(),
                 fidelity: config.fidelity,
+                delivery,
+                identity_told: AtomicBool::new(false),
                 limits: limits.clone(),
                 via: Via::Trigger,
                 recent: Recent::default(),
@@ -119,7 +130,8 @@ async fn build(
             Ok((function.binding, capture))
         })
         .collect::<Result<Vec<_>, CliError>>()?;
-    try_join_all(served.iter().map(|(_, capture)| check_projection(capture))).await?;
+    let looked = served.iter().map(|(_, capture)| check_containers(capture));
+    refuse(join_all(looked).await.into_iter().flatten().collect())?;
     let mut handler = Handler::new(served, config.max_body);
     for Function { name, .. } in timers {
         let timer = Arc::new(prune::timer(settings, &name, account.clone())?);
@@ -132,18 +144,49 @@ async fn build(
     Ok(handler)
 }
 
-/// Whether what is to be left out is part of the source's partition key. A source that does not answer in time is asked
-/// again with the first batch, and until it answers nothing is stored.
-async fn check_projection(capture: &Capture<CosmosHistory>) -> Result<(), CliError> {
-    let Some(projection) = &capture.projection else { return Ok(()) };
-    match tokio::time::timeout(FIRST_LOOK, capture.history.source()).await {
-        Ok(Ok(source)) => drop(projection.shape(source.key_paths())?),
-        Ok(Err(failure)) => {
-            warn!(function = capture.function, reason = %failure, "cannot look at the source's partition key yet");
-        }
-        Err(_) => warn!(function = capture.function, "the source does not answer yet"),
+/// What the host does to documents on their way here, as host.json has it. Without a host.json that can be read, the
+/// worst is assumed: whoever starts the handler in another way may do the same.
+fn delivery(app_root: &Path) -> Delivery {
+    let delivery =
+        app::read_json(&app_root.join("host.json")).map_or(Delivery::DatesRewritten, |host| app::delivery(&host));
+    if delivery == Delivery::DatesRewritten {
+        warn!(
+            "the host rewrites dates: documents that have some are read again, and altered for good where that fails; \
+             for the setting that prevents it run `cosmos-rewind doctor`"
+        );
     }
-    Ok(())
+    delivery
+}
+
+/// Does not start with what is wrong: it would capture into the wrong place, or lose what it is sent.
+fn refuse(wrong: Vec<String>) -> Result<(), CliError> {
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(CliError {
+        message: format!("capture would not be right:\n  {}", wrong.join("\n  ")),
+        hint: Some("run `cosmos-rewind doctor` in the app's folder for all that it looks at".into()),
+        exit: Exit::Usage,
+    })
+}
+
+/// What is wrong with the containers of a function: a history that cannot keep its documents apart, or a part of the
+/// source's key that is to be left out. An account that does not answer in time is asked again with the first batch, and
+/// until it answers nothing is stored.
+async fn check_containers(capture: &Capture<CosmosHistory>) -> Option<String> {
+    match tokio::time::timeout(FIRST_LOOK, capture.look()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(CaptureError::Layout(problem))) => Some(format!("{}: {problem}", capture.function)),
+        Ok(Err(CaptureError::Projection(e))) => Some(e.to_string()),
+        Ok(Err(e)) => {
+            warn!(function = capture.function, reason = %e, "cannot look at the containers yet");
+            None
+        }
+        Err(_) => {
+            warn!(function = capture.function, "the account does not answer yet");
+            None
+        }
+    }
 }
 
 /// The first signal drains, the second one ends the process at once.

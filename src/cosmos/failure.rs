@@ -208,13 +208,21 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Retry {
     deadline: Instant,
+    /// Whether an operation without an answer is given up at the deadline.
+    gives_up: bool,
     retries: Arc<AtomicU64>,
 }
 
 impl Retry {
     /// Retries for at most `patience` from now.
     pub fn for_at_most(patience: Duration) -> Self {
-        Self { deadline: Instant::now() + patience, retries: Arc::default() }
+        Self { deadline: Instant::now() + patience, gives_up: false, retries: Arc::default() }
+    }
+
+    /// The same, and an operation that has no answer by then is given up: nobody knows whether it was done. For those that
+    /// are repeated as a whole, and whose caller waits for an answer.
+    pub fn answering_within(patience: Duration) -> Self {
+        Self { gives_up: true, ..Self::for_at_most(patience) }
     }
 
     /// How many retries there were.
@@ -232,7 +240,15 @@ impl Retry {
     {
         let mut pause = Duration::from_millis(20);
         loop {
-            let failure = match operation().await {
+            let result = if self.gives_up {
+                match tokio::time::timeout_at(self.deadline, operation()).await {
+                    Ok(result) => result,
+                    Err(_) => return Err(no_answer()),
+                }
+            } else {
+                operation().await
+            };
+            let failure = match result {
                 Err(failure) if failure.disposition == Disposition::Transient => failure,
                 other => return other,
             };
@@ -248,9 +264,27 @@ impl Retry {
     }
 }
 
+fn no_answer() -> Failure {
+    let mut failure =
+        Failure::from_status("wait".into(), 408, 0, "the service has not answered before the deadline", None);
+    failure.sent_before = true;
+    failure
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_answer_is_given_up_at_the_deadline_when_that_is_asked_for() {
+        let begun = Instant::now();
+        let retry = Retry::answering_within(Duration::from_secs(3));
+        let result: Result<(), _> = retry.run(std::future::pending).await;
+        let failure = result.unwrap_err();
+        assert_eq!((failure.disposition, failure.sent_before), (Disposition::Transient, true));
+        assert_eq!(begun.elapsed(), Duration::from_secs(3));
+        assert_eq!(retry.run(|| std::future::ready(Ok(7))).await.unwrap(), 7, "what is ready needs no time");
+    }
 
     #[test]
     fn every_status_has_its_disposition() {

@@ -7,6 +7,7 @@ mod clock;
 mod container;
 mod credentials;
 mod failure;
+mod opening;
 mod pace;
 pub mod provision;
 mod query;
@@ -23,13 +24,14 @@ use azure_data_cosmos_driver::{
         ThrottlingRetryOptions, UserAgentSuffix,
     },
 };
-use tokio::sync::{Mutex, OnceCell};
+use futures::FutureExt as _;
 
 pub use bulk::{Action, Bulk, Job, Observer, Tally};
 pub use change_feed::{ChangeFeed, FeedMode, FeedPage, FeedStart, KeyRange};
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, PATIENCE, Retry, RuMeter};
+pub use opening::Opening;
 pub use pace::Pace;
 pub use query::{Pages, Param, sql_path};
 pub use span::{HashSpace, Share, Span, Walk};
@@ -45,8 +47,8 @@ pub struct Cosmos {
 struct Shared {
     account: Account,
     sessions: bool,
-    driver: Mutex<Option<Arc<CosmosDriver>>>,
-    client: OnceCell<CosmosClient>,
+    driver: Opening<Arc<CosmosDriver>>,
+    client: Opening<CosmosClient>,
     meter: RuMeter,
 }
 
@@ -68,8 +70,8 @@ impl Cosmos {
     }
 
     fn open(account: Account, sessions: bool) -> Self {
-        let shared =
-            Shared { account, sessions, driver: Mutex::default(), client: OnceCell::new(), meter: RuMeter::default() };
+        let (driver, client) = (Opening::default(), Opening::default());
+        let shared = Shared { account, sessions, driver, client, meter: RuMeter::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -101,44 +103,47 @@ impl Cosmos {
     ///
     /// # Errors
     /// When the account cannot be reached or refuses the caller.
-    pub async fn client(&self) -> Result<&CosmosClient, Failure> {
-        self.shared
-            .client
-            .get_or_try_init(|| async {
-                let account = &self.shared.account;
-                let endpoint: AccountEndpoint = account.endpoint.as_str().parse().map_err(|_| {
-                    Failure::invalid("connect".into(), "the endpoint is not accepted by the client library".into())
-                })?;
-                let reference = match &account.credential {
-                    Credential::Key(key) => {
-                        AccountReference::with_authentication_key(endpoint, key.expose().to_owned())
-                    }
-                    other => AccountReference::with_credential(endpoint, credentials::token(other)?),
-                };
-                let fail = |e| Failure::from_driver(&e, "connect".into());
-                let runtime =
-                    azure_data_cosmos::CosmosRuntimeBuilder::from(self.runtime()?).build().await.map_err(fail)?;
-                CosmosClientBuilder::new()
-                    .with_runtime(runtime)
-                    .with_binary_encoding_options(BinaryEncodingOptions::new().with_enabled(false))
-                    .build(reference, RoutingStrategy::PreferredRegions(Vec::new()))
-                    .await
-                    .map_err(fail)
-            })
+    pub async fn client(&self) -> Result<CosmosClient, Failure> {
+        let cosmos = self.clone();
+        self.shared.client.get(|| async move { cosmos.connect_client().await }.boxed()).await
+    }
+
+    async fn connect_client(&self) -> Result<CosmosClient, Failure> {
+        let account = &self.shared.account;
+        let endpoint: AccountEndpoint = account.endpoint.as_str().parse().map_err(|_| {
+            Failure::invalid("connect".into(), "the endpoint is not accepted by the client library".into())
+        })?;
+        let reference = match &account.credential {
+            Credential::Key(key) => AccountReference::with_authentication_key(endpoint, key.expose().to_owned()),
+            other => AccountReference::with_credential(endpoint, credentials::token(other)?),
+        };
+        let fail = |e| Failure::from_driver(&e, "connect".into());
+        let runtime = azure_data_cosmos::CosmosRuntimeBuilder::from(self.runtime()?).build().await.map_err(fail)?;
+        CosmosClientBuilder::new()
+            .with_runtime(runtime)
+            .with_binary_encoding_options(BinaryEncodingOptions::new().with_enabled(false))
+            .build(reference, RoutingStrategy::PreferredRegions(Vec::new()))
             .await
+            .map_err(fail)
+    }
+
+    /// The same account by a connection of its own, which knows nothing yet.
+    pub fn afresh(&self) -> Self {
+        Self::open(self.shared.account.clone(), self.shared.sessions)
     }
 
     /// Forgets the driver, and with it every cached container definition: the next operation starts afresh. Used
     /// when the service says that what was cached is no longer true (a container deleted and made again).
-    pub async fn reset(&self) {
-        *self.shared.driver.lock().await = None;
+    pub fn reset(&self) {
+        self.shared.driver.forget();
     }
 
     async fn driver(&self) -> Result<Arc<CosmosDriver>, Failure> {
-        let mut slot = self.shared.driver.lock().await;
-        if let Some(driver) = slot.as_ref() {
-            return Ok(driver.clone());
-        }
+        let cosmos = self.clone();
+        self.shared.driver.get(|| async move { cosmos.connect().await }.boxed()).await
+    }
+
+    async fn connect(&self) -> Result<Arc<CosmosDriver>, Failure> {
         let account = &self.shared.account;
         let reference = match &account.credential {
             Credential::Key(key) => DriverAccount::with_account_key(account.endpoint.clone(), key.expose().to_owned()),
@@ -146,9 +151,7 @@ impl Cosmos {
         };
         let fail = |e| Failure::from_driver(&e, "connect".into());
         let runtime = self.runtime()?.build().await.map_err(fail)?;
-        let driver = runtime.create_driver(DriverOptions::builder(reference).build()).await.map_err(fail)?;
-        *slot = Some(driver.clone());
-        Ok(driver)
+        runtime.create_driver(DriverOptions::builder(reference).build()).await.map_err(fail)
     }
 
     fn runtime(&self) -> Result<CosmosDriverRuntimeBuilder, Failure> {

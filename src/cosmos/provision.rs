@@ -12,7 +12,10 @@ use azure_data_cosmos::{
 };
 
 use super::{Cosmos, Disposition, Failure};
-use crate::{change::key::KeyPaths, config::Names};
+use crate::{
+    change::{key::KeyPaths, record::check_layout},
+    config::Names,
+};
 
 /// The path that makes the history of one busy partition key spread over partitions.
 const ORIGINAL_ID: &str = "/_originalId";
@@ -176,17 +179,9 @@ pub fn compare_changes(found: &ContainerProperties, source_paths: &[String], ind
     let paths = paths_of(found);
     let wanted = changes_definition("", source_paths, indexes);
     let wanted_paths = paths_of(&wanted);
-    let foreign: Vec<_> =
-        paths.iter().filter(|p| !source_paths.contains(p) && *p != ORIGINAL_ID && *p != "/id").cloned().collect();
-    if !foreign.is_empty() {
-        differs.push(Difference {
-            severity: Severity::Unusable,
-            what: format!(
-                "its partition key {} is not part of the source's ({}), so a delete could not be recorded",
-                foreign.join(", "),
-                source_paths.join(", ")
-            ),
-        });
+    let key_paths = |paths: &[String]| KeyPaths::parse(paths).unwrap_or_default();
+    if let Err(what) = check_layout(&key_paths(&paths), &key_paths(source_paths)) {
+        differs.push(Difference { severity: Severity::Unusable, what });
     } else if paths != wanted_paths {
         differs.push(note(format!(
             "its partition key is {}, not {}; the history of one key is limited to 20 GB",
@@ -477,8 +472,10 @@ mod tests {
         Note: it indexes every field, which costs RU for each record
         Note: it has no composite index on /_change/ts, /_change/lsn (descending)
         ");
-        let foreign = ContainerProperties::new("changes", "/other".into());
-        assert_eq!(compare_changes(&foreign, &source, &[])[0].severity, Severity::Unusable);
+        for key in ["/other", "/_originalId", "/id"] {
+            let unusable = ContainerProperties::new("changes", key.into());
+            assert_eq!(compare_changes(&unusable, &source, &[])[0].severity, Severity::Unusable, "{key}");
+        }
         assert_eq!(compare_leases(&ContainerProperties::new("leases", "/pk".into()))[0].severity, Severity::Unusable);
         assert!(
             whats(compare_changes(&changes_definition("c", &source, &[]), &source, &strings(&["/city"])))

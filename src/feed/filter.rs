@@ -8,6 +8,8 @@ use cel::{
 };
 
 use super::Event;
+use serde::Deserialize as _;
+
 use crate::change::{diff, key::parse_path};
 
 /// What an expression may name.
@@ -86,8 +88,7 @@ impl Filter {
     /// When the expression has no answer, or one that is neither true nor false.
     pub fn matches(&self, event: &Event) -> Result<bool, NoAnswer> {
         let json = |text: &Option<String>| match text {
-            Some(text) => serde_json::from_str::<serde_json::Value>(text)
-                .ok()
+            Some(text) => parse(text)
                 .and_then(|value| cel::to_value(value).ok())
                 .ok_or(NoAnswer::Unknown("the document is not understood")),
             None => Ok(Value::Null),
@@ -122,6 +123,38 @@ impl Filter {
             Err(e) => Err(no_answer(&e)),
         }
     }
+}
+
+/// Levels of a document that are understood: more than the service's 128, and few enough for any thread's stack.
+const MAX_DEPTH: usize = 200;
+
+fn parse(text: &str) -> Option<serde_json::Value> {
+    if depth_of(text) > MAX_DEPTH {
+        return None;
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.disable_recursion_limit();
+    let value = serde_json::Value::deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok().map(|()| value)
+}
+
+/// How deep JSON text is nested.
+fn depth_of(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// Without the values that the library's own messages quote: a document's content is in no log.
@@ -227,6 +260,19 @@ mod tests {
             changed: None,
             partial: None,
         }
+    }
+
+    #[test]
+    fn a_document_of_any_depth_is_asked_and_one_that_is_deeper_than_any_harms_nobody() {
+        let nested = |depth: usize| format!("{{\"n\":1,\"v\":{}1{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        for depth in [1, 64, 127, 128, MAX_DEPTH] {
+            assert_eq!(answer("doc.n == 1", &event(Op::Create, None, Some(&nested(depth)))), Ok(true), "{depth}");
+        }
+        for depth in [MAX_DEPTH + 1, 1_000_000] {
+            let asked = answer("doc.n == 1", &event(Op::Create, None, Some(&nested(depth))));
+            assert!(matches!(asked, Err(NoAnswer::Unknown(_))), "{depth}");
+        }
+        assert_eq!(depth_of(r#"{"a{[\"[[":["]]",{}]}"#), 3);
     }
 
     fn answer(filter: &str, event: &Event) -> Result<bool, NoAnswer> {

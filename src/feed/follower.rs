@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Checkpoint, CheckpointStore, Metrics, Pipeline, Position, StoreError,
+    Checkpoint, CheckpointStore, Fence, Metrics, Pipeline, Position, StoreError,
     reader::{Progress, Reader},
     sink::SinkError,
     store::Held,
@@ -173,8 +173,7 @@ impl Follower {
         let ended = self.hold(&mut held, stop).await;
         self.metrics.holding.store(false, Ordering::Relaxed);
         self.metrics.forget_ranges();
-        let lost = matches!(&ended, Err(FollowError::Store(e)) if e.is_lost());
-        if ended.is_err() && !lost && held.checkpoint.holder.is_some() {
+        if ended.is_err() && !is_lost(&ended) && held.checkpoint.holder.is_some() {
             // Given back at once, so that a stand-by need not wait.
             let ranges = held.checkpoint.ranges.clone();
             if let Err(again) = held.save(ranges, true).await {
@@ -213,8 +212,8 @@ impl Follower {
         };
         loop {
             let partitions = retry.run(|| self.source.feed_spans(true)).await?;
-            let positions =
-                try_join_all(range_of(&partitions).into_iter().map(|span| self.fix_start(span, stop))).await?;
+            let fixed = range_of(&partitions).into_iter().map(|span| self.fix_start(span, &held.fence, stop));
+            let positions = try_join_all(fixed).await?;
             // A range that was split meanwhile may have been polled in part only.
             if retry.run(|| self.source.feed_spans(true)).await? == partitions {
                 held.save(positions, false).await?;
@@ -229,7 +228,12 @@ impl Follower {
         }
     }
 
-    async fn fix_start(&self, span: KeyRange, stop: &CancellationToken) -> Result<Position, FollowError> {
+    async fn fix_start(
+        &self,
+        span: KeyRange,
+        fence: &Fence,
+        stop: &CancellationToken,
+    ) -> Result<Position, FollowError> {
         let retry = Retry::for_at_most(self.options.lease);
         let (mode, start) = (self.options.mode, self.options.start);
         let (token, page) = retry
@@ -239,16 +243,21 @@ impl Follower {
                 Ok((feed.token()?, page))
             })
             .await?;
-        if let Some(page) = page
-            && !self.pipeline.deliver(&page, &span.to_string(), stop).await?
-        {
-            return Err(FollowError::Interrupted);
+        if let Some(page) = page {
+            let range = span.to_string();
+            // The token behind the page is what is saved: no sink may hold anything of it back.
+            if !self.pipeline.deliver(&page, &range, fence, stop).await?
+                || !self.pipeline.flush(&range, true, fence, stop).await?
+            {
+                return Err(FollowError::Interrupted);
+            }
         }
         Ok(Position::new(&span, token))
     }
 
     /// Runs a reader for each range until the term ends.
     async fn read(&self, held: &mut Held, stop: &CancellationToken) -> Result<Term, FollowError> {
+        self.pipeline.begin().await?;
         let retry = Retry::for_at_most(self.options.lease);
         let partitions = retry.run(|| self.source.feed_spans(true)).await?;
         let ranges = held.checkpoint.refined(&partitions).map_err(FollowError::Internal)?;
@@ -267,6 +276,7 @@ impl Follower {
                 options: self.options.clone(),
                 pipeline: self.pipeline.clone(),
                 progress: progress.clone(),
+                fence: held.fence.clone(),
                 pages: pages.clone(),
                 stop: halt.clone(),
             };
@@ -274,20 +284,11 @@ impl Follower {
         }
         let mut outcome = self.keep(held, &progress, &mut readers, stop).await;
         halt.cancel();
-        // Pages that are with the sinks may be finished: their tokens are still saved below.
-        let drained = tokio::time::timeout(DRAIN, async {
-            while let Some(ended) = readers.join_next().await {
-                if let (Ok(_), Err(e)) = (&outcome, flatten(ended)) {
-                    outcome = Err(e);
-                }
-            }
-        });
-        if drained.await.is_err() {
-            warn!(follower = self.options.name, "pages in flight took too long; they will be delivered again");
-            readers.shutdown().await;
+        if is_lost(&outcome) {
+            held.fence.end();
         }
-        let lost = matches!(&outcome, Err(FollowError::Store(e)) if e.is_lost());
-        if !lost {
+        self.drain(held, &progress, &mut readers, &mut outcome).await;
+        if !is_lost(&outcome) {
             let release = !matches!(outcome, Ok(Term::Split));
             match held.save(progress.take(), release).await {
                 Ok(()) => Metrics::add(&self.metrics.checkpoints, 1),
@@ -297,6 +298,42 @@ impl Follower {
             }
         }
         outcome
+    }
+
+    /// Waits until the readers have ended: pages that are with the sinks may be finished, and their tokens are saved. That
+    /// may take longer than the lease, which is renewed meanwhile.
+    async fn drain(
+        &self,
+        held: &mut Held,
+        progress: &Progress,
+        readers: &mut JoinSet<Result<(), FollowError>>,
+        outcome: &mut Result<Term, FollowError>,
+    ) {
+        let over = Instant::now() + DRAIN;
+        let mut renew = Instant::now() + self.options.lease / 3;
+        loop {
+            tokio::select! {
+                ended = readers.join_next() => match ended.map(flatten) {
+                    None => return,
+                    Some(Err(e)) if outcome.is_ok() => *outcome = Err(e),
+                    Some(_) => {}
+                },
+                () = tokio::time::sleep_until(renew), if !is_lost(outcome) => {
+                    if let Err(e) = held.save(progress.take(), false).await {
+                        *outcome = Err(e.into());
+                    }
+                    renew = Instant::now() + self.options.lease / 3;
+                }
+                () = tokio::time::sleep_until(over) => {
+                    warn!(follower = self.options.name, "pages in flight took too long; they will be delivered again");
+                    readers.shutdown().await;
+                    return;
+                }
+            }
+            if is_lost(outcome) {
+                held.fence.end();
+            }
+        }
     }
 
     /// Saves checkpoints while the readers run, and with them the lease.
@@ -341,6 +378,11 @@ impl Follower {
             }
         }
     }
+}
+
+/// Whether the name is, or may be, somebody else's.
+fn is_lost<T>(outcome: &Result<T, FollowError>) -> bool {
+    matches!(outcome, Err(FollowError::Store(e)) if e.is_lost())
 }
 
 /// What a reader's task left.

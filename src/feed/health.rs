@@ -1,6 +1,6 @@
 //! What a long-running follower says about itself over HTTP: metrics for Prometheus, and two yes-or-no questions.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -24,6 +24,8 @@ pub struct Health {
     pub metrics: Arc<Metrics>,
     /// Request units used.
     pub meter: RuMeter,
+    /// How long a range may take for a poll or a page before it counts as stuck.
+    pub patience: Duration,
 }
 
 /// Answers until stopped.
@@ -46,10 +48,10 @@ async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
     )
 }
 
-/// Alive: yes, unless no range moves on, because it cannot be read or a sink takes nothing.
+/// Alive: yes, unless no range moves on, because it cannot be read, a sink takes nothing, or either of them hangs.
 async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let ranges = health.metrics.ranges();
-    if !ranges.is_empty() && ranges.values().all(|range| range.failing) {
+    if !ranges.is_empty() && ranges.values().all(|range| range.is_stuck(health.patience)) {
         return (StatusCode::SERVICE_UNAVAILABLE, "no range moves on\n");
     }
     (StatusCode::OK, "ok\n")
@@ -64,7 +66,7 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     if ranges.is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, "starting\n");
     }
-    if ranges.values().any(|range| range.failing) {
+    if ranges.values().any(|range| range.is_stuck(health.patience)) {
         return (StatusCode::SERVICE_UNAVAILABLE, "a range does not move on\n");
     }
     (StatusCode::OK, "ok\n")
@@ -132,7 +134,7 @@ mod tests {
         metrics.range("10-FF", |range| (range.newest, range.caught_up) = (Some(50), true));
         let meter = RuMeter::default();
         meter.add(12.5);
-        let text = Health { name: "a".into(), metrics, meter }.text(100);
+        let text = Health { name: "a".into(), metrics, meter, patience: Duration::from_secs(1) }.text(100);
         for line in [
             "cosmos_rewind_changes_total{follower=\"a\"} 3",
             "# TYPE cosmos_rewind_request_units_total counter",

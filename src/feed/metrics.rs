@@ -6,7 +6,10 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// Counters of one process, since it began.
 #[derive(Debug, Default)]
@@ -41,9 +44,16 @@ pub struct RangeState {
     pub caught_up: bool,
     /// Whether the last poll, or the last attempt to hand a page to a sink, failed.
     pub failing: bool,
+    /// When the last poll or page was done with; at first, when its reader began.
+    pub moved: Option<Instant>,
 }
 
 impl RangeState {
+    /// Whether it fails, or has not moved for so long: what hangs does not fail.
+    pub fn is_stuck(&self, patience: Duration) -> bool {
+        self.failing || self.moved.is_some_and(|moved| moved.elapsed() >= patience)
+    }
+
     /// How far behind the range is, in seconds: nothing when it is caught up.
     pub fn lag(&self, now: i64) -> i64 {
         match self.newest {

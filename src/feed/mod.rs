@@ -10,6 +10,7 @@
 
 mod checkpoint;
 mod event;
+mod fence;
 mod filter;
 mod follower;
 pub mod health;
@@ -22,6 +23,7 @@ mod store;
 
 pub use checkpoint::{Checkpoint, Position};
 pub use event::Event;
+pub use fence::Fence;
 pub use filter::{BadFilter, Filter, NoAnswer};
 pub use follower::{Ended, FollowError, Follower, Options, Report};
 pub use metrics::Metrics;

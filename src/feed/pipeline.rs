@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    Event, Filter, Metrics,
+    Event, Fence, Filter, Metrics, StoreError,
     event::changes_of,
     filter::NoAnswer,
     follower::FollowError,
@@ -27,6 +28,9 @@ use crate::{
 
 /// Pauses between attempts to hand a batch to a sink that is busy: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// Letters that are put away at the same time.
+const LETTERS: usize = 16;
 
 /// One item after filter and shape.
 struct Prepared<'a> {
@@ -71,7 +75,7 @@ impl Pipeline {
         history.filter(|_| self.filter.is_none())
     }
 
-    /// Opens the sinks; called when the name is held.
+    /// Opens the sinks; called when the name is held, before readers begin.
     ///
     /// # Errors
     /// When one cannot be used.
@@ -86,11 +90,12 @@ impl Pipeline {
     /// to be read again.
     ///
     /// # Errors
-    /// When a sink will never take it.
+    /// When a sink will never take it, or the name is lost.
     pub(super) async fn deliver(
         &self,
         page: &FeedPage,
         range: &str,
+        fence: &Fence,
         stop: &CancellationToken,
     ) -> Result<bool, FollowError> {
         let items = page.items()?;
@@ -98,19 +103,21 @@ impl Pipeline {
         Metrics::add(&self.metrics.bytes, page.bytes() as u64);
         let mut kept = Vec::with_capacity(items.len());
         let mut newest = (None, None);
+        let mut poison = Vec::new();
         for item in items {
             match self.prepare(item, &mut newest) {
                 Ok(prepared) => kept.extend(prepared),
-                Err(Problem::Poison(reason)) => {
-                    if !self.bury(item, &reason, range, stop).await? {
-                        return Ok(false);
-                    }
-                }
+                Err(Problem::Poison(reason)) => poison.push((item, reason)),
                 Err(Problem::Filter(e)) => return Err(FollowError::Filter(e)),
             }
         }
+        let puts: Vec<_> = poison.iter().map(|(item, reason)| self.bury(item, reason, range, stop)).collect();
+        let put: Vec<bool> = stream::iter(puts).buffer_unordered(LETTERS).try_collect().await?;
+        if put.contains(&false) {
+            return Ok(false);
+        }
         let (items, events): (Vec<_>, Vec<_>) = kept.iter_mut().map(|one| (&*one.item, one.event.take())).unzip();
-        let batch = Batch { items, events: events.into_iter().flatten().collect(), range };
+        let batch = Batch { items, events: events.into_iter().flatten().collect(), range, fence };
         if !batch.items.is_empty() && !self.write(&batch, stop).await? {
             return Ok(false);
         }
@@ -118,7 +125,7 @@ impl Pipeline {
         let (newest, lsn) = newest;
         let left = page.partition_lsn.zip(lsn).map(|(now, read)| u64::try_from(now - read).unwrap_or_default());
         self.metrics.range(range, |state| {
-            (state.newest, state.failing) = (newest.or(state.newest), false);
+            (state.newest, state.failing, state.moved) = (newest.or(state.newest), false, Some(Instant::now()));
             state.left = left.or(state.left);
         });
         Ok(true)
@@ -172,6 +179,7 @@ impl Pipeline {
         let (holding, mut left): (Vec<&Sink>, Vec<&Sink>) = self.sinks.iter().partition(|sink| sink.holds_back());
         let mut pause = PAUSES.0;
         loop {
+            held(batch.fence)?;
             let results = join_all(left.iter().map(|sink| sink.write(batch))).await;
             let mut busy = Vec::new();
             for (sink, result) in left.into_iter().zip(results) {
@@ -204,12 +212,19 @@ impl Pipeline {
     /// held back still: the range may not move on then.
     ///
     /// # Errors
-    /// When a sink will never take it.
-    pub(super) async fn flush(&self, range: &str, now: bool, stop: &CancellationToken) -> Result<bool, FollowError> {
+    /// When a sink will never take it, or the name is lost.
+    pub(super) async fn flush(
+        &self,
+        range: &str,
+        now: bool,
+        fence: &Fence,
+        stop: &CancellationToken,
+    ) -> Result<bool, FollowError> {
         let mut done = true;
         for sink in self.sinks.iter().filter(|sink| sink.holds_back()) {
             let mut pause = PAUSES.0;
             loop {
+                held(fence)?;
                 match sink.flush(range, now).await {
                     Ok(held) => {
                         done &= !held;
@@ -268,4 +283,9 @@ impl Pipeline {
         warn!(follower = self.name, range, reason, letter = letter.name(), "dead letter");
         Ok(true)
     }
+}
+
+/// Nothing is written any more by a holder that may have lost its name.
+fn held(fence: &Fence) -> Result<(), FollowError> {
+    if fence.is_over() { Err(StoreError::Expired.into()) } else { Ok(()) }
 }

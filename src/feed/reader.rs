@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    Metrics, Pipeline, Position,
+    Fence, Metrics, Pipeline, Position,
     follower::{FollowError, Options},
 };
 use crate::cosmos::{ChangeFeed, Container, Disposition, Failure, FeedPage, KeyRange, PATIENCE};
@@ -71,6 +71,7 @@ pub(super) struct Reader {
     pub options: Arc<Options>,
     pub pipeline: Arc<Pipeline>,
     pub progress: Arc<Progress>,
+    pub fence: Arc<Fence>,
     /// Pages in memory at once, of all readers together.
     pub pages: Arc<Semaphore>,
     pub stop: CancellationToken,
@@ -80,6 +81,7 @@ impl Reader {
     /// Reads until stopped, or until nothing is left when that is asked for.
     pub async fn run(mut self) -> Result<(), FollowError> {
         let range = self.span.to_string();
+        self.pipeline.metrics.range(&range, |state| state.moved = Some(Instant::now()));
         self.read(&range).await?;
         // What sinks have held back so far, once more and now.
         self.acknowledge(&range, true).await
@@ -87,7 +89,7 @@ impl Reader {
 
     /// Moves the range to where it was read, unless a sink holds something of it back.
     async fn acknowledge(&self, range: &str, now: bool) -> Result<(), FollowError> {
-        if self.pipeline.flush(range, now, &self.stop).await? {
+        if self.pipeline.flush(range, now, &self.fence, &self.stop).await? {
             self.progress.advance(self.index, self.token.clone());
         }
         Ok(())
@@ -129,9 +131,11 @@ impl Reader {
             let Some(reader) = &feed else { continue };
             let token = reader.token()?;
             let nothing = page.items()?.is_empty();
-            self.pipeline.metrics.range(range, |state| (state.caught_up, state.failing) = (nothing, false));
+            self.pipeline.metrics.range(range, |state| {
+                (state.caught_up, state.failing, state.moved) = (nothing, false, Some(Instant::now()));
+            });
             if !nothing {
-                if !self.pipeline.deliver(&page, range, &self.stop).await? {
+                if !self.pipeline.deliver(&page, range, &self.fence, &self.stop).await? {
                     return Ok(());
                 }
                 empty = 0;

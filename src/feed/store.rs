@@ -7,6 +7,7 @@ use std::{
     fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Checkpoint, Position};
+use super::{Checkpoint, Fence, Position};
 use crate::{
     change::{key::PartitionKey, raw::RawDocument},
     cosmos::{Container, Disposition, Failure, Retry},
@@ -75,6 +76,8 @@ pub enum CheckpointStore {
 pub struct Held {
     /// What was stored when the name was acquired, and what is since.
     pub checkpoint: Checkpoint,
+    /// Says to sinks whether it still is.
+    pub fence: Arc<Fence>,
     place: Place,
     /// Until when nobody else may take over, on this machine's clock that never jumps.
     valid_until: Instant,
@@ -167,7 +170,8 @@ async fn acquire_document(
         }
         checkpoint.holder = Some(holder.to_owned());
         let place = Place::Document { container: container.clone(), key: key.clone(), etag: etag.unwrap_or_default() };
-        let mut held = Held { checkpoint, place, valid_until: Instant::now() + lease, lease };
+        let fence = Arc::new(Fence::begin(checkpoint.seq + 1));
+        let mut held = Held { checkpoint, fence, place, valid_until: Instant::now() + lease, lease };
         let ranges = held.checkpoint.ranges.clone();
         match held.save(ranges, false).await {
             Ok(()) => return Ok(Some(held)),
@@ -221,7 +225,8 @@ async fn acquire_file(
         .map_err(|problem| StoreError::Foreign { follower: wanted.follower.clone(), problem })?;
     checkpoint.holder = Some(holder.to_owned());
     let place = Place::File { path: path.to_owned(), _lock: lock };
-    let mut held = Held { checkpoint, place, valid_until: Instant::now() + lease, lease };
+    let fence = Arc::new(Fence::begin(checkpoint.seq + 1));
+    let mut held = Held { checkpoint, fence, place, valid_until: Instant::now() + lease, lease };
     let ranges = held.checkpoint.ranges.clone();
     held.save(ranges, false).await?;
     Ok(Some(held))
@@ -268,6 +273,11 @@ impl Held {
         }
         self.checkpoint = next;
         self.valid_until = begun + self.lease;
+        match self.place {
+            _ if release => self.fence.end(),
+            Place::Document { .. } => self.fence.renew(self.valid_until),
+            Place::File { .. } => {}
+        }
         Ok(())
     }
 }

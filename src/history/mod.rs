@@ -31,6 +31,8 @@ pub trait History: Send + Sync + 'static {
     fn writer(&self) -> impl Future<Output = Result<Arc<Self::Writer>, Failure>> + Send;
     /// Opens the source container, or returns it when it is open.
     fn source(&self) -> impl Future<Output = Result<Arc<Self::Source>, Failure>> + Send;
+    /// Whether the changes container is still the one that was opened, and keyed as it was: asks the service.
+    fn is_current(&self) -> impl Future<Output = Result<bool, Failure>> + Send;
     /// Forgets both.
     fn forget(&self) -> impl Future<Output = ()> + Send;
 }
@@ -39,14 +41,17 @@ pub trait History: Send + Sync + 'static {
 ///
 /// Contract: `Ok` means durable. `Err` leaves unknown whether the record was stored; writing it again is harmless,
 /// because a version has one id. Calls may run concurrently and in any order. A record with `create_only` that
-/// exists already is left as it is, and that is `Ok`. Nothing is retried here.
+/// exists already is left as it is, or completed by what it lacks (`completes`), and that is `Ok`. Nothing is retried here.
 pub trait HistoryWriter: Send + Sync + 'static {
     /// Partition key paths of the container.
     fn key_paths(&self) -> &KeyPaths;
     /// Writes one record; returns the RU charged.
     fn write(&self, record: &Record) -> impl Future<Output = Result<f64, Failure>> + Send;
-    /// Writes records that share one full partition key, all or none; none of them is `create_only`. At most
-    /// [`BATCH_RECORDS`] records and [`BATCH_BYTES`] bytes of text. Returns the RU charged.
+    /// Writes records that share one full partition key, all or none. At most [`BATCH_RECORDS`] records and
+    /// [`BATCH_BYTES`] bytes of text. Returns the RU charged.
+    ///
+    /// # Errors
+    /// A conflict when one that is `create_only` exists: each is to be written by itself then.
     fn write_batch(&self, records: &[&Record]) -> impl Future<Output = Result<f64, Failure>> + Send;
 }
 
@@ -61,4 +66,11 @@ pub trait SourceReader: Send + Sync + 'static {
     fn key_paths(&self) -> &KeyPaths;
     /// The document's text as stored, with system properties; `None` when there is none (any more).
     fn read(&self, key: &PartitionKey, id: &str) -> impl Future<Output = Result<Option<String>, Failure>> + Send;
+    /// The same of the document with this resource id, in one partition key or wherever it lies: for one whose id or
+    /// partition key is not known for sure.
+    fn find(
+        &self,
+        rid: &str,
+        key: Option<&PartitionKey>,
+    ) -> impl Future<Output = Result<Option<String>, Failure>> + Send;
 }

@@ -8,14 +8,18 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use crate::config::Settings;
+use crate::{change::fidelity::Delivery, config::Settings};
 
 /// The bundle of extensions that has the trigger.
 pub const BUNDLE: &str = "Microsoft.Azure.Functions.ExtensionBundle";
-/// The one that has the trigger's all-versions mode (extension 4.16, in November 2026).
-pub const PREVIEW_BUNDLE: &str = "Microsoft.Azure.Functions.ExtensionBundle.Preview";
-/// The versions of either that this product is written for.
-pub const BUNDLE_VERSIONS: &str = "[4.*, 5.0.0)";
+/// The versions of it that this product is written for: from the first on that has both the all-versions mode and the
+/// setting that leaves dates alone.
+pub const BUNDLE_VERSIONS: &str = "[4.37.1, 5.0.0)";
+const FIRST_BUNDLE: [u64; 3] = [4, 37, 1];
+/// Where host.json says that dates are left alone, and what it has to say.
+pub const DATES: [&str; 4] = ["extensions", "cosmosDB", "serializerSettings", "dateParseHandling"];
+/// See [`DATES`].
+pub const DATES_KEPT: &str = "None";
 /// What a function.json says for the feed of all versions.
 pub const ALL_VERSIONS: &str = "AllVersionsAndDeletes";
 
@@ -109,6 +113,35 @@ impl NewFunction {
 pub fn bundle_of(host: &Value) -> (Option<&str>, Option<&str>) {
     let bundle = &host["extensionBundle"];
     (bundle["id"].as_str(), bundle["version"].as_str())
+}
+
+/// Whether every version that a range of bundles allows, such as `[4.37.1, 5.0.0)`, has all that this product needs.
+pub fn is_new_enough(versions: &str) -> bool {
+    let Some(range) = versions.trim().strip_prefix(['[', '(']) else { return false };
+    let lowest = range.split([',', ']', ')']).next().unwrap_or_default();
+    // `4.*` begins with the first of them.
+    let mut parts = lowest.trim().split('.').map(|part| part.parse::<u64>().unwrap_or(0));
+    FIRST_BUNDLE.map(|_| parts.next().unwrap_or(0)) >= FIRST_BUNDLE
+}
+
+/// Whether host.json tells the trigger to leave dates alone; a bundle that is too old does not listen.
+pub fn keeps_dates(host: &Value) -> bool {
+    // The host's configuration ignores case.
+    let said = DATES.iter().try_fold(host, |value, name| {
+        let found = value.as_object()?.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value)
+    });
+    said.and_then(Value::as_str).is_some_and(|text| text.eq_ignore_ascii_case(DATES_KEPT))
+}
+
+/// What the host that this host.json describes does to documents.
+pub fn delivery(host: &Value) -> Delivery {
+    let (id, versions) = bundle_of(host);
+    if id == Some(BUNDLE) && versions.is_some_and(is_new_enough) && keeps_dates(host) {
+        Delivery::DatesKept
+    } else {
+        Delivery::DatesRewritten
+    }
 }
 
 /// A text of function.json as the host reads it: every `%NAME%` is that app setting.
@@ -249,6 +282,36 @@ mod tests {
         assert!(add_settings(&mut file, &orders().settings()).unwrap_err().contains("another value"));
         assert!(add_settings(&mut json!({"IsEncrypted": true}), &[]).is_err());
         assert!(add_settings(&mut json!({"Values": 7}), &[]).is_err());
+    }
+
+    #[test]
+    fn dates_are_kept_where_the_setting_and_the_bundle_both_say_so() {
+        let shipped: Value = serde_json::from_str(include_str!("../../host.json")).unwrap();
+        assert_eq!(delivery(&shipped), Delivery::DatesKept);
+        let with = |change: &dyn Fn(&mut Value)| {
+            let mut host = shipped.clone();
+            change(&mut host);
+            delivery(&host)
+        };
+        for versions in ["[4.37.1, 5.0.0)", "[4.37.1,5.0.0)", "(4.40.0, 5.0.0)", "[4.100.0]", " [5.0.0, 6.0.0)"] {
+            let now = with(&|host| host["extensionBundle"]["version"] = versions.into());
+            assert_eq!(now, Delivery::DatesKept, "{versions}");
+        }
+        for versions in ["[4.*, 5.0.0)", "[4.37.0, 5.0.0)", "[4.0.0, 5.0.0)", "[3.*, 4.0.0)", "4.37.1", "", "[x]", "["]
+        {
+            let now = with(&|host| host["extensionBundle"]["version"] = versions.into());
+            assert_eq!(now, Delivery::DatesRewritten, "{versions}");
+        }
+        let other = with(&|host| host["extensionBundle"]["id"] = format!("{BUNDLE}.Preview").into());
+        assert_eq!(other, Delivery::DatesRewritten);
+        for said in [Value::Null, "DateTime".into(), "DateTimeOffset".into(), 0.into()] {
+            let now =
+                with(&|host| host["extensions"]["cosmosDB"]["serializerSettings"]["dateParseHandling"] = said.clone());
+            assert_eq!(now, Delivery::DatesRewritten, "{said}");
+        }
+        assert_eq!(with(&|host| drop(host.as_object_mut().unwrap().remove("extensions"))), Delivery::DatesRewritten);
+        let spelt = json!({"CosmosDb": {"SerializerSettings": {"DateParseHandling": "none"}}});
+        assert_eq!(with(&|host| host["extensions"] = spelt.clone()), Delivery::DatesKept);
     }
 
     #[test]

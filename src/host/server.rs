@@ -318,6 +318,10 @@ async fn capture_body<H: History>(
     capture.run(&items, invocation).await.map_err(|e| {
         let hint = match &e {
             CaptureError::Service(f) => f.hint(),
+            CaptureError::Refused(_) => Some(
+                "look at the history container: its partition key and its policies, or `cosmos-rewind doctor`; nothing was put away, and all of it is delivered again",
+            ),
+            CaptureError::Layout(_) => Some("name another history, which `cosmos-rewind provision` makes"),
             CaptureError::Projection(_) => None,
             CaptureError::DeadLetters(_) => Some("check REWIND_DEAD_LETTERS: the store must exist and be writable"),
         };
@@ -337,6 +341,7 @@ fn log_summary(function: &str, bytes: usize, s: &Summary) {
         healed = s.healed,
         rereads = s.rereads,
         normalized = s.normalized,
+        unsure = s.unsure,
         compressed = s.compressed,
         dead_letters = s.dead_letters,
         retries = s.retries,

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     rc::Rc,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use cosmos_rewind::{
     capture::{Capture, Recent},
     change::{
         Via,
+        fidelity::Delivery,
         key::{KeyValue, PartitionKey},
     },
     cli::{Cli, Exit},
@@ -204,6 +205,8 @@ fn process(way: &Inside, letters: &Path, via: Via, seed: u64) -> Capture<CosmosH
         history: CosmosHistory::new(cosmos(way), Names { database, source, changes, leases }),
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Payload,
+        delivery: Delivery::Direct,
+        identity_told: AtomicBool::new(false),
         limits: limits(seed),
         via,
         recent: Recent::default(),

@@ -5,13 +5,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use cosmos_rewind::{
     capture::{Capture, Recent},
-    change::{Via, time::PointInTime, version::Version},
+    change::{Op, Via, fidelity::Delivery, time::PointInTime, version::Version},
     config::{Credential, DeadLetterLocation, Fidelity, Secret},
     dead_letters::DeadLetterStore,
     history::as_of,
@@ -27,6 +27,7 @@ const LEASES: usize = 3;
 
 /// A process with an empty memory.
 fn process(history: &MemoryHistory, letters: &Path, seed: u64) -> Capture<MemoryHistory> {
+    let delivery = if rewrites(seed) { Delivery::DatesRewritten } else { Delivery::DatesKept };
     let location = DeadLetterLocation::Directory(letters.to_owned());
     let credential = Credential::Key(Secret::new("none"));
     Capture {
@@ -34,12 +35,36 @@ fn process(history: &MemoryHistory, letters: &Path, seed: u64) -> Capture<Memory
         history: history.clone(),
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Exact,
+        delivery,
+        identity_told: AtomicBool::new(false),
         limits: limits(seed),
         via: Via::Trigger,
         recent: Recent::default(),
         partial: None,
         projection: None,
     }
+}
+
+/// Whether the host of a seed rewrites dates.
+fn rewrites(seed: u64) -> bool {
+    seed % 4 > 1
+}
+
+/// What the host makes of an item then: a fraction of zeros is gone, in ids as well. Only what a delete's metadata says of
+/// the id stays.
+fn rewritten(item: &Value) -> Value {
+    let mut altered: Value = serde_json::from_str(&item.to_string().replace(".000Z", "Z")).unwrap();
+    if let Some(id) = item["metadata"].get("id") {
+        altered["metadata"]["id"] = id.clone();
+    }
+    altered
+}
+
+/// An id that looks like a date, and what the host makes of it.
+const DATE: [&str; 2] = ["2020-01-01T00:00:00.000Z", "2020-01-01T00:00:00Z"];
+
+fn id_of(document: usize) -> String {
+    if document == 0 { DATE[0].into() } else { format!("d{document}") }
 }
 
 /// A version as it happened: time, LSN and the list, if the document existed.
@@ -53,12 +78,11 @@ fn lives(rng: &mut StdRng) -> (BTreeMap<String, Vec<Happened>>, Vec<Vec<Value>>)
     for lsn in 1..rng.random_range(20..70i64) {
         // Three to a second: what decides is the LSN.
         let (document, ts) = (rng.random_range(0..DOCUMENTS), 1_700_000_000 + lsn / 3);
-        let (id, pk) = (format!("d{document}"), format!("p{}", document % 2));
+        let (id, pk) = (id_of(document), format!("p{}", document % 2));
         let before = images.remove(&id);
-        let mut metadata = json!({"lsn": lsn, "crts": ts});
-        if let Some((_, prev)) = &before {
-            metadata["previousImageLSN"] = (*prev).into();
-        }
+        // As the trigger writes it: a float, and 0 where nothing was before.
+        let prev = before.as_ref().map_or(0, |(_, prev)| *prev);
+        let mut metadata = json!({"crts": ts as f64, "lsn": lsn, "previousImageLSN": prev, "timeToLiveExpired": false});
         let ends = before.is_some() && rng.random_bool(0.2);
         let life = lives.entry(id.clone()).or_default();
         let mut item = if ends {
@@ -74,7 +98,11 @@ fn lives(rng: &mut StdRng) -> (BTreeMap<String, Vec<Happened>>, Vec<Vec<Value>>)
                 .as_ref()
                 .map_or_else(Vec::new, |(image, _)| serde_json::from_value(image["list"].clone()).unwrap());
             list.push(lsn as u64);
-            let image = json!({"id": id, "pk": pk, "list": list, "_etag": format!("\"{lsn}\""), "_ts": ts});
+            let mut image = json!({"id": id, "pk": pk, "list": list, "_rid": format!("rid-{document}"),
+                "_etag": format!("\"{lsn}\""), "_ts": ts});
+            if document == 1 {
+                image["when"] = DATE[0].into();
+            }
             images.insert(id.clone(), (image.clone(), lsn));
             life.push((ts, lsn, Some(list)));
             json!({"current": image})
@@ -88,17 +116,44 @@ fn lives(rng: &mut StdRng) -> (BTreeMap<String, Vec<Happened>>, Vec<Vec<Value>>)
     (lives, feed)
 }
 
+/// What a follower in latest-version mode reads of the same: the documents as they are, and not what happened to them.
+fn latest(items: &[Value]) -> Vec<Value> {
+    let document = |item: &Value| {
+        let mut document = item["current"].clone();
+        document.get("id")?;
+        document["_lsn"] = item["metadata"]["lsn"].clone();
+        Some(document)
+    };
+    items.iter().filter_map(document).collect()
+}
+
 async fn run(capture: &Capture<MemoryHistory>, batch: &[Value]) -> bool {
     let items: Vec<Box<RawValue>> = batch.iter().map(|item| serde_json::value::to_raw_value(item).unwrap()).collect();
     let items: Vec<&RawValue> = items.iter().map(AsRef::as_ref).collect();
-    capture.run(&items, "invocation").await.is_ok()
+    let begun = tokio::time::Instant::now();
+    let stored = capture.run(&items, "invocation").await.is_ok();
+    // The deadline, and what may be under way when it passes: an account that hangs holds nobody up.
+    assert!(begun.elapsed() < Duration::from_secs(32), "answered after {:?}", begun.elapsed());
+    stored
 }
 
 async fn play(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let (lives, feed) = lives(&mut rng);
+    let (lives, written) = lives(&mut rng);
+    let is_live = |id: &String| {
+        let images = written.iter().flatten().filter_map(|item| item.get("current"));
+        images
+            .filter(|image| image["id"] == id.as_str())
+            .max_by_key(|image| image["list"].as_array()?.last()?.as_u64())
+            .cloned()
+    };
+    let live: Vec<Value> = lives.keys().filter_map(is_live).collect();
+    let alter = |items: &Vec<Value>| items.iter().map(rewritten).collect();
+    let feed: Vec<Vec<Value>> = if rewrites(seed) { written.iter().map(alter).collect() } else { written.clone() };
     let poisoned = rng.random_bool(0.4).then(|| {
-        let (id, life) = lives.iter().nth(rng.random_range(0..lives.len())).unwrap();
+        // Not the one whose id comes in two ways.
+        let (id, life) =
+            lives.iter().filter(|(id, _)| *id != DATE[0]).nth(rng.random_range(0..lives.len() - 1)).unwrap();
         let (ts, lsn, list) = &life[rng.random_range(0..life.len())];
         match list {
             Some(_) => (format!("{id}~{lsn}"), *lsn),
@@ -107,6 +162,7 @@ async fn play(seed: u64) {
     });
     let poison = poisoned.as_ref().map(|(id, _)| id.clone());
     let history = MemoryHistory::seeded(&["/pk", "/_originalId"], seed, poison.clone());
+    history.live(live);
     let folder = tempfile::tempdir().unwrap();
     let letters = folder.path().join("letters");
     // A file where the directory should be, until half of everything is done.
@@ -114,14 +170,22 @@ async fn play(seed: u64) {
     if blocked {
         std::fs::write(&letters, "").unwrap();
     }
+    let follower = Capture { delivery: Delivery::Direct, via: Via::Follow, ..process(&history, &letters, seed) };
     let (mut current, mut stale) = (process(&history, &letters, seed), process(&history, &letters, seed));
     let mut done = [0; LEASES];
     let mut steps = 0;
+    // The history is made again under its name with as many key paths, and nothing in the refusals says so.
+    let remade_at = rng.random_bool(0.3).then(|| rng.random_range(2..12));
     while (0..LEASES).any(|lease| done[lease] < feed[lease].len()) {
         steps += 1;
         assert!(steps < 5_000, "seed {seed}: it does not end: {done:?}");
         if steps == 60 && blocked {
             std::fs::remove_file(&letters).unwrap();
+        }
+        if Some(steps) == remade_at {
+            history.remake(&["/_originalId", "/pk"]);
+            // What was in the old one is gone with it: the leases start over.
+            done = [0; LEASES];
         }
         let lease = rng.random_range(0..LEASES);
         let end = (done[lease] + rng.random_range(1..8)).min(feed[lease].len());
@@ -147,6 +211,12 @@ async fn play(seed: u64) {
                 stale = std::mem::replace(&mut current, process(&history, &letters, seed));
                 false
             }
+            // Another way of capture into the same history, which knows less of what happened.
+            5 | 6 => {
+                let documents = latest(&written[lease][from..end]);
+                let (ok, _) = tokio::join!(run(&current, batch), run(&follower, &documents));
+                ok
+            }
             _ => run(&current, batch).await,
         };
         if acknowledged {
@@ -155,10 +225,32 @@ async fn play(seed: u64) {
     }
 
     let mut captured: BTreeMap<String, Vec<Version>> = BTreeMap::new();
+    let last = |id: &str| lives.get(id)?.last()?.2.as_ref().map(|_| lives[id].last().unwrap().1);
+    let mut sure: BTreeSet<String> = BTreeSet::new();
+    let mut unsure: Vec<Version> = Vec::new();
     for record in history.stored().values() {
         let version = Version::parse(record).unwrap();
+        let record: Value = serde_json::from_str(record).unwrap();
+        let change = &record["_change"];
+        // What was altered says so.
+        let is_altered = record.get("when").is_some_and(|when| when != DATE[0]);
+        assert!(!is_altered || change["fidelity"] == "normalized", "seed {seed}: {record}");
+        // What is live still could be read again, however late the replicas have it.
+        let is_live = version.lsn.is_some() && version.lsn == last(&version.id);
+        assert!(!is_live || change["fidelity"] == "exact", "seed {seed}: {record}");
+        assert!(rewrites(seed) || change["fidelity"] == "exact", "seed {seed}: {record}");
+        assert_eq!(change.get("identity").is_some(), version.id == DATE[1], "seed {seed}: {record}");
+        if version.id == DATE[1] {
+            unsure.push(Version { id: DATE[0].into(), ..version });
+            continue;
+        }
+        sure.extend(version.etag.clone());
         captured.entry(version.id.clone()).or_default().push(version);
     }
+    // A version may be known under its own id as well: from a delete, which names it, or from a batch that came earlier.
+    unsure.retain(|version| version.etag.as_ref().is_none_or(|etag| !sure.contains(etag)));
+    captured.entry(DATE[0].into()).or_default().extend(unsure);
+    captured.retain(|_, versions| !versions.is_empty());
     let list = |version: &Version| -> Option<Vec<u64>> {
         let document: Value = serde_json::from_str(version.document.as_ref()?).unwrap();
         Some(serde_json::from_value(document["list"].clone()).unwrap())
@@ -174,6 +266,16 @@ async fn play(seed: u64) {
             Some(name) != poison
         });
         assert_eq!(is, wanted, "seed {seed}: {id}; poison: {poison:?}");
+        for version in versions.iter().filter(|_| !(rewrites(seed) && id == DATE[0])) {
+            // What happened is known, whoever was last to write it. Under another id it is another record.
+            let item = written.iter().flatten().find(|item| item["metadata"]["lsn"].as_i64() == version.lsn).unwrap();
+            let (op, before) = (
+                &item["metadata"]["operationType"],
+                item["metadata"]["previousImageLSN"].as_i64().filter(|lsn| *lsn > 0),
+            );
+            let is = version.op.map(|op| if op == Op::Expire { Op::Delete } else { op }.as_str());
+            assert_eq!((is, version.prev_lsn), (op.as_str(), before), "seed {seed}: {id}; poison: {poison:?}");
+        }
         for (ts, _, _) in &wanted {
             for moment in [ts - 1, *ts] {
                 let in_force = as_of::boundary(&versions, PointInTime::from_epoch(moment)).and_then(list);
@@ -185,7 +287,8 @@ async fn play(seed: u64) {
     // A letter holds the item that says what could not be stored, or the one after it with its image.
     let letters = std::fs::read_dir(&letters).into_iter().flatten().map(|letter| {
         let letter: Value = serde_json::from_slice(&std::fs::read(letter.unwrap().path()).unwrap()).unwrap();
-        ["lsn", "previousImageLSN"].map(|name| letter["item"]["metadata"][name].as_i64())
+        let (item, metadata) = (&letter["item"], &letter["item"]["metadata"]);
+        [metadata.get("lsn").or(item.get("_lsn")), metadata.get("previousImageLSN")].map(|lsn| lsn?.as_i64())
     });
     let letters: Vec<_> = letters.collect();
     let lsn = poisoned.map(|(_, lsn)| lsn);

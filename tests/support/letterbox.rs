@@ -1,10 +1,10 @@
-//! A blob container in memory, as far as dead letters need one, that is busy on demand.
+//! A blob container in memory, as far as dead letters and sinks need one, that is busy on demand.
 
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -20,6 +20,8 @@ use axum::{
 struct Shared {
     blobs: Mutex<BTreeMap<String, Bytes>>,
     busy: AtomicBool,
+    /// Milliseconds that each answer takes.
+    slow: AtomicU64,
     refused: AtomicUsize,
 }
 
@@ -51,9 +53,19 @@ impl Letterbox {
         self.shared.busy.store(busy, Ordering::SeqCst);
     }
 
+    /// From now on every answer takes so long.
+    pub fn slow(&self, pause: std::time::Duration) {
+        self.shared.slow.store(pause.as_millis().try_into().unwrap(), Ordering::SeqCst);
+    }
+
     /// How many requests were refused.
     pub fn refused(&self) -> usize {
         self.shared.refused.load(Ordering::SeqCst)
+    }
+
+    /// All blobs by name.
+    pub fn blobs(&self) -> BTreeMap<String, Bytes> {
+        self.shared.blobs.lock().unwrap().clone()
     }
 
     /// The texts of all blobs.
@@ -76,6 +88,7 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    tokio::time::sleep(std::time::Duration::from_millis(shared.slow.load(Ordering::SeqCst))).await;
     if shared.busy.load(Ordering::SeqCst) {
         let before = shared.refused.fetch_add(1, Ordering::SeqCst);
         let (status, code) = if before.is_multiple_of(2) { (503, "ServerBusy") } else { (429, "OperationTimedOut") };

@@ -32,22 +32,36 @@ pub enum Fault {
 /// The stored records by partition key and id.
 pub type Stored = BTreeMap<(String, String), String>;
 
-/// The writer; clones share what is stored.
-#[derive(Debug, Clone)]
+/// The writer; clones share what is stored, and each has opened nothing yet.
+#[derive(Debug)]
 pub struct MemoryHistory {
     inner: Arc<Inner>,
+    /// As they were when the container was opened.
+    paths: KeyPaths,
+    opened: Mutex<Option<Arc<MemoryHistory>>>,
+}
+
+impl Clone for MemoryHistory {
+    fn clone(&self) -> Self {
+        Self::of(self.inner.clone())
+    }
 }
 
 #[derive(Debug)]
 struct Inner {
-    paths: KeyPaths,
+    /// How the container is keyed now.
+    paths: Mutex<KeyPaths>,
     stored: Mutex<Stored>,
     faults: Mutex<VecDeque<Fault>>,
     /// A record with this id is never accepted.
     poison: Option<String>,
+    /// Live documents as the service answers with them: each read sees the next of these states, and the last for ever.
+    source: Mutex<VecDeque<Vec<serde_json::Value>>>,
     /// Draws what becomes of each attempt of each write, and how long that takes.
     seed: Option<u64>,
     attempts: Mutex<HashMap<String, u64>>,
+    /// How often each document was read: of a seeded history, the replicas are behind at first.
+    reads: Mutex<HashMap<String, u32>>,
 }
 
 impl MemoryHistory {
@@ -63,7 +77,30 @@ impl MemoryHistory {
     fn with(paths: &[&str], faults: Vec<Fault>, poison: Option<String>, seed: Option<u64>) -> Self {
         let paths = KeyPaths::parse(paths).unwrap();
         let (stored, attempts) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { paths, stored, faults: Mutex::new(faults.into()), poison, seed, attempts }) }
+        let (faults, source) = (Mutex::new(faults.into()), Mutex::default());
+        let (paths, reads) = (Mutex::new(paths), Mutex::default());
+        Self::of(Arc::new(Inner { paths, stored, faults, poison, source, seed, attempts, reads }))
+    }
+
+    fn of(inner: Arc<Inner>) -> Self {
+        let paths = inner.paths.lock().unwrap().clone();
+        Self { inner, paths, opened: Mutex::default() }
+    }
+
+    /// The container is made again with another key. The service refuses what does not fit it, and does not say why.
+    pub fn remake(&self, paths: &[&str]) {
+        self.inner.stored.lock().unwrap().clear();
+        *self.inner.paths.lock().unwrap() = KeyPaths::parse(paths).unwrap();
+    }
+
+    /// What is live from now on.
+    pub fn live(&self, documents: Vec<serde_json::Value>) {
+        self.live_in_turn([documents]);
+    }
+
+    /// What one read after the other sees: of replicas, some are behind.
+    pub fn live_in_turn(&self, states: impl IntoIterator<Item = Vec<serde_json::Value>>) {
+        *self.inner.source.lock().unwrap() = states.into_iter().collect();
     }
 
     /// What becomes of the next attempt to write these, after a pause.
@@ -80,6 +117,10 @@ impl MemoryHistory {
         let id = records[0].id.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash);
         let mut rng = StdRng::seed_from_u64(seed ^ id.rotate_left(17) ^ attempt.rotate_left(48));
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..15))).await;
+        if rng.random_bool(0.01) {
+            // Longer than anybody waits who has a host to answer.
+            tokio::time::sleep(Duration::from_secs(300)).await;
+        }
         Some(match rng.random_range(0..20) {
             0 => Fault::Reject(429),
             1 => Fault::Reject(503),
@@ -117,16 +158,25 @@ impl MemoryHistory {
         if let Fault::Reject(status) = fault {
             return Err(Failure::from_status("write".into(), status, 0, "injected", None));
         }
+        if self.paths != *self.inner.paths.lock().unwrap() {
+            return Err(Failure::from_status("write".into(), 400, 0, "it does not fit", None));
+        }
         let mut stored = self.inner.stored.lock().unwrap();
         if fault == Fault::Remade {
             stored.clear();
             return Err(Failure::from_status("write".into(), 400, 1001, "injected", None));
         }
+        let place = |record: &Record| (record.key.to_json().to_string(), record.id.clone());
+        if records.len() > 1 && records.iter().any(|record| record.create_only && stored.contains_key(&place(record))) {
+            return Err(Failure::from_status("write".into(), 409, 0, "it exists", None));
+        }
         for record in records {
-            let place = (record.key.to_json().to_string(), record.id.clone());
-            if !(record.create_only && stored.contains_key(&place)) {
-                stored.insert(place, record.body.clone());
-            }
+            let after = match stored.get(&place(record)) {
+                Some(before) if record.create_only && record.completes => both(before, &record.body),
+                Some(before) if record.create_only => before.clone(),
+                _ => record.body.clone(),
+            };
+            stored.insert(place(record), after);
         }
         if fault == Fault::FailAfterWrite {
             return Err(Failure::from_status("write".into(), 408, 0, "injected", None));
@@ -135,9 +185,38 @@ impl MemoryHistory {
     }
 }
 
+/// What two records of one version know together: the better text, and of the rest what either has. By itself, and not by
+/// the program's own function for it.
+fn both(before: &str, new: &str) -> String {
+    let parse = |text: &str| -> serde_json::Value { serde_json::from_str(text).unwrap() };
+    let (before, new) = (parse(before), parse(new));
+    let rank = |record: &serde_json::Value| {
+        ["partial", "normalized", "exact"].iter().position(|name| record["_change"]["fidelity"] == *name).unwrap()
+    };
+    let (mut best, other) = if rank(&new) > rank(&before) { (new, before) } else { (before, new) };
+    let theirs = other["_change"].clone();
+    let change = best["_change"].as_object_mut().unwrap();
+    if ["upsert", "baseline"].iter().any(|op| change["op"] == *op) {
+        change["op"] = theirs["op"].clone();
+    }
+    if change.contains_key("tsFrom") && theirs.get("tsFrom").is_none() {
+        change.shift_remove("tsFrom");
+        change["ts"] = theirs["ts"].clone();
+    }
+    for name in ["lsn", "prevLsn"] {
+        if let (None, Some(value)) = (change.get(name), theirs.get(name)) {
+            change.insert(name.into(), value.clone());
+        }
+    }
+    if theirs.get("identity").is_none() {
+        change.shift_remove("identity");
+    }
+    best.to_string()
+}
+
 impl HistoryWriter for MemoryHistory {
     fn key_paths(&self) -> &KeyPaths {
-        &self.inner.paths
+        &self.paths
     }
 
     async fn write(&self, record: &Record) -> Result<f64, Failure> {
@@ -148,36 +227,74 @@ impl HistoryWriter for MemoryHistory {
         assert!(records.len() <= BATCH_RECORDS, "{} records in a batch", records.len());
         assert!(records.iter().map(|r| r.body.len()).sum::<usize>() <= BATCH_BYTES, "too many bytes in a batch");
         assert!(records.iter().all(|r| r.key == records[0].key), "two partition keys in a batch");
-        assert!(records.iter().all(|r| !r.create_only), "a create-only record in a batch");
         self.store(records).await
     }
 }
 
-/// A source without documents: nothing is read again.
+/// The live documents of a history; keyed by `/pk`.
 #[derive(Debug)]
-pub struct NoSource(KeyPaths);
+pub struct MemorySource {
+    paths: KeyPaths,
+    history: MemoryHistory,
+}
 
-impl SourceReader for NoSource {
+impl MemorySource {
+    fn first(&self, is: impl Fn(&serde_json::Value) -> bool) -> Option<String> {
+        let mut states = self.history.inner.source.lock().unwrap();
+        let found = states.front()?.iter().find(|document| is(document)).map(ToString::to_string);
+        if let (Some(_), Some(text)) = (self.history.inner.seed, &found) {
+            let mut reads = self.history.inner.reads.lock().unwrap();
+            let before = reads.entry(text.clone()).or_default();
+            *before += 1;
+            if *before < 4 {
+                return None;
+            }
+        }
+        if states.len() > 1 {
+            states.pop_front();
+        }
+        found
+    }
+}
+
+/// The document's key as the wire has it.
+fn is_key(document: &serde_json::Value, key: &PartitionKey) -> bool {
+    let own = document.get("pk").cloned().unwrap_or_else(|| serde_json::json!({}));
+    key.to_json() == serde_json::json!([own])
+}
+
+impl SourceReader for MemorySource {
     fn key_paths(&self) -> &KeyPaths {
-        &self.0
+        &self.paths
     }
 
-    async fn read(&self, _: &PartitionKey, _: &str) -> Result<Option<String>, Failure> {
-        Ok(None)
+    async fn read(&self, key: &PartitionKey, id: &str) -> Result<Option<String>, Failure> {
+        Ok(self.first(|document| document["id"] == id && is_key(document, key)))
+    }
+
+    async fn find(&self, rid: &str, key: Option<&PartitionKey>) -> Result<Option<String>, Failure> {
+        Ok(self.first(|document| document["_rid"] == rid && key.is_none_or(|key| is_key(document, key))))
     }
 }
 
 impl History for MemoryHistory {
     type Writer = Self;
-    type Source = NoSource;
+    type Source = MemorySource;
 
     async fn writer(&self) -> Result<Arc<Self>, Failure> {
-        Ok(Arc::new(self.clone()))
+        Ok(self.opened.lock().unwrap().get_or_insert_with(|| Arc::new(self.clone())).clone())
     }
 
-    async fn source(&self) -> Result<Arc<NoSource>, Failure> {
-        Ok(Arc::new(NoSource(self.inner.paths.clone())))
+    async fn is_current(&self) -> Result<bool, Failure> {
+        let opened = self.opened.lock().unwrap();
+        Ok(opened.as_ref().is_none_or(|opened| opened.paths == *self.inner.paths.lock().unwrap()))
     }
 
-    async fn forget(&self) {}
+    async fn source(&self) -> Result<Arc<MemorySource>, Failure> {
+        Ok(Arc::new(MemorySource { paths: KeyPaths::parse(&["/pk"]).unwrap(), history: self.clone() }))
+    }
+
+    async fn forget(&self) {
+        *self.opened.lock().unwrap() = None;
+    }
 }

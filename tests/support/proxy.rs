@@ -100,6 +100,8 @@ struct Shared {
     storm: Mutex<Option<Storm>>,
     hold: Mutex<Option<HoldAt>>,
     before_live_write: Mutex<Option<Hook>>,
+    /// What is replaced in answers, by what.
+    rewrite: Mutex<Option<(String, String)>>,
     seen: Mutex<HashMap<Kind, usize>>,
     /// Requests that met a fault.
     faulted: AtomicUsize,
@@ -126,6 +128,7 @@ impl Proxy {
             storm: Mutex::default(),
             hold: Mutex::default(),
             before_live_write: Mutex::default(),
+            rewrite: Mutex::default(),
             seen: Mutex::default(),
             faulted: AtomicUsize::new(0),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
@@ -182,6 +185,11 @@ impl Proxy {
     /// Runs before each write to `events` is passed on: a writer that is always a little quicker.
     pub fn before_live_writes(&self, hook: Option<Hook>) {
         *self.shared.before_live_write.lock().unwrap() = hook;
+    }
+
+    /// Replaces a text in every answer: for documents that the account in the test does not take.
+    pub fn rewrite(&self, from: &str, to: &str) {
+        *self.shared.rewrite.lock().unwrap() = Some((from.to_owned(), to.to_owned()));
     }
 
     /// Holds up a write, to `changes` or `events`, after `passing` others; the receiver tells when it has come.
@@ -392,6 +400,9 @@ async fn pass(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMap, bo
         body = text
             .replace(shared.target.as_str().trim_end_matches('/'), shared.own.as_str().trim_end_matches('/'))
             .into();
+    }
+    if let Some((from, to)) = shared.rewrite.lock().unwrap().as_ref() {
+        body = String::from_utf8(body.to_vec()).unwrap().replace(from, to).into();
     }
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;

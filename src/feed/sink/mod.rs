@@ -13,7 +13,7 @@ pub use self::{
     lines::{FileSink, Locked, StreamSink},
     segments::SegmentSink,
 };
-use super::Event;
+use super::{Event, Fence};
 use crate::{
     blob::BlobError,
     capture::{Capture, CaptureError, Summary},
@@ -30,6 +30,8 @@ pub struct Batch<'a> {
     pub events: Vec<Event>,
     /// The range they come from, for logs and dead letters.
     pub range: &'a str,
+    /// The term of the holder that read them.
+    pub fence: &'a Fence,
 }
 
 /// Why a sink did not take a batch.
@@ -83,7 +85,7 @@ impl Sink {
         !matches!(self, Self::Changes(_))
     }
 
-    /// Called when the name is held, before the first batch.
+    /// Called when the name is held, before readers begin: what others before them had not acknowledged is forgotten.
     ///
     /// # Errors
     /// When it cannot be used.
@@ -125,14 +127,17 @@ impl Sink {
             Self::Changes(capture) => match capture.run(&batch.items, batch.range).await {
                 Ok(summary) => Ok(Some(summary)),
                 Err(CaptureError::Service(f)) => Err(service(f)),
-                Err(e @ (CaptureError::DeadLetters(_) | CaptureError::Projection(_))) => {
+                Err(CaptureError::Layout(problem)) => {
+                    Err(SinkError::refused(problem, "name another history with --changes, which `provision` makes"))
+                }
+                Err(e @ (CaptureError::Refused(_) | CaptureError::DeadLetters(_) | CaptureError::Projection(_))) => {
                     Err(SinkError::Busy(e.to_string()))
                 }
             },
             Self::Stream(stream) => stream.write(&batch.events).await.map(|()| None),
             Self::File(file) => file.write(&batch.events).await.map(|()| None),
             Self::Blobs(blobs) => blobs.write(&batch.events).await.map(|()| None),
-            Self::Segments(segments) => segments.add(batch.range, &batch.events).map(|()| None),
+            Self::Segments(segments) => segments.add(batch.range, &batch.events, batch.fence).map(|()| None),
         }
     }
 }

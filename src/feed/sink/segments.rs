@@ -1,7 +1,8 @@
 //! Many events a blob: newline-delimited JSON, compressed, named so that names sort by time.
 //!
-//! A segment begins where the last acknowledged one of its range ended, and its name is that of its first version. So
-//! what is delivered again after a kill goes into the blob of the same name.
+//! A segment begins where the last acknowledged one of its range ended. Its name has its first version in it, and the
+//! term of the holder that wrote it: a holder that was suspended or cut off, and does not know yet that its name is lost,
+//! cannot meet the segment of the one that took over. What is delivered again lies in two segments then, as the same version.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{SinkError, blobs::joined};
-use crate::{blob::BlobContainer, change::record::hex, feed::Event};
+use crate::{
+    blob::BlobContainer,
+    change::record::hex,
+    feed::{Event, Fence},
+};
 
 /// See the module's description.
 #[derive(Debug)]
@@ -29,15 +34,24 @@ pub struct SegmentSink {
     open: Mutex<HashMap<String, Segment>>,
 }
 
-/// A segment that is being filled.
+/// A segment of a range.
 #[derive(Debug)]
 struct Segment {
     name: String,
     begun: Instant,
-    encoder: GzEncoder<Vec<u8>>,
-    /// When it is done: uploaded again as it is when the upload failed.
-    whole: Option<Vec<u8>>,
+    content: Content,
 }
+
+#[derive(Debug)]
+enum Content {
+    /// It takes more events.
+    Open(GzEncoder<Vec<u8>>),
+    /// It is done, and not uploaded yet.
+    Closed(Vec<u8>),
+}
+
+/// Names that are tried for a segment; each is the holder's own, so the first one is free, or has this very segment.
+const NAMES: u32 = 5;
 
 impl SegmentSink {
     /// Writes below `folder` of a container; a segment is closed when it has `max_bytes` (compressed) or is `max_age`
@@ -50,24 +64,26 @@ impl SegmentSink {
         joined(self.store.shown(), &self.folder)
     }
 
-    /// Forgets what a term that ended had begun: it was never acknowledged, and comes again.
+    /// Forgets what readers that ended had begun: it was never acknowledged, and comes again.
     pub(super) fn begin(&self) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    pub(super) fn add(&self, range: &str, events: &[Event]) -> Result<(), SinkError> {
+    pub(super) fn add(&self, range: &str, events: &[Event], fence: &Fence) -> Result<(), SinkError> {
         let Some(first) = events.first() else { return Ok(()) };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let segment = open.entry(range.to_owned()).or_insert_with(|| Segment {
-            name: joined(&self.folder, &name_of(&self.follower, range, first)),
+            name: joined(&self.folder, &name_of(&self.follower, range, first, fence.term())),
             begun: Instant::now(),
-            encoder: GzEncoder::new(Vec::new(), Compression::default()),
-            whole: None,
+            content: Content::Open(GzEncoder::new(Vec::new(), Compression::default())),
         });
+        let Content::Open(encoder) = &mut segment.content else {
+            return Err(SinkError::Busy("the segment before is not uploaded yet".into()));
+        };
         for event in events {
             // Writing to memory does not fail.
             let line = event.to_line();
-            let written = segment.encoder.write_all(line.as_bytes()).and_then(|()| segment.encoder.write_all(b"\n"));
+            let written = encoder.write_all(line.as_bytes()).and_then(|()| encoder.write_all(b"\n"));
             written.map_err(|e| SinkError::refused(format!("cannot compress a segment: {e}"), "report this"))?;
         }
         Ok(())
@@ -78,37 +94,61 @@ impl SegmentSink {
         let taken = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(segment) = open.get(range) else { return Ok(false) };
-            let due = now
-                || segment.whole.is_some()
-                || segment.encoder.get_ref().len() >= self.max_bytes
-                || segment.begun.elapsed() >= self.max_age;
+            let due = match &segment.content {
+                Content::Open(encoder) => {
+                    now || encoder.get_ref().len() >= self.max_bytes || segment.begun.elapsed() >= self.max_age
+                }
+                Content::Closed(_) => true,
+            };
             if !due {
                 return Ok(true);
             }
             open.remove(range)
         };
-        let Some(mut segment) = taken else { return Ok(false) };
-        let whole = match segment.whole.take() {
-            Some(whole) => whole,
-            None => std::mem::replace(&mut segment.encoder, GzEncoder::new(Vec::new(), Compression::none()))
+        let Some(Segment { name, begun, content }) = taken else { return Ok(false) };
+        let whole = match content {
+            Content::Closed(whole) => whole,
+            Content::Open(encoder) => encoder
                 .finish()
                 .map_err(|e| SinkError::refused(format!("cannot compress a segment: {e}"), "report this"))?,
         };
-        match self.store.put(&segment.name, whole.clone()).await {
+        match self.upload(&name, &whole).await {
             Ok(()) => Ok(false),
             Err(e) => {
                 // The reader waits: nothing is added meanwhile.
-                segment.whole = Some(whole);
+                let segment = Segment { name, begun, content: Content::Closed(whole) };
                 self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(range.to_owned(), segment);
-                Err(e.into())
+                Err(e)
             }
         }
     }
+
+    /// Makes a blob, and never replaces one.
+    async fn upload(&self, name: &str, whole: &[u8]) -> Result<(), SinkError> {
+        for attempt in 1..=NAMES {
+            let name = match attempt {
+                1 => format!("{name}{ENDING}"),
+                n => format!("{name}-{n}{ENDING}"),
+            };
+            // One that is there is this very segment, of an attempt whose answer was lost; or it is nobody's business.
+            if self.store.create(&name, whole.to_vec(), "application/gzip").await?
+                || self.store.get(&name).await? == whole
+            {
+                return Ok(());
+            }
+        }
+        Err(SinkError::refused(
+            format!("--sink blob: {NAMES} names of a segment are taken, such as {name}{ENDING}"),
+            "name another folder or container",
+        ))
+    }
 }
 
-/// Time of the first version, follower, range, LSN, and a digest that makes it that version's alone.
-fn name_of(follower: &str, range: &str, first: &Event) -> String {
+const ENDING: &str = ".jsonl.gz";
+
+/// Time of the first version, follower, range, LSN, a digest that makes it that version's alone, and the holder's term.
+fn name_of(follower: &str, range: &str, first: &Event, term: &str) -> String {
     let time = DateTime::from_timestamp(first.ts.unwrap_or(0), 0).unwrap_or_default().format("%Y%m%dT%H%M%SZ");
     let digest = hex(&Sha256::digest(first.version.as_bytes())[..4]);
-    format!("{time}-{:012}-{follower}-{range}-{digest}.jsonl.gz", first.lsn.unwrap_or(0))
+    format!("{time}-{:012}-{follower}-{range}-{digest}-{term}", first.lsn.unwrap_or(0))
 }

@@ -1,0 +1,293 @@
+//! What the real Cosmos DB trigger delivers, byte for byte (tests/fixtures/host-payloads), against the list of what had
+//! been written: whatever a body says, what is captured is what was written, or says that it may not be.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use cosmos_rewind::{
+    capture::{Capture, Limits, Recent, Summary},
+    change::{Via, fidelity::Delivery},
+    config::{Credential, DeadLetterLocation, Fidelity, Secret},
+    dead_letters::DeadLetterStore,
+    host::invocation::Payload,
+};
+use serde_json::{Map, Value, json};
+
+use crate::support::{Handler, Kind, TestApp, memory::MemoryHistory};
+
+/// The recorded folders whose writes are recorded, too.
+const FOLDERS: [&str; 6] = [
+    "all-versions-default",
+    "all-versions-expiry",
+    "all-versions-none",
+    "latest-default",
+    "latest-default-new-york",
+    "latest-none",
+];
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host-payloads").join(name)
+}
+
+/// The bodies, in order.
+fn bodies(name: &str) -> Vec<Vec<u8>> {
+    (1..=3).map(|n| std::fs::read(folder(name).join(format!("batch-{n}.json"))).unwrap()).collect()
+}
+
+/// Everything that was written, in order: documents as the database answered with them, and deletes.
+fn writes(name: &str) -> Vec<Value> {
+    serde_json::from_slice(&std::fs::read(folder(name).join("writes.json")).unwrap()).unwrap()
+}
+
+/// The documents that were written.
+fn documents(name: &str) -> Vec<Value> {
+    writes(name).into_iter().filter(|write| write["op"] == "upsert").map(|write| write["document"].clone()).collect()
+}
+
+/// A document without what the database adds.
+fn plain(document: &Value) -> Map<String, Value> {
+    let mut own = document.as_object().unwrap().clone();
+    own.retain(|name, _| !["_rid", "_self", "_etag", "_attachments", "_ts"].contains(&name.as_str()));
+    own
+}
+
+/// The document of a record by docs/history-format.md, without a line of the program's own reader.
+fn document_of(record: &Value) -> Map<String, Value> {
+    let mut own = record.as_object().unwrap().clone();
+    own.retain(|name, _| !["_originalId", "_change"].contains(&name.as_str()));
+    own.insert("id".into(), record["_originalId"].clone());
+    if let Some(ttl) = record["_change"].get("ttl") {
+        own.insert("ttl".into(), ttl.clone());
+    }
+    own
+}
+
+fn is_tombstone(record: &Value) -> bool {
+    ["delete", "expire"].contains(&record["_change"]["op"].as_str().unwrap())
+}
+
+/// Every record is what was written under its etag. Where it is not, it must say so, and only then may it differ.
+/// Returns how many are not exact, and how many are not sure whose they are.
+fn compare(name: &str, history: &[Value]) -> (usize, usize) {
+    let written = documents(name);
+    let (mut normalized, mut unsure) = (0, 0);
+    for record in history.iter().filter(|record| !is_tombstone(record)) {
+        let change = &record["_change"];
+        let of_etag: Vec<&Value> = written.iter().filter(|document| document["_etag"] == change["etag"]).collect();
+        let [document] = of_etag[..] else { panic!("{name}: {} writes have the etag of {record}", of_etag.len()) };
+        assert_eq!((&change["ts"], &change["rid"]), (&document["_ts"], &document["_rid"]), "{name}: {record}");
+        match change["identity"].as_str() {
+            Some(said) => {
+                assert_eq!((said, &change["fidelity"]), ("unsure", &json!("normalized")), "{name}: {record}");
+                unsure += 1;
+            }
+            None => {
+                let own = |value: &Value| (value.get("id").cloned(), value.get("pk").cloned());
+                let recorded = Value::Object(document_of(record));
+                assert_eq!(own(&recorded), own(document), "{name}: another document's, and does not say so: {record}");
+            }
+        }
+        match change["fidelity"].as_str() {
+            Some("normalized") => normalized += 1,
+            _ => {
+                assert_eq!(change["fidelity"], "exact", "{name}: {record}");
+                assert_eq!(document_of(record), plain(document), "{name}: altered, and does not say so");
+            }
+        }
+    }
+    (normalized, unsure)
+}
+
+/// In all-versions mode every write is a record, with its operation and the version before it.
+fn is_complete(name: &str, history: &[Value]) {
+    let etags: BTreeSet<&str> = history.iter().filter_map(|record| record["_change"]["etag"].as_str()).collect();
+    let written = documents(name);
+    assert_eq!(etags, written.iter().map(|document| document["_etag"].as_str().unwrap()).collect(), "{name}");
+    let deletes = writes(name).iter().filter(|write| write["op"] == "delete").count();
+    let ops = |op: &str| history.iter().filter(|record| record["_change"]["op"] == op).count();
+    let expired = usize::from(name == "all-versions-expiry");
+    assert_eq!((ops("delete"), ops("expire"), ops("upsert")), (deletes, expired, 0), "{name}: {history:#?}");
+    for record in history {
+        let change = &record["_change"];
+        assert_eq!(change.get("prevLsn").is_none(), change["op"] == "create", "{name}: {record}");
+        assert!(change["ts"].is_i64() && change.get("tsFrom").is_none(), "{name}: {record}");
+    }
+    for record in history.iter().filter(|record| is_tombstone(record)) {
+        // The chain: the version before is one of the same document.
+        let before = history.iter().find(|before| before["_change"]["lsn"] == record["_change"]["prevLsn"]).unwrap();
+        assert_eq!((&before["_originalId"], &before["pk"]), (&record["_originalId"], &record["pk"]), "{name}");
+    }
+}
+
+/// The handler of an app whose host.json says this about dates.
+async fn handler(app: &TestApp, dates: Option<&str>, more: &[(&str, &str)]) -> Handler {
+    let mut host: Value = serde_json::from_str(&std::fs::read_to_string("host.json").unwrap()).unwrap();
+    host["extensions"]["cosmosDB"]["serializerSettings"]["dateParseHandling"] = dates.into();
+    std::fs::write(app.folder.path().join("host.json"), host.to_string()).unwrap();
+    app.handler(more).await
+}
+
+#[tokio::test]
+async fn with_the_setting_everything_is_captured_as_it_was_written_and_nothing_is_read_again() {
+    for name in ["all-versions-none", "all-versions-expiry", "latest-none"] {
+        let app = TestApp::start().await;
+        let handler = handler(&app, Some("None"), &[]).await;
+        for body in bodies(name) {
+            let (status, answer) = handler.post("CaptureChanges", body).await;
+            assert_eq!(status, 200, "{name}: {answer} {:#?}", handler.log());
+            assert!(
+                answer["Logs"][0].as_str().unwrap().contains(" 0 re-reads, 0 normalized, 0 dead letters"),
+                "{answer}"
+            );
+        }
+        let history = app.history().await;
+        assert_eq!(compare(name, &history), (0, 0), "{name}");
+        assert_eq!((app.proxy.reads(), app.proxy.seen(Kind::Query)), (0, 0), "{name}");
+        if name.starts_with("all") {
+            is_complete(name, &history);
+        }
+        let log = handler.log();
+        assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("rewrites dates")), "{log:#?}");
+    }
+}
+
+#[tokio::test]
+async fn without_it_what_may_have_been_altered_says_so_and_is_told_once() {
+    for name in ["all-versions-default", "latest-default", "latest-default-new-york"] {
+        let app = TestApp::start().await;
+        let handler = handler(&app, None, &[]).await;
+        for _ in 0..2 {
+            for body in bodies(name) {
+                let (status, answer) = handler.post("CaptureChanges", body).await;
+                assert_eq!(status, 200, "{name}: {answer} {:#?}", handler.log());
+            }
+        }
+        let history = app.history().await;
+        let (normalized, unsure) = compare(name, &history);
+        // Nothing of it is in the account any more: the documents with dates, and one whose very id is one.
+        assert!(normalized >= 2 && unsure == 1, "{name}: {normalized} {unsure} {history:#?}");
+        if name.starts_with("all") {
+            is_complete(name, &history);
+        }
+        let told: Vec<String> = handler.log().into_iter().filter(|line| line.contains("dateParseHandling")).collect();
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(
+            handler.log().iter().any(|line| line.contains("storing payloads as delivered")),
+            "{:#?}",
+            handler.log()
+        );
+    }
+}
+
+/// Its writes were not recorded; it is known what they were.
+#[tokio::test]
+async fn a_document_whose_id_is_a_date_is_never_taken_for_another_one() {
+    const NAME: &str = "all-versions-default-date-ids";
+    let (id, pk) = ("2020-01-01T00:00:00.000Z", "2020-01-01T00:00:00.500Z");
+    for paths in [&["/pk", "/_originalId"][..], &["/pk"]] {
+        let app = TestApp::with_changes_key(paths).await;
+        let handler =
+            handler(&app, None, &[("REWIND_FIDELITY", if paths.len() > 1 { "exact" } else { "payload" })]).await;
+        for body in bodies(NAME) {
+            assert_eq!(handler.post("CaptureChanges", body).await.0, 200, "{:#?}", handler.log());
+        }
+        let history = app.history().await;
+        assert_eq!(history.len(), 4, "{history:#?}");
+        for record in &history {
+            assert_eq!(record["_change"]["identity"], "unsure", "{record}");
+            // What was altered is there as it came, and nothing was made up.
+            assert_ne!(record["pk"], pk);
+        }
+        let gone = history.iter().find(|record| is_tombstone(record)).unwrap();
+        assert_eq!((&gone["_originalId"], &gone["_change"]["op"]), (&json!(id), &json!("delete")), "{gone}");
+        let told = handler.log().iter().filter(|line| line.contains("dateParseHandling")).count();
+        assert_eq!(told, 1, "{:#?}", handler.log());
+    }
+}
+
+fn capture(history: &MemoryHistory, letters: &Path) -> Capture<MemoryHistory> {
+    let location = DeadLetterLocation::Directory(letters.to_owned());
+    Capture {
+        function: "CaptureChanges".into(),
+        history: history.clone(),
+        dead_letters: Arc::new(DeadLetterStore::open(&location, &Credential::Key(Secret::new("none"))).unwrap()),
+        fidelity: Fidelity::Exact,
+        delivery: Delivery::DatesRewritten,
+        identity_told: AtomicBool::new(false),
+        limits: Limits::new(4, 4, Duration::from_secs(10)),
+        via: Via::Trigger,
+        recent: Recent::default(),
+        partial: None,
+        projection: None,
+    }
+}
+
+async fn run(capture: &Capture<MemoryHistory>, body: &[u8]) -> Summary {
+    let payload = Payload::from_body(body, "documents").unwrap();
+    capture.run(&payload.items("documents").unwrap(), "invocation").await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_is_still_there_is_captured_exactly_whatever_the_host_made_of_it() {
+    for name in FOLDERS {
+        let letters = tempfile::tempdir().unwrap();
+        let history = MemoryHistory::new(&["/pk", "/_originalId"], Vec::new(), None);
+        let capture = capture(&history, letters.path());
+        let mut unread = 0;
+        for body in bodies(name) {
+            // Live is what the batch says, by its etags; for each document the last one.
+            let text = String::from_utf8(body.clone()).unwrap();
+            let is_in = |document: &&Value| text.contains(document["_etag"].as_str().unwrap().trim_matches('"'));
+            let mut live: Vec<Value> = Vec::new();
+            for document in documents(name).iter().filter(is_in) {
+                live.retain(|other| other["_rid"] != document["_rid"]);
+                live.push(document.clone());
+            }
+            history.live(live);
+            unread += run(&capture, &body).await.normalized;
+        }
+        let records: Vec<Value> = history.stored().values().map(|text| serde_json::from_str(text).unwrap()).collect();
+        let (normalized, unsure) = compare(name, &records);
+        assert_eq!(unsure, 0, "{name}: {records:#?}");
+        assert_eq!(normalized, unread, "{name}: versions that were the past already when their batch came");
+        if name.starts_with("latest") {
+            assert_eq!(normalized, 0, "{name}");
+        } else {
+            is_complete(name, &records);
+        }
+        // The one whose id and partition key are dates lies where its own are.
+        if let Some(date) = records.iter().find(|record| record["note"] == "id and partition key look like dates") {
+            assert_eq!(
+                (&date["_originalId"], &date["pk"], &date["_change"]["fidelity"]),
+                (&json!("2020-01-01T00:00:00.000Z"), &json!("2020-01-01T00:00:00.500Z"), &json!("exact"))
+            );
+            let key = r#"["2020-01-01T00:00:00.500Z","2020-01-01T00:00:00.000Z"]"#;
+            assert!(history.stored().keys().any(|(own, _)| own == key), "{:?}", history.stored().keys());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_version_from_a_replica_that_is_behind_is_not_what_the_source_has() {
+    let letters = tempfile::tempdir().unwrap();
+    let history = MemoryHistory::new(&["/pk", "/_originalId"], Vec::new(), None);
+    let capture = capture(&history, letters.path());
+    let version = |etag: &str, ts: i64, when: &str| json!({"id": "x", "pk": "p", "when": when, "_rid": "r", "_etag": etag, "_ts": ts});
+    let body = |etag: &str, ts: i64| {
+        let array = json!([version(etag, ts, "2020-01-01T00:00:00Z")]).to_string();
+        cosmos_rewind::host::invocation::encode("documents", &array, &json!({})).into_bytes()
+    };
+    let (old, new) = (version("\"1\"", 1, "2019"), version("\"2\"", 2, "2020-01-01T00:00:00.000Z"));
+    history.live_in_turn([vec![old.clone()], vec![], vec![old.clone()], vec![new]]);
+    assert_eq!(run(&capture, &body("\"2\"", 2)).await.normalized, 0);
+    history.live(vec![old]);
+    assert_eq!(run(&capture, &body("\"3\"", 3)).await.normalized, 1);
+    // One that has moved on is looked at once.
+    let later = version("\"5\"", 5, "2021");
+    history.live_in_turn([vec![later], vec![version("\"4\"", 4, "2020-01-01T00:00:00.000Z")]]);
+    assert_eq!(run(&capture, &body("\"4\"", 4)).await.normalized, 1);
+}
