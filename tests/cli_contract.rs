@@ -220,8 +220,7 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let now = Utc::now().timestamp().to_string();
     compare("restore", &[3], &["restore", "--all", "--at", &now, "--yes"]).await;
-    world.app.events().await.delete(&PartitionKey::parse("28036").unwrap(), "28036", None).await.unwrap();
-    compare("show", &[0], &["show", "--id", "28036", "--at", &now]).await;
+
     let alone = world.run(&["undo", id, "--dry-run", "--format", "json"]).await.json();
     assert_eq!(alone.as_object().unwrap().keys().collect::<Vec<_>>(), ["plan"]);
     let only = [
@@ -282,6 +281,8 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     compare("cost", &[0], &["cost", "--docs-per-day", "1000"]).await;
     compare("cost", &[0], &["cost", "--docs-per-day", "1000", "--price-ru", "1", "--price-gb", "1"]).await;
     compare("truncate", &[0], &["truncate", "source", "--yes"]).await;
+    // Gone, and nobody captured that.
+    compare("show", &[0, 1], &["show", "--id", "28031", "--at", &now]).await;
 
     for (name, shape) in &shapes {
         met.get(name).unwrap_or_else(|| panic!("{name} is documented and was not tried")).everything(shape, name);

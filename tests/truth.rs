@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use cosmos_rewind::{change::key::PartitionKey, cosmos::Container};
+use cosmos_rewind::{
+    change::key::PartitionKey,
+    cosmos::{Container, FeedMode, FeedStart, KeyRange},
+};
 use serde_json::{Value, json};
 
 use crate::support::{Output, TestApp, eventually};
@@ -24,6 +27,36 @@ impl Captured {
         let captured = Self { app, mode };
         captured.capture().await;
         captured
+    }
+
+    /// An account with a history that is keyed in a way that capture refuses today, as histories of before were: the test
+    /// captures by itself what the feed delivers.
+    async fn feed(&self) -> Vec<(KeyRange, String)> {
+        let events = self.app.events().await;
+        let mut tokens = Vec::new();
+        for range in events.feed_spans(true).await.unwrap() {
+            let mut feed = events.change_feed(&range, FeedMode::AllVersions, FeedStart::Now, None).await.unwrap();
+            feed.next().await.unwrap();
+            tokens.push((range, feed.token().unwrap()));
+        }
+        tokens
+    }
+
+    async fn capture_by_hand(&self, tokens: &mut [(KeyRange, String)]) {
+        let events = self.app.events().await;
+        for (range, token) in tokens {
+            let mut feed = events.change_feed(range, FeedMode::AllVersions, FeedStart::Now, Some(token)).await.unwrap();
+            loop {
+                let page = feed.next().await.unwrap();
+                let items: Vec<Value> =
+                    page.items().unwrap().iter().map(|item| serde_json::from_str(item.get()).unwrap()).collect();
+                if items.is_empty() {
+                    break;
+                }
+                self.app.capture(&items).await;
+            }
+            *token = feed.token().unwrap();
+        }
     }
 
     /// Captures what was written up to now.
@@ -174,17 +207,20 @@ async fn what_is_deleted_in_latest_version_mode_comes_back_only_when_asked() {
 #[tokio::test]
 async fn no_layout_of_the_history_takes_a_delete_from_its_document() {
     for paths in [&["/_originalId"][..], &["/id"], &["/pk", "/_originalId"]] {
-        let world = Captured::with(TestApp::with_changes_key(paths).await, "all-versions").await;
+        let world = Captured { app: TestApp::with_changes_key(paths).await, mode: "all-versions" };
+        let mut tokens = world.feed().await;
         world.put(json!({"id": "a", "pk": "gone"})).await;
         world.put(json!({"id": "a", "pk": "stays"})).await;
         world.put(json!({"id": "b", "pk": "gone"})).await;
-        world.capture().await;
+        world.capture_by_hand(&mut tokens).await;
         next_second().await;
         world.delete("a", "gone").await;
         world.delete("b", "gone").await;
-        world.capture().await;
+        world.capture_by_hand(&mut tokens).await;
         let at = next_second().await.to_string();
         next_second().await;
+        world.put(json!({"id": "clock", "pk": "later"})).await;
+        world.capture_by_hand(&mut tokens).await;
         let restored = world.run(&["restore", "--all", "--at", &at, "--yes"]).await;
         assert_eq!(restored.code, 0, "{paths:?}: {restored:?}");
         assert_eq!(world.live("a", "gone").await, None, "{paths:?}");
@@ -196,6 +232,7 @@ async fn no_layout_of_the_history_takes_a_delete_from_its_document() {
         for record in changes.query_all("SELECT * FROM c WHERE IS_DEFINED(c._change)", &[], None).await.unwrap() {
             let mut record: Value = serde_json::from_str(record.get()).unwrap();
             let tombstone = record["_change"]["op"] == "delete";
+            record.as_object_mut().unwrap().retain(|name, _| !["_rid", "_self", "_etag", "_attachments", "_ts"].contains(&name.as_str()));
             record["_change"].as_object_mut().unwrap().remove("key");
             if tombstone && record["_originalId"] == "a" {
                 record["_change"].as_object_mut().unwrap().remove("prevLsn");
