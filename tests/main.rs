@@ -43,6 +43,8 @@ mod local;
 #[cfg(feature = "local")]
 mod local_cosmos;
 #[cfg(feature = "local")]
+mod local_payloads;
+#[cfg(feature = "local")]
 mod local_trigger;
 #[cfg(feature = "local")]
 mod log_lines;

@@ -161,6 +161,14 @@ impl Container {
         &self.rid
     }
 
+    /// The database's resource id: the first four bytes of the container's.
+    pub fn database_rid(&self) -> String {
+        use base64::Engine as _;
+        let base64 = base64::engine::general_purpose::STANDARD;
+        let bytes = base64.decode(self.rid.replace('-', "/")).unwrap_or_default();
+        base64.encode(bytes.get(..4).unwrap_or_default()).replace('/', "-")
+    }
+
     pub fn partitioning(&self) -> &Partitioning {
         &self.partitioning
     }

@@ -32,6 +32,11 @@ impl Epk {
     pub fn as_hex(&self) -> &str {
         &self.0
     }
+
+    /// As the service spells a range's bound: 16 bytes, but for the first and the last.
+    pub fn padded(&self) -> String {
+        if self.0.is_empty() || self.0 == "FF" { self.0.clone() } else { format!("{:0<32}", self.0) }
+    }
 }
 
 /// From `min` (included) to `max` (excluded); equal bounds mean exactly that key.

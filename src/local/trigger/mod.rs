@@ -1,13 +1,14 @@
 //! Plays the Azure Functions host for the functions of an app that have a Cosmos DB trigger.
 //!
 //! `binding` reads the function app's files, `handler` runs its process, `lease` remembers what was delivered,
-//! `rewrite` and `invoke` make the request and judge the answer. Imitated to the letter, flaws included, because a
+//! `payload`, `rewrite` and `invoke` make the request and judge the answer. Imitated to the letter, flaws included, because a
 //! handler that works here must work in Azure.
 
 mod binding;
 mod handler;
 mod invoke;
 mod lease;
+mod payload;
 mod rewrite;
 mod shared;
 
@@ -30,9 +31,11 @@ use self::binding::HostFile;
 use self::handler::{HandlerState, Program};
 use self::invoke::{Delivery, Invoker};
 use self::lease::{FirstStart, Lease, LeaseStore, overlap};
+use self::payload::TooDeep;
+use self::rewrite::Dates;
 use self::shared::Shared;
 use super::container::Container;
-use super::feed::{self, Mode, PAGE_BYTES, Start};
+use super::feed::{PAGE_BYTES, Start};
 use super::log::PageLimit;
 use super::message::ContainerName;
 use super::{LocalCosmos, LocalError};
@@ -188,6 +191,7 @@ struct Worker {
     source: Arc<Container>,
     leases: LeaseStore,
     invoker: Invoker,
+    dates: Dates,
     /// The lease being worked on for each range, and where it stands.
     positions: Mutex<HashMap<String, Lease>>,
 }
@@ -233,12 +237,12 @@ impl Trigger {
                 handler: handler.clone(),
                 kills: kills.clone(),
                 shared: Arc::clone(&shared),
-                zone: options.host_time_zone,
                 timeout: options.function_timeout.unwrap_or(host.function_timeout),
                 stop: stop.clone(),
                 binding,
             };
-            workers.push(Arc::new(Worker { source, leases, invoker, positions: Mutex::default() }));
+            let dates = if host.keeps_dates { Dates::Kept } else { Dates::Parsed(options.host_time_zone) };
+            workers.push(Arc::new(Worker { source, leases, invoker, dates, positions: Mutex::default() }));
             starts.push(first);
         }
         let mut trigger = Self { workers, shared, handler: handler.clone(), stop, tasks };
@@ -390,17 +394,33 @@ async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
     while running.join_next().await.is_some() {}
 }
 
+/// Why a lease does not get on.
+enum Obstacle {
+    /// What comes next is no longer kept.
+    Dropped(String),
+    /// The trigger cannot read what comes next.
+    Unreadable(TooDeep),
+}
+
+/// Items of one invocation.
+struct Batch {
+    items: Vec<String>,
+    /// Everything up to and including this LSN has been looked at.
+    up_to: u64,
+}
+
 /// Works on one lease until its partition is gone or the trigger is stopped; returns the lease's token.
 async fn work(worker: Arc<Worker>, mut lease: Lease) -> String {
     let binding = &worker.invoker.binding;
     let stop = &worker.invoker.stop;
+    let mut stands_before = None;
     while !stop.is_cancelled() {
         if !worker.source.ranges().iter().any(|range| range.id == lease.token) {
             break;
         }
-        let page = match worker.next_page(&lease).await {
-            Ok(page) => page,
-            Err(problem) => {
+        let batch = match worker.next_batch(&lease).await {
+            Ok(batch) => batch,
+            Err(Obstacle::Dropped(problem)) => {
                 // All versions are kept for a limited time; the service ends in the same corner. Go on from now.
                 tracing::error!(lease = lease.token, "{problem}");
                 worker.invoker.shared.failed(&problem);
@@ -408,9 +428,26 @@ async fn work(worker: Arc<Worker>, mut lease: Lease) -> String {
                 worker.set_position(&lease);
                 continue;
             }
+            Err(Obstacle::Unreadable(document)) => {
+                // The real trigger tries again at every poll, for ever; nothing behind the document is delivered.
+                if stands_before != Some(document.lsn) {
+                    stands_before = Some(document.lsn);
+                    let problem = format!(
+                        "lease {} stands still: document {:?} (LSN {}) is nested 64 levels or more, which the trigger \
+                         cannot read",
+                        lease.token, document.id, document.lsn
+                    );
+                    tracing::error!(lease = lease.token, lsn = document.lsn, "{problem}");
+                    worker.invoker.shared.failed(&problem);
+                }
+                if stop.run_until_cancelled(tokio::time::sleep(binding.poll_delay)).await.is_none() {
+                    break;
+                }
+                continue;
+            }
         };
-        let next = Start::After(page.up_to);
-        if page.items.is_empty() {
+        let next = Start::After(batch.up_to);
+        if batch.items.is_empty() {
             lease.position = next;
             worker.set_position(&lease);
             if stop.run_until_cancelled(tokio::time::sleep(binding.poll_delay)).await.is_none() {
@@ -418,7 +455,7 @@ async fn work(worker: Arc<Worker>, mut lease: Lease) -> String {
             }
             continue;
         }
-        match worker.invoker.deliver(&page.items).await {
+        match worker.invoker.deliver(&batch.items).await {
             Delivery::Acknowledged | Delivery::Lost => {
                 lease.position = next;
                 if let Err(error) = worker.leases.save(&lease).await {
@@ -446,24 +483,44 @@ impl Worker {
         self.lock_positions().insert(lease.token.clone(), lease.clone());
     }
 
-    fn mode(&self) -> Mode {
+    async fn next_batch(&self, lease: &Lease) -> Result<Batch, Obstacle> {
+        let items = self.invoker.binding.max_items.unwrap_or(DEFAULT_MAX_ITEMS).max(1);
+        let limit = PageLimit { items, bytes: PAGE_BYTES };
+        let log = self.source.read().await;
+        let after = lease.position.lsn(&log);
         match self.invoker.binding.mode {
-            FeedMode::Latest => Mode::Latest,
-            FeedMode::AllVersions => Mode::AllVersions,
+            FeedMode::Latest => {
+                let page = log.latest_after(after, &lease.range, limit);
+                let items = page.items.into_iter().map(|document| payload::latest(document, self.dates));
+                let items = items.collect::<Result<_, _>>().map_err(Obstacle::Unreadable)?;
+                Ok(Batch { items, up_to: page.up_to })
+            }
+            FeedMode::AllVersions => {
+                let page = log.versions_after(after, &lease.range, limit).map_err(|dropped| {
+                    Obstacle::Dropped(format!(
+                        "lease {}: versions up to {} are no longer kept and were not delivered",
+                        lease.token, dropped.0
+                    ))
+                })?;
+                let paths = &self.source.partitioning().paths;
+                let items = page.items.into_iter().map(|version| payload::version(version, paths, self.dates));
+                let items = items.collect::<Result<_, _>>().map_err(Obstacle::Unreadable)?;
+                Ok(Batch { items, up_to: page.up_to })
+            }
         }
     }
 
-    async fn next_page(&self, lease: &Lease) -> Result<feed::FeedPage, String> {
-        let items = self.invoker.binding.max_items.unwrap_or(DEFAULT_MAX_ITEMS).max(1);
-        self.page(lease, PageLimit { items, bytes: PAGE_BYTES }).await
-    }
-
-    async fn page(&self, lease: &Lease, limit: PageLimit) -> Result<feed::FeedPage, String> {
+    /// Whether there is something that this lease has not delivered.
+    async fn is_behind(&self, lease: &Lease) -> bool {
+        let limit = PageLimit { items: 1, bytes: 1 };
         let log = self.source.read().await;
-        let enveloped = self.mode() == Mode::AllVersions;
-        feed::page(&log, &self.source, self.mode(), enveloped, lease.position, &lease.range, limit).map_err(|dropped| {
-            format!("lease {}: versions up to {} are no longer kept and were not delivered", lease.token, dropped.0)
-        })
+        let after = lease.position.lsn(&log);
+        match self.invoker.binding.mode {
+            FeedMode::Latest => !log.latest_after(after, &lease.range, limit).items.is_empty(),
+            FeedMode::AllVersions => {
+                log.versions_after(after, &lease.range, limit).is_ok_and(|page| !page.items.is_empty())
+            }
+        }
     }
 
     /// Whether nothing is left: every partition has a lease, and none has anything to read.
@@ -471,8 +528,7 @@ impl Worker {
         let positions = self.positions();
         for range in self.source.ranges() {
             let Some(lease) = positions.iter().find(|lease| lease.token == range.id) else { return false };
-            let left = self.page(lease, PageLimit { items: 1, bytes: 1 }).await;
-            if left.is_ok_and(|page| !page.items.is_empty()) {
+            if self.is_behind(lease).await {
                 return false;
             }
         }
