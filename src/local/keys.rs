@@ -51,6 +51,11 @@ impl EpkRange {
         Self { min: Epk::min(), max: Epk::max() }
     }
 
+    /// Whether a key may be in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.contains(&other.min) || other.contains(&self.min)
+    }
+
     pub fn contains(&self, key: &Epk) -> bool {
         if self.min == self.max { *key == self.min } else { *key >= self.min && *key < self.max }
     }

@@ -3,7 +3,7 @@
 //! Every write that reached the emulator is recorded here in order. From it come the change feed in both modes,
 //! `_lsn`, previous images and TTL. All lookups are by ordered maps, so that reading what is new costs what is new.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,6 +38,8 @@ impl Operation {
 pub(super) struct Document {
     pub lsn: u64,
     place: u32,
+    /// LSN and place of its creation.
+    born: (u64, u32),
     pub text: Bytes,
     pub etag: String,
     /// Seconds since the epoch of the last write.
@@ -101,7 +103,7 @@ pub(super) struct WriteLog {
     lsn: u64,
     /// The place inside the current transaction.
     place: u32,
-    documents: HashMap<Arc<DocumentKey>, Document>,
+    documents: BTreeMap<Arc<DocumentKey>, Document>,
     latest: BTreeMap<(u64, u32), Arc<DocumentKey>>,
     versions: VecDeque<Version>,
     retained: usize,
@@ -119,7 +121,7 @@ impl WriteLog {
         Self {
             lsn: 0,
             place: 0,
-            documents: HashMap::new(),
+            documents: BTreeMap::new(),
             latest: BTreeMap::new(),
             versions: VecDeque::new(),
             retained: 0,
@@ -138,6 +140,15 @@ impl WriteLog {
 
     pub fn get(&self, key: &DocumentKey) -> Option<&Document> {
         self.documents.get(key)
+    }
+
+    /// The documents in `range`, by place in the key space, then by age: the order of a query without ORDER BY.
+    pub fn documents_in(&self, range: &EpkRange) -> Vec<(&Arc<DocumentKey>, &Document)> {
+        let from = DocumentKey { epk: range.min.clone(), id: String::new() };
+        let found = self.documents.range(from..).take_while(|(key, _)| range.contains(&key.epk));
+        let mut found: Vec<_> = found.collect();
+        found.sort_by(|(left, old), (right, new)| left.epk.cmp(&right.epk).then(old.born.cmp(&new.born)));
+        found
     }
 
     /// Starts the next transaction: what is recorded until the next call shares one LSN.
@@ -163,6 +174,7 @@ impl WriteLog {
             self.due.insert((due, Arc::clone(&key)));
         }
         self.place += 1;
+        let born = previous.as_ref().map_or((self.lsn, self.place), |document| document.born);
         self.latest.insert((self.lsn, self.place), Arc::clone(&key));
         self.push(Version {
             lsn: self.lsn,
@@ -178,6 +190,7 @@ impl WriteLog {
         let document = Document {
             lsn: self.lsn,
             place: self.place,
+            born,
             text: put.text,
             etag: put.etag,
             ts: put.ts,

@@ -5,6 +5,7 @@
 //!
 //! Nothing is kept on disk: the account is empty after every start.
 
+mod addresses;
 mod batch;
 mod container;
 mod emulator;
@@ -12,11 +13,16 @@ mod feed;
 mod gateway;
 mod inside;
 mod keys;
+mod list;
 mod log;
 mod message;
+mod offers;
 mod pages;
 mod patch;
 mod server;
+mod shelf;
+mod signature;
+mod sql;
 pub mod trigger;
 
 use std::net::Ipv4Addr;
