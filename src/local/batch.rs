@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::container::Container;
+use super::container::{Container, wrong_key};
 use super::keys::{DocumentKey, Epk, partition_key_of, same_partition_key};
 use super::log::WriteLog;
 use super::message::{Answer, Ask, Headers, header};
@@ -86,6 +86,9 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
         Ok(operations) => operations,
         Err(error) => return Answer::bad_request(format!("The batch is not understood: {error}")),
     };
+    if operations.is_empty() {
+        return Answer::bad_request("A batch has at least one operation");
+    }
     if operations.len() > MAX_OPERATIONS {
         return Answer::bad_request(format!(
             "A batch has at most {MAX_OPERATIONS} operations, this one {}",
@@ -105,12 +108,7 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
         let range = container.partitioning().range_of(&values)?;
         (range.min == range.max).then_some((values, range.min))
     }) else {
-        return Answer::error(
-            400,
-            Some(1001),
-            "BadRequest",
-            "A transactional batch needs the full partition key in its header",
-        );
+        return *wrong_key();
     };
     let Some(_shape) = container.hold_shape() else {
         return being_split();
@@ -123,7 +121,9 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
         Ok(steps) => steps,
         Err((index, failure)) => return refused(operations.len(), index, failure),
     };
-    apply(container, &mut log, ask, &operations, steps).await
+    let mut answer = apply(container, &mut log, ask, &operations, steps).await;
+    answer.headers.set("lsn", log.lsn().to_string());
+    answer
 }
 
 /// What the service says while a physical partition is split or merged.

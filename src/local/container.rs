@@ -15,6 +15,7 @@ use super::emulator::{Emulator, Partitioning};
 use super::keys::{DocumentKey, Epk, EpkRange, partition_key_of, same_partition_key};
 use super::log::{Put, WriteLog};
 use super::message::{Answer, Ask, ContainerName, Headers, ascii_json, header};
+use super::sql::Computed;
 
 /// The service's limit of an item's id, in bytes.
 const MAX_ID_BYTES: usize = 1023;
@@ -76,6 +77,8 @@ pub(super) struct Container {
     ranges: SyncRwLock<Vec<PhysicalRange>>,
     /// Writes hold it alone, from the emulator to the log, so that a reader sees a transaction whole or not at all.
     log: Arc<RwLock<WriteLog>>,
+    /// Members of documents that only queries see.
+    computed: SyncRwLock<Arc<Computed>>,
     /// The session token of the last write to each physical partition.
     sessions: SyncRwLock<BTreeMap<String, String>>,
     /// Held by a split or merge: what must not be cut in the middle does not start meanwhile.
@@ -95,6 +98,8 @@ struct Description {
     default_ttl: Option<i64>,
     #[serde(default)]
     unique_key_policy: Option<Value>,
+    #[serde(default)]
+    computed_properties: Value,
 }
 
 #[derive(Deserialize)]
@@ -147,6 +152,7 @@ impl Container {
             has_unique_keys: unique.is_some_and(|keys| !keys.is_empty()),
             ranges: SyncRwLock::default(),
             log: Arc::new(RwLock::new(WriteLog::new(retained_bytes, description.default_ttl))),
+            computed: SyncRwLock::new(Arc::new(Computed::read(&description.computed_properties))),
             sessions: SyncRwLock::default(),
             reshaping: RwLock::default(),
             emulator,
@@ -182,6 +188,10 @@ impl Container {
 
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    pub fn computed(&self) -> Arc<Computed> {
+        Arc::clone(&self.computed.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn remember_session(&self, answer: &Answer) {
@@ -263,6 +273,9 @@ impl Container {
         }
         if let Some(text) = ask.headers.get(header::PARTITION_KEY) {
             let values: Vec<Value> = serde_json::from_str(text).map_err(|_| invalid(header::PARTITION_KEY, text))?;
+            if values.is_empty() && self.partitioning.paths.len() > 1 {
+                return Err(invalid(header::PARTITION_KEY, text));
+            }
             if !values.is_empty() {
                 let key = self.partitioning.range_of(&values).ok_or_else(|| invalid(header::PARTITION_KEY, text))?;
                 if key.min == key.max {
@@ -481,7 +494,7 @@ impl Container {
     }
 
     /// Whether a point request's partition key cannot be one of this container, or is not the document's.
-    fn check_key(&self, ask: &Ask) -> Result<(), Box<Answer>> {
+    pub fn check_key(&self, ask: &Ask) -> Result<(), Box<Answer>> {
         let Some(text) = ask.headers.get(header::PARTITION_KEY) else { return Ok(()) };
         let values: Vec<Value> = serde_json::from_str(text)
             .map_err(|_| Box::new(Answer::bad_request("The partition key is no JSON array")))?;
@@ -529,6 +542,8 @@ impl Container {
     /// Takes over the container's description after it was replaced.
     pub async fn described(&self, description: &[u8]) {
         if let Ok(description) = serde_json::from_slice::<Description>(description) {
+            let computed = Computed::read(&description.computed_properties);
+            *self.computed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(computed);
             self.write().await.set_default_ttl(description.default_ttl);
         }
     }
@@ -562,13 +577,13 @@ fn precondition_failed(message: &str) -> Box<Answer> {
 }
 
 /// Sub-status 1001: what makes a client read the container's definition again.
-fn wrong_key() -> Box<Answer> {
+pub(super) fn wrong_key() -> Box<Answer> {
     Box::new(Answer::error(
         400,
         Some(1001),
         "BadRequest",
-        "PartitionKey extracted from document doesn't match the one specified in the header, or does not fit the \
-         container's definition. Learn more: https://aka.ms/CosmosDB/sql/errors/wrong-pk-value",
+        "Partition key provided either doesn't correspond to definition in the collection or doesn't match partition key \
+         field values specified in the document. Learn more: https://aka.ms/CosmosDB/sql/errors/wrong-pk-value",
     ))
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::Method;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::addresses;
@@ -19,6 +20,15 @@ use super::pages::Pages;
 use super::shelf::{self, Shelf};
 use super::signature;
 use super::sql::{self, SqlError, Statement};
+
+/// Request units a second for which the service makes one physical partition.
+const THROUGHPUT_OF_A_PARTITION: u64 = 6000;
+/// As many as a container here may have.
+const MAX_PARTITIONS: u32 = 100;
+/// Characters of a database's or container's name.
+const MAX_NAME: usize = 255;
+/// Levels of a hierarchical partition key.
+const MAX_LEVELS: usize = 3;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -84,7 +94,13 @@ impl Gateway {
     }
 
     /// Answers one request.
-    pub async fn handle(&self, mut ask: Ask) -> Answer {
+    pub async fn handle(&self, ask: Ask) -> Answer {
+        let mut answer = self.answer(ask).await;
+        answer.headers.set("x-ms-activity-id", super::guid());
+        answer
+    }
+
+    async fn answer(&self, mut ask: Ask) -> Answer {
         while ask.path.len() > 1 && ask.path.ends_with('/') {
             ask.path.pop();
         }
@@ -100,10 +116,15 @@ impl Gateway {
                     Ok(container) => container,
                     Err(answer) => return answer,
                 };
+                if let Some(answer) = of_another_container(&container, &ask) {
+                    return answer;
+                }
                 let target = with_name(&container, target.clone(), &mut ask).await;
                 let mut answer = self.on_documents(&container, &target, &ask).await;
                 self.charge(name, &answer);
                 metrics(&ask, &mut answer);
+                answer.headers.set("x-ms-alt-content-path", format!("dbs/{}/colls/{}", name.database, name.container));
+                answer.headers.set("x-ms-content-path", container.rid());
                 answer
             }
             (Target::Containers(database), &Method::POST) if !is_query(&ask) => {
@@ -121,6 +142,10 @@ impl Gateway {
                 answer
             }
             (Target::Container(name), &Method::PUT) => {
+                let description: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
+                if let Err(message) = check_description(&description) {
+                    return Answer::bad_request(message);
+                }
                 let answer = self.emulator.execute(&ask).await;
                 if answer.is_success()
                     && let Ok(container) = self.containers.get(name).await
@@ -130,8 +155,11 @@ impl Gateway {
                 }
                 answer
             }
-            (Target::Container(_), &Method::GET) => {
+            (Target::Container(name), &Method::GET) => {
                 let mut answer = self.emulator.execute(&ask).await;
+                if ask.headers.is_true("x-ms-documentdb-populatepartitionstatistics") && answer.is_success() {
+                    answer.body = self.with_statistics(name, &answer.body).await;
+                }
                 // Every index is complete at once.
                 answer.headers.set("x-ms-documentdb-collection-index-transformation-progress", "100");
                 answer
@@ -236,15 +264,35 @@ impl Gateway {
         self.offers.retain(|rid| rids.iter().any(|known| known == rid));
     }
 
+    /// A container's description with how many documents its physical partitions have.
+    async fn with_statistics(&self, name: &ContainerName, description: &Bytes) -> Bytes {
+        let (Ok(container), Ok(mut description)) =
+            (self.containers.get(name).await, serde_json::from_slice::<Value>(description))
+        else {
+            return description.clone();
+        };
+        let log = container.read().await;
+        let statistics = container.ranges().into_iter().map(|range| {
+            let documents = log.documents_in(&range.range);
+            let bytes: usize = documents.iter().map(|(_, document)| document.text.len()).sum();
+            json!({"id": range.id, "sizeInKB": bytes.div_ceil(1024), "documentCount": documents.len(), "partitionKeys": []})
+        });
+        description["statistics"] = statistics.collect();
+        description.to_string().into()
+    }
+
     async fn create_database(&self, ask: &Ask) -> Answer {
         let throughput = match offers::asked(ask) {
             Ok(throughput) => throughput,
             Err(answer) => return *answer,
         };
+        let description: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
+        if let Err(message) = check_id(&description) {
+            return Answer::bad_request(message);
+        }
         let answer = self.emulator.execute(ask).await;
         if let Some(content) = throughput.filter(|_| answer.status == 201) {
-            let id = serde_json::from_slice::<Value>(&ask.body).unwrap_or_default();
-            let path = format!("/dbs/{}", encode_segment(id["id"].as_str().unwrap_or_default()));
+            let path = format!("/dbs/{}", encode_segment(description["id"].as_str().unwrap_or_default()));
             let made = self.emulator.execute(&Ask::new(Method::GET, path)).await;
             let made: Value = serde_json::from_slice(&made.body).unwrap_or_default();
             self.offers.note(&made, content, self.clock.now());
@@ -256,15 +304,19 @@ impl Gateway {
         let is_document = matches!(target, Target::Document(..));
         match ask.method {
             Method::GET if is_document => {
+                if let Err(answer) = container.check_key(ask) {
+                    return *answer;
+                }
                 let _reading = container.read().await;
                 self.emulator.execute(ask).await
             }
             Method::GET if ask.headers.get("a-im").is_some() => feed::read(container, ask).await,
             Method::GET => self.pages.read(container, ask).await,
-            Method::POST if !is_document && ask.headers.is_true(header::IS_QUERY_PLAN) => {
-                let plan = Statement::read(&ask.body).and_then(|query| sql::plan(&query, container.partitioning()));
-                plan.map_or_else(SqlError::into_answer, |plan| Answer::json(200, plan.to_string()))
-            }
+            Method::POST if !is_document && ask.headers.is_true(header::IS_QUERY_PLAN) => planned(container, ask),
+            Method::POST if !is_document && is_query(ask) && !names_keys(ask) => match for_the_client(container, ask) {
+                Some(answer) => answer,
+                None => self.pages.read(container, ask).await,
+            },
             Method::POST if !is_document && is_query(ask) => self.pages.read(container, ask).await,
             Method::POST if !is_document && ask.headers.is_true(header::IS_BATCH) => {
                 detached(container, ask, |container, ask| async move { batch::run(&container, &ask).await }).await
@@ -292,6 +344,9 @@ impl Gateway {
             Err(answer) => return *answer,
         };
         let mut body: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
+        if let Err(message) = check_description(&body) {
+            return Answer::bad_request(message);
+        }
         indexing(&mut body);
         let mut create = ask.clone();
         create.body = body.to_string().into();
@@ -301,7 +356,8 @@ impl Gateway {
         }
         let name = ContainerName::new(database, body["id"].as_str().unwrap_or_default());
         let throughput = ask.headers.get("x-ms-offer-throughput").and_then(|text| text.trim().parse().ok());
-        if let Err(error) = self.emulator.repartition(&name, self.partitions, throughput).await {
+        let partitions = self.partitions.max(partitions_for(content.as_ref()));
+        if let Err(error) = self.emulator.repartition(&name, partitions, throughput).await {
             return Answer::error(500, None, "InternalServerError", error.to_string());
         }
         // The container may have been made again: its description is what is there now.
@@ -330,11 +386,110 @@ where
         .unwrap_or_else(|_| Answer::error(500, None, "InternalServerError", "the write was interrupted"))
 }
 
+/// How many physical partitions the service makes at first for a throughput.
+fn partitions_for(content: Option<&Value>) -> u32 {
+    let settings = content.map(|content| {
+        content["offerAutopilotSettings"]["maxThroughput"].as_u64().or_else(|| content["offerThroughput"].as_u64())
+    });
+    let partitions = settings.flatten().unwrap_or(1).div_ceil(THROUGHPUT_OF_A_PARTITION);
+    u32::try_from(partitions).unwrap_or(MAX_PARTITIONS).min(MAX_PARTITIONS)
+}
+
+/// The plan of a query.
+fn planned(container: &Container, ask: &Ask) -> Answer {
+    let plan = || {
+        let statement = Statement::read(&ask.body)?;
+        let features = ask.headers.get("x-ms-cosmos-supported-query-features").unwrap_or_default();
+        if let Some(feature) = sql::missing_feature(&statement, features) {
+            return Err(SqlError::Unsupported(format!("the client does not know how to put together: {feature}")));
+        }
+        sql::plan(&statement, container.partitioning())
+    };
+    plan().map_or_else(SqlError::into_answer, |plan| Answer::json(200, plan.to_string()))
+}
+
+/// Whether a query is bound to a partition key or a range of them.
+fn names_keys(ask: &Ask) -> bool {
+    [header::PARTITION_KEY, header::RANGE_ID, header::START_EPK].iter().any(|name| ask.headers.get(name).is_some())
+}
+
+/// What the service's front says to a query over all partitions that it does not put together: the client shall ask
+/// for a plan and do it. Without the permission to ask all partitions it says that one is needed.
+fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
+    if !ask.headers.is_true("x-ms-documentdb-query-enablecrosspartition") {
+        return Some(Answer::bad_request(
+            "Cross partition query is required but disabled. Please set x-ms-documentdb-query-enablecrosspartition to true, \
+             or specify x-ms-documentdb-partitionkey",
+        ));
+    }
+    if container.ranges().len() < 2 {
+        return None;
+    }
+    let statement = Statement::read(&ask.body).ok()?;
+    if !sql::needs_merging(&statement) {
+        return None;
+    }
+    let plan = sql::plan(&statement, container.partitioning()).unwrap_or_default();
+    let mut answer = Answer::error(
+        400,
+        Some(1004),
+        "BadRequest",
+        "The provided cross partition query can not be directly served by the gateway. This is a first chance (internal) \
+         exception that all newer clients will know how to handle gracefully.",
+    );
+    let mut body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    body["additionalErrorInfo"] = plan.to_string().into();
+    answer.body = body.to_string().into();
+    Some(answer)
+}
+
 /// Whether a write asks for triggers: without them it would be another write.
 fn names_script(ask: &Ask) -> bool {
     ["x-ms-documentdb-pre-trigger-include", "x-ms-documentdb-post-trigger-include"]
         .iter()
         .any(|name| ask.headers.get(name).is_some_and(|value| !value.is_empty()))
+}
+
+/// A client that knows a container by its resource id is told when it was made again under its name: sub-status 1024.
+fn of_another_container(container: &Container, ask: &Ask) -> Option<Answer> {
+    let intended = ask.headers.get("x-ms-cosmos-intended-collection-rid").filter(|rid| !rid.is_empty())?;
+    (intended != container.rid()).then(|| {
+        Answer::error(
+            400,
+            Some(1024),
+            "BadRequest",
+            "The container with the intended resource id was deleted or made again",
+        )
+    })
+}
+
+/// What a description of a container may say.
+fn check_description(description: &Value) -> Result<(), String> {
+    check_id(description)?;
+    if description["partitionKey"]["paths"].as_array().is_some_and(|paths| paths.len() > MAX_LEVELS) {
+        return Err(format!("Too many partition key paths: at most {MAX_LEVELS}"));
+    }
+    for name in ["defaultTtl", "analyticalStorageTtl"] {
+        match &description[name] {
+            Value::Null => {}
+            ttl if ttl.as_i64().is_some_and(|ttl| ttl == -1 || (1..=i64::from(i32::MAX)).contains(&ttl)) => {}
+            ttl => return Err(format!("The input {name} {ttl} is invalid: a positive whole number, or -1 for never")),
+        }
+    }
+    sql::check_computed(&description["computedProperties"])
+}
+
+/// What the service takes for the name of a database or container.
+fn check_id(description: &Value) -> Result<(), String> {
+    let id = description["id"].as_str().unwrap_or_default();
+    let is_fine = !id.is_empty()
+        && id.chars().count() <= MAX_NAME
+        && !id.ends_with(' ')
+        && !id.contains(['/', '\\', '?', '#', '\t', '\r', '\n']);
+    if is_fine {
+        return Ok(());
+    }
+    Err(format!("The name {id:?} is invalid: 1 to {MAX_NAME} characters, no space at its end, none of / \\ ? #"))
 }
 
 /// A document that is addressed by its resource id gets its name.
@@ -356,11 +511,13 @@ fn metrics(ask: &Ask, answer: &mut Answer) {
     if ask.headers.is_true("x-ms-documentdb-populatequerymetrics") {
         let count = answer.headers.get(header::ITEM_COUNT).unwrap_or("0");
         let size = answer.body.len();
+        let is_count = Statement::read(&ask.body).is_ok_and(|statement| sql::is_count(&statement));
+        let (loaded, loaded_size) = if is_count { ("0", 0) } else { (count, size) };
         let text = format!(
             "totalExecutionTimeInMs=0.10;queryCompileTimeInMs=0.01;queryLogicalPlanBuildTimeInMs=0.01;\
              queryPhysicalPlanBuildTimeInMs=0.01;queryOptimizationTimeInMs=0.01;VMExecutionTimeInMs=0.05;\
              indexLookupTimeInMs=0.00;instructionCount=0;documentLoadTimeInMs=0.01;systemFunctionExecuteTimeInMs=0.00;\
-             userFunctionExecuteTimeInMs=0.00;retrievedDocumentCount={count};retrievedDocumentSize={size};\
+             userFunctionExecuteTimeInMs=0.00;retrievedDocumentCount={loaded};retrievedDocumentSize={loaded_size};\
              outputDocumentCount={count};outputDocumentSize={size};writeOutputTimeInMs=0.01;indexUtilizationRatio=1.00"
         );
         answer.headers.set("x-ms-documentdb-query-metrics", text);
@@ -410,6 +567,12 @@ fn indexing(description: &mut Value) {
     let is_indexed = mode.as_str().is_some_and(|mode| !mode.eq_ignore_ascii_case("none"));
     policy.entry("automatic").or_insert(is_indexed.into());
     policy.entry("includedPaths").or_insert_with(|| if is_indexed { json!([{ "path": "/*" }]) } else { json!([]) });
+    // Kinds of index are a thing of the past: the service takes and forgets them.
+    for path in policy.get_mut("includedPaths").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(path) = path.as_object_mut() {
+            path.remove("indexes");
+        }
+    }
     let excluded = policy.entry("excludedPaths").or_insert_with(|| json!([]));
     if let Some(excluded) = excluded.as_array_mut()
         && is_indexed

@@ -94,10 +94,12 @@ pub(super) fn value_at<'a>(document: &'a Value, path: &str) -> Option<&'a Value>
     segments(path).iter().try_fold(document, |value, name| value.get(name.as_ref()))
 }
 
-/// The partition key of a document as the request header spells it: `["a",1,null,{}]`.
+/// The partition key of a document as the request header spells it: `["a",1,null,{}]`. Objects and arrays are no
+/// keys: the service takes them for undefined.
 pub(super) fn partition_key_of(document: &Value, paths: &[String]) -> Vec<Value> {
     let undefined = || Value::Object(serde_json::Map::new());
-    paths.iter().map(|path| value_at(document, path).cloned().unwrap_or_else(undefined)).collect()
+    let scalar = |value: &&Value| !value.is_object() && !value.is_array();
+    paths.iter().map(|path| value_at(document, path).filter(scalar).cloned().unwrap_or_else(undefined)).collect()
 }
 
 /// Whether two partition keys are the same; numbers are compared as the service stores them, as doubles.

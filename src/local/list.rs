@@ -4,7 +4,7 @@ use axum::http::Method;
 use bytes::Bytes;
 
 use super::message::{Answer, Ask, header};
-use super::sql::{self, SqlError, Statement};
+use super::sql::{self, Computed, SqlError, Statement};
 
 /// First part of the continuation tokens made here.
 const TOKEN: &str = "local-list:";
@@ -14,7 +14,7 @@ pub(super) fn answer(ask: &Ask, member: &str, rid: &str, all: Vec<Bytes>) -> Ans
     let found = if ask.method == Method::GET {
         all
     } else {
-        match Statement::read(&ask.body).and_then(|query| sql::run(&query, all.into_iter())) {
+        match Statement::read(&ask.body).and_then(|query| sql::run(&query, &Computed::default(), all.into_iter())) {
             Ok(found) => found,
             Err(error) => return SqlError::into_answer(error),
         }

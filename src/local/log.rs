@@ -142,6 +142,13 @@ impl WriteLog {
         self.documents.get(key)
     }
 
+    /// The documents in `range`, the oldest first: the order of equals under ORDER BY.
+    pub fn documents_by_age(&self, range: &EpkRange) -> Vec<(&Arc<DocumentKey>, &Document)> {
+        let mut found = self.documents_in(range);
+        found.sort_by_key(|(_, document)| document.born);
+        found
+    }
+
     /// The documents in `range`, by place in the key space, then by age: the order of a query without ORDER BY.
     pub fn documents_in(&self, range: &EpkRange) -> Vec<(&Arc<DocumentKey>, &Document)> {
         let from = DocumentKey { epk: range.min.clone(), id: String::new() };

@@ -266,6 +266,12 @@ impl Drop for LocalCosmos {
     }
 }
 
+/// A random GUID in .NET's spelling.
+fn guid() -> String {
+    let hex = format!("{:032x}", rand::random::<u128>());
+    format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
+}
+
 fn number(range_id: &str) -> Result<u32, LocalError> {
     range_id.parse().map_err(|_| LocalError::Option(format!("{range_id} is no partition key range id: a number is")))
 }

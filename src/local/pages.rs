@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::container::{Container, RangeError};
 use super::feed::{PAGE_BYTES, envelope, gone};
 use super::keys::{Epk, EpkRange};
-use super::log::WriteLog;
+use super::log::{Document, WriteLog};
 use super::message::{Answer, Ask, Headers, header};
 use super::sql::{self, Statement};
 
@@ -144,13 +144,16 @@ impl Pages {
         ask: &Ask,
         scope: EpkRange,
     ) -> Result<ResultSet, Box<Answer>> {
-        let texts: Vec<Bytes> =
-            log.documents_in(&scope).into_iter().map(|(_, document)| document.text.clone()).collect();
+        let text = |(_, document): (_, &Document)| document.text.clone();
         let items = if ask.method == Method::GET {
-            texts
+            log.documents_in(&scope).into_iter().map(text).collect()
         } else {
             let statement = Statement::read(&ask.body).map_err(|error| Box::new(error.into_answer()))?;
-            let work = move || sql::run(&statement, texts.into_iter());
+            let documents =
+                if statement.is_ordered() { log.documents_by_age(&scope) } else { log.documents_in(&scope) };
+            let texts: Vec<Bytes> = documents.into_iter().map(text).collect();
+            let computed = container.computed();
+            let work = move || sql::run(&statement, &computed, texts.into_iter());
             let found = if container.clock().is_simulated() {
                 // In one thread nothing depends on who is quicker.
                 work()

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::sql::{self, SqlError, Statement};
+use super::sql::{self, Computed, SqlError, Statement};
 
 const MAX_OPERATIONS: usize = 10;
 
@@ -52,7 +52,7 @@ pub(super) fn meets_condition(document: &Bytes, instructions: &[u8]) -> Result<b
     let query = serde_json::json!({ "query": format!("SELECT VALUE 1 {condition}") }).to_string();
     let refused = |error: SqlError| format!("the patch's condition: {error:?}");
     let statement = Statement::read(query.as_bytes()).map_err(refused)?;
-    let found = sql::run(&statement, std::iter::once(document.clone())).map_err(refused)?;
+    let found = sql::run(&statement, &Computed::default(), std::iter::once(document.clone())).map_err(refused)?;
     Ok(!found.is_empty())
 }
 

@@ -249,7 +249,7 @@ impl Parser {
     fn query_inside(&mut self) -> Result<Query, SqlError> {
         self.need_word("select")?;
         let distinct = self.word("distinct");
-        let top = if self.word("top") { Some(self.primary()?) } else { None };
+        let top = if self.word("top") { Some(self.count()?) } else { None };
         let select = self.select()?;
         let mut from = Vec::new();
         if self.word("from") {
@@ -281,11 +281,22 @@ impl Parser {
         }
         let (mut offset, mut limit) = (None, None);
         if self.word("offset") {
-            offset = Some(self.primary()?);
+            offset = Some(self.count()?);
             self.need_word("limit")?;
-            limit = Some(self.primary()?);
+            limit = Some(self.count()?);
         }
         Ok(Query { distinct, top, select, from, filter, group_by, order_by, offset, limit })
+    }
+
+    /// How many: a number or a parameter, and nothing after it.
+    fn count(&mut self) -> Result<Expr, SqlError> {
+        let count = match self.peek() {
+            Token::Number(number) => Expr::Literal(number.clone()),
+            Token::Parameter(name) => Expr::Parameter(name.clone()),
+            _ => return Err(self.unexpected("a number or a parameter")),
+        };
+        self.at += 1;
+        Ok(count)
     }
 
     fn list<T>(&mut self, item: impl Fn(&mut Self) -> Result<T, SqlError>) -> Result<Vec<T>, SqlError> {

@@ -32,7 +32,7 @@ pub(in crate::local) fn plan(statement: &Statement, partitioning: &Partitioning)
         (true, false) => "Ordered",
     };
     let rewritten = if is_grouped {
-        if !query.order_by.is_empty() {
+        if !query.order_by.is_empty() && !query.group_by.is_empty() {
             return Err(SqlError::Unsupported("ORDER BY together with GROUP BY over all partitions".into()));
         }
         parts.rewritten.clone()
@@ -46,8 +46,10 @@ pub(in crate::local) fn plan(statement: &Statement, partitioning: &Partitioning)
             Query { offset: Some(zero), limit: Some(reach), ..query.clone() }.to_string()
         })
     };
+    // One row needs no order.
+    let ordered_by = if is_grouped { &[][..] } else { &query.order_by[..] };
     let order_by: Vec<&str> =
-        query.order_by.iter().map(|order| if order.descending { "Descending" } else { "Ascending" }).collect();
+        ordered_by.iter().map(|order| if order.descending { "Descending" } else { "Ascending" }).collect();
     let expressions = |all: &mut dyn Iterator<Item = &Expr>| all.map(ToString::to_string).collect::<Vec<_>>();
     Ok(json!({
         "partitionedQueryExecutionInfoVersion": 2,
@@ -57,7 +59,7 @@ pub(in crate::local) fn plan(statement: &Statement, partitioning: &Partitioning)
             "offset": offset,
             "limit": limit,
             "orderBy": order_by,
-            "orderByExpressions": expressions(&mut query.order_by.iter().map(|order| &order.expr)),
+            "orderByExpressions": expressions(&mut ordered_by.iter().map(|order| &order.expr)),
             "groupByExpressions": expressions(&mut query.group_by.iter()),
             "groupByAliases": parts.aliases,
             "aggregates": parts.aggregates,
@@ -69,6 +71,38 @@ pub(in crate::local) fn plan(statement: &Statement, partitioning: &Partitioning)
         },
         "queryRanges": [range(query, &scope, partitioning)?],
     }))
+}
+
+/// Whether the results of all partitions have to be put together by somebody: the service's front does not do it.
+pub(in crate::local) fn needs_merging(statement: &Statement) -> bool {
+    let query = &statement.query;
+    query.distinct
+        || query.top.is_some()
+        || query.offset.is_some()
+        || !query.order_by.is_empty()
+        || aggregate::is_grouped(query)
+}
+
+/// Whether the answer is counted without looking at documents.
+pub(in crate::local) fn is_count(statement: &Statement) -> bool {
+    let query = &statement.query;
+    let counts =
+        |expr: &Expr| matches!(expr, Expr::Call(name, of) if name == "COUNT" && matches!(of[..], [Expr::Literal(_)]));
+    query.filter.is_none() && matches!(&query.select, Select::Value(expr) if counts(expr))
+}
+
+/// What a client must be able to do for this query and does not say it can.
+pub(in crate::local) fn missing_feature(statement: &Statement, features: &str) -> Option<&'static str> {
+    let query = &statement.query;
+    let has = |feature: &str| features.split(',').any(|known| known.trim().eq_ignore_ascii_case(feature));
+    let is_list = matches!(query.select, Select::List(_));
+    if !query.group_by.is_empty() && !has("GroupBy") {
+        return Some("GroupBy");
+    }
+    if query.group_by.is_empty() && is_list && aggregate::is_grouped(query) && !has("NonValueAggregate") {
+        return Some("NonValueAggregate");
+    }
+    None
 }
 
 /// What a client needs to put groups together.
@@ -98,7 +132,15 @@ impl Parts {
             (true, false) => Select::List(vec![named("payload", payload)]),
             (false, _) => Select::List(vec![named("groupByItems", group_items), named("payload", payload)]),
         };
-        let rewritten = Query { select, distinct: false, top: None, offset: None, limit: None, ..query.clone() };
+        let rewritten = Query {
+            select,
+            distinct: false,
+            top: None,
+            order_by: Vec::new(),
+            offset: None,
+            limit: None,
+            ..query.clone()
+        };
         parts.rewritten = Some(rewritten.to_string());
         Ok(parts)
     }

@@ -9,11 +9,12 @@ use serde_json::{Map, Value};
 
 use super::ast::{Expr, From, Query, Select, Source};
 use super::eval::{Row, Scope, boolean, eval, total_order};
-use super::{SqlError, Statement, aggregate};
+use super::{Computed, SqlError, Statement, aggregate};
 
 /// The results of a statement over documents, in their order, as JSON text.
 pub(in crate::local) fn run(
     statement: &Statement,
+    computed: &Computed,
     documents: impl Iterator<Item = Bytes>,
 ) -> Result<Vec<Bytes>, SqlError> {
     let scope = Scope::root(&statement.parameters);
@@ -23,8 +24,9 @@ pub(in crate::local) fn run(
         results.row(&scope, None)?;
     } else {
         for text in documents {
-            let document: Value = serde_json::from_slice(&text)
+            let mut document: Value = serde_json::from_slice(&text)
                 .map_err(|error| SqlError::Unsupported(format!("a stored document is unreadable: {error}")))?;
+            computed.add(&mut document, &text);
             sources(&query.from, &scope, Some(&document), &mut |scope| results.row(scope, Some(&text)))?;
         }
     }

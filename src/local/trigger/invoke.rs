@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::binding::{FunctionBinding, RetryPolicy};
 use super::handler::HandlerState;
 use super::shared::Shared;
+use crate::local::guid;
 
 /// The version that the host gives itself.
 const HOST_VERSION: &str = "4.1043.200.25523";
@@ -43,12 +44,6 @@ pub(super) enum Delivery {
 /// A client for loopback: no proxy, HTTP/1.1.
 pub(super) fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().http1_only().tcp_nodelay(true).build()
-}
-
-/// A random GUID in .NET's spelling.
-pub(super) fn guid() -> String {
-    let hex = format!("{:032x}", rand::random::<u128>());
-    format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
 }
 
 /// A time as .NET writes it: up to seven digits of a second, without the zeros at their end.
@@ -276,6 +271,6 @@ mod tests {
     fn a_guid_looks_like_one() {
         let guid = guid();
         assert_eq!((guid.len(), guid.matches('-').count()), (36, 4));
-        assert_ne!(guid, super::guid());
+        assert_ne!(guid, crate::local::guid());
     }
 }

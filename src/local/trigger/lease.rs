@@ -69,7 +69,7 @@ impl LeaseStore {
             FeedMode::Latest => "Incremental Feed",
             FeedMode::AllVersions => "Full-Fidelity Feed",
         };
-        let store = Self { gateway, container, prefix, mode, owner: super::invoke::guid() };
+        let store = Self { gateway, container, prefix, mode, owner: crate::local::guid() };
         store.initialised().await?;
         Ok(store)
     }
