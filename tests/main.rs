@@ -41,6 +41,8 @@ mod load_archive;
 #[cfg(feature = "local")]
 mod local;
 #[cfg(feature = "local")]
+mod local_clients;
+#[cfg(feature = "local")]
 mod local_cosmos;
 #[cfg(feature = "local")]
 mod local_payloads;

@@ -87,11 +87,11 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
         Err(error) => return Answer::bad_request(format!("The batch is not understood: {error}")),
     };
     if operations.is_empty() {
-        return Answer::bad_request("A batch has at least one operation");
+        return Answer::bad_request("Batch request has no operations.");
     }
     if operations.len() > MAX_OPERATIONS {
         return Answer::bad_request(format!(
-            "A batch has at most {MAX_OPERATIONS} operations, this one {}",
+            "Batch request has more operations than what is supported. At most {MAX_OPERATIONS}, this one {}",
             operations.len()
         ));
     }

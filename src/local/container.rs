@@ -556,15 +556,19 @@ fn check_members(body: &[u8]) -> Result<(), String> {
     struct Members {
         #[serde(default)]
         id: Option<Value>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "present")]
         ttl: Option<Value>,
+    }
+    // null is a value here, and a wrong one.
+    fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+        Value::deserialize(deserializer).map(Some)
     }
     let Ok(members) = serde_json::from_slice::<Members>(body) else { return Ok(()) };
     if members.id.is_some_and(|id| id == "") {
         return Err(format!("An id has 1 to {MAX_ID_BYTES} bytes"));
     }
     match members.ttl {
-        None | Some(Value::Null) => Ok(()),
+        None => Ok(()),
         Some(ttl) if ttl.as_i64().is_some_and(|ttl| ttl == -1 || (1..=i64::from(i32::MAX)).contains(&ttl)) => Ok(()),
         Some(ttl) => {
             Err(format!("The input ttl {ttl} is invalid: a positive whole number of seconds, or -1 for never"))

@@ -25,6 +25,10 @@ use super::sql::{self, SqlError, Statement};
 const THROUGHPUT_OF_A_PARTITION: u64 = 6000;
 /// As many as a container here may have.
 const MAX_PARTITIONS: u32 = 100;
+const CROSS_PARTITION: &str = "x-ms-documentdb-query-enablecrosspartition";
+const NOT_CROSS_PARTITION: &str = "Cross partition query is required but disabled. Please set \
+    x-ms-documentdb-query-enablecrosspartition to true, or specify x-ms-documentdb-partitionkey";
+
 /// Characters of a database's or container's name.
 const MAX_NAME: usize = 255;
 /// Levels of a hierarchical partition key.
@@ -104,6 +108,8 @@ impl Gateway {
         while ask.path.len() > 1 && ask.path.ends_with('/') {
             ask.path.pop();
         }
+        // Every read sees every write, whatever session it is in; the token may be of a container before this one.
+        ask.headers.remove(header::SESSION);
         // Answers are always text: the SDKs recognise it, and the log works on text.
         ask.headers.remove(header::FORMATS);
         if let Some(path) = addresses::by_name(&self.emulator, &ask.path).await {
@@ -194,6 +200,11 @@ impl Gateway {
                     Err(answer) => answer,
                 }
             }
+            (["dbs", _, "colls", _, "conflicts"], &Method::POST)
+                if is_query(ask) && !names_keys(ask) && !ask.headers.is_true(CROSS_PARTITION) =>
+            {
+                Answer::bad_request(NOT_CROSS_PARTITION)
+            }
             (path, _) if shelf::has(path) => {
                 let parent = if path[2] == "colls" { &path[..4] } else { &path[..2] };
                 let parent: Vec<String> = parent.iter().map(|segment| encode_segment(segment)).collect();
@@ -215,7 +226,7 @@ impl Gateway {
                 401,
                 None,
                 "Unauthorized",
-                "The input authorization token can't serve the request: the key is not that of the local account",
+                "The input authorization token can't serve the request: it is missing, or not made with the local account's key",
             );
         }
         let mut answer = self.emulator.execute(ask).await;
@@ -416,20 +427,19 @@ fn names_keys(ask: &Ask) -> bool {
 /// What the service's front says to a query over all partitions that it does not put together: the client shall ask
 /// for a plan and do it. Without the permission to ask all partitions it says that one is needed.
 fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
-    if !ask.headers.is_true("x-ms-documentdb-query-enablecrosspartition") {
-        return Some(Answer::bad_request(
-            "Cross partition query is required but disabled. Please set x-ms-documentdb-query-enablecrosspartition to true, \
-             or specify x-ms-documentdb-partitionkey",
-        ));
-    }
-    if container.ranges().len() < 2 {
-        return None;
-    }
     let statement = Statement::read(&ask.body).ok()?;
-    if !sql::needs_merging(&statement) {
+    let plan = sql::plan(&statement, container.partitioning()).unwrap_or_default();
+    let range = &plan["queryRanges"][0];
+    if range["min"].is_string() && range["min"] == range["max"] {
+        // Its filter names the partition key.
         return None;
     }
-    let plan = sql::plan(&statement, container.partitioning()).unwrap_or_default();
+    if !ask.headers.is_true(CROSS_PARTITION) {
+        return Some(Answer::bad_request(NOT_CROSS_PARTITION));
+    }
+    if container.ranges().len() < 2 || !sql::needs_merging(&statement) {
+        return None;
+    }
     let mut answer = Answer::error(
         400,
         Some(1004),
@@ -489,7 +499,10 @@ fn check_id(description: &Value) -> Result<(), String> {
     if is_fine {
         return Ok(());
     }
-    Err(format!("The name {id:?} is invalid: 1 to {MAX_NAME} characters, no space at its end, none of / \\ ? #"))
+    Err(format!(
+        "The name {id:?} is invalid. Ensure to provide a unique non-empty string less than '{MAX_NAME}' characters. \
+         It has none of / \\ ? # and no space at its end."
+    ))
 }
 
 /// A document that is addressed by its resource id gets its name.

@@ -1,5 +1,6 @@
-//! The signature of a request to the account itself. Other requests are not checked: the account is reachable from this
-//! machine only. But a client that was given a wrong key learns it here and not in Azure.
+//! The signature of a request for the account's description, which every client reads first. Other requests are not
+//! checked: the account is reachable from this machine only. But a client that was given a wrong key, or none, learns it
+//! here and not in Azure.
 
 use base64::Engine as _;
 use hmac::{Hmac, Mac as _};
@@ -9,9 +10,9 @@ use sha2::Sha256;
 use super::message::Ask;
 use crate::config::EMULATOR_KEY;
 
-/// Whether the request for the account's description has the account's key, another kind of token, or none at all.
+/// Whether the request for the account's description is signed with the account's key, or has another kind of token.
 pub(super) fn allows(ask: &Ask) -> bool {
-    let Some(token) = ask.headers.get("authorization") else { return true };
+    let Some(token) = ask.headers.get("authorization") else { return false };
     let token = percent_decode_str(token).decode_utf8_lossy().into_owned();
     let part = |name: &str| token.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
     if part("type") != Some("master") {

@@ -13,9 +13,6 @@ pub(super) fn call(name: &str, arguments: &[Found<'_>]) -> Result<Option<Value>,
     let text = |index: usize| at(index).and_then(Value::as_str);
     let float = |index: usize| at(index).and_then(Value::as_f64);
     let is_true = |index: usize| at(index).and_then(Value::as_bool) == Some(true);
-    if !takes(name, arguments.len())? {
-        return Err(SqlError::Invalid(format!("{name} does not take {} arguments", arguments.len())));
-    }
     Ok(match name {
         "IS_DEFINED" => Some(at(0).is_some().into()),
         "IS_NULL" => Some(at(0).is_some_and(Value::is_null).into()),
@@ -140,12 +137,20 @@ pub(super) fn call(name: &str, arguments: &[Found<'_>]) -> Result<Option<Value>,
             pairs.collect::<Vec<_>>().into()
         }),
         "IIF" => at(if is_true(0) { 1 } else { 2 }).cloned(),
-        // `takes` has refused every other name.
+        // `check` has refused every other name.
         _ => None,
     })
 }
 
-/// Whether a function takes so many arguments.
+/// Refuses a function that is not known, or does not take so many arguments: when a query is read, whether or not it
+/// meets a document.
+pub(super) fn check(name: &str, arguments: usize) -> Result<(), SqlError> {
+    if takes(name, arguments)? {
+        return Ok(());
+    }
+    Err(SqlError::Invalid(format!("{name} does not take {arguments} arguments")))
+}
+
 fn takes(name: &str, arguments: usize) -> Result<bool, SqlError> {
     let (least, most) = match name {
         "PI" => (0, 0),
@@ -155,6 +160,7 @@ fn takes(name: &str, arguments: usize) -> Result<bool, SqlError> {
         | "STRINGTOOBJECT" | "ABS" | "CEILING" | "FLOOR" | "TRUNC" | "ROUND" | "SQRT" | "SQUARE" | "EXP" | "LOG10"
         | "SIN" | "COS" | "TAN" | "COT" | "ASIN" | "ACOS" | "ATAN" | "DEGREES" | "RADIANS" | "SIGN"
         | "ARRAY_LENGTH" | "OBJECTTOARRAY" => (1, 1),
+        "COUNT" | "COUNTIF" | "SUM" | "AVG" | "MIN" | "MAX" => (1, 1),
         "LOG" => (1, 2),
         "LEFT" | "RIGHT" | "REPLICATE" | "ATN2" | "POWER" | "SETINTERSECT" | "SETUNION" => (2, 2),
         "CONTAINS" | "STARTSWITH" | "ENDSWITH" | "STRINGEQUALS" | "INDEX_OF" | "ARRAY_CONTAINS" | "ARRAY_SLICE" => {

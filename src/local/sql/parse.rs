@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::SqlError;
 use super::ast::{Binary, Expr, From, Named, Order, Query, Select, Source, Unary};
+use super::{SqlError, functions};
 
 /// Nesting that is followed; the service's own limit is in this order.
 const MAX_DEPTH: usize = 100;
@@ -610,7 +610,9 @@ impl Parser {
             }
             let arguments = if matches!(self.peek(), Token::Sign(")")) { Vec::new() } else { self.list(Self::expr)? };
             self.need_sign(")")?;
-            return Ok(Expr::Call(word.to_ascii_uppercase(), arguments));
+            let name = word.to_ascii_uppercase();
+            functions::check(&name, arguments.len())?;
+            return Ok(Expr::Call(name, arguments));
         }
         if NO_ALIAS.contains(&lower.as_str()) {
             self.at -= 1;
