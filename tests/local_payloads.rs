@@ -333,3 +333,29 @@ async fn lease_documents_are_those_of_the_change_feed_processor() {
         trigger.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_made_again_is_captured_on() {
+    for mode in [FeedMode::Latest, FeedMode::AllVersions] {
+        let play = Play::start(mode, &host_json(None), utc()).await;
+        let upsert = |id: &str| json!({"op": "upsert", "status": 201, "document": {"id": id, "pk": "p"}});
+        play.write(&upsert("before")).await;
+        play.trigger.wait_until_drained(SOON).await.unwrap();
+        assert!(play.cosmos.delete_container("dev", "events").await.unwrap());
+        let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
+        play.cosmos.create_container("dev", json!({"id": "events", "partitionKey": key})).await.unwrap();
+        // Written before the trigger can have noticed.
+        play.write(&upsert("after")).await;
+        let ids: Vec<String> = play
+            .items()
+            .await
+            .iter()
+            .map(|item| serde_json::from_str::<Value>(item).unwrap())
+            .map(|item| item["id"].as_str().or(item["current"]["id"].as_str()).unwrap().to_owned())
+            .collect();
+        assert_eq!(ids, ["before", "after"]);
+        play.write(&upsert("later")).await;
+        assert_eq!(play.items().await.len(), 3);
+        play.trigger.stop().await;
+    }
+}

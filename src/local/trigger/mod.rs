@@ -36,6 +36,7 @@ use self::rewrite::Dates;
 use self::shared::Shared;
 use super::container::Container;
 use super::feed::{PAGE_BYTES, Start};
+use super::gateway::Gateway;
 use super::log::PageLimit;
 use super::message::ContainerName;
 use super::{LocalCosmos, LocalError};
@@ -185,15 +186,26 @@ pub struct Trigger {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// How often it is looked whether the source container was made again.
+const REMADE_CHECK: Duration = Duration::from_millis(200);
+
+/// The source container that is watched, and the leases on it.
+#[derive(Debug)]
+struct Watched {
+    source: Arc<Container>,
+    leases: LeaseStore,
+    /// The lease being worked on for each range, and where it stands.
+    positions: Mutex<HashMap<String, Lease>>,
+}
+
 /// What the lease tasks share.
 #[derive(Debug)]
 struct Worker {
-    source: Arc<Container>,
-    leases: LeaseStore,
+    gateway: Arc<Gateway>,
+    /// Another one when the container was deleted and made again.
+    watched: Mutex<Arc<Watched>>,
     invoker: Invoker,
     dates: Dates,
-    /// The lease being worked on for each range, and where it stands.
-    positions: Mutex<HashMap<String, Lease>>,
 }
 
 impl Trigger {
@@ -242,7 +254,9 @@ impl Trigger {
                 binding,
             };
             let dates = if host.keeps_dates { Dates::Kept } else { Dates::Parsed(options.host_time_zone) };
-            workers.push(Arc::new(Worker { source, leases, invoker, dates, positions: Mutex::default() }));
+            let watched = Mutex::new(Arc::new(Watched::new(source, leases)));
+            let gateway = Arc::clone(&cosmos.gateway);
+            workers.push(Arc::new(Worker { gateway, watched, invoker, dates }));
             starts.push(first);
         }
         let mut trigger = Self { workers, shared, handler: handler.clone(), stop, tasks };
@@ -265,8 +279,9 @@ impl Trigger {
     pub async fn stats(&self) -> TriggerStats {
         let mut stats = self.shared.snapshot();
         for worker in &self.workers {
-            let positions = worker.positions();
-            let log = worker.source.read().await;
+            let watched = worker.watched();
+            let positions = watched.positions();
+            let log = watched.source.read().await;
             let slowest = positions.iter().map(|lease| log.lsn().saturating_sub(lsn_of(lease.position))).max();
             stats.leases += positions.len() as u64;
             stats.pending += slowest.unwrap_or(0);
@@ -362,31 +377,45 @@ async fn wait_for_handler(mut handler: watch::Receiver<HandlerState>) -> Result<
     }
 }
 
-/// Keeps one task for each lease, and follows splits and merges of the source.
+/// Keeps one task for each lease, follows splits and merges of the source, and the source itself when it is made again.
 async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
     let stop = worker.invoker.stop.clone();
     let mut running: JoinSet<String> = JoinSet::new();
     let mut leases = first;
     loop {
         for lease in leases.drain(..) {
-            let busy = worker.positions().iter().any(|other| overlap(&other.range, &lease.range));
+            let watched = worker.watched();
+            let busy = watched.positions().iter().any(|other| overlap(&other.range, &lease.range));
             if !busy {
-                worker.set_position(&lease);
-                running.spawn(work(Arc::clone(&worker), lease));
+                watched.set_position(&lease);
+                running.spawn(work(Arc::clone(&worker), watched, lease));
             }
         }
-        let Some(Some(ended)) = stop.run_until_cancelled(running.join_next()).await else { break };
+        let ended = tokio::select! {
+            () = stop.cancelled() => break,
+            ended = running.join_next() => ended,
+            () = tokio::time::sleep(REMADE_CHECK) => {
+                if worker.follow_remade().await {
+                    // Those of the container before end by themselves.
+                    while running.join_next().await.is_some() {}
+                    leases = worker.reconcile(FirstStart::Beginning).await;
+                }
+                continue;
+            }
+        };
         match ended {
-            Ok(token) => {
-                worker.lock_positions().remove(&token);
+            // No lease could be read: it is tried again.
+            None => {
+                if stop.run_until_cancelled(tokio::time::sleep(REMADE_CHECK)).await.is_none() {
+                    break;
+                }
             }
-            Err(error) => worker.invoker.shared.failed(&format!("a lease's task ended: {error}")),
+            Some(Ok(token)) => {
+                worker.watched().lock_positions().remove(&token);
+            }
+            Some(Err(error)) => worker.invoker.shared.failed(&format!("a lease's task ended: {error}")),
         }
-        let first_start = FirstStart::of(&worker.invoker.binding);
-        match worker.leases.reconcile(&worker.source, first_start).await {
-            Ok(found) => leases = found,
-            Err(error) => worker.invoker.shared.failed(&error.to_string()),
-        }
+        leases = worker.reconcile(FirstStart::of(&worker.invoker.binding)).await;
         if matches!(&*worker.invoker.handler.borrow(), HandlerState::Stopped(_)) {
             break;
         }
@@ -410,22 +439,23 @@ struct Batch {
 }
 
 /// Works on one lease until its partition is gone or the trigger is stopped; returns the lease's token.
-async fn work(worker: Arc<Worker>, mut lease: Lease) -> String {
+async fn work(worker: Arc<Worker>, watched: Arc<Watched>, mut lease: Lease) -> String {
+    let source = &watched.source;
     let binding = &worker.invoker.binding;
     let stop = &worker.invoker.stop;
     let mut stands_before = None;
-    while !stop.is_cancelled() {
-        if !worker.source.ranges().iter().any(|range| range.id == lease.token) {
+    while !stop.is_cancelled() && Arc::ptr_eq(&watched, &worker.watched()) {
+        if !source.ranges().iter().any(|range| range.id == lease.token) {
             break;
         }
-        let batch = match worker.next_batch(&lease).await {
+        let batch = match worker.next_batch(source, &lease).await {
             Ok(batch) => batch,
             Err(Obstacle::Dropped(problem)) => {
                 // All versions are kept for a limited time; the service ends in the same corner. Go on from now.
                 tracing::error!(lease = lease.token, "{problem}");
                 worker.invoker.shared.failed(&problem);
-                lease.position = Start::After(worker.source.read().await.lsn());
-                worker.set_position(&lease);
+                lease.position = Start::After(source.read().await.lsn());
+                watched.set_position(&lease);
                 continue;
             }
             Err(Obstacle::Unreadable(document)) => {
@@ -449,7 +479,7 @@ async fn work(worker: Arc<Worker>, mut lease: Lease) -> String {
         let next = Start::After(batch.up_to);
         if batch.items.is_empty() {
             lease.position = next;
-            worker.set_position(&lease);
+            watched.set_position(&lease);
             if stop.run_until_cancelled(tokio::time::sleep(binding.poll_delay)).await.is_none() {
                 break;
             }
@@ -458,11 +488,11 @@ async fn work(worker: Arc<Worker>, mut lease: Lease) -> String {
         match worker.invoker.deliver(&batch.items).await {
             Delivery::Acknowledged | Delivery::Lost => {
                 lease.position = next;
-                if let Err(error) = worker.leases.save(&lease).await {
+                if let Err(error) = watched.leases.save(&lease).await {
                     tracing::warn!(lease = lease.token, %error, "the checkpoint was not written");
                     worker.invoker.shared.failed(&error.to_string());
                 }
-                worker.set_position(&lease);
+                watched.set_position(&lease);
             }
             Delivery::Stopped => break,
         }
@@ -470,7 +500,11 @@ async fn work(worker: Arc<Worker>, mut lease: Lease) -> String {
     lease.token
 }
 
-impl Worker {
+impl Watched {
+    fn new(source: Arc<Container>, leases: LeaseStore) -> Self {
+        Self { source, leases, positions: Mutex::default() }
+    }
+
     fn lock_positions(&self) -> std::sync::MutexGuard<'_, HashMap<String, Lease>> {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -482,11 +516,58 @@ impl Worker {
     fn set_position(&self, lease: &Lease) {
         self.lock_positions().insert(lease.token.clone(), lease.clone());
     }
+}
 
-    async fn next_batch(&self, lease: &Lease) -> Result<Batch, Obstacle> {
+impl Worker {
+    fn watched(&self) -> Arc<Watched> {
+        Arc::clone(&self.watched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The source container as the account has it now, when it is another one than is watched.
+    async fn remade(&self) -> Option<Arc<Container>> {
+        let watched = self.watched();
+        let now = self.gateway.container(watched.source.name()).await.ok()?;
+        (now.rid() != watched.source.rid()).then_some(now)
+    }
+
+    /// Turns to the container that was made under the name of the one before; whether there is one.
+    async fn follow_remade(&self) -> bool {
+        let Some(source) = self.remade().await else { return false };
+        let binding = &self.invoker.binding;
+        match LeaseStore::open(Arc::clone(&self.gateway), binding, &source).await {
+            Ok(leases) => {
+                tracing::warn!(
+                    function = binding.function,
+                    container = %source.name(),
+                    "the source container was made again: the trigger reads the new one from its beginning"
+                );
+                let watched = Arc::new(Watched::new(source, leases));
+                *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+                true
+            }
+            Err(error) => {
+                self.invoker.shared.failed(&error.to_string());
+                false
+            }
+        }
+    }
+
+    /// The leases as they should be now; none when they cannot be read, and the next look may.
+    async fn reconcile(&self, start: FirstStart) -> Vec<Lease> {
+        let watched = self.watched();
+        match watched.leases.reconcile(&watched.source, start).await {
+            Ok(leases) => leases,
+            Err(error) => {
+                self.invoker.shared.failed(&error.to_string());
+                Vec::new()
+            }
+        }
+    }
+
+    async fn next_batch(&self, source: &Container, lease: &Lease) -> Result<Batch, Obstacle> {
         let items = self.invoker.binding.max_items.unwrap_or(DEFAULT_MAX_ITEMS).max(1);
         let limit = PageLimit { items, bytes: PAGE_BYTES };
-        let log = self.source.read().await;
+        let log = source.read().await;
         let after = lease.position.lsn(&log);
         match self.invoker.binding.mode {
             FeedMode::Latest => {
@@ -502,7 +583,7 @@ impl Worker {
                         lease.token, dropped.0
                     ))
                 })?;
-                let paths = &self.source.partitioning().paths;
+                let paths = &source.partitioning().paths;
                 let items = page.items.into_iter().map(|version| payload::version(version, paths, self.dates));
                 let items = items.collect::<Result<_, _>>().map_err(Obstacle::Unreadable)?;
                 Ok(Batch { items, up_to: page.up_to })
@@ -511,9 +592,9 @@ impl Worker {
     }
 
     /// Whether there is something that this lease has not delivered.
-    async fn is_behind(&self, lease: &Lease) -> bool {
+    async fn is_behind(&self, source: &Container, lease: &Lease) -> bool {
         let limit = PageLimit { items: 1, bytes: 1 };
-        let log = self.source.read().await;
+        let log = source.read().await;
         let after = lease.position.lsn(&log);
         match self.invoker.binding.mode {
             FeedMode::Latest => !log.latest_after(after, &lease.range, limit).items.is_empty(),
@@ -525,10 +606,14 @@ impl Worker {
 
     /// Whether nothing is left: every partition has a lease, and none has anything to read.
     async fn is_drained(&self) -> bool {
-        let positions = self.positions();
-        for range in self.source.ranges() {
+        if self.remade().await.is_some() {
+            return false;
+        }
+        let watched = self.watched();
+        let positions = watched.positions();
+        for range in watched.source.ranges() {
             let Some(lease) = positions.iter().find(|lease| lease.token == range.id) else { return false };
-            if self.is_behind(lease).await {
+            if self.is_behind(&watched.source, lease).await {
                 return false;
             }
         }
