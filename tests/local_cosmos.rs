@@ -139,6 +139,17 @@ async fn the_rust_sdk_creates_reads_replaces_queries_and_deletes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_rust_sdk_is_told_that_a_key_is_wrong_although_its_body_is_binary() {
+    let account = TestAccount::start(LocalOptions::default()).await;
+    let client = account.client("events").await;
+    let error = client.create_item("y", "a", &json!({"id": "a", "pk": "x"}), None).await.unwrap_err();
+    let status = error.status();
+    assert_eq!(u16::from(status.status_code()), 400, "{error}");
+    assert_eq!(status.sub_status().map(|sub| u32::from(sub.value())), Some(1001), "{error}");
+    assert!(client.read_item("x", "a", None).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn result_pages_hold_as_many_items_as_asked_and_miss_none() {
     let account = TestAccount::start(LocalOptions::default()).await;
     let client = account.client("events").await;

@@ -19,6 +19,8 @@ use super::sql::Computed;
 
 /// The service's limit of an item's id, in bytes.
 const MAX_ID_BYTES: usize = 1023;
+const ID_LENGTH: &str = "The input name is invalid: an id has 1 to 1023 bytes. Ensure to provide a unique non-empty string \
+    less than '1024' characters.";
 
 /// The account's clock: that of the machine, which tests may move forward for the time to live; or a simulated one.
 #[derive(Debug, Default)]
@@ -388,7 +390,7 @@ impl Container {
         if put.key.id.len() > MAX_ID_BYTES {
             let key = Value::Array(put.partition_key).to_string();
             self.remove(&put.key.id, &key).await;
-            return Answer::bad_request(format!("An id has 1 to {MAX_ID_BYTES} bytes, this one {}", put.key.id.len()));
+            return Answer::bad_request(ID_LENGTH);
         }
         if begin {
             log.begin();
@@ -565,7 +567,7 @@ fn check_members(body: &[u8]) -> Result<(), String> {
     }
     let Ok(members) = serde_json::from_slice::<Members>(body) else { return Ok(()) };
     if members.id.is_some_and(|id| id == "") {
-        return Err(format!("An id has 1 to {MAX_ID_BYTES} bytes"));
+        return Err(ID_LENGTH.to_owned());
     }
     match members.ttl {
         None => Ok(()),

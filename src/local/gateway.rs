@@ -430,7 +430,9 @@ fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
     let statement = Statement::read(&ask.body).ok()?;
     let plan = sql::plan(&statement, container.partitioning()).unwrap_or_default();
     let range = &plan["queryRanges"][0];
-    if range["min"].is_string() && range["min"] == range["max"] {
+    let features = ask.headers.get("x-ms-cosmos-supported-query-features").unwrap_or_default();
+    let is_plain = sql::missing_feature(&statement, features).is_none();
+    if is_plain && range["min"].is_string() && range["min"] == range["max"] {
         // Its filter names the partition key.
         return None;
     }

@@ -8,6 +8,7 @@ mod ast;
 mod computed;
 mod eval;
 mod functions;
+mod names;
 mod parse;
 mod plan;
 mod run;
@@ -62,7 +63,9 @@ impl Statement {
             let name = parameter["name"].as_str().unwrap_or_default().to_owned();
             parameters.push((name, parameter["value"].clone()));
         }
-        Ok(Self { query: parse::parse(text)?, parameters })
+        let query = parse::parse(text)?;
+        names::check(&query)?;
+        Ok(Self { query, parameters })
     }
 
     pub fn is_ordered(&self) -> bool {
@@ -221,6 +224,8 @@ mod tests {
         }
         let long = format!("SELECT VALUE COUNT(1) FROM c WHERE {}", vec!["c.id = '1'"; 20_000].join(" OR "));
         assert_eq!(asked(&long, &documents()), Ok(json!([1])));
+        let nothing = asked("SELECT * FROM c WHERE EXISTS(SELECT VALUE 1 FROM t IN x.tags)", &json!([]));
+        assert!(nothing.unwrap_err().contains("'x'"), "told without any document");
         let deep = format!("SELECT VALUE {}1{} FROM c", "(".repeat(5000), ")".repeat(5000));
         assert!(asked(&deep, &documents()).unwrap_err().contains("too deeply"));
     }
@@ -273,7 +278,7 @@ mod tests {
         let text = Bytes::from_static(b"{\"id\":\"1\",\"name\":\"ABC\"}");
         let found =
             |query: &str| run(&statement(query, json!([])).unwrap(), &computed, std::iter::once(text.clone())).unwrap();
-        assert_eq!(found("SELECT * FROM c WHERE c.low = 'abc'"), [text.clone()]);
+        assert_eq!(found("SELECT * FROM c WHERE c.low = 'abc'"), std::slice::from_ref(&text));
         assert_eq!(found("SELECT VALUE c.low FROM c"), ["\"abc\""]);
         assert_eq!(found("SELECT * FROM c WHERE c.low = 'ABC'").len(), 0);
     }
