@@ -301,6 +301,11 @@ async fn a_container_its_ranges_and_its_items_are_found_by_resource_id() {
     }
     let ranges = client.send("GET", &format!("{collection}/pkranges"), &[], Vec::new()).await;
     assert_eq!(ranges.body["PartitionKeyRanges"].as_array().unwrap().len(), 2);
+    // In a link of names the same text is a name.
+    let rid = made.body["_rid"].as_str().unwrap();
+    client.create(json!({"id": rid, "pk": "x", "n": 7}), &[]).await;
+    let by_name = client.send("GET", &format!("/dbs/dev/colls/events/docs/{rid}"), &key, Vec::new()).await;
+    assert_eq!(by_name.body["n"], 7);
     assert_eq!(client.send("DELETE", &link, &key, Vec::new()).await.status, 204);
     assert_eq!(client.send("GET", "/dbs/AAAAfw==/colls/AAAAf4AAAAI=", &[], Vec::new()).await.status, 404);
 }

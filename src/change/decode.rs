@@ -77,8 +77,8 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     };
     let crts = metadata.get_i64("crts");
     let lsn = metadata.get_i64("lsn");
-    // The trigger writes 0 where there was no version before.
-    let prev_lsn = metadata.get_i64("previousImageLSN").filter(|lsn| *lsn != 0);
+    // The trigger writes 0 where there is no version before.
+    let prev_lsn = metadata.get_i64("previousImageLSN").filter(|lsn| *lsn > 0);
     let metadata_key = metadata.get("partitionKey");
 
     if let Some((text, document)) = &previous

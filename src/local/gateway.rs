@@ -112,7 +112,10 @@ impl Gateway {
         ask.headers.remove(header::SESSION);
         // Answers are always text: the SDKs recognise it, and the log works on text.
         ask.headers.remove(header::FORMATS);
-        if let Some(path) = addresses::by_name(&self.emulator, &ask.path).await {
+        let named = addresses::by_name(&self.emulator, &ask.path).await;
+        // A link has either names or resource ids: an item's name may look like the resource id of another one.
+        let has_rids = named.is_some();
+        if let Some(path) = named {
             ask.path = path;
         }
         let target = Target::of(&ask.path);
@@ -125,7 +128,8 @@ impl Gateway {
                 if let Some(answer) = of_another_container(&container, &ask) {
                     return answer;
                 }
-                let target = with_name(&container, target.clone(), &mut ask).await;
+                let target =
+                    if has_rids { with_name(&container, target.clone(), &mut ask).await } else { target.clone() };
                 let mut answer = self.on_documents(&container, &target, &ask).await;
                 self.charge(name, &answer);
                 metrics(&ask, &mut answer);
