@@ -414,3 +414,29 @@ async fn metrics_come_with_a_query_that_asks_for_them() {
     );
     assert_eq!(answer.header("x-ms-activity-id").len(), 36);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_may_give_an_item_another_id() {
+    let client = Client::with_events(1).await;
+    let key = ("x-ms-documentdb-partitionkey", "[\"x\"]");
+    client.create(json!({"id": "a", "pk": "x", "n": 1}), &[]).await;
+    let path = "/dbs/dev/colls/events/docs/a";
+    let renamed =
+        client.send("PUT", path, &[key], json!({"id": "b", "pk": "x", "n": 2}).to_string().into_bytes()).await;
+    assert_eq!((renamed.status, &renamed.body["id"]), (200, &json!("b")));
+    let batch = json!([{"operationType": "Replace", "id": "b", "resourceBody": {"id": "c", "pk": "x", "n": 3}}]);
+    let done = client.create(batch, &[key, ("x-ms-cosmos-is-batch-request", "True")]).await;
+    assert_eq!((done.status, &done.body[0]["statusCode"]), (200, &json!(200)), "{}", done.body);
+    assert_eq!(client.query("SELECT c.id, c.n FROM c").await.documents(), &[json!({"id": "c", "n": 3})]);
+    assert_eq!(client.send("GET", path, &[key], Vec::new()).await.status, 404);
+    let headers = [("a-im", "Full-Fidelity Feed"), ("if-none-match", "\"0\"")];
+    let feed = client.send("GET", "/dbs/dev/colls/events/docs", &headers, Vec::new()).await;
+    let seen: Vec<_> = feed
+        .documents()
+        .iter()
+        .map(|item| (&item["metadata"]["operationType"], &item["current"]["id"], &item["previous"]["id"]))
+        .collect();
+    let (a, b, c, none) = (json!("a"), json!("b"), json!("c"), Value::Null);
+    let (create, replace) = (json!("create"), json!("replace"));
+    assert_eq!(seen, [(&create, &a, &none), (&replace, &b, &a), (&replace, &c, &b)]);
+}

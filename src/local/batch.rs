@@ -192,7 +192,13 @@ async fn plan_one(
         None if carries_document => return Err(Outcome::refused(400, "the operation needs a resourceBody")),
         _ => None,
     };
+    // A replacement may give an item another id.
+    let mut renamed_to = None;
     let id = match (&operation.id, body_id) {
+        (Some(id), Some(body_id)) if *id != body_id && operation.operation_type == Kind::Replace => {
+            renamed_to = Some(body_id);
+            id.clone()
+        }
         (Some(id), Some(body_id)) if *id != body_id => {
             return Err(Outcome::refused(400, "the id of the operation differs from the document's"));
         }
@@ -220,6 +226,15 @@ async fn plan_one(
     }
     if exists && operation.if_match.as_deref().is_some_and(|wanted| wanted != "*" && Some(wanted) != etag) {
         return Err(Outcome::refused(412, "the item has changed: its _etag is another one"));
+    }
+    if let Some(new) = &renamed_to {
+        let is_taken = match expected.get(new) {
+            Some(known) => !matches!(known, Expected::Absent),
+            None => log.get(&DocumentKey { epk: epk.clone(), id: new.clone() }).is_some(),
+        };
+        if is_taken {
+            return Err(Outcome::refused(409, "an item with this id exists already"));
+        }
     }
     let unwanted = operation.if_none_match.as_deref();
     if exists && unwanted.is_some_and(|unwanted| unwanted == "*" || Some(unwanted) == etag) {
@@ -270,7 +285,13 @@ async fn plan_one(
             expected.insert(id, Expected::Absent);
         }
         _ => {
-            expected.insert(id, Expected::Own(sent.clone().unwrap_or_default()));
+            let own = Expected::Own(sent.clone().unwrap_or_default());
+            if let Some(new) = renamed_to {
+                expected.insert(id, Expected::Absent);
+                expected.insert(new, own);
+            } else {
+                expected.insert(id, own);
+            }
         }
     }
     Ok(match (step, sent) {
@@ -364,8 +385,9 @@ async fn by_emulator(
                 let id = operation.id.clone().unwrap_or_default();
                 container.record_delete(log, &DocumentKey { epk: epk.clone(), id });
             }
-            _ => {
-                container.record_put(log, &Bytes::from(result["resourceBody"].to_string()));
+            kind => {
+                let replaced = operation.id.as_deref().filter(|_| kind == Kind::Replace);
+                container.record_put(log, &Bytes::from(result["resourceBody"].to_string()), replaced);
                 if !ask.wants_content()
                     && let Some(result) = result.as_object_mut()
                 {

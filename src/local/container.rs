@@ -386,10 +386,13 @@ impl Container {
             }
             return answer;
         }
-        let put = match self.stored(&answer.body) {
+        let mut put = match self.stored(&answer.body) {
             Ok(put) => put,
             Err(failure) => return *failure,
         };
+        if let super::message::Target::Document(_, id) = super::message::Target::of(&ask.path) {
+            put.replaces(&id);
+        }
         // Known only now: the request may be in the SDKs' binary form of JSON.
         if put.key.id.len() > MAX_ID_BYTES {
             let key = Value::Array(put.partition_key).to_string();
@@ -407,9 +410,14 @@ impl Container {
     }
 
     /// Records a document that the emulator wrote as part of a batch of its own.
-    pub fn record_put(&self, log: &mut WriteLog, text: &Bytes) {
+    pub fn record_put(&self, log: &mut WriteLog, text: &Bytes, replaced: Option<&str>) {
         match self.stored(text) {
-            Ok(put) => log.put(put),
+            Ok(mut put) => {
+                if let Some(id) = replaced {
+                    put.replaces(id);
+                }
+                log.put(put);
+            }
             Err(_) => tracing::error!(container = %self.name, "a stored document is unreadable"),
         }
     }
@@ -434,6 +442,7 @@ impl Container {
             ts: stored.ts,
             ttl: stored.ttl.and_then(|ttl| ttl.as_i64()),
             partition_key,
+            renamed_from: None,
         })
     }
 

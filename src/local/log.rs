@@ -76,6 +76,17 @@ pub(super) struct Put {
     pub ts: u64,
     pub ttl: Option<i64>,
     pub partition_key: Vec<Value>,
+    /// The address before, of a replacement that gave the document another id.
+    pub renamed_from: Option<DocumentKey>,
+}
+
+impl Put {
+    /// Says which document of the same partition key this one replaces; a replacement may give it another id.
+    pub fn replaces(&mut self, id: &str) {
+        if id != self.key.id {
+            self.renamed_from = Some(DocumentKey { epk: self.key.epk.clone(), id: id.to_owned() });
+        }
+    }
 }
 
 /// Where a page of the feed ended.
@@ -166,7 +177,10 @@ impl WriteLog {
 
     /// Records a created or replaced document.
     pub fn put(&mut self, put: Put) {
-        let replaced = self.unlink(&put.key);
+        let replaced = match &put.renamed_from {
+            Some(before) => self.unlink(before).map(|(_, document)| (Arc::new(put.key.clone()), document)),
+            None => self.unlink(&put.key),
+        };
         let (key, previous) = match replaced {
             Some((key, document)) => (key, Some(document)),
             None => (Arc::new(put.key), None),
@@ -346,7 +360,7 @@ mod tests {
     fn put(id: &str, ts: u64, text: &str) -> Put {
         let key = DocumentKey { epk: Epk::parse("10").unwrap(), id: id.to_owned() };
         let text = Bytes::copy_from_slice(text.as_bytes());
-        Put { key, text, etag: "e".into(), ts, ttl: None, partition_key: vec![json!("p")] }
+        Put { key, text, etag: "e".into(), ts, ttl: None, partition_key: vec![json!("p")], renamed_from: None }
     }
 
     fn write(log: &mut WriteLog, id: &str, ts: u64, text: &str) {
