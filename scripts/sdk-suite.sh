@@ -81,7 +81,7 @@ cd "$folder/azure_cosmos-$version/tests"
 suite() { # name of the result, then arguments of pytest
   local result=$1
   shift
-  timeout 600 "$folder/venv/bin/python" -m pytest --quiet --timeout 60 -W ignore -p no:cacheprovider -m "$marks" \
+  timeout 600 "$folder/venv/bin/python" -m pytest --quiet --timeout 150 -W ignore -p no:cacheprovider -m "$marks" \
     --tb=short --junitxml "$folder/results/$result.xml" "$@" >>"$folder/results/log" 2>&1 || true
 }
 for file in "${files[@]}"; do

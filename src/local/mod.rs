@@ -1,7 +1,9 @@
 //! The embedded Azure Cosmos DB and the trigger that plays the Azure Functions host.
 //!
 //! A client's request goes `server` -> `gateway` -> `emulator`. Every write is also recorded in the container's
-//! `log`, from which `feed` answers the change feed and TTL deletes what is due: the emulator has neither.
+//! `log`, from which `feed` answers the change feed, `sql` queries, and TTL deletes what is due: the emulator has neither
+//! feed nor expiry, and its queries are not the service's. `addresses` turns resource ids into names; `offers` and
+//! `shelf` keep what has no effect here.
 //!
 //! Nothing is kept on disk: the account is empty after every start.
 
