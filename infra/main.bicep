@@ -16,7 +16,7 @@ param location string
 param mode string = 'latest'
 
 @allowed(['Continuous7Days', 'Continuous30Days'])
-@description('Retention of the continuous backup. In all-versions mode it is also how long capture may be down without losing changes.')
+@description('Retention of the continuous backup. In all-versions mode it is also how long capture may be down without losing changes. Chosen once: the service refuses to change it together with other properties of an account.')
 param backupRetention string = 'Continuous7Days'
 
 @minValue(30)
@@ -24,19 +24,26 @@ param backupRetention string = 'Continuous7Days'
 @description('Days that logs are kept.')
 param logRetentionDays int = 30
 
-@minValue(1)
+@minValue(40)
 @maxValue(1000)
 @description('Most instances of the function app. More than the source container has physical partitions are idle.')
 param maximumInstances int = 40
 
-@description('Highest RU/s of the database, shared by its containers (autoscale, from 1000). 0: serverless.')
-param maximumThroughput int = 0
+@description('Whether the account is serverless. Chosen once: the service does not change it.')
+param serverless bool = true
+
+@minValue(1000)
+@description('Highest RU/s of the database, shared by its containers (autoscale, in steps of 1000). Used when serverless is false.')
+param maximumThroughput int = 1000
 
 @description('Database of all containers.')
 param databaseName string = 'dev'
 
 @description('Live container whose change feed is captured.')
 param sourceContainerName string = 'events'
+
+@description('Whether the live container is made here. false: it exists, and its time to live and indexing stay as they are.')
+param createSource bool = true
 
 @description('History container.')
 param changesContainerName string = 'changes'
@@ -85,7 +92,9 @@ module cosmos 'modules/cosmos.bicep' = {
     name: 'cosmos-rewind-${suffix}'
     tags: tags
     backupRetention: backupRetention
+    serverless: serverless
     maximumThroughput: maximumThroughput
+    createSource: createSource
     databaseName: databaseName
     sourceContainerName: sourceContainerName
     changesContainerName: changesContainerName

@@ -38,7 +38,7 @@ fn the_settings_table_is_the_programs_own() {
 
 #[test]
 fn links_between_the_documents_lead_somewhere() {
-    let pages = ["cli", "operations", "architecture", "history-format", "performance", "reliability"];
+    let pages = ["cli", "operations", "architecture", "history-format", "local", "performance", "reliability"];
     let pages = pages.map(|page| format!("docs/{page}.md"));
     for file in ["README.md", "fuzz/README.md"].into_iter().chain(pages.iter().map(String::as_str)) {
         let text = std::fs::read_to_string(file).unwrap();

@@ -1,5 +1,5 @@
-//! infra/ against the program: the templates are parsed, and what they say twice is compared. A real compiler and a
-//! real deployment were never run here, so whatever can be held without them is held.
+//! infra/ against the program: the templates are parsed, and what they say twice is compared. The compiler runs in the
+//! GitHub workflow, not here, and a real deployment was never made: whatever can be held without them is held.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,7 +56,9 @@ fn children(node: Node<'_>) -> Vec<Node<'_>> {
 }
 
 fn named(node: Node<'_>) -> Vec<Node<'_>> {
-    children(node).into_iter().filter(|child| child.is_named() && child.kind() != "comment").collect()
+    // `#disable-next-line` is a node of its own.
+    let is_code = |child: &Node<'_>| child.is_named() && !matches!(child.kind(), "comment" | "diagnostic_comment");
+    children(node).into_iter().filter(is_code).collect()
 }
 
 /// One template: its text, and what it declares.
@@ -130,6 +132,28 @@ impl Template {
             all.push((symbol, Declared { kind: kind.to_owned(), of, value }));
         }
         all
+    }
+
+    /// The names in a resource's `dependsOn`.
+    fn depends_on(&self, symbol: &str) -> Vec<String> {
+        let resources = named(self.tree.root_node()).into_iter();
+        let resource = resources
+            .filter(|node| node.kind() == "resource_declaration")
+            .find(|node| self.of(named(*node)[0]) == symbol)
+            .unwrap_or_else(|| panic!("{} has no {symbol}", self.name()));
+        descendants(resource)
+            .into_iter()
+            .filter(|node| node.kind() == "object_property" && self.of(named(*node)[0]) == "dependsOn")
+            .flat_map(|node| named(named(node)[1]))
+            .map(|node| self.of(node).to_owned())
+            .collect()
+    }
+
+    /// The condition of a resource, as it is written; empty when there is none.
+    fn condition(&self, symbol: &str) -> &str {
+        let start = self.text.find(&format!("resource {symbol} '")).unwrap();
+        let line = self.text[start..].lines().next().unwrap();
+        line.split_once("= if ").map_or("", |(_, condition)| condition.trim_end_matches(" {"))
     }
 
     fn value_of(&self, symbol: &str) -> Value {
@@ -396,6 +420,7 @@ fn nothing_is_opened_by_a_key() {
     assert_eq!(count, 2);
     let monitoring = Template::read("modules/monitoring.bicep");
     assert_eq!(monitoring.value_of("component")["properties"]["DisableLocalAuth"], true);
+    assert_eq!(monitoring.value_of("workspace")["properties"]["features"]["disableLocalAuth"], true);
     for template in Template::all() {
         let text = template.text.to_lowercase();
         for word in
@@ -424,7 +449,7 @@ fn capture_can_delete_neither_history_nor_live_documents() {
 
     let (source, at) = rights("captureSourceRole", "captureSource");
     assert_eq!(verbs(&source), set(&["read"]));
-    assert_eq!(at["scope"], "${account.id}/dbs/${databaseName}/colls/${source.name}");
+    assert_eq!(at["scope"], "${account.id}/dbs/${databaseName}/colls/${sourceContainerName}");
     let (changes, at) = rights("captureChangesRole", "captureChanges");
     assert_eq!(verbs(&changes), set(&["create", "upsert", "replace", "read"]));
     assert_eq!(at["scope"], "${account.id}/dbs/${databaseName}/colls/${changes.name}");
@@ -446,13 +471,113 @@ fn capture_can_delete_neither_history_nor_live_documents() {
     let (prune, at) = rights("pruneRole", "appPrunes");
     assert_eq!(verbs(&prune), set(&["delete"]));
     assert_eq!(at["scope"], "${account.id}/dbs/${databaseName}/colls/${changes.name}");
-    let template = std::fs::read_to_string("infra/modules/cosmos.bicep").unwrap();
-    assert!(template.contains(
-        "resource appPrunes 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = if (prunes) {"
-    ));
+    assert_eq!(cosmos.condition("appPrunes"), "(prunes)");
     // Who restores is somebody else.
     let (_, at) = rights("operatorRole", "operator");
     assert_eq!(at["principalId"], "${operatorPrincipalId}");
+}
+
+/// The account takes one change of its roles at a time. Whatever the parameters switch off, the rest is a chain.
+#[test]
+fn role_definitions_and_assignments_are_made_one_after_the_other() {
+    let cosmos = cosmos();
+    let roles: Vec<String> = cosmos
+        .declared()
+        .into_iter()
+        .filter(|(_, declared)| {
+            declared.of.contains("/sqlRoleDefinitions@") || declared.of.contains("/sqlRoleAssignments@")
+        })
+        .map(|(symbol, _)| symbol)
+        .collect();
+    assert_eq!(roles.len(), 13);
+    for (prunes, operator) in [(false, false), (false, true), (true, false), (true, true)] {
+        let is_made = |symbol: &&String| match cosmos.condition(symbol) {
+            "" => true,
+            "(prunes)" => prunes,
+            "(!empty(operatorPrincipalId))" => operator,
+            other => panic!("{symbol}: an unknown condition {other}"),
+        };
+        let made: Vec<&String> = roles.iter().filter(is_made).collect();
+        for pair in made.windows(2) {
+            assert!(cosmos.depends_on(pair[1]).contains(pair[0]), "{} does not wait for {}", pair[1], pair[0]);
+        }
+    }
+    assert_eq!(cosmos.depends_on("metadataRole"), ["source", "changes", "leases"]);
+}
+
+#[test]
+fn a_source_that_exists_can_be_left_alone() {
+    assert_eq!(cosmos().condition("source"), "(createSource)");
+    assert_eq!(Template::read("main.bicep").value_of("createSource"), true);
+}
+
+#[test]
+fn parameters_have_the_limits_of_the_service() {
+    let main = Template::read("main.bicep").text;
+    let before = |parameter: &str| {
+        let (before, _) = main.split_once(&format!("\nparam {parameter} ")).unwrap();
+        before.rsplit("\n\n").next().unwrap().to_owned()
+    };
+    // Autoscale begins at 1000 RU/s, and an account is serverless or not.
+    assert!(before("maximumThroughput").contains("@minValue(1000)"));
+    assert!(
+        before("maximumInstances").contains("@minValue(40)") && before("maximumInstances").contains("@maxValue(1000)")
+    );
+    let storage = Template::read("modules/storage.bicep").text;
+    for name in ["hostName", "deadLetterName"] {
+        assert!(storage.contains(&format!("@minLength(3)\n@maxLength(24)\nparam {name} string")), "{name}");
+    }
+}
+
+#[test]
+fn passwords_of_the_site_are_switched_off_one_after_the_other_with_a_location() {
+    let app = Template::read("modules/app.bicep");
+    for (symbol, after) in [("noScmPassword", "settings"), ("noFtpPassword", "noScmPassword")] {
+        let policy = app.value_of(symbol);
+        assert_eq!((&policy["location"], &policy["properties"]["allow"]), (&json!("${location}"), &json!(false)));
+        assert_eq!(app.depends_on(symbol), [after]);
+    }
+    // The compiler's types do not know the location.
+    assert_eq!(app.text.matches("  #disable-next-line BCP187\n  location: location\n").count(), 2);
+}
+
+#[test]
+fn the_log_is_json_and_none_of_its_lines_is_sampled_away() {
+    let settings = Template::read("modules/app.bicep").value_of("settings")["properties"].clone();
+    assert_eq!(settings["REWIND_LOG_FORMAT"], "json");
+    let host: Value = serde_json::from_str(&std::fs::read_to_string(root().join("host.json")).unwrap()).unwrap();
+    let excluded = host["logging"]["applicationInsights"]["samplingSettings"]["excludedTypes"].as_str().unwrap();
+    assert!(excluded.split(';').any(|kind| kind == "Trace"), "{excluded}");
+}
+
+#[test]
+fn the_host_may_write_its_diagnostic_events() {
+    let storage = Template::read("modules/storage.bicep");
+    let rights = storage.value_of("hostTables");
+    assert_eq!(rights["scope"], storage.value_of("hostOwner")["scope"]);
+    assert!(storage.text.contains("'0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'"), "Storage Table Data Contributor");
+}
+
+#[test]
+fn the_all_versions_script_uses_an_api_that_has_the_feature_and_waits_for_the_account() {
+    let script = std::fs::read_to_string(root().join("infra/enable-all-versions.sh")).unwrap();
+    let version = script.split("api-version=").nth(1).unwrap();
+    let date = version.get(..10).unwrap();
+    assert!(date >= "2025-05-01" && version.get(10..18) == Some("-preview"), "{version}");
+    assert!(script.contains("properties.provisioningState") && script.contains("== Succeeded"));
+}
+
+/// The compiler is not a package that a test could install: the workflow runs it.
+#[test]
+fn the_workflow_compiles_the_templates_with_a_pinned_compiler() {
+    let workflow = std::fs::read_to_string(root().join(".github/workflows/ci.yml")).unwrap();
+    let pinned = workflow.lines().find_map(|line| line.trim().strip_prefix("BICEP_VERSION: v")).unwrap();
+    assert_eq!(pinned.split('.').filter(|part| part.parse::<u32>().is_ok()).count(), 3, "{pinned}");
+    for needed in ["releases/download/$BICEP_VERSION/bicep-linux-x64", "bicep build infra/main.bicep", "bicep lint"] {
+        assert!(workflow.contains(needed), "{needed}");
+    }
+    // A warning fails it, and what was compiled is kept.
+    assert!(workflow.contains("': (Warning|Error) '") && workflow.contains("actions/upload-artifact@"));
 }
 
 #[test]
@@ -470,6 +595,9 @@ fn azure_yaml_deploys_the_package_that_the_script_makes() {
     assert!(script.contains("target=x86_64-unknown-linux-musl"));
     let main = Template::read("main.bicep");
     assert!(main.text.contains("'azd-service-name': 'capture'") && text.contains("\n  capture:\n"));
+    // Below the service: `azd deploy` alone builds the package, too.
+    let (service, root_hooks) = text.split_once("\nhooks:\n").unwrap();
+    assert!(service.contains("    hooks:\n      prepackage:\n") && !root_hooks.contains("prepackage"));
     for path in ["scripts/package.sh", "infra/enable-all-versions.sh"] {
         assert!(text.contains(&format!("run: bash {path}")) && root().join(path).is_file(), "{path}");
     }

@@ -116,8 +116,8 @@ async fn partitions_are_as_many_as_asked_for() {
     let answer = http.get(format!("{}dbs/dev/colls/events/pkranges", local.endpoint())).send().await.unwrap();
     let ranges: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
     assert_eq!(ranges["PartitionKeyRanges"].as_array().unwrap().len(), 2, "{ranges}");
-    // And a lease for each.
-    local.wait_for_count("leases", 2).await;
+    // And a lease for each, with the document that says that they were made.
+    local.wait_for_count("leases", 3).await;
 }
 
 #[cfg(target_os = "linux")]

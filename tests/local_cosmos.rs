@@ -5,7 +5,8 @@ use std::time::Duration;
 use azure_data_cosmos::clients::ContainerClient;
 use azure_data_cosmos::models::ChangeFeedItem;
 use azure_data_cosmos::options::{
-    ChangeFeedMode, ChangeFeedOptions, ChangeFeedStartFrom, MaxItemCountHint, QueryOptions,
+    ChangeFeedMode, ChangeFeedOptions, ChangeFeedStartFrom, ItemWriteOptions, MaxItemCountHint, Precondition,
+    QueryOptions,
 };
 use azure_data_cosmos::{AccountReference, CosmosClient, FeedScope, Query, RoutingStrategy, TransactionalBatch};
 use cosmos_rewind::local::{LocalCosmos, LocalOptions};
@@ -136,6 +137,24 @@ async fn the_rust_sdk_creates_reads_replaces_queries_and_deletes() {
     let found = queried(&client, "SELECT VALUE c.n FROM c WHERE c.n > 15 ORDER BY c.n DESC", None).await;
     assert_eq!(found, [300, 19, 18, 17, 16].map(Value::from));
     assert_eq!(queried(&client, "SELECT * FROM c", None).await.len(), 19);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_sdk_is_told_that_a_key_is_wrong_although_its_body_is_binary() {
+    let account = TestAccount::start(LocalOptions::default()).await;
+    let client = account.client("events").await;
+    let error = client.create_item("y", "a", &json!({"id": "a", "pk": "x"}), None).await.unwrap_err();
+    let status = error.status();
+    assert_eq!(u16::from(status.status_code()), 400, "{error}");
+    assert_eq!(status.sub_status().map(|sub| u32::from(sub.value())), Some(1001), "{error}");
+    assert!(client.read_item("x", "a", None).await.is_err());
+    // Nor is the condition of an upsert passed over.
+    let new = || Some(ItemWriteOptions::default().with_precondition(Precondition::if_none_match("*")));
+    client.upsert_item("x", "a", &json!({"id": "a", "pk": "x", "n": 1}), new()).await.unwrap();
+    let error = client.upsert_item("x", "a", &json!({"id": "a", "pk": "x", "n": 2}), new()).await.unwrap_err();
+    assert_eq!(u16::from(error.status().status_code()), 412, "{error}");
+    let stored: Value = client.read_item("x", "a", None).await.unwrap().into_model().unwrap();
+    assert_eq!(stored["n"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

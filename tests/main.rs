@@ -43,7 +43,11 @@ mod load_archive;
 #[cfg(feature = "local")]
 mod local;
 #[cfg(feature = "local")]
+mod local_clients;
+#[cfg(feature = "local")]
 mod local_cosmos;
+#[cfg(feature = "local")]
+mod local_payloads;
 #[cfg(feature = "local")]
 mod local_trigger;
 #[cfg(feature = "local")]

@@ -91,16 +91,22 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     COSMOS_CHANGES_CONTAINER: changesContainerName
     COSMOS_LEASE_CONTAINER: leaseContainerName
     REWIND_DEAD_LETTERS: deadLetterContainerUrl
+    // The queries and alerts of docs/operations.md read the log as JSON.
+    REWIND_LOG_FORMAT: 'json'
     REWIND_PRUNE: pruneFlags
     // The client library takes a backtrace for every operation otherwise.
     RUST_BACKTRACE: '0'
   }
 }
 
-// Deployment by identity only: no user name and password for the site.
+// Deployment by identity only: no user name and password for the site. One after the other: the site refuses changes
+// at the same time with 409. The types do not know `location` here, and deployments without it were refused.
 resource noScmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
   parent: app
   name: 'scm'
+  dependsOn: [settings]
+  #disable-next-line BCP187
+  location: location
   properties: {
     allow: false
   }
@@ -109,6 +115,9 @@ resource noScmPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2
 resource noFtpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
   parent: app
   name: 'ftp'
+  dependsOn: [noScmPassword]
+  #disable-next-line BCP187
+  location: location
   properties: {
     allow: false
   }

@@ -4,7 +4,9 @@ param location string
 param name string
 param tags object
 param backupRetention string
+param serverless bool
 param maximumThroughput int
+param createSource bool
 param databaseName string
 param sourceContainerName string
 param changesContainerName string
@@ -31,7 +33,7 @@ resource account 'Microsoft.DocumentDB/databaseAccounts@2024-11-15' = {
     consistencyPolicy: {
       defaultConsistencyLevel: 'Session'
     }
-    capabilities: maximumThroughput == 0 ? [{ name: 'EnableServerless' }] : []
+    capabilities: serverless ? [{ name: 'EnableServerless' }] : []
     // The all-versions feed is made of it.
     backupPolicy: {
       type: 'Continuous'
@@ -53,11 +55,12 @@ resource database 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases@2024-11-15
     resource: {
       id: databaseName
     }
-    options: maximumThroughput == 0 ? {} : { autoscaleSettings: { maxThroughput: maximumThroughput } }
+    options: serverless ? {} : { autoscaleSettings: { maxThroughput: maximumThroughput } }
   }
 }
 
-resource source 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2024-11-15' = {
+// A container that is there already has settings of its own (time to live, indexing): createSource false leaves it alone.
+resource source 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2024-11-15' = if (createSource) {
   parent: database
   name: sourceContainerName
   properties: {
@@ -125,6 +128,9 @@ resource leases 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2
 }
 
 // Roles of our own: the built-in contributor could delete history and live documents.
+//
+// Role definitions and assignments are made one after the other, and after the containers: the account takes one such
+// operation at a time and refuses another with 412 ("requires an exclusive lock").
 var item = 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers/items'
 var container = 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers'
 
@@ -132,6 +138,11 @@ var container = 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers'
 resource metadataRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
   parent: account
   name: guid(account.id, 'rewind-metadata')
+  dependsOn: [
+    source
+    changes
+    leases
+  ]
   properties: {
     roleName: 'cosmos-rewind metadata'
     type: 'CustomRole'
@@ -147,6 +158,7 @@ resource metadataRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@
 resource captureSourceRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
   parent: account
   name: guid(account.id, 'rewind-capture-source')
+  dependsOn: [metadataRole]
   properties: {
     roleName: 'cosmos-rewind capture: read the source'
     type: 'CustomRole'
@@ -162,6 +174,7 @@ resource captureSourceRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinit
 resource captureChangesRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
   parent: account
   name: guid(account.id, 'rewind-capture-changes')
+  dependsOn: [captureSourceRole]
   properties: {
     roleName: 'cosmos-rewind capture: add to the history'
     type: 'CustomRole'
@@ -177,13 +190,22 @@ resource captureChangesRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefini
 resource captureLeasesRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
   parent: account
   name: guid(account.id, 'rewind-capture-leases')
+  dependsOn: [captureChangesRole]
   properties: {
     roleName: 'cosmos-rewind capture: leases'
     type: 'CustomRole'
     assignableScopes: [account.id]
     permissions: [
       {
-        dataActions: ['${container}/readChangeFeed', '${container}/executeQuery', '${item}/create', '${item}/read', '${item}/replace', '${item}/upsert', '${item}/delete']
+        dataActions: [
+          '${container}/readChangeFeed'
+          '${container}/executeQuery'
+          '${item}/create'
+          '${item}/read'
+          '${item}/replace'
+          '${item}/upsert'
+          '${item}/delete'
+        ]
       }
     ]
   }
@@ -192,6 +214,7 @@ resource captureLeasesRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinit
 resource pruneRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
   parent: account
   name: guid(account.id, 'rewind-prune')
+  dependsOn: [captureLeasesRole]
   properties: {
     roleName: 'cosmos-rewind prune: remove old versions'
     type: 'CustomRole'
@@ -207,13 +230,22 @@ resource pruneRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@202
 resource operatorRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@2024-11-15' = {
   parent: account
   name: guid(account.id, 'rewind-operator')
+  dependsOn: [pruneRole]
   properties: {
     roleName: 'cosmos-rewind operator: restore, undo, prune, erase'
     type: 'CustomRole'
     assignableScopes: [account.id]
     permissions: [
       {
-        dataActions: ['${container}/readChangeFeed', '${container}/executeQuery', '${item}/create', '${item}/read', '${item}/replace', '${item}/upsert', '${item}/delete']
+        dataActions: [
+          '${container}/readChangeFeed'
+          '${container}/executeQuery'
+          '${item}/create'
+          '${item}/read'
+          '${item}/replace'
+          '${item}/upsert'
+          '${item}/delete'
+        ]
       }
     ]
   }
@@ -222,6 +254,7 @@ resource operatorRole 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinitions@
 resource captureMetadata 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = {
   parent: account
   name: guid(account.id, capturePrincipalId, 'rewind-metadata')
+  dependsOn: [operatorRole]
   properties: {
     principalId: capturePrincipalId
     roleDefinitionId: metadataRole.id
@@ -232,16 +265,18 @@ resource captureMetadata 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignmen
 resource captureSource 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = {
   parent: account
   name: guid(account.id, capturePrincipalId, 'rewind-capture-source', sourceContainerName)
+  dependsOn: [captureMetadata]
   properties: {
     principalId: capturePrincipalId
     roleDefinitionId: captureSourceRole.id
-    scope: '${account.id}/dbs/${databaseName}/colls/${source.name}'
+    scope: '${account.id}/dbs/${databaseName}/colls/${sourceContainerName}'
   }
 }
 
 resource captureChanges 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = {
   parent: account
   name: guid(account.id, capturePrincipalId, 'rewind-capture-changes', changesContainerName)
+  dependsOn: [captureSource]
   properties: {
     principalId: capturePrincipalId
     roleDefinitionId: captureChangesRole.id
@@ -252,6 +287,7 @@ resource captureChanges 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignment
 resource captureLeases 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = {
   parent: account
   name: guid(account.id, capturePrincipalId, 'rewind-capture-leases', leaseContainerName)
+  dependsOn: [captureChanges]
   properties: {
     principalId: capturePrincipalId
     roleDefinitionId: captureLeasesRole.id
@@ -263,6 +299,7 @@ resource captureLeases 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments
 resource appPrunes 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = if (prunes) {
   parent: account
   name: guid(account.id, capturePrincipalId, 'rewind-prune', changesContainerName)
+  dependsOn: [captureLeases]
   properties: {
     principalId: capturePrincipalId
     roleDefinitionId: pruneRole.id
@@ -273,6 +310,10 @@ resource appPrunes 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@202
 resource operatorMetadata 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = if (!empty(operatorPrincipalId)) {
   parent: account
   name: guid(account.id, operatorPrincipalId, 'rewind-metadata')
+  dependsOn: [
+    captureLeases
+    appPrunes
+  ]
   properties: {
     principalId: operatorPrincipalId
     roleDefinitionId: metadataRole.id
@@ -283,6 +324,7 @@ resource operatorMetadata 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignme
 resource operator 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2024-11-15' = if (!empty(operatorPrincipalId)) {
   parent: account
   name: guid(account.id, operatorPrincipalId, 'rewind-operator', databaseName)
+  dependsOn: [operatorMetadata]
   properties: {
     principalId: operatorPrincipalId
     roleDefinitionId: operatorRole.id

@@ -1,18 +1,35 @@
 // Two accounts: the host's, where it needs wide rights, and one for dead letters, which hold documents.
 param location string
+
+@minLength(3)
+@maxLength(24)
 param hostName string
+
+@minLength(3)
+@maxLength(24)
 param deadLetterName string
+
 param tags object
 param capturePrincipalId string
 param operatorPrincipalId string
 param operatorPrincipalType string
 
 // Built-in roles: https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
-var blobDataOwner = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b')
-var blobDataContributor = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'ba92f5b4-2d11-453d-a403-e96b0029c9fe')
+var blobDataOwner = subscriptionResourceId(
+  'Microsoft.Authorization/roleDefinitions',
+  'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
+)
+var blobDataContributor = subscriptionResourceId(
+  'Microsoft.Authorization/roleDefinitions',
+  'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
+)
+var tableDataContributor = subscriptionResourceId(
+  'Microsoft.Authorization/roleDefinitions',
+  '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
+)
 
 resource host 'Microsoft.Storage/storageAccounts@2023-05-01' = {
-  name: take(hostName, 24)
+  name: hostName
   location: location
   tags: tags
   kind: 'StorageV2'
@@ -37,7 +54,7 @@ resource packages 'Microsoft.Storage/storageAccounts/blobServices/containers@202
 }
 
 resource dead 'Microsoft.Storage/storageAccounts@2023-05-01' = {
-  name: take(deadLetterName, 24)
+  name: deadLetterName
   location: location
   tags: tags
   kind: 'StorageV2'
@@ -74,6 +91,17 @@ resource hostOwner 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
     principalId: capturePrincipalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: blobDataOwner
+  }
+}
+
+// The host keeps diagnostic events in a table.
+resource hostTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: host
+  name: guid(host.id, capturePrincipalId, tableDataContributor)
+  properties: {
+    principalId: capturePrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: tableDataContributor
   }
 }
 

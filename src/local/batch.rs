@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::container::Container;
+use super::container::{Container, wrong_key};
 use super::keys::{DocumentKey, Epk, partition_key_of, same_partition_key};
 use super::log::WriteLog;
 use super::message::{Answer, Ask, Headers, header};
@@ -59,11 +59,12 @@ struct Outcome {
     etag: Option<String>,
     charge: f64,
     message: Option<String>,
+    substatus: Option<u32>,
 }
 
 impl Outcome {
     fn failed(status: u16) -> Self {
-        Self { status, body: None, etag: None, charge: 0.0, message: None }
+        Self { status, body: None, etag: None, charge: 0.0, message: None, substatus: None }
     }
 
     fn refused(status: u16, message: impl Into<String>) -> Self {
@@ -71,25 +72,26 @@ impl Outcome {
     }
 }
 
-/// Whether a patch document carries a condition.
-pub(super) fn has_condition(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Patch {
-        #[serde(default)]
-        condition: Option<Value>,
-    }
-    serde_json::from_slice::<Patch>(body).is_ok_and(|patch| patch.condition.is_some())
-}
-
 /// Answers a batch request.
 pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
+    if ask.body.first().is_some_and(|first| *first >= 0x80) {
+        return Answer::error(
+            501,
+            None,
+            "NotImplemented",
+            "The local account reads batches in JSON, not in HybridRow as the .NET client sends them: write item by item",
+        );
+    }
     let operations: Vec<Operation<'_>> = match serde_json::from_slice(&ask.body) {
         Ok(operations) => operations,
         Err(error) => return Answer::bad_request(format!("The batch is not understood: {error}")),
     };
+    if operations.is_empty() {
+        return Answer::bad_request("Batch request has no operations.");
+    }
     if operations.len() > MAX_OPERATIONS {
         return Answer::bad_request(format!(
-            "A batch has at most {MAX_OPERATIONS} operations, this one {}",
+            "Batch request has more operations than what is supported. At most {MAX_OPERATIONS}, this one {}",
             operations.len()
         ));
     }
@@ -106,10 +108,10 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
         let range = container.partitioning().range_of(&values)?;
         (range.min == range.max).then_some((values, range.min))
     }) else {
-        return Answer::bad_request("A transactional batch needs the full partition key in its header");
+        return *wrong_key();
     };
     let Some(_shape) = container.hold_shape() else {
-        return Answer::error(410, Some(1007), "Gone", "The partition is being split or merged: try again");
+        return being_split();
     };
     let mut log = container.write().await;
     if container.has_unique_keys() {
@@ -119,7 +121,14 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
         Ok(steps) => steps,
         Err((index, failure)) => return refused(operations.len(), index, failure),
     };
-    apply(container, &mut log, ask, &operations, steps).await
+    let mut answer = apply(container, &mut log, ask, &operations, steps).await;
+    answer.headers.set("lsn", log.lsn().to_string());
+    answer
+}
+
+/// What the service says while a physical partition is split or merged.
+pub(super) fn being_split() -> Answer {
+    Answer::error(410, Some(1007), "Gone", "The partition is being split or merged: try again")
 }
 
 /// The answer of a batch of which nothing was carried out.
@@ -183,7 +192,13 @@ async fn plan_one(
         None if carries_document => return Err(Outcome::refused(400, "the operation needs a resourceBody")),
         _ => None,
     };
+    // A replacement may give an item another id.
+    let mut renamed_to = None;
     let id = match (&operation.id, body_id) {
+        (Some(id), Some(body_id)) if *id != body_id && operation.operation_type == Kind::Replace => {
+            renamed_to = Some(body_id);
+            id.clone()
+        }
         (Some(id), Some(body_id)) if *id != body_id => {
             return Err(Outcome::refused(400, "the id of the operation differs from the document's"));
         }
@@ -212,6 +227,15 @@ async fn plan_one(
     if exists && operation.if_match.as_deref().is_some_and(|wanted| wanted != "*" && Some(wanted) != etag) {
         return Err(Outcome::refused(412, "the item has changed: its _etag is another one"));
     }
+    if let Some(new) = &renamed_to {
+        let is_taken = match expected.get(new) {
+            Some(known) => !matches!(known, Expected::Absent),
+            None => log.get(&DocumentKey { epk: epk.clone(), id: new.clone() }).is_some(),
+        };
+        if is_taken {
+            return Err(Outcome::refused(409, "an item with this id exists already"));
+        }
+    }
     let unwanted = operation.if_none_match.as_deref();
     if exists && unwanted.is_some_and(|unwanted| unwanted == "*" || Some(unwanted) == etag) {
         if kind == Kind::Read {
@@ -231,7 +255,7 @@ async fn plan_one(
                 body: Some(text.clone()),
                 etag: etag.clone(),
                 charge: 1.0,
-                message: None,
+                ..Outcome::failed(200)
             }),
             _ => Step::ReadOwn,
         },
@@ -241,12 +265,14 @@ async fn plan_one(
         Kind::Replace => Step::Write(ask(Method::PUT, name.document(&id))),
         Kind::Patch => {
             let instructions = sent.take().ok_or_else(|| Outcome::refused(400, "a patch needs a resourceBody"))?;
-            if has_condition(&instructions) {
-                return Err(Outcome::refused(400, "a patch with a condition is not evaluated here"));
-            }
             let (Expected::Stored(_, text) | Expected::Own(text)) = &now else {
                 return Err(Outcome::refused(404, "there is no item with this id"));
             };
+            match patch::meets_condition(text, &instructions) {
+                Ok(true) => {}
+                Ok(false) => return Err(Outcome::refused(412, "the item does not meet the patch's condition")),
+                Err(message) => return Err(Outcome::refused(400, message)),
+            }
             let patched = patch::apply(text, &instructions).map_err(|message| Outcome::refused(400, message))?;
             check_document(container, values, &patched)?;
             sent = Some(patched);
@@ -259,7 +285,13 @@ async fn plan_one(
             expected.insert(id, Expected::Absent);
         }
         _ => {
-            expected.insert(id, Expected::Own(sent.clone().unwrap_or_default()));
+            let own = Expected::Own(sent.clone().unwrap_or_default());
+            if let Some(new) = renamed_to {
+                expected.insert(id, Expected::Absent);
+                expected.insert(new, own);
+            } else {
+                expected.insert(id, own);
+            }
         }
     }
     Ok(match (step, sent) {
@@ -282,7 +314,10 @@ fn check_document(container: &Container, values: &[Value], text: &[u8]) -> Resul
         return Err(Outcome::refused(400, format!("an id has 1 to {MAX_ID_BYTES} bytes")));
     }
     if !same_partition_key(&partition_key_of(&document, &container.partitioning().paths), values) {
-        return Err(Outcome::refused(400, "the document's partition key is not the batch's"));
+        return Err(Outcome {
+            substatus: Some(1001),
+            ..Outcome::refused(400, "the document's partition key is not the batch's")
+        });
     }
     Ok(id.to_owned())
 }
@@ -350,8 +385,9 @@ async fn by_emulator(
                 let id = operation.id.clone().unwrap_or_default();
                 container.record_delete(log, &DocumentKey { epk: epk.clone(), id });
             }
-            _ => {
-                container.record_put(log, &Bytes::from(result["resourceBody"].to_string()));
+            kind => {
+                let replaced = operation.id.as_deref().filter(|_| kind == Kind::Replace);
+                container.record_put(log, &Bytes::from(result["resourceBody"].to_string()), replaced);
                 if !ask.wants_content()
                     && let Some(result) = result.as_object_mut()
                 {
@@ -424,9 +460,6 @@ fn bulk_request(container: &Container, operation: &Operation<'_>) -> Result<Ask,
         Kind::Patch => Ask::new(Method::PATCH, at_id()?),
     };
     if let Some(body) = operation.resource_body {
-        if operation.operation_type == Kind::Patch && has_condition(body.get().as_bytes()) {
-            return Err(Outcome::refused(400, "a patch with a condition is not evaluated here"));
-        }
         ask = ask.with_body(Bytes::copy_from_slice(body.get().as_bytes()));
     }
     ask.headers.set(header::PARTITION_KEY, super::message::ascii_json(&key));
@@ -449,6 +482,7 @@ fn outcome_of(answer: &Answer, with_body: bool) -> Outcome {
         etag: answer.headers.get("etag").map(str::to_owned),
         charge: answer.headers.get(header::CHARGE).and_then(|charge| charge.parse().ok()).unwrap_or(1.0),
         message,
+        substatus: answer.headers.get(header::SUBSTATUS).and_then(|text| text.parse().ok()),
     }
 }
 
@@ -460,6 +494,9 @@ fn answer(outcomes: &[Outcome], session: Option<String>) -> Answer {
         let mut result = json!({ "statusCode": outcome.status, "requestCharge": outcome.charge });
         if let Some(etag) = &outcome.etag {
             result["eTag"] = etag.as_str().into();
+        }
+        if let Some(substatus) = outcome.substatus {
+            result["subStatusCode"] = substatus.into();
         }
         if let Some(message) = &outcome.message {
             result["message"] = message.as_str().into();

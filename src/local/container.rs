@@ -1,6 +1,6 @@
 //! One container: its description, its physical partitions, its write log and the lock around both.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock as SyncRwLock};
 use std::time::Duration;
@@ -12,12 +12,15 @@ use serde_json::Value;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::emulator::{Emulator, Partitioning};
-use super::keys::{DocumentKey, Epk, EpkRange, partition_key_of};
+use super::keys::{DocumentKey, Epk, EpkRange, partition_key_of, same_partition_key};
 use super::log::{Put, WriteLog};
-use super::message::{Answer, Ask, ContainerName, ascii_json, header};
+use super::message::{Answer, Ask, ContainerName, Headers, ascii_json, header};
+use super::sql::Computed;
 
 /// The service's limit of an item's id, in bytes.
 const MAX_ID_BYTES: usize = 1023;
+const ID_LENGTH: &str = "The input name is invalid: an id has 1 to 1023 bytes. Ensure to provide a unique non-empty string \
+    less than '1024' characters.";
 
 /// The account's clock: that of the machine, which tests may move forward for the time to live; or a simulated one.
 #[derive(Debug, Default)]
@@ -76,6 +79,10 @@ pub(super) struct Container {
     ranges: SyncRwLock<Vec<PhysicalRange>>,
     /// Writes hold it alone, from the emulator to the log, so that a reader sees a transaction whole or not at all.
     log: Arc<RwLock<WriteLog>>,
+    /// Members of documents that only queries see.
+    computed: SyncRwLock<Arc<Computed>>,
+    /// The session token of the last write to each physical partition.
+    sessions: SyncRwLock<BTreeMap<String, String>>,
     /// Held by a split or merge: what must not be cut in the middle does not start meanwhile.
     reshaping: RwLock<()>,
     emulator: Arc<Emulator>,
@@ -93,6 +100,8 @@ struct Description {
     default_ttl: Option<i64>,
     #[serde(default)]
     unique_key_policy: Option<Value>,
+    #[serde(default)]
+    computed_properties: Value,
 }
 
 #[derive(Deserialize)]
@@ -145,6 +154,8 @@ impl Container {
             has_unique_keys: unique.is_some_and(|keys| !keys.is_empty()),
             ranges: SyncRwLock::default(),
             log: Arc::new(RwLock::new(WriteLog::new(retained_bytes, description.default_ttl))),
+            computed: SyncRwLock::new(Arc::new(Computed::read(&description.computed_properties))),
+            sessions: SyncRwLock::default(),
             reshaping: RwLock::default(),
             emulator,
             clock,
@@ -161,12 +172,48 @@ impl Container {
         &self.rid
     }
 
+    /// The database's resource id: the first four bytes of the container's.
+    pub fn database_rid(&self) -> String {
+        use base64::Engine as _;
+        let base64 = base64::engine::general_purpose::STANDARD;
+        let bytes = base64.decode(self.rid.replace('-', "/")).unwrap_or_default();
+        base64.encode(bytes.get(..4).unwrap_or_default()).replace('/', "-")
+    }
+
     pub fn partitioning(&self) -> &Partitioning {
         &self.partitioning
     }
 
     pub fn emulator(&self) -> &Arc<Emulator> {
         &self.emulator
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn computed(&self) -> Arc<Computed> {
+        Arc::clone(&self.computed.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn remember_session(&self, answer: &Answer) {
+        let Some(token) = answer.headers.get(header::SESSION) else { return };
+        if let Some((range, _)) = token.split_once(':') {
+            let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+            sessions.insert(range.to_owned(), token.to_owned());
+        }
+    }
+
+    /// The headers of an answer about `range` that is made here: what they cost, and the session they belong to.
+    pub fn answer_headers(&self, range: &EpkRange) -> Headers {
+        let mut headers = Answer::json(200, Bytes::new()).headers;
+        let touched = self.ranges().into_iter().filter(|physical| physical.range.overlaps(range));
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        let tokens: Vec<String> = touched.filter_map(|physical| sessions.get(&physical.id).cloned()).collect();
+        if !tokens.is_empty() {
+            headers.set(header::SESSION, tokens.join(","));
+        }
+        headers
     }
 
     /// Unique keys are known to the emulator only.
@@ -228,6 +275,9 @@ impl Container {
         }
         if let Some(text) = ask.headers.get(header::PARTITION_KEY) {
             let values: Vec<Value> = serde_json::from_str(text).map_err(|_| invalid(header::PARTITION_KEY, text))?;
+            if values.is_empty() && self.partitioning.paths.len() > 1 {
+                return Err(invalid(header::PARTITION_KEY, text));
+            }
             if !values.is_empty() {
                 let key = self.partitioning.range_of(&values).ok_or_else(|| invalid(header::PARTITION_KEY, text))?;
                 if key.min == key.max {
@@ -292,18 +342,38 @@ impl Container {
     /// Carries out one point write and records it. The caller has called [`WriteLog::begin`] only when it succeeds:
     /// `begin` says whether this write is a transaction of its own.
     pub async fn point_write(&self, log: &mut WriteLog, ask: &Ask, begin: bool) -> Answer {
-        if has_empty_id(&ask.body) {
-            return Answer::bad_request(format!("An id has 1 to {MAX_ID_BYTES} bytes"));
+        if let Err(answer) = self.check_key(ask) {
+            return *answer;
+        }
+        let patched;
+        let ask = if ask.method == Method::PATCH {
+            patched = match self.patched(log, ask) {
+                Ok(ask) => ask,
+                Err(answer) => return *answer,
+            };
+            &patched
+        } else {
+            ask
+        };
+        if let Err(message) = check_members(&ask.body) {
+            return Answer::bad_request(message);
         }
         let mut forward = ask.clone();
         forward.headers.set(header::CONTENT_ON_WRITE, "true");
-        if forward.method == Method::PATCH {
-            forward.body = super::patch::with_envelope(forward.body);
+        // The emulator does not look at the condition of an upsert: one of what is not there yet is a creation.
+        let is_new_only = ask.headers.is_true(header::IS_UPSERT) && ask.headers.get("if-none-match") == Some("*");
+        if is_new_only {
+            forward.headers.remove(header::IS_UPSERT);
+            forward.headers.remove("if-none-match");
         }
         let mut answer = self.emulator.execute(&forward).await;
-        if !answer.is_success() {
-            return answer;
+        if is_new_only && answer.status == 409 {
+            return *precondition_failed("the item exists already");
         }
+        if !answer.is_success() {
+            return with_wrong_key_told(answer);
+        }
+        self.remember_session(&answer);
         if ask.method == Method::DELETE {
             match self.key_of(ask) {
                 Ok(key) => {
@@ -316,15 +386,18 @@ impl Container {
             }
             return answer;
         }
-        let put = match self.stored(&answer.body) {
+        let mut put = match self.stored(&answer.body) {
             Ok(put) => put,
             Err(failure) => return *failure,
         };
+        if let super::message::Target::Document(_, id) = super::message::Target::of(&ask.path) {
+            put.replaces(&id);
+        }
         // Known only now: the request may be in the SDKs' binary form of JSON.
         if put.key.id.len() > MAX_ID_BYTES {
             let key = Value::Array(put.partition_key).to_string();
             self.remove(&put.key.id, &key).await;
-            return Answer::bad_request(format!("An id has 1 to {MAX_ID_BYTES} bytes, this one {}", put.key.id.len()));
+            return Answer::bad_request(ID_LENGTH);
         }
         if begin {
             log.begin();
@@ -337,9 +410,14 @@ impl Container {
     }
 
     /// Records a document that the emulator wrote as part of a batch of its own.
-    pub fn record_put(&self, log: &mut WriteLog, text: &Bytes) {
+    pub fn record_put(&self, log: &mut WriteLog, text: &Bytes, replaced: Option<&str>) {
         match self.stored(text) {
-            Ok(put) => log.put(put),
+            Ok(mut put) => {
+                if let Some(id) = replaced {
+                    put.replaces(id);
+                }
+                log.put(put);
+            }
             Err(_) => tracing::error!(container = %self.name, "a stored document is unreadable"),
         }
     }
@@ -364,6 +442,7 @@ impl Container {
             ts: stored.ts,
             ttl: stored.ttl.and_then(|ttl| ttl.as_i64()),
             partition_key,
+            renamed_from: None,
         })
     }
 
@@ -380,21 +459,148 @@ impl Container {
         Ok(DocumentKey { epk: range.min, id })
     }
 
+    /// The id of the document with this resource id.
+    pub async fn id_of(&self, rid: &str) -> Option<String> {
+        let log = self.read().await;
+        let text = format!("\"_rid\":\"{rid}\"");
+        let finder = memchr::memmem::Finder::new(text.as_bytes());
+        let mut found = log.documents_in(&EpkRange::full()).into_iter();
+        found.find(|(_, document)| finder.find(&document.text).is_some()).map(|(key, _)| key.id.clone())
+    }
+
+    /// Deletes every document of the partition key in the header. The service does it in the background; here it is
+    /// done when it is answered.
+    pub async fn delete_key(&self, ask: &Ask) -> Answer {
+        let range = match self.range_of(ask) {
+            Ok(range) if range.min == range.max => range,
+            Ok(_) | Err(RangeError::Gone) => {
+                return Answer::bad_request("A delete by partition key needs the full partition key in its header");
+            }
+            Err(RangeError::Invalid(message)) => return Answer::bad_request(message),
+        };
+        let Some(_shape) = self.hold_shape() else { return super::batch::being_split() };
+        let mut log = self.write().await;
+        let found: Vec<_> = log
+            .documents_in(&range)
+            .into_iter()
+            .map(|(key, document)| (Arc::clone(key), Arc::clone(&document.partition_key)))
+            .collect();
+        for (key, partition_key) in found {
+            let answer = self.remove(&key.id, &partition_key).await;
+            if !answer.is_success() && answer.status != 404 {
+                return answer;
+            }
+            log.begin();
+            log.delete(&key, self.clock.now(), false);
+        }
+        let mut answer = Answer::json(200, Bytes::new());
+        answer.headers.remove("content-type");
+        answer
+    }
+
+    /// Whether a point request's partition key cannot be one of this container, or is not the document's.
+    pub fn check_key(&self, ask: &Ask) -> Result<(), Box<Answer>> {
+        let Some(text) = ask.headers.get(header::PARTITION_KEY) else { return Ok(()) };
+        let values: Vec<Value> = serde_json::from_str(text)
+            .map_err(|_| Box::new(Answer::bad_request("The partition key is no JSON array")))?;
+        if self.partitioning.range_of(&values).is_none_or(|range| range.min != range.max) {
+            return Err(wrong_key());
+        }
+        if matches!(ask.method, Method::POST | Method::PUT)
+            && let Ok(document) = serde_json::from_slice::<Value>(&ask.body)
+            && !same_partition_key(&partition_key_of(&document, &self.partitioning.paths), &values)
+        {
+            return Err(wrong_key());
+        }
+        Ok(())
+    }
+
+    /// Evaluates a patch here: the document after it, to be written as a replacement on the condition of its etag.
+    fn patched(&self, log: &WriteLog, ask: &Ask) -> Result<Ask, Box<Answer>> {
+        let key = self.key_of(ask)?;
+        let document = log.get(&key).ok_or_else(|| {
+            Box::new(Answer::error(404, None, "NotFound", "Entity with the specified id does not exist in the system"))
+        })?;
+        if ask.headers.get("if-match").is_some_and(|etag| etag != "*" && etag != document.etag) {
+            return Err(precondition_failed("the item has changed: its _etag is another one"));
+        }
+        match super::patch::meets_condition(&document.text, &ask.body) {
+            Ok(true) => {}
+            Ok(false) => return Err(precondition_failed("the item does not meet the patch's condition")),
+            Err(message) => return Err(Box::new(Answer::bad_request(message))),
+        }
+        let patched = super::patch::apply(&document.text, &ask.body);
+        let patched = patched.map_err(|message| Box::new(Answer::bad_request(message)))?;
+        let after: Value = serde_json::from_slice(&patched).unwrap_or_default();
+        let before: Vec<Value> = serde_json::from_str(&document.partition_key).unwrap_or_default();
+        if !same_partition_key(&partition_key_of(&after, &self.partitioning.paths), &before)
+            || after["id"] != key.id.as_str()
+        {
+            return Err(Box::new(Answer::bad_request("A patch cannot change the id or the partition key")));
+        }
+        let mut replace = ask.clone();
+        replace.method = Method::PUT;
+        replace.body = patched;
+        Ok(replace)
+    }
+
     /// Takes over the container's description after it was replaced.
     pub async fn described(&self, description: &[u8]) {
         if let Ok(description) = serde_json::from_slice::<Description>(description) {
+            let computed = Computed::read(&description.computed_properties);
+            *self.computed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(computed);
             self.write().await.set_default_ttl(description.default_ttl);
         }
     }
 }
 
-/// A document without a name could not be addressed, not even to take it back. Looks at text only.
-fn has_empty_id(body: &[u8]) -> bool {
+/// Checks the members with a meaning: a document without a name could not be addressed, not even to take it back.
+/// Looks at text only.
+fn check_members(body: &[u8]) -> Result<(), String> {
     #[derive(Deserialize)]
-    struct Named {
-        id: String,
+    struct Members {
+        #[serde(default)]
+        id: Option<Value>,
+        #[serde(default, deserialize_with = "present")]
+        ttl: Option<Value>,
     }
-    serde_json::from_slice::<Named>(body).is_ok_and(|named| named.id.is_empty())
+    // null is a value here, and a wrong one.
+    fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+        Value::deserialize(deserializer).map(Some)
+    }
+    let Ok(members) = serde_json::from_slice::<Members>(body) else { return Ok(()) };
+    if members.id.is_some_and(|id| id == "") {
+        return Err(ID_LENGTH.to_owned());
+    }
+    match members.ttl {
+        None => Ok(()),
+        Some(ttl) if ttl.as_i64().is_some_and(|ttl| ttl == -1 || (1..=i64::from(i32::MAX)).contains(&ttl)) => Ok(()),
+        Some(ttl) => {
+            Err(format!("The input ttl {ttl} is invalid: a positive whole number of seconds, or -1 for never"))
+        }
+    }
+}
+
+fn precondition_failed(message: &str) -> Box<Answer> {
+    Box::new(Answer::error(412, None, "PreconditionFailed", message))
+}
+
+/// Sub-status 1001: what makes a client read the container's definition again.
+pub(super) fn wrong_key() -> Box<Answer> {
+    Box::new(Answer::error(
+        400,
+        Some(1001),
+        "BadRequest",
+        "Partition key provided either doesn't correspond to definition in the collection or doesn't match partition key \
+         field values specified in the document. Learn more: https://aka.ms/CosmosDB/sql/errors/wrong-pk-value",
+    ))
+}
+
+/// Bodies in the SDKs' binary form are understood by the emulator alone.
+fn with_wrong_key_told(answer: Answer) -> Answer {
+    let is_about_the_key = answer.status == 400
+        && memchr::memmem::find(&answer.body, b"partition key extracted from the document does not match").is_some();
+    if is_about_the_key { *wrong_key() } else { answer }
 }
 
 fn invalid(header: &str, text: &str) -> RangeError {

@@ -30,9 +30,21 @@ pub(super) enum Start {
     After(u64),
 }
 
+impl Start {
+    /// The LSN after which this start reads.
+    pub fn lsn(self, log: &WriteLog) -> u64 {
+        match self {
+            Self::Beginning => 0,
+            Self::Now => log.lsn(),
+            Self::Time(ts) => log.lsn_before(ts),
+            Self::After(lsn) => lsn,
+        }
+    }
+}
+
 /// Items of the feed as JSON text, ready for the wire.
 #[derive(Debug, Default)]
-pub(super) struct FeedPage {
+struct FeedPage {
     pub items: Vec<Bytes>,
     pub up_to: u64,
 }
@@ -74,8 +86,8 @@ pub(super) async fn read(container: &Container, ask: &Ask) -> Answer {
     }
 }
 
-/// One page of the feed, over HTTP or in process.
-pub(super) fn page(
+/// One page of the feed.
+fn page(
     log: &WriteLog,
     container: &Container,
     mode: Mode,
@@ -84,12 +96,7 @@ pub(super) fn page(
     range: &EpkRange,
     limit: PageLimit,
 ) -> Result<FeedPage, Dropped> {
-    let after = match start {
-        Start::Beginning => 0,
-        Start::Now => log.lsn(),
-        Start::Time(ts) => log.lsn_before(ts),
-        Start::After(lsn) => lsn,
-    };
+    let after = start.lsn(log);
     match mode {
         Mode::Latest => {
             let found = log.latest_after(after, range, limit);
@@ -163,7 +170,7 @@ fn with_lsn(document: &Document) -> Bytes {
     append_lsn(&document.text, document.lsn)
 }
 
-fn append_lsn(text: &[u8], lsn: u64) -> Bytes {
+pub(super) fn append_lsn(text: &[u8], lsn: u64) -> Bytes {
     let Some(open) = text.trim_ascii_end().strip_suffix(b"}") else {
         return Bytes::copy_from_slice(text);
     };
@@ -216,7 +223,7 @@ fn version_envelope(version: &Version, paths: &[String]) -> Bytes {
 }
 
 /// `{"pk":"x"}`: one property for each partition key path that the document had a value for.
-fn partition_key_object(header: &str, paths: &[String]) -> Value {
+pub(super) fn partition_key_object(header: &str, paths: &[String]) -> Value {
     let values: Vec<Value> = serde_json::from_str(header).unwrap_or_default();
     let named = paths.iter().zip(values).filter(|(_, value)| !value.is_object());
     Value::Object(named.map(|(path, value)| (path.trim_start_matches('/').to_owned(), value)).collect())

@@ -32,6 +32,11 @@ impl Epk {
     pub fn as_hex(&self) -> &str {
         &self.0
     }
+
+    /// As the service spells a range's bound: 16 bytes, but for the first and the last.
+    pub fn padded(&self) -> String {
+        if self.0.is_empty() || self.0 == "FF" { self.0.clone() } else { format!("{:0<32}", self.0) }
+    }
 }
 
 /// From `min` (included) to `max` (excluded); equal bounds mean exactly that key.
@@ -44,6 +49,11 @@ pub(super) struct EpkRange {
 impl EpkRange {
     pub fn full() -> Self {
         Self { min: Epk::min(), max: Epk::max() }
+    }
+
+    /// Whether a key may be in both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.contains(&other.min) || other.contains(&self.min)
     }
 
     pub fn contains(&self, key: &Epk) -> bool {
@@ -84,10 +94,12 @@ pub(super) fn value_at<'a>(document: &'a Value, path: &str) -> Option<&'a Value>
     segments(path).iter().try_fold(document, |value, name| value.get(name.as_ref()))
 }
 
-/// The partition key of a document as the request header spells it: `["a",1,null,{}]`.
+/// The partition key of a document as the request header spells it: `["a",1,null,{}]`. Objects and arrays are no
+/// keys: the service takes them for undefined.
 pub(super) fn partition_key_of(document: &Value, paths: &[String]) -> Vec<Value> {
     let undefined = || Value::Object(serde_json::Map::new());
-    paths.iter().map(|path| value_at(document, path).cloned().unwrap_or_else(undefined)).collect()
+    let scalar = |value: &&Value| !value.is_object() && !value.is_array();
+    paths.iter().map(|path| value_at(document, path).filter(scalar).cloned().unwrap_or_else(undefined)).collect()
 }
 
 /// Whether two partition keys are the same; numbers are compared as the service stores them, as doubles.

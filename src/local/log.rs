@@ -3,7 +3,7 @@
 //! Every write that reached the emulator is recorded here in order. From it come the change feed in both modes,
 //! `_lsn`, previous images and TTL. All lookups are by ordered maps, so that reading what is new costs what is new.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,6 +38,8 @@ impl Operation {
 pub(super) struct Document {
     pub lsn: u64,
     place: u32,
+    /// LSN and place of its creation.
+    born: (u64, u32),
     pub text: Bytes,
     pub etag: String,
     /// Seconds since the epoch of the last write.
@@ -74,6 +76,17 @@ pub(super) struct Put {
     pub ts: u64,
     pub ttl: Option<i64>,
     pub partition_key: Vec<Value>,
+    /// The address before, of a replacement that gave the document another id.
+    pub renamed_from: Option<DocumentKey>,
+}
+
+impl Put {
+    /// Says which document of the same partition key this one replaces; a replacement may give it another id.
+    pub fn replaces(&mut self, id: &str) {
+        if id != self.key.id {
+            self.renamed_from = Some(DocumentKey { epk: self.key.epk.clone(), id: id.to_owned() });
+        }
+    }
 }
 
 /// Where a page of the feed ended.
@@ -101,7 +114,7 @@ pub(super) struct WriteLog {
     lsn: u64,
     /// The place inside the current transaction.
     place: u32,
-    documents: HashMap<Arc<DocumentKey>, Document>,
+    documents: BTreeMap<Arc<DocumentKey>, Document>,
     latest: BTreeMap<(u64, u32), Arc<DocumentKey>>,
     versions: VecDeque<Version>,
     retained: usize,
@@ -119,7 +132,7 @@ impl WriteLog {
         Self {
             lsn: 0,
             place: 0,
-            documents: HashMap::new(),
+            documents: BTreeMap::new(),
             latest: BTreeMap::new(),
             versions: VecDeque::new(),
             retained: 0,
@@ -140,6 +153,22 @@ impl WriteLog {
         self.documents.get(key)
     }
 
+    /// The documents in `range`, the oldest first: the order of equals under ORDER BY.
+    pub fn documents_by_age(&self, range: &EpkRange) -> Vec<(&Arc<DocumentKey>, &Document)> {
+        let mut found = self.documents_in(range);
+        found.sort_by_key(|(_, document)| document.born);
+        found
+    }
+
+    /// The documents in `range`, by place in the key space, then by age: the order of a query without ORDER BY.
+    pub fn documents_in(&self, range: &EpkRange) -> Vec<(&Arc<DocumentKey>, &Document)> {
+        let from = DocumentKey { epk: range.min.clone(), id: String::new() };
+        let found = self.documents.range(from..).take_while(|(key, _)| range.contains(&key.epk));
+        let mut found: Vec<_> = found.collect();
+        found.sort_by(|(left, old), (right, new)| left.epk.cmp(&right.epk).then(old.born.cmp(&new.born)));
+        found
+    }
+
     /// Starts the next transaction: what is recorded until the next call shares one LSN.
     pub fn begin(&mut self) {
         self.lsn += 1;
@@ -148,7 +177,10 @@ impl WriteLog {
 
     /// Records a created or replaced document.
     pub fn put(&mut self, put: Put) {
-        let replaced = self.unlink(&put.key);
+        let replaced = match &put.renamed_from {
+            Some(before) => self.unlink(before).map(|(_, document)| (Arc::new(put.key.clone()), document)),
+            None => self.unlink(&put.key),
+        };
         let (key, previous) = match replaced {
             Some((key, document)) => (key, Some(document)),
             None => (Arc::new(put.key), None),
@@ -163,6 +195,7 @@ impl WriteLog {
             self.due.insert((due, Arc::clone(&key)));
         }
         self.place += 1;
+        let born = previous.as_ref().map_or((self.lsn, self.place), |document| document.born);
         self.latest.insert((self.lsn, self.place), Arc::clone(&key));
         self.push(Version {
             lsn: self.lsn,
@@ -178,6 +211,7 @@ impl WriteLog {
         let document = Document {
             lsn: self.lsn,
             place: self.place,
+            born,
             text: put.text,
             etag: put.etag,
             ts: put.ts,
@@ -326,7 +360,7 @@ mod tests {
     fn put(id: &str, ts: u64, text: &str) -> Put {
         let key = DocumentKey { epk: Epk::parse("10").unwrap(), id: id.to_owned() };
         let text = Bytes::copy_from_slice(text.as_bytes());
-        Put { key, text, etag: "e".into(), ts, ttl: None, partition_key: vec![json!("p")] }
+        Put { key, text, etag: "e".into(), ts, ttl: None, partition_key: vec![json!("p")], renamed_from: None }
     }
 
     fn write(log: &mut WriteLog, id: &str, ts: u64, text: &str) {

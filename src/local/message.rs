@@ -13,7 +13,6 @@ pub(super) mod header {
     pub const RANGE_ID: &str = "x-ms-documentdb-partitionkeyrangeid";
     pub const START_EPK: &str = "x-ms-start-epk";
     pub const END_EPK: &str = "x-ms-end-epk";
-    pub const KEY_TYPE: &str = "x-ms-read-key-type";
     pub const MAX_ITEM_COUNT: &str = "x-ms-max-item-count";
     pub const CONTINUATION: &str = "x-ms-continuation";
     pub const IS_UPSERT: &str = "x-ms-documentdb-is-upsert";
@@ -191,17 +190,19 @@ impl std::fmt::Display for ContainerName {
     }
 }
 
-fn encode_segment(segment: &str) -> String {
+pub(super) fn encode_segment(segment: &str) -> String {
     percent_encoding::utf8_percent_encode(segment, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// The decoded segments of a path.
+pub(super) fn segments(path: &str) -> Vec<String> {
+    let parts = path.split('/').filter(|part| !part.is_empty());
+    parts.map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect()
 }
 
 impl Target {
     pub fn of(path: &str) -> Self {
-        let parts: Vec<String> = path
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
-            .collect();
+        let parts = segments(path);
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match parts.as_slice() {
             ["dbs", db] => Self::Database((*db).to_owned()),

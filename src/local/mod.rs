@@ -1,10 +1,13 @@
 //! The embedded Azure Cosmos DB and the trigger that plays the Azure Functions host.
 //!
 //! A client's request goes `server` -> `gateway` -> `emulator`. Every write is also recorded in the container's
-//! `log`, from which `feed` answers the change feed and TTL deletes what is due: the emulator has neither.
+//! `log`, from which `feed` answers the change feed, `sql` queries, and TTL deletes what is due: the emulator has neither
+//! feed nor expiry, and its queries are not the service's. `addresses` turns resource ids into names; `offers` and
+//! `shelf` keep what has no effect here.
 //!
 //! Nothing is kept on disk: the account is empty after every start.
 
+mod addresses;
 mod batch;
 mod container;
 mod emulator;
@@ -12,11 +15,16 @@ mod feed;
 mod gateway;
 mod inside;
 mod keys;
+mod list;
 mod log;
 mod message;
+mod offers;
 mod pages;
 mod patch;
 mod server;
+mod shelf;
+mod signature;
+mod sql;
 pub mod trigger;
 
 use std::net::Ipv4Addr;
@@ -258,6 +266,12 @@ impl Drop for LocalCosmos {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// A random GUID in .NET's spelling.
+fn guid() -> String {
+    let hex = format!("{:032x}", rand::random::<u128>());
+    format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
 }
 
 fn number(range_id: &str) -> Result<u32, LocalError> {

@@ -1,20 +1,20 @@
 //! Result pages of queries and of the plain read feed.
 //!
-//! The emulator copies and sorts every document for every page. So the whole result is computed once and its pages
-//! are served from a small cache; when an entry was pushed out, it is computed again and the pages already read skipped.
+//! The whole result is computed once and its pages are served from a small cache; when an entry was pushed out, it is
+//! computed again and the pages already read are skipped.
 
 use std::collections::{HashSet, VecDeque};
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::http::Method;
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::container::{Container, RangeError};
 use super::feed::{PAGE_BYTES, envelope, gone};
 use super::keys::{Epk, EpkRange};
+use super::log::{Document, WriteLog};
 use super::message::{Answer, Ask, Headers, header};
+use super::sql::{self, Statement};
 
 const MAX_RESULTS: usize = 64;
 const MAX_BYTES: usize = 256 * 1024 * 1024;
@@ -43,16 +43,8 @@ struct ResultSet {
     scope: EpkRange,
     rid: String,
     headers: Headers,
-    body: Bytes,
-    items: Vec<Range<usize>>,
-}
-
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(rename = "_rid")]
-    rid: String,
-    #[serde(rename = "Documents", borrow)]
-    documents: Vec<&'a RawValue>,
+    items: Vec<Bytes>,
+    bytes: usize,
 }
 
 /// A continuation: which result, how many items of it were read, and which keys it was about.
@@ -88,6 +80,8 @@ impl Pages {
         };
         let token = match ask.headers.get(header::CONTINUATION).filter(|text| !text.is_empty()) {
             None => None,
+            // The service's own form names a document of another account: nothing before it was read here.
+            Some(text) if text.starts_with("-RID:") || text.starts_with("+RID:") => None,
             Some(text) => match Token::parse(text) {
                 Some(token) => Some(token),
                 None => return Answer::bad_request("The continuation token is not one of this account"),
@@ -98,14 +92,14 @@ impl Pages {
             (Some(result), Some(token)) => (result, token.offset),
             (_, token) => {
                 let log = container.read().await;
-                let result = match self.evaluate(container, ask, scope.clone()).await {
+                let result = match self.evaluate(container, &log, ask, scope.clone()).await {
                     Ok(result) => result,
                     Err(answer) => return *answer,
                 };
                 let offset = match token {
                     None => 0,
                     Some(token) if token.scope == result.scope => token.offset,
-                    Some(token) => match self.offset_after_split(container, ask, token, &result).await {
+                    Some(token) => match self.offset_after_split(container, &log, ask, token, &result).await {
                         Ok(offset) => offset,
                         Err(answer) => return *answer,
                     },
@@ -121,6 +115,7 @@ impl Pages {
     async fn offset_after_split(
         &self,
         container: &Container,
+        log: &WriteLog,
         ask: &Ask,
         token: Token,
         result: &ResultSet,
@@ -134,57 +129,52 @@ impl Pages {
         } else {
             return Ok(token.offset);
         };
-        let mut other = ask.clone();
-        for name in [header::RANGE_ID, header::PARTITION_KEY] {
-            other.headers.remove(name);
-        }
-        other.headers.set(header::START_EPK, range.min.as_hex());
-        other.headers.set(header::END_EPK, range.max.as_hex());
-        other.headers.set(header::KEY_TYPE, "EffectivePartitionKeyRange");
-        let other = self.evaluate(container, &other, range).await?;
+        let other = self.evaluate(container, log, ask, range).await?;
         if is_ordered {
             // The rows of both halves alternated: look which of ours were among those that were read.
-            let read: HashSet<&[u8]> =
-                other.items.iter().take(token.offset).map(|item| &other.body[item.clone()]).collect();
-            return Ok(result.items.iter().take_while(|item| read.contains(&result.body[(*item).clone()])).count());
+            let read: HashSet<&Bytes> = other.items.iter().take(token.offset).collect();
+            return Ok(result.items.iter().take_while(|item| read.contains(*item)).count());
         }
         // In key order: the lower half comes first as a whole.
         Ok(token.offset.saturating_sub(other.items.len()))
     }
 
-    async fn evaluate(&self, container: &Container, ask: &Ask, scope: EpkRange) -> Result<ResultSet, Box<Answer>> {
-        let mut whole = ask.clone();
-        whole.headers.remove(header::MAX_ITEM_COUNT);
-        whole.headers.remove(header::CONTINUATION);
-        let emulator = Arc::clone(container.emulator());
-        let runtime = tokio::runtime::Handle::current();
-        let answer = if emulator.clock().is_simulated() {
-            // In one thread nothing depends on who is quicker.
-            emulator.execute(&whole).await
+    async fn evaluate(
+        &self,
+        container: &Container,
+        log: &WriteLog,
+        ask: &Ask,
+        scope: EpkRange,
+    ) -> Result<ResultSet, Box<Answer>> {
+        let text = |(_, document): (_, &Document)| document.text.clone();
+        let items = if ask.method == Method::GET {
+            log.documents_in(&scope).into_iter().map(text).collect()
         } else {
-            // Sorting and matching all documents is plain computation: it must not hold up other requests.
-            let work = tokio::task::spawn_blocking(move || runtime.block_on(emulator.execute(&whole)));
-            work.await
-                .map_err(|_| Box::new(Answer::error(500, None, "InternalServerError", "the query was interrupted")))?
+            let statement = Statement::read(&ask.body).map_err(|error| Box::new(error.into_answer()))?;
+            let documents =
+                if statement.is_ordered() { log.documents_by_age(&scope) } else { log.documents_in(&scope) };
+            let texts: Vec<Bytes> = documents.into_iter().map(text).collect();
+            let computed = container.computed();
+            let work = move || sql::run(&statement, &computed, texts.into_iter());
+            let found = if container.clock().is_simulated() {
+                // In one thread nothing depends on who is quicker.
+                work()
+            } else {
+                // Sorting and matching all documents is plain computation: it must not hold up other requests.
+                tokio::task::spawn_blocking(work).await.map_err(|_| {
+                    Box::new(Answer::error(500, None, "InternalServerError", "the query was interrupted"))
+                })?
+            };
+            found.map_err(|error| Box::new(error.into_answer()))?
         };
-        if answer.status != 200 {
-            return Err(Box::new(answer));
-        }
-        let Ok(body) = serde_json::from_slice::<Body<'_>>(&answer.body) else {
-            return Err(Box::new(answer));
-        };
-        let start = answer.body.as_ptr().addr();
-        let items = body.documents.iter().map(|item| {
-            let from = item.get().as_ptr().addr() - start;
-            from..from + item.get().len()
-        });
-        let items = items.collect();
         let id = {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.next_id += 1;
             kept.next_id
         };
-        Ok(ResultSet { id, scope, rid: body.rid, headers: answer.headers, body: answer.body.clone(), items })
+        let bytes = items.iter().map(Bytes::len).sum();
+        let headers = container.answer_headers(&scope);
+        Ok(ResultSet { id, scope, rid: container.rid().to_owned(), headers, items, bytes })
     }
 
     fn page(&self, result: Arc<ResultSet>, offset: usize, limit: Option<usize>) -> Answer {
@@ -197,7 +187,7 @@ impl Pages {
             first || bytes <= PAGE_BYTES
         });
         let end = offset + fitting.count();
-        let items = result.items[offset..end].iter().map(|item| &result.body[item.clone()]);
+        let items = result.items[offset..end].iter().map(AsRef::as_ref);
         let body = envelope(&result.rid, items);
         let mut answer = Answer { status: 200, headers: result.headers.clone(), body: body.into() };
         answer.headers.set("content-type", "application/json");
@@ -215,17 +205,17 @@ impl Pages {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let index = kept.results.iter().position(|result| result.id == id)?;
         let result = kept.results.remove(index)?;
-        kept.bytes -= result.body.len();
+        kept.bytes -= result.bytes;
         Some(result)
     }
 
     fn keep(&self, result: Arc<ResultSet>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.bytes += result.body.len();
+        kept.bytes += result.bytes;
         kept.results.push_back(result);
         while kept.results.len() > 1 && (kept.results.len() > MAX_RESULTS || kept.bytes > MAX_BYTES) {
             if let Some(oldest) = kept.results.pop_front() {
-                kept.bytes -= oldest.body.len();
+                kept.bytes -= oldest.bytes;
             }
         }
     }

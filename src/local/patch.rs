@@ -1,11 +1,13 @@
-//! Partial document updates inside a transactional batch.
+//! Partial document updates.
 //!
-//! A single patch is the emulator's business. Inside a batch it must be known before anything is written whether
-//! the patch can succeed, so it is evaluated here and carried out as a replacement.
+//! A patch is evaluated here and carried out as a replacement: inside a batch it must be known before anything is
+//! written whether it can succeed, and the emulator knows no conditions.
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::sql::{self, Computed, SqlError, Statement};
 
 const MAX_OPERATIONS: usize = 10;
 
@@ -34,6 +36,24 @@ pub(super) fn with_envelope(body: Bytes) -> Bytes {
     whole.extend_from_slice(&body);
     whole.push(b'}');
     whole.into()
+}
+
+/// Whether a document meets the condition of a patch: `from c where c.n = 1`. Without one every document does.
+pub(super) fn meets_condition(document: &Bytes, instructions: &[u8]) -> Result<bool, String> {
+    #[derive(Deserialize)]
+    struct Conditional {
+        #[serde(default)]
+        condition: Option<String>,
+    }
+    let instructions = with_envelope(Bytes::copy_from_slice(instructions));
+    let patch: Conditional =
+        serde_json::from_slice(&instructions).map_err(|error| format!("the patch is not understood: {error}"))?;
+    let Some(condition) = patch.condition.filter(|condition| !condition.trim().is_empty()) else { return Ok(true) };
+    let query = serde_json::json!({ "query": format!("SELECT VALUE 1 {condition}") }).to_string();
+    let refused = |error: SqlError| format!("the patch's condition: {error:?}");
+    let statement = Statement::read(query.as_bytes()).map_err(refused)?;
+    let found = sql::run(&statement, &Computed::default(), std::iter::once(document.clone())).map_err(refused)?;
+    Ok(!found.is_empty())
 }
 
 /// The document after the patch, or why it cannot be applied.

@@ -311,6 +311,21 @@ pub(super) struct HostFile {
     pub executable: Option<PathBuf>,
     pub arguments: Option<Vec<String>>,
     pub function_timeout: Duration,
+    /// `extensions.cosmosDB.serializerSettings.dateParseHandling` is `None`, and the bundle knows it: strings that look
+    /// like dates are left alone.
+    pub keeps_dates: bool,
+}
+
+/// The first extension bundle with the date setting.
+const DATE_SETTING_SINCE: (u32, u32, u32) = (4, 37, 1);
+
+/// Whether every bundle that `range` allows knows the date setting. `[4.37.1, 5.0.0)`: the lower end decides.
+fn bundle_has_date_setting(range: &str) -> bool {
+    let Some(lower) = range.trim().strip_prefix('[').and_then(|rest| rest.split(',').next()) else { return false };
+    let mut numbers = lower.trim().trim_end_matches(']').split('.').map(|part| part.parse::<u32>().ok());
+    let mut next = || numbers.next().flatten();
+    let lower = (next().unwrap_or(0), next().unwrap_or(0), next().unwrap_or(0));
+    lower >= DATE_SETTING_SINCE
 }
 
 impl HostFile {
@@ -333,10 +348,20 @@ impl HostFile {
             }
         };
         let arguments = description["arguments"].as_array();
+        let handling = &file["extensions"]["cosmosDB"]["serializerSettings"]["dateParseHandling"];
+        let asked = handling.as_str().is_some_and(|handling| handling.eq_ignore_ascii_case("None"));
+        let known = file["extensionBundle"]["version"].as_str().is_some_and(bundle_has_date_setting);
+        if asked && !known {
+            tracing::warn!(
+                "host.json sets dateParseHandling, but its extension bundle may be older than 4.37.1 and ignore it: set \
+                 \"[4.37.1, 5.0.0)\""
+            );
+        }
         Ok(Self {
             executable: description["defaultExecutablePath"].as_str().map(PathBuf::from),
             arguments: arguments.map(|list| list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()),
             function_timeout: timeout,
+            keeps_dates: asked && known,
         })
     }
 }
@@ -398,6 +423,22 @@ mod tests {
     fn a_file_without_the_trigger_is_none_of_ours() {
         let timer = json!({"type": "timerTrigger", "name": "t"});
         assert_eq!(FunctionBinding::parse("F", &file(timer, json!(null)), &[]).unwrap(), None);
+    }
+
+    #[test]
+    fn the_date_setting_counts_only_with_a_bundle_that_knows_it() {
+        let keeps = |bundle: &str, handling: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let text = json!({"extensionBundle": {"version": bundle},
+                "extensions": {"cosmosDB": {"serializerSettings": {"dateParseHandling": handling}}}});
+            std::fs::write(folder.path().join("host.json"), text.to_string()).unwrap();
+            HostFile::read(folder.path()).unwrap().keeps_dates
+        };
+        assert!(keeps("[4.37.1, 5.0.0)", "None") && keeps("[5.0.0, 6.0.0)", "none"));
+        assert!(!keeps("[4.37.1, 5.0.0)", "DateTime"));
+        for old in ["[4.*, 5.0.0)", "[4.0.0, 5.0.0)", "[4.37.0, 5.0.0)", "[3.3.0, 4.0.0)", "nonsense"] {
+            assert!(!keeps(old, "None"), "{old}");
+        }
     }
 
     #[test]

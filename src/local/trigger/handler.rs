@@ -179,7 +179,7 @@ async fn start(program: &Program) -> Result<(Child, Url), String> {
         .current_dir(&program.folder)
         .envs(program.settings.iter().map(|(name, value)| (name, value)))
         .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
-        .env("FUNCTIONS_CUSTOMHANDLER_WORKER_ID", super::invoke::guid())
+        .env("FUNCTIONS_CUSTOMHANDLER_WORKER_ID", crate::local::guid())
         .env("FUNCTIONS_APP_ROOT_PATH", &program.folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

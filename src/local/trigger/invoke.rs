@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{FixedOffset, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::binding::{FunctionBinding, RetryPolicy};
 use super::handler::HandlerState;
-use super::rewrite::rewrite;
 use super::shared::Shared;
+use crate::local::guid;
 
 /// The version that the host gives itself.
 const HOST_VERSION: &str = "4.1043.200.25523";
@@ -27,7 +27,6 @@ pub(super) struct Invoker {
     pub handler: watch::Receiver<HandlerState>,
     pub kills: mpsc::Sender<u32>,
     pub shared: Arc<Shared>,
-    pub zone: FixedOffset,
     pub timeout: Duration,
     pub stop: CancellationToken,
 }
@@ -47,16 +46,21 @@ pub(super) fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().http1_only().tcp_nodelay(true).build()
 }
 
-/// A random GUID in .NET's spelling.
-pub(super) fn guid() -> String {
-    let hex = format!("{:032x}", rand::random::<u128>());
-    format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
+/// A time as .NET writes it: up to seven digits of a second, without the zeros at their end.
+pub(super) fn dotnet_time(time: DateTime<Utc>) -> String {
+    let text = time.format("%Y-%m-%dT%H:%M:%S").to_string();
+    let ticks = format!("{:07}", time.timestamp_subsec_nanos() / 100 % 10_000_000);
+    match ticks.trim_end_matches('0') {
+        "" => format!("{text}Z"),
+        digits => format!("{text}.{digits}Z"),
+    }
 }
 
 impl Invoker {
-    /// Delivers a batch, with as many retries as the function's policy allows.
-    pub async fn deliver(&self, documents: &[Bytes]) -> Delivery {
-        let array = self.array(documents);
+    /// Delivers a batch, with as many retries as the function's policy allows. `items` are JSON as the trigger writes it.
+    pub async fn deliver(&self, items: &[String]) -> Delivery {
+        let documents = items;
+        let array = format!("[{}]", items.join(","));
         let mut last_failure: Option<String> = None;
         for retry in 0_u32.. {
             let Some((url, generation)) = self.ready().await else { return Delivery::Stopped };
@@ -102,25 +106,12 @@ impl Invoker {
         }
     }
 
-    /// The documents as one array, altered as the host alters them.
-    fn array(&self, documents: &[Bytes]) -> String {
-        let mut array = String::from("[");
-        for (index, document) in documents.iter().enumerate() {
-            if index > 0 {
-                array.push(',');
-            }
-            array.push_str(&rewrite(&String::from_utf8_lossy(document), self.zone));
-        }
-        array.push(']');
-        array
-    }
-
     /// The request's body. The array is encoded twice: a JSON string in a JSON string.
     fn body(&self, array: &str, retry: u32, failure: Option<&str>) -> String {
         let twice = Value::from(Value::from(array).to_string()).to_string();
         let mut metadata = json!({ "sys": {
             "MethodName": self.binding.function,
-            "UtcNow": Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true),
+            "UtcNow": dotnet_time(Utc::now()),
             "RandGuid": guid(),
         }});
         if let Some(policy) = &self.binding.retry {
@@ -269,9 +260,17 @@ mod tests {
     }
 
     #[test]
+    fn times_have_up_to_seven_digits() {
+        let time = |nanos| dotnet_time(DateTime::from_timestamp(1_795_541_500, nanos).unwrap());
+        assert_eq!(time(0), "2026-11-24T17:31:40Z");
+        assert_eq!(time(77_400), "2026-11-24T17:31:40.000077 4Z".replace(' ', ""));
+        assert_eq!(time(819_418_000), "2026-11-24T17:31:40.819418Z");
+    }
+
+    #[test]
     fn a_guid_looks_like_one() {
         let guid = guid();
         assert_eq!((guid.len(), guid.matches('-').count()), (36, 4));
-        assert_ne!(guid, super::guid());
+        assert_ne!(guid, crate::local::guid());
     }
 }

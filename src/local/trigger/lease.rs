@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::http::Method;
-use chrono::{SecondsFormat, Utc};
+use chrono::Utc;
 use serde_json::{Value, json};
 
 use super::binding::{FeedMode, FunctionBinding};
@@ -23,6 +23,8 @@ pub(super) struct LeaseStore {
     container: Arc<Container>,
     /// What the ids of this function's leases on this container begin with.
     prefix: String,
+    /// The feed's name in the lease documents.
+    mode: &'static str,
     owner: String,
 }
 
@@ -62,9 +64,30 @@ impl LeaseStore {
                 "the lease container {name} has partition key {paths}: it needs /id"
             )));
         }
-        let rid = source.rid().replace(['/', '='], "");
-        let prefix = format!("{}127.0.0.1_{}_{rid}", binding.lease_prefix, binding.database);
-        Ok(Self { gateway, container, prefix, owner: super::invoke::guid() })
+        let prefix = format!("{}127.0.0.1_{}_{}", binding.lease_prefix, source.database_rid(), source.rid());
+        let mode = match binding.mode {
+            FeedMode::Latest => "Incremental Feed",
+            FeedMode::AllVersions => "Full-Fidelity Feed",
+        };
+        let store = Self { gateway, container, prefix, mode, owner: crate::local::guid() };
+        store.initialised().await?;
+        Ok(store)
+    }
+
+    /// Writes the document that says that all leases were made, as the change feed processor does.
+    async fn initialised(&self) -> Result<(), LocalError> {
+        self.write(&format!("{}.info", self.prefix), json!({})).await
+    }
+
+    async fn write(&self, id: &str, mut document: Value) -> Result<(), LocalError> {
+        document["id"] = id.into();
+        let ask = Ask::new(Method::POST, self.container.name().documents())
+            .with_header(header::IS_UPSERT, "True")
+            .with_header(header::PARTITION_KEY, json!([id]).to_string())
+            .with_header(header::CONTENT_ON_WRITE, "false")
+            .with_body(document.to_string());
+        let answer = self.gateway.handle(ask).await;
+        if answer.is_success() { Ok(()) } else { Err(LocalError::refused("write a lease", &answer)) }
     }
 
     fn id(&self, token: &str) -> String {
@@ -137,19 +160,14 @@ impl LeaseStore {
             "id": id,
             "version": 0,
             "LeaseToken": lease.token,
-            "FeedRange": { "Range": { "min": lease.range.min.as_hex(), "max": lease.range.max.as_hex() } },
-            "ContinuationToken": continuation,
+            "FeedRange": { "Range": { "min": lease.range.min.padded(), "max": lease.range.max.padded() } },
             "Owner": self.owner,
+            "ContinuationToken": continuation,
             "properties": {},
-            "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true),
+            "timestamp": super::invoke::dotnet_time(Utc::now()),
+            "Mode": self.mode,
         });
-        let ask = Ask::new(Method::POST, self.container.name().documents())
-            .with_header(header::IS_UPSERT, "True")
-            .with_header(header::PARTITION_KEY, json!([id]).to_string())
-            .with_header(header::CONTENT_ON_WRITE, "false")
-            .with_body(document.to_string());
-        let answer = self.gateway.handle(ask).await;
-        if answer.is_success() { Ok(()) } else { Err(LocalError::refused("write a lease", &answer)) }
+        self.write(&id, document).await
     }
 }
 

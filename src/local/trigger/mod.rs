@@ -1,13 +1,14 @@
 //! Plays the Azure Functions host for the functions of an app that have a Cosmos DB trigger.
 //!
 //! `binding` reads the function app's files, `handler` runs its process, `lease` remembers what was delivered,
-//! `rewrite` and `invoke` make the request and judge the answer. Imitated to the letter, flaws included, because a
+//! `payload`, `rewrite` and `invoke` make the request and judge the answer. Imitated to the letter, flaws included, because a
 //! handler that works here must work in Azure.
 
 mod binding;
 mod handler;
 mod invoke;
 mod lease;
+mod payload;
 mod rewrite;
 mod shared;
 
@@ -30,9 +31,12 @@ use self::binding::HostFile;
 use self::handler::{HandlerState, Program};
 use self::invoke::{Delivery, Invoker};
 use self::lease::{FirstStart, Lease, LeaseStore, overlap};
+use self::payload::TooDeep;
+use self::rewrite::Dates;
 use self::shared::Shared;
 use super::container::Container;
-use super::feed::{self, Mode, PAGE_BYTES, Start};
+use super::feed::{PAGE_BYTES, Start};
+use super::gateway::Gateway;
 use super::log::PageLimit;
 use super::message::ContainerName;
 use super::{LocalCosmos, LocalError};
@@ -182,14 +186,26 @@ pub struct Trigger {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// How often it is looked whether the source container was made again.
+const REMADE_CHECK: Duration = Duration::from_millis(200);
+
+/// The source container that is watched, and the leases on it.
+#[derive(Debug)]
+struct Watched {
+    source: Arc<Container>,
+    leases: LeaseStore,
+    /// The lease being worked on for each range, and where it stands.
+    positions: Mutex<HashMap<String, Lease>>,
+}
+
 /// What the lease tasks share.
 #[derive(Debug)]
 struct Worker {
-    source: Arc<Container>,
-    leases: LeaseStore,
+    gateway: Arc<Gateway>,
+    /// Another one when the container was deleted and made again.
+    watched: Mutex<Arc<Watched>>,
     invoker: Invoker,
-    /// The lease being worked on for each range, and where it stands.
-    positions: Mutex<HashMap<String, Lease>>,
+    dates: Dates,
 }
 
 impl Trigger {
@@ -233,12 +249,14 @@ impl Trigger {
                 handler: handler.clone(),
                 kills: kills.clone(),
                 shared: Arc::clone(&shared),
-                zone: options.host_time_zone,
                 timeout: options.function_timeout.unwrap_or(host.function_timeout),
                 stop: stop.clone(),
                 binding,
             };
-            workers.push(Arc::new(Worker { source, leases, invoker, positions: Mutex::default() }));
+            let dates = if host.keeps_dates { Dates::Kept } else { Dates::Parsed(options.host_time_zone) };
+            let watched = Mutex::new(Arc::new(Watched::new(source, leases)));
+            let gateway = Arc::clone(&cosmos.gateway);
+            workers.push(Arc::new(Worker { gateway, watched, invoker, dates }));
             starts.push(first);
         }
         let mut trigger = Self { workers, shared, handler: handler.clone(), stop, tasks };
@@ -261,8 +279,9 @@ impl Trigger {
     pub async fn stats(&self) -> TriggerStats {
         let mut stats = self.shared.snapshot();
         for worker in &self.workers {
-            let positions = worker.positions();
-            let log = worker.source.read().await;
+            let watched = worker.watched();
+            let positions = watched.positions();
+            let log = watched.source.read().await;
             let slowest = positions.iter().map(|lease| log.lsn().saturating_sub(lsn_of(lease.position))).max();
             stats.leases += positions.len() as u64;
             stats.pending += slowest.unwrap_or(0);
@@ -358,31 +377,45 @@ async fn wait_for_handler(mut handler: watch::Receiver<HandlerState>) -> Result<
     }
 }
 
-/// Keeps one task for each lease, and follows splits and merges of the source.
+/// Keeps one task for each lease, follows splits and merges of the source, and the source itself when it is made again.
 async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
     let stop = worker.invoker.stop.clone();
     let mut running: JoinSet<String> = JoinSet::new();
     let mut leases = first;
     loop {
         for lease in leases.drain(..) {
-            let busy = worker.positions().iter().any(|other| overlap(&other.range, &lease.range));
+            let watched = worker.watched();
+            let busy = watched.positions().iter().any(|other| overlap(&other.range, &lease.range));
             if !busy {
-                worker.set_position(&lease);
-                running.spawn(work(Arc::clone(&worker), lease));
+                watched.set_position(&lease);
+                running.spawn(work(Arc::clone(&worker), watched, lease));
             }
         }
-        let Some(Some(ended)) = stop.run_until_cancelled(running.join_next()).await else { break };
+        let ended = tokio::select! {
+            () = stop.cancelled() => break,
+            ended = running.join_next() => ended,
+            () = tokio::time::sleep(REMADE_CHECK) => {
+                if worker.follow_remade().await {
+                    // Those of the container before end by themselves.
+                    while running.join_next().await.is_some() {}
+                    leases = worker.reconcile(FirstStart::Beginning).await;
+                }
+                continue;
+            }
+        };
         match ended {
-            Ok(token) => {
-                worker.lock_positions().remove(&token);
+            // No lease could be read: it is tried again.
+            None => {
+                if stop.run_until_cancelled(tokio::time::sleep(REMADE_CHECK)).await.is_none() {
+                    break;
+                }
             }
-            Err(error) => worker.invoker.shared.failed(&format!("a lease's task ended: {error}")),
+            Some(Ok(token)) => {
+                worker.watched().lock_positions().remove(&token);
+            }
+            Some(Err(error)) => worker.invoker.shared.failed(&format!("a lease's task ended: {error}")),
         }
-        let first_start = FirstStart::of(&worker.invoker.binding);
-        match worker.leases.reconcile(&worker.source, first_start).await {
-            Ok(found) => leases = found,
-            Err(error) => worker.invoker.shared.failed(&error.to_string()),
-        }
+        leases = worker.reconcile(FirstStart::of(&worker.invoker.binding)).await;
         if matches!(&*worker.invoker.handler.borrow(), HandlerState::Stopped(_)) {
             break;
         }
@@ -390,42 +423,76 @@ async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
     while running.join_next().await.is_some() {}
 }
 
+/// Why a lease does not get on.
+enum Obstacle {
+    /// What comes next is no longer kept.
+    Dropped(String),
+    /// The trigger cannot read what comes next.
+    Unreadable(TooDeep),
+}
+
+/// Items of one invocation.
+struct Batch {
+    items: Vec<String>,
+    /// Everything up to and including this LSN has been looked at.
+    up_to: u64,
+}
+
 /// Works on one lease until its partition is gone or the trigger is stopped; returns the lease's token.
-async fn work(worker: Arc<Worker>, mut lease: Lease) -> String {
+async fn work(worker: Arc<Worker>, watched: Arc<Watched>, mut lease: Lease) -> String {
+    let source = &watched.source;
     let binding = &worker.invoker.binding;
     let stop = &worker.invoker.stop;
-    while !stop.is_cancelled() {
-        if !worker.source.ranges().iter().any(|range| range.id == lease.token) {
+    let mut stands_before = None;
+    while !stop.is_cancelled() && Arc::ptr_eq(&watched, &worker.watched()) {
+        if !source.ranges().iter().any(|range| range.id == lease.token) {
             break;
         }
-        let page = match worker.next_page(&lease).await {
-            Ok(page) => page,
-            Err(problem) => {
+        let batch = match worker.next_batch(source, &lease).await {
+            Ok(batch) => batch,
+            Err(Obstacle::Dropped(problem)) => {
                 // All versions are kept for a limited time; the service ends in the same corner. Go on from now.
                 tracing::error!(lease = lease.token, "{problem}");
                 worker.invoker.shared.failed(&problem);
-                lease.position = Start::After(worker.source.read().await.lsn());
-                worker.set_position(&lease);
+                lease.position = Start::After(source.read().await.lsn());
+                watched.set_position(&lease);
+                continue;
+            }
+            Err(Obstacle::Unreadable(document)) => {
+                // The real trigger tries again at every poll, for ever; nothing behind the document is delivered.
+                if stands_before != Some(document.lsn) {
+                    stands_before = Some(document.lsn);
+                    let problem = format!(
+                        "lease {} stands still: document {:?} (LSN {}) is nested 64 levels or more, which the trigger \
+                         cannot read",
+                        lease.token, document.id, document.lsn
+                    );
+                    tracing::error!(lease = lease.token, lsn = document.lsn, "{problem}");
+                    worker.invoker.shared.failed(&problem);
+                }
+                if stop.run_until_cancelled(tokio::time::sleep(binding.poll_delay)).await.is_none() {
+                    break;
+                }
                 continue;
             }
         };
-        let next = Start::After(page.up_to);
-        if page.items.is_empty() {
+        let next = Start::After(batch.up_to);
+        if batch.items.is_empty() {
             lease.position = next;
-            worker.set_position(&lease);
+            watched.set_position(&lease);
             if stop.run_until_cancelled(tokio::time::sleep(binding.poll_delay)).await.is_none() {
                 break;
             }
             continue;
         }
-        match worker.invoker.deliver(&page.items).await {
+        match worker.invoker.deliver(&batch.items).await {
             Delivery::Acknowledged | Delivery::Lost => {
                 lease.position = next;
-                if let Err(error) = worker.leases.save(&lease).await {
+                if let Err(error) = watched.leases.save(&lease).await {
                     tracing::warn!(lease = lease.token, %error, "the checkpoint was not written");
                     worker.invoker.shared.failed(&error.to_string());
                 }
-                worker.set_position(&lease);
+                watched.set_position(&lease);
             }
             Delivery::Stopped => break,
         }
@@ -433,7 +500,11 @@ async fn work(worker: Arc<Worker>, mut lease: Lease) -> String {
     lease.token
 }
 
-impl Worker {
+impl Watched {
+    fn new(source: Arc<Container>, leases: LeaseStore) -> Self {
+        Self { source, leases, positions: Mutex::default() }
+    }
+
     fn lock_positions(&self) -> std::sync::MutexGuard<'_, HashMap<String, Lease>> {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -445,34 +516,104 @@ impl Worker {
     fn set_position(&self, lease: &Lease) {
         self.lock_positions().insert(lease.token.clone(), lease.clone());
     }
+}
 
-    fn mode(&self) -> Mode {
-        match self.invoker.binding.mode {
-            FeedMode::Latest => Mode::Latest,
-            FeedMode::AllVersions => Mode::AllVersions,
+impl Worker {
+    fn watched(&self) -> Arc<Watched> {
+        Arc::clone(&self.watched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The source container as the account has it now, when it is another one than is watched.
+    async fn remade(&self) -> Option<Arc<Container>> {
+        let watched = self.watched();
+        let now = self.gateway.container(watched.source.name()).await.ok()?;
+        (now.rid() != watched.source.rid()).then_some(now)
+    }
+
+    /// Turns to the container that was made under the name of the one before; whether there is one.
+    async fn follow_remade(&self) -> bool {
+        let Some(source) = self.remade().await else { return false };
+        let binding = &self.invoker.binding;
+        match LeaseStore::open(Arc::clone(&self.gateway), binding, &source).await {
+            Ok(leases) => {
+                tracing::warn!(
+                    function = binding.function,
+                    container = %source.name(),
+                    "the source container was made again: the trigger reads the new one from its beginning"
+                );
+                let watched = Arc::new(Watched::new(source, leases));
+                *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+                true
+            }
+            Err(error) => {
+                self.invoker.shared.failed(&error.to_string());
+                false
+            }
         }
     }
 
-    async fn next_page(&self, lease: &Lease) -> Result<feed::FeedPage, String> {
-        let items = self.invoker.binding.max_items.unwrap_or(DEFAULT_MAX_ITEMS).max(1);
-        self.page(lease, PageLimit { items, bytes: PAGE_BYTES }).await
+    /// The leases as they should be now; none when they cannot be read, and the next look may.
+    async fn reconcile(&self, start: FirstStart) -> Vec<Lease> {
+        let watched = self.watched();
+        match watched.leases.reconcile(&watched.source, start).await {
+            Ok(leases) => leases,
+            Err(error) => {
+                self.invoker.shared.failed(&error.to_string());
+                Vec::new()
+            }
+        }
     }
 
-    async fn page(&self, lease: &Lease, limit: PageLimit) -> Result<feed::FeedPage, String> {
-        let log = self.source.read().await;
-        let enveloped = self.mode() == Mode::AllVersions;
-        feed::page(&log, &self.source, self.mode(), enveloped, lease.position, &lease.range, limit).map_err(|dropped| {
-            format!("lease {}: versions up to {} are no longer kept and were not delivered", lease.token, dropped.0)
-        })
+    async fn next_batch(&self, source: &Container, lease: &Lease) -> Result<Batch, Obstacle> {
+        let items = self.invoker.binding.max_items.unwrap_or(DEFAULT_MAX_ITEMS).max(1);
+        let limit = PageLimit { items, bytes: PAGE_BYTES };
+        let log = source.read().await;
+        let after = lease.position.lsn(&log);
+        match self.invoker.binding.mode {
+            FeedMode::Latest => {
+                let page = log.latest_after(after, &lease.range, limit);
+                let items = page.items.into_iter().map(|document| payload::latest(document, self.dates));
+                let items = items.collect::<Result<_, _>>().map_err(Obstacle::Unreadable)?;
+                Ok(Batch { items, up_to: page.up_to })
+            }
+            FeedMode::AllVersions => {
+                let page = log.versions_after(after, &lease.range, limit).map_err(|dropped| {
+                    Obstacle::Dropped(format!(
+                        "lease {}: versions up to {} are no longer kept and were not delivered",
+                        lease.token, dropped.0
+                    ))
+                })?;
+                let paths = &source.partitioning().paths;
+                let items = page.items.into_iter().map(|version| payload::version(version, paths, self.dates));
+                let items = items.collect::<Result<_, _>>().map_err(Obstacle::Unreadable)?;
+                Ok(Batch { items, up_to: page.up_to })
+            }
+        }
+    }
+
+    /// Whether there is something that this lease has not delivered.
+    async fn is_behind(&self, source: &Container, lease: &Lease) -> bool {
+        let limit = PageLimit { items: 1, bytes: 1 };
+        let log = source.read().await;
+        let after = lease.position.lsn(&log);
+        match self.invoker.binding.mode {
+            FeedMode::Latest => !log.latest_after(after, &lease.range, limit).items.is_empty(),
+            FeedMode::AllVersions => {
+                log.versions_after(after, &lease.range, limit).is_ok_and(|page| !page.items.is_empty())
+            }
+        }
     }
 
     /// Whether nothing is left: every partition has a lease, and none has anything to read.
     async fn is_drained(&self) -> bool {
-        let positions = self.positions();
-        for range in self.source.ranges() {
+        if self.remade().await.is_some() {
+            return false;
+        }
+        let watched = self.watched();
+        let positions = watched.positions();
+        for range in watched.source.ranges() {
             let Some(lease) = positions.iter().find(|lease| lease.token == range.id) else { return false };
-            let left = self.page(lease, PageLimit { items: 1, bytes: 1 }).await;
-            if left.is_ok_and(|page| !page.items.is_empty()) {
+            if self.is_behind(&watched.source, lease).await {
                 return false;
             }
         }

@@ -1,17 +1,26 @@
-//! What the Functions host does to documents before the handler sees them.
+//! What the trigger does to documents before the handler sees them.
 //!
-//! The host's JSON reader takes strings that look like dates for dates and numbers with a fraction or an exponent for
-//! doubles, and writes both in its own way. A handler that works with the unaltered text only would pass here and
-//! fail in Azure, so the same alterations are made.
+//! The trigger's JSON reader takes strings that look like dates for dates, unless host.json says otherwise, and numbers
+//! with a fraction or an exponent for doubles. It writes both in its own way. A handler that works with the unaltered
+//! text only would pass here and fail in Azure, so the same alterations are made.
 
 use chrono::{DateTime, Duration, FixedOffset, NaiveDate, NaiveDateTime, SecondsFormat, TimeZone, Utc};
 
 /// Nesting that is followed; deeper documents are passed on unaltered.
 const MAX_DEPTH: usize = 256;
 
-/// Rewrites JSON text as the host would. Text that is no JSON comes back unaltered.
-pub(super) fn rewrite(text: &str, zone: FixedOffset) -> String {
-    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, zone };
+/// What becomes of a string that looks like a date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dates {
+    /// It is read as a date, and written in this zone where it has an offset: the trigger's default.
+    Parsed(FixedOffset),
+    /// It stays a string: host.json has `dateParseHandling` `None`.
+    Kept,
+}
+
+/// Rewrites JSON text as the trigger would. Text that is no JSON comes back unaltered.
+pub(super) fn rewrite(text: &str, dates: Dates) -> String {
+    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, dates };
     reader.skip_space();
     let value = reader.value(0);
     reader.skip_space();
@@ -25,7 +34,7 @@ struct Reader<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
-    zone: FixedOffset,
+    dates: Dates,
 }
 
 impl Reader<'_> {
@@ -50,7 +59,11 @@ impl Reader<'_> {
             b'[' => self.array(depth),
             b'"' => {
                 let text = self.string()?;
-                Some(quoted(&date(&text, self.zone).unwrap_or(text)))
+                let altered = match self.dates {
+                    Dates::Parsed(zone) => date(&text, zone),
+                    Dates::Kept => None,
+                };
+                Some(quoted(&altered.unwrap_or(text)))
             }
             b'-' | b'0'..=b'9' => self.number(),
             _ => {
@@ -165,8 +178,32 @@ impl Reader<'_> {
     }
 }
 
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+/// A string as the trigger's JSON writer spells it: line separators are escaped, too.
+pub(super) fn quoted(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    if !quoted.contains(['\u{85}', '\u{2028}', '\u{2029}']) {
+        return quoted;
+    }
+    quoted.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+}
+
+/// How many objects and arrays lie inside each other, the outermost included.
+pub(super) fn depth(text: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// A double as .NET writes it: shortest digits, an exponent from 1E+15 on and below 1E-04, and always a fraction.
@@ -268,7 +305,7 @@ mod tests {
     use super::*;
 
     fn utc(text: &str) -> String {
-        rewrite(text, FixedOffset::east_opt(0).unwrap())
+        rewrite(text, Dates::Parsed(FixedOffset::east_opt(0).unwrap()))
     }
 
     fn string(text: &str) -> String {
@@ -306,7 +343,8 @@ mod tests {
         assert_eq!(string("2020-01-01T00:00:00+02:00"), "2019-12-31T22:00:00+00:00");
         assert_eq!(string("2020-01-01T00:00:00-0500"), "2020-01-01T05:00:00+00:00");
         let zone = FixedOffset::east_opt(3600).unwrap();
-        assert_eq!(rewrite("\"2020-01-01T00:00:00+00:00\"", zone), "\"2020-01-01T01:00:00+01:00\"");
+        let text = rewrite("\"2020-01-01T00:00:00+00:00\"", Dates::Parsed(zone));
+        assert_eq!(text, "\"2020-01-01T01:00:00+01:00\"");
     }
 
     #[test]
@@ -347,6 +385,24 @@ mod tests {
         assert_eq!(utc(r#"{"a":1,"b":2,"a":3}"#), r#"{"a":3,"b":2}"#);
         assert_eq!(utc(r#""\ud83d\ude00 \ud83d \udc00x""#), "\"\u{1F600} \u{FFFD} \u{FFFD}x\"");
         assert_eq!(utc(r#""\ud83dA""#), "\"\u{FFFD}A\"");
+    }
+
+    #[test]
+    fn dates_that_are_kept_stay_and_numbers_are_still_written_anew() {
+        let text = r#"{"id":"2020-01-01T00:00:00.000Z","n":1.10,"d":"/Date(1577836800000)/"}"#;
+        let kept = r#"{"id":"2020-01-01T00:00:00.000Z","n":1.1,"d":"/Date(1577836800000)/"}"#;
+        assert_eq!(rewrite(text, Dates::Kept), kept);
+    }
+
+    #[test]
+    fn line_separators_are_escaped() {
+        assert_eq!(utc("\"a\u{2028}b\u{2029}c\u{85}d\u{a0}\""), "\"a\\u2028b\\u2029c\\u0085d\u{a0}\"");
+    }
+
+    #[test]
+    fn depth_counts_objects_and_arrays_and_no_text() {
+        assert_eq!(depth(br#"{"a":"[[[{","b":"\\\"[["}"#), 1);
+        assert_eq!(depth(br#"{"a":[{"b":[]}],"c":{}}"#), 4);
     }
 
     #[test]

@@ -1,0 +1,129 @@
+//! What databases and containers were promised: their offers. Nothing is throttled by them.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use axum::http::Method;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::list;
+use super::message::{Answer, Ask};
+
+/// What the service gives a container for which nothing was asked, in request units a second.
+const DEFAULT_THROUGHPUT: i64 = 400;
+const MIN_THROUGHPUT: i64 = 400;
+const MIN_AUTOSCALE: i64 = 1000;
+
+const THROUGHPUT: &str = "x-ms-offer-throughput";
+const AUTOSCALE: &str = "x-ms-cosmos-offer-autopilot-settings";
+
+/// The offers of the account, by the resource id of what they are for.
+#[derive(Debug, Default)]
+pub(super) struct Offers {
+    known: Mutex<BTreeMap<String, Value>>,
+}
+
+/// Reads from the headers of a create request what is asked for; `None` when nothing is.
+pub(super) fn asked(ask: &Ask) -> Result<Option<Value>, Box<Answer>> {
+    let invalid = |name: &str| Box::new(Answer::bad_request(format!("The header {name} is not understood")));
+    if let Some(text) = ask.headers.get(AUTOSCALE) {
+        let settings: Value = serde_json::from_str(text).map_err(|_| invalid(AUTOSCALE))?;
+        return checked(json!({ "offerAutopilotSettings": settings })).map(Some);
+    }
+    let Some(text) = ask.headers.get(THROUGHPUT) else { return Ok(None) };
+    let throughput: i64 = text.trim().parse().map_err(|_| invalid(THROUGHPUT))?;
+    checked(json!({ "offerThroughput": throughput })).map(Some)
+}
+
+/// What a container gets for which nothing was asked.
+pub(super) fn default_content() -> Value {
+    json!({ "offerThroughput": DEFAULT_THROUGHPUT })
+}
+
+fn checked(mut content: Value) -> Result<Value, Box<Answer>> {
+    let too_little = |asked: i64, least: i64| {
+        Box::new(Answer::bad_request(format!(
+            "Requested throughput {asked} is less than required minimum throughput {least}"
+        )))
+    };
+    if let Some(settings) = content.get("offerAutopilotSettings").filter(|settings| !settings.is_null()) {
+        let most = settings["maxThroughput"].as_i64();
+        let most =
+            most.ok_or_else(|| Box::new(Answer::bad_request("Autoscale needs a maxThroughput, a whole number")))?;
+        if most < MIN_AUTOSCALE {
+            return Err(too_little(most, MIN_AUTOSCALE));
+        }
+        content["offerThroughput"] = (most / 10).into();
+        return Ok(content);
+    }
+    let throughput = content["offerThroughput"].as_i64();
+    let throughput = throughput.ok_or_else(|| Box::new(Answer::bad_request("An offer needs an offerThroughput")))?;
+    if throughput < MIN_THROUGHPUT {
+        return Err(too_little(throughput, MIN_THROUGHPUT));
+    }
+    if throughput % 100 != 0 {
+        return Err(Box::new(Answer::bad_request(format!("Throughput comes in steps of 100: {throughput} is none"))));
+    }
+    Ok(content)
+}
+
+/// The id of the offer for a resource. Alphanumeric, as the service's are.
+fn offer_id(resource: &str) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(resource.as_bytes());
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Offers {
+    /// Notes what a resource was given, after it was created.
+    pub fn note(&self, resource: &Value, content: Value, now: u64) {
+        let (Some(rid), Some(link)) = (resource["_rid"].as_str(), resource["_self"].as_str()) else { return };
+        let id = offer_id(rid);
+        let offer = json!({
+            "resource": link,
+            "offerType": "Invalid",
+            "offerResourceId": rid,
+            "offerVersion": "V2",
+            "content": content,
+            "id": id,
+            "_rid": id,
+            "_self": format!("offers/{id}/"),
+            "_etag": format!("\"{:032x}\"", rand::random::<u128>()),
+            "_ts": now,
+        });
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(rid.to_owned(), offer);
+    }
+
+    /// Drops the offers of resources that are gone.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|rid, _| exists(rid));
+    }
+
+    /// Answers requests below `/offers`; `id` is that of one of them.
+    pub fn answer(&self, ask: &Ask, id: Option<&str>, now: u64) -> Answer {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(id) = id else {
+            let all: Vec<Bytes> = known.values().map(|offer| offer.to_string().into()).collect();
+            return list::answer(ask, "Offers", "", all);
+        };
+        let Some(offer) = known.values_mut().find(|offer| offer["id"] == id) else {
+            return Answer::error(404, None, "NotFound", format!("There is no offer {id}"));
+        };
+        match ask.method {
+            Method::GET => Answer::json(200, offer.to_string()),
+            Method::PUT => {
+                let sent: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
+                let content = match checked(sent["content"].clone()) {
+                    Ok(content) => content,
+                    Err(answer) => return *answer,
+                };
+                offer["content"] = content;
+                offer["_etag"] = format!("\"{:032x}\"", rand::random::<u128>()).into();
+                offer["_ts"] = now.into();
+                Answer::json(200, offer.to_string())
+            }
+            _ => Answer::error(405, None, "MethodNotAllowed", "An offer can be read and replaced"),
+        }
+    }
+}

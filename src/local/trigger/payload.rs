@@ -1,0 +1,70 @@
+//! The items of an invocation as the real trigger writes them: it reads the feed into objects of its own and writes
+//! those, so that order and spelling are its own, too. `tests/fixtures/host-payloads` has its bodies.
+
+use super::rewrite::{Dates, depth, quoted, rewrite};
+use crate::local::feed::{append_lsn, partition_key_object};
+use crate::local::log::{Document, Version};
+
+/// Nesting that the trigger's JSON reader refuses, counted with the document itself. Cosmos DB allows 128 levels.
+const TOO_DEEP: usize = 64;
+
+/// A document that the trigger cannot read: its lease stands still in front of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooDeep {
+    /// The document's id.
+    pub id: String,
+    /// Where it stands in the feed.
+    pub lsn: u64,
+}
+
+/// An item of the latest-version mode: the document with `_lsn`.
+pub(super) fn latest(document: &Document, dates: Dates) -> Result<String, TooDeep> {
+    readable(&document.text).map_err(|()| too_deep(&document.text, document.lsn))?;
+    let text = append_lsn(&document.text, document.lsn);
+    Ok(rewrite(&String::from_utf8_lossy(&text), dates))
+}
+
+/// An item of the all-versions-and-deletes mode.
+pub(super) fn version(version: &Version, paths: &[String], dates: Dates) -> Result<String, TooDeep> {
+    let images = [&version.text, &version.previous];
+    for image in images.into_iter().flatten() {
+        readable(image).map_err(|()| too_deep(image, version.lsn))?;
+    }
+    let image = |text: &[u8]| rewrite(&String::from_utf8_lossy(text), dates);
+    let mut item = String::from("{\"current\":");
+    item.push_str(&version.text.as_deref().map_or_else(|| "{}".to_owned(), image));
+    item.push_str(&format!(
+        ",\"metadata\":{{\"crts\":{}.0,\"lsn\":{},\"operationType\":\"{}\",\"previousImageLSN\":{},\"timeToLiveExpired\":{}",
+        version.ts,
+        version.lsn,
+        version.operation.as_str(),
+        version.previous_lsn.unwrap_or(0),
+        version.expired,
+    ));
+    if version.text.is_none() {
+        // The id is a string of the envelope's type and stays; the key is JSON of any shape and is read as such.
+        let key = partition_key_object(&version.partition_key, paths).to_string();
+        item.push_str(&format!(",\"id\":{},\"partitionKey\":{}", quoted(&version.key.id), rewrite(&key, dates)));
+    }
+    item.push('}');
+    if let Some(previous) = version.previous.as_deref() {
+        item.push_str(",\"previous\":");
+        item.push_str(&image(previous));
+    }
+    item.push('}');
+    Ok(item)
+}
+
+fn readable(text: &[u8]) -> Result<(), ()> {
+    if depth(text) >= TOO_DEEP { Err(()) } else { Ok(()) }
+}
+
+fn too_deep(text: &[u8], lsn: u64) -> TooDeep {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        id: String,
+    }
+    // Not as a value: that has a limit of its own.
+    let named: Option<Named> = serde_json::from_slice(text).ok();
+    TooDeep { id: named.map(|named| named.id).unwrap_or_default(), lsn }
+}
