@@ -232,7 +232,10 @@ async fn no_layout_of_the_history_takes_a_delete_from_its_document() {
         for record in changes.query_all("SELECT * FROM c WHERE IS_DEFINED(c._change)", &[], None).await.unwrap() {
             let mut record: Value = serde_json::from_str(record.get()).unwrap();
             let tombstone = record["_change"]["op"] == "delete";
-            record.as_object_mut().unwrap().retain(|name, _| !["_rid", "_self", "_etag", "_attachments", "_ts"].contains(&name.as_str()));
+            record
+                .as_object_mut()
+                .unwrap()
+                .retain(|name, _| !["_rid", "_self", "_etag", "_attachments", "_ts"].contains(&name.as_str()));
             record["_change"].as_object_mut().unwrap().remove("key");
             if tombstone && record["_originalId"] == "a" {
                 record["_change"].as_object_mut().unwrap().remove("prevLsn");

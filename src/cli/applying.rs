@@ -180,17 +180,26 @@ fn few(paths: &[String], format: Format) -> String {
     }
 }
 
+/// One use of a plan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Use<'a> {
+    /// What its journal is called, and its undo.
+    pub run: &'a str,
+    /// Whether the plan was made by this very command, so that what it says of the history may be relied on.
+    pub made_now: bool,
+}
+
 /// Asks, journals, writes and reports.
 pub(super) async fn apply(
     plan: &Plan,
-    run: &str,
-    made_now: bool,
+    this: Use<'_>,
     places: &Places,
     texts: Option<&Texts>,
     how: &ApplyArgs,
     cosmos: &Cosmos,
     started: Instant,
 ) -> Result<Exit, CliError> {
+    let Use { run, made_now } = this;
     let unknown = plan.totals.count(Action::Unknown);
     let writes = plan.totals.writes;
     if writes == 0 {

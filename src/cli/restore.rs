@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    applying::{ApplyArgs, apply, planned_exit, show_plan, shown},
+    applying::{ApplyArgs, Use, apply, planned_exit, show_plan, shown},
     connection::stretches,
     from_archive::{FROM, Request, open_archive, planned_from, planned_texts},
     lookup,
@@ -169,7 +169,8 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
     }
     // A plan may be used twice: each use has its own journal.
     let run = if args.plan.is_some() { new_id() } else { plan.head.id.clone() };
-    Ok(apply(&plan, &run, args.plan.is_none(), &places, texts.as_ref(), &args.how, &cosmos, started).await?.and(bad))
+    let this = Use { run: &run, made_now: args.plan.is_none() };
+    Ok(apply(&plan, this, &places, texts.as_ref(), &args.how, &cosmos, started).await?.and(bad))
 }
 
 /// Opens the containers.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    applying::{ApplyArgs, apply, planned_exit, show_plan},
+    applying::{ApplyArgs, Use, apply, planned_exit, show_plan},
     output::{self, Format, Progress, Rows},
     restore::{new_id, place_of, places},
 };
@@ -90,7 +90,8 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
         output::spent("planned, nothing written", &cosmos, started);
         return Ok(planned_exit(&plan));
     }
-    apply(&plan, &plan.head.id, true, &places, None, &args.how, &cosmos, started).await
+    let this = Use { run: &plan.head.id, made_now: true };
+    apply(&plan, this, &places, None, &args.how, &cosmos, started).await
 }
 
 /// The journal of the one restore that used a plan of this id.

@@ -157,7 +157,7 @@ fn order_second<'a>(group: &[Entry<'a>], before: Option<&Version>, after: Option
         let end = ordered.len();
         let place = allowed.last().copied().unwrap_or(end);
         let may_be_last = allowed.is_empty() || allowed.contains(&end);
-        known &= !(may_be_last && allowed.len() != 1) && (in_order || !may_be_last);
+        known &= !may_be_last || (allowed.len() == 1 && in_order);
         ordered.insert(place, entry);
         floor = place + 1;
     }

@@ -42,7 +42,7 @@ fn renamed(predicate: &str) -> String {
     let mut copied = 0;
     let mut at = 0;
     while let Some(token) = all.get(at) {
-        let is_root = token.kind == Kind::Name && token.text == "c" && !all[..at].last().is_some_and(|t| t.text == ".");
+        let is_root = token.kind == Kind::Name && token.text == "c" && all[..at].last().is_none_or(|t| t.text != ".");
         if is_root && let Some((name, used)) = member(&all[at + 1..]) {
             let last = &all[at + used];
             if let Some((_, place)) = MOVED.iter().find(|(own, _)| *own == name) {
