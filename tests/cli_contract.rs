@@ -259,6 +259,10 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     for lease in [
         json!({"id": "a..0", "LeaseToken": "0"}),
         json!({"id": "a..1", "LeaseToken": "1", "Owner": "me", "timestamp": "2026-11-20T15:00:00Z"}),
+        // One that stands still at the beginning of the feed.
+        json!({"id": format!("a127.0.0.1_{}..2", world.app.events().await.rid()), "LeaseToken": "2", "Mode": "Full-Fidelity Feed",
+            "ContinuationToken": "\"0\"", "FeedRange": {"Range": {"min": "", "max": "FF"}}, "Owner": "me",
+            "timestamp": "2026-11-20T15:00:00Z"}),
     ] {
         let (id, leases) = (lease["id"].as_str().unwrap(), world.app.cosmos.container("dev", "leases").await.unwrap());
         leases.upsert(&PartitionKey::parse(id).unwrap(), id, lease.to_string().into_bytes()).await.unwrap();
@@ -268,7 +272,9 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     assert_eq!(world.app.run(&followed).await.code, 0);
     let archived = ["restore", "--from-archive", "archive", "--all", "--at", "now", "--into", "more-events", "--yes"];
     compare("restore", &[0, 3], &archived).await;
-    compare("status", &[0], &["status", "--count"]).await;
+    let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
+    leases.delete(&PartitionKey::parse("follow.reader").unwrap(), "follow.reader", None).await.unwrap();
+    compare("status", &[0, 3], &["status", "--count", "--stalled-after", "0s"]).await;
     compare("erase", &[0], &["erase", "--id", "28036", "--pk", "28036", "--yes"]).await;
     compare("prune", &[0], &["prune", "--older-than", "1h", "--dry-run"]).await;
     compare("query", &[0], &["query", "SELECT * FROM c"]).await;

@@ -266,6 +266,22 @@ fn joined(id: &str, version: &str) -> String {
     if id.len() <= MAX_ID_BYTES { id } else { hex(&Sha256::digest(id.as_bytes())) }
 }
 
+/// Whether documents of a source keyed so can be records of a history: a record keeps some members elsewhere, and its key
+/// would be another one than its document's.
+///
+/// # Errors
+/// With the path that a record needs for itself.
+pub fn check_source_key(source: &KeyPaths) -> Result<(), String> {
+    let is_taken = |name: &str| matches!(name, "ttl" | CHANGE | ORIGINAL_ID) || SYSTEM.contains(&name);
+    match source.segments().iter().find(|path| path.first().is_some_and(|name| is_taken(name))) {
+        None => Ok(()),
+        Some(path) => Err(format!(
+            "the source is keyed by {}, which a record of the history needs for itself, so its documents cannot be captured",
+            super::key::render_path(path)
+        )),
+    }
+}
+
 /// Whether a history keyed by `changes` can keep the documents of a source keyed by `source` apart: a record lies by what
 /// its document's key is, and two documents of one id may have one etag under different keys.
 ///
@@ -276,6 +292,7 @@ pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), String>
     let shown = |paths: Vec<&Vec<String>>| {
         paths.into_iter().map(|path| super::key::render_path(path)).collect::<Vec<_>>().join(", ")
     };
+    check_source_key(source)?;
     let foreign: Vec<_> = changes.segments().iter().filter(|p| !source.segments().contains(p) && !is_own(p)).collect();
     if !foreign.is_empty() {
         return Err(format!(
@@ -739,6 +756,9 @@ mod tests {
             (&["/a", "/_originalId"], &["/a", "/b"], "leaves out /b"),
             (&["/other"], &["/pk"], "/other is not part of the source's"),
             (&["/pk", "/other"], &["/pk"], "/other is not part of the source's"),
+            (&["/ttl", "/_originalId"], &["/ttl"], "keyed by /ttl"),
+            (&["/_originalId"], &["/_originalId"], "keyed by /_originalId"),
+            (&["/pk", "/_change/x"], &["/pk", "/_change/x"], "keyed by /_change/x"),
         ] {
             assert!(check(changes, source).unwrap_err().contains(problem), "{changes:?} {source:?}");
         }

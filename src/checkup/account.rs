@@ -15,10 +15,13 @@ use crate::{
     change::{key::PartitionKey, record::ORIGINAL_ID},
     config::{Account, CaptureConfig, DeadLetterLocation, Names},
     cosmos::{
-        Container, Cosmos, Disposition, Failure,
+        Container, Cosmos, Disposition, Failure, Pace,
         provision::{self, Difference, Severity},
     },
     dead_letters::{DeadLetter, DeadLetterStore},
+    history::frontier::{Evidence, Part},
+    restore::sweep::Places,
+    upkeep::frontier,
 };
 
 /// How long the first answer may take.
@@ -132,6 +135,9 @@ async fn containers(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Ve
     if let Some(leases) = &leases {
         compared("leases", &names.leases, names, who, provision::compare_leases(leases), &paths(leases), findings);
     }
+    if source.is_some() && changes.is_some() && leases.is_some() {
+        delivered(cosmos, names, who, findings).await;
+    }
     if changes.is_some() {
         match cosmos.container(&names.database, &names.changes).await {
             Ok(container) => writable(&container, who, findings).await,
@@ -166,6 +172,38 @@ fn compared(
             }
         };
         findings.push(Finding::new(verdict, check.clone(), format!("{place}: {}", difference.what), advice));
+    }
+}
+
+/// How long a change may wait before capture counts as standing still, seconds.
+const STALLED: i64 = 300;
+
+/// Whether capture stands still although the feed has more: only the lag shows that a document is never delivered.
+async fn delivered(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<Finding>) {
+    let check = format!("leases{who}: delivery");
+    let read = async {
+        let places = Places::open(cosmos, names).await?;
+        frontier::read(cosmos, names, &places, None, &Pace::new(cosmos.meter(), None)).await
+    };
+    let found = match read.await {
+        Ok(found) => found,
+        Err(failure) => return findings.push(of_failure(check, &failure)),
+    };
+    let is_read = |part: &Part| matches!(part.evidence, Evidence::Reader(_));
+    if !found.parts.iter().any(is_read) {
+        return findings.push(Finding::ok(check, "no lease and no follower has begun"));
+    }
+    let now = cosmos.service_time().await.unwrap_or_else(crate::surroundings::now).timestamp();
+    let stalled = frontier::stalled(&found, now, STALLED);
+    if stalled.is_empty() {
+        return findings.push(Finding::ok(check, "nothing waits for long"));
+    }
+    for problem in stalled {
+        findings.push(Finding::failure(
+            check.clone(),
+            problem,
+            "`cosmos-rewind status` shows the lag of each feed range",
+        ));
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     CliError, ConnectionArgs, Exit,
     connection::ru_limit,
     output::{self, Format, Progress, Rows, note, number, printable, tenths},
+    verify::span,
 };
 use crate::{
     change::time::{PointInTime, span_text},
@@ -17,7 +18,7 @@ use crate::{
     cosmos::{Container, Cosmos, Failure, KeyRange, Pace},
     dead_letters::DeadLetterStore,
     feed::Checkpoint,
-    history::frontier::{Evidence, Frontier, Part, TOO_DEEP},
+    history::frontier::Evidence,
     restore::sweep::Places,
     upkeep::{
         frontier,
@@ -41,6 +42,9 @@ pub struct StatusArgs {
     /// At most this many request units a second, on average, while counting
     #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
     ru_limit: Option<f64>,
+    /// A change that waits for longer than this says that capture stands still
+    #[arg(long, value_name = "SPAN", value_parser = span, default_value = "1m")]
+    stalled_after: i64,
     /// How to print the report
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -155,7 +159,7 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
     let report = Report {
         // Where every feed range has a reader, what waits for it tells; the newest version does not.
         behind: if by_readers { Some(lag.unwrap_or(0).max(0)) } else { by_newest.max(lag) },
-        stalled: stalled(&frontier, now),
+        stalled: frontier::stalled(&frontier, now, args.stalled_after),
         source: Source {
             container: format!("{}/{}", names.database, names.source),
             newest: time(&live),
@@ -192,31 +196,6 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
         output::spent("looked", &cosmos, started);
     }
     Ok(if report.stalled.is_empty() { Exit::Done } else { Exit::Incomplete })
-}
-
-/// How long a change may wait before capture counts as standing still, seconds.
-const STALLED: i64 = 60;
-
-/// What holds capture up: readers that stand before a change that waits for long.
-fn stalled(frontier: &Frontier, now: i64) -> Vec<String> {
-    let of_part = |part: &Part| {
-        let next = part.next.as_ref().filter(|next| now - next.ts.seconds() > STALLED)?;
-        let Evidence::Reader(reader) = &part.evidence else { return None };
-        let whose = next
-            .item
-            .as_ref()
-            .map_or_else(|| "a change".to_owned(), |item| format!("document {:?} ({})", item.id, item.partition_key));
-        let since = span_text(now - next.ts.seconds());
-        Some(if next.depth >= TOO_DEEP {
-            format!(
-                "{reader} stands still since {since} before {whose}: it is nested {} levels deep, and the trigger's reader gives up at {TOO_DEEP} and tries again for ever. In latest-version mode, write the document with fewer levels; in any mode, capture with `cosmos-rewind follow`, which takes all levels that Cosmos allows",
-                next.depth
-            )
-        } else {
-            format!("{reader} is {since} behind; next is {whose}, of {}. Look at the log of the function", next.ts)
-        })
-    };
-    frontier.parts.iter().filter_map(of_part).collect()
 }
 
 /// The trigger's leases and the ranges of followers, with what waits in each.

@@ -13,7 +13,10 @@ use azure_data_cosmos::{
 
 use super::{Cosmos, Disposition, Failure};
 use crate::{
-    change::{key::KeyPaths, record::check_layout},
+    change::{
+        key::KeyPaths,
+        record::{check_layout, check_source_key},
+    },
     config::Names,
 };
 
@@ -272,6 +275,8 @@ pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Resul
     let (source, created) = ensure_container(cosmos, &names.database, definition, wanted.throughput).await?;
     // The definition that exists decides about the history's key, whatever was asked for.
     let source_paths = paths_of(&source);
+    let usable = KeyPaths::parse(&source_paths).and_then(|paths| check_source_key(&paths));
+    usable.map_err(|problem| Failure::invalid(format!("provision {}", names.source), problem))?;
     let mut all = vec![database];
     all.push(Provisioned {
         role: Role::Source,
@@ -405,7 +410,7 @@ fn charge(cosmos: &Cosmos, headers: &ResponseHeaders) {
 /// # Errors
 /// With what is wrong and how to write it.
 pub fn check_paths(paths: &[String]) -> Result<(), String> {
-    KeyPaths::parse(paths)?;
+    check_source_key(&KeyPaths::parse(paths)?)?;
     if paths.len() > MAX_PATHS {
         return Err(format!("{} partition key paths are too many; the service allows {MAX_PATHS}", paths.len()));
     }

@@ -248,7 +248,17 @@ async fn plan_one(
             .with_header(header::PARTITION_KEY, super::message::ascii_json(&json!(values).to_string()))
     };
     let name = container.name();
+    // In a URL these ids mean other places. What exists can be written again without its id in the path.
+    let in_no_path = matches!(id.as_str(), "." | "..");
+    let upsert = || Step::Write(ask(Method::POST, name.documents()).with_header(header::IS_UPSERT, "True"));
     let step = match kind {
+        Kind::Replace if in_no_path && renamed_to.is_none() => upsert(),
+        Kind::Delete | Kind::Replace | Kind::Patch if in_no_path => {
+            return Err(Outcome::refused(
+                501,
+                "the local account cannot delete, rename or patch an item with the id . or ..",
+            ));
+        }
         Kind::Read => match &now {
             Expected::Stored(etag, text) => Step::Known(Outcome {
                 status: 200,
@@ -261,7 +271,7 @@ async fn plan_one(
         },
         Kind::Delete => Step::Write(ask(Method::DELETE, name.document(&id))),
         Kind::Create => Step::Write(ask(Method::POST, name.documents())),
-        Kind::Upsert => Step::Write(ask(Method::POST, name.documents()).with_header(header::IS_UPSERT, "True")),
+        Kind::Upsert => upsert(),
         Kind::Replace => Step::Write(ask(Method::PUT, name.document(&id))),
         Kind::Patch => {
             let instructions = sent.take().ok_or_else(|| Outcome::refused(400, "a patch needs a resourceBody"))?;

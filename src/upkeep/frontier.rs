@@ -15,12 +15,12 @@ use crate::{
         key::{ItemKey, KeyPaths},
         raw::{RawDocument, depth},
         record::{source_key, version_id},
-        time::PointInTime,
+        time::{PointInTime, span_text},
     },
     config::Names,
     cosmos::{Container, Cosmos, Failure, FeedMode, FeedStart, KeyRange, PATIENCE, Pace, Param, Retry},
     feed::Checkpoint,
-    history::frontier::{Evidence, Frontier, Next, Part, Waiting},
+    history::frontier::{Evidence, Frontier, Next, Part, TOO_DEEP, Waiting},
     restore::sweep::Places,
 };
 
@@ -324,4 +324,26 @@ pub async fn begins(places: &Places, range: &KeyRange) -> Result<Option<PointInT
         first = first.into_iter().chain(found).min();
     }
     Ok(first.map(PointInTime::from_epoch))
+}
+
+/// What holds capture up: readers that stand before a change that waits for long.
+pub fn stalled(frontier: &Frontier, now: i64, after: i64) -> Vec<String> {
+    let of_part = |part: &Part| {
+        let next = part.next.as_ref().filter(|next| now - next.ts.seconds() > after)?;
+        let Evidence::Reader(reader) = &part.evidence else { return None };
+        let whose = next
+            .item
+            .as_ref()
+            .map_or_else(|| "a change".to_owned(), |item| format!("document {:?} ({})", item.id, item.partition_key));
+        let since = span_text(now - next.ts.seconds());
+        Some(if next.depth >= TOO_DEEP {
+            format!(
+                "{reader} stands still since {since} before {whose}: it is nested {} levels deep, and the trigger's reader gives up at {TOO_DEEP} and tries again for ever. In latest-version mode, write the document with fewer levels; in any mode, capture with `cosmos-rewind follow`, which takes all levels that Cosmos allows",
+                next.depth
+            )
+        } else {
+            format!("{reader} is {since} behind; next is {whose}, of {}. Look at the log of the function", next.ts)
+        })
+    };
+    frontier.parts.iter().filter_map(of_part).collect()
 }

@@ -874,9 +874,16 @@ impl Run {
 
 #[test]
 fn whatever_happens_in_one_thread_commands_keep_their_word() {
-    let tally = Tally::default();
-    seed_after_seed("ALONE", 1, async |seed| Run::start(seed, tally.clone()).await.play().await);
-    println!("{:?}", tally.lock().unwrap());
+    // Commands and the account, unoptimised and in one stack: more than a test's thread has.
+    let play = || {
+        let tally = Tally::default();
+        seed_after_seed("ALONE", 1, async |seed| Run::start(seed, tally.clone()).await.play().await);
+        println!("{:?}", tally.lock().unwrap());
+    };
+    let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(play).unwrap();
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 fn lease_key(id: &str) -> PartitionKey {
