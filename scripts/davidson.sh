@@ -47,7 +47,7 @@ sleep 2
 # Somebody misspells the town.
 cosmos-rewind query --format jsonl "SELECT * FROM c WHERE c.city_name = 'Davidson'" 2>/dev/null |
   sed 's/"city_name":"Davidson"/"city_name":"Davidsen"/; s/"seq":\([0-9]*\)/"seq":1\1/' >damaged.jsonl
-cosmos-rewind load --no-trailer damaged.jsonl >/dev/null 2>&1
+cosmos-rewind load --mode upsert --no-trailer damaged.jsonl >/dev/null 2>&1
 captured 5002
 run cosmos-rewind diff --where "c.city_name = 'Davidson'" --from "$at"
 run cosmos-rewind restore --where "c.city_name = @city" --param city=Davidson --at "$at" --dry-run
