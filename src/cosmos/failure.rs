@@ -239,11 +239,13 @@ impl Retry {
         F: Future<Output = Result<T, Failure>>,
     {
         let mut pause = Duration::from_millis(20);
+        // Why it is tried again says more than that the last attempt came too late.
+        let mut reason: Option<Failure> = None;
         loop {
             let result = if self.gives_up {
                 match tokio::time::timeout_at(self.deadline, operation()).await {
                     Ok(result) => result,
-                    Err(_) => return Err(no_answer()),
+                    Err(_) => return Err(reason.unwrap_or_else(no_answer)),
                 }
             } else {
                 operation().await
@@ -260,6 +262,7 @@ impl Retry {
             self.retries.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(Duration::from_secs(5));
+            reason = Some(failure);
         }
     }
 }
