@@ -205,7 +205,10 @@ fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<Member<'a>> 
         let kept = match member.reserved() {
             None => true,
             Some(Reserved::System) => false,
-            Some(Reserved::Lsn) => shape != Shape::Feed,
+            // The feed adds one behind everything else; one of the user's own stands before it.
+            Some(Reserved::Lsn) => {
+                shape != Shape::Feed || members[i + 1..].iter().any(|later| later.reserved() == Some(Reserved::Lsn))
+            }
             Some(name) => !members[i + 1..].iter().any(|later| later.reserved() == Some(name)),
         };
         if kept {
@@ -634,7 +637,19 @@ pub fn partial(record: Record, note: &str) -> Record {
 
 /// Whether the text of a change may differ from what the source stored.
 pub fn may_be_altered(change: &Change<'_>, delivery: Delivery) -> bool {
-    !change.op.is_tombstone() && fidelity::may_be_altered(change.text, delivery)
+    !change.op.is_tombstone() && (fidelity::may_be_altered(change.text, delivery) || lost_its_lsn(change))
+}
+
+/// Whether the feed put its `_lsn` in the place of the document's own: it stands before what the service adds, where
+/// only a user's member does.
+fn lost_its_lsn(change: &Change<'_>) -> bool {
+    let members = change.document.members();
+    let place = |wanted: &dyn Fn(&Member<'_>) -> bool| members.iter().position(wanted);
+    change.shape == Shape::Feed
+        && place(&|m| m.reserved() == Some(Reserved::Lsn))
+            .zip(place(&|m| m.reserved() == Some(Reserved::System)))
+            .is_some_and(|(own, system)| own < system)
+        && members.iter().filter(|m| m.reserved() == Some(Reserved::Lsn)).count() == 1
 }
 
 /// What of a change's identity may have been altered on the way.
@@ -734,6 +749,29 @@ mod tests {
             let version = Version::parse(&record.body).unwrap();
             assert_eq!((version.op, version.document), (Some(Op::Delete), None));
         }
+    }
+
+    #[test]
+    fn a_member_lsn_of_the_users_own_is_kept_or_read_again() {
+        let paths = paths(&["/pk"]);
+        let context = RecordContext { via: Via::Trigger, at: AT, at_seconds: 0, paths: &paths, source: None };
+        let read = |text: &str| {
+            let raw: &RawValue = serde_json::from_str(text).unwrap();
+            let mut changes = Vec::new();
+            decode(raw, &mut changes).unwrap();
+            let altered = may_be_altered(&changes[0], Delivery::DatesKept);
+            let record = build(&changes[0], None, altered, context).unwrap();
+            (altered, Version::parse(&record.body).unwrap().document.unwrap())
+        };
+        let system = r#""_rid":"x","_etag":"\"e\"","_ts":5"#;
+        // The feed's own, at the end.
+        let (altered, document) = read(&format!(r#"{{"id":"a","pk":"p",{system},"_lsn":9}}"#));
+        assert_eq!((altered, document.as_str()), (false, r#"{"id":"a","pk":"p"}"#));
+        // Both are there ...
+        let (altered, document) = read(&format!(r#"{{"id":"a","pk":"p","_lsn":"mine",{system},"_lsn":9}}"#));
+        assert_eq!((altered, document.as_str()), (false, r#"{"id":"a","pk":"p","_lsn":"mine"}"#));
+        // ... or the host made one of them, with the feed's value.
+        assert!(read(&format!(r#"{{"id":"a","_lsn":9,"pk":"p",{system}}}"#)).0);
     }
 
     #[test]
