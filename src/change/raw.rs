@@ -218,9 +218,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawDocument<'a> {
 }
 
 /// How many levels of objects and arrays a JSON text has; the outermost is the first.
-pub fn depth(text: &str) -> usize {
+pub fn depth(text: impl AsRef<[u8]>) -> usize {
     let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
-    for byte in text.bytes() {
+    for &byte in text.as_ref() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_text => escaped = true,

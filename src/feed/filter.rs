@@ -10,7 +10,7 @@ use cel::{
 use super::Event;
 use serde::Deserialize as _;
 
-use crate::change::{diff, key::parse_path};
+use crate::change::{diff, key::parse_path, raw::depth};
 
 /// What an expression may name.
 const NAMES: [&str; 8] = ["op", "doc", "previous", "ts", "lsn", "id", "pk", "changed"];
@@ -129,32 +129,13 @@ impl Filter {
 const MAX_DEPTH: usize = 200;
 
 fn parse(text: &str) -> Option<serde_json::Value> {
-    if depth_of(text) > MAX_DEPTH {
+    if depth(text) > MAX_DEPTH {
         return None;
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.disable_recursion_limit();
     let value = serde_json::Value::deserialize(&mut deserializer).ok()?;
     deserializer.end().ok().map(|()| value)
-}
-
-/// How deep JSON text is nested.
-fn depth_of(text: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = in_string,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 /// Without the values that the library's own messages quote: a document's content is in no log.
@@ -272,7 +253,7 @@ mod tests {
             let asked = answer("doc.n == 1", &event(Op::Create, None, Some(&nested(depth))));
             assert!(matches!(asked, Err(NoAnswer::Unknown(_))), "{depth}");
         }
-        assert_eq!(depth_of(r#"{"a{[\"[[":["]]",{}]}"#), 3);
+        assert_eq!(depth(r#"{"a{[\"[[":["]]",{}]}"#), 3);
     }
 
     fn answer(filter: &str, event: &Event) -> Result<bool, NoAnswer> {

@@ -1,7 +1,8 @@
 //! The items of an invocation as the real trigger writes them: it reads the feed into objects of its own and writes
 //! those, so that order and spelling are its own, too. `tests/fixtures/host-payloads` has its bodies.
 
-use super::rewrite::{Dates, depth, quoted, rewrite};
+use super::rewrite::{Dates, quoted, rewrite};
+use crate::change::raw::depth;
 use crate::local::feed::{append_lsn, partition_key_object};
 use crate::local::log::{Document, Version};
 

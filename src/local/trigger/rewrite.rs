@@ -187,25 +187,6 @@ pub(super) fn quoted(text: &str) -> String {
     quoted.replace('\u{85}', "\\u0085").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
-/// How many objects and arrays lie inside each other, the outermost included.
-pub(super) fn depth(text: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in text {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
 /// A double as .NET writes it: shortest digits, an exponent from 1E+15 on and below 1E-04, and always a fraction.
 fn double(value: f64) -> String {
     let short = format!("{value:e}");
@@ -397,12 +378,6 @@ mod tests {
     #[test]
     fn line_separators_are_escaped() {
         assert_eq!(utc("\"a\u{2028}b\u{2029}c\u{85}d\u{a0}\""), "\"a\\u2028b\\u2029c\\u0085d\u{a0}\"");
-    }
-
-    #[test]
-    fn depth_counts_objects_and_arrays_and_no_text() {
-        assert_eq!(depth(br#"{"a":"[[[{","b":"\\\"[["}"#), 1);
-        assert_eq!(depth(br#"{"a":[{"b":[]}],"c":{}}"#), 4);
     }
 
     #[test]
