@@ -46,8 +46,7 @@ fields that differ from the version before (+ added, - removed). The op `legacy`
 of the original demo; their time is the copy's.
 
 --where takes your own Cosmos SQL, put in parentheses behind WHERE and run on both containers;
-the document is c. Records have ids of their own: in the history, the document's id is
-c._originalId. Documents stored compressed (near 2 MB) are not matched there."
+the document is c, as it is or was: its own id, its whole body, and no deletes."
 )]
 pub struct HistoryArgs {
     #[command(flatten)]
@@ -388,13 +387,10 @@ impl Changed {
 struct Line {
     ts: i64,
     lsn: Option<i64>,
-    container: String,
     key: PartitionKey,
     id: String,
     values: Vec<Value>,
     live: bool,
-    /// The record's id, when its document is kept compressed.
-    packed: Option<String>,
 }
 
 impl Line {
@@ -439,9 +435,9 @@ async fn report(
         let mut pages = container.query(&sql, &args.params, scope.as_ref(), None).await.map_err(explain)?;
         while let Some(page) = pages.next().await {
             for row in page.map_err(explain)?.documents {
-                let line = line(row.get(), container.name(), live, source.key_paths().len(), columns.len());
-                let mut line = line.map_err(CliError::failed)?;
-                if let Some(record_id) = line.packed.take() {
+                let line = line(row.get(), live, source.key_paths().len(), columns.len());
+                let (mut line, packed) = line.map_err(CliError::failed)?;
+                if let Some(record_id) = packed {
                     let item = ItemKey { id: line.id.clone(), partition_key: line.key.clone() };
                     let record = reader::record(&changes, source.key_paths(), &item, &record_id).await?;
                     let text = record.and_then(|record| record.document).unwrap_or_default();
@@ -471,7 +467,8 @@ async fn report(
             (_, Format::Json | Format::Jsonl) => line.key.to_json(),
             _ => json!(line.key.to_string()),
         };
-        let mut values = vec![json!(line.ts), json!(line.container), key, json!(line.id)];
+        let container = if line.live { source.name() } else { changes.name() };
+        let mut values = vec![json!(line.ts), json!(container), key, json!(line.id)];
         values.extend(line.values);
         rows.push(&values)?;
     }
@@ -514,7 +511,8 @@ fn report_sql(predicate: &str, key_paths: &KeyPaths, columns: &[Vec<String>], li
     sql
 }
 
-fn line(row: &str, container: &str, live: bool, components: usize, columns: usize) -> Result<Line, String> {
+/// A row, and the id of its record when the document is kept compressed there.
+fn line(row: &str, live: bool, components: usize, columns: usize) -> Result<(Line, Option<String>), String> {
     let row = RawDocument::parse(row).map_err(|e| format!("a row of the report is not understood: {e}"))?;
     let own_id = row.get_str("id").unwrap_or_default();
     let parts = (0..components).map(|i| KeyPaths::extract_one(&[format!("k{i}")], &row));
@@ -541,7 +539,7 @@ fn line(row: &str, container: &str, live: bool, components: usize, columns: usiz
         }
     }
     let packed = row.get("packed").is_some_and(|packed| packed.get() == "true").then(|| own_id.to_string());
-    Ok(Line { packed, ts, lsn: row.get_i64("lsn"), container: container.to_owned(), key, id, values, live })
+    Ok((Line { ts, lsn: row.get_i64("lsn"), key, id, values, live }, packed))
 }
 
 fn shown(text: &str) -> Value {
@@ -655,11 +653,11 @@ mod tests {
     #[test]
     fn report_lines_use_the_sources_time_and_id() {
         let row = r#"{"ts":100,"id":"a~1","original":"a","changed":90,"lsn":3,"k0":"p","v0":1.5}"#;
-        let version = line(row, "changes", false, 1, 1).unwrap();
+        let version = line(row, false, 1, 1).unwrap().0;
         assert_eq!((version.ts, version.id.as_str(), version.key.to_string().as_str()), (90, "a", "p"));
-        let legacy = line(r#"{"ts":100,"id":"x","original":"a","k0":"p"}"#, "changes", false, 1, 1).unwrap();
+        let legacy = line(r#"{"ts":100,"id":"x","original":"a","k0":"p"}"#, false, 1, 1).unwrap().0;
         assert_eq!((legacy.ts, legacy.id.as_str()), (100, "a"));
-        let live = line(r#"{"ts":90,"id":"a","k0":"p"}"#, "events", true, 1, 0).unwrap();
+        let live = line(r#"{"ts":90,"id":"a","k0":"p"}"#, true, 1, 0).unwrap().0;
         assert_eq!(version.order(&live), Ordering::Less);
         assert_eq!(legacy.order(&live), Ordering::Greater);
     }

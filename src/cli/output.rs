@@ -87,9 +87,14 @@ pub struct Rows<W: Write = Box<dyn Write>> {
     columns: Vec<String>,
     count: u64,
     table: Vec<Vec<String>>,
+    /// How wide the columns of what was written of the table are; nothing was when there are none.
+    written: Vec<usize>,
     look: Look,
     out: W,
 }
+
+/// So many rows of a table for a pipe are aligned together: what is listed may be as long as a container.
+const ALIGNED: usize = 10_000;
 
 /// One value of a row.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,7 +133,7 @@ impl<W: Write> Rows<W> {
     /// Rows for any writer.
     pub fn new(out: W, format: Format, look: Look, columns: &[impl AsRef<str>]) -> Self {
         let columns = columns.iter().map(|c| c.as_ref().to_owned()).collect();
-        Self { format, columns, count: 0, table: Vec::new(), look, out }
+        Self { format, columns, count: 0, table: Vec::new(), written: Vec::new(), look, out }
     }
 
     /// Adds a row: one value per column.
@@ -149,6 +154,9 @@ impl<W: Write> Rows<W> {
         match self.format {
             Format::Table => {
                 self.table.push(cells.iter().map(|c| printable(&plain_cell(c)).into_owned()).collect());
+                if self.look == Look::Plain && self.table.len() == ALIGNED {
+                    return self.write_table().map_err(|e| stdout_failed(&e));
+                }
                 Ok(())
             }
             Format::Json | Format::Jsonl => {
@@ -159,17 +167,13 @@ impl<W: Write> Rows<W> {
         }
     }
 
-    /// Writes what is buffered. Must be called last: nothing is shown of a table before.
+    /// Writes what is buffered. Must be called last.
     ///
     /// # Errors
     /// When stdout cannot be written.
     pub fn finish(mut self) -> Result<(), CliError> {
         let done = match self.format {
-            Format::Table => {
-                let rows = std::mem::take(&mut self.table);
-                let text = if rows.is_empty() { String::new() } else { draw(self.look, &self.columns, rows) };
-                self.out.write_all(text.as_bytes())
-            }
+            Format::Table => self.write_table(),
             Format::Json => end_json(&mut self.out, self.count),
             Format::Jsonl => Ok(()),
             Format::Csv if self.count == 0 => {
@@ -179,6 +183,21 @@ impl<W: Write> Rows<W> {
             Format::Csv => Ok(()),
         };
         done.and_then(|()| self.out.flush()).map_err(|e| stdout_failed(&e))
+    }
+
+    /// Writes the rows that are held, under the header or, when that was written, as wide as what stands above them.
+    fn write_table(&mut self) -> io::Result<()> {
+        let mut rows = std::mem::take(&mut self.table);
+        let Some(first) = rows.first_mut() else { return Ok(()) };
+        let header = if self.written.is_empty() { self.columns.as_slice() } else { &[] };
+        for (cell, width) in first.iter_mut().zip(&self.written) {
+            let missing = width.saturating_sub(cell.chars().count());
+            cell.extend(std::iter::repeat_n(' ', missing));
+        }
+        if self.look == Look::Plain {
+            self.written = natural_widths(header, &rows);
+        }
+        self.out.write_all(draw(self.look, header, rows).as_bytes())
     }
 
     fn csv_record(&mut self, cells: Vec<String>) -> Result<(), CliError> {
@@ -226,7 +245,9 @@ fn draw(look: Look, columns: &[String], rows: Vec<Vec<String>>) -> String {
         }
         Look::Plain => {
             table.force_no_tty();
-            table.set_header(columns);
+            if !columns.is_empty() {
+                table.set_header(columns);
+            }
             table.add_rows(rows);
         }
     }
@@ -252,6 +273,7 @@ const GAP: u16 = 2;
 fn natural_widths(columns: &[String], rows: &[Vec<String>]) -> Vec<usize> {
     let width = |text: &String| text.chars().count();
     let mut widths: Vec<usize> = columns.iter().map(width).collect();
+    widths.resize(rows.first().map_or(widths.len(), Vec::len), 0);
     for row in rows {
         for (widest, cell) in widths.iter_mut().zip(row) {
             *widest = (*widest).max(width(cell));
@@ -776,6 +798,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_long_table_is_written_in_parts_under_one_header_with_columns_that_stay_aligned() {
+        let mut out = Vec::new();
+        let mut rows = Rows::new(&mut out, Format::Table, Look::Plain, &["name", "n"]);
+        rows.push(&[json!("the widest of all"), json!(0)]).unwrap();
+        for n in 1..=2 * ALIGNED {
+            rows.push(&[json!("é"), json!(n)]).unwrap();
+            assert!(rows.table.len() < ALIGNED);
+        }
+        rows.finish().unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<Vec<char>> = text.lines().map(|line| line.chars().collect()).collect();
+        assert_eq!(lines.len(), 2 * ALIGNED + 2);
+        assert!(lines.iter().all(|line| line[17..19] == [' ', ' '] && line[19] != ' '), "{text}");
+        assert_eq!(text.matches("name").count(), 1);
+    }
 
     fn rows(format: Format, look: Look, count: usize) -> String {
         let mut out = Vec::new();
