@@ -127,10 +127,16 @@ fn settle_copies(entries: &mut Vec<Entry<'_>>) -> Vec<usize> {
     });
     // LSNs of two containers cannot be compared.
     if containers.len() < 2 {
+        // By LSN, the earliest time from each on.
+        let mut bounds: Vec<(i64, i64)> = exact.into_iter().collect();
+        bounds.sort_unstable();
+        for i in (1..bounds.len()).rev() {
+            bounds[i - 1].1 = bounds[i - 1].1.min(bounds[i].1);
+        }
         for entry in entries.iter_mut().filter(|e| is_copy(e.version)) {
             let Some(own) = entry.version.lsn else { continue };
-            let bound = exact.iter().filter(|(lsn, _)| **lsn > own).map(|(_, ts)| *ts).min();
-            entry.ts = bound.map_or(entry.ts, |bound| entry.ts.min(bound));
+            let bound = bounds.get(bounds.partition_point(|(lsn, _)| *lsn <= own));
+            entry.ts = bound.map_or(entry.ts, |(_, ts)| entry.ts.min(*ts));
         }
     }
     copies
