@@ -10,7 +10,7 @@ use cosmos_rewind::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Output, TestApp, eventually};
+use crate::support::{Output, TestApp, beginning, eventually};
 
 /// An account whose changes are captured when the test says so, by a follower in all-versions mode.
 struct Captured {
@@ -32,14 +32,7 @@ impl Captured {
     /// An account with a history that is keyed in a way that capture refuses today, as histories of before were: the test
     /// captures by itself what the feed delivers.
     async fn feed(&self) -> Vec<(KeyRange, String)> {
-        let events = self.app.events().await;
-        let mut tokens = Vec::new();
-        for range in events.feed_spans(true).await.unwrap() {
-            let mut feed = events.change_feed(&range, FeedMode::AllVersions, FeedStart::Now, None).await.unwrap();
-            feed.next().await.unwrap();
-            tokens.push((range, feed.token().unwrap()));
-        }
-        tokens
+        beginning(&self.app.events().await).await
     }
 
     async fn capture_by_hand(&self, tokens: &mut [(KeyRange, String)]) {

@@ -18,7 +18,7 @@ use crate::{
         time::{PointInTime, span_text},
     },
     config::Names,
-    cosmos::{Container, Cosmos, Failure, FeedMode, FeedStart, KeyRange, PATIENCE, Pace, Param, Retry},
+    cosmos::{Container, Cosmos, Failure, FeedMode, FeedStart, KeyRange, PATIENCE, Pace, Retry},
     feed::Checkpoint,
     history::frontier::{Evidence, Frontier, Next, Part, TOO_DEEP, Waiting},
     restore::sweep::Places,
@@ -270,27 +270,34 @@ fn by_newest(range: KeyRange, newest: Option<PointInTime>) -> Part {
 /// The time of the newest version that was captured in a part of the history; of all of it without a part, and where it
 /// is cut otherwise.
 async fn newest(places: &Places, range: Option<&KeyRange>) -> Result<Option<PointInTime>, Failure> {
-    #[derive(Deserialize)]
-    struct Row {
-        ts: i64,
-    }
-    // Not what a restore or a repair saved: that is not from the feed.
-    const SQL: &str = "SELECT TOP 1 c._change.ts AS ts FROM c WHERE IS_NUMBER(c._change.ts) AND (NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow')) ORDER BY c._change.ts DESC";
+    let sql = format!(
+        "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND {CAPTURED} ORDER BY c._change.ts DESC"
+    );
+    Ok(seconds(places, &sql, range).await?.into_iter().max().map(PointInTime::from_epoch))
+}
+
+/// Not what a restore or a repair saved: that is not from the feed.
+const CAPTURED: &str = "(NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow'))";
+
+/// The times `t` that a query finds in a part of the history; in all of it without a part, and where it is cut otherwise.
+async fn seconds(places: &Places, sql: &str, range: Option<&KeyRange>) -> Result<Vec<i64>, Failure> {
     let query = async || {
-        let params: [Param; 0] = [];
         let mut pages = match range.filter(|_| places.is_aligned()) {
-            Some(range) => places.changes.query_range(SQL, &params, range).await?,
-            None => places.changes.query(SQL, &params, None, None).await?,
+            Some(range) => places.changes.query_range(sql, &[], range).await?,
+            None => places.changes.query(sql, &[], None, None).await?,
         };
-        let mut newest = None;
+        let mut found = Vec::new();
         while let Some(page) = pages.next().await {
             for row in page?.documents {
-                newest = newest.max(serde_json::from_str::<Row>(row.get()).ok().map(|row| row.ts));
+                let row = RawDocument::parse(row.get())
+                    .map_err(|e| Failure::invalid("read history".into(), e.to_string()))?;
+                let text = row.get_str("t").and_then(|at| crate::change::version::seconds_of(&at));
+                found.extend(row.get_i64("t").or(text));
             }
         }
-        Ok(newest)
+        Ok(found)
     };
-    Ok(Retry::for_at_most(PATIENCE).run(query).await?.map(PointInTime::from_epoch))
+    Retry::for_at_most(PATIENCE).run(query).await
 }
 
 /// The second from which on everything of a part is in the history: the first that a reader delivered. In
@@ -300,30 +307,15 @@ async fn newest(places: &Places, range: Option<&KeyRange>) -> Result<Option<Poin
 /// # Errors
 /// When the history cannot be read.
 pub async fn begins(places: &Places, range: &KeyRange) -> Result<Option<PointInTime>, Failure> {
-    const CHANGE: &str = "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND (NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow')) AND c._change.op IN ('create', 'replace', 'delete', 'expire') ORDER BY c._change.ts ASC";
-    const CAPTURE: &str = "SELECT TOP 1 c._change.at AS t FROM c WHERE IS_STRING(c._change.at) AND (NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow')) AND c._change.op = 'upsert' ORDER BY c._change.at ASC";
-    let mut first: Option<i64> = None;
-    for sql in [CHANGE, CAPTURE] {
-        let query = async || {
-            let mut pages = match places.is_aligned() {
-                true => places.changes.query_range(sql, &[], range).await?,
-                false => places.changes.query(sql, &[], None, None).await?,
-            };
-            let mut found = Vec::new();
-            while let Some(page) = pages.next().await {
-                for row in page?.documents {
-                    let row = RawDocument::parse(row.get())
-                        .map_err(|e| Failure::invalid("read history".into(), e.to_string()))?;
-                    let text = row.get_str("t").and_then(|at| crate::change::version::seconds_of(&at));
-                    found.extend(row.get_i64("t").or(text));
-                }
-            }
-            Ok(found)
-        };
-        let found: Vec<i64> = Retry::for_at_most(PATIENCE).run(query).await?;
-        first = first.into_iter().chain(found).min();
-    }
-    Ok(first.map(PointInTime::from_epoch))
+    let change = format!(
+        "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND {CAPTURED} AND c._change.op IN ('create', 'replace', 'delete', 'expire') ORDER BY c._change.ts ASC"
+    );
+    let capture = format!(
+        "SELECT TOP 1 c._change.at AS t FROM c WHERE IS_STRING(c._change.at) AND {CAPTURED} AND c._change.op = 'upsert' ORDER BY c._change.at ASC"
+    );
+    let mut first = seconds(places, &change, Some(range)).await?;
+    first.extend(seconds(places, &capture, Some(range)).await?);
+    Ok(first.into_iter().min().map(PointInTime::from_epoch))
 }
 
 /// What holds capture up: readers that stand before a change that waits for long.

@@ -35,6 +35,8 @@ use serde_json::{Value, json, value::RawValue};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::support;
+
 use super::{
     limits, seed_after_seed,
     world::{self, Documents, Item, Lives, assert_captured, assert_same, at, is_lasting, key, live, settled},
@@ -246,7 +248,7 @@ impl Run {
         let own = cosmos(&clean);
         let open = async |name: &str| own.container("dev", name).await.unwrap();
         let (events, changes, followed) = (open("events").await, open(HISTORIES[0]).await, open(HISTORIES[1]).await);
-        let beginning = world::beginning(&events).await;
+        let beginning = support::beginning(&events).await;
         let folder = tempfile::tempdir().unwrap();
         let letters = folder.path().join("letters");
         let mut run = Self {
@@ -629,7 +631,7 @@ impl Run {
         assert!(self.local.delete_container("dev", "events").await.unwrap());
         assert!(self.local.create_container("dev", events_of()).await.unwrap());
         self.events = cosmos(&self.clean).container("dev", "events").await.unwrap();
-        self.beginning = world::beginning(&self.events).await;
+        self.beginning = support::beginning(&self.events).await;
         self.leases = self.beginning.clone();
         self.lists.clear();
         self.follow_up().await;

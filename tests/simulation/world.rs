@@ -15,7 +15,7 @@ use cosmos_rewind::{
 use rand::{RngExt as _, rngs::StdRng};
 use serde_json::{Value, json};
 
-use crate::support::{BINARY, Fault, Kind, Letterbox, Output, TestApp, When};
+use crate::support::{self, BINARY, Fault, Kind, Letterbox, Output, TestApp, When};
 
 const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
 /// Errors of the handler after which the host gives up, and the platform starts another host.
@@ -120,7 +120,7 @@ impl World {
     pub async fn with_letters(letterbox: Option<Letterbox>) -> Self {
         let app = TestApp::with_events(&["/pk", "/_originalId"], description()).await;
         let (events, changes) = (app.events().await, app.changes().await);
-        let beginning = beginning(&events).await;
+        let beginning = support::beginning(&events).await;
         let mut world = Self {
             app,
             events,
@@ -192,7 +192,7 @@ impl World {
         let settings = Settings::from_pairs([("CosmosDB", self.app.local.connection_string())]);
         self.app.cosmos = Cosmos::new(Account::from_settings(&settings).unwrap());
         self.events = self.app.events().await;
-        self.beginning = beginning(&self.events).await;
+        self.beginning = support::beginning(&self.events).await;
         self.start_host().await;
     }
 
@@ -329,17 +329,6 @@ impl World {
 
 fn description() -> Value {
     json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": -1})
-}
-
-/// Where each range of a container stands now.
-pub async fn beginning(events: &Container) -> Vec<(KeyRange, String)> {
-    let mut beginning = Vec::new();
-    for range in events.feed_spans(true).await.unwrap() {
-        let mut feed = events.change_feed(&range, FeedMode::AllVersions, FeedStart::Now, None).await.unwrap();
-        feed.next().await.unwrap();
-        beginning.push((range, feed.token().unwrap()));
-    }
-    beginning
 }
 
 /// The envelopes that a container has, by the range that they were in at the beginning.

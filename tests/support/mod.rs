@@ -27,7 +27,7 @@ use cosmos_rewind::{
         version::Version,
     },
     config::{Account, Settings},
-    cosmos::{Container, Cosmos},
+    cosmos::{Container, Cosmos, FeedMode, FeedStart, KeyRange},
     history::HistoryWriter as _,
     host::invocation,
     local::{LocalCosmos, LocalOptions},
@@ -486,4 +486,15 @@ pub fn feed_document(id: &str, pk: &str, version: u64) -> Value {
         "_rid": format!("rid-{id}"), "_self": "dbs/a/", "_etag": format!("\"{id}-{pk}-{version}\""), "_attachments": "attachments/",
         "_ts": 1_700_000_000 + version, "_lsn": version,
     })
+}
+
+/// Where each range of a container stands now.
+pub async fn beginning(events: &Container) -> Vec<(KeyRange, String)> {
+    let mut beginning = Vec::new();
+    for range in events.feed_spans(true).await.unwrap() {
+        let mut feed = events.change_feed(&range, FeedMode::AllVersions, FeedStart::Now, None).await.unwrap();
+        feed.next().await.unwrap();
+        beginning.push((range, feed.token().unwrap()));
+    }
+    beginning
 }
