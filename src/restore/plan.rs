@@ -373,7 +373,7 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
                 return Decided::unknown(format!("{}; --id with --pk restores it", Caveat::Identity));
             }
             match live {
-                None if !knows_deletes(v, known, all, facts.reach) && !rules.recreate_deleted && !rules.named => {
+                None if !knows_deletes(known, all, facts.reach) && !rules.recreate_deleted && !rules.named => {
                     Decided::unknown(
                         "latest-version mode does not see deletes: it may have been deleted before the point in time; --recreate-deleted makes it again",
                     )
@@ -386,11 +386,11 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
     }
 }
 
-/// Whether a delete of the document after this version would be in the history.
-fn knows_deletes(version: &Version, known: &AsOf<'_>, all: &[Version], reach: Reach<'_>) -> bool {
+/// Whether a delete of the document after the version in force would be in the history.
+fn knows_deletes(known: &AsOf<'_>, all: &[Version], reach: Reach<'_>) -> bool {
     let tells = |op: Option<Op>| matches!(op, Some(Op::Create | Op::Replace | Op::Delete | Op::Expire));
     // It existed later; or its own versions come from a feed that has deletes.
-    known.next.is_some() || reach.sees_deletes || tells(version.op) || all.iter().any(|v| tells(v.op))
+    known.next.is_some() || reach.sees_deletes || all.iter().any(|v| tells(v.op))
 }
 
 /// Whether the record holds the document exactly; dates that the host may have rewritten would not come back.
