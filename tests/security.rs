@@ -619,6 +619,7 @@ const BUILT_SQL: &[(&str, &str, &str)] = &[
     ("src/restore/sweep.rs", "i", "a number"),
     ("src/restore/sweep.rs", "place", "a constant, or a path that is quoted"),
     ("src/restore/sweep.rs", "keys", "put together from these"),
+    ("src/upkeep/frontier.rs", "CAPTURED", "a constant"),
     ("src/upkeep/standing.rs", "WEIGHED", "a constant number"),
     ("src/cli/truncate.rs", "sql_path(path)", "paths of keys, quoted"),
     ("src/cli/truncate.rs", "i", "a number"),
