@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use cosmos_rewind::{
     change::{key::ItemKey, time::PointInTime},
     cosmos::{Pace, Param},
+    history::scan::{Found, LiveWish, Places, Scope, Sweep},
     history::{as_of::boundary, reader::Histories},
-    restore::sweep::{Found, LiveWish, Places, Scope, Sweep},
 };
 use futures::TryStreamExt as _;
 use serde_json::{Value, json};

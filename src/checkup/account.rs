@@ -20,7 +20,7 @@ use crate::{
     },
     dead_letters::{DeadLetter, DeadLetterStore},
     history::frontier::{Evidence, Part},
-    restore::sweep::Places,
+    history::scan::Places,
     upkeep::frontier,
 };
 

@@ -20,13 +20,13 @@ use crate::{
     archive::versions::Texts,
     change::time::PointInTime,
     cosmos::{Cosmos, Pace},
+    history::scan::Places,
     restore::{
         apply::{Applier, Fate},
         journal::{self, Done, Journal},
         plan::Action,
         plan_file::Plan,
         removals,
-        sweep::Places,
     },
 };
 
@@ -233,11 +233,13 @@ pub(super) async fn apply(
             }
         }
     });
+    let begun = places.target.cosmos().now().await.timestamp();
     let applier = Applier {
         places,
+        begun: Some(begun),
         manner: &plan.head.manner,
         force: how.force,
-        fresh: made_now && crate::surroundings::now().timestamp() - plan.head.made < FRESH && removed < plan.head.made,
+        fresh: made_now && begun - plan.head.made < FRESH && removed < plan.head.made,
         texts,
         pace,
     };

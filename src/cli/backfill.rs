@@ -16,7 +16,7 @@ use super::{
 use crate::{
     change::{key::ItemKey, time::PointInTime},
     cosmos::{Bulk, Failure, Observer, Param},
-    restore::sweep::{LiveWish, PIECE_ROWS, Scope, Sweep},
+    history::scan::{LiveWish, PIECE_ROWS, Scope, Sweep},
     upkeep::{
         saving::{is_missing, op_of},
         store::Saver,

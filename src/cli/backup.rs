@@ -34,12 +34,9 @@ use crate::{
     history::{
         as_of::{State, as_of},
         frontier::Frontier,
+        scan::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep, look_at},
     },
-    restore::{
-        apply::read_version,
-        plan::{Facts, with_live},
-        sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep, look_at},
-    },
+    restore::plan::{Facts, with_live},
 };
 
 /// Documents of a moment that are sorted by id and key, if there are no more.
@@ -380,7 +377,7 @@ impl Job<'_> {
             return Ok((item, text));
         }
         self.pace.wait().await;
-        match read_version(self.places, &item, &record_id).await {
+        match self.places.document(&item, &record_id).await {
             Err(f) if f.disposition != Disposition::Poison => {
                 let mut error = CliError::from(f);
                 error.message = format!("document {:?} ({}): {}", item.id, item.partition_key, error.message);

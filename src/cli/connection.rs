@@ -6,7 +6,7 @@ use super::CliError;
 use crate::{
     config::{self, Account, Names, Settings},
     cosmos::{Cosmos, Pace, Share, Span},
-    restore::sweep::Places,
+    history::scan::Places,
 };
 
 /// Set on each flag: a heading for all that follow would reach into the command's own flags.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     change::time::PointInTime,
-    restore::sweep::{LiveWish, PIECE_ROWS, Scope, Sweep},
+    history::scan::{LiveWish, PIECE_ROWS, Scope, Sweep},
     upkeep::coverage::Coverage,
 };
 

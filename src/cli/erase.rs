@@ -31,10 +31,8 @@ use crate::{
     config::{self, Account, CaptureConfig, Names},
     cosmos::{Cosmos, Disposition, PATIENCE, Pace, Retry},
     dead_letters::{DeadLetterStore, StoreError},
-    restore::{
-        forget,
-        sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep, facts_of_id},
-    },
+    history::scan::{LiveWish, PIECE_ROWS, Places, Scope, Sweep, facts_of_id},
+    restore::forget,
     upkeep::letters::is_about,
 };
 

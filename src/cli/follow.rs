@@ -7,13 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::Local;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CliError, ConnectionArgs, Exit, output, serve::watch_signals};
+use super::{CliError, ConnectionArgs, Exit, lookup, output, serve::watch_signals};
 use crate::{
     blob::BlobContainer,
     capture::{Capture, Limits, Recent},
@@ -22,7 +21,6 @@ use crate::{
         fidelity::Delivery,
         key::{KeyPaths, parse_path},
         shape::{Redact, Shape},
-        time::PointInTime,
     },
     config::{self, Account, BlobUrl, CaptureConfig, DeadLetterLocation, Fidelity, Names, Secret, Settings},
     cosmos::{Container, Cosmos, Disposition, Failure, FeedMode, FeedStart, PATIENCE, Retry, Share},
@@ -175,16 +173,16 @@ fn name(text: &str) -> Result<String, String> {
 pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
-    let options = Arc::new(options(&args)?);
+    let account = Account::from_settings(&settings)?;
+    let cosmos = Cosmos::new(account.clone());
+    let options = Arc::new(options(&args, &cosmos).await?);
     let targets = targets(&args)?;
     let filter = args.filter.as_deref().map(|source| filter(source, options.mode)).transpose()?;
     telemetry::start(&settings, telemetry::Stream::Stderr, "info")?;
     let stop = CancellationToken::new();
     tokio::spawn(watch_signals(stop.clone()));
 
-    let account = Account::from_settings(&settings)?;
     let names = Names::from_settings(&settings, None)?;
-    let cosmos = Cosmos::new(account.clone());
     let metrics = Arc::new(Metrics::default());
     if let Some(address) = args.metrics {
         let (metrics, meter) = (metrics.clone(), cosmos.meter().clone());
@@ -295,7 +293,7 @@ async fn serve_health(address: std::net::SocketAddr, health: Health, stop: &Canc
     Ok(())
 }
 
-fn options(args: &FollowArgs) -> Result<Options, CliError> {
+async fn options(args: &FollowArgs, cosmos: &Cosmos) -> Result<Options, CliError> {
     let mode = match args.mode {
         Mode::Latest => FeedMode::Latest,
         Mode::AllVersions => FeedMode::AllVersions,
@@ -303,14 +301,10 @@ fn options(args: &FollowArgs) -> Result<Options, CliError> {
     let start = match args.from.trim().to_ascii_lowercase().as_str() {
         "beginning" => FeedStart::Beginning,
         "now" => FeedStart::Now,
-        _ => FeedStart::At(PointInTime::parse(&args.from, &crate::surroundings::now().with_timezone(&Local)).map_err(
-            |e| {
-                CliError::usage(
-                    format!("--from: {e}"),
-                    "write beginning, now, or a time such as 2h or 2026-11-20T14:05Z",
-                )
-            },
-        )?),
+        _ => FeedStart::At(lookup::point(cosmos, "--from", &args.from).await.map_err(|e| CliError {
+            hint: Some("write beginning, now, or a time such as 2h or 2026-11-20T14:05Z".into()),
+            ..e
+        })?),
     };
     if mode == FeedMode::AllVersions && start != FeedStart::Now {
         return Err(CliError::usage(

@@ -11,13 +11,13 @@ use crate::{
         versions::{Facts, Texts},
     },
     config::Credential,
+    history::scan::{Places, Scope},
     restore::{
         apply::Applier,
         archived::{Archived, Wish, known, survey},
         plan::Rules,
         plan_file::{Draft, Plan},
         survey::kept,
-        sweep::{Places, Scope},
     },
 };
 

@@ -27,7 +27,7 @@ use crate::{
     history::{
         as_of::{self, Caveat},
         predicate::{self, PACKED_COLUMN, evaluate::Predicate},
-        reader::{self, IS_RECORD, Item},
+        reader::{self, IS_RECORD, Item, Texts},
     },
 };
 
@@ -91,12 +91,12 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
     let mut documents = match (&args.id, &args.ids_file, &args.predicate) {
         (Some(id), _, _) => {
-            let found = lookup::document(&cosmos, &names, id, args.pk.as_ref()).await?;
+            let found = lookup::document(&cosmos, &names, id, args.pk.as_ref(), Texts::OF_ONE).await?;
             Documents::one(found.item, found.exit)
         }
         (None, Some(file), _) => {
             let items = selection::read_ids(file, &names, &places(&cosmos, &names, None).await?)?;
-            selection::histories(&cosmos, &names, items).await?
+            selection::histories(&cosmos, &names, items, Texts::OF_MANY).await?
         }
         (None, None, Some(predicate)) if args.changes_of.is_some() => {
             if args.pk.is_some() {
@@ -110,7 +110,7 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
                 Matching::Ever,
             )
             .await?;
-            let documents = selection::histories(&cosmos, &names, items).await?;
+            let documents = selection::histories(&cosmos, &names, items, Texts::OF_MANY).await?;
             documents.with(exit)
         }
         (None, None, Some(predicate)) => return report(&args, predicate, &columns, &cosmos, &names, started).await,
@@ -383,14 +383,13 @@ impl Changed {
     }
 }
 
-/// One line of the report.
+/// One line of the report. There may be hundreds of thousands: what is only printed is kept as text.
 struct Line {
     ts: i64,
     lsn: Option<i64>,
-    key: PartitionKey,
-    id: String,
-    values: Vec<Value>,
     live: bool,
+    /// The id, the key and the columns, as a JSON array.
+    cells: Box<str>,
 }
 
 impl Line {
@@ -400,7 +399,32 @@ impl Line {
             .cmp(&other.ts)
             .then(self.live.cmp(&other.live))
             .then(self.lsn.cmp(&other.lsn))
-            .then_with(|| self.id.cmp(&other.id))
+            .then_with(|| self.cells.cmp(&other.cells))
+    }
+}
+
+/// A row of the report's queries.
+struct ReportRow {
+    ts: i64,
+    lsn: Option<i64>,
+    live: bool,
+    key: PartitionKey,
+    id: String,
+    values: Vec<Value>,
+    /// The id of the record, when the document is kept compressed there.
+    packed: Option<String>,
+}
+
+impl ReportRow {
+    /// What is kept of it until all rows are there. A key of one component stands by itself in JSON.
+    fn line(self, format: Format) -> Line {
+        let key = match (self.key.0.as_slice(), format) {
+            ([one], Format::Json | Format::Jsonl) => one.to_json(),
+            (_, Format::Json | Format::Jsonl) => self.key.to_json(),
+            _ => json!(self.key.to_string()),
+        };
+        let cells: Vec<Value> = [json!(self.id), key].into_iter().chain(self.values).collect();
+        Line { ts: self.ts, lsn: self.lsn, live: self.live, cells: Value::from(cells).to_string().into() }
     }
 }
 
@@ -435,14 +459,14 @@ async fn report(
         let mut pages = container.query(&sql, &args.params, scope.as_ref(), None).await.map_err(explain)?;
         while let Some(page) = pages.next().await {
             for row in page.map_err(explain)?.documents {
-                let line = line(row.get(), live, source.key_paths().len(), columns.len());
-                let (mut line, packed) = line.map_err(CliError::failed)?;
-                if let Some(record_id) = packed {
-                    let item = ItemKey { id: line.id.clone(), partition_key: line.key.clone() };
+                let row = report_row(row.get(), live, source.key_paths().len(), columns.len());
+                let mut row = row.map_err(CliError::failed)?;
+                if let Some(record_id) = row.packed.take() {
+                    let item = ItemKey { id: row.id.clone(), partition_key: row.key.clone() };
                     let record = reader::record(&changes, source.key_paths(), &item, &record_id).await?;
                     let text = record.and_then(|record| record.document).unwrap_or_default();
                     match packed_matches(predicate, &args.params, &text) {
-                        Ok(true) => line.values = columns.iter().map(|path| value_of(&text, path)).collect(),
+                        Ok(true) => row.values = columns.iter().map(|path| value_of(&text, path)).collect(),
                         Ok(false) => continue,
                         Err(problem) => {
                             undecided.push(BadRecord { record_id, problem });
@@ -450,7 +474,7 @@ async fn report(
                         }
                     }
                 }
-                lines.push(line);
+                lines.push(row.line(args.format));
             }
         }
     }
@@ -462,14 +486,12 @@ async fn report(
     let mut rows = Rows::stdout(args.format, &header);
     let (live, versions) = lines.iter().fold((0, 0), |(l, v), line| if line.live { (l + 1, v) } else { (l, v + 1) });
     for line in lines {
-        let key = match (line.key.0.as_slice(), args.format) {
-            ([one], Format::Json | Format::Jsonl) => one.to_json(),
-            (_, Format::Json | Format::Jsonl) => line.key.to_json(),
-            _ => json!(line.key.to_string()),
-        };
         let container = if line.live { source.name() } else { changes.name() };
-        let mut values = vec![json!(line.ts), json!(container), key, json!(line.id)];
-        values.extend(line.values);
+        let cells: Vec<Value> = serde_json::from_str(&line.cells).map_err(|e| CliError::failed(e.to_string()))?;
+        let mut cells = cells.into_iter();
+        let (id, key) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+        let mut values = vec![json!(line.ts), json!(container), key, id];
+        values.extend(cells);
         rows.push(&values)?;
     }
     rows.finish()?;
@@ -511,8 +533,8 @@ fn report_sql(predicate: &str, key_paths: &KeyPaths, columns: &[Vec<String>], li
     sql
 }
 
-/// A row, and the id of its record when the document is kept compressed there.
-fn line(row: &str, live: bool, components: usize, columns: usize) -> Result<(Line, Option<String>), String> {
+/// Understands a row of the report's queries.
+fn report_row(row: &str, live: bool, components: usize, columns: usize) -> Result<ReportRow, String> {
     let row = RawDocument::parse(row).map_err(|e| format!("a row of the report is not understood: {e}"))?;
     let own_id = row.get_str("id").unwrap_or_default();
     let parts = (0..components).map(|i| KeyPaths::extract_one(&[format!("k{i}")], &row));
@@ -539,7 +561,7 @@ fn line(row: &str, live: bool, components: usize, columns: usize) -> Result<(Lin
         }
     }
     let packed = row.get("packed").is_some_and(|packed| packed.get() == "true").then(|| own_id.to_string());
-    Ok((Line { ts, lsn: row.get_i64("lsn"), key, id, values, live }, packed))
+    Ok(ReportRow { ts, lsn: row.get_i64("lsn"), live, key, id, values, packed })
 }
 
 fn shown(text: &str) -> Value {
@@ -653,11 +675,13 @@ mod tests {
     #[test]
     fn report_lines_use_the_sources_time_and_id() {
         let row = r#"{"ts":100,"id":"a~1","original":"a","changed":90,"lsn":3,"k0":"p","v0":1.5}"#;
-        let version = line(row, false, 1, 1).unwrap().0;
+        let version = report_row(row, false, 1, 1).unwrap();
         assert_eq!((version.ts, version.id.as_str(), version.key.to_string().as_str()), (90, "a", "p"));
-        let legacy = line(r#"{"ts":100,"id":"x","original":"a","k0":"p"}"#, false, 1, 1).unwrap().0;
+        let legacy = report_row(r#"{"ts":100,"id":"x","original":"a","k0":"p"}"#, false, 1, 1).unwrap();
         assert_eq!((legacy.ts, legacy.id.as_str()), (100, "a"));
-        let live = line(r#"{"ts":90,"id":"a","k0":"p"}"#, true, 1, 0).unwrap().0;
+        let live = report_row(r#"{"ts":90,"id":"a","k0":"p"}"#, true, 1, 0).unwrap();
+        let [version, legacy, live] = [version, legacy, live].map(|row| row.line(Format::Json));
+        assert_eq!(&*version.cells, r#"["a","p",1.5]"#);
         assert_eq!(version.order(&live), Ordering::Less);
         assert_eq!(legacy.order(&live), Ordering::Greater);
     }

@@ -23,13 +23,11 @@ use crate::{
     history::{
         as_of::{self, AsOf, Caveat, State},
         frontier::Frontier,
-        reader::{self, Item},
+        reader::{self, Item, Texts},
+        scan::{Live, Places, look_at},
         timeline::Timeline,
     },
-    restore::{
-        plan::{Facts, with_live},
-        sweep::{Live, Places, look_at},
-    },
+    restore::plan::{Facts, with_live},
     upkeep,
 };
 
@@ -55,13 +53,14 @@ pub(super) async fn document(
     names: &Names,
     id: &str,
     key: Option<&PartitionKey>,
+    texts: Texts,
 ) -> Result<Found, CliError> {
     let changes = cosmos.container(&names.database, &names.changes).await?;
     let source_paths = source_paths(cosmos, names, &changes).await?;
     if let Some(key) = key {
         check_key(key, &names.source, &source_paths)?;
     }
-    let mut found = reader::histories(&changes, &source_paths, id, key).await?;
+    let mut found = reader::histories(&changes, &source_paths, id, key, texts).await?;
     let exit = note_bad(&found.bad);
     if found.items.len() > 1 {
         let keys: Vec<String> = found

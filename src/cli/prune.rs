@@ -168,7 +168,7 @@ pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
             "prune needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",
         )
     })?;
-    let kept = args.wish.policy().at(crate::surroundings::now().timestamp());
+    let kept = args.wish.policy().at(cosmos.now().await.timestamp());
     let shown = format!("{}/{}", names.database, names.changes);
     note(&format!(
         "keeping    every second from {}, and {} before it (ends of days and months)",

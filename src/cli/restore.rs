@@ -27,13 +27,13 @@ use crate::{
     },
     config::{Account, Names},
     cosmos::{Cosmos, Pace, Param, Share},
+    history::scan::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep, facts_of_id, look},
     restore::{
         apply::{Applier, InHand, Manner},
         plan::{Action, Chosen, PLAN_VERSION, Place, Rules, Step, is_exact},
         plan_file::{Draft, Head, Plan},
         removals,
         survey::{kept, planned, survey},
-        sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep, facts_of_id, look},
     },
     upkeep::standing::{Which, ends_elsewhere},
 };
@@ -238,7 +238,7 @@ async fn make_plan(
     };
     let scope = scope(args, names, places, &pace).await?;
     let stretches = stretches(places, args.feed_range, "one machine restores everything")?;
-    let made = crate::surroundings::now().timestamp();
+    let made = cosmos.now().await.timestamp();
     let manner = Manner { stamp: (!args.no_stamp).then_some(made), only: args.only.clone() };
     let container = container_of(places.source.rid());
     let delete_newer = args.delete_newer.is_some();
@@ -277,7 +277,15 @@ async fn make_plan(
     let mut draft = Draft::new(head.clone()).map_err(|e| kept(&e))?;
     let planning = Progress::new("planning", None);
     let concurrency = args.how.concurrency.into();
-    let applier = Applier { places, manner: &head.manner, force: false, fresh: true, texts: None, pace: pace.clone() };
+    let applier = Applier {
+        places,
+        manner: &head.manner,
+        force: false,
+        fresh: true,
+        texts: None,
+        begun: None,
+        pace: pace.clone(),
+    };
     if let Some(archive) = archive {
         let request = Request { archive, filter: args.filter.as_deref(), scope };
         let texts = planned_from(request, applier, rules, concurrency, &mut draft, |n| planning.inc(n)).await?;

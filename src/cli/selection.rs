@@ -22,8 +22,8 @@ use crate::{
     },
     config::Names,
     cosmos::{Cosmos, Failure, Pace, Param},
-    history::reader::{self, Histories, Item},
-    restore::sweep::{LiveWish, PIECE_ROWS, Places, Scope, Sweep},
+    history::reader::{self, Histories, Item, Texts},
+    history::scan::{LiveWish, PIECE_ROWS, Places, Scope, Sweep},
 };
 
 /// Histories read at the same time.
@@ -62,7 +62,7 @@ impl SelectionArgs {
         at: PointInTime,
     ) -> Result<Documents, CliError> {
         if let Some(id) = &self.id {
-            let found = lookup::document(cosmos, names, id, self.pk.as_ref()).await?;
+            let found = lookup::document(cosmos, names, id, self.pk.as_ref(), Texts::None).await?;
             return Ok(Documents::one(found.item, found.exit));
         }
         let places = places(cosmos, names, None).await?;
@@ -76,7 +76,7 @@ impl SelectionArgs {
                 ));
             }
         };
-        let documents = histories(cosmos, names, items).await?;
+        let documents = histories(cosmos, names, items, Texts::None).await?;
         Ok(documents.with(exit))
     }
 
@@ -223,7 +223,12 @@ impl Documents {
 }
 
 /// The histories of these items.
-pub(super) async fn histories(cosmos: &Cosmos, names: &Names, items: Vec<ItemKey>) -> Result<Documents, CliError> {
+pub(super) async fn histories(
+    cosmos: &Cosmos,
+    names: &Names,
+    items: Vec<ItemKey>,
+    texts: Texts,
+) -> Result<Documents, CliError> {
     let changes = cosmos.container(&names.database, &names.changes).await?;
     let paths = lookup::source_paths(cosmos, names, &changes).await?;
     let count = items.len();
@@ -231,7 +236,7 @@ pub(super) async fn histories(cosmos: &Cosmos, names: &Names, items: Vec<ItemKey
         .map(move |item| {
             let (changes, paths) = (changes.clone(), paths.clone());
             async move {
-                let read = reader::facts_and_few_texts(&changes, &paths, &item.id, &item.partition_key).await;
+                let read = reader::histories(&changes, &paths, &item.id, Some(&item.partition_key), texts).await;
                 (item, read)
             }
         })

@@ -19,7 +19,7 @@ use crate::{
     dead_letters::DeadLetterStore,
     feed::Checkpoint,
     history::frontier::Evidence,
-    restore::sweep::Places,
+    history::scan::Places,
     upkeep::{
         frontier,
         lag::{Waiting, not_captured, not_followed},

@@ -19,13 +19,13 @@ use crate::{
     },
     config::Names,
     cosmos::{Container, Cosmos, Failure, Pace},
+    history::scan::{Places, look},
     restore::{
-        apply::{Applier, Fate, InHand, Manner, Outcome, read_record, same_document, sha256},
+        apply::{Applier, Fate, InHand, Manner, Outcome, same_document, sha256},
         journal::{self, Past},
         plan::{Action, PLAN_VERSION, Step, is_exact},
         plan_file::{Draft, Head, Plan},
         survey::{completed, kept},
-        sweep::{Places, look},
     },
 };
 
@@ -137,13 +137,20 @@ async fn inverse(past: Past, places: &Places, how: &ApplyArgs, cosmos: &Cosmos) 
         frontier: None,
         beyond: false,
         max_deletes: None,
-        made: crate::surroundings::now().timestamp(),
+        made: cosmos.now().await.timestamp(),
         manner: exact.clone(),
     };
     let pace = Pace::new(cosmos.meter(), how.ru_limit);
-    let then =
-        Applier { places, manner: &original.head.manner, force: false, fresh: true, texts: None, pace: pace.clone() };
-    let now = Applier { places, manner: &exact, force: false, fresh: true, texts: None, pace };
+    let then = Applier {
+        places,
+        manner: &original.head.manner,
+        force: false,
+        fresh: true,
+        texts: None,
+        begun: None,
+        pace: pace.clone(),
+    };
+    let now = Applier { places, manner: &exact, force: false, fresh: true, texts: None, begun: None, pace };
     let (then, now) = (&then, &now);
     let mut draft = Draft::new(head).map_err(|e| kept(&e))?;
     let planning = Progress::new("planning", Some(original.totals.writes as u64));
@@ -204,7 +211,7 @@ async fn inverse_of(
         && !now.places.is_elsewhere()
     {
         let item = back.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
-        let record = read_record(now.places, &item, &id_of_version(&item.id, etag)).await;
+        let record = now.places.record(&item, &id_of_version(&item.id, etag)).await;
         back.saved = record.is_ok_and(|record| record.as_ref().is_some_and(is_exact));
     }
     let mut back = completed(now, back, InHand::default()).await?;

@@ -22,7 +22,7 @@ use crate::{
         version::{BadRecord, Version, container_of},
     },
     cosmos::{Bulk, Cosmos, Failure, Observer, Pace, Span},
-    restore::sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
+    history::scan::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
     upkeep::{
         compare::{self, Compared},
         saving::version_of_live,
@@ -89,7 +89,7 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, CliError> {
     let stretches = stretches(&places, args.part.feed_range, "one machine verifies everything")?;
     let pace = args.part.pace(&cosmos);
     let times = Times {
-        now: crate::surroundings::now().timestamp(),
+        now: cosmos.now().await.timestamp(),
         grace: args.grace,
         since,
         container: container_of(places.source.rid()),

@@ -5,6 +5,8 @@ mod cosmos;
 pub mod frontier;
 pub mod predicate;
 pub mod reader;
+mod row;
+pub mod scan;
 pub mod timeline;
 
 use std::sync::Arc;

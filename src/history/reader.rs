@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::timeline::Timeline;
+use super::{row, timeline::Timeline};
 use crate::{
     change::{
         key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
@@ -88,8 +88,6 @@ pub struct Histories {
     pub bad: Vec<BadRecord>,
     places: HashMap<ItemKey, usize>,
     unkeyed: Vec<Version>,
-    /// Bytes of texts that are kept.
-    bytes: usize,
     /// Components of a key of the source.
     components: usize,
 }
@@ -99,21 +97,14 @@ impl Histories {
     pub fn group<'a>(records: impl IntoIterator<Item = &'a str>, changes: &KeyPaths, source: &KeyPaths) -> Self {
         let mut found = Self { components: source.len(), ..Self::default() };
         for record in records {
-            found.add(Entry::of(record, changes, source), usize::MAX);
+            found.add(Entry::of(record, changes, source));
         }
         found.settled()
     }
 
-    /// Adds a record; its text is kept while all texts have so many bytes.
-    fn add(&mut self, entry: Entry, room: usize) {
+    fn add(&mut self, entry: Entry) {
         match entry {
-            Entry::Version(key, mut version) => {
-                let size = version.document.as_ref().map_or(0, String::len);
-                if self.bytes + size > room {
-                    version.document = None;
-                } else {
-                    self.bytes += size;
-                }
+            Entry::Version(key, version) => {
                 let place = *self.places.entry(key).or_insert_with_key(|key| {
                     self.items.push(Item { key: key.clone(), versions: Vec::new(), unkeyed: Vec::new() });
                     self.items.len() - 1
@@ -164,13 +155,24 @@ pub fn sort(versions: &mut Vec<Version>) {
     versions.extend(order.into_iter().filter_map(|place| all.get_mut(place).and_then(Option::take)));
 }
 
-/// Bytes of texts that are kept of the histories of one id.
-const ROOM: usize = 16 << 20;
-/// The same where many are read.
-const FEW: usize = 1 << 20;
+/// How much of the documents is read along with the facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Texts {
+    /// Nothing: the one or two that are needed are read by themselves.
+    None,
+    /// All, when they have no more than so many bytes together; else none.
+    UpTo(usize),
+}
+
+impl Texts {
+    /// For a command that goes through the versions of one document.
+    pub const OF_ONE: Self = Self::UpTo(4 << 20);
+    /// For one that goes through those of many.
+    pub const OF_MANY: Self = Self::UpTo(1 << 20);
+}
 
 /// Reads every version of the documents with this id; only of those under `key` when it is given, which may name just
-/// the first components of a hierarchical key. Of a long history not all texts are kept.
+/// the first components of a hierarchical key.
 ///
 /// Sorted here and not by the service: that needs no composite index, and copies of the original demo have no
 /// `_change` to sort by.
@@ -182,39 +184,42 @@ pub async fn histories(
     source_paths: &KeyPaths,
     id: &str,
     key: Option<&PartitionKey>,
-) -> Result<Histories, Failure> {
-    histories_within(changes, source_paths, id, key, ROOM).await
-}
-
-/// The history of one document of many: only short ones come with their texts.
-///
-/// # Errors
-/// When the service refuses the query.
-pub async fn facts_and_few_texts(
-    changes: &Container,
-    source_paths: &KeyPaths,
-    id: &str,
-    key: &PartitionKey,
-) -> Result<Histories, Failure> {
-    histories_within(changes, source_paths, id, Some(key), FEW).await
-}
-
-async fn histories_within(
-    changes: &Container,
-    source_paths: &KeyPaths,
-    id: &str,
-    key: Option<&PartitionKey>,
-    room: usize,
+    texts: Texts,
 ) -> Result<Histories, Failure> {
     let scope = key.and_then(|key| scope(changes.key_paths(), source_paths, key, Some(id)));
-    let sql = format!("SELECT * FROM c WHERE c._originalId = @id AND {IS_RECORD}");
-    let mut pages = changes.query(&sql, &[Param::new("id", id)], scope.as_ref(), None).await?;
-    let mut found = Histories { components: source_paths.len(), ..Histories::default() };
-    while let Some(page) = pages.next().await {
-        for record in page?.documents {
-            found.add(Entry::of(record.get(), changes.key_paths(), source_paths), room);
+    let params = [Param::new("id", id)];
+    let query = async |sql: &str| changes.query(sql, &params, scope.as_ref(), None).await;
+    let none = || Histories { components: source_paths.len(), ..Histories::default() };
+    let whole = match texts {
+        Texts::None => None,
+        Texts::UpTo(most) => {
+            let mut pages = query(&format!("SELECT * FROM c WHERE c._originalId = @id AND {IS_RECORD}")).await?;
+            let (mut found, mut bytes) = (none(), 0);
+            while let Some(page) = pages.next().await {
+                if bytes > most {
+                    break;
+                }
+                for record in page?.documents {
+                    bytes += record.get().len();
+                    found.add(Entry::of(record.get(), changes.key_paths(), source_paths));
+                }
+            }
+            (bytes <= most).then_some(found)
         }
-    }
+    };
+    let found = match whole {
+        Some(found) => found,
+        None => {
+            let mut pages = query(&format!("{} AND c._originalId = @id", row::select(source_paths))).await?;
+            let mut found = none();
+            while let Some(page) = pages.next().await {
+                for record in page?.documents {
+                    found.add(row::Row::entry(record.get(), changes.key_paths(), source_paths));
+                }
+            }
+            found
+        }
+    };
     let mut found = found.settled();
     if let Some(key) = key {
         found.items.retain(|item| item.key.partition_key.0.starts_with(&key.0));

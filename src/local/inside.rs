@@ -96,6 +96,12 @@ pub(crate) fn factory(address: &Url) -> Option<Arc<dyn HttpClientFactory>> {
     Some(way)
 }
 
+/// The time of the account at an address, epoch seconds, when a way begins there.
+pub(crate) fn time(address: &Url) -> Option<i64> {
+    let way = open(|all| all.get(address.as_str()).cloned())?;
+    i64::try_from(way.gateway.clock().now()).ok()
+}
+
 impl Inside {
     pub(super) fn open(gateway: Arc<Gateway>, account: Url, line: Arc<dyn Line>) -> Self {
         let address = address();

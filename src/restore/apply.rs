@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 use super::{
     plan::{Action, STAMP, Step},
     price::{read_ru, write_ru},
-    sweep::{Places, etag_of},
 };
 use crate::{
     archive::versions::Texts,
@@ -22,7 +21,8 @@ use crate::{
         version::Version,
     },
     cosmos::{Disposition, Failure, PATIENCE, Pace, Retry, Written},
-    history::{HistoryWriter, reader},
+    history::HistoryWriter,
+    history::scan::{Places, etag_of},
 };
 
 /// How a plan is applied.
@@ -90,6 +90,8 @@ pub struct Applier<'a> {
     /// Whether what the plan says of the history still holds: it was made a short while ago, and nothing was removed
     /// from the history since.
     pub fresh: bool,
+    /// When applying began, by the service's clock, epoch seconds: what has been there since before is not our own.
+    pub begun: Option<i64>,
     /// Where the versions' texts are, when they come from an archive.
     pub texts: Option<&'a Texts>,
     /// Request units a second.
@@ -151,7 +153,7 @@ impl Applier<'_> {
                     Some(texts) => {
                         texts.get(item, &facts.record_id).map_err(|e| Failure::invalid("read archive".into(), e))?
                     }
-                    None => read_version(self.places, item, &facts.record_id).await?,
+                    None => self.places.document(item, &facts.record_id).await?,
                 }
             }
         };
@@ -231,6 +233,10 @@ impl Applier<'_> {
             _ => Some(self.text(step, &item, None, None).await?),
         };
         self.check(step, text.as_ref())?;
+        // Once a delete's answer was lost, nothing tells any more who deleted it: looked at before, it is known.
+        if text.is_none() && self.read_live(&item).await?.as_deref().and_then(etag_of) != step.live {
+            return Ok(Attempt::Moved { tried: false });
+        }
         let retry = Retry::for_at_most(PATIENCE);
         let body = text.as_ref().map(|text| &text.text);
         match self.put(&retry, &item, body, step.live.as_deref()).await {
@@ -279,9 +285,10 @@ impl Applier<'_> {
             _ => false,
         };
         if there {
+            // Somebody else may have brought about the same before an attempt of ours whose answer was lost.
             let ours = tried
                 && match (&prepared.text, &prepared.live) {
-                    (Some(text), Some(live)) => same_document(&text.text, live, false),
+                    (Some(text), Some(live)) => same_document(&text.text, live, false) && !self.is_older(live),
                     _ => true,
                 };
             outcome.fate = if ours { Fate::Done } else { Fate::Already };
@@ -336,6 +343,12 @@ impl Applier<'_> {
             }
             Err(f) => Err(f),
         }
+    }
+
+    /// Whether a live document was written before applying began.
+    fn is_older(&self, live: &str) -> bool {
+        let ts = RawDocument::parse(live).ok().and_then(|document| document.get_i64("_ts"));
+        self.begun.zip(ts).is_some_and(|(begun, ts)| ts < begun)
     }
 
     /// Makes sure that the live document is in the history, exactly, before it is overwritten. Returns its record's id.
@@ -408,24 +421,6 @@ enum Attempt {
 /// look at it will say.
 fn moved(failure: &Failure) -> bool {
     matches!(failure.disposition, Disposition::PreconditionFailed | Disposition::Conflict | Disposition::NotFound)
-}
-
-/// A record by its id; its key follows from the item's. `None` when the history does not have it (any more).
-///
-/// # Errors
-/// When it cannot be read, or is not understood.
-pub async fn read_record(places: &Places, item: &ItemKey, record_id: &str) -> Result<Option<Version>, Failure> {
-    reader::record(&places.changes, places.source.key_paths(), item, record_id).await
-}
-
-/// The document of a record.
-///
-/// # Errors
-/// When it cannot be read, or is no document.
-pub async fn read_version(places: &Places, item: &ItemKey, record_id: &str) -> Result<String, Failure> {
-    let wrong = |problem: &str| Failure::invalid("read version".into(), format!("record {record_id} {problem}"));
-    let version = read_record(places, item, record_id).await?;
-    version.ok_or_else(|| wrong("is not in the history any more"))?.document.ok_or_else(|| wrong("is a tombstone"))
 }
 
 /// A text that is written, and how it came about.

@@ -10,7 +10,6 @@ use super::{
     plan::{Action, Rules, Step},
     plan_file::Draft,
     survey::{decided, kept, noted, planned},
-    sweep::{Found, Live, Places, live_index, look},
 };
 use crate::{
     archive::{
@@ -20,6 +19,7 @@ use crate::{
     change::{key::ItemKey, record::id_of_version, version::Version},
     cosmos::{Failure, Pace},
     history::frontier::Reach,
+    history::scan::{Found, Live, Places, live_index, look},
 };
 
 /// Which documents.

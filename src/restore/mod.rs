@@ -1,6 +1,6 @@
 //! Surgical point-in-time restore: a request, a plan that is a value, its application, the journal, and undo.
 //!
-//! Planning is pure (`plan`): what is known of an item goes in, one step comes out; no I/O, no clock. `sweep` gathers
+//! Planning is pure (`plan`): what is known of an item goes in, one step comes out; no I/O, no clock. `history::scan` gathers
 //! what is known, from the history and from the target, piece by piece; `survey` turns each piece into steps, which go
 //! to a file (`plan_file`), so that memory does not grow with the container. `archived` does both for versions that come
 //! from an archive. `apply` writes the plan and nothing else.
@@ -15,4 +15,3 @@ pub mod price;
 pub mod removals;
 pub mod sizing;
 pub mod survey;
-pub mod sweep;

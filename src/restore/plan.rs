@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::sweep::Live;
+use crate::history::scan::Live;
 use crate::{
     archive::versions::ArchivePlace,
     change::{

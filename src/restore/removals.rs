@@ -52,7 +52,7 @@ pub async fn read(changes: &Container) -> Result<Removals, Failure> {
 pub async fn note(changes: &Container, dropped_before: Option<i64>) -> Result<(), Failure> {
     let known = read(changes).await?;
     let mark = Removals {
-        at: Some(crate::surroundings::now().timestamp().max(known.at.unwrap_or(i64::MIN))),
+        at: Some(changes.cosmos().now().await.timestamp().max(known.at.unwrap_or(i64::MIN))),
         dropped_before: known.dropped_before.max(dropped_before),
     };
     let mut entry = serde_json::to_value(mark).unwrap_or_default();

@@ -8,12 +8,12 @@ use super::{
     apply::{Applier, InHand},
     plan::{Action, Facts, Rules, Step, decide},
     plan_file::Draft,
-    sweep::{Found, Scope, Sweep, look_at_source},
 };
 use crate::{
     change::{Op, version::BadRecord},
     cosmos::{Disposition, Failure},
     history::frontier::{Frontier, Reach},
+    history::scan::{Found, Scope, Sweep, look_at_source},
 };
 
 /// Adds one step for each item in scope; tells `each` how many more there are. Returns the records that are not

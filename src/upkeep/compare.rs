@@ -10,7 +10,7 @@ use crate::{
         version::Version,
     },
     cosmos::{Disposition, Failure, Pace},
-    restore::sweep::{Found, Places, etag_of},
+    history::scan::{Found, Places, etag_of},
 };
 
 /// Fields that are named of those that differ.

@@ -21,7 +21,7 @@ use crate::{
     cosmos::{Container, Cosmos, Failure, FeedMode, FeedStart, KeyRange, PATIENCE, Pace, Retry},
     feed::Checkpoint,
     history::frontier::{Evidence, Frontier, Next, Part, TOO_DEEP, Waiting},
-    restore::sweep::Places,
+    history::scan::Places,
 };
 
 /// Documents with changes that wait, beyond which they are not told apart.

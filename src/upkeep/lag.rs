@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::{
     cosmos::{Container, Failure, FeedStart, KeyRange, PATIENCE, Param, Retry},
     feed::Checkpoint,
-    restore::sweep::Places,
+    history::scan::Places,
 };
 
 /// What waits in a part of the feed.

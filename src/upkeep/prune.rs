@@ -15,12 +15,8 @@ use crate::{
     },
     cosmos::{Action, Bulk, Failure, Job, Observer, Pace, Span, Tally},
     history::reader::IS_JOURNAL,
-    restore::{
-        journal,
-        price::write_ru,
-        removals,
-        sweep::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
-    },
+    history::scan::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
+    restore::{journal, price::write_ru, removals},
 };
 
 /// About how large a record is, for the forecast.

@@ -9,7 +9,7 @@ use crate::{
         version::Version,
     },
     cosmos::Failure,
-    restore::sweep::Found,
+    history::scan::Found,
 };
 
 /// The version in the history that the live document is; `None` without a live document, or when it is missing.
@@ -71,7 +71,7 @@ pub fn record_of_live(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{change::key::PartitionKey, restore::sweep::Live};
+    use crate::{change::key::PartitionKey, history::scan::Live};
 
     fn item() -> ItemKey {
         ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() }

@@ -6,7 +6,7 @@ use super::saving::record_of_live;
 use crate::{
     change::{Op, key::ItemKey},
     cosmos::{Action, Bulk, Disposition, Failure, Job, PATIENCE, Pace, Param, Retry},
-    restore::sweep::{Found, Places},
+    history::scan::{Found, Places},
 };
 
 /// Hands the records of live documents to the writers.

@@ -14,7 +14,7 @@ use crate::{
     change::key::ItemKey,
     config::Names,
     cosmos::{Cosmos, Failure, Observer, Pace, Share, Span},
-    restore::sweep::Places,
+    history::scan::Places,
 };
 
 /// Parts that a round is made of: how often the clock is looked at, at least.
@@ -56,7 +56,7 @@ impl PruneTimer {
         if todo.is_empty() {
             todo.extend(self.round(&places)?);
         }
-        let kept = self.policy.at(crate::surroundings::now().timestamp());
+        let kept = self.policy.at(self.cosmos.now().await.timestamp());
         let before = self.cosmos.meter().total();
         let pace = Pace::new(self.cosmos.meter(), self.ru_limit);
         let until = stop.child_token();

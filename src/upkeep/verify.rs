@@ -3,11 +3,11 @@
 use super::saving::{is_missing, version_of_live};
 use crate::{
     change::{time::PointInTime, version::Version},
+    history::scan::Found,
     history::{
         as_of::{Caveat, unseen},
         timeline::Timeline,
     },
-    restore::sweep::Found,
 };
 
 /// How much a finding matters.
@@ -283,7 +283,7 @@ mod tests {
     use super::*;
     use crate::{
         change::key::{ItemKey, PartitionKey},
-        restore::sweep::Live,
+        history::scan::Live,
     };
 
     const TIMES: Times = Times { now: 10_000, grace: 60, since: None, container: None };

@@ -1,37 +1,47 @@
 //! Gathers what is known of the items in scope: their versions, and what the target has now. Piece by piece of the hash
 //! space, several at a time, so that memory does not grow with the container and no version is read twice.
 
+mod buffer;
+mod containers;
+mod live;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{LazyLock, Mutex, PoisonError},
 };
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::{
+    buffer::Haul,
+    live::{live_document, live_row, select_live},
+};
+pub use self::{
+    containers::Places,
+    live::{Live, LiveIndex, LiveWish, etag_of, live_index, look, look_at, look_at_source},
+};
+use super::{
+    as_of::boundary,
+    predicate::{self, evaluate::Predicate},
+    reader::{Entry, IS_RECORD, scope},
+    row::select,
+};
 use crate::{
     change::{
         Op,
-        key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
-        raw::{RawDocument, present, string_of},
-        record::ORIGINAL_ID,
+        key::{ItemKey, PartitionKey},
+        raw::RawDocument,
         time::PointInTime,
-        version::{BadRecord, Version, container_of, key_of, life_of, seconds_of},
+        version::{BadRecord, Version},
     },
-    config::Names,
-    cosmos::{Container, Cosmos, Failure, PATIENCE, Pace, Pages, Param, Retry, Share, Span, Walk, sql_path},
-    history::{
-        as_of::boundary,
-        predicate::{self, PACKED_COLUMN, evaluate::Predicate},
-        reader::{Entry, IS_RECORD, attribute, scope, tells_key},
-    },
+    cosmos::{Failure, PATIENCE, Pace, Pages, Param, Retry, Span, Walk},
 };
 
 /// Items looked up at the same time.
 const CONCURRENCY: usize = 32;
 /// Pieces of the hash space that are read at the same time.
-const STRETCHES: u32 = 4;
+const RANGES: u32 = 4;
 /// Versions that a piece should have.
 pub const PIECE_ROWS: usize = 4000;
 /// Bytes of documents that a piece should keep.
@@ -43,6 +53,15 @@ const FEW: usize = 256;
 /// When one version of so many is needed, documents are read along with the facts from then on: two point reads cost
 /// about as much as a query over so many small documents, and are slower.
 const TEXT_RATIO: usize = 25;
+
+/// Whole records up to the moment. A copy of the original demo has no `_change`, and its own time is not known to the
+/// service's index as ours is.
+static WITH_TEXT: LazyLock<String> = LazyLock::new(|| {
+    format!("SELECT * FROM c WHERE {IS_RECORD} AND (NOT IS_DEFINED(c._change) OR c._change.ts <= @at)")
+});
+
+/// The other records.
+const LATER: &str = "IS_DEFINED(c._change) AND (c._change.ts > @at OR NOT IS_NUMBER(c._change.ts))";
 
 /// Which items.
 #[derive(Debug, Clone)]
@@ -65,85 +84,6 @@ pub enum Scope {
     },
     /// All items of the history and of the target.
     All,
-}
-
-/// The containers a restore works on.
-#[derive(Debug, Clone)]
-pub struct Places {
-    /// The history.
-    pub changes: Container,
-    /// The live container that the history is of: its key paths tell items apart.
-    pub source: Container,
-    /// Where documents are put: the source, or another container of the same key.
-    pub target: Container,
-}
-
-impl Places {
-    /// Opens the history and its source, which is the target too.
-    ///
-    /// # Errors
-    /// When there is no such container, or the account cannot be reached.
-    pub async fn open(cosmos: &Cosmos, names: &Names) -> Result<Self, Failure> {
-        let changes = cosmos.container(&names.database, &names.changes).await?;
-        let source = cosmos.container(&names.database, &names.source).await?;
-        Ok(Self { changes, target: source.clone(), source })
-    }
-
-    /// Whether documents are put into another container than the one the history is of.
-    pub fn is_elsewhere(&self) -> bool {
-        self.target.rid() != self.source.rid()
-    }
-
-    /// Whether all versions of an item are in one place of the history's hash space.
-    fn is_cut_by_item(&self) -> bool {
-        let source = self.source.key_paths().segments();
-        // Of an `id` in the key not: a record's id is not its document's.
-        let by_item = |path: &Vec<String>| match path.as_slice() {
-            [name] if name == ORIGINAL_ID => true,
-            [name] if name == "id" => false,
-            _ => source.contains(path),
-        };
-        self.changes.hash_space().is_some() && self.changes.key_paths().segments().iter().all(by_item)
-    }
-
-    /// The key of one record of an item in the history; `None` where it does not follow from the item's.
-    pub fn record_key(&self, item: &ItemKey, record_id: &str) -> Option<PartitionKey> {
-        let source = self.source.key_paths().segments();
-        let part = |path: &Vec<String>| match path.as_slice() {
-            [name] if name == ORIGINAL_ID => Some(KeyValue::String(item.id.clone())),
-            [name] if name == "id" => Some(KeyValue::String(record_id.to_owned())),
-            _ => source.iter().position(|p| p == path).and_then(|at| item.partition_key.0.get(at).cloned()),
-        };
-        self.changes.key_paths().segments().iter().map(part).collect::<Option<_>>().map(PartitionKey)
-    }
-
-    /// Whether an item has the same place in the target as its versions in the history, so that the same piece of both
-    /// can be read. Places are told apart by the first component of a key.
-    pub fn is_aligned(&self) -> bool {
-        let first = |container: &Container| container.key_paths().segments().first().cloned().unwrap_or_default();
-        let (history, target) = (first(&self.changes), first(&self.target));
-        let same_path = history == target || (history == [ORIGINAL_ID] && target == ["id"]);
-        self.is_cut_by_item() && same_path && self.changes.hash_space() == self.target.hash_space()
-    }
-
-    /// The stretches of the hash space that are read at the same time, of the whole or of a part.
-    ///
-    /// # Errors
-    /// With the reason why several machines cannot share the items of these containers.
-    pub fn stretches(&self, share: Option<Share>) -> Result<Vec<Span>, String> {
-        let Some(share) = share else {
-            return Ok(if self.is_cut_by_item() { Span::WHOLE.cut(STRETCHES) } else { vec![Span::WHOLE] });
-        };
-        if self.is_aligned() {
-            return Ok(share.span().cut(STRETCHES));
-        }
-        let shown = |c: &Container| format!("{} ({}, hash {:?})", c.name(), c.key_paths(), c.hash_space());
-        Err(format!(
-            "{} and {} are partitioned in different ways, so a part of one is not a part of the other",
-            shown(&self.changes),
-            shown(&self.target)
-        ))
-    }
 }
 
 /// An item with all that is known of it.
@@ -172,28 +112,6 @@ impl Found {
     pub fn new(item: ItemKey) -> Self {
         Self { item, versions: Vec::new(), live: None, unkeyed: Vec::new(), undecided: None }
     }
-}
-
-/// A live document.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Live {
-    /// Its etag.
-    pub etag: String,
-    /// Its `_ts`, epoch seconds; `None` when the service did not send one.
-    pub ts: Option<i64>,
-    /// Its text with system properties, when it was read along.
-    pub text: Option<String>,
-}
-
-/// What of the live documents is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LiveWish {
-    /// Nothing.
-    No,
-    /// That they exist.
-    Etag,
-    /// Their text too, where it pays to read it along.
-    Text,
 }
 
 /// One reading of the items in scope.
@@ -244,91 +162,6 @@ struct Matched {
 fn is_packed(row: &str) -> bool {
     RawDocument::parse(row).is_ok_and(|row| row.get("packed").is_some_and(|packed| packed.get() == "true"))
 }
-
-/// What a piece had.
-#[derive(Default)]
-struct Haul {
-    found: HashMap<ItemKey, Found>,
-    /// Versions.
-    rows: usize,
-    /// Live documents.
-    lives: usize,
-    bytes: usize,
-    /// Records that are not understood.
-    bad: Vec<BadRecord>,
-    /// Deletes whose partition key no record tells.
-    unkeyed: Vec<Version>,
-}
-
-impl Haul {
-    /// Adds what a record is.
-    fn add(&mut self, entry: Entry, wanted: impl Fn(&ItemKey) -> bool) {
-        match entry {
-            Entry::Version(item, version) => self.version_if(wanted(&item), item, version),
-            Entry::Unkeyed(version) => self.unkeyed.push(version),
-            Entry::Bad(bad) => self.bad.push(bad),
-        }
-    }
-
-    /// Hands the deletes without a partition key to the documents with their id.
-    fn settle(&mut self, components: usize) {
-        let deletes = std::mem::take(&mut self.unkeyed);
-        if !deletes.is_empty() {
-            let documents = self.found.values_mut().map(|f| (&f.item, &mut f.versions, &mut f.unkeyed));
-            // Of documents that have nothing else: what the record says of the key, which is nothing.
-            for delete in attribute(deletes, documents.collect()) {
-                let partition_key = PartitionKey(vec![KeyValue::Undefined; components]);
-                let item = ItemKey { id: delete.id.clone(), partition_key };
-                self.version(item, delete);
-            }
-        }
-    }
-
-    fn entry(&mut self, item: ItemKey) -> &mut Found {
-        self.found.entry(item).or_insert_with_key(|key| Found::new(key.clone()))
-    }
-
-    /// Keeps a text while there is room.
-    fn keep(&mut self, text: Option<String>) -> Option<String> {
-        let text = text.filter(|t| self.bytes + t.len() <= MAX_PIECE_BYTES)?;
-        self.bytes += text.len();
-        Some(text)
-    }
-
-    fn version_if(&mut self, wanted: bool, item: ItemKey, version: Version) {
-        if wanted {
-            self.version(item, version);
-        }
-    }
-
-    /// Adds a version; of an item's documents only the newest of those that came with a text keeps it.
-    fn version(&mut self, item: ItemKey, mut version: Version) {
-        self.rows += 1;
-        (version.rid, version.at) = (None, None);
-        let text = version.document.take();
-        let found = self.found.entry(item).or_insert_with_key(|key| Found::new(key.clone()));
-        let mut freed = 0;
-        let newest = text.is_some() && {
-            let kept = found.versions.iter_mut().find(|v| v.document.is_some());
-            match kept {
-                Some(kept) if kept.position() > version.position() => false,
-                Some(kept) => {
-                    freed = kept.document.take().map_or(0, |t| t.len());
-                    true
-                }
-                None => true,
-            }
-        };
-        self.bytes -= freed;
-        if let Some(text) = text.filter(|t| newest && self.bytes + t.len() <= MAX_PIECE_BYTES) {
-            self.bytes += text.len();
-            version.document = Some(text);
-        }
-        found.versions.push(version);
-    }
-}
-
-pub(super) type LiveIndex = HashMap<ItemKey, Live>;
 
 impl<'a> Sweep<'a> {
     /// The items, a piece at a time, each in order of id and key. Nothing is written.
@@ -384,7 +217,7 @@ impl<'a> Sweep<'a> {
             let mut pages = self.places.changes.query_span(&sql, params, piece).await?;
             while let Some(page) = self.page(&mut pages).await? {
                 for row in page {
-                    match Row::read(row.get(), self.places) {
+                    match self.places.entry(row.get()) {
                         Entry::Version(item, version) => {
                             matched.versions.insert((item, version.record_id), is_packed(row.get()));
                         }
@@ -406,7 +239,7 @@ impl<'a> Sweep<'a> {
             Err(e) => return Ok(Err(format!("its document is kept compressed, and in --where {e}"))),
         };
         self.pace.wait().await;
-        let text = match super::apply::read_version(self.places, item, record_id).await {
+        let text = match self.places.document(item, record_id).await {
             Ok(text) => text,
             Err(f) if f.is_own() => return Ok(Err(f.message)),
             Err(f) => return Err(f),
@@ -471,7 +304,7 @@ impl<'a> Sweep<'a> {
             Some(Ok(Piece::new(found.collect(), None, Vec::new())))
         });
         stream::iter(self.stretches.iter().enumerate())
-            .flat_map_unordered(STRETCHES as usize, walk)
+            .flat_map_unordered(RANGES as usize, walk)
             .chain(left.filter_map(std::future::ready))
             .boxed()
     }
@@ -615,7 +448,7 @@ impl<'a> Sweep<'a> {
         let mut pages = self.places.changes.query_span(sql, params, piece).await?;
         while let Some(page) = self.page(&mut pages).await? {
             for row in page {
-                each(Row::read(row.get(), self.places));
+                each(self.places.entry(row.get()));
             }
         }
         Ok(())
@@ -714,7 +547,7 @@ pub async fn facts_of_id(
         let mut haul = Haul::default();
         while let Some(page) = page(pace, &mut pages).await? {
             for row in page {
-                haul.add(Row::read(row.get(), places), |_| true);
+                haul.add(places.entry(row.get()), |_| true);
             }
         }
         Ok(haul)
@@ -731,275 +564,4 @@ pub async fn facts_of_id(
 async fn page(pace: &Pace, pages: &mut Pages) -> Result<Option<Vec<Box<RawValue>>>, Failure> {
     pace.wait().await;
     pages.next().await.transpose().map(|page| page.map(|p| p.documents))
-}
-
-/// What the target has of one item.
-///
-/// # Errors
-/// When the service refuses to say.
-pub async fn look(places: &Places, pace: &Pace, item: &ItemKey, with_text: bool) -> Result<Option<Live>, Failure> {
-    look_at(&places.target, pace, item, with_text).await
-}
-
-/// That the source has an item, and since when.
-///
-/// # Errors
-/// When the service refuses to say.
-pub async fn look_at_source(places: &Places, pace: &Pace, item: &ItemKey) -> Result<Option<Live>, Failure> {
-    look_at(&places.source, pace, item, false).await
-}
-
-/// What a container has of one item.
-///
-/// # Errors
-/// When the service refuses to say.
-pub async fn look_at(
-    container: &Container,
-    pace: &Pace,
-    item: &ItemKey,
-    with_text: bool,
-) -> Result<Option<Live>, Failure> {
-    pace.wait().await;
-    let live = Retry::for_at_most(PATIENCE).run(|| container.read(&item.partition_key, &item.id)).await?;
-    Ok(live.and_then(|text| {
-        let text = String::from_utf8(text.into()).ok()?;
-        let ts = RawDocument::parse(&text).ok()?.get_i64("_ts");
-        Some(Live { etag: etag_of(&text)?, ts, text: with_text.then_some(text) })
-    }))
-}
-
-/// Every document of the target by item, with its etag.
-pub(super) async fn live_index(places: &Places, pace: &Pace) -> Result<LiveIndex, Failure> {
-    let target = &places.target;
-    let read = || async {
-        let mut pages = target.query(&select_live(target.key_paths()), &[], None, None).await?;
-        let mut index = HashMap::new();
-        while let Some(page) = page(pace, &mut pages).await? {
-            for text in page {
-                index.extend([live_row(text.get(), target.key_paths())?]);
-            }
-        }
-        Ok(index)
-    };
-    Retry::for_at_most(PATIENCE).run(read).await
-}
-
-/// Whole records up to the moment. A copy of the original demo has no `_change`, and its own time is not known to the
-/// service's index as ours is.
-static WITH_TEXT: LazyLock<String> = LazyLock::new(|| {
-    format!("SELECT * FROM c WHERE {IS_RECORD} AND (NOT IS_DEFINED(c._change) OR c._change.ts <= @at)")
-});
-/// The other records.
-const LATER: &str = "IS_DEFINED(c._change) AND (c._change.ts > @at OR NOT IS_NUMBER(c._change.ts))";
-
-/// The facts of records without their documents.
-fn select(source: &KeyPaths) -> String {
-    let keys: String = source.segments().iter().enumerate().fold(String::new(), |sql, (i, path)| {
-        // A key that is the id itself: the record's id is not the document's.
-        let is_id = matches!(path.as_slice(), [name] if name == "id");
-        let place = if is_id { "c._originalId".to_owned() } else { sql_path(path) };
-        sql + &format!(", {place} AS k{i}")
-    });
-    format!(
-        "SELECT c.id, c._originalId AS item, c._change.op AS op, c._change.ts AS ts, c._change.lsn AS lsn, \
-         c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.rid AS rid, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._change.at AS at, \
-         c._change.key AS key, c._change.identity AS identity, IS_DEFINED(c._change) AS own, c._ts AS copied, \
-         c._lsn AS legacyLsn, {PACKED_COLUMN}{keys} FROM c WHERE {IS_RECORD}"
-    )
-}
-
-/// Which documents there are, with their etags.
-fn select_live(target: &KeyPaths) -> String {
-    let keys: String = target
-        .segments()
-        .iter()
-        .enumerate()
-        .fold(String::new(), |sql, (i, path)| sql + &format!(", {} AS k{i}", sql_path(path)));
-    format!("SELECT c.id, c._etag AS etag, c._ts AS copied{keys} FROM c")
-}
-
-fn live_row(text: &str, paths: &KeyPaths) -> Result<(ItemKey, Live), Failure> {
-    let row: Row<'_> = serde_json::from_str(text)
-        .map_err(|e| Failure::invalid("read target".into(), format!("a document is not understood: {e}")))?;
-    let partition_key = row.key(paths.len());
-    let live = Live { etag: row.etag.and_then(string_of).unwrap_or_default(), ts: row.copied, text: None };
-    Ok((ItemKey { id: row.id.and_then(string_of).unwrap_or_default(), partition_key }, live))
-}
-
-fn live_document(text: &str, paths: &KeyPaths) -> Result<(ItemKey, Live), Failure> {
-    let wrong = |e: &str| Failure::invalid("read target".into(), format!("a document is not understood: {e}"));
-    let document = RawDocument::parse(text).map_err(|e| wrong(&e.to_string()))?;
-    let id = document.get_str("id").ok_or_else(|| wrong("it has no id"))?.into_owned();
-    let etag = document.get_str("_etag").map(std::borrow::Cow::into_owned).unwrap_or_default();
-    let live = Live { etag, ts: document.get_i64("_ts"), text: None };
-    Ok((ItemKey { id, partition_key: paths.extract(&document) }, live))
-}
-
-/// The etag of a document's text.
-pub fn etag_of(text: &str) -> Option<String> {
-    RawDocument::parse(text).ok()?.get_str("_etag").map(std::borrow::Cow::into_owned)
-}
-
-/// A live document's row, or the key values of a record's.
-#[derive(Deserialize)]
-struct Row<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, rename = "item")]
-    item: Option<&'a RawValue>,
-    #[serde(borrow)]
-    op: Option<&'a RawValue>,
-    #[serde(borrow)]
-    ts: Option<&'a RawValue>,
-    #[serde(borrow)]
-    lsn: Option<&'a RawValue>,
-    #[serde(borrow, rename = "prevLsn")]
-    prev_lsn: Option<&'a RawValue>,
-    #[serde(borrow)]
-    etag: Option<&'a RawValue>,
-    #[serde(borrow)]
-    rid: Option<&'a RawValue>,
-    #[serde(borrow)]
-    at: Option<&'a RawValue>,
-    #[serde(borrow)]
-    fidelity: Option<&'a RawValue>,
-    #[serde(borrow)]
-    via: Option<&'a RawValue>,
-    #[serde(borrow, rename = "tsFrom")]
-    ts_from: Option<&'a RawValue>,
-    #[serde(borrow)]
-    key: Option<&'a RawValue>,
-    #[serde(borrow)]
-    identity: Option<&'a RawValue>,
-    /// Whether there is a `_change` at all.
-    #[serde(default)]
-    own: bool,
-    /// The copy's own time: of a record of the original demo, all there is.
-    copied: Option<i64>,
-    #[serde(borrow, rename = "legacyLsn")]
-    legacy_lsn: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    k0: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    k1: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    k2: Option<&'a RawValue>,
-}
-
-fn integer(raw: Option<&RawValue>) -> Option<i64> {
-    serde_json::from_str(raw?.get()).ok()
-}
-
-impl Row<'_> {
-    fn key(&self, paths: usize) -> PartitionKey {
-        let part = |raw: Option<&RawValue>| raw.map_or(KeyValue::Undefined, KeyValue::from_raw);
-        PartitionKey([self.k0, self.k1, self.k2].into_iter().take(paths).map(part).collect())
-    }
-
-    fn read(text: &str, places: &Places) -> Entry {
-        Self::entry(text, places.changes.key_paths(), places.source.key_paths())
-    }
-
-    /// What the row's record is; one that is not understood is named, and hides nothing but itself.
-    fn entry(text: &str, changes: &KeyPaths, source: &KeyPaths) -> Entry {
-        let row: Row<'_> = match serde_json::from_str(text) {
-            Ok(row) => row,
-            Err(e) => {
-                return Entry::Bad(BadRecord { record_id: String::new(), problem: format!("is not understood: {e}") });
-            }
-        };
-        let record_id = row.id.and_then(string_of).unwrap_or_default();
-        let problem = |problem: String| Entry::Bad(BadRecord { record_id: record_id.clone(), problem });
-        let shown = |raw: Option<&RawValue>| raw.map_or("missing", RawValue::get).to_owned();
-        let Some(id) = row.item.and_then(string_of) else {
-            return problem("has no _originalId: it is no record of this program".into());
-        };
-        let op = row.op.map(|raw| serde_json::from_str::<Op>(raw.get()));
-        let op = match op {
-            None if row.own => return problem("its _change has no op".into()),
-            None => None,
-            Some(Ok(op)) => Some(op),
-            Some(Err(_)) => {
-                return problem(format!("its _change.op is {}, which this program does not know", shown(row.op)));
-            }
-        };
-        let ts = match (integer(row.ts), op) {
-            (Some(ts), _) => ts,
-            (None, None) => match row.copied {
-                Some(copied) => copied,
-                None => return problem("has neither _change nor _ts".into()),
-            },
-            (None, Some(_)) => return problem(format!("its _change.ts is {}, not whole seconds", shown(row.ts))),
-        };
-        let key = row.key.and_then(key_of);
-        let rid = row.rid.and_then(string_of);
-        let version = Version {
-            record_id: record_id.clone(),
-            id: id.clone(),
-            ts,
-            ts_from_capture: row.ts_from.is_some(),
-            lsn: integer(row.lsn).or_else(|| if op.is_none() { integer(row.legacy_lsn) } else { None }),
-            op,
-            prev_lsn: integer(row.prev_lsn),
-            etag: row.etag.and_then(string_of),
-            container: rid.as_deref().and_then(container_of),
-            life: rid.as_deref().and_then(life_of),
-            rid: None,
-            via: row.via.and_then(string_of),
-            fidelity: row.fidelity.and_then(string_of),
-            at: None,
-            captured: row.at.and_then(string_of).as_deref().and_then(seconds_of),
-            identity_unsure: row.identity.is_some_and(|raw| raw.get() == "\"unsure\""),
-            key: None,
-            // Facts are enough to decide; the document is read when it is needed.
-            document: None,
-        };
-        match key.filter(|key| key.0.len() == source.len()) {
-            Some(partition_key) => Entry::Version(ItemKey { id, partition_key }, version),
-            None if version.op.is_some_and(Op::is_tombstone) && !tells_key(changes, source) => Entry::Unkeyed(version),
-            None => Entry::Version(ItemKey { id, partition_key: row.key(source.len()) }, version),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn version(ts: i64, text: Option<&str>) -> Version {
-        let record = serde_json::json!({"id": format!("a~{ts}"), "_originalId": "a", "_change": {"v": 1, "op": "upsert", "ts": ts}});
-        Version { document: text.map(String::from), ..Version::parse(&record.to_string()).unwrap() }
-    }
-
-    fn item() -> ItemKey {
-        ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) }
-    }
-
-    #[test]
-    fn what_is_odd_in_a_record_does_not_hide_it_from_the_facts() {
-        for odd in [r#""rid":7,"at":false,"etag":"\ud800""#, r#""rid":"\u0041","at":"never","etag":null"#] {
-            let row = format!(r#"{{"id":"a~1","item":"a","op":"upsert","ts":5,{odd},"k0":"p"}}"#);
-            let paths = KeyPaths::parse(&["/pk"]).unwrap();
-            let Entry::Version(item, version) = Row::entry(&row, &paths, &paths) else { panic!("{row}") };
-            assert_eq!((item.id.as_str(), version.ts, version.container, version.captured), ("a", 5, None, None));
-        }
-    }
-
-    #[test]
-    fn only_the_newest_text_of_an_item_is_kept_and_only_while_there_is_room() {
-        let mut haul = Haul::default();
-        for (ts, text) in [(5, "five"), (9, "nine!"), (7, "seven")] {
-            haul.version(item(), version(ts, Some(text)));
-        }
-        haul.version(item(), version(11, None));
-        let texts = |haul: &Haul| -> Vec<String> {
-            haul.found[&item()].versions.iter().filter_map(|v| v.document.clone()).collect()
-        };
-        assert_eq!((texts(&haul), haul.bytes, haul.rows), (vec!["nine!".to_owned()], 5, 4));
-        // No room: the older text is no substitute for the newer one.
-        let large = "x".repeat(MAX_PIECE_BYTES + 1);
-        haul.version(item(), version(10, Some(&large)));
-        assert_eq!((texts(&haul), haul.bytes), (Vec::new(), 0));
-        assert_eq!(haul.found[&item()].versions.len(), 5);
-    }
 }

@@ -1,0 +1,168 @@
+//! The facts of records: one row of a query for each, without the document.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    predicate::PACKED_COLUMN,
+    reader::{Entry, IS_RECORD, tells_key},
+};
+use crate::{
+    change::{
+        Op,
+        key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
+        raw::{present, string_of},
+        version::{BadRecord, Version, container_of, key_of, life_of, seconds_of},
+    },
+    cosmos::sql_path,
+};
+
+/// The facts of records without their documents.
+pub(super) fn select(source: &KeyPaths) -> String {
+    let keys: String = source.segments().iter().enumerate().fold(String::new(), |sql, (i, path)| {
+        // A key that is the id itself: the record's id is not the document's.
+        let is_id = matches!(path.as_slice(), [name] if name == "id");
+        let place = if is_id { "c._originalId".to_owned() } else { sql_path(path) };
+        sql + &format!(", {place} AS k{i}")
+    });
+    format!(
+        "SELECT c.id, c._originalId AS item, c._change.op AS op, c._change.ts AS ts, c._change.lsn AS lsn, \
+         c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.rid AS rid, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._change.at AS at, \
+         c._change.key AS key, c._change.identity AS identity, IS_DEFINED(c._change) AS own, c._ts AS copied, \
+         c._lsn AS legacyLsn, {PACKED_COLUMN}{keys} FROM c WHERE {IS_RECORD}"
+    )
+}
+
+/// A live document's row, or the key values of a record's.
+#[derive(Deserialize)]
+pub(super) struct Row<'a> {
+    #[serde(borrow)]
+    pub(super) id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "item")]
+    item: Option<&'a RawValue>,
+    #[serde(borrow)]
+    op: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ts: Option<&'a RawValue>,
+    #[serde(borrow)]
+    lsn: Option<&'a RawValue>,
+    #[serde(borrow, rename = "prevLsn")]
+    prev_lsn: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) etag: Option<&'a RawValue>,
+    #[serde(borrow)]
+    rid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    fidelity: Option<&'a RawValue>,
+    #[serde(borrow)]
+    via: Option<&'a RawValue>,
+    #[serde(borrow, rename = "tsFrom")]
+    ts_from: Option<&'a RawValue>,
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    identity: Option<&'a RawValue>,
+    /// Whether there is a `_change` at all.
+    #[serde(default)]
+    own: bool,
+    /// The copy's own time: of a record of the original demo, all there is.
+    pub(super) copied: Option<i64>,
+    #[serde(borrow, rename = "legacyLsn")]
+    legacy_lsn: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    k0: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    k1: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    k2: Option<&'a RawValue>,
+}
+
+fn integer(raw: Option<&RawValue>) -> Option<i64> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+impl Row<'_> {
+    pub(super) fn key(&self, paths: usize) -> PartitionKey {
+        let part = |raw: Option<&RawValue>| raw.map_or(KeyValue::Undefined, KeyValue::from_raw);
+        PartitionKey([self.k0, self.k1, self.k2].into_iter().take(paths).map(part).collect())
+    }
+
+    /// What the row's record is; one that is not understood is named, and hides nothing but itself.
+    pub(super) fn entry(text: &str, changes: &KeyPaths, source: &KeyPaths) -> Entry {
+        let row: Row<'_> = match serde_json::from_str(text) {
+            Ok(row) => row,
+            Err(e) => {
+                return Entry::Bad(BadRecord { record_id: String::new(), problem: format!("is not understood: {e}") });
+            }
+        };
+        let record_id = row.id.and_then(string_of).unwrap_or_default();
+        let problem = |problem: String| Entry::Bad(BadRecord { record_id: record_id.clone(), problem });
+        let shown = |raw: Option<&RawValue>| raw.map_or("missing", RawValue::get).to_owned();
+        let Some(id) = row.item.and_then(string_of) else {
+            return problem("has no _originalId: it is no record of this program".into());
+        };
+        let op = row.op.map(|raw| serde_json::from_str::<Op>(raw.get()));
+        let op = match op {
+            None if row.own => return problem("its _change has no op".into()),
+            None => None,
+            Some(Ok(op)) => Some(op),
+            Some(Err(_)) => {
+                return problem(format!("its _change.op is {}, which this program does not know", shown(row.op)));
+            }
+        };
+        let ts = match (integer(row.ts), op) {
+            (Some(ts), _) => ts,
+            (None, None) => match row.copied {
+                Some(copied) => copied,
+                None => return problem("has neither _change nor _ts".into()),
+            },
+            (None, Some(_)) => return problem(format!("its _change.ts is {}, not whole seconds", shown(row.ts))),
+        };
+        let key = row.key.and_then(key_of);
+        let rid = row.rid.and_then(string_of);
+        let at = row.at.and_then(string_of);
+        let version = Version {
+            record_id: record_id.clone(),
+            id: id.clone(),
+            ts,
+            ts_from_capture: row.ts_from.is_some(),
+            lsn: integer(row.lsn).or_else(|| if op.is_none() { integer(row.legacy_lsn) } else { None }),
+            op,
+            prev_lsn: integer(row.prev_lsn),
+            etag: row.etag.and_then(string_of),
+            container: rid.as_deref().and_then(container_of),
+            life: rid.as_deref().and_then(life_of),
+            rid: None,
+            via: row.via.and_then(string_of),
+            fidelity: row.fidelity.and_then(string_of),
+            captured: at.as_deref().and_then(seconds_of),
+            at,
+            identity_unsure: row.identity.is_some_and(|raw| raw.get() == "\"unsure\""),
+            key: None,
+            // Facts are enough to decide; the document is read when it is needed.
+            document: None,
+        };
+        match key.filter(|key| key.0.len() == source.len()) {
+            Some(partition_key) => Entry::Version(ItemKey { id, partition_key }, version),
+            None if version.op.is_some_and(Op::is_tombstone) && !tells_key(changes, source) => Entry::Unkeyed(version),
+            None => Entry::Version(ItemKey { id, partition_key: row.key(source.len()) }, version),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_odd_in_a_record_does_not_hide_it_from_the_facts() {
+        for odd in [r#""rid":7,"at":false,"etag":"\ud800""#, r#""rid":"\u0041","at":"never","etag":null"#] {
+            let row = format!(r#"{{"id":"a~1","item":"a","op":"upsert","ts":5,{odd},"k0":"p"}}"#);
+            let paths = KeyPaths::parse(&["/pk"]).unwrap();
+            let Entry::Version(item, version) = Row::entry(&row, &paths, &paths) else { panic!("{row}") };
+            assert_eq!((item.id.as_str(), version.ts, version.container, version.captured), ("a", 5, None, None));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What a scan keeps of a piece: facts of every version, and texts while there is room.
+
+use std::collections::HashMap;
+
+use super::{Found, MAX_PIECE_BYTES};
+use crate::{
+    change::{
+        key::{ItemKey, KeyValue, PartitionKey},
+        version::{BadRecord, Version},
+    },
+    history::reader::{Entry, attribute},
+};
+
+/// What a piece had.
+#[derive(Default)]
+pub(super) struct Haul {
+    pub(super) found: HashMap<ItemKey, Found>,
+    /// Versions.
+    pub(super) rows: usize,
+    /// Live documents.
+    pub(super) lives: usize,
+    pub(super) bytes: usize,
+    /// Records that are not understood.
+    pub(super) bad: Vec<BadRecord>,
+    /// Deletes whose partition key no record tells.
+    unkeyed: Vec<Version>,
+}
+
+impl Haul {
+    /// Adds what a record is.
+    pub(super) fn add(&mut self, entry: Entry, wanted: impl Fn(&ItemKey) -> bool) {
+        match entry {
+            Entry::Version(item, version) => self.version_if(wanted(&item), item, version),
+            Entry::Unkeyed(version) => self.unkeyed.push(version),
+            Entry::Bad(bad) => self.bad.push(bad),
+        }
+    }
+
+    /// Hands the deletes without a partition key to the documents with their id.
+    pub(super) fn settle(&mut self, components: usize) {
+        let deletes = std::mem::take(&mut self.unkeyed);
+        if !deletes.is_empty() {
+            let documents = self.found.values_mut().map(|f| (&f.item, &mut f.versions, &mut f.unkeyed));
+            // Of documents that have nothing else: what the record says of the key, which is nothing.
+            for delete in attribute(deletes, documents.collect()) {
+                let partition_key = PartitionKey(vec![KeyValue::Undefined; components]);
+                let item = ItemKey { id: delete.id.clone(), partition_key };
+                self.version(item, delete);
+            }
+        }
+    }
+
+    pub(super) fn entry(&mut self, item: ItemKey) -> &mut Found {
+        self.found.entry(item).or_insert_with_key(|key| Found::new(key.clone()))
+    }
+
+    /// Keeps a text while there is room.
+    pub(super) fn keep(&mut self, text: Option<String>) -> Option<String> {
+        let text = text.filter(|t| self.bytes + t.len() <= MAX_PIECE_BYTES)?;
+        self.bytes += text.len();
+        Some(text)
+    }
+
+    fn version_if(&mut self, wanted: bool, item: ItemKey, version: Version) {
+        if wanted {
+            self.version(item, version);
+        }
+    }
+
+    /// Adds a version; of an item's documents only the newest of those that came with a text keeps it.
+    pub(super) fn version(&mut self, item: ItemKey, mut version: Version) {
+        self.rows += 1;
+        (version.rid, version.at) = (None, None);
+        let text = version.document.take();
+        let found = self.found.entry(item).or_insert_with_key(|key| Found::new(key.clone()));
+        let mut freed = 0;
+        let newest = text.is_some() && {
+            let kept = found.versions.iter_mut().find(|v| v.document.is_some());
+            match kept {
+                Some(kept) if kept.position() > version.position() => false,
+                Some(kept) => {
+                    freed = kept.document.take().map_or(0, |t| t.len());
+                    true
+                }
+                None => true,
+            }
+        };
+        self.bytes -= freed;
+        if let Some(text) = text.filter(|t| newest && self.bytes + t.len() <= MAX_PIECE_BYTES) {
+            self.bytes += text.len();
+            version.document = Some(text);
+        }
+        found.versions.push(version);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(ts: i64, text: Option<&str>) -> Version {
+        let record = serde_json::json!({"id": format!("a~{ts}"), "_originalId": "a", "_change": {"v": 1, "op": "upsert", "ts": ts}});
+        Version { document: text.map(String::from), ..Version::parse(&record.to_string()).unwrap() }
+    }
+
+    fn item() -> ItemKey {
+        ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) }
+    }
+
+    #[test]
+    fn only_the_newest_text_of_an_item_is_kept_and_only_while_there_is_room() {
+        let mut haul = Haul::default();
+        for (ts, text) in [(5, "five"), (9, "nine!"), (7, "seven")] {
+            haul.version(item(), version(ts, Some(text)));
+        }
+        haul.version(item(), version(11, None));
+        let texts = |haul: &Haul| -> Vec<String> {
+            haul.found[&item()].versions.iter().filter_map(|v| v.document.clone()).collect()
+        };
+        assert_eq!((texts(&haul), haul.bytes, haul.rows), (vec!["nine!".to_owned()], 5, 4));
+        // No room: the older text is no substitute for the newer one.
+        let large = "x".repeat(MAX_PIECE_BYTES + 1);
+        haul.version(item(), version(10, Some(&large)));
+        assert_eq!((texts(&haul), haul.bytes), (Vec::new(), 0));
+        assert_eq!(haul.found[&item()].versions.len(), 5);
+    }
+}
