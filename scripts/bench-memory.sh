@@ -28,7 +28,7 @@ large() { # how many, how many a key, id
 # Ends the account of the part before, so that each begins with an empty one.
 account() {
   if [ -n "${local_pid:-}" ]; then kill "$local_pid"; wait "$local_pid" || true; fi
-  (cd "$dir" && rm -f local.out local.err)
+  rm -f "$dir/local.out" "$dir/local.err"
   local_account --mode all-versions
 }
 

@@ -1,5 +1,7 @@
 //! `cosmos-rewind local`, as a child process and from outside.
 
+use std::process::Command;
+
 use cosmos_rewind::{
     change::key::PartitionKey,
     config::{Account, EMULATOR_KEY, Settings},
@@ -62,6 +64,33 @@ async fn what_is_populated_appears_in_the_history() {
         versions += ops.len();
     }
     assert_eq!(versions, 50);
+}
+
+#[tokio::test]
+async fn the_handler_captures_into_its_own_account_whatever_the_settings_say_of_another() {
+    // A server that should hear nothing, as the environment and as the app's own file name it.
+    let other = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    other.set_nonblocking(true).unwrap();
+    let address = format!("http://{}/", other.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = json!({"IsEncrypted": false, "Values": {"CosmosDB__accountEndpoint": address, "CosmosDB__credential": "managedidentity"}});
+    std::fs::write(folder.path().join("local.settings.json"), file.to_string()).unwrap();
+    for settings in [&[("CosmosDB__accountEndpoint", address.as_str())][..], &[]] {
+        let at = tempfile::tempdir().unwrap();
+        std::fs::copy(folder.path().join("local.settings.json"), at.path().join("local.settings.json")).unwrap();
+        let mut command = Command::new(BINARY);
+        command.args(["local", "--port", "0"]);
+        let local = Local::spawn(at, command, settings).await;
+        account(&local)
+            .container("dev", "events")
+            .await
+            .unwrap()
+            .upsert(&key("p"), "a", br#"{"id":"a","pk":"p"}"#.to_vec())
+            .await
+            .unwrap();
+        local.wait_for_count("changes", 1).await;
+    }
+    assert!(other.accept().is_err(), "something was sent to the other account");
 }
 
 #[tokio::test]

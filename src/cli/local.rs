@@ -143,10 +143,13 @@ pub(super) async fn prepare(local: &LocalCosmos, names: &Names) -> Result<Cosmos
     Ok(cosmos)
 }
 
-/// What the host would give the handler: the connection and the names, as app settings.
+/// What the host would give the handler: the connection and the names, as app settings. What this environment or the
+/// folder's local.settings.json says of another account must not reach it: it may be the one in production.
 pub(super) fn handler_settings(local: &LocalCosmos, names: &Names) -> Vec<(String, String)> {
     [
         ("CosmosDB", local.connection_string().as_str()),
+        ("CosmosDB__accountEndpoint", local.endpoint().as_str()),
+        ("CosmosDB__credential", ""),
         ("COSMOS_DATABASE", &names.database),
         ("COSMOS_SOURCE_CONTAINER", &names.source),
         ("COSMOS_CHANGES_CONTAINER", &names.changes),
