@@ -187,6 +187,7 @@ def write_tables(check):
         "ru-policies": policies,
     }
     pages = {page: page.read_text(encoding="utf-8") for page in sorted(DATA.glob("*.md"))}
+    pages = {page: text for page, text in pages.items() if "<!-- table " in text}
     before = dict(pages)
     for name, made in tables.items():
         pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.S)
