@@ -17,7 +17,10 @@ fn documented() -> BTreeMap<String, Value> {
     let blocks = text.split("\n```json ").skip(1).map(|block| {
         let (name, rest) = block.split_once('\n').unwrap();
         let body = rest.split("\n```").next().unwrap();
-        (name.to_owned(), serde_json::from_str(body).unwrap_or_else(|e| panic!("docs/reference/json-output.md, {name}: {e}")))
+        (
+            name.to_owned(),
+            serde_json::from_str(body).unwrap_or_else(|e| panic!("docs/reference/json-output.md, {name}: {e}")),
+        )
     });
     blocks.collect()
 }
