@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: scripts/davidson.sh [PATH-OF-BINARY]
-# The walk-through of the README on an account of its own: every command of the original demo in its order, with what it
+# The walk-through (docs/start/walk-through.md) on an account of its own: every command of the original demo in its order, with what it
 # prints. Nothing is left behind. Without an argument the release binary is built first.
 set -euo pipefail
 cd "$(dirname "$0")/.."

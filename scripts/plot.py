@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Plots and tables of docs/performance.md from the raw results in docs/performance (see scripts/plot.sh).
+"""Plots and tables of docs/performance/*.md from the raw results in docs/performance (see scripts/plot.sh).
 
 Usage: plot.py [--tables | --check]
 --tables makes no plots, --check changes nothing and fails when a table is not what the raw results say.
-A table stands between the lines `<!-- table NAME -->` and `<!-- end -->` of the document and is replaced there. Figures are
+A table stands between the lines `<!-- table NAME -->` and `<!-- end -->` of one of the pages and is replaced there. Figures are
 medians of the rounds. The plots have neither dates nor random names in them: the same results make the same files.
 """
 
@@ -15,7 +15,6 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA = ROOT / "docs" / "performance"
-PAGE = ROOT / "docs" / "performance.md"
 
 SCENARIOS = {
     "shared": "one key a batch (transactional batches)",
@@ -187,19 +186,23 @@ def write_tables(check):
         "ru-counted": counted,
         "ru-policies": policies,
     }
-    text = PAGE.read_text(encoding="utf-8")
+    pages = {page: page.read_text(encoding="utf-8") for page in sorted(DATA.glob("*.md"))}
+    pages = {page: text for page, text in pages.items() if "<!-- table " in text}
+    before = dict(pages)
     for name, made in tables.items():
         pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.S)
-        if not pattern.search(text):
-            sys.exit(f"error: {PAGE.name} has no table {name}")
+        page = next((page for page, text in pages.items() if pattern.search(text)), None)
+        if page is None:
+            sys.exit(f"error: no page of {DATA.relative_to(ROOT)} has a table {name}")
         if made:
-            text = pattern.sub(lambda found, made=made: f"{found[1]}\n{made}\n\n{found[2]}", text)
-    if check:
-        if text != PAGE.read_text(encoding="utf-8"):
-            sys.exit(f"error: tables of {PAGE.name} are not what the raw results say; scripts/plot.sh makes them anew")
-        return
-    PAGE.write_text(text, encoding="utf-8")
-    print(f"tables: {PAGE.relative_to(ROOT)}")
+            pages[page] = pattern.sub(lambda found, made=made: f"{found[1]}\n{made}\n\n{found[2]}", pages[page])
+    for page, text in pages.items():
+        if check:
+            if text != before[page]:
+                sys.exit(f"error: tables of {page.name} are not what the raw results say; scripts/plot.sh makes them anew")
+            continue
+        page.write_text(text, encoding="utf-8")
+        print(f"tables: {page.relative_to(ROOT)}")
 
 
 def write_plots():

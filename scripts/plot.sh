@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: scripts/plot.sh [--tables]
-# Makes the plots (docs/performance/*.svg) and the tables of docs/performance.md from the raw results beside the plots, which
+# Makes the plots (docs/performance/*.svg) and the tables of docs/performance/*.md from the raw results beside the plots, which
 # scripts/bench-capture.sh --csv, scripts/bench-curves.sh and scripts/bench-ru.sh write. With --tables only the tables, which
 # needs python3 alone; matplotlib is installed into target/plot otherwise (scripts/plot-requirements.txt).
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the test suite of Microsoft's Python SDK for Cosmos DB against the local account, and prints how many of its tests
-# pass, by file. docs/local.md has the table, with the reason for each test that fails.
+# pass, by file. docs/reference/sdk-suite.md has the table, with the reason for each test that fails.
 #
 # Usage: scripts/sdk-suite.sh [--binary PATH] [FILE...]
 #   --binary PATH   the program to test, instead of a debug build of this checkout

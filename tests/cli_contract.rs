@@ -13,11 +13,14 @@ use crate::support::{Output, TestApp};
 
 /// The documented shapes, by what stands behind `json` at the fence: a command and what makes it print that.
 fn documented() -> BTreeMap<String, Value> {
-    let text = std::fs::read_to_string("docs/cli.md").unwrap();
+    let text = std::fs::read_to_string("docs/reference/json-output.md").unwrap();
     let blocks = text.split("\n```json ").skip(1).map(|block| {
         let (name, rest) = block.split_once('\n').unwrap();
         let body = rest.split("\n```").next().unwrap();
-        (name.to_owned(), serde_json::from_str(body).unwrap_or_else(|e| panic!("docs/cli.md, {name}: {e}")))
+        (
+            name.to_owned(),
+            serde_json::from_str(body).unwrap_or_else(|e| panic!("docs/reference/json-output.md, {name}: {e}")),
+        )
     });
     blocks.collect()
 }
@@ -173,7 +176,7 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     let shapes = documented();
     let mut met: BTreeMap<String, Met> = BTreeMap::new();
     let mut compare = async |name: &str, codes: &[i32], args: &[&str]| {
-        let shape = shapes.get(name).unwrap_or_else(|| panic!("docs/cli.md has no block for {name}"));
+        let shape = shapes.get(name).unwrap_or_else(|| panic!("docs/reference/json-output.md has no block for {name}"));
         let output = world.run(&[args, &["--format", "json"]].concat()).await;
         assert!(codes.contains(&output.code), "{args:?}: {output:?}");
         let value: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {args:?}: {output:?}"));
@@ -297,7 +300,7 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
 
 #[tokio::test]
 async fn exit_codes_mean_what_is_documented() {
-    let text = std::fs::read_to_string("docs/cli.md").unwrap();
+    let text = std::fs::read_to_string("docs/reference/exit-codes.md").unwrap();
     let table = text.split("| exit code | meaning |\n|---|---|\n").nth(1).unwrap();
     let documented: BTreeSet<i32> =
         table.lines().map_while(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok()).collect();

@@ -16,7 +16,7 @@ fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn the_sizing_in_the_documents_is_the_programs_own() {
-    let document = std::fs::read_to_string("docs/operations.md").unwrap();
+    let document = std::fs::read_to_string("docs/deploy/sizing.md").unwrap();
     let start = document.find("$ cosmos-rewind cost ").expect("an example of cost");
     let example = document[start..].split("\n```").next().unwrap();
     let (line, printed) = example.split_once('\n').unwrap();

@@ -1,7 +1,85 @@
-//! The documents say what the program does: flags, settings, commands.
+//! The documents say what the program does, their links lead somewhere, and their pages stay short.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use clap::CommandFactory as _;
 use cosmos_rewind::{cli::Cli, config::SETTINGS};
+
+/// The documents beside the book.
+const BESIDE: [&str; 4] = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
+}
+
+/// Every page below docs/, SUMMARY.md included.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = Vec::new();
+    let mut folders = vec![PathBuf::from("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    pages.sort();
+    assert!(pages.len() > 50, "{pages:?}");
+    pages
+}
+
+/// The pages and the documents beside them.
+fn documents() -> Vec<PathBuf> {
+    pages().into_iter().chain(BESIDE.map(PathBuf::from)).collect()
+}
+
+/// The lines outside code blocks, with their numbers. A fence is an empty line.
+fn prose(text: &str) -> Vec<(usize, &str)> {
+    let mut lines = Vec::new();
+    let mut in_code = false;
+    for (index, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+            lines.push((index + 1, ""));
+        } else if !in_code {
+            lines.push((index + 1, line));
+        }
+    }
+    lines
+}
+
+/// Where the links of a document lead to. What looks like a link in code is none.
+fn links(text: &str) -> Vec<String> {
+    let mut plain = String::new();
+    for (_, line) in prose(text) {
+        plain.extend(line.split('`').step_by(2));
+        plain.push('\n');
+    }
+    plain.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
+}
+
+/// The anchor of a heading, as GitHub and mdBook make it.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+fn anchors(text: &str) -> BTreeSet<String> {
+    prose(text).into_iter().filter(|(_, line)| line.starts_with('#')).map(|(_, line)| anchor(line)).collect()
+}
+
+/// Whether a line is part of a paragraph: not of a heading, a table, a list, a quotation or a comment.
+fn is_of_a_paragraph(line: &str) -> bool {
+    let is_numbered = line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+    !line.is_empty() && !line.starts_with(['|', '#', '<', '>', ' ']) && !line.starts_with("- ") && !is_numbered
+}
 
 /// The section of a document below a heading.
 fn section<'a>(text: &'a str, heading: &str) -> &'a str {
@@ -11,9 +89,10 @@ fn section<'a>(text: &'a str, heading: &str) -> &'a str {
 }
 
 #[test]
-fn every_flag_of_every_command_is_in_the_command_document() {
-    let text = std::fs::read_to_string("docs/cli.md").unwrap();
-    let common = section(&text, "## What holds for all commands");
+fn every_flag_of_every_command_is_in_the_flag_pages() {
+    let pages = ["flags", "flags-setup", "flags-restore", "flags-operate"];
+    let text = pages.map(|page| read(format!("docs/reference/{page}.md"))).concat();
+    let common = section(&text, "## Common flags");
     for command in Cli::command().get_subcommands() {
         let own = section(&text, &format!("### {}", command.get_name()));
         for argument in command.get_arguments() {
@@ -22,32 +101,81 @@ fn every_flag_of_every_command_is_in_the_command_document() {
                 continue;
             }
             let flag = format!("`--{flag}");
-            assert!(own.contains(&flag) || common.contains(&flag), "docs/cli.md: {} {flag}`", command.get_name());
+            let is_there = own.contains(&flag) || common.contains(&flag);
+            assert!(is_there, "docs/reference/flags*.md: {} {flag}`", command.get_name());
         }
     }
 }
 
 #[test]
+fn every_command_is_on_the_page_of_commands() {
+    let text = read("docs/reference/commands.md");
+    for command in Cli::command().get_subcommands() {
+        assert!(text.contains(&format!("\n| `{}` |", command.get_name())), "{}", command.get_name());
+    }
+}
+
+#[test]
 fn the_settings_table_is_the_programs_own() {
-    let text = std::fs::read_to_string("docs/operations.md").unwrap();
+    let text = read("docs/reference/settings.md");
     for setting in SETTINGS {
         let line = format!("| `{}` | {} | {} |", setting.name, setting.default, setting.meaning).replace("|  |", "| |");
-        assert!(text.contains(&line), "docs/operations.md lacks: {line}");
+        assert!(text.contains(&line), "docs/reference/settings.md lacks: {line}");
     }
 }
 
 #[test]
 fn links_between_the_documents_lead_somewhere() {
-    let pages = ["cli", "operations", "architecture", "history-format", "local", "performance", "reliability"];
-    let pages = pages.map(|page| format!("docs/{page}.md"));
-    for file in ["README.md", "fuzz/README.md"].into_iter().chain(pages.iter().map(String::as_str)) {
-        let text = std::fs::read_to_string(file).unwrap();
-        let folder = std::path::Path::new(file).parent().unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if !link.starts_with("http") && !link.starts_with('#') {
-                let page = link.split('#').next().unwrap_or_default();
-                assert!(folder.join(page).exists(), "{file}: {link}");
+    for file in documents().into_iter().chain([PathBuf::from("fuzz/README.md")]) {
+        for link in links(&read(&file)) {
+            if link.starts_with("http") {
+                continue;
             }
+            let (page, section) = link.split_once('#').unwrap_or((link.as_str(), ""));
+            let target = if page.is_empty() { file.clone() } else { file.parent().unwrap().join(page) };
+            assert!(target.exists(), "{}: {link}", file.display());
+            let has_section = section.is_empty() || anchors(&read(&target)).contains(section);
+            assert!(has_section, "{}: {link} names no section", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_page_is_in_the_summary_and_the_summary_names_no_other() {
+    let listed = links(&read("docs/SUMMARY.md"));
+    let named: BTreeSet<PathBuf> = listed.iter().map(|link| Path::new("docs").join(link)).collect();
+    assert_eq!(named.len(), listed.len(), "a page is listed twice");
+    let there: BTreeSet<PathBuf> = pages().into_iter().filter(|page| !page.ends_with("SUMMARY.md")).collect();
+    assert_eq!(named, there, "named by the summary (left) and there (right)");
+}
+
+#[test]
+fn every_page_has_fewer_than_250_lines_and_the_readme_fewer_than_200() {
+    for page in pages() {
+        let lines = read(&page).lines().count();
+        assert!(lines < 250, "{} has {lines} lines", page.display());
+    }
+    let lines = read("README.md").lines().count();
+    assert!(lines < 200, "README.md has {lines} lines");
+}
+
+#[test]
+fn lines_outside_tables_code_and_links_have_at_most_a_hundred_columns() {
+    for file in documents() {
+        for (number, line) in prose(&read(&file)) {
+            let is_free = line.starts_with('|') || line.contains("](") || line.contains("http");
+            assert!(is_free || line.chars().count() <= 100, "{}:{number}: {line}", file.display());
+        }
+    }
+}
+
+#[test]
+fn no_paragraph_outside_lists_tables_and_code_has_more_than_eighty_words() {
+    for file in documents() {
+        let mut words = 0;
+        for (number, line) in prose(&read(&file)) {
+            words = if is_of_a_paragraph(line) { words + line.split_whitespace().count() } else { 0 };
+            assert!(words <= 80, "{}:{number}: a paragraph has more than 80 words", file.display());
         }
     }
 }

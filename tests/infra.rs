@@ -10,7 +10,7 @@ use cosmos_rewind::{config::SETTINGS, cosmos::provision, host::functions::DEFAUL
 use serde_json::{Value, json};
 use tree_sitter::{Node, Parser, Tree};
 
-/// App settings that the Functions host or the runtime reads, not the handler. docs/operations.md has them.
+/// App settings that the Functions host or the runtime reads, not the handler. docs/deploy/rights.md has them.
 const OF_OTHERS: &[&str] = &[
     "AzureWebJobsStorage__accountName",
     "AzureWebJobsStorage__credential",
@@ -327,16 +327,16 @@ fn the_parameter_file_names_the_parameters_of_main() {
     let main = Template::read("main.bicep");
     let declared: BTreeMap<String, Declared> =
         main.declared().into_iter().filter(|(_, d)| d.kind == "parameter").collect();
-    let document = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let document = std::fs::read_to_string(root().join("docs/deploy/azure.md")).unwrap();
     let given = file["parameters"].as_object().unwrap();
     assert_eq!(given.keys().collect::<BTreeSet<_>>(), declared.keys().collect::<BTreeSet<_>>());
     for (name, parameter) in given {
         let default = &declared[name].value;
         // What azd asks for itself is not explained; what can be chosen is.
         if let Some(value) = parameter["value"].as_str().and_then(|text| text.strip_prefix("${")?.split_once('=')) {
-            assert!(document.contains(&format!("`{}`", value.0)), "docs/operations.md lacks {}", value.0);
+            assert!(document.contains(&format!("`{}`", value.0)), "docs/deploy/azure.md lacks {}", value.0);
         } else if !parameter["value"].is_string() {
-            assert!(document.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");
+            assert!(document.contains(&format!("`{name}`")), "docs/deploy/azure.md lacks {name}");
         }
         // `${NAME=default}` is what azd puts in; the default must be the template's.
         let value = match parameter["value"].as_str().map(|text| (text, text.split_once('='))) {
@@ -377,10 +377,10 @@ fn the_app_settings_are_those_that_the_handler_reads() {
         let known = SETTINGS.iter().any(|setting| setting.name == name) || OF_OTHERS.contains(&name.as_str());
         assert!(known, "{name} is read by nobody");
     }
-    let document = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let document = std::fs::read_to_string(root().join("docs/deploy/rights.md")).unwrap();
     for name in OF_OTHERS {
         assert!(settings.contains_key(*name), "{name} is not set");
-        assert!(document.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");
+        assert!(document.contains(&format!("`{name}`")), "docs/deploy/rights.md lacks {name}");
     }
     // Without a connection, the names and a place for dead letters the handler does not start.
     let text = std::fs::read_to_string(root().join(DEFAULT_FUNCTION).join("function.json")).unwrap();

@@ -176,9 +176,9 @@ async fn what_cannot_be_pruned_is_refused() {
     }
 }
 
-/// The folder that docs/operations.md shows.
+/// The folder that docs/operate/prune.md shows.
 fn add_timer(app: &TestApp) {
-    let text = std::fs::read_to_string("docs/operations.md").unwrap();
+    let text = std::fs::read_to_string("docs/operate/prune.md").unwrap();
     let (_, rest) = text.split_once("```json PruneHistory/function.json\n").unwrap();
     let folder = app.folder.path().join("PruneHistory");
     std::fs::create_dir(&folder).unwrap();
