@@ -88,7 +88,11 @@ async fn the_handler_captures_into_its_own_account_whatever_the_settings_say_of_
             .upsert(&key("p"), "a", br#"{"id":"a","pk":"p"}"#.to_vec())
             .await
             .unwrap();
-        local.wait_for_count("changes", 1).await;
+        let changes = account(&local).container("dev", "changes").await.unwrap();
+        eventually("the version is captured", async || {
+            changes.query_all("SELECT c.id FROM c", &[], None).await.unwrap().pop()
+        })
+        .await;
     }
     assert!(other.accept().is_err(), "something was sent to the other account");
 }
