@@ -27,7 +27,8 @@ for patch in "$patches"/*.patch; do git apply --unidiff-zero "$patch" || { echo 
 cargo test --quiet --no-run --test main
 program=$(find "$linked/debug/deps" -name 'main-*' -type f -executable | head -n 1)
 # Capture alone, 30 seeds; when none of them notices, the whole, seed after seed until one does. What is about sinks that
-# neither has (the names begin with follow-) is the business of the model of followers, with real processes.
+# neither has (the names begin with follow-) is the business of the model of followers, with real processes. What neither sees, the tests
+# of what an outside audit found have to: layouts and records of before, guards.
 notices() { COSMOS_REWIND_MUTANT=$1 timeout 300 "$program" "$2" >"$folder/log" 2>&1 && return 1 || return 0; }
 survived=0
 if COSMOS_REWIND_ALONE_SEEDS=2 notices none simulation::alone; then echo "the simulation fails without any breakage" >&2; tail -n 20 "$folder/log" >&2; exit 1; fi
@@ -44,6 +45,7 @@ for name in "${names[@]}"; do
   for ((seed = 0; seed < 20 && ${#by} == 0; seed++)); do
     if COSMOS_REWIND_SEED=$seed notices "$name" simulation::alone; then by="the whole in one thread, seed $seed"; fi
   done
+  if ((${#by} == 0)) && notices "$name" truth::; then by="the audit's tests, $(sed -n 's/^test \(truth::[a-z_]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)"; fi
   [[ -n $by ]] || survived=$((survived + 1))
   printf '%-34s %s, %d s\n' "$name" "${by:-NOT NOTICED}" $((SECONDS - begun))
 done
