@@ -36,7 +36,7 @@ account() {
 many() { # how many
   header documents
   measured "show --where" "$1" show --where "c.n >= 0"
-  measured "diff --where" "$1" diff --where "c.n >= 0" --from "$1s ago"
+  measured "diff --where" "$1" diff --where "c.n >= 0" --from now --to now
   measured "history --where" "$1" history --where "c.n >= 0" --format jsonl
   measured "history --where --changes-of" "$1" history --where "c.n >= 0" --changes-of /n --format jsonl
   measured "restore --where --dry-run" "$1" restore --where "c.n >= 0" --at now --dry-run

@@ -36,7 +36,7 @@ use crate::{
     history::{BATCH_BYTES, BATCH_RECORDS, History, HistoryWriter, SourceReader},
     projection::Projection,
 };
-use items::{Poison, Taken, shape_all};
+use items::{DecodedBatch, Poison, shape_all};
 pub use recent::Recent;
 
 /// Limits shared by all functions and leases of a process.
@@ -262,8 +262,8 @@ impl<H: History> Capture<H> {
         }
         let Progress { mut summary, poison, newest, .. } = taken.map_err(CaptureError::Service)?;
         check_refusals(&poison, summary.records)?;
-        let letters = Letters { items, note: shape.as_ref().map(|shape| shape.note()) };
-        self.bury(letters, &poison, invocation).await.map_err(CaptureError::DeadLetters)?;
+        let letters = DeadLetterSource { items, note: shape.as_ref().map(|shape| shape.note()) };
+        self.dead_letter(letters, &poison, invocation).await.map_err(CaptureError::DeadLetters)?;
 
         summary.items = items.len();
         summary.dead_letters = poison.len();
@@ -284,8 +284,8 @@ impl<H: History> Capture<H> {
             let mut poison = Vec::new();
             let mut shaped = shape.map(|shape| shape_all(piece, shape, self.delivery, &mut poison));
             let taken = match &shaped {
-                Some(shaped) => Taken::of_shaped(shaped, &mut poison),
-                None => Taken::of(piece, &mut poison),
+                Some(shaped) => DecodedBatch::of_shaped(shaped, &mut poison),
+                None => DecodedBatch::of(piece, &mut poison),
             };
             if !taken.changes.is_empty() {
                 poison.extend(self.store(&taken, shape, retry, &mut progress).await?);
@@ -337,7 +337,7 @@ impl<H: History> Capture<H> {
 
     async fn store(
         &self,
-        taken: &Taken<'_>,
+        taken: &DecodedBatch<'_>,
         shape: Option<&Shape>,
         retry: &Retry,
         progress: &mut Progress,
@@ -453,7 +453,7 @@ impl<H: History> Capture<H> {
     /// Reads again what the host may have altered; `None` where the payload's own text is to be used.
     async fn reread(
         &self,
-        taken: &Taken<'_>,
+        taken: &DecodedBatch<'_>,
         identities: &[Identity],
         shape: Option<&Shape>,
         retry: &Retry,
@@ -626,14 +626,19 @@ impl<H: History> Capture<H> {
     }
 
     /// Puts poison away.
-    async fn bury(&self, letters: Letters<'_>, poison: &[Poison], invocation: &str) -> Result<(), StoreError> {
+    async fn dead_letter(
+        &self,
+        letters: DeadLetterSource<'_>,
+        poison: &[Poison],
+        invocation: &str,
+    ) -> Result<(), StoreError> {
         // Each letter has a name of its own; twice the same item is one letter, whoever is last.
         let puts: Vec<_> = poison.iter().map(|one| self.bury_one(letters, one, invocation)).collect();
         stream::iter(puts).buffer_unordered(LETTERS).try_collect::<Vec<()>>().await?;
         Ok(())
     }
 
-    async fn bury_one(&self, letters: Letters<'_>, one: &Poison, invocation: &str) -> Result<(), StoreError> {
+    async fn bury_one(&self, letters: DeadLetterSource<'_>, one: &Poison, invocation: &str) -> Result<(), StoreError> {
         let (item, partial) = letters.of(one);
         let letter = DeadLetter {
             v: 1,
@@ -660,17 +665,17 @@ impl<H: History> Capture<H> {
     }
 }
 
-/// Letters that are put away at the same time.
+/// DeadLetterSource that are put away at the same time.
 const LETTERS: usize = 16;
 
 /// What dead letters of a batch hold.
 #[derive(Clone, Copy)]
-struct Letters<'a> {
+struct DeadLetterSource<'a> {
     items: &'a [&'a RawValue],
     note: Option<&'a str>,
 }
 
-impl<'a> Letters<'a> {
+impl<'a> DeadLetterSource<'a> {
     /// The item as far as it is kept, and what `_change.partial` says then. One that could not be understood is kept as
     /// it was delivered, or nobody could find out why.
     fn of(self, poison: &'a Poison) -> (&'a RawValue, Option<&'a str>) {

@@ -15,7 +15,7 @@ pub fn now() -> DateTime<Utc> {
 }
 
 /// By how much a pause is stretched, so that those who failed together do not come back together.
-pub fn stretch() -> f64 {
+pub fn jitter() -> f64 {
     let range = 0.75..1.25;
     #[cfg(feature = "local")]
     if let Some(drawn) = simulated::with(|own| rand::RngExt::random_range(&mut own.chance, range.clone())) {

@@ -73,6 +73,8 @@ mod rewind_keys;
 mod rewind_model;
 #[cfg(feature = "local")]
 mod rewind_refusals;
+#[cfg(feature = "local")]
+mod scan;
 #[cfg(all(feature = "local", target_os = "linux"))]
 mod scripts;
 #[cfg(feature = "local")]
@@ -85,8 +87,6 @@ mod settings;
 mod simulation;
 #[cfg(feature = "local")]
 mod support;
-#[cfg(feature = "local")]
-mod sweep;
 #[cfg(feature = "local")]
 mod trust;
 #[cfg(feature = "local")]

@@ -331,7 +331,7 @@ async fn a_restore_killed_at_any_write_is_finished_by_running_it_again_and_undon
         assert_eq!(again.code, 0, "{when}: {again:?}");
         assert_eq!(damage.live().await, damage.good, "{when}");
         looks.push(damage.etags().await);
-        // Taken back, last one first, also what the killed one could not note any more.
+        // DecodedBatch back, last one first, also what the killed one could not note any more.
         let told = report(&again);
         let wrote = told["outcomes"].as_array().is_some_and(|outcomes| !outcomes.is_empty());
         let finished = told["restore"].as_str().filter(|_| wrote).map(str::to_owned);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::Utc;
 use cosmos_rewind::{
     change::key::PartitionKey,
-    cosmos::{Container, FeedMode, FeedStart, KeyRange},
+    cosmos::{Container, FeedMode, FeedRange, FeedStart},
 };
 use serde_json::{Value, json};
 
@@ -31,11 +31,11 @@ impl Captured {
 
     /// An account with a history that is keyed in a way that capture refuses today, as histories of before were: the test
     /// captures by itself what the feed delivers.
-    async fn feed(&self) -> Vec<(KeyRange, String)> {
+    async fn feed(&self) -> Vec<(FeedRange, String)> {
         beginning(&self.app.events().await).await
     }
 
-    async fn capture_by_hand(&self, tokens: &mut [(KeyRange, String)]) {
+    async fn capture_by_hand(&self, tokens: &mut [(FeedRange, String)]) {
         let events = self.app.events().await;
         for (range, token) in tokens {
             let mut feed = events.change_feed(range, FeedMode::AllVersions, FeedStart::Now, Some(token)).await.unwrap();

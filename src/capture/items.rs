@@ -64,7 +64,7 @@ fn shape_one(item: &RawValue, shape: &Shape, delivery: Delivery) -> Result<Shape
 }
 
 /// The changes of a batch.
-pub(super) struct Taken<'a> {
+pub(super) struct DecodedBatch<'a> {
     pub(super) changes: Vec<Change<'a>>,
     /// The item of each.
     pub(super) origins: Vec<usize>,
@@ -72,7 +72,7 @@ pub(super) struct Taken<'a> {
     altered: Vec<bool>,
 }
 
-impl<'a> Taken<'a> {
+impl<'a> DecodedBatch<'a> {
     /// Understands items; those that are no changes are poison.
     pub(super) fn of(items: &[&'a RawValue], poison: &mut Vec<Poison>) -> Self {
         let mut taken = Self::with_room(items.len());
@@ -133,11 +133,11 @@ mod tests {
         let altered = |shape: &Shape| {
             let mut poison = Vec::new();
             let shaped = shape_all(&[item], shape, Delivery::DatesRewritten, &mut poison);
-            let taken = Taken::of_shaped(&shaped, &mut poison);
+            let taken = DecodedBatch::of_shaped(&shaped, &mut poison);
             assert!(poison.is_empty() && taken.changes.len() == 1);
             taken.may_be_altered(0, Delivery::DatesRewritten)
         };
-        assert!(Taken::of(&[item], &mut Vec::new()).may_be_altered(0, Delivery::DatesRewritten));
+        assert!(DecodedBatch::of(&[item], &mut Vec::new()).may_be_altered(0, Delivery::DatesRewritten));
         assert!(!altered(&shape(&[], &["/when"])));
         assert!(!altered(&shape(&["/n"], &[])));
         assert!(altered(&shape(&[], &["/when=hash"])));
@@ -154,7 +154,7 @@ mod tests {
         let shaped = shape_all(&items, &shape(&[], &["/a"]), Delivery::Direct, &mut poison);
         assert_eq!(poison.iter().map(|p| p.item).collect::<Vec<_>>(), [0, 1]);
         assert!(shaped[0].is_none() && shaped[1].is_none());
-        let taken = Taken::of_shaped(&shaped, &mut poison);
+        let taken = DecodedBatch::of_shaped(&shaped, &mut poison);
         assert_eq!(
             (taken.origins.as_slice(), taken.changes[0].text, poison.len()),
             (&[2][..], r#"{"id":"x","pk":"p"}"#, 2)

@@ -15,12 +15,12 @@ use crate::{
     change::{key::PartitionKey, record::ORIGINAL_ID},
     config::{Account, CaptureConfig, DeadLetterLocation, Names},
     cosmos::{
-        Container, Cosmos, Disposition, Failure, Pace,
+        Container, Cosmos, Disposition, Failure, RuLimiter,
         provision::{self, Difference, Severity},
     },
     dead_letters::{DeadLetter, DeadLetterStore},
     history::frontier::{Evidence, Part},
-    history::scan::Places,
+    history::scan::Containers,
     upkeep::frontier,
 };
 
@@ -182,8 +182,8 @@ const STALLED: i64 = 300;
 async fn delivered(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<Finding>) {
     let check = format!("leases{who}: delivery");
     let read = async {
-        let places = Places::open(cosmos, names).await?;
-        frontier::read(cosmos, names, &places, None, &Pace::new(cosmos.meter(), None)).await
+        let containers = Containers::open(cosmos, names).await?;
+        frontier::read(cosmos, names, &containers, None, &RuLimiter::new(cosmos.meter(), None)).await
     };
     let found = match read.await {
         Ok(found) => found,

@@ -19,10 +19,10 @@ use super::{
 use crate::{
     archive::versions::Texts,
     change::time::PointInTime,
-    cosmos::{Cosmos, Pace},
-    history::scan::Places,
+    cosmos::{Cosmos, RuLimiter},
+    history::scan::Containers,
     restore::{
-        apply::{Applier, Fate},
+        apply::{Applier, StepResult},
         journal::{self, Done, Journal},
         plan::Action,
         plan_file::Plan,
@@ -193,7 +193,7 @@ pub(super) struct Use<'a> {
 pub(super) async fn apply(
     plan: &Plan,
     this: Use<'_>,
-    places: &Places,
+    containers: &Containers,
     texts: Option<&Texts>,
     how: &ApplyArgs,
     cosmos: &Cosmos,
@@ -216,10 +216,10 @@ pub(super) async fn apply(
     );
     output::confirm(&what, target, how.yes)?;
     // What was removed from the history since the plan was made may be what the plan calls saved.
-    let removed = removals::read(&places.changes).await?.at.unwrap_or(i64::MIN);
+    let removed = removals::read(&containers.changes).await?.at.unwrap_or(i64::MIN);
 
-    let pace = Pace::new(cosmos.meter(), how.ru_limit);
-    let mut journal = Journal::begin(plan, run, &places.changes, &how.journal).await.map_err(|e| CliError {
+    let pace = RuLimiter::new(cosmos.meter(), how.ru_limit);
+    let mut journal = Journal::begin(plan, run, &containers.changes, &how.journal).await.map_err(|e| CliError {
         message: e,
         hint: Some("without a journal nothing is written; --journal names its folder".into()),
         exit: Exit::Failed,
@@ -233,9 +233,9 @@ pub(super) async fn apply(
             }
         }
     });
-    let begun = places.target.cosmos().now().await.timestamp();
+    let begun = containers.target.cosmos().now().await.timestamp();
     let applier = Applier {
-        places,
+        containers,
         begun: Some(begun),
         manner: &plan.head.manner,
         force: how.force,
@@ -312,14 +312,14 @@ struct Fates {
 }
 
 impl Fates {
-    fn add(&mut self, fate: Fate) {
+    fn add(&mut self, fate: StepResult) {
         *match fate {
-            Fate::Done => &mut self.done,
+            StepResult::Done => &mut self.done,
             // Never an outcome of a run that came to its end.
-            Fate::Begun => return,
-            Fate::Already => &mut self.already,
-            Fate::Conflict => &mut self.conflict,
-            Fate::Failed => &mut self.failed,
+            StepResult::Begun => return,
+            StepResult::Already => &mut self.already,
+            StepResult::Conflict => &mut self.conflict,
+            StepResult::Failed => &mut self.failed,
         } += 1;
     }
 
@@ -347,7 +347,7 @@ fn report(plan: &Plan, run: &str, noted: Option<&Done>, format: Format) -> Resul
     let mut rows: Option<Rows> = None;
     for outcome in noted.outcomes().map_err(|e| unreadable(&e))? {
         let o = outcome.map_err(|e| unreadable(&e))?;
-        if format != Format::Csv && !matches!(o.fate, Fate::Conflict | Fate::Failed) {
+        if format != Format::Csv && !matches!(o.fate, StepResult::Conflict | StepResult::Failed) {
             continue;
         }
         let rows = rows.get_or_insert_with(|| Rows::stdout(format, &["outcome", "id", "pk", "action", "message"]));

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    connection::{PartArgs, stretches},
+    connection::{PartArgs, hash_ranges},
     lookup,
     output::{self, Format, Progress, printable, tenths},
     restore,
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     change::{key::ItemKey, time::PointInTime},
     cosmos::{Bulk, Failure, Observer, Param},
-    history::scan::{LiveWish, PIECE_ROWS, Scope, Sweep},
+    history::scan::{LiveDetail, PIECE_ROWS, Scan, Scope},
     upkeep::{
         saving::{is_missing, op_of},
         store::Saver,
@@ -59,19 +59,19 @@ pub struct BackfillArgs {
 pub async fn run(args: BackfillArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
-    let places = restore::places(&cosmos, &names, None).await?;
-    let stretches = stretches(&places, args.part.feed_range, "one machine saves everything")?;
+    let containers = restore::containers(&cosmos, &names, None).await?;
+    let hash_ranges = hash_ranges(&containers, args.part.feed_range, "one machine saves everything")?;
     let scope = match &args.predicate {
         Some(predicate) => Scope::Live { predicate: predicate.clone(), params: args.param.clone() },
         None => Scope::All,
     };
     let pace = args.part.pace(&cosmos);
-    let sweep = Sweep {
-        places: &places,
+    let scan = Scan {
+        containers: &containers,
         wanted: &scope,
         at: PointInTime::END,
-        stretches: &stretches,
-        live: LiveWish::Text,
+        hash_ranges: &hash_ranges,
+        live: LiveDetail::Text,
         piece_rows: PIECE_ROWS,
         pace: &pace,
         needs_text: &is_missing,
@@ -85,11 +85,11 @@ pub async fn run(args: BackfillArgs) -> Result<Exit, CliError> {
             }
         })
     };
-    let bulk = Bulk::start(&places.changes, usize::from(args.concurrency), pace.clone(), observer);
-    let saver = Saver { places: &places, pace: &pace, bulk: &bulk, concurrency: args.concurrency.into() };
+    let bulk = Bulk::start(&containers.changes, usize::from(args.concurrency), pace.clone(), observer);
+    let saver = Saver { containers: &containers, pace: &pace, bulk: &bulk, concurrency: args.concurrency.into() };
     let (mut existed, mut unusable, mut stopped) = (0, 0, false);
     let mut bad = Vec::new();
-    let mut pieces = std::pin::pin!(sweep.pieces());
+    let mut pieces = std::pin::pin!(scan.pieces());
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|f| restore::explain(f, args.predicate.is_some()))?;
         bad.extend(piece.bad);

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{
     CliError, ConnectionArgs, Exit,
     backup_file::Writer,
-    connection::{ru_limit, stretches},
+    connection::{hash_ranges, ru_limit},
     lookup,
     output::{self, Format, Progress, count_of, note, printable, tenths},
     restore,
@@ -30,11 +30,11 @@ use crate::{
         version::{BadRecord, container_of},
     },
     config::Names,
-    cosmos::{Cosmos, Disposition, Failure, PATIENCE, Pace, Param, Retry, Share, Span, Walk},
+    cosmos::{Cosmos, Disposition, Failure, HashRange, Param, RETRY_TIMEOUT, Retry, RuLimiter, Shard, Walk},
     history::{
         as_of::{State, as_of},
         frontier::Frontier,
-        scan::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep, look_at},
+        scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope, look_at},
     },
     restore::plan::{Facts, with_live},
 };
@@ -70,7 +70,7 @@ pub struct BackupArgs {
     wait: bool,
     /// Only the i-th of n equal parts of the documents, by partition key
     #[arg(long, value_name = "I/N")]
-    feed_range: Option<Share>,
+    feed_range: Option<Shard>,
     /// File to make, one document a line; compressed when its name ends in .gz
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -109,7 +109,7 @@ struct Backup {
     /// When it was begun, RFC 3339.
     made: String,
     /// What is left of the hash space.
-    left: Vec<Span>,
+    left: Vec<HashRange>,
     unknown: u64,
     /// Whether the history is not known to be complete up to the moment.
     #[serde(default)]
@@ -135,10 +135,10 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
         Some(text) => Some(lookup::point(&cosmos, "--at", text).await?),
         None => None,
     };
-    let places = places(&cosmos, &names, at.is_some()).await?;
+    let containers = containers(&cosmos, &names, at.is_some()).await?;
     let left = match at {
-        Some(_) => stretches(&places, args.feed_range, "one file has everything")?,
-        None => live_stretches(&places, args.feed_range),
+        Some(_) => hash_ranges(&containers, args.feed_range, "one file has everything")?,
+        None => live_stretches(&containers, args.feed_range),
     };
     let source = format!("{}/{}", names.database, names.source);
     let first = Backup {
@@ -168,8 +168,8 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
         progress.note(&format!("resumed    {} are in it already", count_of(writer.documents(), "document")));
         progress.inc(writer.documents());
     }
-    let pace = Pace::new(cosmos.meter(), args.ru_limit);
-    let job = Job { args: &args, cosmos: &cosmos, names: &names, places: &places, pace, progress };
+    let pace = RuLimiter::new(cosmos.meter(), args.ru_limit);
+    let job = Job { args: &args, cosmos: &cosmos, names: &names, containers: &containers, pace, progress };
     let mut sink = Sink { writer, held: (!resumed).then(|| (Vec::new(), 0)), state };
     let at = sink.state.at.map(PointInTime::from_epoch);
     let done = tokio::select! {
@@ -216,18 +216,18 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
 }
 
 /// The containers; of a live backup the history is not needed.
-async fn places(cosmos: &Cosmos, names: &Names, with_history: bool) -> Result<Places, CliError> {
+async fn containers(cosmos: &Cosmos, names: &Names, with_history: bool) -> Result<Containers, CliError> {
     if with_history {
-        return restore::places(cosmos, names, None).await;
+        return restore::containers(cosmos, names, None).await;
     }
     let source = cosmos.container(&names.database, &names.source).await?;
-    Ok(Places { changes: source.clone(), target: source.clone(), source })
+    Ok(Containers { changes: source.clone(), target: source.clone(), source })
 }
 
-/// The live container is read in stretches of its own hash space.
-fn live_stretches(places: &Places, share: Option<Share>) -> Vec<Span> {
-    let part = share.map_or(Span::WHOLE, Share::span);
-    if places.source.hash_space().is_some() { part.cut(LIVE_STRETCHES) } else { vec![part] }
+/// The live container is read in hash_ranges of its own hash space.
+fn live_stretches(containers: &Containers, share: Option<Shard>) -> Vec<HashRange> {
+    let part = share.map_or(HashRange::WHOLE, Shard::span);
+    if containers.source.hash_space().is_some() { part.cut(LIVE_STRETCHES) } else { vec![part] }
 }
 
 fn disk(path: &Path, e: &io::Error) -> CliError {
@@ -238,8 +238,8 @@ struct Job<'a> {
     args: &'a BackupArgs,
     cosmos: &'a Cosmos,
     names: &'a Names,
-    places: &'a Places,
-    pace: Pace,
+    containers: &'a Containers,
+    pace: RuLimiter,
     progress: Progress,
 }
 
@@ -253,19 +253,19 @@ impl Job<'_> {
     }
 
     async fn live(&self, sink: &mut Sink) -> Result<(), CliError> {
-        let in_pieces = self.places.source.hash_space().is_some();
+        let in_pieces = self.containers.source.hash_space().is_some();
         let sql = match &self.args.predicate {
             // On lines of its own, so that a comment in it cannot swallow the parenthesis.
             Some(predicate) => format!("SELECT * FROM c WHERE (\n{predicate}\n)"),
             None => "SELECT * FROM c".to_owned(),
         };
         let sql = &sql;
-        let stretches = sink.state.left.clone();
+        let hash_ranges = sink.state.left.clone();
         let walks =
-            stream::iter(stretches).enumerate().flat_map_unordered(LIVE_STRETCHES as usize, |(number, left)| {
+            stream::iter(hash_ranges).enumerate().flat_map_unordered(LIVE_STRETCHES as usize, |(number, left)| {
                 Box::pin(stream::try_unfold(Walk::new(left, in_pieces), move |mut walk| async move {
                     let Some(piece) = walk.next_piece() else { return Ok(None) };
-                    let retry = Retry::for_at_most(PATIENCE);
+                    let retry = Retry::for_at_most(RETRY_TIMEOUT);
                     let documents = retry.run(|| self.live_piece(sql, piece)).await?;
                     let bytes: usize = documents.iter().map(|(_, text)| text.len()).sum();
                     walk.had(bytes as f64 / LIVE_PIECE_BYTES as f64);
@@ -284,9 +284,9 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn live_piece(&self, sql: &str, piece: Span) -> Result<Vec<(ItemKey, String)>, Failure> {
-        let source = &self.places.source;
-        let mut pages = source.query_span(sql, &self.args.param, piece).await?;
+    async fn live_piece(&self, sql: &str, piece: HashRange) -> Result<Vec<(ItemKey, String)>, Failure> {
+        let source = &self.containers.source;
+        let mut pages = source.query_hash_range(sql, &self.args.param, piece).await?;
         let mut documents = Vec::new();
         loop {
             self.pace.wait().await;
@@ -308,32 +308,32 @@ impl Job<'_> {
             Some(predicate) => Scope::Where { predicate: predicate.clone(), params: self.args.param.clone() },
             None => Scope::All,
         };
-        let stretches = sink.state.left.clone();
-        let today = container_of(self.places.source.rid());
+        let hash_ranges = sink.state.left.clone();
+        let today = container_of(self.containers.source.rid());
         let wait = self.args.wait;
-        let frontier = lookup::frontier(self.cosmos, self.names, self.places, at, wait, &self.pace).await?;
+        let frontier = lookup::frontier(self.cosmos, self.names, self.containers, at, wait, &self.pace).await?;
         if !frontier.covers(at) {
             self.progress.note(&format!("warning: {}, before the point in time", frontier.describe()));
             sink.state.beyond = true;
         }
-        let sweep = Sweep {
-            places: self.places,
+        let scan = Scan {
+            containers: self.containers,
             wanted: &scope,
             at,
-            stretches: &stretches,
+            hash_ranges: &hash_ranges,
             // Which documents exist that no version is known of, and which were in force already.
-            live: LiveWish::Etag,
+            live: LiveDetail::Etag,
             piece_rows: PIECE_ROWS,
             pace: &self.pace,
             needs_text: &|found| found.document_at(at).is_some(),
         };
-        let mut pieces = std::pin::pin!(sweep.pieces());
+        let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|f| self.explain(f))?;
             for bad in &piece.bad {
                 sink.set_aside(bad, &self.progress);
             }
-            let asked = Asked { at, today, all: self.args.all, frontier: &frontier, places: self.places };
+            let asked = Asked { at, today, all: self.args.all, frontier: &frontier, containers: self.containers };
             let chosen: Vec<Chosen> =
                 piece.found.into_iter().filter_map(|found| sink.chosen(found, &asked, &self.progress)).collect();
             let texts: Vec<(ItemKey, Result<String, Failure>)> = stream::iter(chosen)
@@ -349,7 +349,7 @@ impl Job<'_> {
                 self.progress.inc(1);
             }
             // Elsewhere, what exists without a version is known only at the very end.
-            if let Some((number, rest)) = piece.walked.filter(|_| self.places.is_aligned()) {
+            if let Some((number, rest)) = piece.walked.filter(|_| self.containers.is_aligned()) {
                 sink.walked(number, rest).map_err(|e| self.disk(&e))?;
             }
         }
@@ -363,7 +363,7 @@ impl Job<'_> {
             return Ok((item, Ok(text)));
         }
         if let Some(etag) = live {
-            let now = look_at(&self.places.source, &self.pace, &item, true).await?;
+            let now = look_at(&self.containers.source, &self.pace, &item, true).await?;
             let moved = || {
                 Failure::invalid(
                     "read document".into(),
@@ -377,7 +377,7 @@ impl Job<'_> {
             return Ok((item, text));
         }
         self.pace.wait().await;
-        match self.places.document(&item, &record_id).await {
+        match self.containers.document(&item, &record_id).await {
             Err(f) if f.disposition != Disposition::Poison => {
                 let mut error = CliError::from(f);
                 error.message = format!("document {:?} ({}): {}", item.id, item.partition_key, error.message);
@@ -404,7 +404,7 @@ struct Asked<'a> {
     /// Whether documents count of which the history has nothing.
     all: bool,
     frontier: &'a Frontier,
-    places: &'a Places,
+    containers: &'a Containers,
 }
 
 /// A file that is being written.
@@ -416,8 +416,8 @@ struct Sink {
 }
 
 impl Sink {
-    /// Notes how far a stretch was read. While documents are held back there is nothing to go on from.
-    fn walked(&mut self, number: usize, rest: Span) -> io::Result<()> {
+    /// Notes how far a hash_range was read. While documents are held back there is nothing to go on from.
+    fn walked(&mut self, number: usize, rest: HashRange) -> io::Result<()> {
         if let Some(left) = self.state.left.get_mut(number) {
             *left = rest;
         }
@@ -428,7 +428,7 @@ impl Sink {
     }
 
     /// What of a document goes into the file; what nothing is known of is counted and named.
-    fn chosen(&mut self, found: Found, asked: &Asked<'_>, progress: &Progress) -> Option<Chosen> {
+    fn chosen(&mut self, found: ScannedItem, asked: &Asked<'_>, progress: &Progress) -> Option<Chosen> {
         if found.versions.is_empty()
             && !asked.all
             && found.live.as_ref().is_none_or(|live| live.ts.is_none_or(|ts| ts > asked.at.seconds()))
@@ -442,7 +442,7 @@ impl Sink {
             unkeyed: &found.unkeyed,
             target: found.live.as_ref(),
             source: found.live.as_ref(),
-            reach: asked.frontier.reach(&asked.places.source, &found.item.partition_key),
+            reach: asked.frontier.reach(&asked.containers.source, &found.item.partition_key),
         };
         let doubt = found
             .undecided

@@ -5,8 +5,8 @@ use clap::Args;
 use super::CliError;
 use crate::{
     config::{self, Account, Names, Settings},
-    cosmos::{Cosmos, Pace, Share, Span},
-    history::scan::Places,
+    cosmos::{Cosmos, HashRange, RuLimiter, Shard},
+    history::scan::Containers,
 };
 
 /// Set on each flag: a heading for all that follow would reach into the command's own flags.
@@ -103,7 +103,7 @@ impl ConnectionArgs {
 pub struct PartArgs {
     /// Only the i-th of n equal parts of the documents, by partition key: so that n machines can share the work
     #[arg(long, value_name = "I/N")]
-    pub(super) feed_range: Option<Share>,
+    pub(super) feed_range: Option<Shard>,
     /// At most this many request units a second, on average
     #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
     pub(super) ru_limit: Option<f64>,
@@ -111,8 +111,8 @@ pub struct PartArgs {
 
 impl PartArgs {
     /// The limit, from now on.
-    pub(super) fn pace(&self, cosmos: &Cosmos) -> Pace {
-        Pace::new(cosmos.meter(), self.ru_limit)
+    pub(super) fn pace(&self, cosmos: &Cosmos) -> RuLimiter {
+        RuLimiter::new(cosmos.meter(), self.ru_limit)
     }
 }
 
@@ -120,9 +120,13 @@ impl PartArgs {
 ///
 /// # Errors
 /// When machines cannot share the items of these containers.
-pub(super) fn stretches(places: &Places, share: Option<Share>, otherwise: &str) -> Result<Vec<Span>, CliError> {
+pub(super) fn hash_ranges(
+    containers: &Containers,
+    share: Option<Shard>,
+    otherwise: &str,
+) -> Result<Vec<HashRange>, CliError> {
     let refused = |e| CliError::usage(format!("--feed-range: {e}"), format!("leave it out; {otherwise} then"));
-    places.stretches(share).map_err(refused)
+    containers.hash_ranges(share).map_err(refused)
 }
 
 /// A limit on request units a second.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    connection::{PartArgs, stretches},
+    connection::{PartArgs, hash_ranges},
     lookup,
     output::{self, Format, Progress, Rows, count_of, note},
     restore,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     change::time::PointInTime,
-    history::scan::{LiveWish, PIECE_ROWS, Scope, Sweep},
+    history::scan::{LiveDetail, PIECE_ROWS, Scan, Scope},
     upkeep::coverage::Coverage,
 };
 
@@ -43,15 +43,15 @@ pub struct CoverageArgs {
 pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
-    let places = restore::places(&cosmos, &names, None).await?;
-    let stretches = stretches(&places, args.part.feed_range, "everything is read")?;
+    let containers = restore::containers(&cosmos, &names, None).await?;
+    let hash_ranges = hash_ranges(&containers, args.part.feed_range, "everything is read")?;
     let pace = args.part.pace(&cosmos);
-    let sweep = Sweep {
-        places: &places,
+    let scan = Scan {
+        containers: &containers,
         wanted: &Scope::All,
         at: PointInTime::END,
-        stretches: &stretches,
-        live: LiveWish::No,
+        hash_ranges: &hash_ranges,
+        live: LiveDetail::No,
         piece_rows: PIECE_ROWS,
         pace: &pace,
         needs_text: &|_| false,
@@ -59,7 +59,7 @@ pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
     let progress = Progress::new("coverage", None);
     let mut coverage = Coverage::new(args.late);
     let mut bad = Vec::new();
-    let mut pieces = std::pin::pin!(sweep.pieces());
+    let mut pieces = std::pin::pin!(scan.pieces());
     while let Some(piece) = pieces.next().await {
         let piece = piece?;
         bad.extend(piece.bad);

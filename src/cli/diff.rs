@@ -21,7 +21,7 @@ use crate::{
         version::Version,
     },
     config::Names,
-    cosmos::{Cosmos, Disposition, PATIENCE, Retry},
+    cosmos::{Cosmos, Disposition, RETRY_TIMEOUT, Retry},
     history::{
         as_of::{State, as_of},
         reader::Item,
@@ -190,7 +190,7 @@ async fn live(name: &str, item: &Item, cosmos: &Cosmos, names: &Names) -> Result
         error
     })?;
     let newest = item.versions.last();
-    let retry = Retry::for_at_most(PATIENCE);
+    let retry = Retry::for_at_most(RETRY_TIMEOUT);
     let Some(bytes) = retry.run(|| source.read(&item.key.partition_key, &item.key.id)).await? else {
         output::note(&format!("{name}: no live document"));
         if newest.is_some_and(|v| !v.op.is_some_and(Op::is_tombstone)) {

@@ -29,9 +29,9 @@ use crate::{
         time::PointInTime,
     },
     config::{self, Account, CaptureConfig, Names},
-    cosmos::{Cosmos, Disposition, PATIENCE, Pace, Retry},
+    cosmos::{Cosmos, Disposition, RETRY_TIMEOUT, Retry, RuLimiter},
     dead_letters::{DeadLetterStore, StoreError},
-    history::scan::{LiveWish, PIECE_ROWS, Places, Scope, Sweep, facts_of_id},
+    history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope, facts_of_id},
     restore::forget,
     upkeep::letters::is_about,
 };
@@ -91,22 +91,22 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
     let archives = args.archive.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let letters = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(|e| unreadable(&e))?;
     let cosmos = Cosmos::new(account);
-    let places = restore::places(&cosmos, &names, None).await?;
-    full_key(&args.pk, &names, &places)?;
+    let containers = restore::containers(&cosmos, &names, None).await?;
+    full_key(&args.pk, &names, &containers)?;
     let item = ItemKey { id: args.id.clone(), partition_key: args.pk.clone() };
-    if places.record_key(&item, "").is_none() {
+    if containers.record_key(&item, "").is_none() {
         return Err(CliError::usage(
             format!(
                 "{} is keyed {}: where a record lies does not follow from its document's key",
                 names.changes,
-                places.changes.key_paths()
+                containers.changes.key_paths()
             ),
             "erase needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",
         ));
     }
-    let pace = Pace::new(cosmos.meter(), None);
-    let items = items(&item, &places);
-    let eraser = Eraser { args: &args, places: &places, letters, archives, item, items, pace };
+    let pace = RuLimiter::new(cosmos.meter(), None);
+    let items = items(&item, &containers);
+    let eraser = Eraser { args: &args, containers: &containers, letters, archives, item, items, pace };
 
     let there = eraser.look().await?;
     let live = if args.live { "the live document" } else { "not the live document" };
@@ -126,7 +126,7 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
     if found {
         output::confirm(&question, ANSWER, args.yes)?;
     } else {
-        let (documents, _) = facts_of_id(&places, &eraser.pace, &args.id, None).await?;
+        let (documents, _) = facts_of_id(&containers, &eraser.pace, &args.id, None).await?;
         others = documents.into_iter().map(|other| format!("--pk '{}'", other.item.partition_key)).collect();
         note("there is nothing of it: no version, dead letter or journal has this id and partition key");
     }
@@ -196,20 +196,20 @@ impl Traces {
 
 struct Eraser<'a> {
     args: &'a EraseArgs,
-    places: &'a Places,
+    containers: &'a Containers,
     letters: DeadLetterStore,
     archives: Vec<Archive>,
     item: ItemKey,
     /// The item, and what its tombstones are found under.
     items: Arc<[ItemKey]>,
-    pace: Pace,
+    pace: RuLimiter,
 }
 
 /// The item, and the key under which its tombstones are found: they have only the members of the history's own key.
 /// Where the source's are not among them, nobody can tell whose a tombstone is but by the id.
-fn items(item: &ItemKey, places: &Places) -> Arc<[ItemKey]> {
-    let source = places.source.key_paths().segments();
-    let named = places.changes.key_paths().segments();
+fn items(item: &ItemKey, containers: &Containers) -> Arc<[ItemKey]> {
+    let source = containers.source.key_paths().segments();
+    let named = containers.changes.key_paths().segments();
     if source.iter().all(|path| named.contains(path) && *path != [ORIGINAL_ID] && *path != ["id"]) {
         return [item.clone()].into();
     }
@@ -224,30 +224,30 @@ impl Eraser<'_> {
     /// Everything there is.
     async fn look(&self) -> Result<Traces, CliError> {
         let item = &self.item;
-        let read = || self.places.source.read(&item.partition_key, &item.id);
+        let read = || self.containers.source.read(&item.partition_key, &item.id);
         Ok(Traces {
             records: self.records().await?,
             letters: self.letters().await?,
-            journals: forget::in_history(&self.places.changes, &self.items, false).await?,
+            journals: forget::in_history(&self.containers.changes, &self.items, false).await?,
             local: self.local(false).await?,
             archived: self.archived(false).await?,
-            live: Retry::for_at_most(PATIENCE).run(read).await?.is_some(),
+            live: Retry::for_at_most(RETRY_TIMEOUT).run(read).await?.is_some(),
         })
     }
 
     async fn records(&self) -> Result<Vec<(String, PartitionKey)>, CliError> {
         let scope = Scope::Items(self.items.to_vec());
-        let sweep = Sweep {
-            places: self.places,
+        let scan = Scan {
+            containers: self.containers,
             wanted: &scope,
             at: PointInTime::END,
-            stretches: &[],
-            live: LiveWish::No,
+            hash_ranges: &[],
+            live: LiveDetail::No,
             piece_rows: PIECE_ROWS,
             pace: &self.pace,
             needs_text: &|_| false,
         };
-        let pieces: Vec<_> = sweep.pieces().try_collect().await?;
+        let pieces: Vec<_> = scan.pieces().try_collect().await?;
         let mut records = Vec::new();
         for found in pieces.into_iter().flat_map(|piece| piece.found) {
             let own = Some(&found.item) == self.items.first();
@@ -255,7 +255,7 @@ impl Eraser<'_> {
             for version in found.versions.iter().chain(unkeyed) {
                 let gone = version.op.is_some_and(Op::is_tombstone);
                 if (own || gone)
-                    && let Some(key) = self.places.record_key(&found.item, &version.record_id)
+                    && let Some(key) = self.containers.record_key(&found.item, &version.record_id)
                 {
                     records.push((gone, version.record_id.clone(), key));
                 }
@@ -269,7 +269,7 @@ impl Eraser<'_> {
         let mut found = Vec::new();
         for name in self.letters.list().await.map_err(|e| unreadable(&e))? {
             let letter = self.letters.get(&name).await.map_err(|e| unreadable(&e))?;
-            if is_about(&letter, &self.item, self.places.source.key_paths()) {
+            if is_about(&letter, &self.item, self.containers.source.key_paths()) {
                 found.push(name);
             }
         }
@@ -311,8 +311,8 @@ impl Eraser<'_> {
         let item = &self.item;
         let live = self.args.live && there.live;
         if live {
-            let delete = || self.places.source.delete(&item.partition_key, &item.id, None);
-            deleted(Retry::for_at_most(PATIENCE).run(delete).await.map(drop))?;
+            let delete = || self.containers.source.delete(&item.partition_key, &item.id, None);
+            deleted(Retry::for_at_most(RETRY_TIMEOUT).run(delete).await.map(drop))?;
             // Capture delivers the delete, and may heal the version before it: both have to be there to be erased.
             let wait = Duration::from_secs(u64::try_from(self.args.settle).unwrap_or_default());
             if !wait.is_zero() {
@@ -326,10 +326,12 @@ impl Eraser<'_> {
         }
         for (id, key) in &there.records {
             self.pace.wait().await;
-            deleted(Retry::for_at_most(PATIENCE).run(|| self.places.changes.delete(key, id, None)).await.map(drop))?;
+            deleted(
+                Retry::for_at_most(RETRY_TIMEOUT).run(|| self.containers.changes.delete(key, id, None)).await.map(drop),
+            )?;
         }
         if there.journals.mentions > 0 {
-            forget::in_history(&self.places.changes, &self.items, true).await?;
+            forget::in_history(&self.containers.changes, &self.items, true).await?;
         }
         if there.local.mentions > 0 {
             self.local(true).await?;

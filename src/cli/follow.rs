@@ -23,7 +23,7 @@ use crate::{
         shape::{Redact, Shape},
     },
     config::{self, Account, BlobUrl, CaptureConfig, DeadLetterLocation, Fidelity, Names, Secret, Settings},
-    cosmos::{Container, Cosmos, Disposition, Failure, FeedMode, FeedStart, PATIENCE, Retry, Share},
+    cosmos::{Container, Cosmos, Disposition, Failure, FeedMode, FeedStart, RETRY_TIMEOUT, Retry, Shard},
     dead_letters::DeadLetterStore,
     feed::{
         self, CheckpointStore, Ended, Event, Filter, FollowError, Follower, Metrics, Options, Pipeline, StoreError,
@@ -140,7 +140,7 @@ pub struct FollowArgs {
     checkpoint_file: Option<PathBuf>,
     /// Read only the i-th of n equal parts of the container; every machine takes another i
     #[arg(long, value_name = "I/N")]
-    feed_range: Option<Share>,
+    feed_range: Option<Shard>,
     /// Serve /metrics (Prometheus), /healthz and /readyz at this address, such as 127.0.0.1:9464
     #[arg(long, value_name = "ADDR")]
     metrics: Option<std::net::SocketAddr>,
@@ -268,7 +268,7 @@ async fn open(
     stop: &CancellationToken,
 ) -> Result<Option<Container>, Failure> {
     loop {
-        let retry = Retry::for_at_most(PATIENCE);
+        let retry = Retry::for_at_most(RETRY_TIMEOUT);
         let opened = stop.run_until_cancelled(retry.run(|| cosmos.container(database, name))).await;
         Metrics::add(&metrics.retries, retry.count());
         match opened {

@@ -11,10 +11,10 @@ use crate::{
         versions::{Facts, Texts},
     },
     config::Credential,
-    history::scan::{Places, Scope},
+    history::scan::{Containers, Scope},
     restore::{
         apply::Applier,
-        archived::{Archived, Wish, known, survey},
+        archived::{ArchiveScope, Archived, known, survey},
         plan::Rules,
         plan_file::{Draft, Plan},
         survey::kept,
@@ -77,11 +77,11 @@ pub(super) async fn planned_from(
     let Request { archive, filter, scope } = request;
     let filter = filter.map(compiled).transpose()?;
     let wish = wish(scope, filter.is_some());
-    let keys = applier.places.source.key_paths();
-    let only = if let Wish::Items(items) = &wish { Some(items.clone()) } else { None };
+    let keys = applier.containers.source.key_paths();
+    let only = if let ArchiveScope::Items(items) = &wish { Some(items.clone()) } else { None };
     let facts = Facts::of(archive.clone(), keys.len(), only).await.map_err(|e| damaged(FROM, &e))?;
     read_archive(None, facts.counts);
-    let mut known = known(applier.places, &applier.pace, &facts, &wish, rules).await?;
+    let mut known = known(applier.containers, &applier.pace, &facts, &wish, rules).await?;
     let wanted = std::mem::take(&mut known.wanted);
     let texts = Texts::read(archive, wanted, keys, filter.as_ref()).await.map_err(|e| damaged(FROM, &e))?;
     if texts.no_answer > 0 {
@@ -94,11 +94,11 @@ pub(super) async fn planned_from(
 }
 
 /// Which documents of an archive.
-fn wish(scope: Scope, filtered: bool) -> Wish {
+fn wish(scope: Scope, filtered: bool) -> ArchiveScope {
     match scope {
-        Scope::Items(items) => Wish::Items(items.into_iter().collect()),
-        _ if filtered => Wish::Filtered,
-        _ => Wish::All,
+        Scope::Items(items) => ArchiveScope::Items(items.into_iter().collect()),
+        _ if filtered => ArchiveScope::Filtered,
+        _ => ArchiveScope::All,
     }
 }
 
@@ -106,7 +106,7 @@ fn wish(scope: Scope, filtered: bool) -> Wish {
 pub(super) async fn planned_texts(
     plan: &Plan,
     archive: Option<&Archive>,
-    places: &Places,
+    containers: &Containers,
 ) -> Result<Option<Texts>, CliError> {
     let archive = match (&plan.head.archive, archive) {
         (None, None) => return Ok(None),
@@ -129,6 +129,6 @@ pub(super) async fn planned_texts(
             wanted.push(found.map_err(|e| CliError::usage(format!("--plan: {e}"), "make a new plan"))?);
         }
     }
-    let texts = Texts::read(archive, wanted, places.source.key_paths(), None).await;
+    let texts = Texts::read(archive, wanted, containers.source.key_paths(), None).await;
     texts.map(Some).map_err(|e| damaged(FROM, &e))
 }

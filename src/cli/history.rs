@@ -11,7 +11,7 @@ use super::{
     lookup::{self, op, time},
     output::{self, Cell, Format, Rows, count_of},
     query::check_key,
-    restore::places,
+    restore::containers,
     selection::{self, Documents, Matching},
 };
 use crate::{
@@ -95,7 +95,7 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
             Documents::one(found.item, found.exit)
         }
         (None, Some(file), _) => {
-            let items = selection::read_ids(file, &names, &places(&cosmos, &names, None).await?)?;
+            let items = selection::read_ids(file, &names, &containers(&cosmos, &names, None).await?)?;
             selection::histories(&cosmos, &names, items, Texts::OF_MANY).await?
         }
         (None, None, Some(predicate)) if args.changes_of.is_some() => {
@@ -104,7 +104,7 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
             }
             let (items, exit) = selection::matched(
                 &cosmos,
-                &places(&cosmos, &names, None).await?,
+                &containers(&cosmos, &names, None).await?,
                 predicate,
                 &args.params,
                 Matching::Ever,

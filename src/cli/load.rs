@@ -31,7 +31,7 @@ use crate::{
         time::PointInTime,
     },
     config::Account,
-    cosmos::{Action, Bulk, Container, Cosmos, Failure, Job, Observer, Pace, Tally},
+    cosmos::{Action, Bulk, Container, Cosmos, Failure, Job, Observer, RuLimiter, Tally},
 };
 
 /// What happens to documents that exist.
@@ -202,7 +202,7 @@ impl Target {
                 }
             })
         };
-        let pace = Pace::new(self.cosmos.meter(), args.ru_limit);
+        let pace = RuLimiter::new(self.cosmos.meter(), args.ru_limit);
         let bulk = Bulk::start(&self.container, usize::from(args.concurrency), pace, observer);
         let mut unusable = 0;
         while let Some(line) = read.recv().await {

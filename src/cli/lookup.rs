@@ -19,12 +19,12 @@ use crate::{
         version::{BadRecord, Version, container_of},
     },
     config::Names,
-    cosmos::{Container, Cosmos, Disposition, Pace},
+    cosmos::{Container, Cosmos, Disposition, RuLimiter},
     history::{
         as_of::{self, AsOf, Caveat, State},
         frontier::Frontier,
         reader::{self, Item, Texts},
-        scan::{Live, Places, look_at},
+        scan::{Containers, Live, look_at},
         timeline::Timeline,
     },
     restore::plan::{Facts, with_live},
@@ -37,7 +37,7 @@ const WAIT: Duration = Duration::from_secs(1);
 const SHOWN_BAD: usize = 20;
 
 /// A document's history.
-pub(super) struct Found {
+pub(super) struct FoundDocument {
     /// The document; it has one version at least.
     pub item: Item,
     /// Done, or incomplete when there were records that nobody understands: one of them may be a version.
@@ -54,7 +54,7 @@ pub(super) async fn document(
     id: &str,
     key: Option<&PartitionKey>,
     texts: Texts,
-) -> Result<Found, CliError> {
+) -> Result<FoundDocument, CliError> {
     let changes = cosmos.container(&names.database, &names.changes).await?;
     let source_paths = source_paths(cosmos, names, &changes).await?;
     if let Some(key) = key {
@@ -77,7 +77,7 @@ pub(super) async fn document(
         ));
     }
     match found.items.pop() {
-        Some(item) => Ok(Found { item, exit }),
+        Some(item) => Ok(FoundDocument { item, exit }),
         None => Err(CliError {
             message: format!("no version of document {id:?} in {}/{}", names.database, names.changes),
             hint: Some("check the id and --pk; what was written before capture began has no version".into()),
@@ -142,14 +142,14 @@ fn wrong(flag: &str, bad: &BadTime) -> CliError {
 pub(super) async fn frontier(
     cosmos: &Cosmos,
     names: &Names,
-    places: &Places,
+    containers: &Containers,
     at: PointInTime,
     wait: bool,
-    pace: &Pace,
+    pace: &RuLimiter,
 ) -> Result<Frontier, CliError> {
     let mut said = false;
     loop {
-        let frontier = upkeep::frontier::read(cosmos, names, places, Some(at), pace).await?;
+        let frontier = upkeep::frontier::read(cosmos, names, containers, Some(at), pace).await?;
         if !said {
             for problem in &frontier.problems {
                 output::note(&printable(&format!("warning: {problem}")));
@@ -257,30 +257,39 @@ pub(super) async fn known_at(cosmos: &Cosmos, names: &Names, item: &Item, at: Po
     if next && item.unkeyed.is_empty() {
         return Ok(plain());
     }
-    let places = match Places::open(cosmos, names).await {
-        Ok(places) => places,
+    let containers = match Containers::open(cosmos, names).await {
+        Ok(containers) => containers,
         Err(f) if f.disposition == Disposition::NotFound => return Ok(plain()),
         Err(f) => return Err(f.into()),
     };
-    let pace = Pace::new(cosmos.meter(), None);
-    let live = look_at(&places.source, &pace, &item.key, true).await?;
+    let pace = RuLimiter::new(cosmos.meter(), None);
+    let live = look_at(&containers.source, &pace, &item.key, true).await?;
     let own = |text: &str| crate::change::record::own_text(text).ok();
     let live = live.map(|live| Live { text: live.text.as_deref().and_then(own), ..live });
-    let versions = with_live(&item.key.id, &item.versions, live.as_ref()).into_owned();
+    let mut versions = with_live(&item.key.id, &item.versions, live.as_ref()).into_owned();
     let proved = {
         let (now, _) = Timeline::of(&versions).at(at);
-        now.zip(live.as_ref()).is_some_and(|(v, live)| v.etag.as_deref() == Some(live.etag.as_str()))
+        let now = now.zip(live.as_ref()).filter(|(v, live)| v.etag.as_deref() == Some(live.etag.as_str()));
+        now.map(|(v, _)| v.record_id.clone())
     };
-    if proved || chosen.is_none() {
+    if let Some(record_id) = proved {
+        // The live document is that version: its text is in hand.
+        let whole = |v: &&mut Version| v.record_id == record_id && !v.is_partial() && !v.is_normalized();
+        if let (Some(version), Some(live)) = (versions.iter_mut().find(whole), live) {
+            version.document = version.document.take().or(live.text);
+        }
         return Ok(Known { versions, doubt: None });
     }
-    let frontier = upkeep::frontier::read(cosmos, names, &places, Some(at), &pace).await?;
+    if chosen.is_none() {
+        return Ok(Known { versions, doubt: None });
+    }
+    let frontier = upkeep::frontier::read(cosmos, names, &containers, Some(at), &pace).await?;
     let facts = Facts {
         versions: &item.versions,
         unkeyed: &item.unkeyed,
         target: live.as_ref(),
         source: live.as_ref(),
-        reach: frontier.reach(&places.source, &item.key.partition_key),
+        reach: frontier.reach(&containers.source, &item.key.partition_key),
     };
     let doubt = {
         let answer = as_of::as_of(&versions, at);

@@ -116,10 +116,10 @@ pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
         bulk: Bulk::start(
             &container,
             usize::from(args.concurrency),
-            crate::cosmos::Pace::new(cosmos.meter(), None),
+            crate::cosmos::RuLimiter::new(cosmos.meter(), None),
             observer,
         ),
-        pace: Pace::new(args.rate),
+        pace: RuLimiter::new(args.rate),
     };
 
     let mut rejected = 0;
@@ -209,7 +209,7 @@ impl Problems {
 /// Where documents go: at a pace.
 struct Sink {
     bulk: Bulk,
-    pace: Pace,
+    pace: RuLimiter,
 }
 
 impl Sink {
@@ -221,13 +221,13 @@ impl Sink {
 }
 
 /// At most so many a second.
-struct Pace {
+struct RuLimiter {
     start: tokio::time::Instant,
     rate: Option<f64>,
     sent: AtomicU64,
 }
 
-impl Pace {
+impl RuLimiter {
     fn new(rate: Option<f64>) -> Self {
         Self { start: tokio::time::Instant::now(), rate, sent: AtomicU64::new(0) }
     }
@@ -475,7 +475,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_pace_is_kept() {
-        let pace = Pace::new(Some(10.0));
+        let pace = RuLimiter::new(Some(10.0));
         for _ in 0..21 {
             pace.wait().await;
         }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    connection::{PartArgs, stretches},
+    connection::{PartArgs, hash_ranges},
     lookup,
     output::{self, Format, Progress, count_of, note, printable, tenths},
     restore,
@@ -20,9 +20,9 @@ use crate::{
         time::{PointInTime, seconds_of},
     },
     config::{Account, ConfigError, Names, PRUNE, Settings, prune_budget},
-    cosmos::{Cosmos, Failure, Observer, Share},
+    cosmos::{Cosmos, Failure, Observer, Shard},
     upkeep::{
-        keep::{Policy, Reason},
+        keep::{KeepReason, Policy},
         prune::{Pruning, check},
         timer::PruneTimer,
     },
@@ -40,7 +40,7 @@ const SHOWN_FAILURES: u64 = 10;
   cosmos-rewind prune --keep-within 7d --keep-daily 90d --keep-monthly 7y --yes --ru-limit 500")]
 pub struct PruneArgs {
     #[command(flatten)]
-    wish: Wish,
+    wish: RetentionArgs,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -54,7 +54,7 @@ pub struct PruneArgs {
 /// What is removed, and how fast: flags of `prune`, and what the setting of its timer function may hold
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("kept").required(true))]
-struct Wish {
+struct RetentionArgs {
     /// Remove what is older than this span and was not in force any more when it began, such as 90d
     #[arg(long, value_name = "SPAN", value_parser = age, group = "kept")]
     older_than: Option<i64>,
@@ -80,7 +80,7 @@ struct Wish {
     concurrency: u16,
 }
 
-impl Wish {
+impl RetentionArgs {
     fn policy(&self) -> Policy {
         Policy {
             within: self.keep_within.or(self.older_than).unwrap_or_default(),
@@ -96,12 +96,12 @@ impl Wish {
 #[command(no_binary_name = true, disable_help_flag = true)]
 struct Setting {
     #[command(flatten)]
-    wish: Wish,
+    wish: RetentionArgs,
 }
 
 const FIX: &str = "write the flags of prune, such as --keep-within 7d --keep-daily 90d --ru-limit 500";
 
-fn parsed(text: &str) -> Result<Wish, ConfigError> {
+fn parsed(text: &str) -> Result<RetentionArgs, ConfigError> {
     Setting::try_parse_from(text.split_whitespace()).map(|setting| setting.wish).map_err(|e| {
         let said = e.render().to_string();
         let said = said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
@@ -160,9 +160,9 @@ fn age(text: &str) -> Result<i64, String> {
 pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
-    let places = restore::places(&cosmos, &names, None).await?;
-    let stretches = stretches(&places, args.wish.part.feed_range, "one machine prunes everything")?;
-    check(&places).map_err(|problem| {
+    let containers = restore::containers(&cosmos, &names, None).await?;
+    let hash_ranges = hash_ranges(&containers, args.wish.part.feed_range, "one machine prunes everything")?;
+    check(&containers).map_err(|problem| {
         CliError::usage(
             problem,
             "prune needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",
@@ -180,16 +180,16 @@ pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
     let go = async |delete: bool| {
         let progress = Arc::new(Progress::new(if delete { "prune" } else { "count" }, None));
         let job = Pruning {
-            places: &places,
+            containers: &containers,
             pace: &pace,
             kept: &kept,
             concurrency: args.wish.concurrency.into(),
             observer: &named(&progress),
             stop: &CancellationToken::new(),
         };
-        let mut passed = job.pass(&stretches, delete, |n| progress.inc(n)).await?;
+        let mut passed = job.pass(&hash_ranges, delete, |n| progress.inc(n)).await?;
         // Journals belong to no document's key: one machine looks after them.
-        if passed.fatal.is_none() && args.wish.part.feed_range.is_none_or(Share::is_first) {
+        if passed.fatal.is_none() && args.wish.part.feed_range.is_none_or(Shard::is_first) {
             passed.fatal = job.journals(delete, &mut passed.sums).await?;
         }
         progress.finish();
@@ -212,7 +212,7 @@ pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
         note(&format!("removing   about {:.0} RU are expected; nothing was removed", sums.forecast()));
     }
     let kept_count: u64 = sums.reasons.values().sum();
-    let reasons: serde_json::Map<_, _> = Reason::ALL
+    let reasons: serde_json::Map<_, _> = KeepReason::ALL
         .into_iter()
         .map(|reason| (reason.name().to_owned(), json!(sums.reasons.get(&reason).copied().unwrap_or_default())))
         .collect();

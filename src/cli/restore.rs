@@ -11,7 +11,7 @@ use clap::Args;
 use super::{
     CliError, ConnectionArgs, Exit,
     applying::{ApplyArgs, Use, apply, planned_exit, show_plan, shown},
-    connection::stretches,
+    connection::hash_ranges,
     from_archive::{FROM, Request, open_archive, planned_from, planned_texts},
     lookup,
     output::{self, Progress, note},
@@ -26,16 +26,16 @@ use crate::{
         version::container_of,
     },
     config::{Account, Names},
-    cosmos::{Cosmos, Pace, Param, Share},
-    history::scan::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep, facts_of_id, look},
+    cosmos::{Cosmos, Param, RuLimiter, Shard},
+    history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope, facts_of_id, look},
     restore::{
-        apply::{Applier, InHand, Manner},
-        plan::{Action, Chosen, PLAN_VERSION, Place, Rules, Step, is_exact},
+        apply::{Applier, ApplyOptions, Prefetched},
+        plan::{Action, Chosen, PLAN_VERSION, PlanTarget, Rules, Step, is_exact},
         plan_file::{Draft, Head, Plan},
         removals,
         survey::{kept, planned, survey},
     },
-    upkeep::standing::{Which, ends_elsewhere},
+    upkeep::standing::{Which, from_previous_container},
 };
 
 /// Flags of `restore`
@@ -75,7 +75,7 @@ pub struct RestoreArgs {
     filter: Option<String>,
     /// Only the i-th of n equal parts of the items, by partition key: so that n machines can share a restore
     #[arg(long, value_name = "I/N", conflicts_with_all = ["id", "ids_file", "plan"])]
-    feed_range: Option<Share>,
+    feed_range: Option<Shard>,
     /// Point in time: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"
     #[arg(long, value_name = "TIME", conflicts_with = "plan")]
     at: Option<String>,
@@ -142,17 +142,17 @@ impl std::str::FromStr for DeleteLimit {
 pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
-    let places = places(&cosmos, &names, args.into.as_deref()).await?;
-    let place = place_of(&cosmos, &names, &places);
+    let containers = containers(&cosmos, &names, args.into.as_deref()).await?;
+    let place = place_of(&cosmos, &names, &containers);
     let credential = Account::from_settings(&args.connection.settings()?)?.credential;
     let archive = args.from_archive.as_deref().map(|text| open_archive(FROM, text, &credential)).transpose()?;
     let (plan, texts, bad) = match (&args.plan, &archive) {
         (Some(file), archive) => {
             let plan = load_plan(file, &place)?;
-            let texts = planned_texts(&plan, archive.as_ref(), &places).await?;
+            let texts = planned_texts(&plan, archive.as_ref(), &containers).await?;
             (plan, texts, Exit::Done)
         }
-        (None, archive) => make_plan(&args, &cosmos, &names, &places, place, archive.as_ref()).await?,
+        (None, archive) => make_plan(&args, &cosmos, &names, &containers, place, archive.as_ref()).await?,
     };
     if let Some(file) = &args.plan_out {
         write_new(file, &plan)?;
@@ -170,12 +170,12 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
     // A plan may be used twice: each use has its own journal.
     let run = if args.plan.is_some() { new_id() } else { plan.head.id.clone() };
     let this = Use { run: &run, made_now: args.plan.is_none() };
-    Ok(apply(&plan, this, &places, texts.as_ref(), &args.how, &cosmos, started).await?.and(bad))
+    Ok(apply(&plan, this, &containers, texts.as_ref(), &args.how, &cosmos, started).await?.and(bad))
 }
 
 /// Opens the containers.
-pub(super) async fn places(cosmos: &Cosmos, names: &Names, into: Option<&str>) -> Result<Places, CliError> {
-    let Places { changes, source, .. } = Places::open(cosmos, names).await?;
+pub(super) async fn containers(cosmos: &Cosmos, names: &Names, into: Option<&str>) -> Result<Containers, CliError> {
+    let Containers { changes, source, .. } = Containers::open(cosmos, names).await?;
     let target = match into {
         Some(name) if name == names.changes => {
             return Err(CliError::usage("--into: that is the history itself", "name a container of its own"));
@@ -189,17 +189,17 @@ pub(super) async fn places(cosmos: &Cosmos, names: &Names, into: Option<&str>) -
             "restore into a container with the source's partition key",
         ));
     }
-    Ok(Places { changes, source, target })
+    Ok(Containers { changes, source, target })
 }
 
 /// What the plan is valid for.
-pub(super) fn place_of(cosmos: &Cosmos, names: &Names, places: &Places) -> Place {
-    Place {
+pub(super) fn place_of(cosmos: &Cosmos, names: &Names, containers: &Containers) -> PlanTarget {
+    PlanTarget {
         account: cosmos.endpoint().to_owned(),
         database: names.database.clone(),
         source: names.source.clone(),
         changes: names.changes.clone(),
-        target: places.target.name().to_owned(),
+        target: containers.target.name().to_owned(),
     }
 }
 
@@ -212,19 +212,19 @@ async fn make_plan(
     args: &RestoreArgs,
     cosmos: &Cosmos,
     names: &Names,
-    places: &Places,
-    place: Place,
+    containers: &Containers,
+    place: PlanTarget,
     archive: Option<&Archive>,
 ) -> Result<(Plan, Option<Texts>, Exit), CliError> {
     for path in &args.only {
         let path =
             parse_path(path).map_err(|e| CliError::usage(format!("--only: {e}"), "such as --only /address/zip"))?;
-        let is_key = places.source.key_paths().segments().contains(&path);
+        let is_key = containers.source.key_paths().segments().contains(&path);
         if is_key || path == ["id"] {
             return Err(CliError::usage("--only: id and partition key cannot be changed", "name another field"));
         }
     }
-    let pace = Pace::new(cosmos.meter(), args.how.ru_limit);
+    let pace = RuLimiter::new(cosmos.meter(), args.how.ru_limit);
     let wanted = args.version.as_deref();
     let at = match (&args.at, wanted) {
         (Some(at), _) => lookup::point(cosmos, "--at", at).await?,
@@ -236,16 +236,17 @@ async fn make_plan(
             ));
         }
     };
-    let scope = scope(args, names, places, &pace).await?;
-    let stretches = stretches(places, args.feed_range, "one machine restores everything")?;
+    let scope = scope(args, names, containers, &pace).await?;
+    let hash_ranges = hash_ranges(containers, args.feed_range, "one machine restores everything")?;
     let made = cosmos.now().await.timestamp();
-    let manner = Manner { stamp: (!args.no_stamp).then_some(made), only: args.only.clone() };
-    let container = container_of(places.source.rid());
+    let manner = ApplyOptions { stamp: (!args.no_stamp).then_some(made), only: args.only.clone() };
+    let container = container_of(containers.source.rid());
     let delete_newer = args.delete_newer.is_some();
     let recreated = delete_newer
         && archive.is_none()
-        && ends_elsewhere(&places.changes, &places.source, Which::OldestVersion).await?;
-    let dropped_before = if archive.is_none() { removals::read(&places.changes).await?.dropped_before } else { None };
+        && from_previous_container(&containers.changes, &containers.source, Which::OldestVersion).await?;
+    let dropped_before =
+        if archive.is_none() { removals::read(&containers.changes).await?.dropped_before } else { None };
     let rules = Rules {
         at,
         delete_newer,
@@ -256,7 +257,7 @@ async fn make_plan(
         dropped_before,
     };
     let frontier = match archive {
-        None if wanted.is_none() => lookup::frontier(cosmos, names, places, at, args.wait, &pace).await?,
+        None if wanted.is_none() => lookup::frontier(cosmos, names, containers, at, args.wait, &pace).await?,
         _ => lookup::no_frontier(),
     };
     let beyond = archive.is_none() && wanted.is_none() && !frontier.covers(at);
@@ -278,7 +279,7 @@ async fn make_plan(
     let planning = Progress::new("planning", None);
     let concurrency = args.how.concurrency.into();
     let applier = Applier {
-        places,
+        containers,
         manner: &head.manner,
         force: false,
         fresh: true,
@@ -301,28 +302,28 @@ async fn make_plan(
         return Ok((sealed(draft, cosmos, at)?, None, Exit::Done));
     }
     // One that differs is put back, unless its content turns out to be the same.
-    let needs_text = |found: &Found| {
+    let needs_text = |found: &ScannedItem| {
         let etag = found.live.as_ref().map(|live| live.etag.as_str());
         found.document_at(at).is_some_and(|version| etag.is_none() || version.etag.as_deref() != etag)
     };
-    let sweep = |wanted| Sweep {
-        places,
+    let scan = |wanted| Scan {
+        containers,
         wanted,
         at,
-        stretches: &stretches,
-        live: LiveWish::Text,
+        hash_ranges: &hash_ranges,
+        live: LiveDetail::Text,
         piece_rows: PIECE_ROWS,
         pace: &pace,
         needs_text: &needs_text,
     };
     let surveyed =
-        survey(&sweep(&scope), &applier, &frontier, rules, concurrency, &mut draft, |n| planning.inc(n)).await;
+        survey(&scan(&scope), &applier, &frontier, rules, concurrency, &mut draft, |n| planning.inc(n)).await;
     let mut bad = surveyed.map_err(|f| explain(f, args.predicate.is_some()))?;
     // A predicate's documents that match now and were made after the point in time.
     if delete_newer && let Some(predicate) = &args.predicate {
         let now = Scope::Live { predicate: predicate.clone(), params: args.param.clone() };
         let surveyed =
-            survey(&sweep(&now), &applier, &frontier, rules, concurrency, &mut draft, |n| planning.inc(n)).await;
+            survey(&scan(&now), &applier, &frontier, rules, concurrency, &mut draft, |n| planning.inc(n)).await;
         bad.extend(surveyed.map_err(|f| explain(f, true))?);
     }
     planning.finish();
@@ -331,9 +332,9 @@ async fn make_plan(
 }
 
 /// The step that puts back one version that the caller names.
-async fn version_step(applier: &Applier<'_>, item: &ItemKey, wanted: &str, pace: &Pace) -> Result<Step, CliError> {
-    let places = applier.places;
-    let (found, bad) = facts_of_id(places, pace, &item.id, Some(&item.partition_key)).await?;
+async fn version_step(applier: &Applier<'_>, item: &ItemKey, wanted: &str, pace: &RuLimiter) -> Result<Step, CliError> {
+    let containers = applier.containers;
+    let (found, bad) = facts_of_id(containers, pace, &item.id, Some(&item.partition_key)).await?;
     lookup::note_bad(&bad);
     let versions = found.into_iter().find(|found| found.item == *item).map(|found| found.versions).unwrap_or_default();
     let version = lookup::version_named(&versions, wanted)?;
@@ -343,7 +344,7 @@ async fn version_step(applier: &Applier<'_>, item: &ItemKey, wanted: &str, pace:
             "name a version that has a document; history lists them",
         ));
     }
-    let live = look(places, pace, item, true).await?;
+    let live = look(containers, pace, item, true).await?;
     let etag = live.as_ref().map(|live| live.etag.clone());
     let action = match &etag {
         None => Action::Recreate,
@@ -367,7 +368,7 @@ async fn version_step(applier: &Applier<'_>, item: &ItemKey, wanted: &str, pace:
         step.action = Action::Unknown;
         step.notes.push("the history holds only a part of that version (follow --fields or --redact)".into());
     }
-    let hand = InHand { version: None, live: Some(live.and_then(|live| live.text)) };
+    let hand = Prefetched { version: None, live: Some(live.and_then(|live| live.text)) };
     Ok(planned(applier, step, hand).await?)
 }
 
@@ -397,7 +398,12 @@ pub(super) fn explain(failure: crate::cosmos::Failure, predicate: bool) -> CliEr
     error
 }
 
-async fn scope(args: &RestoreArgs, names: &Names, places: &Places, pace: &Pace) -> Result<Scope, CliError> {
+async fn scope(
+    args: &RestoreArgs,
+    names: &Names,
+    containers: &Containers,
+    pace: &RuLimiter,
+) -> Result<Scope, CliError> {
     if args.all || args.filter.is_some() {
         return Ok(Scope::All);
     }
@@ -406,7 +412,7 @@ async fn scope(args: &RestoreArgs, names: &Names, places: &Places, pace: &Pace) 
     }
     let mut items = Vec::new();
     if let Some(file) = &args.ids_file {
-        return Ok(Scope::Items(read_ids(file, names, places)?));
+        return Ok(Scope::Items(read_ids(file, names, containers)?));
     }
     if args.id.is_empty() {
         return Err(CliError::usage(
@@ -427,11 +433,11 @@ async fn scope(args: &RestoreArgs, names: &Names, places: &Places, pace: &Pace) 
         if let Some(key) = args.pk.get(i) {
             let key =
                 PartitionKey::parse(key).map_err(|e| CliError::usage(e, "such as --pk 28036 or --pk '[\"t1\",42]'"))?;
-            full_key(&key, names, places)?;
+            full_key(&key, names, containers)?;
             items.push(ItemKey { id: id.clone(), partition_key: key });
             continue;
         }
-        let (found, bad) = facts_of_id(places, pace, id, None).await?;
+        let (found, bad) = facts_of_id(containers, pace, id, None).await?;
         lookup::note_bad(&bad);
         match found.as_slice() {
             [one] => items.push(one.item.clone()),
@@ -454,7 +460,7 @@ async fn scope(args: &RestoreArgs, names: &Names, places: &Places, pace: &Pace) 
     Ok(Scope::Items(items))
 }
 
-fn load_plan(file: &Path, place: &Place) -> Result<Plan, CliError> {
+fn load_plan(file: &Path, place: &PlanTarget) -> Result<Plan, CliError> {
     let text = std::fs::File::open(file)
         .map_err(|e| CliError::usage(format!("--plan {}: {e}", file.display()), "make one with --plan-out"))?;
     Plan::read(text, Some(place)).map_err(|e| {

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::{
     CliError, Exit,
-    connection::stretches,
+    connection::hash_ranges,
     lookup,
     output::{count_of, note, printable},
     query::check_key,
-    restore::{explain, places},
+    restore::{containers, explain},
 };
 use crate::{
     change::{
@@ -21,9 +21,9 @@ use crate::{
         version::BadRecord,
     },
     config::Names,
-    cosmos::{Cosmos, Failure, Pace, Param},
+    cosmos::{Cosmos, Failure, Param, RuLimiter},
     history::reader::{self, Histories, Item, Texts},
-    history::scan::{LiveWish, PIECE_ROWS, Places, Scope, Sweep},
+    history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope},
 };
 
 /// Histories read at the same time.
@@ -65,10 +65,10 @@ impl SelectionArgs {
             let found = lookup::document(cosmos, names, id, self.pk.as_ref(), Texts::None).await?;
             return Ok(Documents::one(found.item, found.exit));
         }
-        let places = places(cosmos, names, None).await?;
+        let containers = containers(cosmos, names, None).await?;
         let (items, exit) = match (&self.ids_file, &self.predicate) {
-            (Some(file), _) => (read_ids(file, names, &places)?, Exit::Done),
-            (None, Some(predicate)) => matched(cosmos, &places, predicate, &self.param, Matching::At(at)).await?,
+            (Some(file), _) => (read_ids(file, names, &containers)?, Exit::Done),
+            (None, Some(predicate)) => matched(cosmos, &containers, predicate, &self.param, Matching::At(at)).await?,
             (None, None) => {
                 return Err(CliError::usage(
                     "no document is named",
@@ -109,27 +109,27 @@ pub(super) enum Matching {
 /// The items that a predicate finds, in order of id and key.
 pub(super) async fn matched(
     cosmos: &Cosmos,
-    places: &Places,
+    containers: &Containers,
     predicate: &str,
     params: &[Param],
     matching: Matching,
 ) -> Result<(Vec<ItemKey>, Exit), CliError> {
     let scope = Scope::Where { predicate: predicate.to_owned(), params: params.to_vec() };
-    let sweep = Sweep {
-        places,
+    let scan = Scan {
+        containers,
         wanted: &scope,
         at: if let Matching::At(at) = matching { at } else { PointInTime::END },
-        stretches: &stretches(places, None, "")?,
-        live: LiveWish::No,
+        hash_ranges: &hash_ranges(containers, None, "")?,
+        live: LiveDetail::No,
         piece_rows: PIECE_ROWS,
-        pace: &Pace::new(cosmos.meter(), None),
+        pace: &RuLimiter::new(cosmos.meter(), None),
         needs_text: &|_| false,
     };
     match matching {
         Matching::At(_) => {
             let mut items = Vec::new();
             let mut bad = Vec::new();
-            let mut pieces = std::pin::pin!(sweep.pieces());
+            let mut pieces = std::pin::pin!(scan.pieces());
             while let Some(piece) = pieces.try_next().await.map_err(|f| explain(f, true))? {
                 bad.extend(piece.bad);
                 for found in piece.found {
@@ -143,7 +143,7 @@ pub(super) async fn matched(
             Ok((sorted(items, "at that time")?, exit))
         }
         Matching::Ever => {
-            let (items, bad) = sweep.ever_matched().await.map_err(|f| explain(f, true))?;
+            let (items, bad) = scan.ever_matched().await.map_err(|f| explain(f, true))?;
             let exit = lookup::note_bad(&bad);
             Ok((sorted(items.into_iter().collect(), "at any time")?, exit))
         }
@@ -246,8 +246,8 @@ pub(super) async fn histories(
 }
 
 /// Refuses a partition key that does not have all components.
-pub(super) fn full_key(key: &PartitionKey, names: &Names, places: &Places) -> Result<(), CliError> {
-    let paths = places.source.key_paths();
+pub(super) fn full_key(key: &PartitionKey, names: &Names, containers: &Containers) -> Result<(), CliError> {
+    let paths = containers.source.key_paths();
     check_key(key, &names.source, paths)?;
     if key.0.len() != paths.len() {
         return Err(CliError::usage(
@@ -264,7 +264,7 @@ pub(super) fn full_key(key: &PartitionKey, names: &Names, places: &Places) -> Re
 }
 
 /// The items of a list, one a line.
-pub(super) fn read_ids(file: &Path, names: &Names, places: &Places) -> Result<Vec<ItemKey>, CliError> {
+pub(super) fn read_ids(file: &Path, names: &Names, containers: &Containers) -> Result<Vec<ItemKey>, CliError> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Line {
@@ -281,7 +281,7 @@ pub(super) fn read_ids(file: &Path, names: &Names, places: &Places) -> Result<Ve
         let line: Line = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
         let pk = if line.pk.is_array() { line.pk } else { json!([line.pk]) };
         let key = PartitionKey::parse(&pk.to_string()).map_err(wrong)?;
-        full_key(&key, names, places)?;
+        full_key(&key, names, containers)?;
         items.push(ItemKey { id: line.id, partition_key: key });
     }
     if items.is_empty() {

@@ -15,11 +15,11 @@ use super::{
 use crate::{
     change::time::{PointInTime, span_text},
     config::{self, Account, CaptureConfig, Names},
-    cosmos::{Container, Cosmos, Failure, KeyRange, Pace},
+    cosmos::{Container, Cosmos, Failure, FeedRange, RuLimiter},
     dead_letters::DeadLetterStore,
     feed::Checkpoint,
     history::frontier::Evidence,
-    history::scan::Places,
+    history::scan::Containers,
     upkeep::{
         frontier,
         lag::{Waiting, not_captured, not_followed},
@@ -117,21 +117,21 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
     let account = Account::from_settings(&settings)?;
     let letters = waiting(&CaptureConfig::from_settings(&settings, &config::app_root())?, &account).await;
     let cosmos = Cosmos::new(account);
-    let places = Places::open(&cosmos, &names).await?;
-    let (source, changes) = (&places.source, &places.changes);
+    let containers = Containers::open(&cosmos, &names).await?;
+    let (source, changes) = (&containers.source, &containers.changes);
     let (oldest, newest) = (end(changes, Which::OldestVersion).await?, end(changes, Which::NewestVersion).await?);
     let live = end(source, Which::NewestDocument).await?;
-    let pace = Pace::new(cosmos.meter(), args.ru_limit);
-    let frontier = frontier::read(&cosmos, &names, &places, None, &pace).await?;
+    let pace = RuLimiter::new(cosmos.meter(), args.ru_limit);
+    let frontier = frontier::read(&cosmos, &names, &containers, None, &pace).await?;
     frontier.problems.iter().for_each(|problem| note(&printable(&format!("warning: {problem}"))));
     // A part of which nothing was captured yet has nothing to be promised.
     let mut begins: Option<PointInTime> = None;
     for part in &frontier.parts {
-        begins = begins.max(frontier::begins(&places, &part.range).await?);
+        begins = begins.max(frontier::begins(&containers, &part.range).await?);
     }
     let now = cosmos.service_time().await.unwrap_or_else(crate::surroundings::now).timestamp();
     let leases = match standing::leases(cosmos.container(&names.database, &names.leases).await).await {
-        Ok(Some((leases, followers))) => Some(rows(&places, &names, leases, followers, args.count).await),
+        Ok(Some((leases, followers))) => Some(rows(&containers, &names, leases, followers, args.count).await),
         Ok(None) => {
             note(&format!("leases     there is no container {}/{}", names.database, names.leases));
             None
@@ -143,7 +143,7 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
     };
     let (live_size, history_size) = match args.count {
         true => {
-            let pace = Pace::new(cosmos.meter(), args.ru_limit);
+            let pace = RuLimiter::new(cosmos.meter(), args.ru_limit);
             (Some(counted(source, &pace).await?), Some(counted(changes, &pace).await?))
         }
         false => (None, None),
@@ -200,7 +200,7 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
 
 /// The trigger's leases and the ranges of followers, with what waits in each.
 async fn rows(
-    places: &Places,
+    containers: &Containers,
     names: &Names,
     leases: Vec<Lease>,
     followers: Vec<Checkpoint>,
@@ -212,9 +212,9 @@ async fn rows(
     let mut rows = Vec::new();
     for lease in leases {
         // A history that is cut in another way cannot be asked for this part; another container's lease neither.
-        let range = lease.range.as_ref().filter(|_| places.is_aligned() && lease.is_of(places.source.rid()));
+        let range = lease.range.as_ref().filter(|_| containers.is_aligned() && lease.is_of(containers.source.rid()));
         let waiting = match range {
-            Some(range) => not_captured(places, range, most).await.map_err(|e| uncounted(&lease.token, e)).ok(),
+            Some(range) => not_captured(containers, range, most).await.map_err(|e| uncounted(&lease.token, e)).ok(),
             None => None,
         };
         rows.push(LeaseRow {
@@ -231,8 +231,8 @@ async fn rows(
     }
     let source = format!("{}/{}", names.database, names.source);
     for follower in followers.iter().filter(|follower| follower.source == source) {
-        let counted = match follower.rid == places.source.rid() {
-            true => not_followed(&places.source, follower, most).await.map_err(|e| uncounted(&follower.id, e)).ok(),
+        let counted = match follower.rid == containers.source.rid() {
+            true => not_followed(&containers.source, follower, most).await.map_err(|e| uncounted(&follower.id, e)).ok(),
             false => {
                 note(&format!("follower   {} read a container of this name that was deleted since", follower.follower));
                 None
@@ -240,7 +240,7 @@ async fn rows(
         };
         let ranges = follower.ranges.iter().enumerate().map(|(number, position)| {
             let waiting = counted.as_ref().and_then(|counted| counted.get(number)).map(|(_, waiting)| *waiting);
-            let range = KeyRange::parse(&position.min, &position.max).map(|range| range.to_string()).ok();
+            let range = FeedRange::parse(&position.min, &position.max).map(|range| range.to_string()).ok();
             LeaseRow {
                 lease: follower.id.clone(),
                 token: follower.follower.clone(),
@@ -263,7 +263,7 @@ fn lag(waiting: Waiting, now: i64) -> i64 {
     waiting.since.map_or(0, |since| (now - since).max(0))
 }
 
-async fn counted(container: &Container, pace: &Pace) -> Result<Size, CliError> {
+async fn counted(container: &Container, pace: &RuLimiter) -> Result<Size, CliError> {
     let progress = Progress::new("count", None);
     let size = standing::size(container, async |n| {
         progress.inc(n);

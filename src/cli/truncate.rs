@@ -94,7 +94,7 @@ pub async fn run(args: TruncateArgs) -> Result<Exit, CliError> {
     let bulk = Bulk::start(
         &container,
         usize::from(args.concurrency),
-        crate::cosmos::Pace::new(cosmos.meter(), None),
+        crate::cosmos::RuLimiter::new(cosmos.meter(), None),
         observer,
     );
     for item in items {

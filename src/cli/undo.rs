@@ -10,7 +10,7 @@ use super::{
     CliError, ConnectionArgs, Exit,
     applying::{ApplyArgs, Use, apply, planned_exit, show_plan},
     output::{self, Format, Progress, Rows},
-    restore::{new_id, place_of, places},
+    restore::{containers, new_id, place_of},
 };
 use crate::{
     change::{
@@ -18,10 +18,10 @@ use crate::{
         time::PointInTime,
     },
     config::Names,
-    cosmos::{Container, Cosmos, Failure, Pace},
-    history::scan::{Places, look},
+    cosmos::{Container, Cosmos, Failure, RuLimiter},
+    history::scan::{Containers, look},
     restore::{
-        apply::{Applier, Fate, InHand, Manner, Outcome, same_document, sha256},
+        apply::{Applier, ApplyOptions, Outcome, Prefetched, StepResult, same_document, sha256},
         journal::{self, Past},
         plan::{Action, PLAN_VERSION, Step, is_exact},
         plan_file::{Draft, Head, Plan},
@@ -71,8 +71,8 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
     past.complete(args.how.journal());
     let restored = past.plan.head.place.clone();
     let into = (restored.target != names.source).then_some(restored.target.as_str());
-    let places = places(&cosmos, &names, into).await?;
-    let mut place = place_of(&cosmos, &names, &places);
+    let containers = containers(&cosmos, &names, into).await?;
+    let mut place = place_of(&cosmos, &names, &containers);
     // The journal lies in this very account, whatever name it was reached by then.
     place.account.clone_from(&restored.account);
     if place != restored {
@@ -84,14 +84,14 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
             "name the same containers as then with --database, --source and --changes",
         ));
     }
-    let plan = inverse(past, &places, &args.how, &cosmos).await?;
+    let plan = inverse(past, &containers, &args.how, &cosmos).await?;
     show_plan(&plan, args.how.format, args.dry_run)?;
     if args.dry_run {
         output::spent("planned, nothing written", &cosmos, started);
         return Ok(planned_exit(&plan));
     }
     let this = Use { run: &plan.head.id, made_now: true };
-    apply(&plan, this, &places, None, &args.how, &cosmos, started).await
+    apply(&plan, this, &containers, None, &args.how, &cosmos, started).await
 }
 
 /// The journal of the one restore that used a plan of this id.
@@ -120,12 +120,12 @@ async fn used_once(changes: &Container, names: &Names, id: &str) -> Result<Past,
 }
 
 /// The plan that takes a restore back.
-async fn inverse(past: Past, places: &Places, how: &ApplyArgs, cosmos: &Cosmos) -> Result<Plan, CliError> {
+async fn inverse(past: Past, containers: &Containers, how: &ApplyArgs, cosmos: &Cosmos) -> Result<Plan, CliError> {
     let Past { run, plan: original, mut outcomes, marks } = past;
     // Steps without an outcome may have been done by another use of the same plan.
-    let others = if marks { HashSet::new() } else { written_by_others(places, &original.head.id, &run).await? };
+    let others = if marks { HashSet::new() } else { written_by_others(containers, &original.head.id, &run).await? };
     let others = &others;
-    let exact = Manner { stamp: None, only: Vec::new() };
+    let exact = ApplyOptions { stamp: None, only: Vec::new() };
     let head = Head {
         v: PLAN_VERSION,
         id: new_id(),
@@ -140,9 +140,9 @@ async fn inverse(past: Past, places: &Places, how: &ApplyArgs, cosmos: &Cosmos) 
         made: cosmos.now().await.timestamp(),
         manner: exact.clone(),
     };
-    let pace = Pace::new(cosmos.meter(), how.ru_limit);
+    let pace = RuLimiter::new(cosmos.meter(), how.ru_limit);
     let then = Applier {
-        places,
+        containers,
         manner: &original.head.manner,
         force: false,
         fresh: true,
@@ -150,7 +150,7 @@ async fn inverse(past: Past, places: &Places, how: &ApplyArgs, cosmos: &Cosmos) 
         begun: None,
         pace: pace.clone(),
     };
-    let now = Applier { places, manner: &exact, force: false, fresh: true, texts: None, begun: None, pace };
+    let now = Applier { containers, manner: &exact, force: false, fresh: true, texts: None, begun: None, pace };
     let (then, now) = (&then, &now);
     let mut draft = Draft::new(head).map_err(|e| kept(&e))?;
     let planning = Progress::new("planning", Some(original.totals.writes as u64));
@@ -190,7 +190,7 @@ async fn inverse_of(
     marks: bool,
     others: &HashSet<String>,
 ) -> Result<Option<Step>, Failure> {
-    let begun = outcome.as_ref().is_some_and(|outcome| outcome.fate == Fate::Begun);
+    let begun = outcome.as_ref().is_some_and(|outcome| outcome.fate == StepResult::Begun);
     let outcome = match outcome {
         Some(outcome) if !begun => Some(outcome),
         // Every step is marked before it is begun.
@@ -208,13 +208,13 @@ async fn inverse_of(
     let Some(mut back) = outcome.as_ref().and_then(journal::inverse) else { return Ok(None) };
     // Mostly capture has what the restore wrote; then it need not be saved again.
     if let Some(etag) = &back.live
-        && !now.places.is_elsewhere()
+        && !now.containers.is_elsewhere()
     {
         let item = back.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
-        let record = now.places.record(&item, &id_of_version(&item.id, etag)).await;
+        let record = now.containers.record(&item, &id_of_version(&item.id, etag)).await;
         back.saved = record.is_ok_and(|record| record.as_ref().is_some_and(is_exact));
     }
-    let mut back = completed(now, back, InHand::default()).await?;
+    let mut back = completed(now, back, Prefetched::default()).await?;
     if back.action == Action::Delete {
         back.notes = vec!["was made by the restore".into()];
     }
@@ -229,14 +229,14 @@ enum Unnoted {
 }
 
 /// The etags that other uses of a plan wrote.
-async fn written_by_others(places: &Places, plan: &str, run: &str) -> Result<HashSet<String>, Failure> {
+async fn written_by_others(containers: &Containers, plan: &str, run: &str) -> Result<HashSet<String>, Failure> {
     let mut etags = HashSet::new();
-    for other in journal::list(&places.changes).await? {
+    for other in journal::list(&containers.changes).await? {
         if other.id != run
             && other.head.as_ref().is_some_and(|head| head.id == plan)
-            && let Some(past) = journal::read(&places.changes, &other.id).await?
+            && let Some(past) = journal::read(&containers.changes, &other.id).await?
         {
-            etags.extend(past.outcomes.into_values().filter(|o| o.fate == Fate::Done).filter_map(|o| o.after));
+            etags.extend(past.outcomes.into_values().filter(|o| o.fate == StepResult::Done).filter_map(|o| o.after));
         }
     }
     Ok(etags)
@@ -252,7 +252,7 @@ async fn unnoted(
     others: &HashSet<String>,
 ) -> Result<Unnoted, Failure> {
     let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
-    let live = look(applier.places, &applier.pace, &item, true).await?;
+    let live = look(applier.containers, &applier.pace, &item, true).await?;
     let etag = live.as_ref().map(|live| live.etag.clone());
     if etag == step.live || etag.as_ref().is_some_and(|etag| others.contains(etag)) {
         return Ok(Unnoted::Not);
@@ -263,7 +263,7 @@ async fn unnoted(
         (None, action) => action == Action::Delete,
         (Some(_), Action::Delete) => false,
         (Some(live), _) => {
-            let in_hand = InHand { version: None, live: Some(Some(live.clone())) };
+            let in_hand = Prefetched { version: None, live: Some(Some(live.clone())) };
             match applier.prepare(step, in_hand).await {
                 Ok(prepared) => prepared.text.is_some_and(|text| {
                     stamped = text.stamped.is_some();
@@ -286,7 +286,7 @@ async fn unnoted(
         id: step.id.clone(),
         pk: step.pk.clone(),
         action: step.action,
-        fate: Fate::Done,
+        fate: StepResult::Done,
         before: step.live.clone(),
         before_record: None,
         after: etag,

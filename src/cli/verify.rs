@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    connection::{PartArgs, stretches},
+    connection::{PartArgs, hash_ranges},
     lookup,
     output::{self, Format, Progress, Rows, count_of, note, printable, tenths},
     restore,
@@ -21,12 +21,12 @@ use crate::{
         time::PointInTime,
         version::{BadRecord, Version, container_of},
     },
-    cosmos::{Bulk, Cosmos, Failure, Observer, Pace, Span},
-    history::scan::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
+    cosmos::{Bulk, Cosmos, Failure, HashRange, Observer, RuLimiter},
+    history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope},
     upkeep::{
         compare::{self, Compared},
         saving::version_of_live,
-        standing::{Which, ends_elsewhere},
+        standing::{Which, from_previous_container},
         store::Saver,
         verify::{Check, Finding, Sample, Times, Verdict, examine},
     },
@@ -85,22 +85,29 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, CliError> {
         Some(text) => Some(lookup::point(&cosmos, "--since", text).await?),
         None => None,
     };
-    let places = restore::places(&cosmos, &names, None).await?;
-    let stretches = stretches(&places, args.part.feed_range, "one machine verifies everything")?;
+    let containers = restore::containers(&cosmos, &names, None).await?;
+    let hash_ranges = hash_ranges(&containers, args.part.feed_range, "one machine verifies everything")?;
     let pace = args.part.pace(&cosmos);
     let times = Times {
         now: cosmos.now().await.timestamp(),
         grace: args.grace,
         since,
-        container: container_of(places.source.rid()),
+        container: container_of(containers.source.rid()),
     };
     let progress = Arc::new(Progress::new("verify", None));
-    let job = Job { args: &args, places: &places, stretches: &stretches, pace: &pace, times, progress: &progress };
+    let job = Job {
+        args: &args,
+        containers: &containers,
+        hash_ranges: &hash_ranges,
+        pace: &pace,
+        times,
+        progress: &progress,
+    };
     let mut report = Report::new(args.show);
-    let sample = job.sweep(&mut report).await?;
+    let sample = job.scan(&mut report).await?;
     job.rebuild(sample, &mut report).await?;
     for which in [Which::OldestVersion, Which::NewestVersion] {
-        let elsewhere = ends_elsewhere(&places.changes, &places.source, which).await?;
+        let elsewhere = from_previous_container(&containers.changes, &containers.source, which).await?;
         report.count(Check::Container, u64::from(elsewhere));
     }
     progress.finish();
@@ -113,23 +120,23 @@ type Chosen = (ItemKey, String, Option<String>);
 
 struct Job<'a> {
     args: &'a VerifyArgs,
-    places: &'a Places,
-    stretches: &'a [Span],
-    pace: &'a Pace,
+    containers: &'a Containers,
+    hash_ranges: &'a [HashRange],
+    pace: &'a RuLimiter,
     times: Times,
     progress: &'a Arc<Progress>,
 }
 
 impl Job<'_> {
     /// Looks at every item, piece by piece.
-    async fn sweep(&self, report: &mut Report) -> Result<Vec<Chosen>, CliError> {
+    async fn scan(&self, report: &mut Report) -> Result<Vec<Chosen>, CliError> {
         let content = self.args.content;
-        let sweep = Sweep {
-            places: self.places,
+        let scan = Scan {
+            containers: self.containers,
             wanted: &Scope::All,
             at: PointInTime::END,
-            stretches: self.stretches,
-            live: if content { LiveWish::Text } else { LiveWish::Etag },
+            hash_ranges: self.hash_ranges,
+            live: if content { LiveDetail::Text } else { LiveDetail::Etag },
             piece_rows: PIECE_ROWS,
             pace: self.pace,
             needs_text: &|found| content && found.live.is_some(),
@@ -142,9 +149,9 @@ impl Job<'_> {
             }
         });
         let concurrency = usize::from(self.args.concurrency);
-        let bulk = Bulk::start(&self.places.changes, concurrency, self.pace.clone(), observer);
-        let saver = Saver { places: self.places, pace: self.pace, bulk: &bulk, concurrency };
-        let mut pieces = std::pin::pin!(sweep.pieces());
+        let bulk = Bulk::start(&self.containers.changes, concurrency, self.pace.clone(), observer);
+        let saver = Saver { containers: self.containers, pace: self.pace, bulk: &bulk, concurrency };
+        let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {
             let mut missing = Vec::new();
             let mut known = Vec::new();
@@ -193,12 +200,12 @@ impl Job<'_> {
     }
 
     /// Compares texts.
-    async fn compare(&self, known: Vec<Found>, report: &mut Report) -> Result<(), CliError> {
+    async fn compare(&self, known: Vec<ScannedItem>, report: &mut Report) -> Result<(), CliError> {
         let mut compared = stream::iter(known)
             .map(|found| async move {
                 let result = match version_of_live(&found) {
                     Some(version) if !version.is_partial() => {
-                        compare::content(self.places, self.pace, &found, version).await?
+                        compare::content(self.containers, self.pace, &found, version).await?
                     }
                     _ => Compared::Same,
                 };
@@ -226,7 +233,7 @@ impl Job<'_> {
     async fn rebuild(&self, sample: Vec<Chosen>, report: &mut Report) -> Result<(), CliError> {
         let mut rebuilt = stream::iter(sample)
             .map(|(item, record_id, live)| async move {
-                let result = compare::rebuild(self.places, self.pace, &item, &record_id, live.as_deref()).await?;
+                let result = compare::rebuild(self.containers, self.pace, &item, &record_id, live.as_deref()).await?;
                 Ok::<_, Failure>((item, record_id, result))
             })
             .buffer_unordered(self.args.concurrency.into());

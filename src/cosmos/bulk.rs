@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Container, Disposition, Failure, PATIENCE, Pace, Retry};
+use super::{Container, Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter};
 use crate::change::key::ItemKey;
 
 /// Writes waiting for each worker: enough to keep it busy, few enough to stop soon.
@@ -78,7 +78,7 @@ pub struct Bulk {
 
 struct Shared {
     container: Container,
-    pace: Pace,
+    pace: RuLimiter,
     observer: Observer,
     created: AtomicU64,
     updated: AtomicU64,
@@ -92,7 +92,7 @@ struct Shared {
 
 impl Bulk {
     /// Starts `concurrency` writers, held back to the limit of `pace`.
-    pub fn start(container: &Container, concurrency: usize, pace: Pace, observer: Observer) -> Self {
+    pub fn start(container: &Container, concurrency: usize, pace: RuLimiter, observer: Observer) -> Self {
         let shared = Arc::new(Shared {
             container: container.clone(),
             pace,
@@ -155,7 +155,7 @@ impl Bulk {
 impl Shared {
     async fn write(&self, job: Job) {
         self.pace.wait().await;
-        let retry = Retry::for_at_most(PATIENCE);
+        let retry = Retry::for_at_most(RETRY_TIMEOUT);
         let (key, id) = (&job.item.partition_key, job.item.id.as_str());
         let result = match &job.action {
             Action::Upsert(body) => retry

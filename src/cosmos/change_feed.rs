@@ -9,7 +9,8 @@ use azure_core::time::OffsetDateTime;
 use azure_data_cosmos_driver::{
     OperationPlan,
     models::{
-        ChangeFeedStartFrom, ContinuationToken, CosmosOperation, EffectivePartitionKey, FeedRange, MaxItemCountHint,
+        ChangeFeedStartFrom, ContinuationToken, CosmosOperation, EffectivePartitionKey, FeedRange as DriverFeedRange,
+        MaxItemCountHint,
     },
     options::{OperationOptions, PlanOptions},
 };
@@ -17,7 +18,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Container, Failure, Span, container::wire_key};
+use super::{Container, Failure, HashRange, container::wire_key};
 use crate::change::{key::PartitionKey, time::PointInTime};
 
 /// Most items of a page. The service also ends a page at 4 MB, so a page is small whatever the backlog.
@@ -55,9 +56,9 @@ pub enum FeedStart {
 
 /// A part of the container's hash space, from `min` (included) to `max` (excluded).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRange(FeedRange);
+pub struct FeedRange(DriverFeedRange);
 
-impl KeyRange {
+impl FeedRange {
     /// Reads the bounds: hexadecimal text, as the service writes them.
     ///
     /// # Errors
@@ -66,12 +67,12 @@ impl KeyRange {
         let bound = |text: &str| {
             EffectivePartitionKey::try_from(text).map_err(|_| format!("{text:?} is no bound of a feed range"))
         };
-        FeedRange::new(bound(min)?, bound(max)?)
+        DriverFeedRange::new(bound(min)?, bound(max)?)
             .map(Self)
             .map_err(|_| format!("the feed range {min}..{max} is upside down"))
     }
 
-    pub(super) fn feed_range(&self) -> FeedRange {
+    pub(super) fn feed_range(&self) -> DriverFeedRange {
         self.0.clone()
     }
 
@@ -92,12 +93,12 @@ impl KeyRange {
         if min >= max {
             return None;
         }
-        FeedRange::new(min.clone(), max.clone()).ok().map(Self)
+        DriverFeedRange::new(min.clone(), max.clone()).ok().map(Self)
     }
 }
 
 /// Shown as in logs and metrics: `00-1F`.
-impl fmt::Display for KeyRange {
+impl fmt::Display for FeedRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Zero bytes at the end mean nothing.
         let short = |bound: String| {
@@ -157,22 +158,22 @@ impl fmt::Debug for ChangeFeed {
 }
 
 impl Container {
-    /// The keys of a stretch of the hash space.
+    /// The keys of a hash_range of the hash space.
     ///
     /// # Errors
     /// When the container is not cut by a hash.
-    pub fn key_range(&self, span: Span) -> Result<KeyRange, Failure> {
+    pub fn key_range(&self, span: HashRange) -> Result<FeedRange, Failure> {
         let space = self.hash_space().ok_or_else(|| {
             Failure::invalid("feed range".into(), format!("{} is not partitioned by a hash", self.name()))
         })?;
-        span.feed_range(space).map(KeyRange)
+        span.feed_range(space).map(FeedRange)
     }
 
     /// The spans of the physical partitions, in order; `refresh` asks the service and not the driver's memory.
     ///
     /// # Errors
     /// When the service cannot be asked.
-    pub async fn feed_spans(&self, refresh: bool) -> Result<Vec<KeyRange>, Failure> {
+    pub async fn feed_ranges(&self, refresh: bool) -> Result<Vec<FeedRange>, Failure> {
         let context = || "read feed ranges".to_owned();
         let found = self
             .driver()
@@ -186,7 +187,9 @@ impl Container {
         }
         found
             .iter()
-            .map(|range| FeedRange::try_from(range).map(KeyRange).map_err(|e| Failure::from_driver(&e, context())))
+            .map(|range| {
+                DriverFeedRange::try_from(range).map(FeedRange).map_err(|e| Failure::from_driver(&e, context()))
+            })
             .collect()
     }
 
@@ -194,17 +197,17 @@ impl Container {
     ///
     /// # Errors
     /// When the key is none of this container's.
-    pub fn range_of(&self, key: &PartitionKey) -> Result<KeyRange, Failure> {
-        let range = FeedRange::for_partition(wire_key(key)?, self.reference().partition_key_definition());
+    pub fn range_of(&self, key: &PartitionKey) -> Result<FeedRange, Failure> {
+        let range = DriverFeedRange::for_partition(wire_key(key)?, self.reference().partition_key_definition());
         let (min, max) = (range.min_inclusive(), range.max_exclusive());
         // A single place is no range of its own: its successor ends it.
         let max = if min < max { max.to_hex() } else { format!("{}01", min.to_hex()) };
-        KeyRange::parse(&min.to_hex(), &max).map_err(|e| Failure::invalid("partition key".into(), e))
+        FeedRange::parse(&min.to_hex(), &max).map_err(|e| Failure::invalid("partition key".into(), e))
     }
 
     /// The token of a range at which the service stands so far in, as a lease of Microsoft's change feed processor has
     /// it: the etag of the last page. In the client library's own form (version 1, as of azure_data_cosmos_driver 1.0).
-    pub fn feed_token(&self, range: &KeyRange, mode: FeedMode, etag: &str) -> String {
+    pub fn feed_token(&self, range: &FeedRange, mode: FeedMode, etag: &str) -> String {
         let ranged = serde_json::json!({
             "min_epk": range.min(), "max_epk": range.max(), "server_continuation": etag,
         });
@@ -226,7 +229,7 @@ impl Container {
     /// When the token is none, or one of another container or mode.
     pub async fn change_feed(
         &self,
-        span: &KeyRange,
+        span: &FeedRange,
         mode: FeedMode,
         start: FeedStart,
         token: Option<&str>,
@@ -308,14 +311,14 @@ mod tests {
 
     #[test]
     fn spans_meet_where_both_have_keys() {
-        let span = |min: &str, max: &str| KeyRange::parse(min, max).unwrap();
-        let met = |a: KeyRange, b: KeyRange| a.intersection(&b).map(|s| s.to_string());
+        let span = |min: &str, max: &str| FeedRange::parse(min, max).unwrap();
+        let met = |a: FeedRange, b: FeedRange| a.intersection(&b).map(|s| s.to_string());
         assert_eq!(met(span("", "20"), span("10", "FF")).as_deref(), Some("10-20"));
         assert_eq!(met(span("", "10"), span("10", "FF")), None);
         assert_eq!(met(span("", "FF"), span("", "1000")).as_deref(), Some("00-10"));
-        assert!(KeyRange::parse("20", "10").unwrap_err().contains("upside down"));
-        assert!(KeyRange::parse("x", "10").is_err());
+        assert!(FeedRange::parse("20", "10").unwrap_err().contains("upside down"));
+        assert!(FeedRange::parse("x", "10").is_err());
         // Half a byte at the end: whatever it is taken for, it can be shown.
-        let _ = KeyRange::parse("0", "ABC").map(|range| range.to_string());
+        let _ = FeedRange::parse("0", "ABC").map(|range| range.to_string());
     }
 }

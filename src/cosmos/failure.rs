@@ -202,7 +202,7 @@ impl RuMeter {
 }
 
 /// How long a command retries the transient failures of one operation before the service counts as out of reach.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Retries transient failures until a deadline, waiting as long as the service asks, else ever longer.
 #[derive(Debug, Clone)]
@@ -255,7 +255,7 @@ impl Retry {
                 other => return other,
             };
             // Half of the pause is random, so that writers that failed together do not come back together.
-            let wait = failure.retry_after.unwrap_or(pause).mul_f64(crate::surroundings::stretch());
+            let wait = failure.retry_after.unwrap_or(pause).mul_f64(crate::surroundings::jitter());
             if Instant::now() + wait >= self.deadline {
                 return Err(failure);
             }

@@ -7,11 +7,11 @@ mod clock;
 mod container;
 mod credentials;
 mod failure;
+mod hash_range;
 mod opening;
-mod pace;
 pub mod provision;
 mod query;
-mod span;
+mod ru_limiter;
 
 use std::sync::Arc;
 
@@ -27,14 +27,14 @@ use azure_data_cosmos_driver::{
 use futures::FutureExt as _;
 
 pub use bulk::{Action, Bulk, Job, Observer, Tally};
-pub use change_feed::{ChangeFeed, FeedMode, FeedPage, FeedStart, KeyRange};
+pub use change_feed::{ChangeFeed, FeedMode, FeedPage, FeedRange, FeedStart};
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
-pub use failure::{Disposition, Failure, PATIENCE, Retry, RuMeter};
+pub use failure::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuMeter};
+pub use hash_range::{HashRange, HashSpace, Shard, Walk};
 pub use opening::Opening;
-pub use pace::Pace;
 pub use query::{Pages, Param, sql_path};
-pub use span::{HashSpace, Share, Span, Walk};
+pub use ru_limiter::RuLimiter;
 
 use crate::config::{Account, Credential, is_loopback};
 

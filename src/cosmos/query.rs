@@ -5,11 +5,11 @@ use azure_data_cosmos::{
     feed::QueryPageIterator,
     options::{MaxItemCountHint, QueryOptions},
 };
-use azure_data_cosmos_driver::{models::FeedRange, options::ThrottlingRetryOptions};
+use azure_data_cosmos_driver::{models::FeedRange as DriverFeedRange, options::ThrottlingRetryOptions};
 use futures::StreamExt;
 use serde_json::value::RawValue;
 
-use super::{Container, Failure, KeyRange, Page, Span, container::wire_key};
+use super::{Container, Failure, FeedRange, HashRange, Page, container::wire_key};
 use crate::change::key::PartitionKey;
 
 /// How often a throttled page is asked for again before the query fails.
@@ -99,18 +99,18 @@ impl Container {
     ) -> Result<Pages, Failure> {
         let scope = match scope {
             Some(key) => FeedScope::partition(wire_key(key)?),
-            None => FeedScope::range(FeedRange::full()),
+            None => FeedScope::range(DriverFeedRange::full()),
         };
         self.query_in(sql, params, scope, page_size).await
     }
 
-    /// Starts a query over a stretch of the hash space.
+    /// Starts a query over a hash_range of the hash space.
     ///
     /// # Errors
     /// As [`Container::query`]; also when the container is not cut by a hash.
-    pub async fn query_span(&self, sql: &str, params: &[Param], span: Span) -> Result<Pages, Failure> {
-        let scope = if span == Span::WHOLE {
-            FeedScope::range(FeedRange::full())
+    pub async fn query_hash_range(&self, sql: &str, params: &[Param], span: HashRange) -> Result<Pages, Failure> {
+        let scope = if span == HashRange::WHOLE {
+            FeedScope::range(DriverFeedRange::full())
         } else {
             let space = self.hash_space().ok_or_else(|| {
                 Failure::invalid("query".into(), format!("{} is not partitioned by a hash", self.name()))
@@ -124,7 +124,7 @@ impl Container {
     ///
     /// # Errors
     /// When the account cannot be reached.
-    pub async fn query_range(&self, sql: &str, params: &[Param], range: &KeyRange) -> Result<Pages, Failure> {
+    pub async fn query_range(&self, sql: &str, params: &[Param], range: &FeedRange) -> Result<Pages, Failure> {
         self.query_in(sql, params, FeedScope::range(range.feed_range()), None).await
     }
 

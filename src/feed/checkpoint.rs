@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::cosmos::{FeedMode, KeyRange, Share};
+use crate::cosmos::{FeedMode, FeedRange, Shard};
 
 /// Version of this format.
 const VERSION: u32 = 1;
@@ -56,7 +56,7 @@ pub struct Position {
 
 impl Checkpoint {
     /// The id under which a follower's checkpoint is kept.
-    pub fn id_of(name: &str, part: Option<Share>) -> String {
+    pub fn id_of(name: &str, part: Option<Shard>) -> String {
         match part {
             Some(part) => format!("follow.{name}.{}", part.to_string().replace('/', "-of-")),
             None => format!("follow.{name}"),
@@ -64,7 +64,7 @@ impl Checkpoint {
     }
 
     /// One without positions.
-    pub fn fresh(name: &str, source: &str, rid: &str, mode: FeedMode, part: Option<Share>) -> Self {
+    pub fn fresh(name: &str, source: &str, rid: &str, mode: FeedMode, part: Option<Shard>) -> Self {
         Self {
             id: Self::id_of(name, part),
             v: VERSION,
@@ -121,10 +121,10 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When a range's bounds are not understood.
-    pub fn refined(&self, partitions: &[KeyRange]) -> Result<Vec<(KeyRange, String)>, String> {
+    pub fn refined(&self, partitions: &[FeedRange]) -> Result<Vec<(FeedRange, String)>, String> {
         let mut refined = Vec::new();
         for position in &self.ranges {
-            let range = KeyRange::parse(&position.min, &position.max)?;
+            let range = FeedRange::parse(&position.min, &position.max)?;
             let parts = partitions.iter().filter_map(|partition| partition.intersection(&range));
             refined.extend(parts.map(|part| (part, position.token.clone())));
         }
@@ -134,7 +134,7 @@ impl Checkpoint {
 
 impl Position {
     /// The position of a span.
-    pub fn new(span: &KeyRange, token: String) -> Self {
+    pub fn new(span: &FeedRange, token: String) -> Self {
         Self { min: span.min(), max: span.max(), token }
     }
 }
@@ -168,10 +168,10 @@ mod tests {
             Position { min: String::new(), max: "20".into(), token: "a".into() },
             Position { min: "20".into(), max: "FF".into(), token: "b".into() },
         ];
-        let spans = |bounds: &[(&str, &str)]| -> Vec<KeyRange> {
-            bounds.iter().map(|(min, max)| KeyRange::parse(min, max).unwrap()).collect()
+        let spans = |bounds: &[(&str, &str)]| -> Vec<FeedRange> {
+            bounds.iter().map(|(min, max)| FeedRange::parse(min, max).unwrap()).collect()
         };
-        let shown = |partitions: &[KeyRange]| -> Vec<String> {
+        let shown = |partitions: &[FeedRange]| -> Vec<String> {
             own.refined(partitions).unwrap().iter().map(|(span, token)| format!("{span} {token}")).collect()
         };
         assert_eq!(shown(&spans(&[("", "10"), ("10", "20"), ("20", "FF")])), ["00-10 a", "10-20 a", "20-FF b"]);

@@ -16,7 +16,7 @@ use super::{
     sink::SinkError,
     store::Held,
 };
-use crate::cosmos::{Container, Disposition, Failure, FeedMode, FeedStart, KeyRange, PATIENCE, Retry, Share};
+use crate::cosmos::{Container, Disposition, Failure, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry, Shard};
 
 /// Pages in memory at once, whatever the number of ranges: at most 4 MB each on the wire.
 const PAGES: usize = 8;
@@ -40,7 +40,7 @@ pub struct Options {
     /// Where it starts when there is no checkpoint.
     pub start: FeedStart,
     /// Its static share of the container.
-    pub part: Option<Share>,
+    pub part: Option<Shard>,
     /// Ends when nothing is left to read.
     pub until_caught_up: bool,
     /// Pause between polls of a range that had nothing new.
@@ -147,12 +147,12 @@ impl Follower {
                 }
                 Err(e) => e,
             };
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > RETRY_TIMEOUT {
                 // It had been at work in between.
                 (pause, failing_since) = (PAUSES.0, None);
             }
             let since = *failing_since.get_or_insert_with(Instant::now);
-            if !failure.is_transient() || (options.until_caught_up && since.elapsed() > PATIENCE) {
+            if !failure.is_transient() || (options.until_caught_up && since.elapsed() > RETRY_TIMEOUT) {
                 return Err(failure);
             }
             warn!(follower = options.name, reason = %failure, "out of reach, trying again");
@@ -206,16 +206,16 @@ impl Follower {
     async fn fix_starts(&self, held: &mut Held, stop: &CancellationToken) -> Result<(), FollowError> {
         let retry = Retry::for_at_most(self.options.lease);
         let own = self.options.part.map(|share| self.source.key_range(share.span())).transpose()?;
-        let range_of = |ranges: &[KeyRange]| match &own {
+        let range_of = |ranges: &[FeedRange]| match &own {
             Some(own) => ranges.iter().filter_map(|range| range.intersection(own)).collect(),
             None => ranges.to_vec(),
         };
         loop {
-            let partitions = retry.run(|| self.source.feed_spans(true)).await?;
+            let partitions = retry.run(|| self.source.feed_ranges(true)).await?;
             let fixed = range_of(&partitions).into_iter().map(|span| self.fix_start(span, &held.fence, stop));
             let positions = try_join_all(fixed).await?;
             // A range that was split meanwhile may have been polled in part only.
-            if retry.run(|| self.source.feed_spans(true)).await? == partitions {
+            if retry.run(|| self.source.feed_ranges(true)).await? == partitions {
                 held.save(positions, false).await?;
                 Metrics::add(&self.metrics.checkpoints, 1);
                 info!(
@@ -230,7 +230,7 @@ impl Follower {
 
     async fn fix_start(
         &self,
-        span: KeyRange,
+        span: FeedRange,
         fence: &Fence,
         stop: &CancellationToken,
     ) -> Result<Position, FollowError> {
@@ -259,7 +259,7 @@ impl Follower {
     async fn read(&self, held: &mut Held, stop: &CancellationToken) -> Result<Term, FollowError> {
         self.pipeline.begin().await?;
         let retry = Retry::for_at_most(self.options.lease);
-        let partitions = retry.run(|| self.source.feed_spans(true)).await?;
+        let partitions = retry.run(|| self.source.feed_ranges(true)).await?;
         let ranges = held.checkpoint.refined(&partitions).map_err(FollowError::Internal)?;
         let positions = ranges.iter().map(|(span, token)| Position::new(span, token.clone())).collect();
         let progress = Arc::new(Progress::new(positions));
@@ -370,7 +370,7 @@ impl Follower {
             if looked.elapsed() >= LOOK_FOR_SPLITS && !self.options.until_caught_up {
                 looked = Instant::now();
                 // A service that does not answer is the readers' business.
-                if let Ok(partitions) = self.source.feed_spans(true).await
+                if let Ok(partitions) = self.source.feed_ranges(true).await
                     && held.checkpoint.refined(&partitions).is_ok_and(|ranges| ranges.len() > count)
                 {
                     return Ok(Term::Split);

@@ -29,7 +29,7 @@ use crate::{
 /// Pauses between attempts to hand a batch to a sink that is busy: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
-/// Letters that are put away at the same time.
+/// DeadLetterSource that are put away at the same time.
 const LETTERS: usize = 16;
 
 /// One item after filter and shape.
@@ -111,7 +111,7 @@ impl Pipeline {
                 Err(Problem::Filter(e)) => return Err(FollowError::Filter(e)),
             }
         }
-        let puts: Vec<_> = poison.iter().map(|(item, reason)| self.bury(item, reason, range, stop)).collect();
+        let puts: Vec<_> = poison.iter().map(|(item, reason)| self.dead_letter(item, reason, range, stop)).collect();
         let put: Vec<bool> = stream::iter(puts).buffer_unordered(LETTERS).try_collect().await?;
         if put.contains(&false) {
             return Ok(false);
@@ -252,7 +252,7 @@ impl Pipeline {
     }
 
     /// Puts an item away that is no change.
-    async fn bury(
+    async fn dead_letter(
         &self,
         item: &RawValue,
         reason: &str,

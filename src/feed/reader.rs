@@ -16,7 +16,7 @@ use super::{
     Fence, Metrics, Pipeline, Position,
     follower::{FollowError, Options},
 };
-use crate::cosmos::{ChangeFeed, Container, Disposition, Failure, FeedPage, KeyRange, PATIENCE};
+use crate::cosmos::{ChangeFeed, Container, Disposition, Failure, FeedPage, FeedRange, RETRY_TIMEOUT};
 
 /// Pauses between attempts to read after a failure: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -64,7 +64,7 @@ impl Progress {
 /// See the module's description.
 pub(super) struct Reader {
     pub index: usize,
-    pub span: KeyRange,
+    pub span: FeedRange,
     /// Where it stands: what the checkpoint has, or will have soon.
     pub token: String,
     pub source: Container,
@@ -112,14 +112,14 @@ impl Reader {
                     drop(permit);
                     feed = None;
                     let since = *failing_since.get_or_insert_with(Instant::now);
-                    let hopeless = self.options.until_caught_up && since.elapsed() > PATIENCE;
+                    let hopeless = self.options.until_caught_up && since.elapsed() > RETRY_TIMEOUT;
                     if failure.disposition != Disposition::Transient || hopeless {
                         return Err(failure.into());
                     }
                     warn!(follower = self.pipeline.name, range, reason = %failure, "reading failed, trying again");
                     Metrics::add(&self.pipeline.metrics.retries, 1);
                     self.pipeline.metrics.range(range, |state| state.failing = true);
-                    let wait = failure.retry_after.unwrap_or(pause).mul_f64(crate::surroundings::stretch());
+                    let wait = failure.retry_after.unwrap_or(pause).mul_f64(crate::surroundings::jitter());
                     if self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                         return Ok(());
                     }
@@ -176,7 +176,7 @@ impl Reader {
 
     /// Physical partitions below this range: one, unless it was split since.
     async fn partitions(&self) -> Result<usize, Failure> {
-        let all = self.source.feed_spans(true).await?;
+        let all = self.source.feed_ranges(true).await?;
         Ok(all.iter().filter(|span| span.intersection(&self.span).is_some()).count().max(1))
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         time::PointInTime,
         version::Version,
     },
-    cosmos::{Container, KeyRange},
+    cosmos::{Container, FeedRange},
 };
 
 /// What tells how far a part is complete.
@@ -30,7 +30,7 @@ pub enum Evidence {
 #[derive(Debug, Clone)]
 pub struct Part {
     /// Which part.
-    pub range: KeyRange,
+    pub range: FeedRange,
     /// The last second of which everything is in the history; `None` when nothing is known.
     pub until: Option<PointInTime>,
     /// What tells.

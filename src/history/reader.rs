@@ -10,7 +10,7 @@ use crate::{
         record::ORIGINAL_ID,
         version::{BadRecord, Version},
     },
-    cosmos::{Container, Failure, PATIENCE, Param, Retry},
+    cosmos::{Container, Failure, Param, RETRY_TIMEOUT, Retry},
 };
 
 /// One document's history.
@@ -240,7 +240,7 @@ pub async fn record(
 ) -> Result<Option<Version>, Failure> {
     let wrong = |e: String| Failure::invalid("read version".into(), e);
     let key = scope(changes.key_paths(), source, &item.partition_key, Some(&item.id));
-    let retry = Retry::for_at_most(PATIENCE);
+    let retry = Retry::for_at_most(RETRY_TIMEOUT);
     let text = match key {
         Some(key) if key.0.len() == changes.key_paths().len() => {
             let Some(bytes) = retry.run(|| changes.read(&key, record_id)).await? else { return Ok(None) };

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     invocation::{BadInvocation, Payload},
-    text::Spare,
+    text::BufferPool,
 };
 use crate::change::raw::RawDocument;
 
@@ -17,7 +17,7 @@ const LONGEST_HEAD: usize = 4096;
 #[derive(Debug)]
 pub struct Incoming<'a> {
     binding: &'a str,
-    spare: &'a Spare,
+    spare: &'a BufferPool,
     /// Bytes that are expected, as far as they are worth reserving.
     expected: usize,
     form: Form,
@@ -105,7 +105,7 @@ enum Run {
 
 impl<'a> Incoming<'a> {
     /// Nothing yet; `expected` bytes are reserved for what is to come, and more is taken from `spare`.
-    pub fn new(binding: &'a str, expected: usize, spare: &'a Spare) -> Self {
+    pub fn new(binding: &'a str, expected: usize, spare: &'a BufferPool) -> Self {
         Self { binding, spare, expected, form: Form::Head(Vec::new()) }
     }
 
@@ -279,7 +279,7 @@ mod tests {
 
     /// What a body comes to in one pass (`None` when that gives up), in pieces of this many bytes.
     fn in_one_pass(body: &[u8], piece: usize) -> Option<String> {
-        let spare = Spare::default();
+        let spare = BufferPool::default();
         let mut incoming = Incoming::new("documents", 0, &spare);
         body.chunks(piece.max(1)).for_each(|chunk| incoming.push(chunk));
         match &incoming.form {
@@ -296,7 +296,7 @@ mod tests {
             assert_eq!(general.as_ref().map(|payload| &payload.0), Ok(text), "{}", String::from_utf8_lossy(body));
         }
         for piece in [1, 2, 3, 5, 64] {
-            let spare = Spare::default();
+            let spare = BufferPool::default();
             let mut incoming = Incoming::new("documents", 0, &spare);
             body.chunks(piece).for_each(|chunk| incoming.push(chunk));
             assert_eq!(incoming.finish(), general, "in {piece}s: {}", String::from_utf8_lossy(body));
@@ -327,7 +327,7 @@ mod tests {
         let array = json!((0..3000).map(|n| json!({"id": n.to_string(), "t": "x".repeat(1000)})).collect::<Vec<_>>());
         let array = array.to_string();
         let mut body = host(&array).into_bytes();
-        let spare = Spare::default();
+        let spare = BufferPool::default();
         let read = |body: &[u8]| {
             let mut incoming = Incoming::new("documents", 0, &spare);
             body.chunks(10_000).for_each(|chunk| incoming.push(chunk));
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn a_payload_that_does_not_begin_is_not_waited_for() {
         let late = format!("{}{}", " ".repeat(2 * LONGEST_HEAD), host("[]"));
-        let spare = Spare::default();
+        let spare = BufferPool::default();
         let mut incoming = Incoming::new("documents", 0, &spare);
         late.as_bytes().chunks(64).for_each(|chunk| incoming.push(chunk));
         assert!(matches!(&incoming.form, Form::Other(all) if *all == late.as_bytes()));

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{incoming::Incoming, text::Spare};
+use super::{incoming::Incoming, text::BufferPool};
 
 /// A body that cannot be understood. Nothing of it was stored; the host delivers it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +51,7 @@ impl Payload {
     /// # Errors
     /// When the body is not what a host sends.
     pub fn from_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, binding: &str) -> Result<Self, BadInvocation> {
-        let spare = Spare::default();
+        let spare = BufferPool::default();
         let mut incoming = Incoming::new(binding, 0, &spare);
         pieces.into_iter().for_each(|piece| incoming.push(piece));
         incoming.finish()

@@ -21,7 +21,7 @@ use tracing::{Instrument as _, error, error_span, field, info, warn};
 use super::{
     incoming::Incoming,
     invocation::{BadInvocation, Payload},
-    text::Spare,
+    text::BufferPool,
     trace::TraceContext,
 };
 use crate::{
@@ -97,7 +97,7 @@ struct App<H> {
     handler: Handler<H>,
     stop: CancellationToken,
     batches: TaskTracker,
-    spare: Spare,
+    spare: BufferPool,
 }
 
 /// Serves until told to stop, then finishes the batches in flight. Returns whether all of them were finished.
@@ -108,7 +108,8 @@ struct App<H> {
 /// When the listener fails.
 pub async fn serve<H: History>(listener: TcpListener, handler: Handler<H>, shutdown: Shutdown) -> io::Result<bool> {
     let batches = TaskTracker::new();
-    let app = Arc::new(App { handler, stop: shutdown.stop.clone(), batches: batches.clone(), spare: Spare::default() });
+    let app =
+        Arc::new(App { handler, stop: shutdown.stop.clone(), batches: batches.clone(), spare: BufferPool::default() });
     let router = Router::new()
         .route("/", get(health))
         .route("/{function}", post(invoke::<H>))

@@ -15,7 +15,7 @@ const PATIENCE: u32 = 100;
 /// The memory of the last large payload, for the next one. Without it, the next would be filled while the allocator has
 /// not given back the one before, and a body would be in memory twice.
 #[derive(Debug, Default)]
-pub struct Spare(Mutex<Kept>);
+pub struct BufferPool(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -24,7 +24,7 @@ struct Kept {
     unused: u32,
 }
 
-impl Spare {
+impl BufferPool {
     /// Makes room for so many more bytes.
     pub fn make_room(&self, text: &mut Vec<u8>, bytes: usize) {
         let needed = text.len() + bytes;
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     /// A text of so many bytes that arrives in pieces, and where it lay at the end.
-    fn text(spare: &Spare, bytes: usize) -> (Vec<u8>, usize) {
+    fn text(spare: &BufferPool, bytes: usize) -> (Vec<u8>, usize) {
         let mut text = Vec::new();
         let mut moves = 0;
         while text.len() < bytes {
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_text_seldom_moves_and_a_large_one_lies_where_the_one_before_lay() {
-        let spare = Spare::default();
+        let spare = BufferPool::default();
         let (usual, moves) = text(&spare, 500_000);
         assert!(moves <= 1 && usual.capacity() == USUAL);
         spare.keep(usual);
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_to_be_kept_is_given_back() {
-        let spare = Spare::default();
+        let spare = BufferPool::default();
         let (huge, _) = text(&spare, KEPT + 1);
         spare.keep(huge);
         assert_eq!(spare.kept().text.capacity(), 0);

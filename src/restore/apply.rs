@@ -20,15 +20,15 @@ use crate::{
         time::span_text,
         version::Version,
     },
-    cosmos::{Disposition, Failure, PATIENCE, Pace, Retry, Written},
+    cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter, Written},
     history::HistoryWriter,
-    history::scan::{Places, etag_of},
+    history::scan::{Containers, etag_of},
 };
 
 /// How a plan is applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Manner {
+pub struct ApplyOptions {
     /// Epoch seconds written into restored documents as [`STAMP`]; `None`: the exact content.
     #[serde(default)]
     pub stamp: Option<i64>,
@@ -40,12 +40,12 @@ pub struct Manner {
 /// What became of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Fate {
+pub enum StepResult {
     /// Begun; what became of it was not noted any more. Only in local journals.
     Begun,
     /// Written.
     Done,
-    /// Found as it should be: an earlier run had done it.
+    /// ScannedItem as it should be: an earlier run had done it.
     Already,
     /// The document moved since the plan was made; untouched.
     Conflict,
@@ -64,7 +64,7 @@ pub struct Outcome {
     /// What was to be done.
     pub action: Action,
     /// What became of it.
-    pub fate: Fate,
+    pub fate: StepResult,
     /// Etag of the document that was replaced or deleted.
     #[serde(default)]
     pub before: Option<String>,
@@ -82,9 +82,9 @@ pub struct Outcome {
 /// Applies steps to a target.
 pub struct Applier<'a> {
     /// The containers.
-    pub places: &'a Places,
+    pub containers: &'a Containers,
     /// How.
-    pub manner: &'a Manner,
+    pub manner: &'a ApplyOptions,
     /// Overwrite documents that moved since the plan was made.
     pub force: bool,
     /// Whether what the plan says of the history still holds: it was made a short while ago, and nothing was removed
@@ -95,7 +95,7 @@ pub struct Applier<'a> {
     /// Where the versions' texts are, when they come from an archive.
     pub texts: Option<&'a Texts>,
     /// Request units a second.
-    pub pace: Pace,
+    pub pace: RuLimiter,
 }
 
 /// What a step comes to: the document to be written, and the one that is there.
@@ -109,7 +109,7 @@ pub struct Prepared {
 
 /// Texts that were read while planning; `None`: not read.
 #[derive(Debug, Clone, Default)]
-pub struct InHand {
+pub struct Prefetched {
     /// The version in force.
     pub version: Option<String>,
     /// The live document, `Some(None)` when there is none.
@@ -121,7 +121,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// When either cannot be read or the version is no document.
-    pub async fn prepare(&self, step: &Step, hand: InHand) -> Result<Prepared, Failure> {
+    pub async fn prepare(&self, step: &Step, hand: Prefetched) -> Result<Prepared, Failure> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let live = match hand.live {
             Some(live) => live,
@@ -153,7 +153,7 @@ impl Applier<'_> {
                     Some(texts) => {
                         texts.get(item, &facts.record_id).map_err(|e| Failure::invalid("read archive".into(), e))?
                     }
-                    None => self.places.document(item, &facts.record_id).await?,
+                    None => self.containers.document(item, &facts.record_id).await?,
                 }
             }
         };
@@ -202,7 +202,7 @@ impl Applier<'_> {
             id: step.id.clone(),
             pk: step.pk.clone(),
             action: step.action,
-            fate: Fate::Failed,
+            fate: StepResult::Failed,
             before: step.live.clone(),
             before_record: None,
             after: None,
@@ -223,7 +223,7 @@ impl Applier<'_> {
     /// The common case in half the requests: nothing has to be saved first, because there is nothing or it is in the
     /// history, and the etag of the plan guards the rest. Whatever else is found goes the long way.
     async fn write_at_once(&self, step: &Step, outcome: &mut Outcome) -> Result<Attempt, Failure> {
-        let saved = step.live.is_none() || (step.saved && self.fresh && !self.places.is_elsewhere());
+        let saved = step.live.is_none() || (step.saved && self.fresh && !self.containers.is_elsewhere());
         if !saved || !self.manner.only.is_empty() || !step.action.writes() {
             return Ok(Attempt::Moved { tried: false });
         }
@@ -237,11 +237,11 @@ impl Applier<'_> {
         if text.is_none() && self.read_live(&item).await?.as_deref().and_then(etag_of) != step.live {
             return Ok(Attempt::Moved { tried: false });
         }
-        let retry = Retry::for_at_most(PATIENCE);
+        let retry = Retry::for_at_most(RETRY_TIMEOUT);
         let body = text.as_ref().map(|text| &text.text);
         match self.put(&retry, &item, body, step.live.as_deref()).await {
             Ok(written) => {
-                outcome.fate = Fate::Done;
+                outcome.fate = StepResult::Done;
                 outcome.before_record = step.live.as_deref().map(|etag| record::id_of_version(&item.id, etag));
                 outcome.after = written.etag.filter(|_| text.is_some());
                 Ok(Attempt::Done)
@@ -259,7 +259,7 @@ impl Applier<'_> {
         text: Option<&String>,
         etag: Option<&str>,
     ) -> Result<Written, Failure> {
-        let target = &self.places.target;
+        let target = &self.containers.target;
         let (key, id) = (&item.partition_key, item.id.as_str());
         retry
             .run(|| async {
@@ -276,7 +276,7 @@ impl Applier<'_> {
     /// as failed.
     async fn write(&self, step: &Step, tried: bool, outcome: &mut Outcome) -> Result<(), Failure> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
-        let prepared = self.prepare(step, InHand::default()).await?;
+        let prepared = self.prepare(step, Prefetched::default()).await?;
         self.check(step, prepared.text.as_ref())?;
         let etag = prepared.live.as_deref().and_then(etag_of);
         let there = match (&prepared.text, &prepared.live) {
@@ -291,13 +291,13 @@ impl Applier<'_> {
                     (Some(text), Some(live)) => same_document(&text.text, live, false) && !self.is_older(live),
                     _ => true,
                 };
-            outcome.fate = if ours { Fate::Done } else { Fate::Already };
+            outcome.fate = if ours { StepResult::Done } else { StepResult::Already };
             outcome.before_record = step.live.as_deref().map(|etag| record::id_of_version(&item.id, etag));
             outcome.after = etag;
             return Ok(());
         }
         if etag != step.live && !self.force {
-            outcome.fate = Fate::Conflict;
+            outcome.fate = StepResult::Conflict;
             outcome.message = Some(match (&step.live, &etag) {
                 (Some(_), None) => "was deleted since the plan was made".into(),
                 (None, Some(_)) => "was created since the plan was made".into(),
@@ -307,11 +307,11 @@ impl Applier<'_> {
         }
         outcome.before = etag.clone();
         if let Some(live) = &prepared.live {
-            if self.places.is_elsewhere() {
+            if self.containers.is_elsewhere() {
                 // Its documents are not the source's: saved in the history they would pass for versions of it. So
                 // nothing is replaced there, and only what a restore made itself is deleted (an undo, by its etag).
                 if step.action != Action::Delete || self.force {
-                    outcome.fate = Fate::Conflict;
+                    outcome.fate = StepResult::Conflict;
                     outcome.message =
                         Some("the container has another document there; it cannot be saved, so it stays".into());
                     return Ok(());
@@ -321,10 +321,10 @@ impl Applier<'_> {
             }
         }
         let body = prepared.text.as_ref().map(|text| &text.text);
-        let written = self.put(&Retry::for_at_most(PATIENCE), &item, body, etag.as_deref()).await;
+        let written = self.put(&Retry::for_at_most(RETRY_TIMEOUT), &item, body, etag.as_deref()).await;
         match written {
             Ok(written) => {
-                outcome.fate = Fate::Done;
+                outcome.fate = StepResult::Done;
                 outcome.after = written.etag.filter(|_| prepared.text.is_some());
                 Ok(())
             }
@@ -336,7 +336,7 @@ impl Applier<'_> {
                     (None, None) => true,
                     _ => false,
                 };
-                outcome.fate = if ours { Fate::Done } else { Fate::Conflict };
+                outcome.fate = if ours { StepResult::Done } else { StepResult::Conflict };
                 outcome.after = now.as_deref().filter(|_| ours).and_then(etag_of);
                 outcome.message = (!ours).then(|| "was changed while it was being restored".into());
                 Ok(())
@@ -353,9 +353,9 @@ impl Applier<'_> {
 
     /// Makes sure that the live document is in the history, exactly, before it is overwritten. Returns its record's id.
     async fn save(&self, item: &ItemKey, live: &str) -> Result<String, Failure> {
-        let changes = &self.places.changes;
+        let changes = &self.containers.changes;
         let record = self.record_of(item, live, None)?;
-        let retry = Retry::for_at_most(PATIENCE);
+        let retry = Retry::for_at_most(RETRY_TIMEOUT);
         // Capture may have stored it, with an LSN that is not known here: that record stays ...
         match retry.run(|| changes.create(&record.key, &record.id, record.body.clone().into_bytes())).await {
             Ok(_) => return Ok(record.id),
@@ -394,8 +394,8 @@ impl Applier<'_> {
         };
         let now = crate::surroundings::now();
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        let paths = self.places.changes.key_paths();
-        let source = Some(self.places.source.key_paths());
+        let paths = self.containers.changes.key_paths();
+        let source = Some(self.containers.source.key_paths());
         // A version that capture delivered stays one: that it was, tells how far the history is complete.
         let via = known.and_then(|known| known.via.as_deref()).and_then(Via::parse).unwrap_or(Via::Restore);
         let context = RecordContext { via, at: &at, at_seconds: now.timestamp(), paths, source };
@@ -403,7 +403,9 @@ impl Applier<'_> {
     }
 
     async fn read_live(&self, item: &ItemKey) -> Result<Option<String>, Failure> {
-        let bytes = Retry::for_at_most(PATIENCE).run(|| self.places.target.read(&item.partition_key, &item.id)).await?;
+        let bytes = Retry::for_at_most(RETRY_TIMEOUT)
+            .run(|| self.containers.target.read(&item.partition_key, &item.id))
+            .await?;
         bytes
             .map(|b| String::from_utf8(b.to_vec()))
             .transpose()
@@ -436,7 +438,7 @@ pub struct Composed {
 
 /// The text that is written: the version, or the live document with single fields of the version; and the stamp. A
 /// document that has a member of that name keeps its own, and one that the stamp would make too large goes without.
-fn compose(version: &str, live: Option<&str>, manner: &Manner) -> Result<Composed, String> {
+fn compose(version: &str, live: Option<&str>, manner: &ApplyOptions) -> Result<Composed, String> {
     let mut notes = Vec::new();
     let text = match live {
         Some(live) if !manner.only.is_empty() => {
@@ -509,7 +511,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// When the version or the live document cannot be read.
-    pub async fn refine(&self, step: &mut Step, hand: InHand) -> Result<(), Failure> {
+    pub async fn refine(&self, step: &mut Step, hand: Prefetched) -> Result<(), Failure> {
         if !step.action.writes() {
             return Ok(());
         }

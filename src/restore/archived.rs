@@ -17,14 +17,14 @@ use crate::{
         versions::{Facts, Texts, Versions},
     },
     change::{key::ItemKey, record::id_of_version, version::Version},
-    cosmos::{Failure, Pace},
+    cosmos::{Failure, RuLimiter},
     history::frontier::Reach,
-    history::scan::{Found, Live, Places, live_index, look},
+    history::scan::{Containers, Live, ScannedItem, live_index, look},
 };
 
 /// Which documents.
 #[derive(Debug)]
-pub enum Wish {
+pub enum ArchiveScope {
     /// These.
     Items(HashSet<ItemKey>),
     /// Those whose version at the moment the filter says yes to.
@@ -45,10 +45,16 @@ pub struct Known {
 ///
 /// # Errors
 /// When the target cannot be read, or a temporary file.
-pub async fn known(places: &Places, pace: &Pace, facts: &Facts, wish: &Wish, rules: Rules) -> Result<Known, Failure> {
+pub async fn known(
+    containers: &Containers,
+    pace: &RuLimiter,
+    facts: &Facts,
+    wish: &ArchiveScope,
+    rules: Rules,
+) -> Result<Known, Failure> {
     let live = match wish {
-        Wish::All => live_index(places, pace).await?,
-        Wish::Items(_) | Wish::Filtered => HashMap::new(),
+        ArchiveScope::All => live_index(containers, pace).await?,
+        ArchiveScope::Items(_) | ArchiveScope::Filtered => HashMap::new(),
     };
     let mut wanted = Vec::new();
     for part in facts.parts() {
@@ -64,13 +70,13 @@ pub async fn known(places: &Places, pace: &Pace, facts: &Facts, wish: &Wish, rul
 }
 
 /// The versions beside the live document. The one that is live is known by its id.
-fn found(of_item: &Versions, live: Option<Live>) -> Found {
+fn found(of_item: &Versions, live: Option<Live>) -> ScannedItem {
     let mut versions = of_item.versions.clone();
     if let Some(live) = &live {
         let id = id_of_version(&of_item.item.id, &live.etag);
         versions.iter_mut().filter(|v| v.record_id == id).for_each(|v| v.etag = Some(live.etag.clone()));
     }
-    Found { versions, live, ..Found::new(of_item.item.clone()) }
+    ScannedItem { versions, live, ..ScannedItem::new(of_item.item.clone()) }
 }
 
 /// An archive that has been read.
@@ -80,7 +86,7 @@ pub struct Archived<'a> {
     /// The texts that are needed.
     pub texts: &'a Texts,
     /// Which documents.
-    pub wish: &'a Wish,
+    pub wish: &'a ArchiveScope,
     /// What is known of the target.
     pub known: Known,
 }
@@ -100,8 +106,8 @@ pub async fn survey(
     let Archived { facts, texts, wish, known } = archived;
     let mut live = known.live;
     let mut missing: HashSet<&ItemKey> = match wish {
-        Wish::Items(items) => items.iter().collect(),
-        Wish::Filtered | Wish::All => HashSet::new(),
+        ArchiveScope::Items(items) => items.iter().collect(),
+        ArchiveScope::Filtered | ArchiveScope::All => HashSet::new(),
     };
     for part in facts.parts() {
         let mut items = Vec::new();
@@ -109,7 +115,7 @@ pub async fn survey(
             missing.remove(&of_item.item);
             let here = live.remove(&of_item.item);
             let is_chosen = |version: &Version| texts.has(&of_item.item, &version.record_id);
-            if matches!(wish, Wish::Filtered) && !of_item.document_at(rules.at).is_some_and(is_chosen) {
+            if matches!(wish, ArchiveScope::Filtered) && !of_item.document_at(rules.at).is_some_and(is_chosen) {
                 continue;
             }
             items.push((of_item, here));
@@ -117,8 +123,8 @@ pub async fn survey(
         let steps: Vec<_> = stream::iter(items)
             .map(|(of_item, here)| async move {
                 let here = match wish {
-                    Wish::All => here,
-                    _ => look(applier.places, &applier.pace, &of_item.item, true).await?,
+                    ArchiveScope::All => here,
+                    _ => look(applier.containers, &applier.pace, &of_item.item, true).await?,
                 };
                 let (mut step, hand) = decided(applier, found(&of_item, here), Reach::ALL, rules).await?;
                 // That the archive has a version does not mean that the history has it.
@@ -134,10 +140,10 @@ pub async fn survey(
         noted(steps, draft, &mut each)?;
     }
     // What the archive has nothing of.
-    let mut rest: Vec<Found> = live
+    let mut rest: Vec<ScannedItem> = live
         .into_iter()
-        .map(|(item, live)| Found { live: Some(live), ..Found::new(item) })
-        .chain(missing.into_iter().map(|item| Found::new(item.clone())))
+        .map(|(item, live)| ScannedItem { live: Some(live), ..ScannedItem::new(item) })
+        .chain(missing.into_iter().map(|item| ScannedItem::new(item.clone())))
         .collect();
     rest.sort_by_cached_key(|found| found.item.sort_key());
     let mut steps = Vec::with_capacity(rest.len());

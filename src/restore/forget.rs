@@ -20,7 +20,7 @@ use crate::{
         key::{ItemKey, PartitionKey},
         record::{SYSTEM, hex},
     },
-    cosmos::{Container, Disposition, Failure, PATIENCE, Retry},
+    cosmos::{Container, Disposition, Failure, RETRY_TIMEOUT, Retry},
     history::reader::IS_JOURNAL,
 };
 
@@ -145,7 +145,7 @@ pub async fn in_history(changes: &Container, items: &[ItemKey], remove: bool) ->
     let mut all = Mentions::default();
     for (group, (mut parts, outcomes)) in groups {
         parts.sort();
-        let book = Book { changes, group: &group };
+        let book = JournalItems { changes, group: &group };
         all.add(book.parts(&parts, items, remove).await? + book.outcomes(&outcomes, items, remove).await?);
     }
     Ok(all)
@@ -156,15 +156,15 @@ fn wrong(problem: &str) -> Failure {
 }
 
 /// The items of one journal.
-struct Book<'a> {
+struct JournalItems<'a> {
     changes: &'a Container,
     group: &'a str,
 }
 
-impl Book<'_> {
+impl JournalItems<'_> {
     async fn read(&self, id: &str) -> Result<Option<serde_json::Map<String, serde_json::Value>>, Failure> {
         let key = journal::key(self.changes, self.group, id);
-        let bytes = Retry::for_at_most(PATIENCE).run(|| self.changes.read(&key, id)).await?;
+        let bytes = Retry::for_at_most(RETRY_TIMEOUT).run(|| self.changes.read(&key, id)).await?;
         bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|e| wrong(&e.to_string()))).transpose()
     }
 
@@ -173,7 +173,7 @@ impl Book<'_> {
         let mut own = item.clone();
         own.retain(|name, _| !SYSTEM.contains(&name.as_str()));
         let body = serde_json::Value::Object(own).to_string().into_bytes();
-        Retry::for_at_most(PATIENCE).run(|| self.changes.upsert(&key, id, body.clone())).await.map(drop)
+        Retry::for_at_most(RETRY_TIMEOUT).run(|| self.changes.upsert(&key, id, body.clone())).await.map(drop)
     }
 
     async fn text(&self, id: &str) -> Result<String, Failure> {
@@ -243,7 +243,7 @@ impl Book<'_> {
                 continue;
             }
             let key = journal::key(self.changes, self.group, id);
-            match Retry::for_at_most(PATIENCE).run(|| self.changes.delete(&key, id, None)).await {
+            match Retry::for_at_most(RETRY_TIMEOUT).run(|| self.changes.delete(&key, id, None)).await {
                 Err(f) if f.disposition == Disposition::NotFound && f.status == "404" => {}
                 other => drop(other?),
             }

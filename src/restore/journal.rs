@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
-    apply::{Fate, Outcome},
+    apply::{Outcome, StepResult},
     plan::{Action, Chosen, Step},
     plan_file::{Head, Intake, Plan},
     price::write_ru,
@@ -25,7 +25,7 @@ use crate::{
         key::{KeyValue, PartitionKey},
         record::{self, ORIGINAL_ID},
     },
-    cosmos::{Container, Failure, PATIENCE, Param, Retry},
+    cosmos::{Container, Failure, Param, RETRY_TIMEOUT, Retry},
 };
 
 /// Bytes of plan text in one item of the history, a line more or less. Escapes included it stays below 64 KB, beyond
@@ -79,7 +79,7 @@ impl Journal {
     pub async fn begin(plan: &Plan, run: &str, changes: &Container, folder: &Path) -> Result<Self, String> {
         let path = folder.join(format!("{run}.jsonl"));
         let (file, begun) = open(&path, plan).map_err(|e| format!("write journal {}: {e}", path.display()))?;
-        let book = Book { changes: changes.clone(), id: run.to_owned() };
+        let book = JournalItems { changes: changes.clone(), id: run.to_owned() };
         let wrong = |e: io::Error| format!("read the plan: {e}");
         let written: Vec<()> = stream::iter(parts(plan).enumerate())
             .map(|(number, text)| {
@@ -177,7 +177,7 @@ impl Intents {
             id: step.id.clone(),
             pk: step.pk.clone(),
             action: step.action,
-            fate: Fate::Begun,
+            fate: StepResult::Begun,
             before: step.live.clone(),
             before_record: None,
             after: None,
@@ -231,17 +231,18 @@ impl Done {
         let mut file = File::open(&self.path)?;
         file.seek(io::SeekFrom::Start(self.begun))?;
         let outcomes = BufReader::new(file).lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::from));
-        Ok(outcomes.filter(|outcome: &io::Result<Outcome>| !outcome.as_ref().is_ok_and(|o| o.fate == Fate::Begun)))
+        Ok(outcomes
+            .filter(|outcome: &io::Result<Outcome>| !outcome.as_ref().is_ok_and(|o| o.fate == StepResult::Begun)))
     }
 }
 
 /// A restore's items in the history.
-struct Book {
+struct JournalItems {
     changes: Container,
     id: String,
 }
 
-impl Book {
+impl JournalItems {
     fn place(&self, name: &str) -> (PartitionKey, String, String) {
         let group = group_id(&self.id);
         let id = format!("{group}~{name}");
@@ -252,7 +253,10 @@ impl Book {
         let (key, group, id) = self.place(name);
         let entry = serde_json::to_string(entry).unwrap_or_default();
         let body = format!("{{\"id\":{},\"{ORIGINAL_ID}\":{},\"_restore\":{entry}}}", quote(&id), quote(&group));
-        Retry::for_at_most(PATIENCE).run(|| self.changes.upsert(&key, &id, body.clone().into_bytes())).await.map(drop)
+        Retry::for_at_most(RETRY_TIMEOUT)
+            .run(|| self.changes.upsert(&key, &id, body.clone().into_bytes()))
+            .await
+            .map(drop)
     }
 
     async fn get(&self, name: &str) -> Result<Option<Entry>, Failure> {
@@ -262,7 +266,7 @@ impl Book {
             entry: Entry,
         }
         let (key, _, id) = self.place(name);
-        let Some(text) = Retry::for_at_most(PATIENCE).run(|| self.changes.read(&key, &id)).await? else {
+        let Some(text) = Retry::for_at_most(RETRY_TIMEOUT).run(|| self.changes.read(&key, &id)).await? else {
             return Ok(None);
         };
         serde_json::from_slice(&text).map(|item: Item| Some(item.entry)).map_err(|e| wrong(&format!("{id}: {e}")))
@@ -374,7 +378,7 @@ impl Past {
 /// # Errors
 /// When the service refuses, or the plan is not whole.
 pub async fn read(changes: &Container, restore: &str) -> Result<Option<Past>, Failure> {
-    let book = Book { changes: changes.clone(), id: restore.to_owned() };
+    let book = JournalItems { changes: changes.clone(), id: restore.to_owned() };
     let parts = match book.get(PLAN).await? {
         None => return Ok(None),
         Some(Entry::Plan { parts, .. }) => parts,
@@ -475,7 +479,7 @@ pub async fn list(changes: &Container) -> Result<Vec<Listed>, Failure> {
         let head = serde_json::from_value(row.head).ok();
         // One that somebody else wrote must not hide the others.
         let outcomes = outcomes(&outcome_groups(changes, &id).await?).ok();
-        let written = outcomes.map(|all| all.values().filter(|o| o.fate == Fate::Done).count());
+        let written = outcomes.map(|all| all.values().filter(|o| o.fate == StepResult::Done).count());
         restores.push(Listed { id, head, applied: row.applied, planned: row.writes.as_u64(), written });
     }
     restores.sort_by(|a, b| a.id.cmp(&b.id));
@@ -485,7 +489,7 @@ pub async fn list(changes: &Container) -> Result<Vec<Listed>, Failure> {
 /// The step that takes an outcome back; `None` when this run wrote nothing: what was up to date already is somebody
 /// else's.
 pub fn inverse(outcome: &Outcome) -> Option<Step> {
-    if outcome.fate != Fate::Done {
+    if outcome.fate != StepResult::Done {
         return None;
     }
     let version = |etag: &String| Chosen {
@@ -528,7 +532,8 @@ fn by_item(outcomes: impl IntoIterator<Item = Outcome>) -> BTreeMap<(String, Str
 fn keep_last(last: &mut BTreeMap<(String, String), Outcome>, outcome: Outcome) {
     let place = (outcome.id.clone(), outcome.pk.to_string());
     // What was written stays written, whatever a later run found; and a mark says less than any outcome.
-    let keeps = last.get(&place).is_some_and(|known| known.fate == Fate::Done || outcome.fate == Fate::Begun);
+    let keeps =
+        last.get(&place).is_some_and(|known| known.fate == StepResult::Done || outcome.fate == StepResult::Begun);
     if !keeps {
         last.insert(place, outcome);
     }

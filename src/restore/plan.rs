@@ -133,7 +133,7 @@ impl Step {
 /// What a plan was made for; used elsewhere it is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Place {
+pub struct PlanTarget {
     /// The account's endpoint.
     pub account: String,
     /// The database.

@@ -13,8 +13,8 @@ use serde::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    apply::Manner,
-    plan::{Action, PLAN_VERSION, Place, Step},
+    apply::ApplyOptions,
+    plan::{Action, PLAN_VERSION, PlanTarget, Step},
 };
 use crate::change::record;
 
@@ -35,7 +35,7 @@ pub struct Head {
     #[serde(default)]
     pub undoes: Option<String>,
     /// For which containers.
-    pub place: Place,
+    pub place: PlanTarget,
     /// The point in time, epoch seconds; of an undo none.
     #[serde(default)]
     pub at: Option<i64>,
@@ -58,7 +58,7 @@ pub struct Head {
     /// When the plan was made, epoch seconds.
     pub made: i64,
     /// How it is applied.
-    pub manner: Manner,
+    pub manner: ApplyOptions,
 }
 
 /// Sums over the steps.
@@ -163,7 +163,7 @@ impl Plan {
     ///
     /// # Errors
     /// When it is no plan, of another format, edited, or made for other containers; each says what is wrong.
-    pub fn read(text: impl Read, place: Option<&Place>) -> Result<Self, String> {
+    pub fn read(text: impl Read, place: Option<&PlanTarget>) -> Result<Self, String> {
         let mut text = BufReader::new(text);
         let mut intake = Intake::new().map_err(|e| format!("cannot be copied: {e}"))?;
         let mut line = String::new();
@@ -303,7 +303,7 @@ impl Intake {
         Ok(Self { head: None, out: Out::new()?, totals: Totals::default(), ended: false })
     }
 
-    pub(super) fn line(&mut self, line: &str, place: Option<&Place>) -> Result<(), String> {
+    pub(super) fn line(&mut self, line: &str, place: Option<&PlanTarget>) -> Result<(), String> {
         const EDITED: &str = "was edited or damaged, its checksum does not match: make a new plan";
         let no_plan = |e: serde_json::Error| format!("is not a plan: {e}");
         if self.ended {
@@ -312,7 +312,7 @@ impl Intake {
         if self.head.is_none() {
             let head = head(line)?;
             if let Some(place) = place.filter(|place| **place != head.place) {
-                let shown = |p: &Place| format!("{} {}/{} -> {}", p.account, p.database, p.changes, p.target);
+                let shown = |p: &PlanTarget| format!("{} {}/{} -> {}", p.account, p.database, p.changes, p.target);
                 return Err(format!("was made for {}, not for {}", shown(&head.place), shown(place)));
             }
             self.head = Some(head);
@@ -391,8 +391,8 @@ impl Read for At<'_> {
 mod tests {
     use super::*;
 
-    fn place() -> Place {
-        Place {
+    fn place() -> PlanTarget {
+        PlanTarget {
             account: "https://a/".into(),
             database: "dev".into(),
             source: "events".into(),
@@ -417,7 +417,7 @@ mod tests {
     }
 
     fn plan(steps: impl IntoIterator<Item = Step>) -> Plan {
-        let manner = Manner { stamp: None, only: Vec::new() };
+        let manner = ApplyOptions { stamp: None, only: Vec::new() };
         let (v, id) = (PLAN_VERSION, "x".to_owned());
         let head = Head {
             v,
@@ -498,7 +498,7 @@ mod tests {
             let error = Plan::read(bad.as_bytes(), Some(&place())).unwrap_err();
             assert!(error.contains(says), "{says}: {error}");
         }
-        let other = Place { account: "https://b/".into(), ..place() };
+        let other = PlanTarget { account: "https://b/".into(), ..place() };
         assert!(Plan::read(text.as_bytes(), Some(&other)).unwrap_err().contains("was made for https://a/"));
     }
 

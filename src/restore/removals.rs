@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::key;
 use crate::{
     change::record::ORIGINAL_ID,
-    cosmos::{Container, Failure, PATIENCE, Retry},
+    cosmos::{Container, Failure, RETRY_TIMEOUT, Retry},
 };
 
 /// What stands in the place of a document's id; with the start of a journal's, so that it is taken for no record.
@@ -37,7 +37,7 @@ pub async fn read(changes: &Container) -> Result<Removals, Failure> {
         mark: Removals,
     }
     let key = key(changes, GROUP, ID);
-    let Some(text) = Retry::for_at_most(PATIENCE).run(|| changes.read(&key, ID)).await? else {
+    let Some(text) = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.read(&key, ID)).await? else {
         return Ok(Removals::default());
     };
     let item: Item = serde_json::from_slice(&text)
@@ -59,7 +59,7 @@ pub async fn note(changes: &Container, dropped_before: Option<i64>) -> Result<()
     entry["kind"] = "removals".into();
     let body = serde_json::json!({"id": ID, ORIGINAL_ID: GROUP, "_restore": entry}).to_string().into_bytes();
     let key = key(changes, GROUP, ID);
-    Retry::for_at_most(PATIENCE).run(|| changes.upsert(&key, ID, body.clone())).await.map(drop)
+    Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.upsert(&key, ID, body.clone())).await.map(drop)
 }
 
 /// Whether an item of the history is this one.

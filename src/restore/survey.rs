@@ -5,7 +5,7 @@ use std::io;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    apply::{Applier, InHand},
+    apply::{Applier, Prefetched},
     plan::{Action, Facts, Rules, Step, decide},
     plan_file::Draft,
 };
@@ -13,7 +13,7 @@ use crate::{
     change::{Op, version::BadRecord},
     cosmos::{Disposition, Failure},
     history::frontier::{Frontier, Reach},
-    history::scan::{Found, Scope, Sweep, look_at_source},
+    history::scan::{Scan, ScannedItem, Scope, look_at_source},
 };
 
 /// Adds one step for each item in scope; tells `each` how many more there are. Returns the records that are not
@@ -22,7 +22,7 @@ use crate::{
 /// # Errors
 /// When the service refuses a query, with its own message; when the plan cannot be kept.
 pub async fn survey(
-    sweep: &Sweep<'_>,
+    scan: &Scan<'_>,
     applier: &Applier<'_>,
     frontier: &Frontier,
     rules: Rules,
@@ -32,15 +32,15 @@ pub async fn survey(
 ) -> Result<Vec<BadRecord>, Failure> {
     let mut bad = Vec::new();
     // Documents that match now are in scope when they did not exist then.
-    let newer_only = matches!(sweep.wanted, Scope::Live { .. });
-    let mut pieces = std::pin::pin!(sweep.pieces());
+    let newer_only = matches!(scan.wanted, Scope::Live { .. });
+    let mut pieces = std::pin::pin!(scan.pieces());
     while let Some(piece) = pieces.next().await {
         let piece = piece?;
         bad.extend(piece.bad);
         let steps: Vec<Option<Step>> = stream::iter(piece.found)
             .map(|found| async move {
                 let undecided = found.undecided.clone();
-                let reach = frontier.reach(&applier.places.source, &found.item.partition_key);
+                let reach = frontier.reach(&applier.containers.source, &found.item.partition_key);
                 let (step, hand) = decided(applier, found, reach, rules).await?;
                 if newer_only && !did_not_exist(&step) {
                     return Ok(None);
@@ -71,7 +71,7 @@ pub(super) fn noted(steps: Vec<Step>, draft: &mut Draft, each: &mut impl FnMut(u
 }
 
 /// The step as it comes into the plan.
-pub async fn planned(applier: &Applier<'_>, step: Step, hand: InHand) -> Result<Step, Failure> {
+pub async fn planned(applier: &Applier<'_>, step: Step, hand: Prefetched) -> Result<Step, Failure> {
     if step.action.writes() && !applier.manner.only.is_empty() && step.action != Action::Restore {
         return Ok(nothing_to_put_into(step));
     }
@@ -88,7 +88,7 @@ pub fn kept(e: &io::Error) -> Failure {
 ///
 /// # Errors
 /// With a failure that the others would meet too.
-pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: InHand) -> Result<Step, Failure> {
+pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: Prefetched) -> Result<Step, Failure> {
     match applier.refine(&mut step, hand).await {
         Err(failure) if failure.disposition == Disposition::Poison => {
             Ok(Step { action: Action::Unknown, notes: vec![failure.message], ru: 0.0, ..step })
@@ -100,13 +100,13 @@ pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: InHand) -> R
 /// What is to be done with an item, and the texts that were read along.
 pub(super) async fn decided(
     applier: &Applier<'_>,
-    found: Found,
+    found: ScannedItem,
     reach: Reach<'_>,
     rules: Rules,
-) -> Result<(Step, InHand), Failure> {
-    let source = match applier.places.is_elsewhere() {
+) -> Result<(Step, Prefetched), Failure> {
+    let source = match applier.containers.is_elsewhere() {
         // What the target has says nothing of the source; where the history may end too early, the source does.
-        true if !reach.covers(rules.at) => look_at_source(applier.places, &applier.pace, &found.item).await?,
+        true if !reach.covers(rules.at) => look_at_source(applier.containers, &applier.pace, &found.item).await?,
         true => None,
         false => found.live.clone(),
     };
@@ -126,7 +126,7 @@ pub(super) async fn decided(
         None => Some(None),
         Some(live) => live.text.map(Some),
     };
-    Ok((step, InHand { version, live }))
+    Ok((step, Prefetched { version, live }))
 }
 
 fn nothing_to_put_into(mut step: Step) -> Step {

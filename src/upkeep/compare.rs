@@ -9,8 +9,8 @@ use crate::{
         record,
         version::Version,
     },
-    cosmos::{Disposition, Failure, Pace},
-    history::scan::{Found, Places, etag_of},
+    cosmos::{Disposition, Failure, RuLimiter},
+    history::scan::{Containers, ScannedItem, etag_of},
 };
 
 /// Fields that are named of those that differ.
@@ -48,11 +48,16 @@ pub enum Compared {
 ///
 /// # Errors
 /// When either cannot be read for a reason that others would meet too.
-pub async fn content(places: &Places, pace: &Pace, found: &Found, version: &Version) -> Result<Compared, Failure> {
+pub async fn content(
+    containers: &Containers,
+    pace: &RuLimiter,
+    found: &ScannedItem,
+    version: &Version,
+) -> Result<Compared, Failure> {
     let Some(live) = &found.live else { return Ok(Compared::Moved) };
     let known = match &version.document {
         Some(text) => text.clone(),
-        None => match read_record(places, pace, &found.item, &version.record_id).await? {
+        None => match read_record(containers, pace, &found.item, &version.record_id).await? {
             None => return Ok(Compared::Moved),
             Some(text) => match Version::parse(&text).map(|v| v.document) {
                 Ok(Some(text)) => text,
@@ -61,12 +66,12 @@ pub async fn content(places: &Places, pace: &Pace, found: &Found, version: &Vers
             },
         },
     };
-    against_live(places, pace, &found.item, &known, &live.etag, live.text.as_deref()).await
+    against_live(containers, pace, &found.item, &known, &live.etag, live.text.as_deref()).await
 }
 
 async fn against_live(
-    places: &Places,
-    pace: &Pace,
+    containers: &Containers,
+    pace: &RuLimiter,
     item: &ItemKey,
     known: &str,
     etag: &str,
@@ -75,7 +80,7 @@ async fn against_live(
     let read;
     let live = match in_hand {
         Some(text) => text,
-        None => match read_live(places, pace, item).await {
+        None => match read_live(containers, pace, item).await {
             Ok(Some(text)) => {
                 read = text;
                 &read
@@ -101,20 +106,20 @@ async fn against_live(
 /// # Errors
 /// As [`content`].
 pub async fn rebuild(
-    places: &Places,
-    pace: &Pace,
+    containers: &Containers,
+    pace: &RuLimiter,
     item: &ItemKey,
     record_id: &str,
     live: Option<&str>,
 ) -> Result<Compared, Failure> {
-    let Some(text) = read_record(places, pace, item, record_id).await? else { return Ok(Compared::Moved) };
-    let version = match whole(&text, item, places.source.key_paths()) {
+    let Some(text) = read_record(containers, pace, item, record_id).await? else { return Ok(Compared::Moved) };
+    let version = match whole(&text, item, containers.source.key_paths()) {
         Ok(version) => version,
         Err(problem) => return Ok(Compared::Wrong(problem)),
     };
     match (&version.document, live) {
         (Some(document), Some(etag)) if version.etag.as_deref() == Some(etag) && is_exact(&version) => {
-            against_live(places, pace, item, document, etag, None).await
+            against_live(containers, pace, item, document, etag, None).await
         }
         _ => Ok(Compared::Same),
     }

@@ -18,10 +18,10 @@ use crate::{
         time::{PointInTime, span_text},
     },
     config::Names,
-    cosmos::{Container, Cosmos, Failure, FeedMode, FeedStart, KeyRange, PATIENCE, Pace, Retry},
+    cosmos::{Container, Cosmos, Failure, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry, RuLimiter},
     feed::Checkpoint,
     history::frontier::{Evidence, Frontier, Next, Part, TOO_DEEP, Waiting},
-    history::scan::Places,
+    history::scan::Containers,
 };
 
 /// Documents with changes that wait, beyond which they are not told apart.
@@ -31,7 +31,7 @@ const MOST_WAITING: usize = 10_000;
 struct Reader {
     /// Those with one name belong together: all leases of a function, all ranges of a follower.
     group: String,
-    range: KeyRange,
+    range: FeedRange,
     mode: FeedMode,
     /// The client library's token; `None` when it has not begun.
     token: Option<String>,
@@ -45,11 +45,11 @@ struct Reader {
 pub async fn read(
     cosmos: &Cosmos,
     names: &Names,
-    places: &Places,
+    containers: &Containers,
     at: Option<PointInTime>,
-    pace: &Pace,
+    pace: &RuLimiter,
 ) -> Result<Frontier, Failure> {
-    let source = &places.source;
+    let source = &containers.source;
     let mut problems = Vec::new();
     let (leases, followers) = match leases(cosmos.container(&names.database, &names.leases).await).await {
         Ok(found) => found.unwrap_or_default(),
@@ -59,8 +59,8 @@ pub async fn read(
         }
     };
     let readers = readers(source, names, leases, followers);
-    let retry = Retry::for_at_most(PATIENCE);
-    let ranges = retry.run(|| source.feed_spans(true)).await?;
+    let retry = Retry::for_at_most(RETRY_TIMEOUT);
+    let ranges = retry.run(|| source.feed_ranges(true)).await?;
     let mut parts = Vec::with_capacity(ranges.len());
     let mut newest_anywhere = None;
     for range in ranges {
@@ -68,7 +68,7 @@ pub async fn read(
         for reader in &readers {
             let Some(common) = reader.range.intersection(&range) else { continue };
             pace.wait().await;
-            let probed = match probe(places, reader, &common, at).await {
+            let probed = match probe(containers, reader, &common, at).await {
                 Ok(part) => part,
                 Err(e) => {
                     problems.push(format!("where {} stands in feed range {common} is not known: {e}", reader.group));
@@ -82,7 +82,7 @@ pub async fn read(
         }
         parts.push(match best(groups, &range) {
             Some(part) => part,
-            None => by_newest(range, anywhere(places, &mut newest_anywhere).await?),
+            None => by_newest(range, anywhere(containers, &mut newest_anywhere).await?),
         });
     }
     Ok(Frontier { parts, problems })
@@ -107,7 +107,7 @@ fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec
         readers.extend(follower.ranges.iter().filter_map(|position| {
             Some(Reader {
                 group: format!("follower {}", follower.follower),
-                range: KeyRange::parse(&position.min, &position.max).ok()?,
+                range: FeedRange::parse(&position.min, &position.max).ok()?,
                 mode: follower.mode,
                 token: Some(position.token.clone()),
             })
@@ -138,7 +138,7 @@ fn joined(one: Option<Part>, other: Option<Part>) -> Option<Part> {
 
 /// Which reader tells most. All leases count as one: which function's write this history, the lease container does not
 /// say, so the one that is furthest behind decides. A follower's checkpoint says which history it writes.
-fn best(groups: BTreeMap<&str, Option<Part>>, range: &KeyRange) -> Option<Part> {
+fn best(groups: BTreeMap<&str, Option<Part>>, range: &FeedRange) -> Option<Part> {
     let (mut lease, mut has_lease) = (None, false);
     let mut follower: Option<Part> = None;
     for (name, part) in groups {
@@ -160,15 +160,15 @@ fn best(groups: BTreeMap<&str, Option<Part>>, range: &KeyRange) -> Option<Part> 
 
 /// Looks at what comes after a reader's place.
 async fn probe(
-    places: &Places,
+    containers: &Containers,
     reader: &Reader,
-    range: &KeyRange,
+    range: &FeedRange,
     at: Option<PointInTime>,
 ) -> Result<Option<Part>, Failure> {
     // A lease that was made and has delivered nothing says nothing.
     let Some(token) = &reader.token else { return Ok(None) };
     let read = || async {
-        let mut feed = places.source.change_feed(range, reader.mode, FeedStart::Beginning, Some(token)).await?;
+        let mut feed = containers.source.change_feed(range, reader.mode, FeedStart::Beginning, Some(token)).await?;
         let mut first: Option<i64> = None;
         let mut next: Option<Next> = None;
         let mut waiting: HashMap<ItemKey, Vec<String>> = HashMap::new();
@@ -179,13 +179,13 @@ async fn probe(
                 return Ok((first, next, Waiting::These(waiting)));
             };
             if let (None, Some(item)) = (&next, items.first()) {
-                next = Some(next_of(item, places.source.key_paths()));
+                next = Some(next_of(item, containers.source.key_paths()));
             }
             for item in &items {
                 let ts = time_of(item.get()).unwrap_or(newest);
                 first = Some(first.map_or(ts, |first| first.min(ts)));
                 if at.is_some_and(|at| ts <= at.seconds()) {
-                    match change_of(item, places.source.key_paths()) {
+                    match change_of(item, containers.source.key_paths()) {
                         Some((item, record)) if waiting.len() < MOST_WAITING => {
                             waiting.entry(item).or_default().push(record);
                         }
@@ -199,7 +199,7 @@ async fn probe(
             }
         }
     };
-    let (first, next, waiting) = Retry::for_at_most(PATIENCE).run(read).await?;
+    let (first, next, waiting) = Retry::for_at_most(RETRY_TIMEOUT).run(read).await?;
     let until = match first {
         None => PointInTime::END,
         Some(first) => {
@@ -208,7 +208,7 @@ async fn probe(
                 FeedMode::AllVersions => before,
                 // Of a document that waits only the newest version is left in the feed. So nothing is known of the
                 // time since this part was last seen to be captured.
-                FeedMode::Latest => newest(places, Some(range)).await?.map_or(before, |newest| before.min(newest)),
+                FeedMode::Latest => newest(containers, Some(range)).await?.map_or(before, |newest| before.min(newest)),
             }
         }
     };
@@ -246,16 +246,19 @@ fn change_of(item: &RawValue, paths: &KeyPaths) -> Option<(ItemKey, String)> {
 }
 
 /// The time of the newest version of the whole history, read once.
-async fn anywhere(places: &Places, known: &mut Option<Option<PointInTime>>) -> Result<Option<PointInTime>, Failure> {
+async fn anywhere(
+    containers: &Containers,
+    known: &mut Option<Option<PointInTime>>,
+) -> Result<Option<PointInTime>, Failure> {
     if known.is_none() {
-        *known = Some(newest(places, None).await?);
+        *known = Some(newest(containers, None).await?);
     }
     Ok(known.flatten())
 }
 
 /// Without a reader: what was captured last, in whichever part. Capture was at work then, and a feed is delivered in
 /// order; more is not known.
-fn by_newest(range: KeyRange, newest: Option<PointInTime>) -> Part {
+fn by_newest(range: FeedRange, newest: Option<PointInTime>) -> Part {
     Part {
         range,
         // Others of that second may be missing.
@@ -269,22 +272,22 @@ fn by_newest(range: KeyRange, newest: Option<PointInTime>) -> Part {
 
 /// The time of the newest version that was captured in a part of the history; of all of it without a part, and where it
 /// is cut otherwise.
-async fn newest(places: &Places, range: Option<&KeyRange>) -> Result<Option<PointInTime>, Failure> {
+async fn newest(containers: &Containers, range: Option<&FeedRange>) -> Result<Option<PointInTime>, Failure> {
     let sql = format!(
         "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND {CAPTURED} ORDER BY c._change.ts DESC"
     );
-    Ok(seconds(places, &sql, range).await?.into_iter().max().map(PointInTime::from_epoch))
+    Ok(seconds(containers, &sql, range).await?.into_iter().max().map(PointInTime::from_epoch))
 }
 
 /// Not what a restore or a repair saved: that is not from the feed.
 const CAPTURED: &str = "(NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow'))";
 
 /// The times `t` that a query finds in a part of the history; in all of it without a part, and where it is cut otherwise.
-async fn seconds(places: &Places, sql: &str, range: Option<&KeyRange>) -> Result<Vec<i64>, Failure> {
+async fn seconds(containers: &Containers, sql: &str, range: Option<&FeedRange>) -> Result<Vec<i64>, Failure> {
     let query = async || {
-        let mut pages = match range.filter(|_| places.is_aligned()) {
-            Some(range) => places.changes.query_range(sql, &[], range).await?,
-            None => places.changes.query(sql, &[], None, None).await?,
+        let mut pages = match range.filter(|_| containers.is_aligned()) {
+            Some(range) => containers.changes.query_range(sql, &[], range).await?,
+            None => containers.changes.query(sql, &[], None, None).await?,
         };
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
@@ -297,7 +300,7 @@ async fn seconds(places: &Places, sql: &str, range: Option<&KeyRange>) -> Result
         }
         Ok(found)
     };
-    Retry::for_at_most(PATIENCE).run(query).await
+    Retry::for_at_most(RETRY_TIMEOUT).run(query).await
 }
 
 /// The second from which on everything of a part is in the history: the first that a reader delivered. In
@@ -306,15 +309,15 @@ async fn seconds(places: &Places, sql: &str, range: Option<&KeyRange>) -> Result
 ///
 /// # Errors
 /// When the history cannot be read.
-pub async fn begins(places: &Places, range: &KeyRange) -> Result<Option<PointInTime>, Failure> {
+pub async fn begins(containers: &Containers, range: &FeedRange) -> Result<Option<PointInTime>, Failure> {
     let change = format!(
         "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND {CAPTURED} AND c._change.op IN ('create', 'replace', 'delete', 'expire') ORDER BY c._change.ts ASC"
     );
     let capture = format!(
         "SELECT TOP 1 c._change.at AS t FROM c WHERE IS_STRING(c._change.at) AND {CAPTURED} AND c._change.op = 'upsert' ORDER BY c._change.at ASC"
     );
-    let mut first = seconds(places, &change, Some(range)).await?;
-    first.extend(seconds(places, &capture, Some(range)).await?);
+    let mut first = seconds(containers, &change, Some(range)).await?;
+    first.extend(seconds(containers, &capture, Some(range)).await?);
     Ok(first.into_iter().min().map(PointInTime::from_epoch))
 }
 

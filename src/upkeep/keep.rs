@@ -10,7 +10,7 @@ use chrono::{DateTime, Datelike as _, Days, Months, NaiveTime};
 use crate::change::{Op, version::Version};
 use crate::history::timeline::Timeline;
 
-/// How many rounds a removal takes; see [`Kept::rounds`].
+/// How many rounds a removal takes; see [`RetentionPlan::rounds`].
 pub const ROUNDS: usize = 3;
 
 /// How long what is kept.
@@ -28,7 +28,7 @@ pub struct Policy {
 
 /// Why a version stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub enum KeepReason {
     /// It is of the window.
     Window,
     /// It was in force when the window began.
@@ -43,7 +43,7 @@ pub enum Reason {
     Marker,
 }
 
-impl Reason {
+impl KeepReason {
     /// All of them, in the order of reports.
     pub const ALL: [Self; 6] = [Self::Window, Self::InForce, Self::Day, Self::Month, Self::Newest, Self::Marker];
 
@@ -62,33 +62,33 @@ impl Reason {
 
 /// The instants that a policy keeps, for one moment of running it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct RetentionPlan {
     /// From here on every second is kept.
     pub window: i64,
     /// Single seconds before that, with their reason; the one with the longest view wins.
-    points: BTreeMap<i64, Reason>,
+    points: BTreeMap<i64, KeepReason>,
     drop_deleted: bool,
 }
 
 impl Policy {
     /// The instants that are kept when it is `now`, in epoch seconds.
-    pub fn at(&self, now: i64) -> Kept {
+    pub fn at(&self, now: i64) -> RetentionPlan {
         let window = now.saturating_sub(self.within.max(0));
         let mut points = BTreeMap::new();
-        for (span, reason) in [(self.daily, Reason::Day), (self.monthly, Reason::Month)] {
+        for (span, reason) in [(self.daily, KeepReason::Day), (self.monthly, KeepReason::Month)] {
             let Some(from) = span.map(|span| now.saturating_sub(span.max(0))) else { continue };
             points.extend(ends(from, window, reason).map(|end| (end, reason)));
         }
-        Kept { window, points, drop_deleted: self.drop_deleted }
+        RetentionPlan { window, points, drop_deleted: self.drop_deleted }
     }
 }
 
 /// The last seconds of days or months, from a moment up to another one.
-fn ends(from: i64, until: i64, reason: Reason) -> impl Iterator<Item = i64> {
+fn ends(from: i64, until: i64, reason: KeepReason) -> impl Iterator<Item = i64> {
     let first = DateTime::from_timestamp(from, 0).map(|t| t.date_naive());
-    let first = if reason == Reason::Month { first.and_then(|day| day.with_day(1)) } else { first };
+    let first = if reason == KeepReason::Month { first.and_then(|day| day.with_day(1)) } else { first };
     let step = move |day: chrono::NaiveDate| {
-        if reason == Reason::Month {
+        if reason == KeepReason::Month {
             day.checked_add_months(Months::new(1))
         } else {
             day.checked_add_days(Days::new(1))
@@ -100,7 +100,7 @@ fn ends(from: i64, until: i64, reason: Reason) -> impl Iterator<Item = i64> {
         .take_while(move |end| *end < until)
 }
 
-impl Kept {
+impl RetentionPlan {
     /// The single instants before the window, oldest first.
     pub fn points(&self) -> impl Iterator<Item = i64> + '_ {
         self.points.keys().copied()
@@ -112,7 +112,7 @@ impl Kept {
     }
 
     /// Why each version of one item, in any order, stays; `None` for those that go.
-    pub fn decide(&self, versions: &[Version]) -> Vec<Option<Reason>> {
+    pub fn decide(&self, versions: &[Version]) -> Vec<Option<KeepReason>> {
         let line = Timeline::of(versions);
         let order: Vec<usize> = line.order().collect();
         let ordered: Vec<&Version> = order.iter().map(|i| &versions[*i]).collect();
@@ -131,7 +131,7 @@ impl Kept {
         }
         // A copy of the original demo of which there is a record is needed by nobody, once it is old.
         for copy in line.copies() {
-            decided[*copy] = (versions[*copy].ts >= self.window).then_some(Reason::Window);
+            decided[*copy] = (versions[*copy].ts >= self.window).then_some(KeepReason::Window);
         }
         decided
     }
@@ -140,7 +140,7 @@ impl Kept {
     /// the one before it is through, so that what an interrupted prune leaves behind says nothing that is not so:
     /// creations go before what precedes them (without it they say that there was no document before), and of a
     /// document that is forgotten altogether the tombstones go last (they hide what is older).
-    pub fn rounds(versions: &[Version], decided: &[Option<Reason>]) -> Vec<Option<usize>> {
+    pub fn rounds(versions: &[Version], decided: &[Option<KeepReason>]) -> Vec<Option<usize>> {
         let forgotten = decided.iter().all(Option::is_none);
         let oldest = versions.iter().map(Version::position).min();
         let round = |version: &Version| match version.op {
@@ -151,8 +151,8 @@ impl Kept {
         versions.iter().zip(decided).map(|(v, reason)| reason.is_none().then(|| round(v))).collect()
     }
 
-    fn decide_ordered(&self, versions: &[&Version]) -> Vec<Option<Reason>> {
-        let mut kept: Vec<Option<Reason>> = vec![None; versions.len()];
+    fn decide_ordered(&self, versions: &[&Version]) -> Vec<Option<KeepReason>> {
+        let mut kept: Vec<Option<KeepReason>> = vec![None; versions.len()];
         let Some(newest) = versions.len().checked_sub(1) else { return kept };
         let in_force = |at: i64| versions.partition_point(|v| v.ts <= at).checked_sub(1);
         if self.drop_deleted
@@ -161,18 +161,18 @@ impl Kept {
         {
             return kept;
         }
-        kept[newest] = Some(Reason::Newest);
+        kept[newest] = Some(KeepReason::Newest);
         for (at, reason) in &self.points {
             if let Some(place) = in_force(*at) {
                 kept[place] = Some(*reason);
             }
         }
         if let Some(place) = in_force(self.window) {
-            kept[place] = Some(Reason::InForce);
+            kept[place] = Some(KeepReason::InForce);
         }
         for (place, version) in versions.iter().enumerate() {
             if version.ts >= self.window {
-                kept[place] = Some(Reason::Window);
+                kept[place] = Some(KeepReason::Window);
             }
         }
         // A creation that comes first says that there was no document before. When there was, what preceded it stays.
@@ -180,11 +180,11 @@ impl Kept {
         let mut first = kept.iter().position(Option::is_some).unwrap_or(newest);
         while first > 0 && creates(first) {
             first -= 1;
-            kept[first] = Some(Reason::Marker);
+            kept[first] = Some(KeepReason::Marker);
         }
         // And of an instant before the very first one, nothing but its creation tells that there was none.
         if creates(0) && self.earliest() < versions[0].ts {
-            kept[0].get_or_insert(Reason::Marker);
+            kept[0].get_or_insert(KeepReason::Marker);
         }
         kept
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn reasons(policy: Policy, versions: &[Version]) -> Vec<&'static str> {
-        policy.at(NOW).decide(versions).into_iter().map(|r| r.map_or("-", Reason::name)).collect()
+        policy.at(NOW).decide(versions).into_iter().map(|r| r.map_or("-", KeepReason::name)).collect()
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
         ) {
             let kept = policy.at(NOW);
             let decided = kept.decide(&versions);
-            let rounds = Kept::rounds(&versions, &decided);
+            let rounds = RetentionPlan::rounds(&versions, &decided);
             let gone = |n: usize| rounds[n].is_some_and(|r| r < reached || (r == reached && done & (1 << n) != 0));
             let half: Vec<Version> = (0..versions.len()).filter(|n| !gone(*n)).map(|n| versions[n].clone()).collect();
             let first = half.iter().map(|v| v.ts).min().unwrap_or(i64::MIN);

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use crate::{
-    cosmos::{Container, Failure, FeedStart, KeyRange, PATIENCE, Param, Retry},
+    cosmos::{Container, Failure, FeedRange, FeedStart, Param, RETRY_TIMEOUT, Retry},
     feed::Checkpoint,
-    history::scan::Places,
+    history::scan::Containers,
 };
 
 /// What waits in a part of the feed.
@@ -24,7 +24,7 @@ pub struct Waiting {
 ///
 /// # Errors
 /// When source or history cannot be read.
-pub async fn not_captured(places: &Places, range: &KeyRange, most: u64) -> Result<Waiting, Failure> {
+pub async fn not_captured(containers: &Containers, range: &FeedRange, most: u64) -> Result<Waiting, Failure> {
     const NEWEST: &str =
         "SELECT TOP 1 VALUE c._change.ts FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts DESC";
     #[derive(Deserialize)]
@@ -34,7 +34,7 @@ pub async fn not_captured(places: &Places, range: &KeyRange, most: u64) -> Resul
     let wrong =
         |e: serde_json::Error| Failure::invalid("count what waits".into(), format!("a row is not understood: {e}"));
     let newest = async || {
-        let mut pages = places.changes.query_range(NEWEST, &[], range).await?;
+        let mut pages = containers.changes.query_range(NEWEST, &[], range).await?;
         while let Some(page) = pages.next().await {
             if let Some(row) = page?.documents.first() {
                 return serde_json::from_str::<i64>(row.get()).map_err(wrong);
@@ -42,10 +42,10 @@ pub async fn not_captured(places: &Places, range: &KeyRange, most: u64) -> Resul
         }
         Ok(-1)
     };
-    let newest = Retry::for_at_most(PATIENCE).run(newest).await?;
+    let newest = Retry::for_at_most(RETRY_TIMEOUT).run(newest).await?;
     let count = async || {
         let sql = "SELECT c._ts AS ts FROM c WHERE c._ts > @newest";
-        let mut pages = places.source.query_range(sql, &[Param::new("newest", newest)], range).await?;
+        let mut pages = containers.source.query_range(sql, &[Param::new("newest", newest)], range).await?;
         let mut waiting = Waiting::default();
         while let Some(page) = pages.next().await {
             for row in page?.documents {
@@ -59,7 +59,7 @@ pub async fn not_captured(places: &Places, range: &KeyRange, most: u64) -> Resul
         }
         Ok(waiting)
     };
-    Retry::for_at_most(PATIENCE).run(count).await
+    Retry::for_at_most(RETRY_TIMEOUT).run(count).await
 }
 
 /// Counts what a follower still has to read, range by range, by reading the feed from its tokens on.
@@ -70,12 +70,12 @@ pub async fn not_followed(
     source: &Container,
     checkpoint: &Checkpoint,
     most: u64,
-) -> Result<Vec<(KeyRange, Waiting)>, Failure> {
-    let partitions = source.feed_spans(true).await?;
+) -> Result<Vec<(FeedRange, Waiting)>, Failure> {
+    let partitions = source.feed_ranges(true).await?;
     let mut all = Vec::new();
     for position in &checkpoint.ranges {
-        let range =
-            KeyRange::parse(&position.min, &position.max).map_err(|e| Failure::invalid("read checkpoint".into(), e))?;
+        let range = FeedRange::parse(&position.min, &position.max)
+            .map_err(|e| Failure::invalid("read checkpoint".into(), e))?;
         // An empty page says that there is nothing new in one of the partitions below.
         let enough = partitions.iter().filter(|p| p.intersection(&range).is_some()).count().max(1);
         let read = async || {
@@ -96,7 +96,7 @@ pub async fn not_followed(
             }
             Ok(waiting)
         };
-        all.push((range.clone(), Retry::for_at_most(PATIENCE).run(read).await?));
+        all.push((range.clone(), Retry::for_at_most(RETRY_TIMEOUT).run(read).await?));
     }
     Ok(all)
 }

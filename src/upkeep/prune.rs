@@ -6,16 +6,16 @@ use futures::StreamExt as _;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::keep::{Kept, ROUNDS, Reason};
+use super::keep::{KeepReason, ROUNDS, RetentionPlan};
 use crate::{
     change::{
         key::{ItemKey, KeyValue, PartitionKey},
         time::PointInTime,
         version::BadRecord,
     },
-    cosmos::{Action, Bulk, Failure, Job, Observer, Pace, Span, Tally},
+    cosmos::{Action, Bulk, Failure, HashRange, Job, Observer, RuLimiter, Tally},
     history::reader::IS_JOURNAL,
-    history::scan::{Found, LiveWish, PIECE_ROWS, Places, Scope, Sweep},
+    history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope},
     restore::{journal, price::write_ru, removals},
 };
 
@@ -30,7 +30,7 @@ pub struct Sums {
     /// Their versions.
     pub versions: u64,
     /// How many versions stay, by reason.
-    pub reasons: BTreeMap<Reason, u64>,
+    pub reasons: BTreeMap<KeepReason, u64>,
     /// Versions removed, or to be removed.
     pub removed: u64,
     /// Documents of which nothing is left.
@@ -66,30 +66,30 @@ impl Sums {
 ///
 /// # Errors
 /// With the reason.
-pub fn check(places: &Places) -> Result<(), String> {
+pub fn check(containers: &Containers) -> Result<(), String> {
     let any = ItemKey {
         id: String::new(),
-        partition_key: PartitionKey(vec![KeyValue::Undefined; places.source.key_paths().len()]),
+        partition_key: PartitionKey(vec![KeyValue::Undefined; containers.source.key_paths().len()]),
     };
-    if places.record_key(&any, "").is_some() {
+    if containers.record_key(&any, "").is_some() {
         return Ok(());
     }
     Err(format!(
         "{} is keyed {}, and where a record lies does not follow from its document's key ({})",
-        places.changes.name(),
-        places.changes.key_paths(),
-        places.source.key_paths()
+        containers.changes.name(),
+        containers.changes.key_paths(),
+        containers.source.key_paths()
     ))
 }
 
 /// One pruning.
 pub struct Pruning<'a> {
     /// The containers.
-    pub places: &'a Places,
+    pub containers: &'a Containers,
     /// Request units a second.
-    pub pace: &'a Pace,
+    pub pace: &'a RuLimiter,
     /// What is kept.
-    pub kept: &'a Kept,
+    pub kept: &'a RetentionPlan,
     /// Deletes in flight.
     pub concurrency: usize,
     /// Hears of each record that is deleted, or could not be.
@@ -106,31 +106,36 @@ pub struct Passed {
     /// What every other delete would have met too.
     pub fatal: Option<Failure>,
     /// What was not gone through.
-    pub left: Vec<Span>,
+    pub left: Vec<HashRange>,
     /// Records that are not understood: they stay.
     pub bad: Vec<BadRecord>,
 }
 
 impl Pruning<'_> {
-    /// Goes through stretches of the history; deletes, or only counts. `each` hears how many versions were looked at.
+    /// Goes through hash_ranges of the history; deletes, or only counts. `each` hears how many versions were looked at.
     ///
     /// # Errors
     /// When the history cannot be read.
-    pub async fn pass(&self, stretches: &[Span], delete: bool, mut each: impl FnMut(u64)) -> Result<Passed, Failure> {
+    pub async fn pass(
+        &self,
+        hash_ranges: &[HashRange],
+        delete: bool,
+        mut each: impl FnMut(u64),
+    ) -> Result<Passed, Failure> {
         let mut passed = Passed::default();
-        let mut left: Vec<Option<Span>> = stretches.iter().copied().map(Some).collect();
-        let sweep = Sweep {
-            places: self.places,
+        let mut left: Vec<Option<HashRange>> = hash_ranges.iter().copied().map(Some).collect();
+        let scan = Scan {
+            containers: self.containers,
             wanted: &Scope::All,
             at: PointInTime::END,
-            stretches,
-            live: LiveWish::No,
+            hash_ranges,
+            live: LiveDetail::No,
             piece_rows: PIECE_ROWS,
             pace: self.pace,
             needs_text: &|_| false,
         };
         let (mut noted, mut noted_drop) = (false, false);
-        let mut pieces = std::pin::pin!(sweep.pieces());
+        let mut pieces = std::pin::pin!(scan.pieces());
         while !self.stop.is_cancelled()
             && let Some(piece) = pieces.next().await
         {
@@ -147,7 +152,7 @@ impl Pruning<'_> {
                 let drops = passed.sums.forgotten > forgotten;
                 if !noted || (drops && !noted_drop) {
                     let before = drops.then(|| self.kept.earliest());
-                    removals::note(&self.places.changes, before).await?;
+                    removals::note(&self.containers.changes, before).await?;
                     (noted, noted_drop) = (true, noted_drop || drops);
                 }
             }
@@ -177,15 +182,15 @@ impl Pruning<'_> {
     }
 
     /// Adds the records of an item that go to the round in which they do.
-    fn choose(&self, found: &Found, sums: &mut Sums, rounds: &mut [Vec<Job>; ROUNDS]) {
+    fn choose(&self, found: &ScannedItem, sums: &mut Sums, rounds: &mut [Vec<Job>; ROUNDS]) {
         sums.items += 1;
         sums.versions += found.versions.len() as u64;
         let decided = self.kept.decide(&found.versions);
         sums.forgotten += u64::from(decided.iter().all(Option::is_none));
         decided.iter().flatten().for_each(|reason| *sums.reasons.entry(*reason).or_default() += 1);
-        for (version, round) in found.versions.iter().zip(Kept::rounds(&found.versions, &decided)) {
+        for (version, round) in found.versions.iter().zip(RetentionPlan::rounds(&found.versions, &decided)) {
             let Some(round) = round else { continue };
-            let Some(key) = self.places.record_key(&found.item, &version.record_id) else { continue };
+            let Some(key) = self.containers.record_key(&found.item, &version.record_id) else { continue };
             let item = ItemKey { id: version.record_id.clone(), partition_key: key };
             rounds[round].push(Job { item, action: Action::Delete });
         }
@@ -195,7 +200,7 @@ impl Pruning<'_> {
         if jobs.is_empty() {
             return (Tally::default(), None);
         }
-        let bulk = Bulk::start(&self.places.changes, self.concurrency, self.pace.clone(), self.observer.clone());
+        let bulk = Bulk::start(&self.containers.changes, self.concurrency, self.pace.clone(), self.observer.clone());
         for job in jobs {
             if !bulk.send(job).await {
                 break;
@@ -209,7 +214,7 @@ impl Pruning<'_> {
     /// # Errors
     /// When they cannot be read.
     pub async fn journals(&self, delete: bool, sums: &mut Sums) -> Result<Option<Failure>, Failure> {
-        let changes = &self.places.changes;
+        let changes = &self.containers.changes;
         let mut by_restore: BTreeMap<String, (i64, Vec<String>)> = BTreeMap::new();
         let sql = format!("SELECT c.id, c._originalId AS item, c._ts AS ts FROM c WHERE {IS_JOURNAL}");
         let mut pages = changes.query(&sql, &[], None, None).await?;

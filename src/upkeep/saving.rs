@@ -9,24 +9,24 @@ use crate::{
         version::Version,
     },
     cosmos::Failure,
-    history::scan::Found,
+    history::scan::ScannedItem,
 };
 
 /// The version in the history that the live document is; `None` without a live document, or when it is missing.
-pub fn version_of_live(found: &Found) -> Option<&Version> {
+pub fn version_of_live(found: &ScannedItem) -> Option<&Version> {
     let etag = found.live.as_ref()?.etag.as_str();
     let record_id = record::id_of_version(&found.item.id, etag);
     found.versions.iter().find(|v| v.etag.as_deref() == Some(etag) || v.record_id == record_id)
 }
 
 /// Whether there is a live document whose version the history lacks.
-pub fn is_missing(found: &Found) -> bool {
+pub fn is_missing(found: &ScannedItem) -> bool {
     found.live.is_some() && version_of_live(found).is_none()
 }
 
 /// What the record of a live document says that happened: of one without any version, that it was there before
 /// capture; of another one, that it was written.
-pub fn op_of(found: &Found) -> Op {
+pub fn op_of(found: &ScannedItem) -> Op {
     if found.versions.is_empty() { Op::Baseline } else { Op::Upsert }
 }
 
@@ -91,7 +91,7 @@ mod tests {
         );
         assert_eq!(version.document.as_deref(), Some(r#"{"id":"a","pk":"p","n":1.10,"ttl":9}"#));
         let live = |etag: &str| Some(Live { etag: etag.into(), ts: None, text: None });
-        let mut found = Found { versions: vec![version], live: live("\"e1\""), ..Found::new(item()) };
+        let mut found = ScannedItem { versions: vec![version], live: live("\"e1\""), ..ScannedItem::new(item()) };
         assert!(!is_missing(&found) && version_of_live(&found).is_some());
         found.live = live("\"e2\"");
         assert!(is_missing(&found));

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     change::version::container_of,
-    cosmos::{Container, Disposition, Failure, FeedMode, KeyRange, PATIENCE, Page, Retry, Span},
+    cosmos::{Container, Disposition, Failure, FeedMode, FeedRange, HashRange, Page, RETRY_TIMEOUT, Retry},
     feed::Checkpoint,
 };
 
@@ -48,7 +48,7 @@ impl Which {
 /// # Errors
 /// When the service refuses.
 pub async fn end(container: &Container, which: Which) -> Result<Option<End>, Failure> {
-    let rows = Retry::for_at_most(PATIENCE).run(|| container.query_all(which.sql(), &[], None)).await?;
+    let rows = Retry::for_at_most(RETRY_TIMEOUT).run(|| container.query_all(which.sql(), &[], None)).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     serde_json::from_str(row.get())
         .map(Some)
@@ -65,7 +65,7 @@ pub fn is_of_another(document: &str, container: &str) -> Option<bool> {
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn ends_elsewhere(changes: &Container, source: &Container, which: Which) -> Result<bool, Failure> {
+pub async fn from_previous_container(changes: &Container, source: &Container, which: Which) -> Result<bool, Failure> {
     let rid = end(changes, which).await?.and_then(|end| end.rid);
     Ok(rid.and_then(|rid| is_of_another(&rid, source.rid())).unwrap_or(false))
 }
@@ -82,7 +82,7 @@ pub struct Lease {
     /// When it was last renewed or moved on, epoch seconds.
     pub at: Option<i64>,
     /// The keys of that part, when it says so.
-    pub range: Option<KeyRange>,
+    pub range: Option<FeedRange>,
     /// Where in the feed it stands: the etag of the last page that was delivered.
     pub continuation: Option<String>,
     /// Which feed it reads; older leases do not say.
@@ -105,10 +105,10 @@ impl Lease {
             mode: Option<String>,
             timestamp: Option<String>,
             #[serde(rename = "FeedRange")]
-            feed_range: Option<FeedRange>,
+            feed_range: Option<RangeOfLease>,
         }
         #[derive(Deserialize)]
-        struct FeedRange {
+        struct RangeOfLease {
             #[serde(rename = "Range")]
             range: Option<Bounds>,
         }
@@ -120,7 +120,7 @@ impl Lease {
         let document: Document = serde_json::from_str(text).ok()?;
         let at = document.timestamp.as_deref().and_then(|t| DateTime::parse_from_rfc3339(t).ok());
         let owner = document.owner.filter(|owner| !owner.is_empty());
-        let range = document.feed_range.and_then(|r| r.range).and_then(|b| KeyRange::parse(&b.min, &b.max).ok());
+        let range = document.feed_range.and_then(|r| r.range).and_then(|b| FeedRange::parse(&b.min, &b.max).ok());
         let mode = match document.mode.as_deref() {
             Some("Full-Fidelity Feed") => Some(FeedMode::AllVersions),
             Some("Incremental Feed") => Some(FeedMode::Latest),
@@ -152,7 +152,7 @@ pub async fn leases(container: Result<Container, Failure>) -> Result<Option<(Vec
         Err(f) if f.disposition == Disposition::NotFound => return Ok(None),
         other => other?,
     };
-    let rows = Retry::for_at_most(PATIENCE).run(|| container.query_all("SELECT * FROM c", &[], None)).await?;
+    let rows = Retry::for_at_most(RETRY_TIMEOUT).run(|| container.query_all("SELECT * FROM c", &[], None)).await?;
     let mut leases: Vec<Lease> = rows.iter().filter_map(|row| Lease::parse(row.get())).collect();
     leases.sort_by(|a, b| a.id.cmp(&b.id));
     let mut followers: Vec<Checkpoint> =
@@ -184,7 +184,7 @@ impl Size {
 const WEIGHED: u32 = 100;
 const PARTS: u32 = 4;
 
-/// Counts a container page by page, and weighs some items of several places; `each` hears of every page.
+/// Counts a container page by page, and weighs some items of several containers; `each` hears of every page.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -196,10 +196,10 @@ pub async fn size(container: &Container, mut each: impl AsyncFnMut(u64)) -> Resu
         size.items += count;
         each(count).await;
     }
-    let parts = if container.hash_space().is_some() { Span::WHOLE.cut(PARTS) } else { vec![Span::WHOLE] };
+    let parts = if container.hash_space().is_some() { HashRange::WHOLE.cut(PARTS) } else { vec![HashRange::WHOLE] };
     for part in parts {
         let sql = format!("SELECT TOP {WEIGHED} * FROM c");
-        let mut pages = container.query_span(&sql, &[], part).await?;
+        let mut pages = container.query_hash_range(&sql, &[], part).await?;
         if let Some(Page { documents, .. }) = pages.next().await.transpose()? {
             size.weighed += documents.len() as u64;
             size.bytes += documents.iter().map(|d| d.get().len() as u64).sum::<u64>();

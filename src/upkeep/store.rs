@@ -5,16 +5,16 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use super::saving::record_of_live;
 use crate::{
     change::{Op, key::ItemKey},
-    cosmos::{Action, Bulk, Disposition, Failure, Job, PATIENCE, Pace, Param, Retry},
-    history::scan::{Found, Places},
+    cosmos::{Action, Bulk, Disposition, Failure, Job, Param, RETRY_TIMEOUT, Retry, RuLimiter},
+    history::scan::{Containers, ScannedItem},
 };
 
 /// Hands the records of live documents to the writers.
 pub struct Saver<'a> {
     /// The containers.
-    pub places: &'a Places,
+    pub containers: &'a Containers,
     /// Request units a second.
-    pub pace: &'a Pace,
+    pub pace: &'a RuLimiter,
     /// Writers of the history.
     pub bulk: &'a Bulk,
     /// Documents that are read at the same time, where they were not read along.
@@ -37,7 +37,7 @@ impl Saver<'_> {
     ///
     /// # Errors
     /// When the source cannot be read.
-    pub async fn save(&self, missing: Vec<Found>, op: fn(&Found) -> Op) -> Result<Saved, Failure> {
+    pub async fn save(&self, missing: Vec<ScannedItem>, op: fn(&ScannedItem) -> Op) -> Result<Saved, Failure> {
         let mut saved = Saved { unusable: Vec::new(), gone: 0, stopped: false };
         let mut texts = stream::iter(missing)
             .map(|found| async move {
@@ -52,7 +52,7 @@ impl Saver<'_> {
         while let Some((item, op, text)) = texts.try_next().await? {
             let record = match text {
                 Ok(Some(text)) => {
-                    let (changes, source) = (self.places.changes.key_paths(), self.places.source.key_paths());
+                    let (changes, source) = (self.containers.changes.key_paths(), self.containers.source.key_paths());
                     record_of_live(&item, &text, op, changes, source)
                 }
                 Ok(None) => {
@@ -79,11 +79,11 @@ impl Saver<'_> {
     }
 
     /// The live document as it is stored; `None` when it is gone.
-    async fn text(&self, found: &Found) -> Result<Option<String>, Failure> {
+    async fn text(&self, found: &ScannedItem) -> Result<Option<String>, Failure> {
         if let Some(text) = found.live.as_ref().and_then(|live| live.text.clone()) {
             return Ok(Some(text));
         }
-        read_live(self.places, self.pace, &found.item).await
+        read_live(self.containers, self.pace, &found.item).await
     }
 }
 
@@ -91,10 +91,10 @@ impl Saver<'_> {
 ///
 /// # Errors
 /// When it cannot be read.
-pub async fn read_live(places: &Places, pace: &Pace, item: &ItemKey) -> Result<Option<String>, Failure> {
+pub async fn read_live(containers: &Containers, pace: &RuLimiter, item: &ItemKey) -> Result<Option<String>, Failure> {
     pace.wait().await;
-    let read = || places.source.read(&item.partition_key, &item.id);
-    let bytes = Retry::for_at_most(PATIENCE).run(read).await?;
+    let read = || containers.source.read(&item.partition_key, &item.id);
+    let bytes = Retry::for_at_most(RETRY_TIMEOUT).run(read).await?;
     let text = bytes.map(|bytes| String::from_utf8(bytes.into())).transpose();
     text.map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
 }
@@ -104,19 +104,20 @@ pub async fn read_live(places: &Places, pace: &Pace, item: &ItemKey) -> Result<O
 /// # Errors
 /// When it cannot be read.
 pub async fn read_record(
-    places: &Places,
-    pace: &Pace,
+    containers: &Containers,
+    pace: &RuLimiter,
     item: &ItemKey,
     record_id: &str,
 ) -> Result<Option<String>, Failure> {
     pace.wait().await;
-    let retry = Retry::for_at_most(PATIENCE);
-    let Some(key) = places.record_key(item, record_id) else {
+    let retry = Retry::for_at_most(RETRY_TIMEOUT);
+    let Some(key) = containers.record_key(item, record_id) else {
         let params = [Param::new("id", record_id)];
-        let found = retry.run(|| places.changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, None)).await?;
+        let found =
+            retry.run(|| containers.changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, None)).await?;
         return Ok(found.first().map(|text| text.get().to_owned()));
     };
-    let bytes = retry.run(|| places.changes.read(&key, record_id)).await?;
+    let bytes = retry.run(|| containers.changes.read(&key, record_id)).await?;
     let text = bytes.map(|bytes| String::from_utf8(bytes.into())).transpose();
     text.map_err(|_| Failure::invalid("read record".into(), "the service sent text that is not UTF-8".into()))
 }

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     change::key::ItemKey,
     config::Names,
-    cosmos::{Cosmos, Failure, Observer, Pace, Share, Span},
-    history::scan::Places,
+    cosmos::{Cosmos, Failure, HashRange, Observer, RuLimiter, Shard},
+    history::scan::Containers,
 };
 
 /// Parts that a round is made of: how often the clock is looked at, at least.
@@ -31,7 +31,7 @@ pub struct PruneTimer {
     /// Whether anything is deleted.
     pub dry_run: bool,
     /// Which part of the history, when several apps share it.
-    pub share: Option<Share>,
+    pub share: Option<Shard>,
     /// Request units a second, on average.
     pub ru_limit: Option<f64>,
     /// Deletes in flight.
@@ -40,7 +40,7 @@ pub struct PruneTimer {
     /// every batch in flight.
     pub budget: Duration,
     /// What is left of this round.
-    pub todo: Mutex<VecDeque<Span>>,
+    pub todo: Mutex<VecDeque<HashRange>>,
 }
 
 impl PruneTimer {
@@ -51,14 +51,14 @@ impl PruneTimer {
     pub async fn tick(&self, stop: CancellationToken) -> Result<String, String> {
         let Ok(mut todo) = self.todo.try_lock() else { return Ok("the last tick is not done yet".into()) };
         let begun = Instant::now();
-        let places = Places::open(&self.cosmos, &self.names).await.map_err(|e| e.to_string())?;
-        check(&places)?;
+        let containers = Containers::open(&self.cosmos, &self.names).await.map_err(|e| e.to_string())?;
+        check(&containers)?;
         if todo.is_empty() {
-            todo.extend(self.round(&places)?);
+            todo.extend(self.round(&containers)?);
         }
         let kept = self.policy.at(self.cosmos.now().await.timestamp());
         let before = self.cosmos.meter().total();
-        let pace = Pace::new(self.cosmos.meter(), self.ru_limit);
+        let pace = RuLimiter::new(self.cosmos.meter(), self.ru_limit);
         let until = stop.child_token();
         let timer = tokio::spawn({
             let (until, budget) = (until.clone(), self.budget);
@@ -73,7 +73,7 @@ impl PruneTimer {
             }
         });
         let job = Pruning {
-            places: &places,
+            containers: &containers,
             pace: &pace,
             kept: &kept,
             concurrency: self.concurrency,
@@ -103,7 +103,7 @@ impl PruneTimer {
         }
         let whole = todo.is_empty() && fatal.is_none();
         // Journals belong to no document's key: one app looks after them.
-        if whole && self.share.is_none_or(Share::is_first) {
+        if whole && self.share.is_none_or(Shard::is_first) {
             match job.journals(!self.dry_run, &mut sums).await {
                 Ok(refused) => fatal = refused,
                 Err(failure) => fatal = Some(failure),
@@ -133,9 +133,9 @@ impl PruneTimer {
     }
 
     /// All parts, beginning anywhere: an app that is often restarted gets round all the same.
-    fn round(&self, places: &Places) -> Result<VecDeque<Span>, String> {
-        let stretches = places.stretches(self.share)?;
-        let mut parts: VecDeque<Span> = match stretches.as_slice() {
+    fn round(&self, containers: &Containers) -> Result<VecDeque<HashRange>, String> {
+        let hash_ranges = containers.hash_ranges(self.share)?;
+        let mut parts: VecDeque<HashRange> = match hash_ranges.as_slice() {
             // It cannot be cut.
             [whole] => [*whole].into(),
             several => several.iter().flat_map(|s| s.cut((PARTS / several.len() as u32).max(1))).collect(),

@@ -3,7 +3,7 @@
 use super::saving::{is_missing, version_of_live};
 use crate::{
     change::{time::PointInTime, version::Version},
-    history::scan::Found,
+    history::scan::ScannedItem,
     history::{
         as_of::{Caveat, unseen},
         timeline::Timeline,
@@ -150,7 +150,7 @@ impl Times {
 }
 
 /// Looks at one item. The texts of versions are not needed.
-pub fn examine(found: &Found, times: Times) -> Examined {
+pub fn examine(found: &ScannedItem, times: Times) -> Examined {
     let ordered: Vec<&Version> = Timeline::of(&found.versions).versions().collect();
     let mut examined = Examined {
         normalized: ordered.iter().filter(|v| v.is_normalized()).count() as u64,
@@ -298,13 +298,13 @@ mod tests {
         Version::parse(&record.to_string()).unwrap()
     }
 
-    fn found(versions: Vec<Version>, live: Option<(&str, i64)>) -> Found {
+    fn found(versions: Vec<Version>, live: Option<(&str, i64)>) -> ScannedItem {
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() };
         let live = live.map(|(etag, ts)| Live { etag: format!("\"{etag}\""), ts: Some(ts), text: None });
-        Found { versions, live, ..Found::new(item) }
+        ScannedItem { versions, live, ..ScannedItem::new(item) }
     }
 
-    fn checks(found: &Found, times: Times) -> (Vec<Check>, bool) {
+    fn checks(found: &ScannedItem, times: Times) -> (Vec<Check>, bool) {
         let examined = examine(found, times);
         (examined.findings.iter().map(|f| f.check).collect(), examined.pending)
     }

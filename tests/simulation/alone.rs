@@ -23,7 +23,7 @@ use cosmos_rewind::{
     },
     cli::{Cli, Exit},
     config::{Account, Credential, DeadLetterLocation, Fidelity, Names, Secret, Settings},
-    cosmos::{Container, Cosmos, FeedMode, FeedStart, KeyRange},
+    cosmos::{Container, Cosmos, FeedMode, FeedRange, FeedStart},
     dead_letters::DeadLetterStore,
     feed::{CheckpointStore, Follower, Metrics, Options, Pipeline, sink::Sink},
     history::CosmosHistory,
@@ -175,8 +175,8 @@ struct Run {
     handler: Capture<CosmosHistory>,
     stale: Capture<CosmosHistory>,
     /// What was delivered of each range.
-    leases: Vec<(KeyRange, String)>,
-    beginning: Vec<(KeyRange, String)>,
+    leases: Vec<(FeedRange, String)>,
+    beginning: Vec<(FeedRange, String)>,
     /// What happened in containers of this name that are no more.
     past: Lives,
     /// The last second of the container before this one.

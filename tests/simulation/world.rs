@@ -9,7 +9,7 @@ use std::{
 use cosmos_rewind::{
     change::{key::PartitionKey, version::Version},
     config::{Account, Settings},
-    cosmos::{Container, Cosmos, Failure, FeedMode, FeedStart, KeyRange},
+    cosmos::{Container, Cosmos, Failure, FeedMode, FeedRange, FeedStart},
     local::trigger::{self, FunctionBinding, RetryPolicy, Trigger, TriggerOptions},
 };
 use rand::{RngExt as _, rngs::StdRng};
@@ -102,7 +102,7 @@ pub struct World {
     /// Kills that this host has seen.
     kills: u32,
     /// Where each range stood before the first write.
-    beginning: Vec<(KeyRange, String)>,
+    beginning: Vec<(FeedRange, String)>,
     /// What happened in a container of this name that is no more.
     past: Lives,
     /// Where dead letters go instead of a folder.
@@ -332,7 +332,7 @@ fn description() -> Value {
 }
 
 /// The envelopes that a container has, by the range that they were in at the beginning.
-pub async fn feed(events: &Container, beginning: &[(KeyRange, String)]) -> Vec<Vec<String>> {
+pub async fn feed(events: &Container, beginning: &[(FeedRange, String)]) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     for (range, token) in beginning {
         all.push(read_from(events, range, token).await.0);
@@ -341,8 +341,8 @@ pub async fn feed(events: &Container, beginning: &[(KeyRange, String)]) -> Vec<V
 }
 
 /// The envelopes of a range from a token on, and the token after them.
-pub async fn read_from(events: &Container, range: &KeyRange, token: &str) -> (Vec<String>, String) {
-    let partitions = events.feed_spans(true).await.unwrap();
+pub async fn read_from(events: &Container, range: &FeedRange, token: &str) -> (Vec<String>, String) {
+    let partitions = events.feed_ranges(true).await.unwrap();
     let below = partitions.iter().filter(|part| part.intersection(range).is_some()).count();
     let open = events.change_feed(range, FeedMode::AllVersions, FeedStart::Now, Some(token));
     let mut feed = open.await.unwrap();

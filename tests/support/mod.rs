@@ -27,7 +27,7 @@ use cosmos_rewind::{
         version::Version,
     },
     config::{Account, Settings},
-    cosmos::{Container, Cosmos, FeedMode, FeedStart, KeyRange},
+    cosmos::{Container, Cosmos, FeedMode, FeedRange, FeedStart},
     history::HistoryWriter as _,
     host::invocation,
     local::{LocalCosmos, LocalOptions},
@@ -489,9 +489,9 @@ pub fn feed_document(id: &str, pk: &str, version: u64) -> Value {
 }
 
 /// Where each range of a container stands now.
-pub async fn beginning(events: &Container) -> Vec<(KeyRange, String)> {
+pub async fn beginning(events: &Container) -> Vec<(FeedRange, String)> {
     let mut beginning = Vec::new();
-    for range in events.feed_spans(true).await.unwrap() {
+    for range in events.feed_ranges(true).await.unwrap() {
         let mut feed = events.change_feed(&range, FeedMode::AllVersions, FeedStart::Now, None).await.unwrap();
         feed.next().await.unwrap();
         beginning.push((range, feed.token().unwrap()));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Found, MAX_PIECE_BYTES};
+use super::{MAX_PIECE_BYTES, ScannedItem};
 use crate::{
     change::{
         key::{ItemKey, KeyValue, PartitionKey},
@@ -13,8 +13,8 @@ use crate::{
 
 /// What a piece had.
 #[derive(Default)]
-pub(super) struct Haul {
-    pub(super) found: HashMap<ItemKey, Found>,
+pub(super) struct ScanBuffer {
+    pub(super) found: HashMap<ItemKey, ScannedItem>,
     /// Versions.
     pub(super) rows: usize,
     /// Live documents.
@@ -26,7 +26,7 @@ pub(super) struct Haul {
     unkeyed: Vec<Version>,
 }
 
-impl Haul {
+impl ScanBuffer {
     /// Adds what a record is.
     pub(super) fn add(&mut self, entry: Entry, wanted: impl Fn(&ItemKey) -> bool) {
         match entry {
@@ -50,8 +50,8 @@ impl Haul {
         }
     }
 
-    pub(super) fn entry(&mut self, item: ItemKey) -> &mut Found {
-        self.found.entry(item).or_insert_with_key(|key| Found::new(key.clone()))
+    pub(super) fn entry(&mut self, item: ItemKey) -> &mut ScannedItem {
+        self.found.entry(item).or_insert_with_key(|key| ScannedItem::new(key.clone()))
     }
 
     /// Keeps a text while there is room.
@@ -72,7 +72,7 @@ impl Haul {
         self.rows += 1;
         (version.rid, version.at) = (None, None);
         let text = version.document.take();
-        let found = self.found.entry(item).or_insert_with_key(|key| Found::new(key.clone()));
+        let found = self.found.entry(item).or_insert_with_key(|key| ScannedItem::new(key.clone()));
         let mut freed = 0;
         let newest = text.is_some() && {
             let kept = found.versions.iter_mut().find(|v| v.document.is_some());
@@ -109,19 +109,19 @@ mod tests {
 
     #[test]
     fn only_the_newest_text_of_an_item_is_kept_and_only_while_there_is_room() {
-        let mut haul = Haul::default();
+        let mut buffer = ScanBuffer::default();
         for (ts, text) in [(5, "five"), (9, "nine!"), (7, "seven")] {
-            haul.version(item(), version(ts, Some(text)));
+            buffer.version(item(), version(ts, Some(text)));
         }
-        haul.version(item(), version(11, None));
-        let texts = |haul: &Haul| -> Vec<String> {
-            haul.found[&item()].versions.iter().filter_map(|v| v.document.clone()).collect()
+        buffer.version(item(), version(11, None));
+        let texts = |buffer: &ScanBuffer| -> Vec<String> {
+            buffer.found[&item()].versions.iter().filter_map(|v| v.document.clone()).collect()
         };
-        assert_eq!((texts(&haul), haul.bytes, haul.rows), (vec!["nine!".to_owned()], 5, 4));
+        assert_eq!((texts(&buffer), buffer.bytes, buffer.rows), (vec!["nine!".to_owned()], 5, 4));
         // No room: the older text is no substitute for the newer one.
         let large = "x".repeat(MAX_PIECE_BYTES + 1);
-        haul.version(item(), version(10, Some(&large)));
-        assert_eq!((texts(&haul), haul.bytes), (Vec::new(), 0));
-        assert_eq!(haul.found[&item()].versions.len(), 5);
+        buffer.version(item(), version(10, Some(&large)));
+        assert_eq!((texts(&buffer), buffer.bytes), (Vec::new(), 0));
+        assert_eq!(buffer.found[&item()].versions.len(), 5);
     }
 }

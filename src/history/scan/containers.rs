@@ -8,7 +8,7 @@ use crate::{
         version::Version,
     },
     config::Names,
-    cosmos::{Container, Cosmos, Failure, Share, Span},
+    cosmos::{Container, Cosmos, Failure, HashRange, Shard},
     history::{
         reader::{self, Entry},
         row::Row,
@@ -17,7 +17,7 @@ use crate::{
 
 /// The containers a restore works on.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct Containers {
     /// The history.
     pub changes: Container,
     /// The live container that the history is of: its key paths tell items apart.
@@ -26,7 +26,7 @@ pub struct Places {
     pub target: Container,
 }
 
-impl Places {
+impl Containers {
     /// Opens the history and its source, which is the target too.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Places {
     }
 
     /// Whether an item has the same place in the target as its versions in the history, so that the same piece of both
-    /// can be read. Places are told apart by the first component of a key.
+    /// can be read. Containers are told apart by the first component of a key.
     pub fn is_aligned(&self) -> bool {
         let first = |container: &Container| container.key_paths().segments().first().cloned().unwrap_or_default();
         let (history, target) = (first(&self.changes), first(&self.target));
@@ -97,13 +97,13 @@ impl Places {
         self.is_cut_by_item() && same_path && self.changes.hash_space() == self.target.hash_space()
     }
 
-    /// The stretches of the hash space that are read at the same time, of the whole or of a part.
+    /// The hash_ranges of the hash space that are read at the same time, of the whole or of a part.
     ///
     /// # Errors
     /// With the reason why several machines cannot share the items of these containers.
-    pub fn stretches(&self, share: Option<Share>) -> Result<Vec<Span>, String> {
+    pub fn hash_ranges(&self, share: Option<Shard>) -> Result<Vec<HashRange>, String> {
         let Some(share) = share else {
-            return Ok(if self.is_cut_by_item() { Span::WHOLE.cut(RANGES) } else { vec![Span::WHOLE] });
+            return Ok(if self.is_cut_by_item() { HashRange::WHOLE.cut(RANGES) } else { vec![HashRange::WHOLE] });
         };
         if self.is_aligned() {
             return Ok(share.span().cut(RANGES));

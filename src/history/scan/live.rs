@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::{super::row::Row, containers::Places, page};
+use super::{super::row::Row, containers::Containers, page};
 use crate::{
     change::{
         key::{ItemKey, KeyPaths},
         raw::{RawDocument, string_of},
     },
-    cosmos::{Container, Failure, PATIENCE, Pace, Retry, sql_path},
+    cosmos::{Container, Failure, RETRY_TIMEOUT, Retry, RuLimiter, sql_path},
 };
 
 /// A live document.
@@ -24,7 +24,7 @@ pub struct Live {
 
 /// What of the live documents is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LiveWish {
+pub enum LiveDetail {
     /// Nothing.
     No,
     /// That they exist.
@@ -40,16 +40,25 @@ pub type LiveIndex = HashMap<ItemKey, Live>;
 ///
 /// # Errors
 /// When the service refuses to say.
-pub async fn look(places: &Places, pace: &Pace, item: &ItemKey, with_text: bool) -> Result<Option<Live>, Failure> {
-    look_at(&places.target, pace, item, with_text).await
+pub async fn look(
+    containers: &Containers,
+    pace: &RuLimiter,
+    item: &ItemKey,
+    with_text: bool,
+) -> Result<Option<Live>, Failure> {
+    look_at(&containers.target, pace, item, with_text).await
 }
 
 /// That the source has an item, and since when.
 ///
 /// # Errors
 /// When the service refuses to say.
-pub async fn look_at_source(places: &Places, pace: &Pace, item: &ItemKey) -> Result<Option<Live>, Failure> {
-    look_at(&places.source, pace, item, false).await
+pub async fn look_at_source(
+    containers: &Containers,
+    pace: &RuLimiter,
+    item: &ItemKey,
+) -> Result<Option<Live>, Failure> {
+    look_at(&containers.source, pace, item, false).await
 }
 
 /// What a container has of one item.
@@ -58,12 +67,12 @@ pub async fn look_at_source(places: &Places, pace: &Pace, item: &ItemKey) -> Res
 /// When the service refuses to say.
 pub async fn look_at(
     container: &Container,
-    pace: &Pace,
+    pace: &RuLimiter,
     item: &ItemKey,
     with_text: bool,
 ) -> Result<Option<Live>, Failure> {
     pace.wait().await;
-    let live = Retry::for_at_most(PATIENCE).run(|| container.read(&item.partition_key, &item.id)).await?;
+    let live = Retry::for_at_most(RETRY_TIMEOUT).run(|| container.read(&item.partition_key, &item.id)).await?;
     Ok(live.and_then(|text| {
         let text = String::from_utf8(text.into()).ok()?;
         let ts = RawDocument::parse(&text).ok()?.get_i64("_ts");
@@ -75,8 +84,8 @@ pub async fn look_at(
 ///
 /// # Errors
 /// When the target cannot be read.
-pub async fn live_index(places: &Places, pace: &Pace) -> Result<LiveIndex, Failure> {
-    let target = &places.target;
+pub async fn live_index(containers: &Containers, pace: &RuLimiter) -> Result<LiveIndex, Failure> {
+    let target = &containers.target;
     let read = || async {
         let mut pages = target.query(&select_live(target.key_paths()), &[], None, None).await?;
         let mut index = HashMap::new();
@@ -87,7 +96,7 @@ pub async fn live_index(places: &Places, pace: &Pace) -> Result<LiveIndex, Failu
         }
         Ok(index)
     };
-    Retry::for_at_most(PATIENCE).run(read).await
+    Retry::for_at_most(RETRY_TIMEOUT).run(read).await
 }
 
 /// Which documents there are, with their etags.

@@ -14,12 +14,12 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use serde_json::value::RawValue;
 
 use self::{
-    buffer::Haul,
+    buffer::ScanBuffer,
     live::{live_document, live_row, select_live},
 };
 pub use self::{
-    containers::Places,
-    live::{Live, LiveIndex, LiveWish, etag_of, live_index, look, look_at, look_at_source},
+    containers::Containers,
+    live::{Live, LiveDetail, LiveIndex, etag_of, live_index, look, look_at, look_at_source},
 };
 use super::{
     as_of::boundary,
@@ -35,7 +35,7 @@ use crate::{
         time::PointInTime,
         version::{BadRecord, Version},
     },
-    cosmos::{Failure, PATIENCE, Pace, Pages, Param, Retry, Span, Walk},
+    cosmos::{Failure, HashRange, Pages, Param, RETRY_TIMEOUT, Retry, RuLimiter, Walk},
 };
 
 /// Items looked up at the same time.
@@ -88,7 +88,7 @@ pub enum Scope {
 
 /// An item with all that is known of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct ScannedItem {
     /// Which item.
     pub item: ItemKey,
     /// All its versions, in any order. The text of the one in force at the moment may be there.
@@ -102,7 +102,7 @@ pub struct Found {
     pub undecided: Option<String>,
 }
 
-impl Found {
+impl ScannedItem {
     /// The version in force at a moment, when that is a document.
     pub fn document_at(&self, at: PointInTime) -> Option<&Version> {
         boundary(&self.versions, at).filter(|version| !version.op.is_some_and(Op::is_tombstone))
@@ -115,38 +115,38 @@ impl Found {
 }
 
 /// One reading of the items in scope.
-pub struct Sweep<'a> {
+pub struct Scan<'a> {
     /// The containers.
-    pub places: &'a Places,
+    pub containers: &'a Containers,
     /// Which items.
     pub wanted: &'a Scope,
     /// The point in time.
     pub at: PointInTime,
-    /// Where they are looked for; [`Places::stretches`].
-    pub stretches: &'a [Span],
+    /// Where they are looked for; [`Containers::hash_ranges`].
+    pub hash_ranges: &'a [HashRange],
     /// What of the live documents is read.
-    pub live: LiveWish,
+    pub live: LiveDetail,
     /// Versions that a piece should have; [`PIECE_ROWS`].
     pub piece_rows: usize,
     /// Request units a second.
-    pub pace: &'a Pace,
+    pub pace: &'a RuLimiter,
     /// Whether the text of the version in force will be needed.
-    pub needs_text: &'a (dyn Fn(&Found) -> bool + Sync),
+    pub needs_text: &'a (dyn Fn(&ScannedItem) -> bool + Sync),
 }
 
 /// The items of a piece.
 #[derive(Debug)]
 pub struct Piece {
     /// In order of id and key.
-    pub found: Vec<Found>,
-    /// Of which stretch it was, and what is left of that; `None` for items that are found otherwise.
-    pub walked: Option<(usize, Span)>,
+    pub found: Vec<ScannedItem>,
+    /// Of which hash_range it was, and what is left of that; `None` for items that are found otherwise.
+    pub walked: Option<(usize, HashRange)>,
     /// Records that are not understood: set aside, for whoever reads this to name.
     pub bad: Vec<BadRecord>,
 }
 
 impl Piece {
-    fn new(mut found: Vec<Found>, walked: Option<(usize, Span)>, bad: Vec<BadRecord>) -> Self {
+    fn new(mut found: Vec<ScannedItem>, walked: Option<(usize, HashRange)>, bad: Vec<BadRecord>) -> Self {
         found.sort_by_cached_key(|f| f.item.sort_key());
         Self { found, walked, bad }
     }
@@ -163,7 +163,7 @@ fn is_packed(row: &str) -> bool {
     RawDocument::parse(row).is_ok_and(|row| row.get("packed").is_some_and(|packed| packed.get() == "true"))
 }
 
-impl<'a> Sweep<'a> {
+impl<'a> Scan<'a> {
     /// The items, a piece at a time, each in order of id and key. Nothing is written.
     ///
     /// An item of a predicate's scope is one whose version in force matches, not one that matched at some time.
@@ -171,8 +171,8 @@ impl<'a> Sweep<'a> {
         let first = async move {
             // Where pieces of the two containers do not correspond, the target is read as a whole beforehand.
             let index = match self.wanted {
-                Scope::All if self.live != LiveWish::No && !self.places.is_aligned() => {
-                    Some(Mutex::new(live_index(self.places, self.pace).await?))
+                Scope::All if self.live != LiveDetail::No && !self.containers.is_aligned() => {
+                    Some(Mutex::new(live_index(self.containers, self.pace).await?))
                 }
                 _ => None,
             };
@@ -189,8 +189,8 @@ impl<'a> Sweep<'a> {
     pub async fn ever_matched(&self) -> Result<(HashSet<ItemKey>, Vec<BadRecord>), Failure> {
         let mut items = HashSet::new();
         let mut bad = Vec::new();
-        for stretch in self.stretches {
-            let matched = self.matched(*stretch).await?;
+        for hash_range in self.hash_ranges {
+            let matched = self.matched(*hash_range).await?;
             bad.extend(matched.bad);
             for ((item, record_id), packed) in matched.versions {
                 if !packed || items.contains(&item) {
@@ -210,14 +210,15 @@ impl<'a> Sweep<'a> {
     }
 
     /// The versions that match the predicate, and those whose documents the service cannot see; none without one.
-    async fn matched(&self, piece: Span) -> Result<Matched, Failure> {
+    async fn matched(&self, piece: HashRange) -> Result<Matched, Failure> {
         let mut matched = Matched::default();
         if let Scope::Where { predicate, params } = self.wanted {
-            let sql = format!("{} AND {}", select(self.places.source.key_paths()), predicate::of_records(predicate));
-            let mut pages = self.places.changes.query_span(&sql, params, piece).await?;
+            let sql =
+                format!("{} AND {}", select(self.containers.source.key_paths()), predicate::of_records(predicate));
+            let mut pages = self.containers.changes.query_hash_range(&sql, params, piece).await?;
             while let Some(page) = self.page(&mut pages).await? {
                 for row in page {
-                    match self.places.entry(row.get()) {
+                    match self.containers.entry(row.get()) {
                         Entry::Version(item, version) => {
                             matched.versions.insert((item, version.record_id), is_packed(row.get()));
                         }
@@ -239,7 +240,7 @@ impl<'a> Sweep<'a> {
             Err(e) => return Ok(Err(format!("its document is kept compressed, and in --where {e}"))),
         };
         self.pace.wait().await;
-        let text = match self.places.document(item, record_id).await {
+        let text = match self.containers.document(item, record_id).await {
             Ok(text) => text,
             Err(f) if f.is_own() => return Ok(Err(f.message)),
             Err(f) => return Err(f),
@@ -248,7 +249,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// Leaves out what turns out not to match; of what cannot be decided, it is noted why.
-    async fn decide_all(&self, found: &mut HashMap<ItemKey, Found>, matched: &Matched) -> Result<(), Failure> {
+    async fn decide_all(&self, found: &mut HashMap<ItemKey, ScannedItem>, matched: &Matched) -> Result<(), Failure> {
         let packed: Vec<(ItemKey, String)> = found
             .values()
             .filter_map(|f| {
@@ -294,144 +295,151 @@ impl<'a> Sweep<'a> {
         let index = std::sync::Arc::new(index);
         let walk = {
             let index = index.clone();
-            move |(number, stretch): (usize, &Span)| Box::pin(self.stretch(number, *stretch, index.clone()))
+            move |(number, hash_range): (usize, &HashRange)| {
+                Box::pin(self.hash_range(number, *hash_range, index.clone()))
+            }
         };
         // Of the documents that no version is known of, what is left in the index.
         let left = stream::once(async move {
             let index = index.as_ref().as_ref()?;
             let left = std::mem::take(&mut *index.lock().unwrap_or_else(PoisonError::into_inner));
-            let found = left.into_iter().map(|(item, live)| Found { live: Some(live), ..Found::new(item) });
+            let found = left.into_iter().map(|(item, live)| ScannedItem { live: Some(live), ..ScannedItem::new(item) });
             Some(Ok(Piece::new(found.collect(), None, Vec::new())))
         });
-        stream::iter(self.stretches.iter().enumerate())
+        stream::iter(self.hash_ranges.iter().enumerate())
             .flat_map_unordered(RANGES as usize, walk)
             .chain(left.filter_map(std::future::ready))
             .boxed()
     }
 
-    fn stretch(
+    fn hash_range(
         &'a self,
         number: usize,
-        stretch: Span,
+        hash_range: HashRange,
         index: std::sync::Arc<Option<Mutex<LiveIndex>>>,
     ) -> impl Stream<Item = Result<Piece, Failure>> + 'a {
         let in_pieces = match self.wanted {
-            Scope::Live { .. } => self.places.target.hash_space().is_some(),
-            _ => self.places.is_cut_by_item(),
+            Scope::Live { .. } => self.containers.target.hash_space().is_some(),
+            _ => self.containers.is_cut_by_item(),
         };
-        let walk = Walk::new(stretch, in_pieces);
+        let walk = Walk::new(hash_range, in_pieces);
         stream::try_unfold((walk, false, index), move |(mut walk, mut with_text, index)| async move {
             let Some(piece) = walk.next_piece() else { return Ok(None) };
             // A piece is read again from its beginning when it fails: nothing of it has been passed on.
-            let retry = Retry::for_at_most(PATIENCE);
+            let retry = Retry::for_at_most(RETRY_TIMEOUT);
             let read = |with_text| {
                 let index = index.as_ref().as_ref();
                 retry.run(move || self.piece(piece, with_text, index))
             };
-            let mut haul = match read(with_text).await {
+            let mut buffer = match read(with_text).await {
                 // A record that cannot be read: as a fact it can be named, and the others are there.
                 Err(f) if with_text && f.is_own() => read(false).await?,
                 other => other?,
             };
             if let Some(index) = index.as_ref() {
                 let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
-                for found in haul.found.values_mut() {
+                for found in buffer.found.values_mut() {
                     found.live = index.remove(&found.item);
                 }
             }
-            let rows = haul.rows.max(haul.lives);
-            let load = (rows as f64 / self.piece_rows as f64).max(haul.bytes as f64 / PIECE_BYTES as f64);
+            let rows = buffer.rows.max(buffer.lives);
+            let load = (rows as f64 / self.piece_rows as f64).max(buffer.bytes as f64 / PIECE_BYTES as f64);
             walk.had(load);
             if rows > 0 {
-                let needed = haul.found.values().filter(|f| (self.needs_text)(f)).count();
+                let needed = buffer.found.values().filter(|f| (self.needs_text)(f)).count();
                 with_text = needed * TEXT_RATIO >= rows;
             }
-            let piece = Piece::new(haul.found.into_values().collect(), Some((number, walk.rest())), haul.bad);
+            let piece = Piece::new(buffer.found.into_values().collect(), Some((number, walk.rest())), buffer.bad);
             Ok(Some((piece, (walk, with_text, index))))
         })
     }
 
-    async fn piece(&self, piece: Span, with_text: bool, index: Option<&Mutex<LiveIndex>>) -> Result<Haul, Failure> {
+    async fn piece(
+        &self,
+        piece: HashRange,
+        with_text: bool,
+        index: Option<&Mutex<LiveIndex>>,
+    ) -> Result<ScanBuffer, Failure> {
         if let Scope::Live { predicate, params } = self.wanted {
             return self.live_piece(piece, with_text, predicate, params).await;
         }
-        let mut haul = Haul::default();
-        let source = self.places.source.key_paths();
+        let mut buffer = ScanBuffer::default();
+        let source = self.containers.source.key_paths();
         let mut matched = self.matched(piece).await?;
-        haul.bad.append(&mut matched.bad);
+        buffer.bad.append(&mut matched.bad);
         let is_where = matches!(self.wanted, Scope::Where { .. });
         let candidates: HashSet<ItemKey> = matched.versions.keys().map(|(item, _)| item.clone()).collect();
-        let in_force = |found: &Found| {
+        let in_force = |found: &ScannedItem| {
             boundary(&found.versions, self.at)
                 .is_some_and(|v| matched.versions.contains_key(&(found.item.clone(), v.record_id.clone())))
         };
-        if is_where && (candidates.len() <= FEW || !self.places.is_aligned()) {
-            haul.rows = matched.versions.len();
+        if is_where && (candidates.len() <= FEW || !self.containers.is_aligned()) {
+            buffer.rows = matched.versions.len();
             let (found, bad) = self.looked_up_if(candidates, in_force).await?;
-            haul.bad.extend(bad);
-            haul.found = found.into_iter().map(|f| (f.item.clone(), f)).collect();
-            self.decide_all(&mut haul.found, &matched).await?;
-            return Ok(haul);
+            buffer.bad.extend(bad);
+            buffer.found = found.into_iter().map(|f| (f.item.clone(), f)).collect();
+            self.decide_all(&mut buffer.found, &matched).await?;
+            return Ok(buffer);
         }
         let in_scope = |item: &ItemKey| !is_where || candidates.contains(item);
         if with_text {
             let until = [Param::new("at", self.at.seconds())];
-            let mut pages = self.places.changes.query_span(&WITH_TEXT, &until, piece).await?;
+            let mut pages = self.containers.changes.query_hash_range(&WITH_TEXT, &until, piece).await?;
             while let Some(page) = self.page(&mut pages).await? {
                 for record in page {
-                    haul.add(Entry::of(record.get(), self.places.changes.key_paths(), source), in_scope);
+                    buffer.add(Entry::of(record.get(), self.containers.changes.key_paths(), source), in_scope);
                 }
             }
             let later = format!("{} AND {LATER}", select(source));
-            self.facts(&later, &until, piece, |entry| haul.add(entry, in_scope)).await?;
+            self.facts(&later, &until, piece, |entry| buffer.add(entry, in_scope)).await?;
         } else {
             let all = select(source);
-            self.facts(&all, &[], piece, |entry| haul.add(entry, in_scope)).await?;
+            self.facts(&all, &[], piece, |entry| buffer.add(entry, in_scope)).await?;
         }
-        haul.settle(source.len());
-        if index.is_none() && self.live != LiveWish::No {
-            let with_text = with_text && self.live == LiveWish::Text;
-            self.live_in(piece, with_text, None, &mut haul, in_scope).await?;
+        buffer.settle(source.len());
+        if index.is_none() && self.live != LiveDetail::No {
+            let with_text = with_text && self.live == LiveDetail::Text;
+            self.live_in(piece, with_text, None, &mut buffer, in_scope).await?;
         }
         if is_where {
-            haul.found.retain(|_, found| in_force(found));
-            self.decide_all(&mut haul.found, &matched).await?;
+            buffer.found.retain(|_, found| in_force(found));
+            self.decide_all(&mut buffer.found, &matched).await?;
         }
-        Ok(haul)
+        Ok(buffer)
     }
 
     /// The live documents that match, and what the history has of them.
     async fn live_piece(
         &self,
-        piece: Span,
+        piece: HashRange,
         with_text: bool,
         predicate: &str,
         params: &[Param],
-    ) -> Result<Haul, Failure> {
-        let mut haul = Haul::default();
-        self.live_in(piece, with_text, Some((predicate, params)), &mut haul, |_| true).await?;
-        if haul.found.len() > FEW && self.places.is_aligned() {
-            let all = select(self.places.source.key_paths());
+    ) -> Result<ScanBuffer, Failure> {
+        let mut buffer = ScanBuffer::default();
+        self.live_in(piece, with_text, Some((predicate, params)), &mut buffer, |_| true).await?;
+        if buffer.found.len() > FEW && self.containers.is_aligned() {
+            let all = select(self.containers.source.key_paths());
             let mut entries = Vec::new();
             self.facts(&all, &[], piece, |entry| match &entry {
-                Entry::Version(item, _) if !haul.found.contains_key(item) => {}
+                Entry::Version(item, _) if !buffer.found.contains_key(item) => {}
                 _ => entries.push(entry),
             })
             .await?;
-            entries.into_iter().for_each(|entry| haul.add(entry, |_| true));
-            haul.settle(self.places.source.key_paths().len());
-            return Ok(haul);
+            entries.into_iter().for_each(|entry| buffer.add(entry, |_| true));
+            buffer.settle(self.containers.source.key_paths().len());
+            return Ok(buffer);
         }
-        let items: Vec<ItemKey> = haul.found.keys().cloned().collect();
-        let looked_up: Vec<(Found, Vec<BadRecord>)> =
+        let items: Vec<ItemKey> = buffer.found.keys().cloned().collect();
+        let looked_up: Vec<(ScannedItem, Vec<BadRecord>)> =
             stream::iter(items).map(|item| self.facts_of(item)).buffer_unordered(CONCURRENCY).try_collect().await?;
         for (known, bad) in looked_up {
-            haul.rows += known.versions.len();
-            haul.bad.extend(bad);
-            let found = haul.entry(known.item);
+            buffer.rows += known.versions.len();
+            buffer.bad.extend(bad);
+            let found = buffer.entry(known.item);
             (found.versions, found.unkeyed) = (known.versions, known.unkeyed);
         }
-        Ok(haul)
+        Ok(buffer)
     }
 
     async fn page(&self, pages: &mut Pages) -> Result<Option<Vec<Box<RawValue>>>, Failure> {
@@ -442,13 +450,13 @@ impl<'a> Sweep<'a> {
         &self,
         sql: &str,
         params: &[Param],
-        piece: Span,
+        piece: HashRange,
         mut each: impl FnMut(Entry),
     ) -> Result<(), Failure> {
-        let mut pages = self.places.changes.query_span(sql, params, piece).await?;
+        let mut pages = self.containers.changes.query_hash_range(sql, params, piece).await?;
         while let Some(page) = self.page(&mut pages).await? {
             for row in page {
-                each(self.places.entry(row.get()));
+                each(self.containers.entry(row.get()));
             }
         }
         Ok(())
@@ -457,20 +465,20 @@ impl<'a> Sweep<'a> {
     /// The live documents of a piece: with those that no version is known of.
     async fn live_in(
         &self,
-        piece: Span,
+        piece: HashRange,
         with_text: bool,
         matching: Option<(&str, &[Param])>,
-        haul: &mut Haul,
+        buffer: &mut ScanBuffer,
         in_scope: impl Fn(&ItemKey) -> bool,
     ) -> Result<(), Failure> {
-        let target = &self.places.target;
+        let target = &self.containers.target;
         let mut sql = if with_text { "SELECT * FROM c".to_owned() } else { select_live(target.key_paths()) };
         if let Some((predicate, _)) = matching {
             // On lines of its own, so that a comment in it cannot swallow the parenthesis.
             sql.push_str(&format!(" WHERE (\n{predicate}\n)"));
         }
         let params = matching.map_or(&[][..], |(_, params)| params);
-        let mut pages = target.query_span(&sql, params, piece).await?;
+        let mut pages = target.query_hash_range(&sql, params, piece).await?;
         while let Some(page) = self.page(&mut pages).await? {
             for text in page {
                 let (item, live) = if with_text {
@@ -481,15 +489,15 @@ impl<'a> Sweep<'a> {
                 if !in_scope(&item) {
                     continue;
                 }
-                let kept = haul.keep(with_text.then(|| text.get().to_owned()));
-                haul.lives += 1;
-                haul.entry(item).live = Some(Live { text: kept, ..live });
+                let kept = buffer.keep(with_text.then(|| text.get().to_owned()));
+                buffer.lives += 1;
+                buffer.entry(item).live = Some(Live { text: kept, ..live });
             }
         }
         Ok(())
     }
 
-    async fn looked_up(&self, items: Vec<ItemKey>) -> Result<(Vec<Found>, Vec<BadRecord>), Failure> {
+    async fn looked_up(&self, items: Vec<ItemKey>) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
         self.looked_up_if(items, |_| true).await
     }
 
@@ -497,32 +505,32 @@ impl<'a> Sweep<'a> {
     async fn looked_up_if(
         &self,
         items: impl IntoIterator<Item = ItemKey>,
-        wanted: impl Fn(&Found) -> bool,
-    ) -> Result<(Vec<Found>, Vec<BadRecord>), Failure> {
+        wanted: impl Fn(&ScannedItem) -> bool,
+    ) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
         let wanted = &wanted;
-        let found: Vec<(Option<Found>, Vec<BadRecord>)> = stream::iter(items)
+        let found: Vec<(Option<ScannedItem>, Vec<BadRecord>)> = stream::iter(items)
             .map(|item| async move {
                 let (mut found, bad) = self.facts_of(item).await?;
                 if !wanted(&found) {
                     return Ok((None, bad));
                 }
-                if self.live != LiveWish::No {
-                    found.live = look(self.places, self.pace, &found.item, self.live == LiveWish::Text).await?;
+                if self.live != LiveDetail::No {
+                    found.live = look(self.containers, self.pace, &found.item, self.live == LiveDetail::Text).await?;
                 }
                 Ok::<_, Failure>((Some(found), bad))
             })
             .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await?;
-        let (found, bad): (Vec<Option<Found>>, Vec<Vec<BadRecord>>) = found.into_iter().unzip();
+        let (found, bad): (Vec<Option<ScannedItem>>, Vec<Vec<BadRecord>>) = found.into_iter().unzip();
         Ok((found.into_iter().flatten().collect(), bad.into_iter().flatten().collect()))
     }
 
     /// All versions of one item, without their documents.
-    async fn facts_of(&self, item: ItemKey) -> Result<(Found, Vec<BadRecord>), Failure> {
-        let (mut items, bad) = facts_of_id(self.places, self.pace, &item.id, Some(&item.partition_key)).await?;
+    async fn facts_of(&self, item: ItemKey) -> Result<(ScannedItem, Vec<BadRecord>), Failure> {
+        let (mut items, bad) = facts_of_id(self.containers, self.pace, &item.id, Some(&item.partition_key)).await?;
         let at = items.iter().position(|found| found.item == item);
-        Ok((at.map_or_else(|| Found::new(item), |at| items.swap_remove(at)), bad))
+        Ok((at.map_or_else(|| ScannedItem::new(item), |at| items.swap_remove(at)), bad))
     }
 }
 
@@ -532,36 +540,36 @@ impl<'a> Sweep<'a> {
 /// # Errors
 /// When the service refuses.
 pub async fn facts_of_id(
-    places: &Places,
-    pace: &Pace,
+    containers: &Containers,
+    pace: &RuLimiter,
     id: &str,
     key: Option<&PartitionKey>,
-) -> Result<(Vec<Found>, Vec<BadRecord>), Failure> {
-    let source = places.source.key_paths();
-    let changes = places.changes.key_paths();
+) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
+    let source = containers.source.key_paths();
+    let changes = containers.changes.key_paths();
     let sql = format!("{} AND c._originalId = @id", select(source));
     let part = key.and_then(|key| scope(changes, source, key, Some(id)));
     let params = [Param::new("id", id)];
     let query = || async {
-        let mut pages = places.changes.query(&sql, &params, part.as_ref(), None).await?;
-        let mut haul = Haul::default();
+        let mut pages = containers.changes.query(&sql, &params, part.as_ref(), None).await?;
+        let mut buffer = ScanBuffer::default();
         while let Some(page) = page(pace, &mut pages).await? {
             for row in page {
-                haul.add(places.entry(row.get()), |_| true);
+                buffer.add(containers.entry(row.get()), |_| true);
             }
         }
-        Ok(haul)
+        Ok(buffer)
     };
-    let mut haul = Retry::for_at_most(PATIENCE).run(query).await?;
-    haul.settle(source.len());
-    let under = |found: &Found| key.is_none_or(|key| found.item.partition_key.0.starts_with(&key.0));
-    let mut found: Vec<Found> = haul.found.into_values().filter(under).collect();
+    let mut buffer = Retry::for_at_most(RETRY_TIMEOUT).run(query).await?;
+    buffer.settle(source.len());
+    let under = |found: &ScannedItem| key.is_none_or(|key| found.item.partition_key.0.starts_with(&key.0));
+    let mut found: Vec<ScannedItem> = buffer.found.into_values().filter(under).collect();
     found.sort_by_cached_key(|f| f.item.sort_key());
-    Ok((found, haul.bad))
+    Ok((found, buffer.bad))
 }
 
 /// The next page of a query, when the limit on request units allows it.
-async fn page(pace: &Pace, pages: &mut Pages) -> Result<Option<Vec<Box<RawValue>>>, Failure> {
+async fn page(pace: &RuLimiter, pages: &mut Pages) -> Result<Option<Vec<Box<RawValue>>>, Failure> {
     pace.wait().await;
     pages.next().await.transpose().map(|page| page.map(|p| p.documents))
 }

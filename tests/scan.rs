@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use cosmos_rewind::{
     change::{key::ItemKey, time::PointInTime},
-    cosmos::{Pace, Param},
-    history::scan::{Found, LiveWish, Places, Scope, Sweep},
+    cosmos::{Param, RuLimiter},
+    history::scan::{Containers, LiveDetail, Scan, ScannedItem, Scope},
     history::{as_of::boundary, reader::Histories},
 };
 use futures::TryStreamExt as _;
@@ -39,18 +39,21 @@ async fn filled(paths: &[&str]) -> TestApp {
     app
 }
 
-async fn places(app: &TestApp) -> Places {
+async fn containers(app: &TestApp) -> Containers {
     let source = app.events().await;
-    Places { changes: app.changes().await, target: source.clone(), source }
+    Containers { changes: app.changes().await, target: source.clone(), source }
 }
 
 /// What a naive reading of everything finds: record ids, text in force, live etag.
 type Facts = BTreeMap<(String, String), (Vec<String>, Option<String>, Option<String>)>;
 
-async fn naive(places: &Places, at: PointInTime) -> Facts {
-    let records = places.changes.query_all("SELECT * FROM c", &[], None).await.unwrap();
-    let found =
-        Histories::group(records.iter().map(|r| r.get()), places.changes.key_paths(), places.source.key_paths());
+async fn naive(containers: &Containers, at: PointInTime) -> Facts {
+    let records = containers.changes.query_all("SELECT * FROM c", &[], None).await.unwrap();
+    let found = Histories::group(
+        records.iter().map(|r| r.get()),
+        containers.changes.key_paths(),
+        containers.source.key_paths(),
+    );
     let mut facts = Facts::new();
     for item in found.items {
         let mut ids: Vec<String> = item.versions.iter().map(|v| v.record_id.clone()).collect();
@@ -58,7 +61,7 @@ async fn naive(places: &Places, at: PointInTime) -> Facts {
         let text = boundary(&item.versions, at).and_then(|v| v.document.clone());
         facts.insert(item.key.sort_key(), (ids, text, None));
     }
-    for document in places.source.query_all("SELECT * FROM c", &[], None).await.unwrap() {
+    for document in containers.source.query_all("SELECT * FROM c", &[], None).await.unwrap() {
         let document: Value = serde_json::from_str(document.get()).unwrap();
         let key = (document["id"].as_str().unwrap().to_owned(), json!([document["pk"]]).to_string());
         facts.entry(key).or_default().2 = Some(document["_etag"].as_str().unwrap().to_owned());
@@ -66,7 +69,7 @@ async fn naive(places: &Places, at: PointInTime) -> Facts {
     facts
 }
 
-fn facts(found: &[Found], at: PointInTime, text_of: impl Fn(&Found) -> Option<String>) -> Facts {
+fn facts(found: &[ScannedItem], at: PointInTime, text_of: impl Fn(&ScannedItem) -> Option<String>) -> Facts {
     let mut facts = Facts::new();
     for one in found {
         let mut ids: Vec<String> = one.versions.iter().map(|v| v.record_id.clone()).collect();
@@ -79,8 +82,8 @@ fn facts(found: &[Found], at: PointInTime, text_of: impl Fn(&Found) -> Option<St
     facts
 }
 
-async fn all(sweep: &Sweep<'_>) -> Vec<Found> {
-    let pieces: Vec<_> = sweep.pieces().try_collect().await.unwrap();
+async fn all(scan: &Scan<'_>) -> Vec<ScannedItem> {
+    let pieces: Vec<_> = scan.pieces().try_collect().await.unwrap();
     pieces.into_iter().flat_map(|piece| piece.found).collect()
 }
 
@@ -90,52 +93,52 @@ async fn every_item_is_found_once_whatever_the_layout_and_the_size_of_a_piece() 
     let mut texts = 0;
     for paths in [&["/pk", "/_originalId"][..], &["/pk"], &["/_originalId"], &["/id"]] {
         let app = filled(paths).await;
-        let places = places(&app).await;
-        let expected = naive(&places, at).await;
+        let containers = containers(&app).await;
+        let expected = naive(&containers, at).await;
         assert_eq!(expected.len() as u64, DOCUMENTS);
-        let pace = Pace::new(app.events().await.cosmos().meter(), None);
+        let pace = RuLimiter::new(app.events().await.cosmos().meter(), None);
         for (piece_rows, needed) in [(4000, false), (15, false), (15, true), (1, true)] {
-            let sweep = Sweep {
-                places: &places,
+            let scan = Scan {
+                containers: &containers,
                 wanted: &Scope::All,
                 at,
-                stretches: &places.stretches(None).unwrap(),
-                live: LiveWish::Text,
+                hash_ranges: &containers.hash_ranges(None).unwrap(),
+                live: LiveDetail::Text,
                 piece_rows,
                 pace: &pace,
                 needs_text: &|_| needed,
             };
-            let found = all(&sweep).await;
+            let found = all(&scan).await;
             texts += found.iter().filter(|f| boundary(&f.versions, at).is_some_and(|v| v.document.is_some())).count();
             // Where the text was not read along it is as good as the one that would be read: not compared.
-            let same = |f: &Found| expected[&f.item.sort_key()].1.clone();
+            let same = |f: &ScannedItem| expected[&f.item.sort_key()].1.clone();
             assert_eq!(facts(&found, at, same), expected, "{paths:?} {piece_rows} {needed}");
             for live in found.iter().filter_map(|f| f.live.as_ref()) {
                 assert!(live.text.as_ref().is_none_or(|t| t.contains(&live.etag.replace('"', "\\\""))), "{live:?}");
             }
         }
-        let shares = places.stretches(Some("1/3".parse().unwrap()));
+        let shares = containers.hash_ranges(Some("1/3".parse().unwrap()));
         assert_eq!(shares.is_ok(), paths[0] == "/pk", "{paths:?}: {shares:?}");
         if shares.is_err() {
             continue;
         }
         let mut shared = Vec::new();
         for share in ["1/3", "2/3", "3/3"] {
-            let sweep = Sweep {
-                places: &places,
+            let scan = Scan {
+                containers: &containers,
                 wanted: &Scope::All,
                 at,
-                stretches: &places.stretches(Some(share.parse().unwrap())).unwrap(),
-                live: LiveWish::Etag,
+                hash_ranges: &containers.hash_ranges(Some(share.parse().unwrap())).unwrap(),
+                live: LiveDetail::Etag,
                 piece_rows: 15,
                 pace: &pace,
                 needs_text: &|_| false,
             };
-            let found = all(&sweep).await;
+            let found = all(&scan).await;
             assert!(found.len() < shared.len() + DOCUMENTS as usize, "one share has everything");
             shared.extend(found);
         }
-        let same = |f: &Found| expected[&f.item.sort_key()].1.clone();
+        let same = |f: &ScannedItem| expected[&f.item.sort_key()].1.clone();
         assert_eq!(facts(&shared, at, same), expected, "{paths:?}");
     }
     assert!(texts > 100, "documents were never read along");
@@ -144,8 +147,8 @@ async fn every_item_is_found_once_whatever_the_layout_and_the_size_of_a_piece() 
 #[tokio::test]
 async fn a_predicate_means_what_matched_at_the_moment_not_at_some_time() {
     let app = filled(&["/pk", "/_originalId"]).await;
-    let places = places(&app).await;
-    let pace = Pace::new(app.events().await.cosmos().meter(), None);
+    let containers = containers(&app).await;
+    let pace = RuLimiter::new(app.events().await.cosmos().meter(), None);
     let keys = |items: Vec<ItemKey>| {
         let mut ids: Vec<String> = items.into_iter().map(|i| i.id).collect();
         ids.sort();
@@ -156,22 +159,22 @@ async fn a_predicate_means_what_matched_at_the_moment_not_at_some_time() {
             predicate: "c.round = @round AND c.n < 20 -- all of them".into(),
             params: vec![Param::new("round", round)],
         };
-        let sweep = Sweep {
-            places: &places,
+        let scan = Scan {
+            containers: &containers,
             wanted: &scope,
             at: PointInTime::from_epoch(START + after),
-            stretches: &places.stretches(None).unwrap(),
-            live: LiveWish::No,
+            hash_ranges: &containers.hash_ranges(None).unwrap(),
+            live: LiveDetail::No,
             piece_rows: 10,
             pace: &pace,
             needs_text: &|_| false,
         };
-        let found = all(&sweep).await;
+        let found = all(&scan).await;
         let missed = |n: u64| round == 2 && n.is_multiple_of(7);
         let mut expected: Vec<String> = (0..20).filter(|n| !missed(*n)).map(|n| format!("doc-{n}")).collect();
         expected.sort();
         assert_eq!(keys(found.into_iter().map(|f| f.item).collect()), expected, "{after}");
-        let ever = sweep.ever_matched().await.unwrap().0;
+        let ever = scan.ever_matched().await.unwrap().0;
         assert_eq!(keys(ever.into_iter().collect()), expected);
     }
 }

@@ -1,6 +1,6 @@
 //! Parts of a partition key's hash space: how a scan is cut into pieces, and shared between machines.
 //!
-//! Every item has a place in the space, the hash of its partition key. A query can be bound to a stretch of it (the
+//! Every item has a place in the space, the hash of its partition key. A query can be bound to a hash_range of it (the
 //! service calls a bound an effective partition key), whatever the physical partitions are at that time.
 
 use std::fmt;
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Failure;
 
-/// Places in the space. A hash has more bits than that; nothing is cut finer.
+/// Containers in the space. A hash has more bits than that; nothing is cut finer.
 const PLACES: u64 = 1 << 62;
 
-/// How a container turns partition keys into places.
+/// How a container turns partition keys into containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashSpace {
     /// 32-bit hash, written as a number: containers made without a version of the partition key definition.
@@ -38,7 +38,7 @@ impl HashSpace {
         match (place, self) {
             (0, _) => String::new(),
             (PLACES.., _) => "FF".into(),
-            // The two highest bits of such a hash are never set, so 2^62 places fill 00.. to 3F..
+            // The two highest bits of such a hash are never set, so 2^62 containers fill 00.. to 3F..
             (_, Self::V2) => format!("{place:016X}"),
             // A number is written as 05 and the double's bits with the sign turned; the hash fills 0 to 2^32.
             (_, Self::V1) => {
@@ -49,14 +49,14 @@ impl HashSpace {
     }
 }
 
-/// A stretch of the space.
+/// A hash_range of the space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Span {
+pub struct HashRange {
     from: u64,
     to: u64,
 }
 
-impl Span {
+impl HashRange {
     /// The whole space.
     pub const WHOLE: Self = Self { from: 0, to: PLACES };
 
@@ -65,7 +65,7 @@ impl Span {
         self.from >= self.to
     }
 
-    /// How many places are in it.
+    /// How many containers are in it.
     pub fn width(self) -> u64 {
         self.to.saturating_sub(self.from)
     }
@@ -79,7 +79,7 @@ impl Span {
         (0..parts.max(1)).map(|i| Self { from: bound(i), to: bound(i + 1) }).collect()
     }
 
-    /// The first so many places, one at least, and the rest.
+    /// The first so many containers, one at least, and the rest.
     pub fn split_at(self, width: u64) -> (Self, Self) {
         let middle = self.from.saturating_add(width.max(1)).min(self.to);
         (Self { from: self.from, to: middle }, Self { from: middle, to: self.to })
@@ -92,28 +92,28 @@ impl Span {
     }
 }
 
-/// Goes through a stretch in pieces that have about as much as was asked for. The first piece is a look at how much
+/// Goes through a hash_range in pieces that have about as much as was asked for. The first piece is a look at how much
 /// there is; each tells how wide the next may be.
 #[derive(Debug, Clone)]
 pub struct Walk {
-    rest: Span,
+    rest: HashRange,
     width: u64,
 }
 
-/// The first piece of a stretch, as a power of two of its width.
+/// The first piece of a hash_range, as a power of two of its width.
 const PROBE_BITS: u32 = 12;
 /// How much wider a piece may be than the one before: one that was empty says little about the next.
 const MAX_GROWTH: f64 = 16.0;
 
 impl Walk {
-    /// Begins; in one piece when the stretch cannot be cut.
-    pub fn new(stretch: Span, in_pieces: bool) -> Self {
-        let width = if in_pieces { stretch.width() >> PROBE_BITS } else { stretch.width() };
-        Self { rest: stretch, width }
+    /// Begins; in one piece when the hash_range cannot be cut.
+    pub fn new(hash_range: HashRange, in_pieces: bool) -> Self {
+        let width = if in_pieces { hash_range.width() >> PROBE_BITS } else { hash_range.width() };
+        Self { rest: hash_range, width }
     }
 
     /// The next piece; `None` at the end.
-    pub fn next_piece(&mut self) -> Option<Span> {
+    pub fn next_piece(&mut self) -> Option<HashRange> {
         if self.rest.is_empty() {
             return None;
         }
@@ -124,7 +124,7 @@ impl Walk {
     }
 
     /// What is left after the last piece.
-    pub fn rest(&self) -> Span {
+    pub fn rest(&self) -> HashRange {
         self.rest
     }
 
@@ -138,7 +138,7 @@ impl Walk {
 
 /// One of several equal parts of the space: a machine's share of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct Shard {
     index: u32,
     of: u32,
 }
@@ -146,19 +146,19 @@ pub struct Share {
 /// Most shares of a job.
 const MAX_SHARES: u32 = 10_000;
 
-impl Share {
+impl Shard {
     /// Whether it is the one that looks after what belongs to no share.
     pub fn is_first(self) -> bool {
         self.index == 1
     }
 
-    /// The stretch.
-    pub fn span(self) -> Span {
-        Span::WHOLE.cut(self.of).get(self.index as usize - 1).copied().unwrap_or(Span::WHOLE)
+    /// The hash_range.
+    pub fn span(self) -> HashRange {
+        HashRange::WHOLE.cut(self.of).get(self.index as usize - 1).copied().unwrap_or(HashRange::WHOLE)
     }
 }
 
-impl std::str::FromStr for Share {
+impl std::str::FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -170,7 +170,7 @@ impl std::str::FromStr for Share {
     }
 }
 
-impl fmt::Display for Share {
+impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.index, self.of)
     }
@@ -192,7 +192,8 @@ mod tests {
     #[test]
     fn parts_are_equal_and_leave_nothing_out() {
         for (space, version) in [(HashSpace::V1, PartitionKeyVersion::V1), (HashSpace::V2, PartitionKeyVersion::V2)] {
-            let ranges: Vec<FeedRange> = Span::WHOLE.cut(8).into_iter().map(|s| s.feed_range(space).unwrap()).collect();
+            let ranges: Vec<FeedRange> =
+                HashRange::WHOLE.cut(8).into_iter().map(|s| s.feed_range(space).unwrap()).collect();
             assert_eq!(ranges[0].min_inclusive(), &EffectivePartitionKey::MIN);
             assert_eq!(ranges[7].max_exclusive(), &EffectivePartitionKey::MAX);
             assert!(ranges.windows(2).all(|w| w[0].max_exclusive() == w[1].min_inclusive()));
@@ -211,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_span_is_walked_piece_by_piece() {
-        let mut rest = Span::WHOLE.cut(3)[1];
+        let mut rest = HashRange::WHOLE.cut(3)[1];
         let whole = rest.width();
         let mut sum = 0;
         for width in [0, 1, 1 << 40, 1 << 60, u64::MAX, 5] {
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_piece_becomes_as_wide_as_its_load_allows() {
-        let mut walk = Walk::new(Span { from: 0, to: 4096 * 100 }, true);
+        let mut walk = Walk::new(HashRange { from: 0, to: 4096 * 100 }, true);
         let mut widths = Vec::new();
         for load in [1.0, 2.0, 0.5, 0.0, 1000.0] {
             widths.push(walk.next_piece().unwrap().width());
@@ -241,17 +242,17 @@ mod tests {
             walk.had(0.0);
         }
         assert_eq!((sum, walk.rest().is_empty()), (0, true));
-        let mut whole = Walk::new(Span::WHOLE, false);
-        assert_eq!((whole.next_piece(), whole.next_piece()), (Some(Span::WHOLE), None));
+        let mut whole = Walk::new(HashRange::WHOLE, false);
+        assert_eq!((whole.next_piece(), whole.next_piece()), (Some(HashRange::WHOLE), None));
     }
 
     #[test]
     fn a_share_is_one_of_n() {
-        assert_eq!("1/1".parse::<Share>().unwrap().span(), Span::WHOLE);
-        assert_eq!("2/4".parse::<Share>().unwrap().span(), Span::WHOLE.cut(4)[1]);
-        assert_eq!("4/4".parse::<Share>().unwrap().to_string(), "4/4");
+        assert_eq!("1/1".parse::<Shard>().unwrap().span(), HashRange::WHOLE);
+        assert_eq!("2/4".parse::<Shard>().unwrap().span(), HashRange::WHOLE.cut(4)[1]);
+        assert_eq!("4/4".parse::<Shard>().unwrap().to_string(), "4/4");
         for bad in ["", "1", "0/4", "5/4", "1/0", "a/b", "-1/2", "1/99999999", "1/2/3"] {
-            assert!(bad.parse::<Share>().unwrap_err().contains("i/n"), "{bad}");
+            assert!(bad.parse::<Shard>().unwrap_err().contains("i/n"), "{bad}");
         }
     }
 }

@@ -8,14 +8,14 @@ use super::RuMeter;
 
 /// Holds work back so that it stays below so many request units a second, on average since it began.
 #[derive(Debug, Clone)]
-pub struct Pace {
+pub struct RuLimiter {
     limit: Option<f64>,
     meter: RuMeter,
     begun: Instant,
     before: f64,
 }
 
-impl Pace {
+impl RuLimiter {
     /// Begins now; `None` holds nothing back.
     pub fn new(meter: &RuMeter, limit: Option<f64>) -> Self {
         Self { limit, meter: meter.clone(), begun: Instant::now(), before: meter.total() }
@@ -42,7 +42,7 @@ mod tests {
     async fn work_is_held_back_to_the_limit_and_not_without_one() {
         let meter = RuMeter::default();
         meter.add(1000.0);
-        let (paced, free) = (Pace::new(&meter, Some(100.0)), Pace::new(&meter, None));
+        let (paced, free) = (RuLimiter::new(&meter, Some(100.0)), RuLimiter::new(&meter, None));
         meter.add(250.0);
         free.wait().await;
         assert_eq!(free.begun.elapsed(), Duration::ZERO);
