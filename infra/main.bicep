@@ -54,7 +54,7 @@ param leaseContainerName string = 'leases'
 @description('Partition key path of the live container: one path, not /id. Other shapes need a change in modules/cosmos.bicep.')
 param sourcePartitionKey string = '/pk'
 
-@description('What a timer function of the app removes from the history, as flags of prune (docs/operations.md). Empty: nothing, and the app may not delete from it.')
+@description('What a timer function of the app removes from the history, as flags of prune (docs/operate/prune.md). Empty: nothing, and the app may not delete from it.')
 param pruneFlags string = ''
 
 @description('Object id of who may restore, prune and erase with the command line. Empty: nobody yet.')

@@ -1,6 +1,6 @@
 //! The use case: a batch of changes in; every one of them durable, in `changes` or in the dead-letter store, out.
 //!
-//! What is promised is in design section 3. In short: `Ok` only when nothing is left to lose; anything that may pass
+//! docs/understand/promises.md has what is promised. In short: `Ok` only when nothing is left to lose; anything that may pass
 //! is retried within a deadline; one record that can never be stored does not hold up the others.
 
 mod items;
@@ -31,7 +31,7 @@ use crate::{
         shape::Shape,
     },
     config::{ConfigError, Fidelity},
-    cosmos::{Disposition, Failure, Retry},
+    cosmos::{Disposition, Failure, Retry, Status},
     dead_letters::{DeadLetter, DeadLetterStore, StoreError},
     history::{BATCH_BYTES, BATCH_RECORDS, History, HistoryWriter, SourceReader},
     projection::Projection,
@@ -608,7 +608,7 @@ impl<H: History> Capture<H> {
         };
         let mut result = attempt(&one.record).await;
         if let Err(f) = &result
-            && f.status.starts_with("413")
+            && f.status.is_too_large()
             && let Some(packed) = record::compress(&one.record, writer.key_paths())
         {
             outcome.compressed += 1;
@@ -646,7 +646,7 @@ impl<H: History> Capture<H> {
             function: self.function.clone(),
             invocation: invocation.to_owned(),
             id: one.id.clone(),
-            status: one.status.clone(),
+            status: one.status.to_string(),
             reason: one.reason.clone(),
             partial: partial.or(self.partial.as_deref()).map(str::to_owned),
             item: item.to_owned(),
@@ -742,9 +742,9 @@ const REFUSED_AT_LEAST: usize = 5;
 /// Buries nothing of a payload of which nearly all is refused alike: whatever it is, the next payloads would follow, and
 /// their letters would be the only history.
 fn check_refusals(poison: &[Poison], stored: usize) -> Result<(), CaptureError> {
-    let mut refused: HashMap<&str, Vec<&Poison>> = HashMap::new();
+    let mut refused: HashMap<Status, Vec<&Poison>> = HashMap::new();
     for one in poison.iter().filter(|one| one.may_be_the_containers()) {
-        refused.entry(&one.status).or_default().push(one);
+        refused.entry(one.status).or_default().push(one);
     }
     let Some(alike) = refused.into_values().max_by_key(Vec::len) else { return Ok(()) };
     if alike.len() < REFUSED_AT_LEAST || alike.len() * 10 < (alike.len() + stored) * 9 {
@@ -795,5 +795,5 @@ async fn permit(limit: &Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>, F
 
 /// A limit is never closed; should it be, the batch is delivered again.
 fn closed() -> Failure {
-    Failure::from_status("write".into(), 503, 0, "shutting down", None)
+    Failure::from_status("write".into(), Status::new(503, 0), "shutting down", None)
 }

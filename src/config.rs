@@ -1,6 +1,6 @@
 //! Environment, settings file and flags, parsed once into types the inside trusts.
 //!
-//! The same settings serve the Functions host's binding and this binary (design, section 6). Precedence, highest
+//! The same settings serve the Functions host's binding and this binary. Precedence, highest
 //! first: a command-line flag, `<FunctionName>__<SETTING>` for one function, the environment, then
 //! `local.settings.json` beside host.json, which Core Tools reads the same way.
 

@@ -91,7 +91,7 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     COSMOS_CHANGES_CONTAINER: changesContainerName
     COSMOS_LEASE_CONTAINER: leaseContainerName
     REWIND_DEAD_LETTERS: deadLetterContainerUrl
-    // The queries and alerts of docs/operations.md read the log as JSON.
+    // The queries and alerts of docs/operate/alerts.md read the log as JSON.
     REWIND_LOG_FORMAT: 'json'
     REWIND_PRUNE: pruneFlags
     // The client library takes a backtrace for every operation otherwise.

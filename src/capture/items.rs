@@ -2,7 +2,10 @@
 
 use serde_json::value::RawValue;
 
-use crate::change::{Change, decode::decode, fidelity::Delivery, record, shape::Shape};
+use crate::{
+    change::{Change, decode::decode, fidelity::Delivery, record, shape::Shape},
+    cosmos::Status,
+};
 
 /// Something that can never be stored as it is.
 pub(super) struct Poison {
@@ -10,19 +13,19 @@ pub(super) struct Poison {
     /// What is kept of the item, where that is not all of it and could be told.
     pub(super) shaped: Option<Box<RawValue>>,
     pub(super) id: Option<String>,
-    pub(super) status: String,
+    pub(super) status: Status,
     pub(super) reason: String,
 }
 
 impl Poison {
     pub(super) fn new(item: usize, reason: String) -> Self {
-        Self { item, shaped: None, id: None, status: "-".into(), reason }
+        Self { item, shaped: None, id: None, status: Status::NOT_SENT, reason }
     }
 
     /// Whether the service refused it for a reason that may be the container's: not its size (413), nor that its logical
     /// partition is full (403/1014).
     pub(super) fn may_be_the_containers(&self) -> bool {
-        self.status.starts_with("400")
+        self.status.is_bad_request()
     }
 }
 

@@ -218,7 +218,7 @@ fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<Member<'a>> 
     own
 }
 
-/// The deterministic id: redelivered, reordered or captured by two paths, a version has one record (design, section 2).
+/// The deterministic id: redelivered, reordered or captured by two paths, a version has one record.
 fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<'_>]) -> String {
     let version = if change.op.is_tombstone() {
         match (change.lsn, change.ts) {

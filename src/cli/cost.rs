@@ -122,7 +122,7 @@ pub async fn run(args: CostArgs) -> Result<Exit, CliError> {
     output::summary(args.format, &shown)?;
     output::note(
         "note: calculated, not measured: the service's published charges by size, and an assumed 0.2 RU for each of the 14 index terms that a \
-         record has with provision's policy and for each further path; after a day, compare with ru of `batch stored` (docs/operations.md)",
+         record has with provision's policy and for each further path; after a day, compare with ru of `batch stored` (docs/deploy/sizing.md)",
     );
     output::note(match args.mode {
         Mode::Latest => {

@@ -29,7 +29,7 @@ use crate::{
         time::PointInTime,
     },
     config::{self, Account, CaptureConfig, Names},
-    cosmos::{Cosmos, Disposition, RETRY_TIMEOUT, Retry, RuLimiter},
+    cosmos::{Cosmos, RETRY_TIMEOUT, Retry, RuLimiter, Status},
     dead_letters::{DeadLetterStore, StoreError},
     history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope, facts_of_id},
     restore::forget,
@@ -346,7 +346,7 @@ impl Eraser<'_> {
 /// What is gone already is as good as deleted. The service's message names the item: it is left out.
 fn deleted(result: Result<(), crate::cosmos::Failure>) -> Result<(), CliError> {
     match result {
-        Err(f) if f.disposition == Disposition::NotFound && f.status == "404" => Ok(()),
+        Err(f) if f.status == Status::NO_ITEM => Ok(()),
         Err(f) => Err(CliError {
             message: format!("{}: {}; what was erased before stays erased", f.context, f.status),
             hint: Some("run the command again when that is mended: it goes on".into()),

@@ -572,7 +572,7 @@ fn shown(text: &str) -> Value {
 }
 
 fn explain(failure: Failure) -> CliError {
-    let refused = failure.status.starts_with("400");
+    let refused = failure.status.is_bad_request();
     let mut error = CliError::from(failure);
     if refused {
         error.hint =

@@ -128,7 +128,7 @@ pub enum Command {
     Man(man::ManArgs),
 }
 
-/// How a command ended; the numbers are a documented contract (docs/cli.md).
+/// How a command ended; the numbers are a documented contract (docs/reference/exit-codes.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Everything was done.

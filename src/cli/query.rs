@@ -103,14 +103,14 @@ pub(super) fn check_key(key: &PartitionKey, container: &str, paths: &KeyPaths) -
 /// The client library's own refusals, in words that say what to do.
 fn explain(failure: Failure, args: &QueryArgs) -> CliError {
     let aggregate = "pass --pk KEY when one partition key is meant, or select the plain values and count with --count";
-    let hint = match failure.status.as_str() {
-        "400/20113" => {
+    let hint = match (failure.status.code, failure.status.sub) {
+        (400, 20113) => {
             Some(format!("aggregates, GROUP BY and DISTINCT work within one partition key only: {aggregate}"))
         }
-        "400/20125" => {
+        (400, 20125) => {
             Some("over all partitions it needs a TOP or OFFSET .. LIMIT in the query; or pass --pk KEY".to_owned())
         }
-        _ if failure.status.starts_with("400") && args.sql.contains('"') => {
+        _ if failure.status.is_bad_request() && args.sql.contains('"') => {
             Some("strings in SQL take single quotes: c.city_name = 'Davidson'".to_owned())
         }
         _ => None,
@@ -122,6 +122,8 @@ fn explain(failure: Failure, args: &QueryArgs) -> CliError {
 
 #[cfg(test)]
 mod tests {
+    use crate::cosmos::Status;
+
     use clap::Parser;
 
     use super::*;
@@ -135,9 +137,11 @@ mod tests {
     #[test]
     fn a_refused_aggregate_says_what_to_do() {
         let args = Wrapper::parse_from(["query", "SELECT VALUE COUNT(1) FROM c"]).args;
-        let error = explain(Failure::from_status("query".into(), 400, 20113, "unsupported feature", None), &args);
+        let error =
+            explain(Failure::from_status("query".into(), Status::new(400, 20113), "unsupported feature", None), &args);
         assert!(error.hint.unwrap().contains("--count"));
-        let error = explain(Failure::from_status("query".into(), 400, 0, "Syntax error near 'x'", None), &args);
+        let error =
+            explain(Failure::from_status("query".into(), Status::new(400, 0), "Syntax error near 'x'", None), &args);
         assert!(error.message.contains("Syntax error"));
         assert_eq!(error.hint, None);
     }

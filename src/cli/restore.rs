@@ -390,8 +390,9 @@ fn sealed(draft: Draft, cosmos: &Cosmos, at: PointInTime) -> Result<Plan, CliErr
 
 /// A refused query is nearly always the predicate.
 pub(super) fn explain(failure: crate::cosmos::Failure, predicate: bool) -> CliError {
+    let refused = predicate && failure.status.is_bad_request();
     let mut error = CliError::from(failure);
-    if predicate && error.message.contains("400") {
+    if refused {
         error.exit = Exit::Usage;
         error.hint = Some("check --where: a predicate on c, strings in single quotes or as --param name=value".into());
     }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Container, Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter};
+use super::{Container, Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter, Status};
 use crate::change::key::ItemKey;
 
 /// Writes waiting for each worker: enough to keep it busy, few enough to stop soon.
@@ -170,7 +170,7 @@ impl Shared {
             Action::ReplaceOlder(body, moment) => self.replace_older(&retry, &job.item, body, *moment).await,
             Action::Delete => match retry.run(|| self.container.delete(key, id, None)).await {
                 // A clean 404; 404/1003 would be the container.
-                Err(f) if f.disposition == Disposition::NotFound && f.status == "404" => Ok(&self.deleted),
+                Err(f) if f.status == Status::NO_ITEM => Ok(&self.deleted),
                 other => other.map(|_| &self.deleted),
             },
         };
@@ -223,7 +223,7 @@ impl Shared {
                 Err(f)
                     if attempt < LOOKS
                         && (matches!(f.disposition, Disposition::Conflict | Disposition::PreconditionFailed)
-                            || (f.disposition == Disposition::NotFound && f.status == "404")) => {}
+                            || f.status == Status::NO_ITEM) => {}
                 other => return other,
             }
         }

@@ -18,7 +18,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Container, Failure, HashRange, container::wire_key};
+use super::{Container, Failure, HashRange, Status, container::wire_key};
 use crate::change::{key::PartitionKey, time::PointInTime};
 
 /// Most items of a page. The service also ends a page at 4 MB, so a page is small whatever the backlog.
@@ -183,7 +183,7 @@ impl Container {
             .unwrap_or_default();
         if found.is_empty() {
             // What the driver makes of a service that did not answer.
-            return Err(Failure::from_status(context(), 503, 0, "the service named no feed range", None));
+            return Err(Failure::from_status(context(), Status::new(503, 0), "the service named no feed range", None));
         }
         found
             .iter()
@@ -278,7 +278,7 @@ impl ChangeFeed {
             .await
             .map_err(fail)?
             .ok_or_else(|| {
-                Failure::from_status(context(), 503, 0, "the change feed ended, which it never does", None)
+                Failure::from_status(context(), Status::new(503, 0), "the change feed ended, which it never does", None)
             })?;
         let charge = response.headers().request_charge.map_or(0.0, |c| c.value());
         self.container.cosmos().meter().add(charge);

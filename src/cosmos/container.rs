@@ -12,7 +12,7 @@ use azure_data_cosmos_driver::{
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{Cosmos, Disposition, Failure, HashSpace, Param};
+use super::{Cosmos, Failure, HashSpace, Param, Status};
 use crate::change::{
     edit::quote,
     key::{KeyPaths, KeyValue, PartitionKey},
@@ -190,7 +190,7 @@ impl Container {
                 body.map(Some).map_err(|e| Failure::from_driver(&e, "read item".into()))
             }
             // A clean 404 is an answer; 404/1003 (no such container) is not.
-            Err(f) if f.disposition == Disposition::NotFound && f.status == "404" => Ok(None),
+            Err(f) if f.status == Status::NO_ITEM => Ok(None),
             Err(f) => Err(f),
         }
     }
@@ -275,20 +275,22 @@ fn batch_failure(body: &[u8]) -> Failure {
     match results.iter().enumerate().find(|(_, r)| r.status >= 300 && r.status != 424) {
         Some((index, one)) => Failure::from_status(
             "upsert batch".into(),
-            one.status,
-            one.sub,
+            Status::new(one.status, one.sub),
             &format!("operation {} of {} failed, so none was stored", index + 1, results.len()),
             one.retry_after.map(std::time::Duration::from_millis),
         ),
-        None => {
-            Failure::from_status("upsert batch".into(), 500, 0, "the batch failed without naming an operation", None)
-        }
+        None => Failure::from_status(
+            "upsert batch".into(),
+            Status::new(500, 0),
+            "the batch failed without naming an operation",
+            None,
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Disposition, *};
 
     #[test]
     fn an_id_that_leads_elsewhere_is_put_into_no_url() {

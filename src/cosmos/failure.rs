@@ -11,13 +11,7 @@ use std::{
 use azure_data_cosmos_driver::CosmosError;
 use tokio::time::Instant;
 
-/// Sub-status of a 403 that means "this logical partition has reached its maximum size" (20 GB).
-const PARTITION_FULL: u16 = 1014;
-/// Sub-status of a 400 that means "the key in the request does not match the document": a stale container definition.
-const PARTITION_KEY_MISMATCH: u16 = 1001;
-
-/// Status of the client library's own when it cannot set up its connections.
-const NO_HTTP_CLIENT: &str = "400/20153";
+use super::Status;
 
 /// What a caller does about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +40,8 @@ pub struct Failure {
     pub context: String,
     /// What to do about it.
     pub disposition: Disposition,
-    /// Status and sub-status as the service writes them, such as `403/1014`; `-` when nothing was sent.
-    pub status: String,
+    /// What the service answered; [`Status::NOT_SENT`] when nothing was sent.
+    pub status: Status,
     /// The service's message, one line, shortened.
     pub message: String,
     /// How long the service asks to wait.
@@ -59,18 +53,19 @@ pub struct Failure {
 impl Failure {
     /// Understands an error of the client library.
     pub fn from_driver(error: &CosmosError, context: String) -> Self {
-        let status = error.status();
-        let code = u16::from(status.status_code());
-        let sub = status.sub_status().map(|s| s.value()).unwrap_or(0);
+        let status = Status::new(
+            u16::from(error.status().status_code()),
+            error.status().sub_status().map(|s| s.value()).unwrap_or(0),
+        );
         let response = error.response();
         let message = response
             .and_then(|r| r.body().clone().single().ok())
             .and_then(|body| service_message(&body))
-            .unwrap_or_else(|| without_status(&error.to_string(), &render_status(code, sub)));
+            .unwrap_or_else(|| without_status(&error.to_string(), status));
         Self {
             context,
-            disposition: classify(code, sub),
-            status: render_status(code, sub),
+            disposition: status.into(),
+            status,
             message: one_line(&message),
             retry_after: response.and_then(|r| r.headers().retry_after_ms).map(Duration::from_millis),
             sent_before: error.diagnostics().is_some_and(|d| d.request_count() > 1),
@@ -78,11 +73,11 @@ impl Failure {
     }
 
     /// A failure that the service reported inside a response, as a transactional batch does.
-    pub fn from_status(context: String, code: u16, sub: u16, message: &str, retry_after: Option<Duration>) -> Self {
+    pub fn from_status(context: String, status: Status, message: &str, retry_after: Option<Duration>) -> Self {
         Self {
             context,
-            disposition: classify(code, sub),
-            status: render_status(code, sub),
+            disposition: status.into(),
+            status,
             message: one_line(message),
             retry_after,
             sent_before: false,
@@ -94,7 +89,7 @@ impl Failure {
         Self {
             context,
             disposition: Disposition::Poison,
-            status: "-".into(),
+            status: Status::NOT_SENT,
             message: one_line(&message),
             retry_after: None,
             sent_before: false,
@@ -103,7 +98,7 @@ impl Failure {
 
     /// Whether this product found it, not the service.
     pub fn is_own(&self) -> bool {
-        self.status == "-" && self.disposition == Disposition::Poison
+        self.status == Status::NOT_SENT && self.disposition == Disposition::Poison
     }
 
     /// The caller could not prove who it is.
@@ -111,7 +106,7 @@ impl Failure {
         Self {
             context,
             disposition: Disposition::Denied,
-            status: "-".into(),
+            status: Status::NOT_SENT,
             message: one_line(&message),
             retry_after: None,
             sent_before: false,
@@ -121,7 +116,7 @@ impl Failure {
     /// The next step for a person, where there is a usual one.
     pub fn hint(&self) -> Option<&'static str> {
         match self.disposition {
-            _ if self.status == NO_HTTP_CLIENT => Some(
+            _ if self.status == Status::NO_HTTP_CLIENT => Some(
                 "it is made with the system's certificate authorities, also for addresses without TLS: install them \
                  (the package ca-certificates), or name a file that has them in SSL_CERT_FILE",
             ),
@@ -137,26 +132,25 @@ impl Failure {
     }
 }
 
-/// The table of design section 3, in one place.
-fn classify(code: u16, sub: u16) -> Disposition {
-    match (code, sub) {
-        (404, 1002) => Disposition::Transient,
-        (404, _) => Disposition::NotFound,
-        (409, _) => Disposition::Conflict,
-        (412, _) => Disposition::PreconditionFailed,
-        (403, PARTITION_FULL) => Disposition::Poison,
-        // 403/3 and 403/1008: the region no longer takes writes; the driver finds another one.
-        (403, 3 | 1008) => Disposition::Transient,
-        (401 | 403, _) => Disposition::Denied,
-        // The client library noticed by itself that the key no longer fits the definition.
-        (400, PARTITION_KEY_MISMATCH | 20101..=20103) => Disposition::Stale,
-        (408 | 410 | 429 | 449, _) | (500.., _) => Disposition::Transient,
-        _ => Disposition::Poison,
+/// How a caller reacts to each status: the one table.
+impl From<Status> for Disposition {
+    fn from(status: Status) -> Self {
+        match (status.code, status.sub) {
+            (404, 1002) => Self::Transient,
+            (404, _) => Self::NotFound,
+            (409, _) => Self::Conflict,
+            (412, _) => Self::PreconditionFailed,
+            _ if status == Status::PARTITION_FULL => Self::Poison,
+            // 403/3 and 403/1008: the region no longer takes writes; the driver finds another one.
+            (403, 3 | 1008) => Self::Transient,
+            (401 | 403, _) => Self::Denied,
+            _ if status == Status::KEY_MISMATCH => Self::Stale,
+            // The client library noticed by itself that the key no longer fits the definition.
+            (400, 20101..=20103) => Self::Stale,
+            (408 | 410 | 429 | 449, _) | (500.., _) => Self::Transient,
+            _ => Self::Poison,
+        }
     }
-}
-
-fn render_status(code: u16, sub: u16) -> String {
-    if sub == 0 { code.to_string() } else { format!("{code}/{sub}") }
 }
 
 fn service_message(body: &[u8]) -> Option<String> {
@@ -165,8 +159,8 @@ fn service_message(body: &[u8]) -> Option<String> {
 }
 
 /// The client library begins its own messages with the status, which is shown already.
-fn without_status(message: &str, status: &str) -> String {
-    match message.strip_prefix(status).and_then(|rest| rest.split_once(": ")) {
+fn without_status(message: &str, status: Status) -> String {
+    match message.strip_prefix(&status.to_string()).and_then(|rest| rest.split_once(": ")) {
         Some((name, rest)) if name.is_empty() || name.starts_with(" (") => rest.to_owned(),
         _ => message.to_owned(),
     }
@@ -268,8 +262,12 @@ impl Retry {
 }
 
 fn no_answer() -> Failure {
-    let mut failure =
-        Failure::from_status("wait".into(), 408, 0, "the service has not answered before the deadline", None);
+    let mut failure = Failure::from_status(
+        "wait".into(),
+        Status::new(408, 0),
+        "the service has not answered before the deadline",
+        None,
+    );
     failure.sent_before = true;
     failure
 }
@@ -313,7 +311,7 @@ mod tests {
             (500, 0, Transient),
             (503, 20003, Transient),
         ] {
-            assert_eq!(classify(code, sub), expected, "{code}/{sub}");
+            assert_eq!(Disposition::from(Status::new(code, sub)), expected, "{code}/{sub}");
         }
     }
 
@@ -325,18 +323,19 @@ mod tests {
 
     #[test]
     fn a_message_does_not_say_the_status_twice() {
-        assert_eq!(without_status("400/20113 (Name): no such thing: x", "400/20113"), "no such thing: x");
-        assert_eq!(without_status("4001: x", "400"), "4001: x");
-        assert_eq!(without_status("plain", "400"), "plain");
+        assert_eq!(without_status("400/20113 (Name): no such thing: x", Status::new(400, 20113)), "no such thing: x");
+        assert_eq!(without_status("4001: x", Status::new(400, 0)), "4001: x");
+        assert_eq!(without_status("plain", Status::new(400, 0)), "plain");
     }
 
     #[tokio::test(start_paused = true)]
     async fn retries_wait_as_long_as_the_service_asks_and_stop_at_the_deadline() {
         let retry = Retry::for_at_most(Duration::from_secs(10));
         let start = Instant::now();
-        let failure = Failure::from_status("write".into(), 429, 3200, "slow down", Some(Duration::from_secs(3)));
+        let failure =
+            Failure::from_status("write".into(), Status::new(429, 3200), "slow down", Some(Duration::from_secs(3)));
         let result: Result<(), _> = retry.run(|| std::future::ready(Err(failure.clone()))).await;
-        assert_eq!(result.unwrap_err().status, "429/3200");
+        assert_eq!(result.unwrap_err().status, Status::new(429, 3200));
         assert!(start.elapsed() < Duration::from_secs(10));
         assert!((2..=4).contains(&retry.count()), "{}", retry.count());
     }
@@ -344,7 +343,7 @@ mod tests {
     #[tokio::test]
     async fn what_will_never_succeed_is_not_tried_again() {
         let retry = Retry::for_at_most(Duration::from_secs(10));
-        let failure = Failure::from_status("write".into(), 400, 0, "bad", None);
+        let failure = Failure::from_status("write".into(), Status::new(400, 0), "bad", None);
         let result: Result<(), _> = retry.run(|| std::future::ready(Err(failure.clone()))).await;
         assert_eq!(result.unwrap_err().disposition, Disposition::Poison);
         assert_eq!(retry.count(), 0);

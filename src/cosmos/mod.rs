@@ -1,5 +1,5 @@
 //! Azure Cosmos DB as this product uses it: one lazily opened connection, raw JSON in and out, errors turned into
-//! decisions. Documents travel as text through the driver, never as value trees (design, section 3).
+//! decisions. Documents travel as text through the driver, never as value trees.
 
 mod bulk;
 mod change_feed;
@@ -12,6 +12,7 @@ mod opening;
 pub mod provision;
 mod query;
 mod ru_limiter;
+mod status;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub use hash_range::{HashRange, HashSpace, Shard, Walk};
 pub use opening::Opening;
 pub use query::{Pages, Param, sql_path};
 pub use ru_limiter::RuLimiter;
+pub use status::Status;
 
 use crate::config::{Account, Credential, is_loopback};
 

@@ -73,9 +73,10 @@ mod tests {
     };
 
     use super::*;
+    use crate::cosmos::Status;
 
     fn busy() -> Failure {
-        Failure::from_status("connect".into(), 503, 0, "busy", None)
+        Failure::from_status("connect".into(), Status::new(503, 0), "busy", None)
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::{Checkpoint, Fence, Position};
 use crate::{
     change::{key::PartitionKey, raw::RawDocument},
-    cosmos::{Container, Disposition, Failure, Retry},
+    cosmos::{Container, Disposition, Failure, Retry, Status},
     dead_letters::replace_file,
 };
 
@@ -306,7 +306,7 @@ async fn write_document(
         // Perhaps our own write, of which only the answer was lost.
         Err(f) if matches!(f.disposition, Disposition::PreconditionFailed | Disposition::Conflict) => {}
         // The document was deleted by hand.
-        Err(f) if f.disposition == Disposition::NotFound && f.status == "404" => return Err(StoreError::Lost),
+        Err(f) if f.status == Status::NO_ITEM => return Err(StoreError::Lost),
         Err(f) => return Err(f.into()),
     }
     let stored = retry.run(|| container.read(key, &next.id)).await?.ok_or(StoreError::Lost)?;

@@ -13,7 +13,7 @@ use crate::{
         record::Record,
     },
     config::Names,
-    cosmos::{Container, Cosmos, Disposition, Failure, Opening, Param},
+    cosmos::{Container, Cosmos, Disposition, Failure, Opening, Param, Status},
 };
 
 /// The source and changes containers of one function.
@@ -125,7 +125,7 @@ async fn complete(container: &Container, record: &Record) -> Result<f64, Failure
             // Somebody was quicker; or it was pruned.
             Err(f)
                 if matches!(f.disposition, Disposition::PreconditionFailed | Disposition::Conflict)
-                    || (f.disposition == Disposition::NotFound && f.status == "404") =>
+                    || f.status == Status::NO_ITEM =>
             {
                 last = Some(f);
             }
@@ -134,7 +134,7 @@ async fn complete(container: &Container, record: &Record) -> Result<f64, Failure
     }
     // It moves too fast to be completed now: delivered again, it is.
     let reason = last.map_or_else(String::new, |f| f.to_string());
-    Err(Failure::from_status("complete record".into(), 449, 0, &reason, None))
+    Err(Failure::from_status("complete record".into(), Status::new(449, 0), &reason, None))
 }
 
 impl SourceReader for Container {

@@ -20,7 +20,7 @@ use crate::{
         key::{ItemKey, PartitionKey},
         record::{SYSTEM, hex},
     },
-    cosmos::{Container, Disposition, Failure, RETRY_TIMEOUT, Retry},
+    cosmos::{Container, Failure, RETRY_TIMEOUT, Retry, Status},
     history::reader::IS_JOURNAL,
 };
 
@@ -244,7 +244,7 @@ impl JournalItems<'_> {
             }
             let key = journal::key(self.changes, self.group, id);
             match Retry::for_at_most(RETRY_TIMEOUT).run(|| self.changes.delete(&key, id, None)).await {
-                Err(f) if f.disposition == Disposition::NotFound && f.status == "404" => {}
+                Err(f) if f.status == Status::NO_ITEM => {}
                 other => drop(other?),
             }
         }

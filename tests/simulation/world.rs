@@ -9,7 +9,7 @@ use std::{
 use cosmos_rewind::{
     change::{key::PartitionKey, version::Version},
     config::{Account, Settings},
-    cosmos::{Container, Cosmos, Failure, FeedMode, FeedRange, FeedStart},
+    cosmos::{Container, Cosmos, Failure, FeedMode, FeedRange, FeedStart, Status},
     local::trigger::{self, FunctionBinding, RetryPolicy, Trigger, TriggerOptions},
 };
 use rand::{RngExt as _, rngs::StdRng};
@@ -422,7 +422,9 @@ where
 {
     loop {
         match write().await {
-            Err(failure) if failure.status == "410/1007" => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(failure) if failure.status == Status::new(410, 1007) => {
+                tokio::time::sleep(Duration::from_millis(20)).await
+            }
             done => return done,
         }
     }

@@ -11,7 +11,7 @@ use cosmos_rewind::{
         key::{KeyPaths, PartitionKey},
         record::Record,
     },
-    cosmos::Failure,
+    cosmos::{Failure, Status},
     history::{BATCH_BYTES, BATCH_RECORDS, History, HistoryWriter, SourceReader},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -156,19 +156,19 @@ impl MemoryHistory {
             fault => fault,
         };
         if let Fault::Reject(status) = fault {
-            return Err(Failure::from_status("write".into(), status, 0, "injected", None));
+            return Err(Failure::from_status("write".into(), Status::new(status, 0), "injected", None));
         }
         if self.paths != *self.inner.paths.lock().unwrap() {
-            return Err(Failure::from_status("write".into(), 400, 0, "it does not fit", None));
+            return Err(Failure::from_status("write".into(), Status::new(400, 0), "it does not fit", None));
         }
         let mut stored = self.inner.stored.lock().unwrap();
         if fault == Fault::Remade {
             stored.clear();
-            return Err(Failure::from_status("write".into(), 400, 1001, "injected", None));
+            return Err(Failure::from_status("write".into(), Status::new(400, 1001), "injected", None));
         }
         let place = |record: &Record| (record.key.to_json().to_string(), record.id.clone());
         if records.len() > 1 && records.iter().any(|record| record.create_only && stored.contains_key(&place(record))) {
-            return Err(Failure::from_status("write".into(), 409, 0, "it exists", None));
+            return Err(Failure::from_status("write".into(), Status::new(409, 0), "it exists", None));
         }
         for record in records {
             let after = match stored.get(&place(record)) {
@@ -179,7 +179,7 @@ impl MemoryHistory {
             stored.insert(place(record), after);
         }
         if fault == Fault::FailAfterWrite {
-            return Err(Failure::from_status("write".into(), 408, 0, "injected", None));
+            return Err(Failure::from_status("write".into(), Status::new(408, 0), "injected", None));
         }
         Ok(records.len() as f64)
     }

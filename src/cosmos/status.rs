@@ -1,0 +1,62 @@
+//! The status of an answer: what the service says of an operation, in numbers.
+
+use std::fmt;
+
+/// Status and sub-status of an answer. Decisions are made by these, never by a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Status {
+    /// The HTTP status; 0 when nothing was sent.
+    pub code: u16,
+    /// The service's sub-status (`x-ms-substatus`), or one of the client library's own; 0 when there is none.
+    pub sub: u16,
+}
+
+impl Status {
+    /// This program refused the operation before anything was sent.
+    pub const NOT_SENT: Self = Self::new(0, 0);
+    /// The client library cannot set up its connections.
+    pub const NO_HTTP_CLIENT: Self = Self::new(400, 20153);
+    /// No such item; any sub-status tells of something larger that is missing, or of a session that is behind.
+    pub const NO_ITEM: Self = Self::new(404, 0);
+    /// The logical partition has reached its maximum size (20 GB).
+    pub const PARTITION_FULL: Self = Self::new(403, 1014);
+    /// The key in the request does not match the document: a container definition that is out of date.
+    pub const KEY_MISMATCH: Self = Self::new(400, 1001);
+
+    /// A status with its sub-status.
+    pub const fn new(code: u16, sub: u16) -> Self {
+        Self { code, sub }
+    }
+
+    /// The request is refused as it is, whatever is in the account.
+    pub const fn is_bad_request(self) -> bool {
+        self.code == 400
+    }
+
+    /// The request, or the item, has more bytes than the service takes.
+    pub const fn is_too_large(self) -> bool {
+        self.code == 413
+    }
+}
+
+/// As the service writes it: `403/1014`, `404`; `-` when nothing was sent.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.sub) {
+            (0, 0) => f.pad("-"),
+            (code, 0) => f.pad(&code.to_string()),
+            (code, sub) => f.pad(&format!("{code}/{sub}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_reads_as_the_service_writes_it() {
+        let shown = [Status::NOT_SENT, Status::NO_ITEM, Status::PARTITION_FULL].map(|status| status.to_string());
+        assert_eq!(shown, ["-", "404", "403/1014"]);
+    }
+}
