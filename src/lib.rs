@@ -10,6 +10,7 @@ pub mod change;
 pub mod checkup;
 pub mod cli;
 pub mod config;
+pub mod context;
 pub mod cosmos;
 pub mod dead_letters;
 pub mod feed;
@@ -17,6 +18,7 @@ pub mod history;
 pub mod host;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod progress;
 pub mod projection;
 pub mod restore;
 pub mod surroundings;

@@ -33,6 +33,7 @@ mod prune;
 mod query;
 mod replay;
 mod restore;
+mod screen;
 mod selection;
 mod serve;
 mod show;
