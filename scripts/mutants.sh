@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Usage: scripts/mutants.sh [NAME...]
+# Usage: scripts/mutants.sh [--seeds N] [NAME...]
 # Whether the simulation notices what it should: breaks the program on purpose, in one way after the other
 # (tests/simulation/mutants/*.patch), and runs the simulations of one thread, which must fail. All breakages are built
 # at once, each behind a switch, in a temporary worktree, with what is compiled of the dependencies (target/debug) linked
-# into a target folder of its own. Minutes; what is not committed is not tested.
+# into a target folder of its own. N is how many seeds of the whole are asked at most, 20 by default. Minutes; what is not committed is not tested.
 set -euo pipefail
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0; fi
 cd "$(dirname "$0")/.."
 patches=$PWD/tests/simulation/mutants
+seeds=20
+if [[ ${1:-} == --seeds ]]; then seeds=$2; shift 2; fi
 names=("$@")
 if ((${#names[@]} == 0)); then
   for patch in "$patches"/*.patch; do name=$(basename "$patch" .patch); [[ $name == 00-* ]] || names+=("$name"); done
@@ -42,7 +44,7 @@ for name in "${names[@]}"; do
     [[ $name == follow-* ]] || break
     if COSMOS_REWIND_SEED=$seed notices "$name" follow_model; then by="the model of followers, seed $seed"; fi
   done
-  for ((seed = 0; seed < 20 && ${#by} == 0; seed++)); do
+  for ((seed = 0; seed < seeds && ${#by} == 0; seed++)); do
     if COSMOS_REWIND_SEED=$seed notices "$name" simulation::alone; then by="the whole in one thread, seed $seed"; fi
   done
   if ((${#by} == 0)) && notices "$name" truth::; then by="the audit's tests, $(sed -n 's/^test \(truth::[a-z_]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)"; fi

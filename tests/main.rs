@@ -4,6 +4,7 @@
 
 #[cfg(feature = "local")]
 mod app_files;
+mod architecture;
 #[cfg(feature = "local")]
 mod backup;
 #[cfg(feature = "local")]
@@ -61,6 +62,7 @@ mod package;
 #[cfg(feature = "local")]
 mod prune;
 #[cfg(feature = "local")]
+mod reference;
 mod restore;
 mod restore_archive;
 #[cfg(feature = "local")]

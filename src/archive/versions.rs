@@ -22,7 +22,7 @@ use crate::{
         raw::RawDocument,
         record::RecordFidelity,
         time::PointInTime,
-        version::Version,
+        version::{ArchivePlace, Version},
     },
     feed::{Event, Filter, NoAnswer},
     history::as_of::boundary,
@@ -34,16 +34,6 @@ const BUCKETS: usize = 32;
 const IN_FLIGHT: usize = 16;
 /// What `via` of a version from an archive says.
 pub const VIA: &str = "archive";
-
-/// Where a version lies in an archive, as a plan says it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ArchivePlace {
-    /// The file or blob, below the archive.
-    pub file: String,
-    /// Its line; 0 where the file is one version.
-    pub line: u64,
-}
 
 #[derive(Serialize, Deserialize)]
 struct Fact {

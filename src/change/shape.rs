@@ -12,7 +12,7 @@ use super::{
     raw::RawDocument,
     record::{SYSTEM, hex},
 };
-use crate::config::Secret;
+use crate::secret::Secret;
 
 /// Members that a feed or the record needs, whatever fields are asked for.
 const KEPT: [&str; 3] = ["id", "ttl", "_lsn"];

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use base64::Engine as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -322,4 +322,14 @@ fn unpack(body: &Body<'_>) -> Result<String, String> {
         return Err("its body does not match its checksum".into());
     }
     Ok(text)
+}
+
+/// Where a version lies in an archive, as a plan says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchivePlace {
+    /// The file or blob, below the archive.
+    pub file: String,
+    /// Its line; 0 where the file is one version.
+    pub line: u64,
 }

@@ -35,7 +35,7 @@ pub struct CostArgs {
     /// Days that versions are kept
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     retention: u32,
-    /// Shard of the documents that the host may alter, 0 to 1: they are read again (REWIND_FIDELITY=exact)
+    /// Share of the documents that the host may alter, 0 to 1: they are read again (REWIND_FIDELITY=exact)
     #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
     fidelity: f64,
     /// Which change feed is captured

@@ -142,6 +142,14 @@ pub enum Exit {
     Incomplete = 3,
 }
 
+/// What each exit code means; docs/reference/exit-codes.md is made of it.
+pub const EXITS: [(Exit, &str); 4] = [
+    (Exit::Done, "done"),
+    (Exit::Failed, "failed; the message says what, the hint what to do"),
+    (Exit::Usage, "the command line or a setting is wrong; nothing was done"),
+    (Exit::Incomplete, "finished, but some documents were not handled, or a check of `doctor` failed; each is named"),
+];
+
 impl Exit {
     /// How a command ended of which this part ended so, and another one otherwise.
     pub(crate) fn and(self, other: Self) -> Self {

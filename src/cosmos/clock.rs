@@ -13,9 +13,8 @@ impl Cosmos {
     /// The time at the service, from the `Date` header of an answer that needs no key; `None` when it does not say.
     pub async fn service_time(&self) -> Option<DateTime<Utc>> {
         let endpoint = &self.shared.account.endpoint;
-        #[cfg(feature = "local")]
-        if let Some(now) = crate::local::time_inside(endpoint) {
-            return DateTime::from_timestamp(now, 0);
+        if let Some(transport) = super::transport::of(endpoint) {
+            return DateTime::from_timestamp(transport.now(), 0);
         }
         let mut client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
         if crate::config::is_loopback(endpoint) {

@@ -13,6 +13,7 @@ pub mod provision;
 mod query;
 mod ru_limiter;
 mod status;
+pub mod transport;
 
 use std::sync::Arc;
 
@@ -172,9 +173,8 @@ impl Cosmos {
         let mut builder = CosmosDriverRuntimeBuilder::new()
             .with_connection_pool(pool.build().map_err(fail)?)
             .with_default_operation_options(operation_options(self.shared.sessions));
-        #[cfg(feature = "local")]
-        if let Some(factory) = crate::local::factory_inside(endpoint) {
-            builder = builder.with_mock_http_client_factory(factory);
+        if let Some(transport) = transport::of(endpoint) {
+            builder = transport.install(builder);
         }
         if let Ok(suffix) = UserAgentSuffix::try_from("cosmos-rewind") {
             builder = builder.with_user_agent_suffix(suffix);

@@ -7,6 +7,5 @@ mod incoming;
 pub mod invocation;
 mod server;
 mod text;
-pub mod trace;
 
 pub use server::{Handler, Shutdown, Tick, serve};

@@ -22,12 +22,14 @@ use super::{
     incoming::Incoming,
     invocation::{BadInvocation, Payload},
     text::BufferPool,
-    trace::TraceContext,
 };
 use crate::{
     capture::{Capture, CaptureError, Summary},
     history::History,
-    telemetry::otlp::{BatchSpan, Export},
+    telemetry::{
+        otlp::{BatchSpan, Export},
+        trace::TraceContext,
+    },
 };
 
 /// The functions this process serves, by lower-case name: the host's routes ignore case.

@@ -14,6 +14,7 @@ use axum::http::Method;
 use azure_core::http::headers::{HeaderName, HeaderValue, Headers as WireHeaders};
 use azure_data_cosmos_driver::CosmosError;
 use azure_data_cosmos_driver::diagnostics::RequestSentStatus;
+use azure_data_cosmos_driver::driver::CosmosDriverRuntimeBuilder;
 use azure_data_cosmos_driver::error::status_codes::TRANSPORT_IO_FAILED;
 use azure_data_cosmos_driver::test::{
     ConnectionPoolOptions, HttpClientConfig, HttpClientFactory, HttpRequest, HttpResponse, TransportClient,
@@ -24,6 +25,7 @@ use url::Url;
 
 use super::gateway::Gateway;
 use super::message::{Answer, Ask, Headers};
+use crate::cosmos::transport::{self, Transport};
 
 /// What is asked of the account, as far as a line tells requests apart.
 #[derive(Debug)]
@@ -90,23 +92,13 @@ fn open<T>(with: impl FnOnce(&mut HashMap<String, Arc<Way>>) -> T) -> T {
     with(OPEN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
 }
 
-/// How to connect to an address, when a way begins there.
-pub(crate) fn factory(address: &Url) -> Option<Arc<dyn HttpClientFactory>> {
-    let way = open(|all| all.get(address.as_str()).cloned())?;
-    Some(way)
-}
-
-/// The time of the account at an address, epoch seconds, when a way begins there.
-pub(crate) fn time(address: &Url) -> Option<i64> {
-    let way = open(|all| all.get(address.as_str()).cloned())?;
-    i64::try_from(way.gateway.clock().now()).ok()
-}
-
 impl Inside {
     pub(super) fn open(gateway: Arc<Gateway>, account: Url, line: Arc<dyn Line>) -> Self {
         let address = address();
         let way = Way { gateway, account, address: address.clone(), line };
-        open(|all| all.insert(address.to_string(), Arc::new(way)));
+        let way = Arc::new(way);
+        open(|all| all.insert(address.to_string(), way.clone()));
+        transport::inject(&address, way);
         Self { address }
     }
 
@@ -118,6 +110,7 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
+        transport::withdraw(&self.address);
         open(|all| all.remove(self.address.as_str()));
     }
 }
@@ -129,6 +122,16 @@ struct Way {
     account: Url,
     address: Url,
     line: Arc<dyn Line>,
+}
+
+impl Transport for Way {
+    fn install(self: Arc<Self>, client: CosmosDriverRuntimeBuilder) -> CosmosDriverRuntimeBuilder {
+        client.with_mock_http_client_factory(self)
+    }
+
+    fn now(&self) -> i64 {
+        i64::try_from(self.gateway.clock().now()).unwrap_or(i64::MAX)
+    }
 }
 
 impl HttpClientFactory for Way {

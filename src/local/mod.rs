@@ -43,7 +43,6 @@ use emulator::Emulator;
 pub use emulator::EmulatorError;
 use gateway::Gateway;
 pub use inside::{Call, Fate, Inside, Line};
-pub(crate) use inside::{factory as factory_inside, time as time_inside};
 use message::{Ask, ContainerName};
 
 /// How often documents are looked for whose time to live is over.

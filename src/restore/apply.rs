@@ -45,7 +45,7 @@ pub enum StepResult {
     Begun,
     /// Written.
     Done,
-    /// ScannedItem as it should be: an earlier run had done it.
+    /// Already up to date: an earlier run had done it.
     Already,
     /// The document moved since the plan was made; untouched.
     Conflict,

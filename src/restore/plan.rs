@@ -4,19 +4,18 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::scan::Live;
 use crate::{
-    archive::versions::ArchivePlace,
     change::{
         Op,
         key::{ItemKey, PartitionKey},
         record::id_of_version,
         time::{PointInTime, span_text},
-        version::Version,
+        version::{ArchivePlace, Version},
     },
     history::{
         as_of::{AsOf, Caveat, State, as_of},
         frontier::Reach,
+        scan::Live,
     },
 };
 

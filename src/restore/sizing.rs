@@ -37,7 +37,7 @@ pub struct Load {
     pub index_paths: u32,
     /// Days that versions are kept.
     pub days: f64,
-    /// Shard of the documents that is read again for fidelity, 0 to 1.
+    /// Share of the documents that is read again for fidelity, 0 to 1.
     pub reread: f64,
     /// The busiest second against the average.
     pub peak: f64,

@@ -28,7 +28,7 @@ use crate::{
     config::{ConfigError, Secret, Settings, is_loopback},
     cosmos::RuMeter,
     feed::Metrics,
-    host::trace::TraceContext,
+    telemetry::trace::TraceContext,
 };
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -148,6 +148,70 @@ pub struct Export {
     batches: BatchFigures,
 }
 
+/// A figure that is sent to a collector.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Counter, histogram or gauge.
+    pub kind: &'static str,
+    /// Its unit, as OpenTelemetry writes it.
+    pub unit: &'static str,
+    /// Which command sends it.
+    pub from: &'static str,
+    /// What it counts or measures.
+    pub meaning: &'static str,
+}
+
+const SERVE: &str = "serve";
+const FOLLOW: &str = "follow";
+
+/// Every figure that is sent; docs/reference/metrics.md is made of it.
+pub const METRICS: &[Metric] = &[
+    counter("cosmos_rewind.batches", "{batch}", SERVE, "Invocations, by outcome."),
+    Metric {
+        kind: "histogram",
+        ..counter("cosmos_rewind.batch.duration", "s", SERVE, "Time from the whole body to the answer.")
+    },
+    Metric {
+        kind: "gauge",
+        ..counter("cosmos_rewind.lag", "s", SERVE, "Age of the newest change of the last stored batch.")
+    },
+    counter("cosmos_rewind.documents", "{document}", SERVE, "Items of stored batches."),
+    counter("cosmos_rewind.records", "{record}", SERVE, "Records made durable in the history."),
+    counter("cosmos_rewind.rereads", "{document}", SERVE, "Documents read again from the source."),
+    counter("cosmos_rewind.normalized", "{record}", SERVE, "Records stored as the host altered them."),
+    counter("cosmos_rewind.dead_letters", "{document}", SERVE, "Items put into the dead-letter store."),
+    counter("cosmos_rewind.retries", "{retry}", SERVE, "Transient failures that were retried."),
+    counter("cosmos_rewind.request_units", "{RU}", SERVE, "Request units used by stored batches."),
+    Metric {
+        kind: "gauge",
+        ..counter(
+            "cosmos_rewind.lag",
+            "s",
+            FOLLOW,
+            "Age of the newest change delivered of a range; 0 when nothing is left to read.",
+        )
+    },
+    counter("cosmos_rewind.documents", "{document}", FOLLOW, "Changes read from the feed."),
+    counter("cosmos_rewind.delivered", "{document}", FOLLOW, "Changes passed on to the sinks."),
+    counter("cosmos_rewind.retries", "{retry}", FOLLOW, "Attempts repeated after a failure."),
+    counter("cosmos_rewind.dead_letters", "{document}", FOLLOW, "Items put into the dead-letter store."),
+    counter("cosmos_rewind.filter_errors", "{document}", FOLLOW, "Changes for which the filter had no answer."),
+    counter("cosmos_rewind.checkpoints", "{checkpoint}", FOLLOW, "Checkpoints saved."),
+    counter("cosmos_rewind.request_units", "{RU}", FOLLOW, "Request units used."),
+];
+
+const fn counter(name: &'static str, unit: &'static str, from: &'static str, meaning: &'static str) -> Metric {
+    Metric { name, kind: "counter", unit, from, meaning }
+}
+
+fn metric(name: &'static str, from: &str) -> Metric {
+    let found = METRICS.iter().find(|metric| metric.name == name && metric.from == from);
+    // One that is missing is sent all the same; the reference's test names it.
+    found.copied().unwrap_or(counter(name, "1", SERVE, ""))
+}
+
 /// What is counted of batches; every figure carries the function's name.
 #[derive(Debug)]
 struct BatchFigures {
@@ -165,33 +229,31 @@ struct BatchFigures {
 
 impl BatchFigures {
     fn new(meter: &Meter) -> Self {
-        let count = |name: &'static str, unit: &'static str, meaning: &'static str| {
-            meter.u64_counter(name).with_unit(unit).with_description(meaning).build()
+        let count = |name| {
+            let metric = metric(name, SERVE);
+            meter.u64_counter(metric.name).with_unit(metric.unit).with_description(metric.meaning).build()
         };
+        let (units, duration, lag) = (
+            metric("cosmos_rewind.request_units", SERVE),
+            metric("cosmos_rewind.batch.duration", SERVE),
+            metric("cosmos_rewind.lag", SERVE),
+        );
         Self {
-            batches: count("cosmos_rewind.batches", "{batch}", "Invocations, by outcome."),
-            documents: count("cosmos_rewind.documents", "{document}", "Items of stored batches."),
-            records: count("cosmos_rewind.records", "{record}", "Records made durable in the history."),
-            rereads: count("cosmos_rewind.rereads", "{document}", "Documents read again from the source."),
-            normalized: count("cosmos_rewind.normalized", "{record}", "Records stored as the host altered them."),
-            dead_letters: count("cosmos_rewind.dead_letters", "{document}", "Items put into the dead-letter store."),
-            retries: count("cosmos_rewind.retries", "{retry}", "Transient failures that were retried."),
-            request_units: meter
-                .f64_counter("cosmos_rewind.request_units")
-                .with_unit("{RU}")
-                .with_description("Request units used by stored batches.")
-                .build(),
+            batches: count("cosmos_rewind.batches"),
+            documents: count("cosmos_rewind.documents"),
+            records: count("cosmos_rewind.records"),
+            rereads: count("cosmos_rewind.rereads"),
+            normalized: count("cosmos_rewind.normalized"),
+            dead_letters: count("cosmos_rewind.dead_letters"),
+            retries: count("cosmos_rewind.retries"),
+            request_units: meter.f64_counter(units.name).with_unit(units.unit).with_description(units.meaning).build(),
             duration: meter
-                .f64_histogram("cosmos_rewind.batch.duration")
-                .with_unit("s")
-                .with_description("Time from the whole body to the answer.")
+                .f64_histogram(duration.name)
+                .with_unit(duration.unit)
+                .with_description(duration.meaning)
                 .with_boundaries(SECONDS.to_vec())
                 .build(),
-            lag: meter
-                .u64_gauge("cosmos_rewind.lag")
-                .with_unit("s")
-                .with_description("Age of the newest change of the last stored batch.")
-                .build(),
+            lag: meter.u64_gauge(lag.name).with_unit(lag.unit).with_description(lag.meaning).build(),
         }
     }
 }
@@ -283,33 +345,35 @@ impl Export {
         let meter = self.meters.meter("cosmos-rewind");
         type Pick = fn(&Metrics) -> &std::sync::atomic::AtomicU64;
         let own = KeyValue::new("follower", follower.to_owned());
-        let counters: [(&'static str, &'static str, Pick); 6] = [
-            ("cosmos_rewind.documents", "Changes read from the feed.", |m| &m.changes),
-            ("cosmos_rewind.delivered", "Changes passed on to the sinks.", |m| &m.delivered),
-            ("cosmos_rewind.retries", "Attempts repeated after a failure.", |m| &m.retries),
-            ("cosmos_rewind.dead_letters", "Items put into the dead-letter store.", |m| &m.dead_letters),
-            ("cosmos_rewind.filter_errors", "Changes for which the filter had no answer.", |m| &m.filter_errors),
-            ("cosmos_rewind.checkpoints", "Checkpoints saved.", |m| &m.checkpoints),
+        let counters: [(&'static str, Pick); 6] = [
+            ("cosmos_rewind.documents", |m| &m.changes),
+            ("cosmos_rewind.delivered", |m| &m.delivered),
+            ("cosmos_rewind.retries", |m| &m.retries),
+            ("cosmos_rewind.dead_letters", |m| &m.dead_letters),
+            ("cosmos_rewind.filter_errors", |m| &m.filter_errors),
+            ("cosmos_rewind.checkpoints", |m| &m.checkpoints),
         ];
-        for (name, meaning, pick) in counters {
-            let (metrics, own) = (metrics.clone(), own.clone());
+        for (name, pick) in counters {
+            let (metrics, own, metric) = (metrics.clone(), own.clone(), metric(name, FOLLOW));
             meter
-                .u64_observable_counter(name)
-                .with_description(meaning)
+                .u64_observable_counter(metric.name)
+                .with_unit(metric.unit)
+                .with_description(metric.meaning)
                 .with_callback(move |one| one.observe(Metrics::get(pick(&metrics)), std::slice::from_ref(&own)))
                 .build();
         }
         let follower = own.clone();
+        let (units, lag) = (metric("cosmos_rewind.request_units", FOLLOW), metric("cosmos_rewind.lag", FOLLOW));
         meter
-            .f64_observable_counter("cosmos_rewind.request_units")
-            .with_unit("{RU}")
-            .with_description("Request units used.")
+            .f64_observable_counter(units.name)
+            .with_unit(units.unit)
+            .with_description(units.meaning)
             .with_callback(move |one| one.observe(ru.total(), std::slice::from_ref(&own)))
             .build();
         meter
-            .i64_observable_gauge("cosmos_rewind.lag")
-            .with_unit("s")
-            .with_description("Age of the newest change delivered of a range; 0 when nothing is left to read.")
+            .i64_observable_gauge(lag.name)
+            .with_unit(lag.unit)
+            .with_description(lag.meaning)
             .with_callback(move |one| {
                 let now = chrono::Utc::now().timestamp();
                 for (range, state) in metrics.ranges() {

@@ -3,6 +3,9 @@
 
 mod json;
 pub mod otlp;
+pub mod trace;
+
+pub use otlp::METRICS;
 
 use std::io::IsTerminal as _;
 

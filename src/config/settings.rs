@@ -1,0 +1,114 @@
+//! The raw settings: flags, environment and local.settings.json.
+
+use std::{collections::BTreeMap, path::Path, str::FromStr};
+
+use super::{ConfigError, SETTINGS};
+use crate::secret::Secret;
+
+/// The raw settings by name, before any of them is understood.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    values: BTreeMap<String, Secret>,
+    overrides: BTreeMap<String, Secret>,
+}
+
+impl Settings {
+    /// The process environment over `local.settings.json` in `app_root`, when that file exists.
+    pub fn load(app_root: &Path) -> Result<Self, ConfigError> {
+        let mut settings = Self::from_file(&app_root.join("local.settings.json"))?;
+        settings.values.extend(Self::environment().values);
+        Ok(settings)
+    }
+
+    /// The process environment alone.
+    pub fn environment() -> Self {
+        let values = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, Secret::new(value.into_string().ok()?))));
+        Self { values: values.collect(), overrides: BTreeMap::new() }
+    }
+
+    /// Settings from pairs, for tests and for the local environment.
+    pub fn from_pairs<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self {
+            values: pairs.into_iter().map(|(k, v)| (k.into(), Secret::new(v))).collect(),
+            overrides: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        #[derive(serde::Deserialize)]
+        struct File {
+            #[serde(rename = "IsEncrypted", default)]
+            is_encrypted: bool,
+            #[serde(rename = "Values", default)]
+            values: BTreeMap<String, String>,
+        }
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(e) => {
+                return Err(ConfigError::new(
+                    "local.settings.json",
+                    format!("cannot be read: {e}"),
+                    "make it readable, or remove it",
+                ));
+            }
+        };
+        let file: File = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| {
+            ConfigError::new(
+                "local.settings.json",
+                format!("is not valid: line {} column {}", e.line(), e.column()),
+                "compare it with local.settings.example.json; every value under Values is a string",
+            )
+        })?;
+        if file.is_encrypted {
+            return Err(ConfigError::new("local.settings.json", "is encrypted", "run `func settings decrypt`"));
+        }
+        Ok(Self::from_pairs(file.values))
+    }
+
+    /// Sets a value that beats every other source, as a command-line flag does.
+    pub fn set_override(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.overrides.insert(name.into(), Secret::new(value));
+    }
+
+    /// The value of a setting; empty text counts as unset, because app settings cannot be null.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let value = self.overrides.get(name).or_else(|| self.values.get(name))?;
+        Some(value.expose().trim()).filter(|v| !v.is_empty())
+    }
+
+    /// The value for one function: `<function>__<name>` when set, else `name`. Flags beat both.
+    pub fn get_for(&self, function: Option<&str>, name: &str) -> Option<&str> {
+        if let Some(flag) = self.overrides.get(name) {
+            return Some(flag.expose().trim()).filter(|v| !v.is_empty());
+        }
+        if let Some(function) = function
+            && let Some(value) = self.get(&format!("{function}__{name}"))
+        {
+            return Some(value);
+        }
+        self.get(name)
+    }
+
+    /// The name under which a function's value was found, for messages.
+    pub(super) fn name_for(&self, function: Option<&str>, name: &str) -> String {
+        let own = function.map(|function| format!("{function}__{name}"));
+        let own = own.filter(|own| !self.overrides.contains_key(name) && self.get(own).is_some());
+        own.unwrap_or_else(|| name.to_owned())
+    }
+
+    pub(super) fn parse<T: FromStr>(
+        &self,
+        name: &str,
+        valid: impl Fn(&T) -> bool,
+        fix: &str,
+    ) -> Result<T, ConfigError> {
+        let default = SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default);
+        let text = self.get(name).unwrap_or(default);
+        match text.parse::<T>() {
+            Ok(value) if valid(&value) => Ok(value),
+            _ => Err(ConfigError::new(name, format!("{text:?} is not allowed"), fix)),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The pages of docs/reference that are made from the program: flags, settings, exit codes, metrics. The words around the
+//! tables are written by hand.
+//!
+//! `COSMOS_REWIND_WRITE_DOCS=1 cargo test --test main reference` writes the tables anew.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgAction, Command, CommandFactory as _};
+use cosmos_rewind::{
+    cli::{Cli, EXITS},
+    config::SETTINGS,
+    telemetry::METRICS,
+};
+
+const FLAG_PAGES: [&str; 3] =
+    ["docs/reference/flags-setup.md", "docs/reference/flags-restore.md", "docs/reference/flags-operate.md"];
+const COMMON: &str = "docs/reference/flags.md";
+
+fn read(page: &str) -> String {
+    std::fs::read_to_string(page).unwrap_or_else(|e| panic!("{page}: {e}"))
+}
+
+/// Compares a page with what it should be, or writes it.
+fn settle(page: &str, should: &str) {
+    let is = read(page);
+    if std::env::var_os("COSMOS_REWIND_WRITE_DOCS").is_some() {
+        if is != should {
+            std::fs::write(page, should).unwrap();
+        }
+        return;
+    }
+    let first = is.lines().zip(should.lines()).find(|(is, should)| is != should);
+    assert!(
+        is == should,
+        "{page} is not what the program says; COSMOS_REWIND_WRITE_DOCS=1 cargo test --test main reference writes it: {first:#?}"
+    );
+}
+
+/// A page with the first table below a heading replaced.
+fn with_table(text: &str, heading: &str, table: &[String]) -> String {
+    let mut out = Vec::new();
+    let mut lines = text.lines().peekable();
+    for line in lines.by_ref() {
+        out.push(line.to_owned());
+        if line == heading {
+            break;
+        }
+    }
+    assert_eq!(out.last().map(String::as_str), Some(heading), "there is no heading {heading:?}");
+    while let Some(line) = lines.next_if(|line| !line.starts_with('|') && !line.starts_with('#')) {
+        out.push(line.to_owned());
+    }
+    while lines.next_if(|line| line.starts_with('|')).is_some() {}
+    out.extend(table.iter().cloned());
+    out.extend(lines.map(str::to_owned));
+    out.join("\n") + "\n"
+}
+
+/// Text as the cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ").replace("  ", " ")
+}
+
+fn is_of_connection(argument: &Arg) -> bool {
+    argument.get_help_heading().is_some_and(|heading| heading.starts_with("Connection"))
+}
+
+/// `--at TIME`, `-y, --yes`, `SQL`.
+fn shape(argument: &Arg) -> String {
+    let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
+    let values: Vec<String> = argument.get_possible_values().iter().map(|v| v.get_name().to_owned()).collect();
+    let names: Vec<String> = argument.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect();
+    let value = if values.is_empty() { names.join(" ") } else { values.join("|") };
+    let value = if takes_value { value } else { String::new() };
+    let is_optional = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
+    let value = match value.as_str() {
+        "" => value,
+        _ if is_optional => format!("[={value}]"),
+        _ => format!(" {value}"),
+    };
+    let short = argument.get_short().map(|short| format!("`-{short}`, ")).unwrap_or_default();
+    match argument.get_long() {
+        Some(long) => format!("{short}`--{long}{}`", cell(&value)),
+        None => format!(
+            "`{}`",
+            cell(
+                if values.is_empty() { &names } else { &values }
+                    .join(if values.is_empty() { " " } else { "|" })
+                    .as_str()
+            )
+        ),
+    }
+}
+
+fn default_of(argument: &Arg) -> String {
+    let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
+    let values = argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned());
+    if takes_value { cell(&values.collect::<Vec<_>>().join(",")) } else { String::new() }
+}
+
+/// A default that the help text names, because the parser does not know it: `text [default: x]`.
+fn default_in(help: &str) -> Option<(String, String)> {
+    let (before, rest) = help.split_once("[default: ")?;
+    let (default, after) = rest.split_once(']')?;
+    Some((format!("{}{after}", before.trim_end()), default.to_owned()))
+}
+
+/// The rows of a command's own flags.
+fn flags(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter(|argument| {
+        !argument.is_hide_set()
+            && !is_of_connection(argument)
+            && !matches!(
+                argument.get_action(),
+                ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+            )
+            && !(argument.get_id() == "format" && argument.get_possible_values().len() == 4)
+    });
+    let rows = own.map(|argument| {
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        let (help, named) = default_in(&help).map_or((help, None), |(help, default)| (help, Some(default)));
+        let default = named.unwrap_or_else(|| default_of(argument));
+        let default = match argument.get_env() {
+            Some(name) => format!("`{}`, else {default}", name.to_string_lossy()),
+            None => default,
+        };
+        let default = if default.is_empty() { " ".to_owned() } else { format!(" {default} ") };
+        format!("| {} |{default}| {} |", shape(argument), cell(&help))
+    });
+    let rows: Vec<String> = rows.collect();
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    ["| flag | default | meaning |", "|---|---|---|"].map(String::from).into_iter().chain(rows).collect()
+}
+
+#[test]
+fn the_tables_of_flags_are_the_programs_own() {
+    let mut command = Cli::command();
+    command.build();
+    let mut seen = 0;
+    for page in FLAG_PAGES {
+        let mut text = read(page);
+        for one in command.get_subcommands().filter(|one| one.get_name() != "help") {
+            let heading = format!("### {}", one.get_name());
+            if text.lines().any(|line| line == heading) {
+                text = with_table(&text, &heading, &flags(one));
+                seen += 1;
+            }
+        }
+        settle(page, &text);
+    }
+    assert_eq!(seen, command.get_subcommands().filter(|one| one.get_name() != "help").count(), "commands on the pages");
+}
+
+#[test]
+fn the_common_flags_are_the_programs_own() {
+    let text = read(COMMON);
+    let command = Cli::command();
+    let restore = command.find_subcommand("restore").unwrap();
+    for argument in restore.get_arguments().filter(|argument| is_of_connection(argument)) {
+        let row = format!("| {} |", shape(argument));
+        assert!(text.contains(&row), "{COMMON} lacks {row}");
+    }
+}
+
+#[test]
+fn the_table_of_settings_is_the_programs_own() {
+    let rows = SETTINGS.iter().map(|setting| {
+        let default = if setting.default.is_empty() { " ".to_owned() } else { format!(" {} ", setting.default) };
+        format!("| `{}` |{default}| {} |", setting.name, setting.meaning)
+    });
+    let table: Vec<String> =
+        ["| setting | default | meaning |", "|---|---|---|"].map(String::from).into_iter().chain(rows).collect();
+    let page = "docs/reference/settings.md";
+    settle(page, &with_table(&read(page), "# Settings", &table));
+}
+
+#[test]
+fn the_table_of_exit_codes_is_the_programs_own() {
+    let rows = EXITS.iter().map(|(exit, meaning)| format!("| {} | {meaning} |", *exit as u8));
+    let rows = rows.chain([
+        "| 200 | `serve` only: stopped by a signal after the host had started it (\"start me again, uncounted\") |"
+            .to_owned(),
+    ]);
+    let table: Vec<String> =
+        ["| exit code | meaning |", "|---|---|"].map(String::from).into_iter().chain(rows).collect();
+    let page = "docs/reference/exit-codes.md";
+    settle(page, &with_table(&read(page), "# Exit codes", &table));
+}
+
+#[test]
+fn the_table_of_metrics_is_the_programs_own() {
+    let rows = METRICS.iter().map(|metric| {
+        format!("| `{}` | {}, {} | {} | {} |", metric.name, metric.kind, metric.unit, metric.from, metric.meaning)
+    });
+    let table: Vec<String> = ["| metric | kind, unit | from | meaning |", "|---|---|---|---|"]
+        .map(String::from)
+        .into_iter()
+        .chain(rows)
+        .collect();
+    let page = "docs/reference/metrics.md";
+    settle(page, &with_table(&read(page), "## Of OpenTelemetry", &table));
+}
+
+/// The last text in a call that is no value of a field, its escapes left out.
+fn message(call: &str) -> String {
+    let (mut last, mut text) = (String::new(), None::<String>);
+    let mut is_value = false;
+    let mut chars = call.chars();
+    while let Some(c) = chars.next() {
+        match (&mut text, c) {
+            (Some(_), '\\') => drop(chars.next()),
+            (Some(found), '"') => {
+                if !is_value {
+                    last = std::mem::take(found);
+                }
+                text = None;
+            }
+            (Some(found), c) => found.push(c),
+            (None, '"') => text = Some(String::new()),
+            (None, c) if !c.is_whitespace() => is_value = c == '=',
+            _ => {}
+        }
+    }
+    last
+}
+
+/// Every message that `serve` may log, from its source: the layers that the handler has.
+#[test]
+fn every_log_line_of_the_handler_is_on_its_page() {
+    let page = read("docs/reference/log-lines.md");
+    let mut files = Vec::new();
+    let mut folders: Vec<PathBuf> =
+        ["src/host", "src/capture", "src/telemetry", "src/retention"].map(PathBuf::from).into_iter().collect();
+    for file in ["src/cli/serve.rs", "src/capture.rs"] {
+        files.extend(Some(PathBuf::from(file)).filter(|file| file.exists()));
+    }
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    let mut missing = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for (at, _) in ["info!(", "warn!(", "error!("].iter().flat_map(|name| text.match_indices(name)) {
+            let call = &text[at..];
+            let message = message(&call[..call.find(");").unwrap_or(call.len())]);
+            // Up to the first value, or what is said besides.
+            let start = message.split(['{', ';', ':']).next().unwrap().trim();
+            if !start.is_empty() && !page.contains(start) {
+                missing.push(format!("{}: {message}", Path::new(&file).display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "docs/reference/log-lines.md lacks: {missing:#?}");
+}
