@@ -21,6 +21,7 @@ pub mod local;
 pub mod progress;
 pub mod projection;
 pub mod restore;
+pub mod retention;
 pub mod surroundings;
 pub mod telemetry;
 pub mod upkeep;

@@ -618,7 +618,7 @@ const BUILT_SQL: &[(&str, &str, &str)] = &[
     ("src/history/scan/mod.rs", "IS_RECORD", "a constant"),
     ("src/history/scan/mod.rs", "predicate", "the operator's own SQL"),
     ("src/restore/forget.rs", "IS_JOURNAL", "a constant"),
-    ("src/upkeep/prune.rs", "IS_JOURNAL", "a constant"),
+    ("src/retention/pruning.rs", "IS_JOURNAL", "a constant"),
     ("src/cli/history.rs", "predicate", "the operator's own SQL"),
     ("src/cli/history.rs", "sql_path(path)", "paths of keys and columns, quoted"),
     ("src/cli/history.rs", "i", "a number"),

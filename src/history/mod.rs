@@ -2,6 +2,7 @@
 
 pub mod as_of;
 mod cosmos;
+pub mod failed_writes;
 pub mod frontier;
 pub mod predicate;
 pub mod reader;

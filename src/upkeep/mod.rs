@@ -6,12 +6,9 @@
 pub mod compare;
 pub mod coverage;
 pub mod frontier;
-pub mod keep;
 pub mod lag;
 pub mod letters;
-pub mod prune;
 pub mod saving;
 pub mod standing;
 pub mod store;
-pub mod timer;
 pub mod verify;

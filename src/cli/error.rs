@@ -1,0 +1,22 @@
+//! What a use case's error means on the command line: message, hint and exit code.
+
+use super::CliError;
+use crate::retention::RetentionError;
+
+/// The items of these containers cannot be shared; `otherwise` says what happens without --feed-range.
+fn not_shared(problem: &str, otherwise: &str) -> CliError {
+    CliError::usage(format!("--feed-range: {problem}"), format!("leave it out; {otherwise} then"))
+}
+
+impl From<RetentionError> for CliError {
+    fn from(error: RetentionError) -> Self {
+        match error {
+            RetentionError::Cosmos(failure) => failure.into(),
+            RetentionError::Shard(problem) => not_shared(&problem, "one machine prunes everything"),
+            RetentionError::Keys(problem) => Self::usage(
+                problem,
+                "prune needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",
+            ),
+        }
+    }
+}
