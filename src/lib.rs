@@ -25,4 +25,5 @@ pub mod retention;
 pub mod surroundings;
 pub mod telemetry;
 pub mod upkeep;
+pub mod verify;
 pub mod zipcodes;

@@ -16,10 +16,9 @@ use super::{
 use crate::{
     change::{key::ItemKey, time::PointInTime},
     cosmos::{Bulk, Failure, Observer, Param},
-    history::scan::{LiveDetail, PIECE_ROWS, Scan, Scope},
-    upkeep::{
-        saving::{is_missing, op_of},
-        store::Saver,
+    history::{
+        baseline::{Saver, is_missing, op_of},
+        scan::{LiveDetail, PIECE_ROWS, Scan, Scope},
     },
 };
 

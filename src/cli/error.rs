@@ -1,7 +1,7 @@
 //! What a use case's error means on the command line: message, hint and exit code.
 
 use super::CliError;
-use crate::retention::RetentionError;
+use crate::{retention::RetentionError, verify::VerifyError};
 
 /// The items of these containers cannot be shared; `otherwise` says what happens without --feed-range.
 fn not_shared(problem: &str, otherwise: &str) -> CliError {
@@ -17,6 +17,16 @@ impl From<RetentionError> for CliError {
                 problem,
                 "prune needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",
             ),
+        }
+    }
+}
+
+impl From<VerifyError> for CliError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Cosmos(failure) => failure.into(),
+            VerifyError::Shard(problem) => not_shared(&problem, "one machine verifies everything"),
+            VerifyError::Interrupted => Self::failed(error.to_string()),
         }
     }
 }

@@ -32,6 +32,7 @@ mod populate;
 mod provision;
 mod prune;
 mod query;
+mod render;
 mod replay;
 mod restore;
 mod retention_args;

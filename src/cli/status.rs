@@ -18,12 +18,13 @@ use crate::{
     cosmos::{Container, Cosmos, Failure, FeedRange, RuLimiter},
     dead_letters::DeadLetterStore,
     feed::Checkpoint,
+    history::ends::{End, Which, end, is_of_another},
     history::frontier::Evidence,
     history::scan::Containers,
     upkeep::{
         frontier,
         lag::{Waiting, not_captured, not_followed},
-        standing::{self, End, Lease, Size, Which, end, is_of_another},
+        standing::{self, Lease, Size},
     },
 };
 

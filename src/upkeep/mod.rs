@@ -3,12 +3,8 @@
 //!
 //! The decisions are pure: what a `history::scan` found of an item goes in, a finding or a choice comes out.
 
-pub mod compare;
 pub mod coverage;
 pub mod frontier;
 pub mod lag;
 pub mod letters;
-pub mod saving;
 pub mod standing;
-pub mod store;
-pub mod verify;

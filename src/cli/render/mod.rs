@@ -1,0 +1,3 @@
+//! How large reports are shown: one file for each command that has one.
+
+pub(super) mod verify;
