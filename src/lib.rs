@@ -12,8 +12,10 @@ pub mod cli;
 pub mod config;
 pub mod context;
 pub mod cosmos;
+pub mod coverage;
 pub mod dead_letters;
 pub mod feed;
+pub mod frontier;
 pub mod history;
 pub mod host;
 #[cfg(feature = "local")]
@@ -22,6 +24,7 @@ pub mod progress;
 pub mod projection;
 pub mod restore;
 pub mod retention;
+pub mod status;
 pub mod surroundings;
 pub mod telemetry;
 pub mod upkeep;

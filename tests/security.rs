@@ -622,8 +622,8 @@ const BUILT_SQL: &[(&str, &str, &str)] = &[
     ("src/cli/history.rs", "predicate", "the operator's own SQL"),
     ("src/cli/history.rs", "sql_path(path)", "paths of keys and columns, quoted"),
     ("src/cli/history.rs", "i", "a number"),
-    ("src/upkeep/frontier.rs", "CAPTURED", "a constant"),
-    ("src/upkeep/standing.rs", "WEIGHED", "a constant number"),
+    ("src/frontier/mod.rs", "CAPTURED", "a constant"),
+    ("src/status/size.rs", "WEIGHED", "a constant number"),
     ("src/cli/truncate.rs", "sql_path(path)", "paths of keys, quoted"),
     ("src/cli/truncate.rs", "i", "a number"),
 ];

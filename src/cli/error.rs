@@ -1,7 +1,7 @@
 //! What a use case's error means on the command line: message, hint and exit code.
 
 use super::CliError;
-use crate::{retention::RetentionError, verify::VerifyError};
+use crate::{coverage::CoverageError, retention::RetentionError, status::StatusError, verify::VerifyError};
 
 /// The items of these containers cannot be shared; `otherwise` says what happens without --feed-range.
 fn not_shared(problem: &str, otherwise: &str) -> CliError {
@@ -27,6 +27,23 @@ impl From<VerifyError> for CliError {
             VerifyError::Cosmos(failure) => failure.into(),
             VerifyError::Shard(problem) => not_shared(&problem, "one machine verifies everything"),
             VerifyError::Interrupted => Self::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<StatusError> for CliError {
+    fn from(error: StatusError) -> Self {
+        let StatusError::Cosmos(failure) = error;
+        failure.into()
+    }
+}
+
+impl From<CoverageError> for CliError {
+    fn from(error: CoverageError) -> Self {
+        match error {
+            CoverageError::Cosmos(failure) => failure.into(),
+            CoverageError::Shard(problem) => not_shared(&problem, "everything is read"),
+            CoverageError::Interrupted => Self::failed(error.to_string()),
         }
     }
 }

@@ -3,8 +3,4 @@
 //!
 //! The decisions are pure: what a `history::scan` found of an item goes in, a finding or a choice comes out.
 
-pub mod coverage;
-pub mod frontier;
-pub mod lag;
 pub mod letters;
-pub mod standing;
