@@ -4,6 +4,7 @@
 //! starts at `cli` and reads the history that capture wrote.
 
 pub mod archive;
+pub mod backfill;
 pub mod blob;
 pub mod capture;
 pub mod change;
@@ -14,6 +15,7 @@ pub mod context;
 pub mod cosmos;
 pub mod coverage;
 pub mod dead_letters;
+pub mod erase;
 pub mod feed;
 pub mod frontier;
 pub mod history;
@@ -27,6 +29,5 @@ pub mod retention;
 pub mod status;
 pub mod surroundings;
 pub mod telemetry;
-pub mod upkeep;
 pub mod verify;
 pub mod zipcodes;

@@ -617,7 +617,7 @@ const BUILT_SQL: &[(&str, &str, &str)] = &[
     ("src/history/scan/live.rs", "sql_path(path)", "paths of keys, quoted"),
     ("src/history/scan/mod.rs", "IS_RECORD", "a constant"),
     ("src/history/scan/mod.rs", "predicate", "the operator's own SQL"),
-    ("src/restore/forget.rs", "IS_JOURNAL", "a constant"),
+    ("src/erase/journals.rs", "IS_JOURNAL", "a constant"),
     ("src/retention/pruning.rs", "IS_JOURNAL", "a constant"),
     ("src/cli/history.rs", "predicate", "the operator's own SQL"),
     ("src/cli/history.rs", "sql_path(path)", "paths of keys and columns, quoted"),
