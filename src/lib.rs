@@ -4,6 +4,7 @@
 //! starts at `cli` and reads the history that capture wrote.
 
 pub mod archive;
+pub mod backfill;
 pub mod blob;
 pub mod capture;
 pub mod change;
@@ -12,8 +13,11 @@ pub mod cli;
 pub mod config;
 pub mod context;
 pub mod cosmos;
+pub mod coverage;
 pub mod dead_letters;
+pub mod erase;
 pub mod feed;
+pub mod frontier;
 pub mod history;
 pub mod host;
 #[cfg(feature = "local")]
@@ -21,8 +25,10 @@ pub mod local;
 pub mod progress;
 pub mod projection;
 pub mod restore;
+pub mod retention;
 pub mod secret;
+pub mod status;
 pub mod surroundings;
 pub mod telemetry;
-pub mod upkeep;
+pub mod verify;
 pub mod zipcodes;

@@ -19,9 +19,9 @@ use crate::{
         provision::{self, Difference, Severity},
     },
     dead_letters::{DeadLetter, DeadLetterStore},
+    frontier,
     history::frontier::{Evidence, Part},
     history::scan::Containers,
-    upkeep::frontier,
 };
 
 /// How long the first answer may take.

@@ -7,7 +7,7 @@ mod files;
 pub use account::check_account;
 pub use files::{Functions, check_files};
 
-pub use crate::upkeep::verify::Verdict;
+pub use crate::verify::Verdict;
 
 use crate::{
     config::{Account, CaptureConfig, ConfigError, Names, Settings},

@@ -5,7 +5,7 @@ use clap::Args;
 use super::CliError;
 use crate::{
     config::{self, Account, Names, Settings},
-    cosmos::{Cosmos, HashRange, RuLimiter, Shard},
+    cosmos::{Cosmos, HashRange, Shard},
     history::scan::Containers,
 };
 
@@ -107,13 +107,6 @@ pub struct PartArgs {
     /// At most this many request units a second, on average
     #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
     pub(super) ru_limit: Option<f64>,
-}
-
-impl PartArgs {
-    /// The limit, from now on.
-    pub(super) fn pace(&self, cosmos: &Cosmos) -> RuLimiter {
-        RuLimiter::new(cosmos.meter(), self.ru_limit)
-    }
 }
 
 /// Where the items are looked for; `otherwise` says what happens without --feed-range.

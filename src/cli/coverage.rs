@@ -3,21 +3,19 @@
 use std::time::Instant;
 
 use clap::Args;
-use futures::StreamExt as _;
 use serde_json::json;
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    connection::{PartArgs, hash_ranges},
+    connection::PartArgs,
     lookup,
-    output::{self, Format, Progress, Rows, count_of, note},
-    restore,
+    output::{self, Format, Rows, count_of, note},
+    screen,
     verify::span,
 };
 use crate::{
     change::time::PointInTime,
-    history::scan::{LiveDetail, PIECE_ROWS, Scan, Scope},
-    upkeep::coverage::Coverage,
+    coverage::{self, KnownDay, Report, Request},
 };
 
 /// Flags of `coverage`.
@@ -43,39 +41,22 @@ pub struct CoverageArgs {
 pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
-    let containers = restore::containers(&cosmos, &names, None).await?;
-    let hash_ranges = hash_ranges(&containers, args.part.feed_range, "everything is read")?;
-    let pace = args.part.pace(&cosmos);
-    let scan = Scan {
-        containers: &containers,
-        wanted: &Scope::All,
-        at: PointInTime::END,
-        hash_ranges: &hash_ranges,
-        live: LiveDetail::No,
-        piece_rows: PIECE_ROWS,
-        pace: &pace,
-        needs_text: &|_| false,
-    };
-    let progress = Progress::new("coverage", None);
-    let mut coverage = Coverage::new(args.late);
-    let mut bad = Vec::new();
-    let mut pieces = std::pin::pin!(scan.pieces());
-    while let Some(piece) = pieces.next().await {
-        let piece = piece?;
-        bad.extend(piece.bad);
-        for found in piece.found {
-            progress.inc(found.versions.len() as u64);
-            coverage.add(&found.versions);
-        }
-    }
-    progress.finish();
+    let request = Request { late: args.late, shard: args.part.feed_range, ru_limit: args.part.ru_limit };
+    let report = coverage::read(request, screen::context(&cosmos, &names)).await?;
+    print(&report, args.format)?;
+    let exit = lookup::note_bad(&report.bad);
+    output::spent("read", &cosmos, started);
+    Ok(exit)
+}
+
+fn print(report: &Report, format: Format) -> Result<(), CliError> {
     let columns =
         ["day", "mode", "versions", "all_versions", "latest", "baseline", "legacy", "normalized", "late", "gaps"];
-    let mut rows = Rows::stdout(args.format, &columns);
-    for (day, known) in coverage.days() {
+    let mut rows = Rows::stdout(format, &columns);
+    for KnownDay { day, mode, known } in &report.days {
         rows.push(&[
             day.to_string().into(),
-            known.mode().name().into(),
+            mode.name().into(),
             json!(known.versions),
             json!(known.all_versions),
             json!(known.latest),
@@ -87,11 +68,11 @@ pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
         ])?;
     }
     rows.finish()?;
-    for period in coverage.periods() {
+    for period in &report.periods {
         let gaps = if period.gaps == 0 { String::new() } else { format!(", {}", count_of(period.gaps, "gap")) };
         note(&format!("{} to {}  {}{gaps}", period.from, period.to, period.mode.name()));
     }
-    for outage in coverage.outages() {
+    for outage in &report.outages {
         note(&format!(
             "{} to {}  capture was down or behind: {} waited",
             PointInTime::from_epoch(outage.from),
@@ -99,7 +80,5 @@ pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
             count_of(outage.versions, "version")
         ));
     }
-    let exit = lookup::note_bad(&bad);
-    output::spent("read", &cosmos, started);
-    Ok(exit)
+    Ok(())
 }

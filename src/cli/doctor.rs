@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     CliError, ConnectionArgs, Exit,
     output::{self, Format, Rows},
-    prune,
+    retention_args,
 };
 use crate::{
     checkup::{Finding, Verdict, check_account, check_files, check_settings},
@@ -49,7 +49,7 @@ pub async fn run(args: DoctorArgs) -> Result<Exit, CliError> {
     let credential = Account::from_settings(&settings).ok().map(|account| account.credential);
     let functions = check_files(&app_root, &settings, credential.as_ref(), &mut findings);
     let understood = check_settings(&settings, &app_root, &functions.captures, &mut findings);
-    if let Err(e) = prune::check_settings(&settings) {
+    if let Err(e) = retention_args::check_settings(&settings) {
         findings.push(Finding::failure(format!("setting {}", e.name), e.problem, e.fix));
     }
     for timer in &functions.timers {
@@ -84,7 +84,7 @@ fn pruning(settings: &config::Settings, function: &str, account: Option<Account>
     let Some(account) = account else {
         return Finding::warning(check, "cannot be looked at without an account", "mend the account's settings first");
     };
-    match prune::timer(settings, function, account) {
+    match retention_args::timer(settings, function, account) {
         Ok(_) => Finding::ok(
             check,
             format!("prunes {}", settings.get_for(Some(function), config::PRUNE).unwrap_or_default()),

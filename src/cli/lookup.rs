@@ -20,6 +20,7 @@ use crate::{
     },
     config::Names,
     cosmos::{Container, Cosmos, Disposition, RuLimiter},
+    frontier,
     history::{
         as_of::{self, AsOf, Caveat, State},
         frontier::Frontier,
@@ -28,7 +29,6 @@ use crate::{
         timeline::Timeline,
     },
     restore::plan::{Facts, with_live},
-    upkeep,
 };
 
 /// Between two looks at how far capture is.
@@ -149,7 +149,7 @@ pub(super) async fn frontier(
 ) -> Result<Frontier, CliError> {
     let mut said = false;
     loop {
-        let frontier = upkeep::frontier::read(cosmos, names, containers, Some(at), pace).await?;
+        let frontier = frontier::read(cosmos, names, containers, Some(at), pace).await?;
         if !said {
             for problem in &frontier.problems {
                 output::note(&printable(&format!("warning: {problem}")));
@@ -283,7 +283,7 @@ pub(super) async fn known_at(cosmos: &Cosmos, names: &Names, item: &Item, at: Po
     if chosen.is_none() {
         return Ok(Known { versions, doubt: None });
     }
-    let frontier = upkeep::frontier::read(cosmos, names, &containers, Some(at), &pace).await?;
+    let frontier = frontier::read(cosmos, names, &containers, Some(at), &pace).await?;
     let facts = Facts {
         versions: &item.versions,
         unkeyed: &item.unkeyed,

@@ -27,6 +27,7 @@ use crate::{
     },
     config::{Account, Names},
     cosmos::{Cosmos, Param, RuLimiter, Shard},
+    history::ends::{Which, from_previous_container},
     history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope, facts_of_id, look},
     restore::{
         apply::{Applier, ApplyOptions, Prefetched},
@@ -35,7 +36,6 @@ use crate::{
         removals,
         survey::{kept, planned, survey},
     },
-    upkeep::standing::{Which, from_previous_container},
 };
 
 /// Flags of `restore`

@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{CliError, Exit, prune};
+use super::{CliError, Exit, retention_args};
 use crate::{
     capture::{Capture, CaptureError, Limits, Recent},
     change::{Via, fidelity::Delivery},
@@ -91,7 +91,7 @@ async fn build(
     app_root: &Path,
 ) -> Result<Handler<CosmosHistory>, CliError> {
     let account = Account::from_settings(settings)?;
-    prune::check_settings(settings)?;
+    retention_args::check_settings(settings)?;
     let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
     let dead_letters = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(|e| CliError {
         message: e.to_string(),
@@ -134,7 +134,7 @@ async fn build(
     refuse(join_all(looked).await.into_iter().flatten().collect())?;
     let mut handler = Handler::new(served, config.max_body);
     for Function { name, .. } in timers {
-        let timer = Arc::new(prune::timer(settings, &name, account.clone())?);
+        let timer = Arc::new(retention_args::timer(settings, &name, account.clone())?);
         let tick: Tick = Arc::new(move |stop| {
             let timer = timer.clone();
             Box::pin(async move { timer.tick(stop).await })

@@ -1,7 +1,10 @@
 //! The history of documents: the seam through which capture writes, and its implementation on Cosmos DB.
 
 pub mod as_of;
+pub mod baseline;
 mod cosmos;
+pub mod ends;
+pub mod failed_writes;
 pub mod frontier;
 pub mod predicate;
 pub mod reader;

@@ -7,7 +7,6 @@
 
 pub mod apply;
 pub mod archived;
-pub mod forget;
 pub mod journal;
 pub mod plan;
 pub mod plan_file;

@@ -113,16 +113,16 @@ struct HeadLine<T> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct EndLine {
+pub(crate) struct EndLine {
     #[serde(rename = "_end")]
-    pub(super) end: End,
+    pub(crate) end: End,
 }
 
 /// The last line of a plan: how many steps there were, and the checksum of all bytes before it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct End {
-    pub(super) steps: usize,
-    pub(super) sha256: String,
+pub(crate) struct End {
+    pub(crate) steps: usize,
+    pub(crate) sha256: String,
 }
 
 /// The whole plan: computed once, shown, confirmed, and that value applied.

@@ -1,15 +1,14 @@
 //! Reads how far the history is known to be complete: from the leases of the trigger and the checkpoints of followers,
 //! by looking at what comes after them in the feed; and, where there are none, from the newest version.
 
+pub mod leases;
+
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{
-    lag::time_of,
-    standing::{Lease, leases},
-};
+use self::leases::{Lease, leases};
 use crate::{
     change::{
         key::{ItemKey, KeyPaths},
@@ -234,6 +233,27 @@ fn next_of(item: &RawValue, paths: &KeyPaths) -> Next {
         ts: PointInTime::from_epoch(time_of(item.get()).unwrap_or_default()),
         depth: depth(document.unwrap_or(item).get()),
     }
+}
+
+/// The time of an item of the feed.
+pub fn time_of(item: &str) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Item {
+        metadata: Option<Metadata>,
+        current: Option<Current>,
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        // A float, as the service sends it.
+        crts: Option<f64>,
+    }
+    #[derive(Deserialize)]
+    struct Current {
+        #[serde(rename = "_ts")]
+        ts: Option<i64>,
+    }
+    let item: Item = serde_json::from_str(item).ok()?;
+    item.current.and_then(|c| c.ts).or_else(|| item.metadata?.crts.map(|ts| ts as i64))
 }
 
 /// The document that an item of the feed is about, and the record that it becomes.

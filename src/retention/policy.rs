@@ -1,4 +1,4 @@
-//! Which versions are kept: the decision of `prune`. Pure: versions, a policy and the time go in, a choice comes out.
+//! Decides which versions are kept. Pure: versions, a policy and the time go in, a choice comes out.
 //!
 //! The promise: whatever `as_of` answers for an instant that the policy keeps, it answers alike afterwards; for every
 //! other instant it may know less, but never says that a document did not exist when it did.
@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike as _, Days, Months, NaiveTime};
+use serde::Serialize;
 
 use crate::change::{Op, version::Version};
 use crate::history::timeline::Timeline;
@@ -27,7 +28,8 @@ pub struct Policy {
 }
 
 /// Why a version stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum KeepReason {
     /// It is of the window.
     Window,

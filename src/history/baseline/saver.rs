@@ -2,7 +2,7 @@
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::saving::record_of_live;
+use super::record_of_live;
 use crate::{
     change::{Op, key::ItemKey},
     cosmos::{Action, Bulk, Disposition, Failure, Job, Param, RETRY_TIMEOUT, Retry, RuLimiter},

@@ -1,8 +1,9 @@
-//! Which periods a history knows, and how well: versions by day and by what the feed said of them. Pure.
+//! Versions by day and by what the feed said of them. Pure.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate};
+use serde::Serialize;
 
 use crate::history::timeline::Timeline;
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// What is known of one day (UTC).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Day {
     /// Versions of that day.
     pub versions: u64,
@@ -32,7 +33,8 @@ pub struct Day {
 }
 
 /// How much of a day is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Every version and every delete.
     AllVersions,
@@ -80,7 +82,7 @@ impl Day {
 }
 
 /// A run of days of one mode without gaps in their chains.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Period {
     /// First day.
     pub from: NaiveDate,
@@ -93,7 +95,7 @@ pub struct Period {
 }
 
 /// A time during which capture was down or behind, epoch seconds: from the first change that waited until it was captured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Outage {
     /// When the first change was made that had to wait.
     pub from: i64,

@@ -1,12 +1,12 @@
-//! Removes what no kept instant needs: the work of `prune`, on the command line and as a timer function.
+//! Goes through the history and deletes: for `Plan::apply` all at once, for the timer function part by part.
 
 use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::keep::{KeepReason, ROUNDS, RetentionPlan};
+use super::policy::{KeepReason, ROUNDS, RetentionPlan};
 use crate::{
     change::{
         key::{ItemKey, KeyValue, PartitionKey},
@@ -23,9 +23,10 @@ use crate::{
 const RECORD: usize = 1024;
 
 /// What was found, and what became of it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Sums {
     /// Documents that were looked at.
+    #[serde(rename = "documents")]
     pub items: u64,
     /// Their versions.
     pub versions: u64,
@@ -38,6 +39,7 @@ pub struct Sums {
     /// Journals of restores that go.
     pub journals: u64,
     /// Items of which they consist.
+    #[serde(skip)]
     pub journal_items: u64,
     /// Records that could not be deleted.
     pub failed: u64,
@@ -66,7 +68,7 @@ impl Sums {
 ///
 /// # Errors
 /// With the reason.
-pub fn check(containers: &Containers) -> Result<(), String> {
+pub(super) fn check(containers: &Containers) -> Result<(), String> {
     let any = ItemKey {
         id: String::new(),
         partition_key: PartitionKey(vec![KeyValue::Undefined; containers.source.key_paths().len()]),
@@ -83,32 +85,32 @@ pub fn check(containers: &Containers) -> Result<(), String> {
 }
 
 /// One pruning.
-pub struct Pruning<'a> {
+pub(super) struct Pruning<'a> {
     /// The containers.
-    pub containers: &'a Containers,
+    pub(super) containers: &'a Containers,
     /// Request units a second.
-    pub pace: &'a RuLimiter,
+    pub(super) pace: &'a RuLimiter,
     /// What is kept.
-    pub kept: &'a RetentionPlan,
+    pub(super) kept: &'a RetentionPlan,
     /// Deletes in flight.
-    pub concurrency: usize,
+    pub(super) concurrency: usize,
     /// Hears of each record that is deleted, or could not be.
-    pub observer: &'a Observer,
+    pub(super) observer: &'a Observer,
     /// Nothing new is begun once it is cancelled.
-    pub stop: &'a CancellationToken,
+    pub(super) stop: &'a CancellationToken,
 }
 
 /// What a pass came to.
 #[derive(Debug, Default)]
-pub struct Passed {
+pub(super) struct Passed {
     /// Sums.
-    pub sums: Sums,
+    pub(super) sums: Sums,
     /// What every other delete would have met too.
-    pub fatal: Option<Failure>,
+    pub(super) fatal: Option<Failure>,
     /// What was not gone through.
-    pub left: Vec<HashRange>,
+    pub(super) left: Vec<HashRange>,
     /// Records that are not understood: they stay.
-    pub bad: Vec<BadRecord>,
+    pub(super) bad: Vec<BadRecord>,
 }
 
 impl Pruning<'_> {
@@ -116,7 +118,7 @@ impl Pruning<'_> {
     ///
     /// # Errors
     /// When the history cannot be read.
-    pub async fn pass(
+    pub(super) async fn pass(
         &self,
         hash_ranges: &[HashRange],
         delete: bool,
@@ -213,7 +215,7 @@ impl Pruning<'_> {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub async fn journals(&self, delete: bool, sums: &mut Sums) -> Result<Option<Failure>, Failure> {
+    pub(super) async fn journals(&self, delete: bool, sums: &mut Sums) -> Result<Option<Failure>, Failure> {
         let changes = &self.containers.changes;
         let mut by_restore: BTreeMap<String, (i64, Vec<String>)> = BTreeMap::new();
         let sql = format!("SELECT c.id, c._originalId AS item, c._ts AS ts FROM c WHERE {IS_JOURNAL}");

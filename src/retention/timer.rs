@@ -1,4 +1,4 @@
-//! `prune` as a timer function of the app: a part of the history at each tick, so that no invocation takes too long.
+//! Prunes as a timer function of the app: a part of the history at each tick, so that no invocation takes too long.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    keep::Policy,
-    prune::{Passed, Pruning, Sums, check},
+    policy::Policy,
+    pruning::{Passed, Pruning, Sums, check},
 };
 use crate::{
     change::key::ItemKey,

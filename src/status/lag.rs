@@ -5,6 +5,7 @@ use serde::Deserialize;
 use crate::{
     cosmos::{Container, Failure, FeedRange, FeedStart, Param, RETRY_TIMEOUT, Retry},
     feed::Checkpoint,
+    frontier::time_of,
     history::scan::Containers,
 };
 
@@ -99,25 +100,4 @@ pub async fn not_followed(
         all.push((range.clone(), Retry::for_at_most(RETRY_TIMEOUT).run(read).await?));
     }
     Ok(all)
-}
-
-/// The time of an item of the feed.
-pub fn time_of(item: &str) -> Option<i64> {
-    #[derive(Deserialize)]
-    struct Item {
-        metadata: Option<Metadata>,
-        current: Option<Current>,
-    }
-    #[derive(Deserialize)]
-    struct Metadata {
-        // A float, as the service sends it.
-        crts: Option<f64>,
-    }
-    #[derive(Deserialize)]
-    struct Current {
-        #[serde(rename = "_ts")]
-        ts: Option<i64>,
-    }
-    let item: Item = serde_json::from_str(item).ok()?;
-    item.current.and_then(|c| c.ts).or_else(|| item.metadata?.crts.map(|ts| ts as i64))
 }

@@ -11,10 +11,6 @@ use std::{
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{
-    journal,
-    plan_file::{End, EndLine},
-};
 use crate::{
     change::{
         key::{ItemKey, PartitionKey},
@@ -22,6 +18,10 @@ use crate::{
     },
     cosmos::{Container, Failure, RETRY_TIMEOUT, Retry, Status},
     history::reader::IS_JOURNAL,
+    restore::{
+        journal,
+        plan_file::{End, EndLine},
+    },
 };
 
 /// What journals say of an item.

@@ -1,6 +1,5 @@
 //! Compares what the history says with what is there: texts, and records as documents again.
 
-use super::store::{read_live, read_record};
 use crate::{
     change::{
         diff,
@@ -10,7 +9,10 @@ use crate::{
         version::Version,
     },
     cosmos::{Disposition, Failure, RuLimiter},
-    history::scan::{Containers, ScannedItem, etag_of},
+    history::{
+        baseline::{read_live, read_record},
+        scan::{Containers, ScannedItem, etag_of},
+    },
 };
 
 /// Fields that are named of those that differ.

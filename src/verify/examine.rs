@@ -1,123 +1,15 @@
-//! Whether a history can be trusted: what of one item speaks against it. Pure: no I/O, no clock.
+//! Finds what speaks against the history of one item. Pure: no I/O, no clock.
 
-use super::saving::{is_missing, version_of_live};
+use super::check::{Check, Finding};
 use crate::{
     change::{time::PointInTime, version::Version},
-    history::scan::ScannedItem,
     history::{
         as_of::{Caveat, unseen},
+        baseline::{is_missing, version_of_live},
+        scan::ScannedItem,
         timeline::Timeline,
     },
 };
-
-/// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// Nothing speaks against it.
-    Ok,
-    /// Something is not known, or will cost or lose something one day.
-    Warning,
-    /// Something is lost, would be restored wrongly, or cannot work.
-    Failure,
-}
-
-impl Verdict {
-    /// The word in reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "OK",
-            Self::Warning => "WARNING",
-            Self::Failure => "FAILURE",
-        }
-    }
-}
-
-/// What is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Check {
-    /// The live document's version is in the history.
-    Missing,
-    /// It is there as a whole.
-    Partial,
-    /// Its text there means what the live document says.
-    Content,
-    /// It is the newest there.
-    Newest,
-    /// A document that is not live has a tombstone.
-    Gone,
-    /// Chains of versions close.
-    Chain,
-    /// Records can be turned into documents again.
-    Rebuild,
-    /// Versions are of the container that has the source's name now.
-    Container,
-    /// Records are understood.
-    Record,
-}
-
-impl Check {
-    /// All of them, in the order of reports.
-    pub const ALL: [Self; 9] = [
-        Self::Missing,
-        Self::Partial,
-        Self::Content,
-        Self::Newest,
-        Self::Gone,
-        Self::Chain,
-        Self::Rebuild,
-        Self::Container,
-        Self::Record,
-    ];
-
-    /// The name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Partial => "partial",
-            Self::Content => "content",
-            Self::Newest => "newest",
-            Self::Gone => "gone",
-            Self::Chain => "chain",
-            Self::Rebuild => "rebuild",
-            Self::Container => "container",
-            Self::Record => "record",
-        }
-    }
-
-    /// What a finding means, for people.
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Self::Missing => "live documents whose version the history lacks",
-            Self::Partial => "live documents of which the history has a part only, on purpose",
-            Self::Content => "versions in force that differ from the live document",
-            Self::Newest => "live documents behind whose version the history has another one",
-            Self::Gone => "documents that are gone, and the history has no tombstone",
-            Self::Chain => "versions before which another one is missing",
-            Self::Rebuild => "versions of the sample that are no whole document",
-            Self::Container => "ends of the history that are of another container of this name, deleted since",
-            Self::Record => "items of the history that are not understood, and set aside",
-        }
-    }
-
-    /// How much a finding matters.
-    pub fn severity(self) -> Verdict {
-        match self {
-            Self::Missing | Self::Content | Self::Rebuild | Self::Record => Verdict::Failure,
-            Self::Partial | Self::Newest | Self::Gone | Self::Chain | Self::Container => Verdict::Warning,
-        }
-    }
-}
-
-/// Something that speaks against the history of one item.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What was looked at.
-    pub check: Check,
-    /// What was found; no content of the document.
-    pub detail: String,
-    /// The time that it concerns, epoch seconds: from the last thing that is certain to the next.
-    pub span: Option<(i64, i64)>,
-}
 
 /// What an item says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -242,39 +134,6 @@ fn chain(versions: &[Version], ordered: &[&Version], times: Times) -> Vec<Findin
         .collect()
 }
 
-/// A fair choice of so many out of what passes by, however much that is.
-#[derive(Debug)]
-pub struct Sample<T> {
-    size: usize,
-    seen: u64,
-    chosen: Vec<T>,
-}
-
-impl<T> Sample<T> {
-    /// Of so many.
-    pub fn new(size: usize) -> Self {
-        Self { size, seen: 0, chosen: Vec::new() }
-    }
-
-    /// One more passes by; `dice(n)` is a random number below n. What is chosen is made only then.
-    pub fn offer(&mut self, dice: impl FnOnce(u64) -> u64, make: impl FnOnce() -> T) {
-        self.seen += 1;
-        if self.chosen.len() < self.size {
-            self.chosen.push(make());
-        } else if self.size > 0
-            && let Ok(place) = usize::try_from(dice(self.seen))
-            && let Some(slot) = self.chosen.get_mut(place)
-        {
-            *slot = make();
-        }
-    }
-
-    /// What was chosen.
-    pub fn into_chosen(self) -> Vec<T> {
-        self.chosen
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -375,19 +234,6 @@ mod tests {
             let unknowable = out == 0 || (gone.op == Some(crate::change::Op::Create) && out < versions.len()
                 && versions[out].prev_lsn.is_none());
             prop_assert!(unknowable || !faults.is_empty(), "{out} of {versions:?}");
-        }
-
-        #[test]
-        fn a_sample_is_of_the_size_that_was_asked_for(size in 0..8usize, seen in 0..40u64, seed in any::<u64>()) {
-            let mut sample = Sample::new(size);
-            for n in 0..seen {
-                sample.offer(|below| seed.wrapping_mul(n + 1) % below, || n);
-            }
-            let mut chosen = sample.into_chosen();
-            prop_assert_eq!(chosen.len() as u64, seen.min(size as u64));
-            chosen.sort_unstable();
-            chosen.dedup();
-            prop_assert_eq!(chosen.len() as u64, seen.min(size as u64));
         }
     }
 }

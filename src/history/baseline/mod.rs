@@ -1,5 +1,8 @@
 //! Which live documents the history lacks, and the records that close the gap.
 
+mod saver;
+
+pub use self::saver::{Saver, read_live, read_record};
 use crate::{
     change::{
         Change, Op, Shape, Via,

@@ -1,0 +1,148 @@
+//! Saves live documents that the history lacks, as the baseline of their histories.
+
+use std::time::Instant;
+
+use futures::StreamExt as _;
+use serde::Serialize;
+
+use crate::{
+    change::{time::PointInTime, version::BadRecord},
+    context::Context,
+    cosmos::{Bulk, Failure, Param, RuLimiter, Shard},
+    history::{
+        baseline::{Saver, is_missing, op_of},
+        failed_writes::FailedWrites,
+        scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope},
+    },
+    progress::Step,
+};
+
+/// Which documents to save, and how fast.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// A predicate of the caller's own SQL on `c` and its parameters; `None` is all live documents.
+    pub predicate: Option<(String, Vec<Param>)>,
+    /// The part of the documents, when several machines share them.
+    pub shard: Option<Shard>,
+    /// Request units a second, on average; `None` is no limit.
+    pub ru_limit: Option<f64>,
+    /// Writes in flight.
+    pub concurrency: usize,
+}
+
+/// Why the documents cannot be saved.
+#[derive(Debug, thiserror::Error)]
+pub enum BackfillError {
+    /// The service refused.
+    #[error("cannot save the baseline")]
+    Cosmos(#[from] Failure),
+    /// The service does not understand the predicate.
+    #[error("the service refuses the predicate")]
+    Predicate(#[source] Failure),
+    /// Machines cannot share the items of these containers.
+    #[error("cannot share the documents between machines: {0}")]
+    Shard(String),
+}
+
+/// What was saved.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Documents that were looked at.
+    pub documents: u64,
+    /// Of these: saved by this run.
+    pub written: u64,
+    /// Of these: in the history already.
+    pub existed: u64,
+    /// Of these: could not be saved.
+    pub failed: u64,
+    /// Records of the history that are not understood.
+    #[serde(skip)]
+    pub bad: Vec<BadRecord>,
+    /// The failure that ended the work early; every other write would have met it too.
+    #[serde(skip)]
+    pub fatal: Option<Failure>,
+    /// Whether the work ended early.
+    pub stopped: bool,
+    /// Request units since the program began.
+    pub ru: f64,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// Saves what is missing. Running it again is harmless, and finishes what was interrupted.
+///
+/// # Errors
+/// When the predicate is wrong or the account cannot be used. A document that could not be saved is counted.
+pub async fn run(request: Request, cx: Context<'_>) -> Result<Report, BackfillError> {
+    let started = Instant::now();
+    let containers = Containers::open(cx.cosmos, cx.names).await?;
+    let step = cx.progress.begin("backfill", None);
+    let failed = FailedWrites::default();
+    let saved = save(&request, &containers, &cx, &*step, &failed).await;
+    failed.pass_on(&*step);
+    Ok(Report { ru: cx.cosmos.meter().total(), seconds: started.elapsed().as_secs_f64(), ..saved? })
+}
+
+async fn save(
+    request: &Request,
+    containers: &Containers,
+    cx: &Context<'_>,
+    step: &dyn Step,
+    failed: &FailedWrites,
+) -> Result<Report, BackfillError> {
+    let hash_ranges = containers.hash_ranges(request.shard).map_err(BackfillError::Shard)?;
+    let scope = match request.predicate.clone() {
+        Some((predicate, params)) => Scope::Live { predicate, params },
+        None => Scope::All,
+    };
+    let pace = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    let scan = Scan {
+        containers,
+        wanted: &scope,
+        at: PointInTime::END,
+        hash_ranges: &hash_ranges,
+        live: LiveDetail::Text,
+        piece_rows: PIECE_ROWS,
+        pace: &pace,
+        needs_text: &is_missing,
+    };
+    let concurrency = request.concurrency;
+    let bulk = Bulk::start(&containers.changes, concurrency, pace.clone(), failed.observer());
+    let saver = Saver { containers, pace: &pace, bulk: &bulk, concurrency };
+    let mut report = Report::default();
+    let mut pieces = std::pin::pin!(scan.pieces());
+    while let Some(piece) = pieces.next().await {
+        if cx.stop.is_cancelled() {
+            report.stopped = true;
+            break;
+        }
+        let piece = piece.map_err(|failure| match failure {
+            // A refused query is nearly always the predicate.
+            _ if request.predicate.is_some() && failure.status.is_bad_request() => BackfillError::Predicate(failure),
+            _ => failure.into(),
+        })?;
+        report.bad.extend(piece.bad);
+        let live = piece.found.into_iter().filter(|found| found.live.is_some());
+        let (missing, known): (Vec<_>, Vec<_>) = live.partition(is_missing);
+        report.existed += known.len() as u64;
+        step.advance((missing.len() + known.len()) as u64);
+        let saved = saver.save(missing, op_of).await?;
+        for (item, problem) in &saved.unusable {
+            step.note(&format!("document {:?} ({}): {problem}", item.id, item.partition_key));
+        }
+        report.failed += saved.unusable.len() as u64;
+        failed.pass_on(step);
+        if saved.stopped {
+            report.stopped = true;
+            break;
+        }
+    }
+    let (tally, fatal) = bulk.finish().await;
+    report.written = tally.created;
+    // What capture saved in between existed as well.
+    report.existed += tally.skipped;
+    report.failed += tally.failed;
+    report.documents = report.written + report.existed + report.failed;
+    report.fatal = fatal;
+    Ok(report)
+}

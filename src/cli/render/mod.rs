@@ -1,0 +1,4 @@
+//! How large reports are shown: one file for each command that has one.
+
+pub(super) mod status;
+pub(super) mod verify;

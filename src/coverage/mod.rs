@@ -1,0 +1,108 @@
+//! Reads which periods the history knows, and how well.
+
+mod days;
+
+use chrono::NaiveDate;
+use futures::StreamExt as _;
+use serde::Serialize;
+
+use self::days::Coverage;
+pub use self::days::{Day, Mode, Outage, Period};
+use crate::{
+    change::{time::PointInTime, version::BadRecord},
+    context::Context,
+    cosmos::{Failure, RuLimiter, Shard},
+    history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope},
+};
+
+/// What to read, and how fast.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Seconds after which a version counts as captured late.
+    pub late: i64,
+    /// The part of the documents; `None` is all of them.
+    pub shard: Option<Shard>,
+    /// Request units a second, on average; `None` is no limit.
+    pub ru_limit: Option<f64>,
+}
+
+/// Why the history cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CoverageError {
+    /// The service refused.
+    #[error("cannot read the history")]
+    Cosmos(#[from] Failure),
+    /// Machines cannot share the items of these containers.
+    #[error("cannot share the history between machines: {0}")]
+    Shard(String),
+    /// The work was told to stop.
+    #[error("stopped before everything was read")]
+    Interrupted,
+}
+
+/// What the history knows.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The days (UTC) on which anything happened, oldest first.
+    pub days: Vec<KnownDay>,
+    /// Days of one mode that follow each other, oldest first.
+    pub periods: Vec<Period>,
+    /// When capture was down or behind, oldest first.
+    pub outages: Vec<Outage>,
+    /// Records that are not understood.
+    #[serde(skip)]
+    pub bad: Vec<BadRecord>,
+}
+
+/// What is known of a day.
+#[derive(Debug, Serialize)]
+pub struct KnownDay {
+    /// The day (UTC).
+    pub day: NaiveDate,
+    /// How much of it is known.
+    pub mode: Mode,
+    /// Its versions, by what the feed said of them.
+    #[serde(flatten)]
+    pub known: Day,
+}
+
+/// Reads the facts of every version, not the documents.
+///
+/// # Errors
+/// When the account cannot be used, or the work was told to stop.
+pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, CoverageError> {
+    let containers = Containers::open(cx.cosmos, cx.names).await?;
+    let hash_ranges = containers.hash_ranges(request.shard).map_err(CoverageError::Shard)?;
+    let pace = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    let scan = Scan {
+        containers: &containers,
+        wanted: &Scope::All,
+        at: PointInTime::END,
+        hash_ranges: &hash_ranges,
+        live: LiveDetail::No,
+        piece_rows: PIECE_ROWS,
+        pace: &pace,
+        needs_text: &|_| false,
+    };
+    let step = cx.progress.begin("coverage", None);
+    let mut coverage = Coverage::new(request.late);
+    let mut bad = Vec::new();
+    let mut pieces = std::pin::pin!(scan.pieces());
+    while let Some(piece) = pieces.next().await {
+        if cx.stop.is_cancelled() {
+            return Err(CoverageError::Interrupted);
+        }
+        let piece = piece?;
+        bad.extend(piece.bad);
+        for found in piece.found {
+            step.advance(found.versions.len() as u64);
+            coverage.add(&found.versions);
+        }
+    }
+    Ok(Report {
+        days: coverage.days().map(|(day, known)| KnownDay { day, mode: known.mode(), known }).collect(),
+        periods: coverage.periods(),
+        outages: coverage.outages().collect(),
+        bad,
+    })
+}

@@ -1,0 +1,218 @@
+//! Finds and erases the traces: in the history, among dead letters, in journals of restores and in archives.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt as _;
+
+use super::{
+    EraseError, Found, Request,
+    dead_letter_match::is_about,
+    journals::{self, Mentions},
+};
+use crate::{
+    archive,
+    change::{
+        Op,
+        key::{ItemKey, KeyValue, PartitionKey},
+        record::ORIGINAL_ID,
+        time::PointInTime,
+    },
+    context::Context,
+    cosmos::{Failure, RETRY_TIMEOUT, Retry, RuLimiter, Status},
+    history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope},
+};
+
+/// The traces of a document.
+#[derive(Debug, Default)]
+pub(super) struct Traces {
+    /// Ids of records and where they lie; tombstones last, because they hide the others.
+    records: Vec<(String, PartitionKey)>,
+    /// Names of letters.
+    letters: Vec<String>,
+    journals: Mentions,
+    local: Mentions,
+    archived: archive::erase::Mentions,
+    pub(super) live: bool,
+}
+
+impl Traces {
+    /// Counts everything; the live document only when it is to be erased.
+    pub(super) fn count(&self, with_live: bool) -> u64 {
+        let live = u64::from(self.live && with_live);
+        let journals = self.journals.mentions + self.local.mentions;
+        self.records.len() as u64 + self.letters.len() as u64 + journals + self.archived.events + live
+    }
+
+    pub(super) fn found(&self, with_live: bool) -> Found {
+        Found {
+            versions: self.records.len() as u64,
+            dead_letters: self.letters.len() as u64,
+            mentions: self.journals.mentions + self.local.mentions,
+            journals: self.journals.journals + self.local.journals,
+            events: self.archived.events,
+            files: self.archived.files,
+            anything: self.count(with_live) > 0,
+        }
+    }
+}
+
+/// Works on one document.
+pub(super) struct Eraser<'a> {
+    pub(super) cx: Context<'a>,
+    pub(super) request: Request,
+    pub(super) containers: Containers,
+    /// The item, and what its tombstones are found under.
+    pub(super) items: Arc<[ItemKey]>,
+    pub(super) pace: RuLimiter,
+}
+
+/// The item, and the key under which its tombstones are found: they have only the members of the history's own key.
+/// Where the source's are not among them, nobody can tell whose a tombstone is but by the id.
+pub(super) fn items(item: &ItemKey, containers: &Containers) -> Arc<[ItemKey]> {
+    let source = containers.source.key_paths().segments();
+    let named = containers.changes.key_paths().segments();
+    if source.iter().all(|path| named.contains(path) && *path != [ORIGINAL_ID] && *path != ["id"]) {
+        return [item.clone()].into();
+    }
+    let key = source.iter().map(|path| match path.as_slice() {
+        [name] if name == "id" => KeyValue::String(item.id.clone()),
+        _ => KeyValue::Undefined,
+    });
+    [item.clone(), ItemKey { id: item.id.clone(), partition_key: PartitionKey(key.collect()) }].into()
+}
+
+impl Eraser<'_> {
+    /// Finds everything there is.
+    pub(super) async fn look(&self) -> Result<Traces, EraseError> {
+        let item = &self.request.item;
+        let read = || self.containers.source.read(&item.partition_key, &item.id);
+        Ok(Traces {
+            records: self.records().await?,
+            letters: self.letters().await?,
+            journals: journals::in_history(&self.containers.changes, &self.items, false).await?,
+            local: self.local(false).await?,
+            archived: self.archived(false).await?,
+            live: Retry::for_at_most(RETRY_TIMEOUT).run(read).await?.is_some(),
+        })
+    }
+
+    async fn records(&self) -> Result<Vec<(String, PartitionKey)>, Failure> {
+        let scope = Scope::Items(self.items.to_vec());
+        let scan = Scan {
+            containers: &self.containers,
+            wanted: &scope,
+            at: PointInTime::END,
+            hash_ranges: &[],
+            live: LiveDetail::No,
+            piece_rows: PIECE_ROWS,
+            pace: &self.pace,
+            needs_text: &|_| false,
+        };
+        let pieces: Vec<_> = scan.pieces().try_collect().await?;
+        let mut records = Vec::new();
+        for found in pieces.into_iter().flat_map(|piece| piece.found) {
+            let own = Some(&found.item) == self.items.first();
+            let unkeyed = found.unkeyed.iter().filter(|_| own);
+            for version in found.versions.iter().chain(unkeyed) {
+                let gone = version.op.is_some_and(Op::is_tombstone);
+                if (own || gone)
+                    && let Some(key) = self.containers.record_key(&found.item, &version.record_id)
+                {
+                    records.push((gone, version.record_id.clone(), key));
+                }
+            }
+        }
+        records.sort_by_key(|(gone, ..)| *gone);
+        Ok(records.into_iter().map(|(_, id, key)| (id, key)).collect())
+    }
+
+    async fn letters(&self) -> Result<Vec<String>, EraseError> {
+        let mut found = Vec::new();
+        for name in self.request.dead_letters.list().await? {
+            let letter = self.request.dead_letters.get(&name).await?;
+            if is_about(&letter, &self.request.item, self.containers.source.key_paths()) {
+                found.push(name);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn local(&self, remove: bool) -> Result<Mentions, EraseError> {
+        let (folder, items) = (self.request.journals.clone(), self.items.clone());
+        let found = tokio::task::spawn_blocking(move || journals::in_folder(&folder, &items, remove)).await;
+        let found = found.map_err(std::io::Error::other).and_then(|found| found);
+        found.map_err(|error| EraseError::Journals { folder: self.request.journals.clone(), error })
+    }
+
+    async fn archived(&self, remove: bool) -> Result<archive::erase::Mentions, EraseError> {
+        let mut all = archive::erase::Mentions::default();
+        // In an archive a tombstone has its document's own key.
+        let item = Arc::from([self.request.item.clone()]);
+        for archive in &self.request.archives {
+            let found = archive.mentions(&item, remove).await?;
+            all.events += found.events;
+            all.files += found.files;
+        }
+        Ok(all)
+    }
+
+    /// Erases what there is; and whether there was a live document that was deleted.
+    pub(super) async fn erase(&self, mut there: Traces) -> Result<(Traces, bool), EraseError> {
+        let item = &self.request.item;
+        let live = self.request.live && there.live;
+        if live {
+            self.go_on()?;
+            let delete = || self.containers.source.delete(&item.partition_key, &item.id, None);
+            deleted(Retry::for_at_most(RETRY_TIMEOUT).run(delete).await.map(drop))?;
+            self.settle().await;
+            there = self.look().await?;
+        }
+        for name in &there.letters {
+            self.go_on()?;
+            self.request.dead_letters.delete(name).await?;
+        }
+        for (id, key) in &there.records {
+            self.go_on()?;
+            self.pace.wait().await;
+            let delete = || self.containers.changes.delete(key, id, None);
+            deleted(Retry::for_at_most(RETRY_TIMEOUT).run(delete).await.map(drop))?;
+        }
+        self.go_on()?;
+        if there.journals.mentions > 0 {
+            journals::in_history(&self.containers.changes, &self.items, true).await?;
+        }
+        if there.local.mentions > 0 {
+            self.local(true).await?;
+        }
+        if there.archived.events > 0 {
+            self.archived(true).await?;
+        }
+        Ok((there, live))
+    }
+
+    /// Waits for capture to deliver the delete. It may heal the version before it: both have to be there to be erased.
+    async fn settle(&self) {
+        let wait = self.request.settle;
+        if wait.is_zero() {
+            return;
+        }
+        let text = format!("waiting    {} s for capture to deliver the delete (--settle)", wait.as_secs());
+        self.cx.progress.note(&text);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.cx.stop.cancelled() => {}
+        }
+    }
+
+    fn go_on(&self) -> Result<(), EraseError> {
+        if self.cx.stop.is_cancelled() { Err(EraseError::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// An item that is gone already is as good as deleted.
+fn deleted(result: Result<(), Failure>) -> Result<(), EraseError> {
+    match result {
+        Err(f) if f.status != Status::NO_ITEM => Err(EraseError::Delete { context: f.context, status: f.status }),
+        _ => Ok(()),
+    }
+}

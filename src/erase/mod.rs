@@ -1,0 +1,238 @@
+//! Erases every trace of one document and proves it: `plan` looks, `Plan::apply` erases and looks again, and the receipt
+//! names nobody. Whoever has to confirm does so in between.
+
+mod dead_letter_match;
+mod eraser;
+mod journals;
+
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use chrono::SecondsFormat;
+use serde::Serialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use self::eraser::{Eraser, Traces, items};
+use crate::{
+    archive::{Archive, Damage},
+    change::{
+        key::{ItemKey, KeyPaths, PartitionKey},
+        record::hex,
+    },
+    context::Context,
+    cosmos::{Failure, RuLimiter, Status},
+    dead_letters::{DeadLetterStore, StoreError},
+    history::scan::{Containers, facts_of_id},
+};
+
+/// What to erase, and where traces of it may be besides the account.
+pub struct Request {
+    /// The document.
+    pub item: ItemKey,
+    /// Whether the live document is erased too.
+    pub live: bool,
+    /// How long to wait for capture to deliver the delete of the live document.
+    pub settle: Duration,
+    /// Where dead letters are.
+    pub dead_letters: DeadLetterStore,
+    /// Folder of the local journals of restores.
+    pub journals: PathBuf,
+    /// What `follow` wrote.
+    pub archives: Vec<Archive>,
+}
+
+/// Why the document cannot be erased. What was erased before stays erased, and the next run goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum EraseError {
+    /// The service refused, or an item is not understood.
+    #[error("cannot look for the document")]
+    Cosmos(#[from] Failure),
+    /// The partition key does not have one component for each path.
+    #[error("{key} is no full partition key of {container}, which is keyed {paths}")]
+    Key {
+        /// The key.
+        key: PartitionKey,
+        /// The source container.
+        container: String,
+        /// Its paths.
+        paths: KeyPaths,
+    },
+    /// Where a record lies does not follow from its document's key.
+    #[error("{container} is keyed {paths}: where a record lies does not follow from its document's key")]
+    HistoryKeys {
+        /// The history.
+        container: String,
+        /// Its paths.
+        paths: KeyPaths,
+    },
+    /// Dead letters cannot be read or deleted.
+    #[error("cannot erase dead letters")]
+    DeadLetters(#[from] StoreError),
+    /// Local journals cannot be read or written.
+    #[error("journals in {}", .folder.display())]
+    Journals {
+        /// Their folder.
+        folder: PathBuf,
+        /// What happened.
+        #[source]
+        error: io::Error,
+    },
+    /// An archive cannot be read or written.
+    #[error("cannot erase from the archive")]
+    Archive(#[from] Damage),
+    /// The service did not delete an item. Its message names the item, so it is left out.
+    #[error("{context}: {status}")]
+    Delete {
+        /// What was tried.
+        context: String,
+        /// What the service answered.
+        status: Status,
+    },
+    /// The work was told to stop.
+    #[error("stopped before everything was erased")]
+    Interrupted,
+}
+
+/// The traces that were found, and how to erase them.
+pub struct Plan<'a> {
+    eraser: Eraser<'a>,
+    traces: Traces,
+    /// What there is of the document.
+    pub found: Found,
+    other_keys: Vec<PartitionKey>,
+    started: Instant,
+}
+
+/// What there is of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// Versions in the history.
+    pub versions: u64,
+    /// Dead letters about it.
+    pub dead_letters: u64,
+    /// Mentions in journals of restores.
+    pub mentions: u64,
+    /// Journals that mention it.
+    pub journals: u64,
+    /// Events in archives.
+    pub events: u64,
+    /// Files of archives that have them.
+    pub files: u64,
+    /// Whether there is anything to erase.
+    pub anything: bool,
+}
+
+/// What was erased; nothing in it names the document.
+#[derive(Debug, Serialize)]
+pub struct Receipt {
+    /// The SHA-256 of `["<id>",[<key components>]]`.
+    pub item: String,
+    /// Whether there was anything to erase.
+    pub found: bool,
+    /// Versions erased.
+    pub versions: u64,
+    /// Dead letters erased.
+    pub dead_letters: u64,
+    /// Journals that mentioned it.
+    pub journals: u64,
+    /// Events erased from archives.
+    pub archived: u64,
+    /// Whether the live document was deleted.
+    pub live: bool,
+    /// Traces found afterwards.
+    pub left: u64,
+    /// When, RFC 3339.
+    pub at: String,
+    /// Request units since the program began.
+    pub ru: f64,
+    /// Seconds since the plan was begun.
+    pub seconds: f64,
+    /// Whether there is a live document that was to stay.
+    #[serde(skip)]
+    pub live_stays: bool,
+    /// Other partition keys under which the history has this id, when nothing was found under this one.
+    #[serde(skip)]
+    pub other_keys: Vec<PartitionKey>,
+}
+
+/// Looks for every trace of the document. Erases nothing.
+///
+/// # Errors
+/// When the key is not whole, the history cannot be addressed by it, or something cannot be read.
+pub async fn plan(request: Request, cx: Context<'_>) -> Result<Plan<'_>, EraseError> {
+    let started = Instant::now();
+    let containers = Containers::open(cx.cosmos, cx.names).await?;
+    let paths = containers.source.key_paths();
+    if request.item.partition_key.0.len() != paths.len() {
+        return Err(EraseError::Key {
+            key: request.item.partition_key.clone(),
+            container: cx.names.source.clone(),
+            paths: paths.clone(),
+        });
+    }
+    if containers.record_key(&request.item, "").is_none() {
+        let paths = containers.changes.key_paths().clone();
+        return Err(EraseError::HistoryKeys { container: cx.names.changes.clone(), paths });
+    }
+    let pace = RuLimiter::new(cx.cosmos.meter(), None);
+    let items = items(&request.item, &containers);
+    let eraser = Eraser { cx, request, containers, items, pace };
+    let traces = eraser.look().await?;
+    let found = traces.found(eraser.request.live);
+    let mut other_keys = Vec::new();
+    if !found.anything {
+        let (documents, _) = facts_of_id(&eraser.containers, &eraser.pace, &eraser.request.item.id, None).await?;
+        other_keys = documents.into_iter().map(|other| other.item.partition_key).collect();
+    }
+    Ok(Plan { eraser, traces, found, other_keys, started })
+}
+
+impl Plan<'_> {
+    /// Erases what was found, and looks again.
+    ///
+    /// # Errors
+    /// When something cannot be read or deleted, or the work was told to stop; the next run goes on.
+    pub async fn apply(self) -> Result<Receipt, EraseError> {
+        let Self { eraser, traces, found, other_keys, started } = self;
+        let (erased, live) = eraser.erase(traces).await?;
+        let left = eraser.look().await?;
+        let with_live = eraser.request.live;
+        let erased = erased.found(with_live);
+        Ok(Receipt {
+            item: digest(&eraser.request.item),
+            found: found.anything,
+            versions: erased.versions,
+            dead_letters: erased.dead_letters,
+            journals: erased.journals,
+            archived: erased.events,
+            live,
+            left: left.count(with_live),
+            at: crate::surroundings::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+            ru: eraser.cx.cosmos.meter().total(),
+            seconds: started.elapsed().as_secs_f64(),
+            live_stays: left.live && !with_live,
+            other_keys,
+        })
+    }
+}
+
+/// Stands for the item in the receipt: the SHA-256 of `["<id>",[<key components>]]`.
+fn digest(item: &ItemKey) -> String {
+    hex(&Sha256::digest(json!([item.id, item.partition_key.to_json()]).to_string().as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_receipt_has_a_digest_that_can_be_repeated() {
+        let item = ItemKey { id: "28036".into(), partition_key: PartitionKey::parse("28036").unwrap() };
+        // printf '%s' '["28036",["28036"]]' | sha256sum
+        assert_eq!(digest(&item), hex(&Sha256::digest(br#"["28036",["28036"]]"#)));
+    }
+}

@@ -1,0 +1,55 @@
+//! Writes to the history that failed, as lines for people. Writers are tasks of their own and cannot borrow a
+//! `Progress`, so they collect the lines here and the use case passes them on.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{
+    change::key::ItemKey,
+    cosmos::{Failure, Observer},
+    progress::Step,
+};
+
+/// Collects a line for each record that could not be written or deleted.
+#[derive(Debug, Clone)]
+pub struct FailedWrites {
+    lines: Arc<Mutex<Lines>>,
+    most: usize,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    count: usize,
+    waiting: Vec<String>,
+}
+
+impl Default for FailedWrites {
+    fn default() -> Self {
+        Self::at_most(usize::MAX)
+    }
+}
+
+impl FailedWrites {
+    /// Collects the first `most` failures and drops the others.
+    pub fn at_most(most: usize) -> Self {
+        Self { lines: Arc::default(), most }
+    }
+
+    /// Returns the observer for the writers.
+    pub fn observer(&self) -> Observer {
+        let Self { lines, most } = self.clone();
+        Arc::new(move |record: &ItemKey, failure: Option<&Failure>| {
+            let Some(failure) = failure else { return };
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.count = lines.count.saturating_add(1);
+            if lines.count <= most {
+                lines.waiting.push(format!("record {:?} ({}): {failure}", record.id, record.partition_key));
+            }
+        })
+    }
+
+    /// Passes on the lines collected since the last call.
+    pub fn pass_on(&self, step: &dyn Step) {
+        let waiting = std::mem::take(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner).waiting);
+        waiting.iter().for_each(|line| step.note(line));
+    }
+}

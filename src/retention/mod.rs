@@ -1,0 +1,159 @@
+//! Removes the versions that no kept instant needs. `plan` fixes the instants to keep, `Plan::count` forecasts and
+//! `Plan::apply` deletes; whoever has to confirm does so in between.
+
+pub mod policy;
+mod pruning;
+pub mod timer;
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use self::pruning::{Pruning, check};
+pub use self::{
+    policy::{KeepReason, Policy, RetentionPlan},
+    pruning::Sums,
+};
+use crate::{
+    change::version::BadRecord,
+    context::Context,
+    cosmos::{Failure, HashRange, RuLimiter, Shard},
+    history::{failed_writes::FailedWrites, scan::Containers},
+};
+
+/// Failures that are told one by one; the rest is only counted.
+const SHOWN_FAILURES: usize = 10;
+
+/// Which versions to keep, and how fast to remove the others.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The instants to keep.
+    pub policy: Policy,
+    /// The part of the history, when several machines share it.
+    pub shard: Option<Shard>,
+    /// Request units a second, on average; `None` is no limit.
+    pub ru_limit: Option<f64>,
+    /// Deletes in flight.
+    pub concurrency: usize,
+}
+
+/// Why versions cannot be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionError {
+    /// The service refused, or an item of the history is not understood.
+    #[error("cannot prune the history")]
+    Cosmos(#[from] Failure),
+    /// Machines cannot share the items of these containers.
+    #[error("cannot share the history between machines: {0}")]
+    Shard(String),
+    /// Where a record lies does not follow from its document's key.
+    #[error("{0}")]
+    Keys(String),
+}
+
+/// The instants to keep, fixed at one moment, and the containers they apply to.
+pub struct Plan<'a> {
+    cx: Context<'a>,
+    request: Request,
+    containers: Containers,
+    hash_ranges: Vec<HashRange>,
+    kept: RetentionPlan,
+    pace: RuLimiter,
+    started: Instant,
+}
+
+/// What was counted or removed.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Whether versions were only counted.
+    pub dry_run: bool,
+    /// Figures of documents, versions and journals.
+    #[serde(flatten)]
+    pub sums: Sums,
+    /// Records that are not understood; they stay.
+    #[serde(skip)]
+    pub bad: Vec<BadRecord>,
+    /// The failure that ended the work early; every other delete would have met it too.
+    #[serde(skip)]
+    pub fatal: Option<Failure>,
+    /// Whether the work ended early because it was told to stop.
+    pub interrupted: bool,
+    /// Request units since the program began.
+    pub ru: f64,
+    /// Seconds since the plan was begun.
+    pub seconds: f64,
+}
+
+/// Fixes the instants to keep by the service's clock. Reads no version and deletes nothing.
+///
+/// # Errors
+/// When the containers cannot be opened, cannot be shared, or are keyed so that records cannot be addressed.
+pub async fn plan(request: Request, cx: Context<'_>) -> Result<Plan<'_>, RetentionError> {
+    let started = Instant::now();
+    let containers = Containers::open(cx.cosmos, cx.names).await?;
+    let hash_ranges = containers.hash_ranges(request.shard).map_err(RetentionError::Shard)?;
+    check(&containers).map_err(RetentionError::Keys)?;
+    let kept = request.policy.at(cx.cosmos.now().await.timestamp());
+    let pace = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    Ok(Plan { cx, request, containers, hash_ranges, kept, pace, started })
+}
+
+impl Plan<'_> {
+    /// Returns the instants to keep.
+    pub fn kept(&self) -> &RetentionPlan {
+        &self.kept
+    }
+
+    /// Counts what `apply` would remove.
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    pub async fn count(&self) -> Result<Report, RetentionError> {
+        self.go(false).await
+    }
+
+    /// Removes every version that no kept instant needs, and the journals of restores that ended before the window.
+    ///
+    /// # Errors
+    /// When the history cannot be read. A refused delete is in the report.
+    pub async fn apply(&self) -> Result<Report, RetentionError> {
+        self.go(true).await
+    }
+
+    async fn go(&self, delete: bool) -> Result<Report, RetentionError> {
+        let step = self.cx.progress.begin(if delete { "prune" } else { "count" }, None);
+        let failed = FailedWrites::at_most(SHOWN_FAILURES);
+        let observer = failed.observer();
+        let job = Pruning {
+            containers: &self.containers,
+            pace: &self.pace,
+            kept: &self.kept,
+            concurrency: self.request.concurrency,
+            observer: &observer,
+            stop: &self.cx.stop,
+        };
+        let each = |versions| {
+            step.advance(versions);
+            failed.pass_on(&*step);
+        };
+        let passed = job.pass(&self.hash_ranges, delete, each).await;
+        failed.pass_on(&*step);
+        let mut passed = passed?;
+        let interrupted = self.cx.stop.is_cancelled();
+        // Journals belong to no document's key: one machine looks after them.
+        if passed.fatal.is_none() && !interrupted && self.request.shard.is_none_or(Shard::is_first) {
+            let journals = job.journals(delete, &mut passed.sums).await;
+            failed.pass_on(&*step);
+            passed.fatal = journals?;
+        }
+        Ok(Report {
+            dry_run: !delete,
+            sums: passed.sums,
+            bad: passed.bad,
+            fatal: passed.fatal,
+            interrupted,
+            ru: self.cx.cosmos.meter().total(),
+            seconds: self.started.elapsed().as_secs_f64(),
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! Reads how capture and history stand, without reading them through: newest and oldest, what waits, leases, sizes.
+
+mod lag;
+mod size;
+mod workers;
+
+use std::time::Instant;
+
+use serde::{Serialize, Serializer};
+
+pub use self::workers::Worker;
+use crate::{
+    change::time::PointInTime,
+    context::Context,
+    cosmos::{Container, Failure, RuLimiter},
+    dead_letters::DeadLetterStore,
+    frontier::{self, leases::leases},
+    history::{
+        ends::{End, Which, end, is_of_another},
+        frontier::Evidence,
+        scan::Containers,
+    },
+};
+
+/// What to read.
+#[derive(Debug)]
+pub struct Request {
+    /// Whether everything is counted and weighed, which reads every page.
+    pub count: bool,
+    /// Where dead letters are; `None` when that cannot be opened.
+    pub dead_letters: Option<DeadLetterStore>,
+    /// Request units a second, on average, while counting; `None` is no limit.
+    pub ru_limit: Option<f64>,
+    /// Seconds after which a change that waits says that capture stands still.
+    pub stalled_after: i64,
+}
+
+/// Why the state cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// Source or history cannot be read.
+    #[error("cannot read how capture stands")]
+    Cosmos(#[from] Failure),
+}
+
+/// How capture and history stand; its JSON is documented.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The source container.
+    pub source: Source,
+    /// The history.
+    pub history: History,
+    /// Seconds since the oldest change was written that is not captured yet.
+    pub behind: Option<i64>,
+    /// What holds capture up, where that can be told.
+    pub stalled: Vec<String>,
+    /// Who captures; `None` when the leases cannot be read.
+    #[serde(rename = "leases")]
+    pub workers: Option<Vec<Worker>>,
+    /// Dead letters; `None` when they cannot be listed.
+    pub dead_letters: Option<usize>,
+    /// Request units since the program began.
+    #[serde(serialize_with = "tenths")]
+    pub ru: f64,
+    /// Seconds it took.
+    #[serde(serialize_with = "tenths")]
+    pub seconds: f64,
+}
+
+/// The source container.
+#[derive(Debug, Serialize)]
+pub struct Source {
+    /// Database and container.
+    pub container: String,
+    /// When the newest document was written, RFC 3339.
+    pub newest: Option<String>,
+    /// Documents, when they were counted.
+    pub documents: Option<u64>,
+    /// Their estimated bytes.
+    pub bytes: Option<u64>,
+}
+
+/// The history.
+#[derive(Debug, Serialize)]
+pub struct History {
+    /// Database and container.
+    pub container: String,
+    /// The time of the oldest version, RFC 3339.
+    pub oldest: Option<String>,
+    /// The time of the newest version, RFC 3339.
+    pub newest: Option<String>,
+    /// From when on everything is in the history: the latest of the first captures of all feed ranges.
+    pub restorable_from: Option<String>,
+    /// Up to when everything is in the history, or `now`; `None` when nothing tells.
+    pub complete_until: Option<String>,
+    /// Whether it has versions of another container of the source's name.
+    pub recreated: Option<bool>,
+    /// Records, when they were counted.
+    pub records: Option<u64>,
+    /// Their estimated bytes.
+    pub bytes: Option<u64>,
+}
+
+/// Rounds to a tenth, as reports show request units and seconds.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn tenths<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((number * 10.0).round() / 10.0)
+}
+
+/// Reads the state. What cannot be read of leases and dead letters is noted and left out.
+///
+/// # Errors
+/// When source or history cannot be read.
+pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusError> {
+    let started = Instant::now();
+    let (cosmos, names) = (cx.cosmos, cx.names);
+    let dead_letters = match &request.dead_letters {
+        Some(store) => {
+            let listed = store.list().await.map_err(|e| cx.progress.note(&format!("letters    {e}")));
+            listed.map(|names| names.len()).ok()
+        }
+        None => None,
+    };
+    let containers = Containers::open(cosmos, names).await?;
+    let (source, changes) = (&containers.source, &containers.changes);
+    let (oldest, newest) = (end(changes, Which::OldestVersion).await?, end(changes, Which::NewestVersion).await?);
+    let live = end(source, Which::NewestDocument).await?;
+    let pace = RuLimiter::new(cosmos.meter(), request.ru_limit);
+    let frontier = frontier::read(cosmos, names, &containers, None, &pace).await?;
+    frontier.problems.iter().for_each(|problem| cx.progress.note(&format!("warning: {problem}")));
+    // A part of which nothing was captured yet has nothing to be promised.
+    let mut begins: Option<PointInTime> = None;
+    for part in &frontier.parts {
+        begins = begins.max(frontier::begins(&containers, &part.range).await?);
+    }
+    let now = cosmos.service_time().await.unwrap_or_else(crate::surroundings::now).timestamp();
+    let workers = match leases(cosmos.container(&names.database, &names.leases).await).await {
+        Ok(Some((leases, followers))) => {
+            Some(workers::workers(&containers, leases, followers, request.count, &cx).await)
+        }
+        Ok(None) => {
+            cx.progress.note(&format!("leases     there is no container {}/{}", names.database, names.leases));
+            None
+        }
+        Err(e) => {
+            cx.progress.note(&format!("leases     cannot be read: {e}"));
+            None
+        }
+    };
+    let (mut live_size, mut history_size) = (None, None);
+    if request.count {
+        let pace = RuLimiter::new(cosmos.meter(), request.ru_limit);
+        live_size = Some(counted(source, &pace, &cx).await?);
+        history_size = Some(counted(changes, &pace, &cx).await?);
+    }
+    let time = |end: &Option<End>| end.as_ref().map(|end| PointInTime::from_epoch(end.ts).to_string());
+    let recreated = [&oldest, &newest]
+        .into_iter()
+        .filter_map(|end| is_of_another(end.as_ref()?.rid.as_deref()?, source.rid()))
+        .reduce(|a, b| a || b);
+    let lag = frontier.parts.iter().filter_map(|part| part.next.as_ref()).map(|next| now - next.ts.seconds()).max();
+    let by_newest = live.as_ref().zip(newest.as_ref()).map(|(live, newest)| (live.ts - newest.ts).max(0));
+    let by_readers = frontier.parts.iter().all(|part| matches!(part.evidence, Evidence::Reader(_)));
+    let until = |until: PointInTime| if until == PointInTime::END { "now".into() } else { until.to_string() };
+    Ok(Report {
+        // Where every feed range has a reader, what waits for it tells; the newest version does not.
+        behind: if by_readers { Some(lag.unwrap_or(0).max(0)) } else { by_newest.max(lag) },
+        stalled: frontier::stalled(&frontier, now, request.stalled_after),
+        source: Source {
+            container: format!("{}/{}", names.database, names.source),
+            newest: time(&live),
+            documents: live_size.map(|s| s.items),
+            bytes: live_size.map(|s| s.estimate()),
+        },
+        history: History {
+            container: format!("{}/{}", names.database, names.changes),
+            oldest: time(&oldest),
+            newest: time(&newest),
+            restorable_from: begins.map(|begins| begins.to_string()),
+            complete_until: frontier.until().map(until),
+            recreated,
+            records: history_size.map(|s| s.items),
+            bytes: history_size.map(|s| s.estimate()),
+        },
+        workers,
+        dead_letters,
+        ru: cosmos.meter().total(),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+async fn counted(container: &Container, pace: &RuLimiter, cx: &Context<'_>) -> Result<size::Size, Failure> {
+    let step = cx.progress.begin("count", None);
+    size::size(container, async |n| {
+        step.advance(n);
+        pace.wait().await;
+    })
+    .await
+}

@@ -1,0 +1,249 @@
+//! Proves that the history has what is live, and that nothing is missing in between.
+//!
+//! `examine` is pure: what a scan found of an item goes in, findings come out. `compare` reads texts and records again.
+
+mod check;
+mod compare;
+mod examine;
+mod report;
+mod sample;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+pub use self::{
+    check::{Check, Finding, Verdict},
+    report::{CheckReport, Named, Report},
+};
+use self::{
+    compare::Compared,
+    examine::{Times, examine},
+    sample::Sample,
+};
+use crate::{
+    change::{
+        Op,
+        key::ItemKey,
+        time::PointInTime,
+        version::{Version, container_of},
+    },
+    context::Context,
+    cosmos::{Bulk, Failure, HashRange, RuLimiter, Shard},
+    history::{
+        baseline::{Saver, version_of_live},
+        ends::{Which, from_previous_container},
+        failed_writes::FailedWrites,
+        scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope},
+    },
+    progress::Step,
+};
+
+/// What to look at, and how fast.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Whether texts are compared, not only etags.
+    pub content: bool,
+    /// Versions that are made documents again, chosen at random.
+    pub sample: usize,
+    /// Whether what the history lacks of live documents is saved.
+    pub repair: bool,
+    /// Seconds during which a young document may be captured yet.
+    pub grace: i64,
+    /// The moment before which chains are not followed.
+    pub since: Option<PointInTime>,
+    /// Documents named for each check.
+    pub named: usize,
+    /// The part of the documents, when several machines share them.
+    pub shard: Option<Shard>,
+    /// Request units a second, on average; `None` is no limit.
+    pub ru_limit: Option<f64>,
+    /// Documents read or written at the same time.
+    pub concurrency: usize,
+}
+
+/// Why the history cannot be verified. What speaks against it is no error but a finding of the report.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The service refused, or an item is not understood.
+    #[error("cannot verify the history")]
+    Cosmos(#[from] Failure),
+    /// Machines cannot share the items of these containers.
+    #[error("cannot share the history between machines: {0}")]
+    Shard(String),
+    /// The work was told to stop.
+    #[error("stopped before everything was verified")]
+    Interrupted,
+}
+
+/// Looks at every item of the history and of the source.
+///
+/// # Errors
+/// When the account cannot be used, or the work was told to stop.
+pub async fn run(request: Request, cx: Context<'_>) -> Result<Report, VerifyError> {
+    let mut report = Report::new(request.named);
+    let containers = Containers::open(cx.cosmos, cx.names).await?;
+    let hash_ranges = containers.hash_ranges(request.shard).map_err(VerifyError::Shard)?;
+    let pace = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    let times = Times {
+        now: cx.cosmos.now().await.timestamp(),
+        grace: request.grace,
+        since: request.since,
+        container: container_of(containers.source.rid()),
+    };
+    let step = cx.progress.begin("verify", None);
+    let failed = FailedWrites::default();
+    let job = Job {
+        cx: &cx,
+        request: &request,
+        containers: &containers,
+        hash_ranges: &hash_ranges,
+        pace: &pace,
+        times,
+        step: &*step,
+        failed: &failed,
+    };
+    let scanned = job.scan(&mut report).await;
+    failed.pass_on(&*step);
+    job.rebuild(scanned?, &mut report).await?;
+    for which in [Which::OldestVersion, Which::NewestVersion] {
+        let elsewhere = from_previous_container(&containers.changes, &containers.source, which).await?;
+        report.count(Check::Container, u64::from(elsewhere));
+    }
+    report.close(cx.cosmos.meter().total());
+    Ok(report)
+}
+
+/// A version of the sample, and the etag of the live document.
+type Chosen = (ItemKey, String, Option<String>);
+
+struct Job<'a> {
+    cx: &'a Context<'a>,
+    request: &'a Request,
+    containers: &'a Containers,
+    hash_ranges: &'a [HashRange],
+    pace: &'a RuLimiter,
+    times: Times,
+    step: &'a dyn Step,
+    failed: &'a FailedWrites,
+}
+
+impl Job<'_> {
+    /// Looks at every item, piece by piece.
+    async fn scan(&self, report: &mut Report) -> Result<Vec<Chosen>, VerifyError> {
+        let Request { content, concurrency, .. } = *self.request;
+        let scan = Scan {
+            containers: self.containers,
+            wanted: &Scope::All,
+            at: PointInTime::END,
+            hash_ranges: self.hash_ranges,
+            live: if content { LiveDetail::Text } else { LiveDetail::Etag },
+            piece_rows: PIECE_ROWS,
+            pace: self.pace,
+            needs_text: &|found| content && found.live.is_some(),
+        };
+        let mut sample = Sample::new(self.request.sample);
+        let bulk = Bulk::start(&self.containers.changes, concurrency, self.pace.clone(), self.failed.observer());
+        let saver = Saver { containers: self.containers, pace: self.pace, bulk: &bulk, concurrency };
+        let mut pieces = std::pin::pin!(scan.pieces());
+        while let Some(piece) = pieces.next().await {
+            if self.cx.stop.is_cancelled() {
+                return Err(VerifyError::Interrupted);
+            }
+            let piece = piece?;
+            for bad in &piece.bad {
+                report.set_aside(bad);
+            }
+            let (mut missing, mut known) = (Vec::new(), Vec::new());
+            for found in piece.found {
+                self.step.advance(1);
+                let is_missing = self.look(&found, &mut sample, report);
+                if is_missing {
+                    missing.push(found);
+                } else if found.live.is_some() {
+                    known.push(found);
+                }
+            }
+            if content {
+                self.compare(known, report).await?;
+            }
+            if self.request.repair {
+                let saved = saver.save(missing, |_| Op::Upsert).await?;
+                for (item, problem) in &saved.unusable {
+                    self.step.note(&format!("document {:?} ({}): {problem}", item.id, item.partition_key));
+                }
+                report.gone += saved.gone;
+                if saved.stopped {
+                    break;
+                }
+            }
+            self.failed.pass_on(self.step);
+        }
+        let (tally, fatal) = bulk.finish().await;
+        report.repaired = tally.created + tally.skipped;
+        fatal.map_or_else(|| Ok(sample.into_chosen()), |failure| Err(failure.into()))
+    }
+
+    /// Adds what one item says, and whether the history lacks its live version.
+    fn look(&self, found: &ScannedItem, sample: &mut Sample<Chosen>, report: &mut Report) -> bool {
+        let examined = examine(found, self.times);
+        report.documents += u64::from(found.live.is_some());
+        report.versions += found.versions.len() as u64;
+        report.normalized += examined.normalized;
+        report.pending += u64::from(examined.pending);
+        let etag = found.live.as_ref().map(|live| live.etag.clone());
+        for version in &found.versions {
+            let make = || (found.item.clone(), version.record_id.clone(), etag.clone());
+            sample.offer(|below| rand::random_range(0..below), make);
+        }
+        let is_missing = examined.findings.iter().any(|f| f.check == Check::Missing);
+        examined.findings.into_iter().for_each(|finding| report.add(&found.item, finding));
+        is_missing
+    }
+
+    /// Compares texts.
+    async fn compare(&self, known: Vec<ScannedItem>, report: &mut Report) -> Result<(), Failure> {
+        let mut compared = stream::iter(known)
+            .map(|found| async move {
+                let result = match version_of_live(&found) {
+                    Some(version) if !version.is_partial() => {
+                        compare::content(self.containers, self.pace, &found, version).await?
+                    }
+                    _ => Compared::Same,
+                };
+                let altered = version_of_live(&found).is_some_and(Version::is_normalized);
+                let span = found.live.as_ref().and_then(|live| live.ts).map(|ts| (ts, ts));
+                Ok::<_, Failure>((found.item, result, altered, span))
+            })
+            .buffer_unordered(self.request.concurrency);
+        while let Some((item, result, altered, span)) = compared.try_next().await? {
+            match result {
+                Compared::Wrong(mut detail) => {
+                    if altered {
+                        detail.push_str(" (the Functions host may have rewritten them)");
+                    }
+                    report.add(&item, Finding { check: Check::Content, detail, span });
+                }
+                Compared::Moved => report.pending += 1,
+                Compared::Same => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the versions of the sample documents again.
+    async fn rebuild(&self, sample: Vec<Chosen>, report: &mut Report) -> Result<(), Failure> {
+        let mut rebuilt = stream::iter(sample)
+            .map(|(item, record_id, live)| async move {
+                let result = compare::rebuild(self.containers, self.pace, &item, &record_id, live.as_deref()).await?;
+                Ok::<_, Failure>((item, record_id, result))
+            })
+            .buffer_unordered(self.request.concurrency);
+        while let Some((item, record_id, result)) = rebuilt.try_next().await? {
+            report.sampled += u64::from(result != Compared::Moved);
+            if let Compared::Wrong(problem) = result {
+                let detail = format!("record {record_id}: {problem}");
+                report.add(&item, Finding { check: Check::Rebuild, detail, span: None });
+            }
+        }
+        Ok(())
+    }
+}

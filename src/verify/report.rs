@@ -1,0 +1,124 @@
+//! What `verify` reports: figures, and what each check found.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::check::{Check, Finding, Verdict};
+use crate::change::{key::ItemKey, version::BadRecord};
+
+/// What was found.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Live documents.
+    pub documents: u64,
+    /// Versions in the history.
+    pub versions: u64,
+    /// Of these: the Functions host may have altered them.
+    pub normalized: u64,
+    /// Documents so young that they may be captured yet.
+    pub pending: u64,
+    /// Versions made documents again.
+    pub sampled: u64,
+    /// Live documents saved by this run.
+    pub repaired: u64,
+    /// Live documents deleted before they could be saved.
+    pub gone: u64,
+    /// What each check found, in the order of reports.
+    pub checks: BTreeMap<Check, CheckReport>,
+    /// Request units since the program began.
+    pub ru: f64,
+    /// Seconds it took.
+    pub seconds: f64,
+    /// Documents named for each check.
+    #[serde(skip)]
+    most_named: usize,
+    #[serde(skip)]
+    started: Instant,
+}
+
+/// What one check found.
+#[derive(Debug, Default, Serialize)]
+pub struct CheckReport {
+    /// Findings.
+    pub count: u64,
+    /// The first and the last second that they concern, epoch seconds.
+    pub span: Option<(i64, i64)>,
+    /// The first few of them.
+    pub named: Vec<Named>,
+}
+
+/// A document that is named.
+#[derive(Debug, Serialize)]
+pub struct Named {
+    /// Its id, or the record's when whose record it is cannot be told.
+    pub id: String,
+    /// Its partition key, as a JSON array of components.
+    pub pk: Value,
+    /// What was found; no content of the document.
+    pub detail: String,
+}
+
+impl Report {
+    pub(super) fn new(most_named: usize) -> Self {
+        Self {
+            documents: 0,
+            versions: 0,
+            normalized: 0,
+            pending: 0,
+            sampled: 0,
+            repaired: 0,
+            gone: 0,
+            checks: Check::ALL.into_iter().map(|check| (check, CheckReport::default())).collect(),
+            ru: 0.0,
+            seconds: 0.0,
+            most_named,
+            started: Instant::now(),
+        }
+    }
+
+    pub(super) fn add(&mut self, item: &ItemKey, finding: Finding) {
+        let most = self.most_named;
+        let found = self.checks.entry(finding.check).or_default();
+        found.count += 1;
+        if let Some((from, to)) = finding.span {
+            found.span = Some(found.span.map_or((from, to), |(first, last)| (first.min(from), last.max(to))));
+        }
+        if found.named.len() < most {
+            found.named.push(Named { id: item.id.clone(), pk: item.partition_key.to_json(), detail: finding.detail });
+        }
+    }
+
+    /// Counts a record that is not understood, and names the first few.
+    pub(super) fn set_aside(&mut self, bad: &BadRecord) {
+        let most = self.most_named;
+        let found = self.checks.entry(Check::Record).or_default();
+        found.count += 1;
+        if found.named.len() < most {
+            found.named.push(Named { id: bad.record_id.clone(), pk: Value::Null, detail: bad.problem.clone() });
+        }
+    }
+
+    pub(super) fn count(&mut self, check: Check, more: u64) {
+        self.checks.entry(check).or_default().count += more;
+    }
+
+    /// Ends the report with what the work cost, in request units.
+    pub(super) fn close(&mut self, ru: f64) {
+        self.ru = ru;
+        self.seconds = self.started.elapsed().as_secs_f64();
+    }
+
+    /// Returns how much the findings of a check matter; those repaired meanwhile do not.
+    pub fn verdict(&self, check: Check) -> Verdict {
+        let count = self.checks.get(&check).map_or(0, |found| found.count);
+        let mended = if check == Check::Missing { self.repaired + self.gone } else { 0 };
+        if count > mended { check.severity() } else { Verdict::Ok }
+    }
+
+    /// Returns the worst verdict.
+    pub fn result(&self) -> Verdict {
+        Check::ALL.into_iter().map(|check| self.verdict(check)).max().unwrap_or(Verdict::Ok)
+    }
+}
