@@ -218,7 +218,7 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
 /// The containers; of a live backup the history is not needed.
 async fn containers(cosmos: &Cosmos, names: &Names, with_history: bool) -> Result<Containers, CliError> {
     if with_history {
-        return restore::containers(cosmos, names, None).await;
+        return Ok(Containers::open(cosmos, names).await?);
     }
     let source = cosmos.container(&names.database, &names.source).await?;
     Ok(Containers { changes: source.clone(), target: source.clone(), source })
@@ -311,7 +311,11 @@ impl Job<'_> {
         let hash_ranges = sink.state.left.clone();
         let today = container_of(self.containers.source.rid());
         let wait = self.args.wait;
-        let frontier = lookup::frontier(self.cosmos, self.names, self.containers, at, wait, &self.pace).await?;
+        let frontier = {
+            let cx = super::screen::careful_context(self.cosmos, self.names);
+            let read = crate::frontier::waiting::reach(self.containers, at, wait, &self.pace, &cx);
+            read.await.map_err(|e| CliError::failed(e.to_string()))?
+        };
         if !frontier.covers(at) {
             self.progress.note(&format!("warning: {}, before the point in time", frontier.describe()));
             sink.state.beyond = true;

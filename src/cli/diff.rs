@@ -146,7 +146,7 @@ impl Account<'_> {
         let at = match side {
             Side::Live => return live(name, item, cosmos, names).await,
             Side::Version(text) => {
-                let version = lookup::version_named(&item.versions, text)?;
+                let version = crate::history::version::named(&item.versions, text)?;
                 output::note(&format!("{name}: version of {} ({})", time(version.ts), lookup::op(version)));
                 return lookup::text_of(&changes, &paths, &item.key, version).await;
             }

@@ -1,9 +1,17 @@
 //! What a use case's error means on the command line: message, hint and exit code.
 
-use super::{CliError, Exit, query::check_key, restore::explain};
+use super::{
+    CliError, Exit,
+    from_archive::{FROM, damaged},
+    output::count_of,
+    query::check_key,
+    render::plan::shown,
+    restore::explain,
+};
 use crate::{
-    backfill::BackfillError, coverage::CoverageError, erase::EraseError, retention::RetentionError,
-    status::StatusError, verify::VerifyError,
+    backfill::BackfillError, change::time::PointInTime, coverage::CoverageError, erase::EraseError, feed::BadFilter,
+    history::version::VersionError, restore::RestoreError, retention::RetentionError, status::StatusError,
+    verify::VerifyError,
 };
 
 /// The items of these containers cannot be shared; `otherwise` says what happens without --feed-range.
@@ -95,5 +103,102 @@ impl From<EraseError> for CliError {
             ),
         };
         Self { message, hint: Some(hint.into()), exit: Exit::Failed }
+    }
+}
+
+impl From<VersionError> for CliError {
+    fn from(error: VersionError) -> Self {
+        match error {
+            VersionError::None(wanted) => Self {
+                message: format!("--version {wanted}: the document has no such version"),
+                hint: Some("history --format json lists the records, LSNs and times of its versions".into()),
+                exit: Exit::Failed,
+            },
+            VersionError::Several { wanted, records } => Self::usage(
+                format!("--version {wanted}: {} versions are called so", records.len()),
+                format!("name one of the records: {}", records.join(", ")),
+            ),
+        }
+    }
+}
+
+impl From<BadFilter> for CliError {
+    fn from(error: BadFilter) -> Self {
+        Self::usage(
+            format!("--filter: {error}"),
+            r#"an example: --filter 'op in ["create","replace"] && doc.balance < 0'"#,
+        )
+    }
+}
+
+impl From<RestoreError> for CliError {
+    fn from(error: RestoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            RestoreError::Cosmos(failure) => failure.into(),
+            RestoreError::Predicate(failure) => explain(failure, true),
+            RestoreError::IntoHistory => {
+                Self::usage("--into: that is the history itself", "name a container of its own")
+            }
+            RestoreError::OtherKey { .. } => {
+                Self::usage(format!("--into: {message}"), "restore into a container with the source's partition key")
+            }
+            RestoreError::Path(_) => Self::usage(format!("--only: {message}"), "such as --only /address/zip"),
+            RestoreError::KeyField => Self::usage(format!("--only: {message}"), "name another field"),
+            RestoreError::Shard(problem) => not_shared(&problem, "one machine restores everything"),
+            RestoreError::Stopped | RestoreError::OtherPlan(_) => Self::failed(message),
+            RestoreError::NotInHistory(_) => Self {
+                message,
+                hint: Some("check the id; what was written before capture began has no version".into()),
+                exit: Exit::Failed,
+            },
+            RestoreError::Ambiguous { keys, .. } => {
+                let keys: Vec<String> = keys.iter().map(|key| format!("--pk '{key}'")).collect();
+                Self::usage(message, format!("add one of: {}", keys.join(", ")))
+            }
+            RestoreError::Version(error) => error.into(),
+            RestoreError::IsDelete { wanted, ts } => Self::usage(
+                format!("--version {wanted}: it is a delete, of {}", PointInTime::from_epoch(ts)),
+                "name a version that has a document; history lists them",
+            ),
+            RestoreError::Nothing { at, account } => Self {
+                message: format!("no document in scope at {}", shown(at)),
+                hint: Some(format!(
+                    "look at the history first: cosmos-rewind history --where \"...\"; account {account}"
+                )),
+                exit: Exit::Failed,
+            },
+            RestoreError::Filter(error) => error.into(),
+            RestoreError::Archive(damage) => damaged(FROM, &damage),
+            RestoreError::WithoutArchive(name) => Self::usage(
+                format!("--plan: its versions come from the archive {name}"),
+                format!("add {FROM} with that archive, or a copy of it"),
+            ),
+            RestoreError::WithArchive => {
+                Self::usage("--plan: its versions come from the history", format!("leave {FROM} out"))
+            }
+            RestoreError::ArchivePlace(problem) => Self::usage(format!("--plan: {problem}"), "make a new plan"),
+            RestoreError::TooManyDeletes { planned, most } => Self::usage(
+                format!("{} would be deleted, more than --max-deletes {most}", count_of(planned as u64, "document")),
+                format!("look at the plan (--dry-run); --max-deletes {planned} allows it"),
+            ),
+            RestoreError::TooManyWrites { planned, most } => Self::usage(
+                format!("{} would be written, more than --max {most}", count_of(planned as u64, "document")),
+                format!("look at the plan (--dry-run); --max {planned} allows it"),
+            ),
+            RestoreError::Journal(problem) => Self {
+                message: problem,
+                hint: Some("without a journal nothing is written; --journal names its folder".into()),
+                exit: Exit::Failed,
+            },
+            RestoreError::Intents { source, .. } => Self::failed(format!("the journal cannot be written: {source}")),
+            RestoreError::NoRestore { .. } => {
+                Self { message, hint: Some("cosmos-rewind undo --list shows all".into()), exit: Exit::Failed }
+            }
+            RestoreError::UsedOften { runs, .. } => Self::usage(message, format!("undo one of: {}", runs.join(", "))),
+            RestoreError::OtherContainers { .. } => {
+                Self::usage(message, "name the same containers as then with --database, --source and --changes")
+            }
+        }
     }
 }

@@ -11,7 +11,6 @@ use super::{
     lookup::{self, op, time},
     output::{self, Cell, Format, Rows, count_of},
     query::check_key,
-    restore::containers,
     selection::{self, Documents, Matching},
 };
 use crate::{
@@ -28,6 +27,7 @@ use crate::{
         as_of::{self, Caveat},
         predicate::{self, PACKED_COLUMN, evaluate::Predicate},
         reader::{self, IS_RECORD, Item, Texts},
+        scan::Containers,
     },
 };
 
@@ -95,7 +95,7 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
             Documents::one(found.item, found.exit)
         }
         (None, Some(file), _) => {
-            let items = selection::read_ids(file, &names, &containers(&cosmos, &names, None).await?)?;
+            let items = selection::read_ids(file, &names, &Containers::open(&cosmos, &names).await?)?;
             selection::histories(&cosmos, &names, items, Texts::OF_MANY).await?
         }
         (None, None, Some(predicate)) if args.changes_of.is_some() => {
@@ -104,7 +104,7 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
             }
             let (items, exit) = selection::matched(
                 &cosmos,
-                &containers(&cosmos, &names, None).await?,
+                &Containers::open(&cosmos, &names).await?,
                 predicate,
                 &args.params,
                 Matching::Ever,

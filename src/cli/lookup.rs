@@ -1,7 +1,5 @@
 //! The one document that `--id` and `--pk` name, with its history; and what is said about the version in force.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Local, Utc};
 use serde_json::Value;
 
@@ -23,7 +21,6 @@ use crate::{
     frontier,
     history::{
         as_of::{self, AsOf, Caveat, State},
-        frontier::Frontier,
         reader::{self, Item, Texts},
         scan::{Containers, Live, look_at},
         timeline::Timeline,
@@ -31,8 +28,6 @@ use crate::{
     restore::plan::{Facts, with_live},
 };
 
-/// Between two looks at how far capture is.
-const WAIT: Duration = Duration::from_secs(1);
 /// Records that are named one by one.
 const SHOWN_BAD: usize = 20;
 
@@ -135,47 +130,6 @@ fn wrong(flag: &str, bad: &BadTime) -> CliError {
     CliError::usage(printable(&format!("{flag}: {bad}")).into_owned(), bad.hint.clone())
 }
 
-/// Reads how far the history is complete. With `wait` until it is up to the moment; for `now`, until nothing waits.
-///
-/// # Errors
-/// When source or history cannot be read.
-pub(super) async fn frontier(
-    cosmos: &Cosmos,
-    names: &Names,
-    containers: &Containers,
-    at: PointInTime,
-    wait: bool,
-    pace: &RuLimiter,
-) -> Result<Frontier, CliError> {
-    let mut said = false;
-    loop {
-        let frontier = frontier::read(cosmos, names, containers, Some(at), pace).await?;
-        if !said {
-            for problem in &frontier.problems {
-                output::note(&printable(&format!("warning: {problem}")));
-            }
-        }
-        if !wait || frontier.covers(at) {
-            return Ok(frontier);
-        }
-        if !said {
-            output::note(&format!("waiting    {}; Ctrl-C ends it", frontier.describe()));
-            said = true;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(WAIT) => {}
-            true = crate::surroundings::interrupted() => {
-                return Err(CliError::failed("stopped while waiting for capture; nothing was written"));
-            }
-        }
-    }
-}
-
-/// Where versions come from a place that has all there is.
-pub(super) fn no_frontier() -> Frontier {
-    Frontier { parts: Vec::new(), problems: Vec::new() }
-}
-
 /// Names records that were set aside.
 pub(super) fn note_bad(bad: &[BadRecord]) -> Exit {
     for one in bad.iter().take(SHOWN_BAD) {
@@ -185,33 +139,6 @@ pub(super) fn note_bad(bad: &[BadRecord]) -> Exit {
         output::note(&format!("... and {} more", count_of(more as u64, "record")));
     }
     if bad.is_empty() { Exit::Done } else { Exit::Incomplete }
-}
-
-/// The version that a caller names: a record's id, an LSN, or an etag with or without its quotes.
-///
-/// # Errors
-/// When there is none, or several.
-pub(super) fn version_named<'v>(versions: &'v [Version], text: &str) -> Result<&'v Version, CliError> {
-    let etag = |v: &Version| v.etag.as_ref().is_some_and(|etag| etag.trim_matches('"') == text.trim_matches('"'));
-    let by_record: Vec<&Version> = versions.iter().filter(|v| v.record_id == text || etag(v)).collect();
-    let lsn = text.parse::<i64>().ok();
-    let by_lsn = || versions.iter().filter(|v| lsn.is_some() && v.lsn == lsn).collect();
-    let found = if by_record.is_empty() { by_lsn() } else { by_record };
-    match found.as_slice() {
-        [one] => Ok(one),
-        [] => Err(CliError {
-            message: format!("--version {text}: the document has no such version"),
-            hint: Some("history --format json lists the records, LSNs and times of its versions".into()),
-            exit: Exit::Failed,
-        }),
-        several => {
-            let records: Vec<&str> = several.iter().map(|v| v.record_id.as_str()).collect();
-            Err(CliError::usage(
-                format!("--version {text}: {} versions are called so", several.len()),
-                format!("name one of the records: {}", records.join(", ")),
-            ))
-        }
-    }
 }
 
 /// The text of a version, read when it is not in hand; `None` for a delete.

@@ -12,7 +12,7 @@ use super::{
     lookup,
     output::{count_of, note, printable},
     query::check_key,
-    restore::{containers, explain},
+    restore::explain,
 };
 use crate::{
     change::{
@@ -65,7 +65,7 @@ impl SelectionArgs {
             let found = lookup::document(cosmos, names, id, self.pk.as_ref(), Texts::None).await?;
             return Ok(Documents::one(found.item, found.exit));
         }
-        let containers = containers(cosmos, names, None).await?;
+        let containers = Containers::open(cosmos, names).await?;
         let (items, exit) = match (&self.ids_file, &self.predicate) {
             (Some(file), _) => (read_ids(file, names, &containers)?, Exit::Done),
             (None, Some(predicate)) => matched(cosmos, &containers, predicate, &self.param, Matching::At(at)).await?,

@@ -81,7 +81,7 @@ pub async fn run(args: ShowArgs) -> Result<Exit, CliError> {
         };
         let answer = match &args.version {
             None => as_of(&known.versions, at).today(today),
-            Some(text) => named(&known.versions, lookup::version_named(&known.versions, text)?),
+            Some(text) => named(&known.versions, crate::history::version::named(&known.versions, text)?),
         };
         let key = if args.which.is_list() { format!(" ({})", item.key.partition_key) } else { String::new() };
         let about = printable(&format!("document {:?}{key}", item.key.id)).into_owned();

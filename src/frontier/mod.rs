@@ -2,6 +2,7 @@
 //! by looking at what comes after them in the feed; and, where there are none, from the newest version.
 
 pub mod leases;
+pub mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 

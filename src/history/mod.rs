@@ -11,6 +11,7 @@ pub mod reader;
 mod row;
 pub mod scan;
 pub mod timeline;
+pub mod version;
 
 use std::sync::Arc;
 

@@ -6,11 +6,24 @@
 //! from an archive. `apply` writes the plan and nothing else.
 
 pub mod apply;
+mod applying;
 pub mod archived;
+mod error;
 pub mod journal;
 pub mod plan;
 pub mod plan_file;
+mod planning;
 pub mod price;
 pub mod removals;
+mod request;
 pub mod sizing;
 pub mod survey;
+mod undoing;
+
+pub use self::{
+    applying::{Approval, Report, Results, Use, apply, forecast},
+    error::RestoreError,
+    planning::{ArchiveRead, Planned, new_id, open, plan, target_of, texts_of},
+    request::{Limits, Manner, Named, Request, State, Which},
+    undoing::{UndoRequest, undo},
+};

@@ -1,4 +1,5 @@
 //! How large reports are shown: one file for each command that has one.
 
+pub(super) mod plan;
 pub(super) mod status;
 pub(super) mod verify;

@@ -1,0 +1,191 @@
+//! A plan, and what came of it.
+
+use std::{io, time::Instant};
+
+use serde::{
+    Serialize, Serializer,
+    ser::{Error as _, SerializeSeq as _},
+};
+use serde_json::json;
+
+use super::super::{
+    CliError, Exit,
+    output::{self, Format, Rows, note},
+};
+use crate::{
+    change::time::PointInTime,
+    cosmos::Cosmos,
+    restore::{Report, Results, apply::StepResult, forecast, journal::Done, plan::Action, plan_file::Plan},
+};
+
+/// Unchanged documents that the table names; the rest is counted.
+const SHOWN_KEPT: usize = 20;
+/// Rows of the table; the rest is counted.
+const SHOWN: usize = 1000;
+
+pub(in super::super) fn shown(at: PointInTime) -> String {
+    if at == PointInTime::END { "now".into() } else { at.to_string() }
+}
+
+/// Prints the plan: the whole value for programs, what matters for people. For programs it is part of the report when
+/// one follows.
+pub(in super::super) fn show_plan(plan: &Plan, format: Format, alone: bool) -> Result<(), CliError> {
+    if matches!(format, Format::Json | Format::Jsonl) {
+        #[derive(Serialize)]
+        struct Alone<'a> {
+            plan: &'a Plan,
+        }
+        return if alone { output::json(&Alone { plan }) } else { Ok(()) };
+    }
+    let mut rows = Rows::stdout(format, &["action", "id", "pk", "version", "changed", "notes"]);
+    let (mut kept, mut rest) = (0, 0_u64);
+    for (number, step) in plan.steps().enumerate() {
+        let step = step.map_err(|e| unreadable(&e))?;
+        if format == Format::Table {
+            kept += usize::from(step.action == Action::Keep);
+            if number >= SHOWN || (step.action == Action::Keep && kept > SHOWN_KEPT) {
+                rest += 1;
+                continue;
+            }
+        }
+        let key = step.item().map_or_else(|_| step.pk.to_string(), |i| i.partition_key.to_string());
+        let version = step.version.as_ref().filter(|v| v.ts > 0).map(|v| {
+            let via = v.via.as_ref().map_or_else(String::new, |via| format!(", via {via}"));
+            format!("{} {}{via}", PointInTime::from_epoch(v.ts), v.op.map_or("legacy", crate::change::Op::as_str))
+        });
+        rows.push(&[
+            json!(step.action),
+            json!(step.id),
+            json!(key),
+            json!(version),
+            json!(few(&step.changed, format)),
+            json!(step.notes.join("; ")),
+        ])?;
+    }
+    rows.finish()?;
+    if rest > 0 {
+        note(&format!("... and {}; --format csv shows all", output::count_of(rest, "document")));
+    }
+    let count = |action| plan.totals.count(action);
+    let at = plan.head.at.map_or_else(|| "before the restore".to_owned(), |t| shown(PointInTime::from_epoch(t)));
+    let part = plan.head.feed_range.as_ref().map_or_else(String::new, |part| format!(" (part {part})"));
+    note(&format!(
+        "plan       {}{part} to {at}: {} restore, {} recreate, {} delete, {} keep, {} unknown; about {:.0} RU",
+        plan.head.place.target,
+        count(Action::Restore),
+        count(Action::Recreate),
+        count(Action::Delete),
+        count(Action::Keep),
+        count(Action::Unknown),
+        forecast(plan)
+    ));
+    if plan.head.beyond {
+        let ends = match plan.head.frontier {
+            Some(until) => format!("the history ends at {}", PointInTime::from_epoch(until)),
+            None => "nothing tells how far the history reaches".to_owned(),
+        };
+        note(&format!(
+            "warning    {ends}, before the point in time: what was written in between is not known, and nothing is deleted or made again that it may be about (--wait waits for capture)"
+        ));
+    }
+    Ok(())
+}
+
+/// How a plan that is only shown ends.
+pub(in super::super) fn planned_exit(plan: &Plan) -> Exit {
+    if plan.totals.count(Action::Unknown) == 0 && !plan.head.beyond { Exit::Done } else { Exit::Incomplete }
+}
+
+/// Changed paths: for people the first few.
+fn few(paths: &[String], format: Format) -> String {
+    const FEW: usize = 4;
+    match paths.len().checked_sub(FEW) {
+        Some(more) if more > 0 && format == Format::Table => format!("{} and {more} more", paths[..FEW].join(", ")),
+        _ => paths.join(", "),
+    }
+}
+
+/// Prints what came of a plan.
+pub(in super::super) fn print_report(
+    plan: &Plan,
+    run: &str,
+    done: &Report,
+    format: Format,
+    cosmos: &Cosmos,
+    started: Instant,
+) -> Result<(), CliError> {
+    report(plan, run, done.outcomes.as_ref(), format)?;
+    if done.outcomes.is_none() {
+        output::spent("nothing to write", cosmos, started);
+        return Ok(());
+    }
+    note(&format!("applied    {:.1} RU, {:.1} were expected", done.ru, forecast(plan)));
+    let Results { done: written, already, conflict, failed } = done.results;
+    output::spent(
+        &format!(
+            "{written} written, {already} already so, {conflict} conflicts, {failed} failed, {} not begun, {} unknown",
+            done.not_begun, done.unknown
+        ),
+        cosmos,
+        started,
+    );
+    if written > 0 {
+        note(&format!("undo       cosmos-rewind undo {run}   (journal {})", done.journal.display()));
+    }
+    Ok(())
+}
+
+/// How a command ends whose report was printed.
+pub(in super::super) fn printed_exit(plan: &Plan, done: &Report) -> Result<Exit, CliError> {
+    if let Some(message) = &done.given_up {
+        let hint = Some("no further document was begun".into());
+        return Err(CliError { message: message.clone(), hint, exit: Exit::Incomplete });
+    }
+    if done.outcomes.is_none() {
+        return Ok(planned_exit(plan));
+    }
+    Ok(if done.is_complete() { Exit::Done } else { Exit::Incomplete })
+}
+
+fn unreadable(e: &io::Error) -> CliError {
+    CliError::failed(format!("the plan cannot be read any more: {e}"))
+}
+
+/// Outcomes: all of them for programs, for people only what was not done.
+fn report(plan: &Plan, run: &str, noted: Option<&Done>, format: Format) -> Result<(), CliError> {
+    if matches!(format, Format::Json | Format::Jsonl) {
+        #[derive(Serialize)]
+        struct Report<'a> {
+            restore: &'a str,
+            plan: &'a Plan,
+            outcomes: Outcomes<'a>,
+        }
+        return output::json(&Report { restore: run, plan, outcomes: Outcomes(noted) });
+    }
+    let Some(noted) = noted else { return Ok(()) };
+    let mut rows: Option<Rows> = None;
+    for outcome in noted.outcomes().map_err(|e| unreadable(&e))? {
+        let o = outcome.map_err(|e| unreadable(&e))?;
+        if format != Format::Csv && !matches!(o.fate, StepResult::Conflict | StepResult::Failed) {
+            continue;
+        }
+        let rows = rows.get_or_insert_with(|| Rows::stdout(format, &["outcome", "id", "pk", "action", "message"]));
+        rows.push(&[json!(o.fate), json!(o.id), json!(o.pk.to_string()), json!(o.action), json!(o.message)])?;
+    }
+    rows.map_or(Ok(()), Rows::finish)
+}
+
+/// An array of them, read from the journal one by one.
+struct Outcomes<'a>(Option<&'a Done>);
+
+impl Serialize for Outcomes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut array = serializer.serialize_seq(None)?;
+        if let Some(done) = self.0 {
+            for outcome in done.outcomes().map_err(S::Error::custom)? {
+                array.serialize_element(&outcome.map_err(S::Error::custom)?)?;
+            }
+        }
+        array.end()
+    }
+}

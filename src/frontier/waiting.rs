@@ -1,0 +1,59 @@
+//! Waits until the history is complete up to a moment.
+
+use std::time::Duration;
+
+use super::read;
+use crate::{
+    change::time::PointInTime,
+    context::Context,
+    cosmos::{Failure, RuLimiter},
+    history::{frontier::Frontier, scan::Containers},
+};
+
+/// Between two looks at how far capture is.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Why it is not known how far the history reaches.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// Source or history cannot be read.
+    #[error("cannot read how far the history reaches")]
+    Cosmos(#[from] Failure),
+    /// Somebody ended the waiting.
+    #[error("stopped while waiting for capture")]
+    Stopped,
+}
+
+/// Reads how far the history is complete. With `wait` until it is up to the moment; for the end of time, until nothing
+/// waits. What is odd about leases is told.
+///
+/// # Errors
+/// When source or history cannot be read, or the context is stopped.
+pub async fn reach(
+    containers: &Containers,
+    at: PointInTime,
+    wait: bool,
+    limiter: &RuLimiter,
+    cx: &Context<'_>,
+) -> Result<Frontier, WaitError> {
+    let mut said = false;
+    loop {
+        let frontier = read(cx.cosmos, cx.names, containers, Some(at), limiter).await?;
+        if !said {
+            for problem in &frontier.problems {
+                cx.progress.note(&format!("warning: {problem}"));
+            }
+        }
+        if !wait || frontier.covers(at) {
+            return Ok(frontier);
+        }
+        if !said {
+            cx.progress.note(&format!("waiting    {}; Ctrl-C ends it", frontier.describe()));
+            said = true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = cx.stop.cancelled() => return Err(WaitError::Stopped),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Carries out an approved plan: journals first, writes conditionally, and says what became of every step.
+
+use std::{
+    path::{Path, PathBuf},
+    pin::pin,
+};
+
+use futures::StreamExt as _;
+
+use super::{
+    apply::{Applier, StepResult},
+    error::RestoreError,
+    journal::{self, Done, Journal},
+    plan::Action,
+    plan_file::Plan,
+    removals,
+    request::{Limits, Manner},
+};
+use crate::{archive::versions::Texts, context::Context, cosmos::RuLimiter, history::scan::Containers};
+
+/// How long what a plan says of the history is relied on, seconds: records may be pruned.
+const FRESH: i64 = 600;
+
+/// That a plan, and no other, may be carried out. It is made of a plan that keeps to its limits; whoever has to be asked is
+/// asked before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    plan: String,
+    writes: usize,
+}
+
+impl Approval {
+    /// Approves a plan that keeps to the limits.
+    ///
+    /// # Errors
+    /// When it writes or deletes more documents than that.
+    pub fn of(plan: &Plan, limits: &Limits) -> Result<Self, RestoreError> {
+        let (writes, deletes) = (plan.totals.writes, plan.totals.count(Action::Delete));
+        let most = limits.max_deletes.or(plan.head.max_deletes);
+        // An undo deletes what the restore made itself, by its etag.
+        let most = most.unwrap_or(if plan.head.undoes.is_some() { usize::MAX } else { 0 });
+        if deletes > most {
+            return Err(RestoreError::TooManyDeletes { planned: deletes, most });
+        }
+        if writes > limits.max {
+            return Err(RestoreError::TooManyWrites { planned: writes, most: limits.max });
+        }
+        Ok(Self { plan: plan.head.id.clone(), writes })
+    }
+}
+
+/// One use of a plan.
+#[derive(Clone, Copy)]
+pub struct Use<'a> {
+    /// What its journal is called, and its undo.
+    pub run: &'a str,
+    /// Whether the plan was made a moment ago by the same caller, so that what it says of the history may be relied on.
+    pub made_now: bool,
+    /// The versions' texts, when they come from an archive.
+    pub texts: Option<&'a Texts>,
+}
+
+/// How many steps came to what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Results {
+    /// Written.
+    pub done: usize,
+    /// Already up to date.
+    pub already: usize,
+    /// Changed since the plan was made; untouched.
+    pub conflict: usize,
+    /// Could not be written.
+    pub failed: usize,
+}
+
+impl Results {
+    fn add(&mut self, result: StepResult) {
+        *match result {
+            StepResult::Done => &mut self.done,
+            // Never an outcome of a run that came to its end.
+            StepResult::Begun => return,
+            StepResult::Already => &mut self.already,
+            StepResult::Conflict => &mut self.conflict,
+            StepResult::Failed => &mut self.failed,
+        } += 1;
+    }
+
+    fn sum(&self) -> usize {
+        self.done + self.already + self.conflict + self.failed
+    }
+}
+
+/// What came of a plan.
+#[derive(Debug)]
+pub struct Report {
+    /// The outcomes, in the journal; `None` when nothing was to be written.
+    pub outcomes: Option<Done>,
+    /// How many steps came to what.
+    pub results: Results,
+    /// Steps that write and were not begun, because the work was stopped or could not be journalled any more.
+    pub not_begun: usize,
+    /// Documents about which the plan could not decide.
+    pub unknown: usize,
+    /// Why the work was given up, when it was: no further document was begun.
+    pub given_up: Option<String>,
+    /// Request units that applying took.
+    pub ru: f64,
+    /// Where the local journal is.
+    pub journal: PathBuf,
+    /// Whether the history ends before the point in time.
+    pub beyond: bool,
+}
+
+impl Report {
+    /// Whether every document in scope is what it should be.
+    pub fn is_complete(&self) -> bool {
+        let open = self.results.conflict + self.results.failed + self.not_begun + self.unknown;
+        open == 0 && self.given_up.is_none() && !self.beyond
+    }
+}
+
+/// Carries out a plan that was approved. What is replaced or deleted is in the history before; a document that was changed
+/// since the plan was made is a conflict and stays, unless it is forced.
+///
+/// # Errors
+/// When nothing was written: the approval is of another plan, or there can be no journal.
+pub async fn apply(
+    plan: &Plan,
+    approval: &Approval,
+    this: Use<'_>,
+    manner: &Manner,
+    containers: &Containers,
+    cx: &Context<'_>,
+) -> Result<Report, RestoreError> {
+    if (approval.plan.as_str(), approval.writes) != (plan.head.id.as_str(), plan.totals.writes) {
+        return Err(RestoreError::OtherPlan(approval.plan.clone()));
+    }
+    let mut report = Report {
+        outcomes: None,
+        results: Results::default(),
+        not_begun: 0,
+        unknown: plan.totals.count(Action::Unknown),
+        given_up: None,
+        ru: 0.0,
+        journal: PathBuf::new(),
+        beyond: plan.head.beyond,
+    };
+    let writes = plan.totals.writes;
+    if writes == 0 {
+        return Ok(report);
+    }
+    // What was removed from the history since the plan was made may be what the plan calls saved.
+    let removed = removals::read(&containers.changes).await?.at.unwrap_or(i64::MIN);
+    let limiter = RuLimiter::new(cx.cosmos.meter(), manner.ru_limit);
+    let journal = Journal::begin(plan, this.run, &containers.changes, &manner.journal).await;
+    let mut journal = journal.map_err(RestoreError::Journal)?;
+    let begun = cx.cosmos.now().await.timestamp();
+    let applier = Applier {
+        containers,
+        begun: Some(begun),
+        manner: &plan.head.manner,
+        force: manner.force,
+        fresh: this.made_now && begun - plan.head.made < FRESH && removed < plan.head.made,
+        texts: this.texts,
+        pace: limiter,
+    };
+    let intents = journal.intents().map_err(|source| RestoreError::Intents { path: own(journal.path()), source })?;
+    let steps = plan.writing_steps().map(|step| step.and_then(|step| intents.note(&step).map(|()| step)));
+    let progress = cx.progress.begin("restoring", Some(writes as u64));
+    let mut outcomes = pin!(applier.outcomes(steps, manner.concurrency, &cx.stop));
+    while let Some(outcome) = outcomes.next().await {
+        progress.advance(1);
+        let noted = match outcome {
+            Ok(outcome) => {
+                report.results.add(outcome.fate);
+                journal.note(outcome).await.map_err(|e| format!("the journal could not be written: {e}"))
+            }
+            Err(e) => Err(format!("the plan cannot be read any more: {e}")),
+        };
+        match noted {
+            Ok(true) => {}
+            // Nothing more is begun that could not be undone.
+            Ok(false) => cx.stop.cancel(),
+            Err(e) => {
+                cx.stop.cancel();
+                report.given_up.get_or_insert(e);
+            }
+        }
+    }
+    drop(progress);
+    report.journal = own(journal.path());
+    report.outcomes = Some(journal.noted());
+    if let Err(e) = journal.finish().await {
+        report.given_up.get_or_insert(format!("the journal could not be written: {e}"));
+    }
+    report.not_begun = writes - report.results.sum();
+    report.ru = applier.pace.used();
+    Ok(report)
+}
+
+fn own(path: &Path) -> PathBuf {
+    path.to_owned()
+}
+
+/// Request units that applying a plan is expected to take: the documents, and the journal unless nothing is written.
+pub fn forecast(plan: &Plan) -> f64 {
+    if plan.totals.writes == 0 { 0.0 } else { plan.totals.forecast + journal::forecast(plan) }
+}

@@ -1,0 +1,148 @@
+//! What can go wrong with a restore or an undo, with its source. Nothing here was written unless it says so.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    archive::Damage,
+    change::{key::PartitionKey, time::PointInTime},
+    cosmos::Failure,
+    feed::BadFilter,
+    history::version::VersionError,
+};
+
+/// Why there is no plan, or why it was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The service refused.
+    #[error("cannot use the account")]
+    Cosmos(#[from] Failure),
+    /// The service refused the caller's predicate, or could not run it.
+    #[error("cannot run the predicate")]
+    Predicate(#[source] Failure),
+    /// The target is the history.
+    #[error("the target is the history itself")]
+    IntoHistory,
+    /// The target has another partition key than the source.
+    #[error("{target} is keyed {target_key}, the source {source_key}")]
+    OtherKey {
+        /// The target container.
+        target: String,
+        /// Its key paths.
+        target_key: String,
+        /// The source's.
+        source_key: String,
+    },
+    /// A field to put back is no path.
+    #[error("{0}")]
+    Path(String),
+    /// A field to put back is the id or a part of the partition key.
+    #[error("id and partition key cannot be changed")]
+    KeyField,
+    /// Machines cannot share the items of these containers.
+    #[error("{0}")]
+    Shard(String),
+    /// Waiting for capture was ended.
+    #[error("stopped while waiting for capture; nothing was written")]
+    Stopped,
+    /// The history has no such document.
+    #[error("document {0:?} is not in the history")]
+    NotInHistory(String),
+    /// Several documents have the id.
+    #[error("{} documents have the id {id:?}", keys.len())]
+    Ambiguous {
+        /// The id.
+        id: String,
+        /// Their partition keys.
+        keys: Vec<PartitionKey>,
+    },
+    /// A version is named that the document does not have.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// The version that is named is a delete.
+    #[error("version {wanted} is a delete, of {}", PointInTime::from_epoch(*ts))]
+    IsDelete {
+        /// What the caller wrote.
+        wanted: String,
+        /// When it was deleted, epoch seconds.
+        ts: i64,
+    },
+    /// No document is in scope.
+    #[error("no document in scope at {at}")]
+    Nothing {
+        /// The point in time.
+        at: PointInTime,
+        /// The account's endpoint.
+        account: String,
+    },
+    /// The expression for an archive's documents cannot be compiled.
+    #[error(transparent)]
+    Filter(#[from] BadFilter),
+    /// The archive cannot be used.
+    #[error("cannot use the archive")]
+    Archive(#[source] Damage),
+    /// A plan whose versions lie in an archive is to be applied without it.
+    #[error("the versions of the plan come from the archive {0}")]
+    WithoutArchive(String),
+    /// A plan whose versions lie in the history is to be applied with an archive.
+    #[error("the versions of the plan come from the history")]
+    WithArchive,
+    /// A plan names a place in the archive that is none.
+    #[error("{0}")]
+    ArchivePlace(String),
+    /// More documents would be deleted than the caller allows.
+    #[error("{planned} documents would be deleted, {most} are allowed")]
+    TooManyDeletes {
+        /// Documents that the plan deletes.
+        planned: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// More documents would be written than the caller allows.
+    #[error("{planned} documents would be written, {most} are allowed")]
+    TooManyWrites {
+        /// Documents that the plan writes.
+        planned: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// The approval is of another plan.
+    #[error("the approval is of plan {0}")]
+    OtherPlan(String),
+    /// The journal cannot be begun, so nothing was written.
+    #[error("{0}")]
+    Journal(String),
+    /// The journal's file cannot be opened a second time, so nothing was written.
+    #[error("the journal {path} cannot be written")]
+    Intents {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no restore of this id.
+    #[error("there is no restore {id:?} in {history}")]
+    NoRestore {
+        /// The id.
+        id: String,
+        /// Database and history container.
+        history: String,
+    },
+    /// The plan of this id was used several times.
+    #[error("the plan {id} was used {} times", runs.len())]
+    UsedOften {
+        /// The plan's id.
+        id: String,
+        /// Its uses.
+        runs: Vec<String>,
+    },
+    /// The restore was of other containers.
+    #[error("restore {run} was of {then}, not of {now}")]
+    OtherContainers {
+        /// The restore.
+        run: String,
+        /// Its containers.
+        then: String,
+        /// Those that are named now.
+        now: String,
+    },
+}

@@ -1,0 +1,385 @@
+//! Makes the plan of a restore: reads what is known of the documents in scope, and decides over each. Nothing is written.
+
+use super::{
+    apply::{Applier, ApplyOptions, Prefetched},
+    archived::{ArchiveScope, Archived, known, survey as survey_archive},
+    error::RestoreError,
+    plan::{Action, Chosen, PLAN_VERSION, PlanTarget, Rules, Step, is_exact},
+    plan_file::{Draft, Head, Plan},
+    removals,
+    request::{Named, Request, State, Which},
+    survey::{kept, planned, survey},
+};
+use crate::{
+    archive::{
+        Archive, Counts,
+        versions::{Facts, Texts},
+    },
+    change::{
+        Op,
+        key::{ItemKey, parse_path},
+        time::PointInTime,
+        version::{BadRecord, container_of},
+    },
+    context::Context,
+    cosmos::{Failure, HashRange, RuLimiter},
+    feed::Filter,
+    frontier::waiting::{WaitError, reach},
+    history::{
+        ends::{Which as End, from_previous_container},
+        frontier::Frontier,
+        scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope, facts_of_id, look},
+        version::named,
+    },
+};
+
+/// A plan, and what else it needs and came across.
+pub struct Planned {
+    /// The plan: shown, approved, and that value applied.
+    pub plan: Plan,
+    /// The versions' texts, when they come from an archive.
+    pub texts: Option<Texts>,
+    /// Records that are not understood: they were set aside, and may be versions of what is restored.
+    pub bad: Vec<BadRecord>,
+    /// What was found in the archive, when there is one.
+    pub archive: Option<ArchiveRead>,
+}
+
+/// What was found in an archive.
+#[derive(Debug, Clone, Copy)]
+pub struct ArchiveRead {
+    /// Files and events.
+    pub counts: Counts,
+    /// Versions about which the filter has no answer.
+    pub no_answer: u64,
+}
+
+/// Opens the containers of a restore: the history, its source, and the target, which is the source unless another one is
+/// named.
+///
+/// # Errors
+/// When one cannot be opened, or the target has another partition key than the source.
+pub async fn open(into: Option<&str>, cx: &Context<'_>) -> Result<Containers, RestoreError> {
+    let Containers { changes, source, .. } = Containers::open(cx.cosmos, cx.names).await?;
+    let target = match into {
+        Some(name) if name == cx.names.changes => return Err(RestoreError::IntoHistory),
+        Some(name) => cx.cosmos.container(&cx.names.database, name).await?,
+        None => source.clone(),
+    };
+    if target.key_paths() != source.key_paths() {
+        return Err(RestoreError::OtherKey {
+            target: target.name().to_owned(),
+            target_key: target.key_paths().to_string(),
+            source_key: source.key_paths().to_string(),
+        });
+    }
+    Ok(Containers { changes, source, target })
+}
+
+/// What a plan for these containers is valid for.
+pub fn target_of(containers: &Containers, cx: &Context<'_>) -> PlanTarget {
+    PlanTarget {
+        account: cx.cosmos.endpoint().to_owned(),
+        database: cx.names.database.clone(),
+        source: cx.names.source.clone(),
+        changes: cx.names.changes.clone(),
+        target: containers.target.name().to_owned(),
+    }
+}
+
+/// A new id of a plan or of a use of one: sorts by time.
+pub fn new_id() -> String {
+    format!("{}-{:06x}", crate::surroundings::now().format("%Y%m%dT%H%M%S%3fZ"), rand::random::<u32>() & 0x00ff_ffff)
+}
+
+/// Makes the plan of a restore.
+///
+/// # Errors
+/// When the request is wrong, nothing is in scope, or the account cannot be used.
+pub async fn plan(request: &Request<'_>, containers: &Containers, cx: &Context<'_>) -> Result<Planned, RestoreError> {
+    check_fields(&request.only, containers)?;
+    let limiter = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    let mut bad = Vec::new();
+    let scope = scope(request, containers, &limiter, &mut bad).await?;
+    let hash_ranges = containers.hash_ranges(request.shard).map_err(RestoreError::Shard)?;
+    let (at, version) = match &request.state {
+        State::At(at) => (*at, None),
+        State::Version(version) => (PointInTime::END, Some(version.as_str())),
+    };
+    let made = cx.cosmos.now().await.timestamp();
+    let from_history = request.archive.is_none();
+    let rules = rules(request, at, containers).await?;
+    let frontier = if from_history && version.is_none() {
+        reach(containers, at, request.wait, &limiter, cx).await.map_err(|e| match e {
+            WaitError::Cosmos(failure) => RestoreError::Cosmos(failure),
+            WaitError::Stopped => RestoreError::Stopped,
+        })?
+    } else {
+        Frontier { parts: Vec::new(), problems: Vec::new() }
+    };
+    let beyond = from_history && version.is_none() && !frontier.covers(at);
+    let head = Head {
+        v: PLAN_VERSION,
+        id: new_id(),
+        undoes: None,
+        place: target_of(containers, cx),
+        at: version.is_none().then(|| at.seconds()),
+        feed_range: request.shard.map(|shard| shard.to_string()),
+        archive: request.archive.map(ToString::to_string),
+        frontier: frontier.until().filter(|_| beyond).map(PointInTime::seconds),
+        beyond,
+        max_deletes: request.max_deletes,
+        made,
+        manner: ApplyOptions { stamp: request.stamp.then_some(made), only: request.only.clone() },
+    };
+    let mut draft = Draft::new(head.clone()).map_err(|e| kept(&e))?;
+    let applier = Applier {
+        containers,
+        manner: &head.manner,
+        force: false,
+        fresh: true,
+        texts: None,
+        begun: None,
+        pace: limiter.clone(),
+    };
+    let work = Planning { request, at, rules, limiter: &limiter, hash_ranges: &hash_ranges, frontier: &frontier, cx };
+    let mut texts = None;
+    let mut archive = None;
+    match (request.archive, version) {
+        (Some(from), _) => {
+            let (needed, read) = work.from_archive(from, scope, applier, &mut draft).await?;
+            (texts, archive) = (Some(needed), Some(read));
+        }
+        (None, Some(version)) => work.version(&applier, &scope, version, &mut draft, &mut bad).await?,
+        (None, None) => bad.extend(work.from_history(&applier, &scope, &mut draft).await?),
+    }
+    let plan = draft.seal().map_err(|e| kept(&e))?;
+    if plan.totals.steps == 0 {
+        return Err(RestoreError::Nothing { at, account: cx.cosmos.endpoint().to_owned() });
+    }
+    Ok(Planned { plan, texts, bad, archive })
+}
+
+/// What is the same for every document of a plan.
+struct Planning<'a> {
+    request: &'a Request<'a>,
+    at: PointInTime,
+    rules: Rules,
+    limiter: &'a RuLimiter,
+    hash_ranges: &'a [HashRange],
+    frontier: &'a Frontier,
+    cx: &'a Context<'a>,
+}
+
+impl Planning<'_> {
+    async fn from_history(
+        &self,
+        applier: &Applier<'_>,
+        scope: &Scope,
+        draft: &mut Draft,
+    ) -> Result<Vec<BadRecord>, RestoreError> {
+        let at = self.at;
+        // One that differs is put back, unless its content turns out to be the same.
+        let needs_text = |found: &ScannedItem| {
+            let etag = found.live.as_ref().map(|live| live.etag.as_str());
+            found.document_at(at).is_some_and(|version| etag.is_none() || version.etag.as_deref() != etag)
+        };
+        let scan = |wanted| Scan {
+            containers: applier.containers,
+            wanted,
+            at,
+            hash_ranges: self.hash_ranges,
+            live: LiveDetail::Text,
+            piece_rows: PIECE_ROWS,
+            pace: self.limiter,
+            needs_text: &needs_text,
+        };
+        let planning = self.cx.progress.begin("planning", None);
+        let (frontier, rules, concurrency) = (self.frontier, self.rules, self.request.concurrency);
+        let refused = |failure: Failure| match &self.request.which {
+            Which::Where { .. } => RestoreError::Predicate(failure),
+            _ => RestoreError::Cosmos(failure),
+        };
+        let mut each = |n| planning.advance(n);
+        let mut bad =
+            survey(&scan(scope), applier, frontier, rules, concurrency, draft, &mut each).await.map_err(refused)?;
+        // A predicate's documents that match now and were made after the point in time.
+        if self.request.delete_newer
+            && let Which::Where { predicate, params } = &self.request.which
+        {
+            let now = Scope::Live { predicate: predicate.clone(), params: params.clone() };
+            let live = scan(&now);
+            let more = survey(&live, applier, frontier, rules, concurrency, draft, &mut each);
+            bad.extend(more.await.map_err(refused)?);
+        }
+        Ok(bad)
+    }
+
+    /// The texts that the plan needs.
+    async fn from_archive(
+        &self,
+        archive: &Archive,
+        scope: Scope,
+        applier: Applier<'_>,
+        draft: &mut Draft,
+    ) -> Result<(Texts, ArchiveRead), RestoreError> {
+        let filter = match &self.request.which {
+            Which::Filter(expression) => Some(Filter::compile(expression)?),
+            _ => None,
+        };
+        let wanted = match scope {
+            Scope::Items(items) => ArchiveScope::Items(items.into_iter().collect()),
+            _ if filter.is_some() => ArchiveScope::Filtered,
+            _ => ArchiveScope::All,
+        };
+        let planning = self.cx.progress.begin("planning", None);
+        let keys = applier.containers.source.key_paths();
+        let only = if let ArchiveScope::Items(items) = &wanted { Some(items.clone()) } else { None };
+        let facts = Facts::of(archive.clone(), keys.len(), only).await.map_err(RestoreError::Archive)?;
+        let mut known = known(applier.containers, &applier.pace, &facts, &wanted, self.rules).await?;
+        let needed = std::mem::take(&mut known.wanted);
+        let texts = Texts::read(archive, needed, keys, filter.as_ref()).await.map_err(RestoreError::Archive)?;
+        let archived = Archived { facts: &facts, texts: &texts, wish: &wanted, known };
+        let applier = Applier { texts: Some(&texts), ..applier };
+        let each = |n| planning.advance(n);
+        survey_archive(archived, &applier, self.rules, self.request.concurrency, draft, each).await?;
+        let read = ArchiveRead { counts: facts.counts, no_answer: texts.no_answer };
+        Ok((texts, read))
+    }
+
+    /// The step that puts back one version that the caller names.
+    async fn version(
+        &self,
+        applier: &Applier<'_>,
+        scope: &Scope,
+        wanted: &str,
+        draft: &mut Draft,
+        bad: &mut Vec<BadRecord>,
+    ) -> Result<(), RestoreError> {
+        let Scope::Items(items) = scope else { return Ok(()) };
+        for item in items {
+            let (found, odd) =
+                facts_of_id(applier.containers, self.limiter, &item.id, Some(&item.partition_key)).await?;
+            bad.extend(odd);
+            let found = found.into_iter().find(|found| found.item == *item);
+            let versions = found.map(|found| found.versions).unwrap_or_default();
+            let version = named(&versions, wanted)?;
+            if version.op.is_some_and(Op::is_tombstone) {
+                return Err(RestoreError::IsDelete { wanted: wanted.to_owned(), ts: version.ts });
+            }
+            let live = look(applier.containers, self.limiter, item, true).await?;
+            let etag = live.as_ref().map(|live| live.etag.clone());
+            let action = match &etag {
+                None => Action::Recreate,
+                Some(etag) if version.etag.as_ref() == Some(etag) => Action::Keep,
+                Some(_) => Action::Restore,
+            };
+            let saved = etag.is_some() && versions.iter().any(|v| v.etag == etag && is_exact(v));
+            let mut step = Step {
+                id: item.id.clone(),
+                pk: item.partition_key.to_json(),
+                action,
+                version: Some(Chosen::from(version)),
+                live: etag,
+                saved,
+                sha256: None,
+                changed: Vec::new(),
+                ru: 0.0,
+                notes: Vec::new(),
+            };
+            if version.is_partial() {
+                step.action = Action::Unknown;
+                step.notes.push("the history holds only a part of that version (follow --fields or --redact)".into());
+            }
+            let hand = Prefetched { version: None, live: Some(live.and_then(|live| live.text)) };
+            draft.push(planned(applier, step, hand).await?).map_err(|e| kept(&e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Fields that can be put back by themselves.
+fn check_fields(only: &[String], containers: &Containers) -> Result<(), RestoreError> {
+    for path in only {
+        let path = parse_path(path).map_err(RestoreError::Path)?;
+        if path == ["id"] || containers.source.key_paths().segments().contains(&path) {
+            return Err(RestoreError::KeyField);
+        }
+    }
+    Ok(())
+}
+
+async fn rules(request: &Request<'_>, at: PointInTime, containers: &Containers) -> Result<Rules, RestoreError> {
+    let from_history = request.archive.is_none();
+    Ok(Rules {
+        at,
+        delete_newer: request.delete_newer,
+        recreate_deleted: request.recreate_deleted,
+        named: matches!(request.which, Which::Named(_)),
+        container: container_of(containers.source.rid()),
+        recreated: request.delete_newer
+            && from_history
+            && from_previous_container(&containers.changes, &containers.source, End::OldestVersion).await?,
+        dropped_before: if from_history { removals::read(&containers.changes).await?.dropped_before } else { None },
+    })
+}
+
+async fn scope(
+    request: &Request<'_>,
+    containers: &Containers,
+    limiter: &RuLimiter,
+    bad: &mut Vec<BadRecord>,
+) -> Result<Scope, RestoreError> {
+    let named = match &request.which {
+        Which::All | Which::Filter(_) => return Ok(Scope::All),
+        Which::Where { predicate, params } => {
+            return Ok(Scope::Where { predicate: predicate.clone(), params: params.clone() });
+        }
+        Which::Items(items) => return Ok(Scope::Items(items.clone())),
+        Which::Named(named) => named,
+    };
+    let mut items = Vec::new();
+    for Named { id, key } in named {
+        if let Some(key) = key {
+            items.push(ItemKey { id: id.clone(), partition_key: key.clone() });
+            continue;
+        }
+        let (found, odd) = facts_of_id(containers, limiter, id, None).await?;
+        bad.extend(odd);
+        match found.as_slice() {
+            [one] => items.push(one.item.clone()),
+            [] => return Err(RestoreError::NotInHistory(id.clone())),
+            several => {
+                let keys = several.iter().map(|found| found.item.partition_key.clone()).collect();
+                return Err(RestoreError::Ambiguous { id: id.clone(), keys });
+            }
+        }
+    }
+    Ok(Scope::Items(items))
+}
+
+/// The texts that a plan of before needs, when they come from an archive.
+///
+/// # Errors
+/// When the archive is missing or superfluous, is not the one that was planned with, or cannot be read.
+pub async fn texts_of(
+    plan: &Plan,
+    archive: Option<&Archive>,
+    containers: &Containers,
+) -> Result<Option<Texts>, RestoreError> {
+    let archive = match (&plan.head.archive, archive) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(archive)) => archive,
+        (Some(name), None) => return Err(RestoreError::WithoutArchive(name.clone())),
+        (None, Some(_)) => return Err(RestoreError::WithArchive),
+    };
+    let mut wanted = Vec::new();
+    for step in plan.writing_steps() {
+        let step = step.map_err(|e| kept(&e))?;
+        if let Some((chosen, place)) = step.version.as_ref().and_then(|v| Some((v, v.archived.as_ref()?))) {
+            wanted.push(archive.wanted(place, &chosen.record_id).map_err(RestoreError::ArchivePlace)?);
+        }
+    }
+    let texts = Texts::read(archive, wanted, containers.source.key_paths(), None).await;
+    texts.map(Some).map_err(RestoreError::Archive)
+}

@@ -1,0 +1,267 @@
+//! Makes the plan that takes a restore back, document by document: only what the restore wrote itself, proved by etag.
+
+use std::collections::HashSet;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    apply::{Applier, ApplyOptions, Outcome, Prefetched, StepResult, same_document, sha256},
+    error::RestoreError,
+    journal::{self, Past},
+    plan::{Action, PLAN_VERSION, Step, is_exact},
+    plan_file::{Draft, Head, Plan},
+    planning::{new_id, open, target_of},
+    survey::{completed, kept},
+};
+use crate::{
+    change::record::{id_of_version, own_text},
+    context::Context,
+    cosmos::{Container, Failure, RuLimiter},
+    history::scan::{Containers, look},
+};
+
+/// Steps that are looked at before the next ones are read.
+const GROUP: usize = 256;
+
+/// Which restore is taken back.
+#[derive(Debug, Clone)]
+pub struct UndoRequest {
+    /// The restore; or the plan, when it was used once.
+    pub restore: String,
+    /// Folder of the local journals, which know more when a restore was killed.
+    pub journal: std::path::PathBuf,
+    /// Documents in flight.
+    pub concurrency: usize,
+    /// Request units a second, on average; `None` is no limit.
+    pub ru_limit: Option<f64>,
+}
+
+/// Makes the plan that takes a restore back; it is approved and applied as any other. A document that was changed since
+/// will be a conflict, not a victim.
+///
+/// # Errors
+/// When there is no such restore, it was of other containers, or the account cannot be used.
+pub async fn undo(request: &UndoRequest, cx: &Context<'_>) -> Result<(Plan, Containers), RestoreError> {
+    let changes = cx.cosmos.container(&cx.names.database, &cx.names.changes).await?;
+    let mut past = match journal::read(&changes, &request.restore).await? {
+        Some(past) => past,
+        None => used_once(&changes, &request.restore, cx).await?,
+    };
+    past.complete(&request.journal);
+    let then = past.plan.head.place.clone();
+    let into = (then.target != cx.names.source).then_some(then.target.as_str());
+    let containers = open(into, cx).await?;
+    let mut now = target_of(&containers, cx);
+    // The journal lies in this very account, whatever name it was reached by then.
+    now.account.clone_from(&then.account);
+    if now != then {
+        return Err(RestoreError::OtherContainers {
+            run: request.restore.clone(),
+            then: format!("{}/{} into {}", then.database, then.source, then.target),
+            now: format!("{}/{} into {}", now.database, now.source, now.target),
+        });
+    }
+    let plan = inverse(past, &containers, request, cx).await?;
+    Ok((plan, containers))
+}
+
+/// The journal of the one restore that used a plan of this id.
+async fn used_once(changes: &Container, id: &str, cx: &Context<'_>) -> Result<Past, RestoreError> {
+    let all = journal::list(changes).await?;
+    let is_of_plan = |run: &&journal::Listed| run.head.as_ref().is_some_and(|head| head.id == id);
+    let runs: Vec<String> = all.iter().filter(is_of_plan).map(|run| run.id.clone()).collect();
+    let past = match runs.as_slice() {
+        [one] => journal::read(changes, one).await?,
+        [] => None,
+        _ => return Err(RestoreError::UsedOften { id: id.to_owned(), runs }),
+    };
+    past.ok_or_else(|| RestoreError::NoRestore {
+        id: id.to_owned(),
+        history: format!("{}/{}", cx.names.database, cx.names.changes),
+    })
+}
+
+/// The plan that takes a restore back.
+async fn inverse(
+    past: Past,
+    containers: &Containers,
+    request: &UndoRequest,
+    cx: &Context<'_>,
+) -> Result<Plan, RestoreError> {
+    let Past { run, plan: original, mut outcomes, marks } = past;
+    // Steps without an outcome may have been done by another use of the same plan.
+    let others = if marks { HashSet::new() } else { written_by_others(containers, &original.head.id, &run).await? };
+    let others = &others;
+    let exact = ApplyOptions { stamp: None, only: Vec::new() };
+    let head = Head {
+        v: PLAN_VERSION,
+        id: new_id(),
+        undoes: Some(run),
+        place: original.head.place.clone(),
+        at: None,
+        feed_range: original.head.feed_range.clone(),
+        archive: None,
+        frontier: None,
+        beyond: false,
+        max_deletes: None,
+        made: cx.cosmos.now().await.timestamp(),
+        manner: exact.clone(),
+    };
+    let pace = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    let then = Applier {
+        containers,
+        manner: &original.head.manner,
+        force: false,
+        fresh: true,
+        texts: None,
+        begun: None,
+        pace: pace.clone(),
+    };
+    let now = Applier { containers, manner: &exact, force: false, fresh: true, texts: None, begun: None, pace };
+    let (then, now) = (&then, &now);
+    let mut draft = Draft::new(head).map_err(|e| kept(&e))?;
+    let planning = cx.progress.begin("planning", Some(original.totals.writes as u64));
+    let mut steps = original.writing_steps();
+    loop {
+        let group: Vec<(Step, Option<Outcome>)> = steps
+            .by_ref()
+            .take(GROUP)
+            .map(|step| {
+                let step = step.map_err(|e| kept(&e))?;
+                let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
+                let outcome = outcomes.remove(&item.sort_key());
+                Ok::<_, Failure>((step, outcome))
+            })
+            .collect::<Result<_, _>>()?;
+        if group.is_empty() {
+            break;
+        }
+        planning.advance(group.len() as u64);
+        let inverted: Vec<Option<Step>> = stream::iter(group)
+            .map(|(step, outcome)| inverse_of(then, now, step, outcome, marks, others))
+            .buffered(request.concurrency)
+            .try_collect()
+            .await?;
+        inverted.into_iter().flatten().try_for_each(|step| draft.push(step)).map_err(|e| kept(&e))?;
+    }
+    drop(planning);
+    Ok(draft.seal().map_err(|e| kept(&e))?)
+}
+
+/// The step that takes one back. A document changed since the restore stays a step, which will be a conflict.
+async fn inverse_of(
+    then: &Applier<'_>,
+    now: &Applier<'_>,
+    step: Step,
+    outcome: Option<Outcome>,
+    marks: bool,
+    others: &HashSet<String>,
+) -> Result<Option<Step>, Failure> {
+    let begun = outcome.as_ref().is_some_and(|outcome| outcome.fate == StepResult::Begun);
+    let outcome = match outcome {
+        Some(outcome) if !begun => Some(outcome),
+        // Every step is marked before it is begun.
+        None if marks => None,
+        // A restore that was killed wrote documents whose outcome it could not note any more.
+        _ => match unnoted(then, &step, begun, others).await? {
+            Unnoted::Written(outcome) => Some(outcome),
+            Unnoted::Not => None,
+            Unnoted::Unclear => {
+                let notes = vec!["was changed since; whether by the restore cannot be told".into()];
+                return Ok(Some(Step { action: Action::Unknown, notes, ru: 0.0, ..step }));
+            }
+        },
+    };
+    let Some(mut back) = outcome.as_ref().and_then(journal::inverse) else { return Ok(None) };
+    // Mostly capture has what the restore wrote; then it need not be saved again.
+    if let Some(etag) = &back.live
+        && !now.containers.is_elsewhere()
+    {
+        let item = back.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
+        let record = now.containers.record(&item, &id_of_version(&item.id, etag)).await;
+        back.saved = record.is_ok_and(|record| record.as_ref().is_some_and(is_exact));
+    }
+    let mut back = completed(now, back, Prefetched::default()).await?;
+    if back.action == Action::Delete {
+        back.notes = vec!["was made by the restore".into()];
+    }
+    Ok(Some(back))
+}
+
+/// What became of a step without an outcome.
+enum Unnoted {
+    Written(Outcome),
+    Not,
+    Unclear,
+}
+
+/// The etags that other uses of a plan wrote.
+async fn written_by_others(containers: &Containers, plan: &str, run: &str) -> Result<HashSet<String>, Failure> {
+    let mut etags = HashSet::new();
+    for other in journal::list(&containers.changes).await? {
+        if other.id != run
+            && other.head.as_ref().is_some_and(|head| head.id == plan)
+            && let Some(past) = journal::read(&containers.changes, &other.id).await?
+        {
+            etags.extend(past.outcomes.into_values().filter(|o| o.fate == StepResult::Done).filter_map(|o| o.after));
+        }
+    }
+    Ok(etags)
+}
+
+/// Whether a step without an outcome was carried out all the same. One that is known to have been begun was, when the
+/// target is what it leads to. Otherwise only a document that carries the restore's own stamp proves it; a document that
+/// is gone may have been deleted by anybody.
+async fn unnoted(
+    applier: &Applier<'_>,
+    step: &Step,
+    begun: bool,
+    others: &HashSet<String>,
+) -> Result<Unnoted, Failure> {
+    let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
+    let live = look(applier.containers, &applier.pace, &item, true).await?;
+    let etag = live.as_ref().map(|live| live.etag.clone());
+    if etag == step.live || etag.as_ref().is_some_and(|etag| others.contains(etag)) {
+        return Ok(Unnoted::Not);
+    }
+    let live = live.and_then(|live| live.text);
+    let mut stamped = false;
+    let written = match (&live, step.action) {
+        (None, action) => action == Action::Delete,
+        (Some(_), Action::Delete) => false,
+        (Some(live), _) => {
+            let in_hand = Prefetched { version: None, live: Some(Some(live.clone())) };
+            match applier.prepare(step, in_hand).await {
+                Ok(prepared) => prepared.text.is_some_and(|text| {
+                    stamped = text.stamped.is_some();
+                    same_document(&text.text, live, false)
+                }),
+                // The version came from an archive, or was pruned. The checksum is that of the text that was sent.
+                Err(failure) if failure.is_own() => {
+                    if own_text(live).is_ok_and(|own| step.sha256 == Some(sha256(&own))) {
+                        stamped = applier.manner.stamp.is_some();
+                        true
+                    } else {
+                        return Ok(Unnoted::Unclear);
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    };
+    let outcome = || Outcome {
+        id: step.id.clone(),
+        pk: step.pk.clone(),
+        action: step.action,
+        fate: StepResult::Done,
+        before: step.live.clone(),
+        before_record: None,
+        after: etag,
+        message: None,
+    };
+    Ok(match written {
+        true if begun || stamped => Unnoted::Written(outcome()),
+        true => Unnoted::Unclear,
+        false => Unnoted::Not,
+    })
+}
