@@ -58,7 +58,7 @@ pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
     print(&report, &container, args.format)?;
     match report.fatal {
         Some(failure) => Err(failure.into()),
-        None if report.sums.failed > 0 => {
+        None if report.sums.failed > 0 || report.interrupted => {
             output::hint("run the command again: it goes on with what is left");
             Ok(Exit::Incomplete)
         }

@@ -53,3 +53,39 @@ impl FailedWrites {
         waiting.iter().for_each(|line| step.note(line));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::key::PartitionKey;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Step for Heard {
+        fn advance(&self, _: u64) {}
+
+        fn note(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+
+    #[test]
+    fn failures_are_told_once_and_only_the_first_few() {
+        let failed = FailedWrites::at_most(2);
+        let observer = failed.observer();
+        let record = |id: &str| ItemKey { id: id.into(), partition_key: PartitionKey::parse("p").unwrap() };
+        let failure = Failure::invalid("delete item".into(), "no".into());
+        let heard = Heard::default();
+        observer(&record("a"), None);
+        observer(&record("b"), Some(&failure));
+        failed.pass_on(&heard);
+        failed.pass_on(&heard);
+        observer(&record("c"), Some(&failure));
+        observer(&record("d"), Some(&failure));
+        failed.pass_on(&heard);
+        let heard = heard.0.into_inner().unwrap();
+        assert_eq!(heard.len(), 2, "{heard:?}");
+        assert!(heard[0].starts_with("record \"b\" ") && heard[1].starts_with("record \"c\" "), "{heard:?}");
+    }
+}
