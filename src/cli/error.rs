@@ -161,7 +161,7 @@ impl From<RestoreError> for CliError {
                 format!("--version {wanted}: it is a delete, of {}", PointInTime::from_epoch(ts)),
                 "name a version that has a document; history lists them",
             ),
-            RestoreError::Nothing { at, account } => Self {
+            RestoreError::Nothing { at, account, .. } => Self {
                 message: format!("no document in scope at {}", shown(at)),
                 hint: Some(format!(
                     "look at the history first: cosmos-rewind history --where \"...\"; account {account}"

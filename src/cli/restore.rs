@@ -23,7 +23,10 @@ use crate::{
     config::{Account, Names},
     cosmos::{Cosmos, Param, Shard},
     history::scan::Containers,
-    restore::{self, Named, Planned, Request, State, Use, Which, new_id, plan::PlanTarget, plan_file::Plan},
+    restore::{
+        self, ArchiveRead, Named, Planned, Request, RestoreError, State, Use, Which, new_id, plan::PlanTarget,
+        plan_file::Plan,
+    },
 };
 
 /// Flags of `restore`
@@ -143,15 +146,16 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
         }
         None => {
             let request = args.request(archive.as_ref(), &cosmos, &names, &containers).await?;
-            restore::plan(&request, &containers, &cx).await?
+            restore::plan(&request, &containers, &cx).await.inspect_err(|error| {
+                if let RestoreError::Nothing { archive: Some(read), .. } = error {
+                    note_archive(read);
+                }
+            })?
         }
     };
     let bad = lookup::note_bad(&bad);
-    if let Some(read) = read {
-        read_archive(None, read.counts);
-        if read.no_answer > 0 {
-            note(&format!("--filter has no answer about {}", output::count_of(read.no_answer, "version")));
-        }
+    if let Some(read) = &read {
+        note_archive(read);
     }
     if let Some(file) = &args.plan_out {
         write_new(file, &plan)?;
@@ -170,6 +174,14 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
     let run = if args.plan.is_some() { new_id() } else { plan.head.id.clone() };
     let this = Use { run: &run, made_now: args.plan.is_none(), texts: texts.as_ref() };
     Ok(apply(&plan, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
+}
+
+/// Says what was found in the archive.
+fn note_archive(read: &ArchiveRead) {
+    read_archive(None, read.counts);
+    if read.no_answer > 0 {
+        note(&format!("--filter has no answer about {}", output::count_of(read.no_answer, "version")));
+    }
 }
 
 impl RestoreArgs {

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use super::planning::ArchiveRead;
 use crate::{
     archive::Damage,
     change::{key::PartitionKey, time::PointInTime},
@@ -73,6 +74,8 @@ pub enum RestoreError {
         at: PointInTime,
         /// The account's endpoint.
         account: String,
+        /// What was found in the archive, when there is one.
+        archive: Option<ArchiveRead>,
     },
     /// The expression for an archive's documents cannot be compiled.
     #[error(transparent)]

@@ -155,7 +155,7 @@ pub async fn plan(request: &Request<'_>, containers: &Containers, cx: &Context<'
     }
     let plan = draft.seal().map_err(|e| kept(&e))?;
     if plan.totals.steps == 0 {
-        return Err(RestoreError::Nothing { at, account: cx.cosmos.endpoint().to_owned() });
+        return Err(RestoreError::Nothing { at, account: cx.cosmos.endpoint().to_owned(), archive });
     }
     Ok(Planned { plan, texts, bad, archive })
 }
