@@ -4,6 +4,7 @@
 //! starts at `cli` and reads the history that capture wrote.
 
 pub mod archive;
+pub mod backup;
 pub mod blob;
 pub mod capture;
 pub mod change;
@@ -14,10 +15,13 @@ pub mod context;
 pub mod cosmos;
 pub mod dead_letters;
 pub mod feed;
+pub mod figures;
 pub mod history;
 pub mod host;
+pub mod input;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod outcomes;
 pub mod progress;
 pub mod projection;
 pub mod restore;

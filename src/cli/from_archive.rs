@@ -47,13 +47,9 @@ pub(super) fn damaged(flag: &str, damage: &Damage) -> CliError {
     }
 }
 
-/// What was found in it.
-pub(super) fn read_archive(documents: Option<u64>, counts: Counts) {
-    if counts.passed_over > 0 {
-        note(&format!("{} passed over: not .json, .jsonl or .jsonl.gz", count_of(counts.passed_over, "file")));
-    }
-    let of = documents.map_or_else(String::new, |n| format!("{} of ", count_of(n, "document")));
-    note(&format!("{of}{} in the archive", count_of(counts.events, "version")));
+/// Says what was found in it.
+fn read_archive(counts: Counts) {
+    counts.describe(None).iter().for_each(|line| note(line));
 }
 
 /// Which documents of which archive are restored.
@@ -80,7 +76,7 @@ pub(super) async fn planned_from(
     let keys = applier.containers.source.key_paths();
     let only = if let ArchiveScope::Items(items) = &wish { Some(items.clone()) } else { None };
     let facts = Facts::of(archive.clone(), keys.len(), only).await.map_err(|e| damaged(FROM, &e))?;
-    read_archive(None, facts.counts);
+    read_archive(facts.counts);
     let mut known = known(applier.containers, &applier.pace, &facts, &wish, rules).await?;
     let wanted = std::mem::take(&mut known.wanted);
     let texts = Texts::read(archive, wanted, keys, filter.as_ref()).await.map_err(|e| damaged(FROM, &e))?;

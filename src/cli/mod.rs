@@ -3,9 +3,6 @@
 mod applying;
 mod backfill;
 mod backup;
-/// The readers of files that anybody may have written are reached by the fuzz targets; nobody else needs them.
-#[doc(hidden)]
-pub mod backup_file;
 mod completions;
 mod connection;
 mod cost;
@@ -18,8 +15,6 @@ mod erase;
 mod follow;
 mod from_archive;
 mod history;
-#[doc(hidden)]
-pub mod input;
 mod load;
 #[cfg(feature = "local")]
 mod local;
@@ -31,6 +26,7 @@ mod populate;
 mod provision;
 mod prune;
 mod query;
+mod render;
 mod replay;
 mod restore;
 mod screen;

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{
-    CliError, ConnectionArgs, Exit, input,
+    CliError, ConnectionArgs, Exit,
     output::{self, Format, Progress, count_of, number, tenths},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         raw::{RawDocument, unescape},
     },
     cosmos::{Action, Bulk, Failure, Job, Observer, Tally},
-    zipcodes,
+    input, zipcodes,
 };
 
 /// Problems of the input that are printed one by one; the rest is only counted.
@@ -85,7 +85,7 @@ pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
     let id_from = args.id_from.as_deref().map(|p| path("--id-from", p)).transpose()?;
     let pk_from = args.pk_from.iter().map(|p| path("--pk-from", p)).collect::<Result<Vec<_>, _>>()?;
     let file = match &args.file {
-        Some(path) => Some(input::open(path).map_err(|e| {
+        Some(path) => Some(opened(path).map_err(|e| {
             CliError::usage(
                 format!("cannot open {}: {e}", path.display()),
                 "name a readable file, or - for standard input",
@@ -178,6 +178,11 @@ pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
     }
     output::note(&format!("warning: {} rejected, {} failed", number(rejected), number(tally.failed)));
     Ok(Exit::Incomplete)
+}
+
+/// `-` is standard input.
+fn opened(path: &Path) -> io::Result<Box<dyn io::BufRead + Send>> {
+    if path.as_os_str() == "-" { Ok(Box::new(io::BufReader::new(io::stdin()))) } else { input::open(path) }
 }
 
 fn path(flag: &str, text: &str) -> Result<Vec<String>, CliError> {
