@@ -24,6 +24,7 @@ pub mod local;
 pub mod outcomes;
 pub mod progress;
 pub mod projection;
+pub mod provision;
 pub mod restore;
 pub mod surroundings;
 pub mod telemetry;
