@@ -5,6 +5,7 @@
 
 mod items;
 mod recent;
+pub mod replay;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,7 +33,7 @@ use crate::{
     },
     config::{ConfigError, Fidelity},
     cosmos::{Disposition, Failure, Retry, Status},
-    dead_letters::{DeadLetter, DeadLetterStore, StoreError},
+    dead_letters::{DeadLetter, DeadLetterError, DeadLetterStore},
     history::{BATCH_BYTES, BATCH_RECORDS, History, HistoryWriter, SourceReader},
     projection::Projection,
 };
@@ -173,7 +174,7 @@ pub enum CaptureError {
     Service(Failure),
     /// Poison was found and the dead-letter store failed, so it may be lost if the batch were acknowledged.
     #[error(transparent)]
-    DeadLetters(StoreError),
+    DeadLetters(DeadLetterError),
     /// The container refuses nearly everything, which is not the documents' fault.
     #[error("store batch: {0}")]
     Refused(String),
@@ -631,14 +632,19 @@ impl<H: History> Capture<H> {
         letters: DeadLetterSource<'_>,
         poison: &[Poison],
         invocation: &str,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DeadLetterError> {
         // Each letter has a name of its own; twice the same item is one letter, whoever is last.
         let puts: Vec<_> = poison.iter().map(|one| self.bury_one(letters, one, invocation)).collect();
         stream::iter(puts).buffer_unordered(LETTERS).try_collect::<Vec<()>>().await?;
         Ok(())
     }
 
-    async fn bury_one(&self, letters: DeadLetterSource<'_>, one: &Poison, invocation: &str) -> Result<(), StoreError> {
+    async fn bury_one(
+        &self,
+        letters: DeadLetterSource<'_>,
+        one: &Poison,
+        invocation: &str,
+    ) -> Result<(), DeadLetterError> {
         let (item, partial) = letters.of(one);
         let letter = DeadLetter {
             v: 1,

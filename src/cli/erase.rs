@@ -30,7 +30,7 @@ use crate::{
     },
     config::{self, Account, CaptureConfig, Names},
     cosmos::{Cosmos, RETRY_TIMEOUT, Retry, RuLimiter, Status},
-    dead_letters::{DeadLetterStore, StoreError},
+    dead_letters::{DeadLetterError, DeadLetterStore},
     history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope, facts_of_id},
     restore::forget,
     upkeep::letters::is_about,
@@ -165,7 +165,7 @@ fn digest(item: &ItemKey) -> String {
     hex(&Sha256::digest(json!([item.id, item.partition_key.to_json()]).to_string().as_bytes()))
 }
 
-fn unreadable(e: &StoreError) -> CliError {
+fn unreadable(e: &DeadLetterError) -> CliError {
     CliError { message: e.to_string(), hint: Some("check REWIND_DEAD_LETTERS".into()), exit: Exit::Failed }
 }
 
