@@ -29,7 +29,7 @@ use crate::{
         knowledge,
         raw::RawDocument,
         record::{self, Identity, Record, RecordContext, Reread},
-        shape::Shape,
+        shape::Redactor,
     },
     config::{ConfigError, Fidelity},
     cosmos::{Disposition, Failure, Retry, Status},
@@ -276,7 +276,7 @@ impl<H: History> Capture<H> {
     }
 
     /// Stores a payload, one piece after the other.
-    async fn take(&self, items: &[&RawValue], shape: Option<&Shape>, retry: &Retry) -> Result<Progress, Failure> {
+    async fn take(&self, items: &[&RawValue], shape: Option<&Redactor>, retry: &Retry) -> Result<Progress, Failure> {
         let mut progress = Progress::default();
         let mut first = 0;
         while first < items.len() {
@@ -329,7 +329,7 @@ impl<H: History> Capture<H> {
     }
 
     /// What of a document is stored, where that is not all of it.
-    async fn shape(&self, retry: &Retry) -> Result<Option<Arc<Shape>>, CaptureError> {
+    async fn shape(&self, retry: &Retry) -> Result<Option<Arc<Redactor>>, CaptureError> {
         let Some(projection) = &self.projection else { return Ok(None) };
         // Opened once; without its key nothing may be taken out of a document.
         let source = retry.run(|| self.history.source()).await.map_err(CaptureError::Service)?;
@@ -339,7 +339,7 @@ impl<H: History> Capture<H> {
     async fn store(
         &self,
         taken: &DecodedBatch<'_>,
-        shape: Option<&Shape>,
+        shape: Option<&Redactor>,
         retry: &Retry,
         progress: &mut Progress,
     ) -> Result<Vec<Poison>, Failure> {
@@ -348,7 +348,7 @@ impl<H: History> Capture<H> {
         let of_change = |change| record::identity(change, self.delivery, writer.key_paths());
         let identities: Vec<Identity> = taken.changes.iter().map(of_change).collect();
         let rereads = self.reread(taken, &identities, shape, retry, &mut progress.summary).await?;
-        let partial = shape.map(Shape::note).or(self.partial.as_deref());
+        let partial = shape.map(Redactor::note).or(self.partial.as_deref());
         let now = crate::surroundings::now();
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let source = self.source_paths(retry).await?;
@@ -456,7 +456,7 @@ impl<H: History> Capture<H> {
         &self,
         taken: &DecodedBatch<'_>,
         identities: &[Identity],
-        shape: Option<&Shape>,
+        shape: Option<&Redactor>,
         retry: &Retry,
         summary: &mut Summary,
     ) -> Result<Vec<Option<String>>, Failure> {

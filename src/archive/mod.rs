@@ -27,8 +27,8 @@ use crate::{
     blob::BlobContainer,
     change::{Op, key::PartitionKey},
     config::{BlobUrl, Credential, DeadLetterLocation, without_secrets},
-    feed::Event,
     figures::count_of,
+    follow::Event,
 };
 
 /// Longest event taken: two documents of 2 MB, with room for escapes.

@@ -17,7 +17,7 @@ use crate::{
     config::{self, Account, CaptureConfig, Names},
     cosmos::{Container, Cosmos, Failure, FeedRange, RuLimiter},
     dead_letters::DeadLetterStore,
-    feed::Checkpoint,
+    follow::Checkpoint,
     history::frontier::Evidence,
     history::scan::Containers,
     upkeep::{

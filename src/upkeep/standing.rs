@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::{
     change::version::container_of,
     cosmos::{Container, Disposition, Failure, FeedMode, FeedRange, HashRange, Page, RETRY_TIMEOUT, Retry},
-    feed::Checkpoint,
+    follow::Checkpoint,
 };
 
 /// An end of a container's time axis.
