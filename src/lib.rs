@@ -22,11 +22,13 @@ pub mod input;
 #[cfg(feature = "local")]
 pub mod local;
 pub mod outcomes;
+pub mod populate;
 pub mod progress;
 pub mod projection;
 pub mod provision;
 pub mod restore;
 pub mod surroundings;
 pub mod telemetry;
+pub mod truncate;
 pub mod upkeep;
 pub mod zipcodes;

@@ -624,8 +624,8 @@ const BUILT_SQL: &[(&str, &str, &str)] = &[
     ("src/cli/history.rs", "i", "a number"),
     ("src/upkeep/frontier.rs", "CAPTURED", "a constant"),
     ("src/upkeep/standing.rs", "WEIGHED", "a constant number"),
-    ("src/cli/truncate.rs", "sql_path(path)", "paths of keys, quoted"),
-    ("src/cli/truncate.rs", "i", "a number"),
+    ("src/truncate.rs", "sql_path(path)", "paths of keys, quoted"),
+    ("src/truncate.rs", "i", "a number"),
 ];
 
 #[test]
