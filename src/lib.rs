@@ -21,6 +21,7 @@ pub mod host;
 pub mod input;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod new_function;
 pub mod outcomes;
 pub mod populate;
 pub mod progress;

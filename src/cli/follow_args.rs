@@ -13,7 +13,7 @@ use crate::{
 
 /// Which change feed is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FeedArg {
+pub(super) enum FeedArg {
     /// The newest version of each document; deletes are invisible
     Latest,
     /// Every version and every delete; needs continuous backup on the account

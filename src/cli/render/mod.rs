@@ -2,3 +2,4 @@
 
 pub(super) mod follow;
 pub(super) mod load;
+pub(super) mod new_function;
