@@ -5,6 +5,7 @@
 
 mod items;
 mod recent;
+pub mod replay;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,11 +29,11 @@ use crate::{
         knowledge,
         raw::RawDocument,
         record::{self, Identity, Record, RecordContext, Reread},
-        shape::Shape,
+        shape::Redactor,
     },
     config::{ConfigError, Fidelity},
     cosmos::{Disposition, Failure, Retry, Status},
-    dead_letters::{DeadLetter, DeadLetterStore, StoreError},
+    dead_letters::{DeadLetter, DeadLetterError, DeadLetterStore},
     history::{BATCH_BYTES, BATCH_RECORDS, History, HistoryWriter, SourceReader},
     projection::Projection,
 };
@@ -173,7 +174,7 @@ pub enum CaptureError {
     Service(Failure),
     /// Poison was found and the dead-letter store failed, so it may be lost if the batch were acknowledged.
     #[error(transparent)]
-    DeadLetters(StoreError),
+    DeadLetters(DeadLetterError),
     /// The container refuses nearly everything, which is not the documents' fault.
     #[error("store batch: {0}")]
     Refused(String),
@@ -275,7 +276,7 @@ impl<H: History> Capture<H> {
     }
 
     /// Stores a payload, one piece after the other.
-    async fn take(&self, items: &[&RawValue], shape: Option<&Shape>, retry: &Retry) -> Result<Progress, Failure> {
+    async fn take(&self, items: &[&RawValue], shape: Option<&Redactor>, retry: &Retry) -> Result<Progress, Failure> {
         let mut progress = Progress::default();
         let mut first = 0;
         while first < items.len() {
@@ -328,7 +329,7 @@ impl<H: History> Capture<H> {
     }
 
     /// What of a document is stored, where that is not all of it.
-    async fn shape(&self, retry: &Retry) -> Result<Option<Arc<Shape>>, CaptureError> {
+    async fn shape(&self, retry: &Retry) -> Result<Option<Arc<Redactor>>, CaptureError> {
         let Some(projection) = &self.projection else { return Ok(None) };
         // Opened once; without its key nothing may be taken out of a document.
         let source = retry.run(|| self.history.source()).await.map_err(CaptureError::Service)?;
@@ -338,7 +339,7 @@ impl<H: History> Capture<H> {
     async fn store(
         &self,
         taken: &DecodedBatch<'_>,
-        shape: Option<&Shape>,
+        shape: Option<&Redactor>,
         retry: &Retry,
         progress: &mut Progress,
     ) -> Result<Vec<Poison>, Failure> {
@@ -347,7 +348,7 @@ impl<H: History> Capture<H> {
         let of_change = |change| record::identity(change, self.delivery, writer.key_paths());
         let identities: Vec<Identity> = taken.changes.iter().map(of_change).collect();
         let rereads = self.reread(taken, &identities, shape, retry, &mut progress.summary).await?;
-        let partial = shape.map(Shape::note).or(self.partial.as_deref());
+        let partial = shape.map(Redactor::note).or(self.partial.as_deref());
         let now = crate::surroundings::now();
         let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
         let source = self.source_paths(retry).await?;
@@ -455,7 +456,7 @@ impl<H: History> Capture<H> {
         &self,
         taken: &DecodedBatch<'_>,
         identities: &[Identity],
-        shape: Option<&Shape>,
+        shape: Option<&Redactor>,
         retry: &Retry,
         summary: &mut Summary,
     ) -> Result<Vec<Option<String>>, Failure> {
@@ -631,14 +632,19 @@ impl<H: History> Capture<H> {
         letters: DeadLetterSource<'_>,
         poison: &[Poison],
         invocation: &str,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DeadLetterError> {
         // Each letter has a name of its own; twice the same item is one letter, whoever is last.
         let puts: Vec<_> = poison.iter().map(|one| self.bury_one(letters, one, invocation)).collect();
         stream::iter(puts).buffer_unordered(LETTERS).try_collect::<Vec<()>>().await?;
         Ok(())
     }
 
-    async fn bury_one(&self, letters: DeadLetterSource<'_>, one: &Poison, invocation: &str) -> Result<(), StoreError> {
+    async fn bury_one(
+        &self,
+        letters: DeadLetterSource<'_>,
+        one: &Poison,
+        invocation: &str,
+    ) -> Result<(), DeadLetterError> {
         let (item, partial) = letters.of(one);
         let letter = DeadLetter {
             v: 1,

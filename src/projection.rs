@@ -10,7 +10,7 @@ use std::{
 use crate::{
     change::{
         key::{KeyPaths, parse_path},
-        shape::{Redact, Shape},
+        shape::{Redact, Redactor},
     },
     config::{ConfigError, Secret, Settings},
 };
@@ -39,7 +39,7 @@ pub struct Projection {
     /// Name of the setting that holds the redactions, for messages.
     setting: String,
     /// The shape for the key paths seen last: they change only when the container is made again.
-    known: Mutex<Option<(KeyPaths, Arc<Shape>)>>,
+    known: Mutex<Option<(KeyPaths, Arc<Redactor>)>>,
 }
 
 impl Projection {
@@ -73,7 +73,7 @@ impl Projection {
     ///
     /// # Errors
     /// When it would hide a part of the partition key.
-    pub fn shape(&self, paths: &KeyPaths) -> Result<Arc<Shape>, ConfigError> {
+    pub fn shape(&self, paths: &KeyPaths) -> Result<Arc<Redactor>, ConfigError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, shape)) = &*known
             && of == paths
@@ -85,9 +85,9 @@ impl Projection {
         Ok(shape)
     }
 
-    fn make(&self, paths: &KeyPaths) -> Result<Shape, ConfigError> {
+    fn make(&self, paths: &KeyPaths) -> Result<Redactor, ConfigError> {
         let fix = "name fields of the document's content";
-        Shape::new(&self.fields, &self.redactions, paths, self.key.clone())
+        Redactor::new(&self.fields, &self.redactions, paths, self.key.clone())
             .map_err(|problem| ConfigError::new(&self.setting, problem, fix))?
             .ok_or_else(|| ConfigError::new(&self.setting, "names no field", fix))
     }

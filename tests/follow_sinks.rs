@@ -10,7 +10,7 @@ use cosmos_rewind::{
     blob::BlobContainer,
     change::{Op, key::PartitionKey},
     config::{Credential, DeadLetterLocation},
-    feed::{
+    follow::{
         Event, Fence,
         sink::{Batch, SegmentSink, Sink},
     },

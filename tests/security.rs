@@ -603,7 +603,7 @@ fn source() -> Vec<(String, Vec<(usize, String)>)> {
 
 /// What is put into the text of SQL, and why no value of a document or a user gets into it so.
 const BUILT_SQL: &[(&str, &str, &str)] = &[
-    ("src/cli/backup.rs", "predicate", "the operator's own SQL"),
+    ("src/backup/live.rs", "predicate", "the operator's own SQL"),
     ("src/cli/history.rs", "predicate::of_records(predicate)", "the operator's own SQL, said of records"),
     ("src/cli/history.rs", "IS_RECORD", "a constant"),
     ("src/history/reader.rs", "IS_RECORD", "a constant"),
@@ -624,8 +624,8 @@ const BUILT_SQL: &[(&str, &str, &str)] = &[
     ("src/cli/history.rs", "i", "a number"),
     ("src/frontier/mod.rs", "CAPTURED", "a constant"),
     ("src/status/size.rs", "WEIGHED", "a constant number"),
-    ("src/cli/truncate.rs", "sql_path(path)", "paths of keys, quoted"),
-    ("src/cli/truncate.rs", "i", "a number"),
+    ("src/truncate.rs", "sql_path(path)", "paths of keys, quoted"),
+    ("src/truncate.rs", "i", "a number"),
 ];
 
 #[test]

@@ -10,6 +10,7 @@ use std::{
 use chrono::{DateTime, FixedOffset, TimeZone as _, Utc};
 use cosmos_rewind::{
     archive,
+    backup::file as backup_file,
     change::{
         Change, Shape, Via,
         decode::decode,
@@ -22,9 +23,9 @@ use cosmos_rewind::{
         time::{self, PointInTime},
         version::Version,
     },
-    cli::{backup_file, input},
     config::{Account, Credential, DeadLetterLocation, Settings},
     host::invocation::Payload,
+    input,
     restore::{plan::Step, plan_file::Plan},
 };
 use serde_json::{Value, json, value::RawValue};

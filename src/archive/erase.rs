@@ -11,7 +11,7 @@ use flate2::{Compression, write::GzEncoder};
 use futures::TryStreamExt as _;
 
 use super::{Archive, Damage, Head, Kind, READS, blocking, each_event, get};
-use crate::{blob::BlobContainer, change::key::ItemKey, feed::Locked};
+use crate::{blob::BlobContainer, change::key::ItemKey, follow::Locked};
 
 /// What was found of a document.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

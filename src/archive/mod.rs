@@ -27,7 +27,8 @@ use crate::{
     blob::BlobContainer,
     change::{Op, key::PartitionKey},
     config::{BlobUrl, Credential, DeadLetterLocation, without_secrets},
-    feed::Event,
+    figures::count_of,
+    follow::Event,
 };
 
 /// Longest event taken: two documents of 2 MB, with room for escapes.
@@ -180,6 +181,17 @@ pub struct Counts {
     files: u64,
     /// Files with other names.
     pub passed_over: u64,
+}
+
+impl Counts {
+    /// What was found, one line each; with the number of documents where it is known.
+    pub fn describe(self, documents: Option<u64>) -> Vec<String> {
+        let passed_over = (self.passed_over > 0)
+            .then(|| format!("{} passed over: not .json, .jsonl or .jsonl.gz", count_of(self.passed_over, "file")));
+        let of = documents.map_or_else(String::new, |n| format!("{} of ", count_of(n, "document")));
+        let found = format!("{of}{} in the archive", count_of(self.events, "version"));
+        passed_over.into_iter().chain([found]).collect()
+    }
 }
 
 /// A first reading.

@@ -24,7 +24,7 @@ use crate::{
         time::PointInTime,
         version::{ArchivePlace, Version},
     },
-    feed::{Event, Filter, NoAnswer},
+    follow::{Event, Filter, NoAnswer},
     history::as_of::boundary,
 };
 

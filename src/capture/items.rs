@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use crate::{
-    change::{Change, decode::decode, fidelity::Delivery, record, shape::Shape},
+    change::{Change, decode::decode, fidelity::Delivery, record, shape::Redactor},
     cosmos::Status,
 };
 
@@ -39,7 +39,7 @@ pub(super) struct Shaped {
 /// Shapes every item; `None` of one that is no change: its letter holds it as it was delivered.
 pub(super) fn shape_all(
     items: &[&RawValue],
-    shape: &Shape,
+    shape: &Redactor,
     delivery: Delivery,
     poison: &mut Vec<Poison>,
 ) -> Vec<Option<Shaped>> {
@@ -53,7 +53,7 @@ pub(super) fn shape_all(
     shaped.collect()
 }
 
-fn shape_one(item: &RawValue, shape: &Shape, delivery: Delivery) -> Result<Shaped, String> {
+fn shape_one(item: &RawValue, shape: &Redactor, delivery: Delivery) -> Result<Shaped, String> {
     let altered = |item: &RawValue| -> Result<Vec<bool>, String> {
         let mut changes = Vec::with_capacity(2);
         decode(item, &mut changes).map_err(|e| e.reason)?;
@@ -122,18 +122,18 @@ mod tests {
     use super::*;
     use crate::change::key::{KeyPaths, parse_path};
 
-    fn shape(fields: &[&str], redactions: &[&str]) -> Shape {
+    fn shape(fields: &[&str], redactions: &[&str]) -> Redactor {
         let fields: Vec<_> = fields.iter().map(|path| parse_path(path).unwrap()).collect();
         let redactions: Vec<_> = redactions.iter().map(|text| text.parse().unwrap()).collect();
         let key = Some(crate::config::Secret::new("key"));
-        Shape::new(&fields, &redactions, &KeyPaths::parse(&["/pk"]).unwrap(), key).unwrap().unwrap()
+        Redactor::new(&fields, &redactions, &KeyPaths::parse(&["/pk"]).unwrap(), key).unwrap().unwrap()
     }
 
     #[test]
     fn a_date_that_is_not_kept_needs_no_second_look_but_one_that_is_hashed_does() {
         const ITEM: &str = r#"{"id":"x","pk":"p","when":"2020-01-01T00:00:00.1Z","n":1,"_etag":"\"1\"","_ts":1}"#;
         let item: &RawValue = serde_json::from_str(ITEM).unwrap();
-        let altered = |shape: &Shape| {
+        let altered = |shape: &Redactor| {
             let mut poison = Vec::new();
             let shaped = shape_all(&[item], shape, Delivery::DatesRewritten, &mut poison);
             let taken = DecodedBatch::of_shaped(&shaped, &mut poison);

@@ -73,7 +73,7 @@ impl Tree {
 
 /// What is done to every document, its previous image included.
 #[derive(Debug)]
-pub struct Shape {
+pub struct Redactor {
     fields: Option<Tree>,
     redacted: Tree,
     key: Option<Secret>,
@@ -81,7 +81,7 @@ pub struct Shape {
     hashes: bool,
 }
 
-impl Shape {
+impl Redactor {
     /// Makes the shape of these flags; `None` when there are none.
     ///
     /// # Errors
@@ -260,10 +260,10 @@ mod tests {
 
     const ITEM: &str = r#"{"current":{"id":"x","pk":"p","n":1.50,"ssn":"123","people":[{"name":"a","ssn":"1"},{"ssn":2}],"a":{"b":1,"c":2},"_etag":"\"2\"","_ts":2},"previous":{"id":"x","pk":"p","ssn":"123","_etag":"\"1\""},"metadata":{"operationType":"replace"}}"#;
 
-    fn shape(fields: &[&str], redactions: &[&str]) -> Result<Option<Shape>, String> {
+    fn shape(fields: &[&str], redactions: &[&str]) -> Result<Option<Redactor>, String> {
         let fields: Vec<_> = fields.iter().map(|path| parse_path(path).unwrap()).collect();
         let redactions: Vec<Redact> = redactions.iter().map(|text| text.parse().unwrap()).collect();
-        Shape::new(&fields, &redactions, &KeyPaths::parse(&["/pk"]).unwrap(), Some(Secret::new("key")))
+        Redactor::new(&fields, &redactions, &KeyPaths::parse(&["/pk"]).unwrap(), Some(Secret::new("key")))
     }
 
     fn shaped(fields: &[&str], redactions: &[&str]) -> String {
@@ -298,7 +298,7 @@ mod tests {
         for path in ["/id", "/pk", "/pk/x", "/_etag", "/_ts=hash", "/ttl"] {
             assert!(shape(&[], &[path]).unwrap_err().contains("identity"), "{path}");
         }
-        let without_key = Shape::new(&[], &["/a=hash".parse().unwrap()], &KeyPaths::parse(&["/pk"]).unwrap(), None);
+        let without_key = Redactor::new(&[], &["/a=hash".parse().unwrap()], &KeyPaths::parse(&["/pk"]).unwrap(), None);
         assert!(without_key.unwrap_err().contains("without a key"));
         assert!("/a=encrypt".parse::<Redact>().unwrap_err().contains("neither hash nor drop"));
         assert!(shape(&[], &[]).unwrap().is_none());

@@ -11,7 +11,7 @@ use crate::restore::sizing::{Load, Prices};
 
 /// Which change feed is captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Mode {
+enum CostedFeed {
     /// The newest version of each document: changes that follow closely are captured once
     Latest,
     /// Every version and every delete
@@ -40,7 +40,7 @@ pub struct CostArgs {
     fidelity: f64,
     /// Which change feed is captured
     #[arg(long, value_enum, default_value = "all-versions")]
-    mode: Mode,
+    mode: CostedFeed,
     /// The busiest second against the average
     #[arg(long, value_name = "FACTOR", default_value = "5", value_parser = factor)]
     peak: f64,
@@ -125,10 +125,10 @@ pub async fn run(args: CostArgs) -> Result<Exit, CliError> {
          record has with provision's policy and for each further path; after a day, compare with ru of `batch stored` (docs/deploy/sizing.md)",
     );
     output::note(match args.mode {
-        Mode::Latest => {
+        CostedFeed::Latest => {
             "note: latest mode: versions that follow each other closely are captured once, so this is the most"
         }
-        Mode::AllVersions => {
+        CostedFeed::AllVersions => {
             "note: all-versions mode: every version and delete counts; the account needs continuous backup, which is billed apart"
         }
     });

@@ -11,8 +11,8 @@ use super::{
     retention_args,
 };
 use crate::{
-    checkup::{Finding, Verdict, check_account, check_files, check_settings},
-    config::{self, Account},
+    config,
+    doctor::{self, Finding, Report, Request, TimerRules, Verdict},
 };
 
 /// Flags of `doctor`.
@@ -37,28 +37,29 @@ pub struct DoctorArgs {
 /// # Errors
 /// When stdout cannot be written.
 pub async fn run(args: DoctorArgs) -> Result<Exit, CliError> {
-    let app_root = args.app_root.clone().unwrap_or_else(config::app_root);
-    let mut findings = Vec::new();
-    let mut settings = args.connection.settings_in(&app_root).unwrap_or_else(|e| {
-        findings.push(Finding::failure("local.settings.json", e.message, e.hint.unwrap_or_default()));
-        args.connection.over(config::Settings::environment())
-    });
-    if let Some(place) = &args.dead_letters {
-        settings.set_override("REWIND_DEAD_LETTERS", place.clone());
+    let app_root = args.app_root.unwrap_or_else(config::app_root);
+    let (mut settings, unreadable) = match args.connection.settings_in(&app_root) {
+        Ok(settings) => (settings, None),
+        Err(e) => {
+            let finding = Finding::failure("local.settings.json", e.message, e.hint.unwrap_or_default());
+            (args.connection.over(config::Settings::environment()), Some(finding))
+        }
+    };
+    if let Some(place) = args.dead_letters {
+        settings.set_override("REWIND_DEAD_LETTERS", place);
     }
-    let credential = Account::from_settings(&settings).ok().map(|account| account.credential);
-    let functions = check_files(&app_root, &settings, credential.as_ref(), &mut findings);
-    let understood = check_settings(&settings, &app_root, &functions.captures, &mut findings);
-    if let Err(e) = retention_args::check_settings(&settings) {
-        findings.push(Finding::failure(format!("setting {}", e.name), e.problem, e.fix));
-    }
-    for timer in &functions.timers {
-        findings.push(pruning(&settings, timer, understood.account.clone()));
-    }
-    check_account(&understood, &mut findings).await;
+    let timers = TimerRules {
+        settings: retention_args::check_settings,
+        function: |settings, function, account| retention_args::timer(settings, function, account).map(drop),
+    };
+    let report = doctor::check(Request { app_root, settings, unreadable, timers }).await;
+    show(&report, args.format)?;
+    Ok(if report.count(Verdict::Failure) == 0 { Exit::Done } else { Exit::Incomplete })
+}
 
-    let mut rows = Rows::stdout(args.format, &["check", "result", "found", "do"]);
-    for finding in &findings {
+fn show(report: &Report, format: Format) -> Result<(), CliError> {
+    let mut rows = Rows::stdout(format, &["check", "result", "found", "do"]);
+    for finding in &report.findings {
         rows.push(&[
             json!(finding.check),
             json!(finding.verdict.as_str()),
@@ -67,28 +68,11 @@ pub async fn run(args: DoctorArgs) -> Result<Exit, CliError> {
         ])?;
     }
     rows.finish()?;
-    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count() as u64;
-    let (warnings, failures) = (count(Verdict::Warning), count(Verdict::Failure));
     output::note(&format!(
         "{}, {}, {}",
-        output::count_of(findings.len() as u64, "check"),
-        output::count_of(warnings, "warning"),
-        output::count_of(failures, "failure"),
+        output::count_of(report.findings.len() as u64, "check"),
+        output::count_of(report.count(Verdict::Warning), "warning"),
+        output::count_of(report.count(Verdict::Failure), "failure"),
     ));
-    Ok(if failures == 0 { Exit::Done } else { Exit::Incomplete })
-}
-
-/// Whether a timer function knows what to prune.
-fn pruning(settings: &config::Settings, function: &str, account: Option<Account>) -> Finding {
-    let check = format!("function {function}");
-    let Some(account) = account else {
-        return Finding::warning(check, "cannot be looked at without an account", "mend the account's settings first");
-    };
-    match retention_args::timer(settings, function, account) {
-        Ok(_) => Finding::ok(
-            check,
-            format!("prunes {}", settings.get_for(Some(function), config::PRUNE).unwrap_or_default()),
-        ),
-        Err(e) => Finding::failure(check, format!("setting {}: {}", e.name, e.problem), e.fix),
-    }
+    Ok(())
 }

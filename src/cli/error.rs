@@ -9,7 +9,7 @@ use super::{
     restore::explain,
 };
 use crate::{
-    backfill::BackfillError, change::time::PointInTime, coverage::CoverageError, erase::EraseError, feed::BadFilter,
+    backfill::BackfillError, change::time::PointInTime, coverage::CoverageError, erase::EraseError, follow::BadFilter,
     history::version::VersionError, restore::RestoreError, retention::RetentionError, status::StatusError,
     verify::VerifyError,
 };

@@ -1,9 +1,6 @@
 //! Archives of `follow` as `load` and `restore` take them.
 
-use super::{
-    CliError, Exit,
-    output::{count_of, note},
-};
+use super::{CliError, Exit, output::note};
 use crate::{
     archive::{Archive, Counts, Damage, HOW},
     config::Credential,
@@ -35,11 +32,7 @@ pub(super) fn damaged(flag: &str, damage: &Damage) -> CliError {
     }
 }
 
-/// What was found in it.
-pub(super) fn read_archive(documents: Option<u64>, counts: Counts) {
-    if counts.passed_over > 0 {
-        note(&format!("{} passed over: not .json, .jsonl or .jsonl.gz", count_of(counts.passed_over, "file")));
-    }
-    let of = documents.map_or_else(String::new, |n| format!("{} of ", count_of(n, "document")));
-    note(&format!("{of}{} in the archive", count_of(counts.events, "version")));
+/// Says what was found in it.
+pub(super) fn read_archive(counts: Counts) {
+    counts.describe(None).iter().for_each(|line| note(line));
 }

@@ -11,7 +11,7 @@ use super::{CliError, Exit, output};
 use crate::{
     config::{self, Account, Names, Settings},
     cosmos::{
-        Cosmos,
+        Cosmos, Failure,
         provision::{self, Wanted},
     },
     host::functions::Function,
@@ -82,7 +82,7 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
     for function in Function::discover(&app_root)? {
         let own = Names::from_settings(&settings, Some(&function.name))?;
         if own != names {
-            provision::provision(&cosmos, &own, &Wanted::default()).await?;
+            provision::provision(&cosmos, &own, &Wanted::default()).await.map_err(Failure::from)?;
         }
     }
     let trigger = if args.no_trigger {
@@ -139,7 +139,7 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
 pub(super) async fn prepare(local: &LocalCosmos, names: &Names) -> Result<Cosmos, CliError> {
     let settings = Settings::from_pairs([("CosmosDB", local.connection_string())]);
     let cosmos = Cosmos::new(Account::from_settings(&settings)?);
-    provision::provision(&cosmos, names, &Wanted::default()).await?;
+    provision::provision(&cosmos, names, &Wanted::default()).await.map_err(Failure::from)?;
     Ok(cosmos)
 }
 

@@ -3,9 +3,6 @@
 mod applying;
 mod backfill;
 mod backup;
-/// The readers of files that anybody may have written are reached by the fuzz targets; nobody else needs them.
-#[doc(hidden)]
-pub mod backup_file;
 mod completions;
 mod connection;
 mod cost;
@@ -17,10 +14,9 @@ mod doctor;
 mod erase;
 mod error;
 mod follow;
+mod follow_args;
 mod from_archive;
 mod history;
-#[doc(hidden)]
-pub mod input;
 mod load;
 #[cfg(feature = "local")]
 mod local;
@@ -40,6 +36,7 @@ mod screen;
 mod selection;
 mod serve;
 mod show;
+mod sinks;
 mod status;
 mod truncate;
 mod undo;

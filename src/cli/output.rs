@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{CliError, Exit};
+pub use crate::figures::{count_of, number};
 use crate::{
     change::{
         diff::Difference,
@@ -705,24 +706,6 @@ pub fn tenths(number: f64) -> Value {
     Value::from((number * 10.0).round() / 10.0)
 }
 
-/// A number with its thousands marked.
-pub fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut shown = String::with_capacity(digits.len() + 4);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    shown
-}
-
-/// `1 document`, `5,000 documents`.
-pub fn count_of(n: u64, noun: &str) -> String {
-    format!("{} {noun}{}", number(n), if n == 1 { "" } else { "s" })
-}
-
 /// A progress bar on stderr; silent when stderr is no terminal.
 pub struct Progress(ProgressBar);
 
@@ -963,12 +946,5 @@ mod tests {
         let error = stdout_failed(&io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((error.message.as_str(), error.exit), ("", Exit::Done));
         assert_eq!(stdout_failed(&io::Error::from(io::ErrorKind::StorageFull)).exit, Exit::Failed);
-    }
-
-    #[test]
-    fn numbers_are_readable() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!(count_of(1, "document"), "1 document");
-        assert_eq!(count_of(5000, "document"), "5,000 documents");
     }
 }

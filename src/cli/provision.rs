@@ -1,17 +1,16 @@
 //! `provision`: creates the database and its containers, or checks those that exist.
 
-use std::time::Instant;
-
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{
     CliError, ConnectionArgs, Exit,
     output::{self, Format, Rows},
+    screen,
 };
-use crate::cosmos::{
-    Disposition, Failure,
-    provision::{self, Provisioned, Severity, Throughput, Wanted},
+use crate::{
+    cosmos::{Disposition, Failure, provision::NotProvisioned},
+    provision::{self, ProvisionError, Provisioned, Report, Request, Severity, Throughput},
 };
 
 /// Flags of `provision`.
@@ -38,35 +37,20 @@ pub struct ProvisionArgs {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// When a path is wrong, the account refuses, or a container that exists cannot be used.
 pub async fn run(args: ProvisionArgs) -> Result<Exit, CliError> {
-    let started = Instant::now();
-    let example = "write paths like --pk /tenant --pk /user/id, --index /city_name";
-    provision::check_paths(&args.paths).map_err(|problem| CliError::usage(format!("--pk: {problem}"), example))?;
-    if let Some(bad) = args.indexes.iter().find(|p| !p.starts_with('/') || p.len() < 2) {
-        return Err(CliError::usage(format!("--index: {bad:?} is not a path"), example));
-    }
-    let (cosmos, names) = args.connection.open()?;
-    let wanted = Wanted {
+    let request = Request {
         source_paths: args.paths,
         indexes: args.indexes,
         throughput: args.throughput.map(Throughput::Manual).or(args.autoscale.map(Throughput::Autoscale)),
     };
-    let all = provision::provision(&cosmos, &names, &wanted).await.map_err(explain)?;
-
-    let mut rows = Rows::stdout(args.format, &["role", "name", "state", "partition_key", "differs"]);
-    for one in &all {
-        rows.push(&row(one, args.format))?;
-    }
-    rows.finish()?;
-    for (one, difference) in all.iter().flat_map(|one| one.differs.iter().map(move |d| (one, d))) {
-        let level = if difference.severity == Severity::Note { "note" } else { "warning" };
-        output::note(&format!("{level}: {} {}: {} (left as it is)", one.role.as_str(), one.name, difference.what));
-    }
-    let created = all.iter().filter(|one| one.created).count();
-    output::spent(&format!("{created} created, {} found", all.len() - created), &cosmos, started);
-
-    let unusable = all.iter().find(|one| one.differs.iter().any(|d| d.severity == Severity::Unusable));
-    match unusable {
+    request.check()?;
+    let (cosmos, names) = args.connection.open()?;
+    let report = provision::run(request, &screen::context(&cosmos, &names)).await?;
+    show(&report, args.format)?;
+    match report.unusable() {
         None => Ok(Exit::Done),
         Some(one) => Err(CliError {
             message: format!("container {} cannot serve as {}", one.name, one.role.as_str()),
@@ -74,6 +58,23 @@ pub async fn run(args: ProvisionArgs) -> Result<Exit, CliError> {
             exit: Exit::Failed,
         }),
     }
+}
+
+fn show(report: &Report, format: Format) -> Result<(), CliError> {
+    let all = &report.all;
+    let mut rows = Rows::stdout(format, &["role", "name", "state", "partition_key", "differs"]);
+    for one in all {
+        rows.push(&row(one, format))?;
+    }
+    rows.finish()?;
+    for (one, difference) in all.iter().flat_map(|one| one.differs.iter().map(move |d| (one, d))) {
+        let level = if difference.severity == Severity::Note { "note" } else { "warning" };
+        output::note(&format!("{level}: {} {}: {} (left as it is)", one.role.as_str(), one.name, difference.what));
+    }
+    let created = report.created();
+    let (found, ru, seconds) = (all.len() - created, report.ru, report.seconds);
+    output::note(&format!("{created} created, {found} found, {ru:.1} RU, {seconds:.1} s"));
+    Ok(())
 }
 
 fn row(one: &Provisioned, format: Format) -> [Value; 5] {
@@ -98,16 +99,21 @@ fn row(one: &Provisioned, format: Format) -> [Value; 5] {
     ]
 }
 
-/// Data-plane roles may not create containers, which is not obvious from a 403.
-fn explain(failure: Failure) -> CliError {
-    let denied = failure.disposition == Disposition::Denied && failure.context.starts_with("create");
-    let mut error = CliError::from(failure);
-    if denied {
-        error.hint = Some(
-            "identities with data roles cannot create databases or containers: use the account key once, \
-             or create them with az cosmosdb or Bicep"
-                .into(),
-        );
+/// How paths are written.
+const EXAMPLE: &str = "write paths like --pk /tenant --pk /user/id, --index /city_name";
+
+impl From<ProvisionError> for CliError {
+    fn from(error: ProvisionError) -> Self {
+        match error {
+            ProvisionError::SourcePaths(problem) => Self::usage(format!("--pk: {problem}"), EXAMPLE),
+            ProvisionError::IndexPath(path) => Self::usage(format!("--index: {path:?} is not a path"), EXAMPLE),
+            // Data-plane roles may not create containers, which is not obvious from a 403.
+            ProvisionError::Account(NotProvisioned::Create(failure)) if failure.disposition == Disposition::Denied => {
+                let hint = "identities with data roles cannot create databases or containers: use the account key once, \
+                            or create them with az cosmosdb or Bicep";
+                Self { hint: Some(hint.into()), ..failure.into() }
+            }
+            ProvisionError::Account(error) => Failure::from(error).into(),
+        }
     }
-    error
 }

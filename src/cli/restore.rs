@@ -178,7 +178,7 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
 
 /// Says what was found in the archive.
 fn note_archive(read: &ArchiveRead) {
-    read_archive(None, read.counts);
+    read_archive(read.counts);
     if read.no_answer > 0 {
         note(&format!("--filter has no answer about {}", output::count_of(read.no_answer, "version")));
     }

@@ -18,10 +18,10 @@ use super::{CliError, Exit, retention_args};
 use crate::{
     capture::{Capture, CaptureError, Limits, Recent},
     change::{Via, fidelity::Delivery},
-    checkup,
     config::{self, Account, CaptureConfig, Names, Settings},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
+    doctor,
     history::CosmosHistory,
     host::{
         Handler, Shutdown, Tick, app,
@@ -99,7 +99,7 @@ async fn build(
         exit: Exit::Usage,
     })?;
     let dead_letters = Arc::new(dead_letters);
-    refuse(checkup::wrong_in_files(app_root, settings, &account))?;
+    refuse(doctor::wrong_in_files(app_root, settings, &account))?;
     let delivery = delivery(app_root);
     let cosmos = Cosmos::for_writing(account.clone());
     let mut functions = Function::discover(app_root)?;

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::{
     CliError, ConnectionArgs, Exit,
-    backup_file::one_line,
     lookup::{self, describe, op, time},
     output::{self, Cell, count_of, note, printable},
     selection::SelectionArgs,
 };
 use crate::{
+    backup::file::one_line,
     change::{Op, key::ItemKey, time::PointInTime, version::Version},
     history::{
         as_of::{AsOf, State, as_of},

@@ -10,6 +10,7 @@ use azure_data_cosmos::{
     },
     options::CreateContainerOptions,
 };
+use serde::Serialize;
 
 use super::{Cosmos, Disposition, Failure};
 use crate::{
@@ -53,7 +54,8 @@ pub enum Throughput {
 }
 
 /// Which of the four things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// The database.
     Database,
@@ -78,7 +80,7 @@ impl Role {
 }
 
 /// What was found or made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Provisioned {
     /// Which thing.
     pub role: Role,
@@ -93,7 +95,7 @@ pub struct Provisioned {
 }
 
 /// A difference between what exists and what would have been made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// How bad it is.
     pub severity: Severity,
@@ -102,7 +104,8 @@ pub struct Difference {
 }
 
 /// How bad a difference is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// It works, at another price.
     Note,
@@ -264,11 +267,30 @@ fn paths_of(properties: &ContainerProperties) -> Vec<String> {
     properties.partition_key.paths().iter().map(|p| p.to_string()).collect()
 }
 
+/// Why something is not as wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum NotProvisioned {
+    /// It is missing, and cannot be created.
+    #[error(transparent)]
+    Create(Failure),
+    /// The account cannot be read, or what exists cannot be used.
+    #[error(transparent)]
+    Other(#[from] Failure),
+}
+
+impl From<NotProvisioned> for Failure {
+    fn from(error: NotProvisioned) -> Self {
+        match error {
+            NotProvisioned::Create(failure) | NotProvisioned::Other(failure) => failure,
+        }
+    }
+}
+
 /// Makes what is missing and checks what exists. Running it again, or twice at once, is harmless.
 ///
 /// # Errors
 /// When the account cannot be reached, or the caller may not create what is missing.
-pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Result<Vec<Provisioned>, Failure> {
+pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Result<Vec<Provisioned>, NotProvisioned> {
     let database = ensure_database(cosmos, &names.database).await?;
     let paths = if wanted.source_paths.is_empty() { vec!["/pk".to_owned()] } else { wanted.source_paths.clone() };
     let definition = source_definition(&names.source, &paths);
@@ -305,7 +327,7 @@ pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Resul
     Ok(all)
 }
 
-async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provisioned, Failure> {
+async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provisioned, NotProvisioned> {
     let client = cosmos.client().await?;
     let made = |created| Provisioned {
         role: Role::Database,
@@ -328,7 +350,7 @@ async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provisioned, Fai
         }
         Err(e) => match Failure::from_driver(&e, format!("create database {name}")) {
             failure if failure.disposition == Disposition::Conflict => Ok(made(false)),
-            failure => Err(failure),
+            failure => Err(NotProvisioned::Create(failure)),
         },
     }
 }
@@ -339,7 +361,7 @@ async fn ensure_container(
     database: &str,
     definition: ContainerProperties,
     throughput: Option<Throughput>,
-) -> Result<(ContainerProperties, bool), Failure> {
+) -> Result<(ContainerProperties, bool), NotProvisioned> {
     let name = definition.id.to_string();
     if let Some(found) = read_container(cosmos, database, &name).await? {
         return Ok((found, false));
@@ -355,16 +377,16 @@ async fn ensure_container(
     match client.create_container(definition, options).await {
         Ok(response) => {
             charge(cosmos, response.headers());
-            let made = response.into_model().map_err(|e| Failure::from_driver(&e, context))?;
+            let made = response.into_model().map_err(|e| NotProvisioned::Create(Failure::from_driver(&e, context)))?;
             Ok((made, true))
         }
         Err(e) => match Failure::from_driver(&e, context.clone()) {
             // Someone else made it in the meantime.
             failure if failure.disposition == Disposition::Conflict => {
                 let found = read_container(cosmos, database, &name).await?;
-                found.map(|found| (found, false)).ok_or(failure)
+                found.map(|found| (found, false)).ok_or(NotProvisioned::Create(failure))
             }
-            failure => Err(failure),
+            failure => Err(NotProvisioned::Create(failure)),
         },
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::StoreError;
+use super::DeadLetterError;
 
 /// A directory of letters, made on first use.
 #[derive(Debug)]
@@ -18,12 +18,12 @@ impl Directory {
         Self { path }
     }
 
-    fn error(&self, action: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    fn error(&self, action: &'static str) -> impl FnOnce(io::Error) -> DeadLetterError {
         let location = self.path.display().to_string();
-        move |e| StoreError { action, location, message: e.to_string() }
+        move |e| DeadLetterError { action, location, message: e.to_string() }
     }
 
-    pub(super) async fn put(&self, name: &str, text: Vec<u8>) -> Result<(), StoreError> {
+    pub(super) async fn put(&self, name: &str, text: Vec<u8>) -> Result<(), DeadLetterError> {
         let (path, name) = (self.path.clone(), name.to_owned());
         let write = move || {
             std::fs::create_dir_all(&path)?;
@@ -35,7 +35,7 @@ impl Directory {
         }
     }
 
-    pub(super) async fn list(&self) -> Result<Vec<String>, StoreError> {
+    pub(super) async fn list(&self) -> Result<Vec<String>, DeadLetterError> {
         let mut entries = match tokio::fs::read_dir(&self.path).await {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -53,11 +53,11 @@ impl Directory {
         Ok(names)
     }
 
-    pub(super) async fn get(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+    pub(super) async fn get(&self, name: &str) -> Result<Vec<u8>, DeadLetterError> {
         tokio::fs::read(self.path.join(name)).await.map_err(self.error("read"))
     }
 
-    pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+    pub(super) async fn delete(&self, name: &str) -> Result<(), DeadLetterError> {
         match tokio::fs::remove_file(self.path.join(name)).await {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.error("delete")(e)),
             _ => Ok(()),

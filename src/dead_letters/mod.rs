@@ -52,7 +52,7 @@ impl DeadLetter {
 /// A dead-letter store that failed: what was tried, where, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} dead letter in {location}: {message}")]
-pub struct StoreError {
+pub struct DeadLetterError {
     action: &'static str,
     location: String,
     message: String,
@@ -75,11 +75,11 @@ impl DeadLetterStore {
     ///
     /// # Errors
     /// When a blob client cannot be made for the URL.
-    pub fn open(location: &DeadLetterLocation, credential: &Credential) -> Result<Self, StoreError> {
+    pub fn open(location: &DeadLetterLocation, credential: &Credential) -> Result<Self, DeadLetterError> {
         Ok(match location {
             DeadLetterLocation::Directory(path) => Self::Directory(directory::Directory::new(path.clone())),
             DeadLetterLocation::Blob(url) => {
-                Self::Blob(BlobContainer::open(url, credential).map_err(|e| StoreError {
+                Self::Blob(BlobContainer::open(url, credential).map_err(|e| DeadLetterError {
                     action: "open",
                     location: url.to_string(),
                     message: e.message,
@@ -92,7 +92,7 @@ impl DeadLetterStore {
     ///
     /// # Errors
     /// When it may not be durable.
-    pub async fn put(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+    pub async fn put(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
         let name = letter.name();
         let text = serde_json::to_vec(letter).unwrap_or_default();
         match self {
@@ -105,7 +105,7 @@ impl DeadLetterStore {
     ///
     /// # Errors
     /// When the store cannot be read. A directory that does not exist yet is empty; a blob container must exist.
-    pub async fn list(&self) -> Result<Vec<String>, StoreError> {
+    pub async fn list(&self) -> Result<Vec<String>, DeadLetterError> {
         let mut names = match self {
             Self::Directory(store) => store.list().await?,
             Self::Blob(store) => store.list().await.map_err(failed("list", store))?,
@@ -119,12 +119,12 @@ impl DeadLetterStore {
     ///
     /// # Errors
     /// When it is missing, cannot be read, or is no dead letter.
-    pub async fn get(&self, name: &str) -> Result<DeadLetter, StoreError> {
+    pub async fn get(&self, name: &str) -> Result<DeadLetter, DeadLetterError> {
         let bytes = match self {
             Self::Directory(store) => store.get(name).await?,
             Self::Blob(store) => store.get(name).await.map_err(failed("read", store))?,
         };
-        serde_json::from_slice(&bytes).map_err(|e| StoreError {
+        serde_json::from_slice(&bytes).map_err(|e| DeadLetterError {
             action: "read",
             location: name.to_owned(),
             message: format!("is not a dead letter: {e}"),
@@ -135,7 +135,7 @@ impl DeadLetterStore {
     ///
     /// # Errors
     /// When it may still be there.
-    pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
+    pub async fn delete(&self, name: &str) -> Result<(), DeadLetterError> {
         match self {
             Self::Directory(store) => store.delete(name).await,
             Self::Blob(store) => store.delete(name).await.map_err(failed("delete", store)),
@@ -143,6 +143,6 @@ impl DeadLetterStore {
     }
 }
 
-fn failed(action: &'static str, store: &BlobContainer) -> impl FnOnce(BlobError) -> StoreError {
-    move |e| StoreError { action, location: store.shown().to_owned(), message: e.message }
+fn failed(action: &'static str, store: &BlobContainer) -> impl FnOnce(BlobError) -> DeadLetterError {
+    move |e| DeadLetterError { action, location: store.shown().to_owned(), message: e.message }
 }

@@ -25,7 +25,7 @@ use crate::{
     },
     context::Context,
     cosmos::{Failure, RuLimiter, Status},
-    dead_letters::{DeadLetterStore, StoreError},
+    dead_letters::{DeadLetterError, DeadLetterStore},
     history::scan::{Containers, facts_of_id},
 };
 
@@ -71,7 +71,7 @@ pub enum EraseError {
     },
     /// Dead letters cannot be read or deleted.
     #[error("cannot erase dead letters")]
-    DeadLetters(#[from] StoreError),
+    DeadLetters(#[from] DeadLetterError),
     /// Local journals cannot be read or written.
     #[error("journals in {}", .folder.display())]
     Journals {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     cosmos::{Container, Disposition, Failure, FeedMode, FeedRange, RETRY_TIMEOUT, Retry},
-    feed::Checkpoint,
+    follow::Checkpoint,
 };
 
 /// A lease of the Functions host's trigger: who works on a part of the feed, and since when it has not said so.

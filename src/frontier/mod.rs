@@ -19,7 +19,7 @@ use crate::{
     },
     config::Names,
     cosmos::{Container, Cosmos, Failure, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry, RuLimiter},
-    feed::Checkpoint,
+    follow::Checkpoint,
     history::frontier::{Evidence, Frontier, Next, Part, TOO_DEEP, Waiting},
     history::scan::Containers,
 };

@@ -7,7 +7,7 @@ use crate::{
     archive::Damage,
     change::{key::PartitionKey, time::PointInTime},
     cosmos::Failure,
-    feed::BadFilter,
+    follow::BadFilter,
     history::version::VersionError,
 };
 

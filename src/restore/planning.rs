@@ -23,7 +23,7 @@ use crate::{
     },
     context::Context,
     cosmos::{Failure, HashRange, RuLimiter},
-    feed::Filter,
+    follow::Filter,
     frontier::waiting::{WaitError, reach},
     history::{
         ends::{Which as End, from_previous_container},

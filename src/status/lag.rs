@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::{
     cosmos::{Container, Failure, FeedRange, FeedStart, Param, RETRY_TIMEOUT, Retry},
-    feed::Checkpoint,
+    follow::Checkpoint,
     frontier::time_of,
     history::scan::Containers,
 };

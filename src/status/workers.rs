@@ -7,7 +7,7 @@ use crate::{
     change::time::PointInTime,
     context::Context,
     cosmos::{Failure, FeedRange},
-    feed::Checkpoint,
+    follow::Checkpoint,
     frontier::leases::Lease,
     history::scan::Containers,
 };

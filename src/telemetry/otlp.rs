@@ -27,7 +27,7 @@ use crate::{
     capture::Summary,
     config::{ConfigError, Secret, Settings, is_loopback},
     cosmos::RuMeter,
-    feed::Metrics,
+    follow::Metrics,
     telemetry::trace::TraceContext,
 };
 

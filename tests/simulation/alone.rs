@@ -25,7 +25,7 @@ use cosmos_rewind::{
     config::{Account, Credential, DeadLetterLocation, Fidelity, Names, Secret, Settings},
     cosmos::{Container, Cosmos, FeedMode, FeedRange, FeedStart},
     dead_letters::DeadLetterStore,
-    feed::{CheckpointStore, Follower, Metrics, Options, Pipeline, sink::Sink},
+    follow::{CheckpointStore, Follower, Metrics, Options, Pipeline, sink::Sink},
     history::CosmosHistory,
     local::{Call, Fate, Inside, Line, LocalCosmos, LocalOptions},
     surroundings::simulated::{self, Simulated},

@@ -1,5 +1,8 @@
 //! How large reports are shown: one file for each command that has one.
 
+pub(super) mod follow;
+pub(super) mod load;
+pub(super) mod new_function;
 pub(super) mod plan;
 pub(super) mod status;
 pub(super) mod verify;

@@ -5,7 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 
 use super::SinkError;
-use crate::{blob::BlobContainer, change::record::hex, feed::Event};
+use crate::{blob::BlobContainer, change::record::hex, follow::Event};
 
 /// Uploads of one page at a time.
 const UPLOADS: usize = 16;

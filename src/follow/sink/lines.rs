@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::SinkError;
-use crate::feed::Event;
+use crate::follow::Event;
 
 /// How much of a file's end is read at once in search of its last whole line.
 const TAIL: u64 = 64 * 1024;

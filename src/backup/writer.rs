@@ -1,4 +1,4 @@
-//! The file of a backup: one document a line, and a trailer with their count and checksum. Gzip when the name says so.
+//! Writes a backup file: it appears whole, or stays a part that the same backup goes on with.
 
 use std::{
     fs::File,
@@ -10,51 +10,8 @@ use flate2::{bufread::MultiGzDecoder, write::GzEncoder};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
+use super::file::{FORMAT, Line, MAX_LINE, Trailer, one_line};
 use crate::change::record;
-
-/// Version of the file's format.
-pub const FORMAT: u32 = 1;
-/// Longest line taken; the service takes documents of 2 MB.
-const MAX_LINE: u64 = 16 << 20;
-/// How the last line begins. No document has this member alone: it has an id.
-const TRAILER: &[u8] = b"{\"_backup\":";
-
-/// What the last line says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trailer {
-    /// Version of the format.
-    pub v: u32,
-    /// How many lines are before it.
-    pub documents: u64,
-    /// SHA-256 of all bytes before it, hexadecimal.
-    pub sha256: String,
-    /// Database and container.
-    pub source: String,
-    /// The moment that it shows, RFC 3339; none when the live documents were read.
-    pub at: Option<String>,
-    /// When the reading began, RFC 3339.
-    pub made: String,
-}
-
-impl Trailer {
-    /// The moment, epoch seconds, up to which changes are in the file.
-    ///
-    /// # Errors
-    /// When it is no time.
-    pub fn moment(&self) -> Result<i64, String> {
-        let text = self.at.as_deref().unwrap_or(&self.made);
-        chrono::DateTime::parse_from_rfc3339(text)
-            .map(|t| t.timestamp())
-            .map_err(|_| format!("its trailer names the time {text:?}, which is none"))
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line<T> {
-    #[serde(rename = "_backup")]
-    backup: T,
-}
 
 /// A file that comes into being whole or not at all. What is not whole has the name `FILE.part`, and beside it
 /// `FILE.part.json` says how far it is good: a backup that was interrupted goes on from there.
@@ -73,7 +30,7 @@ pub struct Writer {
 
 /// What `FILE.part.json` holds.
 #[derive(Serialize, Deserialize)]
-struct Progress<T> {
+struct Checkpoint<T> {
     v: u32,
     /// Bytes of the file that are good.
     bytes: u64,
@@ -153,11 +110,11 @@ impl Writer {
         let (part, progress) = (with_suffix(path, ".part"), with_suffix(path, ".part.json"));
         let begun = private().read(true).write(true).create_new(true).open(&part);
         let (file, state, resumed) = match begun {
-            Ok(file) => (file, Progress { v: FORMAT, bytes: 0, documents: 0, state: first }, false),
+            Ok(file) => (file, Checkpoint { v: FORMAT, bytes: 0, documents: 0, state: first }, false),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 let file = File::options().read(true).write(true).open(&part)?;
                 let text = std::fs::read_to_string(&progress).unwrap_or_default();
-                match serde_json::from_str::<Progress<T>>(&text) {
+                match serde_json::from_str::<Checkpoint<T>>(&text) {
                     Ok(known) if known.v == FORMAT && fits(&known.state) => (file, known, true),
                     Ok(_) => return exists(format!("{} is of another backup; finish or remove that", part.display())),
                     Err(_) => return exists(format!("{} is in the way; remove it", part.display())),
@@ -245,7 +202,7 @@ impl Writer {
     }
 
     fn keep(&self, state: &impl Serialize) -> io::Result<()> {
-        let progress = Progress { v: FORMAT, bytes: self.good, documents: self.documents, state };
+        let progress = Checkpoint { v: FORMAT, bytes: self.good, documents: self.documents, state };
         let new = with_suffix(&self.progress, ".new");
         let mut file = private().write(true).create(true).truncate(true).open(&new)?;
         file.write_all(&serde_json::to_vec(&progress)?)?;
@@ -313,112 +270,12 @@ impl Drop for Writer {
     }
 }
 
-/// JSON on one line: only a text with line ends is touched, and of it only the white space between tokens.
-pub fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
-    if !text.contains(['\n', '\r']) {
-        return text.into();
-    }
-    let (mut in_string, mut escaped) = (false, false);
-    text.chars()
-        .filter(|c| {
-            if in_string {
-                match c {
-                    _ if escaped => escaped = false,
-                    '\\' => escaped = true,
-                    '"' => in_string = false,
-                    _ => {}
-                }
-                return true;
-            }
-            in_string = *c == '"';
-            !matches!(c, ' ' | '\t' | '\n' | '\r')
-        })
-        .collect::<String>()
-        .into()
-}
-
-/// Why a file is not to be trusted.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// It cannot be read to its end.
-    #[error("cannot be read: {0}")]
-    Io(#[from] io::Error),
-    /// It ends without one.
-    #[error("has no trailer: it was cut off, or another program made it")]
-    NoTrailer,
-    /// It is not what was written.
-    #[error("{0}")]
-    Damaged(String),
-    /// The caller wanted no more.
-    #[error("was not read to its end")]
-    Stopped,
-}
-
-/// Passes on every line with its number, then checks count and checksum. Stops when `each` says false.
-///
-/// # Errors
-/// When the file is damaged; lines passed on before that may be wrong.
-pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, &str) -> bool) -> Result<Trailer, Problem> {
-    let damaged = |text: String| Err(Problem::Damaged(text));
-    let mut hash = Sha256::new();
-    let (mut documents, mut number) = (0u64, 0u64);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        number += 1;
-        if input.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line)? == 0 || (number == 1 && line[0] == b'[') {
-            return Err(Problem::NoTrailer);
-        }
-        if line.len() as u64 > MAX_LINE {
-            return damaged(format!("is damaged: line {number} is longer than {} MiB", MAX_LINE >> 20));
-        }
-        if line.starts_with(TRAILER) {
-            break;
-        }
-        hash.update(&line);
-        documents += 1;
-        let Ok(text) = std::str::from_utf8(line.trim_ascii()) else {
-            return damaged(format!("is damaged: line {number} is not UTF-8"));
-        };
-        if !each(number, text) {
-            return Err(Problem::Stopped);
-        }
-    }
-    let trailer = match serde_json::from_slice::<Line<serde_json::Value>>(&line) {
-        Ok(Line { backup }) if backup["v"].as_u64().is_some_and(|v| v != u64::from(FORMAT)) => {
-            return damaged(format!("is of format {}, this program knows {FORMAT}", backup["v"]));
-        }
-        Ok(Line { backup }) => serde_json::from_value::<Trailer>(backup),
-        Err(e) => Err(e),
-    };
-    let Ok(trailer) = trailer else { return damaged("is damaged: its trailer is not understood".into()) };
-    line.clear();
-    if input.take(1).read_to_end(&mut line)? > 0 {
-        return damaged("is damaged: there is text after its trailer".into());
-    }
-    if trailer.documents != documents {
-        return damaged(format!("is damaged: it has {documents} lines, its trailer says {}", trailer.documents));
-    }
-    if trailer.sha256 != record::hex(&hash.finalize()) {
-        return damaged("is damaged: its checksum does not match".into());
-    }
-    Ok(trailer)
-}
-
-/// Whether a text is a trailer, to be passed over where none is asked for.
-pub fn is_trailer(text: &str) -> bool {
-    text.as_bytes().starts_with(TRAILER) && serde_json::from_str::<Line<serde::de::IgnoredAny>>(text).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_with_line_ends_becomes_one_line_with_the_same_strings() {
-        assert_eq!(one_line("{\"a\": 1}"), "{\"a\": 1}");
-        assert_eq!(one_line("{\"a\" :\r\n [1, \"x \\\" y\\\\\",\t2]}"), "{\"a\":[1,\"x \\\" y\\\\\",2]}");
-    }
+    use super::{
+        super::file::{TRAILER, read},
+        *,
+    };
 
     #[test]
     fn whatever_is_cut_or_changed_is_noticed() {

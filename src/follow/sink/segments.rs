@@ -20,7 +20,7 @@ use super::{SinkError, blobs::joined};
 use crate::{
     blob::BlobContainer,
     change::record::hex,
-    feed::{Event, Fence},
+    follow::{Event, Fence},
 };
 
 /// See the module's description.

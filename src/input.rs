@@ -1,4 +1,4 @@
-//! Documents from a file or from standard input: a JSON array, JSON lines, or objects one after another. Read as a
+//! Documents from a file or a stream: a JSON array, JSON lines, or objects one after another. Read as a
 //! stream; every document keeps its text, and one that is broken does not hold up the others.
 
 use std::{
@@ -12,14 +12,11 @@ use crate::change::raw::RawDocument;
 /// Longest text taken for one document; the service takes 2 MB.
 const MAX_DOCUMENT: usize = 16 << 20;
 
-/// Opens a file, or standard input for `-`.
+/// Opens a file.
 ///
 /// # Errors
-/// When it cannot be opened.
+/// When it cannot be opened, or is a directory.
 pub fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
-    if path.as_os_str() == "-" {
-        return Ok(Box::new(BufReader::new(io::stdin())));
-    }
     let file = std::fs::File::open(path)?;
     if file.metadata()?.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));

@@ -4,28 +4,111 @@
 mod account;
 mod files;
 
-pub use account::check_account;
-pub use files::{Functions, check_files};
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+
+use account::check_account;
+use files::check_files;
 
 pub use crate::verify::Verdict;
 
 use crate::{
-    config::{Account, CaptureConfig, ConfigError, Names, Settings},
+    config::{self, Account, CaptureConfig, ConfigError, Names, Settings},
     projection::Projection,
     telemetry::{self, otlp::ExportConfig},
 };
 
+/// What is checked. There is no [`Context`](crate::context::Context): whether there is an account is one of the questions.
+pub struct Request {
+    /// Folder of host.json.
+    pub app_root: PathBuf,
+    /// The settings, as far as they can be read.
+    pub settings: Settings,
+    /// Why local.settings.json cannot be read, if so.
+    pub unreadable: Option<Finding>,
+    /// How the settings of timers are understood.
+    pub timers: TimerRules,
+}
+
+/// What says whether the settings of timer functions are right: they are flags of a command.
+pub struct TimerRules {
+    /// Whether the settings that all timers share are right.
+    pub settings: fn(&Settings) -> Result<(), ConfigError>,
+    /// Whether those of one function are.
+    pub function: fn(&Settings, &str, Account) -> Result<(), ConfigError>,
+}
+
+/// All that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Report {
+    /// In the order in which it was looked at.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// How many findings have this verdict.
+    pub fn count(&self, verdict: Verdict) -> u64 {
+        self.findings.iter().filter(|finding| finding.verdict == verdict).count() as u64
+    }
+}
+
+/// Looks at everything, whatever is wrong: settings, files, timers, account and dead-letter store. Writes one item into
+/// the history and one dead letter, and removes both.
+pub async fn check(request: Request) -> Report {
+    let Request { app_root, settings, unreadable, timers } = request;
+    let mut findings: Vec<Finding> = unreadable.into_iter().collect();
+    let credential = Account::from_settings(&settings).ok().map(|account| account.credential);
+    let functions = check_files(&app_root, &settings, credential.as_ref(), &mut findings);
+    let understood = check_settings(&settings, &app_root, &functions.captures, &mut findings);
+    if let Err(e) = (timers.settings)(&settings) {
+        findings.push(Finding::of(e));
+    }
+    for function in &functions.timers {
+        findings.push(check_timer(&settings, function, understood.account.clone(), timers.function));
+    }
+    check_account(&understood, &mut findings).await;
+    Report { findings }
+}
+
+/// Whether a timer function knows what to prune.
+fn check_timer(
+    settings: &Settings,
+    function: &str,
+    account: Option<Account>,
+    rule: fn(&Settings, &str, Account) -> Result<(), ConfigError>,
+) -> Finding {
+    let check = format!("function {function}");
+    let Some(account) = account else {
+        return Finding::warning(check, "cannot be looked at without an account", "mend the account's settings first");
+    };
+    match rule(settings, function, account) {
+        Ok(()) => {
+            let flags = settings.get_for(Some(function), config::PRUNE).unwrap_or_default();
+            Finding::ok(check, format!("prunes {flags}"))
+        }
+        Err(e) => Finding::failure(check, format!("setting {}: {}", e.name, e.problem), e.fix),
+    }
+}
+
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What was looked at.
     pub check: String,
     /// How it is.
+    #[serde(rename = "result", serialize_with = "as_word")]
     pub verdict: Verdict,
     /// What was found, one line; never a secret.
     pub found: String,
     /// What to do about it; nothing for [`Verdict::Ok`].
+    #[serde(rename = "do")]
     pub advice: Option<String>,
+}
+
+fn as_word<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(verdict.as_str())
 }
 
 /// Checks of what starts the handler: of no interest to one that was started.
@@ -33,7 +116,7 @@ const OF_THE_START: [&str; 3] = [files::HOST, files::EXECUTABLE, files::ARGUMENT
 
 /// What is wrong with an app's files as far as it concerns what is captured, one line each: `serve` does not start with
 /// any of it.
-pub fn wrong_in_files(app_root: &std::path::Path, settings: &Settings, account: &Account) -> Vec<String> {
+pub fn wrong_in_files(app_root: &Path, settings: &Settings, account: &Account) -> Vec<String> {
     let mut findings = Vec::new();
     check_files(app_root, settings, Some(&account.credential), &mut findings);
     let concerns = |f: &Finding| f.verdict == Verdict::Failure && !OF_THE_START.contains(&f.check.as_str());
@@ -74,7 +157,7 @@ impl Finding {
 
 /// What the settings say, as far as they can be understood.
 #[derive(Debug)]
-pub struct Understood {
+struct Understood {
     /// The account, when its settings are right.
     pub account: Option<Account>,
     /// Limits and dead letters, likewise.
@@ -84,9 +167,9 @@ pub struct Understood {
 }
 
 /// Reads every setting as `serve` does, and says which are wrong.
-pub fn check_settings(
+fn check_settings(
     settings: &Settings,
-    app_root: &std::path::Path,
+    app_root: &Path,
     functions: &[String],
     findings: &mut Vec<Finding>,
 ) -> Understood {

@@ -9,6 +9,7 @@
 //! loses nothing, and what is delivered again has the same version id.
 
 mod checkpoint;
+mod error;
 mod event;
 mod fence;
 mod filter;
@@ -18,16 +19,19 @@ mod metrics;
 mod pipeline;
 mod pretty;
 mod reader;
+mod run;
 pub mod sink;
 mod store;
 
 pub use checkpoint::{Checkpoint, Position};
+pub use error::FollowError;
 pub use event::Event;
 pub use fence::Fence;
 pub use filter::{BadFilter, Filter, NoAnswer};
-pub use follower::{Ended, FollowError, Follower, Options, Report};
+pub use follower::{Ended, Follower, Options};
 pub use metrics::Metrics;
 pub use pipeline::Pipeline;
 pub use pretty::pretty;
+pub use run::{FieldRules, Report, Request, SinkTarget, run};
 pub use sink::Locked;
-pub use store::{CheckpointStore, StoreError};
+pub use store::{CheckpointError, CheckpointStore};

@@ -6,17 +6,17 @@ use std::{
 };
 
 use futures::future::try_join_all;
+use serde::Serialize;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Checkpoint, CheckpointStore, Fence, Metrics, Pipeline, Position, StoreError,
-    reader::{Progress, Reader},
-    sink::SinkError,
+    Checkpoint, CheckpointStore, Fence, FollowError, Metrics, Pipeline, Position,
+    reader::{Positions, Reader},
     store::Held,
 };
-use crate::cosmos::{Container, Disposition, Failure, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry, Shard};
+use crate::cosmos::{Container, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry, Shard};
 
 /// Pages in memory at once, whatever the number of ranges: at most 4 MB each on the wire.
 const PAGES: usize = 8;
@@ -33,7 +33,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// How a follower reads.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Its name: who has the same one shares the checkpoint.
+    /// The follower's name: followers of one name share the checkpoint.
     pub name: String,
     /// Which feed.
     pub mode: FeedMode,
@@ -51,51 +51,16 @@ pub struct Options {
     pub holder: String,
 }
 
-/// Why a follower ended before it was done.
-#[derive(Debug, thiserror::Error)]
-pub enum FollowError {
-    /// The source cannot be read.
-    #[error(transparent)]
-    Source(#[from] Failure),
-    /// A sink refuses.
-    #[error(transparent)]
-    Sink(#[from] SinkError),
-    /// The checkpoint cannot be kept.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The filter names what there is not.
-    #[error("{0}")]
-    Filter(String),
-    /// Stopped before the start of every range was saved: the next start begins anew.
-    #[error("stopped before the start was saved")]
-    Interrupted,
-    /// A reader ended in a way that it never should.
-    #[error("{0}")]
-    Internal(String),
-}
-
-impl FollowError {
-    /// Whether it may pass by itself.
-    fn is_transient(&self) -> bool {
-        let (Self::Source(failure) | Self::Store(StoreError::Service(failure))) = self else { return false };
-        failure.disposition == Disposition::Transient
-    }
-}
-
-/// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a follower ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// Nothing was left.
+    /// Nothing was left to read.
     CaughtUp,
     /// It was asked to.
     Stopped,
-}
-
-/// What it did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
-    /// How it ended.
-    pub ended: Ended,
+    /// It was asked to before its containers were open.
+    NotStarted,
 }
 
 /// How one term of holding the name ended.
@@ -126,7 +91,7 @@ impl Follower {
     ///
     /// # Errors
     /// When going on makes no sense before somebody does something: a refusal, a checkpoint of something else.
-    pub async fn run(&self, stop: &CancellationToken) -> Result<Report, FollowError> {
+    pub async fn run(&self, stop: &CancellationToken) -> Result<Ended, FollowError> {
         let source = format!("{}/{}", self.source.database(), self.source.name());
         let options = &self.options;
         let wanted = Checkpoint {
@@ -138,8 +103,8 @@ impl Follower {
         loop {
             let begun = Instant::now();
             let failure = match self.term(&wanted, stop).await {
-                Ok(ended) => return Ok(Report { ended }),
-                Err(FollowError::Interrupted) => return Ok(Report { ended: Ended::Stopped }),
+                Ok(ended) => return Ok(ended),
+                Err(FollowError::Interrupted) => return Ok(Ended::Stopped),
                 Err(FollowError::Store(e)) if e.is_lost() => {
                     warn!(follower = options.name, "{e}; standing by");
                     (pause, failing_since) = (PAUSES.0, None);
@@ -158,7 +123,7 @@ impl Follower {
             warn!(follower = options.name, reason = %failure, "out of reach, trying again");
             Metrics::add(&self.metrics.retries, 1);
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return Ok(Report { ended: Ended::Stopped });
+                return Ok(Ended::Stopped);
             }
             pause = (pause * 2).min(PAUSES.1);
         }
@@ -262,7 +227,7 @@ impl Follower {
         let partitions = retry.run(|| self.source.feed_ranges(true)).await?;
         let ranges = held.checkpoint.refined(&partitions).map_err(FollowError::Internal)?;
         let positions = ranges.iter().map(|(span, token)| Position::new(span, token.clone())).collect();
-        let progress = Arc::new(Progress::new(positions));
+        let progress = Arc::new(Positions::new(positions));
         let pages = Arc::new(Semaphore::new(PAGES));
         let halt = stop.child_token();
         self.metrics.forget_ranges();
@@ -305,7 +270,7 @@ impl Follower {
     async fn drain(
         &self,
         held: &mut Held,
-        progress: &Progress,
+        progress: &Positions,
         readers: &mut JoinSet<Result<(), FollowError>>,
         outcome: &mut Result<Term, FollowError>,
     ) {
@@ -340,7 +305,7 @@ impl Follower {
     async fn keep(
         &self,
         held: &mut Held,
-        progress: &Progress,
+        progress: &Positions,
         readers: &mut JoinSet<Result<(), FollowError>>,
         stop: &CancellationToken,
     ) -> Result<Term, FollowError> {

@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Why a checkpoint could not be read or saved.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub enum CheckpointError {
     /// Somebody else has the name now.
     #[error("another follower has taken over this name")]
     Lost,
@@ -55,7 +55,7 @@ pub enum StoreError {
     },
 }
 
-impl StoreError {
+impl CheckpointError {
     /// Whether the name is, or may be, somebody else's.
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Lost | Self::Expired)
@@ -115,7 +115,7 @@ impl CheckpointStore {
         holder: &str,
         lease: Duration,
         stop: &CancellationToken,
-    ) -> Result<Option<Held>, StoreError> {
+    ) -> Result<Option<Held>, CheckpointError> {
         match self {
             Self::Container(container) => acquire_document(container, wanted, holder, lease, stop).await,
             Self::File(path) => acquire_file(path, wanted, holder, lease, stop).await,
@@ -129,7 +129,7 @@ async fn acquire_document(
     holder: &str,
     lease: Duration,
     stop: &CancellationToken,
-) -> Result<Option<Held>, StoreError> {
+) -> Result<Option<Held>, CheckpointError> {
     let key = key_of(container, wanted)?;
     let mut seen: Option<Seen> = None;
     loop {
@@ -138,14 +138,14 @@ async fn acquire_document(
         let (mut checkpoint, etag) = match &stored {
             Some(text) => {
                 let (checkpoint, etag) = parse(text)
-                    .map_err(|problem| StoreError::Foreign { follower: wanted.follower.clone(), problem })?;
+                    .map_err(|problem| CheckpointError::Foreign { follower: wanted.follower.clone(), problem })?;
                 (checkpoint, Some(etag))
             }
             None => (wanted.clone(), None),
         };
         checkpoint = checkpoint
             .adopted(wanted)
-            .map_err(|problem| StoreError::Foreign { follower: wanted.follower.clone(), problem })?;
+            .map_err(|problem| CheckpointError::Foreign { follower: wanted.follower.clone(), problem })?;
         if let (Some(other), Some(etag)) = (&checkpoint.holder, &etag)
             && other != holder
             && checkpoint.expires.is_none_or(|expires| expires > crate::surroundings::now())
@@ -176,7 +176,7 @@ async fn acquire_document(
         match held.save(ranges, false).await {
             Ok(()) => return Ok(Some(held)),
             // Somebody else was quicker.
-            Err(StoreError::Lost) => {}
+            Err(CheckpointError::Lost) => {}
             Err(e) => return Err(e),
         }
         if stop.is_cancelled() {
@@ -191,8 +191,8 @@ async fn acquire_file(
     holder: &str,
     lease: Duration,
     stop: &CancellationToken,
-) -> Result<Option<Held>, StoreError> {
-    let fail = |problem: String| StoreError::File { path: path.display().to_string(), problem };
+) -> Result<Option<Held>, CheckpointError> {
+    let fail = |problem: String| CheckpointError::File { path: path.display().to_string(), problem };
     let mut name = path.file_name().ok_or_else(|| fail("names no file".into()))?.to_owned();
     name.push(".lock");
     let mut options = File::options();
@@ -222,7 +222,7 @@ async fn acquire_file(
     };
     let mut checkpoint = checkpoint
         .adopted(wanted)
-        .map_err(|problem| StoreError::Foreign { follower: wanted.follower.clone(), problem })?;
+        .map_err(|problem| CheckpointError::Foreign { follower: wanted.follower.clone(), problem })?;
     checkpoint.holder = Some(holder.to_owned());
     let place = Place::File { path: path.to_owned(), _lock: lock };
     let fence = Arc::new(Fence::begin(checkpoint.seq + 1));
@@ -236,8 +236,8 @@ impl Held {
     /// Saves the positions and renews the lease; `release` gives the name back instead.
     ///
     /// # Errors
-    /// [`StoreError::Lost`] or [`StoreError::Expired`] when somebody else has the name, or may have by now.
-    pub async fn save(&mut self, ranges: Vec<Position>, release: bool) -> Result<(), StoreError> {
+    /// [`CheckpointError::Lost`] or [`CheckpointError::Expired`] when somebody else has the name, or may have by now.
+    pub async fn save(&mut self, ranges: Vec<Position>, release: bool) -> Result<(), CheckpointError> {
         let now = crate::surroundings::now();
         let begun = Instant::now();
         let mut next = self.checkpoint.clone();
@@ -255,7 +255,7 @@ impl Held {
                 // Longer than the lease, a save would prove nothing.
                 *etag = match tokio::time::timeout(left, write_document(container, key, etag, &next)).await {
                     Ok(written) => written?,
-                    Err(_) => return Err(StoreError::Expired),
+                    Err(_) => return Err(CheckpointError::Expired),
                 };
             }
             Place::File { path, .. } => {
@@ -268,7 +268,7 @@ impl Held {
                     replace_file(folder, &name, &text)
                 });
                 let written = written.await.unwrap_or_else(|e| Err(io::Error::other(e)));
-                written.map_err(|e| StoreError::File { path: shown, problem: e.to_string() })?;
+                written.map_err(|e| CheckpointError::File { path: shown, problem: e.to_string() })?;
             }
         }
         self.checkpoint = next;
@@ -288,7 +288,7 @@ async fn write_document(
     key: &PartitionKey,
     etag: &str,
     next: &Checkpoint,
-) -> Result<String, StoreError> {
+) -> Result<String, CheckpointError> {
     let body = serde_json::to_vec(next).unwrap_or_default();
     let retry = Retry::for_at_most(Duration::from_secs(next.lease));
     let written = retry
@@ -306,15 +306,15 @@ async fn write_document(
         // Perhaps our own write, of which only the answer was lost.
         Err(f) if matches!(f.disposition, Disposition::PreconditionFailed | Disposition::Conflict) => {}
         // The document was deleted by hand.
-        Err(f) if f.status == Status::NO_ITEM => return Err(StoreError::Lost),
+        Err(f) if f.status == Status::NO_ITEM => return Err(CheckpointError::Lost),
         Err(f) => return Err(f.into()),
     }
-    let stored = retry.run(|| container.read(key, &next.id)).await?.ok_or(StoreError::Lost)?;
+    let stored = retry.run(|| container.read(key, &next.id)).await?.ok_or(CheckpointError::Lost)?;
     match parse(&stored) {
         Ok((found, etag)) if found.holder == next.holder && found.seq == next.seq && found.saved == next.saved => {
             Ok(etag)
         }
-        _ => Err(StoreError::Lost),
+        _ => Err(CheckpointError::Lost),
     }
 }
 
@@ -333,7 +333,7 @@ fn parse(text: &[u8]) -> Result<(Checkpoint, String), String> {
 }
 
 /// The document's partition key, whatever the lease container is keyed by.
-fn key_of(container: &Container, checkpoint: &Checkpoint) -> Result<PartitionKey, StoreError> {
+fn key_of(container: &Container, checkpoint: &Checkpoint) -> Result<PartitionKey, CheckpointError> {
     let text = serde_json::to_string(checkpoint).unwrap_or_default();
     let document = RawDocument::parse(&text)
         .map_err(|e| Failure::invalid("checkpoint".into(), format!("cannot be written as JSON: {e}")))?;

@@ -13,15 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    Event, Fence, Filter, Metrics, StoreError,
+    CheckpointError, Event, Fence, Filter, FollowError, Metrics,
     event::changes_of,
     filter::NoAnswer,
-    follower::FollowError,
     sink::{Batch, Sink, SinkError},
 };
 use crate::{
     capture::Summary,
-    change::{key::KeyPaths, shape::Shape},
+    change::{key::KeyPaths, shape::Redactor},
     cosmos::FeedPage,
     dead_letters::{DeadLetter, DeadLetterStore},
 };
@@ -56,7 +55,7 @@ pub struct Pipeline {
     /// Which changes are passed on; all without one.
     pub filter: Option<Filter>,
     /// What of a document is passed on; all of it without one.
-    pub shape: Option<Shape>,
+    pub shape: Option<Redactor>,
     /// Where changes go.
     pub sinks: Vec<Sink>,
     /// Where items go that are no changes.
@@ -287,5 +286,5 @@ impl Pipeline {
 
 /// Nothing is written any more by a holder that may have lost its name.
 fn held(fence: &Fence) -> Result<(), FollowError> {
-    if fence.is_over() { Err(StoreError::Expired.into()) } else { Ok(()) }
+    if fence.is_over() { Err(CheckpointError::Expired.into()) } else { Ok(()) }
 }

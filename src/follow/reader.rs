@@ -12,10 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{
-    Fence, Metrics, Pipeline, Position,
-    follower::{FollowError, Options},
-};
+use super::{Fence, FollowError, Metrics, Options, Pipeline, Position};
 use crate::cosmos::{ChangeFeed, Container, Disposition, Failure, FeedPage, FeedRange, RETRY_TIMEOUT};
 
 /// Pauses between attempts to read after a failure: the first, and the longest.
@@ -23,12 +20,12 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 
 /// The positions of all ranges, moved by their readers and saved by the follower.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct Positions {
     positions: Mutex<(Vec<Position>, bool)>,
     moved: Notify,
 }
 
-impl Progress {
+impl Positions {
     pub fn new(positions: Vec<Position>) -> Self {
         Self { positions: Mutex::new((positions, false)), moved: Notify::new() }
     }
@@ -70,7 +67,7 @@ pub(super) struct Reader {
     pub source: Container,
     pub options: Arc<Options>,
     pub pipeline: Arc<Pipeline>,
-    pub progress: Arc<Progress>,
+    pub progress: Arc<Positions>,
     pub fence: Arc<Fence>,
     /// Pages in memory at once, of all readers together.
     pub pages: Arc<Semaphore>,

@@ -32,7 +32,7 @@ const CLOCK: &str = "clock";
 const SKEW: (i64, i64) = (5, 300);
 
 /// Looks at the account and the dead-letter store, as far as the settings are understood.
-pub async fn check_account(understood: &Understood, findings: &mut Vec<Finding>) {
+pub(super) async fn check_account(understood: &Understood, findings: &mut Vec<Finding>) {
     let Some(account) = &understood.account else {
         findings.push(Finding::warning(
             "account",

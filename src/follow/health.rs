@@ -1,6 +1,6 @@
 //! What a long-running follower says about itself over HTTP: metrics for Prometheus, and two yes-or-no questions.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -11,8 +11,9 @@ use axum::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use super::Metrics;
+use super::{Metrics, Options};
 use crate::cosmos::RuMeter;
 
 /// What is shown.
@@ -28,11 +29,33 @@ pub struct Health {
     pub patience: Duration,
 }
 
+/// A poll, or a page with the sinks, that takes so long is stuck; the pause between polls comes on top.
+const STUCK: Duration = Duration::from_secs(20);
+
+impl Health {
+    /// The health of a follower with these options.
+    pub fn of(options: &Options, metrics: Arc<Metrics>, meter: RuMeter) -> Self {
+        Self { name: options.name.clone(), metrics, meter, patience: options.poll + STUCK }
+    }
+
+    /// Answers at an address until stopped; returns the address, whose port may have been 0.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub async fn listen(self, address: SocketAddr, stop: CancellationToken) -> std::io::Result<SocketAddr> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr().unwrap_or(address);
+        info!(%address, "metrics are served");
+        tokio::spawn(serve(listener, self, stop));
+        Ok(address)
+    }
+}
+
 /// Answers until stopped.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToken) -> std::io::Result<()> {
+async fn serve(listener: TcpListener, health: Health, stop: CancellationToken) -> std::io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))

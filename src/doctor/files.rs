@@ -30,7 +30,7 @@ const OLD_NAMES: [(&str, &str); 4] = [
 
 /// Names of an app's functions.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Functions {
+pub(super) struct Functions {
     /// Those that capture.
     pub captures: Vec<String>,
     /// Those that prune, on a schedule.
@@ -38,7 +38,7 @@ pub struct Functions {
 }
 
 /// Looks at the files below `app_root`; returns the functions.
-pub fn check_files(
+pub(super) fn check_files(
     app_root: &Path,
     settings: &Settings,
     credential: Option<&Credential>,

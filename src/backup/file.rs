@@ -1,0 +1,161 @@
+//! The format of a backup file: one document a line, and a trailer with their count and checksum. Gzip when the name says so.
+
+use std::io::{self, BufRead, Read as _};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::change::record;
+
+/// Version of the file's format.
+pub const FORMAT: u32 = 1;
+/// Longest line taken; the service takes documents of 2 MB.
+pub(super) const MAX_LINE: u64 = 16 << 20;
+/// How the last line begins. No document has this member alone: it has an id.
+pub(super) const TRAILER: &[u8] = b"{\"_backup\":";
+
+/// What the last line says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trailer {
+    /// Version of the format.
+    pub v: u32,
+    /// How many lines are before it.
+    pub documents: u64,
+    /// SHA-256 of all bytes before it, hexadecimal.
+    pub sha256: String,
+    /// Database and container.
+    pub source: String,
+    /// The moment that it shows, RFC 3339; none when the live documents were read.
+    pub at: Option<String>,
+    /// When the reading began, RFC 3339.
+    pub made: String,
+}
+
+impl Trailer {
+    /// The moment, epoch seconds, up to which changes are in the file.
+    ///
+    /// # Errors
+    /// When it is no time.
+    pub fn moment(&self) -> Result<i64, String> {
+        let text = self.at.as_deref().unwrap_or(&self.made);
+        chrono::DateTime::parse_from_rfc3339(text)
+            .map(|t| t.timestamp())
+            .map_err(|_| format!("its trailer names the time {text:?}, which is none"))
+    }
+}
+
+/// The last line: no other member is taken beside the trailer.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Line<T> {
+    #[serde(rename = "_backup")]
+    pub(super) backup: T,
+}
+
+/// JSON on one line: only a text with line ends is touched, and of it only the white space between tokens.
+pub fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.contains(['\n', '\r']) {
+        return text.into();
+    }
+    let (mut in_string, mut escaped) = (false, false);
+    text.chars()
+        .filter(|c| {
+            if in_string {
+                match c {
+                    _ if escaped => escaped = false,
+                    '\\' => escaped = true,
+                    '"' => in_string = false,
+                    _ => {}
+                }
+                return true;
+            }
+            in_string = *c == '"';
+            !matches!(c, ' ' | '\t' | '\n' | '\r')
+        })
+        .collect::<String>()
+        .into()
+}
+
+/// Why a backup file is not to be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read to its end.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// It ends without a trailer.
+    #[error("has no trailer: it was cut off, or another program made it")]
+    NoTrailer,
+    /// It is not what was written.
+    #[error("{0}")]
+    Damaged(String),
+    /// The caller wanted no more.
+    #[error("was not read to its end")]
+    Stopped,
+}
+
+/// Passes on every line with its number, then checks count and checksum. Stops when `each` says false.
+///
+/// # Errors
+/// When the file is damaged; lines passed on before that may be wrong.
+pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, &str) -> bool) -> Result<Trailer, FileError> {
+    let damaged = |text: String| Err(FileError::Damaged(text));
+    let mut hash = Sha256::new();
+    let (mut documents, mut number) = (0u64, 0u64);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        number += 1;
+        if input.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line)? == 0 || (number == 1 && line[0] == b'[') {
+            return Err(FileError::NoTrailer);
+        }
+        if line.len() as u64 > MAX_LINE {
+            return damaged(format!("is damaged: line {number} is longer than {} MiB", MAX_LINE >> 20));
+        }
+        if line.starts_with(TRAILER) {
+            break;
+        }
+        hash.update(&line);
+        documents += 1;
+        let Ok(text) = std::str::from_utf8(line.trim_ascii()) else {
+            return damaged(format!("is damaged: line {number} is not UTF-8"));
+        };
+        if !each(number, text) {
+            return Err(FileError::Stopped);
+        }
+    }
+    let trailer = match serde_json::from_slice::<Line<serde_json::Value>>(&line) {
+        Ok(Line { backup }) if backup["v"].as_u64().is_some_and(|v| v != u64::from(FORMAT)) => {
+            return damaged(format!("is of format {}, this program knows {FORMAT}", backup["v"]));
+        }
+        Ok(Line { backup }) => serde_json::from_value::<Trailer>(backup),
+        Err(e) => Err(e),
+    };
+    let Ok(trailer) = trailer else { return damaged("is damaged: its trailer is not understood".into()) };
+    line.clear();
+    if input.take(1).read_to_end(&mut line)? > 0 {
+        return damaged("is damaged: there is text after its trailer".into());
+    }
+    if trailer.documents != documents {
+        return damaged(format!("is damaged: it has {documents} lines, its trailer says {}", trailer.documents));
+    }
+    if trailer.sha256 != record::hex(&hash.finalize()) {
+        return damaged("is damaged: its checksum does not match".into());
+    }
+    Ok(trailer)
+}
+
+/// Whether a text is a trailer, to be passed over where none is asked for.
+pub fn is_trailer(text: &str) -> bool {
+    text.as_bytes().starts_with(TRAILER) && serde_json::from_str::<Line<serde::de::IgnoredAny>>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_with_line_ends_becomes_one_line_with_the_same_strings() {
+        assert_eq!(one_line("{\"a\": 1}"), "{\"a\": 1}");
+        assert_eq!(one_line("{\"a\" :\r\n [1, \"x \\\" y\\\\\",\t2]}"), "{\"a\":[1,\"x \\\" y\\\\\",2]}");
+    }
+}

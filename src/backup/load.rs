@@ -1,0 +1,370 @@
+//! Loads documents into the source container: from a backup, from any JSON file, or from an archive of `follow`. Running
+//! it again is harmless.
+
+use std::{io, path::PathBuf, time::Instant};
+
+use serde::Serialize;
+use tokio::{sync::mpsc, task::JoinError};
+
+use super::{
+    file::{self, FileError, Trailer},
+    source::Source,
+};
+use crate::{
+    archive::{Archive, Damage, Item, Newest},
+    change::{
+        key::{ItemKey, KeyPaths},
+        raw::RawDocument,
+        record,
+        time::PointInTime,
+    },
+    context::Context,
+    cosmos::{Action, Bulk, Container, Failure, Job, RuLimiter, Tally},
+    input,
+    outcomes::Outcomes,
+};
+
+/// Lines of a file that are counted together while it is checked.
+const COUNTED: u64 = 500;
+
+/// Which documents are loaded, and how.
+pub struct Request {
+    /// Where they come from.
+    pub from: Origin,
+    /// What happens to documents that exist.
+    pub existing: Existing,
+    /// Writes in flight.
+    pub concurrency: usize,
+    /// At most so many RU a second, on average.
+    pub ru_limit: Option<f64>,
+}
+
+/// Where documents come from.
+pub enum Origin {
+    /// A file or a stream.
+    File {
+        /// Its name in messages.
+        name: PathBuf,
+        /// What is read.
+        source: Source,
+        /// Whether it is a backup, with count and checksum; otherwise it is any JSON.
+        is_backup: bool,
+    },
+    /// What `follow` wrote.
+    Archive {
+        /// The archive.
+        archive: Archive,
+        /// The moment whose versions are taken; the newest ones without it.
+        at: Option<PointInTime>,
+    },
+}
+
+/// What happens to documents that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// They are replaced.
+    Replace,
+    /// They are left alone.
+    Leave,
+    /// They are replaced when they were last written before the moment of the backup or archive.
+    ReplaceOlder,
+}
+
+/// What became of the documents.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Database and container.
+    pub container: String,
+    /// Documents created or replaced.
+    pub written: u64,
+    /// Documents created.
+    pub created: u64,
+    /// Documents replaced.
+    pub updated: u64,
+    /// Documents that exist and are left alone.
+    pub skipped: u64,
+    /// Documents that are refused, or cannot be sent at all.
+    pub failed: u64,
+    /// Request units.
+    pub ru: f64,
+    /// Seconds.
+    pub seconds: f64,
+    /// What ended the writing: every other write would have failed, too.
+    #[serde(skip)]
+    pub refused: Option<Failure>,
+    /// Why the input ended too early.
+    #[serde(skip)]
+    pub broken_off: Option<BrokenOff>,
+}
+
+/// Why the input ended too early.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokenOff {
+    /// The file is not what it was.
+    #[error("{} {problem}", name.display())]
+    File {
+        /// The file.
+        name: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        problem: FileError,
+    },
+    /// The archive is not what it was.
+    #[error("the archive: {0}")]
+    Archive(#[source] Damage),
+    /// The task that reads it failed.
+    #[error("the archive: {0}")]
+    Reader(#[source] JoinError),
+}
+
+/// Why nothing was loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file that is no backup does not say of which moment it is.
+    #[error("the moment of the file is needed, and only a backup has one")]
+    NoMoment,
+    /// A stream says at its end only of which moment it is.
+    #[error("the moment of the backup is needed before its end")]
+    MomentAtEnd,
+    /// The file is not what it should be.
+    #[error("{} {problem}", name.display())]
+    File {
+        /// The file.
+        name: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        problem: FileError,
+    },
+    /// The archive cannot be used.
+    #[error("the archive cannot be used")]
+    Archive(#[source] Damage),
+    /// The container cannot be opened.
+    #[error("cannot open the container")]
+    Open(#[source] Failure),
+}
+
+impl Existing {
+    /// Says whether this can be done with a file: a moment is needed, and only a backup has one.
+    ///
+    /// # Errors
+    /// When the file is no backup.
+    pub fn check(self, is_backup: bool) -> Result<(), LoadError> {
+        if self == Self::ReplaceOlder && !is_backup { Err(LoadError::NoMoment) } else { Ok(()) }
+    }
+}
+
+impl Request {
+    /// Says whether the input has the moment that the request needs.
+    ///
+    /// # Errors
+    /// When it has none, or has it too late.
+    pub fn check(&self) -> Result<(), LoadError> {
+        let Origin::File { is_backup, source, .. } = &self.from else { return Ok(()) };
+        self.existing.check(*is_backup)?;
+        match source {
+            Source::Stream(_) if self.existing == Existing::ReplaceOlder => Err(LoadError::MomentAtEnd),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Loads documents. Nothing is written when the input cannot be used; a report says so when it ended too early.
+///
+/// # Errors
+/// When the input cannot be used, or the container cannot be opened.
+pub async fn load(request: Request, cx: &Context<'_>) -> Result<Report, LoadError> {
+    let started = Instant::now();
+    request.check()?;
+    let Request { from, existing, concurrency, ru_limit } = request;
+    let how = Writing { existing, concurrency, ru_limit };
+    let (written, broken_off) = match from {
+        Origin::File { name, source, is_backup } => load_file(name, source, is_backup, how, cx).await?,
+        Origin::Archive { archive, at } => load_archive(archive, at, how, cx).await?,
+    };
+    Ok(Report {
+        container: format!("{}/{}", cx.names.database, cx.names.source),
+        written: written.tally.done(),
+        created: written.tally.created,
+        updated: written.tally.updated,
+        skipped: written.tally.skipped,
+        failed: written.tally.failed + written.unusable,
+        ru: cx.cosmos.meter().total(),
+        seconds: started.elapsed().as_secs_f64(),
+        refused: written.refused,
+        broken_off,
+    })
+}
+
+async fn load_archive(
+    archive: Archive,
+    at: Option<PointInTime>,
+    how: Writing,
+    cx: &Context<'_>,
+) -> Result<(Written, Option<BrokenOff>), LoadError> {
+    let container = open(cx).await?;
+    let newest = Newest::of(archive, at.map(PointInTime::seconds)).await.map_err(LoadError::Archive)?;
+    let documents = newest.documents();
+    newest.counts.describe(Some(documents)).iter().for_each(|line| cx.progress.note(line));
+    // What was written in that second may be the version itself.
+    let moment = at.map_or(newest.time(), |at| at.seconds().min(newest.time()));
+    let (lines, read) = mpsc::channel::<Item>(64);
+    let reader = tokio::spawn(newest.send(lines));
+    let written = how.run(&container, read, Some(documents), moment, cx).await;
+    let broken_off = match reader.await {
+        Ok(Ok(())) => None,
+        Ok(Err(damage)) => Some(BrokenOff::Archive(damage)),
+        Err(e) => Some(BrokenOff::Reader(e)),
+    };
+    Ok((written, broken_off))
+}
+
+async fn load_file(
+    name: PathBuf,
+    mut source: Source,
+    is_backup: bool,
+    how: Writing,
+    cx: &Context<'_>,
+) -> Result<(Written, Option<BrokenOff>), LoadError> {
+    let refused = |problem| LoadError::File { name: name.clone(), problem };
+    let mut trailer = None;
+    if is_backup && matches!(source, Source::Seekable(_)) {
+        let (found, same) = checked(source, cx).await.map_err(refused)?;
+        (trailer, source) = (Some(found), same);
+    }
+    let moment = match &trailer {
+        Some(trailer) => trailer.moment().map_err(|e| refused(FileError::Damaged(e)))?,
+        None => 0,
+    };
+    let container = open(cx).await?;
+    let (lines, read) = mpsc::channel::<Item>(64);
+    let reader = tokio::task::spawn_blocking(move || pass_on(source, is_backup, lines));
+    let written = how.run(&container, read, trailer.map(|t| t.documents), moment, cx).await;
+    match joined(reader.await) {
+        Ok(()) => Ok((written, None)),
+        Err(problem) if written.is_nothing() => Err(refused(problem)),
+        Err(problem) => Ok((written, Some(BrokenOff::File { name, problem }))),
+    }
+}
+
+async fn open(cx: &Context<'_>) -> Result<Container, LoadError> {
+    cx.cosmos.container(&cx.names.database, &cx.names.source).await.map_err(LoadError::Open)
+}
+
+/// Reads a backup to its end, and compares count and checksum.
+async fn checked(mut source: Source, cx: &Context<'_>) -> Result<(Trailer, Source), FileError> {
+    let step = cx.progress.begin("check", None);
+    let (counted, mut counts) = mpsc::unbounded_channel();
+    let reading = tokio::task::spawn_blocking(move || {
+        let found = file::read(source.reader()?, |number, _| {
+            if number.is_multiple_of(COUNTED) {
+                let _ = counted.send(COUNTED);
+            }
+            true
+        });
+        found.map(|trailer| (trailer, source))
+    });
+    while let Some(more) = counts.recv().await {
+        step.advance(more);
+    }
+    joined(reading.await)
+}
+
+/// How documents are written.
+struct Writing {
+    existing: Existing,
+    concurrency: usize,
+    ru_limit: Option<f64>,
+}
+
+/// What became of the writes.
+struct Written {
+    tally: Tally,
+    /// Documents that could not be sent at all.
+    unusable: u64,
+    refused: Option<Failure>,
+}
+
+impl Writing {
+    /// Writes what is read, until nothing more comes or every other write would fail too.
+    async fn run(
+        self,
+        container: &Container,
+        mut read: mpsc::Receiver<Item>,
+        total: Option<u64>,
+        moment: i64,
+        cx: &Context<'_>,
+    ) -> Written {
+        let step = cx.progress.begin("load", total);
+        let (observer, outcomes) = Outcomes::observed();
+        let limiter = RuLimiter::new(cx.cosmos.meter(), self.ru_limit);
+        let bulk = Bulk::start(container, self.concurrency, limiter, observer);
+        let work = async {
+            let mut unusable = 0;
+            while let Some(line) = read.recv().await {
+                match line.text.and_then(|text| prepare(&text, container.key_paths())) {
+                    Ok((item, text)) => {
+                        let text = text.into_bytes();
+                        let action = match self.existing {
+                            Existing::Replace => Action::Upsert(text),
+                            Existing::Leave => Action::Create(text),
+                            Existing::ReplaceOlder => Action::ReplaceOlder(text, moment),
+                        };
+                        if !bulk.send(Job { item, action }).await {
+                            break;
+                        }
+                    }
+                    Err(problem) => {
+                        unusable += 1;
+                        step.note(&format!("{} {problem}", line.place));
+                    }
+                }
+            }
+            // The reader stops at its next line when nobody listens any more.
+            drop(read);
+            let (tally, refused) = bulk.finish().await;
+            Written { tally, unusable, refused }
+        };
+        let (written, ()) = tokio::join!(work, outcomes.tell(&*step, |text| step.note(text)));
+        written
+    }
+}
+
+impl Written {
+    fn is_nothing(&self) -> bool {
+        self.tally == Tally::default() && self.unusable == 0 && self.refused.is_none()
+    }
+}
+
+fn joined<T>(result: Result<Result<T, FileError>, JoinError>) -> Result<T, FileError> {
+    result.unwrap_or_else(|e| Err(FileError::Io(io::Error::other(e))))
+}
+
+/// Reads everything and sends it on. The checksum is looked at again: the file may have changed since the first look,
+/// and of a stream there was none.
+fn pass_on(mut source: Source, is_backup: bool, lines: mpsc::Sender<Item>) -> Result<(), FileError> {
+    let reader = source.reader()?;
+    if !is_backup {
+        return input::read(reader, |item| {
+            matches!(&item.text, Ok(text) if file::is_trailer(text)) || lines.blocking_send(item).is_ok()
+        })
+        .map_err(FileError::Io);
+    }
+    let read = file::read(reader, |number, text| {
+        lines.blocking_send(Item { place: format!("line {number}"), text: Ok(text.to_owned()) }).is_ok()
+    });
+    match read {
+        // The writers stopped, and say why.
+        Ok(_) | Err(FileError::Stopped) => Ok(()),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// The document without system properties, and which one it is.
+fn prepare(text: &str, paths: &KeyPaths) -> Result<(ItemKey, String), String> {
+    let text = record::own_text(text).map_err(|e| format!("is not a JSON object: {e}"))?;
+    let document = RawDocument::parse(&text).map_err(|e| format!("is not a JSON object: {e}"))?;
+    let id = document.get_str("id").filter(|id| !id.is_empty()).ok_or("has no id that is a string")?.into_owned();
+    let partition_key = paths.extract(&document);
+    drop(document);
+    Ok((ItemKey { id, partition_key }, text))
+}

@@ -1,0 +1,211 @@
+//! Dead letters: listed, and captured again when their cause is fixed.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use serde::Serialize;
+
+use super::{Capture, Limits, Recent};
+use crate::{
+    change::{Via, fidelity::Delivery},
+    config::{CaptureConfig, ConfigError, Fidelity, Names, Settings},
+    cosmos::Cosmos,
+    dead_letters::{DeadLetter, DeadLetterError, DeadLetterStore},
+    history::CosmosHistory,
+    progress::Progress,
+    projection::Projection,
+};
+
+/// Which letters are looked at, and what for.
+#[derive(Debug)]
+pub struct Request {
+    /// Only list them.
+    pub list_only: bool,
+    /// Only letters of this function.
+    pub function: Option<String>,
+    /// Only letters of this document id.
+    pub id: Option<String>,
+    /// Settings, which name the containers and the projection of each letter's function.
+    pub settings: Settings,
+    /// Limits, and what is read again.
+    pub config: CaptureConfig,
+    /// Where the letters are.
+    pub store: DeadLetterStore,
+}
+
+/// One letter, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replayed {
+    /// Its name in the store.
+    pub letter: String,
+    /// When it was put away, RFC 3339; like the next three none when it cannot be read.
+    pub at: Option<String>,
+    /// The function that received it.
+    pub function: Option<String>,
+    /// The document's id, where one could be read.
+    pub id: Option<String>,
+    /// The service's status then.
+    pub status: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why it was put away, or why it is kept.
+    pub reason: String,
+}
+
+/// What became of a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It was only listed.
+    Waiting,
+    /// It is in the history, and no letter any more.
+    Stored,
+    /// It cannot be stored today either.
+    Kept,
+    /// It cannot be read.
+    Unreadable,
+}
+
+impl Outcome {
+    /// The word in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Stored => "stored",
+            Self::Kept => "kept",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// How many letters there were.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Letters that were asked for and could be read.
+    pub letters: u64,
+    /// Those that are in the history now.
+    pub stored: u64,
+    /// Those that are still letters, also because they cannot be read.
+    pub kept: u64,
+    /// The store, without a signature.
+    pub store: String,
+    /// Request units.
+    pub ru: f64,
+}
+
+/// Why letters were not replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] DeadLetterError),
+    /// A setting of a letter's function is wrong.
+    #[error(transparent)]
+    Setting(#[from] ConfigError),
+}
+
+/// Lists letters, or captures them again; `each` is told of one after another. There is no context: each letter's
+/// function has containers of its own.
+///
+/// # Errors
+/// When the store cannot be read, a setting is wrong, or `each` fails. A letter that cannot be stored is no error.
+pub async fn replay<E: From<ReplayError>>(
+    request: Request,
+    cosmos: &Cosmos,
+    progress: &dyn Progress,
+    mut each: impl FnMut(Replayed) -> Result<(), E>,
+) -> Result<Report, E> {
+    let Request { list_only, function, id, settings, config, store } = request;
+    let store = Arc::new(store);
+    let names = store.list().await.map_err(ReplayError::from)?;
+    let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
+    let step = progress.begin(if list_only { "reading letters" } else { "replaying" }, Some(names.len() as u64));
+    let mut report = Report { letters: 0, stored: 0, kept: 0, store: config.dead_letters.to_string(), ru: 0.0 };
+    for name in names {
+        let letter = match store.get(&name).await {
+            Ok(letter) => letter,
+            Err(e) => {
+                report.kept += 1;
+                let (outcome, reason) = (Outcome::Unreadable, e.to_string());
+                each(Replayed { letter: name, at: None, function: None, id: None, status: None, outcome, reason })?;
+                continue;
+            }
+        };
+        if function.as_ref().is_some_and(|f| *f != letter.function)
+            || id.as_ref().is_some_and(|id| letter.id.as_ref() != Some(id))
+        {
+            continue;
+        }
+        report.letters += 1;
+        let (outcome, reason) = if list_only {
+            (Outcome::Waiting, letter.reason.clone())
+        } else {
+            let capture =
+                capture_of(&letter, &settings, &config, cosmos, &store, &limits).map_err(ReplayError::from)?;
+            match replay_one(&capture, &letter, &store, &name).await {
+                Ok(()) => (Outcome::Stored, letter.reason.clone()),
+                Err(reason) => (Outcome::Kept, reason),
+            }
+        };
+        step.advance(1);
+        report.stored += u64::from(outcome == Outcome::Stored);
+        report.kept += u64::from(outcome == Outcome::Kept);
+        let DeadLetter { at, function, id, status, .. } = letter;
+        each(Replayed {
+            letter: name,
+            at: Some(at),
+            function: Some(function),
+            id,
+            status: Some(status),
+            outcome,
+            reason,
+        })?;
+    }
+    report.ru = cosmos.meter().total();
+    Ok(report)
+}
+
+/// How a letter is captured.
+fn capture_of(
+    letter: &DeadLetter,
+    settings: &Settings,
+    config: &CaptureConfig,
+    cosmos: &Cosmos,
+    store: &Arc<DeadLetterStore>,
+    limits: &Limits,
+) -> Result<Capture<CosmosHistory>, ConfigError> {
+    // A letter of a part of a document has that part; anything else is shaped like what is delivered today.
+    let projection = match &letter.partial {
+        Some(_) => None,
+        None => Projection::from_settings(settings, Some(&letter.function))?,
+    };
+    Ok(Capture {
+        function: letter.function.clone(),
+        history: CosmosHistory::new(cosmos.clone(), Names::from_settings(settings, Some(&letter.function))?),
+        dead_letters: store.clone(),
+        // Reading a document again would bring back what was left out of its letter.
+        fidelity: if letter.partial.is_some() { Fidelity::Payload } else { config.fidelity },
+        delivery: Delivery::DatesRewritten,
+        identity_told: AtomicBool::new(false),
+        limits: limits.clone(),
+        via: Via::Trigger,
+        recent: Recent::default(),
+        partial: letter.partial.clone(),
+        projection,
+    })
+}
+
+/// Captures a letter's item again; the letter goes only when the item is durable in the history.
+async fn replay_one(
+    capture: &Capture<CosmosHistory>,
+    letter: &DeadLetter,
+    store: &DeadLetterStore,
+    name: &str,
+) -> Result<(), String> {
+    let summary = capture.run(&[&letter.item], "replay").await.map_err(|e| e.to_string())?;
+    if summary.dead_letters > 0 {
+        // It was put away again under the same name, with today's reason.
+        let reason = store.get(name).await.map(|l| l.reason);
+        return Err(reason.unwrap_or_else(|e| e.to_string()));
+    }
+    store.delete(name).await.map_err(|e| e.to_string())
+}

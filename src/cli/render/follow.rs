@@ -1,0 +1,76 @@
+//! What `follow` prints when it ends.
+
+use crate::{
+    cli::{
+        CliError, Exit,
+        output::{self, count_of, number},
+    },
+    cosmos::Disposition,
+    follow::{CheckpointError, Ended, FollowError, Report, sink::SinkError},
+};
+
+/// Prints how it ended.
+pub(in crate::cli) fn show(report: &Report) -> Exit {
+    let how = match report.ended {
+        Ended::CaughtUp => "caught up",
+        Ended::Stopped => "stopped",
+        Ended::NotStarted => return Exit::Done,
+    };
+    let (read, passed_on) = (count_of(report.read, "change"), number(report.passed_on));
+    let mut text = format!("{how}: {read} read, {passed_on} passed on");
+    if report.dead_letters > 0 {
+        text.push_str(&format!(", {}", count_of(report.dead_letters, "dead letter")));
+    }
+    if report.unanswered > 0 {
+        text.push_str(&format!(", {} without an answer of the filter", number(report.unanswered)));
+    }
+    output::note(&format!("{text}, {:.1} RU, {:.1} s", report.ru, report.seconds));
+    if report.dead_letters == 0 { Exit::Done } else { Exit::Incomplete }
+}
+
+impl From<FollowError> for CliError {
+    fn from(error: FollowError) -> Self {
+        let with_hint = |message: String, hint: &str, exit| Self { message, hint: Some(hint.into()), exit };
+        match error {
+            // The reader has seen enough, as with `| head`.
+            FollowError::Sink(SinkError::Closed) => Self { message: String::new(), hint: None, exit: Exit::Done },
+            FollowError::Sink(SinkError::Refused { message, hint }) => Self { message, hint, exit: Exit::Failed },
+            FollowError::Filter(message) => Self::usage(
+                message,
+                "functions are those of CEL, such as size, startsWith and matches, and changed(\"/path\")",
+            ),
+            FollowError::NoPrevious => Self::usage(
+                "--filter asks for the document before, which the latest-version feed does not have",
+                "use --mode all-versions, or leave previous and changed() out",
+            ),
+            FollowError::NoRedactKey => Self::usage(
+                "--redact /path=hash needs a key: without one, a hash is undone by trying all values",
+                "set REWIND_REDACT_KEY to a secret text, or drop the field with --redact /path",
+            ),
+            FollowError::Redact(problem) => {
+                Self::usage(format!("--redact: {problem}"), "name a field of the document's content")
+            }
+            FollowError::DeadLetters(e) => {
+                with_hint(e.to_string(), "check --dead-letters, or REWIND_DEAD_LETTERS", Exit::Usage)
+            }
+            FollowError::Blob { container, error } => {
+                Self::usage(format!("--sink blob:{container}: {error}"), "check the URL")
+            }
+            FollowError::Source(f) if f.disposition == Disposition::Poison => with_hint(
+                f.to_string(),
+                "a checkpoint may be older than what the feed still has: another --name starts anew, without what was lost",
+                Exit::Failed,
+            ),
+            FollowError::Open(f) | FollowError::Source(f) | FollowError::Store(CheckpointError::Service(f)) => f.into(),
+            FollowError::Store(e @ CheckpointError::Foreign { .. }) => with_hint(
+                e.to_string(),
+                "give another --name (or --checkpoint-file), or the flags that it was started with",
+                Exit::Usage,
+            ),
+            e @ (FollowError::Sink(SinkError::Busy(_))
+            | FollowError::Store(_)
+            | FollowError::Interrupted
+            | FollowError::Internal(_)) => Self::failed(e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What `load` prints: the summary, and why not everything was loaded.
+
+use serde_json::json;
+
+use crate::{
+    backup::{
+        LoadError,
+        file::FileError,
+        load::{BrokenOff, Existing, Report},
+    },
+    cli::{
+        CliError, Exit,
+        from_archive::damaged,
+        output::{self, Format, tenths},
+    },
+};
+
+/// Prints the summary. An input that ended too early, or a service that refuses, is an error after that.
+pub(in crate::cli) fn show(report: Report, existing: Existing, format: Format) -> Result<Exit, CliError> {
+    output::summary(
+        format,
+        &[
+            ("container", json!(report.container)),
+            ("written", json!(report.written)),
+            ("created", json!(report.created)),
+            ("updated", json!(report.updated)),
+            ("skipped", json!(report.skipped)),
+            ("failed", json!(report.failed)),
+            ("ru", tenths(report.ru)),
+            ("seconds", tenths(report.seconds)),
+        ],
+    )?;
+    let again = match existing {
+        Existing::Leave => "run the command again when that is mended: documents that exist are left alone",
+        Existing::ReplaceOlder => {
+            "run the command again when that is mended: what is newer than the file is left alone"
+        }
+        Existing::Replace => {
+            "documents were replaced; run the command again when that is mended, which replaces what was changed since as well"
+        }
+    };
+    if let Some(failure) = report.refused {
+        let mut error = CliError::from(failure);
+        error.hint.get_or_insert(again.into());
+        return Err(error);
+    }
+    if let Some(broken_off) = report.broken_off {
+        let problem = match broken_off {
+            BrokenOff::File { name, problem } => format!("{} {problem}", name.display()),
+            BrokenOff::Archive(damage) => format!("--archive: {damage}"),
+            BrokenOff::Reader(e) => format!("--archive: {e}"),
+        };
+        return Err(CliError {
+            message: format!("{problem}; what came before that was written"),
+            hint: Some(again.into()),
+            exit: Exit::Incomplete,
+        });
+    }
+    if report.failed > 0 {
+        output::hint(again);
+        return Ok(Exit::Incomplete);
+    }
+    Ok(Exit::Done)
+}
+
+impl From<LoadError> for CliError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::NoMoment => Self::usage(
+                "--mode if-newer needs the moment of the backup, and without a trailer there is none",
+                "leave one of the two flags out",
+            ),
+            LoadError::MomentAtEnd => Self::usage(
+                "--mode if-newer needs the moment of the backup, which is at the end of the file",
+                "save the input in a file and name that",
+            ),
+            LoadError::File { name, problem } => {
+                let hint = match problem {
+                    FileError::NoTrailer => {
+                        "JSON that another program made is loaded with --no-trailer; a backup that was cut off is not whole"
+                    }
+                    _ => {
+                        "nothing was written; take another copy of the file, or what can be read of it with --no-trailer"
+                    }
+                };
+                Self { message: format!("{} {problem}", name.display()), hint: Some(hint.into()), exit: Exit::Failed }
+            }
+            LoadError::Archive(damage) => damaged("--archive", &damage),
+            LoadError::Open(failure) => failure.into(),
+        }
+    }
+}

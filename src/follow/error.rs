@@ -1,0 +1,63 @@
+//! Why a follower ends before it is done.
+
+use super::{CheckpointError, sink::SinkError};
+use crate::{
+    blob::BlobError,
+    cosmos::{Disposition, Failure},
+    dead_letters::DeadLetterError,
+};
+
+/// Why a follower did not begin, or ended before it was done.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The source cannot be read.
+    #[error(transparent)]
+    Source(#[from] Failure),
+    /// A sink refuses.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The checkpoint cannot be kept.
+    #[error(transparent)]
+    Store(#[from] CheckpointError),
+    /// A container cannot be opened.
+    #[error("cannot open a container")]
+    Open(#[source] Failure),
+    /// The filter asks for the document before, which the latest-version feed does not have.
+    #[error("the filter asks for the document before, which the latest-version feed does not have")]
+    NoPrevious,
+    /// A field is to be hashed, and there is no key.
+    #[error("hashes of fields need a key")]
+    NoRedactKey,
+    /// These fields cannot be left out or hashed; the reason.
+    #[error("cannot redact: {0}")]
+    Redact(String),
+    /// The dead-letter store cannot be opened.
+    #[error(transparent)]
+    DeadLetters(#[from] DeadLetterError),
+    /// A blob container cannot be opened.
+    #[error("cannot open the blob container {container}")]
+    Blob {
+        /// The container, without a signature.
+        container: String,
+        /// What is wrong with it.
+        #[source]
+        error: BlobError,
+    },
+    /// The filter names what there is not.
+    #[error("{0}")]
+    Filter(String),
+    /// Stopped before the start of every range was saved: the next start begins anew.
+    #[error("stopped before the start was saved")]
+    Interrupted,
+    /// A reader ended in a way that it never should.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl FollowError {
+    /// Whether it may pass by itself.
+    pub(super) fn is_transient(&self) -> bool {
+        let (Self::Source(failure) | Self::Store(CheckpointError::Service(failure))) = self else { return false };
+        failure.disposition == Disposition::Transient
+    }
+}

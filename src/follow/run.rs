@@ -1,0 +1,231 @@
+//! Runs a follower: opens its containers, its checkpoint and its sinks, and follows.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use tracing::warn;
+
+use super::{
+    CheckpointStore, Ended, Filter, FollowError, Follower, Metrics, Options, Pipeline,
+    sink::{BlobSink, FileSink, SegmentSink, Sink, StreamSink},
+};
+use crate::{
+    blob::BlobContainer,
+    capture::{Capture, Limits, Recent},
+    change::{
+        Via,
+        fidelity::Delivery,
+        key::KeyPaths,
+        shape::{Redact, Redactor},
+    },
+    config::{BlobUrl, CaptureConfig, Credential, Fidelity, Secret},
+    context::Context,
+    cosmos::{Container, Disposition, FeedMode, RETRY_TIMEOUT, Retry},
+    dead_letters::DeadLetterStore,
+    history::CosmosHistory,
+};
+
+/// What is followed, and where changes go.
+#[derive(Debug)]
+pub struct Request {
+    /// How the feed is read.
+    pub options: Options,
+    /// Where changes go; each range moves on when all of them have a page.
+    pub sinks: Vec<SinkTarget>,
+    /// Which changes are passed on; all without one.
+    pub filter: Option<Filter>,
+    /// What is left of documents.
+    pub fields: FieldRules,
+    /// The file of the checkpoint; the lease container without one.
+    pub checkpoint_file: Option<PathBuf>,
+    /// Limits, and where dead letters go.
+    pub config: CaptureConfig,
+    /// Opens blob containers.
+    pub credential: Credential,
+    /// Counts while it runs.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Which fields of documents are passed on.
+#[derive(Debug, Default)]
+pub struct FieldRules {
+    /// Paths, as segments; all fields when empty.
+    pub only: Vec<Vec<String>>,
+    /// Fields that are left out or hashed.
+    pub redact: Vec<Redact>,
+    /// The key of the hashes.
+    pub key: Option<Secret>,
+}
+
+/// Where changes go.
+#[derive(Debug)]
+pub enum SinkTarget {
+    /// The history.
+    Changes,
+    /// A stream that somebody reads.
+    Stream(StreamSink),
+    /// A file, one event a line.
+    File(PathBuf),
+    /// A blob container, one blob a version.
+    Blobs(BlobUrl),
+    /// A blob container, compressed files of many events.
+    Segments {
+        /// The container, and the folder in it.
+        url: BlobUrl,
+        /// Compressed bytes at which a segment is closed.
+        bytes: usize,
+        /// The age at which a segment is closed.
+        age: Duration,
+    },
+}
+
+/// What a follower did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// How it ended.
+    pub ended: Ended,
+    /// Changes read.
+    pub read: u64,
+    /// Changes passed on to the sinks.
+    pub passed_on: u64,
+    /// Changes that can never be stored, and are dead letters now.
+    pub dead_letters: u64,
+    /// Changes about which the filter has no answer.
+    pub unanswered: u64,
+    /// Request units.
+    pub ru: f64,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+impl Request {
+    /// Says whether the filter can be asked in this mode; contacts nobody.
+    ///
+    /// # Errors
+    /// When it asks for what the feed does not have.
+    pub fn check(&self) -> Result<(), FollowError> {
+        let needs_previous = self.filter.as_ref().is_some_and(Filter::needs_previous);
+        if needs_previous && self.options.mode == FeedMode::Latest { Err(FollowError::NoPrevious) } else { Ok(()) }
+    }
+}
+
+/// Follows until stopped, or until nothing is left when the request says so.
+///
+/// # Errors
+/// When the source, a sink or the checkpoint refuses. What may pass is retried.
+pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, FollowError> {
+    let started = Instant::now();
+    request.check()?;
+    let metrics = request.metrics.clone();
+    let ended = follow(request, cx).await?;
+    let [read, passed_on, dead_letters, unanswered] =
+        [&metrics.changes, &metrics.delivered, &metrics.dead_letters, &metrics.filter_errors].map(Metrics::get);
+    let (ru, seconds) = (cx.cosmos.meter().total(), started.elapsed().as_secs_f64());
+    Ok(Report { ended, read, passed_on, dead_letters, unanswered, ru, seconds })
+}
+
+async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError> {
+    let Request { options, sinks, filter, fields, checkpoint_file, config, credential, metrics } = request;
+    let options = Arc::new(options);
+    let Some(source) = open(&cx.names.source, &options, &metrics, cx).await? else { return Ok(Ended::NotStarted) };
+    let store = match checkpoint_file {
+        Some(path) => CheckpointStore::File(path),
+        None => match open(&cx.names.leases, &options, &metrics, cx).await? {
+            Some(leases) => CheckpointStore::Container(leases),
+            None => return Ok(Ended::NotStarted),
+        },
+    };
+    let redactor = fields.redactor(source.key_paths())?;
+    let dead_letters = Arc::new(DeadLetterStore::open(&config.dead_letters, &credential)?);
+    let capture = || Capture {
+        function: options.name.clone(),
+        history: CosmosHistory::new(cx.cosmos.clone(), cx.names.clone()),
+        dead_letters: dead_letters.clone(),
+        fidelity: Fidelity::Payload,
+        delivery: Delivery::Direct,
+        identity_told: AtomicBool::new(false),
+        limits: Limits::new(config.max_writes, config.max_rereads, config.deadline),
+        via: Via::Follow,
+        recent: Recent::default(),
+        partial: redactor.as_ref().map(|redactor| redactor.note().to_owned()),
+        projection: None,
+    };
+    let sinks = sinks.into_iter().map(|target| target.open(&options.name, &credential, &capture));
+    let pipeline = Pipeline {
+        name: options.name.clone(),
+        paths: source.key_paths().clone(),
+        filter,
+        sinks: sinks.collect::<Result<_, _>>()?,
+        dead_letters: dead_letters.clone(),
+        metrics: metrics.clone(),
+        shape: redactor,
+    };
+    Follower { source, options, store, pipeline: Arc::new(pipeline), metrics }.run(&cx.stop).await
+}
+
+/// Opens a container as patiently as the follower reads: an account that is busy or out of reach is asked again, until the
+/// follower is stopped, or, when it is to end by itself, for a while. `None` when it was stopped.
+async fn open(
+    name: &str,
+    options: &Options,
+    metrics: &Metrics,
+    cx: &Context<'_>,
+) -> Result<Option<Container>, FollowError> {
+    loop {
+        let retry = Retry::for_at_most(RETRY_TIMEOUT);
+        let opened = retry.run(|| cx.cosmos.container(&cx.names.database, name));
+        let opened = cx.stop.run_until_cancelled(opened).await;
+        Metrics::add(&metrics.retries, retry.count());
+        match opened {
+            None => return Ok(None),
+            Some(Err(failure)) if failure.disposition == Disposition::Transient && !options.until_caught_up => {
+                warn!(follower = options.name, reason = %failure, "out of reach, trying again");
+            }
+            Some(opened) => return opened.map(Some).map_err(FollowError::Open),
+        }
+    }
+}
+
+impl FieldRules {
+    /// What changes documents on their way; `None` when nothing does.
+    fn redactor(&self, paths: &KeyPaths) -> Result<Option<Redactor>, FollowError> {
+        if self.key.is_none() && self.redact.iter().any(Redact::is_hash) {
+            return Err(FollowError::NoRedactKey);
+        }
+        Redactor::new(&self.only, &self.redact, paths, self.key.clone()).map_err(FollowError::Redact)
+    }
+}
+
+impl SinkTarget {
+    fn open(
+        self,
+        follower: &str,
+        credential: &Credential,
+        capture: &dyn Fn() -> Capture<CosmosHistory>,
+    ) -> Result<Sink, FollowError> {
+        let blobs = |url: &BlobUrl| {
+            let (container, folder) = url.split();
+            match BlobContainer::open(&container, credential) {
+                Ok(store) => Ok((store, folder)),
+                Err(error) => Err(FollowError::Blob { container: container.to_string(), error }),
+            }
+        };
+        Ok(match self {
+            Self::Changes => Sink::Changes(Box::new(capture())),
+            Self::Stream(stream) => Sink::Stream(stream),
+            Self::File(path) => Sink::File(FileSink::new(path)),
+            Self::Blobs(url) => {
+                let (store, folder) = blobs(&url)?;
+                Sink::Blobs(BlobSink::new(store, folder))
+            }
+            Self::Segments { url, bytes, age } => {
+                let (store, folder) = blobs(&url)?;
+                Sink::Segments(SegmentSink::new(store, folder, follower.to_owned(), bytes, age))
+            }
+        })
+    }
+}

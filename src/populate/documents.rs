@@ -1,0 +1,63 @@
+//! Makes the texts of generated and of updated documents.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    change::{
+        edit,
+        key::{ItemKey, KeyPaths, KeyValue},
+        raw::RawDocument,
+    },
+    zipcodes,
+};
+
+/// A generated document for a container with these key paths: those it lacks hold the zip code.
+pub(super) fn zip_document(
+    zip: &zipcodes::Zipcode,
+    key_paths: &KeyPaths,
+    seq: u64,
+    now: DateTime<Utc>,
+) -> Result<(ItemKey, String), String> {
+    let mut text = zip.document(seq, now);
+    let mut partition_key = key_paths.extract(&RawDocument::parse(&text).map_err(|e| e.to_string())?);
+    for (path, part) in key_paths.segments().iter().zip(&mut partition_key.0) {
+        if *part == KeyValue::Undefined {
+            text = edit::set(&text, path, &edit::quote(zip.zip))?;
+            *part = KeyValue::String(zip.zip.to_owned());
+        }
+    }
+    Ok((ItemKey { id: zip.zip.to_owned(), partition_key }, text))
+}
+
+/// The document with fresh `seq`, `timestamp` and `epoch`.
+pub(super) fn refreshed(text: &str, seq: u64, now: DateTime<Utc>) -> Result<String, String> {
+    let text = edit::set(text, &["seq".to_owned()], &seq.to_string())?;
+    let text = edit::set(&text, &["timestamp".to_owned()], &edit::quote(&zipcodes::timestamp(now).to_string()))?;
+    edit::set(&text, &["epoch".to_owned()], &now.timestamp().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_changes_three_members_and_nothing_else() {
+        let now = DateTime::from_timestamp(1_592_927_008, 0).unwrap();
+        assert_eq!(
+            refreshed(r#"{"id": "a", "seq": 1, "n": 1.10}"#, 7, now).unwrap(),
+            r#"{"id": "a", "seq": 7, "n": 1.10,"timestamp":"2020-06-23 15:43:28","epoch":1592927008}"#
+        );
+    }
+
+    #[test]
+    fn generated_documents_fit_any_key() {
+        let now = DateTime::from_timestamp(0, 0).unwrap();
+        let zip = &zipcodes::all()[0];
+        for paths in [&["/pk"][..], &["/id"], &["/tenant", "/city_name"], &["/a/b"]] {
+            let paths = KeyPaths::parse(paths).unwrap();
+            let (item, text) = zip_document(zip, &paths, 1, now).unwrap();
+            assert_eq!(paths.extract(&RawDocument::parse(&text).unwrap()), item.partition_key);
+            assert!(!item.partition_key.0.contains(&KeyValue::Undefined));
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Writes generated zip-code documents, or documents of a file, into the source container.
+
+mod documents;
+mod mapping;
+mod rate;
+
+use std::{
+    io::{self, BufRead},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
+
+use chrono::Utc;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use documents::{refreshed, zip_document};
+pub use mapping::IdMapping;
+use rate::DocumentRate;
+
+use crate::{
+    change::key::{ItemKey, KeyPaths},
+    context::Context,
+    cosmos::{Action, Bulk, Failure, Job, RuLimiter, Tally},
+    figures::count_of,
+    input,
+    outcomes::Outcomes,
+    progress::Step,
+    zipcodes,
+};
+
+/// Problems that are named one by one; the rest is only counted.
+const SHOWN_PROBLEMS: u64 = 10;
+
+/// Which documents are written, and how fast.
+pub struct Request {
+    /// Where they come from.
+    pub from: Origin,
+    /// Repeats the random choices of an earlier run.
+    pub seed: Option<u64>,
+    /// At most so many documents a second.
+    pub rate: Option<f64>,
+    /// Writes in flight.
+    pub concurrency: usize,
+}
+
+/// Where documents come from.
+pub enum Origin {
+    /// So many upserts of randomly picked zip codes.
+    Generated(u64),
+    /// A file: a JSON array, JSON lines, or objects.
+    File {
+        /// What is read.
+        input: Box<dyn BufRead + Send>,
+        /// Where ids and keys are copied from.
+        mapping: IdMapping,
+        /// So many random updates after that.
+        updates: u64,
+    },
+}
+
+/// What became of the documents.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Database and container.
+    pub container: String,
+    /// Documents created or replaced.
+    pub written: u64,
+    /// Documents created.
+    pub created: u64,
+    /// Documents replaced.
+    pub updated: u64,
+    /// Documents of the input that cannot be used.
+    pub rejected: u64,
+    /// Documents that the service refuses.
+    pub failed: u64,
+    /// Request units.
+    pub ru: f64,
+    /// Seconds.
+    pub seconds: f64,
+    /// Documents written in a second.
+    pub per_second: f64,
+    /// What ended the writing: every other write would have failed, too.
+    #[serde(skip)]
+    pub refused: Option<Failure>,
+    /// Why the input ended too early.
+    #[serde(skip)]
+    pub broken_off: Option<io::Error>,
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum PopulateError {
+    /// This is no number of documents a second.
+    #[error("{0} is not a rate")]
+    Rate(f64),
+    /// The container cannot be opened.
+    #[error("cannot open the container")]
+    Open(#[source] Failure),
+    /// The paths of the mapping are not as many as the key's.
+    #[error("{given} paths are given for the key {key}")]
+    KeyCount {
+        /// Paths that are given.
+        given: usize,
+        /// The key.
+        key: String,
+    },
+    /// The text of a document cannot be made; the reason.
+    #[error("cannot make a document: {0}")]
+    Document(String),
+    /// The input cannot be read.
+    #[error("cannot read the input")]
+    Input(#[source] io::Error),
+    /// No document of the input can be used; how many there were.
+    #[error("no document of the input can be used ({0} rejected)")]
+    AllRejected(u64),
+}
+
+impl Request {
+    /// Checks what can be checked before anything is contacted.
+    ///
+    /// # Errors
+    /// When the rate is none.
+    pub fn check(&self) -> Result<(), PopulateError> {
+        match self.rate {
+            Some(rate) if !(rate.is_finite() && rate > 0.0) => Err(PopulateError::Rate(rate)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes documents. A report says so when the input ended too early, or the service refused.
+///
+/// # Errors
+/// When nothing was written: the input cannot be used, or the container cannot be opened.
+pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, PopulateError> {
+    let started = Instant::now();
+    request.check()?;
+    let Request { from, seed, rate, concurrency } = request;
+    let container = cx.cosmos.container(&cx.names.database, &cx.names.source).await.map_err(PopulateError::Open)?;
+    let key_paths = container.key_paths();
+    if let Origin::File { mapping, .. } = &from {
+        mapping.check(key_paths)?;
+    }
+    let rng = seed.map_or_else(|| StdRng::from_rng(&mut rand::rng()), StdRng::seed_from_u64);
+    let total = if let Origin::Generated(count) = &from { Some(*count) } else { None };
+    let step = cx.progress.begin("populate", total);
+    let problems = Problems { step: &*step, count: AtomicU64::new(0) };
+    let (observer, outcomes) = Outcomes::observed();
+    let limiter = RuLimiter::new(cx.cosmos.meter(), None);
+    let bulk = Bulk::start(&container, concurrency, limiter, observer);
+    let sink = Sink { bulk, rate: DocumentRate::new(rate) };
+    // The writers end with the sink, and the outcomes with the writers.
+    let work = async {
+        let read = write_all(&sink, from, rng, key_paths, &problems).await;
+        let (tally, refused) = sink.bulk.finish().await;
+        read.map(|read| (read, tally, refused))
+    };
+    let (done, ()) = tokio::join!(work, outcomes.tell(&*step, |text| problems.tell(text)));
+    let hidden = problems.hidden();
+    drop(step);
+    let (Read { rejected, broken_off }, tally, refused) = done?;
+    if hidden > 0 {
+        cx.progress.note(&format!("... and {} more", count_of(hidden, "problem")));
+    }
+    if tally == Tally::default() && refused.is_none() {
+        match broken_off {
+            Some(e) => return Err(PopulateError::Input(e)),
+            None if rejected > 0 => return Err(PopulateError::AllRejected(rejected)),
+            None => {}
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Report {
+        container: format!("{}/{}", cx.names.database, cx.names.source),
+        written: tally.done(),
+        created: tally.created,
+        updated: tally.updated,
+        rejected,
+        failed: tally.failed,
+        ru: cx.cosmos.meter().total(),
+        seconds,
+        per_second: tally.done() as f64 / seconds.max(0.001),
+        refused,
+        broken_off,
+    })
+}
+
+/// Names the first problems, counts the others.
+struct Problems<'a> {
+    step: &'a dyn Step,
+    count: AtomicU64,
+}
+
+impl Problems<'_> {
+    fn tell(&self, text: &str) {
+        if self.count.fetch_add(1, Ordering::Relaxed) < SHOWN_PROBLEMS {
+            self.step.note(text);
+        }
+    }
+
+    /// How many were not named.
+    fn hidden(&self) -> u64 {
+        self.count.load(Ordering::Relaxed).saturating_sub(SHOWN_PROBLEMS)
+    }
+}
+
+/// Where documents go, at a rate.
+struct Sink {
+    bulk: Bulk,
+    rate: DocumentRate,
+}
+
+impl Sink {
+    /// False when nothing more can be written.
+    async fn upsert(&self, item: ItemKey, text: String) -> bool {
+        self.rate.wait().await;
+        self.bulk.send(Job { item, action: Action::Upsert(text.into_bytes()) }).await
+    }
+}
+
+/// What became of an input.
+#[derive(Default)]
+struct Read {
+    rejected: u64,
+    broken_off: Option<io::Error>,
+}
+
+async fn write_all(
+    sink: &Sink,
+    from: Origin,
+    mut rng: StdRng,
+    key_paths: &KeyPaths,
+    problems: &Problems<'_>,
+) -> Result<Read, PopulateError> {
+    match from {
+        Origin::Generated(count) => {
+            generate(sink, key_paths, &mut rng, count).await?;
+            Ok(Read::default())
+        }
+        Origin::File { input, mapping, updates } => {
+            let prepare = |text: String| mapping.prepare(&text, key_paths);
+            let (kept, read) = from_file(sink, input, prepare, problems, updates > 0).await;
+            if read.broken_off.is_none() {
+                update(sink, &kept, &mut rng, updates).await?;
+            }
+            Ok(read)
+        }
+    }
+}
+
+async fn generate(sink: &Sink, key_paths: &KeyPaths, rng: &mut StdRng, count: u64) -> Result<(), PopulateError> {
+    for seq in 1..=count {
+        let zip = zipcodes::pick(rng);
+        let (item, text) = zip_document(zip, key_paths, seq, Utc::now()).map_err(PopulateError::Document)?;
+        if !sink.upsert(item, text).await {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Writes the documents of a file once each; returns those written when they are to be kept.
+async fn from_file(
+    sink: &Sink,
+    file: Box<dyn BufRead + Send>,
+    prepare: impl Fn(String) -> Result<(ItemKey, String), String>,
+    problems: &Problems<'_>,
+    keep: bool,
+) -> (Vec<(ItemKey, String)>, Read) {
+    let (items, mut read) = mpsc::channel::<input::Item>(64);
+    let reader = tokio::task::spawn_blocking(move || input::read(file, |item| items.blocking_send(item).is_ok()));
+    let mut kept = Vec::new();
+    let mut rejected = 0;
+    while let Some(item) = read.recv().await {
+        match item.text.and_then(&prepare) {
+            Ok((key, text)) => {
+                if keep {
+                    kept.push((key.clone(), text.clone()));
+                }
+                if !sink.upsert(key, text).await {
+                    break;
+                }
+            }
+            Err(problem) => {
+                rejected += 1;
+                problems.tell(&format!("{} {problem}", item.place));
+            }
+        }
+    }
+    // The reader stops at its next document when nobody listens any more.
+    drop(read);
+    let broken_off = match reader.await {
+        Ok(Ok(())) => None,
+        Ok(Err(e)) => Some(e),
+        Err(e) => Some(io::Error::other(e)),
+    };
+    (kept, Read { rejected, broken_off })
+}
+
+/// Writes documents again at random, with fresh `seq`, `timestamp` and `epoch`.
+async fn update(sink: &Sink, kept: &[(ItemKey, String)], rng: &mut StdRng, count: u64) -> Result<(), PopulateError> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    for seq in 1..=count {
+        let (item, text) = &kept[rng.random_range(0..kept.len())];
+        let text = refreshed(text, seq, Utc::now()).map_err(PopulateError::Document)?;
+        if !sink.upsert(item.clone(), text).await {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

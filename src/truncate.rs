@@ -1,0 +1,179 @@
+//! Deletes all documents of a container: first they are listed, then they are deleted.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::{
+    change::{
+        key::{ItemKey, KeyPaths, PartitionKey},
+        raw::RawDocument,
+    },
+    context::Context,
+    cosmos::{Action, Bulk, Container, Failure, Job, RuLimiter, sql_path},
+    outcomes::Outcomes,
+};
+
+/// Failures that are named one by one; the rest is only counted.
+const SHOWN_FAILURES: u64 = 10;
+
+/// Whose documents are deleted.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The container's name.
+    pub container: String,
+    /// At most so many documents.
+    pub max: u64,
+    /// Deletes in flight.
+    pub concurrency: usize,
+}
+
+/// The documents that are to be deleted.
+#[derive(Debug)]
+pub struct Plan {
+    /// Database and container.
+    pub shown: String,
+    /// Whether the container has more documents than the request allows.
+    pub more: bool,
+    container: Container,
+    items: Vec<ItemKey>,
+    concurrency: usize,
+    begun: Instant,
+}
+
+impl Plan {
+    /// How many documents are to be deleted.
+    pub fn documents(&self) -> u64 {
+        self.items.len() as u64
+    }
+}
+
+/// What was deleted.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Database and container.
+    pub container: String,
+    /// Documents deleted, or gone already.
+    pub deleted: u64,
+    /// Documents that the service refuses to delete.
+    pub failed: u64,
+    /// Those of them that were not named while the deletes ran.
+    pub unnamed: u64,
+    /// Request units, the listing included.
+    pub ru: f64,
+    /// Seconds since the listing began.
+    pub seconds: f64,
+    /// What ended the deletes: every other one would have failed, too.
+    #[serde(skip)]
+    pub refused: Option<Failure>,
+}
+
+/// Why documents cannot be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum TruncateError {
+    /// The container cannot be read.
+    #[error(transparent)]
+    Service(#[from] Failure),
+    /// The service's list of documents is not understood; the reason.
+    #[error("{0}")]
+    Listing(String),
+}
+
+/// Lists the documents; deletes nothing.
+///
+/// # Errors
+/// When the container cannot be read.
+pub async fn plan(request: Request, cx: &Context<'_>) -> Result<Plan, TruncateError> {
+    let begun = Instant::now();
+    let Request { container: name, max, concurrency } = request;
+    let container = cx.cosmos.container(&cx.names.database, &name).await?;
+    let (items, more) = list(&container, max, cx).await?;
+    let shown = format!("{}/{name}", cx.names.database);
+    Ok(Plan { shown, more, container, items, concurrency, begun })
+}
+
+/// Deletes the documents of a plan.
+pub async fn apply(plan: Plan, cx: &Context<'_>) -> Report {
+    let Plan { shown, container, items, concurrency, begun, .. } = plan;
+    let mut report =
+        Report { container: shown, deleted: 0, failed: 0, unnamed: 0, ru: 0.0, seconds: 0.0, refused: None };
+    if !items.is_empty() {
+        let step = cx.progress.begin("delete", Some(items.len() as u64));
+        let (observer, outcomes) = Outcomes::observed();
+        let limiter = RuLimiter::new(cx.cosmos.meter(), None);
+        let bulk = Bulk::start(&container, concurrency, limiter, observer);
+        let work = async {
+            for item in items {
+                if !bulk.send(Job { item, action: Action::Delete }).await {
+                    break;
+                }
+            }
+            bulk.finish().await
+        };
+        let mut failures = 0;
+        let told = outcomes.tell(&*step, |text| {
+            if failures < SHOWN_FAILURES {
+                step.note(text);
+            }
+            failures += 1;
+        });
+        let ((tally, refused), ()) = tokio::join!(work, told);
+        (report.deleted, report.failed, report.refused) = (tally.deleted, tally.failed, refused);
+        report.unnamed = u64::saturating_sub(failures, SHOWN_FAILURES);
+    }
+    report.ru = cx.cosmos.meter().total();
+    report.seconds = begun.elapsed().as_secs_f64();
+    report
+}
+
+/// Id and key of every document up to `max`, and whether there are more.
+async fn list(container: &Container, max: u64, cx: &Context<'_>) -> Result<(Vec<ItemKey>, bool), TruncateError> {
+    let step = cx.progress.begin("count", None);
+    let sql = list_sql(container.key_paths());
+    let mut pages = container.query(&sql, &[], None, None).await?;
+    let mut items = Vec::new();
+    while let Some(page) = pages.next().await {
+        for row in page?.documents {
+            if items.len() as u64 >= max {
+                return Ok((items, true));
+            }
+            items.push(item(row.get(), container.key_paths().len()).map_err(TruncateError::Listing)?);
+            step.advance(1);
+        }
+    }
+    Ok((items, false))
+}
+
+/// Only ids and key components, each under a name of its own: a missing one stays missing, as undefined.
+fn list_sql(paths: &KeyPaths) -> String {
+    let mut sql = String::from("SELECT c.id AS id");
+    for (i, path) in paths.segments().iter().enumerate() {
+        sql.push_str(&format!(", {} AS k{i}", sql_path(path)));
+    }
+    sql + " FROM c"
+}
+
+fn item(row: &str, components: usize) -> Result<ItemKey, String> {
+    let row = RawDocument::parse(row).map_err(|e| format!("a row of the listing is not understood: {e}"))?;
+    let id = row.get_str("id").ok_or("a row of the listing has no id")?.into_owned();
+    let parts = (0..components).map(|i| KeyPaths::extract_one(&[format!("k{i}")], &row)).collect();
+    Ok(ItemKey { id, partition_key: PartitionKey(parts) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listing_asks_for_ids_and_keys_only() {
+        let paths = KeyPaths::parse(&["/tenant", "/user/\"a/b\""]).unwrap();
+        assert_eq!(list_sql(&paths), "SELECT c.id AS id, c['tenant'] AS k0, c['user']['a/b'] AS k1 FROM c");
+    }
+
+    #[test]
+    fn a_key_keeps_the_difference_between_null_and_undefined() {
+        let item = item(r#"{"id":"a","k1":null,"k2":4.5}"#, 3).unwrap();
+        assert_eq!(item.partition_key.to_string(), "[{},null,4.5]");
+        assert!(super::item("{}", 1).is_err());
+    }
+}
