@@ -40,6 +40,7 @@ mod history;
 mod host_payloads;
 mod infra;
 #[cfg(feature = "local")]
+mod library;
 mod load_archive;
 #[cfg(feature = "local")]
 mod local;

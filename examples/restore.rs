@@ -1,0 +1,33 @@
+//! Puts documents back to what they were at a moment, with the library alone: plan, look, approve, apply.
+//!
+//! `cargo run --example restore -- http://127.0.0.1:8081/ 2026-11-20T14:05:00Z`
+
+use cosmos_rewind::{
+    change::time::PointInTime,
+    config::{Account, Names, Settings},
+    context::Context,
+    cosmos::Cosmos,
+    progress::Silent,
+    restore::{self, Approval, Limits, Manner, Request, Use, Which},
+};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let endpoint = args.next().ok_or("which account?")?;
+    let at = PointInTime::parse(&args.next().ok_or("which moment?")?, &chrono::Local::now())?;
+    let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", endpoint)]);
+    let cosmos = Cosmos::new(Account::from_settings(&settings)?);
+    let names = Names::from_settings(&settings, None)?;
+    let cx = Context { cosmos: &cosmos, names: &names, progress: &Silent, stop: Default::default() };
+
+    let containers = restore::open(None, &cx).await?;
+    let plan = restore::plan(&Request::at(Which::All, at), &containers, &cx).await?.plan;
+    println!("{} documents will be written", plan.totals.writes);
+    let approval = Approval::of(&plan, &Limits { max: 100, max_deletes: None })?;
+    let this = Use { run: &plan.head.id, made_now: true, texts: None };
+    let manner = Manner { force: false, concurrency: 16, ru_limit: None, journal: "journal".into() };
+    let report = restore::apply(&plan, &approval, this, &manner, &containers, &cx).await?;
+    println!("{} written; undo {}", report.results.done, plan.head.id);
+    Ok(())
+}
