@@ -101,7 +101,7 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 pub enum BrokenOff {
     /// The file is not what it was.
-    #[error("{} {problem}", name.display())]
+    #[error("cannot use {}", name.display())]
     File {
         /// The file.
         name: PathBuf,
@@ -110,10 +110,10 @@ pub enum BrokenOff {
         problem: FileError,
     },
     /// The archive is not what it was.
-    #[error("the archive: {0}")]
+    #[error("cannot read the archive")]
     Archive(#[source] Damage),
     /// The task that reads it failed.
-    #[error("the archive: {0}")]
+    #[error("the reader of the archive failed")]
     Reader(#[source] JoinError),
 }
 
@@ -127,7 +127,7 @@ pub enum LoadError {
     #[error("the moment of the backup is needed before its end")]
     MomentAtEnd,
     /// The file is not what it should be.
-    #[error("{} {problem}", name.display())]
+    #[error("cannot use {}", name.display())]
     File {
         /// The file.
         name: PathBuf,
@@ -136,7 +136,7 @@ pub enum LoadError {
         problem: FileError,
     },
     /// The archive cannot be used.
-    #[error("the archive cannot be used")]
+    #[error("cannot use the archive")]
     Archive(#[source] Damage),
     /// The container cannot be opened.
     #[error("cannot open the container")]

@@ -133,7 +133,7 @@ pub enum Interruption {
     #[error("the predicate is refused")]
     Predicate(#[source] Failure),
     /// The version of one document cannot be read.
-    #[error("document {:?} ({}): {failure}", item.id, item.partition_key)]
+    #[error("cannot read document {:?} ({})", item.id, item.partition_key)]
     Document {
         /// The document.
         item: ItemKey,

@@ -1,32 +1,24 @@
 //! The function app's files: host.json and each function.json, against what the host and the trigger do with them.
 
+mod function;
+mod host;
+
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 
+use function::check_function;
+use host::check_host;
+pub(super) use host::{ARGUMENTS, EXECUTABLE, HOST};
+
 use super::{Finding, Verdict};
 use crate::{
-    config::{Credential, Names, Settings},
+    config::{Credential, Settings},
     host::{
-        app::{self, ALL_VERSIONS, BUNDLE, BUNDLE_VERSIONS, DATES, DATES_KEPT},
+        app::{self, ALL_VERSIONS},
         functions::{Function, Trigger},
     },
 };
-
-/// The check of host.json itself.
-pub(super) const HOST: &str = "host.json";
-/// The check of the program that it names.
-pub(super) const EXECUTABLE: &str = "host.json executable";
-/// The check of the program's arguments.
-pub(super) const ARGUMENTS: &str = "host.json arguments";
-
-/// Names of extension 3.x: ignored without a word.
-const OLD_NAMES: [(&str, &str); 4] = [
-    ("collectionName", "containerName"),
-    ("connectionStringSetting", "connection"),
-    ("leaseCollectionName", "leaseContainerName"),
-    ("createLeaseCollectionIfNotExists", "createLeaseContainerIfNotExists"),
-];
 
 /// Names of an app's functions.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -125,306 +117,6 @@ fn is_all_versions(trigger: &Value) -> bool {
     trigger["changeFeedMode"].as_str().is_some_and(|mode| mode.eq_ignore_ascii_case(ALL_VERSIONS))
 }
 
-fn check_host(app_root: &Path, host: &Value, all_versions: &[&str], findings: &mut Vec<Finding>) {
-    let before = findings.len();
-    if host["version"] != "2.0" {
-        findings.push(Finding::failure("host.json version", host["version"].to_string(), "write \"version\": \"2.0\""));
-    }
-    if host.get("httpWorker").is_some() {
-        findings.push(Finding::failure(
-            "host.json httpWorker",
-            "the deprecated form",
-            "use customHandler.description instead",
-        ));
-    }
-    if host["customHandler"]["enableForwardingHttpRequest"] == true || !host["customHandler"]["http"].is_null() {
-        findings.push(Finding::warning(
-            "host.json customHandler",
-            "forwards HTTP requests, which no change feed sends",
-            "leave only description in customHandler",
-        ));
-    }
-    let description = &host["customHandler"]["description"];
-    executable(app_root, description, findings);
-    let arguments = description["arguments"].as_array();
-    if arguments.and_then(|all| all.first()).is_none_or(|first| first != "serve") {
-        findings.push(Finding::failure(
-            ARGUMENTS,
-            description["arguments"].to_string(),
-            "write \"arguments\": [\"serve\"]: without it the program prints its help and ends",
-        ));
-    }
-    let folder = description["workingDirectory"].as_str().unwrap_or_default();
-    if !folder.is_empty() && folder != "." {
-        findings.push(Finding::warning(
-            "host.json workingDirectory",
-            format!("{folder:?}"),
-            "leave it empty: settings and dead letters are looked for in the app's folder",
-        ));
-    }
-    bundle(host, all_versions, findings);
-    dates(host, all_versions, findings);
-    if findings[before..].iter().all(|finding| finding.verdict == Verdict::Ok) {
-        findings
-            .push(Finding::ok("host.json", "starts the handler, has the trigger's extension, and leaves dates alone"));
-    }
-}
-
-fn executable(app_root: &Path, description: &Value, findings: &mut Vec<Finding>) {
-    const CHECK: &str = EXECUTABLE;
-    let Some(named) = description["defaultExecutablePath"].as_str().filter(|path| !path.is_empty()) else {
-        findings.push(Finding::failure(
-            CHECK,
-            "customHandler.description.defaultExecutablePath is missing",
-            "name the program, relative to host.json: \"defaultExecutablePath\": \"cosmos-rewind\"",
-        ));
-        return;
-    };
-    let path = app_root.join(named);
-    match std::fs::metadata(&path) {
-        Ok(found) if !found.is_file() => {
-            findings.push(Finding::failure(CHECK, format!("{named} is no file"), "name the program itself"));
-        }
-        #[cfg(unix)]
-        Ok(found) if std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o111 == 0 => {
-            findings.push(Finding::failure(
-                CHECK,
-                format!("{named} is not executable"),
-                format!("run chmod 755 {}, and pack it with a tool that keeps modes", path.display()),
-            ));
-        }
-        Ok(_) => {}
-        // A bare name may be one of PATH.
-        Err(_) if !named.contains(['/', '\\']) && !Path::new(named).is_absolute() => {
-            findings.push(Finding::warning(
-                CHECK,
-                format!("{named} is not in the app's folder"),
-                "put it beside host.json, unless the host finds it in PATH",
-            ));
-        }
-        Err(e) => findings.push(Finding::failure(
-            CHECK,
-            format!("{named}: {e}"),
-            "build it, or correct defaultExecutablePath; it is relative to host.json",
-        )),
-    }
-}
-
-fn bundle(host: &Value, all_versions: &[&str], findings: &mut Vec<Finding>) {
-    const CHECK: &str = "host.json bundle";
-    const VERSION: &str = "host.json bundle version";
-    let (id, versions) = app::bundle_of(host);
-    let write = format!("write \"extensionBundle\": {{ \"id\": \"{BUNDLE}\", \"version\": \"{BUNDLE_VERSIONS}\" }}");
-    let Some(id) = id else {
-        findings.push(Finding::failure(CHECK, "there is none, so there is no Cosmos DB trigger", write));
-        return;
-    };
-    if id != BUNDLE {
-        findings.push(Finding::warning(
-            CHECK,
-            format!("{id} is not the one that this product is written for"),
-            write.as_str(),
-        ));
-    }
-    // Versions before 4 have the extension 3.x, which reads other names.
-    if versions.is_none_or(|v| !v.trim_start_matches(['[', '(']).starts_with('4')) {
-        findings.push(Finding::failure(VERSION, versions.unwrap_or("there is none"), write));
-    } else if !versions.is_some_and(app::is_new_enough) {
-        let allows = format!("{} allows bundles", versions.unwrap_or_default());
-        findings.push(match all_versions {
-            [] => Finding::warning(VERSION, format!("{allows} that rewrite dates whatever host.json says"), write),
-            names => Finding::failure(
-                VERSION,
-                format!("{allows} without the all-versions mode, which {} asks for", names.join(", ")),
-                write,
-            ),
-        });
-    }
-}
-
-/// Dates that the host rewrites can be read again in latest-version mode, as long as the document does not move on. In
-/// all-versions mode most versions are the past already.
-fn dates(host: &Value, all_versions: &[&str], findings: &mut Vec<Finding>) {
-    const CHECK: &str = "host.json dates";
-    if app::keeps_dates(host) {
-        return;
-    }
-    let [outermost, inner @ ..] = DATES;
-    let value =
-        inner.iter().rev().fold(format!("\"{DATES_KEPT}\""), |inner, name| format!("{{ \"{name}\": {inner} }}"));
-    let write = format!("write \"{outermost}\": {value}");
-    findings.push(match all_versions {
-        [] => Finding::warning(
-            CHECK,
-            "the host rewrites dates, in ids and partition keys too: each document that has some is read again",
-            write,
-        ),
-        names => Finding::failure(
-            CHECK,
-            format!(
-                "the host rewrites dates, in ids and partition keys too: versions of {} are altered for good",
-                names.join(", ")
-            ),
-            write,
-        ),
-    });
-}
-
-fn check_function(
-    name: &str,
-    file: &Value,
-    settings: &Settings,
-    credential: Option<&Credential>,
-    findings: &mut Vec<Finding>,
-) {
-    let before = findings.len();
-    let check = format!("{name}/function.json");
-    let mut add = |verdict, found: String, advice: &str| {
-        findings.push(Finding::new(verdict, check.clone(), found, advice));
-    };
-    let trigger = trigger(file);
-    if !app::is_function_name(name) {
-        add(
-            Verdict::Failure,
-            format!("the host takes no function named {name:?}"),
-            "rename the folder: a letter, then letters, digits and _",
-        );
-    }
-    match &file["retry"]["maxRetryCount"] {
-        Value::Null => add(
-            Verdict::Failure,
-            "there is no retry: a batch that fails is checkpointed, and lost".into(),
-            "copy retry from CaptureChanges/function.json, maxRetryCount -1",
-        ),
-        count if *count == -1 => {}
-        count => add(
-            Verdict::Failure,
-            format!("retry.maxRetryCount is {count}: after that many a batch is lost"),
-            "write \"maxRetryCount\": -1",
-        ),
-    }
-    if trigger.get("cardinality").is_some() {
-        add(Verdict::Failure, "cardinality changes what is delivered".into(), "remove cardinality");
-    }
-    if trigger.get("dataType").is_some_and(|kind| kind != "string") {
-        add(Verdict::Failure, format!("dataType is {}", trigger["dataType"]), "remove dataType, or write \"string\"");
-    }
-    if trigger["direction"] != "in" {
-        add(Verdict::Failure, format!("direction is {}", trigger["direction"]), "write \"direction\": \"in\"");
-    }
-    for (old, new) in OLD_NAMES {
-        if trigger.get(old).is_some() {
-            add(
-                Verdict::Failure,
-                format!("{old} is a name of extension 3.x and has no effect"),
-                &format!("write {new} instead"),
-            );
-        }
-    }
-    let all_versions = is_all_versions(trigger);
-    if all_versions && (trigger["startFromBeginning"] == true || trigger.get("startFromTime").is_some()) {
-        add(
-            Verdict::Failure,
-            "startFromBeginning or startFromTime, with the all-versions feed, which starts now only".into(),
-            "remove it; `cosmos-rewind backfill` saves what was there before",
-        );
-    }
-    if trigger["startFromTime"].as_str().is_some_and(|time| !time.contains('%')) {
-        add(
-            Verdict::Warning,
-            "startFromTime is a literal time, which the host may not take".into(),
-            "put it into an app setting, and write \"startFromTime\": \"%START_FROM_TIME%\"",
-        );
-    }
-    if let Some(mode) = trigger["changeFeedMode"].as_str()
-        && !all_versions
-        && !mode.eq_ignore_ascii_case("LatestVersion")
-    {
-        add(
-            Verdict::Failure,
-            format!("changeFeedMode {mode:?} is not known"),
-            "write LatestVersion or AllVersionsAndDeletes, or remove it",
-        );
-    }
-    let keyless = matches!(credential, Some(Credential::ManagedIdentity { .. } | Credential::Developer));
-    if keyless && trigger["createLeaseContainerIfNotExists"] == true {
-        add(
-            Verdict::Failure,
-            "createLeaseContainerIfNotExists: with an identity the function does not start".into(),
-            "write false, and make the container with `cosmos-rewind provision` and a key, or with Bicep",
-        );
-    }
-    if let Some(connection) = trigger["connection"].as_str()
-        && connection != "CosmosDB"
-        && !same_account(settings, connection)
-    {
-        add(
-            Verdict::Failure,
-            format!(
-                "connection is {connection:?}, which is not the account of CosmosDB, where the handler writes and reads"
-            ),
-            "write \"connection\": \"CosmosDB\", or give both settings the same account",
-        );
-    }
-    names(name, trigger, settings, &mut add);
-    if findings.len() == before {
-        let mode = if all_versions {
-            "all versions; whether the account has the continuous backup that it needs cannot be seen from here"
-        } else {
-            "latest version"
-        };
-        findings.push(Finding::ok(check, format!("retries for ever, {mode}")));
-    }
-}
-
-/// Whether another connection is known to lead to the handler's account.
-fn same_account(settings: &Settings, connection: &str) -> bool {
-    let endpoint = |name: &str| {
-        let text = match settings.get(&format!("{name}__accountEndpoint")) {
-            Some(endpoint) => endpoint,
-            None => settings.get(name)?.split(';').find_map(|part| part.trim().strip_prefix("AccountEndpoint="))?,
-        };
-        url::Url::parse(text).ok()
-    };
-    endpoint(connection).zip(endpoint("CosmosDB")).is_some_and(|(its, own)| its == own)
-}
-
-/// The names the trigger uses, against those the handler uses: it writes what it is sent, wherever it came from.
-fn names(name: &str, trigger: &Value, settings: &Settings, add: &mut impl FnMut(Verdict, String, &str)) {
-    let own = Names::from_settings(settings, Some(name)).ok();
-    for (field, setting, handlers) in [
-        ("databaseName", "COSMOS_DATABASE", own.as_ref().map(|own| &own.database)),
-        ("containerName", "COSMOS_SOURCE_CONTAINER", own.as_ref().map(|own| &own.source)),
-        ("leaseDatabaseName", "COSMOS_DATABASE", None),
-        ("leaseContainerName", "COSMOS_LEASE_CONTAINER", None),
-        ("leaseContainerPrefix", "", None),
-    ] {
-        let Some(text) = trigger[field].as_str() else {
-            if matches!(field, "databaseName" | "containerName") {
-                add(Verdict::Failure, format!("{field} is missing"), "name it, as a text or as %SETTING%");
-            }
-            continue;
-        };
-        match app::resolve(text, settings) {
-            Ok(resolved) => {
-                if let Some(handlers) = handlers.filter(|handlers| **handlers != resolved) {
-                    add(
-                        Verdict::Failure,
-                        format!("{field} is {resolved:?}, and the handler of {name} reads {handlers:?}"),
-                        &format!("set {name}__{setting} to {resolved}, or correct {field}"),
-                    );
-                }
-            }
-            // `local` and Core Tools know what local.settings.json says; on Azure only the portal knows.
-            Err(missing) => add(
-                Verdict::Warning,
-                format!("{field} needs the setting {missing}, which is not set here"),
-                "set it, on Azure and in local.settings.json: the function does not start without it",
-            ),
-        }
-    }
-}
-
 /// Two functions that watch one container with one lease prefix take each other's leases: each sees a part.
 fn check_leases(functions: &BTreeMap<String, Value>, settings: &Settings, findings: &mut Vec<Finding>) {
     let mut seen: BTreeMap<[String; 5], &str> = BTreeMap::new();
@@ -457,6 +149,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::host::app::{BUNDLE, BUNDLE_VERSIONS, DATES_KEPT};
 
     struct App(tempfile::TempDir);
 
