@@ -2,10 +2,11 @@
 # Builds the package that Azure Functions runs: a zip with host.json, the function folders and a static Linux binary
 # without the local environment. Nothing of the machine or the time of the build goes into it.
 #
-# Usage: scripts/package.sh [--out FILE.zip] [--profile dist|release] [--mode latest|all-versions] [--target TRIPLE]
+# Usage: scripts/package.sh [--out FILE.zip] [--profile dist|release|dev] [--mode latest|all-versions] [--target TRIPLE]
 #                           [--jobs N] [--binary FILE]
 #   --out FILE.zip   where the package goes [default: target/package/cosmos-rewind-TRIPLE.zip]
-#   --profile NAME   dist: smallest, slow to build [default]; release: bigger, faster to build
+#   --profile NAME   dist: smallest, slow to build [default]; release: bigger, faster to build; dev: large and slow, for
+#                    tests of the package only
 #   --mode MODE      all-versions: write the change feed mode into the package
 #                    [default: latest, what the repository's files say]
 #   --target TRIPLE  [default: x86_64-unknown-linux-musl]
@@ -42,7 +43,7 @@ while [[ $# -gt 0 ]]; do
     *) usage >&2; exit 2 ;;
   esac
 done
-case $profile in dist | release) ;; *) fail "profile $profile is not known" "dist or release" 2 ;; esac
+case $profile in dist | release | dev) ;; *) fail "profile $profile is not known" "dist, release or dev" 2 ;; esac
 case $mode in latest | all-versions) ;; *) fail "mode $mode is not known" "latest or all-versions" 2 ;; esac
 case $target in *-linux-musl) ;; *) fail "$target is not a static Linux target" "x86_64-unknown-linux-musl or aarch64-unknown-linux-musl" 2 ;; esac
 
@@ -100,7 +101,8 @@ build() {
   begun=$SECONDS
   # SOURCE_DATE_EPOCH is for the zip: the C crates would be compiled again for each value, to the same bytes.
   env -u SOURCE_DATE_EPOCH cargo build --locked --no-default-features --bin cosmos-rewind --profile "$profile" --target "$target" ${jobs[@]+"${jobs[@]}"}
-  binary=$root/target/$target/$profile/cosmos-rewind
+  # The profile dev has a folder of another name.
+  binary=$root/target/$target/${profile/#dev/debug}/cosmos-rewind
   echo "built      profile $profile in $((SECONDS - begun)) s"
 }
 [[ -n $binary ]] || build

@@ -19,7 +19,7 @@ fn package() -> Option<PathBuf> {
     if here && path.is_file() {
         return Some(path);
     }
-    peers::absent("there is no package; scripts/package.sh --profile release builds it");
+    peers::absent("there is no package; scripts/package.sh --profile dev builds it");
     None
 }
 

@@ -107,15 +107,13 @@ fn default_in(help: &str) -> Option<(String, String)> {
 
 /// The rows of a command's own flags.
 fn flags(command: &Command) -> Vec<String> {
-    let own = command.get_arguments().filter(|argument| {
-        !argument.is_hide_set()
-            && !is_of_connection(argument)
-            && !matches!(
-                argument.get_action(),
-                ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
-            )
-            && !(argument.get_id() == "format" && argument.get_possible_values().len() == 4)
-    });
+    let is_help = |argument: &Arg| {
+        let action = argument.get_action();
+        matches!(action, ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version)
+    };
+    let is_format = |argument: &Arg| argument.get_id() == "format" && argument.get_possible_values().len() == 4;
+    let is_common = |argument: &Arg| is_of_connection(argument) || is_help(argument) || is_format(argument);
+    let own = command.get_arguments().filter(|argument| !argument.is_hide_set() && !is_common(argument));
     let rows = own.map(|argument| {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
         let (help, named) = default_in(&help).map_or((help, None), |(help, default)| (help, Some(default)));

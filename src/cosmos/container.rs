@@ -106,7 +106,7 @@ impl Container {
         self.write("upsert item", CosmosOperation::upsert_item(self.item(key, id)?).with_body(body)).await
     }
 
-    /// Creates an item; a [`Disposition::Conflict`] when it exists.
+    /// Creates an item; a [`Disposition::Conflict`](super::Disposition::Conflict) when it exists.
     pub async fn create(&self, key: &PartitionKey, id: &str, body: Vec<u8>) -> Result<Written, Failure> {
         self.write("create item", CosmosOperation::create_item(self.item(key, id)?).with_body(body)).await
     }
@@ -144,7 +144,7 @@ impl Container {
         })
     }
 
-    /// Replaces an item that still has `etag`; a [`Disposition::PreconditionFailed`] when it moved on.
+    /// Replaces an item that still has `etag`; a [`Disposition::PreconditionFailed`](super::Disposition::PreconditionFailed) when it moved on.
     pub async fn replace(&self, key: &PartitionKey, id: &str, body: Vec<u8>, etag: &str) -> Result<Written, Failure> {
         if !Self::is_addressable(id) {
             let [id, etag] = [id, etag].map(quote);

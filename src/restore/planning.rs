@@ -2,7 +2,7 @@
 
 use super::{
     apply::{Applier, ApplyOptions, Prefetched},
-    archived::{ArchiveScope, Archived, known, survey as survey_archive},
+    archived::{ArchiveScope, Archived, known, survey as survey_archived},
     error::RestoreError,
     plan::{Action, Chosen, PLAN_VERSION, PlanTarget, Rules, Step, is_exact},
     plan_file::{Draft, Head, Plan},
@@ -147,11 +147,11 @@ pub async fn plan(request: &Request<'_>, containers: &Containers, cx: &Context<'
     let mut archive = None;
     match (request.archive, version) {
         (Some(from), _) => {
-            let (needed, read) = work.from_archive(from, scope, applier, &mut draft).await?;
+            let (needed, read) = work.survey_archive(from, scope, applier, &mut draft).await?;
             (texts, archive) = (Some(needed), Some(read));
         }
         (None, Some(version)) => work.version(&applier, &scope, version, &mut draft, &mut bad).await?,
-        (None, None) => bad.extend(work.from_history(&applier, &scope, &mut draft).await?),
+        (None, None) => bad.extend(work.survey_history(&applier, &scope, &mut draft).await?),
     }
     let plan = draft.seal().map_err(|e| kept(&e))?;
     if plan.totals.steps == 0 {
@@ -172,7 +172,7 @@ struct Planning<'a> {
 }
 
 impl Planning<'_> {
-    async fn from_history(
+    async fn survey_history(
         &self,
         applier: &Applier<'_>,
         scope: &Scope,
@@ -216,7 +216,7 @@ impl Planning<'_> {
     }
 
     /// The texts that the plan needs.
-    async fn from_archive(
+    async fn survey_archive(
         &self,
         archive: &Archive,
         scope: Scope,
@@ -242,7 +242,7 @@ impl Planning<'_> {
         let archived = Archived { facts: &facts, texts: &texts, wish: &wanted, known };
         let applier = Applier { texts: Some(&texts), ..applier };
         let each = |n| planning.advance(n);
-        survey_archive(archived, &applier, self.rules, self.request.concurrency, draft, each).await?;
+        survey_archived(archived, &applier, self.rules, self.request.concurrency, draft, each).await?;
         let read = ArchiveRead { counts: facts.counts, no_answer: texts.no_answer };
         Ok((texts, read))
     }

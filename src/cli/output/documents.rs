@@ -1,0 +1,158 @@
+//! Documents as a query returns them, of any shape.
+
+use std::{
+    collections::VecDeque,
+    io::{self, BufWriter, IsTerminal as _, Write},
+};
+
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    super::CliError,
+    Format,
+    rows::{Look, Rows, end_json, write_json},
+    stdout_failed,
+};
+use crate::{
+    change::raw::{RawDocument, unescape},
+    surroundings,
+};
+
+/// Raw documents on stdout, exactly as stored in `json` and `jsonl`; columns are found in the first of them otherwise.
+pub struct Documents<W: Write = Box<dyn Write>> {
+    format: Format,
+    count: u64,
+    /// Documents held back until the columns are known.
+    first: VecDeque<Box<RawValue>>,
+    rows: Option<Rows<W>>,
+    out: Option<W>,
+    look: Look,
+}
+
+/// How many documents decide about the columns of a table.
+pub(super) const COLUMNS_FROM: usize = 100;
+
+impl Documents {
+    /// Documents for stdout.
+    pub fn stdout(format: Format) -> Self {
+        let look = if io::stdout().is_terminal() { Look::Terminal } else { Look::Plain };
+        Self::new(Box::new(BufWriter::new(surroundings::stdout())), format, look)
+    }
+}
+
+impl<W: Write> Documents<W> {
+    /// Documents for any writer.
+    pub fn new(out: W, format: Format, look: Look) -> Self {
+        Self { format, count: 0, first: VecDeque::new(), rows: None, out: Some(out), look }
+    }
+
+    /// Prints a document.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn push(&mut self, document: Box<RawValue>) -> Result<(), CliError> {
+        self.count += 1;
+        match self.format {
+            Format::Json | Format::Jsonl => match &mut self.out {
+                Some(out) => write_json(out, self.format, self.count, document.get()).map_err(|e| stdout_failed(&e)),
+                None => Ok(()),
+            },
+            Format::Table | Format::Csv => {
+                self.first.push_back(document);
+                if self.rows.is_none() && self.first.len() < COLUMNS_FROM {
+                    return Ok(());
+                }
+                self.drain()
+            }
+        }
+    }
+
+    /// Passes buffered text on, so that a reader sees every page at once.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn flush(&mut self) -> Result<(), CliError> {
+        self.out.as_mut().map_or(Ok(()), |out| out.flush().map_err(|e| stdout_failed(&e)))
+    }
+
+    /// Ends the output.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn finish(mut self) -> Result<(), CliError> {
+        match self.format {
+            Format::Json | Format::Jsonl => {
+                let Some(mut out) = self.out else { return Ok(()) };
+                let end = if self.format == Format::Json { end_json(&mut out, self.count) } else { Ok(()) };
+                end.and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
+            }
+            Format::Table | Format::Csv => {
+                if self.count > 0 {
+                    self.drain()?;
+                }
+                self.rows.map_or(Ok(()), Rows::finish)
+            }
+        }
+    }
+
+    fn drain(&mut self) -> Result<(), CliError> {
+        if self.rows.is_none()
+            && let Some(out) = self.out.take()
+        {
+            let columns = columns_of(self.first.iter().map(|d| d.get()));
+            self.rows = Some(Rows::new(out, self.format, self.look, &columns));
+        }
+        let Some(rows) = &mut self.rows else { return Ok(()) };
+        for document in self.first.drain(..) {
+            let values = columns_in(document.get(), &rows.columns);
+            rows.push(&values)?;
+        }
+        Ok(())
+    }
+}
+
+/// The column that holds a result that is no object, as of `SELECT VALUE c.id`.
+pub(super) const VALUE_COLUMN: &str = "value";
+
+/// The columns of documents: their fields in order of appearance, what the service adds last, `_ts` excepted left out.
+pub(super) fn columns_of<'a>(documents: impl Iterator<Item = &'a str>) -> Vec<String> {
+    const SYSTEM: [&str; 4] = ["_rid", "_self", "_etag", "_attachments"];
+    let mut columns: Vec<String> = Vec::new();
+    for text in documents {
+        match RawDocument::parse(text) {
+            Ok(document) => {
+                for member in document.members() {
+                    let name = member.name();
+                    if !SYSTEM.contains(&name.as_ref()) && !columns.iter().any(|c| *c == name) {
+                        columns.push(name.into_owned());
+                    }
+                }
+            }
+            Err(_) if columns.iter().any(|c| c == VALUE_COLUMN) => {}
+            Err(_) => columns.push(VALUE_COLUMN.into()),
+        }
+    }
+    // The id first, as people look for it.
+    columns.sort_by_key(|c| match c.as_str() {
+        "id" => 0,
+        "_ts" => 2,
+        _ => 1,
+    });
+    columns
+}
+
+pub(super) fn columns_in(text: &str, columns: &[String]) -> Vec<Value> {
+    match RawDocument::parse(text) {
+        Ok(document) => columns.iter().map(|c| document.get(c).map_or(Value::Null, |v| shown(v.get()))).collect(),
+        Err(_) => columns.iter().map(|c| if c == VALUE_COLUMN { shown(text) } else { Value::Null }).collect(),
+    }
+}
+
+/// A raw value for a cell: a string's meaning, the text of everything else, so that numbers stay as they were written.
+pub(super) fn shown(text: &str) -> Value {
+    match text.as_bytes().first() {
+        Some(b'"') => Value::String(unescape(text).into_owned()),
+        Some(b'n') => Value::Null,
+        _ => Value::String(text.to_owned()),
+    }
+}
