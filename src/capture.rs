@@ -74,7 +74,7 @@ impl Limits {
         Self { piece: bytes, ..self }
     }
 
-    /// Leave to write so many bytes, as long as it is held.
+    /// Acquires permission to write so many bytes; released on drop.
     async fn write(&self, bytes: usize) -> Result<impl Sized + '_, Failure> {
         let room = bytes.min(WRITE_ROOM).div_ceil(ROOM_PIECE);
         // The room first, and always in this order: whoever waits for the other holds nothing that is waited for.
@@ -389,7 +389,7 @@ impl<H: History> Capture<H> {
                         Some(known) if known.record.id == one.record.id && known.record.key == one.record.key => {
                             known.learn(one);
                         }
-                        // New; or, once in a universe, two records with one mark: writing both is right too.
+                        // New; or a fingerprint collision: writing both is right too.
                         _ => pending.push(one),
                     }
                 }

@@ -61,7 +61,7 @@ pub struct RestoreArgs {
     /// blob:URL
     #[arg(long, value_name = "ARCHIVE", conflicts_with_all = ["predicate", "feed_range"])]
     from_archive: Option<String>,
-    /// Documents whose version at the point in time this expression (CEL, as for follow) says yes to
+    /// Documents whose version at the point in time matches this expression (CEL, as for follow)
     #[arg(long, value_name = "EXPR", group = "scope", requires = "from_archive")]
     filter: Option<String>,
     /// Only the i-th of n equal parts of the items, by partition key: so that n machines can share a restore

@@ -70,7 +70,7 @@ impl HashRange {
         self.to.saturating_sub(self.from)
     }
 
-    /// So many parts that are as good as equal and leave nothing out.
+    /// Splits into `parts` near-equal ranges that leave nothing out.
     pub fn cut(self, parts: u32) -> Vec<Self> {
         let bound = |i: u32| {
             let offset = u128::from(self.width()) * u128::from(i) / u128::from(parts.max(1));

@@ -47,7 +47,7 @@ pub struct BadFilter {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
     /// It would have none for any change: a function that there is not.
-    #[error("--filter names {0:?}, which there is not")]
+    #[error("unknown function or name {0:?} in --filter")]
     Undeclared(String),
     /// This change has not what it asks for; the kind of the problem, without any value of the document.
     #[error("{0}")]

@@ -27,7 +27,7 @@ use crate::{
 pub enum ArchiveScope {
     /// These.
     Items(HashSet<ItemKey>),
-    /// Those whose version at the moment the filter says yes to.
+    /// Those whose version at the moment matches the filter.
     Filtered,
     /// All of the archive and of the target.
     All,

@@ -247,7 +247,7 @@ impl Draft {
         held.iter().try_for_each(|step| self.out.line(&serde_json::to_string(step)?))
     }
 
-    /// No step more.
+    /// Finishes the plan.
     ///
     /// # Errors
     /// When the disk is full.

@@ -84,11 +84,11 @@ impl Check {
             Self::Missing => "live documents whose version the history lacks",
             Self::Partial => "live documents of which the history has a part only, on purpose",
             Self::Content => "versions in force that differ from the live document",
-            Self::Newest => "live documents behind whose version the history has another one",
+            Self::Newest => "live documents for which the history has a newer version",
             Self::Gone => "documents that are gone, and the history has no tombstone",
             Self::Chain => "versions before which another one is missing",
             Self::Rebuild => "versions of the sample that are no whole document",
-            Self::Container => "ends of the history that are of another container of this name, deleted since",
+            Self::Container => "versions from an earlier container of this name",
             Self::Record => "items of the history that are not understood, and set aside",
         }
     }

@@ -777,8 +777,13 @@ impl Run {
         }
         // An application that does by itself what the restore is to do: those are its writes then.
         let mut theirs = moved.clone();
+        // Often a delete, of which nothing is left that would tell whose it was.
+        let to_go: Vec<&Item> = changed.iter().filter(|item| !expected.contains_key(*item)).collect();
         for _ in 0..self.rng.random_range(0..3) {
-            let item = changed[self.rng.random_range(0..changed.len())].clone();
+            let item = match to_go.as_slice() {
+                [_, ..] if self.rng.random_bool(0.5) => to_go[self.rng.random_range(0..to_go.len())].clone(),
+                _ => changed[self.rng.random_range(0..changed.len())].clone(),
+            };
             if !theirs.insert(item.clone()) {
                 continue;
             }

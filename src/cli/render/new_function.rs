@@ -29,7 +29,7 @@ fn print(request: &Request, report: &Report, format: Format) -> Result<(), CliEr
         LocalSettings::Missing => "no local.settings.json",
         LocalSettings::UpToDate => "has them",
         LocalSettings::WouldBeUpdated => "would get them",
-        LocalSettings::Updated => "has got them",
+        LocalSettings::Updated => "updated",
     };
     let az = azure_command(&report.settings);
     let file = format!("{}/{FUNCTION_FILE}", function.name);

@@ -13,7 +13,7 @@ use super::tokens::{Kind, Token, tokens, unquoted};
 #[error("{0} cannot be decided here")]
 pub struct Unsupported(pub String);
 
-/// A predicate that can be asked.
+/// A compiled predicate.
 #[derive(Debug)]
 pub struct Predicate {
     root: Node,
