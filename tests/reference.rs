@@ -231,9 +231,7 @@ fn every_log_line_of_the_handler_is_on_its_page() {
     let mut files = Vec::new();
     let mut folders: Vec<PathBuf> =
         ["src/host", "src/capture", "src/telemetry", "src/retention"].map(PathBuf::from).into_iter().collect();
-    for file in ["src/cli/serve.rs", "src/capture.rs"] {
-        files.extend(Some(PathBuf::from(file)).filter(|file| file.exists()));
-    }
+    files.push(PathBuf::from("src/cli/serve.rs"));
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.unwrap().path();

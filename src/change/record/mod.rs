@@ -2,6 +2,23 @@
 //!
 //! Built as text from the slices of the payload; no member of the document is parsed or written anew.
 
+mod compress;
+mod identity;
+mod ids;
+mod layout;
+mod text;
+
+use self::{
+    compress::pack,
+    ids::{key_of, record_id},
+    text::{bare, change_object, push_member, push_string, push_tail},
+};
+pub use self::{
+    compress::{compress, hex},
+    identity::{Identity, identity, may_be_altered, unsure},
+    ids::{id_of_version, source_key, version_id},
+    layout::{check_layout, check_source_key},
+};
 use std::{borrow::Cow, fmt::Write as _};
 
 use base64::Engine as _;
@@ -17,14 +34,19 @@ use super::{
 
 /// Version of the format, `_change.v`.
 pub const FORMAT_VERSION: u32 = 1;
+
 /// The member that holds everything about the change.
 pub const CHANGE: &str = "_change";
+
 /// The member that holds the document's id.
 pub const ORIGINAL_ID: &str = "_originalId";
+
 /// Members the service adds to every item; they belong to the copy, not to the document.
 pub const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
+
 /// Longest id the service accepts, in bytes (Azure Cosmos DB service quotas, "Per-item limits").
 pub const MAX_ID_BYTES: usize = 1023;
+
 /// Largest item the service accepts, in bytes of its JSON text, less room for the system properties it adds.
 pub const MAX_ITEM_BYTES: usize = 2 * 1024 * 1024 - 4 * 1024;
 
@@ -218,326 +240,9 @@ fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<Member<'a>> 
     own
 }
 
-/// The deterministic id: redelivered, reordered or captured by two paths, a version has one record.
-fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<'_>]) -> String {
-    let version = if change.op.is_tombstone() {
-        match (change.lsn, change.ts) {
-            // With its time: a container that was made again counts its LSNs from the beginning.
-            (Some(lsn), Some(ts)) => format!("del-{lsn}-{ts}"),
-            (Some(lsn), None) => format!("del-{lsn}"),
-            (None, Some(ts)) => format!("del-t{ts}"),
-            (None, None) => "del".to_owned(),
-        }
-    } else {
-        match (change.etag(), change.ts, change.lsn) {
-            (Some(etag), _, _) => etag.trim_matches('"').to_owned(),
-            (None, Some(ts), Some(lsn)) => format!("{ts}-{lsn}"),
-            _ => {
-                let digest = Sha256::digest(render(members).as_bytes());
-                format!("h-{}", hex(&digest[..16]))
-            }
-        }
-    };
-    joined(source_id, &version)
-}
-
-/// The id of a change's record: the same for every delivery of the same version.
-pub fn version_id(change: &Change<'_>) -> String {
-    record_id(change, &change.id, &own_members(&change.document, change.shape))
-}
-
 /// The document of a change as its owner wrote it: without what the service and the feed add. `None` for a tombstone.
 pub fn document_text(change: &Change<'_>) -> Option<String> {
     (!change.op.is_tombstone()).then(|| render(&own_members(&change.document, change.shape)))
-}
-
-/// The change's partition key in the source container.
-///
-/// # Errors
-/// When a tombstone does not say whose partition it belongs to.
-pub fn source_key(change: &Change<'_>, paths: &KeyPaths) -> Result<PartitionKey, Unrecordable> {
-    key_of(change, &change.document, &change.id, &change.id, paths)
-}
-
-/// The id of the record of a document with this etag: where a live version is, or would be, in the history.
-pub fn id_of_version(id: &str, etag: &str) -> String {
-    joined(id, etag.trim_matches('"'))
-}
-
-fn joined(id: &str, version: &str) -> String {
-    let id = format!("{id}~{version}");
-    if id.len() <= MAX_ID_BYTES { id } else { hex(&Sha256::digest(id.as_bytes())) }
-}
-
-/// Whether documents of a source keyed so can be records of a history: a record keeps some members elsewhere, and its key
-/// would be another one than its document's.
-///
-/// # Errors
-/// With the path that a record needs for itself.
-pub fn check_source_key(source: &KeyPaths) -> Result<(), String> {
-    let is_taken = |name: &str| matches!(name, "ttl" | CHANGE | ORIGINAL_ID) || SYSTEM.contains(&name);
-    match source.segments().iter().find(|path| path.first().is_some_and(|name| is_taken(name))) {
-        None => Ok(()),
-        Some(path) => Err(format!(
-            "the source is keyed by {}, which a record of the history needs for itself, so its documents cannot be captured",
-            super::key::render_path(path)
-        )),
-    }
-}
-
-/// Whether a history keyed by `changes` can keep the documents of a source keyed by `source` apart: a record lies by what
-/// its document's key is, and two documents of one id may have one etag under different keys.
-///
-/// # Errors
-/// With what is wrong with the history's key.
-pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), String> {
-    let is_own = |path: &[String]| matches!(path, [name] if name == "id" || name == ORIGINAL_ID);
-    let shown = |paths: Vec<&Vec<String>>| {
-        paths.into_iter().map(|path| super::key::render_path(path)).collect::<Vec<_>>().join(", ")
-    };
-    check_source_key(source)?;
-    let foreign: Vec<_> = changes.segments().iter().filter(|p| !source.segments().contains(p) && !is_own(p)).collect();
-    if !foreign.is_empty() {
-        return Err(format!(
-            "its partition key {} is not part of the source's ({source}), so a delete could not be recorded",
-            shown(foreign)
-        ));
-    }
-    // An id is in every record's own.
-    let is_left_out = |path: &&Vec<String>| !changes.segments().contains(path) && path.as_slice() != ["id"];
-    let left_out: Vec<_> = source.segments().iter().filter(is_left_out).collect();
-    if !left_out.is_empty() {
-        return Err(format!(
-            "its partition key ({changes}) leaves out {} of the source's, so two documents of one id could share a record",
-            shown(left_out)
-        ));
-    }
-    Ok(())
-}
-
-/// The change's key by these paths; `source_id` is the document's id, `id` what stands for the path `/id`.
-fn key_of(
-    change: &Change<'_>,
-    document: &RawDocument<'_>,
-    source_id: &str,
-    id: &str,
-    paths: &KeyPaths,
-) -> Result<PartitionKey, Unrecordable> {
-    let from_metadata = change.op.is_tombstone() && change.document.members().is_empty();
-    let parts = paths
-        .segments()
-        .iter()
-        .enumerate()
-        .map(|(index, path)| match path.as_slice() {
-            [name] if name == ORIGINAL_ID => Ok(KeyValue::String(source_id.to_owned())),
-            [name] if name == "id" => Ok(KeyValue::String(id.to_owned())),
-            path if from_metadata => metadata_key(change.metadata_key, path, index),
-            path => Ok(KeyPaths::extract_one(path, document)),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(PartitionKey(parts))
-}
-
-/// A key component from an envelope's `metadata.partitionKey`: an object by path or by the path's last name, or an
-/// array in the order of the paths.
-fn metadata_key(raw: Option<&RawValue>, path: &[String], index: usize) -> Result<KeyValue, Unrecordable> {
-    let Some(raw) = raw else {
-        return Err(Unrecordable {
-            reason: "the delete names no partition key and carries no image of the document".into(),
-        });
-    };
-    let scalar = |raw: &RawValue| match RawDocument::parse(&format!("{{\"v\":{raw}}}")) {
-        Ok(document) => KeyPaths::extract_one(&["v".to_owned()], &document),
-        Err(_) => KeyValue::Undefined,
-    };
-    match raw.get().as_bytes().first() {
-        Some(b'{') => {
-            let object = RawDocument::parse(raw.get()).unwrap_or_default();
-            let joined = path.join("/");
-            Ok(match object.get(&joined).or_else(|| object.get(&format!("/{joined}"))) {
-                Some(value) => scalar(value),
-                None => match KeyPaths::extract_one(path, &object) {
-                    KeyValue::Undefined => {
-                        path.last().and_then(|last| object.get(last)).map_or(KeyValue::Undefined, scalar)
-                    }
-                    value => value,
-                },
-            })
-        }
-        Some(b'[') => {
-            let parts: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-            Ok(parts.get(index).map_or(KeyValue::Undefined, |part| scalar(part)))
-        }
-        _ => Ok(scalar(raw)),
-    }
-}
-
-/// The text of `_change`.
-fn change_object(
-    change: &Change<'_>,
-    fidelity: RecordFidelity,
-    context: RecordContext<'_>,
-    key: Option<&PartitionKey>,
-    members: &[Member<'_>],
-    packed: Option<&Packed>,
-) -> String {
-    let mut out = String::with_capacity(320);
-    // Writing to a String cannot fail.
-    let _ = write!(
-        out,
-        "{{\"v\":{FORMAT_VERSION},\"op\":\"{}\",\"ts\":{}",
-        change.op.as_str(),
-        change.ts.unwrap_or(context.at_seconds)
-    );
-    if change.ts.is_none() {
-        out.push_str(",\"tsFrom\":\"capture\"");
-    }
-    if let Some(lsn) = change.lsn {
-        let _ = write!(out, ",\"lsn\":{lsn}");
-    }
-    if !change.op.is_tombstone()
-        && let Some(etag) = change.etag_text()
-    {
-        push_pair(&mut out, "etag", etag);
-    }
-    if let Some(rid) = change.document.get("_rid").filter(|rid| rid.get().starts_with('"')) {
-        push_pair(&mut out, "rid", rid.get());
-    }
-    if let Some(prev) = change.prev_lsn {
-        let _ = write!(out, ",\"prevLsn\":{prev}");
-    }
-    if let Some(key) = key {
-        push_key(&mut out, key);
-    }
-    push_moved(&mut out, members);
-    for (name, value) in [("via", context.via.as_str()), ("fidelity", fidelity.as_str()), ("at", context.at)] {
-        out.extend([",\"", name, "\":\"", value, "\""]);
-    }
-    if let Some(packed) = packed {
-        push_packed(&mut out, packed);
-    }
-    out.push('}');
-    out
-}
-
-/// The source's key values, so that no layout of the changes container decides whose version a record is.
-fn push_key(out: &mut String, key: &PartitionKey) {
-    out.push_str(",\"key\":[");
-    for (i, part) in key.0.iter().enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        match part {
-            KeyValue::String(text) => push_string(out, text),
-            other => out.push_str(&other.to_json().to_string()),
-        }
-    }
-    out.push(']');
-}
-
-fn push_packed(out: &mut String, packed: &Packed) {
-    out.push_str(&format!(
-        ",\"body\":{{\"encoding\":\"gzip\",\"size\":{},\"sha256\":\"{}\",\"data\":\"{}\"}}",
-        packed.size, packed.sha256, packed.data
-    ));
-}
-
-/// `ttl`, and whatever the document has under our own names, with the place each of them had.
-fn push_moved(out: &mut String, members: &[Member<'_>]) {
-    let name = |member: &Member<'_>| match member.reserved()? {
-        Reserved::Ttl => Some("ttl"),
-        Reserved::Change => Some(CHANGE),
-        Reserved::OriginalId => Some(ORIGINAL_ID),
-        Reserved::Id | Reserved::System | Reserved::Lsn => None,
-    };
-    let moved: Vec<(usize, &str, &str)> =
-        members.iter().enumerate().filter_map(|(i, m)| Some((i, name(m)?, m.value.get()))).collect();
-    if moved.is_empty() {
-        return;
-    }
-    let mut shadowed = String::new();
-    for (_, name, value) in &moved {
-        if *name == "ttl" {
-            push_pair(out, "ttl", value);
-        } else {
-            push_pair(&mut shadowed, name, value);
-        }
-    }
-    if let Some(inner) = shadowed.strip_prefix(',') {
-        push_pair(out, "shadowed", &format!("{{{inner}}}"));
-    }
-    // The usual case, a ttl behind everything else, needs no place.
-    if !matches!(moved.as_slice(), [(i, "ttl", _)] if i + 1 == members.len()) {
-        let places: Vec<String> = moved.iter().map(|(i, name, _)| format!("\"{name}\":{i}")).collect();
-        push_pair(out, "places", &format!("{{{}}}", places.join(",")));
-    }
-}
-
-/// A record without the document's own members: its id, its key members, and `_change`.
-fn bare(record: &Record, original_id: &str, paths: &KeyPaths, metadata: &str) -> String {
-    let mut keys = serde_json::Map::new();
-    for (path, value) in paths.segments().iter().zip(&record.key.0) {
-        if matches!(path.as_slice(), [name] if name == "id" || name == ORIGINAL_ID) || *value == KeyValue::Undefined {
-            continue;
-        }
-        insert_at(&mut keys, path, value.to_json());
-    }
-    let mut body = String::with_capacity(metadata.len() + 256);
-    body.push_str("{\"id\":");
-    push_string(&mut body, &record.id);
-    for (name, value) in &keys {
-        body.push(',');
-        push_string(&mut body, name);
-        body.push(':');
-        body.push_str(&value.to_string());
-    }
-    push_tail(&mut body, original_id, metadata);
-    body
-}
-
-fn insert_at(object: &mut serde_json::Map<String, serde_json::Value>, path: &[String], value: serde_json::Value) {
-    match path {
-        [] => {}
-        [last] => {
-            object.insert(last.clone(), value);
-        }
-        [first, rest @ ..] => {
-            let inner = object.entry(first.clone()).or_insert_with(|| serde_json::Map::new().into());
-            if let serde_json::Value::Object(inner) = inner {
-                insert_at(inner, rest, value);
-            }
-        }
-    }
-}
-
-fn push_tail(body: &mut String, original_id: &str, metadata: &str) {
-    push_pair(body, ORIGINAL_ID, original_id);
-    push_pair(body, CHANGE, metadata);
-    body.push('}');
-}
-
-fn push_pair(out: &mut String, name: &str, value: &str) {
-    out.push_str(",\"");
-    out.push_str(name);
-    out.push_str("\":");
-    out.push_str(value);
-}
-
-fn push_member(out: &mut String, key: &str, value: &str) {
-    out.push_str(key);
-    out.push(':');
-    out.push_str(value);
-}
-
-fn push_string(out: &mut String, text: &str) {
-    // Ids rarely need escapes; serde_json knows the rest.
-    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    } else {
-        out.push_str(&serde_json::Value::from(text).to_string());
-    }
 }
 
 /// The user's own text of a live document as it was read: without what the service adds to every item. Whatever the
@@ -564,58 +269,6 @@ pub(super) fn render(members: &[Member<'_>]) -> String {
     out
 }
 
-struct Packed {
-    size: usize,
-    sha256: String,
-    data: String,
-}
-
-/// Compresses a document; gzip, so that any tool can read it back, with a checksum of the text.
-fn pack(text: &str) -> Packed {
-    use std::io::Write as _;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(text.len() / 4), flate2::Compression::default());
-    // Writing to memory cannot fail; an empty result would fail its checksum when read.
-    let bytes = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).unwrap_or_default();
-    Packed {
-        size: text.len(),
-        sha256: hex(&Sha256::digest(text.as_bytes())),
-        data: base64::engine::general_purpose::STANDARD.encode(bytes),
-    }
-}
-
-/// Bytes as lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, b| {
-        for nibble in [b >> 4, b & 15] {
-            out.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
-        out
-    })
-}
-
-/// The record with its document compressed into `_change`: for a service that finds an item too large which we did not.
-/// `None` when there is nothing to compress.
-pub fn compress(record: &Record, paths: &KeyPaths) -> Option<Record> {
-    if record.compressed {
-        return None;
-    }
-    let document = super::version::Version::parse(&record.body).ok()?.document?;
-    let stored = RawDocument::parse(&record.body).ok()?;
-    let change = RawDocument::parse(stored.get(CHANGE)?.get()).ok()?;
-    let kept: Vec<Member<'_>> = change
-        .members()
-        .iter()
-        .filter(|m| !["ttl", "shadowed", "places"].iter().any(|name| m.is(name)))
-        .copied()
-        .collect();
-    let mut metadata = render(&kept);
-    metadata.pop();
-    push_packed(&mut metadata, &pack(&document));
-    metadata.push('}');
-    let body = bare(record, stored.get(ORIGINAL_ID)?.get(), paths, &metadata);
-    Some(Record { body, compressed: true, ..record.clone() })
-}
-
 /// The record marked as a part of the document only; `note` is the JSON text of `_change.partial`. It knows less than a
 /// record of the whole document, so it never replaces one.
 pub fn partial(record: Record, note: &str) -> Record {
@@ -633,66 +286,6 @@ pub fn partial(record: Record, note: &str) -> Record {
     // A record of our own making always has its `_change`.
     let body = marked().unwrap_or_else(|| record.body.clone());
     Record { body, create_only: true, ..record }
-}
-
-/// Whether the text of a change may differ from what the source stored.
-pub fn may_be_altered(change: &Change<'_>, delivery: Delivery) -> bool {
-    !change.op.is_tombstone() && (fidelity::may_be_altered(change.text, delivery) || lost_its_lsn(change))
-}
-
-/// Whether the feed put its `_lsn` in the place of the document's own: it stands before what the service adds, where
-/// only a user's member does.
-fn lost_its_lsn(change: &Change<'_>) -> bool {
-    let members = change.document.members();
-    let place = |wanted: &dyn Fn(&Member<'_>) -> bool| members.iter().position(wanted);
-    change.shape == Shape::Feed
-        && place(&|m| m.reserved() == Some(Reserved::Lsn))
-            .zip(place(&|m| m.reserved() == Some(Reserved::System)))
-            .is_some_and(|(own, system)| own < system)
-        && members.iter().filter(|m| m.reserved() == Some(Reserved::Lsn)).count() == 1
-}
-
-/// What of a change's identity may have been altered on the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Identity {
-    /// Nothing: it is the document that it says.
-    Sure,
-    /// Its id; its partition key is its own.
-    IdUnsure,
-    /// Its partition key, and perhaps its id.
-    KeyUnsure,
-}
-
-/// Whether a change may be another document's: the host alters ids and partition keys that look like dates, too.
-/// `paths` are those of the source, or of its history.
-pub fn identity(change: &Change<'_>, delivery: Delivery, paths: &KeyPaths) -> Identity {
-    if delivery == Delivery::Direct {
-        return Identity::Sure;
-    }
-    let unsure =
-        |value: &KeyValue| matches!(value, KeyValue::String(s) if fidelity::string_may_be_altered(s, delivery));
-    // The service's own paths name the record; its id is looked at below.
-    let is_key = |path: &[String]| !matches!(path, [name] if name == "id" || name == ORIGINAL_ID);
-    let key = key_of(change, &change.document, "", "", paths).map_or(Vec::new(), |key| key.0);
-    if paths.segments().iter().zip(&key).any(|(path, value)| is_key(path) && unsure(value)) {
-        return Identity::KeyUnsure;
-    }
-    // What a delete's metadata says of the id is never altered.
-    if change.metadata_key.is_none() && fidelity::string_may_be_altered(&change.id, delivery) {
-        Identity::IdUnsure
-    } else {
-        Identity::Sure
-    }
-}
-
-/// The record marked as one whose id or partition key may not be its document's.
-pub fn unsure(record: Record) -> Record {
-    match super::edit::set(&record.body, &[CHANGE.to_owned(), "identity".to_owned()], "\"unsure\"") {
-        // One that is sure is at another place; redelivered, this one must not replace anything.
-        Ok(body) => Record { body, create_only: true, ..record },
-        // A record of our own making is an object with a `_change`.
-        Err(_) => record,
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,49 @@
+//! Which layouts of source and history the records can be kept in.
+
+use super::*;
+
+/// Whether documents of a source keyed so can be records of a history: a record keeps some members elsewhere, and its key
+/// would be another one than its document's.
+///
+/// # Errors
+/// With the path that a record needs for itself.
+pub fn check_source_key(source: &KeyPaths) -> Result<(), String> {
+    let is_taken = |name: &str| matches!(name, "ttl" | CHANGE | ORIGINAL_ID) || SYSTEM.contains(&name);
+    match source.segments().iter().find(|path| path.first().is_some_and(|name| is_taken(name))) {
+        None => Ok(()),
+        Some(path) => Err(format!(
+            "the source is keyed by {}, which a record of the history needs for itself, so its documents cannot be captured",
+            super::super::key::render_path(path)
+        )),
+    }
+}
+
+/// Whether a history keyed by `changes` can keep the documents of a source keyed by `source` apart: a record lies by what
+/// its document's key is, and two documents of one id may have one etag under different keys.
+///
+/// # Errors
+/// With what is wrong with the history's key.
+pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), String> {
+    let is_own = |path: &[String]| matches!(path, [name] if name == "id" || name == ORIGINAL_ID);
+    let shown = |paths: Vec<&Vec<String>>| {
+        paths.into_iter().map(|path| super::super::key::render_path(path)).collect::<Vec<_>>().join(", ")
+    };
+    check_source_key(source)?;
+    let foreign: Vec<_> = changes.segments().iter().filter(|p| !source.segments().contains(p) && !is_own(p)).collect();
+    if !foreign.is_empty() {
+        return Err(format!(
+            "its partition key {} is not part of the source's ({source}), so a delete could not be recorded",
+            shown(foreign)
+        ));
+    }
+    // An id is in every record's own.
+    let is_left_out = |path: &&Vec<String>| !changes.segments().contains(path) && path.as_slice() != ["id"];
+    let left_out: Vec<_> = source.segments().iter().filter(is_left_out).collect();
+    if !left_out.is_empty() {
+        return Err(format!(
+            "its partition key ({changes}) leaves out {} of the source's, so two documents of one id could share a record",
+            shown(left_out)
+        ));
+    }
+    Ok(())
+}
