@@ -33,9 +33,9 @@ demo:
 bench:
     scripts/bench-capture.sh
 
-# Every fuzz target for a while
-fuzz seconds="60":
-    scripts/fuzz.sh --seconds {{seconds}}
+# One fuzz target for a while (fuzz/README.md lists them)
+fuzz target seconds="60":
+    cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
 
 # Random runs for longer
 soak minutes="30":
