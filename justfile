@@ -35,7 +35,7 @@ bench:
 
 # One fuzz target for a while (fuzz/README.md lists them)
 fuzz target seconds="60":
-    cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+    cargo +nightly fuzz run -s none {{target}} fuzz/corpus/{{target}} fuzz/seeds/{{target}} -- -max_total_time={{seconds}}
 
 # Random runs for longer
 soak minutes="30":
