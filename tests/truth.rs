@@ -590,3 +590,17 @@ async fn claims_are_true_or_not_made() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_odd_record_is_named_also_where_nothing_else_is_known_of_its_document() {
+    let app = TestApp::start().await;
+    let record = json!({"id": "odd~1", "pk": "p", "_originalId": "odd", "_change": {"v": 1, "op": "sleep", "ts": 1}});
+    let changes = app.changes().await;
+    let parts = changes.key_paths().segments().iter().map(|path| record[&path[0]].clone()).collect::<Vec<_>>();
+    let at = PartitionKey::parse(&Value::from(parts).to_string()).unwrap();
+    changes.upsert(&at, "odd~1", record.to_string().into_bytes()).await.unwrap();
+    let done = app.run(&["restore", "--id", "odd", "--at", "now", "--dry-run"]).await;
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(done.stderr.contains("odd~1") && done.stderr.contains("it is set aside"), "{done:?}");
+    assert!(done.stderr.contains("is not in the history"), "{done:?}");
+}

@@ -6,7 +6,7 @@ use super::write::{Interruption, Job, Sink};
 use crate::{
     change::{key::ItemKey, record, time::PointInTime, version::container_of},
     cosmos::{Disposition, Failure},
-    frontier::waiting::{WaitError, reach},
+    frontier::waiting::reach,
     history::{
         as_of::{State, as_of},
         frontier::Frontier,
@@ -25,11 +25,7 @@ impl Job<'_> {
         };
         let hash_ranges = sink.state.left.clone();
         let today = container_of(self.containers.source.rid());
-        let reached = reach(self.containers, at, self.request.wait, &self.limiter, self.cx).await;
-        let frontier = reached.map_err(|e| match e {
-            WaitError::Cosmos(failure) => Interruption::Service(failure),
-            WaitError::Stopped => Interruption::Stopped,
-        })?;
+        let frontier = reach(self.containers, at, self.request.wait, &self.limiter, self.cx).await?;
         if !frontier.covers(at) {
             self.step.note(&format!("warning: {}, before the point in time", frontier.describe()));
             sink.state.beyond = true;

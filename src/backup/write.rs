@@ -12,6 +12,7 @@ use crate::{
     context::Context,
     cosmos::{Failure, HashRange, Param, RuLimiter, Shard},
     figures::count_of,
+    frontier::waiting::WaitError,
     history::scan::Containers,
     progress::Step,
 };
@@ -149,6 +150,15 @@ pub enum Interruption {
         /// The disk's error.
         source: io::Error,
     },
+}
+
+impl From<WaitError> for Interruption {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Cosmos(failure) => Self::Service(failure),
+            WaitError::Stopped => Self::Stopped,
+        }
+    }
 }
 
 /// Which backup a part is of, and how far it is: what an interrupted one goes on with.

@@ -53,9 +53,7 @@ impl ApplyArgs {
     pub(super) fn journal(&self) -> &std::path::Path {
         &self.journal
     }
-}
 
-impl ApplyArgs {
     fn limits(&self) -> Limits {
         Limits { max: self.max, max_deletes: self.max_deletes }
     }
@@ -80,10 +78,7 @@ pub(super) async fn apply(
     started: Instant,
 ) -> Result<Exit, CliError> {
     let writes = plan.totals.writes;
-    let approval = match writes {
-        0 => Approval::of(plan, &Limits { max: 0, max_deletes: None })?,
-        _ => Approval::of(plan, &how.limits())?,
-    };
+    let approval = Approval::of(plan, &how.limits())?;
     if writes > 0 {
         let (database, target) = (&plan.head.place.database, &plan.head.place.target);
         let what = format!("{} of {database}/{target} will be written.", output::count_of(writes as u64, "document"));

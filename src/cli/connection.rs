@@ -5,8 +5,7 @@ use clap::Args;
 use super::CliError;
 use crate::{
     config::{self, Account, Names, Settings},
-    cosmos::{Cosmos, HashRange, Shard},
-    history::scan::Containers,
+    cosmos::{Cosmos, Shard},
 };
 
 /// Set on each flag: a heading for all that follow would reach into the command's own flags.
@@ -107,19 +106,6 @@ pub struct PartArgs {
     /// At most this many request units a second, on average
     #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
     pub(super) ru_limit: Option<f64>,
-}
-
-/// Where the items are looked for; `otherwise` says what happens without --feed-range.
-///
-/// # Errors
-/// When machines cannot share the items of these containers.
-pub(super) fn hash_ranges(
-    containers: &Containers,
-    share: Option<Shard>,
-    otherwise: &str,
-) -> Result<Vec<HashRange>, CliError> {
-    let refused = |e| CliError::usage(format!("--feed-range: {e}"), format!("leave it out; {otherwise} then"));
-    containers.hash_ranges(share).map_err(refused)
 }
 
 /// A limit on request units a second.

@@ -4,7 +4,7 @@ use super::{
     CliError, Exit,
     from_archive::{FROM, damaged},
     output::count_of,
-    query::check_key,
+    query::wrong_key,
     render::plan::shown,
     restore::explain,
 };
@@ -73,16 +73,7 @@ impl From<EraseError> for CliError {
     fn from(error: EraseError) -> Self {
         let (message, hint) = match error {
             EraseError::Cosmos(failure) => return failure.into(),
-            EraseError::Key { key, container, paths } => {
-                let too_many = check_key(&key, &container, &paths).err();
-                return too_many.unwrap_or_else(|| {
-                    let (given, all) = (key.0.len(), paths.len());
-                    Self::usage(
-                        format!("--pk {key}: {given} of {all} components; the key of {container} is {paths}"),
-                        "give all components as a JSON array",
-                    )
-                });
-            }
+            EraseError::Key { key, container, paths } => return wrong_key(&key, &container, &paths),
             EraseError::HistoryKeys { .. } => {
                 return Self::usage(
                     error.to_string(),
@@ -161,7 +152,7 @@ impl From<RestoreError> for CliError {
                 format!("--version {wanted}: it is a delete, of {}", PointInTime::from_epoch(ts)),
                 "name a version that has a document; history lists them",
             ),
-            RestoreError::Nothing { at, account, .. } => Self {
+            RestoreError::Nothing { at, account } => Self {
                 message: format!("no document in scope at {}", shown(at)),
                 hint: Some(format!(
                     "look at the history first: cosmos-rewind history --where \"...\"; account {account}"

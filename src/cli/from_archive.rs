@@ -1,8 +1,8 @@
 //! Archives of `follow` as `load` and `restore` take them.
 
-use super::{CliError, Exit, output::note};
+use super::{CliError, Exit};
 use crate::{
-    archive::{Archive, Counts, Damage, HOW},
+    archive::{Archive, Damage, HOW},
     config::Credential,
 };
 
@@ -30,9 +30,4 @@ pub(super) fn damaged(flag: &str, damage: &Damage) -> CliError {
         ),
         exit: Exit::Failed,
     }
-}
-
-/// Says what was found in it.
-pub(super) fn read_archive(counts: Counts) {
-    counts.describe(None).iter().for_each(|line| note(line));
 }

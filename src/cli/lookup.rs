@@ -7,6 +7,7 @@ use super::{
     CliError, Exit,
     output::{self, count_of, printable},
     query::check_key,
+    screen::Screen,
 };
 use crate::{
     change::{
@@ -21,15 +22,13 @@ use crate::{
     frontier,
     history::{
         as_of::{self, AsOf, Caveat, State},
+        odd_records,
         reader::{self, Item, Texts},
         scan::{Containers, Live, look_at},
         timeline::Timeline,
     },
     restore::plan::{Facts, with_live},
 };
-
-/// Records that are named one by one.
-const SHOWN_BAD: usize = 20;
 
 /// A document's history.
 pub(super) struct FoundDocument {
@@ -132,12 +131,7 @@ fn wrong(flag: &str, bad: &BadTime) -> CliError {
 
 /// Names records that were set aside.
 pub(super) fn note_bad(bad: &[BadRecord]) -> Exit {
-    for one in bad.iter().take(SHOWN_BAD) {
-        output::note(&printable(&format!("warning: {one}; it is set aside")));
-    }
-    if let Some(more) = bad.len().checked_sub(SHOWN_BAD).filter(|more| *more > 0) {
-        output::note(&format!("... and {} more", count_of(more as u64, "record")));
-    }
+    odd_records::tell(bad, &Screen);
     if bad.is_empty() { Exit::Done } else { Exit::Incomplete }
 }
 

@@ -91,13 +91,22 @@ pub async fn run(args: QueryArgs) -> Result<Exit, CliError> {
 
 /// Refuses a key with more components than the container's, which the service would answer in its own terms.
 pub(super) fn check_key(key: &PartitionKey, container: &str, paths: &KeyPaths) -> Result<(), CliError> {
-    if key.0.len() <= paths.len() {
-        return Ok(());
+    if key.0.len() <= paths.len() { Ok(()) } else { Err(wrong_key(key, container, paths)) }
+}
+
+/// A key that has more components than the container's, or fewer where all are needed.
+pub(super) fn wrong_key(key: &PartitionKey, container: &str, paths: &KeyPaths) -> CliError {
+    let (given, all) = (key.0.len(), paths.len());
+    if given > all {
+        return CliError::usage(
+            format!("--pk {key} has {given} components, the key of {container} is {paths}"),
+            "give one component for each path; a string that starts with [ takes quotes: '\"[x]\"'",
+        );
     }
-    Err(CliError::usage(
-        format!("--pk {key} has {} components, the key of {container} is {paths}", key.0.len()),
-        "give one component for each path; a string that starts with [ takes quotes: '\"[x]\"'",
-    ))
+    CliError::usage(
+        format!("--pk {key}: {given} of {all} components; the key of {container} is {paths}"),
+        "give all components as a JSON array",
+    )
 }
 
 /// The client library's own refusals, in words that say what to do.

@@ -11,7 +11,7 @@ use clap::Args;
 use super::{
     CliError, ConnectionArgs, Exit,
     applying::{ApplyArgs, apply},
-    from_archive::{FROM, open_archive, read_archive},
+    from_archive::{FROM, open_archive},
     lookup,
     output::{self, note},
     render::plan::{planned_exit, show_plan},
@@ -23,10 +23,7 @@ use crate::{
     config::{Account, Names},
     cosmos::{Cosmos, Param, Shard},
     history::scan::Containers,
-    restore::{
-        self, ArchiveRead, Named, Planned, Request, RestoreError, State, Use, Which, new_id, plan::PlanTarget,
-        plan_file::Plan,
-    },
+    restore::{self, Named, Planned, Request, State, Use, Which, new_id, plan::PlanTarget, plan_file::Plan},
 };
 
 /// Flags of `restore`
@@ -138,25 +135,18 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
     let containers = restore::open(args.into.as_deref(), &cx).await?;
     let credential = Account::from_settings(&args.connection.settings()?)?.credential;
     let archive = args.from_archive.as_deref().map(|text| open_archive(FROM, text, &credential)).transpose()?;
-    let Planned { plan, texts, bad, archive: read } = match &args.plan {
+    let Planned { plan, texts, bad } = match &args.plan {
         Some(file) => {
             let plan = load_plan(file, &restore::target_of(&containers, &cx))?;
             let texts = restore::texts_of(&plan, archive.as_ref(), &containers).await?;
-            Planned { plan, texts, bad: Vec::new(), archive: None }
+            Planned { plan, texts, bad: Vec::new() }
         }
         None => {
             let request = args.request(archive.as_ref(), &cosmos, &names, &containers).await?;
-            restore::plan(&request, &containers, &cx).await.inspect_err(|error| {
-                if let RestoreError::Nothing { archive: Some(read), .. } = error {
-                    note_archive(read);
-                }
-            })?
+            restore::plan(&request, &containers, &cx).await?
         }
     };
-    let bad = lookup::note_bad(&bad);
-    if let Some(read) = &read {
-        note_archive(read);
-    }
+    let bad = if bad.is_empty() { Exit::Done } else { Exit::Incomplete };
     if let Some(file) = &args.plan_out {
         write_new(file, &plan)?;
         note(&format!(
@@ -174,14 +164,6 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
     let run = if args.plan.is_some() { new_id() } else { plan.head.id.clone() };
     let this = Use { run: &run, made_now: args.plan.is_none(), texts: texts.as_ref() };
     Ok(apply(&plan, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
-}
-
-/// Says what was found in the archive.
-fn note_archive(read: &ArchiveRead) {
-    read_archive(read.counts);
-    if read.no_answer > 0 {
-        note(&format!("--filter has no answer about {}", output::count_of(read.no_answer, "version")));
-    }
 }
 
 impl RestoreArgs {

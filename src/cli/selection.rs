@@ -7,11 +7,9 @@ use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use serde_json::{Value, json};
 
 use super::{
-    CliError, Exit,
-    connection::hash_ranges,
-    lookup,
+    CliError, Exit, lookup,
     output::{count_of, note, printable},
-    query::check_key,
+    query::wrong_key,
     restore::explain,
 };
 use crate::{
@@ -119,7 +117,7 @@ pub(super) async fn matched(
         containers,
         wanted: &scope,
         at: if let Matching::At(at) = matching { at } else { PointInTime::END },
-        hash_ranges: &hash_ranges(containers, None, "")?,
+        hash_ranges: &containers.hash_ranges(None).map_err(CliError::failed)?,
         live: LiveDetail::No,
         piece_rows: PIECE_ROWS,
         pace: &RuLimiter::new(cosmos.meter(), None),
@@ -248,19 +246,7 @@ pub(super) async fn histories(
 /// Refuses a partition key that does not have all components.
 pub(super) fn full_key(key: &PartitionKey, names: &Names, containers: &Containers) -> Result<(), CliError> {
     let paths = containers.source.key_paths();
-    check_key(key, &names.source, paths)?;
-    if key.0.len() != paths.len() {
-        return Err(CliError::usage(
-            format!(
-                "--pk {key}: {} of {} components; the key of {} is {paths}",
-                key.0.len(),
-                paths.len(),
-                names.source
-            ),
-            "give all components as a JSON array",
-        ));
-    }
-    Ok(())
+    if key.0.len() == paths.len() { Ok(()) } else { Err(wrong_key(key, &names.source, paths)) }
 }
 
 /// The items of a list, one a line.

@@ -6,6 +6,7 @@ mod cosmos;
 pub mod ends;
 pub mod failed_writes;
 pub mod frontier;
+pub mod odd_records;
 pub mod predicate;
 pub mod reader;
 mod row;

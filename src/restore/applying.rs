@@ -1,9 +1,6 @@
 //! Carries out an approved plan: journals first, writes conditionally, and says what became of every step.
 
-use std::{
-    path::{Path, PathBuf},
-    pin::pin,
-};
+use std::{path::PathBuf, pin::pin};
 
 use futures::StreamExt as _;
 
@@ -164,7 +161,8 @@ pub async fn apply(
         texts: this.texts,
         pace: limiter,
     };
-    let intents = journal.intents().map_err(|source| RestoreError::Intents { path: own(journal.path()), source })?;
+    let intents =
+        journal.intents().map_err(|source| RestoreError::Intents { path: journal.path().to_owned(), source })?;
     let steps = plan.writing_steps().map(|step| step.and_then(|step| intents.note(&step).map(|()| step)));
     let progress = cx.progress.begin("restoring", Some(writes as u64));
     let mut outcomes = pin!(applier.outcomes(steps, manner.concurrency, &cx.stop));
@@ -188,7 +186,7 @@ pub async fn apply(
         }
     }
     drop(progress);
-    report.journal = own(journal.path());
+    report.journal = journal.path().to_owned();
     report.outcomes = Some(journal.noted());
     if let Err(e) = journal.finish().await {
         report.given_up.get_or_insert(format!("the journal could not be written: {e}"));
@@ -196,10 +194,6 @@ pub async fn apply(
     report.not_begun = writes - report.results.sum();
     report.ru = applier.pace.used();
     Ok(report)
-}
-
-fn own(path: &Path) -> PathBuf {
-    path.to_owned()
 }
 
 /// Request units that applying a plan is expected to take: the documents, and the journal unless nothing is written.

@@ -2,12 +2,12 @@
 
 use std::{io, path::PathBuf};
 
-use super::planning::ArchiveRead;
 use crate::{
     archive::Damage,
     change::{key::PartitionKey, time::PointInTime},
     cosmos::Failure,
     follow::BadFilter,
+    frontier::waiting::WaitError,
     history::version::VersionError,
 };
 
@@ -74,8 +74,6 @@ pub enum RestoreError {
         at: PointInTime,
         /// The account's endpoint.
         account: String,
-        /// What was found in the archive, when there is one.
-        archive: Option<ArchiveRead>,
     },
     /// The expression for an archive's documents cannot be compiled.
     #[error(transparent)]
@@ -148,4 +146,13 @@ pub enum RestoreError {
         /// Those that are named now.
         now: String,
     },
+}
+
+impl From<WaitError> for RestoreError {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Cosmos(failure) => Self::Cosmos(failure),
+            WaitError::Stopped => Self::Stopped,
+        }
+    }
 }

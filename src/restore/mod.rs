@@ -23,7 +23,7 @@ mod undoing;
 pub use self::{
     applying::{Approval, Report, Results, Use, apply, forecast},
     error::RestoreError,
-    planning::{ArchiveRead, Planned, new_id, open, plan, target_of, texts_of},
+    planning::{Planned, new_id, open, plan, target_of, texts_of},
     request::{Limits, Manner, Named, Request, State, Which},
     undoing::{UndoRequest, undo},
 };

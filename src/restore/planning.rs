@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     archive::{
-        Archive, Counts,
+        Archive,
         versions::{Facts, Texts},
     },
     change::{
@@ -23,11 +23,13 @@ use crate::{
     },
     context::Context,
     cosmos::{Failure, HashRange, RuLimiter},
+    figures::count_of,
     follow::Filter,
-    frontier::waiting::{WaitError, reach},
+    frontier::waiting::reach,
     history::{
         ends::{Which as End, from_previous_container},
         frontier::Frontier,
+        odd_records,
         scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope, facts_of_id, look},
         version::named,
     },
@@ -39,19 +41,8 @@ pub struct Planned {
     pub plan: Plan,
     /// The versions' texts, when they come from an archive.
     pub texts: Option<Texts>,
-    /// Records that are not understood: they were set aside, and may be versions of what is restored.
+    /// Records that are not understood: they were told and set aside, and may be versions of what is restored.
     pub bad: Vec<BadRecord>,
-    /// What was found in the archive, when there is one.
-    pub archive: Option<ArchiveRead>,
-}
-
-/// What was found in an archive.
-#[derive(Debug, Clone, Copy)]
-pub struct ArchiveRead {
-    /// Files and events.
-    pub counts: Counts,
-    /// Versions about which the filter has no answer.
-    pub no_answer: u64,
 }
 
 /// Opens the containers of a restore: the history, its source, and the target, which is the source unless another one is
@@ -99,8 +90,7 @@ pub fn new_id() -> String {
 pub async fn plan(request: &Request<'_>, containers: &Containers, cx: &Context<'_>) -> Result<Planned, RestoreError> {
     check_fields(&request.only, containers)?;
     let limiter = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
-    let mut bad = Vec::new();
-    let scope = scope(request, containers, &limiter, &mut bad).await?;
+    let scope = scope(request, containers, &limiter, cx).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(RestoreError::Shard)?;
     let (at, version) = match &request.state {
         State::At(at) => (*at, None),
@@ -110,10 +100,7 @@ pub async fn plan(request: &Request<'_>, containers: &Containers, cx: &Context<'
     let from_history = request.archive.is_none();
     let rules = rules(request, at, containers).await?;
     let frontier = if from_history && version.is_none() {
-        reach(containers, at, request.wait, &limiter, cx).await.map_err(|e| match e {
-            WaitError::Cosmos(failure) => RestoreError::Cosmos(failure),
-            WaitError::Stopped => RestoreError::Stopped,
-        })?
+        reach(containers, at, request.wait, &limiter, cx).await?
     } else {
         Frontier { parts: Vec::new(), problems: Vec::new() }
     };
@@ -143,21 +130,17 @@ pub async fn plan(request: &Request<'_>, containers: &Containers, cx: &Context<'
         pace: limiter.clone(),
     };
     let work = Planning { request, at, rules, limiter: &limiter, hash_ranges: &hash_ranges, frontier: &frontier, cx };
-    let mut texts = None;
-    let mut archive = None;
+    let (mut texts, mut bad) = (None, Vec::new());
     match (request.archive, version) {
-        (Some(from), _) => {
-            let (needed, read) = work.survey_archive(from, scope, applier, &mut draft).await?;
-            (texts, archive) = (Some(needed), Some(read));
-        }
-        (None, Some(version)) => work.version(&applier, &scope, version, &mut draft, &mut bad).await?,
-        (None, None) => bad.extend(work.survey_history(&applier, &scope, &mut draft).await?),
+        (Some(archive), _) => texts = Some(work.survey_archive(archive, scope, applier, &mut draft).await?),
+        (None, Some(version)) => work.version(&applier, &scope, version, &mut draft).await?,
+        (None, None) => bad = work.survey_history(&applier, &scope, &mut draft).await?,
     }
     let plan = draft.seal().map_err(|e| kept(&e))?;
     if plan.totals.steps == 0 {
-        return Err(RestoreError::Nothing { at, account: cx.cosmos.endpoint().to_owned(), archive });
+        return Err(RestoreError::Nothing { at, account: cx.cosmos.endpoint().to_owned() });
     }
-    Ok(Planned { plan, texts, bad, archive })
+    Ok(Planned { plan, texts, bad })
 }
 
 /// What is the same for every document of a plan.
@@ -212,6 +195,8 @@ impl Planning<'_> {
             let more = survey(&live, applier, frontier, rules, concurrency, draft, &mut each);
             bad.extend(more.await.map_err(refused)?);
         }
+        drop(planning);
+        odd_records::tell(&bad, self.cx.progress);
         Ok(bad)
     }
 
@@ -222,7 +207,7 @@ impl Planning<'_> {
         scope: Scope,
         applier: Applier<'_>,
         draft: &mut Draft,
-    ) -> Result<(Texts, ArchiveRead), RestoreError> {
+    ) -> Result<Texts, RestoreError> {
         let filter = match &self.request.which {
             Which::Filter(expression) => Some(Filter::compile(expression)?),
             _ => None,
@@ -236,15 +221,18 @@ impl Planning<'_> {
         let keys = applier.containers.source.key_paths();
         let only = if let ArchiveScope::Items(items) = &wanted { Some(items.clone()) } else { None };
         let facts = Facts::of(archive.clone(), keys.len(), only).await.map_err(RestoreError::Archive)?;
+        facts.counts.describe(None).iter().for_each(|line| planning.note(line));
         let mut known = known(applier.containers, &applier.pace, &facts, &wanted, self.rules).await?;
         let needed = std::mem::take(&mut known.wanted);
         let texts = Texts::read(archive, needed, keys, filter.as_ref()).await.map_err(RestoreError::Archive)?;
+        if texts.no_answer > 0 {
+            planning.note(&format!("--filter has no answer about {}", count_of(texts.no_answer, "version")));
+        }
         let archived = Archived { facts: &facts, texts: &texts, wish: &wanted, known };
         let applier = Applier { texts: Some(&texts), ..applier };
         let each = |n| planning.advance(n);
         survey_archived(archived, &applier, self.rules, self.request.concurrency, draft, each).await?;
-        let read = ArchiveRead { counts: facts.counts, no_answer: texts.no_answer };
-        Ok((texts, read))
+        Ok(texts)
     }
 
     /// The step that puts back one version that the caller names.
@@ -254,13 +242,12 @@ impl Planning<'_> {
         scope: &Scope,
         wanted: &str,
         draft: &mut Draft,
-        bad: &mut Vec<BadRecord>,
     ) -> Result<(), RestoreError> {
         let Scope::Items(items) = scope else { return Ok(()) };
         for item in items {
             let (found, odd) =
                 facts_of_id(applier.containers, self.limiter, &item.id, Some(&item.partition_key)).await?;
-            bad.extend(odd);
+            odd_records::tell(&odd, self.cx.progress);
             let found = found.into_iter().find(|found| found.item == *item);
             let versions = found.map(|found| found.versions).unwrap_or_default();
             let version = named(&versions, wanted)?;
@@ -328,7 +315,7 @@ async fn scope(
     request: &Request<'_>,
     containers: &Containers,
     limiter: &RuLimiter,
-    bad: &mut Vec<BadRecord>,
+    cx: &Context<'_>,
 ) -> Result<Scope, RestoreError> {
     let named = match &request.which {
         Which::All | Which::Filter(_) => return Ok(Scope::All),
@@ -345,7 +332,7 @@ async fn scope(
             continue;
         }
         let (found, odd) = facts_of_id(containers, limiter, id, None).await?;
-        bad.extend(odd);
+        odd_records::tell(&odd, cx.progress);
         match found.as_slice() {
             [one] => items.push(one.item.clone()),
             [] => return Err(RestoreError::NotInHistory(id.clone())),
