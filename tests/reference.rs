@@ -69,27 +69,17 @@ fn is_of_connection(argument: &Arg) -> bool {
 fn shape(argument: &Arg) -> String {
     let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
     let values: Vec<String> = argument.get_possible_values().iter().map(|v| v.get_name().to_owned()).collect();
-    let names: Vec<String> = argument.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect();
+    let names: Vec<&str> = argument.get_value_names().unwrap_or_default().iter().map(|name| name.as_str()).collect();
     let value = if values.is_empty() { names.join(" ") } else { values.join("|") };
-    let value = if takes_value { value } else { String::new() };
+    let Some(long) = argument.get_long() else { return format!("`{}`", cell(&value)) };
     let is_optional = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
     let value = match value.as_str() {
-        "" => value,
-        _ if is_optional => format!("[={value}]"),
-        _ => format!(" {value}"),
+        _ if !takes_value => String::new(),
+        value if is_optional => format!("[={value}]"),
+        value => format!(" {value}"),
     };
     let short = argument.get_short().map(|short| format!("`-{short}`, ")).unwrap_or_default();
-    match argument.get_long() {
-        Some(long) => format!("{short}`--{long}{}`", cell(&value)),
-        None => format!(
-            "`{}`",
-            cell(
-                if values.is_empty() { &names } else { &values }
-                    .join(if values.is_empty() { " " } else { "|" })
-                    .as_str()
-            )
-        ),
-    }
+    format!("{short}`--{long}{}`", cell(&value))
 }
 
 fn default_of(argument: &Arg) -> String {

@@ -2,10 +2,11 @@
 //! metrics go to an OpenTelemetry collector when one is named.
 
 mod json;
+mod metrics;
 pub mod otlp;
 pub mod trace;
 
-pub use otlp::METRICS;
+pub use metrics::METRICS;
 
 use std::io::IsTerminal as _;
 

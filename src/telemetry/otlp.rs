@@ -23,6 +23,7 @@ use opentelemetry_sdk::{
 use tracing::{info, warn};
 use url::Url;
 
+use super::metrics::{Metric, follow, serve};
 use crate::{
     capture::Summary,
     config::{ConfigError, Secret, Settings, is_loopback},
@@ -148,70 +149,6 @@ pub struct Export {
     batches: BatchFigures,
 }
 
-/// A figure that is sent to a collector.
-#[derive(Debug, Clone, Copy)]
-pub struct Metric {
-    /// Its name.
-    pub name: &'static str,
-    /// Counter, histogram or gauge.
-    pub kind: &'static str,
-    /// Its unit, as OpenTelemetry writes it.
-    pub unit: &'static str,
-    /// Which command sends it.
-    pub from: &'static str,
-    /// What it counts or measures.
-    pub meaning: &'static str,
-}
-
-const SERVE: &str = "serve";
-const FOLLOW: &str = "follow";
-
-/// Every figure that is sent; docs/reference/metrics.md is made of it.
-pub const METRICS: &[Metric] = &[
-    counter("cosmos_rewind.batches", "{batch}", SERVE, "Invocations, by outcome."),
-    Metric {
-        kind: "histogram",
-        ..counter("cosmos_rewind.batch.duration", "s", SERVE, "Time from the whole body to the answer.")
-    },
-    Metric {
-        kind: "gauge",
-        ..counter("cosmos_rewind.lag", "s", SERVE, "Age of the newest change of the last stored batch.")
-    },
-    counter("cosmos_rewind.documents", "{document}", SERVE, "Items of stored batches."),
-    counter("cosmos_rewind.records", "{record}", SERVE, "Records made durable in the history."),
-    counter("cosmos_rewind.rereads", "{document}", SERVE, "Documents read again from the source."),
-    counter("cosmos_rewind.normalized", "{record}", SERVE, "Records stored as the host altered them."),
-    counter("cosmos_rewind.dead_letters", "{document}", SERVE, "Items put into the dead-letter store."),
-    counter("cosmos_rewind.retries", "{retry}", SERVE, "Transient failures that were retried."),
-    counter("cosmos_rewind.request_units", "{RU}", SERVE, "Request units used by stored batches."),
-    Metric {
-        kind: "gauge",
-        ..counter(
-            "cosmos_rewind.lag",
-            "s",
-            FOLLOW,
-            "Age of the newest change delivered of a range; 0 when nothing is left to read.",
-        )
-    },
-    counter("cosmos_rewind.documents", "{document}", FOLLOW, "Changes read from the feed."),
-    counter("cosmos_rewind.delivered", "{document}", FOLLOW, "Changes passed on to the sinks."),
-    counter("cosmos_rewind.retries", "{retry}", FOLLOW, "Attempts repeated after a failure."),
-    counter("cosmos_rewind.dead_letters", "{document}", FOLLOW, "Items put into the dead-letter store."),
-    counter("cosmos_rewind.filter_errors", "{document}", FOLLOW, "Changes for which the filter had no answer."),
-    counter("cosmos_rewind.checkpoints", "{checkpoint}", FOLLOW, "Checkpoints saved."),
-    counter("cosmos_rewind.request_units", "{RU}", FOLLOW, "Request units used."),
-];
-
-const fn counter(name: &'static str, unit: &'static str, from: &'static str, meaning: &'static str) -> Metric {
-    Metric { name, kind: "counter", unit, from, meaning }
-}
-
-fn metric(name: &'static str, from: &str) -> Metric {
-    let found = METRICS.iter().find(|metric| metric.name == name && metric.from == from);
-    // One that is missing is sent all the same; the reference's test names it.
-    found.copied().unwrap_or(counter(name, "1", SERVE, ""))
-}
-
 /// What is counted of batches; every figure carries the function's name.
 #[derive(Debug)]
 struct BatchFigures {
@@ -229,23 +166,18 @@ struct BatchFigures {
 
 impl BatchFigures {
     fn new(meter: &Meter) -> Self {
-        let count = |name| {
-            let metric = metric(name, SERVE);
+        let count = |metric: Metric| {
             meter.u64_counter(metric.name).with_unit(metric.unit).with_description(metric.meaning).build()
         };
-        let (units, duration, lag) = (
-            metric("cosmos_rewind.request_units", SERVE),
-            metric("cosmos_rewind.batch.duration", SERVE),
-            metric("cosmos_rewind.lag", SERVE),
-        );
+        let (units, duration, lag) = (serve::REQUEST_UNITS, serve::DURATION, serve::LAG);
         Self {
-            batches: count("cosmos_rewind.batches"),
-            documents: count("cosmos_rewind.documents"),
-            records: count("cosmos_rewind.records"),
-            rereads: count("cosmos_rewind.rereads"),
-            normalized: count("cosmos_rewind.normalized"),
-            dead_letters: count("cosmos_rewind.dead_letters"),
-            retries: count("cosmos_rewind.retries"),
+            batches: count(serve::BATCHES),
+            documents: count(serve::DOCUMENTS),
+            records: count(serve::RECORDS),
+            rereads: count(serve::REREADS),
+            normalized: count(serve::NORMALIZED),
+            dead_letters: count(serve::DEAD_LETTERS),
+            retries: count(serve::RETRIES),
             request_units: meter.f64_counter(units.name).with_unit(units.unit).with_description(units.meaning).build(),
             duration: meter
                 .f64_histogram(duration.name)
@@ -345,16 +277,16 @@ impl Export {
         let meter = self.meters.meter("cosmos-rewind");
         type Pick = fn(&Metrics) -> &std::sync::atomic::AtomicU64;
         let own = KeyValue::new("follower", follower.to_owned());
-        let counters: [(&'static str, Pick); 6] = [
-            ("cosmos_rewind.documents", |m| &m.changes),
-            ("cosmos_rewind.delivered", |m| &m.delivered),
-            ("cosmos_rewind.retries", |m| &m.retries),
-            ("cosmos_rewind.dead_letters", |m| &m.dead_letters),
-            ("cosmos_rewind.filter_errors", |m| &m.filter_errors),
-            ("cosmos_rewind.checkpoints", |m| &m.checkpoints),
+        let counters: [(Metric, Pick); 6] = [
+            (follow::DOCUMENTS, |m| &m.changes),
+            (follow::DELIVERED, |m| &m.delivered),
+            (follow::RETRIES, |m| &m.retries),
+            (follow::DEAD_LETTERS, |m| &m.dead_letters),
+            (follow::FILTER_ERRORS, |m| &m.filter_errors),
+            (follow::CHECKPOINTS, |m| &m.checkpoints),
         ];
-        for (name, pick) in counters {
-            let (metrics, own, metric) = (metrics.clone(), own.clone(), metric(name, FOLLOW));
+        for (metric, pick) in counters {
+            let (metrics, own) = (metrics.clone(), own.clone());
             meter
                 .u64_observable_counter(metric.name)
                 .with_unit(metric.unit)
@@ -363,7 +295,7 @@ impl Export {
                 .build();
         }
         let follower = own.clone();
-        let (units, lag) = (metric("cosmos_rewind.request_units", FOLLOW), metric("cosmos_rewind.lag", FOLLOW));
+        let (units, lag) = (follow::REQUEST_UNITS, follow::LAG);
         meter
             .f64_observable_counter(units.name)
             .with_unit(units.unit)
