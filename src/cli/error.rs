@@ -13,9 +13,9 @@ use super::{
     restore::explain,
 };
 use crate::{
-    backfill::BackfillError, change::time::PointInTime, config::ConfigError, cosmos::Failure, coverage::CoverageError,
-    erase::EraseError, follow::BadFilter, history::version::VersionError, restore::RestoreError,
-    retention::RetentionError, status::StatusError, verify::VerifyError,
+    backfill::BackfillError, causes::chain, change::time::PointInTime, config::ConfigError, cosmos::Failure,
+    coverage::CoverageError, erase::EraseError, follow::BadFilter, history::version::VersionError,
+    restore::RestoreError, retention::RetentionError, status::StatusError, verify::VerifyError,
 };
 
 /// What kind of thing went wrong; it displays as what was tried, without the cause.
@@ -168,17 +168,6 @@ impl CliError {
     pub fn report(&self) -> String {
         chain(self)
     }
-}
-
-/// An error with its causes, on one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 impl From<ErrorKind> for CliError {
