@@ -134,7 +134,7 @@ async fn build(
         let timer = Arc::new(retention_args::timer(settings, &name, account.clone())?);
         let tick: Tick = Arc::new(move |stop| {
             let timer = timer.clone();
-            Box::pin(async move { timer.tick(stop).await })
+            Box::pin(async move { timer.tick(stop).await.map_err(Into::into) })
         });
         handler = handler.with_timer(name, tick);
     }

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     capture::{Capture, CaptureError, Summary},
+    causes::chain,
     history::History,
     telemetry::{
         otlp::{BatchSpan, Export},
@@ -41,7 +42,10 @@ pub struct Handler<H> {
 
 /// What a timer function does at each tick: a line for the log, or why it could not. It ends soon after the token is
 /// cancelled.
-pub type Tick = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+pub type Tick = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, Result<String, TickError>> + Send + Sync>;
+
+/// Why a timer function could not do its work: whatever the work's own error is.
+pub type TickError = Box<dyn std::error::Error + Send + Sync>;
 
 enum Served<H> {
     Changes { binding: String, capture: Arc<Capture<H>> },
@@ -219,9 +223,10 @@ async fn invoke_traced<H: History>(
     let mut incoming = Incoming::new(&binding, announced(headers).unwrap_or(0).min(4 << 20), &app.spare);
     let size = match read_body(body, app.handler.max_body, headers, |data| incoming.push(data)).await {
         Ok(size) => size,
-        Err((status, message)) => {
+        Err(refusal) => {
+            let message = refusal.message();
             error!(function = capture.function, "{message}");
-            return problem(status, &message);
+            return problem(refusal.status(), &message);
         }
     };
     // Where a body has to be parsed in the general way, many megabytes take long enough for the host's health check to
@@ -257,7 +262,8 @@ async fn run_tick(function: &str, tick: Tick, stop: CancellationToken) -> Respon
             info!(function, "pruned: {line}");
             Json(json!({"Outputs": {}, "Logs": [format!("{function}: {line}")], "ReturnValue": null})).into_response()
         }
-        Err(reason) => {
+        Err(error) => {
+            let reason = chain(&*error);
             error!(function, "not pruned, the next tick goes on: {reason}");
             problem(StatusCode::INTERNAL_SERVER_ERROR, &reason)
         }
@@ -273,7 +279,7 @@ async fn run_batch<H: History>(
 ) -> Response {
     let function = capture.function.as_str();
     let size = received.size;
-    let ended = capture_body(capture, received, binding, invocation).await;
+    let ended = capture_body(capture, &received.payload, binding, invocation).await;
     match ended {
         Ok(summary) => {
             log_summary(function, size, &summary);
@@ -284,10 +290,20 @@ async fn run_batch<H: History>(
                 .into_response()
         }
         Err(refusal) => {
-            if let Some(told) = told {
-                told.failed(&refusal.message);
+            let message = refusal.message();
+            let hint = refusal.hint();
+            match &refusal {
+                Refusal::Capture { error: _, items } => {
+                    error!(function, items, hint, "batch not stored, to be delivered again: {message}");
+                }
+                Refusal::Payload(_) | Refusal::TooLarge(_) | Refusal::CutOff { .. } => {
+                    error!(function, bytes = size, "{message}");
+                }
             }
-            problem(refusal.status, &refusal.message)
+            if let Some(told) = told {
+                told.failed(&message);
+            }
+            problem(refusal.status(), &message)
         }
     }
 }
@@ -299,27 +315,38 @@ struct Received {
     size: usize,
 }
 
-/// Why a batch is answered with an error; logged where it is made.
-struct Refusal {
-    status: StatusCode,
-    message: String,
+/// Why a batch is answered with an error.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    /// It is not what the host sends.
+    #[error(transparent)]
+    Payload(BadInvocation),
+    /// It is larger than the limit, in bytes.
+    #[error("the body is larger than REWIND_MAX_BODY_MB allows ({} MiB); raise it", .0 >> 20)]
+    TooLarge(usize),
+    /// It ended too early.
+    #[error("the body was cut off after {received} bytes: {cause}")]
+    CutOff { received: usize, cause: axum::Error },
+    /// Not all of it is durable.
+    #[error("{error}")]
+    Capture { error: CaptureError, items: usize },
 }
 
-async fn capture_body<H: History>(
-    capture: &Capture<H>,
-    Received { payload, size }: &Received,
-    binding: &str,
-    invocation: &str,
-) -> Result<Summary, Refusal> {
-    let function = capture.function.as_str();
-    let bad = |e: &BadInvocation| {
-        error!(function, bytes = *size, "{e}");
-        Refusal { status: StatusCode::BAD_REQUEST, message: e.to_string() }
-    };
-    let payload = payload.as_ref().map_err(bad)?;
-    let items = payload.items(binding).map_err(|e| bad(&e))?;
-    capture.run(&items, invocation).await.map_err(|e| {
-        let hint = match &e {
+impl Refusal {
+    /// What the host is answered: the one table. It delivers a batch again whatever it is; only 5xx says that this may
+    /// help.
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Payload(_) | Self::CutOff { .. } => StatusCode::BAD_REQUEST,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Capture { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The next step for a person.
+    fn hint(&self) -> Option<&'static str> {
+        let Self::Capture { error, .. } = self else { return None };
+        match error {
             CaptureError::Service(f) => f.hint(),
             CaptureError::Refused(_) => Some(
                 "look at the history container: its partition key and its policies, or `cosmos-rewind doctor`; nothing was put away, and all of it is delivered again",
@@ -327,12 +354,25 @@ async fn capture_body<H: History>(
             CaptureError::Layout(_) => Some("name another history, which `cosmos-rewind provision` makes"),
             CaptureError::Projection(_) => None,
             CaptureError::DeadLetters(_) => Some("check REWIND_DEAD_LETTERS: the store must exist and be writable"),
-        };
-        // On one line: a setting's error has two.
-        let message = e.to_string().replace('\n', " ");
-        error!(function, items = items.len(), hint, "batch not stored, to be delivered again: {message}");
-        Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message }
-    })
+        }
+    }
+
+    /// What happened and why, on one line: a setting's error has two.
+    fn message(&self) -> String {
+        chain(self).replace('\n', " ")
+    }
+}
+
+async fn capture_body<H: History>(
+    capture: &Capture<H>,
+    payload: &Result<Payload, BadInvocation>,
+    binding: &str,
+    invocation: &str,
+) -> Result<Summary, Refusal> {
+    let payload = payload.as_ref().map_err(|e| Refusal::Payload(e.clone()))?;
+    let items = payload.items(binding).map_err(Refusal::Payload)?;
+    let run = capture.run(&items, invocation).await;
+    run.map_err(|error| Refusal::Capture { error, items: items.len() })
 }
 
 fn log_summary(function: &str, bytes: usize, s: &Summary) {
@@ -367,12 +407,11 @@ async fn read_body(
     limit: usize,
     headers: &HeaderMap,
     mut take: impl FnMut(&[u8]),
-) -> Result<usize, (StatusCode, String)> {
+) -> Result<usize, Refusal> {
     let mut too_large = announced(headers).is_some_and(|length| length > limit);
     let mut received = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|e| (StatusCode::BAD_REQUEST, format!("the body was cut off after {received} bytes: {e}")))?;
+        let frame = frame.map_err(|cause| Refusal::CutOff { received, cause })?;
         let Some(data) = frame.data_ref() else { continue };
         received += data.len();
         too_large |= received > limit;
@@ -383,8 +422,7 @@ async fn read_body(
         }
     }
     if too_large {
-        let message = format!("the body is larger than REWIND_MAX_BODY_MB allows ({} MiB); raise it", limit >> 20);
-        return Err((StatusCode::PAYLOAD_TOO_LARGE, message));
+        return Err(Refusal::TooLarge(limit));
     }
     Ok(received)
 }
