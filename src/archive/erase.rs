@@ -10,7 +10,13 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use futures::TryStreamExt as _;
 
-use super::{Archive, Damage, Head, Kind, READS, blocking, each_event, get};
+use super::{
+    Archive, Damage, READS, blocking,
+    event::Head,
+    file::{Kind, each_event},
+    get,
+    index::each_file,
+};
 use crate::{blob::BlobContainer, change::key::ItemKey, follow::Locked};
 
 /// What was found of a document.
@@ -78,7 +84,7 @@ fn packed(kind: Kind, text: Vec<u8>) -> io::Result<Vec<u8>> {
 
 fn in_folder(root: &Path, items: &[ItemKey], remove: bool) -> Result<Mentions, Damage> {
     let mut mentions = Mentions::default();
-    super::each_file(root, |name, kind| {
+    each_file(root, |name, kind| {
         let Some(kind) = kind else { return Ok(()) };
         let failed = |e: io::Error| Damage::new(name, e.to_string());
         let path = Path::new(name);

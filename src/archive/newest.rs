@@ -5,7 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Archive, Collect, Counts, Damage, Head, Item, Kind, Reading, Wanted};
+use super::{
+    Archive, Counts, Damage, Item, Wanted,
+    event::Head,
+    file::Kind,
+    index::{Collect, Reading},
+};
 use crate::change::order::Position;
 
 /// What a version is good for.

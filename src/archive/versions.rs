@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Archive, Collect, Counts, Damage, Head, Wanted, place};
+use super::{Archive, Counts, Damage, Wanted, event::Head, index::Collect, place};
 use crate::{
     change::{
         Op,

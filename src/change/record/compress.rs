@@ -1,6 +1,18 @@
 //! Documents that are too large for one item are kept compressed.
 
-use super::{text::push_packed, *};
+use base64::Engine as _;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    CHANGE, ORIGINAL_ID, Record,
+    members::render,
+    text::{bare, push_packed},
+};
+use crate::change::{
+    key::KeyPaths,
+    raw::{Member, RawDocument},
+    version::Version,
+};
 
 pub(super) struct Packed {
     pub(super) size: usize,
@@ -37,7 +49,7 @@ pub fn compress(record: &Record, paths: &KeyPaths) -> Option<Record> {
     if record.compressed {
         return None;
     }
-    let document = super::super::version::Version::parse(&record.body).ok()?.document?;
+    let document = Version::parse(&record.body).ok()?.document?;
     let stored = RawDocument::parse(&record.body).ok()?;
     let change = RawDocument::parse(stored.get(CHANGE)?.get()).ok()?;
     let kept: Vec<Member<'_>> = change

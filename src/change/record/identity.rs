@@ -1,6 +1,12 @@
 //! Whether the Functions host may have altered what tells whose version a record is.
 
-use super::*;
+use super::{ORIGINAL_ID, ids::key_of};
+use crate::change::{
+    Change, Shape,
+    fidelity::{self, Delivery},
+    key::{KeyPaths, KeyValue},
+    raw::{Member, Reserved},
+};
 
 /// Whether the text of a change may differ from what the source stored.
 pub fn may_be_altered(change: &Change<'_>, delivery: Delivery) -> bool {
@@ -49,15 +55,5 @@ pub fn identity(change: &Change<'_>, delivery: Delivery, paths: &KeyPaths) -> Id
         Identity::IdUnsure
     } else {
         Identity::Sure
-    }
-}
-
-/// The record marked as one whose id or partition key may not be its document's.
-pub fn unsure(record: Record) -> Record {
-    match super::super::edit::set(&record.body, &[CHANGE.to_owned(), "identity".to_owned()], "\"unsure\"") {
-        // One that is sure is at another place; redelivered, this one must not replace anything.
-        Ok(body) => Record { body, create_only: true, ..record },
-        // A record of our own making is an object with a `_change`.
-        Err(_) => record,
     }
 }

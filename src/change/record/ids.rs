@@ -1,6 +1,18 @@
 //! Ids and keys of records: a version has one record, however often and by whomever it is captured.
 
-use super::*;
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    MAX_ID_BYTES, ORIGINAL_ID, Unrecordable,
+    compress::hex,
+    members::{own_members, render},
+};
+use crate::change::{
+    Change,
+    key::{KeyPaths, KeyValue, PartitionKey},
+    raw::{Member, RawDocument},
+};
 
 /// The deterministic id: redelivered, reordered or captured by two paths, a version has one record.
 pub(super) fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<'_>]) -> String {

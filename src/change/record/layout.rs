@@ -1,6 +1,7 @@
 //! Which layouts of source and history the records can be kept in.
 
-use super::*;
+use super::{CHANGE, ORIGINAL_ID, SYSTEM};
+use crate::change::key::{KeyPaths, render_path};
 
 /// Whether documents of a source keyed so can be records of a history: a record keeps some members elsewhere, and its key
 /// would be another one than its document's.
@@ -13,7 +14,7 @@ pub fn check_source_key(source: &KeyPaths) -> Result<(), String> {
         None => Ok(()),
         Some(path) => Err(format!(
             "the source is keyed by {}, which a record of the history needs for itself, so its documents cannot be captured",
-            super::super::key::render_path(path)
+            render_path(path)
         )),
     }
 }
@@ -25,9 +26,8 @@ pub fn check_source_key(source: &KeyPaths) -> Result<(), String> {
 /// With what is wrong with the history's key.
 pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), String> {
     let is_own = |path: &[String]| matches!(path, [name] if name == "id" || name == ORIGINAL_ID);
-    let shown = |paths: Vec<&Vec<String>>| {
-        paths.into_iter().map(|path| super::super::key::render_path(path)).collect::<Vec<_>>().join(", ")
-    };
+    let shown =
+        |paths: Vec<&Vec<String>>| paths.into_iter().map(|path| render_path(path)).collect::<Vec<_>>().join(", ");
     check_source_key(source)?;
     let foreign: Vec<_> = changes.segments().iter().filter(|p| !source.segments().contains(p) && !is_own(p)).collect();
     if !foreign.is_empty() {
@@ -46,4 +46,41 @@ pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), String>
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(paths: &[&str]) -> KeyPaths {
+        KeyPaths::parse(paths).unwrap()
+    }
+
+    #[test]
+    fn a_history_whose_key_cannot_tell_documents_apart_is_refused() {
+        let check = |changes: &[&str], source: &[&str]| check_layout(&paths(changes), &paths(source));
+        for (changes, source) in [
+            (&["/pk", "/_originalId"][..], &["/pk"][..]),
+            (&["/pk"], &["/pk"]),
+            (&["/_originalId", "/pk"], &["/pk"]),
+            (&["/_originalId"], &["/id"]),
+            (&["/id"], &["/id"]),
+            (&["/tenant", "/_originalId"], &["/tenant", "/id"]),
+            (&["/a", "/b/c", "/_originalId"], &["/a", "/b/c"]),
+        ] {
+            assert_eq!(check(changes, source), Ok(()), "{changes:?} {source:?}");
+        }
+        for (changes, source, problem) in [
+            (&["/_originalId"][..], &["/pk"][..], "leaves out /pk"),
+            (&["/id"], &["/pk"], "leaves out /pk"),
+            (&["/a", "/_originalId"], &["/a", "/b"], "leaves out /b"),
+            (&["/other"], &["/pk"], "/other is not part of the source's"),
+            (&["/pk", "/other"], &["/pk"], "/other is not part of the source's"),
+            (&["/ttl", "/_originalId"], &["/ttl"], "keyed by /ttl"),
+            (&["/_originalId"], &["/_originalId"], "keyed by /_originalId"),
+            (&["/pk", "/_change/x"], &["/pk", "/_change/x"], "keyed by /_change/x"),
+        ] {
+            assert!(check(changes, source).unwrap_err().contains(problem), "{changes:?} {source:?}");
+        }
+    }
 }

@@ -1,6 +1,13 @@
 //! The text of a record: the document's own members, and `_change`.
 
-use super::{compress::Packed, *};
+use std::fmt::Write as _;
+
+use super::{CHANGE, FORMAT_VERSION, ORIGINAL_ID, Record, RecordContext, RecordFidelity, compress::Packed};
+use crate::change::{
+    Change,
+    key::{KeyPaths, KeyValue, PartitionKey},
+    raw::{Member, Reserved},
+};
 
 /// The text of `_change`.
 pub(super) fn change_object(

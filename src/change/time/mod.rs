@@ -1,8 +1,18 @@
 //! Points in time, as a person types them. A time without a zone is refused: two hours off restores the wrong version.
 
+mod calendar;
+mod span;
+
 use std::fmt;
 
-use chrono::{DateTime, Days, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Offset, SecondsFormat, TimeZone, Utc};
+use chrono::{DateTime, SecondsFormat, TimeZone};
+
+use self::{
+    calendar::calendar,
+    span::{has_capital_m, span},
+};
+
+pub use self::span::{seconds_of, span_text};
 
 /// Epoch seconds below this (2001-09-09) are no time in any history, but a year, a date or a count typed by mistake.
 const EARLIEST_EPOCH: i64 = 1_000_000_000;
@@ -115,177 +125,9 @@ fn epoch(text: &str, now: i64) -> Result<i64, BadTime> {
     Ok(number)
 }
 
-/// Whether it is a number and `M`, which is minutes to some and months to others. Beside hours it is clear.
-fn has_capital_m(text: &str) -> bool {
-    let text = text.trim();
-    let text = text.strip_suffix("ago").or_else(|| text.strip_suffix("AGO")).unwrap_or(text).trim_end();
-    let number = text.strip_suffix('M').unwrap_or_default().trim_end();
-    !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// A span such as `90s`, `2h30m` or `7d` in seconds; `None` when it is none, or too long.
-pub fn seconds_of(text: &str) -> Option<i64> {
-    if has_capital_m(text) {
-        return None;
-    }
-    span(&text.trim().to_lowercase()).flatten()
-}
-
-/// A span such as `2h30m ago` in seconds; `None` when the text is none at all, `Some(None)` when it is too long.
-fn span(text: &str) -> Option<Option<i64>> {
-    let mut rest = text.strip_suffix("ago").unwrap_or(text).trim();
-    let mut total = Some(0i64);
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, after) = rest.split_at(digits);
-        let after = after.trim_start();
-        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, after) = after.split_at(letters);
-        let seconds = match unit {
-            "s" | "sec" | "secs" | "second" | "seconds" => 1,
-            "m" | "min" | "mins" | "minute" | "minutes" => 60,
-            "h" | "hour" | "hours" => 3_600,
-            "d" | "day" | "days" => 86_400,
-            "w" | "week" | "weeks" => 604_800,
-            _ => return None,
-        };
-        if number.is_empty() {
-            return None;
-        }
-        total = total.and_then(|t| number.parse::<i64>().ok()?.checked_mul(seconds)?.checked_add(t));
-        rest = after.trim_start();
-    }
-    Some(total)
-}
-
-/// Seconds as a person reads them, in the two largest units: `2h30m`, `3d`, `0s`.
-pub fn span_text(seconds: i64) -> String {
-    let mut rest = seconds.unsigned_abs();
-    let mut text = String::new();
-    let mut units = 0;
-    for (unit, length) in [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)] {
-        if rest >= length && units < 2 {
-            text.push_str(&format!("{}{unit}", rest / length));
-            units += 1;
-        } else if units == 1 {
-            // The second unit is the neighbour of the first, or none.
-            break;
-        }
-        rest %= length;
-    }
-    if text.is_empty() { "0s".to_owned() } else { text }
-}
-
-/// What stands before the clock.
-#[derive(Clone, Copy)]
-enum Day {
-    Date(NaiveDate),
-    /// Days before the current one, in the zone that is given with the clock.
-    Ago(u64),
-}
-
-/// A date or a day's name, a clock, and a zone.
-fn calendar<Tz: TimeZone>(text: &str, lower: &str, now: &DateTime<Tz>) -> Result<i64, BadTime> {
-    let nothing = || BadTime::new(text, "is not understood", FORMS);
-    let (day, name, rest) = if let Some(rest) = lower.strip_prefix("today") {
-        (Some(Day::Ago(0)), "today ".to_owned(), rest)
-    } else if let Some(rest) = lower.strip_prefix("yesterday") {
-        (Some(Day::Ago(1)), "yesterday ".to_owned(), rest)
-    } else if let Some((date, rest)) = lower.split_at_checked(10)
-        && date.bytes().filter(|b| *b == b'-').count() == 2
-        && let Ok(day) = NaiveDate::parse_from_str(date, "%Y-%m-%d")
-    {
-        if !rest.is_empty() && !rest.starts_with(['t', ' ']) {
-            return Err(nothing());
-        }
-        (Some(Day::Date(day)), format!("{date}T"), rest.strip_prefix('t').unwrap_or(rest))
-    } else {
-        (None, String::new(), lower)
-    };
-
-    let rest = rest.trim();
-    let end = rest.find(|c: char| !c.is_ascii_digit() && c != ':' && c != '.').unwrap_or(rest.len());
-    let (clock_text, zone_text) = rest.split_at(end);
-    let clock = match (clock_text, &day) {
-        ("", Some(_)) if zone_text.is_empty() => NaiveTime::MIN,
-        _ => clock(clock_text).ok_or_else(nothing)?,
-    };
-    // Written as RFC 3339 wants it, whatever was typed.
-    let clock_text = clock.format("%H:%M:%S");
-    let Some(day) = day else {
-        let zone = if zone_text.is_empty() { "Z".to_owned() } else { zone_text.to_ascii_uppercase() };
-        let hint = format!("write \"today {clock_text}{zone}\" or \"yesterday {clock_text}{zone}\"");
-        return Err(BadTime::new(text, "does not say which day", &hint));
-    };
-
-    let local = now.timezone();
-    let in_zone = |offset: FixedOffset| -> Option<NaiveDateTime> {
-        let date = match day {
-            Day::Date(date) => date,
-            Day::Ago(days) => now.with_timezone(&offset).date_naive().checked_sub_days(Days::new(days))?,
-        };
-        Some(date.and_time(clock))
-    };
-    let Some(offset) = zone(zone_text.trim()) else {
-        let problem = if zone_text.is_empty() {
-            "has no zone"
-        } else {
-            "has a zone that is not understood; names of zones mean different things at different times and places"
-        };
-        // The offset that this machine had then: summer and winter differ.
-        let guess = in_zone(now.offset().fix())
-            .and_then(|then| local.offset_from_local_datetime(&then).earliest())
-            .map(|o| o.fix())
-            .filter(|o| o.local_minus_utc() != 0);
-        let other = match guess {
-            Some(offset) => format!("\"{name}{clock_text}{offset}\" (this machine's zone)"),
-            None => format!("with your own offset, such as \"{name}{clock_text}+02:00\""),
-        };
-        return Err(BadTime::new(text, problem, &format!("write \"{name}{clock_text}Z\" (UTC) or {other}")));
-    };
-    in_zone(offset)
-        .and_then(|then| offset.from_local_datetime(&then).earliest())
-        .map(|t| t.with_timezone(&Utc).timestamp())
-        .ok_or_else(nothing)
-}
-
-/// `14:05`, `14:05:00` or `14:05:00.123`.
-fn clock(text: &str) -> Option<NaiveTime> {
-    let parts = text.split(':').count();
-    let two_digits = text.split([':', '.']).take(parts).all(|part| part.len() == 2);
-    if !two_digits {
-        return None;
-    }
-    ["%H:%M", "%H:%M:%S%.f"].iter().find_map(|format| NaiveTime::parse_from_str(text, format).ok())
-}
-
-/// `z`, `utc`, `gmt`, `+02:00`, `+0200` or `+02`.
-fn zone(text: &str) -> Option<FixedOffset> {
-    if matches!(text, "z" | "utc" | "gmt") {
-        return FixedOffset::east_opt(0);
-    }
-    let (sign, rest) = match text.as_bytes().first()? {
-        b'+' => (1, &text[1..]),
-        b'-' => (-1, &text[1..]),
-        _ => return None,
-    };
-    let (hours, minutes) = match (rest.len(), rest.split_once(':')) {
-        (5, Some(parts)) => parts,
-        (4, None) => rest.split_at_checked(2)?,
-        (2, None) => (rest, "00"),
-        _ => return None,
-    };
-    let number = |t: &str| (t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit())).then(|| t.parse::<i32>().ok())?;
-    let (hours, minutes) = (number(hours)?, number(minutes)?);
-    // No zone is further from Greenwich than 14 hours.
-    (hours <= 14 && minutes < 60).then(|| FixedOffset::east_opt(sign * (hours * 3_600 + minutes * 60)))?
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::{FixedOffset, Utc};
     use proptest::prelude::*;
 
     use super::*;
@@ -378,17 +220,6 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.problem.contains(problem) && error.hint.contains(hint), "{text}: {error:?}");
         }
-    }
-
-    #[test]
-    fn spans_are_short_and_can_be_typed_again() {
-        for (seconds, text) in
-            [(0, "0s"), (59, "59s"), (60, "1m"), (9_000, "2h30m"), (9_001, "2h30m"), (259_200, "3d"), (259_201, "3d")]
-        {
-            assert_eq!(span_text(seconds), text);
-            assert!(span(text).is_some());
-        }
-        assert!(!span_text(i64::MIN).is_empty());
     }
 
     proptest! {

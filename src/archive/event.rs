@@ -1,0 +1,83 @@
+//! An event as `follow` wrote it, as far as it decides.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Damage, place};
+use crate::{
+    change::{Op, key::PartitionKey},
+    follow::Event,
+};
+
+/// An event as far as it decides.
+#[derive(Deserialize)]
+pub(super) struct Head<'a> {
+    pub(super) op: Op,
+    #[serde(borrow)]
+    pub(super) id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) pk: &'a RawValue,
+    pub(super) ts: Option<i64>,
+    pub(super) lsn: Option<i64>,
+    #[serde(borrow)]
+    pub(super) version: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) doc: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    previous: Option<&'a RawValue>,
+    #[serde(default)]
+    changed: Option<Vec<String>>,
+    #[serde(borrow, default)]
+    pub(super) partial: Option<&'a RawValue>,
+}
+
+impl<'a> Head<'a> {
+    pub(super) fn read(file: &str, line: u64, text: &'a [u8]) -> Result<Self, Damage> {
+        let wrong = |problem: String| Damage::new(place(file, line), problem);
+        let head: Self = serde_json::from_slice(text)
+            .map_err(|e| wrong(format!("is no event of follow: {} (column {})", kind_of(&e), e.column())))?;
+        if !head.op.is_tombstone() && head.partial.is_none() && head.doc.is_none() {
+            return Err(wrong("is no event of follow: it has no document and is no delete".into()));
+        }
+        Ok(head)
+    }
+
+    /// Its time, without which no order can be told.
+    pub(super) fn time(&self, file: &str, line: u64) -> Result<i64, Damage> {
+        self.ts.ok_or_else(|| Damage::new(place(file, line), "is an event without a time: no order can be told"))
+    }
+
+    /// The document's partition key: a key of one component is written as its value, a hierarchical one as an array.
+    pub(super) fn key(&self) -> Result<PartitionKey, String> {
+        let text = self.pk.get();
+        if text.starts_with('[') { PartitionKey::parse(text) } else { PartitionKey::parse(&format!("[{text}]")) }
+    }
+
+    /// The whole event.
+    pub(super) fn event(&self) -> Result<Event, String> {
+        let text = |raw: Option<&RawValue>| raw.map(|raw| raw.get().to_owned());
+        Ok(Event {
+            op: self.op,
+            id: self.id.clone().into_owned(),
+            pk: self.key()?,
+            ts: self.ts,
+            lsn: self.lsn,
+            version: self.version.clone().into_owned(),
+            doc: text(self.doc),
+            previous: text(self.previous),
+            changed: self.changed.clone(),
+            partial: text(self.partial),
+        })
+    }
+}
+
+/// What is wrong with a text, without any of it: serde's own message may quote it.
+fn kind_of(e: &serde_json::Error) -> &'static str {
+    match e.classify() {
+        serde_json::error::Category::Eof => "it is cut off",
+        serde_json::error::Category::Syntax => "it is not valid JSON",
+        _ => "its members are others",
+    }
+}

@@ -1,0 +1,118 @@
+//! The second reading of an archive: the texts of the events that were chosen.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    sync::Arc,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::mpsc;
+
+use super::{
+    Damage, READS, blocking,
+    event::Head,
+    file::{Kind, each_event},
+    get,
+    location::Archive,
+    place,
+};
+
+/// An event whose text is to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The file's name, as it was read.
+    pub file: Arc<str>,
+    /// Its line; 0 where the file is one event.
+    pub line: u64,
+    /// Id of the version.
+    pub version: Box<str>,
+}
+
+impl Wanted {
+    /// Where it lies.
+    pub fn place(&self) -> String {
+        place(&self.file, self.line)
+    }
+}
+
+/// What is made of an event that was chosen; or of the reason why it cannot be read.
+type Make<T> = fn(&Wanted, Result<Head<'_>, String>) -> T;
+
+impl Archive {
+    /// Reads the chosen events, in any order, and passes on what is made of them, until nobody listens any more.
+    ///
+    /// # Errors
+    /// When what was there the first time cannot be read now.
+    pub(super) async fn send<T: Send + 'static>(
+        self,
+        mut wanted: Vec<Wanted>,
+        out: mpsc::Sender<T>,
+        make: Make<T>,
+    ) -> Result<(), Damage> {
+        wanted.sort_unstable_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        match self {
+            Self::Folder(_) => {
+                blocking(move || {
+                    for chosen in wanted.chunk_by(|a, b| a.file == b.file) {
+                        let name = &*chosen[0].file;
+                        let file = File::open(name).map_err(|e| Damage::new(name, format!("cannot be read: {e}")))?;
+                        if !pass_on(chosen, BufReader::with_capacity(1 << 16, file), &out, make)? {
+                            break;
+                        }
+                    }
+                    Ok(())
+                })
+                .await
+            }
+            Self::Blobs(store, _) => {
+                // Files of many events one at a time: each is in memory, compressed.
+                let (ones, files): (Vec<Wanted>, Vec<Wanted>) =
+                    wanted.into_iter().partition(|chosen| Kind::of(&chosen.file) == Some(Kind::One));
+                let mut read = stream::iter(ones)
+                    .map(|one| async { get(&store, &one.file).await.map(|bytes| (one, bytes)) })
+                    .buffer_unordered(READS);
+                while let Some((one, bytes)) = read.try_next().await? {
+                    if out.send(made(&bytes, &one, make)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                for chosen in files.chunk_by(|a, b| a.file == b.file) {
+                    let (chosen, out) = (chosen.to_vec(), out.clone());
+                    let bytes = get(&store, &chosen[0].file).await?;
+                    if !blocking(move || pass_on(&chosen, bytes.as_slice(), &out, make)).await? {
+                        return Ok(());
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Passes on the chosen events of one file, which are in order; false when nobody listens any more.
+fn pass_on<T>(chosen: &[Wanted], input: impl BufRead, out: &mpsc::Sender<T>, make: Make<T>) -> Result<bool, Damage> {
+    let Some(first) = chosen.first() else { return Ok(true) };
+    let kind = Kind::of(&first.file).unwrap_or(Kind::Lines);
+    let mut left = chosen.iter().peekable();
+    let mut listening = true;
+    each_event(&first.file, kind, input, |line, text| {
+        if let Some(one) = left.next_if(|one| one.line == line) {
+            listening = out.blocking_send(made(text, one, make)).is_ok();
+        }
+        Ok(listening && left.peek().is_some())
+    })?;
+    match left.next() {
+        Some(one) if listening => Err(Damage::new(one.place(), "is gone: the archive changed while it was read")),
+        _ => Ok(listening),
+    }
+}
+
+/// What is made of an event that was chosen.
+fn made<T>(text: &[u8], chosen: &Wanted, make: Make<T>) -> T {
+    let head = match serde_json::from_slice::<Head<'_>>(text) {
+        Ok(head) if *head.version == *chosen.version => Ok(head),
+        _ => Err("is not the version that it was: the archive changed while it was read".to_owned()),
+    };
+    make(chosen, head)
+}

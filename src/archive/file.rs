@@ -1,0 +1,97 @@
+//! The events of one file, one after the other.
+
+use std::io::{self, BufRead, BufReader, Read as _};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::{Damage, event::Head, place};
+use crate::follow::Event;
+
+/// Longest event taken: two documents of 2 MB, with room for escapes.
+const MAX_EVENT: u64 = 32 << 20;
+
+/// How a file of an archive is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One event.
+    One,
+    /// One event a line.
+    Lines,
+    /// The same, compressed.
+    Gzip,
+}
+
+impl Kind {
+    /// By the name; `None` for what `follow` does not write.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        match name {
+            _ if name.ends_with(".jsonl.gz") => Some(Self::Gzip),
+            _ if name.ends_with(".jsonl") => Some(Self::Lines),
+            _ if name.ends_with(".json") => Some(Self::One),
+            _ => None,
+        }
+    }
+}
+
+/// All events of one file with their lines: for the fuzz targets, which would spend their time on files otherwise.
+///
+/// # Errors
+/// When something in it is no event.
+#[doc(hidden)]
+pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event)>, Damage> {
+    let mut events = Vec::new();
+    each_event(name, Kind::of(name).unwrap_or(Kind::Lines), bytes, |line, text| {
+        let event = Head::read(name, line, text)?.event().map_err(|e| Damage::new(place(name, line), e))?;
+        events.push((line, event));
+        Ok(true)
+    })?;
+    Ok(events)
+}
+
+/// Passes on the events of a file, with their lines (0 where the file is one event), until `each` says false.
+pub(super) fn each_event(
+    name: &str,
+    kind: Kind,
+    mut input: impl BufRead,
+    mut each: impl FnMut(u64, &[u8]) -> Result<bool, Damage>,
+) -> Result<(), Damage> {
+    if kind == Kind::Gzip {
+        let expanded = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(input));
+        return each_event(name, Kind::Lines, Box::new(expanded) as Box<dyn BufRead + '_>, each);
+    }
+    let unreadable = |e: &io::Error| Damage::new(name, format!("cannot be read: {e}"));
+    let mut text = Vec::new();
+    let mut line = 0;
+    loop {
+        text.clear();
+        line += 1;
+        let mut limited = input.by_ref().take(MAX_EVENT + 1);
+        let read = match kind {
+            Kind::One => limited.read_to_end(&mut text),
+            _ => limited.read_until(b'\n', &mut text),
+        };
+        let read = read.map_err(|e| unreadable(&e))?;
+        if read as u64 > MAX_EVENT {
+            return Err(Damage::new(place(name, line), format!("is longer than {} MiB", MAX_EVENT >> 20)));
+        }
+        if kind == Kind::One {
+            return each(0, &text).map(drop);
+        }
+        if read == 0 {
+            return Ok(());
+        }
+        let event = text.trim_ascii();
+        if event.is_empty() {
+            continue;
+        }
+        match each(line, event) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            // A follower that was killed in the middle of a line writes it again: its page was not acknowledged.
+            Err(_) if !text.ends_with(b"\n") && serde_json::from_slice::<serde::de::IgnoredAny>(event).is_err() => {
+                return Ok(());
+            }
+            Err(damage) => return Err(damage),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The first reading of an archive: the facts and places of all its events.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader},
+    path::Path,
+    sync::Arc,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    Damage, READS, blocking,
+    event::Head,
+    file::{Kind, each_event},
+    get,
+    location::Archive,
+};
+use crate::{blob::BlobContainer, figures::count_of};
+
+/// What takes the facts of each event, when everything is read for the first time.
+pub(super) trait Collect: Send + 'static {
+    fn add(&mut self, file: &Arc<str>, line: u64, head: &Head<'_>) -> Result<(), Damage>;
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events, also those that were written twice.
+    pub events: u64,
+    pub(super) files: u64,
+    /// Files with other names.
+    pub passed_over: u64,
+}
+
+impl Counts {
+    /// What was found, one line each; with the number of documents where it is known.
+    pub fn describe(self, documents: Option<u64>) -> Vec<String> {
+        let passed_over = (self.passed_over > 0)
+            .then(|| format!("{} passed over: not .json, .jsonl or .jsonl.gz", count_of(self.passed_over, "file")));
+        let of = documents.map_or_else(String::new, |n| format!("{} of ", count_of(n, "document")));
+        let found = format!("{of}{} in the archive", count_of(self.events, "version"));
+        passed_over.into_iter().chain([found]).collect()
+    }
+}
+
+/// A first reading.
+pub(super) struct Reading<C> {
+    pub(super) into: C,
+    pub(super) counts: Counts,
+}
+
+impl<C: Collect> Reading<C> {
+    /// Adds all events of a file.
+    pub(super) fn add_all(&mut self, name: &str, kind: Kind, input: impl BufRead) -> Result<(), Damage> {
+        let file: Arc<str> = name.into();
+        self.counts.files += 1;
+        each_event(name, kind, input, |line, text| {
+            let head = Head::read(&file, line, text)?;
+            self.counts.events += 1;
+            self.into.add(&file, line, &head).map(|()| true)
+        })
+    }
+}
+
+impl Archive {
+    /// Reads everything once.
+    ///
+    /// # Errors
+    /// When something in it is no event, or cannot be read, or there is nothing.
+    pub(super) async fn read<C: Collect>(&self, into: C) -> Result<(C, Counts), Damage> {
+        let mut reading = Reading { into, counts: Counts::default() };
+        let reading = match self {
+            Self::Folder(path) => {
+                let path = path.clone();
+                blocking(move || index_folder(&path, &mut reading).map(|()| reading)).await?
+            }
+            Self::Blobs(store, _) => index_blobs(store, self.root(), reading).await?,
+        };
+        if reading.counts.files == 0 {
+            let nothing = Damage::new("there", "is no .json, .jsonl or .jsonl.gz file");
+            return Err(Damage { nothing: true, ..nothing });
+        }
+        Ok((reading.into, reading.counts))
+    }
+}
+
+fn index_folder(root: &Path, reading: &mut Reading<impl Collect>) -> Result<(), Damage> {
+    each_file(root, |name, kind| {
+        let Some(kind) = kind else {
+            reading.counts.passed_over += 1;
+            return Ok(());
+        };
+        let file = File::open(name).map_err(|e| Damage::new(name, format!("cannot be read: {e}")))?;
+        reading.add_all(name, kind, BufReader::with_capacity(1 << 16, file))
+    })
+}
+
+/// The files of a folder and of all folders in it, with what they are.
+pub(super) fn each_file(
+    root: &Path,
+    mut each: impl FnMut(&str, Option<Kind>) -> Result<(), Damage>,
+) -> Result<(), Damage> {
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let unreadable = |e: io::Error| Damage::new(folder.display().to_string(), format!("cannot be read: {e}"));
+        for entry in fs::read_dir(&folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(unreadable)?);
+            // Links to folders are not followed: they may lead round in a circle.
+            if kind.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.to_string_lossy();
+            let known = path.to_str().and_then(Kind::of);
+            // A pipe or a device, also behind a link, may never end.
+            if known.is_some() && !fs::metadata(&path).map_err(unreadable)?.is_file() {
+                return Err(Damage::new(name, "is not a file"));
+            }
+            each(&name, known)?;
+        }
+    }
+    Ok(())
+}
+
+async fn index_blobs<C: Collect>(
+    store: &Arc<BlobContainer>,
+    prefix: String,
+    mut reading: Reading<C>,
+) -> Result<Reading<C>, Damage> {
+    let failed = |e: crate::blob::BlobError| Damage::new(store.shown(), e.message);
+    let mut names = store.names_below(prefix).map_err(failed)?;
+    let mut ones: Vec<String> = Vec::new();
+    while let Some(name) = names.try_next().await.map_err(failed)? {
+        match Kind::of(&name) {
+            Some(Kind::One) => ones.push(name),
+            Some(kind) => {
+                let bytes = get(store, &name).await?;
+                reading = blocking(move || reading.add_all(&name, kind, bytes.as_slice()).map(|()| reading)).await?;
+            }
+            None => reading.counts.passed_over += 1,
+        }
+        if ones.len() >= READS * 8 {
+            index_ones(store, std::mem::take(&mut ones), &mut reading).await?;
+        }
+    }
+    index_ones(store, ones, &mut reading).await?;
+    Ok(reading)
+}
+
+async fn index_ones(
+    store: &BlobContainer,
+    names: Vec<String>,
+    reading: &mut Reading<impl Collect>,
+) -> Result<(), Damage> {
+    let mut read = stream::iter(names)
+        .map(|name| async { get(store, &name).await.map(|bytes| (name, bytes)) })
+        .buffer_unordered(READS);
+    while let Some((name, bytes)) = read.try_next().await? {
+        reading.add_all(&name, Kind::One, bytes.as_slice())?;
+    }
+    Ok(())
+}

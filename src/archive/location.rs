@@ -1,0 +1,81 @@
+//! Where an archive is.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    blob::BlobContainer,
+    config::{BlobUrl, Credential, DeadLetterLocation, without_secrets},
+};
+
+/// Where an archive is.
+#[derive(Clone)]
+pub enum Archive {
+    /// A folder on this machine, with all folders in it.
+    Folder(PathBuf),
+    /// Blobs below a prefix.
+    Blobs(Arc<BlobContainer>, String),
+}
+
+/// Why an archive cannot be opened: the problem, and what to write.
+#[derive(Debug, thiserror::Error)]
+#[error("{shown}: {problem}")]
+pub struct NoArchive {
+    /// What was given, without a signature.
+    shown: String,
+    problem: String,
+}
+
+/// How an archive is named on a command line.
+pub const HOW: &str = "FOLDER, or blob:https://<account>.blob.core.windows.net/<container>/<prefix>";
+
+impl std::fmt::Display for Archive {
+    /// Without a signature.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Blobs(store, folder) => write!(f, "blob:{}/{folder}", store.shown().trim_end_matches('/')),
+        }
+    }
+}
+
+impl Archive {
+    /// Understands what a command line names; contacts nobody.
+    ///
+    /// # Errors
+    /// When there is no such folder, or the URL is none.
+    pub fn open(text: &str, credential: &Credential) -> Result<Self, NoArchive> {
+        let shown = without_secrets(text);
+        let wrong = |problem: &str| NoArchive { shown: shown.clone(), problem: problem.to_owned() };
+        let Some(url) = text.strip_prefix("blob:") else {
+            if text.contains("://") {
+                return Err(wrong("a URL begins with blob:"));
+            }
+            return match fs::metadata(text) {
+                Ok(kind) if kind.is_dir() => Ok(Self::Folder(text.into())),
+                Ok(_) => Err(wrong("it is a file; name the folder that it is in")),
+                Err(e) => Err(wrong(&e.to_string())),
+            };
+        };
+        let url: BlobUrl = match DeadLetterLocation::parse("the archive", url, Path::new("")) {
+            Ok(DeadLetterLocation::Blob(url)) => url,
+            Ok(DeadLetterLocation::Directory(_)) => return Err(wrong("it is not a URL")),
+            Err(e) => return Err(wrong(&e.problem)),
+        };
+        let (container, folder) = url.split();
+        let store = BlobContainer::open(&container, credential).map_err(|e| wrong(&e.message))?;
+        Ok(Self::Blobs(Arc::new(store), folder))
+    }
+
+    /// What all names of its files begin with.
+    pub(super) fn root(&self) -> String {
+        match self {
+            Self::Folder(path) => format!("{}/", path.to_string_lossy().trim_end_matches('/')),
+            Self::Blobs(_, folder) if folder.is_empty() => String::new(),
+            Self::Blobs(_, folder) => format!("{folder}/"),
+        }
+    }
+}

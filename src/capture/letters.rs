@@ -1,0 +1,104 @@
+//! What can never be stored, put away; and when it is not the documents' fault.
+
+use std::collections::HashMap;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::value::RawValue;
+use tracing::warn;
+
+use super::{Capture, CaptureError, items::Poison};
+use crate::{
+    cosmos::Status,
+    dead_letters::{DeadLetter, DeadLetterError},
+    history::History,
+};
+
+impl<H: History> Capture<H> {
+    /// Puts poison away.
+    pub(super) async fn dead_letter(
+        &self,
+        letters: DeadLetterSource<'_>,
+        poison: &[Poison],
+        invocation: &str,
+    ) -> Result<(), DeadLetterError> {
+        // Each letter has a name of its own; twice the same item is one letter, whoever is last.
+        let puts: Vec<_> = poison.iter().map(|one| self.bury_one(letters, one, invocation)).collect();
+        stream::iter(puts).buffer_unordered(LETTERS).try_collect::<Vec<()>>().await?;
+        Ok(())
+    }
+
+    async fn bury_one(
+        &self,
+        letters: DeadLetterSource<'_>,
+        one: &Poison,
+        invocation: &str,
+    ) -> Result<(), DeadLetterError> {
+        let (item, partial) = letters.of(one);
+        let letter = DeadLetter {
+            v: 1,
+            at: crate::surroundings::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            function: self.function.clone(),
+            invocation: invocation.to_owned(),
+            id: one.id.clone(),
+            status: one.status.to_string(),
+            reason: one.reason.clone(),
+            partial: partial.or(self.partial.as_deref()).map(str::to_owned),
+            item: item.to_owned(),
+        };
+        self.dead_letters.put(&letter).await?;
+        warn!(
+            function = self.function,
+            invocation,
+            id = letter.id,
+            status = letter.status,
+            reason = letter.reason,
+            letter = letter.name(),
+            "dead letter"
+        );
+        Ok(())
+    }
+}
+
+/// Letters that are put away at the same time.
+const LETTERS: usize = 16;
+
+/// What dead letters of a batch hold.
+#[derive(Clone, Copy)]
+pub(super) struct DeadLetterSource<'a> {
+    pub(super) items: &'a [&'a RawValue],
+    pub(super) note: Option<&'a str>,
+}
+
+impl<'a> DeadLetterSource<'a> {
+    /// The item as far as it is kept, and what `_change.partial` says then. One that could not be understood is kept as
+    /// it was delivered, or nobody could find out why.
+    pub(super) fn of(self, poison: &'a Poison) -> (&'a RawValue, Option<&'a str>) {
+        match &poison.shaped {
+            Some(shaped) => (shaped, self.note),
+            None => (self.items[poison.item], None),
+        }
+    }
+}
+
+/// The rule of what is the container's fault: of the records of a payload so many at least, and nine in ten, are refused
+/// with one status that says nothing about the record itself.
+const REFUSED_AT_LEAST: usize = 5;
+
+/// Buries nothing of a payload of which nearly all is refused alike: whatever it is, the next payloads would follow, and
+/// their letters would be the only history.
+pub(super) fn check_refusals(poison: &[Poison], stored: usize) -> Result<(), CaptureError> {
+    let mut refused: HashMap<Status, Vec<&Poison>> = HashMap::new();
+    for one in poison.iter().filter(|one| one.may_be_the_containers()) {
+        refused.entry(one.status).or_default().push(one);
+    }
+    let Some(alike) = refused.into_values().max_by_key(Vec::len) else { return Ok(()) };
+    if alike.len() < REFUSED_AT_LEAST || alike.len() * 10 < (alike.len() + stored) * 9 {
+        return Ok(());
+    }
+    let reason = alike.first().map_or("", |one| one.reason.as_str());
+    Err(CaptureError::Refused(format!(
+        "{} of {} records are refused alike, so it is the container's fault and not theirs: {reason}",
+        alike.len(),
+        alike.len() + stored
+    )))
+}

@@ -1,0 +1,234 @@
+//! Pieces of a payload as records, one for each version, and how far a payload has come.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, atomic::Ordering},
+};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::value::RawValue;
+use tracing::warn;
+
+use super::{
+    Capture,
+    items::{DecodedBatch, Poison, shape_all},
+    summary::Summary,
+    write::{Outcome, into_units},
+};
+use crate::{
+    change::{
+        Change, knowledge,
+        record::{self, Identity, Record, RecordContext, Reread},
+        shape::Redactor,
+    },
+    cosmos::{Disposition, Failure, Retry},
+    history::{History, HistoryWriter as _, SourceReader as _},
+};
+
+/// How far a payload has come.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) summary: Summary,
+    /// By the items of the payload, one for each.
+    pub(super) poison: Vec<Poison>,
+    /// Time of the newest change.
+    pub(super) newest: Option<i64>,
+    /// Marks of the records of the pieces before.
+    seen: HashSet<u64>,
+    /// Whether no piece follows this one.
+    last: bool,
+}
+
+/// A record on its way, with the payload item it came from.
+pub(super) struct Pending {
+    pub(super) record: Record,
+    pub(super) item: usize,
+    pub(super) healed: bool,
+    pub(super) normalized: bool,
+    pub(super) unsure: bool,
+    /// Stands for the record's key and id.
+    mark: u64,
+}
+
+impl Pending {
+    /// Takes what another record of the same version knows beside.
+    fn learn(&mut self, other: Self) {
+        if !other.record.create_only {
+            *self = other;
+        } else if self.record.create_only
+            // Both are records of our own making.
+            && let Ok(Some(body)) = knowledge::completed(&self.record.body, &other.record.body)
+        {
+            let better = self.normalized && !other.normalized;
+            let both = |what: fn(&Self) -> bool| what(self) && what(&other);
+            let (healed, normalized, unsure) = (both(|p| p.healed), both(|p| p.normalized), both(|p| p.unsure));
+            let mut record = if better { other.record } else { self.record.clone() };
+            (record.create_only, record.completes) = (!knowledge::is_everything(&body), !healed);
+            record.body = body;
+            *self = Self { record, healed, normalized, unsure, ..*self };
+        }
+    }
+}
+
+impl<H: History> Capture<H> {
+    /// Stores a payload, one piece after the other.
+    pub(super) async fn take(
+        &self,
+        items: &[&RawValue],
+        shape: Option<&Redactor>,
+        retry: &Retry,
+    ) -> Result<Progress, Failure> {
+        let mut progress = Progress::default();
+        let mut first = 0;
+        while first < items.len() {
+            let piece = &items[first..first + piece_of(&items[first..], self.limits.piece)];
+            progress.last = first + piece.len() == items.len();
+            let mut poison = Vec::new();
+            let mut shaped = shape.map(|shape| shape_all(piece, shape, self.delivery, &mut poison));
+            let taken = match &shaped {
+                Some(shaped) => DecodedBatch::of_shaped(shaped, &mut poison),
+                None => DecodedBatch::of(piece, &mut poison),
+            };
+            if !taken.changes.is_empty() {
+                poison.extend(self.store(&taken, shape, retry, &mut progress).await?);
+            }
+            progress.newest = progress.newest.max(taken.changes.iter().filter_map(|change| change.ts).max());
+            // One letter for an item, whatever and however much is wrong with it.
+            let mut known = HashSet::new();
+            for mut one in poison {
+                if known.insert(one.item) {
+                    one.shaped = shaped.as_mut().and_then(|shaped| shaped[one.item].take()).map(|shaped| shaped.item);
+                    one.item += first;
+                    progress.poison.push(one);
+                }
+            }
+            first += piece.len();
+        }
+        Ok(progress)
+    }
+
+    async fn store(
+        &self,
+        taken: &DecodedBatch<'_>,
+        shape: Option<&Redactor>,
+        retry: &Retry,
+        progress: &mut Progress,
+    ) -> Result<Vec<Poison>, Failure> {
+        let mut poison = Vec::new();
+        let writer = retry.run(|| self.history.writer()).await?;
+        let of_change = |change| record::identity(change, self.delivery, writer.key_paths());
+        let identities: Vec<Identity> = taken.changes.iter().map(of_change).collect();
+        let rereads = self.reread(taken, &identities, shape, retry, &mut progress.summary).await?;
+        let partial = shape.map(Redactor::note).or(self.partial.as_deref());
+        let now = crate::surroundings::now();
+        let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        let source = self.source_paths(retry).await?;
+        let context = RecordContext {
+            via: self.via,
+            at: &at,
+            at_seconds: now.timestamp(),
+            paths: writer.key_paths(),
+            source: source.as_ref().map(|source| source.key_paths()),
+        };
+
+        let mut pending: Vec<Pending> = Vec::with_capacity(taken.changes.len());
+        let mut places: HashMap<u64, usize> = HashMap::with_capacity(taken.changes.len());
+        for (index, ((change, item), reread)) in taken.changes.iter().zip(&taken.origins).zip(rereads).enumerate() {
+            let altered = reread.is_none() && taken.may_be_altered(index, self.delivery);
+            let unsure = reread.is_none() && identities[index] != Identity::Sure;
+            // A version that was captured under an altered key has its altered id there, too: with the right one beside
+            // the wrong key it would be a second record of it.
+            let as_before;
+            let change = if change.healed && identities[index] == Identity::KeyUnsure {
+                as_before = Change { id: change.document.get_str("id").unwrap_or_default(), ..change.clone() };
+                &as_before
+            } else {
+                change
+            };
+            match record::build(change, reread.as_deref().map(Reread), altered, context) {
+                Ok(record) => {
+                    let record = match partial {
+                        Some(note) if !change.op.is_tombstone() => record::partial(record, note),
+                        _ => record,
+                    };
+                    let record = if unsure { record::unsure(record) } else { record };
+                    let mark = self.recent.mark(&record);
+                    let one = Pending { record, item: *item, healed: change.healed, normalized: altered, unsure, mark };
+                    // The same version twice in one payload: the one that knows more stays.
+                    let place = *places.entry(mark).or_insert(pending.len());
+                    match pending.get_mut(place) {
+                        Some(known) if known.record.id == one.record.id && known.record.key == one.record.key => {
+                            known.learn(one);
+                        }
+                        // New; or a fingerprint collision: writing both is right too.
+                        _ => pending.push(one),
+                    }
+                }
+                Err(e) => {
+                    poison.push(Poison { id: Some(change.id.to_string()), ..Poison::new(*item, e.reason) });
+                }
+            }
+        }
+        pending.retain(|p| !(p.healed && (self.recent.has(p.mark) || progress.seen.contains(&p.mark))));
+        // Only envelopes bring the version before again: what no later batch can ask for is not remembered.
+        let plain = taken.changes.iter().all(|change| change.shape == crate::change::Shape::Feed);
+        let known = pending.iter().filter(|p| !plain && !p.normalized);
+        let marks: Vec<u64> = known.map(|p| p.mark).collect();
+        // Written again where an earlier piece had it, which changes nothing, but counted once.
+        let new: Vec<&Pending> = pending.iter().filter(|p| !progress.seen.contains(&p.mark)).collect();
+        let summary = &mut progress.summary;
+        summary.healed += new.iter().filter(|p| p.healed).count();
+        summary.normalized += new.iter().filter(|p| p.normalized).count();
+        let unsure = new.iter().filter(|p| p.unsure).count();
+        summary.unsure += unsure;
+        summary.compressed += new.iter().filter(|p| p.record.compressed).count();
+        summary.records += new.len();
+        if unsure > 0 && !self.identity_told.swap(true, Ordering::Relaxed) {
+            warn!(
+                function = self.function,
+                records = unsure,
+                "the host may have altered ids or partition keys; their records say that they are unsure. \
+                 Set extensions.cosmosDB.serializerSettings.dateParseHandling to \"None\" in host.json; said once"
+            );
+        }
+        if !progress.last {
+            progress.seen.extend(places.into_keys());
+        }
+
+        let outcomes: Vec<Outcome> = stream::iter(into_units(pending))
+            .map(|unit| self.write_unit(writer.as_ref(), unit, retry))
+            .buffer_unordered(self.limits.max_writes)
+            .try_collect()
+            .await?;
+        for outcome in outcomes {
+            summary.ru += outcome.ru;
+            summary.compressed += outcome.compressed;
+            summary.records = summary.records.saturating_sub(outcome.poison.len());
+            poison.extend(outcome.poison);
+        }
+        // Poison makes it uncertain which ones are durable: then none is remembered.
+        if poison.is_empty() {
+            self.recent.add(marks);
+        }
+        Ok(poison)
+    }
+
+    /// The source, for its key paths; `None` when it may not be asked or is gone: what it delivered is stored all the same.
+    async fn source_paths(&self, retry: &Retry) -> Result<Option<Arc<H::Source>>, Failure> {
+        match retry.run(|| self.history.source()).await {
+            Ok(source) => Ok(Some(source)),
+            Err(f) if matches!(f.disposition, Disposition::Denied | Disposition::NotFound) => Ok(None),
+            Err(f) => Err(f),
+        }
+    }
+}
+
+/// How many of the items are a piece of about so many bytes: at least one.
+fn piece_of(items: &[&RawValue], bytes: usize) -> usize {
+    let mut sum = 0;
+    let fits = |item: &&&RawValue| {
+        sum += item.get().len();
+        sum <= bytes
+    };
+    items.iter().take_while(fits).count().max(1)
+}

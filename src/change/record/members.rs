@@ -1,0 +1,57 @@
+//! The members of a document that are its owner's, and their text.
+
+use super::text::push_member;
+use crate::change::{
+    Change, Shape,
+    raw::{Member, RawDocument, Reserved},
+};
+
+/// The members that are the user's: system properties dropped, of duplicated reserved names the last kept.
+pub(super) fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<Member<'a>> {
+    let members = document.members();
+    let mut own = Vec::with_capacity(members.len());
+    for (i, member) in members.iter().enumerate() {
+        let kept = match member.reserved() {
+            None => true,
+            Some(Reserved::System) => false,
+            // The feed adds one behind everything else; one of the user's own stands before it.
+            Some(Reserved::Lsn) => {
+                shape != Shape::Feed || members[i + 1..].iter().any(|later| later.reserved() == Some(Reserved::Lsn))
+            }
+            Some(name) => !members[i + 1..].iter().any(|later| later.reserved() == Some(name)),
+        };
+        if kept {
+            own.push(*member);
+        }
+    }
+    own
+}
+
+/// The document of a change as its owner wrote it: without what the service and the feed add. `None` for a tombstone.
+pub fn document_text(change: &Change<'_>) -> Option<String> {
+    (!change.op.is_tombstone()).then(|| render(&own_members(&change.document, change.shape)))
+}
+
+/// The user's own text of a live document as it was read: without what the service adds to every item. Whatever the
+/// service itself does not touch stays as it is.
+///
+/// # Errors
+/// When the text is no JSON object.
+pub fn own_text(stored: &str) -> Result<String, serde_json::Error> {
+    Ok(render(&own_members(&RawDocument::parse(stored)?, Shape::Stored)))
+}
+
+/// Members as the text of an object.
+pub(in crate::change) fn render(members: &[Member<'_>]) -> String {
+    let mut out =
+        String::with_capacity(members.iter().map(|m| m.key.get().len() + m.value.get().len() + 2).sum::<usize>() + 2);
+    out.push('{');
+    for (i, member) in members.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        push_member(&mut out, member.key.get(), member.value.get());
+    }
+    out.push('}');
+    out
+}

@@ -1,0 +1,110 @@
+//! What is missing, made.
+
+use azure_data_cosmos::{
+    error::CosmosError,
+    models::{ContainerProperties, ResponseHeaders, ThroughputProperties},
+    options::CreateContainerOptions,
+};
+
+use super::{NotProvisioned, Provisioned, Role, Throughput};
+use crate::cosmos::{Cosmos, Disposition, Failure};
+
+pub(super) async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provisioned, NotProvisioned> {
+    let client = cosmos.client().await?;
+    let made = |created| Provisioned {
+        role: Role::Database,
+        name: name.to_owned(),
+        created,
+        key: Vec::new(),
+        differs: Vec::new(),
+    };
+    match client.database_client(name.to_owned()).read(None).await {
+        Ok(response) => {
+            charge(cosmos, response.headers());
+            return Ok(made(false));
+        }
+        Err(e) => absent(&e, format!("read database {name}"))?,
+    }
+    match client.create_database(name, None).await {
+        Ok(response) => {
+            charge(cosmos, response.headers());
+            Ok(made(true))
+        }
+        Err(e) => match Failure::from_driver(&e, format!("create database {name}")) {
+            failure if failure.disposition == Disposition::Conflict => Ok(made(false)),
+            failure => Err(NotProvisioned::Create(failure)),
+        },
+    }
+}
+
+/// The container's definition, and whether it was made now.
+pub(super) async fn ensure_container(
+    cosmos: &Cosmos,
+    database: &str,
+    definition: ContainerProperties,
+    throughput: Option<Throughput>,
+) -> Result<(ContainerProperties, bool), NotProvisioned> {
+    let name = definition.id.to_string();
+    if let Some(found) = read_container(cosmos, database, &name).await? {
+        return Ok((found, false));
+    }
+    let client = cosmos.client().await?.database_client(database.to_owned());
+    let options = throughput.map(|throughput| {
+        CreateContainerOptions::default().with_throughput(match throughput {
+            Throughput::Manual(ru) => ThroughputProperties::manual(ru),
+            Throughput::Autoscale(ru) => ThroughputProperties::autoscale(ru, None),
+        })
+    });
+    let context = format!("create container {database}/{name}");
+    match client.create_container(definition, options).await {
+        Ok(response) => {
+            charge(cosmos, response.headers());
+            let made = response.into_model().map_err(|e| NotProvisioned::Create(Failure::from_driver(&e, context)))?;
+            Ok((made, true))
+        }
+        Err(e) => match Failure::from_driver(&e, context.clone()) {
+            // Someone else made it in the meantime.
+            failure if failure.disposition == Disposition::Conflict => {
+                let found = read_container(cosmos, database, &name).await?;
+                found.map(|found| (found, false)).ok_or(NotProvisioned::Create(failure))
+            }
+            failure => Err(NotProvisioned::Create(failure)),
+        },
+    }
+}
+
+/// The definition of a container, or `None` when there is none.
+///
+/// # Errors
+/// When the account cannot be reached or refuses the caller.
+pub async fn read_container(
+    cosmos: &Cosmos,
+    database: &str,
+    name: &str,
+) -> Result<Option<ContainerProperties>, Failure> {
+    let context = || format!("read container {database}/{name}");
+    let client = cosmos.client().await?.database_client(database.to_owned());
+    let container = match client.container_client(name.to_owned(), None).await {
+        Ok(container) => container,
+        Err(e) => return absent(&e, context()).map(|()| None),
+    };
+    match container.read(None).await {
+        Ok(response) => {
+            charge(cosmos, response.headers());
+            response.into_model().map(Some).map_err(|e| Failure::from_driver(&e, context()))
+        }
+        Err(e) => absent(&e, context()).map(|()| None),
+    }
+}
+
+/// Accepts "there is no such thing", and nothing else.
+fn absent(error: &CosmosError, context: String) -> Result<(), Failure> {
+    match Failure::from_driver(error, context) {
+        failure if failure.disposition == Disposition::NotFound => Ok(()),
+        failure => Err(failure),
+    }
+}
+
+fn charge(cosmos: &Cosmos, headers: &ResponseHeaders) {
+    cosmos.meter().add(headers.request_charge().map_or(0.0, |c| c.value()));
+}

@@ -1,0 +1,145 @@
+//! Container definitions, their creation, and the check of those that exist. What exists is never altered.
+
+mod compare;
+mod create;
+mod definitions;
+
+use serde::Serialize;
+
+use self::{
+    create::{ensure_container, ensure_database},
+    definitions::paths_of,
+};
+use super::{Cosmos, Failure};
+use crate::{
+    change::{key::KeyPaths, record::check_source_key},
+    config::Names,
+};
+
+pub use self::{
+    compare::{Difference, Severity, compare_changes, compare_leases, compare_source},
+    create::read_container,
+    definitions::{changes_definition, check_paths, index_path, leases_definition, source_definition},
+};
+
+/// What is wanted beyond the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Partition key paths of a source container that has to be made, `/pk` when empty.
+    pub source_paths: Vec<String>,
+    /// Further index paths of the changes container.
+    pub indexes: Vec<String>,
+    /// Throughput of source and changes when they have to be made; without one they share the database's, or are
+    /// served serverless.
+    pub throughput: Option<Throughput>,
+}
+
+/// Provisioned throughput in RU/s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Throughput {
+    /// Fixed.
+    Manual(u64),
+    /// From a tenth of it up to it.
+    Autoscale(u64),
+}
+
+/// Which of the four things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The database.
+    Database,
+    /// The live container.
+    Source,
+    /// The history container.
+    Changes,
+    /// The trigger's lease container.
+    Leases,
+}
+
+impl Role {
+    /// Its name in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Source => "source",
+            Self::Changes => "changes",
+            Self::Leases => "leases",
+        }
+    }
+}
+
+/// What was found or made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Provisioned {
+    /// Which thing.
+    pub role: Role,
+    /// Its name.
+    pub name: String,
+    /// Whether it was made now.
+    pub created: bool,
+    /// Its partition key paths; none for a database.
+    pub key: Vec<String>,
+    /// Where it is not what this program would have made; it was left as it is.
+    pub differs: Vec<Difference>,
+}
+
+/// Why something is not as wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum NotProvisioned {
+    /// It is missing, and cannot be created.
+    #[error(transparent)]
+    Create(Failure),
+    /// The account cannot be read, or what exists cannot be used.
+    #[error(transparent)]
+    Other(#[from] Failure),
+}
+
+impl From<NotProvisioned> for Failure {
+    fn from(error: NotProvisioned) -> Self {
+        match error {
+            NotProvisioned::Create(failure) | NotProvisioned::Other(failure) => failure,
+        }
+    }
+}
+
+/// Makes what is missing and checks what exists. Running it again, or twice at once, is harmless.
+///
+/// # Errors
+/// When the account cannot be reached, or the caller may not create what is missing.
+pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Result<Vec<Provisioned>, NotProvisioned> {
+    let database = ensure_database(cosmos, &names.database).await?;
+    let paths = if wanted.source_paths.is_empty() { vec!["/pk".to_owned()] } else { wanted.source_paths.clone() };
+    let definition = source_definition(&names.source, &paths);
+    let (source, created) = ensure_container(cosmos, &names.database, definition, wanted.throughput).await?;
+    // The definition that exists decides about the history's key, whatever was asked for.
+    let source_paths = paths_of(&source);
+    let usable = KeyPaths::parse(&source_paths).and_then(|paths| check_source_key(&paths));
+    usable.map_err(|problem| Failure::invalid(format!("provision {}", names.source), problem))?;
+    let mut all = vec![database];
+    all.push(Provisioned {
+        role: Role::Source,
+        name: names.source.clone(),
+        created,
+        differs: if created { Vec::new() } else { compare_source(&source, &wanted.source_paths) },
+        key: source_paths.clone(),
+    });
+    let definition = changes_definition(&names.changes, &source_paths, &wanted.indexes);
+    let (changes, created) = ensure_container(cosmos, &names.database, definition, wanted.throughput).await?;
+    all.push(Provisioned {
+        role: Role::Changes,
+        name: names.changes.clone(),
+        created,
+        differs: if created { Vec::new() } else { compare_changes(&changes, &source_paths, &wanted.indexes) },
+        key: paths_of(&changes),
+    });
+    let (leases, created) = ensure_container(cosmos, &names.database, leases_definition(&names.leases), None).await?;
+    all.push(Provisioned {
+        role: Role::Leases,
+        name: names.leases.clone(),
+        created,
+        differs: if created { Vec::new() } else { compare_leases(&leases) },
+        key: paths_of(&leases),
+    });
+    Ok(all)
+}
