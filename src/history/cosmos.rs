@@ -6,6 +6,7 @@ use futures::FutureExt as _;
 
 use super::{History, HistoryWriter, SourceReader};
 use crate::{
+    causes::chain,
     change::{
         key::{KeyPaths, PartitionKey},
         knowledge,
@@ -112,7 +113,9 @@ async fn complete(container: &Container, record: &Record) -> Result<f64, Failure
         let written = match stored {
             Some(stored) => {
                 let stored = std::str::from_utf8(&stored).map_err(|e| wrong(e.to_string()))?;
-                let Some(body) = knowledge::completed(stored, &record.body).map_err(wrong)? else { return Ok(0.0) };
+                let Some(body) = knowledge::completed(stored, &record.body).map_err(|e| wrong(chain(&e)))? else {
+                    return Ok(0.0);
+                };
                 let etag =
                     RawDocument::parse(stored).ok().and_then(|stored| Some(stored.get_str("_etag")?.into_owned()));
                 let etag = etag.ok_or_else(|| wrong("the stored record has no _etag".into()))?;
