@@ -120,9 +120,9 @@ pub enum PopulateError {
 /// Why a document cannot be written; displays as what follows its place.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// The input has no text of a document there; what is wrong with it.
-    #[error("{0}")]
-    Text(String),
+    /// The input has none there.
+    #[error(transparent)]
+    None(#[from] input::NoDocument),
     /// It is no JSON object.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
@@ -303,7 +303,7 @@ async fn from_file(
     let mut kept = Vec::new();
     let mut rejected = 0;
     while let Some(item) = read.recv().await {
-        match item.text.map_err(DocumentError::Text).and_then(&prepare) {
+        match item.text.map_err(DocumentError::None).and_then(&prepare) {
             Ok((key, text)) => {
                 if keep {
                     kept.push((key.clone(), text.clone()));
