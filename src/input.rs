@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-pub use crate::archive::Item;
+pub use crate::archive::{Item, NoDocument};
 use crate::change::raw::RawDocument;
 
 /// Longest text taken for one document; the service takes 2 MB.
@@ -108,11 +108,7 @@ fn values(input: impl BufRead, mut line: u64, array: bool, each: &mut impl FnMut
     let mut start = line;
     let mut emit = |value: &mut Value, start: u64, index: &mut u64, cut: bool| {
         *index += 1;
-        let text = if cut {
-            Err("is cut off: the input ends inside it".to_owned())
-        } else {
-            document(value.text.trim_ascii(), value.overlong)
-        };
+        let text = if cut { Err(NoDocument::CutOff) } else { document(value.text.trim_ascii(), value.overlong) };
         *value = Value::default();
         each(Item { place: format!("document {index} (line {start})"), text })
     };
@@ -126,10 +122,7 @@ fn values(input: impl BufRead, mut line: u64, array: bool, each: &mut impl FnMut
                 b',' if array => {}
                 b']' if array && !closed => closed = true,
                 _ if array && closed => {
-                    let _ = each(Item {
-                        place: format!("line {line}"),
-                        text: Err("holds text after the end of the array".into()),
-                    });
+                    let _ = each(Item { place: format!("line {line}"), text: Err(NoDocument::AfterArray) });
                     return Ok(());
                 }
                 _ => {
@@ -162,10 +155,7 @@ fn values(input: impl BufRead, mut line: u64, array: bool, each: &mut impl FnMut
         let whole = value.depth == 0 && !value.in_string && !array;
         emit(&mut value, start, &mut index, !whole);
     } else if !closed {
-        let _ = each(Item {
-            place: format!("line {line}"),
-            text: Err("is the last one, but the array is not closed with ]; the input may be cut off".into()),
-        });
+        let _ = each(Item { place: format!("line {line}"), text: Err(NoDocument::OpenArray) });
     }
     Ok(())
 }
@@ -219,22 +209,19 @@ impl Value {
     }
 }
 
-fn document(text: &[u8], overlong: bool) -> Result<String, String> {
+fn document(text: &[u8], overlong: bool) -> Result<String, NoDocument> {
     if overlong {
-        return Err(format!("is longer than {} MiB; the service takes 2 MB", MAX_DOCUMENT >> 20));
+        return Err(NoDocument::TooLong(MAX_DOCUMENT >> 20));
     }
-    let text = std::str::from_utf8(text).map_err(|_| "is not UTF-8".to_owned())?;
+    let text = std::str::from_utf8(text).map_err(|_| NoDocument::NotUtf8)?;
     match RawDocument::parse(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(_) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => {
-            Err("is JSON, but not an object".into())
-        }
+        Err(_) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => Err(NoDocument::NotAnObject),
         Err(e) => {
             // Its position is within the document, and the document's own place is named already.
             let message = e.to_string();
-            let message = message.split(" at line ").next().unwrap_or_default();
-            let line = if e.line() > 1 { format!("its line {}, ", e.line()) } else { String::new() };
-            Err(format!("is not valid JSON: {message} (at {line}column {})", e.column()))
+            let problem = message.split(" at line ").next().unwrap_or_default().to_owned();
+            Err(NoDocument::NotJson { problem, line: e.line(), column: e.column() })
         }
     }
 }
@@ -332,7 +319,7 @@ mod tests {
             true
         })
         .unwrap();
-        assert!(items[0].as_ref().unwrap_err().contains("16 MiB"));
+        assert_eq!(items[0], Err(NoDocument::TooLong(16)));
         assert_eq!(items[1].as_deref(), Ok("{\"a\":1}"));
     }
 }

@@ -8,6 +8,7 @@ pub mod backfill;
 pub mod backup;
 pub mod blob;
 pub mod capture;
+pub mod causes;
 pub mod change;
 pub mod cli;
 pub mod config;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     change::fidelity::Delivery,
     config::{ConfigError, Names, Settings},
-    host::app::{self, NewFunction},
+    host::app::{self, AppFileError, NewFunction},
 };
 
 /// The file that makes a folder a function.
@@ -100,12 +100,13 @@ pub enum NewFunctionError {
     #[error(transparent)]
     Setting(#[from] ConfigError),
     /// host.json or local.settings.json cannot be used.
-    #[error("{path}: {problem}")]
+    #[error("{path}")]
     File {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: String,
+        #[source]
+        problem: AppFileError,
         /// Whether it is host.json, which makes a folder an app.
         is_host: bool,
     },
@@ -219,7 +220,7 @@ fn settings_file(app_root: &Path, function: &NewFunction) -> Result<SettingsFile
     if !path.exists() {
         return Ok(SettingsFile { text: None, exists: false });
     }
-    let changed = app::read_json(&path).and_then(|mut file| {
+    let changed: Result<_, AppFileError> = app::read_json(&path).and_then(|mut file| {
         let added = app::add_settings(&mut file, &function.settings())?;
         Ok(added.then(|| pretty(&file)))
     });

@@ -88,7 +88,7 @@ impl Projection {
     fn make(&self, paths: &KeyPaths) -> Result<Redactor, ConfigError> {
         let fix = "name fields of the document's content";
         Redactor::new(&self.fields, &self.redactions, paths, self.key.clone())
-            .map_err(|problem| ConfigError::new(&self.setting, problem, fix))?
+            .map_err(|problem| ConfigError::new(&self.setting, problem.to_string(), fix))?
             .ok_or_else(|| ConfigError::new(&self.setting, "names no field", fix))
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 pub use crate::cosmos::provision::{Difference, Provisioned, Role, Severity, Throughput};
 use crate::{
     context::Context,
-    cosmos::provision::{self, NotProvisioned, Wanted},
+    cosmos::provision::{self, NotProvisioned, PathsError, Wanted},
 };
 
 /// What the containers are like that have to be created.
@@ -62,8 +62,8 @@ impl Report {
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
     /// These cannot be partition key paths; the reason.
-    #[error("cannot use the partition key paths: {0}")]
-    SourcePaths(String),
+    #[error("cannot use the partition key paths")]
+    SourcePaths(#[source] PathsError),
     /// This cannot be an index path.
     #[error("{0:?} is not a path")]
     IndexPath(String),

@@ -74,9 +74,12 @@ pub enum TruncateError {
     /// The container cannot be read.
     #[error(transparent)]
     Service(#[from] Failure),
-    /// The service's list of documents is not understood; the reason.
-    #[error("{0}")]
-    Listing(String),
+    /// The service's list of documents has a row that is no JSON object.
+    #[error("a row of the listing is not understood")]
+    Row(#[from] serde_json::Error),
+    /// The service's list of documents has a row without an id.
+    #[error("a row of the listing has no id")]
+    NoId,
 }
 
 /// Lists the documents; deletes nothing.
@@ -137,7 +140,7 @@ async fn list(container: &Container, max: u64, cx: &Context<'_>) -> Result<(Vec<
             if items.len() as u64 >= max {
                 return Ok((items, true));
             }
-            items.push(item(row.get(), container.key_paths().len()).map_err(TruncateError::Listing)?);
+            items.push(item(row.get(), container.key_paths().len())?);
             step.advance(1);
         }
     }
@@ -153,9 +156,9 @@ fn list_sql(paths: &KeyPaths) -> String {
     sql + " FROM c"
 }
 
-fn item(row: &str, components: usize) -> Result<ItemKey, String> {
-    let row = RawDocument::parse(row).map_err(|e| format!("a row of the listing is not understood: {e}"))?;
-    let id = row.get_str("id").ok_or("a row of the listing has no id")?.into_owned();
+fn item(row: &str, components: usize) -> Result<ItemKey, TruncateError> {
+    let row = RawDocument::parse(row)?;
+    let id = row.get_str("id").ok_or(TruncateError::NoId)?.into_owned();
     let parts = (0..components).map(|i| KeyPaths::extract_one(&[format!("k{i}")], &row)).collect();
     Ok(ItemKey { id, partition_key: PartitionKey(parts) })
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Damage, place};
+use super::{Damage, NoDocument, place};
 use crate::{
     change::{Op, key::PartitionKey},
     follow::Event,
@@ -50,13 +50,15 @@ impl<'a> Head<'a> {
     }
 
     /// The document's partition key: a key of one component is written as its value, a hierarchical one as an array.
-    pub(super) fn key(&self) -> Result<PartitionKey, String> {
+    pub(super) fn key(&self) -> Result<PartitionKey, NoDocument> {
         let text = self.pk.get();
-        if text.starts_with('[') { PartitionKey::parse(text) } else { PartitionKey::parse(&format!("[{text}]")) }
+        let key =
+            if text.starts_with('[') { PartitionKey::parse(text) } else { PartitionKey::parse(&format!("[{text}]")) };
+        key.map_err(NoDocument::Key)
     }
 
     /// The whole event.
-    pub(super) fn event(&self) -> Result<Event, String> {
+    pub(super) fn event(&self) -> Result<Event, NoDocument> {
         let text = |raw: Option<&RawValue>| raw.map(|raw| raw.get().to_owned());
         Ok(Event {
             op: self.op,

@@ -10,7 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::{
-    Damage, READS, blocking,
+    Damage, NoDocument, READS, blocking,
     event::Head,
     file::{Kind, each_event},
     get,
@@ -37,7 +37,7 @@ impl Wanted {
 }
 
 /// What is made of an event that was chosen; or of the reason why it cannot be read.
-type Make<T> = fn(&Wanted, Result<Head<'_>, String>) -> T;
+type Make<T> = fn(&Wanted, Result<Head<'_>, NoDocument>) -> T;
 
 impl Archive {
     /// Reads the chosen events, in any order, and passes on what is made of them, until nobody listens any more.
@@ -112,7 +112,7 @@ fn pass_on<T>(chosen: &[Wanted], input: impl BufRead, out: &mpsc::Sender<T>, mak
 fn made<T>(text: &[u8], chosen: &Wanted, make: Make<T>) -> T {
     let head = match serde_json::from_slice::<Head<'_>>(text) {
         Ok(head) if *head.version == *chosen.version => Ok(head),
-        _ => Err("is not the version that it was: the archive changed while it was read".to_owned()),
+        _ => Err(NoDocument::Changed),
     };
     make(chosen, head)
 }

@@ -41,7 +41,8 @@ impl Kind {
 pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event)>, Damage> {
     let mut events = Vec::new();
     each_event(name, Kind::of(name).unwrap_or(Kind::Lines), bytes, |line, text| {
-        let event = Head::read(name, line, text)?.event().map_err(|e| Damage::new(place(name, line), e))?;
+        let event = Head::read(name, line, text)?.event();
+        let event = event.map_err(|e| Damage::new(place(name, line), e.to_string()))?;
         events.push((line, event));
         Ok(true)
     })?;

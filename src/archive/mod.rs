@@ -32,7 +32,61 @@ pub struct Item {
     /// Where it is: `line 7`, `document 3 (line 7)`, or a file's name before the line.
     pub place: String,
     /// Its JSON text, known to be an object.
-    pub text: Result<String, String>,
+    pub text: Result<String, NoDocument>,
+}
+
+/// Why there is no document in a place; displays as what follows the place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoDocument {
+    /// Its text is longer than so many MiB.
+    #[error("is longer than {0} MiB; the service takes 2 MB")]
+    TooLong(usize),
+    /// Its text is not UTF-8.
+    #[error("is not UTF-8")]
+    NotUtf8,
+    /// Its text is JSON, but not an object.
+    #[error("is JSON, but not an object")]
+    NotAnObject,
+    /// Its text is not JSON.
+    #[error("is not valid JSON: {problem} (at {}column {column})", if *line > 1 { format!("its line {line}, ") } else { String::new() })]
+    NotJson {
+        /// The parser's words.
+        problem: String,
+        /// The line within the document.
+        line: usize,
+        /// The column of it.
+        column: usize,
+    },
+    /// The input ends inside it.
+    #[error("is cut off: the input ends inside it")]
+    CutOff,
+    /// There is text after the end of the array.
+    #[error("holds text after the end of the array")]
+    AfterArray,
+    /// The array does not end.
+    #[error("is the last one, but the array is not closed with ]; the input may be cut off")]
+    OpenArray,
+    /// The event has only a part of it.
+    #[error("is only a part of the document: fields were left out or hashed when it was archived")]
+    Partial,
+    /// The event had one when it was read for the first time.
+    #[error("has no document any more")]
+    Gone,
+    /// Another event is in its place.
+    #[error("is not the version that it was: the archive changed while it was read")]
+    Changed,
+    /// The event's partition key is none; the reason.
+    #[error("{0}")]
+    Key(String),
+    /// The event has none.
+    #[error("has no document")]
+    None,
+    /// The event has something else instead.
+    #[error("has a document that is no JSON object")]
+    NoObject,
+    /// The event has another one.
+    #[error("has a document of another id or partition key")]
+    Other,
 }
 
 /// Why an archive cannot be used. Nothing of it holds a document or a signature.

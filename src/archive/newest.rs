@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::{
-    Archive, Counts, Damage, Item, Wanted,
+    Archive, Counts, Damage, Item, NoDocument, Wanted,
     event::Head,
     file::Kind,
     index::{Collect, Reading},
@@ -122,16 +122,12 @@ impl Newest {
         }
         partial.sort_unstable();
         for place in partial {
-            let text =
-                Err("is only a part of the document: fields were left out or hashed when it was archived".into());
-            if lines.send(Item { place, text }).await.is_err() {
+            if lines.send(Item { place, text: Err(NoDocument::Partial) }).await.is_err() {
                 return Ok(());
             }
         }
-        let make = |wanted: &Wanted, head: Result<Head<'_>, String>| {
-            let text = head.and_then(|head| {
-                head.doc.map(|doc| doc.get().to_owned()).ok_or_else(|| "has no document any more".to_owned())
-            });
+        let make = |wanted: &Wanted, head: Result<Head<'_>, NoDocument>| {
+            let text = head.and_then(|head| head.doc.map(|doc| doc.get().to_owned()).ok_or(NoDocument::Gone));
             Item { place: wanted.place(), text }
         };
         self.archive.send(wanted, lines, make).await

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Archive, Counts, Damage, Wanted, event::Head, index::Collect, place};
+use super::{Archive, Counts, Damage, NoDocument, Wanted, event::Head, index::Collect, place};
 use crate::{
     change::{
         Op,
@@ -209,24 +209,55 @@ impl Facts {
     }
 }
 
+/// A name that is none of a file of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no file of an archive")]
+pub struct NoFile(String);
+
 impl Archive {
     /// The event that a plan names.
     ///
     /// # Errors
     /// When the name leads out of the archive: a plan is a file that anybody may have edited.
-    pub fn wanted(&self, place: &ArchivePlace, version: &str) -> Result<Wanted, String> {
+    pub fn wanted(&self, place: &ArchivePlace, version: &str) -> Result<Wanted, NoFile> {
         let below = Path::new(&place.file).components().all(|part| matches!(part, Component::Normal(_)));
         if !below || place.file.is_empty() {
-            return Err(format!("{:?} is no file of an archive", place.file));
+            return Err(NoFile(place.file.clone()));
         }
         Ok(Wanted { file: format!("{}{}", self.root(), place.file).into(), line: place.line, version: version.into() })
     }
 }
 
+/// A version that was chosen and is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place} {problem}")]
+pub struct Unusable {
+    /// Where it lies.
+    place: String,
+    problem: NoDocument,
+}
+
+/// Why there is no text of a version.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    /// The archive has something else in its place.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    /// The archive did not have it.
+    #[error("version {0} is not in the archive any more")]
+    Missing(String),
+    /// The temporary file with the texts cannot be read.
+    #[error("a temporary file cannot be read")]
+    Disk(#[from] io::Error),
+    /// The temporary file has other bytes.
+    #[error("a temporary file is damaged")]
+    Damaged,
+}
+
 /// The texts of versions that were chosen, in a temporary file without a name.
 pub struct Texts {
     file: Mutex<File>,
-    places: HashMap<[u8; 16], Result<(u64, usize), String>>,
+    places: HashMap<[u8; 16], Result<(u64, usize), Unusable>>,
     /// Versions about which the filter had no answer.
     pub no_answer: u64,
 }
@@ -258,18 +289,14 @@ impl Texts {
         let mut file = BufWriter::new(tempfile::tempfile().map_err(unwritable)?);
         let mut texts = HashMap::with_capacity(wanted.len());
         let (mut end, mut no_answer) = (0_u64, 0);
-        let (out, mut read) = mpsc::channel::<(Wanted, Result<Event, String>)>(IN_FLIGHT);
-        let make = |wanted: &Wanted, head: Result<Head<'_>, String>| {
-            let event = head.and_then(|head| head.event()).map_err(|e| format!("{} {e}", wanted.place()));
-            (wanted.clone(), event)
+        let (out, mut read) = mpsc::channel::<(Wanted, Option<Event>)>(IN_FLIGHT);
+        // Whose it is cannot be told any more when it is no event; who asks for it finds that it is not there.
+        let make = |wanted: &Wanted, head: Result<Head<'_>, NoDocument>| {
+            (wanted.clone(), head.and_then(|head| head.event()).ok())
         };
         let reader = tokio::spawn(archive.clone().send(wanted, out, make));
         while let Some((wanted, event)) = read.recv().await {
-            let event = match event {
-                Ok(event) => event,
-                // Whose it is cannot be told any more; who asks for it finds that it is not there.
-                Err(_) => continue,
-            };
+            let Some(event) = event else { continue };
             match filter.map(|filter| filter.matches(&event)) {
                 None | Some(Ok(true)) => {}
                 Some(Ok(false)) => continue,
@@ -287,7 +314,7 @@ impl Texts {
                     end += text.len() as u64;
                     Ok((end - text.len() as u64, text.len()))
                 }
-                Err(problem) => Err(format!("{} {problem}", wanted.place())),
+                Err(problem) => Err(Unusable { place: wanted.place(), problem }),
             };
             texts.insert(name, kept);
         }
@@ -305,27 +332,25 @@ impl Texts {
     ///
     /// # Errors
     /// When the archive did not have it, or has something else in its place.
-    pub fn get(&self, item: &ItemKey, version: &str) -> Result<String, String> {
+    pub fn get(&self, item: &ItemKey, version: &str) -> Result<String, TextError> {
         let (start, size) = match self.places.get(&name_of(item, version)) {
             Some(Ok(place)) => *place,
-            Some(Err(problem)) => return Err(problem.clone()),
-            None => return Err(format!("version {version} is not in the archive any more")),
+            Some(Err(unusable)) => return Err(unusable.clone().into()),
+            None => return Err(TextError::Missing(version.to_owned())),
         };
         let mut bytes = vec![0; size];
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(start))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(|e| format!("a temporary file cannot be read: {e}"))?;
-        String::from_utf8(bytes).map_err(|_| "a temporary file is damaged".into())
+        file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut bytes))?;
+        String::from_utf8(bytes).map_err(|_| TextError::Damaged)
     }
 }
 
 /// The event's document, when it is the item's.
-fn own(doc: Option<String>, item: &ItemKey, keys: &KeyPaths) -> Result<String, String> {
-    let text = doc.ok_or("has no document")?;
-    let document = RawDocument::parse(&text).map_err(|_| "has a document that is no JSON object")?;
+fn own(doc: Option<String>, item: &ItemKey, keys: &KeyPaths) -> Result<String, NoDocument> {
+    let text = doc.ok_or(NoDocument::None)?;
+    let document = RawDocument::parse(&text).map_err(|_| NoDocument::NoObject)?;
     if document.get_str("id").as_deref() != Some(item.id.as_str()) || keys.extract(&document) != item.partition_key {
-        return Err("has a document of another id or partition key".into());
+        return Err(NoDocument::Other);
     }
     Ok(text)
 }

@@ -36,11 +36,9 @@ impl Trailer {
     ///
     /// # Errors
     /// When it is no time.
-    pub fn moment(&self) -> Result<i64, String> {
+    pub fn moment(&self) -> Result<i64, FileError> {
         let text = self.at.as_deref().unwrap_or(&self.made);
-        chrono::DateTime::parse_from_rfc3339(text)
-            .map(|t| t.timestamp())
-            .map_err(|_| format!("its trailer names the time {text:?}, which is none"))
+        chrono::DateTime::parse_from_rfc3339(text).map(|t| t.timestamp()).map_err(|_| FileError::Time(text.to_owned()))
     }
 }
 
@@ -88,6 +86,9 @@ pub enum FileError {
     /// It is not what was written.
     #[error("{0}")]
     Damaged(String),
+    /// Its trailer has a moment that is none.
+    #[error("its trailer names the time {0:?}, which is none")]
+    Time(String),
     /// The caller wanted no more.
     #[error("was not read to its end")]
     Stopped,

@@ -11,7 +11,8 @@ use super::{
     source::Source,
 };
 use crate::{
-    archive::{Archive, Damage, Item, Newest},
+    archive::{Archive, Damage, Item, Newest, NoDocument},
+    causes::chain,
     change::{
         key::{ItemKey, KeyPaths},
         raw::RawDocument,
@@ -232,7 +233,7 @@ async fn load_file(
         (trailer, source) = (Some(found), same);
     }
     let moment = match &trailer {
-        Some(trailer) => trailer.moment().map_err(|e| refused(FileError::Damaged(e)))?,
+        Some(trailer) => trailer.moment().map_err(refused)?,
         None => 0,
     };
     let container = open(cx).await?;
@@ -301,7 +302,7 @@ impl Writing {
         let work = async {
             let mut unusable = 0;
             while let Some(line) = read.recv().await {
-                match line.text.and_then(|text| prepare(&text, container.key_paths())) {
+                match line.text.map_err(Unloadable::None).and_then(|text| prepare(&text, container.key_paths())) {
                     Ok((item, text)) => {
                         let text = text.into_bytes();
                         let action = match self.existing {
@@ -315,7 +316,7 @@ impl Writing {
                     }
                     Err(problem) => {
                         unusable += 1;
-                        step.note(&format!("{} {problem}", line.place));
+                        step.note(&format!("{} {}", line.place, chain(&problem)));
                     }
                 }
             }
@@ -359,11 +360,25 @@ fn pass_on(mut source: Source, is_backup: bool, lines: mpsc::Sender<Item>) -> Re
     }
 }
 
+/// Why one document cannot be loaded; displays as what follows its place.
+#[derive(Debug, thiserror::Error)]
+enum Unloadable {
+    /// There is none.
+    #[error(transparent)]
+    None(#[from] NoDocument),
+    /// It is something else.
+    #[error("is not a JSON object")]
+    Json(#[from] serde_json::Error),
+    /// Nobody can tell which one it is.
+    #[error("has no id that is a string")]
+    NoId,
+}
+
 /// The document without system properties, and which one it is.
-fn prepare(text: &str, paths: &KeyPaths) -> Result<(ItemKey, String), String> {
-    let text = record::own_text(text).map_err(|e| format!("is not a JSON object: {e}"))?;
-    let document = RawDocument::parse(&text).map_err(|e| format!("is not a JSON object: {e}"))?;
-    let id = document.get_str("id").filter(|id| !id.is_empty()).ok_or("has no id that is a string")?.into_owned();
+fn prepare(text: &str, paths: &KeyPaths) -> Result<(ItemKey, String), Unloadable> {
+    let text = record::own_text(text)?;
+    let document = RawDocument::parse(&text)?;
+    let id = document.get_str("id").filter(|id| !id.is_empty()).ok_or(Unloadable::NoId)?.into_owned();
     let partition_key = paths.extract(&document);
     drop(document);
     Ok((ItemKey { id, partition_key }, text))

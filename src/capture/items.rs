@@ -3,7 +3,13 @@
 use serde_json::value::RawValue;
 
 use crate::{
-    change::{Change, decode::decode, fidelity::Delivery, record, shape::Redactor},
+    change::{
+        Change,
+        decode::{NotAChange, decode},
+        fidelity::Delivery,
+        record,
+        shape::Redactor,
+    },
     cosmos::Status,
 };
 
@@ -46,17 +52,26 @@ pub(super) fn shape_all(
     let shaped = items.iter().enumerate().map(|(index, item)| match shape_one(item, shape, delivery) {
         Ok(shaped) => Some(shaped),
         Err(reason) => {
-            poison.push(Poison::new(index, reason));
+            poison.push(Poison::new(index, reason.to_string()));
             None
         }
     });
     shaped.collect()
 }
 
-fn shape_one(item: &RawValue, shape: &Redactor, delivery: Delivery) -> Result<Shaped, String> {
-    let altered = |item: &RawValue| -> Result<Vec<bool>, String> {
+/// Why an item cannot be shaped.
+#[derive(Debug, thiserror::Error)]
+enum ShapingError {
+    #[error(transparent)]
+    NotAChange(#[from] NotAChange),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+fn shape_one(item: &RawValue, shape: &Redactor, delivery: Delivery) -> Result<Shaped, ShapingError> {
+    let altered = |item: &RawValue| -> Result<Vec<bool>, NotAChange> {
         let mut changes = Vec::with_capacity(2);
-        decode(item, &mut changes).map_err(|e| e.reason)?;
+        decode(item, &mut changes)?;
         Ok(changes.iter().map(|change| record::may_be_altered(change, delivery)).collect())
     };
     let whole = altered(item)?;

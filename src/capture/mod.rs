@@ -26,7 +26,12 @@ use self::{
     store::Progress,
 };
 use crate::{
-    change::{Via, fidelity::Delivery, record, shape::Redactor},
+    change::{
+        Via,
+        fidelity::Delivery,
+        record::{self, LayoutError},
+        shape::Redactor,
+    },
     config::{ConfigError, Fidelity},
     cosmos::{Disposition, Failure, Retry},
     dead_letters::{DeadLetterError, DeadLetterStore},
@@ -76,8 +81,8 @@ pub enum CaptureError {
     #[error("store batch: {0}")]
     Refused(String),
     /// The history is keyed so that documents cannot be told apart in it, so nothing may be stored.
-    #[error("{0}")]
-    Layout(String),
+    #[error("the history cannot be used")]
+    Layout(#[from] LayoutError),
     /// What is to be kept of documents does not fit the source container, so nothing of them may be stored.
     #[error(transparent)]
     Projection(ConfigError),
@@ -145,8 +150,7 @@ impl<H: History> Capture<H> {
             Err(f) if matches!(f.disposition, Disposition::Denied | Disposition::NotFound) => return Ok(()),
             Err(f) => return Err(CaptureError::Service(f)),
         };
-        record::check_layout(writer.key_paths(), source.key_paths())
-            .map_err(|problem| CaptureError::Layout(format!("the history cannot be used: {problem}")))
+        Ok(record::check_layout(writer.key_paths(), source.key_paths())?)
     }
 
     /// What of a document is stored, where that is not all of it.

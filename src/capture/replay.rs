@@ -4,8 +4,9 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use serde::Serialize;
 
-use super::{Capture, Limits, Recent};
+use super::{Capture, CaptureError, Limits, Recent};
 use crate::{
+    causes::chain,
     change::{Via, fidelity::Delivery},
     config::{CaptureConfig, ConfigError, Fidelity, Names, Settings},
     cosmos::Cosmos,
@@ -143,7 +144,7 @@ pub async fn replay<E: From<ReplayError>>(
                 capture_of(&letter, &settings, &config, cosmos, &store, &limits).map_err(ReplayError::from)?;
             match replay_one(&capture, &letter, &store, &name).await {
                 Ok(()) => (Outcome::Stored, letter.reason.clone()),
-                Err(reason) => (Outcome::Kept, reason),
+                Err(error) => (Outcome::Kept, chain(&error)),
             }
         };
         step.advance(1);
@@ -162,6 +163,20 @@ pub async fn replay<E: From<ReplayError>>(
     }
     report.ru = cosmos.meter().total();
     Ok(report)
+}
+
+/// Why a letter is kept.
+#[derive(Debug, thiserror::Error)]
+enum NotReplayed {
+    /// Its item cannot be captured now.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] DeadLetterError),
+    /// Its item can still not be stored, for this reason.
+    #[error("{0}")]
+    Again(String),
 }
 
 /// How a letter is captured.
@@ -200,12 +215,11 @@ async fn replay_one(
     letter: &DeadLetter,
     store: &DeadLetterStore,
     name: &str,
-) -> Result<(), String> {
-    let summary = capture.run(&[&letter.item], "replay").await.map_err(|e| e.to_string())?;
+) -> Result<(), NotReplayed> {
+    let summary = capture.run(&[&letter.item], "replay").await?;
     if summary.dead_letters > 0 {
         // It was put away again under the same name, with today's reason.
-        let reason = store.get(name).await.map(|l| l.reason);
-        return Err(reason.unwrap_or_else(|e| e.to_string()));
+        return Err(NotReplayed::Again(store.get(name).await?.reason));
     }
-    store.delete(name).await.map_err(|e| e.to_string())
+    Ok(store.delete(name).await?)
 }

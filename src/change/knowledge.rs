@@ -90,17 +90,32 @@ pub fn is_everything(record: &str) -> bool {
         .unwrap_or(false)
 }
 
+/// Why two records cannot be made one.
+#[derive(Debug, thiserror::Error)]
+pub enum CompleteError {
+    /// One of them is no JSON object.
+    #[error("a record is not a JSON object")]
+    Json(#[from] serde_json::Error),
+    /// What is stored is no record.
+    #[error("the stored item has no _change")]
+    Stored,
+    /// What comes is no record.
+    #[error("the record has no _change")]
+    New,
+    /// A member cannot be set or removed; the reason.
+    #[error("{0}")]
+    Edit(String),
+}
+
 /// What is to be stored where `stored` is and `new` comes, two records of one version; `None` when that is `stored`. The
 /// better text stays, and with it whatever the other one knows beside it.
 ///
 /// # Errors
 /// When one of them is no record.
-pub fn completed(stored: &str, new: &str) -> Result<Option<String>, String> {
-    let (old, other) = (parse(stored)?, parse(new)?);
-    let (old_change, new_change) = (
-        change_of(&old).ok_or("the stored item has no _change")?,
-        change_of(&other).ok_or("the record has no _change")?,
-    );
+pub fn completed(stored: &str, new: &str) -> Result<Option<String>, CompleteError> {
+    let (old, other) = (RawDocument::parse(stored)?, RawDocument::parse(new)?);
+    let (old_change, new_change) =
+        (change_of(&old).ok_or(CompleteError::Stored)?, change_of(&other).ok_or(CompleteError::New)?);
     let (knows, adds) = (Knowledge::of(&old_change), Knowledge::of(&new_change));
     let better = worth(adds.text) > worth(knows.text);
     let more = |what: fn(Knowledge) -> bool| what(adds) && !what(knows);
@@ -113,17 +128,19 @@ pub fn completed(stored: &str, new: &str) -> Result<Option<String>, String> {
     } else {
         // As it was written, without what the service has added to it.
         let own = |text: String, name: &str| edit::remove(&text, &[name.to_owned()]);
-        let text = SYSTEM.iter().try_fold(stored.to_owned(), |text, name| own(text, name))?;
+        let text =
+            SYSTEM.iter().try_fold(stored.to_owned(), |text, name| own(text, name)).map_err(CompleteError::Edit)?;
         (text, old_change, knows, new_change, adds)
     };
     let member = |name: &str| [CHANGE.to_owned(), name.to_owned()];
-    let mut take = |name: &str, from: Option<&RawValue>| -> Result<(), String> {
-        text = match from {
-            Some(value) => edit::set(&text, &member(name), value.get())?,
-            None if base.get(name).is_some() => edit::remove(&text, &member(name))?,
+    let mut take = |name: &str, from: Option<&RawValue>| {
+        let edited = match from {
+            Some(value) => edit::set(&text, &member(name), value.get()),
+            None if base.get(name).is_some() => edit::remove(&text, &member(name)),
             None => return Ok(()),
         };
-        Ok(())
+        text = edited.map_err(CompleteError::Edit)?;
+        Ok::<_, CompleteError>(())
     };
     if theirs.op > mine.op {
         take("op", rest.get("op"))?;
@@ -145,10 +162,6 @@ pub fn completed(stored: &str, new: &str) -> Result<Option<String>, String> {
         take("identity", None)?;
     }
     Ok((text != stored).then_some(text))
-}
-
-fn parse(record: &str) -> Result<RawDocument<'_>, String> {
-    RawDocument::parse(record).map_err(|e| format!("a record is not a JSON object: {e}"))
 }
 
 fn change_of<'a>(record: &RawDocument<'a>) -> Option<RawDocument<'a>> {
@@ -253,7 +266,7 @@ mod tests {
         #[test]
         fn nothing_is_unlearnt(records in proptest::collection::vec(any_record(), 1..5)) {
             let knows = |text: &str| {
-                let record = parse(text).unwrap();
+                let record = RawDocument::parse(text).unwrap();
                 let k = Knowledge::of(&change_of(&record).unwrap());
                 [worth(k.text), k.op as u8, k.time.into(), k.lsn.into(), k.previous.into(), k.identity.into()]
             };

@@ -71,6 +71,17 @@ impl Tree {
     }
 }
 
+/// Why documents cannot be given a shape.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    /// A field is to go that a record cannot be without: its path.
+    #[error("{0} is part of a document's identity, of its partition key or of the service's own properties")]
+    Needed(String),
+    /// A field is to be hashed, and there is no key.
+    #[error("a hash without a key could be undone by trying all values")]
+    NoKey,
+}
+
 /// What is done to every document, its previous image included.
 #[derive(Debug)]
 pub struct Redactor {
@@ -91,7 +102,7 @@ impl Redactor {
         redactions: &[Redact],
         paths: &KeyPaths,
         key: Option<Secret>,
-    ) -> Result<Option<Self>, String> {
+    ) -> Result<Option<Self>, ShapeError> {
         if fields.is_empty() && redactions.is_empty() {
             return Ok(None);
         }
@@ -104,15 +115,12 @@ impl Redactor {
         let mut redacted = Tree::default();
         for redact in redactions {
             if needed(&redact.path) {
-                return Err(format!(
-                    "{} is part of a document's identity, of its partition key or of the service's own properties",
-                    render_path(&redact.path)
-                ));
+                return Err(ShapeError::Needed(render_path(&redact.path)));
             }
             redacted.add(&redact.path, redact.action);
         }
         if key.is_none() && redactions.iter().any(Redact::is_hash) {
-            return Err("a hash without a key could be undone by trying all values".into());
+            return Err(ShapeError::NoKey);
         }
         let tree = (!fields.is_empty()).then(|| {
             let mut tree = Tree::default();
@@ -152,8 +160,8 @@ impl Redactor {
     ///
     /// # Errors
     /// When it is not the item that it was taken for.
-    pub fn apply(&self, item: &RawValue) -> Result<Box<RawValue>, String> {
-        let envelope = RawDocument::parse(item.get()).map_err(|e| e.to_string())?;
+    pub fn apply(&self, item: &RawValue) -> Result<Box<RawValue>, serde_json::Error> {
+        let envelope = RawDocument::parse(item.get())?;
         let is_envelope = envelope.get("id").is_none();
         let text = if is_envelope {
             let members = envelope.members().iter().map(|member| {
@@ -162,18 +170,18 @@ impl Redactor {
                 let value = if image { self.shaped(value)? } else { value.to_owned() };
                 Ok(format!("{}:{value}", member.key.get()))
             });
-            format!("{{{}}}", members.collect::<Result<Vec<_>, String>>()?.join(","))
+            format!("{{{}}}", members.collect::<Result<Vec<_>, serde_json::Error>>()?.join(","))
         } else {
             self.shaped(item.get())?
         };
-        RawValue::from_string(text).map_err(|e| e.to_string())
+        RawValue::from_string(text)
     }
 
     /// A document as it is stored, shaped.
     ///
     /// # Errors
     /// When it is not JSON.
-    pub fn shaped(&self, document: &str) -> Result<String, String> {
+    pub fn shaped(&self, document: &str) -> Result<String, serde_json::Error> {
         let kept = match &self.fields {
             Some(tree) => keep(document, tree)?.unwrap_or_else(|| "{}".to_owned()),
             None => document.to_owned(),
@@ -181,18 +189,18 @@ impl Redactor {
         self.redact(&kept, &self.redacted)
     }
 
-    fn redact(&self, text: &str, tree: &Tree) -> Result<String, String> {
+    fn redact(&self, text: &str, tree: &Tree) -> Result<String, serde_json::Error> {
         if tree.inner.is_empty() {
             return Ok(text.to_owned());
         }
         match text.as_bytes().first() {
             Some(b'[') => {
-                let parts: Result<Vec<String>, String> =
+                let parts: Result<Vec<String>, serde_json::Error> =
                     elements(text)?.iter().map(|element| self.redact(element.get(), tree)).collect();
                 Ok(format!("[{}]", parts?.join(",")))
             }
             Some(b'{') => {
-                let document = RawDocument::parse(text).map_err(|e| e.to_string())?;
+                let document = RawDocument::parse(text)?;
                 let mut members = Vec::with_capacity(document.members().len());
                 for member in document.members() {
                     let value = member.value.get();
@@ -222,7 +230,7 @@ impl Redactor {
 }
 
 /// The part of a value that lies on these paths; `None` when nothing does.
-fn keep(text: &str, tree: &Tree) -> Result<Option<String>, String> {
+fn keep(text: &str, tree: &Tree) -> Result<Option<String>, serde_json::Error> {
     if tree.action.is_some() {
         return Ok(Some(text.to_owned()));
     }
@@ -235,7 +243,7 @@ fn keep(text: &str, tree: &Tree) -> Result<Option<String>, String> {
             Ok(Some(format!("[{}]", kept.join(","))))
         }
         Some(b'{') => {
-            let document = RawDocument::parse(text).map_err(|e| e.to_string())?;
+            let document = RawDocument::parse(text)?;
             let mut members = Vec::new();
             for member in document.members() {
                 if let Some(inner) = tree.inner.get(member.name().as_ref())
@@ -250,8 +258,8 @@ fn keep(text: &str, tree: &Tree) -> Result<Option<String>, String> {
     }
 }
 
-fn elements(text: &str) -> Result<Vec<&RawValue>, String> {
-    serde_json::from_str(text).map_err(|e| e.to_string())
+fn elements(text: &str) -> Result<Vec<&RawValue>, serde_json::Error> {
+    serde_json::from_str(text)
 }
 
 #[cfg(test)]
@@ -260,7 +268,7 @@ mod tests {
 
     const ITEM: &str = r#"{"current":{"id":"x","pk":"p","n":1.50,"ssn":"123","people":[{"name":"a","ssn":"1"},{"ssn":2}],"a":{"b":1,"c":2},"_etag":"\"2\"","_ts":2},"previous":{"id":"x","pk":"p","ssn":"123","_etag":"\"1\""},"metadata":{"operationType":"replace"}}"#;
 
-    fn shape(fields: &[&str], redactions: &[&str]) -> Result<Option<Redactor>, String> {
+    fn shape(fields: &[&str], redactions: &[&str]) -> Result<Option<Redactor>, ShapeError> {
         let fields: Vec<_> = fields.iter().map(|path| parse_path(path).unwrap()).collect();
         let redactions: Vec<Redact> = redactions.iter().map(|text| text.parse().unwrap()).collect();
         Redactor::new(&fields, &redactions, &KeyPaths::parse(&["/pk"]).unwrap(), Some(Secret::new("key")))
@@ -296,10 +304,10 @@ mod tests {
     #[test]
     fn what_a_record_cannot_be_without_is_refused() {
         for path in ["/id", "/pk", "/pk/x", "/_etag", "/_ts=hash", "/ttl"] {
-            assert!(shape(&[], &[path]).unwrap_err().contains("identity"), "{path}");
+            assert!(matches!(shape(&[], &[path]), Err(ShapeError::Needed(_))), "{path}");
         }
         let without_key = Redactor::new(&[], &["/a=hash".parse().unwrap()], &KeyPaths::parse(&["/pk"]).unwrap(), None);
-        assert!(without_key.unwrap_err().contains("without a key"));
+        assert_eq!(without_key.unwrap_err(), ShapeError::NoKey);
         assert!("/a=encrypt".parse::<Redact>().unwrap_err().contains("neither hash nor drop"));
         assert!(shape(&[], &[]).unwrap().is_none());
     }

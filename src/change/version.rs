@@ -1,6 +1,6 @@
 //! A record read back: the version it stands for, and the exact document that went in.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use super::{
     raw::{Member, RawDocument, Reserved, present, string_of},
     record::{self, CHANGE, ORIGINAL_ID},
 };
+use crate::causes::chain;
 
 /// Largest document a record may claim to hold: far above the service's 2 MB, far below what would hurt.
 const MAX_DOCUMENT: usize = 64 << 20;
@@ -174,7 +175,7 @@ impl Version {
         let document = if change.op.is_tombstone() {
             None
         } else if let Some(body) = &change.body {
-            Some(unpack(body).map_err(bad)?)
+            Some(unpack(body).map_err(|e| bad(chain(&e)))?)
         } else {
             Some(rebuild(&record, original, &change))
         };
@@ -302,24 +303,34 @@ fn rebuild(record: &RawDocument<'_>, original: &RawValue, change: &ChangeObject<
     out
 }
 
-fn unpack(body: &Body<'_>) -> Result<String, String> {
+/// Why a compressed text cannot be had back.
+#[derive(Debug, thiserror::Error)]
+enum BodyError {
+    #[error("its body has the unknown encoding {0:?}")]
+    Encoding(String),
+    #[error("its body claims {0} bytes")]
+    Size(usize),
+    #[error("its body is not base64")]
+    Base64(#[from] base64::DecodeError),
+    #[error("its body cannot be expanded")]
+    Gzip(#[from] io::Error),
+    #[error("its body does not match its checksum")]
+    Checksum,
+}
+
+fn unpack(body: &Body<'_>) -> Result<String, BodyError> {
     if body.encoding != "gzip" {
-        return Err(format!("its body has the unknown encoding {:?}", body.encoding));
+        return Err(BodyError::Encoding(body.encoding.clone().into_owned()));
     }
     if body.size > MAX_DOCUMENT {
-        return Err(format!("its body claims {} bytes", body.size));
+        return Err(BodyError::Size(body.size));
     }
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(body.data.as_bytes())
-        .map_err(|e| format!("its body is not base64: {e}"))?;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(body.data.as_bytes())?;
     let mut text = String::new();
     // One byte more than claimed is enough to see that the claim is wrong, whatever the archive would expand to.
-    flate2::read::GzDecoder::new(bytes.as_slice())
-        .take(body.size as u64 + 1)
-        .read_to_string(&mut text)
-        .map_err(|e| format!("its body cannot be expanded: {e}"))?;
+    flate2::read::GzDecoder::new(bytes.as_slice()).take(body.size as u64 + 1).read_to_string(&mut text)?;
     if text.len() != body.size || record::hex(&Sha256::digest(text.as_bytes())) != body.sha256 {
-        return Err("its body does not match its checksum".into());
+        return Err(BodyError::Checksum);
     }
     Ok(text)
 }

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     backfill::BackfillError,
+    causes::chain,
     change::{key::PartitionKey, time::PointInTime},
     config::ConfigError,
     cosmos::Failure,
@@ -177,17 +178,6 @@ impl CliError {
     pub fn report(&self) -> String {
         chain(self)
     }
-}
-
-/// An error with its causes, on one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 impl From<ErrorKind> for CliError {

@@ -7,8 +7,9 @@ use serde_json::json;
 use tokio::signal;
 use tracing::info;
 
-use super::{CliError, ErrorKind, Exit, error::chain, output};
+use super::{CliError, ErrorKind, Exit, output};
 use crate::{
+    causes::chain,
     config::{self, Account, Names, Settings},
     cosmos::{
         Cosmos, Failure,

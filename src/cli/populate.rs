@@ -132,7 +132,7 @@ impl From<PopulateError> for CliError {
                 format!("--pk-from is given {given} times, the container's key is {key}"),
                 "give it once for each path of the key, in order",
             ),
-            PopulateError::Document(problem) => Self::failed(problem),
+            PopulateError::Document(problem) => Self::failed(problem.to_string()),
             PopulateError::Input(e) => {
                 Self::usage("cannot read the input", "give a JSON array, JSON lines, or one object").because(e)
             }

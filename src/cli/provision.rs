@@ -105,7 +105,7 @@ const EXAMPLE: &str = "write paths like --pk /tenant --pk /user/id, --index /cit
 impl From<ProvisionError> for CliError {
     fn from(error: ProvisionError) -> Self {
         match error {
-            ProvisionError::SourcePaths(problem) => Self::usage(format!("--pk: {problem}"), EXAMPLE),
+            ProvisionError::SourcePaths(problem) => Self::usage("--pk", EXAMPLE).because(problem),
             ProvisionError::IndexPath(path) => Self::usage(format!("--index: {path:?} is not a path"), EXAMPLE),
             // Data-plane roles may not create containers, which is not obvious from a 403.
             ProvisionError::Account(NotProvisioned::Create(failure)) if failure.disposition == Disposition::Denied => {

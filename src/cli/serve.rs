@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use super::{CliError, ErrorKind, Exit, retention_args};
 use crate::{
     capture::{Capture, CaptureError, Limits, Recent},
+    causes::chain,
     change::{Via, fidelity::Delivery},
     config::{self, Account, CaptureConfig, Names, Settings},
     cosmos::Cosmos,
@@ -134,7 +135,7 @@ async fn build(
         let timer = Arc::new(retention_args::timer(settings, &name, account.clone())?);
         let tick: Tick = Arc::new(move |stop| {
             let timer = timer.clone();
-            Box::pin(async move { timer.tick(stop).await })
+            Box::pin(async move { timer.tick(stop).await.map_err(Into::into) })
         });
         handler = handler.with_timer(name, tick);
     }
@@ -172,7 +173,7 @@ fn refuse(wrong: Vec<String>) -> Result<(), CliError> {
 async fn check_containers(capture: &Capture<CosmosHistory>) -> Option<String> {
     match tokio::time::timeout(FIRST_LOOK, capture.look()).await {
         Ok(Ok(())) => None,
-        Ok(Err(CaptureError::Layout(problem))) => Some(format!("{}: {problem}", capture.function)),
+        Ok(Err(e @ CaptureError::Layout(_))) => Some(format!("{}: {}", capture.function, chain(&e))),
         Ok(Err(CaptureError::Projection(e))) => Some(e.to_string()),
         Ok(Err(e)) => {
             warn!(function = capture.function, reason = %e, "cannot look at the containers yet");

@@ -95,9 +95,11 @@ fn show(report: &Report, format: Format) -> Result<(), CliError> {
 
 impl From<TruncateError> for CliError {
     fn from(error: TruncateError) -> Self {
+        let message = error.to_string();
         match error {
             TruncateError::Service(failure) => failure.into(),
-            TruncateError::Listing(problem) => Self::failed(problem),
+            TruncateError::Row(cause) => Self::failed(message).because(cause),
+            TruncateError::NoId => Self::failed(message),
         }
     }
 }

@@ -58,9 +58,9 @@ impl Container {
         cosmos: Cosmos,
         driver: Arc<CosmosDriver>,
         reference: ContainerReference,
-    ) -> Result<Self, String> {
-        let key_paths = Arc::new(KeyPaths::parse(reference.partition_key_definition().paths())?);
-        Ok(Self { cosmos, driver, reference, key_paths })
+        key_paths: KeyPaths,
+    ) -> Self {
+        Self { cosmos, driver, reference, key_paths: Arc::new(key_paths) }
     }
 
     /// The container's name.

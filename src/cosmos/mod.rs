@@ -41,7 +41,10 @@ pub use query::{Pages, Param, sql_path};
 pub use ru_limiter::RuLimiter;
 pub use status::Status;
 
-use crate::config::{Account, Credential, is_loopback};
+use crate::{
+    change::key::KeyPaths,
+    config::{Account, Credential, is_loopback},
+};
 
 /// One account. Cloning shares the connection; nothing is contacted until the first operation.
 #[derive(Clone)]
@@ -101,7 +104,9 @@ impl Cosmos {
             .resolve_container(database, container, OperationOptions::default())
             .await
             .map_err(|e| Failure::from_driver(&e, context()))?;
-        Container::new(self.clone(), driver, reference).map_err(|problem| Failure::invalid(context(), problem))
+        let key_paths = KeyPaths::parse(reference.partition_key_definition().paths())
+            .map_err(|problem| Failure::invalid(context(), problem))?;
+        Ok(Container::new(self.clone(), driver, reference, key_paths))
     }
 
     /// The official client, for queries and for the control plane.

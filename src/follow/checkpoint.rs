@@ -54,6 +54,46 @@ pub struct Position {
     pub token: String,
 }
 
+/// What of a stored checkpoint does not fit the follower that is to go on from it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// It is of a newer format.
+    #[error("they are of format {0}, this program knows up to {VERSION}")]
+    Format(u32),
+    /// It is of another container.
+    #[error("they belong to {stored}, not to {wanted}")]
+    Container {
+        /// Its database and container.
+        stored: String,
+        /// Those that are read now.
+        wanted: String,
+    },
+    /// It is of the other feed.
+    #[error("they are of mode {stored}, not {wanted}: a token is bound to its mode")]
+    Mode {
+        /// Its mode.
+        stored: FeedMode,
+        /// The mode now.
+        wanted: FeedMode,
+    },
+    /// It is of another part.
+    #[error("they are of feed range {stored}, not {wanted}")]
+    Part {
+        /// Its part, or `all`.
+        stored: String,
+        /// The part now.
+        wanted: String,
+    },
+    /// The container was made again: its database and name.
+    #[error("they belong to another container that was called {0}: it was made again")]
+    MadeAgain(String),
+}
+
+/// A position whose bounds are none; the reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadRange(String);
+
 impl Checkpoint {
     /// The id under which a follower's checkpoint is kept.
     pub fn id_of(name: &str, part: Option<Shard>) -> String {
@@ -87,7 +127,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// With what differs.
-    pub fn adopted(self, wanted: &Self) -> Result<Self, String> {
+    pub fn adopted(self, wanted: &Self) -> Result<Self, Mismatch> {
         if self.ranges.is_empty() && self.v <= VERSION {
             let Self { holder, expires, lease, seq, .. } = self;
             return Ok(Self { holder, expires, lease, seq, ..wanted.clone() });
@@ -96,22 +136,22 @@ impl Checkpoint {
         Ok(Self { history: wanted.history.clone(), ..self })
     }
 
-    fn fits(&self, wanted: &Self) -> Result<(), String> {
+    fn fits(&self, wanted: &Self) -> Result<(), Mismatch> {
         if self.v > VERSION {
-            return Err(format!("they are of format {}, this program knows up to {VERSION}", self.v));
+            return Err(Mismatch::Format(self.v));
         }
         if self.source != wanted.source {
-            return Err(format!("they belong to {}, not to {}", self.source, wanted.source));
+            return Err(Mismatch::Container { stored: self.source.clone(), wanted: wanted.source.clone() });
         }
         if self.mode != wanted.mode {
-            return Err(format!("they are of mode {}, not {}: a token is bound to its mode", self.mode, wanted.mode));
+            return Err(Mismatch::Mode { stored: self.mode, wanted: wanted.mode });
         }
         if self.part != wanted.part {
             let show = |part: &Option<String>| part.clone().unwrap_or_else(|| "all".into());
-            return Err(format!("they are of feed range {}, not {}", show(&self.part), show(&wanted.part)));
+            return Err(Mismatch::Part { stored: show(&self.part), wanted: show(&wanted.part) });
         }
         if self.rid != wanted.rid {
-            return Err(format!("they belong to another container that was called {}: it was made again", self.source));
+            return Err(Mismatch::MadeAgain(self.source.clone()));
         }
         Ok(())
     }
@@ -121,10 +161,10 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When a range's bounds are not understood.
-    pub fn refined(&self, partitions: &[FeedRange]) -> Result<Vec<(FeedRange, String)>, String> {
+    pub fn refined(&self, partitions: &[FeedRange]) -> Result<Vec<(FeedRange, String)>, BadRange> {
         let mut refined = Vec::new();
         for position in &self.ranges {
-            let range = FeedRange::parse(&position.min, &position.max)?;
+            let range = FeedRange::parse(&position.min, &position.max).map_err(BadRange)?;
             let parts = partitions.iter().filter_map(|partition| partition.intersection(&range));
             refined.extend(parts.map(|part| (part, position.token.clone())));
         }
@@ -151,12 +191,13 @@ mod tests {
     fn a_checkpoint_of_something_else_is_refused_with_the_reason() {
         let own = checkpoint(FeedMode::Latest, None);
         assert_eq!(own.fits(&own), Ok(()));
-        assert!(own.fits(&checkpoint(FeedMode::AllVersions, None)).unwrap_err().contains("bound to its mode"));
-        assert!(own.fits(&checkpoint(FeedMode::Latest, Some("1/2"))).unwrap_err().contains("feed range all, not 1/2"));
+        let problem = |one: &Checkpoint, wanted: &Checkpoint| one.fits(wanted).unwrap_err().to_string();
+        assert!(problem(&own, &checkpoint(FeedMode::AllVersions, None)).contains("bound to its mode"));
+        assert!(problem(&own, &checkpoint(FeedMode::Latest, Some("1/2"))).contains("feed range all, not 1/2"));
         let again = Checkpoint { rid: "other".into(), ..own.clone() };
-        assert!(again.fits(&own).unwrap_err().contains("made again"));
+        assert!(problem(&again, &own).contains("made again"));
         let newer = Checkpoint { v: 9, ..own.clone() };
-        assert!(newer.fits(&own).unwrap_err().contains("format 9"));
+        assert!(problem(&newer, &own).contains("format 9"));
         // One whose start was never fixed binds nobody.
         assert_eq!(own.adopted(&checkpoint(FeedMode::AllVersions, None)).unwrap().mode, FeedMode::AllVersions);
     }

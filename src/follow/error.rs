@@ -1,8 +1,11 @@
 //! Why a follower ends before it is done.
 
-use super::{CheckpointError, sink::SinkError};
+use tokio::task::JoinError;
+
+use super::{BadRange, CheckpointError, NoAnswer, sink::SinkError};
 use crate::{
     blob::BlobError,
+    change::shape::ShapeError,
     cosmos::{Disposition, Failure},
     dead_letters::DeadLetterError,
 };
@@ -28,9 +31,9 @@ pub enum FollowError {
     /// A field is to be hashed, and there is no key.
     #[error("hashes of fields need a key")]
     NoRedactKey,
-    /// These fields cannot be left out or hashed; the reason.
-    #[error("cannot redact: {0}")]
-    Redact(String),
+    /// These fields cannot be left out or hashed.
+    #[error("cannot redact")]
+    Redact(#[source] ShapeError),
     /// The dead-letter store cannot be opened.
     #[error(transparent)]
     DeadLetters(#[from] DeadLetterError),
@@ -44,14 +47,17 @@ pub enum FollowError {
         error: BlobError,
     },
     /// The filter names what there is not.
-    #[error("{0}")]
-    Filter(String),
+    #[error(transparent)]
+    Filter(NoAnswer),
     /// Stopped before the start of every range was saved: the next start begins anew.
     #[error("stopped before the start was saved")]
     Interrupted,
+    /// A position of the checkpoint is none.
+    #[error(transparent)]
+    Range(#[from] BadRange),
     /// A reader ended in a way that it never should.
-    #[error("{0}")]
-    Internal(String),
+    #[error("a reader ended")]
+    Reader(#[source] JoinError),
 }
 
 impl FollowError {

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use crate::change::{
     Change, Op,
-    decode::decode,
+    decode::{NotAChange, decode},
     diff,
     edit::quote,
     key::{KeyPaths, PartitionKey},
@@ -36,15 +36,28 @@ pub struct Event {
     pub partial: Option<String>,
 }
 
+/// Why a feed item is no event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// It is no change.
+    #[error(transparent)]
+    NotAChange(#[from] NotAChange),
+    /// It holds none.
+    #[error("the item holds no change")]
+    Empty,
+    /// It does not say whose it is.
+    #[error(transparent)]
+    Key(#[from] record::Unrecordable),
+}
+
 impl Event {
     /// Makes the event of a feed item that decodes.
     ///
     /// # Errors
     /// When it is no change, or a tombstone that does not say whose.
-    pub fn of(item: &RawValue, paths: &KeyPaths) -> Result<Self, String> {
-        let mut changes = Vec::with_capacity(2);
-        decode(item, &mut changes).map_err(|e| e.reason)?;
-        let change = changes.last().ok_or("the item holds no change")?;
+    pub fn of(item: &RawValue, paths: &KeyPaths) -> Result<Self, EventError> {
+        let changes = changes_of(item)?;
+        let change = changes.last().ok_or(EventError::Empty)?;
         let previous = changes.iter().find(|c| c.healed).and_then(record::document_text);
         let doc = record::document_text(change);
         let changed = match (&previous, &doc) {
@@ -56,7 +69,7 @@ impl Event {
         Ok(Self {
             op: change.op,
             id: change.id.to_string(),
-            pk: record::source_key(change, paths).map_err(|e| e.reason)?,
+            pk: record::source_key(change, paths)?,
             ts: change.ts,
             lsn: change.lsn,
             version: record::version_id(change),
@@ -105,9 +118,9 @@ fn one_line(text: &str) -> String {
 }
 
 /// Whether an item's change can be told at all, before anything is made of it.
-pub(super) fn changes_of(item: &RawValue) -> Result<Vec<Change<'_>>, String> {
+pub(super) fn changes_of(item: &RawValue) -> Result<Vec<Change<'_>>, NotAChange> {
     let mut changes = Vec::with_capacity(2);
-    decode(item, &mut changes).map_err(|e| e.reason)?;
+    decode(item, &mut changes)?;
     Ok(changes)
 }
 

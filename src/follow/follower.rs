@@ -225,7 +225,7 @@ impl Follower {
         self.pipeline.begin().await?;
         let retry = Retry::for_at_most(self.options.lease);
         let partitions = retry.run(|| self.source.feed_ranges(true)).await?;
-        let ranges = held.checkpoint.refined(&partitions).map_err(FollowError::Internal)?;
+        let ranges = held.checkpoint.refined(&partitions)?;
         let positions = ranges.iter().map(|(span, token)| Position::new(span, token.clone())).collect();
         let progress = Arc::new(Positions::new(positions));
         let pages = Arc::new(Semaphore::new(PAGES));
@@ -352,5 +352,5 @@ fn is_lost<T>(outcome: &Result<T, FollowError>) -> bool {
 
 /// What a reader's task left.
 fn flatten(ended: Result<Result<(), FollowError>, tokio::task::JoinError>) -> Result<(), FollowError> {
-    ended.unwrap_or_else(|e| Err(FollowError::Internal(format!("a reader ended: {e}"))))
+    ended.unwrap_or_else(|e| Err(FollowError::Reader(e)))
 }

@@ -23,9 +23,9 @@ mod run;
 pub mod sink;
 mod store;
 
-pub use checkpoint::{Checkpoint, Position};
+pub use checkpoint::{BadRange, Checkpoint, Mismatch, Position};
 pub use error::FollowError;
-pub use event::Event;
+pub use event::{Event, EventError};
 pub use fence::Fence;
 pub use filter::{BadFilter, Filter, NoAnswer};
 pub use follower::{Ended, Follower, Options};
@@ -34,4 +34,4 @@ pub use pipeline::Pipeline;
 pub use pretty::pretty;
 pub use run::{FieldRules, Report, Request, SinkTarget, run};
 pub use sink::Locked;
-pub use store::{CheckpointError, CheckpointStore};
+pub use store::{CheckpointError, CheckpointFileError, CheckpointStore};

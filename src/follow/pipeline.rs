@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{
     CheckpointError, Event, Fence, Filter, FollowError, Metrics,
-    event::changes_of,
+    event::{EventError, changes_of},
     filter::NoAnswer,
     sink::{Batch, Sink, SinkError},
 };
@@ -38,11 +38,17 @@ struct Prepared<'a> {
 }
 
 /// Why an item is not passed on.
+#[derive(Debug, thiserror::Error)]
 enum Problem {
     /// It is no change.
-    Poison(String),
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// Its documents cannot be shaped.
+    #[error(transparent)]
+    Shape(#[from] serde_json::Error),
     /// The filter can never have an answer.
-    Filter(String),
+    #[error(transparent)]
+    Filter(NoAnswer),
 }
 
 /// From pages to sinks.
@@ -106,8 +112,8 @@ impl Pipeline {
         for item in items {
             match self.prepare(item, &mut newest) {
                 Ok(prepared) => kept.extend(prepared),
-                Err(Problem::Poison(reason)) => poison.push((item, reason)),
                 Err(Problem::Filter(e)) => return Err(FollowError::Filter(e)),
+                Err(e @ (Problem::Event(_) | Problem::Shape(_))) => poison.push((item, e.to_string())),
             }
         }
         let puts: Vec<_> = poison.iter().map(|(item, reason)| self.dead_letter(item, reason, range, stop)).collect();
@@ -137,10 +143,10 @@ impl Pipeline {
         item: &'a RawValue,
         newest: &mut (Option<i64>, Option<i64>),
     ) -> Result<Option<Prepared<'a>>, Problem> {
-        let changes = changes_of(item).map_err(Problem::Poison)?;
+        let changes = changes_of(item).map_err(EventError::from)?;
         let (ts, lsn) = changes.last().map_or((None, None), |change| (change.ts, change.lsn));
         *newest = (newest.0.max(ts), newest.1.max(lsn));
-        let event_of = |item: &RawValue| Event::of(item, &self.paths).map_err(Problem::Poison);
+        let event_of = |item: &RawValue| Event::of(item, &self.paths);
         let wants_events = self.sinks.iter().any(Sink::wants_events);
         let mut event = None;
         if self.filter.is_some() || (wants_events && self.shape.is_none()) {
@@ -159,11 +165,11 @@ impl Pipeline {
                     }
                     return Ok(None);
                 }
-                Err(e) => return Err(Problem::Filter(e.to_string())),
+                Err(e @ NoAnswer::Undeclared(_)) => return Err(Problem::Filter(e)),
             }
         }
         let Some(shape) = &self.shape else { return Ok(Some(Prepared { item: Cow::Borrowed(item), event })) };
-        let shaped = shape.apply(item).map_err(Problem::Poison)?;
+        let shaped = shape.apply(item)?;
         let event = if wants_events {
             Some(Event { partial: Some(shape.note().to_owned()), ..event_of(&shaped)? })
         } else {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Checkpoint, Fence, Position};
+use super::{Checkpoint, Fence, Mismatch, Position};
 use crate::{
     change::{key::PartitionKey, raw::RawDocument},
     cosmos::{Container, Disposition, Failure, Retry, Status},
@@ -38,21 +38,48 @@ pub enum CheckpointError {
     #[error("checkpoint: {0}")]
     Service(#[from] Failure),
     /// The file cannot be used.
-    #[error("checkpoint file {path}: {problem}")]
+    #[error("checkpoint file {path}")]
     File {
         /// The file.
         path: String,
         /// What is wrong.
-        problem: String,
+        #[source]
+        problem: CheckpointFileError,
     },
     /// What is stored belongs to something else.
-    #[error("the checkpoints of {follower:?} cannot be used: {problem}")]
+    #[error("the checkpoints of {follower:?} cannot be used")]
     Foreign {
         /// The follower's name.
         follower: String,
         /// What differs.
-        problem: String,
+        #[source]
+        problem: Mismatch,
     },
+    /// What is stored is no checkpoint.
+    #[error("the checkpoints of {follower:?} cannot be used: the document in the lease container is not understood")]
+    Document {
+        /// The follower's name.
+        follower: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+}
+
+/// Why a checkpoint file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointFileError {
+    /// Its path ends in no name.
+    #[error("names no file")]
+    NoName,
+    /// The file that is locked in its place cannot be.
+    #[error("its lock")]
+    Lock(#[source] io::Error),
+    /// It cannot be read or written.
+    #[error(transparent)]
+    Disk(io::Error),
+    /// It has another content.
+    #[error("is no checkpoint")]
+    NotACheckpoint(#[source] serde_json::Error),
 }
 
 impl CheckpointError {
@@ -138,7 +165,7 @@ async fn acquire_document(
         let (mut checkpoint, etag) = match &stored {
             Some(text) => {
                 let (checkpoint, etag) = parse(text)
-                    .map_err(|problem| CheckpointError::Foreign { follower: wanted.follower.clone(), problem })?;
+                    .map_err(|source| CheckpointError::Document { follower: wanted.follower.clone(), source })?;
                 (checkpoint, Some(etag))
             }
             None => (wanted.clone(), None),
@@ -192,14 +219,14 @@ async fn acquire_file(
     lease: Duration,
     stop: &CancellationToken,
 ) -> Result<Option<Held>, CheckpointError> {
-    let fail = |problem: String| CheckpointError::File { path: path.display().to_string(), problem };
-    let mut name = path.file_name().ok_or_else(|| fail("names no file".into()))?.to_owned();
+    let fail = |problem| CheckpointError::File { path: path.display().to_string(), problem };
+    let mut name = path.file_name().ok_or_else(|| fail(CheckpointFileError::NoName))?.to_owned();
     name.push(".lock");
     let mut options = File::options();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let lock = options.open(path.with_file_name(name)).map_err(|e| fail(format!("its lock: {e}")))?;
+    let lock = options.open(path.with_file_name(name)).map_err(|e| fail(CheckpointFileError::Lock(e)))?;
     let mut told = false;
     loop {
         match lock.try_lock() {
@@ -209,16 +236,16 @@ async fn acquire_file(
                     info!(follower = wanted.follower, "standing by: another follower has this checkpoint file");
                 }
             }
-            Err(TryLockError::Error(e)) => return Err(fail(format!("its lock: {e}"))),
+            Err(TryLockError::Error(e)) => return Err(fail(CheckpointFileError::Lock(e))),
         }
         if stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
             return Ok(None);
         }
     }
     let checkpoint: Checkpoint = match std::fs::read_to_string(path) {
-        Ok(text) => serde_json::from_str(&text).map_err(|e| fail(format!("is no checkpoint: {e}")))?,
+        Ok(text) => serde_json::from_str(&text).map_err(|e| fail(CheckpointFileError::NotACheckpoint(e)))?,
         Err(e) if e.kind() == io::ErrorKind::NotFound => wanted.clone(),
-        Err(e) => return Err(fail(e.to_string())),
+        Err(e) => return Err(fail(CheckpointFileError::Disk(e))),
     };
     let mut checkpoint = checkpoint
         .adopted(wanted)
@@ -268,7 +295,7 @@ impl Held {
                     replace_file(folder, &name, &text)
                 });
                 let written = written.await.unwrap_or_else(|e| Err(io::Error::other(e)));
-                written.map_err(|e| CheckpointError::File { path: shown, problem: e.to_string() })?;
+                written.map_err(|e| CheckpointError::File { path: shown, problem: CheckpointFileError::Disk(e) })?;
             }
         }
         self.checkpoint = next;
@@ -319,7 +346,7 @@ async fn write_document(
 }
 
 /// The checkpoint and its etag.
-fn parse(text: &[u8]) -> Result<(Checkpoint, String), String> {
+fn parse(text: &[u8]) -> Result<(Checkpoint, String), serde_json::Error> {
     #[derive(serde::Deserialize)]
     struct Stored {
         #[serde(flatten)]
@@ -327,8 +354,7 @@ fn parse(text: &[u8]) -> Result<(Checkpoint, String), String> {
         #[serde(rename = "_etag")]
         etag: String,
     }
-    let stored: Stored = serde_json::from_slice(text)
-        .map_err(|e| format!("the document in the lease container is not understood: {e}"))?;
+    let stored: Stored = serde_json::from_slice(text)?;
     Ok((stored.checkpoint, stored.etag))
 }
 

@@ -1,6 +1,7 @@
 //! Writes a record so that nothing that is known already is lost.
 
 use crate::{
+    causes::chain,
     change::{knowledge, raw::RawDocument, record::Record},
     cosmos::{Disposition, Failure, Items, Status},
 };
@@ -31,7 +32,9 @@ async fn complete(history: &dyn Items, record: &Record) -> Result<f64, Failure> 
         let stored = history.read(&record.key, &record.id).await?;
         let written = match stored {
             Some(stored) => {
-                let Some(body) = knowledge::completed(&stored, &record.body).map_err(wrong)? else { return Ok(0.0) };
+                let Some(body) = knowledge::completed(&stored, &record.body).map_err(|e| wrong(chain(&e)))? else {
+                    return Ok(0.0);
+                };
                 let etag =
                     RawDocument::parse(&stored).ok().and_then(|stored| Some(stored.get_str("_etag")?.into_owned()));
                 let etag = etag.ok_or_else(|| wrong("the stored record has no _etag".into()))?;

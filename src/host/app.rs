@@ -144,17 +144,54 @@ pub fn delivery(host: &Value) -> Delivery {
     }
 }
 
+/// An app setting that a text of function.json names, and that is not set: its name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the app setting {0} is not set")]
+pub struct MissingSetting(pub String);
+
+/// Why a file of an app cannot be used; displays as what follows its name, and quotes nothing of it: a settings file holds
+/// secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum AppFileError {
+    /// There is none.
+    #[error("is not there")]
+    Missing,
+    /// It cannot be read.
+    #[error("cannot be read")]
+    Read(#[source] io::Error),
+    /// It is not JSON.
+    #[error("is not valid JSON: line {line} column {column}")]
+    NotJson {
+        /// The line where it ends to be.
+        line: usize,
+        /// The column of it.
+        column: usize,
+    },
+    /// It is a local.settings.json whose values are encrypted.
+    #[error("is encrypted: run `func settings decrypt` first")]
+    Encrypted,
+    /// It is JSON, but not an object.
+    #[error("is no JSON object")]
+    NotAnObject,
+    /// It is a local.settings.json whose values are not in an object.
+    #[error("has a Values that is no object")]
+    Values,
+    /// It has another value for this setting.
+    #[error("has another value for {0} already")]
+    Taken(String),
+}
+
 /// A text of function.json as the host reads it: every `%NAME%` is that app setting.
 ///
 /// # Errors
-/// With the name of the first one that is not set.
-pub fn resolve(text: &str, settings: &Settings) -> Result<String, String> {
+/// When one is not set.
+pub fn resolve(text: &str, settings: &Settings) -> Result<String, MissingSetting> {
     let mut resolved = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('%') {
         let Some((name, tail)) = after.split_once('%') else { break };
         resolved.push_str(before);
-        resolved.push_str(settings.get(name).ok_or_else(|| name.to_owned())?);
+        resolved.push_str(settings.get(name).ok_or_else(|| MissingSetting(name.to_owned()))?);
         rest = tail;
     }
     resolved.push_str(rest);
@@ -165,14 +202,13 @@ pub fn resolve(text: &str, settings: &Settings) -> Result<String, String> {
 ///
 /// # Errors
 /// When it cannot be read, or is not JSON; says which.
-pub fn read_json(path: &Path) -> Result<Value, String> {
+pub fn read_json(path: &Path) -> Result<Value, AppFileError> {
     let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => "is not there".to_owned(),
-        _ => format!("cannot be read: {e}"),
+        io::ErrorKind::NotFound => AppFileError::Missing,
+        _ => AppFileError::Read(e),
     })?;
-    // Without the parser's quote of it: a settings file holds secrets.
     serde_json::from_str(text.trim_start_matches('\u{feff}'))
-        .map_err(|e| format!("is not valid JSON: line {} column {}", e.line(), e.column()))
+        .map_err(|e| AppFileError::NotJson { line: e.line(), column: e.column() })
 }
 
 /// Puts settings into the `Values` of a local.settings.json, behind those that are there. Returns whether there was
@@ -180,18 +216,18 @@ pub fn read_json(path: &Path) -> Result<Value, String> {
 ///
 /// # Errors
 /// When the file has another shape, or says something else already.
-pub fn add_settings(file: &mut Value, settings: &[(String, String)]) -> Result<bool, String> {
+pub fn add_settings(file: &mut Value, settings: &[(String, String)]) -> Result<bool, AppFileError> {
     if file["IsEncrypted"] == true {
-        return Err("is encrypted: run `func settings decrypt` first".into());
+        return Err(AppFileError::Encrypted);
     }
-    let Some(root) = file.as_object_mut() else { return Err("is no JSON object".into()) };
+    let Some(root) = file.as_object_mut() else { return Err(AppFileError::NotAnObject) };
     let values = root.entry("Values").or_insert_with(|| Value::Object(Map::new()));
-    let Some(values) = values.as_object_mut() else { return Err("has a Values that is no object".into()) };
+    let Some(values) = values.as_object_mut() else { return Err(AppFileError::Values) };
     let mut added = false;
     for (name, value) in settings {
         match values.get(name) {
             Some(found) if found.as_str() == Some(value) => {}
-            Some(_) => return Err(format!("has another value for {name} already")),
+            Some(_) => return Err(AppFileError::Taken(name.clone())),
             None => {
                 values.insert(name.clone(), value.as_str().into());
                 added = true;
@@ -273,13 +309,13 @@ mod tests {
     #[test]
     fn settings_are_added_behind_the_others_and_never_replaced() {
         let mut file = json!({"IsEncrypted": false, "Values": {"Z": "1", "A": "2"}, "Host": {"CORS": "*"}});
-        assert_eq!(add_settings(&mut file, &orders().settings()), Ok(true));
+        assert!(add_settings(&mut file, &orders().settings()).unwrap());
         let names: Vec<&String> = file["Values"].as_object().unwrap().keys().collect();
         assert_eq!(names[..2], ["Z", "A"]);
         assert_eq!(names.len(), 4);
-        assert_eq!(add_settings(&mut file, &orders().settings()), Ok(false));
+        assert!(!add_settings(&mut file, &orders().settings()).unwrap());
         file["Values"]["CaptureOrders__COSMOS_SOURCE_CONTAINER"] = "other".into();
-        assert!(add_settings(&mut file, &orders().settings()).unwrap_err().contains("another value"));
+        assert!(matches!(add_settings(&mut file, &orders().settings()), Err(AppFileError::Taken(_))));
         assert!(add_settings(&mut json!({"IsEncrypted": true}), &[]).is_err());
         assert!(add_settings(&mut json!({"Values": 7}), &[]).is_err());
     }

@@ -8,4 +8,4 @@ pub mod invocation;
 mod server;
 mod text;
 
-pub use server::{Handler, Shutdown, Tick, serve};
+pub use server::{Handler, Shutdown, Tick, TickError, serve};

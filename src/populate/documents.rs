@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::DocumentError;
 use crate::{
     change::{
         edit,
@@ -17,12 +18,12 @@ pub(super) fn zip_document(
     key_paths: &KeyPaths,
     seq: u64,
     now: DateTime<Utc>,
-) -> Result<(ItemKey, String), String> {
+) -> Result<(ItemKey, String), DocumentError> {
     let mut text = zip.document(seq, now);
-    let mut partition_key = key_paths.extract(&RawDocument::parse(&text).map_err(|e| e.to_string())?);
+    let mut partition_key = key_paths.extract(&RawDocument::parse(&text)?);
     for (path, part) in key_paths.segments().iter().zip(&mut partition_key.0) {
         if *part == KeyValue::Undefined {
-            text = edit::set(&text, path, &edit::quote(zip.zip))?;
+            text = edit::set(&text, path, &edit::quote(zip.zip)).map_err(DocumentError::Set)?;
             *part = KeyValue::String(zip.zip.to_owned());
         }
     }
@@ -30,10 +31,12 @@ pub(super) fn zip_document(
 }
 
 /// The document with fresh `seq`, `timestamp` and `epoch`.
-pub(super) fn refreshed(text: &str, seq: u64, now: DateTime<Utc>) -> Result<String, String> {
-    let text = edit::set(text, &["seq".to_owned()], &seq.to_string())?;
-    let text = edit::set(&text, &["timestamp".to_owned()], &edit::quote(&zipcodes::timestamp(now).to_string()))?;
-    edit::set(&text, &["epoch".to_owned()], &now.timestamp().to_string())
+pub(super) fn refreshed(text: &str, seq: u64, now: DateTime<Utc>) -> Result<String, DocumentError> {
+    let set = |text: &str, name: &str, value: &str| edit::set(text, &[name.to_owned()], value);
+    set(text, "seq", &seq.to_string())
+        .and_then(|text| set(&text, "timestamp", &edit::quote(&zipcodes::timestamp(now).to_string())))
+        .and_then(|text| set(&text, "epoch", &now.timestamp().to_string()))
+        .map_err(DocumentError::Set)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Gives documents of a file the id and the partition key that a container needs.
 
-use super::PopulateError;
+use super::{DocumentError, PopulateError};
 use crate::change::{
     edit,
     key::{ItemKey, KeyPaths, KeyValue, render_path},
@@ -30,31 +30,27 @@ impl IdMapping {
     }
 
     /// The document with its id and key, or what it lacks.
-    pub(super) fn prepare(&self, text: &str, key_paths: &KeyPaths) -> Result<(ItemKey, String), String> {
+    pub(super) fn prepare(&self, text: &str, key_paths: &KeyPaths) -> Result<(ItemKey, String), DocumentError> {
         let mut text = text.to_owned();
         if let Some(from) = &self.id_from {
             let value = copied(&text, from)?;
-            text = edit::set(&text, &["id".to_owned()], &edit::quote(&value))?;
+            text = edit::set(&text, &["id".to_owned()], &edit::quote(&value)).map_err(DocumentError::Set)?;
         }
         for (from, to) in self.pk_from.iter().zip(key_paths.segments()) {
             let value = copied(&text, from)?;
-            text = edit::set(&text, to, &edit::quote(&value))?;
+            text = edit::set(&text, to, &edit::quote(&value)).map_err(DocumentError::Set)?;
         }
-        let document = RawDocument::parse(&text).map_err(|e| e.to_string())?;
+        let document = RawDocument::parse(&text)?;
         let id = match document.get("id").map(|raw| raw.get()) {
-            None => return Err("has no id; name the field to take it from with --id-from /FIELD".into()),
-            Some("\"\"") => return Err("has an empty id; name another field with --id-from /FIELD".into()),
+            None => return Err(DocumentError::NoId),
+            Some("\"\"") => return Err(DocumentError::EmptyId),
             Some(raw) if raw.starts_with('"') => unescape(raw).into_owned(),
-            Some(raw) => {
-                return Err(format!("has the id {raw}, which is not a string; write --id-from /id to make it one"));
-            }
+            Some(raw) => return Err(DocumentError::OtherId(raw.to_owned())),
         };
         let partition_key = key_paths.extract(&document);
         if let Some(at) = partition_key.0.iter().position(|part| *part == KeyValue::Undefined) {
             let missing = key_paths.segments().get(at).map(|p| render_path(p)).unwrap_or_default();
-            return Err(format!(
-                "has no partition key value at {missing}; name the field to take it from with --pk-from /FIELD"
-            ));
+            return Err(DocumentError::NoKey(missing));
         }
         drop(document);
         Ok((ItemKey { id, partition_key }, text))
@@ -62,13 +58,11 @@ impl IdMapping {
 }
 
 /// The scalar at a path, as a string.
-fn copied(text: &str, from: &[String]) -> Result<String, String> {
-    let document = RawDocument::parse(text).map_err(|e| e.to_string())?;
+fn copied(text: &str, from: &[String]) -> Result<String, DocumentError> {
+    let document = RawDocument::parse(text)?;
     match KeyPaths::extract_one(from, &document) {
         KeyValue::String(s) if !s.is_empty() => Ok(s),
-        KeyValue::Undefined | KeyValue::Null | KeyValue::String(_) => {
-            Err(format!("has no value at {} to take its id or partition key from", render_path(from)))
-        }
+        KeyValue::Undefined | KeyValue::Null | KeyValue::String(_) => Err(DocumentError::NoValue(render_path(from))),
         // A number's own text, so that 1.10 stays 1.10.
         _ => Ok(raw_at(from, text).unwrap_or_default()),
     }
@@ -90,7 +84,7 @@ mod tests {
         id_from: Option<&str>,
         pk_from: &[&str],
         text: &str,
-    ) -> Result<(ItemKey, String), String> {
+    ) -> Result<(ItemKey, String), DocumentError> {
         let path = |p: &str| crate::change::key::parse_path(p).unwrap();
         let mapping = IdMapping { id_from: id_from.map(path), pk_from: pk_from.iter().copied().map(path).collect() };
         mapping.prepare(text, &KeyPaths::parse(key).unwrap())
@@ -124,11 +118,16 @@ mod tests {
             (r#"{"id":"a"}"#, "at /pk"),
             (r#"{"id":"a","pk":{}}"#, "--pk-from"),
         ] {
-            let error = plain(text).unwrap_err();
+            let error = plain(text).unwrap_err().to_string();
             assert!(error.contains(problem), "{text}: {error}");
         }
         assert!(plain(r#"{"id":"a","pk":null}"#).is_ok());
-        assert!(prepared(&["/pk"], Some("/code"), &[], r#"{"pk":1,"code":null}"#).unwrap_err().contains("/code"));
+        assert!(
+            prepared(&["/pk"], Some("/code"), &[], r#"{"pk":1,"code":null}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("/code")
+        );
         let mapping = IdMapping { id_from: None, pk_from: vec![vec!["x".into()]] };
         assert!(mapping.check(&KeyPaths::parse(&["/a", "/b"]).unwrap()).is_err());
     }

@@ -106,15 +106,44 @@ pub enum PopulateError {
         /// The key.
         key: String,
     },
-    /// The text of a document cannot be made; the reason.
-    #[error("cannot make a document: {0}")]
-    Document(String),
+    /// The text of a document cannot be made.
+    #[error("cannot make a document")]
+    Document(#[source] DocumentError),
     /// The input cannot be read.
     #[error("cannot read the input")]
     Input(#[source] io::Error),
     /// No document of the input can be used; how many there were.
     #[error("no document of the input can be used ({0} rejected)")]
     AllRejected(u64),
+}
+
+/// Why a document cannot be written; displays as what follows its place.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// The input has none there.
+    #[error(transparent)]
+    None(#[from] input::NoDocument),
+    /// It is no JSON object.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// A member cannot be given another value; the reason.
+    #[error("{0}")]
+    Set(String),
+    /// It has no id.
+    #[error("has no id; name the field to take it from with --id-from /FIELD")]
+    NoId,
+    /// Its id is empty.
+    #[error("has an empty id; name another field with --id-from /FIELD")]
+    EmptyId,
+    /// Its id is no string; the id's text.
+    #[error("has the id {0}, which is not a string; write --id-from /id to make it one")]
+    OtherId(String),
+    /// It lacks a part of the partition key; the part's path.
+    #[error("has no partition key value at {0}; name the field to take it from with --pk-from /FIELD")]
+    NoKey(String),
+    /// It has nothing at the path from which a value is copied; the path.
+    #[error("has no value at {0} to take its id or partition key from")]
+    NoValue(String),
 }
 
 impl Request {
@@ -265,7 +294,7 @@ async fn generate(sink: &Sink, key_paths: &KeyPaths, rng: &mut StdRng, count: u6
 async fn from_file(
     sink: &Sink,
     file: Box<dyn BufRead + Send>,
-    prepare: impl Fn(String) -> Result<(ItemKey, String), String>,
+    prepare: impl Fn(String) -> Result<(ItemKey, String), DocumentError>,
     problems: &Problems<'_>,
     keep: bool,
 ) -> (Vec<(ItemKey, String)>, Read) {
@@ -274,7 +303,7 @@ async fn from_file(
     let mut kept = Vec::new();
     let mut rejected = 0;
     while let Some(item) = read.recv().await {
-        match item.text.and_then(&prepare) {
+        match item.text.map_err(DocumentError::None).and_then(&prepare) {
             Ok((key, text)) => {
                 if keep {
                     kept.push((key.clone(), text.clone()));

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     archive::versions::Texts,
+    causes::chain,
     change::{
         diff, edit,
         key::{ItemKey, render_path},
@@ -154,9 +155,9 @@ impl Applier<'_> {
                     .as_ref()
                     .ok_or_else(|| Failure::invalid("read plan".into(), "a step to write has no version".into()))?;
                 match self.texts {
-                    Some(texts) => {
-                        texts.get(item, &facts.record_id).map_err(|e| Failure::invalid("read archive".into(), e))?
-                    }
+                    Some(texts) => texts
+                        .get(item, &facts.record_id)
+                        .map_err(|e| Failure::invalid("read archive".into(), chain(&e)))?,
                     None => self.containers.document(item, &facts.record_id).await?,
                 }
             }

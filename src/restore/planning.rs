@@ -370,7 +370,8 @@ pub async fn texts_of(
     for step in plan.writing_steps() {
         let step = step?;
         if let Some((chosen, place)) = step.version.as_ref().and_then(|v| Some((v, v.archived.as_ref()?))) {
-            wanted.push(archive.wanted(place, &chosen.record_id).map_err(RestoreError::ArchivePlace)?);
+            let found = archive.wanted(place, &chosen.record_id);
+            wanted.push(found.map_err(|e| RestoreError::ArchivePlace(e.to_string()))?);
         }
     }
     let texts = Texts::read(archive, wanted, containers.source.key_paths(), None).await;

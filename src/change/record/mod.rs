@@ -22,7 +22,7 @@ pub use self::{
     compress::{compress, hex},
     identity::{Identity, identity, may_be_altered},
     ids::{id_of_version, source_key, version_id},
-    layout::{check_layout, check_source_key},
+    layout::{LayoutError, check_layout, check_source_key},
     marks::{partial, unsure},
     members::{document_text, own_text},
 };

@@ -1,6 +1,7 @@
 //! What `follow` prints when it ends.
 
 use crate::{
+    causes::chain,
     cli::{
         CliError, ErrorKind, Exit, Hint,
         output::{self, count_of, number},
@@ -36,8 +37,8 @@ impl From<FollowError> for CliError {
             FollowError::Sink(SinkError::Refused { message, hint }) => {
                 Self { hints: hint.map(Hint::from).into_iter().collect(), ..Self::failed(message) }
             }
-            FollowError::Filter(message) => Self::usage(
-                message,
+            FollowError::Filter(e) => Self::usage(
+                e.to_string(),
                 "functions are those of CEL, such as size, startsWith and matches, and changed(\"/path\")",
             ),
             FollowError::NoPrevious => Self::usage(
@@ -49,7 +50,7 @@ impl From<FollowError> for CliError {
                 "set REWIND_REDACT_KEY to a secret text, or drop the field with --redact /path",
             ),
             FollowError::Redact(problem) => {
-                Self::usage(format!("--redact: {problem}"), "name a field of the document's content")
+                Self::usage("--redact", "name a field of the document's content").because(problem)
             }
             FollowError::DeadLetters(e) => Self::usage(e.to_string(), "check --dead-letters, or REWIND_DEAD_LETTERS"),
             FollowError::Blob { container, error } => {
@@ -59,14 +60,15 @@ impl From<FollowError> for CliError {
                 "a checkpoint may be older than what the feed still has: another --name starts anew, without what was lost",
             ),
             FollowError::Open(f) | FollowError::Source(f) | FollowError::Store(CheckpointError::Service(f)) => f.into(),
-            FollowError::Store(e @ CheckpointError::Foreign { .. }) => Self::usage(
-                e.to_string(),
+            FollowError::Store(e @ (CheckpointError::Foreign { .. } | CheckpointError::Document { .. })) => Self::usage(
+                chain(&e),
                 "give another --name (or --checkpoint-file), or the flags that it was started with",
             ),
             e @ (FollowError::Sink(SinkError::Busy(_))
             | FollowError::Store(CheckpointError::Lost | CheckpointError::Expired | CheckpointError::File { .. })
             | FollowError::Interrupted
-            | FollowError::Internal(_)) => Self::failed(e.to_string()),
+            | FollowError::Range(_)
+            | FollowError::Reader(_)) => Self::failed(chain(&e)),
         }
     }
 }

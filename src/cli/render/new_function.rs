@@ -134,13 +134,14 @@ impl From<NewFunctionError> for CliError {
                 Self::usage(format!("{}: {}", flag_of(&e.name).unwrap_or(&e.name), e.problem), e.fix)
             }
             NewFunctionError::File { path, problem, is_host } => Self::usage(
-                format!("{}: {problem}", path.display()),
+                path.display().to_string(),
                 if is_host {
                     "run it in the folder of host.json, or name that folder with --app-root"
                 } else {
                     "correct it, and run the command again; nothing was written"
                 },
-            ),
+            )
+            .because(problem),
             NewFunctionError::Read { path, source } => Self::failed(path.display().to_string()).because(source),
             NewFunctionError::Taken(path) => Self::usage(
                 format!("{} is there already, and is not what would be written", path.display()),

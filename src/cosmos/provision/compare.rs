@@ -43,8 +43,8 @@ pub fn compare_changes(found: &ContainerProperties, source_paths: &[String], ind
     let wanted = changes_definition("", source_paths, indexes);
     let wanted_paths = paths_of(&wanted);
     let key_paths = |paths: &[String]| KeyPaths::parse(paths).unwrap_or_default();
-    if let Err(what) = check_layout(&key_paths(&paths), &key_paths(source_paths)) {
-        differs.push(Difference { severity: Severity::Unusable, what });
+    if let Err(e) = check_layout(&key_paths(&paths), &key_paths(source_paths)) {
+        differs.push(Difference { severity: Severity::Unusable, what: e.to_string() });
     } else if paths != wanted_paths {
         differs.push(note(format!(
             "its partition key is {}, not {}; the history of one key is limited to 20 GB",

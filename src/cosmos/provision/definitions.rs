@@ -7,7 +7,10 @@ use azure_data_cosmos::models::{
     PartitionKeyDefinition, TimeToLive,
 };
 
-use crate::change::{key::KeyPaths, record::check_source_key};
+use crate::change::{
+    key::KeyPaths,
+    record::{LayoutError, check_source_key},
+};
 
 /// The path that makes the history of one busy partition key spread over partitions.
 const ORIGINAL_ID: &str = "/_originalId";
@@ -79,17 +82,34 @@ pub(super) fn paths_of(properties: &ContainerProperties) -> Vec<String> {
     properties.partition_key.paths().iter().map(|p| p.to_string()).collect()
 }
 
+/// Why no container can be keyed so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathsError {
+    /// One is no path; the reason.
+    #[error("{0}")]
+    Path(String),
+    /// The documents could not be captured.
+    #[error(transparent)]
+    Source(#[from] LayoutError),
+    /// The service does not allow so many.
+    #[error("{0} partition key paths are too many; the service allows {MAX_PATHS}")]
+    TooMany(usize),
+    /// One is there twice.
+    #[error("path {0} is given twice")]
+    Twice(String),
+}
+
 /// Checks partition key paths before anything is sent.
 ///
 /// # Errors
 /// With what is wrong and how to write it.
-pub fn check_paths(paths: &[String]) -> Result<(), String> {
-    check_source_key(&KeyPaths::parse(paths)?)?;
+pub fn check_paths(paths: &[String]) -> Result<(), PathsError> {
+    check_source_key(&KeyPaths::parse(paths).map_err(PathsError::Path)?)?;
     if paths.len() > MAX_PATHS {
-        return Err(format!("{} partition key paths are too many; the service allows {MAX_PATHS}", paths.len()));
+        return Err(PathsError::TooMany(paths.len()));
     }
     if let Some(twice) = paths.iter().enumerate().find(|(i, p)| paths[..*i].contains(p)) {
-        return Err(format!("path {} is given twice", twice.1));
+        return Err(PathsError::Twice(twice.1.clone()));
     }
     Ok(())
 }

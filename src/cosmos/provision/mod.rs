@@ -19,7 +19,7 @@ use crate::{
 pub use self::{
     compare::{Difference, Severity, compare_changes, compare_leases, compare_source},
     create::read_container,
-    definitions::{changes_definition, check_paths, index_path, leases_definition, source_definition},
+    definitions::{PathsError, changes_definition, check_paths, index_path, leases_definition, source_definition},
 };
 
 /// What is wanted beyond the defaults.
@@ -114,8 +114,9 @@ pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Resul
     let (source, created) = ensure_container(cosmos, &names.database, definition, wanted.throughput).await?;
     // The definition that exists decides about the history's key, whatever was asked for.
     let source_paths = paths_of(&source);
-    let usable = KeyPaths::parse(&source_paths).and_then(|paths| check_source_key(&paths));
-    usable.map_err(|problem| Failure::invalid(format!("provision {}", names.source), problem))?;
+    let unusable = |problem| Failure::invalid(format!("provision {}", names.source), problem);
+    let own = KeyPaths::parse(&source_paths).map_err(unusable)?;
+    check_source_key(&own).map_err(|e| unusable(e.to_string()))?;
     let mut all = vec![database];
     all.push(Provisioned {
         role: Role::Source,

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Finding, Verdict, is_all_versions, trigger};
 use crate::{
     config::{Credential, Names, Settings},
-    host::app,
+    host::app::{self, MissingSetting},
 };
 
 /// Names of extension 3.x: ignored without a word.
@@ -163,7 +163,7 @@ fn names(name: &str, trigger: &Value, settings: &Settings, add: &mut impl FnMut(
                 }
             }
             // `local` and Core Tools know what local.settings.json says; on Azure only the portal knows.
-            Err(missing) => add(
+            Err(MissingSetting(missing)) => add(
                 Verdict::Warning,
                 format!("{field} needs the setting {missing}, which is not set here"),
                 "set it, on Azure and in local.settings.json: the function does not start without it",

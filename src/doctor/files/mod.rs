@@ -13,6 +13,7 @@ pub(super) use host::{ARGUMENTS, EXECUTABLE, HOST};
 
 use super::{Finding, Verdict};
 use crate::{
+    causes::chain,
     config::{Credential, Settings},
     host::{
         app::{self, ALL_VERSIONS},
@@ -52,7 +53,7 @@ pub(super) fn check_files(
         Ok(host) => check_host(app_root, &host, &all_versions, findings),
         Err(problem) => findings.push(Finding::failure(
             HOST,
-            problem,
+            chain(&problem),
             "write one as in the repository; without it there is no function app",
         )),
     }

@@ -17,6 +17,7 @@ use super::{Event, Fence};
 use crate::{
     blob::BlobError,
     capture::{Capture, CaptureError, Summary},
+    causes::chain,
     cosmos::{Disposition, Failure},
     history::CosmosHistory,
 };
@@ -127,8 +128,8 @@ impl Sink {
             Self::Changes(capture) => match capture.run(&batch.items, batch.range).await {
                 Ok(summary) => Ok(Some(summary)),
                 Err(CaptureError::Service(f)) => Err(service(f)),
-                Err(CaptureError::Layout(problem)) => {
-                    Err(SinkError::refused(problem, "name another history with --changes, which `provision` makes"))
+                Err(e @ CaptureError::Layout(_)) => {
+                    Err(SinkError::refused(chain(&e), "name another history with --changes, which `provision` makes"))
                 }
                 Err(e @ (CaptureError::Refused(_) | CaptureError::DeadLetters(_) | CaptureError::Projection(_))) => {
                     Err(SinkError::Busy(e.to_string()))

@@ -6,7 +6,11 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 
-use crate::host::invocation::{BadInvocation, Payload};
+use crate::{
+    capture::CaptureError,
+    causes::chain,
+    host::invocation::{BadInvocation, Payload},
+};
 
 /// A body that was received as a whole.
 pub(super) struct Received {
@@ -15,10 +19,52 @@ pub(super) struct Received {
     pub(super) size: usize,
 }
 
-/// Why a batch is answered with an error; logged where it is made.
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
-    pub(super) message: String,
+/// Why a batch is answered with an error.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// It is not what the host sends.
+    #[error(transparent)]
+    Payload(BadInvocation),
+    /// It is larger than the limit, in bytes.
+    #[error("the body is larger than REWIND_MAX_BODY_MB allows ({} MiB); raise it", .0 >> 20)]
+    TooLarge(usize),
+    /// It ended too early.
+    #[error("the body was cut off after {received} bytes: {cause}")]
+    CutOff { received: usize, cause: axum::Error },
+    /// Not all of it is durable.
+    #[error("{error}")]
+    Capture { error: CaptureError, items: usize },
+}
+
+impl Refusal {
+    /// What the host is answered: the one table. It delivers a batch again whatever it is; only 5xx says that this may
+    /// help.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Payload(_) | Self::CutOff { .. } => StatusCode::BAD_REQUEST,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Capture { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The next step for a person.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        let Self::Capture { error, .. } = self else { return None };
+        match error {
+            CaptureError::Service(f) => f.hint(),
+            CaptureError::Refused(_) => Some(
+                "look at the history container: its partition key and its policies, or `cosmos-rewind doctor`; nothing was put away, and all of it is delivered again",
+            ),
+            CaptureError::Layout(_) => Some("name another history, which `cosmos-rewind provision` makes"),
+            CaptureError::Projection(_) => None,
+            CaptureError::DeadLetters(_) => Some("check REWIND_DEAD_LETTERS: the store must exist and be writable"),
+        }
+    }
+
+    /// What happened and why, on one line: a setting's error has two.
+    pub(super) fn message(&self) -> String {
+        chain(self).replace('\n', " ")
+    }
 }
 
 /// Bodies above this many bytes are finished apart.
@@ -32,12 +78,11 @@ pub(super) async fn read_body(
     limit: usize,
     headers: &HeaderMap,
     mut take: impl FnMut(&[u8]),
-) -> Result<usize, (StatusCode, String)> {
+) -> Result<usize, Refusal> {
     let mut too_large = announced(headers).is_some_and(|length| length > limit);
     let mut received = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|e| (StatusCode::BAD_REQUEST, format!("the body was cut off after {received} bytes: {e}")))?;
+        let frame = frame.map_err(|cause| Refusal::CutOff { received, cause })?;
         let Some(data) = frame.data_ref() else { continue };
         received += data.len();
         too_large |= received > limit;
@@ -48,8 +93,7 @@ pub(super) async fn read_body(
         }
     }
     if too_large {
-        let message = format!("the body is larger than REWIND_MAX_BODY_MB allows ({} MiB); raise it", limit >> 20);
-        return Err((StatusCode::PAYLOAD_TOO_LARGE, message));
+        return Err(Refusal::TooLarge(limit));
     }
     Ok(received)
 }

@@ -19,9 +19,13 @@ use super::{
     problem,
 };
 use crate::{
-    capture::{Capture, CaptureError, Summary},
+    capture::{Capture, Summary},
+    causes::chain,
     history::History,
-    host::{incoming::Incoming, invocation::BadInvocation},
+    host::{
+        incoming::Incoming,
+        invocation::{BadInvocation, Payload},
+    },
     telemetry::{otlp::BatchSpan, trace::TraceContext},
 };
 
@@ -85,9 +89,10 @@ async fn invoke_traced<H: History>(
     let mut incoming = Incoming::new(&binding, announced(headers).unwrap_or(0).min(4 << 20), &app.spare);
     let size = match read_body(body, app.handler.max_body, headers, |data| incoming.push(data)).await {
         Ok(size) => size,
-        Err((status, message)) => {
+        Err(refusal) => {
+            let message = refusal.message();
             error!(function = capture.function, "{message}");
-            return problem(status, &message);
+            return problem(refusal.status(), &message);
         }
     };
     // Where a body has to be parsed in the general way, many megabytes take long enough for the host's health check to
@@ -123,7 +128,8 @@ async fn run_tick(function: &str, tick: Tick, stop: CancellationToken) -> Respon
             info!(function, "pruned: {line}");
             Json(json!({"Outputs": {}, "Logs": [format!("{function}: {line}")], "ReturnValue": null})).into_response()
         }
-        Err(reason) => {
+        Err(error) => {
+            let reason = chain(&*error);
             error!(function, "not pruned, the next tick goes on: {reason}");
             problem(StatusCode::INTERNAL_SERVER_ERROR, &reason)
         }
@@ -139,7 +145,7 @@ async fn run_batch<H: History>(
 ) -> Response {
     let function = capture.function.as_str();
     let size = received.size;
-    let ended = capture_body(capture, received, binding, invocation).await;
+    let ended = capture_body(capture, &received.payload, binding, invocation).await;
     match ended {
         Ok(summary) => {
             log_summary(function, size, &summary);
@@ -150,42 +156,34 @@ async fn run_batch<H: History>(
                 .into_response()
         }
         Err(refusal) => {
-            if let Some(told) = told {
-                told.failed(&refusal.message);
+            let message = refusal.message();
+            match &refusal {
+                Refusal::Capture { items, .. } => {
+                    let hint = refusal.hint();
+                    error!(function, items, hint, "batch not stored, to be delivered again: {message}");
+                }
+                Refusal::Payload(_) | Refusal::TooLarge(_) | Refusal::CutOff { .. } => {
+                    error!(function, bytes = size, "{message}");
+                }
             }
-            problem(refusal.status, &refusal.message)
+            if let Some(told) = told {
+                told.failed(&message);
+            }
+            problem(refusal.status(), &message)
         }
     }
 }
 
 async fn capture_body<H: History>(
     capture: &Capture<H>,
-    Received { payload, size }: &Received,
+    payload: &Result<Payload, BadInvocation>,
     binding: &str,
     invocation: &str,
 ) -> Result<Summary, Refusal> {
-    let function = capture.function.as_str();
-    let bad = |e: &BadInvocation| {
-        error!(function, bytes = *size, "{e}");
-        Refusal { status: StatusCode::BAD_REQUEST, message: e.to_string() }
-    };
-    let payload = payload.as_ref().map_err(bad)?;
-    let items = payload.items(binding).map_err(|e| bad(&e))?;
-    capture.run(&items, invocation).await.map_err(|e| {
-        let hint = match &e {
-            CaptureError::Service(f) => f.hint(),
-            CaptureError::Refused(_) => Some(
-                "look at the history container: its partition key and its policies, or `cosmos-rewind doctor`; nothing was put away, and all of it is delivered again",
-            ),
-            CaptureError::Layout(_) => Some("name another history, which `cosmos-rewind provision` makes"),
-            CaptureError::Projection(_) => None,
-            CaptureError::DeadLetters(_) => Some("check REWIND_DEAD_LETTERS: the store must exist and be writable"),
-        };
-        // On one line: a setting's error has two.
-        let message = e.to_string().replace('\n', " ");
-        error!(function, items = items.len(), hint, "batch not stored, to be delivered again: {message}");
-        Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message }
-    })
+    let payload = payload.as_ref().map_err(|e| Refusal::Payload(e.clone()))?;
+    let items = payload.items(binding).map_err(Refusal::Payload)?;
+    let run = capture.run(&items, invocation).await;
+    run.map_err(|error| Refusal::Capture { error, items: items.len() })
 }
 
 fn log_summary(function: &str, bytes: usize, s: &Summary) {

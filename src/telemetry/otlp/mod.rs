@@ -17,7 +17,9 @@ use opentelemetry::{
         TracerProvider as _,
     },
 };
-use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{
+    ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+};
 use opentelemetry_sdk::{
     Resource,
     metrics::{PeriodicReader, SdkMeterProvider},
@@ -63,14 +65,14 @@ impl Export {
                 info!(collector = config.endpoint.host_str(), service = config.service, "traces and metrics are sent");
                 Ok(Some(Arc::new(export)))
             }
-            Err(reason) => {
-                warn!(reason, "traces and metrics cannot be sent");
+            Err(e) => {
+                warn!(reason = e.to_string(), "traces and metrics cannot be sent");
                 Ok(None)
             }
         }
     }
 
-    fn open(config: &ExportConfig) -> Result<Self, String> {
+    fn open(config: &ExportConfig) -> Result<Self, ExporterBuildError> {
         let resource = Resource::builder()
             .with_service_name(config.service.clone())
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
@@ -80,15 +82,13 @@ impl Export {
             .with_endpoint(config.address("traces"))
             .with_headers(config.headers())
             .with_timeout(PATIENCE)
-            .build()
-            .map_err(|e| e.to_string())?;
+            .build()?;
         let figures = MetricExporter::builder()
             .with_http()
             .with_endpoint(config.address("metrics"))
             .with_headers(config.headers())
             .with_timeout(PATIENCE)
-            .build()
-            .map_err(|e| e.to_string())?;
+            .build()?;
         let mut traces = SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(spans);
         if !config.obeys_sampler {
             // The host's flag says whether the host records the trace, which is off without Application Insights.
