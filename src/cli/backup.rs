@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    CliError, ConnectionArgs, Exit,
+    CliError, ConnectionArgs, Exit, Hint,
     connection::ru_limit,
     lookup,
     output::{self, Format, count_of, note, tenths},
@@ -113,30 +113,32 @@ impl From<BackupError> for CliError {
                 Self::usage(format!("--feed-range: {problem}"), "leave it out; one file has everything then")
             }
             BackupError::Begin { path, source } => Self::usage(
-                format!("--out {}: {source}", path.display()),
+                format!("--out {}", path.display()),
                 "name a file that does not exist yet, in a folder that can be written",
-            ),
-            BackupError::Finish { path, source } => Self::failed(format!("cannot write {}: {source}", path.display())),
+            )
+            .because(source),
+            BackupError::Finish { path, source } => {
+                Self::failed(format!("cannot write {}", path.display())).because(source)
+            }
             BackupError::Interrupted { resumable, by } => {
-                let mut error = match by {
+                let error = match by {
                     Interruption::Predicate(failure) => restore::explain(failure, true),
                     Interruption::Service(failure) => failure.into(),
                     Interruption::Document { item, failure } => {
-                        let message = format!("document {:?} ({}): {failure}", item.id, item.partition_key);
-                        Self { message, ..failure.into() }
+                        let hints = failure.hint().map(Hint::from).into_iter().collect();
+                        let of = Self::failed(format!("document {:?} ({})", item.id, item.partition_key));
+                        Self { hints, ..of.because(failure) }
                     }
                     Interruption::Stopped => Self::failed("stopped"),
                     Interruption::Disk { path, source } => {
-                        Self::failed(format!("cannot write {}: {source}", path.display()))
+                        Self::failed(format!("cannot write {}", path.display())).because(source)
                     }
                 };
                 if resumable {
-                    error.message.push_str("; what is done is kept");
-                    error.hint = Some("the same command goes on from there".into());
+                    error.leaving("what is done is kept").hint("the same command goes on from there")
                 } else {
-                    error.message.push_str("; no file was made");
+                    error.leaving("no file was made")
                 }
-                error
             }
         }
     }

@@ -95,12 +95,13 @@ pub async fn run(args: DemoArgs) -> Result<Exit, CliError> {
 
     // A folder of its own: the demo leaves nothing behind, and no function.json of the caller's changes it.
     let folder = std::env::temp_dir().join(format!("cosmos-rewind-demo-{:016x}", rand::random::<u64>()));
-    std::fs::create_dir(&folder).map_err(|e| CliError::failed(format!("cannot create {}: {e}", folder.display())))?;
+    std::fs::create_dir(&folder)
+        .map_err(|e| CliError::failed(format!("cannot create {}", folder.display())).because(e))?;
     let outcome = story(&args, &names, &local, &cosmos, &folder, start).await;
     let cleaned = std::fs::remove_dir_all(&folder);
     local.shutdown().await;
     let exit = outcome?;
-    cleaned.map_err(|e| CliError::failed(format!("cannot remove {}: {e}", folder.display())))?;
+    cleaned.map_err(|e| CliError::failed(format!("cannot remove {}", folder.display())).because(e))?;
     Ok(exit)
 }
 

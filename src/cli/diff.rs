@@ -5,7 +5,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, Exit,
+    CliError, ConnectionArgs, ErrorKind, Exit,
     lookup::{self, describe, time},
     output::{self, Cell, Format, Rows, count_of, printable},
     selection::SelectionArgs,
@@ -106,7 +106,7 @@ pub async fn run(args: DiffArgs) -> Result<Exit, CliError> {
         let (before, after) = match sides.await {
             Ok(sides) => sides,
             // Nothing is known of one of the times.
-            Err(error) if args.which.is_list() && error.exit == Exit::Failed && error.hint.is_some() => {
+            Err(error) if args.which.is_list() && matches!(error.kind, ErrorKind::NotThere(_)) => {
                 output::note(&format!("warning: {error}"));
                 exit = Exit::Incomplete;
                 continue;
@@ -183,11 +183,8 @@ impl Account<'_> {
 async fn live(name: &str, item: &Item, cosmos: &Cosmos, names: &Names) -> Result<Option<String>, CliError> {
     let source = cosmos.container(&names.database, &names.source).await.map_err(|failure| {
         let missing = failure.disposition == Disposition::NotFound;
-        let mut error = CliError::from(failure);
-        if missing {
-            error.hint = Some("--to now compares with the newest version in the history".into());
-        }
-        error
+        let error = CliError::from(failure);
+        if missing { error.hint("--to now compares with the newest version in the history") } else { error }
     })?;
     let newest = item.versions.last();
     let retry = Retry::for_at_most(RETRY_TIMEOUT);

@@ -41,7 +41,8 @@ pub async fn run(args: DoctorArgs) -> Result<Exit, CliError> {
     let (mut settings, unreadable) = match args.connection.settings_in(&app_root) {
         Ok(settings) => (settings, None),
         Err(e) => {
-            let finding = Finding::failure("local.settings.json", e.message, e.hint.unwrap_or_default());
+            let fix = e.hints.first().map(ToString::to_string).unwrap_or_default();
+            let finding = Finding::failure("local.settings.json", e.report(), fix);
             (args.connection.over(config::Settings::environment()), Some(finding))
         }
     };

@@ -1,7 +1,11 @@
-//! What a use case's error means on the command line: message, hint and exit code.
+//! Why a command did not do what was asked. [`ErrorKind::exit`] is the one table of exit codes; the conversions below say
+//! which kind a use case's error is, and what to do about it. No `match` here has a wildcard: a new variant does not
+//! compile until it has its row.
+
+use std::{borrow::Cow, error::Error, fmt};
 
 use super::{
-    CliError, Exit,
+    Exit,
     from_archive::{FROM, damaged},
     output::count_of,
     query::wrong_key,
@@ -9,10 +13,193 @@ use super::{
     restore::explain,
 };
 use crate::{
-    backfill::BackfillError, change::time::PointInTime, coverage::CoverageError, erase::EraseError, follow::BadFilter,
-    history::version::VersionError, restore::RestoreError, retention::RetentionError, status::StatusError,
-    verify::VerifyError,
+    backfill::BackfillError, change::time::PointInTime, config::ConfigError, cosmos::Failure, coverage::CoverageError,
+    erase::EraseError, follow::BadFilter, history::version::VersionError, restore::RestoreError,
+    retention::RetentionError, status::StatusError, verify::VerifyError,
 };
+
+/// What kind of thing went wrong; it displays as what was tried, without the cause.
+#[derive(Debug, thiserror::Error)]
+pub enum ErrorKind {
+    /// The command line is wrong; nothing was done.
+    #[error("{0}")]
+    Usage(String),
+    /// A setting is wrong; nothing was done.
+    #[error("setting {}: {}", .0.name, .0.problem)]
+    Setting(ConfigError),
+    /// The account refused the caller's predicate.
+    #[error("{0}")]
+    Predicate(Failure),
+    /// The account refused, or did not answer.
+    #[error("{0}")]
+    Service(Failure),
+    /// What was asked for is not in the history, or was not there at that time.
+    #[error("{0}")]
+    NotThere(String),
+    /// It failed.
+    #[error("{0}")]
+    Failed(String),
+    /// It ended before everything was done: what is not done can be done by another run.
+    #[error("{0}")]
+    Incomplete(String),
+    /// Another error, after a part of the work.
+    #[error("{}; {left}", .by.report())]
+    Interrupted {
+        /// What ended it.
+        by: Box<CliError>,
+        /// What is left of the work.
+        left: &'static str,
+    },
+    /// A person was asked, and did not agree.
+    #[error("not confirmed; nothing was done")]
+    NotConfirmed,
+    /// The reader of stdout has gone away (`| head`), which is no error.
+    #[error("nobody reads the output any more")]
+    Unread,
+    /// The log has it already; a second report would look like a second error.
+    #[error("the log has the error")]
+    Logged,
+}
+
+impl ErrorKind {
+    /// The exit code: the one table.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unread => Exit::Done,
+            Self::Service(_) | Self::NotThere(_) | Self::Failed(_) | Self::NotConfirmed | Self::Logged => Exit::Failed,
+            Self::Usage(_) | Self::Setting(_) | Self::Predicate(_) => Exit::Usage,
+            Self::Incomplete(_) => Exit::Incomplete,
+            Self::Interrupted { by, .. } => by.kind.exit(),
+        }
+    }
+
+    /// Whether a person is told.
+    pub fn is_told(&self) -> bool {
+        match self {
+            Self::Unread | Self::Logged => false,
+            Self::Usage(_)
+            | Self::Setting(_)
+            | Self::Predicate(_)
+            | Self::Service(_)
+            | Self::NotThere(_)
+            | Self::Failed(_)
+            | Self::Incomplete(_)
+            | Self::Interrupted { .. }
+            | Self::NotConfirmed => true,
+        }
+    }
+}
+
+/// A next step for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint(Cow<'static, str>);
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&'static str> for Hint {
+    fn from(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Hint {
+    fn from(text: String) -> Self {
+        Self(Cow::Owned(text))
+    }
+}
+
+/// Why a command did not do what was asked: what happened, its cause, and the next steps.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct CliError {
+    /// What happened.
+    pub kind: ErrorKind,
+    /// Why.
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+    /// The next steps, where there are any to name.
+    pub hints: Vec<Hint>,
+}
+
+impl CliError {
+    /// A wrong command line.
+    pub fn usage(message: impl Into<String>, hint: impl Into<Hint>) -> Self {
+        Self::from(ErrorKind::Usage(message.into())).hint(hint)
+    }
+
+    /// A failure without a usual remedy.
+    pub fn failed(message: impl Into<String>) -> Self {
+        ErrorKind::Failed(message.into()).into()
+    }
+
+    /// What is not done can be done by another run.
+    pub fn incomplete(message: impl Into<String>, hint: impl Into<Hint>) -> Self {
+        Self::from(ErrorKind::Incomplete(message.into())).hint(hint)
+    }
+
+    /// What was asked for is not there.
+    pub fn not_there(message: impl Into<String>, hint: impl Into<Hint>) -> Self {
+        Self::from(ErrorKind::NotThere(message.into())).hint(hint)
+    }
+
+    /// The same error with its cause.
+    #[must_use]
+    pub fn because(self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Some(cause.into()), ..self }
+    }
+
+    /// The same error with this next step alone.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<Hint>) -> Self {
+        Self { hints: vec![hint.into()], ..self }
+    }
+
+    /// The same error after a part of the work, of which this is left.
+    #[must_use]
+    pub fn leaving(self, left: &'static str) -> Self {
+        let hints = self.hints.clone();
+        Self { hints, ..ErrorKind::Interrupted { by: Box::new(self), left }.into() }
+    }
+
+    /// What happened and all of its causes, on one line.
+    pub fn report(&self) -> String {
+        chain(self)
+    }
+}
+
+/// An error with its causes, on one line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+impl From<ErrorKind> for CliError {
+    fn from(kind: ErrorKind) -> Self {
+        Self { kind, source: None, hints: Vec::new() }
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        let fix = error.fix.clone();
+        Self::from(ErrorKind::Setting(error)).hint(fix)
+    }
+}
+
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> Self {
+        let hints = failure.hint().map(Hint::from).into_iter().collect();
+        Self { hints, ..ErrorKind::Service(failure).into() }
+    }
+}
 
 /// The items of these containers cannot be shared; `otherwise` says what happens without --feed-range.
 fn not_shared(problem: &str, otherwise: &str) -> CliError {
@@ -71,40 +258,35 @@ impl From<BackfillError> for CliError {
 
 impl From<EraseError> for CliError {
     fn from(error: EraseError) -> Self {
-        let (message, hint) = match error {
-            EraseError::Cosmos(failure) => return failure.into(),
-            EraseError::Key { key, container, paths } => return wrong_key(&key, &container, &paths),
-            EraseError::HistoryKeys { .. } => {
-                return Self::usage(
-                    error.to_string(),
-                    "erase needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",
-                );
+        let message = error.to_string();
+        match error {
+            EraseError::Cosmos(failure) => failure.into(),
+            EraseError::Key { key, container, paths } => wrong_key(&key, &container, &paths),
+            EraseError::HistoryKeys { .. } => Self::usage(
+                message,
+                "erase needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",
+            ),
+            EraseError::DeadLetters(e) => Self::failed(e.to_string()).hint("check REWIND_DEAD_LETTERS"),
+            EraseError::Journals { error, .. } => {
+                Self::failed(message).because(error).hint("--journal names their folder")
             }
-            EraseError::DeadLetters(e) => (e.to_string(), "check REWIND_DEAD_LETTERS"),
-            EraseError::Journals { folder, error } => {
-                (format!("journals in {}: {error}", folder.display()), "--journal names their folder")
-            }
-            EraseError::Archive(damage) => (
-                format!("--archive: {damage}"),
+            EraseError::Archive(damage) => Self::failed(format!("--archive: {damage}")).hint(
                 "whose it is cannot be told; move away what is no part of the archive, and run the command again",
             ),
-            EraseError::Delete { .. } | EraseError::Interrupted => (
-                format!("{error}; what was erased before stays erased"),
-                "run the command again when that is mended: it goes on",
-            ),
-        };
-        Self { message, hint: Some(hint.into()), exit: Exit::Failed }
+            EraseError::Delete { .. } | EraseError::Interrupted => Self::failed(message)
+                .leaving("what was erased before stays erased")
+                .hint("run the command again when that is mended: it goes on"),
+        }
     }
 }
 
 impl From<VersionError> for CliError {
     fn from(error: VersionError) -> Self {
         match error {
-            VersionError::None(wanted) => Self {
-                message: format!("--version {wanted}: the document has no such version"),
-                hint: Some("history --format json lists the records, LSNs and times of its versions".into()),
-                exit: Exit::Failed,
-            },
+            VersionError::None(wanted) => Self::not_there(
+                format!("--version {wanted}: the document has no such version"),
+                "history --format json lists the records, LSNs and times of its versions",
+            ),
             VersionError::Several { wanted, records } => Self::usage(
                 format!("--version {wanted}: {} versions are called so", records.len()),
                 format!("name one of the records: {}", records.join(", ")),
@@ -138,11 +320,9 @@ impl From<RestoreError> for CliError {
             RestoreError::KeyField => Self::usage(format!("--only: {message}"), "name another field"),
             RestoreError::Shard(problem) => not_shared(&problem, "one machine restores everything"),
             RestoreError::Stopped | RestoreError::OtherPlan(_) => Self::failed(message),
-            RestoreError::NotInHistory(_) => Self {
-                message,
-                hint: Some("check the id; what was written before capture began has no version".into()),
-                exit: Exit::Failed,
-            },
+            RestoreError::NotInHistory(_) => {
+                Self::not_there(message, "check the id; what was written before capture began has no version")
+            }
             RestoreError::Ambiguous { keys, .. } => {
                 let keys: Vec<String> = keys.iter().map(|key| format!("--pk '{key}'")).collect();
                 Self::usage(message, format!("add one of: {}", keys.join(", ")))
@@ -152,13 +332,10 @@ impl From<RestoreError> for CliError {
                 format!("--version {wanted}: it is a delete, of {}", PointInTime::from_epoch(ts)),
                 "name a version that has a document; history lists them",
             ),
-            RestoreError::Nothing { at, account } => Self {
-                message: format!("no document in scope at {}", shown(at)),
-                hint: Some(format!(
-                    "look at the history first: cosmos-rewind history --where \"...\"; account {account}"
-                )),
-                exit: Exit::Failed,
-            },
+            RestoreError::Nothing { at, account } => Self::not_there(
+                format!("no document in scope at {}", shown(at)),
+                format!("look at the history first: cosmos-rewind history --where \"...\"; account {account}"),
+            ),
             RestoreError::Filter(error) => error.into(),
             RestoreError::Archive(damage) => damaged(FROM, &damage),
             RestoreError::WithoutArchive(name) => Self::usage(
@@ -177,15 +354,11 @@ impl From<RestoreError> for CliError {
                 format!("{} would be written, more than --max {most}", count_of(planned as u64, "document")),
                 format!("look at the plan (--dry-run); --max {planned} allows it"),
             ),
-            RestoreError::Journal(problem) => Self {
-                message: problem,
-                hint: Some("without a journal nothing is written; --journal names its folder".into()),
-                exit: Exit::Failed,
-            },
-            RestoreError::Intents { source, .. } => Self::failed(format!("the journal cannot be written: {source}")),
-            RestoreError::NoRestore { .. } => {
-                Self { message, hint: Some("cosmos-rewind undo --list shows all".into()), exit: Exit::Failed }
+            RestoreError::Journal(problem) => {
+                Self::failed(problem).hint("without a journal nothing is written; --journal names its folder")
             }
+            RestoreError::Intents { source, .. } => Self::failed("the journal cannot be written").because(source),
+            RestoreError::NoRestore { .. } => Self::not_there(message, "cosmos-rewind undo --list shows all"),
             RestoreError::UsedOften { runs, .. } => Self::usage(message, format!("undo one of: {}", runs.join(", "))),
             RestoreError::OtherContainers { .. } => {
                 Self::usage(message, "name the same containers as then with --database, --source and --changes")

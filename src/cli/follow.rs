@@ -41,10 +41,10 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
     tokio::spawn(watch_signals(stop.clone()));
     if let Some(address) = args.metrics {
         let health = Health::of(&request.options, metrics.clone(), cosmos.meter().clone());
-        health.listen(address, stop.clone()).await.map_err(|e| CliError {
-            message: format!("--metrics {address}: {e}"),
-            hint: Some("end the process that has the port, or name another one; port 0 takes any free one".into()),
-            exit: Exit::Failed,
+        health.listen(address, stop.clone()).await.map_err(|e| {
+            CliError::failed(format!("--metrics {address}"))
+                .because(e)
+                .hint("end the process that has the port, or name another one; port 0 takes any free one")
         })?;
     }
     let export = Export::start(&settings)?;

@@ -112,10 +112,11 @@ pub(super) async fn options(args: &FollowArgs, cosmos: &Cosmos) -> Result<Option
     let start = match args.from.trim().to_ascii_lowercase().as_str() {
         "beginning" => FeedStart::Beginning,
         "now" => FeedStart::Now,
-        _ => FeedStart::At(lookup::point(cosmos, "--from", &args.from).await.map_err(|e| CliError {
-            hint: Some("write beginning, now, or a time such as 2h or 2026-11-20T14:05Z".into()),
-            ..e
-        })?),
+        _ => FeedStart::At(
+            lookup::point(cosmos, "--from", &args.from)
+                .await
+                .map_err(|e| e.hint("write beginning, now, or a time such as 2h or 2026-11-20T14:05Z"))?,
+        ),
     };
     if mode == FeedMode::AllVersions && start != FeedStart::Now {
         return Err(CliError::usage(

@@ -1,6 +1,6 @@
 //! Archives of `follow` as `load` and `restore` take them.
 
-use super::{CliError, Exit};
+use super::CliError;
 use crate::{
     archive::{Archive, Damage, HOW},
     config::Credential,
@@ -21,13 +21,8 @@ pub(super) fn damaged(flag: &str, damage: &Damage) -> CliError {
         let fix = "name the folder, or container and prefix, that follow wrote to";
         return CliError::usage(format!("{flag}: {damage}"), fix);
     }
-    CliError {
-        message: format!("{flag}: {damage}"),
-        hint: Some(
-            "nothing was written: the newest version of a document may be what is missing; take another copy of it, \
-             or move away what is no part of the archive"
-                .into(),
-        ),
-        exit: Exit::Failed,
-    }
+    CliError::failed(format!("{flag}: {damage}")).hint(
+        "nothing was written: the newest version of a document may be what is missing; take another copy of it, \
+         or move away what is no part of the archive",
+    )
 }

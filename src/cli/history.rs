@@ -575,8 +575,8 @@ fn explain(failure: Failure) -> CliError {
     let refused = failure.status.is_bad_request();
     let mut error = CliError::from(failure);
     if refused {
-        error.hint =
-            Some("--where is a predicate on c with single-quoted strings, such as \"c.city_name = 'Davidson'\"".into());
+        error =
+            error.hint("--where is a predicate on c with single-quoted strings, such as \"c.city_name = 'Davidson'\"");
     }
     error
 }

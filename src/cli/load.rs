@@ -107,9 +107,10 @@ fn opened(file: &Path) -> Result<Source, CliError> {
     }
     Source::open(file).map_err(|e| {
         CliError::usage(
-            format!("cannot open {}: {e}", file.display()),
+            format!("cannot open {}", file.display()),
             "name a file that backup made, or - for standard input; a folder that follow wrote to with --archive",
         )
+        .because(e)
     })
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::signal;
 use tracing::info;
 
-use super::{CliError, Exit, output};
+use super::{CliError, ErrorKind, Exit, error::chain, output};
 use crate::{
     config::{self, Account, Names, Settings},
     cosmos::{
@@ -103,16 +103,15 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
         "source": names.source, "changes": names.changes, "leases": names.leases,
     });
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "{ready}").and_then(|()| stdout.flush()).map_err(|e| output::stdout_failed(&e))?;
+    writeln!(stdout, "{ready}").and_then(|()| stdout.flush()).map_err(output::stdout_failed)?;
     info!(endpoint = local.endpoint().as_str(), trigger = trigger.is_some(), "local environment is up; Ctrl-C ends it");
 
     let outcome = match &trigger {
         Some(trigger) => tokio::select! {
-            reason = trigger.handler_stopped() => Err(CliError {
-                message: reason,
-                hint: Some("the handler's own lines above say why; the host would have given up too".into()),
-                exit: Exit::Failed,
-            }),
+            reason = trigger.handler_stopped() => {
+                let hint = "the handler's own lines above say why; the host would have given up too";
+                Err(CliError::failed(reason).hint(hint))
+            }
             () = stop => Ok(Exit::Done),
         },
         None => {
@@ -164,36 +163,35 @@ pub(super) fn handler_settings(local: &LocalCosmos, names: &Names) -> Vec<(Strin
 /// This very program as the handler.
 pub(super) fn this_program() -> Result<Handler, CliError> {
     let executable =
-        std::env::current_exe().map_err(|e| CliError::failed(format!("cannot find this program's own file: {e}")))?;
+        std::env::current_exe().map_err(|e| CliError::failed("cannot find this program's own file").because(e))?;
     Ok(Handler::Program { executable, arguments: Some(vec!["serve".into()]) })
 }
 
 pub(super) fn local_error(error: LocalError) -> CliError {
-    let hint = matches!(error, LocalError::Listen { .. }).then(|| "pass --port 0 for any free port".to_owned());
-    CliError { message: chain(&error), hint, exit: Exit::Failed }
+    let failed = CliError::failed(chain(&error));
+    match error {
+        LocalError::Listen { .. } => failed.hint("pass --port 0 for any free port"),
+        LocalError::Option(_) | LocalError::Emulator(_) | LocalError::Refused { .. } => failed,
+    }
 }
 
 pub(super) fn trigger_error(error: TriggerError) -> CliError {
-    let exit = if matches!(error, TriggerError::Binding(_)) { Exit::Usage } else { Exit::Failed };
-    CliError { message: chain(&error), hint: None, exit }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
+    let report = chain(&error);
+    match error {
+        TriggerError::Binding(_) => ErrorKind::Usage(report).into(),
+        TriggerError::Local(_)
+        | TriggerError::Program(_)
+        | TriggerError::Client(_)
+        | TriggerError::Handler(_)
+        | TriggerError::NotDrained { .. } => CliError::failed(report),
     }
-    text
 }
 
 /// Listens to SIGTERM and Ctrl-C from now on; what is returned ends at the first of them.
 #[cfg(unix)]
 fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
     use signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|e| CliError::failed(format!("cannot listen to signals: {e}")));
+    let listen = |kind| signal(kind).map_err(|e| CliError::failed("cannot listen to signals").because(e));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {

@@ -72,11 +72,10 @@ pub(super) async fn document(
     }
     match found.items.pop() {
         Some(item) => Ok(FoundDocument { item, exit }),
-        None => Err(CliError {
-            message: format!("no version of document {id:?} in {}/{}", names.database, names.changes),
-            hint: Some("check the id and --pk; what was written before capture began has no version".into()),
-            exit: Exit::Failed,
-        }),
+        None => Err(CliError::not_there(
+            format!("no version of document {id:?} in {}/{}", names.database, names.changes),
+            "check the id and --pk; what was written before capture began has no version",
+        )),
     }
 }
 
@@ -300,5 +299,5 @@ pub(super) fn not_there(id: &str, as_of: &AsOf<'_>, versions: &[Version], flag: 
             (format!("no version of document {id:?}"), "check the id and --pk".to_owned())
         }
     };
-    CliError { message: printable(&message).into_owned(), hint: Some(hint), exit: Exit::Failed }
+    CliError::not_there(printable(&message).into_owned(), hint)
 }

@@ -30,7 +30,8 @@ pub async fn run(args: ManArgs) -> Result<Exit, CliError> {
         output::text(&page(&program, "cosmos-rewind")?)?;
         return Ok(Exit::Done);
     };
-    let failed = |path: &Path, e: std::io::Error| CliError::failed(format!("cannot write {}: {e}", path.display()));
+    let failed =
+        |path: &Path, e: std::io::Error| CliError::failed(format!("cannot write {}", path.display())).because(e);
     std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
     let mut written = 0;
     let commands = program.get_subcommands().filter(|command| command.get_name() != "help");
@@ -50,6 +51,6 @@ fn page(command: &clap::Command, title: &str) -> Result<Vec<u8>, CliError> {
     clap_mangen::Man::new(command.clone())
         .title(title.to_uppercase())
         .render(&mut text)
-        .map_err(|e| CliError::failed(format!("cannot make the page {title}: {e}")))?;
+        .map_err(|e| CliError::failed(format!("cannot make the page {title}")).because(e))?;
     Ok(text)
 }

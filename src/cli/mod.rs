@@ -45,8 +45,7 @@ mod verify;
 use clap::{Parser, Subcommand};
 
 pub use connection::ConnectionArgs;
-
-use crate::{config::ConfigError, cosmos::Failure};
+pub use error::{CliError, ErrorKind, Hint};
 
 /// A time machine for Azure Cosmos DB: captures every document version, restores exactly the documents you name
 #[derive(Debug, Parser)]
@@ -163,42 +162,6 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// Why a command did not do what was asked: what happened, and the next step.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct CliError {
-    /// What happened.
-    pub message: String,
-    /// The next step, when there is one to name.
-    pub hint: Option<String>,
-    /// The exit code.
-    pub exit: Exit,
-}
-
-impl CliError {
-    /// A wrong command line.
-    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: Some(hint.into()), exit: Exit::Usage }
-    }
-
-    /// A failure without a usual remedy.
-    pub fn failed(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit: Exit::Failed }
-    }
-}
-
-impl From<ConfigError> for CliError {
-    fn from(e: ConfigError) -> Self {
-        Self { message: format!("setting {}: {}", e.name, e.problem), hint: Some(e.fix), exit: Exit::Usage }
-    }
-}
-
-impl From<Failure> for CliError {
-    fn from(f: Failure) -> Self {
-        Self { message: f.to_string(), hint: f.hint().map(String::from), exit: Exit::Failed }
-    }
-}
-
 /// Runs one command and reports how it ended; errors and hints go to stderr.
 pub async fn run(cli: Cli) -> Exit {
     let result = match cli.command {
@@ -234,6 +197,6 @@ pub async fn run(cli: Cli) -> Exit {
     };
     result.unwrap_or_else(|error| {
         output::error(&error);
-        error.exit
+        error.kind.exit()
     })
 }

@@ -78,8 +78,7 @@ pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
 }
 
 fn path(flag: &str, text: &str) -> Result<Vec<String>, CliError> {
-    parse_path(text)
-        .map_err(|problem| CliError::usage(format!("{flag}: {problem}"), format!("write {flag} /postal_cd")))
+    parse_path(text).map_err(|problem| CliError::usage(flag, format!("write {flag} /postal_cd")).because(problem))
 }
 
 /// `-` is standard input.
@@ -89,7 +88,7 @@ fn opened(path: &Path) -> Result<Box<dyn BufRead + Send>, CliError> {
     }
     input::open(path).map_err(|e| {
         let hint = "name a readable file, or - for standard input";
-        CliError::usage(format!("cannot open {}: {e}", path.display()), hint)
+        CliError::usage(format!("cannot open {}", path.display()), hint).because(e)
     })
 }
 
@@ -113,7 +112,7 @@ fn show(report: Report, format: Format) -> Result<Exit, CliError> {
         return Err(failure.into());
     }
     if let Some(e) = report.broken_off {
-        return Err(CliError::failed(format!("cannot read the input to its end: {e}")));
+        return Err(CliError::failed("cannot read the input to its end").because(e));
     }
     if rejected + failed == 0 {
         return Ok(Exit::Done);
@@ -135,7 +134,7 @@ impl From<PopulateError> for CliError {
             ),
             PopulateError::Document(problem) => Self::failed(problem),
             PopulateError::Input(e) => {
-                Self::usage(format!("cannot read the input: {e}"), "give a JSON array, JSON lines, or one object")
+                Self::usage("cannot read the input", "give a JSON array, JSON lines, or one object").because(e)
             }
             PopulateError::AllRejected(rejected) => Self::usage(
                 format!("no document of the input could be used ({} rejected)", number(rejected)),

@@ -52,11 +52,11 @@ pub async fn run(args: ProvisionArgs) -> Result<Exit, CliError> {
     show(&report, args.format)?;
     match report.unusable() {
         None => Ok(Exit::Done),
-        Some(one) => Err(CliError {
-            message: format!("container {} cannot serve as {}", one.name, one.role.as_str()),
-            hint: Some(format!("name another one with --{}, and it is created", one.role.as_str())),
-            exit: Exit::Failed,
-        }),
+        Some(one) => {
+            let role = one.role.as_str();
+            Err(CliError::failed(format!("container {} cannot serve as {role}", one.name))
+                .hint(format!("name another one with --{role}, and it is created")))
+        }
     }
 }
 
@@ -111,7 +111,7 @@ impl From<ProvisionError> for CliError {
             ProvisionError::Account(NotProvisioned::Create(failure)) if failure.disposition == Disposition::Denied => {
                 let hint = "identities with data roles cannot create databases or containers: use the account key once, \
                             or create them with az cosmosdb or Bicep";
-                Self { hint: Some(hint.into()), ..failure.into() }
+                Self::from(failure).hint(hint)
             }
             ProvisionError::Account(error) => Failure::from(error).into(),
         }

@@ -124,9 +124,11 @@ fn explain(failure: Failure, args: &QueryArgs) -> CliError {
         }
         _ => None,
     };
-    let mut error = CliError::from(failure);
-    error.hint = hint.or(error.hint);
-    error
+    let error = CliError::from(failure);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 #[cfg(test)]
@@ -148,10 +150,10 @@ mod tests {
         let args = Wrapper::parse_from(["query", "SELECT VALUE COUNT(1) FROM c"]).args;
         let error =
             explain(Failure::from_status("query".into(), Status::new(400, 20113), "unsupported feature", None), &args);
-        assert!(error.hint.unwrap().contains("--count"));
+        assert!(error.hints[0].to_string().contains("--count"));
         let error =
             explain(Failure::from_status("query".into(), Status::new(400, 0), "Syntax error near 'x'", None), &args);
-        assert!(error.message.contains("Syntax error"));
-        assert_eq!(error.hint, None);
+        assert!(error.to_string().contains("Syntax error"));
+        assert!(error.hints.is_empty());
     }
 }

@@ -74,9 +74,7 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
 impl From<ReplayError> for CliError {
     fn from(error: ReplayError) -> Self {
         match error {
-            ReplayError::Store(e) => {
-                Self { message: e.to_string(), hint: Some("check REWIND_DEAD_LETTERS".into()), exit: Exit::Failed }
-            }
+            ReplayError::Store(e) => Self::failed(e.to_string()).hint("check REWIND_DEAD_LETTERS"),
             ReplayError::Setting(e) => e.into(),
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, Exit,
+    CliError, ConnectionArgs, ErrorKind, Exit,
     applying::{ApplyArgs, apply},
     from_archive::{FROM, open_archive},
     lookup,
@@ -244,23 +244,19 @@ impl RestoreArgs {
 
 /// A refused query is nearly always the predicate.
 pub(super) fn explain(failure: crate::cosmos::Failure, predicate: bool) -> CliError {
-    let refused = predicate && failure.status.is_bad_request();
-    let mut error = CliError::from(failure);
-    if refused {
-        error.exit = Exit::Usage;
-        error.hint = Some("check --where: a predicate on c, strings in single quotes or as --param name=value".into());
+    if predicate && failure.status.is_bad_request() {
+        return CliError::from(ErrorKind::Predicate(failure))
+            .hint("check --where: a predicate on c, strings in single quotes or as --param name=value");
     }
-    error
+    failure.into()
 }
 
 fn load_plan(file: &Path, place: &PlanTarget) -> Result<Plan, CliError> {
     let text = std::fs::File::open(file)
-        .map_err(|e| CliError::usage(format!("--plan {}: {e}", file.display()), "make one with --plan-out"))?;
+        .map_err(|e| CliError::usage(format!("--plan {}", file.display()), "make one with --plan-out").because(e))?;
     Plan::read(text, Some(place)).map_err(|e| {
-        CliError::usage(
-            format!("--plan {}: {e}", file.display()),
-            "make a new plan with --plan-out, for these containers",
-        )
+        CliError::usage(format!("--plan {}", file.display()), "make a new plan with --plan-out, for these containers")
+            .because(e)
     })
 }
 
@@ -274,6 +270,6 @@ fn write_new(file: &Path, plan: &Plan) -> Result<(), CliError> {
         f.sync_all()
     });
     written.map_err(|e| {
-        CliError::usage(format!("--plan-out {}: {e}", file.display()), "name a file that does not exist yet")
+        CliError::usage(format!("--plan-out {}", file.display()), "name a file that does not exist yet").because(e)
     })
 }

@@ -150,11 +150,10 @@ pub(super) async fn matched(
 
 fn sorted(mut items: Vec<ItemKey>, when: &str) -> Result<Vec<ItemKey>, CliError> {
     if items.is_empty() {
-        return Err(CliError {
-            message: format!("no document of the history matched {when}"),
-            hint: Some("check --where: a predicate on c, strings in single quotes or as --param name=value".into()),
-            exit: Exit::Failed,
-        });
+        return Err(CliError::not_there(
+            format!("no document of the history matched {when}"),
+            "check --where: a predicate on c, strings in single quotes or as --param name=value",
+        ));
     }
     items.sort_by_cached_key(ItemKey::sort_key);
     Ok(items)
@@ -212,11 +211,10 @@ impl Documents {
         if self.found > 0 {
             return Ok(None);
         }
-        Err(CliError {
-            message: format!("no version of {}", count_of(self.count as u64, "document")),
-            hint: Some("check the ids and keys; what was written before capture began has no version".into()),
-            exit: Exit::Failed,
-        })
+        Err(CliError::not_there(
+            format!("no version of {}", count_of(self.count as u64, "document")),
+            "check the ids and keys; what was written before capture began has no version",
+        ))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{CliError, Exit, retention_args};
+use super::{CliError, ErrorKind, Exit, retention_args};
 use crate::{
     capture::{Capture, CaptureError, Limits, Recent},
     change::{Via, fidelity::Delivery},
@@ -55,10 +55,10 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     telemetry::start(&settings, telemetry::Stream::Stdout, "info")?;
     telemetry::log_panics();
     // The port first: the host gives up on a handler that does not answer within 30 s, and Cosmos may be far away.
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await.map_err(|e| CliError {
-        message: format!("cannot listen on 127.0.0.1:{}: {e}", args.port),
-        hint: Some("end the process that has the port, or pass --port 0 for any free one".into()),
-        exit: Exit::Failed,
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await.map_err(|e| {
+        CliError::failed(format!("cannot listen on 127.0.0.1:{}", args.port))
+            .because(e)
+            .hint("end the process that has the port, or pass --port 0 for any free one")
     })?;
     let port = listener.local_addr().map(|a| a.port()).unwrap_or(args.port);
     let config = CaptureConfig::from_settings(&settings, &app_root)?;
@@ -75,7 +75,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     let drained = served.map_err(|e| {
         // A line of the log, not of stderr: the host shows each line there as an error of its own.
         error!(reason = %e, "server failed");
-        CliError { message: String::new(), hint: None, exit: Exit::Failed }
+        CliError::from(ErrorKind::Logged)
     })?;
     info!(drained, "stopped");
     if std::env::var_os("FUNCTIONS_CUSTOMHANDLER_PORT").is_some() {
@@ -93,11 +93,8 @@ async fn build(
     let account = Account::from_settings(settings)?;
     retention_args::check_settings(settings)?;
     let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
-    let dead_letters = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(|e| CliError {
-        message: e.to_string(),
-        hint: Some("check REWIND_DEAD_LETTERS".into()),
-        exit: Exit::Usage,
-    })?;
+    let dead_letters = DeadLetterStore::open(&config.dead_letters, &account.credential)
+        .map_err(|e| CliError::usage(e.to_string(), "check REWIND_DEAD_LETTERS"))?;
     let dead_letters = Arc::new(dead_letters);
     refuse(doctor::wrong_in_files(app_root, settings, &account))?;
     let delivery = delivery(app_root);
@@ -163,11 +160,10 @@ fn refuse(wrong: Vec<String>) -> Result<(), CliError> {
     if wrong.is_empty() {
         return Ok(());
     }
-    Err(CliError {
-        message: format!("capture would not be right:\n  {}", wrong.join("\n  ")),
-        hint: Some("run `cosmos-rewind doctor` in the app's folder for all that it looks at".into()),
-        exit: Exit::Usage,
-    })
+    Err(CliError::usage(
+        format!("capture would not be right:\n  {}", wrong.join("\n  ")),
+        "run `cosmos-rewind doctor` in the app's folder for all that it looks at",
+    ))
 }
 
 /// What is wrong with the containers of a function: a history that cannot keep its documents apart, or a part of the

@@ -54,7 +54,7 @@ impl<W: Write> Documents<W> {
         self.count += 1;
         match self.format {
             Format::Json | Format::Jsonl => match &mut self.out {
-                Some(out) => write_json(out, self.format, self.count, document.get()).map_err(|e| stdout_failed(&e)),
+                Some(out) => write_json(out, self.format, self.count, document.get()).map_err(stdout_failed),
                 None => Ok(()),
             },
             Format::Table | Format::Csv => {
@@ -72,7 +72,7 @@ impl<W: Write> Documents<W> {
     /// # Errors
     /// When stdout cannot be written.
     pub fn flush(&mut self) -> Result<(), CliError> {
-        self.out.as_mut().map_or(Ok(()), |out| out.flush().map_err(|e| stdout_failed(&e)))
+        self.out.as_mut().map_or(Ok(()), |out| out.flush().map_err(stdout_failed))
     }
 
     /// Ends the output.
@@ -84,7 +84,7 @@ impl<W: Write> Documents<W> {
             Format::Json | Format::Jsonl => {
                 let Some(mut out) = self.out else { return Ok(()) };
                 let end = if self.format == Format::Json { end_json(&mut out, self.count) } else { Ok(()) };
-                end.and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
+                end.and_then(|()| out.flush()).map_err(stdout_failed)
             }
             Format::Table | Format::Csv => {
                 if self.count > 0 {

@@ -25,7 +25,7 @@ pub use self::{
     rows::{Cell, Rows},
     texts::{differences, document, heading, object},
 };
-use super::{CliError, Exit};
+use super::{CliError, ErrorKind};
 pub use crate::figures::{count_of, number};
 use crate::{cosmos::Cosmos, surroundings};
 
@@ -43,15 +43,14 @@ pub enum Format {
     Csv,
 }
 
-/// Prints an error and its hint on stderr.
+/// Prints an error, its causes and its hints on stderr.
 pub fn error(error: &CliError) {
-    // Empty when the reader of stdout has gone away, which is no error.
-    if error.message.is_empty() {
+    if !error.kind.is_told() {
         return;
     }
-    note(&format!("error: {error}"));
-    if let Some(text) = &error.hint {
-        hint(text);
+    note(&format!("error: {}", error.report()));
+    for one in &error.hints {
+        hint(&one.to_string());
     }
 }
 
@@ -76,11 +75,11 @@ pub fn is_coloured() -> bool {
 }
 
 /// What a failed write to stdout means: nothing when the reader has gone (`| head`), else a failure.
-pub fn stdout_failed(error: &io::Error) -> CliError {
+pub fn stdout_failed(error: io::Error) -> CliError {
     if error.kind() == io::ErrorKind::BrokenPipe {
-        return CliError { message: String::new(), hint: None, exit: Exit::Done };
+        return ErrorKind::Unread.into();
     }
-    CliError::failed(format!("cannot write to standard output: {error}"))
+    CliError::failed("cannot write to standard output").because(error)
 }
 
 /// Text without control characters.
@@ -104,7 +103,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 /// When stdout cannot be written.
 pub fn summary(format: Format, figures: &[(&str, Value)]) -> Result<(), CliError> {
     let mut out = BufWriter::new(surroundings::stdout());
-    write_summary(&mut out, format, figures).and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
+    write_summary(&mut out, format, figures).and_then(|()| out.flush()).map_err(stdout_failed)
 }
 
 fn write_summary(out: &mut impl Write, format: Format, figures: &[(&str, Value)]) -> io::Result<()> {
@@ -133,7 +132,7 @@ fn write_summary(out: &mut impl Write, format: Format, figures: &[(&str, Value)]
 /// When stdout cannot be written.
 pub fn text(bytes: &[u8]) -> Result<(), CliError> {
     let mut out = surroundings::stdout();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(stdout_failed)
 }
 
 /// Prints one JSON value on a line, as it is serialized: nothing of it is held.
@@ -143,7 +142,7 @@ pub fn text(bytes: &[u8]) -> Result<(), CliError> {
 pub fn json(value: &impl Serialize) -> Result<(), CliError> {
     let mut out = BufWriter::new(surroundings::stdout());
     let written = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
-    written.and_then(|()| writeln!(out)).and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
+    written.and_then(|()| writeln!(out)).and_then(|()| out.flush()).map_err(stdout_failed)
 }
 
 /// The line that ends every command: what was done, the request units and the time it took.
@@ -174,11 +173,11 @@ pub fn confirm(question: &str, answer: &str, yes: bool) -> Result<(), CliError> 
     let _ = write!(err, "{question} Type {answer} to go on: ");
     let _ = err.flush();
     let mut line = String::new();
-    io::stdin().read_line(&mut line).map_err(|e| CliError::failed(format!("cannot read the answer: {e}")))?;
+    io::stdin().read_line(&mut line).map_err(|e| CliError::failed("cannot read the answer").because(e))?;
     if line.trim() == answer {
         return Ok(());
     }
-    Err(CliError { message: "not confirmed; nothing was done".into(), hint: None, exit: Exit::Failed })
+    Err(ErrorKind::NotConfirmed.into())
 }
 
 #[cfg(test)]
@@ -188,6 +187,7 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::{rows::*, texts::*, *};
+    use crate::cli::Exit;
 
     #[test]
     fn a_long_table_is_written_in_parts_under_one_header_with_columns_that_stay_aligned() {
@@ -350,8 +350,8 @@ mod tests {
 
     #[test]
     fn a_reader_that_leaves_is_no_error() {
-        let error = stdout_failed(&io::Error::from(io::ErrorKind::BrokenPipe));
-        assert_eq!((error.message.as_str(), error.exit), ("", Exit::Done));
-        assert_eq!(stdout_failed(&io::Error::from(io::ErrorKind::StorageFull)).exit, Exit::Failed);
+        let kind = stdout_failed(io::Error::from(io::ErrorKind::BrokenPipe)).kind;
+        assert_eq!((kind.is_told(), kind.exit()), (false, Exit::Done));
+        assert_eq!(stdout_failed(io::Error::from(io::ErrorKind::StorageFull)).kind.exit(), Exit::Failed);
     }
 }

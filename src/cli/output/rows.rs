@@ -85,13 +85,13 @@ impl<W: Write> Rows<W> {
             Format::Table => {
                 self.table.push(cells.iter().map(|c| printable(&plain_cell(c)).into_owned()).collect());
                 if self.look == Look::Plain && self.table.len() == ALIGNED {
-                    return self.write_table().map_err(|e| stdout_failed(&e));
+                    return self.write_table().map_err(stdout_failed);
                 }
                 Ok(())
             }
             Format::Json | Format::Jsonl => {
                 let text = object_text(self.columns.iter().map(String::as_str).zip(cells));
-                write_json(&mut self.out, self.format, self.count, &text).map_err(|e| stdout_failed(&e))
+                write_json(&mut self.out, self.format, self.count, &text).map_err(stdout_failed)
             }
             Format::Csv => self.csv_record(cells.iter().map(plain_cell).collect()),
         }
@@ -112,7 +112,7 @@ impl<W: Write> Rows<W> {
             }
             Format::Csv => Ok(()),
         };
-        done.and_then(|()| self.out.flush()).map_err(|e| stdout_failed(&e))
+        done.and_then(|()| self.out.flush()).map_err(stdout_failed)
     }
 
     /// Writes the rows that are held, under the header or, when that was written, as wide as what stands above them.
@@ -133,9 +133,9 @@ impl<W: Write> Rows<W> {
     fn csv_record(&mut self, cells: Vec<String>) -> Result<(), CliError> {
         if self.count == 1 {
             let header = self.columns.clone();
-            csv_line(&mut self.out, &header).map_err(|e| stdout_failed(&e))?;
+            csv_line(&mut self.out, &header).map_err(stdout_failed)?;
         }
-        csv_line(&mut self.out, &cells).map_err(|e| stdout_failed(&e))
+        csv_line(&mut self.out, &cells).map_err(stdout_failed)
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn difference_lines(differences: &[Difference<'_>], coloured: bool, l
 
 pub(super) fn lines(text: &str) -> Result<(), CliError> {
     let mut out = BufWriter::new(surroundings::stdout());
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|e| stdout_failed(&e))
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(stdout_failed)
 }
 
 /// JSON text with line breaks and indents; strings and numbers stay the text they are.

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{
-        CliError, Exit,
+        CliError, ErrorKind, Exit, Hint,
         output::{self, count_of, number},
     },
     cosmos::Disposition,
@@ -30,11 +30,12 @@ pub(in crate::cli) fn show(report: &Report) -> Exit {
 
 impl From<FollowError> for CliError {
     fn from(error: FollowError) -> Self {
-        let with_hint = |message: String, hint: &str, exit| Self { message, hint: Some(hint.into()), exit };
         match error {
             // The reader has seen enough, as with `| head`.
-            FollowError::Sink(SinkError::Closed) => Self { message: String::new(), hint: None, exit: Exit::Done },
-            FollowError::Sink(SinkError::Refused { message, hint }) => Self { message, hint, exit: Exit::Failed },
+            FollowError::Sink(SinkError::Closed) => ErrorKind::Unread.into(),
+            FollowError::Sink(SinkError::Refused { message, hint }) => {
+                Self { hints: hint.map(Hint::from).into_iter().collect(), ..Self::failed(message) }
+            }
             FollowError::Filter(message) => Self::usage(
                 message,
                 "functions are those of CEL, such as size, startsWith and matches, and changed(\"/path\")",
@@ -50,25 +51,20 @@ impl From<FollowError> for CliError {
             FollowError::Redact(problem) => {
                 Self::usage(format!("--redact: {problem}"), "name a field of the document's content")
             }
-            FollowError::DeadLetters(e) => {
-                with_hint(e.to_string(), "check --dead-letters, or REWIND_DEAD_LETTERS", Exit::Usage)
-            }
+            FollowError::DeadLetters(e) => Self::usage(e.to_string(), "check --dead-letters, or REWIND_DEAD_LETTERS"),
             FollowError::Blob { container, error } => {
-                Self::usage(format!("--sink blob:{container}: {error}"), "check the URL")
+                Self::usage(format!("--sink blob:{container}"), "check the URL").because(error)
             }
-            FollowError::Source(f) if f.disposition == Disposition::Poison => with_hint(
-                f.to_string(),
+            FollowError::Source(f) if f.disposition == Disposition::Poison => Self::from(f).hint(
                 "a checkpoint may be older than what the feed still has: another --name starts anew, without what was lost",
-                Exit::Failed,
             ),
             FollowError::Open(f) | FollowError::Source(f) | FollowError::Store(CheckpointError::Service(f)) => f.into(),
-            FollowError::Store(e @ CheckpointError::Foreign { .. }) => with_hint(
+            FollowError::Store(e @ CheckpointError::Foreign { .. }) => Self::usage(
                 e.to_string(),
                 "give another --name (or --checkpoint-file), or the flags that it was started with",
-                Exit::Usage,
             ),
             e @ (FollowError::Sink(SinkError::Busy(_))
-            | FollowError::Store(_)
+            | FollowError::Store(CheckpointError::Lost | CheckpointError::Expired | CheckpointError::File { .. })
             | FollowError::Interrupted
             | FollowError::Internal(_)) => Self::failed(e.to_string()),
         }

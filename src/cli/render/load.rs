@@ -40,9 +40,8 @@ pub(in crate::cli) fn show(report: Report, existing: Existing, format: Format) -
         }
     };
     if let Some(failure) = report.refused {
-        let mut error = CliError::from(failure);
-        error.hint.get_or_insert(again.into());
-        return Err(error);
+        let error = CliError::from(failure);
+        return Err(if error.hints.is_empty() { error.hint(again) } else { error });
     }
     if let Some(broken_off) = report.broken_off {
         let problem = match broken_off {
@@ -50,11 +49,7 @@ pub(in crate::cli) fn show(report: Report, existing: Existing, format: Format) -
             BrokenOff::Archive(damage) => format!("--archive: {damage}"),
             BrokenOff::Reader(e) => format!("--archive: {e}"),
         };
-        return Err(CliError {
-            message: format!("{problem}; what came before that was written"),
-            hint: Some(again.into()),
-            exit: Exit::Incomplete,
-        });
+        return Err(CliError::incomplete(problem, again).leaving("what came before that was written"));
     }
     if report.failed > 0 {
         output::hint(again);
@@ -83,7 +78,7 @@ impl From<LoadError> for CliError {
                         "nothing was written; take another copy of the file, or what can be read of it with --no-trailer"
                     }
                 };
-                Self { message: format!("{} {problem}", name.display()), hint: Some(hint.into()), exit: Exit::Failed }
+                Self::failed(format!("{} {problem}", name.display())).hint(hint)
             }
             LoadError::Archive(damage) => damaged("--archive", &damage),
             LoadError::Open(failure) => failure.into(),

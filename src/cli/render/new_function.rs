@@ -141,13 +141,13 @@ impl From<NewFunctionError> for CliError {
                     "correct it, and run the command again; nothing was written"
                 },
             ),
-            NewFunctionError::Read { path, source } => Self::failed(format!("{}: {source}", path.display())),
+            NewFunctionError::Read { path, source } => Self::failed(path.display().to_string()).because(source),
             NewFunctionError::Taken(path) => Self::usage(
                 format!("{} is there already, and is not what would be written", path.display()),
                 "give another --name, or remove that folder",
             ),
             NewFunctionError::Write { path, source } => {
-                Self::failed(format!("cannot write {}: {source}", path.display()))
+                Self::failed(format!("cannot write {}", path.display())).because(source)
             }
         }
     }

@@ -40,7 +40,7 @@ pub(in super::super) fn show_plan(plan: &Plan, format: Format, alone: bool) -> R
     let mut rows = Rows::stdout(format, &["action", "id", "pk", "version", "changed", "notes"]);
     let (mut kept, mut rest) = (0, 0_u64);
     for (number, step) in plan.steps().enumerate() {
-        let step = step.map_err(|e| unreadable(&e))?;
+        let step = step.map_err(unreadable)?;
         if format == Format::Table {
             kept += usize::from(step.action == Action::Keep);
             if number >= SHOWN || (step.action == Action::Keep && kept > SHOWN_KEPT) {
@@ -138,8 +138,7 @@ pub(in super::super) fn print_report(
 /// How a command ends whose report was printed.
 pub(in super::super) fn printed_exit(plan: &Plan, done: &Report) -> Result<Exit, CliError> {
     if let Some(message) = &done.given_up {
-        let hint = Some("no further document was begun".into());
-        return Err(CliError { message: message.clone(), hint, exit: Exit::Incomplete });
+        return Err(CliError::incomplete(message, "no further document was begun"));
     }
     if done.outcomes.is_none() {
         return Ok(planned_exit(plan));
@@ -147,8 +146,8 @@ pub(in super::super) fn printed_exit(plan: &Plan, done: &Report) -> Result<Exit,
     Ok(if done.is_complete() { Exit::Done } else { Exit::Incomplete })
 }
 
-fn unreadable(e: &io::Error) -> CliError {
-    CliError::failed(format!("the plan cannot be read any more: {e}"))
+fn unreadable(e: io::Error) -> CliError {
+    CliError::failed("the plan cannot be read any more").because(e)
 }
 
 /// Outcomes: all of them for programs, for people only what was not done.
@@ -164,8 +163,8 @@ fn report(plan: &Plan, run: &str, noted: Option<&Done>, format: Format) -> Resul
     }
     let Some(noted) = noted else { return Ok(()) };
     let mut rows: Option<Rows> = None;
-    for outcome in noted.outcomes().map_err(|e| unreadable(&e))? {
-        let o = outcome.map_err(|e| unreadable(&e))?;
+    for outcome in noted.outcomes().map_err(unreadable)? {
+        let o = outcome.map_err(unreadable)?;
         if format != Format::Csv && !matches!(o.fate, StepResult::Conflict | StepResult::Failed) {
             continue;
         }
