@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::{Archive, Counts, Damage, Wanted, event::Head, index::Collect, place};
 use crate::{
     change::{
-        Op,
+        Op, VersionFidelity, VersionVia,
         key::{ItemKey, KeyPaths, PartitionKey},
         raw::RawDocument,
         record::RecordFidelity,
@@ -32,8 +32,6 @@ use crate::{
 const BUCKETS: usize = 32;
 /// Texts on their way from the reader.
 const IN_FLIGHT: usize = 16;
-/// What `via` of a version from an archive says.
-pub const VIA: &str = "archive";
 
 #[derive(Serialize, Deserialize)]
 struct Fact {
@@ -188,8 +186,8 @@ impl Facts {
                 rid: None,
                 life: None,
                 container: None,
-                via: Some(VIA.into()),
-                fidelity: Some(fidelity.as_str().into()),
+                via: Some(VersionVia::Archive),
+                fidelity: Some(VersionFidelity::Known(fidelity)),
                 at: None,
                 captured: None,
                 key: None,

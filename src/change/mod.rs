@@ -7,6 +7,7 @@ pub mod fidelity;
 pub mod key;
 pub mod knowledge;
 pub mod order;
+mod provenance;
 pub mod raw;
 pub mod record;
 pub mod shape;
@@ -17,6 +18,7 @@ use std::{borrow::Cow, fmt};
 
 use serde_json::value::RawValue;
 
+pub use self::provenance::{VersionFidelity, VersionVia};
 use self::raw::RawDocument;
 
 /// What happened to the document.
@@ -63,7 +65,7 @@ impl fmt::Display for Op {
 }
 
 /// Which entrance a change came through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
     /// The Functions host.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::history::timeline::Timeline;
 use crate::{
-    change::{Op, version::Version},
+    change::{Op, VersionVia, Via, version::Version},
     history::as_of::{Caveat, unseen},
 };
 
@@ -128,7 +128,8 @@ impl Coverage {
 
     /// Whether a version waited; what restores and repairs saved, and baselines, say nothing of that.
     fn is_late(&self, version: &Version) -> Option<i64> {
-        let captured = version.captured.filter(|_| matches!(version.via.as_deref(), Some("trigger" | "follow")))?;
+        let captured =
+            version.captured.filter(|_| matches!(version.via, Some(VersionVia::Known(Via::Trigger | Via::Follow))))?;
         let baseline = version.op.is_none_or(|op| op == Op::Baseline) || version.ts_from_capture;
         (!baseline && captured - version.ts > self.late).then_some(captured)
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     archive::versions::Texts,
     change::{
-        Change, Op, Shape, Via, diff, edit,
+        Change, Op, Shape, VersionVia, Via, diff, edit,
         key::{ItemKey, render_path},
         raw::RawDocument,
         record::{self, Record, RecordContext},
@@ -397,7 +397,10 @@ impl Applier<'_> {
         let paths = self.containers.changes.key_paths();
         let source = Some(self.containers.source.key_paths());
         // A version that capture delivered stays one: that it was, tells how far the history is complete.
-        let via = known.and_then(|known| known.via.as_deref()).and_then(Via::parse).unwrap_or(Via::Restore);
+        let via = match known.and_then(|known| known.via.as_ref()) {
+            Some(VersionVia::Known(via)) => *via,
+            _ => Via::Restore,
+        };
         let context = RecordContext { via, at: &at, at_seconds: now.timestamp(), paths, source };
         record::build(&change, None, false, context).map_err(|e| wrong(e.reason))
     }

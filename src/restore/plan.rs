@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     change::{
-        Op,
+        Op, VersionVia, Via,
         key::{ItemKey, PartitionKey},
         record::id_of_version,
         time::{PointInTime, span_text},
@@ -40,7 +40,7 @@ pub struct Chosen {
     pub lsn: Option<i64>,
     /// Which entrance it was captured through.
     #[serde(default)]
-    pub via: Option<String>,
+    pub via: Option<VersionVia>,
     /// Where it lies, when it comes from an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<ArchivePlace>,
@@ -255,7 +255,7 @@ pub fn with_live<'a>(id: &str, versions: &'a [Version], live: Option<&Live>) -> 
         Some(known) => {
             let mut all = versions.to_vec();
             all[known].captured = Some(i64::MAX);
-            all[known].via = all[known].via.take().or_else(|| Some("restore".into()));
+            all[known].via = all[known].via.take().or_else(|| Some(VersionVia::Known(Via::Restore)));
             Cow::Owned(all)
         }
         None => match live.ts {
@@ -400,7 +400,7 @@ pub fn is_exact(version: &Version) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::key::KeyValue;
+    use crate::change::{VersionFidelity, key::KeyValue, record::RecordFidelity};
 
     fn version(ts: i64, op: &str, etag: &str) -> Version {
         let record = serde_json::json!({
@@ -455,7 +455,8 @@ mod tests {
 
     #[test]
     fn a_part_of_a_document_is_never_put_back_for_the_whole() {
-        let part = Version { fidelity: Some("partial".into()), ..version(20, "replace", "2") };
+        let part =
+            Version { fidelity: Some(VersionFidelity::Known(RecordFidelity::Partial)), ..version(20, "replace", "2") };
         let life = [version(10, "create", "1"), part, version(30, "replace", "3")];
         for live in [Some("3"), None] {
             let (action, notes) = action(&life, live, 25, false);

@@ -74,7 +74,10 @@ pub fn record_of_live(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{change::key::PartitionKey, history::scan::Live};
+    use crate::{
+        change::{VersionVia, key::PartitionKey},
+        history::scan::Live,
+    };
 
     fn item() -> ItemKey {
         ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() }
@@ -89,8 +92,8 @@ mod tests {
         assert_eq!((record.id.as_str(), record.create_only), ("a~e1", true));
         let version = Version::parse(&record.body).unwrap();
         assert_eq!(
-            (version.op, version.ts, version.via.as_deref()),
-            (Some(Op::Baseline), 1_700_000_000, Some("backfill"))
+            (version.op, version.ts, version.via.as_ref()),
+            (Some(Op::Baseline), 1_700_000_000, Some(&VersionVia::Known(Via::Backfill)))
         );
         assert_eq!(version.document.as_deref(), Some(r#"{"id":"a","pk":"p","n":1.10,"ttl":9}"#));
         let live = |etag: &str| Some(Live { etag: etag.into(), ts: None, text: None });
