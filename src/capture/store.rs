@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     change::{
-        Change, knowledge,
+        Change, TextOrigin, knowledge,
         record::{self, Identity, Record, RecordContext, Reread},
         shape::Redactor,
     },
@@ -171,7 +171,7 @@ impl<H: History> Capture<H> {
         }
         pending.retain(|p| !(p.healed && (self.recent.has(p.mark) || progress.seen.contains(&p.mark))));
         // Only envelopes bring the version before again: what no later batch can ask for is not remembered.
-        let plain = taken.changes.iter().all(|change| change.shape == crate::change::Shape::Feed);
+        let plain = taken.changes.iter().all(|change| change.text_origin == TextOrigin::Feed);
         let known = pending.iter().filter(|p| !plain && !p.normalized);
         let marks: Vec<u64> = known.map(|p| p.mark).collect();
         // Written again where an earlier piece had it, which changes nothing, but counted once.

@@ -97,7 +97,7 @@ impl Via {
 
 /// Where a document's text comes from, which decides what `_lsn` in it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum TextOrigin {
     /// An item of the latest-version feed: `_lsn` was added by the feed.
     Feed,
     /// A document as stored (an envelope's image, a point read): `_lsn`, if any, is the user's own.
@@ -116,7 +116,7 @@ pub struct Change<'a> {
     /// The document's text, empty for a tombstone without an image.
     pub text: &'a str,
     /// How to read `document`.
-    pub shape: Shape,
+    pub text_origin: TextOrigin,
     /// The source's `_ts` (epoch seconds), or the commit time of a delete.
     pub ts: Option<i64>,
     /// The source's LSN, which orders versions within one second.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     archive::versions::Texts,
     change::{
-        Change, Op, Shape, VersionVia, Via, diff, edit,
+        Change, Op, TextOrigin, VersionVia, Via, diff, edit,
         key::{ItemKey, render_path},
         raw::RawDocument,
         record::{self, Record, RecordContext},
@@ -386,7 +386,7 @@ impl Applier<'_> {
             ts: known.filter(|known| !known.ts_from_capture).map(|known| known.ts).or(document.get_i64("_ts")),
             document,
             text: live,
-            shape: Shape::Stored,
+            text_origin: TextOrigin::Stored,
             lsn: known.and_then(|known| known.lsn),
             prev_lsn: known.and_then(|known| known.prev_lsn),
             metadata_key: None,

@@ -5,7 +5,7 @@ mod saver;
 pub use self::saver::{Saver, read_live, read_record};
 use crate::{
     change::{
-        Change, Op, Shape, Via,
+        Change, Op, TextOrigin, Via,
         key::{ItemKey, KeyPaths},
         raw::RawDocument,
         record::{self, Record, RecordContext},
@@ -53,7 +53,7 @@ pub fn record_of_live(
         ts: document.get_i64("_ts"),
         document,
         text,
-        shape: Shape::Stored,
+        text_origin: TextOrigin::Stored,
         lsn: None,
         prev_lsn: None,
         metadata_key: None,
