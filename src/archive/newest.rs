@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::{
-    Archive, Counts, Damage, Item, Wanted,
+    Archive, Counts, Damage, InputDocument, Wanted,
     event::Head,
     file::Kind,
     index::{Collect, Reading},
@@ -110,7 +110,7 @@ impl Newest {
     ///
     /// # Errors
     /// When what was there the first time cannot be read now.
-    pub async fn send(self, lines: mpsc::Sender<Item>) -> Result<(), Damage> {
+    pub async fn send(self, lines: mpsc::Sender<InputDocument>) -> Result<(), Damage> {
         let mut wanted = Vec::with_capacity(self.index.items.len());
         let mut partial = Vec::new();
         for best in self.index.items.into_values() {
@@ -124,7 +124,7 @@ impl Newest {
         for place in partial {
             let text =
                 Err("is only a part of the document: fields were left out or hashed when it was archived".into());
-            if lines.send(Item { place, text }).await.is_err() {
+            if lines.send(InputDocument { place, text }).await.is_err() {
                 return Ok(());
             }
         }
@@ -132,7 +132,7 @@ impl Newest {
             let text = head.and_then(|head| {
                 head.doc.map(|doc| doc.get().to_owned()).ok_or_else(|| "has no document any more".to_owned())
             });
-            Item { place: wanted.place(), text }
+            InputDocument { place: wanted.place(), text }
         };
         self.archive.send(wanted, lines, make).await
     }

@@ -28,9 +28,9 @@ use crate::{
     history::as_of::boundary,
 };
 
-/// Facts are in so many files by document, of which one is in memory at a time.
+/// ArchiveFacts are in so many files by document, of which one is in memory at a time.
 const BUCKETS: usize = 32;
-/// Texts on their way from the reader.
+/// ArchiveTexts on their way from the reader.
 const IN_FLIGHT: usize = 16;
 
 #[derive(Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl Versions {
 }
 
 /// The facts of an archive.
-pub struct Facts {
+pub struct ArchiveFacts {
     archive: Archive,
     buckets: Vec<Mutex<File>>,
     files: Vec<Arc<str>>,
@@ -128,7 +128,7 @@ impl Collect for Spill {
     }
 }
 
-impl Facts {
+impl ArchiveFacts {
     /// Reads an archive; of `only` these documents, when they are given. `components`: how many the source's partition
     /// key has.
     ///
@@ -222,7 +222,7 @@ impl Archive {
 }
 
 /// The texts of versions that were chosen, in a temporary file without a name.
-pub struct Texts {
+pub struct ArchiveTexts {
     file: Mutex<File>,
     places: HashMap<[u8; 16], Result<(u64, usize), String>>,
     /// Versions about which the filter had no answer.
@@ -240,7 +240,7 @@ fn name_of(item: &ItemKey, version: &str) -> [u8; 16] {
     name
 }
 
-impl Texts {
+impl ArchiveTexts {
     /// Reads the chosen versions; keeps those that the filter, if there is one, says yes to. A version that is not what
     /// it was is kept as the reason why: it is no reason to leave the others alone.
     ///

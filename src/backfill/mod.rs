@@ -14,7 +14,7 @@ use crate::{
         failed_writes::FailedWrites,
         scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope},
     },
-    progress::Step,
+    progress::ProgressStep,
 };
 
 /// Which documents to save, and how fast.
@@ -87,7 +87,7 @@ async fn save(
     request: &Request,
     containers: &Containers,
     cx: &Context<'_>,
-    step: &dyn Step,
+    step: &dyn ProgressStep,
     failed: &FailedWrites,
 ) -> Result<Report, BackfillError> {
     let hash_ranges = containers.hash_ranges(request.shard).map_err(BackfillError::Shard)?;

@@ -12,7 +12,7 @@ use crate::{
         frontier::Frontier,
         scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope, look_at},
     },
-    progress::Step,
+    progress::ProgressStep,
     restore::plan::{Facts, with_live},
 };
 
@@ -125,7 +125,7 @@ struct Asked<'a> {
 
 impl Sink {
     /// Chooses the version of a document that goes into the file; counts and names a document of which none is known.
-    fn choose(&mut self, found: ScannedItem, asked: &Asked<'_>, step: &dyn Step) -> Option<Chosen> {
+    fn choose(&mut self, found: ScannedItem, asked: &Asked<'_>, step: &dyn ProgressStep) -> Option<Chosen> {
         if found.versions.is_empty()
             && !asked.all
             && found.live.as_ref().is_none_or(|live| live.ts.is_none_or(|ts| ts > asked.at.seconds()))

@@ -27,7 +27,7 @@ use crate::{
 
 /// How far a payload has come.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct PayloadProgress {
     pub(super) summary: Summary,
     /// By the items of the payload, one for each.
     pub(super) poison: Vec<Poison>,
@@ -77,8 +77,8 @@ impl<H: History> Capture<H> {
         items: &[&RawValue],
         shape: Option<&Redactor>,
         retry: &Retry,
-    ) -> Result<Progress, Failure> {
-        let mut progress = Progress::default();
+    ) -> Result<PayloadProgress, Failure> {
+        let mut progress = PayloadProgress::default();
         let mut first = 0;
         while first < items.len() {
             let piece = &items[first..first + piece_of(&items[first..], self.limits.piece)];
@@ -112,7 +112,7 @@ impl<H: History> Capture<H> {
         taken: &DecodedBatch<'_>,
         shape: Option<&Redactor>,
         retry: &Retry,
-        progress: &mut Progress,
+        progress: &mut PayloadProgress,
     ) -> Result<Vec<Poison>, Failure> {
         let mut poison = Vec::new();
         let writer = retry.run(|| self.history.writer()).await?;

@@ -23,7 +23,7 @@ mod run;
 pub mod sink;
 mod store;
 
-pub use checkpoint::{Checkpoint, Position};
+pub use checkpoint::{Checkpoint, RangePosition};
 pub use error::FollowError;
 pub use event::Event;
 pub use fence::Fence;

@@ -13,7 +13,7 @@ use super::{
     removals,
     request::{Limits, Manner},
 };
-use crate::{archive::versions::Texts, context::Context, cosmos::RuLimiter, history::scan::Containers};
+use crate::{archive::versions::ArchiveTexts, context::Context, cosmos::RuLimiter, history::scan::Containers};
 
 /// How long what a plan says of the history is relied on, seconds: records may be pruned.
 const FRESH: i64 = 600;
@@ -54,7 +54,7 @@ pub struct Use<'a> {
     /// Whether the plan was made a moment ago by the same caller, so that what it says of the history may be relied on.
     pub made_now: bool,
     /// The versions' texts, when they come from an archive.
-    pub texts: Option<&'a Texts>,
+    pub texts: Option<&'a ArchiveTexts>,
 }
 
 /// How many steps came to what.

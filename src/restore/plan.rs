@@ -255,7 +255,7 @@ pub fn with_live<'a>(id: &str, versions: &'a [Version], live: Option<&Live>) -> 
         Some(known) => {
             let mut all = versions.to_vec();
             all[known].captured = Some(i64::MAX);
-            all[known].via = all[known].via.take().or_else(|| Some(VersionVia::Known(Via::Restore)));
+            all[known].via = all[known].via.take().or(Some(VersionVia::Known(Via::Restore)));
             Cow::Owned(all)
         }
         None => match live.ts {

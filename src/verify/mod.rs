@@ -34,7 +34,7 @@ use crate::{
         failed_writes::FailedWrites,
         scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope},
     },
-    progress::Step,
+    progress::ProgressStep,
 };
 
 /// What to look at, and how fast.
@@ -122,7 +122,7 @@ struct Job<'a> {
     hash_ranges: &'a [HashRange],
     pace: &'a RuLimiter,
     times: Times,
-    step: &'a dyn Step,
+    step: &'a dyn ProgressStep,
     failed: &'a FailedWrites,
 }
 

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::{
-    parse::{Function, MOST_TOKENS, Node, Op, Parser},
+    parse::{Function, MOST_TOKENS, Node, Operator, Parser},
     tokens::tokens,
 };
 
@@ -72,17 +72,17 @@ impl Node {
             }
             Self::Not(inner) => Some((!of(inner)?.as_bool()?).into()),
             Self::Minus(inner) => number(-of(inner)?.as_f64()?),
-            Self::Binary(Op::And, left, right) => match (truth(of(left)), truth(of(right))) {
+            Self::Binary(Operator::And, left, right) => match (truth(of(left)), truth(of(right))) {
                 (Some(false), _) | (_, Some(false)) => Some(false.into()),
                 (Some(true), Some(true)) => Some(true.into()),
                 _ => None,
             },
-            Self::Binary(Op::Or, left, right) => match (truth(of(left)), truth(of(right))) {
+            Self::Binary(Operator::Or, left, right) => match (truth(of(left)), truth(of(right))) {
                 (Some(true), _) | (_, Some(true)) => Some(true.into()),
                 (Some(false), Some(false)) => Some(false.into()),
                 _ => None,
             },
-            Self::Binary(Op::Coalesce, left, right) => of(left).or_else(|| of(right)),
+            Self::Binary(Operator::Coalesce, left, right) => of(left).or_else(|| of(right)),
             Self::Binary(op, left, right) => binary(*op, &of(left)?, &of(right)?),
             Self::In(what, list) => {
                 let what = of(what)?;
@@ -141,23 +141,23 @@ fn order(a: &Value, b: &Value) -> Option<Ordering> {
     }
 }
 
-fn binary(op: Op, a: &Value, b: &Value) -> Outcome {
+fn binary(op: Operator, a: &Value, b: &Value) -> Outcome {
     let numbers = || Some((a.as_f64()?, b.as_f64()?));
     match op {
-        Op::Equal => Some(equal(a, b).into()),
-        Op::Unequal => Some((!equal(a, b)).into()),
-        Op::Less => Some(order(a, b)?.is_lt().into()),
-        Op::LessOrEqual => Some(order(a, b)?.is_le().into()),
-        Op::Greater => Some(order(a, b)?.is_gt().into()),
-        Op::GreaterOrEqual => Some(order(a, b)?.is_ge().into()),
-        Op::Like => Some(like(a.as_str()?, b.as_str()?).into()),
-        Op::Concat => Some(format!("{}{}", a.as_str()?, b.as_str()?).into()),
-        Op::Add => numbers().and_then(|(a, b)| number(a + b)),
-        Op::Subtract => numbers().and_then(|(a, b)| number(a - b)),
-        Op::Multiply => numbers().and_then(|(a, b)| number(a * b)),
-        Op::Divide => numbers().and_then(|(a, b)| number(a / b)),
-        Op::Remainder => numbers().and_then(|(a, b)| number(a % b)),
-        Op::And | Op::Or | Op::Coalesce => None,
+        Operator::Equal => Some(equal(a, b).into()),
+        Operator::Unequal => Some((!equal(a, b)).into()),
+        Operator::Less => Some(order(a, b)?.is_lt().into()),
+        Operator::LessOrEqual => Some(order(a, b)?.is_le().into()),
+        Operator::Greater => Some(order(a, b)?.is_gt().into()),
+        Operator::GreaterOrEqual => Some(order(a, b)?.is_ge().into()),
+        Operator::Like => Some(like(a.as_str()?, b.as_str()?).into()),
+        Operator::Concat => Some(format!("{}{}", a.as_str()?, b.as_str()?).into()),
+        Operator::Add => numbers().and_then(|(a, b)| number(a + b)),
+        Operator::Subtract => numbers().and_then(|(a, b)| number(a - b)),
+        Operator::Multiply => numbers().and_then(|(a, b)| number(a * b)),
+        Operator::Divide => numbers().and_then(|(a, b)| number(a / b)),
+        Operator::Remainder => numbers().and_then(|(a, b)| number(a % b)),
+        Operator::And | Operator::Or | Operator::Coalesce => None,
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) enum Node {
     Member(Box<Node>, Box<Node>),
     Not(Box<Node>),
     Minus(Box<Node>),
-    Binary(Op, Box<Node>, Box<Node>),
+    Binary(Operator, Box<Node>, Box<Node>),
     In(Box<Node>, Vec<Node>),
     Between(Box<Node>, Box<Node>, Box<Node>),
     Choice(Box<Node>, Box<Node>, Box<Node>),
@@ -23,7 +23,7 @@ pub(super) enum Node {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Op {
+pub(super) enum Operator {
     Or,
     And,
     Equal,
@@ -138,25 +138,25 @@ impl<'a> Parser<'a, '_> {
         Unsupported(self.peek().map_or_else(|| "an end".to_owned(), |token| format!("{:?}", token.text)))
     }
 
-    fn operator(&self) -> Option<(Op, u8)> {
+    fn operator(&self) -> Option<(Operator, u8)> {
         let token = self.peek().filter(|token| matches!(token.kind, Kind::Sign | Kind::Name))?;
         Some(match token.text.to_ascii_uppercase().as_str() {
-            "??" => (Op::Coalesce, 2),
-            "OR" => (Op::Or, 3),
-            "AND" => (Op::And, 4),
-            "=" => (Op::Equal, 6),
-            "!=" | "<>" => (Op::Unequal, 6),
-            "<" => (Op::Less, 6),
-            "<=" => (Op::LessOrEqual, 6),
-            ">" => (Op::Greater, 6),
-            ">=" => (Op::GreaterOrEqual, 6),
-            "LIKE" => (Op::Like, 6),
-            "||" => (Op::Concat, 7),
-            "+" => (Op::Add, 8),
-            "-" => (Op::Subtract, 8),
-            "*" => (Op::Multiply, 9),
-            "/" => (Op::Divide, 9),
-            "%" => (Op::Remainder, 9),
+            "??" => (Operator::Coalesce, 2),
+            "OR" => (Operator::Or, 3),
+            "AND" => (Operator::And, 4),
+            "=" => (Operator::Equal, 6),
+            "!=" | "<>" => (Operator::Unequal, 6),
+            "<" => (Operator::Less, 6),
+            "<=" => (Operator::LessOrEqual, 6),
+            ">" => (Operator::Greater, 6),
+            ">=" => (Operator::GreaterOrEqual, 6),
+            "LIKE" => (Operator::Like, 6),
+            "||" => (Operator::Concat, 7),
+            "+" => (Operator::Add, 8),
+            "-" => (Operator::Subtract, 8),
+            "*" => (Operator::Multiply, 9),
+            "/" => (Operator::Divide, 9),
+            "%" => (Operator::Remainder, 9),
             _ => return None,
         })
     }
@@ -183,7 +183,7 @@ impl<'a> Parser<'a, '_> {
                 left = negate(negated, Node::Between(Box::new(left), Box::new(low), Box::new(high)));
             } else if negated && self.take("LIKE") {
                 let right = self.expression(7)?;
-                left = negate(true, Node::Binary(Op::Like, Box::new(left), Box::new(right)));
+                left = negate(true, Node::Binary(Operator::Like, Box::new(left), Box::new(right)));
             } else if negated {
                 return Err(self.odd());
             } else if least <= 1 && self.take("?") {
@@ -194,7 +194,7 @@ impl<'a> Parser<'a, '_> {
             } else if let Some((op, strength)) = self.operator().filter(|(_, strength)| *strength >= least) {
                 self.at += 1;
                 let right = self.expression(strength + 1)?;
-                if op == Op::Like && self.is("ESCAPE") {
+                if op == Operator::Like && self.is("ESCAPE") {
                     return Err(Unsupported("LIKE with ESCAPE".into()));
                 }
                 left = Node::Binary(op, Box::new(left), Box::new(right));
