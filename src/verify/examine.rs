@@ -141,12 +141,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        change::{
-            VersionFidelity,
-            key::{ItemKey, PartitionKey},
-            record::RecordFidelity,
-        },
-        history::scan::Live,
+        change::key::{ItemKey, PartitionKey},
+        history::live::Live,
     };
 
     const TIMES: Times = Times { now: 10_000, grace: 60, since: None, container: None };
