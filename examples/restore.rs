@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", endpoint)]);
     let cosmos = Cosmos::new(Account::from_settings(&settings)?);
     let names = Names::from_settings(&settings, None)?;
-    let cx = Context { cosmos: &cosmos, names: &names, progress: &Silent, stop: Default::default() };
+    let cx = Context { account: &cosmos, names: &names, progress: &Silent, stop: Default::default() }.any();
 
     let containers = restore::open(None, &cx).await?;
     let plan = restore::plan(&Request::at(Which::All, at), &containers, &cx).await?.plan;

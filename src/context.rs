@@ -4,11 +4,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config::Names, cosmos::Cosmos, progress::Progress};
 
-/// Where a use case works, whom it tells how far it is, and who may stop it.
-#[derive(Clone)]
-pub struct Context<'a> {
+/// Where a use case works, whom it tells how far it is, and who may stop it. `A` is what it knows of the account: all that
+/// the client library can do, or no more than a part of it.
+pub struct Context<'a, A: ?Sized = Cosmos> {
     /// The account; nothing is contacted before it is needed.
-    pub cosmos: &'a Cosmos,
+    pub account: &'a A,
     /// Database and containers.
     pub names: &'a Names,
     /// Is told how far the work is.
@@ -17,7 +17,13 @@ pub struct Context<'a> {
     pub stop: CancellationToken,
 }
 
-impl std::fmt::Debug for Context<'_> {
+impl<A: ?Sized> Clone for Context<'_, A> {
+    fn clone(&self) -> Self {
+        Self { account: self.account, names: self.names, progress: self.progress, stop: self.stop.clone() }
+    }
+}
+
+impl<A: ?Sized> std::fmt::Debug for Context<'_, A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context").field("names", self.names).finish_non_exhaustive()
     }

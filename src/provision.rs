@@ -80,6 +80,6 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, Provision
     let started = Instant::now();
     request.check()?;
     let Request { source_paths, indexes, throughput } = request;
-    let all = provision::provision(cx.cosmos, cx.names, &Wanted { source_paths, indexes, throughput }).await?;
-    Ok(Report { all, ru: cx.cosmos.meter().total(), seconds: started.elapsed().as_secs_f64() })
+    let all = provision::provision(cx.account, cx.names, &Wanted { source_paths, indexes, throughput }).await?;
+    Ok(Report { all, ru: cx.account.meter().total(), seconds: started.elapsed().as_secs_f64() })
 }

@@ -89,7 +89,7 @@ pub enum TruncateError {
 pub async fn plan(request: Request, cx: &Context<'_>) -> Result<Plan, TruncateError> {
     let begun = Instant::now();
     let Request { container: name, max, concurrency } = request;
-    let container = cx.cosmos.container(&cx.names.database, &name).await?;
+    let container = cx.account.container(&cx.names.database, &name).await?;
     let (items, more) = list(&container, max, cx).await?;
     let shown = format!("{}/{name}", cx.names.database);
     Ok(Plan { shown, more, container, items, concurrency, begun })
@@ -103,8 +103,8 @@ pub async fn apply(plan: Plan, cx: &Context<'_>) -> Report {
     if !items.is_empty() {
         let step = cx.progress.begin("delete", Some(items.len() as u64));
         let (observer, outcomes) = Outcomes::observed();
-        let limiter = RuLimiter::new(cx.cosmos.meter(), None);
-        let bulk = Bulk::start(&container, concurrency, limiter, observer);
+        let limiter = RuLimiter::new(cx.account.meter(), None);
+        let bulk = Bulk::start((&container).into(), concurrency, limiter, observer);
         let work = async {
             for item in items {
                 if !bulk.send(Job { item, action: Action::Delete }).await {
@@ -124,7 +124,7 @@ pub async fn apply(plan: Plan, cx: &Context<'_>) -> Report {
         (report.deleted, report.failed, report.refused) = (tally.deleted, tally.failed, refused);
         report.unnamed = u64::saturating_sub(failures, SHOWN_FAILURES);
     }
-    report.ru = cx.cosmos.meter().total();
+    report.ru = cx.account.meter().total();
     report.seconds = begun.elapsed().as_secs_f64();
     report
 }

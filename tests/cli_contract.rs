@@ -245,7 +245,7 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     for (name, entry) in [("plan", foreign), ("outcomes-1-0", outcomes)] {
         let (group, id) = ("restore~foreign", format!("restore~foreign~{name}"));
         let changes = world.app.changes().await;
-        let key = cosmos_rewind::restore::journal::key(&changes, group, &id);
+        let key = cosmos_rewind::history::layout::key_of_other(changes.key_paths(), group, &id);
         let item = json!({"id": id, "_originalId": group, "_restore": entry}).to_string();
         changes.upsert(&key, &id, item.into_bytes()).await.unwrap();
     }

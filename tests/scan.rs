@@ -6,8 +6,13 @@ use std::collections::BTreeMap;
 use cosmos_rewind::{
     change::{key::ItemKey, time::PointInTime},
     cosmos::{Param, RuLimiter},
-    history::scan::{Containers, LiveDetail, Scan, ScannedItem, Scope},
-    history::{as_of::boundary, reader::Histories},
+    history::{
+        Containers, CosmosContainers,
+        as_of::boundary,
+        histories::Histories,
+        live::LiveDetail,
+        scan::{Scan, ScannedItem, Scope},
+    },
 };
 use futures::TryStreamExt as _;
 use serde_json::{Value, json};
@@ -41,19 +46,15 @@ async fn filled(paths: &[&str]) -> TestApp {
 
 async fn containers(app: &TestApp) -> Containers {
     let source = app.events().await;
-    Containers { changes: app.changes().await, target: source.clone(), source }
+    CosmosContainers { changes: app.changes().await, source }.containers()
 }
 
 /// What a naive reading of everything finds: record ids, text in force, live etag.
 type Facts = BTreeMap<(String, String), (Vec<String>, Option<String>, Option<String>)>;
 
-async fn naive(containers: &Containers, at: PointInTime) -> Facts {
-    let records = containers.changes.query_all("SELECT * FROM c", &[], None).await.unwrap();
-    let found = Histories::group(
-        records.iter().map(|r| r.get()),
-        containers.changes.key_paths(),
-        containers.source.key_paths(),
-    );
+async fn naive(app: &TestApp, containers: &Containers, at: PointInTime) -> Facts {
+    let records = app.changes().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
+    let found = Histories::group(records.iter().map(|r| r.get()), containers.changes.layout());
     let mut facts = Facts::new();
     for item in found.items {
         let mut ids: Vec<String> = item.versions.iter().map(|v| v.record_id.clone()).collect();
@@ -61,7 +62,7 @@ async fn naive(containers: &Containers, at: PointInTime) -> Facts {
         let text = boundary(&item.versions, at).and_then(|v| v.document.clone());
         facts.insert(item.key.sort_key(), (ids, text, None));
     }
-    for document in containers.source.query_all("SELECT * FROM c", &[], None).await.unwrap() {
+    for document in app.events().await.query_all("SELECT * FROM c", &[], None).await.unwrap() {
         let document: Value = serde_json::from_str(document.get()).unwrap();
         let key = (document["id"].as_str().unwrap().to_owned(), json!([document["pk"]]).to_string());
         facts.entry(key).or_default().2 = Some(document["_etag"].as_str().unwrap().to_owned());
@@ -94,7 +95,7 @@ async fn every_item_is_found_once_whatever_the_layout_and_the_size_of_a_piece() 
     for paths in [&["/pk", "/_originalId"][..], &["/pk"], &["/_originalId"], &["/id"]] {
         let app = filled(paths).await;
         let containers = containers(&app).await;
-        let expected = naive(&containers, at).await;
+        let expected = naive(&app, &containers, at).await;
         assert_eq!(expected.len() as u64, DOCUMENTS);
         let pace = RuLimiter::new(app.events().await.cosmos().meter(), None);
         for (piece_rows, needed) in [(4000, false), (15, false), (15, true), (1, true)] {

@@ -349,7 +349,7 @@ async fn hostile_journals_in_the_history_are_refused_and_the_others_are_listed_a
     let write = async |restore: &str, name: &str, entry: Value| {
         let (group, id) = (format!("restore~{restore}"), format!("restore~{restore}~{name}"));
         let item = json!({"id": id, "_originalId": group, "_restore": entry});
-        let key = cosmos_rewind::restore::journal::key(&changes, &group, &id);
+        let key = cosmos_rewind::history::layout::key_of_other(changes.key_paths(), &group, &id);
         changes.upsert(&key, &id, item.to_string().into_bytes()).await.unwrap();
     };
     let step = r#"{"id":"x","pk":"key-x","action":"delete"}"#;
@@ -603,25 +603,23 @@ fn source() -> Vec<(String, Vec<(usize, String)>)> {
 
 /// What is put into the text of SQL, and why no value of a document or a user gets into it so.
 const BUILT_SQL: &[(&str, &str, &str)] = &[
-    ("src/backup/live.rs", "predicate", "the operator's own SQL"),
-    ("src/cli/history.rs", "predicate::of_records(predicate)", "the operator's own SQL, said of records"),
-    ("src/cli/history.rs", "IS_RECORD", "a constant"),
-    ("src/history/reader.rs", "IS_RECORD", "a constant"),
-    ("src/history/row.rs", "IS_RECORD", "a constant"),
-    ("src/history/row.rs", "PACKED_COLUMN", "a constant"),
-    ("src/history/row.rs", "i", "a number"),
-    ("src/history/row.rs", "keys", "put together from these"),
-    ("src/history/row.rs", "place", "a constant, or a path that is quoted"),
-    ("src/history/scan/live.rs", "i", "a number"),
-    ("src/history/scan/live.rs", "keys", "put together from these"),
-    ("src/history/scan/live.rs", "sql_path(path)", "paths of keys, quoted"),
-    ("src/history/scan/mod.rs", "IS_RECORD", "a constant"),
-    ("src/history/scan/mod.rs", "predicate", "the operator's own SQL"),
-    ("src/erase/journals.rs", "IS_JOURNAL", "a constant"),
-    ("src/retention/pruning.rs", "IS_JOURNAL", "a constant"),
-    ("src/cli/history.rs", "predicate", "the operator's own SQL"),
-    ("src/cli/history.rs", "sql_path(path)", "paths of keys and columns, quoted"),
-    ("src/cli/history.rs", "i", "a number"),
+    ("src/history/past/report.rs", "matching", "the operator's own SQL, said of records"),
+    ("src/history/past/report.rs", "IS_RECORD", "a constant"),
+    ("src/history/past/report.rs", "predicate", "the operator's own SQL"),
+    ("src/history/past/report.rs", "sql_path(path)", "paths of keys and columns, quoted"),
+    ("src/history/past/report.rs", "i", "a number"),
+    ("src/history/cosmos/row.rs", "IS_RECORD", "a constant"),
+    ("src/history/cosmos/row.rs", "PACKED_COLUMN", "a constant"),
+    ("src/history/cosmos/row.rs", "i", "a number"),
+    ("src/history/cosmos/row.rs", "keys", "put together from these"),
+    ("src/history/cosmos/row.rs", "sql_path(&path)", "paths of keys, quoted"),
+    ("src/history/cosmos/live.rs", "keys", "put together from these"),
+    ("src/history/cosmos/live.rs", "predicate", "the operator's own SQL"),
+    ("src/history/cosmos/reader.rs", "IS_RECORD", "a constant"),
+    ("src/history/cosmos/reader.rs", "IS_JOURNAL", "a constant"),
+    ("src/history/cosmos/reader.rs", "UNTIL", "a constant"),
+    ("src/history/cosmos/reader.rs", "index", "a constant"),
+    ("src/history/cosmos/reader.rs", "of_group", "a constant"),
     ("src/frontier/mod.rs", "CAPTURED", "a constant"),
     ("src/status/size.rs", "WEIGHED", "a constant number"),
     ("src/truncate.rs", "sql_path(path)", "paths of keys, quoted"),

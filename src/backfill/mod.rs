@@ -7,12 +7,13 @@ use serde::Serialize;
 
 use crate::{
     change::{time::PointInTime, version::BadRecord},
-    context::Context,
     cosmos::{Bulk, Failure, Param, RuLimiter, Shard},
     history::{
+        AnyContext, Containers, NotShared,
         baseline::{Saver, is_missing, op_of},
         failed_writes::FailedWrites,
-        scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope},
+        live::LiveDetail,
+        scan::{PIECE_ROWS, Scan, Scope},
     },
     progress::Step,
 };
@@ -40,8 +41,8 @@ pub enum BackfillError {
     #[error("the service refuses the predicate")]
     Predicate(#[source] Failure),
     /// Machines cannot share the items of these containers.
-    #[error("cannot share the documents between machines: {0}")]
-    Shard(String),
+    #[error("cannot share the documents between machines")]
+    Shard(#[source] NotShared),
 }
 
 /// What was saved.
@@ -73,20 +74,20 @@ pub struct Report {
 ///
 /// # Errors
 /// When the predicate is wrong or the account cannot be used. A document that could not be saved is counted.
-pub async fn run(request: Request, cx: Context<'_>) -> Result<Report, BackfillError> {
+pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, BackfillError> {
     let started = Instant::now();
-    let containers = Containers::open(cx.cosmos, cx.names).await?;
+    let containers = cx.account.containers(cx.names, None).await?;
     let step = cx.progress.begin("backfill", None);
     let failed = FailedWrites::default();
     let saved = save(&request, &containers, &cx, &*step, &failed).await;
     failed.pass_on(&*step);
-    Ok(Report { ru: cx.cosmos.meter().total(), seconds: started.elapsed().as_secs_f64(), ..saved? })
+    Ok(Report { ru: cx.account.meter().total(), seconds: started.elapsed().as_secs_f64(), ..saved? })
 }
 
 async fn save(
     request: &Request,
     containers: &Containers,
-    cx: &Context<'_>,
+    cx: &AnyContext<'_>,
     step: &dyn Step,
     failed: &FailedWrites,
 ) -> Result<Report, BackfillError> {
@@ -95,7 +96,7 @@ async fn save(
         Some((predicate, params)) => Scope::Live { predicate, params },
         None => Scope::All,
     };
-    let pace = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
     let scan = Scan {
         containers,
         wanted: &scope,
@@ -107,7 +108,7 @@ async fn save(
         needs_text: &is_missing,
     };
     let concurrency = request.concurrency;
-    let bulk = Bulk::start(&containers.changes, concurrency, pace.clone(), failed.observer());
+    let bulk = Bulk::start(containers.changes.clone(), concurrency, pace.clone(), failed.observer());
     let saver = Saver { containers, pace: &pace, bulk: &bulk, concurrency };
     let mut report = Report::default();
     let mut pieces = std::pin::pin!(scan.pieces());

@@ -189,7 +189,7 @@ pub async fn load(request: Request, cx: &Context<'_>) -> Result<Report, LoadErro
         updated: written.tally.updated,
         skipped: written.tally.skipped,
         failed: written.tally.failed + written.unusable,
-        ru: cx.cosmos.meter().total(),
+        ru: cx.account.meter().total(),
         seconds: started.elapsed().as_secs_f64(),
         refused: written.refused,
         broken_off,
@@ -248,7 +248,7 @@ async fn load_file(
 }
 
 async fn open(cx: &Context<'_>) -> Result<Container, LoadError> {
-    cx.cosmos.container(&cx.names.database, &cx.names.source).await.map_err(LoadError::Open)
+    cx.account.container(&cx.names.database, &cx.names.source).await.map_err(LoadError::Open)
 }
 
 /// Reads a backup to its end, and compares count and checksum.
@@ -297,8 +297,8 @@ impl Writing {
     ) -> Written {
         let step = cx.progress.begin("load", total);
         let (observer, outcomes) = Outcomes::observed();
-        let limiter = RuLimiter::new(cx.cosmos.meter(), self.ru_limit);
-        let bulk = Bulk::start(container, self.concurrency, limiter, observer);
+        let limiter = RuLimiter::new(cx.account.meter(), self.ru_limit);
+        let bulk = Bulk::start(container.into(), self.concurrency, limiter, observer);
         let work = async {
             let mut unusable = 0;
             while let Some(line) = read.recv().await {

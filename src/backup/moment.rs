@@ -8,12 +8,14 @@ use crate::{
     cosmos::{Disposition, Failure},
     frontier::waiting::reach,
     history::{
+        Containers,
         as_of::{State, as_of},
         frontier::Frontier,
-        scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope, look_at},
+        known::{Facts, with_live},
+        live::{LiveDetail, look_at},
+        scan::{PIECE_ROWS, Scan, ScannedItem, Scope},
     },
     progress::Step,
-    restore::plan::{Facts, with_live},
 };
 
 impl Job<'_> {
@@ -25,7 +27,7 @@ impl Job<'_> {
         };
         let hash_ranges = sink.state.left.clone();
         let today = container_of(self.containers.source.rid());
-        let frontier = reach(self.containers, at, self.request.wait, &self.limiter, self.cx).await?;
+        let frontier = reach(at, self.request.wait, &self.limiter, &self.cx.any()).await?;
         if !frontier.covers(at) {
             self.step.note(&format!("warning: {}, before the point in time", frontier.describe()));
             sink.state.beyond = true;
@@ -83,7 +85,7 @@ impl Job<'_> {
             return Ok((item, Ok(text)));
         }
         if let Some(etag) = live {
-            let now = look_at(&self.containers.source, &self.limiter, &item, true).await?;
+            let now = look_at(&*self.containers.source, &self.limiter, &item, true).await?;
             let text = now.filter(|now| now.etag == etag).and_then(|now| now.text);
             let text = text.ok_or(NoText::Moved).and_then(|text| Ok(record::own_text(&text)?));
             return Ok((item, text));
@@ -145,7 +147,7 @@ impl Sink {
             unkeyed: &found.unkeyed,
             target: found.live.as_ref(),
             source: found.live.as_ref(),
-            reach: asked.frontier.reach(&asked.containers.source, &found.item.partition_key),
+            reach: asked.frontier.reach(&*asked.containers.source, &found.item.partition_key),
         };
         let doubt = found
             .undecided

@@ -13,7 +13,7 @@ use crate::{
     cosmos::{Failure, HashRange, Param, RuLimiter, Shard},
     figures::count_of,
     frontier::waiting::WaitError,
-    history::scan::Containers,
+    history::{Account, Containers, CosmosContainers, NotShared},
     progress::Step,
 };
 
@@ -91,9 +91,9 @@ pub enum BackupError {
     /// A container cannot be opened.
     #[error("cannot open the containers")]
     Open(#[source] Failure),
-    /// Several machines cannot share the documents of these containers; the reason.
-    #[error("cannot read a part of the containers: {0}")]
-    Parts(String),
+    /// Several machines cannot share the documents of these containers.
+    #[error("cannot read a part of the containers")]
+    Parts(#[source] NotShared),
     /// The file cannot be begun.
     #[error("cannot begin {path}")]
     Begin {
@@ -187,7 +187,7 @@ pub(super) struct BackupState {
 impl BackupState {
     fn new(request: &Request, cx: &Context<'_>, left: Vec<HashRange>) -> Self {
         Self {
-            account: cx.cosmos.endpoint().to_owned(),
+            account: cx.account.endpoint().to_owned(),
             source: format!("{}/{}", cx.names.database, cx.names.source),
             changes: cx.names.changes.clone(),
             predicate: request.predicate.clone(),
@@ -233,7 +233,7 @@ pub async fn write(request: Request, cx: &Context<'_>) -> Result<Report, BackupE
         step.note(&format!("resumed    {} are in it already", count_of(writer.documents(), "document")));
         step.advance(writer.documents());
     }
-    let limiter = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    let limiter = RuLimiter::new(cx.account.meter(), request.ru_limit);
     let job = Job { request: &request, cx, containers: &containers, limiter, step: &*step };
     let mut sink = Sink { writer, held: (!resumed).then(|| (Vec::new(), 0)), state };
     let at = sink.state.at.map(PointInTime::from_epoch);
@@ -263,7 +263,7 @@ pub async fn write(request: Request, cx: &Context<'_>) -> Result<Report, BackupE
         sha256: trailer.sha256,
         beyond: state.beyond,
         caveats: state.caveats,
-        ru: cx.cosmos.meter().total(),
+        ru: cx.account.meter().total(),
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -271,10 +271,10 @@ pub async fn write(request: Request, cx: &Context<'_>) -> Result<Report, BackupE
 /// The containers; a live backup does not need the history.
 async fn containers(cx: &Context<'_>, with_history: bool) -> Result<Containers, Failure> {
     if with_history {
-        return Containers::open(cx.cosmos, cx.names).await;
+        return Account::containers(cx.account, cx.names, None).await;
     }
-    let source = cx.cosmos.container(&cx.names.database, &cx.names.source).await?;
-    Ok(Containers { changes: source.clone(), target: source.clone(), source })
+    let source = cx.account.container(&cx.names.database, &cx.names.source).await?;
+    Ok(CosmosContainers { changes: source.clone(), source }.containers())
 }
 
 /// The live container is read in ranges of its own hash space.

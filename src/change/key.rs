@@ -167,6 +167,11 @@ impl KeyPaths {
         self.0.is_empty()
     }
 
+    /// The paths that are wanted, in order.
+    pub fn retain(&self, wanted: impl Fn(&[String]) -> bool) -> Self {
+        Self(self.0.iter().filter(|path| wanted(path)).cloned().collect())
+    }
+
     /// The key of a document under these paths.
     pub fn extract(&self, document: &RawDocument<'_>) -> PartitionKey {
         PartitionKey(self.0.iter().map(|path| Self::extract_one(path, document)).collect())

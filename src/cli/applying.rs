@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::Names,
     cosmos::Cosmos,
-    history::scan::Containers,
+    history::Containers,
     restore::{self, Approval, Limits, Manner, Use, plan_file::Plan},
 };
 
@@ -84,7 +84,7 @@ pub(super) async fn apply(
         let what = format!("{} of {database}/{target} will be written.", output::count_of(writes as u64, "document"));
         output::confirm(&what, target, how.yes)?;
     }
-    let cx = screen::careful_context(cosmos, names);
+    let cx = screen::careful_context(cosmos, names).any();
     let report = restore::apply(plan, &approval, this, &how.manner(), containers, &cx).await?;
     print_report(plan, this.run, &report, how.format, cosmos, started)?;
     printed_exit(plan, &report)

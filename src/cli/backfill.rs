@@ -56,7 +56,7 @@ pub async fn run(args: BackfillArgs) -> Result<Exit, CliError> {
         ru_limit: args.part.ru_limit,
         concurrency: args.concurrency.into(),
     };
-    let report = backfill::run(request, screen::context(&cosmos, &names)).await?;
+    let report = backfill::run(request, screen::context(&cosmos, &names).any()).await?;
     print(&report, &format!("{}/{}", names.database, names.source), args.format)?;
     match report.fatal {
         Some(failure) => Err(failure.into()),

@@ -42,7 +42,7 @@ pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
     let request = Request { late: args.late, shard: args.part.feed_range, ru_limit: args.part.ru_limit };
-    let report = coverage::read(request, screen::context(&cosmos, &names)).await?;
+    let report = coverage::read(request, screen::context(&cosmos, &names).any()).await?;
     print(&report, args.format)?;
     let exit = lookup::note_bad(&report.bad);
     output::spent("read", &cosmos, started);

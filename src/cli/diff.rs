@@ -5,26 +5,22 @@ use std::time::Instant;
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, ErrorKind, Exit,
+    CliError, ConnectionArgs, Exit,
     lookup::{self, describe, time},
     output::{self, Cell, Format, Rows, count_of, printable},
+    screen,
     selection::SelectionArgs,
 };
 use crate::{
     change::{
-        Op,
         diff::{self, Difference},
         edit::quote,
-        raw::RawDocument,
-        record,
-        time::PointInTime,
-        version::Version,
     },
-    config::Names,
-    cosmos::{Cosmos, Disposition, RETRY_TIMEOUT, Retry},
+    cosmos::Cosmos,
     history::{
-        as_of::{State, as_of},
-        reader::Item,
+        as_of::State,
+        histories::Item,
+        past::{self, Comparison, DiffRequest, Live, Seen, Side},
     },
 };
 
@@ -61,23 +57,6 @@ pub struct DiffArgs {
     format: Format,
 }
 
-/// One of the two that are compared.
-#[derive(Debug, Clone)]
-enum Side {
-    Live,
-    At(PointInTime),
-    Version(String),
-}
-
-impl Side {
-    async fn parse(cosmos: &Cosmos, flag: &str, text: &str) -> Result<Self, CliError> {
-        if text.trim().eq_ignore_ascii_case("live") {
-            return Ok(Self::Live);
-        }
-        lookup::point(cosmos, flag, text).await.map(Self::At)
-    }
-}
-
 /// Runs the command.
 pub async fn run(args: DiffArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
@@ -85,134 +64,91 @@ pub async fn run(args: DiffArgs) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
     let from = match (&args.version, &args.from) {
         (Some(version), _) => Side::Version(version.clone()),
-        (None, from) => Side::parse(&cosmos, "--from", from.as_deref().unwrap_or("now")).await?,
+        (None, from) => side(&cosmos, "--from", from.as_deref().unwrap_or("now")).await?,
     };
-    let to = Side::parse(&cosmos, "--to", &args.to).await?;
-    let then = match (&from, &to) {
-        (Side::At(at), _) | (_, Side::At(at)) => *at,
-        _ => PointInTime::END,
-    };
-    let mut documents = args.which.documents(&cosmos, &names, then).await?;
-    let account = Account { cosmos: &cosmos, names: &names, today: lookup::today(&cosmos, &names).await };
+    let to = side(&cosmos, "--to", &args.to).await?;
+    let request = DiffRequest { which: args.which.selection(&cosmos, &names).await?, from, to };
+    let cx = screen::context(&cosmos, &names).any();
+    let mut documents = past::diff(&request, &cx).await?;
     let mut out = Out::new(args.format, args.which.is_list());
     let mut differing = 0_u64;
     let mut count = 0;
     let mut exit = Exit::Done;
-    while let Some(item) = documents.next().await? {
-        let sides = async {
-            let before = account.text_of(&from, "--from", &item).await?;
-            Ok::<_, CliError>((before, account.text_of(&to, "--to", &item).await?))
-        };
-        let (before, after) = match sides.await {
-            Ok(sides) => sides,
+    while let Some(Comparison { item, from, to }) = documents.next().await? {
+        match describe_side("from", &item, &from).and_then(|()| describe_side("to", &item, &to)) {
+            Ok(()) => {}
             // Nothing is known of one of the times.
-            Err(error) if args.which.is_list() && matches!(error.kind, ErrorKind::NotThere(_)) => {
+            Err(error) if args.which.is_list() => {
                 output::note(&format!("warning: {error}"));
                 exit = Exit::Incomplete;
                 continue;
             }
             Err(error) => return Err(error),
-        };
-        let found = out.push(&item, before.as_deref(), after.as_deref())?;
+        }
+        let found = out.push(&item, from.text(), to.text())?;
         differing += u64::from(found > 0);
         count += found as u64;
     }
     out.finish()?;
     let what = if count == 0 { "no difference".to_owned() } else { count_of(count, "difference") };
     let of = if args.which.is_list() {
-        format!(" in {} of {}", differing, count_of(documents.len() as u64, "document"))
+        format!(" in {} of {}", differing, count_of(documents.asked(), "document"))
     } else {
         String::new()
     };
     output::spent(&format!("{what}{of}"), &cosmos, started);
-    Ok(documents.exit.and(exit))
+    Ok(if documents.is_incomplete() { Exit::Incomplete } else { exit })
 }
 
-/// Where the two sides are read.
-struct Account<'a> {
-    cosmos: &'a Cosmos,
-    names: &'a Names,
-    today: Option<u64>,
+async fn side(cosmos: &Cosmos, flag: &str, text: &str) -> Result<Side, CliError> {
+    if text.trim().eq_ignore_ascii_case("live") {
+        return Ok(Side::Live);
+    }
+    lookup::point(cosmos, flag, text).await.map(Side::At)
 }
 
-impl Account<'_> {
-    /// The document of one side, `None` when it is known that there was none. Says on stderr which version it is, and
-    /// what is not sure about that.
-    async fn text_of(&self, side: &Side, flag: &str, item: &Item) -> Result<Option<String>, CliError> {
-        let (cosmos, names) = (self.cosmos, self.names);
-        let name = flag.trim_start_matches('-');
-        let changes = cosmos.container(&names.database, &names.changes).await?;
-        let paths = lookup::source_paths(cosmos, names, &changes).await?;
-        let at = match side {
-            Side::Live => return live(name, item, cosmos, names).await,
-            Side::Version(text) => {
-                let version = crate::history::version::named(&item.versions, text)?;
-                output::note(&format!("{name}: version of {} ({})", time(version.ts), lookup::op(version)));
-                return lookup::text_of(&changes, &paths, &item.key, version).await;
-            }
-            Side::At(at) => *at,
-        };
-        // Now is the newest version of the history: `live` is what is live.
-        let known = match at {
-            PointInTime::END => lookup::Known { versions: item.versions.clone(), doubt: None },
-            at => lookup::known_at(cosmos, names, item, at).await?,
-        };
-        if let Some(doubt) = &known.doubt {
-            output::note(&printable(&format!("warning: {name}: {doubt}")));
-        }
-        let answer = as_of(&known.versions, at).today(self.today);
-        match answer.state {
-            State::Document(_) | State::Deleted(_) => {
-                output::note(&format!("{name}: {}", describe(&answer).unwrap_or_default()));
-                lookup::note_caveats(&answer.caveats);
-            }
-            State::NotYet { earliest } if answer.created_later() => {
-                output::note(&format!("{name}: no document: it was created at {}", time(earliest.ts)));
-            }
-            State::NotYet { .. } | State::Empty => {
-                return Err(lookup::not_there(&item.key.id, &answer, &known.versions, flag));
+/// Says on stderr which state it is, and what is not sure about that.
+///
+/// # Errors
+/// When nothing is known of the moment.
+fn describe_side(name: &str, item: &Item, seen: &Seen) -> Result<(), CliError> {
+    match seen {
+        Seen::Live(Live { text: None, is_uncaptured, .. }) => {
+            output::note(&format!("{name}: no live document"));
+            if *is_uncaptured {
+                output::note("note: its delete is not in the history (yet)");
             }
         }
-        match answer.version() {
-            Some(version) => lookup::text_of(&changes, &paths, &item.key, version).await,
-            None => Ok(None),
+        Seen::Live(Live { ts, is_uncaptured, .. }) => {
+            let written = ts.map(|ts| format!(", written at {}", time(ts))).unwrap_or_default();
+            output::note(&printable(&format!("{name}: the live document{written}")));
+            if *is_uncaptured {
+                output::note("note: the live version is not in the history (yet)");
+            }
+        }
+        Seen::Version(version, _) => {
+            output::note(&format!("{name}: version of {} ({})", time(version.ts), lookup::op(version)));
+        }
+        Seen::At { known, .. } => {
+            if let Some(doubt) = &known.doubt {
+                output::note(&printable(&format!("warning: {name}: {doubt}")));
+            }
+            let Some(answer) = seen.answer() else { return Ok(()) };
+            match answer.state {
+                _ if !seen.is_known() => {
+                    return Err(lookup::not_there(&item.key.id, &answer, &known.versions, &format!("--{name}")));
+                }
+                State::NotYet { earliest } => {
+                    output::note(&format!("{name}: no document: it was created at {}", time(earliest.ts)));
+                }
+                _ => {
+                    output::note(&format!("{name}: {}", describe(&answer).unwrap_or_default()));
+                    lookup::note_caveats(&answer.caveats);
+                }
+            }
         }
     }
-}
-
-async fn live(name: &str, item: &Item, cosmos: &Cosmos, names: &Names) -> Result<Option<String>, CliError> {
-    let source = cosmos.container(&names.database, &names.source).await.map_err(|failure| {
-        let missing = failure.disposition == Disposition::NotFound;
-        let error = CliError::from(failure);
-        if missing { error.hint("--to now compares with the newest version in the history") } else { error }
-    })?;
-    let newest = item.versions.last();
-    let retry = Retry::for_at_most(RETRY_TIMEOUT);
-    let Some(bytes) = retry.run(|| source.read(&item.key.partition_key, &item.key.id)).await? else {
-        output::note(&format!("{name}: no live document"));
-        if newest.is_some_and(|v| !v.op.is_some_and(Op::is_tombstone)) {
-            output::note("note: its delete is not in the history (yet)");
-        }
-        return Ok(None);
-    };
-    let text = std::str::from_utf8(&bytes).map_err(|e| CliError::failed(format!("the live document: {e}")))?;
-    let not_json = |e| CliError::failed(format!("the live document is not understood: {e}"));
-    let document = RawDocument::parse(text).map_err(not_json)?;
-    let written = document.get_i64("_ts").map(|ts| format!(", written at {}", time(ts))).unwrap_or_default();
-    output::note(&printable(&format!("{name}: the live document{written}")));
-    let own = record::own_text(text).map_err(not_json)?;
-    if newest.is_some_and(|v| !is_version(v, &document, &own)) {
-        output::note("note: the live version is not in the history (yet)");
-    }
-    Ok(Some(own))
-}
-
-/// Whether a live document is this version; where the version has no etag, by its content.
-fn is_version(version: &Version, live: &RawDocument<'_>, own: &str) -> bool {
-    match (&version.etag, live.get_str("_etag")) {
-        (Some(a), Some(b)) => *a == b,
-        _ => version.document.as_deref().is_some_and(|text| diff::same(text, own)),
-    }
+    Ok(())
 }
 
 /// What differs, as it is printed: of one document alone, or of each in a list.

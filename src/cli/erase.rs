@@ -80,7 +80,7 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
         journals: args.journal,
     };
     let cosmos = Cosmos::new(account);
-    let plan = erase::plan(request, screen::context(&cosmos, &names)).await?;
+    let plan = erase::plan(request, screen::context(&cosmos, &names).any()).await?;
     if plan.found.anything {
         let place = format!("{} of {}", names.database, cosmos.endpoint());
         output::confirm(&question(&plan.found, args.live, &place), ANSWER, args.yes)?;

@@ -7,15 +7,25 @@ use std::{borrow::Cow, error::Error, fmt};
 use super::{
     Exit,
     from_archive::{FROM, damaged},
-    output::count_of,
+    output::{count_of, printable},
     query::wrong_key,
     render::plan::shown,
     restore::explain,
 };
 use crate::{
-    backfill::BackfillError, causes::chain, change::time::PointInTime, config::ConfigError, cosmos::Failure,
-    coverage::CoverageError, erase::EraseError, follow::BadFilter, history::version::VersionError,
-    restore::RestoreError, retention::RetentionError, status::StatusError, verify::VerifyError,
+    backfill::BackfillError,
+    causes::chain,
+    change::{key::PartitionKey, time::PointInTime},
+    config::ConfigError,
+    cosmos::Failure,
+    coverage::CoverageError,
+    erase::EraseError,
+    follow::BadFilter,
+    history::{NotShared, past::LookError, version::VersionError},
+    restore::RestoreError,
+    retention::RetentionError,
+    status::StatusError,
+    verify::VerifyError,
 };
 
 /// What kind of thing went wrong; it displays as what was tried, without the cause.
@@ -191,7 +201,7 @@ impl From<Failure> for CliError {
 }
 
 /// The items of these containers cannot be shared; `otherwise` says what happens without --feed-range.
-fn not_shared(problem: &str, otherwise: &str) -> CliError {
+fn not_shared(problem: &NotShared, otherwise: &str) -> CliError {
     CliError::usage(format!("--feed-range: {problem}"), format!("leave it out; {otherwise} then"))
 }
 
@@ -201,7 +211,7 @@ impl From<RetentionError> for CliError {
             RetentionError::Cosmos(failure) => failure.into(),
             RetentionError::Shard(problem) => not_shared(&problem, "one machine prunes everything"),
             RetentionError::Keys(problem) => Self::usage(
-                problem,
+                problem.to_string(),
                 "prune needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",
             ),
         }
@@ -284,6 +294,41 @@ impl From<VersionError> for CliError {
     }
 }
 
+impl From<LookError> for CliError {
+    fn from(error: LookError) -> Self {
+        let message = printable(&error.to_string()).into_owned();
+        match error {
+            LookError::Cosmos(failure) => failure.into(),
+            LookError::Predicate(failure) => explain(failure, true),
+            LookError::Shard(problem) => Self::failed(problem.to_string()),
+            LookError::Key { key, container, paths } => wrong_key(&key, &container, &paths),
+            LookError::Ambiguous { keys, .. } => {
+                let line = |(key, count): &(PartitionKey, u64)| {
+                    printable(&format!("  --pk '{key}'  ({})", count_of(*count, "version"))).into_owned()
+                };
+                let lines: Vec<String> = keys.iter().map(line).collect();
+                Self::usage(message, format!("name one of them:\n{}", lines.join("\n")))
+            }
+            LookError::NotInHistory { .. } => {
+                Self::not_there(message, "check the id and --pk; what was written before capture began has no version")
+            }
+            LookError::NoneInHistory(count) => Self::not_there(
+                format!("no version of {}", count_of(count, "document")),
+                "check the ids and keys; what was written before capture began has no version",
+            ),
+            LookError::NoMatch { .. } => Self::not_there(
+                message,
+                "check --where: a predicate on c, strings in single quotes or as --param name=value",
+            ),
+            LookError::Version(error) => error.into(),
+            LookError::NoSource(failure) => {
+                Self::from(failure).hint("--to now compares with the newest version in the history")
+            }
+            LookError::RecordGone(_) | LookError::NotJson(_) | LookError::Row(_) => Self::failed(message),
+        }
+    }
+}
+
 impl From<BadFilter> for CliError {
     fn from(error: BadFilter) -> Self {
         Self::usage(
@@ -343,9 +388,10 @@ impl From<RestoreError> for CliError {
                 format!("{} would be written, more than --max {most}", count_of(planned as u64, "document")),
                 format!("look at the plan (--dry-run); --max {planned} allows it"),
             ),
-            RestoreError::Journal(problem) => {
-                Self::failed(problem).hint("without a journal nothing is written; --journal names its folder")
+            RestoreError::Journal(error) => {
+                Self::failed(chain(&error)).hint("without a journal nothing is written; --journal names its folder")
             }
+            RestoreError::Disk(error) => Self::failed(message).because(error),
             RestoreError::Intents { source, .. } => Self::failed("the journal cannot be written").because(source),
             RestoreError::NoRestore { .. } => Self::not_there(message, "cosmos-rewind undo --list shows all"),
             RestoreError::UsedOften { runs, .. } => Self::usage(message, format!("undo one of: {}", runs.join(", "))),

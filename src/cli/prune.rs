@@ -39,7 +39,7 @@ pub struct PruneArgs {
 /// deleted is reported and makes the exit code 3.
 pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
-    let plan = retention::plan(args.retention.request(), screen::context(&cosmos, &names)).await?;
+    let plan = retention::plan(args.retention.request(), screen::context(&cosmos, &names).any()).await?;
     let container = format!("{}/{}", names.database, names.changes);
     note(&format!(
         "keeping    every second from {}, and {} before it (ends of days and months)",

@@ -22,7 +22,7 @@ use crate::{
     change::key::PartitionKey,
     config::{Account, Names},
     cosmos::{Cosmos, Param, Shard},
-    history::scan::Containers,
+    history::Containers,
     restore::{self, Named, Planned, Request, State, Use, Which, new_id, plan::PlanTarget, plan_file::Plan},
 };
 
@@ -132,6 +132,7 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
     // Only waiting can be ended in good order; what is planned is of no use before it is whole.
     let cx = if args.wait { screen::careful_context(&cosmos, &names) } else { screen::context(&cosmos, &names) };
+    let cx = cx.any();
     let containers = restore::open(args.into.as_deref(), &cx).await?;
     let credential = Account::from_settings(&args.connection.settings()?)?.credential;
     let archive = args.from_archive.as_deref().map(|text| open_archive(FROM, text, &credential)).transpose()?;

@@ -3,29 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use serde_json::{Value, json};
 
-use super::{
-    CliError, Exit, lookup,
-    output::{count_of, note, printable},
-    query::wrong_key,
-    restore::explain,
-};
+use super::{CliError, query::wrong_key};
 use crate::{
-    change::{
-        key::{ItemKey, PartitionKey},
-        time::PointInTime,
-        version::BadRecord,
-    },
+    change::key::{ItemKey, PartitionKey},
     config::Names,
-    cosmos::{Cosmos, Failure, Param, RuLimiter},
-    history::reader::{self, Histories, Item, Texts},
-    history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope},
+    cosmos::{Cosmos, Param},
+    history::{Account as _, Containers, past::Selection},
 };
-
-/// Histories read at the same time.
-const CONCURRENCY: usize = 16;
 
 /// Which documents: flags of `show` and `diff`.
 #[derive(Debug, Args)]
@@ -48,34 +34,25 @@ pub struct SelectionArgs {
 }
 
 impl SelectionArgs {
-    /// The documents; of a predicate those that matched at the moment. Their histories are read one after the other
-    /// ([`Documents::next`]).
+    /// What the flags select.
     ///
     /// # Errors
-    /// When nothing is selected, or nothing is found.
-    pub(super) async fn documents(
-        &self,
-        cosmos: &Cosmos,
-        names: &Names,
-        at: PointInTime,
-    ) -> Result<Documents, CliError> {
-        if let Some(id) = &self.id {
-            let found = lookup::document(cosmos, names, id, self.pk.as_ref(), Texts::None).await?;
-            return Ok(Documents::one(found.item, found.exit));
-        }
-        let containers = Containers::open(cosmos, names).await?;
-        let (items, exit) = match (&self.ids_file, &self.predicate) {
-            (Some(file), _) => (read_ids(file, names, &containers)?, Exit::Done),
-            (None, Some(predicate)) => matched(cosmos, &containers, predicate, &self.param, Matching::At(at)).await?,
-            (None, None) => {
-                return Err(CliError::usage(
-                    "no document is named",
-                    "name one with --id and --pk, several with --ids-file or --where",
-                ));
+    /// When nothing is selected, or a list cannot be read.
+    pub(super) async fn selection(&self, cosmos: &Cosmos, names: &Names) -> Result<Selection, CliError> {
+        match (&self.id, &self.ids_file, &self.predicate) {
+            (Some(id), ..) => Ok(Selection::One { id: id.clone(), key: self.pk.clone() }),
+            (None, Some(file), _) => {
+                let containers = cosmos.containers(names, None).await?;
+                read_ids(file, names, &containers).map(Selection::Items)
             }
-        };
-        let documents = histories(cosmos, names, items, Texts::None).await?;
-        Ok(documents.with(exit))
+            (None, None, Some(predicate)) => {
+                Ok(Selection::Where { predicate: predicate.clone(), params: self.param.clone() })
+            }
+            (None, None, None) => Err(CliError::usage(
+                "no document is named",
+                "name one with --id and --pk, several with --ids-file or --where",
+            )),
+        }
     }
 
     /// Whether `--version` may name one of the versions.
@@ -93,152 +70,6 @@ impl SelectionArgs {
     pub(super) fn is_list(&self) -> bool {
         self.id.is_none()
     }
-}
-
-/// Which of the versions that match a predicate make an item one of those asked for.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Matching {
-    /// The one in force at the moment.
-    At(PointInTime),
-    /// Any.
-    Ever,
-}
-
-/// The items that a predicate finds, in order of id and key.
-pub(super) async fn matched(
-    cosmos: &Cosmos,
-    containers: &Containers,
-    predicate: &str,
-    params: &[Param],
-    matching: Matching,
-) -> Result<(Vec<ItemKey>, Exit), CliError> {
-    let scope = Scope::Where { predicate: predicate.to_owned(), params: params.to_vec() };
-    let scan = Scan {
-        containers,
-        wanted: &scope,
-        at: if let Matching::At(at) = matching { at } else { PointInTime::END },
-        hash_ranges: &containers.hash_ranges(None).map_err(CliError::failed)?,
-        live: LiveDetail::No,
-        piece_rows: PIECE_ROWS,
-        pace: &RuLimiter::new(cosmos.meter(), None),
-        needs_text: &|_| false,
-    };
-    match matching {
-        Matching::At(_) => {
-            let mut items = Vec::new();
-            let mut bad = Vec::new();
-            let mut pieces = std::pin::pin!(scan.pieces());
-            while let Some(piece) = pieces.try_next().await.map_err(|f| explain(f, true))? {
-                bad.extend(piece.bad);
-                for found in piece.found {
-                    if let Some(problem) = found.undecided {
-                        bad.push(BadRecord { record_id: found.item.id.clone(), problem });
-                    }
-                    items.push(found.item);
-                }
-            }
-            let exit = lookup::note_bad(&bad);
-            Ok((sorted(items, "at that time")?, exit))
-        }
-        Matching::Ever => {
-            let (items, bad) = scan.ever_matched().await.map_err(|f| explain(f, true))?;
-            let exit = lookup::note_bad(&bad);
-            Ok((sorted(items.into_iter().collect(), "at any time")?, exit))
-        }
-    }
-}
-
-fn sorted(mut items: Vec<ItemKey>, when: &str) -> Result<Vec<ItemKey>, CliError> {
-    if items.is_empty() {
-        return Err(CliError::not_there(
-            format!("no document of the history matched {when}"),
-            "check --where: a predicate on c, strings in single quotes or as --param name=value",
-        ));
-    }
-    items.sort_by_cached_key(ItemKey::sort_key);
-    Ok(items)
-}
-
-/// Documents whose histories are read as they are asked for, in their order.
-pub(super) struct Documents {
-    reading: BoxStream<'static, (ItemKey, Result<Histories, Failure>)>,
-    one: Option<Item>,
-    count: usize,
-    found: usize,
-    /// Done; or incomplete, when something was named on stderr that is not in the answer.
-    pub(super) exit: Exit,
-}
-
-impl Documents {
-    /// One whose history is known already.
-    pub(super) fn one(item: Item, exit: Exit) -> Self {
-        Self { reading: futures::stream::empty().boxed(), one: Some(item), count: 1, found: 0, exit }
-    }
-
-    /// The same, with how they were found.
-    pub(super) fn with(self, exit: Exit) -> Self {
-        Self { exit: self.exit.and(exit), ..self }
-    }
-
-    /// How many were asked for.
-    pub(super) fn len(&self) -> usize {
-        self.count
-    }
-
-    /// The next history. Documents that have none are named on stderr.
-    ///
-    /// # Errors
-    /// When the history cannot be read, or none of the documents has any.
-    pub(super) async fn next(&mut self) -> Result<Option<Item>, CliError> {
-        if let Some(item) = self.one.take() {
-            self.found += 1;
-            return Ok(Some(item));
-        }
-        while let Some((item, read)) = self.reading.next().await {
-            let mut read = read?;
-            self.exit = self.exit.and(lookup::note_bad(&read.bad));
-            match read.items.pop() {
-                Some(one) => {
-                    self.found += 1;
-                    return Ok(Some(one));
-                }
-                None => {
-                    note(&printable(&format!("warning: document {:?} ({}): no version", item.id, item.partition_key)));
-                    self.exit = Exit::Incomplete;
-                }
-            }
-        }
-        if self.found > 0 {
-            return Ok(None);
-        }
-        Err(CliError::not_there(
-            format!("no version of {}", count_of(self.count as u64, "document")),
-            "check the ids and keys; what was written before capture began has no version",
-        ))
-    }
-}
-
-/// The histories of these items.
-pub(super) async fn histories(
-    cosmos: &Cosmos,
-    names: &Names,
-    items: Vec<ItemKey>,
-    texts: Texts,
-) -> Result<Documents, CliError> {
-    let changes = cosmos.container(&names.database, &names.changes).await?;
-    let paths = lookup::source_paths(cosmos, names, &changes).await?;
-    let count = items.len();
-    let reading = futures::stream::iter(items)
-        .map(move |item| {
-            let (changes, paths) = (changes.clone(), paths.clone());
-            async move {
-                let read = reader::histories(&changes, &paths, &item.id, Some(&item.partition_key), texts).await;
-                (item, read)
-            }
-        })
-        .buffered(CONCURRENCY)
-        .boxed();
-    Ok(Documents { reading, one: None, count, found: 0, exit: Exit::Done })
 }
 
 /// Refuses a partition key that does not have all components.

@@ -7,16 +7,18 @@ use serde_json::{Value, json};
 
 use super::{
     CliError, ConnectionArgs, Exit,
+    error::ErrorKind,
     lookup::{self, describe, op, time},
     output::{self, Cell, count_of, note, printable},
+    screen,
     selection::SelectionArgs,
 };
 use crate::{
     backup::file::one_line,
-    change::{Op, key::ItemKey, time::PointInTime, version::Version},
+    change::{key::ItemKey, time::PointInTime},
     history::{
-        as_of::{AsOf, State, as_of},
-        timeline::Timeline,
+        as_of::{AsOf, State},
+        past::{self, ShowRequest, Shown},
     },
 };
 
@@ -67,65 +69,52 @@ pub async fn run(args: ShowArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     args.which.check_version(args.version.as_ref())?;
     let (cosmos, names) = args.connection.open()?;
-    let at = lookup::point(&cosmos, "--at", &args.at).await?;
-    let mut documents = args.which.documents(&cosmos, &names, at).await?;
-    let changes = cosmos.container(&names.database, &names.changes).await?;
-    let paths = lookup::source_paths(&cosmos, &names, &changes).await?;
-    let today = lookup::today(&cosmos, &names).await;
-    let mut shown = 0;
+    let at = match &args.version {
+        Some(version) => past::State::Version(version.clone()),
+        None => past::State::At(lookup::point(&cosmos, "--at", &args.at).await?),
+    };
+    let request = ShowRequest { which: args.which.selection(&cosmos, &names).await?, at };
+    let cx = screen::context(&cosmos, &names).any();
+    let mut documents = past::show(&request, &cx).await?;
+    let mut count = 0;
     let mut exit = Exit::Done;
-    while let Some(item) = documents.next().await? {
-        let known = match &args.version {
-            None => lookup::known_at(&cosmos, &names, &item, at).await?,
-            Some(_) => lookup::Known { versions: item.versions.clone(), doubt: None },
-        };
-        let answer = match &args.version {
-            None => as_of(&known.versions, at).today(today),
-            Some(text) => named(&known.versions, crate::history::version::named(&known.versions, text)?),
-        };
-        let key = if args.which.is_list() { format!(" ({})", item.key.partition_key) } else { String::new() };
-        let about = printable(&format!("document {:?}{key}", item.key.id)).into_owned();
-        let text = match answer.version() {
-            Some(version) => lookup::text_of(&changes, &paths, &item.key, version).await?,
-            None => None,
-        };
-        if args.format == ShowFormat::Json {
-            object(&item.key, &answer, text.as_deref(), known.doubt.as_deref())?;
-        }
-        if let Some(doubt) = &known.doubt {
-            note(&printable(&format!("warning: {about}: {doubt}")));
-        }
-        if !matches!(answer.state, State::Document(_)) {
-            let error = lookup::not_there(&item.key.id, &answer, &known.versions, "--at");
-            if !args.which.is_list() {
-                return Err(error);
+    while let Some(shown) = documents.next().await? {
+        match print(&args, &shown) {
+            Ok(()) => count += 1,
+            Err(error) if args.which.is_list() && matches!(error.kind, ErrorKind::NotThere(_)) => {
+                note(&format!("warning: {error}"));
+                exit = Exit::Incomplete;
             }
-            note(&format!("warning: {error}"));
-            exit = Exit::Incomplete;
-            continue;
+            Err(error) => return Err(error),
         }
-        shown += 1;
-        if args.format == ShowFormat::Text {
-            let text = text.as_deref().unwrap_or_default();
-            let text = if args.which.is_list() && !args.pretty { one_line(text) } else { text.into() };
-            output::document(&text, args.pretty)?;
-        }
-        if let Some(text) = describe(&answer) {
-            note(&format!("{about}: {text}"));
-        }
-        lookup::note_caveats(&answer.caveats);
     }
-    output::spent(&count_of(shown, "document"), &cosmos, started);
-    Ok(documents.exit.and(exit))
+    output::spent(&count_of(count, "document"), &cosmos, started);
+    Ok(if documents.is_incomplete() { Exit::Incomplete } else { exit })
 }
 
-/// The answer that is one version, whenever that was in force.
-fn named<'v>(versions: &'v [Version], version: &'v Version) -> AsOf<'v> {
-    let at = PointInTime::from_epoch(version.ts);
-    let state =
-        if version.op.is_some_and(Op::is_tombstone) { State::Deleted(version) } else { State::Document(version) };
-    let next = Timeline::of(versions).versions().skip_while(|v| v.record_id != version.record_id).nth(1);
-    AsOf { at, state, next, caveats: Vec::new() }
+fn print(args: &ShowArgs, shown: &Shown) -> Result<(), CliError> {
+    let (item, answer) = (&shown.item, shown.answer());
+    let key = if args.which.is_list() { format!(" ({})", item.key.partition_key) } else { String::new() };
+    let about = printable(&format!("document {:?}{key}", item.key.id)).into_owned();
+    if args.format == ShowFormat::Json {
+        object(&item.key, &answer, shown.text.as_deref(), shown.known.doubt.as_deref())?;
+    }
+    if let Some(doubt) = &shown.known.doubt {
+        note(&printable(&format!("warning: {about}: {doubt}")));
+    }
+    if !matches!(answer.state, State::Document(_)) {
+        return Err(lookup::not_there(&item.key.id, &answer, &shown.known.versions, "--at"));
+    }
+    if args.format == ShowFormat::Text {
+        let text = shown.text.as_deref().unwrap_or_default();
+        let text = if args.which.is_list() && !args.pretty { one_line(text) } else { text.into() };
+        output::document(&text, args.pretty)?;
+    }
+    if let Some(text) = describe(&answer) {
+        note(&format!("{about}: {text}"));
+    }
+    lookup::note_caveats(&answer.caveats);
+    Ok(())
 }
 
 fn object(key: &ItemKey, answer: &AsOf<'_>, text: Option<&str>, doubt: Option<&str>) -> Result<(), CliError> {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     change::time::PointInTime,
-    cosmos::Container,
+    history::{CosmosReader, reading::HistoryReader},
     restore::{self, UndoRequest, Use, journal},
 };
 
@@ -43,9 +43,10 @@ pub struct UndoArgs {
 pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
-    let changes = cosmos.container(&names.database, &names.changes).await?;
     if args.list {
-        let count = list(&changes, args.how.format).await?;
+        let changes = cosmos.container(&names.database, &names.changes).await?;
+        // Whatever has become of the source.
+        let count = list(&CosmosReader::new(changes.clone(), changes.key_paths()), args.how.format).await?;
         output::spent(&output::count_of(count, "restore"), &cosmos, started);
         return Ok(Exit::Done);
     }
@@ -55,7 +56,7 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
         concurrency: args.how.concurrency.into(),
         ru_limit: args.how.ru_limit,
     };
-    let cx = screen::context(&cosmos, &names);
+    let cx = screen::context(&cosmos, &names).any();
     let (plan, containers) = restore::undo(&request, &cx).await?;
     show_plan(&plan, args.how.format, args.dry_run)?;
     if args.dry_run {
@@ -66,7 +67,7 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
     apply(&plan, this, &containers, &args.how, (&cosmos, &names), started).await
 }
 
-async fn list(changes: &Container, format: Format) -> Result<u64, CliError> {
+async fn list(changes: &dyn HistoryReader, format: Format) -> Result<u64, CliError> {
     let restores = journal::list(changes).await?;
     let mut rows = Rows::stdout(format, &["restore", "made", "at", "target", "undoes", "planned", "written"]);
     let time = |t: i64| PointInTime::from_epoch(t).to_string();

@@ -69,7 +69,7 @@ pub async fn run(args: VerifyArgs) -> Result<Exit, CliError> {
         Some(text) => Some(lookup::point(&cosmos, "--since", text).await?),
         None => None,
     };
-    let report = verify::run(args.request(since), screen::context(&cosmos, &names)).await?;
+    let report = verify::run(args.request(since), screen::context(&cosmos, &names).any()).await?;
     render::verify::print(&report, args.format)?;
     if !matches!(args.format, Format::Json | Format::Jsonl) {
         if report.verdict(Check::Missing) != Verdict::Ok && !args.repair {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Container, Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter, Status};
+use super::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status};
 use crate::change::key::ItemKey;
 
 /// Writes waiting for each worker: enough to keep it busy, few enough to stop soon.
@@ -77,7 +77,7 @@ pub struct Bulk {
 }
 
 struct Shared {
-    container: Container,
+    container: Arc<dyn Items>,
     pace: RuLimiter,
     observer: Observer,
     created: AtomicU64,
@@ -92,9 +92,9 @@ struct Shared {
 
 impl Bulk {
     /// Starts `concurrency` writers, held back to the limit of `pace`.
-    pub fn start(container: &Container, concurrency: usize, pace: RuLimiter, observer: Observer) -> Self {
+    pub fn start(container: Arc<dyn Items>, concurrency: usize, pace: RuLimiter, observer: Observer) -> Self {
         let shared = Arc::new(Shared {
-            container: container.clone(),
+            container,
             pace,
             observer,
             created: AtomicU64::new(0),
@@ -206,7 +206,7 @@ impl Shared {
             let result = match live.as_deref() {
                 None => retry.run(|| self.container.create(key, id, body.to_vec())).await.map(|_| &self.created),
                 Some(live) => {
-                    let facts: Facts<'_> = serde_json::from_slice(live).map_err(|e| {
+                    let facts: Facts<'_> = serde_json::from_str(live).map_err(|e| {
                         Failure::invalid("read item".into(), format!("its _ts and _etag are not understood: {e}"))
                     })?;
                     if facts.ts >= moment {

@@ -10,7 +10,7 @@ use azure_data_cosmos_driver::{
     OperationPlan,
     models::{
         ChangeFeedStartFrom, ContinuationToken, CosmosOperation, EffectivePartitionKey, FeedRange as DriverFeedRange,
-        MaxItemCountHint,
+        MaxItemCountHint, PartitionKeyDefinition,
     },
     options::{OperationOptions, PlanOptions},
 };
@@ -19,7 +19,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Container, Failure, HashRange, Status, container::wire_key};
-use crate::change::{key::PartitionKey, time::PointInTime};
+use crate::change::{
+    key::{KeyPaths, PartitionKey, render_path},
+    time::PointInTime,
+};
 
 /// Most items of a page. The service also ends a page at 4 MB, so a page is small whatever the backlog.
 const PAGE_ITEMS: std::num::NonZeroU32 = std::num::NonZeroU32::new(1000).expect("it is not zero");
@@ -58,7 +61,35 @@ pub enum FeedStart {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedRange(DriverFeedRange);
 
+/// The definition of a key with these paths.
+pub(super) fn definition_of(paths: &KeyPaths) -> PartitionKeyDefinition {
+    let paths = paths.segments().iter().map(|path| render_path(path).into());
+    PartitionKeyDefinition::new(paths.collect::<Vec<_>>())
+}
+
 impl FeedRange {
+    /// All keys.
+    pub fn full() -> Self {
+        Self(DriverFeedRange::full())
+    }
+
+    /// Where the items of a partition key lie in a container with these key paths, as containers are made today.
+    ///
+    /// # Errors
+    /// When the key does not fit.
+    pub fn of(key: &PartitionKey, paths: &KeyPaths) -> Result<Self, Failure> {
+        Self::of_key(key, &definition_of(paths))
+    }
+
+    /// Where the items of a partition key lie in a container with this key.
+    pub(super) fn of_key(key: &PartitionKey, definition: &PartitionKeyDefinition) -> Result<Self, Failure> {
+        let range = DriverFeedRange::for_partition(wire_key(key)?, definition);
+        let (min, max) = (range.min_inclusive(), range.max_exclusive());
+        // A single place is no range of its own: its successor ends it.
+        let max = if min < max { max.to_hex() } else { format!("{}01", min.to_hex()) };
+        Self::parse(&min.to_hex(), &max).map_err(|e| Failure::invalid("partition key".into(), e))
+    }
+
     /// Reads the bounds: hexadecimal text, as the service writes them.
     ///
     /// # Errors
@@ -198,11 +229,7 @@ impl Container {
     /// # Errors
     /// When the key is none of this container's.
     pub fn range_of(&self, key: &PartitionKey) -> Result<FeedRange, Failure> {
-        let range = DriverFeedRange::for_partition(wire_key(key)?, self.reference().partition_key_definition());
-        let (min, max) = (range.min_inclusive(), range.max_exclusive());
-        // A single place is no range of its own: its successor ends it.
-        let max = if min < max { max.to_hex() } else { format!("{}01", min.to_hex()) };
-        FeedRange::parse(&min.to_hex(), &max).map_err(|e| Failure::invalid("partition key".into(), e))
+        FeedRange::of_key(key, self.reference().partition_key_definition())
     }
 
     /// The token of a range at which the service stands so far in, as a lease of Microsoft's change feed processor has

@@ -10,7 +10,8 @@ use azure_data_cosmos_driver::models::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
+use super::{Failure, change_feed::definition_of, container::wire_key};
+use crate::change::key::{KeyPaths, PartitionKey};
 
 /// Containers in the space. A hash has more bits than that; nothing is cut finer.
 const PLACES: u64 = 1 << 62;
@@ -83,6 +84,16 @@ impl HashRange {
     pub fn split_at(self, width: u64) -> (Self, Self) {
         let middle = self.from.saturating_add(width.max(1)).min(self.to);
         (Self { from: self.from, to: middle }, Self { from: middle, to: self.to })
+    }
+
+    /// Whether the items of a partition key are in it, of a container with these key paths, as containers are made today.
+    ///
+    /// # Errors
+    /// When the key does not fit the paths.
+    pub fn has(self, key: &PartitionKey, paths: &KeyPaths) -> Result<bool, Failure> {
+        let place = FeedRange::for_partition(wire_key(key)?, &definition_of(paths));
+        let range = self.feed_range(HashSpace::V2)?;
+        Ok(range.min_inclusive() <= place.min_inclusive() && place.min_inclusive() < range.max_exclusive())
     }
 
     pub(super) fn feed_range(self, space: HashSpace) -> Result<FeedRange, Failure> {

@@ -10,9 +10,12 @@ use self::days::Coverage;
 pub use self::days::{Day, Mode, Outage, Period};
 use crate::{
     change::{time::PointInTime, version::BadRecord},
-    context::Context,
     cosmos::{Failure, RuLimiter, Shard},
-    history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope},
+    history::{
+        AnyContext, NotShared,
+        live::LiveDetail,
+        scan::{PIECE_ROWS, Scan, Scope},
+    },
 };
 
 /// What to read, and how fast.
@@ -33,8 +36,8 @@ pub enum CoverageError {
     #[error("cannot read the history")]
     Cosmos(#[from] Failure),
     /// Machines cannot share the items of these containers.
-    #[error("cannot share the history between machines: {0}")]
-    Shard(String),
+    #[error("cannot share the history between machines")]
+    Shard(#[source] NotShared),
     /// The work was told to stop.
     #[error("stopped before everything was read")]
     Interrupted,
@@ -70,10 +73,10 @@ pub struct KnownDay {
 ///
 /// # Errors
 /// When the account cannot be used, or the work was told to stop.
-pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, CoverageError> {
-    let containers = Containers::open(cx.cosmos, cx.names).await?;
+pub async fn read(request: Request, cx: AnyContext<'_>) -> Result<Report, CoverageError> {
+    let containers = cx.account.containers(cx.names, None).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(CoverageError::Shard)?;
-    let pace = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
     let scan = Scan {
         containers: &containers,
         wanted: &Scope::All,

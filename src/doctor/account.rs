@@ -20,8 +20,8 @@ use crate::{
     },
     dead_letters::{DeadLetter, DeadLetterStore},
     frontier,
+    history::CosmosContainers,
     history::frontier::{Evidence, Part},
-    history::scan::Containers,
 };
 
 /// How long the first answer may take.
@@ -182,7 +182,7 @@ const STALLED: i64 = 300;
 async fn delivered(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<Finding>) {
     let check = format!("leases{who}: delivery");
     let read = async {
-        let containers = Containers::open(cosmos, names).await?;
+        let containers = CosmosContainers::open(cosmos, names).await?;
         frontier::read(cosmos, names, &containers, None, &RuLimiter::new(cosmos.meter(), None)).await
     };
     let found = match read.await {

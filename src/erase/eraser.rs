@@ -13,13 +13,15 @@ use crate::{
     archive,
     change::{
         Op,
-        key::{ItemKey, KeyValue, PartitionKey},
-        record::ORIGINAL_ID,
+        key::{ItemKey, PartitionKey},
         time::PointInTime,
     },
-    context::Context,
     cosmos::{Failure, RETRY_TIMEOUT, Retry, RuLimiter, Status},
-    history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, Scope},
+    history::{
+        AnyContext, Containers,
+        live::LiveDetail,
+        scan::{PIECE_ROWS, Scan, Scope},
+    },
 };
 
 /// The traces of a document.
@@ -58,27 +60,12 @@ impl Traces {
 
 /// Works on one document.
 pub(super) struct Eraser<'a> {
-    pub(super) cx: Context<'a>,
+    pub(super) cx: AnyContext<'a>,
     pub(super) request: Request,
     pub(super) containers: Containers,
     /// The item, and what its tombstones are found under.
     pub(super) items: Arc<[ItemKey]>,
     pub(super) pace: RuLimiter,
-}
-
-/// The item, and the key under which its tombstones are found: they have only the members of the history's own key.
-/// Where the source's are not among them, nobody can tell whose a tombstone is but by the id.
-pub(super) fn items(item: &ItemKey, containers: &Containers) -> Arc<[ItemKey]> {
-    let source = containers.source.key_paths().segments();
-    let named = containers.changes.key_paths().segments();
-    if source.iter().all(|path| named.contains(path) && *path != [ORIGINAL_ID] && *path != ["id"]) {
-        return [item.clone()].into();
-    }
-    let key = source.iter().map(|path| match path.as_slice() {
-        [name] if name == "id" => KeyValue::String(item.id.clone()),
-        _ => KeyValue::Undefined,
-    });
-    [item.clone(), ItemKey { id: item.id.clone(), partition_key: PartitionKey(key.collect()) }].into()
 }
 
 impl Eraser<'_> {
@@ -89,7 +76,7 @@ impl Eraser<'_> {
         Ok(Traces {
             records: self.records().await?,
             letters: self.letters().await?,
-            journals: journals::in_history(&self.containers.changes, &self.items, false).await?,
+            journals: journals::in_history(&*self.containers.changes, &self.items, false).await?,
             local: self.local(false).await?,
             archived: self.archived(false).await?,
             live: Retry::for_at_most(RETRY_TIMEOUT).run(read).await?.is_some(),
@@ -179,7 +166,7 @@ impl Eraser<'_> {
         }
         self.go_on()?;
         if there.journals.mentions > 0 {
-            journals::in_history(&self.containers.changes, &self.items, true).await?;
+            journals::in_history(&*self.containers.changes, &self.items, true).await?;
         }
         if there.local.mentions > 0 {
             self.local(true).await?;

@@ -8,20 +8,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::StreamExt as _;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
     change::{
         key::{ItemKey, PartitionKey},
-        record::{SYSTEM, hex},
+        record::{SYSTEM, hex, layout::key_of_other},
     },
-    cosmos::{Container, Failure, RETRY_TIMEOUT, Retry, Status},
-    history::reader::IS_JOURNAL,
-    restore::{
-        journal,
-        plan_file::{End, EndLine},
-    },
+    cosmos::{Failure, RETRY_TIMEOUT, Retry, Status},
+    history::reading::{HistoryReader, Journals},
+    restore::plan_file::{End, EndLine},
 };
 
 /// What journals say of an item.
@@ -121,23 +119,15 @@ fn without(text: &str, items: &[ItemKey], new_end: Option<&str>) -> String {
 ///
 /// # Errors
 /// When the service refuses, or an item of a journal is not understood.
-pub async fn in_history(changes: &Container, items: &[ItemKey], remove: bool) -> Result<Mentions, Failure> {
-    #[derive(Deserialize)]
-    struct Row {
-        id: String,
-        item: String,
-        kind: Option<String>,
-    }
+pub async fn in_history(changes: &dyn HistoryReader, items: &[ItemKey], remove: bool) -> Result<Mentions, Failure> {
     let mut groups: BTreeMap<String, (Vec<String>, Vec<String>)> = BTreeMap::new();
-    let sql = format!("SELECT c.id, c._originalId AS item, c._restore.kind AS kind FROM c WHERE {IS_JOURNAL}");
-    let mut pages = changes.query(&sql, &[], None, None).await?;
+    let mut pages = changes.journal_items(Journals::Index);
     while let Some(page) = pages.next().await {
-        for row in page?.documents {
-            let row: Row = serde_json::from_str(row.get()).map_err(|e| wrong(&e.to_string()))?;
-            let (parts, outcomes) = groups.entry(row.item).or_default();
-            match row.kind.as_deref() {
-                Some("part") => parts.push(row.id),
-                Some("outcomes") => outcomes.push(row.id),
+        for item in page? {
+            let (parts, outcomes) = groups.entry(item.group).or_default();
+            match item.kind.as_deref() {
+                Some("part") => parts.push(item.id),
+                Some("outcomes") => outcomes.push(item.id),
                 _ => {}
             }
         }
@@ -157,19 +147,19 @@ fn wrong(problem: &str) -> Failure {
 
 /// The items of one journal.
 struct JournalItems<'a> {
-    changes: &'a Container,
+    changes: &'a dyn HistoryReader,
     group: &'a str,
 }
 
 impl JournalItems<'_> {
     async fn read(&self, id: &str) -> Result<Option<serde_json::Map<String, serde_json::Value>>, Failure> {
-        let key = journal::key(self.changes, self.group, id);
+        let key = key_of_other(self.changes.key_paths(), self.group, id);
         let bytes = Retry::for_at_most(RETRY_TIMEOUT).run(|| self.changes.read(&key, id)).await?;
-        bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(|e| wrong(&e.to_string()))).transpose()
+        bytes.map(|bytes| serde_json::from_str(&bytes).map_err(|e| wrong(&e.to_string()))).transpose()
     }
 
     async fn write(&self, id: &str, item: &serde_json::Map<String, serde_json::Value>) -> Result<(), Failure> {
-        let key = journal::key(self.changes, self.group, id);
+        let key = key_of_other(self.changes.key_paths(), self.group, id);
         let mut own = item.clone();
         own.retain(|name, _| !SYSTEM.contains(&name.as_str()));
         let body = serde_json::Value::Object(own).to_string().into_bytes();
@@ -242,7 +232,7 @@ impl JournalItems<'_> {
                 self.write(id, &stored).await?;
                 continue;
             }
-            let key = journal::key(self.changes, self.group, id);
+            let key = key_of_other(self.changes.key_paths(), self.group, id);
             match Retry::for_at_most(RETRY_TIMEOUT).run(|| self.changes.delete(&key, id, None)).await {
                 Err(f) if f.status == Status::NO_ITEM => {}
                 other => drop(other?),

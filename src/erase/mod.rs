@@ -16,17 +16,16 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use self::eraser::{Eraser, Traces, items};
+use self::eraser::{Eraser, Traces};
 use crate::{
     archive::{Archive, Damage},
     change::{
         key::{ItemKey, KeyPaths, PartitionKey},
         record::hex,
     },
-    context::Context,
     cosmos::{Failure, RuLimiter, Status},
     dead_letters::{DeadLetterError, DeadLetterStore},
-    history::scan::{Containers, facts_of_id},
+    history::{AnyContext, scan::facts_of_id},
 };
 
 /// What to erase, and where traces of it may be besides the account.
@@ -163,9 +162,9 @@ pub struct Receipt {
 ///
 /// # Errors
 /// When the key is not whole, the history cannot be addressed by it, or something cannot be read.
-pub async fn plan(request: Request, cx: Context<'_>) -> Result<Plan<'_>, EraseError> {
+pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<Plan<'_>, EraseError> {
     let started = Instant::now();
-    let containers = Containers::open(cx.cosmos, cx.names).await?;
+    let containers = cx.account.containers(cx.names, None).await?;
     let paths = containers.source.key_paths();
     if request.item.partition_key.0.len() != paths.len() {
         return Err(EraseError::Key {
@@ -178,8 +177,8 @@ pub async fn plan(request: Request, cx: Context<'_>) -> Result<Plan<'_>, EraseEr
         let paths = containers.changes.key_paths().clone();
         return Err(EraseError::HistoryKeys { container: cx.names.changes.clone(), paths });
     }
-    let pace = RuLimiter::new(cx.cosmos.meter(), None);
-    let items = items(&request.item, &containers);
+    let pace = RuLimiter::new(cx.account.meter(), None);
+    let items = containers.changes.layout().places_of(&request.item).into();
     let eraser = Eraser { cx, request, containers, items, pace };
     let traces = eraser.look().await?;
     let found = traces.found(eraser.request.live);
@@ -212,7 +211,7 @@ impl Plan<'_> {
             live,
             left: left.count(with_live),
             at: crate::surroundings::now().to_rfc3339_opts(SecondsFormat::Secs, true),
-            ru: eraser.cx.cosmos.meter().total(),
+            ru: eraser.cx.account.meter().total(),
             seconds: started.elapsed().as_secs_f64(),
             live_stays: left.live && !with_live,
             other_keys,

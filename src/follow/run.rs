@@ -124,7 +124,7 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, FollowErr
     let ended = follow(request, cx).await?;
     let [read, passed_on, dead_letters, unanswered] =
         [&metrics.changes, &metrics.delivered, &metrics.dead_letters, &metrics.filter_errors].map(Metrics::get);
-    let (ru, seconds) = (cx.cosmos.meter().total(), started.elapsed().as_secs_f64());
+    let (ru, seconds) = (cx.account.meter().total(), started.elapsed().as_secs_f64());
     Ok(Report { ended, read, passed_on, dead_letters, unanswered, ru, seconds })
 }
 
@@ -143,7 +143,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
     let dead_letters = Arc::new(DeadLetterStore::open(&config.dead_letters, &credential)?);
     let capture = || Capture {
         function: options.name.clone(),
-        history: CosmosHistory::new(cx.cosmos.clone(), cx.names.clone()),
+        history: CosmosHistory::new(cx.account.clone(), cx.names.clone()),
         dead_letters: dead_letters.clone(),
         fidelity: Fidelity::Payload,
         delivery: Delivery::Direct,
@@ -177,7 +177,7 @@ async fn open(
 ) -> Result<Option<Container>, FollowError> {
     loop {
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
-        let opened = retry.run(|| cx.cosmos.container(&cx.names.database, name));
+        let opened = retry.run(|| cx.account.container(&cx.names.database, name));
         let opened = cx.stop.run_until_cancelled(opened).await;
         Metrics::add(&metrics.retries, retry.count());
         match opened {

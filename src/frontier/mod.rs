@@ -7,8 +7,11 @@ pub mod waiting;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    sync::Arc,
 };
 
+use chrono::{DateTime, Utc};
+use futures::{FutureExt as _, future::BoxFuture};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -21,10 +24,16 @@ use crate::{
         time::{PointInTime, span_text},
     },
     config::Names,
-    cosmos::{Container, Cosmos, Failure, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry, RuLimiter},
+    cosmos::{
+        Answer, Container, Cosmos, Failure, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry, RuLimiter, RuMeter,
+    },
     follow::Checkpoint,
-    history::frontier::{Evidence, Frontier, Next, Part, TOO_DEEP, Waiting},
-    history::scan::Containers,
+    history::{
+        Account, Containers, CosmosContainers, CosmosReader,
+        frontier::{Evidence, Frontier, Next, Part, TOO_DEEP, Waiting},
+        layout::source_of,
+        reading::HistoryReader,
+    },
 };
 
 /// Documents with changes that wait, beyond which they are not told apart.
@@ -48,6 +57,51 @@ impl fmt::Display for Group {
     }
 }
 
+impl Account for Cosmos {
+    fn endpoint(&self) -> &str {
+        Self::endpoint(self)
+    }
+
+    fn meter(&self) -> &RuMeter {
+        Self::meter(self)
+    }
+
+    fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
+        Self::now(self).boxed()
+    }
+
+    fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers> {
+        async move {
+            let containers = CosmosContainers::open(self, names).await?.containers();
+            Ok(match into {
+                None => containers,
+                Some(name) => {
+                    let target = self.container(&names.database, name).await?;
+                    Containers { target: Arc::new(target), ..containers }
+                }
+            })
+        }
+        .boxed()
+    }
+
+    fn history<'a>(&'a self, names: &'a Names) -> Answer<'a, Arc<dyn HistoryReader>> {
+        async move {
+            let changes = self.container(&names.database, &names.changes).await?;
+            let source = source_of(changes.key_paths());
+            Ok(Arc::new(CosmosReader::new(changes, &source)) as Arc<dyn HistoryReader>)
+        }
+        .boxed()
+    }
+
+    fn frontier<'a>(&'a self, names: &'a Names, at: Option<PointInTime>, pace: &'a RuLimiter) -> Answer<'a, Frontier> {
+        async move {
+            let containers = CosmosContainers::open(self, names).await?;
+            read(self, names, &containers, at, pace).await
+        }
+        .boxed()
+    }
+}
+
 /// Something that puts the feed into this history.
 struct Reader {
     group: Group,
@@ -65,7 +119,7 @@ struct Reader {
 pub async fn read(
     cosmos: &Cosmos,
     names: &Names,
-    containers: &Containers,
+    containers: &CosmosContainers,
     at: Option<PointInTime>,
     pace: &RuLimiter,
 ) -> Result<Frontier, Failure> {
@@ -182,7 +236,7 @@ fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange) -> Option<Par
 
 /// Looks at what comes after a reader's place.
 async fn probe(
-    containers: &Containers,
+    containers: &CosmosContainers,
     reader: &Reader,
     range: &FeedRange,
     at: Option<PointInTime>,
@@ -290,7 +344,7 @@ fn change_of(item: &RawValue, paths: &KeyPaths) -> Option<(ItemKey, String)> {
 
 /// The time of the newest version of the whole history, read once.
 async fn anywhere(
-    containers: &Containers,
+    containers: &CosmosContainers,
     known: &mut Option<Option<PointInTime>>,
 ) -> Result<Option<PointInTime>, Failure> {
     if known.is_none() {
@@ -315,7 +369,7 @@ fn by_newest(range: FeedRange, newest: Option<PointInTime>) -> Part {
 
 /// The time of the newest version that was captured in a part of the history; of all of it without a part, and where it
 /// is cut otherwise.
-async fn newest(containers: &Containers, range: Option<&FeedRange>) -> Result<Option<PointInTime>, Failure> {
+async fn newest(containers: &CosmosContainers, range: Option<&FeedRange>) -> Result<Option<PointInTime>, Failure> {
     let sql = format!(
         "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND {CAPTURED} ORDER BY c._change.ts DESC"
     );
@@ -326,7 +380,7 @@ async fn newest(containers: &Containers, range: Option<&FeedRange>) -> Result<Op
 const CAPTURED: &str = "(NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow'))";
 
 /// The times `t` that a query finds in a part of the history; in all of it without a part, and where it is cut otherwise.
-async fn seconds(containers: &Containers, sql: &str, range: Option<&FeedRange>) -> Result<Vec<i64>, Failure> {
+async fn seconds(containers: &CosmosContainers, sql: &str, range: Option<&FeedRange>) -> Result<Vec<i64>, Failure> {
     let query = async || {
         let mut pages = match range.filter(|_| containers.is_aligned()) {
             Some(range) => containers.changes.query_range(sql, &[], range).await?,
@@ -352,7 +406,7 @@ async fn seconds(containers: &Containers, sql: &str, range: Option<&FeedRange>) 
 ///
 /// # Errors
 /// When the history cannot be read.
-pub async fn begins(containers: &Containers, range: &FeedRange) -> Result<Option<PointInTime>, Failure> {
+pub async fn begins(containers: &CosmosContainers, range: &FeedRange) -> Result<Option<PointInTime>, Failure> {
     let change = format!(
         "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND {CAPTURED} AND c._change.op IN ('create', 'replace', 'delete', 'expire') ORDER BY c._change.ts ASC"
     );

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use super::read;
 use crate::{
     change::time::PointInTime,
-    context::Context,
     cosmos::{Failure, RuLimiter},
-    history::{frontier::Frontier, scan::Containers},
+    history::{AnyContext, frontier::Frontier},
 };
 
 /// Between two looks at how far capture is.
@@ -30,15 +28,14 @@ pub enum WaitError {
 /// # Errors
 /// When source or history cannot be read, or the context is stopped.
 pub async fn reach(
-    containers: &Containers,
     at: PointInTime,
     wait: bool,
     limiter: &RuLimiter,
-    cx: &Context<'_>,
+    cx: &AnyContext<'_>,
 ) -> Result<Frontier, WaitError> {
     let mut said = false;
     loop {
-        let frontier = read(cx.cosmos, cx.names, containers, Some(at), limiter).await?;
+        let frontier = cx.account.frontier(cx.names, Some(at), limiter).await?;
         if !said {
             for problem in &frontier.problems {
                 cx.progress.note(&format!("warning: {problem}"));

@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 
+use super::reading::LiveContainer;
 use crate::{
     change::{
         key::{ItemKey, PartitionKey},
         time::PointInTime,
         version::Version,
     },
-    cosmos::{Container, FeedRange},
+    cosmos::FeedRange,
 };
 
 /// What tells how far a part is complete.
@@ -125,7 +126,7 @@ impl Frontier {
     }
 
     /// What is known of the part of a document of this container.
-    pub fn reach(&self, source: &Container, key: &PartitionKey) -> Reach<'_> {
+    pub fn reach(&self, source: &dyn LiveContainer, key: &PartitionKey) -> Reach<'_> {
         let part = match self.parts.as_slice() {
             [one] => Some(one),
             parts => {

@@ -2,21 +2,33 @@
 
 pub mod as_of;
 pub mod baseline;
+mod containers;
 mod cosmos;
 pub mod ends;
+pub mod entry;
 pub mod failed_writes;
 pub mod frontier;
+pub mod histories;
+pub mod known;
+pub mod live;
+#[cfg(feature = "local")]
+pub mod memory;
 pub mod odd_records;
+pub mod past;
 pub mod predicate;
-pub mod reader;
-mod row;
+pub mod reading;
 pub mod scan;
 pub mod timeline;
 pub mod version;
+pub mod writing;
 
 use std::sync::Arc;
 
-pub use self::cosmos::CosmosHistory;
+pub use self::{
+    containers::{Account, AnyContext, Containers, NotShared},
+    cosmos::{CosmosContainers, CosmosHistory, CosmosReader},
+};
+pub use crate::change::record::layout;
 use crate::{
     change::{
         key::{KeyPaths, PartitionKey},

@@ -167,7 +167,7 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, PopulateE
     let started = Instant::now();
     request.check()?;
     let Request { from, seed, rate, concurrency } = request;
-    let container = cx.cosmos.container(&cx.names.database, &cx.names.source).await.map_err(PopulateError::Open)?;
+    let container = cx.account.container(&cx.names.database, &cx.names.source).await.map_err(PopulateError::Open)?;
     let key_paths = container.key_paths();
     if let Origin::File { mapping, .. } = &from {
         mapping.check(key_paths)?;
@@ -177,8 +177,8 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, PopulateE
     let step = cx.progress.begin("populate", total);
     let problems = Problems { step: &*step, count: AtomicU64::new(0) };
     let (observer, outcomes) = Outcomes::observed();
-    let limiter = RuLimiter::new(cx.cosmos.meter(), None);
-    let bulk = Bulk::start(&container, concurrency, limiter, observer);
+    let limiter = RuLimiter::new(cx.account.meter(), None);
+    let bulk = Bulk::start((&container).into(), concurrency, limiter, observer);
     let sink = Sink { bulk, rate: DocumentRate::new(rate) };
     // The writers end with the sink, and the outcomes with the writers.
     let work = async {
@@ -208,7 +208,7 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, PopulateE
         updated: tally.updated,
         rejected,
         failed: tally.failed,
-        ru: cx.cosmos.meter().total(),
+        ru: cx.account.meter().total(),
         seconds,
         per_second: tally.done() as f64 / seconds.max(0.001),
         refused,

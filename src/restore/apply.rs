@@ -14,16 +14,20 @@ use crate::{
     archive::versions::Texts,
     causes::chain,
     change::{
-        Change, Op, Shape, Via, diff, edit,
+        diff, edit,
         key::{ItemKey, render_path},
         raw::RawDocument,
-        record::{self, Record, RecordContext},
+        record,
         time::span_text,
         version::Version,
     },
     cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter, Written},
-    history::HistoryWriter,
-    history::scan::{Containers, etag_of},
+    history::{
+        Containers,
+        baseline::{Saving, record_of_live},
+        live::etag_of,
+        writing::write_record,
+    },
 };
 
 /// How a plan is applied.
@@ -355,7 +359,7 @@ impl Applier<'_> {
     /// Makes sure that the live document is in the history, exactly, before it is overwritten. Returns its record's id.
     async fn save(&self, item: &ItemKey, live: &str) -> Result<String, Failure> {
         let changes = &self.containers.changes;
-        let record = self.record_of(item, live, None)?;
+        let record = record_of_live(item, live, Saving::Before(None), changes.layout())?;
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
         // Capture may have stored it, with an LSN that is not known here: that record stays ...
         match retry.run(|| changes.create(&record.key, &record.id, record.body.clone().into_bytes())).await {
@@ -365,52 +369,19 @@ impl Applier<'_> {
         }
         let stored = retry.run(|| changes.read(&record.key, &record.id)).await?;
         let known = stored
-            .as_deref()
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .and_then(|text| Version::parse(text).ok())
+            .and_then(|text| Version::parse(&text).ok())
             .filter(|known| known.is_normalized() || known.is_partial());
         // ... unless its text is not the whole one: then it gets this one, and keeps its place among the versions.
         if let Some(known) = known {
-            let record = self.record_of(item, live, Some(&known))?;
-            retry.run(|| HistoryWriter::write(changes, &record)).await?;
+            let record = record_of_live(item, live, Saving::Before(Some(&known)), changes.layout())?;
+            retry.run(|| write_record(&**changes, &record)).await?;
         }
         Ok(record.id)
     }
 
-    /// The record of a live document; with what is known of that version already.
-    fn record_of(&self, item: &ItemKey, live: &str, known: Option<&Version>) -> Result<Record, Failure> {
-        let wrong = |e: String| Failure::invalid("save live version".into(), e);
-        let document = RawDocument::parse(live).map_err(|e| wrong(e.to_string()))?;
-        let change = Change {
-            op: known.and_then(|known| known.op).unwrap_or(Op::Upsert),
-            id: item.id.as_str().into(),
-            ts: known.filter(|known| !known.ts_from_capture).map(|known| known.ts).or(document.get_i64("_ts")),
-            document,
-            text: live,
-            shape: Shape::Stored,
-            lsn: known.and_then(|known| known.lsn),
-            prev_lsn: known.and_then(|known| known.prev_lsn),
-            metadata_key: None,
-            healed: false,
-        };
-        let now = crate::surroundings::now();
-        let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        let paths = self.containers.changes.key_paths();
-        let source = Some(self.containers.source.key_paths());
-        // A version that capture delivered stays one: that it was, tells how far the history is complete.
-        let via = known.and_then(|known| known.via.as_deref()).and_then(Via::parse).unwrap_or(Via::Restore);
-        let context = RecordContext { via, at: &at, at_seconds: now.timestamp(), paths, source };
-        record::build(&change, None, false, context).map_err(|e| wrong(e.reason))
-    }
-
     async fn read_live(&self, item: &ItemKey) -> Result<Option<String>, Failure> {
-        let bytes = Retry::for_at_most(RETRY_TIMEOUT)
-            .run(|| self.containers.target.read(&item.partition_key, &item.id))
-            .await?;
-        bytes
-            .map(|b| String::from_utf8(b.to_vec()))
-            .transpose()
-            .map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
+        let read = || self.containers.target.read(&item.partition_key, &item.id);
+        Retry::for_at_most(RETRY_TIMEOUT).run(read).await
     }
 }
 

@@ -13,7 +13,11 @@ use super::{
     removals,
     request::{Limits, Manner},
 };
-use crate::{archive::versions::Texts, context::Context, cosmos::RuLimiter, history::scan::Containers};
+use crate::{
+    archive::versions::Texts,
+    cosmos::RuLimiter,
+    history::{AnyContext, Containers},
+};
 
 /// How long what a plan says of the history is relied on, seconds: records may be pruned.
 const FRESH: i64 = 600;
@@ -127,7 +131,7 @@ pub async fn apply(
     this: Use<'_>,
     manner: &Manner,
     containers: &Containers,
-    cx: &Context<'_>,
+    cx: &AnyContext<'_>,
 ) -> Result<Report, RestoreError> {
     if (approval.plan.as_str(), approval.writes) != (plan.head.id.as_str(), plan.totals.writes) {
         return Err(RestoreError::OtherPlan(approval.plan.clone()));
@@ -147,11 +151,11 @@ pub async fn apply(
         return Ok(report);
     }
     // What was removed from the history since the plan was made may be what the plan calls saved.
-    let removed = removals::read(&containers.changes).await?.at.unwrap_or(i64::MIN);
-    let limiter = RuLimiter::new(cx.cosmos.meter(), manner.ru_limit);
-    let journal = Journal::begin(plan, this.run, &containers.changes, &manner.journal).await;
+    let removed = removals::read(&*containers.changes).await?.at.unwrap_or(i64::MIN);
+    let limiter = RuLimiter::new(cx.account.meter(), manner.ru_limit);
+    let journal = Journal::begin(plan, this.run, containers.changes.clone(), &manner.journal).await;
     let mut journal = journal.map_err(RestoreError::Journal)?;
-    let begun = cx.cosmos.now().await.timestamp();
+    let begun = cx.account.now().await.timestamp();
     let applier = Applier {
         containers,
         begun: Some(begun),

@@ -9,7 +9,7 @@ use super::{
     apply::Applier,
     plan::{Action, Rules, Step},
     plan_file::Draft,
-    survey::{decided, kept, noted, planned},
+    survey::{SurveyError, decided, noted, planned},
 };
 use crate::{
     archive::{
@@ -17,9 +17,13 @@ use crate::{
         versions::{Facts, Texts, Versions},
     },
     change::{key::ItemKey, record::id_of_version, version::Version},
-    cosmos::{Failure, RuLimiter},
-    history::frontier::Reach,
-    history::scan::{Containers, Live, ScannedItem, live_index, look},
+    cosmos::RuLimiter,
+    history::{
+        Containers,
+        frontier::Reach,
+        live::{Live, live_index, look_at},
+        scan::ScannedItem,
+    },
 };
 
 /// Which documents.
@@ -51,14 +55,14 @@ pub async fn known(
     facts: &Facts,
     wish: &ArchiveScope,
     rules: Rules,
-) -> Result<Known, Failure> {
+) -> Result<Known, SurveyError> {
     let live = match wish {
-        ArchiveScope::All => live_index(containers, pace).await?,
+        ArchiveScope::All => live_index(&*containers.target, pace).await?,
         ArchiveScope::Items(_) | ArchiveScope::Filtered => HashMap::new(),
     };
     let mut wanted = Vec::new();
     for part in facts.parts() {
-        for of_item in part.map_err(|e| kept(&e))? {
+        for of_item in part? {
             let Some(version) = of_item.document_at(rules.at).filter(|version| !version.is_partial()) else { continue };
             let live = live.get(&of_item.item).map(|live| id_of_version(&of_item.item.id, &live.etag));
             if live.as_ref() != Some(&version.record_id) {
@@ -102,7 +106,7 @@ pub async fn survey(
     concurrency: usize,
     draft: &mut Draft,
     mut each: impl FnMut(u64),
-) -> Result<(), Failure> {
+) -> Result<(), SurveyError> {
     let Archived { facts, texts, wish, known } = archived;
     let mut live = known.live;
     let mut missing: HashSet<&ItemKey> = match wish {
@@ -111,7 +115,7 @@ pub async fn survey(
     };
     for part in facts.parts() {
         let mut items = Vec::new();
-        for of_item in part.map_err(|e| kept(&e))? {
+        for of_item in part? {
             missing.remove(&of_item.item);
             let here = live.remove(&of_item.item);
             let is_chosen = |version: &Version| texts.has(&of_item.item, &version.record_id);
@@ -124,7 +128,7 @@ pub async fn survey(
             .map(|(of_item, here)| async move {
                 let here = match wish {
                     ArchiveScope::All => here,
-                    _ => look(applier.containers, &applier.pace, &of_item.item, true).await?,
+                    _ => look_at(&*applier.containers.target, &applier.pace, &of_item.item, true).await?,
                 };
                 let (mut step, hand) = decided(applier, found(&of_item, here), Reach::ALL, rules).await?;
                 // That the archive has a version does not mean that the history has it.
@@ -152,5 +156,5 @@ pub async fn survey(
         let notes = if step.action == Action::Unknown { vec!["no version in the archive".into()] } else { step.notes };
         steps.push(Step { notes, ..step });
     }
-    noted(steps, draft, &mut each)
+    Ok(noted(steps, draft, &mut each)?)
 }

@@ -2,13 +2,14 @@
 
 use std::{io, path::PathBuf};
 
+use super::{journal::JournalError, survey::SurveyError};
 use crate::{
     archive::Damage,
     change::{key::PartitionKey, time::PointInTime},
     cosmos::Failure,
     follow::BadFilter,
     frontier::waiting::WaitError,
-    history::version::VersionError,
+    history::{NotShared, version::VersionError},
 };
 
 /// Why there is no plan, or why it was not carried out.
@@ -20,6 +21,9 @@ pub enum RestoreError {
     /// The service refused the caller's predicate, or could not run it.
     #[error("cannot run the predicate")]
     Predicate(#[source] Failure),
+    /// The plan cannot be kept in a temporary file, or not be read from there.
+    #[error("keep the plan in a temporary file")]
+    Disk(#[from] io::Error),
     /// The target is the history.
     #[error("the target is the history itself")]
     IntoHistory,
@@ -40,8 +44,8 @@ pub enum RestoreError {
     #[error("id and partition key cannot be changed")]
     KeyField,
     /// Machines cannot share the items of these containers.
-    #[error("{0}")]
-    Shard(String),
+    #[error("cannot share the documents between machines")]
+    Shard(#[source] NotShared),
     /// Waiting for capture was ended.
     #[error("stopped while waiting for capture; nothing was written")]
     Stopped,
@@ -110,8 +114,8 @@ pub enum RestoreError {
     #[error("the approval is of plan {0}")]
     OtherPlan(String),
     /// The journal cannot be begun, so nothing was written.
-    #[error("{0}")]
-    Journal(String),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The journal's file cannot be opened a second time, so nothing was written.
     #[error("the journal {path} cannot be written")]
     Intents {
@@ -153,6 +157,15 @@ impl From<WaitError> for RestoreError {
         match error {
             WaitError::Cosmos(failure) => Self::Cosmos(failure),
             WaitError::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl From<SurveyError> for RestoreError {
+    fn from(error: SurveyError) -> Self {
+        match error {
+            SurveyError::Cosmos(failure) => Self::Cosmos(failure),
+            SurveyError::Disk(error) => Self::Disk(error),
         }
     }
 }

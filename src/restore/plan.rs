@@ -1,21 +1,18 @@
 //! The plan: one step for each item, decided by a pure function and shown before anything is written.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
     change::{
         Op,
         key::{ItemKey, PartitionKey},
-        record::id_of_version,
         time::{PointInTime, span_text},
         version::{ArchivePlace, Version},
     },
     history::{
         as_of::{AsOf, Caveat, State, as_of},
         frontier::Reach,
-        scan::Live,
+        known::{Facts, with_live},
     },
 };
 
@@ -181,94 +178,6 @@ impl Rules {
     }
 }
 
-/// All that is known of an item.
-#[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
-    /// Its versions in the history, in any order.
-    pub versions: &'a [Version],
-    /// Deletes of its id of which nobody knows whether they are its own.
-    pub unkeyed: &'a [Version],
-    /// What the target has.
-    pub target: Option<&'a Live>,
-    /// What the source has: the target, unless documents are put elsewhere.
-    pub source: Option<&'a Live>,
-    /// How far the history of its part is complete.
-    pub reach: Reach<'a>,
-}
-
-impl Facts<'_> {
-    /// Whether the history may lack something of before a moment: it is not complete up to there, and has no later
-    /// version that came from the feed, before which everything had been delivered.
-    pub fn is_beyond(&self, at: PointInTime) -> bool {
-        !self.reach.covers(at) && !self.versions.iter().any(|v| v.ts > at.seconds() && v.lsn.is_some())
-    }
-
-    /// Where the history ends, in words.
-    pub fn ends(&self) -> String {
-        match self.reach.until {
-            Some(until) => format!("the history ends at {until}"),
-            None => "nothing tells how far the history reaches".to_owned(),
-        }
-    }
-
-    /// Why the version in force may be another one than the history says; `None` when it is sure, or proved by the live
-    /// document with the etag `live`.
-    pub fn doubt(&self, item: &ItemKey, known: &AsOf<'_>, live: Option<&str>) -> Option<String> {
-        let version = known.version()?;
-        if live.is_some() && version.etag.as_deref() == live {
-            return None;
-        }
-        if let Some(unordered) = known.caveats.iter().find(|caveat| matches!(caveat, Caveat::Unordered { .. })) {
-            return Some(unordered.to_string());
-        }
-        if !matches!(known.state, State::Document(_)) {
-            return None;
-        }
-        let doubtful = |u: &&Version| (version.ts..=known.at.seconds()).contains(&u.ts);
-        if let Some(delete) = self.unkeyed.iter().find(doubtful) {
-            return Some(format!(
-                "a document with this id was deleted at {}, and the history does not say under which partition key",
-                PointInTime::from_epoch(delete.ts)
-            ));
-        }
-        if version.is_live() || !self.is_beyond(known.at) {
-            return None;
-        }
-        if self.source.is_none() {
-            return Some(format!(
-                "{}: whether it was changed or deleted before the point in time is not known",
-                self.ends()
-            ));
-        }
-        (self.reach.sees_deletes && self.reach.may_lack(item, self.versions))
-            .then(|| format!("{}, and a change of it from before the point in time is not captured yet", self.ends()))
-    }
-}
-
-/// The versions of an item together with the live document, which is a version as well: the newest one.
-pub fn with_live<'a>(id: &str, versions: &'a [Version], live: Option<&Live>) -> Cow<'a, [Version]> {
-    let Some(live) = live else { return Cow::Borrowed(versions) };
-    let own_id = id_of_version(id, &live.etag);
-    match versions.iter().position(|v| v.etag.as_deref() == Some(&live.etag) || v.record_id == own_id) {
-        Some(known) if versions[known].lsn.is_some() => Cow::Borrowed(versions),
-        // It has no LSN: that it is live says that it is the last of its second.
-        Some(known) => {
-            let mut all = versions.to_vec();
-            all[known].captured = Some(i64::MAX);
-            all[known].via = all[known].via.take().or_else(|| Some("restore".into()));
-            Cow::Owned(all)
-        }
-        None => match live.ts {
-            Some(ts) => {
-                let mut all = versions.to_vec();
-                all.push(Version::live(id, &live.etag, ts, live.text.clone()));
-                Cow::Owned(all)
-            }
-            None => Cow::Borrowed(versions),
-        },
-    }
-}
-
 /// What a decision comes to.
 struct Decided {
     action: Action,
@@ -401,6 +310,7 @@ pub fn is_exact(version: &Version) -> bool {
 mod tests {
     use super::*;
     use crate::change::key::KeyValue;
+    use crate::history::live::Live;
 
     fn version(ts: i64, op: &str, etag: &str) -> Version {
         let record = serde_json::json!({

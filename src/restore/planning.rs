@@ -8,7 +8,7 @@ use super::{
     plan_file::{Draft, Head, Plan},
     removals,
     request::{Named, Request, State, Which},
-    survey::{kept, planned, survey},
+    survey::{SurveyError, planned, survey},
 };
 use crate::{
     archive::{
@@ -18,19 +18,22 @@ use crate::{
     change::{
         Op,
         key::{ItemKey, parse_path},
+        record::layout::is_id,
         time::PointInTime,
         version::{BadRecord, container_of},
     },
-    context::Context,
-    cosmos::{Failure, HashRange, RuLimiter},
+    cosmos::{HashRange, RuLimiter},
     figures::count_of,
     follow::Filter,
     frontier::waiting::reach,
     history::{
-        ends::{Which as End, from_previous_container},
+        AnyContext, Containers,
+        ends::from_previous_container,
         frontier::Frontier,
+        live::{LiveDetail, look_at},
         odd_records,
-        scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope, facts_of_id, look},
+        reading::Which as End,
+        scan::{PIECE_ROWS, Scan, ScannedItem, Scope, facts_of_id},
         version::named,
     },
 };
@@ -50,13 +53,12 @@ pub struct Planned {
 ///
 /// # Errors
 /// When one cannot be opened, or the target has another partition key than the source.
-pub async fn open(into: Option<&str>, cx: &Context<'_>) -> Result<Containers, RestoreError> {
-    let Containers { changes, source, .. } = Containers::open(cx.cosmos, cx.names).await?;
-    let target = match into {
-        Some(name) if name == cx.names.changes => return Err(RestoreError::IntoHistory),
-        Some(name) => cx.cosmos.container(&cx.names.database, name).await?,
-        None => source.clone(),
-    };
+pub async fn open(into: Option<&str>, cx: &AnyContext<'_>) -> Result<Containers, RestoreError> {
+    if into == Some(cx.names.changes.as_str()) {
+        return Err(RestoreError::IntoHistory);
+    }
+    let containers = cx.account.containers(cx.names, into).await?;
+    let (target, source) = (&containers.target, &containers.source);
     if target.key_paths() != source.key_paths() {
         return Err(RestoreError::OtherKey {
             target: target.name().to_owned(),
@@ -64,13 +66,13 @@ pub async fn open(into: Option<&str>, cx: &Context<'_>) -> Result<Containers, Re
             source_key: source.key_paths().to_string(),
         });
     }
-    Ok(Containers { changes, source, target })
+    Ok(containers)
 }
 
 /// What a plan for these containers is valid for.
-pub fn target_of(containers: &Containers, cx: &Context<'_>) -> PlanTarget {
+pub fn target_of(containers: &Containers, cx: &AnyContext<'_>) -> PlanTarget {
     PlanTarget {
-        account: cx.cosmos.endpoint().to_owned(),
+        account: cx.account.endpoint().to_owned(),
         database: cx.names.database.clone(),
         source: cx.names.source.clone(),
         changes: cx.names.changes.clone(),
@@ -87,20 +89,24 @@ pub fn new_id() -> String {
 ///
 /// # Errors
 /// When the request is wrong, nothing is in scope, or the account cannot be used.
-pub async fn plan(request: &Request<'_>, containers: &Containers, cx: &Context<'_>) -> Result<Planned, RestoreError> {
+pub async fn plan(
+    request: &Request<'_>,
+    containers: &Containers,
+    cx: &AnyContext<'_>,
+) -> Result<Planned, RestoreError> {
     check_fields(&request.only, containers)?;
-    let limiter = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    let limiter = RuLimiter::new(cx.account.meter(), request.ru_limit);
     let scope = scope(request, containers, &limiter, cx).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(RestoreError::Shard)?;
     let (at, version) = match &request.state {
         State::At(at) => (*at, None),
         State::Version(version) => (PointInTime::END, Some(version.as_str())),
     };
-    let made = cx.cosmos.now().await.timestamp();
+    let made = cx.account.now().await.timestamp();
     let from_history = request.archive.is_none();
     let rules = rules(request, at, containers).await?;
     let frontier = if from_history && version.is_none() {
-        reach(containers, at, request.wait, &limiter, cx).await?
+        reach(at, request.wait, &limiter, cx).await?
     } else {
         Frontier { parts: Vec::new(), problems: Vec::new() }
     };
@@ -119,7 +125,7 @@ pub async fn plan(request: &Request<'_>, containers: &Containers, cx: &Context<'
         made,
         manner: ApplyOptions { stamp: request.stamp.then_some(made), only: request.only.clone() },
     };
-    let mut draft = Draft::new(head.clone()).map_err(|e| kept(&e))?;
+    let mut draft = Draft::new(head.clone())?;
     let applier = Applier {
         containers,
         manner: &head.manner,
@@ -136,9 +142,9 @@ pub async fn plan(request: &Request<'_>, containers: &Containers, cx: &Context<'
         (None, Some(version)) => work.version(&applier, &scope, version, &mut draft).await?,
         (None, None) => bad = work.survey_history(&applier, &scope, &mut draft).await?,
     }
-    let plan = draft.seal().map_err(|e| kept(&e))?;
+    let plan = draft.seal()?;
     if plan.totals.steps == 0 {
-        return Err(RestoreError::Nothing { at, account: cx.cosmos.endpoint().to_owned() });
+        return Err(RestoreError::Nothing { at, account: cx.account.endpoint().to_owned() });
     }
     Ok(Planned { plan, texts, bad })
 }
@@ -151,7 +157,7 @@ struct Planning<'a> {
     limiter: &'a RuLimiter,
     hash_ranges: &'a [HashRange],
     frontier: &'a Frontier,
-    cx: &'a Context<'a>,
+    cx: &'a AnyContext<'a>,
 }
 
 impl Planning<'_> {
@@ -179,9 +185,11 @@ impl Planning<'_> {
         };
         let planning = self.cx.progress.begin("planning", None);
         let (frontier, rules, concurrency) = (self.frontier, self.rules, self.request.concurrency);
-        let refused = |failure: Failure| match &self.request.which {
-            Which::Where { .. } => RestoreError::Predicate(failure),
-            _ => RestoreError::Cosmos(failure),
+        let refused = |error: SurveyError| match error {
+            SurveyError::Cosmos(failure) if matches!(self.request.which, Which::Where { .. }) => {
+                RestoreError::Predicate(failure)
+            }
+            other => other.into(),
         };
         let mut each = |n| planning.advance(n);
         let mut bad =
@@ -254,7 +262,7 @@ impl Planning<'_> {
             if version.op.is_some_and(Op::is_tombstone) {
                 return Err(RestoreError::IsDelete { wanted: wanted.to_owned(), ts: version.ts });
             }
-            let live = look(applier.containers, self.limiter, item, true).await?;
+            let live = look_at(&*applier.containers.target, self.limiter, item, true).await?;
             let etag = live.as_ref().map(|live| live.etag.clone());
             let action = match &etag {
                 None => Action::Recreate,
@@ -279,7 +287,7 @@ impl Planning<'_> {
                 step.notes.push("the history holds only a part of that version (follow --fields or --redact)".into());
             }
             let hand = Prefetched { version: None, live: Some(live.and_then(|live| live.text)) };
-            draft.push(planned(applier, step, hand).await?).map_err(|e| kept(&e))?;
+            draft.push(planned(applier, step, hand).await?)?;
         }
         Ok(())
     }
@@ -289,7 +297,7 @@ impl Planning<'_> {
 fn check_fields(only: &[String], containers: &Containers) -> Result<(), RestoreError> {
     for path in only {
         let path = parse_path(path).map_err(RestoreError::Path)?;
-        if path == ["id"] || containers.source.key_paths().segments().contains(&path) {
+        if is_id(&path) || containers.source.key_paths().segments().contains(&path) {
             return Err(RestoreError::KeyField);
         }
     }
@@ -304,10 +312,8 @@ async fn rules(request: &Request<'_>, at: PointInTime, containers: &Containers) 
         recreate_deleted: request.recreate_deleted,
         named: matches!(request.which, Which::Named(_)),
         container: container_of(containers.source.rid()),
-        recreated: request.delete_newer
-            && from_history
-            && from_previous_container(&containers.changes, &containers.source, End::OldestVersion).await?,
-        dropped_before: if from_history { removals::read(&containers.changes).await?.dropped_before } else { None },
+        recreated: request.delete_newer && from_history && from_previous_container(containers, End::Oldest).await?,
+        dropped_before: if from_history { removals::read(&*containers.changes).await?.dropped_before } else { None },
     })
 }
 
@@ -315,7 +321,7 @@ async fn scope(
     request: &Request<'_>,
     containers: &Containers,
     limiter: &RuLimiter,
-    cx: &Context<'_>,
+    cx: &AnyContext<'_>,
 ) -> Result<Scope, RestoreError> {
     let named = match &request.which {
         Which::All | Which::Filter(_) => return Ok(Scope::All),
@@ -362,7 +368,7 @@ pub async fn texts_of(
     };
     let mut wanted = Vec::new();
     for step in plan.writing_steps() {
-        let step = step.map_err(|e| kept(&e))?;
+        let step = step?;
         if let Some((chosen, place)) = step.version.as_ref().and_then(|v| Some((v, v.archived.as_ref()?))) {
             let found = archive.wanted(place, &chosen.record_id);
             wanted.push(found.map_err(|e| RestoreError::ArchivePlace(e.to_string()))?);

@@ -2,12 +2,13 @@
 //! says so: without it, a creation that is left as the first version would say that there was no document before, and a
 //! plan would rely on a saved version that was pruned.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::journal::key;
 use crate::{
-    change::record::ORIGINAL_ID,
-    cosmos::{Container, Failure, RETRY_TIMEOUT, Retry},
+    change::record::{ORIGINAL_ID, layout::key_of_other},
+    cosmos::{Failure, RETRY_TIMEOUT, Retry},
+    history::reading::HistoryReader,
 };
 
 /// What stands in the place of a document's id; with the start of a journal's, so that it is taken for no record.
@@ -30,35 +31,35 @@ pub struct Removals {
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn read(changes: &Container) -> Result<Removals, Failure> {
+pub async fn read(changes: &dyn HistoryReader) -> Result<Removals, Failure> {
     #[derive(Deserialize)]
     struct Item {
         #[serde(rename = "_restore")]
         mark: Removals,
     }
-    let key = key(changes, GROUP, ID);
+    let key = key_of_other(changes.key_paths(), GROUP, ID);
     let Some(text) = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.read(&key, ID)).await? else {
         return Ok(Removals::default());
     };
-    let item: Item = serde_json::from_slice(&text)
+    let item: Item = serde_json::from_str(&text)
         .map_err(|e| Failure::invalid("read history".into(), format!("the item {ID} is not understood: {e}")))?;
     Ok(item.mark)
 }
 
-/// Notes that records are about to be removed. Called before that: what is removed without a note would be missed.
+/// Notes that records are about to be removed, by the account's time. Called before that: what is removed without a note would be missed.
 ///
 /// # Errors
 /// When the service refuses: then nothing may be removed.
-pub async fn note(changes: &Container, dropped_before: Option<i64>) -> Result<(), Failure> {
+pub async fn note(changes: &dyn HistoryReader, dropped_before: Option<i64>, now: DateTime<Utc>) -> Result<(), Failure> {
     let known = read(changes).await?;
     let mark = Removals {
-        at: Some(changes.cosmos().now().await.timestamp().max(known.at.unwrap_or(i64::MIN))),
+        at: Some(now.timestamp().max(known.at.unwrap_or(i64::MIN))),
         dropped_before: known.dropped_before.max(dropped_before),
     };
     let mut entry = serde_json::to_value(mark).unwrap_or_default();
     entry["kind"] = "removals".into();
     let body = serde_json::json!({"id": ID, ORIGINAL_ID: GROUP, "_restore": entry}).to_string().into_bytes();
-    let key = key(changes, GROUP, ID);
+    let key = key_of_other(changes.key_paths(), GROUP, ID);
     Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.upsert(&key, ID, body.clone())).await.map(drop)
 }
 

@@ -6,15 +6,30 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     apply::{Applier, Prefetched},
-    plan::{Action, Facts, Rules, Step, decide},
+    plan::{Action, Rules, Step, decide},
     plan_file::Draft,
 };
 use crate::{
     change::{Op, version::BadRecord},
     cosmos::{Disposition, Failure},
-    history::frontier::{Frontier, Reach},
-    history::scan::{Scan, ScannedItem, Scope, look_at_source},
+    history::{
+        frontier::{Frontier, Reach},
+        known::Facts,
+        live::look_at,
+        scan::{Scan, ScannedItem, Scope},
+    },
 };
+
+/// Why documents in scope have no steps.
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    /// The service refused.
+    #[error(transparent)]
+    Cosmos(#[from] Failure),
+    /// The plan cannot be kept in a temporary file, or not be read from there.
+    #[error("keep the plan in a temporary file")]
+    Disk(#[from] io::Error),
+}
 
 /// Adds one step for each item in scope; tells `each` how many more there are. Returns the records that are not
 /// understood, which were set aside.
@@ -29,7 +44,7 @@ pub async fn survey(
     concurrency: usize,
     draft: &mut Draft,
     mut each: impl FnMut(u64),
-) -> Result<Vec<BadRecord>, Failure> {
+) -> Result<Vec<BadRecord>, SurveyError> {
     let mut bad = Vec::new();
     // Documents that match now are in scope when they did not exist then.
     let newer_only = matches!(scan.wanted, Scope::Live { .. });
@@ -40,10 +55,10 @@ pub async fn survey(
         let steps: Vec<Option<Step>> = stream::iter(piece.found)
             .map(|found| async move {
                 let undecided = found.undecided.clone();
-                let reach = frontier.reach(&applier.containers.source, &found.item.partition_key);
+                let reach = frontier.reach(&*applier.containers.source, &found.item.partition_key);
                 let (step, hand) = decided(applier, found, reach, rules).await?;
                 if newer_only && !did_not_exist(&step) {
-                    return Ok(None);
+                    return Ok::<_, Failure>(None);
                 }
                 if let Some(problem) = undecided {
                     let notes = vec![format!("whether it matched is not known: {problem}")];
@@ -65,9 +80,9 @@ fn did_not_exist(step: &Step) -> bool {
 }
 
 /// Adds steps to the plan, and tells how many there were.
-pub(super) fn noted(steps: Vec<Step>, draft: &mut Draft, each: &mut impl FnMut(u64)) -> Result<(), Failure> {
+pub(super) fn noted(steps: Vec<Step>, draft: &mut Draft, each: &mut impl FnMut(u64)) -> io::Result<()> {
     each(steps.len() as u64);
-    steps.into_iter().try_for_each(|step| draft.push(step)).map_err(|e| kept(&e))
+    steps.into_iter().try_for_each(|step| draft.push(step))
 }
 
 /// The step as it comes into the plan.
@@ -76,11 +91,6 @@ pub async fn planned(applier: &Applier<'_>, step: Step, hand: Prefetched) -> Res
         return Ok(nothing_to_put_into(step));
     }
     completed(applier, step, hand).await
-}
-
-/// A plan that cannot be kept.
-pub fn kept(e: &io::Error) -> Failure {
-    Failure::invalid("keep the plan in a temporary file".into(), e.to_string())
 }
 
 /// Completes a step; or says that nothing can be done, because a record or document of its is not usable: that is no
@@ -106,7 +116,9 @@ pub(super) async fn decided(
 ) -> Result<(Step, Prefetched), Failure> {
     let source = match applier.containers.is_elsewhere() {
         // What the target has says nothing of the source; where the history may end too early, the source does.
-        true if !reach.covers(rules.at) => look_at_source(applier.containers, &applier.pace, &found.item).await?,
+        true if !reach.covers(rules.at) => {
+            look_at(&*applier.containers.source, &applier.pace, &found.item, false).await?
+        }
         true => None,
         false => found.live.clone(),
     };

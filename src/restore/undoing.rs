@@ -11,13 +11,12 @@ use super::{
     plan::{Action, PLAN_VERSION, Step, is_exact},
     plan_file::{Draft, Head, Plan},
     planning::{new_id, open, target_of},
-    survey::{completed, kept},
+    survey::completed,
 };
 use crate::{
     change::record::{id_of_version, own_text},
-    context::Context,
-    cosmos::{Container, Failure, RuLimiter},
-    history::scan::{Containers, look},
+    cosmos::{Failure, RuLimiter},
+    history::{AnyContext, Containers, live::look_at, reading::HistoryReader},
 };
 
 /// Steps that are looked at before the next ones are read.
@@ -41,11 +40,11 @@ pub struct UndoRequest {
 ///
 /// # Errors
 /// When there is no such restore, it was of other containers, or the account cannot be used.
-pub async fn undo(request: &UndoRequest, cx: &Context<'_>) -> Result<(Plan, Containers), RestoreError> {
-    let changes = cx.cosmos.container(&cx.names.database, &cx.names.changes).await?;
-    let mut past = match journal::read(&changes, &request.restore).await? {
+pub async fn undo(request: &UndoRequest, cx: &AnyContext<'_>) -> Result<(Plan, Containers), RestoreError> {
+    let changes = cx.account.containers(cx.names, None).await?.changes;
+    let mut past = match journal::read(&*changes, &request.restore).await? {
         Some(past) => past,
-        None => used_once(&changes, &request.restore, cx).await?,
+        None => used_once(&*changes, &request.restore, cx).await?,
     };
     past.complete(&request.journal);
     let then = past.plan.head.place.clone();
@@ -66,7 +65,7 @@ pub async fn undo(request: &UndoRequest, cx: &Context<'_>) -> Result<(Plan, Cont
 }
 
 /// The journal of the one restore that used a plan of this id.
-async fn used_once(changes: &Container, id: &str, cx: &Context<'_>) -> Result<Past, RestoreError> {
+async fn used_once(changes: &dyn HistoryReader, id: &str, cx: &AnyContext<'_>) -> Result<Past, RestoreError> {
     let all = journal::list(changes).await?;
     let is_of_plan = |run: &&journal::Listed| run.head.as_ref().is_some_and(|head| head.id == id);
     let runs: Vec<String> = all.iter().filter(is_of_plan).map(|run| run.id.clone()).collect();
@@ -86,7 +85,7 @@ async fn inverse(
     past: Past,
     containers: &Containers,
     request: &UndoRequest,
-    cx: &Context<'_>,
+    cx: &AnyContext<'_>,
 ) -> Result<Plan, RestoreError> {
     let Past { run, plan: original, mut outcomes, marks } = past;
     // Steps without an outcome may have been done by another use of the same plan.
@@ -104,10 +103,10 @@ async fn inverse(
         frontier: None,
         beyond: false,
         max_deletes: None,
-        made: cx.cosmos.now().await.timestamp(),
+        made: cx.account.now().await.timestamp(),
         manner: exact.clone(),
     };
-    let pace = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
     let then = Applier {
         containers,
         manner: &original.head.manner,
@@ -119,7 +118,7 @@ async fn inverse(
     };
     let now = Applier { containers, manner: &exact, force: false, fresh: true, texts: None, begun: None, pace };
     let (then, now) = (&then, &now);
-    let mut draft = Draft::new(head).map_err(|e| kept(&e))?;
+    let mut draft = Draft::new(head)?;
     let planning = cx.progress.begin("planning", Some(original.totals.writes as u64));
     let mut steps = original.writing_steps();
     loop {
@@ -127,10 +126,10 @@ async fn inverse(
             .by_ref()
             .take(GROUP)
             .map(|step| {
-                let step = step.map_err(|e| kept(&e))?;
+                let step = step?;
                 let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
                 let outcome = outcomes.remove(&item.sort_key());
-                Ok::<_, Failure>((step, outcome))
+                Ok::<_, RestoreError>((step, outcome))
             })
             .collect::<Result<_, _>>()?;
         if group.is_empty() {
@@ -142,10 +141,10 @@ async fn inverse(
             .buffered(request.concurrency)
             .try_collect()
             .await?;
-        inverted.into_iter().flatten().try_for_each(|step| draft.push(step)).map_err(|e| kept(&e))?;
+        inverted.into_iter().flatten().try_for_each(|step| draft.push(step))?;
     }
     drop(planning);
-    Ok(draft.seal().map_err(|e| kept(&e))?)
+    Ok(draft.seal()?)
 }
 
 /// The step that takes one back. A document changed since the restore stays a step, which will be a conflict.
@@ -198,10 +197,10 @@ enum Unnoted {
 /// The etags that other uses of a plan wrote.
 async fn written_by_others(containers: &Containers, plan: &str, run: &str) -> Result<HashSet<String>, Failure> {
     let mut etags = HashSet::new();
-    for other in journal::list(&containers.changes).await? {
+    for other in journal::list(&*containers.changes).await? {
         if other.id != run
             && other.head.as_ref().is_some_and(|head| head.id == plan)
-            && let Some(past) = journal::read(&containers.changes, &other.id).await?
+            && let Some(past) = journal::read(&*containers.changes, &other.id).await?
         {
             etags.extend(past.outcomes.into_values().filter(|o| o.fate == StepResult::Done).filter_map(|o| o.after));
         }
@@ -219,7 +218,7 @@ async fn unnoted(
     others: &HashSet<String>,
 ) -> Result<Unnoted, Failure> {
     let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
-    let live = look(applier.containers, &applier.pace, &item, true).await?;
+    let live = look_at(&*applier.containers.target, &applier.pace, &item, true).await?;
     let etag = live.as_ref().map(|live| live.etag.clone());
     if etag == step.live || etag.as_ref().is_some_and(|etag| others.contains(etag)) {
         return Ok(Unnoted::Not);

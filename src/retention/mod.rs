@@ -12,13 +12,12 @@ use serde::Serialize;
 use self::pruning::{Pruning, check};
 pub use self::{
     policy::{KeepReason, Policy, RetentionPlan},
-    pruning::Sums,
+    pruning::{Sums, UnknownPlace},
 };
 use crate::{
     change::version::BadRecord,
-    context::Context,
     cosmos::{Failure, HashRange, RuLimiter, Shard},
-    history::{failed_writes::FailedWrites, scan::Containers},
+    history::{AnyContext, Containers, NotShared, failed_writes::FailedWrites},
 };
 
 /// Failures that are told one by one; the rest is only counted.
@@ -44,16 +43,16 @@ pub enum RetentionError {
     #[error("cannot prune the history")]
     Cosmos(#[from] Failure),
     /// Machines cannot share the items of these containers.
-    #[error("cannot share the history between machines: {0}")]
-    Shard(String),
+    #[error("cannot share the history between machines")]
+    Shard(#[source] NotShared),
     /// Where a record lies does not follow from its document's key.
-    #[error("{0}")]
-    Keys(String),
+    #[error(transparent)]
+    Keys(#[from] UnknownPlace),
 }
 
 /// The instants to keep, fixed at one moment, and the containers they apply to.
 pub struct Plan<'a> {
-    cx: Context<'a>,
+    cx: AnyContext<'a>,
     request: Request,
     containers: Containers,
     hash_ranges: Vec<HashRange>,
@@ -88,13 +87,13 @@ pub struct Report {
 ///
 /// # Errors
 /// When the containers cannot be opened, cannot be shared, or are keyed so that records cannot be addressed.
-pub async fn plan(request: Request, cx: Context<'_>) -> Result<Plan<'_>, RetentionError> {
+pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<Plan<'_>, RetentionError> {
     let started = Instant::now();
-    let containers = Containers::open(cx.cosmos, cx.names).await?;
+    let containers = cx.account.containers(cx.names, None).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(RetentionError::Shard)?;
-    check(&containers).map_err(RetentionError::Keys)?;
-    let kept = request.policy.at(cx.cosmos.now().await.timestamp());
-    let pace = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    check(&containers)?;
+    let kept = request.policy.at(cx.account.now().await.timestamp());
+    let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
     Ok(Plan { cx, request, containers, hash_ranges, kept, pace, started })
 }
 
@@ -125,6 +124,7 @@ impl Plan<'_> {
         let failed = FailedWrites::at_most(SHOWN_FAILURES);
         let observer = failed.observer();
         let job = Pruning {
+            account: self.cx.account,
             containers: &self.containers,
             pace: &self.pace,
             kept: &self.kept,
@@ -152,7 +152,7 @@ impl Plan<'_> {
             bad: passed.bad,
             fatal: passed.fatal,
             interrupted,
-            ru: self.cx.cosmos.meter().total(),
+            ru: self.cx.account.meter().total(),
             seconds: self.started.elapsed().as_secs_f64(),
         })
     }

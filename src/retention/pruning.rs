@@ -3,19 +3,24 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::policy::{KeepReason, ROUNDS, RetentionPlan};
 use crate::{
     change::{
-        key::{ItemKey, KeyValue, PartitionKey},
+        key::{ItemKey, KeyPaths},
+        record::layout::key_of_other,
         time::PointInTime,
         version::BadRecord,
     },
     cosmos::{Action, Bulk, Failure, HashRange, Job, Observer, RuLimiter, Tally},
-    history::reader::IS_JOURNAL,
-    history::scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope},
+    history::{
+        Account, Containers,
+        live::LiveDetail,
+        reading::Journals,
+        scan::{PIECE_ROWS, Scan, ScannedItem, Scope},
+    },
     restore::{journal, price::write_ru, removals},
 };
 
@@ -64,28 +69,38 @@ impl Sums {
     }
 }
 
+/// Where a record lies does not follow from its document's key, so that it cannot be deleted.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{history} is keyed {changes}, and where a record lies does not follow from its document's key ({source_key})")]
+pub struct UnknownPlace {
+    /// The history.
+    history: String,
+    /// Its key.
+    changes: KeyPaths,
+    /// The source's.
+    source_key: KeyPaths,
+}
+
 /// Whether a history can be pruned: where a record lies has to follow from its document's key.
 ///
 /// # Errors
-/// With the reason.
-pub(super) fn check(containers: &Containers) -> Result<(), String> {
-    let any = ItemKey {
-        id: String::new(),
-        partition_key: PartitionKey(vec![KeyValue::Undefined; containers.source.key_paths().len()]),
-    };
-    if containers.record_key(&any, "").is_some() {
+/// With the keys of both containers.
+pub(super) fn check(containers: &Containers) -> Result<(), UnknownPlace> {
+    let layout = containers.changes.layout();
+    if layout.addresses_records() {
         return Ok(());
     }
-    Err(format!(
-        "{} is keyed {}, and where a record lies does not follow from its document's key ({})",
-        containers.changes.name(),
-        containers.changes.key_paths(),
-        containers.source.key_paths()
-    ))
+    Err(UnknownPlace {
+        history: containers.changes.name().to_owned(),
+        changes: layout.changes().clone(),
+        source_key: layout.source().clone(),
+    })
 }
 
 /// One pruning.
 pub(super) struct Pruning<'a> {
+    /// The account.
+    pub(super) account: &'a dyn Account,
     /// The containers.
     pub(super) containers: &'a Containers,
     /// Request units a second.
@@ -154,7 +169,7 @@ impl Pruning<'_> {
                 let drops = passed.sums.forgotten > forgotten;
                 if !noted || (drops && !noted_drop) {
                     let before = drops.then(|| self.kept.earliest());
-                    removals::note(&self.containers.changes, before).await?;
+                    removals::note(&*self.containers.changes, before, self.account.now().await).await?;
                     (noted, noted_drop) = (true, noted_drop || drops);
                 }
             }
@@ -202,7 +217,8 @@ impl Pruning<'_> {
         if jobs.is_empty() {
             return (Tally::default(), None);
         }
-        let bulk = Bulk::start(&self.containers.changes, self.concurrency, self.pace.clone(), self.observer.clone());
+        let bulk =
+            Bulk::start(self.containers.changes.clone(), self.concurrency, self.pace.clone(), self.observer.clone());
         for job in jobs {
             if !bulk.send(job).await {
                 break;
@@ -218,20 +234,17 @@ impl Pruning<'_> {
     pub(super) async fn journals(&self, delete: bool, sums: &mut Sums) -> Result<Option<Failure>, Failure> {
         let changes = &self.containers.changes;
         let mut by_restore: BTreeMap<String, (i64, Vec<String>)> = BTreeMap::new();
-        let sql = format!("SELECT c.id, c._originalId AS item, c._ts AS ts FROM c WHERE {IS_JOURNAL}");
-        let mut pages = changes.query(&sql, &[], None, None).await?;
+        let mut pages = changes.journal_items(Journals::Index);
         loop {
             self.pace.wait().await;
             let Some(page) = pages.next().await else { break };
-            for row in page?.documents {
-                let row: JournalRow = serde_json::from_str(row.get())
-                    .map_err(|e| Failure::invalid("read journals".into(), format!("an item is not understood: {e}")))?;
-                if removals::is_mark(&row.item) {
+            for item in page? {
+                if removals::is_mark(&item.group) {
                     continue;
                 }
-                let entry = by_restore.entry(row.item).or_insert((i64::MIN, Vec::new()));
-                entry.0 = entry.0.max(row.ts);
-                entry.1.push(row.id);
+                let entry = by_restore.entry(item.group).or_insert((i64::MIN, Vec::new()));
+                entry.0 = entry.0.max(item.ts);
+                entry.1.push(item.id);
             }
         }
         let old = by_restore.into_iter().filter(|(_, (ts, _))| *ts < self.kept.window);
@@ -241,7 +254,7 @@ impl Pruning<'_> {
             sums.journal_items += ids.len() as u64;
             for id in ids {
                 let is_head = journal::is_head(&id);
-                let partition_key = journal::key(changes, &group, &id);
+                let partition_key = key_of_other(changes.key_paths(), &group, &id);
                 let job = Job { item: ItemKey { id, partition_key }, action: Action::Delete };
                 (if is_head { &mut heads } else { &mut rest }).push(job);
             }
@@ -259,11 +272,4 @@ impl Pruning<'_> {
         }
         Ok(None)
     }
-}
-
-#[derive(Deserialize)]
-struct JournalRow {
-    id: String,
-    item: String,
-    ts: i64,
 }

@@ -14,7 +14,7 @@ use crate::{
     change::key::ItemKey,
     config::Names,
     cosmos::{Cosmos, Failure, HashRange, Observer, RuLimiter, Shard},
-    history::scan::Containers,
+    history::{Account, Containers, NotShared},
 };
 
 /// Parts that a round is made of: how often the clock is looked at, at least.
@@ -51,10 +51,10 @@ impl PruneTimer {
     pub async fn tick(&self, stop: CancellationToken) -> Result<String, String> {
         let Ok(mut todo) = self.todo.try_lock() else { return Ok("the last tick is not done yet".into()) };
         let begun = Instant::now();
-        let containers = Containers::open(&self.cosmos, &self.names).await.map_err(|e| e.to_string())?;
-        check(&containers)?;
+        let containers = Account::containers(&self.cosmos, &self.names, None).await.map_err(|e| e.to_string())?;
+        check(&containers).map_err(|e| e.to_string())?;
         if todo.is_empty() {
-            todo.extend(self.round(&containers)?);
+            todo.extend(self.round(&containers).map_err(|e| e.to_string())?);
         }
         let kept = self.policy.at(self.cosmos.now().await.timestamp());
         let before = self.cosmos.meter().total();
@@ -73,6 +73,7 @@ impl PruneTimer {
             }
         });
         let job = Pruning {
+            account: &self.cosmos,
             containers: &containers,
             pace: &pace,
             kept: &kept,
@@ -133,7 +134,7 @@ impl PruneTimer {
     }
 
     /// All parts, beginning anywhere: an app that is often restarted gets round all the same.
-    fn round(&self, containers: &Containers) -> Result<VecDeque<HashRange>, String> {
+    fn round(&self, containers: &Containers) -> Result<VecDeque<HashRange>, NotShared> {
         let hash_ranges = containers.hash_ranges(self.share)?;
         let mut parts: VecDeque<HashRange> = match hash_ranges.as_slice() {
             // It cannot be cut.

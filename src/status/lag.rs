@@ -6,7 +6,7 @@ use crate::{
     cosmos::{Container, Failure, FeedRange, FeedStart, Param, RETRY_TIMEOUT, Retry},
     follow::Checkpoint,
     frontier::time_of,
-    history::scan::Containers,
+    history::CosmosContainers,
 };
 
 /// What waits in a part of the feed.
@@ -25,7 +25,7 @@ pub struct Waiting {
 ///
 /// # Errors
 /// When source or history cannot be read.
-pub async fn not_captured(containers: &Containers, range: &FeedRange, most: u64) -> Result<Waiting, Failure> {
+pub async fn not_captured(containers: &CosmosContainers, range: &FeedRange, most: u64) -> Result<Waiting, Failure> {
     const NEWEST: &str =
         "SELECT TOP 1 VALUE c._change.ts FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts DESC";
     #[derive(Deserialize)]

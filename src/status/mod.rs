@@ -16,9 +16,10 @@ use crate::{
     dead_letters::DeadLetterStore,
     frontier::{self, leases::leases},
     history::{
-        ends::{End, Which, end, is_of_another},
+        CosmosContainers, CosmosReader,
+        ends::is_of_another,
         frontier::Evidence,
-        scan::Containers,
+        reading::{End, HistoryReader as _, LiveContainer as _, Which},
     },
 };
 
@@ -113,7 +114,7 @@ fn tenths<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error>
 /// When source or history cannot be read.
 pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusError> {
     let started = Instant::now();
-    let (cosmos, names) = (cx.cosmos, cx.names);
+    let (cosmos, names) = (cx.account, cx.names);
     let dead_letters = match &request.dead_letters {
         Some(store) => {
             let listed = store.list().await.map_err(|e| cx.progress.note(&format!("letters    {e}")));
@@ -121,10 +122,11 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
         }
         None => None,
     };
-    let containers = Containers::open(cosmos, names).await?;
+    let containers = CosmosContainers::open(cosmos, names).await?;
     let (source, changes) = (&containers.source, &containers.changes);
-    let (oldest, newest) = (end(changes, Which::OldestVersion).await?, end(changes, Which::NewestVersion).await?);
-    let live = end(source, Which::NewestDocument).await?;
+    let history = CosmosReader::new(changes.clone(), source.key_paths());
+    let (oldest, newest) = (history.end(Which::Oldest).await?, history.end(Which::Newest).await?);
+    let live = source.newest().await?;
     let pace = RuLimiter::new(cosmos.meter(), request.ru_limit);
     let frontier = frontier::read(cosmos, names, &containers, None, &pace).await?;
     frontier.problems.iter().for_each(|problem| cx.progress.note(&format!("warning: {problem}")));

@@ -9,7 +9,7 @@ use crate::{
     cosmos::{Failure, FeedRange},
     follow::Checkpoint,
     frontier::leases::Lease,
-    history::scan::Containers,
+    history::CosmosContainers,
 };
 
 /// Waiting items that are counted unless everything is; a page of the feed.
@@ -40,7 +40,7 @@ pub struct Worker {
 
 /// Reads what waits for each lease and follower. What cannot be counted is noted.
 pub(super) async fn workers(
-    containers: &Containers,
+    containers: &CosmosContainers,
     leases: Vec<Lease>,
     followers: Vec<Checkpoint>,
     count: bool,

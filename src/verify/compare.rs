@@ -1,17 +1,13 @@
 //! Compares what the history says with what is there: texts, and records as documents again.
 
 use crate::{
-    change::{
-        diff,
-        key::{ItemKey, KeyPaths, KeyValue},
-        raw::RawDocument,
-        record,
-        version::Version,
-    },
+    change::{diff, key::ItemKey, raw::RawDocument, record, version::Version},
     cosmos::{Disposition, Failure, RuLimiter},
     history::{
-        baseline::{read_live, read_record},
-        scan::{Containers, ScannedItem, etag_of},
+        Containers,
+        layout::Layout,
+        live::{etag_of, read_live},
+        scan::ScannedItem,
     },
 };
 
@@ -82,7 +78,7 @@ async fn against_live(
     let read;
     let live = match in_hand {
         Some(text) => text,
-        None => match read_live(containers, pace, item).await {
+        None => match read_live(&*containers.source, pace, item).await {
             Ok(Some(text)) => {
                 read = text;
                 &read
@@ -115,7 +111,7 @@ pub async fn rebuild(
     live: Option<&str>,
 ) -> Result<Compared, Failure> {
     let Some(text) = read_record(containers, pace, item, record_id).await? else { return Ok(Compared::Moved) };
-    let version = match whole(&text, item, containers.source.key_paths()) {
+    let version = match whole(&text, item, containers.changes.layout()) {
         Ok(version) => version,
         Err(problem) => return Ok(Compared::Wrong(problem)),
     };
@@ -127,6 +123,17 @@ pub async fn rebuild(
     }
 }
 
+/// Reads a record's text; `None` when there is none.
+async fn read_record(
+    containers: &Containers,
+    pace: &RuLimiter,
+    item: &ItemKey,
+    record_id: &str,
+) -> Result<Option<String>, Failure> {
+    pace.wait().await;
+    containers.record_text(item, record_id).await
+}
+
 fn is_exact(version: &Version) -> bool {
     !version.is_normalized() && !version.is_partial()
 }
@@ -135,7 +142,7 @@ fn is_exact(version: &Version) -> bool {
 ///
 /// # Errors
 /// With what is wrong with it.
-pub fn whole(record: &str, item: &ItemKey, source: &KeyPaths) -> Result<Version, String> {
+pub fn whole(record: &str, item: &ItemKey, layout: &Layout) -> Result<Version, String> {
     let version = Version::parse(record).map_err(|e| e.problem)?;
     if version.id != item.id {
         return Err("its _originalId is another document's".into());
@@ -145,12 +152,7 @@ pub fn whole(record: &str, item: &ItemKey, source: &KeyPaths) -> Result<Version,
     if document.get_str("id").as_deref() != Some(item.id.as_str()) {
         return Err("its document has another id".into());
     }
-    let same_key = source.segments().iter().zip(&item.partition_key.0).all(|(path, part)| {
-        let is_id = matches!(path.as_slice(), [name] if name == "id");
-        let own = if is_id { KeyValue::String(version.id.clone()) } else { KeyPaths::extract_one(path, &document) };
-        own == *part
-    });
-    if !same_key {
+    if layout.source_key(&document, &version.id) != item.partition_key {
         return Err("its document has another partition key".into());
     }
     let own_id = version.etag.as_deref().map(|etag| record::id_of_version(&version.id, etag));
@@ -165,15 +167,16 @@ pub fn whole(record: &str, item: &ItemKey, source: &KeyPaths) -> Result<Version,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::key::PartitionKey;
+    use crate::change::key::{KeyPaths, PartitionKey};
 
     #[test]
     fn a_record_is_whole_when_it_is_what_it_says() {
-        let paths = KeyPaths::parse(&["/pk"]).unwrap();
+        let paths = || KeyPaths::parse(&["/pk"]).unwrap();
+        let layout = Layout::new(paths(), paths());
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() };
         let good =
             r#"{"id":"a~e","pk":"p","n":1,"_originalId":"a","_change":{"v":1,"op":"upsert","ts":1,"etag":"\"e\""}}"#;
-        assert!(whole(good, &item, &paths).is_ok());
+        assert!(whole(good, &item, &layout).is_ok());
         for (from, to, problem) in [
             ("\"_originalId\":\"a\"", "\"_originalId\":\"b\"", "_originalId"),
             ("\"pk\":\"p\"", "\"pk\":\"q\"", "partition key"),
@@ -185,11 +188,11 @@ mod tests {
                 "base64",
             ),
         ] {
-            let bad = whole(&good.replace(from, to), &item, &paths).unwrap_err();
+            let bad = whole(&good.replace(from, to), &item, &layout).unwrap_err();
             assert!(bad.contains(problem), "{to}: {bad}");
         }
         let tombstone = r#"{"id":"a~del-1","pk":"p","_originalId":"a","_change":{"v":1,"op":"delete","ts":1}}"#;
-        assert!(whole(tombstone, &item, &paths).unwrap().document.is_none());
+        assert!(whole(tombstone, &item, &layout).unwrap().document.is_none());
     }
 
     #[test]

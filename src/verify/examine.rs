@@ -142,7 +142,7 @@ mod tests {
     use super::*;
     use crate::{
         change::key::{ItemKey, PartitionKey},
-        history::scan::Live,
+        history::live::Live,
     };
 
     const TIMES: Times = Times { now: 10_000, grace: 60, since: None, container: None };

@@ -26,13 +26,15 @@ use crate::{
         time::PointInTime,
         version::{Version, container_of},
     },
-    context::Context,
     cosmos::{Bulk, Failure, HashRange, RuLimiter, Shard},
     history::{
+        AnyContext, Containers, NotShared,
         baseline::{Saver, version_of_live},
-        ends::{Which, from_previous_container},
+        ends::from_previous_container,
         failed_writes::FailedWrites,
-        scan::{Containers, LiveDetail, PIECE_ROWS, Scan, ScannedItem, Scope},
+        live::LiveDetail,
+        reading::Which,
+        scan::{PIECE_ROWS, Scan, ScannedItem, Scope},
     },
     progress::Step,
 };
@@ -67,8 +69,8 @@ pub enum VerifyError {
     #[error("cannot verify the history")]
     Cosmos(#[from] Failure),
     /// Machines cannot share the items of these containers.
-    #[error("cannot share the history between machines: {0}")]
-    Shard(String),
+    #[error("cannot share the history between machines")]
+    Shard(#[source] NotShared),
     /// The work was told to stop.
     #[error("stopped before everything was verified")]
     Interrupted,
@@ -78,13 +80,13 @@ pub enum VerifyError {
 ///
 /// # Errors
 /// When the account cannot be used, or the work was told to stop.
-pub async fn run(request: Request, cx: Context<'_>) -> Result<Report, VerifyError> {
+pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyError> {
     let mut report = Report::new(request.named);
-    let containers = Containers::open(cx.cosmos, cx.names).await?;
+    let containers = cx.account.containers(cx.names, None).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(VerifyError::Shard)?;
-    let pace = RuLimiter::new(cx.cosmos.meter(), request.ru_limit);
+    let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
     let times = Times {
-        now: cx.cosmos.now().await.timestamp(),
+        now: cx.account.now().await.timestamp(),
         grace: request.grace,
         since: request.since,
         container: container_of(containers.source.rid()),
@@ -104,11 +106,11 @@ pub async fn run(request: Request, cx: Context<'_>) -> Result<Report, VerifyErro
     let scanned = job.scan(&mut report).await;
     failed.pass_on(&*step);
     job.rebuild(scanned?, &mut report).await?;
-    for which in [Which::OldestVersion, Which::NewestVersion] {
-        let elsewhere = from_previous_container(&containers.changes, &containers.source, which).await?;
+    for which in [Which::Oldest, Which::Newest] {
+        let elsewhere = from_previous_container(&containers, which).await?;
         report.count(Check::Container, u64::from(elsewhere));
     }
-    report.close(cx.cosmos.meter().total());
+    report.close(cx.account.meter().total());
     Ok(report)
 }
 
@@ -116,7 +118,7 @@ pub async fn run(request: Request, cx: Context<'_>) -> Result<Report, VerifyErro
 type Chosen = (ItemKey, String, Option<String>);
 
 struct Job<'a> {
-    cx: &'a Context<'a>,
+    cx: &'a AnyContext<'a>,
     request: &'a Request,
     containers: &'a Containers,
     hash_ranges: &'a [HashRange],
@@ -141,7 +143,7 @@ impl Job<'_> {
             needs_text: &|found| content && found.live.is_some(),
         };
         let mut sample = Sample::new(self.request.sample);
-        let bulk = Bulk::start(&self.containers.changes, concurrency, self.pace.clone(), self.failed.observer());
+        let bulk = Bulk::start(self.containers.changes.clone(), concurrency, self.pace.clone(), self.failed.observer());
         let saver = Saver { containers: self.containers, pace: self.pace, bulk: &bulk, concurrency };
         let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {

@@ -1,7 +1,209 @@
-//! Which layouts of source and history the records can be kept in.
+//! Which layouts of source and history records can be kept in, and where a record lies: the one place that knows what a
+//! component of a history's partition key stands for. A record's id is not its document's, so `/id` names the record in
+//! the history and the document in the source.
 
 use super::{CHANGE, ORIGINAL_ID, SYSTEM};
-use crate::change::key::{KeyPaths, render_path};
+use crate::change::{
+    Op,
+    key::{ItemKey, KeyPaths, KeyValue, PartitionKey, render_path},
+    raw::RawDocument,
+    version::Version,
+};
+
+/// What a component of a history's key is taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The id of the document that the record is of.
+    DocumentId,
+    /// The record's own id.
+    RecordId,
+    /// A member that the record has from its document.
+    Member,
+}
+
+impl Role {
+    /// What a path of the history's key stands for.
+    pub fn of(path: &[String]) -> Self {
+        match path {
+            [name] if name == ORIGINAL_ID => Self::DocumentId,
+            [name] if name == "id" => Self::RecordId,
+            _ => Self::Member,
+        }
+    }
+}
+
+/// Whether a path is the id. In a source that is the document's.
+pub fn is_id(path: &[String]) -> bool {
+    Role::of(path) == Role::RecordId
+}
+
+/// The key paths of a history and of its source, and what follows from them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    changes: KeyPaths,
+    source: KeyPaths,
+}
+
+impl Layout {
+    /// Of a history keyed by `changes`, of a source keyed by `source`.
+    pub fn new(changes: KeyPaths, source: KeyPaths) -> Self {
+        Self { changes, source }
+    }
+
+    /// The paths of the history's key.
+    pub fn changes(&self) -> &KeyPaths {
+        &self.changes
+    }
+
+    /// The paths of the source's key.
+    pub fn source(&self) -> &KeyPaths {
+        &self.source
+    }
+
+    /// Where a record of an item lies; `None` where that does not follow from the item's key.
+    pub fn record_key(&self, item: &ItemKey, record_id: &str) -> Option<PartitionKey> {
+        let part = |path: &Vec<String>| match Role::of(path) {
+            Role::DocumentId => Some(KeyValue::String(item.id.clone())),
+            Role::RecordId => Some(KeyValue::String(record_id.to_owned())),
+            Role::Member => self.of_source(path, &item.partition_key),
+        };
+        self.changes.segments().iter().map(part).collect::<Option<_>>().map(PartitionKey)
+    }
+
+    /// Whether where a record lies follows from its item's key.
+    pub fn addresses_records(&self) -> bool {
+        let is_known = |path: &Vec<String>| Role::of(path) != Role::Member || self.source.segments().contains(path);
+        self.changes.segments().iter().all(is_known)
+    }
+
+    /// The part of the history that has the records of a source key (its first components are enough), and of an id when
+    /// one is given; `None` when they may lie anywhere.
+    pub fn scope(&self, key: &PartitionKey, id: Option<&str>) -> Option<PartitionKey> {
+        let part = |path: &Vec<String>| match Role::of(path) {
+            Role::DocumentId => id.map(|id| KeyValue::String(id.to_owned())),
+            // Where a record lies by its own id cannot be told.
+            Role::RecordId => None,
+            Role::Member => self.of_source(path, key),
+        };
+        let parts: Vec<KeyValue> = self.changes.segments().iter().map_while(part).collect();
+        (!parts.is_empty()).then_some(PartitionKey(parts))
+    }
+
+    fn of_source(&self, path: &[String], key: &PartitionKey) -> Option<KeyValue> {
+        let at = self.source.segments().iter().position(|own| own == path)?;
+        key.0.get(at).cloned()
+    }
+
+    /// Whether the members of any record tell the source's key, those of a tombstone too: it carries the key of the history
+    /// and nothing else.
+    pub fn tells_key(&self) -> bool {
+        self.source.segments().iter().all(|path| is_id(path) || self.changes.segments().contains(path))
+    }
+
+    /// Which document a record belongs to; `None` for a delete in a history whose layout does not tell.
+    pub fn item_of(&self, version: &Version, record: &str) -> Option<ItemKey> {
+        let item = |partition_key| Some(ItemKey { id: version.id.clone(), partition_key });
+        if let Some(key) = version.key.as_ref().filter(|key| key.0.len() == self.source.len()) {
+            return item(key.clone());
+        }
+        if version.document.is_none() && !self.tells_key() {
+            return None;
+        }
+        item(match RawDocument::parse(version.document.as_deref().unwrap_or(record)) {
+            Ok(document) => self.source_key(&document, &version.id),
+            Err(_) => PartitionKey(vec![KeyValue::Undefined; self.source.len()]),
+        })
+    }
+
+    /// Which document a row with the key's values as the record has them belongs to; `None` as for [`Layout::item_of`].
+    /// `key` is what `_change.key` says.
+    pub fn item_of_row(
+        &self,
+        id: &str,
+        op: Option<Op>,
+        key: Option<PartitionKey>,
+        values: impl FnOnce() -> PartitionKey,
+    ) -> Option<ItemKey> {
+        let partition_key = match key.filter(|key| key.0.len() == self.source.len()) {
+            Some(key) => key,
+            None if op.is_some_and(Op::is_tombstone) && !self.tells_key() => return None,
+            None => values(),
+        };
+        Some(ItemKey { id: id.to_owned(), partition_key })
+    }
+
+    /// The source key of a document with this id, whose text may be its record's.
+    pub fn source_key(&self, document: &RawDocument<'_>, id: &str) -> PartitionKey {
+        let part = |path: &Vec<String>| {
+            if is_id(path) { KeyValue::String(id.to_owned()) } else { KeyPaths::extract_one(path, document) }
+        };
+        PartitionKey(self.source.segments().iter().map(part).collect())
+    }
+
+    /// The members in which records have the values of the source's key.
+    pub fn members_of_source_key(&self) -> impl Iterator<Item = Vec<String>> {
+        self.source.segments().iter().map(|path| if is_id(path) { vec![ORIGINAL_ID.to_owned()] } else { path.clone() })
+    }
+
+    /// Whether all records of an item lie under one key, so that a part of the history's hash space has all of them or none.
+    pub fn is_cut_by_item(&self) -> bool {
+        self.changes.segments().iter().all(|path| match Role::of(path) {
+            Role::DocumentId => true,
+            Role::RecordId => false,
+            Role::Member => self.source.segments().contains(path),
+        })
+    }
+
+    /// Whether the first component of an item's key is the same in the history and in a container with the source's key:
+    /// the hash space is cut by that one.
+    pub fn begins_as(&self, target: &KeyPaths) -> bool {
+        match (self.changes.segments().first(), target.segments().first()) {
+            (Some(history), Some(target)) => {
+                history == target || (Role::of(history) == Role::DocumentId && is_id(target))
+            }
+            _ => false,
+        }
+    }
+
+    /// The places in which records of a document may lie, its own key first: of before `_change.key`, tombstones have only
+    /// the members of the history's key. Where the source's are not among them, nothing tells whose a tombstone is but the
+    /// id.
+    pub fn places_of(&self, item: &ItemKey) -> Vec<ItemKey> {
+        let named = self.changes.segments();
+        if self.source.segments().iter().all(|path| named.contains(path) && Role::of(path) == Role::Member) {
+            return vec![item.clone()];
+        }
+        let part = |path: &Vec<String>| {
+            if is_id(path) { KeyValue::String(item.id.clone()) } else { KeyValue::Undefined }
+        };
+        let unkeyed = PartitionKey(self.source.segments().iter().map(part).collect());
+        vec![item.clone(), ItemKey { id: item.id.clone(), partition_key: unkeyed }]
+    }
+}
+
+/// The key of a history's source, as far as the history's own key tells it.
+pub fn source_of(changes: &KeyPaths) -> KeyPaths {
+    changes.retain(|path| Role::of(path) != Role::DocumentId)
+}
+
+/// Where an item of the history lies that is no record; `group` is what it has in the place of a document's id.
+pub fn key_of_other(changes: &KeyPaths, group: &str, id: &str) -> PartitionKey {
+    let part = |path: &Vec<String>| match Role::of(path) {
+        Role::DocumentId => KeyValue::String(group.to_owned()),
+        Role::RecordId => KeyValue::String(id.to_owned()),
+        Role::Member => KeyValue::Undefined,
+    };
+    PartitionKey(changes.segments().iter().map(part).collect())
+}
+
+/// The part of the history that has the items of a group, which are no records; `None` when they may lie anywhere.
+pub fn scope_of_others(changes: &KeyPaths, group: &str) -> Option<PartitionKey> {
+    let mut key = key_of_other(changes, group, "");
+    // They share a partition, unless the container is keyed by their own id.
+    let own = changes.segments().iter().position(|path| Role::of(path) == Role::RecordId);
+    key.0.truncate(own.unwrap_or(key.0.len()));
+    (!key.0.is_empty()).then_some(key)
+}
 
 /// Why records of a source cannot be kept in a history.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,16 +252,16 @@ pub fn check_source_key(source: &KeyPaths) -> Result<(), LayoutError> {
 /// # Errors
 /// With what is wrong with the history's key.
 pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), LayoutError> {
-    let is_own = |path: &[String]| matches!(path, [name] if name == "id" || name == ORIGINAL_ID);
     let shown =
         |paths: Vec<&Vec<String>>| paths.into_iter().map(|path| render_path(path)).collect::<Vec<_>>().join(", ");
     check_source_key(source)?;
-    let foreign: Vec<_> = changes.segments().iter().filter(|p| !source.segments().contains(p) && !is_own(p)).collect();
+    let is_foreign = |path: &&Vec<String>| !source.segments().contains(path) && Role::of(path) == Role::Member;
+    let foreign: Vec<_> = changes.segments().iter().filter(is_foreign).collect();
     if !foreign.is_empty() {
         return Err(LayoutError::Foreign { foreign: shown(foreign), of_source: source.clone() });
     }
     // An id is in every record's own.
-    let is_left_out = |path: &&Vec<String>| !changes.segments().contains(path) && path.as_slice() != ["id"];
+    let is_left_out = |path: &&Vec<String>| !changes.segments().contains(path) && !is_id(path);
     let left_out: Vec<_> = source.segments().iter().filter(is_left_out).collect();
     if !left_out.is_empty() {
         return Err(LayoutError::LeftOut { of_history: changes.clone(), left_out: shown(left_out) });
@@ -71,8 +273,65 @@ pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), LayoutE
 mod tests {
     use super::*;
 
-    fn paths(paths: &[&str]) -> KeyPaths {
-        KeyPaths::parse(paths).unwrap()
+    fn paths(texts: &[&str]) -> KeyPaths {
+        KeyPaths::parse(texts).unwrap()
+    }
+
+    fn layout(changes: &[&str], source: &[&str]) -> Layout {
+        Layout::new(paths(changes), paths(source))
+    }
+
+    #[test]
+    fn the_scope_follows_the_key_paths_that_both_containers_share() {
+        let key = PartitionKey::parse(r#"["t",7]"#).unwrap();
+        let scope =
+            |changes: &[&str], id| layout(changes, &["/tenant", "/n"]).scope(&key, id).map(|key| key.to_string());
+        assert_eq!(scope(&["/tenant", "/n", "/_originalId"], Some("a")).as_deref(), Some(r#"["t",7,"a"]"#));
+        assert_eq!(scope(&["/tenant", "/n", "/_originalId"], None).as_deref(), Some(r#"["t",7]"#));
+        assert_eq!(scope(&["/n"], Some("a")).as_deref(), Some("[7]"));
+        assert_eq!(scope(&["/_originalId"], Some("a")).as_deref(), Some("a"));
+        assert_eq!(scope(&["/id"], Some("a")), None);
+        assert_eq!(scope(&["/tenant", "/id"], Some("a")).as_deref(), Some("t"));
+        let by_id = layout(&["/id", "/_originalId"], &["/id"]).scope(&key, Some("a"));
+        assert_eq!(by_id, None, "the record's id is not the document's");
+    }
+
+    #[test]
+    fn a_tombstone_belongs_to_the_key_in_its_record() {
+        let record = r#"{"id":"a~del-9","pk":"p","_originalId":"a","_change":{"v":1,"op":"delete","ts":1,"lsn":9}}"#;
+        let version = Version::parse(record).unwrap();
+        assert_eq!(version.document, None);
+        let key = |changes: &[&str], source: &[&str]| {
+            layout(changes, source).item_of(&version, record).map(|item| item.partition_key.to_string())
+        };
+        assert_eq!(key(&["/pk"], &["/pk"]).as_deref(), Some("p"));
+        assert_eq!(key(&["/pk"], &["/id"]).as_deref(), Some("a"));
+        assert_eq!(key(&["/_originalId"], &["/pk"]), None);
+    }
+
+    #[test]
+    fn a_record_lies_where_its_items_key_says_or_nowhere_known() {
+        let item = ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() };
+        for (changes, source, place) in [
+            (&["/pk", "/_originalId"][..], &["/pk"][..], Some(r#"["p","a"]"#)),
+            (&["/id"], &["/pk"], Some("a~1")),
+            (&["/other"], &["/pk"], None),
+            (&["/id"], &["/id"], Some("a~1")),
+        ] {
+            let layout = layout(changes, source);
+            assert_eq!(layout.record_key(&item, "a~1").map(|key| key.to_string()).as_deref(), place, "{changes:?}");
+            assert_eq!(layout.addresses_records(), place.is_some(), "{changes:?}");
+        }
+        assert!(layout(&["/_originalId"], &["/id"]).begins_as(&KeyPaths::parse(&["/id"]).unwrap()));
+        assert!(!layout(&["/id"], &["/id"]).is_cut_by_item(), "a record's id is not its document's");
+    }
+
+    #[test]
+    fn what_is_no_record_lies_by_its_group() {
+        let scope = |texts: &[&str]| scope_of_others(&paths(texts), "restore~1").map(|key| key.to_string());
+        assert_eq!(key_of_other(&paths(&["/pk", "/_originalId"]), "restore~1", "x").to_string(), r#"[{},"restore~1"]"#);
+        assert_eq!(scope(&["/_originalId", "/id"]).as_deref(), Some("restore~1"));
+        assert_eq!(scope(&["/id"]), None);
     }
 
     #[test]

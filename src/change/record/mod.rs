@@ -6,7 +6,7 @@ mod build;
 mod compress;
 mod identity;
 mod ids;
-mod layout;
+pub mod layout;
 mod marks;
 mod members;
 mod text;

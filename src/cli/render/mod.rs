@@ -6,3 +6,4 @@ pub(super) mod new_function;
 pub(super) mod plan;
 pub(super) mod status;
 pub(super) mod verify;
+pub(super) mod versions;

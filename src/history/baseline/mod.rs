@@ -2,17 +2,17 @@
 
 mod saver;
 
-pub use self::saver::{Saver, read_live, read_record};
+pub use self::saver::Saver;
 use crate::{
     change::{
         Change, Op, Shape, Via,
-        key::{ItemKey, KeyPaths},
+        key::ItemKey,
         raw::RawDocument,
         record::{self, Record, RecordContext},
         version::Version,
     },
     cosmos::Failure,
-    history::scan::ScannedItem,
+    history::{layout::Layout, scan::ScannedItem},
 };
 
 /// The version in the history that the live document is; `None` without a live document, or when it is missing.
@@ -33,48 +33,58 @@ pub fn op_of(found: &ScannedItem) -> Op {
     if found.versions.is_empty() { Op::Baseline } else { Op::Upsert }
 }
 
+/// Why a live document is saved.
+#[derive(Debug, Clone, Copy)]
+pub enum Saving<'a> {
+    /// The history lacks it. The record is to be created only, because capture knows more of a version.
+    Missing(Op),
+    /// It is about to be overwritten. The record keeps what is known of that version already.
+    Before(Option<&'a Version>),
+}
+
 /// The record of a live document, as it was read with its system properties. Its time is the document's own `_ts`, its
-/// id the one that capture gives the same version; it is to be created only, because capture knows more of a version.
+/// id the one that capture gives the same version.
 ///
 /// # Errors
 /// When the text is no document.
-pub fn record_of_live(
-    item: &ItemKey,
-    text: &str,
-    op: Op,
-    changes: &KeyPaths,
-    source: &KeyPaths,
-) -> Result<Record, Failure> {
+pub fn record_of_live(item: &ItemKey, text: &str, why: Saving<'_>, layout: &Layout) -> Result<Record, Failure> {
     let wrong = |e: String| Failure::invalid("save live version".into(), e);
     let document = RawDocument::parse(text).map_err(|e| wrong(e.to_string()))?;
+    let (op, known) = match why {
+        Saving::Missing(op) => (op, None),
+        Saving::Before(known) => (known.and_then(|known| known.op).unwrap_or(Op::Upsert), known),
+    };
+    // A version that capture delivered stays one: that it was, tells how far the history is complete.
+    let via = match why {
+        Saving::Missing(_) => Via::Backfill,
+        Saving::Before(_) => known.and_then(|known| known.via.as_deref()).and_then(Via::parse).unwrap_or(Via::Restore),
+    };
     let change = Change {
         op,
         id: item.id.as_str().into(),
-        ts: document.get_i64("_ts"),
+        ts: known.filter(|known| !known.ts_from_capture).map(|known| known.ts).or(document.get_i64("_ts")),
         document,
         text,
         shape: Shape::Stored,
-        lsn: None,
-        prev_lsn: None,
+        lsn: known.and_then(|known| known.lsn),
+        prev_lsn: known.and_then(|known| known.prev_lsn),
         metadata_key: None,
-        healed: true,
+        healed: matches!(why, Saving::Missing(_)),
     };
     let now = crate::surroundings::now();
     let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    let context = RecordContext {
-        via: Via::Backfill,
-        at: &at,
-        at_seconds: now.timestamp(),
-        paths: changes,
-        source: Some(source),
-    };
+    let (paths, source) = (layout.changes(), Some(layout.source()));
+    let context = RecordContext { via, at: &at, at_seconds: now.timestamp(), paths, source };
     record::build(&change, None, false, context).map_err(|e| wrong(e.reason))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{change::key::PartitionKey, history::scan::Live};
+    use crate::{
+        change::key::{KeyPaths, PartitionKey},
+        history::live::Live,
+    };
 
     fn item() -> ItemKey {
         ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() }
@@ -84,8 +94,10 @@ mod tests {
 
     #[test]
     fn the_record_of_a_live_document_is_found_again_as_its_version() {
-        let paths = KeyPaths::parse(&["/pk", "/_originalId"]).unwrap();
-        let record = record_of_live(&item(), LIVE, Op::Baseline, &paths, &paths).unwrap();
+        let paths = || KeyPaths::parse(&["/pk", "/_originalId"]).unwrap();
+        let layout = Layout::new(paths(), paths());
+        let baseline = Saving::Missing(Op::Baseline);
+        let record = record_of_live(&item(), LIVE, baseline, &layout).unwrap();
         assert_eq!((record.id.as_str(), record.create_only), ("a~e1", true));
         let version = Version::parse(&record.body).unwrap();
         assert_eq!(
@@ -103,6 +115,6 @@ mod tests {
         assert_eq!(op_of(&found), Op::Baseline);
         found.live = None;
         assert!(!is_missing(&found));
-        assert!(record_of_live(&item(), "[]", Op::Baseline, &paths, &paths).is_err());
+        assert!(record_of_live(&item(), "[]", baseline, &layout).is_err());
     }
 }

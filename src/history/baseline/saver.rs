@@ -1,12 +1,12 @@
-//! Reads single records and documents, and saves live documents in the history.
+//! Saves live documents in the history.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::record_of_live;
+use super::{Saving, record_of_live};
 use crate::{
     change::{Op, key::ItemKey},
-    cosmos::{Action, Bulk, Disposition, Failure, Job, Param, RETRY_TIMEOUT, Retry, RuLimiter},
-    history::scan::{Containers, ScannedItem},
+    cosmos::{Action, Bulk, Disposition, Failure, Job, RuLimiter},
+    history::{Containers, live::read_live, scan::ScannedItem},
 };
 
 /// Hands the records of live documents to the writers.
@@ -51,10 +51,7 @@ impl Saver<'_> {
             .buffer_unordered(self.concurrency.max(1));
         while let Some((item, op, text)) = texts.try_next().await? {
             let record = match text {
-                Ok(Some(text)) => {
-                    let (changes, source) = (self.containers.changes.key_paths(), self.containers.source.key_paths());
-                    record_of_live(&item, &text, op, changes, source)
-                }
+                Ok(Some(text)) => record_of_live(&item, &text, Saving::Missing(op), self.containers.changes.layout()),
                 Ok(None) => {
                     saved.gone += 1;
                     continue;
@@ -83,41 +80,6 @@ impl Saver<'_> {
         if let Some(text) = found.live.as_ref().and_then(|live| live.text.clone()) {
             return Ok(Some(text));
         }
-        read_live(self.containers, self.pace, &found.item).await
+        read_live(&*self.containers.source, self.pace, &found.item).await
     }
-}
-
-/// Reads a live document; `None` when there is none.
-///
-/// # Errors
-/// When it cannot be read.
-pub async fn read_live(containers: &Containers, pace: &RuLimiter, item: &ItemKey) -> Result<Option<String>, Failure> {
-    pace.wait().await;
-    let read = || containers.source.read(&item.partition_key, &item.id);
-    let bytes = Retry::for_at_most(RETRY_TIMEOUT).run(read).await?;
-    let text = bytes.map(|bytes| String::from_utf8(bytes.into())).transpose();
-    text.map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
-}
-
-/// Reads a record's text; `None` when there is none.
-///
-/// # Errors
-/// When it cannot be read.
-pub async fn read_record(
-    containers: &Containers,
-    pace: &RuLimiter,
-    item: &ItemKey,
-    record_id: &str,
-) -> Result<Option<String>, Failure> {
-    pace.wait().await;
-    let retry = Retry::for_at_most(RETRY_TIMEOUT);
-    let Some(key) = containers.record_key(item, record_id) else {
-        let params = [Param::new("id", record_id)];
-        let found =
-            retry.run(|| containers.changes.query_all("SELECT * FROM c WHERE c.id = @id", &params, None)).await?;
-        return Ok(found.first().map(|text| text.get().to_owned()));
-    };
-    let bytes = retry.run(|| containers.changes.read(&key, record_id)).await?;
-    let text = bytes.map(|bytes| String::from_utf8(bytes.into())).transpose();
-    text.map_err(|_| Failure::invalid("read record".into(), "the service sent text that is not UTF-8".into()))
 }

@@ -32,6 +32,14 @@ pub fn of_records(predicate: &str) -> String {
     format!("{IS_DOCUMENT} AND (\n({}\n) OR {PACKED})", renamed(predicate))
 }
 
+/// What tells records from the other items of the history, the journals of restores and what `doctor` writes: those have
+/// no `_change`, and ids of their own. A document's own member `_restore` is no sign.
+pub const IS_RECORD: &str = "(IS_DEFINED(c._change) OR NOT IS_DEFINED(c._restore) OR \
+                             NOT (STARTSWITH(c._originalId, 'restore~') OR STARTSWITH(c._originalId, 'cosmos-rewind-doctor~')))";
+/// The items of journals.
+pub const IS_JOURNAL: &str =
+    "(NOT IS_DEFINED(c._change) AND IS_DEFINED(c._restore) AND STARTSWITH(c._originalId, 'restore~'))";
+
 /// Whether the service could see a record's document, as a column of a query.
 pub const PACKED_COLUMN: &str = "IS_DEFINED(c._change.body) AS packed";
 

@@ -8,7 +8,7 @@ use crate::{
         key::{ItemKey, KeyValue, PartitionKey},
         version::{BadRecord, Version},
     },
-    history::reader::{Entry, attribute},
+    history::{entry::Entry, histories::attribute},
 };
 
 /// What a piece had.

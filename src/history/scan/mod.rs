@@ -2,46 +2,35 @@
 //! space, several at a time, so that memory does not grow with the container and no version is read twice.
 
 mod buffer;
-mod containers;
-mod live;
+mod matching;
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{LazyLock, Mutex, PoisonError},
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
 };
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use serde_json::value::RawValue;
 
-use self::{
-    buffer::ScanBuffer,
-    live::{live_document, live_row, select_live},
-};
-pub use self::{
-    containers::Containers,
-    live::{Live, LiveDetail, LiveIndex, etag_of, live_index, look, look_at, look_at_source},
-};
+use self::buffer::ScanBuffer;
 use super::{
     as_of::boundary,
-    predicate::{self, evaluate::Predicate},
-    reader::{Entry, IS_RECORD, scope},
-    row::select,
+    containers::{Containers, RANGES, page},
+    entry::Entry,
+    histories::{Texts, histories},
+    live::{Live, LiveDetail, LiveIndex, live_index, look_at},
 };
 use crate::{
     change::{
         Op,
         key::{ItemKey, PartitionKey},
-        raw::RawDocument,
         time::PointInTime,
         version::{BadRecord, Version},
     },
-    cosmos::{Failure, HashRange, Pages, Param, RETRY_TIMEOUT, Retry, RuLimiter, Walk},
+    cosmos::{Failure, Found, HashRange, Param, RETRY_TIMEOUT, Retry, RuLimiter, Walk},
 };
 
 /// Items looked up at the same time.
 const CONCURRENCY: usize = 32;
-/// Pieces of the hash space that are read at the same time.
-const RANGES: u32 = 4;
 /// Versions that a piece should have.
 pub const PIECE_ROWS: usize = 4000;
 /// Bytes of documents that a piece should keep.
@@ -53,15 +42,6 @@ const FEW: usize = 256;
 /// When one version of so many is needed, documents are read along with the facts from then on: two point reads cost
 /// about as much as a query over so many small documents, and are slower.
 const TEXT_RATIO: usize = 25;
-
-/// Whole records up to the moment. A copy of the original demo has no `_change`, and its own time is not known to the
-/// service's index as ours is.
-static WITH_TEXT: LazyLock<String> = LazyLock::new(|| {
-    format!("SELECT * FROM c WHERE {IS_RECORD} AND (NOT IS_DEFINED(c._change) OR c._change.ts <= @at)")
-});
-
-/// The other records.
-const LATER: &str = "IS_DEFINED(c._change) AND (c._change.ts > @at OR NOT IS_NUMBER(c._change.ts))";
 
 /// Which items.
 #[derive(Debug, Clone)]
@@ -152,17 +132,6 @@ impl Piece {
     }
 }
 
-/// The versions that a predicate finds: by item and record, and whether the service could not see the document.
-#[derive(Default)]
-struct Matched {
-    versions: HashMap<(ItemKey, String), bool>,
-    bad: Vec<BadRecord>,
-}
-
-fn is_packed(row: &str) -> bool {
-    RawDocument::parse(row).is_ok_and(|row| row.get("packed").is_some_and(|packed| packed.get() == "true"))
-}
-
 impl<'a> Scan<'a> {
     /// The items, a piece at a time, each in order of id and key. Nothing is written.
     ///
@@ -172,114 +141,13 @@ impl<'a> Scan<'a> {
             // Where pieces of the two containers do not correspond, the target is read as a whole beforehand.
             let index = match self.wanted {
                 Scope::All if self.live != LiveDetail::No && !self.containers.is_aligned() => {
-                    Some(Mutex::new(live_index(self.containers, self.pace).await?))
+                    Some(Mutex::new(live_index(&*self.containers.target, self.pace).await?))
                 }
                 _ => None,
             };
             Ok::<_, Failure>(self.walks(index))
         };
         stream::once(first).try_flatten()
-    }
-
-    /// The items of a predicate's scope of which any version matches, whenever that was; and the records that are not
-    /// understood, or whose documents cannot be decided about.
-    ///
-    /// # Errors
-    /// When the service refuses the predicate, with its own message.
-    pub async fn ever_matched(&self) -> Result<(HashSet<ItemKey>, Vec<BadRecord>), Failure> {
-        let mut items = HashSet::new();
-        let mut bad = Vec::new();
-        for hash_range in self.hash_ranges {
-            let matched = self.matched(*hash_range).await?;
-            bad.extend(matched.bad);
-            for ((item, record_id), packed) in matched.versions {
-                if !packed || items.contains(&item) {
-                    items.insert(item);
-                    continue;
-                }
-                match self.decide_packed(&item, &record_id).await? {
-                    Ok(true) => {
-                        items.insert(item);
-                    }
-                    Ok(false) => {}
-                    Err(problem) => bad.push(BadRecord { record_id, problem }),
-                }
-            }
-        }
-        Ok((items, bad))
-    }
-
-    /// The versions that match the predicate, and those whose documents the service cannot see; none without one.
-    async fn matched(&self, piece: HashRange) -> Result<Matched, Failure> {
-        let mut matched = Matched::default();
-        if let Scope::Where { predicate, params } = self.wanted {
-            let sql =
-                format!("{} AND {}", select(self.containers.source.key_paths()), predicate::of_records(predicate));
-            let mut pages = self.containers.changes.query_hash_range(&sql, params, piece).await?;
-            while let Some(page) = self.page(&mut pages).await? {
-                for row in page {
-                    match self.containers.entry(row.get()) {
-                        Entry::Version(item, version) => {
-                            matched.versions.insert((item, version.record_id), is_packed(row.get()));
-                        }
-                        Entry::Unkeyed(_) => {}
-                        Entry::Bad(bad) => matched.bad.push(bad),
-                    }
-                }
-            }
-        }
-        Ok(matched)
-    }
-
-    /// Whether a document that the service cannot see matches the predicate; else why that cannot be told.
-    async fn decide_packed(&self, item: &ItemKey, record_id: &str) -> Result<Result<bool, String>, Failure> {
-        let Scope::Where { predicate, params } = self.wanted else { return Ok(Ok(true)) };
-        let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
-        let predicate = match Predicate::parse(predicate, value) {
-            Ok(predicate) => predicate,
-            Err(e) => return Ok(Err(format!("its document is kept compressed, and in --where {e}"))),
-        };
-        self.pace.wait().await;
-        let text = match self.containers.document(item, record_id).await {
-            Ok(text) => text,
-            Err(f) if f.is_own() => return Ok(Err(f.message)),
-            Err(f) => return Err(f),
-        };
-        Ok(serde_json::from_str(&text).map(|document| predicate.matches(&document)).map_err(|e| e.to_string()))
-    }
-
-    /// Leaves out what turns out not to match; of what cannot be decided, it is noted why.
-    async fn decide_all(&self, found: &mut HashMap<ItemKey, ScannedItem>, matched: &Matched) -> Result<(), Failure> {
-        let packed: Vec<(ItemKey, String)> = found
-            .values()
-            .filter_map(|f| {
-                let version = boundary(&f.versions, self.at)?;
-                let place = (f.item.clone(), version.record_id.clone());
-                matched.versions.get(&place).copied().unwrap_or(false).then_some(place)
-            })
-            .collect();
-        let decided: Vec<(ItemKey, Result<bool, String>)> = stream::iter(packed)
-            .map(|(item, record_id)| async move {
-                let decided = self.decide_packed(&item, &record_id).await?;
-                Ok::<_, Failure>((item, decided))
-            })
-            .buffer_unordered(CONCURRENCY)
-            .try_collect()
-            .await?;
-        for (item, decided) in decided {
-            match decided {
-                Ok(true) => {}
-                Ok(false) => {
-                    found.remove(&item);
-                }
-                Err(problem) => {
-                    if let Some(found) = found.get_mut(&item) {
-                        found.undecided = Some(problem);
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     fn walks(&'a self, index: Option<Mutex<LiveIndex>>) -> impl Stream<Item = Result<Piece, Failure>> + 'a {
@@ -364,7 +232,7 @@ impl<'a> Scan<'a> {
             return self.live_piece(piece, with_text, predicate, params).await;
         }
         let mut buffer = ScanBuffer::default();
-        let source = self.containers.source.key_paths();
+        let components = self.containers.source.key_paths().len();
         let mut matched = self.matched(piece).await?;
         buffer.bad.append(&mut matched.bad);
         let is_where = matches!(self.wanted, Scope::Where { .. });
@@ -382,21 +250,14 @@ impl<'a> Scan<'a> {
             return Ok(buffer);
         }
         let in_scope = |item: &ItemKey| !is_where || candidates.contains(item);
+        let changes = &self.containers.changes;
         if with_text {
-            let until = [Param::new("at", self.at.seconds())];
-            let mut pages = self.containers.changes.query_hash_range(&WITH_TEXT, &until, piece).await?;
-            while let Some(page) = self.page(&mut pages).await? {
-                for record in page {
-                    buffer.add(Entry::of(record.get(), self.containers.changes.key_paths(), source), in_scope);
-                }
-            }
-            let later = format!("{} AND {LATER}", select(source));
-            self.facts(&later, &until, piece, |entry| buffer.add(entry, in_scope)).await?;
+            self.each(changes.records_in(piece, self.at), |entry| buffer.add(entry, in_scope)).await?;
+            self.each(changes.facts_in(piece, Some(self.at)), |entry| buffer.add(entry, in_scope)).await?;
         } else {
-            let all = select(source);
-            self.facts(&all, &[], piece, |entry| buffer.add(entry, in_scope)).await?;
+            self.each(changes.facts_in(piece, None), |entry| buffer.add(entry, in_scope)).await?;
         }
-        buffer.settle(source.len());
+        buffer.settle(components);
         if index.is_none() && self.live != LiveDetail::No {
             let with_text = with_text && self.live == LiveDetail::Text;
             self.live_in(piece, with_text, None, &mut buffer, in_scope).await?;
@@ -419,9 +280,8 @@ impl<'a> Scan<'a> {
         let mut buffer = ScanBuffer::default();
         self.live_in(piece, with_text, Some((predicate, params)), &mut buffer, |_| true).await?;
         if buffer.found.len() > FEW && self.containers.is_aligned() {
-            let all = select(self.containers.source.key_paths());
             let mut entries = Vec::new();
-            self.facts(&all, &[], piece, |entry| match &entry {
+            self.each(self.containers.changes.facts_in(piece, None), |entry| match &entry {
                 Entry::Version(item, _) if !buffer.found.contains_key(item) => {}
                 _ => entries.push(entry),
             })
@@ -442,22 +302,10 @@ impl<'a> Scan<'a> {
         Ok(buffer)
     }
 
-    async fn page(&self, pages: &mut Pages) -> Result<Option<Vec<Box<RawValue>>>, Failure> {
-        page(self.pace, pages).await
-    }
-
-    async fn facts(
-        &self,
-        sql: &str,
-        params: &[Param],
-        piece: HashRange,
-        mut each: impl FnMut(Entry),
-    ) -> Result<(), Failure> {
-        let mut pages = self.containers.changes.query_hash_range(sql, params, piece).await?;
-        while let Some(page) = self.page(&mut pages).await? {
-            for row in page {
-                each(self.containers.entry(row.get()));
-            }
+    /// Hands over what a reading finds, page by page.
+    async fn each<T>(&self, mut pages: Found<'_, T>, mut each: impl FnMut(T)) -> Result<(), Failure> {
+        while let Some(page) = page(self.pace, &mut pages).await? {
+            page.into_iter().for_each(&mut each);
         }
         Ok(())
     }
@@ -471,30 +319,16 @@ impl<'a> Scan<'a> {
         buffer: &mut ScanBuffer,
         in_scope: impl Fn(&ItemKey) -> bool,
     ) -> Result<(), Failure> {
-        let target = &self.containers.target;
-        let mut sql = if with_text { "SELECT * FROM c".to_owned() } else { select_live(target.key_paths()) };
-        if let Some((predicate, _)) = matching {
-            // On lines of its own, so that a comment in it cannot swallow the parenthesis.
-            sql.push_str(&format!(" WHERE (\n{predicate}\n)"));
-        }
-        let params = matching.map_or(&[][..], |(_, params)| params);
-        let mut pages = target.query_hash_range(&sql, params, piece).await?;
-        while let Some(page) = self.page(&mut pages).await? {
-            for text in page {
-                let (item, live) = if with_text {
-                    live_document(text.get(), target.key_paths())
-                } else {
-                    live_row(text.get(), target.key_paths())
-                }?;
-                if !in_scope(&item) {
-                    continue;
-                }
-                let kept = buffer.keep(with_text.then(|| text.get().to_owned()));
-                buffer.lives += 1;
-                buffer.entry(item).live = Some(Live { text: kept, ..live });
+        let documents = self.containers.target.documents_in(piece, with_text, matching);
+        self.each(documents, |(item, live)| {
+            if !in_scope(&item) {
+                return;
             }
-        }
-        Ok(())
+            let kept = buffer.keep(live.text);
+            buffer.lives += 1;
+            buffer.entry(item).live = Some(Live { text: kept, ..live });
+        })
+        .await
     }
 
     async fn looked_up(&self, items: Vec<ItemKey>) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
@@ -515,7 +349,8 @@ impl<'a> Scan<'a> {
                     return Ok((None, bad));
                 }
                 if self.live != LiveDetail::No {
-                    found.live = look(self.containers, self.pace, &found.item, self.live == LiveDetail::Text).await?;
+                    let with_text = self.live == LiveDetail::Text;
+                    found.live = look_at(&*self.containers.target, self.pace, &found.item, with_text).await?;
                 }
                 Ok::<_, Failure>((Some(found), bad))
             })
@@ -545,31 +380,12 @@ pub async fn facts_of_id(
     id: &str,
     key: Option<&PartitionKey>,
 ) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
-    let source = containers.source.key_paths();
-    let changes = containers.changes.key_paths();
-    let sql = format!("{} AND c._originalId = @id", select(source));
-    let part = key.and_then(|key| scope(changes, source, key, Some(id)));
-    let params = [Param::new("id", id)];
-    let query = || async {
-        let mut pages = containers.changes.query(&sql, &params, part.as_ref(), None).await?;
-        let mut buffer = ScanBuffer::default();
-        while let Some(page) = page(pace, &mut pages).await? {
-            for row in page {
-                buffer.add(containers.entry(row.get()), |_| true);
-            }
-        }
-        Ok(buffer)
-    };
-    let mut buffer = Retry::for_at_most(RETRY_TIMEOUT).run(query).await?;
-    buffer.settle(source.len());
-    let under = |found: &ScannedItem| key.is_none_or(|key| found.item.partition_key.0.starts_with(&key.0));
-    let mut found: Vec<ScannedItem> = buffer.found.into_values().filter(under).collect();
+    let read = histories(&*containers.changes, pace, id, key, Texts::None).await?;
+    let mut found: Vec<ScannedItem> = read
+        .items
+        .into_iter()
+        .map(|item| ScannedItem { versions: item.versions, unkeyed: item.unkeyed, ..ScannedItem::new(item.key) })
+        .collect();
     found.sort_by_cached_key(|f| f.item.sort_key());
-    Ok((found, buffer.bad))
-}
-
-/// The next page of a query, when the limit on request units allows it.
-async fn page(pace: &RuLimiter, pages: &mut Pages) -> Result<Option<Vec<Box<RawValue>>>, Failure> {
-    pace.wait().await;
-    pages.next().await.transpose().map(|page| page.map(|p| p.documents))
+    Ok((found, read.bad))
 }

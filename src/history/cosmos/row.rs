@@ -3,28 +3,29 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{
-    predicate::PACKED_COLUMN,
-    reader::{Entry, IS_RECORD, tells_key},
-};
 use crate::{
     change::{
         Op,
-        key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
+        key::{KeyValue, PartitionKey},
         raw::{present, string_of},
         version::{BadRecord, Version, container_of, key_of, life_of, seconds_of},
     },
     cosmos::sql_path,
+    history::{
+        entry::Entry,
+        layout::Layout,
+        predicate::{IS_RECORD, PACKED_COLUMN},
+    },
 };
 
+/// The values of key paths as columns `k0`, `k1`, `k2`.
+pub(super) fn key_columns(paths: impl Iterator<Item = Vec<String>>) -> String {
+    paths.enumerate().fold(String::new(), |sql, (i, path)| sql + &format!(", {} AS k{i}", sql_path(&path)))
+}
+
 /// The facts of records without their documents.
-pub(super) fn select(source: &KeyPaths) -> String {
-    let keys: String = source.segments().iter().enumerate().fold(String::new(), |sql, (i, path)| {
-        // A key that is the id itself: the record's id is not the document's.
-        let is_id = matches!(path.as_slice(), [name] if name == "id");
-        let place = if is_id { "c._originalId".to_owned() } else { sql_path(path) };
-        sql + &format!(", {place} AS k{i}")
-    });
+pub(super) fn select(layout: &Layout) -> String {
+    let keys = key_columns(layout.members_of_source_key());
     format!(
         "SELECT c.id, c._originalId AS item, c._change.op AS op, c._change.ts AS ts, c._change.lsn AS lsn, \
          c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.rid AS rid, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._change.at AS at, \
@@ -90,7 +91,7 @@ impl Row<'_> {
     }
 
     /// What the row's record is; one that is not understood is named, and hides nothing but itself.
-    pub(super) fn entry(text: &str, changes: &KeyPaths, source: &KeyPaths) -> Entry {
+    pub(super) fn entry(text: &str, layout: &Layout) -> Entry {
         let row: Row<'_> = match serde_json::from_str(text) {
             Ok(row) => row,
             Err(e) => {
@@ -144,10 +145,9 @@ impl Row<'_> {
             // Facts are enough to decide; the document is read when it is needed.
             document: None,
         };
-        match key.filter(|key| key.0.len() == source.len()) {
-            Some(partition_key) => Entry::Version(ItemKey { id, partition_key }, version),
-            None if version.op.is_some_and(Op::is_tombstone) && !tells_key(changes, source) => Entry::Unkeyed(version),
-            None => Entry::Version(ItemKey { id, partition_key: row.key(source.len()) }, version),
+        match layout.item_of_row(&id, op, key, || row.key(layout.source().len())) {
+            Some(item) => Entry::Version(item, version),
+            None => Entry::Unkeyed(version),
         }
     }
 }
@@ -155,13 +155,15 @@ impl Row<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::key::KeyPaths;
 
     #[test]
     fn what_is_odd_in_a_record_does_not_hide_it_from_the_facts() {
         for odd in [r#""rid":7,"at":false,"etag":"\ud800""#, r#""rid":"\u0041","at":"never","etag":null"#] {
             let row = format!(r#"{{"id":"a~1","item":"a","op":"upsert","ts":5,{odd},"k0":"p"}}"#);
-            let paths = KeyPaths::parse(&["/pk"]).unwrap();
-            let Entry::Version(item, version) = Row::entry(&row, &paths, &paths) else { panic!("{row}") };
+            let paths = || KeyPaths::parse(&["/pk"]).unwrap();
+            let layout = Layout::new(paths(), paths());
+            let Entry::Version(item, version) = Row::entry(&row, &layout) else { panic!("{row}") };
             assert_eq!((item.id.as_str(), version.ts, version.container, version.captured), ("a", 5, None, None));
         }
     }

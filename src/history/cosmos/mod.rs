@@ -1,20 +1,23 @@
 //! History on Cosmos DB.
 
+mod live;
+mod pages;
+mod reader;
+mod row;
+
 use std::sync::Arc;
 
 use futures::FutureExt as _;
 
-use super::{History, HistoryWriter, SourceReader};
+pub use self::reader::CosmosReader;
+use super::{Containers, History, HistoryWriter, SourceReader, writing::write_record};
 use crate::{
-    causes::chain,
     change::{
         key::{KeyPaths, PartitionKey},
-        knowledge,
-        raw::RawDocument,
         record::Record,
     },
     config::Names,
-    cosmos::{Container, Cosmos, Disposition, Failure, Opening, Param, Status},
+    cosmos::{Container, Cosmos, Failure, Opening, Param},
 };
 
 /// The source and changes containers of one function.
@@ -69,22 +72,46 @@ impl History for CosmosHistory {
     }
 }
 
+/// A history and its source, with all that the client library can do: for what reads feeds and leases.
+#[derive(Debug, Clone)]
+pub struct CosmosContainers {
+    /// The history.
+    pub changes: Container,
+    /// The live container that the history is of.
+    pub source: Container,
+}
+
+impl CosmosContainers {
+    /// Opens both.
+    ///
+    /// # Errors
+    /// When there is no such container, or the account cannot be reached.
+    pub async fn open(cosmos: &Cosmos, names: &Names) -> Result<Self, Failure> {
+        let changes = cosmos.container(&names.database, &names.changes).await?;
+        let source = cosmos.container(&names.database, &names.source).await?;
+        Ok(Self { changes, source })
+    }
+
+    /// Whether the same part of both containers has a document and its versions.
+    pub fn is_aligned(&self) -> bool {
+        self.containers().is_aligned()
+    }
+
+    /// The same, as use cases see them. The source is the target, too.
+    pub fn containers(&self) -> Containers {
+        let source = Arc::new(self.source.clone());
+        let changes = CosmosReader::new(self.changes.clone(), self.source.key_paths());
+        Containers { changes: Arc::new(changes), target: source.clone(), source }
+    }
+}
+
 impl HistoryWriter for Container {
     fn key_paths(&self) -> &KeyPaths {
         Self::key_paths(self)
     }
 
     async fn write(&self, record: &Record) -> Result<f64, Failure> {
-        let body = record.body.clone().into_bytes();
-        if !record.create_only {
-            return self.upsert(&record.key, &record.id, body).await.map(|w| w.charge);
-        }
-        match self.create(&record.key, &record.id, body).await {
-            Ok(written) => Ok(written.charge),
-            Err(f) if f.disposition == Disposition::Conflict && record.completes => complete(self, record).await,
-            Err(f) if f.disposition == Disposition::Conflict => Ok(0.0),
-            Err(f) => Err(f),
-        }
+        write_record(self, record).await
     }
 
     async fn write_batch(&self, records: &[&Record]) -> Result<f64, Failure> {
@@ -101,43 +128,6 @@ impl HistoryWriter for Container {
         body.push(']');
         self.upsert_batch(&first.key, body.into_bytes()).await.map(|w| w.charge)
     }
-}
-
-/// Completes the record that is there by what this one knows, on the condition that nobody else did meanwhile.
-async fn complete(container: &Container, record: &Record) -> Result<f64, Failure> {
-    const LOOKS: u32 = 5;
-    let wrong = |e: String| Failure::invalid("complete record".into(), e);
-    let mut last = None;
-    for _ in 0..LOOKS {
-        let stored = Container::read(container, &record.key, &record.id).await?;
-        let written = match stored {
-            Some(stored) => {
-                let stored = std::str::from_utf8(&stored).map_err(|e| wrong(e.to_string()))?;
-                let Some(body) = knowledge::completed(stored, &record.body).map_err(|e| wrong(chain(&e)))? else {
-                    return Ok(0.0);
-                };
-                let etag =
-                    RawDocument::parse(stored).ok().and_then(|stored| Some(stored.get_str("_etag")?.into_owned()));
-                let etag = etag.ok_or_else(|| wrong("the stored record has no _etag".into()))?;
-                container.replace(&record.key, &record.id, body.into_bytes(), &etag).await
-            }
-            None => container.create(&record.key, &record.id, record.body.clone().into_bytes()).await,
-        };
-        match written {
-            Ok(written) => return Ok(written.charge),
-            // Somebody was quicker; or it was pruned.
-            Err(f)
-                if matches!(f.disposition, Disposition::PreconditionFailed | Disposition::Conflict)
-                    || f.status == Status::NO_ITEM =>
-            {
-                last = Some(f);
-            }
-            Err(f) => return Err(f),
-        }
-    }
-    // It moves too fast to be completed now: delivered again, it is.
-    let reason = last.map_or_else(String::new, |f| f.to_string());
-    Err(Failure::from_status("complete record".into(), Status::new(449, 0), &reason, None))
 }
 
 impl SourceReader for Container {

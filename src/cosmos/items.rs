@@ -1,0 +1,95 @@
+//! Single items of a container, whatever keeps them: the service, or the memory of a test.
+
+use std::sync::Arc;
+
+use futures::{FutureExt as _, future::BoxFuture, stream::BoxStream};
+
+use super::{Container, Failure, HashSpace, Written};
+use crate::change::key::{KeyPaths, PartitionKey};
+
+/// What an operation on one item comes to.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, Failure>>;
+/// What a reading finds, page by page. A page is asked for when it is polled, so a caller may wait before it; a stream may
+/// be dropped at any page.
+pub type Found<'a, T> = BoxStream<'a, Result<Vec<T>, Failure>>;
+
+/// Items of one container as JSON text, each addressed by its full partition key and its id.
+///
+/// Contract:
+/// - A write that succeeds is durable, and every later read sees it.
+/// - `Err` leaves unknown whether a write was stored, unless the failure says that the item conflicts, has moved or is gone.
+/// - Nothing is retried here.
+/// - An id is any text that Cosmos takes, `..` and `/` among them.
+pub trait Items: Send + Sync + 'static {
+    /// The container's name.
+    fn name(&self) -> &str;
+    /// The container's resource id: another one under the same name is another container.
+    fn rid(&self) -> &str;
+    /// The partition key paths of the container.
+    fn key_paths(&self) -> &KeyPaths;
+    /// How partition keys are hashed; `None` for a container that is not partitioned by a hash.
+    fn hash_space(&self) -> Option<HashSpace>;
+    /// Reads an item with its system properties; `None` when there is none.
+    fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>>;
+    /// Creates an item; a [`Disposition::Conflict`](super::Disposition::Conflict) when it exists.
+    fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written>;
+    /// Creates or replaces an item.
+    fn upsert<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written>;
+    /// Replaces an item that still has this etag; a
+    /// [`Disposition::PreconditionFailed`](super::Disposition::PreconditionFailed) when it has moved,
+    /// [`Status::NO_ITEM`](super::Status::NO_ITEM) when it is gone.
+    fn replace<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written>;
+    /// Deletes an item, only while it has `etag` when one is given; [`Status::NO_ITEM`](super::Status::NO_ITEM) when there
+    /// is none.
+    fn delete<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written>;
+}
+
+impl Items for Container {
+    fn name(&self) -> &str {
+        Self::name(self)
+    }
+
+    fn rid(&self) -> &str {
+        Self::rid(self)
+    }
+
+    fn key_paths(&self) -> &KeyPaths {
+        Self::key_paths(self)
+    }
+
+    fn hash_space(&self) -> Option<HashSpace> {
+        Self::hash_space(self)
+    }
+
+    fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
+        async move {
+            let bytes = Self::read(self, key, id).await?;
+            let text = bytes.map(|bytes| String::from_utf8(bytes.into())).transpose();
+            text.map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
+        }
+        .boxed()
+    }
+
+    fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
+        Self::create(self, key, id, body).boxed()
+    }
+
+    fn upsert<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
+        Self::upsert(self, key, id, body).boxed()
+    }
+
+    fn replace<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written> {
+        Self::replace(self, key, id, body, etag).boxed()
+    }
+
+    fn delete<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written> {
+        Self::delete(self, key, id, etag).boxed()
+    }
+}
+
+/// The container for those who write many items.
+impl From<&Container> for Arc<dyn Items> {
+    fn from(container: &Container) -> Self {
+        Arc::new(container.clone())
+    }
+}

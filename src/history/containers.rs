@@ -1,0 +1,170 @@
+//! The containers that a restore, and whatever else reads the history, works on; and the account they are in.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, future::BoxFuture};
+
+use super::{
+    frontier::Frontier,
+    reading::{HistoryReader, LiveContainer},
+};
+use crate::{
+    change::{
+        key::{ItemKey, KeyPaths, PartitionKey},
+        time::PointInTime,
+        version::Version,
+    },
+    config::Names,
+    context::Context,
+    cosmos::{Answer, Failure, Found, HashRange, HashSpace, RETRY_TIMEOUT, Retry, RuLimiter, RuMeter, Shard},
+};
+
+/// Parts of the hash space that are read at the same time.
+pub(super) const RANGES: u32 = 4;
+
+/// An account, as the use cases see it that read histories: it opens containers, and knows what time it is.
+pub trait Account: Send + Sync {
+    /// The account's address, without any secret.
+    fn endpoint(&self) -> &str;
+    /// Request units used so far.
+    fn meter(&self) -> &RuMeter;
+    /// The account's time, by which `_ts` is.
+    fn now(&self) -> BoxFuture<'_, DateTime<Utc>>;
+    /// Opens the history and its source, which is the target too unless another container is named.
+    fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers>;
+    /// Opens the history alone, when its source is gone: its own key says how that was keyed.
+    fn history<'a>(&'a self, names: &'a Names) -> Answer<'a, Arc<dyn HistoryReader>>;
+    /// Reads how far the history is known to be complete. Documents with changes of before `at` that are not captured are
+    /// told apart.
+    fn frontier<'a>(&'a self, names: &'a Names, at: Option<PointInTime>, pace: &'a RuLimiter) -> Answer<'a, Frontier>;
+}
+
+/// What use cases are given that need no more of an account than [`Account`] has.
+pub type AnyContext<'a> = Context<'a, dyn Account + 'a>;
+
+impl<'a, A: Account> Context<'a, A> {
+    /// The same for use cases that need no more than [`Account`] has.
+    pub fn any(&self) -> AnyContext<'a> {
+        Context { account: self.account, names: self.names, progress: self.progress, stop: self.stop.clone() }
+    }
+}
+
+/// The containers a restore works on.
+#[derive(Clone)]
+pub struct Containers {
+    /// The history.
+    pub changes: Arc<dyn HistoryReader>,
+    /// The live container that the history is of: its key paths tell items apart.
+    pub source: Arc<dyn LiveContainer>,
+    /// Where documents are put: the source, or another container of the same key.
+    pub target: Arc<dyn LiveContainer>,
+}
+
+impl std::fmt::Debug for Containers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = [self.changes.name(), self.source.name(), self.target.name()];
+        f.debug_tuple("Containers").field(&names).finish()
+    }
+}
+
+impl Containers {
+    /// Whether documents are put into another container than the one the history is of.
+    pub fn is_elsewhere(&self) -> bool {
+        self.target.rid() != self.source.rid()
+    }
+
+    /// Whether all versions of an item are in one place of the history's hash space.
+    pub(super) fn is_cut_by_item(&self) -> bool {
+        self.changes.hash_space().is_some() && self.changes.layout().is_cut_by_item()
+    }
+
+    /// The key of one record of an item in the history; `None` where it does not follow from the item's.
+    pub fn record_key(&self, item: &ItemKey, record_id: &str) -> Option<PartitionKey> {
+        self.changes.layout().record_key(item, record_id)
+    }
+
+    /// A record's text, as it is stored; `None` when the history does not have it (any more).
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn record_text(&self, item: &ItemKey, record_id: &str) -> Result<Option<String>, Failure> {
+        record_text(&*self.changes, item, record_id).await
+    }
+
+    /// A record of an item; `None` when the history does not have it (any more).
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not understood.
+    pub async fn record(&self, item: &ItemKey, record_id: &str) -> Result<Option<Version>, Failure> {
+        record(&*self.changes, item, record_id).await
+    }
+
+    /// The document of a record.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no document.
+    pub async fn document(&self, item: &ItemKey, record_id: &str) -> Result<String, Failure> {
+        let wrong = |problem: &str| Failure::invalid("read version".into(), format!("record {record_id} {problem}"));
+        let version = self.record(item, record_id).await?;
+        version.ok_or_else(|| wrong("is not in the history any more"))?.document.ok_or_else(|| wrong("is a tombstone"))
+    }
+
+    /// Whether an item has the same place in the target as its versions in the history, so that the same piece of both
+    /// can be read. Containers are told apart by the first component of a key.
+    pub fn is_aligned(&self) -> bool {
+        self.is_cut_by_item()
+            && self.changes.layout().begins_as(self.target.key_paths())
+            && self.changes.hash_space() == self.target.hash_space()
+    }
+
+    /// The hash ranges that are read at the same time, of the whole or of a part.
+    ///
+    /// # Errors
+    /// When several machines cannot share the items of these containers.
+    pub fn hash_ranges(&self, share: Option<Shard>) -> Result<Vec<HashRange>, NotShared> {
+        let Some(share) = share else {
+            return Ok(if self.is_cut_by_item() { HashRange::WHOLE.cut(RANGES) } else { vec![HashRange::WHOLE] });
+        };
+        if self.is_aligned() {
+            return Ok(share.span().cut(RANGES));
+        }
+        let shown =
+            |name: &str, paths: &KeyPaths, space: Option<HashSpace>| format!("{name} ({paths}, hash {space:?})");
+        let (changes, target) = (&self.changes, &self.target);
+        Err(NotShared {
+            changes: shown(changes.name(), changes.key_paths(), changes.hash_space()),
+            target: shown(target.name(), target.key_paths(), target.hash_space()),
+        })
+    }
+}
+
+/// Several machines cannot share the items of a history and its source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{changes} and {target} are partitioned in different ways, so a part of one is not a part of the other")]
+pub struct NotShared {
+    /// The history and its key.
+    changes: String,
+    /// The target and its key.
+    target: String,
+}
+
+async fn record_text(history: &dyn HistoryReader, item: &ItemKey, record_id: &str) -> Result<Option<String>, Failure> {
+    Retry::for_at_most(RETRY_TIMEOUT).run(|| history.record(item, record_id)).await
+}
+
+/// A record of an item, as [`Containers::record`].
+pub(super) async fn record(
+    history: &dyn HistoryReader,
+    item: &ItemKey,
+    record_id: &str,
+) -> Result<Option<Version>, Failure> {
+    let Some(text) = record_text(history, item, record_id).await? else { return Ok(None) };
+    Version::parse(&text).map(Some).map_err(|e| Failure::invalid("read version".into(), e.to_string()))
+}
+
+/// The next page of a reading, when the limit on request units allows it.
+pub(super) async fn page<T>(pace: &RuLimiter, pages: &mut Found<'_, T>) -> Result<Option<Vec<T>>, Failure> {
+    pace.wait().await;
+    pages.next().await.transpose()
+}

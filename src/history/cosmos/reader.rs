@@ -1,0 +1,212 @@
+//! The history in Cosmos DB, as it is read.
+
+use futures::FutureExt as _;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    pages::{first_row, rows, rows_in},
+    row::{Row, select},
+};
+use crate::{
+    change::{
+        key::{ItemKey, KeyPaths, PartitionKey},
+        raw::RawDocument,
+        record::layout::scope_of_others,
+        time::PointInTime,
+    },
+    cosmos::{Answer, Container, Failure, Found, HashRange, HashSpace, Items, Param, Written},
+    history::{
+        entry::Entry,
+        layout::Layout,
+        predicate::{self, IS_JOURNAL, IS_RECORD},
+        reading::{Detail, End, HistoryReader, JournalItem, Journals, Match, Which},
+    },
+};
+
+/// Whole records up to the moment. A copy of the original demo has no `_change`, and its own time is not known to the
+/// service's index as ours is.
+const UNTIL: &str = "(NOT IS_DEFINED(c._change) OR c._change.ts <= @at)";
+/// The other records.
+const AFTER: &str = "IS_DEFINED(c._change) AND (c._change.ts > @at OR NOT IS_NUMBER(c._change.ts))";
+
+const OLDEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts ASC";
+const NEWEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts DESC";
+
+/// A container of records, which knows how its source is keyed.
+#[derive(Debug, Clone)]
+pub struct CosmosReader {
+    container: Container,
+    layout: Layout,
+}
+
+impl CosmosReader {
+    /// The history in a container, of a source keyed so.
+    pub fn new(container: Container, source: &KeyPaths) -> Self {
+        let layout = Layout::new(container.key_paths().clone(), source.clone());
+        Self { container, layout }
+    }
+
+    fn entries(&self, sql: String, params: Vec<Param>, range: HashRange) -> Found<'_, Entry> {
+        rows_in(&self.container, sql, params, range, |row| Ok(Row::entry(row.get(), &self.layout)))
+    }
+
+    fn records(&self, sql: String, params: Vec<Param>, range: HashRange) -> Found<'_, Entry> {
+        rows_in(&self.container, sql, params, range, |row| Ok(Entry::of(row.get(), &self.layout)))
+    }
+}
+
+fn moment(at: PointInTime) -> Vec<Param> {
+    vec![Param::new("at", at.seconds())]
+}
+
+fn is_packed(row: &str) -> bool {
+    RawDocument::parse(row).is_ok_and(|row| row.get("packed").is_some_and(|packed| packed.get() == "true"))
+}
+
+/// Reads a row of `ts` and `rid`.
+pub(super) fn end(row: &RawValue) -> Result<End, Failure> {
+    #[derive(Deserialize)]
+    struct Ends {
+        ts: i64,
+        rid: Option<String>,
+    }
+    let wrong = |e| Failure::invalid("read newest".into(), format!("a row is not understood: {e}"));
+    serde_json::from_str(row.get()).map(|Ends { ts, rid }| End { ts, rid }).map_err(wrong)
+}
+
+/// Reads an item of a journal, or the row of one.
+fn journal_item(row: &RawValue, with_text: bool) -> Result<JournalItem, Failure> {
+    #[derive(Deserialize)]
+    struct Item {
+        id: String,
+        #[serde(rename = "_originalId")]
+        group: String,
+        #[serde(rename = "_ts")]
+        ts: i64,
+        kind: Option<String>,
+    }
+    let wrong = |e| Failure::invalid("read journals".into(), format!("an item is not understood: {e}"));
+    let Item { id, group, ts, kind } = serde_json::from_str(row.get()).map_err(wrong)?;
+    Ok(JournalItem { id, group, kind, ts, text: with_text.then(|| row.get().to_owned()) })
+}
+
+impl HistoryReader for CosmosReader {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn of_id<'a>(&'a self, id: &'a str, key: Option<&'a PartitionKey>, detail: Detail) -> Found<'a, Entry> {
+        let scope = key.and_then(|key| self.layout.scope(key, Some(id)));
+        let sql = match detail {
+            Detail::Facts => format!("{} AND c._originalId = @id", select(&self.layout)),
+            Detail::Whole => format!("SELECT * FROM c WHERE c._originalId = @id AND {IS_RECORD}"),
+        };
+        let query = async move { self.container.query(&sql, &[Param::new("id", id)], scope.as_ref(), None).await };
+        rows(query, move |row| {
+            Ok(match detail {
+                Detail::Facts => Row::entry(row.get(), &self.layout),
+                Detail::Whole => Entry::of(row.get(), &self.layout),
+            })
+        })
+    }
+
+    fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> Found<'_, Entry> {
+        let all = select(&self.layout);
+        match after {
+            None => self.entries(all, Vec::new(), range),
+            Some(at) => self.entries(format!("{all} AND {AFTER}"), moment(at), range),
+        }
+    }
+
+    fn records_in(&self, range: HashRange, until: PointInTime) -> Found<'_, Entry> {
+        self.records(format!("SELECT * FROM c WHERE {IS_RECORD} AND {UNTIL}"), moment(until), range)
+    }
+
+    fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> Found<'a, Match> {
+        let sql = format!("{} AND {}", select(&self.layout), predicate::of_records(predicate));
+        rows_in(&self.container, sql, params.to_vec(), range, |row| {
+            Ok(Match { entry: Row::entry(row.get(), &self.layout), undecided: is_packed(row.get()) })
+        })
+    }
+
+    fn record<'a>(&'a self, item: &'a ItemKey, record_id: &'a str) -> Answer<'a, Option<String>> {
+        async move {
+            if let Some(key) = self.layout.record_key(item, record_id) {
+                return Items::read(&self.container, &key, record_id).await;
+            }
+            let scope = self.layout.scope(&item.partition_key, Some(&item.id));
+            let params = [Param::new("id", record_id)];
+            let found = self.container.query_all("SELECT * FROM c WHERE c.id = @id", &params, scope.as_ref()).await?;
+            Ok(found.first().map(|record| record.get().to_owned()))
+        }
+        .boxed()
+    }
+
+    fn end(&self, which: Which) -> Answer<'_, Option<End>> {
+        let sql = match which {
+            Which::Oldest => OLDEST,
+            Which::Newest => NEWEST,
+        };
+        first_row(&self.container, sql, end)
+    }
+
+    fn journal_items<'a>(&'a self, which: Journals<'a>) -> Found<'a, JournalItem> {
+        let index = "c.id, c._originalId, c._ts, c._restore.kind AS kind";
+        match which {
+            Journals::Index => {
+                let sql = format!("SELECT {index} FROM c WHERE {IS_JOURNAL}");
+                rows_in(&self.container, sql, Vec::new(), HashRange::WHOLE, |row| journal_item(row, false))
+            }
+            Journals::Kind(kind, group) => {
+                let scope = group.and_then(|group| scope_of_others(self.container.key_paths(), group));
+                let of_group = if group.is_some() { " AND c._originalId = @group" } else { "" };
+                let sql = format!(
+                    "SELECT {index}, c._restore FROM c WHERE {IS_JOURNAL} AND c._restore.kind = @kind{of_group}"
+                );
+                let mut params = vec![Param::new("kind", kind)];
+                params.extend(group.map(|group| Param::new("group", group)));
+                let query = async move { self.container.query(&sql, &params, scope.as_ref(), None).await };
+                rows(query, |row| journal_item(row, true))
+            }
+        }
+    }
+}
+
+impl Items for CosmosReader {
+    fn name(&self) -> &str {
+        self.container.name()
+    }
+
+    fn rid(&self) -> &str {
+        self.container.rid()
+    }
+
+    fn key_paths(&self) -> &KeyPaths {
+        self.container.key_paths()
+    }
+
+    fn hash_space(&self) -> Option<HashSpace> {
+        self.container.hash_space()
+    }
+
+    fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
+        Items::read(&self.container, key, id)
+    }
+
+    fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
+        Items::create(&self.container, key, id, body)
+    }
+
+    fn upsert<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
+        Items::upsert(&self.container, key, id, body)
+    }
+
+    fn replace<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written> {
+        Items::replace(&self.container, key, id, body, etag)
+    }
+
+    fn delete<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written> {
+        Items::delete(&self.container, key, id, etag)
+    }
+}

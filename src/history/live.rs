@@ -1,0 +1,85 @@
+//! Live documents: what the source or the target has now.
+
+use std::collections::HashMap;
+
+use super::{containers::page, reading::LiveContainer};
+use crate::{
+    change::{key::ItemKey, raw::RawDocument},
+    cosmos::{Failure, HashRange, RETRY_TIMEOUT, Retry, RuLimiter},
+};
+
+/// A live document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Live {
+    /// Its etag.
+    pub etag: String,
+    /// Its `_ts`, epoch seconds; `None` when the service did not send one.
+    pub ts: Option<i64>,
+    /// Its text with system properties, when it was read along.
+    pub text: Option<String>,
+}
+
+/// What of the live documents is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveDetail {
+    /// Nothing.
+    No,
+    /// That they exist.
+    Etag,
+    /// Their text too, where it pays to read it along.
+    Text,
+}
+
+/// Live documents by item.
+pub type LiveIndex = HashMap<ItemKey, Live>;
+
+/// Reads a live document's text; `None` when there is none.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn read_live(
+    container: &dyn LiveContainer,
+    pace: &RuLimiter,
+    item: &ItemKey,
+) -> Result<Option<String>, Failure> {
+    pace.wait().await;
+    Retry::for_at_most(RETRY_TIMEOUT).run(|| container.read(&item.partition_key, &item.id)).await
+}
+
+/// What a container has of one item.
+///
+/// # Errors
+/// When the service refuses to say.
+pub async fn look_at(
+    container: &dyn LiveContainer,
+    pace: &RuLimiter,
+    item: &ItemKey,
+    with_text: bool,
+) -> Result<Option<Live>, Failure> {
+    let live = read_live(container, pace, item).await?;
+    Ok(live.and_then(|text| {
+        let ts = RawDocument::parse(&text).ok()?.get_i64("_ts");
+        Some(Live { etag: etag_of(&text)?, ts, text: with_text.then_some(text) })
+    }))
+}
+
+/// Every document of a container by item, with its etag.
+///
+/// # Errors
+/// When the container cannot be read.
+pub async fn live_index(container: &dyn LiveContainer, pace: &RuLimiter) -> Result<LiveIndex, Failure> {
+    let read = || async {
+        let mut pages = container.documents_in(HashRange::WHOLE, false, None);
+        let mut index = HashMap::new();
+        while let Some(page) = page(pace, &mut pages).await? {
+            index.extend(page);
+        }
+        Ok(index)
+    };
+    Retry::for_at_most(RETRY_TIMEOUT).run(read).await
+}
+
+/// The etag of a document's text.
+pub fn etag_of(text: &str) -> Option<String> {
+    RawDocument::parse(text).ok()?.get_str("_etag").map(std::borrow::Cow::into_owned)
+}

@@ -1,0 +1,279 @@
+//! A history in memory, as it is read and written.
+
+use std::sync::Arc;
+
+use futures::{FutureExt as _, StreamExt as _, stream};
+use serde::Deserialize;
+
+use super::container::{MemoryContainer, compiled};
+use crate::{
+    change::{
+        key::{ItemKey, KeyPaths, PartitionKey},
+        raw::RawDocument,
+        record::{ORIGINAL_ID, Record},
+        time::PointInTime,
+        version::Version,
+    },
+    cosmos::{Answer, Failure, Found, HashRange, HashSpace, Items, Param, Written},
+    history::{
+        History, HistoryWriter, SourceReader,
+        entry::Entry,
+        layout::Layout,
+        reading::{Detail, End, HistoryReader, JournalItem, Journals, Match, Which},
+        writing::write_record,
+    },
+};
+
+/// A container of records, which knows how its source is keyed.
+#[derive(Debug, Clone)]
+pub struct MemoryHistory {
+    pub(super) changes: Arc<MemoryContainer>,
+    pub(super) source: Arc<MemoryContainer>,
+    layout: Layout,
+}
+
+impl MemoryHistory {
+    /// The history in a container, of this source.
+    pub(super) fn new(changes: Arc<MemoryContainer>, source: Arc<MemoryContainer>) -> Self {
+        let layout = Layout::new(Items::key_paths(&*changes).clone(), Items::key_paths(&*source).clone());
+        Self { changes, source, layout }
+    }
+
+    fn entry(&self, text: &str, detail: Detail) -> Entry {
+        match (Entry::of(text, &self.layout), detail) {
+            (Entry::Version(item, version), Detail::Facts) => {
+                Entry::Version(item, Version { document: None, ..version })
+            }
+            (entry, _) => entry,
+        }
+    }
+
+    fn entries(
+        &self,
+        range: HashRange,
+        detail: Detail,
+        wanted: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Found<'_, Entry> {
+        self.changes.pages(range, move |text| Ok((!is_other(text) && wanted(text)).then(|| self.entry(text, detail))))
+    }
+}
+
+/// Whether an item is no record: a part of a journal, or what a check left.
+fn is_other(text: &str) -> bool {
+    let Ok(item) = RawDocument::parse(text) else { return false };
+    let group = item.get_str(ORIGINAL_ID).unwrap_or_default();
+    item.get("_change").is_none()
+        && item.get("_restore").is_some()
+        && (group.starts_with("restore~") || group.starts_with("cosmos-rewind-doctor~"))
+}
+
+/// The time that a record says, when it says one as it should.
+fn time_of(text: &str) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Record {
+        #[serde(rename = "_change")]
+        change: Option<Change>,
+    }
+    #[derive(Deserialize)]
+    struct Change {
+        ts: serde_json::Value,
+    }
+    serde_json::from_str::<Record>(text).ok()?.change?.ts.as_i64()
+}
+
+/// Whether a record is read whole when those up to a moment are: copies of the original demo are, whatever their time.
+fn is_until(text: &str, at: PointInTime) -> bool {
+    let has_change = RawDocument::parse(text).is_ok_and(|record| record.get("_change").is_some());
+    !has_change || time_of(text).is_some_and(|ts| ts <= at.seconds())
+}
+
+fn journal_item(text: &str, with_text: bool) -> Result<JournalItem, Failure> {
+    #[derive(Deserialize)]
+    struct Item {
+        id: String,
+        #[serde(rename = "_originalId")]
+        group: String,
+        #[serde(rename = "_ts")]
+        ts: i64,
+        #[serde(rename = "_restore")]
+        entry: serde_json::Value,
+    }
+    let wrong = |e| Failure::invalid("read journals".into(), format!("an item is not understood: {e}"));
+    let Item { id, group, ts, entry } = serde_json::from_str(text).map_err(wrong)?;
+    let kind = entry["kind"].as_str().map(String::from);
+    Ok(JournalItem { id, group, kind, ts, text: with_text.then(|| text.to_owned()) })
+}
+
+impl HistoryReader for MemoryHistory {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn of_id<'a>(&'a self, id: &'a str, _: Option<&'a PartitionKey>, detail: Detail) -> Found<'a, Entry> {
+        self.changes.pages(HashRange::WHOLE, move |text| {
+            let is_it = RawDocument::parse(text).is_ok_and(|item| item.get_str(ORIGINAL_ID).as_deref() == Some(id));
+            Ok((is_it && !is_other(text)).then(|| self.entry(text, detail)))
+        })
+    }
+
+    fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> Found<'_, Entry> {
+        self.entries(range, Detail::Facts, move |text| after.is_none_or(|at| !is_until(text, at)))
+    }
+
+    fn records_in(&self, range: HashRange, until: PointInTime) -> Found<'_, Entry> {
+        self.entries(range, Detail::Whole, move |text| is_until(text, until))
+    }
+
+    fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> Found<'a, Match> {
+        let predicate = match compiled(predicate, params) {
+            Ok(predicate) => predicate,
+            Err(failure) => return stream::once(async { Err(failure) }).boxed(),
+        };
+        self.changes.pages(range, move |text| {
+            if is_other(text) {
+                return Ok(None);
+            }
+            let entry = Entry::of(text, &self.layout);
+            let Entry::Version(_, Version { document: Some(document), .. }) = &entry else { return Ok(None) };
+            let document = serde_json::from_str(document);
+            let matches = document.is_ok_and(|document| predicate.matches(&document));
+            Ok(matches.then(|| Match { entry: self.entry(text, Detail::Facts), undecided: false }))
+        })
+    }
+
+    fn record<'a>(&'a self, item: &'a ItemKey, record_id: &'a str) -> Answer<'a, Option<String>> {
+        async move {
+            match self.layout.record_key(item, record_id) {
+                Some(key) => Items::read(&*self.changes, &key, record_id).await,
+                None => Ok(self.changes.first(|text| {
+                    RawDocument::parse(text).is_ok_and(|item| item.get_str("id").as_deref() == Some(record_id))
+                })),
+            }
+        }
+        .boxed()
+    }
+
+    fn end(&self, which: Which) -> Answer<'_, Option<End>> {
+        async move {
+            let mut ends: Vec<(i64, String)> =
+                self.changes.texts().into_iter().filter_map(|text| Some((time_of(&text)?, text))).collect();
+            ends.sort();
+            let end = match which {
+                Which::Oldest => ends.first(),
+                Which::Newest => ends.last(),
+            };
+            Ok(end.map(|(ts, text)| {
+                let change: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+                End { ts: *ts, rid: change["_change"]["rid"].as_str().map(String::from) }
+            }))
+        }
+        .boxed()
+    }
+
+    fn journal_items<'a>(&'a self, which: Journals<'a>) -> Found<'a, JournalItem> {
+        self.changes.pages(HashRange::WHOLE, move |text| {
+            let group = RawDocument::parse(text).ok().and_then(|item| Some(item.get_str(ORIGINAL_ID)?.into_owned()));
+            if !is_other(text) || !group.is_some_and(|group| group.starts_with("restore~")) {
+                return Ok(None);
+            }
+            let item = journal_item(text, matches!(which, Journals::Kind(..)))?;
+            Ok(Some(item).filter(|item| match which {
+                Journals::Index => true,
+                Journals::Kind(kind, group) => {
+                    item.kind.as_deref() == Some(kind) && group.is_none_or(|group| item.group == group)
+                }
+            }))
+        })
+    }
+}
+
+impl Items for MemoryHistory {
+    fn name(&self) -> &str {
+        self.changes.name()
+    }
+
+    fn rid(&self) -> &str {
+        self.changes.rid()
+    }
+
+    fn key_paths(&self) -> &KeyPaths {
+        Items::key_paths(&*self.changes)
+    }
+
+    fn hash_space(&self) -> Option<HashSpace> {
+        self.changes.hash_space()
+    }
+
+    fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
+        Items::read(&*self.changes, key, id)
+    }
+
+    fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
+        self.changes.create(key, id, body)
+    }
+
+    fn upsert<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
+        self.changes.upsert(key, id, body)
+    }
+
+    fn replace<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written> {
+        self.changes.replace(key, id, body, etag)
+    }
+
+    fn delete<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written> {
+        self.changes.delete(key, id, etag)
+    }
+}
+
+/// What capture writes to and reads from.
+impl History for MemoryHistory {
+    type Writer = MemoryContainer;
+    type Source = MemoryContainer;
+
+    async fn writer(&self) -> Result<Arc<MemoryContainer>, Failure> {
+        Ok(self.changes.clone())
+    }
+
+    async fn source(&self) -> Result<Arc<MemoryContainer>, Failure> {
+        Ok(self.source.clone())
+    }
+
+    async fn is_current(&self) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
+    async fn forget(&self) {}
+}
+
+impl HistoryWriter for MemoryContainer {
+    fn key_paths(&self) -> &KeyPaths {
+        Items::key_paths(self)
+    }
+
+    async fn write(&self, record: &Record) -> Result<f64, Failure> {
+        write_record(self, record).await
+    }
+
+    async fn write_batch(&self, records: &[&Record]) -> Result<f64, Failure> {
+        self.write_all(records)
+    }
+}
+
+impl SourceReader for MemoryContainer {
+    fn key_paths(&self) -> &KeyPaths {
+        Items::key_paths(self)
+    }
+
+    async fn read(&self, key: &PartitionKey, id: &str) -> Result<Option<String>, Failure> {
+        Items::read(self, key, id).await
+    }
+
+    async fn find(&self, rid: &str, key: Option<&PartitionKey>) -> Result<Option<String>, Failure> {
+        Ok(self.first(|text| {
+            RawDocument::parse(text).is_ok_and(|item| {
+                let in_key = key.is_none_or(|key| Items::key_paths(self).extract(&item) == *key);
+                in_key && item.get_str("_rid").as_deref() == Some(rid)
+            })
+        }))
+    }
+}

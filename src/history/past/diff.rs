@@ -1,0 +1,196 @@
+//! Documents at two moments, side by side.
+
+use std::sync::Arc;
+
+use super::{
+    AnyContext, Known, LookError, Past,
+    documents::{Looks, Matching, Selection},
+};
+use crate::{
+    change::{Op, diff::same, raw::RawDocument, record::own_text, time::PointInTime, version::Version},
+    history::{
+        as_of::{AsOf, State, as_of},
+        histories::{Item, Texts},
+        live::read_live,
+        version::named,
+    },
+};
+
+/// Which documents, and which two of their states.
+#[derive(Debug, Clone)]
+pub struct DiffRequest {
+    /// Which documents; of a predicate, those that matched at the first of the two that is a moment.
+    pub which: Selection,
+    /// The one state.
+    pub from: Side,
+    /// The other.
+    pub to: Side,
+}
+
+/// One of the two states that are compared.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Side {
+    /// What is live.
+    Live,
+    /// What was in force at a moment; [`PointInTime::END`] is the newest version of the history.
+    At(PointInTime),
+    /// One version: a record's id, an LSN or an etag.
+    Version(String),
+}
+
+/// One document's two states.
+#[derive(Debug)]
+pub struct Comparison {
+    /// The document, with its versions.
+    pub item: Item,
+    /// The first state.
+    pub from: Seen,
+    /// The second.
+    pub to: Seen,
+}
+
+/// One state of a document.
+#[derive(Debug)]
+pub enum Seen {
+    /// What is live.
+    Live(Live),
+    /// A version that was named.
+    Version(Box<Version>, Option<String>),
+    /// What was in force at a moment.
+    At {
+        /// The moment.
+        at: PointInTime,
+        /// The versions together with the live document, and what is in doubt.
+        known: Known,
+        /// The text of the version in force.
+        text: Option<String>,
+        /// The source container of today.
+        today: Option<u64>,
+    },
+}
+
+/// A live document, and what the history knows of it.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// Its text without system properties; `None` when there is no document.
+    pub text: Option<String>,
+    /// Its `_ts`, epoch seconds.
+    pub ts: Option<i64>,
+    /// Whether the newest version of the history is another one: a document, or no delete where there is no document.
+    pub is_uncaptured: bool,
+}
+
+impl Seen {
+    /// The document's text; `None` when there was none, or nothing is known of the moment.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Live(live) => live.text.as_deref(),
+            Self::Version(_, text) | Self::At { text, .. } => text.as_deref(),
+        }
+    }
+
+    /// What the document was at the moment; `None` of a state that is none of a moment.
+    pub fn answer(&self) -> Option<AsOf<'_>> {
+        match self {
+            Self::At { at, known, today, .. } => Some(as_of(&known.versions, *at).today(*today)),
+            Self::Live(_) | Self::Version(..) => None,
+        }
+    }
+
+    /// Whether it is known what the document was, or that there was none.
+    pub fn is_known(&self) -> bool {
+        self.answer().is_none_or(|answer| match answer.state {
+            State::Document(_) | State::Deleted(_) => true,
+            State::NotYet { .. } => answer.created_later(),
+            State::Empty => false,
+        })
+    }
+}
+
+/// Comparisons of documents, one after the other.
+pub struct Diffs<'a>(Looks<'a, Comparison>);
+
+impl Diffs<'_> {
+    /// The next document. One that was asked for and has no version is told.
+    ///
+    /// # Errors
+    /// When the account cannot be used, or none of the documents has a version.
+    pub async fn next(&mut self) -> Result<Option<Comparison>, LookError> {
+        self.0.next().await
+    }
+
+    /// How many documents were asked for.
+    pub fn asked(&self) -> u64 {
+        self.0.asked
+    }
+
+    /// Whether something was told that is not in the answer.
+    pub fn is_incomplete(&self) -> bool {
+        self.0.incomplete
+    }
+}
+
+/// Looks at documents in two states.
+///
+/// # Errors
+/// When the account cannot be used, no document is found, or what is live is asked for and there is no source.
+pub async fn diff<'a>(request: &DiffRequest, cx: &AnyContext<'a>) -> Result<Diffs<'a>, LookError> {
+    let past = Arc::new(Past::open(cx).await?);
+    let then = match (&request.from, &request.to) {
+        (Side::At(at), _) | (_, Side::At(at)) => *at,
+        _ => PointInTime::END,
+    };
+    let documents = past.documents(&request.which, Matching::At(then), Texts::None, cx.progress).await?;
+    let sides = (request.from.clone(), request.to.clone());
+    Ok(Diffs(documents.each(past, Texts::None, cx.progress, move |past, item| look(past, item, sides.clone()))))
+}
+
+async fn look(past: Arc<Past<'_>>, item: Item, sides: (Side, Side)) -> Result<Comparison, LookError> {
+    let from = seen(&past, &item, &sides.0).await?;
+    let to = seen(&past, &item, &sides.1).await?;
+    Ok(Comparison { item, from, to })
+}
+
+async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookError> {
+    match side {
+        Side::Live => live(past, item).await.map(Seen::Live),
+        Side::Version(wanted) => {
+            let version = named(&item.versions, wanted)?;
+            let text = past.text_of(&item.key, version).await?;
+            Ok(Seen::Version(Box::new(version.clone()), text))
+        }
+        Side::At(at) => {
+            // Now is the newest version of the history: what is live is a state of its own.
+            let known = match *at {
+                PointInTime::END => Known { versions: item.versions.clone(), doubt: None },
+                at => past.known_at(item, at).await?,
+            };
+            let text = match as_of(&known.versions, *at).version() {
+                Some(version) => past.text_of(&item.key, version).await?,
+                None => None,
+            };
+            Ok(Seen::At { at: *at, known, text, today: past.today() })
+        }
+    }
+}
+
+async fn live(past: &Past<'_>, item: &Item) -> Result<Live, LookError> {
+    let source = past.source()?;
+    let newest = item.versions.last();
+    let Some(text) = read_live(&**source, &past.pace, &item.key).await? else {
+        let is_uncaptured = newest.is_some_and(|version| !version.op.is_some_and(Op::is_tombstone));
+        return Ok(Live { is_uncaptured, ..Live::default() });
+    };
+    let document = RawDocument::parse(&text).map_err(LookError::NotJson)?;
+    let own = own_text(&text).map_err(LookError::NotJson)?;
+    let is_uncaptured = newest.is_some_and(|version| !is_version(version, &document, &own));
+    Ok(Live { ts: document.get_i64("_ts"), text: Some(own), is_uncaptured })
+}
+
+/// Whether a live document is this version; where the version has no etag, by its content.
+fn is_version(version: &Version, live: &RawDocument<'_>, own: &str) -> bool {
+    match (&version.etag, live.get_str("_etag")) {
+        (Some(a), Some(b)) => *a == b,
+        _ => version.document.as_deref().is_some_and(|text| same(text, own)),
+    }
+}

@@ -1,0 +1,261 @@
+//! Which documents are looked at, and their histories one after the other.
+
+use std::sync::Arc;
+
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
+
+use super::{AHEAD, LookError, Past};
+use crate::{
+    change::{
+        key::{ItemKey, PartitionKey},
+        time::PointInTime,
+        version::BadRecord,
+    },
+    cosmos::{Param, RuLimiter},
+    history::{
+        AnyContext, Containers,
+        histories::{Histories, Item, Texts, histories},
+        live::LiveDetail,
+        odd_records,
+        reading::LiveContainer,
+        scan::{PIECE_ROWS, Scan, Scope},
+    },
+    progress::Progress,
+};
+
+/// Which documents.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// One, by its id.
+    One {
+        /// The id.
+        id: String,
+        /// Its partition key, of which the first components are enough; needed when several documents have the id.
+        key: Option<PartitionKey>,
+    },
+    /// These.
+    Items(Vec<ItemKey>),
+    /// Those that match the caller's own SQL on `c`.
+    Where {
+        /// The predicate.
+        predicate: String,
+        /// Its parameters.
+        params: Vec<Param>,
+    },
+}
+
+/// Which of the versions that match a predicate make a document one of those asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Matching {
+    /// The one in force at the moment.
+    At(PointInTime),
+    /// Any.
+    Ever,
+}
+
+/// The documents that are looked at.
+pub(super) struct Documents {
+    one: Option<Item>,
+    items: Vec<ItemKey>,
+    /// Whether something was told that is not in the answer.
+    pub(super) incomplete: bool,
+}
+
+impl Documents {
+    fn len(&self) -> usize {
+        self.items.len() + usize::from(self.one.is_some())
+    }
+
+    /// Looks at each, in their order, at several at a time.
+    pub(super) fn each<'a, T: Send + 'a, F>(
+        self,
+        past: Arc<Past<'a>>,
+        texts: Texts,
+        progress: &'a dyn Progress,
+        look: impl Fn(Arc<Past<'a>>, Item) -> F + Send + Sync + 'a,
+    ) -> Looks<'a, T>
+    where
+        F: Future<Output = Result<T, LookError>> + Send + 'a,
+    {
+        let (asked, incomplete) = (self.len() as u64, self.incomplete);
+        let look = Arc::new(look);
+        let one = {
+            let (past, look) = (past.clone(), look.clone());
+            stream::iter(self.one).then(move |item| {
+                let (key, looked) = (item.key.clone(), look(past.clone(), item));
+                async move { (key, Vec::new(), looked.await.map(Some)) }
+            })
+        };
+        let all = stream::iter(self.items).map(move |key| {
+            let (past, look) = (past.clone(), look.clone());
+            async move {
+                let read = histories(&*past.changes, &past.pace, &key.id, Some(&key.partition_key), texts).await;
+                match read {
+                    Err(failure) => (key, Vec::new(), Err(failure.into())),
+                    Ok(Histories { mut items, bad, .. }) => match items.pop() {
+                        None => (key, bad, Ok(None)),
+                        Some(item) => (key, bad, look(past, item).await.map(Some)),
+                    },
+                }
+            }
+        });
+        let looks = one.chain(all.buffered(AHEAD)).boxed();
+        Looks { looks, progress, asked, found: 0, incomplete }
+    }
+}
+
+/// A document, the records that were not understood, and what was seen; `None` of one without a version.
+type Look<T> = (ItemKey, Vec<BadRecord>, Result<Option<T>, LookError>);
+
+/// Documents that are looked at one after the other.
+pub(super) struct Looks<'a, T> {
+    looks: BoxStream<'a, Look<T>>,
+    progress: &'a dyn Progress,
+    /// How many were asked for.
+    pub(super) asked: u64,
+    found: u64,
+    /// Whether something was told that is not in the answer.
+    pub(super) incomplete: bool,
+}
+
+impl<T> Looks<'_, T> {
+    /// The next one. Documents that have no version are told.
+    pub(super) async fn next(&mut self) -> Result<Option<T>, LookError> {
+        while let Some((key, bad, looked)) = self.looks.next().await {
+            odd_records::tell(&bad, self.progress);
+            self.incomplete |= !bad.is_empty();
+            match looked? {
+                Some(looked) => {
+                    self.found += 1;
+                    return Ok(Some(looked));
+                }
+                None => {
+                    let text = format!("warning: document {:?} ({}): no version", key.id, key.partition_key);
+                    self.progress.note(&text);
+                    self.incomplete = true;
+                }
+            }
+        }
+        if self.found > 0 { Ok(None) } else { Err(LookError::NoneInHistory(self.asked)) }
+    }
+}
+
+impl Past<'_> {
+    /// The documents of a selection. Records that are not understood are told.
+    pub(super) async fn documents(
+        &self,
+        which: &Selection,
+        matching: Matching,
+        texts: Texts,
+        progress: &dyn Progress,
+    ) -> Result<Documents, LookError> {
+        match which {
+            Selection::One { id, key } => self.one(id, key.as_ref(), texts, progress).await,
+            Selection::Items(items) => Ok(Documents { one: None, items: items.clone(), incomplete: false }),
+            Selection::Where { predicate, params } => {
+                let (items, bad) = found(&self.containers()?, predicate, params, matching, &self.pace).await?;
+                odd_records::tell(&bad, progress);
+                Ok(Documents { one: None, items, incomplete: !bad.is_empty() })
+            }
+        }
+    }
+
+    /// The source, which has to be there.
+    pub(super) fn source(&self) -> Result<&Arc<dyn LiveContainer>, LookError> {
+        self.source.as_ref().map_err(|failure| LookError::NoSource(failure.clone()))
+    }
+
+    fn containers(&self) -> Result<Containers, LookError> {
+        let source = self.source()?.clone();
+        Ok(Containers { changes: self.changes.clone(), target: source.clone(), source })
+    }
+
+    async fn one(
+        &self,
+        id: &str,
+        key: Option<&PartitionKey>,
+        texts: Texts,
+        progress: &dyn Progress,
+    ) -> Result<Documents, LookError> {
+        let paths = self.changes.layout().source();
+        if let Some(key) = key.filter(|key| key.0.len() > paths.len()) {
+            let (key, container) = (key.clone(), self.names.source.clone());
+            return Err(LookError::Key { key, container, paths: paths.clone() });
+        }
+        let mut found = histories(&*self.changes, &self.pace, id, key, texts).await?;
+        odd_records::tell(&found.bad, progress);
+        if found.items.len() > 1 {
+            let keys = found.items.into_iter().map(|item| (item.key.partition_key, item.versions.len() as u64));
+            return Err(LookError::Ambiguous { id: id.to_owned(), keys: keys.collect() });
+        }
+        match found.items.pop() {
+            Some(item) => Ok(Documents { one: Some(item), items: Vec::new(), incomplete: !found.bad.is_empty() }),
+            None => Err(LookError::NotInHistory {
+                id: id.to_owned(),
+                history: format!("{}/{}", self.names.database, self.names.changes),
+            }),
+        }
+    }
+}
+
+/// The documents that a predicate finds, in order of id and key, and the records that could not be decided about.
+///
+/// # Errors
+/// When the service refuses the predicate, or nothing matches.
+pub async fn matched(
+    predicate: &str,
+    params: &[Param],
+    matching: Matching,
+    cx: &AnyContext<'_>,
+) -> Result<(Vec<ItemKey>, Vec<BadRecord>), LookError> {
+    let past = Past::open(cx).await?;
+    found(&past.containers()?, predicate, params, matching, &past.pace).await
+}
+
+async fn found(
+    containers: &Containers,
+    predicate: &str,
+    params: &[Param],
+    matching: Matching,
+    pace: &RuLimiter,
+) -> Result<(Vec<ItemKey>, Vec<BadRecord>), LookError> {
+    let scope = Scope::Where { predicate: predicate.to_owned(), params: params.to_vec() };
+    let scan = Scan {
+        containers,
+        wanted: &scope,
+        at: if let Matching::At(at) = matching { at } else { PointInTime::END },
+        hash_ranges: &containers.hash_ranges(None)?,
+        live: LiveDetail::No,
+        piece_rows: PIECE_ROWS,
+        pace,
+        needs_text: &|_| false,
+    };
+    let (mut items, bad) = match matching {
+        Matching::At(_) => {
+            let (mut items, mut bad) = (Vec::new(), Vec::new());
+            let mut pieces = std::pin::pin!(scan.pieces());
+            while let Some(piece) = pieces.try_next().await.map_err(LookError::of_predicate)? {
+                bad.extend(piece.bad);
+                for found in piece.found {
+                    if let Some(problem) = found.undecided {
+                        bad.push(BadRecord { record_id: found.item.id.clone(), problem });
+                    }
+                    items.push(found.item);
+                }
+            }
+            (items, bad)
+        }
+        Matching::Ever => {
+            let (items, bad) = scan.ever_matched().await.map_err(LookError::of_predicate)?;
+            (items.into_iter().collect(), bad)
+        }
+    };
+    if items.is_empty() {
+        return Err(LookError::NoMatch { ever: matches!(matching, Matching::Ever) });
+    }
+    items.sort_by_cached_key(ItemKey::sort_key);
+    Ok((items, bad))
+}

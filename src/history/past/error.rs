@@ -1,0 +1,78 @@
+//! Why it cannot be told what documents were.
+
+use super::super::{NotShared, version::VersionError};
+use crate::{
+    change::key::{KeyPaths, PartitionKey},
+    cosmos::Failure,
+};
+
+/// Why it cannot be told what documents were.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The service refused.
+    #[error("cannot use the account")]
+    Cosmos(#[from] Failure),
+    /// The service refused the caller's predicate, or could not run it.
+    #[error("cannot run the predicate")]
+    Predicate(#[source] Failure),
+    /// The history cannot be read part by part.
+    #[error("cannot read the history in parts")]
+    Shard(#[from] NotShared),
+    /// A key has more components than the container's.
+    #[error("{key} has more components than the key of {container}, which is {paths}")]
+    Key {
+        /// The key.
+        key: PartitionKey,
+        /// The source container.
+        container: String,
+        /// Its paths.
+        paths: KeyPaths,
+    },
+    /// Several documents have the id.
+    #[error("{} documents have the id {id:?}", keys.len())]
+    Ambiguous {
+        /// The id.
+        id: String,
+        /// Their partition keys, and how many versions each has.
+        keys: Vec<(PartitionKey, u64)>,
+    },
+    /// The history has no version of the document.
+    #[error("no version of document {id:?} in {history}")]
+    NotInHistory {
+        /// The id.
+        id: String,
+        /// Database and history container.
+        history: String,
+    },
+    /// The history has no version of any of the documents.
+    #[error("no version of {0} documents")]
+    NoneInHistory(u64),
+    /// No document matched the predicate.
+    #[error("no document of the history matched {}", if *ever { "at any time" } else { "at that time" })]
+    NoMatch {
+        /// Whether any version would have done.
+        ever: bool,
+    },
+    /// A version is named that the document does not have.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// A record was removed while it was looked at.
+    #[error("record {0:?} is not in the history any more")]
+    RecordGone(String),
+    /// There is no source container, so nothing is live.
+    #[error("cannot open the source")]
+    NoSource(#[source] Failure),
+    /// The live document is no JSON object.
+    #[error("the live document is not understood: {0}")]
+    NotJson(serde_json::Error),
+    /// A row of the report is not understood.
+    #[error("a row of the report is not understood: {0}")]
+    Row(serde_json::Error),
+}
+
+impl LookError {
+    /// A refused query is nearly always the predicate's fault.
+    pub(super) fn of_predicate(failure: Failure) -> Self {
+        if failure.status.is_bad_request() { Self::Predicate(failure) } else { Self::Cosmos(failure) }
+    }
+}

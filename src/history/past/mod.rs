@@ -1,0 +1,179 @@
+//! Use cases that look at what documents were: `show` at a moment, `diff` between two, `versions` of a document's whole
+//! life, and `report` over all versions that match a predicate. Nothing is written.
+//!
+//! ```no_run
+//! use cosmos_rewind::{
+//!     change::time::PointInTime,
+//!     context::Context,
+//!     history::past::{Selection, ShowRequest, State, show},
+//! };
+//!
+//! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! let which = Selection::One { id: "order-1".into(), key: None };
+//! let at = PointInTime::from_epoch(1_700_000_000);
+//! let mut found = show(&ShowRequest { which, at: State::At(at) }, &cx.any()).await?;
+//! while let Some(then) = found.next().await? {
+//!     println!("{:?}: {}", then.item.key.id, then.text.as_deref().unwrap_or("no document"));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod diff;
+mod documents;
+mod error;
+mod report;
+mod show;
+mod versions;
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+pub use self::{
+    diff::{Comparison, DiffRequest, Diffs, Live, Seen, Side, diff},
+    documents::{Matching, Selection, matched},
+    error::LookError,
+    report::{Found, ReportLine, ReportRequest, report},
+    show::{ShowRequest, Shown, Shows, State, show},
+    versions::{FieldChange, Lives, Remark, Told, VersionsRequest, is_first_unknown, versions},
+};
+use super::{
+    AnyContext, Containers,
+    as_of::as_of,
+    containers::record,
+    frontier::Frontier,
+    histories::Item,
+    known::{Facts, with_live},
+    live::{self, look_at},
+    reading::{HistoryReader, LiveContainer},
+    timeline::Timeline,
+};
+use crate::{
+    change::{
+        Op,
+        key::ItemKey,
+        record::own_text,
+        time::PointInTime,
+        version::{Version, container_of},
+    },
+    config::Names,
+    cosmos::{Disposition, Failure, RuLimiter},
+    history::Account,
+};
+
+/// Documents that are looked at ahead of the one that is asked for.
+const AHEAD: usize = 16;
+
+/// What a document was at a moment, with the live document where that tells more than the history.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The versions, with the live one.
+    pub versions: Vec<Version>,
+    /// Why the answer may be another one.
+    pub doubt: Option<String>,
+}
+
+/// A history that is looked at, and its source when there still is one.
+struct Past<'a> {
+    account: &'a dyn Account,
+    names: &'a Names,
+    changes: Arc<dyn HistoryReader>,
+    /// The failure says that it is gone.
+    source: Result<Arc<dyn LiveContainer>, Failure>,
+    pace: RuLimiter,
+    /// Read once for each moment. Where the history was complete then, it stays so.
+    frontiers: Mutex<Vec<(PointInTime, Arc<Frontier>)>>,
+}
+
+impl<'a> Past<'a> {
+    /// Opens the history; of a source that is gone, it is told.
+    async fn open(cx: &AnyContext<'a>) -> Result<Self, Failure> {
+        let (changes, source) = match cx.account.containers(cx.names, None).await {
+            Ok(Containers { changes, source, .. }) => (changes, Ok(source)),
+            Err(failure) if failure.disposition == Disposition::NotFound => {
+                let changes = cx.account.history(cx.names).await?;
+                cx.progress.note(&format!("note: there is no container {}/{}", cx.names.database, cx.names.source));
+                (changes, Err(failure))
+            }
+            Err(failure) => return Err(failure),
+        };
+        let pace = RuLimiter::new(cx.account.meter(), None);
+        Ok(Self { account: cx.account, names: cx.names, changes, source, pace, frontiers: Mutex::default() })
+    }
+
+    /// The source container that there is today, to tell versions of one before it.
+    fn today(&self) -> Option<u64> {
+        container_of(self.source.as_ref().ok()?.rid())
+    }
+
+    /// A version's text, read when it is not in hand; `None` for a delete.
+    async fn text_of(&self, item: &ItemKey, version: &Version) -> Result<Option<String>, LookError> {
+        if version.document.is_some() || version.op.is_some_and(Op::is_tombstone) {
+            return Ok(version.document.clone());
+        }
+        let text = record(&*self.changes, item, &version.record_id).await?;
+        match text.and_then(|record| record.document) {
+            Some(text) => Ok(Some(text)),
+            None => Err(LookError::RecordGone(version.record_id.clone())),
+        }
+    }
+
+    async fn frontier(&self, at: PointInTime) -> Result<Arc<Frontier>, Failure> {
+        let mut known = self.frontiers.lock().await;
+        if let Some((_, frontier)) = known.iter().find(|(of, _)| *of == at) {
+            return Ok(frontier.clone());
+        }
+        let frontier = Arc::new(self.account.frontier(self.names, Some(at), &self.pace).await?);
+        known.push((at, frontier.clone()));
+        Ok(frontier)
+    }
+
+    /// Adds to a document's history what its live document tells of a moment.
+    async fn known_at(&self, item: &Item, at: PointInTime) -> Result<Known, LookError> {
+        let plain = || Known { versions: item.versions.clone(), doubt: None };
+        let (chosen, next) = {
+            let line = Timeline::of(&item.versions);
+            let (chosen, next) = line.at(at);
+            (chosen.cloned(), next.is_some())
+        };
+        // A later version from the feed: everything before it is there, unless deletes cannot be told apart.
+        if next && item.unkeyed.is_empty() {
+            return Ok(plain());
+        }
+        let Ok(source) = &self.source else { return Ok(plain()) };
+        let live = look_at(&**source, &self.pace, &item.key, true).await?;
+        let own = |text: &str| own_text(text).ok();
+        let live = live.map(|live| live::Live { text: live.text.as_deref().and_then(own), ..live });
+        let mut versions = with_live(&item.key.id, &item.versions, live.as_ref()).into_owned();
+        let proved = {
+            let (now, _) = Timeline::of(&versions).at(at);
+            let now = now.zip(live.as_ref()).filter(|(v, live)| v.etag.as_deref() == Some(live.etag.as_str()));
+            now.map(|(v, _)| v.record_id.clone())
+        };
+        if let Some(record_id) = proved {
+            // The live document is that version: its text is in hand.
+            let whole = |v: &&mut Version| v.record_id == record_id && !v.is_partial() && !v.is_normalized();
+            if let (Some(version), Some(live)) = (versions.iter_mut().find(whole), live) {
+                version.document = version.document.take().or(live.text);
+            }
+            return Ok(Known { versions, doubt: None });
+        }
+        if chosen.is_none() {
+            return Ok(Known { versions, doubt: None });
+        }
+        let frontier = self.frontier(at).await?;
+        let facts = Facts {
+            versions: &item.versions,
+            unkeyed: &item.unkeyed,
+            target: live.as_ref(),
+            source: live.as_ref(),
+            reach: frontier.reach(&**source, &item.key.partition_key),
+        };
+        let doubt = {
+            let answer = as_of(&versions, at);
+            facts.doubt(&item.key, &answer, live.as_ref().map(|live| live.etag.as_str()))
+        };
+        Ok(Known { versions, doubt })
+    }
+}

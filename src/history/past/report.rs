@@ -1,0 +1,241 @@
+//! All live documents and versions that match a predicate, by time.
+
+use std::cmp::Ordering;
+
+use serde_json::Value;
+
+use super::LookError;
+use crate::{
+    change::{
+        diff::value_at,
+        key::{ItemKey, KeyPaths, PartitionKey},
+        raw::{RawDocument, unescape},
+        version::{BadRecord, key_of},
+    },
+    context::Context,
+    cosmos::{Param, sql_path},
+    history::{
+        Containers, CosmosContainers,
+        layout::Layout,
+        predicate::{IS_RECORD, PACKED_COLUMN, evaluate::Predicate, of_records},
+    },
+};
+
+/// Which documents and versions, and what of them.
+#[derive(Debug, Clone)]
+pub struct ReportRequest {
+    /// The caller's own SQL on `c`: the document as it is or was.
+    pub predicate: String,
+    /// Its parameters.
+    pub params: Vec<Param>,
+    /// Only under this partition key.
+    pub key: Option<PartitionKey>,
+    /// Paths of further values.
+    pub columns: Vec<Vec<String>>,
+}
+
+/// A live document or a version. There may be hundreds of thousands: what is only printed is kept as text.
+#[derive(Debug)]
+pub struct ReportLine {
+    /// When it was written, epoch seconds.
+    pub ts: i64,
+    lsn: Option<i64>,
+    /// Whether it is the live document.
+    pub is_live: bool,
+    /// Which document.
+    pub item: ItemKey,
+    /// The values of the columns, as a JSON array.
+    values: Box<str>,
+}
+
+impl ReportLine {
+    /// The values of the columns; null where there is none.
+    pub fn values(&self) -> Vec<Value> {
+        serde_json::from_str(&self.values).unwrap_or_default()
+    }
+
+    /// By time; a version stands before the live document that it equals.
+    fn order(&self, other: &Self) -> Ordering {
+        let place = |line: &Self| (line.ts, line.is_live, line.lsn);
+        place(self)
+            .cmp(&place(other))
+            .then_with(|| self.item.sort_key().cmp(&other.item.sort_key()))
+            .then_with(|| self.values.cmp(&other.values))
+    }
+}
+
+/// What matches.
+#[derive(Debug)]
+pub struct Found {
+    /// By time.
+    pub lines: Vec<ReportLine>,
+    /// Records of which it is not known whether they match.
+    pub undecided: Vec<BadRecord>,
+}
+
+/// Reads all live documents and versions that match.
+///
+/// # Errors
+/// When the service refuses the predicate, or a container cannot be read.
+pub async fn report(request: &ReportRequest, cx: &Context<'_>) -> Result<Found, LookError> {
+    let opened = CosmosContainers::open(cx.account, cx.names).await?;
+    let containers = opened.containers();
+    let layout = containers.changes.layout();
+    if let Some(key) = request.key.as_ref().filter(|key| key.0.len() > layout.source().len()) {
+        let (key, container, paths) = (key.clone(), cx.names.source.clone(), layout.source().clone());
+        return Err(LookError::Key { key, container, paths });
+    }
+    let mut found = Found { lines: Vec::new(), undecided: Vec::new() };
+    for (container, is_live) in [(&opened.source, true), (&opened.changes, false)] {
+        let scope = match &request.key {
+            Some(key) if is_live => Some(key.clone()),
+            Some(key) => layout.scope(key, None),
+            None => None,
+        };
+        let sql = sql(&request.predicate, layout, &request.columns, is_live);
+        let pages = container.query(&sql, &request.params, scope.as_ref(), None).await;
+        let mut pages = pages.map_err(LookError::of_predicate)?;
+        while let Some(page) = pages.next().await {
+            for row in page.map_err(LookError::of_predicate)?.documents {
+                let row = Row::of(row.get(), is_live, layout.source().len(), request.columns.len());
+                match row.map_err(LookError::Row)? {
+                    Row { line, packed: None } => found.lines.push(line),
+                    Row { line, packed: Some(record_id) } => {
+                        found.decide(line, record_id, request, &containers).await?;
+                    }
+                }
+            }
+        }
+    }
+    found.lines.sort_by(ReportLine::order);
+    Ok(found)
+}
+
+impl Found {
+    /// Adds a version whose document the service cannot see, when it matches.
+    async fn decide(
+        &mut self,
+        line: ReportLine,
+        record_id: String,
+        request: &ReportRequest,
+        containers: &Containers,
+    ) -> Result<(), LookError> {
+        let record = containers.record(&line.item, &record_id).await?;
+        let text = record.and_then(|record| record.document).unwrap_or_default();
+        match matches(&request.predicate, &request.params, &text) {
+            Ok(true) => {
+                let value = |path: &Vec<String>| value_at(&text, path).map_or(Value::Null, shown);
+                let values = request.columns.iter().map(value).collect();
+                self.lines.push(ReportLine { values: kept(values), ..line });
+            }
+            Ok(false) => {}
+            Err(problem) => self.undecided.push(BadRecord { record_id, problem }),
+        }
+        Ok(())
+    }
+}
+
+/// Whether a document that the service cannot see matches; else why that cannot be told.
+fn matches(predicate: &str, params: &[Param], text: &str) -> Result<bool, String> {
+    let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
+    let predicate = Predicate::parse(predicate, value)
+        .map_err(|e| format!("its document is kept compressed, and in --where {e}"))?;
+    serde_json::from_str(text).map(|document| predicate.matches(&document)).map_err(|e| e.to_string())
+}
+
+fn kept(values: Vec<Value>) -> Box<str> {
+    Value::from(values).to_string().into()
+}
+
+fn shown(text: &str) -> Value {
+    if text.starts_with('"') {
+        return Value::String(unescape(text).into_owned());
+    }
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+}
+
+/// The caller's predicate between parentheses, on a line of its own so that a comment cannot swallow the last one.
+fn sql(predicate: &str, layout: &Layout, columns: &[Vec<String>], is_live: bool) -> String {
+    let mut sql = String::from(
+        "SELECT c._ts AS ts, c.id AS id, c._originalId AS original, c._change.ts AS changed, c._change.lsn AS lsn",
+    );
+    let keys: Vec<Vec<String>> = if is_live {
+        layout.source().segments().to_vec()
+    } else {
+        sql.push_str(&format!(", c._change.key AS key, {PACKED_COLUMN}"));
+        layout.members_of_source_key().collect()
+    };
+    for (i, path) in keys.iter().enumerate() {
+        sql.push_str(&format!(", {} AS k{i}", sql_path(path)));
+    }
+    for (i, path) in columns.iter().enumerate() {
+        sql.push_str(&format!(", {} AS v{i}", sql_path(path)));
+    }
+    if is_live {
+        sql.push_str(&format!(" FROM c WHERE (\n{predicate}\n)"));
+    } else {
+        let matching = of_records(predicate);
+        sql.push_str(&format!(" FROM c WHERE {IS_RECORD} AND {matching}"));
+    }
+    sql
+}
+
+/// A row of the report's queries.
+struct Row {
+    line: ReportLine,
+    /// The id of the record, when the document is kept compressed there.
+    packed: Option<String>,
+}
+
+impl Row {
+    fn of(row: &str, is_live: bool, components: usize, columns: usize) -> Result<Self, serde_json::Error> {
+        let row = RawDocument::parse(row)?;
+        let own_id = row.get_str("id").unwrap_or_default();
+        let own_ts = row.get_i64("ts").unwrap_or_default();
+        let value = |name: &str| row.get(name).map_or(Value::Null, |raw| shown(raw.get()));
+        let own_key = row.get("key").and_then(key_of).filter(|own| own.0.len() == components);
+        let partition_key = own_key.unwrap_or_else(|| {
+            PartitionKey((0..components).map(|i| KeyPaths::extract_one(&[format!("k{i}")], &row)).collect())
+        });
+        let id = if is_live { None } else { row.get_str("original") };
+        let line = ReportLine {
+            ts: if is_live { own_ts } else { row.get_i64("changed").unwrap_or(own_ts) },
+            lsn: row.get_i64("lsn"),
+            is_live,
+            item: ItemKey { id: id.unwrap_or_else(|| own_id.clone()).into_owned(), partition_key },
+            values: kept((0..columns).map(|i| value(&format!("v{i}"))).collect()),
+        };
+        let packed = row.get("packed").is_some_and(|packed| packed.get() == "true").then(|| own_id.to_string());
+        Ok(Self { line, packed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_asks_for_its_columns_only() {
+        let paths = || KeyPaths::parse(&["/pk"]).unwrap();
+        let layout = Layout::new(paths(), paths());
+        insta::assert_snapshot!(sql("c.n = 1 -- x", &layout, &[vec!["city_name".into()]], true), @r"
+        SELECT c._ts AS ts, c.id AS id, c._originalId AS original, c._change.ts AS changed, c._change.lsn AS lsn, c['pk'] AS k0, c['city_name'] AS v0 FROM c WHERE (
+        c.n = 1 -- x
+        )
+        ");
+    }
+
+    #[test]
+    fn lines_have_the_sources_time_and_id() {
+        let line = |row: &str, is_live, columns| Row::of(row, is_live, 1, columns).unwrap().line;
+        let row = r#"{"ts":100,"id":"a~1","original":"a","changed":90,"lsn":3,"k0":"p","v0":1.5}"#;
+        let version = line(row, false, 1);
+        assert_eq!((version.ts, version.item.id.as_str()), (90, "a"));
+        assert_eq!((version.item.partition_key.to_string().as_str(), version.values()), ("p", vec![1.5.into()]));
+        let legacy = line(r#"{"ts":100,"id":"x","original":"a","k0":"p"}"#, false, 1);
+        assert_eq!((legacy.ts, legacy.item.id.as_str()), (100, "a"));
+        let live = line(r#"{"ts":90,"id":"a","k0":"p"}"#, true, 0);
+        assert_eq!(version.order(&live), Ordering::Less);
+        assert_eq!(legacy.order(&live), Ordering::Greater);
+    }
+}

@@ -1,0 +1,116 @@
+//! Documents as they were at a moment.
+
+use std::sync::Arc;
+
+use super::{
+    AnyContext, Known, LookError, Past,
+    documents::{Looks, Matching, Selection},
+};
+use crate::{
+    change::{Op, time::PointInTime, version::Version},
+    history::{
+        as_of::{self, AsOf, as_of},
+        histories::{Item, Texts},
+        timeline::Timeline,
+        version::named,
+    },
+};
+
+/// Which documents, and when.
+#[derive(Debug, Clone)]
+pub struct ShowRequest {
+    /// Which documents; of a predicate, those that matched at the moment.
+    pub which: Selection,
+    /// When.
+    pub at: State,
+}
+
+/// The state of documents that is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State {
+    /// What they were at a moment.
+    At(PointInTime),
+    /// One version: a record's id, an LSN or an etag.
+    Version(String),
+}
+
+/// What one document was.
+#[derive(Debug)]
+pub struct Shown {
+    /// The document, with its versions.
+    pub item: Item,
+    /// The versions together with the live document, and what is in doubt.
+    pub known: Known,
+    /// The document's text; `None` when there was none.
+    pub text: Option<String>,
+    at: PointInTime,
+    today: Option<u64>,
+    /// The record of the version that was asked for by name.
+    version: Option<String>,
+}
+
+impl Shown {
+    /// What the document was, and what cannot be known about that.
+    pub fn answer(&self) -> AsOf<'_> {
+        let versions = &self.known.versions;
+        match versions.iter().find(|version| self.version.as_ref() == Some(&version.record_id)) {
+            Some(version) => of_version(versions, version),
+            None => as_of(versions, self.at).today(self.today),
+        }
+    }
+}
+
+/// The answer that is one version, whenever that was in force.
+fn of_version<'v>(versions: &'v [Version], version: &'v Version) -> AsOf<'v> {
+    let is_gone = version.op.is_some_and(Op::is_tombstone);
+    let state = if is_gone { as_of::State::Deleted(version) } else { as_of::State::Document(version) };
+    let next = Timeline::of(versions).versions().skip_while(|v| v.record_id != version.record_id).nth(1);
+    AsOf { at: PointInTime::from_epoch(version.ts), state, next, caveats: Vec::new() }
+}
+
+/// Documents as they were, one after the other.
+pub struct Shows<'a>(Looks<'a, Shown>);
+
+impl Shows<'_> {
+    /// The next document. One that was asked for and has no version is told.
+    ///
+    /// # Errors
+    /// When the account cannot be used, or none of the documents has a version.
+    pub async fn next(&mut self) -> Result<Option<Shown>, LookError> {
+        self.0.next().await
+    }
+
+    /// Whether something was told that is not in the answer.
+    pub fn is_incomplete(&self) -> bool {
+        self.0.incomplete
+    }
+}
+
+/// Looks at documents as they were.
+///
+/// # Errors
+/// When the account cannot be used, or no document is found.
+pub async fn show<'a>(request: &ShowRequest, cx: &AnyContext<'a>) -> Result<Shows<'a>, LookError> {
+    let past = Arc::new(Past::open(cx).await?);
+    let (at, version) = match &request.at {
+        State::At(at) => (*at, None),
+        State::Version(version) => (PointInTime::END, Some(version.clone())),
+    };
+    let documents = past.documents(&request.which, Matching::At(at), Texts::None, cx.progress).await?;
+    Ok(Shows(documents.each(past, Texts::None, cx.progress, move |past, item| look(past, item, at, version.clone()))))
+}
+
+async fn look(past: Arc<Past<'_>>, item: Item, at: PointInTime, version: Option<String>) -> Result<Shown, LookError> {
+    let (known, version) = match version {
+        None => (past.known_at(&item, at).await?, None),
+        Some(wanted) => {
+            let record_id = named(&item.versions, &wanted)?.record_id.clone();
+            (Known { versions: item.versions.clone(), doubt: None }, Some(record_id))
+        }
+    };
+    let mut shown = Shown { item, known, text: None, at, today: past.today(), version };
+    if let Some(version) = shown.answer().version() {
+        shown.text = past.text_of(&shown.item.key, version).await?;
+    }
+    Ok(shown)
+}

@@ -1,0 +1,215 @@
+//! The whole life of documents: their versions, or the changes of one field.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _, stream};
+
+use super::{
+    AnyContext, LookError, Past,
+    documents::{Looks, Matching, Selection},
+};
+use crate::{
+    change::{
+        Op,
+        diff::{same, value_at},
+        time::PointInTime,
+        version::Version,
+    },
+    history::{
+        as_of::{Caveat, unseen},
+        histories::{Item, Texts},
+    },
+};
+
+/// Texts that are read ahead.
+const AHEAD: usize = 8;
+
+/// Which documents, and which field of theirs when it is about one.
+#[derive(Debug, Clone)]
+pub struct VersionsRequest {
+    /// Which documents; of a predicate, those of which any version matches.
+    pub which: Selection,
+    /// The path of a field: then only the versions count in which it got another value, came or went.
+    pub field: Option<Vec<String>>,
+}
+
+/// A version of a document, as it came after the one before.
+#[derive(Debug)]
+pub struct Told<'i> {
+    /// The version.
+    pub version: &'i Version,
+    /// Its text; `None` for a delete.
+    pub text: Option<Arc<str>>,
+    /// The text of the version before; `None` for a delete and before the first one.
+    pub before: Option<Arc<str>>,
+    /// What happened to the field that was asked for; `None` when nothing did, or none was asked for.
+    pub change: Option<FieldChange>,
+}
+
+/// A field's value before and after a version. In a version without a document it has none; nor has it before the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldChange {
+    /// The value before, as JSON text.
+    pub before: Option<String>,
+    /// The value after.
+    pub after: Option<String>,
+}
+
+/// What is to be said of a document's versions.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Remark {
+    /// After the version of this second, epoch seconds, one is missing.
+    Gap(i64, Caveat),
+    /// A document with the id was deleted at this second; under which partition key, the history does not say.
+    UnkeyedDelete(i64),
+    /// The live document, written at this second, is not in the history.
+    Uncaptured(i64),
+    /// Why the newest version may be another one.
+    Doubt(String),
+}
+
+/// Documents with their versions, one after the other.
+pub struct Lives<'a> {
+    looks: Looks<'a, Item>,
+    past: Arc<Past<'a>>,
+    field: Option<Vec<String>>,
+    is_one: bool,
+}
+
+/// Looks at all versions of documents.
+///
+/// # Errors
+/// When the account cannot be used, or no document is found.
+pub async fn versions<'a>(request: VersionsRequest, cx: &AnyContext<'a>) -> Result<Lives<'a>, LookError> {
+    let past = Arc::new(Past::open(cx).await?);
+    let is_one = matches!(request.which, Selection::One { .. });
+    let texts = if is_one { Texts::OF_ONE } else { Texts::OF_MANY };
+    let documents = past.documents(&request.which, Matching::Ever, texts, cx.progress).await?;
+    let looks = documents.each(past.clone(), texts, cx.progress, |_, item| std::future::ready(Ok(item)));
+    Ok(Lives { looks, past, field: request.field, is_one })
+}
+
+impl Lives<'_> {
+    /// The next document with its versions, oldest first. One that was asked for and has none is told.
+    ///
+    /// # Errors
+    /// When the account cannot be used, or none of the documents has a version.
+    pub async fn next(&mut self) -> Result<Option<Item>, LookError> {
+        self.looks.next().await
+    }
+
+    /// How many documents were asked for.
+    pub fn asked(&self) -> u64 {
+        self.looks.asked
+    }
+
+    /// Whether something was told that is not in the answer.
+    pub fn is_incomplete(&self) -> bool {
+        self.looks.incomplete
+    }
+
+    /// A document's versions with their texts, of which a few are in memory at a time.
+    pub fn told<'s>(&'s self, item: &'s Item) -> impl Stream<Item = Result<Told<'s>, LookError>> + 's {
+        let texts = stream::iter(&item.versions)
+            .map(move |version| async move { (version, self.past.text_of(&item.key, version).await) })
+            .buffered(AHEAD);
+        let mut before: Option<Arc<str>> = None;
+        let mut walk = FieldWalk::default();
+        texts.map(move |(version, text)| {
+            let text: Option<Arc<str>> = text?.map(Arc::from);
+            let change = self.field.as_ref().and_then(|field| walk.step(text.as_deref(), field));
+            let before = std::mem::replace(&mut before, text.clone());
+            Ok(Told { version, text, before, change })
+        })
+    }
+
+    /// What is to be said of a document's versions; of one that was named, its live document too.
+    ///
+    /// # Errors
+    /// When the account cannot be used.
+    pub async fn remarks(&self, item: &Item) -> Result<Vec<Remark>, LookError> {
+        let gaps = item.versions.windows(2).filter_map(|pair| match pair {
+            [one, next] => match unseen(&item.versions, one, Some(next)) {
+                Some(gap @ Caveat::Gap { .. }) => Some(Remark::Gap(one.ts, gap)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let unkeyed = item.unkeyed.iter().map(|delete| Remark::UnkeyedDelete(delete.ts));
+        let mut remarks: Vec<Remark> = gaps.chain(unkeyed).collect();
+        if self.is_one {
+            let known = self.past.known_at(item, PointInTime::END).await?;
+            let live = known.versions.iter().find(|version| version.is_live());
+            remarks.extend(live.map(|live| Remark::Uncaptured(live.ts)));
+            remarks.extend(known.doubt.map(Remark::Doubt));
+        }
+        Ok(remarks)
+    }
+}
+
+/// Whether it is not known what a field was before this version, the first one in which it has a value.
+pub fn is_first_unknown(item: &Item, change: &Version) -> bool {
+    item.versions.first().is_some_and(|first| first.record_id == change.record_id && first.op != Some(Op::Create))
+}
+
+/// Follows a field through versions.
+#[derive(Debug, Default)]
+struct FieldWalk {
+    before: Option<String>,
+}
+
+impl FieldWalk {
+    /// The field's value before and in the next version, when it got another one, came or went.
+    fn step(&mut self, text: Option<&str>, field: &[String]) -> Option<FieldChange> {
+        let after = text.and_then(|text| value_at(text, field));
+        let differs = match (self.before.as_deref(), after) {
+            (Some(before), Some(after)) => !same(before, after),
+            (before, after) => before.is_some() != after.is_some(),
+        };
+        let before = std::mem::replace(&mut self.before, after.map(str::to_owned));
+        differs.then(|| FieldChange { before, after: self.before.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fields_changes_are_those_of_its_meaning() {
+        let version = |lsn: i64, op: &str, members: &str| {
+            Version::parse(&format!(
+                r#"{{"id":"a~{lsn}"{members},"_originalId":"a","_change":{{"v":1,"op":"{op}","ts":5,"lsn":{lsn}}}}}"#
+            ))
+            .unwrap()
+        };
+        let versions = [
+            version(1, "create", r#","n":1.10"#),
+            version(2, "replace", r#","n":1.1,"m":2"#),
+            version(3, "replace", r#","n":12345678901234567890"#),
+            version(4, "replace", r#","n":12345678901234567891"#),
+            version(5, "delete", ""),
+            version(6, "create", r#","n":null"#),
+            version(7, "replace", ""),
+        ];
+        let changes_of = |field: &str| {
+            let (mut walk, field) = (FieldWalk::default(), [field.to_owned()]);
+            let step = |v: &Version| Some((v.lsn.unwrap(), walk.step(v.document.as_deref(), &field)?));
+            versions.iter().filter_map(step).collect::<Vec<_>>()
+        };
+        let changes = changes_of("n");
+        let shown: Vec<_> = changes.iter().map(|(lsn, c)| (*lsn, c.before.as_deref(), c.after.as_deref())).collect();
+        assert_eq!(
+            shown,
+            [
+                (1, None, Some("1.10")),
+                (3, Some("1.1"), Some("12345678901234567890")),
+                (4, Some("12345678901234567890"), Some("12345678901234567891")),
+                (5, Some("12345678901234567891"), None),
+                (6, None, Some("null")),
+                (7, Some("null"), None),
+            ]
+        );
+        assert_eq!(changes_of("none"), []);
+    }
+}

@@ -1,0 +1,129 @@
+//! The seam for reading: what use cases ask of a history and of the live container, whatever keeps them. Cosmos DB and the
+//! memory of tests stand behind it, and one suite holds both to the contracts (tests/contract).
+
+use super::{entry::Entry, layout::Layout, live::Live};
+use crate::change::time::PointInTime;
+use crate::{
+    change::key::{ItemKey, PartitionKey},
+    cosmos::{Answer, Failure, FeedRange, Found, HashRange, Items, Param},
+};
+
+/// How much of a record is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// What is known of the version: enough to decide. `Version::document` is `None`, and so are `at` and `rid`, unless a
+    /// caller asks for one document.
+    Facts,
+    /// The document with it.
+    Whole,
+}
+
+/// A record that a predicate found.
+#[derive(Debug)]
+pub struct Match {
+    /// What the record is.
+    pub entry: Entry,
+    /// Whether the document could not be looked at, so that the record is here whether it matches or not.
+    pub undecided: bool,
+}
+
+/// An item of the history that is no record: a part of a restore's journal.
+#[derive(Debug)]
+pub struct JournalItem {
+    /// Its own id.
+    pub id: String,
+    /// What stands in the place of a document's id; all items of a restore share it.
+    pub group: String,
+    /// What it holds; `None` when it does not say.
+    pub kind: Option<String>,
+    /// When it was written, epoch seconds.
+    pub ts: i64,
+    /// Its JSON text, when that was asked for.
+    pub text: Option<String>,
+}
+
+/// Which items of journals.
+#[derive(Debug, Clone, Copy)]
+pub enum Journals<'a> {
+    /// All, without their texts.
+    Index,
+    /// Those of a kind, with their texts; of one group when it is given.
+    Kind(&'a str, Option<&'a str>),
+}
+
+/// An end of a container's time axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Epoch seconds.
+    pub ts: i64,
+    /// Resource id of the document it is of.
+    pub rid: Option<String>,
+}
+
+/// Which end of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The earliest version.
+    Oldest,
+    /// The latest version.
+    Newest,
+}
+
+/// Versions of documents, as records of a history.
+///
+/// Contract:
+/// - Order: none. Versions of one document may come in any order, between those of others; [`Timeline`] orders them.
+/// - Duplicates: none within a stream. Two records of one version are two entries; [`Timeline`] knows that they are one.
+/// - Paging: pages of any size, empty ones too; a stream may be dropped at any page and asked for again.
+/// - Unknown: a record that is not understood is an [`Entry::Bad`], a delete of an unknown document an [`Entry::Unkeyed`];
+///   neither is an error. Items of journals are no entries.
+/// - Ranges: the streams of disjoint ranges have nothing in common, and those of all ranges have everything. What of a
+///   document lies in which range, [`Layout::is_cut_by_item`] says.
+/// - Nothing is retried here: a stream that fails is asked for again from its beginning.
+///
+/// [`Timeline`]: super::timeline::Timeline
+pub trait HistoryReader: Items {
+    /// How the history and its source are keyed.
+    fn layout(&self) -> &Layout;
+    /// The records of documents with this id; under `key`, of which the first components are enough, when it is given. Those
+    /// of other keys may be among them.
+    fn of_id<'a>(&'a self, id: &'a str, key: Option<&'a PartitionKey>, detail: Detail) -> Found<'a, Entry>;
+    /// The facts of the records of a range: of those after a moment when it is given, else of all.
+    fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> Found<'_, Entry>;
+    /// The whole records of a range that [`HistoryReader::facts_in`] leaves out when it is asked for those after the moment.
+    fn records_in(&self, range: HashRange, until: PointInTime) -> Found<'_, Entry>;
+    /// The facts of the records of a range whose documents match the caller's own SQL on `c`, deletes never; and those of
+    /// records of which that cannot be told here. The predicate means the document as it was: its own id, its whole body.
+    fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> Found<'a, Match>;
+    /// A record's text, as it is stored; `None` when there is none (any more).
+    fn record<'a>(&'a self, item: &'a ItemKey, record_id: &'a str) -> Answer<'a, Option<String>>;
+    /// An end of the history; `None` when it is empty.
+    fn end(&self, which: Which) -> Answer<'_, Option<End>>;
+    /// Items of journals.
+    fn journal_items<'a>(&'a self, which: Journals<'a>) -> Found<'a, JournalItem>;
+}
+
+/// The documents as they are now.
+///
+/// Contract:
+/// - Order: none. Duplicates: none, unless a document was moved while the stream was read.
+/// - Paging, ranges and retries: as for [`HistoryReader`].
+/// - Unknown: a document that is not understood is an error, since nothing would be restored right beside it.
+/// - Writes (`Items`) are conditional wherever an etag is given, and say what they made of it.
+pub trait LiveContainer: Items {
+    /// The documents of a range, those that match the caller's own SQL on `c` when it is given; with their texts, system
+    /// properties included, when `with_text`.
+    fn documents_in<'a>(
+        &'a self,
+        range: HashRange,
+        with_text: bool,
+        matching: Option<(&'a str, &'a [Param])>,
+    ) -> Found<'a, (ItemKey, Live)>;
+    /// The document that was written last; `None` when there is none.
+    fn newest(&self) -> Answer<'_, Option<End>>;
+    /// Where a partition key lies among feed ranges.
+    ///
+    /// # Errors
+    /// When the key does not fit the container.
+    fn range_of(&self, key: &PartitionKey) -> Result<FeedRange, Failure>;
+}

@@ -1,0 +1,121 @@
+//! The versions that a caller's predicate finds, and what is decided here because the service cannot see the document.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{CONCURRENCY, Scan, ScannedItem, Scope};
+use crate::{
+    change::{key::ItemKey, version::BadRecord},
+    cosmos::{Failure, HashRange},
+    history::{as_of::boundary, entry::Entry, predicate::evaluate::Predicate, reading::Match},
+};
+
+/// The versions that a predicate finds: by item and record, and whether the service could not see the document.
+#[derive(Default)]
+pub(super) struct Matched {
+    pub(super) versions: HashMap<(ItemKey, String), bool>,
+    pub(super) bad: Vec<BadRecord>,
+}
+
+impl Scan<'_> {
+    /// The items of a predicate's scope of which any version matches, whenever that was; and the records that are not
+    /// understood, or whose documents cannot be decided about.
+    ///
+    /// # Errors
+    /// When the service refuses the predicate, with its own message.
+    pub async fn ever_matched(&self) -> Result<(HashSet<ItemKey>, Vec<BadRecord>), Failure> {
+        let mut items = HashSet::new();
+        let mut bad = Vec::new();
+        for hash_range in self.hash_ranges {
+            let matched = self.matched(*hash_range).await?;
+            bad.extend(matched.bad);
+            for ((item, record_id), packed) in matched.versions {
+                if !packed || items.contains(&item) {
+                    items.insert(item);
+                    continue;
+                }
+                match self.decide_packed(&item, &record_id).await? {
+                    Ok(true) => {
+                        items.insert(item);
+                    }
+                    Ok(false) => {}
+                    Err(problem) => bad.push(BadRecord { record_id, problem }),
+                }
+            }
+        }
+        Ok((items, bad))
+    }
+
+    /// The versions that match the predicate, and those whose documents the service cannot see; none without one.
+    pub(super) async fn matched(&self, piece: HashRange) -> Result<Matched, Failure> {
+        let mut matched = Matched::default();
+        if let Scope::Where { predicate, params } = self.wanted {
+            let found = self.containers.changes.matching(piece, predicate, params);
+            self.each(found, |Match { entry, undecided }| match entry {
+                Entry::Version(item, version) => {
+                    matched.versions.insert((item, version.record_id), undecided);
+                }
+                Entry::Unkeyed(_) => {}
+                Entry::Bad(bad) => matched.bad.push(bad),
+            })
+            .await?;
+        }
+        Ok(matched)
+    }
+
+    /// Whether a document that the service cannot see matches the predicate; else why that cannot be told.
+    async fn decide_packed(&self, item: &ItemKey, record_id: &str) -> Result<Result<bool, String>, Failure> {
+        let Scope::Where { predicate, params } = self.wanted else { return Ok(Ok(true)) };
+        let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
+        let predicate = match Predicate::parse(predicate, value) {
+            Ok(predicate) => predicate,
+            Err(e) => return Ok(Err(format!("its document is kept compressed, and in --where {e}"))),
+        };
+        self.pace.wait().await;
+        let text = match self.containers.document(item, record_id).await {
+            Ok(text) => text,
+            Err(f) if f.is_own() => return Ok(Err(f.message)),
+            Err(f) => return Err(f),
+        };
+        Ok(serde_json::from_str(&text).map(|document| predicate.matches(&document)).map_err(|e| e.to_string()))
+    }
+
+    /// Leaves out what turns out not to match; of what cannot be decided, it is noted why.
+    pub(super) async fn decide_all(
+        &self,
+        found: &mut HashMap<ItemKey, ScannedItem>,
+        matched: &Matched,
+    ) -> Result<(), Failure> {
+        let packed: Vec<(ItemKey, String)> = found
+            .values()
+            .filter_map(|f| {
+                let version = boundary(&f.versions, self.at)?;
+                let place = (f.item.clone(), version.record_id.clone());
+                matched.versions.get(&place).copied().unwrap_or(false).then_some(place)
+            })
+            .collect();
+        let decided: Vec<(ItemKey, Result<bool, String>)> = stream::iter(packed)
+            .map(|(item, record_id)| async move {
+                let decided = self.decide_packed(&item, &record_id).await?;
+                Ok::<_, Failure>((item, decided))
+            })
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        for (item, decided) in decided {
+            match decided {
+                Ok(true) => {}
+                Ok(false) => {
+                    found.remove(&item);
+                }
+                Err(problem) => {
+                    if let Some(found) = found.get_mut(&item) {
+                        found.undecided = Some(problem);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

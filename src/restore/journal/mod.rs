@@ -1,0 +1,285 @@
+//! The journal of a restore: its plan before the first write, its outcomes as they come. Kept as a local file and with
+//! the history, so that a restore can be undone from another machine, and after a kill.
+
+mod items;
+mod past;
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinHandle},
+};
+
+use self::items::{Entry, JournalItems, PLAN, part_name};
+pub use self::{
+    items::is_head,
+    past::{Listed, Past, inverse, list, read},
+};
+use super::{
+    apply::{Outcome, StepResult},
+    plan::Step,
+    plan_file::Plan,
+    price::write_ru,
+};
+use crate::{cosmos::Failure, history::reading::HistoryReader};
+
+/// Bytes of plan text in one item of the history, a line more or less. Escapes included it stays below 64 KB, beyond
+/// which a byte costs more (published prices).
+const PART: usize = 48 * 1024;
+/// Parts that are written at the same time.
+const PARTS_IN_FLIGHT: usize = 8;
+/// About how long an outcome is.
+const OUTCOME: usize = 400;
+/// Outcomes in one item of the history.
+const GROUP: usize = 100;
+/// Groups of outcomes that may wait to be written into the history.
+const WAITING: usize = 4;
+
+/// Why a journal cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The local file.
+    #[error("write journal {}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The plan that is written into it.
+    #[error("read the plan")]
+    Plan(#[source] io::Error),
+    /// The history does not take it.
+    #[error(transparent)]
+    History(Failure),
+    /// The task that writes into the history ended by itself.
+    #[error(transparent)]
+    Writer(JoinError),
+}
+
+/// A journal that is being written.
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    /// Where this run's outcomes begin in the file.
+    begun: u64,
+    group: Vec<Outcome>,
+    sender: mpsc::Sender<Vec<Outcome>>,
+    writer: JoinHandle<Result<(), Failure>>,
+}
+
+impl Journal {
+    /// Writes the plan, to disk and into the history. Only then may anything be restored. `run` names this use of the
+    /// plan: each has a journal of its own.
+    ///
+    /// # Errors
+    /// When either cannot be written.
+    pub async fn begin(
+        plan: &Plan,
+        run: &str,
+        changes: Arc<dyn HistoryReader>,
+        folder: &Path,
+    ) -> Result<Self, JournalError> {
+        let path = folder.join(format!("{run}.jsonl"));
+        let (file, begun) = open(&path, plan).map_err(|source| JournalError::File { path: path.clone(), source })?;
+        let book = JournalItems { changes: &*changes, id: run };
+        let written: Vec<()> = stream::iter(parts(plan).enumerate())
+            .map(|(number, text)| {
+                let book = &book;
+                async move {
+                    let entry = Entry::Part { text: text.map_err(JournalError::Plan)? };
+                    book.put(&part_name(number), &entry).await.map_err(JournalError::History)
+                }
+            })
+            .buffer_unordered(PARTS_IN_FLIGHT)
+            .try_collect()
+            .await?;
+        let entry = Entry::Plan {
+            head: Box::new(plan.head.clone()),
+            parts: written.len(),
+            writes: plan.totals.writes,
+            applied: Some(crate::surroundings::now().timestamp()),
+        };
+        book.put(PLAN, &entry).await.map_err(JournalError::History)?;
+        let (sender, mut groups) = mpsc::channel::<Vec<Outcome>>(WAITING);
+        let run = run.to_owned();
+        let writer = tokio::spawn(async move {
+            let book = JournalItems { changes: &*changes, id: &run };
+            while let Some(outcomes) = groups.recv().await {
+                let name =
+                    format!("outcomes-{}-{:08x}", crate::surroundings::now().timestamp_millis(), rand::random::<u32>());
+                book.put(&name, &Entry::Outcomes { outcomes }).await?;
+            }
+            Ok(())
+        });
+        Ok(Self { file, path, begun, group: Vec::new(), sender, writer })
+    }
+
+    /// Where the local file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes that steps are begun, on disk: what has neither this mark nor an outcome was not done by this run.
+    pub fn intents(&self) -> io::Result<Intents> {
+        Ok(Intents { file: self.file.try_clone()? })
+    }
+
+    /// Notes an outcome, on disk at once, in the history soon. False when the history does not take it any more:
+    /// [`Journal::finish`] says why.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn note(&mut self, outcome: Outcome) -> io::Result<bool> {
+        let mut line = serde_json::to_string(&outcome).unwrap_or_default();
+        line.push('\n');
+        self.file.write_all(line.as_bytes())?;
+        self.group.push(outcome);
+        if self.group.len() < GROUP {
+            return Ok(true);
+        }
+        Ok(self.sender.send(std::mem::take(&mut self.group)).await.is_ok())
+    }
+
+    /// Writes what is waiting; everything is in the history when this returns.
+    ///
+    /// # Errors
+    /// When the service refuses.
+    pub async fn finish(self) -> Result<(), JournalError> {
+        // Best effort on top of what is in the page cache already.
+        let _ = self.file.sync_all();
+        if !self.group.is_empty() {
+            let _ = self.sender.send(self.group).await;
+        }
+        drop(self.sender);
+        match self.writer.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(failure)) => Err(JournalError::History(failure)),
+            Err(e) => Err(JournalError::Writer(e)),
+        }
+    }
+
+    /// What was noted so far in this run.
+    pub fn noted(&self) -> Done {
+        Done { path: self.path.clone(), begun: self.begun }
+    }
+}
+
+/// Where steps are noted before they are done.
+#[derive(Debug)]
+pub struct Intents {
+    file: File,
+}
+
+impl Intents {
+    /// Notes that a step is begun.
+    ///
+    /// # Errors
+    /// When the file cannot be written: then it must not be begun.
+    pub fn note(&self, step: &Step) -> io::Result<()> {
+        let begun = Outcome {
+            id: step.id.clone(),
+            pk: step.pk.clone(),
+            action: step.action,
+            fate: StepResult::Begun,
+            before: step.live.clone(),
+            before_record: None,
+            after: None,
+            message: None,
+        };
+        let mut line = serde_json::to_string(&begun).unwrap_or_default();
+        line.push('\n');
+        (&self.file).write_all(line.as_bytes())
+    }
+}
+
+/// The plan's text in pieces of whole lines.
+fn parts(plan: &Plan) -> impl Iterator<Item = io::Result<String>> + '_ {
+    let mut lines = BufReader::new(plan.text()).lines();
+    std::iter::from_fn(move || {
+        let mut text = String::new();
+        while text.len() < PART {
+            match lines.next() {
+                Some(Ok(line)) => {
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+                Some(Err(e)) => return Some(Err(e)),
+                None => break,
+            }
+        }
+        (!text.is_empty()).then_some(Ok(text))
+    })
+}
+
+/// Request units that the journal of a plan is expected to cost in the history.
+pub fn forecast(plan: &Plan) -> f64 {
+    let items = |bytes: usize, size: usize| (bytes / size) as f64 * write_ru(size) + write_ru(bytes % size);
+    let size = usize::try_from(plan.size()).unwrap_or(usize::MAX);
+    write_ru(1024) + items(size, PART) + items(plan.totals.writes * OUTCOME, GROUP * OUTCOME)
+}
+
+/// A run's outcomes in the local file.
+#[derive(Debug, Clone)]
+pub struct Done {
+    path: PathBuf,
+    begun: u64,
+}
+
+impl Done {
+    /// The outcomes, in the order they came.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn outcomes(&self) -> io::Result<impl Iterator<Item = io::Result<Outcome>>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(io::SeekFrom::Start(self.begun))?;
+        let outcomes = BufReader::new(file).lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::from));
+        Ok(outcomes
+            .filter(|outcome: &io::Result<Outcome>| !outcome.as_ref().is_ok_and(|o| o.fate == StepResult::Begun)))
+    }
+}
+
+/// The local file, with the plan in it, and where what comes next begins.
+fn open(path: &Path, plan: &Plan) -> io::Result<(File, u64)> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    // A plan names documents: nobody else on the machine may read it.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // What it leads to is somebody else's file, which would be cut off.
+    if path.is_symlink() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is a symbolic link"));
+    }
+    let mut file = options.open(path)?;
+    if file.metadata()?.len() < plan.size() {
+        // New, or left by a run that was killed here: nothing had been restored then.
+        file.set_len(0)?;
+        io::copy(&mut plan.text().take(plan.size()), &mut file)?;
+        file.sync_all()?;
+    }
+    let mut end = file.metadata()?.len();
+    if !ends_a_line(path, end)? {
+        // A run was killed within a line. It is not needed: the history and the documents tell what was done.
+        file.write_all(b"\n")?;
+        end += 1;
+    }
+    Ok((file, end))
+}
+
+fn ends_a_line(path: &Path, end: u64) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    file.seek(io::SeekFrom::Start(end.saturating_sub(1)))?;
+    let mut last = [0];
+    Ok(file.read(&mut last)? == 0 || last == *b"\n")
+}

@@ -1,0 +1,214 @@
+//! A restore of before, as its journal tells it, and the steps that take it back.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufRead as _, BufReader},
+    path::Path,
+};
+
+use futures::TryStreamExt as _;
+use serde::Deserialize;
+
+use super::items::{Entry, JournalItems, PLAN, group_id, part_name, wrong};
+use crate::{
+    change::record,
+    cosmos::Failure,
+    history::reading::{HistoryReader, JournalItem, Journals},
+    restore::{
+        apply::{Outcome, StepResult},
+        plan::{Action, Chosen, Step},
+        plan_file::{Head, Intake, Plan},
+    },
+};
+
+/// A restore as its journal in the history tells it.
+#[derive(Debug)]
+pub struct Past {
+    /// Which use of the plan.
+    pub run: String,
+    /// The plan, checked.
+    pub plan: Plan,
+    /// The outcome of each document, the last one it had.
+    pub outcomes: BTreeMap<(String, String), Outcome>,
+    /// Whether every step that was begun is in the outcomes, with its mark when nothing more is known of it.
+    pub marks: bool,
+}
+
+impl Past {
+    /// Adds what the local journal of the same run tells, when it is there: the outcomes that did not come into the
+    /// history any more, and which steps were begun at all.
+    pub fn complete(&mut self, folder: &Path) {
+        let path = folder.join(format!("{}.jsonl", self.run));
+        let Ok(file) = File::open(path) else { return };
+        let mut ended = false;
+        for line in BufReader::new(file).lines().map_while(Result::ok) {
+            if !ended {
+                ended = line.starts_with("{\"_end\"");
+                continue;
+            }
+            let Ok(outcome) = serde_json::from_str::<Outcome>(&line) else { continue };
+            keep_last(&mut self.outcomes, outcome);
+        }
+        self.marks = ended;
+    }
+}
+
+/// Reads the journal of a restore from the history; `None` when there is none.
+///
+/// # Errors
+/// When the service refuses, or the plan is not whole.
+pub async fn read(changes: &dyn HistoryReader, restore: &str) -> Result<Option<Past>, Failure> {
+    let book = JournalItems { changes, id: restore };
+    let parts = match book.get(PLAN).await? {
+        None => return Ok(None),
+        Some(Entry::Plan { parts, .. }) => parts,
+        Some(_) => return Err(wrong("the plan's item is not one")),
+    };
+    let mut intake = Intake::new().map_err(|e| wrong(&e.to_string()))?;
+    for part in 0..parts {
+        let Some(Entry::Part { text }) = book.get(&part_name(part)).await? else {
+            return Err(wrong(&format!("part {part} of {parts} of the plan is not there")));
+        };
+        for line in text.lines() {
+            intake.line(line, None).map_err(|e| wrong(&format!("the plan {e}")))?;
+        }
+    }
+    let plan = intake.finish().map_err(|e| wrong(&format!("the plan {e}")))?;
+    let outcomes = outcomes(&outcome_groups(changes, restore).await?).map_err(|e| odd(&e))?;
+    Ok(Some(Past { run: restore.to_owned(), plan, outcomes, marks: false }))
+}
+
+/// The items with a restore's outcomes, oldest first, not yet understood.
+async fn outcome_groups(changes: &dyn HistoryReader, restore: &str) -> Result<Vec<String>, Failure> {
+    let group = group_id(restore);
+    let mut pages = changes.journal_items(Journals::Kind("outcomes", Some(&group)));
+    let mut groups = Vec::new();
+    while let Some(page) = pages.try_next().await? {
+        groups.extend(page.into_iter().map(|item| (item.id, item.text.unwrap_or_default())));
+    }
+    groups.sort();
+    Ok(groups.into_iter().map(|(_, text)| text).collect())
+}
+
+/// The outcome of each document, the last one it had.
+fn outcomes(groups: &[String]) -> Result<BTreeMap<(String, String), Outcome>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Item {
+        #[serde(rename = "_restore")]
+        entry: Group,
+    }
+    #[derive(Deserialize)]
+    struct Group {
+        outcomes: Vec<Outcome>,
+    }
+    let items = groups.iter().map(|text| serde_json::from_str::<Item>(text));
+    let items = items.collect::<Result<Vec<_>, _>>()?;
+    Ok(by_item(items.into_iter().flat_map(|item| item.entry.outcomes)))
+}
+
+fn odd(error: &serde_json::Error) -> Failure {
+    wrong(&format!("an item is not understood: {error}"))
+}
+
+/// A restore of the history in a line.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its id.
+    pub id: String,
+    /// Its plan's head; `None`: of a format that this program does not know.
+    pub head: Option<Head>,
+    /// When this use of the plan began, epoch seconds, when it is noted.
+    pub applied: Option<i64>,
+    /// Documents that were to be written; `None`: the journal does not say so in a way that this program knows.
+    pub planned: Option<u64>,
+    /// Documents that were written; `None` as above.
+    pub written: Option<usize>,
+}
+
+/// The restores of the history, oldest first.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn list(changes: &dyn HistoryReader) -> Result<Vec<Listed>, Failure> {
+    #[derive(Deserialize)]
+    struct Item {
+        #[serde(rename = "_restore")]
+        entry: Plan,
+    }
+    #[derive(Deserialize)]
+    struct Plan {
+        #[serde(default)]
+        head: serde_json::Value,
+        #[serde(default)]
+        writes: serde_json::Value,
+        #[serde(default)]
+        applied: Option<i64>,
+    }
+    let plans: Vec<JournalItem> = changes.journal_items(Journals::Kind("plan", None)).try_concat().await?;
+    let mut restores = Vec::new();
+    for plan in plans {
+        let Item { entry } = serde_json::from_str(&plan.text.unwrap_or_default()).map_err(|e| odd(&e))?;
+        let id = plan.group.strip_prefix("restore~").unwrap_or(&plan.group).to_owned();
+        let head = serde_json::from_value(entry.head).ok();
+        // One that somebody else wrote must not hide the others.
+        let outcomes = outcomes(&outcome_groups(changes, &id).await?).ok();
+        let written = outcomes.map(|all| all.values().filter(|o| o.fate == StepResult::Done).count());
+        restores.push(Listed { id, head, applied: entry.applied, planned: entry.writes.as_u64(), written });
+    }
+    restores.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(restores)
+}
+
+/// The step that takes an outcome back; `None` when this run wrote nothing: what was up to date already is somebody
+/// else's.
+pub fn inverse(outcome: &Outcome) -> Option<Step> {
+    if outcome.fate != StepResult::Done {
+        return None;
+    }
+    let version = |etag: &String| Chosen {
+        record_id: record::id_of_version(&outcome.id, etag),
+        op: None,
+        ts: 0,
+        lsn: None,
+        via: None,
+        archived: None,
+    };
+    let (action, version, live) = match (outcome.action, &outcome.before, &outcome.after) {
+        (Action::Delete, Some(before), _) => (Action::Recreate, Some(version(before)), None),
+        (_, Some(before), Some(after)) if before != after => {
+            (Action::Restore, Some(version(before)), Some(after.clone()))
+        }
+        (_, None, Some(after)) => (Action::Delete, None, Some(after.clone())),
+        _ => return None,
+    };
+    Some(Step {
+        id: outcome.id.clone(),
+        pk: outcome.pk.clone(),
+        action,
+        version,
+        live,
+        saved: false,
+        sha256: None,
+        changed: Vec::new(),
+        ru: 0.0,
+        notes: Vec::new(),
+    })
+}
+
+/// The outcome of each document, the last one it had.
+fn by_item(outcomes: impl IntoIterator<Item = Outcome>) -> BTreeMap<(String, String), Outcome> {
+    let mut last = BTreeMap::new();
+    outcomes.into_iter().for_each(|outcome| keep_last(&mut last, outcome));
+    last
+}
+
+fn keep_last(last: &mut BTreeMap<(String, String), Outcome>, outcome: Outcome) {
+    let place = (outcome.id.clone(), outcome.pk.to_string());
+    // What was written stays written, whatever a later run found; and a mark says less than any outcome.
+    let keeps =
+        last.get(&place).is_some_and(|known| known.fate == StepResult::Done || outcome.fate == StepResult::Begun);
+    if !keeps {
+        last.insert(place, outcome);
+    }
+}
