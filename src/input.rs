@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-pub use crate::archive::{Item, NoDocument};
+pub use crate::archive::{InputDocument, NoDocument};
 use crate::change::raw::RawDocument;
 
 /// Longest text taken for one document; the service takes 2 MB.
@@ -28,7 +28,7 @@ pub fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
 ///
 /// # Errors
 /// When reading fails, there is nothing, or the text is UTF-16.
-pub fn read(mut input: impl BufRead, mut each: impl FnMut(Item) -> bool) -> io::Result<()> {
+pub fn read(mut input: impl BufRead, mut each: impl FnMut(InputDocument) -> bool) -> io::Result<()> {
     let start = input.fill_buf()?;
     if start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is UTF-16; save it as UTF-8"));
@@ -66,7 +66,7 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(Item) -> bool) -> io::
     loop {
         let text = current.0.trim_ascii();
         if !text.is_empty() || current.1 {
-            let item = Item { place: format!("line {line}"), text: document(text, current.1) };
+            let item = InputDocument { place: format!("line {line}"), text: document(text, current.1) };
             if !each(item) {
                 return Ok(());
             }
@@ -102,7 +102,12 @@ fn read_line(input: &mut impl BufRead) -> io::Result<(Vec<u8>, bool)> {
 }
 
 /// Values of an array after its bracket, or one after another.
-fn values(input: impl BufRead, mut line: u64, array: bool, each: &mut impl FnMut(Item) -> bool) -> io::Result<()> {
+fn values(
+    input: impl BufRead,
+    mut line: u64,
+    array: bool,
+    each: &mut impl FnMut(InputDocument) -> bool,
+) -> io::Result<()> {
     let mut value = Value::default();
     let mut index = 0u64;
     let mut start = line;
@@ -110,7 +115,7 @@ fn values(input: impl BufRead, mut line: u64, array: bool, each: &mut impl FnMut
         *index += 1;
         let text = if cut { Err(NoDocument::CutOff) } else { document(value.text.trim_ascii(), value.overlong) };
         *value = Value::default();
-        each(Item { place: format!("document {index} (line {start})"), text })
+        each(InputDocument { place: format!("document {index} (line {start})"), text })
     };
     let mut closed = !array;
     for byte in input.bytes() {
@@ -122,7 +127,7 @@ fn values(input: impl BufRead, mut line: u64, array: bool, each: &mut impl FnMut
                 b',' if array => {}
                 b']' if array && !closed => closed = true,
                 _ if array && closed => {
-                    let _ = each(Item { place: format!("line {line}"), text: Err(NoDocument::AfterArray) });
+                    let _ = each(InputDocument { place: format!("line {line}"), text: Err(NoDocument::AfterArray) });
                     return Ok(());
                 }
                 _ => {
@@ -155,7 +160,7 @@ fn values(input: impl BufRead, mut line: u64, array: bool, each: &mut impl FnMut
         let whole = value.depth == 0 && !value.in_string && !array;
         emit(&mut value, start, &mut index, !whole);
     } else if !closed {
-        let _ = each(Item { place: format!("line {line}"), text: Err(NoDocument::OpenArray) });
+        let _ = each(InputDocument { place: format!("line {line}"), text: Err(NoDocument::OpenArray) });
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::{
     change::key::ItemKey,
     cosmos::{Failure, Observer},
-    progress::Step,
+    progress::ProgressStep,
 };
 
 /// What became of each write of a [`Bulk`](crate::cosmos::Bulk).
@@ -26,7 +26,7 @@ impl Outcomes {
     }
 
     /// Advances the step by each write, and passes the failed ones on; ends when all writers have.
-    pub async fn tell(mut self, step: &dyn Step, mut problem: impl FnMut(&str)) {
+    pub async fn tell(mut self, step: &dyn ProgressStep, mut problem: impl FnMut(&str)) {
         while let Some(outcome) = self.0.recv().await {
             step.advance(1);
             if let Some(text) = outcome {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cosmos_rewind::change::Op;
+use cosmos_rewind::change::{Op, VersionFidelity};
 use serde_json::{Value, json};
 
 use crate::support::{Fault, Kind, Letterbox, TestApp, When, body_of, eventually, feed_document};
@@ -493,7 +493,7 @@ async fn documents_that_the_host_may_have_altered_are_read_again_while_they_have
     assert!(body["Logs"][0].as_str().unwrap().contains("4 records, 3 re-reads, 2 normalized"), "{body}");
     // Those that are not there as delivered are looked at again: a replica may be behind. One that is surely later is not.
     assert!([6, 9].contains(&(app.proxy.reads() - before)), "{}", app.proxy.reads() - before);
-    let fidelity = async |id: &str| app.versions(id).await[0].fidelity.clone().unwrap();
+    let fidelity = async |id: &str| app.versions(id).await[0].fidelity.as_ref().unwrap().to_string();
     let document = async |id: &str| app.versions(id).await[0].document.clone().unwrap();
     assert_eq!(fidelity("current").await, "exact");
     assert_eq!(document("current").await, format!(r#"{{"id":"current","pk":"p","when":"{date}","_lsn":5}}"#));
@@ -532,7 +532,7 @@ async fn a_replica_that_is_behind_or_refuses_for_a_moment_costs_no_exactness_and
         let document = altered(id).await;
         app.proxy.fail_next_of(Kind::LiveRead, faults);
         assert_eq!(handler.deliver(&[document]).await.0, 200);
-        assert_eq!(app.versions(id).await[0].fidelity.as_deref(), Some("exact"), "{id}");
+        assert_eq!(app.versions(id).await[0].fidelity.as_ref().map(VersionFidelity::as_str), Some("exact"), "{id}");
     }
     let warned = |text: &str| handler.log().iter().filter(|l| l.contains("WARN") && l.contains(text)).count();
     assert_eq!(warned("storing payloads as delivered"), 0, "{:#?}", handler.log());
@@ -544,7 +544,11 @@ async fn a_replica_that_is_behind_or_refuses_for_a_moment_costs_no_exactness_and
         app.proxy.fail_always_of(Kind::LiveRead, Some(Fault::Reject(status, 0)));
         assert_eq!(handler.deliver(&[document]).await.0, 200);
         app.proxy.fail_always_of(Kind::LiveRead, None);
-        assert_eq!(app.versions(id).await[0].fidelity.as_deref(), Some("normalized"), "{id}");
+        assert_eq!(
+            app.versions(id).await[0].fidelity.as_ref().map(VersionFidelity::as_str),
+            Some("normalized"),
+            "{id}"
+        );
         assert_eq!(warned(told), 1, "{id}: {:#?}", handler.log());
     }
 }

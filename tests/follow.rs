@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cosmos_rewind::change::{Op, key::PartitionKey};
+use cosmos_rewind::change::{Op, VersionFidelity, VersionVia, key::PartitionKey};
 use serde_json::{Value, json};
 
 use crate::support::{Fault, FollowerProcess, Output, TestApp, eventually};
@@ -68,7 +68,10 @@ async fn every_version_is_captured_as_it_is_and_the_next_run_goes_on_there() {
     let versions = app.versions("x").await;
     assert_eq!(versions.iter().map(|v| v.op.unwrap()).collect::<Vec<_>>(), [Op::Create, Op::Delete]);
     assert_eq!(versions[0].document.as_deref(), Some(text));
-    assert_eq!((versions[0].via.as_deref(), versions[0].fidelity.as_deref()), (Some("follow"), Some("exact")));
+    assert_eq!(
+        (versions[0].via.as_ref().map(VersionVia::as_str), versions[0].fidelity.as_ref().map(VersionFidelity::as_str)),
+        (Some("follow"), Some("exact"))
+    );
     assert_eq!(app.versions("y").await.iter().map(|v| v.op.unwrap()).collect::<Vec<_>>(), [Op::Create, Op::Replace]);
 
     let lines = events(&output.stdout);

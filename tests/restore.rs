@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::Utc;
-use cosmos_rewind::change::key::PartitionKey;
+use cosmos_rewind::change::{VersionVia, key::PartitionKey};
 use serde_json::{Value, json};
 
 use crate::support::{BINARY, Fault, Handler, Output, TestApp};
@@ -197,7 +197,7 @@ async fn a_document_that_moved_since_the_plan_is_a_conflict_and_untouched() {
     assert_eq!(forced.code, 0, "{forced:?}");
     assert_eq!(story.live("28036", "28036").await.unwrap()["city_name"], "Davidson");
     let saved = story.app.versions("28036").await;
-    let saved = saved.iter().find(|v| v.via.as_deref() == Some("restore")).unwrap();
+    let saved = saved.iter().find(|v| v.via.as_ref().map(VersionVia::as_str) == Some("restore")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(saved.document.as_ref().unwrap()).unwrap(), newer);
 
     // A document changed since the restore is a conflict of the undo, not its victim.

@@ -1,6 +1,6 @@
 //! A history to trust, end to end: the real binary on the local account.
 
-use cosmos_rewind::change::{Op, key::PartitionKey};
+use cosmos_rewind::change::{Op, VersionVia, key::PartitionKey};
 use serde_json::{Value, json};
 
 use crate::{follow, support::TestApp};
@@ -44,7 +44,10 @@ async fn a_baseline_has_what_capture_has_not_and_changes_nothing_else() {
         assert!(before.iter().all(|record| after.contains(record)), "a captured record was replaced");
         let baseline = app.versions("d7").await.pop().unwrap();
         let live = &all[7];
-        assert_eq!((baseline.op, baseline.via.as_deref()), (Some(Op::Baseline), Some("backfill")));
+        assert_eq!(
+            (baseline.op, baseline.via.as_ref().map(VersionVia::as_str)),
+            (Some(Op::Baseline), Some("backfill"))
+        );
         assert_eq!((baseline.ts, baseline.etag.as_deref()), (live["_ts"].as_i64().unwrap(), live["_etag"].as_str()));
         assert_eq!(baseline.document.as_deref(), Some(r#"{"id":"d7","pk":"k3","n":7,"city":"Davidson"}"#));
         let moved: Vec<Option<Op>> = app.versions("d2").await.iter().map(|v| v.op).collect();
@@ -146,7 +149,7 @@ async fn what_is_missing_is_found_and_repaired() {
         let repaired = verify(&app, &["--repair"], 0).await;
         assert_eq!((&repaired["result"], &repaired["repaired"]), (&json!("OK"), &json!(10)), "{repaired}");
         let version = app.versions("d3").await.pop().unwrap();
-        assert_eq!((version.op, version.via.as_deref()), (Some(Op::Upsert), Some("backfill")));
+        assert_eq!((version.op, version.via.as_ref().map(VersionVia::as_str)), (Some(Op::Upsert), Some("backfill")));
         let whole = verify(&app, &["--content", "--deep", "100"], 0).await;
         assert_eq!((&whole["versions"], &whole["sampled"]), (&json!(20), &json!(20)), "{whole}");
         if paths[0] == "/pk" {

@@ -12,7 +12,7 @@ use cosmos_rewind::{
     archive,
     backup::file as backup_file,
     change::{
-        Change, Shape, Via,
+        Change, TextOrigin, Via,
         decode::decode,
         diff, edit,
         fidelity::Delivery,
@@ -149,7 +149,7 @@ pub fn record(data: &[u8]) {
         id: Cow::Borrowed("an id"),
         document: RawDocument::parse("{}").expect("an object"),
         text: "{}",
-        shape: Shape::Feed,
+        text_origin: TextOrigin::Feed,
         ts: Some(5),
         lsn: Some(7),
         prev_lsn: None,

@@ -28,7 +28,7 @@ const READS: usize = 16;
 
 /// One document, or what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
+pub struct InputDocument {
     /// Where it is: `line 7`, `document 3 (line 7)`, or a file's name before the line.
     pub place: String,
     /// Its JSON text, known to be an object.

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::{
-    Archive, Counts, Damage, Item, NoDocument, Wanted,
+    Archive, Counts, Damage, InputDocument, NoDocument, Wanted,
     event::Head,
     file::Kind,
     index::{Collect, Reading},
@@ -110,7 +110,7 @@ impl Newest {
     ///
     /// # Errors
     /// When what was there the first time cannot be read now.
-    pub async fn send(self, lines: mpsc::Sender<Item>) -> Result<(), Damage> {
+    pub async fn send(self, lines: mpsc::Sender<InputDocument>) -> Result<(), Damage> {
         let mut wanted = Vec::with_capacity(self.index.items.len());
         let mut partial = Vec::new();
         for best in self.index.items.into_values() {
@@ -122,13 +122,13 @@ impl Newest {
         }
         partial.sort_unstable();
         for place in partial {
-            if lines.send(Item { place, text: Err(NoDocument::Partial) }).await.is_err() {
+            if lines.send(InputDocument { place, text: Err(NoDocument::Partial) }).await.is_err() {
                 return Ok(());
             }
         }
         let make = |wanted: &Wanted, head: Result<Head<'_>, NoDocument>| {
             let text = head.and_then(|head| head.doc.map(|doc| doc.get().to_owned()).ok_or(NoDocument::Gone));
-            Item { place: wanted.place(), text }
+            InputDocument { place: wanted.place(), text }
         };
         self.archive.send(wanted, lines, make).await
     }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::{Archive, Counts, Damage, NoDocument, Wanted, event::Head, index::Collect, place};
 use crate::{
     change::{
-        Op,
+        Op, VersionFidelity, VersionVia,
         key::{ItemKey, KeyPaths, PartitionKey},
         raw::RawDocument,
         record::RecordFidelity,
@@ -28,12 +28,10 @@ use crate::{
     history::as_of::boundary,
 };
 
-/// Facts are in so many files by document, of which one is in memory at a time.
+/// ArchiveFacts are in so many files by document, of which one is in memory at a time.
 const BUCKETS: usize = 32;
-/// Texts on their way from the reader.
+/// ArchiveTexts on their way from the reader.
 const IN_FLIGHT: usize = 16;
-/// What `via` of a version from an archive says.
-pub const VIA: &str = "archive";
 
 #[derive(Serialize, Deserialize)]
 struct Fact {
@@ -71,7 +69,7 @@ impl Versions {
 }
 
 /// The facts of an archive.
-pub struct Facts {
+pub struct ArchiveFacts {
     archive: Archive,
     buckets: Vec<Mutex<File>>,
     files: Vec<Arc<str>>,
@@ -130,7 +128,7 @@ impl Collect for Spill {
     }
 }
 
-impl Facts {
+impl ArchiveFacts {
     /// Reads an archive; of `only` these documents, when they are given. `components`: how many the source's partition
     /// key has.
     ///
@@ -188,8 +186,8 @@ impl Facts {
                 rid: None,
                 life: None,
                 container: None,
-                via: Some(VIA.into()),
-                fidelity: Some(fidelity.as_str().into()),
+                via: Some(VersionVia::Archive),
+                fidelity: Some(VersionFidelity::Known(fidelity)),
                 at: None,
                 captured: None,
                 key: None,
@@ -255,7 +253,7 @@ pub enum TextError {
 }
 
 /// The texts of versions that were chosen, in a temporary file without a name.
-pub struct Texts {
+pub struct ArchiveTexts {
     file: Mutex<File>,
     places: HashMap<[u8; 16], Result<(u64, usize), Unusable>>,
     /// Versions about which the filter had no answer.
@@ -273,7 +271,7 @@ fn name_of(item: &ItemKey, version: &str) -> [u8; 16] {
     name
 }
 
-impl Texts {
+impl ArchiveTexts {
     /// Reads the chosen versions; keeps those that the filter, if there is one, says yes to. A version that is not what
     /// it was is kept as the reason why: it is no reason to leave the others alone.
     ///

@@ -28,7 +28,7 @@ use crate::{
         live::LiveDetail,
         scan::{PIECE_ROWS, Scan, Scope},
     },
-    progress::Step,
+    progress::ProgressStep,
 };
 
 /// Which documents to save, and how fast.
@@ -101,7 +101,7 @@ async fn save(
     request: &Request,
     containers: &Containers,
     cx: &AnyContext<'_>,
-    step: &dyn Step,
+    step: &dyn ProgressStep,
     failed: &FailedWrites,
 ) -> Result<Report, BackfillError> {
     let hash_ranges = containers.hash_ranges(request.shard).map_err(BackfillError::Shard)?;

@@ -11,7 +11,7 @@ use super::{
     source::Source,
 };
 use crate::{
-    archive::{Archive, Damage, Item, Newest, NoDocument},
+    archive::{Archive, Damage, InputDocument, Newest, NoDocument},
     causes::chain,
     change::{
         key::{ItemKey, KeyPaths},
@@ -208,7 +208,7 @@ async fn load_archive(
     newest.counts.describe(Some(documents)).iter().for_each(|line| cx.progress.note(line));
     // What was written in that second may be the version itself.
     let moment = at.map_or(newest.time(), |at| at.seconds().min(newest.time()));
-    let (lines, read) = mpsc::channel::<Item>(64);
+    let (lines, read) = mpsc::channel::<InputDocument>(64);
     let reader = tokio::spawn(newest.send(lines));
     let written = how.run(&container, read, Some(documents), moment, cx).await;
     let broken_off = match reader.await {
@@ -237,7 +237,7 @@ async fn load_file(
         None => 0,
     };
     let container = open(cx).await?;
-    let (lines, read) = mpsc::channel::<Item>(64);
+    let (lines, read) = mpsc::channel::<InputDocument>(64);
     let reader = tokio::task::spawn_blocking(move || pass_on(source, is_backup, lines));
     let written = how.run(&container, read, trailer.map(|t| t.documents), moment, cx).await;
     match joined(reader.await) {
@@ -290,7 +290,7 @@ impl Writing {
     async fn run(
         self,
         container: &Container,
-        mut read: mpsc::Receiver<Item>,
+        mut read: mpsc::Receiver<InputDocument>,
         total: Option<u64>,
         moment: i64,
         cx: &Context<'_>,
@@ -342,7 +342,7 @@ fn joined<T>(result: Result<Result<T, FileError>, JoinError>) -> Result<T, FileE
 
 /// Reads everything and sends it on. The checksum is looked at again: the file may have changed since the first look,
 /// and of a stream there was none.
-fn pass_on(mut source: Source, is_backup: bool, lines: mpsc::Sender<Item>) -> Result<(), FileError> {
+fn pass_on(mut source: Source, is_backup: bool, lines: mpsc::Sender<InputDocument>) -> Result<(), FileError> {
     let reader = source.reader()?;
     if !is_backup {
         return input::read(reader, |item| {
@@ -351,7 +351,7 @@ fn pass_on(mut source: Source, is_backup: bool, lines: mpsc::Sender<Item>) -> Re
         .map_err(FileError::Io);
     }
     let read = file::read(reader, |number, text| {
-        lines.blocking_send(Item { place: format!("line {number}"), text: Ok(text.to_owned()) }).is_ok()
+        lines.blocking_send(InputDocument { place: format!("line {number}"), text: Ok(text.to_owned()) }).is_ok()
     });
     match read {
         // The writers stopped, and say why.

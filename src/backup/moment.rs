@@ -15,7 +15,7 @@ use crate::{
         live::{LiveDetail, look_at},
         scan::{PIECE_ROWS, Scan, ScannedItem, Scope},
     },
-    progress::Step,
+    progress::ProgressStep,
 };
 
 impl Job<'_> {
@@ -133,7 +133,7 @@ struct Asked<'a> {
 
 impl Sink {
     /// Chooses the version of a document that goes into the file; counts and names a document of which none is known.
-    fn choose(&mut self, found: ScannedItem, asked: &Asked<'_>, step: &dyn Step) -> Option<Chosen> {
+    fn choose(&mut self, found: ScannedItem, asked: &Asked<'_>, step: &dyn ProgressStep) -> Option<Chosen> {
         if found.versions.is_empty()
             && !asked.all
             && found.live.as_ref().is_none_or(|live| live.ts.is_none_or(|ts| ts > asked.at.seconds()))

@@ -14,7 +14,7 @@ use crate::{
     figures::count_of,
     frontier::waiting::WaitError,
     history::{Account, Containers, CosmosContainers, NotShared},
-    progress::Step,
+    progress::ProgressStep,
 };
 
 /// Documents of a moment that are sorted by id and key, if there are no more.
@@ -289,7 +289,7 @@ pub(super) struct Job<'a> {
     pub(super) cx: &'a Context<'a>,
     pub(super) containers: &'a Containers,
     pub(super) limiter: RuLimiter,
-    pub(super) step: &'a dyn Step,
+    pub(super) step: &'a dyn ProgressStep,
 }
 
 impl Job<'_> {
@@ -327,7 +327,7 @@ impl Sink {
     }
 
     /// Counts something that is left out, and names the first ones.
-    pub(super) fn leave_out(&mut self, step: &dyn Step, warning: impl FnOnce() -> String) {
+    pub(super) fn leave_out(&mut self, step: &dyn ProgressStep, warning: impl FnOnce() -> String) {
         self.state.unknown += 1;
         if self.state.unknown <= SHOWN_UNKNOWN {
             step.note(&format!("warning: {}", warning()));
@@ -335,7 +335,7 @@ impl Sink {
     }
 
     /// Counts and names a document whose state is not known.
-    pub(super) fn unknown(&mut self, item: &ItemKey, why: &str, step: &dyn Step) {
+    pub(super) fn unknown(&mut self, item: &ItemKey, why: &str, step: &dyn ProgressStep) {
         self.leave_out(step, || {
             format!("document {:?} ({}): {why}; it is not in the file", item.id, item.partition_key)
         });

@@ -37,7 +37,7 @@ use serde_json::value::RawValue;
 use self::{
     items::Poison,
     letters::{DeadLetterSource, check_refusals},
-    store::Progress,
+    store::PayloadProgress,
 };
 use crate::{
     change::{
@@ -132,7 +132,7 @@ impl<H: History> Capture<H> {
             self.check_layout(&retry).await?;
             taken = self.take(items, shape.as_deref(), &retry).await;
         }
-        let Progress { mut summary, poison, newest, .. } = taken.map_err(CaptureError::Service)?;
+        let PayloadProgress { mut summary, poison, newest, .. } = taken.map_err(CaptureError::Service)?;
         check_refusals(&poison, summary.records)?;
         let letters = DeadLetterSource { items, note: shape.as_ref().map(|shape| shape.note()) };
         self.dead_letter(letters, &poison, invocation).await.map_err(CaptureError::DeadLetters)?;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     change::{
-        Change, knowledge,
+        Change, TextOrigin, knowledge,
         record::{self, Identity, Record, RecordContext, Reread},
         shape::Redactor,
     },
@@ -27,7 +27,7 @@ use crate::{
 
 /// How far a payload has come.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct PayloadProgress {
     pub(super) summary: Summary,
     /// By the items of the payload, one for each.
     pub(super) poison: Vec<Poison>,
@@ -77,8 +77,8 @@ impl<H: History> Capture<H> {
         items: &[&RawValue],
         shape: Option<&Redactor>,
         retry: &Retry,
-    ) -> Result<Progress, Failure> {
-        let mut progress = Progress::default();
+    ) -> Result<PayloadProgress, Failure> {
+        let mut progress = PayloadProgress::default();
         let mut first = 0;
         while first < items.len() {
             let piece = &items[first..first + piece_of(&items[first..], self.limits.piece)];
@@ -112,7 +112,7 @@ impl<H: History> Capture<H> {
         taken: &DecodedBatch<'_>,
         shape: Option<&Redactor>,
         retry: &Retry,
-        progress: &mut Progress,
+        progress: &mut PayloadProgress,
     ) -> Result<Vec<Poison>, Failure> {
         let mut poison = Vec::new();
         let writer = retry.run(|| self.history.writer()).await?;
@@ -171,7 +171,7 @@ impl<H: History> Capture<H> {
         }
         pending.retain(|p| !(p.healed && (self.recent.has(p.mark) || progress.seen.contains(&p.mark))));
         // Only envelopes bring the version before again: what no later batch can ask for is not remembered.
-        let plain = taken.changes.iter().all(|change| change.shape == crate::change::Shape::Feed);
+        let plain = taken.changes.iter().all(|change| change.text_origin == TextOrigin::Feed);
         let known = pending.iter().filter(|p| !plain && !p.normalized);
         let marks: Vec<u64> = known.map(|p| p.mark).collect();
         // Written again where an earlier piece had it, which changes nothing, but counted once.

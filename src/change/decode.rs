@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{Change, Op, Shape, raw::RawDocument};
+use super::{Change, Op, TextOrigin, raw::RawDocument};
 
 /// A payload item that is no change: poison, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +49,7 @@ pub fn decode<'a>(item: &'a RawValue, into: &mut Vec<Change<'a>>) -> Result<(), 
         lsn: document.get_i64("_lsn"),
         document,
         text,
-        shape: Shape::Feed,
+        text_origin: TextOrigin::Feed,
         prev_lsn: None,
         metadata_key: None,
         healed: false,
@@ -92,7 +92,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
             id: named.clone().unwrap_or(id),
             document: document.clone(),
             text,
-            shape: Shape::Stored,
+            text_origin: TextOrigin::Stored,
             ts: document.get_i64("_ts"),
             lsn: prev_lsn,
             prev_lsn: None,
@@ -115,9 +115,10 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
         if op.is_tombstone() { crts.or_else(|| document.get_i64("_ts")) } else { document.get_i64("_ts").or(crts) };
     // The latest-version feed adds `_lsn` in this wire format too; one of the user's own says something else.
     let added = document.get_i64("_lsn");
-    let shape = if op == Op::Upsert && added.is_some() && added == lsn { Shape::Feed } else { Shape::Stored };
+    let text_origin =
+        if op == Op::Upsert && added.is_some() && added == lsn { TextOrigin::Feed } else { TextOrigin::Stored };
     let lsn = lsn.or(added);
-    into.push(Change { op, id, document, text, shape, ts, lsn, prev_lsn, metadata_key, healed: false });
+    into.push(Change { op, id, document, text, text_origin, ts, lsn, prev_lsn, metadata_key, healed: false });
     Ok(())
 }
 
@@ -194,14 +195,14 @@ mod tests {
 
     #[test]
     fn the_lsn_that_the_latest_version_feed_adds_is_told_apart_from_the_user_s_own() {
-        let shape = |lsn: i64| {
+        let origin = |lsn: i64| {
             let text =
                 format!(r#"{{"current":{{"id":"x","_etag":"\"1\"","_ts":1,"_lsn":7}},"metadata":{{"lsn":{lsn}}}}}"#);
             let changes = decode_one(&text).unwrap();
-            (changes[0].shape, changes[0].lsn)
+            (changes[0].text_origin, changes[0].lsn)
         };
-        assert_eq!(shape(7), (Shape::Feed, Some(7)));
-        assert_eq!(shape(8), (Shape::Stored, Some(8)));
+        assert_eq!(origin(7), (TextOrigin::Feed, Some(7)));
+        assert_eq!(origin(8), (TextOrigin::Stored, Some(8)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod fidelity;
 pub mod key;
 pub mod knowledge;
 pub mod order;
+mod provenance;
 pub mod raw;
 pub mod record;
 pub mod shape;
@@ -17,6 +18,7 @@ use std::{borrow::Cow, fmt};
 
 use serde_json::value::RawValue;
 
+pub use self::provenance::{VersionFidelity, VersionVia};
 use self::raw::RawDocument;
 
 /// What happened to the document.
@@ -63,7 +65,7 @@ impl fmt::Display for Op {
 }
 
 /// Which entrance a change came through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
     /// The Functions host.
@@ -95,7 +97,7 @@ impl Via {
 
 /// Where a document's text comes from, which decides what `_lsn` in it means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum TextOrigin {
     /// An item of the latest-version feed: `_lsn` was added by the feed.
     Feed,
     /// A document as stored (an envelope's image, a point read): `_lsn`, if any, is the user's own.
@@ -114,7 +116,7 @@ pub struct Change<'a> {
     /// The document's text, empty for a tombstone without an image.
     pub text: &'a str,
     /// How to read `document`.
-    pub shape: Shape,
+    pub text_origin: TextOrigin,
     /// The source's `_ts` (epoch seconds), or the commit time of a delete.
     pub ts: Option<i64>,
     /// The source's LSN, which orders versions within one second.

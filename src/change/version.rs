@@ -8,11 +8,11 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Op,
+    Op, VersionFidelity, VersionVia,
     key::{KeyValue, PartitionKey},
     order::Position,
     raw::{Member, RawDocument, Reserved, present, string_of},
-    record::{self, CHANGE, ORIGINAL_ID},
+    record::{self, CHANGE, ORIGINAL_ID, RecordFidelity},
 };
 use crate::causes::chain;
 
@@ -45,9 +45,9 @@ pub struct Version {
     /// The source container itself, from that id: one that was deleted and made again under its name is another.
     pub container: Option<u64>,
     /// Which entrance it came through.
-    pub via: Option<String>,
-    /// `exact`, `normalized` or `partial`.
-    pub fidelity: Option<String>,
+    pub via: Option<VersionVia>,
+    /// How faithful its text is.
+    pub fidelity: Option<VersionFidelity>,
     /// When it was captured, RFC 3339.
     pub at: Option<String>,
     /// The same in epoch seconds.
@@ -72,9 +72,6 @@ pub fn life_of(rid: &str) -> Option<u64> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(rid.replace('-', "/")).ok()?;
     (bytes.len() == 16).then(|| bytes.last_chunk().map(|bytes| u64::from_be_bytes(*bytes)))?
 }
-
-/// What stands in [`Version::via`] of the live document when it is looked at as a version: the history lacks it.
-pub const VIA_LIVE: &str = "live";
 
 /// What `_change.identity` says when the host may have altered the document's id or key values on the way.
 pub const IDENTITY_UNSURE: &str = "unsure";
@@ -115,8 +112,8 @@ struct ChangeObject<'a> {
     etag: Option<&'a RawValue>,
     #[serde(borrow)]
     rid: Option<&'a RawValue>,
-    via: Option<String>,
-    fidelity: Option<String>,
+    via: Option<VersionVia>,
+    fidelity: Option<VersionFidelity>,
     at: Option<String>,
     #[serde(borrow)]
     key: Option<&'a RawValue>,
@@ -145,12 +142,12 @@ struct Body<'a> {
 impl Version {
     /// Whether the text may not be the source's: the Functions host may have rewritten date strings in it.
     pub fn is_normalized(&self) -> bool {
-        self.fidelity.as_deref() == Some(record::RecordFidelity::Normalized.as_str())
+        self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Normalized))
     }
 
     /// Whether fields were left out or hashed on purpose, so that it cannot stand for the whole document.
     pub fn is_partial(&self) -> bool {
-        self.fidelity.as_deref() == Some(record::RecordFidelity::Partial.as_str())
+        self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Partial))
     }
 
     /// Reads a record's text; records of the original demo (flat, no `_change`) are read too.
@@ -249,7 +246,7 @@ impl Version {
             rid: None,
             life: None,
             container: None,
-            via: Some(VIA_LIVE.to_owned()),
+            via: Some(VersionVia::Live),
             fidelity: None,
             at: None,
             captured: None,
@@ -261,7 +258,7 @@ impl Version {
 
     /// Whether it is the live document, which the history lacks.
     pub fn is_live(&self) -> bool {
-        self.via.as_deref() == Some(VIA_LIVE)
+        self.via == Some(VersionVia::Live)
     }
 
     /// Where this version stands among the versions of its item, as far as time and LSN tell.

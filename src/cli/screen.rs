@@ -7,14 +7,14 @@ use crate::{
     config::Names,
     context::Context,
     cosmos::Cosmos,
-    progress::{Progress, Step},
+    progress::{Progress, ProgressStep},
 };
 
 /// Standard error as a person reads it.
 pub(super) struct Screen;
 
 impl Progress for Screen {
-    fn begin(&self, what: &'static str, total: Option<u64>) -> Box<dyn Step + '_> {
+    fn begin(&self, what: &'static str, total: Option<u64>) -> Box<dyn ProgressStep + '_> {
         Box::new(output::Progress::new(what, total))
     }
 
@@ -23,7 +23,7 @@ impl Progress for Screen {
     }
 }
 
-impl Step for output::Progress {
+impl ProgressStep for output::Progress {
     fn advance(&self, done: u64) {
         self.inc(done);
     }

@@ -26,7 +26,7 @@ use crate::{
     history::CosmosHistory,
     host::{
         Handler, Shutdown, Tick, app,
-        functions::{DEFAULT_FUNCTION, Function, Trigger},
+        functions::{DEFAULT_FUNCTION, Function, TriggerKind},
         serve,
     },
     projection::Projection,
@@ -105,7 +105,7 @@ async fn build(
         warn!(function = DEFAULT_FUNCTION, "no function.json below the app root; serving the shipped function");
         functions.push(Function::shipped());
     }
-    let (timers, functions): (Vec<_>, Vec<_>) = functions.into_iter().partition(|f| f.trigger == Trigger::Timer);
+    let (timers, functions): (Vec<_>, Vec<_>) = functions.into_iter().partition(|f| f.trigger == TriggerKind::Timer);
     let served = functions
         .into_iter()
         .map(|function| {

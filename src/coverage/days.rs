@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::history::timeline::Timeline;
 use crate::{
-    change::{Op, version::Version},
+    change::{Op, VersionVia, Via, version::Version},
     history::as_of::{Caveat, unseen},
 };
 
@@ -35,7 +35,7 @@ pub struct Day {
 /// How much of a day is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mode {
+pub enum DayMode {
     /// Every version and every delete.
     AllVersions,
     /// The newest version of each document at some moments, no deletes.
@@ -46,7 +46,7 @@ pub enum Mode {
     Baseline,
 }
 
-impl Mode {
+impl DayMode {
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -60,12 +60,12 @@ impl Mode {
 
 impl Day {
     /// How much of it is known. A baseline says nothing of how its day was captured.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> DayMode {
         match (self.all_versions, self.latest + self.legacy) {
-            (0, 0) => Mode::Baseline,
-            (_, 0) => Mode::AllVersions,
-            (0, _) => Mode::Latest,
-            _ => Mode::Mixed,
+            (0, 0) => DayMode::Baseline,
+            (_, 0) => DayMode::AllVersions,
+            (0, _) => DayMode::Latest,
+            _ => DayMode::Mixed,
         }
     }
 
@@ -89,7 +89,7 @@ pub struct Period {
     /// Last day.
     pub to: NaiveDate,
     /// How much of them is known.
-    pub mode: Mode,
+    pub mode: DayMode,
     /// Chains that do not close in them.
     pub gaps: u64,
 }
@@ -128,7 +128,8 @@ impl Coverage {
 
     /// Whether a version waited; what restores and repairs saved, and baselines, say nothing of that.
     fn is_late(&self, version: &Version) -> Option<i64> {
-        let captured = version.captured.filter(|_| matches!(version.via.as_deref(), Some("trigger" | "follow")))?;
+        let captured =
+            version.captured.filter(|_| matches!(version.via, Some(VersionVia::Known(Via::Trigger | Via::Follow))))?;
         let baseline = version.op.is_none_or(|op| op == Op::Baseline) || version.ts_from_capture;
         (!baseline && captured - version.ts > self.late).then_some(captured)
     }
@@ -228,10 +229,10 @@ mod tests {
             days,
             [(1, "baseline", 0), (1, "latest", 0), (2, "mixed", 0), (1, "all-versions", 1), (1, "all-versions", 0)]
         );
-        let periods: Vec<(String, String, Mode, u64)> =
+        let periods: Vec<(String, String, DayMode, u64)> =
             coverage.periods().into_iter().map(|p| (p.from.to_string(), p.to.to_string(), p.mode, p.gaps)).collect();
         assert_eq!(periods.len(), 4);
-        assert_eq!(periods[3], ("1970-01-15".into(), "1970-01-16".into(), Mode::AllVersions, 1));
+        assert_eq!(periods[3], ("1970-01-15".into(), "1970-01-16".into(), DayMode::AllVersions, 1));
     }
 
     #[test]

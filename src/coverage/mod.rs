@@ -19,7 +19,7 @@ use futures::StreamExt as _;
 use serde::Serialize;
 
 use self::days::Coverage;
-pub use self::days::{Day, Mode, Outage, Period};
+pub use self::days::{Day, DayMode, Outage, Period};
 use crate::{
     change::{time::PointInTime, version::BadRecord},
     cosmos::{Failure, RuLimiter, Shard},
@@ -75,7 +75,7 @@ pub struct KnownDay {
     /// The day (UTC).
     pub day: NaiveDate,
     /// How much of it is known.
-    pub mode: Mode,
+    pub mode: DayMode,
     /// Its versions, by what the feed said of them.
     #[serde(flatten)]
     pub known: Day,

@@ -40,12 +40,12 @@ pub struct Checkpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<String>,
     /// One position a range; none before the start of each was fixed.
-    pub ranges: Vec<Position>,
+    pub ranges: Vec<RangePosition>,
 }
 
 /// How far one range was read and made durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
+pub struct RangePosition {
     /// First key of the range, hexadecimal.
     pub min: String,
     /// First key behind it.
@@ -172,7 +172,7 @@ impl Checkpoint {
     }
 }
 
-impl Position {
+impl RangePosition {
     /// The position of a span.
     pub fn new(span: &FeedRange, token: String) -> Self {
         Self { min: span.min(), max: span.max(), token }
@@ -206,8 +206,8 @@ mod tests {
     fn a_range_that_was_split_goes_on_in_parallel_and_merged_ones_stay_apart() {
         let mut own = checkpoint(FeedMode::Latest, None);
         own.ranges = vec![
-            Position { min: String::new(), max: "20".into(), token: "a".into() },
-            Position { min: "20".into(), max: "FF".into(), token: "b".into() },
+            RangePosition { min: String::new(), max: "20".into(), token: "a".into() },
+            RangePosition { min: "20".into(), max: "FF".into(), token: "b".into() },
         ];
         let spans = |bounds: &[(&str, &str)]| -> Vec<FeedRange> {
             bounds.iter().map(|(min, max)| FeedRange::parse(min, max).unwrap()).collect()

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Checkpoint, CheckpointStore, Fence, FollowError, Metrics, Pipeline, Position,
+    Checkpoint, CheckpointStore, Fence, FollowError, Metrics, Pipeline, RangePosition,
     reader::{Positions, Reader},
     store::Held,
 };
@@ -198,7 +198,7 @@ impl Follower {
         span: FeedRange,
         fence: &Fence,
         stop: &CancellationToken,
-    ) -> Result<Position, FollowError> {
+    ) -> Result<RangePosition, FollowError> {
         let retry = Retry::for_at_most(self.options.lease);
         let (mode, start) = (self.options.mode, self.options.start);
         let (token, page) = retry
@@ -217,7 +217,7 @@ impl Follower {
                 return Err(FollowError::Interrupted);
             }
         }
-        Ok(Position::new(&span, token))
+        Ok(RangePosition::new(&span, token))
     }
 
     /// Runs a reader for each range until the term ends.
@@ -226,7 +226,7 @@ impl Follower {
         let retry = Retry::for_at_most(self.options.lease);
         let partitions = retry.run(|| self.source.feed_ranges(true)).await?;
         let ranges = held.checkpoint.refined(&partitions)?;
-        let positions = ranges.iter().map(|(span, token)| Position::new(span, token.clone())).collect();
+        let positions = ranges.iter().map(|(span, token)| RangePosition::new(span, token.clone())).collect();
         let progress = Arc::new(Positions::new(positions));
         let pages = Arc::new(Semaphore::new(PAGES));
         let halt = stop.child_token();

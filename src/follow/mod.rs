@@ -62,7 +62,7 @@ mod run;
 pub mod sink;
 mod store;
 
-pub use checkpoint::{BadRange, Checkpoint, Mismatch, Position};
+pub use checkpoint::{BadRange, Checkpoint, Mismatch, RangePosition};
 pub use error::FollowError;
 pub use event::{Event, EventError};
 pub use fence::Fence;

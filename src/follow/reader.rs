@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Fence, FollowError, Metrics, Options, Pipeline, Position};
+use super::{Fence, FollowError, Metrics, Options, Pipeline, RangePosition};
 use crate::cosmos::{ChangeFeed, Container, Disposition, Failure, FeedPage, FeedRange, RETRY_TIMEOUT};
 
 /// Pauses between attempts to read after a failure: the first, and the longest.
@@ -21,12 +21,12 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// The positions of all ranges, moved by their readers and saved by the follower.
 #[derive(Debug)]
 pub(super) struct Positions {
-    positions: Mutex<(Vec<Position>, bool)>,
+    positions: Mutex<(Vec<RangePosition>, bool)>,
     moved: Notify,
 }
 
 impl Positions {
-    pub fn new(positions: Vec<Position>) -> Self {
+    pub fn new(positions: Vec<RangePosition>) -> Self {
         Self { positions: Mutex::new((positions, false)), moved: Notify::new() }
     }
 
@@ -41,7 +41,7 @@ impl Positions {
     }
 
     /// The positions as they are now; they count as saved from here on.
-    pub fn take(&self) -> Vec<Position> {
+    pub fn take(&self) -> Vec<RangePosition> {
         let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
         positions.1 = false;
         positions.0.clone()

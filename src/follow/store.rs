@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Checkpoint, Fence, Mismatch, Position};
+use super::{Checkpoint, Fence, Mismatch, RangePosition};
 use crate::{
     change::{key::PartitionKey, raw::RawDocument},
     cosmos::{Container, Disposition, Failure, Retry, Status},
@@ -264,7 +264,7 @@ impl Held {
     ///
     /// # Errors
     /// [`CheckpointError::Lost`] or [`CheckpointError::Expired`] when somebody else has the name, or may have by now.
-    pub async fn save(&mut self, ranges: Vec<Position>, release: bool) -> Result<(), CheckpointError> {
+    pub async fn save(&mut self, ranges: Vec<RangePosition>, release: bool) -> Result<(), CheckpointError> {
         let now = crate::surroundings::now();
         let begun = Instant::now();
         let mut next = self.checkpoint.clone();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::{
     change::key::ItemKey,
     cosmos::{Failure, Observer},
-    progress::Step,
+    progress::ProgressStep,
 };
 
 /// Collects a line for each record that could not be written or deleted.
@@ -48,7 +48,7 @@ impl FailedWrites {
     }
 
     /// Passes on the lines collected since the last call.
-    pub fn pass_on(&self, step: &dyn Step) {
+    pub fn pass_on(&self, step: &dyn ProgressStep) {
         let waiting = std::mem::take(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner).waiting);
         waiting.iter().for_each(|line| step.note(line));
     }
@@ -62,7 +62,7 @@ mod tests {
     #[derive(Default)]
     struct Heard(Mutex<Vec<String>>);
 
-    impl Step for Heard {
+    impl ProgressStep for Heard {
         fn advance(&self, _: u64) {}
 
         fn note(&self, text: &str) {

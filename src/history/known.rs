@@ -7,7 +7,7 @@ use super::{
     frontier::Reach,
     live::Live,
 };
-use crate::change::{key::ItemKey, record::id_of_version, time::PointInTime, version::Version};
+use crate::change::{VersionVia, Via, key::ItemKey, record::id_of_version, time::PointInTime, version::Version};
 
 /// All that is known of an item.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,7 @@ pub fn with_live<'a>(id: &str, versions: &'a [Version], live: Option<&Live>) -> 
         Some(known) => {
             let mut all = versions.to_vec();
             all[known].captured = Some(i64::MAX);
-            all[known].via = all[known].via.take().or_else(|| Some("restore".into()));
+            all[known].via = all[known].via.take().or(Some(VersionVia::Known(Via::Restore)));
             Cow::Owned(all)
         }
         None => match live.ts {

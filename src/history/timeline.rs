@@ -8,11 +8,7 @@
 
 use std::collections::HashMap;
 
-use crate::change::{
-    Op,
-    time::PointInTime,
-    version::{VIA_LIVE, Version},
-};
+use crate::change::{Op, VersionVia, Via, time::PointInTime, version::Version};
 
 /// The versions of one item, oldest first.
 #[derive(Debug, Clone)]
@@ -172,9 +168,9 @@ fn order_second<'a>(group: &[Entry<'a>], before: Option<&Version>, after: Option
 
 /// When a saved version was seen to be live, if it was; the live document itself is later than everything.
 fn seen_live(version: &Version) -> Option<i64> {
-    match version.via.as_deref() {
-        Some(VIA_LIVE) => Some(i64::MAX),
-        Some("restore" | "backfill") => version.captured,
+    match version.via {
+        Some(VersionVia::Live) => Some(i64::MAX),
+        Some(VersionVia::Known(Via::Restore | Via::Backfill)) => version.captured,
         _ => None,
     }
 }

@@ -17,7 +17,7 @@ pub const DEFAULT_BINDING: &str = "documents";
 
 /// What calls a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
+pub enum TriggerKind {
     /// Changes of a container: they are captured.
     Changes,
     /// A schedule: the history is pruned.
@@ -28,7 +28,7 @@ pub enum Trigger {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
     /// What calls it.
-    pub trigger: Trigger,
+    pub trigger: TriggerKind,
     /// Folder name, which is also the route.
     pub name: String,
     /// Name of the member of `Data` that carries the documents.
@@ -41,7 +41,7 @@ impl Function {
     /// The shipped function, for a folder that has none.
     pub fn shipped() -> Self {
         Self {
-            trigger: Trigger::Changes,
+            trigger: TriggerKind::Changes,
             name: DEFAULT_FUNCTION.into(),
             binding: DEFAULT_BINDING.into(),
             container: Some("%COSMOS_SOURCE_CONTAINER%".into()),
@@ -93,7 +93,7 @@ impl Function {
         };
         let file: File = serde_json::from_str(text.trim_start_matches('\u{feff}'))
             .map_err(|e| wrong(format!("is not valid: {e}")))?;
-        let kinds = [("cosmosDBTrigger", Trigger::Changes), ("timerTrigger", Trigger::Timer)];
+        let kinds = [("cosmosDBTrigger", TriggerKind::Changes), ("timerTrigger", TriggerKind::Timer)];
         let known = |b: Binding| {
             let kind = kinds.iter().find(|(kind, _)| b.kind.eq_ignore_ascii_case(kind))?;
             Some((kind.1, b.name, b.container))
@@ -159,7 +159,7 @@ mod tests {
             assert!(error.problem.contains(problem), "{error}");
         }
         let timer = Function::parse("Timer", r#"{"bindings":[{"type":"timerTrigger","name":"t"}]}"#).unwrap().unwrap();
-        assert_eq!((timer.trigger, timer.binding.as_str()), (Trigger::Timer, "t"));
+        assert_eq!((timer.trigger, timer.binding.as_str()), (TriggerKind::Timer, "t"));
         assert_eq!(Function::parse("Http", r#"{"bindings":[{"type":"httpTrigger","name":"t"}]}"#).unwrap(), None);
     }
 

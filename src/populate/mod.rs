@@ -39,7 +39,7 @@ use crate::{
     figures::count_of,
     input,
     outcomes::Outcomes,
-    progress::Step,
+    progress::ProgressStep,
     zipcodes,
 };
 
@@ -231,7 +231,7 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, PopulateE
 
 /// Names the first problems, counts the others.
 struct Problems<'a> {
-    step: &'a dyn Step,
+    step: &'a dyn ProgressStep,
     count: AtomicU64,
 }
 
@@ -311,7 +311,7 @@ async fn from_file(
     problems: &Problems<'_>,
     keep: bool,
 ) -> (Vec<(ItemKey, String)>, Read) {
-    let (items, mut read) = mpsc::channel::<input::Item>(64);
+    let (items, mut read) = mpsc::channel::<input::InputDocument>(64);
     let reader = tokio::task::spawn_blocking(move || input::read(file, |item| items.blocking_send(item).is_ok()));
     let mut kept = Vec::new();
     let mut rejected = 0;

@@ -11,7 +11,7 @@ use super::{
     price::{read_ru, write_ru},
 };
 use crate::{
-    archive::versions::Texts,
+    archive::versions::ArchiveTexts,
     causes::chain,
     change::{
         diff, edit,
@@ -98,7 +98,7 @@ pub struct Applier<'a> {
     /// When applying began, by the service's clock, epoch seconds: what has been there since before is not our own.
     pub begun: Option<i64>,
     /// Where the versions' texts are, when they come from an archive.
-    pub texts: Option<&'a Texts>,
+    pub texts: Option<&'a ArchiveTexts>,
     /// Request units a second.
     pub pace: RuLimiter,
 }
@@ -112,7 +112,7 @@ pub struct Prepared {
     pub live: Option<String>,
 }
 
-/// Texts that were read while planning; `None`: not read.
+/// ArchiveTexts that were read while planning; `None`: not read.
 #[derive(Debug, Clone, Default)]
 pub struct Prefetched {
     /// The version in force.

@@ -14,7 +14,7 @@ use super::{
     request::{Limits, Manner},
 };
 use crate::{
-    archive::versions::Texts,
+    archive::versions::ArchiveTexts,
     cosmos::RuLimiter,
     history::{AnyContext, Containers},
 };
@@ -58,7 +58,7 @@ pub struct Use<'a> {
     /// Whether the plan was made a moment ago by the same caller, so that what it says of the history may be relied on.
     pub made_now: bool,
     /// The versions' texts, when they come from an archive.
-    pub texts: Option<&'a Texts>,
+    pub texts: Option<&'a ArchiveTexts>,
 }
 
 /// How many steps came to what.

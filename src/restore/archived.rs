@@ -14,7 +14,7 @@ use super::{
 use crate::{
     archive::{
         Wanted,
-        versions::{Facts, Texts, Versions},
+        versions::{ArchiveFacts, ArchiveTexts, Versions},
     },
     change::{key::ItemKey, record::id_of_version, version::Version},
     cosmos::RuLimiter,
@@ -52,7 +52,7 @@ pub struct Known {
 pub async fn known(
     containers: &Containers,
     pace: &RuLimiter,
-    facts: &Facts,
+    facts: &ArchiveFacts,
     wish: &ArchiveScope,
     rules: Rules,
 ) -> Result<Known, SurveyError> {
@@ -86,9 +86,9 @@ fn found(of_item: &Versions, live: Option<Live>) -> ScannedItem {
 /// An archive that has been read.
 pub struct Archived<'a> {
     /// Its versions.
-    pub facts: &'a Facts,
+    pub facts: &'a ArchiveFacts,
     /// The texts that are needed.
-    pub texts: &'a Texts,
+    pub texts: &'a ArchiveTexts,
     /// Which documents.
     pub wish: &'a ArchiveScope,
     /// What is known of the target.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     change::{
-        Op,
+        Op, VersionVia,
         key::{ItemKey, PartitionKey},
         time::{PointInTime, span_text},
         version::{ArchivePlace, Version},
@@ -37,7 +37,7 @@ pub struct Chosen {
     pub lsn: Option<i64>,
     /// Which entrance it was captured through.
     #[serde(default)]
-    pub via: Option<String>,
+    pub via: Option<VersionVia>,
     /// Where it lies, when it comes from an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<ArchivePlace>,
@@ -310,7 +310,10 @@ pub fn is_exact(version: &Version) -> bool {
 mod tests {
     use super::*;
     use crate::change::key::KeyValue;
-    use crate::history::live::Live;
+    use crate::{
+        change::{VersionFidelity, record::RecordFidelity},
+        history::live::Live,
+    };
 
     fn version(ts: i64, op: &str, etag: &str) -> Version {
         let record = serde_json::json!({
@@ -365,7 +368,8 @@ mod tests {
 
     #[test]
     fn a_part_of_a_document_is_never_put_back_for_the_whole() {
-        let part = Version { fidelity: Some("partial".into()), ..version(20, "replace", "2") };
+        let part =
+            Version { fidelity: Some(VersionFidelity::Known(RecordFidelity::Partial)), ..version(20, "replace", "2") };
         let life = [version(10, "create", "1"), part, version(30, "replace", "3")];
         for live in [Some("3"), None] {
             let (action, notes) = action(&life, live, 25, false);

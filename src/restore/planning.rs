@@ -13,7 +13,7 @@ use super::{
 use crate::{
     archive::{
         Archive,
-        versions::{Facts, Texts},
+        versions::{ArchiveFacts, ArchiveTexts},
     },
     change::{
         Op,
@@ -43,7 +43,7 @@ pub struct Planned {
     /// The plan: shown, approved, and that value applied.
     pub plan: Plan,
     /// The versions' texts, when they come from an archive.
-    pub texts: Option<Texts>,
+    pub texts: Option<ArchiveTexts>,
     /// Records that are not understood: they were told and set aside, and may be versions of what is restored.
     pub bad: Vec<BadRecord>,
 }
@@ -215,7 +215,7 @@ impl Planning<'_> {
         scope: Scope,
         applier: Applier<'_>,
         draft: &mut Draft,
-    ) -> Result<Texts, RestoreError> {
+    ) -> Result<ArchiveTexts, RestoreError> {
         let filter = match &self.request.which {
             Which::Filter(expression) => Some(Filter::compile(expression)?),
             _ => None,
@@ -228,11 +228,11 @@ impl Planning<'_> {
         let planning = self.cx.progress.begin("planning", None);
         let keys = applier.containers.source.key_paths();
         let only = if let ArchiveScope::Items(items) = &wanted { Some(items.clone()) } else { None };
-        let facts = Facts::of(archive.clone(), keys.len(), only).await.map_err(RestoreError::Archive)?;
+        let facts = ArchiveFacts::of(archive.clone(), keys.len(), only).await.map_err(RestoreError::Archive)?;
         facts.counts.describe(None).iter().for_each(|line| planning.note(line));
         let mut known = known(applier.containers, &applier.pace, &facts, &wanted, self.rules).await?;
         let needed = std::mem::take(&mut known.wanted);
-        let texts = Texts::read(archive, needed, keys, filter.as_ref()).await.map_err(RestoreError::Archive)?;
+        let texts = ArchiveTexts::read(archive, needed, keys, filter.as_ref()).await.map_err(RestoreError::Archive)?;
         if texts.no_answer > 0 {
             planning.note(&format!("--filter has no answer about {}", count_of(texts.no_answer, "version")));
         }
@@ -359,7 +359,7 @@ pub async fn texts_of(
     plan: &Plan,
     archive: Option<&Archive>,
     containers: &Containers,
-) -> Result<Option<Texts>, RestoreError> {
+) -> Result<Option<ArchiveTexts>, RestoreError> {
     let archive = match (&plan.head.archive, archive) {
         (None, None) => return Ok(None),
         (Some(_), Some(archive)) => archive,
@@ -374,6 +374,6 @@ pub async fn texts_of(
             wanted.push(found.map_err(|e| RestoreError::ArchivePlace(e.to_string()))?);
         }
     }
-    let texts = Texts::read(archive, wanted, containers.source.key_paths(), None).await;
+    let texts = ArchiveTexts::read(archive, wanted, containers.source.key_paths(), None).await;
     texts.map(Some).map_err(RestoreError::Archive)
 }

@@ -141,7 +141,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        change::key::{ItemKey, PartitionKey},
+        change::{
+            VersionFidelity,
+            key::{ItemKey, PartitionKey},
+            record::RecordFidelity,
+        },
         history::live::Live,
     };
 
@@ -199,7 +203,7 @@ mod tests {
         let since = Times { since: Some(PointInTime::from_epoch(21)), ..TIMES };
         assert_eq!(checks(&found(gap, Some(("e5", 20))), since), (vec![], false));
         let mut part = one();
-        part[0].fidelity = Some("partial".into());
+        part[0].fidelity = Some(VersionFidelity::Known(RecordFidelity::Partial));
         assert_eq!(checks(&found(part, Some(("e1", 10))), TIMES), (vec![Check::Partial], false));
         let unseen_delete = vec![version("create", 10, Some(1), None), version("create", 20, Some(5), None)];
         assert_eq!(checks(&found(unseen_delete, Some(("e5", 20))), TIMES), (vec![Check::Chain], false));

@@ -59,7 +59,7 @@ use crate::{
         reading::Which,
         scan::{PIECE_ROWS, Scan, ScannedItem, Scope},
     },
-    progress::Step,
+    progress::ProgressStep,
 };
 
 /// What to look at, and how fast.
@@ -147,7 +147,7 @@ struct Job<'a> {
     hash_ranges: &'a [HashRange],
     pace: &'a RuLimiter,
     times: Times,
-    step: &'a dyn Step,
+    step: &'a dyn ProgressStep,
     failed: &'a FailedWrites,
 }
 

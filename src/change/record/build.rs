@@ -10,7 +10,7 @@ use super::{
     text::{bare, change_object, push_member, push_string, push_tail},
 };
 use crate::change::{
-    Change, Op, Shape,
+    Change, Op, TextOrigin,
     raw::{self, RawDocument, Reserved},
 };
 
@@ -28,16 +28,16 @@ pub fn build(
     context: RecordContext<'_>,
 ) -> Result<Record, Unrecordable> {
     let exact;
-    let (document, shape) = match &reread {
+    let (document, text_origin) = match &reread {
         Some(Reread(text)) => {
             exact = RawDocument::parse(text)
                 .map_err(|e| Unrecordable { reason: format!("the document read again is not valid JSON: {e}") })?;
-            (&exact, Shape::Stored)
+            (&exact, TextOrigin::Stored)
         }
-        None => (&change.document, change.shape),
+        None => (&change.document, change.text_origin),
     };
     let fidelity = if altered { RecordFidelity::Normalized } else { RecordFidelity::Exact };
-    let members = if change.op.is_tombstone() { Vec::new() } else { own_members(document, shape) };
+    let members = if change.op.is_tombstone() { Vec::new() } else { own_members(document, text_origin) };
     // What was read again says who it is; the payload's id may have been altered as any text of it.
     let own_id = document.get("id").filter(|id| id.get().starts_with('"'));
     let source_id = match own_id {

@@ -2,7 +2,7 @@
 
 use super::{ORIGINAL_ID, ids::key_of};
 use crate::change::{
-    Change, Shape,
+    Change, TextOrigin,
     fidelity::{self, Delivery},
     key::{KeyPaths, KeyValue},
     raw::{Member, Reserved},
@@ -18,7 +18,7 @@ pub fn may_be_altered(change: &Change<'_>, delivery: Delivery) -> bool {
 pub(super) fn lost_its_lsn(change: &Change<'_>) -> bool {
     let members = change.document.members();
     let place = |wanted: &dyn Fn(&Member<'_>) -> bool| members.iter().position(wanted);
-    change.shape == Shape::Feed
+    change.text_origin == TextOrigin::Feed
         && place(&|m| m.reserved() == Some(Reserved::Lsn))
             .zip(place(&|m| m.reserved() == Some(Reserved::System)))
             .is_some_and(|(own, system)| own < system)

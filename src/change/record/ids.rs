@@ -39,7 +39,7 @@ pub(super) fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<
 
 /// The id of a change's record: the same for every delivery of the same version.
 pub fn version_id(change: &Change<'_>) -> String {
-    record_id(change, &change.id, &own_members(&change.document, change.shape))
+    record_id(change, &change.id, &own_members(&change.document, change.text_origin))
 }
 
 /// The change's partition key in the source container.

@@ -2,12 +2,12 @@
 
 use super::text::push_member;
 use crate::change::{
-    Change, Shape,
+    Change, TextOrigin,
     raw::{Member, RawDocument, Reserved},
 };
 
 /// The members that are the user's: system properties dropped, of duplicated reserved names the last kept.
-pub(super) fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<Member<'a>> {
+pub(super) fn own_members<'a>(document: &RawDocument<'a>, text_origin: TextOrigin) -> Vec<Member<'a>> {
     let members = document.members();
     let mut own = Vec::with_capacity(members.len());
     for (i, member) in members.iter().enumerate() {
@@ -16,7 +16,8 @@ pub(super) fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<M
             Some(Reserved::System) => false,
             // The feed adds one behind everything else; one of the user's own stands before it.
             Some(Reserved::Lsn) => {
-                shape != Shape::Feed || members[i + 1..].iter().any(|later| later.reserved() == Some(Reserved::Lsn))
+                text_origin != TextOrigin::Feed
+                    || members[i + 1..].iter().any(|later| later.reserved() == Some(Reserved::Lsn))
             }
             Some(name) => !members[i + 1..].iter().any(|later| later.reserved() == Some(name)),
         };
@@ -29,7 +30,7 @@ pub(super) fn own_members<'a>(document: &RawDocument<'a>, shape: Shape) -> Vec<M
 
 /// The document of a change as its owner wrote it: without what the service and the feed add. `None` for a tombstone.
 pub fn document_text(change: &Change<'_>) -> Option<String> {
-    (!change.op.is_tombstone()).then(|| render(&own_members(&change.document, change.shape)))
+    (!change.op.is_tombstone()).then(|| render(&own_members(&change.document, change.text_origin)))
 }
 
 /// The user's own text of a live document as it was read: without what the service adds to every item. Whatever the
@@ -38,7 +39,7 @@ pub fn document_text(change: &Change<'_>) -> Option<String> {
 /// # Errors
 /// When the text is no JSON object.
 pub fn own_text(stored: &str) -> Result<String, serde_json::Error> {
-    Ok(render(&own_members(&RawDocument::parse(stored)?, Shape::Stored)))
+    Ok(render(&own_members(&RawDocument::parse(stored)?, TextOrigin::Stored)))
 }
 
 /// Members as the text of an object.

@@ -46,7 +46,7 @@ pub const MAX_ID_BYTES: usize = 1023;
 pub const MAX_ITEM_BYTES: usize = 2 * 1024 * 1024 - 4 * 1024;
 
 /// How faithful the stored text is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordFidelity {
     /// What Cosmos stored.
@@ -58,6 +58,11 @@ pub enum RecordFidelity {
 }
 
 impl RecordFidelity {
+    /// The fidelity with this name; `None` when there is none.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Exact, Self::Normalized, Self::Partial].into_iter().find(|fidelity| fidelity.as_str() == name)
+    }
+
     /// The name in a record.
     pub fn as_str(self) -> &'static str {
         match self {

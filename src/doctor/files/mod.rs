@@ -17,7 +17,7 @@ use crate::{
     config::{Credential, Settings},
     host::{
         app::{self, ALL_VERSIONS},
-        functions::{Function, Trigger},
+        functions::{Function, TriggerKind},
     },
 };
 
@@ -83,7 +83,7 @@ fn functions(app_root: &Path, findings: &mut Vec<Finding>) -> (BTreeMap<String, 
             }
         };
         match (Function::parse(&name, &text), app::read_json(&path)) {
-            (Ok(Some(function)), Ok(file)) if function.trigger == Trigger::Timer => {
+            (Ok(Some(function)), Ok(file)) if function.trigger == TriggerKind::Timer => {
                 schedule(&name, &file, findings);
                 timers.push(name);
             }

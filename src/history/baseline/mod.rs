@@ -5,7 +5,7 @@ mod saver;
 pub use self::saver::Saver;
 use crate::{
     change::{
-        Change, Op, Shape, Via,
+        Change, Op, TextOrigin, VersionVia, Via,
         key::ItemKey,
         raw::RawDocument,
         record::{self, Record, RecordContext},
@@ -57,7 +57,10 @@ pub fn record_of_live(item: &ItemKey, text: &str, why: Saving<'_>, layout: &Layo
     // A version that capture delivered stays one: that it was, tells how far the history is complete.
     let via = match why {
         Saving::Missing(_) => Via::Backfill,
-        Saving::Before(_) => known.and_then(|known| known.via.as_deref()).and_then(Via::parse).unwrap_or(Via::Restore),
+        Saving::Before(_) => match known.and_then(|known| known.via.as_ref()) {
+            Some(VersionVia::Known(via)) => *via,
+            _ => Via::Restore,
+        },
     };
     let change = Change {
         op,
@@ -65,7 +68,7 @@ pub fn record_of_live(item: &ItemKey, text: &str, why: Saving<'_>, layout: &Layo
         ts: known.filter(|known| !known.ts_from_capture).map(|known| known.ts).or(document.get_i64("_ts")),
         document,
         text,
-        shape: Shape::Stored,
+        text_origin: TextOrigin::Stored,
         lsn: known.and_then(|known| known.lsn),
         prev_lsn: known.and_then(|known| known.prev_lsn),
         metadata_key: None,
@@ -101,8 +104,8 @@ mod tests {
         assert_eq!((record.id.as_str(), record.create_only), ("a~e1", true));
         let version = Version::parse(&record.body).unwrap();
         assert_eq!(
-            (version.op, version.ts, version.via.as_deref()),
-            (Some(Op::Baseline), 1_700_000_000, Some("backfill"))
+            (version.op, version.ts, version.via.as_ref()),
+            (Some(Op::Baseline), 1_700_000_000, Some(&VersionVia::Known(Via::Backfill)))
         );
         assert_eq!(version.document.as_deref(), Some(r#"{"id":"a","pk":"p","n":1.10,"ttl":9}"#));
         let live = |etag: &str| Some(Live { etag: etag.into(), ts: None, text: None });

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     change::{
-        Op,
+        Op, VersionFidelity, VersionVia,
         key::{KeyValue, PartitionKey},
         raw::{present, string_of},
         version::{BadRecord, Version, container_of, key_of, life_of, seconds_of},
@@ -136,8 +136,8 @@ impl Row<'_> {
             container: rid.as_deref().and_then(container_of),
             life: rid.as_deref().and_then(life_of),
             rid: None,
-            via: row.via.and_then(string_of),
-            fidelity: row.fidelity.and_then(string_of),
+            via: row.via.and_then(string_of).map(VersionVia::from),
+            fidelity: row.fidelity.and_then(string_of).map(VersionFidelity::from),
             captured: at.as_deref().and_then(seconds_of),
             at,
             identity_unsure: row.identity.is_some_and(|raw| raw.get() == "\"unsure\""),

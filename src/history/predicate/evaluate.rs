@@ -6,7 +6,10 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::tokens::{Kind, Token, tokens, unquoted};
+use super::{
+    parse::{Function, MOST_TOKENS, Node, Operator, Parser},
+    tokens::tokens,
+};
 
 /// What there is no rule for here: the predicate can only be decided by the service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,105 +23,7 @@ pub struct Predicate {
 }
 
 /// `None` is undefined.
-type Outcome = Option<Value>;
-
-#[derive(Debug)]
-enum Node {
-    Value(Outcome),
-    Document,
-    Member(Box<Node>, Box<Node>),
-    Not(Box<Node>),
-    Minus(Box<Node>),
-    Binary(Op, Box<Node>, Box<Node>),
-    In(Box<Node>, Vec<Node>),
-    Between(Box<Node>, Box<Node>, Box<Node>),
-    Choice(Box<Node>, Box<Node>, Box<Node>),
-    Call(Function, Vec<Node>),
-    Array(Vec<Node>),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Op {
-    Or,
-    And,
-    Equal,
-    Unequal,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-    Like,
-    Coalesce,
-    Concat,
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-    Remainder,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Function {
-    IsDefined,
-    IsType(&'static str),
-    StartsWith,
-    EndsWith,
-    Contains,
-    StringEquals,
-    Lower,
-    Upper,
-    Trim,
-    Length,
-    ArrayLength,
-    ArrayContains,
-    Abs,
-    Floor,
-    Ceiling,
-    Round,
-    Concat,
-    Left,
-    Right,
-    Substring,
-    IndexOf,
-    Replace,
-}
-
-const FUNCTIONS: [(&str, Function); 29] = [
-    ("IS_DEFINED", Function::IsDefined),
-    ("IS_NULL", Function::IsType("null")),
-    ("IS_BOOL", Function::IsType("bool")),
-    ("IS_NUMBER", Function::IsType("number")),
-    ("IS_STRING", Function::IsType("string")),
-    ("IS_ARRAY", Function::IsType("array")),
-    ("IS_OBJECT", Function::IsType("object")),
-    ("IS_PRIMITIVE", Function::IsType("primitive")),
-    ("STARTSWITH", Function::StartsWith),
-    ("ENDSWITH", Function::EndsWith),
-    ("CONTAINS", Function::Contains),
-    ("STRINGEQUALS", Function::StringEquals),
-    ("STRING_EQUALS", Function::StringEquals),
-    ("LOWER", Function::Lower),
-    ("UPPER", Function::Upper),
-    ("TRIM", Function::Trim),
-    ("LENGTH", Function::Length),
-    ("ARRAY_LENGTH", Function::ArrayLength),
-    ("ARRAY_CONTAINS", Function::ArrayContains),
-    ("ABS", Function::Abs),
-    ("FLOOR", Function::Floor),
-    ("CEILING", Function::Ceiling),
-    ("ROUND", Function::Round),
-    ("CONCAT", Function::Concat),
-    ("LEFT", Function::Left),
-    ("RIGHT", Function::Right),
-    ("SUBSTRING", Function::Substring),
-    ("INDEX_OF", Function::IndexOf),
-    ("REPLACE", Function::Replace),
-];
-
-/// Longest predicate: each operator in a row is one more level.
-const MOST_TOKENS: usize = 2000;
-/// Deepest nesting of a predicate.
-const DEPTH: usize = 64;
+pub(super) type Outcome = Option<Value>;
 
 impl Predicate {
     /// Reads a predicate, with the values of its parameters.
@@ -144,199 +49,6 @@ impl Predicate {
     }
 }
 
-struct Parser<'a, 'p> {
-    tokens: &'a [Token<'a>],
-    at: usize,
-    depth: usize,
-    params: &'a dyn Fn(&str) -> Option<&'p Value>,
-}
-
-impl<'a> Parser<'a, '_> {
-    fn peek(&self) -> Option<Token<'a>> {
-        self.tokens.get(self.at).copied()
-    }
-
-    fn is(&self, word: &str) -> bool {
-        self.peek().is_some_and(|token| token.kind != Kind::Text && token.text.eq_ignore_ascii_case(word))
-    }
-
-    fn take(&mut self, word: &str) -> bool {
-        let found = self.is(word);
-        self.at += usize::from(found);
-        found
-    }
-
-    fn expect(&mut self, word: &str) -> Result<(), Unsupported> {
-        if self.take(word) {
-            return Ok(());
-        }
-        Err(self.odd())
-    }
-
-    fn odd(&self) -> Unsupported {
-        Unsupported(self.peek().map_or_else(|| "an end".to_owned(), |token| format!("{:?}", token.text)))
-    }
-
-    fn operator(&self) -> Option<(Op, u8)> {
-        let token = self.peek().filter(|token| matches!(token.kind, Kind::Sign | Kind::Name))?;
-        Some(match token.text.to_ascii_uppercase().as_str() {
-            "??" => (Op::Coalesce, 2),
-            "OR" => (Op::Or, 3),
-            "AND" => (Op::And, 4),
-            "=" => (Op::Equal, 6),
-            "!=" | "<>" => (Op::Unequal, 6),
-            "<" => (Op::Less, 6),
-            "<=" => (Op::LessOrEqual, 6),
-            ">" => (Op::Greater, 6),
-            ">=" => (Op::GreaterOrEqual, 6),
-            "LIKE" => (Op::Like, 6),
-            "||" => (Op::Concat, 7),
-            "+" => (Op::Add, 8),
-            "-" => (Op::Subtract, 8),
-            "*" => (Op::Multiply, 9),
-            "/" => (Op::Divide, 9),
-            "%" => (Op::Remainder, 9),
-            _ => return None,
-        })
-    }
-
-    fn expression(&mut self, least: u8) -> Result<Node, Unsupported> {
-        self.depth += 1;
-        if self.depth > DEPTH {
-            return Err(Unsupported("an expression nested so deeply".into()));
-        }
-        let mut left = self.unary(least)?;
-        loop {
-            let negated = self.is("NOT");
-            if negated {
-                self.at += 1;
-            }
-            if least <= 5 && self.take("IN") {
-                self.expect("(")?;
-                let list = self.list(")")?;
-                left = negate(negated, Node::In(Box::new(left), list));
-            } else if least <= 5 && self.take("BETWEEN") {
-                let low = self.expression(7)?;
-                self.expect("AND")?;
-                let high = self.expression(7)?;
-                left = negate(negated, Node::Between(Box::new(left), Box::new(low), Box::new(high)));
-            } else if negated && self.take("LIKE") {
-                let right = self.expression(7)?;
-                left = negate(true, Node::Binary(Op::Like, Box::new(left), Box::new(right)));
-            } else if negated {
-                return Err(self.odd());
-            } else if least <= 1 && self.take("?") {
-                let yes = self.expression(1)?;
-                self.expect(":")?;
-                let no = self.expression(1)?;
-                left = Node::Choice(Box::new(left), Box::new(yes), Box::new(no));
-            } else if let Some((op, strength)) = self.operator().filter(|(_, strength)| *strength >= least) {
-                self.at += 1;
-                let right = self.expression(strength + 1)?;
-                if op == Op::Like && self.is("ESCAPE") {
-                    return Err(Unsupported("LIKE with ESCAPE".into()));
-                }
-                left = Node::Binary(op, Box::new(left), Box::new(right));
-            } else {
-                break;
-            }
-        }
-        self.depth -= 1;
-        Ok(left)
-    }
-
-    fn unary(&mut self, least: u8) -> Result<Node, Unsupported> {
-        if self.is("NOT") {
-            // NOT is weaker than a comparison; behind an operator that is stronger it is no expression.
-            if least > 5 {
-                return Err(self.odd());
-            }
-            self.at += 1;
-            return Ok(Node::Not(Box::new(self.expression(5)?)));
-        }
-        if self.take("-") {
-            return Ok(Node::Minus(Box::new(self.expression(10)?)));
-        }
-        if self.take("+") {
-            return self.expression(10);
-        }
-        let mut node = self.primary()?;
-        loop {
-            if self.take(".") {
-                let name = self.peek().filter(|token| token.kind == Kind::Name).ok_or_else(|| self.odd())?;
-                self.at += 1;
-                node = Node::Member(Box::new(node), Box::new(Node::Value(Some(name.text.into()))));
-            } else if self.take("[") {
-                let index = self.expression(0)?;
-                self.expect("]")?;
-                node = Node::Member(Box::new(node), Box::new(index));
-            } else {
-                return Ok(node);
-            }
-        }
-    }
-
-    fn list(&mut self, end: &str) -> Result<Vec<Node>, Unsupported> {
-        let mut list = Vec::new();
-        if self.take(end) {
-            return Ok(list);
-        }
-        loop {
-            list.push(self.expression(0)?);
-            if self.take(end) {
-                return Ok(list);
-            }
-            self.expect(",")?;
-        }
-    }
-
-    fn primary(&mut self) -> Result<Node, Unsupported> {
-        let Some(token) = self.peek() else { return Err(self.odd()) };
-        let value = match token.kind {
-            Kind::Text => Some(Value::String(unquoted(token.text).ok_or_else(|| self.odd())?)),
-            Kind::Number => Some(serde_json::from_str(token.text).map_err(|_| self.odd())?),
-            Kind::Param => match (self.params)(token.text) {
-                Some(value) => Some(value.clone()),
-                None => return Err(Unsupported(format!("{} without a value", token.text))),
-            },
-            Kind::Sign => {
-                if self.take("(") {
-                    let inner = self.expression(0)?;
-                    self.expect(")")?;
-                    return Ok(inner);
-                }
-                if self.take("[") {
-                    return Ok(Node::Array(self.list("]")?));
-                }
-                return Err(self.odd());
-            }
-            Kind::Name => match token.text {
-                "c" => {
-                    self.at += 1;
-                    return Ok(Node::Document);
-                }
-                text if text.eq_ignore_ascii_case("true") => Some(true.into()),
-                text if text.eq_ignore_ascii_case("false") => Some(false.into()),
-                text if text.eq_ignore_ascii_case("null") => Some(Value::Null),
-                text if text.eq_ignore_ascii_case("undefined") => None,
-                text => {
-                    let function = FUNCTIONS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
-                    let Some((_, function)) = function else { return Err(self.odd()) };
-                    self.at += 1;
-                    self.expect("(")?;
-                    return Ok(Node::Call(*function, self.list(")")?));
-                }
-            },
-        };
-        self.at += 1;
-        Ok(Node::Value(value))
-    }
-}
-
-fn negate(negated: bool, node: Node) -> Node {
-    if negated { Node::Not(Box::new(node)) } else { node }
-}
-
 impl Node {
     fn evaluate(&self, document: &Value) -> Outcome {
         let of = |node: &Node| node.evaluate(document);
@@ -360,17 +72,17 @@ impl Node {
             }
             Self::Not(inner) => Some((!of(inner)?.as_bool()?).into()),
             Self::Minus(inner) => number(-of(inner)?.as_f64()?),
-            Self::Binary(Op::And, left, right) => match (truth(of(left)), truth(of(right))) {
+            Self::Binary(Operator::And, left, right) => match (truth(of(left)), truth(of(right))) {
                 (Some(false), _) | (_, Some(false)) => Some(false.into()),
                 (Some(true), Some(true)) => Some(true.into()),
                 _ => None,
             },
-            Self::Binary(Op::Or, left, right) => match (truth(of(left)), truth(of(right))) {
+            Self::Binary(Operator::Or, left, right) => match (truth(of(left)), truth(of(right))) {
                 (Some(true), _) | (_, Some(true)) => Some(true.into()),
                 (Some(false), Some(false)) => Some(false.into()),
                 _ => None,
             },
-            Self::Binary(Op::Coalesce, left, right) => of(left).or_else(|| of(right)),
+            Self::Binary(Operator::Coalesce, left, right) => of(left).or_else(|| of(right)),
             Self::Binary(op, left, right) => binary(*op, &of(left)?, &of(right)?),
             Self::In(what, list) => {
                 let what = of(what)?;
@@ -429,23 +141,23 @@ fn order(a: &Value, b: &Value) -> Option<Ordering> {
     }
 }
 
-fn binary(op: Op, a: &Value, b: &Value) -> Outcome {
+fn binary(op: Operator, a: &Value, b: &Value) -> Outcome {
     let numbers = || Some((a.as_f64()?, b.as_f64()?));
     match op {
-        Op::Equal => Some(equal(a, b).into()),
-        Op::Unequal => Some((!equal(a, b)).into()),
-        Op::Less => Some(order(a, b)?.is_lt().into()),
-        Op::LessOrEqual => Some(order(a, b)?.is_le().into()),
-        Op::Greater => Some(order(a, b)?.is_gt().into()),
-        Op::GreaterOrEqual => Some(order(a, b)?.is_ge().into()),
-        Op::Like => Some(like(a.as_str()?, b.as_str()?).into()),
-        Op::Concat => Some(format!("{}{}", a.as_str()?, b.as_str()?).into()),
-        Op::Add => numbers().and_then(|(a, b)| number(a + b)),
-        Op::Subtract => numbers().and_then(|(a, b)| number(a - b)),
-        Op::Multiply => numbers().and_then(|(a, b)| number(a * b)),
-        Op::Divide => numbers().and_then(|(a, b)| number(a / b)),
-        Op::Remainder => numbers().and_then(|(a, b)| number(a % b)),
-        Op::And | Op::Or | Op::Coalesce => None,
+        Operator::Equal => Some(equal(a, b).into()),
+        Operator::Unequal => Some((!equal(a, b)).into()),
+        Operator::Less => Some(order(a, b)?.is_lt().into()),
+        Operator::LessOrEqual => Some(order(a, b)?.is_le().into()),
+        Operator::Greater => Some(order(a, b)?.is_gt().into()),
+        Operator::GreaterOrEqual => Some(order(a, b)?.is_ge().into()),
+        Operator::Like => Some(like(a.as_str()?, b.as_str()?).into()),
+        Operator::Concat => Some(format!("{}{}", a.as_str()?, b.as_str()?).into()),
+        Operator::Add => numbers().and_then(|(a, b)| number(a + b)),
+        Operator::Subtract => numbers().and_then(|(a, b)| number(a - b)),
+        Operator::Multiply => numbers().and_then(|(a, b)| number(a * b)),
+        Operator::Divide => numbers().and_then(|(a, b)| number(a / b)),
+        Operator::Remainder => numbers().and_then(|(a, b)| number(a % b)),
+        Operator::And | Operator::Or | Operator::Coalesce => None,
     }
 }
 

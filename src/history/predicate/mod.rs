@@ -5,6 +5,7 @@
 //! kept compressed cannot be seen by the service: it is decided here ([`evaluate`]).
 
 pub mod evaluate;
+mod parse;
 mod tokens;
 
 use self::tokens::{Kind, Token, tokens};

@@ -3,110 +3,24 @@
 //! Every write that reached the emulator is recorded here in order. From it come the change feed in both modes,
 //! `_lsn`, previous images and TTL. All lookups are by ordered maps, so that reading what is new costs what is new.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+mod expiry;
+mod read;
+mod version;
 
-use bytes::Bytes;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
 use serde_json::Value;
 
+use self::{expiry::due_time, version::cost};
 use super::keys::{DocumentKey, EpkRange};
 
-/// What a version of a document costs beside its text: the entry itself, its key, its places in the maps.
-const ENTRY_BYTES: usize = 256;
-
-/// What happened to a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operation {
-    Create,
-    Replace,
-    Delete,
-}
-
-impl Operation {
-    /// The word in the feed's `operationType`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Replace => "replace",
-            Self::Delete => "delete",
-        }
-    }
-}
-
-/// A live document.
-#[derive(Clone, Debug)]
-pub(super) struct Document {
-    pub lsn: u64,
-    place: u32,
-    /// LSN and place of its creation.
-    born: (u64, u32),
-    pub text: Bytes,
-    pub etag: String,
-    /// Seconds since the epoch of the last write.
-    pub ts: u64,
-    /// The document's own `ttl`.
-    ttl: Option<i64>,
-    due: Option<u64>,
-    /// The partition key as the request header spells it.
-    pub partition_key: Arc<str>,
-}
-
-/// One change, as the all-versions mode shows it.
-#[derive(Clone, Debug)]
-pub(super) struct Version {
-    pub lsn: u64,
-    pub operation: Operation,
-    pub key: Arc<DocumentKey>,
-    /// The document after the change; nothing after a delete.
-    pub text: Option<Bytes>,
-    pub previous: Option<Bytes>,
-    pub previous_lsn: Option<u64>,
-    /// Seconds since the epoch.
-    pub ts: u64,
-    pub expired: bool,
-    pub partition_key: Arc<str>,
-}
-
-/// A version to record: the document's text as the emulator stored it, and where it lives.
-#[derive(Debug)]
-pub(super) struct Put {
-    pub key: DocumentKey,
-    pub text: Bytes,
-    pub etag: String,
-    pub ts: u64,
-    pub ttl: Option<i64>,
-    pub partition_key: Vec<Value>,
-    /// The address before, of a replacement that gave the document another id.
-    pub renamed_from: Option<DocumentKey>,
-}
-
-impl Put {
-    /// Says which document of the same partition key this one replaces; a replacement may give it another id.
-    pub fn replaces(&mut self, id: &str) {
-        if id != self.key.id {
-            self.renamed_from = Some(DocumentKey { epk: self.key.epk.clone(), id: id.to_owned() });
-        }
-    }
-}
-
-/// Where a page of the feed ended.
-#[derive(Debug)]
-pub(super) struct Page<T> {
-    pub items: Vec<T>,
-    /// Everything up to and including this LSN has been looked at.
-    pub up_to: u64,
-}
-
-/// How much a page may hold. A transaction is never cut, so both may be passed by the last one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PageLimit {
-    pub items: usize,
-    pub bytes: usize,
-}
-
-/// The requested place in the log has been dropped; its LSN is carried for the message.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Dropped(pub u64);
+pub(super) use self::{
+    read::{Dropped, PageLimit},
+    version::{Document, Operation, Put, Version},
+};
 
 /// See the module's description.
 #[derive(Debug)]
@@ -269,91 +183,15 @@ impl WriteLog {
             self.dropped_to = oldest;
         }
     }
-
-    /// The LSN after which everything was written at or after second `ts`.
-    pub fn lsn_before(&self, ts: u64) -> u64 {
-        self.seconds.range(ts..).next().map_or(self.lsn, |(_, lsn)| *lsn)
-    }
-
-    /// The newest version of every document in `range` that was written after LSN `after`.
-    pub fn latest_after(&self, after: u64, range: &EpkRange, limit: PageLimit) -> Page<&Document> {
-        let mut items: Vec<&Document> = Vec::new();
-        let (mut bytes, mut up_to) = (0, after);
-        for ((lsn, _), key) in self.latest.range((after + 1, 0)..) {
-            if *lsn != up_to && (items.len() >= limit.items || bytes >= limit.bytes) {
-                return Page { items, up_to };
-            }
-            up_to = *lsn;
-            if range.contains(&key.epk)
-                && let Some(document) = self.documents.get(key)
-            {
-                bytes += document.text.len();
-                items.push(document);
-            }
-        }
-        Page { items, up_to: self.lsn.max(after) }
-    }
-
-    /// Every change in `range` after LSN `after`.
-    pub fn versions_after(&self, after: u64, range: &EpkRange, limit: PageLimit) -> Result<Page<&Version>, Dropped> {
-        if after < self.dropped_to {
-            return Err(Dropped(self.dropped_to));
-        }
-        let mut items: Vec<&Version> = Vec::new();
-        let (mut bytes, mut up_to) = (0, after);
-        let first = self.versions.partition_point(|version| version.lsn <= after);
-        for version in self.versions.range(first..) {
-            if version.lsn != up_to && (items.len() >= limit.items || bytes >= limit.bytes) {
-                return Ok(Page { items, up_to });
-            }
-            up_to = version.lsn;
-            if range.contains(&version.key.epk) {
-                bytes += cost(version) + version.previous.as_ref().map_or(0, Bytes::len);
-                items.push(version);
-            }
-        }
-        Ok(Page { items, up_to: self.lsn.max(after) })
-    }
-
-    /// The first document whose time has come at second `now`.
-    pub fn first_due(&self, now: u64) -> Option<Arc<DocumentKey>> {
-        let (due, key) = self.due.first()?;
-        (*due <= now).then(|| Arc::clone(key))
-    }
-
-    /// Takes over a changed `defaultTtl` of the container: the due time of every document moves.
-    pub fn set_default_ttl(&mut self, default_ttl: Option<i64>) {
-        if self.default_ttl == default_ttl {
-            return;
-        }
-        self.default_ttl = default_ttl;
-        self.due.clear();
-        for (key, document) in &mut self.documents {
-            document.due = due_time(default_ttl, document.ttl, document.ts);
-            if let Some(due) = document.due {
-                self.due.insert((due, Arc::clone(key)));
-            }
-        }
-    }
-}
-
-fn cost(version: &Version) -> usize {
-    ENTRY_BYTES + version.text.as_ref().map_or(0, Bytes::len)
-}
-
-/// When a document dies. Without a `defaultTtl` on the container a document's own `ttl` means nothing; -1 is
-/// "never" in both places.
-fn due_time(container: Option<i64>, document: Option<i64>, ts: u64) -> Option<u64> {
-    let seconds = document.unwrap_or(container?);
-    container?;
-    u64::try_from(seconds).ok().map(|seconds| ts + seconds)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::Epk;
-    use super::*;
+    use bytes::Bytes;
     use serde_json::json;
+
+    use super::{super::keys::Epk, version::ENTRY_BYTES};
+    use super::{read::Page, *};
 
     const ALL: PageLimit = PageLimit { items: usize::MAX, bytes: usize::MAX };
 

@@ -1,0 +1,83 @@
+//! The bulk requests of SDKs: independent writes, each with its own result.
+
+use axum::http::Method;
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{FAILED_DEPENDENCY, Kind, Operation, Outcome, answer, outcome_of};
+use crate::local::{
+    container::Container,
+    message::{Answer, Ask, Headers, header},
+};
+
+/// Independent writes in one request: each stands for itself.
+pub(super) async fn bulk(container: &Container, ask: &Ask, operations: &[Operation<'_>]) -> Answer {
+    if container.range_of(&Ask { headers: range_only(&ask.headers), ..ask.clone() }).is_err() {
+        return crate::local::feed::gone();
+    }
+    let go_on = ask.headers.get(header::BATCH_CONTINUE).is_none_or(|value| value.eq_ignore_ascii_case("true"));
+    let mut outcomes: Vec<Outcome> = Vec::with_capacity(operations.len());
+    let mut session = None;
+    for operation in operations {
+        if !go_on && outcomes.last().is_some_and(|last| last.status >= 400) {
+            outcomes.push(Outcome::failed(FAILED_DEPENDENCY));
+            continue;
+        }
+        let outcome = match bulk_request(container, operation) {
+            Ok(single) => {
+                let answer = if single.method == Method::GET {
+                    let _reading = container.read().await;
+                    container.emulator().execute(&single).await
+                } else {
+                    let mut log = container.write().await;
+                    container.point_write(&mut log, &single, true).await
+                };
+                session = answer.headers.get(header::SESSION).map(str::to_owned).or(session);
+                outcome_of(&answer, ask.wants_content() || single.method == Method::GET)
+            }
+            Err(outcome) => outcome,
+        };
+        outcomes.push(outcome);
+    }
+    answer(&outcomes, session)
+}
+
+fn range_only(headers: &Headers) -> Headers {
+    headers
+        .iter()
+        .filter(|(name, _)| *name == header::RANGE_ID)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn bulk_request(container: &Container, operation: &Operation<'_>) -> Result<Ask, Outcome> {
+    let key = match &operation.partition_key {
+        Some(Value::String(text)) => text.clone(),
+        Some(array) => array.to_string(),
+        None => return Err(Outcome::refused(400, "a bulk operation needs a partitionKey")),
+    };
+    let name = container.name();
+    let at_id = || {
+        let id = operation.id.as_deref();
+        id.map(|id| name.document(id)).ok_or_else(|| Outcome::refused(400, "the operation needs an id"))
+    };
+    let mut ask = match operation.operation_type {
+        Kind::Create => Ask::new(Method::POST, name.documents()),
+        Kind::Upsert => Ask::new(Method::POST, name.documents()).with_header(header::IS_UPSERT, "True"),
+        Kind::Replace => Ask::new(Method::PUT, at_id()?),
+        Kind::Read => Ask::new(Method::GET, at_id()?),
+        Kind::Delete => Ask::new(Method::DELETE, at_id()?),
+        Kind::Patch => Ask::new(Method::PATCH, at_id()?),
+    };
+    if let Some(body) = operation.resource_body {
+        ask = ask.with_body(Bytes::copy_from_slice(body.get().as_bytes()));
+    }
+    ask.headers.set(header::PARTITION_KEY, crate::local::message::ascii_json(&key));
+    if let Some(etag) = &operation.if_match {
+        ask.headers.set("if-match", etag);
+    }
+    if let Some(etag) = &operation.if_none_match {
+        ask.headers.set("if-none-match", etag);
+    }
+    Ok(ask)
+}

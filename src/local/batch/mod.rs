@@ -1,0 +1,202 @@
+//! Batches: transactional ones, and the bulk ones of SDKs that pack independent writes into one request.
+//!
+//! The emulator copies a whole physical partition for every transactional batch. Here each operation is checked
+//! against the write log first; only when all of them can succeed are they carried out, one by one, while the
+//! container's lock keeps every reader away. So a batch is whole or absent, and costs what its operations cost.
+
+mod apply;
+mod bulk;
+mod plan;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use self::{
+    apply::{apply, by_emulator},
+    bulk::bulk,
+    plan::plan,
+};
+use super::{
+    container::{Container, wrong_key},
+    message::{Answer, Ask, header},
+};
+
+const MAX_OPERATIONS: usize = 100;
+const MAX_BYTES: usize = 2 * 1024 * 1024;
+const MAX_ID_BYTES: usize = 1023;
+/// What an operation that was not carried out because another one failed answers: 424 Failed Dependency.
+const FAILED_DEPENDENCY: u16 = 424;
+
+/// One operation as the SDKs send it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Operation<'a> {
+    operation_type: Kind,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default, borrow)]
+    resource_body: Option<&'a RawValue>,
+    #[serde(default)]
+    if_match: Option<String>,
+    #[serde(default)]
+    if_none_match: Option<String>,
+    /// Bulk only: the header's text, `["x"]`, or the same as an array.
+    #[serde(default)]
+    partition_key: Option<Value>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+enum Kind {
+    Create,
+    Upsert,
+    Replace,
+    Read,
+    Delete,
+    Patch,
+}
+
+/// An operation's result in the answer's array.
+struct Outcome {
+    status: u16,
+    body: Option<Bytes>,
+    etag: Option<String>,
+    charge: f64,
+    message: Option<String>,
+    substatus: Option<u32>,
+}
+
+impl Outcome {
+    fn failed(status: u16) -> Self {
+        Self { status, body: None, etag: None, charge: 0.0, message: None, substatus: None }
+    }
+
+    fn refused(status: u16, message: impl Into<String>) -> Self {
+        Self { message: Some(message.into()), ..Self::failed(status) }
+    }
+}
+
+/// Answers a batch request.
+pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
+    if ask.body.first().is_some_and(|first| *first >= 0x80) {
+        return Answer::error(
+            501,
+            None,
+            "NotImplemented",
+            "The local account reads batches in JSON, not in HybridRow as the .NET client sends them: write item by item",
+        );
+    }
+    let operations: Vec<Operation<'_>> = match serde_json::from_slice(&ask.body) {
+        Ok(operations) => operations,
+        Err(error) => return Answer::bad_request(format!("The batch is not understood: {error}")),
+    };
+    if operations.is_empty() {
+        return Answer::bad_request("Batch request has no operations.");
+    }
+    if operations.len() > MAX_OPERATIONS {
+        return Answer::bad_request(format!(
+            "Batch request has more operations than what is supported. At most {MAX_OPERATIONS}, this one {}",
+            operations.len()
+        ));
+    }
+    if ask.body.len() > MAX_BYTES {
+        return Answer::error(413, None, "RequestEntityTooLarge", "A batch has at most 2 MB");
+    }
+    let atomic = ask.headers.get(header::BATCH_ATOMIC).is_none_or(|value| !value.eq_ignore_ascii_case("false"));
+    if !atomic {
+        return bulk(container, ask, &operations).await;
+    }
+    let values: Option<Vec<Value>> =
+        ask.headers.get(header::PARTITION_KEY).and_then(|text| serde_json::from_str(text).ok());
+    let Some((values, epk)) = values.and_then(|values| {
+        let range = container.partitioning().range_of(&values)?;
+        (range.min == range.max).then_some((values, range.min))
+    }) else {
+        return *wrong_key();
+    };
+    let Some(_shape) = container.hold_shape() else {
+        return being_split();
+    };
+    let mut log = container.write().await;
+    if container.has_unique_keys() {
+        return by_emulator(container, &mut log, ask, &operations, epk).await;
+    }
+    let steps = match plan(container, &log, &values, &epk, &operations).await {
+        Ok(steps) => steps,
+        Err((index, failure)) => return refused(operations.len(), index, failure),
+    };
+    let mut answer = apply(container, &mut log, ask, &operations, steps).await;
+    answer.headers.set("lsn", log.lsn().to_string());
+    answer
+}
+
+/// What the service says while a physical partition is split or merged.
+pub(super) fn being_split() -> Answer {
+    Answer::error(410, Some(1007), "Gone", "The partition is being split or merged: try again")
+}
+
+/// The answer of a batch of which nothing was carried out.
+fn refused(count: usize, at: usize, failure: Outcome) -> Answer {
+    let mut failure = Some(failure);
+    let outcomes: Vec<Outcome> = (0..count)
+        .map(|index| {
+            let own = if index == at { failure.take() } else { None };
+            own.unwrap_or_else(|| Outcome::failed(FAILED_DEPENDENCY))
+        })
+        .collect();
+    answer(&outcomes, None)
+}
+
+fn outcome_of(answer: &Answer, with_body: bool) -> Outcome {
+    let message = (!answer.is_success() && answer.status != 304)
+        .then(|| serde_json::from_slice::<Value>(&answer.body).ok()?["message"].as_str().map(str::to_owned))
+        .flatten();
+    Outcome {
+        status: answer.status,
+        body: (with_body && answer.is_success() && !answer.body.is_empty()).then(|| answer.body.clone()),
+        etag: answer.headers.get("etag").map(str::to_owned),
+        charge: answer.headers.get(header::CHARGE).and_then(|charge| charge.parse().ok()).unwrap_or(1.0),
+        message,
+        substatus: answer.headers.get(header::SUBSTATUS).and_then(|text| text.parse().ok()),
+    }
+}
+
+/// 200 when everything went well, 207 otherwise; the results as text, so that documents stay as they are.
+fn answer(outcomes: &[Outcome], session: Option<String>) -> Answer {
+    let mut body = Vec::new();
+    for outcome in outcomes {
+        body.push(if body.is_empty() { b'[' } else { b',' });
+        let mut result = json!({ "statusCode": outcome.status, "requestCharge": outcome.charge });
+        if let Some(etag) = &outcome.etag {
+            result["eTag"] = etag.as_str().into();
+        }
+        if let Some(substatus) = outcome.substatus {
+            result["subStatusCode"] = substatus.into();
+        }
+        if let Some(message) = &outcome.message {
+            result["message"] = message.as_str().into();
+        }
+        let text = result.to_string();
+        match &outcome.body {
+            None => body.extend_from_slice(text.as_bytes()),
+            Some(document) => {
+                body.extend_from_slice(text.strip_suffix('}').unwrap_or(&text).as_bytes());
+                body.extend_from_slice(b",\"resourceBody\":");
+                body.extend_from_slice(document);
+                body.push(b'}');
+            }
+        }
+    }
+    if body.is_empty() {
+        body.push(b'[');
+    }
+    body.push(b']');
+    let failed = outcomes.iter().any(|outcome| outcome.status >= 400);
+    let mut answer = Answer::json(if failed { 207 } else { 200 }, body);
+    let charge: f64 = outcomes.iter().map(|outcome| outcome.charge).sum();
+    answer.headers.set(header::CHARGE, format!("{charge:.2}"));
+    if let Some(session) = session {
+        answer.headers.set(header::SESSION, session);
+    }
+    answer
+}

@@ -1,0 +1,205 @@
+//! Whether all operations of a transactional batch can succeed, and what to write then.
+
+use std::collections::HashMap;
+
+use axum::http::Method;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{Kind, MAX_BYTES, MAX_ID_BYTES, Operation, Outcome};
+use crate::local::{
+    container::Container,
+    keys::{DocumentKey, Epk, partition_key_of, same_partition_key},
+    log::WriteLog,
+    message::{Ask, header},
+    patch,
+};
+
+/// What to do for an operation, once all of them have been found possible.
+pub(super) enum Step {
+    Write(Ask),
+    /// Nothing to write: the result is known.
+    Known(Outcome),
+    /// Read a document that this batch itself writes before.
+    ReadOwn,
+}
+
+/// What a document will be at this point of the batch.
+#[derive(Clone)]
+enum Expected {
+    Absent,
+    Stored(Option<String>, Bytes),
+    /// Written by this batch; the text is known when it was sent as text.
+    Own(Bytes),
+}
+
+pub(super) async fn plan(
+    container: &Container,
+    log: &WriteLog,
+    values: &[Value],
+    epk: &Epk,
+    operations: &[Operation<'_>],
+) -> Result<Vec<Step>, (usize, Outcome)> {
+    let mut expected: HashMap<String, Expected> = HashMap::new();
+    let mut steps = Vec::with_capacity(operations.len());
+    for (index, operation) in operations.iter().enumerate() {
+        let step = plan_one(container, log, values, epk, operation, &mut expected).await;
+        steps.push(step.map_err(|failure| (index, failure))?);
+    }
+    Ok(steps)
+}
+
+async fn plan_one(
+    container: &Container,
+    log: &WriteLog,
+    values: &[Value],
+    epk: &Epk,
+    operation: &Operation<'_>,
+    expected: &mut HashMap<String, Expected>,
+) -> Result<Step, Outcome> {
+    let mut sent: Option<Bytes> = operation.resource_body.map(|body| Bytes::copy_from_slice(body.get().as_bytes()));
+    let carries_document = matches!(operation.operation_type, Kind::Create | Kind::Upsert | Kind::Replace);
+    let body_id = match &sent {
+        Some(text) if carries_document => Some(check_document(container, values, text)?),
+        None if carries_document => return Err(Outcome::refused(400, "the operation needs a resourceBody")),
+        _ => None,
+    };
+    // A replacement may give an item another id.
+    let mut renamed_to = None;
+    let id = match (&operation.id, body_id) {
+        (Some(id), Some(body_id)) if *id != body_id && operation.operation_type == Kind::Replace => {
+            renamed_to = Some(body_id);
+            id.clone()
+        }
+        (Some(id), Some(body_id)) if *id != body_id => {
+            return Err(Outcome::refused(400, "the id of the operation differs from the document's"));
+        }
+        (_, Some(id)) => id,
+        (Some(id), None) => id.clone(),
+        (None, None) => return Err(Outcome::refused(400, "the operation needs an id")),
+    };
+    let now = expected.get(&id).cloned().unwrap_or_else(|| {
+        match log.get(&DocumentKey { epk: epk.clone(), id: id.clone() }) {
+            Some(document) => Expected::Stored(Some(document.etag.clone()), document.text.clone()),
+            None => Expected::Absent,
+        }
+    });
+    let (exists, etag) = match &now {
+        Expected::Absent => (false, None),
+        Expected::Stored(etag, _) => (true, etag.as_deref()),
+        Expected::Own(_) => (true, None),
+    };
+    let kind = operation.operation_type;
+    if kind == Kind::Create && exists {
+        return Err(Outcome::refused(409, "an item with this id exists already"));
+    }
+    if !exists && !matches!(kind, Kind::Create | Kind::Upsert) {
+        return Err(Outcome::refused(404, "there is no item with this id"));
+    }
+    if exists && operation.if_match.as_deref().is_some_and(|wanted| wanted != "*" && Some(wanted) != etag) {
+        return Err(Outcome::refused(412, "the item has changed: its _etag is another one"));
+    }
+    if let Some(new) = &renamed_to {
+        let is_taken = match expected.get(new) {
+            Some(known) => !matches!(known, Expected::Absent),
+            None => log.get(&DocumentKey { epk: epk.clone(), id: new.clone() }).is_some(),
+        };
+        if is_taken {
+            return Err(Outcome::refused(409, "an item with this id exists already"));
+        }
+    }
+    let unwanted = operation.if_none_match.as_deref();
+    if exists && unwanted.is_some_and(|unwanted| unwanted == "*" || Some(unwanted) == etag) {
+        if kind == Kind::Read {
+            return Ok(Step::Known(Outcome { charge: 1.0, etag: etag.map(str::to_owned), ..Outcome::failed(304) }));
+        }
+        return Err(Outcome::refused(412, "the item exists already"));
+    }
+    let ask = |method: Method, path: String| {
+        Ask::new(method, path)
+            .with_header(header::PARTITION_KEY, crate::local::message::ascii_json(&json!(values).to_string()))
+    };
+    let name = container.name();
+    // In a URL these ids mean other places. What exists can be written again without its id in the path.
+    let in_no_path = matches!(id.as_str(), "." | "..");
+    let upsert = || Step::Write(ask(Method::POST, name.documents()).with_header(header::IS_UPSERT, "True"));
+    let step = match kind {
+        Kind::Replace if in_no_path && renamed_to.is_none() => upsert(),
+        Kind::Delete | Kind::Replace | Kind::Patch if in_no_path => {
+            return Err(Outcome::refused(
+                501,
+                "the local account cannot delete, rename or patch an item with the id . or ..",
+            ));
+        }
+        Kind::Read => match &now {
+            Expected::Stored(etag, text) => Step::Known(Outcome {
+                status: 200,
+                body: Some(text.clone()),
+                etag: etag.clone(),
+                charge: 1.0,
+                ..Outcome::failed(200)
+            }),
+            _ => Step::ReadOwn,
+        },
+        Kind::Delete => Step::Write(ask(Method::DELETE, name.document(&id))),
+        Kind::Create => Step::Write(ask(Method::POST, name.documents())),
+        Kind::Upsert => upsert(),
+        Kind::Replace => Step::Write(ask(Method::PUT, name.document(&id))),
+        Kind::Patch => {
+            let instructions = sent.take().ok_or_else(|| Outcome::refused(400, "a patch needs a resourceBody"))?;
+            let (Expected::Stored(_, text) | Expected::Own(text)) = &now else {
+                return Err(Outcome::refused(404, "there is no item with this id"));
+            };
+            match patch::meets_condition(text, &instructions) {
+                Ok(true) => {}
+                Ok(false) => return Err(Outcome::refused(412, "the item does not meet the patch's condition")),
+                Err(message) => return Err(Outcome::refused(400, message)),
+            }
+            let patched = patch::apply(text, &instructions).map_err(|message| Outcome::refused(400, message))?;
+            check_document(container, values, &patched)?;
+            sent = Some(patched);
+            Step::Write(ask(Method::PUT, name.document(&id)))
+        }
+    };
+    match kind {
+        Kind::Read => {}
+        Kind::Delete => {
+            expected.insert(id, Expected::Absent);
+        }
+        _ => {
+            let own = Expected::Own(sent.clone().unwrap_or_default());
+            if let Some(new) = renamed_to {
+                expected.insert(id, Expected::Absent);
+                expected.insert(new, own);
+            } else {
+                expected.insert(id, own);
+            }
+        }
+    }
+    Ok(match (step, sent) {
+        (Step::Write(ask), Some(text)) if kind != Kind::Delete => Step::Write(ask.with_body(text)),
+        (step, _) => step,
+    })
+}
+
+/// Checks a document as far as a single write would be refused for it; returns its id.
+fn check_document(container: &Container, values: &[Value], text: &[u8]) -> Result<String, Outcome> {
+    if text.len() > MAX_BYTES {
+        return Err(Outcome::refused(413, "an item has at most 2 MB"));
+    }
+    let document: Value =
+        serde_json::from_slice(text).map_err(|error| Outcome::refused(400, format!("no JSON: {error}")))?;
+    let Some(id) = document.get("id").and_then(Value::as_str) else {
+        return Err(Outcome::refused(400, "the document has no id"));
+    };
+    if id.is_empty() || id.len() > MAX_ID_BYTES {
+        return Err(Outcome::refused(400, format!("an id has 1 to {MAX_ID_BYTES} bytes")));
+    }
+    if !same_partition_key(&partition_key_of(&document, &container.partitioning().paths), values) {
+        return Err(Outcome {
+            substatus: Some(1001),
+            ..Outcome::refused(400, "the document's partition key is not the batch's")
+        });
+    }
+    Ok(id.to_owned())
+}

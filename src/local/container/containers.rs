@@ -1,0 +1,47 @@
+//! The account's containers, by name.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock as SyncRwLock},
+};
+
+use super::{Container, clock::Clock};
+use crate::local::{
+    emulator::Emulator,
+    message::{Answer, ContainerName},
+};
+
+/// The containers of the account that have been used so far.
+#[derive(Debug)]
+pub(in crate::local) struct Containers {
+    pub(super) emulator: Arc<Emulator>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) retained_bytes: usize,
+    open: SyncRwLock<HashMap<ContainerName, Arc<Container>>>,
+}
+
+impl Containers {
+    pub fn new(emulator: Arc<Emulator>, clock: Arc<Clock>, retained_bytes: usize) -> Self {
+        Self { emulator, clock, retained_bytes, open: SyncRwLock::default() }
+    }
+
+    /// The container of this name, or the emulator's own words about why there is none.
+    pub async fn get(&self, name: &ContainerName) -> Result<Arc<Container>, Answer> {
+        if let Some(found) = self.open.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(Arc::clone(found));
+        }
+        let opened =
+            Container::open(name.clone(), Arc::clone(&self.emulator), Arc::clone(&self.clock), self.retained_bytes)
+                .await?;
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(open.entry(name.clone()).or_insert_with(|| Arc::new(opened))))
+    }
+
+    pub fn forget(&self, gone: impl Fn(&ContainerName) -> bool) {
+        self.open.write().unwrap_or_else(PoisonError::into_inner).retain(|name, _| !gone(name));
+    }
+
+    pub fn all(&self) -> Vec<Arc<Container>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}

@@ -1,0 +1,69 @@
+//! Which document a request names.
+
+use axum::http::Method;
+use serde_json::Value;
+
+use super::Container;
+use crate::local::{
+    keys::{DocumentKey, EpkRange, partition_key_of, same_partition_key},
+    message::{Answer, Ask, header},
+};
+
+impl Container {
+    /// The document that a point request names by its path and its partition key header.
+    pub fn key_of(&self, ask: &Ask) -> Result<DocumentKey, Box<Answer>> {
+        let crate::local::message::Target::Document(_, id) = crate::local::message::Target::of(&ask.path) else {
+            return Err(Box::new(Answer::bad_request("The path names no document")));
+        };
+        let text = ask.headers.get(header::PARTITION_KEY).unwrap_or_default();
+        let values: Option<Vec<Value>> = serde_json::from_str(text).ok();
+        let range = values.and_then(|values| self.partitioning.range_of(&values));
+        let range = range.filter(|range| range.min == range.max);
+        let range = range.ok_or_else(|| Box::new(Answer::bad_request("The partition key header names no document")))?;
+        Ok(DocumentKey { epk: range.min, id })
+    }
+
+    /// The id of the document with this resource id.
+    pub async fn id_of(&self, rid: &str) -> Option<String> {
+        let log = self.read().await;
+        let text = format!("\"_rid\":\"{rid}\"");
+        let finder = memchr::memmem::Finder::new(text.as_bytes());
+        let mut found = log.documents_in(&EpkRange::full()).into_iter();
+        found.find(|(_, document)| finder.find(&document.text).is_some()).map(|(key, _)| key.id.clone())
+    }
+
+    /// Whether a point request's partition key cannot be one of this container, or is not the document's.
+    pub fn check_key(&self, ask: &Ask) -> Result<(), Box<Answer>> {
+        let Some(text) = ask.headers.get(header::PARTITION_KEY) else { return Ok(()) };
+        let values: Vec<Value> = serde_json::from_str(text)
+            .map_err(|_| Box::new(Answer::bad_request("The partition key is no JSON array")))?;
+        if self.partitioning.range_of(&values).is_none_or(|range| range.min != range.max) {
+            return Err(wrong_key());
+        }
+        if matches!(ask.method, Method::POST | Method::PUT)
+            && let Ok(document) = serde_json::from_slice::<Value>(&ask.body)
+            && !same_partition_key(&partition_key_of(&document, &self.partitioning.paths), &values)
+        {
+            return Err(wrong_key());
+        }
+        Ok(())
+    }
+}
+
+/// Sub-status 1001: what makes a client read the container's definition again.
+pub(in crate::local) fn wrong_key() -> Box<Answer> {
+    Box::new(Answer::error(
+        400,
+        Some(1001),
+        "BadRequest",
+        "Partition key provided either doesn't correspond to definition in the collection or doesn't match partition key \
+         field values specified in the document. Learn more: https://aka.ms/CosmosDB/sql/errors/wrong-pk-value",
+    ))
+}
+
+/// Bodies in the SDKs' binary form are understood by the emulator alone.
+pub(super) fn with_wrong_key_told(answer: Answer) -> Answer {
+    let is_about_the_key = answer.status == 400
+        && memchr::memmem::find(&answer.body, b"partition key extracted from the document does not match").is_some();
+    if is_about_the_key { *wrong_key() } else { answer }
+}

@@ -1,0 +1,187 @@
+//! One container: its description, its physical partitions, its write log and the lock around both.
+
+mod clock;
+mod containers;
+mod document_key;
+mod ranges;
+mod write;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock as SyncRwLock},
+};
+
+use axum::http::Method;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+use super::{
+    emulator::{Emulator, Partitioning},
+    keys::EpkRange,
+    log::WriteLog,
+    message::{Answer, Ask, ContainerName, Headers, header},
+    sql::Computed,
+};
+
+pub(super) use self::{
+    clock::Clock,
+    containers::Containers,
+    document_key::wrong_key,
+    ranges::{PhysicalRange, RangeError},
+};
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Container {
+    name: ContainerName,
+    rid: String,
+    partitioning: Partitioning,
+    has_unique_keys: bool,
+    ranges: SyncRwLock<Vec<PhysicalRange>>,
+    /// Writes hold it alone, from the emulator to the log, so that a reader sees a transaction whole or not at all.
+    log: Arc<RwLock<WriteLog>>,
+    /// Members of documents that only queries see.
+    computed: SyncRwLock<Arc<Computed>>,
+    /// The session token of the last write to each physical partition.
+    sessions: SyncRwLock<BTreeMap<String, String>>,
+    /// Held by a split or merge: what must not be cut in the middle does not start meanwhile.
+    reshaping: RwLock<()>,
+    emulator: Arc<Emulator>,
+    clock: Arc<Clock>,
+}
+
+/// The parts of a container's description that matter here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Description {
+    #[serde(rename = "_rid")]
+    rid: String,
+    partition_key: Value,
+    #[serde(default)]
+    default_ttl: Option<i64>,
+    #[serde(default)]
+    unique_key_policy: Option<Value>,
+    #[serde(default)]
+    computed_properties: Value,
+}
+
+impl Container {
+    async fn open(
+        name: ContainerName,
+        emulator: Arc<Emulator>,
+        clock: Arc<Clock>,
+        retained_bytes: usize,
+    ) -> Result<Self, Answer> {
+        let found = emulator.execute(&Ask::new(Method::GET, name.path())).await;
+        if !found.is_success() {
+            return Err(found);
+        }
+        let unreadable = |error: String| Answer::error(500, None, "InternalServerError", error);
+        let description: Description =
+            serde_json::from_slice(&found.body).map_err(|error| unreadable(error.to_string()))?;
+        let partitioning = Partitioning::parse(&description.partition_key)
+            .ok_or_else(|| unreadable("the container's partition key definition is not understood".into()))?;
+        let unique = description.unique_key_policy.as_ref().and_then(|policy| policy["uniqueKeys"].as_array());
+        let container = Self {
+            name,
+            rid: description.rid,
+            partitioning,
+            has_unique_keys: unique.is_some_and(|keys| !keys.is_empty()),
+            ranges: SyncRwLock::default(),
+            log: Arc::new(RwLock::new(WriteLog::new(retained_bytes, description.default_ttl))),
+            computed: SyncRwLock::new(Arc::new(Computed::read(&description.computed_properties))),
+            sessions: SyncRwLock::default(),
+            reshaping: RwLock::default(),
+            emulator,
+            clock,
+        };
+        container.reload_ranges().await?;
+        Ok(container)
+    }
+
+    pub fn name(&self) -> &ContainerName {
+        &self.name
+    }
+
+    pub fn rid(&self) -> &str {
+        &self.rid
+    }
+
+    /// The database's resource id: the first four bytes of the container's.
+    pub fn database_rid(&self) -> String {
+        use base64::Engine as _;
+        let base64 = base64::engine::general_purpose::STANDARD;
+        let bytes = base64.decode(self.rid.replace('-', "/")).unwrap_or_default();
+        base64.encode(bytes.get(..4).unwrap_or_default()).replace('/', "-")
+    }
+
+    pub fn partitioning(&self) -> &Partitioning {
+        &self.partitioning
+    }
+
+    pub fn emulator(&self) -> &Arc<Emulator> {
+        &self.emulator
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn computed(&self) -> Arc<Computed> {
+        Arc::clone(&self.computed.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn remember_session(&self, answer: &Answer) {
+        let Some(token) = answer.headers.get(header::SESSION) else { return };
+        if let Some((range, _)) = token.split_once(':') {
+            let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+            sessions.insert(range.to_owned(), token.to_owned());
+        }
+    }
+
+    /// The headers of an answer about `range` that is made here: what they cost, and the session they belong to.
+    pub fn answer_headers(&self, range: &EpkRange) -> Headers {
+        let mut headers = Answer::json(200, Bytes::new()).headers;
+        let touched = self.ranges().into_iter().filter(|physical| physical.range.overlaps(range));
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        let tokens: Vec<String> = touched.filter_map(|physical| sessions.get(&physical.id).cloned()).collect();
+        if !tokens.is_empty() {
+            headers.set(header::SESSION, tokens.join(","));
+        }
+        headers
+    }
+
+    /// Unique keys are known to the emulator only.
+    pub fn has_unique_keys(&self) -> bool {
+        self.has_unique_keys
+    }
+
+    /// The log, to read; documents whose time has come are gone by then.
+    pub async fn read(&self) -> OwnedRwLockReadGuard<WriteLog> {
+        let log = Arc::clone(&self.log).read_owned().await;
+        if log.first_due(self.clock.now()).is_none() {
+            return log;
+        }
+        drop(log);
+        drop(self.write().await);
+        Arc::clone(&self.log).read_owned().await
+    }
+
+    /// The log, to write; documents whose time has come are gone by then.
+    pub async fn write(&self) -> OwnedRwLockWriteGuard<WriteLog> {
+        let mut log = Arc::clone(&self.log).write_owned().await;
+        self.expire(&mut log).await;
+        log
+    }
+
+    /// Takes over the container's description after it was replaced.
+    pub async fn described(&self, description: &[u8]) {
+        if let Ok(description) = serde_json::from_slice::<Description>(description) {
+            let computed = Computed::read(&description.computed_properties);
+            *self.computed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(computed);
+            self.write().await.set_default_ttl(description.default_ttl);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Writes to a container: each goes to the emulator and to the log.
+
+use std::sync::Arc;
+
+use axum::http::Method;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Container, document_key::with_wrong_key_told, ranges::RangeError};
+use crate::local::{
+    keys::{DocumentKey, partition_key_of, same_partition_key},
+    log::{Put, WriteLog},
+    message::{Answer, Ask, ascii_json, header},
+};
+
+/// The service's limit of an item's id, in bytes.
+const MAX_ID_BYTES: usize = 1023;
+const ID_LENGTH: &str = "The input name is invalid: an id has 1 to 1023 bytes. Ensure to provide a unique non-empty string \
+    less than '1024' characters.";
+
+/// The system properties of a stored document.
+#[derive(Deserialize)]
+struct Stored {
+    pub(super) id: String,
+    #[serde(rename = "_etag")]
+    etag: String,
+    #[serde(rename = "_ts")]
+    ts: u64,
+    #[serde(default)]
+    ttl: Option<Value>,
+}
+
+impl Container {
+    pub(super) async fn expire(&self, log: &mut WriteLog) {
+        let now = self.clock.now();
+        if log.first_due(now).is_none() {
+            return;
+        }
+        let Some(_shape) = self.hold_shape() else { return };
+        while let Some(key) = log.first_due(now) {
+            let Some(document) = log.get(&key) else { return };
+            let answer = self.remove(&key.id, &document.partition_key).await;
+            if !answer.is_success() && answer.status != 404 {
+                tracing::warn!(container = %self.name, status = answer.status, "an expired document could not be deleted");
+                return;
+            }
+            log.begin();
+            log.delete(&key, now, true);
+        }
+    }
+
+    async fn remove(&self, id: &str, partition_key: &str) -> Answer {
+        let ask = Ask::new(Method::DELETE, self.name.document(id))
+            .with_header(header::PARTITION_KEY, ascii_json(partition_key));
+        self.emulator.execute(&ask).await
+    }
+
+    /// Deletes what is due; called about every second.
+    pub async fn sweep(&self) {
+        drop(self.read().await);
+    }
+
+    /// Carries out one point write and records it. The caller has called [`WriteLog::begin`] only when it succeeds:
+    /// `begin` says whether this write is a transaction of its own.
+    pub async fn point_write(&self, log: &mut WriteLog, ask: &Ask, begin: bool) -> Answer {
+        if let Err(answer) = self.check_key(ask) {
+            return *answer;
+        }
+        let patched;
+        let ask = if ask.method == Method::PATCH {
+            patched = match self.patched(log, ask) {
+                Ok(ask) => ask,
+                Err(answer) => return *answer,
+            };
+            &patched
+        } else {
+            ask
+        };
+        if let Err(message) = check_members(&ask.body) {
+            return Answer::bad_request(message);
+        }
+        let mut forward = ask.clone();
+        forward.headers.set(header::CONTENT_ON_WRITE, "true");
+        // The emulator does not look at the condition of an upsert: one of what is not there yet is a creation.
+        let is_new_only = ask.headers.is_true(header::IS_UPSERT) && ask.headers.get("if-none-match") == Some("*");
+        if is_new_only {
+            forward.headers.remove(header::IS_UPSERT);
+            forward.headers.remove("if-none-match");
+        }
+        let mut answer = self.emulator.execute(&forward).await;
+        if is_new_only && answer.status == 409 {
+            return *precondition_failed("the item exists already");
+        }
+        if !answer.is_success() {
+            return with_wrong_key_told(answer);
+        }
+        self.remember_session(&answer);
+        if ask.method == Method::DELETE {
+            match self.key_of(ask) {
+                Ok(key) => {
+                    if begin {
+                        log.begin();
+                    }
+                    log.delete(&key, self.clock.now(), false);
+                }
+                Err(failure) => return *failure,
+            }
+            return answer;
+        }
+        let mut put = match self.stored(&answer.body) {
+            Ok(put) => put,
+            Err(failure) => return *failure,
+        };
+        if let crate::local::message::Target::Document(_, id) = crate::local::message::Target::of(&ask.path) {
+            put.replaces(&id);
+        }
+        // Known only now: the request may be in the SDKs' binary form of JSON.
+        if put.key.id.len() > MAX_ID_BYTES {
+            let key = Value::Array(put.partition_key).to_string();
+            self.remove(&put.key.id, &key).await;
+            return Answer::bad_request(ID_LENGTH);
+        }
+        if begin {
+            log.begin();
+        }
+        log.put(put);
+        if !ask.wants_content() {
+            answer.body = Bytes::new();
+        }
+        answer
+    }
+
+    /// Records a document that the emulator wrote as part of a batch of its own.
+    pub fn record_put(&self, log: &mut WriteLog, text: &Bytes, replaced: Option<&str>) {
+        match self.stored(text) {
+            Ok(mut put) => {
+                if let Some(id) = replaced {
+                    put.replaces(id);
+                }
+                log.put(put);
+            }
+            Err(_) => tracing::error!(container = %self.name, "a stored document is unreadable"),
+        }
+    }
+
+    /// Records a deletion that the emulator made as part of a batch of its own.
+    pub fn record_delete(&self, log: &mut WriteLog, key: &DocumentKey) {
+        log.delete(key, self.clock.now(), false);
+    }
+
+    /// Reads a stored document out of a write's answer.
+    fn stored(&self, text: &Bytes) -> Result<Put, Box<Answer>> {
+        let unreadable =
+            || Box::new(Answer::error(500, None, "InternalServerError", "the stored document is unreadable"));
+        let document: Value = serde_json::from_slice(text).map_err(|_| unreadable())?;
+        let partition_key = partition_key_of(&document, &self.partitioning.paths);
+        let epk = self.partitioning.range_of(&partition_key).ok_or_else(unreadable)?.min;
+        let stored = Stored::deserialize(&document).map_err(|_| unreadable())?;
+        Ok(Put {
+            key: DocumentKey { epk, id: stored.id },
+            text: text.clone(),
+            etag: stored.etag,
+            ts: stored.ts,
+            ttl: stored.ttl.and_then(|ttl| ttl.as_i64()),
+            partition_key,
+            renamed_from: None,
+        })
+    }
+
+    /// Deletes every document of the partition key in the header. The service does it in the background; here it is
+    /// done when it is answered.
+    pub async fn delete_key(&self, ask: &Ask) -> Answer {
+        let range = match self.range_of(ask) {
+            Ok(range) if range.min == range.max => range,
+            Ok(_) | Err(RangeError::Gone) => {
+                return Answer::bad_request("A delete by partition key needs the full partition key in its header");
+            }
+            Err(RangeError::Invalid(message)) => return Answer::bad_request(message),
+        };
+        let Some(_shape) = self.hold_shape() else { return crate::local::batch::being_split() };
+        let mut log = self.write().await;
+        let found: Vec<_> = log
+            .documents_in(&range)
+            .into_iter()
+            .map(|(key, document)| (Arc::clone(key), Arc::clone(&document.partition_key)))
+            .collect();
+        for (key, partition_key) in found {
+            let answer = self.remove(&key.id, &partition_key).await;
+            if !answer.is_success() && answer.status != 404 {
+                return answer;
+            }
+            log.begin();
+            log.delete(&key, self.clock.now(), false);
+        }
+        let mut answer = Answer::json(200, Bytes::new());
+        answer.headers.remove("content-type");
+        answer
+    }
+
+    /// Evaluates a patch here: the document after it, to be written as a replacement on the condition of its etag.
+    fn patched(&self, log: &WriteLog, ask: &Ask) -> Result<Ask, Box<Answer>> {
+        let key = self.key_of(ask)?;
+        let document = log.get(&key).ok_or_else(|| {
+            Box::new(Answer::error(404, None, "NotFound", "Entity with the specified id does not exist in the system"))
+        })?;
+        if ask.headers.get("if-match").is_some_and(|etag| etag != "*" && etag != document.etag) {
+            return Err(precondition_failed("the item has changed: its _etag is another one"));
+        }
+        match crate::local::patch::meets_condition(&document.text, &ask.body) {
+            Ok(true) => {}
+            Ok(false) => return Err(precondition_failed("the item does not meet the patch's condition")),
+            Err(message) => return Err(Box::new(Answer::bad_request(message))),
+        }
+        let patched = crate::local::patch::apply(&document.text, &ask.body);
+        let patched = patched.map_err(|message| Box::new(Answer::bad_request(message)))?;
+        let after: Value = serde_json::from_slice(&patched).unwrap_or_default();
+        let before: Vec<Value> = serde_json::from_str(&document.partition_key).unwrap_or_default();
+        if !same_partition_key(&partition_key_of(&after, &self.partitioning.paths), &before)
+            || after["id"] != key.id.as_str()
+        {
+            return Err(Box::new(Answer::bad_request("A patch cannot change the id or the partition key")));
+        }
+        let mut replace = ask.clone();
+        replace.method = Method::PUT;
+        replace.body = patched;
+        Ok(replace)
+    }
+}
+
+/// Checks the members with a meaning: a document without a name could not be addressed, not even to take it back.
+/// Looks at text only.
+fn check_members(body: &[u8]) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Members {
+        #[serde(default)]
+        id: Option<Value>,
+        #[serde(default, deserialize_with = "present")]
+        ttl: Option<Value>,
+    }
+    // null is a value here, and a wrong one.
+    fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+        Value::deserialize(deserializer).map(Some)
+    }
+    let Ok(members) = serde_json::from_slice::<Members>(body) else { return Ok(()) };
+    if members.id.is_some_and(|id| id == "") {
+        return Err(ID_LENGTH.to_owned());
+    }
+    match members.ttl {
+        None => Ok(()),
+        Some(ttl) if ttl.as_i64().is_some_and(|ttl| ttl == -1 || (1..=i64::from(i32::MAX)).contains(&ttl)) => Ok(()),
+        Some(ttl) => {
+            Err(format!("The input ttl {ttl} is invalid: a positive whole number of seconds, or -1 for never"))
+        }
+    }
+}
+
+fn precondition_failed(message: &str) -> Box<Answer> {
+    Box::new(Answer::error(412, None, "PreconditionFailed", message))
+}
+
+pub(super) fn invalid(header: &str, text: &str) -> RangeError {
+    RangeError::Invalid(format!("the header {header} is not understood: {text}"))
+}

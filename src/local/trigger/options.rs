@@ -1,0 +1,144 @@
+//! How the trigger is started: which functions, with which settings, and what can be wrong with them.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use chrono::{FixedOffset, Offset as _, Utc};
+use url::Url;
+
+use super::{
+    binding::{BindingError, FeedMode, FunctionBinding, HostFile},
+    handler::Program,
+};
+use crate::local::LocalError;
+
+/// Documents of one invocation unless the function says otherwise.
+pub(super) const DEFAULT_MAX_ITEMS: usize = 100;
+
+/// What answers the invocations.
+#[derive(Clone, Debug, Default)]
+pub enum Handler {
+    /// What host.json names; without that, this program with the argument `serve`.
+    #[default]
+    Default,
+    /// This executable, with these arguments (`None`: those of host.json, else `serve`).
+    Program {
+        /// The executable.
+        executable: PathBuf,
+        /// Its arguments.
+        arguments: Option<Vec<OsString>>,
+    },
+    /// Something that listens already and is not ours to start: for tests.
+    Running(Url),
+}
+
+/// How the trigger runs.
+#[derive(Clone, Debug)]
+pub struct TriggerOptions {
+    /// The function app: `host.json` and `<Function>/function.json`. Also the handler's working directory.
+    pub app_root: PathBuf,
+    /// What answers the invocations.
+    pub handler: Handler,
+    /// App settings: `%NAME%` in function.json resolves to them, and the handler finds them in its environment.
+    pub settings: Vec<(String, String)>,
+    /// The only function, instead of those found in `app_root`.
+    pub binding: Option<FunctionBinding>,
+    /// Overrides the function's feed mode.
+    pub mode: Option<FeedMode>,
+    /// Overrides the function's wait after an empty poll.
+    pub poll_delay: Option<Duration>,
+    /// Overrides the function's documents per invocation.
+    pub max_items: Option<usize>,
+    /// Overrides host.json's `functionTimeout`.
+    pub function_timeout: Option<Duration>,
+    /// The host's time zone: dates with an offset reach the handler in it.
+    pub host_time_zone: FixedOffset,
+}
+
+impl TriggerOptions {
+    /// The function app in this folder, with nothing overridden, on a host in UTC.
+    pub fn new(app_root: impl Into<PathBuf>) -> Self {
+        Self {
+            app_root: app_root.into(),
+            handler: Handler::default(),
+            settings: Vec::new(),
+            binding: None,
+            mode: None,
+            poll_delay: None,
+            max_items: None,
+            function_timeout: None,
+            host_time_zone: Utc.fix(),
+        }
+    }
+
+    /// The functions to run: the one given, those found in the folder, or the one that this project ships.
+    pub(super) fn resolve_bindings(&self) -> Result<Vec<FunctionBinding>, TriggerError> {
+        let mut bindings = match &self.binding {
+            Some(binding) => vec![binding.clone()],
+            None => FunctionBinding::find(&self.app_root, &self.settings)?,
+        };
+        if bindings.is_empty() {
+            bindings.push(FunctionBinding::capture_changes(&self.settings));
+        }
+        for binding in &mut bindings {
+            binding.mode = self.mode.unwrap_or(binding.mode);
+            binding.poll_delay = self.poll_delay.unwrap_or(binding.poll_delay);
+            binding.max_items = self.max_items.or(binding.max_items);
+        }
+        Ok(bindings)
+    }
+
+    /// The process to start; `None` when the handler runs already.
+    pub(super) fn program(&self, host: &HostFile) -> Result<Option<Program>, TriggerError> {
+        let serve = || vec!["serve".to_owned()];
+        let listed = || host.arguments.clone().unwrap_or_else(serve).into_iter().map(OsString::from).collect();
+        let named = host.executable.as_ref().map(|path| self.app_root.join(path)).filter(|path| path.is_file());
+        let (executable, arguments) = match (&self.handler, named) {
+            (Handler::Running(_), _) => return Ok(None),
+            (Handler::Program { executable, arguments }, _) => {
+                (executable.clone(), arguments.clone().unwrap_or_else(listed))
+            }
+            (Handler::Default, Some(path)) => {
+                (path, host.arguments.clone().unwrap_or_default().into_iter().map(OsString::from).collect())
+            }
+            (Handler::Default, None) => (std::env::current_exe().map_err(TriggerError::Program)?, listed()),
+        };
+        // The working directory is another one: a relative path would be looked for there. A bare name is a matter
+        // of PATH.
+        let is_bare = executable.components().count() == 1 && !executable.exists();
+        let executable =
+            if is_bare { executable } else { std::path::absolute(executable).map_err(TriggerError::Program)? };
+        let folder = std::path::absolute(&self.app_root).map_err(TriggerError::Program)?;
+        Ok(Some(Program { executable, arguments, folder, settings: self.settings.clone() }))
+    }
+}
+
+/// Why the trigger does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TriggerError {
+    /// The function app's files.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
+    /// The account.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The handler's executable could not be determined.
+    #[error("find the handler's executable")]
+    Program(#[source] std::io::Error),
+    /// The HTTP client could not be made.
+    #[error("prepare the HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// The handler does not run, and will not be started again.
+    #[error("{0}")]
+    Handler(String),
+    /// Not everything was delivered in time.
+    #[error("{pending} changes were not delivered within {seconds} s{}", last_error.as_ref().map(|error| format!("; last error: {error}")).unwrap_or_default())]
+    NotDrained {
+        /// How many changes are left, an upper bound.
+        pending: u64,
+        /// The time given.
+        seconds: f64,
+        /// The last thing that went wrong.
+        last_error: Option<String>,
+    },
+}

@@ -1,0 +1,324 @@
+//! Delivery of one function's changes: leases, batches, and what is in the way.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    binding::FeedMode,
+    handler::HandlerState,
+    invoke::{Delivery, Invoker},
+    lease::{FirstStart, Lease, LeaseStore, overlap},
+    options::{DEFAULT_MAX_ITEMS, TriggerError},
+    payload::{self, TooDeep},
+    rewrite::Dates,
+};
+use crate::local::{
+    container::Container,
+    feed::{PAGE_BYTES, Start},
+    gateway::Gateway,
+    log::PageLimit,
+};
+
+/// How often it is looked whether the source container was made again.
+const REMADE_CHECK: Duration = Duration::from_millis(200);
+
+/// The source container that is watched, and the leases on it.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) source: Arc<Container>,
+    pub(super) leases: LeaseStore,
+    /// The lease being worked on for each range, and where it stands.
+    pub(super) positions: Mutex<HashMap<String, Lease>>,
+}
+
+/// What the lease tasks share.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) gateway: Arc<Gateway>,
+    /// Another one when the container was deleted and made again.
+    pub(super) watched: Mutex<Arc<Watched>>,
+    pub(super) invoker: Invoker,
+    pub(super) dates: Dates,
+}
+
+/// Keeps the state of a handler that is not ours: there is nobody to kill.
+pub(super) async fn hold(state: watch::Sender<HandlerState>, mut kills: mpsc::Receiver<u32>, stop: CancellationToken) {
+    while stop.run_until_cancelled(kills.recv()).await.flatten().is_some() {
+        tracing::warn!("a function timed out; the handler is not ours to restart");
+        state.send_modify(|state| {
+            if let HandlerState::Ready { generation, .. } = state {
+                *generation += 1;
+            }
+        });
+    }
+    drop(state);
+}
+
+pub(super) async fn wait_for_handler(mut handler: watch::Receiver<HandlerState>) -> Result<(), TriggerError> {
+    let state = handler.wait_for(|state| !matches!(state, HandlerState::Starting)).await;
+    match state.as_deref() {
+        Ok(HandlerState::Stopped(reason)) => Err(TriggerError::Handler(reason.clone())),
+        Ok(_) => Ok(()),
+        Err(_) => Err(TriggerError::Handler("the handler's supervisor ended".into())),
+    }
+}
+
+/// Keeps one task for each lease, follows splits and merges of the source, and the source itself when it is made again.
+pub(super) async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
+    let stop = worker.invoker.stop.clone();
+    let mut running: JoinSet<String> = JoinSet::new();
+    let mut leases = first;
+    loop {
+        for lease in leases.drain(..) {
+            let watched = worker.watched();
+            let busy = watched.positions().iter().any(|other| overlap(&other.range, &lease.range));
+            if !busy {
+                watched.set_position(&lease);
+                running.spawn(work(Arc::clone(&worker), watched, lease));
+            }
+        }
+        let ended = tokio::select! {
+            () = stop.cancelled() => break,
+            ended = running.join_next() => ended,
+            () = tokio::time::sleep(REMADE_CHECK) => {
+                if worker.follow_remade().await {
+                    // Those of the container before end by themselves.
+                    while running.join_next().await.is_some() {}
+                    leases = worker.reconcile(FirstStart::Beginning).await;
+                }
+                continue;
+            }
+        };
+        match ended {
+            // No lease could be read: it is tried again.
+            None => {
+                if stop.run_until_cancelled(tokio::time::sleep(REMADE_CHECK)).await.is_none() {
+                    break;
+                }
+            }
+            Some(Ok(token)) => {
+                worker.watched().lock_positions().remove(&token);
+            }
+            Some(Err(error)) => worker.invoker.shared.failed(&format!("a lease's task ended: {error}")),
+        }
+        leases = worker.reconcile(FirstStart::of(&worker.invoker.binding)).await;
+        if matches!(&*worker.invoker.handler.borrow(), HandlerState::Stopped(_)) {
+            break;
+        }
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// Why a lease does not get on.
+enum Obstacle {
+    /// What comes next is no longer kept.
+    Dropped(String),
+    /// The trigger cannot read what comes next.
+    Unreadable(TooDeep),
+}
+
+/// Items of one invocation.
+struct Batch {
+    items: Vec<String>,
+    /// Everything up to and including this LSN has been looked at.
+    up_to: u64,
+}
+
+/// Works on one lease until its partition is gone or the trigger is stopped; returns the lease's token.
+async fn work(worker: Arc<Worker>, watched: Arc<Watched>, mut lease: Lease) -> String {
+    let source = &watched.source;
+    let binding = &worker.invoker.binding;
+    let stop = &worker.invoker.stop;
+    let mut stands_before = None;
+    while !stop.is_cancelled() && Arc::ptr_eq(&watched, &worker.watched()) {
+        if !source.ranges().iter().any(|range| range.id == lease.token) {
+            break;
+        }
+        let batch = match worker.next_batch(source, &lease).await {
+            Ok(batch) => batch,
+            Err(Obstacle::Dropped(problem)) => {
+                // All versions are kept for a limited time; the service ends in the same corner. Go on from now.
+                tracing::error!(lease = lease.token, "{problem}");
+                worker.invoker.shared.failed(&problem);
+                lease.position = Start::After(source.read().await.lsn());
+                watched.set_position(&lease);
+                continue;
+            }
+            Err(Obstacle::Unreadable(document)) => {
+                // The real trigger tries again at every poll, for ever; nothing behind the document is delivered.
+                if stands_before != Some(document.lsn) {
+                    stands_before = Some(document.lsn);
+                    let problem = format!(
+                        "lease {} stands still: document {:?} (LSN {}) is nested 64 levels or more, which the trigger \
+                         cannot read",
+                        lease.token, document.id, document.lsn
+                    );
+                    tracing::error!(lease = lease.token, lsn = document.lsn, "{problem}");
+                    worker.invoker.shared.failed(&problem);
+                }
+                if stop.run_until_cancelled(tokio::time::sleep(binding.poll_delay)).await.is_none() {
+                    break;
+                }
+                continue;
+            }
+        };
+        let next = Start::After(batch.up_to);
+        if batch.items.is_empty() {
+            lease.position = next;
+            watched.set_position(&lease);
+            if stop.run_until_cancelled(tokio::time::sleep(binding.poll_delay)).await.is_none() {
+                break;
+            }
+            continue;
+        }
+        match worker.invoker.deliver(&batch.items).await {
+            Delivery::Acknowledged | Delivery::Lost => {
+                lease.position = next;
+                if let Err(error) = watched.leases.save(&lease).await {
+                    tracing::warn!(lease = lease.token, %error, "the checkpoint was not written");
+                    worker.invoker.shared.failed(&error.to_string());
+                }
+                watched.set_position(&lease);
+            }
+            Delivery::Stopped => break,
+        }
+    }
+    lease.token
+}
+
+impl Watched {
+    pub(super) fn new(source: Arc<Container>, leases: LeaseStore) -> Self {
+        Self { source, leases, positions: Mutex::default() }
+    }
+
+    fn lock_positions(&self) -> std::sync::MutexGuard<'_, HashMap<String, Lease>> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn positions(&self) -> Vec<Lease> {
+        self.lock_positions().values().cloned().collect()
+    }
+
+    fn set_position(&self, lease: &Lease) {
+        self.lock_positions().insert(lease.token.clone(), lease.clone());
+    }
+}
+
+impl Worker {
+    pub(super) fn watched(&self) -> Arc<Watched> {
+        Arc::clone(&self.watched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The source container as the account has it now, when it is another one than is watched.
+    async fn remade(&self) -> Option<Arc<Container>> {
+        let watched = self.watched();
+        let now = self.gateway.container(watched.source.name()).await.ok()?;
+        (now.rid() != watched.source.rid()).then_some(now)
+    }
+
+    /// Turns to the container that was made under the name of the one before; whether there is one.
+    async fn follow_remade(&self) -> bool {
+        let Some(source) = self.remade().await else { return false };
+        let binding = &self.invoker.binding;
+        match LeaseStore::open(Arc::clone(&self.gateway), binding, &source).await {
+            Ok(leases) => {
+                tracing::warn!(
+                    function = binding.function,
+                    container = %source.name(),
+                    "the source container was made again: the trigger reads the new one from its beginning"
+                );
+                let watched = Arc::new(Watched::new(source, leases));
+                *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+                true
+            }
+            Err(error) => {
+                self.invoker.shared.failed(&error.to_string());
+                false
+            }
+        }
+    }
+
+    /// The leases as they should be now; none when they cannot be read, and the next look may.
+    pub(super) async fn reconcile(&self, start: FirstStart) -> Vec<Lease> {
+        let watched = self.watched();
+        match watched.leases.reconcile(&watched.source, start).await {
+            Ok(leases) => leases,
+            Err(error) => {
+                self.invoker.shared.failed(&error.to_string());
+                Vec::new()
+            }
+        }
+    }
+
+    async fn next_batch(&self, source: &Container, lease: &Lease) -> Result<Batch, Obstacle> {
+        let items = self.invoker.binding.max_items.unwrap_or(DEFAULT_MAX_ITEMS).max(1);
+        let limit = PageLimit { items, bytes: PAGE_BYTES };
+        let log = source.read().await;
+        let after = lease.position.lsn(&log);
+        match self.invoker.binding.mode {
+            FeedMode::Latest => {
+                let page = log.latest_after(after, &lease.range, limit);
+                let items = page.items.into_iter().map(|document| payload::latest(document, self.dates));
+                let items = items.collect::<Result<_, _>>().map_err(Obstacle::Unreadable)?;
+                Ok(Batch { items, up_to: page.up_to })
+            }
+            FeedMode::AllVersions => {
+                let page = log.versions_after(after, &lease.range, limit).map_err(|dropped| {
+                    Obstacle::Dropped(format!(
+                        "lease {}: versions up to {} are no longer kept and were not delivered",
+                        lease.token, dropped.0
+                    ))
+                })?;
+                let paths = &source.partitioning().paths;
+                let items = page.items.into_iter().map(|version| payload::version(version, paths, self.dates));
+                let items = items.collect::<Result<_, _>>().map_err(Obstacle::Unreadable)?;
+                Ok(Batch { items, up_to: page.up_to })
+            }
+        }
+    }
+
+    /// Whether there is something that this lease has not delivered.
+    async fn is_behind(&self, source: &Container, lease: &Lease) -> bool {
+        let limit = PageLimit { items: 1, bytes: 1 };
+        let log = source.read().await;
+        let after = lease.position.lsn(&log);
+        match self.invoker.binding.mode {
+            FeedMode::Latest => !log.latest_after(after, &lease.range, limit).items.is_empty(),
+            FeedMode::AllVersions => {
+                log.versions_after(after, &lease.range, limit).is_ok_and(|page| !page.items.is_empty())
+            }
+        }
+    }
+
+    /// Whether nothing is left: every partition has a lease, and none has anything to read.
+    pub(super) async fn is_drained(&self) -> bool {
+        if self.remade().await.is_some() {
+            return false;
+        }
+        let watched = self.watched();
+        let positions = watched.positions();
+        for range in watched.source.ranges() {
+            let Some(lease) = positions.iter().find(|lease| lease.token == range.id) else { return false };
+            if self.is_behind(&watched.source, lease).await {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+pub(super) fn lsn_of(position: Start) -> u64 {
+    match position {
+        Start::After(lsn) => lsn,
+        _ => 0,
+    }
+}
