@@ -2,6 +2,31 @@
 //!
 //! The modules, in the order data flows through them. Capture goes down from `host` to `cosmos`; rewind
 //! starts at `cli` and reads the history that capture wrote.
+//!
+//! # Examples
+//!
+//! Every use case takes a request and a context, and hands back a report; nothing prints. Each module of one shows how it
+//! is called.
+//!
+//! ```no_run
+//! use cosmos_rewind::{
+//!     config::{Account, Names, Settings},
+//!     context::Context,
+//!     cosmos::Cosmos,
+//!     progress::Silent,
+//!     status::{self, Request},
+//! };
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Settings::environment();
+//! let cosmos = Cosmos::new(Account::from_settings(&settings)?);
+//! let names = Names::from_settings(&settings, None)?;
+//! let cx = Context { account: &cosmos, names: &names, progress: &Silent, stop: Default::default() };
+//! let report = status::read(Request { count: false, dead_letters: None, ru_limit: None, stalled_after: 300 }, cx).await?;
+//! println!("capture is {:?} seconds behind", report.behind);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod archive;
 pub mod backfill;

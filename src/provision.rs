@@ -1,4 +1,17 @@
 //! Creates the database and its containers, or checks those that exist. What exists is never altered.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use cosmos_rewind::{context::Context, provision::{self, Request}};
+//!
+//! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! let request = Request { source_paths: vec!["/tenant".into()], ..Request::default() };
+//! let report = provision::run(request, &cx).await?;
+//! println!("{} created, {} found", report.created(), report.all.len() - report.created());
+//! # Ok(())
+//! # }
+//! ```
 
 use std::time::Instant;
 

@@ -109,3 +109,108 @@ fn the_plan_of_a_restore_is_pure() {
         }
     }
 }
+
+/// Functions whose error is a text, and why that is right: they are parsers. Text comes in, of a person or of a file, and
+/// a value comes out; nobody decides by what is wrong, somebody reads it. Any function named `parse…` or `from_str` is one.
+const PARSERS: [(&str, &[&str], &str); 8] = [
+    ("src/change/edit.rs", &["set", "set_in", "remove"], "scan the text of a JSON object"),
+    ("src/cli/connection.rs", &["ru_limit"], "a flag's value"),
+    ("src/cli/cost.rs", &["share", "factor", "price", "number_in"], "flags' values"),
+    ("src/cli/follow_args.rs", &["name"], "a flag's value"),
+    ("src/cli/retention_args.rs", &["age"], "a flag's value"),
+    ("src/cli/verify.rs", &["span"], "a flag's value"),
+    ("src/restore/plan_file.rs", &["read", "line", "finish", "head"], "lines of a plan"),
+    ("src/restore/plan.rs", &["item"], "the key of a plan's line"),
+];
+
+/// Those that are none, by module: they are to get a type for their error.
+const TO_BE_TYPED: [(&str, &[&str]); 4] = [
+    ("history", &["decide_packed", "decide_all", "matches"]),
+    ("restore", &["compose", "without_system"]),
+    ("retention", &["tick"]),
+    ("verify", &["difference", "whole"]),
+];
+
+/// The functions of some code that name a `Result` with a text for an error.
+fn text_errors(code: &str) -> BTreeSet<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut names = BTreeSet::new();
+    for (at, found) in code.match_indices("Result<") {
+        let inside = &code[at + found.len()..];
+        let mut depth = 0_usize;
+        let mut arguments = vec![String::new()];
+        for (place, c) in inside.char_indices() {
+            match c {
+                // The arrow of a function's type closes nothing.
+                '>' if inside[..place].ends_with('-') => {}
+                '>' if depth == 0 => break,
+                '<' | '(' | '[' => depth += 1,
+                '>' | ')' | ']' => depth = depth.saturating_sub(1),
+                ',' if depth == 0 => {
+                    arguments.push(String::new());
+                    continue;
+                }
+                _ => {}
+            }
+            arguments.last_mut().unwrap().push(c);
+        }
+        // A list over several lines ends with a comma.
+        arguments.retain(|argument| !argument.trim().is_empty());
+        if arguments.len() == 2 && arguments[1].trim() == "String" {
+            let function = code[..at].rfind("fn ").map_or("", |f| &code[f + 3..]);
+            names.insert(word(function));
+        }
+    }
+    names
+}
+
+/// The embedded account is left out: what it says to a client is the answer's text, as the service's own is.
+#[test]
+fn an_error_has_a_type_wherever_something_may_be_decided_by_it() {
+    let mut left: BTreeSet<(String, String)> = BTreeSet::new();
+    for (file, names, _) in PARSERS {
+        left.extend(names.iter().map(|name| (file.to_owned(), (*name).to_owned())));
+    }
+    let mut wrong = Vec::new();
+    for (module, path) in files() {
+        if module == "local" {
+            continue;
+        }
+        let open = TO_BE_TYPED.iter().find(|(of, _)| *of == module).map_or(&[][..], |(_, names)| names);
+        let path = path.display().to_string();
+        for name in text_errors(&code(Path::new(&path))) {
+            let is_parser =
+                name.starts_with("parse") || name == "from_str" || left.remove(&(path.clone(), name.clone()));
+            if !is_parser && !open.contains(&name.as_str()) {
+                wrong.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "Result<_, String>: give the error a type, or say why it is a parser: {wrong:#?}");
+    assert!(left.is_empty(), "no parsers any more, take them from the list: {left:#?}");
+}
+
+#[test]
+fn nothing_is_decided_by_the_words_of_a_message() {
+    let words = ["contains(", "starts_with(", "ends_with(", "strip_prefix(", "eq(", "as_str() ==", "find("];
+    let texts = ["message", "problem", "reason", "hint", "to_string()"];
+    let mut wrong = Vec::new();
+    for (_, path) in files() {
+        // The service's words lose the status that is shown already: shown, not decided by.
+        let is_shown = path.ends_with("cosmos/failure.rs");
+        for (number, line) in code(&path).lines().enumerate() {
+            let asks = texts.iter().any(|text| words.iter().any(|word| line.contains(&format!("{text}.{word}"))));
+            if asks && !is_shown {
+                wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_text_for_an_error_is_found_wherever_it_is() {
+    let code = "fn a() -> Result<String, io::Error> {}\nfn b(f: impl Fn(u8) -> Result<(A, String), String>) {}\n\
+                fn c() -> Result<\n    Vec<Result<A, B>>,\n    String,\n> {}\nfn d() -> io::Result<String> {}\n";
+    assert_eq!(text_errors(code), ["b", "c"].map(String::from).into());
+}

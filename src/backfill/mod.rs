@@ -1,4 +1,17 @@
 //! Saves live documents that the history lacks, as the baseline of their histories.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use cosmos_rewind::{backfill::{self, Request}, context::Context};
+//!
+//! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! let request = Request { predicate: None, shard: None, ru_limit: Some(500.0), concurrency: 16 };
+//! let report = backfill::run(request, cx.any()).await?;
+//! println!("{} documents, {} of them saved now", report.documents, report.written);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::time::Instant;
 

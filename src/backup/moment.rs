@@ -58,7 +58,7 @@ impl Job<'_> {
             }
             let chosen: Vec<Chosen> =
                 piece.found.into_iter().filter_map(|found| sink.choose(found, &asked, self.step)).collect();
-            let texts: Vec<(ItemKey, Result<String, Failure>)> = stream::iter(chosen)
+            let texts: Vec<(ItemKey, Result<String, NoText>)> = stream::iter(chosen)
                 .map(|chosen| self.text_of(chosen))
                 .buffered(self.request.concurrency)
                 .try_collect()
@@ -66,7 +66,7 @@ impl Job<'_> {
             for (item, text) in texts {
                 match text {
                     Ok(text) => sink.push(item, text).map_err(|e| self.disk(e))?,
-                    Err(bad) => sink.unknown(&item, &bad.message, self.step),
+                    Err(bad) => sink.unknown(&item, &bad.to_string(), self.step),
                 }
                 self.step.advance(1);
             }
@@ -79,31 +79,37 @@ impl Job<'_> {
     }
 
     /// The text of a version; a failure of its own is no reason to leave the others out.
-    async fn text_of(&self, chosen: Chosen) -> Result<(ItemKey, Result<String, Failure>), Interruption> {
+    async fn text_of(&self, chosen: Chosen) -> Result<(ItemKey, Result<String, NoText>), Interruption> {
         let Chosen { item, record_id, text, live } = chosen;
         if let Some(text) = text {
             return Ok((item, Ok(text)));
         }
         if let Some(etag) = live {
             let now = look_at(&*self.containers.source, &self.limiter, &item, true).await?;
-            let moved = || {
-                Failure::invalid(
-                    "read document".into(),
-                    "it was changed meanwhile, and its version is not in the history yet".into(),
-                )
-            };
             let text = now.filter(|now| now.etag == etag).and_then(|now| now.text);
-            let text = text.ok_or_else(moved).and_then(|text| {
-                record::own_text(&text).map_err(|e| Failure::invalid("read document".into(), e.to_string()))
-            });
+            let text = text.ok_or(NoText::Moved).and_then(|text| Ok(record::own_text(&text)?));
             return Ok((item, text));
         }
         self.limiter.wait().await;
         match self.containers.document(&item, &record_id).await {
             Err(failure) if failure.disposition != Disposition::Poison => Err(Interruption::Document { item, failure }),
-            text => Ok((item, text)),
+            text => Ok((item, text.map_err(NoText::Record))),
         }
     }
+}
+
+/// Why a document's version cannot be in the file; that is no reason to leave the others out.
+#[derive(Debug, thiserror::Error)]
+enum NoText {
+    /// Only the live document had it.
+    #[error("it was changed meanwhile, and its version is not in the history yet")]
+    Moved,
+    /// The live document is no JSON object.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// Its record cannot be used.
+    #[error("{}", .0.message)]
+    Record(Failure),
 }
 
 /// The version of a document that goes into the file.

@@ -2,6 +2,20 @@
 //!
 //! docs/understand/promises.md has what is promised. In short: `Ok` only when nothing is left to lose; anything that may pass
 //! is retried within a deadline; one record that can never be stored does not hold up the others.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use cosmos_rewind::{capture::Capture, history::CosmosHistory};
+//!
+//! # async fn example(capture: Capture<CosmosHistory>) -> Result<(), Box<dyn std::error::Error>> {
+//! let payload = r#"[{"id":"order-1","pk":"customer-7","_etag":"\"1\"","_ts":1700000000}]"#;
+//! let items = cosmos_rewind::change::decode::items(payload)?;
+//! let summary = capture.run(&items, "invocation-1").await?;
+//! println!("{} records", summary.records);
+//! # Ok(())
+//! # }
+//! ```
 
 mod items;
 mod letters;

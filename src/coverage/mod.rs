@@ -1,4 +1,16 @@
 //! Reads which periods the history knows, and how well.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use cosmos_rewind::{context::Context, coverage::{self, Request}};
+//!
+//! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! let report = coverage::read(Request { late: 60, shard: None, ru_limit: None }, cx.any()).await?;
+//! println!("{}", serde_json::to_string(&report)?);
+//! # Ok(())
+//! # }
+//! ```
 
 mod days;
 

@@ -1,5 +1,19 @@
 //! Whether capture can work here: the settings, the function app's files, the account. Nothing stops at the first
 //! thing that is wrong; whoever asks wants all of them at once.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use cosmos_rewind::{config::Settings, doctor::{self, Request, TimerRules, Verdict}};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Settings::load(".".as_ref())?;
+//! let timers = TimerRules { settings: |_| Ok(()), function: |_, _, _| Ok(()) };
+//! let report = doctor::check(Request { app_root: ".".into(), settings, unreadable: None, timers }).await;
+//! println!("{} things are wrong", report.count(Verdict::Failure));
+//! # Ok(())
+//! # }
+//! ```
 
 mod account;
 mod files;

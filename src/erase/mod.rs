@@ -1,5 +1,33 @@
 //! Erases every trace of one document and proves it: `plan` looks, `Plan::apply` erases and looks again, and the receipt
 //! names nobody. Whoever has to confirm does so in between.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use cosmos_rewind::{
+//!     change::key::{ItemKey, PartitionKey},
+//!     context::Context,
+//!     dead_letters::DeadLetterStore,
+//!     erase::{self, Request},
+//! };
+//!
+//! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! # let dead_letters: DeadLetterStore = todo!();
+//! let request = Request {
+//!     item: ItemKey { id: "order-1".into(), partition_key: PartitionKey::parse("customer-7")? },
+//!     live: true,
+//!     settle: Duration::from_secs(60),
+//!     dead_letters,
+//!     journals: "journal".into(),
+//!     archives: Vec::new(),
+//! };
+//! let receipt = erase::plan(request, cx.any()).await?.apply().await?;
+//! println!("{} versions erased, {} left", receipt.versions, receipt.left);
+//! # Ok(())
+//! # }
+//! ```
 
 mod dead_letter_match;
 mod eraser;

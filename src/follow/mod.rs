@@ -7,6 +7,45 @@
 //! What is promised: a range's token is saved only when all sinks have made durable what lies before it; the tokens
 //! of **all** ranges are saved before the first of them moves; one holder of a name at a time. So a kill at any moment
 //! loses nothing, and what is delivered again has the same version id.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use std::{path::Path, sync::Arc, time::Duration};
+//!
+//! use cosmos_rewind::{
+//!     config::{Account, CaptureConfig, Settings},
+//!     context::Context,
+//!     cosmos::{FeedMode, FeedStart},
+//!     follow::{self, FieldRules, Metrics, Options, Request, SinkTarget},
+//! };
+//!
+//! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Settings::environment();
+//! let options = Options {
+//!     name: "archive".into(),
+//!     mode: FeedMode::Latest,
+//!     start: FeedStart::Beginning,
+//!     part: None,
+//!     until_caught_up: true,
+//!     poll: Duration::from_secs(1),
+//!     lease: Duration::from_secs(30),
+//!     holder: "example".into(),
+//! };
+//! let request = Request {
+//!     options,
+//!     sinks: vec![SinkTarget::File("events.jsonl".into())],
+//!     filter: None,
+//!     fields: FieldRules::default(),
+//!     checkpoint_file: Some("checkpoint.json".into()),
+//!     config: CaptureConfig::from_settings(&settings, Path::new("."))?,
+//!     credential: Account::from_settings(&settings)?.credential,
+//!     metrics: Arc::new(Metrics::default()),
+//! };
+//! println!("{} changes read", follow::run(request, &cx).await?.read);
+//! # Ok(())
+//! # }
+//! ```
 
 mod checkpoint;
 mod error;

@@ -362,6 +362,6 @@ fn parse(text: &[u8]) -> Result<(Checkpoint, String), serde_json::Error> {
 fn key_of(container: &Container, checkpoint: &Checkpoint) -> Result<PartitionKey, CheckpointError> {
     let text = serde_json::to_string(checkpoint).unwrap_or_default();
     let document = RawDocument::parse(&text)
-        .map_err(|e| Failure::invalid("checkpoint".into(), format!("cannot be written as JSON: {e}")))?;
+        .map_err(|source| CheckpointError::Document { follower: checkpoint.follower.clone(), source })?;
     Ok(container.key_paths().extract(&document))
 }

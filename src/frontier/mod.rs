@@ -6,6 +6,7 @@ pub mod waiting;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::Arc,
 };
 
@@ -37,6 +38,24 @@ use crate::{
 
 /// Documents with changes that wait, beyond which they are not told apart.
 const MOST_WAITING: usize = 10_000;
+
+/// Readers that belong together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Group {
+    /// The ranges of a follower, by its name.
+    Follower(String),
+    /// The leases of a function, by what their ids begin with.
+    Lease(String),
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Follower(name) => write!(f, "follower {name}"),
+            Self::Lease(name) => write!(f, "lease {name}"),
+        }
+    }
+}
 
 impl Account for Cosmos {
     fn endpoint(&self) -> &str {
@@ -85,8 +104,7 @@ impl Account for Cosmos {
 
 /// Something that puts the feed into this history.
 struct Reader {
-    /// Those with one name belong together: all leases of a function, all ranges of a follower.
-    group: String,
+    group: Group,
     range: FeedRange,
     mode: FeedMode,
     /// The client library's token; `None` when it has not begun.
@@ -120,7 +138,7 @@ pub async fn read(
     let mut parts = Vec::with_capacity(ranges.len());
     let mut newest_anywhere = None;
     for range in ranges {
-        let mut groups: BTreeMap<&str, Option<Part>> = BTreeMap::new();
+        let mut groups: BTreeMap<&Group, Option<Part>> = BTreeMap::new();
         for reader in &readers {
             let Some(common) = reader.range.intersection(&range) else { continue };
             pace.wait().await;
@@ -132,7 +150,7 @@ pub async fn read(
                 }
             };
             groups
-                .entry(reader.group.as_str())
+                .entry(&reader.group)
                 .and_modify(|known| *known = joined(known.take(), probed.clone()))
                 .or_insert(probed);
         }
@@ -152,7 +170,7 @@ fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec
         .filter_map(|lease| {
             let (range, mode) = (lease.range.clone()?, lease.mode?);
             let token = lease.continuation.as_ref().map(|etag| source.feed_token(&range, mode, etag));
-            Some(Reader { group: format!("lease {}", lease.group()), range, mode, token })
+            Some(Reader { group: Group::Lease(lease.group().to_owned()), range, mode, token })
         })
         .collect();
     let own = (format!("{}/{}", names.database, names.source), format!("{}/{}", names.database, names.changes));
@@ -162,7 +180,7 @@ fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec
         }
         readers.extend(follower.ranges.iter().filter_map(|position| {
             Some(Reader {
-                group: format!("follower {}", follower.follower),
+                group: Group::Follower(follower.follower.clone()),
                 range: FeedRange::parse(&position.min, &position.max).ok()?,
                 mode: follower.mode,
                 token: Some(position.token.clone()),
@@ -194,17 +212,19 @@ fn joined(one: Option<Part>, other: Option<Part>) -> Option<Part> {
 
 /// Which reader tells most. All leases count as one: which function's write this history, the lease container does not
 /// say, so the one that is furthest behind decides. A follower's checkpoint says which history it writes.
-fn best(groups: BTreeMap<&str, Option<Part>>, range: &FeedRange) -> Option<Part> {
+fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange) -> Option<Part> {
     let (mut lease, mut has_lease) = (None, false);
     let mut follower: Option<Part> = None;
-    for (name, part) in groups {
-        if name.starts_with("lease ") {
-            lease = if has_lease { joined(lease, part) } else { part };
-            has_lease = true;
-        } else if let Some(part) = part
-            && follower.as_ref().is_none_or(|best| best.until < part.until)
-        {
-            follower = Some(part);
+    for (group, part) in groups {
+        match (group, part) {
+            (Group::Lease(_), part) => {
+                lease = if has_lease { joined(lease, part) } else { part };
+                has_lease = true;
+            }
+            (Group::Follower(_), Some(part)) if follower.as_ref().is_none_or(|best| best.until < part.until) => {
+                follower = Some(part);
+            }
+            (Group::Follower(_), _) => {}
         }
     }
     let part = match (lease, follower) {
@@ -271,7 +291,7 @@ async fn probe(
     Ok(Some(Part {
         range: range.clone(),
         until: Some(until),
-        evidence: Evidence::Reader(reader.group.clone()),
+        evidence: Evidence::Reader(reader.group.to_string()),
         sees_deletes: reader.mode == FeedMode::AllVersions,
         waiting,
         next,

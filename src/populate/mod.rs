@@ -1,4 +1,17 @@
 //! Writes generated zip-code documents, or documents of a file, into the source container.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use cosmos_rewind::{context::Context, populate::{self, Origin, Request}};
+//!
+//! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! let request = Request { from: Origin::Generated(5000), seed: Some(1), rate: Some(200.0), concurrency: 32 };
+//! let report = populate::run(request, &cx).await?;
+//! println!("{} written, {} failed", report.written, report.failed);
+//! # Ok(())
+//! # }
+//! ```
 
 mod documents;
 mod mapping;

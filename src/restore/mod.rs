@@ -4,6 +4,30 @@
 //! what is known, from the history and from the target, piece by piece; `survey` turns each piece into steps, which go
 //! to a file (`plan_file`), so that memory does not grow with the container. `archived` does both for versions that come
 //! from an archive. `apply` writes the plan and nothing else.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use cosmos_rewind::{
+//!     change::time::PointInTime,
+//!     context::Context,
+//!     restore::{self, Approval, Limits, Manner, Request, Use, Which},
+//! };
+//!
+//! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! let cx = cx.any();
+//! let containers = restore::open(None, &cx).await?;
+//! let at = PointInTime::from_epoch(1_700_000_000);
+//! let plan = restore::plan(&Request::at(Which::All, at), &containers, &cx).await?.plan;
+//! println!("{} documents will be written", plan.totals.writes);
+//! let approval = Approval::of(&plan, &Limits { max: 100, max_deletes: None })?;
+//! let this = Use { run: &plan.head.id, made_now: true, texts: None };
+//! let manner = Manner { force: false, concurrency: 16, ru_limit: None, journal: "journal".into() };
+//! let report = restore::apply(&plan, &approval, this, &manner, &containers, &cx).await?;
+//! println!("{} written; undo {}", report.results.done, plan.head.id);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod apply;
 mod applying;

@@ -1,5 +1,19 @@
 //! Removes the versions that no kept instant needs. `plan` fixes the instants to keep, `Plan::count` forecasts and
 //! `Plan::apply` deletes; whoever has to confirm does so in between.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use cosmos_rewind::{context::Context, retention::{self, Policy, Request}};
+//!
+//! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = Policy { within: 7 * 86_400, daily: Some(90 * 86_400), ..Policy::default() };
+//! let plan = retention::plan(Request { policy, shard: None, ru_limit: None, concurrency: 16 }, cx.any()).await?;
+//! println!("{} versions go", plan.count().await?.sums.removed);
+//! plan.apply().await?;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod policy;
 mod pruning;

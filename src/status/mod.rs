@@ -1,4 +1,17 @@
 //! Reads how capture and history stand, without reading them through: newest and oldest, what waits, leases, sizes.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use cosmos_rewind::{context::Context, status::{self, Request}};
+//!
+//! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! let request = Request { count: false, dead_letters: None, ru_limit: None, stalled_after: 300 };
+//! let report = status::read(request, cx).await?;
+//! println!("capture is {:?} seconds behind", report.behind);
+//! # Ok(())
+//! # }
+//! ```
 
 mod lag;
 mod size;

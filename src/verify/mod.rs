@@ -1,6 +1,29 @@
 //! Proves that the history has what is live, and that nothing is missing in between.
 //!
 //! `examine` is pure: what a scan found of an item goes in, findings come out. `compare` reads texts and records again.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use cosmos_rewind::{context::Context, verify::{self, Request}};
+//!
+//! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! let request = Request {
+//!     content: true,
+//!     sample: 100,
+//!     repair: false,
+//!     grace: 60,
+//!     since: None,
+//!     named: 10,
+//!     shard: None,
+//!     concurrency: 16,
+//!     ru_limit: None,
+//! };
+//! let report = verify::run(request, cx.any()).await?;
+//! println!("{:?} after {} documents", report.result(), report.documents);
+//! # Ok(())
+//! # }
+//! ```
 
 mod check;
 mod compare;

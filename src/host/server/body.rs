@@ -32,7 +32,7 @@ pub(super) enum Refusal {
     #[error("the body was cut off after {received} bytes: {cause}")]
     CutOff { received: usize, cause: axum::Error },
     /// Not all of it is durable.
-    #[error("{error}")]
+    #[error("{}", chain(error))]
     Capture { error: CaptureError, items: usize },
 }
 
