@@ -1,125 +1,21 @@
 //! The local account over real HTTP, driven by the Rust SDK.
 
-use std::time::Duration;
+mod account;
+mod feeds;
 
-use azure_data_cosmos::clients::ContainerClient;
-use azure_data_cosmos::models::ChangeFeedItem;
-use azure_data_cosmos::options::{
-    ChangeFeedMode, ChangeFeedOptions, ChangeFeedStartFrom, ItemWriteOptions, MaxItemCountHint, Precondition,
-    QueryOptions,
+use futures::StreamExt as _;
+
+use azure_data_cosmos::{
+    FeedScope, Query, TransactionalBatch,
+    options::{ChangeFeedMode, ChangeFeedStartFrom, ItemWriteOptions, Precondition, QueryOptions},
 };
-use azure_data_cosmos::{AccountReference, CosmosClient, FeedScope, Query, RoutingStrategy, TransactionalBatch};
 use cosmos_rewind::local::{LocalCosmos, LocalOptions};
-use futures::StreamExt;
 use serde_json::{Value, json};
 
-/// An account with database `dev` and a container `events` keyed `/pk`.
-struct TestAccount {
-    cosmos: LocalCosmos,
-    http: reqwest::Client,
-}
-
-impl TestAccount {
-    async fn start(options: LocalOptions) -> Self {
-        let account = Self {
-            cosmos: LocalCosmos::start(options).await.unwrap(),
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
-        };
-        assert!(account.cosmos.create_database("dev").await.unwrap());
-        account
-            .container(json!({"id": "events", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}}))
-            .await;
-        account
-    }
-
-    async fn container(&self, description: Value) {
-        assert!(self.cosmos.create_container("dev", description).await.unwrap());
-    }
-
-    async fn client(&self, container: &str) -> ContainerClient {
-        let key = azure_core::credentials::Secret::new(self.cosmos.key().to_owned());
-        let account = AccountReference::with_authentication_key(self.cosmos.endpoint().as_str().parse().unwrap(), key);
-        let client =
-            CosmosClient::builder().build(account, RoutingStrategy::ProximityTo("Local".into())).await.unwrap();
-        client.database_client("dev").container_client(container, None).await.unwrap()
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}dbs/dev/colls/{path}", self.cosmos.endpoint())
-    }
-
-    /// One page of the feed of `events` without an SDK.
-    async fn feed(&self, mode: &str, headers: &[(&str, &str)]) -> (u16, String, Vec<Value>) {
-        let mut request = self.http.get(self.url("events/docs")).header("A-IM", mode);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let answer = request.send().await.unwrap();
-        let status = answer.status().as_u16();
-        let etag = answer.headers().get("etag").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
-        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default();
-        (status, etag, body["Documents"].as_array().cloned().unwrap_or_default())
-    }
-
-    async fn upsert(&self, document: Value) {
-        let answer = self
-            .http
-            .post(self.url("events/docs"))
-            .header("x-ms-documentdb-is-upsert", "True")
-            .header("x-ms-documentdb-partitionkey", json!([document["pk"]]).to_string())
-            .body(document.to_string())
-            .send()
-            .await
-            .unwrap();
-        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
-    }
-
-    async fn delete(&self, id: &str, pk: &str) -> u16 {
-        let answer = self
-            .http
-            .delete(self.url(&format!("events/docs/{id}")))
-            .header("x-ms-documentdb-partitionkey", json!([pk]).to_string())
-            .send()
-            .await
-            .unwrap();
-        answer.status().as_u16()
-    }
-}
+use self::account::{TestAccount, feed_items, limit, queried};
 
 const LATEST: &str = "Incremental feed";
 const ALL: &str = "Full-Fidelity Feed";
-
-fn limit(items: u32) -> MaxItemCountHint {
-    MaxItemCountHint::Limit(items.try_into().unwrap())
-}
-
-async fn queried(client: &ContainerClient, query: &str, options: Option<QueryOptions>) -> Vec<Value> {
-    let mut pages =
-        client.query_items::<Value>(Query::from(query), FeedScope::full_container(), options).await.unwrap();
-    let mut found = Vec::new();
-    while let Some(item) = pages.next().await {
-        found.push(item.unwrap());
-    }
-    found
-}
-
-/// Reads the feed through the SDK until `ranges` pages in a row were empty.
-async fn feed_items(
-    client: &ContainerClient,
-    mode: ChangeFeedMode,
-    start: ChangeFeedStartFrom,
-) -> Vec<ChangeFeedItem<Value>> {
-    let options = ChangeFeedOptions::default().with_mode(mode);
-    let mut pages = client.query_change_feed::<Value>(FeedScope::full_container(), start, Some(options)).await.unwrap();
-    let mut found = Vec::new();
-    let mut empty = 0;
-    while empty < 6 {
-        let items = pages.next().await.unwrap().unwrap().into_items();
-        empty = if items.is_empty() { empty + 1 } else { 0 };
-        found.extend(items);
-    }
-    found
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rust_sdk_creates_reads_replaces_queries_and_deletes() {
@@ -174,99 +70,6 @@ async fn result_pages_hold_as_many_items_as_asked_and_miss_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_latest_feed_shows_every_document_once_with_its_lsn() {
-    let account = TestAccount::start(LocalOptions::default()).await;
-    let client = account.client("events").await;
-    for n in 0..3 {
-        for id in ["a", "b", "c"] {
-            account.upsert(json!({"id": id, "pk": id, "n": n})).await;
-        }
-    }
-    assert_eq!(account.delete("b", "b").await, 204);
-    let items = feed_items(&client, ChangeFeedMode::LatestVersion, ChangeFeedStartFrom::Beginning).await;
-    let mut seen: Vec<_> = items
-        .iter()
-        .map(|item| item.current().unwrap())
-        .map(|item| {
-            (item["id"].as_str().unwrap().to_owned(), item["n"].as_i64().unwrap(), item["_lsn"].as_i64().unwrap())
-        })
-        .collect();
-    seen.sort();
-    assert_eq!(seen, [("a".to_owned(), 2, 7), ("c".to_owned(), 2, 9)]);
-    let (status, etag, flat) = account.feed(LATEST, &[]).await;
-    assert_eq!((status, flat.len(), flat[0]["_lsn"].as_i64()), (200, 2, Some(7)));
-    let (status, again, none) = account.feed(LATEST, &[("if-none-match", &etag)]).await;
-    assert_eq!((status, none.len(), again), (304, 0, etag));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_all_versions_feed_shows_creates_replaces_and_deletes_with_previous_images() {
-    let account = TestAccount::start(LocalOptions::default()).await;
-    let (_, now, _) = account.feed(ALL, &[("if-none-match", "*")]).await;
-    account.upsert(json!({"id": "a", "pk": "x", "n": 1})).await;
-    account.upsert(json!({"id": "a", "pk": "x", "n": 2})).await;
-    assert_eq!(account.delete("a", "x").await, 204);
-    let (status, _, items) = account.feed(ALL, &[("if-none-match", &now)]).await;
-    assert_eq!((status, items.len()), (200, 3));
-    let kinds: Vec<_> = items.iter().map(|item| item["metadata"]["operationType"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["create", "replace", "delete"]);
-    assert_eq!(items[1]["previous"]["n"], 1);
-    assert_eq!(items[1]["metadata"]["previousImageLSN"], items[0]["metadata"]["lsn"]);
-    assert_eq!((&items[2]["current"], &items[2]["previous"]["n"]), (&json!({}), &json!(2)));
-    assert_eq!(items[2]["metadata"]["id"], "a");
-    assert_eq!(items[2]["metadata"]["partitionKey"], json!({"pk": "x"}));
-    assert_eq!(items[2]["metadata"]["timeToLiveExpired"], false);
-    for header in [&[][..], &[("if-modified-since", "Thu, 01 Jan 2026 00:00:00 GMT")][..]] {
-        assert_eq!(account.feed(ALL, header).await.0, 400);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_rust_sdk_reads_all_versions_from_now_on() {
-    let account = TestAccount::start(LocalOptions { partitions: 1, ..LocalOptions::default() }).await;
-    let client = account.client("events").await;
-    let options = ChangeFeedOptions::default().with_mode(ChangeFeedMode::AllVersionsAndDeletes);
-    let mut pages = client
-        .query_change_feed::<Value>(FeedScope::full_container(), ChangeFeedStartFrom::Now, Some(options))
-        .await
-        .unwrap();
-    assert!(pages.next().await.unwrap().unwrap().into_items().is_empty());
-    account.upsert(json!({"id": "a", "pk": "x", "n": 1})).await;
-    account.delete("a", "x").await;
-    let items = pages.next().await.unwrap().unwrap().into_items();
-    assert_eq!(items.len(), 2);
-    assert!(items[1].current().is_none());
-    assert_eq!(items[1].previous().unwrap()["n"], 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_from_before_a_split_reads_on_in_the_children() {
-    let account = TestAccount::start(LocalOptions { partitions: 1, ..LocalOptions::default() }).await;
-    for n in 0..20 {
-        account.upsert(json!({"id": format!("d{n}"), "pk": format!("p{n}")})).await;
-    }
-    let range = ("x-ms-documentdb-partitionkeyrangeid", "0");
-    let (_, token, before) = account.feed(LATEST, &[range, ("x-ms-max-item-count", "5")]).await;
-    assert_eq!(before.len(), 5);
-    let children = account.cosmos.split("dev", "events", "0").await.unwrap();
-    assert_eq!(children.len(), 2);
-    assert_eq!(account.feed(LATEST, &[range, ("if-none-match", &token)]).await.0, 410);
-    let mut after = Vec::new();
-    for child in &children {
-        let range = ("x-ms-documentdb-partitionkeyrangeid", child.as_str());
-        let (_, _, items) = account.feed(LATEST, &[range, ("if-none-match", &token)]).await;
-        assert!(!items.is_empty(), "keys are spread");
-        after.extend(items);
-    }
-    assert_eq!(after.len(), 15);
-    let client = account.client("events").await;
-    assert_eq!(queried(&client, "SELECT * FROM c", None).await.len(), 20);
-    let merged = account.cosmos.merge("dev", "events", &children[0], &children[1]).await.unwrap();
-    assert_eq!(account.cosmos.ranges("dev", "events").await.unwrap(), [merged]);
-    assert_eq!(account.feed(LATEST, &[]).await.2.len(), 20);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_is_whole_or_absent_and_has_one_lsn() {
     let account = TestAccount::start(LocalOptions::default()).await;
     let client = account.client("events").await;
@@ -296,33 +99,6 @@ async fn a_batch_is_whole_or_absent_and_has_one_lsn() {
     let (_, _, items) = account.feed(LATEST, &[("x-ms-max-item-count", "1")]).await;
     assert_eq!(items.len(), 2, "a page does not cut a transaction");
     assert_eq!(items[0]["_lsn"], items[1]["_lsn"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn documents_expire_and_the_feed_says_so() {
-    let account = TestAccount::start(LocalOptions { partitions: 3, ..LocalOptions::default() }).await;
-    let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
-    account.container(json!({"id": "short", "partitionKey": key, "defaultTtl": 10})).await;
-    let client = account.client("short").await;
-    assert_eq!(account.cosmos.ranges("dev", "short").await.unwrap().len(), 3);
-    client.create_item("x", "a", &json!({"id": "a", "pk": "x"}), None).await.unwrap();
-    account.cosmos.advance_clock(Duration::from_secs(11));
-    assert!(client.read_item("x", "a", None).await.is_err(), "the container's default counts");
-
-    let description = json!({"id": "events", "partitionKey": key, "defaultTtl": -1}).to_string();
-    let answer = account.http.put(account.url("events")).body(description).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    let (_, now, _) = account.feed(ALL, &[("if-none-match", "*")]).await;
-    account.upsert(json!({"id": "short", "pk": "x", "ttl": 20})).await;
-    account.upsert(json!({"id": "long", "pk": "x"})).await;
-    account.cosmos.advance_clock(Duration::from_secs(20));
-    let client = account.client("events").await;
-    assert!(client.read_item("x", "short", None).await.is_err());
-    assert!(client.read_item("x", "long", None).await.is_ok());
-    let (_, _, items) = account.feed(ALL, &[("if-none-match", &now)]).await;
-    assert_eq!(items[2]["metadata"]["operationType"], "delete");
-    assert_eq!(items[2]["metadata"]["timeToLiveExpired"], true);
-    assert_eq!(items[2]["previous"]["id"], "short");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -395,16 +171,6 @@ async fn a_query_goes_on_after_a_split() {
         found.sort_unstable();
         assert_eq!(found, (0..40).collect::<Vec<_>>(), "{query}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_feed_starts_at_a_point_in_time() {
-    let account = TestAccount::start(LocalOptions::default()).await;
-    account.upsert(json!({"id": "a", "pk": "x"})).await;
-    let future = "Fri, 01 Jan 2100 00:00:00 GMT";
-    assert_eq!(account.feed(LATEST, &[("if-modified-since", future)]).await.0, 304);
-    let past = "Sat, 01 Jan 2000 00:00:00 GMT";
-    assert_eq!(account.feed(LATEST, &[("if-modified-since", past)]).await.2.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
