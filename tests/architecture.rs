@@ -214,3 +214,114 @@ fn a_text_for_an_error_is_found_wherever_it_is() {
                 fn c() -> Result<\n    Vec<Result<A, B>>,\n    String,\n> {}\nfn d() -> io::Result<String> {}\n";
     assert_eq!(text_errors(code), ["b", "c"].map(String::from).into());
 }
+
+/// Every Rust file that people read here, with its text.
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = ["src", "tests", "benches", "examples"].map(PathBuf::from).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+/// A file of more lines than this is about more than one thing.
+const MOST_LINES: usize = 400;
+
+/// Longer files that are still to be split.
+const TO_BE_SPLIT: [&str; 6] = [
+    "src/cli/error.rs",
+    "src/frontier/mod.rs",
+    "src/restore/apply.rs",
+    "src/restore/plan.rs",
+    "src/restore/plan_file.rs",
+    "tests/truth.rs",
+];
+
+/// Whether a file is too long, and its first comment does not say why it is better in one piece.
+fn is_grab_bag(text: &str) -> bool {
+    let first: String = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
+    let sentences = first.split(". ").map(str::trim_start);
+    text.lines().count() > MOST_LINES && !sentences.into_iter().any(|sentence| sentence.starts_with("One file because"))
+}
+
+#[test]
+fn a_file_is_about_one_thing_or_says_why_it_is_in_one_piece() {
+    let long: BTreeSet<String> =
+        sources().into_iter().filter(|(_, text)| is_grab_bag(text)).map(|(path, _)| path).collect();
+    let known = TO_BE_SPLIT.map(String::from).into();
+    let wrong: Vec<_> = long.difference(&known).collect();
+    assert!(wrong.is_empty(), "more than {MOST_LINES} lines, split by topic: {wrong:#?}");
+    let done: Vec<_> = known.difference(&long).collect();
+    assert!(done.is_empty(), "not too long any more, take them from the list: {done:#?}");
+
+    let long = format!("//! About it. One file because\n//! it is a table.\n{}", "x\n".repeat(MOST_LINES));
+    assert!(!is_grab_bag(&long) && is_grab_bag(&long.replace("One file because", "One file, as")));
+    assert!(is_grab_bag(
+        &long.replace("//! it is", "\n//! it is").replace("One file because\n", "\n// One file because")
+    ));
+    assert!(!is_grab_bag("x\n"));
+}
+
+/// The numbers of the lines that import everything of the module above, outside of unit tests.
+fn imports_of_all(text: &str) -> Vec<usize> {
+    let mut lines = Vec::new();
+    let mut is_test = false;
+    let mut place = 0;
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        match line.trim_end() {
+            "mod tests {" => is_test = true,
+            "}" => is_test = false,
+            _ => {}
+        }
+        let indent = line.len() - line.trim_start().len();
+        if !is_test && line.trim_start().starts_with("use super::") {
+            let tree = &text[place + indent + "use super::".len()..];
+            let mut depth = 0_usize;
+            let mut is_first = true;
+            for c in tree.chars().take_while(|c| *c != ';') {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth = depth.saturating_sub(1),
+                    '*' if is_first && depth <= 1 => lines.push(number + 1),
+                    _ => {}
+                }
+                // Of `super::{a, *}` the star is a name of its own; of `super::{a::*}` it is of `a`.
+                is_first = matches!(c, '{' | ',') || (is_first && c.is_whitespace());
+            }
+            if tree.starts_with("super::*") {
+                lines.push(number + 1);
+            }
+        }
+        place += line.len();
+    }
+    lines
+}
+
+#[test]
+fn what_a_file_uses_of_the_module_above_is_named() {
+    let wrong: Vec<String> = sources()
+        .into_iter()
+        .flat_map(|(path, text)| imports_of_all(&text).into_iter().map(move |line| format!("{path}:{line}")))
+        .collect();
+    assert!(wrong.is_empty(), "use super::*: {wrong:#?}");
+
+    let code = [
+        "use super::*;",
+        "use super::{\n    a::{b, c},\n    *,\n};",
+        "use super::a::{B, C};",
+        "use super::{a::*, d};",
+        "use super::super::*;",
+        "mod tests {\n    use super::*;\n}",
+        "use super::{self, *};",
+    ];
+    let code = code.join("\n");
+    assert_eq!(imports_of_all(&code), [1, 2, 8, 12]);
+}

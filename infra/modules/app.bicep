@@ -73,7 +73,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
   }
 }
 
-// tests/infra.rs holds these names against those that the handler reads.
+// tests/infra/ holds these names against those that the handler reads.
 resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
   parent: app
   name: 'appsettings'

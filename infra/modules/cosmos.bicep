@@ -1,5 +1,5 @@
 // The account, its three containers, and who may do what in them. The containers are those that
-// `cosmos-rewind provision` makes; tests/infra.rs compares the two.
+// `cosmos-rewind provision` makes; tests/infra/ compares the two.
 param location string
 param name string
 param tags object

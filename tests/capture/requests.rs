@@ -1,0 +1,135 @@
+//! What comes to the port, and how the handler starts.
+
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, body_of, feed_document};
+
+#[tokio::test]
+async fn bad_input_gets_a_clear_answer_and_loses_nothing() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[("REWIND_MAX_BODY_MB", "1")]).await;
+    for (body, status, reason) in [
+        (b"nonsense".to_vec(), 400, "not the host's JSON"),
+        (b"{}".to_vec(), 400, "no Data object"),
+        (br#"{"Data":{"other":"[]"}}"#.to_vec(), 400, "no binding \"documents\" (found: other)"),
+        (b"{\"Data\":{\"documents\":\"\xff\"}}".to_vec(), 400, "not UTF-8"),
+        (br#"{"Data":{"documents":{}}}"#.to_vec(), 400, "not a list"),
+        (vec![b' '; (1 << 20) + 1], 413, "REWIND_MAX_BODY_MB"),
+    ] {
+        let (got, answer) = handler.post("CaptureChanges", body).await;
+        assert_eq!(got, status, "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains(reason), "{answer}");
+    }
+    let (status, answer) = handler.post("NoSuchFunction", "{}").await;
+    assert_eq!(status, 404);
+    assert!(answer["error"].as_str().unwrap().contains("CaptureChanges"), "{answer}");
+    assert!(app.history().await.is_empty() && app.dead_letters().is_empty());
+    // And it still works.
+    assert_eq!(handler.deliver(&[feed_document("x", "x", 1)]).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_refusal_arrives_while_the_body_is_still_being_sent_and_the_connection_goes_on() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[("REWIND_MAX_BODY_MB", "1")]).await;
+    let chunks = || futures::stream::iter((0..48).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1 << 16])));
+    for _ in 0..5 {
+        assert_eq!(handler.post("CaptureChanges", vec![b' '; 3 << 20]).await.0, 413);
+        assert_eq!(handler.post("CaptureChanges", reqwest::Body::wrap_stream(chunks())).await.0, 413);
+        assert_eq!(handler.post("NoSuchFunction", vec![b' '; 3 << 20]).await.0, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_document_a_thousand_levels_deep_is_kept_one_way_or_the_other() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    let deep =
+        format!(r#"[{{"id":"deep","pk":"p","d":{}1{},"_etag":"\"e\"","_ts":1}}]"#, "[".repeat(1000), "]".repeat(1000));
+    let (status, body) = handler.deliver_text(&deep).await;
+    assert_eq!(status, 200, "{body}");
+    // The service refuses such depth, so it is a dead letter with every level in it.
+    let entry = std::fs::read_dir(app.folder.path().join(".dead-letters")).unwrap().next().unwrap().unwrap();
+    let letter = std::fs::read_to_string(entry.path()).unwrap();
+    assert!(letter.contains(&format!("{}1{}", "[".repeat(1000), "]".repeat(1000))));
+}
+
+#[tokio::test]
+async fn a_body_of_64_megabytes_sent_in_chunks_is_stored() {
+    let app = TestApp::start().await;
+    // A few at a time: 64 writes of half a megabyte at once take this debug build longer than the client waits.
+    let handler = app.handler(&[("REWIND_MAX_WRITES", "4")]).await;
+    // Quotes swell to four bytes each on the way, so fewer bytes of documents make such a body.
+    let documents: Vec<Value> = (0..38)
+        .map(|i| {
+            let mut document = feed_document(&format!("doc-{i}"), &format!("key-{i}"), i);
+            document["text"] = "\"".repeat(230_000).into();
+            document
+        })
+        .collect();
+    let body = body_of(&Value::from(documents).to_string());
+    assert!(body.len() > 64 << 20, "{}", body.len());
+    let chunks: Vec<Result<Vec<u8>, std::io::Error>> =
+        body.into_bytes().chunks(1 << 16).map(|c| Ok(c.to_vec())).collect();
+    let (status, answer) =
+        handler.post("CaptureChanges", reqwest::Body::wrap_stream(futures::stream::iter(chunks))).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(app.history().await.len(), 38);
+}
+
+#[tokio::test]
+async fn the_port_answers_before_cosmos_is_reached_and_a_missing_container_is_named() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[("COSMOS_CHANGES_CONTAINER", "nowhere")]).await;
+    let (status, body) = handler.deliver(&[feed_document("x", "x", 1)]).await;
+    assert_eq!(status, 500);
+    assert!(body["error"].as_str().unwrap().contains("nowhere"), "{body}");
+    handler.wait_for_log("cosmos-rewind provision").await;
+}
+
+#[tokio::test]
+async fn a_container_made_again_under_the_same_name_is_noticed() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    assert_eq!(handler.deliver(&[feed_document("x", "x", 1)]).await.0, 200);
+    let client = app.cosmos.client().await.unwrap();
+    client.database_client("dev").container_client("changes", None).await.unwrap().delete(None).await.unwrap();
+    let description = json!({"id": "changes", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
+    assert!(app.local.create_container("dev", description).await.unwrap());
+    // The host delivers until it is stored.
+    let mut status = 0;
+    for _ in 0..5 {
+        status = handler.deliver(&[feed_document("x", "x", 2)]).await.0;
+        if status == 200 {
+            break;
+        }
+    }
+    assert_eq!(status, 200, "{:#?}", handler.log());
+    assert_eq!(app.dead_letters(), Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn a_wrong_setting_stops_the_start_and_is_named() {
+    let app = TestApp::start().await;
+    for (name, value) in
+        [("REWIND_MAX_WRITES", "lots"), ("CosmosDB", "AccountKey=c2VjcmV0"), ("REWIND_LOG_FORMAT", "xml")]
+    {
+        let output = app.run_with_settings(&["serve"], &[(name, value)]).await;
+        assert_eq!(output.code, 2, "{output:?}");
+        assert!(output.stderr.contains(name) && output.stderr.contains("hint: "), "{output:?}");
+        assert!(!output.stderr.contains("c2VjcmV0"));
+    }
+}
+
+#[tokio::test]
+async fn no_key_and_no_document_appears_in_the_log() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[("REWIND_LOG", "debug")]).await;
+    let mut document = feed_document("x", "x", 1);
+    document["text"] = "very private".into();
+    assert_eq!(handler.deliver(&[document, json!({"secret": "very private"})]).await.0, 200);
+    handler.wait_for_log("batch stored").await;
+    handler.wait_for_log("dead letter").await;
+    let log = handler.log().join("\n");
+    assert!(!log.contains("very private") && !log.contains(app.local.key()), "{log}");
+}

@@ -1,0 +1,93 @@
+//! A service that refuses for a moment, is away, or whose answers get lost.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{Damage, EVERYTHING, fates, report};
+use crate::support::{Fault, Kind};
+
+#[tokio::test]
+async fn a_storm_of_429_delays_planning_applying_and_undoing_and_changes_nothing_else() {
+    let damage = Damage::done(4).await;
+    let proxy = &damage.app.proxy;
+    let ids: Vec<String> = damage.good.keys().flat_map(|id| ["--id", id, "--pk", id].map(str::to_owned)).collect();
+    for (status, sub) in [(429, 3200), (449, 0)] {
+        // A query's page is asked for again by the client library, which does so for 429 only.
+        let kinds = if status == 429 { &EVERYTHING[..] } else { &EVERYTHING[..4] };
+        for all in [true, false] {
+            let args = match all {
+                true => damage.args(&["--yes"]),
+                false => ["restore", "--at", &damage.at, "--no-stamp", "--format", "json", "--yes"]
+                    .into_iter()
+                    .chain(ids.iter().map(String::as_str))
+                    .collect(),
+            };
+            proxy.storm(kinds, 3, Fault::Reject(status, sub));
+            let restored = damage.app.run_through_proxy(&args).await;
+            assert_eq!(restored.code, 0, "{restored:?}");
+            assert!(proxy.calm() > 60, "no storm");
+            let written = if all { 12 } else { 8 };
+            assert_eq!(fates(&report(&restored)), BTreeMap::from([("done", written)]));
+            let mut expected = damage.good.clone();
+            if !all {
+                expected.extend(
+                    damage.before.iter().filter(|(id, _)| id.starts_with("new")).map(|(i, d)| (i.clone(), d.clone())),
+                );
+            }
+            assert_eq!(damage.live().await, expected);
+
+            let id = report(&restored)["restore"].as_str().unwrap().to_owned();
+            proxy.storm(kinds, 3, Fault::Reject(status, sub));
+            let undone = damage.app.run_through_proxy(&["undo", &id, "--yes"]).await;
+            assert_eq!(undone.code, 0, "{undone:?}");
+            assert!(proxy.calm() > 40, "no storm");
+            assert_eq!(damage.live().await, damage.before);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_done_and_can_be_undone() {
+    for fault in [Fault::FailAfterWrite, Fault::CutAfterWrite, Fault::Cut] {
+        let damage = Damage::done(3).await;
+        let proxy = &damage.app.proxy;
+        let kinds = [Kind::HistoryWrite, Kind::LiveWrite];
+        proxy.storm(&kinds, 1, fault.clone());
+        let restored = damage.app.run_through_proxy(&damage.args(&["--yes"])).await;
+        assert_eq!(restored.code, 0, "{fault:?}: {restored:?}");
+        // Nine documents, and the one version that was not captured yet.
+        assert!(proxy.calm() >= 10, "{fault:?}");
+        assert_eq!(fates(&report(&restored)), BTreeMap::from([("done", 9)]), "{fault:?}");
+        assert_eq!(damage.live().await, damage.good, "{fault:?}");
+        let again = damage.app.run(&damage.args(&["--yes"])).await;
+        assert_eq!(report(&again)["outcomes"], json!([]), "{fault:?}");
+
+        let id = report(&restored)["restore"].as_str().unwrap().to_owned();
+        proxy.storm(&kinds, 1, fault.clone());
+        let undone = damage.app.run_through_proxy(&["undo", &id, "--yes", "--format", "json"]).await;
+        assert_eq!(undone.code, 0, "{fault:?}: {undone:?}");
+        assert!(proxy.calm() >= 9, "{fault:?}");
+        assert_eq!(damage.live().await, damage.before, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_break_and_a_service_that_is_away_for_a_moment_delay_and_change_nothing_else() {
+    let damage = Damage::done(2).await;
+    let proxy = &damage.app.proxy;
+    for fault in [Fault::Cut, Fault::Reject(503, 0), Fault::Reject(408, 0), Fault::Reject(410, 1007)] {
+        proxy.storm(&EVERYTHING, 1, fault.clone());
+        let restored = damage.app.run_through_proxy(&damage.args(&["--yes"])).await;
+        assert_eq!(restored.code, 0, "{fault:?}: {restored:?}");
+        assert!(proxy.calm() > 10, "{fault:?}: no storm");
+        assert_eq!(fates(&report(&restored)), BTreeMap::from([("done", 6)]), "{fault:?}");
+        assert_eq!(damage.live().await, damage.good, "{fault:?}");
+        proxy.storm(&EVERYTHING, 1, fault.clone());
+        let id = report(&restored)["restore"].as_str().unwrap().to_owned();
+        let undone = damage.app.run_through_proxy(&["undo", &id, "--yes"]).await;
+        assert_eq!(undone.code, 0, "{fault:?}: {undone:?}");
+        assert!(proxy.calm() > 10, "{fault:?}: no storm");
+        assert_eq!(damage.live().await, damage.before, "{fault:?}");
+    }
+}

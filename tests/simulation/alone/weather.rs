@@ -1,0 +1,126 @@
+//! What goes wrong: faults of the account, and a machine whose clock is wrong.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use chrono::DateTime;
+use cosmos_rewind::{
+    cli::Exit,
+    local::{Call, Fate, Line},
+    surroundings::simulated::{self, Simulated},
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::time::Instant;
+
+use super::{BEGIN, Tally};
+
+/// A line that is good or bad.
+#[derive(Debug)]
+pub(super) struct Weather {
+    pub(super) state: Mutex<State>,
+    pub(super) tally: Tally,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) rng: StdRng,
+    /// How many of a hundred requests meet a fault.
+    pub(super) bad: u32,
+    /// Whether definitions and feeds meet them as well: a command that cannot open a container ends.
+    pub(super) all: bool,
+    /// No write with this text is ever accepted.
+    pub(super) poison: Option<&'static str>,
+    /// Everything is answered with this until then: one request that fails the client library hides by itself.
+    outage: Option<(u16, u16, Instant)>,
+}
+
+impl Weather {
+    pub(super) fn new(seed: u64, all: bool, tally: &Tally) -> Arc<Self> {
+        let state = State { rng: StdRng::seed_from_u64(seed), bad: 0, all, poison: None, outage: None };
+        Arc::new(Self { state: Mutex::new(state), tally: tally.clone() })
+    }
+
+    pub(super) fn set(&self, bad: u32) {
+        let mut state = self.state.lock().unwrap();
+        (state.bad, state.outage) = (bad, None);
+    }
+
+    pub(super) fn poison(&self, text: Option<&'static str>) {
+        self.state.lock().unwrap().poison = text;
+    }
+}
+
+impl Line for Weather {
+    fn fate(&self, call: &Call<'_>) -> Fate {
+        let mut state = self.state.lock().unwrap();
+        let has = |text: &str| call.body.windows(text.len()).any(|part| part == text.as_bytes());
+        let is_document = call.path.contains("/docs");
+        if call.path.contains("/colls/changes/docs") && !call.is_query && state.poison.is_some_and(has) {
+            return Fate::Rejected(400, 0);
+        }
+        if call.is_query || !(state.all || (is_document && !call.is_feed)) || call.path == "/" {
+            return Fate::Done(Duration::ZERO);
+        }
+        if let Some((status, sub, until)) = state.outage {
+            if Instant::now() < until {
+                return Fate::Rejected(status, sub);
+            }
+            state.outage = None;
+        }
+        let bad = state.bad;
+        if bad > 0 && state.rng.random_bool(0.01) {
+            // Not 410: the client library tries again at once, for as long as its own clock says, which is not simulated.
+            let (status, sub) = [(503, 0), (429, 3200), (449, 0)][state.rng.random_range(0..3)];
+            // Capture gives up after half a minute, a command after a whole one.
+            let most = if state.all && state.rng.random_bool(0.3) { 50 } else { 10 };
+            let seconds = state.rng.random_range(most / 2..most);
+            state.outage = Some((status, sub, Instant::now() + Duration::from_secs(seconds)));
+            *self.tally.lock().unwrap().entry("outage").or_default() += 1;
+            return Fate::Rejected(status, sub);
+        }
+        if bad == 0 || state.rng.random_range(0..100) >= bad {
+            return Fate::Done(Duration::from_millis(state.rng.random_range(0..15)));
+        }
+        let (name, fate) = match state.rng.random_range(0..14) {
+            0 | 1 => ("429", Fate::Rejected(429, 3200)),
+            2 => ("503", Fate::Rejected(503, 0)),
+            3 | 4 => ("449", Fate::Rejected(449, 0)),
+            5 => ("408", Fate::Rejected(408, 0)),
+            6 => ("410", Fate::Rejected(410, 1002)),
+            7 => ("done, answered 408", Fate::DoneAndFailed),
+            8 => ("done, cut", Fate::DoneAndCut),
+            9 => ("cut", Fate::Cut),
+            10 => ("done, held", Fate::DoneAndHeld),
+            11 => ("held", Fate::Held),
+            _ => ("slow", Fate::Done(Duration::from_millis(state.rng.random_range(200..5_000)))),
+        };
+        *self.tally.lock().unwrap().entry(name).or_default() += 1;
+        fate
+    }
+}
+
+/// The machine on which the product runs.
+pub(super) struct Machine {
+    pub(super) simulated: Simulated,
+    /// Seconds by which its clock is ahead of the account's.
+    pub(super) ahead: Rc<Cell<i64>>,
+}
+
+impl Machine {
+    pub(super) fn new(seed: u64) -> Self {
+        let ahead = Rc::new(Cell::new(0));
+        let (begun, shift) = (Instant::now(), ahead.clone());
+        let now = move || {
+            let then = BEGIN as i64 + begun.elapsed().as_secs() as i64 + shift.get();
+            DateTime::from_timestamp(then, begun.elapsed().subsec_nanos()).unwrap()
+        };
+        Self { simulated: simulated::begin(seed, now), ahead }
+    }
+}
+
+/// A command's end: code, standard output, standard error.
+pub(super) type Done = (Exit, String, String);

@@ -1,0 +1,134 @@
+//! One request passed on, or failed.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::{IntoResponse as _, Response},
+};
+use tokio::sync::oneshot;
+
+use super::{Fault, Held, HoldAt, Kind, Shared, When};
+
+pub(super) async fn forward(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let path = uri.path().trim_end_matches('/').to_owned();
+    let kind = shared.kind_of(&method, &path, &headers);
+    if matches!(kind, Kind::HistoryWrite | Kind::LiveWrite)
+        && let Some(HoldAt { when, reached, .. }) = shared.held()
+    {
+        let shared = shared.clone();
+        // On a task of its own: a caller that is killed takes its request's along.
+        let task = tokio::spawn(async move {
+            if when == When::After {
+                pass(&shared, method, &uri, headers, body).await;
+            }
+            let (let_go, dropped) = oneshot::channel();
+            let _ = reached.send(Held { _let_go: let_go });
+            let _ = dropped.await;
+        });
+        let _ = task.await;
+        return cut();
+    }
+    if kind == Kind::LiveWrite {
+        let hook = shared.before_live_write.lock().unwrap().clone();
+        if let Some(hook) = hook {
+            hook(path.clone()).await;
+        }
+    }
+    let fault = shared.fault_of(kind, &path, &headers, &body);
+    if !matches!(fault, Fault::Pass) {
+        shared.faulted.fetch_add(1, Ordering::SeqCst);
+    }
+    match fault {
+        Fault::Reject(status, sub) => reject(status, sub),
+        Fault::Cut => cut(),
+        Fault::CutAfterWrite => {
+            pass(&shared, method, &uri, headers, body).await;
+            cut()
+        }
+        Fault::TruncateAfterWrite => truncate(pass(&shared, method, &uri, headers, body).await).await,
+        Fault::Pass => pass(&shared, method, &uri, headers, body).await,
+        Fault::FailAfterWrite => {
+            pass(&shared, method, &uri, headers, body).await;
+            reject(408, 0)
+        }
+        Fault::Hold(when, time) => {
+            if when == When::After {
+                pass(&shared, method, &uri, headers, body).await;
+            }
+            tokio::time::sleep(time).await;
+            cut()
+        }
+        Fault::RespondSlowly(wait) => {
+            let answer = pass(&shared, method, &uri, headers, body).await;
+            tokio::time::sleep(wait).await;
+            answer
+        }
+    }
+}
+
+fn cut() -> Response {
+    let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut")) });
+    Response::new(Body::from_stream(broken))
+}
+
+/// Status and headers as they were, and the first half of the text.
+async fn truncate(answer: Response) -> Response {
+    let (parts, body) = answer.into_parts();
+    let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let half = whole.slice(..whole.len() / 2);
+    let broken = futures::stream::iter([Ok(half), Err(std::io::Error::other("truncated"))]);
+    Response::from_parts(parts, Body::from_stream(broken))
+}
+
+fn reject(status: u16, sub: u16) -> Response {
+    let body = format!("{{\"code\":\"{status}\",\"message\":\"fault injected by the test\"}}");
+    let mut answer = (StatusCode::from_u16(status).unwrap(), body).into_response();
+    let headers = answer.headers_mut();
+    headers.insert("x-ms-substatus", sub.to_string().parse().unwrap());
+    headers.insert("x-ms-retry-after-ms", "5".parse().unwrap());
+    headers.insert("x-ms-request-charge", "0".parse().unwrap());
+    answer
+}
+
+async fn pass(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let url = shared.target.join(uri.path_and_query().map_or("/", |p| p.as_str())).unwrap();
+    let mut request = shared.http.request(method, url).body(body);
+    for (name, value) in &headers {
+        if !["host", "content-length", "connection", "transfer-encoding"].contains(&name.as_str()) {
+            request = request.header(name, value);
+        }
+    }
+    let answer = match request.send().await {
+        Ok(answer) => answer,
+        Err(e) => return (StatusCode::BAD_GATEWAY, e.to_string()).into_response(),
+    };
+    let status = answer.status();
+    let mut headers = answer.headers().clone();
+    for name in ["content-length", "transfer-encoding", "connection"] {
+        headers.remove(name);
+    }
+    let mut body = answer.bytes().await.unwrap();
+    if uri.path() == "/" {
+        // The account names its own address: clients would go round the proxy.
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        body = text
+            .replace(shared.target.as_str().trim_end_matches('/'), shared.own.as_str().trim_end_matches('/'))
+            .into();
+    }
+    if let Some((from, to)) = shared.rewrite.lock().unwrap().as_ref() {
+        body = String::from_utf8(body.to_vec()).unwrap().replace(from, to).into();
+    }
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
