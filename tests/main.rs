@@ -17,6 +17,8 @@ mod cli;
 mod cli_contract;
 mod commands;
 #[cfg(feature = "local")]
+mod contract;
+#[cfg(feature = "local")]
 mod dead_letters;
 #[cfg(feature = "local")]
 mod demo;

@@ -4,6 +4,7 @@
 mod alone;
 mod capture;
 mod chaos;
+mod memory;
 mod run;
 mod world;
 

@@ -1,0 +1,91 @@
+//! What is promised of single items.
+
+use cosmos_rewind::{
+    cosmos::{Disposition, Status},
+    history::memory::Fault,
+};
+use serde_json::{Value, json};
+
+use super::{LAYOUTS, empty, key, memory};
+
+#[tokio::test]
+async fn a_write_is_seen_by_every_later_read_and_gets_an_etag_of_its_own() {
+    for side in empty(LAYOUTS[0]).await {
+        let (name, source) = (&side.name, &side.containers.source);
+        let body = |n: i64| json!({"id": "a", "pk": "p", "n": n}).to_string().into_bytes();
+        let created = source.create(&key("p"), "a", body(1)).await.unwrap();
+        let replaced = source.upsert(&key("p"), "a", body(2)).await.unwrap();
+        assert!(created.created && !replaced.created && created.etag != replaced.etag, "{name}");
+        let text = source.read(&key("p"), "a").await.unwrap().unwrap();
+        let read: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((read["n"].as_i64(), read["_etag"].as_str()), (Some(2), replaced.etag.as_deref()), "{name}");
+        assert!(read["_ts"].is_i64() && read["_rid"].is_string() && text.starts_with(r#"{"id":"a""#), "{name}: {text}");
+        source.delete(&key("p"), "a", None).await.unwrap();
+        assert_eq!(source.read(&key("p"), "a").await.unwrap(), None, "{name}");
+        let again = source.create(&key("p"), "a", body(3)).await.unwrap();
+        assert!(again.created, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_condition_that_does_not_hold_changes_nothing_and_says_why() {
+    for side in empty(LAYOUTS[0]).await {
+        let (name, source) = (&side.name, &side.containers.source);
+        let body = |n: i64| json!({"id": "a", "pk": "p", "n": n}).to_string().into_bytes();
+        let first = source.create(&key("p"), "a", body(1)).await.unwrap().etag.unwrap();
+        let conflict = source.create(&key("p"), "a", body(2)).await.unwrap_err();
+        assert_eq!(conflict.disposition, Disposition::Conflict, "{name}");
+        let second = source.replace(&key("p"), "a", body(3), &first).await.unwrap().etag.unwrap();
+        for failed in [
+            source.replace(&key("p"), "a", body(4), &first).await.unwrap_err(),
+            source.delete(&key("p"), "a", Some(&first)).await.unwrap_err(),
+        ] {
+            assert_eq!(failed.disposition, Disposition::PreconditionFailed, "{name}: {failed}");
+        }
+        for gone in [
+            source.replace(&key("p"), "b", json!({"id": "b", "pk": "p"}).to_string().into(), &first).await.unwrap_err(),
+            source.delete(&key("p"), "b", None).await.unwrap_err(),
+            source.delete(&key("other"), "a", None).await.unwrap_err(),
+        ] {
+            assert_eq!(gone.status, Status::NO_ITEM, "{name}: {gone}");
+        }
+        let text = source.read(&key("p"), "a").await.unwrap().unwrap();
+        assert!(text.contains(r#""n":3"#), "{name}: {text}");
+        source.delete(&key("p"), "a", Some(&second)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_id_is_any_text_and_names_its_own_item_only() {
+    for side in empty(LAYOUTS[0]).await {
+        let (name, source) = (&side.name, &side.containers.source);
+        // `.` and `..` are the service's business alone: the account that is embedded here does not delete them.
+        let ids = ["a/b", "a\\b", "a?b#c", "tab\there", "line\nend", "ü", " a ", "a%2Fb", "-1"];
+        for (n, id) in ids.iter().enumerate() {
+            let body = json!({"id": id, "pk": "p", "n": n}).to_string().into_bytes();
+            source.create(&key("p"), id, body).await.unwrap_or_else(|e| panic!("{name}: {id:?}: {e}"));
+        }
+        for (n, id) in ids.iter().enumerate() {
+            let text = source.read(&key("p"), id).await.unwrap().unwrap_or_else(|| panic!("{name}: {id:?}"));
+            let read: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((read["id"].as_str(), read["n"].as_u64()), (Some(*id), Some(n as u64)), "{name}");
+        }
+        for (n, id) in ids.iter().enumerate() {
+            source.delete(&key("p"), id, None).await.unwrap_or_else(|e| panic!("{name}: {id:?}: {e}"));
+            let left = super::all(source.documents_in(cosmos_rewind::cosmos::HashRange::WHOLE, false, None)).await;
+            assert_eq!(left.len(), ids.len() - n - 1, "{name}: {id:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_in_memory_may_be_done_although_it_is_answered_as_failed() {
+    let (account, _) = memory(LAYOUTS[0]);
+    let source: &dyn cosmos_rewind::cosmos::Items = &*account.source;
+    let body = || json!({"id": "a", "pk": "p"}).to_string().into_bytes();
+    account.source.fail_next([Fault::Refused(Status::new(503, 0)), Fault::Unanswered(Status::new(408, 0))]);
+    assert_eq!(source.create(&key("p"), "a", body()).await.unwrap_err().status.code, 503);
+    assert_eq!(source.create(&key("p"), "a", body()).await.unwrap_err().status.code, 408);
+    assert_eq!(source.create(&key("p"), "a", body()).await.unwrap_err().disposition, Disposition::Conflict);
+    assert_eq!(account.source.written().len(), 1);
+}

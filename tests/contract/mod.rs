@@ -1,0 +1,164 @@
+//! The contracts of `history::reading` and `cosmos::Items`, a test for each sentence, held by both sides: the containers
+//! of Cosmos DB (the SDK's emulator behind HTTP) and those in memory. What is written is JSON text of the documented
+//! format, and what is expected is counted from that text, so that the suite shares no code with what it tests.
+
+mod items;
+mod live_container;
+mod reader;
+
+use std::sync::Arc;
+
+use cosmos_rewind::{
+    change::key::{ItemKey, KeyPaths, PartitionKey},
+    config::{Names, Settings},
+    cosmos::Found,
+    history::{Account as _, Containers, CosmosContainers, memory::MemoryAccount},
+};
+use futures::TryStreamExt as _;
+use serde_json::{Value, json};
+
+use crate::support::TestApp;
+
+/// 2023-11-14T22:13:20Z.
+const START: i64 = 1_700_000_000;
+/// Documents in the source, two to a partition key.
+const DOCUMENTS: i64 = 24;
+/// The keys that a history of a source keyed by `/pk` may have, and one that old ones have.
+const LAYOUTS: [&[&str]; 4] = [&["/pk", "/_originalId"], &["/pk"], &["/_originalId"], &["/id"]];
+
+/// One side of the contract, with what it was filled with.
+struct Side {
+    name: String,
+    containers: Containers,
+    /// The records, as they were written.
+    records: Vec<Value>,
+    /// Keeps the account alive.
+    _app: Option<TestApp>,
+}
+
+fn paths(texts: &[&str]) -> KeyPaths {
+    KeyPaths::parse(texts).unwrap()
+}
+
+fn key(pk: &str) -> PartitionKey {
+    PartitionKey::parse(pk).unwrap()
+}
+
+fn item(number: i64) -> ItemKey {
+    ItemKey { id: format!("doc-{number}"), partition_key: key(&format!("key-{}", number / 2)) }
+}
+
+/// Both sides, empty.
+async fn empty(layout: &[&str]) -> [Side; 2] {
+    let names = Names::from_settings(&Settings::from_pairs([("COSMOS_DATABASE", "dev")]), None).unwrap();
+    let account = MemoryAccount::new(&names, paths(&["/pk"]), paths(layout));
+    account.set_time(START);
+    let memory = account.containers(&names, None).await.unwrap();
+    let app = TestApp::with_changes_key(layout).await;
+    let cosmos = CosmosContainers { changes: app.changes().await, source: app.events().await }.containers();
+    let side = |what: &str, containers, app| Side {
+        name: format!("{what}, history keyed {layout:?}"),
+        containers,
+        records: Vec::new(),
+        _app: app,
+    };
+    [side("memory", memory, None), side("Cosmos DB", cosmos, Some(app))]
+}
+
+/// Both sides, with documents and their history: three versions of each, of every fifth a delete as the last; a copy of
+/// the original demo, records that nobody understands, and the journal of a restore.
+async fn filled(layout: &[&str]) -> [Side; 2] {
+    let mut sides = empty(layout).await;
+    for side in &mut sides {
+        side.fill(layout).await;
+    }
+    sides
+}
+
+impl Side {
+    async fn fill(&mut self, layout: &[&str]) {
+        for number in 0..DOCUMENTS {
+            let of = item(number);
+            let pk = format!("key-{}", number / 2);
+            let body = json!({"id": of.id, "pk": pk, "n": number, "round": 2}).to_string();
+            self.containers.source.create(&of.partition_key, &of.id, body.into_bytes()).await.unwrap();
+            for round in 0..3 {
+                let (ts, lsn) = (START + round * 60, number * 10 + round);
+                let change = |op: &str| {
+                    json!({"v": 1, "op": op, "ts": ts, "lsn": lsn, "etag": format!("\"e{lsn}\""), "key": [pk],
+                           "fidelity": "exact", "via": "trigger", "at": "2026-11-20T15:00:00.000Z"})
+                };
+                let record = if round == 2 && number % 5 == 0 {
+                    json!({"id": format!("{}~del-{lsn}-{ts}", of.id), "pk": pk, "_originalId": of.id,
+                           "_change": change("delete")})
+                } else {
+                    let op = if round == 0 { "create" } else { "replace" };
+                    json!({"id": format!("{}~e{lsn}", of.id), "pk": pk, "n": number, "round": round,
+                           "_originalId": of.id, "_change": change(op)})
+                };
+                self.put(layout, record).await;
+            }
+        }
+        for odd in [
+            json!({"id": "legacy-1", "pk": "key-0", "n": 0, "round": 9, "_originalId": "doc-0", "_lsn": 1}),
+            json!({"id": "odd~1", "pk": "key-1", "_originalId": "odd", "_change": {"v": 1, "op": "fly", "ts": START}}),
+            json!({"id": "odd~2", "pk": "key-1", "_originalId": "odd", "_change": {"v": 1, "op": "create", "ts": 1.5}}),
+            json!({"id": "nobody~del-7-7", "_originalId": "nobody", "_change": {"v": 1, "op": "delete", "ts": START}}),
+        ] {
+            self.put(layout, odd).await;
+        }
+        for (name, kind) in [("plan", "plan"), ("part-00000", "part"), ("outcomes-1", "outcomes")] {
+            let (group, id) = ("restore~r1", format!("restore~r1~{name}"));
+            let entry = json!({"id": id, "_originalId": group, "_restore": {"kind": kind, "text": name}});
+            self.put_as(layout, entry).await;
+        }
+    }
+
+    /// Writes a record, and remembers it.
+    async fn put(&mut self, layout: &[&str], record: Value) {
+        self.records.push(record.clone());
+        self.put_as(layout, record).await;
+    }
+
+    /// Writes an item to where its own members say that it lies.
+    async fn put_as(&self, layout: &[&str], item: Value) {
+        let parts: Vec<Value> =
+            layout.iter().map(|path| item.get(path.trim_start_matches('/')).cloned().unwrap_or(json!({}))).collect();
+        let key = PartitionKey::parse(&Value::from(parts).to_string()).unwrap();
+        let id = item["id"].as_str().unwrap().to_owned();
+        self.containers.changes.create(&key, &id, item.to_string().into_bytes()).await.unwrap();
+    }
+
+    /// The ids of the records that are wanted, sorted.
+    fn ids(&self, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
+        let mut ids: Vec<String> =
+            self.records.iter().filter(|r| wanted(r)).map(|r| r["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// Whether parts of the history's hash space have all records of a document or none.
+    fn is_cut_by_item(&self) -> bool {
+        self.containers.changes.layout().is_cut_by_item()
+    }
+}
+
+/// Everything that a stream finds.
+async fn all<T>(found: Found<'_, T>) -> Vec<T> {
+    found.try_concat().await.unwrap()
+}
+
+/// The same of several streams.
+async fn all_of<'a, T>(streams: impl IntoIterator<Item = Found<'a, T>>) -> Vec<T> {
+    let mut everything = Vec::new();
+    for stream in streams {
+        everything.extend(all(stream).await);
+    }
+    everything
+}
+
+/// The account of the memory side, for a test that needs no other.
+fn memory(layout: &[&str]) -> (Arc<MemoryAccount>, Names) {
+    let names = Names::from_settings(&Settings::from_pairs([("COSMOS_DATABASE", "dev")]), None).unwrap();
+    (Arc::new(MemoryAccount::new(&names, paths(&["/pk"]), paths(layout))), names)
+}

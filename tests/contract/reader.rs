@@ -1,0 +1,236 @@
+//! What is promised of the versions of documents.
+
+use std::collections::BTreeSet;
+
+use cosmos_rewind::{
+    change::time::PointInTime,
+    cosmos::{HashRange, Param},
+    history::{
+        entry::Entry,
+        reading::{Detail, Journals, Which},
+    },
+};
+use serde_json::Value;
+
+use super::{DOCUMENTS, LAYOUTS, START, Side, all, all_of, filled, item, key};
+
+/// The id of the record that an entry is of.
+fn id_of(entry: &Entry) -> String {
+    match entry {
+        Entry::Version(_, version) | Entry::Unkeyed(version) => version.record_id.clone(),
+        Entry::Bad(bad) => bad.record_id.clone(),
+    }
+}
+
+fn sorted(mut ids: Vec<String>) -> Vec<String> {
+    ids.sort();
+    ids
+}
+
+fn ids(entries: &[Entry]) -> Vec<String> {
+    sorted(entries.iter().map(id_of).collect())
+}
+
+fn is_copy(record: &Value) -> bool {
+    record.get("_change").is_none()
+}
+
+#[tokio::test]
+async fn every_record_is_an_entry_once_whatever_the_ranges_and_nothing_else_is() {
+    for layout in LAYOUTS {
+        for side in filled(layout).await {
+            for parts in [1, 4] {
+                let ranges = HashRange::WHOLE.cut(parts);
+                let found = all_of(ranges.into_iter().map(|range| side.containers.changes.facts_in(range, None))).await;
+                assert_eq!(ids(&found), side.ids(|_| true), "{}, {parts} parts", side.name);
+                for entry in &found {
+                    if let Entry::Version(_, version) = entry {
+                        assert_eq!(version.document, None, "{}: facts have no text", side.name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_records_of_a_document_are_in_one_range_where_the_layout_says_so() {
+    for layout in LAYOUTS {
+        for side in filled(layout).await {
+            let mut spread = BTreeSet::new();
+            for number in 0..DOCUMENTS {
+                let mut ranges = BTreeSet::new();
+                for (place, range) in HashRange::WHOLE.cut(16).into_iter().enumerate() {
+                    for entry in all(side.containers.changes.facts_in(range, None)).await {
+                        if matches!(&entry, Entry::Version(of, version) if *of == item(number) && version.op.is_some())
+                        {
+                            ranges.insert(place);
+                        }
+                    }
+                }
+                if ranges.len() > 1 {
+                    spread.insert(number);
+                }
+                if number > 5 {
+                    break;
+                }
+            }
+            assert_eq!(spread.is_empty(), side.is_cut_by_item(), "{}: {spread:?}", side.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn whole_records_up_to_a_moment_and_facts_after_it_are_everything() {
+    for layout in LAYOUTS {
+        for side in filled(layout).await {
+            for seconds in [-1, 0, 60, 61, 200] {
+                let at = PointInTime::from_epoch(START + seconds);
+                let changes = &side.containers.changes;
+                let whole = all(changes.records_in(HashRange::WHOLE, at)).await;
+                let after = all(changes.facts_in(HashRange::WHOLE, Some(at))).await;
+                let is_until = |record: &Value| {
+                    is_copy(record) || record["_change"]["ts"].as_f64().is_some_and(|ts| ts <= at.seconds() as f64)
+                };
+                assert_eq!(ids(&whole), side.ids(is_until), "{}, {seconds}", side.name);
+                assert_eq!(ids(&after), side.ids(|record| !is_until(record)), "{}, {seconds}", side.name);
+                for entry in &whole {
+                    if let Entry::Version(_, version) = entry
+                        && !version.op.is_some_and(cosmos_rewind::change::Op::is_tombstone)
+                    {
+                        assert!(version.document.as_ref().is_some_and(|text| text.contains("\"n\":")), "{}", side.name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_an_entry_of_its_own_and_hides_nothing() {
+    for layout in LAYOUTS {
+        for side in filled(layout).await {
+            let changes = &side.containers.changes;
+            for entries in [
+                all(changes.facts_in(HashRange::WHOLE, None)).await,
+                all(changes.records_in(HashRange::WHOLE, PointInTime::END)).await,
+            ] {
+                let bad: Vec<String> =
+                    entries.iter().filter(|entry| matches!(entry, Entry::Bad(_))).map(id_of).collect();
+                assert!(bad.contains(&"odd~1".to_owned()), "{}: {bad:?}", side.name);
+                // A delete without a key has the members of the history's key alone: they may tell whose it is, or not.
+                let nobody = entries.iter().find(|entry| id_of(entry).starts_with("nobody"));
+                let tells = side.containers.changes.layout().tells_key();
+                assert_eq!(matches!(nobody, Some(Entry::Unkeyed(_))), !tells, "{}: {nobody:?}", side.name);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_predicate_means_the_document_as_it_was_and_never_a_delete() {
+    let round = [Param::new("round", 1)];
+    let predicates: [(&str, &[Param], fn(&Value) -> bool); 5] = [
+        ("c.round = @round -- of all", &round, |r| r["round"] == 1),
+        ("c.id = 'doc-3'", &[], |r| r["_originalId"] == "doc-3"),
+        ("c.id != 'doc-3' AND c.n < 5", &[], |r| r["_originalId"] != "doc-3" && r["n"].as_i64().is_some_and(|n| n < 5)),
+        ("NOT IS_DEFINED(c.x) AND c.pk = 'key-0'", &[], |r| r["pk"] == "key-0"),
+        ("IS_DEFINED(c._change)", &[], |_| false),
+    ];
+    for layout in LAYOUTS {
+        for side in filled(layout).await {
+            for (predicate, params, matches) in predicates {
+                let ranges = HashRange::WHOLE.cut(3);
+                let changes = &side.containers.changes;
+                let found = all_of(ranges.into_iter().map(|range| changes.matching(range, predicate, params))).await;
+                let found = found.iter().filter(|one| !matches!(one.entry, Entry::Bad(_)));
+                let found: Vec<String> = found.map(|one| id_of(&one.entry)).collect();
+                let is_document = |r: &Value| {
+                    r["_change"]["op"] != "delete" && r["_originalId"] != "odd" && r["_originalId"] != "nobody"
+                };
+                let expected = side.ids(|record| is_document(record) && matches(record));
+                assert_eq!(sorted(found), expected, "{}: {predicate}", side.name);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_records_of_an_id_are_all_there_under_its_key_and_without_one() {
+    for layout in LAYOUTS {
+        for side in filled(layout).await {
+            for number in [0, 5, 7] {
+                let of = item(number);
+                let expected = side.ids(|record| record["_originalId"] == of.id.as_str());
+                for key in [None, Some(&of.partition_key)] {
+                    for detail in [Detail::Facts, Detail::Whole] {
+                        let found = all(side.containers.changes.of_id(&of.id, key, detail)).await;
+                        assert_eq!(ids(&found), expected, "{}: {key:?} {detail:?}", side.name);
+                        let has_text = found
+                            .iter()
+                            .any(|entry| matches!(entry, Entry::Version(_, version) if version.document.is_some()));
+                        assert_eq!(has_text, detail == Detail::Whole, "{}", side.name);
+                    }
+                }
+            }
+            let none = all(side.containers.changes.of_id("none", Some(&key("key-0")), Detail::Facts)).await;
+            assert!(none.is_empty(), "{}", side.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_is_found_by_its_item_and_its_id_and_one_that_is_not_there_is_none() {
+    for layout in LAYOUTS {
+        for side in filled(layout).await {
+            let changes = &side.containers.changes;
+            let text = changes.record(&item(3), "doc-3~e31").await.unwrap().unwrap();
+            let read: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                (read["round"].as_i64(), read["_originalId"].as_str()),
+                (Some(1), Some("doc-3")),
+                "{}",
+                side.name
+            );
+            assert_eq!(changes.record(&item(3), "doc-3~e99").await.unwrap(), None, "{}", side.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
+    for side in super::empty(LAYOUTS[0]).await {
+        assert_eq!(side.containers.changes.end(Which::Oldest).await.unwrap(), None, "{}", side.name);
+    }
+    for side in filled(LAYOUTS[0]).await {
+        let end = async |which| side.containers.changes.end(which).await.unwrap().unwrap().ts;
+        let times: Vec<f64> = side.records.iter().filter_map(|record| record["_change"]["ts"].as_f64()).collect();
+        let newest = times.iter().copied().fold(f64::MIN, f64::max);
+        assert_eq!(end(Which::Newest).await as f64, newest, "{}", side.name);
+    }
+}
+
+#[tokio::test]
+async fn journals_are_read_by_kind_and_group_and_are_no_versions() {
+    for layout in LAYOUTS {
+        for side in filled(layout).await {
+            let changes = &side.containers.changes;
+            let names = |side: &Side, items: &[cosmos_rewind::history::reading::JournalItem]| {
+                assert!(items.iter().all(|item| item.group == "restore~r1" && item.ts > 0), "{}", side.name);
+                sorted(items.iter().map(|item| item.id.clone()).collect())
+            };
+            let index = all(changes.journal_items(Journals::Index)).await;
+            let all_names = ["restore~r1~outcomes-1", "restore~r1~part-00000", "restore~r1~plan"];
+            assert_eq!(names(&side, &index), all_names, "{}", side.name);
+            assert!(index.iter().all(|item| item.text.is_none() && item.kind.is_some()), "{}", side.name);
+            for (group, found) in [(None, 1), (Some("restore~r1"), 1), (Some("restore~r2"), 0)] {
+                let plans = all(changes.journal_items(Journals::Kind("plan", group))).await;
+                assert_eq!(plans.len(), found, "{}: {group:?}", side.name);
+                for plan in &plans {
+                    let text: Value = serde_json::from_str(plan.text.as_deref().unwrap()).unwrap();
+                    assert_eq!(text["_restore"]["text"], "plan", "{}", side.name);
+                }
+            }
+        }
+    }
+}
