@@ -273,7 +273,7 @@ impl From<EraseError> for CliError {
             EraseError::Journals { error, .. } => {
                 Self::failed(message).because(error).hint("--journal names their folder")
             }
-            EraseError::Archive(damage) => Self::failed(format!("--archive: {damage}")).hint(
+            EraseError::Archive(damage) => Self::failed(format!("--archive: {}", chain(&damage))).hint(
                 "whose it is cannot be told; move away what is no part of the archive, and run the command again",
             ),
             EraseError::Delete { .. } | EraseError::Interrupted => Self::failed(message)
