@@ -22,23 +22,35 @@ pub enum Delivery {
 /// May say yes for a text that was not altered (then a re-read confirms it), never no for one that was.
 pub fn may_be_altered(text: &str, delivery: Delivery) -> bool {
     let bytes = text.as_bytes();
-    let replaced = || text.contains('\u{FFFD}') || has_escaped_replacement(text);
     match delivery {
         Delivery::Direct => false,
-        Delivery::DatesKept => replaced(),
-        Delivery::DatesRewritten => memchr::memchr_iter(b'T', bytes).any(|t| is_rewritten_date(bytes, t)) || replaced(),
+        Delivery::DatesKept => has_replacement(text),
+        Delivery::DatesRewritten => {
+            memchr::memchr_iter(b'T', bytes).any(|t| is_rewritten_date(bytes, t)) || has_replacement(text)
+        }
     }
 }
 
 /// The same of one string by itself, such as an id.
 pub fn string_may_be_altered(value: &str, delivery: Delivery) -> bool {
-    // What can be a date has nothing in it that JSON would escape.
-    may_be_altered(&format!("\"{value}\""), delivery)
+    match delivery {
+        Delivery::Direct => false,
+        Delivery::DatesKept => has_replacement(value),
+        // What can be a date has nothing in it that JSON would escape.
+        Delivery::DatesRewritten if value.contains('T') => may_be_altered(&format!("\"{value}\""), delivery),
+        Delivery::DatesRewritten => has_replacement(value),
+    }
 }
 
-fn has_escaped_replacement(text: &str) -> bool {
-    memchr::memmem::find(text.as_bytes(), b"\\ufffd").is_some()
-        || memchr::memmem::find(text.as_bytes(), b"\\uFFFD").is_some()
+/// Whether U+FFFD is in it, as it is or as an escape.
+fn has_replacement(text: &str) -> bool {
+    const REPLACEMENT: &str = "\u{FFFD}";
+    let bytes = text.as_bytes();
+    // Both begin with a byte that hardly any document has: it is looked for first, in one pass.
+    memchr::memchr2_iter(b'\\', REPLACEMENT.as_bytes()[0], bytes).any(|at| {
+        let rest = &bytes[at..];
+        rest.starts_with(REPLACEMENT.as_bytes()) || rest.starts_with(b"\\ufffd") || rest.starts_with(b"\\uFFFD")
+    })
 }
 
 /// Whether the `T` at `t` is part of a whole string `"yyyy-MM-ddTHH:mm:ss[.f{1,7}][Z|±hh:mm]"` whose text the host
