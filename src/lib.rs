@@ -60,6 +60,7 @@ pub mod provision;
 pub mod restore;
 pub mod retention;
 pub mod secret;
+pub mod serving;
 pub mod status;
 pub mod surroundings;
 pub mod telemetry;

@@ -11,7 +11,7 @@ use flate2::{Compression, write::GzEncoder};
 use futures::TryStreamExt as _;
 
 use super::{
-    Archive, Damage, READS, blocking,
+    Archive, Damage, Problem, READS, blocking,
     event::Head,
     file::{Kind, each_event},
     get,
@@ -86,7 +86,7 @@ fn in_folder(root: &Path, items: &[ItemKey], remove: bool) -> Result<Mentions, D
     let mut mentions = Mentions::default();
     each_file(root, |name, kind| {
         let Some(kind) = kind else { return Ok(()) };
-        let failed = |e: io::Error| Damage::new(name, e.to_string());
+        let failed = |e: io::Error| Damage::new(name, Problem::Disk(e));
         let path = Path::new(name);
         if !remove || kind == Kind::One {
             let file = File::open(path).map_err(failed)?;
@@ -124,7 +124,7 @@ async fn in_blobs(
     items: &Arc<[ItemKey]>,
     remove: bool,
 ) -> Result<Mentions, Damage> {
-    let failed = |e: crate::blob::BlobError| Damage::new(store.shown(), e.message);
+    let failed = |e: crate::blob::BlobError| Damage::new(store.shown(), e);
     let names = store.names_below(prefix).map_err(failed)?.map_err(failed);
     let known = |name: String| std::future::ready(Ok(Kind::of(&name).map(|kind| (name, kind))));
     let counted = names
@@ -155,8 +155,8 @@ async fn in_blob(
     let written = if kept.is_empty() || kind == Kind::One {
         store.delete(&name).await
     } else {
-        let content = packed(kind, kept).map_err(|e| Damage::new(&name, e.to_string()))?;
+        let content = packed(kind, kept).map_err(|e| Damage::new(&name, Problem::Disk(e)))?;
         store.put(&name, content).await
     };
-    written.map(|()| found).map_err(|e| Damage::new(name, e.message))
+    written.map(|()| found).map_err(|e| Damage::new(name, e))
 }

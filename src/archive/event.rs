@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Damage, NoDocument, place};
+use super::{Damage, NoDocument, Problem, place};
 use crate::{
     change::{Op, key::PartitionKey},
     follow::Event,
@@ -35,18 +35,18 @@ pub(super) struct Head<'a> {
 
 impl<'a> Head<'a> {
     pub(super) fn read(file: &str, line: u64, text: &'a [u8]) -> Result<Self, Damage> {
-        let wrong = |problem: String| Damage::new(place(file, line), problem);
+        let wrong = |problem| Damage::new(place(file, line), problem);
         let head: Self = serde_json::from_slice(text)
-            .map_err(|e| wrong(format!("is no event of follow: {} (column {})", kind_of(&e), e.column())))?;
+            .map_err(|e| wrong(Problem::NotAnEvent { what: kind_of(&e), column: e.column() }))?;
         if !head.op.is_tombstone() && head.partial.is_none() && head.doc.is_none() {
-            return Err(wrong("is no event of follow: it has no document and is no delete".into()));
+            return Err(wrong(Problem::NoDocument));
         }
         Ok(head)
     }
 
     /// Its time, without which no order can be told.
     pub(super) fn time(&self, file: &str, line: u64) -> Result<i64, Damage> {
-        self.ts.ok_or_else(|| Damage::new(place(file, line), "is an event without a time: no order can be told"))
+        self.ts.ok_or_else(|| Damage::new(place(file, line), Problem::NoTime))
     }
 
     /// The document's partition key: a key of one component is written as its value, a hierarchical one as an array.

@@ -10,7 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::{
-    Damage, NoDocument, READS, blocking,
+    Damage, NoDocument, Problem, READS, blocking,
     event::Head,
     file::{Kind, each_event},
     get,
@@ -56,7 +56,7 @@ impl Archive {
                 blocking(move || {
                     for chosen in wanted.chunk_by(|a, b| a.file == b.file) {
                         let name = &*chosen[0].file;
-                        let file = File::open(name).map_err(|e| Damage::new(name, format!("cannot be read: {e}")))?;
+                        let file = File::open(name).map_err(|e| Damage::new(name, Problem::Read(e)))?;
                         if !pass_on(chosen, BufReader::with_capacity(1 << 16, file), &out, make)? {
                             break;
                         }
@@ -103,7 +103,7 @@ fn pass_on<T>(chosen: &[Wanted], input: impl BufRead, out: &mpsc::Sender<T>, mak
         Ok(listening && left.peek().is_some())
     })?;
     match left.next() {
-        Some(one) if listening => Err(Damage::new(one.place(), "is gone: the archive changed while it was read")),
+        Some(one) if listening => Err(Damage::new(one.place(), Problem::Gone)),
         _ => Ok(listening),
     }
 }

@@ -1,14 +1,14 @@
 //! The events of one file, one after the other.
 
-use std::io::{self, BufRead, BufReader, Read as _};
+use std::io::{BufRead, BufReader, Read as _};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::{Damage, event::Head, place};
+use super::{Damage, Problem, event::Head, place};
 use crate::follow::Event;
 
 /// Longest event taken: two documents of 2 MB, with room for escapes.
-const MAX_EVENT: u64 = 32 << 20;
+pub(super) const MAX_EVENT: u64 = 32 << 20;
 
 /// How a file of an archive is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event)>, Damage> 
     let mut events = Vec::new();
     each_event(name, Kind::of(name).unwrap_or(Kind::Lines), bytes, |line, text| {
         let event = Head::read(name, line, text)?.event();
-        let event = event.map_err(|e| Damage::new(place(name, line), e.to_string()))?;
+        let event = event.map_err(|e| Damage::new(place(name, line), Problem::Event(e)))?;
         events.push((line, event));
         Ok(true)
     })?;
@@ -60,7 +60,6 @@ pub(super) fn each_event(
         let expanded = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(input));
         return each_event(name, Kind::Lines, Box::new(expanded) as Box<dyn BufRead + '_>, each);
     }
-    let unreadable = |e: &io::Error| Damage::new(name, format!("cannot be read: {e}"));
     let mut text = Vec::new();
     let mut line = 0;
     loop {
@@ -71,9 +70,9 @@ pub(super) fn each_event(
             Kind::One => limited.read_to_end(&mut text),
             _ => limited.read_until(b'\n', &mut text),
         };
-        let read = read.map_err(|e| unreadable(&e))?;
+        let read = read.map_err(|e| Damage::new(name, Problem::Read(e)))?;
         if read as u64 > MAX_EVENT {
-            return Err(Damage::new(place(name, line), format!("is longer than {} MiB", MAX_EVENT >> 20)));
+            return Err(Damage::new(place(name, line), Problem::TooLong));
         }
         if kind == Kind::One {
             return each(0, &text).map(drop);

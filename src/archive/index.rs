@@ -10,7 +10,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    Damage, READS, blocking,
+    Damage, Problem, READS, blocking,
     event::Head,
     file::{Kind, each_event},
     get,
@@ -78,8 +78,7 @@ impl Archive {
             Self::Blobs(store, _) => index_blobs(store, self.root(), reading).await?,
         };
         if reading.counts.files == 0 {
-            let nothing = Damage::new("there", "is no .json, .jsonl or .jsonl.gz file");
-            return Err(Damage { nothing: true, ..nothing });
+            return Err(Damage::new("there", Problem::Nothing));
         }
         Ok((reading.into, reading.counts))
     }
@@ -91,7 +90,7 @@ fn index_folder(root: &Path, reading: &mut Reading<impl Collect>) -> Result<(), 
             reading.counts.passed_over += 1;
             return Ok(());
         };
-        let file = File::open(name).map_err(|e| Damage::new(name, format!("cannot be read: {e}")))?;
+        let file = File::open(name).map_err(|e| Damage::new(name, Problem::Read(e)))?;
         reading.add_all(name, kind, BufReader::with_capacity(1 << 16, file))
     })
 }
@@ -103,7 +102,7 @@ pub(super) fn each_file(
 ) -> Result<(), Damage> {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
-        let unreadable = |e: io::Error| Damage::new(folder.display().to_string(), format!("cannot be read: {e}"));
+        let unreadable = |e: io::Error| Damage::new(folder.display().to_string(), Problem::Read(e));
         for entry in fs::read_dir(&folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let (path, kind) = (entry.path(), entry.file_type().map_err(unreadable)?);
@@ -116,7 +115,7 @@ pub(super) fn each_file(
             let known = path.to_str().and_then(Kind::of);
             // A pipe or a device, also behind a link, may never end.
             if known.is_some() && !fs::metadata(&path).map_err(unreadable)?.is_file() {
-                return Err(Damage::new(name, "is not a file"));
+                return Err(Damage::new(name, Problem::NotAFile));
             }
             each(&name, known)?;
         }
@@ -129,7 +128,7 @@ async fn index_blobs<C: Collect>(
     prefix: String,
     mut reading: Reading<C>,
 ) -> Result<Reading<C>, Damage> {
-    let failed = |e: crate::blob::BlobError| Damage::new(store.shown(), e.message);
+    let failed = |e: crate::blob::BlobError| Damage::new(store.shown(), e);
     let mut names = store.names_below(prefix).map_err(failed)?;
     let mut ones: Vec<String> = Vec::new();
     while let Some(name) = names.try_next().await.map_err(failed)? {

@@ -12,8 +12,15 @@ mod location;
 mod newest;
 pub mod versions;
 
+use std::{error::Error, fmt, io};
+
+use tokio::task::JoinError;
+
 use self::file::Kind;
-use crate::blob::BlobContainer;
+use crate::{
+    blob::{BlobContainer, BlobError},
+    follow::NoAnswer,
+};
 
 pub use self::{
     fetch::Wanted,
@@ -90,20 +97,97 @@ pub enum NoDocument {
 }
 
 /// Why an archive cannot be used. Nothing of it holds a document or a signature.
-#[derive(Debug, thiserror::Error)]
-#[error("{place} {problem}")]
+#[derive(Debug)]
 pub struct Damage {
     /// The file, and the line where there are several.
     place: String,
-    problem: String,
-    /// Whether there is nothing at all, so that another place was meant.
-    pub nothing: bool,
+    /// What is wrong there.
+    pub problem: Problem,
 }
 
 impl Damage {
-    fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { place: place.into(), problem: problem.into(), nothing: false }
+    fn new(place: impl Into<String>, problem: impl Into<Problem>) -> Self {
+        Self { place: place.into(), problem: problem.into() }
     }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.place, self.problem)
+    }
+}
+
+impl Error for Damage {
+    /// The cause of the problem: the problem itself is told with its place.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.problem.source()
+    }
+}
+
+/// What is wrong in one place of an archive; displays as what follows the place.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// There is nothing at all: another place was meant.
+    #[error("is no .json, .jsonl or .jsonl.gz file")]
+    Nothing,
+    /// A file or folder cannot be read.
+    #[error("cannot be read")]
+    Read(#[source] io::Error),
+    /// A temporary file cannot be made.
+    #[error("cannot be made")]
+    Make(#[source] io::Error),
+    /// A temporary file cannot be written.
+    #[error("cannot be written")]
+    Write(#[source] io::Error),
+    /// A file cannot be opened, replaced or removed.
+    #[error(transparent)]
+    Disk(io::Error),
+    /// The blob container does not answer.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// It is something that may never end.
+    #[error("is not a file")]
+    NotAFile,
+    /// It is longer than any event.
+    #[error("is longer than {} MiB", file::MAX_EVENT >> 20)]
+    TooLong,
+    /// It is something else.
+    #[error("is no event of follow: {what} (column {column})")]
+    NotAnEvent {
+        /// What kind of thing is wrong with it.
+        what: &'static str,
+        /// The column of it.
+        column: usize,
+    },
+    /// It is an event about nothing.
+    #[error("is no event of follow: it has no document and is no delete")]
+    NoDocument,
+    /// Its partition key is none.
+    #[error("is no event of follow: {0}")]
+    Key(NoDocument),
+    /// It cannot be made an event again.
+    #[error(transparent)]
+    Event(NoDocument),
+    /// It has no time.
+    #[error("is an event without a time: no order can be told")]
+    NoTime,
+    /// Its partition key is not one of the source.
+    #[error("has a partition key of {found} components, the source's has {wanted}")]
+    Components {
+        /// Its components.
+        found: usize,
+        /// The source's.
+        wanted: usize,
+    },
+    /// It was there when everything was read for the first time.
+    #[error("is gone: the archive changed while it was read")]
+    Gone,
+    /// The filter names what there is not.
+    #[error(transparent)]
+    Filter(NoAnswer),
+    /// The task that reads panicked.
+    #[error("ended")]
+    Ended(#[source] JoinError),
 }
 
 /// Where the newest version of each document in one file lies: for the fuzz targets, too.
@@ -123,9 +207,9 @@ fn place(file: &str, line: u64) -> String {
 /// Reading and expanding take long enough to be in others' way.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Damage> + Send + 'static) -> Result<T, Damage> {
     let task = tokio::task::spawn_blocking(work);
-    task.await.unwrap_or_else(|e| Err(Damage::new("a reader", format!("ended: {e}"))))
+    task.await.unwrap_or_else(|e| Err(Damage::new("a reader", Problem::Ended(e))))
 }
 
 async fn get(store: &BlobContainer, name: &str) -> Result<Vec<u8>, Damage> {
-    store.get(name).await.map_err(|e| Damage::new(name, e.message))
+    store.get(name).await.map_err(|e| Damage::new(name, e))
 }

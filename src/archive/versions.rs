@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Archive, Counts, Damage, NoDocument, Wanted, event::Head, index::Collect, place};
+use super::{Archive, Counts, Damage, NoDocument, Problem, Wanted, event::Head, index::Collect, place};
 use crate::{
     change::{
         Op, VersionFidelity, VersionVia,
@@ -92,15 +92,11 @@ fn bucket_of(item: &ItemKey) -> usize {
 
 impl Collect for Spill {
     fn add(&mut self, file: &Arc<str>, line: u64, head: &Head<'_>) -> Result<(), Damage> {
-        let wrong = |problem: String| Damage::new(place(file, line), problem);
+        let wrong = |problem| Damage::new(place(file, line), problem);
         let ts = head.time(file, line)?;
-        let partition_key = head.key().map_err(|e| wrong(format!("is no event of follow: {e}")))?;
+        let partition_key = head.key().map_err(|e| wrong(Problem::Key(e)))?;
         if partition_key.0.len() != self.components {
-            return Err(wrong(format!(
-                "has a partition key of {} components, the source's has {}",
-                partition_key.0.len(),
-                self.components
-            )));
+            return Err(wrong(Problem::Components { found: partition_key.0.len(), wanted: self.components }));
         }
         let item = ItemKey { id: head.id.clone().into_owned(), partition_key };
         if self.only.as_ref().is_some_and(|only| !only.contains(&item)) {
@@ -124,7 +120,7 @@ impl Collect for Spill {
         serde_json::to_writer(&mut *bucket, &fact)
             .map_err(io::Error::from)
             .and_then(|()| bucket.write_all(b"\n"))
-            .map_err(|e| Damage::new("a temporary file", format!("cannot be written: {e}")))
+            .map_err(|e| Damage::new("a temporary file", Problem::Write(e)))
     }
 }
 
@@ -135,7 +131,7 @@ impl ArchiveFacts {
     /// # Errors
     /// When something in it is no event, or cannot be read: the version in force may be what is lost.
     pub async fn of(archive: Archive, components: usize, only: Option<HashSet<ItemKey>>) -> Result<Self, Damage> {
-        let unwritable = |e: io::Error| Damage::new("a temporary file", format!("cannot be made: {e}"));
+        let unwritable = |e: io::Error| Damage::new("a temporary file", Problem::Make(e));
         let new = || Ok(BufWriter::with_capacity(1 << 14, tempfile::tempfile()?));
         let buckets = (0..BUCKETS).map(|_| new()).collect::<io::Result<_>>().map_err(unwritable)?;
         let (spill, counts) = archive.read(Spill { only, components, buckets, files: Vec::new() }).await?;
@@ -283,7 +279,7 @@ impl ArchiveTexts {
         keys: &KeyPaths,
         filter: Option<&Filter>,
     ) -> Result<Self, Damage> {
-        let unwritable = |e: io::Error| Damage::new("a temporary file", format!("cannot be written: {e}"));
+        let unwritable = |e: io::Error| Damage::new("a temporary file", Problem::Write(e));
         let mut file = BufWriter::new(tempfile::tempfile().map_err(unwritable)?);
         let mut texts = HashMap::with_capacity(wanted.len());
         let (mut end, mut no_answer) = (0_u64, 0);
@@ -302,7 +298,7 @@ impl ArchiveTexts {
                     no_answer += 1;
                     continue;
                 }
-                Some(Err(e)) => return Err(Damage::new("the filter", e.to_string())),
+                Some(Err(e)) => return Err(Damage::new("the filter", Problem::Filter(e))),
             }
             let item = ItemKey { id: event.id, partition_key: event.pk };
             let name = name_of(&item, &wanted.version);
@@ -316,7 +312,7 @@ impl ArchiveTexts {
             };
             texts.insert(name, kept);
         }
-        reader.await.unwrap_or_else(|e| Err(Damage::new("a reader", format!("ended: {e}"))))?;
+        reader.await.unwrap_or_else(|e| Err(Damage::new("a reader", Problem::Ended(e))))?;
         let file = file.into_inner().map_err(|e| unwritable(e.into_error()))?;
         Ok(Self { file: Mutex::new(file), places: texts, no_answer })
     }

@@ -78,14 +78,37 @@ pub fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read to its end.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read")]
     Io(#[from] io::Error),
     /// It ends without a trailer.
     #[error("has no trailer: it was cut off, or another program made it")]
     NoTrailer,
-    /// It is not what was written.
-    #[error("{0}")]
-    Damaged(String),
+    /// It is of another format.
+    #[error("is of format {0}, this program knows {FORMAT}")]
+    Format(serde_json::Value),
+    /// A line is longer than any that was written.
+    #[error("is damaged: line {_0} is longer than {mib} MiB", mib = MAX_LINE >> 20)]
+    LongLine(u64),
+    /// A line is not UTF-8.
+    #[error("is damaged: line {0} is not UTF-8")]
+    NotUtf8(u64),
+    /// The last line is not what was written.
+    #[error("is damaged: its trailer is not understood")]
+    Trailer,
+    /// It goes on after the last line.
+    #[error("is damaged: there is text after its trailer")]
+    AfterTrailer,
+    /// It has another number of lines than was written.
+    #[error("is damaged: it has {found} lines, its trailer says {written}")]
+    Count {
+        /// Its lines.
+        found: u64,
+        /// Those that its trailer names.
+        written: u64,
+    },
+    /// It has other bytes than were written.
+    #[error("is damaged: its checksum does not match")]
+    Checksum,
     /// Its trailer has a moment that is none.
     #[error("its trailer names the time {0:?}, which is none")]
     Time(String),
@@ -99,7 +122,6 @@ pub enum FileError {
 /// # Errors
 /// When the file is damaged; lines passed on before that may be wrong.
 pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, &str) -> bool) -> Result<Trailer, FileError> {
-    let damaged = |text: String| Err(FileError::Damaged(text));
     let mut hash = Sha256::new();
     let (mut documents, mut number) = (0u64, 0u64);
     let mut line = Vec::new();
@@ -110,7 +132,7 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, &str) -> bool) ->
             return Err(FileError::NoTrailer);
         }
         if line.len() as u64 > MAX_LINE {
-            return damaged(format!("is damaged: line {number} is longer than {} MiB", MAX_LINE >> 20));
+            return Err(FileError::LongLine(number));
         }
         if line.starts_with(TRAILER) {
             break;
@@ -118,7 +140,7 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, &str) -> bool) ->
         hash.update(&line);
         documents += 1;
         let Ok(text) = std::str::from_utf8(line.trim_ascii()) else {
-            return damaged(format!("is damaged: line {number} is not UTF-8"));
+            return Err(FileError::NotUtf8(number));
         };
         if !each(number, text) {
             return Err(FileError::Stopped);
@@ -126,21 +148,21 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, &str) -> bool) ->
     }
     let trailer = match serde_json::from_slice::<Line<serde_json::Value>>(&line) {
         Ok(Line { backup }) if backup["v"].as_u64().is_some_and(|v| v != u64::from(FORMAT)) => {
-            return damaged(format!("is of format {}, this program knows {FORMAT}", backup["v"]));
+            return Err(FileError::Format(backup["v"].clone()));
         }
         Ok(Line { backup }) => serde_json::from_value::<Trailer>(backup),
         Err(e) => Err(e),
     };
-    let Ok(trailer) = trailer else { return damaged("is damaged: its trailer is not understood".into()) };
+    let Ok(trailer) = trailer else { return Err(FileError::Trailer) };
     line.clear();
     if input.take(1).read_to_end(&mut line)? > 0 {
-        return damaged("is damaged: there is text after its trailer".into());
+        return Err(FileError::AfterTrailer);
     }
     if trailer.documents != documents {
-        return damaged(format!("is damaged: it has {documents} lines, its trailer says {}", trailer.documents));
+        return Err(FileError::Count { found: documents, written: trailer.documents });
     }
     if trailer.sha256 != record::hex(&hash.finalize()) {
-        return damaged("is damaged: its checksum does not match".into());
+        return Err(FileError::Checksum);
     }
     Ok(trailer)
 }

@@ -24,9 +24,13 @@ use crate::{
     history::{NotShared, past::LookError, version::VersionError},
     restore::RestoreError,
     retention::RetentionError,
+    serving::ServeError,
     status::StatusError,
     verify::VerifyError,
 };
+
+#[cfg(feature = "local")]
+use crate::local::{LocalError, demo::DemoError, environment::EnvironmentError, trigger::TriggerError};
 
 /// What kind of thing went wrong; it displays as what was tried, without the cause.
 #[derive(Debug, thiserror::Error)]
@@ -269,7 +273,7 @@ impl From<EraseError> for CliError {
             EraseError::Journals { error, .. } => {
                 Self::failed(message).because(error).hint("--journal names their folder")
             }
-            EraseError::Archive(damage) => Self::failed(format!("--archive: {damage}")).hint(
+            EraseError::Archive(damage) => Self::failed(format!("--archive: {}", chain(&damage))).hint(
                 "whose it is cannot be told; move away what is no part of the archive, and run the command again",
             ),
             EraseError::Delete { .. } | EraseError::Interrupted => Self::failed(message)
@@ -325,6 +329,19 @@ impl From<LookError> for CliError {
                 Self::from(failure).hint("--to now compares with the newest version in the history")
             }
             LookError::RecordGone(_) | LookError::NotJson(_) | LookError::Row(_) => Self::failed(message),
+        }
+    }
+}
+
+impl From<ServeError> for CliError {
+    fn from(error: ServeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ServeError::Settings(error) => error.into(),
+            ServeError::DeadLetters(_) => Self::usage(message, "check REWIND_DEAD_LETTERS"),
+            ServeError::Wrong(_) => {
+                Self::usage(message, "run `cosmos-rewind doctor` in the app's folder for all that it looks at")
+            }
         }
     }
 }
@@ -398,6 +415,59 @@ impl From<RestoreError> for CliError {
             RestoreError::OtherContainers { .. } => {
                 Self::usage(message, "name the same containers as then with --database, --source and --changes")
             }
+        }
+    }
+}
+
+#[cfg(feature = "local")]
+impl From<LocalError> for CliError {
+    fn from(error: LocalError) -> Self {
+        let failed = Self::failed(chain(&error));
+        match error {
+            LocalError::Listen { .. } => failed.hint("pass --port 0 for any free port"),
+            LocalError::Option(_) | LocalError::Emulator(_) | LocalError::Refused { .. } => failed,
+        }
+    }
+}
+
+#[cfg(feature = "local")]
+impl From<TriggerError> for CliError {
+    fn from(error: TriggerError) -> Self {
+        let report = chain(&error);
+        match error {
+            TriggerError::Binding(_) => ErrorKind::Usage(report).into(),
+            TriggerError::Local(_)
+            | TriggerError::Program(_)
+            | TriggerError::Client(_)
+            | TriggerError::Handler(_)
+            | TriggerError::NotDrained { .. } => Self::failed(report),
+        }
+    }
+}
+
+#[cfg(feature = "local")]
+impl From<EnvironmentError> for CliError {
+    fn from(error: EnvironmentError) -> Self {
+        let message = error.to_string();
+        match error {
+            EnvironmentError::Settings(error) => error.into(),
+            EnvironmentError::Cosmos(failure) => failure.into(),
+            EnvironmentError::Program(source) => Self::failed(message).because(source),
+        }
+    }
+}
+
+#[cfg(feature = "local")]
+impl From<DemoError> for CliError {
+    fn from(error: DemoError) -> Self {
+        let message = error.to_string();
+        match error {
+            DemoError::Local(error) => error.into(),
+            DemoError::Trigger(error) => error.into(),
+            DemoError::Environment(error) => error.into(),
+            DemoError::Cosmos(failure) => failure.into(),
+            DemoError::Record(_) => Self::failed(message),
+            DemoError::Folder { source, .. } => Self::failed(message).because(source),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::CliError;
 use crate::{
-    archive::{Archive, Damage, HOW},
+    archive::{Archive, Damage, HOW, Problem},
+    causes::chain,
     config::Credential,
 };
 
@@ -17,11 +18,12 @@ pub(super) fn open_archive(flag: &str, text: &str, credential: &Credential) -> R
 
 /// An archive that cannot be used; nothing was written yet.
 pub(super) fn damaged(flag: &str, damage: &Damage) -> CliError {
-    if damage.nothing {
+    let what = format!("{flag}: {}", chain(damage));
+    if matches!(damage.problem, Problem::Nothing) {
         let fix = "name the folder, or container and prefix, that follow wrote to";
-        return CliError::usage(format!("{flag}: {damage}"), fix);
+        return CliError::usage(what, fix);
     }
-    CliError::failed(format!("{flag}: {damage}")).hint(
+    CliError::failed(what).hint(
         "nothing was written: the newest version of a document may be what is missing; take another copy of it, \
          or move away what is no part of the archive",
     )

@@ -7,18 +7,18 @@ use serde_json::json;
 use tokio::signal;
 use tracing::info;
 
-use super::{CliError, ErrorKind, Exit, output};
+use super::{CliError, Exit, output};
 use crate::{
-    causes::chain,
-    config::{self, Account, Names, Settings},
+    config::{self, Names, Settings},
     cosmos::{
-        Cosmos, Failure,
+        Failure,
         provision::{self, Wanted},
     },
     host::functions::Function,
     local::{
-        LocalCosmos, LocalError, LocalOptions,
-        trigger::{FeedMode, Handler, Trigger, TriggerError, TriggerOptions},
+        LocalCosmos, LocalOptions,
+        environment::{handler_settings, prepare, this_program},
+        trigger::{FeedMode, Handler, Trigger, TriggerOptions},
     },
     telemetry,
 };
@@ -76,8 +76,7 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
     let stop = stop_signal()?;
     let local =
         LocalCosmos::start(LocalOptions { port: args.port, partitions: args.partitions, ..LocalOptions::default() })
-            .await
-            .map_err(local_error)?;
+            .await?;
     let cosmos = prepare(&local, &names).await?;
     // Functions that watch other containers have settings of their own.
     for function in Function::discover(&app_root)? {
@@ -96,7 +95,7 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
         };
         options.settings = handler_settings(&local, &names);
         options.mode = args.mode.map(FeedMode::from);
-        Some(Trigger::start(&local, options).await.map_err(trigger_error)?)
+        Some(Trigger::start(&local, options).await?)
     };
 
     let ready = json!({
@@ -133,59 +132,6 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
     }
     let _ = tokio::time::timeout(Duration::from_secs(2), local.shutdown()).await;
     outcome
-}
-
-/// Makes the containers of the product in a local account, as `provision` does in a real one.
-pub(super) async fn prepare(local: &LocalCosmos, names: &Names) -> Result<Cosmos, CliError> {
-    let settings = Settings::from_pairs([("CosmosDB", local.connection_string())]);
-    let cosmos = Cosmos::new(Account::from_settings(&settings)?);
-    provision::provision(&cosmos, names, &Wanted::default()).await.map_err(Failure::from)?;
-    Ok(cosmos)
-}
-
-/// What the host would give the handler: the connection and the names, as app settings. What this environment or the
-/// folder's local.settings.json says of another account must not reach it: it may be the one in production.
-pub(super) fn handler_settings(local: &LocalCosmos, names: &Names) -> Vec<(String, String)> {
-    [
-        ("CosmosDB", local.connection_string().as_str()),
-        ("CosmosDB__accountEndpoint", local.endpoint().as_str()),
-        ("CosmosDB__credential", ""),
-        ("COSMOS_DATABASE", &names.database),
-        ("COSMOS_SOURCE_CONTAINER", &names.source),
-        ("COSMOS_CHANGES_CONTAINER", &names.changes),
-        ("COSMOS_LEASE_CONTAINER", &names.leases),
-        // The client library takes a backtrace for every operation otherwise.
-        ("RUST_BACKTRACE", "0"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec()
-}
-
-/// This very program as the handler.
-pub(super) fn this_program() -> Result<Handler, CliError> {
-    let executable =
-        std::env::current_exe().map_err(|e| CliError::failed("cannot find this program's own file").because(e))?;
-    Ok(Handler::Program { executable, arguments: Some(vec!["serve".into()]) })
-}
-
-pub(super) fn local_error(error: LocalError) -> CliError {
-    let failed = CliError::failed(chain(&error));
-    match error {
-        LocalError::Listen { .. } => failed.hint("pass --port 0 for any free port"),
-        LocalError::Option(_) | LocalError::Emulator(_) | LocalError::Refused { .. } => failed,
-    }
-}
-
-pub(super) fn trigger_error(error: TriggerError) -> CliError {
-    let report = chain(&error);
-    match error {
-        TriggerError::Binding(_) => ErrorKind::Usage(report).into(),
-        TriggerError::Local(_)
-        | TriggerError::Program(_)
-        | TriggerError::Client(_)
-        | TriggerError::Handler(_)
-        | TriggerError::NotDrained { .. } => CliError::failed(report),
-    }
 }
 
 /// Listens to SIGTERM and Ctrl-C from now on; what is returned ends at the first of them.

@@ -10,7 +10,9 @@
 mod addresses;
 mod batch;
 mod container;
+pub mod demo;
 mod emulator;
+pub mod environment;
 mod feed;
 mod gateway;
 mod inside;

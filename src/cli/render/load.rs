@@ -8,6 +8,7 @@ use crate::{
         file::FileError,
         load::{BrokenOff, Existing, Report},
     },
+    causes::chain,
     cli::{
         CliError, Exit,
         from_archive::damaged,
@@ -45,8 +46,8 @@ pub(in crate::cli) fn show(report: Report, existing: Existing, format: Format) -
     }
     if let Some(broken_off) = report.broken_off {
         let problem = match broken_off {
-            BrokenOff::File { name, problem } => format!("{} {problem}", name.display()),
-            BrokenOff::Archive(damage) => format!("--archive: {damage}"),
+            BrokenOff::File { name, problem } => format!("{} {}", name.display(), chain(&problem)),
+            BrokenOff::Archive(damage) => format!("--archive: {}", chain(&damage)),
             BrokenOff::Reader(e) => format!("--archive: {e}"),
         };
         return Err(CliError::incomplete(problem, again).leaving("what came before that was written"));
@@ -70,15 +71,24 @@ impl From<LoadError> for CliError {
                 "save the input in a file and name that",
             ),
             LoadError::File { name, problem } => {
-                let hint = match problem {
+                let hint = match &problem {
                     FileError::NoTrailer => {
                         "JSON that another program made is loaded with --no-trailer; a backup that was cut off is not whole"
                     }
-                    _ => {
+                    FileError::Io(_)
+                    | FileError::Format(_)
+                    | FileError::LongLine(_)
+                    | FileError::NotUtf8(_)
+                    | FileError::Trailer
+                    | FileError::AfterTrailer
+                    | FileError::Count { .. }
+                    | FileError::Checksum
+                    | FileError::Time(_)
+                    | FileError::Stopped => {
                         "nothing was written; take another copy of the file, or what can be read of it with --no-trailer"
                     }
                 };
-                Self::failed(format!("{} {problem}", name.display())).hint(hint)
+                Self::failed(format!("{} {}", name.display(), chain(&problem))).hint(hint)
             }
             LoadError::Archive(damage) => damaged("--archive", &damage),
             LoadError::Open(failure) => failure.into(),

@@ -234,7 +234,7 @@ impl MemoryContainer {
             let items = locked(&self.items);
             record.create_only && items.contains_key(&place(&record.key, &record.id))
         };
-        if records.iter().any(|record| exists(&record)) {
+        if records.iter().any(exists) {
             return Err(Failure::from_status("batch".into(), Status::new(409, 0), "one exists", None));
         }
         let mut charge = 0.0;

@@ -67,8 +67,8 @@ fn is_other(text: &str) -> bool {
         && (group.starts_with("restore~") || group.starts_with("cosmos-rewind-doctor~"))
 }
 
-/// The time that a record says, when it says one as it should.
-fn time_of(text: &str) -> Option<i64> {
+/// The time that a record says, when that is a number.
+fn time_of(text: &str) -> Option<f64> {
     #[derive(Deserialize)]
     struct Record {
         #[serde(rename = "_change")]
@@ -78,13 +78,13 @@ fn time_of(text: &str) -> Option<i64> {
     struct Change {
         ts: serde_json::Value,
     }
-    serde_json::from_str::<Record>(text).ok()?.change?.ts.as_i64()
+    serde_json::from_str::<Record>(text).ok()?.change?.ts.as_f64()
 }
 
 /// Whether a record is read whole when those up to a moment are: copies of the original demo are, whatever their time.
 fn is_until(text: &str, at: PointInTime) -> bool {
     let has_change = RawDocument::parse(text).is_ok_and(|record| record.get("_change").is_some());
-    !has_change || time_of(text).is_some_and(|ts| ts <= at.seconds())
+    !has_change || time_of(text).is_some_and(|ts| ts <= at.seconds() as f64)
 }
 
 fn journal_item(text: &str, with_text: bool) -> Result<JournalItem, Failure> {
@@ -155,16 +155,16 @@ impl HistoryReader for MemoryHistory {
 
     fn end(&self, which: Which) -> Answer<'_, Option<End>> {
         async move {
-            let mut ends: Vec<(i64, String)> =
+            let mut ends: Vec<(f64, String)> =
                 self.changes.texts().into_iter().filter_map(|text| Some((time_of(&text)?, text))).collect();
-            ends.sort();
+            ends.sort_by(|one, other| one.0.total_cmp(&other.0));
             let end = match which {
                 Which::Oldest => ends.first(),
                 Which::Newest => ends.last(),
             };
             Ok(end.map(|(ts, text)| {
                 let change: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-                End { ts: *ts, rid: change["_change"]["rid"].as_str().map(String::from) }
+                End { ts: *ts as i64, rid: change["_change"]["rid"].as_str().map(String::from) }
             }))
         }
         .boxed()

@@ -1,0 +1,321 @@
+//! The whole story on this machine: an account, the handler under the trigger, documents, and the proof that every version
+//! of every document is in the history exactly once and in order.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+use super::{
+    LocalCosmos, LocalError, LocalOptions,
+    environment::{EnvironmentError, handler_settings, prepare, this_program},
+    trigger::{FeedMode, Trigger, TriggerError, TriggerOptions},
+};
+use crate::{
+    change::{
+        key::{KeyValue, PartitionKey},
+        version::{BadRecord, Version},
+    },
+    config::Names,
+    cosmos::{Container, Cosmos, Failure, Retry},
+    host::functions::DEFAULT_FUNCTION,
+    progress::Progress,
+    zipcodes,
+};
+
+/// How many documents are written at a time. Each document belongs to one writer, so its versions have one order.
+const WRITERS: usize = 16;
+/// How soon the trigger looks again after it found nothing.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How much is written, and how it is delivered.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Writes: each a zip code picked at random, so that inserts are followed by updates.
+    pub count: u64,
+    /// Change feed mode.
+    pub mode: FeedMode,
+    /// Physical partitions, and with it leases that work at the same time.
+    pub partitions: u32,
+    /// Makes the random picks repeatable.
+    pub seed: u64,
+    /// How long to wait for the last change.
+    pub patience: Duration,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub struct Report {
+    /// Documents written.
+    pub documents: usize,
+    /// Versions written.
+    pub written: u64,
+    /// Versions in the history.
+    pub captured: usize,
+    /// From the first write to the last capture.
+    pub took: Duration,
+    /// Batches that the trigger delivered.
+    pub invocations: u64,
+    /// From the acknowledged write to its capture, in milliseconds, sorted.
+    pub lags: Vec<i64>,
+    /// Request units of capture, by the emulator's model.
+    pub charged: f64,
+    /// Changes in the dead-letter store.
+    pub letters: usize,
+    /// The document that was written most often, and its versions in order.
+    pub timeline: Option<(&'static zipcodes::Zipcode, Vec<Version>)>,
+    /// What is proved; or what is missing, doubled or out of order.
+    pub proof: Result<String, Vec<String>>,
+}
+
+/// Why the story was not told to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The account does not start.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The trigger does not start, or not everything was delivered.
+    #[error(transparent)]
+    Trigger(#[from] TriggerError),
+    /// The containers cannot be made, or this program's own file is not found.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// The account refused.
+    #[error("cannot use the account")]
+    Cosmos(#[from] Failure),
+    /// A record of the history is not understood.
+    #[error(transparent)]
+    Record(#[from] BadRecord),
+    /// The folder of the story cannot be made or removed.
+    #[error("cannot {what} {}", folder.display())]
+    Folder {
+        /// What was tried.
+        what: &'static str,
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A version as it was written to the source.
+struct Expected {
+    etag: String,
+    /// When the write was acknowledged, milliseconds since 1970.
+    written_at: i64,
+}
+
+/// Versions by document, in the order they were written.
+type Written = BTreeMap<&'static str, Vec<Expected>>;
+
+/// Tells the story. The account and the handler are gone when it returns.
+///
+/// # Errors
+/// When a part does not start or fails. What is missing or doubled is in the report.
+pub async fn run(request: &Request, progress: &dyn Progress) -> Result<Report, DemoError> {
+    let names =
+        Names { database: "dev".into(), source: "events".into(), changes: "changes".into(), leases: "leases".into() };
+    let local = LocalCosmos::start(LocalOptions { partitions: request.partitions, ..LocalOptions::default() }).await?;
+    let cosmos = prepare(&local, &names).await?;
+    progress.note(&format!(
+        "account    {} with {}/{}, {}, {}",
+        local.endpoint(),
+        names.database,
+        names.source,
+        names.changes,
+        names.leases
+    ));
+    // A folder of its own: the demo leaves nothing behind, and no function.json of the caller's changes it.
+    let folder = std::env::temp_dir().join(format!("cosmos-rewind-demo-{:016x}", rand::random::<u64>()));
+    let wrong = |what| {
+        let folder = folder.clone();
+        move |source| DemoError::Folder { what, folder, source }
+    };
+    std::fs::create_dir(&folder).map_err(wrong("create"))?;
+    let outcome = story(request, &names, &local, &cosmos, &folder, progress).await;
+    let cleaned = std::fs::remove_dir_all(&folder);
+    local.shutdown().await;
+    let report = outcome?;
+    cleaned.map_err(wrong("remove"))?;
+    Ok(report)
+}
+
+async fn story(
+    request: &Request,
+    names: &Names,
+    local: &LocalCosmos,
+    cosmos: &Cosmos,
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<Report, DemoError> {
+    let mut options = TriggerOptions::new(folder);
+    options.handler = this_program()?;
+    options.settings = handler_settings(local, names);
+    options.mode = Some(request.mode);
+    options.poll_delay = Some(POLL);
+    let trigger = Trigger::start(local, options).await?;
+    let ready = trigger.stats().await.handler_ready.unwrap_or_default();
+    progress.note(&format!(
+        "handler    pid {}, function {DEFAULT_FUNCTION}, ready after {} ms, as the Functions host starts it",
+        trigger.handler_pid().unwrap_or_default(),
+        ready.as_millis()
+    ));
+
+    let source = cosmos.container(&names.database, &names.source).await?;
+    let writing = Instant::now();
+    let written = populate(&source, request, progress).await?;
+    let wrote = writing.elapsed().as_secs_f64();
+    progress.note(&format!("populated  {} documents, {} versions, in {wrote:.1} s", written.len(), request.count));
+
+    let drained = trigger.wait_until_drained(request.patience).await;
+    let took = writing.elapsed();
+    let stats = trigger.stats().await;
+    trigger.stop().await;
+    drained?;
+
+    let changes = cosmos.container(&names.database, &names.changes).await?;
+    let mut history = read_history(&changes).await?;
+    let most = written.iter().max_by_key(|(_, versions)| versions.len()).map(|(zip, _)| *zip);
+    let city = most.and_then(|zip| zipcodes::all().iter().find(|one| one.zip == zip));
+    Ok(Report {
+        documents: written.len(),
+        written: request.count,
+        captured: history.values().map(Vec::len).sum(),
+        took,
+        invocations: stats.invocations,
+        lags: lags(&written, &history),
+        charged: local.charged(&names.database, &names.changes),
+        letters: std::fs::read_dir(folder.join(".dead-letters")).map_or(0, Iterator::count),
+        proof: prove(&written, &history, request.mode == FeedMode::AllVersions),
+        timeline: city.map(|city| (city, history.remove(city.zip).unwrap_or_default())),
+    })
+}
+
+async fn populate(source: &Container, request: &Request, progress: &dyn Progress) -> Result<Written, Failure> {
+    let mut rng = StdRng::seed_from_u64(request.seed);
+    let mut shares: Vec<Vec<(u64, &'static zipcodes::Zipcode)>> = (0..WRITERS).map(|_| Vec::new()).collect();
+    for seq in 1..=request.count {
+        let index = rng.random_range(0..zipcodes::all().len());
+        shares[index % WRITERS].push((seq, &zipcodes::all()[index]));
+    }
+    let progress = progress.begin("populating", Some(request.count));
+    let written: Vec<Written> = stream::iter(shares)
+        .map(|share| {
+            let progress = &*progress;
+            async move {
+                let mut written = Written::new();
+                for (seq, zip) in share {
+                    let key = PartitionKey(vec![KeyValue::String(zip.zip.to_owned())]);
+                    let text = zip.document(seq, Utc::now());
+                    let done = Retry::for_at_most(Duration::from_secs(30))
+                        .run(|| source.upsert(&key, zip.zip, text.clone().into_bytes()))
+                        .await?;
+                    let etag = done
+                        .etag
+                        .ok_or_else(|| Failure::invalid("upsert item".into(), "the account sent no etag".into()))?;
+                    written.entry(zip.zip).or_default().push(Expected { etag, written_at: now_ms() });
+                    progress.advance(1);
+                }
+                Ok::<_, Failure>(written)
+            }
+        })
+        .buffer_unordered(WRITERS)
+        .try_collect()
+        .await?;
+    drop(progress);
+    Ok(written.into_iter().flatten().collect())
+}
+
+/// Everything in `changes`, by document, each in version order.
+async fn read_history(changes: &Container) -> Result<BTreeMap<String, Vec<Version>>, DemoError> {
+    let mut history: BTreeMap<String, Vec<Version>> = BTreeMap::new();
+    let mut pages = changes.query("SELECT * FROM c", &[], None, None).await?;
+    while let Some(page) = pages.next().await {
+        for record in page?.documents {
+            let version = Version::parse(record.get())?;
+            history.entry(version.id.clone()).or_default().push(version);
+        }
+    }
+    for versions in history.values_mut() {
+        versions.sort_by(|a, b| a.position().cmp(&b.position()));
+    }
+    Ok(history)
+}
+
+/// Compares what was written with what is in the history, version by version.
+fn prove(
+    written: &Written,
+    history: &BTreeMap<String, Vec<Version>>,
+    all_versions: bool,
+) -> Result<String, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut proved = 0;
+    for (zip, expected) in written {
+        let found: Vec<&str> =
+            history.get(*zip).into_iter().flatten().map(|v| v.etag.as_deref().unwrap_or("none")).collect();
+        let expected: Vec<&str> = expected.iter().map(|e| e.etag.as_str()).collect();
+        if all_versions && found != expected {
+            problems.push(format!(
+                "{zip}: wrote {} versions, the history has {}, or they are out of order",
+                expected.len(),
+                found.len()
+            ));
+        } else if !all_versions {
+            // A subsequence that ends with the last version: intermediate ones may be missing, nothing may be doubled.
+            let mut rest = expected.iter();
+            if !found.iter().all(|f| rest.any(|e| e == f)) || found.last() != expected.last() {
+                problems.push(format!(
+                    "{zip}: the history's {} versions are not an ordered part of the {} written",
+                    found.len(),
+                    expected.len()
+                ));
+            }
+        }
+        proved += found.len();
+    }
+    problems.extend(
+        history
+            .keys()
+            .filter(|id| !written.contains_key(id.as_str()))
+            .map(|id| format!("{id}: never written, but in the history")),
+    );
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(if all_versions {
+        format!("each of the {proved} versions of {} documents is in the history exactly once, in order", written.len())
+    } else {
+        format!(
+            "{} documents: the last version of each, {proved} versions in all, each exactly once, in order",
+            written.len()
+        )
+    })
+}
+
+/// From the acknowledged write to its capture, in milliseconds, sorted.
+fn lags(written: &Written, history: &BTreeMap<String, Vec<Version>>) -> Vec<i64> {
+    let mut lags = Vec::new();
+    for (zip, expected) in written {
+        for version in history.get(*zip).into_iter().flatten() {
+            let at =
+                version.at.as_deref().and_then(|t| DateTime::parse_from_rfc3339(t).ok()).map(|t| t.timestamp_millis());
+            let written_at =
+                expected.iter().find(|e| Some(e.etag.as_str()) == version.etag.as_deref()).map(|e| e.written_at);
+            if let (Some(at), Some(written_at)) = (at, written_at) {
+                lags.push((at - written_at).max(0));
+            }
+        }
+    }
+    lags.sort_unstable();
+    lags
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,62 @@
+//! What `local` and `demo` set up around the account: the product's containers, and the handler's settings.
+
+use super::{LocalCosmos, trigger::Handler};
+use crate::{
+    config::{Account, ConfigError, Names, Settings},
+    cosmos::{
+        Cosmos, Failure,
+        provision::{self, Wanted},
+    },
+};
+
+/// Why the environment cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvironmentError {
+    /// The address of the local account is not accepted.
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
+    /// The containers cannot be made.
+    #[error(transparent)]
+    Cosmos(#[from] Failure),
+    /// This program's own file is not found.
+    #[error("cannot find this program's own file")]
+    Program(#[source] std::io::Error),
+}
+
+/// Makes the containers of the product in a local account, as `provision` does in a real one.
+///
+/// # Errors
+/// When the account refuses.
+pub async fn prepare(local: &LocalCosmos, names: &Names) -> Result<Cosmos, EnvironmentError> {
+    let settings = Settings::from_pairs([("CosmosDB", local.connection_string())]);
+    let cosmos = Cosmos::new(Account::from_settings(&settings)?);
+    provision::provision(&cosmos, names, &Wanted::default()).await.map_err(Failure::from)?;
+    Ok(cosmos)
+}
+
+/// What the host would give the handler: the connection and the names, as app settings. What this environment or the
+/// folder's local.settings.json says of another account must not reach it: it may be the one in production.
+pub fn handler_settings(local: &LocalCosmos, names: &Names) -> Vec<(String, String)> {
+    [
+        ("CosmosDB", local.connection_string().as_str()),
+        ("CosmosDB__accountEndpoint", local.endpoint().as_str()),
+        ("CosmosDB__credential", ""),
+        ("COSMOS_DATABASE", &names.database),
+        ("COSMOS_SOURCE_CONTAINER", &names.source),
+        ("COSMOS_CHANGES_CONTAINER", &names.changes),
+        ("COSMOS_LEASE_CONTAINER", &names.leases),
+        // The client library takes a backtrace for every operation otherwise.
+        ("RUST_BACKTRACE", "0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+/// This very program as the handler.
+///
+/// # Errors
+/// When its file is not found.
+pub fn this_program() -> Result<Handler, EnvironmentError> {
+    let executable = std::env::current_exe().map_err(EnvironmentError::Program)?;
+    Ok(Handler::Program { executable, arguments: Some(vec!["serve".into()]) })
+}

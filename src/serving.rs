@@ -1,0 +1,140 @@
+//! Prepares the handler that `serve` runs: the app's functions, their containers, and what speaks against starting.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use tracing::warn;
+
+use crate::{
+    capture::{Capture, CaptureError, Limits, Recent},
+    causes::chain,
+    change::{Via, fidelity::Delivery},
+    config::{Account, CaptureConfig, ConfigError, Names, Settings},
+    cosmos::Cosmos,
+    dead_letters::{DeadLetterError, DeadLetterStore},
+    doctor,
+    history::CosmosHistory,
+    host::{
+        Handler, Tick, app,
+        functions::{DEFAULT_FUNCTION, Function, TriggerKind},
+    },
+    projection::Projection,
+    retention::timer::PruneTimer,
+};
+
+/// How long the start waits for the containers' partition keys; the host gives up on a handler after 30 seconds.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
+/// Why the handler does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A setting, or a function's file, is wrong.
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
+    /// The place of dead letters cannot be used.
+    #[error(transparent)]
+    DeadLetters(#[from] DeadLetterError),
+    /// It would capture into the wrong place, or lose what it is sent.
+    #[error("capture would not be right:\n  {}", .0.join("\n  "))]
+    Wrong(Vec<String>),
+}
+
+/// Prepares the handler of the app in a folder. `timer` makes what a function with a timer trigger does.
+///
+/// # Errors
+/// When a setting or a file is wrong, or capture would not be right. An account that does not answer is no error: it is
+/// asked again with the first batch, and until it answers nothing is stored.
+pub async fn handler(
+    settings: &Settings,
+    config: &CaptureConfig,
+    app_root: &Path,
+    timer: impl Fn(&str, Account) -> Result<PruneTimer, ConfigError>,
+) -> Result<Handler<CosmosHistory>, ServeError> {
+    let account = Account::from_settings(settings)?;
+    let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
+    let dead_letters = Arc::new(DeadLetterStore::open(&config.dead_letters, &account.credential)?);
+    refuse(doctor::wrong_in_files(app_root, settings, &account))?;
+    let delivery = delivery(app_root);
+    let cosmos = Cosmos::for_writing(account.clone());
+    let mut functions = Function::discover(app_root)?;
+    if functions.is_empty() {
+        warn!(function = DEFAULT_FUNCTION, "no function.json below the app root; serving the shipped function");
+        functions.push(Function::shipped());
+    }
+    let (timers, functions): (Vec<_>, Vec<_>) = functions.into_iter().partition(|f| f.trigger == TriggerKind::Timer);
+    let served = functions
+        .into_iter()
+        .map(|function| {
+            let names = Names::from_settings(settings, Some(&function.name))?;
+            function.check_container(settings, &names.source)?;
+            let projection = Projection::from_settings(settings, Some(&function.name))?;
+            let capture = Capture {
+                function: function.name,
+                history: CosmosHistory::new(cosmos.clone(), names),
+                dead_letters: dead_letters.clone(),
+                fidelity: config.fidelity,
+                delivery,
+                identity_told: AtomicBool::new(false),
+                limits: limits.clone(),
+                via: Via::Trigger,
+                recent: Recent::default(),
+                partial: None,
+                projection,
+            };
+            Ok((function.binding, capture))
+        })
+        .collect::<Result<Vec<_>, ServeError>>()?;
+    let looked = served.iter().map(|(_, capture)| check_containers(capture));
+    refuse(join_all(looked).await.into_iter().flatten().collect())?;
+    let mut handler = Handler::new(served, config.max_body);
+    for Function { name, .. } in timers {
+        let timer = Arc::new(timer(&name, account.clone())?);
+        let tick: Tick = Arc::new(move |stop| {
+            let timer = timer.clone();
+            Box::pin(async move { timer.tick(stop).await.map_err(Into::into) })
+        });
+        handler = handler.with_timer(name, tick);
+    }
+    Ok(handler)
+}
+
+/// What the host does to documents on their way here, as host.json has it. Without a host.json that can be read, the
+/// worst is assumed: whoever starts the handler in another way may do the same.
+fn delivery(app_root: &Path) -> Delivery {
+    let delivery =
+        app::read_json(&app_root.join("host.json")).map_or(Delivery::DatesRewritten, |host| app::delivery(&host));
+    if delivery == Delivery::DatesRewritten {
+        warn!(
+            "the host rewrites dates: documents that have some are read again, and altered for good where that fails; \
+             for the setting that prevents it run `cosmos-rewind doctor`"
+        );
+    }
+    delivery
+}
+
+fn refuse(wrong: Vec<String>) -> Result<(), ServeError> {
+    if wrong.is_empty() { Ok(()) } else { Err(ServeError::Wrong(wrong)) }
+}
+
+/// What is wrong with the containers of a function: a history that cannot keep its documents apart, or a part of the
+/// source's key that is to be left out. An account that does not answer in time is asked again with the first batch, and
+/// until it answers nothing is stored.
+async fn check_containers(capture: &Capture<CosmosHistory>) -> Option<String> {
+    match tokio::time::timeout(FIRST_LOOK, capture.look()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(e @ CaptureError::Layout(_))) => Some(format!("{}: {}", capture.function, chain(&e))),
+        Ok(Err(CaptureError::Projection(e))) => Some(e.to_string()),
+        Ok(Err(e)) => {
+            warn!(function = capture.function, reason = %e, "cannot look at the containers yet");
+            None
+        }
+        Err(_) => {
+            warn!(function = capture.function, "the account does not answer yet");
+            None
+        }
+    }
+}
