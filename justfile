@@ -23,7 +23,7 @@ test:
 # Tests that need no process: units, simulations on memory, documents, layers
 test-fast:
     cargo test --lib
-    cargo test --test main -- simulation::capture architecture:: docs:: reference:: fixtures:: fuzz_seeds:: infra:: security::values
+    cargo test --test main -- simulation::capture architecture:: docs:: reference:: fixtures:: fuzz_seeds:: infra:: security::source::values
 
 # The whole story on this machine
 demo:
