@@ -1,9 +1,14 @@
 //! What the program takes from its surroundings: the time of this machine, chance, and where it prints. A simulation puts
 //! its own in their place, for the thread it runs on.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
+
+use crate::clock::{Clock, SystemClock};
 
 /// The time of this machine.
 pub fn now() -> DateTime<Utc> {
@@ -11,7 +16,19 @@ pub fn now() -> DateTime<Utc> {
     if let Some(time) = simulated::with(|own| own.now.as_ref().map(|now| now())).flatten() {
         return time;
     }
-    Utc::now()
+    SystemClock.now()
+}
+
+/// The clock of this machine, or of this thread's simulation.
+pub fn clock() -> Arc<dyn Clock> {
+    #[derive(Debug)]
+    struct Own;
+    impl Clock for Own {
+        fn now(&self) -> DateTime<Utc> {
+            now()
+        }
+    }
+    Arc::new(Own)
 }
 
 /// By how much a pause is stretched, so that those who failed together do not come back together.

@@ -35,7 +35,13 @@ impl ProgressStep for output::Progress {
 
 /// The context of a command that Ctrl-C ends at once.
 pub(super) fn context<'a>(cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
-    Context { account: cosmos, names, progress: &Screen, stop: CancellationToken::new() }
+    Context {
+        account: cosmos,
+        names,
+        clock: crate::surroundings::clock(),
+        progress: &Screen,
+        stop: CancellationToken::new(),
+    }
 }
 
 /// The context of a command that finishes what it has begun when Ctrl-C comes.

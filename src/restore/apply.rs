@@ -21,6 +21,7 @@ use crate::{
         time::span_text,
         version::Version,
     },
+    clock::Clock,
     cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter, Written},
     history::{
         Containers,
@@ -101,6 +102,8 @@ pub struct Applier<'a> {
     pub texts: Option<&'a ArchiveTexts>,
     /// Request units a second.
     pub pace: RuLimiter,
+    /// The time of this machine.
+    pub clock: &'a dyn Clock,
 }
 
 /// What a step comes to: the document to be written, and the one that is there.
@@ -359,7 +362,7 @@ impl Applier<'_> {
     /// Makes sure that the live document is in the history, exactly, before it is overwritten. Returns its record's id.
     async fn save(&self, item: &ItemKey, live: &str) -> Result<String, Failure> {
         let changes = &self.containers.changes;
-        let record = record_of_live(item, live, Saving::Before(None), changes.layout())?;
+        let record = record_of_live(item, live, Saving::Before(None), changes.layout(), self.clock)?;
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
         // Capture may have stored it, with an LSN that is not known here: that record stays ...
         match retry.run(|| changes.create(&record.key, &record.id, record.body.clone().into_bytes())).await {
@@ -373,7 +376,7 @@ impl Applier<'_> {
             .filter(|known| known.is_normalized() || known.is_partial());
         // ... unless its text is not the whole one: then it gets this one, and keeps its place among the versions.
         if let Some(known) = known {
-            let record = record_of_live(item, live, Saving::Before(Some(&known)), changes.layout())?;
+            let record = record_of_live(item, live, Saving::Before(Some(&known)), changes.layout(), self.clock)?;
             retry.run(|| write_record(&**changes, &record)).await?;
         }
         Ok(record.id)

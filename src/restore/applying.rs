@@ -153,7 +153,7 @@ pub async fn apply(
     // What was removed from the history since the plan was made may be what the plan calls saved.
     let removed = removals::read(&*containers.changes).await?.at.unwrap_or(i64::MIN);
     let limiter = RuLimiter::new(cx.account.meter(), manner.ru_limit);
-    let journal = Journal::begin(plan, this.run, containers.changes.clone(), &manner.journal).await;
+    let journal = Journal::begin(plan, this.run, containers.changes.clone(), &manner.journal, cx.clock.clone()).await;
     let mut journal = journal.map_err(RestoreError::Journal)?;
     let begun = cx.account.now().await.timestamp();
     let applier = Applier {
@@ -164,6 +164,7 @@ pub async fn apply(
         fresh: this.made_now && begun - plan.head.made < FRESH && removed < plan.head.made,
         texts: this.texts,
         pace: limiter,
+        clock: &*cx.clock,
     };
     let intents =
         journal.intents().map_err(|source| RestoreError::Intents { path: journal.path().to_owned(), source })?;

@@ -94,7 +94,7 @@ async fn inverse(
     let exact = ApplyOptions { stamp: None, only: Vec::new() };
     let head = Head {
         v: PLAN_VERSION,
-        id: new_id(),
+        id: new_id(&*cx.clock),
         undoes: Some(run),
         place: original.head.place.clone(),
         at: None,
@@ -115,8 +115,18 @@ async fn inverse(
         texts: None,
         begun: None,
         pace: pace.clone(),
+        clock: &*cx.clock,
     };
-    let now = Applier { containers, manner: &exact, force: false, fresh: true, texts: None, begun: None, pace };
+    let now = Applier {
+        containers,
+        manner: &exact,
+        force: false,
+        fresh: true,
+        texts: None,
+        begun: None,
+        pace,
+        clock: &*cx.clock,
+    };
     let (then, now) = (&then, &now);
     let mut draft = Draft::new(head)?;
     let planning = cx.progress.begin("planning", Some(original.totals.writes as u64));

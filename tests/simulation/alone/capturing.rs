@@ -22,6 +22,7 @@ use cosmos_rewind::{
     follow::{CheckpointStore, Follower, Metrics, Options, Pipeline, sink::Sink},
     history::CosmosHistory,
     local::Inside,
+    surroundings,
 };
 use rand::RngExt as _;
 use serde_json::{Value, json, value::RawValue};
@@ -41,6 +42,7 @@ pub(super) fn process(way: &Inside, letters: &Path, via: Via, seed: u64) -> Capt
     let [database, source, changes, leases] = ["dev", "events", history, "leases"].map(String::from);
     Capture {
         function: "CaptureChanges".into(),
+        clock: surroundings::clock(),
         history: CosmosHistory::new(cosmos(way), Names { database, source, changes, leases }),
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Payload,
@@ -267,6 +269,7 @@ impl Run {
                 dead_letters: capture.dead_letters.clone(),
                 sinks: vec![Sink::Changes(Box::new(capture))],
                 metrics: metrics.clone(),
+                clock: surroundings::clock(),
             };
             let options = Options {
                 name: name.into(),
@@ -279,8 +282,14 @@ impl Run {
                 holder,
             };
             let store = CheckpointStore::Container(leases);
-            let follower =
-                Follower { source, options: Arc::new(options), store, pipeline: Arc::new(pipeline), metrics };
+            let follower = Follower {
+                source,
+                options: Arc::new(options),
+                store,
+                pipeline: Arc::new(pipeline),
+                metrics,
+                clock: surroundings::clock(),
+            };
             let _ = follower.run(&ended).await;
         });
         self.follower = Some((task, stop));
