@@ -45,6 +45,7 @@ pub mod doctor;
 pub mod erase;
 pub mod figures;
 pub mod follow;
+pub mod format;
 pub mod frontier;
 pub mod history;
 pub mod host;

@@ -1,7 +1,5 @@
-//! What the program takes from its surroundings: the time of this machine, chance, and where it prints. A simulation puts
-//! its own in their place, for the thread it runs on.
-
-use std::io::{self, Write};
+//! What the program takes from its surroundings: the time of this machine, and chance. A simulation puts its own in their
+//! place, for the thread it runs on.
 
 use chrono::{DateTime, Utc};
 
@@ -24,40 +22,10 @@ pub fn jitter() -> f64 {
     rand::random_range(range)
 }
 
-/// Waits for Ctrl-C; false when it cannot be waited for.
-pub async fn interrupted() -> bool {
-    #[cfg(feature = "local")]
-    if simulated::is() {
-        std::future::pending::<()>().await;
-    }
-    tokio::signal::ctrl_c().await.is_ok()
-}
-
-/// Standard output.
-pub fn stdout() -> Box<dyn Write + Send> {
-    #[cfg(feature = "local")]
-    if simulated::is() {
-        return Box::new(simulated::printed());
-    }
-    Box::new(io::stdout())
-}
-
-/// Standard error.
-pub fn stderr() -> Box<dyn Write + Send> {
-    #[cfg(feature = "local")]
-    if simulated::is() {
-        return Box::new(simulated::noted());
-    }
-    Box::new(io::stderr())
-}
-
 /// The surroundings of a simulation.
 #[cfg(feature = "local")]
 pub mod simulated {
-    use std::{
-        cell::RefCell,
-        io::{self, Write},
-    };
+    use std::cell::RefCell;
 
     use chrono::{DateTime, Utc};
     use rand::{SeedableRng as _, rngs::StdRng};
@@ -69,12 +37,6 @@ pub mod simulated {
     pub(super) struct Own {
         pub now: Option<Box<dyn Fn() -> DateTime<Utc>>>,
         pub chance: StdRng,
-        printed: Vec<u8>,
-        noted: Vec<u8>,
-    }
-
-    pub(super) fn is() -> bool {
-        with(|_| ()).is_some()
     }
 
     pub(super) fn with<T>(ask: impl FnOnce(&mut Own) -> T) -> Option<T> {
@@ -84,7 +46,7 @@ pub mod simulated {
     /// From here on this thread has surroundings of its own: chance from a seed, and a clock; until it is dropped.
     pub fn begin(seed: u64, now: impl Fn() -> DateTime<Utc> + 'static) -> Simulated {
         let chance = StdRng::seed_from_u64(seed);
-        let own = Own { now: Some(Box::new(now)), chance, printed: Vec::new(), noted: Vec::new() };
+        let own = Own { now: Some(Box::new(now)), chance };
         OWN.set(Some(own));
         Simulated(())
     }
@@ -93,42 +55,9 @@ pub mod simulated {
     #[derive(Debug)]
     pub struct Simulated(());
 
-    impl Simulated {
-        /// What was printed and what was noted on standard error since this was asked last.
-        pub fn said(&self) -> (String, String) {
-            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-            with(|own| (text(std::mem::take(&mut own.printed)), text(std::mem::take(&mut own.noted))))
-                .unwrap_or_default()
-        }
-    }
-
     impl Drop for Simulated {
         fn drop(&mut self) {
             OWN.set(None);
-        }
-    }
-
-    /// What stands for standard output.
-    pub(super) fn printed() -> Kept {
-        Kept(|own| &mut own.printed)
-    }
-
-    /// What stands for standard error.
-    pub(super) fn noted() -> Kept {
-        Kept(|own| &mut own.noted)
-    }
-
-    /// Text that is kept for who asks.
-    pub(super) struct Kept(fn(&mut Own) -> &mut Vec<u8>);
-
-    impl Write for Kept {
-        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            with(|own| (self.0)(own).extend_from_slice(text));
-            Ok(text.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
         }
     }
 }

@@ -17,7 +17,7 @@ use clap::Parser as _;
 use cosmos_rewind::{
     capture::Capture,
     change::Via,
-    cli::{Cli, Exit},
+    cli::{Cli, Exit, Ui},
     config::{Account, Settings},
     cosmos::{Container, Cosmos, FeedRange},
     history::CosmosHistory,
@@ -154,12 +154,12 @@ impl Run {
 
     /// A command, called as from the command line, with the machine's clock as it is.
     async fn command(&self, args: &[&str]) -> Done {
-        let _ = self.machine.simulated.said();
         let address = self.operating.0.address().as_str();
         let line = ["cosmos-rewind"].into_iter().chain(args.iter().copied()).chain(["--endpoint", address]);
         let cli = Cli::try_parse_from(line).unwrap_or_else(|e| panic!("{args:?}: {e}"));
-        let exit = Box::pin(cosmos_rewind::cli::run(cli)).await;
-        let (printed, noted) = self.machine.simulated.said();
+        let ui = Ui::kept();
+        let exit = Box::pin(cosmos_rewind::cli::run(cli, &ui)).await;
+        let (printed, noted) = ui.said();
         (exit, printed, noted)
     }
 

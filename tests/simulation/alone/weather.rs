@@ -105,7 +105,7 @@ impl Line for Weather {
 
 /// The machine on which the product runs.
 pub(super) struct Machine {
-    pub(super) simulated: Simulated,
+    _simulated: Simulated,
     /// Seconds by which its clock is ahead of the account's.
     pub(super) ahead: Rc<Cell<i64>>,
 }
@@ -118,7 +118,7 @@ impl Machine {
             let then = BEGIN as i64 + begun.elapsed().as_secs() as i64 + shift.get();
             DateTime::from_timestamp(then, begun.elapsed().subsec_nanos()).unwrap()
         };
-        Self { simulated: simulated::begin(seed, now), ahead }
+        Self { _simulated: simulated::begin(seed, now), ahead }
     }
 }
 
