@@ -4,23 +4,16 @@ use std::io;
 
 use futures::{Stream, StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+pub use super::compose::{Composed, same_document, sha256};
 use super::{
-    plan::{Action, STAMP, Step},
-    price::{read_ru, write_ru},
+    compose::compose,
+    plan::{Action, Step},
 };
 use crate::{
     archive::versions::ArchiveTexts,
     causes::chain,
-    change::{
-        diff, edit,
-        key::{ItemKey, render_path},
-        raw::RawDocument,
-        record,
-        time::span_text,
-        version::Version,
-    },
+    change::{key::ItemKey, raw::RawDocument, record, version::Version},
     clock::Clock,
     cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter, Written},
     history::{
@@ -35,7 +28,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApplyOptions {
-    /// Epoch seconds written into restored documents as [`STAMP`]; `None`: the exact content.
+    /// Epoch seconds written into restored documents as [`STAMP`](super::plan::STAMP); `None`: the exact content.
     #[serde(default)]
     pub stamp: Option<i64>,
     /// Only these fields are put back into the live document; empty: the whole document.
@@ -170,7 +163,7 @@ impl Applier<'_> {
 
     /// Whether the live document is what a text makes of it: with or without the stamp of a restore, where the text has
     /// none of its own.
-    fn is_there(&self, text: &Composed, live: &str) -> bool {
+    pub(super) fn is_there(&self, text: &Composed, live: &str) -> bool {
         same_document(&text.text, live, false)
             || text.stamped.as_ref().is_some_and(|plain| same_document(plain, live, true))
     }
@@ -398,125 +391,4 @@ enum Attempt {
 /// look at it will say.
 fn moved(failure: &Failure) -> bool {
     matches!(failure.disposition, Disposition::PreconditionFailed | Disposition::Conflict | Disposition::NotFound)
-}
-
-/// A text that is written, and how it came about.
-#[derive(Debug, Clone)]
-pub struct Composed {
-    /// The document.
-    pub text: String,
-    /// The same without the stamp; `None` when it has none.
-    pub stamped: Option<String>,
-    /// What is to be said of it.
-    pub notes: Vec<String>,
-}
-
-/// The text that is written: the version, or the live document with single fields of the version; and the stamp. A
-/// document that has a member of that name keeps its own, and one that the stamp would make too large goes without.
-fn compose(version: &str, live: Option<&str>, manner: &ApplyOptions) -> Result<Composed, String> {
-    let mut notes = Vec::new();
-    let text = match live {
-        Some(live) if !manner.only.is_empty() => {
-            let mut text = without_system(live)?;
-            for path in &manner.only {
-                let path = crate::change::key::parse_path(path)?;
-                match diff::value_at(version, &path) {
-                    Some(value) => text = edit::set(&text, &path, value)?,
-                    None if diff::value_at(&text, &path).is_none() => {
-                        notes.push(format!("neither the version nor the live document has {}", render_path(&path)));
-                    }
-                    None => text = edit::remove(&text, &path)?,
-                }
-            }
-            if notes.len() == manner.only.len() {
-                return Err(notes.join("; "));
-            }
-            text
-        }
-        _ => version.to_owned(),
-    };
-    let Some(stamp) = manner.stamp else { return Ok(Composed { text, stamped: None, notes }) };
-    let has_own = RawDocument::parse(&text).map_err(|e| e.to_string())?.get(STAMP).is_some();
-    if has_own {
-        notes.push(format!("has a member {STAMP} of its own, which stays as it is"));
-        return Ok(Composed { text, stamped: None, notes });
-    }
-    let with_stamp = edit::set(&text, &[STAMP.to_owned()], &stamp.to_string())?;
-    if with_stamp.len() > record::MAX_ITEM_BYTES {
-        notes.push(format!("{STAMP} would make it larger than an item may be, so it is left out"));
-        return Ok(Composed { text, stamped: None, notes });
-    }
-    Ok(Composed { text: with_stamp, stamped: Some(text), notes })
-}
-
-/// The time to live that a document brings along: it begins anew when the document is written.
-fn expiry_note(text: &str) -> Option<String> {
-    let ttl = RawDocument::parse(text).ok()?.get_i64("ttl").filter(|ttl| *ttl > 0)?;
-    Some(format!("its time to live begins anew: it expires {} after it is restored", span_text(ttl)))
-}
-
-/// A document as the user wrote it.
-fn without_system(text: &str) -> Result<String, String> {
-    record::own_text(text).map_err(|e| format!("the document is not a JSON object: {e}"))
-}
-
-/// Whether two documents mean the same, system properties aside, and the stamp too when it is not looked at.
-pub fn same_document(a: &str, b: &str, ignore_stamp: bool) -> bool {
-    let plain = |text: &str| {
-        let text = without_system(text).ok()?;
-        if ignore_stamp { edit::remove(&text, &[STAMP.to_owned()]).ok() } else { Some(text) }
-    };
-    match (plain(a), plain(b)) {
-        (Some(a), Some(b)) => diff::same(&a, &b),
-        _ => false,
-    }
-}
-
-/// SHA-256 of a text, hexadecimal.
-pub fn sha256(text: &str) -> String {
-    record::hex(&Sha256::digest(text.as_bytes()))
-}
-
-/// Most changed paths that a step names.
-const SHOWN_PATHS: usize = 12;
-
-impl Applier<'_> {
-    /// Completes a step that would write: what changes, the checksum of what would be written, and what that costs. A
-    /// document that means the same already is kept.
-    ///
-    /// # Errors
-    /// When the version or the live document cannot be read.
-    pub async fn refine(&self, step: &mut Step, hand: Prefetched) -> Result<(), Failure> {
-        if !step.action.writes() {
-            return Ok(());
-        }
-        if hand.live.is_none() || hand.version.is_none() {
-            self.pace.wait().await;
-        }
-        let prepared = self.prepare(step, hand).await?;
-        let live = prepared.live.as_ref().map_or(0, String::len);
-        // What is not in the history yet is read and saved first.
-        let first =
-            if live > 0 && !(step.saved && self.manner.only.is_empty()) { read_ru(live) + write_ru(live) } else { 0.0 };
-        let Some(composed) = &prepared.text else {
-            step.ru = first + write_ru(live);
-            return Ok(());
-        };
-        let text = &composed.text;
-        step.ru = first + read_ru(text.len()) + write_ru(text.len());
-        if let Some(live) = &prepared.live {
-            if self.is_there(composed, live) {
-                step.action = Action::Keep;
-                step.notes = vec!["has that content already".into()];
-                return Ok(());
-            }
-            let plain = without_system(live).map_err(|e| Failure::invalid("compare documents".into(), e))?;
-            let changed = diff::between(&plain, text);
-            step.changed = changed.iter().take(SHOWN_PATHS).map(|d| d.path_text()).collect();
-        }
-        step.notes.extend(composed.notes.iter().cloned());
-        step.notes.extend(expiry_note(text));
-        step.sha256 = Some(sha256(text));
-        Ok(())
-    }
 }
