@@ -128,14 +128,6 @@ const PARSERS: [(&str, &[&str], &str); 9] = [
     ("src/restore/step.rs", &["item"], "the key of a plan's line"),
 ];
 
-/// Those that are none, by module: they are to get a type for their error.
-const TO_BE_TYPED: [(&str, &[&str]); 4] = [
-    ("history", &["decide_packed", "decide_all", "matches"]),
-    ("restore", &["compose", "without_system"]),
-    ("retention", &["tick"]),
-    ("verify", &["difference", "whole"]),
-];
-
 /// The functions of some code that name a `Result` with a text for an error.
 fn text_errors(code: &str) -> BTreeSet<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
@@ -181,12 +173,11 @@ fn an_error_has_a_type_wherever_something_may_be_decided_by_it() {
         if module == "local" {
             continue;
         }
-        let open = TO_BE_TYPED.iter().find(|(of, _)| *of == module).map_or(&[][..], |(_, names)| names);
         let path = path.display().to_string();
         for name in text_errors(&code(Path::new(&path))) {
             let is_parser =
                 name.starts_with("parse") || name == "from_str" || left.remove(&(path.clone(), name.clone()));
-            if !is_parser && !open.contains(&name.as_str()) {
+            if !is_parser {
                 wrong.push(format!("{path}: {name}"));
             }
         }

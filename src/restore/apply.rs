@@ -5,10 +5,14 @@ use std::io;
 use futures::{Stream, StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-pub use super::compose::{Composed, same_document, sha256};
 use super::{
     compose::compose,
+    error::{GivenUp, StepError},
     plan::{Action, Step},
+};
+pub use super::{
+    compose::{Composed, same_document, sha256},
+    outcome::{Outcome, StepResult},
 };
 use crate::{
     archive::versions::ArchiveTexts,
@@ -34,48 +38,6 @@ pub struct ApplyOptions {
     /// Only these fields are put back into the live document; empty: the whole document.
     #[serde(default)]
     pub only: Vec<String>,
-}
-
-/// What became of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StepResult {
-    /// Begun; what became of it was not noted any more. Only in local journals.
-    Begun,
-    /// Written.
-    Done,
-    /// Already up to date: an earlier run had done it.
-    Already,
-    /// The document moved since the plan was made; untouched.
-    Conflict,
-    /// Could not be done; untouched, as far as is known.
-    Failed,
-}
-
-/// The record of one step, kept in the journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Outcome {
-    /// The document's id.
-    pub id: String,
-    /// Its partition key, as a JSON array.
-    pub pk: serde_json::Value,
-    /// What was to be done.
-    pub action: Action,
-    /// What became of it.
-    pub fate: StepResult,
-    /// Etag of the document that was replaced or deleted.
-    #[serde(default)]
-    pub before: Option<String>,
-    /// Record in the history that holds that document.
-    #[serde(default)]
-    pub before_record: Option<String>,
-    /// Etag of the document that was written.
-    #[serde(default)]
-    pub after: Option<String>,
-    /// Why not, where it was not done.
-    #[serde(default)]
-    pub message: Option<String>,
 }
 
 /// Applies steps to a target.
@@ -122,7 +84,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// When either cannot be read or the version is no document.
-    pub async fn prepare(&self, step: &Step, hand: Prefetched) -> Result<Prepared, Failure> {
+    pub async fn prepare(&self, step: &Step, hand: Prefetched) -> Result<Prepared, StepError> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let live = match hand.live {
             Some(live) => live,
@@ -142,7 +104,7 @@ impl Applier<'_> {
         item: &ItemKey,
         version: Option<String>,
         live: Option<&str>,
-    ) -> Result<Composed, Failure> {
+    ) -> Result<Composed, StepError> {
         let document = match version {
             Some(version) => version,
             None => {
@@ -151,14 +113,13 @@ impl Applier<'_> {
                     .as_ref()
                     .ok_or_else(|| Failure::invalid("read plan".into(), "a step to write has no version".into()))?;
                 match self.texts {
-                    Some(texts) => texts
-                        .get(item, &facts.record_id)
-                        .map_err(|e| Failure::invalid("read archive".into(), chain(&e)))?,
+                    Some(texts) => texts.get(item, &facts.record_id)?,
                     None => self.containers.document(item, &facts.record_id).await?,
                 }
             }
         };
-        compose(&document, live, self.manner).map_err(|e| Failure::invalid("compose document".into(), e))
+        let composed = compose(&document, live, self.manner);
+        composed.map_err(|e| Failure::invalid("compose document".into(), chain(&e)).into())
     }
 
     /// Whether the live document is what a text makes of it: with or without the stamp of a restore, where the text has
@@ -188,17 +149,17 @@ impl Applier<'_> {
         steps: impl Iterator<Item = io::Result<Step>> + 's,
         concurrency: usize,
         stop: &'s tokio_util::sync::CancellationToken,
-    ) -> impl Stream<Item = io::Result<Outcome>> + 's {
+    ) -> impl Stream<Item = Result<Outcome, GivenUp>> + 's {
         stream::iter(steps)
             .take_while(|_| std::future::ready(!stop.is_cancelled()))
             .map(move |step| async move {
                 self.pace.wait().await;
-                Ok(self.one(&step?).await)
+                self.one(&step.map_err(GivenUp::Plan)?).await
             })
             .buffer_unordered(concurrency.max(1))
     }
 
-    async fn one(&self, step: &Step) -> Outcome {
+    async fn one(&self, step: &Step) -> Result<Outcome, GivenUp> {
         let mut outcome = Outcome {
             id: step.id.clone(),
             pk: step.pk.clone(),
@@ -215,15 +176,17 @@ impl Applier<'_> {
                 Attempt::Moved { tried } => self.write(step, tried, &mut outcome).await,
             }
         };
-        if let Err(failure) = written.await {
-            outcome.message = Some(failure.to_string());
+        match written.await {
+            Ok(()) => {}
+            Err(StepError::Failed(failure)) => outcome.message = Some(failure.to_string()),
+            Err(StepError::Texts(error)) => return Err(GivenUp::Texts(error)),
         }
-        outcome
+        Ok(outcome)
     }
 
     /// The common case in half the requests: nothing has to be saved first, because there is nothing or it is in the
     /// history, and the etag of the plan guards the rest. Whatever else is found goes the long way.
-    async fn write_at_once(&self, step: &Step, outcome: &mut Outcome) -> Result<Attempt, Failure> {
+    async fn write_at_once(&self, step: &Step, outcome: &mut Outcome) -> Result<Attempt, StepError> {
         let saved = step.live.is_none() || (step.saved && self.fresh && !self.containers.is_elsewhere());
         if !saved || !self.manner.only.is_empty() || !step.action.writes() {
             return Ok(Attempt::Moved { tried: false });
@@ -248,7 +211,7 @@ impl Applier<'_> {
                 Ok(Attempt::Done)
             }
             Err(f) if moved(&f) => Ok(Attempt::Moved { tried: retry.count() > 0 || f.sent_before }),
-            Err(f) => Err(f),
+            Err(f) => Err(f.into()),
         }
     }
 
@@ -275,7 +238,7 @@ impl Applier<'_> {
 
     /// Looks first, saves what is there, and writes. `tried`: an attempt may have been stored although it was reported
     /// as failed.
-    async fn write(&self, step: &Step, tried: bool, outcome: &mut Outcome) -> Result<(), Failure> {
+    async fn write(&self, step: &Step, tried: bool, outcome: &mut Outcome) -> Result<(), StepError> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let prepared = self.prepare(step, Prefetched::default()).await?;
         self.check(step, prepared.text.as_ref())?;
@@ -342,7 +305,7 @@ impl Applier<'_> {
                 outcome.message = (!ours).then(|| "was changed while it was being restored".into());
                 Ok(())
             }
-            Err(f) => Err(f),
+            Err(f) => Err(f.into()),
         }
     }
 

@@ -36,6 +36,7 @@ pub mod archived;
 mod compose;
 mod error;
 pub mod journal;
+mod outcome;
 pub mod plan;
 pub mod plan_file;
 mod planning;
@@ -50,7 +51,7 @@ mod undoing;
 
 pub use self::{
     applying::{Approval, Report, Results, Use, apply, forecast},
-    error::RestoreError,
+    error::{GivenUp, RestoreError, StepError},
     planning::{Planned, new_id, open, plan, target_of, texts_of},
     request::{Limits, Manner, Named, Request, State, Which},
     undoing::{UndoRequest, undo},

@@ -3,10 +3,12 @@
 use super::{
     apply::{Applier, Prefetched},
     compose::{sha256, without_system},
+    error::StepError,
     plan::{Action, Step},
     price::{read_ru, write_ru},
 };
 use crate::{
+    causes::chain,
     change::{diff, raw::RawDocument, time::span_text},
     cosmos::Failure,
 };
@@ -20,7 +22,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// When the version or the live document cannot be read.
-    pub async fn refine(&self, step: &mut Step, hand: Prefetched) -> Result<(), Failure> {
+    pub async fn refine(&self, step: &mut Step, hand: Prefetched) -> Result<(), StepError> {
         if !step.action.writes() {
             return Ok(());
         }
@@ -44,7 +46,7 @@ impl Applier<'_> {
                 step.notes = vec!["has that content already".into()];
                 return Ok(());
             }
-            let plain = without_system(live).map_err(|e| Failure::invalid("compare documents".into(), e))?;
+            let plain = without_system(live).map_err(|e| Failure::invalid("compare documents".into(), chain(&e)))?;
             let changed = diff::between(&plain, text);
             step.changed = changed.iter().take(SHOWN_PATHS).map(|d| d.path_text()).collect();
         }

@@ -6,6 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     apply::{Applier, Prefetched},
+    error::StepError,
     plan::{Action, Rules, Step, decide},
     plan_file::Draft,
 };
@@ -29,6 +30,15 @@ pub enum SurveyError {
     /// The plan cannot be kept in a temporary file, or not be read from there.
     #[error("keep the plan in a temporary file")]
     Disk(#[from] io::Error),
+}
+
+impl From<StepError> for SurveyError {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Failed(failure) => Self::Cosmos(failure),
+            StepError::Texts(error) => Self::Disk(error),
+        }
+    }
 }
 
 /// Adds one step for each item in scope; tells `each` how many more there are. Returns the records that are not
@@ -58,7 +68,7 @@ pub async fn survey(
                 let reach = frontier.reach(&*applier.containers.source, &found.item.partition_key);
                 let (step, hand) = decided(applier, found, reach, rules).await?;
                 if newer_only && !did_not_exist(&step) {
-                    return Ok::<_, Failure>(None);
+                    return Ok::<_, StepError>(None);
                 }
                 if let Some(problem) = undecided {
                     let notes = vec![format!("whether it matched is not known: {problem}")];
@@ -86,7 +96,7 @@ pub(super) fn noted(steps: Vec<Step>, draft: &mut Draft, each: &mut impl FnMut(u
 }
 
 /// The step as it comes into the plan.
-pub async fn planned(applier: &Applier<'_>, step: Step, hand: Prefetched) -> Result<Step, Failure> {
+pub async fn planned(applier: &Applier<'_>, step: Step, hand: Prefetched) -> Result<Step, StepError> {
     if step.action.writes() && !applier.manner.only.is_empty() && step.action != Action::Restore {
         return Ok(nothing_to_put_into(step));
     }
@@ -98,9 +108,9 @@ pub async fn planned(applier: &Applier<'_>, step: Step, hand: Prefetched) -> Res
 ///
 /// # Errors
 /// With a failure that the others would meet too.
-pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: Prefetched) -> Result<Step, Failure> {
+pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: Prefetched) -> Result<Step, StepError> {
     match applier.refine(&mut step, hand).await {
-        Err(failure) if failure.disposition == Disposition::Poison => {
+        Err(StepError::Failed(failure)) if failure.disposition == Disposition::Poison => {
             Ok(Step { action: Action::Unknown, notes: vec![failure.message], ru: 0.0, ..step })
         }
         other => other.map(|()| step),
