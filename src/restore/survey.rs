@@ -156,3 +156,62 @@ fn nothing_to_put_into(mut step: Step) -> Step {
     step.notes = vec!["there is no document to put single fields into, leave --only out".into()];
     step
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::{
+        archive::versions::ArchiveTexts,
+        change::key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
+        clock::SystemClock,
+        config::{Names, Settings},
+        cosmos::RuLimiter,
+        history::{Account as _, memory::MemoryAccount},
+        restore::{GivenUp, apply::ApplyOptions, plan::Chosen},
+    };
+
+    /// A disk that fails is no fault of a document: nothing is said of it, and nothing goes on.
+    #[tokio::test]
+    async fn texts_that_cannot_be_read_end_the_work() {
+        let paths = || KeyPaths::parse(&["/pk"]).unwrap();
+        let names = Names::from_settings(&Settings::from_pairs([("COSMOS_DATABASE", "dev")]), None).unwrap();
+        let account = MemoryAccount::new(&names, paths(), paths());
+        let containers = account.containers(&names, None).await.unwrap();
+        let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::String("p".into())]) };
+        let texts = ArchiveTexts::lost(&item, "v").unwrap();
+        let applier = Applier {
+            containers: &containers,
+            manner: &ApplyOptions { stamp: None, only: Vec::new() },
+            force: false,
+            fresh: true,
+            begun: None,
+            texts: Some(&texts),
+            pace: RuLimiter::new(account.meter(), None),
+            clock: &SystemClock,
+        };
+        let step = |version: &str| Step {
+            id: item.id.clone(),
+            pk: item.partition_key.to_json(),
+            action: Action::Recreate,
+            version: Some(Chosen { record_id: version.into(), op: None, ts: 1, lsn: None, via: None, archived: None }),
+            live: None,
+            saved: false,
+            sha256: None,
+            changed: Vec::new(),
+            ru: 0.0,
+            notes: Vec::new(),
+        };
+        let planned = completed(&applier, step("v"), Prefetched::default()).await;
+        assert!(matches!(planned, Err(StepError::Texts(_))), "{planned:?}");
+        let stop = tokio_util::sync::CancellationToken::new();
+        let mut outcomes = pin!(applier.outcomes(std::iter::once(Ok(step("v"))), 1, &stop));
+        let outcome = outcomes.next().await.unwrap();
+        assert!(matches!(outcome, Err(GivenUp::Texts(_))), "{outcome:?}");
+        // A version that the archive does not have is the step's own matter.
+        let missing = completed(&applier, step("gone"), Prefetched::default()).await.unwrap();
+        assert_eq!(missing.action, Action::Unknown);
+        assert!(account.source.texts().is_empty());
+    }
+}
