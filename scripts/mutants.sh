@@ -50,7 +50,7 @@ for name in "${names[@]}"; do
   for ((seed = 0; seed < seeds && ${#by} == 0; seed++)); do
     if COSMOS_REWIND_SEED=$seed notices "$name" simulation::alone; then by="the whole in one thread, seed $seed"; fi
   done
-  if ((${#by} == 0)) && notices "$name" truth::; then by="the audit's tests, $(sed -n 's/^test \(truth::[a-z_]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)"; fi
+  if ((${#by} == 0)) && notices "$name" truth::; then by="the audit's tests, $(sed -n 's/^test \(truth::[a-z_:]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)"; fi
   [[ -n $by ]] || survived=$((survived + 1))
   printf '%-34s %s, %d s\n' "$name" "${by:-NOT NOTICED}" $((SECONDS - begun))
 done

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     archive::versions::ArchiveTexts,
+    causes::chain,
     cosmos::RuLimiter,
     history::{AnyContext, Containers},
 };
@@ -178,7 +179,7 @@ pub async fn apply(
                 report.results.add(outcome.fate);
                 journal.note(outcome).await.map_err(|e| format!("the journal could not be written: {e}"))
             }
-            Err(e) => Err(format!("the plan cannot be read any more: {e}")),
+            Err(e) => Err(chain(&e)),
         };
         match noted {
             Ok(true) => {}

@@ -372,8 +372,7 @@ pub async fn texts_of(
     for step in plan.writing_steps() {
         let step = step?;
         if let Some((chosen, place)) = step.version.as_ref().and_then(|v| Some((v, v.archived.as_ref()?))) {
-            let found = archive.wanted(place, &chosen.record_id);
-            wanted.push(found.map_err(|e| RestoreError::ArchivePlace(e.to_string()))?);
+            wanted.push(archive.wanted(place, &chosen.record_id)?);
         }
     }
     let texts = ArchiveTexts::read(archive, wanted, containers.source.key_paths(), None).await;
