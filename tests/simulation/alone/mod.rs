@@ -117,9 +117,9 @@ impl Run {
         let mut run = Self {
             seed,
             rng: StdRng::seed_from_u64(seed),
-            machine,
             handler: process(&to_capture, &letters, Via::Trigger, seed, machine.clock.clone()),
             stale: process(&to_capture, &letters, Via::Trigger, seed, machine.clock.clone()),
+            machine,
             local,
             capturing: (to_capture, capturing),
             operating: (to_operate, operating),
