@@ -40,6 +40,7 @@ mod planning;
 pub mod price;
 pub mod removals;
 mod request;
+mod saved;
 pub mod sizing;
 pub mod survey;
 mod undoing;
@@ -49,5 +50,6 @@ pub use self::{
     error::RestoreError,
     planning::{Planned, new_id, open, plan, target_of, texts_of},
     request::{Limits, Manner, Named, Request, State, Which},
+    saved::{LoadError, load_plan, save_plan},
     undoing::{UndoRequest, undo},
 };
