@@ -7,7 +7,6 @@ use cosmos_rewind::{
     config::{Account, Names, Settings},
     context::Context,
     cosmos::Cosmos,
-    progress::Silent,
     restore::{self, Approval, Limits, Manner, Request, Use, Which},
 };
 
@@ -19,7 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", endpoint)]);
     let cosmos = Cosmos::new(Account::from_settings(&settings)?);
     let names = Names::from_settings(&settings, None)?;
-    let cx = Context { account: &cosmos, names: &names, progress: &Silent, stop: Default::default() }.any();
+    let cx = Context::new(&cosmos, &names).any();
 
     let containers = restore::open(None, &cx).await?;
     let plan = restore::plan(&Request::at(Which::All, at), &containers, &cx).await?.plan;

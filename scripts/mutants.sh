@@ -28,7 +28,7 @@ cd "$folder/broken"
 for patch in "$patches"/*.patch; do git apply --unidiff-zero "$patch" || { echo "$patch does not apply any more" >&2; exit 1; }; done
 cargo test --quiet --no-run --test main
 program=$(find "$linked/debug/deps" -name 'main-*' -type f -executable | head -n 1)
-# Capture alone, 30 seeds; when none of them notices, the whole, seed after seed until one does. What is about sinks that
+# Capture alone, 30 seeds; when none of them notices, lives in memory, 40 seeds; then the whole, seed after seed until one does. What is about sinks that
 # neither has (the names begin with follow-) is the business of the model of followers, with real processes. What neither sees, the tests
 # of what an outside audit found have to: layouts and records of before, guards.
 notices() { COSMOS_REWIND_MUTANT=$1 timeout 300 "$program" "$2" >"$folder/log" 2>&1 && return 1 || return 0; }
@@ -40,6 +40,9 @@ for name in "${names[@]}"; do
   if COSMOS_REWIND_CAPTURE_SEEDS=30 notices "$name" simulation::capture; then
     by="capture alone, $(grep -c '^COSMOS_REWIND_SEED=' "$folder/log" || true) of 30 seeds"
   fi
+  if ((${#by} == 0)) && COSMOS_REWIND_MEMORY_SEEDS=40 notices "$name" simulation::memory; then
+    by="in memory, $(grep -c '^COSMOS_REWIND_SEED=' "$folder/log" || true) of 40 seeds$(sed -n 's/^test simulation::memory::\(a_[a-z_]*\) .*FAILED/, \1/p' "$folder/log" | tr -d '\n')"
+  fi
   for ((seed = 1; seed < 4 && ${#by} == 0; seed++)); do
     [[ $name == follow-* ]] || break
     if COSMOS_REWIND_SEED=$seed notices "$name" follow_model; then by="the model of followers, seed $seed"; fi
@@ -47,7 +50,7 @@ for name in "${names[@]}"; do
   for ((seed = 0; seed < seeds && ${#by} == 0; seed++)); do
     if COSMOS_REWIND_SEED=$seed notices "$name" simulation::alone; then by="the whole in one thread, seed $seed"; fi
   done
-  if ((${#by} == 0)) && notices "$name" truth::; then by="the audit's tests, $(sed -n 's/^test \(truth::[a-z_]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)"; fi
+  if ((${#by} == 0)) && notices "$name" truth::; then by="the audit's tests, $(sed -n 's/^test \(truth::[a-z_:]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)"; fi
   [[ -n $by ]] || survived=$((survived + 1))
   printf '%-34s %s, %d s\n' "$name" "${by:-NOT NOTICED}" $((SECONDS - begun))
 done

@@ -19,6 +19,7 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
 use crate::{
+    clock::{Clock as _, SystemClock},
     config::{BlobUrl, Credential, is_loopback},
     cosmos,
 };
@@ -190,7 +191,7 @@ struct AzuriteKey;
 #[async_trait]
 impl Policy for AzuriteKey {
     async fn send(&self, ctx: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
-        let date = chrono::Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let date = SystemClock.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
         request.insert_header("x-ms-date", date);
         let text = string_to_sign(request.method().as_ref(), request.url(), request.headers(), request.body().len());
         let base64 = base64::engine::general_purpose::STANDARD;

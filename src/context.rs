@@ -1,8 +1,15 @@
 //! What every use case is given besides its request: the account, and ways to tell and to be stopped.
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Names, cosmos::Cosmos, progress::Progress};
+use crate::{
+    clock::{Clock, SystemClock},
+    config::Names,
+    cosmos::Cosmos,
+    progress::{Progress, Silent},
+};
 
 /// Where a use case works, whom it tells how far it is, and who may stop it. `A` is what it knows of the account: all that
 /// the client library can do, or no more than a part of it.
@@ -11,15 +18,30 @@ pub struct Context<'a, A: ?Sized = Cosmos> {
     pub account: &'a A,
     /// Database and containers.
     pub names: &'a Names,
+    /// The time of this machine.
+    pub clock: Arc<dyn Clock>,
     /// Is told how far the work is.
     pub progress: &'a dyn Progress,
     /// Once cancelled, nothing new is begun and what has begun is finished.
     pub stop: CancellationToken,
 }
 
+impl<'a, A: ?Sized> Context<'a, A> {
+    /// A context with this machine's clock, in which nobody is told anything and nobody stops the work.
+    pub fn new(account: &'a A, names: &'a Names) -> Self {
+        Self { account, names, clock: SystemClock::shared(), progress: &Silent, stop: CancellationToken::new() }
+    }
+}
+
 impl<A: ?Sized> Clone for Context<'_, A> {
     fn clone(&self) -> Self {
-        Self { account: self.account, names: self.names, progress: self.progress, stop: self.stop.clone() }
+        Self {
+            account: self.account,
+            names: self.names,
+            clock: self.clock.clone(),
+            progress: self.progress,
+            stop: self.stop.clone(),
+        }
     }
 }
 

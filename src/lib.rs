@@ -13,7 +13,6 @@
 //!     config::{Account, Names, Settings},
 //!     context::Context,
 //!     cosmos::Cosmos,
-//!     progress::Silent,
 //!     status::{self, Request},
 //! };
 //!
@@ -21,7 +20,7 @@
 //! let settings = Settings::environment();
 //! let cosmos = Cosmos::new(Account::from_settings(&settings)?);
 //! let names = Names::from_settings(&settings, None)?;
-//! let cx = Context { account: &cosmos, names: &names, progress: &Silent, stop: Default::default() };
+//! let cx = Context::new(&cosmos, &names);
 //! let report = status::read(Request { count: false, dead_letters: None, ru_limit: None, stalled_after: 300 }, cx).await?;
 //! println!("capture is {:?} seconds behind", report.behind);
 //! # Ok(())
@@ -34,8 +33,10 @@ pub mod backup;
 pub mod blob;
 pub mod capture;
 pub mod causes;
+pub mod chance;
 pub mod change;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod context;
 pub mod cosmos;
@@ -64,7 +65,6 @@ pub mod retention;
 pub mod secret;
 pub mod serving;
 pub mod status;
-pub mod surroundings;
 pub mod telemetry;
 pub mod truncate;
 pub mod verify;

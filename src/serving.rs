@@ -13,6 +13,7 @@ use crate::{
     capture::{Capture, CaptureError, Limits, Recent},
     causes::chain,
     change::{Via, fidelity::Delivery},
+    clock::SystemClock,
     config::{Account, CaptureConfig, ConfigError, Names, Settings},
     cosmos::Cosmos,
     dead_letters::{DeadLetterError, DeadLetterStore},
@@ -74,6 +75,7 @@ pub async fn handler(
             let projection = Projection::from_settings(settings, Some(&function.name))?;
             let capture = Capture {
                 function: function.name,
+                clock: SystemClock::shared(),
                 history: CosmosHistory::new(cosmos.clone(), names),
                 dead_letters: dead_letters.clone(),
                 fidelity: config.fidelity,

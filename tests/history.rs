@@ -16,6 +16,7 @@ use cosmos_rewind::{
         key::KeyPaths,
         record::{self, Record, RecordContext},
     },
+    clock::SystemClock,
     config::{Credential, DeadLetterLocation, Fidelity, Secret, Settings},
     cosmos::Disposition,
     dead_letters::DeadLetterStore,
@@ -94,6 +95,7 @@ fn capture(history: MemoryHistory, folder: &std::path::Path, piece: usize) -> Ca
     let credential = Credential::Key(Secret::new("none"));
     Capture {
         function: "CaptureChanges".into(),
+        clock: SystemClock::shared(),
         history,
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Exact,

@@ -11,6 +11,7 @@ use std::{
 use cosmos_rewind::{
     capture::{Capture, Limits, Recent, Summary},
     change::{Via, fidelity::Delivery},
+    clock::SystemClock,
     config::{Credential, DeadLetterLocation, Fidelity, Secret},
     dead_letters::DeadLetterStore,
     host::invocation::Payload,
@@ -213,6 +214,7 @@ fn capture(history: &MemoryHistory, letters: &Path) -> Capture<MemoryHistory> {
     let location = DeadLetterLocation::Directory(letters.to_owned());
     Capture {
         function: "CaptureChanges".into(),
+        clock: SystemClock::shared(),
         history: history.clone(),
         dead_letters: Arc::new(DeadLetterStore::open(&location, &Credential::Key(Secret::new("none"))).unwrap()),
         fidelity: Fidelity::Exact,

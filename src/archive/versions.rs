@@ -337,6 +337,13 @@ impl ArchiveTexts {
         file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut bytes))?;
         String::from_utf8(bytes).map_err(|_| TextError::Damaged)
     }
+
+    /// The text of one version, in a file that lost it.
+    #[cfg(test)]
+    pub(crate) fn lost(item: &ItemKey, version: &str) -> io::Result<Self> {
+        let places = HashMap::from([(name_of(item, version), Ok((0, 1)))]);
+        Ok(Self { file: Mutex::new(tempfile::tempfile()?), places, no_answer: 0 })
+    }
 }
 
 /// The event's document, when it is the item's.

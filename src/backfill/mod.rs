@@ -122,7 +122,7 @@ async fn save(
     };
     let concurrency = request.concurrency;
     let bulk = Bulk::start(containers.changes.clone(), concurrency, pace.clone(), failed.observer());
-    let saver = Saver { containers, pace: &pace, bulk: &bulk, concurrency };
+    let saver = Saver { containers, pace: &pace, bulk: &bulk, concurrency, clock: &*cx.clock };
     let mut report = Report::default();
     let mut pieces = std::pin::pin!(scan.pieces());
     while let Some(piece) = pieces.next().await {

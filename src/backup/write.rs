@@ -195,7 +195,7 @@ impl BackupState {
             feed_range: request.feed_range.map(|share| share.to_string()),
             at_text: request.at_text.clone(),
             at: request.at.map(PointInTime::seconds),
-            made: crate::surroundings::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+            made: cx.clock.now().to_rfc3339_opts(SecondsFormat::Secs, true),
             left,
             unknown: 0,
             beyond: false,

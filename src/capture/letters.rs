@@ -36,7 +36,7 @@ impl<H: History> Capture<H> {
         let (item, partial) = letters.of(one);
         let letter = DeadLetter {
             v: 1,
-            at: crate::surroundings::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            at: self.clock.stamp(),
             function: self.function.clone(),
             invocation: invocation.to_owned(),
             id: one.id.clone(),

@@ -46,6 +46,7 @@ use crate::{
         record::{self, LayoutError},
         shape::Redactor,
     },
+    clock::Clock,
     config::{ConfigError, Fidelity},
     cosmos::{Disposition, Failure, Retry},
     dead_letters::{DeadLetterError, DeadLetterStore},
@@ -62,6 +63,8 @@ pub struct Capture<H> {
     pub function: String,
     /// The two containers.
     pub history: H,
+    /// The time of this machine.
+    pub clock: Arc<dyn Clock>,
     /// Where poison goes.
     pub dead_letters: Arc<DeadLetterStore>,
     /// Whether altered documents are read again.
@@ -142,7 +145,7 @@ impl<H: History> Capture<H> {
         summary.retries = retry.count();
         summary.elapsed = start.elapsed();
         // A source whose clock is ahead of this one is not behind.
-        summary.lag = newest.map(|ts| u64::try_from(crate::surroundings::now().timestamp() - ts).unwrap_or(0));
+        summary.lag = newest.map(|ts| u64::try_from(self.clock.now().timestamp() - ts).unwrap_or(0));
         Ok(summary)
     }
 

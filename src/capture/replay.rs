@@ -8,6 +8,7 @@ use super::{Capture, CaptureError, Limits, Recent};
 use crate::{
     causes::chain,
     change::{Via, fidelity::Delivery},
+    clock::SystemClock,
     config::{CaptureConfig, ConfigError, Fidelity, Names, Settings},
     cosmos::Cosmos,
     dead_letters::{DeadLetter, DeadLetterError, DeadLetterStore},
@@ -195,6 +196,7 @@ fn capture_of(
     };
     Ok(Capture {
         function: letter.function.clone(),
+        clock: SystemClock::shared(),
         history: CosmosHistory::new(cosmos.clone(), Names::from_settings(settings, Some(&letter.function))?),
         dead_letters: store.clone(),
         // Reading a document again would bring back what was left out of its letter.

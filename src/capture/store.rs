@@ -120,8 +120,7 @@ impl<H: History> Capture<H> {
         let identities: Vec<Identity> = taken.changes.iter().map(of_change).collect();
         let rereads = self.reread(taken, &identities, shape, retry, &mut progress.summary).await?;
         let partial = shape.map(Redactor::note).or(self.partial.as_deref());
-        let now = crate::surroundings::now();
-        let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        let (now, at) = (self.clock.now(), self.clock.stamp());
         let source = self.source_paths(retry).await?;
         let context = RecordContext {
             via: self.via,

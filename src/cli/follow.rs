@@ -40,7 +40,7 @@ pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
     let stop = CancellationToken::new();
     tokio::spawn(watch_signals(stop.clone()));
     if let Some(address) = args.metrics {
-        let health = Health::of(&request.options, metrics.clone(), cosmos.meter().clone());
+        let health = Health::of(&request.options, metrics.clone(), cosmos.meter().clone(), ui.clock().clone());
         health.listen(address, stop.clone()).await.map_err(|e| {
             CliError::failed(format!("--metrics {address}"))
                 .because(e)

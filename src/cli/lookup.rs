@@ -28,7 +28,7 @@ pub(super) async fn point(ui: &Ui, cosmos: &Cosmos, flag: &str, text: &str) -> R
     if text.trim().eq_ignore_ascii_case("now") {
         return Ok(PointInTime::END);
     }
-    let here = crate::surroundings::now();
+    let here = ui.clock().now();
     let parse = |now: DateTime<Utc>| PointInTime::parse(text, &now.with_timezone(&Local));
     // An absolute time is the same whatever day it is, and one that is wrong stays wrong.
     match (parse(here), parse(here + chrono::TimeDelta::days(1))) {

@@ -56,7 +56,7 @@ pub async fn run(args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
         return Ok(planned_exit(&plan).and(bad));
     }
     // A plan may be used twice: each use has its own journal.
-    let run = if args.plan.is_some() { new_id() } else { plan.head.id.clone() };
+    let run = if args.plan.is_some() { new_id(&*cx.clock) } else { plan.head.id.clone() };
     let this = Use { run: &run, made_now: args.plan.is_none(), texts: texts.as_ref() };
     Ok(apply(ui, &plan, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CliError, ErrorKind, screen::Screen};
 use crate::{
     change::diff::Difference,
+    clock::{Clock, SystemClock},
     config::Names,
     context::Context,
     cosmos::Cosmos,
@@ -31,6 +32,7 @@ pub struct Ui {
     can_ask: bool,
     /// Whether Ctrl-C is waited for.
     is_interruptible: bool,
+    clock: Arc<dyn Clock>,
 }
 
 /// Where text goes.
@@ -78,7 +80,7 @@ impl Write for Kept {
 }
 
 impl Ui {
-    /// The standard streams of this process, its terminal and its Ctrl-C.
+    /// The standard streams of this process, its terminal, its Ctrl-C and the clock of this machine.
     pub fn standard() -> Self {
         let is_terminal = io::stdout().is_terminal();
         Self {
@@ -88,11 +90,12 @@ impl Ui {
             is_coloured: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
             can_ask: io::stdin().is_terminal(),
             is_interruptible: true,
+            clock: SystemClock::shared(),
         }
     }
 
     /// Keeps what is printed, as it would go into a pipe; nobody is asked, and nobody interrupts.
-    pub fn kept() -> Self {
+    pub fn kept(clock: Arc<dyn Clock>) -> Self {
         let kept = || Stream::Kept(Arc::default());
         Self {
             output: kept(),
@@ -101,12 +104,18 @@ impl Ui {
             is_coloured: false,
             can_ask: false,
             is_interruptible: false,
+            clock,
         }
     }
 
     /// What was kept of standard output and of standard error since this was asked last.
     pub fn said(&self) -> (String, String) {
         (self.output.taken(), self.screen.0.taken())
+    }
+
+    /// The time of this machine.
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// Standard error as a person reads it.
@@ -233,7 +242,7 @@ impl Ui {
 
     /// The context of a command that Ctrl-C ends at once.
     pub(super) fn context<'a>(&'a self, cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
-        Context { account: cosmos, names, progress: &self.screen, stop: CancellationToken::new() }
+        Context { clock: self.clock.clone(), progress: &self.screen, ..Context::new(cosmos, names) }
     }
 
     /// The context of a command that finishes what it has begun when Ctrl-C comes.
@@ -281,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_told_once() {
-        let ui = Ui::kept();
+        let ui = Ui::kept(SystemClock::shared());
         ui.document("{\"id\":\"\u{7f}\"}", false).unwrap();
         ui.hint("look again");
         assert!(ui.confirm("Delete it?", "it", false).is_err(), "there is nobody to ask");

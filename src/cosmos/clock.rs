@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::Cosmos;
+use crate::clock::{Clock as _, SystemClock};
 
 /// How long the service may take to say what time it is.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ impl Cosmos {
     pub async fn now(&self) -> DateTime<Utc> {
         match self.service_time().await {
             Some(now) => now,
-            None => crate::surroundings::now(),
+            None => SystemClock.now(),
         }
     }
 }

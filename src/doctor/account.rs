@@ -7,12 +7,12 @@ use std::{
 };
 
 use azure_data_cosmos::models::ContainerProperties;
-use chrono::Utc;
 use serde_json::{Map, Value, json};
 
 use super::{Finding, Understood, Verdict};
 use crate::{
     change::{key::PartitionKey, record::ORIGINAL_ID},
+    clock::{Clock as _, SystemClock},
     config::{Account, CaptureConfig, DeadLetterLocation, Names},
     cosmos::{
         Container, Cosmos, Disposition, Failure, RuLimiter,
@@ -193,7 +193,7 @@ async fn delivered(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec
     if !found.parts.iter().any(is_read) {
         return findings.push(Finding::ok(check, "no lease and no follower has begun"));
     }
-    let now = cosmos.service_time().await.unwrap_or_else(crate::surroundings::now).timestamp();
+    let now = cosmos.now().await.timestamp();
     let stalled = frontier::stalled(&found, now, STALLED);
     if stalled.is_empty() {
         return findings.push(Finding::ok(check, "nothing waits for long"));
@@ -228,7 +228,7 @@ async fn writable(changes: &Container, who: &str, findings: &mut Vec<Finding>) {
     let text = |body: &Map<String, Value>| Value::Object(body.clone()).to_string().into_bytes();
     let check = |what: &str| format!("changes{who}: {what}");
 
-    let (before, sent) = (Utc::now().timestamp(), Instant::now());
+    let (before, sent) = (SystemClock.now().timestamp(), Instant::now());
     let created = changes.upsert(&key, &id, text(&body)).await;
     let middle = before + (sent.elapsed() / 2).as_secs() as i64;
     if let Err(failure) = created {
@@ -339,7 +339,7 @@ async fn dead_letters(config: &CaptureConfig, account: &Account, findings: &mut 
     let check = format!("dead letters in {}", config.dead_letters);
     let letter = DeadLetter {
         v: 1,
-        at: Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        at: SystemClock.stamp(),
         function: "doctor".into(),
         invocation: "-".into(),
         id: None,

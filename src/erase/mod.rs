@@ -238,7 +238,7 @@ impl Plan<'_> {
             archived: erased.events,
             live,
             left: left.count(with_live),
-            at: crate::surroundings::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+            at: eraser.cx.clock.now().to_rfc3339_opts(SecondsFormat::Secs, true),
             ru: eraser.cx.account.meter().total(),
             seconds: started.elapsed().as_secs_f64(),
             live_stays: left.live && !with_live,

@@ -104,7 +104,7 @@ impl Checkpoint {
     }
 
     /// One without positions.
-    pub fn fresh(name: &str, source: &str, rid: &str, mode: FeedMode, part: Option<Shard>) -> Self {
+    pub fn fresh(name: &str, source: &str, rid: &str, mode: FeedMode, part: Option<Shard>, now: DateTime<Utc>) -> Self {
         Self {
             id: Self::id_of(name, part),
             v: VERSION,
@@ -117,7 +117,7 @@ impl Checkpoint {
             expires: None,
             lease: 0,
             seq: 0,
-            saved: crate::surroundings::now(),
+            saved: now,
             history: None,
             ranges: Vec::new(),
         }
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn checkpoint(mode: FeedMode, part: Option<&str>) -> Checkpoint {
-        Checkpoint::fresh("a", "dev/events", "rid", mode, part.map(|p| p.parse().unwrap()))
+        Checkpoint::fresh("a", "dev/events", "rid", mode, part.map(|p| p.parse().unwrap()), DateTime::default())
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{
     reader::{Positions, Reader},
     store::Held,
 };
+use crate::clock::Clock;
 use crate::cosmos::{Container, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry, Shard};
 
 /// Pages in memory at once, whatever the number of ranges: at most 4 MB each on the wire.
@@ -92,6 +93,8 @@ pub struct Follower {
     pub pipeline: Arc<Pipeline>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The time of this machine.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Follower {
@@ -105,7 +108,7 @@ impl Follower {
         let options = &self.options;
         let wanted = Checkpoint {
             history: self.pipeline.history(),
-            ..Checkpoint::fresh(&options.name, &source, self.source.rid(), options.mode, options.part)
+            ..Checkpoint::fresh(&options.name, &source, self.source.rid(), options.mode, options.part, self.clock.now())
         };
         let mut pause = PAUSES.0;
         let mut failing_since: Option<Instant> = None;
@@ -141,7 +144,7 @@ impl Follower {
     /// Takes the name, follows while it is held, and gives it back unless it was lost.
     async fn term(&self, wanted: &Checkpoint, stop: &CancellationToken) -> Result<Ended, FollowError> {
         let options = &self.options;
-        let acquired = self.store.acquire(wanted, &options.holder, options.lease, stop).await?;
+        let acquired = self.store.acquire(wanted, &options.holder, options.lease, &self.clock, stop).await?;
         let Some(mut held) = acquired else { return Ok(Ended::Stopped) };
         self.metrics.holding.store(true, Ordering::Relaxed);
         let ended = self.hold(&mut held, stop).await;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Metrics, Options};
+use crate::clock::Clock;
 use crate::cosmos::RuMeter;
 
 /// What is shown.
@@ -27,6 +28,8 @@ pub struct Health {
     pub meter: RuMeter,
     /// How long a range may take for a poll or a page before it counts as stuck.
     pub patience: Duration,
+    /// The time of this machine.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// A poll, or a page with the sinks, that takes so long is stuck; the pause between polls comes on top.
@@ -34,8 +37,8 @@ const STUCK: Duration = Duration::from_secs(20);
 
 impl Health {
     /// The health of a follower with these options.
-    pub fn of(options: &Options, metrics: Arc<Metrics>, meter: RuMeter) -> Self {
-        Self { name: options.name.clone(), metrics, meter, patience: options.poll + STUCK }
+    pub fn of(options: &Options, metrics: Arc<Metrics>, meter: RuMeter, clock: Arc<dyn Clock>) -> Self {
+        Self { name: options.name.clone(), metrics, meter, patience: options.poll + STUCK, clock }
     }
 
     /// Answers at an address until stopped; returns the address, whose port may have been 0.
@@ -65,10 +68,7 @@ async fn serve(listener: TcpListener, health: Health, stop: CancellationToken) -
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        health.text(crate::surroundings::now().timestamp()),
-    )
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], health.text(health.clock.now().timestamp()))
 }
 
 /// Alive: yes, unless no range moves on, because it cannot be read, a sink takes nothing, or either of them hangs.
@@ -148,6 +148,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
 
     #[test]
     fn the_text_is_what_prometheus_reads() {
@@ -157,7 +158,9 @@ mod tests {
         metrics.range("10-FF", |range| (range.newest, range.caught_up) = (Some(50), true));
         let meter = RuMeter::default();
         meter.add(12.5);
-        let text = Health { name: "a".into(), metrics, meter, patience: Duration::from_secs(1) }.text(100);
+        let text =
+            Health { name: "a".into(), metrics, meter, patience: Duration::from_secs(1), clock: SystemClock::shared() }
+                .text(100);
         for line in [
             "cosmos_rewind_changes_total{follower=\"a\"} 3",
             "# TYPE cosmos_rewind_request_units_total counter",

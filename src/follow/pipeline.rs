@@ -21,6 +21,7 @@ use super::{
 use crate::{
     capture::Summary,
     change::{key::KeyPaths, shape::Redactor},
+    clock::Clock,
     cosmos::FeedPage,
     dead_letters::{DeadLetter, DeadLetterStore},
 };
@@ -68,6 +69,8 @@ pub struct Pipeline {
     pub dead_letters: Arc<DeadLetterStore>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The time of this machine.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Pipeline {
@@ -266,7 +269,7 @@ impl Pipeline {
     ) -> Result<bool, FollowError> {
         let letter = DeadLetter {
             v: 1,
-            at: crate::surroundings::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            at: self.clock.stamp(),
             function: self.name.clone(),
             invocation: range.to_owned(),
             id: None,

@@ -143,6 +143,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
     let dead_letters = Arc::new(DeadLetterStore::open(&config.dead_letters, &credential)?);
     let capture = || Capture {
         function: options.name.clone(),
+        clock: cx.clock.clone(),
         history: CosmosHistory::new(cx.account.clone(), cx.names.clone()),
         dead_letters: dead_letters.clone(),
         fidelity: Fidelity::Payload,
@@ -163,8 +164,11 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
         dead_letters: dead_letters.clone(),
         metrics: metrics.clone(),
         shape: redactor,
+        clock: cx.clock.clone(),
     };
-    Follower { source, options, store, pipeline: Arc::new(pipeline), metrics }.run(&cx.stop).await
+    Follower { source, options, store, pipeline: Arc::new(pipeline), metrics, clock: cx.clock.clone() }
+        .run(&cx.stop)
+        .await
 }
 
 /// Opens a container as patiently as the follower reads: an account that is busy or out of reach is asked again, until the

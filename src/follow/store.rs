@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use super::{Checkpoint, Fence, Mismatch, RangePosition};
 use crate::{
     change::{key::PartitionKey, raw::RawDocument},
+    clock::Clock,
     cosmos::{Container, Disposition, Failure, Retry, Status},
     dead_letters::replace_file,
 };
@@ -109,6 +110,7 @@ pub struct Held {
     /// Until when nobody else may take over, on this machine's clock that never jumps.
     valid_until: Instant,
     lease: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug)]
@@ -141,11 +143,12 @@ impl CheckpointStore {
         wanted: &Checkpoint,
         holder: &str,
         lease: Duration,
+        clock: &Arc<dyn Clock>,
         stop: &CancellationToken,
     ) -> Result<Option<Held>, CheckpointError> {
         match self {
-            Self::Container(container) => acquire_document(container, wanted, holder, lease, stop).await,
-            Self::File(path) => acquire_file(path, wanted, holder, lease, stop).await,
+            Self::Container(container) => acquire_document(container, wanted, holder, lease, clock, stop).await,
+            Self::File(path) => acquire_file(path, wanted, holder, lease, clock, stop).await,
         }
     }
 }
@@ -155,6 +158,7 @@ async fn acquire_document(
     wanted: &Checkpoint,
     holder: &str,
     lease: Duration,
+    clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> Result<Option<Held>, CheckpointError> {
     let key = key_of(container, wanted)?;
@@ -175,7 +179,7 @@ async fn acquire_document(
             .map_err(|problem| CheckpointError::Foreign { follower: wanted.follower.clone(), problem })?;
         if let (Some(other), Some(etag)) = (&checkpoint.holder, &etag)
             && other != holder
-            && checkpoint.expires.is_none_or(|expires| expires > crate::surroundings::now())
+            && checkpoint.expires.is_none_or(|expires| expires > clock.now())
         {
             // A clock that is wrong may say so for ever: what does not move for a whole lease is dead too.
             if seen.as_ref().is_none_or(|seen| seen.etag != *etag) {
@@ -198,7 +202,8 @@ async fn acquire_document(
         checkpoint.holder = Some(holder.to_owned());
         let place = Place::Document { container: container.clone(), key: key.clone(), etag: etag.unwrap_or_default() };
         let fence = Arc::new(Fence::begin(checkpoint.seq + 1));
-        let mut held = Held { checkpoint, fence, place, valid_until: Instant::now() + lease, lease };
+        let mut held =
+            Held { checkpoint, fence, place, valid_until: Instant::now() + lease, lease, clock: clock.clone() };
         let ranges = held.checkpoint.ranges.clone();
         match held.save(ranges, false).await {
             Ok(()) => return Ok(Some(held)),
@@ -217,6 +222,7 @@ async fn acquire_file(
     wanted: &Checkpoint,
     holder: &str,
     lease: Duration,
+    clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> Result<Option<Held>, CheckpointError> {
     let fail = |problem| CheckpointError::File { path: path.display().to_string(), problem };
@@ -253,7 +259,7 @@ async fn acquire_file(
     checkpoint.holder = Some(holder.to_owned());
     let place = Place::File { path: path.to_owned(), _lock: lock };
     let fence = Arc::new(Fence::begin(checkpoint.seq + 1));
-    let mut held = Held { checkpoint, fence, place, valid_until: Instant::now() + lease, lease };
+    let mut held = Held { checkpoint, fence, place, valid_until: Instant::now() + lease, lease, clock: clock.clone() };
     let ranges = held.checkpoint.ranges.clone();
     held.save(ranges, false).await?;
     Ok(Some(held))
@@ -265,7 +271,7 @@ impl Held {
     /// # Errors
     /// [`CheckpointError::Lost`] or [`CheckpointError::Expired`] when somebody else has the name, or may have by now.
     pub async fn save(&mut self, ranges: Vec<RangePosition>, release: bool) -> Result<(), CheckpointError> {
-        let now = crate::surroundings::now();
+        let now = self.clock.now();
         let begun = Instant::now();
         let mut next = self.checkpoint.clone();
         next.ranges = ranges;

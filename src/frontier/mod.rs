@@ -1,115 +1,31 @@
 //! Reads how far the history is known to be complete: from the leases of the trigger and the checkpoints of followers,
 //! by looking at what comes after them in the feed; and, where there are none, from the newest version.
 
+mod account;
 pub mod leases;
+mod probing;
 pub mod waiting;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::Arc,
+use std::collections::BTreeMap;
+
+pub use self::probing::time_of;
+use self::{
+    leases::{Lease, leases},
+    probing::{Group, Reader, probe},
 };
-
-use chrono::{DateTime, Utc};
-use futures::{FutureExt as _, future::BoxFuture};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-use self::leases::{Lease, leases};
 use crate::{
     change::{
-        key::{ItemKey, KeyPaths},
-        raw::{RawDocument, depth},
-        record::{source_key, version_id},
+        raw::RawDocument,
         time::{PointInTime, span_text},
     },
     config::Names,
-    cosmos::{
-        Answer, Container, Cosmos, Failure, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry, RuLimiter, RuMeter,
-    },
+    cosmos::{Container, Cosmos, Failure, FeedRange, RETRY_TIMEOUT, Retry, RuLimiter},
     follow::Checkpoint,
     history::{
-        Account, Containers, CosmosContainers, CosmosReader,
-        frontier::{Evidence, Frontier, Next, Part, TOO_DEEP, Waiting},
-        layout::source_of,
-        reading::HistoryReader,
+        CosmosContainers,
+        frontier::{Evidence, Frontier, Part, TOO_DEEP, Waiting},
     },
 };
-
-/// Documents with changes that wait, beyond which they are not told apart.
-const MOST_WAITING: usize = 10_000;
-
-/// Readers that belong together.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Group {
-    /// The ranges of a follower, by its name.
-    Follower(String),
-    /// The leases of a function, by what their ids begin with.
-    Lease(String),
-}
-
-impl fmt::Display for Group {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Follower(name) => write!(f, "follower {name}"),
-            Self::Lease(name) => write!(f, "lease {name}"),
-        }
-    }
-}
-
-impl Account for Cosmos {
-    fn endpoint(&self) -> &str {
-        Self::endpoint(self)
-    }
-
-    fn meter(&self) -> &RuMeter {
-        Self::meter(self)
-    }
-
-    fn now(&self) -> BoxFuture<'_, DateTime<Utc>> {
-        Self::now(self).boxed()
-    }
-
-    fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers> {
-        async move {
-            let containers = CosmosContainers::open(self, names).await?.containers();
-            Ok(match into {
-                None => containers,
-                Some(name) => {
-                    let target = self.container(&names.database, name).await?;
-                    Containers { target: Arc::new(target), ..containers }
-                }
-            })
-        }
-        .boxed()
-    }
-
-    fn history<'a>(&'a self, names: &'a Names) -> Answer<'a, Arc<dyn HistoryReader>> {
-        async move {
-            let changes = self.container(&names.database, &names.changes).await?;
-            let source = source_of(changes.key_paths());
-            Ok(Arc::new(CosmosReader::new(changes, &source)) as Arc<dyn HistoryReader>)
-        }
-        .boxed()
-    }
-
-    fn frontier<'a>(&'a self, names: &'a Names, at: Option<PointInTime>, pace: &'a RuLimiter) -> Answer<'a, Frontier> {
-        async move {
-            let containers = CosmosContainers::open(self, names).await?;
-            read(self, names, &containers, at, pace).await
-        }
-        .boxed()
-    }
-}
-
-/// Something that puts the feed into this history.
-struct Reader {
-    group: Group,
-    range: FeedRange,
-    mode: FeedMode,
-    /// The client library's token; `None` when it has not begun.
-    token: Option<String>,
-}
 
 /// Reads the frontier. `at` is the moment that will be asked about: documents with changes of before it that are not
 /// captured are told apart.
@@ -232,114 +148,6 @@ fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange) -> Option<Par
         (one, other) => one.or(other),
     };
     part.filter(|part| part.until.is_some()).map(|part| Part { range: range.clone(), ..part })
-}
-
-/// Looks at what comes after a reader's place.
-async fn probe(
-    containers: &CosmosContainers,
-    reader: &Reader,
-    range: &FeedRange,
-    at: Option<PointInTime>,
-) -> Result<Option<Part>, Failure> {
-    // A lease that was made and has delivered nothing says nothing.
-    let Some(token) = &reader.token else { return Ok(None) };
-    let read = || async {
-        let mut feed = containers.source.change_feed(range, reader.mode, FeedStart::Beginning, Some(token)).await?;
-        let mut first: Option<i64> = None;
-        let mut next: Option<Next> = None;
-        let mut waiting: HashMap<ItemKey, Vec<String>> = HashMap::new();
-        loop {
-            let page = feed.next().await?;
-            let items = page.items()?;
-            let Some(newest) = items.iter().filter_map(|item| time_of(item.get())).max() else {
-                return Ok((first, next, Waiting::These(waiting)));
-            };
-            if let (None, Some(item)) = (&next, items.first()) {
-                next = Some(next_of(item, containers.source.key_paths()));
-            }
-            for item in &items {
-                let ts = time_of(item.get()).unwrap_or(newest);
-                first = Some(first.map_or(ts, |first| first.min(ts)));
-                if at.is_some_and(|at| ts <= at.seconds()) {
-                    match change_of(item, containers.source.key_paths()) {
-                        Some((item, record)) if waiting.len() < MOST_WAITING => {
-                            waiting.entry(item).or_default().push(record);
-                        }
-                        _ => return Ok((first, next, Waiting::Any)),
-                    };
-                }
-            }
-            // What follows is newer than the moment asked for; by a second, since many have the same.
-            if at.is_none_or(|at| newest > at.seconds()) {
-                return Ok((first, next, Waiting::These(waiting)));
-            }
-        }
-    };
-    let (first, next, waiting) = Retry::for_at_most(RETRY_TIMEOUT).run(read).await?;
-    let until = match first {
-        None => PointInTime::END,
-        Some(first) => {
-            let before = PointInTime::from_epoch(first - 1);
-            match reader.mode {
-                FeedMode::AllVersions => before,
-                // Of a document that waits only the newest version is left in the feed. So nothing is known of the
-                // time since this part was last seen to be captured.
-                FeedMode::Latest => newest(containers, Some(range)).await?.map_or(before, |newest| before.min(newest)),
-            }
-        }
-    };
-    Ok(Some(Part {
-        range: range.clone(),
-        until: Some(until),
-        evidence: Evidence::Reader(reader.group.to_string()),
-        sees_deletes: reader.mode == FeedMode::AllVersions,
-        waiting,
-        next,
-    }))
-}
-
-fn next_of(item: &RawValue, paths: &KeyPaths) -> Next {
-    #[derive(Deserialize)]
-    struct Envelope<'a> {
-        #[serde(borrow)]
-        current: Option<&'a RawValue>,
-    }
-    let document = serde_json::from_str::<Envelope<'_>>(item.get()).ok().and_then(|envelope| envelope.current);
-    Next {
-        item: change_of(item, paths).map(|(item, _)| item),
-        ts: PointInTime::from_epoch(time_of(item.get()).unwrap_or_default()),
-        depth: depth(document.unwrap_or(item).get()),
-    }
-}
-
-/// The time of an item of the feed.
-pub fn time_of(item: &str) -> Option<i64> {
-    #[derive(Deserialize)]
-    struct Item {
-        metadata: Option<Metadata>,
-        current: Option<Current>,
-    }
-    #[derive(Deserialize)]
-    struct Metadata {
-        // A float, as the service sends it.
-        crts: Option<f64>,
-    }
-    #[derive(Deserialize)]
-    struct Current {
-        #[serde(rename = "_ts")]
-        ts: Option<i64>,
-    }
-    let item: Item = serde_json::from_str(item).ok()?;
-    item.current.and_then(|c| c.ts).or_else(|| item.metadata?.crts.map(|ts| ts as i64))
-}
-
-/// The document that an item of the feed is about, and the record that it becomes.
-fn change_of(item: &RawValue, paths: &KeyPaths) -> Option<(ItemKey, String)> {
-    let mut changes = Vec::new();
-    crate::change::decode::decode(item, &mut changes).ok()?;
-    let change = changes.iter().find(|change| !change.healed)?;
-    let item = ItemKey { id: change.id.to_string(), partition_key: source_key(change, paths).ok()? };
-    Some((item, version_id(change)))
 }
 
 /// The time of the newest version of the whole history, read once.

@@ -46,7 +46,13 @@ pub type AnyContext<'a> = Context<'a, dyn Account + 'a>;
 impl<'a, A: Account> Context<'a, A> {
     /// The same for use cases that need no more than [`Account`] has.
     pub fn any(&self) -> AnyContext<'a> {
-        Context { account: self.account, names: self.names, progress: self.progress, stop: self.stop.clone() }
+        Context {
+            account: self.account,
+            names: self.names,
+            clock: self.clock.clone(),
+            progress: self.progress,
+            stop: self.stop.clone(),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
@@ -22,6 +22,7 @@ use crate::{
         key::{KeyValue, PartitionKey},
         version::{BadRecord, Version},
     },
+    clock::{Clock as _, SystemClock},
     config::Names,
     cosmos::{Container, Cosmos, Failure, Retry},
     host::functions::DEFAULT_FUNCTION,
@@ -219,7 +220,7 @@ async fn populate(source: &Container, request: &Request, progress: &dyn Progress
                 let mut written = Written::new();
                 for (seq, zip) in share {
                     let key = PartitionKey(vec![KeyValue::String(zip.zip.to_owned())]);
-                    let text = zip.document(seq, Utc::now());
+                    let text = zip.document(seq, SystemClock.now());
                     let done = Retry::for_at_most(Duration::from_secs(30))
                         .run(|| source.upsert(&key, zip.zip, text.clone().into_bytes()))
                         .await?;

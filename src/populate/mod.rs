@@ -23,7 +23,6 @@ use std::{
     time::Instant,
 };
 
-use chrono::Utc;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -34,6 +33,7 @@ use rate::DocumentRate;
 
 use crate::{
     change::key::{ItemKey, KeyPaths},
+    clock::{Clock as _, SystemClock},
     context::Context,
     cosmos::{Action, Bulk, Failure, Job, RuLimiter, Tally},
     figures::count_of,
@@ -295,7 +295,7 @@ async fn write_all(
 async fn generate(sink: &Sink, key_paths: &KeyPaths, rng: &mut StdRng, count: u64) -> Result<(), PopulateError> {
     for seq in 1..=count {
         let zip = zipcodes::pick(rng);
-        let (item, text) = zip_document(zip, key_paths, seq, Utc::now()).map_err(PopulateError::Document)?;
+        let (item, text) = zip_document(zip, key_paths, seq, SystemClock.now()).map_err(PopulateError::Document)?;
         if !sink.upsert(item, text).await {
             return Ok(());
         }
@@ -348,7 +348,7 @@ async fn update(sink: &Sink, kept: &[(ItemKey, String)], rng: &mut StdRng, count
     }
     for seq in 1..=count {
         let (item, text) = &kept[rng.random_range(0..kept.len())];
-        let text = refreshed(text, seq, Utc::now()).map_err(PopulateError::Document)?;
+        let text = refreshed(text, seq, SystemClock.now()).map_err(PopulateError::Document)?;
         if !sink.upsert(item.clone(), text).await {
             return Ok(());
         }

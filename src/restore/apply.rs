@@ -4,23 +4,21 @@ use std::io;
 
 use futures::{Stream, StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{
-    plan::{Action, STAMP, Step},
-    price::{read_ru, write_ru},
+    compose::compose,
+    error::{GivenUp, StepError},
+    plan::{Action, Step},
+};
+pub use super::{
+    compose::{Composed, same_document, sha256},
+    outcome::{Outcome, StepResult},
 };
 use crate::{
     archive::versions::ArchiveTexts,
     causes::chain,
-    change::{
-        diff, edit,
-        key::{ItemKey, render_path},
-        raw::RawDocument,
-        record,
-        time::span_text,
-        version::Version,
-    },
+    change::{key::ItemKey, raw::RawDocument, record, version::Version},
+    clock::Clock,
     cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter, Written},
     history::{
         Containers,
@@ -34,54 +32,12 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApplyOptions {
-    /// Epoch seconds written into restored documents as [`STAMP`]; `None`: the exact content.
+    /// Epoch seconds written into restored documents as [`STAMP`](super::plan::STAMP); `None`: the exact content.
     #[serde(default)]
     pub stamp: Option<i64>,
     /// Only these fields are put back into the live document; empty: the whole document.
     #[serde(default)]
     pub only: Vec<String>,
-}
-
-/// What became of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StepResult {
-    /// Begun; what became of it was not noted any more. Only in local journals.
-    Begun,
-    /// Written.
-    Done,
-    /// Already up to date: an earlier run had done it.
-    Already,
-    /// The document moved since the plan was made; untouched.
-    Conflict,
-    /// Could not be done; untouched, as far as is known.
-    Failed,
-}
-
-/// The record of one step, kept in the journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Outcome {
-    /// The document's id.
-    pub id: String,
-    /// Its partition key, as a JSON array.
-    pub pk: serde_json::Value,
-    /// What was to be done.
-    pub action: Action,
-    /// What became of it.
-    pub fate: StepResult,
-    /// Etag of the document that was replaced or deleted.
-    #[serde(default)]
-    pub before: Option<String>,
-    /// Record in the history that holds that document.
-    #[serde(default)]
-    pub before_record: Option<String>,
-    /// Etag of the document that was written.
-    #[serde(default)]
-    pub after: Option<String>,
-    /// Why not, where it was not done.
-    #[serde(default)]
-    pub message: Option<String>,
 }
 
 /// Applies steps to a target.
@@ -101,6 +57,8 @@ pub struct Applier<'a> {
     pub texts: Option<&'a ArchiveTexts>,
     /// Request units a second.
     pub pace: RuLimiter,
+    /// The time of this machine.
+    pub clock: &'a dyn Clock,
 }
 
 /// What a step comes to: the document to be written, and the one that is there.
@@ -126,7 +84,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// When either cannot be read or the version is no document.
-    pub async fn prepare(&self, step: &Step, hand: Prefetched) -> Result<Prepared, Failure> {
+    pub async fn prepare(&self, step: &Step, hand: Prefetched) -> Result<Prepared, StepError> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let live = match hand.live {
             Some(live) => live,
@@ -146,7 +104,7 @@ impl Applier<'_> {
         item: &ItemKey,
         version: Option<String>,
         live: Option<&str>,
-    ) -> Result<Composed, Failure> {
+    ) -> Result<Composed, StepError> {
         let document = match version {
             Some(version) => version,
             None => {
@@ -155,19 +113,18 @@ impl Applier<'_> {
                     .as_ref()
                     .ok_or_else(|| Failure::invalid("read plan".into(), "a step to write has no version".into()))?;
                 match self.texts {
-                    Some(texts) => texts
-                        .get(item, &facts.record_id)
-                        .map_err(|e| Failure::invalid("read archive".into(), chain(&e)))?,
+                    Some(texts) => texts.get(item, &facts.record_id)?,
                     None => self.containers.document(item, &facts.record_id).await?,
                 }
             }
         };
-        compose(&document, live, self.manner).map_err(|e| Failure::invalid("compose document".into(), e))
+        let composed = compose(&document, live, self.manner);
+        composed.map_err(|e| Failure::invalid("compose document".into(), chain(&e)).into())
     }
 
     /// Whether the live document is what a text makes of it: with or without the stamp of a restore, where the text has
     /// none of its own.
-    fn is_there(&self, text: &Composed, live: &str) -> bool {
+    pub(super) fn is_there(&self, text: &Composed, live: &str) -> bool {
         same_document(&text.text, live, false)
             || text.stamped.as_ref().is_some_and(|plain| same_document(plain, live, true))
     }
@@ -192,17 +149,17 @@ impl Applier<'_> {
         steps: impl Iterator<Item = io::Result<Step>> + 's,
         concurrency: usize,
         stop: &'s tokio_util::sync::CancellationToken,
-    ) -> impl Stream<Item = io::Result<Outcome>> + 's {
+    ) -> impl Stream<Item = Result<Outcome, GivenUp>> + 's {
         stream::iter(steps)
             .take_while(|_| std::future::ready(!stop.is_cancelled()))
             .map(move |step| async move {
                 self.pace.wait().await;
-                Ok(self.one(&step?).await)
+                self.one(&step.map_err(GivenUp::Plan)?).await
             })
             .buffer_unordered(concurrency.max(1))
     }
 
-    async fn one(&self, step: &Step) -> Outcome {
+    async fn one(&self, step: &Step) -> Result<Outcome, GivenUp> {
         let mut outcome = Outcome {
             id: step.id.clone(),
             pk: step.pk.clone(),
@@ -219,15 +176,17 @@ impl Applier<'_> {
                 Attempt::Moved { tried } => self.write(step, tried, &mut outcome).await,
             }
         };
-        if let Err(failure) = written.await {
-            outcome.message = Some(failure.to_string());
+        match written.await {
+            Ok(()) => {}
+            Err(StepError::Failed(failure)) => outcome.message = Some(failure.to_string()),
+            Err(StepError::Texts(error)) => return Err(GivenUp::Texts(error)),
         }
-        outcome
+        Ok(outcome)
     }
 
     /// The common case in half the requests: nothing has to be saved first, because there is nothing or it is in the
     /// history, and the etag of the plan guards the rest. Whatever else is found goes the long way.
-    async fn write_at_once(&self, step: &Step, outcome: &mut Outcome) -> Result<Attempt, Failure> {
+    async fn write_at_once(&self, step: &Step, outcome: &mut Outcome) -> Result<Attempt, StepError> {
         let saved = step.live.is_none() || (step.saved && self.fresh && !self.containers.is_elsewhere());
         if !saved || !self.manner.only.is_empty() || !step.action.writes() {
             return Ok(Attempt::Moved { tried: false });
@@ -252,7 +211,7 @@ impl Applier<'_> {
                 Ok(Attempt::Done)
             }
             Err(f) if moved(&f) => Ok(Attempt::Moved { tried: retry.count() > 0 || f.sent_before }),
-            Err(f) => Err(f),
+            Err(f) => Err(f.into()),
         }
     }
 
@@ -279,7 +238,7 @@ impl Applier<'_> {
 
     /// Looks first, saves what is there, and writes. `tried`: an attempt may have been stored although it was reported
     /// as failed.
-    async fn write(&self, step: &Step, tried: bool, outcome: &mut Outcome) -> Result<(), Failure> {
+    async fn write(&self, step: &Step, tried: bool, outcome: &mut Outcome) -> Result<(), StepError> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let prepared = self.prepare(step, Prefetched::default()).await?;
         self.check(step, prepared.text.as_ref())?;
@@ -346,7 +305,7 @@ impl Applier<'_> {
                 outcome.message = (!ours).then(|| "was changed while it was being restored".into());
                 Ok(())
             }
-            Err(f) => Err(f),
+            Err(f) => Err(f.into()),
         }
     }
 
@@ -359,7 +318,7 @@ impl Applier<'_> {
     /// Makes sure that the live document is in the history, exactly, before it is overwritten. Returns its record's id.
     async fn save(&self, item: &ItemKey, live: &str) -> Result<String, Failure> {
         let changes = &self.containers.changes;
-        let record = record_of_live(item, live, Saving::Before(None), changes.layout())?;
+        let record = record_of_live(item, live, Saving::Before(None), changes.layout(), self.clock)?;
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
         // Capture may have stored it, with an LSN that is not known here: that record stays ...
         match retry.run(|| changes.create(&record.key, &record.id, record.body.clone().into_bytes())).await {
@@ -373,7 +332,7 @@ impl Applier<'_> {
             .filter(|known| known.is_normalized() || known.is_partial());
         // ... unless its text is not the whole one: then it gets this one, and keeps its place among the versions.
         if let Some(known) = known {
-            let record = record_of_live(item, live, Saving::Before(Some(&known)), changes.layout())?;
+            let record = record_of_live(item, live, Saving::Before(Some(&known)), changes.layout(), self.clock)?;
             retry.run(|| write_record(&**changes, &record)).await?;
         }
         Ok(record.id)
@@ -395,125 +354,4 @@ enum Attempt {
 /// look at it will say.
 fn moved(failure: &Failure) -> bool {
     matches!(failure.disposition, Disposition::PreconditionFailed | Disposition::Conflict | Disposition::NotFound)
-}
-
-/// A text that is written, and how it came about.
-#[derive(Debug, Clone)]
-pub struct Composed {
-    /// The document.
-    pub text: String,
-    /// The same without the stamp; `None` when it has none.
-    pub stamped: Option<String>,
-    /// What is to be said of it.
-    pub notes: Vec<String>,
-}
-
-/// The text that is written: the version, or the live document with single fields of the version; and the stamp. A
-/// document that has a member of that name keeps its own, and one that the stamp would make too large goes without.
-fn compose(version: &str, live: Option<&str>, manner: &ApplyOptions) -> Result<Composed, String> {
-    let mut notes = Vec::new();
-    let text = match live {
-        Some(live) if !manner.only.is_empty() => {
-            let mut text = without_system(live)?;
-            for path in &manner.only {
-                let path = crate::change::key::parse_path(path)?;
-                match diff::value_at(version, &path) {
-                    Some(value) => text = edit::set(&text, &path, value)?,
-                    None if diff::value_at(&text, &path).is_none() => {
-                        notes.push(format!("neither the version nor the live document has {}", render_path(&path)));
-                    }
-                    None => text = edit::remove(&text, &path)?,
-                }
-            }
-            if notes.len() == manner.only.len() {
-                return Err(notes.join("; "));
-            }
-            text
-        }
-        _ => version.to_owned(),
-    };
-    let Some(stamp) = manner.stamp else { return Ok(Composed { text, stamped: None, notes }) };
-    let has_own = RawDocument::parse(&text).map_err(|e| e.to_string())?.get(STAMP).is_some();
-    if has_own {
-        notes.push(format!("has a member {STAMP} of its own, which stays as it is"));
-        return Ok(Composed { text, stamped: None, notes });
-    }
-    let with_stamp = edit::set(&text, &[STAMP.to_owned()], &stamp.to_string())?;
-    if with_stamp.len() > record::MAX_ITEM_BYTES {
-        notes.push(format!("{STAMP} would make it larger than an item may be, so it is left out"));
-        return Ok(Composed { text, stamped: None, notes });
-    }
-    Ok(Composed { text: with_stamp, stamped: Some(text), notes })
-}
-
-/// The time to live that a document brings along: it begins anew when the document is written.
-fn expiry_note(text: &str) -> Option<String> {
-    let ttl = RawDocument::parse(text).ok()?.get_i64("ttl").filter(|ttl| *ttl > 0)?;
-    Some(format!("its time to live begins anew: it expires {} after it is restored", span_text(ttl)))
-}
-
-/// A document as the user wrote it.
-fn without_system(text: &str) -> Result<String, String> {
-    record::own_text(text).map_err(|e| format!("the document is not a JSON object: {e}"))
-}
-
-/// Whether two documents mean the same, system properties aside, and the stamp too when it is not looked at.
-pub fn same_document(a: &str, b: &str, ignore_stamp: bool) -> bool {
-    let plain = |text: &str| {
-        let text = without_system(text).ok()?;
-        if ignore_stamp { edit::remove(&text, &[STAMP.to_owned()]).ok() } else { Some(text) }
-    };
-    match (plain(a), plain(b)) {
-        (Some(a), Some(b)) => diff::same(&a, &b),
-        _ => false,
-    }
-}
-
-/// SHA-256 of a text, hexadecimal.
-pub fn sha256(text: &str) -> String {
-    record::hex(&Sha256::digest(text.as_bytes()))
-}
-
-/// Most changed paths that a step names.
-const SHOWN_PATHS: usize = 12;
-
-impl Applier<'_> {
-    /// Completes a step that would write: what changes, the checksum of what would be written, and what that costs. A
-    /// document that means the same already is kept.
-    ///
-    /// # Errors
-    /// When the version or the live document cannot be read.
-    pub async fn refine(&self, step: &mut Step, hand: Prefetched) -> Result<(), Failure> {
-        if !step.action.writes() {
-            return Ok(());
-        }
-        if hand.live.is_none() || hand.version.is_none() {
-            self.pace.wait().await;
-        }
-        let prepared = self.prepare(step, hand).await?;
-        let live = prepared.live.as_ref().map_or(0, String::len);
-        // What is not in the history yet is read and saved first.
-        let first =
-            if live > 0 && !(step.saved && self.manner.only.is_empty()) { read_ru(live) + write_ru(live) } else { 0.0 };
-        let Some(composed) = &prepared.text else {
-            step.ru = first + write_ru(live);
-            return Ok(());
-        };
-        let text = &composed.text;
-        step.ru = first + read_ru(text.len()) + write_ru(text.len());
-        if let Some(live) = &prepared.live {
-            if self.is_there(composed, live) {
-                step.action = Action::Keep;
-                step.notes = vec!["has that content already".into()];
-                return Ok(());
-            }
-            let plain = without_system(live).map_err(|e| Failure::invalid("compare documents".into(), e))?;
-            let changed = diff::between(&plain, text);
-            step.changed = changed.iter().take(SHOWN_PATHS).map(|d| d.path_text()).collect();
-        }
-        step.notes.extend(composed.notes.iter().cloned());
-        step.notes.extend(expiry_note(text));
-        step.sha256 = Some(sha256(text));
-        Ok(())
-    }
 }

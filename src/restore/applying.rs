@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     archive::versions::ArchiveTexts,
+    causes::chain,
     cosmos::RuLimiter,
     history::{AnyContext, Containers},
 };
@@ -153,7 +154,7 @@ pub async fn apply(
     // What was removed from the history since the plan was made may be what the plan calls saved.
     let removed = removals::read(&*containers.changes).await?.at.unwrap_or(i64::MIN);
     let limiter = RuLimiter::new(cx.account.meter(), manner.ru_limit);
-    let journal = Journal::begin(plan, this.run, containers.changes.clone(), &manner.journal).await;
+    let journal = Journal::begin(plan, this.run, containers.changes.clone(), &manner.journal, cx.clock.clone()).await;
     let mut journal = journal.map_err(RestoreError::Journal)?;
     let begun = cx.account.now().await.timestamp();
     let applier = Applier {
@@ -164,6 +165,7 @@ pub async fn apply(
         fresh: this.made_now && begun - plan.head.made < FRESH && removed < plan.head.made,
         texts: this.texts,
         pace: limiter,
+        clock: &*cx.clock,
     };
     let intents =
         journal.intents().map_err(|source| RestoreError::Intents { path: journal.path().to_owned(), source })?;
@@ -177,7 +179,7 @@ pub async fn apply(
                 report.results.add(outcome.fate);
                 journal.note(outcome).await.map_err(|e| format!("the journal could not be written: {e}"))
             }
-            Err(e) => Err(format!("the plan cannot be read any more: {e}")),
+            Err(e) => Err(chain(&e)),
         };
         match noted {
             Ok(true) => {}

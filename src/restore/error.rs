@@ -4,7 +4,11 @@ use std::{io, path::PathBuf};
 
 use super::{journal::JournalError, survey::SurveyError};
 use crate::{
-    archive::Damage,
+    archive::{
+        Damage,
+        versions::{NoFile, TextError},
+    },
+    causes::chain,
     change::{key::PartitionKey, time::PointInTime},
     cosmos::Failure,
     follow::BadFilter,
@@ -92,8 +96,8 @@ pub enum RestoreError {
     #[error("the versions of the plan come from the history")]
     WithArchive,
     /// A plan names a place in the archive that is none.
-    #[error("{0}")]
-    ArchivePlace(String),
+    #[error(transparent)]
+    ArchivePlace(#[from] NoFile),
     /// More documents would be deleted than the caller allows.
     #[error("{planned} documents would be deleted, {most} are allowed")]
     TooManyDeletes {
@@ -157,6 +161,49 @@ impl From<WaitError> for RestoreError {
         match error {
             WaitError::Cosmos(failure) => Self::Cosmos(failure),
             WaitError::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// Why one step cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The service refused, or what the step needs is not usable.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The temporary file with the texts of an archive cannot be read: the other steps cannot be done either.
+    #[error("a temporary file cannot be read")]
+    Texts(#[source] io::Error),
+}
+
+impl From<TextError> for StepError {
+    fn from(error: TextError) -> Self {
+        match error {
+            TextError::Disk(error) => Self::Texts(error),
+            TextError::Damaged => Self::Texts(io::Error::new(io::ErrorKind::InvalidData, error)),
+            TextError::Unusable(_) | TextError::Missing(_) => {
+                Self::Failed(Failure::invalid("read archive".into(), chain(&error)))
+            }
+        }
+    }
+}
+
+/// Why no further step is begun.
+#[derive(Debug, thiserror::Error)]
+pub enum GivenUp {
+    /// The plan's own file.
+    #[error("the plan cannot be read any more")]
+    Plan(#[source] io::Error),
+    /// The file with the texts of an archive.
+    #[error("the texts of the archive cannot be read any more")]
+    Texts(#[source] io::Error),
+}
+
+impl From<StepError> for RestoreError {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Failed(failure) => Self::Cosmos(failure),
+            StepError::Texts(error) => Self::Disk(error),
         }
     }
 }

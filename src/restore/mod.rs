@@ -3,7 +3,8 @@
 //! Planning is pure (`plan`): what is known of an item goes in, one step comes out; no I/O, no clock. `history::scan` gathers
 //! what is known, from the history and from the target, piece by piece; `survey` turns each piece into steps, which go
 //! to a file (`plan_file`), so that memory does not grow with the container. `archived` does both for versions that come
-//! from an archive. `apply` writes the plan and nothing else.
+//! from an archive. `compose` makes the text of a step; `refine` compares it with the live document for the plan; `apply`
+//! writes the plan and nothing else.
 //!
 //! # Examples
 //!
@@ -32,22 +33,26 @@
 pub mod apply;
 mod applying;
 pub mod archived;
+mod compose;
 mod error;
 pub mod journal;
+mod outcome;
 pub mod plan;
 pub mod plan_file;
 mod planning;
 pub mod price;
+mod refine;
 pub mod removals;
 mod request;
 mod saved;
 pub mod sizing;
+mod step;
 pub mod survey;
 mod undoing;
 
 pub use self::{
     applying::{Approval, Report, Results, Use, apply, forecast},
-    error::RestoreError,
+    error::{GivenUp, RestoreError, StepError},
     planning::{Planned, new_id, open, plan, target_of, texts_of},
     request::{Limits, Manner, Named, Request, State, Which},
     saved::{LoadError, load_plan, save_plan},

@@ -22,6 +22,7 @@ use crate::{
         time::PointInTime,
         version::{BadRecord, container_of},
     },
+    clock::Clock,
     cosmos::{HashRange, RuLimiter},
     figures::count_of,
     follow::Filter,
@@ -81,8 +82,8 @@ pub fn target_of(containers: &Containers, cx: &AnyContext<'_>) -> PlanTarget {
 }
 
 /// A new id of a plan or of a use of one: sorts by time.
-pub fn new_id() -> String {
-    format!("{}-{:06x}", crate::surroundings::now().format("%Y%m%dT%H%M%S%3fZ"), rand::random::<u32>() & 0x00ff_ffff)
+pub fn new_id(clock: &dyn Clock) -> String {
+    format!("{}-{:06x}", clock.now().format("%Y%m%dT%H%M%S%3fZ"), rand::random::<u32>() & 0x00ff_ffff)
 }
 
 /// Makes the plan of a restore.
@@ -113,7 +114,7 @@ pub async fn plan(
     let beyond = from_history && version.is_none() && !frontier.covers(at);
     let head = Head {
         v: PLAN_VERSION,
-        id: new_id(),
+        id: new_id(&*cx.clock),
         undoes: None,
         place: target_of(containers, cx),
         at: version.is_none().then(|| at.seconds()),
@@ -134,6 +135,7 @@ pub async fn plan(
         texts: None,
         begun: None,
         pace: limiter.clone(),
+        clock: &*cx.clock,
     };
     let work = Planning { request, at, rules, limiter: &limiter, hash_ranges: &hash_ranges, frontier: &frontier, cx };
     let (mut texts, mut bad) = (None, Vec::new());
@@ -370,8 +372,7 @@ pub async fn texts_of(
     for step in plan.writing_steps() {
         let step = step?;
         if let Some((chosen, place)) = step.version.as_ref().and_then(|v| Some((v, v.archived.as_ref()?))) {
-            let found = archive.wanted(place, &chosen.record_id);
-            wanted.push(found.map_err(|e| RestoreError::ArchivePlace(e.to_string()))?);
+            wanted.push(archive.wanted(place, &chosen.record_id)?);
         }
     }
     let texts = ArchiveTexts::read(archive, wanted, containers.source.key_paths(), None).await;

@@ -6,6 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     apply::{Applier, Prefetched},
+    error::StepError,
     plan::{Action, Rules, Step, decide},
     plan_file::Draft,
 };
@@ -29,6 +30,15 @@ pub enum SurveyError {
     /// The plan cannot be kept in a temporary file, or not be read from there.
     #[error("keep the plan in a temporary file")]
     Disk(#[from] io::Error),
+}
+
+impl From<StepError> for SurveyError {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Failed(failure) => Self::Cosmos(failure),
+            StepError::Texts(error) => Self::Disk(error),
+        }
+    }
 }
 
 /// Adds one step for each item in scope; tells `each` how many more there are. Returns the records that are not
@@ -58,7 +68,7 @@ pub async fn survey(
                 let reach = frontier.reach(&*applier.containers.source, &found.item.partition_key);
                 let (step, hand) = decided(applier, found, reach, rules).await?;
                 if newer_only && !did_not_exist(&step) {
-                    return Ok::<_, Failure>(None);
+                    return Ok::<_, StepError>(None);
                 }
                 if let Some(problem) = undecided {
                     let notes = vec![format!("whether it matched is not known: {problem}")];
@@ -86,7 +96,7 @@ pub(super) fn noted(steps: Vec<Step>, draft: &mut Draft, each: &mut impl FnMut(u
 }
 
 /// The step as it comes into the plan.
-pub async fn planned(applier: &Applier<'_>, step: Step, hand: Prefetched) -> Result<Step, Failure> {
+pub async fn planned(applier: &Applier<'_>, step: Step, hand: Prefetched) -> Result<Step, StepError> {
     if step.action.writes() && !applier.manner.only.is_empty() && step.action != Action::Restore {
         return Ok(nothing_to_put_into(step));
     }
@@ -98,9 +108,9 @@ pub async fn planned(applier: &Applier<'_>, step: Step, hand: Prefetched) -> Res
 ///
 /// # Errors
 /// With a failure that the others would meet too.
-pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: Prefetched) -> Result<Step, Failure> {
+pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: Prefetched) -> Result<Step, StepError> {
     match applier.refine(&mut step, hand).await {
-        Err(failure) if failure.disposition == Disposition::Poison => {
+        Err(StepError::Failed(failure)) if failure.disposition == Disposition::Poison => {
             Ok(Step { action: Action::Unknown, notes: vec![failure.message], ru: 0.0, ..step })
         }
         other => other.map(|()| step),
@@ -145,4 +155,63 @@ fn nothing_to_put_into(mut step: Step) -> Step {
     step.action = Action::Unknown;
     step.notes = vec!["there is no document to put single fields into, leave --only out".into()];
     step
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::{
+        archive::versions::ArchiveTexts,
+        change::key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
+        clock::SystemClock,
+        config::{Names, Settings},
+        cosmos::RuLimiter,
+        history::{Account as _, memory::MemoryAccount},
+        restore::{GivenUp, apply::ApplyOptions, plan::Chosen},
+    };
+
+    /// A disk that fails is no fault of a document: nothing is said of it, and nothing goes on.
+    #[tokio::test]
+    async fn texts_that_cannot_be_read_end_the_work() {
+        let paths = || KeyPaths::parse(&["/pk"]).unwrap();
+        let names = Names::from_settings(&Settings::from_pairs([("COSMOS_DATABASE", "dev")]), None).unwrap();
+        let account = MemoryAccount::new(&names, paths(), paths());
+        let containers = account.containers(&names, None).await.unwrap();
+        let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::String("p".into())]) };
+        let texts = ArchiveTexts::lost(&item, "v").unwrap();
+        let applier = Applier {
+            containers: &containers,
+            manner: &ApplyOptions { stamp: None, only: Vec::new() },
+            force: false,
+            fresh: true,
+            begun: None,
+            texts: Some(&texts),
+            pace: RuLimiter::new(account.meter(), None),
+            clock: &SystemClock,
+        };
+        let step = |version: &str| Step {
+            id: item.id.clone(),
+            pk: item.partition_key.to_json(),
+            action: Action::Recreate,
+            version: Some(Chosen { record_id: version.into(), op: None, ts: 1, lsn: None, via: None, archived: None }),
+            live: None,
+            saved: false,
+            sha256: None,
+            changed: Vec::new(),
+            ru: 0.0,
+            notes: Vec::new(),
+        };
+        let planned = completed(&applier, step("v"), Prefetched::default()).await;
+        assert!(matches!(planned, Err(StepError::Texts(_))), "{planned:?}");
+        let stop = tokio_util::sync::CancellationToken::new();
+        let mut outcomes = pin!(applier.outcomes(std::iter::once(Ok(step("v"))), 1, &stop));
+        let outcome = outcomes.next().await.unwrap();
+        assert!(matches!(outcome, Err(GivenUp::Texts(_))), "{outcome:?}");
+        // A version that the archive does not have is the step's own matter.
+        let missing = completed(&applier, step("gone"), Prefetched::default()).await.unwrap();
+        assert_eq!(missing.action, Action::Unknown);
+        assert!(account.source.texts().is_empty());
+    }
 }

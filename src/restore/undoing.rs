@@ -6,7 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     apply::{Applier, ApplyOptions, Outcome, Prefetched, StepResult, same_document, sha256},
-    error::RestoreError,
+    error::{RestoreError, StepError},
     journal::{self, Past},
     plan::{Action, PLAN_VERSION, Step, is_exact},
     plan_file::{Draft, Head, Plan},
@@ -94,7 +94,7 @@ async fn inverse(
     let exact = ApplyOptions { stamp: None, only: Vec::new() };
     let head = Head {
         v: PLAN_VERSION,
-        id: new_id(),
+        id: new_id(&*cx.clock),
         undoes: Some(run),
         place: original.head.place.clone(),
         at: None,
@@ -115,8 +115,18 @@ async fn inverse(
         texts: None,
         begun: None,
         pace: pace.clone(),
+        clock: &*cx.clock,
     };
-    let now = Applier { containers, manner: &exact, force: false, fresh: true, texts: None, begun: None, pace };
+    let now = Applier {
+        containers,
+        manner: &exact,
+        force: false,
+        fresh: true,
+        texts: None,
+        begun: None,
+        pace,
+        clock: &*cx.clock,
+    };
     let (then, now) = (&then, &now);
     let mut draft = Draft::new(head)?;
     let planning = cx.progress.begin("planning", Some(original.totals.writes as u64));
@@ -155,7 +165,7 @@ async fn inverse_of(
     outcome: Option<Outcome>,
     marks: bool,
     others: &HashSet<String>,
-) -> Result<Option<Step>, Failure> {
+) -> Result<Option<Step>, StepError> {
     let begun = outcome.as_ref().is_some_and(|outcome| outcome.fate == StepResult::Begun);
     let outcome = match outcome {
         Some(outcome) if !begun => Some(outcome),
@@ -216,7 +226,7 @@ async fn unnoted(
     step: &Step,
     begun: bool,
     others: &HashSet<String>,
-) -> Result<Unnoted, Failure> {
+) -> Result<Unnoted, StepError> {
     let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
     let live = look_at(&*applier.containers.target, &applier.pace, &item, true).await?;
     let etag = live.as_ref().map(|live| live.etag.clone());
@@ -236,7 +246,7 @@ async fn unnoted(
                     same_document(&text.text, live, false)
                 }),
                 // The version came from an archive, or was pruned. The checksum is that of the text that was sent.
-                Err(failure) if failure.is_own() => {
+                Err(StepError::Failed(failure)) if failure.is_own() => {
                     if own_text(live).is_ok_and(|own| step.sha256 == Some(sha256(&own))) {
                         stamped = applier.manner.stamp.is_some();
                         true
@@ -244,7 +254,7 @@ async fn unnoted(
                         return Ok(Unnoted::Unclear);
                     }
                 }
-                Err(failure) => return Err(failure),
+                Err(error) => return Err(error),
             }
         }
     };

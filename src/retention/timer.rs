@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{
     policy::Policy,
-    pruning::{Passed, Pruning, Sums, check},
+    pruning::{Passed, Pruning, Sums, UnknownPlace, check},
 };
 use crate::{
     change::key::ItemKey,
@@ -43,18 +43,40 @@ pub struct PruneTimer {
     pub todo: Mutex<VecDeque<HashRange>>,
 }
 
+/// Why a tick did not do all of its work; the next one goes on there.
+#[derive(Debug, thiserror::Error)]
+pub enum TickError {
+    /// The containers cannot be opened.
+    #[error(transparent)]
+    Cosmos(#[from] Failure),
+    /// Where a record lies does not follow from its document's key.
+    #[error(transparent)]
+    Keys(#[from] UnknownPlace),
+    /// Apps cannot share the history.
+    #[error(transparent)]
+    Shard(#[from] NotShared),
+    /// The service refused in the middle of it.
+    #[error("{failure}; {line}")]
+    Unfinished {
+        /// With what.
+        failure: Failure,
+        /// What was done before.
+        line: String,
+    },
+}
+
 impl PruneTimer {
     /// One tick: goes on where the last one stopped, as far as the time allows. Returns a line for the log.
     ///
     /// # Errors
     /// When the history cannot be read, or a delete is refused; the next tick goes on there.
-    pub async fn tick(&self, stop: CancellationToken) -> Result<String, String> {
+    pub async fn tick(&self, stop: CancellationToken) -> Result<String, TickError> {
         let Ok(mut todo) = self.todo.try_lock() else { return Ok("the last tick is not done yet".into()) };
         let begun = Instant::now();
-        let containers = Account::containers(&self.cosmos, &self.names, None).await.map_err(|e| e.to_string())?;
-        check(&containers).map_err(|e| e.to_string())?;
+        let containers = Account::containers(&self.cosmos, &self.names, None).await?;
+        check(&containers)?;
         if todo.is_empty() {
-            todo.extend(self.round(&containers).map_err(|e| e.to_string())?);
+            todo.extend(self.round(&containers)?);
         }
         let kept = self.policy.at(self.cosmos.now().await.timestamp());
         let before = self.cosmos.meter().total();
@@ -128,7 +150,7 @@ impl PruneTimer {
             }
         );
         match fatal {
-            Some(failure) => Err(format!("{failure}; {line}")),
+            Some(failure) => Err(TickError::Unfinished { failure, line }),
             None => Ok(line),
         }
     }

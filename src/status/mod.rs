@@ -148,7 +148,7 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
     for part in &frontier.parts {
         begins = begins.max(frontier::begins(&containers, &part.range).await?);
     }
-    let now = cosmos.service_time().await.unwrap_or_else(crate::surroundings::now).timestamp();
+    let now = cosmos.now().await.timestamp();
     let workers = match leases(cosmos.container(&names.database, &names.leases).await).await {
         Ok(Some((leases, followers))) => {
             Some(workers::workers(&containers, leases, followers, request.count, &cx).await)

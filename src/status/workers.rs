@@ -46,7 +46,7 @@ pub(super) async fn workers(
     count: bool,
     cx: &Context<'_>,
 ) -> Vec<Worker> {
-    let now = crate::surroundings::now().timestamp();
+    let now = cx.clock.now().timestamp();
     let most = if count { u64::MAX } else { MOST };
     let uncounted = |what: &str, e: Failure| cx.progress.note(&format!("items      of {what} cannot be counted: {e}"));
     let mut workers = Vec::new();

@@ -13,6 +13,8 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::clock::{Clock as _, SystemClock};
+
 /// `{"timestamp":..,"level":..,"message":..,<fields of the event>,<fields of its spans>,"target":..}`
 pub(super) struct JsonLine;
 
@@ -25,7 +27,7 @@ where
         let mut own = Map::new();
         event.record(&mut Fields(&mut own));
         let mut line = Map::new();
-        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        let now = SystemClock.now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
         line.insert("timestamp".into(), now.into());
         line.insert("level".into(), event.metadata().level().as_str().into());
         // Libraries name some events and say nothing more.

@@ -1,7 +1,14 @@
 //! Compares what the history says with what is there: texts, and records as documents again.
 
 use crate::{
-    change::{diff, key::ItemKey, raw::RawDocument, record, version::Version},
+    causes::chain,
+    change::{
+        diff,
+        key::ItemKey,
+        raw::RawDocument,
+        record,
+        version::{BadRecord, Version},
+    },
     cosmos::{Disposition, Failure, RuLimiter},
     history::{
         Containers,
@@ -14,12 +21,17 @@ use crate::{
 /// Fields that are named of those that differ.
 const NAMED: usize = 3;
 
+/// A live text that is no document.
+#[derive(Debug, thiserror::Error)]
+#[error("the live document is not understood")]
+pub struct NotUnderstood(#[from] serde_json::Error);
+
 /// Compares a version's document with the live one, as it is stored; the fields that differ, for people.
 ///
 /// # Errors
 /// When the live text is no document.
-pub fn difference(version: &str, live: &str) -> Result<Option<String>, String> {
-    let own = record::own_text(live).map_err(|e| format!("the live document is not understood: {e}"))?;
+pub fn difference(version: &str, live: &str) -> Result<Option<String>, NotUnderstood> {
+    let own = record::own_text(live)?;
     if diff::same(version, &own) {
         return Ok(None);
     }
@@ -94,7 +106,7 @@ async fn against_live(
     Ok(match difference(known, live) {
         Ok(None) => Compared::Same,
         Ok(Some(fields)) => Compared::Wrong(format!("it differs in {fields}")),
-        Err(e) => Compared::Wrong(e),
+        Err(e) => Compared::Wrong(chain(&e)),
     })
 }
 
@@ -113,7 +125,7 @@ pub async fn rebuild(
     let Some(text) = read_record(containers, pace, item, record_id).await? else { return Ok(Compared::Moved) };
     let version = match whole(&text, item, containers.changes.layout()) {
         Ok(version) => version,
-        Err(problem) => return Ok(Compared::Wrong(problem)),
+        Err(e) => return Ok(Compared::Wrong(chain(&e))),
     };
     match (&version.document, live) {
         (Some(document), Some(etag)) if version.etag.as_deref() == Some(etag) && is_exact(&version) => {
@@ -138,28 +150,49 @@ fn is_exact(version: &Version) -> bool {
     !version.is_normalized() && !version.is_partial()
 }
 
+/// What is wrong with a record that is not what it says.
+#[derive(Debug, thiserror::Error)]
+pub enum NotWhole {
+    /// It is no record.
+    #[error("{}", .0.problem)]
+    Record(BadRecord),
+    /// It is filed with another document.
+    #[error("its _originalId is another document's")]
+    OriginalId,
+    /// Its document is none.
+    #[error("its document is not a JSON object")]
+    Document(#[source] serde_json::Error),
+    /// Its document is another one.
+    #[error("its document has another id")]
+    Id,
+    /// Its document lies elsewhere.
+    #[error("its document has another partition key")]
+    Key,
+    /// It is another version.
+    #[error("its etag is not the one that its id was made of")]
+    Etag,
+}
+
 /// The version of a record that is what it says.
 ///
 /// # Errors
 /// With what is wrong with it.
-pub fn whole(record: &str, item: &ItemKey, layout: &Layout) -> Result<Version, String> {
-    let version = Version::parse(record).map_err(|e| e.problem)?;
+pub fn whole(record: &str, item: &ItemKey, layout: &Layout) -> Result<Version, NotWhole> {
+    let version = Version::parse(record).map_err(NotWhole::Record)?;
     if version.id != item.id {
-        return Err("its _originalId is another document's".into());
+        return Err(NotWhole::OriginalId);
     }
     let Some(text) = &version.document else { return Ok(version) };
-    let document = RawDocument::parse(text).map_err(|e| format!("its document is not a JSON object: {e}"))?;
+    let document = RawDocument::parse(text).map_err(NotWhole::Document)?;
     if document.get_str("id").as_deref() != Some(item.id.as_str()) {
-        return Err("its document has another id".into());
+        return Err(NotWhole::Id);
     }
     if layout.source_key(&document, &version.id) != item.partition_key {
-        return Err("its document has another partition key".into());
+        return Err(NotWhole::Key);
     }
     let own_id = version.etag.as_deref().map(|etag| record::id_of_version(&version.id, etag));
     match own_id {
-        Some(own_id) if version.op.is_some() && own_id != version.record_id => {
-            Err("its etag is not the one that its id was made of".into())
-        }
+        Some(own_id) if version.op.is_some() && own_id != version.record_id => Err(NotWhole::Etag),
         _ => Ok(version),
     }
 }
@@ -188,7 +221,7 @@ mod tests {
                 "base64",
             ),
         ] {
-            let bad = whole(&good.replace(from, to), &item, &layout).unwrap_err();
+            let bad = whole(&good.replace(from, to), &item, &layout).unwrap_err().to_string();
             assert!(bad.contains(problem), "{to}: {bad}");
         }
         let tombstone = r#"{"id":"a~del-1","pk":"p","_originalId":"a","_change":{"v":1,"op":"delete","ts":1}}"#;
@@ -198,7 +231,7 @@ mod tests {
     #[test]
     fn differences_name_fields_and_no_content() {
         let live = |more: &str| format!(r#"{{"id":"a","n":1.0{more},"_ts":5,"_etag":"\"e\""}}"#);
-        assert_eq!(difference(r#"{"n":1,"id":"a"}"#, &live("")), Ok(None));
+        assert_eq!(difference(r#"{"n":1,"id":"a"}"#, &live("")).unwrap(), None);
         let found = difference(r#"{"n":2,"id":"a"}"#, &live(r#","secret":"x","b":1,"c":2"#)).unwrap().unwrap();
         assert!(found.contains("/n") && found.ends_with("1 more") && !found.contains('x'), "{found}");
         assert!(difference("{}", "nonsense").is_err());

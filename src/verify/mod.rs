@@ -167,7 +167,8 @@ impl Job<'_> {
         };
         let mut sample = Sample::new(self.request.sample);
         let bulk = Bulk::start(self.containers.changes.clone(), concurrency, self.pace.clone(), self.failed.observer());
-        let saver = Saver { containers: self.containers, pace: self.pace, bulk: &bulk, concurrency };
+        let saver =
+            Saver { containers: self.containers, pace: self.pace, bulk: &bulk, concurrency, clock: &*self.cx.clock };
         let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {
             if self.cx.stop.is_cancelled() {

@@ -12,6 +12,7 @@ use std::{
 use cosmos_rewind::{
     capture::{Capture, Recent},
     change::{Op, Via, fidelity::Delivery, time::PointInTime, version::Version},
+    clock::SystemClock,
     config::{Credential, DeadLetterLocation, Fidelity, Secret},
     dead_letters::DeadLetterStore,
     history::as_of,
@@ -32,6 +33,7 @@ fn process(history: &MemoryHistory, letters: &Path, seed: u64) -> Capture<Memory
     let credential = Credential::Key(Secret::new("none"));
     Capture {
         function: "CaptureChanges".into(),
+        clock: SystemClock::shared(),
         history: history.clone(),
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Exact,

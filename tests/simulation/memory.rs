@@ -18,6 +18,7 @@ use cosmos_rewind::{
         key::{ItemKey, KeyPaths, PartitionKey},
         time::PointInTime,
     },
+    clock::SystemClock,
     config::{Credential, DeadLetterLocation, Fidelity, Names, Secret, Settings},
     context::Context,
     cosmos::{Items, Status},
@@ -27,7 +28,6 @@ use cosmos_rewind::{
         AnyContext,
         memory::{Fault, MemoryAccount, MemoryContainer, MemoryHistory, Written},
     },
-    progress::Silent,
     restore::{self, Approval, Limits, Manner, Report, Request, UndoRequest, Use, Which},
     retention::{self, Policy},
     verify::{self, Verdict},
@@ -134,6 +134,7 @@ impl World {
         let folder = TempDir::new().unwrap();
         let capture = Capture {
             function: "CaptureChanges".into(),
+            clock: SystemClock::shared(),
             history: account.history(),
             dead_letters: Arc::new(letters(folder.path())),
             fidelity: Fidelity::Exact,
@@ -149,7 +150,7 @@ impl World {
     }
 
     fn cx(&self) -> AnyContext<'_> {
-        Context { account: &self.account, names: &self.names, progress: &Silent, stop: Default::default() }.any()
+        Context::new(&self.account, &self.names).any()
     }
 
     fn later(&mut self, seconds: i64) {

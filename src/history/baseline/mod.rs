@@ -11,6 +11,7 @@ use crate::{
         record::{self, Record, RecordContext},
         version::Version,
     },
+    clock::Clock,
     cosmos::Failure,
     history::{layout::Layout, scan::ScannedItem},
 };
@@ -47,7 +48,13 @@ pub enum Saving<'a> {
 ///
 /// # Errors
 /// When the text is no document.
-pub fn record_of_live(item: &ItemKey, text: &str, why: Saving<'_>, layout: &Layout) -> Result<Record, Failure> {
+pub fn record_of_live(
+    item: &ItemKey,
+    text: &str,
+    why: Saving<'_>,
+    layout: &Layout,
+    clock: &dyn Clock,
+) -> Result<Record, Failure> {
     let wrong = |e: String| Failure::invalid("save live version".into(), e);
     let document = RawDocument::parse(text).map_err(|e| wrong(e.to_string()))?;
     let (op, known) = match why {
@@ -74,8 +81,7 @@ pub fn record_of_live(item: &ItemKey, text: &str, why: Saving<'_>, layout: &Layo
         metadata_key: None,
         healed: matches!(why, Saving::Missing(_)),
     };
-    let now = crate::surroundings::now();
-    let at = now.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    let (now, at) = (clock.now(), clock.stamp());
     let (paths, source) = (layout.changes(), Some(layout.source()));
     let context = RecordContext { via, at: &at, at_seconds: now.timestamp(), paths, source };
     record::build(&change, None, false, context).map_err(|e| wrong(e.reason))
@@ -84,6 +90,7 @@ pub fn record_of_live(item: &ItemKey, text: &str, why: Saving<'_>, layout: &Layo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
     use crate::{
         change::key::{KeyPaths, PartitionKey},
         history::live::Live,
@@ -100,7 +107,7 @@ mod tests {
         let paths = || KeyPaths::parse(&["/pk", "/_originalId"]).unwrap();
         let layout = Layout::new(paths(), paths());
         let baseline = Saving::Missing(Op::Baseline);
-        let record = record_of_live(&item(), LIVE, baseline, &layout).unwrap();
+        let record = record_of_live(&item(), LIVE, baseline, &layout, &SystemClock).unwrap();
         assert_eq!((record.id.as_str(), record.create_only), ("a~e1", true));
         let version = Version::parse(&record.body).unwrap();
         assert_eq!(
@@ -118,6 +125,6 @@ mod tests {
         assert_eq!(op_of(&found), Op::Baseline);
         found.live = None;
         assert!(!is_missing(&found));
-        assert!(record_of_live(&item(), "[]", baseline, &layout).is_err());
+        assert!(record_of_live(&item(), "[]", baseline, &layout, &SystemClock).is_err());
     }
 }

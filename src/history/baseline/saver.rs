@@ -5,6 +5,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use super::{Saving, record_of_live};
 use crate::{
     change::{Op, key::ItemKey},
+    clock::Clock,
     cosmos::{Action, Bulk, Disposition, Failure, Job, RuLimiter},
     history::{Containers, live::read_live, scan::ScannedItem},
 };
@@ -19,6 +20,8 @@ pub struct Saver<'a> {
     pub bulk: &'a Bulk,
     /// Documents that are read at the same time, where they were not read along.
     pub concurrency: usize,
+    /// The time of this machine.
+    pub clock: &'a dyn Clock,
 }
 
 /// What became of them.
@@ -51,7 +54,9 @@ impl Saver<'_> {
             .buffer_unordered(self.concurrency.max(1));
         while let Some((item, op, text)) = texts.try_next().await? {
             let record = match text {
-                Ok(Some(text)) => record_of_live(&item, &text, Saving::Missing(op), self.containers.changes.layout()),
+                Ok(Some(text)) => {
+                    record_of_live(&item, &text, Saving::Missing(op), self.containers.changes.layout(), self.clock)
+                }
                 Ok(None) => {
                     saved.gone += 1;
                     continue;

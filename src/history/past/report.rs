@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::LookError;
 use crate::{
+    causes::chain,
     change::{
         diff::value_at,
         key::{ItemKey, KeyPaths, PartitionKey},
@@ -122,25 +123,18 @@ impl Found {
     ) -> Result<(), LookError> {
         let record = containers.record(&line.item, &record_id).await?;
         let text = record.and_then(|record| record.document).unwrap_or_default();
-        match matches(&request.predicate, &request.params, &text) {
+        let predicate = Predicate::of_packed(&request.predicate, &request.params);
+        match predicate.and_then(|predicate| predicate.matches_text(&text)) {
             Ok(true) => {
                 let value = |path: &Vec<String>| value_at(&text, path).map_or(Value::Null, shown);
                 let values = request.columns.iter().map(value).collect();
                 self.lines.push(ReportLine { values: kept(values), ..line });
             }
             Ok(false) => {}
-            Err(problem) => self.undecided.push(BadRecord { record_id, problem }),
+            Err(why) => self.undecided.push(BadRecord { record_id, problem: chain(&why) }),
         }
         Ok(())
     }
-}
-
-/// Whether a document that the service cannot see matches; else why that cannot be told.
-fn matches(predicate: &str, params: &[Param], text: &str) -> Result<bool, String> {
-    let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
-    let predicate = Predicate::parse(predicate, value)
-        .map_err(|e| format!("its document is kept compressed, and in --where {e}"))?;
-    serde_json::from_str(text).map(|document| predicate.matches(&document)).map_err(|e| e.to_string())
 }
 
 fn kept(values: Vec<Value>) -> Box<str> {

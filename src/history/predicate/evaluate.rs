@@ -10,11 +10,26 @@ use super::{
     parse::{Function, MOST_TOKENS, Node, Operator, Parser},
     tokens::tokens,
 };
+use crate::cosmos::{Failure, Param};
 
 /// What there is no rule for here: the predicate can only be decided by the service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} cannot be decided here")]
 pub struct Unsupported(pub String);
+
+/// Why it is not known whether a document matches that the service cannot see.
+#[derive(Debug, thiserror::Error)]
+pub enum Undecided {
+    /// The predicate has parts for which there is no rule here.
+    #[error("its document is kept compressed, and in --where {0}")]
+    Predicate(Unsupported),
+    /// The record has no document that can be read.
+    #[error("{}", .0.message)]
+    Record(Failure),
+    /// The document is no JSON.
+    #[error(transparent)]
+    Document(#[from] serde_json::Error),
+}
 
 /// A compiled predicate.
 #[derive(Debug)]
@@ -41,6 +56,23 @@ impl Predicate {
             None => Ok(Self { root }),
             Some(token) => Err(Unsupported(format!("{:?}", token.text))),
         }
+    }
+
+    /// Reads a predicate for documents that the service cannot see.
+    ///
+    /// # Errors
+    /// With what there is no rule for.
+    pub fn of_packed(text: &str, params: &[Param]) -> Result<Self, Undecided> {
+        let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
+        Self::parse(text, value).map_err(Undecided::Predicate)
+    }
+
+    /// Whether the document of this text matches.
+    ///
+    /// # Errors
+    /// When it is no JSON.
+    pub fn matches_text(&self, document: &str) -> Result<bool, Undecided> {
+        Ok(self.matches(&serde_json::from_str(document)?))
     }
 
     /// Whether a document matches.

@@ -6,9 +6,15 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{CONCURRENCY, Scan, ScannedItem, Scope};
 use crate::{
+    causes::chain,
     change::{key::ItemKey, version::BadRecord},
     cosmos::{Failure, HashRange},
-    history::{as_of::boundary, entry::Entry, predicate::evaluate::Predicate, reading::Match},
+    history::{
+        as_of::boundary,
+        entry::Entry,
+        predicate::evaluate::{Predicate, Undecided},
+        reading::Match,
+    },
 };
 
 /// The versions that a predicate finds: by item and record, and whether the service could not see the document.
@@ -40,7 +46,7 @@ impl Scan<'_> {
                         items.insert(item);
                     }
                     Ok(false) => {}
-                    Err(problem) => bad.push(BadRecord { record_id, problem }),
+                    Err(why) => bad.push(BadRecord { record_id, problem: chain(&why) }),
                 }
             }
         }
@@ -65,20 +71,19 @@ impl Scan<'_> {
     }
 
     /// Whether a document that the service cannot see matches the predicate; else why that cannot be told.
-    async fn decide_packed(&self, item: &ItemKey, record_id: &str) -> Result<Result<bool, String>, Failure> {
+    async fn decide_packed(&self, item: &ItemKey, record_id: &str) -> Result<Result<bool, Undecided>, Failure> {
         let Scope::Where { predicate, params } = self.wanted else { return Ok(Ok(true)) };
-        let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
-        let predicate = match Predicate::parse(predicate, value) {
+        let predicate = match Predicate::of_packed(predicate, params) {
             Ok(predicate) => predicate,
-            Err(e) => return Ok(Err(format!("its document is kept compressed, and in --where {e}"))),
+            Err(why) => return Ok(Err(why)),
         };
         self.pace.wait().await;
         let text = match self.containers.document(item, record_id).await {
             Ok(text) => text,
-            Err(f) if f.is_own() => return Ok(Err(f.message)),
+            Err(f) if f.is_own() => return Ok(Err(Undecided::Record(f))),
             Err(f) => return Err(f),
         };
-        Ok(serde_json::from_str(&text).map(|document| predicate.matches(&document)).map_err(|e| e.to_string()))
+        Ok(predicate.matches_text(&text))
     }
 
     /// Leaves out what turns out not to match; of what cannot be decided, it is noted why.
@@ -95,7 +100,7 @@ impl Scan<'_> {
                 matched.versions.get(&place).copied().unwrap_or(false).then_some(place)
             })
             .collect();
-        let decided: Vec<(ItemKey, Result<bool, String>)> = stream::iter(packed)
+        let decided: Vec<(ItemKey, Result<bool, Undecided>)> = stream::iter(packed)
             .map(|(item, record_id)| async move {
                 let decided = self.decide_packed(&item, &record_id).await?;
                 Ok::<_, Failure>((item, decided))
@@ -109,9 +114,9 @@ impl Scan<'_> {
                 Ok(false) => {
                     found.remove(&item);
                 }
-                Err(problem) => {
+                Err(why) => {
                     if let Some(found) = found.get_mut(&item) {
-                        found.undecided = Some(problem);
+                        found.undecided = Some(chain(&why));
                     }
                 }
             }

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::clock::{Clock as _, SystemClock};
+
 /// The account's clock: that of the machine, which tests may move forward for the time to live; or a simulated one.
 #[derive(Debug, Default)]
 pub(in crate::local) struct Clock {
@@ -30,7 +32,7 @@ impl Clock {
     pub fn now(&self) -> u64 {
         let now = match self.simulated.get() {
             Some((begun, then)) => then + begun.elapsed().as_secs(),
-            None => u64::try_from(chrono::Utc::now().timestamp()).unwrap_or_default(),
+            None => u64::try_from(SystemClock.now().timestamp()).unwrap_or_default(),
         };
         now + self.ahead.load(Ordering::Relaxed)
     }

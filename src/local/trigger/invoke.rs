@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::binding::{FunctionBinding, RetryPolicy};
 use super::handler::HandlerState;
 use super::shared::Shared;
+use crate::clock::{Clock as _, SystemClock};
 use crate::local::guid;
 
 /// The version that the host gives itself.
@@ -111,7 +112,7 @@ impl Invoker {
         let twice = Value::from(Value::from(array).to_string()).to_string();
         let mut metadata = json!({ "sys": {
             "MethodName": self.binding.function,
-            "UtcNow": dotnet_time(Utc::now()),
+            "UtcNow": dotnet_time(SystemClock.now()),
             "RandGuid": guid(),
         }});
         if let Some(policy) = &self.binding.retry {

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use axum::http::Method;
-use chrono::Utc;
 use serde_json::{Value, json};
 
 use super::binding::{FeedMode, FunctionBinding};
+use crate::clock::{Clock as _, SystemClock};
 use crate::local::LocalError;
 use crate::local::container::Container;
 use crate::local::feed::Start;
@@ -164,7 +164,7 @@ impl LeaseStore {
             "Owner": self.owner,
             "ContinuationToken": continuation,
             "properties": {},
-            "timestamp": super::invoke::dotnet_time(Utc::now()),
+            "timestamp": super::invoke::dotnet_time(SystemClock.now()),
             "Mode": self.mode,
         });
         self.write(&id, document).await

@@ -32,6 +32,7 @@ use super::{
     plan_file::Plan,
     price::write_ru,
 };
+use crate::clock::Clock;
 use crate::{cosmos::Failure, history::reading::HistoryReader};
 
 /// Bytes of plan text in one item of the history, a line more or less. Escapes included it stays below 64 KB, beyond
@@ -90,6 +91,7 @@ impl Journal {
         run: &str,
         changes: Arc<dyn HistoryReader>,
         folder: &Path,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, JournalError> {
         let path = folder.join(format!("{run}.jsonl"));
         let (file, begun) = open(&path, plan).map_err(|source| JournalError::File { path: path.clone(), source })?;
@@ -109,7 +111,7 @@ impl Journal {
             head: Box::new(plan.head.clone()),
             parts: written.len(),
             writes: plan.totals.writes,
-            applied: Some(crate::surroundings::now().timestamp()),
+            applied: Some(clock.now().timestamp()),
         };
         book.put(PLAN, &entry).await.map_err(JournalError::History)?;
         let (sender, mut groups) = mpsc::channel::<Vec<Outcome>>(WAITING);
@@ -117,8 +119,7 @@ impl Journal {
         let writer = tokio::spawn(async move {
             let book = JournalItems { changes: &*changes, id: &run };
             while let Some(outcomes) = groups.recv().await {
-                let name =
-                    format!("outcomes-{}-{:08x}", crate::surroundings::now().timestamp_millis(), rand::random::<u32>());
+                let name = format!("outcomes-{}-{:08x}", clock.now().timestamp_millis(), rand::random::<u32>());
                 book.put(&name, &Entry::Outcomes { outcomes }).await?;
             }
             Ok(())

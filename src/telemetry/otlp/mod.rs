@@ -30,6 +30,7 @@ use tracing::{info, warn};
 use self::batch::BatchFigures;
 use super::metrics::{Metric, follow};
 use crate::{
+    clock::{Clock as _, SystemClock},
     config::{ConfigError, Settings},
     cosmos::RuMeter,
     follow::Metrics,
@@ -167,7 +168,7 @@ impl Export {
             .with_unit(lag.unit)
             .with_description(lag.meaning)
             .with_callback(move |one| {
-                let now = chrono::Utc::now().timestamp();
+                let now = SystemClock.now().timestamp();
                 for (range, state) in metrics.ranges() {
                     one.observe(state.lag(now), &[follower.clone(), KeyValue::new("range", range)]);
                 }

@@ -1,27 +1,28 @@
 //! The plan as a file: a line with its head, a line for each step, and a trailer with their count and a checksum. Only
 //! the head and the totals are in memory, however many documents there are.
 
+mod draft;
+mod intake;
+
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, BufWriter, Read, Write},
+    io::{self, BufRead, BufReader, Read},
 };
 
 use serde::{
     Deserialize, Serialize, Serializer,
     ser::{Error as _, SerializeSeq as _},
 };
-use sha2::{Digest, Sha256};
 
+pub use self::draft::Draft;
+pub(super) use self::intake::Intake;
 use super::{
     apply::ApplyOptions,
-    plan::{Action, PLAN_VERSION, PlanTarget, Step},
+    plan::{Action, PlanTarget, Step},
 };
-use crate::change::record;
 
 /// Longest line taken: a step names a few paths and notes, no content.
 const MAX_LINE: u64 = 4 << 20;
-/// Plans of at most so many steps are in order of id and key; longer ones in the order they were found.
-const SORTED: usize = 10_000;
 
 /// What is said once in a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -206,170 +207,6 @@ impl Serialize for Plan {
     }
 }
 
-/// A plan that comes into being.
-pub struct Draft {
-    head: Head,
-    out: Out,
-    totals: Totals,
-    /// Held back to be sorted, as long as they are few.
-    held: Option<Vec<Step>>,
-}
-
-impl Draft {
-    /// Begins a plan.
-    ///
-    /// # Errors
-    /// When there is no place for temporary files.
-    pub fn new(head: Head) -> io::Result<Self> {
-        let mut out = Out::new()?;
-        out.line(&serde_json::to_string(&HeadLine { plan: &head })?)?;
-        Ok(Self { head, out, totals: Totals::default(), held: Some(Vec::new()) })
-    }
-
-    /// Adds a step.
-    ///
-    /// # Errors
-    /// When the disk is full.
-    pub fn push(&mut self, step: Step) -> io::Result<()> {
-        self.totals.add(&step);
-        match &mut self.held {
-            Some(held) => {
-                held.push(step);
-                if held.len() > SORTED { self.release() } else { Ok(()) }
-            }
-            None => self.out.line(&serde_json::to_string(&step)?),
-        }
-    }
-
-    fn release(&mut self) -> io::Result<()> {
-        let mut held = self.held.take().unwrap_or_default();
-        held.sort_by_cached_key(|s| (s.id.clone(), s.pk.to_string()));
-        held.iter().try_for_each(|step| self.out.line(&serde_json::to_string(step)?))
-    }
-
-    /// Finishes the plan.
-    ///
-    /// # Errors
-    /// When the disk is full.
-    pub fn seal(mut self) -> io::Result<Plan> {
-        self.release()?;
-        let (file, size) = self.out.end(self.totals.steps)?;
-        Ok(Plan { head: self.head, totals: self.totals, file, size })
-    }
-}
-
-/// A temporary file without a name, and the checksum of what is in it.
-struct Out {
-    file: BufWriter<File>,
-    hash: Sha256,
-    size: u64,
-}
-
-impl Out {
-    fn new() -> io::Result<Self> {
-        Ok(Self { file: BufWriter::new(tempfile::tempfile()?), hash: Sha256::new(), size: 0 })
-    }
-
-    fn line(&mut self, text: &str) -> io::Result<()> {
-        for bytes in [text.as_bytes(), b"\n"] {
-            self.hash.update(bytes);
-            self.file.write_all(bytes)?;
-            self.size += bytes.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn sum(&self) -> String {
-        record::hex(&self.hash.clone().finalize())
-    }
-
-    fn end(mut self, steps: usize) -> io::Result<(File, u64)> {
-        let end = EndLine { end: End { steps, sha256: self.sum() } };
-        self.line(&serde_json::to_string(&end)?)?;
-        Ok((self.file.into_inner().map_err(io::IntoInnerError::into_error)?, self.size))
-    }
-}
-
-/// A plan that is read: checked line by line and copied, so that what was checked is what is used.
-pub(super) struct Intake {
-    head: Option<Head>,
-    out: Out,
-    totals: Totals,
-    ended: bool,
-}
-
-impl Intake {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { head: None, out: Out::new()?, totals: Totals::default(), ended: false })
-    }
-
-    pub(super) fn line(&mut self, line: &str, place: Option<&PlanTarget>) -> Result<(), String> {
-        const EDITED: &str = "was edited or damaged, its checksum does not match: make a new plan";
-        let no_plan = |e: serde_json::Error| format!("is not a plan: {e}");
-        if self.ended {
-            return if line.trim().is_empty() { Ok(()) } else { Err(EDITED.into()) };
-        }
-        if self.head.is_none() {
-            let head = head(line)?;
-            if let Some(place) = place.filter(|place| **place != head.place) {
-                let shown = |p: &PlanTarget| format!("{} {}/{} -> {}", p.account, p.database, p.changes, p.target);
-                return Err(format!("was made for {}, not for {}", shown(&head.place), shown(place)));
-            }
-            self.head = Some(head);
-        } else if let Ok(EndLine { end }) = serde_json::from_str::<EndLine>(line) {
-            if end.steps != self.totals.steps || end.sha256 != self.out.sum() {
-                return Err(EDITED.into());
-            }
-            self.ended = true;
-            return Ok(());
-        } else {
-            let step: Step = serde_json::from_str(line).map_err(no_plan)?;
-            step.item().map_err(|e| format!("is not a plan: {e}"))?;
-            self.totals.add(&step);
-        }
-        self.out.line(line).map_err(|e| format!("cannot be copied: {e}"))
-    }
-
-    pub(super) fn finish(self) -> Result<Plan, String> {
-        let head = self.head.ok_or("is not a plan: it is empty")?;
-        if !self.ended {
-            return Err("is not whole, its last line is missing: make a new plan".into());
-        }
-        let (file, size) = self.out.end(self.totals.steps).map_err(|e| format!("cannot be copied: {e}"))?;
-        Ok(Plan { head, totals: self.totals, file, size })
-    }
-}
-
-/// The first line. The format's version is looked at before anything else.
-pub(super) fn head(line: &str) -> Result<Head, String> {
-    #[derive(Deserialize)]
-    struct Version {
-        v: u32,
-    }
-    #[derive(Deserialize)]
-    struct First {
-        #[serde(rename = "_plan", alias = "plan")]
-        plan: Version,
-    }
-    let no_plan = |e: serde_json::Error| format!("is not a plan: {e}");
-    let First { plan } = serde_json::from_str(line).map_err(no_plan)?;
-    if plan.v != PLAN_VERSION {
-        return Err(format!("is of plan format {}, this program knows {PLAN_VERSION}: make a new plan", plan.v));
-    }
-    let head = serde_json::from_str::<HeadLine<Head>>(line).map(|line| line.plan).map_err(no_plan)?;
-    // The journal's file and its items in the history are named after it: an id must not lead anywhere else.
-    if [Some(&head.id), head.undoes.as_ref()].into_iter().flatten().all(|id| is_id(id)) {
-        Ok(head)
-    } else {
-        Err("is not a plan: its id is not one".into())
-    }
-}
-
-/// Whether a text can be the id of a restore: letters, digits and `-`.
-fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-}
-
 /// Reads a file from its beginning without moving its cursor, so that two readers do not disturb each other.
 struct At<'a> {
     file: &'a File,
@@ -389,7 +226,10 @@ impl Read for At<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use sha2::{Digest, Sha256};
+
+    use super::{draft::SORTED, *};
+    use crate::{change::record, restore::plan::PLAN_VERSION};
 
     fn place() -> PlanTarget {
         PlanTarget {

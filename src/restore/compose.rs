@@ -1,0 +1,107 @@
+//! The text that a step writes, and whether two texts are the same document.
+
+use sha2::{Digest, Sha256};
+
+use super::{apply::ApplyOptions, plan::STAMP};
+use crate::change::{
+    diff, edit,
+    key::{parse_path, render_path},
+    raw::RawDocument,
+    record,
+};
+
+/// A text that is written, and how it came about.
+#[derive(Debug, Clone)]
+pub struct Composed {
+    /// The document.
+    pub text: String,
+    /// The same without the stamp; `None` when it has none.
+    pub stamped: Option<String>,
+    /// What is to be said of it.
+    pub notes: Vec<String>,
+}
+
+/// Why there is no text to write.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ComposeError {
+    /// The live document.
+    #[error(transparent)]
+    Live(#[from] NoObject),
+    /// The version.
+    #[error(transparent)]
+    Version(serde_json::Error),
+    /// A field that is to be put back: no path; the reason.
+    #[error("{0}")]
+    Path(String),
+    /// A field that cannot be put where the path leads; the reason.
+    #[error("{0}")]
+    Edit(String),
+    /// Neither of the documents has any of the fields.
+    #[error("{}", .0.join("; "))]
+    Nothing(Vec<String>),
+}
+
+/// A text that should be a document's.
+#[derive(Debug, thiserror::Error)]
+#[error("the document is not a JSON object")]
+pub(super) struct NoObject(#[from] serde_json::Error);
+
+/// The text that is written: the version, or the live document with single fields of the version; and the stamp. A
+/// document that has a member of that name keeps its own, and one that the stamp would make too large goes without.
+pub(super) fn compose(version: &str, live: Option<&str>, manner: &ApplyOptions) -> Result<Composed, ComposeError> {
+    let mut notes = Vec::new();
+    let text = match live {
+        Some(live) if !manner.only.is_empty() => {
+            let mut text = without_system(live)?;
+            for path in &manner.only {
+                let path = parse_path(path).map_err(ComposeError::Path)?;
+                match diff::value_at(version, &path) {
+                    Some(value) => text = edit::set(&text, &path, value).map_err(ComposeError::Edit)?,
+                    None if diff::value_at(&text, &path).is_none() => {
+                        notes.push(format!("neither the version nor the live document has {}", render_path(&path)));
+                    }
+                    None => text = edit::remove(&text, &path).map_err(ComposeError::Edit)?,
+                }
+            }
+            if notes.len() == manner.only.len() {
+                return Err(ComposeError::Nothing(notes));
+            }
+            text
+        }
+        _ => version.to_owned(),
+    };
+    let Some(stamp) = manner.stamp else { return Ok(Composed { text, stamped: None, notes }) };
+    let has_own = RawDocument::parse(&text).map_err(ComposeError::Version)?.get(STAMP).is_some();
+    if has_own {
+        notes.push(format!("has a member {STAMP} of its own, which stays as it is"));
+        return Ok(Composed { text, stamped: None, notes });
+    }
+    let with_stamp = edit::set(&text, &[STAMP.to_owned()], &stamp.to_string()).map_err(ComposeError::Edit)?;
+    if with_stamp.len() > record::MAX_ITEM_BYTES {
+        notes.push(format!("{STAMP} would make it larger than an item may be, so it is left out"));
+        return Ok(Composed { text, stamped: None, notes });
+    }
+    Ok(Composed { text: with_stamp, stamped: Some(text), notes })
+}
+
+/// A document as the user wrote it.
+pub(super) fn without_system(text: &str) -> Result<String, NoObject> {
+    Ok(record::own_text(text)?)
+}
+
+/// Whether two documents mean the same, system properties aside, and the stamp too when it is not looked at.
+pub fn same_document(a: &str, b: &str, ignore_stamp: bool) -> bool {
+    let plain = |text: &str| {
+        let text = without_system(text).ok()?;
+        if ignore_stamp { edit::remove(&text, &[STAMP.to_owned()]).ok() } else { Some(text) }
+    };
+    match (plain(a), plain(b)) {
+        (Some(a), Some(b)) => diff::same(&a, &b),
+        _ => false,
+    }
+}
+
+/// SHA-256 of a text, hexadecimal.
+pub fn sha256(text: &str) -> String {
+    record::hex(&Sha256::digest(text.as_bytes()))
+}

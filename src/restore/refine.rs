@@ -1,0 +1,64 @@
+//! Completes the steps of a plan, before it is shown: what would change, and what that costs.
+
+use super::{
+    apply::{Applier, Prefetched},
+    compose::{sha256, without_system},
+    error::StepError,
+    plan::{Action, Step},
+    price::{read_ru, write_ru},
+};
+use crate::{
+    causes::chain,
+    change::{diff, raw::RawDocument, time::span_text},
+    cosmos::Failure,
+};
+
+/// Most changed paths that a step names.
+const SHOWN_PATHS: usize = 12;
+
+impl Applier<'_> {
+    /// Completes a step that would write: what changes, the checksum of what would be written, and what that costs. A
+    /// document that means the same already is kept.
+    ///
+    /// # Errors
+    /// When the version or the live document cannot be read.
+    pub async fn refine(&self, step: &mut Step, hand: Prefetched) -> Result<(), StepError> {
+        if !step.action.writes() {
+            return Ok(());
+        }
+        if hand.live.is_none() || hand.version.is_none() {
+            self.pace.wait().await;
+        }
+        let prepared = self.prepare(step, hand).await?;
+        let live = prepared.live.as_ref().map_or(0, String::len);
+        // What is not in the history yet is read and saved first.
+        let first =
+            if live > 0 && !(step.saved && self.manner.only.is_empty()) { read_ru(live) + write_ru(live) } else { 0.0 };
+        let Some(composed) = &prepared.text else {
+            step.ru = first + write_ru(live);
+            return Ok(());
+        };
+        let text = &composed.text;
+        step.ru = first + read_ru(text.len()) + write_ru(text.len());
+        if let Some(live) = &prepared.live {
+            if self.is_there(composed, live) {
+                step.action = Action::Keep;
+                step.notes = vec!["has that content already".into()];
+                return Ok(());
+            }
+            let plain = without_system(live).map_err(|e| Failure::invalid("compare documents".into(), chain(&e)))?;
+            let changed = diff::between(&plain, text);
+            step.changed = changed.iter().take(SHOWN_PATHS).map(|d| d.path_text()).collect();
+        }
+        step.notes.extend(composed.notes.iter().cloned());
+        step.notes.extend(expiry_note(text));
+        step.sha256 = Some(sha256(text));
+        Ok(())
+    }
+}
+
+/// The time to live that a document brings along: it begins anew when the document is written.
+fn expiry_note(text: &str) -> Option<String> {
+    let ttl = RawDocument::parse(text).ok()?.get_i64("ttl").filter(|ttl| *ttl > 0)?;
+    Some(format!("its time to live begins anew: it expires {} after it is restored", span_text(ttl)))
+}

@@ -1,0 +1,114 @@
+//! One item's part of a plan, as the plan's file has it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::change::{
+    Op, VersionVia,
+    key::{ItemKey, PartitionKey},
+    version::{ArchivePlace, Version},
+};
+
+/// The version that a step puts back: enough to find it again, and to see where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Chosen {
+    /// Id of the record.
+    pub record_id: String,
+    /// What happened then; `None` for a copy of the original demo.
+    #[serde(default)]
+    pub op: Option<Op>,
+    /// Source time, epoch seconds.
+    pub ts: i64,
+    /// Source LSN.
+    #[serde(default)]
+    pub lsn: Option<i64>,
+    /// Which entrance it was captured through.
+    #[serde(default)]
+    pub via: Option<VersionVia>,
+    /// Where it lies, when it comes from an archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<ArchivePlace>,
+}
+
+impl From<&Version> for Chosen {
+    fn from(v: &Version) -> Self {
+        Self { record_id: v.record_id.clone(), op: v.op, ts: v.ts, lsn: v.lsn, via: v.via.clone(), archived: None }
+    }
+}
+
+/// What is to be done with an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It differs from what it was: put that back.
+    Restore,
+    /// It was deleted since: make it again.
+    Recreate,
+    /// It did not exist then: delete it (only when asked for).
+    Delete,
+    /// It is what it was.
+    Keep,
+    /// Nothing can be said, so nothing is done; the notes say why.
+    Unknown,
+}
+
+impl Action {
+    /// Whether anything is written.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Restore | Self::Recreate | Self::Delete)
+    }
+
+    /// The name in plans and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Restore => "restore",
+            Self::Recreate => "recreate",
+            Self::Delete => "delete",
+            Self::Keep => "keep",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One item's part of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Step {
+    /// The document's id.
+    pub id: String,
+    /// Its partition key, as a JSON array.
+    pub pk: serde_json::Value,
+    /// What is done.
+    pub action: Action,
+    /// The version that held at the point in time.
+    #[serde(default)]
+    pub version: Option<Chosen>,
+    /// The target's etag while planning; `None`: there was no document.
+    #[serde(default)]
+    pub live: Option<String>,
+    /// Whether that version is in the history, so that it can be replaced without being saved first.
+    #[serde(default)]
+    pub saved: bool,
+    /// SHA-256 of the document that is written, stamp included: the version may not change between plan and use.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Paths of the fields that change, the first few.
+    #[serde(default)]
+    pub changed: Vec<String>,
+    /// Request units that the step is expected to cost.
+    #[serde(default)]
+    pub ru: f64,
+    /// Why this version, and what cannot be known.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+impl Step {
+    /// Which item.
+    ///
+    /// # Errors
+    /// When the key is not one; a plan is a file that anybody may have edited.
+    pub fn item(&self) -> Result<ItemKey, String> {
+        Ok(ItemKey { id: self.id.clone(), partition_key: PartitionKey::parse(&self.pk.to_string())? })
+    }
+}
