@@ -59,6 +59,7 @@ pub mod populate;
 pub mod progress;
 pub mod projection;
 pub mod provision;
+pub mod query;
 pub mod restore;
 pub mod retention;
 pub mod secret;

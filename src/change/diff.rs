@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::HashMap};
 use serde_json::value::RawValue;
 
 use super::{
+    edit::quote,
     key::render_path,
     raw::{RawDocument, unescape},
 };
@@ -31,6 +32,12 @@ impl Difference<'_> {
             (_, None) => "remove",
             _ => "replace",
         }
+    }
+
+    /// That operation as JSON; values as they are written.
+    pub fn to_patch(&self) -> String {
+        let value = self.after.map_or_else(String::new, |value| format!(",\"value\":{value}"));
+        format!("{{\"op\":{},\"path\":{}{value}}}", quote(self.operation()), quote(&self.pointer()))
     }
 
     /// The path as flags take it, such as `/address/zip`.

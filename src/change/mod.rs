@@ -4,6 +4,7 @@ pub mod decode;
 pub mod diff;
 pub mod edit;
 pub mod fidelity;
+pub mod fields;
 pub mod key;
 pub mod knowledge;
 pub mod order;

@@ -76,8 +76,8 @@ fn print(ui: &Ui, report: &Report, format: Format, start: Instant) -> Result<(),
         ("versions_captured", json!(report.captured)),
         ("documents_per_second", json!((report.written as f64 / report.took.as_secs_f64()).round() as u64)),
         ("invocations", json!(report.invocations)),
-        ("lag_ms_p50", json!(percentile(&report.lags, 50))),
-        ("lag_ms_p99", json!(percentile(&report.lags, 99))),
+        ("lag_ms_p50", json!(report.lag(50))),
+        ("lag_ms_p99", json!(report.lag(99))),
         ("ru_of_capture", tenths(report.charged)),
         ("ru_per_version", tenths(report.charged / report.captured.max(1) as f64)),
         ("seconds", tenths(start.elapsed().as_secs_f64())),
@@ -114,8 +114,4 @@ fn row(place: usize, version: &Version) -> Vec<Value> {
         json!(text.len()),
         json!(version.fidelity),
     ]
-}
-
-fn percentile(sorted: &[i64], percent: usize) -> i64 {
-    sorted.get((sorted.len().saturating_sub(1)) * percent / 100).copied().unwrap_or_default()
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use super::follow_args::FollowArgs;
-use super::{CliError, Exit, Ui, follow_args::options, render::follow as render, serve::watch_signals, sinks::targets};
+use super::{
+    CliError, Exit, Ui, follow_args::options, render::follow as render, signals::watch_signals, sinks::targets,
+};
 use crate::{
     config::{self, Account, CaptureConfig, Names, Secret},
     context::Context,

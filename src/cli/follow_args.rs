@@ -8,7 +8,7 @@ use super::{CliError, ConnectionArgs, Ui, lookup};
 use crate::{
     change::{key::parse_path, shape::Redact},
     cosmos::{Cosmos, FeedMode, FeedStart, Shard},
-    follow::Options,
+    follow::{self, Options},
 };
 
 /// Which change feed is read.
@@ -132,15 +132,6 @@ pub(super) async fn options(ui: &Ui, args: &FollowArgs, cosmos: &Cosmos) -> Resu
         until_caught_up: args.until_caught_up,
         poll: Duration::from_millis(args.poll),
         lease: Duration::from_secs(args.lease),
-        holder: holder(),
+        holder: follow::holder(),
     })
-}
-
-/// This process, for a person who reads the checkpoint; unlike any other one.
-fn holder() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .ok()
-        .or_else(|| std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok())
-        .map_or_else(|| "?".to_owned(), |host| host.trim().to_owned());
-    format!("{host}/{}/{:08x}", std::process::id(), rand::random::<u32>())
 }

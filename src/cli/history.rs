@@ -3,22 +3,20 @@
 use std::{path::PathBuf, time::Instant};
 
 use clap::{ArgGroup, Args};
-use futures::TryStreamExt as _;
 
 use super::{
     CliError, ConnectionArgs, Exit, Ui, lookup,
-    render::versions::{change_columns, change_row, print_report, remark, unknown_note, version_columns, version_row},
+    render::{history::print, versions::print_report},
     selection::read_ids,
 };
 use crate::{
-    change::key::{ItemKey, PartitionKey, parse_path},
+    change::key::{PartitionKey, parse_path},
     config::Names,
     cosmos::{Cosmos, Param},
-    figures::count_of,
-    format::{Cell, Format, printable},
+    format::Format,
     history::{
         Account as _,
-        past::{self, Lives, LookError, ReportRequest, Selection, VersionsRequest},
+        past::{self, LookError, ReportRequest, Selection, VersionsRequest},
     },
 };
 
@@ -92,7 +90,7 @@ pub async fn run(args: HistoryArgs, ui: &Ui) -> Result<Exit, CliError> {
     let which = args.selection(&cosmos, &names).await?;
     let cx = ui.context(&cosmos, &names).any();
     let mut lives = past::versions(VersionsRequest { which, field: field.clone() }, &cx).await?;
-    let what = print(ui, &args, field.as_deref(), &mut lives).await?;
+    let what = print(ui, &mut lives, field.as_deref(), args.id.is_none(), args.format).await?;
     ui.spent(&what, &cosmos, started);
     Ok(if lives.is_incomplete() { Exit::Incomplete } else { Exit::Done })
 }
@@ -127,64 +125,6 @@ fn column(text: &str) -> Result<Vec<String>, CliError> {
         return Err(CliError::usage("--columns has an empty name", "write --columns city_name,seq"));
     }
     Ok(vec![text.to_owned()])
-}
-
-/// Prints the versions of documents, or the changes of one field; of a list, each row names its document.
-async fn print(
-    ui: &Ui,
-    args: &HistoryArgs,
-    field: Option<&[String]>,
-    lives: &mut Lives<'_>,
-) -> Result<String, CliError> {
-    let list = args.id.is_none();
-    let mut columns = if list { vec!["id", "pk"] } else { Vec::new() };
-    columns.extend(match field {
-        Some(_) => change_columns(args.format),
-        None => version_columns(args.format),
-    });
-    let mut rows = ui.rows(args.format, &columns);
-    let (mut count, mut legacy) = (0, false);
-    let mut notes = Vec::new();
-    while let Some(item) = lives.next().await? {
-        let about = if list { about(&item.key, args.format) } else { Vec::new() };
-        let mut first_change = None;
-        let mut told = std::pin::pin!(lives.told(&item));
-        while let Some(told) = told.try_next().await? {
-            legacy |= told.version.op.is_none();
-            let row = match (field, &told.change) {
-                (Some(_), None) => continue,
-                (Some(_), Some(change)) => {
-                    first_change.get_or_insert(told.version);
-                    change_row(told.version, change, args.format)
-                }
-                (None, _) => {
-                    let row = version_row(told.version, told.text.as_deref(), told.before.as_deref(), args.format);
-                    row.into_iter().map(Cell::Value).collect()
-                }
-            };
-            count += 1;
-            rows.push_cells(&[about.clone(), row].concat())?;
-        }
-        let of = if list { format!(" of {:?} ({})", item.key.id, item.key.partition_key) } else { String::new() };
-        notes.extend(field.and_then(|field| unknown_note(&item, first_change, field, &of)));
-        notes.extend(lives.remarks(&item).await?.iter().map(|one| remark(one, &of)));
-    }
-    rows.finish()?;
-    if legacy {
-        ui.note("note: legacy versions have the time of the copy, which is later than the change itself");
-    }
-    for text in notes {
-        ui.note(&printable(&text));
-    }
-    let what = count_of(count, if field.is_some() { "change" } else { "version" });
-    Ok(if list { format!("{what} of {}", count_of(lives.asked(), "document")) } else { what })
-}
-
-fn about(key: &ItemKey, format: Format) -> Vec<Cell<'_>> {
-    match format {
-        Format::Table | Format::Csv => vec![key.id.as_str().into(), key.partition_key.to_string().into()],
-        Format::Json | Format::Jsonl => vec![key.id.as_str().into(), lookup::pk_json(key).into()],
-    }
 }
 
 async fn report(

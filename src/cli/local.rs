@@ -4,10 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde_json::json;
-use tokio::signal;
 use tracing::info;
 
-use super::{CliError, Exit, Ui};
+use super::{CliError, Exit, Ui, signals::stop_signal};
 use crate::{
     config::{self, Names, Settings},
     cosmos::{
@@ -131,26 +130,4 @@ pub async fn run(args: LocalArgs, ui: &Ui) -> Result<Exit, CliError> {
     }
     let _ = tokio::time::timeout(Duration::from_secs(2), local.shutdown()).await;
     outcome
-}
-
-/// Listens to SIGTERM and Ctrl-C from now on; what is returned ends at the first of them.
-#[cfg(unix)]
-fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
-    use signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|e| CliError::failed("cannot listen to signals").because(e));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-/// Listens to Ctrl-C; what is returned ends when it comes.
-#[cfg(not(unix))]
-fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
-    Ok(async {
-        let _ = signal::ctrl_c().await;
-    })
 }

@@ -7,7 +7,7 @@ use super::{CliError, Exit, Ui};
 use crate::{
     change::{
         Op,
-        key::ItemKey,
+        key::PartitionKey,
         time::{BadTime, PointInTime, span_text},
         version::{BadRecord, Version},
     },
@@ -62,10 +62,10 @@ pub(super) fn time(ts: i64) -> String {
 }
 
 /// The partition key in JSON output: a single component by itself.
-pub(super) fn pk_json(key: &ItemKey) -> Value {
-    match key.partition_key.0.as_slice() {
+pub(super) fn pk_json(key: &PartitionKey) -> Value {
+    match key.0.as_slice() {
         [one] => one.to_json(),
-        _ => key.partition_key.to_json(),
+        _ => key.to_json(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     cosmos::{Failure, Param},
     figures::count_of,
     format::Format,
-    progress::Progress as _,
+    query::{self, QueryError, Request},
 };
 
 /// Flags of `query`.
@@ -47,51 +47,37 @@ pub struct QueryArgs {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// When the query is wrong, or the account cannot be used.
 pub async fn run(args: QueryArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
-    if args.sql.trim().is_empty() {
-        return Err(CliError::usage("the query is empty", "write one, such as \"SELECT * FROM c\""));
-    }
+    let explained = |error| explain(error, &args.sql);
+    let mut request =
+        Request { container: args.container, sql: args.sql.clone(), params: args.params, key: args.pk, max: args.max };
+    request.check().map_err(explained)?;
     let (cosmos, names) = args.connection.open()?;
-    let name = ConnectionArgs::container_name(&names, &args.container);
-    let container = cosmos.container(&names.database, name).await?;
-    if let Some(pk) = &args.pk {
-        check_key(pk, container.name(), container.key_paths())?;
-    }
-    let mut pages =
-        container.query(&args.sql, &args.params, args.pk.as_ref(), None).await.map_err(|f| explain(f, &args))?;
-    let mut documents = ui.documents(args.format);
-    let counting = args.count.then(|| ui.screen().begin("count", None));
-    let mut count = 0u64;
-    let mut stopped = false;
-    'pages: while let Some(page) = pages.next().await {
-        for document in page.map_err(|f| explain(f, &args))?.documents {
-            if args.max.is_some_and(|max| count >= max) {
-                stopped = true;
-                break 'pages;
-            }
-            count += 1;
-            match &counting {
-                Some(step) => step.advance(1),
-                None => documents.push(document)?,
-            }
+    request.container = ConnectionArgs::container_name(&names, &request.container).to_owned();
+    let cx = ui.context(&cosmos, &names);
+    let mut found = query::run(request, &cx).await.map_err(explained)?;
+    if args.count {
+        let step = cx.progress.begin("count", None);
+        while let Some(page) = found.next().await.map_err(explained)? {
+            step.advance(page.len() as u64);
         }
-        documents.flush()?;
-    }
-    if let Some(step) = counting {
         drop(step);
-        ui.summary(args.format, &[("count", count.into())])?;
+        ui.summary(args.format, &[("count", found.count().into())])?;
     } else {
+        let mut documents = ui.documents(args.format);
+        while let Some(page) = found.next().await.map_err(explained)? {
+            page.into_iter().try_for_each(|document| documents.push(document))?;
+            documents.flush()?;
+        }
         documents.finish()?;
     }
-    let ended = if stopped { " (stopped at --max)" } else { "" };
-    ui.spent(&format!("{}{ended}", count_of(count, "document")), &cosmos, started);
+    let ended = if found.is_cut() { " (stopped at --max)" } else { "" };
+    ui.spent(&format!("{}{ended}", count_of(found.count(), "document")), &cosmos, started);
     Ok(Exit::Done)
-}
-
-/// Refuses a key with more components than the container's, which the service would answer in its own terms.
-pub(super) fn check_key(key: &PartitionKey, container: &str, paths: &KeyPaths) -> Result<(), CliError> {
-    if key.0.len() <= paths.len() { Ok(()) } else { Err(wrong_key(key, container, paths)) }
 }
 
 /// A key that has more components than the container's, or fewer where all are needed.
@@ -109,8 +95,18 @@ pub(super) fn wrong_key(key: &PartitionKey, container: &str, paths: &KeyPaths) -
     )
 }
 
+/// What is wrong with a query, and what to do about it.
+fn explain(error: QueryError, sql: &str) -> CliError {
+    match error {
+        QueryError::Empty => CliError::usage("the query is empty", "write one, such as \"SELECT * FROM c\""),
+        QueryError::Open(failure) => failure.into(),
+        QueryError::Key { key, container, paths } => wrong_key(&key, &container, &paths),
+        QueryError::Refused(failure) => refused(failure, sql),
+    }
+}
+
 /// The client library's own refusals, in words that say what to do.
-fn explain(failure: Failure, args: &QueryArgs) -> CliError {
+fn refused(failure: Failure, sql: &str) -> CliError {
     let aggregate = "pass --pk KEY when one partition key is meant, or select the plain values and count with --count";
     let hint = match (failure.status.code, failure.status.sub) {
         (400, 20113) => {
@@ -119,7 +115,7 @@ fn explain(failure: Failure, args: &QueryArgs) -> CliError {
         (400, 20125) => {
             Some("over all partitions it needs a TOP or OFFSET .. LIMIT in the query; or pass --pk KEY".to_owned())
         }
-        _ if failure.status.is_bad_request() && args.sql.contains('"') => {
+        _ if failure.status.is_bad_request() && sql.contains('"') => {
             Some("strings in SQL take single quotes: c.city_name = 'Davidson'".to_owned())
         }
         _ => None,
@@ -133,26 +129,15 @@ fn explain(failure: Failure, args: &QueryArgs) -> CliError {
 
 #[cfg(test)]
 mod tests {
-    use crate::cosmos::Status;
-
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Wrapper {
-        #[command(flatten)]
-        args: QueryArgs,
-    }
+    use crate::cosmos::Status;
 
     #[test]
     fn a_refused_aggregate_says_what_to_do() {
-        let args = Wrapper::parse_from(["query", "SELECT VALUE COUNT(1) FROM c"]).args;
-        let error =
-            explain(Failure::from_status("query".into(), Status::new(400, 20113), "unsupported feature", None), &args);
+        let refused = |status, text: &str, sql| refused(Failure::from_status("query".into(), status, text, None), sql);
+        let error = refused(Status::new(400, 20113), "unsupported feature", "SELECT VALUE COUNT(1) FROM c");
         assert!(error.hints[0].to_string().contains("--count"));
-        let error =
-            explain(Failure::from_status("query".into(), Status::new(400, 0), "Syntax error near 'x'", None), &args);
+        let error = refused(Status::new(400, 0), "Syntax error near 'x'", "SELECT VALUE COUNT(1) FROM c");
         assert!(error.to_string().contains("Syntax error"));
         assert!(error.hints.is_empty());
     }

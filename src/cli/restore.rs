@@ -1,124 +1,18 @@
 //! `restore`: puts documents back to what they were at a moment. Plans, shows, asks, writes, reports.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
-use clap::Args;
-
+pub use super::restore_args::RestoreArgs;
 use super::{
-    CliError, ConnectionArgs, ErrorKind, Exit, Ui,
-    applying::{ApplyArgs, apply},
+    CliError, ErrorKind, Exit, Ui,
+    applying::apply,
     from_archive::{FROM, open_archive},
-    lookup,
     render::plan::{planned_exit, show_plan},
-    selection::{full_key, read_ids},
 };
 use crate::{
-    change::key::PartitionKey,
-    config::{Account, Names},
-    cosmos::{Cosmos, Param, Shard},
-    history::Containers,
-    restore::{self, Named, Planned, Request, State, Use, Which, new_id, plan::PlanTarget, plan_file::Plan},
+    config::Account,
+    restore::{self, LoadError, Planned, Use, new_id, plan::PlanTarget, plan_file::Plan},
 };
-
-/// Flags of `restore`
-#[derive(Debug, Args)]
-#[command(
-    disable_version_flag = true,
-    after_help = "Examples:\n  \
-    cosmos-rewind restore --id 28036 --pk 28036 --at 2026-11-20T14:05:00Z --dry-run\n  \
-    cosmos-rewind restore --where \"c.city_name = @city\" --param city=Davidson --at 15m\n  \
-    cosmos-rewind restore --plan plan.json --yes"
-)]
-pub struct RestoreArgs {
-    /// Document to restore; repeatable, each with its --pk
-    #[arg(long, value_name = "ID", group = "scope")]
-    id: Vec<String>,
-    /// Partition key of the --id before it, as text or as a JSON array of its components
-    #[arg(long, value_name = "KEY", requires = "id")]
-    pk: Vec<String>,
-    /// Documents to restore: a JSON object a line with id and pk; - is standard input
-    #[arg(long, value_name = "FILE", group = "scope")]
-    ids_file: Option<PathBuf>,
-    /// Documents that matched this predicate at the point in time; your own SQL on `c`
-    #[arg(long = "where", value_name = "PREDICATE", group = "scope")]
-    predicate: Option<String>,
-    /// Value of a parameter of the predicate; repeatable
-    #[arg(long, value_name = "NAME=VALUE", requires = "predicate")]
-    param: Vec<Param>,
-    /// All documents of the history and of the target
-    #[arg(long, group = "scope")]
-    all: bool,
-    /// Take the versions from what `follow` wrote to a folder or to blobs, instead of from the history: FOLDER, or
-    /// blob:URL
-    #[arg(long, value_name = "ARCHIVE", conflicts_with_all = ["predicate", "feed_range"])]
-    from_archive: Option<String>,
-    /// Documents whose version at the point in time matches this expression (CEL, as for follow)
-    #[arg(long, value_name = "EXPR", group = "scope", requires = "from_archive")]
-    filter: Option<String>,
-    /// Only the i-th of n equal parts of the items, by partition key: so that n machines can share a restore
-    #[arg(long, value_name = "I/N", conflicts_with_all = ["id", "ids_file", "plan"])]
-    feed_range: Option<Shard>,
-    /// Point in time: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"
-    #[arg(long, value_name = "TIME", conflicts_with = "plan")]
-    at: Option<String>,
-    /// Only show the plan
-    #[arg(long)]
-    dry_run: bool,
-    /// Save the plan in a file
-    #[arg(long, value_name = "FILE", conflicts_with = "plan")]
-    plan_out: Option<PathBuf>,
-    /// Apply a saved plan, exactly that one
-    #[arg(long, value_name = "FILE", group = "scope")]
-    plan: Option<PathBuf>,
-    /// Put back only this field of a document that exists; repeatable
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["plan", "into"])]
-    only: Vec<String>,
-    /// Restore into another container of the same partition key, to compare; documents that are there stay
-    #[arg(long, value_name = "CONTAINER")]
-    into: Option<String>,
-    /// Delete documents that did not exist at the point in time; with a number, at most so many
-    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none",
-        conflicts_with_all = ["plan", "into"])]
-    delete_newer: Option<DeleteLimit>,
-    /// Make documents again of which latest-version mode cannot tell whether they were deleted before the point in time
-    #[arg(long, conflicts_with = "plan")]
-    recreate_deleted: bool,
-    /// Restore this version of the one --id: a record of the history, an LSN or an etag, as `history` shows them
-    #[arg(long, value_name = "RECORD|LSN|ETAG", requires = "id",
-        conflicts_with_all = ["at", "plan", "delete_newer", "from_archive"])]
-    version: Option<String>,
-    /// Wait until capture has passed the point in time
-    #[arg(long, conflicts_with_all = ["plan", "from_archive"])]
-    wait: bool,
-    /// Leave out `restored_at`: exactly the version's content
-    #[arg(long, conflicts_with = "plan")]
-    no_stamp: bool,
-    #[command(flatten)]
-    how: ApplyArgs,
-    #[command(flatten)]
-    connection: ConnectionArgs,
-}
-
-/// What stands behind `--delete-newer=`, if anything does.
-#[derive(Debug, Clone, Copy)]
-struct DeleteLimit(Option<usize>);
-
-impl std::str::FromStr for DeleteLimit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self(None)),
-            number => {
-                number.parse().map(|n| Self(Some(n))).map_err(|_| "write a number, as in --delete-newer=20".into())
-            }
-        }
-    }
-}
 
 /// Runs the command.
 ///
@@ -136,7 +30,7 @@ pub async fn run(args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     let archive = args.from_archive.as_deref().map(|text| open_archive(FROM, text, &credential)).transpose()?;
     let Planned { plan, texts, bad } = match &args.plan {
         Some(file) => {
-            let plan = load_plan(file, &restore::target_of(&containers, &cx))?;
+            let plan = loaded(file, &restore::target_of(&containers, &cx))?;
             let texts = restore::texts_of(&plan, archive.as_ref(), &containers).await?;
             Planned { plan, texts, bad: Vec::new() }
         }
@@ -147,7 +41,9 @@ pub async fn run(args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     };
     let bad = if bad.is_empty() { Exit::Done } else { Exit::Incomplete };
     if let Some(file) = &args.plan_out {
-        write_new(file, &plan)?;
+        restore::save_plan(&plan, file).map_err(|e| {
+            CliError::usage(format!("--plan-out {}", file.display()), "name a file that does not exist yet").because(e)
+        })?;
         ui.note(&format!(
             "plan       saved in {}; apply it with: cosmos-rewind restore --plan {}",
             file.display(),
@@ -165,81 +61,12 @@ pub async fn run(args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     Ok(apply(ui, &plan, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
 }
 
-impl RestoreArgs {
-    /// What the flags ask for.
-    async fn request<'a>(
-        &self,
-        ui: &Ui,
-        archive: Option<&'a crate::archive::Archive>,
-        cosmos: &Cosmos,
-        names: &Names,
-        containers: &Containers,
-    ) -> Result<Request<'a>, CliError> {
-        let state = match (&self.at, &self.version) {
-            (Some(at), _) => State::At(lookup::point(ui, cosmos, "--at", at).await?),
-            (None, Some(version)) => State::Version(version.clone()),
-            (None, None) => {
-                return Err(CliError::usage(
-                    "no point in time",
-                    "say when, as in --at 15m or --at 2026-11-20T14:05:00Z; or which --version of one --id",
-                ));
-            }
-        };
-        Ok(Request {
-            which: self.which(names, containers)?,
-            state,
-            archive,
-            only: self.only.clone(),
-            delete_newer: self.delete_newer.is_some(),
-            max_deletes: self.delete_newer.and_then(|limit| limit.0),
-            recreate_deleted: self.recreate_deleted,
-            wait: self.wait,
-            stamp: !self.no_stamp,
-            shard: self.feed_range,
-            concurrency: self.how.concurrency.into(),
-            ru_limit: self.how.ru_limit,
-        })
-    }
-
-    fn which(&self, names: &Names, containers: &Containers) -> Result<Which, CliError> {
-        if let Some(filter) = &self.filter {
-            return Ok(Which::Filter(filter.clone()));
-        }
-        if self.all {
-            return Ok(Which::All);
-        }
-        if let Some(predicate) = &self.predicate {
-            return Ok(Which::Where { predicate: predicate.clone(), params: self.param.clone() });
-        }
-        if let Some(file) = &self.ids_file {
-            return Ok(Which::Items(read_ids(file, names, containers)?));
-        }
-        if self.id.is_empty() {
-            return Err(CliError::usage(
-                "nothing to restore",
-                "name documents with --id and --pk, --ids-file, --where, or --all",
-            ));
-        }
-        if !self.pk.is_empty() && self.pk.len() != self.id.len() {
-            return Err(CliError::usage(
-                format!("{} --id and {} --pk", self.id.len(), self.pk.len()),
-                "give each --id its own --pk, or no --pk at all",
-            ));
-        }
-        if self.version.is_some() && self.id.len() != 1 {
-            return Err(CliError::usage("--version with several --id", "name one document"));
-        }
-        let named = self.id.iter().enumerate().map(|(i, id)| {
-            let key = self.pk.get(i).map(|key| {
-                let key = PartitionKey::parse(key)
-                    .map_err(|e| CliError::usage(e, "such as --pk 28036 or --pk '[\"t1\",42]'"))?;
-                full_key(&key, names, containers)?;
-                Ok::<_, CliError>(key)
-            });
-            Ok(Named { id: id.clone(), key: key.transpose()? })
-        });
-        Ok(Which::Named(named.collect::<Result<_, CliError>>()?))
-    }
+fn loaded(file: &Path, place: &PlanTarget) -> Result<Plan, CliError> {
+    let wrong = |hint| CliError::usage(format!("--plan {}", file.display()), hint);
+    restore::load_plan(file, place).map_err(|error| match error {
+        LoadError::Open(e) => wrong("make one with --plan-out").because(e),
+        LoadError::Unusable(problem) => wrong("make a new plan with --plan-out, for these containers").because(problem),
+    })
 }
 
 /// A refused query is nearly always the predicate.
@@ -249,27 +76,4 @@ pub(super) fn explain(failure: crate::cosmos::Failure, predicate: bool) -> CliEr
             .hint("check --where: a predicate on c, strings in single quotes or as --param name=value");
     }
     failure.into()
-}
-
-fn load_plan(file: &Path, place: &PlanTarget) -> Result<Plan, CliError> {
-    let text = std::fs::File::open(file)
-        .map_err(|e| CliError::usage(format!("--plan {}", file.display()), "make one with --plan-out").because(e))?;
-    Plan::read(text, Some(place)).map_err(|e| {
-        CliError::usage(format!("--plan {}", file.display()), "make a new plan with --plan-out, for these containers")
-            .because(e)
-    })
-}
-
-fn write_new(file: &Path, plan: &Plan) -> Result<(), CliError> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(file).and_then(|mut f| {
-        io::copy(&mut plan.text(), &mut f)?;
-        f.sync_all()
-    });
-    written.map_err(|e| {
-        CliError::usage(format!("--plan-out {}", file.display()), "name a file that does not exist yet").because(e)
-    })
 }

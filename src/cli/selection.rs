@@ -2,16 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use serde_json::{Value, json};
-
 use super::{CliError, query::wrong_key};
 use crate::{
     change::key::{ItemKey, PartitionKey},
     config::Names,
     cosmos::{Cosmos, Param},
     history::{Account as _, Containers, past::Selection},
+    input::{self, BadList},
 };
+use clap::Args;
 
 /// Which documents: flags of `show` and `diff`.
 #[derive(Debug, Args)]
@@ -80,27 +79,14 @@ pub(super) fn full_key(key: &PartitionKey, names: &Names, containers: &Container
 
 /// The items of a list, one a line.
 pub(super) fn read_ids(file: &Path, names: &Names, containers: &Containers) -> Result<Vec<ItemKey>, CliError> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Line {
-        id: String,
-        pk: Value,
-    }
     let example = r#"write lines like {"id":"28036","pk":"28036"} or {"id":"a","pk":["t1",42]}"#;
     let text =
         if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
     let text = text.map_err(|e| CliError::usage(format!("--ids-file {}: {e}", file.display()), example))?;
-    let mut items = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let wrong = |e: String| CliError::usage(format!("--ids-file line {}: {e}", number + 1), example);
-        let line: Line = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
-        let pk = if line.pk.is_array() { line.pk } else { json!([line.pk]) };
-        let key = PartitionKey::parse(&pk.to_string()).map_err(wrong)?;
-        full_key(&key, names, containers)?;
-        items.push(ItemKey { id: line.id, partition_key: key });
-    }
-    if items.is_empty() {
-        return Err(CliError::usage(format!("--ids-file {}: it names no document", file.display()), example));
-    }
-    Ok(items)
+    let paths = containers.source.key_paths();
+    input::items(&text, paths).map_err(|bad| match bad {
+        BadList::Line { .. } => CliError::usage(format!("--ids-file {bad}"), example),
+        BadList::Key(key) => wrong_key(&key, &names.source, paths),
+        BadList::Empty => CliError::usage(format!("--ids-file {}: {bad}", file.display()), example),
+    })
 }

@@ -3,11 +3,11 @@
 use std::{net::Ipv4Addr, path::Path, process};
 
 use clap::Args;
-use tokio::{net::TcpListener, signal};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{CliError, ErrorKind, Exit, retention_args};
+use super::{CliError, ErrorKind, Exit, retention_args, signals::watch_signals};
 use crate::{
     config::{self, CaptureConfig, Settings},
     history::CosmosHistory,
@@ -74,28 +74,4 @@ async fn handler(
     retention_args::check_settings(settings)?;
     let timer = |function: &str, account| retention_args::timer(settings, function, account);
     Ok(serving::handler(settings, config, app_root, timer).await?)
-}
-
-/// The first signal drains, the second one ends the process at once.
-pub(super) async fn watch_signals(stop: CancellationToken) {
-    let mut seen = 0;
-    loop {
-        #[cfg(unix)]
-        {
-            let Ok(mut terminate) = signal::unix::signal(signal::unix::SignalKind::terminate()) else { return };
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = signal::ctrl_c() => {}
-            }
-        }
-        #[cfg(not(unix))]
-        if signal::ctrl_c().await.is_err() {
-            return;
-        }
-        seen += 1;
-        if seen > 1 {
-            process::exit(Exit::Failed as i32);
-        }
-        stop.cancel();
-    }
 }

@@ -3,21 +3,20 @@
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
 
 use super::{
     CliError, ConnectionArgs, Exit, Ui,
     error::ErrorKind,
-    lookup::{self, describe, op, time},
+    lookup::{self, describe},
+    render::show as render,
     selection::SelectionArgs,
 };
 use crate::{
     backup::file::one_line,
-    change::{key::ItemKey, time::PointInTime},
     figures::count_of,
-    format::{Cell, printable},
+    format::printable,
     history::{
-        as_of::{AsOf, State},
+        as_of::State,
         past::{self, ShowRequest, Shown},
     },
 };
@@ -97,7 +96,7 @@ fn print(ui: &Ui, args: &ShowArgs, shown: &Shown) -> Result<(), CliError> {
     let key = if args.which.is_list() { format!(" ({})", item.key.partition_key) } else { String::new() };
     let about = printable(&format!("document {:?}{key}", item.key.id)).into_owned();
     if args.format == ShowFormat::Json {
-        object(ui, &item.key, &answer, shown.text.as_deref(), shown.known.doubt.as_deref())?;
+        render::object(ui, &item.key, &answer, shown.text.as_deref(), shown.known.doubt.as_deref())?;
     }
     if let Some(doubt) = &shown.known.doubt {
         ui.note(&printable(&format!("warning: {about}: {doubt}")));
@@ -115,37 +114,4 @@ fn print(ui: &Ui, args: &ShowArgs, shown: &Shown) -> Result<(), CliError> {
     }
     lookup::note_caveats(ui, &answer.caveats);
     Ok(())
-}
-
-fn object(ui: &Ui, key: &ItemKey, answer: &AsOf<'_>, text: Option<&str>, doubt: Option<&str>) -> Result<(), CliError> {
-    let version = answer.version();
-    let state = match answer.state {
-        State::Document(_) => "document",
-        State::Deleted(_) => "deleted",
-        State::NotYet { .. } => "not-yet",
-        State::Empty => "unknown",
-    };
-    let caveats: Vec<Value> =
-        answer.caveats.iter().map(|c| json!({"name": c.name(), "meaning": c.to_string()})).collect();
-    let at = (answer.at != PointInTime::END).then(|| answer.at.to_string());
-    ui.object(&[
-        ("state", state.into()),
-        ("id", key.id.as_str().into()),
-        ("pk", lookup::pk_json(key).into()),
-        ("at", at.into()),
-        ("time", version.map(|v| time(v.ts)).into()),
-        ("ts", version.map(|v| v.ts).into()),
-        ("op", version.map(op).into()),
-        ("lsn", version.and_then(|v| v.lsn).into()),
-        ("etag", version.and_then(|v| v.etag.clone()).into()),
-        ("via", version.and_then(|v| v.via.clone()).map(String::from).into()),
-        ("fidelity", version.and_then(|v| v.fidelity.clone()).map(String::from).into()),
-        ("captured", version.and_then(|v| v.at.clone()).into()),
-        ("record", version.map(|v| v.record_id.clone()).into()),
-        ("distance", answer.distance().into()),
-        ("next", answer.next.map(|v| time(v.ts)).into()),
-        ("caveats", caveats.into()),
-        ("doubt", doubt.map(str::to_owned).into()),
-        ("document", text.map_or(Value::Null.into(), |d| Cell::Json(Some(d)))),
-    ])
 }

@@ -52,6 +52,15 @@ pub struct Options {
     pub holder: String,
 }
 
+/// This process, for a person who reads the checkpoint; unlike any other one.
+pub fn holder() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok())
+        .map_or_else(|| "?".to_owned(), |host| host.trim().to_owned());
+    format!("{host}/{}/{:08x}", std::process::id(), rand::random::<u32>())
+}
+
 /// How a follower ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

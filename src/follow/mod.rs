@@ -67,7 +67,7 @@ pub use error::FollowError;
 pub use event::{Event, EventError};
 pub use fence::Fence;
 pub use filter::{BadFilter, Filter, NoAnswer};
-pub use follower::{Ended, Follower, Options};
+pub use follower::{Ended, Follower, Options, holder};
 pub use metrics::Metrics;
 pub use pipeline::Pipeline;
 pub use pretty::pretty;

@@ -19,7 +19,7 @@ use self::rows::{cell, csv_line, plain};
 pub use self::{
     documents::Documents,
     rows::{Cell, Look, Rows},
-    texts::{differences, document, object},
+    texts::{differences, document, object, shell_word},
 };
 use crate::figures::number;
 
@@ -192,6 +192,13 @@ mod tests {
         "#);
         let coloured = difference_lines(&found[..1], true, Some(6));
         assert_eq!(coloured, "\u{1b}[33m~ /city  \"Davi… -> \"Ruin…\u{1b}[0m\n");
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell_when_they_must_be() {
+        assert_eq!(shell_word("A__B=orders"), "A__B=orders");
+        assert_eq!(shell_word("A=two words"), "'A=two words'");
+        assert_eq!(shell_word("A=it's"), "'A=it'\\''s'");
     }
 
     #[test]

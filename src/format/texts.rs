@@ -1,4 +1,4 @@
-//! Single documents, and the fields in which two differ.
+//! Single documents, the fields in which two differ, and words for a shell.
 
 use std::borrow::Cow;
 
@@ -122,3 +122,9 @@ pub(super) fn pretty(text: &str) -> String {
 
 /// Deeper levels are not indented further: text must not grow with the square of its depth.
 pub(super) const MAX_INDENT: usize = 64;
+
+/// A word as a POSIX shell takes it.
+pub fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-=.,:@/".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}

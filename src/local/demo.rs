@@ -75,6 +75,13 @@ pub struct Report {
     pub proof: Result<String, Vec<String>>,
 }
 
+impl Report {
+    /// The lag that so many of a hundred changes do not exceed, in milliseconds.
+    pub fn lag(&self, percent: usize) -> i64 {
+        self.lags.get((self.lags.len().saturating_sub(1)) * percent / 100).copied().unwrap_or_default()
+    }
+}
+
 /// Why the story was not told to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {

@@ -44,6 +44,7 @@ pub mod price;
 mod refine;
 pub mod removals;
 mod request;
+mod saved;
 pub mod sizing;
 mod step;
 pub mod survey;
@@ -54,5 +55,6 @@ pub use self::{
     error::{GivenUp, RestoreError, StepError},
     planning::{Planned, new_id, open, plan, target_of, texts_of},
     request::{Limits, Manner, Named, Request, State, Which},
+    saved::{LoadError, load_plan, save_plan},
     undoing::{UndoRequest, undo},
 };

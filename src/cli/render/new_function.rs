@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{CliError, Ui},
-    format::Format,
+    format::{Format, shell_word},
     host::app::{BUNDLE, BUNDLE_VERSIONS, NewFunction},
     new_function::{FUNCTION_FILE, LocalSettings, NewFunctionError, Report, Request, State},
 };
@@ -57,14 +57,8 @@ fn print(ui: &Ui, request: &Request, report: &Report, format: Format) -> Result<
 
 /// The line that sets the function's settings on Azure; none of them is secret.
 fn azure_command(settings: &[(String, String)]) -> String {
-    let pairs: Vec<String> = settings.iter().map(|(name, value)| quoted(&format!("{name}={value}"))).collect();
+    let pairs: Vec<String> = settings.iter().map(|(name, value)| shell_word(&format!("{name}={value}"))).collect();
     format!("az functionapp config appsettings set -n <app> -g <resource group> --settings {}", pairs.join(" "))
-}
-
-/// A word as a POSIX shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-=.,:@/".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// What else has to be so before it runs.
@@ -87,12 +81,12 @@ fn advise(ui: &Ui, function: &NewFunction, report: &Report) {
     }
     let mut provision = format!(
         "cosmos-rewind provision --source {} --changes {}",
-        quoted(&function.source),
-        quoted(&function.changes)
+        shell_word(&function.source),
+        shell_word(&function.changes)
     );
     for (flag, value) in [("--database", &function.database), ("--leases", &function.leases)] {
         if let Some(value) = value {
-            provision.push_str(&format!(" {flag} {}", quoted(value)));
+            provision.push_str(&format!(" {flag} {}", shell_word(value)));
         }
     }
     ui.hint(&format!("its containers: {provision}"));
@@ -149,17 +143,5 @@ impl From<NewFunctionError> for CliError {
                 Self::failed(format!("cannot write {}", path.display())).because(source)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_for_a_shell_when_they_must_be() {
-        assert_eq!(quoted("A__B=orders"), "A__B=orders");
-        assert_eq!(quoted("A=two words"), "'A=two words'");
-        assert_eq!(quoted("A=it's"), "'A=it'\\''s'");
     }
 }

@@ -2,10 +2,7 @@
 
 use std::{io, time::Instant};
 
-use serde::{
-    Serialize, Serializer,
-    ser::{Error as _, SerializeSeq as _},
-};
+use serde::Serialize;
 use serde_json::json;
 
 use super::super::{CliError, Exit, Ui};
@@ -154,12 +151,15 @@ fn unreadable(e: io::Error) -> CliError {
 fn report(ui: &Ui, plan: &Plan, run: &str, noted: Option<&Done>, format: Format) -> Result<(), CliError> {
     if matches!(format, Format::Json | Format::Jsonl) {
         #[derive(Serialize)]
-        struct Report<'a> {
+        struct Report<'a, T> {
             restore: &'a str,
             plan: &'a Plan,
-            outcomes: Outcomes<'a>,
+            outcomes: T,
         }
-        return ui.json(&Report { restore: run, plan, outcomes: Outcomes(noted) });
+        return match noted {
+            Some(outcomes) => ui.json(&Report { restore: run, plan, outcomes }),
+            None => ui.json(&Report { restore: run, plan, outcomes: [(); 0] }),
+        };
     }
     let Some(noted) = noted else { return Ok(()) };
     let mut rows: Option<Rows> = None;
@@ -172,19 +172,4 @@ fn report(ui: &Ui, plan: &Plan, run: &str, noted: Option<&Done>, format: Format)
         rows.push(&[json!(o.fate), json!(o.id), json!(o.pk.to_string()), json!(o.action), json!(o.message)])?;
     }
     Ok(rows.map_or(Ok(()), Rows::finish)?)
-}
-
-/// An array of them, read from the journal one by one.
-struct Outcomes<'a>(Option<&'a Done>);
-
-impl Serialize for Outcomes<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut array = serializer.serialize_seq(None)?;
-        if let Some(done) = self.0 {
-            for outcome in done.outcomes().map_err(S::Error::custom)? {
-                array.serialize_element(&outcome.map_err(S::Error::custom)?)?;
-            }
-        }
-        array.end()
-    }
 }

@@ -4,13 +4,12 @@ use serde_json::{Value, json};
 
 use super::super::{
     CliError, Ui,
-    lookup::{op, time},
+    lookup::{op, pk_json, time},
 };
 use crate::{
     change::{
-        diff,
+        fields::ChangedFields,
         key::{PartitionKey, render_path},
-        raw::RawDocument,
         version::Version,
     },
     config::Names,
@@ -88,12 +87,12 @@ pub(in crate::cli) fn version_row(
     let op = op(version);
     let size = text.map_or(Value::Null, |d| json!(d.len()));
     let changed = match (before, text) {
-        (Some(before), Some(now)) => Some(Changed::between(before, now)),
+        (Some(before), Some(now)) => Some(ChangedFields::between(before, now)),
         _ => None,
     };
     let time = time(version.ts);
     if format == Format::Table {
-        let changed = changed.map_or(Value::Null, |c| json!(c.for_people()));
+        let changed = changed.map_or(Value::Null, |c| json!(for_people(&c)));
         return vec![json!(time), json!(op), json!(version.lsn), size, changed, json!(version.fidelity)];
     }
     let list = |names: Option<Vec<String>>| match (names, format) {
@@ -117,47 +116,12 @@ pub(in crate::cli) fn version_row(
     ]
 }
 
-/// The top-level fields in which two documents differ.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Changed {
-    changed: Vec<String>,
-    added: Vec<String>,
-    removed: Vec<String>,
-}
-
-impl Changed {
-    fn between(before: &str, now: &str) -> Self {
-        let (before, now) =
-            (RawDocument::parse(before).unwrap_or_default(), RawDocument::parse(now).unwrap_or_default());
-        let mut all = Self::default();
-        let push = |list: &mut Vec<String>, name: &str| {
-            if !list.iter().any(|n| n == name) {
-                list.push(name.to_owned());
-            }
-        };
-        for member in now.members() {
-            let name = member.name();
-            match (before.get(&name), now.get(&name)) {
-                (None, _) => push(&mut all.added, &name),
-                (Some(a), Some(b)) if !diff::same(a.get(), b.get()) => push(&mut all.changed, &name),
-                _ => {}
-            }
-        }
-        for member in before.members() {
-            let name = member.name();
-            if now.get(&name).is_none() {
-                push(&mut all.removed, &name);
-            }
-        }
-        all
-    }
-
-    fn for_people(&self) -> String {
-        let names = self.changed.iter().cloned();
-        let names = names.chain(self.added.iter().map(|n| format!("+{n}")));
-        let names: Vec<String> = names.chain(self.removed.iter().map(|n| format!("-{n}"))).collect();
-        if names.is_empty() { "(nothing)".into() } else { names.join(", ") }
-    }
+/// Names of fields, `+` before those that came, `-` before those that went.
+fn for_people(fields: &ChangedFields) -> String {
+    let names = fields.changed.iter().cloned();
+    let names = names.chain(fields.added.iter().map(|n| format!("+{n}")));
+    let names: Vec<String> = names.chain(fields.removed.iter().map(|n| format!("-{n}"))).collect();
+    if names.is_empty() { "(nothing)".into() } else { names.join(", ") }
 }
 
 /// Prints the report of live documents and versions; returns what there is in words.
@@ -175,7 +139,7 @@ pub(in crate::cli) fn print_report(
     for line in found.lines {
         *(if line.is_live { &mut live } else { &mut versions }) += 1;
         let container = if line.is_live { &names.source } else { &names.changes };
-        let key = report_key(&line.item.partition_key, format);
+        let key = key_cell(&line.item.partition_key, format);
         let mut values = vec![json!(line.ts), json!(container), key, json!(line.item.id)];
         values.extend(line.values());
         rows.push(&values)?;
@@ -184,12 +148,11 @@ pub(in crate::cli) fn print_report(
     Ok(format!("{}, {}", count_of(live, "live document"), count_of(versions, "version")))
 }
 
-/// A key of one component stands by itself in JSON.
-fn report_key(key: &PartitionKey, format: Format) -> Value {
-    match (key.0.as_slice(), format) {
-        ([one], Format::Json | Format::Jsonl) => one.to_json(),
-        (_, Format::Json | Format::Jsonl) => key.to_json(),
-        _ => json!(key.to_string()),
+/// A key as it stands in a row.
+pub(super) fn key_cell(key: &PartitionKey, format: Format) -> Value {
+    match format {
+        Format::Json | Format::Jsonl => pk_json(key),
+        Format::Table | Format::Csv => json!(key.to_string()),
     }
 }
 
@@ -198,13 +161,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changed_fields_are_those_that_mean_something_else() {
-        let changed = Changed::between(
-            r#"{"id":"a","n":1,"list":[1,{"x":2.0}],"gone":1,"seq":1}"#,
-            r#"{"seq":2,"id":"a","n":1.0,"list":[1.0,{"x":2}],"new":null}"#,
-        );
-        assert_eq!(changed.for_people(), "seq, +new, -gone");
-        assert_eq!(Changed::between("{}", "{}").for_people(), "(nothing)");
+    fn fields_that_came_and_went_are_marked() {
+        let [changed, added, removed] = ["seq", "new", "gone"].map(|name| vec![name.to_owned()]);
+        assert_eq!(for_people(&ChangedFields { changed, added, removed }), "seq, +new, -gone");
+        assert_eq!(for_people(&ChangedFields::default()), "(nothing)");
     }
 
     #[test]

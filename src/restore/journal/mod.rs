@@ -12,6 +12,10 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{
+    Serialize, Serializer,
+    ser::{Error as _, SerializeSeq as _},
+};
 use tokio::{
     sync::mpsc,
     task::{JoinError, JoinHandle},
@@ -245,6 +249,17 @@ impl Done {
         let outcomes = BufReader::new(file).lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::from));
         Ok(outcomes
             .filter(|outcome: &io::Result<Outcome>| !outcome.as_ref().is_ok_and(|o| o.fate == StepResult::Begun)))
+    }
+}
+
+/// An array of the outcomes, read one by one.
+impl Serialize for Done {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut array = serializer.serialize_seq(None)?;
+        for outcome in self.outcomes().map_err(S::Error::custom)? {
+            array.serialize_element(&outcome.map_err(S::Error::custom)?)?;
+        }
+        array.end()
     }
 }
 

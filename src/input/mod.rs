@@ -1,11 +1,15 @@
 //! Documents from a file or a stream: a JSON array, JSON lines, or objects one after another. Read as a
-//! stream; every document keeps its text, and one that is broken does not hold up the others.
+//! stream; every document keeps its text, and one that is broken does not hold up the others. And lists that name
+//! documents.
+
+mod items;
 
 use std::{
     io::{self, BufRead, BufReader, Cursor, Read},
     path::Path,
 };
 
+pub use self::items::{BadList, items};
 pub use crate::archive::{InputDocument, NoDocument};
 use crate::change::raw::RawDocument;
 

@@ -1,0 +1,43 @@
+//! Plans in files that a person names.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::Path,
+};
+
+use super::{plan::PlanTarget, plan_file::Plan};
+
+/// Why a saved plan cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be opened.
+    #[error("cannot open the plan")]
+    Open(#[source] io::Error),
+    /// It is no plan, was edited, or was made for other containers; the text says which.
+    #[error("the file {0}")]
+    Unusable(String),
+}
+
+/// Reads a plan for these containers.
+///
+/// # Errors
+/// When it cannot be used.
+pub fn load_plan(file: &Path, place: &PlanTarget) -> Result<Plan, LoadError> {
+    let text = File::open(file).map_err(LoadError::Open)?;
+    Plan::read(text, Some(place)).map_err(LoadError::Unusable)
+}
+
+/// Writes a plan into a new file, which nobody else may read.
+///
+/// # Errors
+/// When the file exists, or cannot be written.
+pub fn save_plan(plan: &Plan, file: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut out = options.open(file)?;
+    io::copy(&mut plan.text(), &mut out)?;
+    out.sync_all()
+}
