@@ -234,5 +234,10 @@ fn every_breakage_of_the_simulation_still_applies() {
         let applied =
             Command::new("git").args(["apply", "--unidiff-zero"]).arg(&patch).current_dir(&folder).output().unwrap();
         assert!(applied.status.success(), "{}: {}", patch.display(), String::from_utf8_lossy(&applied.stderr));
+        // Without a line around it an insertion lands wherever its line number says, however the code has moved.
+        let text = std::fs::read_to_string(&patch).unwrap();
+        let is_bare =
+            |line: &&str| line.starts_with("@@ ") && line.split(' ').nth(1).is_some_and(|at| at.ends_with(",0"));
+        assert_eq!(text.lines().find(is_bare), None, "{}: make it with git diff -U1", patch.display());
     }
 }
