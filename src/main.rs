@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cosmos_rewind::cli::{Cli, Exit};
+use cosmos_rewind::cli::{Cli, Exit, Ui};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
-    let exit = runtime.block_on(cosmos_rewind::cli::run(cli));
+    let exit = runtime.block_on(cosmos_rewind::cli::run(cli, &Ui::standard()));
     // A batch that outlived the drain must not keep the process: the host redelivers it.
     runtime.shutdown_background();
     exit.into()

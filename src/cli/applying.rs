@@ -5,15 +5,15 @@ use std::{path::PathBuf, time::Instant};
 use clap::Args;
 
 use super::{
-    CliError, Exit,
+    CliError, Exit, Ui,
     connection::ru_limit,
-    output::{self, Format},
     render::plan::{print_report, printed_exit},
-    screen,
 };
 use crate::{
     config::Names,
     cosmos::Cosmos,
+    figures::count_of,
+    format::Format,
     history::Containers,
     restore::{self, Approval, Limits, Manner, Use, plan_file::Plan},
 };
@@ -70,6 +70,7 @@ impl ApplyArgs {
 
 /// Asks, carries out, and reports.
 pub(super) async fn apply(
+    ui: &Ui,
     plan: &Plan,
     this: Use<'_>,
     containers: &Containers,
@@ -81,11 +82,11 @@ pub(super) async fn apply(
     let approval = Approval::of(plan, &how.limits())?;
     if writes > 0 {
         let (database, target) = (&plan.head.place.database, &plan.head.place.target);
-        let what = format!("{} of {database}/{target} will be written.", output::count_of(writes as u64, "document"));
-        output::confirm(&what, target, how.yes)?;
+        let what = format!("{} of {database}/{target} will be written.", count_of(writes as u64, "document"));
+        ui.confirm(&what, target, how.yes)?;
     }
-    let cx = screen::careful_context(cosmos, names).any();
+    let cx = ui.careful_context(cosmos, names).any();
     let report = restore::apply(plan, &approval, this, &how.manner(), containers, &cx).await?;
-    print_report(plan, this.run, &report, how.format, cosmos, started)?;
+    print_report(ui, plan, this.run, &report, how.format, cosmos, started)?;
     printed_exit(plan, &report)
 }

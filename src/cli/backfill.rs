@@ -3,16 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    CliError, ConnectionArgs, Exit,
-    connection::PartArgs,
-    lookup,
-    output::{self, Format, tenths},
-    screen,
-};
+use super::{CliError, ConnectionArgs, Exit, Ui, connection::PartArgs, lookup};
 use crate::{
     backfill::{self, Report, Request},
     cosmos::Param,
+    format::{Format, tenths},
 };
 
 /// Flags of `backfill`.
@@ -48,7 +43,7 @@ pub struct BackfillArgs {
 /// # Errors
 /// When the predicate is wrong or the account cannot be used. A document that could not be saved is reported and
 /// makes the exit code 3.
-pub async fn run(args: BackfillArgs) -> Result<Exit, CliError> {
+pub async fn run(args: BackfillArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
     let request = Request {
         predicate: args.predicate.map(|predicate| (predicate, args.param)),
@@ -56,21 +51,21 @@ pub async fn run(args: BackfillArgs) -> Result<Exit, CliError> {
         ru_limit: args.part.ru_limit,
         concurrency: args.concurrency.into(),
     };
-    let report = backfill::run(request, screen::context(&cosmos, &names).any()).await?;
-    print(&report, &format!("{}/{}", names.database, names.source), args.format)?;
+    let report = backfill::run(request, ui.context(&cosmos, &names).any()).await?;
+    print(ui, &report, &format!("{}/{}", names.database, names.source), args.format)?;
     match report.fatal {
         Some(failure) => Err(failure.into()),
         None if report.stopped => Err(CliError::failed("the writers stopped")),
         None if report.failed > 0 => {
-            output::hint("run the command again when that is mended; what is saved already is left alone");
+            ui.hint("run the command again when that is mended; what is saved already is left alone");
             Ok(Exit::Incomplete)
         }
-        None => Ok(lookup::note_bad(&report.bad)),
+        None => Ok(lookup::note_bad(ui, &report.bad)),
     }
 }
 
-fn print(report: &Report, container: &str, format: Format) -> Result<(), CliError> {
-    output::summary(
+fn print(ui: &Ui, report: &Report, container: &str, format: Format) -> Result<(), CliError> {
+    ui.summary(
         format,
         &[
             ("container", json!(container)),

@@ -5,16 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    CliError, ConnectionArgs, Exit, Hint,
-    connection::ru_limit,
-    lookup,
-    output::{self, Format, count_of, note, tenths},
-    restore, screen,
-};
+use super::{CliError, ConnectionArgs, Exit, Hint, Ui, connection::ru_limit, lookup, restore};
 use crate::{
     backup::{self, BackupError, Interruption, Report, Request},
     cosmos::{Param, Shard},
+    figures::count_of,
+    format::{Format, tenths},
 };
 
 /// Flags of `backup`.
@@ -61,10 +57,10 @@ pub struct BackupArgs {
 ///
 /// # Errors
 /// When the file exists or cannot be written, or the service refuses.
-pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
+pub async fn run(args: BackupArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
     let at = match &args.at {
-        Some(text) => Some(lookup::point(&cosmos, "--at", text).await?),
+        Some(text) => Some(lookup::point(ui, &cosmos, "--at", text).await?),
         None => None,
     };
     let request = Request {
@@ -78,19 +74,19 @@ pub async fn run(args: BackupArgs) -> Result<Exit, CliError> {
         concurrency: args.concurrency.into(),
         ru_limit: args.ru_limit,
     };
-    let report = backup::write(request, &screen::careful_context(&cosmos, &names)).await?;
-    show(&report, args.format)?;
+    let report = backup::write(request, &ui.careful_context(&cosmos, &names)).await?;
+    show(ui, &report, args.format)?;
     Ok(if report.is_complete() { Exit::Done } else { Exit::Incomplete })
 }
 
-fn show(report: &Report, format: Format) -> Result<(), CliError> {
+fn show(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
     for (name, count) in &report.caveats {
-        note(&format!("note: {} with the caveat {name}", count_of(*count, "document")));
+        ui.note(&format!("note: {} with the caveat {name}", count_of(*count, "document")));
     }
     if report.unnamed > 0 {
-        note(&format!("... and {} more", count_of(report.unnamed, "document")));
+        ui.note(&format!("... and {} more", count_of(report.unnamed, "document")));
     }
-    output::summary(
+    ui.summary(
         format,
         &[
             ("container", json!(report.container)),

@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use super::{Cli, CliError, Exit, output};
+use super::{Cli, CliError, Exit, Ui};
 
 /// Flags of `completions`.
 #[derive(Debug, Args)]
@@ -20,9 +20,9 @@ pub struct CompletionsArgs {
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub async fn run(args: CompletionsArgs) -> Result<Exit, CliError> {
+pub async fn run(args: CompletionsArgs, ui: &Ui) -> Result<Exit, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "cosmos-rewind", &mut script);
-    output::text(&script)?;
+    ui.text(&script)?;
     Ok(Exit::Done)
 }

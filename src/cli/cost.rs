@@ -3,11 +3,11 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{
-    CliError, Exit,
-    output::{self, Format},
+use super::{CliError, Exit, Ui};
+use crate::{
+    format::Format,
+    restore::sizing::{Load, Prices},
 };
-use crate::restore::sizing::{Load, Prices};
 
 /// Which change feed is captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -81,7 +81,7 @@ fn number_in(text: &str, least: f64, most: f64, fix: &str) -> Result<f64, String
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub async fn run(args: CostArgs) -> Result<Exit, CliError> {
+pub async fn run(args: CostArgs, ui: &Ui) -> Result<Exit, CliError> {
     let load = Load {
         versions_a_day: args.docs_per_day as f64,
         bytes: args.size as usize,
@@ -119,12 +119,12 @@ pub async fn run(args: CostArgs) -> Result<Exit, CliError> {
         Format::Table => figures.into_iter().filter(|(_, value)| !value.is_null()).collect(),
         _ => figures.into(),
     };
-    output::summary(args.format, &shown)?;
-    output::note(
+    ui.summary(args.format, &shown)?;
+    ui.note(
         "note: calculated, not measured: the service's published charges by size, and an assumed 0.2 RU for each of the 14 index terms that a \
          record has with provision's policy and for each further path; after a day, compare with ru of `batch stored` (docs/deploy/sizing.md)",
     );
-    output::note(match args.mode {
+    ui.note(match args.mode {
         CostedFeed::Latest => {
             "note: latest mode: versions that follow each other closely are captured once, so this is the most"
         }

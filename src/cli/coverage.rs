@@ -5,17 +5,12 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    CliError, ConnectionArgs, Exit,
-    connection::PartArgs,
-    lookup,
-    output::{self, Format, Rows, count_of, note},
-    screen,
-    verify::span,
-};
+use super::{CliError, ConnectionArgs, Exit, Ui, connection::PartArgs, lookup, verify::span};
 use crate::{
     change::time::PointInTime,
     coverage::{self, KnownDay, Report, Request},
+    figures::count_of,
+    format::Format,
 };
 
 /// Flags of `coverage`.
@@ -38,21 +33,21 @@ pub struct CoverageArgs {
 ///
 /// # Errors
 /// When the account cannot be used.
-pub async fn run(args: CoverageArgs) -> Result<Exit, CliError> {
+pub async fn run(args: CoverageArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
     let request = Request { late: args.late, shard: args.part.feed_range, ru_limit: args.part.ru_limit };
-    let report = coverage::read(request, screen::context(&cosmos, &names).any()).await?;
-    print(&report, args.format)?;
-    let exit = lookup::note_bad(&report.bad);
-    output::spent("read", &cosmos, started);
+    let report = coverage::read(request, ui.context(&cosmos, &names).any()).await?;
+    print(ui, &report, args.format)?;
+    let exit = lookup::note_bad(ui, &report.bad);
+    ui.spent("read", &cosmos, started);
     Ok(exit)
 }
 
-fn print(report: &Report, format: Format) -> Result<(), CliError> {
+fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
     let columns =
         ["day", "mode", "versions", "all_versions", "latest", "baseline", "legacy", "normalized", "late", "gaps"];
-    let mut rows = Rows::stdout(format, &columns);
+    let mut rows = ui.rows(format, &columns);
     for KnownDay { day, mode, known } in &report.days {
         rows.push(&[
             day.to_string().into(),
@@ -70,10 +65,10 @@ fn print(report: &Report, format: Format) -> Result<(), CliError> {
     rows.finish()?;
     for period in &report.periods {
         let gaps = if period.gaps == 0 { String::new() } else { format!(", {}", count_of(period.gaps, "gap")) };
-        note(&format!("{} to {}  {}{gaps}", period.from, period.to, period.mode.name()));
+        ui.note(&format!("{} to {}  {}{gaps}", period.from, period.to, period.mode.name()));
     }
     for outage in &report.outages {
-        note(&format!(
+        ui.note(&format!(
             "{} to {}  capture was down or behind: {} waited",
             PointInTime::from_epoch(outage.from),
             PointInTime::from_epoch(outage.to),

@@ -6,15 +6,11 @@ use chrono::DateTime;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{
-    CliError, Exit,
-    local::Mode,
-    output::{self, Format, Rows, note},
-    screen::Screen,
-};
+use super::{CliError, Exit, Ui, local::Mode};
 use crate::{
     change::version::Version,
     config::Settings,
+    format::{Format, tenths},
     local::demo::{self, Report, Request},
     telemetry,
 };
@@ -46,7 +42,7 @@ pub struct DemoArgs {
 ///
 /// # Errors
 /// When anything is missing, doubled or out of order, and when a part does not start.
-pub async fn run(args: DemoArgs) -> Result<Exit, CliError> {
+pub async fn run(args: DemoArgs, ui: &Ui) -> Result<Exit, CliError> {
     telemetry::start(&Settings::environment(), telemetry::Stream::Stderr, "warn")?;
     let start = Instant::now();
     let request = Request {
@@ -56,14 +52,14 @@ pub async fn run(args: DemoArgs) -> Result<Exit, CliError> {
         seed: args.seed,
         patience: Duration::from_secs(args.patience),
     };
-    let report = demo::run(&request, &Screen).await?;
-    print(&report, args.format, start)?;
+    let report = demo::run(&request, ui.screen()).await?;
+    print(ui, &report, args.format, start)?;
     if report.letters > 0 {
         return Err(CliError::failed(format!("{} changes went to the dead-letter store", report.letters)));
     }
     match &report.proof {
         Ok(what) => {
-            note(&format!("proved     {what}"));
+            ui.note(&format!("proved     {what}"));
             Ok(Exit::Done)
         }
         Err(problems) => {
@@ -73,7 +69,7 @@ pub async fn run(args: DemoArgs) -> Result<Exit, CliError> {
     }
 }
 
-fn print(report: &Report, format: Format, start: Instant) -> Result<(), CliError> {
+fn print(ui: &Ui, report: &Report, format: Format, start: Instant) -> Result<(), CliError> {
     let mut figures = vec![
         ("documents", json!(report.documents)),
         ("versions_written", json!(report.written)),
@@ -82,18 +78,18 @@ fn print(report: &Report, format: Format, start: Instant) -> Result<(), CliError
         ("invocations", json!(report.invocations)),
         ("lag_ms_p50", json!(percentile(&report.lags, 50))),
         ("lag_ms_p99", json!(percentile(&report.lags, 99))),
-        ("ru_of_capture", output::tenths(report.charged)),
-        ("ru_per_version", output::tenths(report.charged / report.captured.max(1) as f64)),
-        ("seconds", output::tenths(start.elapsed().as_secs_f64())),
+        ("ru_of_capture", tenths(report.charged)),
+        ("ru_per_version", tenths(report.charged / report.captured.max(1) as f64)),
+        ("seconds", tenths(start.elapsed().as_secs_f64())),
     ];
     let columns = ["version", "time", "op", "lsn", "prev_lsn", "seq", "bytes", "fidelity"];
     let mut rows = Vec::new();
     if let Some((zip, versions)) = &report.timeline {
-        note(&format!("timeline   of {} ({})", zip.zip, zip.city));
+        ui.note(&format!("timeline   of {} ({})", zip.zip, zip.city));
         rows.extend(versions.iter().enumerate().map(|(i, version)| row(i, version)));
     }
     if format == Format::Table {
-        let mut table = Rows::stdout(format, &columns);
+        let mut table = ui.rows(format, &columns);
         rows.iter().try_for_each(|row| table.push(row))?;
         table.finish()?;
     } else if format != Format::Csv {
@@ -101,7 +97,7 @@ fn print(report: &Report, format: Format, start: Instant) -> Result<(), CliError
         let named = rows.into_iter().map(|row| Value::from_iter(columns.iter().map(|c| (*c).to_owned()).zip(row)));
         figures.push(("timeline", named.collect()));
     }
-    output::summary(format, &figures)
+    ui.summary(format, &figures)
 }
 
 fn row(place: usize, version: &Version) -> Vec<Value> {

@@ -5,10 +5,8 @@ use std::time::Instant;
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, Exit,
+    CliError, ConnectionArgs, Exit, Ui,
     lookup::{self, describe, time},
-    output::{self, Cell, Format, Rows, count_of, printable},
-    screen,
     selection::SelectionArgs,
 };
 use crate::{
@@ -17,6 +15,8 @@ use crate::{
         edit::quote,
     },
     cosmos::Cosmos,
+    figures::count_of,
+    format::{Cell, Format, Rows, printable},
     history::{
         as_of::State,
         histories::Item,
@@ -58,34 +58,34 @@ pub struct DiffArgs {
 }
 
 /// Runs the command.
-pub async fn run(args: DiffArgs) -> Result<Exit, CliError> {
+pub async fn run(args: DiffArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     args.which.check_version(args.version.as_ref())?;
     let (cosmos, names) = args.connection.open()?;
     let from = match (&args.version, &args.from) {
         (Some(version), _) => Side::Version(version.clone()),
-        (None, from) => side(&cosmos, "--from", from.as_deref().unwrap_or("now")).await?,
+        (None, from) => side(ui, &cosmos, "--from", from.as_deref().unwrap_or("now")).await?,
     };
-    let to = side(&cosmos, "--to", &args.to).await?;
+    let to = side(ui, &cosmos, "--to", &args.to).await?;
     let request = DiffRequest { which: args.which.selection(&cosmos, &names).await?, from, to };
-    let cx = screen::context(&cosmos, &names).any();
+    let cx = ui.context(&cosmos, &names).any();
     let mut documents = past::diff(&request, &cx).await?;
-    let mut out = Out::new(args.format, args.which.is_list());
+    let mut out = Out::new(ui, args.format, args.which.is_list());
     let mut differing = 0_u64;
     let mut count = 0;
     let mut exit = Exit::Done;
     while let Some(Comparison { item, from, to }) = documents.next().await? {
-        match describe_side("from", &item, &from).and_then(|()| describe_side("to", &item, &to)) {
+        match describe_side(ui, "from", &item, &from).and_then(|()| describe_side(ui, "to", &item, &to)) {
             Ok(()) => {}
             // Nothing is known of one of the times.
             Err(error) if args.which.is_list() => {
-                output::note(&format!("warning: {error}"));
+                ui.note(&format!("warning: {error}"));
                 exit = Exit::Incomplete;
                 continue;
             }
             Err(error) => return Err(error),
         }
-        let found = out.push(&item, from.text(), to.text())?;
+        let found = out.push(ui, &item, from.text(), to.text())?;
         differing += u64::from(found > 0);
         count += found as u64;
     }
@@ -96,42 +96,42 @@ pub async fn run(args: DiffArgs) -> Result<Exit, CliError> {
     } else {
         String::new()
     };
-    output::spent(&format!("{what}{of}"), &cosmos, started);
+    ui.spent(&format!("{what}{of}"), &cosmos, started);
     Ok(if documents.is_incomplete() { Exit::Incomplete } else { exit })
 }
 
-async fn side(cosmos: &Cosmos, flag: &str, text: &str) -> Result<Side, CliError> {
+async fn side(ui: &Ui, cosmos: &Cosmos, flag: &str, text: &str) -> Result<Side, CliError> {
     if text.trim().eq_ignore_ascii_case("live") {
         return Ok(Side::Live);
     }
-    lookup::point(cosmos, flag, text).await.map(Side::At)
+    lookup::point(ui, cosmos, flag, text).await.map(Side::At)
 }
 
 /// Says on stderr which state it is, and what is not sure about that.
 ///
 /// # Errors
 /// When nothing is known of the moment.
-fn describe_side(name: &str, item: &Item, seen: &Seen) -> Result<(), CliError> {
+fn describe_side(ui: &Ui, name: &str, item: &Item, seen: &Seen) -> Result<(), CliError> {
     match seen {
         Seen::Live(Live { text: None, is_uncaptured, .. }) => {
-            output::note(&format!("{name}: no live document"));
+            ui.note(&format!("{name}: no live document"));
             if *is_uncaptured {
-                output::note("note: its delete is not in the history (yet)");
+                ui.note("note: its delete is not in the history (yet)");
             }
         }
         Seen::Live(Live { ts, is_uncaptured, .. }) => {
             let written = ts.map(|ts| format!(", written at {}", time(ts))).unwrap_or_default();
-            output::note(&printable(&format!("{name}: the live document{written}")));
+            ui.note(&printable(&format!("{name}: the live document{written}")));
             if *is_uncaptured {
-                output::note("note: the live version is not in the history (yet)");
+                ui.note("note: the live version is not in the history (yet)");
             }
         }
         Seen::Version(version, _) => {
-            output::note(&format!("{name}: version of {} ({})", time(version.ts), lookup::op(version)));
+            ui.note(&format!("{name}: version of {} ({})", time(version.ts), lookup::op(version)));
         }
         Seen::At { known, .. } => {
             if let Some(doubt) = &known.doubt {
-                output::note(&printable(&format!("warning: {name}: {doubt}")));
+                ui.note(&printable(&format!("warning: {name}: {doubt}")));
             }
             let Some(answer) = seen.answer() else { return Ok(()) };
             match answer.state {
@@ -139,11 +139,11 @@ fn describe_side(name: &str, item: &Item, seen: &Seen) -> Result<(), CliError> {
                     return Err(lookup::not_there(&item.key.id, &answer, &known.versions, &format!("--{name}")));
                 }
                 State::NotYet { earliest } => {
-                    output::note(&format!("{name}: no document: it was created at {}", time(earliest.ts)));
+                    ui.note(&format!("{name}: no document: it was created at {}", time(earliest.ts)));
                 }
                 _ => {
-                    output::note(&format!("{name}: {}", describe(&answer).unwrap_or_default()));
-                    lookup::note_caveats(&answer.caveats);
+                    ui.note(&format!("{name}: {}", describe(&answer).unwrap_or_default()));
+                    lookup::note_caveats(ui, &answer.caveats);
                 }
             }
         }
@@ -162,25 +162,21 @@ enum Out {
 }
 
 impl Out {
-    fn new(format: Format, list: bool) -> Self {
+    fn new(ui: &Ui, format: Format, list: bool) -> Self {
         match (format, list) {
             (Format::Table, _) => Self::Lines { list },
-            (Format::Json, true) => Self::Patches(Rows::stdout(format, &["id", "pk", "patch"])),
-            (Format::Json, false) => {
-                Self::Rows { rows: Rows::stdout(format, &["op", "path", "value"]), patch: true, list }
-            }
+            (Format::Json, true) => Self::Patches(ui.rows(format, &["id", "pk", "patch"])),
+            (Format::Json, false) => Self::Rows { rows: ui.rows(format, &["op", "path", "value"]), patch: true, list },
             (_, true) => {
-                let rows = Rows::stdout(format, &["id", "pk", "path", "op", "before", "after"]);
+                let rows = ui.rows(format, &["id", "pk", "path", "op", "before", "after"]);
                 Self::Rows { rows, patch: false, list }
             }
-            (_, false) => {
-                Self::Rows { rows: Rows::stdout(format, &["path", "op", "before", "after"]), patch: false, list }
-            }
+            (_, false) => Self::Rows { rows: ui.rows(format, &["path", "op", "before", "after"]), patch: false, list },
         }
     }
 
     /// Prints what differs of a document, and returns how many fields that are.
-    fn push(&mut self, item: &Item, before: Option<&str>, after: Option<&str>) -> Result<usize, CliError> {
+    fn push(&mut self, ui: &Ui, item: &Item, before: Option<&str>, after: Option<&str>) -> Result<usize, CliError> {
         let is_patch = matches!(self, Self::Patches(_) | Self::Rows { patch: true, .. });
         let found = match (before, after) {
             (Some(before), Some(after)) => diff::between(before, after),
@@ -193,9 +189,9 @@ impl Out {
         match self {
             Self::Lines { list } => {
                 if *list && !found.is_empty() {
-                    output::heading(&format!("{id:?} ({})", item.key.partition_key))?;
+                    ui.heading(&format!("{id:?} ({})", item.key.partition_key))?;
                 }
-                output::differences(&found)?;
+                ui.differences(&found)?;
             }
             Self::Patches(_) if found.is_empty() => {}
             Self::Patches(rows) => {
@@ -225,7 +221,7 @@ impl Out {
     fn finish(self) -> Result<(), CliError> {
         match self {
             Self::Lines { .. } => Ok(()),
-            Self::Rows { rows, .. } | Self::Patches(rows) => rows.finish(),
+            Self::Rows { rows, .. } | Self::Patches(rows) => Ok(rows.finish()?),
         }
     }
 }

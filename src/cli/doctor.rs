@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    CliError, ConnectionArgs, Exit,
-    output::{self, Format, Rows},
-    retention_args,
-};
+use super::{CliError, ConnectionArgs, Exit, Ui, retention_args};
 use crate::{
     config,
     doctor::{self, Finding, Report, Request, TimerRules, Verdict},
+    figures::count_of,
+    format::Format,
 };
 
 /// Flags of `doctor`.
@@ -36,7 +34,7 @@ pub struct DoctorArgs {
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub async fn run(args: DoctorArgs) -> Result<Exit, CliError> {
+pub async fn run(args: DoctorArgs, ui: &Ui) -> Result<Exit, CliError> {
     let app_root = args.app_root.unwrap_or_else(config::app_root);
     let (mut settings, unreadable) = match args.connection.settings_in(&app_root) {
         Ok(settings) => (settings, None),
@@ -54,12 +52,12 @@ pub async fn run(args: DoctorArgs) -> Result<Exit, CliError> {
         function: |settings, function, account| retention_args::timer(settings, function, account).map(drop),
     };
     let report = doctor::check(Request { app_root, settings, unreadable, timers }).await;
-    show(&report, args.format)?;
+    show(ui, &report, args.format)?;
     Ok(if report.count(Verdict::Failure) == 0 { Exit::Done } else { Exit::Incomplete })
 }
 
-fn show(report: &Report, format: Format) -> Result<(), CliError> {
-    let mut rows = Rows::stdout(format, &["check", "result", "found", "do"]);
+fn show(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
+    let mut rows = ui.rows(format, &["check", "result", "found", "do"]);
     for finding in &report.findings {
         rows.push(&[
             json!(finding.check),
@@ -69,11 +67,11 @@ fn show(report: &Report, format: Format) -> Result<(), CliError> {
         ])?;
     }
     rows.finish()?;
-    output::note(&format!(
+    ui.note(&format!(
         "{}, {}, {}",
-        output::count_of(report.findings.len() as u64, "check"),
-        output::count_of(report.count(Verdict::Warning), "warning"),
-        output::count_of(report.count(Verdict::Failure), "failure"),
+        count_of(report.findings.len() as u64, "check"),
+        count_of(report.count(Verdict::Warning), "warning"),
+        count_of(report.count(Verdict::Failure), "failure"),
     ));
     Ok(())
 }

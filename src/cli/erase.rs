@@ -5,19 +5,15 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    CliError, ConnectionArgs, Exit,
-    from_archive::open_archive,
-    output::{self, Format, count_of, note, printable, tenths},
-    screen,
-    verify::span,
-};
+use super::{CliError, ConnectionArgs, Exit, Ui, from_archive::open_archive, verify::span};
 use crate::{
     change::key::{ItemKey, PartitionKey},
     config::{self, Account, CaptureConfig, Names},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
     erase::{self, EraseError, Found, Receipt, Request},
+    figures::count_of,
+    format::{Format, printable, tenths},
 };
 
 /// What is typed to go on; the id would be in the terminal's log.
@@ -65,7 +61,7 @@ pub struct EraseArgs {
 /// # Errors
 /// When something cannot be read or deleted; what was erased before stays erased, and the next run goes on. Whatever is
 /// found afterwards makes the exit code 3.
-pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
+pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     let names = Names::from_settings(&settings, None)?;
     let account = Account::from_settings(&settings)?;
@@ -80,27 +76,27 @@ pub async fn run(args: EraseArgs) -> Result<Exit, CliError> {
         journals: args.journal,
     };
     let cosmos = Cosmos::new(account);
-    let plan = erase::plan(request, screen::context(&cosmos, &names).any()).await?;
+    let plan = erase::plan(request, ui.context(&cosmos, &names).any()).await?;
     if plan.found.anything {
         let place = format!("{} of {}", names.database, cosmos.endpoint());
-        output::confirm(&question(&plan.found, args.live, &place), ANSWER, args.yes)?;
+        ui.confirm(&question(&plan.found, args.live, &place), ANSWER, args.yes)?;
     } else {
-        note("there is nothing of it: no version, dead letter or journal has this id and partition key");
+        ui.note("there is nothing of it: no version, dead letter or journal has this id and partition key");
     }
     let receipt = plan.apply().await?;
     if receipt.live_stays {
-        note("note: the live document stays, and its next change is captured again; --live erases it too");
+        ui.note("note: the live document stays, and its next change is captured again; --live erases it too");
     }
-    print(&receipt, args.format)?;
+    print(ui, &receipt, args.format)?;
     if !receipt.other_keys.is_empty() {
         let others: Vec<String> = receipt.other_keys.iter().map(|key| format!("--pk '{key}'")).collect();
-        output::hint(&printable(&format!("the history has this id under another key: {}", others.join(", "))));
+        ui.hint(&printable(&format!("the history has this id under another key: {}", others.join(", "))));
         return Ok(Exit::Incomplete);
     }
     if receipt.left == 0 {
         return Ok(Exit::Done);
     }
-    output::hint("something of it is there, captured meanwhile or not to be deleted: run the command again");
+    ui.hint("something of it is there, captured meanwhile or not to be deleted: run the command again");
     Ok(Exit::Incomplete)
 }
 
@@ -118,8 +114,8 @@ fn question(found: &Found, with_live: bool, place: &str) -> String {
     )
 }
 
-fn print(receipt: &Receipt, format: Format) -> Result<(), CliError> {
-    output::summary(
+fn print(ui: &Ui, receipt: &Receipt, format: Format) -> Result<(), CliError> {
+    ui.summary(
         format,
         &[
             ("item", json!(receipt.item)),

@@ -7,7 +7,6 @@ use std::{borrow::Cow, error::Error, fmt};
 use super::{
     Exit,
     from_archive::{FROM, damaged},
-    output::{count_of, printable},
     query::wrong_key,
     render::plan::shown,
     restore::explain,
@@ -20,7 +19,9 @@ use crate::{
     cosmos::Failure,
     coverage::CoverageError,
     erase::EraseError,
+    figures::count_of,
     follow::BadFilter,
+    format::printable,
     history::{NotShared, past::LookError, version::VersionError},
     restore::RestoreError,
     retention::RetentionError,

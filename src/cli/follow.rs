@@ -5,9 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use super::follow_args::FollowArgs;
-use super::{
-    CliError, Exit, follow_args::options, render::follow as render, screen, serve::watch_signals, sinks::targets,
-};
+use super::{CliError, Exit, Ui, follow_args::options, render::follow as render, serve::watch_signals, sinks::targets};
 use crate::{
     config::{self, Account, CaptureConfig, Names, Secret},
     context::Context,
@@ -20,12 +18,12 @@ use crate::{
 ///
 /// # Errors
 /// When a flag or setting is wrong, or when the source, a sink or the checkpoint refuses. What may pass is retried.
-pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
+pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     let account = Account::from_settings(&settings)?;
     let cosmos = Cosmos::new(account.clone());
-    let options = options(&args, &cosmos).await?;
-    let sinks = targets(&args)?;
+    let options = options(ui, &args, &cosmos).await?;
+    let sinks = targets(ui, &args)?;
     let filter = args.filter.as_deref().map(compiled).transpose()?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
     let key = settings.get("REWIND_REDACT_KEY").map(Secret::new);
@@ -40,8 +38,7 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
     let stop = CancellationToken::new();
     tokio::spawn(watch_signals(stop.clone()));
     if let Some(address) = args.metrics {
-        let health =
-            Health::of(&request.options, metrics.clone(), cosmos.meter().clone(), crate::surroundings::clock());
+        let health = Health::of(&request.options, metrics.clone(), cosmos.meter().clone(), ui.clock().clone());
         health.listen(address, stop.clone()).await.map_err(|e| {
             CliError::failed(format!("--metrics {address}"))
                 .because(e)
@@ -52,11 +49,11 @@ pub async fn run(args: FollowArgs) -> Result<Exit, CliError> {
     if let Some(export) = &export {
         export.follow(&request.options.name, metrics, cosmos.meter().clone());
     }
-    let ended = follow::run(request, &Context { stop, ..screen::context(&cosmos, &names) }).await;
+    let ended = follow::run(request, &Context { stop, ..ui.context(&cosmos, &names) }).await;
     if let Some(export) = export {
         export.finish().await;
     }
-    Ok(render::show(&ended?))
+    Ok(render::show(ui, &ended?))
 }
 
 /// Compiles `--filter`.

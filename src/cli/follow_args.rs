@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{CliError, ConnectionArgs, lookup};
+use super::{CliError, ConnectionArgs, Ui, lookup};
 use crate::{
     change::{key::parse_path, shape::Redact},
     cosmos::{Cosmos, FeedMode, FeedStart, Shard},
@@ -104,7 +104,7 @@ fn name(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When the start is no time, or the feed cannot be read from there.
-pub(super) async fn options(args: &FollowArgs, cosmos: &Cosmos) -> Result<Options, CliError> {
+pub(super) async fn options(ui: &Ui, args: &FollowArgs, cosmos: &Cosmos) -> Result<Options, CliError> {
     let mode = match args.mode {
         FeedArg::Latest => FeedMode::Latest,
         FeedArg::AllVersions => FeedMode::AllVersions,
@@ -113,7 +113,7 @@ pub(super) async fn options(args: &FollowArgs, cosmos: &Cosmos) -> Result<Option
         "beginning" => FeedStart::Beginning,
         "now" => FeedStart::Now,
         _ => FeedStart::At(
-            lookup::point(cosmos, "--from", &args.from)
+            lookup::point(ui, cosmos, "--from", &args.from)
                 .await
                 .map_err(|e| e.hint("write beginning, now, or a time such as 2h or 2026-11-20T14:05Z"))?,
         ),

@@ -6,16 +6,16 @@ use clap::{ArgGroup, Args};
 use futures::TryStreamExt as _;
 
 use super::{
-    CliError, ConnectionArgs, Exit, lookup,
-    output::{self, Cell, Format, Rows, count_of},
+    CliError, ConnectionArgs, Exit, Ui, lookup,
     render::versions::{change_columns, change_row, print_report, remark, unknown_note, version_columns, version_row},
-    screen,
     selection::read_ids,
 };
 use crate::{
     change::key::{ItemKey, PartitionKey, parse_path},
     config::Names,
     cosmos::{Cosmos, Param},
+    figures::count_of,
+    format::{Cell, Format, printable},
     history::{
         Account as _,
         past::{self, Lives, LookError, ReportRequest, Selection, VersionsRequest},
@@ -76,12 +76,12 @@ pub struct HistoryArgs {
 }
 
 /// Runs the command.
-pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
+pub async fn run(args: HistoryArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let columns = args.columns.iter().map(|c| column(c)).collect::<Result<Vec<_>, _>>()?;
     let (cosmos, names) = args.connection.open()?;
     if let (None, Some(predicate), None) = (&args.ids_file, &args.predicate, &args.changes_of) {
-        return report(&args, predicate, columns, &cosmos, &names, started).await;
+        return report(ui, &args, predicate, columns, &cosmos, &names, started).await;
     }
     let field = args.changes_of.as_deref().map(parse_path).transpose().map_err(|problem| {
         CliError::usage(
@@ -90,10 +90,10 @@ pub async fn run(args: HistoryArgs) -> Result<Exit, CliError> {
         )
     })?;
     let which = args.selection(&cosmos, &names).await?;
-    let cx = screen::context(&cosmos, &names).any();
+    let cx = ui.context(&cosmos, &names).any();
     let mut lives = past::versions(VersionsRequest { which, field: field.clone() }, &cx).await?;
-    let what = print(&args, field.as_deref(), &mut lives).await?;
-    output::spent(&what, &cosmos, started);
+    let what = print(ui, &args, field.as_deref(), &mut lives).await?;
+    ui.spent(&what, &cosmos, started);
     Ok(if lives.is_incomplete() { Exit::Incomplete } else { Exit::Done })
 }
 
@@ -130,14 +130,19 @@ fn column(text: &str) -> Result<Vec<String>, CliError> {
 }
 
 /// Prints the versions of documents, or the changes of one field; of a list, each row names its document.
-async fn print(args: &HistoryArgs, field: Option<&[String]>, lives: &mut Lives<'_>) -> Result<String, CliError> {
+async fn print(
+    ui: &Ui,
+    args: &HistoryArgs,
+    field: Option<&[String]>,
+    lives: &mut Lives<'_>,
+) -> Result<String, CliError> {
     let list = args.id.is_none();
     let mut columns = if list { vec!["id", "pk"] } else { Vec::new() };
     columns.extend(match field {
         Some(_) => change_columns(args.format),
         None => version_columns(args.format),
     });
-    let mut rows = Rows::stdout(args.format, &columns);
+    let mut rows = ui.rows(args.format, &columns);
     let (mut count, mut legacy) = (0, false);
     let mut notes = Vec::new();
     while let Some(item) = lives.next().await? {
@@ -166,10 +171,10 @@ async fn print(args: &HistoryArgs, field: Option<&[String]>, lives: &mut Lives<'
     }
     rows.finish()?;
     if legacy {
-        output::note("note: legacy versions have the time of the copy, which is later than the change itself");
+        ui.note("note: legacy versions have the time of the copy, which is later than the change itself");
     }
     for text in notes {
-        output::note(&output::printable(&text));
+        ui.note(&printable(&text));
     }
     let what = count_of(count, if field.is_some() { "change" } else { "version" });
     Ok(if list { format!("{what} of {}", count_of(lives.asked(), "document")) } else { what })
@@ -183,6 +188,7 @@ fn about(key: &ItemKey, format: Format) -> Vec<Cell<'_>> {
 }
 
 async fn report(
+    ui: &Ui,
     args: &HistoryArgs,
     predicate: &str,
     columns: Vec<Vec<String>>,
@@ -198,13 +204,13 @@ async fn report(
     }
     let (key, params) = (args.pk.clone(), args.params.clone());
     let request = ReportRequest { predicate: predicate.to_owned(), params, key, columns };
-    let found = past::report(&request, &screen::context(cosmos, names)).await.map_err(|error| match error {
+    let found = past::report(&request, &ui.context(cosmos, names)).await.map_err(|error| match error {
         LookError::Predicate(failure) => CliError::from(failure)
             .hint("--where is a predicate on c with single-quoted strings, such as \"c.city_name = 'Davidson'\""),
         other => other.into(),
     })?;
-    let exit = lookup::note_bad(&found.undecided);
-    let what = print_report(found, names, args.format, &args.columns)?;
-    output::spent(&what, cosmos, started);
+    let exit = lookup::note_bad(ui, &found.undecided);
+    let what = print_report(ui, found, names, args.format, &args.columns)?;
+    ui.spent(&what, cosmos, started);
     Ok(exit)
 }

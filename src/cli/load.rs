@@ -8,8 +8,8 @@ use std::{
 use clap::{Args, ValueEnum};
 
 use super::{
-    CliError, ConnectionArgs, Exit, connection::ru_limit, from_archive::open_archive, lookup, output::Format,
-    render::load as render, screen,
+    CliError, ConnectionArgs, Exit, Ui, connection::ru_limit, from_archive::open_archive, lookup,
+    render::load as render,
 };
 use crate::{
     backup::{
@@ -17,6 +17,7 @@ use crate::{
         load::{Existing, Origin, Request},
     },
     config::Account,
+    format::Format,
 };
 
 /// What happens to documents that exist.
@@ -71,7 +72,7 @@ pub struct LoadArgs {
 ///
 /// # Errors
 /// When the input cannot be used, or the service refuses.
-pub async fn run(args: LoadArgs) -> Result<Exit, CliError> {
+pub async fn run(args: LoadArgs, ui: &Ui) -> Result<Exit, CliError> {
     let existing = Existing::from(args.mode);
     let request = |from| Request { from, existing, concurrency: args.concurrency.into(), ru_limit: args.ru_limit };
     let (request, (cosmos, names)) = match (args.file, args.archive) {
@@ -87,7 +88,7 @@ pub async fn run(args: LoadArgs) -> Result<Exit, CliError> {
         (None, Some(text)) => {
             let (cosmos, names) = args.connection.open()?;
             let at = match &args.at {
-                Some(text) => Some(lookup::point(&cosmos, "--at", text).await?),
+                Some(text) => Some(lookup::point(ui, &cosmos, "--at", text).await?),
                 None => None,
             };
             let credential = Account::from_settings(&args.connection.settings()?)?.credential;
@@ -96,8 +97,8 @@ pub async fn run(args: LoadArgs) -> Result<Exit, CliError> {
         }
         (None, None) => return Err(CliError::usage("there is no FILE", "name one, or --archive")),
     };
-    let report = backup::load(request, &screen::context(&cosmos, &names)).await?;
-    render::show(report, existing, args.format)
+    let report = backup::load(request, &ui.context(&cosmos, &names)).await?;
+    render::show(ui, report, existing, args.format)
 }
 
 /// `-` is standard input.

@@ -1,13 +1,13 @@
 //! `local`: the embedded Cosmos and the trigger, staying up for development.
 
-use std::{io::Write as _, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde_json::json;
 use tokio::signal;
 use tracing::info;
 
-use super::{CliError, Exit, output};
+use super::{CliError, Exit, Ui};
 use crate::{
     config::{self, Names, Settings},
     cosmos::{
@@ -67,7 +67,7 @@ pub struct LocalArgs {
 ///
 /// # Errors
 /// When the port is taken, the function folder is wrong, or the handler cannot be kept running.
-pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
+pub async fn run(args: LocalArgs, ui: &Ui) -> Result<Exit, CliError> {
     let app_root = config::app_root();
     let settings = Settings::load(&app_root)?;
     telemetry::start(&settings, telemetry::Stream::Stderr, "info")?;
@@ -102,8 +102,7 @@ pub async fn run(args: LocalArgs) -> Result<Exit, CliError> {
         "event": "ready", "endpoint": local.endpoint().as_str(), "key": local.key(), "database": names.database,
         "source": names.source, "changes": names.changes, "leases": names.leases,
     });
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "{ready}").and_then(|()| stdout.flush()).map_err(output::stdout_failed)?;
+    ui.json(&ready)?;
     info!(endpoint = local.endpoint().as_str(), trigger = trigger.is_some(), "local environment is up; Ctrl-C ends it");
 
     let outcome = match &trigger {

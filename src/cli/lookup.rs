@@ -3,11 +3,7 @@
 use chrono::{DateTime, Local, Utc};
 use serde_json::Value;
 
-use super::{
-    CliError, Exit,
-    output::{self, printable},
-    screen::Screen,
-};
+use super::{CliError, Exit, Ui};
 use crate::{
     change::{
         Op,
@@ -16,6 +12,7 @@ use crate::{
         version::{BadRecord, Version},
     },
     cosmos::Cosmos,
+    format::printable,
     history::{
         as_of::{self, AsOf, Caveat, State},
         odd_records,
@@ -27,11 +24,11 @@ use crate::{
 ///
 /// # Errors
 /// When it cannot be used.
-pub(super) async fn point(cosmos: &Cosmos, flag: &str, text: &str) -> Result<PointInTime, CliError> {
+pub(super) async fn point(ui: &Ui, cosmos: &Cosmos, flag: &str, text: &str) -> Result<PointInTime, CliError> {
     if text.trim().eq_ignore_ascii_case("now") {
         return Ok(PointInTime::END);
     }
-    let here = crate::surroundings::now();
+    let here = ui.clock().now();
     let parse = |now: DateTime<Utc>| PointInTime::parse(text, &now.with_timezone(&Local));
     // An absolute time is the same whatever day it is, and one that is wrong stays wrong.
     match (parse(here), parse(here + chrono::TimeDelta::days(1))) {
@@ -42,7 +39,7 @@ pub(super) async fn point(cosmos: &Cosmos, flag: &str, text: &str) -> Result<Poi
     let now = match cosmos.service_time().await {
         Some(now) => now,
         None => {
-            output::note("warning: the service does not say what time it is; this machine's clock is used");
+            ui.note("warning: the service does not say what time it is; this machine's clock is used");
             here
         }
     };
@@ -54,8 +51,8 @@ fn wrong(flag: &str, bad: &BadTime) -> CliError {
 }
 
 /// Names records that were set aside.
-pub(super) fn note_bad(bad: &[BadRecord]) -> Exit {
-    odd_records::tell(bad, &Screen);
+pub(super) fn note_bad(ui: &Ui, bad: &[BadRecord]) -> Exit {
+    odd_records::tell(bad, ui.screen());
     if bad.is_empty() { Exit::Done } else { Exit::Incomplete }
 }
 
@@ -102,9 +99,9 @@ pub(super) fn describe(as_of: &AsOf<'_>) -> Option<String> {
 }
 
 /// Says on stderr what cannot be known.
-pub(super) fn note_caveats(caveats: &[Caveat]) {
+pub(super) fn note_caveats(ui: &Ui, caveats: &[Caveat]) {
     for caveat in caveats {
-        output::note(&format!("note: {caveat}"));
+        ui.note(&format!("note: {caveat}"));
     }
 }
 

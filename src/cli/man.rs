@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory as _};
 
-use super::{Cli, CliError, Exit, output};
+use super::{Cli, CliError, Exit, Ui};
+use crate::figures::count_of;
 
 /// Flags of `man`.
 #[derive(Debug, Args)]
@@ -22,12 +23,12 @@ pub struct ManArgs {
 ///
 /// # Errors
 /// When stdout or the folder cannot be written.
-pub async fn run(args: ManArgs) -> Result<Exit, CliError> {
+pub async fn run(args: ManArgs, ui: &Ui) -> Result<Exit, CliError> {
     let mut program = Cli::command();
     // Gives every command its full name, and the common flags.
     program.build();
     let Some(folder) = &args.out else {
-        output::text(&page(&program, "cosmos-rewind")?)?;
+        ui.text(&page(&program, "cosmos-rewind")?)?;
         return Ok(Exit::Done);
     };
     let failed =
@@ -42,7 +43,7 @@ pub async fn run(args: ManArgs) -> Result<Exit, CliError> {
         std::fs::write(&path, page(command, &name)?).map_err(|e| failed(&path, e))?;
         written += 1;
     }
-    output::note(&format!("{} in {}", output::count_of(written, "page"), folder.display()));
+    ui.note(&format!("{} in {}", count_of(written, "page"), folder.display()));
     Ok(Exit::Done)
 }
 

@@ -1,4 +1,4 @@
-//! The command line: one file per command, `output` the only place that prints data.
+//! The command line: one file per command, `ui` the only place that prints data.
 
 mod applying;
 mod backfill;
@@ -23,7 +23,6 @@ mod local;
 mod lookup;
 mod man;
 mod new_function;
-mod output;
 mod populate;
 mod provision;
 mod prune;
@@ -39,6 +38,7 @@ mod show;
 mod sinks;
 mod status;
 mod truncate;
+mod ui;
 mod undo;
 mod verify;
 
@@ -46,6 +46,7 @@ use clap::{Parser, Subcommand};
 
 pub use connection::ConnectionArgs;
 pub use error::{CliError, ErrorKind, Hint};
+pub use ui::Ui;
 
 /// A time machine for Azure Cosmos DB: captures every document version, restores exactly the documents you name
 #[derive(Debug, Parser)]
@@ -162,41 +163,41 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// Runs one command and reports how it ended; errors and hints go to stderr.
-pub async fn run(cli: Cli) -> Exit {
+/// Runs one command and reports how it ended; errors and hints go to standard error.
+pub async fn run(cli: Cli, ui: &Ui) -> Exit {
     let result = match cli.command {
         Command::Serve(args) => serve::run(args).await,
         #[cfg(feature = "local")]
-        Command::Local(args) => local::run(args).await,
+        Command::Local(args) => local::run(args, ui).await,
         #[cfg(feature = "local")]
-        Command::Demo(args) => demo::run(args).await,
-        Command::Provision(args) => provision::run(args).await,
-        Command::Populate(args) => populate::run(args).await,
-        Command::Truncate(args) => truncate::run(args).await,
-        Command::Query(args) => query::run(args).await,
-        Command::History(args) => history::run(args).await,
-        Command::Show(args) => show::run(args).await,
-        Command::Diff(args) => diff::run(args).await,
-        Command::Restore(args) => restore::run(args).await,
-        Command::Undo(args) => undo::run(args).await,
-        Command::Backup(args) => backup::run(args).await,
-        Command::Load(args) => load::run(args).await,
-        Command::Backfill(args) => backfill::run(args).await,
-        Command::Verify(args) => verify::run(args).await,
-        Command::Prune(args) => prune::run(args).await,
-        Command::Status(args) => status::run(args).await,
-        Command::Coverage(args) => coverage::run(args).await,
-        Command::Erase(args) => erase::run(args).await,
-        Command::Follow(args) => follow::run(args).await,
-        Command::Replay(args) => replay::run(args).await,
-        Command::Doctor(args) => doctor::run(args).await,
-        Command::NewFunction(args) => new_function::run(args).await,
-        Command::Cost(args) => cost::run(args).await,
-        Command::Completions(args) => completions::run(args).await,
-        Command::Man(args) => man::run(args).await,
+        Command::Demo(args) => demo::run(args, ui).await,
+        Command::Provision(args) => provision::run(args, ui).await,
+        Command::Populate(args) => populate::run(args, ui).await,
+        Command::Truncate(args) => truncate::run(args, ui).await,
+        Command::Query(args) => query::run(args, ui).await,
+        Command::History(args) => history::run(args, ui).await,
+        Command::Show(args) => show::run(args, ui).await,
+        Command::Diff(args) => diff::run(args, ui).await,
+        Command::Restore(args) => restore::run(args, ui).await,
+        Command::Undo(args) => undo::run(args, ui).await,
+        Command::Backup(args) => backup::run(args, ui).await,
+        Command::Load(args) => load::run(args, ui).await,
+        Command::Backfill(args) => backfill::run(args, ui).await,
+        Command::Verify(args) => verify::run(args, ui).await,
+        Command::Prune(args) => prune::run(args, ui).await,
+        Command::Status(args) => status::run(args, ui).await,
+        Command::Coverage(args) => coverage::run(args, ui).await,
+        Command::Erase(args) => erase::run(args, ui).await,
+        Command::Follow(args) => follow::run(args, ui).await,
+        Command::Replay(args) => replay::run(args, ui).await,
+        Command::Doctor(args) => doctor::run(args, ui).await,
+        Command::NewFunction(args) => new_function::run(args, ui).await,
+        Command::Cost(args) => cost::run(args, ui).await,
+        Command::Completions(args) => completions::run(args, ui).await,
+        Command::Man(args) => man::run(args, ui).await,
     };
     result.unwrap_or_else(|error| {
-        output::error(&error);
+        ui.error(&error);
         error.kind.exit()
     })
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{CliError, Exit, follow_args::FeedArg, output::Format, render::new_function as render};
+use super::{CliError, Exit, Ui, follow_args::FeedArg, render::new_function as render};
 use crate::{
     config,
+    format::Format,
     host::app::NewFunction,
     new_function::{self, Request},
 };
@@ -54,7 +55,7 @@ pub struct NewFunctionArgs {
 ///
 /// # Errors
 /// When a name is wrong or taken, or a file cannot be written; then nothing is left behind.
-pub async fn run(args: NewFunctionArgs) -> Result<Exit, CliError> {
+pub async fn run(args: NewFunctionArgs, ui: &Ui) -> Result<Exit, CliError> {
     let function = NewFunction {
         name: args.name,
         database: args.database,
@@ -67,6 +68,6 @@ pub async fn run(args: NewFunctionArgs) -> Result<Exit, CliError> {
     let app_root = args.app_root.unwrap_or_else(config::app_root);
     let request = Request { app_root, function, dry_run: args.dry_run };
     let report = new_function::add(&request)?;
-    render::show(&request, &report, args.format)?;
+    render::show(ui, &request, &report, args.format)?;
     Ok(Exit::Done)
 }

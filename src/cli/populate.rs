@@ -8,13 +8,11 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    CliError, ConnectionArgs, Exit,
-    output::{self, Format, number, tenths},
-    screen,
-};
+use super::{CliError, ConnectionArgs, Exit, Ui};
 use crate::{
     change::key::parse_path,
+    figures::number,
+    format::{Format, tenths},
     input,
     populate::{self, IdMapping, Origin, PopulateError, Report, Request},
 };
@@ -61,7 +59,7 @@ pub struct PopulateArgs {
 ///
 /// # Errors
 /// When the input cannot be used, or the service refuses.
-pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
+pub async fn run(args: PopulateArgs, ui: &Ui) -> Result<Exit, CliError> {
     let generated = Origin::Generated(args.count.unwrap_or(5000));
     let mut request =
         Request { from: generated, seed: args.seed, rate: args.rate, concurrency: args.concurrency.into() };
@@ -73,8 +71,8 @@ pub async fn run(args: PopulateArgs) -> Result<Exit, CliError> {
         request.from = Origin::File { input: opened(file)?, mapping, updates: args.updates };
     }
     let (cosmos, names) = args.connection.open()?;
-    let report = populate::run(request, &screen::context(&cosmos, &names)).await?;
-    show(report, args.format)
+    let report = populate::run(request, &ui.context(&cosmos, &names)).await?;
+    show(ui, report, args.format)
 }
 
 fn path(flag: &str, text: &str) -> Result<Vec<String>, CliError> {
@@ -92,9 +90,9 @@ fn opened(path: &Path) -> Result<Box<dyn BufRead + Send>, CliError> {
     })
 }
 
-fn show(report: Report, format: Format) -> Result<Exit, CliError> {
+fn show(ui: &Ui, report: Report, format: Format) -> Result<Exit, CliError> {
     let (rejected, failed) = (report.rejected, report.failed);
-    output::summary(
+    ui.summary(
         format,
         &[
             ("container", json!(report.container)),
@@ -117,7 +115,7 @@ fn show(report: Report, format: Format) -> Result<Exit, CliError> {
     if rejected + failed == 0 {
         return Ok(Exit::Done);
     }
-    output::note(&format!("warning: {} rejected, {} failed", number(rejected), number(failed)));
+    ui.note(&format!("warning: {} rejected, {} failed", number(rejected), number(failed)));
     Ok(Exit::Incomplete)
 }
 

@@ -3,13 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{
-    CliError, ConnectionArgs, Exit,
-    output::{self, Format, Rows},
-    screen,
-};
+use super::{CliError, ConnectionArgs, Exit, Ui};
 use crate::{
     cosmos::{Disposition, Failure, provision::NotProvisioned},
+    format::Format,
     provision::{self, ProvisionError, Provisioned, Report, Request, Severity, Throughput},
 };
 
@@ -40,7 +37,7 @@ pub struct ProvisionArgs {
 ///
 /// # Errors
 /// When a path is wrong, the account refuses, or a container that exists cannot be used.
-pub async fn run(args: ProvisionArgs) -> Result<Exit, CliError> {
+pub async fn run(args: ProvisionArgs, ui: &Ui) -> Result<Exit, CliError> {
     let request = Request {
         source_paths: args.paths,
         indexes: args.indexes,
@@ -48,8 +45,8 @@ pub async fn run(args: ProvisionArgs) -> Result<Exit, CliError> {
     };
     request.check()?;
     let (cosmos, names) = args.connection.open()?;
-    let report = provision::run(request, &screen::context(&cosmos, &names)).await?;
-    show(&report, args.format)?;
+    let report = provision::run(request, &ui.context(&cosmos, &names)).await?;
+    show(ui, &report, args.format)?;
     match report.unusable() {
         None => Ok(Exit::Done),
         Some(one) => {
@@ -60,20 +57,20 @@ pub async fn run(args: ProvisionArgs) -> Result<Exit, CliError> {
     }
 }
 
-fn show(report: &Report, format: Format) -> Result<(), CliError> {
+fn show(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
     let all = &report.all;
-    let mut rows = Rows::stdout(format, &["role", "name", "state", "partition_key", "differs"]);
+    let mut rows = ui.rows(format, &["role", "name", "state", "partition_key", "differs"]);
     for one in all {
         rows.push(&row(one, format))?;
     }
     rows.finish()?;
     for (one, difference) in all.iter().flat_map(|one| one.differs.iter().map(move |d| (one, d))) {
         let level = if difference.severity == Severity::Note { "note" } else { "warning" };
-        output::note(&format!("{level}: {} {}: {} (left as it is)", one.role.as_str(), one.name, difference.what));
+        ui.note(&format!("{level}: {} {}: {} (left as it is)", one.role.as_str(), one.name, difference.what));
     }
     let created = report.created();
     let (found, ru, seconds) = (all.len() - created, report.ru, report.seconds);
-    output::note(&format!("{created} created, {found} found, {ru:.1} RU, {seconds:.1} s"));
+    ui.note(&format!("{created} created, {found} found, {ru:.1} RU, {seconds:.1} s"));
     Ok(())
 }
 

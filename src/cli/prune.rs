@@ -3,14 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    CliError, ConnectionArgs, Exit, lookup,
-    output::{self, Format, count_of, note, tenths},
-    retention_args::RetentionArgs,
-    screen,
-};
+use super::{CliError, ConnectionArgs, Exit, Ui, lookup, retention_args::RetentionArgs};
 use crate::{
     change::time::PointInTime,
+    figures::count_of,
+    format::{Format, tenths},
     retention::{self, KeepReason, Report, Sums},
 };
 
@@ -37,29 +34,29 @@ pub struct PruneArgs {
 /// # Errors
 /// When the account cannot be used, or where a record lies does not follow from its item. A record that could not be
 /// deleted is reported and makes the exit code 3.
-pub async fn run(args: PruneArgs) -> Result<Exit, CliError> {
+pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
-    let plan = retention::plan(args.retention.request(), screen::context(&cosmos, &names).any()).await?;
+    let plan = retention::plan(args.retention.request(), ui.context(&cosmos, &names).any()).await?;
     let container = format!("{}/{}", names.database, names.changes);
-    note(&format!(
+    ui.note(&format!(
         "keeping    every second from {}, and {} before it (ends of days and months)",
         PointInTime::from_epoch(plan.kept().window),
         count_of(plan.kept().points().count() as u64, "moment")
     ));
     let dry_run = args.retention.dry_run;
     if !dry_run && !args.yes {
-        output::confirm(&question(&plan.count().await?.sums, &container), &names.changes, false)?;
+        ui.confirm(&question(&plan.count().await?.sums, &container), &names.changes, false)?;
     }
     let report = if dry_run { plan.count().await? } else { plan.apply().await? };
-    let exit = lookup::note_bad(&report.bad);
+    let exit = lookup::note_bad(ui, &report.bad);
     if dry_run {
-        note(&format!("removing   about {:.0} RU are expected; nothing was removed", report.sums.forecast()));
+        ui.note(&format!("removing   about {:.0} RU are expected; nothing was removed", report.sums.forecast()));
     }
-    print(&report, &container, args.format)?;
+    print(ui, &report, &container, args.format)?;
     match report.fatal {
         Some(failure) => Err(failure.into()),
         None if report.sums.failed > 0 || report.interrupted => {
-            output::hint("run the command again: it goes on with what is left");
+            ui.hint("run the command again: it goes on with what is left");
             Ok(Exit::Incomplete)
         }
         None => Ok(exit),
@@ -77,12 +74,12 @@ fn question(counted: &Sums, container: &str) -> String {
     )
 }
 
-fn print(report: &Report, container: &str, format: Format) -> Result<(), CliError> {
+fn print(ui: &Ui, report: &Report, container: &str, format: Format) -> Result<(), CliError> {
     let sums = &report.sums;
     let of_reason = |reason: KeepReason| sums.reasons.get(&reason).copied().unwrap_or_default();
     let reasons: serde_json::Map<_, _> =
         KeepReason::ALL.into_iter().map(|reason| (reason.name().to_owned(), json!(of_reason(reason)))).collect();
-    output::summary(
+    ui.summary(
         format,
         &[
             ("container", json!(container)),

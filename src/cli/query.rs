@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{
-    CliError, ConnectionArgs, Exit,
-    output::{self, Documents, Format, Progress, count_of},
-};
+use super::{CliError, ConnectionArgs, Exit, Ui};
 use crate::{
     change::key::{KeyPaths, PartitionKey},
     cosmos::{Failure, Param},
+    figures::count_of,
+    format::Format,
+    progress::Progress as _,
 };
 
 /// Flags of `query`.
@@ -47,7 +47,7 @@ pub struct QueryArgs {
 }
 
 /// Runs the command.
-pub async fn run(args: QueryArgs) -> Result<Exit, CliError> {
+pub async fn run(args: QueryArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     if args.sql.trim().is_empty() {
         return Err(CliError::usage("the query is empty", "write one, such as \"SELECT * FROM c\""));
@@ -60,8 +60,8 @@ pub async fn run(args: QueryArgs) -> Result<Exit, CliError> {
     }
     let mut pages =
         container.query(&args.sql, &args.params, args.pk.as_ref(), None).await.map_err(|f| explain(f, &args))?;
-    let mut documents = Documents::stdout(args.format);
-    let counting = args.count.then(|| Progress::new("count", None));
+    let mut documents = ui.documents(args.format);
+    let counting = args.count.then(|| ui.screen().begin("count", None));
     let mut count = 0u64;
     let mut stopped = false;
     'pages: while let Some(page) = pages.next().await {
@@ -72,20 +72,20 @@ pub async fn run(args: QueryArgs) -> Result<Exit, CliError> {
             }
             count += 1;
             match &counting {
-                Some(progress) => progress.inc(1),
+                Some(step) => step.advance(1),
                 None => documents.push(document)?,
             }
         }
         documents.flush()?;
     }
-    if let Some(progress) = counting {
-        progress.finish();
-        output::summary(args.format, &[("count", count.into())])?;
+    if let Some(step) = counting {
+        drop(step);
+        ui.summary(args.format, &[("count", count.into())])?;
     } else {
         documents.finish()?;
     }
     let ended = if stopped { " (stopped at --max)" } else { "" };
-    output::spent(&format!("{}{ended}", count_of(count, "document")), &cosmos, started);
+    ui.spent(&format!("{}{ended}", count_of(count, "document")), &cosmos, started);
     Ok(Exit::Done)
 }
 

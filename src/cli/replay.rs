@@ -3,16 +3,13 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    CliError, ConnectionArgs, Exit,
-    output::{Format, Rows, note},
-    screen::Screen,
-};
+use super::{CliError, ConnectionArgs, Exit, Ui};
 use crate::{
     capture::replay::{ReplayError, Replayed, Request, replay},
     config::{self, Account, CaptureConfig},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
+    format::Format,
 };
 
 /// Flags of `replay`
@@ -41,7 +38,7 @@ pub struct ReplayArgs {
 ///
 /// # Errors
 /// When the store cannot be read. A letter that still cannot be stored is reported, kept, and makes the exit code 3.
-pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
+pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     let account = Account::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
@@ -49,9 +46,9 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
     let cosmos = Cosmos::new(account);
     let (list_only, function, id) = (args.list, args.function, args.id);
     let request = Request { list_only, function, id, settings, config, store };
-    let mut rows = Rows::stdout(args.format, &["letter", "at", "function", "id", "status", "outcome", "reason"]);
-    let report = replay(request, &cosmos, &Screen, |one: Replayed| {
-        rows.push(&[
+    let mut rows = ui.rows(args.format, &["letter", "at", "function", "id", "status", "outcome", "reason"]);
+    let report = replay(request, &cosmos, ui.screen(), |one: Replayed| {
+        let cells = [
             one.letter.into(),
             json!(one.at),
             json!(one.function),
@@ -59,15 +56,16 @@ pub async fn run(args: ReplayArgs) -> Result<Exit, CliError> {
             json!(one.status),
             one.outcome.as_str().into(),
             one.reason.into(),
-        ])
+        ];
+        Ok::<_, CliError>(rows.push(&cells)?)
     })
     .await?;
     rows.finish()?;
     if list_only {
-        note(&format!("{} dead letters in {}", report.letters, report.store));
+        ui.note(&format!("{} dead letters in {}", report.letters, report.store));
         return Ok(Exit::Done);
     }
-    note(&format!("{} replayed, {} kept, {:.1} RU, store {}", report.stored, report.kept, report.ru, report.store));
+    ui.note(&format!("{} replayed, {} kept, {:.1} RU, store {}", report.stored, report.kept, report.ru, report.store));
     Ok(if report.kept == 0 { Exit::Done } else { Exit::Incomplete })
 }
 

@@ -9,13 +9,11 @@ use std::{
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, ErrorKind, Exit,
+    CliError, ConnectionArgs, ErrorKind, Exit, Ui,
     applying::{ApplyArgs, apply},
     from_archive::{FROM, open_archive},
     lookup,
-    output::{self, note},
     render::plan::{planned_exit, show_plan},
-    screen,
     selection::{full_key, read_ids},
 };
 use crate::{
@@ -127,11 +125,11 @@ impl std::str::FromStr for DeleteLimit {
 /// # Errors
 /// When the request or the plan is wrong, or the account cannot be used. A document that could not be restored is
 /// reported and makes the exit code 3.
-pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
+pub async fn run(args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
     // Only waiting can be ended in good order; what is planned is of no use before it is whole.
-    let cx = if args.wait { screen::careful_context(&cosmos, &names) } else { screen::context(&cosmos, &names) };
+    let cx = if args.wait { ui.careful_context(&cosmos, &names) } else { ui.context(&cosmos, &names) };
     let cx = cx.any();
     let containers = restore::open(args.into.as_deref(), &cx).await?;
     let credential = Account::from_settings(&args.connection.settings()?)?.credential;
@@ -143,41 +141,42 @@ pub async fn run(args: RestoreArgs) -> Result<Exit, CliError> {
             Planned { plan, texts, bad: Vec::new() }
         }
         None => {
-            let request = args.request(archive.as_ref(), &cosmos, &names, &containers).await?;
+            let request = args.request(ui, archive.as_ref(), &cosmos, &names, &containers).await?;
             restore::plan(&request, &containers, &cx).await?
         }
     };
     let bad = if bad.is_empty() { Exit::Done } else { Exit::Incomplete };
     if let Some(file) = &args.plan_out {
         write_new(file, &plan)?;
-        note(&format!(
+        ui.note(&format!(
             "plan       saved in {}; apply it with: cosmos-rewind restore --plan {}",
             file.display(),
             file.display()
         ));
     }
-    show_plan(&plan, args.how.format, args.dry_run)?;
+    show_plan(ui, &plan, args.how.format, args.dry_run)?;
     if args.dry_run {
-        output::spent("planned, nothing written", &cosmos, started);
+        ui.spent("planned, nothing written", &cosmos, started);
         return Ok(planned_exit(&plan).and(bad));
     }
     // A plan may be used twice: each use has its own journal.
     let run = if args.plan.is_some() { new_id(&*cx.clock) } else { plan.head.id.clone() };
     let this = Use { run: &run, made_now: args.plan.is_none(), texts: texts.as_ref() };
-    Ok(apply(&plan, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
+    Ok(apply(ui, &plan, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
 }
 
 impl RestoreArgs {
     /// What the flags ask for.
     async fn request<'a>(
         &self,
+        ui: &Ui,
         archive: Option<&'a crate::archive::Archive>,
         cosmos: &Cosmos,
         names: &Names,
         containers: &Containers,
     ) -> Result<Request<'a>, CliError> {
         let state = match (&self.at, &self.version) {
-            (Some(at), _) => State::At(lookup::point(cosmos, "--at", at).await?),
+            (Some(at), _) => State::At(lookup::point(ui, cosmos, "--at", at).await?),
             (None, Some(version)) => State::Version(version.clone()),
             (None, None) => {
                 return Err(CliError::usage(

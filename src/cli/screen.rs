@@ -1,64 +1,84 @@
 //! Shows a person how far a use case is: bars and notes on standard error.
 
-use tokio_util::sync::CancellationToken;
+use std::{io::Write as _, time::Duration};
 
-use super::output;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use super::ui::Stream;
 use crate::{
-    config::Names,
-    context::Context,
-    cosmos::Cosmos,
+    format::printable,
     progress::{Progress, ProgressStep},
 };
 
 /// Standard error as a person reads it.
-pub(super) struct Screen;
+#[derive(Debug)]
+pub(super) struct Screen(pub(super) Stream);
+
+impl Screen {
+    /// Prints a line. A closed standard error is nobody's problem.
+    pub(super) fn line(&self, text: &str) {
+        let _ = writeln!(self.0.open(), "{text}");
+    }
+
+    /// Prints a question, and stays on its line.
+    pub(super) fn ask(&self, question: &str) {
+        let mut out = self.0.open();
+        let _ = write!(out, "{question}").and_then(|()| out.flush());
+    }
+
+    /// A bar towards `total`, or a counter when the total is not known; silent when standard error is no terminal.
+    fn bar(&self, what: &'static str, total: Option<u64>) -> Bar<'_> {
+        let target = match self.0 {
+            Stream::Kept(_) => ProgressDrawTarget::hidden(),
+            Stream::Output | Stream::Errors => ProgressDrawTarget::stderr_with_hz(10),
+        };
+        let bar = ProgressBar::with_draw_target(total, target);
+        let template = match total {
+            Some(_) => "{prefix} {bar:30} {human_pos}/{human_len} {rate} {eta}",
+            None => "{prefix} {spinner} {human_pos}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let _ = write!(out, "{:.0}/s", state.per_sec());
+            }));
+        }
+        bar.set_prefix(what);
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        Bar { bar, screen: self }
+    }
+}
 
 impl Progress for Screen {
     fn begin(&self, what: &'static str, total: Option<u64>) -> Box<dyn ProgressStep + '_> {
-        Box::new(output::Progress::new(what, total))
+        Box::new(self.bar(what, total))
     }
 
     fn note(&self, text: &str) {
-        output::note(&output::printable(text));
+        self.line(&printable(text));
     }
 }
 
-impl ProgressStep for output::Progress {
+/// A progress bar; it goes when it is dropped.
+struct Bar<'a> {
+    bar: ProgressBar,
+    screen: &'a Screen,
+}
+
+impl ProgressStep for Bar<'_> {
     fn advance(&self, done: u64) {
-        self.inc(done);
+        self.bar.inc(done);
     }
 
+    /// Prints a line above the bar.
     fn note(&self, text: &str) {
-        Self::note(self, &output::printable(text));
+        self.bar.suspend(|| self.screen.line(&printable(text)));
     }
 }
 
-/// The context of a command that Ctrl-C ends at once.
-pub(super) fn context<'a>(cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
-    Context {
-        account: cosmos,
-        names,
-        clock: crate::surroundings::clock(),
-        progress: &Screen,
-        stop: CancellationToken::new(),
+impl Drop for Bar<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
-}
-
-/// The context of a command that finishes what it has begun when Ctrl-C comes.
-pub(super) fn careful_context<'a>(cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
-    Context { stop: interruption(), ..context(cosmos, names) }
-}
-
-/// Is cancelled by Ctrl-C.
-fn interruption() -> CancellationToken {
-    let stop = CancellationToken::new();
-    tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            if crate::surroundings::interrupted().await {
-                stop.cancel();
-            }
-        }
-    });
-    stop
 }

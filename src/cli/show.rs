@@ -6,16 +6,16 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{
-    CliError, ConnectionArgs, Exit,
+    CliError, ConnectionArgs, Exit, Ui,
     error::ErrorKind,
     lookup::{self, describe, op, time},
-    output::{self, Cell, count_of, note, printable},
-    screen,
     selection::SelectionArgs,
 };
 use crate::{
     backup::file::one_line,
     change::{key::ItemKey, time::PointInTime},
+    figures::count_of,
+    format::{Cell, printable},
     history::{
         as_of::{AsOf, State},
         past::{self, ShowRequest, Shown},
@@ -65,42 +65,42 @@ enum ShowFormat {
 }
 
 /// Runs the command.
-pub async fn run(args: ShowArgs) -> Result<Exit, CliError> {
+pub async fn run(args: ShowArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     args.which.check_version(args.version.as_ref())?;
     let (cosmos, names) = args.connection.open()?;
     let at = match &args.version {
         Some(version) => past::State::Version(version.clone()),
-        None => past::State::At(lookup::point(&cosmos, "--at", &args.at).await?),
+        None => past::State::At(lookup::point(ui, &cosmos, "--at", &args.at).await?),
     };
     let request = ShowRequest { which: args.which.selection(&cosmos, &names).await?, at };
-    let cx = screen::context(&cosmos, &names).any();
+    let cx = ui.context(&cosmos, &names).any();
     let mut documents = past::show(&request, &cx).await?;
     let mut count = 0;
     let mut exit = Exit::Done;
     while let Some(shown) = documents.next().await? {
-        match print(&args, &shown) {
+        match print(ui, &args, &shown) {
             Ok(()) => count += 1,
             Err(error) if args.which.is_list() && matches!(error.kind, ErrorKind::NotThere(_)) => {
-                note(&format!("warning: {error}"));
+                ui.note(&format!("warning: {error}"));
                 exit = Exit::Incomplete;
             }
             Err(error) => return Err(error),
         }
     }
-    output::spent(&count_of(count, "document"), &cosmos, started);
+    ui.spent(&count_of(count, "document"), &cosmos, started);
     Ok(if documents.is_incomplete() { Exit::Incomplete } else { exit })
 }
 
-fn print(args: &ShowArgs, shown: &Shown) -> Result<(), CliError> {
+fn print(ui: &Ui, args: &ShowArgs, shown: &Shown) -> Result<(), CliError> {
     let (item, answer) = (&shown.item, shown.answer());
     let key = if args.which.is_list() { format!(" ({})", item.key.partition_key) } else { String::new() };
     let about = printable(&format!("document {:?}{key}", item.key.id)).into_owned();
     if args.format == ShowFormat::Json {
-        object(&item.key, &answer, shown.text.as_deref(), shown.known.doubt.as_deref())?;
+        object(ui, &item.key, &answer, shown.text.as_deref(), shown.known.doubt.as_deref())?;
     }
     if let Some(doubt) = &shown.known.doubt {
-        note(&printable(&format!("warning: {about}: {doubt}")));
+        ui.note(&printable(&format!("warning: {about}: {doubt}")));
     }
     if !matches!(answer.state, State::Document(_)) {
         return Err(lookup::not_there(&item.key.id, &answer, &shown.known.versions, "--at"));
@@ -108,16 +108,16 @@ fn print(args: &ShowArgs, shown: &Shown) -> Result<(), CliError> {
     if args.format == ShowFormat::Text {
         let text = shown.text.as_deref().unwrap_or_default();
         let text = if args.which.is_list() && !args.pretty { one_line(text) } else { text.into() };
-        output::document(&text, args.pretty)?;
+        ui.document(&text, args.pretty)?;
     }
     if let Some(text) = describe(&answer) {
-        note(&format!("{about}: {text}"));
+        ui.note(&format!("{about}: {text}"));
     }
-    lookup::note_caveats(&answer.caveats);
+    lookup::note_caveats(ui, &answer.caveats);
     Ok(())
 }
 
-fn object(key: &ItemKey, answer: &AsOf<'_>, text: Option<&str>, doubt: Option<&str>) -> Result<(), CliError> {
+fn object(ui: &Ui, key: &ItemKey, answer: &AsOf<'_>, text: Option<&str>, doubt: Option<&str>) -> Result<(), CliError> {
     let version = answer.version();
     let state = match answer.state {
         State::Document(_) => "document",
@@ -128,7 +128,7 @@ fn object(key: &ItemKey, answer: &AsOf<'_>, text: Option<&str>, doubt: Option<&s
     let caveats: Vec<Value> =
         answer.caveats.iter().map(|c| json!({"name": c.name(), "meaning": c.to_string()})).collect();
     let at = (answer.at != PointInTime::END).then(|| answer.at.to_string());
-    output::object(&[
+    ui.object(&[
         ("state", state.into()),
         ("id", key.id.as_str().into()),
         ("pk", lookup::pk_json(key).into()),

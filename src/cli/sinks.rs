@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
-use super::{CliError, follow_args::FollowArgs, output};
+use super::{CliError, Ui, follow_args::FollowArgs};
 use crate::{
     config::{BlobUrl, DeadLetterLocation, without_secrets},
     follow::{Event, SinkTarget, pretty, sink::StreamSink},
@@ -53,7 +53,7 @@ impl std::fmt::Display for SinkArg {
 ///
 /// # Errors
 /// When one is wrong or given twice, or a flag is for a sink that is not there.
-pub(super) fn targets(args: &FollowArgs) -> Result<Vec<SinkTarget>, CliError> {
+pub(super) fn targets(ui: &Ui, args: &FollowArgs) -> Result<Vec<SinkTarget>, CliError> {
     let mut sinks = Vec::with_capacity(args.sinks.len().max(1));
     for text in &args.sinks {
         let sink: SinkArg = text.parse().map_err(|problem| {
@@ -80,21 +80,21 @@ pub(super) fn targets(args: &FollowArgs) -> Result<Vec<SinkTarget>, CliError> {
             ));
         }
     }
-    Ok(sinks.into_iter().map(|sink| sink.target(args)).collect())
+    Ok(sinks.into_iter().map(|sink| sink.target(ui, args)).collect())
 }
 
 impl SinkArg {
-    fn target(self, args: &FollowArgs) -> SinkTarget {
+    fn target(self, ui: &Ui, args: &FollowArgs) -> SinkTarget {
         match self {
             Self::Changes => SinkTarget::Changes,
             Self::Stdout if args.pretty => {
-                let coloured = output::is_coloured();
+                let coloured = ui.is_coloured();
                 let render = move |event: &Event| pretty(event, coloured);
-                SinkTarget::Stream(StreamSink::new(output::stream(), Arc::new(render)))
+                SinkTarget::Stream(StreamSink::new(ui.stream(), Arc::new(render)))
             }
             Self::Stdout => {
                 let render = |event: &Event| event.to_line() + "\n";
-                SinkTarget::Stream(StreamSink::new(output::stream(), Arc::new(render)))
+                SinkTarget::Stream(StreamSink::new(ui.stream(), Arc::new(render)))
             }
             Self::File(path) => SinkTarget::File(path),
             Self::Blob(url) if args.segments => SinkTarget::Segments {

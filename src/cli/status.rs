@@ -4,17 +4,12 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{
-    CliError, ConnectionArgs, Exit,
-    connection::ru_limit,
-    output::{self, Format, note, printable},
-    render, screen,
-    verify::span,
-};
+use super::{CliError, ConnectionArgs, Exit, Ui, connection::ru_limit, render, verify::span};
 use crate::{
     config::{self, Account, CaptureConfig, Names},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
+    format::{Format, printable},
     status::{self, Request},
 };
 
@@ -44,7 +39,7 @@ pub struct StatusArgs {
 ///
 /// # Errors
 /// When source or history cannot be read. Leases and dead letters that cannot be read are named, and left out.
-pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
+pub async fn run(args: StatusArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     let names = Names::from_settings(&settings, None)?;
@@ -53,23 +48,23 @@ pub async fn run(args: StatusArgs) -> Result<Exit, CliError> {
     let letters = DeadLetterStore::open(&config.dead_letters, &account.credential);
     let request = Request {
         count: args.count,
-        dead_letters: letters.map_err(|e| note(&format!("letters    {e}"))).ok(),
+        dead_letters: letters.map_err(|e| ui.note(&format!("letters    {e}"))).ok(),
         ru_limit: args.ru_limit,
         stalled_after: args.stalled_after,
     };
     let cosmos = Cosmos::new(account);
-    let report = status::read(request, screen::context(&cosmos, &names)).await?;
-    render::status::print(&report, args.format)?;
+    let report = status::read(request, ui.context(&cosmos, &names)).await?;
+    render::status::print(ui, &report, args.format)?;
     if report.history.recreated == Some(true) {
-        output::hint(
+        ui.hint(
             "the history has versions of a container of this name that was deleted since; they are not versions of today's documents",
         );
     }
     if args.format != Format::Json {
-        report.stalled.iter().for_each(|text| note(&printable(&format!("warning: {text}"))));
+        report.stalled.iter().for_each(|text| ui.note(&printable(&format!("warning: {text}"))));
     }
     if args.format == Format::Table {
-        output::spent("looked", &cosmos, started);
+        ui.spent("looked", &cosmos, started);
     }
     Ok(if report.stalled.is_empty() { Exit::Done } else { Exit::Incomplete })
 }

@@ -3,13 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    CliError, ConnectionArgs, Exit,
-    output::{self, Format, count_of, tenths},
-    screen,
-};
+use super::{CliError, ConnectionArgs, Exit, Ui};
 use crate::{
     config::Names,
+    figures::count_of,
+    format::{Format, tenths},
     truncate::{self, Plan, Report, Request, TruncateError},
 };
 
@@ -41,22 +39,22 @@ pub struct TruncateArgs {
 ///
 /// # Errors
 /// When the container cannot be read, the answer is no, or the service refuses.
-pub async fn run(args: TruncateArgs) -> Result<Exit, CliError> {
+pub async fn run(args: TruncateArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
     let name = ConnectionArgs::container_name(&names, &args.container);
-    let cx = screen::context(&cosmos, &names);
+    let cx = ui.context(&cosmos, &names);
     let request = Request { container: name.to_owned(), max: args.max, concurrency: args.concurrency.into() };
     let plan = truncate::plan(request, &cx).await?;
     if plan.documents() == 0 {
-        output::note(&format!("{} is empty", plan.shown));
+        ui.note(&format!("{} is empty", plan.shown));
     } else {
-        output::confirm(&question(&plan, name, &names), name, args.yes)?;
+        ui.confirm(&question(&plan, name, &names), name, args.yes)?;
     }
     let more = plan.more;
     let report = truncate::apply(plan, &cx).await;
-    show(&report, args.format)?;
+    show(ui, &report, args.format)?;
     if more {
-        output::hint(&format!("--max {} was reached; run the command again for the rest", args.max));
+        ui.hint(&format!("--max {} was reached; run the command again for the rest", args.max));
     }
     match report.refused {
         Some(failure) => Err(failure.into()),
@@ -77,11 +75,11 @@ fn question(plan: &Plan, name: &str, names: &Names) -> String {
     format!("Delete {which}{} of {}?{warning}", count_of(plan.documents(), "document"), plan.shown)
 }
 
-fn show(report: &Report, format: Format) -> Result<(), CliError> {
+fn show(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
     if report.unnamed > 0 {
-        output::note(&format!("... and {} more", count_of(report.unnamed, "failure")));
+        ui.note(&format!("... and {} more", count_of(report.unnamed, "failure")));
     }
-    output::summary(
+    ui.summary(
         format,
         &[
             ("container", json!(report.container)),

@@ -6,14 +6,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    CliError, ConnectionArgs, Exit,
+    CliError, ConnectionArgs, Exit, Ui,
     applying::{ApplyArgs, apply},
-    output::{self, Format, Rows},
     render::plan::{planned_exit, show_plan},
-    screen,
 };
 use crate::{
     change::time::PointInTime,
+    figures::count_of,
+    format::Format,
     history::{CosmosReader, reading::HistoryReader},
     restore::{self, UndoRequest, Use, journal},
 };
@@ -40,14 +40,14 @@ pub struct UndoArgs {
 ///
 /// # Errors
 /// When there is no such restore. A document changed since is a conflict, not a victim: reported, exit code 3.
-pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
+pub async fn run(args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
     if args.list {
         let changes = cosmos.container(&names.database, &names.changes).await?;
         // Whatever has become of the source.
-        let count = list(&CosmosReader::new(changes.clone(), changes.key_paths()), args.how.format).await?;
-        output::spent(&output::count_of(count, "restore"), &cosmos, started);
+        let count = list(ui, &CosmosReader::new(changes.clone(), changes.key_paths()), args.how.format).await?;
+        ui.spent(&count_of(count, "restore"), &cosmos, started);
         return Ok(Exit::Done);
     }
     let request = UndoRequest {
@@ -56,20 +56,20 @@ pub async fn run(args: UndoArgs) -> Result<Exit, CliError> {
         concurrency: args.how.concurrency.into(),
         ru_limit: args.how.ru_limit,
     };
-    let cx = screen::context(&cosmos, &names).any();
+    let cx = ui.context(&cosmos, &names).any();
     let (plan, containers) = restore::undo(&request, &cx).await?;
-    show_plan(&plan, args.how.format, args.dry_run)?;
+    show_plan(ui, &plan, args.how.format, args.dry_run)?;
     if args.dry_run {
-        output::spent("planned, nothing written", &cosmos, started);
+        ui.spent("planned, nothing written", &cosmos, started);
         return Ok(planned_exit(&plan));
     }
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
-    apply(&plan, this, &containers, &args.how, (&cosmos, &names), started).await
+    apply(ui, &plan, this, &containers, &args.how, (&cosmos, &names), started).await
 }
 
-async fn list(changes: &dyn HistoryReader, format: Format) -> Result<u64, CliError> {
+async fn list(ui: &Ui, changes: &dyn HistoryReader, format: Format) -> Result<u64, CliError> {
     let restores = journal::list(changes).await?;
-    let mut rows = Rows::stdout(format, &["restore", "made", "at", "target", "undoes", "planned", "written"]);
+    let mut rows = ui.rows(format, &["restore", "made", "at", "target", "undoes", "planned", "written"]);
     let time = |t: i64| PointInTime::from_epoch(t).to_string();
     for restore in &restores {
         let head = restore.head.as_ref();

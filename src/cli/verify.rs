@@ -4,15 +4,10 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{
-    CliError, ConnectionArgs, Exit,
-    connection::PartArgs,
-    lookup,
-    output::{self, Format},
-    render, screen,
-};
+use super::{CliError, ConnectionArgs, Exit, Ui, connection::PartArgs, lookup, render};
 use crate::{
     change::time::{PointInTime, seconds_of},
+    format::Format,
     verify::{self, Check, Request, Verdict},
 };
 
@@ -62,20 +57,20 @@ pub(super) fn span(text: &str) -> Result<i64, String> {
 ///
 /// # Errors
 /// When the account cannot be used. Whatever speaks against the history makes the exit code 3.
-pub async fn run(args: VerifyArgs) -> Result<Exit, CliError> {
+pub async fn run(args: VerifyArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
     let since = match &args.since {
-        Some(text) => Some(lookup::point(&cosmos, "--since", text).await?),
+        Some(text) => Some(lookup::point(ui, &cosmos, "--since", text).await?),
         None => None,
     };
-    let report = verify::run(args.request(since), screen::context(&cosmos, &names).any()).await?;
-    render::verify::print(&report, args.format)?;
+    let report = verify::run(args.request(since), ui.context(&cosmos, &names).any()).await?;
+    render::verify::print(ui, &report, args.format)?;
     if !matches!(args.format, Format::Json | Format::Jsonl) {
         if report.verdict(Check::Missing) != Verdict::Ok && !args.repair {
-            output::hint("verify --repair saves what is missing; look first whether capture runs");
+            ui.hint("verify --repair saves what is missing; look first whether capture runs");
         }
-        output::spent("verified", &cosmos, started);
+        ui.spent("verified", &cosmos, started);
     }
     Ok(if report.result() == Verdict::Ok { Exit::Done } else { Exit::Incomplete })
 }

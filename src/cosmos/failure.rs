@@ -249,7 +249,7 @@ impl Retry {
                 other => return other,
             };
             // Half of the pause is random, so that writers that failed together do not come back together.
-            let wait = failure.retry_after.unwrap_or(pause).mul_f64(crate::surroundings::jitter());
+            let wait = failure.retry_after.unwrap_or(pause).mul_f64(crate::chance::jitter());
             if Instant::now() + wait >= self.deadline {
                 return Err(failure);
             }

@@ -116,7 +116,7 @@ impl Reader {
                     warn!(follower = self.pipeline.name, range, reason = %failure, "reading failed, trying again");
                     Metrics::add(&self.pipeline.metrics.retries, 1);
                     self.pipeline.metrics.range(range, |state| state.failing = true);
-                    let wait = failure.retry_after.unwrap_or(pause).mul_f64(crate::surroundings::jitter());
+                    let wait = failure.retry_after.unwrap_or(pause).mul_f64(crate::chance::jitter());
                     if self.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                         return Ok(());
                     }

@@ -2,16 +2,14 @@
 
 use crate::{
     causes::chain,
-    cli::{
-        CliError, ErrorKind, Exit, Hint,
-        output::{self, count_of, number},
-    },
+    cli::{CliError, ErrorKind, Exit, Hint, Ui},
     cosmos::Disposition,
+    figures::{count_of, number},
     follow::{CheckpointError, Ended, FollowError, Report, sink::SinkError},
 };
 
 /// Prints how it ended.
-pub(in crate::cli) fn show(report: &Report) -> Exit {
+pub(in crate::cli) fn show(ui: &Ui, report: &Report) -> Exit {
     let how = match report.ended {
         Ended::CaughtUp => "caught up",
         Ended::Stopped => "stopped",
@@ -25,7 +23,7 @@ pub(in crate::cli) fn show(report: &Report) -> Exit {
     if report.unanswered > 0 {
         text.push_str(&format!(", {} without an answer of the filter", number(report.unanswered)));
     }
-    output::note(&format!("{text}, {:.1} RU, {:.1} s", report.ru, report.seconds));
+    ui.note(&format!("{text}, {:.1} RU, {:.1} s", report.ru, report.seconds));
     if report.dead_letters == 0 { Exit::Done } else { Exit::Incomplete }
 }
 

@@ -9,16 +9,13 @@ use crate::{
         load::{BrokenOff, Existing, Report},
     },
     causes::chain,
-    cli::{
-        CliError, Exit,
-        from_archive::damaged,
-        output::{self, Format, tenths},
-    },
+    cli::{CliError, Exit, Ui, from_archive::damaged},
+    format::{Format, tenths},
 };
 
 /// Prints the summary. An input that ended too early, or a service that refuses, is an error after that.
-pub(in crate::cli) fn show(report: Report, existing: Existing, format: Format) -> Result<Exit, CliError> {
-    output::summary(
+pub(in crate::cli) fn show(ui: &Ui, report: Report, existing: Existing, format: Format) -> Result<Exit, CliError> {
+    ui.summary(
         format,
         &[
             ("container", json!(report.container)),
@@ -53,7 +50,7 @@ pub(in crate::cli) fn show(report: Report, existing: Existing, format: Format) -
         return Err(CliError::incomplete(problem, again).leaving("what came before that was written"));
     }
     if report.failed > 0 {
-        output::hint(again);
+        ui.hint(again);
         return Ok(Exit::Incomplete);
     }
     Ok(Exit::Done)

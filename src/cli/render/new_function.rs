@@ -3,22 +3,20 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{
-        CliError,
-        output::{self, Format},
-    },
+    cli::{CliError, Ui},
+    format::Format,
     host::app::{BUNDLE, BUNDLE_VERSIONS, NewFunction},
     new_function::{FUNCTION_FILE, LocalSettings, NewFunctionError, Report, Request, State},
 };
 
 /// Prints the report, and advice on standard error.
-pub(in crate::cli) fn show(request: &Request, report: &Report, format: Format) -> Result<(), CliError> {
-    print(request, report, format)?;
-    advise(&request.function, report);
+pub(in crate::cli) fn show(ui: &Ui, request: &Request, report: &Report, format: Format) -> Result<(), CliError> {
+    print(ui, request, report, format)?;
+    advise(ui, &request.function, report);
     Ok(())
 }
 
-fn print(request: &Request, report: &Report, format: Format) -> Result<(), CliError> {
+fn print(ui: &Ui, request: &Request, report: &Report, format: Format) -> Result<(), CliError> {
     let function = &request.function;
     let state = match report.state {
         State::Exists => "exists",
@@ -36,12 +34,12 @@ fn print(request: &Request, report: &Report, format: Format) -> Result<(), CliEr
     if matches!(format, Format::Json | Format::Jsonl) {
         let settings: serde_json::Map<String, Value> =
             report.settings.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-        return output::json(&json!({
+        return ui.json(&json!({
             "function": function.name, "state": state, "file": file,
             "content": report.content, "settings": settings, "local_settings": local, "azure": az,
         }));
     }
-    output::summary(
+    ui.summary(
         format,
         &[
             ("function", json!(function.name)),
@@ -52,7 +50,7 @@ fn print(request: &Request, report: &Report, format: Format) -> Result<(), CliEr
         ],
     )?;
     if request.dry_run && format == Format::Table {
-        return output::document(&report.content.to_string(), true);
+        return ui.document(&report.content.to_string(), true);
     }
     Ok(())
 }
@@ -70,9 +68,9 @@ fn quoted(word: &str) -> String {
 }
 
 /// What else has to be so before it runs.
-fn advise(function: &NewFunction, report: &Report) {
+fn advise(ui: &Ui, function: &NewFunction, report: &Report) {
     if report.bundle_is_too_old {
-        output::note(&format!(
+        ui.note(&format!(
             "warning: host.json has the bundle {} {}, and all-versions mode needs \
              \"extensionBundle\": {{ \"id\": \"{BUNDLE}\", \"version\": \"{BUNDLE_VERSIONS}\" }}",
             report.bundle.as_deref().unwrap_or("(none)"),
@@ -80,12 +78,12 @@ fn advise(function: &NewFunction, report: &Report) {
         ));
     }
     if report.dates_are_rewritten {
-        output::note(
+        ui.note(
             "warning: the host rewrites dates on their way to the handler; `cosmos-rewind doctor` says what to write in host.json",
         );
     }
     if function.all_versions {
-        output::note("note: all-versions mode needs continuous backup on the account");
+        ui.note("note: all-versions mode needs continuous backup on the account");
     }
     let mut provision = format!(
         "cosmos-rewind provision --source {} --changes {}",
@@ -97,7 +95,7 @@ fn advise(function: &NewFunction, report: &Report) {
             provision.push_str(&format!(" {flag} {}", quoted(value)));
         }
     }
-    output::hint(&format!("its containers: {provision}"));
+    ui.hint(&format!("its containers: {provision}"));
 }
 
 /// The flag that gives a setting of the function.

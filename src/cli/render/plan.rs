@@ -8,13 +8,12 @@ use serde::{
 };
 use serde_json::json;
 
-use super::super::{
-    CliError, Exit,
-    output::{self, Format, Rows, note},
-};
+use super::super::{CliError, Exit, Ui};
 use crate::{
     change::time::PointInTime,
     cosmos::Cosmos,
+    figures::count_of,
+    format::{Format, Rows},
     restore::{Report, Results, apply::StepResult, forecast, journal::Done, plan::Action, plan_file::Plan},
 };
 
@@ -29,15 +28,15 @@ pub(in super::super) fn shown(at: PointInTime) -> String {
 
 /// Prints the plan: the whole value for programs, what matters for people. For programs it is part of the report when
 /// one follows.
-pub(in super::super) fn show_plan(plan: &Plan, format: Format, alone: bool) -> Result<(), CliError> {
+pub(in super::super) fn show_plan(ui: &Ui, plan: &Plan, format: Format, alone: bool) -> Result<(), CliError> {
     if matches!(format, Format::Json | Format::Jsonl) {
         #[derive(Serialize)]
         struct Alone<'a> {
             plan: &'a Plan,
         }
-        return if alone { output::json(&Alone { plan }) } else { Ok(()) };
+        return if alone { ui.json(&Alone { plan }) } else { Ok(()) };
     }
-    let mut rows = Rows::stdout(format, &["action", "id", "pk", "version", "changed", "notes"]);
+    let mut rows = ui.rows(format, &["action", "id", "pk", "version", "changed", "notes"]);
     let (mut kept, mut rest) = (0, 0_u64);
     for (number, step) in plan.steps().enumerate() {
         let step = step.map_err(unreadable)?;
@@ -64,12 +63,12 @@ pub(in super::super) fn show_plan(plan: &Plan, format: Format, alone: bool) -> R
     }
     rows.finish()?;
     if rest > 0 {
-        note(&format!("... and {}; --format csv shows all", output::count_of(rest, "document")));
+        ui.note(&format!("... and {}; --format csv shows all", count_of(rest, "document")));
     }
     let count = |action| plan.totals.count(action);
     let at = plan.head.at.map_or_else(|| "before the restore".to_owned(), |t| shown(PointInTime::from_epoch(t)));
     let part = plan.head.feed_range.as_ref().map_or_else(String::new, |part| format!(" (part {part})"));
-    note(&format!(
+    ui.note(&format!(
         "plan       {}{part} to {at}: {} restore, {} recreate, {} delete, {} keep, {} unknown; about {:.0} RU",
         plan.head.place.target,
         count(Action::Restore),
@@ -84,7 +83,7 @@ pub(in super::super) fn show_plan(plan: &Plan, format: Format, alone: bool) -> R
             Some(until) => format!("the history ends at {}", PointInTime::from_epoch(until)),
             None => "nothing tells how far the history reaches".to_owned(),
         };
-        note(&format!(
+        ui.note(&format!(
             "warning    {ends}, before the point in time: what was written in between is not known, and nothing is deleted or made again that it may be about (--wait waits for capture)"
         ));
     }
@@ -107,6 +106,7 @@ fn few(paths: &[String], format: Format) -> String {
 
 /// Prints what came of a plan.
 pub(in super::super) fn print_report(
+    ui: &Ui,
     plan: &Plan,
     run: &str,
     done: &Report,
@@ -114,14 +114,14 @@ pub(in super::super) fn print_report(
     cosmos: &Cosmos,
     started: Instant,
 ) -> Result<(), CliError> {
-    report(plan, run, done.outcomes.as_ref(), format)?;
+    report(ui, plan, run, done.outcomes.as_ref(), format)?;
     if done.outcomes.is_none() {
-        output::spent("nothing to write", cosmos, started);
+        ui.spent("nothing to write", cosmos, started);
         return Ok(());
     }
-    note(&format!("applied    {:.1} RU, {:.1} were expected", done.ru, forecast(plan)));
+    ui.note(&format!("applied    {:.1} RU, {:.1} were expected", done.ru, forecast(plan)));
     let Results { done: written, already, conflict, failed } = done.results;
-    output::spent(
+    ui.spent(
         &format!(
             "{written} written, {already} already so, {conflict} conflicts, {failed} failed, {} not begun, {} unknown",
             done.not_begun, done.unknown
@@ -130,7 +130,7 @@ pub(in super::super) fn print_report(
         started,
     );
     if written > 0 {
-        note(&format!("undo       cosmos-rewind undo {run}   (journal {})", done.journal.display()));
+        ui.note(&format!("undo       cosmos-rewind undo {run}   (journal {})", done.journal.display()));
     }
     Ok(())
 }
@@ -151,7 +151,7 @@ fn unreadable(e: io::Error) -> CliError {
 }
 
 /// Outcomes: all of them for programs, for people only what was not done.
-fn report(plan: &Plan, run: &str, noted: Option<&Done>, format: Format) -> Result<(), CliError> {
+fn report(ui: &Ui, plan: &Plan, run: &str, noted: Option<&Done>, format: Format) -> Result<(), CliError> {
     if matches!(format, Format::Json | Format::Jsonl) {
         #[derive(Serialize)]
         struct Report<'a> {
@@ -159,7 +159,7 @@ fn report(plan: &Plan, run: &str, noted: Option<&Done>, format: Format) -> Resul
             plan: &'a Plan,
             outcomes: Outcomes<'a>,
         }
-        return output::json(&Report { restore: run, plan, outcomes: Outcomes(noted) });
+        return ui.json(&Report { restore: run, plan, outcomes: Outcomes(noted) });
     }
     let Some(noted) = noted else { return Ok(()) };
     let mut rows: Option<Rows> = None;
@@ -168,10 +168,10 @@ fn report(plan: &Plan, run: &str, noted: Option<&Done>, format: Format) -> Resul
         if format != Format::Csv && !matches!(o.fate, StepResult::Conflict | StepResult::Failed) {
             continue;
         }
-        let rows = rows.get_or_insert_with(|| Rows::stdout(format, &["outcome", "id", "pk", "action", "message"]));
+        let rows = rows.get_or_insert_with(|| ui.rows(format, &["outcome", "id", "pk", "action", "message"]));
         rows.push(&[json!(o.fate), json!(o.id), json!(o.pk.to_string()), json!(o.action), json!(o.message)])?;
     }
-    rows.map_or(Ok(()), Rows::finish)
+    Ok(rows.map_or(Ok(()), Rows::finish)?)
 }
 
 /// An array of them, read from the journal one by one.

@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 
 use crate::{
     change::time::span_text,
-    cli::{
-        CliError,
-        output::{self, Format, Rows, number},
-    },
+    cli::{CliError, Ui},
+    figures::number,
+    format::Format,
     status::Report,
 };
 
@@ -15,9 +14,9 @@ use crate::{
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub(in crate::cli) fn print(report: &Report, format: Format) -> Result<(), CliError> {
+pub(in crate::cli) fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
     if matches!(format, Format::Json | Format::Jsonl) {
-        return output::json(report);
+        return ui.json(report);
     }
     let (source, history) = (&report.source, &report.history);
     let text = |value: &Option<String>| json!(value);
@@ -39,11 +38,11 @@ pub(in crate::cli) fn print(report: &Report, format: Format) -> Result<(), CliEr
         ("leases", json!(report.workers.as_ref().map(Vec::len))),
     ];
     let shown: Vec<(&str, Value)> = figures.into_iter().filter(|(_, value)| !value.is_null()).collect();
-    output::summary(format, &shown)?;
+    ui.summary(format, &shown)?;
     if format == Format::Csv {
         return Ok(());
     }
-    let mut rows = Rows::stdout(format, &["lease", "range", "owner", "checkpoint", "age", "items", "lag"]);
+    let mut rows = ui.rows(format, &["lease", "range", "owner", "checkpoint", "age", "items", "lag"]);
     for worker in report.workers.iter().flatten() {
         let items = worker.items.map(|n| format!("{}{}", number(n), if worker.more { "+" } else { "" }));
         rows.push(&[
@@ -56,5 +55,5 @@ pub(in crate::cli) fn print(report: &Report, format: Format) -> Result<(), CliEr
             json!(worker.lag.map(span_text)),
         ])?;
     }
-    rows.finish()
+    Ok(rows.finish()?)
 }

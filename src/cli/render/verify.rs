@@ -4,10 +4,9 @@ use serde_json::json;
 
 use crate::{
     change::time::PointInTime,
-    cli::{
-        CliError,
-        output::{self, Format, Rows, count_of, note, printable, tenths},
-    },
+    cli::{CliError, Ui},
+    figures::count_of,
+    format::{Format, printable, tenths},
     verify::{CheckReport, Report},
 };
 
@@ -15,11 +14,11 @@ use crate::{
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub(in crate::cli) fn print(report: &Report, format: Format) -> Result<(), CliError> {
+pub(in crate::cli) fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
     if matches!(format, Format::Json | Format::Jsonl) {
-        return print_json(report);
+        return print_json(ui, report);
     }
-    let mut rows = Rows::stdout(format, &["check", "result", "count", "from", "to", "meaning"]);
+    let mut rows = ui.rows(format, &["check", "result", "count", "from", "to", "meaning"]);
     for (check, found) in &report.checks {
         let (verdict, [from, to]) = (report.verdict(*check).as_str(), ends(found));
         let meaning = check.meaning().into();
@@ -29,13 +28,13 @@ pub(in crate::cli) fn print(report: &Report, format: Format) -> Result<(), CliEr
     for (check, CheckReport { count, named, .. }) in &report.checks {
         for one in named {
             let text = format!("{:8}  document {:?} ({}): {}", check.name(), one.id, one.pk, one.detail);
-            note(&printable(&text));
+            ui.note(&printable(&text));
         }
         if let Some(more) = count.checked_sub(named.len() as u64).filter(|n| *n > 0 && !named.is_empty()) {
-            note(&format!("{:8}  ... and {more} more", check.name()));
+            ui.note(&format!("{:8}  ... and {more} more", check.name()));
         }
     }
-    note(&format!(
+    ui.note(&format!(
         "{}: {}, {}, {} of them normalized, {} pending, {} rebuilt, {} repaired",
         report.result().as_str(),
         count_of(report.documents, "document"),
@@ -48,14 +47,14 @@ pub(in crate::cli) fn print(report: &Report, format: Format) -> Result<(), CliEr
     Ok(())
 }
 
-fn print_json(report: &Report) -> Result<(), CliError> {
+fn print_json(ui: &Ui, report: &Report) -> Result<(), CliError> {
     let checks = report.checks.iter().map(|(check, found)| {
         let [from, to] = ends(found);
         json!({"check": check.name(), "result": report.verdict(*check).as_str(), "count": found.count,
             "from": from, "to": to, "meaning": check.meaning(), "documents": found.named})
     });
     let checks: Vec<_> = checks.collect();
-    output::json(&json!({
+    ui.json(&json!({
         "result": report.result().as_str(),
         "documents": report.documents,
         "versions": report.versions,

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::{
-    CliError,
+    CliError, Ui,
     lookup::{op, time},
-    output::{Cell, Format, Rows, count_of},
 };
 use crate::{
     change::{
@@ -15,6 +14,8 @@ use crate::{
         version::Version,
     },
     config::Names,
+    figures::count_of,
+    format::{Cell, Format},
     history::{
         histories::Item,
         past::{FieldChange, Found, Remark, is_first_unknown},
@@ -161,6 +162,7 @@ impl Changed {
 
 /// Prints the report of live documents and versions; returns what there is in words.
 pub(in crate::cli) fn print_report(
+    ui: &Ui,
     found: Found,
     names: &Names,
     format: Format,
@@ -168,7 +170,7 @@ pub(in crate::cli) fn print_report(
 ) -> Result<String, CliError> {
     let mut header: Vec<String> = ["_ts", "container", "pk", "id"].map(String::from).into();
     header.extend(columns.iter().cloned());
-    let mut rows = Rows::stdout(format, &header);
+    let mut rows = ui.rows(format, &header);
     let (mut live, mut versions) = (0, 0);
     for line in found.lines {
         *(if line.is_live { &mut live } else { &mut versions }) += 1;

@@ -16,13 +16,13 @@ use cosmos_rewind::{
         key::{KeyValue, PartitionKey},
     },
     cli::Exit,
+    clock::Clock,
     config::{Credential, DeadLetterLocation, Fidelity, Names, Secret},
     cosmos::{FeedMode, FeedStart},
     dead_letters::DeadLetterStore,
     follow::{CheckpointStore, Follower, Metrics, Options, Pipeline, sink::Sink},
     history::CosmosHistory,
     local::Inside,
-    surroundings,
 };
 use rand::RngExt as _;
 use serde_json::{Value, json, value::RawValue};
@@ -35,14 +35,20 @@ use crate::simulation::{
     world::{self, Item, Lives, assert_captured, key},
 };
 
-pub(super) fn process(way: &Inside, letters: &Path, via: Via, seed: u64) -> Capture<CosmosHistory> {
+pub(super) fn process(
+    way: &Inside,
+    letters: &Path,
+    via: Via,
+    seed: u64,
+    clock: Arc<dyn Clock>,
+) -> Capture<CosmosHistory> {
     let location = DeadLetterLocation::Directory(letters.to_owned());
     let credential = Credential::Key(Secret::new("none"));
     let history = HISTORIES[usize::from(via == Via::Follow)];
     let [database, source, changes, leases] = ["dev", "events", history, "leases"].map(String::from);
     Capture {
         function: "CaptureChanges".into(),
-        clock: surroundings::clock(),
+        clock,
         history: CosmosHistory::new(cosmos(way), Names { database, source, changes, leases }),
         dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Payload,
@@ -137,7 +143,13 @@ impl Run {
                 0 if self.capturing.1.state.lock().unwrap().bad > 0 => {
                     self.count("handler killed");
                     let _ = tokio::time::timeout(killed_after, deliver(&self.handler, batch)).await;
-                    self.handler = process(&self.capturing.0, &self.letters(), Via::Trigger, self.seed);
+                    self.handler = process(
+                        &self.capturing.0,
+                        &self.letters(),
+                        Via::Trigger,
+                        self.seed,
+                        self.machine.clock.clone(),
+                    );
                     false
                 }
                 // A host whose lease was stolen delivers at the same time.
@@ -251,7 +263,7 @@ impl Run {
     pub(super) fn start_follower(&mut self, until_caught_up: bool) {
         self.followers += 1;
         let (way, letters, holder) = (cosmos(&self.capturing.0), self.letters(), format!("f{}", self.followers));
-        let capture = process(&self.capturing.0, &letters, Via::Follow, self.seed);
+        let capture = process(&self.capturing.0, &letters, Via::Follow, self.seed, self.machine.clock.clone());
         let name = if self.remade.is_some() { "after" } else { "before" };
         let stop = CancellationToken::new();
         let ended = stop.clone();
@@ -261,6 +273,7 @@ impl Run {
                 return;
             };
             let metrics = Arc::new(Metrics::default());
+            let clock = capture.clock.clone();
             let pipeline = Pipeline {
                 name: name.into(),
                 paths: source.key_paths().clone(),
@@ -269,7 +282,7 @@ impl Run {
                 dead_letters: capture.dead_letters.clone(),
                 sinks: vec![Sink::Changes(Box::new(capture))],
                 metrics: metrics.clone(),
-                clock: surroundings::clock(),
+                clock: clock.clone(),
             };
             let options = Options {
                 name: name.into(),
@@ -282,14 +295,8 @@ impl Run {
                 holder,
             };
             let store = CheckpointStore::Container(leases);
-            let follower = Follower {
-                source,
-                options: Arc::new(options),
-                store,
-                pipeline: Arc::new(pipeline),
-                metrics,
-                clock: surroundings::clock(),
-            };
+            let follower =
+                Follower { source, options: Arc::new(options), store, pipeline: Arc::new(pipeline), metrics, clock };
             let _ = follower.run(&ended).await;
         });
         self.follower = Some((task, stop));

@@ -97,7 +97,7 @@ impl Run {
         // A clock that is wrong changes nothing: what time it is, the service says.
         let (item, now) = (&items[0], self.local.now());
         for hours in [-2, 2] {
-            self.machine.ahead.set(hours * 3600);
+            self.machine.clock.set_ahead(hours * 3600);
             let (then, later) = (now.to_string(), (now + 3600).to_string());
             let expected = at(truth, now).remove(item);
             let done = self.command(&["show", "--id", &item.0, "--pk", &item.1, "--at", &then]).await;
@@ -279,7 +279,7 @@ impl Run {
     pub(super) async fn prune(&mut self) {
         let truth = self.settle().await;
         let hours = [0, 0, -3, 5][self.rng.random_range(0..4)];
-        self.machine.ahead.set(hours * 3600);
+        self.machine.clock.set_ahead(hours * 3600);
         let span = self.rng.random_range(5..40);
         let window = self.local.now() - span;
         let done = self.command(&["prune", "--older-than", &format!("{span}s"), "--yes", "--format", "json"]).await;

@@ -17,7 +17,7 @@ use clap::Parser as _;
 use cosmos_rewind::{
     capture::Capture,
     change::Via,
-    cli::{Cli, Exit},
+    cli::{Cli, Exit, Ui},
     config::{Account, Settings},
     cosmos::{Container, Cosmos, FeedRange},
     history::CosmosHistory,
@@ -117,9 +117,9 @@ impl Run {
         let mut run = Self {
             seed,
             rng: StdRng::seed_from_u64(seed),
+            handler: process(&to_capture, &letters, Via::Trigger, seed, machine.clock.clone()),
+            stale: process(&to_capture, &letters, Via::Trigger, seed, machine.clock.clone()),
             machine,
-            handler: process(&to_capture, &letters, Via::Trigger, seed),
-            stale: process(&to_capture, &letters, Via::Trigger, seed),
             local,
             capturing: (to_capture, capturing),
             operating: (to_operate, operating),
@@ -154,12 +154,12 @@ impl Run {
 
     /// A command, called as from the command line, with the machine's clock as it is.
     async fn command(&self, args: &[&str]) -> Done {
-        let _ = self.machine.simulated.said();
         let address = self.operating.0.address().as_str();
         let line = ["cosmos-rewind"].into_iter().chain(args.iter().copied()).chain(["--endpoint", address]);
         let cli = Cli::try_parse_from(line).unwrap_or_else(|e| panic!("{args:?}: {e}"));
-        let exit = Box::pin(cosmos_rewind::cli::run(cli)).await;
-        let (printed, noted) = self.machine.simulated.said();
+        let ui = Ui::kept(self.machine.clock.clone());
+        let exit = Box::pin(cosmos_rewind::cli::run(cli, &ui)).await;
+        let (printed, noted) = ui.said();
         (exit, printed, noted)
     }
 
@@ -172,12 +172,12 @@ impl Run {
     fn jump(&mut self) {
         self.count("clock set");
         let hours = self.rng.random_range(-30..30);
-        self.machine.ahead.set(if self.rng.random_bool(0.3) { 0 } else { hours * 3600 });
+        self.machine.clock.set_ahead(if self.rng.random_bool(0.3) { 0 } else { hours * 3600 });
     }
 
     /// The clock is right while a point in time is named.
     fn set_right(&self) {
-        self.machine.ahead.set(0);
+        self.machine.clock.set_ahead(0);
     }
 
     async fn reshape(&mut self) {

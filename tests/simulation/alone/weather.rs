@@ -1,17 +1,19 @@
 //! What goes wrong: faults of the account, and a machine whose clock is wrong.
 
 use std::{
-    cell::Cell,
-    rc::Rc,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use cosmos_rewind::{
+    chance::simulated::{self, Simulated},
     cli::Exit,
+    clock::Clock,
     local::{Call, Fate, Line},
-    surroundings::simulated::{self, Simulated},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::Instant;
@@ -105,20 +107,36 @@ impl Line for Weather {
 
 /// The machine on which the product runs.
 pub(super) struct Machine {
-    pub(super) simulated: Simulated,
-    /// Seconds by which its clock is ahead of the account's.
-    pub(super) ahead: Rc<Cell<i64>>,
+    _chance: Simulated,
+    pub(super) clock: Arc<MachineClock>,
 }
 
 impl Machine {
     pub(super) fn new(seed: u64) -> Self {
-        let ahead = Rc::new(Cell::new(0));
-        let (begun, shift) = (Instant::now(), ahead.clone());
-        let now = move || {
-            let then = BEGIN as i64 + begun.elapsed().as_secs() as i64 + shift.get();
-            DateTime::from_timestamp(then, begun.elapsed().subsec_nanos()).unwrap()
-        };
-        Self { simulated: simulated::begin(seed, now), ahead }
+        let clock = MachineClock { begun: Instant::now(), ahead: AtomicI64::new(0) };
+        Self { _chance: simulated::begin(seed), clock: Arc::new(clock) }
+    }
+}
+
+/// Its clock, which may be wrong.
+#[derive(Debug)]
+pub(super) struct MachineClock {
+    begun: Instant,
+    /// Seconds by which it is ahead of the account's.
+    ahead: AtomicI64,
+}
+
+impl MachineClock {
+    pub(super) fn set_ahead(&self, seconds: i64) {
+        self.ahead.store(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for MachineClock {
+    fn now(&self) -> DateTime<Utc> {
+        let elapsed = self.begun.elapsed();
+        let then = BEGIN as i64 + elapsed.as_secs() as i64 + self.ahead.load(Ordering::Relaxed);
+        DateTime::from_timestamp(then, elapsed.subsec_nanos()).unwrap()
     }
 }
 

@@ -1,40 +1,29 @@
 //! Single documents, and the fields in which two differ.
 
-use std::{
-    borrow::Cow,
-    io::{self, BufWriter, IsTerminal as _, Write},
-};
+use std::borrow::Cow;
 
 use clap::builder::styling::AnsiColor;
 
 use super::{
-    super::CliError,
-    is_coloured, printable,
-    rows::{Cell, object_text, shorten},
-    stdout_failed,
+    printable,
+    rows::{Cell, Look, object_text, shorten},
 };
-use crate::{change::diff::Difference, surroundings};
+use crate::change::diff::Difference;
 
-/// Prints one object with these members on stdout.
-///
-/// # Errors
-/// When stdout cannot be written.
-pub fn object(members: &[(&str, Cell<'_>)]) -> Result<(), CliError> {
-    lines(&object_text(members.iter().map(|(name, cell)| (*name, cell))))
+/// The text of one object with these members.
+pub fn object(members: &[(&str, Cell<'_>)]) -> String {
+    object_text(members.iter().map(|(name, cell)| (*name, cell)))
 }
 
-/// Prints a document's text on stdout, exactly, or indented without touching its values.
-///
-/// # Errors
-/// When stdout cannot be written.
-pub fn document(text: &str, indented: bool) -> Result<(), CliError> {
+/// A document's text, exactly, or indented without touching its values.
+pub fn document(text: &str, indented: bool, look: Look) -> Cow<'_, str> {
     let text = if indented { Cow::Owned(pretty(text)) } else { Cow::Borrowed(text) };
-    if !io::stdout().is_terminal() {
-        return lines(&text);
-    }
     // JSON allows a few control characters in strings that a terminal would obey; their escapes mean the same.
     let harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
-    lines(&text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+    if look == Look::Plain || !text.contains(harmful) {
+        return text;
+    }
+    Cow::Owned(text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
         if harmful(c) {
             shown.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
@@ -44,32 +33,15 @@ pub fn document(text: &str, indented: bool) -> Result<(), CliError> {
     }))
 }
 
-/// Prints what the next lines are about, on stdout.
-///
-/// # Errors
-/// When stdout cannot be written.
-pub fn heading(text: &str) -> Result<(), CliError> {
-    lines(&printable(text))
-}
-
-/// Prints fields that differ on stdout, a line for each; coloured on a terminal, unless `NO_COLOR` is set.
-///
-/// # Errors
-/// When stdout cannot be written.
-pub fn differences(differences: &[Difference<'_>]) -> Result<(), CliError> {
-    let terminal = io::stdout().is_terminal();
-    let coloured = is_coloured();
-    let limit = if terminal { Some(LONGEST_SHOWN) } else { None };
-    if differences.is_empty() {
-        return Ok(());
-    }
-    lines(difference_lines(differences, coloured, limit).trim_end())
-}
-
 /// How much of a long value a terminal gets.
-pub(super) const LONGEST_SHOWN: usize = 200;
+const LONGEST_SHOWN: usize = 200;
 
-/// The lines of [`differences`]: `~ /path  before -> after`, `+ /path  value`, `- /path  value`.
+/// Fields that differ, a line for each: `~ /path  before -> after`, `+ /path  value`, `- /path  value`. A terminal gets no
+/// more than the beginning of long values.
+pub fn differences(differences: &[Difference<'_>], look: Look, coloured: bool) -> String {
+    difference_lines(differences, coloured, (look == Look::Terminal).then_some(LONGEST_SHOWN))
+}
+
 pub(super) fn difference_lines(differences: &[Difference<'_>], coloured: bool, limit: Option<usize>) -> String {
     const WIDEST_PATH: usize = 40;
     let paths: Vec<String> = differences.iter().map(|d| printable(&d.path_text()).into_owned()).collect();
@@ -96,11 +68,6 @@ pub(super) fn difference_lines(differences: &[Difference<'_>], coloured: bool, l
         }
     }
     out
-}
-
-pub(super) fn lines(text: &str) -> Result<(), CliError> {
-    let mut out = BufWriter::new(surroundings::stdout());
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(stdout_failed)
 }
 
 /// JSON text with line breaks and indents; strings and numbers stay the text they are.

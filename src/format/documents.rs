@@ -1,25 +1,17 @@
 //! Documents as a query returns them, of any shape.
 
-use std::{
-    collections::VecDeque,
-    io::{self, BufWriter, IsTerminal as _, Write},
-};
+use std::{collections::VecDeque, io::Write};
 
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    super::CliError,
-    Format,
+    Format, NotWritten,
     rows::{Look, Rows, end_json, write_json},
-    stdout_failed,
 };
-use crate::{
-    change::raw::{RawDocument, unescape},
-    surroundings,
-};
+use crate::change::raw::{RawDocument, unescape};
 
-/// Raw documents on stdout, exactly as stored in `json` and `jsonl`; columns are found in the first of them otherwise.
-pub struct Documents<W: Write = Box<dyn Write>> {
+/// Raw documents, exactly as stored in `json` and `jsonl`; columns are found in the first of them otherwise.
+pub struct Documents<W: Write = Box<dyn Write + Send>> {
     format: Format,
     count: u64,
     /// Documents held back until the columns are known.
@@ -32,29 +24,21 @@ pub struct Documents<W: Write = Box<dyn Write>> {
 /// How many documents decide about the columns of a table.
 pub(super) const COLUMNS_FROM: usize = 100;
 
-impl Documents {
-    /// Documents for stdout.
-    pub fn stdout(format: Format) -> Self {
-        let look = if io::stdout().is_terminal() { Look::Terminal } else { Look::Plain };
-        Self::new(Box::new(BufWriter::new(surroundings::stdout())), format, look)
-    }
-}
-
 impl<W: Write> Documents<W> {
-    /// Documents for any writer.
+    /// Documents that go there.
     pub fn new(out: W, format: Format, look: Look) -> Self {
         Self { format, count: 0, first: VecDeque::new(), rows: None, out: Some(out), look }
     }
 
-    /// Prints a document.
+    /// Adds a document.
     ///
     /// # Errors
-    /// When stdout cannot be written.
-    pub fn push(&mut self, document: Box<RawValue>) -> Result<(), CliError> {
+    /// When they cannot be written.
+    pub fn push(&mut self, document: Box<RawValue>) -> Result<(), NotWritten> {
         self.count += 1;
         match self.format {
             Format::Json | Format::Jsonl => match &mut self.out {
-                Some(out) => write_json(out, self.format, self.count, document.get()).map_err(stdout_failed),
+                Some(out) => Ok(write_json(out, self.format, self.count, document.get())?),
                 None => Ok(()),
             },
             Format::Table | Format::Csv => {
@@ -70,21 +54,21 @@ impl<W: Write> Documents<W> {
     /// Passes buffered text on, so that a reader sees every page at once.
     ///
     /// # Errors
-    /// When stdout cannot be written.
-    pub fn flush(&mut self) -> Result<(), CliError> {
-        self.out.as_mut().map_or(Ok(()), |out| out.flush().map_err(stdout_failed))
+    /// When they cannot be written.
+    pub fn flush(&mut self) -> Result<(), NotWritten> {
+        self.out.as_mut().map_or(Ok(()), |out| Ok(out.flush()?))
     }
 
     /// Ends the output.
     ///
     /// # Errors
-    /// When stdout cannot be written.
-    pub fn finish(mut self) -> Result<(), CliError> {
+    /// When they cannot be written.
+    pub fn finish(mut self) -> Result<(), NotWritten> {
         match self.format {
             Format::Json | Format::Jsonl => {
                 let Some(mut out) = self.out else { return Ok(()) };
                 let end = if self.format == Format::Json { end_json(&mut out, self.count) } else { Ok(()) };
-                end.and_then(|()| out.flush()).map_err(stdout_failed)
+                Ok(end.and_then(|()| out.flush())?)
             }
             Format::Table | Format::Csv => {
                 if self.count > 0 {
@@ -95,7 +79,7 @@ impl<W: Write> Documents<W> {
         }
     }
 
-    fn drain(&mut self) -> Result<(), CliError> {
+    fn drain(&mut self) -> Result<(), NotWritten> {
         if self.rows.is_none()
             && let Some(out) = self.out.take()
         {

@@ -2,17 +2,17 @@
 
 use std::{
     borrow::Cow,
-    io::{self, BufWriter, IsTerminal, Write},
+    io::{self, Write},
 };
 
 use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 use serde_json::Value;
 
-use super::{super::CliError, Format, printable, stdout_failed};
-use crate::{change::edit::quote, surroundings};
+use super::{Format, NotWritten, printable};
+use crate::change::edit::quote;
 
-/// Rows with named columns on stdout. Everything but a table is written as it comes.
-pub struct Rows<W: Write = Box<dyn Write>> {
+/// Rows with named columns. Everything but a table is written as it comes.
+pub struct Rows<W: Write = Box<dyn Write + Send>> {
     format: Format,
     pub(super) columns: Vec<String>,
     count: u64,
@@ -51,16 +51,8 @@ pub enum Look {
     Plain,
 }
 
-impl Rows {
-    /// Rows for stdout.
-    pub fn stdout(format: Format, columns: &[impl AsRef<str>]) -> Self {
-        let look = if io::stdout().is_terminal() { Look::Terminal } else { Look::Plain };
-        Self::new(Box::new(BufWriter::new(surroundings::stdout())), format, look, columns)
-    }
-}
-
 impl<W: Write> Rows<W> {
-    /// Rows for any writer.
+    /// Rows that go there.
     pub fn new(out: W, format: Format, look: Look, columns: &[impl AsRef<str>]) -> Self {
         let columns = columns.iter().map(|c| c.as_ref().to_owned()).collect();
         Self { format, columns, count: 0, table: Vec::new(), written: Vec::new(), look, out }
@@ -69,8 +61,8 @@ impl<W: Write> Rows<W> {
     /// Adds a row: one value per column.
     ///
     /// # Errors
-    /// When stdout cannot be written.
-    pub fn push(&mut self, values: &[Value]) -> Result<(), CliError> {
+    /// When they cannot be written.
+    pub fn push(&mut self, values: &[Value]) -> Result<(), NotWritten> {
         let cells: Vec<Cell<'_>> = values.iter().cloned().map(Cell::Value).collect();
         self.push_cells(&cells)
     }
@@ -78,30 +70,30 @@ impl<W: Write> Rows<W> {
     /// Adds a row of which some values are JSON text.
     ///
     /// # Errors
-    /// When stdout cannot be written.
-    pub fn push_cells(&mut self, cells: &[Cell<'_>]) -> Result<(), CliError> {
+    /// When they cannot be written.
+    pub fn push_cells(&mut self, cells: &[Cell<'_>]) -> Result<(), NotWritten> {
         self.count += 1;
         match self.format {
             Format::Table => {
                 self.table.push(cells.iter().map(|c| printable(&plain_cell(c)).into_owned()).collect());
                 if self.look == Look::Plain && self.table.len() == ALIGNED {
-                    return self.write_table().map_err(stdout_failed);
+                    self.write_table()?;
                 }
                 Ok(())
             }
             Format::Json | Format::Jsonl => {
                 let text = object_text(self.columns.iter().map(String::as_str).zip(cells));
-                write_json(&mut self.out, self.format, self.count, &text).map_err(stdout_failed)
+                Ok(write_json(&mut self.out, self.format, self.count, &text)?)
             }
-            Format::Csv => self.csv_record(cells.iter().map(plain_cell).collect()),
+            Format::Csv => Ok(self.csv_record(&cells.iter().map(plain_cell).collect::<Vec<_>>())?),
         }
     }
 
     /// Writes what is buffered. Must be called last.
     ///
     /// # Errors
-    /// When stdout cannot be written.
-    pub fn finish(mut self) -> Result<(), CliError> {
+    /// When they cannot be written.
+    pub fn finish(mut self) -> Result<(), NotWritten> {
         let done = match self.format {
             Format::Table => self.write_table(),
             Format::Json => end_json(&mut self.out, self.count),
@@ -112,7 +104,7 @@ impl<W: Write> Rows<W> {
             }
             Format::Csv => Ok(()),
         };
-        done.and_then(|()| self.out.flush()).map_err(stdout_failed)
+        Ok(done.and_then(|()| self.out.flush())?)
     }
 
     /// Writes the rows that are held, under the header or, when that was written, as wide as what stands above them.
@@ -130,12 +122,11 @@ impl<W: Write> Rows<W> {
         self.out.write_all(draw(self.look, header, rows).as_bytes())
     }
 
-    fn csv_record(&mut self, cells: Vec<String>) -> Result<(), CliError> {
+    fn csv_record(&mut self, cells: &[String]) -> io::Result<()> {
         if self.count == 1 {
-            let header = self.columns.clone();
-            csv_line(&mut self.out, &header).map_err(stdout_failed)?;
+            csv_line(&mut self.out, &self.columns)?;
         }
-        csv_line(&mut self.out, &cells).map_err(stdout_failed)
+        csv_line(&mut self.out, cells)
     }
 }
 

@@ -1,33 +1,32 @@
-//! Where data, progress and errors are printed: data on stdout, everything else on stderr. Nothing else prints.
+//! How data is written: in columns for people, as JSON or CSV for programs. Where it goes is for others to say.
 //!
-//! `--format` is a contract: `json` is one array (a command's summary: one object), `jsonl` one object a line, `csv`
-//! has a header line, and `table` is for people: ruled on a terminal, plain aligned columns when piped.
+//! A format is a contract: `json` is one array (a command's summary: one object), `jsonl` one object a line, `csv` has a
+//! header line, and `table` is for people: ruled on a terminal, plain aligned columns when piped.
 
 mod documents;
-mod progress;
 mod rows;
 mod texts;
 
 use std::{
     borrow::Cow,
-    io::{self, BufWriter, IsTerminal, Write},
-    time::Instant,
+    io::{self, Write},
 };
 
 use clap::ValueEnum;
-use serde::Serialize;
 use serde_json::Value;
 
 use self::rows::{cell, csv_line, plain};
 pub use self::{
     documents::Documents,
-    progress::Progress,
-    rows::{Cell, Rows},
-    texts::{differences, document, heading, object},
+    rows::{Cell, Look, Rows},
+    texts::{differences, document, object},
 };
-use super::{CliError, ErrorKind};
-pub use crate::figures::{count_of, number};
-use crate::{cosmos::Cosmos, surroundings};
+use crate::figures::number;
+
+/// What is written does not get to where it goes.
+#[derive(Debug, thiserror::Error)]
+#[error("the output cannot be written")]
+pub struct NotWritten(#[from] pub io::Error);
 
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -41,45 +40,6 @@ pub enum Format {
     Jsonl,
     /// Comma-separated, with a header line
     Csv,
-}
-
-/// Prints an error, its causes and its hints on stderr.
-pub fn error(error: &CliError) {
-    if !error.kind.is_told() {
-        return;
-    }
-    note(&format!("error: {}", error.report()));
-    for one in &error.hints {
-        hint(&one.to_string());
-    }
-}
-
-/// Prints a line on stderr. A closed stderr is nobody's problem.
-pub fn note(text: &str) {
-    let _ = writeln!(surroundings::stderr(), "{text}");
-}
-
-/// Prints a suggestion on stderr.
-pub fn hint(text: &str) {
-    note(&format!("hint: {text}"));
-}
-
-/// Stdout for a command that writes lines as they come, from more than one task.
-pub fn stream() -> Box<dyn Write + Send> {
-    Box::new(BufWriter::new(surroundings::stdout()))
-}
-
-/// Whether stdout is a terminal that wants colours.
-pub fn is_coloured() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-}
-
-/// What a failed write to stdout means: nothing when the reader has gone (`| head`), else a failure.
-pub fn stdout_failed(error: io::Error) -> CliError {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        return ErrorKind::Unread.into();
-    }
-    CliError::failed("cannot write to standard output").because(error)
 }
 
 /// Text without control characters.
@@ -97,16 +57,11 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     }))
 }
 
-/// Prints what a command did, as named figures: lines for people, one object for programs.
+/// Writes what was done, as named figures: lines for people, one object for programs.
 ///
 /// # Errors
-/// When stdout cannot be written.
-pub fn summary(format: Format, figures: &[(&str, Value)]) -> Result<(), CliError> {
-    let mut out = BufWriter::new(surroundings::stdout());
-    write_summary(&mut out, format, figures).and_then(|()| out.flush()).map_err(stdout_failed)
-}
-
-fn write_summary(out: &mut impl Write, format: Format, figures: &[(&str, Value)]) -> io::Result<()> {
+/// When it cannot be written.
+pub fn summary(out: &mut impl Write, format: Format, figures: &[(&str, Value)]) -> io::Result<()> {
     match format {
         Format::Table => {
             let width = figures.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -126,58 +81,9 @@ fn write_summary(out: &mut impl Write, format: Format, figures: &[(&str, Value)]
     }
 }
 
-/// Prints text that was made elsewhere, as it is.
-///
-/// # Errors
-/// When stdout cannot be written.
-pub fn text(bytes: &[u8]) -> Result<(), CliError> {
-    let mut out = surroundings::stdout();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(stdout_failed)
-}
-
-/// Prints one JSON value on a line, as it is serialized: nothing of it is held.
-///
-/// # Errors
-/// When stdout cannot be written, or what is printed cannot be read.
-pub fn json(value: &impl Serialize) -> Result<(), CliError> {
-    let mut out = BufWriter::new(surroundings::stdout());
-    let written = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
-    written.and_then(|()| writeln!(out)).and_then(|()| out.flush()).map_err(stdout_failed)
-}
-
-/// The line that ends every command: what was done, the request units and the time it took.
-pub fn spent(what: &str, cosmos: &Cosmos, started: Instant) {
-    note(&format!("{what}, {:.1} RU, {:.1} s", cosmos.meter().total(), started.elapsed().as_secs_f64()));
-}
-
 /// A number rounded to a tenth, as summaries show RU and seconds.
 pub fn tenths(number: f64) -> Value {
     Value::from((number * 10.0).round() / 10.0)
-}
-
-/// Asks before something that cannot be taken back. `answer` is what must be typed; `yes` is the flag that answers.
-///
-/// # Errors
-/// When there is no terminal to ask on, or the answer was another one.
-pub fn confirm(question: &str, answer: &str, yes: bool) -> Result<(), CliError> {
-    if yes {
-        return Ok(());
-    }
-    if !io::stdin().is_terminal() {
-        return Err(CliError::usage(
-            format!("{question} There is no terminal to ask on"),
-            "pass --yes when you are sure",
-        ));
-    }
-    let mut err = surroundings::stderr();
-    let _ = write!(err, "{question} Type {answer} to go on: ");
-    let _ = err.flush();
-    let mut line = String::new();
-    io::stdin().read_line(&mut line).map_err(|e| CliError::failed("cannot read the answer").because(e))?;
-    if line.trim() == answer {
-        return Ok(());
-    }
-    Err(ErrorKind::NotConfirmed.into())
 }
 
 #[cfg(test)]
@@ -187,7 +93,6 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::{rows::*, texts::*, *};
-    use crate::cli::Exit;
 
     #[test]
     fn a_long_table_is_written_in_parts_under_one_header_with_columns_that_stay_aligned() {
@@ -219,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_printed_in_every_format() {
+    fn rows_are_written_in_every_format() {
         insta::assert_snapshot!(rows(Format::Table, Look::Plain, 2), @r#"
         id          n        note
         a           1.5
@@ -239,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_a_document_is_printed_as_it_is_and_what_is_not_there_left_out() {
+    fn text_of_a_document_is_written_as_it_is_and_what_is_not_there_left_out() {
         let text = |format| {
             let mut out = Vec::new();
             let mut rows = Rows::new(&mut out, format, Look::Plain, &["n", "before", "after"]);
@@ -308,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_printed_as_stored() {
+    fn documents_are_written_as_stored() {
         let texts = [
             r#"{"n":1.10,"id":"a","_rid":"r","_ts":7}"#,
             "{\"id\":\"b\",\n\"big\":12345678901234567890.0,\"o\":{\"x\": [1]}}",
@@ -329,7 +234,7 @@ mod tests {
     fn a_summary_is_lines_for_people_and_one_object_for_programs() {
         let text = |format| {
             let mut out = Vec::new();
-            write_summary(&mut out, format, &[("written", json!(5000)), ("ru", tenths(61.44))]).unwrap();
+            summary(&mut out, format, &[("written", json!(5000)), ("ru", tenths(61.44))]).unwrap();
             String::from_utf8(out).unwrap()
         };
         assert_eq!(text(Format::Table), "written  5,000\nru       61.4\n");
@@ -346,12 +251,5 @@ mod tests {
         assert_eq!(fit(&[500], 3), [12]);
         assert_eq!(shorten("abcdef", 4), "abc…");
         assert_eq!(shorten("abcd", 4), "abcd");
-    }
-
-    #[test]
-    fn a_reader_that_leaves_is_no_error() {
-        let kind = stdout_failed(io::Error::from(io::ErrorKind::BrokenPipe)).kind;
-        assert_eq!((kind.is_told(), kind.exit()), (false, Exit::Done));
-        assert_eq!(stdout_failed(io::Error::from(io::ErrorKind::StorageFull)).kind.exit(), Exit::Failed);
     }
 }
