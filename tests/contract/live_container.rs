@@ -32,12 +32,15 @@ async fn every_live_document_is_in_one_range_once_with_its_etag_and_time() {
     }
 }
 
+/// A predicate, its parameters, and what it means.
+type Asked<'a> = (&'a str, &'a [Param], fn(i64) -> bool);
+
 #[tokio::test]
 async fn a_predicate_finds_the_documents_that_match_and_no_others() {
     for side in filled(LAYOUTS[0]).await {
         let (name, source) = (&side.name, &side.containers.source);
         let least = [Param::new("least", 20)];
-        let predicates: [(&str, &[Param], fn(i64) -> bool); 5] = [
+        let predicates: [Asked<'_>; 5] = [
             ("c.n >= @least -- and no more", &least, |n| n >= 20),
             ("c.id = 'doc-3' OR c.pk = 'key-2'", &[], |n| n == 3 || n / 2 == 2),
             ("NOT IS_DEFINED(c.none) AND c.n < 2", &[], |n| n < 2),

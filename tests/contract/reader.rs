@@ -127,10 +127,13 @@ async fn what_is_not_understood_is_an_entry_of_its_own_and_hides_nothing() {
     }
 }
 
+/// A predicate, its parameters, and what it means.
+type Asked<'a> = (&'a str, &'a [Param], fn(&Value) -> bool);
+
 #[tokio::test]
 async fn a_predicate_means_the_document_as_it_was_and_never_a_delete() {
     let round = [Param::new("round", 1)];
-    let predicates: [(&str, &[Param], fn(&Value) -> bool); 5] = [
+    let predicates: [Asked<'_>; 5] = [
         ("c.round = @round -- of all", &round, |r| r["round"] == 1),
         ("c.id = 'doc-3'", &[], |r| r["_originalId"] == "doc-3"),
         ("c.id != 'doc-3' AND c.n < 5", &[], |r| r["_originalId"] != "doc-3" && r["n"].as_i64().is_some_and(|n| n < 5)),
