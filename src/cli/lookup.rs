@@ -1,6 +1,5 @@
 //! Times that flags name, and what is said of the version in force.
 
-use chrono::{DateTime, Local, Utc};
 use serde_json::Value;
 
 use super::{CliError, Exit, Ui};
@@ -8,7 +7,7 @@ use crate::{
     change::{
         Op,
         key::PartitionKey,
-        time::{BadTime, PointInTime, span_text},
+        time::{PointInTime, span_text},
         version::{BadRecord, Version},
     },
     cosmos::Cosmos,
@@ -19,35 +18,13 @@ use crate::{
     },
 };
 
-/// The time a flag names; `now` is after every version, whatever this machine's clock says. What is meant from now on
-/// back goes by the service's clock, whose time `_ts` is.
+/// The time a flag names.
 ///
 /// # Errors
 /// When it cannot be used.
 pub(super) async fn point(ui: &Ui, cosmos: &Cosmos, flag: &str, text: &str) -> Result<PointInTime, CliError> {
-    if text.trim().eq_ignore_ascii_case("now") {
-        return Ok(PointInTime::END);
-    }
-    let here = ui.clock().now();
-    let parse = |now: DateTime<Utc>| PointInTime::parse(text, &now.with_timezone(&Local));
-    // An absolute time is the same whatever day it is, and one that is wrong stays wrong.
-    match (parse(here), parse(here + chrono::TimeDelta::days(1))) {
-        (Ok(one), Ok(other)) if one == other => return Ok(one),
-        (Err(bad), Err(_)) => return Err(wrong(flag, &bad)),
-        _ => {}
-    }
-    let now = match cosmos.service_time().await {
-        Some(now) => now,
-        None => {
-            ui.note("warning: the service does not say what time it is; this machine's clock is used");
-            here
-        }
-    };
-    parse(now).map_err(|bad| wrong(flag, &bad))
-}
-
-fn wrong(flag: &str, bad: &BadTime) -> CliError {
-    CliError::usage(printable(&format!("{flag}: {bad}")).into_owned(), bad.hint.clone())
+    let named = cosmos.point_in_time(text, &**ui.clock(), ui.screen()).await;
+    named.map_err(|bad| CliError::usage(printable(&format!("{flag}: {bad}")).into_owned(), bad.hint))
 }
 
 /// Names records that were set aside.

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Local, TimeDelta, Utc};
 
 use super::Cosmos;
-use crate::clock::{Clock as _, SystemClock};
+use crate::{
+    change::time::{BadTime, PointInTime},
+    clock::{Clock, SystemClock},
+    progress::Progress,
+};
 
 /// How long the service may take to say what time it is.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,5 +37,33 @@ impl Cosmos {
             Some(now) => now,
             None => SystemClock.now(),
         }
+    }
+    /// The point in time that a person names; `now` is after every version, whatever this machine's clock says. What is
+    /// meant from now on back goes by the service's clock; that this machine's had to do is told.
+    ///
+    /// # Errors
+    /// When the text is no time.
+    pub async fn point_in_time(
+        &self,
+        text: &str,
+        clock: &dyn Clock,
+        progress: &dyn Progress,
+    ) -> Result<PointInTime, BadTime> {
+        if text.trim().eq_ignore_ascii_case("now") {
+            return Ok(PointInTime::END);
+        }
+        let here = clock.now();
+        let parse = |now: DateTime<Utc>| PointInTime::parse(text, &now.with_timezone(&Local));
+        // An absolute time is the same whatever day it is, and one that is wrong stays wrong.
+        match (parse(here), parse(here + TimeDelta::days(1))) {
+            (Ok(one), Ok(other)) if one == other => return Ok(one),
+            (Err(bad), Err(_)) => return Err(bad),
+            _ => {}
+        }
+        let Some(now) = self.service_time().await else {
+            progress.note("warning: the service does not say what time it is; this machine's clock is used");
+            return parse(here);
+        };
+        parse(now)
     }
 }
