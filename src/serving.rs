@@ -59,7 +59,7 @@ pub async fn handler(
     let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
     let dead_letters = Arc::new(DeadLetterStore::open(&config.dead_letters, &account.credential)?);
     refuse(doctor::wrong_in_files(app_root, settings, &account))?;
-    let delivery = delivery(app_root);
+    let delivery = delivery(app_root, settings);
     let cosmos = Cosmos::for_writing(account.clone());
     let mut functions = Function::discover(app_root)?;
     if functions.is_empty() {
@@ -104,11 +104,12 @@ pub async fn handler(
     Ok(handler)
 }
 
-/// What the host does to documents on their way here, as host.json has it. Without a host.json that can be read, the
+/// What the host does to documents on their way here, as host.json and the app settings over it
+/// have it. Without a host.json that can be read, the
 /// worst is assumed: whoever starts the handler in another way may do the same.
-fn delivery(app_root: &Path) -> Delivery {
-    let delivery =
-        app::read_json(&app_root.join("host.json")).map_or(Delivery::DatesRewritten, |host| app::delivery(&host));
+fn delivery(app_root: &Path, settings: &Settings) -> Delivery {
+    let delivery = app::read_host(&app_root.join("host.json"), settings)
+        .map_or(Delivery::DatesRewritten, |host| app::delivery(&host));
     if delivery == Delivery::DatesRewritten {
         warn!(
             "the host rewrites dates: documents that have some are read again, and altered for good where that fails; \

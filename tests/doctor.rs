@@ -60,6 +60,18 @@ async fn a_good_app_is_good_and_nothing_is_left_behind() {
     assert!(output.stdout.starts_with("check ") && output.stderr.contains("0 failures"), "{output:?}");
 }
 
+/// What the host's own setting does behind the back of a host.json that is right.
+#[tokio::test]
+async fn an_app_setting_that_turns_the_rewriting_of_dates_on_is_seen() {
+    let app = TestApp::start().await;
+    app_files(app.folder.path());
+    let on = ("AzureFunctionsJobHost__extensions__cosmosDB__serializerSettings__dateParseHandling", "DateTime");
+    let output = app.run_with_settings(&["doctor", "--format", "json"], &[&NAMES[..], &[on]].concat()).await;
+    assert!(output.stdout.contains("the host rewrites dates"), "{output:?}");
+    let output = app.run_with_settings(&["doctor", "--format", "json"], &NAMES).await;
+    assert!(!output.stdout.contains("the host rewrites dates"), "{output:?}");
+}
+
 #[tokio::test]
 async fn other_keys_and_shapes_of_the_history_are_tried_as_they_are() {
     for (paths, verdict) in

@@ -91,6 +91,13 @@ impl Settings {
         self.get(name)
     }
 
+    /// The settings whose names begin so, in any case, by the rest of their names.
+    pub fn below(&self, prefix: &str) -> BTreeMap<&str, &str> {
+        let is_below = |name: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+        let all = self.values.iter().chain(&self.overrides).filter(|(name, _)| is_below(name));
+        all.map(|(name, value)| (&name[prefix.len()..], value.expose())).collect()
+    }
+
     /// The name under which a function's value was found, for messages.
     pub(super) fn name_for(&self, function: Option<&str>, name: &str) -> String {
         let own = function.map(|function| format!("{function}__{name}"));

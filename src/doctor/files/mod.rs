@@ -49,7 +49,7 @@ pub(super) fn check_files(
     }
     let all_versions: Vec<&str> =
         functions.iter().filter(|(_, file)| is_all_versions(trigger(file))).map(|(name, _)| name.as_str()).collect();
-    match app::read_json(&path) {
+    match app::read_host(&path, settings) {
         Ok(host) => check_host(app_root, &host, &all_versions, findings),
         Err(problem) => findings.push(Finding::failure(
             HOST,

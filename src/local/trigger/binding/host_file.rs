@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::BindingError;
+use crate::{config::Settings, host::app::apply_overrides};
 
 /// The host's default when host.json sets no `functionTimeout`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -46,7 +47,7 @@ fn bundle_has_date_setting(range: &str) -> bool {
 }
 
 impl HostFile {
-    /// Reads `host.json`; a missing one has the defaults.
+    /// Reads `host.json` with the app settings over it; a missing one has the defaults.
     pub fn read(app_root: &Path) -> Result<Self, BindingError> {
         let path = app_root.join("host.json");
         let text = match std::fs::read(&path) {
@@ -55,7 +56,10 @@ impl HostFile {
             Err(source) => return Err(BindingError::Read { path, source }),
         };
         let invalid = |problem: String| BindingError::Invalid { path: path.clone(), problem };
-        let file: serde_json::Value = serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
+        let mut file: serde_json::Value = serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
+        let settings =
+            Settings::load(app_root).map_err(|error| invalid(format!("the app settings over it: {error}")))?;
+        apply_overrides(&mut file, &settings);
         let description = &file["customHandler"]["description"];
         let timeout = match file["functionTimeout"].as_str() {
             None => DEFAULT_TIMEOUT,
