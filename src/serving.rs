@@ -22,6 +22,7 @@ use crate::{
     host::{
         Handler, Tick, app,
         functions::{DEFAULT_FUNCTION, Function, TriggerKind},
+        overrides::read_host,
     },
     projection::Projection,
     retention::timer::PruneTimer,
@@ -108,8 +109,8 @@ pub async fn handler(
 /// have it. Without a host.json that can be read, the
 /// worst is assumed: whoever starts the handler in another way may do the same.
 fn delivery(app_root: &Path, settings: &Settings) -> Delivery {
-    let delivery = app::read_host(&app_root.join("host.json"), settings)
-        .map_or(Delivery::DatesRewritten, |host| app::delivery(&host));
+    let delivery =
+        read_host(&app_root.join("host.json"), settings).map_or(Delivery::DatesRewritten, |host| app::delivery(&host));
     if delivery == Delivery::DatesRewritten {
         warn!(
             "the host rewrites dates: documents that have some are read again, and altered for good where that fails; \

@@ -5,6 +5,7 @@ pub mod app;
 pub mod functions;
 mod incoming;
 pub mod invocation;
+pub mod overrides;
 mod server;
 mod text;
 

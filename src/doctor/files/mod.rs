@@ -18,6 +18,7 @@ use crate::{
     host::{
         app::{self, ALL_VERSIONS},
         functions::{Function, TriggerKind},
+        overrides::read_host,
     },
 };
 
@@ -49,7 +50,7 @@ pub(super) fn check_files(
     }
     let all_versions: Vec<&str> =
         functions.iter().filter(|(_, file)| is_all_versions(trigger(file))).map(|(name, _)| name.as_str()).collect();
-    match app::read_host(&path, settings) {
+    match read_host(&path, settings) {
         Ok(host) => check_host(app_root, &host, &all_versions, findings),
         Err(problem) => findings.push(Finding::failure(
             HOST,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::BindingError;
-use crate::{config::Settings, host::app::apply_overrides};
+use crate::{config::Settings, host::overrides::apply_overrides};
 
 /// The host's default when host.json sets no `functionTimeout`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
