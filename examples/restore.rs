@@ -7,7 +7,7 @@ use cosmos_rewind::{
     config::{Account, Names, Settings},
     context::Context,
     cosmos::Cosmos,
-    restore::{self, Approval, Limits, Manner, Request, Use, Which},
+    restore::{self, Approval, Limits, Request, RunOptions, Use, Which},
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -25,8 +25,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} documents will be written", plan.totals.writes);
     let approval = Approval::of(&plan, &Limits { max: 100, max_deletes: None })?;
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
-    let manner = Manner { force: false, concurrency: 16, ru_limit: None, journal: "journal".into() };
-    let report = restore::apply(&plan, &approval, this, &manner, &containers, &cx).await?;
+    let options = RunOptions { force: false, concurrency: 16, ru_limit: None, journal: "journal".into() };
+    let report = restore::apply(&plan, &approval, this, &options, &containers, &cx).await?;
     println!("{} written; undo {}", report.results.done, plan.head.id);
     Ok(())
 }

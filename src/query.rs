@@ -36,7 +36,7 @@ pub struct Request {
     pub params: Vec<Param>,
     /// Ask this partition key only; the components at its end may be left out.
     pub key: Option<PartitionKey>,
-    /// Stop after so many documents.
+    /// Stop after this many documents.
     pub max: Option<u64>,
 }
 

@@ -22,7 +22,7 @@ const SHOWN_FAILURES: u64 = 10;
 pub struct Request {
     /// The container's name.
     pub container: String,
-    /// At most so many documents.
+    /// At most this many documents.
     pub max: u64,
     /// Deletes in flight.
     pub concurrency: usize,

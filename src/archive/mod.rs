@@ -45,7 +45,7 @@ pub struct InputDocument {
 /// Why there is no document in a place; displays as what follows the place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoDocument {
-    /// Its text is longer than so many MiB.
+    /// Its text is longer than this many MiB.
     #[error("is longer than {0} MiB; the service takes 2 MB")]
     TooLong(usize),
     /// Its text is not UTF-8.

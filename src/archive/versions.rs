@@ -28,9 +28,9 @@ use crate::{
     history::as_of::boundary,
 };
 
-/// ArchiveFacts are in so many files by document, of which one is in memory at a time.
+/// Facts lie in this many files, by document; one of them is in memory at a time.
 const BUCKETS: usize = 32;
-/// ArchiveTexts on their way from the reader.
+/// Texts on their way from the reader.
 const IN_FLIGHT: usize = 16;
 
 #[derive(Serialize, Deserialize)]

@@ -22,7 +22,7 @@ impl Job<'_> {
                 let retry = Retry::for_at_most(RETRY_TIMEOUT);
                 let documents = retry.run(|| self.live_piece(piece)).await?;
                 let bytes: usize = documents.iter().map(|(_, text)| text.len()).sum();
-                walk.had(bytes as f64 / PIECE_BYTES as f64);
+                walk.adapt(bytes as f64 / PIECE_BYTES as f64);
                 Ok(Some(((documents, number, walk.rest()), walk)))
             }))
         });

@@ -36,7 +36,7 @@ pub struct Request {
     pub existing: Existing,
     /// Writes in flight.
     pub concurrency: usize,
-    /// At most so many RU a second, on average.
+    /// At most this many RU a second, on average.
     pub ru_limit: Option<f64>,
 }
 

@@ -47,7 +47,7 @@ pub struct Request {
     pub out: PathBuf,
     /// Versions read at the same time.
     pub concurrency: usize,
-    /// At most so many RU a second, on average.
+    /// At most this many RU a second, on average.
     pub ru_limit: Option<f64>,
 }
 

@@ -80,7 +80,7 @@ impl<'a> DeadLetterSource<'a> {
     }
 }
 
-/// The rule of what is the container's fault: of the records of a payload so many at least, and nine in ten, are refused
+/// The rule of what is the container's fault: of the records of a payload at least this many, and nine in ten, are refused
 /// with one status that says nothing about the record itself.
 const REFUSED_AT_LEAST: usize = 5;
 

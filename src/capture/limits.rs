@@ -23,7 +23,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// At most so many writes and re-reads in flight, and so long a time for the retries of one batch.
+    /// Allows this many writes and re-reads in flight, and this much time for the retries of one batch.
     pub fn new(max_writes: usize, max_rereads: usize, deadline: Duration) -> Self {
         Self {
             writes: Arc::new(Semaphore::new(max_writes)),
@@ -43,7 +43,7 @@ impl Limits {
         Self { piece: bytes, ..self }
     }
 
-    /// Acquires permission to write so many bytes; released on drop.
+    /// Acquires permission to write `bytes` bytes; released on drop.
     pub(super) async fn write(&self, bytes: usize) -> Result<impl Sized + '_, Failure> {
         let room = bytes.min(WRITE_ROOM).div_ceil(ROOM_PIECE);
         // The room first, and always in this order: whoever waits for the other holds nothing that is waited for.

@@ -10,34 +10,35 @@ use crate::change::record::Record;
 #[derive(Debug, Default)]
 pub struct Recent {
     state: std::hash::RandomState,
-    marks: std::sync::Mutex<(std::collections::HashSet<u64>, std::collections::VecDeque<u64>)>,
+    fingerprints: std::sync::Mutex<(std::collections::HashSet<u64>, std::collections::VecDeque<u64>)>,
 }
 
 impl Recent {
     /// Records remembered; 16 bytes and a set entry each.
     const CAPACITY: usize = 65_536;
 
-    pub(super) fn mark(&self, record: &Record) -> u64 {
+    /// Returns what stands for a record here.
+    pub(super) fn fingerprint(&self, record: &Record) -> u64 {
         self.state.hash_one((&record.key, &record.id))
     }
 
-    pub(super) fn has(&self, mark: u64) -> bool {
-        self.marks.lock().is_ok_and(|marks| marks.0.contains(&mark))
+    pub(super) fn has(&self, fingerprint: u64) -> bool {
+        self.fingerprints.lock().is_ok_and(|fingerprints| fingerprints.0.contains(&fingerprint))
     }
 
-    /// What was written is in a container that is no more.
+    /// Forgets everything: the container was made again.
     pub(super) fn forget(&self) {
-        if let Ok(mut marks) = self.marks.lock() {
-            *marks = Default::default();
+        if let Ok(mut fingerprints) = self.fingerprints.lock() {
+            *fingerprints = Default::default();
         }
     }
 
     pub(super) fn add(&self, new: impl IntoIterator<Item = u64>) {
-        let Ok(mut marks) = self.marks.lock() else { return };
-        let (set, queue) = &mut *marks;
-        for mark in new {
-            if set.insert(mark) {
-                queue.push_back(mark);
+        let Ok(mut fingerprints) = self.fingerprints.lock() else { return };
+        let (set, queue) = &mut *fingerprints;
+        for fingerprint in new {
+            if set.insert(fingerprint) {
+                queue.push_back(fingerprint);
                 if queue.len() > Self::CAPACITY
                     && let Some(oldest) = queue.pop_front()
                 {

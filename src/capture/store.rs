@@ -47,7 +47,7 @@ pub(super) struct Pending {
     pub(super) normalized: bool,
     pub(super) unsure: bool,
     /// Stands for the record's key and id.
-    mark: u64,
+    fingerprint: u64,
 }
 
 impl Pending {
@@ -151,10 +151,17 @@ impl<H: History> Capture<H> {
                         _ => record,
                     };
                     let record = if unsure { record::unsure(record) } else { record };
-                    let mark = self.recent.mark(&record);
-                    let one = Pending { record, item: *item, healed: change.healed, normalized: altered, unsure, mark };
+                    let fingerprint = self.recent.fingerprint(&record);
+                    let one = Pending {
+                        record,
+                        item: *item,
+                        healed: change.healed,
+                        normalized: altered,
+                        unsure,
+                        fingerprint,
+                    };
                     // The same version twice in one payload: the one that knows more stays.
-                    let place = *places.entry(mark).or_insert(pending.len());
+                    let place = *places.entry(fingerprint).or_insert(pending.len());
                     match pending.get_mut(place) {
                         Some(known) if known.record.id == one.record.id && known.record.key == one.record.key => {
                             known.learn(one);
@@ -168,13 +175,13 @@ impl<H: History> Capture<H> {
                 }
             }
         }
-        pending.retain(|p| !(p.healed && (self.recent.has(p.mark) || progress.seen.contains(&p.mark))));
+        pending.retain(|p| !(p.healed && (self.recent.has(p.fingerprint) || progress.seen.contains(&p.fingerprint))));
         // Only envelopes bring the version before again: what no later batch can ask for is not remembered.
         let plain = taken.changes.iter().all(|change| change.text_origin == TextOrigin::Feed);
         let known = pending.iter().filter(|p| !plain && !p.normalized);
-        let marks: Vec<u64> = known.map(|p| p.mark).collect();
+        let fingerprints: Vec<u64> = known.map(|p| p.fingerprint).collect();
         // Written again where an earlier piece had it, which changes nothing, but counted once.
-        let new: Vec<&Pending> = pending.iter().filter(|p| !progress.seen.contains(&p.mark)).collect();
+        let new: Vec<&Pending> = pending.iter().filter(|p| !progress.seen.contains(&p.fingerprint)).collect();
         let summary = &mut progress.summary;
         summary.healed += new.iter().filter(|p| p.healed).count();
         summary.normalized += new.iter().filter(|p| p.normalized).count();
@@ -207,7 +214,7 @@ impl<H: History> Capture<H> {
         }
         // Poison makes it uncertain which ones are durable: then none is remembered.
         if poison.is_empty() {
-            self.recent.add(marks);
+            self.recent.add(fingerprints);
         }
         Ok(poison)
     }
@@ -222,7 +229,7 @@ impl<H: History> Capture<H> {
     }
 }
 
-/// How many of the items are a piece of about so many bytes: at least one.
+/// Returns how many of the items make a piece of about `bytes` bytes: at least one.
 fn piece_of(items: &[&RawValue], bytes: usize) -> usize {
     let mut sum = 0;
     let fits = |item: &&&RawValue| {

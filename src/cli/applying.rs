@@ -15,7 +15,7 @@ use crate::{
     figures::count_of,
     format::Format,
     history::Containers,
-    restore::{self, Approval, Limits, Manner, Use, plan_file::Plan},
+    restore::{self, Approval, Limits, RunOptions, Use, plan_file::Plan},
 };
 
 /// How a plan is applied: flags of `restore` and `undo`
@@ -58,8 +58,8 @@ impl ApplyArgs {
         Limits { max: self.max, max_deletes: self.max_deletes }
     }
 
-    fn manner(&self) -> Manner {
-        Manner {
+    fn options(&self) -> RunOptions {
+        RunOptions {
             force: self.force,
             concurrency: self.concurrency.into(),
             ru_limit: self.ru_limit,
@@ -86,7 +86,7 @@ pub(super) async fn apply(
         ui.confirm(&what, target, how.yes)?;
     }
     let cx = ui.careful_context(cosmos, names).any();
-    let report = restore::apply(plan, &approval, this, &how.manner(), containers, &cx).await?;
+    let report = restore::apply(plan, &approval, this, &how.options(), containers, &cx).await?;
     print_report(ui, plan, this.run, &report, how.format, cosmos, started)?;
     printed_exit(plan, &report)
 }

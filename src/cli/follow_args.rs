@@ -57,10 +57,10 @@ pub struct FollowArgs {
     /// In blobs, write compressed files of many events instead of one blob a version
     #[arg(long)]
     pub(super) segments: bool,
-    /// Close a segment when it has so many MiB, compressed
+    /// Close a segment when it has this many MiB, compressed
     #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
     pub(super) segment_mb: u64,
-    /// Close a segment when it is so many seconds old; until then nothing in it is acknowledged
+    /// Close a segment when it is this many seconds old; until then nothing in it is acknowledged
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(super) segment_seconds: u64,
     /// End when nothing is left to read

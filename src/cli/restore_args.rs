@@ -75,7 +75,7 @@ pub struct RestoreArgs {
     /// Restore into another container of the same partition key, to compare; documents that are there stay
     #[arg(long, value_name = "CONTAINER")]
     pub(super) into: Option<String>,
-    /// Delete documents that did not exist at the point in time; with a number, at most so many
+    /// Delete documents that did not exist at the point in time; with a number, at most that many
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none",
         conflicts_with_all = ["plan", "into"])]
     delete_newer: Option<DeleteLimit>,

@@ -21,7 +21,7 @@ pub struct VerifyArgs {
     /// Compare the texts, not only the etags
     #[arg(long)]
     content: bool,
-    /// Make so many versions, chosen at random, documents again
+    /// Make this many versions, chosen at random, documents again
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     deep: u32,
     /// Save what is missing of the live documents in the history
@@ -33,7 +33,7 @@ pub struct VerifyArgs {
     /// Do not follow chains of versions before this moment: what was there may have been pruned
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Name at most so many documents for each check
+    /// Name at most this many documents for each check
     #[arg(long, value_name = "N", default_value_t = 10)]
     show: usize,
     #[command(flatten)]

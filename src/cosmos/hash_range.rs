@@ -1,6 +1,6 @@
 //! Parts of a partition key's hash space: how a scan is cut into pieces, and shared between machines.
 //!
-//! Every item has a place in the space, the hash of its partition key. A query can be bound to a hash_range of it (the
+//! Every item has a place in the space, the hash of its partition key. A query can be bound to a range of it (the
 //! service calls a bound an effective partition key), whatever the physical partitions are at that time.
 
 use std::fmt;
@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::{Failure, change_feed::definition_of, container::wire_key};
 use crate::change::key::{KeyPaths, PartitionKey};
 
-/// Containers in the space. A hash has more bits than that; nothing is cut finer.
+/// Places in the space. A hash has more bits than that; nothing is cut finer.
 const PLACES: u64 = 1 << 62;
 
-/// How a container turns partition keys into containers.
+/// How a container turns partition keys into places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashSpace {
     /// 32-bit hash, written as a number: containers made without a version of the partition key definition.
@@ -39,7 +39,7 @@ impl HashSpace {
         match (place, self) {
             (0, _) => String::new(),
             (PLACES.., _) => "FF".into(),
-            // The two highest bits of such a hash are never set, so 2^62 containers fill 00.. to 3F..
+            // The two highest bits of such a hash are never set, so 2^62 places fill 00.. to 3F..
             (_, Self::V2) => format!("{place:016X}"),
             // A number is written as 05 and the double's bits with the sign turned; the hash fills 0 to 2^32.
             (_, Self::V1) => {
@@ -50,7 +50,7 @@ impl HashSpace {
     }
 }
 
-/// A hash_range of the space.
+/// A range of the space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashRange {
     from: u64,
@@ -66,7 +66,7 @@ impl HashRange {
         self.from >= self.to
     }
 
-    /// How many containers are in it.
+    /// Returns how many places are in it.
     pub fn width(self) -> u64 {
         self.to.saturating_sub(self.from)
     }
@@ -80,7 +80,7 @@ impl HashRange {
         (0..parts.max(1)).map(|i| Self { from: bound(i), to: bound(i + 1) }).collect()
     }
 
-    /// The first so many containers, one at least, and the rest.
+    /// Splits off the first `width` places, at least one; returns them and the rest.
     pub fn split_at(self, width: u64) -> (Self, Self) {
         let middle = self.from.saturating_add(width.max(1)).min(self.to);
         (Self { from: self.from, to: middle }, Self { from: middle, to: self.to })
@@ -103,7 +103,7 @@ impl HashRange {
     }
 }
 
-/// Goes through a hash_range in pieces that have about as much as was asked for. The first piece is a look at how much
+/// Goes through a range in pieces that have about as much as was asked for. The first piece is a look at how much
 /// there is; each tells how wide the next may be.
 #[derive(Debug, Clone)]
 pub struct Walk {
@@ -111,13 +111,13 @@ pub struct Walk {
     width: u64,
 }
 
-/// The first piece of a hash_range, as a power of two of its width.
+/// The first piece of a range, as a power of two of its width.
 const PROBE_BITS: u32 = 12;
 /// How much wider a piece may be than the one before: one that was empty says little about the next.
 const MAX_GROWTH: f64 = 16.0;
 
 impl Walk {
-    /// Begins; in one piece when the hash_range cannot be cut.
+    /// Begins at the start of a range; takes it in one piece when it cannot be cut.
     pub fn new(hash_range: HashRange, in_pieces: bool) -> Self {
         let width = if in_pieces { hash_range.width() >> PROBE_BITS } else { hash_range.width() };
         Self { rest: hash_range, width }
@@ -139,8 +139,8 @@ impl Walk {
         self.rest
     }
 
-    /// The last piece had so much of what it should have: 1 is just right, 2 twice as much.
-    pub fn had(&mut self, load: f64) {
+    /// Adapts the width of the next piece to the last one's load: 1 is just right, 2 twice as much as it should have.
+    pub fn adapt(&mut self, load: f64) {
         let growth = if load > 0.0 { (1.0 / load).min(MAX_GROWTH) } else { MAX_GROWTH };
         // As a float beyond u64 saturates, so does the width.
         self.width = (self.width as f64 * growth).max(1.0) as u64;
@@ -163,7 +163,7 @@ impl Shard {
         self.index == 1
     }
 
-    /// The hash_range.
+    /// Returns its part of the hash space.
     pub fn span(self) -> HashRange {
         HashRange::WHOLE.cut(self.of).get(self.index as usize - 1).copied().unwrap_or(HashRange::WHOLE)
     }
@@ -242,15 +242,15 @@ mod tests {
         let mut widths = Vec::new();
         for load in [1.0, 2.0, 0.5, 0.0, 1000.0] {
             widths.push(walk.next_piece().unwrap().width());
-            walk.had(load);
+            walk.adapt(load);
         }
         assert_eq!(widths, [100, 100, 50, 100, 1600]);
         assert_eq!(walk.next_piece().unwrap().width(), 1);
-        walk.had(0.0);
+        walk.adapt(0.0);
         let mut sum = walk.rest().width();
         while let Some(piece) = walk.next_piece() {
             sum -= piece.width();
-            walk.had(0.0);
+            walk.adapt(0.0);
         }
         assert_eq!((sum, walk.rest().is_empty()), (0, true));
         let mut whole = Walk::new(HashRange::WHOLE, false);

@@ -104,7 +104,7 @@ impl Container {
         self.query_in(sql, params, scope, page_size).await
     }
 
-    /// Starts a query over a hash_range of the hash space.
+    /// Starts a query over a range of the hash space.
     ///
     /// # Errors
     /// As [`Container::query`]; also when the container is not cut by a hash.

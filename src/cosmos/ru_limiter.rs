@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::RuMeter;
 
-/// Holds work back so that it stays below so many request units a second, on average since it began.
+/// Holds work back so that it stays below a number of request units a second, on average since it began.
 #[derive(Debug, Clone)]
 pub struct RuLimiter {
     limit: Option<f64>,

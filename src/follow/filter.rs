@@ -201,7 +201,7 @@ fn unknown_in<'e>(entry: &'e EntryExpr, bound: &mut Vec<&'e str>) -> Option<(u64
 }
 
 impl BadFilter {
-    /// At so many characters from the beginning.
+    /// This many characters from the beginning.
     fn at(source: &str, problem: String, place: usize) -> Self {
         let mut left = place;
         for line in source.lines() {

@@ -117,7 +117,7 @@ impl Containers {
     }
 
     /// Whether an item has the same place in the target as its versions in the history, so that the same piece of both
-    /// can be read. Containers are told apart by the first component of a key.
+    /// can be read. Places are told apart by the first component of a key.
     pub fn is_aligned(&self) -> bool {
         self.is_cut_by_item()
             && self.changes.layout().begins_as(self.target.key_paths())

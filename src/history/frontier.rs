@@ -55,7 +55,7 @@ pub struct Next {
     pub depth: usize,
 }
 
-/// A document of so many levels is never delivered: the trigger's JSON reader gives up at 64, the array around the
+/// A document of this many levels is never delivered: the trigger's JSON reader gives up at 64, the array around the
 /// document being one, and tries again for ever.
 pub const TOO_DEEP: usize = 64;
 

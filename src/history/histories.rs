@@ -142,7 +142,7 @@ pub fn sort(versions: &mut Vec<Version>) {
 pub enum Texts {
     /// Nothing: the one or two that are needed are read by themselves.
     None,
-    /// All, when they have no more than so many bytes together; else none.
+    /// All, when together they have at most this many bytes; else none.
     UpTo(usize),
 }
 

@@ -25,7 +25,7 @@ struct Kept {
 }
 
 impl BufferPool {
-    /// Makes room for so many more bytes.
+    /// Makes room for more bytes.
     pub fn make_room(&self, text: &mut Vec<u8>, bytes: usize) {
         let needed = text.len() + bytes;
         if needed <= text.capacity() {
@@ -69,7 +69,7 @@ impl BufferPool {
 mod tests {
     use super::*;
 
-    /// A text of so many bytes that arrives in pieces, and where it lay at the end.
+    /// A text of a known length that arrives in pieces, and where it lay at the end.
     fn text(spare: &BufferPool, bytes: usize) -> (Vec<u8>, usize) {
         let mut text = Vec::new();
         let mut moves = 0;

@@ -8,7 +8,7 @@ use super::emulator::Emulator;
 use super::list;
 use super::message::{Ask, encode_segment};
 
-/// Whether a segment could be the resource id of so many bytes, as base64 with `-` for `/`.
+/// Whether a segment could be a resource id of `bytes` bytes, as base64 with `-` for `/`.
 fn could_be_rid(segment: &str, bytes: usize) -> bool {
     let length = bytes.div_ceil(3) * 4;
     let padding = (3 - bytes % 3) % 3;

@@ -76,7 +76,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The lag that so many of a hundred changes do not exceed, in milliseconds.
+    /// Returns the lag that this many of a hundred changes do not exceed, in milliseconds.
     pub fn lag(&self, percent: usize) -> i64 {
         self.lags.get((self.lags.len().saturating_sub(1)) * percent / 100).copied().unwrap_or_default()
     }

@@ -52,7 +52,7 @@ pub struct Request {
     pub from: Origin,
     /// Repeats the random choices of an earlier run.
     pub seed: Option<u64>,
-    /// At most so many documents a second.
+    /// At most this many documents a second.
     pub rate: Option<f64>,
     /// Writes in flight.
     pub concurrency: usize,

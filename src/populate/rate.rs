@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-/// Holds writes back to so many documents a second.
+/// Holds writes back to a number of documents a second.
 pub(super) struct DocumentRate {
     start: tokio::time::Instant,
     rate: Option<f64>,

@@ -143,7 +143,7 @@ impl Applier<'_> {
         }
     }
 
-    /// Applies steps, so many at a time. Once stopped, nothing new is begun; what has begun is finished.
+    /// Applies steps, `concurrency` at a time. Once stopped, nothing new is begun; what has begun is finished.
     pub fn outcomes<'s>(
         &'s self,
         steps: impl Iterator<Item = io::Result<Step>> + 's,

@@ -11,7 +11,7 @@ use super::{
     plan::Action,
     plan_file::Plan,
     removals,
-    request::{Limits, Manner},
+    request::{Limits, RunOptions},
 };
 use crate::{
     archive::versions::ArchiveTexts,
@@ -130,7 +130,7 @@ pub async fn apply(
     plan: &Plan,
     approval: &Approval,
     this: Use<'_>,
-    manner: &Manner,
+    options: &RunOptions,
     containers: &Containers,
     cx: &AnyContext<'_>,
 ) -> Result<Report, RestoreError> {
@@ -153,15 +153,15 @@ pub async fn apply(
     }
     // What was removed from the history since the plan was made may be what the plan calls saved.
     let removed = removals::read(&*containers.changes).await?.at.unwrap_or(i64::MIN);
-    let limiter = RuLimiter::new(cx.account.meter(), manner.ru_limit);
-    let journal = Journal::begin(plan, this.run, containers.changes.clone(), &manner.journal, cx.clock.clone()).await;
+    let limiter = RuLimiter::new(cx.account.meter(), options.ru_limit);
+    let journal = Journal::begin(plan, this.run, containers.changes.clone(), &options.journal, cx.clock.clone()).await;
     let mut journal = journal.map_err(RestoreError::Journal)?;
     let begun = cx.account.now().await.timestamp();
     let applier = Applier {
         containers,
         begun: Some(begun),
         manner: &plan.head.manner,
-        force: manner.force,
+        force: options.force,
         fresh: this.made_now && begun - plan.head.made < FRESH && removed < plan.head.made,
         texts: this.texts,
         pace: limiter,
@@ -171,7 +171,7 @@ pub async fn apply(
         journal.intents().map_err(|source| RestoreError::Intents { path: journal.path().to_owned(), source })?;
     let steps = plan.writing_steps().map(|step| step.and_then(|step| intents.note(&step).map(|()| step)));
     let progress = cx.progress.begin("restoring", Some(writes as u64));
-    let mut outcomes = pin!(applier.outcomes(steps, manner.concurrency, &cx.stop));
+    let mut outcomes = pin!(applier.outcomes(steps, options.concurrency, &cx.stop));
     while let Some(outcome) = outcomes.next().await {
         progress.advance(1);
         let noted = match outcome {

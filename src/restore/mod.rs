@@ -12,7 +12,7 @@
 //! use cosmos_rewind::{
 //!     change::time::PointInTime,
 //!     context::Context,
-//!     restore::{self, Approval, Limits, Manner, Request, Use, Which},
+//!     restore::{self, Approval, Limits, RunOptions, Request, Use, Which},
 //! };
 //!
 //! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
@@ -23,8 +23,8 @@
 //! println!("{} documents will be written", plan.totals.writes);
 //! let approval = Approval::of(&plan, &Limits { max: 100, max_deletes: None })?;
 //! let this = Use { run: &plan.head.id, made_now: true, texts: None };
-//! let manner = Manner { force: false, concurrency: 16, ru_limit: None, journal: "journal".into() };
-//! let report = restore::apply(&plan, &approval, this, &manner, &containers, &cx).await?;
+//! let options = RunOptions { force: false, concurrency: 16, ru_limit: None, journal: "journal".into() };
+//! let report = restore::apply(&plan, &approval, this, &options, &containers, &cx).await?;
 //! println!("{} written; undo {}", report.results.done, plan.head.id);
 //! # Ok(())
 //! # }
@@ -54,7 +54,7 @@ pub use self::{
     applying::{Approval, Report, Results, Use, apply, forecast},
     error::{GivenUp, RestoreError, StepError},
     planning::{Planned, new_id, open, plan, target_of, texts_of},
-    request::{Limits, Manner, Named, Request, State, Which},
+    request::{Limits, Named, Request, RunOptions, State, Which},
     saved::{LoadError, load_plan, save_plan},
     undoing::{UndoRequest, undo},
 };

@@ -17,12 +17,12 @@ const CHARGES: [(f64, f64, f64); 12] = [
     (2048.0, 291.8, 1250.0),
 ];
 
-/// Request units of a write of so many bytes.
+/// Request units of a write of `bytes` bytes.
 pub fn write_ru(bytes: usize) -> f64 {
     between(&CHARGES.map(|(kb, _, write)| (kb * 1024.0, write)), bytes as f64)
 }
 
-/// Request units of a point read of so many bytes.
+/// Request units of a point read of `bytes` bytes.
 pub fn read_ru(bytes: usize) -> f64 {
     between(&CHARGES.map(|(kb, read, _)| (kb * 1024.0, read)), bytes as f64)
 }

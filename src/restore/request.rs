@@ -112,7 +112,7 @@ pub struct Limits {
 
 /// How an approved plan is carried out.
 #[derive(Debug, Clone)]
-pub struct Manner {
+pub struct RunOptions {
     /// Overwrites documents that were changed after the plan was made.
     pub force: bool,
     /// Documents in flight.

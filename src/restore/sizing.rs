@@ -23,7 +23,7 @@ const LEAST_FIXED: f64 = 400.0;
 const LEAST_AUTOSCALE: f64 = 1000.0;
 const FIXED_A_GB: f64 = 1.0;
 const AUTOSCALE_A_GB: f64 = 10.0;
-/// One physical partition serves at most so many RU/s and so many GB.
+/// One physical partition serves at most this many RU/s and GB.
 const PARTITION: (f64, f64) = (10_000.0, 50.0);
 
 /// What is known of the load.

@@ -17,11 +17,11 @@ pub const ROUNDS: usize = 3;
 /// How long what is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Every instant of the last so many seconds.
+    /// Every instant of the last seconds, this many.
     pub within: i64,
-    /// The ends of the days (UTC) of the last so many seconds.
+    /// The ends of the days (UTC) of the last seconds, this many.
     pub daily: Option<i64>,
-    /// The ends of the months (UTC) of the last so many seconds.
+    /// The ends of the months (UTC) of the last seconds, this many.
     pub monthly: Option<i64>,
     /// Documents that were deleted before all of that are forgotten altogether.
     pub drop_deleted: bool,

@@ -27,7 +27,7 @@ pub struct Examined {
 pub struct Times {
     /// Epoch seconds.
     pub now: i64,
-    /// Documents younger than so many seconds may be captured yet.
+    /// Documents younger than this many seconds may be captured yet.
     pub grace: i64,
     /// Chains are not followed before this moment: what was there may have been pruned.
     pub since: Option<PointInTime>,

@@ -1,6 +1,6 @@
 //! A fair sample of what passes by.
 
-/// A fair choice of so many out of what passes by, however much that is.
+/// A fair choice of a number of items out of a stream of unknown length.
 #[derive(Debug)]
 pub struct Sample<T> {
     size: usize,
@@ -9,7 +9,7 @@ pub struct Sample<T> {
 }
 
 impl<T> Sample<T> {
-    /// Of so many.
+    /// Makes room for this many.
     pub fn new(size: usize) -> Self {
         Self { size, seen: 0, chosen: Vec::new() }
     }

@@ -28,7 +28,7 @@ use cosmos_rewind::{
         AnyContext,
         memory::{Fault, MemoryAccount, MemoryContainer, MemoryHistory, Written},
     },
-    restore::{self, Approval, Limits, Manner, Report, Request, UndoRequest, Use, Which},
+    restore::{self, Approval, Limits, Report, Request, RunOptions, UndoRequest, Use, Which},
     retention::{self, Policy},
     verify::{self, Verdict},
 };
@@ -206,8 +206,8 @@ impl World {
         }
     }
 
-    fn manner(&self) -> Manner {
-        Manner { force: false, concurrency: 4, ru_limit: None, journal: self.folder.path().join("journal") }
+    fn options(&self) -> RunOptions {
+        RunOptions { force: false, concurrency: 4, ru_limit: None, journal: self.folder.path().join("journal") }
     }
 
     /// Plans and applies; the id of the restore and what came of it.
@@ -217,7 +217,7 @@ impl World {
         let plan = restore::plan(request, &containers, &cx).await.unwrap().plan;
         let approval = Approval::of(&plan, &Limits { max: 100, max_deletes: None }).unwrap();
         let this = Use { run: &plan.head.id, made_now: true, texts: None };
-        let report = restore::apply(&plan, &approval, this, &self.manner(), &containers, &cx).await.unwrap();
+        let report = restore::apply(&plan, &approval, this, &self.options(), &containers, &cx).await.unwrap();
         (plan.head.id.clone(), report)
     }
 
@@ -229,7 +229,7 @@ impl World {
         let (plan, containers) = restore::undo(&request, &cx).await.unwrap();
         let approval = Approval::of(&plan, &Limits { max: 100, max_deletes: None }).unwrap();
         let this = Use { run: &plan.head.id, made_now: true, texts: None };
-        restore::apply(&plan, &approval, this, &self.manner(), &containers, &cx).await.unwrap()
+        restore::apply(&plan, &approval, this, &self.options(), &containers, &cx).await.unwrap()
     }
 
     async fn verify(&self) -> verify::Report {
@@ -362,7 +362,7 @@ async fn a_document_that_somebody_else_deleted_is_not_made_again_by_undo() {
     world.account.source.fail_next([Fault::Refused(Status::new(503, 0))]);
     let approval = Approval::of(&plan, &Limits { max: 9, max_deletes: None }).unwrap();
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
-    let report = restore::apply(&plan, &approval, this, &world.manner(), &containers, &cx).await.unwrap();
+    let report = restore::apply(&plan, &approval, this, &world.options(), &containers, &cx).await.unwrap();
     assert_eq!((report.results.done, report.results.already), (0, 1), "{report:?}");
     assert_eq!(world.undo(&plan.head.id).await.results.done, 0);
     assert_eq!(contents(&world.account.source).len(), 1);
@@ -381,7 +381,7 @@ async fn a_delete_whose_answer_was_lost_is_the_restores_own() {
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
     let lost = Fault::Unanswered(Status::new(408, 0));
     world.account.source.fail_next([Fault::Refused(Status::new(503, 0)), lost]);
-    let report = restore::apply(&plan, &approval, this, &world.manner(), &containers, &cx).await.unwrap();
+    let report = restore::apply(&plan, &approval, this, &world.options(), &containers, &cx).await.unwrap();
     assert!(report.is_complete(), "{report:?}");
     assert_eq!(contents(&world.account.source).len(), 1);
     assert!(world.undo(&plan.head.id).await.is_complete());

@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// Request units of a read, and of a write; the service charges about so many for 1 KB.
+/// Request units of a read, and of a write; the service charges about that for 1 KB.
 const READ: f64 = 1.0;
 const WRITE: f64 = 5.0;
 /// Items of a page.

@@ -37,10 +37,10 @@ pub const PIECE_ROWS: usize = 4000;
 const PIECE_BYTES: usize = 4 << 20;
 /// Bytes of documents that a piece may keep; further ones are read again when they are needed.
 const MAX_PIECE_BYTES: usize = 4 * PIECE_BYTES;
-/// Up to so many items of a piece are looked up one by one.
+/// Up to this many items of a piece are looked up one by one.
 const FEW: usize = 256;
-/// When one version of so many is needed, documents are read along with the facts from then on: two point reads cost
-/// about as much as a query over so many small documents, and are slower.
+/// When one version in this many is needed, documents are read along with the facts from then on: two point reads cost
+/// about as much as a query over that many small documents, and are slower.
 const TEXT_RATIO: usize = 25;
 
 /// Which items.
@@ -119,7 +119,7 @@ pub struct Scan<'a> {
 pub struct Piece {
     /// In order of id and key.
     pub found: Vec<ScannedItem>,
-    /// Of which hash_range it was, and what is left of that; `None` for items that are found otherwise.
+    /// The number of its hash range and what is left of that range; `None` for items that are found otherwise.
     pub walked: Option<(usize, HashRange)>,
     /// Records that are not understood: set aside, for whoever reads this to name.
     pub bad: Vec<BadRecord>,
@@ -212,7 +212,7 @@ impl<'a> Scan<'a> {
             }
             let rows = buffer.rows.max(buffer.lives);
             let load = (rows as f64 / self.piece_rows as f64).max(buffer.bytes as f64 / PIECE_BYTES as f64);
-            walk.had(load);
+            walk.adapt(load);
             if rows > 0 {
                 let needed = buffer.found.values().filter(|f| (self.needs_text)(f)).count();
                 with_text = needed * TEXT_RATIO >= rows;

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{End, EndLine, Head, HeadLine, Plan, Totals};
 use crate::{change::record, restore::plan::Step};
 
-/// Plans of at most so many steps are in order of id and key; longer ones in the order they were found.
+/// Plans of at most this many steps are in order of id and key; longer ones in the order they were found.
 pub(super) const SORTED: usize = 10_000;
 
 /// A plan that comes into being.
