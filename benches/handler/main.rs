@@ -199,7 +199,7 @@ fn client() -> reqwest::Client {
 
 async fn measure(args: &Args, scenario: Scenario, subject: &Subject, shape: &mut Shape) -> Figures {
     let changes = json!({"id": "changes", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
-    let endpoint = Endpoint::start(Writes::Null, changes).await;
+    let endpoint = Endpoint::start(Writes::Null, "/pk", changes).await;
     let folder = tempfile::tempdir().expect("folder");
     let command = match subject {
         Subject::Own => args.own(),

@@ -70,11 +70,11 @@ struct Account {
 }
 
 impl Endpoint {
-    /// An endpoint with a database `dev`, a source `events` keyed `/pk`, and a container `changes` of this definition.
-    pub async fn start(writes: Writes, changes: Value) -> Self {
+    /// An endpoint with a database `dev`, a source `events` keyed by this path, and a container `changes` of this definition.
+    pub async fn start(writes: Writes, source: &str, changes: Value) -> Self {
         let local = LocalCosmos::start(LocalOptions::default()).await.expect("local account");
         local.create_database("dev").await.expect("database");
-        let events = json!({"id": "events", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
+        let events = json!({"id": "events", "partitionKey": {"paths": [source], "kind": "Hash", "version": 2}});
         for description in [events, changes] {
             local.create_container("dev", description).await.expect("container");
         }
