@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::support::files_of_kind;
+
 /// The lines of the list, from the bottom.
 fn layers() -> BTreeMap<String, usize> {
     let text = std::fs::read_to_string("docs/architecture.md").unwrap();
@@ -15,20 +17,12 @@ fn layers() -> BTreeMap<String, usize> {
 
 /// Every source file, with its module.
 fn files() -> Vec<(String, PathBuf)> {
-    let mut files = Vec::new();
-    let mut folders = vec![PathBuf::from("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let inside = path.strip_prefix("src").unwrap();
-                let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
-                files.push((first.trim_end_matches(".rs").to_owned(), path));
-            }
-        }
-    }
+    let module = |path: PathBuf| {
+        let inside = path.strip_prefix("src").unwrap();
+        let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+        (first.trim_end_matches(".rs").to_owned(), path)
+    };
+    let mut files: Vec<_> = files_of_kind("src", "rs").map(module).collect();
     files.retain(|(module, _)| module != "lib" && module != "main");
     files
 }
@@ -213,19 +207,8 @@ fn a_text_for_an_error_is_found_wherever_it_is() {
 
 /// Every Rust file that people read here, with its text.
 fn sources() -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut folders = ["src", "tests", "benches", "examples"].map(PathBuf::from).to_vec();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    found
+    let paths = ["src", "tests", "benches", "examples"].into_iter().flat_map(|folder| files_of_kind(folder, "rs"));
+    paths.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect()
 }
 
 /// A file of more lines than this is about more than one thing.
@@ -306,4 +289,48 @@ fn what_a_file_uses_of_the_module_above_is_named() {
     ];
     let code = code.join("\n");
     assert_eq!(imports_of_all(&code), [1, 2, 8, 12]);
+}
+
+/// Names of two words and more in the prose of comments: `Name` and [`Name`] are links, and code in a comment is no prose.
+fn names_in_prose(text: &str) -> Vec<String> {
+    let mut is_code = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+        is_code ^= comment.trim_start_matches(['/', '!', ' ']).starts_with("```");
+        // Every second piece is between backticks.
+        let prose =
+            comment.split('`').step_by(2).flat_map(|piece| piece.split(|c: char| !c.is_alphanumeric() && c != ':'));
+        let is_name = |word: &&str| {
+            word.starts_with(char::is_uppercase)
+                && word.chars().any(char::is_lowercase)
+                && word[1..].contains(char::is_uppercase)
+        };
+        if !is_code {
+            found.extend(prose.filter(is_name).map(str::to_owned));
+        }
+    }
+    found
+}
+
+/// A type that gets another name takes words of sentences along when all of a file is replaced.
+#[test]
+fn no_sentence_of_a_comment_has_the_name_of_a_type_for_a_word() {
+    let sources = sources();
+    let types: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|(_, text)| {
+            ["struct ", "enum ", "trait ", "type "].into_iter().flat_map(|kind| text.split(kind).skip(1))
+        })
+        .map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next().unwrap())
+        .collect();
+    let wrong: Vec<String> = sources
+        .iter()
+        .flat_map(|(path, text)| names_in_prose(text).into_iter().map(move |name| format!("{path}: {name}")))
+        .filter(|wrong| types.contains(wrong.rsplit(' ').next().unwrap()))
+        .collect();
+    assert!(wrong.is_empty(), "say it in words, or in backticks: {wrong:#?}");
+
+    let comments = "/// DecodedBatch back, `HashRange`, [`Scan`].\n/// ```\n/// TestApp\n/// ```\n// Cosmos, JSON.\nlet x = TestApp;";
+    assert_eq!(names_in_prose(comments), ["DecodedBatch"]);
 }

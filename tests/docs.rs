@@ -8,6 +8,8 @@ use std::{
 use clap::CommandFactory as _;
 use cosmos_rewind::{cli::Cli, config::SETTINGS};
 
+use crate::support::files_of_kind;
+
 /// The documents beside the book.
 const BESIDE: [&str; 4] = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];
 
@@ -17,19 +19,7 @@ fn read(path: impl AsRef<Path>) -> String {
 
 /// Every page below docs/, SUMMARY.md included.
 fn pages() -> Vec<PathBuf> {
-    let mut pages = Vec::new();
-    let mut folders = vec![PathBuf::from("docs")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "md") {
-                pages.push(path);
-            }
-        }
-    }
-    pages.sort();
+    let pages: Vec<_> = files_of_kind("docs", "md").collect();
     assert!(pages.len() > 50, "{pages:?}");
     pages
 }

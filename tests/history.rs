@@ -1,25 +1,18 @@
 //! The seam between capture and storage: one contract for the real container and for the fake, and what capture makes
 //! of it under any order of deliveries and faults.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use cosmos_rewind::{
-    capture::{Capture, Limits, Recent},
+    capture::{Capture, Limits},
     change::{
         Via,
         decode::decode,
-        fidelity::Delivery,
         key::KeyPaths,
         record::{self, Record, RecordContext},
     },
-    clock::SystemClock,
-    config::{Credential, DeadLetterLocation, Fidelity, Secret, Settings},
+    config::Settings,
     cosmos::Disposition,
-    dead_letters::DeadLetterStore,
     history::HistoryWriter,
     projection::Projection,
 };
@@ -27,7 +20,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json, value::RawValue};
 
 use crate::support::{
-    TestApp, feed_document,
+    TestApp, capture_into, feed_document,
     memory::{Fault, MemoryHistory},
 };
 
@@ -91,22 +84,7 @@ async fn a_container_keeps_the_contract() {
 }
 
 fn capture(history: MemoryHistory, folder: &std::path::Path, piece: usize) -> Capture<MemoryHistory> {
-    let location = DeadLetterLocation::Directory(folder.to_owned());
-    let credential = Credential::Key(Secret::new("none"));
-    Capture {
-        function: "CaptureChanges".into(),
-        clock: SystemClock::shared(),
-        history,
-        dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
-        fidelity: Fidelity::Exact,
-        delivery: Delivery::DatesRewritten,
-        identity_told: AtomicBool::new(false),
-        limits: Limits::new(8, 8, Duration::from_secs(30)).in_pieces_of(piece),
-        via: Via::Trigger,
-        recent: Recent::default(),
-        partial: None,
-        projection: None,
-    }
+    capture_into(history, folder, Limits::new(8, 8, Duration::from_secs(30)).in_pieces_of(piece))
 }
 
 /// A change of the all-versions feed: version `v` of document `d`, with its previous image.

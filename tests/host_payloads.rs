@@ -4,21 +4,16 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use cosmos_rewind::{
-    capture::{Capture, Limits, Recent, Summary},
-    change::{Via, fidelity::Delivery},
-    clock::SystemClock,
-    config::{Credential, DeadLetterLocation, Fidelity, Secret},
-    dead_letters::DeadLetterStore,
+    capture::{Capture, Limits, Summary},
     host::invocation::Payload,
 };
 use serde_json::{Map, Value, json};
 
-use crate::support::{Handler, Kind, TestApp, memory::MemoryHistory};
+use crate::support::{Handler, Kind, TestApp, capture_into, memory::MemoryHistory};
 
 /// The recorded folders whose writes are recorded, too.
 const FOLDERS: [&str; 6] = [
@@ -211,21 +206,7 @@ async fn a_document_whose_id_is_a_date_is_never_taken_for_another_one() {
 }
 
 fn capture(history: &MemoryHistory, letters: &Path) -> Capture<MemoryHistory> {
-    let location = DeadLetterLocation::Directory(letters.to_owned());
-    Capture {
-        function: "CaptureChanges".into(),
-        clock: SystemClock::shared(),
-        history: history.clone(),
-        dead_letters: Arc::new(DeadLetterStore::open(&location, &Credential::Key(Secret::new("none"))).unwrap()),
-        fidelity: Fidelity::Exact,
-        delivery: Delivery::DatesRewritten,
-        identity_told: AtomicBool::new(false),
-        limits: Limits::new(4, 4, Duration::from_secs(10)),
-        via: Via::Trigger,
-        recent: Recent::default(),
-        partial: None,
-        projection: None,
-    }
+    capture_into(history.clone(), letters, Limits::new(4, 4, Duration::from_secs(10)))
 }
 
 async fn run(capture: &Capture<MemoryHistory>, body: &[u8]) -> Summary {

@@ -12,6 +12,8 @@ use cosmos_rewind::{
     telemetry::METRICS,
 };
 
+use crate::support::files_of_kind;
+
 const FLAG_PAGES: [&str; 3] =
     ["docs/reference/flags-setup.md", "docs/reference/flags-restore.md", "docs/reference/flags-operate.md"];
 const COMMON: &str = "docs/reference/flags.md";
@@ -218,16 +220,9 @@ fn message(call: &str) -> String {
 #[test]
 fn every_log_line_of_the_handler_is_on_its_page() {
     let page = read("docs/reference/log-lines.md");
-    let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> =
-        ["src/host", "src/capture", "src/telemetry", "src/retention"].map(PathBuf::from).into_iter().collect();
-    files.push(PathBuf::from("src/cli/serve.rs"));
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
+    let folders = ["src/host", "src/capture", "src/telemetry", "src/retention"];
+    let files = folders.into_iter().flat_map(|folder| files_of_kind(folder, "rs"));
+    let files = files.chain(["src/serving.rs", "src/cli/serve.rs"].map(PathBuf::from));
     let mut missing = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();

@@ -87,6 +87,50 @@ impl Items for Container {
     }
 }
 
+/// What knows more than a container, and has its items: those of the container.
+pub trait InContainer: Send + Sync + 'static {
+    /// The container.
+    fn container(&self) -> &impl Items;
+}
+
+impl<T: InContainer> Items for T {
+    fn name(&self) -> &str {
+        self.container().name()
+    }
+
+    fn rid(&self) -> &str {
+        self.container().rid()
+    }
+
+    fn key_paths(&self) -> &KeyPaths {
+        self.container().key_paths()
+    }
+
+    fn hash_space(&self) -> Option<HashSpace> {
+        self.container().hash_space()
+    }
+
+    fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
+        self.container().read(key, id)
+    }
+
+    fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
+        self.container().create(key, id, body)
+    }
+
+    fn upsert<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
+        self.container().upsert(key, id, body)
+    }
+
+    fn replace<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written> {
+        self.container().replace(key, id, body, etag)
+    }
+
+    fn delete<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written> {
+        self.container().delete(key, id, etag)
+    }
+}
+
 /// The container for those who write many items.
 impl From<&Container> for Arc<dyn Items> {
     fn from(container: &Container) -> Self {

@@ -35,7 +35,7 @@ pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuMeter};
 pub use hash_range::{HashRange, HashSpace, Shard, Walk};
-pub use items::{Answer, Found, Items};
+pub use items::{Answer, Found, InContainer, Items};
 pub use opening::Opening;
 pub use query::{Pages, Param, sql_path};
 pub use ru_limiter::RuLimiter;

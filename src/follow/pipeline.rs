@@ -29,7 +29,7 @@ use crate::{
 /// Pauses between attempts to hand a batch to a sink that is busy: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
-/// DeadLetterSource that are put away at the same time.
+/// Dead letters that are put away at the same time.
 const LETTERS: usize = 16;
 
 /// One item after filter and shape.

@@ -70,7 +70,7 @@ pub struct Prepared {
     pub live: Option<String>,
 }
 
-/// ArchiveTexts that were read while planning; `None`: not read.
+/// Texts that were read while planning; `None`: not read.
 #[derive(Debug, Clone, Default)]
 pub struct Prefetched {
     /// The version in force.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Damage, Live, report};
 use crate::support::{TestApp, When};
 
-/// Starts a command that writes, and kills it when so many writes have passed: before or after the next one. False when
+/// Starts a command that writes, and kills it when this many writes have passed: before or after the next one. False when
 /// it came to its end before that.
 pub async fn killed_at(app: &TestApp, args: &[&str], passing: usize, when: When) -> bool {
     let reached = app.proxy.hold_after(passing, when);
@@ -41,25 +41,39 @@ async fn nothing_is_lost(damage: &Damage, looks: &[BTreeMap<String, (String, Val
     }
 }
 
+/// A restore that was killed at a write.
+struct Killed {
+    when: String,
+    /// The documents before and after it.
+    looks: Vec<BTreeMap<String, (String, Value)>>,
+    /// Its name, when it had come to have one.
+    restore: Option<String>,
+}
+
+/// Runs a restore and kills it at its `kills`-th write; `None` when it ends before.
+async fn killed_restore(damage: &Damage, args: &[&str], kills: usize) -> Option<Killed> {
+    let when = format!("write {kills}, {:?}", before_or_after(kills));
+    let mut looks = vec![damage.etags().await];
+    let last = damage.newest().await;
+    if !killed_at(&damage.app, args, kills, before_or_after(kills)).await {
+        return None;
+    }
+    looks.push(damage.etags().await);
+    let restore = damage.newest().await.filter(|id| Some(id) != last.as_ref());
+    Some(Killed { when, looks, restore })
+}
+
 #[tokio::test]
 async fn a_restore_killed_at_any_write_is_finished_by_running_it_again_and_undone() {
     let damage = Damage::done(3).await;
     let args = damage.args(&["--yes", "--concurrency", "2"]);
     let mut kills = 0;
-    loop {
-        let when = format!("write {kills}, {:?}", before_or_after(kills));
-        let mut looks = vec![damage.etags().await];
-        let last = damage.newest().await;
-        if !killed_at(&damage.app, &args, kills, before_or_after(kills)).await {
-            break;
-        }
-        looks.push(damage.etags().await);
-        let killed = damage.newest().await.filter(|id| Some(id) != last.as_ref());
+    while let Some(Killed { when, mut looks, restore: killed }) = killed_restore(&damage, &args, kills).await {
         let again = damage.app.run(&args).await;
         assert_eq!(again.code, 0, "{when}: {again:?}");
         assert_eq!(damage.live().await, damage.good, "{when}");
         looks.push(damage.etags().await);
-        // DecodedBatch back, last one first, also what the killed one could not note any more.
+        // Taken back, last one first, also what the killed one could not note any more.
         let told = report(&again);
         let wrote = told["outcomes"].as_array().is_some_and(|outcomes| !outcomes.is_empty());
         let finished = told["restore"].as_str().filter(|_| wrote).map(str::to_owned);
@@ -80,16 +94,9 @@ async fn a_restore_killed_at_any_write_is_undone_without_being_finished() {
     let damage = Damage::done(2).await;
     let args = damage.args(&["--yes", "--concurrency", "1"]);
     let mut kills = 0;
-    loop {
-        let when = format!("write {kills}, {:?}", before_or_after(kills));
-        let mut looks = vec![damage.etags().await];
-        let last = damage.newest().await;
-        if !killed_at(&damage.app, &args, kills, before_or_after(kills)).await {
-            break;
-        }
-        looks.push(damage.etags().await);
-        match damage.newest().await {
-            Some(id) if Some(&id) != last.as_ref() => {
+    while let Some(Killed { when, looks, restore }) = killed_restore(&damage, &args, kills).await {
+        match restore {
+            Some(id) => {
                 // The second time there is nothing left to be taken back.
                 for _ in 0..2 {
                     let undone = damage.app.run(&["undo", &id, "--yes"]).await;
@@ -97,7 +104,7 @@ async fn a_restore_killed_at_any_write_is_undone_without_being_finished() {
                     assert_eq!(damage.live().await, damage.before, "{when}");
                 }
             }
-            _ => assert_eq!(damage.etags().await, looks[0], "{when}: without a journal something was written"),
+            None => assert_eq!(damage.etags().await, looks[0], "{when}: without a journal something was written"),
         }
         nothing_is_lost(&damage, &looks, &when).await;
         kills += 1;

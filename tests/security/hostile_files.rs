@@ -11,10 +11,9 @@ use std::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::own_files::all_files;
 use crate::{
     follow::put,
-    support::{BINARY, TestApp},
+    support::{BINARY, TestApp, files_below},
 };
 
 /// Runs a command to its end and measures the most memory that it had, in MiB.
@@ -103,7 +102,7 @@ async fn hostile_files_end_in_a_clear_error_and_little_memory_and_nothing_is_wri
         br#"{"_backup":{"v":1,"documents":18446744073709551615,"sha256":"","source":"","at":null,"made":""}}"#,
     );
 
-    let before: BTreeSet<PathBuf> = all_files(folder);
+    let before: BTreeSet<PathBuf> = files_below(folder);
     let mut complaints = Vec::new();
     let mut cases: Vec<Vec<&str>> = Vec::new();
     for plan in ["deep", "key", "nul", "long", "deep_only", "empty", "up", "root", "nul_id"] {
@@ -138,7 +137,7 @@ async fn hostile_files_end_in_a_clear_error_and_little_memory_and_nothing_is_wri
         }
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
-    assert_eq!(all_files(folder), before, "something was written");
+    assert_eq!(files_below(folder), before, "something was written");
     assert!(!Path::new("/tmp/escaped.jsonl").exists());
     assert!(app.history().await.is_empty());
 }

@@ -1,16 +1,11 @@
 //! What the program leaves on the disk.
 
-use std::{
-    collections::BTreeSet,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
 use super::hostile_files::{plan_head, signed};
 use crate::{
     follow::{ALL, catch_up, put},
-    support::TestApp,
+    support::{TestApp, files_below},
 };
 
 /// The journal's local file is appended to: what it leads to would be somebody else's.
@@ -35,23 +30,11 @@ async fn a_journal_is_not_written_through_a_symbolic_link() {
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
 }
 
-pub(super) fn all_files(folder: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        if entry.file_type().unwrap().is_dir() {
-            found.extend(all_files(&entry.path()));
-        } else {
-            found.insert(entry.path());
-        }
-    }
-    found
-}
-
 #[tokio::test]
 async fn every_file_that_holds_documents_or_names_them_is_its_owners_alone() {
     let app = TestApp::start().await;
     let folder = app.folder.path();
-    let mine = all_files(folder);
+    let mine = files_below(folder);
     catch_up(&app, &ALL).await;
     put(&app, "x", 1).await;
     put(&app, "y", 1).await;
@@ -77,7 +60,7 @@ async fn every_file_that_holds_documents_or_names_them_is_its_owners_alone() {
     std::fs::copy(folder.join("events.jsonl"), folder.join("archive/events.jsonl")).unwrap();
     let erased = app.run(&["erase", "--id", "x", "--pk", "key-x", "--archive", "archive", "--yes"]).await;
     assert!([0, 3].contains(&erased.code), "{erased:?}");
-    let made: BTreeSet<PathBuf> = &all_files(folder) - &mine;
+    let made: BTreeSet<PathBuf> = &files_below(folder) - &mine;
     for name in ["events.jsonl", "follower.json", "all.jsonl", "all.jsonl.gz", "made.plan", ".dead-letters", "archive"]
     {
         assert!(made.iter().any(|path| path.strip_prefix(folder).unwrap().starts_with(name)), "{name}: {made:#?}");

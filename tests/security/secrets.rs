@@ -7,10 +7,9 @@ use std::{
 
 use futures::{StreamExt as _, stream};
 
-use super::own_files::all_files;
 use crate::{
     follow::put,
-    support::{BINARY, Fault, Kind, TestApp},
+    support::{BINARY, Fault, Kind, TestApp, files_below},
 };
 
 /// What stands for secrets; none is part of another text.
@@ -118,7 +117,7 @@ async fn no_error_of_any_command_shows_a_secret() {
         }
     }
     assert!(run >= 150 && complaints.is_empty(), "{run}\n{}", complaints.join("\n"));
-    for path in all_files(folder) {
+    for path in files_below(folder) {
         let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
         for secret in [KEY, SIGNATURE, HASH_KEY, TOKEN] {
             assert!(!text.contains(secret), "{}", path.display());

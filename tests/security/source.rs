@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::own_files::all_files;
+use crate::support::files_of_kind;
 
 /// The product's source without its unit tests: each file's path and lines, with their numbers.
 fn source() -> Vec<(String, Vec<(usize, String)>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = all_files(&root.join("src")).into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    let files = files_of_kind(root.join("src"), "rs");
     let code = |text: String| {
         let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
         let lines = lines.enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));

@@ -5,23 +5,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use cosmos_rewind::{
-    capture::{Capture, Recent},
+    capture::Capture,
     change::{Op, Via, fidelity::Delivery, time::PointInTime, version::Version},
-    clock::SystemClock,
-    config::{Credential, DeadLetterLocation, Fidelity, Secret},
-    dead_letters::DeadLetterStore,
     history::as_of,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{limits, seed_after_seed};
-use crate::support::memory::MemoryHistory;
+use crate::support::{capture_into, memory::MemoryHistory};
 
 const DOCUMENTS: usize = 6;
 const LEASES: usize = 3;
@@ -29,22 +25,7 @@ const LEASES: usize = 3;
 /// A process with an empty memory.
 fn process(history: &MemoryHistory, letters: &Path, seed: u64) -> Capture<MemoryHistory> {
     let delivery = if rewrites(seed) { Delivery::DatesRewritten } else { Delivery::DatesKept };
-    let location = DeadLetterLocation::Directory(letters.to_owned());
-    let credential = Credential::Key(Secret::new("none"));
-    Capture {
-        function: "CaptureChanges".into(),
-        clock: SystemClock::shared(),
-        history: history.clone(),
-        dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
-        fidelity: Fidelity::Exact,
-        delivery,
-        identity_told: AtomicBool::new(false),
-        limits: limits(seed),
-        via: Via::Trigger,
-        recent: Recent::default(),
-        partial: None,
-        projection: None,
-    }
+    Capture { delivery, ..capture_into(history.clone(), letters, limits(seed)) }
 }
 
 /// Whether the host of a seed rewrites dates.

@@ -2,27 +2,19 @@
 //! restore, its undo, verification, retention and erasure work on the result. The oracle is the container's own log of
 //! writes, played by the plainest of models; it shares no code with what it judges.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use cosmos_rewind::{
     archive::Archive,
-    capture::{Capture, Recent},
+    capture::Capture,
     change::{
-        Via,
         fidelity::Delivery,
         key::{ItemKey, KeyPaths, PartitionKey},
         time::PointInTime,
     },
-    clock::SystemClock,
-    config::{Credential, DeadLetterLocation, Fidelity, Names, Secret, Settings},
+    config::{Names, Settings},
     context::Context,
     cosmos::{Items, Status},
-    dead_letters::DeadLetterStore,
     erase,
     history::{
         AnyContext,
@@ -37,6 +29,7 @@ use serde_json::{Value, json, value::RawValue};
 use tempfile::TempDir;
 
 use super::{limits, seed_after_seed};
+use crate::support::{capture_into, letters};
 
 const START: i64 = 1_700_000_000;
 const DOCUMENTS: u64 = 9;
@@ -62,11 +55,6 @@ struct World {
 
 fn paths(texts: &[&str]) -> KeyPaths {
     KeyPaths::parse(texts).unwrap()
-}
-
-fn letters(folder: &Path) -> DeadLetterStore {
-    let location = DeadLetterLocation::Directory(folder.join("letters"));
-    DeadLetterStore::open(&location, &Credential::Key(Secret::new("none"))).unwrap()
 }
 
 /// A document as its user wrote it.
@@ -133,18 +121,8 @@ impl World {
         account.set_time(START);
         let folder = TempDir::new().unwrap();
         let capture = Capture {
-            function: "CaptureChanges".into(),
-            clock: SystemClock::shared(),
-            history: account.history(),
-            dead_letters: Arc::new(letters(folder.path())),
-            fidelity: Fidelity::Exact,
             delivery: Delivery::DatesKept,
-            identity_told: AtomicBool::new(false),
-            limits: limits(seed),
-            via: Via::Trigger,
-            recent: Recent::default(),
-            partial: None,
-            projection: None,
+            ..capture_into(account.history(), &folder.path().join("letters"), limits(seed))
         };
         Self { account, names, capture, folder, now: START, captured: 0 }
     }
@@ -319,7 +297,7 @@ async fn play(seed: u64) {
         item,
         live: true,
         settle: Duration::ZERO,
-        dead_letters: letters(world.folder.path()),
+        dead_letters: letters(&world.folder.path().join("letters")),
         journals: world.folder.path().join("journal"),
         archives: Vec::<Archive>::new(),
     };

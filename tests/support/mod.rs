@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: the local account, a proxy that injects faults, and the real handler as a child.
 
 mod app;
+mod capture;
+mod files;
 mod follower;
 mod handler;
 mod letterbox;
@@ -29,6 +31,8 @@ pub use local::is_running;
 
 pub use self::{
     app::TestApp,
+    capture::{capture_into, letters},
+    files::{files_below, files_of_kind},
     follower::FollowerProcess,
     handler::Handler,
     letterbox::Letterbox,

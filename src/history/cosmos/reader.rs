@@ -15,7 +15,7 @@ use crate::{
         record::layout::scope_of_others,
         time::PointInTime,
     },
-    cosmos::{Answer, Container, Failure, Found, HashRange, HashSpace, Items, Param, Written},
+    cosmos::{Answer, Container, Failure, Found, HashRange, InContainer, Items, Param},
     history::{
         entry::Entry,
         layout::Layout,
@@ -173,40 +173,8 @@ impl HistoryReader for CosmosReader {
     }
 }
 
-impl Items for CosmosReader {
-    fn name(&self) -> &str {
-        self.container.name()
-    }
-
-    fn rid(&self) -> &str {
-        self.container.rid()
-    }
-
-    fn key_paths(&self) -> &KeyPaths {
-        self.container.key_paths()
-    }
-
-    fn hash_space(&self) -> Option<HashSpace> {
-        self.container.hash_space()
-    }
-
-    fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
-        Items::read(&self.container, key, id)
-    }
-
-    fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
-        Items::create(&self.container, key, id, body)
-    }
-
-    fn upsert<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
-        Items::upsert(&self.container, key, id, body)
-    }
-
-    fn replace<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written> {
-        Items::replace(&self.container, key, id, body, etag)
-    }
-
-    fn delete<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written> {
-        Items::delete(&self.container, key, id, etag)
+impl InContainer for CosmosReader {
+    fn container(&self) -> &impl Items {
+        &self.container
     }
 }

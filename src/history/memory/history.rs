@@ -14,7 +14,7 @@ use crate::{
         time::PointInTime,
         version::Version,
     },
-    cosmos::{Answer, Failure, Found, HashRange, HashSpace, Items, Param, Written},
+    cosmos::{Answer, Failure, Found, HashRange, InContainer, Items, Param},
     history::{
         History, HistoryWriter, SourceReader,
         entry::Entry,
@@ -187,41 +187,9 @@ impl HistoryReader for MemoryHistory {
     }
 }
 
-impl Items for MemoryHistory {
-    fn name(&self) -> &str {
-        self.changes.name()
-    }
-
-    fn rid(&self) -> &str {
-        self.changes.rid()
-    }
-
-    fn key_paths(&self) -> &KeyPaths {
-        Items::key_paths(&*self.changes)
-    }
-
-    fn hash_space(&self) -> Option<HashSpace> {
-        self.changes.hash_space()
-    }
-
-    fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
-        Items::read(&*self.changes, key, id)
-    }
-
-    fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
-        self.changes.create(key, id, body)
-    }
-
-    fn upsert<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
-        self.changes.upsert(key, id, body)
-    }
-
-    fn replace<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written> {
-        self.changes.replace(key, id, body, etag)
-    }
-
-    fn delete<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written> {
-        self.changes.delete(key, id, etag)
+impl InContainer for MemoryHistory {
+    fn container(&self) -> &impl Items {
+        &*self.changes
     }
 }
 

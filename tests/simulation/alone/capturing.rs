@@ -1,15 +1,10 @@
 //! Writes, and what brings them into the history: the host's leases, and a follower.
 
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use cosmos_rewind::{
-    capture::{Capture, Recent},
+    capture::Capture,
     change::{
         Via,
         fidelity::Delivery,
@@ -17,9 +12,8 @@ use cosmos_rewind::{
     },
     cli::Exit,
     clock::Clock,
-    config::{Credential, DeadLetterLocation, Fidelity, Names, Secret},
+    config::{Fidelity, Names},
     cosmos::{FeedMode, FeedStart},
-    dead_letters::DeadLetterStore,
     follow::{CheckpointStore, Follower, Metrics, Options, Pipeline, sink::Sink},
     history::CosmosHistory,
     local::Inside,
@@ -30,9 +24,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{HISTORIES, KEYS, LEASE, Run, SUBJECT, cosmos};
-use crate::simulation::{
-    limits,
-    world::{self, Item, Lives, assert_captured, key},
+use crate::{
+    simulation::{
+        limits,
+        world::{self, Item, Lives, assert_captured, key},
+    },
+    support::capture_into,
 };
 
 pub(super) fn process(
@@ -42,23 +39,15 @@ pub(super) fn process(
     seed: u64,
     clock: Arc<dyn Clock>,
 ) -> Capture<CosmosHistory> {
-    let location = DeadLetterLocation::Directory(letters.to_owned());
-    let credential = Credential::Key(Secret::new("none"));
     let history = HISTORIES[usize::from(via == Via::Follow)];
     let [database, source, changes, leases] = ["dev", "events", history, "leases"].map(String::from);
+    let history = CosmosHistory::new(cosmos(way), Names { database, source, changes, leases });
     Capture {
-        function: "CaptureChanges".into(),
         clock,
-        history: CosmosHistory::new(cosmos(way), Names { database, source, changes, leases }),
-        dead_letters: Arc::new(DeadLetterStore::open(&location, &credential).unwrap()),
         fidelity: Fidelity::Payload,
         delivery: Delivery::Direct,
-        identity_told: AtomicBool::new(false),
-        limits: limits(seed),
         via,
-        recent: Recent::default(),
-        partial: None,
-        projection: None,
+        ..capture_into(history, letters, limits(seed))
     }
 }
 
