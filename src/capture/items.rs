@@ -31,7 +31,7 @@ impl Poison {
     /// Whether the service refused it for a reason that may be the container's: not its size (413), nor that its logical
     /// partition is full (403/1014).
     pub(super) fn may_be_the_containers(&self) -> bool {
-        self.status.is_bad_request()
+        self.status.is_bad_request() || self.status.is_not_implemented()
     }
 }
 

@@ -16,7 +16,7 @@ use super::Status;
 /// What a caller does about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
-    /// May succeed when tried again: 408, 410, 429, 449, 5xx, timeouts, broken connections, 404/1002.
+    /// May succeed when tried again: 408, 410, 429, 449, 5xx but 501, timeouts, broken connections, 404/1002.
     Transient,
     /// This record will never be stored as it is: 400, 413, 403 for a full logical partition.
     Poison,
@@ -147,6 +147,7 @@ impl From<Status> for Disposition {
             _ if status == Status::KEY_MISMATCH => Self::Stale,
             // The client library noticed by itself that the key no longer fits the definition.
             (400, 20101..=20103) => Self::Stale,
+            _ if status.is_not_implemented() => Self::Poison,
             (408 | 410 | 429 | 449, _) | (500.., _) => Self::Transient,
             _ => Self::Poison,
         }
@@ -309,6 +310,7 @@ mod tests {
             (429, 3200, Transient),
             (449, 0, Transient),
             (500, 0, Transient),
+            (501, 0, Poison),
             (503, 20003, Transient),
         ] {
             assert_eq!(Disposition::from(Status::new(code, sub)), expected, "{code}/{sub}");

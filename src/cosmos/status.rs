@@ -33,6 +33,11 @@ impl Status {
         self.code == 400
     }
 
+    /// The endpoint has no such operation: to ask again changes nothing.
+    pub const fn is_not_implemented(self) -> bool {
+        self.code == 501
+    }
+
     /// The request, or the item, has more bytes than the service takes.
     pub const fn is_too_large(self) -> bool {
         self.code == 413
