@@ -10,7 +10,7 @@ use crate::{
     progress::ProgressStep,
 };
 
-/// What became of each write of a [`Bulk`](crate::cosmos::Bulk).
+/// What became of each write of a [`Writers`](crate::cosmos::Writers).
 pub struct Outcomes(mpsc::UnboundedReceiver<Option<String>>);
 
 impl Outcomes {

@@ -85,6 +85,7 @@ pub async fn handler(
                 limits: limits.clone(),
                 via: Via::Trigger,
                 recent: Recent::default(),
+                unfinished: Recent::default(),
                 partial: None,
                 projection,
             };

@@ -10,7 +10,7 @@ use crate::{
         raw::RawDocument,
     },
     context::Context,
-    cosmos::{Action, Bulk, Container, Failure, Job, RuLimiter, sql_path},
+    cosmos::{Action, Container, Failure, Job, RuLimiter, Writers, sql_path},
     outcomes::Outcomes,
 };
 
@@ -104,14 +104,14 @@ pub async fn apply(plan: Plan, cx: &Context<'_>) -> Report {
         let step = cx.progress.begin("delete", Some(items.len() as u64));
         let (observer, outcomes) = Outcomes::observed();
         let limiter = RuLimiter::new(cx.account.meter(), None);
-        let bulk = Bulk::start((&container).into(), concurrency, limiter, observer);
+        let writers = Writers::start((&container).into(), concurrency, limiter, observer);
         let work = async {
             for item in items {
-                if !bulk.send(Job { item, action: Action::Delete }).await {
+                if !writers.send(Job { item, action: Action::Delete }).await {
                     break;
                 }
             }
-            bulk.finish().await
+            writers.finish().await
         };
         let mut failures = 0;
         let told = outcomes.tell(&*step, |text| {

@@ -8,6 +8,8 @@ mod architecture;
 #[cfg(feature = "local")]
 mod backup;
 #[cfg(feature = "local")]
+mod bulk;
+#[cfg(feature = "local")]
 mod capture;
 #[cfg(feature = "local")]
 mod capture_part;

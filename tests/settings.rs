@@ -54,6 +54,7 @@ const TABLE: &[Wrong] = &[
     wrong("COSMOS_CHANGES_CONTAINER", "events", "is the source container", "such as changes"),
     wrong("COSMOS_LEASE_CONTAINER", "a\\b", "not a valid resource name", NAME_FIX),
     wrong("COSMOS_LEASE_CONTAINER", "changes", "of the documents", "such as leases"),
+    wrong("REWIND_BULK", "on", "\"on\" is not allowed", "write auto (pack writes where the account takes it) or off"),
     wrong("REWIND_FIDELITY", "roughly", "\"roughly\" is not allowed", "write exact or payload"),
     wrong("REWIND_DEAD_LETTERS", "ftp://a/SECRET", "unknown scheme", "a directory, or an https URL"),
     wrong(

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::{
     change::{time::PointInTime, version::BadRecord},
-    cosmos::{Bulk, Failure, Param, RuLimiter, Shard},
+    cosmos::{Failure, Param, RuLimiter, Shard, Writers},
     history::{
         AnyContext, Containers, NotShared,
         baseline::{Saver, is_missing, op_of},
@@ -121,8 +121,8 @@ async fn save(
         needs_text: &is_missing,
     };
     let concurrency = request.concurrency;
-    let bulk = Bulk::start(containers.changes.clone(), concurrency, pace.clone(), failed.observer());
-    let saver = Saver { containers, pace: &pace, bulk: &bulk, concurrency, clock: &*cx.clock };
+    let writers = Writers::start(containers.changes.clone(), concurrency, pace.clone(), failed.observer());
+    let saver = Saver { containers, pace: &pace, writers: &writers, concurrency, clock: &*cx.clock };
     let mut report = Report::default();
     let mut pieces = std::pin::pin!(scan.pieces());
     while let Some(piece) = pieces.next().await {
@@ -151,7 +151,7 @@ async fn save(
             break;
         }
     }
-    let (tally, fatal) = bulk.finish().await;
+    let (tally, fatal) = writers.finish().await;
     report.written = tally.created;
     // What capture saved in between existed as well.
     report.existed += tally.skipped;

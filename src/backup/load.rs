@@ -20,7 +20,7 @@ use crate::{
         time::PointInTime,
     },
     context::Context,
-    cosmos::{Action, Bulk, Container, Failure, Job, RuLimiter, Tally},
+    cosmos::{Action, Container, Failure, Job, RuLimiter, Tally, Writers},
     input,
     outcomes::Outcomes,
 };
@@ -298,7 +298,7 @@ impl Writing {
         let step = cx.progress.begin("load", total);
         let (observer, outcomes) = Outcomes::observed();
         let limiter = RuLimiter::new(cx.account.meter(), self.ru_limit);
-        let bulk = Bulk::start(container.into(), self.concurrency, limiter, observer);
+        let writers = Writers::start(container.into(), self.concurrency, limiter, observer);
         let work = async {
             let mut unusable = 0;
             while let Some(line) = read.recv().await {
@@ -310,7 +310,7 @@ impl Writing {
                             Existing::Leave => Action::Create(text),
                             Existing::ReplaceOlder => Action::ReplaceOlder(text, moment),
                         };
-                        if !bulk.send(Job { item, action }).await {
+                        if !writers.send(Job { item, action }).await {
                             break;
                         }
                     }
@@ -322,7 +322,7 @@ impl Writing {
             }
             // The reader stops at its next line when nobody listens any more.
             drop(read);
-            let (tally, refused) = bulk.finish().await;
+            let (tally, refused) = writers.finish().await;
             Written { tally, unusable, refused }
         };
         let (written, ()) = tokio::join!(work, outcomes.tell(&*step, |text| step.note(text)));

@@ -79,6 +79,8 @@ pub struct Capture<H> {
     pub via: Via,
     /// What was written lately.
     pub recent: Recent,
+    /// What was written of payloads that could not be finished: delivered again, it is not written again.
+    pub unfinished: Recent,
     /// Set when documents arrive without some of their fields: the JSON text of `_change.partial`.
     pub partial: Option<String>,
     /// Set when documents arrive whole and only a part of them is to be stored.
@@ -132,6 +134,7 @@ impl<H: History> Capture<H> {
             // written before may have gone with the old one.
             self.history.forget().await;
             self.recent.forget();
+            self.unfinished.forget();
             self.check_layout(&retry).await?;
             taken = self.take(items, shape.as_deref(), &retry).await;
         }

@@ -26,6 +26,29 @@ impl Recent {
         self.fingerprints.lock().is_ok_and(|fingerprints| fingerprints.0.contains(&fingerprint))
     }
 
+    /// Returns what stands for a record with all that it knows: one that knows more is another one.
+    pub(super) fn mark(&self, record: &Record) -> u64 {
+        let knows = (record.create_only, record.completes, record.compressed, record.body.len());
+        self.state.hash_one((&record.key, &record.id, knows))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.fingerprints.lock().is_ok_and(|fingerprints| fingerprints.0.is_empty())
+    }
+
+    /// Forgets these.
+    pub(super) fn remove(&self, old: &[u64]) {
+        if let Ok(mut fingerprints) = self.fingerprints.lock() {
+            let (set, queue) = &mut *fingerprints;
+            for fingerprint in old {
+                set.remove(fingerprint);
+            }
+            if set.is_empty() {
+                queue.clear();
+            }
+        }
+    }
+
     /// Forgets everything: the container was made again.
     pub(super) fn forget(&self) {
         if let Ok(mut fingerprints) = self.fingerprints.lock() {

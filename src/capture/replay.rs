@@ -206,6 +206,7 @@ fn capture_of(
         limits: limits.clone(),
         via: Via::Trigger,
         recent: Recent::default(),
+        unfinished: Recent::default(),
         partial: letter.partial.clone(),
         projection,
     })

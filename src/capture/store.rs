@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::value::RawValue;
 use tracing::warn;
 
@@ -13,7 +12,6 @@ use super::{
     Capture,
     items::{DecodedBatch, Poison, shape_all},
     summary::Summary,
-    write::{Outcome, into_units},
 };
 use crate::{
     change::{
@@ -33,8 +31,10 @@ pub(super) struct PayloadProgress {
     pub(super) poison: Vec<Poison>,
     /// Time of the newest change.
     pub(super) newest: Option<i64>,
-    /// Marks of the records of the pieces before.
+    /// Fingerprints of the records of the pieces before.
     seen: HashSet<u64>,
+    /// Marks of the records that are stored.
+    stored: Vec<u64>,
     /// Whether no piece follows this one.
     last: bool,
 }
@@ -48,6 +48,8 @@ pub(super) struct Pending {
     pub(super) unsure: bool,
     /// Stands for the record's key and id.
     fingerprint: u64,
+    /// Stands for the record with all that it knows; set when it is about to be written.
+    pub(super) mark: u64,
 }
 
 impl Pending {
@@ -104,6 +106,9 @@ impl<H: History> Capture<H> {
             }
             first += piece.len();
         }
+        if !self.unfinished.is_empty() {
+            self.unfinished.remove(&progress.stored);
+        }
         Ok(progress)
     }
 
@@ -159,6 +164,7 @@ impl<H: History> Capture<H> {
                         normalized: altered,
                         unsure,
                         fingerprint,
+                        mark: 0,
                     };
                     // The same version twice in one payload: the one that knows more stays.
                     let place = *places.entry(fingerprint).or_insert(pending.len());
@@ -201,16 +207,37 @@ impl<H: History> Capture<H> {
             progress.seen.extend(places.into_keys());
         }
 
-        let outcomes: Vec<Outcome> = stream::iter(into_units(pending))
-            .map(|unit| self.write_unit(writer.as_ref(), unit, retry))
-            .buffer_unordered(self.limits.max_writes)
-            .try_collect()
-            .await?;
-        for outcome in outcomes {
-            summary.ru += outcome.ru;
-            summary.compressed += outcome.compressed;
-            summary.records = summary.records.saturating_sub(outcome.poison.len());
-            poison.extend(outcome.poison);
+        for one in &mut pending {
+            one.mark = self.unfinished.mark(&one.record);
+        }
+        let size = |pending: &[Pending]| pending.iter().map(|one| one.record.body.len()).sum::<usize>();
+        let (records, bytes) = (pending.len(), size(&pending));
+        if !self.unfinished.is_empty() {
+            let before = |one: &Pending| self.unfinished.has(one.mark);
+            progress.stored.extend(pending.iter().filter(|one| before(one)).map(|one| one.mark));
+            pending.retain(|one| !before(one));
+        }
+        let (left, begun) = (pending.len(), tokio::time::Instant::now());
+        let outcome = self.write_all(writer.as_ref(), pending, retry).await;
+        summary.ru += outcome.ru;
+        summary.compressed += outcome.compressed;
+        summary.records = summary.records.saturating_sub(outcome.poison.len());
+        poison.extend(outcome.poison);
+        let done = records - left + outcome.stored.len();
+        progress.stored.extend(outcome.stored);
+        if let Some(mut failure) = outcome.failure {
+            self.unfinished.add(progress.stored.drain(..));
+            if failure.status.is_throttled() && outcome.bytes > 0 {
+                let needed = outcome.ru * bytes as f64 / outcome.bytes as f64;
+                let rate = outcome.ru / begun.elapsed().as_secs_f64().max(0.001);
+                failure.message = format!(
+                    "{done} of {records} records are stored and are not written again; all of them need about {needed:.0} \
+                     RU, and the container gave {rate:.0} RU/s in {} s ({})",
+                    begun.elapsed().as_secs(),
+                    failure.message
+                );
+            }
+            return Err(failure);
         }
         // Poison makes it uncertain which ones are durable: then none is remembered.
         if poison.is_empty() {

@@ -1,8 +1,9 @@
-//! Records on their way into the history: in transactional batches where they can be, each by itself where a batch
-//! fails.
+//! Records on their way into the history: many of one key in a transactional batch, those of different keys packed, each
+//! by itself where a batch fails or nothing can be packed.
 
-use std::{collections::HashMap, hash::BuildHasher as _};
+use std::{collections::HashMap, hash::BuildHasher as _, pin::pin};
 
+use futures::{StreamExt as _, stream};
 use tracing::debug;
 
 use super::{Capture, items::Poison, store::Pending};
@@ -12,52 +13,101 @@ use crate::{
     history::{BATCH_BYTES, BATCH_RECORDS, History, HistoryWriter as _},
 };
 
+/// Least records of one key that are worth a transactional batch of their own where records of several keys are packed.
+const WORTH_A_BATCH: usize = 25;
+
 impl<H: History> Capture<H> {
+    /// Writes records. What failed is told at the end, so that what was stored is known, too.
+    pub(super) async fn write_all(&self, writer: &H::Writer, pending: Vec<Pending>, retry: &Retry) -> Outcome {
+        let mut units = into_units(pending);
+        let mut single = Vec::new();
+        if writer.packs() && units.len() > 1 {
+            let (batches, few): (Vec<_>, Vec<_>) = units.into_iter().partition(|unit| unit.len() >= WORTH_A_BATCH);
+            units = batches;
+            single = few.into_iter().flatten().collect();
+        }
+        let batches = async {
+            let mut all = Outcome::default();
+            let written = stream::iter(units).map(|unit| self.write_unit(writer, unit, retry));
+            let mut written = pin!(written.buffer_unordered(self.limits.gate.most()));
+            while let Some(outcome) = written.next().await {
+                all.add(outcome);
+                // Whoever is refused is refused again; what takes its time may still be stored.
+                if all.failure.as_ref().is_some_and(|f| f.disposition != Disposition::Transient) {
+                    break;
+                }
+            }
+            all
+        };
+        let (mut all, packed) = tokio::join!(batches, self.write_packed(writer, single, retry));
+        all.add(packed);
+        all
+    }
+
+    /// Writes records of different keys, packed. Each is retried, and fails, by itself.
+    async fn write_packed(&self, writer: &H::Writer, pending: Vec<Pending>, retry: &Retry) -> Outcome {
+        let mut outcome = Outcome::default();
+        if pending.is_empty() {
+            return outcome;
+        }
+        let send = |places: Vec<usize>| {
+            let records = places.iter().map(|place| &pending[*place].record).collect();
+            let sent = writer.write_many(records, &self.limits.gate);
+            sent.map(move |outcomes| outcomes.into_iter().map(|(n, written)| (places[n], written)).collect()).boxed()
+        };
+        let results = retry.run_many(pending.len(), send).await;
+        for (one, result) in pending.iter().zip(results) {
+            match result {
+                // It may be stored after all, compressed.
+                Err(f) if f.status.is_too_large() => self.write_one(writer, one, retry, &mut outcome).await,
+                result => outcome.take(one, result),
+            }
+        }
+        outcome
+    }
+
     /// Writes one unit. A batch that fails for good is taken apart, so that one bad record cannot hold up the rest.
-    pub(super) async fn write_unit(
-        &self,
-        writer: &H::Writer,
-        unit: Vec<Pending>,
-        retry: &Retry,
-    ) -> Result<Outcome, Failure> {
+    async fn write_unit(&self, writer: &H::Writer, unit: Vec<Pending>, retry: &Retry) -> Outcome {
         let mut outcome = Outcome::default();
         if unit.len() > 1 {
             let records: Vec<&Record> = unit.iter().map(|p| &p.record).collect();
             let bytes = records.iter().map(|record| record.body.len()).sum();
             let written = retry
                 .run(|| async {
-                    let _permit = self.limits.write(bytes).await?;
+                    let _permission = self.limits.gate.enter(records.len(), bytes).await?;
                     writer.write_batch(&records).await
                 })
                 .await;
             match written {
                 Ok(ru) => {
                     outcome.ru += ru;
-                    return Ok(outcome);
+                    outcome.bytes += bytes;
+                    outcome.stored.extend(unit.iter().map(|one| one.mark));
+                    return outcome;
                 }
                 Err(f) if may_be_one_record(&f) => {
                     debug!(function = self.function, records = unit.len(), reason = %f, "taking a failed batch apart");
                 }
-                Err(f) => return Err(f),
+                Err(f) => {
+                    outcome.failure = Some(f);
+                    return outcome;
+                }
             }
         }
         for one in &unit {
-            self.write_one(writer, one, retry, &mut outcome).await?;
+            self.write_one(writer, one, retry, &mut outcome).await;
+            if outcome.failure.is_some() {
+                break;
+            }
         }
-        Ok(outcome)
+        outcome
     }
 
-    async fn write_one(
-        &self,
-        writer: &H::Writer,
-        one: &Pending,
-        retry: &Retry,
-        outcome: &mut Outcome,
-    ) -> Result<(), Failure> {
+    async fn write_one(&self, writer: &H::Writer, one: &Pending, retry: &Retry, outcome: &mut Outcome) {
         let attempt = async |record: &Record| {
             retry
                 .run(|| async {
-                    let _permit = self.limits.write(record.body.len()).await?;
+                    let _permission = self.limits.gate.enter(1, record.body.len()).await?;
                     writer.write(record).await
                 })
                 .await
@@ -70,27 +120,60 @@ impl<H: History> Capture<H> {
             outcome.compressed += 1;
             result = attempt(&packed).await;
         }
-        match result {
-            Ok(ru) => outcome.ru += ru,
-            Err(f) if may_be_one_record(&f) => {
-                let (id, reason) = (Some(one.record.source_id.clone()), f.to_string());
-                outcome.poison.push(Poison { id, status: f.status, ..Poison::new(one.item, reason) });
-            }
-            Err(f) => return Err(f),
-        }
-        Ok(())
+        outcome.take(one, result);
     }
 }
 
+/// What came of records.
 #[derive(Default)]
 pub(super) struct Outcome {
     pub(super) ru: f64,
     pub(super) compressed: usize,
     pub(super) poison: Vec<Poison>,
+    /// Marks of those that are stored.
+    pub(super) stored: Vec<u64>,
+    /// Bytes of those that are stored.
+    pub(super) bytes: usize,
+    /// Why some are not, though nothing is wrong with them.
+    pub(super) failure: Option<Failure>,
+}
+
+impl Outcome {
+    fn add(&mut self, other: Self) {
+        self.ru += other.ru;
+        self.compressed += other.compressed;
+        self.poison.extend(other.poison);
+        self.stored.extend(other.stored);
+        self.bytes += other.bytes;
+        self.fail(other.failure);
+    }
+
+    /// What speaks of the caller or the container says more than that the service was busy.
+    fn fail(&mut self, failure: Option<Failure>) {
+        let is_busy = |f: &Failure| f.disposition == Disposition::Transient;
+        if self.failure.as_ref().is_none_or(|known| is_busy(known) && failure.as_ref().is_some_and(|f| !is_busy(f))) {
+            self.failure = failure.or(self.failure.take());
+        }
+    }
+
+    fn take(&mut self, one: &Pending, result: Result<f64, Failure>) {
+        match result {
+            Ok(ru) => {
+                self.ru += ru;
+                self.bytes += one.record.body.len();
+                self.stored.push(one.mark);
+            }
+            Err(f) if may_be_one_record(&f) => {
+                let (id, reason) = (Some(one.record.source_id.clone()), f.to_string());
+                self.poison.push(Poison { id, status: f.status, ..Poison::new(one.item, reason) });
+            }
+            Err(f) => self.fail(Some(f)),
+        }
+    }
 }
 
 /// Records that share a full partition key travel in transactional batches, all others alone.
-pub(super) fn into_units(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
+fn into_units(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
     let mut units: Vec<Vec<Pending>> = Vec::with_capacity(pending.len());
     let state = std::hash::RandomState::new();
     // The unit that is still open for a key, by the key's hash, and its bytes so far.

@@ -12,6 +12,8 @@ pub struct Account {
     pub endpoint: Url,
     /// How the caller proves who it is.
     pub credential: Credential,
+    /// Whether operations of several partition keys are packed into one request.
+    pub packs: bool,
 }
 
 /// How the caller proves who it is.
@@ -28,11 +30,22 @@ pub enum Credential {
     Developer,
 }
 
+/// The setting that says whether writes are packed.
+const BULK: &str = "REWIND_BULK";
+
 impl Account {
     /// Reads the account from the settings, under the connection name that the binding uses.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         const NAME: &str = "CosmosDB";
         const ENDPOINT: &str = "CosmosDB__accountEndpoint";
+        let packs = match settings.get(BULK).unwrap_or("auto").to_ascii_lowercase().as_str() {
+            "auto" => true,
+            "off" => false,
+            other => {
+                let fix = "write auto (pack writes where the account takes it) or off (one request for each write)";
+                return Err(ConfigError::new(BULK, format!("{other:?} is not allowed"), fix));
+            }
+        };
         if let Some(endpoint) = settings.get(ENDPOINT) {
             let endpoint = parse_endpoint(ENDPOINT, endpoint)?;
             // A flag that names a loopback endpoint needs no key: `local` and the emulators share a public one.
@@ -60,7 +73,7 @@ impl Account {
                     ));
                 }
             };
-            return Ok(Self { endpoint, credential });
+            return Ok(Self { endpoint, credential, packs });
         }
         let Some(text) = settings.get(NAME) else {
             return Err(ConfigError::new(
@@ -87,7 +100,7 @@ impl Account {
         if !key.expose().bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b)) {
             return Err(ConfigError::new(NAME, "has an AccountKey that is not base64", fix));
         }
-        Ok(Self { endpoint, credential: Credential::Key(key) })
+        Ok(Self { endpoint, credential: Credential::Key(key), packs })
     }
 }
 

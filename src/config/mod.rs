@@ -48,7 +48,16 @@ pub const SETTINGS: &[SettingDoc] = &[
         ".dead-letters",
         "directory, or https URL of a blob container (SAS or keyless), for records that cannot be stored",
     ),
-    SettingDoc::new("REWIND_MAX_WRITES", "64", "writes in flight, shared by all functions and leases of the process"),
+    SettingDoc::new(
+        "REWIND_BULK",
+        "auto",
+        "auto: records of several partition keys in one request, where the account takes it; off: one request for each",
+    ),
+    SettingDoc::new(
+        "REWIND_MAX_WRITES",
+        "1000",
+        "records being written at the same time, alone or packed, shared by all functions and leases of the process",
+    ),
     SettingDoc::new("REWIND_MAX_REREADS", "16", "fidelity re-reads in flight, shared likewise"),
     SettingDoc::new(
         "REWIND_DEADLINE_SECONDS",

@@ -12,7 +12,10 @@ use azure_data_cosmos_driver::{
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{Cosmos, Failure, HashSpace, Param, Status};
+use super::{
+    Cosmos, Failure, HashSpace, Param, Status,
+    bulk::{Packer, Routes},
+};
 use crate::change::{
     edit::quote,
     key::{KeyPaths, KeyValue, PartitionKey},
@@ -25,6 +28,14 @@ pub struct Container {
     driver: Arc<CosmosDriver>,
     reference: ContainerReference,
     key_paths: Arc<KeyPaths>,
+    together: Arc<Together>,
+}
+
+/// What all who write to an open container share.
+#[derive(Debug, Default)]
+struct Together {
+    routes: Routes,
+    packer: Packer,
 }
 
 impl std::fmt::Debug for Container {
@@ -34,7 +45,7 @@ impl std::fmt::Debug for Container {
 }
 
 /// What a successful write says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Written {
     /// Request units charged.
     pub charge: f64,
@@ -60,7 +71,7 @@ impl Container {
         reference: ContainerReference,
         key_paths: KeyPaths,
     ) -> Self {
-        Self { cosmos, driver, reference, key_paths: Arc::new(key_paths) }
+        Self { cosmos, driver, reference, key_paths: Arc::new(key_paths), together: Arc::default() }
     }
 
     /// The container's name.
@@ -97,6 +108,14 @@ impl Container {
         &self.driver
     }
 
+    pub(super) fn routes(&self) -> &Routes {
+        &self.together.routes
+    }
+
+    pub(super) fn packer(&self) -> &Packer {
+        &self.together.packer
+    }
+
     pub(super) fn reference(&self) -> &ContainerReference {
         &self.reference
     }
@@ -128,7 +147,7 @@ impl Container {
             etag: Option<String>,
         }
         let operation = CosmosOperation::batch(self.reference.clone(), wire_key(key)?).with_body(body);
-        let response = self.run(context, operation).await?;
+        let response = self.run(context, operation, OperationOptions::default()).await?;
         let charge = response.headers().request_charge.map_or(0.0, |c| c.value());
         let failed = u16::from(response.status().status_code()) == 207;
         let body = response.into_body().single().map_err(|e| Failure::from_driver(&e, context.into()))?;
@@ -184,7 +203,7 @@ impl Container {
             return Ok(found.first().map(|text| Bytes::copy_from_slice(text.get().as_bytes())));
         }
         let operation = CosmosOperation::read_item(self.item(key, id)?);
-        match self.run("read item", operation).await {
+        match self.run("read item", operation, OperationOptions::default()).await {
             Ok(response) => {
                 let body = response.into_body().single();
                 body.map(Some).map_err(|e| Failure::from_driver(&e, "read item".into()))
@@ -202,7 +221,7 @@ impl Container {
     /// Of the failing operation when the service names one: a batch that fails is an HTTP success (207).
     pub async fn upsert_batch(&self, key: &PartitionKey, body: Vec<u8>) -> Result<Written, Failure> {
         let operation = CosmosOperation::batch(self.reference.clone(), wire_key(key)?).with_body(body);
-        let response = self.run("upsert batch", operation).await?;
+        let response = self.run("upsert batch", operation, OperationOptions::default()).await?;
         let charge = response.headers().request_charge.map_or(0.0, |c| c.value());
         if u16::from(response.status().status_code()) != 207 {
             return Ok(Written { charge, etag: None, created: false });
@@ -212,7 +231,7 @@ impl Container {
     }
 
     async fn write(&self, context: &'static str, operation: CosmosOperation) -> Result<Written, Failure> {
-        let response = self.run(context, operation).await?;
+        let response = self.run(context, operation, OperationOptions::default()).await?;
         let headers = response.headers();
         Ok(Written {
             charge: headers.request_charge.map_or(0.0, |c| c.value()),
@@ -221,8 +240,13 @@ impl Container {
         })
     }
 
-    async fn run(&self, context: &'static str, operation: CosmosOperation) -> Result<CosmosResponse, Failure> {
-        match self.driver.execute_singleton_operation(operation, OperationOptions::default()).await {
+    pub(super) async fn run(
+        &self,
+        context: &'static str,
+        operation: CosmosOperation,
+        options: OperationOptions,
+    ) -> Result<CosmosResponse, Failure> {
+        match self.driver.execute_singleton_operation(operation, options).await {
             Ok(response) => {
                 self.cosmos.meter().add(response.headers().request_charge.map_or(0.0, |c| c.value()));
                 Ok(response)

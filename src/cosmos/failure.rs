@@ -233,44 +233,57 @@ impl Retry {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let mut pause = Duration::from_millis(20);
+        let mut tries = 0;
         // Why it is tried again says more than that the last attempt came too late.
         let mut reason: Option<Failure> = None;
         loop {
-            let result = if self.gives_up {
-                match tokio::time::timeout_at(self.deadline, operation()).await {
-                    Ok(result) => result,
-                    Err(_) => return Err(reason.unwrap_or_else(no_answer)),
-                }
-            } else {
-                operation().await
+            let Some(result) = self.before_deadline(operation()).await else {
+                return Err(reason.unwrap_or_else(Self::no_answer));
             };
             let failure = match result {
                 Err(failure) if failure.disposition == Disposition::Transient => failure,
                 other => return other,
             };
-            // Half of the pause is random, so that writers that failed together do not come back together.
-            let wait = failure.retry_after.unwrap_or(pause).mul_f64(crate::chance::jitter());
-            if Instant::now() + wait >= self.deadline {
-                return Err(failure);
-            }
-            self.retries.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(wait).await;
-            pause = (pause * 2).min(Duration::from_secs(5));
+            let pause = failure.retry_after.unwrap_or_else(|| Self::pause(tries));
+            let Some(pause) = self.next_pause(pause, 1) else { return Err(failure) };
+            tokio::time::sleep(pause).await;
+            tries += 1;
             reason = Some(failure);
         }
     }
-}
 
-fn no_answer() -> Failure {
-    let mut failure = Failure::from_status(
-        "wait".into(),
-        Status::new(408, 0),
-        "the service has not answered before the deadline",
-        None,
-    );
-    failure.sent_before = true;
-    failure
+    /// The pause after so many failures, where the service asks for none.
+    pub(super) fn pause(tries: u32) -> Duration {
+        Duration::from_millis(20).saturating_mul(1 << tries.min(10)).min(Duration::from_secs(5))
+    }
+
+    /// The pause before so many operations are tried again, counted as begun; `None` when the deadline would pass.
+    pub(super) fn next_pause(&self, pause: Duration, operations: usize) -> Option<Duration> {
+        // A part of it is random, so that writers that failed together do not come back together.
+        let pause = pause.mul_f64(crate::chance::jitter());
+        if Instant::now() + pause >= self.deadline {
+            return None;
+        }
+        self.retries.fetch_add(operations as u64, Ordering::Relaxed);
+        Some(pause)
+    }
+
+    /// What a future comes to; `None` at the deadline, where operations without an answer are given up.
+    pub(super) async fn before_deadline<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        if self.gives_up { tokio::time::timeout_at(self.deadline, future).await.ok() } else { Some(future.await) }
+    }
+
+    /// The failure of what was given up.
+    pub(super) fn no_answer() -> Failure {
+        let mut failure = Failure::from_status(
+            "wait".into(),
+            Status::new(408, 0),
+            "the service has not answered before the deadline",
+            None,
+        );
+        failure.sent_before = true;
+        failure
+    }
 }
 
 #[cfg(test)]

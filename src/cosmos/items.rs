@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use futures::{FutureExt as _, future::BoxFuture, stream::BoxStream};
 
-use super::{Container, Failure, HashSpace, Written};
+use super::{
+    Container, Failure, HashSpace, Written,
+    bulk::{Carrier as _, Operation, OwnVerb, Verb},
+};
 use crate::change::key::{KeyPaths, PartitionKey};
 
 /// What an operation on one item comes to.
@@ -31,6 +34,10 @@ pub trait Items: Send + Sync + 'static {
     fn hash_space(&self) -> Option<HashSpace>;
     /// Reads an item with its system properties; `None` when there is none.
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>>;
+    /// The same of an item that does not change any more: what is read may be as it was a moment ago. For many at once.
+    fn read_settled<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
+        self.read(key, id)
+    }
     /// Creates an item; a [`Disposition::Conflict`](super::Disposition::Conflict) when it exists.
     fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written>;
     /// Creates or replaces an item.
@@ -61,29 +68,43 @@ impl Items for Container {
         Self::hash_space(self)
     }
 
+    // Never packed: a packed read has no session, and may be older than what this process wrote.
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
+        let operation = Operation { key, id, verb: Verb::Read };
+        async move { self.alone(&operation).await.map(|done| done.text) }.boxed()
+    }
+
+    fn read_settled<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
         async move {
-            let bytes = Self::read(self, key, id).await?;
-            let text = bytes.map(|bytes| String::from_utf8(bytes.into())).transpose();
-            text.map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
+            match self.packed(key, id, OwnVerb::Read).await?.text {
+                Some(text) => Ok(Some(text)),
+                // A replica may not have it yet.
+                None => Items::read(self, key, id).await,
+            }
         }
         .boxed()
     }
 
     fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
-        Self::create(self, key, id, body).boxed()
+        self.written(key, id, OwnVerb::Create(body)).boxed()
     }
 
     fn upsert<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
-        Self::upsert(self, key, id, body).boxed()
+        self.written(key, id, OwnVerb::Upsert(body)).boxed()
     }
 
     fn replace<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written> {
-        Self::replace(self, key, id, body, etag).boxed()
+        self.written(key, id, OwnVerb::Replace(body, etag.to_owned())).boxed()
     }
 
     fn delete<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written> {
-        Self::delete(self, key, id, etag).boxed()
+        self.written(key, id, OwnVerb::Delete(etag.map(str::to_owned))).boxed()
+    }
+}
+
+impl Container {
+    async fn written(&self, key: &PartitionKey, id: &str, verb: OwnVerb) -> Result<Written, Failure> {
+        self.packed(key, id, verb).await.map(|done| done.written)
     }
 }
 
@@ -112,6 +133,10 @@ impl<T: InContainer> Items for T {
 
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
         self.container().read(key, id)
+    }
+
+    fn read_settled<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
+        self.container().read_settled(key, id)
     }
 
     fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {

@@ -1,12 +1,13 @@
 //! Azure Cosmos DB as this product uses it: one lazily opened connection, raw JSON in and out, errors turned into
 //! decisions. Documents travel as text through the driver, never as value trees.
 
-mod bulk;
+pub mod bulk;
 mod change_feed;
 mod clock;
 mod container;
 mod credentials;
 mod failure;
+mod gate;
 mod hash_range;
 mod items;
 mod opening;
@@ -15,6 +16,7 @@ mod query;
 mod ru_limiter;
 mod status;
 pub mod transport;
+mod writers;
 
 use std::sync::Arc;
 
@@ -29,17 +31,18 @@ use azure_data_cosmos_driver::{
 };
 use futures::FutureExt as _;
 
-pub use bulk::{Action, Bulk, Job, Observer, Tally};
 pub use change_feed::{ChangeFeed, FeedMode, FeedPage, FeedRange, FeedStart};
 pub use container::{Container, Page, Written};
 pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuMeter};
+pub use gate::Gate;
 pub use hash_range::{HashRange, HashSpace, Shard, Walk};
 pub use items::{Answer, Found, InContainer, Items};
 pub use opening::Opening;
 pub use query::{Pages, Param, sql_path};
 pub use ru_limiter::RuLimiter;
 pub use status::Status;
+pub use writers::{Action, Job, Observer, Tally, Writers};
 
 use crate::{
     change::key::KeyPaths,
@@ -55,6 +58,7 @@ pub struct Cosmos {
 struct Shared {
     account: Account,
     sessions: bool,
+    switch: bulk::Switch,
     driver: Opening<Arc<CosmosDriver>>,
     client: Opening<CosmosClient>,
     meter: RuMeter,
@@ -79,7 +83,8 @@ impl Cosmos {
 
     fn open(account: Account, sessions: bool) -> Self {
         let (driver, client) = (Opening::default(), Opening::default());
-        let shared = Shared { account, sessions, driver, client, meter: RuMeter::default() };
+        let switch = bulk::Switch::new(account.packs);
+        let shared = Shared { account, sessions, switch, driver, client, meter: RuMeter::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -91,6 +96,10 @@ impl Cosmos {
     /// Request units used through this connection so far.
     pub fn meter(&self) -> &RuMeter {
         &self.shared.meter
+    }
+
+    pub(self) fn switch(&self) -> &bulk::Switch {
+        &self.shared.switch
     }
 
     /// Opens a container: reads its definition, so that key paths are never assumed.

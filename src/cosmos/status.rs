@@ -23,6 +23,13 @@ impl Status {
     /// The key in the request does not match the document: a container definition that is out of date.
     pub const KEY_MISMATCH: Self = Self::new(400, 1001);
 
+    /// No such container or database.
+    pub const NO_OWNER: Self = Self::new(404, 1003);
+    /// A replica that does not have the session's writes yet.
+    pub const SESSION_BEHIND: Self = Self::new(404, 1002);
+    /// The results of a batch are more than an answer holds.
+    pub const ANSWER_TOO_LARGE: Self = Self::new(413, 3402);
+
     /// A status with its sub-status.
     pub const fn new(code: u16, sub: u16) -> Self {
         Self { code, sub }
@@ -36,6 +43,25 @@ impl Status {
     /// The endpoint has no such operation: to ask again changes nothing.
     pub const fn is_not_implemented(self) -> bool {
         self.code == 501
+    }
+
+    /// The service does not take such a request. What it says of any request to a container that is gone, was made again or
+    /// lags behind, and what the client library says of itself, is no such answer.
+    pub fn is_of_the_request(self) -> bool {
+        /// Where the client library's own sub-statuses begin.
+        const OWN: u16 = 20_000;
+        let others = [Self::KEY_MISMATCH, Self::NO_OWNER, Self::SESSION_BEHIND];
+        matches!(self.code, 400 | 404) && self.sub < OWN && !others.contains(&self)
+    }
+
+    /// More request units were asked for than the container gives.
+    pub const fn is_throttled(self) -> bool {
+        self.code == 429
+    }
+
+    /// The physical partition is another one by now (410 with any of its reasons).
+    pub const fn is_gone(self) -> bool {
+        self.code == 410
     }
 
     /// The request, or the item, has more bytes than the service takes.

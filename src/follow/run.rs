@@ -152,6 +152,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
         limits: Limits::new(config.max_writes, config.max_rereads, config.deadline),
         via: Via::Follow,
         recent: Recent::default(),
+        unfinished: Recent::default(),
         partial: redactor.as_ref().map(|redactor| redactor.note().to_owned()),
         projection: None,
     };

@@ -24,6 +24,11 @@ pub mod writing;
 
 use std::sync::Arc;
 
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+
 pub use self::{
     containers::{Account, AnyContext, Containers, NotShared},
     cosmos::{CosmosContainers, CosmosHistory, CosmosReader},
@@ -34,7 +39,7 @@ use crate::{
         key::{KeyPaths, PartitionKey},
         record::Record,
     },
-    cosmos::Failure,
+    cosmos::{Failure, Gate, bulk::Outcomes},
 };
 
 /// Opens the two containers that capture needs; opened lazily, so that the handler's port is up first.
@@ -72,6 +77,22 @@ pub trait HistoryWriter: Send + Sync + 'static {
     /// # Errors
     /// A conflict when one that is `create_only` exists: each is to be written by itself then.
     fn write_batch(&self, records: &[&Record]) -> impl Future<Output = Result<f64, Failure>> + Send;
+    /// Whether records of several keys are packed into one request.
+    fn packs(&self) -> bool {
+        false
+    }
+    /// Writes records of any keys, each for itself as [`write`](Self::write) does, packed where that is possible. Each has
+    /// its own outcome, the RU charged, as soon as that is known. Nothing is retried. `gate` bounds what is on its way.
+    fn write_many<'a>(&'a self, records: Vec<&'a Record>, gate: &'a Gate) -> BoxStream<'a, Outcomes<f64>> {
+        let one = move |(place, record): (usize, &'a Record)| async move {
+            let written = async {
+                let _permission = gate.enter(1, record.body.len()).await?;
+                self.write(record).await
+            };
+            vec![(place, written.await)]
+        };
+        stream::iter(records).enumerate().map(one).buffer_unordered(gate.most()).boxed()
+    }
 }
 
 /// Most operations of one transactional batch (Azure Cosmos DB service quotas).

@@ -15,11 +15,25 @@ pub async fn write_record(history: &dyn Items, record: &Record) -> Result<f64, F
     if !record.create_only {
         return history.upsert(&record.key, &record.id, body).await.map(|written| written.charge);
     }
-    match history.create(&record.key, &record.id, body).await {
-        Ok(written) => Ok(written.charge),
-        Err(f) if f.disposition == Disposition::Conflict && record.completes => complete(history, record).await,
-        Err(f) if f.disposition == Disposition::Conflict => Ok(0.0),
-        Err(f) => Err(f),
+    let written = history.create(&record.key, &record.id, body).await;
+    settle(history, record, written.map(|written| written.charge)).await
+}
+
+/// What a packed write of a record came to, where that is not the end: one that only completes what is there found it.
+///
+/// # Errors
+/// As [`write_record`].
+pub(super) async fn settle(
+    history: &dyn Items,
+    record: &Record,
+    written: Result<f64, Failure>,
+) -> Result<f64, Failure> {
+    match written {
+        Err(f) if record.create_only && f.disposition == Disposition::Conflict && record.completes => {
+            complete(history, record).await
+        }
+        Err(f) if record.create_only && f.disposition == Disposition::Conflict => Ok(0.0),
+        other => other,
     }
 }
 

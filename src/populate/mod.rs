@@ -35,7 +35,7 @@ use crate::{
     change::key::{ItemKey, KeyPaths},
     clock::{Clock as _, SystemClock},
     context::Context,
-    cosmos::{Action, Bulk, Failure, Job, RuLimiter, Tally},
+    cosmos::{Action, Failure, Job, RuLimiter, Tally, Writers},
     figures::count_of,
     input,
     outcomes::Outcomes,
@@ -191,12 +191,12 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, PopulateE
     let problems = Problems { step: &*step, count: AtomicU64::new(0) };
     let (observer, outcomes) = Outcomes::observed();
     let limiter = RuLimiter::new(cx.account.meter(), None);
-    let bulk = Bulk::start((&container).into(), concurrency, limiter, observer);
-    let sink = Sink { bulk, rate: DocumentRate::new(rate) };
+    let writers = Writers::start((&container).into(), concurrency, limiter, observer);
+    let sink = Sink { writers, rate: DocumentRate::new(rate) };
     // The writers end with the sink, and the outcomes with the writers.
     let work = async {
         let read = write_all(&sink, from, rng, key_paths, &problems).await;
-        let (tally, refused) = sink.bulk.finish().await;
+        let (tally, refused) = sink.writers.finish().await;
         read.map(|read| (read, tally, refused))
     };
     let (done, ()) = tokio::join!(work, outcomes.tell(&*step, |text| problems.tell(text)));
@@ -250,7 +250,7 @@ impl Problems<'_> {
 
 /// Where documents go, at a rate.
 struct Sink {
-    bulk: Bulk,
+    writers: Writers,
     rate: DocumentRate,
 }
 
@@ -258,7 +258,7 @@ impl Sink {
     /// False when nothing more can be written.
     async fn upsert(&self, item: ItemKey, text: String) -> bool {
         self.rate.wait().await;
-        self.bulk.send(Job { item, action: Action::Upsert(text.into_bytes()) }).await
+        self.writers.send(Job { item, action: Action::Upsert(text.into_bytes()) }).await
     }
 }
 

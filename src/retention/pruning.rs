@@ -14,7 +14,7 @@ use crate::{
         time::PointInTime,
         version::BadRecord,
     },
-    cosmos::{Action, Bulk, Failure, HashRange, Job, Observer, RuLimiter, Tally},
+    cosmos::{Action, Failure, HashRange, Job, Observer, RuLimiter, Tally, Writers},
     history::{
         Account, Containers,
         live::LiveDetail,
@@ -217,14 +217,14 @@ impl Pruning<'_> {
         if jobs.is_empty() {
             return (Tally::default(), None);
         }
-        let bulk =
-            Bulk::start(self.containers.changes.clone(), self.concurrency, self.pace.clone(), self.observer.clone());
+        let writers =
+            Writers::start(self.containers.changes.clone(), self.concurrency, self.pace.clone(), self.observer.clone());
         for job in jobs {
-            if !bulk.send(job).await {
+            if !writers.send(job).await {
                 break;
             }
         }
-        bulk.finish().await
+        writers.finish().await
     }
 
     /// The journals of restores that ended before the window.

@@ -49,7 +49,7 @@ use crate::{
         time::PointInTime,
         version::{Version, container_of},
     },
-    cosmos::{Bulk, Failure, HashRange, RuLimiter, Shard},
+    cosmos::{Failure, HashRange, RuLimiter, Shard, Writers},
     history::{
         AnyContext, Containers, NotShared,
         baseline::{Saver, version_of_live},
@@ -166,9 +166,15 @@ impl Job<'_> {
             needs_text: &|found| content && found.live.is_some(),
         };
         let mut sample = Sample::new(self.request.sample);
-        let bulk = Bulk::start(self.containers.changes.clone(), concurrency, self.pace.clone(), self.failed.observer());
-        let saver =
-            Saver { containers: self.containers, pace: self.pace, bulk: &bulk, concurrency, clock: &*self.cx.clock };
+        let writers =
+            Writers::start(self.containers.changes.clone(), concurrency, self.pace.clone(), self.failed.observer());
+        let saver = Saver {
+            containers: self.containers,
+            pace: self.pace,
+            writers: &writers,
+            concurrency,
+            clock: &*self.cx.clock,
+        };
         let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {
             if self.cx.stop.is_cancelled() {
@@ -203,7 +209,7 @@ impl Job<'_> {
             }
             self.failed.pass_on(self.step);
         }
-        let (tally, fatal) = bulk.finish().await;
+        let (tally, fatal) = writers.finish().await;
         report.repaired = tally.created + tally.skipped;
         fatal.map_or_else(|| Ok(sample.into_chosen()), |failure| Err(failure.into()))
     }

@@ -51,11 +51,20 @@ async fn the_same_batch_twice_in_another_order_and_with_duplicates_gives_the_sam
 }
 
 #[tokio::test]
-async fn records_that_share_a_full_key_travel_together_and_others_alone() {
+async fn records_travel_together_by_key_and_by_physical_partition() {
+    // Thirty of one key are a transactional batch; thirty of as many keys are packed, one request for each partition.
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver(&mixed_batch()).await.0, 200);
+    let partitions = app.changes().await.feed_ranges(true).await.unwrap().len();
+    assert_eq!(app.proxy.writes(), 1 + partitions);
+    assert_eq!(app.history().await.len(), 60);
+    // What is not packed is a request for each key.
+    let app = TestApp::start().await;
+    let handler = app.handler(&[("REWIND_BULK", "off")]).await;
+    assert_eq!(handler.deliver(&mixed_batch()).await.0, 200);
     assert_eq!(app.proxy.writes(), 30 + 1);
+    assert_eq!(app.history().await.len(), 60);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ fn source() -> Vec<(String, Vec<(usize, String)>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = files_of_kind(root.join("src"), "rs");
     let code = |text: String| {
-        let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]") && *line != "#![cfg(test)]");
         let lines = lines.enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
         lines.map(|(n, line)| (n + 1, line.to_owned())).collect()
     };

@@ -32,6 +32,7 @@ pub fn capture_into<H>(history: H, folder: &Path, limits: Limits) -> Capture<H> 
         limits,
         via: Via::Trigger,
         recent: Recent::default(),
+        unfinished: Recent::default(),
         partial: None,
         projection: None,
     }

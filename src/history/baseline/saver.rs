@@ -6,7 +6,7 @@ use super::{Saving, record_of_live};
 use crate::{
     change::{Op, key::ItemKey},
     clock::Clock,
-    cosmos::{Action, Bulk, Disposition, Failure, Job, RuLimiter},
+    cosmos::{Action, Disposition, Failure, Job, RuLimiter, Writers},
     history::{Containers, live::read_live, scan::ScannedItem},
 };
 
@@ -17,7 +17,7 @@ pub struct Saver<'a> {
     /// Request units a second.
     pub pace: &'a RuLimiter,
     /// Writers of the history.
-    pub bulk: &'a Bulk,
+    pub writers: &'a Writers,
     /// Documents that are read at the same time, where they were not read along.
     pub concurrency: usize,
     /// The time of this machine.
@@ -30,7 +30,7 @@ pub struct Saved {
     pub unusable: Vec<(ItemKey, String)>,
     /// How many are gone meanwhile.
     pub gone: u64,
-    /// Whether the writers have stopped: `Bulk::finish` says why.
+    /// Whether the writers have stopped: `Writers::finish` says why.
     pub stopped: bool,
 }
 
@@ -69,7 +69,7 @@ impl Saver<'_> {
                         item: ItemKey { id: record.id, partition_key: record.key },
                         action: Action::Create(record.body.into_bytes()),
                     };
-                    if !self.bulk.send(job).await {
+                    if !self.writers.send(job).await {
                         saved.stopped = true;
                         return Ok(saved);
                     }

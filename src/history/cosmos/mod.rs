@@ -7,17 +7,23 @@ mod row;
 
 use std::sync::Arc;
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
 
 pub use self::reader::CosmosReader;
-use super::{Containers, History, HistoryWriter, SourceReader, writing::write_record};
+use super::{
+    Containers, History, HistoryWriter, SourceReader,
+    writing::{settle, write_record},
+};
 use crate::{
     change::{
         key::{KeyPaths, PartitionKey},
         record::Record,
     },
     config::Names,
-    cosmos::{Container, Cosmos, Failure, Opening, Param},
+    cosmos::{
+        Container, Cosmos, Failure, Gate, Opening, Param,
+        bulk::{Operation, Outcomes, Verb},
+    },
 };
 
 /// The source and changes containers of one function.
@@ -127,6 +133,35 @@ impl HistoryWriter for Container {
         }
         body.push(']');
         self.upsert_batch(&first.key, body.into_bytes()).await.map(|w| w.charge)
+    }
+
+    fn packs(&self) -> bool {
+        Self::packs(self)
+    }
+
+    fn write_many<'a>(&'a self, records: Vec<&'a Record>, gate: &'a Gate) -> BoxStream<'a, Outcomes<f64>> {
+        let operation = |record: &&'a Record| Operation {
+            key: &record.key,
+            id: &record.id,
+            verb: match record.body.as_bytes() {
+                body if record.create_only => Verb::Create(body),
+                body => Verb::Upsert(body),
+            },
+        };
+        let sent = self.run_many(records.iter().map(operation).collect(), Some(gate));
+        let records: Arc<[&Record]> = records.into();
+        sent.then(move |outcomes| {
+            let records = records.clone();
+            async move {
+                let mut settled = Vec::with_capacity(outcomes.len());
+                for (place, outcome) in outcomes {
+                    let charge = outcome.map(|done| done.written.charge);
+                    settled.push((place, settle(self, records[place], charge).await));
+                }
+                settled
+            }
+        })
+        .boxed()
     }
 }
 

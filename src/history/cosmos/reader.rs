@@ -133,7 +133,8 @@ impl HistoryReader for CosmosReader {
     fn record<'a>(&'a self, item: &'a ItemKey, record_id: &'a str) -> Answer<'a, Option<String>> {
         async move {
             if let Some(key) = self.layout.record_key(item, record_id) {
-                return Items::read(&self.container, &key, record_id).await;
+                // A record stands still once it is there.
+                return self.container.read_settled(&key, record_id).await;
             }
             let scope = self.layout.scope(&item.partition_key, Some(&item.id));
             let params = [Param::new("id", record_id)];

@@ -40,8 +40,15 @@ pub(super) async fn forward(
     if kind == Kind::LiveWrite {
         let hook = shared.before_live_write.lock().unwrap().clone();
         if let Some(hook) = hook {
-            hook(path.clone()).await;
+            for path in written(&path, &headers, &body) {
+                hook(path).await;
+            }
         }
+    }
+    if headers.get("x-ms-cosmos-batch-atomic").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"false"))
+        && let Some(status) = *shared.bulk.lock().unwrap()
+    {
+        return reject(status, 0);
     }
     let fault = shared.fault_of(kind, &path, &headers, &body);
     if !matches!(fault, Fault::Pass) {
@@ -73,6 +80,19 @@ pub(super) async fn forward(
             answer
         }
     }
+}
+
+/// The paths that a request writes to, as if each of its operations were a request of its own.
+fn written(path: &str, headers: &HeaderMap, body: &[u8]) -> Vec<String> {
+    if !headers.contains_key("x-ms-cosmos-is-batch-request") {
+        return vec![path.to_owned()];
+    }
+    let operations: Vec<serde_json::Value> = serde_json::from_slice(body).unwrap();
+    let of = |operation: &serde_json::Value| match operation["id"].as_str() {
+        Some(id) => format!("{path}/{id}"),
+        None => path.to_owned(),
+    };
+    operations.iter().map(of).collect()
 }
 
 fn cut() -> Response {

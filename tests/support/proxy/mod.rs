@@ -103,6 +103,8 @@ struct Shared {
     before_live_write: Mutex<Option<Hook>>,
     /// What is replaced in answers, by what.
     rewrite: Mutex<Option<(String, String)>>,
+    /// What a request is answered that has operations of several partition keys.
+    bulk: Mutex<Option<u16>>,
     seen: Mutex<HashMap<Kind, usize>>,
     /// Requests that met a fault.
     faulted: AtomicUsize,
@@ -130,6 +132,7 @@ impl Proxy {
             hold: Mutex::default(),
             before_live_write: Mutex::default(),
             rewrite: Mutex::default(),
+            bulk: Mutex::default(),
             seen: Mutex::default(),
             faulted: AtomicUsize::new(0),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
@@ -191,6 +194,11 @@ impl Proxy {
     /// Replaces a text in every answer: for documents that the account in the test does not take.
     pub fn rewrite(&self, from: &str, to: &str) {
         *self.shared.rewrite.lock().unwrap() = Some((from.to_owned(), to.to_owned()));
+    }
+
+    /// Answers bulk requests with this status, as an account that does not know them.
+    pub fn refuse_bulk(&self, status: Option<u16>) {
+        *self.shared.bulk.lock().unwrap() = status;
     }
 
     /// Holds up a write, to `changes` or `events`, after `passing` others; the receiver tells when it has come.

@@ -70,7 +70,7 @@ impl Tally {
 pub type Observer = Arc<dyn Fn(&ItemKey, Option<&Failure>) + Send + Sync>;
 
 /// Writers that share one container. An item's writes all go to the same one, so the last sent is the last written.
-pub struct Bulk {
+pub struct Writers {
     queues: Vec<mpsc::Sender<Job>>,
     workers: JoinSet<()>,
     shared: Arc<Shared>,
@@ -90,7 +90,7 @@ struct Shared {
     stop: CancellationToken,
 }
 
-impl Bulk {
+impl Writers {
     /// Starts `concurrency` writers, held back to the limit of `pace`.
     pub fn start(container: Arc<dyn Items>, concurrency: usize, pace: RuLimiter, observer: Observer) -> Self {
         let shared = Arc::new(Shared {

@@ -1,0 +1,117 @@
+//! The way of a bulk request to the service: through the driver, which has no operation for it yet. What is sent is a
+//! request to create an item whose headers and body make it a batch that is not atomic, as Microsoft's JavaScript client
+//! sends it. The driver adds the partition key of the item it believes in: that of the first operation, which lies in
+//! the same range.
+
+use std::collections::HashMap;
+
+use azure_core::http::headers::{HeaderName, HeaderValue};
+use azure_data_cosmos_driver::{
+    models::{CosmosOperation, FeedRange, ItemReference},
+    options::{BinaryEncodingOptions, OperationOptions},
+};
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
+
+use super::{
+    Done, Operation, Verb,
+    routes::{Place, Route},
+};
+use crate::{
+    change::key::PartitionKey,
+    cosmos::{Container, Failure, Status, container::wire_key},
+};
+
+/// What is answered to a bulk request as a whole.
+#[derive(Debug)]
+pub(in crate::cosmos) struct Carried {
+    /// One result for each operation.
+    pub(in crate::cosmos) body: Bytes,
+    /// Whether the client library had sent the request before: an earlier attempt may have been carried out.
+    pub(in crate::cosmos) sent_before: bool,
+}
+
+/// What takes operations to a container, packed or alone.
+pub(in crate::cosmos) trait Carrier: Sync {
+    /// Sends a bulk request to a physical partition; `key` is that of one of its operations.
+    fn carry<'a>(
+        &'a self,
+        range: &'a str,
+        key: &'a PartitionKey,
+        body: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Carried, Failure>>;
+    /// Carries out one operation by itself.
+    fn alone<'a>(&'a self, operation: &'a Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>>;
+    /// The physical partitions, in order; `refresh` asks the service and not the driver's memory.
+    fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<Route>, Failure>>;
+    /// Where the items of a key lie.
+    fn place(&self, key: &PartitionKey) -> Result<Place, Failure>;
+}
+
+impl Carrier for Container {
+    fn carry<'a>(
+        &'a self,
+        range: &'a str,
+        key: &'a PartitionKey,
+        body: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Carried, Failure>> {
+        async move {
+            let item = ItemReference::from_name(self.reference(), wire_key(key)?, "bulk");
+            let operation = CosmosOperation::create_item(item).with_body(body);
+            let mut options = OperationOptions::default();
+            options.binary_encoding = Some(BinaryEncodingOptions::new().with_enabled(false));
+            options.custom_headers = Some(HashMap::from([
+                (HeaderName::from_static("x-ms-cosmos-is-batch-request"), HeaderValue::from_static("True")),
+                (HeaderName::from_static("x-ms-cosmos-batch-atomic"), HeaderValue::from_static("False")),
+                (HeaderName::from_static("x-ms-cosmos-batch-continue-on-error"), HeaderValue::from_static("True")),
+                (HeaderName::from_static("x-ms-documentdb-partitionkeyrangeid"), HeaderValue::from(range.to_owned())),
+            ]));
+            let response = self.run("bulk request", operation, options).await?;
+            let sent_before = response.diagnostics_ref().request_count() > 1;
+            let body = response.into_body().single();
+            body.map(|body| Carried { body, sent_before }).map_err(|e| Failure::from_driver(&e, "bulk request".into()))
+        }
+        .boxed()
+    }
+
+    fn alone<'a>(&'a self, operation: &'a Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>> {
+        async move {
+            let (key, id) = (operation.key, operation.id);
+            let written = match operation.verb {
+                Verb::Read => {
+                    let bytes = self.read(key, id).await?;
+                    let text = bytes.map(|bytes| String::from_utf8(bytes.into())).transpose();
+                    let text = text.map_err(|_| {
+                        Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into())
+                    })?;
+                    return Ok(Done { written: Default::default(), text });
+                }
+                Verb::Upsert(body) => self.upsert(key, id, body.to_vec()).await,
+                Verb::Create(body) => self.create(key, id, body.to_vec()).await,
+                Verb::Replace(body, etag) => self.replace(key, id, body.to_vec(), etag).await,
+                Verb::Delete(etag) => self.delete(key, id, etag).await,
+            };
+            written.map(|written| Done { written, text: None })
+        }
+        .boxed()
+    }
+
+    fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<Route>, Failure>> {
+        async move {
+            let context = || "read feed ranges".to_owned();
+            let found = self.driver().resolve_all_partition_key_ranges(self.reference(), refresh).await;
+            let found = found.map_err(|e| Failure::from_driver(&e, context()))?.unwrap_or_default();
+            if found.is_empty() {
+                let problem = "the service named no feed range";
+                return Err(Failure::from_status(context(), Status::new(503, 0), problem, None));
+            }
+            Ok(found.into_iter().map(|range| Route { from: Place(range.min_inclusive), range: range.id }).collect())
+        }
+        .boxed()
+    }
+
+    fn place(&self, key: &PartitionKey) -> Result<Place, Failure> {
+        let range = FeedRange::for_partition(wire_key(key)?, self.reference().partition_key_definition());
+        Ok(Place(range.min_inclusive().clone()))
+    }
+}

@@ -1,0 +1,68 @@
+//! Operations of any partition keys in few requests: Cosmos' bulk protocol. A request goes to one physical partition and
+//! has up to a hundred operations, each of which succeeds or fails for itself.
+//!
+//! Microsoft's .NET, Java and JavaScript clients do the same; the Rust client cannot yet. Should an account not take such
+//! a request, the process goes back to one request for each operation and says so once ([`Switch`]).
+
+mod carrier;
+mod operation;
+mod packing;
+mod retrying;
+mod routes;
+mod sending;
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::stream::BoxStream;
+use tracing::warn;
+
+pub use self::operation::{Done, Operation, Verb};
+pub(super) use self::{
+    carrier::Carrier,
+    packing::{OwnVerb, Packer},
+    routes::Routes,
+};
+use super::{Container, Failure, Gate};
+
+/// What came of operations, each with its place among those that were given.
+pub type Outcomes<T> = Vec<(usize, Result<T, Failure>)>;
+
+/// Whether operations are packed. One for a connection.
+#[derive(Debug)]
+pub struct Switch(AtomicBool);
+
+impl Switch {
+    pub(super) fn new(on: bool) -> Self {
+        Self(AtomicBool::new(on))
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn turn_off(&self, reason: &Failure) {
+        if self.0.swap(false, Ordering::Relaxed) {
+            warn!(%reason, "the account does not take bulk requests: from here on each write is a request of its own");
+        }
+    }
+}
+
+impl Container {
+    /// Runs operations of any keys, each for itself, in as few requests as there can be: those of one physical partition
+    /// together. Outcomes come as they are known; operations on one item are carried out in their order. Nothing is
+    /// retried, but what has to go to another partition or into smaller requests. `gate` bounds what is on its way.
+    pub fn run_many<'a>(
+        &'a self,
+        operations: Vec<Operation<'a>>,
+        gate: Option<&'a Gate>,
+    ) -> BoxStream<'a, Outcomes<Done>> {
+        let (routes, switch) = (self.routes(), self.cosmos().switch());
+        sending::Sending { carrier: self, routes, switch, gate }.run(operations.into_iter().enumerate().collect(), 0)
+    }
+
+    /// Whether operations are packed.
+    pub fn packs(&self) -> bool {
+        self.cosmos().switch().is_on()
+    }
+}

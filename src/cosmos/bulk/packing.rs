@@ -1,0 +1,170 @@
+//! Operations of callers that know nothing of each other, packed as they come: while requests are on their way, what comes
+//! waits for the next one. Nobody waits for more to come, so one operation at a time is as fast as without.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use futures::StreamExt as _;
+use tokio::sync::oneshot;
+
+use super::{Done, Operation, Verb, carrier::Carrier as _};
+use crate::{
+    change::key::PartitionKey,
+    cosmos::{Container, Failure, Status},
+};
+
+/// Rounds of requests on their way at the same time. More would make smaller requests, fewer would leave the account idle.
+const ROUNDS: usize = 3;
+/// Most operations of a round.
+const MOST: usize = 400;
+
+/// Operations that wait.
+#[derive(Debug, Default)]
+pub(in crate::cosmos) struct Packer(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Waiting>,
+    /// Rounds on their way, and operations that went alone.
+    busy: usize,
+    /// Whether a round has been started that has not taken anything yet.
+    starting: bool,
+}
+
+/// One that waits.
+#[derive(Debug)]
+struct Waiting {
+    operation: OwnOperation,
+    answer: oneshot::Sender<Result<Done, Failure>>,
+}
+
+/// [`Operation`] with what it is made of.
+#[derive(Debug)]
+struct OwnOperation {
+    key: PartitionKey,
+    id: String,
+    verb: OwnVerb,
+}
+
+impl OwnOperation {
+    fn lent(&self) -> Operation<'_> {
+        Operation { key: &self.key, id: &self.id, verb: self.verb.lent() }
+    }
+}
+
+/// [`Verb`] with its text.
+#[derive(Debug)]
+pub(in crate::cosmos) enum OwnVerb {
+    Read,
+    Upsert(Vec<u8>),
+    Create(Vec<u8>),
+    Replace(Vec<u8>, String),
+    Delete(Option<String>),
+}
+
+impl OwnVerb {
+    fn lent(&self) -> Verb<'_> {
+        match self {
+            Self::Read => Verb::Read,
+            Self::Upsert(body) => Verb::Upsert(body),
+            Self::Create(body) => Verb::Create(body),
+            Self::Replace(body, etag) => Verb::Replace(body, etag),
+            Self::Delete(etag) => Verb::Delete(etag.as_deref()),
+        }
+    }
+}
+
+/// Counts as busy until it is dropped.
+struct Busy<'a>(&'a Packer);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.state().busy -= 1;
+    }
+}
+
+/// What becomes of an operation that came.
+enum Turn<'a> {
+    /// Nothing else is on its way.
+    Alone(Busy<'a>, OwnVerb),
+    /// It is sent with what waits; `true`: by a round that is to be begun.
+    Together(oneshot::Receiver<Result<Done, Failure>>, bool),
+}
+
+impl Packer {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit(&self, key: &PartitionKey, id: &str, verb: OwnVerb) -> Turn<'_> {
+        let mut state = self.state();
+        if state.busy == 0 && state.waiting.is_empty() {
+            state.busy += 1;
+            return Turn::Alone(Busy(self), verb);
+        }
+        let (answer, result) = oneshot::channel();
+        let operation = OwnOperation { key: key.clone(), id: id.to_owned(), verb };
+        state.waiting.push_back(Waiting { operation, answer });
+        let begin = !state.starting && state.busy < ROUNDS;
+        if begin {
+            (state.starting, state.busy) = (true, state.busy + 1);
+        }
+        Turn::Together(result, begin)
+    }
+
+    /// What waits, as much as goes into a round.
+    fn take(&self) -> Vec<Waiting> {
+        let mut state = self.state();
+        state.starting = false;
+        let most = state.waiting.len().min(MOST);
+        let mut taken: Vec<Waiting> = state.waiting.drain(..most).collect();
+        // Whoever asked for them has given up, and may have done something else by now.
+        taken.retain(|one| !one.answer.is_closed());
+        taken
+    }
+}
+
+impl Container {
+    /// Runs an operation, together with others when there are any.
+    pub(in crate::cosmos) async fn packed(&self, key: &PartitionKey, id: &str, verb: OwnVerb) -> Result<Done, Failure> {
+        if !self.packs() {
+            return self.alone(&Operation { key, id, verb: verb.lent() }).await;
+        }
+        match self.packer().admit(key, id, verb) {
+            Turn::Alone(_busy, verb) => self.alone(&Operation { key, id, verb: verb.lent() }).await,
+            Turn::Together(result, begin) => {
+                if begin {
+                    tokio::spawn(self.clone().rounds());
+                }
+                let lost = || Failure::from_status("write".into(), Status::new(503, 0), "shutting down", None);
+                result.await.unwrap_or_else(|_| Err(lost()))
+            }
+        }
+    }
+
+    /// Sends what waits until nothing does.
+    async fn rounds(self) {
+        let _busy = Busy(self.packer());
+        // Those who are about to ask may do so first.
+        tokio::task::yield_now().await;
+        loop {
+            let taken = self.packer().take();
+            if taken.is_empty() {
+                return;
+            }
+            let (operations, mut answers): (Vec<_>, Vec<_>) =
+                taken.into_iter().map(|one| (one.operation, Some(one.answer))).unzip();
+            let mut outcomes = self.run_many(operations.iter().map(OwnOperation::lent).collect(), None);
+            while let Some(outcomes) = outcomes.next().await {
+                for (place, outcome) in outcomes {
+                    if let Some(answer) = answers.get_mut(place).and_then(Option::take) {
+                        // Nobody waits for it any more: it was carried out all the same.
+                        let _ = answer.send(outcome);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Operations on their way: by physical partition, no item twice in a request, each with its own outcome.
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures::{
+    FutureExt as _, StreamExt as _,
+    stream::{self, BoxStream},
+};
+
+use super::{
+    Done, Operation, Outcomes, Switch, Verb,
+    carrier::Carrier,
+    operation::{Answer, request_of},
+    routes::{Route, Routes, route},
+};
+use crate::cosmos::{Failure, Gate, Status};
+
+/// Most operations in a request: the service's limit.
+const MOST: usize = 100;
+/// Most bytes in a request, as Microsoft's JavaScript client has it. The service takes more and answers up to 4 MB.
+const BYTES: usize = 220_000;
+/// Operations that go alone at the same time, without a gate.
+const ALONE: usize = 64;
+/// How often operations are sent to another partition at once. After that the caller pauses before it tries again.
+const REROUTES: u32 = 3;
+
+type Numbered<'a> = (usize, Operation<'a>);
+
+/// What sends operations.
+#[derive(Clone, Copy)]
+pub(super) struct Sending<'a> {
+    pub(super) carrier: &'a dyn Carrier,
+    pub(super) routes: &'a Routes,
+    pub(super) switch: &'a Switch,
+    pub(super) gate: Option<&'a Gate>,
+}
+
+/// Operations of one physical partition.
+struct Chunk<'a> {
+    route: usize,
+    operations: Vec<Numbered<'a>>,
+    bytes: usize,
+}
+
+/// What is left to do after a request.
+enum Rest<'a> {
+    Nothing,
+    /// They are too many for one request.
+    Halve(Vec<Numbered<'a>>),
+    /// They lie in another partition.
+    Reroute(Vec<Numbered<'a>>),
+    /// They cannot be packed.
+    Alone(Vec<Numbered<'a>>),
+}
+
+impl<'a> Sending<'a> {
+    /// Runs them; `reroutes`: how often they were sent to another partition before.
+    pub(super) fn run(self, operations: Vec<Numbered<'a>>, reroutes: u32) -> BoxStream<'a, Outcomes<Done>> {
+        let (first, later) = once_each(operations);
+        let sent = if first.len() <= 1 || !self.switch.is_on() {
+            self.alone(first)
+        } else {
+            let groups = async move {
+                let routes = match self.routes.get(self.carrier).await {
+                    Ok(routes) => routes,
+                    // Each finds its way by itself, or says why it does not.
+                    Err(_) => return self.alone(first),
+                };
+                let (chunks, lost) = self.chunks(&routes, first);
+                let chunks = stream::iter(chunks).map(move |chunk| self.send(routes.clone(), chunk, reroutes));
+                stream::iter([lost]).chain(chunks.flatten_unordered(None)).boxed()
+            };
+            groups.flatten_stream().boxed()
+        };
+        let sent = if later.is_empty() { sent } else { sent.chain(self.deferred(later, reroutes)).boxed() };
+        sent.filter(|outcomes| std::future::ready(!outcomes.is_empty())).boxed()
+    }
+
+    /// The same, when its turn comes.
+    fn deferred(self, operations: Vec<Numbered<'a>>, reroutes: u32) -> BoxStream<'a, Outcomes<Done>> {
+        async move { self.run(operations, reroutes) }.flatten_stream().boxed()
+    }
+
+    fn alone(self, operations: Vec<Numbered<'a>>) -> BoxStream<'a, Outcomes<Done>> {
+        let one = move |(place, operation): Numbered<'a>| async move {
+            let outcome = async {
+                let _permission = self.enter(1, operation.size()).await?;
+                self.carrier.alone(&operation).await
+            };
+            vec![(place, outcome.await)]
+        };
+        let most = self.gate.map_or(ALONE, Gate::most);
+        stream::iter(operations).map(one).buffer_unordered(most).boxed()
+    }
+
+    async fn enter(&self, operations: usize, bytes: usize) -> Result<Option<impl Sized + use<'a>>, Failure> {
+        match self.gate {
+            Some(gate) => gate.enter(operations, bytes).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Puts them together by partition. Those whose key is none have failed.
+    fn chunks(self, routes: &[Route], operations: Vec<Numbered<'a>>) -> (Vec<Chunk<'a>>, Outcomes<Done>) {
+        let most = self.gate.map_or(MOST, |gate| gate.most().min(MOST));
+        let (mut chunks, mut lost) = (Vec::new(), Vec::new());
+        let mut open: Vec<Option<usize>> = vec![None; routes.len()];
+        for (place, operation) in operations {
+            let route = match route(self.carrier, routes, operation.key) {
+                Ok(route) => route,
+                Err(failure) => {
+                    lost.push((place, Err(failure)));
+                    continue;
+                }
+            };
+            let size = operation.size();
+            let chunk = match open[route].map(|open: usize| &mut chunks[open] as &mut Chunk<'a>) {
+                Some(chunk) if chunk.operations.len() < most && chunk.bytes + size <= BYTES => chunk,
+                _ => {
+                    open[route] = Some(chunks.len());
+                    chunks.push(Chunk { route, operations: Vec::with_capacity(most.min(32)), bytes: 0 });
+                    let last = chunks.len() - 1;
+                    &mut chunks[last]
+                }
+            };
+            chunk.bytes += size;
+            chunk.operations.push((place, operation));
+        }
+        (chunks, lost)
+    }
+
+    fn send(self, routes: Arc<[Route]>, chunk: Chunk<'a>, reroutes: u32) -> BoxStream<'a, Outcomes<Done>> {
+        async move {
+            let route = chunk.route;
+            let (outcomes, rest) = self.send_once(&routes, chunk, reroutes).await;
+            let rest = match rest {
+                Rest::Nothing => return stream::iter([outcomes]).boxed(),
+                Rest::Alone(operations) => self.alone(operations),
+                Rest::Reroute(operations) => self.run(operations, reroutes + 1),
+                Rest::Halve(mut operations) => {
+                    let second = operations.split_off(operations.len() / 2);
+                    let halves = [operations, second].map(|operations| {
+                        let bytes = operations.iter().map(|(_, operation)| operation.size()).sum();
+                        self.send(routes.clone(), Chunk { route, operations, bytes }, reroutes)
+                    });
+                    stream::iter(halves).flatten_unordered(None).boxed()
+                }
+            };
+            stream::iter([outcomes]).chain(rest).boxed()
+        }
+        .flatten_stream()
+        .boxed()
+    }
+
+    async fn send_once(self, routes: &Arc<[Route]>, chunk: Chunk<'a>, reroutes: u32) -> (Outcomes<Done>, Rest<'a>) {
+        let operations = chunk.operations;
+        let [(_, first), _, ..] = operations[..] else { return (Vec::new(), Rest::Alone(operations)) };
+        let permission = match self.enter(operations.len(), chunk.bytes).await {
+            Ok(permission) => permission,
+            Err(failure) => return (all_failed(operations, &failure), Rest::Nothing),
+        };
+        let body = request_of(operations.iter().map(|(_, operation)| operation));
+        let carried = self.carrier.carry(&routes[chunk.route].range, first.key, body).await;
+        drop(permission);
+        let carried = match carried {
+            Ok(carried) => carried,
+            Err(failure) if failure.status.is_too_large() => return (Vec::new(), Rest::Halve(operations)),
+            Err(failure) if failure.status.is_gone() => {
+                self.routes.forget(routes);
+                if reroutes < REROUTES {
+                    return (Vec::new(), Rest::Reroute(operations));
+                }
+                return (all_failed(operations, &failure), Rest::Nothing);
+            }
+            Err(failure) if matches!(failure.status.code, 400 | 404) => {
+                if failure.status.is_of_the_request() {
+                    self.switch.turn_off(&failure);
+                }
+                return (Vec::new(), Rest::Alone(operations));
+            }
+            Err(failure) => return (all_failed(operations, &failure), Rest::Nothing),
+        };
+        let Some(answers) = Answer::all(&carried.body, operations.len()) else {
+            let problem = "the answer does not have one result for each operation";
+            let failure = Failure::from_status("bulk request".into(), Status::new(500, 0), problem, None);
+            return (all_failed(operations, &failure), Rest::Nothing);
+        };
+        let mut outcomes = Vec::with_capacity(operations.len());
+        let (mut moved, mut large) = (Vec::new(), Vec::new());
+        for ((place, operation), answer) in operations.into_iter().zip(answers) {
+            match answer.into_result(operation.verb) {
+                Err(failure) if failure.status == Status::ANSWER_TOO_LARGE => large.push((place, operation)),
+                Err(failure) if failure.status.is_gone() => {
+                    self.routes.forget(routes);
+                    if reroutes < REROUTES {
+                        moved.push((place, operation));
+                    } else {
+                        outcomes.push((place, Err(failure)));
+                    }
+                }
+                Err(failure) => {
+                    outcomes.push((place, Err(Failure { sent_before: carried.sent_before, ..failure })));
+                }
+                done => outcomes.push((place, done)),
+            }
+        }
+        // Never both: a partition that has moved carries nothing out.
+        let rest = match (moved.is_empty(), large.is_empty()) {
+            (false, _) => {
+                moved.append(&mut large);
+                Rest::Reroute(moved)
+            }
+            (true, false) => Rest::Halve(large),
+            (true, true) => Rest::Nothing,
+        };
+        (outcomes, rest)
+    }
+}
+
+fn all_failed(operations: Vec<Numbered<'_>>, failure: &Failure) -> Outcomes<Done> {
+    let of = |verb: Verb<'_>| Failure { context: verb.context().into(), ..failure.clone() };
+    operations.into_iter().map(|(place, operation)| (place, Err(of(operation.verb)))).collect()
+}
+
+/// Takes out what comes again on an item: in one request the order is nobody's, and in the change feed its writes would
+/// share a time.
+fn once_each<'a>(operations: Vec<Numbered<'a>>) -> (Vec<Numbered<'a>>, Vec<Numbered<'a>>) {
+    let mut seen = HashSet::with_capacity(operations.len());
+    let (mut once, mut again) = (Vec::with_capacity(operations.len()), Vec::new());
+    for one in operations {
+        let of = if seen.insert((one.1.id, one.1.key)) { &mut once } else { &mut again };
+        of.push(one);
+    }
+    (once, again)
+}
