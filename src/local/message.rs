@@ -25,6 +25,7 @@ pub(super) mod header {
     pub const CHARGE: &str = "x-ms-request-charge";
     pub const ITEM_COUNT: &str = "x-ms-item-count";
     pub const SUBSTATUS: &str = "x-ms-substatus";
+    pub const RETRY_AFTER: &str = "x-ms-retry-after-ms";
     pub const SESSION: &str = "x-ms-session-token";
 }
 

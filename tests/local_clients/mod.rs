@@ -1,6 +1,7 @@
 //! What Microsoft's .NET client sends, request by request (`tests/fixtures/dotnet-requests.jsonl`), and other ways of
 //! asking the local account that no SDK of these tests uses. The expected answers are the service's documented ones.
 
+mod bulk;
 mod client;
 mod dotnet;
 

@@ -6,14 +6,17 @@ use serde_json::Value;
 
 use super::{FAILED_DEPENDENCY, Kind, Operation, Outcome, answer, outcome_of};
 use crate::local::{
-    container::Container,
+    container::{Container, wrong_key},
+    feed::gone,
+    keys::Epk,
     message::{Answer, Ask, Headers, header},
 };
 
 /// Independent writes in one request: each stands for itself.
 pub(super) async fn bulk(container: &Container, ask: &Ask, operations: &[Operation<'_>]) -> Answer {
-    if container.range_of(&Ask { headers: range_only(&ask.headers), ..ask.clone() }).is_err() {
-        return crate::local::feed::gone();
+    let range = Ask { headers: range_only(&ask.headers), ..Ask::new(Method::POST, &ask.path) };
+    if container.range_of(&range).is_err() {
+        return gone();
     }
     let go_on = ask.headers.get(header::BATCH_CONTINUE).is_none_or(|value| value.eq_ignore_ascii_case("true"));
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(operations.len());
@@ -24,22 +27,33 @@ pub(super) async fn bulk(container: &Container, ask: &Ask, operations: &[Operati
             continue;
         }
         let outcome = match bulk_request(container, operation) {
-            Ok(single) => {
-                let answer = if single.method == Method::GET {
-                    let _reading = container.read().await;
-                    container.emulator().execute(&single).await
-                } else {
-                    let mut log = container.write().await;
-                    container.point_write(&mut log, &single, true).await
-                };
+            Ok((single, key)) => {
+                let reads = single.method == Method::GET;
+                let answer = carry_out(container, &range, &single, &key).await;
                 session = answer.headers.get(header::SESSION).map(str::to_owned).or(session);
-                outcome_of(&answer, ask.wants_content() || single.method == Method::GET)
+                outcome_of(&answer, reads || ask.wants_content())
             }
             Err(outcome) => outcome,
         };
         outcomes.push(outcome);
     }
     answer(&outcomes, session)
+}
+
+/// Carries out one operation, unless its key is not in the range that the request names. That is looked at for each
+/// operation: the range may be split between two of them, and what a client sorted by ranges that are no more must come
+/// back to it.
+async fn carry_out(container: &Container, range: &Ask, single: &Ask, key: &Epk) -> Answer {
+    if !container.range_of(range).is_ok_and(|range| range.contains(key)) {
+        return gone();
+    }
+    if single.method == Method::GET {
+        let _reading = container.read().await;
+        container.emulator().execute(single).await
+    } else {
+        let mut log = container.write().await;
+        container.point_write(&mut log, single, true).await
+    }
 }
 
 fn range_only(headers: &Headers) -> Headers {
@@ -50,11 +64,17 @@ fn range_only(headers: &Headers) -> Headers {
         .collect()
 }
 
-fn bulk_request(container: &Container, operation: &Operation<'_>) -> Result<Ask, Outcome> {
+/// The operation as a request of its own, and where its key is.
+fn bulk_request(container: &Container, operation: &Operation<'_>) -> Result<(Ask, Epk), Outcome> {
     let key = match &operation.partition_key {
         Some(Value::String(text)) => text.clone(),
         Some(array) => array.to_string(),
         None => return Err(Outcome::refused(400, "a bulk operation needs a partitionKey")),
+    };
+    let values: Option<Vec<Value>> = serde_json::from_str(&key).ok();
+    let place = values.and_then(|values| container.partitioning().range_of(&values));
+    let Some(place) = place.filter(|place| place.min == place.max) else {
+        return Err(outcome_of(&wrong_key(), false));
     };
     let name = container.name();
     let at_id = || {
@@ -79,5 +99,5 @@ fn bulk_request(container: &Container, operation: &Operation<'_>) -> Result<Ask,
     if let Some(etag) = &operation.if_none_match {
         ask.headers.set("if-none-match", etag);
     }
-    Ok(ask)
+    Ok((ask, place.min))
 }

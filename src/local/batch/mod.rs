@@ -64,11 +64,13 @@ struct Outcome {
     charge: f64,
     message: Option<String>,
     substatus: Option<u32>,
+    /// Milliseconds.
+    retry_after: Option<u64>,
 }
 
 impl Outcome {
     fn failed(status: u16) -> Self {
-        Self { status, body: None, etag: None, charge: 0.0, message: None, substatus: None }
+        Self { status, body: None, etag: None, charge: 0.0, message: None, substatus: None, retry_after: None }
     }
 
     fn refused(status: u16, message: impl Into<String>) -> Self {
@@ -158,6 +160,7 @@ fn outcome_of(answer: &Answer, with_body: bool) -> Outcome {
         charge: answer.headers.get(header::CHARGE).and_then(|charge| charge.parse().ok()).unwrap_or(1.0),
         message,
         substatus: answer.headers.get(header::SUBSTATUS).and_then(|text| text.parse().ok()),
+        retry_after: answer.headers.get(header::RETRY_AFTER).and_then(|text| text.parse().ok()),
     }
 }
 
@@ -172,6 +175,9 @@ fn answer(outcomes: &[Outcome], session: Option<String>) -> Answer {
         }
         if let Some(substatus) = outcome.substatus {
             result["subStatusCode"] = substatus.into();
+        }
+        if let Some(milliseconds) = outcome.retry_after {
+            result["retryAfterMilliseconds"] = milliseconds.into();
         }
         if let Some(message) = &outcome.message {
             result["message"] = message.as_str().into();
@@ -199,4 +205,24 @@ fn answer(outcomes: &[Outcome], session: Option<String>) -> Answer {
         answer.headers.set(header::SESSION, session);
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_says_what_its_answer_said() {
+        let mut throttled = Answer::error(429, Some(3200), "TooManyRequests", "slower");
+        throttled.headers.set(header::RETRY_AFTER, "12");
+        let written = Answer::json(201, "{\"id\":\"a\"}");
+        let all = answer(&[outcome_of(&written, true), outcome_of(&throttled, true)], None);
+        assert_eq!((all.status, all.headers.get(header::CHARGE)), (207, Some("2.00")));
+        let results: Value = serde_json::from_slice(&all.body).unwrap();
+        let expected = json!([
+            {"statusCode": 201, "requestCharge": 1.0, "resourceBody": {"id": "a"}},
+            {"statusCode": 429, "subStatusCode": 3200, "requestCharge": 1.0, "retryAfterMilliseconds": 12, "message": "slower"},
+        ]);
+        assert_eq!(results, expected);
+    }
 }
