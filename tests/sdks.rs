@@ -1,8 +1,9 @@
 //! The second opinion on the local account: Microsoft's own SDKs in other languages.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use cosmos_rewind::local::{LocalCosmos, LocalOptions};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::support::peers;
 
@@ -30,11 +31,30 @@ async fn the_python_sdk_agrees_with_the_local_account() {
 async fn the_javascript_sdk_agrees_with_the_local_account() {
     let Some(folder) = peers::node_folder() else { return };
     let local = LocalCosmos::start(LocalOptions::default()).await.unwrap();
-    let mut command = Command::new("node");
+    let mut command = tokio::process::Command::new("node");
     command
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/node_sdk.mjs"))
-        .args([local.endpoint().as_str(), local.key()]);
+        .args([local.endpoint().as_str(), local.key(), "--splits"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     // The script looks for the SDK from there.
     command.current_dir(folder);
-    assert_all_checks_passed(&to_its_end(command).await);
+    let mut node = command.spawn().unwrap();
+    let mut answers = node.stdin.take().unwrap();
+    let mut lines = BufReader::new(node.stdout.take().unwrap()).lines();
+    let mut said = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        let Some(asked) = line.strip_prefix("split ") else {
+            said.push_str(&line);
+            continue;
+        };
+        let [database, container, range] = asked.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        local.split(database, container, range).await.unwrap();
+        answers.write_all(b"done\n").await.unwrap();
+    }
+    drop(answers);
+    let output = node.wait_with_output().await.unwrap();
+    assert_all_checks_passed(&Output { stdout: said.into_bytes(), ..output });
 }

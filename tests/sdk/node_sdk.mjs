@@ -1,14 +1,16 @@
 #!/usr/bin/env node
 // A second opinion on the local account by the JavaScript SDK (npm install @azure/cosmos).
 //
-// Usage: node node_sdk.mjs ENDPOINT KEY
-// Prints "ok <n> checks", or what differs and exits with 1.
+// Usage: node node_sdk.mjs ENDPOINT KEY [--splits]
+// Prints "ok <n> checks", or what differs and exits with 1. With --splits it also prints lines "split DATABASE CONTAINER RANGE"
+// and waits after each for a line on its standard input that says that this was done.
 // @azure/cosmos is looked for from the current directory.
 
 import { createRequire } from "node:module";
 import { randomUUID } from "node:crypto";
+import { createInterface } from "node:readline";
 
-const [endpoint, key] = process.argv.slice(2);
+const [endpoint, key, splits] = process.argv.slice(2);
 if (!key) {
   console.error("usage: node node_sdk.mjs ENDPOINT KEY");
   process.exit(2);
@@ -131,6 +133,126 @@ async function batches(container) {
   check("bulk: stored", stored.resources.length, 150);
 }
 
+async function bulkFailures(container) {
+  const { resource: before } = await container.items.upsert({ id: "kept", pk: "f1", n: 1 });
+  const { resource: after } = await container.items.upsert({ id: "kept", pk: "f1", n: 2 });
+  await container.items.upsert({ id: "dropped", pk: "f2" });
+  const replace = (ifMatch, n) => ({
+    operationType: BulkOperationType.Replace,
+    partitionKey: "f1",
+    id: "kept",
+    ifMatch,
+    resourceBody: { id: "kept", pk: "f1", n },
+  });
+  const create = (id, pk) => ({ operationType: BulkOperationType.Create, partitionKey: pk, resourceBody: { id, pk } });
+  const read = { operationType: BulkOperationType.Read, partitionKey: "f1", id: "kept" };
+  const remove = (id) => ({ operationType: BulkOperationType.Delete, partitionKey: "f2", id });
+  const operations = [
+    create("kept", "f1"),
+    replace(before._etag, 3),
+    remove("missing"),
+    read,
+    remove("dropped"),
+    replace(after._etag, 4),
+    read,
+    create("fresh", "f3"),
+    { operationType: BulkOperationType.Upsert, partitionKey: "f3", resourceBody: { id: "other", pk: "f3" } },
+    // A key that the document does not have.
+    { ...create("stray", "f4"), partitionKey: "f5" },
+  ];
+  const expected = [409, 412, 404, 200, 204, 200, 200, 201, 201, 400];
+  const results = await container.items.executeBulkOperations(operations);
+  check("bulk: each has its own status", results.map((one) => one.response?.statusCode ?? one.error?.code), expected);
+  check("bulk: reads see what came before", [3, 6].map((at) => results[at].response.resourceBody.n), [2, 4]);
+  const etags = [5, 6].map((at) => results[at].response.eTag);
+  check("bulk: the etag of a write is the read's", etags[0], etags[1]);
+  check("bulk: every result has its charge", results.every((one) => Number.isFinite((one.response ?? one.error).requestCharge)));
+  check("bulk: it is the operation that was sent", results.map((one) => one.operationInput.operationType),
+    operations.map((one) => one.operationType));
+  const again = await container.items.bulk([create("kept", "f1"), remove("missing"), create("late", "f3"), read]);
+  check("bulk of the older kind", again.map((one) => one.statusCode), [409, 404, 201, 200]);
+  const { resources } = await container.items.query("SELECT VALUE c.id FROM c WHERE STARTSWITH(c.pk, 'f')").fetchAll();
+  check("bulk: what failed left nothing", resources.sort(), ["fresh", "kept", "late", "other"]);
+}
+
+/** Bulk requests are counted, and one of them is held back until its range of keys is split. */
+async function bulkSplits() {
+  const input = createInterface({ input: process.stdin });
+  const lines = input[Symbol.asyncIterator]();
+  const seen = { requests: 0, gone: 0 };
+  const inFlight = new Set();
+  let splitBefore = Infinity;
+  let splitting;
+  // Only when no other request is under way: while a split lasts, the account answers 410 with sub-status 1007, as the service
+  // does, and if the ranges are still the same when this SDK then reads them again, its bulk run never ends.
+  const split = async (range) => {
+    await Promise.allSettled(inFlight);
+    console.log(`split ${database.id} busy ${range}`);
+    check("a split is confirmed", (await lines.next()).value, "done");
+  };
+  const plugin = async (context, diagnostics, next) => {
+    const range = context.headers["x-ms-documentdb-partitionkeyrangeid"];
+    if (!context.headers["x-ms-cosmos-is-batch-request"]) {
+      return next(context, diagnostics);
+    }
+    seen.requests += 1;
+    if (seen.requests === splitBefore) {
+      splitting = split(range);
+    }
+    await splitting;
+    const sent = next(context, diagnostics);
+    inFlight.add(sent);
+    try {
+      return await sent;
+    } catch (error) {
+      seen.gone += error.code === 410 && error.substatus === 1002 ? 1 : 0;
+      throw error;
+    } finally {
+      inFlight.delete(sent);
+    }
+  };
+  const client = new CosmosClient({ endpoint, key, plugins: [{ on: "request", plugin }] });
+  const { container } = await client
+    .database(database.id)
+    .containers.create({ id: "busy", partitionKey: { paths: ["/pk"], version: 2 } });
+  const creations = (name, count) =>
+    Array.from({ length: count }, (_, n) => ({
+      operationType: BulkOperationType.Create,
+      partitionKey: `${name}${n}`,
+      resourceBody: { id: `${name}${n}`, pk: `${name}${n}` },
+    }));
+  const ranges = async () => (await container.readPartitionKeyRanges().fetchAll()).resources.length;
+  const before = await ranges();
+  const latest = container.items.getChangeFeedIterator({
+    changeFeedStartFrom: ChangeFeedStartFrom.Now(),
+    changeFeedMode: ChangeFeedMode.AllVersionsAndDeletes,
+  });
+  const { token } = await drain(latest);
+  // In the middle of a run, when some of its requests have been carried out.
+  splitBefore = 4;
+  const results = await container.items.executeBulkOperations(creations("m", 1200));
+  const created = (one) => (one.response?.statusCode ?? one.error?.code ?? one.statusCode) === 201;
+  check("bulk over a split: all created, none twice", results.filter(created).length, 1200);
+  check("bulk over a split: it was refused once", seen.gone, 1);
+  check("bulk over a split: there is a partition more", await ranges(), before + 1);
+  // The older kind is given its ranges by the same cache.
+  splitBefore = seen.requests + 1;
+  const older = await container.items.bulk(creations("o", 60));
+  check("bulk of the older kind over a split", [older.filter(created).length, seen.gone], [60, 2]);
+  check("bulk of the older kind: there is a partition more", await ranges(), before + 2);
+  const stored = await container.items.query("SELECT VALUE COUNT(1) FROM c").fetchAll();
+  check("bulk over splits: all stored", stored.resources, [1260]);
+  const feed = container.items.getChangeFeedIterator({
+    changeFeedStartFrom: ChangeFeedStartFrom.Continuation(token),
+    changeFeedMode: ChangeFeedMode.AllVersionsAndDeletes,
+  });
+  const changes = (await drain(feed)).items;
+  check("bulk over splits: one change each", [changes.length, new Set(changes.map((one) => one.current.id)).size], [1260, 1260]);
+  client.dispose();
+  // Else it is waited for another line.
+  input.close();
+}
+
 /** Reads until as many pages in a row were empty as there may be partitions. */
 async function drain(iterator) {
   const items = [];
@@ -193,8 +315,12 @@ const { container } = await database.containers.create({ id: "items", partitionK
 await crud(container);
 await queries(container);
 await batches(container);
+await bulkFailures(container);
 await changeFeeds(container);
 await hierarchical(database);
+if (splits === "--splits") {
+  await bulkSplits();
+}
 await database.delete();
 client.dispose();
 console.log(`ok ${checks} checks`);
