@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Fault, Kind, TestApp, feed_document};
 
-fn of_many_keys(documents: i64) -> Vec<Value> {
+fn of_many_keys(documents: u64) -> Vec<Value> {
     (0..documents).map(|n| feed_document(&format!("doc-{n}"), &format!("key-{n}"), 100 + n)).collect()
 }
 

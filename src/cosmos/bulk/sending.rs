@@ -67,8 +67,8 @@ impl<'a> Sending<'a> {
                     Err(_) => return self.alone(first),
                 };
                 let (chunks, lost) = self.chunks(&routes, first);
-                let chunks = stream::iter(chunks).map(move |chunk| self.send(routes.clone(), chunk, reroutes));
-                stream::iter([lost]).chain(chunks.flatten_unordered(None)).boxed()
+                let sent = chunks.into_iter().map(|chunk| self.send(routes.clone(), chunk, reroutes));
+                stream::iter([lost]).chain(stream::select_all(sent)).boxed()
             };
             groups.flatten_stream().boxed()
         };
@@ -143,7 +143,7 @@ impl<'a> Sending<'a> {
                         let bytes = operations.iter().map(|(_, operation)| operation.size()).sum();
                         self.send(routes.clone(), Chunk { route, operations, bytes }, reroutes)
                     });
-                    stream::iter(halves).flatten_unordered(None).boxed()
+                    stream::select_all(halves).boxed()
                 }
             };
             stream::iter([outcomes]).chain(rest).boxed()

@@ -150,7 +150,7 @@ impl HistoryWriter for Container {
         };
         let sent = self.run_many(records.iter().map(operation).collect(), Some(gate));
         let records: Arc<[&Record]> = records.into();
-        sent.then(move |outcomes| {
+        let settled = sent.map(move |outcomes| {
             let records = records.clone();
             async move {
                 let mut settled = Vec::with_capacity(outcomes.len());
@@ -160,8 +160,10 @@ impl HistoryWriter for Container {
                 }
                 settled
             }
-        })
-        .boxed()
+        });
+        // Never one after the other: what is on its way may hold what settling needs, such as the client library's lock on
+        // the partitions, and it goes on only while it is polled.
+        settled.buffer_unordered(usize::MAX).boxed()
     }
 }
 

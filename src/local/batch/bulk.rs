@@ -4,7 +4,10 @@ use axum::http::Method;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{FAILED_DEPENDENCY, Kind, Operation, Outcome, answer, outcome_of};
+use super::{
+    FAILED_DEPENDENCY, Kind, Operation, Outcome, answer, outcome_of,
+    plan::{Step, plan},
+};
 use crate::local::{
     container::{Container, wrong_key},
     feed::gone,
@@ -27,6 +30,7 @@ pub(super) async fn bulk(container: &Container, ask: &Ask, operations: &[Operati
             continue;
         }
         let outcome = match bulk_request(container, operation) {
+            Ok((_, key)) if is_in_no_path(operation) => in_no_path(container, &range, operation, &key, ask).await,
             Ok((single, key)) => {
                 let reads = single.method == Method::GET;
                 let answer = carry_out(container, &range, &single, &key).await;
@@ -53,6 +57,32 @@ async fn carry_out(container: &Container, range: &Ask, single: &Ask, key: &Epk) 
     } else {
         let mut log = container.write().await;
         container.point_write(&mut log, single, true).await
+    }
+}
+
+/// Whether the operation's id would mean another place in a URL.
+fn is_in_no_path(operation: &Operation<'_>) -> bool {
+    let by_path = !matches!(operation.operation_type, Kind::Create | Kind::Upsert);
+    by_path && operation.id.as_deref().is_some_and(|id| matches!(id, "." | ".."))
+}
+
+/// Carries out an operation on an item whose id cannot stand in a URL, as a transactional batch does.
+async fn in_no_path(container: &Container, range: &Ask, operation: &Operation<'_>, key: &Epk, ask: &Ask) -> Outcome {
+    if !container.range_of(range).is_ok_and(|range| range.contains(key)) {
+        return outcome_of(&gone(), false);
+    }
+    let values = operation.partition_key.as_ref().and_then(|key| match key {
+        Value::String(text) => serde_json::from_str(text).ok(),
+        array => array.as_array().cloned(),
+    });
+    let mut log = container.write().await;
+    let steps = plan(container, &log, &values.unwrap_or_default(), key, std::slice::from_ref(operation)).await;
+    match steps.map(|mut steps| steps.pop()) {
+        Ok(Some(Step::Write(write))) => {
+            outcome_of(&container.point_write(&mut log, &write, true).await, ask.wants_content())
+        }
+        Ok(Some(Step::Known(outcome))) | Err((_, outcome)) => outcome,
+        Ok(_) => Outcome::refused(501, "the local account cannot do that to an item with the id . or .."),
     }
 }
 
