@@ -90,3 +90,49 @@ async fn commands_that_write_much_pack_it() {
         assert!(sent < most, "{args:?}: {sent} requests for 300 documents");
     }
 }
+
+/// A batch that needs more than a container gives before the deadline. What it comes to is counted by the account.
+#[tokio::test]
+async fn a_batch_that_is_too_much_for_one_deadline_comes_to_its_end() {
+    const DOCUMENTS: u64 = 40;
+    let mut batch = of_many_keys(DOCUMENTS);
+    for document in &mut batch {
+        document["text"] = json!("x".repeat(150_000));
+    }
+    for settings in
+        [&[("REWIND_DEADLINE_SECONDS", "2")][..], &[("REWIND_DEADLINE_SECONDS", "2"), ("REWIND_BULK", "off")]]
+    {
+        let app = TestApp::start().await;
+        app.proxy.throttle(1e9, 0.0);
+        assert_eq!(app.handler(&[]).await.deliver(&batch).await.0, 200);
+        let once = app.proxy.used();
+        assert!(once > 1000.0, "{once}");
+
+        let app = TestApp::start().await;
+        let handler = app.handler(settings).await;
+        // Four deadlines would do, were there no pauses.
+        app.proxy.throttle(once / 8.0, once / DOCUMENTS as f64);
+        let mut answers = Vec::new();
+        while answers.last().is_none_or(|(status, _): &(u16, Value)| *status != 200) {
+            assert!(answers.len() < 12, "{answers:#?}");
+            answers.push(handler.deliver(&batch).await);
+        }
+        assert!(answers.len() > 2, "{settings:?}: {answers:#?}");
+        let error = answers[0].1["error"].as_str().unwrap();
+        let number = |before: &str, after: &str| -> f64 {
+            let text = error.split(before).nth(1).and_then(|rest| rest.split(after).next());
+            text.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("{answers:#?}"))
+        };
+        // It says what it needs and what it gets.
+        let (needs, gets) = (number("need about ", " RU"), number("gave ", " RU/s"));
+        assert!((needs / once - 1.0).abs() < 0.2, "{needs} of {once}: {error}");
+        assert!(gets > once / 40.0 && gets < once * 1.5, "{gets} of {}: {error}", once / 8.0);
+        assert!(error.contains("of 40 records are stored and are not written again"), "{error}");
+        assert!(app.proxy.used() < once * 1.3, "{} RU, one pass takes {once}", app.proxy.used());
+        app.proxy.throttle(1e9, 0.0);
+        assert_eq!(app.history().await.len() as u64, DOCUMENTS);
+        // Delivered once more, the account is asked again: what was remembered is of unfinished batches only.
+        assert_eq!(handler.deliver(&batch).await.0, 200);
+        assert!(app.proxy.used() >= DOCUMENTS as f64, "{} RU", app.proxy.used());
+    }
+}

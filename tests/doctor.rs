@@ -52,6 +52,7 @@ async fn a_good_app_is_good_and_nothing_is_left_behind() {
     for check in ["source of CaptureChanges: read", "changes of CaptureChanges: guarded write"] {
         assert!(found[check].1.starts_with("allowed"), "{check}: {found:#?}");
     }
+    assert!(found["changes of CaptureChanges: packed writes"].1.starts_with("taken"), "{found:#?}");
     let left = app.changes().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
     assert!(!app.folder.path().join(".dead-letters").exists());
@@ -198,6 +199,28 @@ async fn a_timer_has_to_know_what_to_prune() {
 }
 
 #[tokio::test]
+async fn it_says_whether_writes_will_be_packed() {
+    let app = TestApp::start().await;
+    let packed = async |settings: &[(&str, &str)]| {
+        let proxied = app.settings();
+        let proxied: Vec<_> = proxied.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let settings = [&proxied[..], settings].concat();
+        let output = app.run_with_settings(&["doctor", "--format", "json"], &settings).await;
+        let mut found = findings(&output);
+        found.remove("changes of CaptureChanges: packed writes").unwrap_or_else(|| panic!("{output:?}"))
+    };
+    assert_eq!(packed(&[]).await.0, "OK");
+    app.proxy.refuse_bulk(Some(400));
+    let (verdict, what, advice) = packed(&[]).await;
+    assert!(
+        verdict == "WARNING" && what.contains("does not take bulk requests") && advice.contains("slower"),
+        "{what}"
+    );
+    assert!(packed(&[("REWIND_BULK", "off")]).await.1.starts_with("off"));
+    assert!(app.changes().await.query_all("SELECT * FROM c", &[], None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn what_a_role_may_not_do_is_told_operation_by_operation() {
     let app = TestApp::start().await;
     app.proxy.fail_always(Some(Fault::Reject(403, 0)));
@@ -206,9 +229,9 @@ async fn what_a_role_may_not_do_is_told_operation_by_operation() {
     assert_eq!(found["changes of CaptureChanges: write"].0, "FAILURE", "{found:#?}");
     assert_eq!(found["source of CaptureChanges: read"].0, "OK", "{found:#?}");
     assert_eq!(found["clock"].0, "WARNING", "{found:#?}");
-    // Writes are allowed and the delete, the fourth of them, is not: told, and no failure of capture.
+    // Writes are allowed and the last of them, a delete, is not: told, and no failure of capture.
     app.proxy.fail_always(None);
-    app.proxy.fail_next([Fault::Pass, Fault::Pass, Fault::Pass, Fault::Reject(403, 0)]);
+    app.proxy.fail_next([vec![Fault::Pass; 5], vec![Fault::Reject(403, 0)]].concat());
     let output = app.run_through_proxy(&["doctor", "--format", "json"]).await;
     let found = findings(&output);
     assert_eq!(found["changes of CaptureChanges: write"].0, "OK", "{found:#?}");

@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
@@ -31,10 +32,13 @@ pub(super) struct PayloadProgress {
     pub(super) poison: Vec<Poison>,
     /// Time of the newest change.
     pub(super) newest: Option<i64>,
+    begun: Option<Instant>,
     /// Fingerprints of the records of the pieces before.
     seen: HashSet<u64>,
     /// Marks of the records that are stored.
     stored: Vec<u64>,
+    /// Request units and bytes of what was written.
+    written: (f64, usize),
     /// Whether no piece follows this one.
     last: bool,
 }
@@ -80,7 +84,7 @@ impl<H: History> Capture<H> {
         shape: Option<&Redactor>,
         retry: &Retry,
     ) -> Result<PayloadProgress, Failure> {
-        let mut progress = PayloadProgress::default();
+        let mut progress = PayloadProgress { begun: Some(Instant::now()), ..PayloadProgress::default() };
         let mut first = 0;
         while first < items.len() {
             let piece = &items[first..first + piece_of(&items[first..], self.limits.piece)];
@@ -92,7 +96,8 @@ impl<H: History> Capture<H> {
                 None => DecodedBatch::of(piece, &mut poison),
             };
             if !taken.changes.is_empty() {
-                poison.extend(self.store(&taken, shape, retry, &mut progress).await?);
+                let stored = self.store(&taken, shape, retry, &mut progress).await;
+                poison.extend(stored.map_err(|failure| self.keep_unfinished(failure, items, &mut progress))?);
             }
             progress.newest = progress.newest.max(taken.changes.iter().filter_map(|change| change.ts).max());
             // One letter for an item, whatever and however much is wrong with it.
@@ -110,6 +115,29 @@ impl<H: History> Capture<H> {
             self.unfinished.remove(&progress.stored);
         }
         Ok(progress)
+    }
+
+    /// Remembers what is stored of a payload that could not be finished. What it lacks is told where that is time.
+    fn keep_unfinished(&self, mut failure: Failure, items: &[&RawValue], progress: &mut PayloadProgress) -> Failure {
+        let stored = progress.stored.len();
+        self.unfinished.add(progress.stored.drain(..));
+        if failure.disposition != Disposition::Transient {
+            return failure;
+        }
+        let ((ru, bytes), all) = (progress.written, items.iter().map(|item| item.get().len()).sum::<usize>());
+        let need = if bytes > 0 {
+            let needed = ru * all as f64 / bytes as f64;
+            let seconds = progress.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64()).max(0.001);
+            format!("; all of them need about {needed:.0} RU, and the container gave {:.0} RU/s", ru / seconds)
+        } else {
+            String::new()
+        };
+        failure.message = format!(
+            "{} ({stored} of {} records are stored and are not written again{need})",
+            failure.message,
+            items.len()
+        );
+        failure
     }
 
     async fn store(
@@ -210,33 +238,20 @@ impl<H: History> Capture<H> {
         for one in &mut pending {
             one.mark = self.unfinished.mark(&one.record);
         }
-        let size = |pending: &[Pending]| pending.iter().map(|one| one.record.body.len()).sum::<usize>();
-        let (records, bytes) = (pending.len(), size(&pending));
         if !self.unfinished.is_empty() {
             let before = |one: &Pending| self.unfinished.has(one.mark);
             progress.stored.extend(pending.iter().filter(|one| before(one)).map(|one| one.mark));
             pending.retain(|one| !before(one));
         }
-        let (left, begun) = (pending.len(), tokio::time::Instant::now());
         let outcome = self.write_all(writer.as_ref(), pending, retry).await;
         summary.ru += outcome.ru;
         summary.compressed += outcome.compressed;
         summary.records = summary.records.saturating_sub(outcome.poison.len());
         poison.extend(outcome.poison);
-        let done = records - left + outcome.stored.len();
         progress.stored.extend(outcome.stored);
-        if let Some(mut failure) = outcome.failure {
-            self.unfinished.add(progress.stored.drain(..));
-            if failure.status.is_throttled() && outcome.bytes > 0 {
-                let needed = outcome.ru * bytes as f64 / outcome.bytes as f64;
-                let rate = outcome.ru / begun.elapsed().as_secs_f64().max(0.001);
-                failure.message = format!(
-                    "{done} of {records} records are stored and are not written again; all of them need about {needed:.0} \
-                     RU, and the container gave {rate:.0} RU/s in {} s ({})",
-                    begun.elapsed().as_secs(),
-                    failure.message
-                );
-            }
+        progress.written.0 += outcome.ru;
+        progress.written.1 += outcome.bytes;
+        if let Some(failure) = outcome.failure {
             return Err(failure);
         }
         // Poison makes it uncertain which ones are durable: then none is remembered.

@@ -148,11 +148,15 @@ impl Outcome {
         self.fail(other.failure);
     }
 
-    /// What speaks of the caller or the container says more than that the service was busy.
+    /// The failure that says most stays: what speaks of the caller or the container, then that there are not enough request
+    /// units, then that the service was busy.
     fn fail(&mut self, failure: Option<Failure>) {
-        let is_busy = |f: &Failure| f.disposition == Disposition::Transient;
-        if self.failure.as_ref().is_none_or(|known| is_busy(known) && failure.as_ref().is_some_and(|f| !is_busy(f))) {
-            self.failure = failure.or(self.failure.take());
+        let says = |f: &Failure| match f.disposition {
+            Disposition::Transient => u8::from(f.status.is_throttled()),
+            _ => 2,
+        };
+        if failure.as_ref().map(says) > self.failure.as_ref().map(says) {
+            self.failure = failure;
         }
     }
 

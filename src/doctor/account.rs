@@ -1,21 +1,19 @@
-//! The account: whether it answers, what the containers are, and whether the caller may do what capture does. What is
-//! tried is one item in a place of its own in the history, written, read, replaced and deleted.
+//! The account: whether it answers, what the containers are, and whether the caller may do what capture does. What
+//! is tried is in writing.rs.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use azure_data_cosmos::models::ContainerProperties;
-use serde_json::{Map, Value, json};
 
-use super::{Finding, Understood, Verdict};
+use super::{
+    Finding, Understood, Verdict,
+    writing::{scratch, scratch_id, writable},
+};
 use crate::{
-    change::{key::PartitionKey, record::ORIGINAL_ID},
     clock::{Clock as _, SystemClock},
     config::{Account, CaptureConfig, DeadLetterLocation, Names},
     cosmos::{
-        Container, Cosmos, Disposition, Failure, RuLimiter,
+        Cosmos, Disposition, Failure, RuLimiter,
         provision::{self, Difference, Severity},
     },
     dead_letters::{DeadLetter, DeadLetterStore},
@@ -26,10 +24,6 @@ use crate::{
 
 /// How long the first answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The check of the clock.
-const CLOCK: &str = "clock";
-/// Seconds between this clock and the service's that are told, and that are too many.
-const SKEW: (i64, i64) = (5, 300);
 
 /// Looks at the account and the dead-letter store, as far as the settings are understood.
 pub(super) async fn check_account(understood: &Understood, findings: &mut Vec<Finding>) {
@@ -221,116 +215,7 @@ async fn readable(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<
     }
 }
 
-/// Writes an item, reads it, replaces it while it has its etag, and deletes it. Its `_ts` tells the service's time.
-async fn writable(changes: &Container, who: &str, findings: &mut Vec<Finding>) {
-    let (key, mut body) = scratch(changes);
-    let id = body.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let text = |body: &Map<String, Value>| Value::Object(body.clone()).to_string().into_bytes();
-    let check = |what: &str| format!("changes{who}: {what}");
-
-    let (before, sent) = (SystemClock.now().timestamp(), Instant::now());
-    let created = changes.upsert(&key, &id, text(&body)).await;
-    let middle = before + (sent.elapsed() / 2).as_secs() as i64;
-    if let Err(failure) = created {
-        findings.push(of_failure(check("write"), &failure));
-        findings.push(Finding::warning(CLOCK, "not looked at: nothing could be written", "see the line before"));
-        return;
-    }
-    findings.push(Finding::ok(check("write"), "allowed"));
-
-    let mut etag = None;
-    match changes.read(&key, &id).await {
-        Ok(stored) => {
-            let stored: Value = stored.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-            etag = stored["_etag"].as_str().map(str::to_owned);
-            findings.push(Finding::ok(check("read"), "allowed"));
-            // One clock, however many histories.
-            if !findings.iter().any(|finding| finding.check == CLOCK) {
-                findings.push(clock(stored["_ts"].as_i64(), middle));
-            }
-        }
-        Err(failure) => findings.push(of_failure(check("read"), &failure)),
-    }
-    if let Some(etag) = etag {
-        body.insert("n".into(), 2.into());
-        let replaced = changes.replace(&key, &id, text(&body), &etag).await;
-        // The etag is out of date now: a second time must be refused, or restores would overwrite what they have not seen.
-        let again = changes.replace(&key, &id, text(&body), &etag).await;
-        findings.push(match (replaced, again) {
-            (Ok(_), Err(f)) if f.disposition == Disposition::PreconditionFailed => {
-                Finding::ok(check("guarded write"), "allowed, and refused with an old etag")
-            }
-            (Ok(_), Ok(_)) => Finding::failure(
-                check("guarded write"),
-                "an old etag was accepted",
-                "something between here and the service drops If-Match; do not restore through it",
-            ),
-            (Err(failure), _) | (Ok(_), Err(failure)) => of_failure(check("guarded write"), &failure),
-        });
-    }
-    match changes.delete(&key, &id, None).await {
-        Ok(_) => findings.push(Finding::ok(check("delete"), "allowed; the scratch item is gone")),
-        Err(failure) => findings.push(Finding::warning(
-            check("delete"),
-            format!("the scratch item {id} stays: {failure}"),
-            "capture needs no deletes, prune and erase do; no command takes that item for a version, and it may stay",
-        )),
-    }
-}
-
-/// The service's clock against this one; `_ts` has whole seconds.
-fn clock(ts: Option<i64>, local: i64) -> Finding {
-    let Some(ts) = ts else {
-        return Finding::warning(CLOCK, "the written item has no _ts", "report it: the service always sets one");
-    };
-    let skew = local - ts;
-    let found = match skew {
-        0 | 1 => "as the service's".to_owned(),
-        skew if skew > 0 => format!("{skew} s ahead of the service's"),
-        skew => format!("{} s behind the service's", -skew),
-    };
-    let advice =
-        "set this machine's clock: times like --at 15m are counted from it, and beyond 15 minutes the service refuses";
-    match skew.abs() {
-        skew if skew > SKEW.1 => Finding::failure(CLOCK, found, advice),
-        skew if skew > SKEW.0 => Finding::warning(CLOCK, found, advice),
-        _ => Finding::ok(CLOCK, found),
-    }
-}
-
-/// An item in a place of its own, for whatever key the container has. `_restore` keeps it out of every history.
-fn scratch(container: &Container) -> (PartitionKey, Map<String, Value>) {
-    let id = scratch_id();
-    let mut body = Map::new();
-    body.insert("id".into(), json!(id));
-    body.insert(ORIGINAL_ID.into(), json!(id));
-    body.insert("_restore".into(), json!({"kind": "doctor"}));
-    body.insert("n".into(), json!(1));
-    for path in container.key_paths().segments() {
-        set(&mut body, path, &id);
-    }
-    let parts = container.key_paths().segments().iter().map(|_| crate::change::key::KeyValue::String(id.clone()));
-    (PartitionKey(parts.collect()), body)
-}
-
-fn scratch_id() -> String {
-    format!("cosmos-rewind-doctor~{:016x}", rand::random::<u64>())
-}
-
-fn set(object: &mut Map<String, Value>, path: &[String], value: &str) {
-    match path {
-        [] => {}
-        [name] => drop(object.insert(name.clone(), value.into())),
-        [name, rest @ ..] => {
-            let inner = object.entry(name.clone()).or_insert_with(|| json!({}));
-            if let Some(inner) = inner.as_object_mut() {
-                set(inner, rest, value);
-            }
-        }
-    }
-}
-
-fn of_failure(check: String, failure: &Failure) -> Finding {
+pub(super) fn of_failure(check: String, failure: &Failure) -> Finding {
     Finding::failure(check, failure.to_string(), failure.hint().unwrap_or("correct it, and run it again"))
 }
 
@@ -370,28 +255,4 @@ async fn dead_letters(config: &CaptureConfig, account: &Account, findings: &mut 
             "check REWIND_DEAD_LETTERS: the directory must be writable, the blob container must exist and allow writes and deletes",
         ),
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_clock_is_judged_by_seconds() {
-        for (ts, verdict) in [(100, Verdict::Ok), (104, Verdict::Ok), (93, Verdict::Warning), (1000, Verdict::Failure)]
-        {
-            assert_eq!(clock(Some(ts), 100).verdict, verdict, "{ts}");
-        }
-        assert_eq!(clock(Some(90), 100).found, "10 s ahead of the service's");
-        assert_eq!(clock(Some(110), 100).found, "10 s behind the service's");
-        assert_eq!(clock(None, 100).verdict, Verdict::Warning);
-    }
-
-    #[test]
-    fn a_scratch_item_fits_nested_paths() {
-        let mut body = Map::new();
-        set(&mut body, &["a".into(), "b".into()], "x");
-        set(&mut body, &["a".into(), "c".into()], "x");
-        assert_eq!(Value::Object(body), json!({"a": {"b": "x", "c": "x"}}));
-    }
 }

@@ -17,6 +17,7 @@
 
 mod account;
 mod files;
+mod writing;
 
 use std::path::{Path, PathBuf};
 

@@ -12,7 +12,10 @@ mod routes;
 mod sending;
 mod tests;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures::stream::BoxStream;
 use tracing::warn;
@@ -30,19 +33,24 @@ pub type Outcomes<T> = Vec<(usize, Result<T, Failure>)>;
 
 /// Whether operations are packed. One for a connection.
 #[derive(Debug)]
-pub struct Switch(AtomicBool);
+pub struct Switch {
+    on: AtomicBool,
+    /// Why the account does not take bulk requests.
+    refusal: OnceLock<Failure>,
+}
 
 impl Switch {
     pub(super) fn new(on: bool) -> Self {
-        Self(AtomicBool::new(on))
+        Self { on: AtomicBool::new(on), refusal: OnceLock::new() }
     }
 
     pub(super) fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.on.load(Ordering::Relaxed)
     }
 
     fn turn_off(&self, reason: &Failure) {
-        if self.0.swap(false, Ordering::Relaxed) {
+        if self.on.swap(false, Ordering::Relaxed) {
+            let _ = self.refusal.set(reason.clone());
             warn!(%reason, "the account does not take bulk requests: from here on each write is a request of its own");
         }
     }
@@ -64,5 +72,10 @@ impl Container {
     /// Whether operations are packed.
     pub fn packs(&self) -> bool {
         self.cosmos().switch().is_on()
+    }
+
+    /// Why the account does not take bulk requests; `None` when it does, or was not asked.
+    pub fn bulk_refusal(&self) -> Option<&Failure> {
+        self.cosmos().switch().refusal.get()
     }
 }

@@ -209,7 +209,7 @@ impl Documents {
     }
 
     fn upserts(&self) -> Vec<Operation<'_>> {
-        self.operations(|body| Verb::Upsert(body))
+        self.operations(Verb::Upsert)
     }
 
     fn operations<'a>(&'a self, verb: impl Fn(&'a [u8]) -> Verb<'a>) -> Vec<Operation<'a>> {

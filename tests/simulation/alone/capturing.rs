@@ -41,7 +41,7 @@ pub(super) fn process(
 ) -> Capture<CosmosHistory> {
     let history = HISTORIES[usize::from(via == Via::Follow)];
     let [database, source, changes, leases] = ["dev", "events", history, "leases"].map(String::from);
-    let history = CosmosHistory::new(cosmos(way), Names { database, source, changes, leases });
+    let history = CosmosHistory::new(cosmos(way, seed), Names { database, source, changes, leases });
     Capture {
         clock,
         fidelity: Fidelity::Payload,
@@ -161,7 +161,7 @@ impl Run {
 
     /// What the host keeps of its leases, as Microsoft's change feed processor writes it: how far each range was delivered.
     pub(super) async fn save_leases(&self) {
-        let container = cosmos(&self.clean).container("dev", "leases").await.unwrap();
+        let container = cosmos(&self.clean, self.seed).container("dev", "leases").await.unwrap();
         let group = format!("Capture127.0.0.1_{}", self.events.rid());
         let mut kept = BTreeSet::new();
         for (_, token) in &self.leases {
@@ -251,7 +251,8 @@ impl Run {
 
     pub(super) fn start_follower(&mut self, until_caught_up: bool) {
         self.followers += 1;
-        let (way, letters, holder) = (cosmos(&self.capturing.0), self.letters(), format!("f{}", self.followers));
+        let (way, letters, holder) =
+            (cosmos(&self.capturing.0, self.seed), self.letters(), format!("f{}", self.followers));
         let capture = process(&self.capturing.0, &letters, Via::Follow, self.seed, self.machine.clock.clone());
         let name = if self.remade.is_some() { "after" } else { "before" };
         let stop = CancellationToken::new();

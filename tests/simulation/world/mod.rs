@@ -72,6 +72,8 @@ impl World {
         let mut settings = self.app.settings();
         settings.extend(self.letters().map(|(name, place)| (name.to_owned(), place.to_owned())));
         settings.push(("SSL_CERT_FILE".into(), crate::support::AUTHORITY.into()));
+        // One host packs its writes, the next does not.
+        settings.push(("REWIND_BULK".into(), ["auto", "off"][self.host_restarts % 2].into()));
         let binding = FunctionBinding {
             poll_delay: Duration::from_millis(50),
             max_items: Some(100),

@@ -62,6 +62,9 @@ pub(super) async fn forward(
             cut()
         }
         Fault::TruncateAfterWrite => truncate(pass(&shared, method, &uri, headers, body).await).await,
+        Fault::Pass if kind == Kind::HistoryWrite && shared.budget.lock().unwrap().is_some() => {
+            throttled(&shared, method, &uri, headers, body).await
+        }
         Fault::Pass => pass(&shared, method, &uri, headers, body).await,
         Fault::FailAfterWrite => {
             pass(&shared, method, &uri, headers, body).await;
@@ -80,6 +83,42 @@ pub(super) async fn forward(
             answer
         }
     }
+}
+
+/// Passes a write on as long as there are request units for it, a bulk request operation by operation.
+async fn throttled(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let wait = || shared.budget.lock().unwrap().as_mut().unwrap().admit();
+    let charged = |answer: &Response| {
+        let charge = answer.headers().get("x-ms-request-charge").map_or("0", |value| value.to_str().unwrap());
+        shared.budget.lock().unwrap().as_mut().unwrap().used += charge.parse::<f64>().unwrap();
+    };
+    let atomic =
+        headers.get("x-ms-cosmos-batch-atomic").is_none_or(|value| !value.as_bytes().eq_ignore_ascii_case(b"false"));
+    if atomic {
+        let Some(wait) = wait() else {
+            let answer = pass(shared, method, uri, headers, body).await;
+            charged(&answer);
+            return answer;
+        };
+        let mut answer = reject(429, 3200);
+        answer.headers_mut().insert("x-ms-retry-after-ms", wait.as_millis().to_string().parse().unwrap());
+        return answer;
+    }
+    let operations: Vec<Box<serde_json::value::RawValue>> = serde_json::from_slice(&body).unwrap();
+    let mut results = Vec::new();
+    for operation in operations {
+        if let Some(wait) = wait() {
+            let wait = u64::try_from(wait.as_millis()).unwrap();
+            results.push(serde_json::json!({"statusCode": 429, "subStatusCode": 3200, "retryAfterMilliseconds": wait}));
+            continue;
+        }
+        let one = Bytes::from(format!("[{operation}]"));
+        let answer = pass(shared, method.clone(), uri, headers.clone(), one).await;
+        charged(&answer);
+        let answer = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        results.extend(serde_json::from_slice::<Vec<serde_json::Value>>(&answer).unwrap());
+    }
+    (StatusCode::MULTI_STATUS, serde_json::Value::from(results).to_string()).into_response()
 }
 
 /// The paths that a request writes to, as if each of its operations were a request of its own.

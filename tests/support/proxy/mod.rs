@@ -85,6 +85,32 @@ struct Storm {
     met: HashMap<u64, usize>,
 }
 
+/// Request units as a container has them that is given so many a second: who asks for more is told when there are some.
+struct Budget {
+    rate: f64,
+    /// What an operation takes: what comes at the same time must not pass because nothing has been answered yet.
+    each: f64,
+    left: f64,
+    at: std::time::Instant,
+    /// What was used so far.
+    used: f64,
+}
+
+impl Budget {
+    /// How long to wait until there are some; `None` when there are.
+    fn admit(&mut self) -> Option<std::time::Duration> {
+        let now = std::time::Instant::now();
+        // What is not used is not saved for later.
+        self.left = (self.left + (now - self.at).as_secs_f64() * self.rate).min(self.rate);
+        self.at = now;
+        if self.left < 0.0 {
+            return Some(std::time::Duration::from_secs_f64(-self.left / self.rate));
+        }
+        self.left -= self.each;
+        None
+    }
+}
+
 struct HoldAt {
     /// Writes that still pass before it.
     left: usize,
@@ -103,6 +129,8 @@ struct Shared {
     before_live_write: Mutex<Option<Hook>>,
     /// What is replaced in answers, by what.
     rewrite: Mutex<Option<(String, String)>>,
+    /// How many request units there are.
+    budget: Mutex<Option<Budget>>,
     /// What a request is answered that has operations of several partition keys.
     bulk: Mutex<Option<u16>>,
     seen: Mutex<HashMap<Kind, usize>>,
@@ -133,6 +161,7 @@ impl Proxy {
             before_live_write: Mutex::default(),
             rewrite: Mutex::default(),
             bulk: Mutex::default(),
+            budget: Mutex::default(),
             seen: Mutex::default(),
             faulted: AtomicUsize::new(0),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
@@ -194,6 +223,17 @@ impl Proxy {
     /// Replaces a text in every answer: for documents that the account in the test does not take.
     pub fn rewrite(&self, from: &str, to: &str) {
         *self.shared.rewrite.lock().unwrap() = Some((from.to_owned(), to.to_owned()));
+    }
+
+    /// Gives the containers so many request units a second, of which a write takes `each`.
+    pub fn throttle(&self, rate: f64, each: f64) {
+        let at = std::time::Instant::now();
+        *self.shared.budget.lock().unwrap() = Some(Budget { rate, each, left: 0.0, at, used: 0.0 });
+    }
+
+    /// Request units used by writes since then.
+    pub fn used(&self) -> f64 {
+        self.shared.budget.lock().unwrap().as_ref().unwrap().used
     }
 
     /// Answers bulk requests with this status, as an account that does not know them.
