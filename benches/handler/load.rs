@@ -10,20 +10,23 @@ use serde_json::{Value, json};
 pub enum Scenario {
     /// One key a batch: transactional batches
     Shared,
-    /// A key for each document: single upserts
+    /// A key for each document: single writes (REWIND_BULK=off)
     Own,
+    /// A key for each document: writes of many keys in one request (REWIND_BULK=auto)
+    OwnBulk,
     /// One key a batch, documents with a date that is not read again (REWIND_FIDELITY=payload)
     Dates,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 3] = [Self::Shared, Self::Own, Self::Dates];
+    pub const ALL: [Self; 4] = [Self::Shared, Self::Own, Self::OwnBulk, Self::Dates];
 
     /// The name in raw results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Shared => "shared",
             Self::Own => "own",
+            Self::OwnBulk => "own-bulk",
             Self::Dates => "dates",
         }
     }
@@ -32,9 +35,19 @@ impl Scenario {
     pub fn title(self) -> &'static str {
         match self {
             Self::Shared => "one key a batch (transactional)",
-            Self::Own => "a key for each (single upserts)",
+            Self::Own => "a key for each (single writes)",
+            Self::OwnBulk => "a key for each (bulk)",
             Self::Dates => "one key, dates, fidelity=payload",
         }
+    }
+
+    /// `REWIND_BULK` of the handler.
+    pub fn bulk(self) -> &'static str {
+        if self == Self::Own { "off" } else { "auto" }
+    }
+
+    fn has_own_keys(self) -> bool {
+        matches!(self, Self::Own | Self::OwnBulk)
     }
 }
 
@@ -43,7 +56,7 @@ pub fn body(scenario: Scenario, documents: usize, size: usize, batch: usize) -> 
     let documents: Vec<Value> = (0..documents)
         .map(|i| {
             let id = format!("{batch:05}-{i:05}");
-            let pk = if scenario == Scenario::Own { id.clone() } else { format!("{batch:05}") };
+            let pk = if scenario.has_own_keys() { id.clone() } else { format!("{batch:05}") };
             let mut document = json!({
                 "id": id, "pk": pk, "customer": "Ada Example", "amount": 1234.5, "tags": ["a", "b", "c"], "active": true,
                 "address": {"street": "1 Main Street", "city": "Davidson", "zip": "28036"},

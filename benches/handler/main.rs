@@ -10,13 +10,18 @@ mod null;
 mod process;
 mod ru;
 
-use std::{io::Write as _, path::PathBuf, process::Command, time::Instant};
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use axum::body::Bytes;
 use clap::Parser;
 use forward::Shape;
 use load::Scenario;
-use null::{Endpoint, Writes};
+use null::{Behaviour, Endpoint, Writes};
 use process::Handler;
 use serde_json::json;
 
@@ -30,7 +35,7 @@ struct Args {
     /// Handler to measure, started as `HANDLER serve`
     #[arg(long, default_value = option_env!("CARGO_BIN_EXE_cosmos-rewind").unwrap_or("target/release/cosmos-rewind"))]
     handler: PathBuf,
-    /// Another handler to measure beside it, as `NAME=COMMAND`; run by sh
+    /// Another handler to measure beside it, as `NAME=COMMAND`, or `NAME@SCENARIO,SCENARIO=COMMAND` for these alone; run by sh
     #[arg(long, value_name = "NAME=COMMAND")]
     peer: Vec<String>,
     /// What the documents are like (all kinds)
@@ -51,6 +56,12 @@ struct Args {
     /// Batches in flight
     #[arg(long, default_value_t = 4)]
     leases: usize,
+    /// Partition key ranges of the history, which share its keys evenly
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    ranges: u32,
+    /// Milliseconds for which the endpoint holds back the answer to a write
+    #[arg(long, default_value_t = 0)]
+    latency_ms: u64,
     /// Repetitions, in each of which every handler has its turn; the median is printed
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -70,10 +81,15 @@ struct Args {
 
 impl Args {
     /// The handler itself.
-    fn own(&self) -> Command {
+    fn own(&self, scenario: Scenario) -> Command {
         let mut command = Command::new(&self.handler);
-        command.arg("serve");
+        command.arg("serve").env("REWIND_BULK", scenario.bulk());
         command
+    }
+
+    /// The endpoint that it writes to.
+    fn behaviour(&self, writes: Writes) -> Behaviour {
+        Behaviour { writes, ranges: self.ranges, latency: Duration::from_millis(self.latency_ms) }
     }
 
     /// Appends raw results.
@@ -91,15 +107,29 @@ impl Args {
 enum Subject {
     Own,
     Forward,
-    Peer(String, String),
+    Peer { name: String, scenarios: Option<Vec<String>>, command: String },
 }
 
 impl Subject {
+    /// A peer as the command line names it.
+    fn peer(text: &str) -> Self {
+        let (name, command) = text.split_once('=').expect("--peer NAME=COMMAND");
+        let (name, scenarios) = name.split_once('@').map_or((name, None), |(name, list)| (name, Some(list)));
+        let scenarios = scenarios.map(|list| list.split(',').map(str::to_owned).collect());
+        Self::Peer { name: name.to_owned(), scenarios, command: command.to_owned() }
+    }
+
+    /// Whether it does something else in this scenario than in the others.
+    fn takes_part(&self, scenario: Scenario) -> bool {
+        let Self::Peer { scenarios: Some(scenarios), .. } = self else { return true };
+        scenarios.iter().any(|name| name == scenario.name())
+    }
+
     fn name(&self) -> &str {
         match self {
             Self::Own => "cosmos-rewind",
             Self::Forward => "forward",
-            Self::Peer(name, _) => name,
+            Self::Peer { name, .. } => name,
         }
     }
 }
@@ -111,11 +141,12 @@ struct Figures {
     rss_mb: f64,
     ready_ms: f64,
     requests: f64,
+    operations: f64,
     bytes: f64,
     body_mb: f64,
 }
 
-const HEADER: &str = "round,handler,scenario,batches,documents,size,leases,documents_per_s,cpu_us,rss_mb,ready_ms,requests_per_document,bytes_per_document,body_mb";
+const HEADER: &str = "round,handler,scenario,batches,documents,size,leases,documents_per_s,cpu_us,rss_mb,ready_ms,requests_per_document,bytes_per_document,body_mb,operations_per_request,ranges,latency_ms";
 
 fn main() {
     let args = Args::parse();
@@ -128,17 +159,17 @@ fn main() {
 
 async fn compare(args: &Args) {
     let mut subjects = vec![Subject::Own, Subject::Forward];
-    for peer in &args.peer {
-        let (name, command) = peer.split_once('=').expect("--peer NAME=COMMAND");
-        subjects.push(Subject::Peer(name.to_owned(), command.to_owned()));
-    }
+    subjects.extend(args.peer.iter().map(|text| Subject::peer(text)));
+    let warm_up = args.warm_up.unwrap_or(20).max(args.leases);
     let scenarios = if args.scenario.is_empty() { Scenario::ALL.to_vec() } else { args.scenario.clone() };
     println!(
-        "{} batches x {} documents x {} bytes, {} leases, {} rounds (median), handler {}",
+        "{} batches after {warm_up}, x {} documents x {} bytes, {} leases, {} ranges, {} ms for a write, {} rounds (median), handler {}",
         args.batches,
         args.documents,
         args.size,
         args.leases,
+        args.ranges,
+        args.latency_ms,
         args.rounds,
         args.handler.display()
     );
@@ -147,14 +178,19 @@ async fn compare(args: &Args) {
     );
     println!("|---|---|---|---|---|---|---|");
     for scenario in scenarios {
+        let subjects: Vec<&Subject> = subjects.iter().filter(|subject| subject.takes_part(scenario)).collect();
         let mut all: Vec<Vec<Figures>> = vec![Vec::new(); subjects.len()];
+        let bodies: Vec<Bytes> = (0..args.batches + warm_up)
+            .map(|batch| Bytes::from(load::body(scenario, args.documents, args.size, batch)))
+            .collect();
+        let bodies = bodies.split_at(warm_up);
         let mut shape = Shape::default();
         for round in 1..=args.rounds {
             // In turn, so that what else happens on the machine hits all alike.
             for (subject, rounds) in subjects.iter().zip(&mut all) {
-                let f = measure(args, scenario, subject, &mut shape).await;
+                let f = measure(args, scenario, subject, bodies, &mut shape).await;
                 let row = format!(
-                    "{round},{},{},{},{},{},{},{:.1},{:.3},{:.2},{:.2},{:.4},{:.1},{:.3}\n",
+                    "{round},{},{},{},{},{},{},{:.1},{:.3},{:.2},{:.2},{:.4},{:.1},{:.3},{:.2},{},{}\n",
                     subject.name(),
                     scenario.name(),
                     args.batches,
@@ -167,7 +203,10 @@ async fn compare(args: &Args) {
                     f.ready_ms,
                     f.requests,
                     f.bytes,
-                    f.body_mb
+                    f.body_mb,
+                    f.operations,
+                    args.ranges,
+                    args.latency_ms
                 );
                 args.append(HEADER, &row);
                 rounds.push(f);
@@ -180,7 +219,7 @@ async fn compare(args: &Args) {
                 all[all.len() / 2]
             };
             println!(
-                "| {} | {} | {:.0} | {:.1} | {:.1} | {:.1} | {:.2} |",
+                "| {} | {} | {:.0} | {:.1} | {:.1} | {:.1} | {:.3} |",
                 scenario.title(),
                 subject.name(),
                 median(|f| f.per_second),
@@ -197,55 +236,61 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().expect("client")
 }
 
-async fn measure(args: &Args, scenario: Scenario, subject: &Subject, shape: &mut Shape) -> Figures {
+/// `bodies` are those before and those that are measured.
+async fn measure(
+    args: &Args,
+    scenario: Scenario,
+    subject: &Subject,
+    (warm_up, measured): (&[Bytes], &[Bytes]),
+    shape: &mut Shape,
+) -> Figures {
     let changes = json!({"id": "changes", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
-    let endpoint = Endpoint::start(Writes::Null, "/pk", changes).await;
+    let endpoint = Endpoint::start(args.behaviour(Writes::Null), "/pk", changes).await;
     let folder = tempfile::tempdir().expect("folder");
     let command = match subject {
-        Subject::Own => args.own(),
+        Subject::Own => args.own(scenario),
         Subject::Forward => {
             let mut command = Command::new(std::env::current_exe().expect("this program"));
             command.arg("--forward").envs(shape.environment(&endpoint.url));
             command
         }
-        Subject::Peer(_, text) => {
+        Subject::Peer { command: text, .. } => {
             let mut command = Command::new("sh");
             // The process that is measured is the command's, not the shell's.
-            command.args(["-c", &format!("exec {text}")]);
+            command.args(["-c", &format!("exec {text}")]).env("REWIND_BULK", scenario.bulk());
             command
         }
     };
     let http = client();
     let handler = Handler::start(command, folder.path(), &endpoint.connection, &http).await;
-    let warm_up = args.warm_up.unwrap_or(20).max(args.leases);
-    let bodies: Vec<Bytes> =
-        (0..args.batches + warm_up).map(|b| Bytes::from(load::body(scenario, args.documents, args.size, b))).collect();
-    let (warm_up, measured) = bodies.split_at(warm_up);
     load::deliver(&http, &handler.root, warm_up, args.leases).await;
-    let (requests, bytes) = endpoint.seen.counted();
+    let before = endpoint.seen.counted();
     let cpu = handler.cpu_ns();
     let start = Instant::now();
     load::deliver(&http, &handler.root, measured, args.leases).await;
     let elapsed = start.elapsed().as_secs_f64();
     let cpu = handler.cpu_ns() - cpu;
-    let all = endpoint.seen.counted();
-    let (requests, bytes) = ((all.0 - requests) as f64, (all.1 - bytes) as f64);
-    assert!(requests > 0.0, "nothing was written");
+    let seen = endpoint.seen.counted() - before;
+    let documents = (args.batches * args.documents) as f64;
+    assert!(seen.requests > 0.0, "nothing was written");
+    if !matches!(subject, Subject::Forward) {
+        assert_eq!(seen.operations, documents, "every document was written once");
+    }
     if matches!(subject, Subject::Own) {
         *shape = Shape {
-            requests: (requests / args.batches as f64).round().max(1.0) as usize,
-            bytes: (bytes / requests).round() as usize,
+            requests: (seen.requests / args.batches as f64).round().max(1.0) as usize,
+            bytes: (seen.bytes / seen.requests).round() as usize,
             headers: endpoint.seen.headers.get().cloned().unwrap_or_default(),
         };
     }
-    let documents = (args.batches * args.documents) as f64;
     Figures {
         per_second: documents / elapsed,
         cpu_us: cpu / 1000.0 / documents,
         rss_mb: handler.peak_rss_mb(),
         ready_ms: handler.ready_ms,
-        requests: requests / documents,
-        bytes: bytes / documents,
-        body_mb: bodies[0].len() as f64 / 1048576.0,
+        requests: seen.requests / documents,
+        operations: seen.operations / seen.requests,
+        bytes: seen.bytes / documents,
+        body_mb: measured[0].len() as f64 / 1048576.0,
     }
 }

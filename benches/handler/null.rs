@@ -1,8 +1,11 @@
 //! The endpoint that handlers write to. Its metadata are real, from a local account.
 
-use std::sync::{
-    Arc, Mutex, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -14,7 +17,10 @@ use axum::{
     serve::ListenerExt as _,
 };
 use cosmos_rewind::local::{LocalCosmos, LocalOptions};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
+
+/// What a write is said to cost.
+const CHARGE: f64 = 6.29;
 
 /// What an operation of a batch answers when its document is not asked for.
 const OPERATION: &str = r#"{"statusCode":201,"requestCharge":6.29,"eTag":"\"00000000-0000-0000-0000-000000000000\""}"#;
@@ -26,6 +32,17 @@ pub enum Writes {
     Null,
     /// Passed on to the account behind, and kept.
     Kept,
+}
+
+/// How an endpoint is to behave.
+#[derive(Clone, Copy)]
+pub struct Behaviour {
+    /// What becomes of writes.
+    pub writes: Writes,
+    /// Partition key ranges of each container, which share the keys evenly.
+    pub ranges: u32,
+    /// How long the answer to a write is held back.
+    pub latency: Duration,
 }
 
 /// An endpoint; it ends with this value.
@@ -43,9 +60,11 @@ pub struct Endpoint {
 #[derive(Default)]
 pub struct Seen {
     /// Requests that write documents.
-    pub requests: AtomicU64,
+    requests: AtomicU64,
+    /// Writes in them: each operation of a batch, or the request itself.
+    operations: AtomicU64,
     /// Bytes of their bodies.
-    pub bytes: AtomicU64,
+    bytes: AtomicU64,
     /// Headers of the first one, as text.
     pub headers: OnceLock<Vec<(String, String)>>,
     /// With [`Writes::Kept`]: their bodies.
@@ -54,10 +73,32 @@ pub struct Seen {
     pub charged: Mutex<f64>,
 }
 
+/// How much there was of it.
+#[derive(Clone, Copy)]
+pub struct Counted {
+    pub requests: f64,
+    pub operations: f64,
+    pub bytes: f64,
+}
+
 impl Seen {
-    /// Requests and bytes so far.
-    pub fn counted(&self) -> (u64, u64) {
-        (self.requests.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    /// What was seen so far.
+    pub fn counted(&self) -> Counted {
+        let [requests, operations, bytes] =
+            [&self.requests, &self.operations, &self.bytes].map(|count| count.load(Ordering::Relaxed) as f64);
+        Counted { requests, operations, bytes }
+    }
+}
+
+impl std::ops::Sub for Counted {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            requests: self.requests - before.requests,
+            operations: self.operations - before.operations,
+            bytes: self.bytes - before.bytes,
+        }
     }
 }
 
@@ -65,14 +106,15 @@ struct Account {
     local: LocalCosmos,
     own: String,
     http: reqwest::Client,
-    writes: Writes,
+    behaviour: Behaviour,
     seen: Arc<Seen>,
 }
 
 impl Endpoint {
     /// An endpoint with a database `dev`, a source `events` keyed by this path, and a container `changes` of this definition.
-    pub async fn start(writes: Writes, source: &str, changes: Value) -> Self {
-        let local = LocalCosmos::start(LocalOptions::default()).await.expect("local account");
+    pub async fn start(behaviour: Behaviour, source: &str, changes: Value) -> Self {
+        let options = LocalOptions { partitions: behaviour.ranges, ..LocalOptions::default() };
+        let local = LocalCosmos::start(options).await.expect("local account");
         local.create_database("dev").await.expect("database");
         let events = json!({"id": "events", "partitionKey": {"paths": [source], "kind": "Hash", "version": 2}});
         for description in [events, changes] {
@@ -83,7 +125,7 @@ impl Endpoint {
         let connection = local.connection_string().replace(local.endpoint().as_str(), &format!("{own}/"));
         let http = reqwest::Client::builder().no_proxy().build().expect("client");
         let seen = Arc::<Seen>::default();
-        let account = Account { local, own: own.clone(), http, writes, seen: seen.clone() };
+        let account = Account { local, own: own.clone(), http, behaviour, seen: seen.clone() };
         let router = Router::new().fallback(answer).with_state(Arc::new(account));
         let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("nodelay"));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("server") });
@@ -109,12 +151,18 @@ async fn answer(
         return account.behind(method, &uri, &headers, body).await;
     }
     let seen = &account.seen;
+    let batch = headers.contains_key("x-ms-cosmos-is-batch-request");
+    let operations = if batch { elements(&body) } else { 1 };
     seen.requests.fetch_add(1, Ordering::Relaxed);
+    seen.operations.fetch_add(operations as u64, Ordering::Relaxed);
     seen.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
     let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
     seen.headers.get_or_init(|| headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect());
-    if account.writes == Writes::Null {
-        return created(&headers, body);
+    if !account.behaviour.latency.is_zero() {
+        tokio::time::sleep(account.behaviour.latency).await;
+    }
+    if account.behaviour.writes == Writes::Null {
+        return created(&headers, body, batch.then_some(operations));
     }
     let response = account.behind(method, &uri, &headers, body.clone()).await;
     assert!(response.status().is_success(), "a write was refused: {}", response.status());
@@ -124,13 +172,17 @@ async fn answer(
     response
 }
 
+/// How many operations a batch has. They are passed over, not looked into; what is no array, as what the forwarding program
+/// sends, has none.
+fn elements(body: &[u8]) -> usize {
+    serde_json::from_slice::<Vec<&RawValue>>(body).map_or(0, |operations| operations.len())
+}
+
 /// "Created" for whatever it was; of a batch a result for each operation, as SDKs want to see. The document itself, as the
 /// service does it, where the request does not say that nobody wants it.
-fn created(headers: &HeaderMap, body: Bytes) -> Response {
-    let batch = headers.contains_key("x-ms-cosmos-is-batch-request");
+fn created(headers: &HeaderMap, body: Bytes, batch: Option<usize>) -> Response {
     let minimal = headers.get("prefer").is_some_and(|value| value == "return=minimal");
-    let text = if batch {
-        let operations = memchr::memmem::find_iter(&body, b"\"operationType\"").count();
+    let text = if let Some(operations) = batch {
         Bytes::from(format!("[{}]", vec![OPERATION; operations].join(",")))
     } else if minimal {
         Bytes::new()
@@ -138,14 +190,12 @@ fn created(headers: &HeaderMap, body: Bytes) -> Response {
         body
     };
     let mut response = Response::new(Body::from(text));
-    *response.status_mut() = if batch { StatusCode::OK } else { StatusCode::CREATED };
-    for (name, value) in [
-        ("content-type", "application/json"),
-        ("x-ms-request-charge", "6.29"),
-        ("x-ms-session-token", "0:-1#1"),
-        ("etag", "\"null\""),
-        ("lsn", "1"),
-    ] {
+    *response.status_mut() = if batch.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    let charge = format!("{:.2}", CHARGE * batch.unwrap_or(1) as f64);
+    response.headers_mut().insert("x-ms-request-charge", HeaderValue::from_str(&charge).expect("a number"));
+    for (name, value) in
+        [("content-type", "application/json"), ("x-ms-session-token", "0:-1#1"), ("etag", "\"null\""), ("lsn", "1")]
+    {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response

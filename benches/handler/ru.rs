@@ -139,21 +139,21 @@ async fn capture(args: &Args, layout: &Layout, scenario: Scenario) -> Counted {
     let paths = layout.changes;
     let kind = if paths.len() > 1 { "MultiHash" } else { "Hash" };
     let changes = json!({"id": "changes", "partitionKey": {"paths": paths, "kind": kind, "version": 2}});
-    let endpoint = Endpoint::start(Writes::Kept, layout.source, changes).await;
+    let endpoint = Endpoint::start(args.behaviour(Writes::Kept), layout.source, changes).await;
     let folder = tempfile::tempdir().expect("folder");
     let http = crate::client();
-    let handler = Handler::start(args.own(), folder.path(), &endpoint.connection, &http).await;
+    let handler = Handler::start(args.own(scenario), folder.path(), &endpoint.connection, &http).await;
     let bodies: Vec<Bytes> =
         (0..args.batches).map(|b| Bytes::from(load::body(scenario, args.documents, args.size, b))).collect();
     load::deliver(&http, &handler.root, &bodies, args.leases).await;
     let documents = (args.batches * args.documents) as f64;
-    let (requests, bytes) = endpoint.seen.counted();
+    let seen = endpoint.seen.counted();
     let records: Vec<String> = endpoint.seen.bodies.lock().expect("lock").iter().flat_map(records_in).collect();
     assert_eq!(records.len() as f64, documents, "every document was written once");
     let charged = *endpoint.seen.charged.lock().expect("lock");
     Counted {
-        requests: requests as f64 / documents,
-        bytes: bytes as f64 / documents,
+        requests: seen.requests / documents,
+        bytes: seen.bytes / documents,
         record_bytes: records.iter().map(String::len).sum::<usize>() as f64 / documents,
         charged: charged / documents,
         records,
