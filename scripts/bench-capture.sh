@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Usage: scripts/bench-capture.sh [--peers] [--package FILE.zip] [--csv FILE] [--batches N] [--documents N] [--size BYTES] [--leases N] [--rounds N] [--scenario shared|own|dates] [--handler PATH]
+# Usage: scripts/bench-capture.sh [--peers] [--package FILE.zip] [--csv FILE] [--steady] [--batches N] [--warm-up N] [--documents N] [--size BYTES] [--leases N] [--ranges N] [--latency-ms N] [--rounds N] [--scenario shared|own|own-bulk|dates] [--handler PATH]
 # Measures the whole handler under a simulated Functions host against an endpoint that answers every write at once:
 # documents/s, CPU microseconds per document (of the handler's process alone), peak memory, ms from spawn to ready. Beside it
 # a program that only forwards the same bytes, and with --peers handlers in Node and Python with the official SDKs
 # (benches/peers; scripts/install-test-peers.sh is run first), with --package the program in a package of scripts/package.sh. --csv FILE begins the file anew and writes every round there.
+# A key for each document is measured twice: own is single writes (REWIND_BULK=off), own-bulk requests that hold writes of many keys
+# (REWIND_BULK=auto). Node's two kinds of bulk operations take part in the second; Python's SDK has none. --ranges are the partition
+# key ranges of the history, --latency-ms is how long a write takes. --steady measures 100,000 documents after 10,000 (of 100 a batch).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 arguments=()
@@ -11,8 +14,10 @@ while [ $# -gt 0 ]; do
   case $1 in
     --peers)
       scripts/install-test-peers.sh >&2
-      arguments+=(--peer "node=env TEST_PEERS_NODE=$PWD/target/test-peers/node NODE_ENV=production node $PWD/benches/peers/node/handler.mjs")
-      arguments+=(--peer "python=$PWD/target/test-peers/venv/bin/python $PWD/benches/peers/python/handler.py")
+      node="env TEST_PEERS_NODE=$PWD/target/test-peers/node NODE_ENV=production"
+      arguments+=(--peer "node=$node node $PWD/benches/peers/node/handler.mjs")
+      arguments+=(--peer "node-bulk@own-bulk=$node NODE_BULK=older node $PWD/benches/peers/node/handler.mjs")
+      arguments+=(--peer "python@shared,own,dates=$PWD/target/test-peers/venv/bin/python $PWD/benches/peers/python/handler.py")
       ;;
     --package | --csv | --handler) [ -n "${2:-}" ] || { sed -n '2s/^# //p' "$0" >&2; exit 2; } ;;&
     --package)
@@ -23,6 +28,7 @@ while [ $# -gt 0 ]; do
       arguments+=(--peer "package=$package/cosmos-rewind serve")
       shift
       ;;
+    --steady) arguments+=(--batches 1000 --warm-up 100) ;;
     --handler)
       arguments+=(--handler "$(realpath "$2")")
       shift

@@ -19,11 +19,12 @@ DATA = ROOT / "docs" / "performance"
 SCENARIOS = {
     "shared": "one key a batch (transactional batches)",
     "own": "a key for each document (single upserts)",
+    "own-bulk": "a key for each document (bulk)",
     "dates": "one key, documents with dates, `REWIND_FIDELITY=payload`",
 }
 HANDLERS = {
     "cosmos-rewind": "cosmos-rewind", "package": "cosmos-rewind, as packaged", "forward": "only forwards bytes", "node": "Node",
-    "python": "Python",
+    "node-bulk": "Node, `items.bulk`", "python": "Python",
 }
 
 # What is measured against partitions.
@@ -250,13 +251,15 @@ def write_plots():
         figure, all_axes = pyplot.subplots(1, 2, figsize=(8.5, 2.6))
         for axes, (column, title) in zip(all_axes, (("cpu_us", "CPU us a document (log)"), ("rss_mb", "peak RSS, MB"))):
             names = list(dict.fromkeys(r["handler"] for r in rows))
-            kinds = [s for s in ("shared", "own") if any(r["scenario"] == s for r in rows)]
+            kinds = [s for s in ("shared", "own", "own-bulk") if any(r["scenario"] == s for r in rows)]
+            labelled = set()
             for i, handler in enumerate(names):
                 for j, kind in enumerate(kinds):
                     one = [r for r in rows if r["handler"] == handler and r["scenario"] == kind]
                     if one:
                         bar = axes.barh(j * (len(names) + 1) + i, one[0][column], color=colours.get(handler, "#9467bd"),
-                                        label=HANDLERS.get(handler, handler) if j == 0 else None)
+                                        label=None if handler in labelled else HANDLERS.get(handler, handler))
+                        labelled.add(handler)
                         axes.bar_label(bar, fmt="%.0f", padding=2, fontsize=7)
             axes.set_yticks([j * (len(names) + 1) + (len(names) - 1) / 2 for j in range(len(kinds))], [f"{k} keys" for k in kinds])
             axes.invert_yaxis()

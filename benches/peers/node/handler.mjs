@@ -5,7 +5,9 @@
 // only when all of them are written. It makes the same kind of records as `serve`, without what makes those exact
 // (text as it was, re-reads, dead letters), so it does less.
 //
-// Usage: FUNCTIONS_CUSTOMHANDLER_PORT=PORT CosmosDB=CONNECTION-STRING node handler.mjs
+// Usage: FUNCTIONS_CUSTOMHANDLER_PORT=PORT CosmosDB=CONNECTION-STRING [REWIND_BULK=auto|off] [NODE_BULK=older] node handler.mjs
+// With REWIND_BULK=auto records of several keys are written by the SDK's bulk operations, else each by itself. The SDK has two kinds
+// of them: executeBulkOperations, and with NODE_BULK=older the deprecated bulk, which takes 100 for each range of keys.
 // @azure/cosmos is looked for from the folder in TEST_PEERS_NODE (scripts/install-test-peers.sh installs it), else from here.
 
 import http from "node:http";
@@ -19,6 +21,8 @@ const { CosmosClient } = require("@azure/cosmos");
 const BATCH_RECORDS = 100;
 const BATCH_BYTES = 2 * 1024 * 1024 - 64 * 1024;
 const MAX_WRITES = 64;
+const BULK = process.env.REWIND_BULK === "auto";
+const OLDER_BULK = process.env.NODE_BULK === "older";
 
 // The SDK's own agent keeps connections alive.
 const client = new CosmosClient({
@@ -116,6 +120,27 @@ async function writeBatch(records) {
   }
 }
 
+/** Writes records of several keys; the SDK sorts them by ranges of keys, cuts requests and tries again by itself. */
+async function writeBulk(records) {
+  const operations = records.map((resourceBody) => ({
+    operationType: "Upsert",
+    partitionKey: resourceBody.pk,
+    resourceBody,
+  }));
+  let statuses;
+  if (OLDER_BULK) {
+    const results = await limited(() => container.items.bulk(operations, { continueOnError: true }, NO_CONTENT));
+    statuses = results.map((one) => one.statusCode);
+  } else {
+    const results = await limited(() => container.items.executeBulkOperations(operations, NO_CONTENT));
+    statuses = results.map((one) => one.response?.statusCode ?? one.error?.code);
+  }
+  const failed = statuses.findIndex((status) => !(status < 400));
+  if (failed >= 0 || statuses.length !== records.length) {
+    throw new Error(`a record was not stored: ${statuses[failed]}`);
+  }
+}
+
 async function capture(body) {
   const at = new Date().toISOString();
   const records = documentsOf(body).map((document) => recordOf(document, at));
@@ -124,6 +149,9 @@ async function capture(body) {
     // A body that is small as a whole needs no look at the sizes.
     const large = body.length > BATCH_BYTES / 2;
     await Promise.all(Array.from(batchesOf(records, large), writeBatch));
+  } else if (BULK && records.length > 1) {
+    const parts = OLDER_BULK ? batchesOf(records, false) : [records];
+    await Promise.all(Array.from(parts, writeBulk));
   } else {
     await Promise.all(records.map(upsert));
   }
