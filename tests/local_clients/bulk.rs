@@ -97,3 +97,43 @@ async fn an_operation_whose_key_is_not_in_the_named_range_is_sent_back() {
     found.sort_unstable();
     assert_eq!(found, [(200, 0), gone, gone]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bulk_requests_go_on_while_ranges_are_split() {
+    let client = Client::with_events(1).await;
+    let ranges = async || client.cosmos.ranges("dev", "events").await.unwrap();
+    let writes = async {
+        for round in 0..12 {
+            let mut pending: Vec<Value> =
+                (0..100).map(|n| create(&format!("d{round}-{n}"), &format!("p{n}"))).collect();
+            while !pending.is_empty() {
+                for range in ranges().await {
+                    // Every range is asked for everything: it takes what is its own.
+                    let answer = bulk(&client, &range, &[], &json!(pending)).await;
+                    if answer.status == 410 {
+                        continue;
+                    }
+                    let statuses = statuses(&answer);
+                    let known = |status: &(u64, u64)| matches!(status, (201, 0) | (410, 1002 | 1007));
+                    assert!(statuses.iter().all(known), "{}", answer.body);
+                    let mut statuses = statuses.into_iter();
+                    pending.retain(|_| statuses.next().is_some_and(|(status, _)| status == 410));
+                    if pending.is_empty() {
+                        break;
+                    }
+                }
+            }
+        }
+    };
+    let splits = async {
+        for _ in 0..5 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            client.cosmos.split("dev", "events", &ranges().await[0]).await.unwrap();
+        }
+    };
+    tokio::join!(writes, splits);
+    assert_eq!(ranges().await.len(), 6);
+    let headers = [("a-im", "Full-Fidelity Feed"), ("if-none-match", "\"0\"")];
+    let feed = client.send("GET", "/dbs/dev/colls/events/docs", &headers, Vec::new()).await;
+    assert_eq!(feed.documents().len(), 1200, "each was written once");
+}
