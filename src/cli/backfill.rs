@@ -29,7 +29,7 @@ pub struct BackfillArgs {
     #[command(flatten)]
     part: PartArgs,
     /// Writes in flight
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
     /// How to print the summary
     #[arg(long, value_enum, default_value_t)]

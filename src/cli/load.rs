@@ -56,7 +56,7 @@ pub struct LoadArgs {
     #[arg(long, conflicts_with = "archive")]
     no_trailer: bool,
     /// Writes in flight
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
     /// At most this many request units a second, on average
     #[arg(long, value_name = "RU/S", value_parser = ru_limit)]

@@ -48,7 +48,7 @@ pub struct PopulateArgs {
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
     /// Writes in flight
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
     /// How to print the summary
     #[arg(long, value_enum, default_value_t)]

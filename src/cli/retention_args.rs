@@ -39,7 +39,7 @@ pub(super) struct RetentionArgs {
     #[command(flatten)]
     part: PartArgs,
     /// Deletes in flight
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
 }
 

@@ -28,7 +28,7 @@ pub struct TruncateArgs {
     #[arg(long, short)]
     yes: bool,
     /// Deletes in flight
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
     /// How to print the summary
     #[arg(long, value_enum, default_value_t)]

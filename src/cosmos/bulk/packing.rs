@@ -19,6 +19,8 @@ use crate::{
 const ROUNDS: usize = 3;
 /// Most operations of a round.
 const MOST: usize = 400;
+/// Most bytes of a round: the client library holds them several times while it sends them.
+const BYTES: usize = 2 << 20;
 
 /// Operations that wait.
 #[derive(Debug, Default)]
@@ -118,7 +120,13 @@ impl Packer {
     fn take(&self) -> Vec<Waiting> {
         let mut state = self.state();
         state.starting = false;
-        let most = state.waiting.len().min(MOST);
+        let mut bytes = 0;
+        let fits = |one: &&Waiting| {
+            bytes += one.operation.lent().size();
+            bytes <= BYTES
+        };
+        let fitting = state.waiting.iter().take(MOST).take_while(fits).count();
+        let most = fitting.max(1).min(state.waiting.len());
         let mut taken: Vec<Waiting> = state.waiting.drain(..most).collect();
         // Whoever asked for them has given up, and may have done something else by now.
         taken.retain(|one| !one.answer.is_closed());
