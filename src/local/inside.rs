@@ -21,10 +21,11 @@ use azure_data_cosmos_driver::test::{
     TransportError,
 };
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::gateway::Gateway;
-use super::message::{Answer, Ask, Headers};
+use super::message::{Answer, Ask, Headers, header};
 use crate::cosmos::transport::{self, Transport};
 
 /// What is asked of the account, as far as a line tells requests apart.
@@ -36,6 +37,8 @@ pub struct Call<'a> {
     pub path: &'a str,
     /// Whether it is a page of a query, or the plan of one.
     pub is_query: bool,
+    /// Whether it has operations of several partition keys.
+    pub is_bulk: bool,
     /// Whether it reads a change feed.
     pub is_feed: bool,
     /// The body.
@@ -59,6 +62,27 @@ pub enum Fate {
     DoneAndHeld,
     /// Not done; no answer comes until the client's own time is over.
     Held,
+    /// Of a bulk request, some operations fail by themselves. Any other request is [`Fate::Rejected`].
+    Partly(Partly),
+}
+
+/// Which operations of a bulk request fail, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partly {
+    /// A bit for each operation, the first one lowest.
+    pub which: u128,
+    /// What they are answered.
+    pub status: u16,
+    /// With this sub-status.
+    pub sub: u16,
+    /// Whether they are carried out all the same.
+    pub done: bool,
+}
+
+impl Partly {
+    fn has(self, place: usize) -> bool {
+        self.which.checked_shr(u32::try_from(place).unwrap_or(u32::MAX)).is_some_and(|rest| rest & 1 == 1)
+    }
 }
 
 /// What lies between a client and the account.
@@ -175,6 +199,7 @@ impl TransportClient for Client {
             method: ask.method.as_str(),
             path: &ask.path,
             is_query: is_query.clone().any(|name| ask.headers.is_true(name)),
+            is_bulk: ask.headers.get(header::BATCH_ATOMIC).is_some_and(|value| value.eq_ignore_ascii_case("false")),
             is_feed: ask.headers.get("a-im").is_some(),
             body: &ask.body,
         });
@@ -184,6 +209,12 @@ impl TransportClient for Client {
             Fate::Held => {
                 tokio::time::sleep(self.patience).await;
                 return Err(cut("no answer"));
+            }
+            Fate::Partly(partly) => {
+                return match self.partly(ask, partly).await {
+                    Some(answer) => Ok(self.answered(request.url.path(), answer)),
+                    None => Ok(rejected(partly.status, partly.sub)),
+                };
             }
             Fate::Done(_) | Fate::DoneAndFailed | Fate::DoneAndCut | Fate::DoneAndHeld => {}
         }
@@ -201,12 +232,41 @@ impl TransportClient for Client {
                 }
                 Ok(self.answered(request.url.path(), answer))
             }
-            Fate::Rejected(..) | Fate::Cut | Fate::Held => Err(cut("cut")),
+            Fate::Rejected(..) | Fate::Partly(_) | Fate::Cut | Fate::Held => Err(cut("cut")),
         }
     }
 }
 
 impl Client {
+    /// Has a part of a bulk request carried out, and answers it as a whole; `None` when it is none.
+    async fn partly(&self, ask: Ask, partly: Partly) -> Option<Answer> {
+        let bulk = ask.headers.get(header::BATCH_ATOMIC).is_some_and(|value| value.eq_ignore_ascii_case("false"));
+        let operations: Vec<&RawValue> = bulk.then(|| serde_json::from_slice(&ask.body).ok()).flatten()?;
+        let passed = |place: usize| partly.done || !partly.has(place);
+        let sent: Vec<&str> =
+            operations.iter().enumerate().filter(|(n, _)| passed(*n)).map(|(_, one)| one.get()).collect();
+        let mut answers: Vec<Box<RawValue>> = Vec::new();
+        if !sent.is_empty() {
+            let ask = Ask { body: format!("[{}]", sent.join(",")).into(), ..ask.clone() };
+            let answer = self.way.gateway.handle(ask).await;
+            if !matches!(answer.status, 200 | 207) {
+                return Some(answer);
+            }
+            answers = serde_json::from_slice(&answer.body).ok()?;
+        }
+        let mut answers = answers.into_iter();
+        let failed = format!(
+            r#"{{"statusCode":{},"subStatusCode":{},"requestCharge":0,"retryAfterMilliseconds":5}}"#,
+            partly.status, partly.sub
+        );
+        let mut all = Vec::with_capacity(operations.len());
+        for place in 0..operations.len() {
+            let own = if passed(place) { answers.next() } else { None };
+            all.push(own.filter(|_| !partly.has(place)).map_or_else(|| failed.clone(), |one| one.get().to_owned()));
+        }
+        Some(Answer::json(207, format!("[{}]", all.join(",")).into_bytes()))
+    }
+
     fn answered(&self, path: &str, answer: Answer) -> HttpResponse {
         let mut body = if matches!(answer.status, 204 | 304) { Bytes::new() } else { answer.body };
         if path == "/" {

@@ -44,7 +44,7 @@ use container::Clock;
 use emulator::Emulator;
 pub use emulator::EmulatorError;
 use gateway::Gateway;
-pub use inside::{Call, Fate, Inside, Line};
+pub use inside::{Call, Fate, Inside, Line, Partly};
 use message::{Ask, ContainerName};
 
 /// How often documents are looked for whose time to live is over.

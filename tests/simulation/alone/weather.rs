@@ -13,9 +13,10 @@ use cosmos_rewind::{
     chance::simulated::{self, Simulated},
     cli::Exit,
     clock::Clock,
-    local::{Call, Fate, Line},
+    local::{Call, Fate, Line, Partly},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{BEGIN, Tally};
@@ -62,7 +63,8 @@ impl Line for Weather {
         let has = |text: &str| call.body.windows(text.len()).any(|part| part == text.as_bytes());
         let is_document = call.path.contains("/docs");
         if call.path.contains("/colls/changes/docs") && !call.is_query && state.poison.is_some_and(has) {
-            return Fate::Rejected(400, 0);
+            let which = state.poison.map_or(0, |text| having(call.body, text));
+            return Fate::Partly(Partly { which, status: 400, sub: 0, done: false });
         }
         if call.is_query || !(state.all || (is_document && !call.is_feed)) || call.path == "/" {
             return Fate::Done(Duration::ZERO);
@@ -87,6 +89,20 @@ impl Line for Weather {
         if bad == 0 || state.rng.random_range(0..100) >= bad {
             return Fate::Done(Duration::from_millis(state.rng.random_range(0..15)));
         }
+        if call.is_bulk && state.rng.random_bool(0.5) {
+            // Of the operations in a request some fail, each for itself; 408 although it was done.
+            let (status, sub, done) = [
+                (429, 3200, false),
+                (449, 0, false),
+                (503, 0, false),
+                (410, 1002, false),
+                (408, 0, true),
+                (424, 0, false),
+            ][state.rng.random_range(0..6)];
+            let which = state.rng.random::<u128>() | state.rng.random::<u128>();
+            *self.tally.lock().unwrap().entry("some of a request").or_default() += 1;
+            return Fate::Partly(Partly { which, status, sub, done });
+        }
         let (name, fate) = match state.rng.random_range(0..14) {
             0 | 1 => ("429", Fate::Rejected(429, 3200)),
             2 => ("503", Fate::Rejected(503, 0)),
@@ -103,6 +119,13 @@ impl Line for Weather {
         *self.tally.lock().unwrap().entry(name).or_default() += 1;
         fate
     }
+}
+
+/// The operations of a body that have a text.
+fn having(body: &[u8], text: &str) -> u128 {
+    let operations: Vec<&RawValue> = serde_json::from_slice(body).unwrap_or_default();
+    let bit = |(place, one): (usize, &&RawValue)| u128::from(one.get().contains(text)) << place;
+    operations.iter().enumerate().map(bit).fold(0, std::ops::BitOr::bitor)
 }
 
 /// The machine on which the product runs.
