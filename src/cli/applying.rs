@@ -35,7 +35,7 @@ pub struct ApplyArgs {
     #[arg(long, value_name = "N")]
     max_deletes: Option<usize>,
     /// Documents in flight
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) concurrency: u16,
     /// At most this many request units a second, on average, while planning and while applying
     #[arg(long, value_name = "RU/S", value_parser = ru_limit)]

@@ -10,7 +10,10 @@ use std::{
 };
 
 use serde::Deserialize;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status};
@@ -18,6 +21,9 @@ use crate::change::key::ItemKey;
 
 /// Writes waiting for each worker: enough to keep it busy, few enough to stop soon.
 const QUEUE: usize = 4;
+/// Bytes of documents that wait or are on their way; the client library holds each several times. In pieces of this many.
+const ROOM: usize = 16 << 20;
+const ROOM_PIECE: usize = 1024;
 /// How often an item that keeps moving is looked at.
 const LOOKS: u32 = 5;
 
@@ -42,6 +48,15 @@ pub enum Action {
     ReplaceOlder(Vec<u8>, i64),
     /// Delete it; one that is gone already counts as done.
     Delete,
+}
+
+impl Action {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Upsert(body) | Self::Create(body) | Self::ReplaceOlder(body, _) => body.len(),
+            Self::Delete => 0,
+        }
+    }
 }
 
 /// What became of the writes.
@@ -71,7 +86,8 @@ pub type Observer = Arc<dyn Fn(&ItemKey, Option<&Failure>) + Send + Sync>;
 
 /// Writers that share one container. An item's writes all go to the same one, so the last sent is the last written.
 pub struct Writers {
-    queues: Vec<mpsc::Sender<Job>>,
+    queues: Vec<mpsc::Sender<(Job, OwnedSemaphorePermit)>>,
+    room: Arc<Semaphore>,
     workers: JoinSet<()>,
     shared: Arc<Shared>,
 }
@@ -108,10 +124,10 @@ impl Writers {
         let mut workers = JoinSet::new();
         let queues = (0..concurrency.max(1))
             .map(|_| {
-                let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE);
+                let (queue, mut jobs) = mpsc::channel::<(Job, OwnedSemaphorePermit)>(QUEUE);
                 let shared = shared.clone();
                 workers.spawn(async move {
-                    while let Some(job) = jobs.recv().await {
+                    while let Some((job, _room)) = jobs.recv().await {
                         if shared.stop.is_cancelled() {
                             return;
                         }
@@ -121,7 +137,7 @@ impl Writers {
                 queue
             })
             .collect();
-        Self { queues, workers, shared }
+        Self { queues, room: Arc::new(Semaphore::new(ROOM / ROOM_PIECE)), workers, shared }
     }
 
     /// Hands a write over; waits while all are busy. False when the writers have stopped: nothing more is written.
@@ -129,9 +145,14 @@ impl Writers {
         let mut hasher = DefaultHasher::new();
         job.item.hash(&mut hasher);
         let index = (hasher.finish() % self.queues.len() as u64) as usize;
+        let pieces = job.action.bytes().min(ROOM).div_ceil(ROOM_PIECE);
+        let sent = async {
+            let room = self.room.clone().acquire_many_owned(u32::try_from(pieces).unwrap_or(1)).await.ok()?;
+            self.queues[index].send((job, room)).await.ok()
+        };
         tokio::select! {
             () = self.shared.stop.cancelled() => false,
-            sent = self.queues[index].send(job) => sent.is_ok(),
+            sent = sent => sent.is_some(),
         }
     }
 

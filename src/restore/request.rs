@@ -41,7 +41,7 @@ pub struct Request<'a> {
 }
 
 /// Documents in flight when a caller does not say.
-const CONCURRENCY: usize = 100;
+const CONCURRENCY: usize = 64;
 
 impl Request<'_> {
     /// Puts documents back to what they were at a moment, with a stamp and without deleting anything.
