@@ -76,7 +76,7 @@ pub async fn run(args: &Args) {
     let mut terms = Vec::new();
     for layout in &LAYOUTS {
         let Layout { name, .. } = layout;
-        for scenario in [Scenario::Own, Scenario::Shared] {
+        for scenario in [Scenario::Own, Scenario::OwnBulk, Scenario::Shared] {
             let counted = capture(args, layout, scenario).await;
             println!(
                 "| {name} | {} | {:.2} | {:.0} | {:.0} | {:.2} |",

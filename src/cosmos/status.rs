@@ -51,7 +51,12 @@ impl Status {
         /// Where the client library's own sub-statuses begin.
         const OWN: u16 = 20_000;
         let others = [Self::KEY_MISMATCH, Self::NO_OWNER, Self::SESSION_BEHIND];
-        matches!(self.code, 400 | 404) && self.sub < OWN && !others.contains(&self)
+        self.may_be_of_the_request() && self.sub < OWN && !others.contains(&self)
+    }
+
+    /// The service may not take such a request: it may be tried in another form.
+    pub const fn may_be_of_the_request(self) -> bool {
+        matches!(self.code, 400 | 404 | 405 | 415 | 501)
     }
 
     /// More request units were asked for than the container gives.

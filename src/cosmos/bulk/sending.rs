@@ -49,8 +49,11 @@ enum Rest<'a> {
     Halve(Vec<Numbered<'a>>),
     /// They lie in another partition.
     Reroute(Vec<Numbered<'a>>),
-    /// They cannot be packed.
-    Alone(Vec<Numbered<'a>>),
+    /// They cannot be packed; `sent_before`: they may have been carried out all the same.
+    Alone {
+        operations: Vec<Numbered<'a>>,
+        sent_before: bool,
+    },
 }
 
 impl<'a> Sending<'a> {
@@ -58,13 +61,13 @@ impl<'a> Sending<'a> {
     pub(super) fn run(self, operations: Vec<Numbered<'a>>, reroutes: u32) -> BoxStream<'a, Outcomes<Done>> {
         let (first, later) = once_each(operations);
         let sent = if first.len() <= 1 || !self.switch.is_on() {
-            self.alone(first)
+            self.alone(first, false)
         } else {
             let groups = async move {
                 let routes = match self.routes.get(self.carrier).await {
                     Ok(routes) => routes,
                     // Each finds its way by itself, or says why it does not.
-                    Err(_) => return self.alone(first),
+                    Err(_) => return self.alone(first, false),
                 };
                 let (chunks, lost) = self.chunks(&routes, first);
                 let sent = chunks.into_iter().map(|chunk| self.send(routes.clone(), chunk, reroutes));
@@ -81,13 +84,15 @@ impl<'a> Sending<'a> {
         async move { self.run(operations, reroutes) }.flatten_stream().boxed()
     }
 
-    fn alone(self, operations: Vec<Numbered<'a>>) -> BoxStream<'a, Outcomes<Done>> {
+    fn alone(self, operations: Vec<Numbered<'a>>, sent_before: bool) -> BoxStream<'a, Outcomes<Done>> {
         let one = move |(place, operation): Numbered<'a>| async move {
             let outcome = async {
                 let _permission = self.enter(1, operation.size()).await?;
                 self.carrier.alone(&operation).await
             };
-            vec![(place, outcome.await)]
+            let outcome: Result<Done, Failure> = outcome.await;
+            let told = |f: Failure| Failure { sent_before: f.sent_before || sent_before, ..f };
+            vec![(place, outcome.map_err(told))]
         };
         let most = self.gate.map_or(ALONE, Gate::most);
         stream::iter(operations).map(one).buffer_unordered(most).boxed()
@@ -135,7 +140,7 @@ impl<'a> Sending<'a> {
             let (outcomes, rest) = self.send_once(&routes, chunk, reroutes).await;
             let rest = match rest {
                 Rest::Nothing => return stream::iter([outcomes]).boxed(),
-                Rest::Alone(operations) => self.alone(operations),
+                Rest::Alone { operations, sent_before } => self.alone(operations, sent_before),
                 Rest::Reroute(operations) => self.run(operations, reroutes + 1),
                 Rest::Halve(mut operations) => {
                     let second = operations.split_off(operations.len() / 2);
@@ -154,7 +159,9 @@ impl<'a> Sending<'a> {
 
     async fn send_once(self, routes: &Arc<[Route]>, chunk: Chunk<'a>, reroutes: u32) -> (Outcomes<Done>, Rest<'a>) {
         let operations = chunk.operations;
-        let [(_, first), _, ..] = operations[..] else { return (Vec::new(), Rest::Alone(operations)) };
+        let [(_, first), _, ..] = operations[..] else {
+            return (Vec::new(), Rest::Alone { operations, sent_before: false });
+        };
         let permission = match self.enter(operations.len(), chunk.bytes).await {
             Ok(permission) => permission,
             Err(failure) => return (all_failed(operations, &failure), Rest::Nothing),
@@ -172,18 +179,19 @@ impl<'a> Sending<'a> {
                 }
                 return (all_failed(operations, &failure), Rest::Nothing);
             }
-            Err(failure) if matches!(failure.status.code, 400 | 404) => {
+            Err(failure) if failure.status.may_be_of_the_request() => {
                 if failure.status.is_of_the_request() {
                     self.switch.turn_off(&failure);
                 }
-                return (Vec::new(), Rest::Alone(operations));
+                return (Vec::new(), Rest::Alone { operations, sent_before: false });
             }
             Err(failure) => return (all_failed(operations, &failure), Rest::Nothing),
         };
         let Some(answers) = Answer::all(&carried.body, operations.len()) else {
+            // Whatever answered took it for something else.
             let problem = "the answer does not have one result for each operation";
-            let failure = Failure::from_status("bulk request".into(), Status::new(500, 0), problem, None);
-            return (all_failed(operations, &failure), Rest::Nothing);
+            self.switch.turn_off(&Failure::from_status("bulk request".into(), Status::new(500, 0), problem, None));
+            return (Vec::new(), Rest::Alone { operations, sent_before: true });
         };
         let mut outcomes = Vec::with_capacity(operations.len());
         let (mut moved, mut large) = (Vec::new(), Vec::new());

@@ -79,7 +79,7 @@ struct Run {
 
 /// Lives of some seeds pack writes, those of others do not.
 fn cosmos(way: &Inside, seed: u64) -> Cosmos {
-    let bulk = if seed / LAYOUTS.len() as u64 % 2 == 0 { "auto" } else { "off" };
+    let bulk = ["auto", "off"][seed as usize / LAYOUTS.len() % 2];
     let settings = Settings::from_pairs([("CosmosDB__accountEndpoint", way.address().as_str()), ("REWIND_BULK", bulk)]);
     Cosmos::new(Account::from_settings(&settings).unwrap())
 }
