@@ -238,7 +238,8 @@ async fn a_tick_that_runs_out_of_time_is_gone_on_with_by_the_next_one() {
         }
     })
     .await;
-    assert!(left.len() > 1 && left.is_sorted_by(|a, b| a > b), "{left:?}");
+    // On a busy machine a tick may come to nothing in its second.
+    assert!(left.first() > left.last() && left.is_sorted_by(|a, b| a >= b), "{left:?}");
     assert_eq!(life.counts().await, [11, 1, 2, 1]);
 }
 
