@@ -2,6 +2,9 @@
 //! behind a proxy: how many requests there are, what is made of failures, and what becomes of an account that takes no
 //! such request.
 
+use std::time::Duration;
+
+use cosmos_rewind::{change::key::PartitionKey, cosmos::Items};
 use serde_json::{Value, json};
 
 use crate::support::{Fault, Kind, TestApp, feed_document};
@@ -135,4 +138,25 @@ async fn a_batch_that_is_too_much_for_one_deadline_comes_to_its_end() {
         assert_eq!(handler.deliver(&batch).await.0, 200);
         assert!(app.proxy.used() >= DOCUMENTS as f64, "{} RU", app.proxy.used());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_that_know_nothing_of_each_other_all_come_to_their_end() {
+    let app = TestApp::start().await;
+    let events = app.events().await;
+    let writer = |n: usize| {
+        let events = events.clone();
+        async move {
+            for round in 0..60 {
+                let (key, id) = (PartitionKey::parse(&format!("key-{n}")).unwrap(), format!("{n}-{round}"));
+                let text = json!({"id": id, "pk": format!("key-{n}")}).to_string().into_bytes();
+                Items::create(&events, &key, &id, text).await.unwrap();
+            }
+        }
+    };
+    let all: Vec<_> = (0..24).map(|n| tokio::spawn(writer(n))).collect();
+    let ended = tokio::time::timeout(Duration::from_secs(100), futures::future::join_all(all)).await;
+    assert!(ended.expect("a writer waits for ever").into_iter().all(|end| end.is_ok()));
+    let count = events.query_all("SELECT c.id FROM c", &[], None).await.unwrap().len();
+    assert_eq!(count, 24 * 60);
 }

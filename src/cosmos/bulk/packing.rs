@@ -17,6 +17,8 @@ use crate::{
 
 /// Rounds of requests on their way at the same time. More would make smaller requests, fewer would leave the account idle.
 const ROUNDS: usize = 3;
+/// Operations that go alone at the same time, as long as no round is on its way: so few are not worth a round.
+const ALONE: usize = 4;
 /// Most operations of a round.
 const MOST: usize = 400;
 /// Most bytes of a round: the client library holds them several times while it sends them.
@@ -29,8 +31,10 @@ pub(in crate::cosmos) struct Packer(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Waiting>,
-    /// Rounds on their way, and operations that went alone.
-    busy: usize,
+    /// Rounds on their way.
+    rounds: usize,
+    /// Operations on their way that went alone.
+    alone: usize,
     /// Whether a round has been started that has not taken anything yet.
     starting: bool,
 }
@@ -78,19 +82,19 @@ impl OwnVerb {
     }
 }
 
-/// Counts as busy until it is dropped.
-struct Busy<'a>(&'a Packer);
+/// Counts as on its way until it is dropped.
+struct OnItsWay<'a>(&'a Packer, fn(&mut State) -> &mut usize);
 
-impl Drop for Busy<'_> {
+impl Drop for OnItsWay<'_> {
     fn drop(&mut self) {
-        self.0.state().busy -= 1;
+        *(self.1)(&mut self.0.state()) -= 1;
     }
 }
 
 /// What becomes of an operation that came.
 enum Turn<'a> {
-    /// Nothing else is on its way.
-    Alone(Busy<'a>, OwnVerb),
+    /// Little else is on its way.
+    Alone(OnItsWay<'a>, OwnVerb),
     /// It is sent with what waits; `true`: by a round that is to be begun.
     Together(oneshot::Receiver<Result<Done, Failure>>, bool),
 }
@@ -102,24 +106,28 @@ impl Packer {
 
     fn admit(&self, key: &PartitionKey, id: &str, verb: OwnVerb) -> Turn<'_> {
         let mut state = self.state();
-        if state.busy == 0 && state.waiting.is_empty() {
-            state.busy += 1;
-            return Turn::Alone(Busy(self), verb);
+        if state.rounds == 0 && state.alone < ALONE && state.waiting.is_empty() {
+            state.alone += 1;
+            return Turn::Alone(OnItsWay(self, |state| &mut state.alone), verb);
         }
         let (answer, result) = oneshot::channel();
         let operation = OwnOperation { key: key.clone(), id: id.to_owned(), verb };
         state.waiting.push_back(Waiting { operation, answer });
-        let begin = !state.starting && state.busy < ROUNDS;
+        let begin = !state.starting && state.rounds < ROUNDS;
         if begin {
-            (state.starting, state.busy) = (true, state.busy + 1);
+            (state.starting, state.rounds) = (true, state.rounds + 1);
         }
         Turn::Together(result, begin)
     }
 
-    /// What waits, as much as goes into a round.
-    fn take(&self) -> Vec<Waiting> {
+    /// What waits, as much as goes into a round; `None` ends the round, at the same moment: what comes then begins another.
+    fn take(&self) -> Option<Vec<Waiting>> {
         let mut state = self.state();
         state.starting = false;
+        if state.waiting.is_empty() {
+            state.rounds -= 1;
+            return None;
+        }
         let mut bytes = 0;
         let fits = |one: &&Waiting| {
             bytes += one.operation.lent().size();
@@ -130,7 +138,7 @@ impl Packer {
         let mut taken: Vec<Waiting> = state.waiting.drain(..most).collect();
         // Whoever asked for them has given up, and may have done something else by now.
         taken.retain(|one| !one.answer.is_closed());
-        taken
+        Some(taken)
     }
 }
 
@@ -141,7 +149,7 @@ impl Container {
             return self.alone(&Operation { key, id, verb: verb.lent() }).await;
         }
         match self.packer().admit(key, id, verb) {
-            Turn::Alone(_busy, verb) => self.alone(&Operation { key, id, verb: verb.lent() }).await,
+            Turn::Alone(_on_its_way, verb) => self.alone(&Operation { key, id, verb: verb.lent() }).await,
             Turn::Together(result, begin) => {
                 if begin {
                     tokio::spawn(self.clone().rounds());
@@ -154,14 +162,15 @@ impl Container {
 
     /// Sends what waits until nothing does.
     async fn rounds(self) {
-        let _busy = Busy(self.packer());
+        let on_its_way = OnItsWay(self.packer(), |state| &mut state.rounds);
         // Those who are about to ask may do so first.
         tokio::task::yield_now().await;
         loop {
-            let taken = self.packer().take();
-            if taken.is_empty() {
+            let Some(taken) = self.packer().take() else {
+                // It was counted out.
+                std::mem::forget(on_its_way);
                 return;
-            }
+            };
             let (operations, mut answers): (Vec<_>, Vec<_>) =
                 taken.into_iter().map(|one| (one.operation, Some(one.answer))).unzip();
             let mut outcomes = self.run_many(operations.iter().map(OwnOperation::lent).collect(), None);
@@ -174,5 +183,36 @@ impl Container {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_round_that_has_ended() {
+        let (packer, key) = (Packer::default(), PartitionKey(Vec::new()));
+        let admit = || packer.admit(&key, "x", OwnVerb::Read);
+        let alone: Vec<_> = (0..ALONE).map(|_| admit()).collect();
+        assert!(alone.iter().all(|turn| matches!(turn, Turn::Alone(..))));
+        let Turn::Together(_first, true) = admit() else { panic!("the fifth begins a round") };
+        let Turn::Together(_second, false) = admit() else { panic!("the sixth goes with it") };
+        assert_eq!(packer.take().map(|taken| taken.len()), Some(2));
+        // While it is on its way, others begin, up to three rounds; the next one waits for any of them.
+        let Turn::Together(_third, true) = admit() else { panic!("a second round") };
+        assert_eq!(packer.take().map(|taken| taken.len()), Some(1));
+        let Turn::Together(_fourth, true) = admit() else { panic!("a third round") };
+        assert_eq!(packer.take().map(|taken| taken.len()), Some(1));
+        let Turn::Together(fifth, false) = admit() else { panic!("there are three rounds") };
+        drop(fifth);
+        assert_eq!(packer.take().map(|taken| taken.len()), Some(0), "who has given up is not sent for");
+        for _ in 0..ROUNDS {
+            assert!(packer.take().is_none());
+        }
+        let Turn::Together(_, true) = admit() else { panic!("all rounds have ended: it begins one") };
+        drop(alone);
+        assert!(packer.take().is_some() && packer.take().is_none());
+        assert!(matches!(admit(), Turn::Alone(..)));
     }
 }
