@@ -32,9 +32,10 @@ measured "plan only" "$documents" restore --all --at "$at" --dry-run --format cs
 measured "plan with half of the hash space" "$((documents / 2))" restore --all --at "$at" --feed-range 1/2 --dry-run --format csv
 measured "backup as of then" "$documents" backup --all --at "$at" --out past.jsonl
 measured "backup live" "$documents" backup --all --out live.jsonl
-measured "restore" "$documents" restore --all --at "$at" --yes --max "$documents" --concurrency 32
+measured "restore" "$documents" restore --all --at "$at" --yes --max "$documents"
 id=$(sed -n 's/^undo *cosmos-rewind undo \([^ ]*\).*/\1/p' err)
 measured "restore again" "$documents" restore --all --at "$at" --yes --max "$documents"
-measured "undo" "$documents" undo "$id" --yes --max "$documents" --concurrency 32
+measured "undo" "$documents" undo "$id" --yes --max "$documents"
 # Held at a limit: request units used by the seconds it took.
-measured "restore, --ru-limit 20000" "$documents" restore --all --at "$at" --yes --max "$documents" --concurrency 32 --ru-limit 20000
+measured "restore, --ru-limit 20000" "$documents" restore --all --at "$at" --yes --max "$documents" --ru-limit 20000
+measured "load, everything replaced" "$documents" load documents.jsonl --no-trailer --mode upsert

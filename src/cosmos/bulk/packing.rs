@@ -17,7 +17,8 @@ use crate::{
 
 /// Rounds of requests on their way at the same time. More would make smaller requests, fewer would leave the account idle.
 const ROUNDS: usize = 3;
-/// Operations that go alone at the same time, as long as no round is on its way: so few are not worth a round.
+/// Operations that go alone at the same time, as long as no round is on its way and the last one was no larger: so few are
+/// not worth a round.
 const ALONE: usize = 4;
 /// Most operations of a round.
 const MOST: usize = 400;
@@ -35,6 +36,8 @@ struct State {
     rounds: usize,
     /// Operations on their way that went alone.
     alone: usize,
+    /// Operations of the last round.
+    last: usize,
     /// Whether a round has been started that has not taken anything yet.
     starting: bool,
 }
@@ -106,7 +109,7 @@ impl Packer {
 
     fn admit(&self, key: &PartitionKey, id: &str, verb: OwnVerb) -> Turn<'_> {
         let mut state = self.state();
-        if state.rounds == 0 && state.alone < ALONE && state.waiting.is_empty() {
+        if state.rounds == 0 && state.alone < ALONE && state.last <= ALONE && state.waiting.is_empty() {
             state.alone += 1;
             return Turn::Alone(OnItsWay(self, |state| &mut state.alone), verb);
         }
@@ -136,6 +139,7 @@ impl Packer {
         let fitting = state.waiting.iter().take(MOST).take_while(fits).count();
         let most = fitting.max(1).min(state.waiting.len());
         let mut taken: Vec<Waiting> = state.waiting.drain(..most).collect();
+        state.last = most;
         // Whoever asked for them has given up, and may have done something else by now.
         taken.retain(|one| !one.answer.is_closed());
         Some(taken)
