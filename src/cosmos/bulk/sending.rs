@@ -1,6 +1,9 @@
 //! Operations on their way: by physical partition, no item twice in a request, each with its own outcome.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures::{
     FutureExt as _, StreamExt as _,
@@ -13,7 +16,7 @@ use super::{
     operation::{Answer, request_of},
     routes::{Route, Routes, route},
 };
-use crate::cosmos::{Failure, Gate, Status};
+use crate::cosmos::{Disposition, Failure, Gate, Status};
 
 /// Most operations in a request: the service's limit.
 const MOST: usize = 100;
@@ -60,6 +63,8 @@ impl<'a> Sending<'a> {
     /// Runs them; `reroutes`: how often they were sent to another partition before.
     pub(super) fn run(self, operations: Vec<Numbered<'a>>, reroutes: u32) -> BoxStream<'a, Outcomes<Done>> {
         let (first, later) = once_each(operations);
+        // Only where something comes again on one of them.
+        let items = if later.is_empty() { Vec::new() } else { first.clone() };
         let sent = if first.len() <= 1 || !self.switch.is_on() {
             self.alone(first, false)
         } else {
@@ -75,13 +80,41 @@ impl<'a> Sending<'a> {
             };
             groups.flatten_stream().boxed()
         };
-        let sent = if later.is_empty() { sent } else { sent.chain(self.deferred(later, reroutes)).boxed() };
+        let sent = if later.is_empty() { sent } else { self.deferred(sent, items, later, reroutes) };
         sent.filter(|outcomes| std::future::ready(!outcomes.is_empty())).boxed()
     }
 
-    /// The same, when its turn comes.
-    fn deferred(self, operations: Vec<Numbered<'a>>, reroutes: u32) -> BoxStream<'a, Outcomes<Done>> {
-        async move { self.run(operations, reroutes) }.flatten_stream().boxed()
+    /// Runs what comes again on items, once what came before on them is known. Where that has failed in passing it is tried
+    /// again, so what comes after it has failed, too: otherwise the older one would be carried out last.
+    fn deferred(
+        self,
+        before: BoxStream<'a, Outcomes<Done>>,
+        items: Vec<Numbered<'a>>,
+        later: Vec<Numbered<'a>>,
+        reroutes: u32,
+    ) -> BoxStream<'a, Outcomes<Done>> {
+        async move {
+            let mut outcomes: Outcomes<Done> = before.collect::<Vec<_>>().await.into_iter().flatten().collect();
+            let mut failed = HashMap::new();
+            for (place, outcome) in &outcomes {
+                if let Err(failure) = outcome
+                    && failure.disposition == Disposition::Transient
+                    && let Some((_, operation)) = items.iter().find(|(item, _)| item == place)
+                {
+                    failed.insert((operation.id, operation.key), failure.clone());
+                }
+            }
+            let mut due = Vec::with_capacity(later.len());
+            for (place, operation) in later {
+                match failed.get(&(operation.id, operation.key)) {
+                    Some(failure) => outcomes.push((place, Err(failure.clone()))),
+                    None => due.push((place, operation)),
+                }
+            }
+            stream::iter([outcomes]).chain(self.run(due, reroutes))
+        }
+        .flatten_stream()
+        .boxed()
     }
 
     fn alone(self, operations: Vec<Numbered<'a>>, sent_before: bool) -> BoxStream<'a, Outcomes<Done>> {
