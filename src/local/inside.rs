@@ -25,7 +25,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::gateway::Gateway;
-use super::message::{Answer, Ask, Headers, header};
+use super::message::{Answer, Ask, Headers};
 use crate::cosmos::transport::{self, Transport};
 
 /// What is asked of the account, as far as a line tells requests apart.
@@ -199,7 +199,7 @@ impl TransportClient for Client {
             method: ask.method.as_str(),
             path: &ask.path,
             is_query: is_query.clone().any(|name| ask.headers.is_true(name)),
-            is_bulk: ask.headers.get(header::BATCH_ATOMIC).is_some_and(|value| value.eq_ignore_ascii_case("false")),
+            is_bulk: ask.headers.is_bulk(),
             is_feed: ask.headers.get("a-im").is_some(),
             body: &ask.body,
         });
@@ -240,8 +240,8 @@ impl TransportClient for Client {
 impl Client {
     /// Has a part of a bulk request carried out, and answers it as a whole; `None` when it is none.
     async fn partly(&self, ask: Ask, partly: Partly) -> Option<Answer> {
-        let bulk = ask.headers.get(header::BATCH_ATOMIC).is_some_and(|value| value.eq_ignore_ascii_case("false"));
-        let operations: Vec<&RawValue> = bulk.then(|| serde_json::from_slice(&ask.body).ok()).flatten()?;
+        let operations: Vec<&RawValue> =
+            ask.headers.is_bulk().then(|| serde_json::from_slice(&ask.body).ok()).flatten()?;
         let passed = |place: usize| partly.done || !partly.has(place);
         let sent: Vec<&str> =
             operations.iter().enumerate().filter(|(n, _)| passed(*n)).map(|(_, one)| one.get()).collect();

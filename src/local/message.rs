@@ -44,6 +44,11 @@ impl Headers {
         self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
+    /// Whether they are of a bulk request: a batch whose operations stand each for itself.
+    pub fn is_bulk(&self) -> bool {
+        self.get(header::BATCH_ATOMIC).is_some_and(|value| value.eq_ignore_ascii_case("false"))
+    }
+
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.remove(name);
         self.0.push((name.to_owned(), value.into()));

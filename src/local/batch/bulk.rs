@@ -5,13 +5,12 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
-    FAILED_DEPENDENCY, Kind, Operation, Outcome, answer, outcome_of,
-    plan::{Step, plan},
+    FAILED_DEPENDENCY, Key, Kind, Operation, Outcome, answer, outcome_of,
+    plan::{Step, is_in_no_path, plan},
 };
 use crate::local::{
     container::{Container, wrong_key},
     feed::gone,
-    keys::Epk,
     message::{Answer, Ask, Headers, header},
 };
 
@@ -30,10 +29,15 @@ pub(super) async fn bulk(container: &Container, ask: &Ask, operations: &[Operati
             continue;
         }
         let outcome = match bulk_request(container, operation) {
-            Ok((_, key)) if is_in_no_path(operation) => in_no_path(container, &range, operation, &key, ask).await,
-            Ok((single, key)) => {
+            // Looked at for each operation: the range may be split between two of them, and what a client sorted by ranges
+            // that are no more must come back to it.
+            Ok((_, key)) if !container.range_of(&range).is_ok_and(|range| range.contains(&key.epk)) => {
+                outcome_of(&gone(), false)
+            }
+            Ok((_, key)) if names_in_no_path(operation) => in_no_path(container, operation, &key, ask).await,
+            Ok((single, _)) => {
                 let reads = single.method == Method::GET;
-                let answer = carry_out(container, &range, &single, &key).await;
+                let answer = carry_out(container, &single).await;
                 session = answer.headers.get(header::SESSION).map(str::to_owned).or(session);
                 outcome_of(&answer, reads || ask.wants_content())
             }
@@ -44,13 +48,7 @@ pub(super) async fn bulk(container: &Container, ask: &Ask, operations: &[Operati
     answer(&outcomes, session)
 }
 
-/// Carries out one operation, unless its key is not in the range that the request names. That is looked at for each
-/// operation: the range may be split between two of them, and what a client sorted by ranges that are no more must come
-/// back to it.
-async fn carry_out(container: &Container, range: &Ask, single: &Ask, key: &Epk) -> Answer {
-    if !container.range_of(range).is_ok_and(|range| range.contains(key)) {
-        return gone();
-    }
+async fn carry_out(container: &Container, single: &Ask) -> Answer {
     if single.method == Method::GET {
         let _reading = container.read().await;
         container.emulator().execute(single).await
@@ -60,23 +58,15 @@ async fn carry_out(container: &Container, range: &Ask, single: &Ask, key: &Epk) 
     }
 }
 
-/// Whether the operation's id would mean another place in a URL.
-fn is_in_no_path(operation: &Operation<'_>) -> bool {
+fn names_in_no_path(operation: &Operation<'_>) -> bool {
     let by_path = !matches!(operation.operation_type, Kind::Create | Kind::Upsert);
-    by_path && operation.id.as_deref().is_some_and(|id| matches!(id, "." | ".."))
+    by_path && operation.id.as_deref().is_some_and(is_in_no_path)
 }
 
 /// Carries out an operation on an item whose id cannot stand in a URL, as a transactional batch does.
-async fn in_no_path(container: &Container, range: &Ask, operation: &Operation<'_>, key: &Epk, ask: &Ask) -> Outcome {
-    if !container.range_of(range).is_ok_and(|range| range.contains(key)) {
-        return outcome_of(&gone(), false);
-    }
-    let values = operation.partition_key.as_ref().and_then(|key| match key {
-        Value::String(text) => serde_json::from_str(text).ok(),
-        array => array.as_array().cloned(),
-    });
+async fn in_no_path(container: &Container, operation: &Operation<'_>, key: &Key, ask: &Ask) -> Outcome {
     let mut log = container.write().await;
-    let steps = plan(container, &log, &values.unwrap_or_default(), key, std::slice::from_ref(operation)).await;
+    let steps = plan(container, &log, &key.values, &key.epk, std::slice::from_ref(operation)).await;
     match steps.map(|mut steps| steps.pop()) {
         Ok(Some(Step::Write(write))) => {
             outcome_of(&container.point_write(&mut log, &write, true).await, ask.wants_content())
@@ -94,18 +84,14 @@ fn range_only(headers: &Headers) -> Headers {
         .collect()
 }
 
-/// The operation as a request of its own, and where its key is.
-fn bulk_request(container: &Container, operation: &Operation<'_>) -> Result<(Ask, Epk), Outcome> {
+/// The operation as a request of its own, and its key.
+fn bulk_request(container: &Container, operation: &Operation<'_>) -> Result<(Ask, Key), Outcome> {
     let key = match &operation.partition_key {
         Some(Value::String(text)) => text.clone(),
         Some(array) => array.to_string(),
         None => return Err(Outcome::refused(400, "a bulk operation needs a partitionKey")),
     };
-    let values: Option<Vec<Value>> = serde_json::from_str(&key).ok();
-    let place = values.and_then(|values| container.partitioning().range_of(&values));
-    let Some(place) = place.filter(|place| place.min == place.max) else {
-        return Err(outcome_of(&wrong_key(), false));
-    };
+    let Some(full) = Key::parse(container, &key) else { return Err(outcome_of(&wrong_key(), false)) };
     let name = container.name();
     let at_id = || {
         let id = operation.id.as_deref();
@@ -129,5 +115,5 @@ fn bulk_request(container: &Container, operation: &Operation<'_>) -> Result<(Ask
     if let Some(etag) = &operation.if_none_match {
         ask.headers.set("if-none-match", etag);
     }
-    Ok((ask, place.min))
+    Ok((ask, full))
 }

@@ -19,6 +19,7 @@ use self::{
 };
 use super::{
     container::{Container, wrong_key},
+    keys::Epk,
     message::{Answer, Ask, header},
 };
 
@@ -54,6 +55,20 @@ enum Kind {
     Read,
     Delete,
     Patch,
+}
+
+/// A full partition key of a container, and where it is.
+struct Key {
+    values: Vec<Value>,
+    epk: Epk,
+}
+
+impl Key {
+    fn parse(container: &Container, text: &str) -> Option<Self> {
+        let values: Vec<Value> = serde_json::from_str(text).ok()?;
+        let range = container.partitioning().range_of(&values)?;
+        (range.min == range.max).then_some(Self { values, epk: range.min })
+    }
 }
 
 /// An operation's result in the answer's array.
@@ -104,18 +119,11 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
     if ask.body.len() > MAX_BYTES {
         return Answer::error(413, None, "RequestEntityTooLarge", "A batch has at most 2 MB");
     }
-    let atomic = ask.headers.get(header::BATCH_ATOMIC).is_none_or(|value| !value.eq_ignore_ascii_case("false"));
-    if !atomic {
+    if ask.headers.is_bulk() {
         return bulk(container, ask, &operations).await;
     }
-    let values: Option<Vec<Value>> =
-        ask.headers.get(header::PARTITION_KEY).and_then(|text| serde_json::from_str(text).ok());
-    let Some((values, epk)) = values.and_then(|values| {
-        let range = container.partitioning().range_of(&values)?;
-        (range.min == range.max).then_some((values, range.min))
-    }) else {
-        return *wrong_key();
-    };
+    let key = ask.headers.get(header::PARTITION_KEY).and_then(|text| Key::parse(container, text));
+    let Some(Key { values, epk }) = key else { return *wrong_key() };
     let Some(_shape) = container.hold_shape() else {
         return being_split();
     };

@@ -49,6 +49,11 @@ pub(super) async fn plan(
     Ok(steps)
 }
 
+/// Whether an id means another place in a URL.
+pub(super) fn is_in_no_path(id: &str) -> bool {
+    matches!(id, "." | "..")
+}
+
 async fn plan_one(
     container: &Container,
     log: &WriteLog,
@@ -120,8 +125,8 @@ async fn plan_one(
             .with_header(header::PARTITION_KEY, crate::local::message::ascii_json(&json!(values).to_string()))
     };
     let name = container.name();
-    // In a URL these ids mean other places. What exists can be written again without its id in the path.
-    let in_no_path = matches!(id.as_str(), "." | "..");
+    // What exists can be written again without its id in the path.
+    let in_no_path = is_in_no_path(&id);
     let upsert = || Step::Write(ask(Method::POST, name.documents()).with_header(header::IS_UPSERT, "True"));
     let step = match kind {
         Kind::Replace if in_no_path && renamed_to.is_none() => upsert(),

@@ -45,7 +45,7 @@ pub(super) async fn forward(
             }
         }
     }
-    if headers.get("x-ms-cosmos-batch-atomic").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"false"))
+    if is_bulk(&headers)
         && let Some(status) = *shared.bulk.lock().unwrap()
     {
         return reject(status, 0);
@@ -92,9 +92,7 @@ async fn throttled(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMa
         let charge = answer.headers().get("x-ms-request-charge").map_or("0", |value| value.to_str().unwrap());
         shared.budget.lock().unwrap().as_mut().unwrap().used += charge.parse::<f64>().unwrap();
     };
-    let atomic =
-        headers.get("x-ms-cosmos-batch-atomic").is_none_or(|value| !value.as_bytes().eq_ignore_ascii_case(b"false"));
-    if atomic {
+    if !is_bulk(&headers) {
         let Some(wait) = wait() else {
             let answer = pass(shared, method, uri, headers, body).await;
             charged(&answer);
@@ -119,6 +117,11 @@ async fn throttled(shared: &Shared, method: Method, uri: &Uri, headers: HeaderMa
         results.extend(serde_json::from_slice::<Vec<serde_json::Value>>(&answer).unwrap());
     }
     (StatusCode::MULTI_STATUS, serde_json::Value::from(results).to_string()).into_response()
+}
+
+/// Whether a request has operations that stand each for itself.
+fn is_bulk(headers: &HeaderMap) -> bool {
+    headers.get("x-ms-cosmos-batch-atomic").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"false"))
 }
 
 /// The paths that a request writes to, as if each of its operations were a request of its own.
