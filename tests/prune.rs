@@ -222,7 +222,7 @@ async fn a_tick_that_runs_out_of_time_is_gone_on_with_by_the_next_one() {
     let life = Life::start(&["/pk", "/_originalId"]).await;
     add_timer(&life.app);
     // Slow: a round has 64 parts, and a look at each costs at least one request unit.
-    let settings = [("REWIND_PRUNE", "--older-than 10d --ru-limit 40"), ("REWIND_PRUNE_SECONDS", "1")];
+    let settings = [("REWIND_PRUNE", "--older-than 10d --ru-limit 20"), ("REWIND_PRUNE_SECONDS", "2")];
     let handler = life.app.handler(&settings).await;
     let mut left = Vec::new();
     eventually("the round is over", async || {
@@ -238,8 +238,7 @@ async fn a_tick_that_runs_out_of_time_is_gone_on_with_by_the_next_one() {
         }
     })
     .await;
-    // On a busy machine a tick may come to nothing in its second.
-    assert!(left.first() > left.last() && left.is_sorted_by(|a, b| a >= b), "{left:?}");
+    assert!(left.len() > 1 && left.is_sorted_by(|a, b| a > b), "{left:?}");
     assert_eq!(life.counts().await, [11, 1, 2, 1]);
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 use crate::{
-    cosmos::{Failure, Gate, Status},
+    cosmos::{Failure, Gate},
     history::BATCH_BYTES,
 };
 
@@ -21,7 +21,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Allows this many records to be written, and documents to be read again, at the same time, and this much time for the retries of one batch.
+    /// Allows this many records to be written, and documents to be read again, at the same time, and this much time for the
+    /// retries of one batch.
     pub fn new(max_writes: usize, max_rereads: usize, deadline: Duration) -> Self {
         Self {
             gate: Arc::new(Gate::new(max_writes, WRITE_ROOM)),
@@ -48,10 +49,6 @@ const WRITE_ROOM: usize = 2 * BATCH_BYTES;
 const PIECE_BYTES: usize = 4 << 20;
 
 pub(super) async fn permit(limit: &Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
-    limit.acquire().await.map_err(|_| closed())
-}
-
-/// A limit is never closed; should it be, the batch is delivered again.
-fn closed() -> Failure {
-    Failure::from_status("write".into(), Status::new(503, 0), "shutting down", None)
+    // A limit is never closed; should it be, the batch is delivered again.
+    limit.acquire().await.map_err(|_| Failure::shutting_down())
 }

@@ -26,12 +26,6 @@ impl Recent {
         self.fingerprints.lock().is_ok_and(|fingerprints| fingerprints.0.contains(&fingerprint))
     }
 
-    /// Returns what stands for a record with all that it knows: one that knows more is another one.
-    pub(super) fn mark(&self, record: &Record) -> u64 {
-        let knows = (record.create_only, record.completes, record.compressed, record.body.len());
-        self.state.hash_one((&record.key, &record.id, knows))
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.fingerprints.lock().is_ok_and(|fingerprints| fingerprints.0.is_empty())
     }

@@ -1,7 +1,8 @@
 //! Pieces of a payload as records, one for each version, and how far a payload has come.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::DefaultHasher},
+    hash::{Hash as _, Hasher as _},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -32,13 +33,12 @@ pub(super) struct PayloadProgress {
     pub(super) poison: Vec<Poison>,
     /// Time of the newest change.
     pub(super) newest: Option<i64>,
-    begun: Option<Instant>,
     /// Fingerprints of the records of the pieces before.
     seen: HashSet<u64>,
     /// Marks of the records that are stored.
     stored: Vec<u64>,
-    /// Request units and bytes of what was written.
-    written: (f64, usize),
+    /// Bytes of what was written.
+    written: usize,
     /// Whether no piece follows this one.
     last: bool,
 }
@@ -52,11 +52,18 @@ pub(super) struct Pending {
     pub(super) unsure: bool,
     /// Stands for the record's key and id.
     fingerprint: u64,
-    /// Stands for the record with all that it knows; set when it is about to be written.
-    pub(super) mark: u64,
 }
 
 impl Pending {
+    /// Stands for the record with all that it knows: one that knows more is another one.
+    pub(super) fn mark(&self) -> u64 {
+        let record = &self.record;
+        let mut hasher = DefaultHasher::new();
+        (self.fingerprint, record.create_only, record.completes, record.compressed, record.body.len())
+            .hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// Takes what another record of the same version knows beside.
     fn learn(&mut self, other: Self) {
         if !other.record.create_only {
@@ -84,7 +91,7 @@ impl<H: History> Capture<H> {
         shape: Option<&Redactor>,
         retry: &Retry,
     ) -> Result<PayloadProgress, Failure> {
-        let mut progress = PayloadProgress { begun: Some(Instant::now()), ..PayloadProgress::default() };
+        let (mut progress, begun) = (PayloadProgress::default(), Instant::now());
         let mut first = 0;
         while first < items.len() {
             let piece = &items[first..first + piece_of(&items[first..], self.limits.piece)];
@@ -97,7 +104,7 @@ impl<H: History> Capture<H> {
             };
             if !taken.changes.is_empty() {
                 let stored = self.store(&taken, shape, retry, &mut progress).await;
-                poison.extend(stored.map_err(|failure| self.keep_unfinished(failure, items, &mut progress))?);
+                poison.extend(stored.map_err(|failure| self.keep_unfinished(failure, items, &mut progress, begun))?);
             }
             progress.newest = progress.newest.max(taken.changes.iter().filter_map(|change| change.ts).max());
             // One letter for an item, whatever and however much is wrong with it.
@@ -118,16 +125,22 @@ impl<H: History> Capture<H> {
     }
 
     /// Remembers what is stored of a payload that could not be finished. What it lacks is told where that is time.
-    fn keep_unfinished(&self, mut failure: Failure, items: &[&RawValue], progress: &mut PayloadProgress) -> Failure {
+    fn keep_unfinished(
+        &self,
+        mut failure: Failure,
+        items: &[&RawValue],
+        progress: &mut PayloadProgress,
+        begun: Instant,
+    ) -> Failure {
         let stored = progress.stored.len();
         self.unfinished.add(progress.stored.drain(..));
         if failure.disposition != Disposition::Transient {
             return failure;
         }
-        let ((ru, bytes), all) = (progress.written, items.iter().map(|item| item.get().len()).sum::<usize>());
+        let (ru, bytes) = (progress.summary.ru, progress.written);
         let need = if bytes > 0 {
-            let needed = ru * all as f64 / bytes as f64;
-            let seconds = progress.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64()).max(0.001);
+            let needed = ru * items.iter().map(|item| item.get().len()).sum::<usize>() as f64 / bytes as f64;
+            let seconds = begun.elapsed().as_secs_f64().max(0.001);
             format!("; all of them need about {needed:.0} RU, and the container gave {:.0} RU/s", ru / seconds)
         } else {
             String::new()
@@ -192,7 +205,6 @@ impl<H: History> Capture<H> {
                         normalized: altered,
                         unsure,
                         fingerprint,
-                        mark: 0,
                     };
                     // The same version twice in one payload: the one that knows more stays.
                     let place = *places.entry(fingerprint).or_insert(pending.len());
@@ -235,13 +247,9 @@ impl<H: History> Capture<H> {
             progress.seen.extend(places.into_keys());
         }
 
-        for one in &mut pending {
-            one.mark = self.unfinished.mark(&one.record);
-        }
         if !self.unfinished.is_empty() {
-            let before = |one: &Pending| self.unfinished.has(one.mark);
-            progress.stored.extend(pending.iter().filter(|one| before(one)).map(|one| one.mark));
-            pending.retain(|one| !before(one));
+            let before: Vec<Pending> = pending.extract_if(.., |one| self.unfinished.has(one.mark())).collect();
+            progress.stored.extend(before.iter().map(Pending::mark));
         }
         let outcome = self.write_all(writer.as_ref(), pending, retry).await;
         summary.ru += outcome.ru;
@@ -249,8 +257,7 @@ impl<H: History> Capture<H> {
         summary.records = summary.records.saturating_sub(outcome.poison.len());
         poison.extend(outcome.poison);
         progress.stored.extend(outcome.stored);
-        progress.written.0 += outcome.ru;
-        progress.written.1 += outcome.bytes;
+        progress.written += outcome.bytes;
         if let Some(failure) = outcome.failure {
             return Err(failure);
         }

@@ -82,7 +82,7 @@ impl<H: History> Capture<H> {
                 Ok(ru) => {
                     outcome.ru += ru;
                     outcome.bytes += bytes;
-                    outcome.stored.extend(unit.iter().map(|one| one.mark));
+                    outcome.stored.extend(unit.iter().map(Pending::mark));
                     return outcome;
                 }
                 Err(f) if may_be_one_record(&f) => {
@@ -165,7 +165,7 @@ impl Outcome {
             Ok(ru) => {
                 self.ru += ru;
                 self.bytes += one.record.body.len();
-                self.stored.push(one.mark);
+                self.stored.push(one.mark());
             }
             Err(f) if may_be_one_record(&f) => {
                 let (id, reason) = (Some(one.record.source_id.clone()), f.to_string());

@@ -10,7 +10,7 @@ use azure_data_cosmos_driver::{
     OperationPlan,
     models::{
         ChangeFeedStartFrom, ContinuationToken, CosmosOperation, EffectivePartitionKey, FeedRange as DriverFeedRange,
-        MaxItemCountHint, PartitionKeyDefinition,
+        MaxItemCountHint, PartitionKeyDefinition, partition_key_range::PartitionKeyRange,
     },
     options::{OperationOptions, PlanOptions},
 };
@@ -23,6 +23,9 @@ use crate::change::{
     key::{KeyPaths, PartitionKey, render_path},
     time::PointInTime,
 };
+
+/// What is said to have failed where the partitions are asked for.
+const RANGES: &str = "read feed ranges";
 
 /// Most items of a page. The service also ends a page at 4 MB, so a page is small whatever the backlog.
 const PAGE_ITEMS: std::num::NonZeroU32 = std::num::NonZeroU32::new(1000).expect("it is not zero");
@@ -205,23 +208,21 @@ impl Container {
     /// # Errors
     /// When the service cannot be asked.
     pub async fn feed_ranges(&self, refresh: bool) -> Result<Vec<FeedRange>, Failure> {
-        let context = || "read feed ranges".to_owned();
-        let found = self
-            .driver()
-            .resolve_all_partition_key_ranges(self.reference(), refresh)
-            .await
-            .map_err(|e| Failure::from_driver(&e, context()))?
-            .unwrap_or_default();
+        let found = self.partition_key_ranges(refresh).await?;
+        let of = |range| DriverFeedRange::try_from(range).map(FeedRange);
+        found.iter().map(|range| of(range).map_err(|e| Failure::from_driver(&e, RANGES.into()))).collect()
+    }
+
+    /// The physical partitions, in order.
+    pub(super) async fn partition_key_ranges(&self, refresh: bool) -> Result<Vec<PartitionKeyRange>, Failure> {
+        let found = self.driver().resolve_all_partition_key_ranges(self.reference(), refresh).await;
+        let found = found.map_err(|e| Failure::from_driver(&e, RANGES.into()))?.unwrap_or_default();
         if found.is_empty() {
             // What the driver makes of a service that did not answer.
-            return Err(Failure::from_status(context(), Status::new(503, 0), "the service named no feed range", None));
+            let problem = "the service named no feed range";
+            return Err(Failure::from_status(RANGES.into(), Status::new(503, 0), problem, None));
         }
-        found
-            .iter()
-            .map(|range| {
-                DriverFeedRange::try_from(range).map(FeedRange).map_err(|e| Failure::from_driver(&e, context()))
-            })
-            .collect()
+        Ok(found)
     }
 
     /// Where the items of a partition key lie.

@@ -214,6 +214,14 @@ impl Container {
         }
     }
 
+    /// The same as text.
+    pub async fn read_text(&self, key: &PartitionKey, id: &str) -> Result<Option<String>, Failure> {
+        let Some(bytes) = self.read(key, id).await? else { return Ok(None) };
+        String::from_utf8(bytes.into())
+            .map(Some)
+            .map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
+    }
+
     /// Runs a transactional batch of upserts that share one full partition key: all are stored, or none. `body` is
     /// the wire form, a JSON array of `{"operationType":"Upsert","resourceBody":{...}}`.
     ///

@@ -101,6 +101,11 @@ impl Failure {
         self.status == Status::NOT_SENT && self.disposition == Disposition::Poison
     }
 
+    /// What is lost when the process ends; never seen in practice.
+    pub(crate) fn shutting_down() -> Self {
+        Self::from_status("write".into(), Status::new(503, 0), "shutting down", None)
+    }
+
     /// The caller could not prove who it is.
     pub fn denied(context: String, message: String) -> Self {
         Self {

@@ -1,21 +1,43 @@
 //! How much may be on its way to a container at the same time.
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::Arc;
 
-use super::{Failure, Status};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use super::Failure;
 
 /// Requests on their way: as many connections as the client library keeps busy well.
 const REQUESTS: usize = 64;
-/// Room is counted in pieces of this many bytes.
-const ROOM_PIECE: usize = 1024;
+
+/// Room for bytes that are held at the same time.
+#[derive(Debug)]
+pub(super) struct Room {
+    pieces: Arc<Semaphore>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Room is counted in pieces of this many bytes.
+    const PIECE: usize = 1024;
+
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { pieces: Arc::new(Semaphore::new(bytes.div_ceil(Self::PIECE).max(1))), bytes }
+    }
+
+    /// Waits until there is room; it is given back on drop. What is larger than all there is has all of it.
+    pub(super) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+        let pieces = u32::try_from(bytes.min(self.bytes).div_ceil(Self::PIECE)).unwrap_or(u32::MAX);
+        // Should it ever be closed, the batch is delivered again.
+        self.pieces.clone().acquire_many_owned(pieces).await.map_err(|_| Failure::shutting_down())
+    }
+}
 
 /// Bounds writes by what they cost: operations, whether alone in a request or packed with others, bytes, and requests.
 #[derive(Debug)]
 pub struct Gate {
     operations: Semaphore,
     most: usize,
-    room: Semaphore,
-    bytes: usize,
+    room: Room,
     requests: Semaphore,
 }
 
@@ -26,8 +48,7 @@ impl Gate {
         Self {
             operations: Semaphore::new(most),
             most,
-            room: Semaphore::new(bytes.div_ceil(ROOM_PIECE).max(1)),
-            bytes,
+            room: Room::new(bytes),
             requests: Semaphore::new(REQUESTS.min(most)),
         }
     }
@@ -44,7 +65,7 @@ impl Gate {
     /// None in practice: a gate is never closed.
     pub async fn enter(&self, operations: usize, bytes: usize) -> Result<impl Sized + use<'_>, Failure> {
         // Always in this order: whoever waits for the one holds nothing that is waited for before it.
-        let room = take(&self.room, bytes.min(self.bytes).div_ceil(ROOM_PIECE)).await?;
+        let room = self.room.take(bytes).await?;
         let operations = take(&self.operations, operations.min(self.most)).await?;
         Ok((room, operations, take(&self.requests, 1).await?))
     }
@@ -52,10 +73,7 @@ impl Gate {
 
 async fn take(of: &Semaphore, count: usize) -> Result<SemaphorePermit<'_>, Failure> {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
-    // Should it ever be closed, the batch is delivered again.
-    of.acquire_many(count)
-        .await
-        .map_err(|_| Failure::from_status("write".into(), Status::new(503, 0), "shutting down", None))
+    of.acquire_many(count).await.map_err(|_| Failure::shutting_down())
 }
 
 #[cfg(test)]

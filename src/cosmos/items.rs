@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use futures::{FutureExt as _, future::BoxFuture, stream::BoxStream};
 
-use super::{
-    Container, Failure, HashSpace, Written,
-    bulk::{Carrier as _, Operation, OwnVerb, Verb},
-};
+use super::{Container, Failure, HashSpace, Written, bulk::Verb};
 use crate::change::key::{KeyPaths, PartitionKey};
 
 /// What an operation on one item comes to.
@@ -70,13 +67,12 @@ impl Items for Container {
 
     // Never packed: a packed read has no session, and may be older than what this process wrote.
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
-        let operation = Operation { key, id, verb: Verb::Read };
-        async move { self.alone(&operation).await.map(|done| done.text) }.boxed()
+        self.read_text(key, id).boxed()
     }
 
     fn read_settled<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
         async move {
-            match self.packed(key, id, OwnVerb::Read).await?.text {
+            match self.packed(key, id, Verb::Read).await?.text {
                 Some(text) => Ok(Some(text)),
                 // A replica may not have it yet.
                 None => Items::read(self, key, id).await,
@@ -86,24 +82,24 @@ impl Items for Container {
     }
 
     fn create<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
-        self.written(key, id, OwnVerb::Create(body)).boxed()
+        self.written(key, id, Verb::Create(body.into())).boxed()
     }
 
     fn upsert<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
-        self.written(key, id, OwnVerb::Upsert(body)).boxed()
+        self.written(key, id, Verb::Upsert(body.into())).boxed()
     }
 
     fn replace<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written> {
-        self.written(key, id, OwnVerb::Replace(body, etag.to_owned())).boxed()
+        self.written(key, id, Verb::Replace(body.into(), etag.to_owned().into())).boxed()
     }
 
     fn delete<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written> {
-        self.written(key, id, OwnVerb::Delete(etag.map(str::to_owned))).boxed()
+        self.written(key, id, Verb::Delete(etag.map(|etag| etag.to_owned().into()))).boxed()
     }
 }
 
 impl Container {
-    async fn written(&self, key: &PartitionKey, id: &str, verb: OwnVerb) -> Result<Written, Failure> {
+    async fn written(&self, key: &PartitionKey, id: &str, verb: Verb<'static>) -> Result<Written, Failure> {
         self.packed(key, id, verb).await.map(|done| done.written)
     }
 }

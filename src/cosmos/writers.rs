@@ -11,19 +11,18 @@ use std::{
 
 use serde::Deserialize;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status};
+use super::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status, gate::Room};
 use crate::change::key::ItemKey;
 
 /// Writes waiting for each worker: enough to keep it busy, few enough to stop soon.
 const QUEUE: usize = 4;
-/// Bytes of documents that wait or are on their way; the client library holds each several times. In pieces of this many.
+/// Bytes of documents that wait or are on their way; the client library holds each several times.
 const ROOM: usize = 16 << 20;
-const ROOM_PIECE: usize = 1024;
 /// How often an item that keeps moving is looked at.
 const LOOKS: u32 = 5;
 
@@ -87,7 +86,7 @@ pub type Observer = Arc<dyn Fn(&ItemKey, Option<&Failure>) + Send + Sync>;
 /// Writers that share one container. An item's writes all go to the same one, so the last sent is the last written.
 pub struct Writers {
     queues: Vec<mpsc::Sender<(Job, OwnedSemaphorePermit)>>,
-    room: Arc<Semaphore>,
+    room: Room,
     workers: JoinSet<()>,
     shared: Arc<Shared>,
 }
@@ -137,7 +136,7 @@ impl Writers {
                 queue
             })
             .collect();
-        Self { queues, room: Arc::new(Semaphore::new(ROOM / ROOM_PIECE)), workers, shared }
+        Self { queues, room: Room::new(ROOM), workers, shared }
     }
 
     /// Hands a write over; waits while all are busy. False when the writers have stopped: nothing more is written.
@@ -145,9 +144,8 @@ impl Writers {
         let mut hasher = DefaultHasher::new();
         job.item.hash(&mut hasher);
         let index = (hasher.finish() % self.queues.len() as u64) as usize;
-        let pieces = job.action.bytes().min(ROOM).div_ceil(ROOM_PIECE);
         let sent = async {
-            let room = self.room.clone().acquire_many_owned(u32::try_from(pieces).unwrap_or(1)).await.ok()?;
+            let room = self.room.take(job.action.bytes()).await.ok()?;
             self.queues[index].send((job, room)).await.ok()
         };
         tokio::select! {

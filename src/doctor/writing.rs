@@ -95,13 +95,13 @@ async fn packed(
     let mut other = body.clone();
     other.insert("id".into(), second.as_str().into());
     let texts = [body, &other].map(|body| Value::Object(body.clone()).to_string().into_bytes());
-    let write = |id, text| Operation { key, id, verb: Verb::Upsert(text) };
+    let write = |id, n: usize| Operation::on(key, id, Verb::Upsert(texts[n].as_slice().into()));
     let run = async |operations| {
         let outcomes: Vec<_> = changes.run_many(operations, None).collect().await;
         outcomes.into_iter().flatten().find_map(|(_, outcome)| outcome.err())
     };
-    let failed: Option<Failure> = run(vec![write(id, &texts[0]), write(&second, &texts[1])]).await;
-    let left = run(vec![Operation { key, id: &second, verb: Verb::Delete(None) }]).await;
+    let failed: Option<Failure> = run(vec![write(id, 0), write(&second, 1)]).await;
+    let left = run(vec![Operation::on(key, &second, Verb::Delete(None))]).await;
     match (failed, changes.bulk_refusal(), left) {
         (Some(failure), ..) => of_failure(check, &failure),
         (None, Some(refusal), _) => Finding::warning(

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use azure_core::http::headers::{HeaderName, HeaderValue};
 use azure_data_cosmos_driver::{
     models::{CosmosOperation, FeedRange, ItemReference},
-    options::{BinaryEncodingOptions, OperationOptions},
+    options::OperationOptions,
 };
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     change::key::PartitionKey,
-    cosmos::{Container, Failure, Status, container::wire_key},
+    cosmos::{Container, Failure, Written, container::wire_key},
 };
 
 /// What is answered to a bulk request as a whole.
@@ -41,7 +41,7 @@ pub(in crate::cosmos) trait Carrier: Sync {
         body: Vec<u8>,
     ) -> BoxFuture<'a, Result<Carried, Failure>>;
     /// Carries out one operation by itself.
-    fn alone<'a>(&'a self, operation: &'a Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>>;
+    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>>;
     /// The physical partitions, in order; `refresh` asks the service and not the driver's memory.
     fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<Route>, Failure>>;
     /// Where the items of a key lie.
@@ -59,7 +59,6 @@ impl Carrier for Container {
             let item = ItemReference::from_name(self.reference(), wire_key(key)?, "bulk");
             let operation = CosmosOperation::create_item(item).with_body(body);
             let mut options = OperationOptions::default();
-            options.binary_encoding = Some(BinaryEncodingOptions::new().with_enabled(false));
             options.custom_headers = Some(HashMap::from([
                 (HeaderName::from_static("x-ms-cosmos-is-batch-request"), HeaderValue::from_static("True")),
                 (HeaderName::from_static("x-ms-cosmos-batch-atomic"), HeaderValue::from_static("False")),
@@ -74,22 +73,17 @@ impl Carrier for Container {
         .boxed()
     }
 
-    fn alone<'a>(&'a self, operation: &'a Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>> {
+    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>> {
         async move {
-            let (key, id) = (operation.key, operation.id);
+            let (key, id) = (&*operation.key, &*operation.id);
             let written = match operation.verb {
                 Verb::Read => {
-                    let bytes = self.read(key, id).await?;
-                    let text = bytes.map(|bytes| String::from_utf8(bytes.into())).transpose();
-                    let text = text.map_err(|_| {
-                        Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into())
-                    })?;
-                    return Ok(Done { written: Default::default(), text });
+                    return Ok(Done { written: Written::default(), text: self.read_text(key, id).await? });
                 }
-                Verb::Upsert(body) => self.upsert(key, id, body.to_vec()).await,
-                Verb::Create(body) => self.create(key, id, body.to_vec()).await,
-                Verb::Replace(body, etag) => self.replace(key, id, body.to_vec(), etag).await,
-                Verb::Delete(etag) => self.delete(key, id, etag).await,
+                Verb::Upsert(body) => self.upsert(key, id, body.into_owned()).await,
+                Verb::Create(body) => self.create(key, id, body.into_owned()).await,
+                Verb::Replace(body, etag) => self.replace(key, id, body.into_owned(), &etag).await,
+                Verb::Delete(etag) => self.delete(key, id, etag.as_deref()).await,
             };
             written.map(|written| Done { written, text: None })
         }
@@ -98,13 +92,7 @@ impl Carrier for Container {
 
     fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<Route>, Failure>> {
         async move {
-            let context = || "read feed ranges".to_owned();
-            let found = self.driver().resolve_all_partition_key_ranges(self.reference(), refresh).await;
-            let found = found.map_err(|e| Failure::from_driver(&e, context()))?.unwrap_or_default();
-            if found.is_empty() {
-                let problem = "the service named no feed range";
-                return Err(Failure::from_status(context(), Status::new(503, 0), problem, None));
-            }
+            let found = self.partition_key_ranges(refresh).await?;
             Ok(found.into_iter().map(|range| Route { from: Place(range.min_inclusive), range: range.id }).collect())
         }
         .boxed()

@@ -21,11 +21,7 @@ use futures::stream::BoxStream;
 use tracing::warn;
 
 pub use self::operation::{Done, Operation, Verb};
-pub(super) use self::{
-    carrier::Carrier,
-    packing::{OwnVerb, Packer},
-    routes::Routes,
-};
+pub(super) use self::{packing::Packer, routes::Routes};
 use super::{Container, Failure, Gate};
 
 /// What came of operations, each with its place among those that were given.

@@ -11,30 +11,30 @@ use crate::change::{
     key::{KeyValue, PartitionKey},
 };
 
-/// One operation on one item.
-#[derive(Debug, Clone, Copy)]
+/// One operation on one item; what it is made of is its own, or the caller's.
+#[derive(Debug, Clone)]
 pub struct Operation<'a> {
     /// The item's full partition key.
-    pub key: &'a PartitionKey,
+    pub key: Cow<'a, PartitionKey>,
     /// Its id.
-    pub id: &'a str,
+    pub id: Cow<'a, str>,
     /// What to do with it.
     pub verb: Verb<'a>,
 }
 
 /// What to do with an item. Documents are JSON text.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Verb<'a> {
     /// Read it.
     Read,
     /// Create or replace it.
-    Upsert(&'a [u8]),
+    Upsert(Cow<'a, [u8]>),
     /// Create it; a conflict when it exists.
-    Create(&'a [u8]),
+    Create(Cow<'a, [u8]>),
     /// Replace it while it has this etag.
-    Replace(&'a [u8], &'a str),
+    Replace(Cow<'a, [u8]>, Cow<'a, str>),
     /// Delete it, while it has this etag when one is given.
-    Delete(Option<&'a str>),
+    Delete(Option<Cow<'a, str>>),
 }
 
 /// What an operation came to.
@@ -47,7 +47,7 @@ pub struct Done {
 }
 
 impl Verb<'_> {
-    fn name(self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Self::Read => "Read",
             Self::Upsert(_) => "Upsert",
@@ -58,7 +58,7 @@ impl Verb<'_> {
     }
 
     /// What is said to have failed.
-    pub(super) fn context(self) -> &'static str {
+    pub(super) fn context(&self) -> &'static str {
         match self {
             Self::Read => "read item",
             Self::Upsert(_) => "upsert item",
@@ -69,11 +69,16 @@ impl Verb<'_> {
     }
 }
 
-impl Operation<'_> {
+impl<'a> Operation<'a> {
+    /// One on an item of the caller's.
+    pub fn on(key: &'a PartitionKey, id: &'a str, verb: Verb<'a>) -> Self {
+        Self { key: Cow::Borrowed(key), id: Cow::Borrowed(id), verb }
+    }
+
     /// About the bytes that it has in a request.
     pub(super) fn size(&self) -> usize {
         const AROUND: usize = 96;
-        let body = match self.verb {
+        let body = match &self.verb {
             Verb::Upsert(body) | Verb::Create(body) | Verb::Replace(body, _) => body.len(),
             Verb::Read | Verb::Delete(_) => 0,
         };
@@ -88,15 +93,15 @@ impl Operation<'_> {
         request.extend_from_slice(self.verb.name().as_bytes());
         request.extend_from_slice(b"\",\"partitionKey\":");
         request.extend_from_slice(quote(&self.key.to_json().to_string()).as_bytes());
-        let (body, etag, by_id) = match self.verb {
+        let (body, etag, by_id) = match &self.verb {
             Verb::Read => (None, None, true),
             Verb::Upsert(body) | Verb::Create(body) => (Some(body), None, false),
             Verb::Replace(body, etag) => (Some(body), Some(etag), true),
-            Verb::Delete(etag) => (None, etag, true),
+            Verb::Delete(etag) => (None, etag.as_ref(), true),
         };
         if by_id {
             request.extend_from_slice(b",\"id\":");
-            request.extend_from_slice(quote(self.id).as_bytes());
+            request.extend_from_slice(quote(&self.id).as_bytes());
         }
         if let Some(etag) = etag {
             request.extend_from_slice(b",\"ifMatch\":");
@@ -111,7 +116,7 @@ impl Operation<'_> {
 }
 
 /// The body of a request.
-pub(super) fn request_of<'a>(operations: impl Iterator<Item = &'a Operation<'a>> + Clone) -> Vec<u8> {
+pub(super) fn request_of<'o, 'a: 'o>(operations: impl Iterator<Item = &'o Operation<'a>> + Clone) -> Vec<u8> {
     let mut request = Vec::with_capacity(operations.clone().map(Operation::size).sum::<usize>() + 2);
     for operation in operations {
         request.push(if request.is_empty() { b'[' } else { b',' });
@@ -147,7 +152,7 @@ impl<'a> Answer<'a> {
         (answers.len() == operations).then_some(answers)
     }
 
-    pub(super) fn into_result(self, verb: Verb<'_>) -> Result<Done, Failure> {
+    pub(super) fn into_result(self, verb: &Verb<'_>) -> Result<Done, Failure> {
         // Not carried out because another one failed: as if the service had been busy.
         const FAILED_DEPENDENCY: u16 = 424;
         let status = Status::new(self.status_code, u16::try_from(self.sub_status_code).unwrap_or(0));
@@ -188,10 +193,10 @@ mod tests {
     fn a_request_is_what_microsofts_clients_send() {
         let (plain, odd) = (key("a"), key(r#"["\"q\"\n",1,null]"#));
         let operations = [
-            Operation { key: &plain, id: "1", verb: Verb::Upsert(br#"{"id":"1"}"#) },
-            Operation { key: &odd, id: "a\t/b", verb: Verb::Replace(br#"{"id":"2"}"#, "\"e\"") },
-            Operation { key: &plain, id: "3", verb: Verb::Delete(None) },
-            Operation { key: &plain, id: "4", verb: Verb::Read },
+            Operation::on(&plain, "1", Verb::Upsert(br#"{"id":"1"}"#.into())),
+            Operation::on(&odd, "a\t/b", Verb::Replace(br#"{"id":"2"}"#.into(), "\"e\"".into())),
+            Operation::on(&plain, "3", Verb::Delete(None)),
+            Operation::on(&plain, "4", Verb::Read),
         ];
         let body = request_of(operations.iter());
         let sent: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -213,15 +218,15 @@ mod tests {
             {"statusCode":412,"message":"moved"},{"statusCode":404},{"statusCode":424},{"statusCode":200}]"#;
         assert!(Answer::all(body, 5).is_none() && Answer::all(b"nonsense", 1).is_none());
         let mut answers = Answer::all(body, 6).unwrap().into_iter();
-        let mut next = |verb| answers.next().unwrap().into_result(verb);
-        let done = next(Verb::Upsert(b"")).unwrap();
+        let mut next = |verb| answers.next().unwrap().into_result(&verb);
+        let done = next(Verb::Upsert(b"".into())).unwrap();
         assert_eq!(done.written, Written { charge: 5.5, etag: Some("\"x\"".into()), created: true });
         assert_eq!(done.text, None);
-        let busy = next(Verb::Upsert(b"")).unwrap_err();
+        let busy = next(Verb::Upsert(b"".into())).unwrap_err();
         assert_eq!((busy.disposition, busy.retry_after), (Disposition::Transient, Some(Duration::from_millis(7))));
         assert_eq!(next(Verb::Delete(None)).unwrap_err().to_string(), "delete item: 412: moved");
         assert_eq!(next(Verb::Read).unwrap().text, None);
-        assert_eq!(next(Verb::Create(b"")).unwrap_err().disposition, Disposition::Transient);
+        assert_eq!(next(Verb::Create(b"".into())).unwrap_err().disposition, Disposition::Transient);
         assert!(next(Verb::Read).is_err(), "an item that was read is sent");
     }
 }

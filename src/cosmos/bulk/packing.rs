@@ -2,6 +2,7 @@
 //! waits for the next one. Nobody waits for more to come, so one operation at a time is as fast as without.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -12,7 +13,7 @@ use tokio::sync::oneshot;
 use super::{Done, Operation, Verb, carrier::Carrier as _};
 use crate::{
     change::key::PartitionKey,
-    cosmos::{Container, Failure, Status},
+    cosmos::{Container, Failure},
 };
 
 /// Rounds of requests on their way at the same time. More would make smaller requests, fewer would leave the account idle.
@@ -45,44 +46,8 @@ struct State {
 /// One that waits.
 #[derive(Debug)]
 struct Waiting {
-    operation: OwnOperation,
+    operation: Operation<'static>,
     answer: oneshot::Sender<Result<Done, Failure>>,
-}
-
-/// [`Operation`] with what it is made of.
-#[derive(Debug)]
-struct OwnOperation {
-    key: PartitionKey,
-    id: String,
-    verb: OwnVerb,
-}
-
-impl OwnOperation {
-    fn lent(&self) -> Operation<'_> {
-        Operation { key: &self.key, id: &self.id, verb: self.verb.lent() }
-    }
-}
-
-/// [`Verb`] with its text.
-#[derive(Debug)]
-pub(in crate::cosmos) enum OwnVerb {
-    Read,
-    Upsert(Vec<u8>),
-    Create(Vec<u8>),
-    Replace(Vec<u8>, String),
-    Delete(Option<String>),
-}
-
-impl OwnVerb {
-    fn lent(&self) -> Verb<'_> {
-        match self {
-            Self::Read => Verb::Read,
-            Self::Upsert(body) => Verb::Upsert(body),
-            Self::Create(body) => Verb::Create(body),
-            Self::Replace(body, etag) => Verb::Replace(body, etag),
-            Self::Delete(etag) => Verb::Delete(etag.as_deref()),
-        }
-    }
 }
 
 /// Counts as on its way until it is dropped.
@@ -97,7 +62,7 @@ impl Drop for OnItsWay<'_> {
 /// What becomes of an operation that came.
 enum Turn<'a> {
     /// Little else is on its way.
-    Alone(OnItsWay<'a>, OwnVerb),
+    Alone(OnItsWay<'a>, Verb<'static>),
     /// It is sent with what waits; `true`: by a round that is to be begun.
     Together(oneshot::Receiver<Result<Done, Failure>>, bool),
 }
@@ -107,14 +72,14 @@ impl Packer {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admit(&self, key: &PartitionKey, id: &str, verb: OwnVerb) -> Turn<'_> {
+    fn admit(&self, key: &PartitionKey, id: &str, verb: Verb<'static>) -> Turn<'_> {
         let mut state = self.state();
         if state.rounds == 0 && state.alone < ALONE && state.last <= ALONE && state.waiting.is_empty() {
             state.alone += 1;
             return Turn::Alone(OnItsWay(self, |state| &mut state.alone), verb);
         }
         let (answer, result) = oneshot::channel();
-        let operation = OwnOperation { key: key.clone(), id: id.to_owned(), verb };
+        let operation = Operation { key: Cow::Owned(key.clone()), id: Cow::Owned(id.to_owned()), verb };
         state.waiting.push_back(Waiting { operation, answer });
         let begin = !state.starting && state.rounds < ROUNDS;
         if begin {
@@ -133,7 +98,7 @@ impl Packer {
         }
         let mut bytes = 0;
         let fits = |one: &&Waiting| {
-            bytes += one.operation.lent().size();
+            bytes += one.operation.size();
             bytes <= BYTES
         };
         let fitting = state.waiting.iter().take(MOST).take_while(fits).count();
@@ -148,18 +113,22 @@ impl Packer {
 
 impl Container {
     /// Runs an operation, together with others when there are any.
-    pub(in crate::cosmos) async fn packed(&self, key: &PartitionKey, id: &str, verb: OwnVerb) -> Result<Done, Failure> {
+    pub(in crate::cosmos) async fn packed(
+        &self,
+        key: &PartitionKey,
+        id: &str,
+        verb: Verb<'static>,
+    ) -> Result<Done, Failure> {
         if !self.packs() {
-            return self.alone(&Operation { key, id, verb: verb.lent() }).await;
+            return self.alone(Operation::on(key, id, verb)).await;
         }
         match self.packer().admit(key, id, verb) {
-            Turn::Alone(_on_its_way, verb) => self.alone(&Operation { key, id, verb: verb.lent() }).await,
+            Turn::Alone(_on_its_way, verb) => self.alone(Operation::on(key, id, verb)).await,
             Turn::Together(result, begin) => {
                 if begin {
                     tokio::spawn(self.clone().rounds());
                 }
-                let lost = || Failure::from_status("write".into(), Status::new(503, 0), "shutting down", None);
-                result.await.unwrap_or_else(|_| Err(lost()))
+                result.await.unwrap_or_else(|_| Err(Failure::shutting_down()))
             }
         }
     }
@@ -177,7 +146,7 @@ impl Container {
             };
             let (operations, mut answers): (Vec<_>, Vec<_>) =
                 taken.into_iter().map(|one| (one.operation, Some(one.answer))).unzip();
-            let mut outcomes = self.run_many(operations.iter().map(OwnOperation::lent).collect(), None);
+            let mut outcomes = self.run_many(operations, None);
             while let Some(outcomes) = outcomes.next().await {
                 for (place, outcome) in outcomes {
                     if let Some(answer) = answers.get_mut(place).and_then(Option::take) {
@@ -197,7 +166,7 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_round_that_has_ended() {
         let (packer, key) = (Packer::default(), PartitionKey(Vec::new()));
-        let admit = || packer.admit(&key, "x", OwnVerb::Read);
+        let admit = || packer.admit(&key, "x", Verb::Read);
         let alone: Vec<_> = (0..ALONE).map(|_| admit()).collect();
         assert!(alone.iter().all(|turn| matches!(turn, Turn::Alone(..))));
         let Turn::Together(_first, true) = admit() else { panic!("the fifth begins a round") };

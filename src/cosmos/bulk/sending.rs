@@ -1,6 +1,7 @@
 //! Operations on their way: by physical partition, no item twice in a request, each with its own outcome.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
@@ -16,7 +17,10 @@ use super::{
     operation::{Answer, request_of},
     routes::{Route, Routes, route},
 };
-use crate::cosmos::{Disposition, Failure, Gate, Status};
+use crate::{
+    change::key::PartitionKey,
+    cosmos::{Disposition, Failure, Gate, Status},
+};
 
 /// Most operations in a request: the service's limit.
 const MOST: usize = 100;
@@ -28,6 +32,8 @@ const ALONE: usize = 64;
 const REROUTES: u32 = 3;
 
 type Numbered<'a> = (usize, Operation<'a>);
+/// Which item an operation is on: its id and its key.
+type Item<'a> = (Cow<'a, str>, Cow<'a, PartitionKey>);
 
 /// What sends operations.
 #[derive(Clone, Copy)]
@@ -64,7 +70,8 @@ impl<'a> Sending<'a> {
     pub(super) fn run(self, operations: Vec<Numbered<'a>>, reroutes: u32) -> BoxStream<'a, Outcomes<Done>> {
         let (first, later) = once_each(operations);
         // Only where something comes again on one of them.
-        let items = if later.is_empty() { Vec::new() } else { first.clone() };
+        let items =
+            if later.is_empty() { HashMap::new() } else { first.iter().map(|one| (one.0, item_of(one))).collect() };
         let sent = if first.len() <= 1 || !self.switch.is_on() {
             self.alone(first, false)
         } else {
@@ -89,29 +96,29 @@ impl<'a> Sending<'a> {
     fn deferred(
         self,
         before: BoxStream<'a, Outcomes<Done>>,
-        items: Vec<Numbered<'a>>,
+        items: HashMap<usize, Item<'a>>,
         later: Vec<Numbered<'a>>,
         reroutes: u32,
     ) -> BoxStream<'a, Outcomes<Done>> {
         async move {
-            let mut outcomes: Outcomes<Done> = before.collect::<Vec<_>>().await.into_iter().flatten().collect();
+            let outcomes: Outcomes<Done> = before.collect::<Vec<_>>().await.into_iter().flatten().collect();
             let mut failed = HashMap::new();
             for (place, outcome) in &outcomes {
                 if let Err(failure) = outcome
                     && failure.disposition == Disposition::Transient
-                    && let Some((_, operation)) = items.iter().find(|(item, _)| item == place)
+                    && let Some(item) = items.get(place)
                 {
-                    failed.insert((operation.id, operation.key), failure.clone());
+                    failed.insert(item, failure.clone());
                 }
             }
-            let mut due = Vec::with_capacity(later.len());
-            for (place, operation) in later {
-                match failed.get(&(operation.id, operation.key)) {
-                    Some(failure) => outcomes.push((place, Err(failure.clone()))),
-                    None => due.push((place, operation)),
+            let (mut due, mut blocked) = (Vec::with_capacity(later.len()), Vec::new());
+            for one in later {
+                match failed.get(&item_of(&one)) {
+                    Some(failure) => blocked.push((one.0, Err(failure.clone()))),
+                    None => due.push(one),
                 }
             }
-            stream::iter([outcomes]).chain(self.run(due, reroutes))
+            stream::iter([outcomes, blocked]).chain(self.run(due, reroutes))
         }
         .flatten_stream()
         .boxed()
@@ -121,7 +128,7 @@ impl<'a> Sending<'a> {
         let one = move |(place, operation): Numbered<'a>| async move {
             let outcome = async {
                 let _permission = self.enter(1, operation.size()).await?;
-                self.carrier.alone(&operation).await
+                self.carrier.alone(operation).await
             };
             let outcome: Result<Done, Failure> = outcome.await;
             let told = |f: Failure| Failure { sent_before: f.sent_before || sent_before, ..f };
@@ -141,10 +148,11 @@ impl<'a> Sending<'a> {
     /// Puts them together by partition. Those whose key is none have failed.
     fn chunks(self, routes: &[Route], operations: Vec<Numbered<'a>>) -> (Vec<Chunk<'a>>, Outcomes<Done>) {
         let most = self.gate.map_or(MOST, |gate| gate.most().min(MOST));
+        let fits = |chunk: &Chunk<'_>, size: usize| chunk.operations.len() < most && chunk.bytes + size <= BYTES;
         let (mut chunks, mut lost) = (Vec::new(), Vec::new());
         let mut open: Vec<Option<usize>> = vec![None; routes.len()];
         for (place, operation) in operations {
-            let route = match route(self.carrier, routes, operation.key) {
+            let route = match route(self.carrier, routes, &operation.key) {
                 Ok(route) => route,
                 Err(failure) => {
                     lost.push((place, Err(failure)));
@@ -152,15 +160,14 @@ impl<'a> Sending<'a> {
                 }
             };
             let size = operation.size();
-            let chunk = match open[route].map(|open: usize| &mut chunks[open] as &mut Chunk<'a>) {
-                Some(chunk) if chunk.operations.len() < most && chunk.bytes + size <= BYTES => chunk,
+            let index = match open[route] {
+                Some(index) if fits(&chunks[index], size) => index,
                 _ => {
-                    open[route] = Some(chunks.len());
-                    chunks.push(Chunk { route, operations: Vec::with_capacity(most.min(32)), bytes: 0 });
-                    let last = chunks.len() - 1;
-                    &mut chunks[last]
+                    chunks.push(Chunk { route, operations: Vec::new(), bytes: 0 });
+                    *open[route].insert(chunks.len() - 1)
                 }
             };
+            let chunk = &mut chunks[index];
             chunk.bytes += size;
             chunk.operations.push((place, operation));
         }
@@ -192,15 +199,15 @@ impl<'a> Sending<'a> {
 
     async fn send_once(self, routes: &Arc<[Route]>, chunk: Chunk<'a>, reroutes: u32) -> (Outcomes<Done>, Rest<'a>) {
         let operations = chunk.operations;
-        let [(_, first), _, ..] = operations[..] else {
+        if operations.len() <= 1 {
             return (Vec::new(), Rest::Alone { operations, sent_before: false });
-        };
+        }
         let permission = match self.enter(operations.len(), chunk.bytes).await {
             Ok(permission) => permission,
             Err(failure) => return (all_failed(operations, &failure), Rest::Nothing),
         };
         let body = request_of(operations.iter().map(|(_, operation)| operation));
-        let carried = self.carrier.carry(&routes[chunk.route].range, first.key, body).await;
+        let carried = self.carrier.carry(&routes[chunk.route].range, &operations[0].1.key, body).await;
         drop(permission);
         let carried = match carried {
             Ok(carried) => carried,
@@ -229,7 +236,7 @@ impl<'a> Sending<'a> {
         let mut outcomes = Vec::with_capacity(operations.len());
         let (mut moved, mut large) = (Vec::new(), Vec::new());
         for ((place, operation), answer) in operations.into_iter().zip(answers) {
-            match answer.into_result(operation.verb) {
+            match answer.into_result(&operation.verb) {
                 Err(failure) if failure.status == Status::ANSWER_TOO_LARGE => large.push((place, operation)),
                 Err(failure) if failure.status.is_gone() => {
                     self.routes.forget(routes);
@@ -259,18 +266,23 @@ impl<'a> Sending<'a> {
 }
 
 fn all_failed(operations: Vec<Numbered<'_>>, failure: &Failure) -> Outcomes<Done> {
-    let of = |verb: Verb<'_>| Failure { context: verb.context().into(), ..failure.clone() };
-    operations.into_iter().map(|(place, operation)| (place, Err(of(operation.verb)))).collect()
+    let of = |verb: &Verb<'_>| Failure { context: verb.context().into(), ..failure.clone() };
+    operations.into_iter().map(|(place, operation)| (place, Err(of(&operation.verb)))).collect()
 }
 
 /// Takes out what comes again on an item: in one request the order is nobody's, and in the change feed its writes would
 /// share a time.
 fn once_each<'a>(operations: Vec<Numbered<'a>>) -> (Vec<Numbered<'a>>, Vec<Numbered<'a>>) {
     let mut seen = HashSet::with_capacity(operations.len());
+    let is_new: Vec<bool> = operations.iter().map(|(_, one)| seen.insert((&*one.id, &*one.key))).collect();
     let (mut once, mut again) = (Vec::with_capacity(operations.len()), Vec::new());
-    for one in operations {
-        let of = if seen.insert((one.1.id, one.1.key)) { &mut once } else { &mut again };
+    for (one, is_new) in operations.into_iter().zip(is_new) {
+        let of = if is_new { &mut once } else { &mut again };
         of.push(one);
     }
     (once, again)
+}
+
+fn item_of<'a>((_, operation): &Numbered<'a>) -> Item<'a> {
+    (operation.id.clone(), operation.key.clone())
 }

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Mutex,
     time::Duration,
@@ -105,8 +106,7 @@ impl Account {
 
 /// Keys of one letter lie where the letter says.
 fn place_of(key: &PartitionKey) -> String {
-    let KeyValue::String(text) = &key.0[0] else { panic!("a text is expected") };
-    format!("{:02X}", text.as_bytes()[0])
+    key.0.iter().map(|part| format!("{:02X}", part.to_json().as_str().unwrap().as_bytes()[0])).collect()
 }
 
 impl Carrier for Account {
@@ -155,10 +155,10 @@ impl Carrier for Account {
         .boxed()
     }
 
-    fn alone<'a>(&'a self, operation: &'a Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>> {
+    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>> {
         async move {
             tokio::task::yield_now().await;
-            let (verb, body) = match operation.verb {
+            let (verb, body) = match &operation.verb {
                 Verb::Read => ("Read", None),
                 Verb::Upsert(body) => ("Upsert", Some(body)),
                 Verb::Create(body) => ("Create", Some(body)),
@@ -168,7 +168,7 @@ impl Carrier for Account {
             self.requests.lock().unwrap().push(vec![format!("alone {}", operation.id)]);
             let body: Option<Value> = body.map(|body| serde_json::from_slice(body).unwrap());
             let key = operation.key.to_json().to_string();
-            let (code, sub, _) = self.carry_out(verb, &key, operation.id, body.as_ref());
+            let (code, sub, _) = self.carry_out(verb, &key, &operation.id, body.as_ref());
             if code < 300 {
                 return Ok(Done { written: Written { charge: 2.0, ..Written::default() }, text: None });
             }
@@ -214,8 +214,8 @@ impl Documents {
         self.operations(Verb::Upsert)
     }
 
-    fn operations<'a>(&'a self, verb: impl Fn(&'a [u8]) -> Verb<'a>) -> Vec<Operation<'a>> {
-        self.0.iter().map(|(key, id, body)| Operation { key, id, verb: verb(body.as_bytes()) }).collect()
+    fn operations<'a>(&'a self, verb: impl Fn(Cow<'a, [u8]>) -> Verb<'a>) -> Vec<Operation<'a>> {
+        self.0.iter().map(|(key, id, body)| Operation::on(key, id, verb(body.as_bytes().into()))).collect()
     }
 }
 
@@ -260,15 +260,15 @@ async fn writes_of_one_item_are_carried_out_in_their_order_and_never_in_one_requ
     let account = two();
     let key = PartitionKey(vec![KeyValue::String("A".into())]);
     let texts: Vec<String> = (0..4).map(|n| json!({"id": "x", "n": n}).to_string()).collect();
-    let (other, of_x) = (Documents::many(10, 10), |text| Operation { key: &key, id: "x", verb: Verb::Upsert(text) });
-    let operations: Vec<_> = texts.iter().map(|text| of_x(text.as_bytes())).chain(other.upserts()).collect();
+    let (other, of_x) = (Documents::many(10, 10), |text| Operation::on(&key, "x", Verb::Upsert(text)));
+    let operations: Vec<_> = texts.iter().map(|text| of_x(text.as_bytes().into())).chain(other.upserts()).collect();
     assert!(account.run(operations, None).await.iter().all(Result::is_ok));
     let last = || account.items.lock().unwrap()[&("[\"A\"]".to_owned(), "x".to_owned())]["n"].clone();
     assert_eq!(last(), 3);
     // One that failed in passing is tried again: what comes after it waits.
     account.of.lock().unwrap().insert("x".into(), [(200, 0), (429, 0)].into());
     let results =
-        account.run(texts.iter().map(|text| of_x(text.as_bytes())).chain(other.upserts()).collect(), None).await;
+        account.run(texts.iter().map(|text| of_x(text.as_bytes().into())).chain(other.upserts()).collect(), None).await;
     assert!(results[0].is_ok() && results[1..4].iter().all(Result::is_err) && results[4..].iter().all(Result::is_ok));
 }
 
@@ -283,7 +283,7 @@ async fn each_operation_has_its_own_outcome() {
     assert_eq!(results.iter().map(conflicts).collect::<Vec<_>>(), [true, true, true, false, false, false]);
     // What is there and what is not.
     let mut operations = documents.operations(|_| Verb::Read);
-    operations.push(Operation { id: "nothing", ..operations[0] });
+    operations.push(Operation { id: "nothing".into(), ..operations[0].clone() });
     let read = account.run(operations, None).await;
     assert_eq!(read.iter().filter(|result| result.as_ref().is_ok_and(|done| done.text.is_some())).count(), 6);
     assert_eq!(read[6].as_ref().unwrap().text, None);
@@ -366,7 +366,7 @@ async fn each_operation_is_retried_for_its_own_reason() {
     let retry = Retry::answering_within(Duration::from_secs(20));
     let send = |places: Vec<usize>| {
         let sending = Sending { carrier: &account, routes: &routes, switch: &switch, gate: None };
-        let chosen = places.iter().map(|place| operations[*place]).enumerate().collect();
+        let chosen = places.iter().map(|place| operations[*place].clone()).enumerate().collect();
         sending.run(chosen, 0).map(move |all| all.into_iter().map(|(n, done)| (places[n], done)).collect()).boxed()
     };
     let results = retry.run_many(operations.len(), send).await;

@@ -140,13 +140,9 @@ impl HistoryWriter for Container {
     }
 
     fn write_many<'a>(&'a self, records: Vec<&'a Record>, gate: &'a Gate) -> BoxStream<'a, Outcomes<f64>> {
-        let operation = |record: &&'a Record| Operation {
-            key: &record.key,
-            id: &record.id,
-            verb: match record.body.as_bytes() {
-                body if record.create_only => Verb::Create(body),
-                body => Verb::Upsert(body),
-            },
+        let operation = |record: &&'a Record| {
+            let verb = if record.create_only { Verb::Create } else { Verb::Upsert };
+            Operation::on(&record.key, &record.id, verb(record.body.as_bytes().into()))
         };
         let sent = self.run_many(records.iter().map(operation).collect(), Some(gate));
         let records: Arc<[&Record]> = records.into();
@@ -173,10 +169,7 @@ impl SourceReader for Container {
     }
 
     async fn read(&self, key: &PartitionKey, id: &str) -> Result<Option<String>, Failure> {
-        let Some(bytes) = Self::read(self, key, id).await? else { return Ok(None) };
-        String::from_utf8(bytes.into())
-            .map(Some)
-            .map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
+        self.read_text(key, id).await
     }
 
     async fn find(&self, rid: &str, key: Option<&PartitionKey>) -> Result<Option<String>, Failure> {
