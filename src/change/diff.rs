@@ -80,12 +80,12 @@ pub fn value_at<'a>(text: &'a str, path: &[String]) -> Option<&'a str> {
 }
 
 /// A value: its text, and what it means.
-struct Node<'a> {
-    text: &'a str,
-    meaning: Meaning<'a>,
+pub(super) struct Node<'a> {
+    pub(super) text: &'a str,
+    pub(super) meaning: Meaning<'a>,
 }
 
-enum Meaning<'a> {
+pub(super) enum Meaning<'a> {
     Object(Members<'a>),
     Array(Vec<Node<'a>>),
     String(Cow<'a, str>),
@@ -95,19 +95,19 @@ enum Meaning<'a> {
 }
 
 /// Members in order, each name once.
-struct Members<'a> {
-    list: Vec<(Cow<'a, str>, Node<'a>)>,
+pub(super) struct Members<'a> {
+    pub(super) list: Vec<(Cow<'a, str>, Node<'a>)>,
     places: HashMap<Cow<'a, str>, usize>,
 }
 
 impl<'a> Members<'a> {
-    fn get(&self, name: &str) -> Option<&Node<'a>> {
+    pub(super) fn get(&self, name: &str) -> Option<&Node<'a>> {
         self.list.get(*self.places.get(name)?).map(|(_, node)| node)
     }
 }
 
 impl<'a> Node<'a> {
-    fn parse(text: &'a str, depth: usize) -> Self {
+    pub(super) fn parse(text: &'a str, depth: usize) -> Self {
         let text = text.trim();
         let meaning = match text.as_bytes().first() {
             Some(b'{') if depth < MAX_DEPTH => match RawDocument::parse(text) {
@@ -146,7 +146,7 @@ impl<'a> Node<'a> {
         members
     }
 
-    fn equals(&self, other: &Self) -> bool {
+    pub(super) fn equals(&self, other: &Self) -> bool {
         if self.text == other.text {
             return true;
         }
@@ -209,7 +209,7 @@ fn compare<'a>(before: &Node<'a>, after: &Node<'a>, path: &mut Vec<String>, foun
 
 /// A number as its digits, without zeros at either end, and the power of ten of the last one.
 #[derive(Debug, PartialEq, Eq)]
-struct Decimal {
+pub(super) struct Decimal {
     negative: bool,
     digits: String,
     exponent: i64,
@@ -234,6 +234,13 @@ impl Decimal {
             return Some(Self { negative: false, digits: String::new(), exponent: 0 });
         }
         Some(Self { negative, digits: digits.to_owned(), exponent })
+    }
+}
+
+impl std::fmt::Display for Decimal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sign = if self.negative { "-" } else { "" };
+        write!(f, "{sign}{}e{}", self.digits, self.exponent)
     }
 }
 

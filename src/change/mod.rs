@@ -7,6 +7,7 @@ pub mod fidelity;
 pub mod fields;
 pub mod key;
 pub mod knowledge;
+pub mod merge;
 pub mod order;
 mod provenance;
 pub mod raw;

@@ -1,0 +1,240 @@
+//! Puts values of earlier versions into a document. An edit names the version that a value comes from, not the value: a plan
+//! holds no content.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::place::{Place, Segment, elements, get, identity};
+use crate::change::{edit::quote, raw::RawDocument};
+
+/// One value that goes back to what it was in a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Edit {
+    /// Where.
+    pub place: Place,
+    /// The record of the version that has the value; where it has none there, the value is removed. `None`: there was no
+    /// document.
+    pub record: Option<String>,
+    /// What goes further back inside that value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Edit>,
+}
+
+/// Why an edit cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// What the value was in is not there any more.
+    #[error("{0} cannot be put back: what it was in is not there")]
+    NoParent(Place),
+    /// The text of a version is missing.
+    #[error("the text of version {0} is not known")]
+    NoText(String),
+    /// A text is no document.
+    #[error("a document is not a JSON object")]
+    NoObject,
+}
+
+impl Edit {
+    /// The value that is put there; `None` when there was none.
+    ///
+    /// # Errors
+    /// When the text of a version is missing, or a part has no place in it.
+    pub fn value(&self, texts: &impl Texts) -> Result<Option<String>, EditError> {
+        let Some(record) = &self.record else { return Ok(None) };
+        let Some(value) = get(text_of(texts, record)?, &self.place.0) else { return Ok(None) };
+        let mut value = value.to_owned();
+        for part in &self.parts {
+            let order = part.record.as_deref().map(|record| text_of(texts, record)).transpose()?;
+            let order = order.and_then(|text| get(text, &self.place.0));
+            let inner = part.value(texts)?;
+            value = put(&value, part.place.below(&self.place), inner.as_deref(), order, &part.place)?;
+        }
+        Ok(Some(value))
+    }
+
+    /// The records whose texts it takes.
+    pub fn records(&self) -> Vec<&str> {
+        let inner = self.parts.iter().flat_map(Self::records);
+        self.record.as_deref().into_iter().chain(inner).collect()
+    }
+}
+
+/// Texts of versions, by the ids of their records.
+pub trait Texts {
+    /// The text of a version that is a document.
+    fn text(&self, record: &str) -> Option<&str>;
+}
+
+impl Texts for HashMap<String, String> {
+    fn text(&self, record: &str) -> Option<&str> {
+        self.get(record).map(String::as_str)
+    }
+}
+
+fn text_of<'t>(texts: &'t impl Texts, record: &str) -> Result<&'t str, EditError> {
+    texts.text(record).ok_or_else(|| EditError::NoText(record.to_owned()))
+}
+
+/// A document with edits made in it, outer ones first; `None`: there is none any more.
+///
+/// # Errors
+/// When an edit has no place in it.
+pub fn edited(document: Option<&str>, edits: &[Edit], texts: &impl Texts) -> Result<Option<String>, EditError> {
+    let mut edits: Vec<&Edit> = edits.iter().collect();
+    edits.sort_by_key(|edit| edit.place.0.len());
+    let mut text = document.map(str::to_owned);
+    for edit in edits {
+        let value = edit.value(texts)?;
+        if edit.place.0.is_empty() {
+            text = value;
+            continue;
+        }
+        let into = text.ok_or_else(|| EditError::NoParent(edit.place.clone()))?;
+        let order = edit.record.as_deref().map(|record| text_of(texts, record)).transpose()?;
+        text = Some(put(&into, &edit.place.0, value.as_deref(), order, &edit.place)?);
+    }
+    Ok(text)
+}
+
+/// A text with the value at a place set or removed. What is added comes after what it came after in `order`, the text
+/// that it is from; everything else keeps its text and its order.
+pub(super) fn put(
+    text: &str,
+    way: &[Segment],
+    value: Option<&str>,
+    order: Option<&str>,
+    whole: &Place,
+) -> Result<String, EditError> {
+    let no_parent = || EditError::NoParent(whole.clone());
+    let Some((first, rest)) = way.split_first() else { return value.map(str::to_owned).ok_or_else(no_parent) };
+    let (mut items, brackets) = match first {
+        Segment::Member(_) => (members(text).ok_or_else(no_parent)?, ('{', '}')),
+        Segment::Element { key, .. } => (identified(text, key).ok_or_else(no_parent)?, ('[', ']')),
+    };
+    let name = match first {
+        Segment::Member(name) => name,
+        Segment::Element { is, .. } => is,
+    };
+    let is_it = |item: &Item| item.name.as_ref() == Some(name);
+    let ordered = order.and_then(|order| match first {
+        Segment::Member(_) => members(order),
+        Segment::Element { key, .. } => identified(order, key),
+    });
+    if !items.iter().any(is_it) {
+        let (true, Some(value)) = (rest.is_empty(), value) else {
+            return if value.is_none() { Ok(text.to_owned()) } else { Err(no_parent()) };
+        };
+        let item = match first {
+            Segment::Member(name) => Item { name: None, lead: quote(name) + ":", value: value.to_owned() },
+            Segment::Element { .. } => Item { name: None, lead: String::new(), value: value.to_owned() },
+        };
+        items.insert(place_for(name, &items, &ordered.unwrap_or_default()), item);
+    } else if rest.is_empty() && value.is_none() {
+        items.retain(|item| !is_it(item));
+    } else {
+        let inner_order = ordered.as_ref().and_then(|all| all.iter().rev().find(|item| is_it(item)));
+        for item in items.iter_mut().filter(|item| is_it(item)) {
+            item.value = match value {
+                Some(value) if rest.is_empty() => value.to_owned(),
+                _ => put(&item.value, rest, value, inner_order.map(|item| item.value.as_str()), whole)?,
+            };
+        }
+    }
+    let inner: Vec<String> = items.into_iter().map(|item| item.lead + &item.value).collect();
+    Ok(format!("{}{}{}", brackets.0, inner.join(","), brackets.1))
+}
+
+/// A member, or an element.
+struct Item {
+    /// What it is found by.
+    name: Option<String>,
+    /// The member's name as it is written, and the colon.
+    lead: String,
+    value: String,
+}
+
+fn members(text: &str) -> Option<Vec<Item>> {
+    let document = RawDocument::parse(text).ok()?;
+    let item = |m: &crate::change::raw::Member<'_>| Item {
+        name: Some(m.name().into_owned()),
+        lead: format!("{}:", m.key.get()),
+        value: m.value.get().to_owned(),
+    };
+    Some(document.members().iter().map(item).collect())
+}
+
+fn identified(text: &str, key: &[String]) -> Option<Vec<Item>> {
+    let item = |e: &str| Item { name: identity(e, key), lead: String::new(), value: e.to_owned() };
+    Some(elements(text)?.into_iter().map(item).collect())
+}
+
+/// Behind the nearest one that it followed before; else in front.
+fn place_for(name: &String, items: &[Item], ordered: &[Item]) -> usize {
+    let Some(own) = ordered.iter().position(|item| item.name.as_ref() == Some(name)) else { return items.len() };
+    let is_here = |before: &Item| items.iter().rposition(|item| item.name.is_some() && item.name == before.name);
+    ordered[..own].iter().rev().find_map(is_here).map_or(0, |place| place + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(list: &[(&str, &str)]) -> HashMap<String, String> {
+        list.iter().map(|(record, text)| ((*record).to_owned(), (*text).to_owned())).collect()
+    }
+
+    fn edit(names: &[&str], record: Option<&str>, parts: Vec<Edit>) -> Edit {
+        let place = Place(names.iter().map(|name| Segment::Member((*name).to_owned())).collect());
+        Edit { place, record: record.map(str::to_owned), parts }
+    }
+
+    #[test]
+    fn what_comes_back_comes_back_to_its_place_with_its_text() {
+        let texts = texts(&[("1", r#"{"id":"x","a":1.10,"b":{"p":1,"q":2},"c":3}"#)]);
+        let made = |live: &str, names: &[&str]| edited(Some(live), &[edit(names, Some("1"), vec![])], &texts).unwrap();
+        assert_eq!(made(r#"{"id":"x","c":3}"#, &["a"]).unwrap(), r#"{"id":"x","a":1.10,"c":3}"#);
+        assert_eq!(made(r#"{"c":3,"id":"x"}"#, &["a"]).unwrap(), r#"{"c":3,"id":"x","a":1.10}"#);
+        assert_eq!(made(r#"{"c":3}"#, &["a"]).unwrap(), r#"{"a":1.10,"c":3}"#);
+        assert_eq!(made(r#"{"b":{"q":9},"c":3}"#, &["b", "p"]).unwrap(), r#"{"b":{"p":1,"q":9},"c":3}"#);
+        assert_eq!(made(r#"{"a":2,"a":3}"#, &["a"]).unwrap(), r#"{"a":1.10,"a":1.10}"#);
+        // What was not there goes.
+        assert_eq!(made(r#"{"id":"x","n":7,"c":3}"#, &["n"]).unwrap(), r#"{"id":"x","c":3}"#);
+        assert_eq!(made(r#"{"id":"x"}"#, &["n"]).unwrap(), r#"{"id":"x"}"#);
+        // What it was in is gone, or is something else now.
+        for live in [r#"{"id":"x"}"#, r#"{"b":7}"#] {
+            let error = edited(Some(live), &[edit(&["b", "p"], Some("1"), vec![])], &texts).unwrap_err();
+            assert_eq!(error.to_string(), "/b/p cannot be put back: what it was in is not there");
+        }
+    }
+
+    #[test]
+    fn parts_go_further_back_than_what_they_are_in() {
+        let texts = texts(&[("1", r#"{"b":{"p":1,"q":1}}"#), ("2", r#"{"b":{"p":2,"q":2,"r":2}}"#)]);
+        let parts = vec![edit(&["b", "p"], Some("1"), vec![]), edit(&["b", "r"], Some("1"), vec![])];
+        let whole = edit(&["b"], Some("2"), parts.clone());
+        assert_eq!(whole.records(), ["2", "1", "1"]);
+        assert_eq!(edited(Some(r#"{"b":"x"}"#), &[whole], &texts).unwrap().unwrap(), r#"{"b":{"p":1,"q":2}}"#);
+        // A whole document, made again.
+        let again = edit(&[], Some("2"), parts);
+        assert_eq!(edited(None, &[again], &texts).unwrap().unwrap(), r#"{"b":{"p":1,"q":2}}"#);
+        assert_eq!(edited(Some("{}"), &[edit(&[], None, vec![])], &texts).unwrap(), None);
+    }
+
+    #[test]
+    fn an_element_comes_back_behind_the_one_it_followed() {
+        let texts = texts(&[("1", r#"{"items":[{"sku":"a"},{"sku":"b","n":1},{"sku":"c"}]}"#)]);
+        let element = Segment::Element { key: vec!["sku".into()], is: "\"b\"".into() };
+        let place = Place(vec![Segment::Member("items".into()), element]);
+        let edits = [Edit { place, record: Some("1".into()), parts: vec![] }];
+        let made = |live: &str| edited(Some(live), &edits, &texts).unwrap().unwrap();
+        assert_eq!(
+            made(r#"{"items":[{"sku":"z"},{"sku":"a"},{"sku":"c"}]}"#),
+            r#"{"items":[{"sku":"z"},{"sku":"a"},{"sku":"b","n":1},{"sku":"c"}]}"#
+        );
+        assert_eq!(made(r#"{"items":[]}"#), r#"{"items":[{"sku":"b","n":1}]}"#);
+        assert_eq!(made(r#"{"items":[{"n":2,"sku":"b"}]}"#), r#"{"items":[{"sku":"b","n":1}]}"#);
+        assert!(edited(Some(r#"{"items":{}}"#), &edits, &texts).is_err());
+    }
+}

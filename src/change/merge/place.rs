@@ -1,0 +1,175 @@
+//! Where a value is in a document: by the names of members, and by what identifies an element of an array.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::change::{
+    diff::{Meaning, Node, value_at},
+    edit::quote,
+    key::{parse_path, render_path},
+    raw::RawDocument,
+};
+
+/// One step of the way to a value.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Segment {
+    /// The member of an object with this name.
+    Member(String),
+    /// The element of an array whose value at `key` is `is`.
+    Element {
+        /// The path of that value within the element.
+        key: Vec<String>,
+        /// The value, as [`identity`] writes it.
+        is: String,
+    },
+}
+
+/// The way from the document to a value; empty: the document itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Place(pub Vec<Segment>);
+
+impl Place {
+    /// Whether this is the other place, or leads to it.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.0.starts_with(&self.0)
+    }
+
+    /// The way from a place that covers this one.
+    pub fn below(&self, above: &Self) -> &[Segment] {
+        self.0.get(above.0.len()..).unwrap_or_default()
+    }
+
+    /// Whether it lies at a path of members, or below; or, when `above`, on the way to it.
+    pub fn is_at(&self, path: &[String], above: bool) -> bool {
+        let enough = self.0.len() >= path.len() || above;
+        let names = self.0.iter().zip(path);
+        enough && names.into_iter().all(|(segment, name)| matches!(segment, Segment::Member(own) if own == name))
+    }
+}
+
+/// As flags write paths: `/address/zip`; an element as `/items/[/sku="a"]/price`; the document as `/`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("/");
+        }
+        for segment in &self.0 {
+            match segment {
+                Segment::Member(name) => f.write_str(&render_path(std::slice::from_ref(name)))?,
+                Segment::Element { key, is } => write!(f, "/[{}={is}]", render_path(key))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What identifies the elements of an array.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArrayKey {
+    /// The path of the array; `*` stands for any element of an array above it.
+    pub array: Vec<String>,
+    /// The path of the identifying value within an element.
+    pub key: Vec<String>,
+}
+
+impl std::str::FromStr for ArrayKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (array, key) =
+            text.split_once('=').ok_or_else(|| format!("{text:?} names no key: write it as /items=/sku"))?;
+        let key = Self { array: parse_path(array)?, key: parse_path(key)? };
+        if key.array.is_empty() || key.key.is_empty() { Err(format!("{text:?} names no array")) } else { Ok(key) }
+    }
+}
+
+impl ArrayKey {
+    /// Whether this is about the array at a place.
+    pub fn is_of(&self, place: &Place) -> bool {
+        self.array.len() == place.0.len()
+            && self.array.iter().zip(&place.0).all(|(name, segment)| match segment {
+                Segment::Member(own) => name == own,
+                Segment::Element { .. } => name == "*",
+            })
+    }
+}
+
+/// What a scalar means, in one spelling: 1.0 and 1 are one identity, "1" is another; `None` of objects and arrays.
+pub(super) fn identity_of(node: &Node<'_>) -> Option<String> {
+    match &node.meaning {
+        Meaning::String(text) => Some(quote(text)),
+        Meaning::Number(number) => Some(number.to_string()),
+        Meaning::Text if !node.text.starts_with(['{', '[']) => Some(node.text.to_owned()),
+        _ => None,
+    }
+}
+
+/// What identifies an element of an array, when it has it.
+pub(super) fn identity(element: &str, key: &[String]) -> Option<String> {
+    if !element.trim_start().starts_with('{') {
+        return None;
+    }
+    identity_of(&Node::parse(value_at(element, key)?, 0))
+}
+
+/// The elements of an array's text; `None` when it is none.
+pub(super) fn elements(text: &str) -> Option<Vec<&str>> {
+    let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+    Some(elements.into_iter().map(RawValue::get).collect())
+}
+
+/// The JSON text at a place.
+pub fn get<'a>(text: &'a str, way: &[Segment]) -> Option<&'a str> {
+    let Some((first, rest)) = way.split_first() else { return Some(text) };
+    let inner = match first {
+        Segment::Member(name) => RawDocument::parse(text).ok()?.get(name)?.get(),
+        Segment::Element { key, is } => elements(text)?.into_iter().find(|e| identity(e, key).as_ref() == Some(is))?,
+    };
+    get(inner, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn element(is: &str) -> Segment {
+        Segment::Element { key: vec!["sku".into()], is: is.into() }
+    }
+
+    #[test]
+    fn a_place_reads_as_flags_write_it_and_survives_a_file() {
+        let place = Place(vec![Segment::Member("items".into()), element("\"a\""), Segment::Member("a/b".into())]);
+        assert_eq!(place.to_string(), r#"/items/[/sku="a"]/"a/b""#);
+        let json = serde_json::to_string(&place).unwrap();
+        assert_eq!(json, r#"["items",{"key":["sku"],"is":"\"a\""},"a/b"]"#);
+        assert_eq!(serde_json::from_str::<Place>(&json).unwrap(), place);
+        assert_eq!(Place::default().to_string(), "/");
+    }
+
+    #[test]
+    fn an_element_is_found_by_what_its_key_means() {
+        let text = r#"{"items":[{"sku":"b"},{"sku":1.0,"n":1},{"sku":"1","n":2},{"sku":{"x":1}},7]}"#;
+        let at = |is: &str| get(text, &[Segment::Member("items".into()), element(is), Segment::Member("n".into())]);
+        assert_eq!((at("1e0"), at("\"1\""), at("\"b\""), at("\"c\"")), (Some("1"), Some("2"), None, None));
+        assert_eq!(identity(r#"{"sku":"\u0031"}"#, &["sku".into()]).as_deref(), Some("\"1\""));
+        for none in [r#"{"sku":[1]}"#, r#"{"k":1}"#, "7", "[1]"] {
+            assert_eq!(identity(none, &["sku".into()]), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn an_array_key_is_a_path_and_a_path() {
+        let key: ArrayKey = "/orders/*/items=/product/sku".parse().unwrap();
+        assert_eq!(key.key, ["product", "sku"]);
+        let place = Place(vec![Segment::Member("orders".into()), element("1e0"), Segment::Member("items".into())]);
+        assert!(key.is_of(&place) && !key.is_of(&Place(vec![Segment::Member("orders".into())])));
+        for bad in ["/items", "items=/sku", "/items=sku", "=", "/items="] {
+            assert!(bad.parse::<ArrayKey>().is_err(), "{bad}");
+        }
+    }
+}

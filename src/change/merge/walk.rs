@@ -1,0 +1,359 @@
+//! Walks the versions of a document and notes what the undone writes changed, and where kept writes changed it again.
+
+use std::collections::HashMap;
+
+use super::{
+    compare::{Changed, changes},
+    edit::{Edit, EditError, edited},
+    place::{ArrayKey, Place, get},
+};
+use crate::change::diff::same;
+
+/// How a document is merged.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Arrays whose elements are told apart.
+    pub array_keys: Vec<ArrayKey>,
+    /// Paths of members that every writer sets, such as who wrote last: a later value stays, and is no conflict.
+    pub bookkeeping: Vec<Vec<String>>,
+    /// Only what is at these paths, or below, is taken back; empty: everything.
+    pub only: Vec<Vec<String>>,
+    /// What becomes of a conflict; `None`: it is left alone, and said.
+    pub prefer: Option<Prefer>,
+}
+
+/// Whose value a field in conflict gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefer {
+    /// Today's: the later write stands.
+    Ours,
+    /// The one before the first undone write: the later write is lost.
+    Base,
+}
+
+/// Whose write made a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// One that is undone.
+    Undone,
+    /// One that is kept.
+    Kept,
+    /// The service's, which deleted the document because its time to live had passed.
+    Expiry,
+}
+
+/// A field that goes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Where.
+    pub place: Place,
+    /// Its value today, as JSON text; `None`: it is not there.
+    pub from: Option<String>,
+    /// Its value afterwards.
+    pub to: Option<String>,
+}
+
+/// A field that an undone write changed and a kept one changed again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Where.
+    pub place: Place,
+    /// Its value before the first undone write of it.
+    pub base: Option<String>,
+    /// What the last undone write made of it that was changed again.
+    pub theirs: Option<String>,
+    /// Its value today.
+    pub ours: Option<String>,
+}
+
+/// What a merge comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// The document as it is to be; `None`: there is to be none.
+    pub text: Option<String>,
+    /// What makes it of today's.
+    pub edits: Vec<Edit>,
+    /// The fields that go back.
+    pub taken: Vec<Taken>,
+    /// The fields that are left alone.
+    pub conflicts: Vec<Conflict>,
+    /// How many conflicts were settled as the rules prefer.
+    pub settled: usize,
+    /// Fields that changed as a part of something larger than `only` names.
+    pub above: Vec<Place>,
+    /// Whether the document expired, and with it what the undone writes had changed.
+    pub expired: bool,
+}
+
+/// A value that goes back, and what it is.
+#[derive(Debug, Clone)]
+struct Noted {
+    edit: Edit,
+    base: Option<String>,
+}
+
+impl Noted {
+    fn place(&self) -> &Place {
+        &self.edit.place
+    }
+
+    fn is_already(&self, value: Option<&str>) -> bool {
+        same_value(self.base.as_deref(), value)
+    }
+}
+
+#[derive(Debug)]
+struct Clash {
+    noted: Noted,
+    theirs: Option<String>,
+}
+
+/// A walk through the versions of one document.
+#[derive(Debug)]
+pub struct Walk<'r> {
+    rules: &'r Rules,
+    /// The newest version: its record, and its text.
+    record: Option<String>,
+    text: Option<String>,
+    /// What goes back. No place covers another one.
+    noted: Vec<Noted>,
+    /// No place covers another one.
+    clashes: Vec<Clash>,
+    /// Texts of the versions that edits name.
+    texts: HashMap<String, String>,
+    expired: bool,
+}
+
+impl<'r> Walk<'r> {
+    /// Begins before the first write that is undone: with the record of that version and its text, or with no document.
+    pub fn from(base: Option<(String, String)>, rules: &'r Rules) -> Self {
+        let (record, text) = base.unzip();
+        let (noted, clashes, texts) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { rules, record, text, noted, clashes, texts, expired: false }
+    }
+
+    /// The next version: whose it is, its record, and its text unless it is a delete.
+    ///
+    /// # Errors
+    /// When a text is no document.
+    pub fn step(&mut self, by: Writer, record: String, text: Option<String>) -> Result<(), EditError> {
+        let before = std::mem::replace(&mut self.text, text);
+        // Of a delete there is no text that a value could come from.
+        let before_record = std::mem::replace(&mut self.record, self.text.as_ref().map(|_| record));
+        let after = self.text.clone();
+        let (old, new) = (before.as_deref(), after.as_deref());
+        let by = match by {
+            Writer::Expiry if self.touches_ttl() => Writer::Undone,
+            by => by,
+        };
+        if by == Writer::Expiry {
+            self.expired |= !self.noted.is_empty();
+            self.noted.clear();
+            return Ok(());
+        }
+        // Nothing that a kept write could run into.
+        if by == Writer::Kept && self.noted.is_empty() {
+            return Ok(());
+        }
+        for change in changes(old, new, &self.rules.array_keys) {
+            match by {
+                Writer::Undone => self.note(&change, old, before_record.as_deref())?,
+                _ => self.keep(&change, (old, new), before_record.as_deref())?,
+            }
+        }
+        if by == Writer::Undone {
+            // An undone write that puts a value back itself leaves nothing to be undone.
+            self.noted.retain(|noted| !noted.is_already(value_at(new, noted.place())));
+        }
+        Ok(())
+    }
+
+    /// Whether the document would not have expired without the writes that are undone.
+    fn touches_ttl(&self) -> bool {
+        self.noted.iter().any(|noted| noted.place().is_at(&["ttl".to_owned()], true))
+    }
+
+    /// An undone write changed a value.
+    fn note(&mut self, change: &Changed<'_>, old: Option<&str>, record: Option<&str>) -> Result<(), EditError> {
+        if self.noted.iter().any(|noted| noted.place().covers(&change.place)) {
+            return Ok(());
+        }
+        let noted = self.composed(change, old, record)?;
+        self.noted.push(noted);
+        Ok(())
+    }
+
+    /// The value before a change, with what is noted below it as parts.
+    fn composed(&mut self, change: &Changed<'_>, old: Option<&str>, record: Option<&str>) -> Result<Noted, EditError> {
+        let (below, rest) = std::mem::take(&mut self.noted).into_iter().partition(|n| change.place.covers(n.place()));
+        self.noted = rest;
+        let parts = Vec::from_iter::<Vec<Noted>>(below).into_iter().map(|noted| noted.edit).collect();
+        if let (Some(record), Some(text)) = (record, old) {
+            self.texts.entry(record.to_owned()).or_insert_with(|| text.to_owned());
+        }
+        let edit = Edit { place: change.place.clone(), record: record.map(str::to_owned), parts };
+        let base = edit.value(&self.texts)?;
+        Ok(Noted { edit, base })
+    }
+
+    /// A kept write changed a value.
+    fn keep(
+        &mut self,
+        change: &Changed<'_>,
+        (old, new): (Option<&str>, Option<&str>),
+        record: Option<&str>,
+    ) -> Result<(), EditError> {
+        let rules = self.rules;
+        let is_bookkeeping = |place: &Place| rules.bookkeeping.iter().any(|path| place.is_at(path, false));
+        let noted = match self.noted.iter().position(|noted| noted.place().covers(&change.place)) {
+            Some(at) => self.noted.swap_remove(at),
+            None => {
+                let below = self.noted.iter().filter(|noted| change.place.covers(noted.place()));
+                let (count, only_bookkeeping) =
+                    below.fold((0, true), |(n, all), noted| (n + 1, all && is_bookkeeping(noted.place())));
+                if count == 0 {
+                    return Ok(());
+                }
+                let noted = self.composed(change, old, record)?;
+                if only_bookkeeping {
+                    return Ok(());
+                }
+                noted
+            }
+        };
+        if is_bookkeeping(noted.place()) || noted.is_already(value_at(new, noted.place())) {
+            return Ok(());
+        }
+        let theirs = value_at(old, noted.place()).map(str::to_owned);
+        self.clash(noted, theirs)
+    }
+
+    fn clash(&mut self, mut noted: Noted, theirs: Option<String>) -> Result<(), EditError> {
+        if let Some(known) = self.clashes.iter_mut().find(|known| known.noted.place().covers(noted.place())) {
+            // What it was before the first undone write is known; and a part of what is in conflict is no other conflict.
+            if known.noted.place() == noted.place() {
+                known.theirs = theirs;
+            }
+            return Ok(());
+        }
+        let (below, rest): (Vec<Clash>, Vec<Clash>) =
+            std::mem::take(&mut self.clashes).into_iter().partition(|known| noted.place().covers(known.noted.place()));
+        self.clashes = rest;
+        noted.edit.parts.retain(|part| !below.iter().any(|known| known.noted.place().covers(&part.place)));
+        noted.edit.parts.extend(below.into_iter().map(|known| known.noted.edit));
+        // A part whose surroundings are gone stays what the outer value has.
+        let base = match noted.edit.value(&self.texts) {
+            Ok(base) => base,
+            Err(_) => {
+                noted.edit.parts.clear();
+                noted.edit.value(&self.texts)?
+            }
+        };
+        self.clashes.push(Clash { noted: Noted { base, ..noted }, theirs });
+        Ok(())
+    }
+
+    /// What comes of it, the newest version being what there is today.
+    ///
+    /// # Errors
+    /// When a text is no document.
+    pub fn finish(mut self) -> Result<Merged, EditError> {
+        let above = self.restrict();
+        let today = self.text.take();
+        let mut stuck = Vec::new();
+        let (kept, noted) = loop {
+            let edits: Vec<Edit> = self.noted.iter().map(|noted| noted.edit.clone()).collect();
+            match edited(today.as_deref(), &edits, &self.texts) {
+                Ok(text) => break (text, edits),
+                Err(EditError::NoParent(place)) if self.noted.iter().any(|n| n.place().covers(&place)) => {
+                    let at = self.noted.iter().position(|n| n.place().covers(&place)).unwrap_or_default();
+                    stuck.push(Clash { noted: self.noted.swap_remove(at), theirs: None });
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        let mut merged = Merged {
+            text: kept,
+            edits: noted,
+            taken: Vec::new(),
+            conflicts: Vec::new(),
+            settled: 0,
+            above,
+            expired: self.expired,
+        };
+        let clashes = std::mem::take(&mut self.clashes);
+        for clash in clashes.into_iter().chain(stuck) {
+            self.settle(clash, today.as_deref(), &mut merged)?;
+        }
+        merged.taken = taken(today.as_deref(), &merged);
+        Ok(merged)
+    }
+
+    /// Leaves out what is not asked for; what is a part of something larger is named.
+    fn restrict(&mut self) -> Vec<Place> {
+        let only = &self.rules.only;
+        if only.is_empty() {
+            return Vec::new();
+        }
+        let is_in = |place: &Place| only.iter().any(|path| place.is_at(path, false));
+        let places = self.noted.iter().chain(self.clashes.iter().map(|clash| &clash.noted)).map(Noted::place);
+        let above = places.filter(|place| !is_in(place) && only.iter().any(|path| place.is_at(path, true)));
+        let above = above.cloned().collect();
+        self.noted.retain(|noted| is_in(noted.place()));
+        self.clashes.retain(|clash| is_in(clash.noted.place()));
+        above
+    }
+
+    fn settle(&self, clash: Clash, today: Option<&str>, merged: &mut Merged) -> Result<(), EditError> {
+        let Clash { noted, theirs } = clash;
+        let ours = value_at(merged.text.as_deref(), noted.place()).map(str::to_owned);
+        if noted.is_already(ours.as_deref()) {
+            return Ok(());
+        }
+        match self.rules.prefer {
+            Some(Prefer::Ours) => {
+                merged.settled += 1;
+                return Ok(());
+            }
+            Some(Prefer::Base) => {
+                let others = merged.edits.iter().filter(|edit| !noted.place().covers(&edit.place));
+                let edits: Vec<Edit> = others.chain([&noted.edit]).cloned().collect();
+                if let Ok(text) = edited(today, &edits, &self.texts) {
+                    (merged.text, merged.edits) = (text, edits);
+                    merged.settled += 1;
+                    return Ok(());
+                }
+            }
+            None => {}
+        }
+        merged.conflicts.push(Conflict { place: noted.edit.place, base: noted.base, theirs, ours });
+        Ok(())
+    }
+}
+
+/// What the edits change of today's document; of a whole document its fields.
+fn taken(today: Option<&str>, merged: &Merged) -> Vec<Taken> {
+    let text = |value: Option<&str>| value.map(str::to_owned);
+    let after = merged.text.as_deref();
+    let is_whole = merged.edits.iter().any(|edit| edit.place.0.is_empty());
+    if is_whole {
+        let each = changes(today, after, &[]).into_iter();
+        return each.map(|c| Taken { place: c.place, from: text(c.before), to: text(c.after) }).collect();
+    }
+    let each = merged.edits.iter().map(|edit| &edit.place);
+    each.map(|at| Taken { place: at.clone(), from: text(value_at(today, at)), to: text(value_at(after, at)) })
+        .filter(|taken| !same_value(taken.from.as_deref(), taken.to.as_deref()))
+        .collect()
+}
+
+fn value_at<'t>(text: Option<&'t str>, place: &Place) -> Option<&'t str> {
+    get(text?, &place.0)
+}
+
+fn same_value(a: Option<&str>, b: Option<&str>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => same(a, b),
+        (None, None) => true,
+        _ => false,
+    }
+}
