@@ -11,7 +11,7 @@ use cosmos_rewind::{
         as_of::boundary,
         histories::Histories,
         live::LiveDetail,
-        scan::{Scan, ScannedItem, Scope},
+        scan::{Scan, ScanTexts, ScannedItem, Scope},
     },
 };
 use futures::TryStreamExt as _;
@@ -107,7 +107,7 @@ async fn every_item_is_found_once_whatever_the_layout_and_the_size_of_a_piece() 
                 live: LiveDetail::Text,
                 piece_rows,
                 pace: &pace,
-                needs_text: &|_| needed,
+                texts: ScanTexts::InForce(&|_| needed),
             };
             let found = all(&scan).await;
             texts += found.iter().filter(|f| boundary(&f.versions, at).is_some_and(|v| v.document.is_some())).count();
@@ -133,7 +133,7 @@ async fn every_item_is_found_once_whatever_the_layout_and_the_size_of_a_piece() 
                 live: LiveDetail::Etag,
                 piece_rows: 15,
                 pace: &pace,
-                needs_text: &|_| false,
+                texts: ScanTexts::No,
             };
             let found = all(&scan).await;
             assert!(found.len() < shared.len() + DOCUMENTS as usize, "one share has everything");
@@ -168,7 +168,7 @@ async fn a_predicate_means_what_matched_at_the_moment_not_at_some_time() {
             live: LiveDetail::No,
             piece_rows: 10,
             pace: &pace,
-            needs_text: &|_| false,
+            texts: ScanTexts::No,
         };
         let found = all(&scan).await;
         let missed = |n: u64| round == 2 && n.is_multiple_of(7);

@@ -26,7 +26,7 @@ use crate::{
         baseline::{Saver, is_missing, op_of},
         failed_writes::FailedWrites,
         live::LiveDetail,
-        scan::{PIECE_ROWS, Scan, Scope},
+        scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
     },
     progress::ProgressStep,
 };
@@ -118,7 +118,7 @@ async fn save(
         live: LiveDetail::Text,
         piece_rows: PIECE_ROWS,
         pace: &pace,
-        needs_text: &is_missing,
+        texts: ScanTexts::InForce(&is_missing),
     };
     let concurrency = request.concurrency;
     let writers = Writers::start(containers.changes.clone(), concurrency, pace.clone(), failed.observer());

@@ -13,7 +13,7 @@ use crate::{
         frontier::Frontier,
         known::{Facts, with_live},
         live::{LiveDetail, look_at},
-        scan::{PIECE_ROWS, Scan, ScannedItem, Scope},
+        scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope},
     },
     progress::ProgressStep,
 };
@@ -41,7 +41,7 @@ impl Job<'_> {
             live: LiveDetail::Etag,
             piece_rows: PIECE_ROWS,
             pace: &self.limiter,
-            needs_text: &|found| found.document_at(at).is_some(),
+            texts: ScanTexts::InForce(&|found| found.document_at(at).is_some()),
         };
         let asked = Asked {
             at,

@@ -26,7 +26,7 @@ use crate::{
     history::{
         AnyContext, NotShared,
         live::LiveDetail,
-        scan::{PIECE_ROWS, Scan, Scope},
+        scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
     },
 };
 
@@ -97,7 +97,7 @@ pub async fn read(request: Request, cx: AnyContext<'_>) -> Result<Report, Covera
         live: LiveDetail::No,
         piece_rows: PIECE_ROWS,
         pace: &pace,
-        needs_text: &|_| false,
+        texts: ScanTexts::No,
     };
     let step = cx.progress.begin("coverage", None);
     let mut coverage = Coverage::new(request.late);

@@ -20,7 +20,7 @@ use crate::{
     history::{
         AnyContext, Containers,
         live::LiveDetail,
-        scan::{PIECE_ROWS, Scan, Scope},
+        scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
     },
 };
 
@@ -93,7 +93,7 @@ impl Eraser<'_> {
             live: LiveDetail::No,
             piece_rows: PIECE_ROWS,
             pace: &self.pace,
-            needs_text: &|_| false,
+            texts: ScanTexts::No,
         };
         let pieces: Vec<_> = scan.pieces().try_collect().await?;
         let mut records = Vec::new();

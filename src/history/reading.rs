@@ -90,8 +90,12 @@ pub trait HistoryReader: Items {
     fn of_id<'a>(&'a self, id: &'a str, key: Option<&'a PartitionKey>, detail: Detail) -> Found<'a, Entry>;
     /// The facts of the records of a range: of those after a moment when it is given, else of all.
     fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> Found<'_, Entry>;
-    /// The whole records of a range that [`HistoryReader::facts_in`] leaves out when it is asked for those after the moment.
+    /// The whole records of a range that [`HistoryReader::facts_in`] leaves out when it is asked for those after the moment:
+    /// of the end, all.
     fn records_in(&self, range: HashRange, until: PointInTime) -> Found<'_, Entry>;
+    /// The records of a range that were written in this time, both ends included. Records that say no time are not
+    /// among them.
+    fn written_in(&self, range: HashRange, from: PointInTime, to: PointInTime, detail: Detail) -> Found<'_, Entry>;
     /// The facts of the records of a range whose documents match the caller's own SQL on `c`, deletes never; and those of
     /// records of which that cannot be told here. The predicate means the document as it was: its own id, its whole body.
     fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> Found<'a, Match>;

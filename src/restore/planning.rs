@@ -34,7 +34,7 @@ use crate::{
         live::{LiveDetail, look_at},
         odd_records,
         reading::Which as End,
-        scan::{PIECE_ROWS, Scan, ScannedItem, Scope, facts_of_id},
+        scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, facts_of_id},
         version::named,
     },
 };
@@ -183,7 +183,7 @@ impl Planning<'_> {
             live: LiveDetail::Text,
             piece_rows: PIECE_ROWS,
             pace: self.limiter,
-            needs_text: &needs_text,
+            texts: ScanTexts::InForce(&needs_text),
         };
         let planning = self.cx.progress.begin("planning", None);
         let (frontier, rules, concurrency) = (self.frontier, self.rules, self.request.concurrency);

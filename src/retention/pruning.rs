@@ -19,7 +19,7 @@ use crate::{
         Account, Containers,
         live::LiveDetail,
         reading::Journals,
-        scan::{PIECE_ROWS, Scan, ScannedItem, Scope},
+        scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope},
     },
     restore::{journal, price::write_ru, removals},
 };
@@ -149,7 +149,7 @@ impl Pruning<'_> {
             live: LiveDetail::No,
             piece_rows: PIECE_ROWS,
             pace: self.pace,
-            needs_text: &|_| false,
+            texts: ScanTexts::No,
         };
         let (mut noted, mut noted_drop) = (false, false);
         let mut pieces = std::pin::pin!(scan.pieces());

@@ -57,7 +57,7 @@ use crate::{
         failed_writes::FailedWrites,
         live::LiveDetail,
         reading::Which,
-        scan::{PIECE_ROWS, Scan, ScannedItem, Scope},
+        scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope},
     },
     progress::ProgressStep,
 };
@@ -163,7 +163,7 @@ impl Job<'_> {
             live: if content { LiveDetail::Text } else { LiveDetail::Etag },
             piece_rows: PIECE_ROWS,
             pace: self.pace,
-            needs_text: &|found| content && found.live.is_some(),
+            texts: ScanTexts::InForce(&|found| content && found.live.is_some()),
         };
         let mut sample = Sample::new(self.request.sample);
         let writers =

@@ -5,6 +5,7 @@
 mod items;
 mod live_container;
 mod reader;
+mod scan;
 
 use std::sync::Arc;
 

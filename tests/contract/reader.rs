@@ -84,22 +84,48 @@ async fn all_records_of_a_document_are_in_one_range_where_the_layout_says_so() {
 async fn whole_records_up_to_a_moment_and_facts_after_it_are_everything() {
     for layout in LAYOUTS {
         for side in filled(layout).await {
-            for seconds in [-1, 0, 60, 61, 200] {
-                let at = PointInTime::from_epoch(START + seconds);
+            let moments = [-1, 0, 60, 61, 200].map(|seconds| PointInTime::from_epoch(START + seconds));
+            for at in moments.into_iter().chain([PointInTime::END]) {
                 let changes = &side.containers.changes;
                 let whole = all(changes.records_in(HashRange::WHOLE, at)).await;
                 let after = all(changes.facts_in(HashRange::WHOLE, Some(at))).await;
                 let is_until = |record: &Value| {
-                    is_copy(record) || record["_change"]["ts"].as_f64().is_some_and(|ts| ts <= at.seconds() as f64)
+                    is_copy(record)
+                        || at == PointInTime::END
+                        || record["_change"]["ts"].as_f64().is_some_and(|ts| ts <= at.seconds() as f64)
                 };
-                assert_eq!(ids(&whole), side.ids(is_until), "{}, {seconds}", side.name);
-                assert_eq!(ids(&after), side.ids(|record| !is_until(record)), "{}, {seconds}", side.name);
+                assert_eq!(ids(&whole), side.ids(is_until), "{}, {at}", side.name);
+                assert_eq!(ids(&after), side.ids(|record| !is_until(record)), "{}, {at}", side.name);
                 for entry in &whole {
                     if let Entry::Version(_, version) = entry
                         && !version.op.is_some_and(cosmos_rewind::change::Op::is_tombstone)
                     {
                         assert!(version.document.as_ref().is_some_and(|text| text.contains("\"n\":")), "{}", side.name);
                     }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn records_of_a_time_are_those_that_say_it_both_ends_included() {
+    for layout in LAYOUTS {
+        for side in filled(layout).await {
+            for (first, last) in [(0, 0), (1, 59), (60, 120), (61, 200), (121, 900), (-9, i64::MAX)] {
+                let from = PointInTime::from_epoch(START + first);
+                let to = PointInTime::from_epoch(START.saturating_add(last));
+                for detail in [Detail::Facts, Detail::Whole] {
+                    let ranges = HashRange::WHOLE.cut(3).into_iter();
+                    let changes = &side.containers.changes;
+                    let found = all_of(ranges.map(|range| changes.written_in(range, from, to, detail))).await;
+                    // When a copy of the original demo was written is this machine's time.
+                    let mut found = ids(&found);
+                    found.retain(|id| id != "legacy-1");
+                    let within = (from.seconds() as f64)..=(to.seconds() as f64);
+                    let expected =
+                        side.ids(|record| record["_change"]["ts"].as_f64().is_some_and(|ts| within.contains(&ts)));
+                    assert_eq!(found, expected, "{}, {first} to {last}, {detail:?}", side.name);
                 }
             }
         }

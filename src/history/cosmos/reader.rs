@@ -1,6 +1,6 @@
 //! The history in Cosmos DB, as it is read.
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -29,6 +29,10 @@ use crate::{
 const UNTIL: &str = "(NOT IS_DEFINED(c._change) OR c._change.ts <= @at)";
 /// The other records.
 const AFTER: &str = "IS_DEFINED(c._change) AND (c._change.ts > @at OR NOT IS_NUMBER(c._change.ts))";
+
+/// Records that were written in some time.
+const WITHIN: &str = "((c._change.ts >= @from AND c._change.ts <= @to) \
+                      OR (NOT IS_DEFINED(c._change) AND c._ts >= @from AND c._ts <= @to))";
 
 const OLDEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts ASC";
 const NEWEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts DESC";
@@ -115,12 +119,24 @@ impl HistoryReader for CosmosReader {
         let all = select(&self.layout);
         match after {
             None => self.entries(all, Vec::new(), range),
+            Some(PointInTime::END) => futures::stream::empty().boxed(),
             Some(at) => self.entries(format!("{all} AND {AFTER}"), moment(at), range),
         }
     }
 
     fn records_in(&self, range: HashRange, until: PointInTime) -> Found<'_, Entry> {
+        if until == PointInTime::END {
+            return self.records(format!("SELECT * FROM c WHERE {IS_RECORD}"), Vec::new(), range);
+        }
         self.records(format!("SELECT * FROM c WHERE {IS_RECORD} AND {UNTIL}"), moment(until), range)
+    }
+
+    fn written_in(&self, range: HashRange, from: PointInTime, to: PointInTime, detail: Detail) -> Found<'_, Entry> {
+        let time = vec![Param::new("from", from.seconds()), Param::new("to", to.seconds())];
+        match detail {
+            Detail::Facts => self.entries(format!("{} AND {WITHIN}", select(&self.layout)), time, range),
+            Detail::Whole => self.records(format!("SELECT * FROM c WHERE {IS_RECORD} AND {WITHIN}"), time, range),
+        }
     }
 
     fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> Found<'a, Match> {

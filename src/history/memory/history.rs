@@ -40,11 +40,18 @@ impl MemoryHistory {
     }
 
     fn entry(&self, text: &str, detail: Detail) -> Entry {
-        match (Entry::of(text, &self.layout), detail) {
-            (Entry::Version(item, version), Detail::Facts) => {
-                Entry::Version(item, Version { document: None, ..version })
-            }
-            (entry, _) => entry,
+        let entry = Entry::of(text, &self.layout);
+        if detail == Detail::Whole {
+            return entry;
+        }
+        match entry {
+            Entry::Version(item, version) => Entry::Version(item, Version { document: None, ..version }),
+            // Facts are there whatever became of the document.
+            Entry::Bad(bad) => match without_body(text).map(|facts| Entry::of(&facts, &self.layout)) {
+                Some(Entry::Version(item, version)) => Entry::Version(item, Version { document: None, ..version }),
+                _ => Entry::Bad(bad),
+            },
+            Entry::Unkeyed(version) => Entry::Unkeyed(version),
         }
     }
 
@@ -56,6 +63,13 @@ impl MemoryHistory {
     ) -> Found<'_, Entry> {
         self.changes.pages(range, move |text| Ok((!is_other(text) && wanted(text)).then(|| self.entry(text, detail))))
     }
+}
+
+/// A record without its compressed document.
+fn without_body(text: &str) -> Option<String> {
+    let mut record: serde_json::Value = serde_json::from_str(text).ok()?;
+    record.get_mut("_change")?.as_object_mut()?.remove("body")?;
+    Some(record.to_string())
 }
 
 /// Whether an item is no record: a part of a journal, or what a check left.
@@ -81,8 +95,17 @@ fn time_of(text: &str) -> Option<f64> {
     serde_json::from_str::<Record>(text).ok()?.change?.ts.as_f64()
 }
 
+/// The same; of a copy of the original demo, when it was written.
+fn own_time(text: &str) -> Option<f64> {
+    let record = RawDocument::parse(text).ok()?;
+    if record.get("_change").is_some() { time_of(text) } else { record.get_i64("_ts").map(|ts| ts as f64) }
+}
+
 /// Whether a record is read whole when those up to a moment are: copies of the original demo are, whatever their time.
 fn is_until(text: &str, at: PointInTime) -> bool {
+    if at == PointInTime::END {
+        return true;
+    }
     let has_change = RawDocument::parse(text).is_ok_and(|record| record.get("_change").is_some());
     !has_change || time_of(text).is_some_and(|ts| ts <= at.seconds() as f64)
 }
@@ -122,6 +145,11 @@ impl HistoryReader for MemoryHistory {
 
     fn records_in(&self, range: HashRange, until: PointInTime) -> Found<'_, Entry> {
         self.entries(range, Detail::Whole, move |text| is_until(text, until))
+    }
+
+    fn written_in(&self, range: HashRange, from: PointInTime, to: PointInTime, detail: Detail) -> Found<'_, Entry> {
+        let within = from.seconds() as f64..=to.seconds() as f64;
+        self.entries(range, detail, move |text| own_time(text).is_some_and(|ts| within.contains(&ts)))
     }
 
     fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> Found<'a, Match> {

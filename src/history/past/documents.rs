@@ -21,7 +21,7 @@ use crate::{
         live::LiveDetail,
         odd_records,
         reading::LiveContainer,
-        scan::{PIECE_ROWS, Scan, Scope},
+        scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
     },
     progress::Progress,
 };
@@ -231,7 +231,7 @@ async fn found(
         live: LiveDetail::No,
         piece_rows: PIECE_ROWS,
         pace,
-        needs_text: &|_| false,
+        texts: ScanTexts::No,
     };
     let (mut items, bad) = match matching {
         Matching::At(_) => {

@@ -20,10 +20,12 @@ pub(super) struct ScanBuffer {
     /// Live documents.
     pub(super) lives: usize,
     pub(super) bytes: usize,
+    /// Whether every version keeps its text while there is room, and not only the newest of an item.
+    pub(super) keeps_all: bool,
     /// Records that are not understood.
     pub(super) bad: Vec<BadRecord>,
     /// Deletes whose partition key no record tells.
-    unkeyed: Vec<Version>,
+    pub(super) unkeyed: Vec<Version>,
 }
 
 impl ScanBuffer {
@@ -50,6 +52,20 @@ impl ScanBuffer {
         }
     }
 
+    /// Whether there are deletes whose document is not found yet.
+    pub(super) fn has_unkeyed(&self) -> bool {
+        !self.unkeyed.is_empty()
+    }
+
+    /// Notes records that are not understood, each once.
+    pub(super) fn add_bad(&mut self, bad: impl IntoIterator<Item = BadRecord>) {
+        for bad in bad {
+            if !self.bad.iter().any(|known| known.record_id == bad.record_id) {
+                self.bad.push(bad);
+            }
+        }
+    }
+
     pub(super) fn entry(&mut self, item: ItemKey) -> &mut ScannedItem {
         self.found.entry(item).or_insert_with_key(|key| ScannedItem::new(key.clone()))
     }
@@ -67,26 +83,27 @@ impl ScanBuffer {
         }
     }
 
-    /// Adds a version; of an item's documents only the newest of those that came with a text keeps it.
+    /// Adds a version; of an item's documents only the newest of those that came with a text keeps it, unless all do.
     pub(super) fn version(&mut self, item: ItemKey, mut version: Version) {
         self.rows += 1;
         (version.rid, version.at) = (None, None);
         let text = version.document.take();
         let found = self.found.entry(item).or_insert_with_key(|key| ScannedItem::new(key.clone()));
         let mut freed = 0;
-        let newest = text.is_some() && {
-            let kept = found.versions.iter_mut().find(|v| v.document.is_some());
-            match kept {
-                Some(kept) if kept.position() > version.position() => false,
-                Some(kept) => {
-                    freed = kept.document.take().map_or(0, |t| t.len());
-                    true
+        let keeps = self.keeps_all
+            || text.is_some() && {
+                let kept = found.versions.iter_mut().find(|v| v.document.is_some());
+                match kept {
+                    Some(kept) if kept.position() > version.position() => false,
+                    Some(kept) => {
+                        freed = kept.document.take().map_or(0, |t| t.len());
+                        true
+                    }
+                    None => true,
                 }
-                None => true,
-            }
-        };
+            };
         self.bytes -= freed;
-        if let Some(text) = text.filter(|t| newest && self.bytes + t.len() <= MAX_PIECE_BYTES) {
+        if let Some(text) = text.filter(|t| keeps && self.bytes + t.len() <= MAX_PIECE_BYTES) {
             self.bytes += text.len();
             version.document = Some(text);
         }
@@ -123,5 +140,19 @@ mod tests {
         buffer.version(item(), version(10, Some(&large)));
         assert_eq!((texts(&buffer), buffer.bytes), (Vec::new(), 0));
         assert_eq!(buffer.found[&item()].versions.len(), 5);
+    }
+
+    #[test]
+    fn every_text_is_kept_when_all_are_asked_for_and_only_while_there_is_room() {
+        let mut buffer = ScanBuffer { keeps_all: true, ..ScanBuffer::default() };
+        let large = "x".repeat(MAX_PIECE_BYTES - 8);
+        for (ts, text) in
+            [(5, Some("five")), (9, None), (7, Some(large.as_str())), (11, Some("too much")), (12, Some("this"))]
+        {
+            buffer.version(item(), version(ts, text));
+        }
+        let kept = buffer.found[&item()].versions.iter().map(|v| (v.ts, v.document.is_some()));
+        assert_eq!(kept.collect::<Vec<_>>(), [(5, true), (9, false), (7, true), (11, false), (12, true)]);
+        assert_eq!(buffer.bytes, MAX_PIECE_BYTES);
     }
 }

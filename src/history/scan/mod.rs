@@ -2,7 +2,11 @@
 //! space, several at a time, so that memory does not grow with the container and no version is read twice.
 
 mod buffer;
+mod lookup;
 mod matching;
+mod whole;
+
+pub use self::{lookup::facts_of_id, whole::text_of};
 
 use std::{
     collections::HashSet,
@@ -16,13 +20,13 @@ use super::{
     as_of::boundary,
     containers::{Containers, RANGES, page},
     entry::Entry,
-    histories::{Texts, histories},
-    live::{Live, LiveDetail, LiveIndex, live_index, look_at},
+    histories::{Texts, sort},
+    live::{Live, LiveDetail, LiveIndex, live_index},
 };
 use crate::{
     change::{
         Op,
-        key::{ItemKey, PartitionKey},
+        key::ItemKey,
         time::PointInTime,
         version::{BadRecord, Version},
     },
@@ -62,7 +66,26 @@ pub enum Scope {
         /// Its parameters.
         params: Vec<Param>,
     },
+    /// Those of which a version was written in this time, both ends included: what was never touched then costs nothing.
+    Written {
+        /// The first second.
+        from: PointInTime,
+        /// The last second.
+        to: PointInTime,
+    },
     /// All items of the history and of the target.
+    All,
+}
+
+/// Which documents' texts are read along with the facts, where they fit into a piece.
+#[derive(Clone, Copy)]
+pub enum ScanTexts<'a> {
+    /// None.
+    No,
+    /// Of the version in force at the moment, where this says that it will be needed.
+    InForce(&'a (dyn Fn(&ScannedItem) -> bool + Sync)),
+    /// Of all versions; what has no room in its piece, [`text_of`] reads again. Versions are ordered then. Of items that
+    /// are found by the time in which they were written, those of that time.
     All,
 }
 
@@ -71,7 +94,8 @@ pub enum Scope {
 pub struct ScannedItem {
     /// Which item.
     pub item: ItemKey,
-    /// All its versions, in any order. The text of the one in force at the moment may be there.
+    /// All its versions, in any order unless all texts are asked for: then oldest first. Texts may be there, as
+    /// [`ScanTexts`] says.
     pub versions: Vec<Version>,
     /// What the target has now, when that was asked for; `None` when there is no such document.
     pub live: Option<Live>,
@@ -110,8 +134,8 @@ pub struct Scan<'a> {
     pub piece_rows: usize,
     /// Request units a second.
     pub pace: &'a RuLimiter,
-    /// Whether the text of the version in force will be needed.
-    pub needs_text: &'a (dyn Fn(&ScannedItem) -> bool + Sync),
+    /// Which texts are read along.
+    pub texts: ScanTexts<'a>,
 }
 
 /// The items of a piece.
@@ -154,7 +178,8 @@ impl<'a> Scan<'a> {
         if let Scope::Items(items) = self.wanted {
             let mut seen = HashSet::new();
             let unique: Vec<ItemKey> = items.iter().filter(|i| seen.insert(*i)).cloned().collect();
-            let chunks: Vec<Vec<ItemKey>> = unique.chunks(FEW).map(<[ItemKey]>::to_vec).collect();
+            let size = if self.has_all_texts() { CONCURRENCY } else { FEW };
+            let chunks: Vec<Vec<ItemKey>> = unique.chunks(size).map(<[ItemKey]>::to_vec).collect();
             return stream::iter(chunks)
                 .then(|chunk| self.looked_up(chunk))
                 .map_ok(|(found, bad)| Piece::new(found, None, bad))
@@ -191,7 +216,8 @@ impl<'a> Scan<'a> {
             _ => self.containers.is_cut_by_item(),
         };
         let walk = Walk::new(hash_range, in_pieces);
-        stream::try_unfold((walk, false, index), move |(mut walk, mut with_text, index)| async move {
+        let begin = (walk, self.has_all_texts(), index);
+        stream::try_unfold(begin, move |(mut walk, mut with_text, index)| async move {
             let Some(piece) = walk.next_piece() else { return Ok(None) };
             // A piece is read again from its beginning when it fails: nothing of it has been passed on.
             let retry = Retry::for_at_most(RETRY_TIMEOUT);
@@ -213,13 +239,27 @@ impl<'a> Scan<'a> {
             let rows = buffer.rows.max(buffer.lives);
             let load = (rows as f64 / self.piece_rows as f64).max(buffer.bytes as f64 / PIECE_BYTES as f64);
             walk.adapt(load);
-            if rows > 0 {
-                let needed = buffer.found.values().filter(|f| (self.needs_text)(f)).count();
+            if rows > 0
+                && let ScanTexts::InForce(needs_text) = self.texts
+            {
+                let needed = buffer.found.values().filter(|f| needs_text(f)).count();
                 with_text = needed * TEXT_RATIO >= rows;
+            }
+            if self.has_all_texts() {
+                buffer.found.values_mut().for_each(|found| sort(&mut found.versions));
             }
             let piece = Piece::new(buffer.found.into_values().collect(), Some((number, walk.rest())), buffer.bad);
             Ok(Some((piece, (walk, with_text, index))))
         })
+    }
+
+    /// Whether the texts of all versions are asked for.
+    fn has_all_texts(&self) -> bool {
+        matches!(self.texts, ScanTexts::All)
+    }
+
+    fn buffer(&self) -> ScanBuffer {
+        ScanBuffer { keeps_all: self.has_all_texts(), ..ScanBuffer::default() }
     }
 
     async fn piece(
@@ -228,10 +268,12 @@ impl<'a> Scan<'a> {
         with_text: bool,
         index: Option<&Mutex<LiveIndex>>,
     ) -> Result<ScanBuffer, Failure> {
-        if let Scope::Live { predicate, params } = self.wanted {
-            return self.live_piece(piece, with_text, predicate, params).await;
+        match self.wanted {
+            Scope::Live { predicate, params } => return self.live_piece(piece, with_text, predicate, params).await,
+            Scope::Written { from, to } => return self.written_piece(piece, with_text, *from, *to).await,
+            _ => {}
         }
-        let mut buffer = ScanBuffer::default();
+        let mut buffer = self.buffer();
         let components = self.containers.source.key_paths().len();
         let mut matched = self.matched(piece).await?;
         buffer.bad.append(&mut matched.bad);
@@ -251,7 +293,9 @@ impl<'a> Scan<'a> {
         }
         let in_scope = |item: &ItemKey| !is_where || candidates.contains(item);
         let changes = &self.containers.changes;
-        if with_text {
+        if with_text && self.has_all_texts() {
+            self.whole_piece(piece, &mut buffer, in_scope).await?;
+        } else if with_text {
             self.each(changes.records_in(piece, self.at), |entry| buffer.add(entry, in_scope)).await?;
             self.each(changes.facts_in(piece, Some(self.at)), |entry| buffer.add(entry, in_scope)).await?;
         } else {
@@ -277,7 +321,7 @@ impl<'a> Scan<'a> {
         predicate: &str,
         params: &[Param],
     ) -> Result<ScanBuffer, Failure> {
-        let mut buffer = ScanBuffer::default();
+        let mut buffer = self.buffer();
         self.live_in(piece, with_text, Some((predicate, params)), &mut buffer, |_| true).await?;
         if buffer.found.len() > FEW && self.containers.is_aligned() {
             let mut entries = Vec::new();
@@ -291,8 +335,11 @@ impl<'a> Scan<'a> {
             return Ok(buffer);
         }
         let items: Vec<ItemKey> = buffer.found.keys().cloned().collect();
-        let looked_up: Vec<(ScannedItem, Vec<BadRecord>)> =
-            stream::iter(items).map(|item| self.facts_of(item)).buffer_unordered(CONCURRENCY).try_collect().await?;
+        let looked_up: Vec<(ScannedItem, Vec<BadRecord>)> = stream::iter(items)
+            .map(|item| self.versions_of(item, Texts::None))
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
         for (known, bad) in looked_up {
             buffer.rows += known.versions.len();
             buffer.bad.extend(bad);
@@ -330,62 +377,4 @@ impl<'a> Scan<'a> {
         })
         .await
     }
-
-    async fn looked_up(&self, items: Vec<ItemKey>) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
-        self.looked_up_if(items, |_| true).await
-    }
-
-    /// Items looked up one by one; the live documents only of those that are wanted.
-    async fn looked_up_if(
-        &self,
-        items: impl IntoIterator<Item = ItemKey>,
-        wanted: impl Fn(&ScannedItem) -> bool,
-    ) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
-        let wanted = &wanted;
-        let found: Vec<(Option<ScannedItem>, Vec<BadRecord>)> = stream::iter(items)
-            .map(|item| async move {
-                let (mut found, bad) = self.facts_of(item).await?;
-                if !wanted(&found) {
-                    return Ok((None, bad));
-                }
-                if self.live != LiveDetail::No {
-                    let with_text = self.live == LiveDetail::Text;
-                    found.live = look_at(&*self.containers.target, self.pace, &found.item, with_text).await?;
-                }
-                Ok::<_, Failure>((Some(found), bad))
-            })
-            .buffer_unordered(CONCURRENCY)
-            .try_collect()
-            .await?;
-        let (found, bad): (Vec<Option<ScannedItem>>, Vec<Vec<BadRecord>>) = found.into_iter().unzip();
-        Ok((found.into_iter().flatten().collect(), bad.into_iter().flatten().collect()))
-    }
-
-    /// All versions of one item, without their documents.
-    async fn facts_of(&self, item: ItemKey) -> Result<(ScannedItem, Vec<BadRecord>), Failure> {
-        let (mut items, bad) = facts_of_id(self.containers, self.pace, &item.id, Some(&item.partition_key)).await?;
-        let at = items.iter().position(|found| found.item == item);
-        Ok((at.map_or_else(|| ScannedItem::new(item), |at| items.swap_remove(at)), bad))
-    }
-}
-
-/// What the history has of the documents with an id, without their texts; of those under a key, or the first components
-/// of one, when it is given.
-///
-/// # Errors
-/// When the service refuses.
-pub async fn facts_of_id(
-    containers: &Containers,
-    pace: &RuLimiter,
-    id: &str,
-    key: Option<&PartitionKey>,
-) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
-    let read = histories(&*containers.changes, pace, id, key, Texts::None).await?;
-    let mut found: Vec<ScannedItem> = read
-        .items
-        .into_iter()
-        .map(|item| ScannedItem { versions: item.versions, unkeyed: item.unkeyed, ..ScannedItem::new(item.key) })
-        .collect();
-    found.sort_by_cached_key(|f| f.item.sort_key());
-    Ok((found, read.bad))
 }

@@ -1,0 +1,118 @@
+//! Items looked up one by one.
+
+use std::collections::HashMap;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{CONCURRENCY, MAX_PIECE_BYTES, Scan, ScannedItem};
+use crate::{
+    change::{
+        key::{ItemKey, PartitionKey},
+        version::BadRecord,
+    },
+    cosmos::{Failure, RuLimiter},
+    history::{
+        containers::Containers,
+        histories::{Texts, histories},
+        live::{LiveDetail, look_at},
+    },
+};
+
+impl Scan<'_> {
+    pub(super) async fn looked_up(&self, items: Vec<ItemKey>) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
+        self.looked_up_if(items, |_| true).await
+    }
+
+    /// Items looked up one by one; the live documents only of those that are wanted.
+    pub(super) async fn looked_up_if(
+        &self,
+        items: impl IntoIterator<Item = ItemKey, IntoIter: ExactSizeIterator>,
+        wanted: impl Fn(&ScannedItem) -> bool,
+    ) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
+        let wanted = &wanted;
+        let items = items.into_iter();
+        // Together they have no more than a piece may.
+        let texts = if self.has_all_texts() { Texts::UpTo(MAX_PIECE_BYTES / items.len().max(1)) } else { Texts::None };
+        let found: Vec<(Option<ScannedItem>, Vec<BadRecord>)> = stream::iter(items)
+            .map(|item| async move {
+                let (mut found, bad) = self.versions_of(item, texts).await?;
+                if !wanted(&found) {
+                    return Ok((None, bad));
+                }
+                self.look_at_live(&mut found).await?;
+                Ok::<_, Failure>((Some(found), bad))
+            })
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        let (found, bad): (Vec<Option<ScannedItem>>, Vec<Vec<BadRecord>>) = found.into_iter().unzip();
+        Ok((found.into_iter().flatten().collect(), bad.into_iter().flatten().collect()))
+    }
+
+    /// Adds what the target has, when that is asked for.
+    pub(super) async fn look_at_live(&self, found: &mut ScannedItem) -> Result<(), Failure> {
+        if self.live != LiveDetail::No {
+            let with_text = self.live == LiveDetail::Text;
+            found.live = look_at(&*self.containers.target, self.pace, &found.item, with_text).await?;
+        }
+        Ok(())
+    }
+
+    /// All versions of one item.
+    pub(super) async fn versions_of(
+        &self,
+        item: ItemKey,
+        texts: Texts,
+    ) -> Result<(ScannedItem, Vec<BadRecord>), Failure> {
+        let (found, bad) = self.item_of(item, texts).await?;
+        if bad.is_empty() || texts == Texts::None {
+            return Ok((found, bad));
+        }
+        // One whose document cannot be read is a version all the same.
+        let (mut facts, _) = self.item_of(found.item, Texts::None).await?;
+        let mut texts: HashMap<String, String> =
+            found.versions.into_iter().filter_map(|version| Some((version.record_id, version.document?))).collect();
+        for version in &mut facts.versions {
+            version.document = texts.remove(&version.record_id);
+        }
+        Ok((facts, bad))
+    }
+
+    async fn item_of(&self, item: ItemKey, texts: Texts) -> Result<(ScannedItem, Vec<BadRecord>), Failure> {
+        let key = Some(&item.partition_key);
+        let (mut items, bad) = items_of_id(self.containers, self.pace, &item.id, key, texts).await?;
+        let at = items.iter().position(|found| found.item == item);
+        Ok((at.map_or_else(|| ScannedItem::new(item), |at| items.swap_remove(at)), bad))
+    }
+}
+
+/// What the history has of the documents with an id, without their texts; of those under a key, or the first components
+/// of one, when it is given.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn facts_of_id(
+    containers: &Containers,
+    pace: &RuLimiter,
+    id: &str,
+    key: Option<&PartitionKey>,
+) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
+    items_of_id(containers, pace, id, key, Texts::None).await
+}
+
+async fn items_of_id(
+    containers: &Containers,
+    pace: &RuLimiter,
+    id: &str,
+    key: Option<&PartitionKey>,
+    texts: Texts,
+) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
+    let read = histories(&*containers.changes, pace, id, key, texts).await?;
+    let mut found: Vec<ScannedItem> = read
+        .items
+        .into_iter()
+        .map(|item| ScannedItem { versions: item.versions, unkeyed: item.unkeyed, ..ScannedItem::new(item.key) })
+        .collect();
+    found.sort_by_cached_key(|f| f.item.sort_key());
+    Ok((found, read.bad))
+}
