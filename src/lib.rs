@@ -62,6 +62,7 @@ pub mod provision;
 pub mod query;
 pub mod restore;
 pub mod retention;
+pub mod revert;
 pub mod secret;
 pub mod serving;
 pub mod status;

@@ -1,13 +1,16 @@
 //! How a plan is shown, confirmed, carried out and reported: what `restore` and `undo` share.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use clap::Args;
 
 use super::{
     CliError, Exit, Ui,
     connection::ru_limit,
-    render::plan::{print_report, printed_exit},
+    render::plan::{Shown, print_report, printed_exit},
 };
 use crate::{
     config::Names,
@@ -21,9 +24,9 @@ use crate::{
 /// How a plan is applied: flags of `restore` and `undo`
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// Overwrite documents that were changed after the plan was made (what they were is saved first)
-    #[arg(long)]
-    force: bool,
+    /// Whether documents are overwritten that were changed after the plan was made; a flag of those that allow it.
+    #[arg(skip)]
+    pub(super) force: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -68,16 +71,27 @@ impl ApplyArgs {
     }
 }
 
+/// Saves a plan in a file that does not exist yet.
+pub(super) fn save_plan(ui: &Ui, plan: &Plan, file: &Path) -> Result<(), CliError> {
+    restore::save_plan(plan, file).map_err(|e| {
+        CliError::usage(format!("--plan-out {}", file.display()), "name a file that does not exist yet").because(e)
+    })?;
+    let name = file.display();
+    ui.note(&format!("plan       saved in {name}; apply it with: cosmos-rewind restore --plan {name}"));
+    Ok(())
+}
+
 /// Asks, carries out, and reports.
 pub(super) async fn apply(
     ui: &Ui,
-    plan: &Plan,
+    shown: Shown<'_>,
     this: Use<'_>,
     containers: &Containers,
     how: &ApplyArgs,
     (cosmos, names): (&Cosmos, &Names),
     started: Instant,
 ) -> Result<Exit, CliError> {
+    let plan = shown.plan;
     let writes = plan.totals.writes;
     let approval = Approval::of(plan, &how.limits())?;
     if writes > 0 {
@@ -87,6 +101,6 @@ pub(super) async fn apply(
     }
     let cx = ui.careful_context(cosmos, names).any();
     let report = restore::apply(plan, &approval, this, &how.options(), containers, &cx).await?;
-    print_report(ui, plan, this.run, &report, how.format, cosmos, started)?;
+    print_report(ui, shown, this.run, &report, cosmos, started)?;
     printed_exit(plan, &report)
 }

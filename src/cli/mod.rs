@@ -32,6 +32,7 @@ mod replay;
 mod restore;
 mod restore_args;
 mod retention_args;
+mod revert;
 mod screen;
 mod selection;
 mod serve;
@@ -97,7 +98,9 @@ pub enum Command {
     Diff(diff::DiffArgs),
     /// Put documents back to what they were at a moment: planned, shown, saved first, reversible
     Restore(restore::RestoreArgs),
-    /// Take a restore back
+    /// Take back what some writes changed, field by field, and keep what all others did
+    Revert(revert::RevertArgs),
+    /// Take a restore or a revert back
     Undo(undo::UndoArgs),
     /// Write documents into a file: the live ones, or those of a moment
     Backup(backup::BackupArgs),
@@ -181,6 +184,7 @@ pub async fn run(cli: Cli, ui: &Ui) -> Exit {
         Command::Show(args) => show::run(args, ui).await,
         Command::Diff(args) => diff::run(args, ui).await,
         Command::Restore(args) => restore::run(args, ui).await,
+        Command::Revert(args) => revert::run(args, ui).await,
         Command::Undo(args) => undo::run(args, ui).await,
         Command::Backup(args) => backup::run(args, ui).await,
         Command::Load(args) => load::run(args, ui).await,

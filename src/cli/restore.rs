@@ -5,9 +5,9 @@ use std::{path::Path, time::Instant};
 pub use super::restore_args::RestoreArgs;
 use super::{
     CliError, ErrorKind, Exit, Ui,
-    applying::apply,
+    applying::{apply, save_plan},
     from_archive::{FROM, open_archive},
-    render::plan::{planned_exit, show_plan},
+    render::plan::{Shown, planned_exit, show_plan},
 };
 use crate::{
     config::Account,
@@ -19,7 +19,8 @@ use crate::{
 /// # Errors
 /// When the request or the plan is wrong, or the account cannot be used. A document that could not be restored is
 /// reported and makes the exit code 3.
-pub async fn run(args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
+pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
+    args.how.force = args.force;
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
     // Only waiting can be ended in good order; what is planned is of no use before it is whole.
@@ -41,16 +42,10 @@ pub async fn run(args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     };
     let bad = if bad.is_empty() { Exit::Done } else { Exit::Incomplete };
     if let Some(file) = &args.plan_out {
-        restore::save_plan(&plan, file).map_err(|e| {
-            CliError::usage(format!("--plan-out {}", file.display()), "name a file that does not exist yet").because(e)
-        })?;
-        ui.note(&format!(
-            "plan       saved in {}; apply it with: cosmos-rewind restore --plan {}",
-            file.display(),
-            file.display()
-        ));
+        save_plan(ui, &plan, file)?;
     }
-    show_plan(ui, &plan, args.how.format, args.dry_run)?;
+    let shown = Shown { plan: &plan, fields: None, format: args.how.format };
+    show_plan(ui, shown, args.dry_run)?;
     if args.dry_run {
         ui.spent("planned, nothing written", &cosmos, started);
         return Ok(planned_exit(&plan).and(bad));
@@ -58,7 +53,7 @@ pub async fn run(args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     // A plan may be used twice: each use has its own journal.
     let run = if args.plan.is_some() { new_id(&*cx.clock) } else { plan.head.id.clone() };
     let this = Use { run: &run, made_now: args.plan.is_none(), texts: texts.as_ref() };
-    Ok(apply(ui, &plan, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
+    Ok(apply(ui, shown, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
 }
 
 fn loaded(file: &Path, place: &PlanTarget) -> Result<Plan, CliError> {

@@ -92,6 +92,9 @@ pub struct RestoreArgs {
     /// Leave out `restored_at`: exactly the version's content
     #[arg(long, conflicts_with = "plan")]
     no_stamp: bool,
+    /// Overwrite documents that were changed after the plan was made (what they were is saved first)
+    #[arg(long)]
+    pub(super) force: bool,
     #[command(flatten)]
     pub(super) how: ApplyArgs,
     #[command(flatten)]
@@ -100,7 +103,7 @@ pub struct RestoreArgs {
 
 /// What stands behind `--delete-newer=`, if anything does.
 #[derive(Debug, Clone, Copy)]
-struct DeleteLimit(Option<usize>);
+pub(super) struct DeleteLimit(pub(super) Option<usize>);
 
 impl std::str::FromStr for DeleteLimit {
     type Err = String;
@@ -109,7 +112,7 @@ impl std::str::FromStr for DeleteLimit {
         match text {
             "none" => Ok(Self(None)),
             number => {
-                number.parse().map(|n| Self(Some(n))).map_err(|_| "write a number, as in --delete-newer=20".into())
+                number.parse().map(|n| Self(Some(n))).map_err(|_| "write a number after the =, such as 20".into())
             }
         }
     }

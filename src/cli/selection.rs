@@ -38,19 +38,33 @@ impl SelectionArgs {
     /// # Errors
     /// When nothing is selected, or a list cannot be read.
     pub(super) async fn selection(&self, cosmos: &Cosmos, names: &Names) -> Result<Selection, CliError> {
-        match (&self.id, &self.ids_file, &self.predicate) {
-            (Some(id), ..) => Ok(Selection::One { id: id.clone(), key: self.pk.clone() }),
-            (None, Some(file), _) => {
-                let containers = cosmos.containers(names, None).await?;
-                read_ids(file, names, &containers).map(Selection::Items)
+        let selected = match &self.ids_file {
+            Some(_) => self.optional(names, &cosmos.containers(names, None).await?)?,
+            None => self.without_list(),
+        };
+        selected.ok_or_else(|| {
+            CliError::usage("no document is named", "name one with --id and --pk, several with --ids-file or --where")
+        })
+    }
+
+    /// What the flags select; `None` when they select nothing.
+    ///
+    /// # Errors
+    /// When a list cannot be read.
+    pub(super) fn optional(&self, names: &Names, containers: &Containers) -> Result<Option<Selection>, CliError> {
+        match &self.ids_file {
+            Some(file) => read_ids(file, names, containers).map(|items| Some(Selection::Items(items))),
+            None => Ok(self.without_list()),
+        }
+    }
+
+    fn without_list(&self) -> Option<Selection> {
+        match (&self.id, &self.predicate) {
+            (Some(id), _) => Some(Selection::One { id: id.clone(), key: self.pk.clone() }),
+            (None, Some(predicate)) => {
+                Some(Selection::Where { predicate: predicate.clone(), params: self.param.clone() })
             }
-            (None, None, Some(predicate)) => {
-                Ok(Selection::Where { predicate: predicate.clone(), params: self.param.clone() })
-            }
-            (None, None, None) => Err(CliError::usage(
-                "no document is named",
-                "name one with --id and --pk, several with --ids-file or --where",
-            )),
+            (None, None) => None,
         }
     }
 

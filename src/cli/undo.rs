@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     CliError, ConnectionArgs, Exit, Ui,
     applying::{ApplyArgs, apply},
-    render::plan::{planned_exit, show_plan},
+    render::plan::{Shown, planned_exit, show_plan},
 };
 use crate::{
     change::time::PointInTime,
@@ -30,6 +30,9 @@ pub struct UndoArgs {
     /// Only show the plan
     #[arg(long)]
     dry_run: bool,
+    /// Overwrite documents that were changed after the plan was made (what they were is saved first)
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     how: ApplyArgs,
     #[command(flatten)]
@@ -40,7 +43,8 @@ pub struct UndoArgs {
 ///
 /// # Errors
 /// When there is no such restore. A document changed since is a conflict, not a victim: reported, exit code 3.
-pub async fn run(args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
+pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
+    args.how.force = args.force;
     let started = Instant::now();
     let (cosmos, names) = args.connection.open()?;
     if args.list {
@@ -58,13 +62,14 @@ pub async fn run(args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
     };
     let cx = ui.context(&cosmos, &names).any();
     let (plan, containers) = restore::undo(&request, &cx).await?;
-    show_plan(ui, &plan, args.how.format, args.dry_run)?;
+    let shown = Shown { plan: &plan, fields: None, format: args.how.format };
+    show_plan(ui, shown, args.dry_run)?;
     if args.dry_run {
         ui.spent("planned, nothing written", &cosmos, started);
         return Ok(planned_exit(&plan));
     }
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
-    apply(ui, &plan, this, &containers, &args.how, (&cosmos, &names), started).await
+    apply(ui, shown, this, &containers, &args.how, (&cosmos, &names), started).await
 }
 
 async fn list(ui: &Ui, changes: &dyn HistoryReader, format: Format) -> Result<u64, CliError> {

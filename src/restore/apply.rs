@@ -1,23 +1,29 @@
 //! Applies a plan: conditional writes, nothing overwritten that is not in the history, every outcome recorded.
 
-use std::io;
+use std::{collections::HashMap, io};
 
 use futures::{Stream, StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    compose::compose,
-    error::{GivenUp, StepError},
-    plan::{Action, Step},
-};
 pub use super::{
     compose::{Composed, same_document, sha256},
     outcome::{Outcome, StepResult},
 };
+use super::{
+    compose::{compose, without_system},
+    error::{GivenUp, StepError},
+    plan::{Action, Step},
+};
 use crate::{
     archive::versions::ArchiveTexts,
     causes::chain,
-    change::{key::ItemKey, raw::RawDocument, record, version::Version},
+    change::{
+        key::ItemKey,
+        merge::{self, Edit},
+        raw::RawDocument,
+        record,
+        version::Version,
+    },
     clock::Clock,
     cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter, Written},
     history::{
@@ -107,6 +113,7 @@ impl Applier<'_> {
     ) -> Result<Composed, StepError> {
         let document = match version {
             Some(version) => version,
+            None if !step.edits.is_empty() => self.edited(step, item, live).await?,
             None => {
                 let facts = step
                     .version
@@ -120,6 +127,20 @@ impl Applier<'_> {
         };
         let composed = compose(&document, live, self.manner);
         composed.map_err(|e| Failure::invalid("compose document".into(), chain(&e)).into())
+    }
+
+    /// The live document with the values of a revert put back.
+    async fn edited(&self, step: &Step, item: &ItemKey, live: Option<&str>) -> Result<String, StepError> {
+        let mut texts = HashMap::new();
+        for record in step.edits.iter().flat_map(Edit::records) {
+            if !texts.contains_key(record) {
+                texts.insert(record.to_owned(), self.containers.document(item, record).await?);
+            }
+        }
+        let wrong = |problem: String| Failure::invalid("compose document".into(), problem);
+        let live = live.map(without_system).transpose().map_err(|e| wrong(chain(&e)))?;
+        let text = merge::edited(live.as_deref(), &step.edits, &texts).map_err(|e| wrong(e.to_string()))?;
+        Ok(text.ok_or_else(|| wrong("a step to write has no document".into()))?)
     }
 
     /// Whether the live document is what a text makes of it: with or without the stamp of a restore, where the text has
@@ -188,7 +209,7 @@ impl Applier<'_> {
     /// history, and the etag of the plan guards the rest. Whatever else is found goes the long way.
     async fn write_at_once(&self, step: &Step, outcome: &mut Outcome) -> Result<Attempt, StepError> {
         let saved = step.live.is_none() || (step.saved && self.fresh && !self.containers.is_elsewhere());
-        if !saved || !self.manner.only.is_empty() || !step.action.writes() {
+        if !saved || !self.manner.only.is_empty() || step.is_edit() || !step.action.writes() {
             return Ok(Attempt::Moved { tried: false });
         }
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
@@ -240,9 +261,20 @@ impl Applier<'_> {
     /// as failed.
     async fn write(&self, step: &Step, tried: bool, outcome: &mut Outcome) -> Result<(), StepError> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
-        let prepared = self.prepare(step, Prefetched::default()).await?;
-        self.check(step, prepared.text.as_ref())?;
-        let etag = prepared.live.as_deref().and_then(etag_of);
+        let live = self.read_live(&item).await?;
+        let etag = live.as_deref().and_then(etag_of);
+        let has_moved = etag != step.live;
+        let prepared = match self.prepare(step, Prefetched { version: None, live: Some(live) }).await {
+            // What a value was in may be gone since.
+            Err(StepError::Failed(failure)) if has_moved && step.is_edit() && failure.is_own() => {
+                return Ok(conflicting(outcome, step, etag.as_ref()));
+            }
+            prepared => prepared?,
+        };
+        // A merge is of the document that was looked at; of another one it would be another text.
+        if !(has_moved && step.is_edit()) {
+            self.check(step, prepared.text.as_ref())?;
+        }
         let there = match (&prepared.text, &prepared.live) {
             (Some(text), Some(live)) => self.is_there(text, live),
             (None, None) => true,
@@ -260,14 +292,9 @@ impl Applier<'_> {
             outcome.after = etag;
             return Ok(());
         }
-        if etag != step.live && !self.force {
-            outcome.fate = StepResult::Conflict;
-            outcome.message = Some(match (&step.live, &etag) {
-                (Some(_), None) => "was deleted since the plan was made".into(),
-                (None, Some(_)) => "was created since the plan was made".into(),
-                _ => "was changed since the plan was made".into(),
-            });
-            return Ok(());
+        // Somebody's later edit would be lost in a merge that does not know it, so that none can be forced.
+        if has_moved && (!self.force || !step.edits.is_empty()) {
+            return Ok(conflicting(outcome, step, etag.as_ref()));
         }
         outcome.before = etag.clone();
         if let Some(live) = &prepared.live {
@@ -342,6 +369,16 @@ impl Applier<'_> {
         let read = || self.containers.target.read(&item.partition_key, &item.id);
         Retry::for_at_most(RETRY_TIMEOUT).run(read).await
     }
+}
+
+/// That a document was changed after the plan was made.
+fn conflicting(outcome: &mut Outcome, step: &Step, etag: Option<&String>) {
+    outcome.fate = StepResult::Conflict;
+    outcome.message = Some(match (&step.live, etag) {
+        (Some(_), None) => "was deleted since the plan was made".into(),
+        (None, Some(_)) => "was created since the plan was made".into(),
+        _ => "was changed since the plan was made".into(),
+    });
 }
 
 /// What an attempt without a look came to.

@@ -103,6 +103,8 @@ pub struct Report {
     pub not_begun: usize,
     /// Documents about which the plan could not decide.
     pub unknown: usize,
+    /// Documents with fields that were left alone, because later writes changed them.
+    pub in_conflict: usize,
     /// Why the work was given up, when it was: no further document was begun.
     pub given_up: Option<String>,
     /// Request units that applying took.
@@ -116,7 +118,7 @@ pub struct Report {
 impl Report {
     /// Whether every document in scope is what it should be.
     pub fn is_complete(&self) -> bool {
-        let open = self.results.conflict + self.results.failed + self.not_begun + self.unknown;
+        let open = self.results.conflict + self.results.failed + self.not_begun + self.unknown + self.in_conflict;
         open == 0 && self.given_up.is_none() && !self.beyond
     }
 }
@@ -142,6 +144,7 @@ pub async fn apply(
         results: Results::default(),
         not_begun: 0,
         unknown: plan.totals.count(Action::Unknown),
+        in_conflict: plan.totals.conflicts,
         given_up: None,
         ru: 0.0,
         journal: PathBuf::new(),

@@ -11,7 +11,7 @@ use crate::{
     causes::chain,
     change::{key::PartitionKey, time::PointInTime},
     cosmos::Failure,
-    follow::BadFilter,
+    follow::{BadFilter, NoAnswer},
     frontier::waiting::WaitError,
     history::{NotShared, version::VersionError},
 };
@@ -83,6 +83,17 @@ pub enum RestoreError {
         /// The account's endpoint.
         account: String,
     },
+    /// No write is to be taken back.
+    #[error("no write from {from} to {to} is to be taken back")]
+    NothingToRevert {
+        /// The first second of the window.
+        from: PointInTime,
+        /// The last second of the window.
+        to: PointInTime,
+    },
+    /// The expression asks for what there is not.
+    #[error(transparent)]
+    NoFilter(NoAnswer),
     /// The expression for an archive's documents cannot be compiled.
     #[error(transparent)]
     Filter(#[from] BadFilter),

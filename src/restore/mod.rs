@@ -53,7 +53,7 @@ mod undoing;
 pub use self::{
     applying::{Approval, Report, Results, Use, apply, forecast},
     error::{GivenUp, RestoreError, StepError},
-    planning::{Planned, new_id, open, plan, target_of, texts_of},
+    planning::{Planned, check_fields, new_id, open, plan, scope, target_of, texts_of},
     request::{Limits, Named, Request, RunOptions, State, Which},
     saved::{LoadError, load_plan, save_plan},
     undoing::{UndoRequest, undo},

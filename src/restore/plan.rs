@@ -117,6 +117,8 @@ pub fn decide(item: &ItemKey, facts: Facts<'_>, rules: Rules) -> Step {
         changed: Vec::new(),
         ru: 0.0,
         notes,
+        edits: Vec::new(),
+        conflicts: Vec::new(),
     }
 }
 

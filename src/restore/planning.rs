@@ -95,9 +95,10 @@ pub async fn plan(
     containers: &Containers,
     cx: &AnyContext<'_>,
 ) -> Result<Planned, RestoreError> {
-    check_fields(&request.only, containers)?;
+    let only = request.only.iter().map(|path| parse_path(path)).collect::<Result<Vec<_>, _>>();
+    check_fields(&only.map_err(RestoreError::Path)?, containers)?;
     let limiter = RuLimiter::new(cx.account.meter(), request.ru_limit);
-    let scope = scope(request, containers, &limiter, cx).await?;
+    let scope = scope(&request.which, containers, &limiter, cx).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(RestoreError::Shard)?;
     let (at, version) = match &request.state {
         State::At(at) => (*at, None),
@@ -123,6 +124,7 @@ pub async fn plan(
         frontier: frontier.until().filter(|_| beyond).map(PointInTime::seconds),
         beyond,
         max_deletes: request.max_deletes,
+        takes_back: None,
         made,
         manner: ApplyOptions { stamp: request.stamp.then_some(made), only: request.only.clone() },
     };
@@ -283,6 +285,8 @@ impl Planning<'_> {
                 changed: Vec::new(),
                 ru: 0.0,
                 notes: Vec::new(),
+                edits: Vec::new(),
+                conflicts: Vec::new(),
             };
             if version.is_partial() {
                 step.action = Action::Unknown;
@@ -296,10 +300,12 @@ impl Planning<'_> {
 }
 
 /// Fields that can be put back by themselves.
-fn check_fields(only: &[String], containers: &Containers) -> Result<(), RestoreError> {
+///
+/// # Errors
+/// When one is the id, or a part of the partition key.
+pub fn check_fields(only: &[Vec<String>], containers: &Containers) -> Result<(), RestoreError> {
     for path in only {
-        let path = parse_path(path).map_err(RestoreError::Path)?;
-        if is_id(&path) || containers.source.key_paths().segments().contains(&path) {
+        if is_id(path) || containers.source.key_paths().segments().contains(path) {
             return Err(RestoreError::KeyField);
         }
     }
@@ -319,13 +325,17 @@ async fn rules(request: &Request<'_>, at: PointInTime, containers: &Containers) 
     })
 }
 
-async fn scope(
-    request: &Request<'_>,
+/// Where the documents of a request are looked for.
+///
+/// # Errors
+/// When one that is named is not in the history, or several have its id.
+pub async fn scope(
+    which: &Which,
     containers: &Containers,
     limiter: &RuLimiter,
     cx: &AnyContext<'_>,
 ) -> Result<Scope, RestoreError> {
-    let named = match &request.which {
+    let named = match which {
         Which::All | Which::Filter(_) => return Ok(Scope::All),
         Which::Where { predicate, params } => {
             return Ok(Scope::Where { predicate: predicate.clone(), params: params.clone() });

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::{
     Op, VersionVia,
     key::{ItemKey, PartitionKey},
+    merge::Edit,
     version::{ArchivePlace, Version},
 };
 
@@ -101,9 +102,20 @@ pub struct Step {
     /// Why this version, and what cannot be known.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Of a revert: what goes back in the live document, value by value, each to what it was in a version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
+    /// Of a revert: the fields that are left alone, because somebody changed them after the writes that are undone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<String>,
 }
 
 impl Step {
+    /// Whether it changes the live document value by value, so that what it writes depends on that.
+    pub fn is_edit(&self) -> bool {
+        self.live.is_some() && !self.edits.is_empty() && self.action != Action::Delete
+    }
+
     /// Which item.
     ///
     /// # Errors

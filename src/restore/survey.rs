@@ -202,6 +202,8 @@ mod tests {
             changed: Vec::new(),
             ru: 0.0,
             notes: Vec::new(),
+            edits: Vec::new(),
+            conflicts: Vec::new(),
         };
         let planned = completed(&applier, step("v"), Prefetched::default()).await;
         assert!(matches!(planned, Err(StepError::Texts(_))), "{planned:?}");

@@ -103,6 +103,7 @@ async fn inverse(
         frontier: None,
         beyond: false,
         max_deletes: None,
+        takes_back: None,
         made: cx.account.now().await.timestamp(),
         manner: exact.clone(),
     };
@@ -239,8 +240,18 @@ async fn unnoted(
         (None, action) => action == Action::Delete,
         (Some(_), Action::Delete) => false,
         (Some(live), _) => {
-            let in_hand = Prefetched { version: None, live: Some(Some(live.clone())) };
-            match applier.prepare(step, in_hand).await {
+            // What was put into a document led from the one that was there before, not from whatever is there now.
+            let into = match &step.live {
+                Some(etag) if step.is_edit() || !applier.manner.only.is_empty() => {
+                    applier.containers.document(&item, &id_of_version(&item.id, etag)).await.map(Some)
+                }
+                _ => Ok(Some(live.clone())),
+            };
+            let prepared = match into {
+                Ok(into) => applier.prepare(step, Prefetched { version: None, live: Some(into) }).await,
+                Err(failure) => Err(failure.into()),
+            };
+            match prepared {
                 Ok(prepared) => prepared.text.is_some_and(|text| {
                     stamped = text.stamped.is_some();
                     same_document(&text.text, live, false)

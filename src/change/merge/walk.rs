@@ -253,6 +253,23 @@ impl<'r> Walk<'r> {
         Ok(())
     }
 
+    /// Whether nothing is to go back, so that no later write can run into anything.
+    pub fn is_settled(&self) -> bool {
+        self.noted.is_empty()
+    }
+
+    /// What there is today, when that is not the newest version: a later write, which is kept.
+    ///
+    /// # Errors
+    /// When a text is no document.
+    pub fn today(&mut self, text: Option<String>) -> Result<(), EditError> {
+        if same_value(self.text.as_deref(), text.as_deref()) {
+            self.text = text;
+            return Ok(());
+        }
+        self.step(Writer::Kept, String::new(), text)
+    }
+
     /// What comes of it, the newest version being what there is today.
     ///
     /// # Errors

@@ -214,6 +214,11 @@ impl From<RestoreError> for CliError {
                 format!("no document in scope at {}", shown(at)),
                 format!("look at the history first: cosmos-rewind history --where \"...\"; account {account}"),
             ),
+            RestoreError::NothingToRevert { .. } => Self::not_there(
+                message,
+                "look at the writes first: cosmos-rewind history --id ID, or find --when with the same expression",
+            ),
+            RestoreError::NoFilter(_) => Self::usage(format!("--filter: {message}"), "look at the names it uses"),
             RestoreError::Filter(error) => error.into(),
             RestoreError::Archive(damage) => damaged(FROM, &damage),
             RestoreError::WithoutArchive(name) => Self::usage(

@@ -3,15 +3,16 @@
 use std::{io, time::Instant};
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 
 use super::super::{CliError, Exit, Ui};
 use crate::{
-    change::time::PointInTime,
+    change::{key::PartitionKey, time::PointInTime},
     cosmos::Cosmos,
     figures::count_of,
     format::{Format, Rows},
     restore::{Report, Results, apply::StepResult, forecast, journal::Done, plan::Action, plan_file::Plan},
+    revert::Fields,
 };
 
 /// Unchanged documents that the table names; the rest is counted.
@@ -23,15 +24,27 @@ pub(in super::super) fn shown(at: PointInTime) -> String {
     if at == PointInTime::END { "now".into() } else { at.to_string() }
 }
 
+/// A plan, and how it is shown.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Shown<'a> {
+    pub(in super::super) plan: &'a Plan,
+    /// The fields that a revert is about.
+    pub(in super::super) fields: Option<&'a Fields>,
+    pub(in super::super) format: Format,
+}
+
 /// Prints the plan: the whole value for programs, what matters for people. For programs it is part of the report when
 /// one follows.
-pub(in super::super) fn show_plan(ui: &Ui, plan: &Plan, format: Format, alone: bool) -> Result<(), CliError> {
+pub(in super::super) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Result<(), CliError> {
+    let Shown { plan, fields, format } = shown;
     if matches!(format, Format::Json | Format::Jsonl) {
         #[derive(Serialize)]
         struct Alone<'a> {
             plan: &'a Plan,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            fields: Option<&'a Fields>,
         }
-        return if alone { ui.json(&Alone { plan }) } else { Ok(()) };
+        return if alone { ui.json(&Alone { plan, fields }) } else { Ok(()) };
     }
     let mut rows = ui.rows(format, &["action", "id", "pk", "version", "changed", "notes"]);
     let (mut kept, mut rest) = (0, 0_u64);
@@ -62,11 +75,19 @@ pub(in super::super) fn show_plan(ui: &Ui, plan: &Plan, format: Format, alone: b
     if rest > 0 {
         ui.note(&format!("... and {}; --format csv shows all", count_of(rest, "document")));
     }
+    if let Some(fields) = fields.filter(|_| format == Format::Table) {
+        show_fields(ui, fields)?;
+    }
     let count = |action| plan.totals.count(action);
-    let at = plan.head.at.map_or_else(|| "before the restore".to_owned(), |t| shown(PointInTime::from_epoch(t)));
+    let time = PointInTime::from_epoch;
+    let at = match (&plan.head.takes_back, plan.head.at) {
+        (Some(writes), _) => format!("without the writes from {} to {}", time(writes.from), time(writes.to)),
+        (None, Some(at)) => format!("to {}", self::shown(time(at))),
+        (None, None) => "to before the restore".to_owned(),
+    };
     let part = plan.head.feed_range.as_ref().map_or_else(String::new, |part| format!(" (part {part})"));
     ui.note(&format!(
-        "plan       {}{part} to {at}: {} restore, {} recreate, {} delete, {} keep, {} unknown; about {:.0} RU",
+        "plan       {}{part} {at}: {} restore, {} recreate, {} delete, {} keep, {} unknown; about {:.0} RU",
         plan.head.place.target,
         count(Action::Restore),
         count(Action::Recreate),
@@ -75,6 +96,12 @@ pub(in super::super) fn show_plan(ui: &Ui, plan: &Plan, format: Format, alone: b
         count(Action::Unknown),
         forecast(plan)
     ));
+    if plan.totals.conflicts > 0 {
+        let documents = count_of(plan.totals.conflicts as u64, "document");
+        ui.note(&format!(
+            "conflicts  in {documents}, where later writes changed the same fields: these stay as they are (--prefer ours is content with that, --prefer base puts them back)"
+        ));
+    }
     if plan.head.beyond {
         let ends = match plan.head.frontier {
             Some(until) => format!("the history ends at {}", PointInTime::from_epoch(until)),
@@ -89,7 +116,32 @@ pub(in super::super) fn show_plan(ui: &Ui, plan: &Plan, format: Format, alone: b
 
 /// How a plan that is only shown ends.
 pub(in super::super) fn planned_exit(plan: &Plan) -> Exit {
-    if plan.totals.count(Action::Unknown) == 0 && !plan.head.beyond { Exit::Done } else { Exit::Incomplete }
+    let open = plan.totals.count(Action::Unknown) + plan.totals.conflicts;
+    if open == 0 && !plan.head.beyond { Exit::Done } else { Exit::Incomplete }
+}
+
+/// The fields of a revert, with their values.
+fn show_fields(ui: &Ui, fields: &Fields) -> Result<(), CliError> {
+    let mut rows = ui.rows(Format::Table, &["field of", "pk", "path", "fate", "before", "written", "today"]);
+    for field in fields.iter().map_err(unreadable)?.take(SHOWN) {
+        let field = field.map_err(unreadable)?;
+        let value = |value: &Option<Box<RawValue>>| json!(value.as_ref().map_or("", |value| value.get()));
+        let key = PartitionKey::parse(&field.pk.to_string()).map_or_else(|_| field.pk.to_string(), |k| k.to_string());
+        rows.push(&[
+            json!(field.id),
+            json!(key),
+            json!(field.path),
+            json!(field.fate),
+            value(&field.base),
+            value(&field.theirs),
+            value(&field.ours),
+        ])?;
+    }
+    rows.finish()?;
+    if let Some(rest) = fields.count().checked_sub(SHOWN as u64).filter(|rest| *rest > 0) {
+        ui.note(&format!("... and {}; --format json shows all", count_of(rest, "field")));
+    }
+    Ok(())
 }
 
 /// Changed paths: for people the first few.
@@ -104,14 +156,14 @@ fn few(paths: &[String], format: Format) -> String {
 /// Prints what came of a plan.
 pub(in super::super) fn print_report(
     ui: &Ui,
-    plan: &Plan,
+    shown: Shown<'_>,
     run: &str,
     done: &Report,
-    format: Format,
     cosmos: &Cosmos,
     started: Instant,
 ) -> Result<(), CliError> {
-    report(ui, plan, run, done.outcomes.as_ref(), format)?;
+    report(ui, shown, run, done.outcomes.as_ref())?;
+    let plan = shown.plan;
     if done.outcomes.is_none() {
         ui.spent("nothing to write", cosmos, started);
         return Ok(());
@@ -148,17 +200,20 @@ fn unreadable(e: io::Error) -> CliError {
 }
 
 /// Outcomes: all of them for programs, for people only what was not done.
-fn report(ui: &Ui, plan: &Plan, run: &str, noted: Option<&Done>, format: Format) -> Result<(), CliError> {
+fn report(ui: &Ui, shown: Shown<'_>, run: &str, noted: Option<&Done>) -> Result<(), CliError> {
+    let Shown { plan, fields, format } = shown;
     if matches!(format, Format::Json | Format::Jsonl) {
         #[derive(Serialize)]
         struct Report<'a, T> {
             restore: &'a str,
             plan: &'a Plan,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            fields: Option<&'a Fields>,
             outcomes: T,
         }
         return match noted {
-            Some(outcomes) => ui.json(&Report { restore: run, plan, outcomes }),
-            None => ui.json(&Report { restore: run, plan, outcomes: [(); 0] }),
+            Some(outcomes) => ui.json(&Report { restore: run, plan, fields, outcomes }),
+            None => ui.json(&Report { restore: run, plan, fields, outcomes: [(); 0] }),
         };
     }
     let Some(noted) = noted else { return Ok(()) };

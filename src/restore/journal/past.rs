@@ -193,6 +193,8 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
         changed: Vec::new(),
         ru: 0.0,
         notes: Vec::new(),
+        edits: Vec::new(),
+        conflicts: Vec::new(),
     })
 }
 

@@ -58,8 +58,24 @@ pub struct Head {
     pub max_deletes: Option<usize>,
     /// When the plan was made, epoch seconds.
     pub made: i64,
+    /// Which writes a revert takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_back: Option<TakesBack>,
     /// How it is applied.
     pub manner: ApplyOptions,
+}
+
+/// Which writes a revert takes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TakesBack {
+    /// From this second on, epoch seconds.
+    pub from: i64,
+    /// Up to and including this second.
+    pub to: i64,
+    /// Of these, those that match.
+    #[serde(default)]
+    pub filter: Option<String>,
 }
 
 /// Sums over the steps.
@@ -74,6 +90,8 @@ pub struct Totals {
     delete: usize,
     keep: usize,
     unknown: usize,
+    /// Documents with fields in conflict.
+    pub conflicts: usize,
     /// Request units that the writing steps are expected to cost, at published prices without index terms.
     pub forecast: f64,
 }
@@ -81,6 +99,7 @@ pub struct Totals {
 impl Totals {
     fn add(&mut self, step: &Step) {
         self.steps += 1;
+        self.conflicts += usize::from(!step.conflicts.is_empty());
         if step.action.writes() {
             self.writes += 1;
             self.forecast += step.ru;
@@ -253,6 +272,8 @@ mod tests {
             changed: vec!["/a".into()],
             ru: 2.0,
             notes: vec!["line\nend".into()],
+            edits: Vec::new(),
+            conflicts: Vec::new(),
         }
     }
 
@@ -270,6 +291,7 @@ mod tests {
             frontier: None,
             beyond: false,
             max_deletes: None,
+            takes_back: None,
             made: 9,
             manner,
         };

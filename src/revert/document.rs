@@ -1,0 +1,283 @@
+//! One document: which of its versions are writes that are taken back, and what the document is without them.
+
+use crate::{
+    change::{
+        Op,
+        key::ItemKey,
+        merge::{EditError, Merged, Rules, Walk, Writer},
+        record::own_text,
+        time::PointInTime,
+        version::Version,
+    },
+    cosmos::Failure,
+    follow::{Event, Filter, NoAnswer},
+    history::{
+        as_of::{Caveat, unseen},
+        live::Live,
+        timeline::Timeline,
+    },
+};
+
+/// Which writes are taken back, and how; the same for every document.
+pub(super) struct Wish<'a> {
+    pub from: PointInTime,
+    pub to: PointInTime,
+    pub filter: Option<&'a Filter>,
+    pub rules: &'a Rules,
+    pub assume_no_gaps: bool,
+    /// Whether the caller named each document: what is not sure of its identity is said, and it is reverted all the same.
+    pub named: bool,
+}
+
+/// A document with all that is known of it.
+pub(super) struct Document<'a> {
+    pub item: &'a ItemKey,
+    /// Its versions in the history and the live one, in any order; their texts as far as they are in memory.
+    pub versions: &'a [Version],
+    /// Deletes of its id of which nobody knows whether they are its own.
+    pub unkeyed: &'a [Version],
+    /// What is live, with its text.
+    pub live: Option<&'a Live>,
+}
+
+/// What comes of a document.
+#[derive(Debug)]
+pub(super) enum Outcome<'a> {
+    /// No write of it is taken back.
+    Untouched,
+    /// Something about it is not known, so it stays as it is.
+    Unknown(String),
+    /// It is merged.
+    Merged {
+        merged: Merged,
+        /// The version before the first write that is taken back.
+        base: Option<&'a Version>,
+        notes: Vec<String>,
+    },
+}
+
+/// Why a document cannot be looked at at all.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DocumentError {
+    #[error(transparent)]
+    Cosmos(#[from] Failure),
+    #[error(transparent)]
+    Filter(NoAnswer),
+}
+
+/// Reads a version's text that is not in memory.
+pub(super) trait Reader {
+    async fn text(&self, item: &ItemKey, version: &Version) -> Result<Option<String>, Failure>;
+}
+
+/// How many versions an expression had no answer about.
+pub(super) type NoAnswers = u64;
+
+impl<'a> Document<'a> {
+    /// Walks the versions. `no_answers` counts those that the expression has no answer about; they are not taken back.
+    pub(super) async fn merged(
+        &self,
+        wish: &Wish<'_>,
+        reader: &impl Reader,
+        no_answers: &mut NoAnswers,
+    ) -> Result<Outcome<'a>, DocumentError> {
+        let line = Timeline::of(self.versions);
+        let order: Vec<&'a Version> = line.versions().collect();
+        let Some(first) = order.iter().position(|v| (wish.from.seconds()..=wish.to.seconds()).contains(&v.ts)) else {
+            return Ok(Outcome::Untouched);
+        };
+        let before = first.checked_sub(1).map(|place| order[place]);
+        let mut text = match before {
+            Some(version) => self.text(version, reader).await?,
+            None => None,
+        };
+        let mut walk: Option<Begun<'_, 'a>> = None;
+        for (place, version) in order.iter().copied().enumerate().skip(first) {
+            let is_in = version.ts <= wish.to.seconds();
+            // What comes after the window and cannot run into anything need not be read.
+            match &walk {
+                None if !is_in => return Ok(Outcome::Untouched),
+                Some(begun) if !is_in && begun.walk.is_settled() => break,
+                _ => {}
+            }
+            let previous = std::mem::replace(&mut text, self.text(version, reader).await?);
+            let is_undone = is_in
+                && match wish.filter {
+                    None => true,
+                    Some(filter) => match filter.matches(&self.event(version, text.clone(), previous.clone())) {
+                        Ok(matches) => matches,
+                        Err(e @ NoAnswer::Undeclared(_)) => return Err(DocumentError::Filter(e)),
+                        Err(NoAnswer::Unknown(_)) => {
+                            *no_answers += 1;
+                            false
+                        }
+                    },
+                };
+            if walk.is_none() && !is_undone {
+                continue;
+            }
+            let last = place.checked_sub(1).map(|place| order[place]);
+            if let Some(problem) = self.problem(&line, last, version, is_undone, wish) {
+                return Ok(Outcome::Unknown(problem));
+            }
+            let begun = match &mut walk {
+                Some(begun) => begun,
+                None => {
+                    let base = last.filter(|v| !v.op.is_some_and(Op::is_tombstone));
+                    let from = base.and_then(|v| Some((v.record_id.clone(), previous.clone()?)));
+                    walk.insert(Begun {
+                        walk: Walk::from(from, wish.rules),
+                        base,
+                        undone: 0,
+                        first: version.ts,
+                        gaps: 0,
+                    })
+                }
+            };
+            begun.undone += u64::from(is_undone);
+            begun.gaps += u64::from(is_gap(self.versions, last, version));
+            let by = match (is_undone, version.op) {
+                (true, _) => Writer::Undone,
+                (false, Some(Op::Expire)) => Writer::Expiry,
+                _ => Writer::Kept,
+            };
+            if let Err(e) = begun.walk.step(by, version.record_id.clone(), text.clone()) {
+                return Ok(Outcome::Unknown(e.to_string()));
+            }
+        }
+        let Some(begun) = walk else { return Ok(Outcome::Untouched) };
+        Ok(self.finished(begun, order.last().copied()).unwrap_or_else(|e| Outcome::Unknown(e.to_string())))
+    }
+
+    fn finished(&self, begun: Begun<'_, 'a>, last: Option<&Version>) -> Result<Outcome<'a>, EditError> {
+        let Begun { mut walk, base, undone, first, gaps } = begun;
+        let today = self.own_live()?;
+        let is_last = match (self.live, last) {
+            (Some(live), Some(last)) => last.etag.as_deref() == Some(&live.etag),
+            _ => true,
+        };
+        if !is_last {
+            return Ok(Outcome::Unknown(
+                "which version the live document is, the history does not tell; plan again when capture has it".into(),
+            ));
+        }
+        let mut notes = vec![format!(
+            "{undone} {} taken back, the first of {}",
+            if undone == 1 { "write" } else { "writes" },
+            at(first)
+        )];
+        if gaps > 0 {
+            notes.push("versions may be missing: what an unseen write changed stays".into());
+        }
+        if today.is_none() && last.is_some_and(|v| !v.op.is_some_and(Op::is_tombstone)) {
+            notes.push("was deleted since, which the history does not have".into());
+        }
+        walk.today(today)?;
+        let merged = walk.finish()?;
+        if merged.expired {
+            notes.push("has expired since, and stays gone".into());
+        }
+        notes
+            .extend(merged.above.iter().map(|place| format!("{place} was changed as a whole; --only leaves it alone")));
+        Ok(Outcome::Merged { merged, base, notes })
+    }
+
+    fn own_live(&self) -> Result<Option<String>, EditError> {
+        let text = self.live.and_then(|live| live.text.as_deref());
+        text.map(own_text).transpose().map_err(|_| EditError::NoObject)
+    }
+
+    /// Why it is not known what a write changed, or what it changed is not to be put back.
+    fn problem(
+        &self,
+        line: &Timeline<'_>,
+        last: Option<&Version>,
+        version: &Version,
+        is_undone: bool,
+        wish: &Wish<'_>,
+    ) -> Option<String> {
+        let unordered = last.into_iter().chain([version]).find(|v| line.is_unordered(v.ts));
+        if let Some(v) = unordered {
+            return Some(format!("several versions are of the second {}, and nothing tells their order", at(v.ts)));
+        }
+        if last.into_iter().chain([version]).any(Version::is_partial) {
+            return Some("the history holds only a part of a version (follow --fields or --redact)".into());
+        }
+        if version.identity_unsure && !wish.named {
+            return Some(format!("{}; --id with --pk reverts it", Caveat::Identity));
+        }
+        if let Some(delete) = self.unkeyed.iter().find(|delete| delete.ts >= wish.from.seconds()) {
+            return Some(format!(
+                "a document with this id was deleted at {}, and the history does not say under which partition key",
+                at(delete.ts)
+            ));
+        }
+        let Some(last) = last else {
+            return (is_undone && version.op != Some(Op::Create)).then(|| {
+                format!("the history begins with the write of {}: what was before is not known", at(version.ts))
+            });
+        };
+        match unseen(self.versions, last, Some(version)) {
+            Some(caveat @ Caveat::Recreated { .. }) => Some(format!("its version of {} is {caveat}", at(last.ts))),
+            Some(_) if is_undone && version.is_live() && !wish.assume_no_gaps => {
+                Some(format!("its write of {} is not in the history yet; --wait waits for it", at(version.ts)))
+            }
+            Some(caveat) if is_undone && !wish.assume_no_gaps => Some(format!(
+                "the write of {} cannot be told from others before it ({}); --assume-no-gaps takes them for one",
+                at(version.ts),
+                caveat.name()
+            )),
+            _ => None,
+        }
+    }
+
+    /// The text of a version; of the live one exactly what is live.
+    async fn text(&self, version: &Version, reader: &impl Reader) -> Result<Option<String>, Failure> {
+        if version.op.is_some_and(Op::is_tombstone) {
+            return Ok(None);
+        }
+        if let Some(live) = self.live.filter(|live| version.etag.as_deref() == Some(&live.etag))
+            && let Some(own) = live.text.as_deref().and_then(|text| own_text(text).ok())
+        {
+            return Ok(Some(own));
+        }
+        match &version.document {
+            Some(text) => Ok(Some(text.clone())),
+            None => reader.text(self.item, version).await,
+        }
+    }
+
+    fn event(&self, version: &Version, doc: Option<String>, previous: Option<String>) -> Event {
+        Event {
+            op: version.op.unwrap_or(Op::Upsert),
+            id: self.item.id.clone(),
+            pk: self.item.partition_key.clone(),
+            ts: Some(version.ts),
+            lsn: version.lsn,
+            version: version.record_id.clone(),
+            doc,
+            previous,
+            changed: None,
+            partial: None,
+        }
+    }
+}
+
+/// A walk that has begun.
+struct Begun<'r, 'a> {
+    walk: Walk<'r>,
+    base: Option<&'a Version>,
+    undone: u64,
+    /// When the first write was made that is taken back, epoch seconds.
+    first: i64,
+    /// Versions before which one may be missing.
+    gaps: u64,
+}
+
+fn is_gap(versions: &[Version], last: Option<&Version>, version: &Version) -> bool {
+    last.is_some_and(|last| unseen(versions, last, Some(version)).is_some())
+}
+
+fn at(ts: i64) -> PointInTime {
+    PointInTime::from_epoch(ts)
+}

@@ -1,0 +1,124 @@
+//! The fields that a plan is about, with their values: for whoever looks at the plan. They are in no plan's file and in no
+//! journal, only in a temporary file without a name.
+
+use std::{
+    fs::File,
+    io::{self, BufRead as _, BufReader, BufWriter, Seek as _, Write as _},
+};
+
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq as _};
+use serde_json::value::RawValue;
+
+use crate::change::{key::ItemKey, merge::Merged};
+
+/// What becomes of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fate {
+    /// It goes back.
+    Back,
+    /// It is left alone: a write that is kept changed it after one that is taken back.
+    Conflict,
+}
+
+/// A field of a document. Values are JSON text; `None`: the field is not there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Field {
+    /// The document's id.
+    pub id: String,
+    /// Its partition key, as a JSON array.
+    pub pk: serde_json::Value,
+    /// The field's path.
+    pub path: String,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// Its value before the first write that is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Box<RawValue>>,
+    /// What a write that is taken back made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub theirs: Option<Box<RawValue>>,
+    /// Its value today.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ours: Option<Box<RawValue>>,
+}
+
+/// The fields of a merge.
+pub(super) fn of(item: &ItemKey, merged: &Merged) -> Vec<Field> {
+    let raw = |text: &Option<String>| text.clone().and_then(|text| RawValue::from_string(text).ok());
+    let field = |path: String, fate, base, theirs, ours| Field {
+        id: item.id.clone(),
+        pk: item.partition_key.to_json(),
+        path,
+        fate,
+        base: raw(base),
+        theirs: raw(theirs),
+        ours: raw(ours),
+    };
+    let back = merged.taken.iter().map(|t| field(t.place.to_string(), Fate::Back, &t.to, &t.from, &t.from));
+    let conflicts =
+        merged.conflicts.iter().map(|c| field(c.place.to_string(), Fate::Conflict, &c.base, &c.theirs, &c.ours));
+    back.chain(conflicts).collect()
+}
+
+/// All fields of a plan, in the order in which their documents were found.
+#[derive(Debug)]
+pub struct Fields {
+    file: File,
+    count: u64,
+}
+
+impl Fields {
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// One after the other.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be read.
+    pub fn iter(&self) -> io::Result<impl Iterator<Item = io::Result<Field>> + '_> {
+        let mut file = &self.file;
+        file.rewind()?;
+        Ok(BufReader::new(file).lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::from)))
+    }
+}
+
+/// For programs: the list.
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        for field in self.iter().map_err(serde::ser::Error::custom)? {
+            list.serialize_element(&field.map_err(serde::ser::Error::custom)?)?;
+        }
+        list.end()
+    }
+}
+
+/// Fields that are gathered.
+pub(super) struct Gathering {
+    file: BufWriter<File>,
+    count: u64,
+}
+
+impl Gathering {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { file: BufWriter::new(tempfile::tempfile()?), count: 0 })
+    }
+
+    pub(super) fn add(&mut self, fields: &[Field]) -> io::Result<()> {
+        for field in fields {
+            serde_json::to_writer(&mut self.file, field)?;
+            self.file.write_all(b"\n")?;
+            self.count += 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> io::Result<Fields> {
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok(Fields { file, count: self.count })
+    }
+}

@@ -1,0 +1,251 @@
+//! Makes the plan of a revert: reads the versions of the documents in scope, and merges each. Nothing is written.
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    document::{Document, DocumentError, Outcome, Reader, Wish},
+    fields::{self, Field, Fields, Gathering},
+    request::Request,
+};
+use crate::{
+    change::{
+        key::ItemKey,
+        merge::Merged,
+        time::PointInTime,
+        version::{BadRecord, Version},
+    },
+    cosmos::{Failure, RuLimiter},
+    figures::count_of,
+    follow::Filter,
+    frontier::waiting::reach,
+    history::{
+        AnyContext, Containers,
+        frontier::Frontier,
+        known::{Facts, with_live},
+        live::LiveDetail,
+        odd_records,
+        scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, text_of},
+    },
+    restore::{
+        RestoreError, Which,
+        apply::{Applier, ApplyOptions, Prefetched},
+        check_fields, new_id,
+        plan::{Action, Chosen, PLAN_VERSION, Step, is_exact},
+        plan_file::{Draft, Head, Plan, TakesBack},
+        scope,
+        survey::completed,
+        target_of,
+    },
+};
+
+/// A plan, and what else there is to be said.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan: shown, approved, and that value applied.
+    pub plan: Plan,
+    /// The fields that it is about, with their values.
+    pub fields: Fields,
+    /// Records that are not understood: they were told and set aside, and may be versions of what is reverted.
+    pub bad: Vec<BadRecord>,
+    /// Writes about which the expression has no answer; they are kept.
+    pub no_answers: u64,
+}
+
+/// Makes the plan of a revert.
+///
+/// # Errors
+/// When the request is wrong, no write is to be taken back, or the account cannot be used.
+pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_>) -> Result<Planned, RestoreError> {
+    check_fields(&request.rules.only, containers)?;
+    let filter = request.filter.as_deref().map(Filter::compile).transpose()?;
+    let limiter = RuLimiter::new(cx.account.meter(), request.ru_limit);
+    let scope = match scope(&request.which, containers, &limiter, cx).await? {
+        Scope::All => Scope::Written { from: request.from, to: request.to },
+        scope => scope,
+    };
+    let hash_ranges = containers.hash_ranges(request.shard).map_err(RestoreError::Shard)?;
+    let made = cx.account.now().await.timestamp();
+    let frontier = reach(request.to, request.wait, &limiter, cx).await?;
+    let beyond = !frontier.covers(request.to);
+    let head = Head {
+        v: PLAN_VERSION,
+        id: new_id(&*cx.clock),
+        undoes: None,
+        place: target_of(containers, cx),
+        at: None,
+        feed_range: request.shard.map(|shard| shard.to_string()),
+        archive: None,
+        frontier: frontier.until().filter(|_| beyond).map(PointInTime::seconds),
+        beyond,
+        max_deletes: request.max_deletes,
+        takes_back: Some(TakesBack {
+            from: request.from.seconds(),
+            to: request.to.seconds(),
+            filter: request.filter.clone(),
+        }),
+        made,
+        manner: ApplyOptions { stamp: None, only: Vec::new() },
+    };
+    let mut draft = Draft::new(head.clone())?;
+    let applier = Applier {
+        containers,
+        manner: &head.manner,
+        force: false,
+        fresh: true,
+        texts: None,
+        begun: None,
+        pace: limiter.clone(),
+        clock: &*cx.clock,
+    };
+    let wish = Wish {
+        from: request.from,
+        to: request.to,
+        filter: filter.as_ref(),
+        rules: &request.rules,
+        assume_no_gaps: request.assume_no_gaps,
+        named: matches!(request.which, Which::Named(_)),
+    };
+    let scan = Scan {
+        containers,
+        wanted: &scope,
+        at: request.to,
+        hash_ranges: &hash_ranges,
+        live: LiveDetail::Text,
+        piece_rows: PIECE_ROWS,
+        pace: &limiter,
+        texts: ScanTexts::All,
+    };
+    let work = Work { wish, request, frontier: &frontier, applier: &applier };
+    let mut gathering = Gathering::new()?;
+    let (mut bad, mut no_answers) = (Vec::new(), 0);
+    let planning = cx.progress.begin("planning", None);
+    let mut pieces = std::pin::pin!(scan.pieces());
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|failure| work.refused(failure))?;
+        bad.extend(piece.bad);
+        planning.advance(piece.found.len() as u64);
+        let mut looked_at =
+            stream::iter(piece.found).map(|found| work.document(found)).buffered(request.concurrency.max(1));
+        while let Some(looked_at) = looked_at.try_next().await? {
+            no_answers += looked_at.no_answers;
+            if let Some((step, fields)) = looked_at.step {
+                draft.push(step)?;
+                gathering.add(&fields)?;
+            }
+        }
+    }
+    drop(planning);
+    odd_records::tell(&bad, cx.progress);
+    if no_answers > 0 {
+        let count = count_of(no_answers, "write");
+        cx.progress.note(&format!("--filter has no answer about {count}, which stay as they are"));
+    }
+    let plan = draft.seal()?;
+    if plan.totals.steps == 0 {
+        return Err(RestoreError::NothingToRevert { from: request.from, to: request.to });
+    }
+    Ok(Planned { plan, fields: gathering.finish()?, bad, no_answers })
+}
+
+/// What is the same for every document.
+struct Work<'a> {
+    wish: Wish<'a>,
+    request: &'a Request,
+    frontier: &'a Frontier,
+    applier: &'a Applier<'a>,
+}
+
+/// A document that was looked at.
+struct LookedAt {
+    step: Option<(Step, Vec<Field>)>,
+    no_answers: u64,
+}
+
+impl Reader for Work<'_> {
+    async fn text(&self, item: &ItemKey, version: &Version) -> Result<Option<String>, Failure> {
+        self.applier.pace.wait().await;
+        Ok(text_of(self.applier.containers, item, version).await?.map(std::borrow::Cow::into_owned))
+    }
+}
+
+impl Work<'_> {
+    fn refused(&self, failure: Failure) -> RestoreError {
+        match self.request.which {
+            Which::Where { .. } => RestoreError::Predicate(failure),
+            _ => failure.into(),
+        }
+    }
+
+    async fn document(&self, found: ScannedItem) -> Result<LookedAt, RestoreError> {
+        let ScannedItem { item, versions, live, unkeyed, undecided } = found;
+        let all = with_live(&item.id, &versions, live.as_ref());
+        let document = Document { item: &item, versions: &all, unkeyed: &unkeyed, live: live.as_ref() };
+        let mut no_answers = 0;
+        let outcome = match document.merged(&self.wish, self, &mut no_answers).await {
+            Ok(outcome) => outcome,
+            // A record that cannot be read is no reason to leave the others alone.
+            Err(DocumentError::Cosmos(failure)) if failure.is_own() => Outcome::Unknown(failure.message),
+            Err(DocumentError::Cosmos(failure)) => return Err(failure.into()),
+            Err(DocumentError::Filter(problem)) => return Err(RestoreError::NoFilter(problem)),
+        };
+        let etag = live.as_ref().map(|live| live.etag.clone());
+        let mut step = Step {
+            id: item.id.clone(),
+            pk: item.partition_key.to_json(),
+            action: Action::Unknown,
+            version: None,
+            saved: etag.is_some() && versions.iter().any(|v| v.etag == etag && is_exact(v)),
+            live: etag,
+            sha256: None,
+            changed: Vec::new(),
+            ru: 0.0,
+            notes: Vec::new(),
+            edits: Vec::new(),
+            conflicts: Vec::new(),
+        };
+        let (merged, base) = match outcome {
+            Outcome::Untouched => return Ok(LookedAt { step: None, no_answers }),
+            Outcome::Unknown(problem) => {
+                step.notes.push(problem);
+                return Ok(LookedAt { step: Some((step, Vec::new())), no_answers });
+            }
+            Outcome::Merged { merged, base, notes } => {
+                step.notes = notes;
+                (merged, base)
+            }
+        };
+        if let Some(problem) = undecided {
+            step.notes = vec![format!("whether it matched is not known: {problem}")];
+            return Ok(LookedAt { step: Some((step, Vec::new())), no_answers });
+        }
+        let reach = self.frontier.reach(&*self.applier.containers.source, &item.partition_key);
+        let facts =
+            Facts { versions: &versions, unkeyed: &unkeyed, target: live.as_ref(), source: live.as_ref(), reach };
+        if facts.is_beyond(self.wish.to) {
+            step.notes.push(format!("{}: later writes of the window may be missing", facts.ends()));
+        }
+        step.version = base.map(Chosen::from);
+        step.conflicts = merged.conflicts.iter().map(|conflict| conflict.place.to_string()).collect();
+        step.action = self.action(&merged, &mut step.notes, step.live.is_some());
+        let fields = fields::of(&item, &merged);
+        if step.action.writes() {
+            step.edits = merged.edits;
+            let hand = Prefetched { version: merged.text, live: Some(live.and_then(|live| live.text)) };
+            step = completed(self.applier, step, hand).await?;
+        }
+        Ok(LookedAt { step: Some((step, fields)), no_answers })
+    }
+
+    fn action(&self, merged: &Merged, notes: &mut Vec<String>, is_live: bool) -> Action {
+        match (&merged.text, is_live) {
+            (None, true) if !self.request.delete_created => {
+                notes.push("was created by a write that is taken back; --delete-created deletes it".into());
+                Action::Keep
+            }
+            (None, true) => Action::Delete,
+            (Some(_), false) => Action::Recreate,
+            (Some(_), true) if !merged.taken.is_empty() => Action::Restore,
+            _ => Action::Keep,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What a caller asks for.
+
+use crate::{
+    change::{merge::Rules, time::PointInTime},
+    cosmos::Shard,
+    restore::Which,
+};
+
+/// Which writes are taken back, and how.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// In which documents; of a predicate, those that matched it at the end of the window.
+    pub which: Which,
+    /// From this second on.
+    pub from: PointInTime,
+    /// Up to and including this second.
+    pub to: PointInTime,
+    /// Of the writes in the window, those that this expression matches (CEL, as for `follow`); `None`: all.
+    pub filter: Option<String>,
+    /// How fields are merged.
+    pub rules: Rules,
+    /// Whether documents are deleted that these writes created.
+    pub delete_created: bool,
+    /// How many documents the plan may delete; `None` leaves it to whoever approves.
+    pub max_deletes: Option<usize>,
+    /// Takes versions that follow each other in the history for writes that followed each other, also where nothing tells:
+    /// in latest-version mode, and where versions are missing.
+    pub assume_no_gaps: bool,
+    /// Whether to wait until capture has passed the end of the window.
+    pub wait: bool,
+    /// The part of the documents, when several machines share the work.
+    pub shard: Option<Shard>,
+    /// Documents in flight.
+    pub concurrency: usize,
+    /// Request units a second, on average; `None` is no limit.
+    pub ru_limit: Option<f64>,
+}
+
+/// Documents in flight when a caller does not say.
+const CONCURRENCY: usize = 64;
+
+impl Request {
+    /// Takes back all writes of a window.
+    pub fn of(which: Which, from: PointInTime, to: PointInTime) -> Self {
+        Self {
+            which,
+            from,
+            to,
+            filter: None,
+            rules: Rules::default(),
+            delete_created: false,
+            max_deletes: None,
+            assume_no_gaps: false,
+            wait: false,
+            shard: None,
+            concurrency: CONCURRENCY,
+            ru_limit: None,
+        }
+    }
+}
