@@ -5,6 +5,7 @@ mod alone;
 mod capture;
 mod chaos;
 mod memory;
+mod revert;
 mod run;
 mod world;
 

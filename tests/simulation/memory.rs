@@ -35,20 +35,20 @@ const START: i64 = 1_700_000_000;
 const DOCUMENTS: u64 = 9;
 const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
 /// The layouts that capture takes for a source keyed by `/pk`.
-const LAYOUTS: [&[&str]; 3] = [&["/pk", "/_originalId"], &["/pk"], &["/_originalId", "/pk"]];
+pub(super) const LAYOUTS: [&[&str]; 3] = [&["/pk", "/_originalId"], &["/pk"], &["/_originalId", "/pk"]];
 
 /// Id and partition key.
-type Place = (String, String);
+pub(super) type Place = (String, String);
 /// What a container has: documents without what the service adds, as values.
-type Contents = BTreeMap<Place, Value>;
+pub(super) type Contents = BTreeMap<Place, Value>;
 
 /// A small world of one account.
-struct World {
-    account: MemoryAccount,
+pub(super) struct World {
+    pub(super) account: MemoryAccount,
     names: Names,
     capture: Capture<MemoryHistory>,
     folder: TempDir,
-    now: i64,
+    pub(super) now: i64,
     /// How much of the log was captured.
     captured: usize,
 }
@@ -64,7 +64,7 @@ fn own(text: &str) -> Value {
     document
 }
 
-fn contents(container: &MemoryContainer) -> Contents {
+pub(super) fn contents(container: &MemoryContainer) -> Contents {
     let place = |document: &Value| (document["id"].as_str().unwrap().to_owned(), document["pk"].to_string());
     container.texts().iter().map(|text| own(text)).map(|document| (place(&document), document)).collect()
 }
@@ -115,7 +115,7 @@ fn feed(log: &[Written]) -> Vec<Value> {
 }
 
 impl World {
-    fn new(layout: &[&str], seed: u64) -> Self {
+    pub(super) fn new(layout: &[&str], seed: u64) -> Self {
         let names = Names::from_settings(&Settings::from_pairs([("COSMOS_DATABASE", "dev")]), None).unwrap();
         let account = MemoryAccount::new(&names, paths(&["/pk"]), paths(layout));
         account.set_time(START);
@@ -127,11 +127,11 @@ impl World {
         Self { account, names, capture, folder, now: START, captured: 0 }
     }
 
-    fn cx(&self) -> AnyContext<'_> {
+    pub(super) fn cx(&self) -> AnyContext<'_> {
         Context::new(&self.account, &self.names).any()
     }
 
-    fn later(&mut self, seconds: i64) {
+    pub(super) fn later(&mut self, seconds: i64) {
         self.now += seconds;
         self.account.set_time(self.now);
     }
@@ -160,7 +160,7 @@ impl World {
     }
 
     /// Everything that was written since is captured, in batches, some of them twice.
-    async fn capture(&mut self, rng: &mut StdRng) {
+    pub(super) async fn capture(&mut self, rng: &mut StdRng) {
         let items: Vec<Box<RawValue>> = feed(&self.account.source.written())
             .iter()
             .map(|item| serde_json::value::to_raw_value(item).unwrap())
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    fn options(&self) -> RunOptions {
+    pub(super) fn options(&self) -> RunOptions {
         RunOptions { force: false, concurrency: 4, ru_limit: None, journal: self.folder.path().join("journal") }
     }
 
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// Takes a restore back; what came of it.
-    async fn undo(&self, restore: &str) -> Report {
+    pub(super) async fn undo(&self, restore: &str) -> Report {
         let cx = self.cx();
         let journal = self.folder.path().join("journal");
         let request = UndoRequest { restore: restore.into(), journal, concurrency: 4, ru_limit: None };

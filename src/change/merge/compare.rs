@@ -20,13 +20,21 @@ pub(super) struct Changed<'a> {
 /// What differs between two texts; `None` is a document that is not there. The order of members does not count, nor does
 /// that of elements which have a key.
 pub(super) fn changes<'a>(before: Option<&'a str>, after: Option<&'a str>, keys: &[ArrayKey]) -> Vec<Changed<'a>> {
-    let mut found = Vec::new();
+    changes_at(&Place::default(), before, after, keys)
+}
+
+/// The same of two values at a place.
+pub(super) fn changes_at<'a>(
+    place: &Place,
+    before: Option<&'a str>,
+    after: Option<&'a str>,
+    keys: &[ArrayKey],
+) -> Vec<Changed<'a>> {
+    let (mut found, mut place) = (Vec::new(), place.clone());
     match (before, after) {
-        (Some(old), Some(new)) => {
-            compare(&Node::parse(old, 0), &Node::parse(new, 0), &mut Place::default(), keys, &mut found);
-        }
+        (Some(old), Some(new)) => compare(&Node::parse(old, 0), &Node::parse(new, 0), &mut place, keys, &mut found),
         (None, None) => {}
-        (before, after) => found.push(Changed { place: Place::default(), before, after }),
+        (before, after) => found.push(Changed { place, before, after }),
     }
     found
 }

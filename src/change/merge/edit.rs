@@ -54,6 +54,18 @@ impl Edit {
         Ok(Some(value))
     }
 
+    /// The part of it that is about a place within its own.
+    pub(super) fn narrowed(&self, place: &Place) -> Self {
+        match self.parts.iter().find(|part| part.place.covers(place)) {
+            Some(part) => part.narrowed(place),
+            None => Self {
+                place: place.clone(),
+                record: self.record.clone(),
+                parts: self.parts.iter().filter(|part| place.covers(&part.place)).cloned().collect(),
+            },
+        }
+    }
+
     /// The records whose texts it takes.
     pub fn records(&self) -> Vec<&str> {
         let inner = self.parts.iter().flat_map(Self::records);

@@ -135,6 +135,9 @@ fn documents_that_were_deleted_come_back_and_those_that_were_made_go() {
     let again = r#"{"id":"1","z":1}"#;
     assert_eq!(merged(doc, &[(BAD, "-"), (GOOD, again)]), (again.into(), vec![format!("/ {doc} - {again}")]));
     assert_eq!(merged("-", &[(BAD, doc), (GOOD, again)]), (again.into(), vec![format!("/ - {doc} {again}")]));
+    // Deleted and made again by the bad writer: changed, field by field.
+    let life = [(BAD, "-"), (BAD, r#"{"id":"1","z":1}"#), (GOOD, r#"{"id":"1","z":1,"b":2}"#)];
+    assert_eq!(merged(doc, &life), (r#"{"id":"1","a":1,"b":2}"#.into(), none()));
     // Deleted by somebody else after a bad change: stays deleted.
     let bad = r#"{"id":"1","a":2}"#;
     assert_eq!(merged(doc, &[(BAD, bad), (GOOD, "-")]), ("-".into(), vec![format!("/ {doc} {bad} -")]));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    compare::{Changed, changes},
+    compare::{Changed, changes, changes_at},
     edit::{Edit, EditError, edited},
     place::{ArrayKey, Place, get},
 };
@@ -162,10 +162,25 @@ impl<'r> Walk<'r> {
             }
         }
         if by == Writer::Undone {
-            // An undone write that puts a value back itself leaves nothing to be undone.
-            self.noted.retain(|noted| !noted.is_already(value_at(new, noted.place())));
+            let noted = std::mem::take(&mut self.noted);
+            self.noted = noted.into_iter().flat_map(|noted| self.told_apart(noted, new)).collect();
         }
         Ok(())
+    }
+
+    /// What differs within a value that was replaced as a whole, when it is again what can be looked into: a document that
+    /// was deleted and made again was changed, field by field. Nothing, when it was put back.
+    fn told_apart(&self, noted: Noted, now: Option<&str>) -> Vec<Noted> {
+        let value = value_at(now, noted.place());
+        let changes = changes_at(noted.place(), noted.base.as_deref(), value, &self.rules.array_keys);
+        if changes.iter().any(|change| change.place == *noted.place()) {
+            return vec![noted];
+        }
+        let part = |change: &Changed<'_>| Noted {
+            edit: noted.edit.narrowed(&change.place),
+            base: change.before.map(str::to_owned),
+        };
+        changes.iter().map(part).collect()
     }
 
     /// Whether the document would not have expired without the writes that are undone.
