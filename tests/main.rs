@@ -71,6 +71,8 @@ mod reference;
 mod restore;
 mod restore_archive;
 #[cfg(feature = "local")]
+mod revert;
+#[cfg(feature = "local")]
 mod rewind;
 #[cfg(feature = "local")]
 mod rewind_faults;

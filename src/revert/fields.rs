@@ -62,7 +62,10 @@ pub(super) fn of(item: &ItemKey, merged: &Merged) -> Vec<Field> {
     back.chain(conflicts).collect()
 }
 
-/// All fields of a plan, in the order in which their documents were found.
+/// At most this many fields are in order of their documents; more are in the order in which those were found.
+const SORTED: usize = 10_000;
+
+/// All fields of a plan.
 #[derive(Debug)]
 pub struct Fields {
     file: File,
@@ -101,23 +104,39 @@ impl Serialize for Fields {
 pub(super) struct Gathering {
     file: BufWriter<File>,
     count: u64,
+    /// Held back to be sorted, as long as they are few.
+    held: Option<Vec<Field>>,
 }
 
 impl Gathering {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { file: BufWriter::new(tempfile::tempfile()?), count: 0 })
+        Ok(Self { file: BufWriter::new(tempfile::tempfile()?), count: 0, held: Some(Vec::new()) })
     }
 
-    pub(super) fn add(&mut self, fields: &[Field]) -> io::Result<()> {
-        for field in fields {
-            serde_json::to_writer(&mut self.file, field)?;
-            self.file.write_all(b"\n")?;
-            self.count += 1;
+    pub(super) fn add(&mut self, fields: Vec<Field>) -> io::Result<()> {
+        self.count += fields.len() as u64;
+        match &mut self.held {
+            Some(held) => {
+                held.extend(fields);
+                if held.len() > SORTED { self.release() } else { Ok(()) }
+            }
+            None => fields.iter().try_for_each(|field| self.line(field)),
         }
-        Ok(())
     }
 
-    pub(super) fn finish(self) -> io::Result<Fields> {
+    fn line(&mut self, field: &Field) -> io::Result<()> {
+        serde_json::to_writer(&mut self.file, field)?;
+        self.file.write_all(b"\n")
+    }
+
+    fn release(&mut self) -> io::Result<()> {
+        let mut held = self.held.take().unwrap_or_default();
+        held.sort_by_cached_key(|field| (field.id.clone(), field.pk.to_string()));
+        held.iter().try_for_each(|field| self.line(field))
+    }
+
+    pub(super) fn finish(mut self) -> io::Result<Fields> {
+        self.release()?;
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         Ok(Fields { file, count: self.count })
     }

@@ -130,7 +130,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
             no_answers += looked_at.no_answers;
             if let Some((step, fields)) = looked_at.step {
                 draft.push(step)?;
-                gathering.add(&fields)?;
+                gathering.add(fields)?;
             }
         }
     }

@@ -122,7 +122,7 @@ pub(in super::super) fn planned_exit(plan: &Plan) -> Exit {
 
 /// The fields of a revert, with their values.
 fn show_fields(ui: &Ui, fields: &Fields) -> Result<(), CliError> {
-    let mut rows = ui.rows(Format::Table, &["field of", "pk", "path", "fate", "before", "written", "today"]);
+    let mut rows = ui.rows(Format::Table, &["id", "pk", "path", "fate", "before", "written", "today"]);
     for field in fields.iter().map_err(unreadable)?.take(SHOWN) {
         let field = field.map_err(unreadable)?;
         let value = |value: &Option<Box<RawValue>>| json!(value.as_ref().map_or("", |value| value.get()));

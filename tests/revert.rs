@@ -1,0 +1,243 @@
+//! `revert`, with the real program: what a bad writer did goes, what everybody else did stays.
+
+use std::collections::BTreeMap;
+
+use chrono::Utc;
+use cosmos_rewind::change::key::PartitionKey;
+use serde_json::{Value, json};
+
+use crate::support::{Handler, Output, TestApp};
+
+/// The bad writer's writes.
+const BAD: &str = r#"doc.by == "job-42""#;
+
+/// An account whose documents' writes are minutes apart in the history, although they are made now.
+struct Life {
+    app: TestApp,
+    handler: Handler,
+    now: i64,
+    lsn: i64,
+    last: BTreeMap<String, (Value, i64)>,
+}
+
+impl Life {
+    async fn start() -> Self {
+        let app = TestApp::start().await;
+        let handler = app.handler(&[]).await;
+        Self { app, handler, now: Utc::now().timestamp(), lsn: 0, last: BTreeMap::new() }
+    }
+
+    /// A document is written, and captured as of so many minutes ago; `None` deletes it.
+    async fn write(&mut self, minutes: i64, id: &str, document: Option<Value>) {
+        self.lsn += 1;
+        let ts = self.now - minutes * 60;
+        let previous = self.last.remove(id);
+        let mut metadata =
+            json!({"lsn": self.lsn, "crts": ts, "previousImageLSN": previous.as_ref().map_or(0, |p| p.1)});
+        let mut item = json!({"current": {}});
+        if let Some((text, _)) = &previous {
+            item["previous"] = text.clone();
+        }
+        match document {
+            Some(mut document) => {
+                document["id"] = id.into();
+                document["pk"] = id.into();
+                let mut stored = self.app.put(document).await;
+                stored["_ts"] = ts.into();
+                metadata["operationType"] = if previous.is_some() { "replace" } else { "create" }.into();
+                item["current"] = stored.clone();
+                self.last.insert(id.into(), (stored, self.lsn));
+            }
+            None => {
+                let key = PartitionKey(vec![cosmos_rewind::change::key::KeyValue::String(id.into())]);
+                self.app.events().await.delete(&key, id, None).await.unwrap();
+                metadata["operationType"] = "delete".into();
+                metadata["id"] = id.into();
+                metadata["partitionKey"] = json!({"pk": id});
+            }
+        }
+        item["metadata"] = metadata;
+        let (status, answer) = self.handler.deliver(&[item]).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    /// The live document's text as its users wrote it.
+    async fn live(&self, id: &str) -> Option<String> {
+        let key = PartitionKey(vec![cosmos_rewind::change::key::KeyValue::String(id.into())]);
+        let text = self.app.events().await.read(&key, id).await.unwrap()?;
+        let mut document: Value = serde_json::from_slice(&text).unwrap();
+        for name in ["_rid", "_self", "_etag", "_attachments", "_ts", "id", "pk"] {
+            document.as_object_mut().unwrap().shift_remove(name);
+        }
+        Some(document.to_string())
+    }
+
+    /// `revert` of everything between 30 and 10 minutes ago.
+    async fn revert(&self, more: &[&str]) -> Output {
+        let (from, to) = ((self.now - 1800).to_string(), (self.now - 600).to_string());
+        self.app.run(&[&["revert", "--from", &from, "--to", &to][..], more].concat()).await
+    }
+
+    /// Documents whose price a job ruined, with honest writes before, between and after: `1` was left alone since, `2` got
+    /// another city later, `3` another price.
+    async fn shop() -> Self {
+        let mut life = Self::start().await;
+        for id in ["1", "2", "3"] {
+            life.write(60, id, Some(json!({"by": "ann", "price": 9.5, "city": "Davidson", "stock": {"n": 1}}))).await;
+            life.write(25, id, Some(json!({"by": "job-42", "price": -1, "city": "Davidson", "stock": {"n": 1}}))).await;
+            life.write(20, id, Some(json!({"by": "bob", "price": -1, "city": "Davidson", "stock": {"n": 2}}))).await;
+        }
+        life.write(5, "2", Some(json!({"by": "ann", "price": -1, "city": "Cornelius", "stock": {"n": 2}}))).await;
+        life.write(5, "3", Some(json!({"by": "ann", "price": 7, "city": "Davidson", "stock": {"n": 2}}))).await;
+        life.app.captured_from_now().await;
+        life
+    }
+}
+
+#[tokio::test]
+async fn what_a_job_did_goes_and_what_everybody_else_did_stays() {
+    let life = Life::shop().await;
+    let all = ["--filter", BAD, "--bookkeeping", "/by"];
+    let before = [life.live("1").await, life.live("2").await, life.live("3").await];
+    let planned = life.revert(&[&all[..], &["--dry-run"]].concat()).await;
+    assert_eq!(planned.code, 3, "{planned:?}");
+    for words in [
+        "restore",
+        "keep",
+        "/price",
+        "conflict",
+        "1 write taken back, the first of",
+        "plan       events without the writes from",
+        "conflicts  in 1 document",
+    ] {
+        assert!(planned.stdout.contains(words) || planned.stderr.contains(words), "no {words:?} in {planned:?}");
+    }
+    assert_eq!([life.live("1").await, life.live("2").await, life.live("3").await], before, "nothing is written");
+
+    let done = life.revert(&[&all[..], &["--yes", "--format", "json"]].concat()).await;
+    assert_eq!(done.code, 3, "{done:?}");
+    let report: Value = serde_json::from_str(&done.stdout).unwrap();
+    let field = |n: usize| {
+        let field = &report["fields"][n];
+        [&field["id"], &field["path"], &field["fate"], &field["base"], &field["theirs"], &field["ours"]]
+            .map(Value::clone)
+    };
+    assert_eq!(field(0), [json!("1"), json!("/price"), json!("back"), json!(9.5), json!(-1), json!(-1)]);
+    assert_eq!(field(2), [json!("3"), json!("/price"), json!("conflict"), json!(9.5), json!(-1), json!(7)]);
+    let live = |price: &str, city: &str, by: &str| {
+        Some(format!(r#"{{"by":"{by}","price":{price},"city":"{city}","stock":{{"n":2}}}}"#))
+    };
+    assert_eq!(life.live("1").await, live("9.5", "Davidson", "bob"));
+    assert_eq!(life.live("2").await, live("9.5", "Cornelius", "ann"));
+    assert_eq!(life.live("3").await, live("7", "Davidson", "ann"));
+    // No value of a document is in the journal, which is kept for years.
+    let journal = std::fs::read_dir(life.app.folder.path().join(".cosmos-rewind")).unwrap();
+    let journal: String = journal.map(|f| std::fs::read_to_string(f.unwrap().path()).unwrap()).collect();
+    assert!(journal.contains("/price") && !journal.contains("Davidson") && !journal.contains("9.5"), "{journal}");
+
+    let undone = life.app.run(&["undo", report["restore"].as_str().unwrap(), "--yes"]).await;
+    assert_eq!(undone.code, 0, "{undone:?}");
+    assert_eq!([life.live("1").await, life.live("2").await, life.live("3").await], before, "undone");
+}
+
+#[tokio::test]
+async fn a_conflict_is_settled_as_it_is_asked_for() {
+    let life = Life::shop().await;
+    let one = ["--filter", BAD, "--bookkeeping", "/by", "--id", "3", "--pk", "3"];
+    let ours = life.revert(&[&one[..], &["--prefer", "ours", "--yes"]].concat()).await;
+    assert_eq!((ours.code, ours.stderr.contains("nothing to write")), (0, true), "{ours:?}");
+    let base = life.revert(&[&one[..], &["--prefer", "base", "--yes"]].concat()).await;
+    assert_eq!(base.code, 0, "{base:?}");
+    let live = life.live("3").await.unwrap();
+    assert_eq!(live, r#"{"by":"ann","price":9.5,"city":"Davidson","stock":{"n":2}}"#);
+}
+
+#[tokio::test]
+async fn an_edit_after_the_plan_is_never_overwritten() {
+    let mut life = Life::shop().await;
+    let file = life.app.folder.path().join("plan");
+    let file = file.to_str().unwrap();
+    let one = ["--filter", BAD, "--bookkeeping", "/by", "--id", "1"];
+    let planned = life.revert(&[&one[..], &["--dry-run", "--plan-out", file]].concat()).await;
+    assert_eq!(planned.code, 0, "{planned:?}");
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains("\"edits\"") && !text.contains("Davidson"), "{text}");
+    life.write(0, "1", Some(json!({"by": "ann", "price": -1, "city": "Later"}))).await;
+    for force in [&[][..], &["--force"]] {
+        let applied = life.app.run(&[&["restore", "--plan", file, "--yes"][..], force].concat()).await;
+        assert_eq!(applied.code, 3, "{applied:?}");
+        assert!(applied.stdout.contains("was changed since the plan was made"), "{applied:?}");
+        assert_eq!(life.live("1").await.unwrap(), r#"{"by":"ann","price":-1,"city":"Later"}"#);
+    }
+}
+
+#[tokio::test]
+async fn documents_that_were_made_or_deleted_in_the_window() {
+    let mut life = Life::start().await;
+    life.write(60, "old", Some(json!({"n": 1}))).await;
+    life.write(20, "old", None).await;
+    life.write(20, "new", Some(json!({"n": 1}))).await;
+    life.write(20, "grown", Some(json!({"n": 1}))).await;
+    life.write(5, "grown", Some(json!({"n": 1, "m": 2}))).await;
+    life.app.captured_from_now().await;
+    let kept = life.revert(&["--dry-run"]).await;
+    assert!(kept.stdout.contains("--delete-created deletes it"), "{kept:?}");
+    let refused = life.revert(&["--delete-created=0", "--yes"]).await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("--max-deletes 1 allows it"), "{refused:?}");
+    let done = life.revert(&["--delete-created=1", "--yes"]).await;
+    assert_eq!(done.code, 3, "{done:?}");
+    assert_eq!(life.live("old").await.unwrap(), r#"{"n":1}"#);
+    assert_eq!(life.live("new").await, None);
+    // Somebody has written into what should not be there.
+    assert_eq!(life.live("grown").await.unwrap(), r#"{"n":1,"m":2}"#);
+}
+
+#[tokio::test]
+async fn what_cannot_be_known_is_left_alone_and_said() {
+    let life = Life::start().await;
+    let now = life.now;
+    // Latest-version mode: whose changes lie between two versions is not known.
+    for (ts, n) in [(now - 3600, 1), (now - 1200, 2)] {
+        let mut stored = life.app.put(json!({"id": "a", "pk": "a", "n": n})).await;
+        stored["_ts"] = ts.into();
+        assert_eq!(life.handler.deliver(&[stored]).await.0, 200);
+    }
+    // The history begins in the window.
+    let mut stored = life.app.put(json!({"id": "b", "pk": "b", "n": 2})).await;
+    stored["_ts"] = (now - 1200).into();
+    assert_eq!(life.handler.deliver(&[stored]).await.0, 200);
+    life.app.captured_from_now().await;
+    let left = life.revert(&["--yes"]).await;
+    assert_eq!(left.code, 3, "{left:?}");
+    for words in ["--assume-no-gaps takes them for one", "what was before is not known", "2 unknown"] {
+        assert!(left.stdout.contains(words) || left.stderr.contains(words), "no {words:?} in {left:?}");
+    }
+    assert_eq!(life.live("a").await.unwrap(), r#"{"n":2}"#);
+    let done = life.revert(&["--assume-no-gaps", "--yes"]).await;
+    assert_eq!(done.code, 3, "{done:?}");
+    assert_eq!(life.live("a").await.unwrap(), r#"{"n":1}"#);
+}
+
+#[tokio::test]
+async fn wrong_flags_are_refused_before_anything_is_read() {
+    let life = Life::shop().await;
+    for (flags, code, words) in [
+        (&["--filter", "doc.by = 1"][..], 2, "^"),
+        (&["--filter", "nothing(doc)"], 2, "unknown function"),
+        (&["--only", "/id"], 2, "cannot be changed"),
+        (&["--only", "price"], 2, "--only"),
+        (&["--bookkeeping", "by"], 2, "--bookkeeping"),
+        (&["--array-key", "/items"], 2, "/items=/sku"),
+        (&["--delete-created=x"], 2, "write a number"),
+        (&["--prefer", "theirs"], 2, "possible values"),
+        (&["--filter", "false"], 1, "is to be taken back"),
+        (&["--force"], 2, "unexpected argument"),
+    ] {
+        let refused = life.revert(&[flags, &["--dry-run"]].concat()).await;
+        assert_eq!(refused.code, code, "{flags:?}: {refused:?}");
+        assert!(refused.stderr.contains(words), "{flags:?}: {refused:?}");
+    }
+    let turned = life.app.run(&["revert", "--from", "5m", "--to", "1h"]).await;
+    assert_eq!((turned.code, turned.stderr.contains("is before --from")), (2, true), "{turned:?}");
+}
