@@ -6,7 +6,10 @@ use chrono::Utc;
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
-use crate::support::{Handler, Output, TestApp};
+use crate::{
+    rewind_faults::kills::{before_or_after, killed_at},
+    support::{Handler, Output, TestApp},
+};
 
 /// The bad writer's writes.
 const BAD: &str = r#"doc.by == "job-42""#;
@@ -240,4 +243,39 @@ async fn wrong_flags_are_refused_before_anything_is_read() {
     }
     let turned = life.app.run(&["revert", "--from", "5m", "--to", "1h"]).await;
     assert_eq!((turned.code, turned.stderr.contains("is before --from")), (2, true), "{turned:?}");
+}
+
+/// A writer of single fields that is killed at any of its writes, and somebody who edits another field right after: undo
+/// cannot know whether the field was written before the edit or by it, and takes nothing back that is not its own.
+#[tokio::test]
+async fn an_edit_after_a_kill_is_not_taken_for_the_killed_ones_own() {
+    for revert in [true, false] {
+        let mut was_written = 0;
+        for kills in 0.. {
+            let life = Life::shop().await;
+            let (from, to) = ((life.now - 1800).to_string(), (life.now - 600).to_string());
+            let args = match revert {
+                true => vec!["revert", "--from", &from, "--to", &to, "--filter", BAD, "--bookkeeping", "/by"],
+                false => vec!["restore", "--at", &from, "--only", "/price", "--no-stamp"],
+            };
+            let args = [&args[..], &["--id", "1", "--pk", "1", "--yes"]].concat();
+            if !killed_at(&life.app, &args, kills, before_or_after(kills)).await {
+                break;
+            }
+            let mut document = life.last["1"].0.clone();
+            let now: Value = serde_json::from_str(&life.live("1").await.unwrap()).unwrap();
+            document["price"] = now["price"].clone();
+            document["city"] = "Honest".into();
+            let edited = format!("killed at write {kills}, with a price of {}", now["price"]);
+            was_written += usize::from(now["price"] == json!(9.5));
+            life.app.put(document).await;
+            let list: Value = life.app.run(&["undo", "--list", "--format", "json"]).await.json();
+            let Some(id) = list[0]["restore"].as_str() else { continue };
+            let undone = life.app.run(&["undo", id, "--yes"]).await;
+            assert!([0, 3].contains(&undone.code), "{edited}: {undone:?}");
+            let after: Value = serde_json::from_str(&life.live("1").await.unwrap()).unwrap();
+            assert_eq!(after["city"], "Honest", "{edited}: {undone:?}");
+        }
+        assert!(was_written > 0, "never killed after the write");
+    }
 }

@@ -1,6 +1,6 @@
 //! Restore, undo and load under faults: storms of 429 and 412, answers that get lost, and a kill at every write.
 
-mod kills;
+pub mod kills;
 mod service;
 mod writers;
 

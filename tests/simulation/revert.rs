@@ -61,11 +61,6 @@ impl Twin {
                 }
             }
             _ => {
-                let plain = |leaves: &Option<Leaves>| {
-                    leaves
-                        .clone()
-                        .map(|leaves| leaves.into_iter().filter(|(leaf, _)| *leaf != "/by").collect::<Leaves>())
-                };
                 let honest = plain(&self.honest);
                 if honest != plain(&before) && honest != plain(&now) {
                     let mut base = self.honest.clone();
@@ -86,11 +81,16 @@ impl Twin {
     /// The paths in conflict.
     fn conflicts(&self) -> BTreeSet<String> {
         if let Some(base) = &self.whole {
-            return if *base == self.honest { BTreeSet::new() } else { BTreeSet::from(["/".to_owned()]) };
+            return if plain(base) == plain(&self.honest) { BTreeSet::new() } else { BTreeSet::from(["/".to_owned()]) };
         }
         let now = |leaf: &str| self.honest.as_ref().and_then(|honest| honest.get(leaf).cloned());
         self.decided.iter().filter(|(leaf, base)| now(leaf) != **base).map(|(leaf, _)| (*leaf).to_owned()).collect()
     }
+}
+
+/// Without the field that every writer sets.
+fn plain(leaves: &Option<Leaves>) -> Option<Leaves> {
+    leaves.clone().map(|leaves| leaves.into_iter().filter(|(leaf, _)| *leaf != "/by").collect())
 }
 
 fn document(place: &Place, leaves: &Leaves) -> Value {

@@ -96,10 +96,6 @@ impl Noted {
     fn place(&self) -> &Place {
         &self.edit.place
     }
-
-    fn is_already(&self, value: Option<&str>) -> bool {
-        same_value(self.base.as_deref(), value)
-    }
 }
 
 #[derive(Debug)]
@@ -218,14 +214,12 @@ impl<'r> Walk<'r> {
         (old, new): (Option<&str>, Option<&str>),
         record: Option<&str>,
     ) -> Result<(), EditError> {
-        let rules = self.rules;
-        let is_bookkeeping = |place: &Place| rules.bookkeeping.iter().any(|path| place.is_at(path, false));
         let noted = match self.noted.iter().position(|noted| noted.place().covers(&change.place)) {
             Some(at) => self.noted.swap_remove(at),
             None => {
                 let below = self.noted.iter().filter(|noted| change.place.covers(noted.place()));
                 let (count, only_bookkeeping) =
-                    below.fold((0, true), |(n, all), noted| (n + 1, all && is_bookkeeping(noted.place())));
+                    below.fold((0, true), |(n, all), noted| (n + 1, all && self.is_bookkeeping(noted.place())));
                 if count == 0 {
                     return Ok(());
                 }
@@ -236,11 +230,21 @@ impl<'r> Walk<'r> {
                 noted
             }
         };
-        if is_bookkeeping(noted.place()) || noted.is_already(value_at(new, noted.place())) {
+        if self.is_bookkeeping(noted.place()) || self.is_back(&noted, value_at(new, noted.place())) {
             return Ok(());
         }
         let theirs = value_at(old, noted.place()).map(str::to_owned);
         self.clash(noted, theirs)
+    }
+
+    fn is_bookkeeping(&self, place: &Place) -> bool {
+        self.rules.bookkeeping.iter().any(|path| place.is_at(path, false))
+    }
+
+    /// Whether a value is what it was, but for what every writer sets.
+    fn is_back(&self, noted: &Noted, value: Option<&str>) -> bool {
+        let differ = changes_at(noted.place(), noted.base.as_deref(), value, &self.rules.array_keys);
+        differ.iter().all(|change| self.is_bookkeeping(&change.place))
     }
 
     fn clash(&mut self, mut noted: Noted, theirs: Option<String>) -> Result<(), EditError> {
@@ -339,7 +343,7 @@ impl<'r> Walk<'r> {
     fn settle(&self, clash: Clash, today: Option<&str>, merged: &mut Merged) -> Result<(), EditError> {
         let Clash { noted, theirs } = clash;
         let ours = value_at(merged.text.as_deref(), noted.place()).map(str::to_owned);
-        if noted.is_already(ours.as_deref()) {
+        if self.is_back(&noted, ours.as_deref()) {
             return Ok(());
         }
         match self.rules.prefer {
