@@ -6,6 +6,8 @@ mod properties;
 
 use std::{collections::BTreeSet, panic};
 
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
 fn folder(name: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
 }
@@ -28,6 +30,43 @@ fn every_seed_of_every_target_keeps_its_properties() {
             }
         }
         assert!(seeds > 0, "{name} has no seeds");
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// Inputs by chance: what the fuzzers begin with, without what they learn. `COSMOS_REWIND_INPUTS` says how many for each
+/// target, `COSMOS_REWIND_TARGET` names one.
+#[test]
+fn what_chance_makes_of_every_target_keeps_its_properties() {
+    let count = std::env::var("COSMOS_REWIND_INPUTS").map_or(100, |count| count.parse().unwrap());
+    let wanted = std::env::var("COSMOS_REWIND_TARGET").ok();
+    let mut broken = Vec::new();
+    for (name, target) in properties::TARGETS {
+        if wanted.as_ref().is_some_and(|wanted| wanted != name) {
+            continue;
+        }
+        let mut rng = StdRng::seed_from_u64(42);
+        let seeds: Vec<Vec<u8>> = std::fs::read_dir(folder("seeds").join(name))
+            .unwrap()
+            .map(|e| std::fs::read(e.unwrap().path()).unwrap())
+            .collect();
+        for _ in 0..count {
+            let mut input: Vec<u8> = match rng.random_bool(0.5) {
+                true => (0..rng.random_range(0..300)).map(|_| rng.random()).collect(),
+                false => seeds[rng.random_range(0..seeds.len())].clone(),
+            };
+            for _ in 0..rng.random_range(0..4) {
+                let place = rng.random_range(0..=input.len());
+                match rng.random_range(0..3) {
+                    0 => input.truncate(place),
+                    1 => input.insert(place, rng.random()),
+                    _ => input.rotate_left(place),
+                }
+            }
+            if panic::catch_unwind(|| target(&input)).is_err() {
+                broken.push(format!("{name}: {}", String::from_utf8_lossy(&input)));
+            }
+        }
     }
     assert!(broken.is_empty(), "{broken:#?}");
 }

@@ -17,6 +17,7 @@ use cosmos_rewind::{
         diff, edit,
         fidelity::Delivery,
         key::{KeyPaths, parse_path, render_path},
+        merge::{Merged, Prefer, Rules, Walk, Writer, edited as with_edits},
         order::Position,
         raw::RawDocument,
         record::{self, MAX_ID_BYTES, MAX_ITEM_BYTES, RecordContext, Reread},
@@ -396,6 +397,63 @@ pub fn edit_diff(data: &[u8]) {
     }
 }
 
+/// A document's life, some writes of which are undone: documents made of the bytes, and a line each of the text, of which
+/// the first character says whose it is.
+pub fn merge(data: &[u8]) {
+    let mut sower = Sower { bytes: data };
+    let texts: Vec<String> = (0..4).map(|_| sower.object()).collect();
+    for undone in 0..8 {
+        let write = |(place, text): (usize, &String)| (undone >> place & 1 == 1, Some(text.clone()));
+        merges(Some(&texts[0]), &texts[1..].iter().enumerate().map(write).collect::<Vec<_>>());
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut lines = text.lines().map(|line| (line.starts_with('-'), line.get(1..).unwrap_or_default()));
+    let object = |text: &str| RawDocument::parse(text).is_ok().then(|| text.to_owned());
+    let Some(base) = lines.next().map(|(_, text)| object(text)) else { return };
+    let writes: Vec<(bool, Option<String>)> =
+        lines.take(12).map(|(is_undone, text)| (is_undone, object(text))).collect();
+    merges(base.as_deref(), &writes);
+}
+
+fn merges(base: Option<&str>, writes: &[(bool, Option<String>)]) {
+    let keyed = vec!["/a=/b".parse().expect("it is a key")];
+    for array_keys in [Vec::new(), keyed] {
+        let rules = Rules { array_keys, ..Rules::default() };
+        let merged = merged(&rules, base, writes);
+        let today = writes.last().map_or(base, |(_, text)| text.as_deref());
+        // What a plan keeps leads to the same.
+        let named = writes.iter().enumerate().map(|(n, (_, text))| (n.to_string(), text.clone()));
+        let named = named.chain([("base".to_owned(), base.map(str::to_owned))]);
+        let texts: HashMap<String, String> = named.filter_map(|(name, text)| Some((name, text?))).collect();
+        assert_eq!(with_edits(today, &merged.edits, &texts).as_ref(), Ok(&merged.text));
+        let same = |a: Option<&str>, b: Option<&str>| match (a, b) {
+            (Some(a), Some(b)) => diff::same(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        if writes.iter().all(|(is_undone, _)| *is_undone) && rules.array_keys.is_empty() {
+            assert!(same(merged.text.as_deref(), base), "{base:?} {writes:?}: {merged:?}");
+            assert!(merged.conflicts.is_empty(), "{base:?} {writes:?}: {merged:?}");
+        }
+        if writes.iter().all(|(is_undone, _)| !is_undone) {
+            assert_eq!((merged.text.as_deref(), merged.edits.len()), (today, 0));
+            assert!(merged.conflicts.is_empty() && merged.taken.is_empty());
+        }
+        let ours = self::merged(&Rules { prefer: Some(Prefer::Ours), ..rules.clone() }, base, writes);
+        assert_eq!((&ours.text, ours.settled), (&merged.text, merged.conflicts.len()));
+        let base = self::merged(&Rules { prefer: Some(Prefer::Base), ..rules }, base, writes);
+        assert_eq!(base.settled + base.conflicts.len(), merged.conflicts.len());
+    }
+}
+
+fn merged(rules: &Rules, base: Option<&str>, writes: &[(bool, Option<String>)]) -> Merged {
+    let mut walk = Walk::from(base.map(|text| ("base".to_owned(), text.to_owned())), rules);
+    for (number, (is_undone, text)) in writes.iter().enumerate() {
+        let by = if *is_undone { Writer::Undone } else { Writer::Kept };
+        walk.step(by, number.to_string(), text.clone()).expect("documents are objects");
+    }
+    walk.finish().expect("documents are objects")
+}
+
 fn differ(before: &str, after: &str) {
     let differences = diff::between(before, after);
     assert_eq!(differences.is_empty(), diff::same(before, after), "{before} {after}");
@@ -542,6 +600,7 @@ pub const TARGETS: &[Target] = &[
     ("connection", connection),
     ("edit_diff", edit_diff),
     ("invocation", invocation),
+    ("merge", merge),
     ("plan", plan),
     ("record", record),
     ("time", time),

@@ -135,7 +135,7 @@ impl<'a> Document<'a> {
                 }
             };
             begun.undone += u64::from(is_undone);
-            begun.gaps += u64::from(is_gap(self.versions, last, version));
+            begun.gaps += u64::from(!version.is_live() && is_gap(self.versions, last, version));
             let by = match (is_undone, version.op) {
                 (true, _) => Writer::Undone,
                 (false, Some(Op::Expire)) => Writer::Expiry,
@@ -166,6 +166,9 @@ impl<'a> Document<'a> {
             if undone == 1 { "write" } else { "writes" },
             at(first)
         )];
+        if last.is_some_and(Version::is_live) {
+            notes.push("its newest version is not in the history yet; it counts as a write that is kept".into());
+        }
         if gaps > 0 {
             notes.push("versions may be missing: what an unseen write changed stays".into());
         }

@@ -44,8 +44,8 @@ pub struct Field {
     pub ours: Option<Box<RawValue>>,
 }
 
-/// The fields of a merge.
-pub(super) fn of(item: &ItemKey, merged: &Merged) -> Vec<Field> {
+/// The fields of a merge; of a document that is kept those in conflict.
+pub(super) fn of(item: &ItemKey, merged: &Merged, is_kept: bool) -> Vec<Field> {
     let raw = |text: &Option<String>| text.clone().and_then(|text| RawValue::from_string(text).ok());
     let field = |path: String, fate, base, theirs, ours| Field {
         id: item.id.clone(),
@@ -56,7 +56,8 @@ pub(super) fn of(item: &ItemKey, merged: &Merged) -> Vec<Field> {
         theirs: raw(theirs),
         ours: raw(ours),
     };
-    let back = merged.taken.iter().map(|t| field(t.place.to_string(), Fate::Back, &t.to, &t.from, &t.from));
+    let taken = merged.taken.iter().filter(|_| !is_kept);
+    let back = taken.map(|t| field(t.place.to_string(), Fate::Back, &t.to, &t.from, &t.from));
     let conflicts =
         merged.conflicts.iter().map(|c| field(c.place.to_string(), Fate::Conflict, &c.base, &c.theirs, &c.ours));
     back.chain(conflicts).collect()

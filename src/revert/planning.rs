@@ -227,7 +227,8 @@ impl Work<'_> {
         step.version = base.map(Chosen::from);
         step.conflicts = merged.conflicts.iter().map(|conflict| conflict.place.to_string()).collect();
         step.action = self.action(&merged, &mut step.notes, step.live.is_some());
-        let fields = fields::of(&item, &merged);
+        let is_kept = step.action == Action::Keep;
+        let fields = fields::of(&item, &merged, is_kept);
         if step.action.writes() {
             step.edits = merged.edits;
             let hand = Prefetched { version: merged.text, live: Some(live.and_then(|live| live.text)) };

@@ -169,6 +169,11 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
         "1/1",
     ];
     compare("restore", &[0], &[&only[..], &["--yes"]].concat()).await;
+    world.bad_writes().await;
+    let window = ["revert", "--from", &world.minutes_ago(35), "--to", &world.minutes_ago(25)];
+    let filtered = [&window[..], &["--where", "c.kind = 'reverted'", "--filter", "doc.by == 'job'"]].concat();
+    compare("restore", &[3], &[&filtered[..], &["--yes"]].concat()).await;
+    compare("restore", &[0], &[&window[..], &["--id", "r3", "--delete-created=1", "--yes"]].concat()).await;
     // A journal of a newer program, or of somebody else.
     let foreign = json!({"kind": "plan", "writes": "many"});
     let outcomes = json!({"kind": "outcomes", "outcomes": [{"fate": "better"}]});

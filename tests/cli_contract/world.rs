@@ -39,6 +39,41 @@ impl World {
         world
     }
 
+    /// Documents that a job wrote into: one that it changed and then replaced a part of, one with a conflict, one that it
+    /// made.
+    pub(super) async fn bad_writes(&self) {
+        let document = |id: &str, by: &str, o: Value| json!({"id": id, "pk": id, "kind": "reverted", "by": by, "o": o});
+        for (id, writes) in [
+            (
+                "r1",
+                vec![
+                    (60, "create", "ann", json!({"x": 1, "y": 1})),
+                    (30, "replace", "job", json!({"x": 2, "y": 1})),
+                    (28, "replace", "job", json!("gone")),
+                ],
+            ),
+            (
+                "r2",
+                vec![
+                    (60, "create", "ann", json!({})),
+                    (30, "replace", "job", json!({"z": 2})),
+                    (28, "replace", "ann", json!({"z": 3})),
+                ],
+            ),
+            ("r3", vec![(30, "create", "job", json!(1))]),
+        ] {
+            let last = writes.len() - 1;
+            for (n, (minutes, op, by, o)) in writes.into_iter().enumerate() {
+                let document = document(id, by, o);
+                let etag = match n == last {
+                    true => self.app.put(document.clone()).await["_etag"].as_str().unwrap().to_owned(),
+                    false => format!("\"{id}-{n}\""),
+                };
+                self.record(&document, op, minutes, 20 + n as i64, &etag).await;
+            }
+        }
+    }
+
     pub(super) async fn write(&self, id: &str, record_id: &str, record: &Value) {
         let key = PartitionKey::parse(&json!([record["pk"], id]).to_string()).unwrap();
         self.app.changes().await.upsert(&key, record_id, record.to_string().into_bytes()).await.unwrap();

@@ -130,6 +130,14 @@ pub(super) fn put(
         Segment::Element { is, .. } => is,
     };
     let is_it = |item: &Item| item.name.as_ref() == Some(name);
+    // Of duplicated names the last one counts; an edit leaves no other one.
+    if let Some(last) = items.iter().rposition(is_it) {
+        let mut place = 0;
+        items.retain(|item| {
+            place += 1;
+            place > last || !is_it(item)
+        });
+    }
     let ordered = order.and_then(|order| match first {
         Segment::Member(_) => members(order),
         Segment::Element { key, .. } => identified(order, key),
@@ -147,7 +155,7 @@ pub(super) fn put(
         items.retain(|item| !is_it(item));
     } else {
         let inner_order = ordered.as_ref().and_then(|all| all.iter().rev().find(|item| is_it(item)));
-        for item in items.iter_mut().filter(|item| is_it(item)) {
+        if let Some(item) = items.iter_mut().find(|item| is_it(item)) {
             item.value = match value {
                 Some(value) if rest.is_empty() => value.to_owned(),
                 _ => put(&item.value, rest, value, inner_order.map(|item| item.value.as_str()), whole)?,
@@ -210,7 +218,7 @@ mod tests {
         assert_eq!(made(r#"{"c":3,"id":"x"}"#, &["a"]).unwrap(), r#"{"c":3,"id":"x","a":1.10}"#);
         assert_eq!(made(r#"{"c":3}"#, &["a"]).unwrap(), r#"{"a":1.10,"c":3}"#);
         assert_eq!(made(r#"{"b":{"q":9},"c":3}"#, &["b", "p"]).unwrap(), r#"{"b":{"p":1,"q":9},"c":3}"#);
-        assert_eq!(made(r#"{"a":2,"a":3}"#, &["a"]).unwrap(), r#"{"a":1.10,"a":1.10}"#);
+        assert_eq!(made(r#"{"a":2,"a":3}"#, &["a"]).unwrap(), r#"{"a":1.10}"#);
         // What was not there goes.
         assert_eq!(made(r#"{"id":"x","n":7,"c":3}"#, &["n"]).unwrap(), r#"{"id":"x","c":3}"#);
         assert_eq!(made(r#"{"id":"x"}"#, &["n"]).unwrap(), r#"{"id":"x"}"#);

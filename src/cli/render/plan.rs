@@ -125,7 +125,7 @@ fn show_fields(ui: &Ui, fields: &Fields) -> Result<(), CliError> {
     let mut rows = ui.rows(Format::Table, &["id", "pk", "path", "fate", "before", "written", "today"]);
     for field in fields.iter().map_err(unreadable)?.take(SHOWN) {
         let field = field.map_err(unreadable)?;
-        let value = |value: &Option<Box<RawValue>>| json!(value.as_ref().map_or("", |value| value.get()));
+        let value = |value: &Option<Box<RawValue>>| json!(value.as_ref().map_or(String::new(), |v| short(v.get())));
         let key = PartitionKey::parse(&field.pk.to_string()).map_or_else(|_| field.pk.to_string(), |k| k.to_string());
         rows.push(&[
             json!(field.id),
@@ -142,6 +142,15 @@ fn show_fields(ui: &Ui, fields: &Fields) -> Result<(), CliError> {
         ui.note(&format!("... and {}; --format json shows all", count_of(rest, "field")));
     }
     Ok(())
+}
+
+/// A value as a table shows it: its beginning, when it is long.
+fn short(value: &str) -> String {
+    const LONGEST: usize = 40;
+    match value.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &value[..end]),
+        None => value.to_owned(),
+    }
 }
 
 /// Changed paths: for people the first few.
