@@ -29,8 +29,9 @@ for patch in "$patches"/*.patch; do git apply --unidiff-zero "$patch" || { echo 
 cargo test --quiet --no-run --test main
 program=$(find "$linked/debug/deps" -name 'main-*' -type f -executable | head -n 1)
 # Capture alone, 30 seeds; when none of them notices, lives in memory, 40 seeds; then the whole, seed after seed until one does. What is about sinks that
-# neither has (the names begin with follow-) is the business of the model of followers, with real processes. What neither sees, the tests
-# of what an outside audit found have to: layouts and records of before, guards.
+# neither has (the names begin with follow-) is the business of the model of followers, with real processes. Honest writers and a bad one,
+# 40 seeds, are asked after lives in memory. What nobody sees, the tests of revert and of what an outside audit found have to: guards,
+# layouts and records of before.
 notices() { COSMOS_REWIND_MUTANT=$1 timeout 300 "$program" "$2" >"$folder/log" 2>&1 && return 1 || return 0; }
 survived=0
 if COSMOS_REWIND_ALONE_SEEDS=2 notices none simulation::alone; then echo "the simulation fails without any breakage" >&2; tail -n 20 "$folder/log" >&2; exit 1; fi
@@ -43,6 +44,10 @@ for name in "${names[@]}"; do
   if ((${#by} == 0)) && COSMOS_REWIND_MEMORY_SEEDS=40 notices "$name" simulation::memory; then
     by="in memory, $(grep -c '^COSMOS_REWIND_SEED=' "$folder/log" || true) of 40 seeds$(sed -n 's/^test simulation::memory::\(a_[a-z_]*\) .*FAILED/, \1/p' "$folder/log" | tr -d '\n')"
   fi
+  if ((${#by} == 0)) && COSMOS_REWIND_REVERT_SEEDS=40 notices "$name" simulation::revert; then
+    by="honest writers and a bad one, $(grep -c '^COSMOS_REWIND_SEED=' "$folder/log" || true) of 40 seeds"
+  fi
+  if ((${#by} == 0)) && notices "$name" rewind_revert::; then by="\`$(sed -n 's/^test rewind_revert::\([a-z_]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)\`"; fi
   for ((seed = 1; seed < 4 && ${#by} == 0; seed++)); do
     [[ $name == follow-* ]] || break
     if COSMOS_REWIND_SEED=$seed notices "$name" follow_model; then by="the model of followers, seed $seed"; fi

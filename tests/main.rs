@@ -71,8 +71,6 @@ mod reference;
 mod restore;
 mod restore_archive;
 #[cfg(feature = "local")]
-mod revert;
-#[cfg(feature = "local")]
 mod rewind;
 #[cfg(feature = "local")]
 mod rewind_faults;
@@ -82,6 +80,8 @@ mod rewind_keys;
 mod rewind_model;
 #[cfg(feature = "local")]
 mod rewind_refusals;
+#[cfg(feature = "local")]
+mod rewind_revert;
 #[cfg(feature = "local")]
 mod scan;
 #[cfg(all(feature = "local", target_os = "linux"))]
