@@ -6,6 +6,8 @@
 mod app_files;
 mod architecture;
 #[cfg(feature = "local")]
+mod at;
+#[cfg(feature = "local")]
 mod backup;
 #[cfg(feature = "local")]
 mod bulk;

@@ -15,16 +15,16 @@ use crate::{
 const BAD: &str = r#"doc.by == "job-42""#;
 
 /// An account whose documents' writes are minutes apart in the history, although they are made now.
-struct Life {
-    app: TestApp,
+pub struct Life {
+    pub app: TestApp,
     handler: Handler,
-    now: i64,
+    pub now: i64,
     lsn: i64,
     last: BTreeMap<String, (Value, i64)>,
 }
 
 impl Life {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let app = TestApp::start().await;
         let handler = app.handler(&[]).await;
         Self { app, handler, now: Utc::now().timestamp(), lsn: 0, last: BTreeMap::new() }
@@ -32,8 +32,12 @@ impl Life {
 
     /// A document is written, and captured as of so many minutes ago; `None` deletes it.
     async fn write(&mut self, minutes: i64, id: &str, document: Option<Value>) {
+        self.write_at(self.now - minutes * 60, id, document).await;
+    }
+
+    /// A document is written, and captured as of this second; `None` deletes it. As it was stored.
+    pub async fn write_at(&mut self, ts: i64, id: &str, document: Option<Value>) -> Option<Value> {
         self.lsn += 1;
-        let ts = self.now - minutes * 60;
         let previous = self.last.remove(id);
         let mut metadata =
             json!({"lsn": self.lsn, "crts": ts, "previousImageLSN": previous.as_ref().map_or(0, |p| p.1)});
@@ -62,6 +66,7 @@ impl Life {
         item["metadata"] = metadata;
         let (status, answer) = self.handler.deliver(&[item]).await;
         assert_eq!(status, 200, "{answer}");
+        self.last.get(id).map(|(stored, _)| stored.clone())
     }
 
     /// The live document's text as its users wrote it.

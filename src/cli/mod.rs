@@ -1,6 +1,8 @@
 //! The command line: one file per command, `ui` the only place that prints data.
 
 mod applying;
+#[cfg(feature = "local")]
+mod at;
 mod backfill;
 mod backup;
 mod completions;
@@ -96,6 +98,9 @@ pub enum Command {
     Show(show::ShowArgs),
     /// Show the fields of a document that differ between two moments, or between one and now
     Diff(diff::DiffArgs),
+    /// Start an account that shows the documents as they were at a moment, for any SDK and tool
+    #[cfg(feature = "local")]
+    At(at::AtArgs),
     /// Put documents back to what they were at a moment: planned, shown, saved first, reversible
     Restore(restore::RestoreArgs),
     /// Take back what some writes changed, field by field, and keep what all others did
@@ -183,6 +188,8 @@ pub async fn run(cli: Cli, ui: &Ui) -> Exit {
         Command::History(args) => history::run(args, ui).await,
         Command::Show(args) => show::run(args, ui).await,
         Command::Diff(args) => diff::run(args, ui).await,
+        #[cfg(feature = "local")]
+        Command::At(args) => at::run(args, ui).await,
         Command::Restore(args) => restore::run(args, ui).await,
         Command::Revert(args) => revert::run(args, ui).await,
         Command::Undo(args) => undo::run(args, ui).await,

@@ -13,6 +13,7 @@ pub mod known;
 pub mod live;
 #[cfg(feature = "local")]
 pub mod memory;
+pub mod moment;
 pub mod odd_records;
 pub mod past;
 pub mod predicate;

@@ -94,6 +94,20 @@ impl Ask {
         self
     }
 
+    /// Whether it is a query.
+    pub fn is_query(&self) -> bool {
+        self.headers.is_true("x-ms-documentdb-isquery") || self.headers.is_true("x-ms-documentdb-query")
+    }
+
+    /// Whether it may change something.
+    pub fn is_write(&self) -> bool {
+        match self.method {
+            Method::GET | Method::HEAD => false,
+            Method::POST => !self.is_query() && !self.headers.is_true(header::IS_QUERY_PLAN),
+            _ => true,
+        }
+    }
+
     /// Whether a write's answer shall carry the document. The service's default is yes.
     pub fn wants_content(&self) -> bool {
         match (self.headers.get(header::CONTENT_ON_WRITE), self.headers.get("prefer")) {

@@ -22,6 +22,7 @@ mod log;
 mod message;
 mod offers;
 mod pages;
+pub mod past;
 mod patch;
 mod server;
 mod shelf;

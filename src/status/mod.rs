@@ -14,7 +14,7 @@
 //! ```
 
 mod lag;
-mod size;
+pub mod size;
 mod workers;
 
 use std::time::Instant;

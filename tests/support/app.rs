@@ -205,6 +205,11 @@ impl TestApp {
         Running::start(self.folder.path(), args, &self.settings())
     }
 
+    /// Starts a command that runs until it is stopped.
+    pub fn start_program(&self, args: &[&str]) -> Running {
+        Running::start(self.folder.path(), args, &[("CosmosDB".to_owned(), self.local.connection_string())])
+    }
+
     pub(super) async fn spawn(&self, args: &[&str], settings: &[(&str, &str)], input: &str) -> Output {
         let mut all = vec![("CosmosDB".to_owned(), self.local.connection_string())];
         all.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));

@@ -2,13 +2,17 @@
 
 use std::{path::Path, process::Stdio};
 
-use tokio::process::Child;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout},
+};
 
 use super::{BINARY, Output, hermetic};
 
 /// The command; killed when it is dropped. What it prints must fit into a pipe until it is asked for.
 pub struct Running {
     child: Child,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl Running {
@@ -18,7 +22,14 @@ impl Running {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         hermetic(&mut command, settings);
         let mut command = tokio::process::Command::from(command);
-        Self { child: command.kill_on_drop(true).spawn().unwrap() }
+        Self { child: command.kill_on_drop(true).spawn().unwrap(), lines: None }
+    }
+
+    /// The next line that it prints.
+    pub async fn line(&mut self) -> String {
+        let Self { child, lines } = self;
+        let lines = lines.get_or_insert_with(|| BufReader::new(child.stdout.take().unwrap()).lines());
+        lines.next_line().await.unwrap().expect("a line")
     }
 
     /// SIGKILL; returns when it is gone.

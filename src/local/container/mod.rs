@@ -3,12 +3,13 @@
 mod clock;
 mod containers;
 mod document_key;
+mod past;
 mod ranges;
 mod write;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock as SyncRwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock as SyncRwLock},
 };
 
 use axum::http::Method;
@@ -29,6 +30,7 @@ pub(super) use self::{
     clock::Clock,
     containers::Containers,
     document_key::wrong_key,
+    past::{Fetch, Import, Loading, Past},
     ranges::{PhysicalRange, RangeError},
 };
 
@@ -48,6 +50,8 @@ pub(super) struct Container {
     sessions: SyncRwLock<BTreeMap<String, String>>,
     /// Held by a split or merge: what must not be cut in the middle does not start meanwhile.
     reshaping: RwLock<()>,
+    /// Set when it shows the past.
+    past: OnceLock<Arc<Past>>,
     emulator: Arc<Emulator>,
     clock: Arc<Clock>,
 }
@@ -94,6 +98,7 @@ impl Container {
             computed: SyncRwLock::new(Arc::new(Computed::read(&description.computed_properties))),
             sessions: SyncRwLock::default(),
             reshaping: RwLock::default(),
+            past: OnceLock::new(),
             emulator,
             clock,
         };

@@ -150,7 +150,7 @@ impl Container {
     }
 
     /// Reads a stored document out of a write's answer.
-    fn stored(&self, text: &Bytes) -> Result<Put, Box<Answer>> {
+    pub(super) fn stored(&self, text: &Bytes) -> Result<Put, Box<Answer>> {
         let unreadable =
             || Box::new(Answer::error(500, None, "InternalServerError", "the stored document is unreadable"));
         let document: Value = serde_json::from_slice(text).map_err(|_| unreadable())?;

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::{
     Gateway,
     documents::{CROSS_PARTITION, NOT_CROSS_PARTITION, detached, names_keys},
-    is_query,
 };
 use crate::local::{
     list,
@@ -22,7 +21,7 @@ impl Gateway {
             ([], &Method::GET) => self.account(ask).await,
             (["offers"], &Method::GET | &Method::POST) => self.offers.answer(ask, None, self.clock.now()),
             (["offers", id], _) => self.offers.answer(ask, Some(id), self.clock.now()),
-            (["dbs"], &Method::POST) if !is_query(ask) => self.create_database(ask).await,
+            (["dbs"], &Method::POST) if !ask.is_query() => self.create_database(ask).await,
             (["dbs"], &Method::GET | &Method::POST) => self.listed(ask, "/dbs", "Databases", "").await,
             (["dbs", database, "colls", container, "operations", "partitionkeydelete"], &Method::POST) => {
                 match self.containers.get(&ContainerName::new(*database, *container)).await {
@@ -34,7 +33,7 @@ impl Gateway {
                 }
             }
             (["dbs", _, "colls", _, "conflicts"], &Method::POST)
-                if is_query(ask) && !names_keys(ask) && !ask.headers.is_true(CROSS_PARTITION) =>
+                if ask.is_query() && !names_keys(ask) && !ask.headers.is_true(CROSS_PARTITION) =>
             {
                 Answer::bad_request(NOT_CROSS_PARTITION)
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::Method;
 use serde_json::Value;
 
-use super::{Gateway, is_query};
+use super::Gateway;
 use crate::local::{
     addresses, batch,
     container::Container,
@@ -32,11 +32,13 @@ impl Gateway {
             Method::GET if ask.headers.get("a-im").is_some() => feed::read(container, ask).await,
             Method::GET => self.pages.read(container, ask).await,
             Method::POST if !is_document && ask.headers.is_true(header::IS_QUERY_PLAN) => planned(container, ask),
-            Method::POST if !is_document && is_query(ask) && !names_keys(ask) => match for_the_client(container, ask) {
-                Some(answer) => answer,
-                None => self.pages.read(container, ask).await,
-            },
-            Method::POST if !is_document && is_query(ask) => self.pages.read(container, ask).await,
+            Method::POST if !is_document && ask.is_query() && !names_keys(ask) => {
+                match for_the_client(container, ask) {
+                    Some(answer) => answer,
+                    None => self.pages.read(container, ask).await,
+                }
+            }
+            Method::POST if !is_document && ask.is_query() => self.pages.read(container, ask).await,
             Method::POST if !is_document && ask.headers.is_true(header::IS_BATCH) => {
                 detached(container, ask, |container, ask| async move { batch::run(&container, &ask).await }).await
             }
@@ -152,7 +154,7 @@ pub(super) async fn with_name(container: &Container, target: Target, ask: &mut A
 
 /// The figures that a client asked for: there is nothing to measure here, so all of it is one step.
 pub(super) fn metrics(ask: &Ask, answer: &mut Answer) {
-    if answer.status != 200 || !is_query(ask) {
+    if answer.status != 200 || !ask.is_query() {
         return;
     }
     if ask.headers.is_true("x-ms-documentdb-populatequerymetrics") {

@@ -6,7 +6,7 @@ mod documents;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use axum::http::Method;
@@ -41,6 +41,8 @@ pub(super) struct Gateway {
     shelf: Shelf,
     clock: Arc<Clock>,
     partitions: u32,
+    /// Why nothing may be changed, when that is so.
+    frozen: OnceLock<String>,
     /// Request units charged for documents, by container, in thousandths.
     charges: Mutex<BTreeMap<String, u64>>,
 }
@@ -57,6 +59,7 @@ impl Gateway {
             shelf: Shelf::default(),
             clock,
             partitions,
+            frozen: OnceLock::new(),
             charges: Mutex::default(),
         }
     }
@@ -73,6 +76,11 @@ impl Gateway {
             let mut charges = self.charges.lock().unwrap_or_else(PoisonError::into_inner);
             *charges.entry(name.to_string()).or_default() += (charge * 1000.0).round() as u64;
         }
+    }
+
+    /// From now on nothing can be changed, for this reason.
+    pub fn freeze(&self, reason: String) {
+        let _ = self.frozen.set(reason);
     }
 
     pub fn clock(&self) -> &Clock {
@@ -102,6 +110,9 @@ impl Gateway {
     }
 
     async fn answer(&self, mut ask: Ask) -> Answer {
+        if let Some(reason) = self.frozen.get().filter(|_| ask.is_write()) {
+            return Answer::error(403, None, "Forbidden", reason);
+        }
         while ask.path.len() > 1 && ask.path.ends_with('/') {
             ask.path.pop();
         }
@@ -127,14 +138,24 @@ impl Gateway {
                 }
                 let target =
                     if has_rids { with_name(&container, target.clone(), &mut ask).await } else { target.clone() };
-                let mut answer = self.on_documents(&container, &target, &ask).await;
+                let early = match container.past() {
+                    Some(past) => past.answer(&container, &target, &ask).await,
+                    None => None,
+                };
+                let mut answer = match early {
+                    Some(answer) => answer,
+                    None => self.on_documents(&container, &target, &ask).await,
+                };
+                if let Some(past) = container.past() {
+                    past.label(&mut answer);
+                }
                 self.charge(name, &answer);
                 metrics(&ask, &mut answer);
                 answer.headers.set("x-ms-alt-content-path", format!("dbs/{}/colls/{}", name.database, name.container));
                 answer.headers.set("x-ms-content-path", container.rid());
                 answer
             }
-            (Target::Containers(database), &Method::POST) if !is_query(&ask) => {
+            (Target::Containers(database), &Method::POST) if !ask.is_query() => {
                 self.create_container(database, &ask).await
             }
             (Target::Containers(database), &Method::POST | &Method::GET) => {
@@ -215,8 +236,4 @@ impl Gateway {
         description["statistics"] = statistics.collect();
         description.to_string().into()
     }
-}
-
-fn is_query(ask: &Ask) -> bool {
-    ask.headers.is_true("x-ms-documentdb-isquery") || ask.headers.is_true("x-ms-documentdb-query")
 }

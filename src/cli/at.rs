@@ -1,0 +1,149 @@
+//! `at`: the past as an account of its own, for any SDK and tool.
+
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{CliError, ConnectionArgs, Exit, Ui, connection::ru_limit, lookup, signals::stop_signal};
+use crate::{
+    change::shape::Redact,
+    config::{self, Names, Secret},
+    cosmos::Param,
+    figures::count_of,
+    host::functions::Function,
+    local::past::{PastAccount, PastError, PastRequest, UNKNOWN},
+    telemetry,
+};
+
+/// Flags of `at`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cosmos-rewind at 2026-11-20T14:05:00Z\n  \
+    cosmos-rewind at 15m --writable --mask /ssn,/email=hash\n\
+    The first line on stdout is JSON and says where it listens, the second one what was loaded.")]
+pub struct AtArgs {
+    /// The moment: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"
+    #[arg(value_name = "TIME")]
+    time: String,
+    /// All containers that functions of the app capture, at the same moment, instead of the one source
+    #[arg(long)]
+    all_containers: bool,
+    /// Only documents that matched this predicate then; your own SQL on `c`
+    #[arg(long = "where", value_name = "PREDICATE", conflicts_with = "all_containers")]
+    predicate: Option<String>,
+    /// Value of a parameter of the predicate; repeatable
+    #[arg(long, value_name = "NAME=VALUE", requires = "predicate")]
+    param: Vec<Param>,
+    /// Port on 127.0.0.1; 0 takes any free one
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// A copy that may be changed; nothing is ever written to the account that is captured
+    #[arg(long)]
+    writable: bool,
+    /// Run queries on what is loaded, instead of waiting for all documents; answers say so
+    #[arg(long)]
+    partial: bool,
+    /// Refuse to load more documents than this, in megabytes
+    #[arg(long, value_name = "MB", default_value_t = 2048)]
+    max_memory: u64,
+    /// Values to leave out, or to replace by a hash: /ssn,/email=hash
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
+    mask: Vec<Redact>,
+    /// Wait until capture has passed the moment
+    #[arg(long)]
+    wait: bool,
+    /// Documents read at the same time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+    /// At most this many request units a second, on average
+    #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
+    ru_limit: Option<f64>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// Runs until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// When the history cannot be read, the port is taken, or the documents need too much memory.
+pub async fn run(args: AtArgs, ui: &Ui) -> Result<Exit, CliError> {
+    let started = Instant::now();
+    let settings = args.connection.settings()?;
+    telemetry::start(&settings, telemetry::Stream::Stderr, "warn")?;
+    let (cosmos, names) = args.connection.open()?;
+    let at = lookup::point(ui, &cosmos, "TIME", &args.time).await?;
+    let stop = stop_signal()?;
+    let mut sources = vec![names.clone()];
+    if args.all_containers {
+        for function in Function::discover(&config::app_root())? {
+            let own = Names::from_settings(&settings, Some(&function.name))?;
+            if sources.iter().all(|known| (&known.database, &known.source) != (&own.database, &own.source)) {
+                sources.push(own);
+            }
+        }
+    }
+    let mask_key = settings.get_for(None, "REWIND_REDACT_KEY").map(str::to_owned);
+    let request = PastRequest {
+        at,
+        sources,
+        predicate: args.predicate,
+        params: args.param,
+        port: args.port,
+        writable: args.writable,
+        partial: args.partial,
+        max_memory: args.max_memory.saturating_mul(1 << 20),
+        mask: args.mask,
+        // Without one of its own, hashes are the same within one start only.
+        mask_key: Secret::new(mask_key.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()))),
+        wait: args.wait,
+        concurrency: args.concurrency.into(),
+        ru_limit: args.ru_limit,
+    };
+    let cx = ui.careful_context(&cosmos, &names);
+    let past = PastAccount::start(&request, &cx).await?;
+    let containers: Vec<&str> = request.sources.iter().map(|names| names.source.as_str()).collect();
+    ui.json(&json!({
+        "event": "ready", "endpoint": past.account().endpoint().as_str(), "key": past.account().key(),
+        "database": names.database, "containers": containers, "unknown": UNKNOWN,
+        "at": at.to_string(), "writable": request.writable,
+    }))?;
+    let step = cx.progress.begin("loading", None);
+    let mut stop = std::pin::pin!(stop);
+    let loaded = tokio::select! {
+        loaded = past.load(&*step) => loaded?,
+        () = &mut stop => {
+            drop(step);
+            past.shutdown().await;
+            return Ok(Exit::Incomplete);
+        }
+    };
+    drop(step);
+    ui.json(&json!({
+        "event": "loaded", "documents": loaded.documents, "unknown": loaded.unknown, "bytes": loaded.bytes,
+        "beyond": loaded.beyond,
+    }))?;
+    let documents = count_of(loaded.documents, "document");
+    ui.spent(&format!("{documents} loaded, {} unknown; Ctrl-C ends it", loaded.unknown), &cosmos, started);
+    stop.await;
+    past.shutdown().await;
+    Ok(if loaded.unknown == 0 && !loaded.beyond { Exit::Done } else { Exit::Incomplete })
+}
+
+impl From<PastError> for CliError {
+    fn from(error: PastError) -> Self {
+        let message = error.to_string();
+        match error {
+            PastError::Cosmos(failure) => failure.into(),
+            PastError::Local(error) => error.into(),
+            PastError::Mask(problem) => {
+                Self::usage(format!("--mask: {problem}"), "name fields of the documents' content")
+            }
+            PastError::TooLarge { needed, .. } => {
+                let needed = needed.div_ceil(1 << 20);
+                Self::usage(message, format!("--max-memory {needed} allows it; --where loads a part"))
+            }
+            PastError::Stopped => Self::failed(message),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Documents as they were at a moment: which version was in force, and its text, from the history and, where only that has
+//! it, from the live container.
+
+use super::{
+    as_of::{Caveat, State, as_of},
+    containers::Containers,
+    frontier::Frontier,
+    known::{Facts, with_live},
+    live::look_at,
+    scan::ScannedItem,
+};
+use crate::{
+    change::{key::ItemKey, record, time::PointInTime, version::container_of},
+    cosmos::{Disposition, Failure, RuLimiter},
+};
+
+/// A moment of a source.
+pub struct Moment<'a> {
+    at: PointInTime,
+    /// The source container of today.
+    today: Option<u64>,
+    /// Whether documents count of which the history has nothing.
+    all: bool,
+    containers: &'a Containers,
+    frontier: &'a Frontier,
+    pace: &'a RuLimiter,
+}
+
+/// What a document was.
+#[derive(Debug)]
+pub enum Then {
+    /// There was none, or it is not asked for.
+    Nothing,
+    /// Nobody knows, for this reason.
+    Unknown(String),
+    /// This version was in force.
+    Document(Chosen),
+}
+
+/// The version of a document that was in force.
+#[derive(Debug)]
+pub struct Chosen {
+    /// Which document.
+    pub item: ItemKey,
+    /// Its etag then.
+    pub etag: Option<String>,
+    /// When it was written, epoch seconds.
+    pub ts: i64,
+    /// What cannot be known about it.
+    pub caveats: Vec<Caveat>,
+    record_id: String,
+    text: Option<String>,
+    /// Whether only the live container has it.
+    is_live: bool,
+}
+
+/// Why a document's version cannot be had; that is no reason to leave the others out.
+#[derive(Debug, thiserror::Error)]
+pub enum NoText {
+    /// Only the live document had it.
+    #[error("it was changed meanwhile, and its version is not in the history yet")]
+    Moved,
+    /// The live document is no JSON object.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// Its record cannot be used.
+    #[error("{}", .0.message)]
+    Record(Failure),
+}
+
+impl<'a> Moment<'a> {
+    /// A moment of these containers, as far as the frontier lets it be known. `all`: documents count of which the history
+    /// has nothing.
+    pub fn new(
+        at: PointInTime,
+        all: bool,
+        containers: &'a Containers,
+        frontier: &'a Frontier,
+        pace: &'a RuLimiter,
+    ) -> Self {
+        Self { at, today: container_of(containers.source.rid()), all, containers, frontier, pace }
+    }
+
+    /// What a document was.
+    pub fn choose(&self, found: &ScannedItem) -> Then {
+        let at = self.at;
+        if found.versions.is_empty()
+            && !self.all
+            && found.live.as_ref().is_none_or(|live| live.ts.is_none_or(|ts| ts > at.seconds()))
+        {
+            return Then::Nothing;
+        }
+        let all = with_live(&found.item.id, &found.versions, found.live.as_ref());
+        let state = as_of(&all, at).today(self.today);
+        let facts = Facts {
+            versions: &found.versions,
+            unkeyed: &found.unkeyed,
+            target: found.live.as_ref(),
+            source: found.live.as_ref(),
+            reach: self.frontier.reach(&*self.containers.source, &found.item.partition_key),
+        };
+        let live = found.live.as_ref().map(|live| live.etag.as_str());
+        if let Some(doubt) = found.undecided.clone().or_else(|| facts.doubt(&found.item, &state, live)) {
+            return Then::Unknown(doubt);
+        }
+        match state.state {
+            State::Document(version) => Then::Document(Chosen {
+                item: found.item.clone(),
+                etag: version.etag.clone(),
+                ts: version.ts,
+                caveats: state.caveats.clone(),
+                record_id: version.record_id.clone(),
+                text: version.document.clone(),
+                is_live: version.is_live(),
+            }),
+            State::Deleted(_) => Then::Nothing,
+            State::NotYet { .. } if state.created_later() => Then::Nothing,
+            State::NotYet { .. } | State::Empty => Then::Unknown("nothing is known of that time".into()),
+        }
+    }
+
+    /// The text of a version.
+    ///
+    /// # Errors
+    /// When the account cannot be used. What is wrong with this version alone is a part of the answer.
+    pub async fn text_of(&self, chosen: &mut Chosen) -> Result<Result<String, NoText>, Failure> {
+        if let Some(text) = chosen.text.take() {
+            return Ok(Ok(text));
+        }
+        if chosen.is_live {
+            let now = look_at(&*self.containers.source, self.pace, &chosen.item, true).await?;
+            let text = now.filter(|now| Some(&now.etag) == chosen.etag.as_ref()).and_then(|now| now.text);
+            return Ok(text.ok_or(NoText::Moved).and_then(|text| Ok(record::own_text(&text)?)));
+        }
+        self.pace.wait().await;
+        match self.containers.document(&chosen.item, &chosen.record_id).await {
+            Err(failure) if failure.disposition != Disposition::Poison => Err(failure),
+            text => Ok(text.map_err(NoText::Record)),
+        }
+    }
+}

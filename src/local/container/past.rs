@@ -1,0 +1,259 @@
+//! A container that shows a moment of the past: it is filled in the background, and until then what is asked for by name is
+//! fetched first.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::http::Method;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::Container;
+use crate::local::{
+    guid,
+    keys::{DocumentKey, partition_key_of},
+    log::{Document, Put, WriteLog},
+    message::{Answer, Ask, Target, ascii_json, header},
+};
+
+/// How long a request waits for the load before the client is asked to come again.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Says in an answer which moment it is of.
+const AT: &str = "x-cosmos-rewind-at";
+/// Says in an answer that documents may be missing from it, because they are not loaded yet.
+const PARTIAL: &str = "x-cosmos-rewind-partial";
+
+/// Brings a document that is not loaded yet.
+pub(in crate::local) trait Fetch: fmt::Debug + Send + Sync {
+    /// Brings the document, unless there was none; the problem, when that cannot be told.
+    fn fetch<'a>(&'a self, id: &'a str, key: &'a str) -> BoxFuture<'a, Result<(), String>>;
+}
+
+/// How far the load is.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::local) enum Loading {
+    Running,
+    Done,
+    /// It was given up, for this reason.
+    Failed(String),
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(in crate::local) struct Past {
+    /// The moment, RFC 3339.
+    pub at: String,
+    /// Whether queries run on what is loaded, instead of waiting for all.
+    pub partial: bool,
+    /// `None` when only the load knows which documents there are.
+    pub fetch: Option<Arc<dyn Fetch>>,
+    loading: watch::Sender<Loading>,
+    loaded: AtomicU64,
+    said: AtomicBool,
+}
+
+/// A document of the past.
+pub(in crate::local) struct Import {
+    /// Its text as its users wrote it.
+    pub text: String,
+    /// Its etag then; `None` when nobody knows.
+    pub etag: Option<String>,
+    /// When it was written, epoch seconds.
+    pub ts: u64,
+}
+
+impl Past {
+    pub fn new(at: String, partial: bool, fetch: Option<Arc<dyn Fetch>>) -> Self {
+        let loading = watch::Sender::new(Loading::Running);
+        Self { at, partial, fetch, loading, loaded: AtomicU64::new(0), said: AtomicBool::new(false) }
+    }
+
+    /// The load has come to its end.
+    pub fn ended(&self, how: Loading) {
+        self.loading.send_replace(how);
+    }
+
+    fn is_loaded(&self) -> bool {
+        *self.loading.borrow() == Loading::Done
+    }
+
+    /// Waits for the load; the answer, when it does not come to its end in time.
+    async fn wait(&self, ask: &Ask) -> Result<(), Answer> {
+        if self.is_loaded() {
+            return Ok(());
+        }
+        if !self.said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(method = %ask.method, "a request waits until all documents are loaded");
+        }
+        let mut loading = self.loading.subscribe();
+        let ended = tokio::time::timeout(PATIENCE, loading.wait_for(|loading| *loading != Loading::Running)).await;
+        match ended.ok().and_then(Result::ok).as_deref() {
+            Some(Loading::Done) => Ok(()),
+            Some(Loading::Failed(problem)) => {
+                Err(Answer::error(503, None, "ServiceUnavailable", format!("The load was given up: {problem}")))
+            }
+            _ => {
+                let loaded = self.loaded.load(Ordering::Relaxed);
+                let message = format!(
+                    "{loaded} documents are loaded so far, and this needs all of them: ask again, or start with --partial"
+                );
+                let mut answer = Answer::error(503, None, "ServiceUnavailable", message);
+                answer.headers.set(header::RETRY_AFTER, "5000");
+                Err(answer)
+            }
+        }
+    }
+
+    /// Answers what is asked for by name; waits before what needs all documents. `None`: go on as with any container.
+    pub async fn answer(&self, container: &Container, target: &Target, ask: &Ask) -> Option<Answer> {
+        match (target, &ask.method) {
+            (Target::Document(_, id), &Method::GET) => Some(self.read(container, id, ask).await),
+            (_, &Method::POST) if ask.headers.is_true(header::IS_QUERY_PLAN) => None,
+            // Queries, the read feed, the change feed. A write waits: what it deletes would be loaded again.
+            _ if self.partial && !ask.is_write() => None,
+            _ => self.wait(ask).await.err(),
+        }
+    }
+
+    /// Says in an answer of which moment it is, and what may be missing.
+    pub fn label(&self, answer: &mut Answer) {
+        answer.headers.set(AT, self.at.as_str());
+        if !self.is_loaded() {
+            answer.headers.set(PARTIAL, "true");
+        }
+    }
+
+    async fn read(&self, container: &Container, id: &str, ask: &Ask) -> Answer {
+        if let Err(answer) = container.check_key(ask) {
+            return *answer;
+        }
+        let key = match container.key_of(ask) {
+            Ok(key) => key,
+            Err(answer) => return *answer,
+        };
+        // Looked at before: what is loaded meanwhile is found all the same.
+        let is_loaded = self.is_loaded();
+        if let Some(answer) = container.read_document(&key, ask).await {
+            return answer;
+        }
+        if !is_loaded {
+            match &self.fetch {
+                Some(fetch) => {
+                    let values = ask.headers.get(header::PARTITION_KEY).unwrap_or("[]");
+                    if let Err(problem) = fetch.fetch(id, values).await {
+                        return Answer::error(503, None, "ServiceUnavailable", problem);
+                    }
+                }
+                None => {
+                    if let Err(answer) = self.wait(ask).await {
+                        return answer;
+                    }
+                }
+            }
+            if let Some(answer) = container.read_document(&key, ask).await {
+                return answer;
+            }
+        }
+        Answer::error(404, None, "NotFound", "Entity with the specified id does not exist in the system")
+    }
+}
+
+impl Container {
+    /// Makes this container one that shows the past.
+    pub fn show_past(&self, past: Arc<Past>) {
+        // Once: a container is made for one moment.
+        let _ = self.past.set(past);
+    }
+
+    pub fn past(&self) -> Option<&Arc<Past>> {
+        self.past.get()
+    }
+
+    /// A document out of the log; `None` when it has none.
+    async fn read_document(&self, key: &DocumentKey, ask: &Ask) -> Option<Answer> {
+        let log = self.read().await;
+        let Document { text, etag, .. } = log.get(key)?;
+        let mut answer = Answer::json(200, text.clone());
+        if ask.headers.get("if-none-match") == Some(etag) {
+            (answer.status, answer.body) = (304, Bytes::new());
+        }
+        answer.headers.set("etag", etag.as_str());
+        Some(answer)
+    }
+
+    /// Takes in a document of the past; its bytes, or 0 when it is there already.
+    ///
+    /// # Errors
+    /// When it is no document, or the emulator refuses it.
+    pub async fn import(&self, document: Import, writable: bool) -> Result<usize, String> {
+        let value: Value = serde_json::from_str(&document.text).map_err(|e| format!("it cannot be read: {e}"))?;
+        let id = value["id"].as_str().ok_or("it has no id")?.to_owned();
+        let partition_key = partition_key_of(&value, &self.partitioning().paths);
+        let range = self.partitioning().range_of(&partition_key).ok_or("its partition key is none")?;
+        let key = DocumentKey { epk: range.min, id };
+        let mut log = self.write().await;
+        if log.get(&key).is_some() {
+            return Ok(0);
+        }
+        let put = if writable {
+            self.in_emulator(&document, &partition_key).await?
+        } else {
+            let etag = document.etag.clone().unwrap_or_else(guid);
+            let text = self.with_system(&document, &etag, &log)?;
+            Put { key, text: text.into(), etag, ts: document.ts, ttl: None, partition_key, renamed_from: None }
+        };
+        let bytes = put.text.len();
+        log.begin();
+        log.put(Put { ttl: None, ..put });
+        if let Some(past) = self.past() {
+            past.loaded.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(bytes)
+    }
+
+    /// The document's text with the properties that the service adds.
+    fn with_system(&self, document: &Import, etag: &str, log: &WriteLog) -> Result<String, String> {
+        use base64::Engine as _;
+        let base64 = base64::engine::general_purpose::STANDARD;
+        let mut bytes = base64.decode(self.rid().replace('-', "/")).unwrap_or_default();
+        bytes.extend((log.lsn() + 1).to_le_bytes());
+        let rid = base64.encode(bytes).replace('/', "-");
+        let own = document.text.trim_end().strip_suffix('}').ok_or("it is no JSON object")?;
+        let comma = if own.trim_end().ends_with('{') { "" } else { "," };
+        let (database, etag) = (self.database_rid(), Value::from(etag));
+        Ok(format!(
+            "{own}{comma}\"_rid\":\"{rid}\",\"_self\":\"dbs/{database}/colls/{}/docs/{rid}/\",\"_etag\":{etag},\"_attachments\":\"attachments/\",\"_ts\":{}}}",
+            self.rid(),
+            document.ts
+        ))
+    }
+
+    /// The document as the emulator stores it, but for the time of its write.
+    async fn in_emulator(&self, document: &Import, partition_key: &[Value]) -> Result<Put, String> {
+        let key = Value::Array(partition_key.to_vec()).to_string();
+        let ask = Ask::new(Method::POST, format!("{}/docs", self.name().path()))
+            .with_header(header::PARTITION_KEY, ascii_json(&key))
+            .with_header(header::CONTENT_ON_WRITE, "true")
+            .with_body(document.text.clone());
+        let answer = self.emulator().execute(&ask).await;
+        if !answer.is_success() {
+            let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let reason = body["message"].as_str().unwrap_or("no reason given");
+            return Err(format!("the copy refuses it: {} {reason}", answer.status));
+        }
+        self.remember_session(&answer);
+        let mut put = self.stored(&answer.body).map_err(|_| "the copy cannot read it")?;
+        let text = String::from_utf8_lossy(&put.text)
+            .replace(&format!("\"_ts\":{}", put.ts), &format!("\"_ts\":{}", document.ts));
+        (put.text, put.ts) = (text.into(), document.ts);
+        Ok(put)
+    }
+}
