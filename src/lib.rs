@@ -45,6 +45,7 @@ pub mod dead_letters;
 pub mod doctor;
 pub mod erase;
 pub mod figures;
+pub mod find;
 pub mod follow;
 pub mod format;
 pub mod frontier;

@@ -15,6 +15,8 @@ mod diff;
 mod doctor;
 mod erase;
 mod error;
+mod find;
+mod find_args;
 mod follow;
 mod follow_args;
 mod from_archive;
@@ -98,6 +100,8 @@ pub enum Command {
     Show(show::ShowArgs),
     /// Show the fields of a document that differ between two moments, or between one and now
     Diff(diff::DiffArgs),
+    /// Find the writes that made a condition true: what broke the documents, and when
+    Find(find::FindArgs),
     /// Start an account that shows the documents as they were at a moment, for any SDK and tool
     #[cfg(feature = "local")]
     At(at::AtArgs),
@@ -188,6 +192,7 @@ pub async fn run(cli: Cli, ui: &Ui) -> Exit {
         Command::History(args) => history::run(args, ui).await,
         Command::Show(args) => show::run(args, ui).await,
         Command::Diff(args) => diff::run(args, ui).await,
+        Command::Find(args) => find::run(args, ui).await,
         #[cfg(feature = "local")]
         Command::At(args) => at::run(args, ui).await,
         Command::Restore(args) => restore::run(args, ui).await,

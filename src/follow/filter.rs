@@ -10,7 +10,11 @@ use cel::{
 use super::Event;
 use serde::Deserialize as _;
 
-use crate::change::{diff, key::parse_path, raw::depth};
+use crate::change::{
+    Op, diff,
+    key::{PartitionKey, parse_path},
+    raw::depth,
+};
 
 /// What an expression may name.
 const NAMES: [&str; 8] = ["op", "doc", "previous", "ts", "lsn", "id", "pk", "changed"];
@@ -47,7 +51,7 @@ pub struct BadFilter {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
     /// It would have none for any change: a function that there is not.
-    #[error("unknown function or name {0:?} in --filter")]
+    #[error("unknown function or name {0:?} in the expression")]
     Undeclared(String),
     /// This change has not what it asks for; the kind of the problem, without any value of the document.
     #[error("{0}")]
@@ -87,7 +91,23 @@ impl Filter {
     /// # Errors
     /// When the expression has no answer, or one that is neither true nor false.
     pub fn matches(&self, event: &Event) -> Result<bool, NoAnswer> {
-        let json = |text: &Option<String>| match text {
+        self.answer(&Subject {
+            op: event.op,
+            id: &event.id,
+            pk: &event.pk,
+            ts: event.ts,
+            lsn: event.lsn,
+            doc: event.doc.as_deref(),
+            previous: event.previous.as_deref(),
+        })
+    }
+
+    /// Whether a version is one that is looked for.
+    ///
+    /// # Errors
+    /// When the expression has no answer, or one that is neither true nor false.
+    pub fn answer(&self, of: &Subject<'_>) -> Result<bool, NoAnswer> {
+        let json = |text: Option<&str>| match text {
             Some(text) => parse(text)
                 .and_then(|value| cel::to_value(value).ok())
                 .ok_or(NoAnswer::Unknown("the document is not understood")),
@@ -95,16 +115,15 @@ impl Filter {
         };
         let number = |n: Option<i64>| n.map_or(Value::Null, Value::Int);
         let mut context = Context::with_env(self.env.clone());
-        context.add_variable_from_value("op", event.op.as_str());
-        context.add_variable_from_value("doc", json(&event.doc)?);
-        context.add_variable_from_value("previous", json(&event.previous)?);
-        context.add_variable_from_value("ts", number(event.ts));
-        context.add_variable_from_value("lsn", number(event.lsn));
-        context.add_variable_from_value("id", event.id.as_str());
-        let key = json(&Some(super::event::key_text(&event.pk)))?;
-        context.add_variable_from_value("pk", key);
+        context.add_variable_from_value("op", of.op.as_str());
+        context.add_variable_from_value("doc", json(of.doc)?);
+        context.add_variable_from_value("ts", number(of.ts));
+        context.add_variable_from_value("lsn", number(of.lsn));
+        context.add_variable_from_value("id", of.id);
+        context.add_variable_from_value("pk", json(Some(&super::event::key_text(of.pk)))?);
         if self.needs_previous {
-            let (before, after) = (event.previous.clone(), event.doc.clone());
+            context.add_variable_from_value("previous", json(of.previous)?);
+            let (before, after) = (of.previous.map(str::to_owned), of.doc.map(str::to_owned));
             let changed = move |path: Arc<String>| -> Result<bool, ExecutionError> {
                 let path = parse_path(&path).map_err(|e| ExecutionError::function_error("changed", e))?;
                 let of = |text: &Option<String>| {
@@ -123,6 +142,25 @@ impl Filter {
             Err(e) => Err(no_answer(&e)),
         }
     }
+}
+
+/// What an expression is asked about: a version of a document, and the one before.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// What happened.
+    pub op: Op,
+    /// The document's id.
+    pub id: &'a str,
+    /// Its partition key.
+    pub pk: &'a PartitionKey,
+    /// When, epoch seconds.
+    pub ts: Option<i64>,
+    /// The source's LSN.
+    pub lsn: Option<i64>,
+    /// The document's text; `None` of a tombstone.
+    pub doc: Option<&'a str>,
+    /// The text before.
+    pub previous: Option<&'a str>,
 }
 
 /// Levels of a document that are understood: more than the service's 128, and few enough for any thread's stack.
@@ -226,7 +264,6 @@ impl BadFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::{Op, key::PartitionKey};
 
     fn event(op: Op, previous: Option<&str>, doc: Option<&str>) -> Event {
         Event {

@@ -66,7 +66,7 @@ pub use checkpoint::{BadRange, Checkpoint, Mismatch, RangePosition};
 pub use error::FollowError;
 pub use event::{Event, EventError};
 pub use fence::Fence;
-pub use filter::{BadFilter, Filter, NoAnswer};
+pub use filter::{BadFilter, Filter, NoAnswer, Subject};
 pub use follower::{Ended, Follower, Options, holder};
 pub use metrics::Metrics;
 pub use pipeline::Pipeline;

@@ -16,6 +16,7 @@ use crate::{
     coverage::CoverageError,
     erase::EraseError,
     figures::count_of,
+    find::FindError,
     follow::BadFilter,
     format::printable,
     history::{NotShared, past::LookError, version::VersionError},
@@ -72,6 +73,20 @@ impl From<CoverageError> for CliError {
             CoverageError::Cosmos(failure) => failure.into(),
             CoverageError::Shard(problem) => not_shared(&problem, "everything is read"),
             CoverageError::Interrupted => Self::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<FindError> for CliError {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::Cosmos(failure) => failure.into(),
+            FindError::Predicate(failure) => explain(failure, true),
+            FindError::Shard(problem) => not_shared(&problem, "one machine looks at everything"),
+            FindError::Look(error) => error.into(),
+            FindError::Undeclared(_) | FindError::OnceWithPrevious => {
+                Self::usage(error.to_string(), "write another expression")
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How large reports are shown: one file for each command that has one.
 
 pub(super) mod diff;
+pub(super) mod find;
 pub(super) mod follow;
 pub(super) mod history;
 pub(super) mod load;

@@ -17,6 +17,8 @@ pub(super) struct ScanBuffer {
     pub(super) found: HashMap<ItemKey, ScannedItem>,
     /// Versions.
     pub(super) rows: usize,
+    /// Records of its part of the hash space, where all of them were looked at for a few.
+    pub(super) seen: usize,
     /// Live documents.
     pub(super) lives: usize,
     pub(super) bytes: usize,

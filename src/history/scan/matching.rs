@@ -8,7 +8,7 @@ use super::{CONCURRENCY, Scan, ScannedItem, Scope};
 use crate::{
     causes::chain,
     change::{key::ItemKey, version::BadRecord},
-    cosmos::{Failure, HashRange},
+    cosmos::{Failure, HashRange, Param},
     history::{
         as_of::boundary,
         entry::Entry,
@@ -31,32 +31,49 @@ impl Scan<'_> {
     /// # Errors
     /// When the service refuses the predicate, with its own message.
     pub async fn ever_matched(&self) -> Result<(HashSet<ItemKey>, Vec<BadRecord>), Failure> {
-        let mut items = HashSet::new();
-        let mut bad = Vec::new();
+        let (mut items, mut bad) = (HashSet::new(), Vec::new());
         for hash_range in self.hash_ranges {
-            let matched = self.matched(*hash_range).await?;
-            bad.extend(matched.bad);
-            for ((item, record_id), packed) in matched.versions {
-                if !packed || items.contains(&item) {
+            let (found, odd) = self.ever_matched_in(*hash_range).await?;
+            items.extend(found);
+            bad.extend(odd);
+        }
+        Ok((items, bad))
+    }
+
+    /// The same of a part of the hash space.
+    pub(super) async fn ever_matched_in(
+        &self,
+        piece: HashRange,
+    ) -> Result<(HashSet<ItemKey>, Vec<BadRecord>), Failure> {
+        let matched = self.matched(piece).await?;
+        let (mut items, mut bad) = (HashSet::new(), matched.bad);
+        for ((item, record_id), packed) in matched.versions {
+            if !packed || items.contains(&item) {
+                items.insert(item);
+                continue;
+            }
+            match self.decide_packed(&item, &record_id).await? {
+                Ok(true) => {
                     items.insert(item);
-                    continue;
                 }
-                match self.decide_packed(&item, &record_id).await? {
-                    Ok(true) => {
-                        items.insert(item);
-                    }
-                    Ok(false) => {}
-                    Err(why) => bad.push(BadRecord { record_id, problem: chain(&why) }),
-                }
+                Ok(false) => {}
+                Err(why) => bad.push(BadRecord { record_id, problem: chain(&why) }),
             }
         }
         Ok((items, bad))
     }
 
+    fn predicate(&self) -> Option<(&str, &[Param])> {
+        match self.wanted {
+            Scope::Where { predicate, params } | Scope::Ever { predicate, params } => Some((predicate, params)),
+            _ => None,
+        }
+    }
+
     /// The versions that match the predicate, and those whose documents the service cannot see; none without one.
     pub(super) async fn matched(&self, piece: HashRange) -> Result<Matched, Failure> {
         let mut matched = Matched::default();
-        if let Scope::Where { predicate, params } = self.wanted {
+        if let Some((predicate, params)) = self.predicate() {
             let found = self.containers.changes.matching(piece, predicate, params);
             self.each(found, |Match { entry, undecided }| match entry {
                 Entry::Version(item, version) => {
@@ -72,7 +89,7 @@ impl Scan<'_> {
 
     /// Whether a document that the service cannot see matches the predicate; else why that cannot be told.
     async fn decide_packed(&self, item: &ItemKey, record_id: &str) -> Result<Result<bool, Undecided>, Failure> {
-        let Scope::Where { predicate, params } = self.wanted else { return Ok(Ok(true)) };
+        let Some((predicate, params)) = self.predicate() else { return Ok(Ok(true)) };
         let predicate = match Predicate::of_packed(predicate, params) {
             Ok(predicate) => predicate,
             Err(why) => return Ok(Err(why)),

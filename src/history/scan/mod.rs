@@ -59,6 +59,13 @@ pub enum Scope {
         /// Its parameters.
         params: Vec<Param>,
     },
+    /// Those of which any version matches a predicate on `c`, whenever that was.
+    Ever {
+        /// The caller's own SQL.
+        predicate: String,
+        /// Its parameters.
+        params: Vec<Param>,
+    },
     /// Those whose live document matches a predicate on `c` now.
     Live {
         /// The caller's own SQL.
@@ -245,6 +252,13 @@ impl<'a> Scan<'a> {
                 let needed = buffer.found.values().filter(|f| needs_text(f)).count();
                 with_text = needed * TEXT_RATIO >= rows;
             }
+            if buffer.seen > 0
+                && let Scope::Written { from, .. } = self.wanted
+            {
+                // Of each the version before that time is read by itself, unless everything is.
+                let older = |found: &&ScannedItem| found.versions.iter().any(|v| v.ts < from.seconds());
+                with_text = buffer.found.values().filter(older).count() * TEXT_RATIO >= buffer.seen;
+            }
             if self.has_all_texts() {
                 buffer.found.values_mut().for_each(|found| sort(&mut found.versions));
             }
@@ -271,6 +285,7 @@ impl<'a> Scan<'a> {
         match self.wanted {
             Scope::Live { predicate, params } => return self.live_piece(piece, with_text, predicate, params).await,
             Scope::Written { from, to } => return self.written_piece(piece, with_text, *from, *to).await,
+            Scope::Ever { .. } => return self.ever_piece(piece).await,
             _ => {}
         }
         let mut buffer = self.buffer();

@@ -78,15 +78,24 @@ impl Scan<'_> {
     ) -> Result<ScanBuffer, Failure> {
         let mut buffer = self.buffer();
         let changes = &self.containers.changes;
-        let written = |detail| changes.written_in(piece, from, to, detail);
+        let components = self.containers.source.key_paths().len();
+        let is_new = |version: &Version| !(from.seconds()..=to.seconds()).contains(&version.ts);
         if with_text && self.has_all_texts() {
+            // Most of what is here was written then, or this is the first look at how much there is.
+            self.whole_piece(piece, &mut buffer, |_| true).await?;
+            buffer.settle(components);
+            buffer.seen = buffer.rows;
+            buffer.found.retain(|_, found| !found.versions.iter().all(is_new));
+            self.live_of_few(piece, &mut buffer).await?;
+            return Ok(buffer);
+        }
+        let written = |detail| changes.written_in(piece, from, to, detail);
+        if self.has_all_texts() {
             self.each(written(Detail::Whole), |entry| buffer.add(entry, |_| true)).await?;
             self.facts_of_bad(written(Detail::Facts), &mut buffer, |_| true).await?;
         } else {
             self.each(written(Detail::Facts), |entry| buffer.add(entry, |_| true)).await?;
         }
-        // What is of that time is known already.
-        let is_new = |version: &Version| !(from.seconds()..=to.seconds()).contains(&version.ts);
         if buffer.found.len() <= FEW && !buffer.has_unkeyed() {
             let items: Vec<ItemKey> = buffer.found.keys().cloned().collect();
             let facts: Vec<(ScannedItem, Vec<BadRecord>)> = stream::iter(items)
@@ -102,20 +111,50 @@ impl Scan<'_> {
             }
         } else {
             let candidates: HashSet<ItemKey> = buffer.found.keys().cloned().collect();
-            let facts = self.each(changes.facts_in(piece, None), |entry| match &entry {
-                Entry::Version(_, version) | Entry::Unkeyed(version) if !is_new(version) => {}
-                Entry::Bad(bad) => buffer.add_bad([bad.clone()]),
-                _ => buffer.add(entry, |item| candidates.contains(item)),
+            let mut seen = 0;
+            let facts = self.each(changes.facts_in(piece, None), |entry| {
+                seen += 1;
+                match &entry {
+                    // What is of that time is known already.
+                    Entry::Version(_, version) | Entry::Unkeyed(version) if !is_new(version) => {}
+                    Entry::Bad(bad) => buffer.add_bad([bad.clone()]),
+                    _ => buffer.add(entry, |item| candidates.contains(item)),
+                }
             });
             facts.await?;
-            buffer.settle(self.containers.source.key_paths().len());
+            buffer.seen = seen;
+            buffer.settle(components);
             buffer.found.retain(|_, found| !found.versions.iter().all(is_new));
         }
-        self.live_of_written(piece, &mut buffer).await?;
+        self.live_of_few(piece, &mut buffer).await?;
         Ok(buffer)
     }
 
-    async fn live_of_written(&self, piece: HashRange, buffer: &mut ScanBuffer) -> Result<(), Failure> {
+    /// The items of a piece of which any version matches, with all their versions.
+    pub(super) async fn ever_piece(&self, piece: HashRange) -> Result<ScanBuffer, Failure> {
+        let (items, bad) = self.ever_matched_in(piece).await?;
+        let mut buffer = self.buffer();
+        if items.len() <= FEW || !self.containers.is_cut_by_item() {
+            let (found, odd) = self.looked_up(items.into_iter().collect()).await?;
+            buffer.rows = found.iter().map(|found| found.versions.len()).sum();
+            buffer.add_bad(odd);
+            buffer.found = found.into_iter().map(|found| (found.item.clone(), found)).collect();
+        } else {
+            if self.has_all_texts() {
+                self.whole_piece(piece, &mut buffer, |item| items.contains(item)).await?;
+            } else {
+                let facts = self.containers.changes.facts_in(piece, None);
+                self.each(facts, |entry| buffer.add(entry, |item| items.contains(item))).await?;
+            }
+            buffer.settle(self.containers.source.key_paths().len());
+            buffer.found.retain(|item, _| items.contains(item));
+            self.live_of_few(piece, &mut buffer).await?;
+        }
+        buffer.add_bad(bad);
+        Ok(buffer)
+    }
+
+    async fn live_of_few(&self, piece: HashRange, buffer: &mut ScanBuffer) -> Result<(), Failure> {
         if self.live == LiveDetail::No {
             return Ok(());
         }

@@ -1,0 +1,62 @@
+//! `find`: which writes made a condition true, and when.
+
+use std::{ops::ControlFlow, time::Instant};
+
+pub use super::find_args::FindArgs;
+use super::{CliError, Exit, Ui, lookup, render::find::Writes};
+use crate::{
+    change::{key::parse_path, time::PointInTime},
+    cosmos::Cosmos,
+    find::{self, Request},
+};
+
+/// Runs the command.
+///
+/// # Errors
+/// When the condition makes no sense, or the account cannot be used.
+pub async fn run(args: FindArgs, ui: &Ui) -> Result<Exit, CliError> {
+    let started = Instant::now();
+    let when = args.condition()?;
+    let actor = args.actor.as_deref().map(parse_path).transpose();
+    let actor =
+        actor.map_err(|problem| CliError::usage(format!("--actor: {problem}"), "such as --actor /updatedBy"))?;
+    let (cosmos, names) = args.connection.open()?;
+    let from = point(ui, &cosmos, "--from", args.from.as_deref()).await?;
+    let to = point(ui, &cosmos, "--to", args.to.as_deref()).await?;
+    let request = Request {
+        when,
+        which: args.which(),
+        from,
+        to,
+        manner: args.manner(),
+        actor,
+        shard: args.part.feed_range,
+        ru_limit: args.part.ru_limit,
+    };
+    let mut writes = Writes::new(ui, args.format, args.actor.is_some());
+    let mut unwritten = None;
+    let cx = ui.context(&cosmos, &names).any();
+    let report = find::find(request, &cx, |write| match writes.push(&write) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            unwritten = Some(error);
+            ControlFlow::Break(())
+        }
+    });
+    let report = report.await.map_err(|error| args.explain(error))?;
+    if let Some(error) = unwritten {
+        return Err(error);
+    }
+    writes.finish(&report)?;
+    lookup::note_bad(ui, &report.bad);
+    lookup::note_bad(ui, &report.tally.unreadable);
+    ui.spent(&Writes::told(&report), &cosmos, started);
+    Ok(if report.is_complete() { Exit::Done } else { Exit::Incomplete })
+}
+
+async fn point(ui: &Ui, cosmos: &Cosmos, flag: &str, text: Option<&str>) -> Result<Option<PointInTime>, CliError> {
+    match text {
+        Some(text) => lookup::point(ui, cosmos, flag, text).await.map(Some),
+        None => Ok(None),
+    }
+}

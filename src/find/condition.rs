@@ -1,0 +1,92 @@
+//! What is asked of each version: an expression (CEL, as `follow` has it) or a predicate on `c`.
+
+use crate::{
+    change::{Op, key::ItemKey, version::Version},
+    cosmos::Param,
+    follow::{BadFilter, Filter, NoAnswer, Subject},
+    history::predicate::evaluate::{Predicate, Unsupported},
+};
+
+/// What tells a bad version from a good one.
+#[derive(Debug)]
+pub enum Condition {
+    /// An expression that is true of it.
+    Expression(Filter),
+    /// A predicate that matches it.
+    Sql(Predicate),
+}
+
+/// Why there is nothing to ask.
+#[derive(Debug, thiserror::Error)]
+pub enum BadCondition {
+    /// The expression cannot be compiled.
+    #[error(transparent)]
+    Expression(#[from] BadFilter),
+    /// The predicate has parts for which there is no rule here.
+    #[error(transparent)]
+    Sql(#[from] Unsupported),
+}
+
+/// What a condition says of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is true.
+    Yes,
+    /// It is not.
+    No,
+    /// Neither, and why: the kind of the problem, without any value of the document.
+    None(NoAnswer),
+}
+
+impl Condition {
+    /// An expression in which `doc`, `previous`, `op`, `ts`, `lsn`, `id`, `pk` and `changed("/path")` may stand.
+    ///
+    /// # Errors
+    /// When it is none, with the place.
+    pub fn expression(text: &str) -> Result<Self, BadCondition> {
+        Ok(Self::Expression(Filter::compile(text)?))
+    }
+
+    /// A predicate on `c`, which is the document, with the values of its parameters.
+    ///
+    /// # Errors
+    /// With what there is no rule for: each version is decided about here, and not by the service.
+    pub fn sql(text: &str, params: &[Param]) -> Result<Self, BadCondition> {
+        let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
+        Ok(Self::Sql(Predicate::parse(text, value)?))
+    }
+
+    /// Whether it asks for the version before as well.
+    pub fn needs_previous(&self) -> bool {
+        matches!(self, Self::Expression(filter) if filter.needs_previous())
+    }
+
+    /// What it says of a version with this text, after one with that. A delete has no text.
+    pub fn ask(&self, item: &ItemKey, version: &Version, doc: Option<&str>, previous: Option<&str>) -> Answer {
+        match self {
+            Self::Expression(filter) => {
+                let subject = Subject {
+                    op: version.op.unwrap_or(Op::Upsert),
+                    id: &item.id,
+                    pk: &item.partition_key,
+                    ts: Some(version.ts),
+                    lsn: version.lsn,
+                    doc,
+                    previous,
+                };
+                match filter.answer(&subject) {
+                    Ok(true) => Answer::Yes,
+                    Ok(false) => Answer::No,
+                    // There is no document that a field could be missing from.
+                    Err(NoAnswer::Unknown(_)) if doc.is_none() => Answer::No,
+                    Err(why) => Answer::None(why),
+                }
+            }
+            Self::Sql(predicate) => match doc.map(|doc| predicate.matches_text(doc)) {
+                Some(Ok(true)) => Answer::Yes,
+                Some(Ok(false)) | None => Answer::No,
+                Some(Err(_)) => Answer::None(NoAnswer::Unknown("the document is not understood")),
+            },
+        }
+    }
+}

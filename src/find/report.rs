@@ -1,0 +1,112 @@
+//! What a search comes to: figures, and what cannot be known.
+
+use super::{
+    FindError,
+    figures::{Counts, Histogram},
+    look::{FoundWrite, Still, Tally},
+};
+use crate::{
+    change::{time::PointInTime, version::BadRecord},
+    history::frontier::Frontier,
+};
+
+/// Figures of a search. The writes themselves were handed over.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Documents of which the condition became true.
+    pub found: u64,
+    /// Of these: it is true of the live document.
+    pub still: u64,
+    /// Of these: it is not true any more.
+    pub healed: u64,
+    /// Of these: there is no document any more.
+    pub gone: u64,
+    /// Of these: something about the write cannot be known.
+    pub doubtful: u64,
+    /// The earliest and the latest of the writes, epoch seconds.
+    pub span: Option<(i64, i64)>,
+    /// The writes by time.
+    pub histogram: Histogram,
+    /// The fields that changed in them.
+    pub fields: Counts,
+    /// Who wrote them, when a field names that.
+    pub actors: Counts,
+    /// What was looked at.
+    pub tally: Tally,
+    /// Records that are not understood.
+    pub bad: Vec<BadRecord>,
+    /// How far the history is complete.
+    pub frontier: Frontier,
+    /// Whether it ends before the end of the time that was asked for.
+    pub ends_before: bool,
+    /// Whether the search was told to stop before its end.
+    pub interrupted: bool,
+}
+
+impl Report {
+    pub(super) fn new(frontier: Frontier, to: Option<PointInTime>) -> Self {
+        Self {
+            found: 0,
+            still: 0,
+            healed: 0,
+            gone: 0,
+            doubtful: 0,
+            span: None,
+            histogram: Histogram::default(),
+            fields: Counts::default(),
+            actors: Counts::default(),
+            tally: Tally::default(),
+            bad: Vec::new(),
+            ends_before: to.is_some_and(|to| !frontier.covers(to)),
+            frontier,
+            interrupted: false,
+        }
+    }
+
+    /// Whether everything is known that was asked for.
+    pub fn is_complete(&self) -> bool {
+        !self.ends_before
+            && !self.interrupted
+            && self.bad.is_empty()
+            && self.tally.unreadable.is_empty()
+            && self.tally.partial == 0
+            && self.tally.not_at_end == 0
+    }
+
+    pub(super) fn count(&mut self, write: &FoundWrite) {
+        self.found += 1;
+        match write.still {
+            Still::Yes => self.still += 1,
+            Still::No => self.healed += 1,
+            Still::Gone => self.gone += 1,
+            Still::Unknown => {}
+        }
+        self.doubtful += u64::from(!write.notes.is_empty());
+        let ts = write.version.ts;
+        self.span = Some(self.span.map_or((ts, ts), |(first, last)| (first.min(ts), last.max(ts))));
+        self.histogram.add(ts);
+        write.changed.iter().for_each(|path| self.fields.add(path));
+        if let Some(actor) = &write.actor {
+            self.actors.add(actor);
+        }
+    }
+
+    /// Takes what was looked at in a part of the time, and not what was found there.
+    pub(super) fn add_slice(&mut self, slice: Self) {
+        self.tally.add(slice.tally);
+        self.interrupted |= slice.interrupted;
+        for bad in slice.bad {
+            if !self.bad.iter().any(|known| known.record_id == bad.record_id) {
+                self.bad.push(bad);
+            }
+        }
+    }
+
+    /// The report, unless the expression names what there is not.
+    pub(super) fn checked(mut self) -> Result<Self, FindError> {
+        match self.tally.undeclared.take() {
+            Some(why) => Err(FindError::Undeclared(why)),
+            None => Ok(self),
+        }
+    }
+}
