@@ -33,6 +33,8 @@ mod doctor;
 #[cfg(feature = "local")]
 mod erase;
 #[cfg(feature = "local")]
+mod find;
+#[cfg(feature = "local")]
 mod fixtures;
 #[cfg(feature = "local")]
 mod follow;

@@ -1,6 +1,6 @@
 //! Flags of `restore`, and what they ask for.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use clap::Args;
 
@@ -8,15 +8,19 @@ use super::{
     CliError, ConnectionArgs, Ui,
     applying::ApplyArgs,
     lookup,
-    selection::{full_key, read_ids},
+    selection::{full_key, read_list},
 };
 use crate::{
     archive::Archive,
-    change::key::PartitionKey,
+    change::{
+        key::{ItemKey, PartitionKey},
+        time::PointInTime,
+    },
     config::Names,
     cosmos::{Cosmos, Param, Shard},
     history::Containers,
-    restore::{Named, Request, State, Which},
+    input::{Listed, Then},
+    restore::{Back, Named, Request, State, Which},
 };
 
 /// Flags of `restore`
@@ -35,7 +39,8 @@ pub struct RestoreArgs {
     /// Partition key of the --id before it, as text or as a JSON array of its components
     #[arg(long, value_name = "KEY", requires = "id")]
     pk: Vec<String>,
-    /// Documents to restore: a JSON object a line with id and pk; - is standard input
+    /// Documents to restore: a JSON object a line with id and pk, and with before, version or at when each goes back to
+    /// its own, as find --format jsonl writes them; - is standard input
     #[arg(long, value_name = "FILE", group = "scope")]
     ids_file: Option<PathBuf>,
     /// Documents that matched this predicate at the point in time; your own SQL on `c`
@@ -128,10 +133,20 @@ impl RestoreArgs {
         names: &Names,
         containers: &Containers,
     ) -> Result<Request<'a>, CliError> {
-        let state = match (&self.at, &self.version) {
-            (Some(at), _) => State::At(lookup::point(ui, cosmos, "--at", at).await?),
-            (None, Some(version)) => State::Version(version.clone()),
-            (None, None) => {
+        let at = match &self.at {
+            Some(at) => Some(lookup::point(ui, cosmos, "--at", at).await?),
+            None => None,
+        };
+        let listed = self.ids_file.as_ref().map(|file| read_list(file, names, containers)).transpose()?;
+        let each = match &listed {
+            Some(listed) => each_its_own(listed, at, ui, cosmos).await?,
+            None => None,
+        };
+        let state = match (each, at, &self.version) {
+            (Some(each), ..) => State::Each(each),
+            (None, Some(at), _) => State::At(at),
+            (None, None, Some(version)) => State::Version(version.clone()),
+            (None, None, None) => {
                 return Err(CliError::usage(
                     "no point in time",
                     "say when, as in --at 15m or --at 2026-11-20T14:05:00Z; or which --version of one --id",
@@ -139,7 +154,10 @@ impl RestoreArgs {
             }
         };
         Ok(Request {
-            which: self.which(names, containers)?,
+            which: match listed {
+                Some(listed) => Which::Items(listed.into_iter().map(|listed| listed.item).collect()),
+                None => self.which(names, containers)?,
+            },
             state,
             archive,
             only: self.only.clone(),
@@ -163,9 +181,6 @@ impl RestoreArgs {
         }
         if let Some(predicate) = &self.predicate {
             return Ok(Which::Where { predicate: predicate.clone(), params: self.param.clone() });
-        }
-        if let Some(file) = &self.ids_file {
-            return Ok(Which::Items(read_ids(file, names, containers)?));
         }
         if self.id.is_empty() {
             return Err(CliError::usage(
@@ -193,4 +208,40 @@ impl RestoreArgs {
         });
         Ok(Which::Named(named.collect::<Result<_, CliError>>()?))
     }
+}
+
+/// What each document of a list goes back to, when a line says that; the others then go back to `at`.
+async fn each_its_own(
+    listed: &[Listed],
+    at: Option<PointInTime>,
+    ui: &Ui,
+    cosmos: &Cosmos,
+) -> Result<Option<HashMap<ItemKey, Back>>, CliError> {
+    if listed.iter().all(|one| one.then.is_none()) {
+        return Ok(None);
+    }
+    let mut each = HashMap::with_capacity(listed.len());
+    for Listed { item, then, line } in listed {
+        let back = match (then, at) {
+            (Some(Then::Version(version)), _) => Back::Version(version.clone()),
+            (Some(Then::NoDocument), _) => Back::NoDocument,
+            (Some(Then::At(text)), _) => {
+                Back::At(lookup::point(ui, cosmos, &format!("--ids-file line {line}, at"), text).await?)
+            }
+            (None, Some(at)) => Back::At(at),
+            (None, None) => {
+                return Err(CliError::usage(
+                    format!("--ids-file line {line} does not say what its document goes back to"),
+                    "other lines do: give it before, version or at, or add --at for those without",
+                ));
+            }
+        };
+        if each.insert(item.clone(), back.clone()).is_some_and(|earlier| earlier != back) {
+            return Err(CliError::usage(
+                format!("--ids-file line {line}: {:?} goes back to something else in an earlier line", item.id),
+                "name each document once",
+            ));
+        }
+    }
+    Ok(Some(each))
 }

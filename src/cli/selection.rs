@@ -8,7 +8,7 @@ use crate::{
     config::Names,
     cosmos::{Cosmos, Param},
     history::{Account as _, Containers, past::Selection},
-    input::{self, BadList},
+    input::{self, BadList, Listed},
 };
 use clap::Args;
 
@@ -93,12 +93,17 @@ pub(super) fn full_key(key: &PartitionKey, names: &Names, containers: &Container
 
 /// The items of a list, one a line.
 pub(super) fn read_ids(file: &Path, names: &Names, containers: &Containers) -> Result<Vec<ItemKey>, CliError> {
+    Ok(read_list(file, names, containers)?.into_iter().map(|listed| listed.item).collect())
+}
+
+/// The documents of a list, and what their lines say that they go back to.
+pub(super) fn read_list(file: &Path, names: &Names, containers: &Containers) -> Result<Vec<Listed>, CliError> {
     let example = r#"write lines like {"id":"28036","pk":"28036"} or {"id":"a","pk":["t1",42]}"#;
     let text =
         if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
     let text = text.map_err(|e| CliError::usage(format!("--ids-file {}: {e}", file.display()), example))?;
     let paths = containers.source.key_paths();
-    input::items(&text, paths).map_err(|bad| match bad {
+    input::listed(&text, paths).map_err(|bad| match bad {
         BadList::Line { .. } => CliError::usage(format!("--ids-file {bad}"), example),
         BadList::Key(key) => wrong_key(&key, &names.source, paths),
         BadList::Empty => CliError::usage(format!("--ids-file {}: {bad}", file.display()), example),

@@ -1,6 +1,7 @@
-//! A list of documents that somebody names: a JSON object a line, with id and partition key.
+//! A list of documents that somebody names: a JSON object a line, with id and partition key; and, when each has one of
+//! its own, the version or the moment that it goes back to. Lines of `find` are such lines.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Value, json};
 
 use crate::change::key::{ItemKey, KeyPaths, PartitionKey};
@@ -24,44 +25,158 @@ pub enum BadList {
     Empty,
 }
 
+/// A document of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// Which.
+    pub item: ItemKey,
+    /// What it goes back to, when its line says.
+    pub then: Option<Then>,
+    /// The number of its line.
+    pub line: usize,
+}
+
+/// What a document of a list goes back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Then {
+    /// A version: a record's id, an LSN or an etag.
+    Version(String),
+    /// No document: there was none before.
+    NoDocument,
+    /// A time, as a person writes it.
+    At(String),
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
     id: String,
     pk: Value,
+    #[serde(default, deserialize_with = "there")]
+    before: Option<Option<String>>,
+    #[serde(default)]
+    version: Option<Value>,
+    #[serde(default)]
+    at: Option<Value>,
+    // What else a line of `find` has.
+    #[serde(default, rename = "time")]
+    _time: IgnoredAny,
+    #[serde(default, rename = "ts")]
+    _ts: IgnoredAny,
+    #[serde(default, rename = "op")]
+    _op: IgnoredAny,
+    #[serde(default, rename = "lsn")]
+    _lsn: IgnoredAny,
+    #[serde(default, rename = "record")]
+    _record: IgnoredAny,
+    #[serde(default, rename = "still")]
+    _still: IgnoredAny,
+    #[serde(default, rename = "changed")]
+    _changed: IgnoredAny,
+    #[serde(default, rename = "actor")]
+    _actor: IgnoredAny,
+    #[serde(default, rename = "notes")]
+    _notes: IgnoredAny,
 }
 
-/// The items of a list, for a container that is keyed so.
+/// A member that is there, even when it is null.
+fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl Line {
+    fn then(&self) -> Result<Option<Then>, String> {
+        let text = |name: &str, value: &Value| match value {
+            Value::String(text) if !text.is_empty() => Ok(text.clone()),
+            Value::Number(number) => Ok(number.to_string()),
+            other => Err(format!("{name} is {other}, neither text nor a number")),
+        };
+        let version = self.version.as_ref().map(|value| text("version", value).map(Then::Version)).transpose()?;
+        let at = self.at.as_ref().map(|value| text("at", value).map(Then::At)).transpose()?;
+        let before = self.before.clone().map(|before| before.map_or(Then::NoDocument, Then::Version));
+        let mut all = [before, version, at].into_iter().flatten();
+        match (all.next(), all.next()) {
+            (then, None) => Ok(then),
+            (_, Some(_)) => Err("it says more than one of before, version and at".into()),
+        }
+    }
+}
+
+/// The documents of a list, for a container that is keyed so; each once, as the list says it last.
 ///
 /// # Errors
 /// When a line is wrong, or there is none.
-pub fn items(text: &str, paths: &KeyPaths) -> Result<Vec<ItemKey>, BadList> {
-    let mut items = Vec::new();
+pub fn listed(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
+    let mut all = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |problem| BadList::Line { line: number + 1, problem };
         let line: Line = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
+        let then = line.then().map_err(wrong)?;
         let pk = if line.pk.is_array() { line.pk } else { json!([line.pk]) };
         let partition_key = PartitionKey::parse(&pk.to_string()).map_err(wrong)?;
         if partition_key.0.len() != paths.len() {
             return Err(BadList::Key(partition_key));
         }
-        items.push(ItemKey { id: line.id, partition_key });
+        all.push(Listed { item: ItemKey { id: line.id, partition_key }, then, line: number + 1 });
     }
-    if items.is_empty() { Err(BadList::Empty) } else { Ok(items) }
+    if all.is_empty() { Err(BadList::Empty) } else { Ok(all) }
+}
+
+/// The items of a list, whatever they go back to.
+///
+/// # Errors
+/// As [`listed`].
+pub fn items(text: &str, paths: &KeyPaths) -> Result<Vec<ItemKey>, BadList> {
+    Ok(listed(text, paths)?.into_iter().map(|listed| listed.item).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn paths() -> KeyPaths {
+        KeyPaths::parse(&["/tenant", "/n"]).unwrap()
+    }
+
     #[test]
     fn a_list_has_an_item_a_line_and_what_is_wrong_names_its_line() {
-        let list = |text: &str| items(text, &KeyPaths::parse(&["/tenant", "/n"]).unwrap());
+        let list = |text: &str| items(text, &paths());
         let found = list("{\"id\":\"a\",\"pk\":[\"t1\",42]}\n\n{\"id\":\"b\",\"pk\":[\"t1\",43]}\n").unwrap();
         assert_eq!(found.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         let wrong = list("\n{\"id\":\"a\"}").unwrap_err().to_string();
         assert!(wrong.starts_with("line 2: missing field `pk`"), "{wrong}");
         assert!(matches!(list("{\"id\":\"a\",\"pk\":\"t1\"}"), Err(BadList::Key(_))));
         assert!(matches!(list("\n"), Err(BadList::Empty)));
+    }
+
+    #[test]
+    fn a_line_may_say_what_its_document_goes_back_to() {
+        let line = |more: &str| listed(&format!("{{\"id\":\"a\",\"pk\":[\"t1\",42]{more}}}"), &paths());
+        for (more, then) in [
+            ("", None),
+            (r#","before":"a~1""#, Some(Then::Version("a~1".into()))),
+            (r#","before":null"#, Some(Then::NoDocument)),
+            (r#","version":"\"etag\"""#, Some(Then::Version("\"etag\"".into()))),
+            (r#","version":17"#, Some(Then::Version("17".into()))),
+            (r#","at":1700000000"#, Some(Then::At("1700000000".into()))),
+            (r#","at":"15m""#, Some(Then::At("15m".into()))),
+            (
+                r#","before":"a~1","time":"t","ts":1,"op":"replace","lsn":null,"record":"a~2","still":"yes","changed":["/x"],"actor":{"a":1},"notes":[]"#,
+                Some(Then::Version("a~1".into())),
+            ),
+        ] {
+            assert_eq!(line(more).unwrap()[0].then, then, "{more}");
+        }
+        for (more, problem) in [
+            (r#","befor":"a~1""#, "unknown field `befor`"),
+            (r#","before":7"#, "invalid type"),
+            (r#","before":"a~1","at":5"#, "more than one of"),
+            (r#","version":"1","at":"5""#, "more than one of"),
+            (r#","at":{}"#, "neither text nor a number"),
+            (r#","version":"""#, "neither text nor a number"),
+        ] {
+            let error = line(more).unwrap_err().to_string();
+            assert!(error.starts_with("line 1: ") && error.contains(problem), "{more}: {error}");
+        }
     }
 }

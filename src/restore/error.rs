@@ -41,6 +41,9 @@ pub enum RestoreError {
         /// The source's.
         source_key: String,
     },
+    /// The versions come from an archive, and a list says of each document which one.
+    #[error("a list with versions or times of its own is about the history, not about an archive")]
+    EachFromArchive,
     /// A field to put back is no path.
     #[error("{0}")]
     Path(String),

@@ -33,6 +33,7 @@
 pub mod apply;
 mod applying;
 pub mod archived;
+mod back;
 mod compose;
 mod error;
 pub mod journal;
@@ -52,6 +53,7 @@ mod undoing;
 
 pub use self::{
     applying::{Approval, Report, Results, Use, apply, forecast},
+    back::Back,
     error::{GivenUp, RestoreError, StepError},
     planning::{Planned, check_fields, new_id, open, plan, scope, target_of, texts_of},
     request::{Limits, Named, Request, RunOptions, State, Which},

@@ -98,7 +98,6 @@ impl Decided {
 pub fn decide(item: &ItemKey, facts: Facts<'_>, rules: Rules) -> Step {
     let all = with_live(&item.id, facts.versions, facts.source);
     let known = as_of(&all, rules.at).today(rules.container);
-    let live = facts.target.map(|live| live.etag.as_str());
     let Decided { action, mut notes } = judged(item, &facts, &all, &known, rules);
     if action.writes() {
         if let Some(distance) = known.distance().filter(|d| *d > 0) {
@@ -106,19 +105,27 @@ pub fn decide(item: &ItemKey, facts: Facts<'_>, rules: Rules) -> Step {
         }
         notes.extend(known.caveats.iter().map(ToString::to_string));
     }
-    Step {
-        id: item.id.clone(),
-        pk: item.partition_key.to_json(),
-        action,
-        version: known.version().map(Chosen::from),
-        live: live.map(String::from),
-        saved: live.is_some() && facts.versions.iter().any(|v| v.etag.as_deref() == live && is_exact(v)),
-        sha256: None,
-        changed: Vec::new(),
-        ru: 0.0,
-        notes,
-        edits: Vec::new(),
-        conflicts: Vec::new(),
+    Step { notes, ..Step::about(item, &facts, known.version().map(Chosen::from), action) }
+}
+
+impl Step {
+    /// What is done with an item, before it is known what that changes.
+    pub(super) fn about(item: &ItemKey, facts: &Facts<'_>, version: Option<Chosen>, action: Action) -> Self {
+        let live = facts.target.map(|live| live.etag.as_str());
+        Self {
+            id: item.id.clone(),
+            pk: item.partition_key.to_json(),
+            action,
+            version,
+            live: live.map(String::from),
+            saved: live.is_some() && facts.versions.iter().any(|v| v.etag.as_deref() == live && is_exact(v)),
+            sha256: None,
+            changed: Vec::new(),
+            ru: 0.0,
+            notes: Vec::new(),
+            edits: Vec::new(),
+            conflicts: Vec::new(),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     apply::{Applier, ApplyOptions, Prefetched},
     archived::{ArchiveScope, Archived, known, survey as survey_archived},
+    back::Goals,
     error::RestoreError,
     plan::{Action, Chosen, PLAN_VERSION, PlanTarget, Rules, Step, is_exact},
     plan_file::{Draft, Head, Plan},
@@ -103,22 +104,28 @@ pub async fn plan(
     let (at, version) = match &request.state {
         State::At(at) => (*at, None),
         State::Version(version) => (PointInTime::END, Some(version.as_str())),
+        State::Each(_) => (PointInTime::END, None),
     };
     let made = cx.account.now().await.timestamp();
     let from_history = request.archive.is_none();
+    if !from_history && matches!(request.state, State::Each(_)) {
+        return Err(RestoreError::EachFromArchive);
+    }
     let rules = rules(request, at, containers).await?;
-    let frontier = if from_history && version.is_none() {
-        reach(at, request.wait, &limiter, cx).await?
-    } else {
-        Frontier { parts: Vec::new(), problems: Vec::new() }
+    // A version is what it is; how far the history reaches is asked of moments, of the last of them.
+    let moment = request.state.last_moment().filter(|_| from_history);
+    let frontier = match moment {
+        Some(moment) => reach(moment, request.wait, &limiter, cx).await?,
+        None => Frontier { parts: Vec::new(), problems: Vec::new() },
     };
-    let beyond = from_history && version.is_none() && !frontier.covers(at);
+    let beyond = moment.is_some_and(|moment| !frontier.covers(moment));
     let head = Head {
         v: PLAN_VERSION,
         id: new_id(&*cx.clock),
         undoes: None,
         place: target_of(containers, cx),
-        at: version.is_none().then(|| at.seconds()),
+        at: if let State::At(at) = &request.state { Some(at.seconds()) } else { None },
+        per_document: matches!(request.state, State::Each(_)),
         feed_range: request.shard.map(|shard| shard.to_string()),
         archive: request.archive.map(ToString::to_string),
         frontier: frontier.until().filter(|_| beyond).map(PointInTime::seconds),
@@ -188,7 +195,9 @@ impl Planning<'_> {
             texts: ScanTexts::InForce(&needs_text),
         };
         let planning = self.cx.progress.begin("planning", None);
-        let (frontier, rules, concurrency) = (self.frontier, self.rules, self.request.concurrency);
+        let (frontier, concurrency) = (self.frontier, self.request.concurrency);
+        let each_its_own = if let State::Each(each) = &self.request.state { Some(each) } else { None };
+        let goals = Goals { rules: self.rules, each: each_its_own };
         let refused = |error: SurveyError| match error {
             SurveyError::Cosmos(failure) if matches!(self.request.which, Which::Where { .. }) => {
                 RestoreError::Predicate(failure)
@@ -197,14 +206,14 @@ impl Planning<'_> {
         };
         let mut each = |n| planning.advance(n);
         let mut bad =
-            survey(&scan(scope), applier, frontier, rules, concurrency, draft, &mut each).await.map_err(refused)?;
+            survey(&scan(scope), applier, frontier, goals, concurrency, draft, &mut each).await.map_err(refused)?;
         // A predicate's documents that match now and were made after the point in time.
         if self.request.delete_newer
             && let Which::Where { predicate, params } = &self.request.which
         {
             let now = Scope::Live { predicate: predicate.clone(), params: params.clone() };
             let live = scan(&now);
-            let more = survey(&live, applier, frontier, rules, concurrency, draft, &mut each);
+            let more = survey(&live, applier, frontier, goals, concurrency, draft, &mut each);
             bad.extend(more.await.map_err(refused)?);
         }
         drop(planning);

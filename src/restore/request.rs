@@ -1,7 +1,8 @@
 //! What a caller asks for: plain values, as a command line or a page makes them.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
+use super::back::Back;
 use crate::{
     archive::Archive,
     change::{
@@ -99,6 +100,22 @@ pub enum State {
     At(PointInTime),
     /// One version of the one document that is named: a record's id, an LSN or an etag.
     Version(String),
+    /// Of each document of a list what the list says.
+    Each(HashMap<ItemKey, Back>),
+}
+
+impl State {
+    /// The last moment that is asked for; `None` when only versions are.
+    pub(super) fn last_moment(&self) -> Option<PointInTime> {
+        match self {
+            Self::At(at) => Some(*at),
+            Self::Version(_) => None,
+            Self::Each(each) => {
+                let moment = |back: &Back| if let Back::At(at) = back { Some(*at) } else { None };
+                each.values().filter_map(moment).max()
+            }
+        }
+    }
 }
 
 /// How much a plan may do, and how it is carried out.

@@ -6,6 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     apply::{Applier, Prefetched},
+    back::Goals,
     error::StepError,
     plan::{Action, Rules, Step, decide},
     plan_file::Draft,
@@ -50,7 +51,7 @@ pub async fn survey(
     scan: &Scan<'_>,
     applier: &Applier<'_>,
     frontier: &Frontier,
-    rules: Rules,
+    goals: Goals<'_>,
     concurrency: usize,
     draft: &mut Draft,
     mut each: impl FnMut(u64),
@@ -66,7 +67,10 @@ pub async fn survey(
             .map(|found| async move {
                 let undecided = found.undecided.clone();
                 let reach = frontier.reach(&*applier.containers.source, &found.item.partition_key);
-                let (step, hand) = decided(applier, found, reach, rules).await?;
+                let (step, hand) = match goals.moment_of(&found.item) {
+                    Some(rules) => decided(applier, found, reach, rules).await?,
+                    None => decided_back(found, reach, goals),
+                };
                 if newer_only && !did_not_exist(&step) {
                     return Ok::<_, StepError>(None);
                 }
@@ -149,6 +153,15 @@ pub(super) async fn decided(
         Some(live) => live.text.map(Some),
     };
     Ok((step, Prefetched { version, live }))
+}
+
+/// The same of an item that goes back to a version of its own.
+fn decided_back(found: ScannedItem, reach: Reach<'_>, goals: Goals<'_>) -> (Step, Prefetched) {
+    let facts =
+        Facts { versions: &found.versions, unkeyed: &found.unkeyed, target: found.live.as_ref(), source: None, reach };
+    let step = goals.decide_back(&found.item, facts);
+    let live = found.live.map_or(Some(None), |live| live.text.map(Some));
+    (step, Prefetched { version: None, live })
 }
 
 fn nothing_to_put_into(mut step: Step) -> Step {

@@ -98,6 +98,7 @@ async fn inverse(
         undoes: Some(run),
         place: original.head.place.clone(),
         at: None,
+        per_document: false,
         feed_range: original.head.feed_range.clone(),
         archive: None,
         frontier: None,

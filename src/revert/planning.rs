@@ -73,6 +73,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
         undoes: None,
         place: target_of(containers, cx),
         at: None,
+        per_document: false,
         feed_range: request.shard.map(|shard| shard.to_string()),
         archive: None,
         frontier: frontier.until().filter(|_| beyond).map(PointInTime::seconds),

@@ -234,6 +234,10 @@ impl From<RestoreError> for CliError {
                 "look at the writes first: cosmos-rewind history --id ID, or find --when with the same expression",
             ),
             RestoreError::NoFilter(_) => Self::usage(format!("--filter: {message}"), "look at the names it uses"),
+            RestoreError::EachFromArchive => Self::usage(
+                format!("--ids-file: {message}"),
+                format!("leave {FROM} out, or take before, version and at out"),
+            ),
             RestoreError::Filter(error) => error.into(),
             RestoreError::Archive(damage) => damaged(FROM, &damage),
             RestoreError::WithoutArchive(name) => Self::usage(

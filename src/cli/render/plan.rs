@@ -83,6 +83,7 @@ pub(in super::super) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Res
     let at = match (&plan.head.takes_back, plan.head.at) {
         (Some(writes), _) => format!("without the writes from {} to {}", time(writes.from), time(writes.to)),
         (None, Some(at)) => format!("to {}", self::shown(time(at))),
+        (None, None) if plan.head.per_document => "to what the list says".to_owned(),
         (None, None) => "to before the restore".to_owned(),
     };
     let part = plan.head.feed_range.as_ref().map_or_else(String::new, |part| format!(" (part {part})"));

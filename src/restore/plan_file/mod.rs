@@ -40,6 +40,9 @@ pub struct Head {
     /// The point in time, epoch seconds; of an undo none.
     #[serde(default)]
     pub at: Option<i64>,
+    /// Whether each document goes back to a version or a moment of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_document: bool,
     /// Which part of the items, when several machines share a restore: `i/n`.
     #[serde(default)]
     pub feed_range: Option<String>,
@@ -286,6 +289,7 @@ mod tests {
             undoes: None,
             place: place(),
             at: Some(5),
+            per_document: false,
             feed_range: None,
             archive: None,
             frontier: None,
