@@ -1,6 +1,10 @@
 //! Looks at the versions of one document after the other: which one was the first that the condition is true of.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -9,7 +13,6 @@ use super::{
     walk::{Halving, Walk, Window},
 };
 use crate::{
-    causes::chain,
     change::{
         Op, diff,
         key::ItemKey,
@@ -30,6 +33,8 @@ use crate::{
 
 /// Documents of a piece that are looked at together, while texts of theirs are read.
 const AHEAD: usize = 32;
+/// Texts of one document that are read ahead.
+const TEXTS_AHEAD: usize = 16;
 
 /// A write that made the condition true.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,6 +129,8 @@ pub(super) struct Looker {
     pub(super) actor: Option<Vec<String>>,
     /// Whether the condition becomes true once, and stays so.
     pub(super) flips_once: bool,
+    /// When the earliest write was that is found so far, when only that is asked for: nothing later is looked at.
+    pub(super) earliest: Option<AtomicI64>,
 }
 
 /// A version's text; of one that cannot be read nothing.
@@ -168,22 +175,34 @@ impl Looker {
     ) -> Result<Option<(usize, Text<'v>, Text<'v>)>, Failure> {
         let places = self.window.asked(&found.versions);
         let mut walk = Walk::default();
-        let mut before = match places.start.checked_sub(1) {
-            Some(earlier) if self.condition.needs_previous() => {
-                self.text(&found.item, &found.versions[earlier], tally).await?.unwrap_or_default()
-            }
-            _ => None,
-        };
-        let mut write = None;
-        for place in places {
+        let first = places.start.saturating_sub(usize::from(self.condition.needs_previous()));
+        let texts = (first..places.end).map(|place| async move {
             let version = &found.versions[place];
-            let text = self.text(&found.item, version, tally).await?;
+            (place, self.text(&found.item, version).await)
+        });
+        // Those that are not in hand are read ahead.
+        let mut texts = std::pin::pin!(stream::iter(texts).buffered(TEXTS_AHEAD));
+        let mut before = None;
+        let mut write = None;
+        while let Some((place, text)) = texts.next().await {
+            let version = &found.versions[place];
+            let text = noted(text, version, tally)?;
+            if place < places.start {
+                before = text.unwrap_or_default();
+                continue;
+            }
+            if self.earliest.as_ref().is_some_and(|earliest| version.ts > earliest.load(Ordering::Relaxed)) {
+                break;
+            }
             let is = match &text {
                 Ok(text) => self.ask(&found.item, version, text.as_deref(), before.as_deref(), tally),
                 Err(Unreadable) => false,
             };
             let text = text.unwrap_or_default();
             if walk.step(self.window.has(version), is) {
+                if let Some(earliest) = &self.earliest {
+                    earliest.fetch_min(version.ts, Ordering::Relaxed);
+                }
                 write = Some((place, before, text));
                 break;
             }
@@ -204,7 +223,7 @@ impl Looker {
         let (last, mut first) = (places.end - 1, places.start);
         let is_at = async |place: usize, tally: &mut Tally| {
             let version = &found.versions[place];
-            let text = self.text(&found.item, version, tally).await?;
+            let text = noted(self.text(&found.item, version).await, version, tally)?;
             let is = match &text {
                 Ok(text) => self.ask(&found.item, version, text.as_deref(), None, tally),
                 Err(Unreadable) => false,
@@ -237,25 +256,11 @@ impl Looker {
         }
     }
 
-    /// A version's text; of one that cannot be read it is noted why.
-    async fn text<'v>(
-        &self,
-        item: &ItemKey,
-        version: &'v Version,
-        tally: &mut Tally,
-    ) -> Result<Result<Text<'v>, Unreadable>, Failure> {
+    async fn text<'v>(&self, item: &ItemKey, version: &'v Version) -> Result<Text<'v>, Failure> {
         if version.document.is_none() && !version.op.is_some_and(Op::is_tombstone) {
             self.pace.wait().await;
         }
-        match text_of(&self.containers, item, version).await {
-            Ok(text) => Ok(Ok(text)),
-            Err(failure) if failure.is_own() => {
-                let bad = BadRecord { record_id: version.record_id.clone(), problem: chain(&failure) };
-                tally.unreadable.push(bad);
-                Ok(Err(Unreadable))
-            }
-            Err(failure) => Err(failure),
-        }
+        text_of(&self.containers, item, version).await
     }
 
     fn ask(
@@ -325,7 +330,10 @@ impl Looker {
         };
         let earlier = known.map_or(found.versions.len(), |known| known).checked_sub(1);
         let before = match earlier.filter(|_| self.condition.needs_previous()) {
-            Some(place) => self.text(&found.item, &found.versions[place], tally).await?.unwrap_or_default(),
+            Some(place) => {
+                let version = &found.versions[place];
+                noted(self.text(&found.item, version).await, version, tally)?.unwrap_or_default()
+            }
             None => None,
         };
         Ok(match self.condition.ask(&found.item, &newest, Some(&text), before.as_deref()) {
@@ -339,6 +347,22 @@ impl Looker {
 /// A version whose text cannot be read.
 #[derive(Debug)]
 struct Unreadable;
+
+/// A text as it was read; of one that cannot be read it is noted why.
+fn noted<'v>(
+    text: Result<Text<'v>, Failure>,
+    version: &Version,
+    tally: &mut Tally,
+) -> Result<Result<Text<'v>, Unreadable>, Failure> {
+    match text {
+        Ok(text) => Ok(Ok(text)),
+        Err(failure) if failure.is_own() => {
+            tally.unreadable.push(BadRecord { record_id: version.record_id.clone(), problem: failure.message });
+            Ok(Err(Unreadable))
+        }
+        Err(failure) => Err(failure),
+    }
+}
 
 /// What cannot be known of a write.
 fn notes(found: &ScannedItem, version: &Version, before: Option<&Version>) -> Vec<String> {

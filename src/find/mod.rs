@@ -42,7 +42,10 @@ pub use self::{
     request::{FindError, Manner, Request, Which},
     walk::{Halving, Walk, Window},
 };
-use crate::{change::time::PointInTime, history::AnyContext};
+use crate::{
+    change::time::PointInTime,
+    history::{AnyContext, scan::Scope},
+};
 
 /// Looks for the writes that made a condition true, and hands each over as soon as it is found: in no order, but all of
 /// one document are one.
@@ -54,11 +57,12 @@ pub async fn find(
     cx: &AnyContext<'_>,
     mut each: impl FnMut(FoundWrite) -> ControlFlow<()>,
 ) -> Result<Report, FindError> {
-    let (condition, manner) = (Arc::new(request.when), request.manner);
+    let manner = request.manner;
+    let condition = Arc::new(request.when);
     if manner == Manner::FlipsOnce && condition.needs_previous() {
         return Err(FindError::OnceWithPrevious);
     }
-    let search = Search::open(condition, request.shard, request.ru_limit, request.actor, cx).await?;
+    let search = Search::open(condition, (request.shard, request.ru_limit), request.actor, cx).await?;
     let whole = Window {
         from: request.from.unwrap_or(PointInTime::from_epoch(i64::MIN)),
         to: request.to.unwrap_or(PointInTime::END),
@@ -67,29 +71,30 @@ pub async fn find(
     let (scope, odd) = search.scope(&request.which, cx).await?;
     report.bad.extend(odd);
     let step = cx.progress.begin("find", None);
+    let scope = scope.unwrap_or_else(|| {
+        // What was never touched in that time is not even read.
+        if request.from.is_some() { Scope::Written { from: whole.from, to: whole.to } } else { Scope::All }
+    });
     if manner != Manner::First {
-        let scope = scope.unwrap_or_else(|| search.of_time(whole, request.from.is_some()));
-        search.pass(&scope, (whole, manner), &*step, &mut report, &mut each, cx).await?;
+        let mut tell = |write: FoundWrite, report: &mut Report| {
+            report.count(&write);
+            each(write)
+        };
+        search.pass(&scope, (whole, manner), &*step, &mut report, &mut tell, cx).await?;
         return report.checked();
     }
-    for window in search.slices(whole).await? {
-        let mut first: Option<FoundWrite> = None;
-        let order = |write: &FoundWrite| (write.version.ts, write.version.lsn, write.item.sort_key());
-        let mut keep = |write: FoundWrite| {
-            if first.as_ref().is_none_or(|first| order(&write) < order(first)) {
-                first = Some(write);
-            }
-            ControlFlow::Continue(())
-        };
-        let scope = scope.clone().unwrap_or_else(|| search.of_time(window, true));
-        let mut of_slice = Report::new(report.frontier.clone(), request.to);
-        search.pass(&scope, (window, manner), &*step, &mut of_slice, &mut keep, cx).await?;
-        report.add_slice(of_slice);
-        if let Some(write) = first {
-            report.count(&write);
-            let _ = each(write);
-            break;
+    let mut first: Option<FoundWrite> = None;
+    let order = |write: &FoundWrite| (write.version.ts, write.version.lsn, write.item.sort_key());
+    let mut keep = |write: FoundWrite, _: &mut Report| {
+        if first.as_ref().is_none_or(|first| order(&write) < order(first)) {
+            first = Some(write);
         }
+        ControlFlow::Continue(())
+    };
+    search.pass(&scope, (whole, manner), &*step, &mut report, &mut keep, cx).await?;
+    if let Some(write) = first {
+        report.count(&write);
+        let _ = each(write);
     }
     report.checked()
 }

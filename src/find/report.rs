@@ -1,5 +1,7 @@
 //! What a search comes to: figures, and what cannot be known.
 
+use std::collections::HashSet;
+
 use super::{
     FindError,
     figures::{Counts, Histogram},
@@ -91,19 +93,11 @@ impl Report {
         }
     }
 
-    /// Takes what was looked at in a part of the time, and not what was found there.
-    pub(super) fn add_slice(&mut self, slice: Self) {
-        self.tally.add(slice.tally);
-        self.interrupted |= slice.interrupted;
-        for bad in slice.bad {
-            if !self.bad.iter().any(|known| known.record_id == bad.record_id) {
-                self.bad.push(bad);
-            }
-        }
-    }
-
     /// The report, unless the expression names what there is not.
     pub(super) fn checked(mut self) -> Result<Self, FindError> {
+        // One that was set aside is named by that.
+        let bad: HashSet<&str> = self.bad.iter().map(|bad| bad.record_id.as_str()).collect();
+        self.tally.unreadable.retain(|unreadable| !bad.contains(unreadable.record_id.as_str()));
         match self.tally.undeclared.take() {
             Some(why) => Err(FindError::Undeclared(why)),
             None => Ok(self),

@@ -1,6 +1,9 @@
 //! How the history is gone through: piece by piece, several looked at together while the next are read.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, atomic::AtomicI64},
+};
 
 use futures::StreamExt as _;
 use tokio::task::{JoinError, JoinSet};
@@ -13,16 +16,15 @@ use crate::{
         AnyContext, Containers,
         live::LiveDetail,
         past::LookError,
-        reading::Which as End,
         scan::{PIECE_ROWS, Scan, ScanTexts, Scope, facts_of_id},
     },
     progress::ProgressStep,
 };
 
 /// Pieces that are looked at together.
-const AT_ONCE: usize = 4;
-/// Parts of the time that is asked for which are gone through, oldest first, until one has a write.
-const SLICES: i64 = 16;
+const AT_ONCE: usize = 2;
+/// Versions of a piece: all their texts are held, of several pieces at a time.
+const ROWS: usize = PIECE_ROWS / 2;
 
 /// How the history is gone through.
 pub(super) struct Search {
@@ -36,8 +38,7 @@ pub(super) struct Search {
 impl Search {
     pub(super) async fn open(
         condition: Arc<Condition>,
-        shard: Option<Shard>,
-        ru_limit: Option<f64>,
+        (shard, ru_limit): (Option<Shard>, Option<f64>),
         actor: Option<Vec<String>>,
         cx: &AnyContext<'_>,
     ) -> Result<Self, FindError> {
@@ -80,21 +81,6 @@ impl Search {
         }
     }
 
-    /// What was written in a window, or everything where it has no beginning.
-    pub(super) fn of_time(&self, window: Window, begins: bool) -> Scope {
-        if begins { Scope::Written { from: window.from, to: window.to } } else { Scope::All }
-    }
-
-    /// The parts of a window in which the history has anything, oldest first.
-    pub(super) async fn slices(&self, whole: Window) -> Result<Vec<Window>, Failure> {
-        let changes = &self.containers.changes;
-        let (oldest, newest) = (changes.end(End::Oldest).await?, changes.end(End::Newest).await?);
-        Ok(match oldest.zip(newest) {
-            Some((oldest, newest)) => Self::parts(whole, oldest.ts, newest.ts, SLICES),
-            None => Vec::new(),
-        })
-    }
-
     /// Goes through a scope once, and hands over what is found.
     pub(super) async fn pass(
         &self,
@@ -102,7 +88,7 @@ impl Search {
         (window, manner): (Window, Manner),
         step: &dyn ProgressStep,
         report: &mut Report,
-        each: &mut impl FnMut(FoundWrite) -> ControlFlow<()>,
+        each: &mut impl FnMut(FoundWrite, &mut Report) -> ControlFlow<()>,
         cx: &AnyContext<'_>,
     ) -> Result<(), FindError> {
         let flips_once = manner == Manner::FlipsOnce;
@@ -113,6 +99,7 @@ impl Search {
             pace: self.pace.clone(),
             actor: self.actor.clone(),
             flips_once,
+            earliest: (manner == Manner::First).then(|| AtomicI64::new(i64::MAX)),
         });
         let scan = Scan {
             containers: &self.containers,
@@ -120,7 +107,7 @@ impl Search {
             at: PointInTime::END,
             hash_ranges: &self.hash_ranges,
             live: LiveDetail::No,
-            piece_rows: PIECE_ROWS,
+            piece_rows: ROWS,
             pace: &self.pace,
             texts: if flips_once { ScanTexts::No } else { ScanTexts::All },
         };
@@ -139,8 +126,7 @@ impl Search {
                     step.advance(tally.asked);
                     report.tally.add(tally);
                     for write in writes {
-                        report.count(&write);
-                        if each(write).is_break() {
+                        if each(write, report).is_break() {
                             return Ok(());
                         }
                     }
@@ -158,21 +144,6 @@ impl Search {
             }
         }
     }
-
-    /// The window in parts, oldest first.
-    pub(super) fn parts(whole: Window, oldest: i64, newest: i64, most: i64) -> Vec<Window> {
-        let (from, to) = (whole.from.seconds().max(oldest), whole.to.seconds().min(newest));
-        if from > to {
-            return Vec::new();
-        }
-        let length = to.saturating_sub(from) / most.max(1) + 1;
-        let point = PointInTime::from_epoch;
-        (0..most)
-            .map(|n| from.saturating_add(n.saturating_mul(length)))
-            .take_while(|start| *start <= to)
-            .map(|start| Window { from: point(start), to: point(start.saturating_add(length - 1).min(to)) })
-            .collect()
-    }
 }
 
 /// A refused query is nearly always the predicate's fault.
@@ -188,25 +159,5 @@ fn ended(error: JoinError) -> Failure {
     match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
         Err(_) => Failure::shutting_down(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_parts_of_a_time_leave_nothing_out() {
-        let window = |from, to| Window { from: PointInTime::from_epoch(from), to: PointInTime::from_epoch(to) };
-        for (from, to, oldest, newest) in
-            [(0, 99, i64::MIN, i64::MAX), (i64::MIN, i64::MAX, 5, 7), (10, 10, 0, 20), (3, 1000, 900, 950)]
-        {
-            let parts = Search::parts(window(from, to), oldest, newest, 16);
-            assert!((1..=16).contains(&parts.len()), "{parts:?}");
-            assert_eq!(parts[0].from.seconds(), from.max(oldest));
-            assert_eq!(parts[parts.len() - 1].to.seconds(), to.min(newest));
-            assert!(parts.windows(2).all(|pair| pair[1].from.seconds() == pair[0].to.seconds() + 1), "{parts:?}");
-        }
-        assert_eq!(Search::parts(window(5, 4), i64::MIN, i64::MAX, 16), []);
     }
 }

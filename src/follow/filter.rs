@@ -1,19 +1,19 @@
 //! Which changes are passed on: an expression of the Common Expression Language, compiled once.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use cel::{
     Context, Env, ExecutionError, Program, Value,
     common::ast::{EntryExpr, Expr, IdedExpr},
 };
 
-use super::Event;
+use super::{Event, members::Members};
 use serde::Deserialize as _;
 
 use crate::change::{
     Op, diff,
     key::{PartitionKey, parse_path},
-    raw::depth,
+    raw::{RawDocument, depth},
 };
 
 /// What an expression may name.
@@ -27,6 +27,9 @@ pub struct Filter {
     env: Arc<Env>,
     program: Program,
     needs_previous: bool,
+    /// What it asks of the document, and of the one before.
+    doc: Members,
+    previous: Members,
 }
 
 impl std::fmt::Debug for Filter {
@@ -78,7 +81,9 @@ impl Filter {
             let references = program.references();
             references.has_function("changed") || references.has_variable("previous")
         };
-        Ok(Self { source: source.to_owned(), env, program, needs_previous })
+        let asked = |variable| Members::of(variable, program.expression());
+        let (doc, previous) = (asked("doc"), asked("previous"));
+        Ok(Self { source: source.to_owned(), env, program, needs_previous, doc, previous })
     }
 
     /// Whether it asks for the document before, which only the all-versions feed has.
@@ -107,22 +112,20 @@ impl Filter {
     /// # Errors
     /// When the expression has no answer, or one that is neither true nor false.
     pub fn answer(&self, of: &Subject<'_>) -> Result<bool, NoAnswer> {
-        let json = |text: Option<&str>| match text {
-            Some(text) => parse(text)
-                .and_then(|value| cel::to_value(value).ok())
-                .ok_or(NoAnswer::Unknown("the document is not understood")),
+        let json = |text: Option<&str>, asked: &Members| match text {
+            Some(text) => value_of(text, asked).ok_or(NoAnswer::Unknown("the document is not understood")),
             None => Ok(Value::Null),
         };
         let number = |n: Option<i64>| n.map_or(Value::Null, Value::Int);
         let mut context = Context::with_env(self.env.clone());
         context.add_variable_from_value("op", of.op.as_str());
-        context.add_variable_from_value("doc", json(of.doc)?);
+        context.add_variable_from_value("doc", json(of.doc, &self.doc)?);
         context.add_variable_from_value("ts", number(of.ts));
         context.add_variable_from_value("lsn", number(of.lsn));
         context.add_variable_from_value("id", of.id);
-        context.add_variable_from_value("pk", json(Some(&super::event::key_text(of.pk)))?);
+        context.add_variable_from_value("pk", json(Some(&super::event::key_text(of.pk)), &Members::All)?);
         if self.needs_previous {
-            context.add_variable_from_value("previous", json(of.previous)?);
+            context.add_variable_from_value("previous", json(of.previous, &self.previous)?);
             let (before, after) = (of.previous.map(str::to_owned), of.doc.map(str::to_owned));
             let changed = move |path: Arc<String>| -> Result<bool, ExecutionError> {
                 let path = parse_path(&path).map_err(|e| ExecutionError::function_error("changed", e))?;
@@ -166,10 +169,20 @@ pub struct Subject<'a> {
 /// Levels of a document that are understood: more than the service's 128, and few enough for any thread's stack.
 const MAX_DEPTH: usize = 200;
 
-fn parse(text: &str) -> Option<serde_json::Value> {
+/// A document as the library has it, with the members that are asked for.
+fn value_of(text: &str, asked: &Members) -> Option<Value> {
     if depth(text) > MAX_DEPTH {
         return None;
     }
+    let whole = |text: &str| parse(text).and_then(|value| cel::to_value(value).ok());
+    let Members::These(names) = asked else { return whole(text) };
+    let Ok(document) = RawDocument::parse(text) else { return whole(text) };
+    let members = names.iter().filter_map(|name| Some((name.as_str(), document.get(name)?)));
+    let members: Option<HashMap<&str, Value>> = members.map(|(name, raw)| Some((name, whole(raw.get())?))).collect();
+    Some(Value::from(members?))
+}
+
+fn parse(text: &str) -> Option<serde_json::Value> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.disable_recursion_limit();
     let value = serde_json::Value::deserialize(&mut deserializer).ok()?;

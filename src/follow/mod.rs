@@ -54,6 +54,7 @@ mod fence;
 mod filter;
 mod follower;
 pub mod health;
+mod members;
 mod metrics;
 mod pipeline;
 mod pretty;

@@ -47,6 +47,15 @@ pub enum Then {
     At(String),
 }
 
+/// Why a line does not say what its document goes back to.
+#[derive(Debug, thiserror::Error)]
+enum BadThen {
+    #[error("{0} is {1}, neither text nor a number")]
+    NoText(&'static str, Value),
+    #[error("it says more than one of before, version and at")]
+    Several,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -85,11 +94,11 @@ fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
 }
 
 impl Line {
-    fn then(&self) -> Result<Option<Then>, String> {
-        let text = |name: &str, value: &Value| match value {
+    fn then(&self) -> Result<Option<Then>, BadThen> {
+        let text = |name: &'static str, value: &Value| match value {
             Value::String(text) if !text.is_empty() => Ok(text.clone()),
             Value::Number(number) => Ok(number.to_string()),
-            other => Err(format!("{name} is {other}, neither text nor a number")),
+            other => Err(BadThen::NoText(name, other.clone())),
         };
         let version = self.version.as_ref().map(|value| text("version", value).map(Then::Version)).transpose()?;
         let at = self.at.as_ref().map(|value| text("at", value).map(Then::At)).transpose()?;
@@ -97,7 +106,7 @@ impl Line {
         let mut all = [before, version, at].into_iter().flatten();
         match (all.next(), all.next()) {
             (then, None) => Ok(then),
-            (_, Some(_)) => Err("it says more than one of before, version and at".into()),
+            (_, Some(_)) => Err(BadThen::Several),
         }
     }
 }
@@ -111,7 +120,7 @@ pub fn listed(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |problem| BadList::Line { line: number + 1, problem };
         let line: Line = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
-        let then = line.then().map_err(wrong)?;
+        let then = line.then().map_err(|e| wrong(e.to_string()))?;
         let pk = if line.pk.is_array() { line.pk } else { json!([line.pk]) };
         let partition_key = PartitionKey::parse(&pk.to_string()).map_err(wrong)?;
         if partition_key.0.len() != paths.len() {

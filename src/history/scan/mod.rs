@@ -252,12 +252,9 @@ impl<'a> Scan<'a> {
                 let needed = buffer.found.values().filter(|f| needs_text(f)).count();
                 with_text = needed * TEXT_RATIO >= rows;
             }
-            if buffer.seen > 0
-                && let Scope::Written { from, .. } = self.wanted
-            {
-                // Of each the version before that time is read by itself, unless everything is.
-                let older = |found: &&ScannedItem| found.versions.iter().any(|v| v.ts < from.seconds());
-                with_text = buffer.found.values().filter(older).count() * TEXT_RATIO >= buffer.seen;
+            if buffer.seen > 0 {
+                // Each of a time is looked up, and its version before that time read, unless everything is.
+                with_text = buffer.found.len() * TEXT_RATIO >= buffer.seen;
             }
             if self.has_all_texts() {
                 buffer.found.values_mut().for_each(|found| sort(&mut found.versions));
