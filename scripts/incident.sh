@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Usage: scripts/incident.sh
+# An incident, step by step (docs/restore/incident.md), on an account of its own: people work, a deployment ruins prices, people go on
+# working; then find, look at the past, take the deployment back, prove that everybody else's work is there, and undo. Needs a built
+# cosmos-rewind (COSMOS_REWIND names another one than target/release or target/debug). Everything is in memory and gone at the end.
+set -euo pipefail
+case "${1:-}" in
+  "") ;;
+  -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
+  *) echo "usage: $0" >&2; exit 2 ;;
+esac
+root=$(cd "$(dirname "$0")/.." && pwd)
+program=${COSMOS_REWIND:-$root/target/release/cosmos-rewind}
+[[ -x $program ]] || program=$root/target/debug/cosmos-rewind
+[[ -x $program ]] || { echo "error: no cosmos-rewind; run cargo build" >&2; exit 1; }
+export RUST_BACKTRACE=0
+
+work=$(mktemp -d)
+cd "$work"
+pids=()
+finish() {
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  wait
+  rm -rf "$work"
+}
+trap finish EXIT
+
+await() { # file text: waits until a file has a line with a text
+  for _ in $(seq 300); do grep -q -- "$2" "$1" 2>/dev/null && return; sleep 0.1; done
+  echo "error: waited in vain for $2 in $1" >&2
+  exit 1
+}
+run() { # prints a command as it would be typed, and what it says; 3 means that something was left alone
+  local shown="" word
+  for word in "$@"; do
+    case $word in *[\ \'\<\"]*) word="'$word'" ;; esac
+    shown="$shown $word"
+  done
+  printf '\n$ cosmos-rewind%s\n' "$shown"
+  "$program" "$@" 2>&1 || [[ $? -eq 3 ]]
+}
+
+"$program" local --port 0 --mode all-versions >ready.json 2>local.log &
+pids+=($!)
+await ready.json endpoint
+endpoint=$(sed -E 's/.*"endpoint":"([^"]*)".*/\1/' ready.json)
+export CosmosDB__accountEndpoint=$endpoint
+
+# What is in the shop, and what would be there without the deployment.
+declare -A price stock by honest
+product() { printf '{"id":"%s","pk":"%s","price":%s,"stock":%s,"updatedBy":"%s"}\n' "$1" "$1" "$2" "$3" "$4"; }
+changes=()
+sell() { stock[$1]=$((stock[$1] - 1)); by[$1]=$2; changes+=("$1"); }
+cost() { price[$1]=$2; by[$1]=$3; [[ $3 == job-42 ]] || honest[$1]=$2; changes+=("$1"); }
+save() { # each document as whoever changed it last writes it
+  for id in "${changes[@]}"; do product "$id" "${price[$id]}" "${stock[$id]}" "${by[$id]}"; done |
+    "$program" populate --file - >/dev/null 2>&1
+  changes=()
+}
+captured() { # until the trigger has delivered so many versions
+  until [[ $("$program" query --in changes --count "SELECT c.id FROM c WHERE IS_DEFINED(c._change)" 2>/dev/null | grep -oE '^[0-9,]+' | tr -d ,) -ge $1 ]]; do sleep 0.2; done
+}
+products=(anvil bell cup desk engine fan globe harp ink jar kite lamp)
+for id in "${products[@]}"; do stock[$id]=100; cost "$id" $((500 + ${#id} * 100)) ann; done; save
+sleep 1.2
+for id in anvil bell cup desk; do sell "$id" bob; done; save
+sleep 1.2
+good=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+sleep 1.2
+echo "14:05      a deployment sets prices; nobody notices"
+from=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+for id in cup desk engine fan globe harp; do cost "$id" -1 job-42; done; save
+sleep 1.2
+to=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+sleep 1.2
+echo "14:06      the shop sells on, and ann corrects one price by hand"
+for id in desk engine kite; do sell "$id" bob; done
+cost harp 899 ann
+save
+captured 26
+
+echo; echo "What happened, and when?"
+run find --when 'doc.price < 0' --actor /updatedBy
+echo; echo "What was it like before? Any tool may look, here the query command:"
+"$program" at "$good" >past.json 2>past.log &
+pids+=($!)
+await past.json loaded
+past=$(sed -nE '1s/.*"endpoint":"([^"]*)".*/\1/p' past.json)
+printf '\n$ cosmos-rewind at %s &\n' "$good"
+cat past.json
+run query --endpoint "$past" "SELECT VALUE SUM(c.price) FROM c"
+run query "SELECT VALUE SUM(c.price) FROM c"
+
+echo; echo "Taken back, without the work of others:"
+revert=(revert --from "$from" --to "$to" --filter 'doc.updatedBy == "job-42"' --bookkeeping /updatedBy)
+run "${revert[@]}" --dry-run
+run "${revert[@]}" --yes | tee reverted | tail -n 4
+
+proof() {
+  for id in "${products[@]}"; do printf '{"id":"%s","price":%s,"stock":%s}\n' "$id" "${honest[$id]}" "${stock[$id]}"; done | sort >expected
+  "$program" query --format jsonl "SELECT c.id, c.price, c.stock FROM c" 2>/dev/null | sort >found
+  cmp -s expected found
+}
+echo
+proof || { echo "error: the shop is not what it should be" >&2; diff expected found >&2; exit 1; }
+echo "proof      ${#products[@]} products: every price that people set and every sale is there, no price of the deployment"
+
+echo; echo "And back again, because a plan was carried out and not a guess:"
+run undo "$(sed -n 's/^undo *cosmos-rewind undo \([^ ]*\).*/\1/p' reverted)" --yes | tail -n 3
+if proof; then echo "error: nothing was undone" >&2; exit 1; fi
+run "${revert[@]}" --yes >/dev/null
+proof && echo "proof      reverted once more, the same"
