@@ -86,22 +86,25 @@ impl Line for Weather {
             *self.tally.lock().unwrap().entry("outage").or_default() += 1;
             return Fate::Rejected(status, sub);
         }
-        if bad == 0 || state.rng.random_range(0..100) >= bad {
-            return Fate::Done(Duration::from_millis(state.rng.random_range(0..15)));
-        }
-        if call.is_bulk && state.rng.random_bool(0.5) {
+        // There are few bulk requests: half of them have operations that fail, however bad it is.
+        if call.is_bulk && bad > 0 && state.rng.random_bool(0.5) {
             // Of the operations in a request some fail, each for itself; 408 although it was done.
             let (status, sub, done) = [
+                (429, 3200, false),
+                (429, 3200, false),
                 (429, 3200, false),
                 (449, 0, false),
                 (503, 0, false),
                 (410, 1002, false),
                 (408, 0, true),
                 (424, 0, false),
-            ][state.rng.random_range(0..6)];
+            ][state.rng.random_range(0..8)];
             let which = state.rng.random::<u128>() | state.rng.random::<u128>();
             *self.tally.lock().unwrap().entry("some of a request").or_default() += 1;
             return Fate::Partly(Partly { which, status, sub, done });
+        }
+        if bad == 0 || state.rng.random_range(0..100) >= bad {
+            return Fate::Done(Duration::from_millis(state.rng.random_range(0..15)));
         }
         let (name, fate) = match state.rng.random_range(0..14) {
             0 | 1 => ("429", Fate::Rejected(429, 3200)),
