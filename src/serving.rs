@@ -1,4 +1,5 @@
-//! Prepares the handler that `serve` runs: the app's functions, their containers, and what speaks against starting.
+//! Prepares the handler that `serve` runs: the app's functions, and what speaks against starting. What their containers say
+//! is looked at while the handler answers already.
 
 use std::{
     path::Path,
@@ -28,7 +29,7 @@ use crate::{
     retention::timer::PruneTimer,
 };
 
-/// How long the start waits for the containers' partition keys; the host gives up on a handler after 30 seconds.
+/// How long the first look waits for the containers' partition keys.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 
 /// Why the handler does not start.
@@ -45,12 +46,11 @@ pub enum ServeError {
     Wrong(Vec<String>),
 }
 
-/// Prepares the handler of the app in a folder. `timer` makes what a function with a timer trigger does.
+/// Prepares the handler of the app in a folder; contacts nobody. `timer` makes what a function with a timer trigger does.
 ///
 /// # Errors
-/// When a setting or a file is wrong, or capture would not be right. An account that does not answer is no error: it is
-/// asked again with the first batch, and until it answers nothing is stored.
-pub async fn handler(
+/// When a setting or a file is wrong, or capture would not be right by what the files say.
+pub fn handler(
     settings: &Settings,
     config: &CaptureConfig,
     app_root: &Path,
@@ -92,8 +92,6 @@ pub async fn handler(
             Ok((function.binding, capture))
         })
         .collect::<Result<Vec<_>, ServeError>>()?;
-    let looked = served.iter().map(|(_, capture)| check_containers(capture));
-    refuse(join_all(looked).await.into_iter().flatten().collect())?;
     let mut handler = Handler::new(served, config.max_body);
     for Function { name, .. } in timers {
         let timer = Arc::new(timer(&name, account.clone())?);
@@ -121,13 +119,23 @@ fn delivery(app_root: &Path, settings: &Settings) -> Delivery {
     delivery
 }
 
+/// Looks at the containers of functions, for ten seconds at most. Batches that come meanwhile have the same look before
+/// they are stored.
+///
+/// # Errors
+/// When capture would not be right. An account that does not answer is no error: it is asked again with the next batch, and
+/// until it answers nothing is stored.
+pub async fn look(captures: &[Arc<Capture<CosmosHistory>>]) -> Result<(), ServeError> {
+    let looked = captures.iter().map(|capture| check_containers(capture));
+    refuse(join_all(looked).await.into_iter().flatten().collect())
+}
+
 fn refuse(wrong: Vec<String>) -> Result<(), ServeError> {
     if wrong.is_empty() { Ok(()) } else { Err(ServeError::Wrong(wrong)) }
 }
 
 /// What is wrong with the containers of a function: a history that cannot keep its documents apart, or a part of the
-/// source's key that is to be left out. An account that does not answer in time is asked again with the first batch, and
-/// until it answers nothing is stored.
+/// source's key that is to be left out.
 async fn check_containers(capture: &Capture<CosmosHistory>) -> Option<String> {
     match tokio::time::timeout(FIRST_LOOK, capture.look()).await {
         Ok(Ok(())) => None,

@@ -218,6 +218,22 @@ async fn a_timer_function_prunes_as_the_command_does_and_capture_goes_on_beside_
 }
 
 #[tokio::test]
+async fn a_tick_waits_until_the_containers_were_looked_at() {
+    let life = Life::start(&["/pk", "/_originalId"]).await;
+    add_timer(&life.app);
+    let proxy = &life.app.proxy;
+    proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(503, 0)));
+    let handler = life.app.answering(&[("REWIND_PRUNE", "--older-than 10d")]).await;
+    let account = async {
+        assert_eq!(handler.health().await, "starting");
+        proxy.fail_always_of(Kind::Definition, None);
+    };
+    let ((status, answer), ()) = tokio::join!(handler.post("PruneHistory", tick()), account);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(life.counts().await, [11, 1, 2, 1]);
+}
+
+#[tokio::test]
 async fn a_tick_that_runs_out_of_time_is_gone_on_with_by_the_next_one() {
     let life = Life::start(&["/pk", "/_originalId"]).await;
     add_timer(&life.app);

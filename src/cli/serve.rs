@@ -1,18 +1,19 @@
 //! `serve`: the custom handler that host.json starts.
 
-use std::{net::Ipv4Addr, path::Path, process};
+use std::{net::Ipv4Addr, panic::resume_unwind, path::Path, pin::pin, process, sync::Arc};
 
 use clap::Args;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime, sync::watch, task};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::{CliError, ErrorKind, Exit, retention_args, signals::watch_signals};
 use crate::{
+    capture::Capture,
     config::{self, CaptureConfig, Settings},
     history::CosmosHistory,
     host::{Handler, Shutdown, serve},
-    serving,
+    serving::{self, ServeError},
     telemetry::{self, otlp::Export},
 };
 
@@ -29,7 +30,8 @@ pub struct ServeArgs {
 /// Runs the handler until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// When a setting is wrong or the port is taken; both before any batch is accepted.
+/// When a setting or a file is wrong or the port is taken, before any batch is accepted; when the containers are found to be
+/// wrong, which is looked at while the port answers.
 pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     let app_root = config::app_root();
     let settings = Settings::load(&app_root)?;
@@ -44,15 +46,32 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     let port = listener.local_addr().map(|a| a.port()).unwrap_or(args.port);
     let config = CaptureConfig::from_settings(&settings, &app_root)?;
     let export = Export::start(&settings)?;
-    let handler = handler(&settings, &config, &app_root).await?.with_export(export.clone());
-    info!(port, functions = handler.names(), version = env!("CARGO_PKG_VERSION"), "ready");
+    let (told, looked) = watch::channel(false);
+    let handler = handler(&settings, &config, &app_root)?.with_export(export.clone()).until(looked);
+    let (captures, names) = (handler.captures(), handler.names());
 
     let stop = CancellationToken::new();
     tokio::spawn(watch_signals(stop.clone()));
-    let served = serve(listener, handler, Shutdown { stop, drain: config.drain }).await;
+    let look = async {
+        let looked = look_apart(captures, stop.clone()).await;
+        if looked.is_err() {
+            stop.cancel();
+        }
+        if !stop.is_cancelled() {
+            told.send_replace(true);
+            info!(port, functions = names, version = env!("CARGO_PKG_VERSION"), "ready");
+        }
+        looked
+    };
+    let mut serving = pin!(serve(listener, handler, Shutdown { stop: stop.clone(), drain: config.drain }));
+    let (served, looked) = tokio::select! {
+        served = &mut serving => (served, Ok(())),
+        looked = look => (serving.await, looked),
+    };
     if let Some(export) = export {
         export.finish().await;
     }
+    looked?;
     let drained = served.map_err(|e| {
         // A line of the log, not of stderr: the host shows each line there as an error of its own.
         error!(reason = %e, "server failed");
@@ -66,12 +85,18 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-async fn handler(
-    settings: &Settings,
-    config: &CaptureConfig,
-    app_root: &Path,
-) -> Result<Handler<CosmosHistory>, CliError> {
+/// Looks at the containers until it is told to stop. On a thread of its own: that reads the machine's root certificates,
+/// which takes longer than all else at the start, and the only worker has the host to answer.
+async fn look_apart(captures: Vec<Arc<Capture<CosmosHistory>>>, stop: CancellationToken) -> Result<(), ServeError> {
+    let runtime = runtime::Handle::current();
+    let look = async move { stop.run_until_cancelled(serving::look(&captures)).await.unwrap_or(Ok(())) };
+    let looked = task::spawn_blocking(move || runtime.block_on(look)).await;
+    // A bug ends the process, as it would without the thread.
+    looked.unwrap_or_else(|e| e.try_into_panic().map_or(Ok(()), |panic| resume_unwind(panic)))
+}
+
+fn handler(settings: &Settings, config: &CaptureConfig, app_root: &Path) -> Result<Handler<CosmosHistory>, CliError> {
     retention_args::check_settings(settings)?;
     let timer = |function: &str, account| retention_args::timer(settings, function, account);
-    Ok(serving::handler(settings, config, app_root, timer).await?)
+    Ok(serving::handler(settings, config, app_root, timer)?)
 }

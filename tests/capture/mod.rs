@@ -4,6 +4,7 @@ mod faults;
 mod poison;
 mod requests;
 mod rereads;
+mod starting;
 
 use cosmos_rewind::change::Op;
 use serde_json::{Value, json};

@@ -79,6 +79,14 @@ impl TestApp {
         Handler::start(self.folder.path(), &settings).await
     }
 
+    /// The same, which answers and need not have looked at its containers.
+    pub async fn answering(&self, more: &[(&str, &str)]) -> Handler {
+        let mut settings = self.settings();
+        settings.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        // There is no host.json, and that is said once the port is taken.
+        Handler::start_until(self.folder.path(), &settings, "the host rewrites dates").await
+    }
+
     pub async fn changes(&self) -> Container {
         self.cosmos.container("dev", "changes").await.unwrap()
     }

@@ -22,10 +22,16 @@ pub struct Handler {
 }
 
 impl Handler {
+    /// One that has looked at its containers, or given it up.
     pub async fn start(folder: &Path, settings: &[(String, String)]) -> Self {
+        Self::start_until(folder, settings, "ready").await
+    }
+
+    /// One that answers, and has written a line with this text.
+    pub async fn start_until(folder: &Path, settings: &[(String, String)], line: &str) -> Self {
         // Between choosing a free port and the handler's taking it, another test may be faster.
         for _ in 0..10 {
-            if let Some(handler) = Self::start_once(folder, settings).await {
+            if let Some(handler) = Self::start_once(folder, settings, line).await {
                 return handler;
             }
         }
@@ -33,7 +39,7 @@ impl Handler {
     }
 
     /// `None` when the port was taken by somebody else.
-    async fn start_once(folder: &Path, settings: &[(String, String)]) -> Option<Self> {
+    async fn start_once(folder: &Path, settings: &[(String, String)], line: &str) -> Option<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(BINARY);
         command.arg("serve").current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -69,7 +75,7 @@ impl Handler {
                 return None;
             }
             // Its own line, too: somebody else may have given the answer.
-            if answered && handler.log().iter().any(|line| line.contains("ready")) {
+            if answered && handler.log().iter().any(|own| own.contains(line)) {
                 return Some(handler);
             }
             assert!(start.elapsed() < Duration::from_secs(60), "the handler does not answer: {:?}", handler.log());
@@ -79,6 +85,13 @@ impl Handler {
 
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}/{path}", self.port)
+    }
+
+    /// What it says of its health.
+    pub async fn health(&self) -> String {
+        let answer = self.http.get(self.url("")).send().await.unwrap().bytes().await.unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        answer["status"].as_str().unwrap().to_owned()
     }
 
     /// Its process id.

@@ -73,15 +73,22 @@ async fn invoke_traced<H: History>(
     let _counted = app.batches.token();
     if app.stop.is_cancelled() {
         discard(body, headers).await;
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "the handler is stopping; deliver the batch again");
+        return stopping();
     }
     let (binding, capture) = match served {
         Served::Changes { binding, capture } => (binding.clone(), capture.clone()),
         Served::Timer { name, tick } => {
             let (name, tick, stop) = (name.clone(), tick.clone(), app.stop.clone());
+            let mut looked = app.handler.looked.clone();
             // What the host says of the schedule is of no interest.
             discard(body, headers).await;
-            let task = app.batches.spawn(async move { run_tick(&name, tick, stop).await }.in_current_span());
+            let tick = async move {
+                // Nothing is removed before it is known that the containers are right.
+                let looked = stop.run_until_cancelled(looked.wait_for(|looked| *looked)).await;
+                let is_right = looked.is_some_and(|looked| looked.is_ok());
+                if is_right { run_tick(&name, tick, stop).await } else { stopping() }
+            };
+            let task = app.batches.spawn(tick.in_current_span());
             return answered(task.await, "the timer's work was not finished; the next tick goes on with it");
         }
     };
@@ -111,6 +118,10 @@ async fn invoke_traced<H: History>(
     };
     let task = tracker.spawn(batch.in_current_span());
     answered(task.await, "the batch was not finished; deliver it again")
+}
+
+fn stopping() -> Response {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "the handler is stopping; deliver the batch again")
 }
 
 /// A task that panicked is a failed invocation.

@@ -15,7 +15,7 @@ use axum::{
 };
 use futures::future::BoxFuture;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -28,6 +28,8 @@ pub struct Handler<H> {
     functions: BTreeMap<String, Served<H>>,
     max_body: usize,
     export: Option<Arc<Export>>,
+    /// Whether the containers were looked at.
+    looked: watch::Receiver<bool>,
 }
 
 /// What a timer function does at each tick: a line for the log, or why it could not. It ends soon after the token is
@@ -60,7 +62,21 @@ impl<H: History> Handler<H> {
                 (capture.function.to_lowercase(), Served::Changes { binding, capture: Arc::new(capture) })
             })
             .collect();
-        Self { functions, max_body, export: None }
+        Self { functions, max_body, export: None, looked: watch::channel(true).1 }
+    }
+
+    /// The same handler, whose health is `starting`, and whose timers wait, until the containers were looked at.
+    pub fn until(self, looked: watch::Receiver<bool>) -> Self {
+        Self { looked, ..self }
+    }
+
+    /// What captures the changes of each function.
+    pub fn captures(&self) -> Vec<Arc<Capture<H>>> {
+        let capture = |served: &Served<H>| match served {
+            Served::Changes { capture, .. } => Some(capture.clone()),
+            Served::Timer { .. } => None,
+        };
+        self.functions.values().filter_map(capture).collect()
     }
 
     /// The same handler, which tells a collector about each batch.
@@ -107,7 +123,7 @@ pub async fn serve<H: History>(listener: TcpListener, handler: Handler<H>, shutd
     let app =
         Arc::new(App { handler, stop: shutdown.stop.clone(), batches: batches.clone(), spare: BufferPool::default() });
     let router = Router::new()
-        .route("/", get(health))
+        .route("/", get(health::<H>))
         .route("/{function}", post(invoke::<H>))
         .fallback(unknown::<H>)
         .method_not_allowed_fallback(unknown::<H>)
@@ -140,8 +156,10 @@ pub async fn serve<H: History>(listener: TcpListener, handler: Handler<H>, shutd
     Ok(drained)
 }
 
-async fn health() -> impl IntoResponse {
-    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+/// Any answer tells the host that it can deliver; this one says as well whether the containers were looked at.
+async fn health<H: History>(State(app): State<Arc<App<H>>>) -> impl IntoResponse {
+    let status = if *app.handler.looked.borrow() { "ok" } else { "starting" };
+    Json(json!({"status": status, "version": env!("CARGO_PKG_VERSION")}))
 }
 
 async fn unknown<H: History>(State(app): State<Arc<App<H>>>, method: Method, uri: Uri) -> Response {

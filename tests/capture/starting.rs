@@ -1,0 +1,67 @@
+//! The port answers before the containers were looked at, and nothing of what the look is for is lost by that.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Fault, Kind, TestApp, feed_document};
+
+/// Time enough for what takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn what_is_delivered_before_the_first_look_is_over_waits_for_it_and_is_stored() {
+    let app = TestApp::start().await;
+    app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(503, 0)));
+    let handler = app.answering(&[]).await;
+    let documents = [feed_document("x", "p", 1)];
+    let account = async {
+        assert_eq!(handler.health().await, "starting");
+        assert!(!handler.log().iter().any(|line| line.contains("ready")), "{:?}", handler.log());
+        app.proxy.fail_always_of(Kind::Definition, None);
+    };
+    let ((status, answer), ()) = tokio::join!(handler.deliver(&documents), account);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(app.history().await.len(), 1);
+    handler.wait_for_log("ready").await;
+    assert_eq!(handler.health().await, "ok");
+}
+
+#[tokio::test]
+async fn containers_that_are_wrong_end_the_process_and_what_came_before_is_not_stored() {
+    let app = TestApp::with_changes_key(&["/_originalId"]).await;
+    app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(503, 0)));
+    let mut handler = app.answering(&[("REWIND_DRAIN_SECONDS", "20")]).await;
+    let body = crate::support::body_of(&json!([feed_document("x", "p", 1)]).to_string());
+    let account = async { app.proxy.fail_always_of(Kind::Definition, None) };
+    let (answer, ()) = tokio::join!(handler.request("CaptureChanges", body).send(), account);
+    // It may have ended by then.
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status().is_server_error()));
+    assert_eq!(handler.exit_code(PATIENCE).await, Some(2), "{:?}", handler.log());
+    handler.wait_for_log("hint: run `cosmos-rewind doctor`").await;
+    let stderr = handler.stderr().join("\n");
+    assert!(stderr.contains("capture would not be right") && stderr.contains("leaves out /pk"), "{stderr}");
+    assert!(!handler.log().iter().any(|line| line.contains("ready")), "{:?}", handler.log());
+    assert!(app.history().await.is_empty() && app.dead_letters().is_empty());
+}
+
+#[tokio::test]
+async fn an_account_that_hangs_holds_up_neither_the_host_nor_the_end() {
+    let app = TestApp::start().await;
+    // It takes connections, and answers none of them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let account = format!("AccountEndpoint=http://{}/;AccountKey=c2VjcmV0;", silent.local_addr().unwrap());
+    let hurried = app.answering(&[("CosmosDB", &account), ("REWIND_DEADLINE_SECONDS", "1")]).await;
+    let (status, answer) = hurried.deliver(&[feed_document("x", "p", 1)]).await;
+    assert_eq!(status, 500, "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("not answered before the deadline"), "{answer}");
+    let mut patient = app.answering(&[("CosmosDB", &account)]).await;
+    assert_eq!(patient.health().await, "starting", "{:?}", patient.log());
+    patient.terminate();
+    assert_eq!(patient.exit_code(PATIENCE).await, Some(200), "{:?}", patient.log());
+    assert!(
+        !patient.log().iter().any(|line| line.contains("ready") || line.contains("panicked")),
+        "{:?}",
+        patient.log()
+    );
+}
