@@ -73,7 +73,13 @@ impl BlobContainer {
         };
         let retry = RetryOptions::exponential(ExponentialRetryOptions { max_retries: RETRIES, ..Default::default() });
         let options = BlobContainerClientOptions {
-            client_options: ClientOptions { retry, per_try_policies, ..Default::default() },
+            // Blobs are read as they are stored.
+            client_options: ClientOptions {
+                retry,
+                per_try_policies,
+                transport: Some(cosmos::late_transport(false)),
+                ..Default::default()
+            },
             ..Default::default()
         };
         let client = BlobContainerClient::new(url.expose().clone(), token, Some(options)).map_err(|e| error(&e))?;

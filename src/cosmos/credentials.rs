@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use azure_core::credentials::TokenCredential;
+use azure_core::{credentials::TokenCredential, http::ClientOptions};
 use azure_identity::{
     DeveloperToolsCredential, ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
 };
 
-use super::Failure;
+use super::{Failure, late_transport};
 use crate::config::Credential;
 
 /// A token credential for anything that is not a key.
@@ -17,7 +17,7 @@ pub(crate) fn token(credential: &Credential) -> Result<Arc<dyn TokenCredential>,
         Credential::ManagedIdentity { client_id } => {
             let options = ManagedIdentityCredentialOptions {
                 user_assigned_id: client_id.clone().map(UserAssignedId::ClientId),
-                ..Default::default()
+                client_options: ClientOptions { transport: Some(late_transport(true)), ..Default::default() },
             };
             ManagedIdentityCredential::new(Some(options)).map_err(fail)?
         }
