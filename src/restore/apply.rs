@@ -307,6 +307,8 @@ impl Applier<'_> {
                         Some("the container has another document there; it cannot be saved, so it stays".into());
                     return Ok(());
                 }
+            } else if step.saved && self.fresh && !has_moved {
+                outcome.before_record = etag.as_deref().map(|etag| record::id_of_version(&item.id, etag));
             } else {
                 outcome.before_record = Some(self.save(&item, live).await?);
             }

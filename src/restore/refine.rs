@@ -32,8 +32,13 @@ impl Applier<'_> {
         let prepared = self.prepare(step, hand).await?;
         let live = prepared.live.as_ref().map_or(0, String::len);
         // What is not in the history yet is read and saved first.
-        let at_once = step.saved && self.manner.only.is_empty() && !step.is_edit();
-        let first = if live > 0 && !at_once { read_ru(live) + write_ru(live) } else { 0.0 };
+        let is_looked_at = !self.manner.only.is_empty() || step.is_edit();
+        let first = match (live, step.saved) {
+            (0, _) => 0.0,
+            (_, true) if is_looked_at => read_ru(live),
+            (_, true) => 0.0,
+            (_, false) => read_ru(live) + write_ru(live),
+        };
         let Some(composed) = &prepared.text else {
             step.ru = first + write_ru(live);
             return Ok(());
