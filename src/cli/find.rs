@@ -1,6 +1,6 @@
 //! `find`: which writes made a condition true, and when.
 
-use std::{ops::ControlFlow, time::Instant};
+use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 pub use super::find_args::FindArgs;
 use super::{CliError, Exit, Ui, lookup, render::find::Writes};
@@ -24,7 +24,7 @@ pub async fn run(args: FindArgs, ui: &Ui) -> Result<Exit, CliError> {
     let from = point(ui, &cosmos, "--from", args.from.as_deref()).await?;
     let to = point(ui, &cosmos, "--to", args.to.as_deref()).await?;
     let request = Request {
-        when,
+        when: Arc::new(when),
         which: args.which(),
         from,
         to,

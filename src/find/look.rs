@@ -148,7 +148,7 @@ impl Looker {
         Ok((writes, tally))
     }
 
-    async fn look(&self, found: ScannedItem) -> Result<(Option<FoundWrite>, Tally), Failure> {
+    pub(super) async fn look(&self, found: ScannedItem) -> Result<(Option<FoundWrite>, Tally), Failure> {
         let mut tally = Tally::default();
         let places = self.window.asked(&found.versions);
         if places.is_empty() {

@@ -31,7 +31,7 @@ mod request;
 mod search;
 mod walk;
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::ops::ControlFlow;
 
 use self::search::Search;
 pub use self::{
@@ -42,10 +42,7 @@ pub use self::{
     request::{FindError, Manner, Request, Which},
     walk::{Halving, Walk, Window},
 };
-use crate::{
-    change::time::PointInTime,
-    history::{AnyContext, scan::Scope},
-};
+use crate::{change::time::PointInTime, history::AnyContext};
 
 /// Looks for the writes that made a condition true, and hands each over as soon as it is found: in no order, but all of
 /// one document are one.
@@ -58,23 +55,25 @@ pub async fn find(
     mut each: impl FnMut(FoundWrite) -> ControlFlow<()>,
 ) -> Result<Report, FindError> {
     let manner = request.manner;
-    let condition = Arc::new(request.when);
-    if manner == Manner::FlipsOnce && condition.needs_previous() {
+    if manner == Manner::FlipsOnce && request.when.needs_previous() {
         return Err(FindError::OnceWithPrevious);
     }
-    let search = Search::open(condition, (request.shard, request.ru_limit), request.actor, cx).await?;
+    let search = Search::open(&request, cx).await?;
     let whole = Window {
         from: request.from.unwrap_or(PointInTime::from_epoch(i64::MIN)),
         to: request.to.unwrap_or(PointInTime::END),
     };
     let mut report = Report::new(cx.account.frontier(cx.names, request.to, &search.pace).await?, request.to);
-    let (scope, odd) = search.scope(&request.which, cx).await?;
-    report.bad.extend(odd);
+    let (scope, one) = search.scope(&request, whole, cx).await?;
     let step = cx.progress.begin("find", None);
-    let scope = scope.unwrap_or_else(|| {
-        // What was never touched in that time is not even read.
-        if request.from.is_some() { Scope::Written { from: whole.from, to: whole.to } } else { Scope::All }
-    });
+    // Its facts are in hand, and of its texts only a few are needed.
+    if let Some(item) = one.filter(|_| manner == Manner::FlipsOnce) {
+        if let Some(write) = search.look_at(item, whole, &mut report).await? {
+            report.count(&write);
+            let _ = each(write);
+        }
+        return report.checked();
+    }
     if manner != Manner::First {
         let mut tell = |write: FoundWrite, report: &mut Report| {
             report.count(&write);

@@ -1,5 +1,7 @@
 //! What a caller asks for.
 
+use std::sync::Arc;
+
 use super::Condition;
 use crate::{
     change::{key::PartitionKey, time::PointInTime},
@@ -12,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Request {
     /// What tells a bad version from a good one.
-    pub when: Condition,
+    pub when: Arc<Condition>,
     /// In which documents.
     pub which: Which,
     /// From this second on; `None`: since the history began.
@@ -33,7 +35,7 @@ impl Request {
     /// Looks through everything.
     pub fn all(when: Condition) -> Self {
         Self {
-            when,
+            when: Arc::new(when),
             which: Which::All,
             from: None,
             to: None,

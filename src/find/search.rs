@@ -8,15 +8,15 @@ use std::{
 use futures::StreamExt as _;
 use tokio::task::{JoinError, JoinSet};
 
-use super::{Condition, FindError, FoundWrite, Manner, Report, Tally, Which, Window, look::Looker};
+use super::{Condition, FindError, FoundWrite, Manner, Report, Request, Tally, Which, Window, look::Looker};
 use crate::{
     change::{time::PointInTime, version::BadRecord},
-    cosmos::{Failure, HashRange, RuLimiter, Shard},
+    cosmos::{Failure, HashRange, RuLimiter},
     history::{
         AnyContext, Containers,
         live::LiveDetail,
         past::LookError,
-        scan::{PIECE_ROWS, Scan, ScanTexts, Scope, facts_of_id},
+        scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, facts_of_id},
     },
     progress::ProgressStep,
 };
@@ -25,6 +25,9 @@ use crate::{
 const AT_ONCE: usize = 2;
 /// Versions of a piece: all their texts are held, of several pieces at a time.
 const ROWS: usize = PIECE_ROWS / 2;
+
+/// What the history has of a document, and records that are not understood.
+type Known = (ScannedItem, Vec<BadRecord>);
 
 /// How the history is gone through.
 pub(super) struct Search {
@@ -36,29 +39,29 @@ pub(super) struct Search {
 }
 
 impl Search {
-    pub(super) async fn open(
-        condition: Arc<Condition>,
-        (shard, ru_limit): (Option<Shard>, Option<f64>),
-        actor: Option<Vec<String>>,
-        cx: &AnyContext<'_>,
-    ) -> Result<Self, FindError> {
+    pub(super) async fn open(request: &Request, cx: &AnyContext<'_>) -> Result<Self, FindError> {
         let containers = cx.account.containers(cx.names, None).await?;
-        let hash_ranges = containers.hash_ranges(shard)?;
-        let pace = RuLimiter::new(cx.account.meter(), ru_limit);
+        let hash_ranges = containers.hash_ranges(request.shard)?;
+        let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
+        let (condition, actor) = (request.when.clone(), request.actor.clone());
         Ok(Self { containers, condition, hash_ranges, pace, actor })
     }
 
-    /// The documents that are named; `None` when that is left to the time. Records that are not understood come along.
+    /// The documents that are looked through; of one that is named, what the history has of it comes along.
     pub(super) async fn scope(
         &self,
-        which: &Which,
+        request: &Request,
+        window: Window,
         cx: &AnyContext<'_>,
-    ) -> Result<(Option<Scope>, Vec<BadRecord>), FindError> {
-        let (id, key) = match which {
-            Which::All => return Ok((None, Vec::new())),
+    ) -> Result<(Scope, Option<Known>), FindError> {
+        let (id, key) = match &request.which {
+            // What was never touched in that time is not even read.
+            Which::All if request.from.is_some() => {
+                return Ok((Scope::Written { from: window.from, to: window.to }, None));
+            }
+            Which::All => return Ok((Scope::All, None)),
             Which::Where { predicate, params } => {
-                let scope = Scope::Ever { predicate: predicate.clone(), params: params.clone() };
-                return Ok((Some(scope), Vec::new()));
+                return Ok((Scope::Ever { predicate: predicate.clone(), params: params.clone() }, None));
             }
             Which::One { id, key } => (id, key.as_ref()),
         };
@@ -66,19 +69,42 @@ impl Search {
         if let Some(key) = key {
             found.retain(|one| one.item.partition_key.0.starts_with(&key.0));
         }
-        match found.as_slice() {
-            [one] => Ok((Some(Scope::Items(vec![one.item.clone()])), bad)),
-            [] => {
+        if found.len() > 1 {
+            let keys = found.into_iter().map(|one| (one.item.partition_key, one.versions.len() as u64)).collect();
+            return Err(LookError::Ambiguous { id: id.clone(), keys }.into());
+        }
+        match found.pop() {
+            Some(one) => Ok((Scope::Items(vec![one.item.clone()]), Some((one, bad)))),
+            None => {
                 let history = format!("{}/{}", cx.names.database, cx.names.changes);
                 Err(LookError::NotInHistory { id: id.clone(), history }.into())
             }
-            several => {
-                let key = |one: &crate::history::scan::ScannedItem| {
-                    (one.item.partition_key.clone(), one.versions.len() as u64)
-                };
-                Err(LookError::Ambiguous { id: id.clone(), keys: several.iter().map(key).collect() }.into())
-            }
         }
+    }
+
+    fn looker(&self, (window, manner): (Window, Manner)) -> Looker {
+        Looker {
+            containers: self.containers.clone(),
+            condition: self.condition.clone(),
+            window,
+            pace: self.pace.clone(),
+            actor: self.actor.clone(),
+            flips_once: manner == Manner::FlipsOnce,
+            earliest: (manner == Manner::First).then(|| AtomicI64::new(i64::MAX)),
+        }
+    }
+
+    /// Looks at one document of which the facts are known.
+    pub(super) async fn look_at(
+        &self,
+        (item, bad): Known,
+        window: Window,
+        report: &mut Report,
+    ) -> Result<Option<FoundWrite>, FindError> {
+        let (write, tally) = self.looker((window, Manner::FlipsOnce)).look(item).await?;
+        report.tally.add(tally);
+        report.bad.extend(bad);
+        Ok(write)
     }
 
     /// Goes through a scope once, and hands over what is found.
@@ -91,16 +117,7 @@ impl Search {
         each: &mut impl FnMut(FoundWrite, &mut Report) -> ControlFlow<()>,
         cx: &AnyContext<'_>,
     ) -> Result<(), FindError> {
-        let flips_once = manner == Manner::FlipsOnce;
-        let looker = Arc::new(Looker {
-            containers: self.containers.clone(),
-            condition: self.condition.clone(),
-            window,
-            pace: self.pace.clone(),
-            actor: self.actor.clone(),
-            flips_once,
-            earliest: (manner == Manner::First).then(|| AtomicI64::new(i64::MAX)),
-        });
+        let looker = Arc::new(self.looker((window, manner)));
         let scan = Scan {
             containers: &self.containers,
             wanted: scope,
@@ -109,7 +126,7 @@ impl Search {
             live: LiveDetail::No,
             piece_rows: ROWS,
             pace: &self.pace,
-            texts: if flips_once { ScanTexts::No } else { ScanTexts::All },
+            texts: if manner == Manner::FlipsOnce { ScanTexts::No } else { ScanTexts::All },
         };
         let mut pieces = std::pin::pin!(scan.pieces());
         // Dropped with what is in them: what is looked at is of no use without the rest.

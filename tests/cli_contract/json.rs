@@ -126,6 +126,11 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     compare("history --changes-of", &[0], &["history", "--id", "hand", "--changes-of", "/city_name"]).await;
     compare("history --where", &[0], &["history", "--where", "c.seq > 0", "--columns", "city_name"]).await;
 
+    for city in ["Davidson", "Davidsen"] {
+        let when = format!("doc.city_name == '{city}'");
+        compare("find", &[0], &["find", "--when", &when, "--actor", "/note"]).await;
+    }
+
     for id in ["28036", "28031", "28035", "hand"] {
         for at in [&good, &later, "now"] {
             compare("show", &[0, 1], &["show", "--id", id, "--at", at]).await;
@@ -135,6 +140,8 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
         compare("diff", &[0], &["diff", "--id", "28036", "--from", from, "--to", to]).await;
     }
 
+    let list = world.app.folder.path().join("list.jsonl");
+    std::fs::write(&list, "{\"id\":\"28036\",\"pk\":\"28036\",\"before\":\"28036~e1\"}\n").unwrap();
     let all = ["restore", "--all", "--delete-newer=9", "--at", &good];
     // Its own block names what is alone in it.
     let planned = world.run(&[&all[..], &["--dry-run", "--format", "json"]].concat()).await;
@@ -169,6 +176,7 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
         "1/1",
     ];
     compare("restore", &[0], &[&only[..], &["--yes"]].concat()).await;
+    compare("restore", &[0], &["restore", "--ids-file", list.to_str().unwrap(), "--yes"]).await;
     world.bad_writes().await;
     let window = ["revert", "--from", &world.minutes_ago(35), "--to", &world.minutes_ago(25)];
     let filtered = [&window[..], &["--where", "c.kind = 'reverted'", "--filter", "doc.by == 'job'"]].concat();

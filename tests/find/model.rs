@@ -219,8 +219,8 @@ async fn a_long_life_is_halved() {
         let request = Request { which, manner: Manner::FlipsOnce, ..request(None, None, false) };
         let (writes, report) = found(&cx, request).await;
         compare(&[life], (None, None), &writes, &report);
-        // In memory every read is one unit: the facts twice, the live document, and the rest are texts.
-        let texts = account.meter().total() - spent - 3.0;
+        // In memory every read is one unit: the facts, the live document, and the rest are texts.
+        let texts = account.meter().total() - spent - 2.0;
         assert!(texts <= 20.0, "{texts} texts were read");
         assert!(report.tally.asked <= 20, "{}", report.tally.asked);
     }
