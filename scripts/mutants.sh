@@ -29,9 +29,9 @@ for patch in "$patches"/*.patch; do git apply --unidiff-zero "$patch" || { echo 
 cargo test --quiet --no-run --test main
 program=$(find "$linked/debug/deps" -name 'main-*' -type f -executable | head -n 1)
 # Capture alone, 30 seeds; when none of them notices, lives in memory, 40 seeds; then the whole, seed after seed until one does. What is about sinks that
-# neither has (the names begin with follow-) is the business of the model of followers, with real processes. Honest writers and a bad one,
-# 40 seeds, are asked after lives in memory. What nobody sees, the tests of revert and of what an outside audit found have to: guards,
-# layouts and records of before.
+# neither has is the business of the model of followers, with real processes (names that begin with follow-), or of the tests of find.
+# Honest writers and a bad one, 40 seeds, are asked after lives in memory. What nobody sees, the tests of revert and of what an outside
+# audit found have to: guards, layouts and records of before.
 notices() { COSMOS_REWIND_MUTANT=$1 timeout 300 "$program" "$2" >"$folder/log" 2>&1 && return 1 || return 0; }
 survived=0
 if COSMOS_REWIND_ALONE_SEEDS=2 notices none simulation::alone; then echo "the simulation fails without any breakage" >&2; tail -n 20 "$folder/log" >&2; exit 1; fi
@@ -52,6 +52,9 @@ for name in "${names[@]}"; do
     [[ $name == follow-* ]] || break
     if COSMOS_REWIND_SEED=$seed notices "$name" follow_model; then by="the model of followers, seed $seed"; fi
   done
+  if ((${#by} == 0)) && [[ $name == find-* ]]; then
+    if notices "$name" find::; then by="the tests of find, $(sed -n 's/^test \(find::[a-z_:]*\) .*FAILED/\1/p' "$folder/log" | head -n 1)"; fi
+  fi
   for ((seed = 0; seed < seeds && ${#by} == 0; seed++)); do
     if COSMOS_REWIND_SEED=$seed notices "$name" simulation::alone; then by="the whole in one thread, seed $seed"; fi
   done
