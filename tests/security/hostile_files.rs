@@ -202,7 +202,13 @@ async fn hostile_journals_in_the_history_are_refused_and_the_others_are_listed_a
     let names: BTreeSet<String> =
         listed.json().as_array().unwrap().iter().map(|row| row["restore"].as_str().unwrap().to_owned()).collect();
     assert!(names.contains("liar") && names.contains("endless") && names.contains("odd"), "{names:?}");
-    for command in [&["status"][..], &["verify"], &["coverage"], &["prune", "--keep-within", "1d", "--dry-run"]] {
+    for command in [
+        &["status"][..],
+        &["verify"],
+        &["coverage"],
+        &["find", "--when", "true"],
+        &["prune", "--keep-within", "1d", "--dry-run"],
+    ] {
         let output = app.run(command).await;
         assert!(!output.stderr.contains("panicked") && output.code != 101, "{command:?}: {output:?}");
     }

@@ -49,6 +49,7 @@ async fn no_error_of_any_command_shows_a_secret() {
         vec!["doctor"],
         vec!["verify"],
         vec!["coverage"],
+        vec!["find", "--when", "doc.n == 1"],
         vec!["provision"],
         vec!["backfill"],
         vec!["query", "SELECT * FROM c"],

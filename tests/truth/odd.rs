@@ -79,6 +79,7 @@ async fn one_odd_record_stops_nobody() {
         &["backup", "--all", "--at", &at, "--out", "b.jsonl"],
         &["prune", "--older-than", "1d", "--dry-run"],
         &["coverage"],
+        &["find", "--when", "doc.n == 1"],
         &["restore", "--all", "--at", &at, "--yes"],
     ] {
         let output = world.run(args).await;

@@ -31,8 +31,7 @@ impl Scan<'_> {
     ) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
         let wanted = &wanted;
         let items = items.into_iter();
-        // Together they have no more than a piece may.
-        let texts = if self.has_all_texts() { Texts::UpTo(MAX_PIECE_BYTES / items.len().max(1)) } else { Texts::None };
+        let texts = self.texts_of_each(items.len());
         let found: Vec<(Option<ScannedItem>, Vec<BadRecord>)> = stream::iter(items)
             .map(|item| async move {
                 let (mut found, bad) = self.versions_of(item, texts).await?;
@@ -47,6 +46,11 @@ impl Scan<'_> {
             .await?;
         let (found, bad): (Vec<Option<ScannedItem>>, Vec<Vec<BadRecord>>) = found.into_iter().unzip();
         Ok((found.into_iter().flatten().collect(), bad.into_iter().flatten().collect()))
+    }
+
+    /// What is read of each of so many items: together they have no more than a piece may.
+    pub(super) fn texts_of_each(&self, items: usize) -> Texts {
+        if self.has_all_texts() { Texts::UpTo(MAX_PIECE_BYTES / items.max(1)) } else { Texts::None }
     }
 
     /// Adds what the target has, when that is asked for.

@@ -13,7 +13,7 @@ use crate::{
         version::{BadRecord, Version},
     },
     cosmos::{Failure, Found, HashRange},
-    history::{Containers, entry::Entry, histories::Texts, live::LiveDetail, reading::Detail},
+    history::{Containers, entry::Entry, live::LiveDetail, reading::Detail},
 };
 
 /// The text of a version: what the scan read along, or else read now; `None` of a delete.
@@ -98,8 +98,9 @@ impl Scan<'_> {
         }
         if buffer.found.len() <= FEW && !buffer.has_unkeyed() {
             let items: Vec<ItemKey> = buffer.found.keys().cloned().collect();
+            let texts = self.texts_of_each(items.len());
             let facts: Vec<(ScannedItem, Vec<BadRecord>)> = stream::iter(items)
-                .map(|item| self.versions_of(item, Texts::None))
+                .map(|item| self.versions_of(item, texts))
                 .buffer_unordered(CONCURRENCY)
                 .try_collect()
                 .await?;
