@@ -66,7 +66,10 @@ async fn found_with(
             let mut life = Vec::new();
             for version in one.versions.iter().filter(|version| version.op.is_some()) {
                 along += usize::from(version.document.is_some());
-                let text = text_of(&side.containers, &one.item, version).await.unwrap();
+                let text = match texts {
+                    ScanTexts::All => text_of(&side.containers, &one.item, version).await.unwrap(),
+                    _ => None,
+                };
                 let text = text.map(|text| serde_json::from_str(&text).unwrap());
                 life.push((version.record_id.clone(), text));
             }
@@ -152,7 +155,9 @@ async fn many_items_of_a_time_are_found_like_few() {
             assert!(along as i64 >= count, "texts of the time are read along");
             let scope = Scope::Written { from, to };
             let facts = found_with(&side, &scope, 100_000, LiveDetail::No, ScanTexts::No).await;
-            assert_eq!(facts, (expected, 0), "{}, {first} to {last}", side.name);
+            let mut without = expected;
+            without.values_mut().flatten().for_each(|(_, text)| *text = None);
+            assert_eq!(facts, (without, 0), "{}, {first} to {last}", side.name);
         }
     }
 }

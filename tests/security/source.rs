@@ -34,6 +34,7 @@ const BUILT_SQL: &[(&str, &str, &str)] = &[
     ("src/history/cosmos/reader.rs", "IS_RECORD", "a constant"),
     ("src/history/cosmos/reader.rs", "IS_JOURNAL", "a constant"),
     ("src/history/cosmos/reader.rs", "UNTIL", "a constant"),
+    ("src/history/cosmos/reader.rs", "WITHIN", "a constant"),
     ("src/history/cosmos/reader.rs", "index", "a constant"),
     ("src/history/cosmos/reader.rs", "of_group", "a constant"),
     ("src/frontier/mod.rs", "CAPTURED", "a constant"),
