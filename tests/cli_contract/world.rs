@@ -55,7 +55,7 @@ impl World {
             (
                 "r2",
                 vec![
-                    (60, "create", "ann", json!({})),
+                    (60, "create", "ann", json!({"x": 1})),
                     (30, "replace", "job", json!({"z": 2})),
                     (28, "replace", "ann", json!({"z": 3})),
                 ],

@@ -1,0 +1,175 @@
+//! The past as an account: containers as they were at a moment, for any SDK, filled from their histories in the background.
+
+mod loading;
+mod request;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::json;
+
+pub use self::request::{Loaded, PastError, PastRequest, UNKNOWN};
+use self::{
+    loading::{Fetching, Loader},
+    request::OVERHEAD,
+};
+use super::{
+    LocalCosmos, LocalError, LocalOptions,
+    container::{Fetch, Loading, Past},
+    message::ContainerName,
+};
+use crate::{
+    causes::chain,
+    change::{key::render_path, shape::Redactor, time::PointInTime},
+    context::Context,
+    cosmos::RuLimiter,
+    frontier::waiting::reach,
+    history::{Account as _, scan::Scope},
+    progress::ProgressStep,
+    status::size,
+};
+
+/// An account that shows the past.
+pub struct PastAccount {
+    local: LocalCosmos,
+    at: PointInTime,
+    loaders: Vec<Arc<Loader>>,
+    concurrency: usize,
+}
+
+impl fmt::Debug for PastAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PastAccount").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+impl PastAccount {
+    /// Starts the account; nothing is loaded yet, but what is read by name is fetched.
+    ///
+    /// # Errors
+    /// When a container or a port cannot be opened, or the documents would need too much memory.
+    pub async fn start(request: &PastRequest, cx: &Context<'_>) -> Result<Self, PastError> {
+        let most = request.max_memory;
+        if request.predicate.is_none() {
+            let mut needed = 0;
+            for names in &request.sources {
+                // What is live is about what was there; the history does not say how much of it that was.
+                let source = cx.account.container(&names.database, &names.source).await?;
+                let size = size::size(&source, async |_| ()).await?;
+                needed += size.estimate() + size.items * OVERHEAD;
+            }
+            if needed > most {
+                return Err(PastError::TooLarge { needed, most });
+            }
+        }
+        let limiter = RuLimiter::new(cx.account.meter(), request.ru_limit);
+        let retained_bytes = if request.writable { LocalOptions::default().retained_bytes } else { 0 };
+        let options = LocalOptions { port: request.port, retained_bytes, ..LocalOptions::default() };
+        let local = LocalCosmos::start(options).await?;
+        let mut loaders = Vec::new();
+        for names in &request.sources {
+            let any = cx.any();
+            let containers = cx.account.containers(names, None).await?;
+            let frontier = reach(request.at, request.wait, &limiter, &Context { names, ..any }).await?;
+            let keys = containers.source.key_paths();
+            let redactor = Redactor::new(&[], &request.mask, keys, Some(request.mask_key.clone()));
+            let paths: Vec<String> = keys.segments().iter().map(|path| render_path(path)).collect();
+            let kind = if paths.len() > 1 { "MultiHash" } else { "Hash" };
+            local.create_database(&names.database).await?;
+            let key = json!({"paths": paths, "kind": kind, "version": 2});
+            local.create_container(&names.database, json!({"id": names.source, "partitionKey": key})).await?;
+            let key = json!({"paths": ["/container"], "kind": "Hash", "version": 2});
+            local.create_container(&names.database, json!({"id": UNKNOWN, "partitionKey": key})).await?;
+            let open = async |name: &str| {
+                let name = ContainerName::new(&names.database, name);
+                local
+                    .gateway
+                    .container(&name)
+                    .await
+                    .map_err(|answer| LocalError::refused(format!("open {name}"), &answer))
+            };
+            let loader = Arc::new(Loader {
+                source: names.source.clone(),
+                at: request.at,
+                containers,
+                beyond: !frontier.covers(request.at),
+                frontier,
+                limiter: limiter.clone(),
+                scope: match &request.predicate {
+                    Some(predicate) => Scope::Where { predicate: predicate.clone(), params: request.params.clone() },
+                    None => Scope::All,
+                },
+                redactor: redactor.map_err(PastError::Mask)?,
+                writable: request.writable,
+                container: open(&names.source).await?,
+                unknown: open(UNKNOWN).await?,
+                most,
+                documents: AtomicU64::new(0),
+                bytes: AtomicU64::new(0),
+                unknowns: AtomicU64::new(0),
+            });
+            let known = Past::new(request.at.to_string(), false, None);
+            known.ended(Loading::Done);
+            loader.unknown.show_past(Arc::new(known));
+            let fetch =
+                request.predicate.is_none().then(|| Arc::new(Fetching(Arc::downgrade(&loader))) as Arc<dyn Fetch>);
+            loader.container.show_past(Arc::new(Past::new(request.at.to_string(), request.partial, fetch)));
+            loaders.push(loader);
+        }
+        if !request.writable {
+            let names: Vec<&str> = request.sources.iter().map(|names| names.source.as_str()).collect();
+            local.gateway.freeze(format!(
+                "This account shows {} as of {} and cannot be changed; started with --writable it is a copy that can",
+                names.join(", "),
+                request.at
+            ));
+        }
+        Ok(Self { local, at: request.at, loaders, concurrency: request.concurrency })
+    }
+
+    /// The account.
+    pub fn account(&self) -> &LocalCosmos {
+        &self.local
+    }
+
+    /// The moment.
+    pub fn at(&self) -> PointInTime {
+        self.at
+    }
+
+    /// Loads all documents. What is odd is told.
+    ///
+    /// # Errors
+    /// When the account that is captured cannot be read, or the documents need more memory than is allowed. Queries are
+    /// refused then.
+    pub async fn load(&self, step: &dyn ProgressStep) -> Result<Loaded, PastError> {
+        let mut loaded = Loaded::default();
+        for loader in &self.loaders {
+            let done = loader.load(self.concurrency, step).await;
+            let how = match &done {
+                Ok(()) => Loading::Done,
+                Err(error) => Loading::Failed(chain(error)),
+            };
+            if let Some(past) = loader.container.past() {
+                past.ended(how);
+            }
+            done?;
+            loaded.documents += loader.documents.load(Ordering::Relaxed);
+            loaded.unknown += loader.unknowns.load(Ordering::Relaxed);
+            loaded.bytes += loader.bytes.load(Ordering::Relaxed);
+            loaded.beyond |= loader.beyond;
+        }
+        Ok(loaded)
+    }
+
+    /// Closes the port, within a moment.
+    pub async fn shutdown(self) {
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.local.shutdown()).await;
+    }
+}
