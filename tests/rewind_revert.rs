@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use chrono::Utc;
 use cosmos_rewind::change::key::PartitionKey;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
 use crate::{
     rewind_faults::kills::{before_or_after, killed_at},
+    simulation::revert::{LEAVES, Leaves, Twin, document},
     support::{Handler, Output, TestApp},
 };
 
@@ -282,5 +284,93 @@ async fn an_edit_after_a_kill_is_not_taken_for_the_killed_ones_own() {
             assert_eq!(after["city"], "Honest", "{edited}: {undone:?}");
         }
         assert!(was_written > 0, "never killed after the write");
+    }
+}
+
+/// The model of `tests/simulation/revert.rs` with the real program: honest writers and a bad one, in as many documents as
+/// `COSMOS_REWIND_REVERT_DOCUMENTS` says. Each document's writes and what it would be without the bad ones are the test's own.
+#[tokio::test]
+async fn in_many_documents_every_honest_edit_is_kept() {
+    let count = std::env::var("COSMOS_REWIND_REVERT_DOCUMENTS").map_or(150, |count| count.parse().unwrap());
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    let (now, mut rng) = (Utc::now().timestamp(), StdRng::seed_from_u64(17));
+    let (mut items, mut expected, mut conflicts, mut lsn) = (Vec::new(), BTreeMap::new(), 0, 0);
+    for n in 0..count {
+        let id = format!("doc-{n}");
+        let mut twin = Twin::default();
+        let (mut leaves, mut last): (Leaves, Option<Value>) = (Leaves::new(), None);
+        let writes = rng.random_range(3..8);
+        for write in 0..writes {
+            let by = if write > 0 && rng.random_bool(0.4) { "job-42" } else { ["ann", "bob"][rng.random_range(0..2)] };
+            for _ in 0..rng.random_range(1..4) {
+                let leaf = LEAVES[rng.random_range(0..LEAVES.len())];
+                leaves.insert(leaf, json!(rng.random_range(0..3)));
+            }
+            leaves.insert("/by", by.into());
+            twin.write(by == "job-42", Some(leaves.clone()));
+            let mut document = document(&(id.clone(), json!(id).to_string()), &leaves);
+            lsn += 1;
+            if write + 1 == writes {
+                document = app.put(document).await;
+            } else {
+                document["_etag"] = format!("\"{n}-{write}\"").into();
+            }
+            document["_ts"] = (now - 3000 + write * 60).into();
+            let previous = last.as_ref().map_or(0, |last| last["_lsn"].as_i64().unwrap());
+            let op = if last.is_some() { "replace" } else { "create" };
+            let metadata =
+                json!({"operationType": op, "lsn": lsn, "crts": now - 3000 + write * 60, "previousImageLSN": previous});
+            let mut item = json!({"current": document, "metadata": metadata});
+            if let Some(last) = &last {
+                item["previous"] = last.clone();
+                item["previous"].as_object_mut().unwrap().remove("_lsn");
+            }
+            document["_lsn"] = lsn.into();
+            last = Some(document);
+            items.push(item);
+        }
+        conflicts += usize::from(!twin.conflicts().is_empty());
+        expected.insert(
+            id.clone(),
+            crate::simulation::revert::document(&(id.clone(), json!(id).to_string()), twin.honest.as_ref().unwrap()),
+        );
+    }
+    for batch in items.chunks(100) {
+        assert_eq!(handler.deliver(batch).await.0, 200);
+    }
+    app.captured_from_now().await;
+    let (from, to) = ((now - 3600).to_string(), (now - 60).to_string());
+    let max = count.to_string();
+    let done = app
+        .run(&[
+            "revert",
+            "--from",
+            &from,
+            "--to",
+            &to,
+            "--filter",
+            BAD,
+            "--bookkeeping",
+            "/by",
+            "--max",
+            &max,
+            "--yes",
+            "--format",
+            "json",
+        ])
+        .await;
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    let report: Value = serde_json::from_str(&done.stdout).unwrap();
+    let steps = report["plan"]["steps"].as_array().unwrap();
+    assert_eq!(steps.iter().filter(|step| step["conflicts"].is_array()).count(), conflicts);
+    let found = app.events().await.query_all("SELECT * FROM c", &[], None).await.unwrap();
+    assert_eq!(found.len(), expected.len());
+    for raw in &found {
+        let mut document: Value = serde_json::from_str(raw.get()).unwrap();
+        for name in ["_rid", "_self", "_etag", "_attachments", "_ts"] {
+            document.as_object_mut().unwrap().shift_remove(name);
+        }
+        assert_eq!(Some(&document), expected.get(document["id"].as_str().unwrap()));
     }
 }

@@ -5,7 +5,7 @@ mod alone;
 mod capture;
 mod chaos;
 mod memory;
-mod revert;
+pub mod revert;
 mod run;
 mod world;
 

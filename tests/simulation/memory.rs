@@ -38,7 +38,7 @@ const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
 pub(super) const LAYOUTS: [&[&str]; 3] = [&["/pk", "/_originalId"], &["/pk"], &["/_originalId", "/pk"]];
 
 /// Id and partition key.
-pub(super) type Place = (String, String);
+pub type Place = (String, String);
 /// What a container has: documents without what the service adds, as values.
 pub(super) type Contents = BTreeMap<Place, Value>;
 

@@ -20,18 +20,18 @@ use super::{
 
 const BAD: &str = "job-42";
 const HONEST: [&str; 2] = ["ann", "bob"];
-const LEAVES: [&str; 5] = ["/price", "/city", "/address/zip", "/address/street", "/tags"];
+pub const LEAVES: [&str; 5] = ["/price", "/city", "/address/zip", "/address/street", "/tags"];
 
 /// A document's leaves.
-type Leaves = BTreeMap<&'static str, Value>;
+pub type Leaves = BTreeMap<&'static str, Value>;
 
 /// What the oracle knows of one document.
 #[derive(Default)]
-struct Twin {
+pub struct Twin {
     /// The real one.
     real: Option<Leaves>,
     /// The same without the bad writer.
-    honest: Option<Leaves>,
+    pub honest: Option<Leaves>,
     /// Paths over which somebody honest decided when they had a bad value, with the value before it.
     decided: BTreeMap<&'static str, Option<Value>>,
     /// The whole document as it was before somebody honest deleted it, made it again, or changed one that the bad writer made.
@@ -39,7 +39,7 @@ struct Twin {
 }
 
 impl Twin {
-    fn write(&mut self, is_bad: bool, now: Option<Leaves>) {
+    pub fn write(&mut self, is_bad: bool, now: Option<Leaves>) {
         let before = std::mem::replace(&mut self.real, now.clone());
         if is_bad {
             return;
@@ -79,7 +79,7 @@ impl Twin {
     }
 
     /// The paths in conflict.
-    fn conflicts(&self) -> BTreeSet<String> {
+    pub fn conflicts(&self) -> BTreeSet<String> {
         if let Some(base) = &self.whole {
             return if plain(base) == plain(&self.honest) { BTreeSet::new() } else { BTreeSet::from(["/".to_owned()]) };
         }
@@ -93,7 +93,7 @@ fn plain(leaves: &Option<Leaves>) -> Option<Leaves> {
     leaves.clone().map(|leaves| leaves.into_iter().filter(|(leaf, _)| *leaf != "/by").collect())
 }
 
-fn document(place: &Place, leaves: &Leaves) -> Value {
+pub fn document(place: &Place, leaves: &Leaves) -> Value {
     let mut document = json!({"id": place.0, "pk": serde_json::from_str::<Value>(&place.1).unwrap(), "address": {}});
     for (leaf, value) in leaves {
         let (parent, name) = leaf.rsplit_once('/').unwrap();
