@@ -87,6 +87,8 @@ mod rewind_refusals;
 #[cfg(feature = "local")]
 mod rewind_revert;
 #[cfg(feature = "local")]
+mod rewind_together;
+#[cfg(feature = "local")]
 mod scan;
 #[cfg(all(feature = "local", target_os = "linux"))]
 mod scripts;

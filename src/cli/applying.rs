@@ -29,7 +29,7 @@ pub struct ApplyArgs {
     pub(super) force: bool,
     /// Do not ask
     #[arg(long, short)]
-    yes: bool,
+    pub(super) yes: bool,
     /// Refuse to write more documents than this
     #[arg(long, value_name = "N", default_value_t = 1000)]
     max: usize,
@@ -57,11 +57,11 @@ impl ApplyArgs {
         &self.journal
     }
 
-    fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         Limits { max: self.max, max_deletes: self.max_deletes }
     }
 
-    fn options(&self) -> RunOptions {
+    pub(super) fn options(&self) -> RunOptions {
         RunOptions {
             force: self.force,
             concurrency: self.concurrency.into(),

@@ -44,6 +44,7 @@ mod show;
 mod signals;
 mod sinks;
 mod status;
+mod together;
 mod truncate;
 mod ui;
 mod undo;

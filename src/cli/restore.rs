@@ -8,6 +8,7 @@ use super::{
     applying::{apply, save_plan},
     from_archive::{FROM, open_archive},
     render::plan::{Shown, planned_exit, show_plan},
+    together::{OnePlan, names_of, pairs, plan_and_carry_out},
 };
 use crate::{
     config::Account,
@@ -22,6 +23,9 @@ use crate::{
 pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     args.how.force = args.force;
     let started = Instant::now();
+    if !args.containers.is_empty() {
+        return together(&args, ui).await;
+    }
     let (cosmos, names) = args.connection.open()?;
     // Only waiting can be ended in good order; what is planned is of no use before it is whole.
     let cx = if args.wait { ui.careful_context(&cosmos, &names) } else { ui.context(&cosmos, &names) };
@@ -54,6 +58,19 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     let run = if args.plan.is_some() { new_id(&*cx.clock) } else { plan.head.id.clone() };
     let this = Use { run: &run, made_now: args.plan.is_none(), texts: texts.as_ref() };
     Ok(apply(ui, shown, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
+}
+
+/// Several containers, to the same moment.
+async fn together(args: &RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
+    let (cosmos, _) = args.connection.open()?;
+    let all = names_of(&args.connection, &args.containers)?;
+    plan_and_carry_out(ui, &cosmos, &all, (&args.how, args.dry_run), async |names, containers, cx| {
+        let mut request = args.request(ui, None, &cosmos, names, containers).await?;
+        request.together = pairs(&all);
+        let planned = restore::plan(&request, containers, cx).await;
+        Ok(planned.map(|Planned { plan, bad, .. }| OnePlan { plan, fields: None, is_odd: !bad.is_empty() }))
+    })
+    .await
 }
 
 fn loaded(file: &Path, place: &PlanTarget) -> Result<Plan, CliError> {

@@ -49,6 +49,11 @@ pub struct RestoreArgs {
     /// Value of a parameter of the predicate; repeatable
     #[arg(long, value_name = "NAME=VALUE", requires = "predicate")]
     param: Vec<Param>,
+    /// Restore several containers to the same moment, with one confirmation and one undo: names, each with =CHANGES unless
+    /// a function of the app captures it
+    #[arg(long, value_name = "NAME[=CHANGES]", value_delimiter = ',',
+        conflicts_with_all = ["id", "ids_file", "plan", "plan_out", "into", "from_archive", "version"])]
+    pub(super) containers: Vec<String>,
     /// All documents of the history and of the target
     #[arg(long, group = "scope")]
     all: bool,
@@ -169,6 +174,7 @@ impl RestoreArgs {
             shard: self.feed_range,
             concurrency: self.how.concurrency.into(),
             ru_limit: self.how.ru_limit,
+            together: Vec::new(),
         })
     }
 

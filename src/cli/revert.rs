@@ -12,6 +12,7 @@ use super::{
     render::plan::{Shown, planned_exit, show_plan},
     restore_args::DeleteLimit,
     selection::SelectionArgs,
+    together::{OnePlan, names_of, pairs, plan_and_carry_out},
 };
 use crate::{
     change::{
@@ -35,6 +36,10 @@ use crate::{
 pub struct RevertArgs {
     #[command(flatten)]
     which: SelectionArgs,
+    /// Revert several containers, with one confirmation and one undo: names, each with =CHANGES unless a function of the app
+    /// captures it
+    #[arg(long, value_name = "NAME[=CHANGES]", value_delimiter = ',', conflicts_with_all = ["id", "ids_file", "plan_out"])]
+    containers: Vec<String>,
     /// Take back writes from this time on: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"
     #[arg(long, value_name = "TIME")]
     from: String,
@@ -97,16 +102,14 @@ enum Preferred {
 /// are reported and make the exit code 3.
 pub async fn run(args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
+    if !args.containers.is_empty() {
+        return together(&args, ui).await;
+    }
     let (cosmos, names) = args.connection.open()?;
     let cx = if args.wait { ui.careful_context(&cosmos, &names) } else { ui.context(&cosmos, &names) };
     let cx = cx.any();
     let containers = restore::open(None, &cx).await?;
-    let which = match args.which.optional(&names, &containers)? {
-        None => Which::All,
-        Some(Selection::One { id, key }) => Which::Named(vec![Named { id, key }]),
-        Some(Selection::Items(items)) => Which::Items(items),
-        Some(Selection::Where { predicate, params }) => Which::Where { predicate, params },
-    };
+    let which = which(args.which.optional(&names, &containers)?);
     let request = args.request(ui, &cosmos, which).await?;
     let planned = revert::plan(&request, &containers, &cx).await?;
     let bad = if planned.bad.is_empty() { Exit::Done } else { Exit::Incomplete };
@@ -121,6 +124,32 @@ pub async fn run(args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     }
     let this = Use { run: &planned.plan.head.id, made_now: true, texts: None };
     Ok(apply(ui, shown, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
+}
+
+/// Several containers, the same writes.
+async fn together(args: &RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
+    let (cosmos, _) = args.connection.open()?;
+    let all = names_of(&args.connection, &args.containers)?;
+    plan_and_carry_out(ui, &cosmos, &all, (&args.how, args.dry_run), async |names, containers, cx| {
+        let which = which(args.which.optional(names, containers)?);
+        let request = Request { together: pairs(&all), ..args.request(ui, &cosmos, which).await? };
+        let planned = revert::plan(&request, containers, cx).await;
+        Ok(planned.map(|planned| OnePlan {
+            plan: planned.plan,
+            fields: Some(planned.fields),
+            is_odd: !planned.bad.is_empty(),
+        }))
+    })
+    .await
+}
+
+fn which(selected: Option<Selection>) -> Which {
+    match selected {
+        None => Which::All,
+        Some(Selection::One { id, key }) => Which::Named(vec![Named { id, key }]),
+        Some(Selection::Items(items)) => Which::Items(items),
+        Some(Selection::Where { predicate, params }) => Which::Where { predicate, params },
+    }
 }
 
 impl RevertArgs {

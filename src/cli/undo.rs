@@ -9,13 +9,15 @@ use super::{
     CliError, ConnectionArgs, Exit, Ui,
     applying::{ApplyArgs, apply},
     render::plan::{Shown, planned_exit, show_plan},
+    together::{Part, carry_out},
 };
 use crate::{
     change::time::PointInTime,
+    config::Names,
     figures::count_of,
     format::Format,
     history::{CosmosReader, reading::HistoryReader},
-    restore::{self, UndoRequest, Use, journal},
+    restore::{self, RestoreError, UndoRequest, Use, journal, plan_file::Pair},
 };
 
 /// Flags of `undo`
@@ -62,6 +64,20 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
     };
     let cx = ui.context(&cosmos, &names).any();
     let (plan, containers) = restore::undo(&request, &cx).await?;
+    if !plan.head.together.is_empty() {
+        let together = plan.head.together.clone();
+        let mut parts = vec![Part { names: names.clone(), containers, plan, fields: None }];
+        for Pair { source, changes } in together.into_iter().filter(|pair| pair.source != names.source) {
+            let names = Names { source, changes, ..names.clone() };
+            let (plan, containers) = match restore::undo(&request, &ui.context(&cosmos, &names).any()).await {
+                // It was not begun there.
+                Err(RestoreError::NoRestore { .. }) => continue,
+                undo => undo?,
+            };
+            parts.push(Part { names, containers, plan, fields: None });
+        }
+        return carry_out(ui, &parts, &args.how, args.dry_run, &cosmos, started).await;
+    }
     let shown = Shown { plan: &plan, fields: None, format: args.how.format };
     show_plan(ui, shown, args.dry_run)?;
     if args.dry_run {

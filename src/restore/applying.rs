@@ -37,17 +37,34 @@ impl Approval {
     /// # Errors
     /// When it writes or deletes more documents than that.
     pub fn of(plan: &Plan, limits: &Limits) -> Result<Self, RestoreError> {
-        let (writes, deletes) = (plan.totals.writes, plan.totals.count(Action::Delete));
-        let most = limits.max_deletes.or(plan.head.max_deletes);
+        Self::check(&[plan], limits)?;
+        Ok(Self { plan: plan.head.id.clone(), writes: plan.totals.writes })
+    }
+
+    /// Approves plans that are carried out together: the limits are for all of them.
+    ///
+    /// # Errors
+    /// When they write or delete more documents than that.
+    pub fn of_all(plans: &[&Plan], limits: &Limits) -> Result<Vec<Self>, RestoreError> {
+        Self::check(plans, limits)?;
+        Ok(plans.iter().map(|plan| Self { plan: plan.head.id.clone(), writes: plan.totals.writes }).collect())
+    }
+
+    fn check(plans: &[&Plan], limits: &Limits) -> Result<(), RestoreError> {
+        let writes = plans.iter().map(|plan| plan.totals.writes).sum();
+        let deletes = plans.iter().map(|plan| plan.totals.count(Action::Delete)).sum();
+        let head = plans.first().map(|plan| &plan.head);
+        let most = limits.max_deletes.or(head.and_then(|head| head.max_deletes));
         // An undo deletes what the restore made itself, by its etag.
-        let most = most.unwrap_or(if plan.head.undoes.is_some() { usize::MAX } else { 0 });
+        let is_undo = head.is_some_and(|head| head.undoes.is_some());
+        let most = most.unwrap_or(if is_undo { usize::MAX } else { 0 });
         if deletes > most {
             return Err(RestoreError::TooManyDeletes { planned: deletes, most });
         }
         if writes > limits.max {
             return Err(RestoreError::TooManyWrites { planned: writes, most: limits.max });
         }
-        Ok(Self { plan: plan.head.id.clone(), writes })
+        Ok(())
     }
 }
 

@@ -132,6 +132,7 @@ pub async fn plan(
         beyond,
         max_deletes: request.max_deletes,
         takes_back: None,
+        together: request.together.clone(),
         made,
         manner: ApplyOptions { stamp: request.stamp.then_some(made), only: request.only.clone() },
     };

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, path::PathBuf};
 
 use super::back::Back;
+use super::plan_file::Pair;
 use crate::{
     archive::Archive,
     change::{
@@ -39,6 +40,8 @@ pub struct Request<'a> {
     pub concurrency: usize,
     /// Request units a second, on average; `None` is no limit.
     pub ru_limit: Option<f64>,
+    /// All containers that are restored together, this one among them; empty: it is alone.
+    pub together: Vec<Pair>,
 }
 
 /// Documents in flight when a caller does not say.
@@ -60,6 +63,7 @@ impl Request<'_> {
             shard: None,
             concurrency: CONCURRENCY,
             ru_limit: None,
+            together: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     change::{merge::Rules, time::PointInTime},
     cosmos::Shard,
-    restore::Which,
+    restore::{Which, plan_file::Pair},
 };
 
 /// Which writes are taken back, and how.
@@ -34,6 +34,8 @@ pub struct Request {
     pub concurrency: usize,
     /// Request units a second, on average; `None` is no limit.
     pub ru_limit: Option<f64>,
+    /// All containers that are reverted together, this one among them; empty: it is alone.
+    pub together: Vec<Pair>,
 }
 
 /// Documents in flight when a caller does not say.
@@ -55,6 +57,7 @@ impl Request {
             shard: None,
             concurrency: CONCURRENCY,
             ru_limit: None,
+            together: Vec::new(),
         }
     }
 }

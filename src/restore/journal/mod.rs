@@ -93,7 +93,7 @@ impl Journal {
         folder: &Path,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, JournalError> {
-        let path = folder.join(format!("{run}.jsonl"));
+        let path = folder.join(plan.head.journal_name(run));
         let (file, begun) = open(&path, plan).map_err(|source| JournalError::File { path: path.clone(), source })?;
         let book = JournalItems { changes: &*changes, id: run };
         let written: Vec<()> = stream::iter(parts(plan).enumerate())

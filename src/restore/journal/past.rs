@@ -39,7 +39,7 @@ impl Past {
     /// Adds what the local journal of the same run tells, when it is there: the outcomes that did not come into the
     /// history any more, and which steps were begun at all.
     pub fn complete(&mut self, folder: &Path) {
-        let path = folder.join(format!("{}.jsonl", self.run));
+        let path = folder.join(self.plan.head.journal_name(&self.run));
         let Ok(file) = File::open(path) else { return };
         let mut ended = false;
         for line in BufReader::new(file).lines().map_while(Result::ok) {

@@ -64,8 +64,28 @@ pub struct Head {
     /// Which writes a revert takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_back: Option<TakesBack>,
+    /// All containers of one restore, this one among them, when it is of several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub together: Vec<Pair>,
     /// How it is applied.
     pub manner: ApplyOptions,
+}
+
+/// A container, and the one that holds its history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// The container.
+    pub source: String,
+    /// Its history.
+    pub changes: String,
+}
+
+impl Head {
+    /// What the local journal of a use of this plan is called.
+    pub fn journal_name(&self, run: &str) -> String {
+        if self.together.is_empty() { format!("{run}.jsonl") } else { format!("{run}~{}.jsonl", self.place.source) }
+    }
 }
 
 /// Which writes a revert takes back.
@@ -296,6 +316,7 @@ mod tests {
             beyond: false,
             max_deletes: None,
             takes_back: None,
+            together: Vec::new(),
             made: 9,
             manner,
         };

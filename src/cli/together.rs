@@ -1,0 +1,169 @@
+//! Several containers in one restore, revert or undo: each has a plan, all are shown, asked about and carried out together,
+//! under one id.
+
+use std::time::Instant;
+
+use super::{
+    CliError, ConnectionArgs, Exit, Ui,
+    applying::ApplyArgs,
+    render::plan::{Shown, planned_exit, print_report, printed_exit, show_plan},
+};
+use crate::{
+    config::{self, Names},
+    cosmos::Cosmos,
+    figures::count_of,
+    history::{AnyContext, Containers},
+    host::functions::Function,
+    restore::{
+        self, Approval, RestoreError, Use,
+        plan_file::{Pair, Plan},
+    },
+    revert::Fields,
+};
+
+/// The plan of one container.
+pub(super) struct Part {
+    pub(super) names: Names,
+    pub(super) containers: Containers,
+    pub(super) plan: Plan,
+    pub(super) fields: Option<Fields>,
+}
+
+/// The containers of `--containers`: each with its history, as `orders=order-changes`, or as the function that captures it
+/// has it.
+///
+/// # Errors
+/// When a history is not known, or two containers would have the same.
+pub(super) fn names_of(connection: &ConnectionArgs, containers: &[String]) -> Result<Vec<Names>, CliError> {
+    let settings = connection.settings()?;
+    let common = Names::from_settings(&settings, None)?;
+    let mut known = vec![common.clone()];
+    for function in Function::discover(&config::app_root())? {
+        known.push(Names::from_settings(&settings, Some(&function.name))?);
+    }
+    let mut all: Vec<Names> = Vec::new();
+    for text in containers {
+        let names = match text.split_once('=') {
+            Some((source, changes)) => {
+                Names { source: source.to_owned(), changes: changes.to_owned(), ..common.clone() }
+            }
+            None => known.iter().find(|names| names.source == *text).cloned().ok_or_else(|| {
+                CliError::usage(
+                    format!("--containers {text}: no function captures it, so its history is not known"),
+                    format!("name it: {text}=CHANGES"),
+                )
+            })?,
+        };
+        if let Some(other) = all.iter().find(|o| o.source == names.source || o.changes == names.changes) {
+            return Err(CliError::usage(
+                format!(
+                    "--containers: {} and {} are not two containers with a history each",
+                    other.source, names.source
+                ),
+                "name each container once, with its own history",
+            ));
+        }
+        all.push(names);
+    }
+    Ok(all)
+}
+
+/// The containers, as their plans name them.
+pub(super) fn pairs(all: &[Names]) -> Vec<Pair> {
+    all.iter().map(|names| Pair { source: names.source.clone(), changes: names.changes.clone() }).collect()
+}
+
+/// What is planned for a container.
+pub(super) struct OnePlan {
+    pub(super) plan: Plan,
+    pub(super) fields: Option<Fields>,
+    /// Whether records were set aside.
+    pub(super) is_odd: bool,
+}
+
+/// Plans for each container, and carries all out. Where nothing is in scope, nothing is done; somewhere it has to be.
+///
+/// # Errors
+/// When a plan cannot be made, or as [`carry_out`].
+pub(super) async fn plan_and_carry_out(
+    ui: &Ui,
+    cosmos: &Cosmos,
+    all: &[Names],
+    flags: (&ApplyArgs, bool),
+    plan: impl AsyncFn(&Names, &Containers, &AnyContext<'_>) -> Result<Result<OnePlan, RestoreError>, CliError>,
+) -> Result<Exit, CliError> {
+    let (how, dry_run) = flags;
+    let started = Instant::now();
+    let (mut parts, mut nothing, mut exit) = (Vec::new(), None, Exit::Done);
+    for names in all {
+        // Only waiting can be ended in good order.
+        let cx = ui.careful_context(cosmos, names).any();
+        let containers = restore::open(None, &cx).await?;
+        match plan(names, &containers, &cx).await? {
+            Err(error @ (RestoreError::Nothing { .. } | RestoreError::NothingToRevert { .. })) => nothing = Some(error),
+            planned => {
+                let OnePlan { plan, fields, is_odd } = planned?;
+                exit = exit.and(if is_odd { Exit::Incomplete } else { Exit::Done });
+                parts.push(Part { names: names.clone(), containers, plan, fields });
+            }
+        }
+    }
+    match nothing {
+        Some(error) if parts.is_empty() => Err(error.into()),
+        _ => Ok(carry_out(ui, &parts, how, dry_run, cosmos, started).await?.and(exit)),
+    }
+}
+
+/// Shows all plans, asks once, and carries them out one after the other. One that is given up ends the others.
+///
+/// # Errors
+/// When the limits are too low for all of them, nobody agrees, or one is given up.
+pub(super) async fn carry_out(
+    ui: &Ui,
+    parts: &[Part],
+    how: &ApplyArgs,
+    dry_run: bool,
+    cosmos: &Cosmos,
+    started: Instant,
+) -> Result<Exit, CliError> {
+    let shown = |part| shown(part, how);
+    let mut exit = Exit::Done;
+    for part in parts {
+        ui.note(&format!("container  {}", part.names.source));
+        show_plan(ui, shown(part), dry_run)?;
+        exit = exit.and(planned_exit(&part.plan));
+    }
+    if dry_run {
+        ui.spent("planned, nothing written", cosmos, started);
+        return Ok(exit);
+    }
+    let plans: Vec<&Plan> = parts.iter().map(|part| &part.plan).collect();
+    let approvals = Approval::of_all(&plans, &how.limits())?;
+    let writes: usize = plans.iter().map(|plan| plan.totals.writes).sum();
+    let Some(first) = parts.first() else { return Ok(exit) };
+    if writes > 0 {
+        let each = parts.iter().map(|part| format!("{} of {}", part.plan.totals.writes, part.names.source));
+        let each = each.collect::<Vec<_>>().join(", ");
+        let what =
+            format!("{} of {} will be written: {each}.", count_of(writes as u64, "document"), first.names.database);
+        ui.confirm(&what, &first.names.database, how.yes)?;
+    }
+    let run = &first.plan.head.id;
+    let mut exit = Exit::Done;
+    for (part, approval) in parts.iter().zip(&approvals) {
+        let cx = ui.careful_context(cosmos, &part.names).any();
+        let this = Use { run, made_now: true, texts: None };
+        ui.note(&format!("container  {}", part.names.source));
+        let report = restore::apply(&part.plan, approval, this, &how.options(), &part.containers, &cx).await?;
+        print_report(ui, shown(part), run, &report, cosmos, started)?;
+        exit = exit.and(printed_exit(&part.plan, &report)?);
+        if report.not_begun > 0 {
+            break;
+        }
+    }
+    Ok(exit)
+}
+
+fn shown<'a>(part: &'a Part, how: &ApplyArgs) -> Shown<'a> {
+    Shown { plan: &part.plan, fields: part.fields.as_ref(), format: how.format }
+}

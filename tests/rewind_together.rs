@@ -1,0 +1,145 @@
+//! Several containers in one restore, revert and undo.
+
+use cosmos_rewind::{change::key::PartitionKey, cosmos::Container};
+use serde_json::{Value, json};
+
+use crate::support::{Output, TestApp};
+
+const BOTH: &str = "events,orders=order-changes";
+
+/// Two containers with a history each: an hour ago all was good, twenty minutes ago a job wrote into both.
+struct Two {
+    app: TestApp,
+    now: i64,
+}
+
+impl Two {
+    async fn start() -> Self {
+        let app = TestApp::start().await;
+        for (id, paths) in [("orders", vec!["/pk"]), ("order-changes", vec!["/pk", "/_originalId"])] {
+            let kind = if paths.len() > 1 { "MultiHash" } else { "Hash" };
+            let key = json!({"paths": paths, "kind": kind, "version": 2});
+            assert!(app.local.create_container("dev", json!({"id": id, "partitionKey": key})).await.unwrap());
+        }
+        let two = Self { app, now: chrono::Utc::now().timestamp() };
+        for (source, changes, id) in [("events", "changes", "event"), ("orders", "order-changes", "order")] {
+            two.record(changes, id, "create", 60, 1, "good", "\"e1\"").await;
+            let stored = two.container(source).await;
+            let document = json!({"id": id, "pk": id, "state": "bad", "by": "job"});
+            stored.upsert(&key(&[id]), id, document.to_string().into_bytes()).await.unwrap();
+            let live: Value = two.live(source, id).await.unwrap();
+            two.record(changes, id, "replace", 20, 2, "bad", live["_etag"].as_str().unwrap()).await;
+        }
+        two.app.captured_from_now().await;
+        two.app.captured_of(&["--source", "orders", "--changes", "order-changes"]).await;
+        two
+    }
+
+    async fn container(&self, name: &str) -> Container {
+        self.app.cosmos.container("dev", name).await.unwrap()
+    }
+
+    async fn record(&self, changes: &str, id: &str, op: &str, minutes: i64, lsn: i64, state: &str, etag: &str) {
+        let record_id = format!("{id}~{}", etag.trim_matches('"'));
+        let by = if state == "bad" { "job" } else { "ann" };
+        let record = json!({"id": record_id, "pk": id, "state": state, "by": by, "_originalId": id, "_change": {"v": 1, "op": op,
+            "ts": self.now - minutes * 60, "lsn": lsn, "prevLsn": (lsn > 1).then(|| lsn - 1), "etag": etag, "fidelity": "exact",
+            "via": "trigger", "key": [id]}});
+        let changes = self.container(changes).await;
+        changes.upsert(&key(&[id, id]), &record_id, record.to_string().into_bytes()).await.unwrap();
+    }
+
+    async fn live(&self, source: &str, id: &str) -> Option<Value> {
+        let text = self.container(source).await.read(&key(&[id]), id).await.unwrap()?;
+        Some(serde_json::from_slice(&text).unwrap())
+    }
+
+    async fn states(&self) -> [String; 2] {
+        let state = async |source, id| self.live(source, id).await.unwrap()["state"].as_str().unwrap().to_owned();
+        [state("events", "event").await, state("orders", "order").await]
+    }
+
+    async fn run(&self, args: &[&str]) -> Output {
+        self.app.run(args).await
+    }
+}
+
+fn key(values: &[&str]) -> PartitionKey {
+    PartitionKey::parse(&json!(values).to_string()).unwrap()
+}
+
+/// The id in the command that undoes.
+fn undo_of(output: &Output) -> String {
+    let line = output.stderr.lines().find(|line| line.starts_with("undo  ")).unwrap_or_else(|| panic!("{output:?}"));
+    line.split_whitespace().nth(3).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn two_containers_go_back_to_one_moment_and_one_undo_takes_both_back() {
+    let two = Two::start().await;
+    let at = (two.now - 1800).to_string();
+    let all = ["restore", "--containers", BOTH, "--all", "--at", &at];
+    let planned = two.run(&[&all[..], &["--dry-run"]].concat()).await;
+    assert_eq!(planned.code, 0, "{planned:?}");
+    for words in ["container  events", "container  orders", "planned, nothing written"] {
+        assert!(planned.stderr.contains(words), "{words}: {planned:?}");
+    }
+    assert_eq!(two.states().await, ["bad", "bad"]);
+    // The limits are for both together.
+    let refused = two.run(&[&all[..], &["--max", "1", "--yes"]].concat()).await;
+    assert_eq!((refused.code, refused.stderr.contains("2 documents would be written")), (2, true), "{refused:?}");
+    assert_eq!(two.states().await, ["bad", "bad"]);
+    let done = two.run(&[&all[..], &["--yes"]].concat()).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(two.states().await, ["good", "good"]);
+    // From any of the containers, also on a machine without the local journal.
+    std::fs::remove_dir_all(two.app.folder.path().join(".cosmos-rewind")).unwrap();
+    let run = undo_of(&done);
+    let undone = two.run(&["undo", &run, "--source", "orders", "--changes", "order-changes", "--yes"]).await;
+    assert_eq!(undone.code, 0, "{undone:?}");
+    assert_eq!(two.states().await, ["bad", "bad"]);
+    // An undo is undone as well.
+    let again = two.run(&["undo", &undo_of(&undone), "--yes"]).await;
+    assert_eq!(again.code, 0, "{again:?}");
+    assert_eq!(two.states().await, ["good", "good"]);
+}
+
+#[tokio::test]
+async fn the_work_of_a_job_is_taken_back_in_two_containers() {
+    let two = Two::start().await;
+    let (from, to) = ((two.now - 1800).to_string(), (two.now - 600).to_string());
+    let job = ["revert", "--containers", BOTH, "--from", &from, "--to", &to, "--filter", "doc.by == 'job'"];
+    let done = two.run(&[&job[..], &["--yes", "--format", "jsonl"]].concat()).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(two.states().await, ["good", "good"]);
+    let reports: Vec<Value> = done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sources: Vec<&Value> = reports.iter().map(|report| &report["plan"]["place"]["source"]).collect();
+    assert_eq!(sources, ["events", "orders"]);
+    assert_eq!(reports[0]["restore"], reports[1]["restore"]);
+    let undone = two.run(&["undo", reports[0]["restore"].as_str().unwrap(), "--yes"]).await;
+    assert_eq!(undone.code, 0, "{undone:?}");
+    assert_eq!(two.states().await, ["bad", "bad"]);
+    // Nothing of it in one of them is no error; in none it is.
+    let none = ["revert", "--containers", BOTH, "--from", &from, "--to", &to, "--dry-run"];
+    let one = two.run(&[&none[..], &["--where", "c.id = 'order'"]].concat()).await;
+    assert_eq!(one.code, 0, "{one:?}");
+    let nothing = two.run(&[&none[..], &["--where", "c.id = 'nobody'"]].concat()).await;
+    assert_eq!((nothing.code, nothing.stderr.contains("is to be taken back")), (1, true), "{nothing:?}");
+}
+
+#[tokio::test]
+async fn containers_that_cannot_be_told_apart_are_refused() {
+    let two = Two::start().await;
+    for (containers, words) in [
+        ("events,orders", "orders: no function captures it"),
+        ("events,events=other", "not two containers"),
+        ("events,orders=changes", "not two containers"),
+        ("events,nowhere=nothing", "nowhere"),
+    ] {
+        let refused = two.run(&["restore", "--containers", containers, "--all", "--at", "30m", "--yes"]).await;
+        assert!(refused.code != 0 && refused.stderr.contains(words), "{containers}: {refused:?}");
+        assert_eq!(two.states().await, ["bad", "bad"], "{containers}");
+    }
+    let with_id = two.run(&["restore", "--containers", BOTH, "--id", "event", "--at", "30m"]).await;
+    assert_eq!(with_id.code, 2, "{with_id:?}");
+}
