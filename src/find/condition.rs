@@ -90,3 +90,47 @@ impl Condition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::key::PartitionKey;
+
+    fn ask(condition: &Condition, op: &str, doc: Option<&str>, previous: Option<&str>) -> Answer {
+        let record = serde_json::json!({"id": "a~1", "_originalId": "a", "_change": {"v": 1, "op": op, "ts": 5}});
+        let version = Version::parse(&record.to_string()).unwrap();
+        let item = ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() };
+        condition.ask(&item, &version, doc, previous)
+    }
+
+    #[test]
+    fn a_delete_is_answered_and_a_missing_field_has_no_answer() {
+        let no_answer = Answer::None(NoAnswer::Unknown("a field is not there"));
+        for (text, op, doc, answer) in [
+            ("doc.n < 0", "replace", Some(r#"{"n":-1}"#), Answer::Yes),
+            ("doc.n < 0", "replace", Some(r#"{"n":1}"#), Answer::No),
+            ("doc.n < 0", "replace", Some(r#"{"m":1}"#), no_answer),
+            ("doc.n < 0", "delete", None, Answer::No),
+            ("op == 'delete'", "delete", None, Answer::Yes),
+            ("doc == null", "delete", None, Answer::Yes),
+            ("id == 'a' && pk == 'p' && ts == 5", "create", Some("{}"), Answer::Yes),
+        ] {
+            assert_eq!(ask(&Condition::expression(text).unwrap(), op, doc, None), answer, "{text} {doc:?}");
+        }
+        let changed = Condition::expression("changed('/n') && doc.n > previous.n").unwrap();
+        assert!(changed.needs_previous());
+        assert_eq!(ask(&changed, "replace", Some(r#"{"n":2}"#), Some(r#"{"n":1}"#)), Answer::Yes);
+        let sql = Condition::sql("c.n < @least", &[Param::new("least", 0)]).unwrap();
+        for (doc, answer) in [
+            (Some(r#"{"n":-1}"#), Answer::Yes),
+            (Some(r#"{"m":1}"#), Answer::No),
+            (None, Answer::No),
+            (Some("nonsense"), Answer::None(NoAnswer::Unknown("the document is not understood"))),
+        ] {
+            assert_eq!(ask(&sql, "replace", doc, None), answer, "{doc:?}");
+        }
+        assert!(!sql.needs_previous());
+        assert!(matches!(Condition::sql("EXISTS(SELECT 1)", &[]), Err(BadCondition::Sql(_))));
+        assert!(matches!(Condition::expression("n <"), Err(BadCondition::Expression(_))));
+    }
+}

@@ -8,7 +8,6 @@
 mod compare;
 mod edit;
 mod place;
-#[cfg(test)]
 mod tests;
 mod walk;
 
