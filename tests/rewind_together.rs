@@ -31,7 +31,9 @@ impl Two {
             two.record(changes, id, "replace", 20, 2, "bad", live["_etag"].as_str().unwrap()).await;
         }
         two.app.captured_from_now().await;
-        two.app.captured_of(&["--source", "orders", "--changes", "order-changes"]).await;
+        let follow = ["follow", "--name", "orders", "--mode", "all-versions", "--from", "now", "--until-caught-up"];
+        let captured = two.run(&[&follow[..], &["--source", "orders", "--changes", "order-changes"]].concat()).await;
+        assert_eq!(captured.code, 0, "{captured:?}");
         two
     }
 
@@ -128,13 +130,32 @@ async fn the_work_of_a_job_is_taken_back_in_two_containers() {
 }
 
 #[tokio::test]
+async fn several_containers_are_looked_at_one_after_the_other() {
+    let two = Two::start().await;
+    let at = (two.now - 1800).to_string();
+    let found = two.run(&["find", "--containers", BOTH, "--when", "doc.state == 'bad'", "--format", "jsonl"]).await;
+    assert_eq!(found.code, 0, "{found:?}");
+    let ids: Vec<Value> =
+        found.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].clone()).collect();
+    assert_eq!(ids, ["event", "order"]);
+    let shown = two.run(&["show", "--containers", BOTH, "--where", "c.state = 'good'", "--at", &at]).await;
+    assert_eq!((shown.code, shown.stdout.lines().count()), (0, 2), "{shown:?}");
+    assert!(shown.stderr.contains("container  orders"), "{shown:?}");
+    // One of them does not have it: the other one is shown all the same.
+    let one = two.run(&["diff", "--containers", BOTH, "--id", "order", "--from", &at]).await;
+    assert_eq!((one.code, one.stdout.contains("~ /state  \"good\" -> \"bad\"")), (0, true), "{one:?}");
+    let none = two.run(&["show", "--containers", BOTH, "--id", "nobody", "--at", &at]).await;
+    assert_eq!(none.code, 1, "{none:?}");
+}
+
+#[tokio::test]
 async fn containers_that_cannot_be_told_apart_are_refused() {
     let two = Two::start().await;
     for (containers, words) in [
         ("events,orders", "orders: no function captures it"),
         ("events,events=other", "not two containers"),
         ("events,orders=changes", "not two containers"),
-        ("events,nowhere=nothing", "nowhere"),
+        ("events,nowhere=nothing", "nothing"),
     ] {
         let refused = two.run(&["restore", "--containers", containers, "--all", "--at", "30m", "--yes"]).await;
         assert!(refused.code != 0 && refused.stderr.contains(words), "{containers}: {refused:?}");

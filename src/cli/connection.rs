@@ -86,6 +86,17 @@ impl ConnectionArgs {
         }
     }
 
+    /// The same for another container and its history.
+    pub(super) fn of(&self, names: &Names) -> Self {
+        Self {
+            database: Some(names.database.clone()),
+            source: Some(names.source.clone()),
+            changes: Some(names.changes.clone()),
+            leases: Some(names.leases.clone()),
+            endpoint: self.endpoint.clone(),
+        }
+    }
+
     /// The connection (nothing is contacted yet) and the names.
     ///
     /// # Errors

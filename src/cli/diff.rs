@@ -8,6 +8,7 @@ use super::{
     CliError, ConnectionArgs, Exit, Ui, lookup,
     render::diff::{Out, describe_side},
     selection::SelectionArgs,
+    together::SeveralArgs,
 };
 use crate::{
     cosmos::Cosmos,
@@ -35,6 +36,8 @@ pub struct DiffArgs {
     connection: ConnectionArgs,
     #[command(flatten)]
     which: SelectionArgs,
+    #[command(flatten)]
+    several: SeveralArgs,
     /// What it was then: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
     #[arg(long, value_name = "TIME", required_unless_present = "version")]
     from: Option<String>,
@@ -51,9 +54,13 @@ pub struct DiffArgs {
 
 /// Runs the command.
 pub async fn run(args: DiffArgs, ui: &Ui) -> Result<Exit, CliError> {
+    args.several.each(&args.connection, ui, async |connection| one(&args, connection, ui).await).await
+}
+
+async fn one(args: &DiffArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     args.which.check_version(args.version.as_ref())?;
-    let (cosmos, names) = args.connection.open()?;
+    let (cosmos, names) = connection.open()?;
     let from = match (&args.version, &args.from) {
         (Some(version), _) => Side::Version(version.clone()),
         (None, from) => side(ui, &cosmos, "--from", from.as_deref().unwrap_or("now")).await?,

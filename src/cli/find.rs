@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 pub use super::find_args::FindArgs;
-use super::{CliError, Exit, Ui, lookup, render::find::Writes};
+use super::{CliError, ConnectionArgs, Exit, Ui, lookup, render::find::Writes};
 use crate::{
     change::{key::parse_path, time::PointInTime},
     cosmos::Cosmos,
@@ -15,12 +15,16 @@ use crate::{
 /// # Errors
 /// When the condition makes no sense, or the account cannot be used.
 pub async fn run(args: FindArgs, ui: &Ui) -> Result<Exit, CliError> {
+    args.several.each(&args.connection, ui, async |connection| one(&args, connection, ui).await).await
+}
+
+async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let when = args.condition()?;
     let actor = args.actor.as_deref().map(parse_path).transpose();
     let actor =
         actor.map_err(|problem| CliError::usage(format!("--actor: {problem}"), "such as --actor /updatedBy"))?;
-    let (cosmos, names) = args.connection.open()?;
+    let (cosmos, names) = connection.open()?;
     let from = point(ui, &cosmos, "--from", args.from.as_deref()).await?;
     let to = point(ui, &cosmos, "--to", args.to.as_deref()).await?;
     let request = Request {

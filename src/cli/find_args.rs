@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Args};
 
-use super::{CliError, ConnectionArgs, connection::PartArgs};
+use super::{CliError, ConnectionArgs, connection::PartArgs, together::SeveralArgs};
 use crate::{
     change::key::PartitionKey,
     cosmos::Param,
@@ -63,6 +63,8 @@ pub struct FindArgs {
     /// How to print the writes
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
+    #[command(flatten)]
+    pub(super) several: SeveralArgs,
     #[command(flatten)]
     pub(super) connection: ConnectionArgs,
 }

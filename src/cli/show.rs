@@ -10,6 +10,7 @@ use super::{
     lookup::{self, describe},
     render::show as render,
     selection::SelectionArgs,
+    together::SeveralArgs,
 };
 use crate::{
     backup::file::one_line,
@@ -39,6 +40,8 @@ pub struct ShowArgs {
     connection: ConnectionArgs,
     #[command(flatten)]
     which: SelectionArgs,
+    #[command(flatten)]
+    several: SeveralArgs,
     /// Show what it was then: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
     #[arg(long, value_name = "TIME", default_value = "now")]
     at: String,
@@ -65,9 +68,13 @@ enum ShowFormat {
 
 /// Runs the command.
 pub async fn run(args: ShowArgs, ui: &Ui) -> Result<Exit, CliError> {
+    args.several.each(&args.connection, ui, async |connection| one(&args, connection, ui).await).await
+}
+
+async fn one(args: &ShowArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     args.which.check_version(args.version.as_ref())?;
-    let (cosmos, names) = args.connection.open()?;
+    let (cosmos, names) = connection.open()?;
     let at = match &args.version {
         Some(version) => past::State::Version(version.clone()),
         None => past::State::At(lookup::point(ui, &cosmos, "--at", &args.at).await?),

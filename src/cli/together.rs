@@ -3,8 +3,10 @@
 
 use std::time::Instant;
 
+use clap::Args;
+
 use super::{
-    CliError, ConnectionArgs, Exit, Ui,
+    CliError, ConnectionArgs, ErrorKind, Exit, Ui,
     applying::ApplyArgs,
     render::plan::{Shown, planned_exit, print_report, printed_exit, show_plan},
 };
@@ -66,6 +68,49 @@ pub(super) fn names_of(connection: &ConnectionArgs, containers: &[String]) -> Re
         all.push(names);
     }
     Ok(all)
+}
+
+/// Which containers a command looks at, one after the other: a flag of `show`, `diff` and `find`.
+#[derive(Debug, Args)]
+pub struct SeveralArgs {
+    /// Look at several containers, one after the other: names, each with =CHANGES unless a function of the app captures it
+    #[arg(long, value_name = "NAME[=CHANGES]", value_delimiter = ',')]
+    containers: Vec<String>,
+}
+
+impl SeveralArgs {
+    /// Runs a command for each container, or once. Where one of several has nothing that is asked for, that is said.
+    ///
+    /// # Errors
+    /// When a container's history is not known, or the command fails.
+    pub(super) async fn each(
+        &self,
+        connection: &ConnectionArgs,
+        ui: &Ui,
+        one: impl AsyncFn(&ConnectionArgs) -> Result<Exit, CliError>,
+    ) -> Result<Exit, CliError> {
+        if self.containers.is_empty() {
+            return one(connection).await;
+        }
+        let (mut exit, mut is_somewhere, mut nowhere) = (Exit::Done, false, None);
+        for names in names_of(connection, &self.containers)? {
+            ui.note(&format!("container  {}", names.source));
+            match one(&connection.of(&names)).await {
+                Err(error) if matches!(error.kind, ErrorKind::NotThere(_)) => {
+                    ui.note(&error.report());
+                    nowhere.get_or_insert(error);
+                }
+                ended => {
+                    exit = exit.and(ended?);
+                    is_somewhere = true;
+                }
+            }
+        }
+        match nowhere {
+            Some(error) if !is_somewhere => Err(error),
+            _ => Ok(exit),
+        }
+    }
 }
 
 /// The containers, as their plans name them.

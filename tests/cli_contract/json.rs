@@ -177,6 +177,12 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     ];
     compare("restore", &[0], &[&only[..], &["--yes"]].concat()).await;
     compare("restore", &[0], &["restore", "--ids-file", list.to_str().unwrap(), "--yes"]).await;
+    compare(
+        "restore",
+        &[3],
+        &[&["restore", "--containers", "events=changes", "--all", "--at", &good][..], &["--yes"]].concat(),
+    )
+    .await;
     world.bad_writes().await;
     let window = ["revert", "--from", &world.minutes_ago(35), "--to", &world.minutes_ago(25)];
     let filtered = [&window[..], &["--where", "c.kind = 'reverted'", "--filter", "doc.by == 'job'"]].concat();

@@ -1,0 +1,82 @@
+//! What is said once in a plan.
+
+use serde::{Deserialize, Serialize};
+
+use crate::restore::{apply::ApplyOptions, plan::PlanTarget};
+
+/// What is said once in a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Head {
+    /// Format version.
+    pub v: u32,
+    /// Id of the restore; sorts by time.
+    pub id: String,
+    /// The restore that this one undoes.
+    #[serde(default)]
+    pub undoes: Option<String>,
+    /// For which containers.
+    pub place: PlanTarget,
+    /// The point in time, epoch seconds; of an undo none.
+    #[serde(default)]
+    pub at: Option<i64>,
+    /// Whether each document goes back to a version or a moment of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_document: bool,
+    /// Which part of the items, when several machines share a restore: `i/n`.
+    #[serde(default)]
+    pub feed_range: Option<String>,
+    /// The archive that the versions come from, instead of the history; without a signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
+    /// Up to where the history was known to be complete, epoch seconds, when that is before the point in time; `None`
+    /// with `beyond`: nothing tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontier: Option<i64>,
+    /// Whether the history is not known to be complete up to the point in time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beyond: bool,
+    /// Most documents that may be deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_deletes: Option<usize>,
+    /// When the plan was made, epoch seconds.
+    pub made: i64,
+    /// Which writes a revert takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_back: Option<TakesBack>,
+    /// All containers of one restore, this one among them, when it is of several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub together: Vec<Pair>,
+    /// How it is applied.
+    pub manner: ApplyOptions,
+}
+
+/// A container, and the one that holds its history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// The container.
+    pub source: String,
+    /// Its history.
+    pub changes: String,
+}
+
+impl Head {
+    /// What the local journal of a use of this plan is called.
+    pub fn journal_name(&self, run: &str) -> String {
+        if self.together.is_empty() { format!("{run}.jsonl") } else { format!("{run}~{}.jsonl", self.place.source) }
+    }
+}
+
+/// Which writes a revert takes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TakesBack {
+    /// From this second on, epoch seconds.
+    pub from: i64,
+    /// Up to and including this second.
+    pub to: i64,
+    /// Of these, those that match.
+    #[serde(default)]
+    pub filter: Option<String>,
+}
