@@ -159,6 +159,9 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     // Nobody captures any more: the history ends before this moment.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let now = Utc::now().timestamp().to_string();
+    for id in ["28036", "28031", "hand"] {
+        compare("show", &[0, 1], &["show", "--id", id, "--at", &now]).await;
+    }
     compare("restore", &[3], &["restore", "--all", "--at", &now, "--yes"]).await;
 
     let alone = world.run(&["undo", id, "--dry-run", "--format", "json"]).await.json();
