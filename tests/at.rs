@@ -152,7 +152,8 @@ async fn nothing_can_be_changed_but_in_a_copy() {
     let id = expected.keys().find(|id| *id != "..").unwrap().clone();
     let (step, gone) = (Silent.begin("loading", None), key(&id));
     let (loaded, deleted) = tokio::join!(copy.load(&*step), events.delete(&gone, &id, None));
-    (loaded.unwrap(), deleted.unwrap());
+    loaded.unwrap();
+    deleted.unwrap();
     events.upsert(&key("new"), "new", body()).await.unwrap();
     let mut documents = queried(&events).await;
     assert!(documents.remove("new").is_some() && !documents.contains_key(&id));

@@ -23,12 +23,12 @@ impl Two {
         }
         let two = Self { app, now: chrono::Utc::now().timestamp() };
         for (source, changes, id) in [("events", "changes", "event"), ("orders", "order-changes", "order")] {
-            two.record(changes, id, "create", 60, 1, "good", "\"e1\"").await;
+            two.record(changes, id, false, "\"e1\"").await;
             let stored = two.container(source).await;
             let document = json!({"id": id, "pk": id, "state": "bad", "by": "job"});
             stored.upsert(&key(&[id]), id, document.to_string().into_bytes()).await.unwrap();
             let live: Value = two.live(source, id).await.unwrap();
-            two.record(changes, id, "replace", 20, 2, "bad", live["_etag"].as_str().unwrap()).await;
+            two.record(changes, id, true, live["_etag"].as_str().unwrap()).await;
         }
         two.app.captured_from_now().await;
         let follow = ["follow", "--name", "orders", "--mode", "all-versions", "--from", "now", "--until-caught-up"];
@@ -41,9 +41,10 @@ impl Two {
         self.app.cosmos.container("dev", name).await.unwrap()
     }
 
-    async fn record(&self, changes: &str, id: &str, op: &str, minutes: i64, lsn: i64, state: &str, etag: &str) {
+    async fn record(&self, changes: &str, id: &str, is_bad: bool, etag: &str) {
+        let (op, minutes, lsn, state) = if is_bad { ("replace", 20, 2, "bad") } else { ("create", 60, 1, "good") };
         let record_id = format!("{id}~{}", etag.trim_matches('"'));
-        let by = if state == "bad" { "job" } else { "ann" };
+        let by = if is_bad { "job" } else { "ann" };
         let record = json!({"id": record_id, "pk": id, "state": state, "by": by, "_originalId": id, "_change": {"v": 1, "op": op,
             "ts": self.now - minutes * 60, "lsn": lsn, "prevLsn": (lsn > 1).then(|| lsn - 1), "etag": etag, "fidelity": "exact",
             "via": "trigger", "key": [id]}});

@@ -85,7 +85,7 @@ async fn one(args: &ShowArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     let mut count = 0;
     let mut exit = Exit::Done;
     while let Some(shown) = documents.next().await? {
-        match print(ui, &args, &shown) {
+        match print(ui, args, &shown) {
             Ok(()) => count += 1,
             Err(error) if args.which.is_list() && matches!(error.kind, ErrorKind::NotThere(_)) => {
                 ui.note(&format!("warning: {error}"));

@@ -267,7 +267,8 @@ impl Applier<'_> {
         let prepared = match self.prepare(step, Prefetched { version: None, live: Some(live) }).await {
             // What a value was in may be gone since.
             Err(StepError::Failed(failure)) if has_moved && step.is_edit() && failure.is_own() => {
-                return Ok(conflicting(outcome, step, etag.as_ref()));
+                conflicting(outcome, step, etag.as_ref());
+                return Ok(());
             }
             prepared => prepared?,
         };
@@ -294,7 +295,8 @@ impl Applier<'_> {
         }
         // Somebody's later edit would be lost in a merge that does not know it, so that none can be forced.
         if has_moved && (!self.force || !step.edits.is_empty()) {
-            return Ok(conflicting(outcome, step, etag.as_ref()));
+            conflicting(outcome, step, etag.as_ref());
+            return Ok(());
         }
         outcome.before = etag.clone();
         if let Some(live) = &prepared.live {
