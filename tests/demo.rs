@@ -54,6 +54,62 @@ async fn in_latest_mode_the_last_version_of_each_document_is_captured() {
     assert!(timeline.iter().all(|version| version["op"] == "upsert"), "{timeline:?}");
 }
 
+/// What the incident after the proof of capture must come to, with so many documents damaged and so many written by
+/// others.
+fn assert_incident(output: &Output, damaged: u64, honest: u64) {
+    assert_eq!(output.code, 0, "{output:?}");
+    let summary = output.json();
+    let incident = &summary["incident"];
+    assert_eq!((incident["proved"].as_bool(), &incident["problems"]), (Some(true), &Value::Array(Vec::new())));
+    for step in ["damaged", "found", "planned", "reverted", "undone"] {
+        assert_eq!(incident[step], damaged, "{step}: {output:?}");
+    }
+    assert_eq!(incident["honest_writes"], honest, "{output:?}");
+    // Told in its order, after the proof of capture.
+    let mut rest = output.stderr.as_str();
+    for line in [
+        "proved ",
+        "damage ",
+        "find ",
+        "plan ",
+        "/city_name: \"Nowhere\" -> \"",
+        "reverted ",
+        "proved ",
+        "undone ",
+        "proved ",
+    ] {
+        let at = rest.find(line).unwrap_or_else(|| panic!("no {line:?} in its place: {output:?}"));
+        rest = &rest[at + line.len()..];
+    }
+}
+
+#[tokio::test]
+async fn an_incident_is_found_taken_back_without_the_work_of_others_and_undone() {
+    let output = demo(&["--count", "300", "--format", "json"]).await;
+    assert_incident(&output, 20, 50);
+    let documents = output.json()["documents"].as_u64().unwrap();
+    assert!(output.stderr.contains(&format!("{documents} documents: every honest value is there, and no wrong one")));
+    assert!(
+        output.stderr.contains(&format!("{documents} documents: byte for byte as before the revert")),
+        "{output:?}"
+    );
+    assert!(output.stderr.contains("20 restore, 0 keep, 0 unknown, 0 in conflict"), "{output:?}");
+}
+
+#[tokio::test]
+async fn an_incident_ends_well_in_latest_mode_and_with_one_document_too() {
+    assert_incident(&demo(&["--count", "300", "--mode", "latest", "--format", "json"]).await, 20, 50);
+    assert_incident(&demo(&["--count", "1", "--format", "jsonl"]).await, 1, 1);
+}
+
+#[tokio::test]
+async fn the_table_of_capture_stands_before_the_incident() {
+    let output = demo(&["--count", "50", "--partitions", "1"]).await;
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains("versions_captured") && !output.stdout.contains("incident"), "{output:?}");
+    assert_eq!(output.stderr.matches("\nproved ").count(), 3, "{output:?}");
+}
+
 #[tokio::test]
 async fn the_same_seed_writes_the_same_documents() {
     let mut counts = Vec::new();
@@ -73,4 +129,5 @@ async fn a_demo_that_does_not_see_everything_fails_and_says_what_is_missing() {
     assert_eq!(output.code, 1, "{output:?}");
     assert!(output.stderr.contains("changes were not delivered within 0 s"), "{output:?}");
     assert!(!output.stderr.contains("proved"), "{output:?}");
+    assert!(!output.stderr.contains("damage"), "without a whole history there is no incident: {output:?}");
 }

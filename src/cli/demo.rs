@@ -11,9 +11,15 @@ use crate::{
     change::version::Version,
     config::Settings,
     format::{Format, tenths},
-    local::demo::{self, Report, Request},
+    local::demo::{self, Incident, Report, Request},
     telemetry,
 };
+
+/// Columns of the timeline.
+const COLUMNS: [&str; 8] = ["version", "time", "op", "lsn", "prev_lsn", "seq", "bytes", "fidelity"];
+
+/// Names and values of the summary.
+type Figures = Vec<(&'static str, Value)>;
 
 /// Flags of `demo`
 #[derive(Debug, Args)]
@@ -41,7 +47,7 @@ pub struct DemoArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When anything is missing, doubled or out of order, and when a part does not start.
+/// When anything is missing, doubled, out of order or wrong, and when a part does not start.
 pub async fn run(args: DemoArgs, ui: &Ui) -> Result<Exit, CliError> {
     telemetry::start(&Settings::environment(), telemetry::Stream::Stderr, "warn")?;
     let start = Instant::now();
@@ -52,25 +58,76 @@ pub async fn run(args: DemoArgs, ui: &Ui) -> Result<Exit, CliError> {
         seed: args.seed,
         patience: Duration::from_secs(args.patience),
     };
-    let report = demo::run(&request, ui.screen()).await?;
-    print(ui, &report, args.format, start)?;
+    let mut printed = Ok(Vec::new());
+    let told = demo::run(&request, ui.screen(), |report| printed = print(ui, report, args.format, start)).await;
+    let figures = printed?;
+    if matches!(args.format, Format::Json | Format::Jsonl) && !figures.is_empty() {
+        let incident = told.as_ref().ok().and_then(|(_, incident)| incident.as_ref());
+        ui.summary(args.format, &[figures, vec![("incident", summed_up(incident))]].concat())?;
+    }
+    let (report, incident) = told?;
+    judge(&report, incident.as_ref())
+}
+
+/// Prints what capture came to, for people. For programs it is one document with what follows: its figures.
+fn print(ui: &Ui, report: &Report, format: Format, start: Instant) -> Result<Figures, CliError> {
+    let mut figures = figures(report, start);
+    if let Some((zip, _)) = &report.timeline {
+        ui.note(&format!("timeline   of {} ({})", zip.zip, zip.city));
+    }
+    let versions = report.timeline.iter().flat_map(|(_, versions)| versions);
+    let rows: Vec<Vec<Value>> = versions.enumerate().map(|(i, version)| row(i, version)).collect();
+    match format {
+        Format::Table => {
+            let mut table = ui.rows(format, &COLUMNS);
+            rows.iter().try_for_each(|row| table.push(row))?;
+            table.finish()?;
+            ui.summary(format, &figures)?;
+        }
+        Format::Csv => ui.summary(format, &figures)?,
+        Format::Json | Format::Jsonl => {
+            let named = rows.into_iter().map(|row| Value::from_iter(COLUMNS.iter().map(|c| (*c).to_owned()).zip(row)));
+            figures.push(("timeline", named.collect()));
+        }
+    }
+    if let (0, Ok(what)) = (report.letters, &report.proof) {
+        ui.note(&format!("proved     {what}"));
+    }
+    Ok(figures)
+}
+
+/// Fails when anything is not as it must be.
+fn judge(report: &Report, incident: Option<&Incident>) -> Result<Exit, CliError> {
     if report.letters > 0 {
         return Err(CliError::failed(format!("{} changes went to the dead-letter store", report.letters)));
     }
-    match &report.proof {
-        Ok(what) => {
-            ui.note(&format!("proved     {what}"));
-            Ok(Exit::Done)
-        }
-        Err(problems) => {
-            let shown = problems.iter().take(10).cloned().collect::<Vec<_>>().join("\n  ");
-            Err(CliError::failed(format!("{} problems in the history:\n  {shown}", problems.len())))
-        }
+    let failed = |problems: &[String], place: &str| {
+        let shown = problems.iter().take(10).cloned().collect::<Vec<_>>().join("\n  ");
+        Err(CliError::failed(format!("{} problems {place}:\n  {shown}", problems.len())))
+    };
+    if let Err(problems) = &report.proof {
+        return failed(problems, "in the history");
+    }
+    match incident {
+        Some(incident) if incident.problems.is_empty() => Ok(Exit::Done),
+        Some(incident) => failed(&incident.problems, "in the incident"),
+        None => Err(CliError::failed("the incident was not played")),
     }
 }
 
-fn print(ui: &Ui, report: &Report, format: Format, start: Instant) -> Result<(), CliError> {
-    let mut figures = vec![
+/// The incident, for programs.
+fn summed_up(incident: Option<&Incident>) -> Value {
+    incident.map_or(Value::Null, |incident| {
+        json!({
+            "damaged": incident.damaged, "honest_writes": incident.honest, "found": incident.found,
+            "planned": incident.planned, "reverted": incident.reverted, "undone": incident.undone,
+            "proved": incident.problems.is_empty(), "problems": incident.problems,
+        })
+    })
+}
+
+fn figures(report: &Report, start: Instant) -> Figures {
+    vec![
         ("documents", json!(report.documents)),
         ("versions_written", json!(report.written)),
         ("versions_captured", json!(report.captured)),
@@ -81,23 +138,7 @@ fn print(ui: &Ui, report: &Report, format: Format, start: Instant) -> Result<(),
         ("ru_of_capture", tenths(report.charged)),
         ("ru_per_version", tenths(report.charged / report.captured.max(1) as f64)),
         ("seconds", tenths(start.elapsed().as_secs_f64())),
-    ];
-    let columns = ["version", "time", "op", "lsn", "prev_lsn", "seq", "bytes", "fidelity"];
-    let mut rows = Vec::new();
-    if let Some((zip, versions)) = &report.timeline {
-        ui.note(&format!("timeline   of {} ({})", zip.zip, zip.city));
-        rows.extend(versions.iter().enumerate().map(|(i, version)| row(i, version)));
-    }
-    if format == Format::Table {
-        let mut table = ui.rows(format, &columns);
-        rows.iter().try_for_each(|row| table.push(row))?;
-        table.finish()?;
-    } else if format != Format::Csv {
-        // One document for programs: the timeline is part of it.
-        let named = rows.into_iter().map(|row| Value::from_iter(columns.iter().map(|c| (*c).to_owned()).zip(row)));
-        figures.push(("timeline", named.collect()));
-    }
-    ui.summary(format, &figures)
+    ]
 }
 
 fn row(place: usize, version: &Version) -> Vec<Value> {
@@ -114,4 +155,45 @@ fn row(place: usize, version: &Version) -> Vec<Value> {
         json!(text.len()),
         json!(version.fidelity),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            documents: 1,
+            written: 1,
+            captured: 1,
+            took: Duration::from_secs(1),
+            invocations: 1,
+            lags: Vec::new(),
+            charged: 0.0,
+            letters: 0,
+            timeline: None,
+            proof: Ok("all".into()),
+        }
+    }
+
+    #[test]
+    fn whatever_is_not_proved_fails_and_is_named() {
+        let played = Incident { damaged: 2, found: 2, planned: 2, reverted: 2, undone: 2, ..Incident::default() };
+        assert!(judge(&report(), Some(&played)).is_ok());
+        assert_eq!(summed_up(Some(&played))["proved"], true);
+
+        let failed = |report: &Report, incident: Option<&Incident>| judge(report, incident).unwrap_err().to_string();
+        let lost = Incident { problems: vec!["27007: not what the honest writes made of it".into()], ..played.clone() };
+        let said = failed(&report(), Some(&lost));
+        assert!(said.contains("1 problems in the incident") && said.contains("27007: not what"), "{said}");
+        assert_eq!(summed_up(Some(&lost))["proved"], false);
+        assert_eq!(summed_up(Some(&lost))["problems"][0], lost.problems[0]);
+
+        assert!(failed(&report(), None).contains("not played"));
+        assert!(summed_up(None).is_null());
+        let missing = Report { proof: Err(vec!["27007: missing".into()]), ..report() };
+        assert!(failed(&missing, None).contains("27007: missing") && !missing.is_proved());
+        let letters = Report { letters: 3, ..report() };
+        assert!(failed(&letters, Some(&played)).contains("3 changes") && !letters.is_proved());
+    }
 }

@@ -317,7 +317,9 @@ impl From<DemoError> for CliError {
             DemoError::Trigger(error) => error.into(),
             DemoError::Environment(error) => error.into(),
             DemoError::Cosmos(failure) => failure.into(),
-            DemoError::Record(_) => Self::failed(message),
+            DemoError::Find(error) => error.into(),
+            DemoError::Restore(error) => error.into(),
+            DemoError::Condition(_) | DemoError::Record(_) => Self::failed(message),
             DemoError::Folder { source, .. } => Self::failed(message).because(source),
         }
     }

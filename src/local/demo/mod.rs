@@ -1,5 +1,7 @@
 //! The whole story on this machine: an account, the handler under the trigger, documents, and the proof that every version
-//! of every document is in the history exactly once and in order.
+//! of every document is in the history exactly once and in order. Then a short incident, with proofs of its own.
+
+mod incident;
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +14,7 @@ use chrono::DateTime;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
+pub use self::incident::Incident;
 use super::{
     LocalCosmos, LocalError, LocalOptions,
     environment::{EnvironmentError, handler_settings, prepare, this_program},
@@ -25,8 +28,10 @@ use crate::{
     clock::{Clock as _, SystemClock},
     config::Names,
     cosmos::{Container, Cosmos, Failure, Retry},
+    find::{BadCondition, FindError},
     host::functions::DEFAULT_FUNCTION,
     progress::Progress,
+    restore::RestoreError,
     zipcodes,
 };
 
@@ -50,7 +55,7 @@ pub struct Request {
     pub patience: Duration,
 }
 
-/// What happened.
+/// What capture came to.
 #[derive(Debug)]
 pub struct Report {
     /// Documents written.
@@ -76,6 +81,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether each version was captured as it must be, so that there is a history to go by.
+    pub fn is_proved(&self) -> bool {
+        self.letters == 0 && self.proof.is_ok()
+    }
+
     /// Returns the lag that this many of a hundred changes do not exceed, in milliseconds.
     pub fn lag(&self, percent: usize) -> i64 {
         self.lags.get((self.lags.len().saturating_sub(1)) * percent / 100).copied().unwrap_or_default()
@@ -100,6 +110,15 @@ pub enum DemoError {
     /// A record of the history is not understood.
     #[error(transparent)]
     Record(#[from] BadRecord),
+    /// There is nothing to look for.
+    #[error(transparent)]
+    Condition(#[from] BadCondition),
+    /// The wrong values cannot be looked for.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// What is damaged cannot be reverted.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// The folder of the story cannot be made or removed.
     #[error("cannot {what} {}", folder.display())]
     Folder {
@@ -122,11 +141,16 @@ struct Expected {
 /// Versions by document, in the order they were written.
 type Written = BTreeMap<&'static str, Vec<Expected>>;
 
-/// Tells the story. The account and the handler are gone when it returns.
+/// Tells the story: hands over what capture came to, and returns what the incident came to that follows when all was
+/// captured. The account and the handler are gone when it returns.
 ///
 /// # Errors
-/// When a part does not start or fails. What is missing or doubled is in the report.
-pub async fn run(request: &Request, progress: &dyn Progress) -> Result<Report, DemoError> {
+/// When a part does not start or fails. What is missing, doubled or wrong is in the reports.
+pub async fn run(
+    request: &Request,
+    progress: &dyn Progress,
+    captured: impl FnOnce(&Report),
+) -> Result<(Report, Option<Incident>), DemoError> {
     let names =
         Names { database: "dev".into(), source: "events".into(), changes: "changes".into(), leases: "leases".into() };
     let local = LocalCosmos::start(LocalOptions { partitions: request.partitions, ..LocalOptions::default() }).await?;
@@ -146,12 +170,12 @@ pub async fn run(request: &Request, progress: &dyn Progress) -> Result<Report, D
         move |source| DemoError::Folder { what, folder, source }
     };
     std::fs::create_dir(&folder).map_err(wrong("create"))?;
-    let outcome = story(request, &names, &local, &cosmos, &folder, progress).await;
+    let outcome = story(request, &names, &local, &cosmos, (&folder, progress), captured).await;
     let cleaned = std::fs::remove_dir_all(&folder);
     local.shutdown().await;
-    let report = outcome?;
+    let told = outcome?;
     cleaned.map_err(wrong("remove"))?;
-    Ok(report)
+    Ok(told)
 }
 
 async fn story(
@@ -159,9 +183,9 @@ async fn story(
     names: &Names,
     local: &LocalCosmos,
     cosmos: &Cosmos,
-    folder: &Path,
-    progress: &dyn Progress,
-) -> Result<Report, DemoError> {
+    (folder, progress): (&Path, &dyn Progress),
+    captured: impl FnOnce(&Report),
+) -> Result<(Report, Option<Incident>), DemoError> {
     let mut options = TriggerOptions::new(folder);
     options.handler = this_program()?;
     options.settings = handler_settings(local, names);
@@ -184,25 +208,43 @@ async fn story(
     let drained = trigger.wait_until_drained(request.patience).await;
     let took = writing.elapsed();
     let stats = trigger.stats().await;
-    trigger.stop().await;
-    drained?;
+    if let Err(error) = drained {
+        trigger.stop().await;
+        return Err(error.into());
+    }
 
     let changes = cosmos.container(&names.database, &names.changes).await?;
+    let charged = local.charged(&names.database, &names.changes);
     let mut history = read_history(&changes).await?;
     let most = written.iter().max_by_key(|(_, versions)| versions.len()).map(|(zip, _)| *zip);
     let city = most.and_then(|zip| zipcodes::all().iter().find(|one| one.zip == zip));
-    Ok(Report {
+    let report = Report {
         documents: written.len(),
         written: request.count,
         captured: history.values().map(Vec::len).sum(),
         took,
         invocations: stats.invocations,
         lags: lags(&written, &history),
-        charged: local.charged(&names.database, &names.changes),
+        charged,
         letters: std::fs::read_dir(folder.join(".dead-letters")).map_or(0, Iterator::count),
         proof: prove(&written, &history, request.mode == FeedMode::AllVersions),
         timeline: city.map(|city| (city, history.remove(city.zip).unwrap_or_default())),
-    })
+    };
+    drop(history);
+    captured(&report);
+    let place = incident::Place {
+        names,
+        cosmos,
+        source: &source,
+        trigger: &trigger,
+        folder,
+        assume_no_gaps: request.mode == FeedMode::Latest,
+        patience: request.patience,
+        progress,
+    };
+    let incident = if report.is_proved() { Some(incident::play(&place).await) } else { None };
+    trigger.stop().await;
+    Ok((report, incident.transpose()?))
 }
 
 async fn populate(source: &Container, request: &Request, progress: &dyn Progress) -> Result<Written, Failure> {
