@@ -22,7 +22,7 @@ pub enum Segment {
     Element {
         /// The path of that value within the element.
         key: Vec<String>,
-        /// The value, as [`identity`] writes it.
+        /// The value in one spelling: strings quoted, numbers as digits and a power of ten.
         is: String,
     },
 }
