@@ -37,7 +37,8 @@ impl Life {
         self.write_at(self.now - minutes * 60, id, document).await;
     }
 
-    /// A document is written, and captured as of this second; `None` deletes it. As it was stored.
+    /// A document is written, and captured as of this second; `None` deletes it, or lets it expire when it is called
+    /// brief. As it was stored.
     pub async fn write_at(&mut self, ts: i64, id: &str, document: Option<Value>) -> Option<Value> {
         self.lsn += 1;
         let previous = self.last.remove(id);
@@ -61,6 +62,7 @@ impl Life {
                 let key = PartitionKey(vec![cosmos_rewind::change::key::KeyValue::String(id.into())]);
                 self.app.events().await.delete(&key, id, None).await.unwrap();
                 metadata["operationType"] = "delete".into();
+                metadata["timeToLiveExpired"] = id.starts_with("brief").into();
                 metadata["id"] = id.into();
                 metadata["partitionKey"] = json!({"pk": id});
             }
@@ -189,9 +191,19 @@ async fn documents_that_were_made_or_deleted_in_the_window() {
     life.write(20, "new", Some(json!({"n": 1}))).await;
     life.write(20, "grown", Some(json!({"n": 1}))).await;
     life.write(5, "grown", Some(json!({"n": 1, "m": 2}))).await;
+    // Nobody deleted these: one is untouched, the other was changed before, and stays gone.
+    life.write(60, "brief", Some(json!({"n": 1}))).await;
+    life.write(20, "brief", None).await;
+    life.write(60, "brief-changed", Some(json!({"n": 1}))).await;
+    life.write(25, "brief-changed", Some(json!({"n": 2}))).await;
+    life.write(20, "brief-changed", None).await;
     life.app.captured_from_now().await;
     let kept = life.revert(&["--dry-run"]).await;
     assert!(kept.stdout.contains("--delete-created deletes it"), "{kept:?}");
+    assert!(
+        !kept.stdout.contains("  brief  ") && kept.stdout.contains("has expired since, and stays gone"),
+        "{kept:?}"
+    );
     let refused = life.revert(&["--delete-created=0", "--yes"]).await;
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.stderr.contains("--max-deletes 1 allows it"), "{refused:?}");
@@ -199,6 +211,7 @@ async fn documents_that_were_made_or_deleted_in_the_window() {
     assert_eq!(done.code, 3, "{done:?}");
     assert_eq!(life.live("old").await.unwrap(), r#"{"n":1}"#);
     assert_eq!(life.live("new").await, None);
+    assert_eq!((life.live("brief").await, life.live("brief-changed").await), (None, None));
     // Somebody has written into what should not be there.
     assert_eq!(life.live("grown").await.unwrap(), r#"{"n":1,"m":2}"#);
 }

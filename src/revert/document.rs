@@ -103,7 +103,8 @@ impl<'a> Document<'a> {
             let previous = std::mem::replace(&mut text, self.text(version, reader).await?);
             let is_undone = is_in
                 && match wish.filter {
-                    None => true,
+                    // What expired was nobody's write, unless an expression names it.
+                    None => version.op != Some(Op::Expire),
                     Some(filter) => match filter.matches(&self.event(version, text.clone(), previous.clone())) {
                         Ok(matches) => matches,
                         Err(e @ NoAnswer::Undeclared(_)) => return Err(DocumentError::Filter(e)),
