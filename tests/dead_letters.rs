@@ -7,7 +7,7 @@ use cosmos_rewind::{
 use serde_json::{Value, json, value::RawValue};
 
 use crate::support::{
-    Fault, TestApp, feed_document,
+    ClosedPort, Fault, TestApp, feed_document,
     peers::{Azurite, signatures},
 };
 
@@ -128,8 +128,8 @@ async fn a_blob_container_s_problems_are_named_without_the_signature() {
 
 #[tokio::test]
 async fn a_store_that_cannot_be_reached_says_so() {
-    // A port that nobody listens on.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = ClosedPort::take();
+    let port = closed.address().port();
     let url = format!("http://127.0.0.1:{port}/account/letters?sp=rw&sig=abc%2Fdef");
     let store = open(&url);
     let error = store.put(&letter("CaptureChanges", "{}")).await.unwrap_err();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::support::{BINARY, Fault, Kind, Output, TestApp, run};
+use crate::support::{BINARY, ClosedPort, Fault, Kind, Output, TestApp, run};
 
 /// The worst finding of each check: result, what was found, what to do.
 fn findings(output: &Output) -> BTreeMap<String, (String, String, String)> {
@@ -96,8 +96,8 @@ async fn a_closed_port_still_lets_the_files_be_looked_at() {
     std::fs::create_dir(&function).unwrap();
     let text = std::fs::read_to_string("CaptureChanges/function.json").unwrap().replace("-1", "3");
     std::fs::write(function.join("function.json"), text).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let connection = format!("AccountEndpoint=http://127.0.0.1:{port}/;AccountKey=U0VDUkVU;");
+    let closed = ClosedPort::take();
+    let connection = format!("AccountEndpoint=http://{}/;AccountKey=U0VDUkVU;", closed.address());
     let settings = [("CosmosDB".to_owned(), connection), ("REWIND_FIDELITY".to_owned(), "roughly".to_owned())];
     let output = run(folder.path(), &["doctor", "--format", "json"], &settings, "").await;
     assert_eq!(output.code, 3, "{output:?}");

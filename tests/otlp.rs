@@ -25,7 +25,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message as _;
 
-use crate::support::{Fault, Handler, Running, TestApp, body_of, eventually, feed_document};
+use crate::support::{ClosedPort, Fault, Handler, Running, TestApp, body_of, eventually, feed_document};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -190,9 +190,9 @@ async fn a_collector_gets_a_span_for_each_invocation_and_the_figures() {
 #[tokio::test]
 async fn a_collector_that_is_gone_or_never_answers_costs_a_batch_nothing() {
     // One whose port is closed, and one that takes connections and says nothing.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = ClosedPort::take();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    for address in [closed, silent.local_addr().unwrap()] {
+    for address in [closed.address(), silent.local_addr().unwrap()] {
         let app = TestApp::start().await;
         let endpoint = format!("http://{address}");
         let mut all = settings(&endpoint).to_vec();
@@ -212,7 +212,7 @@ async fn a_collector_that_is_gone_or_never_answers_costs_a_batch_nothing() {
         assert!(!log.contains("SECRET") && handler.stderr().is_empty(), "{log}");
         // A trouble of the collector's is none of capture's, and every line has its message.
         assert!(!log.contains("\"ERROR\"") && handler.log().iter().all(|line| line.contains("\"message\"")), "{log}");
-        assert!(address != closed || log.contains("OTLP export"), "{log}");
+        assert!(address != closed.address() || log.contains("OTLP export"), "{log}");
     }
 }
 

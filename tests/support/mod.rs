@@ -2,6 +2,7 @@
 
 mod app;
 mod capture;
+mod closed_port;
 mod files;
 mod follower;
 mod handler;
@@ -32,6 +33,7 @@ pub use local::is_running;
 pub use self::{
     app::TestApp,
     capture::{capture_into, letters},
+    closed_port::ClosedPort,
     files::{files_below, files_of_kind},
     follower::FollowerProcess,
     handler::Handler,
