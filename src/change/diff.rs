@@ -67,6 +67,14 @@ pub fn same(a: &str, b: &str) -> bool {
     a == b || Node::parse(a, 0).equals(&Node::parse(b, 0))
 }
 
+/// Whether two values mean the same; `None` is one that is not there.
+pub fn same_value(a: Option<&str>, b: Option<&str>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => same(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
 /// The JSON text at a path; segments that are numbers count the elements of an array.
 pub fn value_at<'a>(text: &'a str, path: &[String]) -> Option<&'a str> {
     let Some((first, rest)) = path.split_first() else { return Some(text) };

@@ -99,7 +99,7 @@ pub fn remove(text: &str, path: &[String]) -> Result<String, String> {
 }
 
 /// The elements of an array's text; `None` when it is none.
-fn elements(text: &str) -> Option<Vec<&str>> {
+pub(super) fn elements(text: &str) -> Option<Vec<&str>> {
     if !text.trim_start().starts_with('[') {
         return None;
     }

@@ -1,7 +1,7 @@
 //! What is asked of each version: an expression (CEL, as `follow` has it) or a predicate on `c`.
 
 use crate::{
-    change::{Op, key::ItemKey, version::Version},
+    change::{key::ItemKey, version::Version},
     cosmos::Param,
     follow::{BadFilter, Filter, NoAnswer, Subject},
     history::predicate::evaluate::{Predicate, Unsupported},
@@ -64,24 +64,13 @@ impl Condition {
     /// What it says of a version with this text, after one with that. A delete has no text.
     pub fn ask(&self, item: &ItemKey, version: &Version, doc: Option<&str>, previous: Option<&str>) -> Answer {
         match self {
-            Self::Expression(filter) => {
-                let subject = Subject {
-                    op: version.op.unwrap_or(Op::Upsert),
-                    id: &item.id,
-                    pk: &item.partition_key,
-                    ts: Some(version.ts),
-                    lsn: version.lsn,
-                    doc,
-                    previous,
-                };
-                match filter.answer(&subject) {
-                    Ok(true) => Answer::Yes,
-                    Ok(false) => Answer::No,
-                    // There is no document that a field could be missing from.
-                    Err(NoAnswer::Unknown(_)) if doc.is_none() => Answer::No,
-                    Err(why) => Answer::None(why),
-                }
-            }
+            Self::Expression(filter) => match filter.answer(&Subject::of(item, version, doc, previous)) {
+                Ok(true) => Answer::Yes,
+                Ok(false) => Answer::No,
+                // There is no document that a field could be missing from.
+                Err(NoAnswer::Unknown(_)) if doc.is_none() => Answer::No,
+                Err(why) => Answer::None(why),
+            },
             Self::Sql(predicate) => match doc.map(|doc| predicate.matches_text(doc)) {
                 Some(Ok(true)) => Answer::Yes,
                 Some(Ok(false)) | None => Answer::No,

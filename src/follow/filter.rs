@@ -12,8 +12,9 @@ use serde::Deserialize as _;
 
 use crate::change::{
     Op, diff,
-    key::{PartitionKey, parse_path},
+    key::{ItemKey, PartitionKey, parse_path},
     raw::{RawDocument, depth},
+    version::Version,
 };
 
 /// What an expression may name.
@@ -129,13 +130,9 @@ impl Filter {
             let (before, after) = (of.previous.map(str::to_owned), of.doc.map(str::to_owned));
             let changed = move |path: Arc<String>| -> Result<bool, ExecutionError> {
                 let path = parse_path(&path).map_err(|e| ExecutionError::function_error("changed", e))?;
-                let of = |text: &Option<String>| {
-                    text.as_deref().and_then(|text| diff::value_at(text, &path)).map(str::to_owned)
-                };
-                Ok(match (of(&before), of(&after)) {
-                    (Some(before), Some(after)) => !diff::same(&before, &after),
-                    (before, after) => before.is_some() != after.is_some(),
-                })
+                let before = before.as_deref().and_then(|text| diff::value_at(text, &path));
+                let after = after.as_deref().and_then(|text| diff::value_at(text, &path));
+                Ok(!diff::same_value(before, after))
             };
             context.add_function("changed", changed).map_err(|_| NoAnswer::Unknown("changed() cannot be declared"))?;
         }
@@ -164,6 +161,21 @@ pub struct Subject<'a> {
     pub doc: Option<&'a str>,
     /// The text before.
     pub previous: Option<&'a str>,
+}
+
+impl<'a> Subject<'a> {
+    /// A version out of the history, with its text and the one before.
+    pub fn of(item: &'a ItemKey, version: &Version, doc: Option<&'a str>, previous: Option<&'a str>) -> Self {
+        Self {
+            op: version.op.unwrap_or(Op::Upsert),
+            id: &item.id,
+            pk: &item.partition_key,
+            ts: Some(version.ts),
+            lsn: version.lsn,
+            doc,
+            previous,
+        }
+    }
 }
 
 /// Levels of a document that are understood: more than the service's 128, and few enough for any thread's stack.

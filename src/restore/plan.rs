@@ -110,7 +110,7 @@ pub fn decide(item: &ItemKey, facts: Facts<'_>, rules: Rules) -> Step {
 
 impl Step {
     /// What is done with an item, before it is known what that changes.
-    pub(super) fn about(item: &ItemKey, facts: &Facts<'_>, version: Option<Chosen>, action: Action) -> Self {
+    pub fn about(item: &ItemKey, facts: &Facts<'_>, version: Option<Chosen>, action: Action) -> Self {
         let live = facts.target.map(|live| live.etag.as_str());
         Self {
             id: item.id.clone(),

@@ -5,7 +5,7 @@ use super::{
     archived::{ArchiveScope, Archived, known, survey as survey_archived},
     back::Goals,
     error::RestoreError,
-    plan::{Action, Chosen, PLAN_VERSION, PlanTarget, Rules, Step, is_exact},
+    plan::{Action, Chosen, PLAN_VERSION, PlanTarget, Rules, Step},
     plan_file::{Draft, Head, Plan},
     removals,
     request::{Named, Request, State, Which},
@@ -31,7 +31,8 @@ use crate::{
     history::{
         AnyContext, Containers,
         ends::from_previous_container,
-        frontier::Frontier,
+        frontier::{Frontier, Reach},
+        known::Facts,
         live::{LiveDetail, look_at},
         odd_records,
         reading::Which as End,
@@ -137,16 +138,7 @@ pub async fn plan(
         manner: ApplyOptions { stamp: request.stamp.then_some(made), only: request.only.clone() },
     };
     let mut draft = Draft::new(head.clone())?;
-    let applier = Applier {
-        containers,
-        manner: &head.manner,
-        force: false,
-        fresh: true,
-        texts: None,
-        begun: None,
-        pace: limiter.clone(),
-        clock: &*cx.clock,
-    };
+    let applier = Applier::planning(containers, &head.manner, limiter.clone(), &*cx.clock);
     let work = Planning { request, at, rules, limiter: &limiter, hash_ranges: &hash_ranges, frontier: &frontier, cx };
     let (mut texts, mut bad) = (None, Vec::new());
     match (request.archive, version) {
@@ -277,27 +269,15 @@ impl Planning<'_> {
                 return Err(RestoreError::IsDelete { wanted: wanted.to_owned(), ts: version.ts });
             }
             let live = look_at(&*applier.containers.target, self.limiter, item, true).await?;
-            let etag = live.as_ref().map(|live| live.etag.clone());
-            let action = match &etag {
+            let etag = live.as_ref().map(|live| &live.etag);
+            let action = match etag {
                 None => Action::Recreate,
                 Some(etag) if version.etag.as_ref() == Some(etag) => Action::Keep,
                 Some(_) => Action::Restore,
             };
-            let saved = etag.is_some() && versions.iter().any(|v| v.etag == etag && is_exact(v));
-            let mut step = Step {
-                id: item.id.clone(),
-                pk: item.partition_key.to_json(),
-                action,
-                version: Some(Chosen::from(version)),
-                live: etag,
-                saved,
-                sha256: None,
-                changed: Vec::new(),
-                ru: 0.0,
-                notes: Vec::new(),
-                edits: Vec::new(),
-                conflicts: Vec::new(),
-            };
+            let (target, source) = (live.as_ref(), live.as_ref());
+            let facts = Facts { versions: &versions, unkeyed: &[], target, source, reach: Reach::ALL };
+            let mut step = Step::about(item, &facts, Some(Chosen::from(version)), action);
             if version.is_partial() {
                 step.action = Action::Unknown;
                 step.notes.push("the history holds only a part of that version (follow --fields or --redact)".into());

@@ -1,7 +1,7 @@
 //! Completes the steps of a plan, before it is shown: what would change, and what that costs.
 
 use super::{
-    apply::{Applier, Prefetched},
+    apply::{Applier, ApplyOptions, Prefetched},
     compose::{sha256, without_system},
     error::StepError,
     plan::{Action, Step},
@@ -10,13 +10,25 @@ use super::{
 use crate::{
     causes::chain,
     change::{diff, raw::RawDocument, time::span_text},
-    cosmos::Failure,
+    clock::Clock,
+    cosmos::{Failure, RuLimiter},
+    history::Containers,
 };
 
 /// Most changed paths that a step names.
 const SHOWN_PATHS: usize = 12;
 
-impl Applier<'_> {
+impl<'a> Applier<'a> {
+    /// One that writes nothing: it says what the steps of a plan that is being made come to.
+    pub fn planning(
+        containers: &'a Containers,
+        manner: &'a ApplyOptions,
+        pace: RuLimiter,
+        clock: &'a dyn Clock,
+    ) -> Self {
+        Self { containers, manner, force: false, fresh: true, begun: None, texts: None, pace, clock }
+    }
+
     /// Completes a step that would write: what changes, the checksum of what would be written, and what that costs. A
     /// document that means the same already is kept.
     ///

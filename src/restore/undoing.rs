@@ -110,26 +110,8 @@ async fn inverse(
         manner: exact.clone(),
     };
     let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
-    let then = Applier {
-        containers,
-        manner: &original.head.manner,
-        force: false,
-        fresh: true,
-        texts: None,
-        begun: None,
-        pace: pace.clone(),
-        clock: &*cx.clock,
-    };
-    let now = Applier {
-        containers,
-        manner: &exact,
-        force: false,
-        fresh: true,
-        texts: None,
-        begun: None,
-        pace,
-        clock: &*cx.clock,
-    };
+    let then = Applier::planning(containers, &original.head.manner, pace.clone(), &*cx.clock);
+    let now = Applier::planning(containers, &exact, pace, &*cx.clock);
     let (then, now) = (&then, &now);
     let mut draft = Draft::new(head)?;
     let planning = cx.progress.begin("planning", Some(original.totals.writes as u64));

@@ -10,7 +10,7 @@ use crate::{
         version::Version,
     },
     cosmos::Failure,
-    follow::{Event, Filter, NoAnswer},
+    follow::{Filter, NoAnswer, Subject},
     history::{
         as_of::{Caveat, unseen},
         live::Live,
@@ -105,14 +105,16 @@ impl<'a> Document<'a> {
                 && match wish.filter {
                     // What expired was nobody's write, unless an expression names it.
                     None => version.op != Some(Op::Expire),
-                    Some(filter) => match filter.matches(&self.event(version, text.clone(), previous.clone())) {
-                        Ok(matches) => matches,
-                        Err(e @ NoAnswer::Undeclared(_)) => return Err(DocumentError::Filter(e)),
-                        Err(NoAnswer::Unknown(_)) => {
-                            *no_answers += 1;
-                            false
+                    Some(filter) => {
+                        match filter.answer(&Subject::of(self.item, version, text.as_deref(), previous.as_deref())) {
+                            Ok(matches) => matches,
+                            Err(e @ NoAnswer::Undeclared(_)) => return Err(DocumentError::Filter(e)),
+                            Err(NoAnswer::Unknown(_)) => {
+                                *no_answers += 1;
+                                false
+                            }
                         }
-                    },
+                    }
                 };
             if walk.is_none() && !is_undone {
                 continue;
@@ -248,21 +250,6 @@ impl<'a> Document<'a> {
         match &version.document {
             Some(text) => Ok(Some(text.clone())),
             None => reader.text(self.item, version).await,
-        }
-    }
-
-    fn event(&self, version: &Version, doc: Option<String>, previous: Option<String>) -> Event {
-        Event {
-            op: version.op.unwrap_or(Op::Upsert),
-            id: self.item.id.clone(),
-            pk: self.item.partition_key.clone(),
-            ts: Some(version.ts),
-            lsn: version.lsn,
-            version: version.record_id.clone(),
-            doc,
-            previous,
-            changed: None,
-            partial: None,
         }
     }
 }

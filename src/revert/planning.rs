@@ -30,7 +30,7 @@ use crate::{
         RestoreError, Which,
         apply::{Applier, ApplyOptions, Prefetched},
         check_fields, new_id,
-        plan::{Action, Chosen, PLAN_VERSION, Step, is_exact},
+        plan::{Action, Chosen, PLAN_VERSION, Step},
         plan_file::{Draft, Head, Plan, TakesBack},
         scope,
         survey::completed,
@@ -89,16 +89,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
         manner: ApplyOptions { stamp: None, only: Vec::new() },
     };
     let mut draft = Draft::new(head.clone())?;
-    let applier = Applier {
-        containers,
-        manner: &head.manner,
-        force: false,
-        fresh: true,
-        texts: None,
-        begun: None,
-        pace: limiter.clone(),
-        clock: &*cx.clock,
-    };
+    let applier = Applier::planning(containers, &head.manner, limiter.clone(), &*cx.clock);
     let wish = Wish {
         from: request.from,
         to: request.to,
@@ -190,21 +181,10 @@ impl Work<'_> {
             Err(DocumentError::Cosmos(failure)) => return Err(failure.into()),
             Err(DocumentError::Filter(problem)) => return Err(RestoreError::NoFilter(problem)),
         };
-        let etag = live.as_ref().map(|live| live.etag.clone());
-        let mut step = Step {
-            id: item.id.clone(),
-            pk: item.partition_key.to_json(),
-            action: Action::Unknown,
-            version: None,
-            saved: etag.is_some() && versions.iter().any(|v| v.etag == etag && is_exact(v)),
-            live: etag,
-            sha256: None,
-            changed: Vec::new(),
-            ru: 0.0,
-            notes: Vec::new(),
-            edits: Vec::new(),
-            conflicts: Vec::new(),
-        };
+        let reach = self.frontier.reach(&*self.applier.containers.source, &item.partition_key);
+        let facts =
+            Facts { versions: &versions, unkeyed: &unkeyed, target: live.as_ref(), source: live.as_ref(), reach };
+        let mut step = Step::about(&item, &facts, None, Action::Unknown);
         let (merged, base) = match outcome {
             Outcome::Untouched => return Ok(LookedAt { step: None, no_answers }),
             Outcome::Unknown(problem) => {
@@ -220,9 +200,6 @@ impl Work<'_> {
             step.notes = vec![format!("whether it matched is not known: {problem}")];
             return Ok(LookedAt { step: Some((step, Vec::new())), no_answers });
         }
-        let reach = self.frontier.reach(&*self.applier.containers.source, &item.partition_key);
-        let facts =
-            Facts { versions: &versions, unkeyed: &unkeyed, target: live.as_ref(), source: live.as_ref(), reach };
         if facts.is_beyond(self.wish.to) {
             step.notes.push(format!("{}: later writes of the window may be missing", facts.ends()));
         }

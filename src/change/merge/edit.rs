@@ -5,8 +5,11 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::place::{Place, Segment, elements, get, identity};
-use crate::change::{edit::quote, raw::RawDocument};
+use super::place::{Place, Segment, get, identity};
+use crate::change::{
+    edit::{elements, quote},
+    raw::RawDocument,
+};
 
 /// One value that goes back to what it was in a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

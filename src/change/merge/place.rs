@@ -3,11 +3,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::change::{
     diff::{Meaning, Node, value_at},
-    edit::quote,
+    edit::{elements, quote},
     key::{parse_path, render_path},
     raw::RawDocument,
 };
@@ -115,12 +114,6 @@ pub(super) fn identity(element: &str, key: &[String]) -> Option<String> {
         return None;
     }
     identity_of(&Node::parse(value_at(element, key)?, 0))
-}
-
-/// The elements of an array's text; `None` when it is none.
-pub(super) fn elements(text: &str) -> Option<Vec<&str>> {
-    let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-    Some(elements.into_iter().map(RawValue::get).collect())
 }
 
 /// The JSON text at a place.

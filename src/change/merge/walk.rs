@@ -7,7 +7,7 @@ use super::{
     edit::{Edit, EditError, edited},
     place::{ArrayKey, Place, get},
 };
-use crate::change::diff::same;
+use crate::change::diff::same_value;
 
 /// How a document is merged.
 #[derive(Debug, Clone, Default)]
@@ -133,11 +133,22 @@ impl<'r> Walk<'r> {
     /// # Errors
     /// When a text is no document.
     pub fn step(&mut self, by: Writer, record: String, text: Option<String>) -> Result<(), EditError> {
-        let before = std::mem::replace(&mut self.text, text);
+        let before = self.text.take();
         // Of a delete there is no text that a value could come from.
-        let before_record = std::mem::replace(&mut self.record, self.text.as_ref().map(|_| record));
-        let after = self.text.clone();
-        let (old, new) = (before.as_deref(), after.as_deref());
+        let before_record = std::mem::replace(&mut self.record, text.as_ref().map(|_| record));
+        let walked = self.between(by, before.as_deref(), text.as_deref(), before_record.as_deref());
+        self.text = text;
+        walked
+    }
+
+    /// What a write changed from one text to the next; `record` is that of the first one.
+    fn between(
+        &mut self,
+        by: Writer,
+        old: Option<&str>,
+        new: Option<&str>,
+        record: Option<&str>,
+    ) -> Result<(), EditError> {
         let by = match by {
             Writer::Expiry if self.touches_ttl() => Writer::Undone,
             by => by,
@@ -153,8 +164,8 @@ impl<'r> Walk<'r> {
         }
         for change in changes(old, new, &self.rules.array_keys) {
             match by {
-                Writer::Undone => self.note(&change, old, before_record.as_deref())?,
-                _ => self.keep(&change, (old, new), before_record.as_deref())?,
+                Writer::Undone => self.note(&change, old, record)?,
+                _ => self.keep(&change, (old, new), record)?,
             }
         }
         if by == Writer::Undone {
@@ -384,12 +395,4 @@ fn taken(today: Option<&str>, merged: &Merged) -> Vec<Taken> {
 
 fn value_at<'t>(text: Option<&'t str>, place: &Place) -> Option<&'t str> {
     get(text?, &place.0)
-}
-
-fn same_value(a: Option<&str>, b: Option<&str>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => same(a, b),
-        (None, None) => true,
-        _ => false,
-    }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     change::{
         Op,
-        diff::{same, value_at},
+        diff::{same_value, value_at},
         time::PointInTime,
         version::Version,
     },
@@ -162,10 +162,7 @@ impl FieldWalk {
     /// The field's value before and in the next version, when it got another one, came or went.
     fn step(&mut self, text: Option<&str>, field: &[String]) -> Option<FieldChange> {
         let after = text.and_then(|text| value_at(text, field));
-        let differs = match (self.before.as_deref(), after) {
-            (Some(before), Some(after)) => !same(before, after),
-            (before, after) => before.is_some() != after.is_some(),
-        };
+        let differs = !same_value(self.before.as_deref(), after);
         let before = std::mem::replace(&mut self.before, after.map(str::to_owned));
         differs.then(|| FieldChange { before, after: self.before.clone() })
     }

@@ -83,51 +83,53 @@ impl Loader {
         Ok(())
     }
 
-    /// Takes in what a document was.
+    /// Takes in what a document was, or lists it where that is not known.
     async fn take(&self, found: &ScannedItem, step: Option<&dyn ProgressStep>) -> Result<(), PastError> {
-        let all = matches!(self.scope, Scope::All);
-        let moment = Moment::new(self.at, all, &self.containers, &self.frontier, &self.limiter);
-        let key = found.item.partition_key.to_json();
-        let mut chosen = match moment.choose(found) {
-            Then::Nothing => return Ok(()),
-            Then::Unknown(doubt) => {
-                self.is_unknown(&found.item.id, &key, &doubt, step).await;
-                return Ok(());
+        let imported = match self.then(found).await? {
+            Ok(None) => Ok(0),
+            Ok(Some(document)) => {
+                let needed = self.bytes.load(Ordering::Relaxed) + document.text.len() as u64 + OVERHEAD;
+                if needed > self.most {
+                    return Err(PastError::TooLarge { needed, most: self.most });
+                }
+                self.container.import(document, self.writable).await
             }
-            Then::Document(chosen) => chosen,
+            Err(reason) => Err(reason),
         };
-        let text = match moment.text_of(&mut chosen).await? {
-            Ok(text) => text,
-            Err(problem) => {
-                self.is_unknown(&found.item.id, &key, &problem.to_string(), step).await;
-                return Ok(());
-            }
-        };
-        if let Some(partial) = chosen.caveats.iter().find(|c| matches!(c, Caveat::Partial)) {
-            self.is_unknown(&found.item.id, &key, &partial.to_string(), step).await;
-            return Ok(());
-        }
-        let text = match self.redactor.as_ref().map_or(Ok(text.clone()), |redactor| redactor.shaped(&text)) {
-            Ok(text) => text,
-            Err(problem) => {
-                self.is_unknown(&found.item.id, &key, &problem.to_string(), step).await;
-                return Ok(());
-            }
-        };
-        let needed = self.bytes.load(Ordering::Relaxed) + text.len() as u64 + OVERHEAD;
-        if needed > self.most {
-            return Err(PastError::TooLarge { needed, most: self.most });
-        }
-        let document = Import { text, etag: chosen.etag, ts: u64::try_from(chosen.ts).unwrap_or_default() };
-        match self.container.import(document, self.writable).await {
+        match imported {
             Ok(0) => {}
             Ok(bytes) => {
                 self.bytes.fetch_add(bytes as u64 + OVERHEAD, Ordering::Relaxed);
                 self.documents.fetch_add(1, Ordering::Relaxed);
             }
-            Err(problem) => self.is_unknown(&found.item.id, &key, &problem, step).await,
+            Err(reason) => {
+                self.is_unknown(&found.item.id, &found.item.partition_key.to_json(), &reason, step).await;
+            }
         }
         Ok(())
+    }
+
+    /// What a document was, masked; `None` when there was none, and why, when nobody knows.
+    async fn then(&self, found: &ScannedItem) -> Result<Result<Option<Import>, String>, PastError> {
+        let all = matches!(self.scope, Scope::All);
+        let moment = Moment::new(self.at, all, &self.containers, &self.frontier, &self.limiter);
+        let mut chosen = match moment.choose(found) {
+            Then::Nothing => return Ok(Ok(None)),
+            Then::Unknown(doubt) => return Ok(Err(doubt)),
+            Then::Document(chosen) => chosen,
+        };
+        if let Some(partial) = chosen.caveats.iter().find(|c| matches!(c, Caveat::Partial)) {
+            return Ok(Err(partial.to_string()));
+        }
+        let text = match (moment.text_of(&mut chosen).await?, &self.redactor) {
+            (Ok(text), None) => text,
+            (Ok(text), Some(redactor)) => match redactor.shaped(&text) {
+                Ok(text) => text,
+                Err(problem) => return Ok(Err(problem.to_string())),
+            },
+            (Err(problem), _) => return Ok(Err(problem.to_string())),
+        };
+        Ok(Ok(Some(Import { text, etag: chosen.etag, ts: u64::try_from(chosen.ts).unwrap_or_default() })))
     }
 
     /// Lists a document of which nobody knows what it was.
