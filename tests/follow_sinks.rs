@@ -218,6 +218,8 @@ fn event(n: u64) -> Event {
         previous: None,
         changed: None,
         partial: None,
+        etag: None,
+        native: None,
     }
 }
 

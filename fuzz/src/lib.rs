@@ -156,6 +156,7 @@ pub fn record(data: &[u8]) {
         prev_lsn: None,
         metadata_key: None,
         healed: false,
+        native: None,
     };
     let [paths, ..] = key_paths();
     let context = RecordContext { via: Via::Trigger, at: AT, at_seconds: 5, paths: &paths, source: None };

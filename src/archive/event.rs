@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Damage, NoDocument, Problem, place};
 use crate::{
-    change::{Op, key::PartitionKey},
+    change::{Native, Op, key::PartitionKey},
     follow::Event,
 };
 
@@ -31,6 +31,15 @@ pub(super) struct Head<'a> {
     changed: Option<Vec<String>>,
     #[serde(borrow, default)]
     pub(super) partial: Option<&'a RawValue>,
+    /// Of a MongoDB document: the fingerprint of its bytes.
+    #[serde(borrow, default)]
+    pub(super) etag: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) ns: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    bson: Option<Cow<'a, str>>,
+    #[serde(default, rename = "lookedUp")]
+    pub(super) looked_up: bool,
 }
 
 impl<'a> Head<'a> {
@@ -71,6 +80,14 @@ impl<'a> Head<'a> {
             previous: text(self.previous),
             changed: self.changed.clone(),
             partial: text(self.partial),
+            etag: self.etag.as_deref().map(str::to_owned),
+            native: self.ns.as_deref().map(|ns| Native {
+                ns: ns.to_owned().into(),
+                version: "".into(),
+                bson: self.bson.as_deref().map(|bson| bson.to_owned().into()),
+                looked_up: self.looked_up,
+                changed: None,
+            }),
         })
     }
 }

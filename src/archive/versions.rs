@@ -42,6 +42,10 @@ struct Fact {
     lsn: Option<i64>,
     version: String,
     partial: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
+    #[serde(default)]
+    looked_up: bool,
     file: usize,
     line: u64,
 }
@@ -114,6 +118,9 @@ impl Collect for Spill {
             lsn: head.lsn,
             version: head.version.clone().into_owned(),
             partial: head.partial.is_some(),
+            // What is not MongoDB's has its etag in its id.
+            etag: head.etag.as_deref().map(str::to_owned),
+            looked_up: head.looked_up,
             file: self.files.len() - 1,
             line,
         };
@@ -169,7 +176,11 @@ impl ArchiveFacts {
             if of_item.places.insert(fact.version.clone(), place).is_some() {
                 continue;
             }
-            let fidelity = if fact.partial { RecordFidelity::Partial } else { RecordFidelity::Exact };
+            let fidelity = match (fact.partial, fact.looked_up) {
+                (true, _) => RecordFidelity::Partial,
+                (false, true) => RecordFidelity::Lookup,
+                (false, false) => RecordFidelity::Exact,
+            };
             of_item.versions.push(Version {
                 record_id: fact.version,
                 id: of_item.item.id.clone(),
@@ -178,7 +189,7 @@ impl ArchiveFacts {
                 ts_from_capture: false,
                 lsn: fact.lsn,
                 prev_lsn: None,
-                etag: None,
+                etag: fact.etag.clone(),
                 rid: None,
                 life: None,
                 container: None,
@@ -188,6 +199,7 @@ impl ArchiveFacts {
                 captured: None,
                 key: None,
                 identity_unsure: false,
+                is_native: fact.etag.is_some(),
                 document: None,
             });
         }

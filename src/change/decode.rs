@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{Change, Op, TextOrigin, raw::RawDocument};
+use super::{Change, Native, Op, TextOrigin, raw::RawDocument};
 
 /// A payload item that is no change: poison, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +53,7 @@ pub fn decode<'a>(item: &'a RawValue, into: &mut Vec<Change<'a>>) -> Result<(), 
         prev_lsn: None,
         metadata_key: None,
         healed: false,
+        native: None,
     });
     Ok(())
 }
@@ -67,6 +68,9 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     let op = match metadata.get_str("operationType").as_deref() {
         Some("create") => Op::Create,
         Some("replace") => Op::Replace,
+        Some("update") => Op::Update,
+        Some("upsert") => Op::Upsert,
+        Some("baseline") => Op::Baseline,
         Some("delete") if metadata.get("timeToLiveExpired").is_some_and(|v| v.get() == "true") => Op::Expire,
         Some("delete") => Op::Delete,
         // The latest-version feed in the envelope's wire format does not say.
@@ -98,6 +102,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
             prev_lsn: None,
             metadata_key,
             healed: true,
+            native: None,
         });
     }
 
@@ -118,8 +123,22 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     let text_origin =
         if op == Op::Upsert && added.is_some() && added == lsn { TextOrigin::Feed } else { TextOrigin::Stored };
     let lsn = lsn.or(added);
-    into.push(Change { op, id, document, text, text_origin, ts, lsn, prev_lsn, metadata_key, healed: false });
+    let native = native_of(&metadata);
+    into.push(Change { op, id, document, text, text_origin, ts, lsn, prev_lsn, metadata_key, healed: false, native });
     Ok(())
+}
+
+/// What the metadata of a MongoDB change say besides; the version is what tells that they are of one.
+fn native_of<'a>(metadata: &RawDocument<'a>) -> Option<Native<'a>> {
+    let version = metadata.get_str("version")?;
+    let plain = |name: &str| metadata.get_str(name);
+    Some(Native {
+        version,
+        ns: plain("ns").unwrap_or_default(),
+        bson: plain("bson"),
+        looked_up: metadata.get("lookedUp").is_some_and(|told| told.get() == "true"),
+        changed: metadata.get("changed").map(RawValue::get),
+    })
 }
 
 /// A time in epoch seconds; the trigger writes it as a float, and a fraction is of no second.

@@ -21,7 +21,7 @@ struct Knowledge {
     /// The source's time, not that of the capture.
     time: bool,
     lsn: bool,
-    /// Which version was before, if one was.
+    /// Which version was before, if one was. MongoDB never says.
     previous: bool,
     /// The document's own key values, which records of before do not have.
     key: bool,
@@ -46,18 +46,19 @@ impl Knowledge {
         let text = match change.get_str("fidelity").as_deref() {
             Some("partial") => RecordFidelity::Partial,
             Some("normalized") => RecordFidelity::Normalized,
+            Some("lookup") => RecordFidelity::Lookup,
             _ => RecordFidelity::Exact,
         };
         Self {
             text,
             op: match &*op {
-                "create" | "replace" | "delete" | "expire" => Told::Everything,
+                "create" | "replace" | "update" | "delete" | "expire" => Told::Everything,
                 "upsert" => Told::Upsert,
                 _ => Told::Baseline,
             },
             time: change.get("tsFrom").is_none(),
             lsn: change.get("lsn").is_some(),
-            previous: op == "create" || change.get("prevLsn").is_some(),
+            previous: op == "create" || change.get("prevLsn").is_some() || change.get("ns").is_some(),
             key: change.get("key").is_some(),
             identity: change.get("identity").is_none(),
         }
@@ -78,7 +79,8 @@ fn worth(text: RecordFidelity) -> u8 {
     match text {
         RecordFidelity::Partial => 0,
         RecordFidelity::Normalized => 1,
-        RecordFidelity::Exact => 2,
+        RecordFidelity::Lookup => 2,
+        RecordFidelity::Exact => 3,
     }
 }
 

@@ -33,12 +33,23 @@ pub enum Op {
     Create,
     /// Replaced.
     Replace,
+    /// Changed in part; only MongoDB tells that apart from a replacement.
+    Update,
     /// Deleted by a client.
     Delete,
     /// Deleted by the service because its time to live had passed.
     Expire,
     /// Existed before capture began.
     Baseline,
+    /// Its collection was dropped. This and what follows happen to a collection: they are events, never records.
+    Drop,
+    /// Its collection was renamed.
+    Rename,
+    /// Its database was dropped.
+    #[serde(rename = "dropDatabase")]
+    DropDatabase,
+    /// The change stream has ended with the collection.
+    Invalidate,
 }
 
 impl Op {
@@ -47,15 +58,25 @@ impl Op {
         matches!(self, Self::Delete | Self::Expire)
     }
 
+    /// Whether it happened to a collection, and not to a document.
+    pub fn is_of_collection(self) -> bool {
+        matches!(self, Self::Drop | Self::Rename | Self::DropDatabase | Self::Invalidate)
+    }
+
     /// The name in a record.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Upsert => "upsert",
             Self::Create => "create",
             Self::Replace => "replace",
+            Self::Update => "update",
             Self::Delete => "delete",
             Self::Expire => "expire",
             Self::Baseline => "baseline",
+            Self::Drop => "drop",
+            Self::Rename => "rename",
+            Self::DropDatabase => "dropDatabase",
+            Self::Invalidate => "invalidate",
         }
     }
 }
@@ -129,6 +150,37 @@ pub struct Change<'a> {
     pub metadata_key: Option<&'a RawValue>,
     /// Whether this is not the change itself but the version before it, taken from the envelope's `previous` image.
     pub healed: bool,
+    /// What MongoDB says besides.
+    pub native: Option<Native<'a>>,
+}
+
+/// What a change of a MongoDB document says besides.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Native<'a> {
+    /// Database and collection, with a dot between them.
+    pub ns: Cow<'a, str>,
+    /// What tells this version from the others of its document: the place of the change in the stream.
+    pub version: Cow<'a, str>,
+    /// The document's own bytes, base64.
+    pub bson: Option<Cow<'a, str>>,
+    /// Whether the text was looked up after the change, and may be of a later one.
+    pub looked_up: bool,
+    /// Paths that the change names as its own (a JSON array of JSON Pointers), where it does.
+    pub changed: Option<&'a str>,
+}
+
+impl Native<'_> {
+    /// The same, of itself; the paths are an event's own matter.
+    pub fn of(other: &Self) -> Native<'static> {
+        let owned = |text: &Cow<'_, str>| Cow::Owned(text.clone().into_owned());
+        Native {
+            ns: owned(&other.ns),
+            version: owned(&other.version),
+            bson: other.bson.as_ref().map(owned),
+            looked_up: other.looked_up,
+            changed: None,
+        }
+    }
 }
 
 impl Change<'_> {

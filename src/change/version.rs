@@ -56,6 +56,8 @@ pub struct Version {
     pub key: Option<PartitionKey>,
     /// Whether the Functions host may have altered the document's id or key: then nobody knows whose version this is.
     pub identity_unsure: bool,
+    /// Whether the document is MongoDB's: its text is extended JSON then.
+    pub is_native: bool,
     /// The document's text; `None` for a tombstone.
     pub document: Option<String>,
 }
@@ -118,6 +120,8 @@ struct ChangeObject<'a> {
     #[serde(borrow)]
     key: Option<&'a RawValue>,
     identity: Option<String>,
+    #[serde(borrow)]
+    ns: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     ttl: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -145,6 +149,11 @@ impl Version {
         self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Normalized))
     }
 
+    /// Whether the text was looked up after the change, and may be of a later one.
+    pub fn is_looked_up(&self) -> bool {
+        self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Lookup))
+    }
+
     /// Whether fields were left out or hashed on purpose, so that it cannot stand for the whole document.
     pub fn is_partial(&self) -> bool {
         self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Partial))
@@ -167,6 +176,9 @@ impl Version {
             serde_json::from_str(change.get()).map_err(|e| bad(format!("its _change is not understood: {e}")))?;
         if change.v > record::FORMAT_VERSION {
             return Err(bad(format!("is of format {}, this program knows up to {}", change.v, record::FORMAT_VERSION)));
+        }
+        if change.op.is_of_collection() {
+            return Err(bad(format!("has the operation {}, which no document has", change.op)));
         }
         let original = record.get(ORIGINAL_ID).ok_or_else(|| bad("has no _originalId".into()))?;
         let document = if change.op.is_tombstone() {
@@ -194,6 +206,7 @@ impl Version {
             at: change.at,
             key: change.key.and_then(key_of),
             identity_unsure: change.identity.as_deref() == Some(IDENTITY_UNSURE),
+            is_native: change.ns.is_some(),
             document,
             record_id,
         })
@@ -227,6 +240,7 @@ impl Version {
             captured: None,
             key: None,
             identity_unsure: false,
+            is_native: false,
             document: Some(record::render(&members)),
             record_id,
         })
@@ -252,6 +266,7 @@ impl Version {
             captured: None,
             key: None,
             identity_unsure: false,
+            is_native: false,
             document,
         }
     }

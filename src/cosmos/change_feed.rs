@@ -154,6 +154,15 @@ pub struct FeedPage {
 }
 
 impl FeedPage {
+    /// What a page of another source begins with; its items follow, with commas between them.
+    pub const OPEN: &'static str = "{\"Documents\":[";
+
+    /// Ends a page that begins with [`FeedPage::OPEN`].
+    pub fn of(mut body: String) -> Self {
+        body.push_str("]}");
+        Self { body, charge: 0.0, partition_lsn: None }
+    }
+
     /// The items as slices of the page: envelopes of `current`, `previous` and `metadata`, in both modes.
     ///
     /// # Errors

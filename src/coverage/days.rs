@@ -73,8 +73,9 @@ impl Day {
         self.versions += 1;
         self.normalized += u64::from(version.is_normalized());
         *match version.op {
-            Some(Op::Create | Op::Replace | Op::Delete | Op::Expire) => &mut self.all_versions,
-            Some(Op::Upsert) => &mut self.latest,
+            Some(Op::Create | Op::Replace | Op::Update | Op::Delete | Op::Expire) => &mut self.all_versions,
+            // No record has an operation of a collection.
+            Some(Op::Upsert | Op::Drop | Op::Rename | Op::DropDatabase | Op::Invalidate) => &mut self.latest,
             Some(Op::Baseline) => &mut self.baseline,
             None => &mut self.legacy,
         } += 1;

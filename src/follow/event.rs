@@ -1,13 +1,16 @@
 //! One change as an event: what everything but the history gets.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::change::{
-    Change, Op,
+    Change, Native, Op,
     decode::{NotAChange, decode},
     diff,
     edit::quote,
-    key::{KeyPaths, PartitionKey},
+    key::{KeyPaths, KeyValue, PartitionKey},
     record,
 };
 
@@ -34,6 +37,10 @@ pub struct Event {
     pub changed: Option<Vec<String>>,
     /// What was left out of the documents or hashed, when something was: the JSON text of `_change.partial`.
     pub partial: Option<String>,
+    /// Of a MongoDB document: the fingerprint of its bytes, in double quotes.
+    pub etag: Option<String>,
+    /// What MongoDB says besides.
+    pub native: Option<Native<'static>>,
 }
 
 /// Why a feed item is no event.
@@ -66,6 +73,7 @@ impl Event {
             }
             _ => None,
         };
+        let native = change.native.as_ref().map(Native::of);
         Ok(Self {
             op: change.op,
             id: change.id.to_string(),
@@ -75,9 +83,60 @@ impl Event {
             version: record::version_id(change),
             doc,
             previous,
-            changed,
+            changed: changed.or_else(|| serde_json::from_str(change.native.as_ref()?.changed?).ok()),
             partial: None,
+            etag: native.as_ref().and(change.etag()).map(Cow::into_owned),
+            native,
         })
+    }
+
+    /// What happened to a collection, or to a document whose text is not known: an item that is an event already. `None` when
+    /// the item is something else.
+    ///
+    /// # Errors
+    /// When it is no such event.
+    pub(super) fn bare(item: &RawValue) -> Result<Option<Self>, EventError> {
+        /// How such an item begins.
+        const MARK: &str = "{\"event\":";
+        #[derive(Deserialize)]
+        struct Item<'a> {
+            #[serde(borrow)]
+            event: Bare<'a>,
+        }
+        #[derive(Deserialize)]
+        struct Bare<'a> {
+            op: Op,
+            #[serde(borrow)]
+            id: Cow<'a, str>,
+            #[serde(borrow)]
+            ns: Cow<'a, str>,
+            ts: Option<i64>,
+            lsn: Option<i64>,
+            #[serde(borrow)]
+            version: Cow<'a, str>,
+            changed: Option<Vec<String>>,
+            #[serde(borrow)]
+            previous: Option<&'a RawValue>,
+        }
+        if !item.get().starts_with(MARK) {
+            return Ok(None);
+        }
+        let Item { event } = serde_json::from_str(item.get()).map_err(|e| NotAChange { reason: e.to_string() })?;
+        let native = Native { ns: event.ns.into_owned().into(), looked_up: !event.op.is_of_collection(), ..Native::default() };
+        Ok(Some(Self {
+            op: event.op,
+            pk: PartitionKey(vec![KeyValue::String(event.id.clone().into_owned())]),
+            id: event.id.into_owned(),
+            ts: event.ts,
+            lsn: event.lsn,
+            version: event.version.into_owned(),
+            doc: None,
+            previous: event.previous.map(|text| text.get().to_owned()),
+            changed: event.changed,
+            partial: None,
+            etag: None,
+            native: Some(native),
+        }))
     }
 
     /// The event as one JSON object on one line, without a line end. Members that are not known are null; `partial` is
@@ -90,8 +149,9 @@ impl Event {
             |paths| format!("[{}]", paths.iter().map(|p| quote(p)).collect::<Vec<_>>().join(",")),
         );
         let partial = self.partial.as_ref().map_or_else(String::new, |note| format!(",\"partial\":{note}"));
+        let native = self.native.as_ref().map_or_else(String::new, |native| self.native_members(native));
         format!(
-            "{{\"op\":\"{}\",\"id\":{},\"pk\":{},\"ts\":{},\"lsn\":{},\"version\":{},\"doc\":{},\"previous\":{},\"changed\":{changed}{partial}}}",
+            "{{\"op\":\"{}\",\"id\":{},\"pk\":{},\"ts\":{},\"lsn\":{},\"version\":{},\"doc\":{},\"previous\":{},\"changed\":{changed}{partial}{native}}}",
             self.op,
             quote(&self.id),
             key_text(&self.pk),
@@ -101,6 +161,19 @@ impl Event {
             known(&self.doc),
             known(&self.previous),
         )
+    }
+
+    fn native_members(&self, native: &Native<'_>) -> String {
+        let mut members = format!(",\"ns\":{}", quote(&native.ns));
+        for (name, value) in [("etag", self.etag.as_deref()), ("bson", native.bson.as_deref())] {
+            if let Some(value) = value {
+                members.extend([",\"", name, "\":", &quote(value)]);
+            }
+        }
+        if native.looked_up {
+            members.push_str(",\"lookedUp\":true");
+        }
+        members
     }
 }
 

@@ -302,6 +302,8 @@ mod tests {
             previous: previous.map(str::to_owned),
             changed: None,
             partial: None,
+            etag: None,
+            native: None,
         }
     }
 

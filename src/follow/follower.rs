@@ -17,7 +17,7 @@ use super::{
     store::Held,
 };
 use crate::clock::Clock;
-use crate::cosmos::{Container, FeedMode, FeedRange, FeedStart, RETRY_TIMEOUT, Retry, Shard};
+use crate::cosmos::{FeedMode, FeedRange, FeedSource, FeedStart, RETRY_TIMEOUT, Retry, Shard};
 
 /// Pages in memory at once, whatever the number of ranges: at most 4 MB each on the wire.
 const PAGES: usize = 8;
@@ -83,8 +83,8 @@ enum Term {
 /// See the module's description.
 #[derive(Debug)]
 pub struct Follower {
-    /// The container that is read.
-    pub source: Container,
+    /// What is read.
+    pub source: Arc<dyn FeedSource>,
     /// How.
     pub options: Arc<Options>,
     /// Where its checkpoint is.
@@ -104,7 +104,7 @@ impl Follower {
     /// # Errors
     /// When going on makes no sense before somebody does something: a refusal, a checkpoint of something else.
     pub async fn run(&self, stop: &CancellationToken) -> Result<Ended, FollowError> {
-        let source = format!("{}/{}", self.source.database(), self.source.name());
+        let source = self.source.place();
         let options = &self.options;
         let wanted = Checkpoint {
             history: self.pipeline.history(),
@@ -182,17 +182,17 @@ impl Follower {
     /// already) goes to the sinks before its token is saved.
     async fn fix_starts(&self, held: &mut Held, stop: &CancellationToken) -> Result<(), FollowError> {
         let retry = Retry::for_at_most(self.options.lease);
-        let own = self.options.part.map(|share| self.source.key_range(share.span())).transpose()?;
+        let own = self.options.part.map(|share| self.source.share(share)).transpose()?;
         let range_of = |ranges: &[FeedRange]| match &own {
             Some(own) => ranges.iter().filter_map(|range| range.intersection(own)).collect(),
             None => ranges.to_vec(),
         };
         loop {
-            let partitions = retry.run(|| self.source.feed_ranges(true)).await?;
+            let partitions = retry.run(|| self.source.ranges()).await?;
             let fixed = range_of(&partitions).into_iter().map(|span| self.fix_start(span, &held.fence, stop));
             let positions = try_join_all(fixed).await?;
             // A range that was split meanwhile may have been polled in part only.
-            if retry.run(|| self.source.feed_ranges(true)).await? == partitions {
+            if retry.run(|| self.source.ranges()).await? == partitions {
                 held.save(positions, false).await?;
                 Metrics::add(&self.metrics.checkpoints, 1);
                 info!(
@@ -215,9 +215,9 @@ impl Follower {
         let (mode, start) = (self.options.mode, self.options.start);
         let (token, page) = retry
             .run(|| async {
-                let mut feed = self.source.change_feed(&span, mode, start, None).await?;
+                let mut feed = self.source.open(&span, mode, start, None).await?;
                 let page = if start == FeedStart::Now { Some(feed.next().await?) } else { None };
-                Ok((feed.token()?, page))
+                Ok((feed.position()?, page))
             })
             .await?;
         if let Some(page) = page {
@@ -236,7 +236,7 @@ impl Follower {
     async fn read(&self, held: &mut Held, stop: &CancellationToken) -> Result<Term, FollowError> {
         self.pipeline.begin().await?;
         let retry = Retry::for_at_most(self.options.lease);
-        let partitions = retry.run(|| self.source.feed_ranges(true)).await?;
+        let partitions = retry.run(|| self.source.ranges()).await?;
         let ranges = held.checkpoint.refined(&partitions)?;
         let positions = ranges.iter().map(|(span, token)| RangePosition::new(span, token.clone())).collect();
         let progress = Arc::new(Positions::new(positions));
@@ -347,7 +347,7 @@ impl Follower {
             if looked.elapsed() >= LOOK_FOR_SPLITS && !self.options.until_caught_up {
                 looked = Instant::now();
                 // A service that does not answer is the readers' business.
-                if let Ok(partitions) = self.source.feed_ranges(true).await
+                if let Ok(partitions) = self.source.ranges().await
                     && held.checkpoint.refined(&partitions).is_ok_and(|ranges| ranges.len() > count)
                 {
                     return Ok(Term::Split);

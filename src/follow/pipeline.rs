@@ -34,7 +34,8 @@ const LETTERS: usize = 16;
 
 /// One item after filter and shape.
 struct Prepared<'a> {
-    item: Cow<'a, RawValue>,
+    /// `None` of what is an event alone.
+    item: Option<Cow<'a, RawValue>>,
     event: Option<Event>,
 }
 
@@ -124,12 +125,14 @@ impl Pipeline {
         if put.contains(&false) {
             return Ok(false);
         }
-        let (items, events): (Vec<_>, Vec<_>) = kept.iter_mut().map(|one| (&*one.item, one.event.take())).unzip();
-        let batch = Batch { items, events: events.into_iter().flatten().collect(), range, fence };
-        if !batch.items.is_empty() && !self.write(&batch, stop).await? {
+        let count = kept.len() as u64;
+        let events = kept.iter_mut().filter_map(|one| one.event.take()).collect();
+        let items = kept.iter().filter_map(|one| one.item.as_deref()).collect();
+        let batch = Batch { items, events, range, fence };
+        if count > 0 && !self.write(&batch, stop).await? {
             return Ok(false);
         }
-        Metrics::add(&self.metrics.delivered, batch.items.len() as u64);
+        Metrics::add(&self.metrics.delivered, count);
         let (newest, lsn) = newest;
         let left = page.partition_lsn.zip(lsn).map(|(now, read)| u64::try_from(now - read).unwrap_or_default());
         self.metrics.range(range, |state| {
@@ -146,6 +149,10 @@ impl Pipeline {
         item: &'a RawValue,
         newest: &mut (Option<i64>, Option<i64>),
     ) -> Result<Option<Prepared<'a>>, Problem> {
+        if let Some(event) = Event::bare(item)? {
+            newest.0 = newest.0.max(event.ts);
+            return Ok(self.passes(&event)?.then_some(Prepared { item: None, event: Some(event) }));
+        }
         let changes = changes_of(item).map_err(EventError::from)?;
         let (ts, lsn) = changes.last().map_or((None, None), |change| (change.ts, change.lsn));
         *newest = (newest.0.max(ts), newest.1.max(lsn));
@@ -155,30 +162,37 @@ impl Pipeline {
         if self.filter.is_some() || (wants_events && self.shape.is_none()) {
             event = Some(event_of(item)?);
         }
-        if let (Some(filter), Some(event)) = (&self.filter, &event) {
-            match filter.matches(event) {
-                Ok(true) => {}
-                Ok(false) => return Ok(None),
-                Err(NoAnswer::Unknown(reason)) => {
-                    if self.metrics.filter_errors.fetch_add(1, Ordering::Relaxed) == 0 {
-                        warn!(
-                            follower = self.name,
-                            reason, "the filter has no answer for a change, which counts as no; only the first is told"
-                        );
-                    }
-                    return Ok(None);
-                }
-                Err(e @ NoAnswer::Undeclared(_)) => return Err(Problem::Filter(e)),
-            }
+        if let Some(event) = &event
+            && !self.passes(event)?
+        {
+            return Ok(None);
         }
-        let Some(shape) = &self.shape else { return Ok(Some(Prepared { item: Cow::Borrowed(item), event })) };
+        let Some(shape) = &self.shape else { return Ok(Some(Prepared { item: Some(Cow::Borrowed(item)), event })) };
         let shaped = shape.apply(item)?;
         let event = if wants_events {
             Some(Event { partial: Some(shape.note().to_owned()), ..event_of(&shaped)? })
         } else {
             None
         };
-        Ok(Some(Prepared { item: Cow::Owned(shaped), event }))
+        Ok(Some(Prepared { item: Some(Cow::Owned(shaped)), event }))
+    }
+
+    /// Whether the filter lets an event through. What it has no answer about is left out.
+    fn passes(&self, event: &Event) -> Result<bool, Problem> {
+        let Some(filter) = &self.filter else { return Ok(true) };
+        match filter.matches(event) {
+            Ok(answer) => Ok(answer),
+            Err(NoAnswer::Unknown(reason)) => {
+                if self.metrics.filter_errors.fetch_add(1, Ordering::Relaxed) == 0 {
+                    warn!(
+                        follower = self.name,
+                        reason, "the filter has no answer for a change, which counts as no; only the first is told"
+                    );
+                }
+                Ok(false)
+            }
+            Err(e @ NoAnswer::Undeclared(_)) => Err(Problem::Filter(e)),
+        }
     }
 
     /// Hands a batch to all sinks at once, and again to those that were busy.

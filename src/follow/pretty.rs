@@ -88,6 +88,8 @@ mod tests {
             previous: Some(r#"{"seq":1,"long":"","old":true}"#.into()),
             changed: None,
             partial: None,
+            etag: None,
+            native: None,
         };
         let text = pretty(&event, false);
         assert!(text.starts_with("2026-11-21T08:44:40Z  replace  28036 [2J  28036  lsn 659\n"), "{text}");

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{Fence, FollowError, Metrics, Options, Pipeline, RangePosition};
-use crate::cosmos::{ChangeFeed, Container, Disposition, Failure, FeedPage, FeedRange, RETRY_TIMEOUT};
+use crate::cosmos::{Disposition, Failure, Feed, FeedPage, FeedRange, FeedSource, RETRY_TIMEOUT};
 
 /// Pauses between attempts to read after a failure: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -64,7 +64,7 @@ pub(super) struct Reader {
     pub span: FeedRange,
     /// Where it stands: what the checkpoint has, or will have soon.
     pub token: String,
-    pub source: Container,
+    pub source: Arc<dyn FeedSource>,
     pub options: Arc<Options>,
     pub pipeline: Arc<Pipeline>,
     pub progress: Arc<Positions>,
@@ -93,7 +93,7 @@ impl Reader {
     }
 
     async fn read(&mut self, range: &str) -> Result<(), FollowError> {
-        let mut feed: Option<ChangeFeed> = None;
+        let mut feed: Option<Box<dyn Feed>> = None;
         let mut pause = PAUSES.0;
         let mut failing_since: Option<Instant> = None;
         // Empty pages in a row, and how many mean that nothing is left: one of each physical partition.
@@ -126,7 +126,8 @@ impl Reader {
             };
             (pause, failing_since) = (PAUSES.0, None);
             let Some(reader) = &feed else { continue };
-            let token = reader.token()?;
+            let token = reader.position()?;
+            let waits = reader.waits();
             let nothing = page.items()?.is_empty();
             self.pipeline.metrics.range(range, |state| {
                 (state.caught_up, state.failing, state.moved) = (nothing, false, Some(Instant::now()));
@@ -153,7 +154,7 @@ impl Reader {
                     // The next partition below this range, at once.
                     continue;
                 }
-                if self.stop.run_until_cancelled(tokio::time::sleep(self.options.poll)).await.is_none() {
+                if !waits && self.stop.run_until_cancelled(tokio::time::sleep(self.options.poll)).await.is_none() {
                     return Ok(());
                 }
             }
@@ -161,19 +162,21 @@ impl Reader {
     }
 
     /// The next page, of the open feed or of one opened where the range stands.
-    async fn next(&self, feed: &mut Option<ChangeFeed>) -> Result<FeedPage, Failure> {
+    async fn next(&self, feed: &mut Option<Box<dyn Feed>>) -> Result<FeedPage, Failure> {
         let reader = match feed {
             Some(reader) => reader,
             None => feed.insert(
-                self.source.change_feed(&self.span, self.options.mode, self.options.start, Some(&self.token)).await?,
+                self.source.open(&self.span, self.options.mode, self.options.start, Some(&self.token)).await?,
             ),
         };
         reader.next().await
     }
 
-    /// Physical partitions below this range: one, unless it was split since.
+    /// Empty pages that say that nothing is left: one of each physical partition below this range, of which there is one
+    /// unless it was split since.
     async fn partitions(&self) -> Result<usize, Failure> {
-        let all = self.source.feed_ranges(true).await?;
-        Ok(all.iter().filter(|span| span.intersection(&self.span).is_some()).count().max(1))
+        let all = self.source.ranges().await?;
+        let below = all.iter().filter(|span| span.intersection(&self.span).is_some()).count().max(1);
+        Ok(below * self.source.quiet_pages())
     }
 }

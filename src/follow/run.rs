@@ -167,6 +167,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
         shape: redactor,
         clock: cx.clock.clone(),
     };
+    let source = Arc::new(source);
     Follower { source, options, store, pipeline: Arc::new(pipeline), metrics, clock: cx.clock.clone() }
         .run(&cx.stop)
         .await

@@ -66,6 +66,8 @@ pub enum Caveat {
     CaptureTime,
     /// The text is what the Functions host delivered, in which dates may be rewritten.
     Normalized,
+    /// The text was looked up after the change, and may be of a later one.
+    LookedUp,
     /// Fields were left out or hashed on purpose when it was captured.
     Partial,
     /// Found by a baseline run: nothing is known of earlier versions.
@@ -85,6 +87,7 @@ impl Caveat {
             Self::LegacyTime => "legacy-time",
             Self::CaptureTime => "capture-time",
             Self::Normalized => "normalized",
+            Self::LookedUp => "looked-up",
             Self::Partial => "partial",
             Self::Baseline => "baseline",
         }
@@ -128,6 +131,9 @@ impl fmt::Display for Caveat {
             }
             Self::CaptureTime => f.write_str("the change came without a time: that of its capture stands in"),
             Self::Normalized => f.write_str("the Functions host may have rewritten date strings in it"),
+            Self::LookedUp => f.write_str(
+                "its text was looked up after the change and may be of a later one: the collection keeps no post-images",
+            ),
             Self::Partial => f.write_str("fields were left out or hashed on purpose when it was captured"),
             Self::Baseline => f.write_str("found by a baseline run: earlier versions are not known"),
         }
@@ -209,6 +215,9 @@ fn caveats(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Ve
     }
     if chosen.is_normalized() {
         caveats.push(Caveat::Normalized);
+    }
+    if chosen.is_looked_up() {
+        caveats.push(Caveat::LookedUp);
     }
     if chosen.is_partial() {
         caveats.push(Caveat::Partial);

@@ -201,7 +201,7 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
 
 /// Whether a delete of the document after the version in force would be in the history.
 fn knows_deletes(known: &AsOf<'_>, all: &[Version], reach: Reach<'_>) -> bool {
-    let tells = |op: Option<Op>| matches!(op, Some(Op::Create | Op::Replace | Op::Delete | Op::Expire));
+    let tells = |op: Option<Op>| matches!(op, Some(Op::Create | Op::Replace | Op::Update | Op::Delete | Op::Expire));
     // It existed later; or its own versions come from a feed that has deletes.
     known.next.is_some() || reach.sees_deletes || all.iter().any(|v| tells(v.op))
 }

@@ -36,7 +36,12 @@ pub fn build(
         }
         None => (&change.document, change.text_origin),
     };
-    let fidelity = if altered { RecordFidelity::Normalized } else { RecordFidelity::Exact };
+    let looked_up = change.native.as_ref().is_some_and(|native| native.looked_up);
+    let fidelity = match (altered, looked_up) {
+        (true, _) => RecordFidelity::Normalized,
+        (false, true) => RecordFidelity::Lookup,
+        (false, false) => RecordFidelity::Exact,
+    };
     let members = if change.op.is_tombstone() { Vec::new() } else { own_members(document, text_origin) };
     // What was read again says who it is; the payload's id may have been altered as any text of it.
     let own_id = document.get("id").filter(|id| id.get().starts_with('"'));
@@ -108,8 +113,12 @@ pub fn build(
 
 /// Whether a change says all that can be known of it beside its document.
 fn knows_what_happened(change: &Change<'_>) -> bool {
-    let said =
-        change.op == Op::Create || (change.op != Op::Upsert && change.op != Op::Baseline && change.prev_lsn.is_some());
+    let is_sure = change.op != Op::Upsert && change.op != Op::Baseline;
+    let said = match &change.native {
+        // MongoDB names no version before. The text that was looked up first is the nearest to the change.
+        Some(native) => is_sure && !native.looked_up,
+        None => change.op == Op::Create || (is_sure && change.prev_lsn.is_some()),
+    };
     said && change.ts.is_some() && change.lsn.is_some()
 }
 

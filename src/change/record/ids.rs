@@ -16,6 +16,9 @@ use crate::change::{
 
 /// The deterministic id: redelivered, reordered or captured by two paths, a version has one record.
 pub(super) fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<'_>]) -> String {
+    if let Some(native) = &change.native {
+        return joined(source_id, &native.version);
+    }
     let version = if change.op.is_tombstone() {
         match (change.lsn, change.ts) {
             // With its time: a container that was made again counts its LSNs from the beginning.

@@ -53,6 +53,8 @@ pub enum RecordFidelity {
     Exact,
     /// What the host delivered, in which date strings may have been rewritten.
     Normalized,
+    /// What was looked up after the change: it is exactly what was stored at some time, perhaps that of a later change.
+    Lookup,
     /// Some fields were left out or hashed on purpose; `_change.partial` says which.
     Partial,
 }
@@ -60,7 +62,7 @@ pub enum RecordFidelity {
 impl RecordFidelity {
     /// The fidelity with this name; `None` when there is none.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Exact, Self::Normalized, Self::Partial].into_iter().find(|fidelity| fidelity.as_str() == name)
+        [Self::Exact, Self::Normalized, Self::Lookup, Self::Partial].into_iter().find(|fidelity| fidelity.as_str() == name)
     }
 
     /// The name in a record.
@@ -68,6 +70,7 @@ impl RecordFidelity {
         match self {
             Self::Exact => "exact",
             Self::Normalized => "normalized",
+            Self::Lookup => "lookup",
             Self::Partial => "partial",
         }
     }

@@ -50,6 +50,14 @@ pub(super) fn change_object(
     for (name, value) in [("via", context.via.as_str()), ("fidelity", fidelity.as_str()), ("at", context.at)] {
         out.extend([",\"", name, "\":\"", value, "\""]);
     }
+    if let Some(native) = &change.native {
+        out.push_str(",\"ns\":");
+        push_string(&mut out, &native.ns);
+        // A record that is too large as it is has the text alone, of which the bytes can be made.
+        if let (Some(bson), None) = (&native.bson, packed) {
+            out.extend([",\"bson\":\"", bson, "\""]);
+        }
+    }
     if let Some(packed) = packed {
         push_packed(&mut out, packed);
     }

@@ -88,6 +88,8 @@ mod tests {
             previous: None,
             changed: None,
             partial: None,
+            etag: None,
+            native: None,
         }
     }
 

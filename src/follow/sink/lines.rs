@@ -222,6 +222,8 @@ mod tests {
             previous: None,
             changed: None,
             partial: None,
+            etag: None,
+            native: None,
         }
     }
 

@@ -125,6 +125,8 @@ impl Sink {
     /// When it may not be durable.
     pub async fn write(&self, batch: &Batch<'_>) -> Result<Option<Summary>, SinkError> {
         match self {
+            // Events alone have no place in a history.
+            Self::Changes(_) if batch.items.is_empty() => Ok(None),
             Self::Changes(capture) => match capture.run(&batch.items, batch.range).await {
                 Ok(summary) => Ok(Some(summary)),
                 Err(CaptureError::Service(f)) => Err(service(f)),

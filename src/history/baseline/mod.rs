@@ -80,6 +80,7 @@ pub fn record_of_live(
         prev_lsn: known.and_then(|known| known.prev_lsn),
         metadata_key: None,
         healed: matches!(why, Saving::Missing(_)),
+        native: None,
     };
     let (now, at) = (clock.now(), clock.stamp());
     let (paths, source) = (layout.changes(), Some(layout.source()));

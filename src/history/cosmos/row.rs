@@ -29,7 +29,7 @@ pub(super) fn select(layout: &Layout) -> String {
     format!(
         "SELECT c.id, c._originalId AS item, c._change.op AS op, c._change.ts AS ts, c._change.lsn AS lsn, \
          c._change.prevLsn AS prevLsn, c._change.etag AS etag, c._change.rid AS rid, c._change.fidelity AS fidelity, c._change.via AS via, c._change.tsFrom AS tsFrom, c._change.at AS at, \
-         c._change.key AS key, c._change.identity AS identity, IS_DEFINED(c._change) AS own, c._ts AS copied, \
+         c._change.key AS key, c._change.identity AS identity, c._change.ns AS ns, IS_DEFINED(c._change) AS own, c._ts AS copied, \
          c._lsn AS legacyLsn, {PACKED_COLUMN}{keys} FROM c WHERE {IS_RECORD}"
     )
 }
@@ -65,6 +65,8 @@ pub(super) struct Row<'a> {
     key: Option<&'a RawValue>,
     #[serde(borrow)]
     identity: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ns: Option<&'a RawValue>,
     /// Whether there is a `_change` at all.
     #[serde(default)]
     own: bool,
@@ -108,8 +110,8 @@ impl Row<'_> {
         let op = match op {
             None if row.own => return problem("its _change has no op".into()),
             None => None,
-            Some(Ok(op)) => Some(op),
-            Some(Err(_)) => {
+            Some(Ok(op)) if !op.is_of_collection() => Some(op),
+            Some(_) => {
                 return problem(format!("its _change.op is {}, which this program does not know", shown(row.op)));
             }
         };
@@ -141,6 +143,7 @@ impl Row<'_> {
             captured: at.as_deref().and_then(seconds_of),
             at,
             identity_unsure: row.identity.is_some_and(|raw| raw.get() == "\"unsure\""),
+            is_native: row.ns.is_some(),
             key: None,
             // Facts are enough to decide; the document is read when it is needed.
             document: None,

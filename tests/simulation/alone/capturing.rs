@@ -286,7 +286,7 @@ impl Run {
             };
             let store = CheckpointStore::Container(leases);
             let follower =
-                Follower { source, options: Arc::new(options), store, pipeline: Arc::new(pipeline), metrics, clock };
+                Follower { source: Arc::new(source), options: Arc::new(options), store, pipeline: Arc::new(pipeline), metrics, clock };
             let _ = follower.run(&ended).await;
         });
         self.follower = Some((task, stop));
