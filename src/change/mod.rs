@@ -3,6 +3,7 @@
 pub mod decode;
 pub mod diff;
 pub mod edit;
+pub mod extended;
 pub mod fidelity;
 pub mod fields;
 pub mod key;

@@ -1,0 +1,128 @@
+//! Values that JSON has no type for, written as objects of one member: canonical Extended JSON, such as
+//! `{"$numberInt":"5"}`. To everything that compares, merges or changes fields such an object is one value. A document of
+//! MongoDB is full of them; one of Cosmos DB may have them from a migration.
+
+use std::borrow::Cow;
+
+use super::raw::{RawDocument, unescape};
+
+/// What a value is written as that Extended JSON cannot give back: the type and the bytes, `{"$bson":{...}}`.
+pub const BSON: &str = "$bson";
+
+/// The first names of objects that are one value.
+pub const WRAPPERS: [&str; 16] = [
+    "$numberInt",
+    "$numberLong",
+    "$numberDouble",
+    "$numberDecimal",
+    "$oid",
+    "$date",
+    "$binary",
+    "$timestamp",
+    "$regularExpression",
+    "$symbol",
+    "$code",
+    "$dbPointer",
+    "$minKey",
+    "$maxKey",
+    "$undefined",
+    BSON,
+];
+
+/// Names at the top of a document that mean something to this program: a document of MongoDB has its own of that name
+/// with a `~` in front.
+const MEANT: [&str; 11] =
+    ["id", "ttl", "_rid", "_self", "_etag", "_attachments", "_ts", "_lsn", "_change", "_originalId", BSON];
+
+/// Whether an object that begins with this name is one value.
+pub fn is_wrapper(name: &str) -> bool {
+    name.starts_with('$') && WRAPPERS.contains(&name)
+}
+
+/// Whether a JSON text is an object that is one value.
+pub fn is_value(text: &str) -> bool {
+    // Hardly any object is one: its first name tells, and the others are not looked for.
+    let Some(inner) = text.trim_start().strip_prefix('{') else { return false };
+    let may_be = ["\"$", "\"\\"].iter().any(|start| inner.trim_start().starts_with(start));
+    may_be && RawDocument::parse(text).is_ok_and(|document| is_value_of(&document))
+}
+
+/// Whether an object is one value, by its members: the first one has the name of a wrapper, and there is no other but
+/// the scope of a piece of code.
+pub fn is_value_of(document: &RawDocument<'_>) -> bool {
+    let name = |at: usize| document.members().get(at).map(|member| unescape(member.key.get()));
+    match (name(0).as_deref(), name(1).as_deref(), document.members().len()) {
+        (Some(first), None, 1) => is_wrapper(first),
+        (Some("$code"), Some("$scope"), 2) => true,
+        _ => false,
+    }
+}
+
+/// The name under which a member of a MongoDB document stands at the top of its text.
+pub fn escaped(name: &str) -> Cow<'_, str> {
+    if is_escaped(name) { Cow::Owned(format!("~{name}")) } else { Cow::Borrowed(name) }
+}
+
+/// Whether a member of a MongoDB document stands under another name at the top of its text.
+pub fn is_escaped(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'~') => true,
+        Some(b'i' | b't' | b'_' | b'$') => MEANT.contains(&name),
+        _ => false,
+    }
+}
+
+/// The name that a member at the top of a text has in the MongoDB document.
+pub fn unescaped(name: &str) -> &str {
+    name.strip_prefix('~').unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_one_value_when_it_begins_with_a_known_name_and_has_no_other() {
+        for one in [
+            r#"{"$numberInt":"5"}"#,
+            r#" { "$date" : {"$numberLong":"1"}}"#,
+            r#"{"\u0024oid":"x"}"#,
+            r#"{"$code":"x","$scope":{}}"#,
+            r#"{"$bson":{}}"#,
+        ] {
+            assert!(is_value(one), "{one}");
+        }
+        for other in [
+            "{}",
+            "[]",
+            "",
+            "{",
+            "\"$oid\"",
+            r#"{"a":1}"#,
+            r#"{"$ref":"c","$id":1}"#,
+            r#"{"$numberInt":"5","a":1}"#,
+            r#"{"$scope":{},"$code":"x"}"#,
+            r#"{"$oid":"x","$oid":"y"}"#,
+            r#"{"$oid":"#,
+        ] {
+            assert!(!is_value(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_meant_have_another_one_and_come_back() {
+        for (name, text) in [
+            ("id", "~id"),
+            ("~", "~~"),
+            ("~x", "~~x"),
+            ("_ts", "~_ts"),
+            ("$bson", "~$bson"),
+            ("$oid", "$oid"),
+            ("", ""),
+        ] {
+            assert_eq!(escaped(name), text);
+            assert_eq!(unescaped(text), name);
+        }
+        assert_eq!(escaped("restored_at"), "restored_at");
+    }
+}
