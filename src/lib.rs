@@ -31,6 +31,8 @@ pub mod archive;
 pub mod backfill;
 pub mod backup;
 pub mod blob;
+#[cfg(feature = "mongodb")]
+pub mod bson_text;
 pub mod capture;
 pub mod causes;
 pub mod chance;

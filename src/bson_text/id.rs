@@ -1,0 +1,126 @@
+//! Under which text a document is known. MongoDB takes 5, 5.0 and a decimal 5 for the same `_id`; so they have one text.
+
+use std::fmt::Write as _;
+
+use super::{
+    NoBson,
+    decimal::Decimal,
+    elements::{ARRAY, BOOLEAN, DECIMAL, DOUBLE, INT32, INT64, NULL, OBJECT_ID, STRING, SYMBOL, push_hex, string},
+    read,
+    write::{Numbers, Writer, push_bson, push_double, push_string},
+};
+
+/// The text of a value.
+pub(super) fn text_of(kind: u8, value: &[u8]) -> String {
+    let mut out = String::with_capacity(32);
+    match kind {
+        // A symbol is compared as a string.
+        STRING | SYMBOL if let Some(text) = string(value) => match is_plain(text) {
+            true => out.push_str(text),
+            false => push_string(&mut out, text),
+        },
+        OBJECT_ID => value.iter().for_each(|byte| push_hex(&mut out, *byte)),
+        // No `_id` is one. Were one, a string could be its text.
+        ARRAY => push_bson(&mut out, kind, value),
+        _ => Writer::new(&mut out, Numbers::Compared).element(kind, value, 1),
+    }
+    out
+}
+
+/// The type and the bytes of a value that has this text.
+pub(super) fn value_of(text: &str) -> Result<(u8, Vec<u8>), NoBson> {
+    Ok(match text {
+        "true" => (BOOLEAN, vec![1]),
+        "false" => (BOOLEAN, vec![0]),
+        "null" => (NULL, vec![]),
+        _ if text.starts_with(['{', '"']) || is_number(text) => return read::value(text),
+        _ => match object_id(text) {
+            Some(id) => (OBJECT_ID, id),
+            None => (STRING, read::string(text)),
+        },
+    })
+}
+
+/// Whether a string is its own text: no value of another type has it.
+fn is_plain(text: &str) -> bool {
+    let is_other = match text.as_bytes().first() {
+        None | Some(b'{' | b'"') => true,
+        Some(b'-' | b'0'..=b'9') if is_number(text) => true,
+        Some(b't' | b'f' | b'n') => matches!(text, "true" | "false" | "null"),
+        _ => false,
+    };
+    !is_other && object_id(text).is_none()
+}
+
+/// Whether a text is a number as JSON writes it.
+fn is_number(text: &str) -> bool {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let rest = text.strip_prefix('-').unwrap_or(text);
+    let whole = digits(rest);
+    if whole == 0 || whole > 1 && rest.starts_with('0') {
+        return false;
+    }
+    let mut rest = rest.get(whole..).unwrap_or_default();
+    if let Some(fraction) = rest.strip_prefix('.') {
+        let count = digits(fraction);
+        if count == 0 {
+            return false;
+        }
+        rest = fraction.get(count..).unwrap_or_default();
+    }
+    if let Some(exponent) = rest.strip_prefix(['e', 'E']) {
+        let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+        return !exponent.is_empty() && digits(exponent) == exponent.len();
+    }
+    rest.is_empty()
+}
+
+/// The bytes of the 24 hex digits of an ObjectId.
+pub(super) fn object_id(text: &str) -> Option<Vec<u8>> {
+    if text.len() != 24 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    (0..24).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+}
+
+/// A number as MongoDB compares it: an integer with all its digits, another one as the floating point number that it is,
+/// else as a decimal with no zero too many.
+pub(super) fn push_number(out: &mut String, kind: u8, value: &[u8]) -> Option<()> {
+    match kind {
+        INT32 => drop(write!(out, "{}", i32::from_le_bytes(*value.first_chunk()?))),
+        INT64 => drop(write!(out, "{}", i64::from_le_bytes(*value.first_chunk()?))),
+        DOUBLE => push_compared(out, f64::from_le_bytes(*value.first_chunk()?)),
+        DECIMAL => match Decimal::of(value)?.0.shortest() {
+            Decimal::NaN => push_compared(out, f64::NAN),
+            Decimal::Infinity { negative } => {
+                push_compared(out, if negative { f64::NEG_INFINITY } else { f64::INFINITY })
+            }
+            decimal => match (decimal.as_i64(), decimal.as_f64()) {
+                (Some(integer), _) => drop(write!(out, "{integer}")),
+                (None, Some(number)) => push_compared(out, number),
+                (None, None) => {
+                    out.push_str("{\"$numberDecimal\":\"");
+                    decimal.push(out);
+                    out.push_str("\"}");
+                }
+            },
+        },
+        _ => return None,
+    }
+    Some(())
+}
+
+fn push_compared(out: &mut String, number: f64) {
+    /// 2 to the power of 63, the first that is too large for an integer.
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    if number.fract() == 0.0 && (-END..END).contains(&number) {
+        // In this range the conversion is exact; and 0 has no sign.
+        let _ = write!(out, "{}", number as i64);
+    } else if number.is_finite() {
+        push_double(out, number);
+    } else {
+        out.push_str("{\"$numberDouble\":\"");
+        push_double(out, number);
+        out.push_str("\"}");
+    }
+}

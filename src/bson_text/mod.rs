@@ -1,0 +1,90 @@
+//! A document of MongoDB as JSON text, from which its bytes come back exactly. Everything else in this program works on
+//! such texts.
+//!
+//! The text begins with `id`, under which the document is known, and has the document's own members in their order, with
+//! values in canonical Extended JSON. Names that mean something to this program get a `~` in front. What Extended JSON
+//! cannot give back is written as `{"$bson":{"type":"03","base64":"..."}}`: the element's bytes.
+
+mod decimal;
+mod elements;
+mod examples;
+mod id;
+mod read;
+mod tests;
+mod wrapped;
+mod write;
+
+use sha2::{Digest as _, Sha256};
+
+/// Bytes that are no document, or one without an `_id`, which MongoDB does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are no document of MongoDB: {0}")]
+pub struct NotADocument(&'static str);
+
+/// A text of which no document can be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {problem}", if place.is_empty() { "the document" } else { place })]
+pub struct NoBson {
+    /// Where, as a JSON pointer into the text; empty: the document itself.
+    pub place: String,
+    /// What is wrong there, without the value.
+    pub problem: String,
+}
+
+/// Appends a document's text. After an error nothing is appended.
+///
+/// # Errors
+/// When the bytes are no document, or one without an `_id`.
+pub fn push_text(out: &mut String, bson: &[u8]) -> Result<(), NotADocument> {
+    write::document(out, bson)
+}
+
+/// A document's text.
+///
+/// # Errors
+/// As [`push_text`].
+pub fn text_of(bson: &[u8]) -> Result<String, NotADocument> {
+    // Canonical Extended JSON is about twice as long as the bytes.
+    let mut out = String::with_capacity(bson.len() * 2 + 64);
+    push_text(&mut out, bson)?;
+    Ok(out)
+}
+
+/// The bytes of the document that a text is of: exactly those that the text was made of. The text may have been edited:
+/// plain numbers are read by their size, and what the service adds to a document is left out.
+///
+/// # Errors
+/// With the place, when a value is none, or when `id` does not belong to `_id`.
+pub fn bytes_of(text: &str) -> Result<Vec<u8>, NoBson> {
+    read::document(text)
+}
+
+/// The text under which a document is known. Values that are the same `_id` to MongoDB, such as 5 and 5.0, have the same.
+pub fn id_text(id: bson::raw::RawBsonRef<'_>) -> String {
+    let mut document = bson::RawDocumentBuf::new();
+    document.append(bson::raw::cstr!(""), id);
+    let element = elements::Elements::of(document.as_bytes()).and_then(|mut elements| elements.next()?.ok());
+    element.map_or_else(String::new, |element| id::text_of(element.kind, element.value))
+}
+
+/// A value that MongoDB takes for the `_id` of the document that is known under a text.
+///
+/// # Errors
+/// When the text is an object or a quoted string, and neither is well-formed.
+pub fn id_value(text: &str) -> Result<bson::Bson, NoBson> {
+    let (kind, value) = id::value_of(text)?;
+    let no_value = |_| NoBson { place: String::new(), problem: "is no value of MongoDB".into() };
+    let document = bson::RawDocumentBuf::from_bytes(elements::alone(kind, &value)).map_err(no_value)?;
+    let element = document.iter().next().ok_or_else(|| NoBson { place: String::new(), problem: "is empty".into() })?;
+    bson::Bson::try_from(element.map_err(no_value)?.1).map_err(no_value)
+}
+
+/// What stands for a document's bytes, like an etag: the first 32 hex digits of their SHA-256, in double quotes.
+pub fn fingerprint(bson: &[u8]) -> String {
+    let sum = Sha256::digest(bson);
+    let mut text = String::with_capacity(34);
+    text.push('"');
+    sum.iter().take(16).for_each(|byte| elements::push_hex(&mut text, *byte));
+    text.push('"');
+    text
+}
