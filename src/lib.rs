@@ -56,6 +56,8 @@ pub mod host;
 pub mod input;
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(feature = "mongodb")]
+pub mod mongo;
 pub mod new_function;
 pub mod outcomes;
 pub mod populate;

@@ -147,6 +147,11 @@ impl ItemKey {
 pub struct KeyPaths(Vec<Vec<String>>);
 
 impl KeyPaths {
+    /// Those of documents that are known by their id alone.
+    pub fn id() -> Self {
+        Self(vec![vec!["id".to_owned()]])
+    }
+
     /// Parses paths as the container definition writes them; a segment may be quoted: `/"a/b"/c`.
     pub fn parse<S: AsRef<str>>(paths: &[S]) -> Result<Self, String> {
         paths.iter().map(|p| parse_path(p.as_ref())).collect::<Result<Vec<_>, _>>().map(Self)

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::CliError;
+use super::{CliError, mongo_source};
 use crate::{
     config::{self, Account, Names, Settings},
     cosmos::{Cosmos, Shard},
@@ -20,9 +20,20 @@ pub struct ConnectionArgs {
     /// Database [setting: COSMOS_DATABASE, default: dev]
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub database: Option<String>,
-    /// Source (live) container [setting: COSMOS_SOURCE_CONTAINER, default: events]
-    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    /// Source (live) container [setting: COSMOS_SOURCE_CONTAINER, default: events]; or the address of a MongoDB deployment
+    /// [setting: MONGODB_URI]
+    #[arg(long, value_name = "NAME|URL", help_heading = HEADING)]
     pub source: Option<String>,
+    /// Collection, when the source is a MongoDB deployment; --database is its database then
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    pub collection: Option<String>,
+    /// What kind of server that is: mongodb, cosmos-ru or documentdb [default: it is asked]
+    #[arg(long, value_name = "KIND", help_heading = HEADING)]
+    pub dialect: Option<String>,
+    /// Database of the history and the leases, when the source is a MongoDB deployment [setting: COSMOS_DATABASE, default:
+    /// dev]
+    #[arg(long, value_name = "NAME", help_heading = HEADING)]
+    pub changes_database: Option<String>,
     /// History container [setting: COSMOS_CHANGES_CONTAINER, default: changes]
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub changes: Option<String>,
@@ -50,10 +61,18 @@ impl ConnectionArgs {
 
     /// These flags on top of settings.
     pub(super) fn over(&self, mut settings: Settings) -> Settings {
+        // Of a MongoDB deployment these two are its own, and no containers.
+        let (address, container) = match &self.source {
+            Some(text) if mongo_source::is_address(text) => (self.source.clone(), None),
+            container => (None, container.clone()),
+        };
+        let is_mongo = address.is_some() || (container.is_none() && settings.get("MONGODB_URI").is_some());
+        let database = if is_mongo { &self.changes_database } else { &self.database };
         for (name, flag) in [
             ("CosmosDB__accountEndpoint", &self.endpoint),
-            ("COSMOS_DATABASE", &self.database),
-            ("COSMOS_SOURCE_CONTAINER", &self.source),
+            ("COSMOS_DATABASE", database),
+            ("MONGODB_URI", &address),
+            ("COSMOS_SOURCE_CONTAINER", &container),
             ("COSMOS_CHANGES_CONTAINER", &self.changes),
             ("COSMOS_LEASE_CONTAINER", &self.leases),
         ] {
@@ -93,7 +112,7 @@ impl ConnectionArgs {
             source: Some(names.source.clone()),
             changes: Some(names.changes.clone()),
             leases: Some(names.leases.clone()),
-            endpoint: self.endpoint.clone(),
+            ..self.clone()
         }
     }
 

@@ -9,10 +9,10 @@ use super::{
     CliError, Exit, Ui, follow_args::options, render::follow as render, signals::watch_signals, sinks::targets,
 };
 use crate::{
-    config::{self, Account, CaptureConfig, Names, Secret},
+    config::{self, Account, CaptureConfig, Names, Secret, Settings},
     context::Context,
     cosmos::Cosmos,
-    follow::{self, FieldRules, Filter, Metrics, Request, health::Health},
+    follow::{self, FieldRules, Filter, Metrics, Request, Source, health::Health},
     telemetry::{self, otlp::Export},
 };
 
@@ -22,9 +22,10 @@ use crate::{
 /// When a flag or setting is wrong, or when the source, a sink or the checkpoint refuses. What may pass is retried.
 pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
-    let account = Account::from_settings(&settings)?;
+    let source = args.connection.followed(&settings)?;
+    let account = account_of(&args, &source, &settings)?;
     let cosmos = Cosmos::new(account.clone());
-    let options = options(ui, &args, &cosmos).await?;
+    let options = options(ui, &args, &source, &cosmos).await?;
     let sinks = targets(ui, &args)?;
     let filter = args.filter.as_deref().map(compiled).transpose()?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
@@ -33,7 +34,7 @@ pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
     let metrics = Arc::new(Metrics::default());
     let (checkpoint_file, credential) = (args.checkpoint_file, account.credential);
     let request =
-        Request { options, sinks, filter, fields, checkpoint_file, config, credential, metrics: metrics.clone() };
+        Request { source, options, sinks, filter, fields, checkpoint_file, config, credential, metrics: metrics.clone() };
     request.check()?;
     telemetry::start(&settings, telemetry::Stream::Stderr, "info")?;
     let names = Names::from_settings(&settings, None)?;
@@ -56,6 +57,18 @@ pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
         export.finish().await;
     }
     Ok(render::show(ui, &ended?))
+}
+
+/// The account of the history and the leases, which who follows MongoDB into files does not have.
+fn account_of(args: &FollowArgs, source: &Source, settings: &Settings) -> Result<Account, CliError> {
+    let needs_none = !matches!(source, Source::Container)
+        && args.checkpoint_file.is_some()
+        && !args.sinks.is_empty()
+        && !args.sinks.iter().any(|sink| sink == "changes");
+    if needs_none && !Account::is_named(settings) {
+        return Ok(Account::nowhere());
+    }
+    Ok(Account::from_settings(settings)?)
 }
 
 /// Compiles `--filter`.

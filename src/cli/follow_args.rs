@@ -8,7 +8,7 @@ use super::{CliError, ConnectionArgs, Ui, lookup};
 use crate::{
     change::{key::parse_path, shape::Redact},
     cosmos::{Cosmos, FeedMode, FeedStart, Shard},
-    follow::{self, Options},
+    follow::{self, Options, Source},
 };
 
 /// Which change feed is read.
@@ -104,7 +104,12 @@ fn name(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When the start is no time, or the feed cannot be read from there.
-pub(super) async fn options(ui: &Ui, args: &FollowArgs, cosmos: &Cosmos) -> Result<Options, CliError> {
+pub(super) async fn options(
+    ui: &Ui,
+    args: &FollowArgs,
+    source: &Source,
+    cosmos: &Cosmos,
+) -> Result<Options, CliError> {
     let mode = match args.mode {
         FeedArg::Latest => FeedMode::Latest,
         FeedArg::AllVersions => FeedMode::AllVersions,
@@ -118,7 +123,7 @@ pub(super) async fn options(ui: &Ui, args: &FollowArgs, cosmos: &Cosmos) -> Resu
                 .map_err(|e| e.hint("write beginning, now, or a time such as 2h or 2026-11-20T14:05Z"))?,
         ),
     };
-    if mode == FeedMode::AllVersions && start != FeedStart::Now {
+    if matches!(source, Source::Container) && mode == FeedMode::AllVersions && start != FeedStart::Now {
         return Err(CliError::usage(
             format!("--from {}: the all-versions feed cannot be read from the past", args.from),
             "leave --from out; with --mode latest, --from beginning gives the newest version of every document",

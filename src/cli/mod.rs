@@ -26,6 +26,7 @@ mod load;
 mod local;
 mod lookup;
 mod man;
+mod mongo_source;
 mod new_function;
 mod populate;
 mod provision;

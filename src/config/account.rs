@@ -34,6 +34,18 @@ pub enum Credential {
 const BULK: &str = "REWIND_BULK";
 
 impl Account {
+    /// Whether settings name an account.
+    pub fn is_named(settings: &Settings) -> bool {
+        ["CosmosDB", "CosmosDB__accountEndpoint"].iter().any(|name| settings.get(name).is_some())
+    }
+
+    /// The account of who needs none: a place on this machine that nobody asks for anything. Blobs are reached as the
+    /// developer who is signed in.
+    pub fn nowhere() -> Self {
+        let endpoint = Url::parse("http://127.0.0.1:9/").unwrap_or_else(|_| unreachable!("a constant"));
+        Self { endpoint, credential: Credential::Developer, packs: true }
+    }
+
     /// Reads the account from the settings, under the connection name that the binding uses.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         const NAME: &str = "CosmosDB";

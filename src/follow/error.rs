@@ -28,6 +28,9 @@ pub enum FollowError {
     /// The filter asks for the document before, which the latest-version feed does not have.
     #[error("the filter asks for the document before, which the latest-version feed does not have")]
     NoPrevious,
+    /// A history is of one collection.
+    #[error("a history is of one collection, and the whole database or deployment is followed")]
+    OneCollection,
     /// A field is to be hashed, and there is no key.
     #[error("hashes of fields need a key")]
     NoRedactKey,

@@ -17,7 +17,7 @@
 //!     config::{Account, CaptureConfig, Settings},
 //!     context::Context,
 //!     cosmos::{FeedMode, FeedStart},
-//!     follow::{self, FieldRules, Metrics, Options, Request, SinkTarget},
+//!     follow::{self, FieldRules, Metrics, Options, Request, SinkTarget, Source},
 //! };
 //!
 //! # async fn example(cx: Context<'_>) -> Result<(), Box<dyn std::error::Error>> {
@@ -33,6 +33,7 @@
 //!     holder: "example".into(),
 //! };
 //! let request = Request {
+//!     source: Source::Container,
 //!     options,
 //!     sinks: vec![SinkTarget::File("events.jsonl".into())],
 //!     filter: None,
@@ -72,6 +73,6 @@ pub use follower::{Ended, Follower, Options, holder};
 pub use metrics::Metrics;
 pub use pipeline::Pipeline;
 pub use pretty::pretty;
-pub use run::{FieldRules, Report, Request, SinkTarget, run};
+pub use run::{FieldRules, Report, Request, SinkTarget, Source, run};
 pub use sink::Locked;
 pub use store::{CheckpointError, CheckpointFileError, CheckpointStore};

@@ -24,14 +24,19 @@ use crate::{
     },
     config::{BlobUrl, CaptureConfig, Credential, Fidelity, Secret},
     context::Context,
-    cosmos::{Container, Disposition, FeedMode, RETRY_TIMEOUT, Retry},
+    cosmos::{Container, Disposition, Failure, FeedMode, FeedSource, RETRY_TIMEOUT, Retry},
     dead_letters::DeadLetterStore,
     history::CosmosHistory,
 };
 
+#[cfg(feature = "mongodb")]
+use crate::mongo::{self, Mongo};
+
 /// What is followed, and where changes go.
 #[derive(Debug)]
 pub struct Request {
+    /// What is followed.
+    pub source: Source,
     /// How the feed is read.
     pub options: Options,
     /// Where changes go; each range moves on when all of them have a page.
@@ -48,6 +53,23 @@ pub struct Request {
     pub credential: Credential,
     /// Counts while it runs.
     pub metrics: Arc<Metrics>,
+}
+
+/// What is followed.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The source container of the account.
+    Container,
+    /// A MongoDB deployment, or a part of it.
+    #[cfg(feature = "mongodb")]
+    MongoDb {
+        /// Where it is.
+        address: mongo::Address,
+        /// What kind of server it is, when it is not to be asked.
+        dialect: Option<mongo::Dialect>,
+        /// What of it.
+        scope: mongo::Scope,
+    },
 }
 
 /// Which fields of documents are passed on.
@@ -109,7 +131,7 @@ impl Request {
     /// When it asks for what the feed does not have.
     pub fn check(&self) -> Result<(), FollowError> {
         let needs_previous = self.filter.as_ref().is_some_and(Filter::needs_previous);
-        if needs_previous && self.options.mode == FeedMode::Latest { Err(FollowError::NoPrevious) } else { Ok(()) }
+        if matches!(self.source, Source::Container) && needs_previous && self.options.mode == FeedMode::Latest { Err(FollowError::NoPrevious) } else { Ok(()) }
     }
 }
 
@@ -129,9 +151,39 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, FollowErr
 }
 
 async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError> {
-    let Request { options, sinks, filter, fields, checkpoint_file, config, credential, metrics } = request;
+    let Request { source, mut options, sinks, filter, fields, checkpoint_file, config, credential, metrics } = request;
+    let opened = match source {
+        Source::Container => {
+            let opened = open(&cx.names.source, &options, &metrics, cx).await?;
+            opened.map(|container| Arc::new(container) as Arc<dyn FeedSource>)
+        }
+        #[cfg(feature = "mongodb")]
+        Source::MongoDb { address, dialect, scope } => {
+            let history = sinks.iter().any(|sink| matches!(sink, SinkTarget::Changes));
+            if history && !matches!(scope, mongo::Scope::Collection { .. }) {
+                return Err(FollowError::OneCollection);
+            }
+            let with_bytes = fields.are_all();
+            let connect = async || {
+                let mongo = Mongo::connect(address.clone(), dialect).await?;
+                mongo::Stream::open(mongo, scope.clone(), with_bytes, cx.clock.clone()).await
+            };
+            let stream = patiently(connect, &options, &metrics, cx).await?;
+            if let Some(stream) = &stream {
+                options.mode = stream.mode();
+                if stream.looks_up() {
+                    warn!(
+                        follower = options.name,
+                        "the server looks the texts of updates up when it reads them, so they may be of later changes; \
+                         post-images of the collection make them exact (changeStreamPreAndPostImages)"
+                    );
+                }
+            }
+            stream.map(|stream| Arc::new(stream) as Arc<dyn FeedSource>)
+        }
+    };
+    let Some(source) = opened else { return Ok(Ended::NotStarted) };
     let options = Arc::new(options);
-    let Some(source) = open(&cx.names.source, &options, &metrics, cx).await? else { return Ok(Ended::NotStarted) };
     let store = match checkpoint_file {
         Some(path) => CheckpointStore::File(path),
         None => match open(&cx.names.leases, &options, &metrics, cx).await? {
@@ -167,7 +219,6 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
         shape: redactor,
         clock: cx.clock.clone(),
     };
-    let source = Arc::new(source);
     Follower { source, options, store, pipeline: Arc::new(pipeline), metrics, clock: cx.clock.clone() }
         .run(&cx.stop)
         .await
@@ -181,9 +232,19 @@ async fn open(
     metrics: &Metrics,
     cx: &Context<'_>,
 ) -> Result<Option<Container>, FollowError> {
+    patiently(async || cx.account.container(&cx.names.database, name).await, options, metrics, cx).await
+}
+
+/// The same of whatever is opened.
+async fn patiently<T>(
+    open: impl AsyncFn() -> Result<T, Failure>,
+    options: &Options,
+    metrics: &Metrics,
+    cx: &Context<'_>,
+) -> Result<Option<T>, FollowError> {
     loop {
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
-        let opened = retry.run(|| cx.account.container(&cx.names.database, name));
+        let opened = retry.run(|| open());
         let opened = cx.stop.run_until_cancelled(opened).await;
         Metrics::add(&metrics.retries, retry.count());
         match opened {
@@ -197,6 +258,12 @@ async fn open(
 }
 
 impl FieldRules {
+    /// Whether documents are passed on whole.
+    #[cfg(feature = "mongodb")]
+    fn are_all(&self) -> bool {
+        self.only.is_empty() && self.redact.is_empty()
+    }
+
     /// What changes documents on their way; `None` when nothing does.
     fn redactor(&self, paths: &KeyPaths) -> Result<Option<Redactor>, FollowError> {
         if self.key.is_none() && self.redact.iter().any(Redact::is_hash) {

@@ -43,6 +43,10 @@ impl From<FollowError> for CliError {
                 "--filter asks for the document before, which the latest-version feed does not have",
                 "use --mode all-versions, or leave previous and changed() out",
             ),
+            FollowError::OneCollection => Self::usage(
+                "--sink changes: a history is of one collection, and the whole database or deployment is followed",
+                "name one with --database and --collection, or pass the changes on to stdout, file:PATH or blob:URL",
+            ),
             FollowError::NoRedactKey => Self::usage(
                 "--redact /path=hash needs a key: without one, a hash is undone by trying all values",
                 "set REWIND_REDACT_KEY to a secret text, or drop the field with --redact /path",

@@ -1,0 +1,66 @@
+//! A MongoDB deployment as the source: `--source mongodb://…`, `--database`, `--collection`, `--dialect`.
+
+use super::{CliError, ConnectionArgs};
+use crate::{config::Settings, follow::Source};
+
+/// Whether a `--source` is the address of a deployment.
+pub(super) fn is_address(text: &str) -> bool {
+    text.starts_with("mongodb://") || text.starts_with("mongodb+srv://")
+}
+
+impl ConnectionArgs {
+    /// The text of the deployment's address, when the source is one.
+    pub(super) fn mongo_uri<'a>(&'a self, settings: &'a Settings) -> Result<Option<&'a str>, CliError> {
+        let uri = match self.source.as_deref() {
+            Some(text) if is_address(text) => Some(text),
+            Some(_) => None,
+            None => settings.get("MONGODB_URI"),
+        };
+        for (flag, value) in
+            [("--collection", &self.collection), ("--dialect", &self.dialect), ("--changes-database", &self.changes_database)]
+        {
+            if uri.is_none() && value.is_some() {
+                return Err(CliError::usage(
+                    format!("{flag} is for a MongoDB deployment, and the source is a container"),
+                    "add --source mongodb://HOST/, or leave it out",
+                ));
+            }
+        }
+        Ok(uri)
+    }
+
+    /// What is followed.
+    ///
+    /// # Errors
+    /// When the address or the kind of server is none, or this program was built without MongoDB.
+    pub(super) fn followed(&self, settings: &Settings) -> Result<Source, CliError> {
+        match self.mongo_uri(settings)? {
+            None => Ok(Source::Container),
+            Some(uri) => self.mongo_followed(uri),
+        }
+    }
+
+    #[cfg(not(feature = "mongodb"))]
+    fn mongo_followed(&self, _: &str) -> Result<Source, CliError> {
+        Err(CliError::usage(
+            "--source: this program was built without MongoDB",
+            "build it with `cargo build --release`, which has it",
+        ))
+    }
+
+    #[cfg(feature = "mongodb")]
+    fn mongo_followed(&self, uri: &str) -> Result<Source, CliError> {
+        use crate::mongo::{Address, Dialect, Scope};
+
+        let address = Address::parse(uri).map_err(|e| CliError::usage(format!("--source {e}"), "percent-encode the password"))?;
+        let dialect = self.dialect.as_deref().map(str::parse::<Dialect>).transpose();
+        let dialect = dialect.map_err(|e| CliError::usage("--dialect is no kind of server", e))?;
+        let scope = match (self.database.clone(), self.collection.clone()) {
+            (Some(database), Some(collection)) => Scope::Collection { database, collection },
+            (Some(database), None) => Scope::Database(database),
+            (None, None) => Scope::Deployment,
+            (None, Some(_)) => return Err(CliError::usage("--collection without its database", "add --database NAME")),
+        };
+        Ok(Source::MongoDb { address, dialect, scope })
+    }
+}

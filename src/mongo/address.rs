@@ -1,0 +1,101 @@
+//! The address of a MongoDB deployment, which holds credentials and never shows them.
+
+use std::fmt;
+
+use crate::secret::Secret;
+
+/// `mongodb://…` or `mongodb+srv://…`. Shown as scheme and hosts.
+#[derive(Clone)]
+pub struct Address {
+    uri: Secret,
+    shown: String,
+    hidden: Vec<Secret>,
+}
+
+/// A text that is no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is no MongoDB address: write mongodb://HOST[:PORT]/ or mongodb+srv://HOST/")]
+pub struct NotAnAddress;
+
+impl Address {
+    /// Whether a text means to be an address.
+    pub fn is_meant(text: &str) -> bool {
+        text.starts_with("mongodb://") || text.starts_with("mongodb+srv://")
+    }
+
+    /// Reads an address. What the options of it mean, the driver says when it connects.
+    ///
+    /// # Errors
+    /// When it has another scheme, or no host.
+    pub fn parse(text: &str) -> Result<Self, NotAnAddress> {
+        let (scheme, rest) = text.split_once("://").filter(|_| Self::is_meant(text)).ok_or(NotAnAddress)?;
+        let (authority, tail) = rest.split_once(['/', '?']).unwrap_or((rest, ""));
+        let (user_info, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        if hosts.is_empty() {
+            return Err(NotAnAddress);
+        }
+        // A password that is not encoded may hold a slash: then it ends nowhere, and nothing behind it is shown.
+        if tail.contains('@') {
+            return Err(NotAnAddress);
+        }
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let password = user_info.split_once(':').map_or("", |(_, password)| password);
+        let hidden = [password.to_owned(), decoded(password)];
+        Ok(Self {
+            uri: Secret::new(text),
+            shown: format!("{scheme}://{hosts}"),
+            hidden: hidden.into_iter().filter(|text| !text.is_empty()).map(Secret::new).collect(),
+        })
+    }
+
+    /// The whole text, for the driver alone.
+    pub(super) fn uri(&self) -> &str {
+        self.uri.expose()
+    }
+
+    /// Hosts with their ports, as they are written.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.shown.split_once("://").map_or("", |(_, hosts)| hosts).split(',')
+    }
+
+    /// A message of the driver or the server without the password.
+    pub(super) fn without_secrets(&self, message: &str) -> String {
+        self.hidden.iter().fold(message.to_owned(), |message, hidden| message.replace(hidden.expose(), "***"))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Address").field(&self.shown).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_shows_its_hosts_and_nothing_else() {
+        for (text, shown) in [
+            ("mongodb://127.0.0.1:27017", "mongodb://127.0.0.1:27017"),
+            ("mongodb://u:sEcRet%40@a:1,b:2/db?authSource=x", "mongodb://a:1,b:2"),
+            ("mongodb+srv://u:sEcRet@cluster.example.net/?w=1", "mongodb+srv://cluster.example.net"),
+            ("mongodb://account.mongo.cosmos.azure.com:10255?ssl=true", "mongodb://account.mongo.cosmos.azure.com:10255"),
+        ] {
+            let address = Address::parse(text).unwrap();
+            assert_eq!((address.to_string().as_str(), address.uri()), (shown, text));
+            assert!(!format!("{address:?}").contains("sEcRet"));
+        }
+        let address = Address::parse("mongodb://u:s%40ecret@h/").unwrap();
+        assert_eq!(address.without_secrets("no s@ecret, no s%40ecret"), "no ***, no ***");
+        for text in ["https://x", "mongodb://", "mongodb://u:p/q@h/", "events", "mongodb://u:p@"] {
+            assert_eq!(Address::parse(text).unwrap_err(), NotAnAddress, "{text}");
+        }
+    }
+}

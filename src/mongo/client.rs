@@ -1,0 +1,140 @@
+//! A connection to a MongoDB deployment.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
+    time::Duration,
+};
+
+use bson::{Document, Timestamp, doc};
+use mongodb::{
+    Client, Database,
+    event::{EventHandler, sdam::SdamEvent},
+    options::ClientOptions,
+};
+
+use super::{Address, Dialect, failure::failure};
+use crate::cosmos::Failure;
+
+/// How long a command waits for a server that does not answer, unless its address says so.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The oldest protocol that the driver speaks (4.4).
+const OLDEST: i32 = 9;
+/// Servers below this understand no `$changeStreamSplitLargeEvent` (7.0).
+const SPLITS: i32 = 21;
+/// Servers below this keep no images (6.0).
+const IMAGES: i32 = 17;
+
+/// One deployment. Cloning shares the connections.
+#[derive(Debug, Clone)]
+pub struct Mongo {
+    pub(super) client: Client,
+    pub(super) address: Address,
+    /// What kind of server it is.
+    pub dialect: Dialect,
+    wire: i32,
+    has_transactions: bool,
+    is_sharded: bool,
+}
+
+impl Mongo {
+    /// Connects, and asks the server what it is unless that is given.
+    ///
+    /// # Errors
+    /// When the address is wrong, the server cannot be reached or refuses, or is too old for the driver.
+    pub async fn connect(address: Address, dialect: Option<Dialect>) -> Result<Self, Failure> {
+        let fail = |e: &mongodb::error::Error| failure(&address, "connect", e);
+        let mut options = ClientOptions::parse(address.uri()).await.map_err(|e| fail(&e))?;
+        options.app_name.get_or_insert_with(|| "cosmos-rewind".into());
+        options.server_selection_timeout.get_or_insert(PATIENCE);
+        // The driver gives up on a server that is too old as on one that does not answer, after a while.
+        let spoken = Arc::new(AtomicI32::new(0));
+        let seen = spoken.clone();
+        options.sdam_event_handler = Some(EventHandler::callback(move |event| {
+            if let SdamEvent::ServerDescriptionChanged(change) = event
+                && let Some(wire) = change.new_description.max_wire_version()
+            {
+                seen.store(wire, Ordering::Relaxed);
+            }
+        }));
+        let client = Client::with_options(options).map_err(|e| fail(&e))?;
+        let admin = client.database("admin");
+        let hello = match admin.run_command(doc! { "hello": 1 }).await {
+            Ok(hello) => hello,
+            Err(_) if (1..OLDEST).contains(&spoken.load(Ordering::Relaxed)) => {
+                return Err(Failure::invalid(
+                    "connect".into(),
+                    format!(
+                        "the server speaks wire version {}, and {OLDEST} (MongoDB 4.4) is the oldest that is understood; \
+                         an Azure account of server version 3.6 to 4.2 has to be upgraded first",
+                        spoken.load(Ordering::Relaxed)
+                    ),
+                ));
+            }
+            Err(e) => return Err(fail(&e)),
+        };
+        // Who has no such right is told nothing, and needs nothing of it.
+        let build = match dialect {
+            None => admin.run_command(doc! { "buildInfo": 1 }).await.unwrap_or_default(),
+            Some(_) => Document::new(),
+        };
+        let dialect = dialect.unwrap_or_else(|| Dialect::recognised(&address, &hello, &build));
+        let is_sharded = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
+        let in_set = hello.contains_key("setName") || is_sharded;
+        Ok(Self {
+            wire: hello.get_i32("maxWireVersion").unwrap_or(0),
+            has_transactions: in_set
+                && hello.contains_key("logicalSessionTimeoutMinutes")
+                && dialect != Dialect::CosmosRu,
+            is_sharded,
+            client,
+            address,
+            dialect,
+        })
+    }
+
+    /// The address, without any secret.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(super) fn database(&self, name: &str) -> Database {
+        self.client.database(name)
+    }
+
+    pub(super) fn fail(&self, context: &str, error: &mongodb::error::Error) -> Failure {
+        failure(&self.address, context, error)
+    }
+
+    /// Whether events of more than 16 MB come in parts.
+    pub(super) fn splits_events(&self) -> bool {
+        self.dialect == Dialect::MongoDb && self.wire >= SPLITS
+    }
+
+    /// Whether it keeps what documents were before and after a change, where a collection says so.
+    pub(super) fn keeps_images(&self) -> bool {
+        self.dialect == Dialect::MongoDb && self.wire >= IMAGES
+    }
+
+    /// Whether several operations can be made one.
+    pub(super) fn has_transactions(&self) -> bool {
+        self.has_transactions
+    }
+
+    /// Whether collections may be sharded: only a router says that it is one.
+    pub(super) fn is_sharded(&self) -> bool {
+        self.is_sharded
+    }
+
+    /// The deployment's own time; `None` where it has none.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(super) async fn operation_time(&self) -> Result<Option<Timestamp>, Failure> {
+        let answer = self.database("admin").run_command(doc! { "ping": 1 }).await.map_err(|e| self.fail("ping", &e))?;
+        Ok(answer.get_timestamp("operationTime").ok())
+    }
+}

@@ -1,0 +1,122 @@
+//! What a driver's error means for this program. Decided by codes and labels, never by a message.
+
+use std::time::Duration;
+
+use mongodb::error::{Error, ErrorKind, WriteFailure};
+
+use super::Address;
+use crate::cosmos::{Disposition, Failure, Status};
+
+/// `NamespaceNotFound`.
+const NO_NAMESPACE: i32 = 26;
+/// `ChangeStreamHistoryLost`.
+const HISTORY_LOST: i32 = 286;
+/// `CommandNotFound`.
+const NO_COMMAND: i32 = 59;
+/// Too many request units, of Azure Cosmos DB for MongoDB.
+const THROTTLED: i32 = 16500;
+
+/// The server's code, when it is an answer of the server.
+pub(super) fn code_of(error: &Error) -> Option<i32> {
+    match &*error.kind {
+        ErrorKind::Command(command) => Some(command.code),
+        ErrorKind::Write(WriteFailure::WriteError(write)) => Some(write.code),
+        ErrorKind::Write(WriteFailure::WriteConcernError(write)) => Some(write.code),
+        _ => None,
+    }
+}
+
+/// Whether the server does not know such a command.
+pub(super) fn is_unknown_command(error: &Error) -> bool {
+    code_of(error) == Some(NO_COMMAND)
+}
+
+/// A failure of the driver, in this program's terms.
+pub(super) fn failure(address: &Address, context: &str, error: &Error) -> Failure {
+    let (status, message) = understood(error);
+    let mut failure = Failure::from_status(context.into(), status, &address.without_secrets(&message), pause_of(error));
+    if code_of(error) == Some(NO_NAMESPACE) {
+        // It may be made at any time, and the stream then begins with its first document.
+        failure.disposition = Disposition::Transient;
+    }
+    failure
+}
+
+/// The status that the service of the other source would give, and the message.
+fn understood(error: &Error) -> (Status, String) {
+    let status = |code| Status::new(code, 0);
+    match &*error.kind {
+        ErrorKind::Command(command) => {
+            (by_code(command.code, error), told(command.code, &command.code_name, &command.message))
+        }
+        ErrorKind::Write(WriteFailure::WriteError(write)) => {
+            (by_code(write.code, error), told(write.code, write.code_name.as_deref().unwrap_or_default(), &write.message))
+        }
+        ErrorKind::Write(WriteFailure::WriteConcernError(write)) => {
+            (status(503), told(write.code, &write.code_name, &write.message))
+        }
+        ErrorKind::Authentication { message, .. } => (status(401), message.clone()),
+        ErrorKind::IncompatibleServer { message, .. } => (
+            Status::new(400, 0),
+            format!("{message}; an account of an old server version (3.6 to 4.2) must be upgraded to 4.4 or later first"),
+        ),
+        ErrorKind::Io(_)
+        | ErrorKind::ServerSelection { .. }
+        | ErrorKind::ConnectionPoolCleared { .. }
+        | ErrorKind::DnsResolve { .. }
+        | ErrorKind::Shutdown => (status(503), error.kind.to_string()),
+        _ if is_retryable(error) => (status(503), error.kind.to_string()),
+        _ => (status(400), error.kind.to_string()),
+    }
+}
+
+fn told(code: i32, name: &str, message: &str) -> String {
+    let what = if name.is_empty() { format!("MongoDB error {code}") } else { format!("{name} ({code})") };
+    if code == HISTORY_LOST {
+        return format!(
+            "{what}: the server has no history any more back to where this follower stood, so changes are lost; \
+             follow under another --name with --from beginning, which reads the collection first: {message}"
+        );
+    }
+    format!("{what}: {message}")
+}
+
+fn is_retryable(error: &Error) -> bool {
+    ["RetryableWriteError", "TransientTransactionError", "ResumableChangeStreamError", "SystemOverloadedError"]
+        .iter()
+        .any(|label| error.contains_label(label))
+}
+
+/// The codes by name: <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>.
+fn by_code(code: i32, error: &Error) -> Status {
+    let code = match code {
+        // Unauthorized, AuthenticationFailed, Atlas' own.
+        13 | 18 | 8000 => 401,
+        NO_NAMESPACE => 404,
+        11000 | 11001 | 12582 => 409,
+        // WriteConflict.
+        112 => 449,
+        THROTTLED => 429,
+        // HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress, PrimarySteppedDown, ExceededTimeLimit,
+        // SocketException, NotWritablePrimary, the Interrupted ones, NotPrimary..., LockTimeout, MaxTimeMSExpired,
+        // CursorNotFound, CursorKilled, CappedPositionLost, RetryChangeStream, StaleShardVersion and its kin, FailedToSatisfyReadPreference.
+        6 | 7 | 24 | 43 | 50 | 63 | 89 | 91 | 133 | 136 | 150 | 189 | 234 | 237 | 262 | 9001 | 10107 | 11600 | 11602
+        | 13388 | 13435 | 13436 => 503,
+        HISTORY_LOST => 400,
+        _ if is_retryable(error) => 503,
+        // BSONObjectTooLarge.
+        10334 | 17280 => 413,
+        _ => 400,
+    };
+    Status::new(code, 0)
+}
+
+/// How long the server asks to wait: Azure's only says so in its message.
+fn pause_of(error: &Error) -> Option<Duration> {
+    if code_of(error) != Some(THROTTLED) {
+        return None;
+    }
+    let text = error.kind.to_string();
+    let digits = text.split_once("RetryAfterMs=")?.1.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok().map(Duration::from_millis)
+}

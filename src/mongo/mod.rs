@@ -1,0 +1,15 @@
+//! MongoDB, and what speaks its protocol on Azure: a source of changes, and a target of restores. Everything else of this
+//! program sees documents as text, and does not know where they are from.
+
+mod address;
+mod client;
+mod dialect;
+mod failure;
+mod stream;
+
+pub use self::{
+    address::{Address, NotAnAddress},
+    client::Mongo,
+    dialect::Dialect,
+    stream::{Scope, Stream},
+};

@@ -1,0 +1,126 @@
+//! The documents that are there before a stream begins.
+
+use std::collections::VecDeque;
+
+use bson::{RawDocument, doc};
+use futures::StreamExt as _;
+use mongodb::raw_batch_cursor::RawBatchCursor;
+
+use super::{
+    Scope,
+    batch::Batch,
+    event::{Facts, Manner, Odd, push_bytes, push_image, push_odd},
+    position::Time,
+};
+use crate::{
+    bson_text::{fingerprint, id_text},
+    change::Op,
+    cosmos::Failure,
+    mongo::Mongo,
+};
+
+/// Documents of an answer.
+const BATCH: u32 = 1000;
+
+/// A reading of collections, one after the other.
+pub(super) struct Baseline {
+    /// Databases and collections that are left; the first one is being read.
+    left: VecDeque<(String, String)>,
+    cursor: Option<RawBatchCursor>,
+    batch: Option<Batch>,
+    /// A time before what is read was read: a document is taken for one of this time. A later one might lie behind a change
+    /// that the text does not have yet.
+    time: Time,
+}
+
+impl Baseline {
+    /// Asks for the collections of a scope.
+    pub async fn of(mongo: &Mongo, scope: &Scope, time: Time) -> Result<Self, Failure> {
+        let fail = |e: mongodb::error::Error| mongo.fail("list the collections", &e);
+        let databases = match scope {
+            Scope::Collection { database, collection } => {
+                let left = VecDeque::from([(database.clone(), collection.clone())]);
+                return Ok(Self { left, cursor: None, batch: None, time });
+            }
+            Scope::Database(database) => vec![database.clone()],
+            Scope::Deployment => mongo.client.list_database_names().await.map_err(fail)?,
+        };
+        let mut left = VecDeque::new();
+        for database in databases.iter().filter(|name| !["admin", "config", "local"].contains(&name.as_str())) {
+            let plain = doc! { "type": "collection" };
+            let names = mongo.database(database).list_collection_names().filter(plain).await.map_err(fail)?;
+            let own = names.into_iter().filter(|name| !name.starts_with("system."));
+            left.extend(own.map(|name| (database.clone(), name)));
+        }
+        Ok(Self { left, cursor: None, batch: None, time })
+    }
+
+    /// Appends the items of the next part, up to so many bytes; how many there were. `None` when all were read.
+    pub async fn push(
+        &mut self,
+        mongo: &Mongo,
+        manner: Manner,
+        out: &mut String,
+        most: usize,
+    ) -> Result<Option<usize>, Failure> {
+        let fail = |e: mongodb::error::Error| mongo.fail("read the collection", &e);
+        let mut count = 0;
+        while let Some((database, collection)) = self.left.front() {
+            let ns = format!("{database}.{collection}");
+            if let Some(batch) = &mut self.batch {
+                while out.len() < most {
+                    let Some(document) = batch.next()? else {
+                        self.time = batch.operation_time().unwrap_or(self.time);
+                        self.batch = None;
+                        break;
+                    };
+                    if count > 0 {
+                        out.push(',');
+                    }
+                    push(document, &ns, self.time, manner, out);
+                    count += 1;
+                }
+                if count > 0 {
+                    return Ok(Some(count));
+                }
+                continue;
+            }
+            let cursor = match &mut self.cursor {
+                Some(cursor) => cursor,
+                None => {
+                    let found = mongo.database(database).collection::<bson::Document>(collection);
+                    self.cursor.insert(found.find(doc! {}).batch_size(BATCH).batch().await.map_err(fail)?)
+                }
+            };
+            match cursor.next().await {
+                Some(batch) => self.batch = Some(Batch::new(batch.map_err(fail)?)),
+                None => {
+                    self.cursor = None;
+                    self.left.pop_front();
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Appends a document that is there.
+fn push(document: &RawDocument, ns: &str, time: Time, manner: Manner, out: &mut String) {
+    let begin = out.len();
+    let id = document.get("_id").ok().flatten().map(id_text);
+    let (ts, lsn) = (Some(i64::from(time.0)), Some(i64::from(time.1) << 20));
+    let facts = Facts { op: Op::Baseline, ts, lsn, id, ns: ns.to_owned(), looked_up: false };
+    let print = fingerprint(document.as_bytes());
+    out.push_str("{\"current\":");
+    if let Err(problem) = push_image(out, document, manner) {
+        out.truncate(begin);
+        push_odd(out, document, &Odd(problem.to_string()));
+        return;
+    }
+    out.push(',');
+    facts.push(out, &format!("base-{}", print.trim_matches('"')));
+    if manner.with_bytes {
+        push_bytes(out, document);
+    }
+    out.push_str("}}");
+}

@@ -1,0 +1,257 @@
+//! An event of a change stream as an item of this program's feed: from raw bytes to text, without a tree of values.
+
+use std::fmt::Write as _;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bson::{RawBsonRef, RawDocument};
+
+use super::position::{Position, Time, time};
+use crate::{
+    bson_text::{NotADocument, fingerprint, id_text, push_text},
+    change::{Op, edit::quote},
+};
+
+/// What of an event decides.
+#[derive(Default)]
+pub(super) struct Event<'a> {
+    pub token: Option<&'a RawDocument>,
+    operation: Option<&'a str>,
+    pub time: Option<Time>,
+    wall: Option<i64>,
+    document: Option<&'a RawDocument>,
+    before: Option<&'a RawDocument>,
+    key: Option<&'a RawDocument>,
+    namespace: Option<&'a RawDocument>,
+    to: Option<&'a RawDocument>,
+    update: Option<&'a RawDocument>,
+    /// The place of this part among those of one event.
+    pub part: Option<(i32, i32)>,
+}
+
+/// What is done with documents on their way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// The bytes of documents go along; not where fields are to be left out.
+    pub with_bytes: bool,
+    /// Texts of updates were looked up by the server when it read them.
+    pub looks_up: bool,
+}
+
+/// An event of which no item can be made; the reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Odd(pub String);
+
+fn odd(problem: NotADocument) -> Odd {
+    Odd(problem.to_string())
+}
+
+/// Appends an item that stands for an event of which none can be made: it becomes a dead letter, with all its bytes.
+pub(super) fn push_odd(out: &mut String, event: &RawDocument, problem: &Odd) {
+    out.push_str("{\"problem\":");
+    out.push_str(&quote(&problem.0));
+    push_bytes(out, event);
+    out.push('}');
+}
+
+impl<'a> Event<'a> {
+    pub fn read(raw: &'a RawDocument) -> Result<Self, Odd> {
+        let mut event = Self::default();
+        for element in raw {
+            let (name, value) = element.map_err(|e| Odd(e.to_string()))?;
+            let document = value.as_document();
+            match name.as_str() {
+                "_id" => event.token = document,
+                "operationType" => event.operation = value.as_str(),
+                "clusterTime" => event.time = value.as_timestamp().map(time),
+                "wallTime" => event.wall = value.as_datetime().map(|at| at.timestamp_millis().div_euclid(1000)),
+                "fullDocument" => event.document = document,
+                "fullDocumentBeforeChange" => event.before = document,
+                "documentKey" => event.key = document,
+                "ns" => event.namespace = document,
+                "to" => event.to = document,
+                "updateDescription" => event.update = document,
+                "splitEvent" => {
+                    let number = |name| document.and_then(|part| part.get_i32(name).ok());
+                    event.part = number("fragment").zip(number("of"));
+                }
+                _ => {}
+            }
+        }
+        Ok(event)
+    }
+
+    /// What happened; the stream that does not say has the newest text of each document.
+    fn op(&self) -> Option<Op> {
+        Some(match self.operation {
+            None => Op::Upsert,
+            Some("insert") => Op::Create,
+            Some("update") => Op::Update,
+            Some("replace") => Op::Replace,
+            Some("delete") => Op::Delete,
+            Some("drop") => Op::Drop,
+            Some("rename") => Op::Rename,
+            Some("dropDatabase") => Op::DropDatabase,
+            Some("invalidate") => Op::Invalidate,
+            // What happens to indexes and views is nobody's document.
+            Some(_) => return None,
+        })
+    }
+
+    pub fn is_end(&self) -> bool {
+        self.operation == Some("invalidate")
+    }
+
+    /// Appends the item, if the event is one. `position` numbers it.
+    pub fn push(&self, out: &mut String, manner: Manner, position: &mut Position) -> Result<bool, Odd> {
+        let Some(op) = self.op() else { return Ok(false) };
+        let number = self.time.map_or(0, |time| position.number(time));
+        let ts = self.time.map(|(seconds, _)| i64::from(seconds)).or(self.wall);
+        // Both below the 53 bits of a number of JSON.
+        let lsn = self.time.map(|(_, increment)| (i64::from(increment) << 20) | i64::from(number & 0xf_ffff));
+        let id = self.key.or(self.document).and_then(|key| key.get("_id").ok().flatten());
+        let is_bare = op.is_of_collection() || (self.document.is_none() && op != Op::Delete);
+        let facts = Facts { op, ts, lsn, id: id.map(id_text), ns: self.ns(), looked_up: manner.looks_up && op == Op::Update };
+        let version = match self.time {
+            Some((seconds, increment)) => format!("{seconds}-{increment}-{number}"),
+            None => self.version_of_page(),
+        };
+        if is_bare {
+            self.push_bare(out, &facts, &version)?;
+            return Ok(true);
+        }
+        out.push('{');
+        if let Some(document) = self.document {
+            out.push_str("\"current\":");
+            push_image(out, document, manner)?;
+            out.push(',');
+        }
+        if let Some(before) = self.before {
+            out.push_str("\"previous\":");
+            push_image(out, before, manner)?;
+            out.push(',');
+        }
+        facts.push(out, &version);
+        self.push_changed(out);
+        if let (Some(document), true) = (self.document, manner.with_bytes) {
+            push_bytes(out, document);
+        }
+        out.push_str("}}");
+        Ok(true)
+    }
+
+    /// An event that stands for itself: of a collection, or of a document whose text nobody has.
+    fn push_bare(&self, out: &mut String, facts: &Facts, version: &str) -> Result<(), Odd> {
+        let to = self.to.map(namespace).map_or_else(String::new, |to| format!(" -> {to}"));
+        let ns = format!("{}{to}", facts.ns);
+        let id = facts.id.as_deref().unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            "{{\"event\":{{\"op\":\"{}\",\"id\":{},\"ns\":{},\"version\":{}",
+            facts.op,
+            quote(id),
+            quote(&ns),
+            quote(&format!("{}~{version}", if id.is_empty() { &facts.ns } else { id }))
+        );
+        push_number(out, "ts", facts.ts);
+        push_number(out, "lsn", facts.lsn);
+        self.push_changed(out);
+        if let Some(before) = self.before {
+            out.push_str(",\"previous\":");
+            push_text(out, before.as_bytes()).map_err(odd)?;
+        }
+        out.push_str("}}");
+        Ok(())
+    }
+
+    /// The paths that an update says it changed, as JSON Pointers.
+    fn push_changed(&self, out: &mut String) {
+        let Some(update) = self.update else { return };
+        let mut paths = Vec::new();
+        for name in ["updatedFields", "removedFields", "truncatedArrays"] {
+            match update.get(name) {
+                Ok(Some(RawBsonRef::Document(fields))) => {
+                    paths.extend(fields.iter().flatten().map(|(path, _)| path.as_str().to_owned()));
+                }
+                Ok(Some(RawBsonRef::Array(fields))) => paths.extend(fields.into_iter().flatten().filter_map(|field| match field {
+                    RawBsonRef::String(path) => Some(path.to_owned()),
+                    RawBsonRef::Document(field) => field.get_str("field").ok().map(str::to_owned),
+                    _ => None,
+                })),
+                _ => {}
+            }
+        }
+        let pointer = |path: &String| quote(&format!("/{}", path.replace('~', "~0").replace('/', "~1").replace('.', "/")));
+        let _ = write!(out, ",\"changed\":[{}]", paths.iter().map(pointer).collect::<Vec<_>>().join(","));
+    }
+
+    fn ns(&self) -> String {
+        self.namespace.map(namespace).unwrap_or_default()
+    }
+
+    /// Azure Cosmos DB for MongoDB names no time. All changes of a page carry one token, and a document is in a page once.
+    fn version_of_page(&self) -> String {
+        let state = self.token.and_then(super::ru::state_of);
+        let text = self.document.map(|document| fingerprint(document.as_bytes())).unwrap_or_default();
+        let text = text.trim_matches('"').get(..16).unwrap_or_default().to_owned();
+        state.map_or_else(|| format!("h-{text}"), |state| format!("{state}-{text}"))
+    }
+}
+
+/// What an item says beside its documents.
+pub(super) struct Facts {
+    pub op: Op,
+    pub ts: Option<i64>,
+    pub lsn: Option<i64>,
+    pub id: Option<String>,
+    pub ns: String,
+    pub looked_up: bool,
+}
+
+impl Facts {
+    /// Appends the metadata, open at its end.
+    pub fn push(&self, out: &mut String, version: &str) {
+        let _ = write!(out, "\"metadata\":{{\"operationType\":\"{}\",\"version\":{}", self.op, quote(version));
+        let _ = write!(out, ",\"ns\":{}", quote(&self.ns));
+        push_number(out, "crts", self.ts);
+        push_number(out, "lsn", self.lsn);
+        if let Some(id) = &self.id {
+            let id = quote(id);
+            let _ = write!(out, ",\"id\":{id},\"partitionKey\":{{\"id\":{id}}}");
+        }
+        if self.looked_up {
+            out.push_str(",\"lookedUp\":true");
+        }
+    }
+}
+
+fn push_number(out: &mut String, name: &str, number: Option<i64>) {
+    if let Some(number) = number {
+        let _ = write!(out, ",\"{name}\":{number}");
+    }
+}
+
+/// A document's text, with the fingerprint of its bytes as its etag.
+pub(super) fn push_image(out: &mut String, document: &RawDocument, manner: Manner) -> Result<(), Odd> {
+    push_text(out, document.as_bytes()).map_err(odd)?;
+    if manner.with_bytes {
+        out.pop();
+        let _ = write!(out, ",\"_etag\":{}}}", quote(&fingerprint(document.as_bytes())));
+    }
+    Ok(())
+}
+
+pub(super) fn push_bytes(out: &mut String, document: &RawDocument) {
+    out.push_str(",\"bson\":\"");
+    STANDARD.encode_string(document.as_bytes(), out);
+    out.push('"');
+}
+
+fn namespace(ns: &RawDocument) -> String {
+    let part = |name| ns.get_str(name).ok();
+    match (part("db"), part("coll")) {
+        (Some(database), Some(collection)) => format!("{database}.{collection}"),
+        (database, _) => database.unwrap_or_default().to_owned(),
+    }
+}

@@ -1,0 +1,257 @@
+//! A reader of one stream.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp, doc};
+use futures::StreamExt as _;
+use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+
+use super::{
+    Scope,
+    baseline::Baseline,
+    batch::Batch,
+    event::{Event, Manner, Odd, push_odd},
+    position::Position,
+    ru,
+};
+use crate::{
+    cosmos::{Failure, Feed, FeedPage},
+    mongo::{Dialect, Mongo},
+};
+
+/// How long the server waits for news before it sends an empty page.
+const WAIT: Duration = Duration::from_secs(1);
+/// Events of an answer.
+const BATCH: u32 = 1000;
+/// Bytes of text at which a page is full, where its end may be anywhere.
+const PAGE: usize = 4 << 20;
+
+/// What is watched, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    pub mongo: Mongo,
+    pub scope: Scope,
+    pub manner: Manner,
+    pub keeps_images: bool,
+}
+
+/// See the module's description.
+pub(super) struct StreamFeed {
+    watched: Watched,
+    position: Position,
+    baseline: Option<Baseline>,
+    cursor: Option<RawBatchCursor>,
+    batch: Option<Batch>,
+    /// The parts so far of an event that comes in several.
+    parts: Option<RawDocumentBuf>,
+}
+
+impl Watched {
+    fn is_ru(&self) -> bool {
+        self.mongo.dialect == Dialect::CosmosRu
+    }
+
+    /// Opens the stream where it stands.
+    async fn open(&self, position: &Position) -> Result<RawBatchCursor, Failure> {
+        let mut stream = Document::new();
+        let look_up = if self.keeps_images { "whenAvailable" } else { "updateLookup" };
+        stream.insert("fullDocument", look_up);
+        if self.mongo.keeps_images() {
+            stream.insert("fullDocumentBeforeChange", "whenAvailable");
+        }
+        match (position.token()?, position.start) {
+            (Some(token), _) => {
+                stream.insert(if position.ended { "startAfter" } else { "resumeAfter" }, token);
+            }
+            (None, Some((time, increment))) => {
+                stream.insert("startAtOperationTime", Bson::Timestamp(Timestamp { time, increment }));
+            }
+            (None, None) => {}
+        }
+        if self.scope == Scope::Deployment {
+            stream.insert("allChangesForCluster", true);
+        }
+        let mut pipeline = vec![doc! { "$changeStream": stream }];
+        if self.is_ru() {
+            pipeline.extend(ru::pipeline());
+        } else if self.mongo.splits_events() {
+            pipeline.push(doc! { "$changeStreamSplitLargeEvent": {} });
+        }
+        let opened = match &self.scope {
+            Scope::Collection { database, collection } => {
+                let collection = self.mongo.database(database).collection::<Document>(collection);
+                collection.aggregate(pipeline).batch_size(BATCH).max_await_time(WAIT).batch().await
+            }
+            Scope::Database(database) => {
+                self.mongo.database(database).aggregate(pipeline).batch_size(BATCH).max_await_time(WAIT).batch().await
+            }
+            Scope::Deployment => {
+                self.mongo.database("admin").aggregate(pipeline).batch_size(BATCH).max_await_time(WAIT).batch().await
+            }
+        };
+        opened.map_err(|e| self.mongo.fail("open the change stream", &e))
+    }
+}
+
+impl StreamFeed {
+    pub fn new(watched: Watched, position: Position) -> Self {
+        Self { watched, position, baseline: None, cursor: None, batch: None, parts: None }
+    }
+
+    /// The part of the collection that was there before, as long as there is any.
+    async fn before(&mut self) -> Result<Option<FeedPage>, Failure> {
+        if self.baseline.is_none() {
+            let time = self.position.start.unwrap_or_default();
+            self.baseline = Some(Baseline::of(&self.watched.mongo, &self.watched.scope, time).await?);
+        }
+        let Some(baseline) = &mut self.baseline else { return Ok(None) };
+        let mut body = FeedPage::OPEN.to_owned();
+        if baseline.push(&self.watched.mongo, self.watched.manner, &mut body, PAGE).await?.is_some() {
+            return Ok(Some(FeedPage::of(body)));
+        }
+        (self.baseline, self.position.baseline) = (None, false);
+        Ok(None)
+    }
+
+    fn answer(&self, next: Option<mongodb::error::Result<RawBatch>>) -> Result<Option<Batch>, Failure> {
+        let batch = next.transpose().map_err(|e| self.watched.mongo.fail("read the change stream", &e))?;
+        Ok(batch.map(Batch::new))
+    }
+
+    /// Makes a page of what is left of an answer.
+    fn page(&mut self, mut batch: Batch) -> Result<FeedPage, Failure> {
+        let mut body = FeedPage::OPEN.to_owned();
+        // All documents of an answer of Azure's carry one token, which is behind the last of them.
+        let most = if self.watched.is_ru() { usize::MAX } else { PAGE };
+        let mut is_empty = true;
+        while body.len() < most {
+            let Some(raw) = batch.next()? else {
+                self.end_of(&batch);
+                return Ok(FeedPage::of(body));
+            };
+            let is_part = Event::read(raw).ok().and_then(|event| event.part).filter(|(_, of)| *of > 1);
+            let whole;
+            let raw = match is_part {
+                None => raw,
+                Some((part, of)) => {
+                    let parts = self.parts.get_or_insert_with(RawDocumentBuf::new);
+                    add_part(parts, raw, part == of);
+                    if part < of {
+                        continue;
+                    }
+                    whole = self.parts.take().unwrap_or_default();
+                    &whole
+                }
+            };
+            let (begin, was_empty) = (body.len(), is_empty);
+            if !is_empty {
+                body.push(',');
+            }
+            match push(raw, &mut body, self.watched.manner, &mut self.position) {
+                true => is_empty = false,
+                false => {
+                    body.truncate(begin);
+                    is_empty = was_empty;
+                }
+            }
+        }
+        self.batch = Some(batch);
+        Ok(FeedPage::of(body))
+    }
+
+    /// The whole answer was handed out.
+    fn end_of(&mut self, batch: &Batch) {
+        // The server's token of the end stands for the parts that have come so far as well.
+        if let (Some(token), None, false) = (batch.token(), &self.parts, self.position.ended) {
+            // Tokens that say no time are of servers without replicas that could be behind.
+            let until = super::position::time_of(token)
+                .or_else(|| batch.operation_time().filter(|_| self.watched.mongo.dialect == Dialect::MongoDb));
+            self.position.pass(token, until);
+        }
+    }
+}
+
+/// Appends the item of an event and passes it; whether there is one.
+fn push(raw: &RawDocument, body: &mut String, manner: Manner, position: &mut Position) -> bool {
+    let begin = body.len();
+    let event = match Event::read(raw) {
+        Ok(event) => event,
+        Err(problem) => {
+            push_odd(body, raw, &problem);
+            return true;
+        }
+    };
+    let pushed = event.push(body, manner, position).unwrap_or_else(|problem: Odd| {
+        body.truncate(begin);
+        push_odd(body, raw, &problem);
+        true
+    });
+    if let Some(token) = event.token {
+        position.pass(token, event.time);
+        position.ended = event.is_end();
+    }
+    pushed
+}
+
+/// Puts the members of a part to those before it.
+fn add_part(parts: &mut RawDocumentBuf, raw: &RawDocument, is_last: bool) {
+    for (name, value) in raw.iter().flatten() {
+        let skipped = name.as_str() == "splitEvent" || (name.as_str() == "_id" && !is_last);
+        if !skipped {
+            parts.append(name, value);
+        }
+    }
+}
+
+#[async_trait]
+impl Feed for StreamFeed {
+    async fn next(&mut self) -> Result<FeedPage, Failure> {
+        if self.position.baseline
+            && let Some(page) = self.before().await?
+        {
+            return Ok(page);
+        }
+        if let Some(batch) = self.batch.take() {
+            return self.page(batch);
+        }
+        if self.cursor.is_none() {
+            self.parts = None;
+            let mut cursor = self.watched.open(&self.position).await?;
+            // What comes with the opening says nothing of whether there is news, unless there is.
+            let first = cursor.next().await;
+            let first = self.answer(first)?;
+            self.cursor = Some(cursor);
+            if let Some(mut batch) = first
+                && !batch.is_empty()?
+            {
+                return self.page(batch);
+            }
+        }
+        let next = match &mut self.cursor {
+            Some(cursor) => cursor.next().await,
+            None => None,
+        };
+        match self.answer(next) {
+            Ok(Some(batch)) => self.page(batch),
+            // It ended with its collection, or was closed: the next one begins where this one stood.
+            Ok(None) => {
+                self.cursor = None;
+                Ok(FeedPage::of(FeedPage::OPEN.to_owned()))
+            }
+            Err(failure) => {
+                self.cursor = None;
+                Err(failure)
+            }
+        }
+    }
+
+    fn position(&self) -> Result<String, Failure> {
+        Ok(self.position.text())
+    }
+
+    fn waits(&self) -> bool {
+        // What Azure's answers at once need not be asked for again at once.
+        !self.watched.is_ru()
+    }
+}

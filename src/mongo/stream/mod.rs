@@ -1,0 +1,184 @@
+//! Change streams as a source of this program's follower.
+//!
+//! A page is what the server sends in one answer, or a part of it. Its text is made from the raw bytes; no tree of values is
+//! built on the way.
+
+mod baseline;
+mod batch;
+mod event;
+mod feed;
+mod position;
+mod ru;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bson::doc;
+use futures::TryStreamExt as _;
+
+use self::{
+    event::Manner,
+    feed::{StreamFeed, Watched},
+    position::{Position, time},
+};
+use super::{Dialect, Mongo};
+use crate::{
+    change::key::KeyPaths,
+    clock::Clock,
+    cosmos::{Failure, Feed, FeedMode, FeedRange, FeedSource, FeedStart, Shard},
+};
+
+/// What is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// One collection.
+    Collection {
+        /// Its database.
+        database: String,
+        /// Its name.
+        collection: String,
+    },
+    /// All collections of a database.
+    Database(String),
+    /// All databases but the server's own.
+    Deployment,
+}
+
+/// A deployment's changes.
+#[derive(Debug)]
+pub struct Stream {
+    mongo: Mongo,
+    scope: Scope,
+    key_paths: KeyPaths,
+    with_bytes: bool,
+    /// The collection keeps what documents were after each change, which then need not be looked up.
+    keeps_images: bool,
+    clock: Arc<dyn Clock>,
+}
+
+impl Stream {
+    /// Asks the server how the collection keeps its documents. `with_bytes`: the documents' own bytes go along.
+    ///
+    /// # Errors
+    /// When the server does not answer, or cannot be watched so far.
+    pub async fn open(mongo: Mongo, scope: Scope, with_bytes: bool, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        if mongo.dialect == Dialect::CosmosRu && !matches!(scope, Scope::Collection { .. }) {
+            return Err(Failure::invalid(
+                "watch".into(),
+                "Azure Cosmos DB for MongoDB (RU) has change streams of collections alone: name one with --collection".into(),
+            ));
+        }
+        let keeps_images = match &scope {
+            Scope::Collection { database, collection } if mongo.keeps_images() => {
+                keeps_images(&mongo, database, collection).await?
+            }
+            _ => false,
+        };
+        Ok(Self { mongo, scope, key_paths: KeyPaths::id(), with_bytes, keeps_images, clock })
+    }
+
+    /// What of the changes it delivers.
+    pub fn mode(&self) -> FeedMode {
+        self.mongo.dialect.mode()
+    }
+
+    /// Whether texts of updates are looked up after the change.
+    pub fn looks_up(&self) -> bool {
+        !self.keeps_images && self.mongo.dialect != Dialect::CosmosRu
+    }
+
+    /// Where a stream begins that has no position yet.
+    async fn beginning(&self, range: &FeedRange, start: FeedStart) -> Result<Position, Failure> {
+        // A place in the stream that is neither before nor after what is there now.
+        let now = async || {
+            let now = self.mongo.operation_time().await?.map(time);
+            // Azure's has no time of its own; whole seconds of this machine, less what it may be ahead.
+            let clock = || (u32::try_from(self.clock.now().timestamp() - 2).unwrap_or_default(), 0);
+            Ok::<_, Failure>(now.map_or_else(clock, |(seconds, increment)| (seconds, increment + 1)))
+        };
+        let is_ru = self.mongo.dialect == Dialect::CosmosRu;
+        let start = match start {
+            // The big bang.
+            FeedStart::Beginning if is_ru => (0, 0),
+            FeedStart::Beginning => return Ok(Position { baseline: true, ..Position::at(now().await?) }),
+            FeedStart::Now => now().await?,
+            FeedStart::At(at) => (u32::try_from(at.seconds()).unwrap_or_default(), 0),
+        };
+        let mut position = Position::at(start);
+        if let (Scope::Collection { database, collection }, true) = (&self.scope, is_ru) {
+            let streams = ru::streams(&self.mongo, database, collection, start).await?;
+            if let Some((_, token)) = streams.into_iter().find(|(own, _)| own == range) {
+                position.pass(&ru::raw(&token), None);
+            }
+        }
+        Ok(position)
+    }
+}
+
+/// Whether a collection keeps what documents were before and after each change. One that does not exist keeps nothing.
+async fn keeps_images(mongo: &Mongo, database: &str, collection: &str) -> Result<bool, Failure> {
+    let fail = |e: &mongodb::error::Error| mongo.fail("look at the collection", e);
+    let found = mongo.database(database).list_collections().filter(doc! { "name": collection }).await;
+    let found = found.map_err(|e| fail(&e))?.try_next().await.map_err(|e| fail(&e))?;
+    Ok(found.is_some_and(|found| found.options.change_stream_pre_and_post_images.is_some_and(|images| images.enabled)))
+}
+
+#[async_trait]
+impl FeedSource for Stream {
+    fn place(&self) -> String {
+        let what = match &self.scope {
+            Scope::Collection { database, collection } => format!("{database}/{collection}"),
+            Scope::Database(database) => database.clone(),
+            Scope::Deployment => String::new(),
+        };
+        format!("{}/{what}", self.mongo.address())
+    }
+
+    /// A collection that is dropped and made again is the same to a stream.
+    fn rid(&self) -> &str {
+        "mongodb"
+    }
+
+    fn key_paths(&self) -> &KeyPaths {
+        &self.key_paths
+    }
+
+    fn share(&self, _: Shard) -> Result<FeedRange, Failure> {
+        Err(Failure::invalid("feed range".into(), "a MongoDB change stream cannot be shared with --feed-range".into()))
+    }
+
+    async fn ranges(&self) -> Result<Vec<FeedRange>, Failure> {
+        if let (Scope::Collection { database, collection }, Dialect::CosmosRu) = (&self.scope, self.mongo.dialect) {
+            let streams = ru::streams(&self.mongo, database, collection, (0, 0)).await?;
+            if !streams.is_empty() {
+                return Ok(streams.into_iter().map(|(range, _)| range).collect());
+            }
+        }
+        Ok(vec![FeedRange::full()])
+    }
+
+    async fn open(
+        &self,
+        range: &FeedRange,
+        _: FeedMode,
+        start: FeedStart,
+        position: Option<&str>,
+    ) -> Result<Box<dyn Feed>, Failure> {
+        let position = match position {
+            Some(text) => Position::read(text)?,
+            None => self.beginning(range, start).await?,
+        };
+        let watched = Watched {
+            mongo: self.mongo.clone(),
+            scope: self.scope.clone(),
+            manner: Manner { with_bytes: self.with_bytes, looks_up: self.looks_up() },
+            keeps_images: self.keeps_images,
+        };
+        Ok(Box::new(StreamFeed::new(watched, position)))
+    }
+
+    /// An empty page may be a throttled one.
+    fn quiet_pages(&self) -> usize {
+        if self.mongo.dialect == Dialect::CosmosRu { 4 } else { 1 }
+    }
+}

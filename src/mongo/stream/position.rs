@@ -1,0 +1,114 @@
+//! Where a stream stands, as a checkpoint keeps it.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bson::{Document, RawDocument, RawDocumentBuf, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::cosmos::Failure;
+
+/// Seconds, and the number of the operation in them.
+pub(super) type Time = (u32, u32);
+
+/// Where a stream stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Position {
+    /// The documents that are there already come first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub baseline: bool,
+    /// The stream begins with the operations of this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Time>,
+    /// The token of what was delivered last: a document of BSON, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Whether the stream ended with that token, and begins anew behind it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+    /// Everything of before this time was delivered, as far as the server says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// The time of the last change: those of one transaction share it ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Time>,
+    /// ... and are told apart by their number.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub same: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Position {
+    pub fn at(time: Time) -> Self {
+        Self { start: Some(time), ..Self::default() }
+    }
+
+    pub fn read(text: &str) -> Result<Self, Failure> {
+        serde_json::from_str(text).map_err(|e| {
+            Failure::invalid("read the checkpoint".into(), format!("a position is not one of a MongoDB stream: {e}"))
+        })
+    }
+
+    pub fn text(&self) -> String {
+        // Of numbers and texts alone.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The token, for the server.
+    pub fn token(&self) -> Result<Option<Document>, Failure> {
+        let Some(text) = &self.after else { return Ok(None) };
+        let wrong = |e: String| Failure::invalid("read the checkpoint".into(), format!("its token is damaged: {e}"));
+        let bytes = STANDARD.decode(text).map_err(|e| wrong(e.to_string()))?;
+        let raw = RawDocumentBuf::from_bytes(bytes).map_err(|e| wrong(e.to_string()))?;
+        raw.try_into().map(Some).map_err(|e: bson::error::Error| wrong(e.to_string()))
+    }
+
+    /// Everything up to a token was delivered.
+    pub fn pass(&mut self, token: &RawDocument, until: Option<Time>) {
+        self.after = Some(STANDARD.encode(token.as_bytes()));
+        (self.start, self.baseline, self.ended) = (None, false, false);
+        self.until = self.until.max(until.or_else(|| time_of(token)));
+    }
+
+    /// The number of a change among those of its time.
+    pub fn number(&mut self, time: Time) -> u32 {
+        self.same = if self.last == Some(time) { self.same + 1 } else { 0 };
+        self.last = Some(time);
+        self.same
+    }
+}
+
+pub(super) fn time(timestamp: Timestamp) -> Time {
+    (timestamp.time, timestamp.increment)
+}
+
+/// The time that a token of MongoDB begins with: `82`, and a timestamp in hexadecimal. Tokens of others do not say.
+pub(super) fn time_of(token: &RawDocument) -> Option<Time> {
+    let data = token.get_str("_data").ok()?;
+    let digits = data.strip_prefix("82")?.get(..16)?;
+    let number = u64::from_str_radix(digits, 16).ok()?;
+    Some(((number >> 32) as u32, (number & u64::from(u32::MAX)) as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{doc, rawdoc};
+
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_as_it_was_written() {
+        let mut position = Position { baseline: true, ..Position::at((7, 1)) };
+        assert_eq!(position.text(), r#"{"baseline":true,"start":[7,1]}"#);
+        assert_eq!((position.number((9, 1)), position.number((9, 1)), position.number((9, 2))), (0, 1, 0));
+        position.pass(&rawdoc! { "_data": "8263F2A0B10000000A2B0229" }, None);
+        let again = Position::read(&position.text()).unwrap();
+        assert_eq!(again, position);
+        assert_eq!(again.token().unwrap(), Some(doc! { "_data": "8263F2A0B10000000A2B0229" }));
+        assert_eq!(again.until, Some((0x63F2_A0B1, 10)));
+        assert!(Position::read("x").is_err() && Position::read(r#"{"after":"?"}"#).unwrap().token().is_err());
+    }
+}

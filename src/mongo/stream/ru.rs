@@ -1,0 +1,104 @@
+//! What is special of Azure Cosmos DB for MongoDB with request units: its pipeline, and its tokens.
+
+use bson::{Bson, Document, RawDocument, Timestamp, doc, rawdoc};
+use serde::Deserialize;
+
+use crate::{
+    cosmos::{Failure, FeedRange},
+    mongo::{Mongo, failure::is_unknown_command},
+};
+
+/// What it insists on behind `$changeStream`; any other pipeline is refused.
+pub(super) fn pipeline() -> [Document; 2] {
+    [
+        doc! { "$match": { "operationType": { "$in": ["insert", "update", "replace"] } } },
+        doc! { "$project": { "_id": 1, "fullDocument": 1, "ns": 1, "documentKey": 1 } },
+    ]
+}
+
+/// What a token says: the text in its `_data`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Token {
+    continuation: Vec<Continuation>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Continuation {
+    feed_range: Option<Bounds>,
+    state: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Bounds {
+    min: String,
+    max: String,
+}
+
+fn read(token: &RawDocument) -> Option<Token> {
+    serde_json::from_slice(token.get_binary("_data").ok()?.bytes).ok()
+}
+
+/// How far the partition is read: its log sequence number.
+pub(super) fn state_of(token: &RawDocument) -> Option<String> {
+    let state = read(token)?.continuation.into_iter().next()?.state?;
+    let digits: String = state.chars().filter(char::is_ascii_digit).collect();
+    (!digits.is_empty()).then_some(digits)
+}
+
+/// The part of the keys that a token is of.
+fn range_of(token: &RawDocument) -> Option<FeedRange> {
+    let bounds = read(token)?.continuation.into_iter().next()?.feed_range?;
+    FeedRange::parse(&bounds.min, &bounds.max).ok()
+}
+
+/// The streams of a collection that can be read in parallel, with the tokens they begin at: one for each partition. Empty
+/// where the server does not hand out any.
+pub(super) async fn streams(
+    mongo: &Mongo,
+    database: &str,
+    collection: &str,
+    start: (u32, u32),
+) -> Result<Vec<(FeedRange, Document)>, Failure> {
+    let start = Timestamp { time: start.0, increment: start.1 };
+    let command =
+        doc! { "customAction": "GetChangeStreamTokens", "collection": collection, "startAtOperationTime": start };
+    let answer = match mongo.database(database).run_command(command).await {
+        Ok(answer) => answer,
+        Err(e) if is_unknown_command(&e) => return Ok(Vec::new()),
+        Err(e) => return Err(mongo.fail("ask for change stream tokens", &e)),
+    };
+    let tokens = answer.get_array("resumeAfterTokens").cloned().unwrap_or_default();
+    let mut streams = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let Bson::Document(token) = token else { return Ok(Vec::new()) };
+        let raw = bson::RawDocumentBuf::try_from(&token);
+        let Some(range) = raw.ok().and_then(|raw| range_of(&raw)) else { return Ok(Vec::new()) };
+        streams.push((range, token));
+    }
+    streams.sort_by_key(|(range, _)| range.min());
+    Ok(streams)
+}
+
+/// A token as it is kept.
+pub(super) fn raw(token: &Document) -> bson::RawDocumentBuf {
+    bson::RawDocumentBuf::try_from(token).unwrap_or_else(|_| rawdoc! {})
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Binary, spec::BinarySubtype};
+
+    use super::*;
+
+    #[test]
+    fn a_token_says_how_far_which_partition_was_read() {
+        let text = r#"{"V":2,"Rid":"x","Continuation":[{"FeedRange":{"type":"Effective Partition Key Range","value":0,"min":"","max":"1F"},"State":"\"291514\""}]}"#;
+        let data = Binary { subtype: BinarySubtype::Generic, bytes: text.as_bytes().to_vec() };
+        let token = raw(&doc! { "_data": data, "_kind": 1 });
+        assert_eq!(state_of(&token).as_deref(), Some("291514"));
+        assert_eq!(range_of(&token).unwrap().to_string(), "00-1F");
+        assert_eq!(state_of(&rawdoc! { "_data": "82" }), None);
+    }
+}
