@@ -47,10 +47,20 @@ impl<'a> Head<'a> {
         let wrong = |problem| Damage::new(place(file, line), problem);
         let head: Self = serde_json::from_slice(text)
             .map_err(|e| wrong(Problem::NotAnEvent { what: kind_of(&e), column: e.column() }))?;
-        if !head.op.is_tombstone() && head.partial.is_none() && head.doc.is_none() {
+        if !head.is_bare() && !head.op.is_tombstone() && head.partial.is_none() && head.doc.is_none() {
             return Err(wrong(Problem::NoDocument));
         }
         Ok(head)
+    }
+
+    /// Whether it is an event of MongoDB without a document: of a collection, or of a change whose text nobody had.
+    pub(super) fn is_bare(&self) -> bool {
+        self.op.is_of_collection() || (self.ns.is_some() && self.doc.is_none() && !self.op.is_tombstone())
+    }
+
+    /// Whether it is of another collection.
+    pub(super) fn is_of_other(&self, ns: Option<&str>) -> bool {
+        matches!((ns, self.ns.as_deref()), (Some(wanted), Some(own)) if wanted != own)
     }
 
     /// Its time, without which no order can be told.

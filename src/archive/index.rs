@@ -29,6 +29,8 @@ pub struct Counts {
     /// Events, also those that were written twice.
     pub events: u64,
     pub(super) files: u64,
+    /// Events that are no version of a document of this collection.
+    pub others: u64,
     /// Files with other names.
     pub passed_over: u64,
 }
@@ -38,15 +40,19 @@ impl Counts {
     pub fn describe(self, documents: Option<u64>) -> Vec<String> {
         let passed_over = (self.passed_over > 0)
             .then(|| format!("{} passed over: not .json, .jsonl or .jsonl.gz", count_of(self.passed_over, "file")));
+        let others = (self.others > 0)
+            .then(|| format!("{} passed over: of other collections, or without a document", count_of(self.others, "event")));
         let of = documents.map_or_else(String::new, |n| format!("{} of ", count_of(n, "document")));
         let found = format!("{of}{} in the archive", count_of(self.events, "version"));
-        passed_over.into_iter().chain([found]).collect()
+        passed_over.into_iter().chain(others).chain([found]).collect()
     }
 }
 
 /// A first reading.
 pub(super) struct Reading<C> {
     pub(super) into: C,
+    /// The collection whose events are read, where there may be several.
+    pub(super) ns: Option<String>,
     pub(super) counts: Counts,
 }
 
@@ -57,6 +63,10 @@ impl<C: Collect> Reading<C> {
         self.counts.files += 1;
         each_event(name, kind, input, |line, text| {
             let head = Head::read(&file, line, text)?;
+            if head.is_bare() || head.is_of_other(self.ns.as_deref()) {
+                self.counts.others += 1;
+                return Ok(true);
+            }
             self.counts.events += 1;
             self.into.add(&file, line, &head).map(|()| true)
         })
@@ -68,8 +78,8 @@ impl Archive {
     ///
     /// # Errors
     /// When something in it is no event, or cannot be read, or there is nothing.
-    pub(super) async fn read<C: Collect>(&self, into: C) -> Result<(C, Counts), Damage> {
-        let mut reading = Reading { into, counts: Counts::default() };
+    pub(super) async fn read<C: Collect>(&self, into: C, ns: Option<&str>) -> Result<(C, Counts), Damage> {
+        let mut reading = Reading { into, ns: ns.map(str::to_owned), counts: Counts::default() };
         let reading = match self {
             Self::Folder(path) => {
                 let path = path.clone();

@@ -72,7 +72,7 @@ impl Collect for Index {
 
 /// Where the newest version of each document of one file is.
 pub(super) fn places_in(name: &str, kind: Kind, bytes: &[u8]) -> Result<Vec<Wanted>, Damage> {
-    let mut reading = Reading { into: Index::default(), counts: Counts::default() };
+    let mut reading = Reading { into: Index::default(), ns: None, counts: Counts::default() };
     reading.add_all(name, kind, bytes)?;
     Ok(reading.into.items.into_values().map(|best| best.place).collect())
 }
@@ -91,7 +91,7 @@ impl Newest {
     /// # Errors
     /// When something in it is no event, or cannot be read: the newest version of a document may be what is lost.
     pub async fn of(archive: Archive, at: Option<i64>) -> Result<Self, Damage> {
-        let (index, counts) = archive.read(Index { at, ..Index::default() }).await?;
+        let (index, counts) = archive.read(Index { at, ..Index::default() }, None).await?;
         Ok(Self { archive, index, counts })
     }
 

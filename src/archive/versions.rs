@@ -133,15 +133,20 @@ impl Collect for Spill {
 
 impl ArchiveFacts {
     /// Reads an archive; of `only` these documents, when they are given. `components`: how many the source's partition
-    /// key has.
+    /// key has; `ns`: the collection, where the archive may have several.
     ///
     /// # Errors
     /// When something in it is no event, or cannot be read: the version in force may be what is lost.
-    pub async fn of(archive: Archive, components: usize, only: Option<HashSet<ItemKey>>) -> Result<Self, Damage> {
+    pub async fn of(
+        archive: Archive,
+        components: usize,
+        only: Option<HashSet<ItemKey>>,
+        ns: Option<&str>,
+    ) -> Result<Self, Damage> {
         let unwritable = |e: io::Error| Damage::new("a temporary file", Problem::Make(e));
         let new = || Ok(BufWriter::with_capacity(1 << 14, tempfile::tempfile()?));
         let buckets = (0..BUCKETS).map(|_| new()).collect::<io::Result<_>>().map_err(unwritable)?;
-        let (spill, counts) = archive.read(Spill { only, components, buckets, files: Vec::new() }).await?;
+        let (spill, counts) = archive.read(Spill { only, components, buckets, files: Vec::new() }, ns).await?;
         let buckets: Vec<Mutex<File>> = spill
             .buckets
             .into_iter()

@@ -17,7 +17,7 @@
 //!     concurrency: 16,
 //!     ru_limit: Some(500.0),
 //! };
-//! let report = backup::write(request, &cx).await?;
+//! let report = backup::write(request, &cx.any()).await?;
 //! println!("{} documents, SHA-256 {}", report.documents, report.sha256);
 //! # Ok(())
 //! # }

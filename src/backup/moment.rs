@@ -22,7 +22,7 @@ impl Job<'_> {
             None => Scope::All,
         };
         let hash_ranges = sink.state.left.clone();
-        let frontier = reach(at, self.request.wait, &self.limiter, &self.cx.any()).await?;
+        let frontier = reach(at, self.request.wait, &self.limiter, self.cx).await?;
         if !frontier.covers(at) {
             self.step.note(&format!("warning: {}, before the point in time", frontier.describe()));
             sink.state.beyond = true;

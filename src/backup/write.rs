@@ -9,11 +9,10 @@ use serde_json::Value;
 use super::Writer;
 use crate::{
     change::{key::ItemKey, time::PointInTime},
-    context::Context,
     cosmos::{Failure, HashRange, Param, RuLimiter, Shard},
     figures::count_of,
     frontier::waiting::WaitError,
-    history::{Account, Containers, CosmosContainers, NotShared},
+    history::{AnyContext, Containers, NotShared},
     progress::ProgressStep,
 };
 
@@ -185,10 +184,10 @@ pub(super) struct BackupState {
 }
 
 impl BackupState {
-    fn new(request: &Request, cx: &Context<'_>, left: Vec<HashRange>) -> Self {
+    fn new(request: &Request, cx: &AnyContext<'_>, left: Vec<HashRange>) -> Self {
         Self {
             account: cx.account.endpoint().to_owned(),
-            source: format!("{}/{}", cx.names.database, cx.names.source),
+            source: format!("{}/{}", cx.account.database(cx.names), cx.names.source),
             changes: cx.names.changes.clone(),
             predicate: request.predicate.clone(),
             params: request.params.iter().map(|p| (p.name.clone(), p.value.clone())).collect(),
@@ -216,7 +215,7 @@ impl BackupState {
 ///
 /// # Errors
 /// When the file exists or cannot be written, or the service refuses.
-pub async fn write(request: Request, cx: &Context<'_>) -> Result<Report, BackupError> {
+pub async fn write(request: Request, cx: &AnyContext<'_>) -> Result<Report, BackupError> {
     let started = Instant::now();
     let stopped = || BackupError::Interrupted { resumable: false, by: Interruption::Stopped };
     let opened = cx.stop.run_until_cancelled(containers(cx, request.at.is_some())).await;
@@ -269,12 +268,11 @@ pub async fn write(request: Request, cx: &Context<'_>) -> Result<Report, BackupE
 }
 
 /// The containers; a live backup does not need the history.
-async fn containers(cx: &Context<'_>, with_history: bool) -> Result<Containers, Failure> {
+async fn containers(cx: &AnyContext<'_>, with_history: bool) -> Result<Containers, Failure> {
     if with_history {
-        return Account::containers(cx.account, cx.names, None).await;
+        return cx.account.containers(cx.names, None).await;
     }
-    let source = cx.account.container(&cx.names.database, &cx.names.source).await?;
-    Ok(CosmosContainers { changes: source.clone(), source }.containers())
+    cx.account.live(cx.names).await
 }
 
 /// The live container is read in ranges of its own hash space.
@@ -286,7 +284,7 @@ fn live_ranges(containers: &Containers, share: Option<Shard>) -> Vec<HashRange> 
 /// A backup that runs.
 pub(super) struct Job<'a> {
     pub(super) request: &'a Request,
-    pub(super) cx: &'a Context<'a>,
+    pub(super) cx: &'a AnyContext<'a>,
     pub(super) containers: &'a Containers,
     pub(super) limiter: RuLimiter,
     pub(super) step: &'a dyn ProgressStep,

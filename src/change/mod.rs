@@ -10,6 +10,7 @@ pub mod key;
 pub mod knowledge;
 pub mod merge;
 pub mod order;
+pub mod plain;
 mod provenance;
 pub mod raw;
 pub mod record;

@@ -58,9 +58,9 @@ pub struct BackupArgs {
 /// # Errors
 /// When the file exists or cannot be written, or the service refuses.
 pub async fn run(args: BackupArgs, ui: &Ui) -> Result<Exit, CliError> {
-    let (cosmos, names) = args.connection.open()?;
+    let opened = args.connection.opened().await?;
     let at = match &args.at {
-        Some(text) => Some(lookup::point(ui, &cosmos, "--at", text).await?),
+        Some(text) => Some(lookup::point(ui, &opened.cosmos, "--at", text).await?),
         None => None,
     };
     let request = Request {
@@ -74,7 +74,7 @@ pub async fn run(args: BackupArgs, ui: &Ui) -> Result<Exit, CliError> {
         concurrency: args.concurrency.into(),
         ru_limit: args.ru_limit,
     };
-    let report = backup::write(request, &ui.careful_context(&cosmos, &names)).await?;
+    let report = backup::write(request, &opened.careful_context(ui)).await?;
     show(ui, &report, args.format)?;
     Ok(if report.is_complete() { Exit::Done } else { Exit::Incomplete })
 }

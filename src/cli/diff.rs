@@ -60,14 +60,15 @@ pub async fn run(args: DiffArgs, ui: &Ui) -> Result<Exit, CliError> {
 async fn one(args: &DiffArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     args.which.check_version(args.version.as_ref())?;
-    let (cosmos, names) = connection.open()?;
+    let opened = connection.opened().await?;
+    let (cosmos, names) = (&opened.cosmos, &opened.names);
     let from = match (&args.version, &args.from) {
         (Some(version), _) => Side::Version(version.clone()),
-        (None, from) => side(ui, &cosmos, "--from", from.as_deref().unwrap_or("now")).await?,
+        (None, from) => side(ui, cosmos, "--from", from.as_deref().unwrap_or("now")).await?,
     };
-    let to = side(ui, &cosmos, "--to", &args.to).await?;
-    let request = DiffRequest { which: args.which.selection(&cosmos, &names).await?, from, to };
-    let cx = ui.context(&cosmos, &names).any();
+    let to = side(ui, cosmos, "--to", &args.to).await?;
+    let request = DiffRequest { which: args.which.selection(opened.account(), names).await?, from, to };
+    let cx = opened.context(ui);
     let mut documents = past::diff(&request, &cx).await?;
     let mut out = Out::new(ui, args.format, args.which.is_list());
     let mut differing = 0_u64;
@@ -95,7 +96,7 @@ async fn one(args: &DiffArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     } else {
         String::new()
     };
-    ui.spent(&format!("{what}{of}"), &cosmos, started);
+    ui.spent(&format!("{what}{of}"), cosmos, started);
     Ok(if documents.is_incomplete() { Exit::Incomplete } else { exit })
 }
 

@@ -24,9 +24,10 @@ async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     let actor = args.actor.as_deref().map(parse_path).transpose();
     let actor =
         actor.map_err(|problem| CliError::usage(format!("--actor: {problem}"), "such as --actor /updatedBy"))?;
-    let (cosmos, names) = connection.open()?;
-    let from = point(ui, &cosmos, "--from", args.from.as_deref()).await?;
-    let to = point(ui, &cosmos, "--to", args.to.as_deref()).await?;
+    let opened = connection.opened().await?;
+    let cosmos = &opened.cosmos;
+    let from = point(ui, cosmos, "--from", args.from.as_deref()).await?;
+    let to = point(ui, cosmos, "--to", args.to.as_deref()).await?;
     let request = Request {
         when: Arc::new(when),
         which: args.which(),
@@ -39,7 +40,7 @@ async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     };
     let mut writes = Writes::new(ui, args.format, args.actor.is_some());
     let mut unwritten = None;
-    let cx = ui.context(&cosmos, &names).any();
+    let cx = opened.context(ui);
     let report = find::find(request, &cx, |write| match writes.push(&write) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
@@ -54,7 +55,7 @@ async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     writes.finish(&report)?;
     lookup::note_bad(ui, &report.bad);
     lookup::note_bad(ui, &report.tally.unreadable);
-    ui.spent(&Writes::told(&report), &cosmos, started);
+    ui.spent(&Writes::told(&report), cosmos, started);
     Ok(if report.is_complete() { Exit::Done } else { Exit::Incomplete })
 }
 

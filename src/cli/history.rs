@@ -15,7 +15,7 @@ use crate::{
     cosmos::{Cosmos, Param},
     format::Format,
     history::{
-        Account as _,
+        Account,
         past::{self, LookError, ReportRequest, Selection, VersionsRequest},
     },
 };
@@ -77,9 +77,10 @@ pub struct HistoryArgs {
 pub async fn run(args: HistoryArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let columns = args.columns.iter().map(|c| column(c)).collect::<Result<Vec<_>, _>>()?;
-    let (cosmos, names) = args.connection.open()?;
+    let opened = args.connection.opened().await?;
+    let (cosmos, names) = (&opened.cosmos, &opened.names);
     if let (None, Some(predicate), None) = (&args.ids_file, &args.predicate, &args.changes_of) {
-        return report(ui, &args, predicate, columns, &cosmos, &names, started).await;
+        return report(ui, &args, predicate, columns, cosmos, names, started).await;
     }
     let field = args.changes_of.as_deref().map(parse_path).transpose().map_err(|problem| {
         CliError::usage(
@@ -87,20 +88,20 @@ pub async fn run(args: HistoryArgs, ui: &Ui) -> Result<Exit, CliError> {
             "write --changes-of /city_name or --changes-of /address/zip",
         )
     })?;
-    let which = args.selection(&cosmos, &names).await?;
-    let cx = ui.context(&cosmos, &names).any();
+    let which = args.selection(opened.account(), names).await?;
+    let cx = opened.context(ui);
     let mut lives = past::versions(VersionsRequest { which, field: field.clone() }, &cx).await?;
     let what = print(ui, &mut lives, field.as_deref(), args.id.is_none(), args.format).await?;
-    ui.spent(&what, &cosmos, started);
+    ui.spent(&what, cosmos, started);
     Ok(if lives.is_incomplete() { Exit::Incomplete } else { Exit::Done })
 }
 
 impl HistoryArgs {
-    async fn selection(&self, cosmos: &Cosmos, names: &Names) -> Result<Selection, CliError> {
+    async fn selection(&self, account: &dyn Account, names: &Names) -> Result<Selection, CliError> {
         match (&self.id, &self.ids_file, &self.predicate) {
             (Some(id), ..) => Ok(Selection::One { id: id.clone(), key: self.pk.clone() }),
             (None, Some(file), _) => {
-                read_ids(file, names, &cosmos.containers(names, None).await?).map(Selection::Items)
+                read_ids(file, names, &account.containers(names, None).await?).map(Selection::Items)
             }
             (None, None, Some(_)) if self.pk.is_some() => {
                 Err(CliError::usage("--pk with --where and --changes-of", "put the key into the predicate"))

@@ -27,6 +27,7 @@ mod local;
 mod lookup;
 mod man;
 mod mongo_source;
+mod opened;
 mod new_function;
 mod populate;
 mod provision;

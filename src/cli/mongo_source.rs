@@ -1,11 +1,23 @@
 //! A MongoDB deployment as the source: `--source mongodb://…`, `--database`, `--collection`, `--dialect`.
 
-use super::{CliError, ConnectionArgs};
-use crate::{config::Settings, follow::Source};
+use super::{CliError, ConnectionArgs, opened::Opened};
+use crate::{
+    config::{Names, Settings},
+    cosmos::Cosmos,
+    follow::Source,
+};
 
 /// Whether a `--source` is the address of a deployment.
 pub(super) fn is_address(text: &str) -> bool {
     text.starts_with("mongodb://") || text.starts_with("mongodb+srv://")
+}
+
+#[cfg(not(feature = "mongodb"))]
+fn built_without() -> CliError {
+    CliError::usage(
+        "--source: this program was built without MongoDB",
+        "take a build with the feature mongodb, which is on unless it is left out",
+    )
 }
 
 impl ConnectionArgs {
@@ -42,10 +54,34 @@ impl ConnectionArgs {
 
     #[cfg(not(feature = "mongodb"))]
     fn mongo_followed(&self, _: &str) -> Result<Source, CliError> {
-        Err(CliError::usage(
-            "--source: this program was built without MongoDB",
-            "build it with `cargo build --release`, which has it",
-        ))
+        Err(built_without())
+    }
+
+    #[cfg(not(feature = "mongodb"))]
+    pub(super) async fn mongo_opened(&self, _: &str, _: Cosmos, _: Names) -> Result<Opened, CliError> {
+        Err(built_without())
+    }
+
+    /// The collection, and the account of its history.
+    #[cfg(feature = "mongodb")]
+    pub(super) async fn mongo_opened(&self, uri: &str, cosmos: Cosmos, names: Names) -> Result<Opened, CliError> {
+        use crate::{
+            frontier::MongoAccount,
+            mongo::{Mongo, Scope},
+        };
+
+        let Source::MongoDb { address, dialect, scope: Scope::Collection { database, collection } } =
+            self.mongo_followed(uri)?
+        else {
+            return Err(CliError::usage(
+                "which collection is not said",
+                "name it with --database and --collection: a history is of one collection",
+            ));
+        };
+        let mongo = Mongo::connect(address, dialect).await?;
+        let names = Names { source: collection.clone(), ..names };
+        let elsewhere = MongoAccount { cosmos: cosmos.clone(), mongo, database, collection };
+        Ok(Opened { cosmos, names, elsewhere: Some(Box::new(elsewhere)) })
     }
 
     #[cfg(feature = "mongodb")]

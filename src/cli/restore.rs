@@ -26,10 +26,10 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     if !args.containers.is_empty() {
         return together(&args, ui).await;
     }
-    let (cosmos, names) = args.connection.open()?;
+    let opened = args.connection.opened().await?;
+    let (cosmos, names) = (&opened.cosmos, &opened.names);
     // Only waiting can be ended in good order; what is planned is of no use before it is whole.
-    let cx = if args.wait { ui.careful_context(&cosmos, &names) } else { ui.context(&cosmos, &names) };
-    let cx = cx.any();
+    let cx = if args.wait { opened.careful_context(ui) } else { opened.context(ui) };
     let containers = restore::open(args.into.as_deref(), &cx).await?;
     let credential = Account::from_settings(&args.connection.settings()?)?.credential;
     let archive = args.from_archive.as_deref().map(|text| open_archive(FROM, text, &credential)).transpose()?;
@@ -40,7 +40,7 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
             Planned { plan, texts, bad: Vec::new() }
         }
         None => {
-            let request = args.request(ui, archive.as_ref(), &cosmos, &names, &containers).await?;
+            let request = args.request(ui, archive.as_ref(), cosmos, names, &containers).await?;
             restore::plan(&request, &containers, &cx).await?
         }
     };
@@ -51,13 +51,13 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     let shown = Shown { plan: &plan, fields: None, format: args.how.format };
     show_plan(ui, shown, args.dry_run)?;
     if args.dry_run {
-        ui.spent("planned, nothing written", &cosmos, started);
+        ui.spent("planned, nothing written", cosmos, started);
         return Ok(planned_exit(&plan).and(bad));
     }
     // A plan may be used twice: each use has its own journal.
     let run = if args.plan.is_some() { new_id(&*cx.clock) } else { plan.head.id.clone() };
     let this = Use { run: &run, made_now: args.plan.is_none(), texts: texts.as_ref() };
-    Ok(apply(ui, shown, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
+    Ok(apply(ui, shown, this, &containers, &args.how, (cosmos, names), started).await?.and(bad))
 }
 
 /// Several containers, to the same moment.

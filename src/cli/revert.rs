@@ -105,12 +105,12 @@ pub async fn run(args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     if !args.containers.is_empty() {
         return together(&args, ui).await;
     }
-    let (cosmos, names) = args.connection.open()?;
-    let cx = if args.wait { ui.careful_context(&cosmos, &names) } else { ui.context(&cosmos, &names) };
-    let cx = cx.any();
+    let opened = args.connection.opened().await?;
+    let (cosmos, names) = (&opened.cosmos, &opened.names);
+    let cx = if args.wait { opened.careful_context(ui) } else { opened.context(ui) };
     let containers = restore::open(None, &cx).await?;
-    let which = which(args.which.optional(&names, &containers)?);
-    let request = args.request(ui, &cosmos, which).await?;
+    let which = which(args.which.optional(names, &containers)?);
+    let request = args.request(ui, cosmos, which).await?;
     let planned = revert::plan(&request, &containers, &cx).await?;
     let bad = if planned.bad.is_empty() { Exit::Done } else { Exit::Incomplete };
     if let Some(file) = &args.plan_out {
@@ -119,11 +119,11 @@ pub async fn run(args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     let shown = Shown { plan: &planned.plan, fields: Some(&planned.fields), format: args.how.format };
     show_plan(ui, shown, args.dry_run)?;
     if args.dry_run {
-        ui.spent("planned, nothing written", &cosmos, started);
+        ui.spent("planned, nothing written", cosmos, started);
         return Ok(planned_exit(&planned.plan).and(bad));
     }
     let this = Use { run: &planned.plan.head.id, made_now: true, texts: None };
-    Ok(apply(ui, shown, this, &containers, &args.how, (&cosmos, &names), started).await?.and(bad))
+    Ok(apply(ui, shown, this, &containers, &args.how, (cosmos, names), started).await?.and(bad))
 }
 
 /// Several containers, the same writes.

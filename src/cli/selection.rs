@@ -6,8 +6,8 @@ use super::{CliError, query::wrong_key};
 use crate::{
     change::key::{ItemKey, PartitionKey},
     config::Names,
-    cosmos::{Cosmos, Param},
-    history::{Account as _, Containers, past::Selection},
+    cosmos::Param,
+    history::{Account, Containers, past::Selection},
     input::{self, BadList, Listed},
 };
 use clap::Args;
@@ -37,9 +37,9 @@ impl SelectionArgs {
     ///
     /// # Errors
     /// When nothing is selected, or a list cannot be read.
-    pub(super) async fn selection(&self, cosmos: &Cosmos, names: &Names) -> Result<Selection, CliError> {
+    pub(super) async fn selection(&self, account: &dyn Account, names: &Names) -> Result<Selection, CliError> {
         let selected = match &self.ids_file {
-            Some(_) => self.optional(names, &cosmos.containers(names, None).await?)?,
+            Some(_) => self.optional(names, &account.containers(names, None).await?)?,
             None => self.without_list(),
         };
         selected.ok_or_else(|| {

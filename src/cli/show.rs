@@ -74,13 +74,14 @@ pub async fn run(args: ShowArgs, ui: &Ui) -> Result<Exit, CliError> {
 async fn one(args: &ShowArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     args.which.check_version(args.version.as_ref())?;
-    let (cosmos, names) = connection.open()?;
+    let opened = connection.opened().await?;
+    let (cosmos, names) = (&opened.cosmos, &opened.names);
     let at = match &args.version {
         Some(version) => past::State::Version(version.clone()),
-        None => past::State::At(lookup::point(ui, &cosmos, "--at", &args.at).await?),
+        None => past::State::At(lookup::point(ui, cosmos, "--at", &args.at).await?),
     };
-    let request = ShowRequest { which: args.which.selection(&cosmos, &names).await?, at };
-    let cx = ui.context(&cosmos, &names).any();
+    let request = ShowRequest { which: args.which.selection(opened.account(), names).await?, at };
+    let cx = opened.context(ui);
     let mut documents = past::show(&request, &cx).await?;
     let mut count = 0;
     let mut exit = Exit::Done;
@@ -94,7 +95,7 @@ async fn one(args: &ShowArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
             Err(error) => return Err(error),
         }
     }
-    ui.spent(&count_of(count, "document"), &cosmos, started);
+    ui.spent(&count_of(count, "document"), cosmos, started);
     Ok(if documents.is_incomplete() { Exit::Incomplete } else { exit })
 }
 

@@ -48,12 +48,13 @@ pub struct UndoArgs {
 pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
     args.how.force = args.force;
     let started = Instant::now();
-    let (cosmos, names) = args.connection.open()?;
+    let opened = args.connection.opened().await?;
+    let (cosmos, names) = (&opened.cosmos, &opened.names);
     if args.list {
         let changes = cosmos.container(&names.database, &names.changes).await?;
         // Whatever has become of the source.
         let count = list(ui, &CosmosReader::new(changes.clone(), changes.key_paths()), args.how.format).await?;
-        ui.spent(&count_of(count, "restore"), &cosmos, started);
+        ui.spent(&count_of(count, "restore"), cosmos, started);
         return Ok(Exit::Done);
     }
     let request = UndoRequest {
@@ -62,30 +63,30 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
         concurrency: args.how.concurrency.into(),
         ru_limit: args.how.ru_limit,
     };
-    let cx = ui.context(&cosmos, &names).any();
+    let cx = opened.context(ui);
     let (plan, containers) = restore::undo(&request, &cx).await?;
     if !plan.head.together.is_empty() {
         let together = plan.head.together.clone();
         let mut parts = vec![Part { names: names.clone(), containers, plan, fields: None }];
         for Pair { source, changes } in together.into_iter().filter(|pair| pair.source != names.source) {
             let names = Names { source, changes, ..names.clone() };
-            let (plan, containers) = match restore::undo(&request, &ui.context(&cosmos, &names).any()).await {
+            let (plan, containers) = match restore::undo(&request, &opened.with(ui, &names)).await {
                 // It was not begun there.
                 Err(RestoreError::NoRestore { .. }) => continue,
                 undo => undo?,
             };
             parts.push(Part { names, containers, plan, fields: None });
         }
-        return carry_out(ui, &parts, &args.how, args.dry_run, &cosmos, started).await;
+        return carry_out(ui, &parts, &args.how, args.dry_run, cosmos, started).await;
     }
     let shown = Shown { plan: &plan, fields: None, format: args.how.format };
     show_plan(ui, shown, args.dry_run)?;
     if args.dry_run {
-        ui.spent("planned, nothing written", &cosmos, started);
+        ui.spent("planned, nothing written", cosmos, started);
         return Ok(planned_exit(&plan));
     }
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
-    apply(ui, shown, this, &containers, &args.how, (&cosmos, &names), started).await
+    apply(ui, shown, this, &containers, &args.how, (cosmos, names), started).await
 }
 
 async fn list(ui: &Ui, changes: &dyn HistoryReader, format: Format) -> Result<u64, CliError> {

@@ -43,6 +43,14 @@ impl Account for Cosmos {
         .boxed()
     }
 
+    fn live<'a>(&'a self, names: &'a Names) -> Answer<'a, Containers> {
+        async move {
+            let source = self.container(&names.database, &names.source).await?;
+            Ok(CosmosContainers { changes: source.clone(), source }.containers())
+        }
+        .boxed()
+    }
+
     fn history<'a>(&'a self, names: &'a Names) -> Answer<'a, Arc<dyn HistoryReader>> {
         async move {
             let changes = self.container(&names.database, &names.changes).await?;

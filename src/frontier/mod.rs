@@ -3,11 +3,15 @@
 
 mod account;
 pub mod leases;
+#[cfg(feature = "mongodb")]
+mod mongo;
 mod probing;
 pub mod waiting;
 
 use std::collections::BTreeMap;
 
+#[cfg(feature = "mongodb")]
+pub use self::mongo::MongoAccount;
 pub use self::probing::time_of;
 use self::{
     leases::{Lease, leases},

@@ -27,12 +27,20 @@ pub(super) const RANGES: u32 = 4;
 pub trait Account: Send + Sync {
     /// The account's address, without any secret.
     fn endpoint(&self) -> &str;
+    /// The database that the documents are in.
+    fn database<'a>(&'a self, names: &'a Names) -> &'a str {
+        &names.database
+    }
     /// Request units used so far.
     fn meter(&self) -> &RuMeter;
     /// The account's time, by which `_ts` is.
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>>;
     /// Opens the history and its source, which is the target too unless another container is named.
     fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers>;
+    /// Opens the source alone, which stands for its history as well: for who looks at the live documents only.
+    fn live<'a>(&'a self, names: &'a Names) -> Answer<'a, Containers> {
+        self.containers(names, None)
+    }
     /// Opens the history alone, when its source is gone: its own key says how that was keyed.
     fn history<'a>(&'a self, names: &'a Names) -> Answer<'a, Arc<dyn HistoryReader>>;
     /// Reads how far the history is known to be complete. Documents with changes of before `at` that are not captured are

@@ -123,6 +123,10 @@ pub trait LiveContainer: Items {
         with_text: bool,
         matching: Option<(&'a str, &'a [Param])>,
     ) -> Found<'a, (ItemKey, Live)>;
+    /// What events say whose document they are of, where one stream may have several containers.
+    fn namespace(&self) -> Option<&str> {
+        None
+    }
     /// The document that was written last; `None` when there is none.
     fn newest(&self) -> Answer<'_, Option<End>>;
     /// Where a partition key lies among feed ranges.

@@ -53,6 +53,11 @@ impl Address {
         self.uri.expose()
     }
 
+    /// Scheme and hosts.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
     /// Hosts with their ports, as they are written.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
         self.shown.split_once("://").map_or("", |(_, hosts)| hosts).split(',')

@@ -5,11 +5,13 @@ mod address;
 mod client;
 mod dialect;
 mod failure;
+mod live;
 mod stream;
 
 pub use self::{
     address::{Address, NotAnAddress},
     client::Mongo,
     dialect::Dialect,
-    stream::{Scope, Stream},
+    live::MongoCollection,
+    stream::{Scope, Stream, place_of, read_until},
 };

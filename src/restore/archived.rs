@@ -64,8 +64,8 @@ pub async fn known(
     for part in facts.parts() {
         for of_item in part? {
             let Some(version) = of_item.document_at(rules.at).filter(|version| !version.is_partial()) else { continue };
-            let live = live.get(&of_item.item).map(|live| id_of_version(&of_item.item.id, &live.etag));
-            if live.as_ref() != Some(&version.record_id) {
+            let is_live = live.get(&of_item.item).is_some_and(|live| is_of(version, &live.etag));
+            if !is_live {
                 wanted.extend(of_item.place_of(&version.record_id).cloned());
             }
         }
@@ -73,12 +73,19 @@ pub async fn known(
     Ok(Known { live, wanted })
 }
 
+/// Whether a version is the one with this etag: it says so itself, or its id does.
+fn is_of(version: &Version, etag: &str) -> bool {
+    match &version.etag {
+        Some(own) => own == etag,
+        None => version.record_id == id_of_version(&version.id, etag),
+    }
+}
+
 /// The versions beside the live document. The one that is live is known by its id.
 fn found(of_item: &Versions, live: Option<Live>) -> ScannedItem {
     let mut versions = of_item.versions.clone();
     if let Some(live) = &live {
-        let id = id_of_version(&of_item.item.id, &live.etag);
-        versions.iter_mut().filter(|v| v.record_id == id).for_each(|v| v.etag = Some(live.etag.clone()));
+        versions.iter_mut().filter(|v| is_of(v, &live.etag)).for_each(|v| v.etag = Some(live.etag.clone()));
     }
     ScannedItem { versions, live, ..ScannedItem::new(of_item.item.clone()) }
 }

@@ -76,7 +76,7 @@ pub async fn open(into: Option<&str>, cx: &AnyContext<'_>) -> Result<Containers,
 pub fn target_of(containers: &Containers, cx: &AnyContext<'_>) -> PlanTarget {
     PlanTarget {
         account: cx.account.endpoint().to_owned(),
-        database: cx.names.database.clone(),
+        database: cx.account.database(cx.names).to_owned(),
         source: cx.names.source.clone(),
         changes: cx.names.changes.clone(),
         target: containers.target.name().to_owned(),
@@ -234,7 +234,7 @@ impl Planning<'_> {
         let planning = self.cx.progress.begin("planning", None);
         let keys = applier.containers.source.key_paths();
         let only = if let ArchiveScope::Items(items) = &wanted { Some(items.clone()) } else { None };
-        let facts = ArchiveFacts::of(archive.clone(), keys.len(), only).await.map_err(RestoreError::Archive)?;
+        let facts = ArchiveFacts::of(archive.clone(), keys.len(), only, applier.containers.source.namespace()).await.map_err(RestoreError::Archive)?;
         facts.counts.describe(None).iter().for_each(|line| planning.note(line));
         let mut known = known(applier.containers, &applier.pace, &facts, &wanted, self.rules).await?;
         let needed = std::mem::take(&mut known.wanted);

@@ -115,6 +115,17 @@ impl Stream {
     }
 }
 
+/// A collection as a checkpoint names it.
+pub fn place_of(mongo: &Mongo, database: &str, collection: &str) -> String {
+    format!("{}/{database}/{collection}", mongo.shown())
+}
+
+/// How far a position says that everything was delivered: seconds, and the operation in them; `None` when it does not say.
+pub fn read_until(position: &str) -> Option<(u32, u32)> {
+    let position = Position::read(position).ok()?;
+    if position.baseline { None } else { position.until }
+}
+
 /// Whether a collection keeps what documents were before and after each change. One that does not exist keeps nothing.
 async fn keeps_images(mongo: &Mongo, database: &str, collection: &str) -> Result<bool, Failure> {
     let fail = |e: &mongodb::error::Error| mongo.fail("look at the collection", e);
@@ -126,12 +137,11 @@ async fn keeps_images(mongo: &Mongo, database: &str, collection: &str) -> Result
 #[async_trait]
 impl FeedSource for Stream {
     fn place(&self) -> String {
-        let what = match &self.scope {
-            Scope::Collection { database, collection } => format!("{database}/{collection}"),
-            Scope::Database(database) => database.clone(),
-            Scope::Deployment => String::new(),
-        };
-        format!("{}/{what}", self.mongo.address())
+        match &self.scope {
+            Scope::Collection { database, collection } => place_of(&self.mongo, database, collection),
+            Scope::Database(database) => format!("{}/{database}", self.mongo.shown()),
+            Scope::Deployment => self.mongo.shown().to_owned(),
+        }
     }
 
     /// A collection that is dropped and made again is the same to a stream.

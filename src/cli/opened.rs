@@ -1,0 +1,55 @@
+//! The account that a command works on, whichever database the documents are in.
+
+use super::{CliError, ConnectionArgs, Ui};
+use crate::{
+    config::{Account as Address, Names},
+    cosmos::Cosmos,
+    history::{Account, AnyContext},
+};
+
+/// What the flags of a connection lead to.
+pub(super) struct Opened {
+    /// The account of the history, which is the documents' own unless they are elsewhere.
+    pub(super) cosmos: Cosmos,
+    /// Database and containers; of documents elsewhere, the source is their collection.
+    pub(super) names: Names,
+    pub(super) elsewhere: Option<Box<dyn Account>>,
+}
+
+impl Opened {
+    /// The account, as use cases see it.
+    pub(super) fn account(&self) -> &dyn Account {
+        self.elsewhere.as_deref().unwrap_or(&self.cosmos)
+    }
+
+    /// What use cases are given.
+    pub(super) fn context<'a>(&'a self, ui: &'a Ui) -> AnyContext<'a> {
+        AnyContext { account: self.account(), ..ui.context(&self.cosmos, &self.names).any() }
+    }
+
+    /// The same for a command that finishes what it has begun when Ctrl-C comes.
+    pub(super) fn careful_context<'a>(&'a self, ui: &'a Ui) -> AnyContext<'a> {
+        AnyContext { account: self.account(), ..ui.careful_context(&self.cosmos, &self.names).any() }
+    }
+
+    /// The same account with other containers.
+    pub(super) fn with<'a>(&'a self, ui: &'a Ui, names: &'a Names) -> AnyContext<'a> {
+        AnyContext { account: self.account(), ..ui.context(&self.cosmos, names).any() }
+    }
+}
+
+impl ConnectionArgs {
+    /// Opens what the flags name. A deployment of MongoDB is asked what it is; an account of Cosmos DB is not contacted yet.
+    ///
+    /// # Errors
+    /// When a setting is missing or wrong, or the deployment does not answer.
+    pub(super) async fn opened(&self) -> Result<Opened, CliError> {
+        let settings = self.settings()?;
+        let names = Names::from_settings(&settings, None)?;
+        let cosmos = Cosmos::new(Address::from_settings(&settings)?);
+        match self.mongo_uri(&settings)? {
+            None => Ok(Opened { cosmos, names, elsewhere: None }),
+            Some(uri) => self.mongo_opened(uri, cosmos, names).await,
+        }
+    }
+}

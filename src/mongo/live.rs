@@ -1,0 +1,376 @@
+//! A collection as a live container: its documents as text, and writes that keep what somebody else has written since.
+
+use std::sync::Arc;
+
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::ready, stream};
+use mongodb::{ClientSession, Collection, error::ErrorKind, raw_batch_cursor::RawBatch};
+
+use super::{Dialect, Mongo};
+use crate::{
+    bson_text::{bytes_of, fingerprint, id_text, id_value, text_of},
+    change::{
+        edit::quote,
+        key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
+        plain::plain,
+    },
+    cosmos::{Answer, Failure, FeedRange, Found, HashRange, HashSpace, Items, Param, Status, Written},
+    history::{
+        live::Live,
+        predicate::evaluate::Predicate,
+        reading::{End, LiveContainer},
+    },
+};
+
+/// Documents of a page.
+const PAGE: u32 = 1000;
+/// Attempts at a transaction that others were in the way of.
+const ATTEMPTS: usize = 5;
+
+/// One collection.
+#[derive(Debug, Clone)]
+pub struct MongoCollection {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    mongo: Mongo,
+    collection: Collection<RawDocumentBuf>,
+    rid: String,
+    key_paths: KeyPaths,
+    /// Paths of the shard key, dotted; empty: the collection is not sharded, as far as the server says.
+    shard_key: Vec<String>,
+}
+
+/// What becomes of a document that is still as it was.
+enum Change {
+    Replace(RawDocumentBuf),
+    Delete,
+}
+
+impl MongoCollection {
+    /// Opens a collection, which may not exist yet.
+    ///
+    /// # Errors
+    /// When the server cannot be asked how it is sharded.
+    pub async fn open(mongo: Mongo, database: &str, name: &str) -> Result<Self, Failure> {
+        let shard_key = shard_key(&mongo, database, name).await?;
+        let collection = mongo.database(database).collection(name);
+        let rid = format!("mongodb:{database}.{name}");
+        Ok(Self { shared: Arc::new(Shared { mongo, collection, rid, key_paths: KeyPaths::id(), shard_key }) })
+    }
+
+    fn collection(&self) -> &Collection<RawDocumentBuf> {
+        &self.shared.collection
+    }
+
+    fn fail(&self, context: &str, error: &mongodb::error::Error) -> Failure {
+        self.shared.mongo.fail(context, error)
+    }
+
+    /// The document of an id, in a session when there is one.
+    async fn find(&self, id: &Bson, session: Option<&mut ClientSession>) -> Result<Option<RawDocumentBuf>, Failure> {
+        let fail = |e: mongodb::error::Error| self.fail("read document", &e);
+        let filter = doc! { "_id": { "$eq": id.clone() } };
+        let found = self.collection().find(filter).limit(2);
+        let mut found: Vec<RawDocumentBuf> = match session {
+            Some(session) => {
+                let mut cursor = found.session(&mut *session).await.map_err(fail)?;
+                cursor.stream(session).try_collect().await.map_err(fail)?
+            }
+            None => found.await.map_err(fail)?.try_collect().await.map_err(fail)?,
+        };
+        if found.len() > 1 {
+            return Err(Failure::invalid(
+                "read document".into(),
+                "two documents under different shard keys have this _id; which of them is meant is not known".into(),
+            ));
+        }
+        Ok(found.pop())
+    }
+
+    /// A filter for a document: its `_id`, and the shard key that goes along.
+    fn filter(&self, id: &Bson, document: &RawDocument) -> Result<Document, Failure> {
+        let mut filter = doc! { "_id": { "$eq": id.clone() } };
+        if self.shared.shard_key.is_empty() {
+            return Ok(filter);
+        }
+        let whole = Document::try_from(document).map_err(|e| Failure::invalid("read document".into(), e.to_string()))?;
+        for path in self.shared.shard_key.iter().filter(|path| *path != "_id") {
+            let mut at = Some(&whole);
+            let mut names = path.split('.').peekable();
+            let mut value = None;
+            while let (Some(document), Some(name)) = (at, names.next()) {
+                value = document.get(name);
+                at = value.filter(|_| names.peek().is_some()).and_then(Bson::as_document);
+            }
+            filter.insert(path, value.cloned().unwrap_or(Bson::Null));
+        }
+        Ok(filter)
+    }
+
+    /// Changes a document while it has these bytes.
+    async fn change(&self, context: &str, id: &str, etag: Option<&str>, change: Change) -> Result<Written, Failure> {
+        let id = id_value(id).map_err(|e| Failure::invalid(context.into(), e.to_string()))?;
+        let Some(etag) = etag else { return self.unconditional(context, &id, change).await };
+        if !self.shared.mongo.has_transactions() {
+            return self.compared(context, &id, etag, &change).await;
+        }
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            match self.in_transaction(context, &id, etag, &change).await {
+                // Somebody else writes the document now: the next look sees what has become of it.
+                Err(failure) if failure.status == WRITE_CONFLICT => last = Some(failure),
+                done => return done,
+            }
+        }
+        Err(last.unwrap_or_else(|| precondition(context)))
+    }
+
+    async fn in_transaction(&self, context: &str, id: &Bson, etag: &str, change: &Change) -> Result<Written, Failure> {
+        let fail = |e: mongodb::error::Error| self.fail(context, &e);
+        let mut session = self.shared.mongo.client.start_session().await.map_err(fail)?;
+        session.start_transaction().await.map_err(fail)?;
+        let done = async {
+            let live = self.find(id, Some(&mut session)).await?.ok_or_else(|| gone(context))?;
+            if fingerprint(live.as_bytes()) != etag {
+                return Err(precondition(context));
+            }
+            let filter = self.filter(id, &live)?;
+            match change {
+                Change::Replace(document) => {
+                    let replace = self.collection().replace_one(filter, document);
+                    replace.session(&mut session).await.map_err(fail)?;
+                    Ok(written(Some(document), false))
+                }
+                Change::Delete => {
+                    self.collection().delete_one(filter).session(&mut session).await.map_err(fail)?;
+                    Ok(written(None, false))
+                }
+            }
+        };
+        match done.await {
+            Ok(written) => {
+                session.commit_transaction().await.map_err(fail)?;
+                Ok(written)
+            }
+            Err(failure) => {
+                // It ends by itself otherwise, and has written nothing.
+                let _ = session.abort_transaction().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// The same where there are no transactions: the server compares the whole document while it writes.
+    async fn compared(&self, context: &str, id: &Bson, etag: &str, change: &Change) -> Result<Written, Failure> {
+        let fail = |e: mongodb::error::Error| self.fail(context, &e);
+        let live = self.find(id, None).await?.ok_or_else(|| gone(context))?;
+        if fingerprint(live.as_bytes()) != etag {
+            return Err(precondition(context));
+        }
+        let mut filter = self.filter(id, &live)?;
+        let whole = Document::try_from(&*live).map_err(|e| Failure::invalid(context.into(), e.to_string()))?;
+        filter.insert("$expr", doc! { "$eq": ["$$ROOT", { "$literal": whole }] });
+        let (count, written) = match change {
+            Change::Replace(document) => {
+                let done = self.collection().replace_one(filter, document).await.map_err(fail)?;
+                (done.matched_count, written(Some(document), false))
+            }
+            Change::Delete => {
+                let done = self.collection().delete_one(filter).await.map_err(fail)?;
+                (done.deleted_count, written(None, false))
+            }
+        };
+        if count == 0 { Err(precondition(context)) } else { Ok(written) }
+    }
+
+    async fn unconditional(&self, context: &str, id: &Bson, change: Change) -> Result<Written, Failure> {
+        let fail = |e: mongodb::error::Error| self.fail(context, &e);
+        match change {
+            Change::Replace(document) => {
+                let filter = self.filter(id, &document)?;
+                let done = self.collection().replace_one(filter, &document).upsert(true).await.map_err(fail)?;
+                Ok(written(Some(&document), done.matched_count == 0))
+            }
+            Change::Delete => {
+                let live = self.find(id, None).await?.ok_or_else(|| gone(context))?;
+                let done = self.collection().delete_one(self.filter(id, &live)?).await.map_err(fail)?;
+                if done.deleted_count == 0 { Err(gone(context)) } else { Ok(written(None, false)) }
+            }
+        }
+    }
+
+    fn rows(&self, batch: &RawBatch, with_text: bool, predicate: Option<&Predicate>) -> Result<Vec<(ItemKey, Live)>, Failure> {
+        let wrong = |e: String| Failure::invalid("read collection".into(), e);
+        let mut rows = Vec::new();
+        for document in batch.doc_slices().map_err(|e| wrong(e.kind.to_string()))? {
+            let document = document.map_err(|e| wrong(e.to_string()))?.as_document().ok_or_else(|| wrong("no document".into()))?;
+            let id = document.get("_id").ok().flatten().map(id_text).ok_or_else(|| wrong("it has no _id".into()))?;
+            let text = if with_text || predicate.is_some() { Some(live_text(document)?) } else { None };
+            if let (Some(predicate), Some(text)) = (predicate, &text)
+                && !plain(text).is_some_and(|value| predicate.matches(&value))
+            {
+                continue;
+            }
+            let live = Live { etag: fingerprint(document.as_bytes()), ts: None, text: text.filter(|_| with_text) };
+            rows.push((ItemKey { partition_key: key_of(&id), id }, live));
+        }
+        Ok(rows)
+    }
+}
+
+/// The status of a write that another one was in the way of.
+const WRITE_CONFLICT: Status = Status::new(449, 0);
+
+fn gone(context: &str) -> Failure {
+    Failure::from_status(context.into(), Status::NO_ITEM, "there is no such document", None)
+}
+
+fn precondition(context: &str) -> Failure {
+    Failure::from_status(context.into(), Status::new(412, 0), "the document was changed by somebody else", None)
+}
+
+fn written(document: Option<&RawDocumentBuf>, created: bool) -> Written {
+    Written { charge: 0.0, etag: document.map(|document| fingerprint(document.as_bytes())), created }
+}
+
+fn key_of(id: &str) -> PartitionKey {
+    PartitionKey(vec![KeyValue::String(id.to_owned())])
+}
+
+/// A document's text with its fingerprint as its etag.
+fn live_text(document: &RawDocument) -> Result<String, Failure> {
+    let mut text = text_of(document.as_bytes()).map_err(|e| Failure::invalid("read document".into(), e.to_string()))?;
+    text.pop();
+    text.push_str(",\"_etag\":");
+    text.push_str(&quote(&fingerprint(document.as_bytes())));
+    text.push('}');
+    Ok(text)
+}
+
+fn document_of(context: &str, body: &[u8]) -> Result<RawDocumentBuf, Failure> {
+    let wrong = |e: String| Failure::from_status(context.into(), Status::new(400, 0), &e, None);
+    let text = std::str::from_utf8(body).map_err(|e| wrong(e.to_string()))?;
+    let bytes = bytes_of(text).map_err(|e| wrong(e.to_string()))?;
+    RawDocumentBuf::from_bytes(bytes).map_err(|e| wrong(e.to_string()))
+}
+
+/// The paths of a collection's shard key.
+async fn shard_key(mongo: &Mongo, database: &str, name: &str) -> Result<Vec<String>, Failure> {
+    let fail = |e: &mongodb::error::Error| mongo.fail("look at the collection", e);
+    let names = |key: &Document| key.keys().cloned().collect();
+    if mongo.dialect == Dialect::CosmosRu {
+        let action = doc! { "customAction": "GetCollection", "collection": name };
+        let answer = match mongo.database(database).run_command(action).await {
+            Ok(answer) => answer,
+            // It does not exist yet, or the server knows no such command.
+            Err(e) if matches!(&*e.kind, ErrorKind::Command(_)) => return Ok(Vec::new()),
+            Err(e) => return Err(fail(&e)),
+        };
+        return Ok(answer.get_document("shardKeyDefinition").map(names).unwrap_or_default());
+    }
+    if !mongo.is_sharded() {
+        return Ok(Vec::new());
+    }
+    let collections = mongo.database("config").collection::<Document>("collections");
+    let found = collections.find_one(doc! { "_id": format!("{database}.{name}") }).await.map_err(|e| fail(&e))?;
+    Ok(found.and_then(|found| found.get_document("key").map(names).ok()).unwrap_or_default())
+}
+
+impl Items for MongoCollection {
+    fn name(&self) -> &str {
+        self.collection().name()
+    }
+
+    fn rid(&self) -> &str {
+        &self.shared.rid
+    }
+
+    fn key_paths(&self) -> &KeyPaths {
+        &self.shared.key_paths
+    }
+
+    fn hash_space(&self) -> Option<HashSpace> {
+        None
+    }
+
+    fn read<'a>(&'a self, _: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
+        async move {
+            let id = id_value(id).map_err(|e| Failure::invalid("read document".into(), e.to_string()))?;
+            self.find(&id, None).await?.map(|found| live_text(&found)).transpose()
+        }
+        .boxed()
+    }
+
+    fn create<'a>(&'a self, _: &'a PartitionKey, _: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
+        async move {
+            let document = document_of("create document", &body)?;
+            self.collection().insert_one(&document).await.map_err(|e| self.fail("create document", &e))?;
+            Ok(written(Some(&document), true))
+        }
+        .boxed()
+    }
+
+    fn upsert<'a>(&'a self, _: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
+        async move {
+            let document = document_of("upsert document", &body)?;
+            self.change("upsert document", id, None, Change::Replace(document)).await
+        }
+        .boxed()
+    }
+
+    fn replace<'a>(&'a self, _: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written> {
+        async move {
+            let document = document_of("replace document", &body)?;
+            self.change("replace document", id, Some(etag), Change::Replace(document)).await
+        }
+        .boxed()
+    }
+
+    fn delete<'a>(&'a self, _: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written> {
+        self.change("delete document", id, etag, Change::Delete).boxed()
+    }
+}
+
+impl LiveContainer for MongoCollection {
+    fn documents_in<'a>(
+        &'a self,
+        _: HashRange,
+        with_text: bool,
+        matching: Option<(&'a str, &'a [Param])>,
+    ) -> Found<'a, (ItemKey, Live)> {
+        let value = |params: &'a [Param]| move |name: &str| params.iter().find(|p| p.name == name).map(|p| &p.value);
+        let predicate = matching.map(|(predicate, params)| Predicate::parse(predicate, value(params))).transpose();
+        let predicate = match predicate {
+            Ok(predicate) => predicate,
+            Err(e) => {
+                let refused = Failure::from_status("read collection".into(), Status::new(400, 0), &e.to_string(), None);
+                return stream::once(ready(Err(refused))).boxed();
+            }
+        };
+        let opened = async move {
+            let found = self.collection().find(doc! {}).batch_size(PAGE).batch();
+            let cursor = found.await.map_err(|e| self.fail("read collection", &e))?;
+            Ok::<_, Failure>(cursor.map(move |batch| {
+                let batch = batch.map_err(|e| self.fail("read collection", &e))?;
+                self.rows(&batch, with_text, predicate.as_ref())
+            }))
+        };
+        stream::once(opened).try_flatten().boxed()
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        self.shared.rid.split_once(':').map(|(_, ns)| ns)
+    }
+
+    /// Documents of MongoDB have no time.
+    fn newest(&self) -> Answer<'_, Option<End>> {
+        ready(Ok(None)).boxed()
+    }
+
+    fn range_of(&self, _: &PartitionKey) -> Result<FeedRange, Failure> {
+        Ok(FeedRange::full())
+    }
+}
