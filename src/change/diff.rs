@@ -5,7 +5,9 @@ use std::{borrow::Cow, collections::HashMap};
 use serde_json::value::RawValue;
 
 use super::{
+    decimal::Decimal,
     edit::quote,
+    extended,
     key::render_path,
     raw::{RawDocument, unescape},
 };
@@ -55,7 +57,8 @@ impl Difference<'_> {
 
 /// The fields in which two JSON texts differ, in an order in which they can be applied one after the other as a JSON
 /// Patch. Numbers are compared as decimal numbers of any size (1.10 is 1.1), strings by what they mean; the order of
-/// members does not count, that of elements does; of duplicated names the last one counts.
+/// members does not count, that of elements does; of duplicated names the last one counts. A value of Extended JSON is
+/// one value: what is in it is no field.
 pub fn between<'a>(before: &'a str, after: &'a str) -> Vec<Difference<'a>> {
     let mut found = Vec::new();
     compare(&Node::parse(before, 0), &Node::parse(after, 0), &mut Vec::new(), &mut found);
@@ -75,7 +78,8 @@ pub fn same_value(a: Option<&str>, b: Option<&str>) -> bool {
     }
 }
 
-/// The JSON text at a path; segments that are numbers count the elements of an array.
+/// The JSON text at a path; segments that are numbers count the elements of an array. A path may lead into a value of
+/// Extended JSON, to read what is in it.
 pub fn value_at<'a>(text: &'a str, path: &[String]) -> Option<&'a str> {
     let Some((first, rest)) = path.split_first() else { return Some(text) };
     let inner = if text.trim_start().starts_with('[') {
@@ -95,6 +99,8 @@ pub(super) struct Node<'a> {
 
 pub(super) enum Meaning<'a> {
     Object(Members<'a>),
+    /// A value of Extended JSON, which means what its members do and is not looked into.
+    Extended(Members<'a>),
     Array(Vec<Node<'a>>),
     String(Cow<'a, str>),
     Number(Decimal),
@@ -119,6 +125,7 @@ impl<'a> Node<'a> {
         let text = text.trim();
         let meaning = match text.as_bytes().first() {
             Some(b'{') if depth < MAX_DEPTH => match RawDocument::parse(text) {
+                Ok(document) if extended::is_value_of(&document) => Meaning::Extended(Self::members(&document, depth)),
                 Ok(document) => Meaning::Object(Self::members(&document, depth)),
                 Err(_) => Meaning::Text,
             },
@@ -159,7 +166,7 @@ impl<'a> Node<'a> {
             return true;
         }
         match (&self.meaning, &other.meaning) {
-            (Meaning::Object(a), Meaning::Object(b)) => {
+            (Meaning::Object(a), Meaning::Object(b)) | (Meaning::Extended(a), Meaning::Extended(b)) => {
                 a.list.len() == b.list.len() && a.list.iter().all(|(name, a)| b.get(name).is_some_and(|b| a.equals(b)))
             }
             (Meaning::Array(a), Meaning::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equals(b)),
@@ -212,43 +219,6 @@ fn compare<'a>(before: &Node<'a>, after: &Node<'a>, path: &mut Vec<String>, foun
         }
         _ if before.equals(after) => {}
         _ => found.push(Difference { path: path.clone(), before: Some(before.text), after: Some(after.text) }),
-    }
-}
-
-/// A number as its digits, without zeros at either end, and the power of ten of the last one.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Decimal {
-    negative: bool,
-    digits: String,
-    exponent: i64,
-}
-
-impl Decimal {
-    /// `None` for an exponent beyond all reason.
-    fn parse(text: &str) -> Option<Self> {
-        let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
-            None => (text, 0),
-        };
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let all = [whole, fraction].concat();
-        let digits = all.trim_end_matches('0');
-        let exponent = exponent
-            .checked_sub(i64::try_from(fraction.len()).ok()?)?
-            .checked_add(i64::try_from(all.len() - digits.len()).ok()?)?;
-        let digits = digits.trim_start_matches('0');
-        if digits.is_empty() {
-            return Some(Self { negative: false, digits: String::new(), exponent: 0 });
-        }
-        Some(Self { negative, digits: digits.to_owned(), exponent })
-    }
-}
-
-impl std::fmt::Display for Decimal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let sign = if self.negative { "-" } else { "" };
-        write!(f, "{sign}{}e{}", self.digits, self.exponent)
     }
 }
 
@@ -310,6 +280,23 @@ mod tests {
             ]
         );
         assert_eq!(between(before, after)[4].pointer(), "/a~1b");
+    }
+
+    #[test]
+    fn a_value_of_extended_json_is_one_value() {
+        let before =
+            r#"{"a":{"$numberInt":"5"},"b":[{"$oid":"x"}],"c":{"$date":{"$numberLong":"1"}},"d":{"$numberInt":"5"}}"#;
+        let after = r#"{"a":{"$numberDouble":"7"},"b":[{"$oid":"y"}],"c":{"$date":{"$numberLong":"2"}},"d":{"$numberInt":"\u0035"}}"#;
+        assert_eq!(
+            shown(before, after),
+            [
+                r#"replace /a {"$numberInt":"5"} -> {"$numberDouble":"7"}"#,
+                r#"replace /b/0 {"$oid":"x"} -> {"$oid":"y"}"#,
+                r#"replace /c {"$date":{"$numberLong":"1"}} -> {"$date":{"$numberLong":"2"}}"#,
+            ]
+        );
+        assert_eq!(shown(r#"{"a":{"b":1}}"#, r#"{"a":{"$oid":"x"}}"#), [r#"replace /a {"b":1} -> {"$oid":"x"}"#]);
+        assert_eq!(value_at(before, &["a".into(), "$numberInt".into()]), Some("\"5\""));
     }
 
     #[test]

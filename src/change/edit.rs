@@ -1,12 +1,12 @@
 //! Sets single members of a JSON object in its text: everything else stays byte for byte as it was.
 
-use super::{key::render_path, raw::RawDocument};
+use super::{diff::value_at, extended, key::render_path, raw::RawDocument};
 
 /// Sets the member at `path` to `value` (JSON text). A member that exists is replaced where it stands, duplicates
 /// included; one that does not is added at the end, with the objects that lead to it.
 ///
 /// # Errors
-/// When `text` is no JSON object, or the path leads through a value that is none.
+/// When `text` is no JSON object, or the path leads through a value that is none, or is one of Extended JSON.
 pub fn set(text: &str, path: &[String], value: &str) -> Result<String, String> {
     set_in(text, path, value, path)
 }
@@ -31,6 +31,10 @@ fn set_in(text: &str, path: &[String], value: &str, whole: &[String]) -> Result<
         let parent = if parent.is_empty() { "the document".to_owned() } else { render_path(parent) };
         format!("{} cannot be set: {parent} is not an object", render_path(whole))
     })?;
+    if path.len() < whole.len() && extended::is_value_of(&document) {
+        let parent = whole.get(..whole.len() - path.len()).unwrap_or_default();
+        return Err(format!("{} cannot be set: {} is one value", render_path(whole), render_path(parent)));
+    }
     let mut edited = String::with_capacity(text.len() + value.len() + 16);
     let mut copied = 0;
     for member in document.members().iter().filter(|m| m.is(name)) {
@@ -63,7 +67,7 @@ fn set_in(text: &str, path: &[String], value: &str, whole: &[String]) -> Result<
 /// error: what is to be gone is not there.
 ///
 /// # Errors
-/// When `text` is no JSON object.
+/// When `text` is no JSON object, or the path leads to what is in a value of Extended JSON.
 pub fn remove(text: &str, path: &[String]) -> Result<String, String> {
     let Some((name, rest)) = path.split_first() else { return Ok(text.to_owned()) };
     if let (Some(mut elements), Ok(index)) = (elements(text), name.parse::<usize>()) {
@@ -71,6 +75,9 @@ pub fn remove(text: &str, path: &[String]) -> Result<String, String> {
             return Ok(text.to_owned());
         }
         if !rest.is_empty() {
+            if extended::is_value(elements[index]) && value_at(elements[index], rest).is_some() {
+                return Err(format!("{} cannot be removed: it is in one value", render_path(path)));
+            }
             let inner = remove(elements[index], rest)?;
             elements[index] = &inner;
             return Ok(array(elements));
@@ -88,6 +95,9 @@ pub fn remove(text: &str, path: &[String]) -> Result<String, String> {
             members.push(format!("{}:{}", member.key.get(), member.value.get()));
         } else if !rest.is_empty() {
             let value = member.value.get();
+            if extended::is_value(value) && value_at(value, rest).is_some() {
+                return Err(format!("{} cannot be removed: it is in one value", render_path(path)));
+            }
             let inner = if value.starts_with(['{', '[']) { remove(value, rest)? } else { value.to_owned() };
             members.push(format!("{}:{inner}", member.key.get()));
         }
@@ -140,6 +150,23 @@ mod tests {
         assert_eq!(set(r#"{"x":1}"#, "/a/b/c", "3").unwrap(), r#"{"x":1,"a":{"b":{"c":3}}}"#);
         assert!(set(r#"{"a":5}"#, "/a/b", "3").unwrap_err().contains("/a is not an object"));
         assert!(set("[]", "/a", "3").unwrap_err().contains("the document is not an object"));
+    }
+
+    #[test]
+    fn a_value_of_extended_json_is_set_and_removed_whole() {
+        let text = r#"{"a":{"$numberInt":"5"},"b":[{"$oid":"x"}]}"#;
+        assert_eq!(
+            set(text, "/a", r#"{"$numberDouble":"7"}"#).unwrap(),
+            r#"{"a":{"$numberDouble":"7"},"b":[{"$oid":"x"}]}"#
+        );
+        for inside in ["/a/$numberInt", "/a/x", "/b/0/$oid"] {
+            assert!(set(text, inside, "3").unwrap_err().ends_with("is one value"), "{inside}");
+        }
+        let remove = |path: &str| super::remove(text, &parse_path(path).unwrap());
+        assert_eq!(remove("/a").unwrap(), r#"{"b":[{"$oid":"x"}]}"#);
+        assert!(remove("/a/$numberInt").unwrap_err().ends_with("/a/$numberInt cannot be removed: it is in one value"));
+        assert!(remove("/b/0/$oid").unwrap_err().ends_with("it is in one value"));
+        assert_eq!(remove("/a/x").unwrap(), text);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::place::{Place, Segment, get, identity};
 use crate::change::{
     edit::{elements, quote},
+    extended,
     raw::RawDocument,
 };
 
@@ -180,6 +181,9 @@ struct Item {
 
 fn members(text: &str) -> Option<Vec<Item>> {
     let document = RawDocument::parse(text).ok()?;
+    if extended::is_value_of(&document) {
+        return None;
+    }
     let item = |m: &crate::change::raw::Member<'_>| Item {
         name: Some(m.name().into_owned()),
         lead: format!("{}:", m.key.get()),
@@ -226,7 +230,7 @@ mod tests {
         assert_eq!(made(r#"{"id":"x","n":7,"c":3}"#, &["n"]).unwrap(), r#"{"id":"x","c":3}"#);
         assert_eq!(made(r#"{"id":"x"}"#, &["n"]).unwrap(), r#"{"id":"x"}"#);
         // What it was in is gone, or is something else now.
-        for live in [r#"{"id":"x"}"#, r#"{"b":7}"#] {
+        for live in [r#"{"id":"x"}"#, r#"{"b":7}"#, r#"{"b":{"$numberInt":"7"}}"#] {
             let error = edited(Some(live), &[edit(&["b", "p"], Some("1"), vec![])], &texts).unwrap_err();
             assert_eq!(error.to_string(), "/b/p cannot be put back: what it was in is not there");
         }

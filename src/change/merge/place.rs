@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::change::{
-    diff::{Meaning, Node, value_at},
+    diff::{Meaning, Members, Node, value_at},
     edit::{elements, quote},
+    extended,
     key::{parse_path, render_path},
     raw::RawDocument,
 };
@@ -98,28 +99,45 @@ impl ArrayKey {
     }
 }
 
-/// What a scalar means, in one spelling: 1.0 and 1 are one identity, "1" is another; `None` of objects and arrays.
+/// What a scalar means, in one spelling: 1.0 and 1 are one identity, "1" is another; `None` of objects and arrays. A value
+/// of Extended JSON is a scalar, too.
 pub(super) fn identity_of(node: &Node<'_>) -> Option<String> {
     match &node.meaning {
         Meaning::String(text) => Some(quote(text)),
         Meaning::Number(number) => Some(number.to_string()),
+        Meaning::Extended(members) => spelled(members),
         Meaning::Text if !node.text.starts_with(['{', '[']) => Some(node.text.to_owned()),
         _ => None,
     }
 }
 
+/// The members of a value of Extended JSON, by their names: their order does not count.
+fn spelled(members: &Members<'_>) -> Option<String> {
+    let member = |(name, node): &(std::borrow::Cow<'_, str>, Node<'_>)| {
+        let value = match &node.meaning {
+            Meaning::Object(inner) => spelled(inner),
+            _ => identity_of(node),
+        };
+        Some(format!("{}:{}", quote(name), value?))
+    };
+    let mut all = members.list.iter().map(member).collect::<Option<Vec<_>>>()?;
+    all.sort_unstable();
+    Some(format!("{{{}}}", all.join(",")))
+}
+
 /// What identifies an element of an array, when it has it.
 pub(super) fn identity(element: &str, key: &[String]) -> Option<String> {
-    if !element.trim_start().starts_with('{') {
+    if !element.trim_start().starts_with('{') || extended::is_value(element) {
         return None;
     }
     identity_of(&Node::parse(value_at(element, key)?, 0))
 }
 
-/// The JSON text at a place.
+/// The JSON text at a place. None leads into a value of Extended JSON.
 pub fn get<'a>(text: &'a str, way: &[Segment]) -> Option<&'a str> {
     let Some((first, rest)) = way.split_first() else { return Some(text) };
     let inner = match first {
+        Segment::Member(_) if extended::is_value(text) => return None,
         Segment::Member(name) => RawDocument::parse(text).ok()?.get(name)?.get(),
         Segment::Element { key, is } => elements(text)?.into_iter().find(|e| identity(e, key).as_ref() == Some(is))?,
     };
@@ -153,6 +171,18 @@ mod tests {
         for none in [r#"{"sku":[1]}"#, r#"{"k":1}"#, "7", "[1]"] {
             assert_eq!(identity(none, &["sku".into()]), None, "{none}");
         }
+    }
+
+    #[test]
+    fn a_value_of_extended_json_identifies_an_element_and_has_no_places_in_it() {
+        let text = r#"{"items":[{"sku":{"$oid":"a"},"n":1},{"sku":{"$binary":{"subType":"00","base64":"x"}},"n":2}]}"#;
+        let at = |is: &str| get(text, &[Segment::Member("items".into()), element(is), Segment::Member("n".into())]);
+        assert_eq!(at(r#"{"$oid":"a"}"#), Some("1"));
+        assert_eq!(at(r#"{"$binary":{"base64":"x","subType":"00"}}"#), Some("2"));
+        assert_eq!(identity(r#"{"$oid":"a"}"#, &["$oid".into()]), None);
+        let inside = [Segment::Member("a".into()), Segment::Member("$oid".into())];
+        assert_eq!(get(r#"{"a":{"$oid":"a"}}"#, &inside), None);
+        assert_eq!(get(r#"{"a":{"$oid":"a","b":1}}"#, &inside), Some("\"a\""));
     }
 
     #[test]

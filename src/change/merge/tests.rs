@@ -68,6 +68,34 @@ fn a_field_that_somebody_changed_later_is_a_conflict_with_three_values() {
 }
 
 #[test]
+fn a_value_of_extended_json_goes_back_whole_and_keeps_nothing_of_another_type() {
+    let life = [(BAD, r#"{"n":{"$numberDouble":"7.0"},"o":2}"#), (GOOD, r#"{"n":{"$numberDouble":"7.0"},"o":3}"#)];
+    let base = r#"{"n":{"$numberInt":"5"},"o":2}"#;
+    assert_eq!(merged(base, &life), (r#"{"n":{"$numberInt":"5"},"o":3}"#.into(), none()));
+    // Changed again, also to another type, it is a conflict.
+    let again = [life[0], (GOOD, r#"{"n":{"$numberLong":"5"},"o":2}"#)];
+    let conflict = r#"/n {"$numberInt":"5"} {"$numberDouble":"7.0"} {"$numberLong":"5"}"#;
+    assert_eq!(merged(base, &again).1, [conflict]);
+    // Another spelling is no change.
+    let same = [life[0], (GOOD, r#"{"n":{ "$numberInt" : "\u0035" },"o":2}"#)];
+    assert_eq!(merged(base, &same).1, none());
+    let only = Rules { only: vec![vec!["n".into(), "$numberInt".into()]], ..Rules::default() };
+    let above = merged_by(&only, base, &life);
+    assert_eq!((above.edits.len(), above.above.len()), (0, 1));
+}
+
+#[test]
+fn elements_are_known_by_a_key_of_extended_json() {
+    let rules = Rules { array_keys: vec!["/items=/sku".parse().unwrap()], ..Rules::default() };
+    let items =
+        |a: u8, b: u8| format!(r#"{{"items":[{{"sku":{{"$oid":"a"}},"n":{a}}},{{"sku":{{"$oid":"b"}},"n":{b}}}]}}"#);
+    let (bad, good) = (items(7, 1), items(7, 2));
+    let merged = merged_by(&rules, &items(1, 1), &[(BAD, bad.as_str()), (GOOD, good.as_str())]);
+    assert_eq!(shown(&merged), (items(1, 2), none()));
+    assert_eq!(merged.taken[0].place.to_string(), r#"/items/[/sku={"$oid":"a"}]/n"#);
+}
+
+#[test]
 fn somebody_who_wrote_the_bad_value_again_by_will_is_no_bad_writer() {
     // 2 is what the bad write made of it; a good one changed it to 3 and back to 2.
     let life = [(BAD, r#"{"a":2}"#), (GOOD, r#"{"a":3}"#), (GOOD, r#"{"a":2}"#)];
