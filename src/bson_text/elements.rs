@@ -104,6 +104,18 @@ pub(super) fn length_of(kind: u8, rest: &[u8]) -> Option<usize> {
     }
 }
 
+/// Whether a value has no more levels than these.
+pub(super) fn is_shallow(kind: u8, value: &[u8], levels: usize) -> bool {
+    let inner = match kind {
+        DOCUMENT | ARRAY => Some(value),
+        CODE_WITH_SCOPE => value.get(4..).and_then(|inner| inner.get(length_of(STRING, inner)?..)),
+        _ => return true,
+    };
+    let Some(levels) = levels.checked_sub(1) else { return false };
+    let mut elements = inner.and_then(Elements::of).into_iter().flatten().flatten();
+    elements.all(|element| is_shallow(element.kind, element.value, levels))
+}
+
 /// The length that bytes begin with.
 pub(super) fn length(bytes: &[u8]) -> Option<usize> {
     usize::try_from(i32::from_le_bytes(*bytes.first_chunk()?)).ok()

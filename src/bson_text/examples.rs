@@ -234,6 +234,10 @@ fn a_string_is_its_own_id_unless_another_value_has_its_text() {
     assert_eq!(id(Bson::Symbol("s".into())), "s");
     let no_value: Result<Bson, NoBson> = id_value("{\"$oid\":");
     assert!(no_value.is_err() && id_value("\"").is_err());
+    let deep = (0..5000).fold(vec![5, 0, 0, 0, 0], |inner, _| super::elements::alone(3, &inner));
+    let mut text = String::new();
+    super::write::push_bson(&mut text, 3, &deep);
+    assert_eq!(id_value(&text).unwrap_err().problem, "is nested too deeply");
 }
 
 #[test]

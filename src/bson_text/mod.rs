@@ -16,6 +16,9 @@ mod write;
 
 use sha2::{Digest as _, Sha256};
 
+/// More levels than MongoDB has, and few enough for any stack.
+const MOST_LEVELS: usize = 200;
+
 /// Bytes that are no document, or one without an `_id`, which MongoDB does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes are no document of MongoDB: {0}")]
@@ -73,10 +76,29 @@ pub fn id_text(id: bson::raw::RawBsonRef<'_>) -> String {
 /// When the text is an object or a quoted string, and neither is well-formed.
 pub fn id_value(text: &str) -> Result<bson::Bson, NoBson> {
     let (kind, value) = id::value_of(text)?;
-    let no_value = |_| NoBson { place: String::new(), problem: "is no value of MongoDB".into() };
-    let document = bson::RawDocumentBuf::from_bytes(elements::alone(kind, &value)).map_err(no_value)?;
-    let element = document.iter().next().ok_or_else(|| NoBson { place: String::new(), problem: "is empty".into() })?;
-    bson::Bson::try_from(element.map_err(no_value)?.1).map_err(no_value)
+    if !elements::is_shallow(kind, &value, MOST_LEVELS) {
+        return Err(NoBson::at("", "is nested too deeply"));
+    }
+    let element = alone(kind, &value)?;
+    let first = element.iter().next().and_then(Result::ok);
+    first.and_then(|(_, id)| bson::Bson::try_from(id).ok()).ok_or_else(no_value)
+}
+
+/// A member's value, of its text: the only element of the document that is handed back, without a name.
+///
+/// # Errors
+/// With the place, when it is none.
+pub fn value_of(text: &str) -> Result<bson::RawDocumentBuf, NoBson> {
+    let (kind, value) = read::value(text)?;
+    alone(kind, &value)
+}
+
+fn alone(kind: u8, value: &[u8]) -> Result<bson::RawDocumentBuf, NoBson> {
+    bson::RawDocumentBuf::from_bytes(elements::alone(kind, value)).map_err(|_| no_value())
+}
+
+fn no_value() -> NoBson {
+    NoBson::at("", "is no value of MongoDB")
 }
 
 /// What stands for a document's bytes, like an etag: the first 32 hex digits of their SHA-256, in double quotes.

@@ -66,7 +66,7 @@ pub(super) fn string(text: &str) -> Vec<u8> {
 }
 
 impl NoBson {
-    fn at(place: &str, problem: &str) -> Self {
+    pub(super) fn at(place: &str, problem: &str) -> Self {
         Self { place: place.into(), problem: problem.into() }
     }
 }

@@ -63,6 +63,7 @@ mod reader;
 mod run;
 pub mod sink;
 mod store;
+mod values;
 
 pub use checkpoint::{BadRange, Checkpoint, Mismatch, RangePosition};
 pub use error::FollowError;
