@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the programs that some tests use as a second opinion: the Python and JavaScript SDKs of Cosmos DB, and
-# Azurite (a blob store); the benchmarks compare with the SDKs. They go to target/test-peers. Running it again does nothing.
+# Installs the programs that some tests use as a second opinion: the Python and JavaScript SDKs of Cosmos DB, Azurite (a
+# blob store), and SecantusDB (a MongoDB server, GPL: only ever a process of its own, never linked or shipped) with
+# pymongo; the benchmarks compare with the SDKs. They go to target/test-peers. Running it again does nothing.
 #
 # Usage: scripts/install-test-peers.sh [--force]
 #   --force   install again, even when this version is there
@@ -47,6 +48,9 @@ npm install --prefix "$peers/node" --omit=dev --no-package-lock --no-audit --no-
 
 # Each of them starts.
 "$peers/venv/bin/python" -c 'import azure.cosmos; print("azure-cosmos", azure.cosmos.__version__)'
+"$peers/venv/bin/python" -c 'import pymongo; print("pymongo", pymongo.version)'
+"$peers/venv/bin/python" -m secantus --help >/dev/null
+echo "SecantusDB $(sed -n 's/^SecantusDB==//p' tests/sdk/requirements.txt)"
 (cd "$peers/node" && node -e 'console.log("@azure/cosmos", require("@azure/cosmos/package.json").version)')
 echo "azurite $(node "$peers/node/node_modules/azurite/dist/src/blob/main.js" --version 2>/dev/null | tail -1)"
 printf '%s\n' "$wanted" >"$peers/installed"
