@@ -62,6 +62,8 @@ mod local_payloads;
 mod local_trigger;
 #[cfg(feature = "local")]
 mod log_lines;
+#[cfg(all(feature = "local", feature = "mongodb"))]
+mod mongodb;
 #[cfg(feature = "local")]
 mod new_function;
 #[cfg(feature = "local")]

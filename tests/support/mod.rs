@@ -9,6 +9,8 @@ mod handler;
 mod letterbox;
 mod local;
 pub mod memory;
+#[cfg(feature = "mongodb")]
+pub mod mongo_ru;
 pub mod peers;
 mod proxy;
 mod running;

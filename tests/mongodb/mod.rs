@@ -1,0 +1,3 @@
+//! MongoDB sources: so far the server of the tests alone.
+
+mod ru_server;

@@ -1,0 +1,231 @@
+//! A small and strict server of our own that behaves as Azure Cosmos DB for MongoDB (RU) does, as far as a reader of its
+//! change streams sees it; no such account can be had offline.
+//!
+//! What it does as the service: it insists on one pipeline; an event says neither what happened nor when; a change that
+//! another one followed before it was read is not seen, nor is a delete; all documents of a page carry one token, and
+//! that token stands for the end of the page; a throttled read is an empty page; a collection that is not there is an
+//! error. What it does not do: users, TLS, indexes, queries beyond equality.
+
+mod commands;
+mod feed;
+mod store;
+mod wire;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use bson::{Document, RawDocumentBuf};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::AbortHandle,
+};
+
+use self::{
+    feed::Place,
+    store::{Collection, Collections},
+    wire::Message,
+};
+
+/// What one of the next pages is instead of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageFault {
+    /// Empty, as a throttled one is.
+    Throttled,
+    /// Error 16500, with the time to wait.
+    TooManyRequests,
+    /// Half of it, and then the connection ends.
+    Cut,
+}
+
+/// The server; ends when it is dropped.
+pub struct MongoRu {
+    address: SocketAddr,
+    world: Arc<Mutex<World>>,
+    task: AbortHandle,
+}
+
+impl MongoRu {
+    /// With the wire version that the driver of today accepts.
+    pub async fn start() -> Self {
+        Self::of_wire_version(13).await
+    }
+
+    /// Older servers have a lower one: 6 is MongoDB 3.6.
+    pub async fn of_wire_version(version: i32) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let world = Arc::new(Mutex::new(World { wire_version: version, address: Some(address), ..World::default() }));
+        let shared = world.clone();
+        let task = tokio::spawn(async move {
+            // The connections end with the server.
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, shared.clone()));
+            }
+        });
+        Self { address, world, task: task.abort_handle() }
+    }
+
+    /// As the service's connection strings are, without TLS and a user.
+    pub fn uri(&self) -> String {
+        format!("mongodb://{}/?replicaSet=globaldb&retryWrites=false", self.address)
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    /// Makes a collection; what was there under its name is gone.
+    pub fn create(&self, database: &str, name: &str, shard_key: &str, partitions: usize) {
+        self.world().create(database, name, shard_key, partitions);
+    }
+
+    pub fn drop_collection(&self, database: &str, name: &str) {
+        self.world().collections.remove(&(database.to_owned(), name.to_owned()));
+    }
+
+    /// Inserts a document, or puts it in the place of the one with its `_id`.
+    pub fn put(&self, database: &str, name: &str, document: &Document) {
+        self.put_raw(database, name, RawDocumentBuf::try_from(document).unwrap());
+    }
+
+    /// The same with bytes of one's own.
+    pub fn put_raw(&self, database: &str, name: &str, raw: RawDocumentBuf) {
+        let mut world = self.world();
+        let collection = world.collections.get_mut(&(database.to_owned(), name.to_owned())).expect("it was created");
+        let filter = bson::doc! { "_id": bson::Bson::try_from(raw.get("_id").unwrap().unwrap()).unwrap() };
+        if !collection.change(&filter, |_| Ok(raw.clone())).unwrap().0 {
+            assert!(collection.insert(raw));
+        }
+    }
+
+    /// What the next pages of change streams are.
+    pub fn fail_next(&self, faults: &[PageFault]) {
+        self.world().faults.extend(faults);
+    }
+
+    /// How many of these faults are still to come.
+    pub fn faults_left(&self) -> usize {
+        self.world().faults.len()
+    }
+
+    /// At most so many documents in a page of a change stream.
+    pub fn page_size(&self, most: usize) {
+        self.world().page_size = most;
+    }
+
+    /// How long a page of a change stream takes.
+    pub fn page_time(&self, time: Duration) {
+        self.world().page_time = time;
+    }
+
+    /// Commands so far, without greetings.
+    pub fn commands(&self) -> Vec<Document> {
+        self.world().log.clone()
+    }
+}
+
+impl Drop for MongoRu {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Everything that the connections share.
+struct World {
+    address: Option<SocketAddr>,
+    wire_version: i32,
+    collections: Collections,
+    cursors: HashMap<i64, Cursor>,
+    last_cursor: i64,
+    last_rid: u64,
+    faults: VecDeque<PageFault>,
+    page_size: usize,
+    page_time: Duration,
+    log: Vec<Document>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            address: None,
+            wire_version: 13,
+            collections: Collections::new(),
+            cursors: HashMap::new(),
+            last_cursor: 0,
+            last_rid: 0,
+            faults: VecDeque::new(),
+            page_size: 100,
+            page_time: Duration::ZERO,
+            log: Vec::new(),
+        }
+    }
+}
+
+impl World {
+    fn create(&mut self, database: &str, name: &str, shard_key: &str, partitions: usize) {
+        self.last_rid += 1;
+        let collection = Collection::new(format!("rid{:05}==", self.last_rid), shard_key, partitions);
+        self.collections.insert((database.to_owned(), name.to_owned()), collection);
+    }
+
+    fn keep(&mut self, cursor: Cursor) -> i64 {
+        self.last_cursor += 1;
+        self.cursors.insert(self.last_cursor, cursor);
+        self.last_cursor
+    }
+}
+
+/// What is left to send to a client.
+enum Cursor {
+    Documents { namespace: (String, String), left: VecDeque<RawDocumentBuf> },
+    Feed { namespace: (String, String), place: Place },
+}
+
+/// What a command comes to.
+enum Answer {
+    Reply(RawDocumentBuf),
+    /// Half of it, and then the connection ends.
+    Cut(RawDocumentBuf),
+    /// Nothing new in a change stream: to be asked again until the client's time is over.
+    Wait(RawDocumentBuf),
+}
+
+async fn serve(mut stream: TcpStream, world: Arc<Mutex<World>>) {
+    while let Some(message) = wire::read(&mut stream).await {
+        let (reply, cut) = answer(&message, &world).await;
+        if message.wants_reply && wire::send(&mut stream, &message.reply(&reply), cut).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer(message: &Message, world: &Mutex<World>) -> (RawDocumentBuf, bool) {
+    let command = message.command();
+    let name = message.name();
+    let is_page = name == "getMore" || name == "aggregate";
+    let page_time = world.lock().unwrap().page_time;
+    if is_page && !page_time.is_zero() {
+        tokio::time::sleep(page_time).await;
+    }
+    // A client that names no time gets what is there.
+    let patience = command.get_i64("maxTimeMS").or_else(|_| command.get_i32("maxTimeMS").map(i64::from)).unwrap_or(0);
+    let until = tokio::time::Instant::now() + Duration::from_millis(u64::try_from(patience).unwrap().clamp(10, 1000));
+    if !commands::is_greeting(&name) {
+        world.lock().unwrap().log.push(command.clone());
+    }
+    loop {
+        // Bound on its own line: the lock must be gone before the pause.
+        let answer = commands::run(&mut world.lock().unwrap(), message, &name, &command);
+        match answer {
+            Answer::Reply(reply) => return (reply, false),
+            Answer::Cut(reply) => return (reply, true),
+            Answer::Wait(reply) if tokio::time::Instant::now() >= until => return (reply, false),
+            Answer::Wait(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}

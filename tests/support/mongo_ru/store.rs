@@ -1,0 +1,200 @@
+//! Collections: documents with the place of their newest version, spread over partitions by their shard key.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
+
+/// Where the numbers of a partition begin; the big bang is before it.
+const FIRST_LSN: u64 = 1000;
+
+/// A document as it is now.
+pub struct Stored {
+    pub raw: RawDocumentBuf,
+    pub lsn: u64,
+}
+
+pub struct Collection {
+    /// The identity of this collection: one of the same name, made later, has another.
+    pub rid: String,
+    pub shard_key: String,
+    pub partitions: Vec<Partition>,
+}
+
+/// One physical partition.
+#[derive(Default)]
+pub struct Partition {
+    pub documents: Vec<Stored>,
+    lsn: u64,
+    /// When each number was given out, in seconds.
+    times: Vec<(u32, u64)>,
+}
+
+impl Partition {
+    /// The last number that was given out.
+    pub fn last(&self) -> u64 {
+        FIRST_LSN + self.lsn
+    }
+
+    /// The last number before a time.
+    pub fn before(&self, seconds: u32) -> u64 {
+        self.times.iter().take_while(|(at, _)| *at < seconds).last().map_or(0, |(_, lsn)| *lsn)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.lsn += 1;
+        let lsn = self.last();
+        self.times.push((u32::try_from(chrono::Utc::now().timestamp()).unwrap(), lsn));
+        lsn
+    }
+}
+
+impl Collection {
+    pub fn new(rid: String, shard_key: &str, partitions: usize) -> Self {
+        let partitions = (0..partitions).map(|_| Partition::default()).collect();
+        Self { rid, shard_key: shard_key.to_owned(), partitions }
+    }
+
+    /// The first and the last key of a partition.
+    pub fn range(&self, at: usize) -> (String, String) {
+        let edge = |n: usize| format!("{:02X}", n * 255 / self.partitions.len());
+        (if at == 0 { String::new() } else { edge(at) }, edge(at + 1))
+    }
+
+    fn partition_of(&self, raw: &RawDocument) -> usize {
+        let value = value_bytes(raw, &self.shard_key);
+        let hash = value
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        // The last bytes of all values are alike: what differs has to come up to the bits that count.
+        let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        usize::try_from((hash >> 32) % self.partitions.len() as u64).unwrap()
+    }
+
+    /// What names a document: its shard key and `_id`.
+    pub fn document_key(&self, raw: &RawDocument) -> RawDocumentBuf {
+        let mut key = RawDocumentBuf::new();
+        for name in [self.shard_key.as_str(), "_id"] {
+            let is_there = key.get(name).unwrap().is_some();
+            if let (Some(value), false) = (raw.get(name).unwrap(), is_there) {
+                key.append(bson::raw::CString::try_from(name).unwrap(), value);
+            }
+        }
+        key
+    }
+
+    /// Whether it was new.
+    pub fn insert(&mut self, raw: RawDocumentBuf) -> bool {
+        let (at, id) = (self.partition_of(&raw), value_bytes(&raw, "_id"));
+        let partition = &mut self.partitions[at];
+        if partition.documents.iter().any(|stored| value_bytes(&stored.raw, "_id") == id) {
+            return false;
+        }
+        let lsn = partition.next();
+        partition.documents.push(Stored { raw, lsn });
+        true
+    }
+
+    /// Puts another text in the place of the first that matches; says whether there was one, and whether it changed.
+    pub fn change(
+        &mut self,
+        filter: &Document,
+        change: impl Fn(&RawDocument) -> Result<RawDocumentBuf, String>,
+    ) -> Result<(bool, bool), String> {
+        for partition in &mut self.partitions {
+            let Some(at) = find(partition, filter)? else { continue };
+            let raw = change(&partition.documents[at].raw)?;
+            if raw == partition.documents[at].raw {
+                return Ok((true, false));
+            }
+            let lsn = partition.next();
+            partition.documents[at] = Stored { raw, lsn };
+            return Ok((true, true));
+        }
+        Ok((false, false))
+    }
+
+    /// Removes what matches, one or all of it. The feed shows nothing of it.
+    pub fn remove(&mut self, filter: &Document, one: bool) -> Result<i32, String> {
+        let mut removed = 0;
+        for partition in &mut self.partitions {
+            while let Some(at) = find(partition, filter)? {
+                partition.documents.remove(at);
+                removed += 1;
+                if one {
+                    return Ok(removed);
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    pub fn find(&self, filter: &Document) -> Result<Vec<RawDocumentBuf>, String> {
+        let mut found = Vec::new();
+        for stored in self.partitions.iter().flat_map(|partition| &partition.documents) {
+            if matches(&stored.raw, filter)? {
+                found.push(stored.raw.clone());
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn find(partition: &Partition, filter: &Document) -> Result<Option<usize>, String> {
+    for (at, stored) in partition.documents.iter().enumerate() {
+        if matches(&stored.raw, filter)? {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
+}
+
+/// The type and the bytes of a field; of none when it is not there.
+fn value_bytes(raw: &RawDocument, name: &str) -> Vec<u8> {
+    raw.get(name).unwrap().map_or_else(Vec::new, |value| bytes_of(value))
+}
+
+fn bytes_of(value: RawBsonRef<'_>) -> Vec<u8> {
+    rawdoc! { "v": value }.into_bytes()
+}
+
+/// Fields that are equal, byte by byte, and the comparison of the whole document.
+fn matches(raw: &RawDocument, filter: &Document) -> Result<bool, String> {
+    for (name, wanted) in filter {
+        let same = match name.as_str() {
+            "$expr" => raw.as_bytes() == whole(wanted)?,
+            name if name.starts_with('$') => return Err(format!("unknown top level operator: {name}")),
+            name => {
+                let wanted = RawDocumentBuf::try_from(&bson::doc! { "v": equal_to(wanted)? }).unwrap();
+                value_bytes(raw, name) == bytes_of(wanted.get("v").unwrap().unwrap())
+            }
+        };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn equal_to(wanted: &Bson) -> Result<Bson, String> {
+    let Bson::Document(document) = wanted else { return Ok(wanted.clone()) };
+    match document.iter().next() {
+        Some((name, value)) if name == "$eq" && document.len() == 1 => Ok(value.clone()),
+        Some((name, _)) if name.starts_with('$') => Err(format!("unknown operator: {name}")),
+        _ => Ok(wanted.clone()),
+    }
+}
+
+/// The bytes in `{$eq: ["$$ROOT", {$literal: document}]}`.
+fn whole(expression: &Bson) -> Result<Vec<u8>, String> {
+    let parts = expression.as_document().and_then(|e| e.get_array("$eq").ok());
+    let literal = match parts.map(Vec::as_slice) {
+        Some([Bson::String(root), Bson::Document(literal)]) if root == "$$ROOT" => {
+            literal.get_document("$literal").ok()
+        }
+        _ => None,
+    };
+    literal.and_then(|literal| literal.to_vec().ok()).ok_or_else(|| format!("unknown expression: {expression}"))
+}
+
+/// All collections, by database and name.
+pub type Collections = BTreeMap<(String, String), Collection>;
