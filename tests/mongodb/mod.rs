@@ -1,3 +1,130 @@
-//! MongoDB sources: so far the server of the tests alone.
+//! `follow` on a MongoDB source, from the outside: against a server of other people (`scripts/install-test-peers.sh`
+//! installs it), and against one of our own that behaves as Azure Cosmos DB for MongoDB (RU).
+//!
+//! What a server is given, and what came of it, is written and judged by the Python programs in this folder; they know
+//! nothing of the program under test but the form of its events.
 
+mod checker;
+mod errors;
+mod follow;
+mod kills;
 mod ru_server;
+mod scopes;
+mod sinks;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::support::{FollowerProcess, Output, mongo_server::MongoServer, peers, run};
+
+/// A folder with the files of one follower: its events and its checkpoint.
+pub struct Work {
+    pub folder: tempfile::TempDir,
+}
+
+impl Work {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What every follower of the tests is told, and what this one is.
+    fn args<'a>(&self, source: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        [&["--source", source, "--checkpoint-file", "checkpoint.json", "--sink", "file:events.jsonl"], more].concat()
+    }
+
+    /// Follows until nothing is left, to its end.
+    pub async fn catch_up(&self, source: &str, more: &[&str]) -> Output {
+        let output = self.follow(source, more).await;
+        assert_eq!(output.code, 0, "{output:?}");
+        output
+    }
+
+    /// The same, which may fail.
+    pub async fn follow(&self, source: &str, more: &[&str]) -> Output {
+        let args = self.args(source, more);
+        let args = [&["follow", "--until-caught-up", "--poll", "50"], &args[..]].concat();
+        run(self.folder.path(), &args, &settings(), "").await
+    }
+
+    /// Starts a follower that goes on until it is stopped.
+    pub fn start(&self, source: &str, more: &[&str]) -> FollowerProcess {
+        FollowerProcess::start_in(self.folder.path(), &self.args(source, more), &settings())
+    }
+
+    /// The events in its file. The last line may be one that a kill broke off.
+    pub fn events(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.path("events.jsonl")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+}
+
+fn settings() -> Vec<(String, String)> {
+    [("RUST_BACKTRACE", "0"), ("REWIND_LOG_FORMAT", "text")].map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec()
+}
+
+/// The driver, for what is written from here.
+pub async fn client(uri: &str) -> mongodb::Client {
+    mongodb::Client::with_uri_str(uri).await.unwrap()
+}
+
+/// The arguments that name a collection.
+pub fn of<'a>(database: &'a str, collection: &'a str) -> [&'a str; 4] {
+    ["--database", database, "--collection", collection]
+}
+
+/// A program of this folder, to be run with these arguments.
+pub fn program(name: &str, args: &[&str]) -> Command {
+    let python = peers::mongodb_python().expect("asked for before");
+    let mut command = Command::new(python);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mongodb").join(name)).args(args);
+    // The folder of the sources stays as it is.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// Runs it to its end; what it says at the end.
+pub async fn python(name: &str, args: &[&str]) -> String {
+    let mut command = program(name, args);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name} {args:?}: {}\n{out}\n{err}", output.status);
+    out.trim().to_owned()
+}
+
+/// Writes so many changes to a collection of the server, and logs them in a file.
+pub async fn write(server: &MongoServer, (database, collection): (&str, &str), log: &Path, count: usize, seed: u64) {
+    let (count, seed) = (count.to_string(), seed.to_string());
+    let said = python("write.py", &[&server.uri(), database, collection, &text(log), &count, &seed, "--images"]).await;
+    assert_eq!(said, format!("wrote {count}"));
+}
+
+/// Proves the events in a file by a log; how many changes they are, and how many came again.
+pub async fn prove(log: &Path, events: &Path, more: &[&str]) -> (usize, usize) {
+    let said = python("check_events.py", &[&[text(log).as_str(), &text(events)], more].concat()).await;
+    let numbers: Vec<usize> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [changes, repeats] = numbers[..] else { panic!("{said}") };
+    (changes, repeats)
+}
+
+pub fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// A column of all events.
+pub fn each<'a>(events: &'a [Value], name: &str) -> Vec<&'a str> {
+    events.iter().map(|event| event[name].as_str().unwrap_or_else(|| panic!("{name} of {event}"))).collect()
+}
+
+/// The id text of every event with its op.
+pub fn ops(events: &[Value]) -> Vec<(&str, &str)> {
+    each(events, "op").into_iter().zip(each(events, "id")).collect()
+}

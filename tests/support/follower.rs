@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
 };
@@ -17,10 +18,15 @@ pub struct FollowerProcess {
 impl FollowerProcess {
     /// Starts `follow` with these arguments in the app's folder; it reaches the account through the proxy.
     pub fn start(app: &TestApp, args: &[&str]) -> Self {
+        Self::start_in(app.folder.path(), args, &app.settings())
+    }
+
+    /// Starts `follow` with these arguments in a folder, with these settings and no others.
+    pub fn start_in(folder: &Path, args: &[&str], settings: &[(String, String)]) -> Self {
         let mut command = Command::new(BINARY);
-        command.arg("follow").args(["--poll", "50"]).args(args).current_dir(app.folder.path());
+        command.arg("follow").args(["--poll", "50"]).args(args).current_dir(folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        hermetic(&mut command, &app.settings());
+        hermetic(&mut command, settings);
         command.env("REWIND_LOG_FORMAT", "text");
         let mut child = command.spawn().unwrap();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();

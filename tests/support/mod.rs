@@ -11,6 +11,8 @@ mod local;
 pub mod memory;
 #[cfg(feature = "mongodb")]
 pub mod mongo_ru;
+#[cfg(feature = "mongodb")]
+pub mod mongo_server;
 pub mod peers;
 mod proxy;
 mod running;

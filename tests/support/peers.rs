@@ -1,4 +1,4 @@
-//! Other people's programs that some tests need: the Python and JavaScript SDKs, and Azurite.
+//! Other people's programs that some tests need: the Python and JavaScript SDKs, Azurite, and a MongoDB server.
 //!
 //! `scripts/install-test-peers.sh` installs them. A test that finds them missing says so and passes, unless
 //! `COSMOS_REWIND_REQUIRE_OPTIONAL=1` makes that a failure: CI sets it.
@@ -44,6 +44,13 @@ pub fn absent(notice: &str) {
 /// The Python that has `azure-cosmos`.
 pub fn python() -> Option<PathBuf> {
     installed("the Python SDK", peers().join("venv/bin/python"))
+}
+
+/// The Python that has SecantusDB, a MongoDB server, and `pymongo`.
+#[cfg(feature = "mongodb")]
+pub fn mongodb_python() -> Option<PathBuf> {
+    let bin = peers().join("venv/bin");
+    installed("SecantusDB", bin.join("secantusd-py")).map(|_| bin.join("python"))
 }
 
 /// The folder from which node finds `@azure/cosmos`.

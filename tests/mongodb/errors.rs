@@ -1,0 +1,92 @@
+//! What cannot go on stops and says what to do; nothing of it says a password.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+
+use super::{Work, client, of};
+use crate::support::{ClosedPort, Output, mongo_server::MongoServer};
+
+/// Fails in time, and without a word of these.
+async fn fails(work: &Work, source: &str, more: &[&str], secrets: &[&str]) -> Output {
+    let args = [&of("shop", "orders")[..], more].concat();
+    let ran = tokio::time::timeout(Duration::from_secs(90), work.follow(source, &args));
+    let output = ran.await.expect("it ends");
+    assert_ne!(output.code, 0, "{output:?}");
+    assert!(!output.stderr.contains("unexpected argument"), "{output:?}");
+    silent(work, &output, secrets);
+    output
+}
+
+/// None of these is in what it printed, or in its files.
+fn silent(work: &Work, output: &Output, secrets: &[&str]) {
+    for secret in secrets {
+        assert!(!output.stdout.contains(secret) && !output.stderr.contains(secret), "{secret}: {output:?}");
+        for entry in std::fs::read_dir(work.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+            assert!(!text.contains(secret), "{secret} in {}", path.display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_history_that_is_gone_stops_it_with_a_word_on_what_to_do() {
+    let Some(server) = MongoServer::start_with(&["--oplog-max-entries", "100"]) else { return };
+    let work = Work::new();
+    let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
+    orders.insert_one(doc! { "_id": "a" }).await.unwrap();
+    let args = [&of("shop", "orders")[..], &["--from", "now"]].concat();
+    work.catch_up(&server.uri(), &args).await;
+    orders.insert_one(doc! { "_id": "b" }).await.unwrap();
+    work.catch_up(&server.uri(), &args).await;
+    let checkpoint = std::fs::read(work.path("checkpoint.json")).unwrap();
+    // The server looks at what it may forget with every thousandth write.
+    orders.insert_many((0..2500).map(|n| doc! { "_id": n })).await.unwrap();
+    let output = fails(&work, &server.uri(), &["--from", "now"], &[]).await;
+    assert!(output.stderr.contains("history") && output.stderr.contains("--from"), "{output:?}");
+    // It neither goes on with a hole, nor forgets where it was.
+    assert_eq!(work.events().len(), 1);
+    assert_eq!(std::fs::read(work.path("checkpoint.json")).unwrap(), checkpoint);
+}
+
+#[tokio::test]
+async fn a_password_is_never_printed_be_it_right_or_wrong() {
+    let Some(mut server) = MongoServer::start() else { return };
+    let admin = client(&server.uri()).await.database("admin");
+    admin.run_command(doc! { "createUser": "user", "pwd": "sEcR@et", "roles": ["root"] }).await.unwrap();
+    server.restart_with(&["--auth"]);
+    let work = Work::new();
+    let right = server.uri_of("user", "sEcR%40et");
+    let secrets = ["sEcR%40et", "sEcR@et"];
+    let args = [&of("shop", "orders")[..], &["--from", "now"]].concat();
+    let output = work.catch_up(&right, &args).await;
+    silent(&work, &output, &secrets);
+    let other = Work::new();
+    let output = fails(&other, &server.uri_of("user", "wR%40ng"), &[], &["wR%40ng", "wR@ng"]).await;
+    assert!(output.stderr.to_lowercase().contains("authent"), "{output:?}");
+    fails(&Work::new(), &server.uri(), &[], &[]).await;
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_answer_is_named_without_its_password() {
+    let port = ClosedPort::take();
+    let work = Work::new();
+    let source = format!("mongodb://user:sEcRet@{}/?serverSelectionTimeoutMS=500&connectTimeoutMS=500", port.address());
+    let output = fails(&work, &source, &[], &["sEcRet"]).await;
+    assert!(output.stderr.contains(&port.address().to_string()), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_source_that_is_no_uri_is_refused_without_its_password() {
+    let wrong = [
+        "mongodb://user:sEcRet@",
+        "mongodb://user:sEcRet@127.0.0.1:notaport/",
+        "mongodb://user:sEcRet@127.0.0.1/?authMechanism=none",
+        "mongodb://user:sEc/Ret@127.0.0.1/",
+        "mongodb+srv://user:sEcRet@127.0.0.1:27017/",
+    ];
+    for source in wrong {
+        fails(&Work::new(), source, &[], &["sEcRet", "sEc/Ret"]).await;
+    }
+}

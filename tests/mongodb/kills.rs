@@ -1,0 +1,101 @@
+//! What a kill may not lose: of the follower, of its holder with another one standing by, and of the server.
+
+use std::time::Duration;
+
+use super::{Work, of, program, prove, text, write};
+use crate::support::{eventually, mongo_server::MongoServer};
+
+const ORDERS: (&str, &str) = ("shop", "orders");
+
+/// How many changes; more of them for a long run.
+fn changes() -> usize {
+    std::env::var("COSMOS_REWIND_MONGO_CHANGES").map_or(600, |value| value.parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn killed_again_and_again_it_delivers_every_change_in_order() {
+    let Some(server) = MongoServer::start() else { return };
+    let work = Work::new();
+    let (log, uri, orders, total) = (work.path("log.jsonl"), server.uri(), of("shop", "orders"), changes());
+    let args = [&orders[..], &["--from", "beginning"]].concat();
+    write(&server, ORDERS, &log, 1, 1).await;
+    work.catch_up(&uri, &args).await;
+    let (count, pause) = ((total - 1).to_string(), if total > 10_000 { "0" } else { "5" });
+    let written = [&uri, "shop", "orders", &text(&log), &count, "2", "--images", "--pause", pause];
+    let mut writer = program("write.py", &written).spawn().unwrap();
+    let mut kills = 0_u64;
+    let size = || std::fs::metadata(work.path("events.jsonl")).map_or(0, |file| file.len());
+    while writer.try_wait().unwrap().is_none() {
+        let before = size();
+        let mut follower = work.start(&uri, &args);
+        eventually("it delivers something", async || {
+            (size() > before || writer.try_wait().unwrap().is_some()).then_some(())
+        })
+        .await;
+        // Some at once, in the middle of what it does; others later, between two pages.
+        tokio::time::sleep(Duration::from_millis(kills * 37 % 150)).await;
+        follower.kill();
+        kills += 1;
+    }
+    assert!(writer.wait().unwrap().success());
+    work.catch_up(&uri, &args).await;
+    let given = ["--ns", "shop.orders", "--baseline", "1", "--repeats"];
+    let (delivered, repeats) = prove(&log, &work.path("events.jsonl"), &given).await;
+    println!("{delivered} changes after {kills} kills, {repeats} came again");
+    assert!(delivered == total && kills > 2, "{delivered} changes, {kills} kills");
+}
+
+#[tokio::test]
+async fn one_stands_by_with_the_same_checkpoint_file_and_takes_over() {
+    let Some(server) = MongoServer::start() else { return };
+    let work = Work::new();
+    let (log, uri) = (work.path("log.jsonl"), server.uri());
+    let args = [&of("shop", "orders")[..], &["--from", "beginning", "--lease", "2"]].concat();
+    write(&server, ORDERS, &log, 1, 1).await;
+    work.catch_up(&uri, &args).await;
+    let mut first = work.start(&uri, &args);
+    first.wait_for_log("going on from the checkpoint").await;
+    let mut second = work.start(&uri, &args);
+    second.wait_for_log("standing by").await;
+    write(&server, ORDERS, &log, 60, 2).await;
+    first.kill();
+    write(&server, ORDERS, &log, 60, 3).await;
+    second.wait_for_log("going on from the checkpoint").await;
+    eventually("all of it is there", async || {
+        let mut seen: Vec<String> = work.events().iter().map(|event| event["version"].to_string()).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        (seen.len() >= 121).then_some(())
+    })
+    .await;
+    second.signal("TERM");
+    assert!(second.ended().await.success(), "{:#?}", second.log());
+    let given = ["--ns", "shop.orders", "--baseline", "1", "--repeats"];
+    assert_eq!(prove(&log, &work.path("events.jsonl"), &given).await.0, 121);
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_and_comes_back_is_followed_further() {
+    let Some(mut server) = MongoServer::start_with(&["--sync-on-commit", "--oplog-max-entries", "1000000"]) else {
+        return;
+    };
+    let work = Work::new();
+    let (log, uri) = (work.path("log.jsonl"), server.uri());
+    let args = [&of("shop", "orders")[..], &["--from", "beginning"]].concat();
+    write(&server, ORDERS, &log, 1, 1).await;
+    work.catch_up(&uri, &args).await;
+    let mut follower = work.start(&uri, &args);
+    follower.wait_for_log("going on from the checkpoint").await;
+    for round in 2..4 {
+        write(&server, ORDERS, &log, 60, round).await;
+        server.kill();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        server.start_again();
+    }
+    write(&server, ORDERS, &log, 60, 4).await;
+    eventually("all of it is there", async || (work.events().len() >= 181).then_some(())).await;
+    follower.signal("TERM");
+    assert!(follower.ended().await.success(), "{:#?}", follower.log());
+    let given = ["--ns", "shop.orders", "--baseline", "1", "--repeats"];
+    assert_eq!(prove(&log, &work.path("events.jsonl"), &given).await.0, 181);
+}

@@ -1,0 +1,100 @@
+//! A whole database, a whole deployment, and what ends a stream.
+
+use std::collections::BTreeSet;
+
+use bson::{Document, doc};
+
+use super::{Work, client, each, of, ops, prove, write};
+use crate::support::mongo_server::MongoServer;
+
+/// The namespace and the id of every event.
+fn places(work: &Work) -> BTreeSet<(String, String)> {
+    let events = work.events();
+    each(&events, "ns").into_iter().map(str::to_owned).zip(each(&events, "id").into_iter().map(str::to_owned)).collect()
+}
+
+fn owned(wanted: &[(&str, &str)]) -> BTreeSet<(String, String)> {
+    wanted.iter().map(|(ns, id)| ((*ns).to_owned(), (*id).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_database_is_followed_with_all_of_its_collections() {
+    let Some(server) = MongoServer::start() else { return };
+    let work = Work::new();
+    let (one, two) = (work.path("one.jsonl"), work.path("two.jsonl"));
+    write(&server, ("shop", "one"), &one, 20, 1).await;
+    let args = ["--database", "shop", "--from", "beginning"];
+    work.catch_up(&server.uri(), &args).await;
+    // A collection that comes later, too; not one of another database.
+    write(&server, ("shop", "two"), &two, 40, 2).await;
+    write(&server, ("shop", "one"), &one, 20, 3).await;
+    write(&server, ("elsewhere", "two"), &work.path("other.jsonl"), 20, 4).await;
+    work.catch_up(&server.uri(), &args).await;
+    let events = work.path("events.jsonl");
+    prove(&one, &events, &["--ns", "shop.one", "--baseline", "20"]).await;
+    prove(&two, &events, &["--ns", "shop.two"]).await;
+    let found = work.events();
+    assert_eq!(each(&found, "ns").into_iter().collect::<BTreeSet<_>>(), ["shop.one", "shop.two"].into());
+}
+
+#[tokio::test]
+async fn a_deployment_is_followed_with_all_of_its_databases() {
+    let Some(server) = MongoServer::start() else { return };
+    let work = Work::new();
+    let client = client(&server.uri()).await;
+    let put = async |database: &str, collection: &str, id: &str| {
+        client.database(database).collection::<Document>(collection).insert_one(doc! { "_id": id }).await.unwrap();
+    };
+    put("shop", "orders", "a").await;
+    let args = ["--from", "beginning"];
+    work.catch_up(&server.uri(), &args).await;
+    // What the server keeps for itself is no part of it.
+    assert_eq!(places(&work), owned(&[("shop.orders", "a")]));
+    put("shop", "orders", "b").await;
+    put("bank", "accounts", "a").await;
+    put("shop", "baskets", "a").await;
+    work.catch_up(&server.uri(), &args).await;
+    let wanted = [("shop.orders", "a"), ("shop.orders", "b"), ("bank.accounts", "a"), ("shop.baskets", "a")];
+    assert_eq!(places(&work), owned(&wanted));
+}
+
+#[tokio::test]
+async fn a_drop_is_told_and_what_comes_after_it_is_not_lost() {
+    let Some(server) = MongoServer::start() else { return };
+    let work = Work::new();
+    let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
+    orders.insert_one(doc! { "_id": "a" }).await.unwrap();
+    let args = [&of("shop", "orders")[..], &["--from", "beginning"]].concat();
+    work.catch_up(&server.uri(), &args).await;
+    orders.insert_one(doc! { "_id": "b" }).await.unwrap();
+    orders.drop().await.unwrap();
+    // The stream ends with it. Whether that is an error is the program's to say; what it says is in the file.
+    work.follow(&server.uri(), &args).await;
+    let events = work.events();
+    assert_eq!(each(&events, "op"), ["baseline", "create", "drop", "invalidate"]);
+    assert_eq!(events[2]["ns"], "shop.orders");
+    orders.insert_one(doc! { "_id": "c" }).await.unwrap();
+    work.catch_up(&server.uri(), &args).await;
+    let events = work.events();
+    assert_eq!(ops(&events[4..]), [("create", "c")]);
+}
+
+#[tokio::test]
+async fn a_database_that_is_dropped_and_a_collection_that_is_renamed_are_told() {
+    let Some(server) = MongoServer::start() else { return };
+    let work = Work::new();
+    let client = client(&server.uri()).await;
+    let shop = client.database("shop");
+    shop.collection::<Document>("orders").insert_one(doc! { "_id": "a" }).await.unwrap();
+    let args = ["--database", "shop", "--from", "now"];
+    work.catch_up(&server.uri(), &args).await;
+    let rename = doc! { "renameCollection": "shop.orders", "to": "shop.old" };
+    client.database("admin").run_command(rename).await.unwrap();
+    shop.collection::<Document>("old").insert_one(doc! { "_id": "b" }).await.unwrap();
+    shop.drop().await.unwrap();
+    work.follow(&server.uri(), &args).await;
+    let events = work.events();
+    assert_eq!(each(&events, "op"), ["rename", "create", "drop", "dropDatabase", "invalidate"]);
+    assert_eq!((&events[0]["ns"], &events[1]["ns"]), (&"shop.orders".into(), &"shop.old".into()));
+    assert!(events[3]["ns"] == "shop" && events.iter().all(|event| event["op"] == "create" || event["doc"].is_null()));
+}

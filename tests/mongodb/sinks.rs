@@ -1,0 +1,73 @@
+//! The sinks of a MongoDB source other than a file.
+
+use bson::{Document, doc};
+
+use super::{client, each, of, ops, settings};
+use crate::support::{TestApp, mongo_server::MongoServer, peers::Azurite, run};
+
+async fn orders(server: &MongoServer) -> mongodb::Collection<Document> {
+    client(&server.uri()).await.database("shop").collection("orders")
+}
+
+/// Three changes of two documents.
+async fn changes(orders: &mongodb::Collection<Document>) {
+    orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    orders.insert_one(doc! { "_id": 7, "n": 2 }).await.unwrap();
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": 3 }).await.unwrap();
+}
+
+fn args<'a>(source: &'a str, sink: &'a str) -> Vec<&'a str> {
+    let follow = ["follow", "--source", source, "--from", "now", "--until-caught-up", "--poll", "50"];
+    [&follow[..], &of("shop", "orders"), &["--sink", sink, "--checkpoint-file", "checkpoint.json"]].concat()
+}
+
+#[tokio::test]
+async fn stdout_has_a_line_for_every_change() {
+    let Some(server) = MongoServer::start() else { return };
+    let (folder, source) = (tempfile::tempdir().unwrap(), server.uri());
+    let follow = async || run(folder.path(), &args(&source, "stdout"), &settings(), "").await;
+    let orders = orders(&server).await;
+    assert_eq!(follow().await.code, 0);
+    changes(&orders).await;
+    let output = follow().await;
+    assert_eq!((output.code, ops(&output.lines())), (0, vec![("create", "a"), ("create", "7"), ("replace", "a")]));
+    assert_eq!(follow().await.stdout, "");
+}
+
+#[tokio::test]
+async fn a_container_of_blobs_has_every_version() {
+    let (Some(server), Some(azurite)) = (MongoServer::start(), Azurite::start()) else { return };
+    azurite.create("versions").await;
+    let (folder, source) = (tempfile::tempdir().unwrap(), server.uri());
+    let sink = format!("blob:{}", azurite.container("versions"));
+    let follow = async || run(folder.path(), &args(&source, &sink), &settings(), "").await;
+    let orders = orders(&server).await;
+    let output = follow().await;
+    assert_eq!(output.code, 0, "{output:?}");
+    changes(&orders).await;
+    let output = follow().await;
+    assert_eq!(output.code, 0, "{output:?}");
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let list = format!("{}&restype=container&comp=list", azurite.container("versions"));
+    let answer = http.get(list).header("x-ms-version", "2021-12-02").send().await.unwrap().text().await.unwrap();
+    assert_eq!(answer.matches("<Blob>").count(), 3, "{answer}");
+}
+
+#[tokio::test]
+async fn the_history_has_every_version() {
+    let Some(server) = MongoServer::start() else { return };
+    let app = TestApp::start().await;
+    let source = server.uri();
+    let orders = orders(&server).await;
+    // The account of the history is in the settings; the database and the collection are of the source.
+    let follow = async || app.run(&args(&source, "changes")).await;
+    let output = follow().await;
+    assert_eq!(output.code, 0, "{output:?}");
+    changes(&orders).await;
+    let output = follow().await;
+    assert_eq!(output.code, 0, "{output:?}");
+    let history = app.history().await;
+    let mut ids = each(&history, "_originalId");
+    ids.sort_unstable();
+    assert_eq!(ids, ["7", "a", "a"]);
+}
