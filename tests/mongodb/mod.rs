@@ -5,9 +5,12 @@
 //! nothing of the program under test but the form of its events.
 
 mod checker;
+mod contract;
 mod errors;
 mod follow;
 mod kills;
+mod ru;
+mod ru_kills;
 mod ru_server;
 mod scopes;
 mod sinks;

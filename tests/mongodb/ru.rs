@@ -1,0 +1,208 @@
+//! The RU dialect: newest versions without a word on what happened, pages with one token, throttled pages.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bson::{Bson, Timestamp, bson, doc};
+use serde_json::{Value, json};
+
+use super::{Work, each, of};
+use crate::support::{
+    eventually,
+    mongo_ru::{MongoRu, PageFault},
+};
+
+/// Where it begins, of a collection that all tests here have.
+pub fn args(from: &str) -> Vec<&str> {
+    [&of("shop", "orders")[..], &["--dialect", "cosmos-ru", "--from", from]].concat()
+}
+
+/// Documents with these numbers, of a few customers.
+pub fn put(server: &MongoRu, numbers: std::ops::Range<i32>, version: i32) {
+    for n in numbers {
+        let customer = format!("c-{}", n % 11);
+        server.put("shop", "orders", &doc! { "_id": n, "customer": customer, "version": version });
+    }
+}
+
+/// The last version of every document that came. What came twice is the same, text and all.
+pub fn newest(events: &[Value]) -> BTreeMap<i32, i64> {
+    let (mut seen, mut newest) = (BTreeMap::new(), BTreeMap::new());
+    for event in events {
+        assert_eq!(event["op"], "upsert", "{event}");
+        let text = (event["id"].clone(), event["bson"].clone());
+        let before = seen.entry(event["version"].as_str().unwrap().to_owned()).or_insert_with(|| text.clone());
+        assert_eq!(*before, text, "one version, two texts");
+        let number = |name: &str| event["doc"][name]["$numberInt"].as_str().unwrap().parse::<i64>().unwrap();
+        newest.insert(i32::try_from(number("_id")).unwrap(), number("version"));
+    }
+    newest
+}
+
+fn all(numbers: std::ops::Range<i32>, version: i64) -> BTreeMap<i32, i64> {
+    numbers.map(|n| (n, version)).collect()
+}
+
+#[tokio::test]
+async fn the_newest_versions_come_as_upserts_and_the_next_run_goes_on() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 1);
+    put(&server, 0..30, 1);
+    put(&server, 5..10, 2);
+    let work = Work::new();
+    work.catch_up(&server.uri(), &args("beginning")).await;
+    let mut wanted = all(0..30, 1);
+    wanted.extend(all(5..10, 2));
+    assert_eq!((newest(&work.events()), work.events().len()), (wanted.clone(), 30));
+    let event = work.events().into_iter().find(|event| event["id"] == "7").unwrap();
+    assert_eq!((&event["ns"], &event["doc"]["customer"]), (&json!("shop.orders"), &json!("c-7")));
+    put(&server, 28..33, 3);
+    work.catch_up(&server.uri(), &args("beginning")).await;
+    wanted.extend(all(28..33, 3));
+    assert_eq!((newest(&work.events()), work.events().len()), (wanted, 35));
+}
+
+#[tokio::test]
+async fn a_collection_that_is_not_there_yet_is_waited_for() {
+    let server = MongoRu::start().await;
+    let work = Work::new();
+    let mut follower = work.start(&server.uri(), &args("beginning"));
+    let asked = |server: &MongoRu| server.commands().iter().any(|command| command.contains_key("collection"));
+    let watched = |server: &MongoRu| server.commands().iter().any(|command| command.contains_key("aggregate"));
+    eventually("it has asked", async || (asked(&server) || watched(&server)).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.create("shop", "orders", "customer", 1);
+    put(&server, 0..20, 1);
+    eventually("all of it came", async || (newest(&work.events()).len() == 20).then_some(())).await;
+    follower.signal("TERM");
+    assert!(follower.ended().await.success(), "{:#?}", follower.log());
+    // What it began with is the big bang, and a second run has no need to begin.
+    put(&server, 20..25, 1);
+    work.catch_up(&server.uri(), &args("beginning")).await;
+    assert_eq!((newest(&work.events()), work.events().len()), (all(0..25, 1), 25));
+}
+
+#[tokio::test]
+async fn throttled_pages_neither_end_it_early_nor_lose_anything() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 1);
+    server.page_size(10);
+    put(&server, 0..50, 1);
+    let work = Work::new();
+    // Before the first page, and between two of them.
+    server.fail_next(&[PageFault::Throttled; 5]);
+    work.catch_up(&server.uri(), &args("beginning")).await;
+    assert_eq!((newest(&work.events()), work.events().len()), (all(0..50, 1), 50));
+    put(&server, 50..100, 1);
+    server.fail_next(&[PageFault::TooManyRequests, PageFault::Throttled, PageFault::TooManyRequests]);
+    work.catch_up(&server.uri(), &args("beginning")).await;
+    assert_eq!(newest(&work.events()), all(0..100, 1));
+    assert_eq!(server.faults_left(), 0);
+}
+
+/// After an empty page without a token the driver has forgotten where it was, and would begin at another now.
+#[tokio::test]
+async fn a_connection_that_breaks_after_a_quiet_time_loses_nothing() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 1);
+    put(&server, 0..10, 1);
+    let work = Work::new();
+    let mut follower = work.start(&server.uri(), &args("now"));
+    eventually("it has read several times", async || {
+        let read = server.commands().iter().filter(|command| command.contains_key("getMore")).count();
+        (read > 4).then_some(())
+    })
+    .await;
+    server.fail_next(&[PageFault::Cut]);
+    put(&server, 10..20, 1);
+    eventually("the page broke off", async || (server.faults_left() == 0).then_some(())).await;
+    put(&server, 20..30, 1);
+    eventually("all of it came", async || (newest(&work.events()).len() >= 20).then_some(())).await;
+    follower.signal("TERM");
+    assert!(follower.ended().await.success(), "{:#?}", follower.log());
+    assert_eq!(newest(&work.events()), all(10..30, 1));
+}
+
+#[tokio::test]
+async fn every_partition_is_read_from_a_token_of_its_own() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 2);
+    server.page_size(7);
+    put(&server, 0..90, 1);
+    let work = Work::new();
+    work.catch_up(&server.uri(), &args("beginning")).await;
+    assert_eq!((newest(&work.events()), work.events().len()), (all(0..90, 1), 90));
+    let commands = server.commands();
+    let asked = commands.iter().find(|c| c.get_str("customAction").is_ok_and(|name| name == "GetChangeStreamTokens"));
+    let begin = asked.expect("it asks for the tokens").get_timestamp("startAtOperationTime");
+    assert_eq!(begin.unwrap(), Timestamp { time: 0, increment: 0 });
+    put(&server, 80..95, 2);
+    work.catch_up(&server.uri(), &args("beginning")).await;
+    let mut wanted = all(0..80, 1);
+    wanted.extend(all(80..95, 2));
+    assert_eq!((newest(&work.events()), work.events().len()), (wanted, 105));
+}
+
+#[tokio::test]
+async fn what_it_sends_is_what_the_service_insists_on() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 1);
+    put(&server, 0..5, 1);
+    let work = Work::new();
+    // A filter is ours to apply: the service would refuse it.
+    let filtered = [&args("beginning")[..], &["--filter", "doc.version < 0"]].concat();
+    work.catch_up(&server.uri(), &filtered).await;
+    assert!(work.events().is_empty());
+    let commands = server.commands();
+    let pipelines: Vec<&Vec<Bson>> = commands.iter().filter_map(|command| command.get_array("pipeline").ok()).collect();
+    assert!(!pipelines.is_empty());
+    for pipeline in pipelines {
+        let match_stage = bson!({ "$match": { "operationType": { "$in": ["insert", "update", "replace"] } } });
+        let project = bson!({ "$project": { "_id": 1, "fullDocument": 1, "ns": 1, "documentKey": 1 } });
+        assert_eq!(pipeline[1..], [match_stage, project]);
+        let stream = pipeline[0].as_document().unwrap().get_document("$changeStream").unwrap();
+        assert_eq!(stream.get_str("fullDocument").unwrap(), "updateLookup");
+    }
+    let names: BTreeSet<&String> = commands.iter().filter_map(|command| command.keys().next()).collect();
+    let allowed = ["aggregate", "customAction", "getMore", "killCursors", "listCollections"];
+    assert!(names.iter().all(|name| allowed.contains(&name.as_str())), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_too_old_is_refused_with_a_clear_word() {
+    let server = MongoRu::of_wire_version(6).await;
+    let source = format!("{}&serverSelectionTimeoutMS=500", server.uri());
+    let work = Work::new();
+    let args = args("beginning");
+    let ran = tokio::time::timeout(Duration::from_secs(90), work.follow(&source, &args));
+    let output = ran.await.expect("it ends");
+    assert_ne!(output.code, 0, "{output:?}");
+    // What the server is, and what is needed.
+    assert!(output.stderr.contains("4.4") || output.stderr.contains("wire version"), "{output:?}");
+    assert!(work.events().is_empty());
+}
+
+/// Dates that no other server of the tests takes, doubled names, and all that BSON says of a number.
+#[tokio::test]
+async fn every_byte_of_a_document_comes_through() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 1);
+    let far = bson::DateTime::from_millis(i64::MAX);
+    let odd = doc! {
+        "_id": { "b": 1, "a": [far] }, "nan": f64::from_bits(0x7ff8_0000_0000_0001), "minus": -0.0, "whole": 5.0,
+        "long": 5_i64, "symbol": Bson::Symbol("s".into()), "undefined": Bson::Undefined, "$where": "x", "a.b": 1, "": 2,
+        "code": Bson::JavaScriptCode("x".into()), "far": far, "nul": "a\u{0}b",
+    };
+    let mut raw = bson::RawDocumentBuf::try_from(&odd).unwrap();
+    raw.append(bson::raw::cstr!("twice"), 1);
+    raw.append(bson::raw::cstr!("twice"), 2);
+    server.put_raw("shop", "orders", raw.clone());
+    let work = Work::new();
+    work.catch_up(&server.uri(), &args("beginning")).await;
+    let events = work.events();
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(each(&events, "bson")[0]).unwrap();
+    assert_eq!(bytes, raw.as_bytes());
+}
