@@ -32,6 +32,8 @@ pub struct Request {
     pub indexes: Vec<String>,
     /// Throughput of source and changes; without one they share the database's, or are served serverless.
     pub throughput: Option<Throughput>,
+    /// The documents are in another database: only their history and its leases are made.
+    pub elsewhere: bool,
 }
 
 impl Request {
@@ -92,7 +94,7 @@ pub enum ProvisionError {
 pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, ProvisionError> {
     let started = Instant::now();
     request.check()?;
-    let Request { source_paths, indexes, throughput } = request;
-    let all = provision::provision(cx.account, cx.names, &Wanted { source_paths, indexes, throughput }).await?;
+    let Request { source_paths, indexes, throughput, elsewhere } = request;
+    let all = provision::provision(cx.account, cx.names, &Wanted { source_paths, indexes, throughput, elsewhere }).await?;
     Ok(Report { all, ru: cx.account.meter().total(), seconds: started.elapsed().as_secs_f64() })
 }

@@ -87,6 +87,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     let named = metadata.get_str("id").filter(|id| op.is_tombstone() && !id.is_empty());
     let metadata_key = metadata.get("partitionKey").filter(|_| named.is_some());
 
+    let native = native_of(&metadata);
     if let Some((text, document)) = &previous
         && document.get_str("_etag").is_some()
         && let Ok(id) = id_of(document)
@@ -102,7 +103,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
             prev_lsn: None,
             metadata_key,
             healed: true,
-            native: None,
+            native: native.clone(),
         });
     }
 
@@ -123,7 +124,6 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     let text_origin =
         if op == Op::Upsert && added.is_some() && added == lsn { TextOrigin::Feed } else { TextOrigin::Stored };
     let lsn = lsn.or(added);
-    let native = native_of(&metadata);
     into.push(Change { op, id, document, text, text_origin, ts, lsn, prev_lsn, metadata_key, healed: false, native });
     Ok(())
 }

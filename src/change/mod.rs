@@ -187,6 +187,11 @@ impl Native<'_> {
 }
 
 impl Change<'_> {
+    /// Whether it is the image of before a MongoDB change, which says neither when nor which version it was.
+    pub fn is_image_alone(&self) -> bool {
+        self.healed && self.native.is_some()
+    }
+
     /// The document's etag with its quotes, as JSON text.
     pub fn etag_text(&self) -> Option<&str> {
         self.document.get("_etag").map(RawValue::get).filter(|t| t.starts_with('"') && t.len() > 2)

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::{CliError, ConnectionArgs, Exit, Ui};
 use crate::{
-    cosmos::{Disposition, Failure, provision::NotProvisioned},
+    config::{Account, Names},
+    cosmos::{Cosmos, Disposition, Failure, provision::NotProvisioned},
     format::Format,
     provision::{self, ProvisionError, Provisioned, Report, Request, Severity, Throughput},
 };
@@ -38,13 +39,23 @@ pub struct ProvisionArgs {
 /// # Errors
 /// When a path is wrong, the account refuses, or a container that exists cannot be used.
 pub async fn run(args: ProvisionArgs, ui: &Ui) -> Result<Exit, CliError> {
+    let settings = args.connection.settings()?;
+    let elsewhere = args.connection.mongo_uri(&settings)?.is_some();
+    if elsewhere && !args.paths.is_empty() {
+        return Err(CliError::usage(
+            "--pk is for a source container, and the source is a MongoDB deployment",
+            "leave it out: documents of MongoDB are known by their _id",
+        ));
+    }
     let request = Request {
+        elsewhere,
         source_paths: args.paths,
         indexes: args.indexes,
         throughput: args.throughput.map(Throughput::Manual).or(args.autoscale.map(Throughput::Autoscale)),
     };
     request.check()?;
-    let (cosmos, names) = args.connection.open()?;
+    let names = Names::from_settings(&settings, None)?;
+    let cosmos = Cosmos::new(Account::from_settings(&settings)?);
     let report = provision::run(request, &ui.context(&cosmos, &names)).await?;
     show(ui, &report, args.format)?;
     match report.unusable() {

@@ -106,7 +106,8 @@ impl Filter {
             lsn: event.lsn,
             doc: event.doc.as_deref(),
             previous: event.previous.as_deref(),
-            extended: false,
+            changed: event.changed.as_deref(),
+            extended: event.native.is_some(),
         })
     }
 
@@ -133,9 +134,13 @@ impl Filter {
         context.add_variable_from_value("pk", json(Some(&super::event::key_text(of.pk)), &Members::All, false)?);
         if self.needs_previous {
             context.add_variable_from_value("previous", json(of.previous, &self.previous, of.extended)?);
+            let told = of.changed.filter(|_| of.previous.is_none()).map(<[String]>::to_vec);
             let (before, after, extended) = (of.previous.map(str::to_owned), of.doc.map(str::to_owned), of.extended);
             let changed = move |path: Arc<String>| -> Result<bool, ExecutionError> {
                 let path = parse_path(&path).map_err(|e| ExecutionError::function_error("changed", e))?;
+                if let Some(told) = &told {
+                    return Ok(told.iter().any(|changed| meet(changed, &path)));
+                }
                 let at = if extended { extended_at } else { diff::value_at };
                 let before = before.as_deref().and_then(|text| at(text, &path));
                 let after = after.as_deref().and_then(|text| at(text, &path));
@@ -149,6 +154,12 @@ impl Filter {
             Err(e) => Err(no_answer(&e)),
         }
     }
+}
+
+/// Whether a changed path leads to another one, or is on the way to it.
+fn meet(changed: &str, path: &[String]) -> bool {
+    let changed = changed.split('/').skip(1).map(|segment| segment.replace("~1", "/").replace("~0", "~"));
+    changed.zip(path).all(|(changed, segment)| changed == *segment)
 }
 
 /// What an expression is asked about: a version of a document, and the one before.
@@ -168,6 +179,8 @@ pub struct Subject<'a> {
     pub doc: Option<&'a str>,
     /// The text before.
     pub previous: Option<&'a str>,
+    /// The paths that changed (JSON Pointers), where the source says so without the text before.
+    pub changed: Option<&'a [String]>,
     /// Whether the texts are of documents of MongoDB: the expression sees plain values, and the document's own names.
     pub extended: bool,
 }
@@ -183,7 +196,8 @@ impl<'a> Subject<'a> {
             lsn: version.lsn,
             doc,
             previous,
-            extended: false,
+            changed: None,
+            extended: version.is_native,
         }
     }
 }

@@ -152,6 +152,7 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, FollowErr
 
 async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError> {
     let Request { source, mut options, sinks, filter, fields, checkpoint_file, config, credential, metrics } = request;
+    let is_elsewhere = !matches!(source, Source::Container);
     let opened = match source {
         Source::Container => {
             let opened = open(&cx.names.source, &options, &metrics, cx).await?;
@@ -196,7 +197,11 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
     let capture = || Capture {
         function: options.name.clone(),
         clock: cx.clock.clone(),
-        history: CosmosHistory::new(cx.account.clone(), cx.names.clone()),
+        history: if is_elsewhere {
+            CosmosHistory::new(cx.account.clone(), cx.names.clone()).of_documents_elsewhere(source.key_paths().clone())
+        } else {
+            CosmosHistory::new(cx.account.clone(), cx.names.clone())
+        },
         dead_letters: dead_letters.clone(),
         fidelity: Fidelity::Payload,
         delivery: Delivery::Direct,

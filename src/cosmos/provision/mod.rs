@@ -32,6 +32,8 @@ pub struct Wanted {
     /// Throughput of source and changes when they have to be made; without one they share the database's, or are
     /// served serverless.
     pub throughput: Option<Throughput>,
+    /// The documents are in another database, known by their ids: there is no source container to be made.
+    pub elsewhere: bool,
 }
 
 /// Provisioned throughput in RU/s.
@@ -109,22 +111,11 @@ impl From<NotProvisioned> for Failure {
 /// When the account cannot be reached, or the caller may not create what is missing.
 pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Result<Vec<Provisioned>, NotProvisioned> {
     let database = ensure_database(cosmos, &names.database).await?;
-    let paths = if wanted.source_paths.is_empty() { vec!["/pk".to_owned()] } else { wanted.source_paths.clone() };
-    let definition = source_definition(&names.source, &paths);
-    let (source, created) = ensure_container(cosmos, &names.database, definition, wanted.throughput).await?;
-    // The definition that exists decides about the history's key, whatever was asked for.
-    let source_paths = paths_of(&source);
-    let unusable = |problem| Failure::invalid(format!("provision {}", names.source), problem);
-    let own = KeyPaths::parse(&source_paths).map_err(unusable)?;
-    check_source_key(&own).map_err(|e| unusable(e.to_string()))?;
     let mut all = vec![database];
-    all.push(Provisioned {
-        role: Role::Source,
-        name: names.source.clone(),
-        created,
-        differs: if created { Vec::new() } else { compare_source(&source, &wanted.source_paths) },
-        key: source_paths.clone(),
-    });
+    let source_paths = match wanted.elsewhere {
+        true => vec!["/id".to_owned()],
+        false => source(cosmos, names, wanted, &mut all).await?,
+    };
     let definition = changes_definition(&names.changes, &source_paths, &wanted.indexes);
     let (changes, created) = ensure_container(cosmos, &names.database, definition, wanted.throughput).await?;
     all.push(Provisioned {
@@ -143,4 +134,29 @@ pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Resul
         key: paths_of(&leases),
     });
     Ok(all)
+}
+
+/// Makes or checks the source; its partition key paths.
+async fn source(
+    cosmos: &Cosmos,
+    names: &Names,
+    wanted: &Wanted,
+    all: &mut Vec<Provisioned>,
+) -> Result<Vec<String>, NotProvisioned> {
+    let paths = if wanted.source_paths.is_empty() { vec!["/pk".to_owned()] } else { wanted.source_paths.clone() };
+    let definition = source_definition(&names.source, &paths);
+    let (source, created) = ensure_container(cosmos, &names.database, definition, wanted.throughput).await?;
+    // The definition that exists decides about the history's key, whatever was asked for.
+    let source_paths = paths_of(&source);
+    let unusable = |problem| Failure::invalid(format!("provision {}", names.source), problem);
+    let own = KeyPaths::parse(&source_paths).map_err(unusable)?;
+    check_source_key(&own).map_err(|e| unusable(e.to_string()))?;
+    all.push(Provisioned {
+        role: Role::Source,
+        name: names.source.clone(),
+        created,
+        differs: if created { Vec::new() } else { compare_source(&source, &wanted.source_paths) },
+        key: source_paths.clone(),
+    });
+    Ok(source_paths)
 }

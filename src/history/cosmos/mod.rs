@@ -33,12 +33,29 @@ pub struct CosmosHistory {
     names: Names,
     changes: Opening<Arc<Container>>,
     source: Opening<Arc<Container>>,
+    /// How the documents are keyed, when they are no container's of this account.
+    elsewhere: Option<KeyPaths>,
+}
+
+/// Whose changes a history has.
+#[derive(Debug)]
+pub enum CosmosSource {
+    /// A container's, where a document can be read again.
+    Container(Arc<Container>),
+    /// Those of documents that are elsewhere: they are captured as they are, and never read again.
+    Elsewhere(KeyPaths),
 }
 
 impl CosmosHistory {
     /// Remembers the names; contacts nobody.
     pub fn new(cosmos: Cosmos, names: Names) -> Self {
-        Self { cosmos, names, changes: Opening::default(), source: Opening::default() }
+        Self { cosmos, names, changes: Opening::default(), source: Opening::default(), elsewhere: None }
+    }
+
+    /// The history of documents that are elsewhere, keyed by these paths.
+    #[must_use]
+    pub fn of_documents_elsewhere(self, paths: KeyPaths) -> Self {
+        Self { elsewhere: Some(paths), ..self }
     }
 
     /// Database and container of the history.
@@ -54,14 +71,18 @@ impl CosmosHistory {
 
 impl History for CosmosHistory {
     type Writer = Container;
-    type Source = Container;
+    type Source = CosmosSource;
 
     async fn writer(&self) -> Result<Arc<Container>, Failure> {
         self.open(&self.changes, &self.names.changes).await
     }
 
-    async fn source(&self) -> Result<Arc<Container>, Failure> {
-        self.open(&self.source, &self.names.source).await
+    async fn source(&self) -> Result<Arc<CosmosSource>, Failure> {
+        let source = match &self.elsewhere {
+            Some(paths) => CosmosSource::Elsewhere(paths.clone()),
+            None => CosmosSource::Container(self.open(&self.source, &self.names.source).await?),
+        };
+        Ok(Arc::new(source))
     }
 
     async fn is_current(&self) -> Result<bool, Failure> {
@@ -163,19 +184,26 @@ impl HistoryWriter for Container {
     }
 }
 
-impl SourceReader for Container {
+impl SourceReader for CosmosSource {
     fn key_paths(&self) -> &KeyPaths {
-        Self::key_paths(self)
+        match self {
+            Self::Container(container) => Container::key_paths(container),
+            Self::Elsewhere(paths) => paths,
+        }
     }
 
     async fn read(&self, key: &PartitionKey, id: &str) -> Result<Option<String>, Failure> {
-        self.read_text(key, id).await
+        match self {
+            Self::Container(container) => container.read_text(key, id).await,
+            Self::Elsewhere(_) => Ok(None),
+        }
     }
 
     async fn find(&self, rid: &str, key: Option<&PartitionKey>) -> Result<Option<String>, Failure> {
+        let Self::Container(container) = self else { return Ok(None) };
         // A read by `_self` needs the partition key, too; a query does not.
         let params = [Param::new("rid", rid)];
-        let found = self.query_all("SELECT * FROM c WHERE c._rid = @rid", &params, key).await?;
+        let found = container.query_all("SELECT * FROM c WHERE c._rid = @rid", &params, key).await?;
         Ok(found.into_iter().next().map(|document| document.get().to_owned()))
     }
 }
