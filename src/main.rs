@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         }
     };
     let exit = runtime.block_on(cosmos_rewind::cli::run(cli, &Ui::standard()));
+    #[cfg(feature = "mongodb")]
+    runtime.block_on(cosmos_rewind::mongo::close());
     // A batch that outlived the drain must not keep the process: the host redelivers it.
     runtime.shutdown_background();
     exit.into()

@@ -162,7 +162,8 @@ pub struct Change<'a> {
 pub struct Native<'a> {
     /// Database and collection, with a dot between them.
     pub ns: Cow<'a, str>,
-    /// What tells this version from the others of its document: the place of the change in the stream.
+    /// What tells this version from the others of its document: the place of the change in the stream. Empty where that is
+    /// not known: then its etag does.
     pub version: Cow<'a, str>,
     /// The document's own bytes, base64.
     pub bson: Option<Cow<'a, str>>,

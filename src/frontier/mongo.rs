@@ -38,17 +38,17 @@ impl MongoAccount {
     }
 
     /// The last second of which a follower has delivered everything.
-    async fn until(&self, follower: &Checkpoint, now: DateTime<Utc>) -> Option<PointInTime> {
+    async fn until(&self, follower: &Checkpoint) -> Option<PointInTime> {
         let mut ends = Vec::new();
         for range in &follower.ranges {
             ends.push(read_until(&range.token)?);
         }
         let (seconds, increment) = ends.into_iter().min()?;
-        // Nothing was written since: then everything of until now is there.
+        // Nothing was written since.
         let latest = self.mongo.latest_time().await.ok().flatten();
         let is_all = latest.is_some_and(|latest| latest <= (seconds, increment));
-        let until = if is_all { now.timestamp() } else { i64::from(seconds) - 1 };
-        Some(PointInTime::from_epoch(until))
+        // Otherwise others of that second may be missing.
+        Some(if is_all { PointInTime::END } else { PointInTime::from_epoch(i64::from(seconds) - 1) })
     }
 }
 
@@ -102,13 +102,12 @@ impl Account for MongoAccount {
             };
             let (place, history) =
                 (place_of(&self.mongo, &self.database, &self.collection), format!("{}/{}", names.database, names.changes));
-            let now = self.cosmos.now().await;
             let mut best: Option<Part> = None;
             for follower in followers {
                 if follower.source != place || follower.history.as_ref() != Some(&history) {
                     continue;
                 }
-                let Some(until) = self.until(&follower, now).await else { continue };
+                let Some(until) = self.until(&follower).await else { continue };
                 if best.as_ref().is_none_or(|best| best.until < Some(until)) {
                     best = Some(Part {
                         range: FeedRange::full(),

@@ -40,6 +40,9 @@ impl<'a> Timeline<'a> {
             order(a).cmp(&order(b)).then_with(|| a.version.record_id.cmp(&b.version.record_id))
         });
         entries.dedup_by(|a, b| a.version.position() == b.version.position());
+        if versions.iter().any(|v| v.is_native && v.lsn.is_none()) {
+            settle_saved(&mut entries);
+        }
         let mut line = Self { entries, copies, unordered: Vec::new() };
         if versions.iter().any(|v| v.lsn.is_none()) {
             line.order_seconds();
@@ -91,6 +94,25 @@ impl<'a> Timeline<'a> {
             first = end;
         }
     }
+}
+
+/// Takes out versions of MongoDB documents that were saved by a restore and delivered by capture as well. Their ids differ,
+/// because a document does not say when it was written; what was saved is the version that was in force then, or one of its
+/// second, when that has the same bytes.
+fn settle_saved(entries: &mut Vec<Entry<'_>>) {
+    let mut kept: Vec<Entry<'_>> = Vec::with_capacity(entries.len());
+    for second in entries.chunk_by(|a, b| a.ts == b.ts) {
+        let before = kept.last().map(|entry| entry.version);
+        let is_saved = |version: &Version| version.is_native && version.lsn.is_none();
+        for entry in second {
+            let mut captured = second.iter().map(|e| e.version).filter(|v| !is_saved(v)).chain(before);
+            let same = |v: &Version| v.etag.is_some() && v.etag == entry.version.etag;
+            if !(is_saved(entry.version) && captured.any(same)) {
+                kept.push(*entry);
+            }
+        }
+    }
+    *entries = kept;
 }
 
 fn is_copy(version: &Version) -> bool {

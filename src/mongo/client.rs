@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI32, Ordering},
     },
     time::Duration,
@@ -27,6 +27,22 @@ const OLDEST: i32 = 9;
 const SPLITS: i32 = 21;
 /// Servers below this keep no images (6.0).
 const IMAGES: i32 = 17;
+
+/// The connections of this process.
+static OPEN: Mutex<Vec<Client>> = Mutex::new(Vec::new());
+
+/// Closes the connections of this process: for who ends its runtime. The driver's tasks do not survive each other; one that
+/// still closes a cursor then would panic.
+pub async fn close() {
+    let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
+    for client in open {
+        // Whoever still has a cursor in its hands keeps it from ending in good order.
+        let _ = tokio::time::timeout(GOOD_ORDER, client.shutdown()).await;
+    }
+}
+
+/// How long connections may take to close.
+const GOOD_ORDER: Duration = Duration::from_secs(1);
 
 /// One deployment. Cloning shares the connections.
 #[derive(Debug, Clone)]
@@ -61,6 +77,7 @@ impl Mongo {
             }
         }));
         let client = Client::with_options(options).map_err(|e| fail(&e))?;
+        OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
         let admin = client.database("admin");
         let hello = match admin.run_command(doc! { "hello": 1 }).await {
             Ok(hello) => hello,

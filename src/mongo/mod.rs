@@ -10,7 +10,7 @@ mod stream;
 
 pub use self::{
     address::{Address, NotAnAddress},
-    client::Mongo,
+    client::{Mongo, close},
     dialect::Dialect,
     live::MongoCollection,
     stream::{Scope, Stream, place_of, read_until},

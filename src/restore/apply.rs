@@ -21,7 +21,6 @@ use crate::{
         key::ItemKey,
         merge::{self, Edit},
         raw::RawDocument,
-        record,
         version::Version,
     },
     clock::Clock,
@@ -227,7 +226,7 @@ impl Applier<'_> {
         match self.put(&retry, &item, body, step.live.as_deref()).await {
             Ok(written) => {
                 outcome.fate = StepResult::Done;
-                outcome.before_record = step.live.as_deref().map(|etag| record::id_of_version(&item.id, etag));
+                outcome.before_record = step.live_record();
                 outcome.after = written.etag.filter(|_| text.is_some());
                 Ok(Attempt::Done)
             }
@@ -289,7 +288,7 @@ impl Applier<'_> {
                     _ => true,
                 };
             outcome.fate = if ours { StepResult::Done } else { StepResult::Already };
-            outcome.before_record = step.live.as_deref().map(|etag| record::id_of_version(&item.id, etag));
+            outcome.before_record = step.live_record();
             outcome.after = etag;
             return Ok(());
         }
@@ -310,7 +309,7 @@ impl Applier<'_> {
                     return Ok(());
                 }
             } else if step.saved && self.fresh && !has_moved {
-                outcome.before_record = etag.as_deref().map(|etag| record::id_of_version(&item.id, etag));
+                outcome.before_record = step.live_record();
             } else {
                 outcome.before_record = Some(self.save(&item, live).await?);
             }
@@ -349,7 +348,8 @@ impl Applier<'_> {
     /// Makes sure that the live document is in the history, exactly, before it is overwritten. Returns its record's id.
     async fn save(&self, item: &ItemKey, live: &str) -> Result<String, Failure> {
         let changes = &self.containers.changes;
-        let record = record_of_live(item, live, Saving::Before(None), changes.layout(), self.clock)?;
+        let place = (self.containers.source.namespace(), changes.layout());
+        let record = record_of_live(item, live, Saving::Before(None), place, self.clock)?;
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
         // Capture may have stored it, with an LSN that is not known here: that record stays ...
         match retry.run(|| changes.create(&record.key, &record.id, record.body.clone().into_bytes())).await {
@@ -363,7 +363,7 @@ impl Applier<'_> {
             .filter(|known| known.is_normalized() || known.is_partial());
         // ... unless its text is not the whole one: then it gets this one, and keeps its place among the versions.
         if let Some(known) = known {
-            let record = record_of_live(item, live, Saving::Before(Some(&known)), changes.layout(), self.clock)?;
+            let record = record_of_live(item, live, Saving::Before(Some(&known)), place, self.clock)?;
             retry.run(|| write_record(&**changes, &record)).await?;
         }
         Ok(record.id)

@@ -7,6 +7,7 @@ use crate::{
     change::{
         Op,
         key::ItemKey,
+        record::id_of_version,
         time::{PointInTime, span_text},
         version::Version,
     },
@@ -112,13 +113,17 @@ impl Step {
     /// What is done with an item, before it is known what that changes.
     pub fn about(item: &ItemKey, facts: &Facts<'_>, version: Option<Chosen>, action: Action) -> Self {
         let live = facts.target.map(|live| live.etag.as_str());
+        let saved = facts.versions.iter().find(|v| live.is_some() && v.etag.as_deref() == live && is_exact(v));
+        let by_etag = live.map(|etag| id_of_version(&item.id, etag));
+        let record = saved.map(|saved| &saved.record_id).filter(|record| Some(*record) != by_etag.as_ref());
         Self {
             id: item.id.clone(),
             pk: item.partition_key.to_json(),
             action,
             version,
             live: live.map(String::from),
-            saved: live.is_some() && facts.versions.iter().any(|v| v.etag.as_deref() == live && is_exact(v)),
+            saved: saved.is_some(),
+            record: record.cloned(),
             sha256: None,
             changed: Vec::new(),
             ru: 0.0,
@@ -126,6 +131,11 @@ impl Step {
             edits: Vec::new(),
             conflicts: Vec::new(),
         }
+    }
+
+    /// The record of the version that was live while planning, where the history has it or will.
+    pub fn live_record(&self) -> Option<String> {
+        self.record.clone().or_else(|| Some(id_of_version(&self.id, self.live.as_deref()?)))
     }
 }
 

@@ -90,6 +90,9 @@ pub struct Step {
     /// Whether that version is in the history, so that it can be replaced without being saved first.
     #[serde(default)]
     pub saved: bool,
+    /// The record of that version, where its id does not follow from the etag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
     /// SHA-256 of the document that is written, stamp included: the version may not change between plan and use.
     #[serde(default)]
     pub sha256: Option<String>,

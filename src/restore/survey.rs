@@ -211,6 +211,7 @@ mod tests {
             version: Some(Chosen { record_id: version.into(), op: None, ts: 1, lsn: None, via: None, archived: None }),
             live: None,
             saved: false,
+            record: None,
             sha256: None,
             changed: Vec::new(),
             ru: 0.0,

@@ -227,7 +227,8 @@ async fn unnoted(
             // What was put into a document led from the one that was there before, not from whatever is there now.
             let into = match &step.live {
                 Some(etag) if step.is_edit() || !applier.manner.only.is_empty() => {
-                    applier.containers.document(&item, &id_of_version(&item.id, etag)).await.map(Some)
+                    let record = step.live_record().unwrap_or_else(|| id_of_version(&item.id, etag));
+                    applier.containers.document(&item, &record).await.map(Some)
                 }
                 _ => Ok(Some(live.clone())),
             };
@@ -259,7 +260,7 @@ async fn unnoted(
         action: step.action,
         fate: StepResult::Done,
         before: step.live.clone(),
-        before_record: None,
+        before_record: step.record.clone(),
         after: etag,
         message: None,
     };

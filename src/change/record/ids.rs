@@ -16,7 +16,7 @@ use crate::change::{
 
 /// The deterministic id: redelivered, reordered or captured by two paths, a version has one record.
 pub(super) fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<'_>]) -> String {
-    if let Some(native) = &change.native {
+    if let Some(native) = change.native.as_ref().filter(|native| !native.version.is_empty()) {
         return joined(source_id, &native.version);
     }
     let version = if change.op.is_tombstone() {

@@ -5,7 +5,7 @@ mod saver;
 pub use self::saver::Saver;
 use crate::{
     change::{
-        Change, Op, TextOrigin, VersionVia, Via,
+        Change, Native, Op, TextOrigin, VersionVia, Via,
         key::ItemKey,
         raw::RawDocument,
         record::{self, Record, RecordContext},
@@ -44,7 +44,7 @@ pub enum Saving<'a> {
 }
 
 /// The record of a live document, as it was read with its system properties. Its time is the document's own `_ts`, its
-/// id the one that capture gives the same version.
+/// id the one that capture gives the same version. `ns`: the collection, of a document of MongoDB, which has no such time.
 ///
 /// # Errors
 /// When the text is no document.
@@ -52,7 +52,7 @@ pub fn record_of_live(
     item: &ItemKey,
     text: &str,
     why: Saving<'_>,
-    layout: &Layout,
+    (ns, layout): (Option<&str>, &Layout),
     clock: &dyn Clock,
 ) -> Result<Record, Failure> {
     let wrong = |e: String| Failure::invalid("save live version".into(), e);
@@ -80,7 +80,8 @@ pub fn record_of_live(
         prev_lsn: known.and_then(|known| known.prev_lsn),
         metadata_key: None,
         healed: matches!(why, Saving::Missing(_)),
-        native: None,
+        // It says neither when it was written nor where in a stream.
+        native: ns.map(|ns| Native { ns: ns.into(), ..Native::default() }),
     };
     let (now, at) = (clock.now(), clock.stamp());
     let (paths, source) = (layout.changes(), Some(layout.source()));
@@ -108,7 +109,7 @@ mod tests {
         let paths = || KeyPaths::parse(&["/pk", "/_originalId"]).unwrap();
         let layout = Layout::new(paths(), paths());
         let baseline = Saving::Missing(Op::Baseline);
-        let record = record_of_live(&item(), LIVE, baseline, &layout, &SystemClock).unwrap();
+        let record = record_of_live(&item(), LIVE, baseline, (None, &layout), &SystemClock).unwrap();
         assert_eq!((record.id.as_str(), record.create_only), ("a~e1", true));
         let version = Version::parse(&record.body).unwrap();
         assert_eq!(
@@ -126,6 +127,6 @@ mod tests {
         assert_eq!(op_of(&found), Op::Baseline);
         found.live = None;
         assert!(!is_missing(&found));
-        assert!(record_of_live(&item(), "[]", baseline, &layout, &SystemClock).is_err());
+        assert!(record_of_live(&item(), "[]", baseline, (None, &layout), &SystemClock).is_err());
     }
 }

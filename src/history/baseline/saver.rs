@@ -55,7 +55,8 @@ impl Saver<'_> {
         while let Some((item, op, text)) = texts.try_next().await? {
             let record = match text {
                 Ok(Some(text)) => {
-                    record_of_live(&item, &text, Saving::Missing(op), self.containers.changes.layout(), self.clock)
+                    let place = (self.containers.source.namespace(), self.containers.changes.layout());
+                    record_of_live(&item, &text, Saving::Missing(op), place, self.clock)
                 }
                 Ok(None) => {
                     saved.gone += 1;

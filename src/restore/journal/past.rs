@@ -167,7 +167,7 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
         return None;
     }
     let version = |etag: &String| Chosen {
-        record_id: record::id_of_version(&outcome.id, etag),
+        record_id: outcome.before_record.clone().unwrap_or_else(|| record::id_of_version(&outcome.id, etag)),
         op: None,
         ts: 0,
         lsn: None,
@@ -189,6 +189,7 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
         version,
         live,
         saved: false,
+        record: None,
         sha256: None,
         changed: Vec::new(),
         ru: 0.0,

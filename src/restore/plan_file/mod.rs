@@ -218,6 +218,7 @@ mod tests {
             version: None,
             live: None,
             saved: false,
+            record: None,
             sha256: None,
             changed: vec!["/a".into()],
             ru: 2.0,
