@@ -66,6 +66,7 @@ impl ConnectionArgs {
     #[cfg(feature = "mongodb")]
     pub(super) async fn mongo_opened(&self, uri: &str, cosmos: Cosmos, names: Names) -> Result<Opened, CliError> {
         use crate::{
+            clock::SystemClock,
             frontier::MongoAccount,
             mongo::{Mongo, Scope},
         };
@@ -78,9 +79,10 @@ impl ConnectionArgs {
                 "name it with --database and --collection: a history is of one collection",
             ));
         };
+        let clock = SystemClock::shared();
         let mongo = Mongo::connect(address, dialect).await?;
         let names = Names { source: collection.clone(), ..names };
-        let elsewhere = MongoAccount { cosmos: cosmos.clone(), mongo, database, collection };
+        let elsewhere = MongoAccount { cosmos: cosmos.clone(), mongo, database, collection, clock };
         Ok(Opened { cosmos, names, elsewhere: Some(Box::new(elsewhere)) })
     }
 

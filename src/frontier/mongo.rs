@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
+use serde_json::value::RawValue;
 
 use super::leases::leases;
 use crate::{
-    change::{key::KeyPaths, time::PointInTime},
+    change::{decode::decode, key::KeyPaths, time::PointInTime},
+    clock::Clock,
     config::Names,
-    cosmos::{Answer, Cosmos, FeedMode, FeedRange, RuLimiter, RuMeter},
+    cosmos::{Answer, Cosmos, Failure, FeedMode, FeedRange, FeedSource as _, FeedStart, RuLimiter, RuMeter},
     follow::Checkpoint,
     history::{
         Account, Containers, CosmosReader,
         frontier::{Evidence, Frontier, Part, Waiting},
         reading::{HistoryReader, Which},
     },
-    mongo::{Mongo, MongoCollection, place_of, read_until},
+    mongo::{Mongo, MongoCollection, Scope, Stream, place_of},
 };
 
 /// A collection and the account of its history.
@@ -30,26 +32,42 @@ pub struct MongoAccount {
     pub database: String,
     /// The collection.
     pub collection: String,
+    /// The time of this machine.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl MongoAccount {
-    async fn open(&self, name: &str) -> Result<Arc<MongoCollection>, crate::cosmos::Failure> {
+    async fn open(&self, name: &str) -> Result<Arc<MongoCollection>, Failure> {
         MongoCollection::open(self.mongo.clone(), &self.database, name).await.map(Arc::new)
     }
 
-    /// The last second of which a follower has delivered everything.
-    async fn until(&self, follower: &Checkpoint) -> Option<PointInTime> {
-        let mut ends = Vec::new();
+    /// The last second of which a follower has delivered everything: the stream tells what comes after where it stands.
+    async fn until(&self, follower: &Checkpoint, newest: Option<PointInTime>) -> Result<Option<PointInTime>, Failure> {
+        let scope = Scope::Collection { database: self.database.clone(), collection: self.collection.clone() };
+        let stream = Stream::open(self.mongo.clone(), scope, false, self.clock.clone()).await?.impatient();
+        let mut until = Some(PointInTime::END);
         for range in &follower.ranges {
-            ends.push(read_until(&range.token)?);
+            let span = FeedRange::parse(&range.min, &range.max).map_err(|e| Failure::invalid("read checkpoint".into(), e))?;
+            let mut feed = stream.open(&span, follower.mode, FeedStart::Now, Some(&range.token)).await?;
+            for _ in 0..stream.quiet_pages() {
+                let page = feed.next().await?;
+                if let Some(first) = page.items()?.first() {
+                    // Where the stream says no times, only that something is missing is known.
+                    let waits = time_of_change(first).map(|ts| PointInTime::from_epoch(ts - 1));
+                    until = until.min(waits.or(newest));
+                    break;
+                }
+            }
         }
-        let (seconds, increment) = ends.into_iter().min()?;
-        // Nothing was written since.
-        let latest = self.mongo.latest_time().await.ok().flatten();
-        let is_all = latest.is_some_and(|latest| latest <= (seconds, increment));
-        // Otherwise others of that second may be missing.
-        Some(if is_all { PointInTime::END } else { PointInTime::from_epoch(i64::from(seconds) - 1) })
+        Ok(until)
     }
+}
+
+/// When a change happened, epoch seconds.
+fn time_of_change(item: &RawValue) -> Option<i64> {
+    let mut changes = Vec::new();
+    decode(item, &mut changes).ok()?;
+    changes.last()?.ts
 }
 
 impl Account for MongoAccount {
@@ -102,12 +120,21 @@ impl Account for MongoAccount {
             };
             let (place, history) =
                 (place_of(&self.mongo, &self.database, &self.collection), format!("{}/{}", names.database, names.changes));
+            let end = self.history(names).await?.end(Which::Newest).await?;
+            let newest = end.map(|end| PointInTime::from_epoch(end.ts));
             let mut best: Option<Part> = None;
             for follower in followers {
                 if follower.source != place || follower.history.as_ref() != Some(&history) {
                     continue;
                 }
-                let Some(until) = self.until(&follower).await else { continue };
+                let until = match self.until(&follower, newest).await {
+                    Ok(Some(until)) => until,
+                    Ok(None) => continue,
+                    Err(e) => {
+                        problems.push(format!("where follower {:?} stands is not known: {e}", follower.follower));
+                        continue;
+                    }
+                };
                 if best.as_ref().is_none_or(|best| best.until < Some(until)) {
                     best = Some(Part {
                         range: FeedRange::full(),
@@ -121,10 +148,7 @@ impl Account for MongoAccount {
             }
             let part = match best {
                 Some(part) => part,
-                None => {
-                    let newest = self.history(names).await?.end(Which::Newest).await?;
-                    super::by_newest(FeedRange::full(), newest.map(|end| PointInTime::from_epoch(end.ts)))
-                }
+                None => super::by_newest(FeedRange::full(), newest),
             };
             Ok(Frontier { parts: vec![part], problems })
         }

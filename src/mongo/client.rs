@@ -118,14 +118,6 @@ impl Mongo {
         self.address.shown()
     }
 
-    /// The time of the deployment's latest operation; `None` where it does not say.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn latest_time(&self) -> Result<Option<(u32, u32)>, Failure> {
-        Ok(self.operation_time().await?.map(|time| (time.time, time.increment)))
-    }
-
     pub(super) fn database(&self, name: &str) -> Database {
         self.client.database(name)
     }

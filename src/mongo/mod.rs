@@ -13,5 +13,5 @@ pub use self::{
     client::{Mongo, close},
     dialect::Dialect,
     live::MongoCollection,
-    stream::{Scope, Stream, place_of, read_until},
+    stream::{Scope, Stream, place_of},
 };

@@ -20,8 +20,6 @@ use crate::{
     mongo::{Dialect, Mongo},
 };
 
-/// How long the server waits for news before it sends an empty page.
-const WAIT: Duration = Duration::from_secs(1);
 /// Events of an answer.
 const BATCH: u32 = 1000;
 /// Bytes of text at which a page is full, where its end may be anywhere.
@@ -34,6 +32,8 @@ pub(super) struct Watched {
     pub scope: Scope,
     pub manner: Manner,
     pub keeps_images: bool,
+    /// How long the server waits for news before it sends an empty page.
+    pub wait: Duration,
 }
 
 /// See the module's description.
@@ -81,13 +81,13 @@ impl Watched {
         let opened = match &self.scope {
             Scope::Collection { database, collection } => {
                 let collection = self.mongo.database(database).collection::<Document>(collection);
-                collection.aggregate(pipeline).batch_size(BATCH).max_await_time(WAIT).batch().await
+                collection.aggregate(pipeline).batch_size(BATCH).max_await_time(self.wait).batch().await
             }
             Scope::Database(database) => {
-                self.mongo.database(database).aggregate(pipeline).batch_size(BATCH).max_await_time(WAIT).batch().await
+                self.mongo.database(database).aggregate(pipeline).batch_size(BATCH).max_await_time(self.wait).batch().await
             }
             Scope::Deployment => {
-                self.mongo.database("admin").aggregate(pipeline).batch_size(BATCH).max_await_time(WAIT).batch().await
+                self.mongo.database("admin").aggregate(pipeline).batch_size(BATCH).max_await_time(self.wait).batch().await
             }
         };
         opened.map_err(|e| self.mongo.fail("open the change stream", &e))
@@ -164,10 +164,7 @@ impl StreamFeed {
     fn end_of(&mut self, batch: &Batch) {
         // The server's token of the end stands for the parts that have come so far as well.
         if let (Some(token), None, false) = (batch.token(), &self.parts, self.position.ended) {
-            // Tokens that say no time are of servers without replicas that could be behind.
-            let until = super::position::time_of(token)
-                .or_else(|| batch.operation_time().filter(|_| self.watched.mongo.dialect == Dialect::MongoDb));
-            self.position.pass(token, until);
+            self.position.pass(token);
         }
     }
 }
@@ -188,7 +185,7 @@ fn push(raw: &RawDocument, body: &mut String, manner: Manner, position: &mut Pos
         true
     });
     if let Some(token) = event.token {
-        position.pass(token, event.time);
+        position.pass(token);
         position.ended = event.is_end();
     }
     pushed

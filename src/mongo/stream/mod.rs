@@ -10,7 +10,7 @@ mod feed;
 mod position;
 mod ru;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bson::doc;
@@ -27,6 +27,10 @@ use crate::{
     clock::Clock,
     cosmos::{Failure, Feed, FeedMode, FeedRange, FeedSource, FeedStart, Shard},
 };
+
+/// How long the server waits for news before it sends an empty page, and how long where somebody waits for that.
+const WAIT: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,7 @@ pub struct Stream {
     /// The collection keeps what documents were after each change, which then need not be looked up.
     keeps_images: bool,
     clock: Arc<dyn Clock>,
+    wait: Duration,
 }
 
 impl Stream {
@@ -74,7 +79,13 @@ impl Stream {
             }
             _ => false,
         };
-        Ok(Self { mongo, scope, key_paths: KeyPaths::id(), with_bytes, keeps_images, clock })
+        Ok(Self { mongo, scope, key_paths: KeyPaths::id(), with_bytes, keeps_images, clock, wait: WAIT })
+    }
+
+    /// The same for who only looks whether there is news.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self { wait: LOOK, ..self }
     }
 
     /// What of the changes it delivers.
@@ -108,7 +119,7 @@ impl Stream {
         if let (Scope::Collection { database, collection }, true) = (&self.scope, is_ru) {
             let streams = ru::streams(&self.mongo, database, collection, start).await?;
             if let Some((_, token)) = streams.into_iter().find(|(own, _)| own == range) {
-                position.pass(&ru::raw(&token), None);
+                position.pass(&ru::raw(&token));
             }
         }
         Ok(position)
@@ -118,12 +129,6 @@ impl Stream {
 /// A collection as a checkpoint names it.
 pub fn place_of(mongo: &Mongo, database: &str, collection: &str) -> String {
     format!("{}/{database}/{collection}", mongo.shown())
-}
-
-/// How far a position says that everything was delivered: seconds, and the operation in them; `None` when it does not say.
-pub fn read_until(position: &str) -> Option<(u32, u32)> {
-    let position = Position::read(position).ok()?;
-    if position.baseline { None } else { position.until }
 }
 
 /// Whether a collection keeps what documents were before and after each change. One that does not exist keeps nothing.
@@ -183,6 +188,7 @@ impl FeedSource for Stream {
             scope: self.scope.clone(),
             manner: Manner { with_bytes: self.with_bytes, looks_up: self.looks_up() },
             keeps_images: self.keeps_images,
+            wait: self.wait,
         };
         Ok(Box::new(StreamFeed::new(watched, position)))
     }

@@ -25,9 +25,6 @@ pub(super) struct Position {
     /// Whether the stream ended with that token, and begins anew behind it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
-    /// Everything of before this time was delivered, as far as the server says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Time>,
     /// The time of the last change: those of one transaction share it ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Time>,
@@ -67,10 +64,9 @@ impl Position {
     }
 
     /// Everything up to a token was delivered.
-    pub fn pass(&mut self, token: &RawDocument, until: Option<Time>) {
+    pub fn pass(&mut self, token: &RawDocument) {
         self.after = Some(STANDARD.encode(token.as_bytes()));
         (self.start, self.baseline, self.ended) = (None, false, false);
-        self.until = self.until.max(until.or_else(|| time_of(token)));
     }
 
     /// The number of a change among those of its time.
@@ -85,14 +81,6 @@ pub(super) fn time(timestamp: Timestamp) -> Time {
     (timestamp.time, timestamp.increment)
 }
 
-/// The time that a token of MongoDB begins with: `82`, and a timestamp in hexadecimal. Tokens of others do not say.
-pub(super) fn time_of(token: &RawDocument) -> Option<Time> {
-    let data = token.get_str("_data").ok()?;
-    let digits = data.strip_prefix("82")?.get(..16)?;
-    let number = u64::from_str_radix(digits, 16).ok()?;
-    Some(((number >> 32) as u32, (number & u64::from(u32::MAX)) as u32))
-}
-
 #[cfg(test)]
 mod tests {
     use bson::{doc, rawdoc};
@@ -104,11 +92,10 @@ mod tests {
         let mut position = Position { baseline: true, ..Position::at((7, 1)) };
         assert_eq!(position.text(), r#"{"baseline":true,"start":[7,1]}"#);
         assert_eq!((position.number((9, 1)), position.number((9, 1)), position.number((9, 2))), (0, 1, 0));
-        position.pass(&rawdoc! { "_data": "8263F2A0B10000000A2B0229" }, None);
+        position.pass(&rawdoc! { "_data": "8263F2A0B10000000A2B0229" });
         let again = Position::read(&position.text()).unwrap();
         assert_eq!(again, position);
         assert_eq!(again.token().unwrap(), Some(doc! { "_data": "8263F2A0B10000000A2B0229" }));
-        assert_eq!(again.until, Some((0x63F2_A0B1, 10)));
         assert!(Position::read("x").is_err() && Position::read(r#"{"after":"?"}"#).unwrap().token().is_err());
     }
 }
