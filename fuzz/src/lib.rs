@@ -32,6 +32,11 @@ use cosmos_rewind::{
 use serde_json::{Value, json, value::RawValue};
 use sha2::{Digest as _, Sha256};
 
+#[cfg(feature = "mongodb")]
+mod bson;
+#[cfg(feature = "mongodb")]
+pub use self::bson::bson_text;
+
 const AT: &str = "2026-11-20T15:00:00.123Z";
 
 /// Containers with different keys: the usual one, one by id, and a hierarchical one with a nested path.
@@ -598,6 +603,8 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("archive", archive),
     ("backup", backup),
+    #[cfg(feature = "mongodb")]
+    ("bson_text", bson_text),
     ("connection", connection),
     ("edit_diff", edit_diff),
     ("invocation", invocation),

@@ -76,8 +76,8 @@ fn rare_types_have_their_names() {
         "s": Bson::Symbol("s".into()), "j": Bson::JavaScriptCode("j".into()),
         "js": Bson::JavaScriptCodeWithScope(bson::JavaScriptCodeWithScope { code: "j".into(), scope: doc! {"a": 1} }),
         "r": Bson::RegularExpression(bson::Regex {
-            pattern: bson::raw::cstr!("^a").to_owned().try_into().unwrap(),
-            options: bson::raw::cstr!("i").to_owned().try_into().unwrap(),
+            pattern: bson::raw::cstr!("^a").into(),
+            options: bson::raw::cstr!("i").into(),
         }),
         "ts": Bson::Timestamp(bson::Timestamp { time: 1, increment: 2 }),
         "u": Bson::Undefined, "min": Bson::MinKey, "max": Bson::MaxKey,
@@ -124,7 +124,8 @@ fn what_json_cannot_give_back_is_written_as_its_bytes() {
     let other = whole.replace("\"$numberInt\":\"1\"", "\"$numberInt\":\"2\"").replace("\"id\":\"1\"", "\"id\":\"2\"");
     assert_eq!(bytes_of(&other).unwrap_err().to_string(), "/_id: is not the one in $bson");
     let more = whole.replace("\"$bson\"", "\"more\":1,\"$bson\"");
-    assert!(bytes_of(&more).unwrap_err().to_string().contains("other members beside it"));
+    let error = bytes_of(&more).unwrap_err().to_string();
+    assert_eq!(error, "the document: is written whole in $bson, and has other members beside it");
 }
 
 #[test]
@@ -165,7 +166,8 @@ fn an_edited_text_is_read_and_what_is_wrong_is_named_with_its_place() {
         assert_eq!(bytes_of(text).unwrap_err().to_string(), error, "{text}");
     }
     let deep = format!("{{\"_id\":1,\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert!(bytes_of(&deep).unwrap_err().problem.contains("recursion limit"));
+    let too_deep = bytes_of(&deep).unwrap_err().problem;
+    assert_eq!(too_deep.split(" at ").next(), Some("recursion limit exceeded"));
 }
 
 #[test]

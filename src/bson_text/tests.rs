@@ -84,7 +84,7 @@ fn any_decimal() -> impl Strategy<Value = [u8; 16]> {
         any::<[u8; 16]>(),
         cohort.prop_map(|(negative, digits, exponent, zeros)| {
             let biased = u128::try_from(exponent + 6176).unwrap();
-            (u128::from(negative) << 127 | biased << 113 | digits * 10_u128.pow(zeros)).to_le_bytes()
+            (u128::from(negative) << 127 | biased << 113 | (digits * 10_u128.pow(zeros))).to_le_bytes()
         }),
         (27..32_u128, any::<u128>(), any::<bool>())
             .prop_map(|(top, rest, is_plain)| (top << 122 | if is_plain { 0 } else { rest >> 6 }).to_le_bytes()),

@@ -150,7 +150,8 @@ mod plain {
     }
 }
 
-#[cfg(all(test, feature = "mongodb"))]
+#[cfg(test)]
+#[cfg(feature = "mongodb")]
 mod tests {
     use bson::{Bson, doc};
 
