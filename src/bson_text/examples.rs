@@ -231,6 +231,10 @@ fn a_string_is_its_own_id_unless_another_value_has_its_text() {
         assert_eq!(id(other), serde_json::Value::from(other).to_string());
     }
     assert_eq!(id(ObjectId::parse_str("0123456789ABCDEF01234567").unwrap()), "0123456789abcdef01234567");
+    for digits in ["000000000000000000000005", "123456789012345678901234", "2e3100000000000000000000"] {
+        assert_eq!(id(ObjectId::parse_str(digits).unwrap()), digits);
+        assert_eq!(id(digits), format!("{digits:?}"));
+    }
     assert_eq!((id(true), id(Bson::Null)), ("true".into(), "null".into()));
     assert_eq!(id(bson::DateTime::from_millis(7)), r#"{"$date":{"$numberLong":"7"}}"#);
     assert_eq!(id(Bson::Symbol("s".into())), "s");

@@ -29,15 +29,16 @@ pub(super) fn text_of(kind: u8, value: &[u8]) -> String {
 
 /// The type and the bytes of a value that has this text.
 pub(super) fn value_of(text: &str) -> Result<(u8, Vec<u8>), NoBson> {
+    // Before numbers: some of these are written as one, but no number is known by as many digits.
+    if let Some(id) = object_id(text) {
+        return Ok((OBJECT_ID, id));
+    }
     Ok(match text {
         "true" => (BOOLEAN, vec![1]),
         "false" => (BOOLEAN, vec![0]),
         "null" => (NULL, vec![]),
         _ if text.starts_with(['{', '"']) || is_number(text) => return read::value(text),
-        _ => match object_id(text) {
-            Some(id) => (OBJECT_ID, id),
-            None => (STRING, read::string(text)),
-        },
+        _ => (STRING, read::string(text)),
     })
 }
 

@@ -338,6 +338,7 @@ mod tests {
             any::<bool>().prop_map(Value::from),
             (0..4i64).prop_map(Value::from),
             "[ab/~\"é]{0,2}".prop_map(Value::from),
+            (0..3u8).prop_map(|n| json!({"$numberInt": n.to_string()})),
         ];
         leaf.prop_recursive(4, 24, 4, |inner| {
             prop_oneof![

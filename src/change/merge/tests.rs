@@ -217,14 +217,24 @@ fn document(leaves: &BTreeMap<usize, u8>) -> String {
     let mut document = json!({"id": "1", "o": {"p": {}}});
     for (leaf, value) in leaves {
         let pointer = LEAVES[*leaf].iter().rev().skip(1).rev().fold(String::new(), |p, s| p + "/" + s);
-        document.pointer_mut(&pointer).unwrap()[*LEAVES[*leaf].last().unwrap()] = json!([value]);
+        document.pointer_mut(&pointer).unwrap()[*LEAVES[*leaf].last().unwrap()] = shape(*value);
     }
     document.to_string()
 }
 
+/// A value of one of the forms that are not looked into.
+fn shape(value: u8) -> Value {
+    match value {
+        0 => json!({"$numberInt": "0"}),
+        1 => json!({"$date": {"$numberLong": "1"}}),
+        _ => json!([value]),
+    }
+}
+
 fn leaf_of(document: &Value, leaf: usize) -> Option<u8> {
     let pointer = LEAVES[leaf].iter().fold(String::new(), |p, s| p + "/" + s);
-    Some(u8::try_from(document.pointer(&pointer)?[0].as_u64()?).unwrap())
+    let value = document.pointer(&pointer)?;
+    Some((0..4).find(|known| shape(*known) == *value).expect("it is no mixture"))
 }
 
 /// What must become of a leaf, from the log of its changes alone: the value, and whether it is in conflict.
