@@ -144,9 +144,36 @@ pub(super) fn set_length(out: &mut [u8], from: usize) {
     }
 }
 
-/// A byte as two hex digits.
-pub(super) fn push_hex(out: &mut String, byte: u8) {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    out.push(DIGITS[usize::from(byte >> 4)]);
-    out.push(DIGITS[usize::from(byte & 15)]);
+/// Bytes as hex digits, two for each.
+pub(super) fn push_hex(out: &mut String, bytes: &[u8]) {
+    for part in bytes.chunks(12) {
+        let mut digits = [0; 24];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(part) {
+            pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        push_ascii(out, digits.get(..part.len() * 2).unwrap_or_default());
+    }
+}
+
+const HEX: [u8; 16] = *b"0123456789abcdef";
+
+/// An integer in decimal digits. Documents are full of them, and the general way to write them takes three times as long.
+pub(super) fn push_integer(out: &mut String, number: i64) {
+    let (mut digits, mut from, mut rest) = ([b'0'; 20], 20, number.unsigned_abs());
+    while from > 0 {
+        from -= 1;
+        digits[from] += u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push('-');
+    }
+    push_ascii(out, digits.get(from..).unwrap_or_default());
+}
+
+fn push_ascii(out: &mut String, text: &[u8]) {
+    out.push_str(std::str::from_utf8(text).unwrap_or_default());
 }

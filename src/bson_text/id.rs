@@ -1,11 +1,12 @@
 //! Under which text a document is known. MongoDB takes 5, 5.0 and a decimal 5 for the same `_id`; so they have one text.
-
-use std::fmt::Write as _;
+//! An `_id` that has to be written as its bytes is known by them: MongoDB refuses those that begin with a `$`.
 
 use super::{
     NoBson,
     decimal::Decimal,
-    elements::{ARRAY, BOOLEAN, DECIMAL, DOUBLE, INT32, INT64, NULL, OBJECT_ID, STRING, SYMBOL, push_hex, string},
+    elements::{
+        ARRAY, BOOLEAN, DECIMAL, DOUBLE, INT32, INT64, NULL, OBJECT_ID, STRING, SYMBOL, push_hex, push_integer, string,
+    },
     read,
     write::{Numbers, Writer, push_bson, push_double, push_string},
 };
@@ -19,7 +20,7 @@ pub(super) fn text_of(kind: u8, value: &[u8]) -> String {
             true => out.push_str(text),
             false => push_string(&mut out, text),
         },
-        OBJECT_ID => value.iter().for_each(|byte| push_hex(&mut out, *byte)),
+        OBJECT_ID => push_hex(&mut out, value),
         // No `_id` is one. Were one, a string could be its text.
         ARRAY => push_bson(&mut out, kind, value),
         _ => Writer::new(&mut out, Numbers::Compared).element(kind, value, 1),
@@ -88,8 +89,8 @@ pub(super) fn object_id(text: &str) -> Option<Vec<u8>> {
 /// else as a decimal with no zero too many.
 pub(super) fn push_number(out: &mut String, kind: u8, value: &[u8]) -> Option<()> {
     match kind {
-        INT32 => drop(write!(out, "{}", i32::from_le_bytes(*value.first_chunk()?))),
-        INT64 => drop(write!(out, "{}", i64::from_le_bytes(*value.first_chunk()?))),
+        INT32 => push_integer(out, i32::from_le_bytes(*value.first_chunk()?).into()),
+        INT64 => push_integer(out, i64::from_le_bytes(*value.first_chunk()?)),
         DOUBLE => push_compared(out, f64::from_le_bytes(*value.first_chunk()?)),
         DECIMAL => match Decimal::of(value)?.0.shortest() {
             Decimal::NaN => push_compared(out, f64::NAN),
@@ -97,7 +98,7 @@ pub(super) fn push_number(out: &mut String, kind: u8, value: &[u8]) -> Option<()
                 push_compared(out, if negative { f64::NEG_INFINITY } else { f64::INFINITY })
             }
             decimal => match (decimal.as_i64(), decimal.as_f64()) {
-                (Some(integer), _) => drop(write!(out, "{integer}")),
+                (Some(integer), _) => push_integer(out, integer),
                 (None, Some(number)) => push_compared(out, number),
                 (None, None) => {
                     out.push_str("{\"$numberDecimal\":\"");
@@ -116,7 +117,7 @@ fn push_compared(out: &mut String, number: f64) {
     const END: f64 = 9_223_372_036_854_775_808.0;
     if number.fract() == 0.0 && (-END..END).contains(&number) {
         // In this range the conversion is exact; and 0 has no sign.
-        let _ = write!(out, "{}", number as i64);
+        push_integer(out, number as i64);
     } else if number.is_finite() {
         push_double(out, number);
     } else {

@@ -1,9 +1,13 @@
 //! Values of Extended JSON, read: what is behind the first name of an object that is one value.
 
-use std::{borrow::Cow, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::{Deserialize, de::MapAccess};
+use chrono::DateTime;
+use serde::{
+    Deserialize,
+    de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::{
     elements::{
@@ -70,12 +74,38 @@ struct DbPointer<'a> {
     id: Oid<'a>,
 }
 
-/// Milliseconds since 1970, or a time as people write it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Milliseconds<'a> {
-    #[serde(borrow, rename = "$numberLong")]
-    milliseconds: Text<'a>,
+/// Milliseconds since 1970; or a time as people write it, in relaxed Extended JSON.
+struct Date(Option<i64>);
+
+impl<'de> Deserialize<'de> for Date {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DateVisitor)
+    }
+}
+
+struct DateVisitor;
+
+impl<'de> Visitor<'de> for DateVisitor {
+    type Value = Date;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a date")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Date, E> {
+        Ok(Date(DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis())))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Date, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Milliseconds<'a> {
+            #[serde(borrow, rename = "$numberLong")]
+            milliseconds: Text<'a>,
+        }
+        let Milliseconds { milliseconds } = Milliseconds::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Date(milliseconds.0.parse().ok()))
+    }
 }
 
 /// Reads the value behind `name`, and what else belongs to it: its bytes are written, and its type is handed back.
@@ -104,9 +134,7 @@ pub(super) fn value<'de, A: MapAccess<'de>>(name: &str, state: &mut State, map: 
             Ok(write(state, OBJECT_ID, &id))
         }
         "$date" => {
-            let date: Milliseconds<'de> = map.next_value()?;
-            let date = date.milliseconds.0.parse::<i64>();
-            let date = date.map_err(|_| state.wrong::<A::Error>("is no date in milliseconds"))?;
+            let date = map.next_value::<Date>()?.0.ok_or_else(|| state.wrong::<A::Error>("is no date"))?;
             Ok(write(state, DATE, &date.to_le_bytes()))
         }
         "$symbol" => {

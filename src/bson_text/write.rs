@@ -10,7 +10,7 @@ use super::{
     elements::{
         ARRAY, BINARY, BOOLEAN, CODE, CODE_WITH_SCOPE, DATE, DB_POINTER, DECIMAL, DOCUMENT, DOUBLE, Element, Elements,
         INT32, INT64, MAX_KEY, MIN_KEY, NULL, OBJECT_ID, OLD_BINARY, REGEX, STRING, SYMBOL, TIMESTAMP, UNDEFINED,
-        id_of, length, length_of, push_hex, string,
+        id_of, length, length_of, push_hex, push_integer, string,
     },
     id,
 };
@@ -25,7 +25,6 @@ const FEW: usize = 16;
 pub(super) fn document(out: &mut String, bson: &[u8]) -> Result<(), NotADocument> {
     let elements = Elements::of(bson).ok_or(NotADocument("they do not have the length that they say"))?;
     let own = id_of(bson).ok_or(NotADocument("there is no _id in it"))?;
-    let start = out.len();
     out.push_str("{\"id\":");
     push_string(out, &id::text_of(own.kind, own.value));
     let own_members = out.len();
@@ -39,7 +38,6 @@ pub(super) fn document(out: &mut String, bson: &[u8]) -> Result<(), NotADocument
         push_inside_bson(writer.out, DOCUMENT, bson);
     }
     writer.out.push('}');
-    debug_assert!(out.len() > start);
     Ok(())
 }
 
@@ -98,8 +96,11 @@ impl<'o, 'b> Writer<'o, 'b> {
         }
         match kind {
             STRING => push_string(self.out, string(value)?),
-            INT32 => drop(write!(self.out, "{{\"$numberInt\":\"{}\"}}", i32::from_le_bytes(*value.first_chunk()?))),
-            INT64 => drop(write!(self.out, "{{\"$numberLong\":\"{}\"}}", i64_of(value)?)),
+            INT32 => {
+                let number = i32::from_le_bytes(*value.first_chunk()?);
+                self.integer("{\"$numberInt\":\"", number.into(), "\"}");
+            }
+            INT64 => self.integer("{\"$numberLong\":\"", i64_of(value)?, "\"}"),
             DOUBLE => {
                 let number = f64::from_bits(u64::from_le_bytes(*value.first_chunk()?));
                 // Of all that are no number, one is written.
@@ -125,10 +126,10 @@ impl<'o, 'b> Writer<'o, 'b> {
             NULL => self.out.push_str("null"),
             OBJECT_ID => {
                 self.out.push_str("{\"$oid\":\"");
-                value.iter().for_each(|byte| push_hex(self.out, *byte));
+                push_hex(self.out, value);
                 self.out.push_str("\"}");
             }
-            DATE => drop(write!(self.out, "{{\"$date\":{{\"$numberLong\":\"{}\"}}}}", i64_of(value)?)),
+            DATE => self.integer("{\"$date\":{\"$numberLong\":\"", i64_of(value)?, "\"}}"),
             _ => return self.rare(kind, value, level),
         }
         Some(())
@@ -145,7 +146,7 @@ impl<'o, 'b> Writer<'o, 'b> {
                 self.out.push_str("{\"$binary\":{\"base64\":\"");
                 STANDARD.encode_string(bytes, self.out);
                 self.out.push_str("\",\"subType\":\"");
-                push_hex(self.out, *subtype);
+                push_hex(self.out, &[*subtype]);
                 self.out.push_str("\"}}");
             }
             TIMESTAMP => {
@@ -184,6 +185,12 @@ impl<'o, 'b> Writer<'o, 'b> {
             _ => return None,
         }
         Some(())
+    }
+
+    fn integer(&mut self, before: &str, number: i64, after: &str) {
+        self.out.push_str(before);
+        push_integer(self.out, number);
+        self.out.push_str(after);
     }
 
     fn named_string(&mut self, before: &str, text: &str, after: &str) {
@@ -307,7 +314,7 @@ pub(super) fn push_bson(out: &mut String, kind: u8, value: &[u8]) {
 
 fn push_inside_bson(out: &mut String, kind: u8, value: &[u8]) {
     out.push_str("{\"type\":\"");
-    push_hex(out, kind);
+    push_hex(out, &[kind]);
     out.push_str("\",\"base64\":\"");
     STANDARD.encode_string(value, out);
     out.push_str("\"}");
@@ -333,7 +340,7 @@ fn push_escaped(out: &mut String, text: &str) {
             12 => out.push_str("\\f"),
             byte if byte < 0x20 => {
                 out.push_str("\\u00");
-                push_hex(out, byte);
+                push_hex(out, &[byte]);
             }
             _ => {
                 out.push('\\');

@@ -66,7 +66,7 @@ pub(super) fn extended_at<'a>(text: &'a str, path: &[String]) -> Option<&'a str>
     if let Some(whole) = document.get(BSON) {
         return Some(whole.get());
     }
-    let (first, rest) = path.split_first()?;
+    let Some((first, rest)) = path.split_first() else { return Some(text) };
     let mut value = document.get(&extended::escaped(first))?.get();
     for segment in rest {
         if extended::is_value(value) {
