@@ -18,11 +18,12 @@ mod sinks;
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use serde_json::Value;
 
-use crate::support::{FollowerProcess, Output, mongo_server::MongoServer, peers, run};
+use crate::support::{FollowerProcess, Output, Running, mongo_server::MongoServer, peers};
 
 /// A folder with the files of one follower: its events and its checkpoint.
 pub struct Work {
@@ -50,11 +51,12 @@ impl Work {
         output
     }
 
-    /// The same, which may fail.
+    /// The same, which may fail. One that does not end within two minutes is killed.
     pub async fn follow(&self, source: &str, more: &[&str]) -> Output {
         let args = self.args(source, more);
         let args = [&["follow", "--until-caught-up", "--poll", "50"], &args[..]].concat();
-        run(self.folder.path(), &args, &settings(), "").await
+        let running = Running::start(self.folder.path(), &args, &settings());
+        tokio::time::timeout(Duration::from_secs(120), running.ended()).await.expect("it ends")
     }
 
     /// Starts a follower that goes on until it is stopped.

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Usage: scripts/bench-mongodb.sh [--changes N] [--sinks LIST] [--binary PATH]
+# Measures a follower of a MongoDB change stream beside a loop over the same stream as people write it with pymongo
+# (benches/peers/python/mongodb_watch.py): N (100,000) changes of 1 KB, each of a document of its own, each sink of LIST
+# (stdout,file,blob) by itself. Both saved where the stream stood before the changes, and both go on there until nothing
+# is left, one after the other; the server keeps the history of all of them. Prints changes/s, CPU microseconds a change
+# (of the reading process alone, /proc/PID/stat: the server's is not in it) and its peak memory, and how many times as
+# much the loop takes. The server and the blob store are those of the tests (scripts/install-test-peers.sh is run first).
+# Builds the release binary unless --binary names one.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD changes=100000 sinks=stdout,file,blob bin=''
+while [ $# -gt 0 ]; do
+  case $1:${2:-} in
+    --changes:[1-9]*) changes=$2 ;;
+    --sinks:?*) sinks=$2 ;;
+    --binary:?*) bin=$(realpath "$2") ;;
+    *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
+  esac
+  shift 2
+done
+for sink in ${sinks//,/ }; do
+  case $sink in stdout | file | blob) ;; *) echo "error: --sinks $sink: write stdout,file,blob or some of them" >&2; exit 2 ;; esac
+done
+export RUST_BACKTRACE=0
+scripts/install-test-peers.sh >&2
+python=$root/target/test-peers/venv/bin/python
+peer=("$python" "$root/benches/peers/python/mongodb_watch.py")
+if [ -z "$bin" ]; then
+  cargo build --release --quiet
+  bin=$root/target/release/cosmos-rewind
+fi
+[ -x "$bin" ] || { echo "error: $bin is no program" >&2; exit 1; }
+
+dir=$(mktemp -d)
+cd "$dir"
+pids=()
+finish() {
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  wait 2>/dev/null || true
+  rm -rf "$dir"
+}
+trap finish EXIT
+
+: >server.err
+# It looks at what it may forget with every thousandth write: it must keep what both have to read.
+"$python" -m secantus --host 127.0.0.1 --port 0 --storage-path "$dir/data" --oplog-max-entries $((changes * 2 + 10000)) \
+  >/dev/null 2>server.err &
+pids+=($!)
+until grep -q 'listening on' server.err; do sleep 0.1; kill -0 "${pids[0]}"; done
+uri="mongodb://$(sed -n 's/.*listening on //p' server.err)/?directConnection=true"
+
+blob=''
+if [[ ,$sinks, == *,blob,* ]]; then
+  azurite=$root/target/test-peers/node/node_modules/azurite/dist/src/blob/main.js
+  : >azurite.out
+  node "$azurite" --blobPort 0 --inMemoryPersistence --skipApiVersionCheck --disableTelemetry --silent >azurite.out 2>&1 &
+  pids+=($!)
+  until grep -q 'listens on' azurite.out; do sleep 0.1; kill -0 "${pids[1]}"; done
+  blob=$(sed -n -E 's/.*listens on +([^ ]+).*/\1/p' azurite.out | head -n 1)/devstoreaccount1
+  for who in ours loop; do "${peer[@]}" container "$blob/$who"; done
+fi
+
+# Where a sink of either of them is.
+place() { # whose, sink
+  case $2 in
+    stdout) echo stdout ;;
+    file) echo "file:$dir/$1.jsonl" ;;
+    blob) echo "blob:$blob/$1" ;;
+  esac
+}
+ours() { # sink
+  exec "$bin" follow --source "$uri" --database bench --collection documents --from now --until-caught-up --poll 10 \
+    --name "bench-$1" --checkpoint-file "$dir/$1.checkpoint" --sink "$(place ours "$1")"
+}
+loop() { exec "${peer[@]}" read "$uri" "$dir/$1.token" "$(place loop "$1")"; } # sink
+
+for sink in ${sinks//,/ }; do
+  (ours "$sink") >/dev/null 2>follow.err || { cat follow.err >&2; exit 1; }
+  "${peer[@]}" begin "$uri" "$dir/$sink.token"
+done
+"${peer[@]}" write "$uri" "$changes"
+
+ticks=$(getconf CLK_TCK)
+measure() { # whose, sink; leaves its figures in `figures`
+  local from to stat cpu=0 peak=0 line fields
+  from=$(date +%s.%N)
+  ("$1" "$2") >/dev/null 2>read.err &
+  local pid=$!
+  pids+=($pid)
+  # What the process had used when it was last there.
+  while kill -0 $pid 2>/dev/null; do
+    if { read -r stat </proc/$pid/stat; } 2>/dev/null; then
+      # The name in brackets may hold anything; utime and stime are the 12th and 13th behind it.
+      read -r -a fields <<<"${stat##*) }"
+      [ "${fields[0]}" = Z ] || cpu=$((fields[11] + fields[12]))
+    fi
+    while read -r line; do
+      [[ $line == VmHWM:* ]] && { line=${line//[^0-9]/}; peak=$line; break; }
+    done 2>/dev/null </proc/$pid/status || true
+    sleep 0.01
+  done
+  wait $pid || { echo "error: $1 of $2 ended with exit code $?" >&2; tail -n 5 read.err >&2; exit 1; }
+  to=$(date +%s.%N)
+  grep -qE "(^|[^0-9])$changes changes? read" <(tr -d , <read.err) || { echo "error: $1 of $2 did not read $changes changes" >&2; tail -n 3 read.err >&2; exit 1; }
+  figures=$(awk -v n="$changes" -v a="$from" -v b="$to" -v c="$cpu" -v t="$ticks" -v p="$peak" \
+    'BEGIN { printf "%.1f %.0f %.1f %.1f", b - a, n / (b - a), c * 1e6 / t / n, p / 1024 }')
+}
+
+echo "| sink | reader | seconds | changes/s | CPU us a change | peak RSS MB |"
+echo "|---|---|---|---|---|---|"
+for sink in ${sinks//,/ }; do
+  measure ours "$sink"
+  mine=$figures
+  echo "| $sink | cosmos-rewind | ${mine// / | } |"
+  measure loop "$sink"
+  echo "| $sink | pymongo | ${figures// / | } |"
+  awk -v s="$sink" -v m="$mine" -v f="$figures" 'BEGIN { split(m, a, " "); split(f, b, " ")
+    printf "| %s | pymongo : cosmos-rewind | %.1f | %.2f | %.1f | %.1f |\n", s, b[1] / a[1], b[2] / a[2], b[3] / a[3], b[4] / a[4] }'
+done
