@@ -1,6 +1,9 @@
 //! One collection: what is there first, then every change, with every byte.
 
-use bson::{Document, doc};
+use std::{collections::BTreeSet, time::Duration};
+
+use base64::Engine as _;
+use bson::{Document, bson, doc};
 use futures::TryStreamExt as _;
 use serde_json::json;
 
@@ -58,8 +61,67 @@ async fn from_now_on_there_is_nothing_of_before() {
     // Seconds of the change, and no number that goes back.
     let now = chrono::Utc::now().timestamp();
     assert!(events.iter().all(|event| (now - event["ts"].as_i64().unwrap()).abs() < 60), "{events:#?}");
-    let versions: std::collections::BTreeSet<&str> = each(&events, "version").into_iter().collect();
+    let versions: BTreeSet<&str> = each(&events, "version").into_iter().collect();
     assert_eq!(versions.len(), events.len());
+}
+
+#[tokio::test]
+async fn from_a_time_on_there_is_nothing_of_before() {
+    let Some(server) = MongoServer::start() else { return };
+    let work = Work::new();
+    let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
+    orders.insert_one(doc! { "_id": "before" }).await.unwrap();
+    // The server's clock has seconds.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    orders.insert_one(doc! { "_id": "after" }).await.unwrap();
+    let args = [&of("shop", "orders")[..], &["--from", &time]].concat();
+    work.catch_up(&server.uri(), &args).await;
+    assert_eq!(ops(&work.events()), [("create", "after")]);
+}
+
+/// A number and its digits as a string, an ObjectId and its hex digits: different documents to the server.
+#[tokio::test]
+async fn documents_with_ids_that_look_alike_are_kept_apart() {
+    let Some(server) = MongoServer::start() else { return };
+    let work = Work::new();
+    let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
+    let args = [&of("shop", "orders")[..], &["--from", "now"]].concat();
+    work.catch_up(&server.uri(), &args).await;
+    let oid = bson::oid::ObjectId::new();
+    let ids =
+        [bson!(5), bson!("5"), bson!(oid), bson!(oid.to_hex()), bson!(true), bson!("true"), bson!(null), bson!("")];
+    for id in &ids {
+        orders.insert_one(doc! { "_id": id.clone() }).await.unwrap();
+    }
+    for id in &ids {
+        orders.delete_one(doc! { "_id": id.clone() }).await.unwrap();
+    }
+    work.catch_up(&server.uri(), &args).await;
+    let events = work.events();
+    let (created, deleted) = events.split_at(ids.len());
+    let apart: BTreeSet<&str> = each(created, "id").into_iter().collect();
+    assert_eq!((apart.len(), each(created, "id")), (ids.len(), each(deleted, "id")));
+}
+
+/// An update that carries what it changed and the whole document is larger than what the server may send at once.
+#[tokio::test]
+async fn a_change_larger_than_a_message_comes_whole() {
+    let Some(server) = MongoServer::start() else { return };
+    let work = Work::new();
+    let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
+    let args = [&of("shop", "orders")[..], &["--from", "now"]].concat();
+    work.catch_up(&server.uri(), &args).await;
+    let text = |letter: &str| letter.repeat(9 << 20);
+    orders.insert_one(doc! { "_id": "big", "text": text("x") }).await.unwrap();
+    orders.update_one(doc! { "_id": "big" }, doc! { "$set": { "text": text("y") } }).await.unwrap();
+    orders.insert_one(doc! { "_id": "small" }).await.unwrap();
+    work.catch_up(&server.uri(), &args).await;
+    let events = work.events();
+    assert_eq!(ops(&events), [("create", "big"), ("update", "big"), ("create", "small")]);
+    assert!(events[1]["doc"]["text"] == text("y").as_str());
+    let bytes = base64::engine::general_purpose::STANDARD.decode(events[1]["bson"].as_str().unwrap()).unwrap();
+    assert!(bytes == doc! { "_id": "big", "text": text("y") }.to_vec().unwrap());
 }
 
 #[tokio::test]
@@ -71,8 +133,7 @@ async fn a_filter_passes_deletes_alone_or_what_is_overdrawn() {
     let (by_op, by_balance) = (args("op == \"delete\""), args("doc.balance < 0"));
     deletes.catch_up(&server.uri(), &by_op).await;
     overdrawn.catch_up(&server.uri(), &by_balance).await;
-    let balances =
-        [("a", bson::bson!(250)), ("b", bson::bson!(-20.5)), ("c", bson::bson!(-3_i64)), ("d", bson::bson!(-1))];
+    let balances = [("a", bson!(250)), ("b", bson!(-20.5)), ("c", bson!(-3_i64)), ("d", bson!(-1))];
     for (id, balance) in balances {
         accounts.insert_one(doc! { "_id": id, "balance": balance }).await.unwrap();
     }
@@ -108,7 +169,7 @@ async fn a_transaction_comes_whole_and_in_order() {
     let ids: Vec<String> = (0..20).chain([3]).map(|n| n.to_string()).collect();
     assert_eq!(each(&events, "id"), ids);
     // All of them have one time; their versions differ all the same.
-    let versions: std::collections::BTreeSet<&str> = each(&events, "version").into_iter().collect();
+    let versions: BTreeSet<&str> = each(&events, "version").into_iter().collect();
     assert_eq!(versions.len(), 21);
     let left: Vec<Document> = orders.find(doc! {}).await.unwrap().try_collect().await.unwrap();
     assert_eq!(left.len(), 21);

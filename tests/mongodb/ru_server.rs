@@ -3,6 +3,7 @@
 use bson::{Document, RawDocumentBuf, Timestamp, doc};
 use futures::TryStreamExt as _;
 use mongodb::{Client, Collection, change_stream::event::ResumeToken, options::FullDocumentType};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::mongo_ru::{MongoRu, PageFault};
 
@@ -208,4 +209,41 @@ async fn the_driver_refuses_a_server_that_is_too_old() {
     let client = Client::with_uri_str(uri).await.unwrap();
     let error = client.database("shop").run_command(doc! { "ping": 1 }).await.unwrap_err();
     assert!(error.to_string().contains("wire version 6"), "{error}");
+}
+
+/// Other drivers greet with OP_QUERY, and may put a checksum behind a message.
+#[tokio::test]
+async fn the_old_greeting_and_a_checksum_are_understood() {
+    let server = MongoRu::start().await;
+    let address = server.uri().split('/').nth(2).unwrap().to_owned();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let message = |code: i32, parts: &[&[u8]]| {
+        let content = parts.concat();
+        let header = [i32::try_from(content.len() + 16).unwrap(), 7, 0, code].map(i32::to_le_bytes).concat();
+        [header, content].concat()
+    };
+    let greeting = doc! { "isMaster": 1, "helloOk": true }.to_vec().unwrap();
+    let skip_and_return = [0_i32, -1].map(i32::to_le_bytes).concat();
+    stream.write_all(&message(2004, &[&[0; 4], b"admin.$cmd\0", &skip_and_return, &greeting])).await.unwrap();
+    let (code, answer) = answer(&mut stream, 20).await;
+    assert_eq!((code, answer.get_str("setName").unwrap()), (1, "globaldb"));
+    let insert = doc! { "insert": "orders", "$db": "shop" }.to_vec().unwrap();
+    let documents = [doc! { "_id": 1 }.to_vec().unwrap(), doc! { "_id": 2 }.to_vec().unwrap()].concat();
+    let size = i32::try_from(4 + "documents\0".len() + documents.len()).unwrap().to_le_bytes();
+    let sequence = [&[1], &size[..], b"documents\0", &documents].concat();
+    let with_checksum = [&[1, 0, 0, 0, 0], &insert[..], &sequence, &[9; 4]].concat();
+    stream.write_all(&message(2013, &[&with_checksum])).await.unwrap();
+    let (code, answer) = self::answer(&mut stream, 5).await;
+    assert_eq!((code, answer.get_i32("n").unwrap()), (2013, 2));
+}
+
+/// The operation and the document of the next reply, which begins so far behind its header.
+async fn answer(stream: &mut tokio::net::TcpStream, begins: usize) -> (i32, Document) {
+    let mut header = [0; 16];
+    stream.read_exact(&mut header).await.unwrap();
+    let number = |at: usize| i32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+    assert_eq!(number(8), 7, "it answers the request");
+    let mut content = vec![0; usize::try_from(number(0)).unwrap() - 16];
+    stream.read_exact(&mut content).await.unwrap();
+    (number(12), Document::from_reader(&content[begins..]).unwrap())
 }
