@@ -61,6 +61,13 @@ pub trait Feed: Send {
     /// # Errors
     /// When the last page failed.
     fn position(&self) -> Result<String, Failure>;
+    /// Whether nothing is left, after an empty page: where the source sends one for other reasons, too.
+    ///
+    /// # Errors
+    /// When the source cannot be asked.
+    async fn is_caught_up(&mut self) -> Result<bool, Failure> {
+        Ok(true)
+    }
     /// Whether `next` waits for news by itself, so that nobody need pause before asking again.
     fn waits(&self) -> bool {
         false

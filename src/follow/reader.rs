@@ -143,7 +143,8 @@ impl Reader {
             self.acknowledge(range, false).await?;
             if nothing {
                 empty += 1;
-                if self.options.until_caught_up {
+                let is_behind = self.options.until_caught_up && !self.is_caught_up(&mut feed).await;
+                if self.options.until_caught_up && !is_behind {
                     let enough = match enough {
                         Some(enough) => enough,
                         None => *enough.insert(self.partitions().await?),
@@ -154,10 +155,18 @@ impl Reader {
                     // The next partition below this range, at once.
                     continue;
                 }
-                if !waits && self.stop.run_until_cancelled(tokio::time::sleep(self.options.poll)).await.is_none() {
+                if (!waits || is_behind) && self.stop.run_until_cancelled(tokio::time::sleep(self.options.poll)).await.is_none() {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Whether the source says that nothing is left. One that cannot be asked is read on.
+    async fn is_caught_up(&self, feed: &mut Option<Box<dyn Feed>>) -> bool {
+        match feed {
+            Some(reader) => reader.is_caught_up().await.unwrap_or(false),
+            None => false,
         }
     }
 

@@ -151,6 +151,7 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, FollowErr
 }
 
 async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError> {
+    #[cfg_attr(not(feature = "mongodb"), allow(unused_mut))]
     let Request { source, mut options, sinks, filter, fields, checkpoint_file, config, credential, metrics } = request;
     let is_elsewhere = !matches!(source, Source::Container);
     let opened = match source {

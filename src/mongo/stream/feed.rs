@@ -243,6 +243,14 @@ impl Feed for StreamFeed {
         }
     }
 
+    /// An empty page of Azure's may be one that was throttled.
+    async fn is_caught_up(&mut self) -> Result<bool, Failure> {
+        let Scope::Collection { database, collection } = &self.watched.scope else { return Ok(true) };
+        let (true, Some(token)) = (self.watched.is_ru(), self.position.token()?) else { return Ok(true) };
+        let now = ru::streams(&self.watched.mongo, database, collection, None).await?;
+        Ok(ru::is_up_to(&token, &now))
+    }
+
     fn position(&self) -> Result<String, Failure> {
         Ok(self.position.text())
     }

@@ -23,7 +23,7 @@ use self::{
 };
 use super::{Dialect, Mongo};
 use crate::{
-    change::key::KeyPaths,
+    change::{key::KeyPaths, time::PointInTime},
     clock::Clock,
     cosmos::{Failure, Feed, FeedMode, FeedRange, FeedSource, FeedStart, Shard},
 };
@@ -104,26 +104,39 @@ impl Stream {
         let now = async || {
             let now = self.mongo.operation_time().await?.map(time);
             // Azure's has no time of its own; whole seconds of this machine, less what it may be ahead.
-            let clock = || (u32::try_from(self.clock.now().timestamp() - 2).unwrap_or_default(), 0);
+            let clock = || (seconds(PointInTime::from_epoch(self.clock.now().timestamp() - 2)), 0);
             Ok::<_, Failure>(now.map_or_else(clock, |(seconds, increment)| (seconds, increment + 1)))
         };
-        let is_ru = self.mongo.dialect == Dialect::CosmosRu;
+        if let (Scope::Collection { database, collection }, Dialect::CosmosRu) = (&self.scope, self.mongo.dialect) {
+            // The big bang, and now, which needs no clock.
+            let from = match start {
+                FeedStart::Beginning => Some((0, 0)),
+                FeedStart::Now => None,
+                FeedStart::At(at) => Some((seconds(at), 0)),
+            };
+            let streams = ru::streams(&self.mongo, database, collection, from).await?;
+            if let Some((_, token)) = streams.into_iter().find(|(own, _)| own == range) {
+                let mut position = Position::default();
+                position.pass(&ru::raw(&token));
+                return Ok(position);
+            }
+            let from = match from {
+                Some(from) => from,
+                None => now().await?,
+            };
+            return Ok(Position::at(from));
+        }
         let start = match start {
-            // The big bang.
-            FeedStart::Beginning if is_ru => (0, 0),
             FeedStart::Beginning => return Ok(Position { baseline: true, ..Position::at(now().await?) }),
             FeedStart::Now => now().await?,
-            FeedStart::At(at) => (u32::try_from(at.seconds()).unwrap_or_default(), 0),
+            FeedStart::At(at) => (seconds(at), 0),
         };
-        let mut position = Position::at(start);
-        if let (Scope::Collection { database, collection }, true) = (&self.scope, is_ru) {
-            let streams = ru::streams(&self.mongo, database, collection, start).await?;
-            if let Some((_, token)) = streams.into_iter().find(|(own, _)| own == range) {
-                position.pass(&ru::raw(&token));
-            }
-        }
-        Ok(position)
+        Ok(Position::at(start))
     }
+}
+
+fn seconds(at: PointInTime) -> u32 {
+    u32::try_from(at.seconds()).unwrap_or_default()
 }
 
 /// A collection as a checkpoint names it.
@@ -164,7 +177,7 @@ impl FeedSource for Stream {
 
     async fn ranges(&self) -> Result<Vec<FeedRange>, Failure> {
         if let (Scope::Collection { database, collection }, Dialect::CosmosRu) = (&self.scope, self.mongo.dialect) {
-            let streams = ru::streams(&self.mongo, database, collection, (0, 0)).await?;
+            let streams = ru::streams(&self.mongo, database, collection, Some((0, 0))).await?;
             if !streams.is_empty() {
                 return Ok(streams.into_iter().map(|(range, _)| range).collect());
             }

@@ -53,17 +53,31 @@ fn range_of(token: &RawDocument) -> Option<FeedRange> {
     FeedRange::parse(&bounds.min, &bounds.max).ok()
 }
 
-/// The streams of a collection that can be read in parallel, with the tokens they begin at: one for each partition. Empty
+/// Whether a token is no older than the one of its partition among those of now.
+pub(super) fn is_up_to(token: &Document, now: &[(FeedRange, Document)]) -> bool {
+    let state = |token: &Document| state_of(&raw(token))?.parse::<u64>().ok();
+    let range = range_of(&raw(token));
+    let current = now.iter().find(|(own, _)| Some(own) == range.as_ref());
+    match (current.and_then(|(_, current)| state(current)), state(token)) {
+        (Some(current), Some(own)) => own >= current,
+        // The server does not say.
+        _ => true,
+    }
+}
+
+/// The streams of a collection that can be read in parallel, with the tokens they begin at, or those of now without a time:
+/// one for each partition. Empty
 /// where the server does not hand out any.
 pub(super) async fn streams(
     mongo: &Mongo,
     database: &str,
     collection: &str,
-    start: (u32, u32),
+    start: Option<(u32, u32)>,
 ) -> Result<Vec<(FeedRange, Document)>, Failure> {
-    let start = Timestamp { time: start.0, increment: start.1 };
-    let command =
-        doc! { "customAction": "GetChangeStreamTokens", "collection": collection, "startAtOperationTime": start };
+    let mut command = doc! { "customAction": "GetChangeStreamTokens", "collection": collection };
+    if let Some((time, increment)) = start {
+        command.insert("startAtOperationTime", Timestamp { time, increment });
+    }
     let answer = match mongo.database(database).run_command(command).await {
         Ok(answer) => answer,
         Err(e) if is_unknown_command(&e) => return Ok(Vec::new()),
