@@ -32,8 +32,9 @@ async fn killed_again_and_again_it_delivers_every_change_in_order() {
             (size() > before || writer.try_wait().unwrap().is_some()).then_some(())
         })
         .await;
-        // Some at once, in the middle of what it does; others later, between two pages.
-        tokio::time::sleep(Duration::from_millis(kills * 37 % 150)).await;
+        // Some at once, in the middle of what it does; others later, between two pages. In a long run it gets further.
+        let longest = if total > 10_000 { 3000 } else { 150 };
+        tokio::time::sleep(Duration::from_millis(kills * 37 % longest)).await;
         follower.kill();
         kills += 1;
     }
