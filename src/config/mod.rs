@@ -39,6 +39,11 @@ pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc::new("COSMOS_CHANGES_CONTAINER", "changes", "history container"),
     SettingDoc::new("COSMOS_LEASE_CONTAINER", "leases", "lease container of the trigger"),
     SettingDoc::new(
+        "MONGODB_URI",
+        "",
+        "address of a MongoDB deployment, when the source is none of the account's containers; a secret, as it holds a password",
+    ),
+    SettingDoc::new(
         "REWIND_FIDELITY",
         "exact",
         "exact: re-read documents the host may have altered; payload: store what was delivered",
