@@ -95,6 +95,7 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, Provision
     let started = Instant::now();
     request.check()?;
     let Request { source_paths, indexes, throughput, elsewhere } = request;
-    let all = provision::provision(cx.account, cx.names, &Wanted { source_paths, indexes, throughput, elsewhere }).await?;
+    let all =
+        provision::provision(cx.account, cx.names, &Wanted { source_paths, indexes, throughput, elsewhere }).await?;
     Ok(Report { all, ru: cx.account.meter().total(), seconds: started.elapsed().as_secs_f64() })
 }

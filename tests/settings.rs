@@ -106,6 +106,7 @@ const TABLE: &[Wrong] = &[
 const ANYTHING: &[(&str, &str)] = &[
     ("REWIND_REDACT_KEY", "a secret text; that it is needed is told where it is needed"),
     ("OTEL_SERVICE_NAME", "a name of the operator's choice"),
+    ("MONGODB_URI", "the handler does not read it; the commands that do refuse what is no address"),
 ];
 
 #[test]

@@ -40,8 +40,9 @@ impl Counts {
     pub fn describe(self, documents: Option<u64>) -> Vec<String> {
         let passed_over = (self.passed_over > 0)
             .then(|| format!("{} passed over: not .json, .jsonl or .jsonl.gz", count_of(self.passed_over, "file")));
-        let others = (self.others > 0)
-            .then(|| format!("{} passed over: of other collections, or without a document", count_of(self.others, "event")));
+        let others = (self.others > 0).then(|| {
+            format!("{} passed over: of other collections, or without a document", count_of(self.others, "event"))
+        });
         let of = documents.map_or_else(String::new, |n| format!("{} of ", count_of(n, "document")));
         let found = format!("{of}{} in the archive", count_of(self.events, "version"));
         passed_over.into_iter().chain(others).chain([found]).collect()

@@ -33,8 +33,17 @@ pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
     let fields = FieldRules { only: args.fields, redact: args.redact, key };
     let metrics = Arc::new(Metrics::default());
     let (checkpoint_file, credential) = (args.checkpoint_file, account.credential);
-    let request =
-        Request { source, options, sinks, filter, fields, checkpoint_file, config, credential, metrics: metrics.clone() };
+    let request = Request {
+        source,
+        options,
+        sinks,
+        filter,
+        fields,
+        checkpoint_file,
+        config,
+        credential,
+        metrics: metrics.clone(),
+    };
     request.check()?;
     telemetry::start(&settings, telemetry::Stream::Stderr, "info")?;
     let names = Names::from_settings(&settings, None)?;
@@ -66,7 +75,7 @@ fn account_of(args: &FollowArgs, source: &Source, settings: &Settings) -> Result
         && !args.sinks.is_empty()
         && !args.sinks.iter().any(|sink| sink == "changes");
     if needs_none && !Account::is_named(settings) {
-        return Ok(Account::nowhere());
+        return Ok(Account::nowhere()?);
     }
     Ok(Account::from_settings(settings)?)
 }

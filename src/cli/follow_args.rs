@@ -104,12 +104,7 @@ fn name(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When the start is no time, or the feed cannot be read from there.
-pub(super) async fn options(
-    ui: &Ui,
-    args: &FollowArgs,
-    source: &Source,
-    cosmos: &Cosmos,
-) -> Result<Options, CliError> {
+pub(super) async fn options(ui: &Ui, args: &FollowArgs, source: &Source, cosmos: &Cosmos) -> Result<Options, CliError> {
     let mode = match args.mode {
         FeedArg::Latest => FeedMode::Latest,
         FeedArg::AllVersions => FeedMode::AllVersions,

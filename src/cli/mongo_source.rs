@@ -28,9 +28,11 @@ impl ConnectionArgs {
             Some(_) => None,
             None => settings.get("MONGODB_URI"),
         };
-        for (flag, value) in
-            [("--collection", &self.collection), ("--dialect", &self.dialect), ("--changes-database", &self.changes_database)]
-        {
+        for (flag, value) in [
+            ("--collection", &self.collection),
+            ("--dialect", &self.dialect),
+            ("--changes-database", &self.changes_database),
+        ] {
             if uri.is_none() && value.is_some() {
                 return Err(CliError::usage(
                     format!("{flag} is for a MongoDB deployment, and the source is a container"),
@@ -90,7 +92,8 @@ impl ConnectionArgs {
     fn mongo_followed(&self, uri: &str) -> Result<Source, CliError> {
         use crate::mongo::{Address, Dialect, Scope};
 
-        let address = Address::parse(uri).map_err(|e| CliError::usage(format!("--source {e}"), "percent-encode the password"))?;
+        let address =
+            Address::parse(uri).map_err(|e| CliError::usage(format!("--source {e}"), "percent-encode the password"))?;
         let dialect = self.dialect.as_deref().map(str::parse::<Dialect>).transpose();
         let dialect = dialect.map_err(|e| CliError::usage("--dialect is no kind of server", e))?;
         let scope = match (self.database.clone(), self.collection.clone()) {

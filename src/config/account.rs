@@ -41,9 +41,12 @@ impl Account {
 
     /// The account of who needs none: a place on this machine that nobody asks for anything. Blobs are reached as the
     /// developer who is signed in.
-    pub fn nowhere() -> Self {
-        let endpoint = Url::parse("http://127.0.0.1:9/").unwrap_or_else(|_| unreachable!("a constant"));
-        Self { endpoint, credential: Credential::Developer, packs: true }
+    ///
+    /// # Errors
+    /// Never: the address is a constant.
+    pub fn nowhere() -> Result<Self, ConfigError> {
+        let endpoint = parse_endpoint("nowhere", "http://127.0.0.1:9/")?;
+        Ok(Self { endpoint, credential: Credential::Developer, packs: true })
     }
 
     /// Reads the account from the settings, under the connection name that the binding uses.

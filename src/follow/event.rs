@@ -122,7 +122,8 @@ impl Event {
             return Ok(None);
         }
         let Item { event } = serde_json::from_str(item.get()).map_err(|e| NotAChange { reason: e.to_string() })?;
-        let native = Native { ns: event.ns.into_owned().into(), looked_up: !event.op.is_of_collection(), ..Native::default() };
+        let native =
+            Native { ns: event.ns.into_owned().into(), looked_up: !event.op.is_of_collection(), ..Native::default() };
         Ok(Some(Self {
             op: event.op,
             pk: PartitionKey(vec![KeyValue::String(event.id.clone().into_owned())]),

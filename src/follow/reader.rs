@@ -155,7 +155,9 @@ impl Reader {
                     // The next partition below this range, at once.
                     continue;
                 }
-                if (!waits || is_behind) && self.stop.run_until_cancelled(tokio::time::sleep(self.options.poll)).await.is_none() {
+                if (!waits || is_behind)
+                    && self.stop.run_until_cancelled(tokio::time::sleep(self.options.poll)).await.is_none()
+                {
                     return Ok(());
                 }
             }
@@ -174,9 +176,8 @@ impl Reader {
     async fn next(&self, feed: &mut Option<Box<dyn Feed>>) -> Result<FeedPage, Failure> {
         let reader = match feed {
             Some(reader) => reader,
-            None => feed.insert(
-                self.source.open(&self.span, self.options.mode, self.options.start, Some(&self.token)).await?,
-            ),
+            None => feed
+                .insert(self.source.open(&self.span, self.options.mode, self.options.start, Some(&self.token)).await?),
         };
         reader.next().await
     }

@@ -131,7 +131,11 @@ impl Request {
     /// When it asks for what the feed does not have.
     pub fn check(&self) -> Result<(), FollowError> {
         let needs_previous = self.filter.as_ref().is_some_and(Filter::needs_previous);
-        if matches!(self.source, Source::Container) && needs_previous && self.options.mode == FeedMode::Latest { Err(FollowError::NoPrevious) } else { Ok(()) }
+        if matches!(self.source, Source::Container) && needs_previous && self.options.mode == FeedMode::Latest {
+            Err(FollowError::NoPrevious)
+        } else {
+            Ok(())
+        }
     }
 }
 

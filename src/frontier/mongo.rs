@@ -47,7 +47,8 @@ impl MongoAccount {
         let stream = Stream::open(self.mongo.clone(), scope, false, self.clock.clone()).await?.impatient();
         let mut until = Some(PointInTime::END);
         for range in &follower.ranges {
-            let span = FeedRange::parse(&range.min, &range.max).map_err(|e| Failure::invalid("read checkpoint".into(), e))?;
+            let span =
+                FeedRange::parse(&range.min, &range.max).map_err(|e| Failure::invalid("read checkpoint".into(), e))?;
             let mut feed = stream.open(&span, follower.mode, FeedStart::Now, Some(&range.token)).await?;
             for _ in 0..stream.quiet_pages() {
                 let page = feed.next().await?;
@@ -114,12 +115,15 @@ impl Account for MongoAccount {
             let followers = match leases(self.cosmos.container(&names.database, &names.leases).await).await {
                 Ok(found) => found.map(|(_, followers)| followers).unwrap_or_default(),
                 Err(e) => {
-                    problems.push(format!("the checkpoints in {}/{} cannot be read: {e}", names.database, names.leases));
+                    problems
+                        .push(format!("the checkpoints in {}/{} cannot be read: {e}", names.database, names.leases));
                     Vec::new()
                 }
             };
-            let (place, history) =
-                (place_of(&self.mongo, &self.database, &self.collection), format!("{}/{}", names.database, names.changes));
+            let (place, history) = (
+                place_of(&self.mongo, &self.database, &self.collection),
+                format!("{}/{}", names.database, names.changes),
+            );
             let end = self.history(names).await?.end(Which::Newest).await?;
             let newest = end.map(|end| PointInTime::from_epoch(end.ts));
             let mut best: Option<Part> = None;

@@ -1,7 +1,6 @@
 //! As of T: which version of one document was in force, and what cannot be known about that.
 
-use std::fmt;
-
+pub use super::caveat::Caveat;
 use super::timeline::Timeline;
 use crate::change::{Op, time::PointInTime, version::Version};
 
@@ -32,112 +31,6 @@ pub struct AsOf<'a> {
     pub next: Option<&'a Version>,
     /// What cannot be known, most serious first.
     pub caveats: Vec<Caveat>,
-}
-
-/// A reason why the version in force may not be the whole truth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caveat {
-    /// The chain of versions does not close: between the version in force and the next one there was another, unseen.
-    Gap {
-        /// LSN of the unseen version, where the next one names it; else it must have been a delete.
-        lsn: Option<i64>,
-        /// Time of the next version: the unseen one lies between the version in force and this.
-        until: i64,
-    },
-    /// It is of a container of this name that was deleted since, and the document with it.
-    Recreated {
-        /// Time of the next version, when that is of another container.
-        until: Option<i64>,
-    },
-    /// Several versions were written within one second, and nothing tells which was the last.
-    Unordered {
-        /// That second, epoch seconds.
-        ts: i64,
-    },
-    /// The live document, whose version the history does not have yet.
-    Uncaptured,
-    /// The Functions host may have altered the document's id or key: whose version it is, is not sure.
-    Identity,
-    /// Captured in latest-version mode, which delivers neither intermediate versions nor deletes.
-    LatestMode,
-    /// A copy of the original demo: its time is the copy's, later than the change itself.
-    LegacyTime,
-    /// The payload had no time: that of its capture stands in.
-    CaptureTime,
-    /// The text is what the Functions host delivered, in which dates may be rewritten.
-    Normalized,
-    /// The text was looked up after the change, and may be of a later one.
-    LookedUp,
-    /// Fields were left out or hashed on purpose when it was captured.
-    Partial,
-    /// Found by a baseline run: nothing is known of earlier versions.
-    Baseline,
-}
-
-impl Caveat {
-    /// The name in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gap { .. } => "gap",
-            Self::Recreated { .. } => "recreated",
-            Self::Unordered { .. } => "unordered",
-            Self::Uncaptured => "uncaptured",
-            Self::Identity => "identity",
-            Self::LatestMode => "latest-mode",
-            Self::LegacyTime => "legacy-time",
-            Self::CaptureTime => "capture-time",
-            Self::Normalized => "normalized",
-            Self::LookedUp => "looked-up",
-            Self::Partial => "partial",
-            Self::Baseline => "baseline",
-        }
-    }
-}
-
-impl fmt::Display for Caveat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gap { lsn, until } => {
-                f.write_str("a version is missing from the history")?;
-                match lsn {
-                    Some(lsn) => write!(f, " (LSN {lsn})")?,
-                    None => f.write_str(" (a delete, since the next one is a create)")?,
-                }
-                write!(f, "; it lies between this one and {}", PointInTime::from_epoch(*until))
-            }
-            Self::Recreated { until } => {
-                f.write_str("of a container of this name that was deleted since, nobody knows when")?;
-                match until {
-                    Some(until) => {
-                        write!(f, "; the next version, of {}, is of another one", PointInTime::from_epoch(*until))
-                    }
-                    None => Ok(()),
-                }
-            }
-            Self::Unordered { ts } => write!(
-                f,
-                "several versions are of the second {}, and nothing tells which was the last; --version names one",
-                PointInTime::from_epoch(*ts)
-            ),
-            Self::Uncaptured => f.write_str("the live document: its version is not in the history (yet)"),
-            Self::Identity => f.write_str(
-                "the Functions host may have altered its id or partition key: which document it is of is not sure",
-            ),
-            Self::LatestMode => f.write_str(
-                "captured in latest-version mode: versions between this one and the next, and deletes, may be missing",
-            ),
-            Self::LegacyTime => {
-                f.write_str("a copy of the original demo: its time is the copy's, later than the change")
-            }
-            Self::CaptureTime => f.write_str("the change came without a time: that of its capture stands in"),
-            Self::Normalized => f.write_str("the Functions host may have rewritten date strings in it"),
-            Self::LookedUp => f.write_str(
-                "its text was looked up after the change and may be of a later one: the collection keeps no post-images",
-            ),
-            Self::Partial => f.write_str("fields were left out or hashed on purpose when it was captured"),
-            Self::Baseline => f.write_str("found by a baseline run: earlier versions are not known"),
-        }
-    }
 }
 
 impl<'a> AsOf<'a> {

@@ -2,6 +2,7 @@
 
 pub mod as_of;
 pub mod baseline;
+mod caveat;
 mod containers;
 mod cosmos;
 pub mod ends;

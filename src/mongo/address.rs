@@ -91,7 +91,10 @@ mod tests {
             ("mongodb://127.0.0.1:27017", "mongodb://127.0.0.1:27017"),
             ("mongodb://u:sEcRet%40@a:1,b:2/db?authSource=x", "mongodb://a:1,b:2"),
             ("mongodb+srv://u:sEcRet@cluster.example.net/?w=1", "mongodb+srv://cluster.example.net"),
-            ("mongodb://account.mongo.cosmos.azure.com:10255?ssl=true", "mongodb://account.mongo.cosmos.azure.com:10255"),
+            (
+                "mongodb://account.mongo.cosmos.azure.com:10255?ssl=true",
+                "mongodb://account.mongo.cosmos.azure.com:10255",
+            ),
         ] {
             let address = Address::parse(text).unwrap();
             assert_eq!((address.to_string().as_str(), address.uri()), (shown, text));

@@ -22,7 +22,8 @@ pub enum Dialect {
 impl Dialect {
     /// Recognises the server by its address and what it says of itself.
     pub(super) fn recognised(address: &Address, hello: &Document, build: &Document) -> Self {
-        let has_host = |suffix: &str| address.hosts().any(|host| host.split(':').next().is_some_and(|h| h.ends_with(suffix)));
+        let has_host =
+            |suffix: &str| address.hosts().any(|host| host.split(':').next().is_some_and(|h| h.ends_with(suffix)));
         if has_host(".mongocluster.cosmos.azure.com") || build.contains_key("documentdb_versions") {
             return Self::DocumentDb;
         }

@@ -49,16 +49,19 @@ fn understood(error: &Error) -> (Status, String) {
         ErrorKind::Command(command) => {
             (by_code(command.code, error), told(command.code, &command.code_name, &command.message))
         }
-        ErrorKind::Write(WriteFailure::WriteError(write)) => {
-            (by_code(write.code, error), told(write.code, write.code_name.as_deref().unwrap_or_default(), &write.message))
-        }
+        ErrorKind::Write(WriteFailure::WriteError(write)) => (
+            by_code(write.code, error),
+            told(write.code, write.code_name.as_deref().unwrap_or_default(), &write.message),
+        ),
         ErrorKind::Write(WriteFailure::WriteConcernError(write)) => {
             (status(503), told(write.code, &write.code_name, &write.message))
         }
         ErrorKind::Authentication { message, .. } => (status(401), message.clone()),
         ErrorKind::IncompatibleServer { message, .. } => (
             Status::new(400, 0),
-            format!("{message}; an account of an old server version (3.6 to 4.2) must be upgraded to 4.4 or later first"),
+            format!(
+                "{message}; an account of an old server version (3.6 to 4.2) must be upgraded to 4.4 or later first"
+            ),
         ),
         ErrorKind::Io(_)
         | ErrorKind::ServerSelection { .. }
@@ -100,8 +103,8 @@ fn by_code(code: i32, error: &Error) -> Status {
         // HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress, PrimarySteppedDown, ExceededTimeLimit,
         // SocketException, NotWritablePrimary, the Interrupted ones, NotPrimary..., LockTimeout, MaxTimeMSExpired,
         // CursorNotFound, CursorKilled, CappedPositionLost, RetryChangeStream, StaleShardVersion and its kin, FailedToSatisfyReadPreference.
-        6 | 7 | 24 | 43 | 50 | 63 | 89 | 91 | 133 | 136 | 150 | 189 | 234 | 237 | 262 | 9001 | 10107 | 11600 | 11602
-        | 13388 | 13435 | 13436 => 503,
+        6 | 7 | 24 | 43 | 50 | 63 | 89 | 91 | 133 | 136 | 150 | 189 | 234 | 237 | 262 | 9001 | 10107 | 11600
+        | 11602 | 13388 | 13435 | 13436 => 503,
         HISTORY_LOST => 400,
         _ if is_retryable(error) => 503,
         // BSONObjectTooLarge.

@@ -96,7 +96,8 @@ impl MongoCollection {
         if self.shared.shard_key.is_empty() {
             return Ok(filter);
         }
-        let whole = Document::try_from(document).map_err(|e| Failure::invalid("read document".into(), e.to_string()))?;
+        let whole =
+            Document::try_from(document).map_err(|e| Failure::invalid("read document".into(), e.to_string()))?;
         for path in self.shared.shard_key.iter().filter(|path| *path != "_id") {
             let mut at = Some(&whole);
             let mut names = path.split('.').peekable();
@@ -202,11 +203,17 @@ impl MongoCollection {
         }
     }
 
-    fn rows(&self, batch: &RawBatch, with_text: bool, predicate: Option<&Predicate>) -> Result<Vec<(ItemKey, Live)>, Failure> {
+    fn rows(
+        &self,
+        batch: &RawBatch,
+        with_text: bool,
+        predicate: Option<&Predicate>,
+    ) -> Result<Vec<(ItemKey, Live)>, Failure> {
         let wrong = |e: String| Failure::invalid("read collection".into(), e);
         let mut rows = Vec::new();
         for document in batch.doc_slices().map_err(|e| wrong(e.kind.to_string()))? {
-            let document = document.map_err(|e| wrong(e.to_string()))?.as_document().ok_or_else(|| wrong("no document".into()))?;
+            let document =
+                document.map_err(|e| wrong(e.to_string()))?.as_document().ok_or_else(|| wrong("no document".into()))?;
             let id = document.get("_id").ok().flatten().map(id_text).ok_or_else(|| wrong("it has no _id".into()))?;
             let text = if with_text || predicate.is_some() { Some(live_text(document)?) } else { None };
             if let (Some(predicate), Some(text)) = (predicate, &text)

@@ -234,7 +234,9 @@ impl Planning<'_> {
         let planning = self.cx.progress.begin("planning", None);
         let keys = applier.containers.source.key_paths();
         let only = if let ArchiveScope::Items(items) = &wanted { Some(items.clone()) } else { None };
-        let facts = ArchiveFacts::of(archive.clone(), keys.len(), only, applier.containers.source.namespace()).await.map_err(RestoreError::Archive)?;
+        let facts = ArchiveFacts::of(archive.clone(), keys.len(), only, applier.containers.source.namespace())
+            .await
+            .map_err(RestoreError::Archive)?;
         facts.counts.describe(None).iter().for_each(|line| planning.note(line));
         let mut known = known(applier.containers, &applier.pace, &facts, &wanted, self.rules).await?;
         let needed = std::mem::take(&mut known.wanted);

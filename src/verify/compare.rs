@@ -192,7 +192,9 @@ pub fn whole(record: &str, item: &ItemKey, layout: &Layout) -> Result<Version, N
     }
     let own_id = version.etag.as_deref().map(|etag| record::id_of_version(&version.id, etag));
     match own_id {
-        Some(own_id) if version.op.is_some() && !version.is_native && own_id != version.record_id => Err(NotWhole::Etag),
+        Some(own_id) if version.op.is_some() && !version.is_native && own_id != version.record_id => {
+            Err(NotWhole::Etag)
+        }
         _ => Ok(version),
     }
 }

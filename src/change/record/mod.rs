@@ -62,7 +62,9 @@ pub enum RecordFidelity {
 impl RecordFidelity {
     /// The fidelity with this name; `None` when there is none.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Exact, Self::Normalized, Self::Lookup, Self::Partial].into_iter().find(|fidelity| fidelity.as_str() == name)
+        [Self::Exact, Self::Normalized, Self::Lookup, Self::Partial]
+            .into_iter()
+            .find(|fidelity| fidelity.as_str() == name)
     }
 
     /// The name in a record.

@@ -111,7 +111,8 @@ impl<'a> Event<'a> {
         let lsn = self.time.map(|(_, increment)| (i64::from(increment) << 20) | i64::from(number & 0xf_ffff));
         let id = self.key.or(self.document).and_then(|key| key.get("_id").ok().flatten());
         let is_bare = op.is_of_collection() || (self.document.is_none() && op != Op::Delete);
-        let facts = Facts { op, ts, lsn, id: id.map(id_text), ns: self.ns(), looked_up: manner.looks_up && op == Op::Update };
+        let facts =
+            Facts { op, ts, lsn, id: id.map(id_text), ns: self.ns(), looked_up: manner.looks_up && op == Op::Update };
         let version = match self.time {
             Some((seconds, increment)) => format!("{seconds}-{increment}-{number}"),
             None => self.version_of_page(),
@@ -174,15 +175,18 @@ impl<'a> Event<'a> {
                 Ok(Some(RawBsonRef::Document(fields))) => {
                     paths.extend(fields.iter().flatten().map(|(path, _)| path.as_str().to_owned()));
                 }
-                Ok(Some(RawBsonRef::Array(fields))) => paths.extend(fields.into_iter().flatten().filter_map(|field| match field {
-                    RawBsonRef::String(path) => Some(path.to_owned()),
-                    RawBsonRef::Document(field) => field.get_str("field").ok().map(str::to_owned),
-                    _ => None,
-                })),
+                Ok(Some(RawBsonRef::Array(fields))) => {
+                    paths.extend(fields.into_iter().flatten().filter_map(|field| match field {
+                        RawBsonRef::String(path) => Some(path.to_owned()),
+                        RawBsonRef::Document(field) => field.get_str("field").ok().map(str::to_owned),
+                        _ => None,
+                    }))
+                }
                 _ => {}
             }
         }
-        let pointer = |path: &String| quote(&format!("/{}", path.replace('~', "~0").replace('/', "~1").replace('.', "/")));
+        let pointer =
+            |path: &String| quote(&format!("/{}", path.replace('~', "~0").replace('/', "~1").replace('.', "/")));
         let _ = write!(out, ",\"changed\":[{}]", paths.iter().map(pointer).collect::<Vec<_>>().join(","));
     }
 

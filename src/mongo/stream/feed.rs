@@ -84,10 +84,22 @@ impl Watched {
                 collection.aggregate(pipeline).batch_size(BATCH).max_await_time(self.wait).batch().await
             }
             Scope::Database(database) => {
-                self.mongo.database(database).aggregate(pipeline).batch_size(BATCH).max_await_time(self.wait).batch().await
+                self.mongo
+                    .database(database)
+                    .aggregate(pipeline)
+                    .batch_size(BATCH)
+                    .max_await_time(self.wait)
+                    .batch()
+                    .await
             }
             Scope::Deployment => {
-                self.mongo.database("admin").aggregate(pipeline).batch_size(BATCH).max_await_time(self.wait).batch().await
+                self.mongo
+                    .database("admin")
+                    .aggregate(pipeline)
+                    .batch_size(BATCH)
+                    .max_await_time(self.wait)
+                    .batch()
+                    .await
             }
         };
         opened.map_err(|e| self.mongo.fail("open the change stream", &e))

@@ -70,7 +70,8 @@ impl Stream {
         if mongo.dialect == Dialect::CosmosRu && !matches!(scope, Scope::Collection { .. }) {
             return Err(Failure::invalid(
                 "watch".into(),
-                "Azure Cosmos DB for MongoDB (RU) has change streams of collections alone: name one with --collection".into(),
+                "Azure Cosmos DB for MongoDB (RU) has change streams of collections alone: name one with --collection"
+                    .into(),
             ));
         }
         let keeps_images = match &scope {

@@ -285,8 +285,14 @@ impl Run {
                 holder,
             };
             let store = CheckpointStore::Container(leases);
-            let follower =
-                Follower { source: Arc::new(source), options: Arc::new(options), store, pipeline: Arc::new(pipeline), metrics, clock };
+            let follower = Follower {
+                source: Arc::new(source),
+                options: Arc::new(options),
+                store,
+                pipeline: Arc::new(pipeline),
+                metrics,
+                clock,
+            };
             let _ = follower.run(&ended).await;
         });
         self.follower = Some((task, stop));
