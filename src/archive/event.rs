@@ -93,6 +93,7 @@ impl<'a> Head<'a> {
             etag: self.etag.as_deref().map(str::to_owned),
             native: self.ns.as_deref().map(|ns| Native {
                 ns: ns.to_owned().into(),
+                to: None,
                 version: "".into(),
                 bson: self.bson.as_deref().map(|bson| bson.to_owned().into()),
                 looked_up: self.looked_up,

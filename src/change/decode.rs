@@ -135,6 +135,7 @@ fn native_of<'a>(metadata: &RawDocument<'a>) -> Option<Native<'a>> {
     Some(Native {
         version,
         ns: plain("ns").unwrap_or_default(),
+        to: None,
         bson: plain("bson"),
         looked_up: metadata.get("lookedUp").is_some_and(|told| told.get() == "true"),
         changed: metadata.get("changed").map(RawValue::get),

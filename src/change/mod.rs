@@ -162,6 +162,8 @@ pub struct Change<'a> {
 pub struct Native<'a> {
     /// Database and collection, with a dot between them.
     pub ns: Cow<'a, str>,
+    /// What a collection is called from now on, when it was renamed.
+    pub to: Option<Cow<'a, str>>,
     /// What tells this version from the others of its document: the place of the change in the stream. Empty where that is
     /// not known: then its etag does.
     pub version: Cow<'a, str>,
@@ -179,6 +181,7 @@ impl Native<'_> {
         let owned = |text: &Cow<'_, str>| Cow::Owned(text.clone().into_owned());
         Native {
             ns: owned(&other.ns),
+            to: other.to.as_ref().map(owned),
             version: owned(&other.version),
             bson: other.bson.as_ref().map(owned),
             looked_up: other.looked_up,

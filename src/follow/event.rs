@@ -117,13 +117,18 @@ impl Event {
             changed: Option<Vec<String>>,
             #[serde(borrow)]
             previous: Option<&'a RawValue>,
+            to: Option<String>,
         }
         if !item.get().starts_with(MARK) {
             return Ok(None);
         }
         let Item { event } = serde_json::from_str(item.get()).map_err(|e| NotAChange { reason: e.to_string() })?;
-        let native =
-            Native { ns: event.ns.into_owned().into(), looked_up: !event.op.is_of_collection(), ..Native::default() };
+        let native = Native {
+            to: event.to.map(Cow::Owned),
+            ns: event.ns.into_owned().into(),
+            looked_up: !event.op.is_of_collection(),
+            ..Native::default()
+        };
         Ok(Some(Self {
             op: event.op,
             pk: PartitionKey(vec![KeyValue::String(event.id.clone().into_owned())]),
@@ -170,6 +175,9 @@ impl Event {
             if let Some(value) = value {
                 members.extend([",\"", name, "\":", &quote(value)]);
             }
+        }
+        if let Some(to) = &native.to {
+            members.extend([",\"to\":", &quote(to)]);
         }
         if native.looked_up {
             members.push_str(",\"lookedUp\":true");

@@ -123,6 +123,13 @@ pub trait LiveContainer: Items {
         with_text: bool,
         matching: Option<(&'a str, &'a [Param])>,
     ) -> Found<'a, (ItemKey, Live)>;
+    /// A document's text as it will be read again, where that is another one: a number of JSON has a type in MongoDB.
+    ///
+    /// # Errors
+    /// When no document can be made of it.
+    fn as_stored(&self, _text: &str) -> Result<Option<String>, Failure> {
+        Ok(None)
+    }
     /// What events say whose document they are of, where one stream may have several containers.
     fn namespace(&self) -> Option<&str> {
         None

@@ -368,6 +368,11 @@ impl LiveContainer for MongoCollection {
         stream::once(opened).try_flatten().boxed()
     }
 
+    fn as_stored(&self, text: &str) -> Result<Option<String>, Failure> {
+        let document = document_of("compose document", text.as_bytes())?;
+        text_of(document.as_bytes()).map(Some).map_err(|e| Failure::invalid("compose document".into(), e.to_string()))
+    }
+
     fn namespace(&self) -> Option<&str> {
         self.shared.rid.split_once(':').map(|(_, ns)| ns)
     }

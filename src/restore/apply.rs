@@ -125,7 +125,14 @@ impl Applier<'_> {
             }
         };
         let composed = compose(&document, live, self.manner);
-        composed.map_err(|e| Failure::invalid("compose document".into(), chain(&e)).into())
+        let mut composed = composed.map_err(|e| Failure::invalid("compose document".into(), chain(&e)))?;
+        let target = &self.containers.target;
+        for text in [Some(&mut composed.text), composed.stamped.as_mut()].into_iter().flatten() {
+            if let Some(stored) = target.as_stored(text)? {
+                *text = stored;
+            }
+        }
+        Ok(composed)
     }
 
     /// The live document with the values of a revert put back.

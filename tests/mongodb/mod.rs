@@ -4,6 +4,7 @@
 //! What a server is given, and what came of it, is written and judged by the Python programs in this folder; they know
 //! nothing of the program under test but the form of its events.
 
+mod back;
 mod checker;
 mod contract;
 mod errors;

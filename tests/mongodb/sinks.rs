@@ -56,7 +56,7 @@ async fn a_container_of_blobs_has_every_version() {
 #[tokio::test]
 async fn the_history_has_every_version() {
     let Some(server) = MongoServer::start() else { return };
-    let app = TestApp::start().await;
+    let app = TestApp::with_changes_key(&["/_originalId"]).await;
     let source = server.uri();
     let orders = orders(&server).await;
     // The account of the history is in the settings; the database and the collection are of the source.

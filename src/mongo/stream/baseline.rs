@@ -9,7 +9,7 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use super::{
     Scope,
     batch::Batch,
-    event::{Facts, Manner, Odd, push_bytes, push_image, push_odd},
+    event::{Facts, Manner, Odd, lsn, push_bytes, push_image, push_odd},
     position::Time,
 };
 use crate::{
@@ -108,7 +108,8 @@ impl Baseline {
 fn push(document: &RawDocument, ns: &str, time: Time, manner: Manner, out: &mut String) {
     let begin = out.len();
     let id = document.get("_id").ok().flatten().map(id_text);
-    let (ts, lsn) = (Some(i64::from(time.0)), Some(i64::from(time.1) << 20));
+    // After the change of that very time, which the text has.
+    let (ts, lsn) = (Some(i64::from(time.0)), Some(lsn(time, u32::MAX)));
     let facts = Facts { op: Op::Baseline, ts, lsn, id, ns: ns.to_owned(), looked_up: false };
     let print = fingerprint(document.as_bytes());
     out.push_str("{\"current\":");

@@ -107,14 +107,14 @@ impl<'a> Event<'a> {
         let Some(op) = self.op() else { return Ok(false) };
         let number = self.time.map_or(0, |time| position.number(time));
         let ts = self.time.map(|(seconds, _)| i64::from(seconds)).or(self.wall);
-        // Both below the 53 bits of a number of JSON.
-        let lsn = self.time.map(|(_, increment)| (i64::from(increment) << 20) | i64::from(number & 0xf_ffff));
+        let lsn = self.time.map(|time| lsn(time, number));
         let id = self.key.or(self.document).and_then(|key| key.get("_id").ok().flatten());
         let is_bare = op.is_of_collection() || (self.document.is_none() && op != Op::Delete);
         let facts =
             Facts { op, ts, lsn, id: id.map(id_text), ns: self.ns(), looked_up: manner.looks_up && op == Op::Update };
         let version = match self.time {
-            Some((seconds, increment)) => format!("{seconds}-{increment}-{number}"),
+            // With zeros: where a second has more changes than an LSN tells apart, they are ordered by this text.
+            Some((seconds, increment)) => format!("{seconds}-{increment:07}-{number:05}"),
             None => self.version_of_page(),
         };
         if is_bare {
@@ -143,8 +143,6 @@ impl<'a> Event<'a> {
 
     /// An event that stands for itself: of a collection, or of a document whose text nobody has.
     fn push_bare(&self, out: &mut String, facts: &Facts, version: &str) -> Result<(), Odd> {
-        let to = self.to.map(namespace).map_or_else(String::new, |to| format!(" -> {to}"));
-        let ns = format!("{}{to}", facts.ns);
         let id = facts.id.as_deref().unwrap_or_default();
         // Writing to a String cannot fail.
         let _ = write!(
@@ -152,11 +150,14 @@ impl<'a> Event<'a> {
             "{{\"event\":{{\"op\":\"{}\",\"id\":{},\"ns\":{},\"version\":{}",
             facts.op,
             quote(id),
-            quote(&ns),
+            quote(&facts.ns),
             quote(&format!("{}~{version}", if id.is_empty() { &facts.ns } else { id }))
         );
         push_number(out, "ts", facts.ts);
         push_number(out, "lsn", facts.lsn);
+        if let Some(to) = self.to {
+            let _ = write!(out, ",\"to\":{}", quote(&namespace(to)));
+        }
         self.push_changed(out);
         if let Some(before) = self.before {
             out.push_str(",\"previous\":");
@@ -201,6 +202,17 @@ impl<'a> Event<'a> {
         let text = text.trim_matches('"').get(..16).unwrap_or_default().to_owned();
         state.map_or_else(|| format!("h-{text}"), |state| format!("{state}-{text}"))
     }
+}
+
+/// A number that rises with the stream, in the 53 bits that JSON's numbers have: seconds since 2020, the operation in them
+/// and the change in a transaction.
+pub(super) fn lsn((seconds, increment): Time, number: u32) -> i64 {
+    const EPOCH: i64 = 1_600_000_000;
+    const NUMBERS: u32 = 5;
+    const INCREMENTS: u32 = 17;
+    let most = |value: u32, bits: u32| i64::from(value.min((1 << bits) - 1));
+    let seconds = (i64::from(seconds) - EPOCH).max(0);
+    (seconds << (INCREMENTS + NUMBERS)) | (most(increment, INCREMENTS) << NUMBERS) | most(number, NUMBERS)
 }
 
 /// What an item says beside its documents.

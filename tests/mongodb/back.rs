@@ -1,0 +1,239 @@
+//! The way back into MongoDB. What the collection has to be is known by the writer's own log and by the driver.
+
+use std::{path::PathBuf, time::Duration};
+
+use bson::{Document, doc, oid::ObjectId};
+use mongodb::Collection;
+
+use super::{Work, client, of, python, text, write};
+use crate::support::{Output, TestApp, eventually, mongo_ru::MongoRu, mongo_server::MongoServer};
+
+/// A collection, the account of its history, and a folder for files.
+struct Back {
+    app: TestApp,
+    source: String,
+    work: Work,
+}
+
+impl Back {
+    async fn of(source: String) -> Self {
+        Self { app: TestApp::with_changes_key(&["/_originalId"]).await, source, work: Work::new() }
+    }
+
+    async fn run(&self, command: &[&str]) -> Output {
+        let (name, more) = command.split_first().unwrap();
+        self.app.run(&[&[*name, "--source", &self.source], &of("shop", "orders")[..], more].concat()).await
+    }
+
+    /// The same, which is to end with this code.
+    async fn ends(&self, code: i32, command: &[&str]) -> Output {
+        let output = self.run(command).await;
+        assert_eq!(output.code, code, "{command:?}: {output:?}");
+        output
+    }
+
+    /// Captures all that is there.
+    async fn capture(&self) {
+        self.ends(0, &["follow", "--from", "beginning", "--until-caught-up", "--poll", "50"]).await;
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.work.path(name)
+    }
+
+    /// A moment between what was written and what is written from here on: times have whole seconds.
+    async fn moment() -> String {
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let moment = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        moment
+    }
+}
+
+/// The id under which a restore is taken back.
+fn undo_of(output: &Output) -> String {
+    let line = output.stderr.lines().find(|line| line.starts_with("undo ")).unwrap_or_else(|| panic!("{output:?}"));
+    line.split_whitespace().nth(3).unwrap().to_owned()
+}
+
+async fn orders(source: &str) -> Collection<Document> {
+    client(source).await.database("shop").collection("orders")
+}
+
+async fn found(orders: &Collection<Document>, id: &str) -> Option<Document> {
+    orders.find_one(doc! { "_id": id }).await.unwrap()
+}
+
+#[tokio::test]
+async fn every_document_of_every_type_goes_back_byte_for_byte_and_undo_too() {
+    let Some(server) = MongoServer::start_with(&["--oplog-max-entries", "1000000"]) else { return };
+    let back = Back::of(server.uri()).await;
+    let (then, now) = (back.path("then.jsonl"), back.path("now.jsonl"));
+    write(&server, ("shop", "orders"), &now, 250, 11).await;
+    back.capture().await;
+    std::fs::copy(&now, &then).unwrap();
+    let at = Back::moment().await;
+    write(&server, ("shop", "orders"), &now, 250, 12).await;
+    back.capture().await;
+    let is_as = async |log: &PathBuf| python("check_state.py", &[&server.uri(), "shop", "orders", &text(log)]).await;
+    is_as(&now).await;
+    let restore = ["restore", "--all", "--at", &at, "--delete-newer=300", "--no-stamp", "--yes"];
+    let output = back.ends(0, &restore).await;
+    is_as(&then).await;
+    // A second one has nothing to do.
+    let again = back.ends(0, &restore).await;
+    assert!(again.stderr.contains("nothing to write"), "{again:?}");
+    back.ends(0, &["undo", &undo_of(&output), "--yes"]).await;
+    is_as(&now).await;
+}
+
+#[tokio::test]
+async fn what_was_changed_after_the_plan_is_a_conflict_and_stays() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    for id in ["a", "b", "c"] {
+        orders.insert_one(doc! { "_id": id, "n": 1 }).await.unwrap();
+    }
+    back.capture().await;
+    let at = Back::moment().await;
+    orders.update_many(doc! {}, doc! { "$set": { "n": 2 } }).await.unwrap();
+    back.capture().await;
+    let plan = text(&back.path("plan.jsonl"));
+    back.ends(0, &["restore", "--all", "--at", &at, "--plan-out", &plan, "--no-stamp", "--dry-run"]).await;
+    // The same number of another type is another document; one is deleted.
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": 2_i64 }).await.unwrap();
+    orders.delete_one(doc! { "_id": "b" }).await.unwrap();
+    let output = back.ends(3, &["restore", "--plan", &plan, "--yes"]).await;
+    assert!(output.stderr.contains("1 written") && output.stderr.contains("2 conflicts"), "{output:?}");
+    assert_eq!(found(&orders, "a").await, Some(doc! { "_id": "a", "n": 2_i64 }));
+    assert_eq!(found(&orders, "b").await, None);
+    assert_eq!(found(&orders, "c").await, Some(doc! { "_id": "c", "n": 1 }));
+}
+
+#[tokio::test]
+async fn one_actor_s_writes_are_taken_back_and_everybody_else_s_stay() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    let id = ObjectId::new();
+    orders.insert_one(doc! { "_id": id, "price": 10, "city": "Oslo", "id": "own" }).await.unwrap();
+    orders.insert_one(doc! { "_id": 7, "price": 1.5, "tags": ["x"] }).await.unwrap();
+    back.capture().await;
+    let at = Back::moment().await;
+    orders.update_many(doc! {}, doc! { "$set": { "price": -1_i64, "by": "job-42" } }).await.unwrap();
+    back.capture().await;
+    orders.update_one(doc! { "_id": id }, doc! { "$set": { "city": "Bergen", "by": "ann" } }).await.unwrap();
+    back.capture().await;
+    let output = back.ends(0, &["find", "--when", "doc.price < 0", "--format", "jsonl"]).await;
+    let mut lines = output.lines();
+    lines.sort_by_key(|line| line["id"].to_string());
+    let ids: Vec<_> = lines.iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        ids,
+        [id.to_hex(), "7".to_owned()]
+            .into_iter()
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect::<Vec<_>>()
+    );
+    let revert =
+        ["revert", "--from", &at, "--to", "now", "--filter", "doc.by == \"job-42\"", "--bookkeeping", "/by", "--yes"];
+    back.ends(0, &revert).await;
+    let now = orders.find_one(doc! { "_id": id }).await.unwrap().unwrap();
+    assert_eq!(now, doc! { "_id": id, "price": 10, "city": "Bergen", "id": "own", "by": "ann" });
+    let seven = orders.find_one(doc! { "_id": 7 }).await.unwrap().unwrap();
+    assert_eq!((seven.get_f64("price").ok(), seven.get("by")), (Some(1.5), None));
+}
+
+#[tokio::test]
+async fn what_find_finds_goes_back_to_before_it_and_an_archive_is_as_good_as_a_history() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    orders.insert_one(doc! { "_id": "b", "n": 1 }).await.unwrap();
+    std::fs::create_dir(back.path("archive")).unwrap();
+    let sink = format!("file:{}", text(&back.path("archive/events.jsonl")));
+    let archive = async || {
+        let args = ["follow", "--name", "archive", "--sink", &sink, "--from", "beginning", "--until-caught-up"];
+        back.ends(0, &args).await;
+    };
+    back.capture().await;
+    archive().await;
+    let at = Back::moment().await;
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": -1 }).await.unwrap();
+    // Of another collection of the archive nothing is restored here.
+    back.capture().await;
+    archive().await;
+    let list = back.ends(0, &["find", "--when", "doc.n < 0", "--format", "jsonl"]).await.stdout;
+    let ids = back.path("ids.jsonl");
+    std::fs::write(&ids, list).unwrap();
+    let output = back.ends(0, &["restore", "--ids-file", &text(&ids), "--no-stamp", "--yes"]).await;
+    assert_eq!(found(&orders, "a").await, Some(doc! { "_id": "a", "n": 1 }));
+    back.ends(0, &["undo", &undo_of(&output), "--yes"]).await;
+    assert_eq!(found(&orders, "a").await, Some(doc! { "_id": "a", "n": -1 }));
+    let from = text(&back.path("archive"));
+    let restore = ["restore", "--from-archive", &from, "--id", "a", "--at", &at, "--no-stamp", "--yes"];
+    back.ends(0, &restore).await;
+    assert_eq!(found(&orders, "a").await, Some(doc! { "_id": "a", "n": 1 }));
+}
+
+#[tokio::test]
+async fn a_restore_that_is_killed_is_taken_back_as_far_as_it_went() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    let documents = (0..300).map(|n| doc! { "_id": n, "v": 1 });
+    orders.insert_many(documents).await.unwrap();
+    back.capture().await;
+    let at = Back::moment().await;
+    orders.update_many(doc! {}, doc! { "$set": { "v": 2 } }).await.unwrap();
+    back.capture().await;
+    let restore = ["--all", "--at", &at, "--concurrency", "2", "--yes", "--source", &back.source];
+    let running = back.app.start_program(&[&["restore"], &restore[..], &of("shop", "orders")].concat());
+    let count = async |filter: Document| orders.count_documents(filter).await.unwrap();
+    eventually("it has written some", async || (count(doc! { "v": 1 }).await > 5).then_some(())).await;
+    running.kill().await;
+    assert!(count(doc! { "v": 2 }).await > 0, "it was killed in the middle");
+    let list = back.ends(0, &["undo", "--list", "--format", "json"]).await;
+    let list: serde_json::Value = serde_json::from_str(&list.stdout).unwrap();
+    let id = list[0]["restore"].as_str().unwrap().to_owned();
+    back.ends(0, &["undo", &id, "--yes"]).await;
+    assert_eq!((count(doc! { "v": 2 }).await, count(doc! { "restored_at": { "$exists": true } }).await), (300, 0));
+}
+
+/// A server without transactions compares the whole document while it writes.
+#[tokio::test]
+async fn a_server_of_the_ru_dialect_is_written_to_as_well() {
+    let server = MongoRu::start().await;
+    server.create("shop", "orders", "customer", 2);
+    for n in 0..5 {
+        server.put("shop", "orders", &doc! { "_id": n, "customer": format!("c-{n}"), "v": 1 });
+    }
+    let back = Back::of(server.uri()).await;
+    back.capture().await;
+    let at = Back::moment().await;
+    for n in 0..5 {
+        server.put("shop", "orders", &doc! { "_id": n, "customer": format!("c-{n}"), "v": 2 });
+    }
+    back.capture().await;
+    let output = back.ends(0, &["restore", "--all", "--at", &at, "--no-stamp", "--yes"]).await;
+    let orders = orders(&back.source).await;
+    let three = async || orders.find_one(doc! { "_id": 3 }).await.unwrap();
+    assert_eq!(three().await, Some(doc! { "_id": 3, "customer": "c-3", "v": 1 }));
+    server.put("shop", "orders", &doc! { "_id": 4, "customer": "c-4", "v": 3 });
+    let undo = back.ends(3, &["undo", &undo_of(&output), "--yes"]).await;
+    assert!(undo.stderr.contains("1 conflict"), "{undo:?}");
+    assert_eq!(three().await, Some(doc! { "_id": 3, "customer": "c-3", "v": 2 }));
+}
+
+#[tokio::test]
+async fn a_command_that_knows_no_mongodb_says_so() {
+    let app = TestApp::start().await;
+    let output = app.run(&["verify", "--source", "mongodb://user:sEcRet@127.0.0.1:1/"]).await;
+    assert_eq!(output.code, 2, "{output:?}");
+    assert!(output.stderr.contains("MongoDB") && !output.stderr.contains("sEcRet"), "{output:?}");
+    let output = app.run(&["show", "--id", "a", "--collection", "x"]).await;
+    assert!(output.code == 2 && output.stderr.contains("--collection"), "{output:?}");
+}
