@@ -1,0 +1,188 @@
+"""The people of scripts/mongodb-archive.sh, and its judge: what is written and what is right, by pymongo alone.
+
+Usage: mongodb-archive.py absent              fails when the database is there
+       mongodb-archive.py drop                drops it
+       mongodb-archive.py write LOG COUNT     COUNT writes, each with a line in LOG once the server has taken it
+       mongodb-archive.py container URL       makes a blob container
+       mongodb-archive.py count URL           counts its blobs
+       mongodb-archive.py check LOG URL       whether there is one blob for each write, and the right one
+       mongodb-archive.py pick LOG            the id of a document that is alive
+       mongodb-archive.py show ID             the document, with a digest of its bytes
+       mongodb-archive.py damage ID           an update that ruins it
+The server is the one of MONGODB_URI.
+"""
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import random
+import sys
+import time
+import urllib.parse
+import xml.etree.ElementTree
+
+import bson
+import pymongo
+from bson import Decimal128, Int64, ObjectId
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+
+DATABASE = "rewind_archive"
+# Azurite's only account and the key that Microsoft publishes for it: no secret.
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+OPS = {"insert": "create", "update": "update", "replace": "replace", "delete": "delete"}
+
+
+def client():
+    return pymongo.MongoClient(os.environ["MONGODB_URI"])
+
+
+def collection():
+    return client()[DATABASE].get_collection("orders", codec_options=CodecOptions(document_class=RawBSONDocument))
+
+
+def identity(text):
+    """An ObjectId is known by its digits, an integer by its own, a text by itself."""
+    if len(text) == 24:
+        return ObjectId(text)
+    return int(text) if text.isdigit() else text
+
+
+def absent():
+    if DATABASE in client().list_database_names():
+        sys.exit(1)
+
+
+def drop():
+    client().drop_database(DATABASE)
+
+
+def write(log, count):
+    rng, alive, orders = random.Random(7), {}, collection()
+    with open(log, "a", encoding="utf-8") as file:
+        for n in range(int(count)):
+            op = rng.choice(["insert", "insert", "update", "update", "replace", "delete"])
+            if op == "insert" or len(alive) < 5:
+                op, key = "insert", rng.choice([f"order-{n:03}", ObjectId(rng.randbytes(12)), 1000 + n])
+                alive[str(key)] = key
+            else:
+                key = rng.choice(list(alive.values()))
+            price = Decimal128(f"{rng.randint(1, 99)}.{rng.randint(0, 99):02}")
+            order = {"_id": key, "customer": f"c-{rng.randint(1, 9)}", "total": price, "items": Int64(n), "state": "new"}
+            raw = bson.encode(order)
+            if op == "insert":
+                orders.insert_one(RawBSONDocument(raw))
+            elif op == "replace":
+                assert orders.replace_one({"_id": key}, RawBSONDocument(raw)).matched_count == 1
+            elif op == "update":
+                assert orders.update_one({"_id": key}, {"$set": {"total": price, "state": f"paid-{n}"}}).modified_count == 1
+                # Nobody else writes: this is the document as the update left it.
+                raw = orders.find_one({"_id": key}).raw
+            else:
+                assert orders.delete_one({"_id": key}).deleted_count == 1
+                raw = None
+                del alive[str(key)]
+            line = {"n": n, "op": op, "id": str(key), "bson": raw and base64.b64encode(raw).decode()}
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            time.sleep(0.01)
+
+
+class Blobs:
+    """A container, over one connection and without the storage SDK."""
+
+    def __init__(self, url):
+        self.url = urllib.parse.urlsplit(url)
+        fields = [("sv", "2019-12-12"), ("ss", "b"), ("srt", "co"), ("sp", "rwdlc"), ("se", "2099-01-01T00:00:00Z")]
+        text = f"{ACCOUNT}\nrwdlc\nb\nco\n\n2099-01-01T00:00:00Z\n\nhttps,http\n2019-12-12\n"
+        mac = hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()
+        self.query = urllib.parse.urlencode([*fields, ("spr", "https,http"), ("sig", base64.b64encode(mac).decode())])
+        self.connection = http.client.HTTPConnection(self.url.netloc)
+
+    def ask(self, method, path, status):
+        headers = {"x-ms-version": "2021-12-02", "content-length": "0"}
+        self.connection.request(method, f"{self.url.path}{path}&{self.query}", headers=headers)
+        answer = self.connection.getresponse()
+        body = answer.read()
+        if answer.status != status:
+            sys.exit(f"error: the blob store answered {answer.status}")
+        return body
+
+    def names(self):
+        names, marker = [], ""
+        while True:
+            page = self.ask("GET", f"?restype=container&comp=list&marker={urllib.parse.quote(marker)}", 200)
+            root = xml.etree.ElementTree.fromstring(page.decode("utf-8-sig"))
+            names += [name.text for name in root.iter("Name")]
+            marker = root.findtext("NextMarker") or ""
+            if not marker:
+                return names
+
+    def read(self, name):
+        return json.loads(self.ask("GET", f"/{urllib.parse.quote(name)}?", 200))
+
+
+def read_log(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def check(log, url):
+    lives, came, looked_up, gone = {}, {}, 0, 0
+    for line in read_log(log):
+        lives.setdefault(line["id"], []).append(line)
+    blobs = Blobs(url)
+    names = blobs.names()
+    for name in names:
+        event = blobs.read(name)
+        came.setdefault(event["id"], []).append(event)
+    for key in lives.keys() | came.keys():
+        wrote = lives.get(key, [])
+        got = sorted(came.get(key, []), key=lambda event: (event["ts"], event["lsn"]))
+        if [OPS[line["op"]] for line in wrote] != [event["op"] for event in got]:
+            ops = [line["op"] for line in wrote], [event["op"] for event in got]
+            sys.exit(f"FAILED     {key}: {ops[0]} were written, and the blobs are {ops[1]}")
+        for at, (line, event) in enumerate(zip(wrote, got)):
+            # The text of an update is looked up when the server reads the update: it may be a later one of the same document.
+            allowed = [later["bson"] for later in wrote[at:]] if line["op"] == "update" else [line["bson"]]
+            if event.get("bson") not in allowed:
+                sys.exit(f"FAILED     {key}: write {line['n']} left other bytes than the blob has")
+            if event.get("bson") != line["bson"]:
+                looked_up, gone = looked_up + 1, gone + (event.get("bson") is None)
+    writes = sum(map(len, lives.values()))
+    if len(names) != writes:
+        sys.exit(f"FAILED     {writes} writes and {len(names)} blobs")
+    print(f"proved     {writes} writes of {len(lives)} documents, {len(names)} blobs: none missing, none doubled, each in order")
+    print(f"exact      {writes - looked_up} have the bytes that the write left")
+    if looked_up:
+        print(f"looked up  {looked_up} updates have the bytes of a later write, {gone} of them none: a delete")
+
+
+def main():
+    what, *args = sys.argv[1:] or [""]
+    if what in ("absent", "drop", "write", "check"):
+        globals()[what](*args)
+    elif what == "container":
+        Blobs(args[0]).ask("PUT", "?restype=container", 201)
+    elif what == "count":
+        print(len(Blobs(args[0]).names()))
+    elif what == "pick":
+        lives = {line["id"]: line for line in read_log(args[0])}
+        # The last write is a whole document, so that what is in the archive is the document itself.
+        print(next(line["id"] for line in lives.values() if line["op"] in ("insert", "replace") and line["id"].startswith("order")))
+    elif what == "show":
+        raw = collection().find_one({"_id": identity(args[0])}).raw
+        print(bson.decode(raw), "bytes", hashlib.sha256(raw).hexdigest()[:16])
+    elif what == "damage":
+        ruin = {"$set": {"total": -1}, "$unset": {"customer": "", "items": ""}}
+        assert collection().update_one({"_id": identity(args[0])}, ruin).modified_count == 1
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The people of scripts/mongodb-bank.sh, and its judge: what is written and what is right, by pymongo alone.
+
+Usage: mongodb-bank.py absent                    fails when the database is there
+       mongodb-bank.py drop                      drops it
+       mongodb-bank.py make                      makes a collection that keeps what documents were before and after each change
+       mongodb-bank.py write LOG SEED UPDATES    operations until so many of them were updates, each with a line in LOG
+       mongodb-bank.py due LOG NAME              how many events a listener has to be told
+       mongodb-bank.py tell NAME                 what the first two events of a listener say
+       mongodb-bank.py check LOG                 whether all listeners were told what happened, and the count is right
+The server is the one of MONGODB_URI.
+"""
+
+import base64
+import json
+import os
+import random
+import sys
+import time
+
+import bson
+import pymongo
+from bson import Decimal128
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+
+DATABASE = "rewind_bank"
+# The test server looks the text after an update up when it reads the update, even where the collection keeps it: so an account
+# has peace for so many operations. A server that keeps it needs no such care.
+CALM = 10
+
+
+def client():
+    return pymongo.MongoClient(os.environ["MONGODB_URI"])
+
+
+def collection():
+    return client()[DATABASE].get_collection("accounts", codec_options=CodecOptions(document_class=RawBSONDocument))
+
+
+def absent():
+    if DATABASE in client().list_database_names():
+        sys.exit(1)
+
+
+def drop():
+    client().drop_database(DATABASE)
+
+
+def make():
+    client()[DATABASE].create_collection("accounts", changeStreamPreAndPostImages={"enabled": True})
+
+
+def text(raw):
+    return raw and base64.b64encode(raw).decode()
+
+
+def read_log(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def money(rng):
+    return Decimal128(f"{rng.randint(-200, 800)}.{rng.randint(0, 99):02}")
+
+
+def write(log, seed, updates):
+    rng, accounts, left = random.Random(int(seed)), collection(), int(updates)
+    lines = read_log(log)
+    with open(log, "a", encoding="utf-8") as file:
+        while left:
+            n, lately = len(lines), {line["id"] for line in lines[-CALM:]}
+            alive = sorted(found["_id"] for found in accounts.find({}) if found["_id"] not in lately)
+            op = rng.choice(["insert", "update", "update", "update", "replace", "delete"]) if len(alive) > 2 else "insert"
+            key = f"acct-{n:03}" if op == "insert" else rng.choice(alive)
+            live = lambda: getattr(accounts.find_one({"_id": key}), "raw", None)
+            before, account = live(), {"_id": key, "owner": f"owner-{rng.randint(1, 99)}", "balance": money(rng)}
+            if op == "insert":
+                accounts.insert_one(account)
+            elif op == "replace":
+                assert accounts.replace_one({"_id": key}, account).modified_count == 1
+            elif op == "delete":
+                assert accounts.delete_one({"_id": key}).deleted_count == 1
+            else:
+                # Money goes in or out, or the owner moves, which is no deposit.
+                change = rng.choice([{"$set": {"balance": money(rng)}}, {"$set": {"street": f"street-{n}"}}])
+                assert accounts.update_one({"_id": key}, change).modified_count == 1
+                left -= 1
+            lines.append({"op": op, "id": key, "before": text(before), "after": text(live())})
+            file.write(json.dumps(lines[-1]) + "\n")
+            file.flush()
+            time.sleep(0.05)
+
+
+def balance(text):
+    return bson.decode(base64.b64decode(text))["balance"].to_decimal()
+
+
+IS_FOR = {
+    "red": lambda line: line["op"] == "insert" and balance(line["after"]) < 0,
+    "deposits": lambda line: line["op"] == "update" and balance(line["after"]) > balance(line["before"]),
+    "closed": lambda line: line["op"] == "delete",
+    "replaced": lambda line: line["op"] == "replace",
+    "counter": lambda line: True,
+}
+
+
+def events(name):
+    with open(f"{name}.jsonl", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def due(log, name):
+    print(sum(map(IS_FOR[name], read_log(log))))
+
+
+def tell(name):
+    for event in events(name)[:2]:
+        amount = lambda doc: doc and doc["balance"]["$numberDecimal"]
+        before, after = amount(event["previous"]), amount(event["doc"])
+        print(f"{name:10} {event['op']:8} {event['id']}  balance {before or 'none'} -> {after or 'none'}")
+
+
+def check(log):
+    writes = read_log(log)
+    for name, is_for in IS_FOR.items():
+        said = [(e["op"].replace("create", "insert"), e["id"], e.get("bson")) for e in events(name)]
+        wanted = [(line["op"], line["id"], line["after"]) for line in writes if is_for(line)]
+        if said != wanted:
+            first = next((i for i, pair in enumerate(zip(said, wanted)) if pair[0] != pair[1]), min(len(said), len(wanted)))
+            sys.exit(f"FAILED     {name}: {len(said)} events and {len(wanted)} in the log; the first difference is at {first}")
+        if name != "counter":
+            print(f"told       {name}: {len(said)} of {len(writes)} operations, exactly those of the log")
+    counted = events("counter")
+    if len({event["version"] for event in counted}) != len(writes):
+        sys.exit("FAILED     the counter has a version twice")
+    print(f"proved     the counter has 1 to {len(counted)}: no number is missing, none is doubled, in the order of the log")
+    # What the events add up to, by their bytes alone.
+    sum_of = {}
+    for event in counted:
+        if event["op"] == "delete":
+            del sum_of[event["id"]]
+        else:
+            sum_of[event["id"]] = base64.b64decode(event["bson"])
+    if sum_of != {found["_id"]: bytes(found.raw) for found in collection().find({})}:
+        sys.exit("FAILED     the events add up to another collection than there is")
+    total = sum(bson.decode(raw)["balance"].to_decimal() for raw in sum_of.values())
+    print(f"agrees     {len(sum_of)} accounts with {total} in all: what the events add up to is the collection, byte by byte")
+
+
+if __name__ == "__main__":
+    what, *args = sys.argv[1:] or [""]
+    if what not in ("absent", "drop", "make", "write", "due", "tell", "check"):
+        sys.exit(__doc__)
+    globals()[what](*args)

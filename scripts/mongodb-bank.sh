@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Usage: scripts/mongodb-bank.sh [--mongodb URL]
+# A bank on MongoDB (docs/mongodb/bank.md): four listeners, each with a filter, a name and a file of its own, are told of accounts
+# that are opened in the red, of deposits, of closed accounts, and of replaced ones. A fifth counts every operation; it is killed
+# (SIGKILL) for some seconds after every five updates, while people go on. At the end its count must have no number missing or
+# doubled, and what its events add up to must be the collection as pymongo reads it. No account of Cosmos DB is needed. Needs a built
+# cosmos-rewind (COSMOS_REWIND names another one than target/release or target/debug) and scripts/install-test-peers.sh.
+#   --mongodb URL   a server of your own, instead of the test server; uses its database rewind_bank, which must not exist
+set -euo pipefail
+script=$(realpath "$0")
+source "$(dirname "$script")/mongodb.bash"
+setup "$@"
+"${people[@]}" absent || failed "the database rewind_bank exists already"
+trap '"${people[@]}" drop 2>/dev/null || true; finish' EXIT
+"${people[@]}" make
+
+listeners=()
+listen() { # name, filter; not in a subshell: the pid must be the program's own
+  local follow=(follow --database rewind_bank --collection accounts --name "$1" --checkpoint-file "$1.json" --sink "file:$1.jsonl")
+  [[ -z ${2:-} ]] || follow+=(--filter "$2")
+  [[ -f $1.json ]] || show "${follow[@]}" "&"
+  "$program" "${follow[@]}" --poll 100 2>>"$1.log" &
+  pid=$!
+  pids+=("$pid")
+}
+for listener in 'red:op == "create" && doc.balance < 0' \
+  'deposits:op == "update" && changed("/balance") && doc.balance > previous.balance' \
+  'closed:op == "delete"' 'replaced:op == "replace"' 'counter:'; do
+  listen "${listener%%:*}" "${listener#*:}"
+  listeners+=("$pid")
+done
+counter=$pid
+unset 'listeners[-1]'
+for name in red deposits closed replaced counter; do await "$name.log" 'start of every range saved'; done
+
+count() { wc -l <counter.jsonl; }
+written() { wc -l <writes.jsonl; }
+counted() { # until the counter has what was written
+  for _ in $(seq 150); do [[ $(count) -lt $(written) ]] || return 0; sleep 0.1; done
+  failed "$(written) operations, and the counter is at $(count): $(tail -n 3 counter.log)"
+}
+
+echo
+: >writes.jsonl
+for round in 1 2 3 4 5 6; do
+  "${people[@]}" write writes.jsonl "$round" 5
+  counted
+  # A quiet follower saves its checkpoint within a second. What is written between that and a kill is written again.
+  sleep 1.2
+  kill -9 "$counter"
+  wait "$counter" 2>/dev/null || true
+  at=$(count)
+  "${people[@]}" write writes.jsonl "1$round" 2
+  sleep 2
+  [[ $(count) == "$at" ]] || failed "somebody counted while nobody did"
+  missed=$(($(written) - at))
+  listen counter
+  counter=$pid
+  counted
+  echo "killed     at $at; $missed operations later it went on from $((at + 1)) to $(count)"
+done
+for name in red deposits closed replaced; do
+  for _ in $(seq 50); do [[ $(wc -l <"$name.jsonl") -lt $("${people[@]}" due writes.jsonl "$name") ]] || break; sleep 0.2; done
+done
+listeners+=("$counter")
+kill "${listeners[@]}"
+for pid in "${listeners[@]}"; do wait "$pid" || failed "a listener did not end well"; done
+
+echo; echo "the first two events of each of the four:"
+for name in red deposits closed replaced; do "${people[@]}" tell "$name"; done
+echo
+"${people[@]}" check writes.jsonl

@@ -1,0 +1,140 @@
+"""The people of scripts/mongodb-listen.sh, and its judge: what is written and what is right, by pymongo alone.
+
+Usage: mongodb-listen.py absent            fails when the database is there
+       mongodb-listen.py drop              drops it
+       mongodb-listen.py make              makes a collection that keeps what documents were before and after each change
+       mongodb-listen.py write LOG PART    the writes of a part (first, second), each with a line in LOG
+       mongodb-listen.py told LOG          whether the listeners have told as many events as they have to
+       mongodb-listen.py check LOG         whether these are the right ones
+The server is the one of MONGODB_URI.
+"""
+
+import base64
+import json
+import os
+import sys
+
+import bson
+import pymongo
+from bson import Int64, json_util
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+
+DATABASE = "rewind_listen"
+# The test server looks the text after an update up when it reads the update, even where the collection keeps it: so nothing is
+# changed again in a part once it was updated. A server that keeps it needs no such care.
+PARTS = {
+    "first": [
+        ("insert", {"_id": "ada", "balance": Int64(100), "city": "Turin"}),
+        ("insert", {"_id": "bob", "balance": Int64(40), "city": "Leeds"}),
+        ("insert", {"_id": "cid", "balance": 12.5, "city": "Paris"}),
+        ("insert", {"_id": "dan", "balance": 0}),
+        ("update", "cid", {"$set": {"city": "Rome"}}),
+        ("update", "ada", {"$inc": {"balance": 50}}),
+        ("update", "bob", {"$inc": {"balance": -60}}),
+        ("delete", "dan"),
+    ],
+    "second": [
+        ("update", "ada", {"$inc": {"balance": -25}, "$set": {"city": "Bonn"}}),
+        ("update", "bob", {"$unset": {"city": ""}}),
+        ("insert", {"_id": "eve", "balance": Int64(-5)}),
+        ("replace", "eve", {"_id": "eve", "balance": Int64(5)}),
+        ("delete", "eve"),
+    ],
+}
+
+
+def client():
+    return pymongo.MongoClient(os.environ["MONGODB_URI"])
+
+
+def absent():
+    if DATABASE in client().list_database_names():
+        sys.exit(1)
+
+
+def drop():
+    client().drop_database(DATABASE)
+
+
+def make():
+    client()[DATABASE].create_collection("accounts", changeStreamPreAndPostImages={"enabled": True})
+
+
+def text(raw):
+    return raw and base64.b64encode(raw).decode()
+
+
+def write(log, part):
+    accounts = client()[DATABASE].get_collection("accounts", codec_options=CodecOptions(document_class=RawBSONDocument))
+    live = lambda key: getattr(accounts.find_one({"_id": key}), "raw", None)
+    with open(log, "a", encoding="utf-8") as file:
+        for op, what, *change in PARTS[part]:
+            key = what if isinstance(what, str) else what["_id"]
+            before = live(key)
+            if op == "insert":
+                accounts.insert_one(RawBSONDocument(bson.encode(what)))
+            elif op == "update":
+                assert accounts.update_one({"_id": key}, change[0]).modified_count == 1
+            elif op == "replace":
+                assert accounts.replace_one({"_id": key}, change[0]).modified_count == 1
+            else:
+                assert accounts.delete_one({"_id": key}).deleted_count == 1
+            line = {"part": part, "op": op, "id": key, "before": text(before), "after": text(live(key))}
+            file.write(json.dumps(line) + "\n")
+
+
+def decoded(text):
+    return text and bson.decode(base64.b64decode(text))
+
+
+def wanted(log):
+    """What each of the listeners has to tell of, by its name."""
+    with open(log, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    balance = lambda text: (decoded(text) or {}).get("balance")
+    moved = lambda line: line["op"] == "update" and balance(line["before"]) != balance(line["after"])
+    doors = [line for line in lines if line["op"] in ("insert", "delete")]
+    return {"doors": doors, "balances": [line for line in lines if moved(line)]}, len(lines)
+
+
+def events(name):
+    with open(f"{name}.jsonl", encoding="utf-8") as file:
+        return [json.loads(line) for line in file.read().splitlines()]
+
+
+def told(log):
+    if any(len(events(name)) < len(lines) for name, lines in wanted(log)[0].items()):
+        sys.exit(1)
+
+
+def check(log):
+    lists, writes = wanted(log)
+    for name, lines in lists.items():
+        came = events(name)
+        said = [(event["op"].replace("create", "insert"), event["id"], event.get("bson")) for event in came]
+        due = [(line["op"], line["id"], line["after"]) for line in lines]
+        if said != due:
+            sys.exit(f"FAILED     {name} was told {said}, and it was {due}")
+        for line, event in zip(lines, came):
+            # The member id is not the document's own: it is _id as text.
+            before = {k: v for k, v in (event["previous"] or {}).items() if k != "id"}
+            if json_util.loads(json.dumps(before)) != (decoded(line["before"]) or {}):
+                sys.exit(f"FAILED     {name}: another document before than it was: {before}")
+            if event["op"] != "delete" and bson.decode(base64.b64decode(event["bson"])) != json_util.loads(
+                json.dumps({k: v for k, v in event["doc"].items() if k != "id"})
+            ):
+                sys.exit(f"FAILED     {name}: the document and its bytes differ: {event['doc']}")
+        with open(f"{name}-before.txt", encoding="utf-8") as one, open(f"{name}.txt", encoding="utf-8") as two:
+            heads = [line for line in one.read().splitlines() + two.read().splitlines() if not line.startswith(" ")]
+        if len(heads) != len(lines):
+            sys.exit(f"FAILED     {name} printed {len(heads)} events, and it was {len(lines)}")
+    counts = ", ".join(f"{name} {len(lines)}" for name, lines in lists.items())
+    print(f"proved     of {writes} writes exactly those that were asked for, before and after exact: {counts}")
+
+
+if __name__ == "__main__":
+    what, *args = sys.argv[1:] or [""]
+    if what not in ("absent", "drop", "make", "write", "told", "check"):
+        sys.exit(__doc__)
+    globals()[what](*args)

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Usage: scripts/mongodb-listen.sh [--mongodb URL]
+# Two listeners on a MongoDB collection (docs/mongodb/listen.md): one is told of new and deleted documents, one of updates that
+# changed the balance, with the balance before. Both are stopped, people write on, and both go on behind their tokens. At the end
+# each must have told exactly what pymongo's log says, with the documents as they were before and after. No account of Cosmos DB is
+# needed. Needs a built cosmos-rewind (COSMOS_REWIND names another one than target/release or target/debug) and
+# scripts/install-test-peers.sh.
+#   --mongodb URL   a server of your own, instead of the test server; uses its database rewind_listen, which must not exist
+set -euo pipefail
+script=$(realpath "$0")
+source "$(dirname "$script")/mongodb.bash"
+setup "$@"
+"${people[@]}" absent || failed "the database rewind_listen exists already"
+trap '"${people[@]}" drop 2>/dev/null || true; finish' EXIT
+"${people[@]}" make
+
+listen() { # name, filter; prints events for people, and keeps their JSON form in a file
+  local follow=(follow --database rewind_listen --collection accounts --name "$1" --checkpoint-file "$1.json" --filter "$2"
+    --sink stdout --pretty --sink "file:$1.jsonl")
+  [[ -f $1.json ]] || show "${follow[@]}" "&"
+  : >"$1.log"
+  "$program" "${follow[@]}" --poll 100 >>"$1.txt" 2>>"$1.log" &
+  pids+=($!)
+  listeners+=($!)
+}
+both() {
+  listeners=()
+  listen doors 'op in ["create", "delete"]'
+  listen balances 'op == "update" && changed("/balance")'
+}
+told() { # until both have told as much as the log has for them
+  for _ in $(seq 100); do "${people[@]}" told writes.jsonl && return; sleep 0.2; done
+  failed "not everything was told: $(cat -- *.log)"
+}
+
+both
+await doors.log 'start of every range saved'
+await balances.log 'start of every range saved'
+: >writes.jsonl
+"${people[@]}" write writes.jsonl first
+told
+echo; echo "new and deleted ones:"; cat doors.txt
+echo; echo "balances, with what they were:"; cat balances.txt
+
+kill -INT "${listeners[@]}"
+for pid in "${listeners[@]}"; do wait "$pid" || failed "a listener did not end well"; done
+echo; echo "stopped    $(tail -n 1 balances.log)"
+echo "token      $(sed -n -E 's/.*"after\\":\\"([^\\]*).*/\1/p' balances.json | cut -c 1-60)..."
+"${people[@]}" write writes.jsonl second
+echo "meanwhile  $(grep -c second writes.jsonl) writes, and nobody listens"
+mv doors.txt doors-before.txt; mv balances.txt balances-before.txt
+both
+await doors.log 'going on from the checkpoint'
+await balances.log 'going on from the checkpoint'
+told
+echo; echo "told behind the token:"; cat doors.txt balances.txt
+echo; echo "the same as JSON, the last line of balances.jsonl:"; tail -n 1 balances.jsonl
+
+kill -INT "${listeners[@]}"
+for pid in "${listeners[@]}"; do wait "$pid" || failed "a listener did not end well"; done
+echo
+"${people[@]}" check writes.jsonl
