@@ -16,8 +16,9 @@ trap '"${people[@]}" drop 2>/dev/null || true; finish' EXIT
 
 listeners=()
 listen() { # name, filter; not in a subshell: the pid must be the program's own
-  local follow=(follow --database rewind_bank --collection accounts --name "$1" --checkpoint-file "$1.json" --sink "file:$1.jsonl")
+  local follow=(follow --database rewind_bank --collection accounts --name "$1")
   [[ -z ${2:-} ]] || follow+=(--filter "$2")
+  follow+=(--checkpoint-file "$1.json" --sink "file:$1.jsonl")
   [[ -f $1.json ]] || show "${follow[@]}" "&"
   "$program" "${follow[@]}" --poll 100 2>>"$1.log" &
   pid=$!

@@ -15,8 +15,8 @@ trap '"${people[@]}" drop 2>/dev/null || true; finish' EXIT
 "${people[@]}" make
 
 listen() { # name, filter; prints events for people, and keeps their JSON form in a file
-  local follow=(follow --database rewind_listen --collection accounts --name "$1" --checkpoint-file "$1.json" --filter "$2"
-    --sink stdout --pretty --sink "file:$1.jsonl")
+  local follow=(follow --database rewind_listen --collection accounts --name "$1" --filter "$2" --pretty --sink stdout
+    --sink "file:$1.jsonl" --checkpoint-file "$1.json")
   [[ -f $1.json ]] || show "${follow[@]}" "&"
   : >"$1.log"
   "$program" "${follow[@]}" --poll 100 >>"$1.txt" 2>>"$1.log" &

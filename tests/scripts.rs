@@ -241,3 +241,19 @@ fn every_breakage_of_the_simulation_still_applies() {
         assert_eq!(text.lines().find(is_bare), None, "{}: make it with git diff -U1", patch.display());
     }
 }
+
+/// The two listeners of `scripts/mongodb-listen.sh` on this build, against a MongoDB server of other people.
+#[cfg(all(unix, feature = "mongodb"))]
+#[tokio::test]
+async fn two_listeners_on_mongodb_are_told_exactly_what_they_asked_for() {
+    if peers::mongodb_python().is_none() {
+        return;
+    }
+    let mut command = tokio::process::Command::new(Path::new(ROOT).join("scripts/mongodb-listen.sh"));
+    let output = command.env("COSMOS_REWIND", BINARY).env_remove("REWIND_LOG").output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("proved     of 13 writes exactly those that were asked for"), "{said}");
+    assert!(said.contains("  ~ /balance  {\"$numberLong\":\"40\"} -> {\"$numberLong\":\"-20\"}\n"), "{said}");
+    assert!(!said.contains("/city  \"Paris\" ->"), "{said}");
+}
