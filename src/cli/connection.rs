@@ -122,12 +122,7 @@ impl ConnectionArgs {
     /// When a setting is missing or wrong, or the source is not a container.
     pub fn open(&self) -> Result<(Cosmos, Names), CliError> {
         let settings = self.settings()?;
-        if self.mongo_uri(&settings)?.is_some() {
-            return Err(CliError::usage(
-                "the source is a MongoDB deployment, and this command is for containers of Cosmos DB",
-                "follow, history, show, diff, find, backup --at, restore, revert and undo know MongoDB",
-            ));
-        }
+        self.refuse_mongo(&settings)?;
         let names = Names::from_settings(&settings, None)?;
         Ok((Cosmos::new(Account::from_settings(&settings)?), names))
     }

@@ -35,12 +35,13 @@ pub struct CoverageArgs {
 /// When the account cannot be used.
 pub async fn run(args: CoverageArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let (cosmos, names) = args.connection.open()?;
+    let opened = args.connection.opened().await?;
+    let cosmos = &opened.cosmos;
     let request = Request { late: args.late, shard: args.part.feed_range, ru_limit: args.part.ru_limit };
-    let report = coverage::read(request, ui.context(&cosmos, &names).any()).await?;
+    let report = coverage::read(request, opened.context(ui)).await?;
     print(ui, &report, args.format)?;
     let exit = lookup::note_bad(ui, &report.bad);
-    ui.spent("read", &cosmos, started);
+    ui.spent("read", cosmos, started);
     Ok(exit)
 }
 

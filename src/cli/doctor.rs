@@ -44,6 +44,7 @@ pub async fn run(args: DoctorArgs, ui: &Ui) -> Result<Exit, CliError> {
             (args.connection.over(config::Settings::environment()), Some(finding))
         }
     };
+    args.connection.refuse_mongo(&settings)?;
     if let Some(place) = args.dead_letters {
         settings.set_override("REWIND_DEAD_LETTERS", place);
     }

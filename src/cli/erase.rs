@@ -8,8 +8,7 @@ use serde_json::json;
 use super::{CliError, ConnectionArgs, Exit, Ui, from_archive::open_archive, verify::span};
 use crate::{
     change::key::{ItemKey, PartitionKey},
-    config::{self, Account, CaptureConfig, Names},
-    cosmos::Cosmos,
+    config::{self, Account, CaptureConfig},
     dead_letters::DeadLetterStore,
     erase::{self, EraseError, Found, Receipt, Request},
     figures::count_of,
@@ -63,7 +62,6 @@ pub struct EraseArgs {
 /// found afterwards makes the exit code 3.
 pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
-    let names = Names::from_settings(&settings, None)?;
     let account = Account::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
     let open = |text: &String| open_archive("--archive", text, &account.credential);
@@ -75,10 +73,10 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
         settle: Duration::from_secs(args.settle.try_into().unwrap_or_default()),
         journals: args.journal,
     };
-    let cosmos = Cosmos::new(account);
-    let plan = erase::plan(request, ui.context(&cosmos, &names).any()).await?;
+    let opened = args.connection.opened().await?;
+    let plan = erase::plan(request, opened.context(ui)).await?;
     if plan.found.anything {
-        let place = format!("{} of {}", names.database, cosmos.endpoint());
+        let place = format!("{} of {}", opened.names.database, opened.cosmos.endpoint());
         ui.confirm(&question(&plan.found, args.live, &place), ANSWER, args.yes)?;
     } else {
         ui.note("there is nothing of it: no version, dead letter or journal has this id and partition key");

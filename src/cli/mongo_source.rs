@@ -43,6 +43,21 @@ impl ConnectionArgs {
         Ok(uri)
     }
 
+    /// Refuses a deployment, for a command that is about containers alone.
+    ///
+    /// # Errors
+    /// When the source is one.
+    pub(super) fn refuse_mongo(&self, settings: &Settings) -> Result<(), CliError> {
+        match self.mongo_uri(settings)? {
+            None => Ok(()),
+            Some(_) => Err(CliError::usage(
+                "the source is a MongoDB deployment, and this command is for containers of Cosmos DB",
+                "provision, follow, history, show, diff, find, coverage, verify, backup --at, restore, revert, undo, prune \
+                 and erase know MongoDB",
+            )),
+        }
+    }
+
     /// What is followed.
     ///
     /// # Errors

@@ -35,8 +35,9 @@ pub struct PruneArgs {
 /// When the account cannot be used, or where a record lies does not follow from its item. A record that could not be
 /// deleted is reported and makes the exit code 3.
 pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
-    let (cosmos, names) = args.connection.open()?;
-    let plan = retention::plan(args.retention.request(), ui.context(&cosmos, &names).any()).await?;
+    let opened = args.connection.opened().await?;
+    let names = &opened.names;
+    let plan = retention::plan(args.retention.request(), opened.context(ui)).await?;
     let container = format!("{}/{}", names.database, names.changes);
     ui.note(&format!(
         "keeping    every second from {}, and {} before it (ends of days and months)",

@@ -40,6 +40,7 @@ pub struct ReplayArgs {
 /// When the store cannot be read. A letter that still cannot be stored is reported, kept, and makes the exit code 3.
 pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
+    args.connection.refuse_mongo(&settings)?;
     let account = Account::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
     let store = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(ReplayError::from)?;

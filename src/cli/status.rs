@@ -42,6 +42,7 @@ pub struct StatusArgs {
 pub async fn run(args: StatusArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
+    args.connection.refuse_mongo(&settings)?;
     let names = Names::from_settings(&settings, None)?;
     let account = Account::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;

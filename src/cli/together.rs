@@ -38,6 +38,7 @@ pub(super) struct Part {
 /// When a history is not known, or two containers would have the same.
 pub(super) fn names_of(connection: &ConnectionArgs, containers: &[String]) -> Result<Vec<Names>, CliError> {
     let settings = connection.settings()?;
+    connection.refuse_mongo(&settings)?;
     let common = Names::from_settings(&settings, None)?;
     let mut known = vec![common.clone()];
     for function in Function::discover(&config::app_root())? {

@@ -59,18 +59,19 @@ pub(super) fn span(text: &str) -> Result<i64, String> {
 /// When the account cannot be used. Whatever speaks against the history makes the exit code 3.
 pub async fn run(args: VerifyArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let (cosmos, names) = args.connection.open()?;
+    let opened = args.connection.opened().await?;
+    let cosmos = &opened.cosmos;
     let since = match &args.since {
-        Some(text) => Some(lookup::point(ui, &cosmos, "--since", text).await?),
+        Some(text) => Some(lookup::point(ui, cosmos, "--since", text).await?),
         None => None,
     };
-    let report = verify::run(args.request(since), ui.context(&cosmos, &names).any()).await?;
+    let report = verify::run(args.request(since), opened.context(ui)).await?;
     render::verify::print(ui, &report, args.format)?;
     if !matches!(args.format, Format::Json | Format::Jsonl) {
         if report.verdict(Check::Missing) != Verdict::Ok && !args.repair {
             ui.hint("verify --repair saves what is missing; look first whether capture runs");
         }
-        ui.spent("verified", &cosmos, started);
+        ui.spent("verified", cosmos, started);
     }
     Ok(if report.result() == Verdict::Ok { Exit::Done } else { Exit::Incomplete })
 }

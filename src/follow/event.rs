@@ -63,7 +63,14 @@ impl Event {
     /// # Errors
     /// When it is no change, or a tombstone that does not say whose.
     pub fn of(item: &RawValue, paths: &KeyPaths) -> Result<Self, EventError> {
-        let changes = changes_of(item)?;
+        Self::of_changes(&changes_of(item)?, paths)
+    }
+
+    /// The same of an item that was decoded: its change, and perhaps the version before it.
+    ///
+    /// # Errors
+    /// When there is no change, or a tombstone that does not say whose.
+    pub(super) fn of_changes(changes: &[Change<'_>], paths: &KeyPaths) -> Result<Self, EventError> {
         let change = changes.last().ok_or(EventError::Empty)?;
         let previous = changes.iter().find(|c| c.healed).and_then(record::document_text);
         let doc = record::document_text(change);
@@ -83,7 +90,8 @@ impl Event {
             version: record::version_id(change),
             doc,
             previous,
-            changed: changed.or_else(|| serde_json::from_str(change.native.as_ref()?.changed?).ok()),
+            // What an update says of itself: the texts may be of other moments.
+            changed: change.native.as_ref().and_then(|native| serde_json::from_str(native.changed?).ok()).or(changed),
             partial: None,
             etag: native.as_ref().and(change.etag()).map(Cow::into_owned),
             native,
@@ -171,10 +179,12 @@ impl Event {
 
     fn native_members(&self, native: &Native<'_>) -> String {
         let mut members = format!(",\"ns\":{}", quote(&native.ns));
-        for (name, value) in [("etag", self.etag.as_deref()), ("bson", native.bson.as_deref())] {
-            if let Some(value) = value {
-                members.extend([",\"", name, "\":", &quote(value)]);
-            }
+        if let Some(etag) = &self.etag {
+            members.extend([",\"etag\":", &quote(etag)]);
+        }
+        if let Some(bson) = &native.bson {
+            // Base64 needs no escapes.
+            members.extend([",\"bson\":\"", bson, "\""]);
         }
         if let Some(to) = &native.to {
             members.extend([",\"to\":", &quote(to)]);

@@ -134,7 +134,8 @@ impl Filter {
         context.add_variable_from_value("pk", json(Some(&super::event::key_text(of.pk)), &Members::All, false)?);
         if self.needs_previous {
             context.add_variable_from_value("previous", json(of.previous, &self.previous, of.extended)?);
-            let told = of.changed.filter(|_| of.previous.is_none()).map(<[String]>::to_vec);
+            // What an update says of itself: its texts may be of other moments.
+            let told = of.changed.filter(|_| of.op == Op::Update || of.previous.is_none()).map(<[String]>::to_vec);
             let (before, after, extended) = (of.previous.map(str::to_owned), of.doc.map(str::to_owned), of.extended);
             let changed = move |path: Arc<String>| -> Result<bool, ExecutionError> {
                 let path = parse_path(&path).map_err(|e| ExecutionError::function_error("changed", e))?;

@@ -95,7 +95,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Makes a page durable in all sinks, however long that takes. False when stopped before it was: the page is then
+    /// Makes a page with these items durable in all sinks, however long that takes. False when stopped before it was: the page is then
     /// to be read again.
     ///
     /// # Errors
@@ -103,11 +103,11 @@ impl Pipeline {
     pub(super) async fn deliver(
         &self,
         page: &FeedPage,
+        items: Vec<&RawValue>,
         range: &str,
         fence: &Fence,
         stop: &CancellationToken,
     ) -> Result<bool, FollowError> {
-        let items = page.items()?;
         Metrics::add(&self.metrics.changes, items.len() as u64);
         Metrics::add(&self.metrics.bytes, page.bytes() as u64);
         let mut kept = Vec::with_capacity(items.len());
@@ -156,11 +156,10 @@ impl Pipeline {
         let changes = changes_of(item).map_err(EventError::from)?;
         let (ts, lsn) = changes.last().map_or((None, None), |change| (change.ts, change.lsn));
         *newest = (newest.0.max(ts), newest.1.max(lsn));
-        let event_of = |item: &RawValue| Event::of(item, &self.paths);
         let wants_events = self.sinks.iter().any(Sink::wants_events);
         let mut event = None;
         if self.filter.is_some() || (wants_events && self.shape.is_none()) {
-            event = Some(event_of(item)?);
+            event = Some(Event::of_changes(&changes, &self.paths)?);
         }
         if let Some(event) = &event
             && !self.passes(event)?
@@ -170,7 +169,7 @@ impl Pipeline {
         let Some(shape) = &self.shape else { return Ok(Some(Prepared { item: Some(Cow::Borrowed(item)), event })) };
         let shaped = shape.apply(item)?;
         let event = if wants_events {
-            Some(Event { partial: Some(shape.note().to_owned()), ..event_of(&shaped)? })
+            Some(Event { partial: Some(shape.note().to_owned()), ..Event::of(&shaped, &self.paths)? })
         } else {
             None
         };

@@ -47,6 +47,14 @@ pub fn pretty(event: &Event, colour: bool) -> String {
                 }
             }
         }
+        (None, Some(document)) if event.changed.is_some() => {
+            for pointer in event.changed.iter().flatten() {
+                let path: Vec<String> =
+                    pointer.split('/').skip(1).map(|s| s.replace("~1", "/").replace("~0", "~")).collect();
+                let value = diff::value_at(document, &path).map_or_else(|| "is gone".to_owned(), short);
+                line("~", "33", pointer, &value);
+            }
+        }
         (None, Some(document)) => {
             for member in RawDocument::parse(document).unwrap_or_default().members() {
                 line("+", "32", &format!("/{}", member.name()), &short(member.value.get()));

@@ -128,12 +128,13 @@ impl Reader {
             let Some(reader) = &feed else { continue };
             let token = reader.position()?;
             let waits = reader.waits();
-            let nothing = page.items()?.is_empty();
+            let items = page.items()?;
+            let nothing = items.is_empty();
             self.pipeline.metrics.range(range, |state| {
                 (state.caught_up, state.failing, state.moved) = (nothing, false, Some(Instant::now()));
             });
             if !nothing {
-                if !self.pipeline.deliver(&page, range, &self.fence, &self.stop).await? {
+                if !self.pipeline.deliver(&page, items, range, &self.fence, &self.stop).await? {
                     return Ok(());
                 }
                 empty = 0;

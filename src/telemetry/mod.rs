@@ -69,7 +69,7 @@ fn understood(settings: &Settings, default_level: &str) -> Result<(EnvFilter, bo
     let wanted = settings.get("REWIND_LOG").unwrap_or(default_level);
     // What the exporter says, its library repeats as an error; a collector out of reach is none of capture's.
     let quiet = "opentelemetry_sdk=off,opentelemetry-otlp=warn,azure_core=warn,azure_data_cosmos=warn,\
-        azure_data_cosmos_driver=error,azure_identity=warn,hyper=warn,reqwest=warn,h2=warn";
+        azure_data_cosmos_driver=error,azure_identity=warn,azure_storage_blob=warn,typespec_client_core=warn,mongodb=warn,hyper=warn,reqwest=warn,h2=warn";
     let filter = EnvFilter::try_new(format!("{quiet},{wanted}")).map_err(|e| {
         ConfigError::new("REWIND_LOG", format!("is not a log filter: {e}"), "write info, debug, or cosmos_rewind=debug")
     })?;

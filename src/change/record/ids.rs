@@ -16,8 +16,8 @@ use crate::change::{
 
 /// The deterministic id: redelivered, reordered or captured by two paths, a version has one record.
 pub(super) fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<'_>]) -> String {
-    if let Some(native) = change.native.as_ref().filter(|native| !native.version.is_empty()) {
-        return joined(source_id, &native.version);
+    if let Some(own) = own_version(change, source_id) {
+        return own;
     }
     let version = if change.op.is_tombstone() {
         match (change.lsn, change.ts) {
@@ -40,8 +40,17 @@ pub(super) fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<
     joined(source_id, &version)
 }
 
+/// The id of a MongoDB version, which its place in the stream tells.
+fn own_version(change: &Change<'_>, source_id: &str) -> Option<String> {
+    let native = change.native.as_ref().filter(|native| !native.version.is_empty())?;
+    Some(joined(source_id, &native.version))
+}
+
 /// The id of a change's record: the same for every delivery of the same version.
 pub fn version_id(change: &Change<'_>) -> String {
+    if let Some(own) = own_version(change, &change.id) {
+        return own;
+    }
     record_id(change, &change.id, &own_members(&change.document, change.text_origin))
 }
 

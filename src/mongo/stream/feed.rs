@@ -126,6 +126,38 @@ impl StreamFeed {
         Ok(None)
     }
 
+    /// The next answer of the stream; `None` when that has ended.
+    async fn read(&mut self) -> Result<Option<FeedPage>, Failure> {
+        if self.cursor.is_none() {
+            self.parts = None;
+            let mut cursor = self.watched.open(&self.position).await?;
+            // What comes with the opening says nothing of whether there is news, unless there is.
+            let first = cursor.next().await;
+            let first = self.answer(first)?;
+            self.cursor = Some(cursor);
+            if let Some(mut batch) = first
+                && !batch.is_empty()?
+            {
+                return self.page(batch).map(Some);
+            }
+        }
+        let next = match &mut self.cursor {
+            Some(cursor) => cursor.next().await,
+            None => None,
+        };
+        match self.answer(next) {
+            Ok(Some(batch)) => self.page(batch).map(Some),
+            Ok(None) => {
+                self.cursor = None;
+                Ok(None)
+            }
+            Err(failure) => {
+                self.cursor = None;
+                Err(failure)
+            }
+        }
+    }
+
     fn answer(&self, next: Option<mongodb::error::Result<RawBatch>>) -> Result<Option<Batch>, Failure> {
         let batch = next.transpose().map_err(|e| self.watched.mongo.fail("read the change stream", &e))?;
         Ok(batch.map(Batch::new))
@@ -224,35 +256,13 @@ impl Feed for StreamFeed {
         if let Some(batch) = self.batch.take() {
             return self.page(batch);
         }
-        if self.cursor.is_none() {
-            self.parts = None;
-            let mut cursor = self.watched.open(&self.position).await?;
-            // What comes with the opening says nothing of whether there is news, unless there is.
-            let first = cursor.next().await;
-            let first = self.answer(first)?;
-            self.cursor = Some(cursor);
-            if let Some(mut batch) = first
-                && !batch.is_empty()?
-            {
-                return self.page(batch);
+        // A stream that has ended with its collection goes on behind that; one that ends at once is left alone for a while.
+        for _ in 0..2 {
+            if let Some(page) = self.read().await? {
+                return Ok(page);
             }
         }
-        let next = match &mut self.cursor {
-            Some(cursor) => cursor.next().await,
-            None => None,
-        };
-        match self.answer(next) {
-            Ok(Some(batch)) => self.page(batch),
-            // It ended with its collection, or was closed: the next one begins where this one stood.
-            Ok(None) => {
-                self.cursor = None;
-                Ok(FeedPage::of(FeedPage::OPEN.to_owned()))
-            }
-            Err(failure) => {
-                self.cursor = None;
-                Err(failure)
-            }
-        }
+        Ok(FeedPage::of(FeedPage::OPEN.to_owned()))
     }
 
     /// An empty page of Azure's may be one that was throttled.
