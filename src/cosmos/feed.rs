@@ -42,10 +42,6 @@ pub trait FeedSource: Debug + Send + Sync {
         start: FeedStart,
         position: Option<&str>,
     ) -> Result<Box<dyn Feed>, Failure>;
-    /// How many empty pages in a row say that a range between two others has nothing left.
-    fn quiet_pages(&self) -> usize {
-        1
-    }
 }
 
 /// A reader of one range. It never ends; after an error it must be opened again with the last position.

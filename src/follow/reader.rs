@@ -187,7 +187,6 @@ impl Reader {
     /// unless it was split since.
     async fn partitions(&self) -> Result<usize, Failure> {
         let all = self.source.ranges().await?;
-        let below = all.iter().filter(|span| span.intersection(&self.span).is_some()).count().max(1);
-        Ok(below * self.source.quiet_pages())
+        Ok(all.iter().filter(|span| span.intersection(&self.span).is_some()).count().max(1))
     }
 }

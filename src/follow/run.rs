@@ -174,7 +174,9 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
                 let mongo = Mongo::connect(address.clone(), dialect).await?;
                 mongo::Stream::open(mongo, scope.clone(), with_bytes, cx.clock.clone()).await
             };
-            let stream = patiently(connect, &options, &metrics, cx).await?;
+            // The driver looks for a server as patiently as its address says: each attempt is told.
+            let patience = if options.until_caught_up { RETRY_TIMEOUT } else { Duration::ZERO };
+            let stream = patiently(connect, patience, &options, &metrics, cx).await?;
             if let Some(stream) = &stream {
                 options.mode = stream.mode();
                 if stream.looks_up() {
@@ -242,18 +244,22 @@ async fn open(
     metrics: &Metrics,
     cx: &Context<'_>,
 ) -> Result<Option<Container>, FollowError> {
-    patiently(async || cx.account.container(&cx.names.database, name).await, options, metrics, cx).await
+    patiently(async || cx.account.container(&cx.names.database, name).await, RETRY_TIMEOUT, options, metrics, cx).await
 }
 
-/// The same of whatever is opened.
+/// The pause before something out of reach is opened again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The same of whatever is opened; each attempt is repeated for so long before it is told.
 async fn patiently<T>(
     open: impl AsyncFn() -> Result<T, Failure>,
+    patience: Duration,
     options: &Options,
     metrics: &Metrics,
     cx: &Context<'_>,
 ) -> Result<Option<T>, FollowError> {
     loop {
-        let retry = Retry::for_at_most(RETRY_TIMEOUT);
+        let retry = Retry::for_at_most(patience);
         let opened = retry.run(|| open());
         let opened = cx.stop.run_until_cancelled(opened).await;
         Metrics::add(&metrics.retries, retry.count());
@@ -261,6 +267,9 @@ async fn patiently<T>(
             None => return Ok(None),
             Some(Err(failure)) if failure.disposition == Disposition::Transient && !options.until_caught_up => {
                 warn!(follower = options.name, reason = %failure, "out of reach, trying again");
+                if cx.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                    return Ok(None);
+                }
             }
             Some(opened) => return opened.map(Some).map_err(FollowError::Open),
         }

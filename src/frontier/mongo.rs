@@ -50,12 +50,15 @@ impl MongoAccount {
             let span =
                 FeedRange::parse(&range.min, &range.max).map_err(|e| Failure::invalid("read checkpoint".into(), e))?;
             let mut feed = stream.open(&span, follower.mode, FeedStart::Now, Some(&range.token)).await?;
-            for _ in 0..stream.quiet_pages() {
+            loop {
                 let page = feed.next().await?;
                 if let Some(first) = page.items()?.first() {
                     // Where the stream says no times, only that something is missing is known.
                     let waits = time_of_change(first).map(|ts| PointInTime::from_epoch(ts - 1));
                     until = until.min(waits.or(newest));
+                    break;
+                }
+                if feed.is_caught_up().await? {
                     break;
                 }
             }

@@ -12,6 +12,7 @@ pub use super::{
 use super::{
     compose::{compose, without_system},
     error::{GivenUp, StepError},
+    outcome::conflicting,
     plan::{Action, Step},
 };
 use crate::{
@@ -380,16 +381,6 @@ impl Applier<'_> {
         let read = || self.containers.target.read(&item.partition_key, &item.id);
         Retry::for_at_most(RETRY_TIMEOUT).run(read).await
     }
-}
-
-/// That a document was changed after the plan was made.
-fn conflicting(outcome: &mut Outcome, step: &Step, etag: Option<&String>) {
-    outcome.fate = StepResult::Conflict;
-    outcome.message = Some(match (&step.live, etag) {
-        (Some(_), None) => "was deleted since the plan was made".into(),
-        (None, Some(_)) => "was created since the plan was made".into(),
-        _ => "was changed since the plan was made".into(),
-    });
 }
 
 /// What an attempt without a look came to.

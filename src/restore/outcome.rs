@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::Action;
+use super::plan::{Action, Step};
 
 /// What became of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,4 +44,14 @@ pub struct Outcome {
     /// Why not, where it was not done.
     #[serde(default)]
     pub message: Option<String>,
+}
+
+/// That a document was changed after the plan was made.
+pub(super) fn conflicting(outcome: &mut Outcome, step: &Step, etag: Option<&String>) {
+    outcome.fate = StepResult::Conflict;
+    outcome.message = Some(match (&step.live, etag) {
+        (Some(_), None) => "was deleted since the plan was made".into(),
+        (None, Some(_)) => "was created since the plan was made".into(),
+        _ => "was changed since the plan was made".into(),
+    });
 }

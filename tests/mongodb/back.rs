@@ -231,9 +231,33 @@ async fn a_server_of_the_ru_dialect_is_written_to_as_well() {
 #[tokio::test]
 async fn a_command_that_knows_no_mongodb_says_so() {
     let app = TestApp::start().await;
-    let output = app.run(&["verify", "--source", "mongodb://user:sEcRet@127.0.0.1:1/"]).await;
+    let output = app.run(&["status", "--source", "mongodb://user:sEcRet@127.0.0.1:1/"]).await;
     assert_eq!(output.code, 2, "{output:?}");
     assert!(output.stderr.contains("MongoDB") && !output.stderr.contains("sEcRet"), "{output:?}");
     let output = app.run(&["show", "--id", "a", "--collection", "x"]).await;
     assert!(output.code == 2 && output.stderr.contains("--collection"), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_history_is_verified_and_pruned_and_a_document_is_erased_with_all_of_it() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    for id in ["a", "b"] {
+        orders.insert_one(doc! { "_id": id, "n": 1 }).await.unwrap();
+    }
+    back.capture().await;
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": 2 }).await.unwrap();
+    back.capture().await;
+    back.ends(0, &["verify"]).await;
+    back.ends(0, &["coverage"]).await;
+    back.ends(0, &["prune", "--keep-within", "1d", "--yes"]).await;
+    back.ends(0, &["erase", "--id", "a", "--pk", "a", "--live", "--settle", "1s", "--yes"]).await;
+    assert_eq!((found(&orders, "a").await, found(&orders, "b").await.is_some()), (None, true));
+    let left = back.app.history().await;
+    assert!(left.iter().all(|record| record["_originalId"] != "a"), "{left:?}");
+    // What capture has not seen yet is missing, and is saved.
+    orders.insert_one(doc! { "_id": "c", "n": 1 }).await.unwrap();
+    let output = back.ends(3, &["verify", "--grace", "0"]).await;
+    assert!(output.stdout.contains("missing"), "{output:?}");
 }

@@ -22,6 +22,8 @@ use crate::{
 
 /// Events of an answer.
 const BATCH: u32 = 1000;
+/// Empty pages after which nothing is left, where the server does not say how far it is.
+const QUIET: u32 = 4;
 /// Bytes of text at which a page is full, where its end may be anywhere.
 const PAGE: usize = 4 << 20;
 
@@ -43,6 +45,8 @@ pub(super) struct StreamFeed {
     baseline: Option<Baseline>,
     cursor: Option<RawBatchCursor>,
     batch: Option<Batch>,
+    /// Empty pages in a row after which it was asked whether anything is left.
+    quiet: u32,
     /// The parts so far of an event that comes in several.
     parts: Option<RawDocumentBuf>,
 }
@@ -108,7 +112,7 @@ impl Watched {
 
 impl StreamFeed {
     pub fn new(watched: Watched, position: Position) -> Self {
-        Self { watched, position, baseline: None, cursor: None, batch: None, parts: None }
+        Self { watched, position, baseline: None, cursor: None, batch: None, quiet: 0, parts: None }
     }
 
     /// The part of the collection that was there before, as long as there is any.
@@ -169,6 +173,7 @@ impl StreamFeed {
         // All documents of an answer of Azure's carry one token, which is behind the last of them.
         let most = if self.watched.is_ru() { usize::MAX } else { PAGE };
         let mut is_empty = true;
+        self.quiet = if batch.is_empty()? { self.quiet } else { 0 };
         while body.len() < most {
             let Some(raw) = batch.next()? else {
                 self.end_of(&batch);
@@ -270,7 +275,14 @@ impl Feed for StreamFeed {
         let Scope::Collection { database, collection } = &self.watched.scope else { return Ok(true) };
         let (true, Some(token)) = (self.watched.is_ru(), self.position.token()?) else { return Ok(true) };
         let now = ru::streams(&self.watched.mongo, database, collection, None).await?;
-        Ok(ru::is_up_to(&token, &now))
+        match ru::is_up_to(&token, &now) {
+            Some(answer) => Ok(answer),
+            // The server does not say: several empty pages in a row are as good a sign as there is.
+            None => {
+                self.quiet += 1;
+                Ok(self.quiet >= QUIET)
+            }
+        }
     }
 
     fn position(&self) -> Result<String, Failure> {

@@ -206,9 +206,4 @@ impl FeedSource for Stream {
         };
         Ok(Box::new(StreamFeed::new(watched, position)))
     }
-
-    /// An empty page may be a throttled one.
-    fn quiet_pages(&self) -> usize {
-        if self.mongo.dialect == Dialect::CosmosRu { 4 } else { 1 }
-    }
 }

@@ -53,16 +53,12 @@ fn range_of(token: &RawDocument) -> Option<FeedRange> {
     FeedRange::parse(&bounds.min, &bounds.max).ok()
 }
 
-/// Whether a token is no older than the one of its partition among those of now.
-pub(super) fn is_up_to(token: &Document, now: &[(FeedRange, Document)]) -> bool {
+/// Whether a token is no older than the one of its partition among those of now; `None` when the server does not say.
+pub(super) fn is_up_to(token: &Document, now: &[(FeedRange, Document)]) -> Option<bool> {
     let state = |token: &Document| state_of(&raw(token))?.parse::<u64>().ok();
     let range = range_of(&raw(token));
     let current = now.iter().find(|(own, _)| Some(own) == range.as_ref());
-    match (current.and_then(|(_, current)| state(current)), state(token)) {
-        (Some(current), Some(own)) => own >= current,
-        // The server does not say.
-        _ => true,
-    }
+    Some(state(token)? >= state(&current?.1)?)
 }
 
 /// The streams of a collection that can be read in parallel, with the tokens they begin at, or those of now without a time:
