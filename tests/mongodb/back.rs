@@ -258,6 +258,6 @@ async fn a_history_is_verified_and_pruned_and_a_document_is_erased_with_all_of_i
     assert!(left.iter().all(|record| record["_originalId"] != "a"), "{left:?}");
     // What capture has not seen yet is missing, and is saved.
     orders.insert_one(doc! { "_id": "c", "n": 1 }).await.unwrap();
-    let output = back.ends(3, &["verify", "--grace", "0"]).await;
+    let output = back.ends(3, &["verify", "--grace", "1s"]).await;
     assert!(output.stdout.contains("missing"), "{output:?}");
 }
