@@ -71,3 +71,27 @@ async fn the_history_has_every_version() {
     ids.sort_unstable();
     assert_eq!(ids, ["7", "a", "a"]);
 }
+
+#[tokio::test]
+async fn what_is_left_out_is_in_no_member_of_an_event() {
+    let Some(server) = MongoServer::start() else { return };
+    let (folder, source) = (tempfile::tempdir().unwrap(), server.uri());
+    let orders = orders(&server).await;
+    let document = doc! { "_id": "a", "ssn": "SECRET", "n": 1 };
+    orders.insert_one(&document).await.unwrap();
+    let mut args = args(&source, "stdout");
+    args.extend(["--redact", "/ssn"]);
+    let place = args.iter().position(|word| *word == "now").unwrap();
+    args[place] = "beginning";
+    let first = run(folder.path(), &args, &settings(), "").await;
+    orders.update_one(doc! { "_id": "a" }, doc! { "$set": { "n": 2 } }).await.unwrap();
+    let second = run(folder.path(), &args, &settings(), "").await;
+    let lines = [first.lines(), second.lines()].concat();
+    assert_eq!(ops(&lines), [("baseline", "a"), ("update", "a")], "{second:?}");
+    let print = cosmos_rewind::bson_text::fingerprint(bson::RawDocumentBuf::try_from(&document).unwrap().as_bytes());
+    for line in &lines {
+        let text = line.to_string();
+        assert!(!text.contains("SECRET") && !text.contains(print.trim_matches('"')), "{text}");
+        assert!(line.get("bson").is_none() && line.get("etag").is_none() && line["partial"]["dropped"][0] == "/ssn");
+    }
+}

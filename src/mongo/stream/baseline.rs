@@ -111,7 +111,11 @@ fn push(document: &RawDocument, ns: &str, time: Time, manner: Manner, out: &mut 
     // After the change of that very time, which the text has.
     let (ts, lsn) = (Some(i64::from(time.0)), Some(lsn(time, u32::MAX)));
     let facts = Facts { op: Op::Baseline, ts, lsn, id, ns: ns.to_owned(), looked_up: false };
-    let print = fingerprint(document.as_bytes());
+    // Of a document with fields left out nothing is made of the whole.
+    let version = match manner.with_bytes {
+        true => format!("base-{}", fingerprint(document.as_bytes()).trim_matches('"')),
+        false => format!("base-{}-{:07}", time.0, time.1),
+    };
     out.push_str("{\"current\":");
     if let Err(problem) = push_image(out, document, manner) {
         out.truncate(begin);
@@ -119,7 +123,7 @@ fn push(document: &RawDocument, ns: &str, time: Time, manner: Manner, out: &mut 
         return;
     }
     out.push(',');
-    facts.push(out, &format!("base-{}", print.trim_matches('"')));
+    facts.push(out, &version);
     if manner.with_bytes {
         push_bytes(out, document);
     }

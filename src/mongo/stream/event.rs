@@ -115,7 +115,7 @@ impl<'a> Event<'a> {
         let version = match self.time {
             // With zeros: where a second has more changes than an LSN tells apart, they are ordered by this text.
             Some((seconds, increment)) => format!("{seconds}-{increment:07}-{number:05}"),
-            None => self.version_of_page(),
+            None => self.version_of_page(manner),
         };
         if is_bare {
             self.push_bare(out, &facts, &version)?;
@@ -196,11 +196,16 @@ impl<'a> Event<'a> {
     }
 
     /// Azure Cosmos DB for MongoDB names no time. All changes of a page carry one token, and a document is in a page once.
-    fn version_of_page(&self) -> String {
+    /// Where fields are left out, nothing is made of the whole document: who knows most of it could try the rest.
+    fn version_of_page(&self, manner: Manner) -> String {
         let state = self.token.and_then(super::ru::state_of);
-        let text = self.document.map(|document| fingerprint(document.as_bytes())).unwrap_or_default();
-        let text = text.trim_matches('"').get(..16).unwrap_or_default().to_owned();
-        state.map_or_else(|| format!("h-{text}"), |state| format!("{state}-{text}"))
+        let print = self.document.map(|document| fingerprint(document.as_bytes())).unwrap_or_default();
+        let print = print.trim_matches('"').get(..16).unwrap_or_default();
+        match state {
+            Some(state) if manner.with_bytes => format!("{state}-{print}"),
+            Some(state) => state,
+            None => format!("h-{print}"),
+        }
     }
 }
 
