@@ -118,17 +118,15 @@ impl<'a> DecodedBatch<'a> {
     }
 
     fn add(&mut self, index: usize, item: &'a RawValue, poison: &mut Vec<Poison>) {
-        let decoded = decode(item, &mut self.changes);
-        // An image without a time is for expressions alone: which version it was is not known.
         let own = self.origins.len();
-        let mut at = 0;
-        self.changes.retain(|change| {
-            at += 1;
-            at <= own || !change.is_image_alone()
-        });
+        let decoded = decode(item, &mut self.changes);
+        // An image without a time is for expressions alone: which version it was is not known. It stands before its change.
+        if self.changes.get(own).is_some_and(Change::is_image_alone) {
+            self.changes.remove(own);
+        }
         if let Err(e) = decoded {
             // Nothing of a half-understood item is stored: its letter holds all of it.
-            self.changes.truncate(self.origins.len());
+            self.changes.truncate(own);
             poison.push(Poison::new(index, e.reason));
         }
         self.origins.resize(self.changes.len(), index);
