@@ -74,7 +74,10 @@ impl Event {
         let change = changes.last().ok_or(EventError::Empty)?;
         let previous = changes.iter().find(|c| c.healed).and_then(record::document_text);
         let doc = record::document_text(change);
+        // What an update says of itself: the texts may be of other moments.
+        let told = change.native.as_ref().and_then(|native| serde_json::from_str(native.changed?).ok());
         let changed = match (&previous, &doc) {
+            _ if told.is_some() => told,
             (Some(before), Some(after)) => {
                 Some(diff::between(before, after).iter().map(diff::Difference::pointer).collect())
             }
@@ -90,8 +93,7 @@ impl Event {
             version: record::version_id(change),
             doc,
             previous,
-            // What an update says of itself: the texts may be of other moments.
-            changed: change.native.as_ref().and_then(|native| serde_json::from_str(native.changed?).ok()).or(changed),
+            changed,
             partial: None,
             etag: native.as_ref().and(change.etag()).map(Cow::into_owned),
             native,

@@ -179,10 +179,11 @@ impl StreamFeed {
                 self.end_of(&batch);
                 return Ok(FeedPage::of(body));
             };
-            let is_part = Event::read(raw).ok().and_then(|event| event.part).filter(|(_, of)| *of > 1);
+            let event = Event::read(raw);
+            let several = event.as_ref().ok().and_then(|event| event.part).filter(|(_, of)| *of > 1);
             let whole;
-            let raw = match is_part {
-                None => raw,
+            let (raw, event) = match several {
+                None => (raw, event),
                 Some((part, of)) => {
                     let parts = self.parts.get_or_insert_with(RawDocumentBuf::new);
                     add_part(parts, raw, part == of);
@@ -190,19 +191,17 @@ impl StreamFeed {
                         continue;
                     }
                     whole = self.parts.take().unwrap_or_default();
-                    &whole
+                    (&*whole, Event::read(&whole))
                 }
             };
-            let (begin, was_empty) = (body.len(), is_empty);
+            let begin = body.len();
             if !is_empty {
                 body.push(',');
             }
-            match push(raw, &mut body, self.watched.manner, &mut self.position) {
-                true => is_empty = false,
-                false => {
-                    body.truncate(begin);
-                    is_empty = was_empty;
-                }
+            if push(raw, event, &mut body, self.watched.manner, &mut self.position) {
+                is_empty = false;
+            } else {
+                body.truncate(begin);
             }
         }
         self.batch = Some(batch);
@@ -219,9 +218,15 @@ impl StreamFeed {
 }
 
 /// Appends the item of an event and passes it; whether there is one.
-fn push(raw: &RawDocument, body: &mut String, manner: Manner, position: &mut Position) -> bool {
+fn push(
+    raw: &RawDocument,
+    event: Result<Event<'_>, Odd>,
+    body: &mut String,
+    manner: Manner,
+    position: &mut Position,
+) -> bool {
     let begin = body.len();
-    let event = match Event::read(raw) {
+    let event = match event {
         Ok(event) => event,
         Err(problem) => {
             push_odd(body, raw, &problem);
