@@ -12,6 +12,7 @@ use super::{
 };
 use crate::change::{
     extended::{BSON, WRAPPERS, escaped, is_escaped},
+    pointer,
     record::SYSTEM,
 };
 
@@ -121,7 +122,7 @@ impl State {
             let name = self.name(*at);
             let name = if level == 0 && !self.is_meant { escaped(name) } else { name.into() };
             place.push('/');
-            place.push_str(&name.replace('~', "~0").replace('/', "~1"));
+            place.push_str(&pointer::escaped(&name));
         }
         let problem = match &self.problem {
             Some(problem) => problem.clone(),

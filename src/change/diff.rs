@@ -9,6 +9,7 @@ use super::{
     edit::quote,
     extended,
     key::render_path,
+    pointer::escaped,
     raw::{RawDocument, unescape},
 };
 
@@ -49,9 +50,7 @@ impl Difference<'_> {
 
     /// The path as JSON Pointer (RFC 6901).
     pub fn pointer(&self) -> String {
-        self.path
-            .iter()
-            .fold(String::new(), |pointer, segment| pointer + "/" + &segment.replace('~', "~0").replace('/', "~1"))
+        self.path.iter().fold(String::new(), |pointer, segment| pointer + "/" + &escaped(segment))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod knowledge;
 pub mod merge;
 pub mod order;
 pub mod plain;
+pub mod pointer;
 mod provenance;
 pub mod raw;
 pub mod record;

@@ -242,9 +242,14 @@ mod tests {
 
     #[test]
     fn levels_are_counted_and_brackets_in_text_are_none() {
-        for (text, levels) in
-            [("1", 0), ("{}", 1), (r#"{"a":[{"b":1}],"c":{}}"#, 3), (r#"{"a":"[{\"[","b":[]}"#, 2), ("", 0)]
-        {
+        for (text, levels) in [
+            ("1", 0),
+            ("{}", 1),
+            (r#"{"a":[{"b":1}],"c":{}}"#, 3),
+            (r#"{"a":"[{\"[","b":[]}"#, 2),
+            (r#"{"a{[\"[[":["]]",{}]}"#, 3),
+            ("", 0),
+        ] {
             assert_eq!(depth(text), levels, "{text}");
         }
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{CliError, mongo_source};
+use super::CliError;
 use crate::{
     config::{self, Account, Names, Settings},
     cosmos::{Cosmos, Shard},
@@ -62,17 +62,13 @@ impl ConnectionArgs {
     /// These flags on top of settings.
     pub(super) fn over(&self, mut settings: Settings) -> Settings {
         // Of a MongoDB deployment these two are its own, and no containers.
-        let (address, container) = match &self.source {
-            Some(text) if mongo_source::is_address(text) => (self.source.clone(), None),
-            container => (None, container.clone()),
-        };
-        let is_mongo = address.is_some() || (container.is_none() && settings.get("MONGODB_URI").is_some());
-        let database = if is_mongo { &self.changes_database } else { &self.database };
+        let is_mongo = self.uri(&settings).is_some();
+        let (database, container) =
+            if is_mongo { (&self.changes_database, &None) } else { (&self.database, &self.source) };
         for (name, flag) in [
             ("CosmosDB__accountEndpoint", &self.endpoint),
             ("COSMOS_DATABASE", database),
-            ("MONGODB_URI", &address),
-            ("COSMOS_SOURCE_CONTAINER", &container),
+            ("COSMOS_SOURCE_CONTAINER", container),
             ("COSMOS_CHANGES_CONTAINER", &self.changes),
             ("COSMOS_LEASE_CONTAINER", &self.leases),
         ] {

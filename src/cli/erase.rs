@@ -73,7 +73,7 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
         settle: Duration::from_secs(args.settle.try_into().unwrap_or_default()),
         journals: args.journal,
     };
-    let opened = args.connection.opened().await?;
+    let opened = args.connection.opened_with(&settings).await?;
     let plan = erase::plan(request, opened.context(ui)).await?;
     if plan.found.anything {
         let place = format!("{} of {}", opened.names.database, opened.cosmos.endpoint());

@@ -2,15 +2,10 @@
 
 use super::{CliError, ConnectionArgs, opened::Opened};
 use crate::{
-    config::{Names, Settings},
+    config::{Names, Settings, is_mongo_address},
     cosmos::Cosmos,
     follow::Source,
 };
-
-/// Whether a `--source` is the address of a deployment.
-pub(super) fn is_address(text: &str) -> bool {
-    text.starts_with("mongodb://") || text.starts_with("mongodb+srv://")
-}
 
 #[cfg(not(feature = "mongodb"))]
 fn built_without() -> CliError {
@@ -21,13 +16,17 @@ fn built_without() -> CliError {
 }
 
 impl ConnectionArgs {
+    /// The same, whatever the other flags say. A container that is named beats the setting.
+    pub(super) fn uri<'a>(&'a self, settings: &'a Settings) -> Option<&'a str> {
+        match self.source.as_deref() {
+            Some(text) => Some(text).filter(|text| is_mongo_address(text)),
+            None => settings.get("MONGODB_URI"),
+        }
+    }
+
     /// The text of the deployment's address, when the source is one.
     pub(super) fn mongo_uri<'a>(&'a self, settings: &'a Settings) -> Result<Option<&'a str>, CliError> {
-        let uri = match self.source.as_deref() {
-            Some(text) if is_address(text) => Some(text),
-            Some(_) => None,
-            None => settings.get("MONGODB_URI"),
-        };
+        let uri = self.uri(settings);
         for (flag, value) in [
             ("--collection", &self.collection),
             ("--dialect", &self.dialect),

@@ -2,7 +2,7 @@
 
 use super::{CliError, ConnectionArgs, Ui};
 use crate::{
-    config::{Account as Address, Names},
+    config::{Account as Address, Names, Settings},
     cosmos::Cosmos,
     history::{Account, AnyContext},
 };
@@ -44,10 +44,17 @@ impl ConnectionArgs {
     /// # Errors
     /// When a setting is missing or wrong, or the deployment does not answer.
     pub(super) async fn opened(&self) -> Result<Opened, CliError> {
-        let settings = self.settings()?;
-        let names = Names::from_settings(&settings, None)?;
-        let cosmos = Cosmos::new(Address::from_settings(&settings)?);
-        match self.mongo_uri(&settings)? {
+        self.opened_with(&self.settings()?).await
+    }
+
+    /// The same with settings that were read.
+    ///
+    /// # Errors
+    /// As [`ConnectionArgs::opened`].
+    pub(super) async fn opened_with(&self, settings: &Settings) -> Result<Opened, CliError> {
+        let names = Names::from_settings(settings, None)?;
+        let cosmos = Cosmos::new(Address::from_settings(settings)?);
+        match self.mongo_uri(settings)? {
             None => Ok(Opened { cosmos, names, elsewhere: None }),
             Some(uri) => self.mongo_opened(uri, cosmos, names).await,
         }

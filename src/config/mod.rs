@@ -105,6 +105,11 @@ pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc::new("OTEL_METRIC_EXPORT_INTERVAL", "60000", "milliseconds between two sends of the metrics"),
 ];
 
+/// Whether a source is the address of a MongoDB deployment, and not a container's name.
+pub fn is_mongo_address(text: &str) -> bool {
+    text.starts_with("mongodb://") || text.starts_with("mongodb+srv://")
+}
+
 /// One line of [`SETTINGS`].
 #[derive(Debug, Clone, Copy)]
 pub struct SettingDoc {

@@ -15,6 +15,7 @@ use super::{
 use crate::change::{
     Op, diff,
     key::{ItemKey, PartitionKey, parse_path},
+    pointer,
     version::Version,
 };
 
@@ -159,8 +160,7 @@ impl Filter {
 
 /// Whether a changed path leads to another one, or is on the way to it.
 fn meet(changed: &str, path: &[String]) -> bool {
-    let changed = changed.split('/').skip(1).map(|segment| segment.replace("~1", "/").replace("~0", "~"));
-    changed.zip(path).all(|(changed, segment)| changed == *segment)
+    pointer::names(changed).zip(path).all(|(changed, segment)| changed == *segment)
 }
 
 /// What an expression is asked about: a version of a document, and the one before.

@@ -3,7 +3,7 @@
 use chrono::DateTime;
 
 use super::Event;
-use crate::change::{Op, diff, raw::RawDocument};
+use crate::change::{Op, diff, pointer, raw::RawDocument};
 
 /// Longest value shown; the whole one is in the JSON form.
 const MAX_VALUE: usize = 80;
@@ -48,11 +48,10 @@ pub fn pretty(event: &Event, colour: bool) -> String {
             }
         }
         (None, Some(document)) if event.changed.is_some() => {
-            for pointer in event.changed.iter().flatten() {
-                let path: Vec<String> =
-                    pointer.split('/').skip(1).map(|s| s.replace("~1", "/").replace("~0", "~")).collect();
+            for changed in event.changed.iter().flatten() {
+                let path: Vec<String> = pointer::names(changed).collect();
                 let value = diff::value_at(document, &path).map_or_else(|| "is gone".to_owned(), short);
-                line("~", "33", pointer, &value);
+                line("~", "33", changed, &value);
             }
         }
         (None, Some(document)) => {

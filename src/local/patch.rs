@@ -100,7 +100,7 @@ fn parent<'a>(document: &'a mut Value, path: &str) -> Result<(&'a mut Value, Str
         return Err(format!("{path} names nothing"));
     }
     let found = document.pointer_mut(above).ok_or_else(|| format!("there is nothing at {above}"))?;
-    Ok((found, name.replace("~1", "/").replace("~0", "~")))
+    Ok((found, crate::change::pointer::unescaped(name)))
 }
 
 fn put(document: &mut Value, path: &str, value: Value, place: Place) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::secret::Secret;
+use crate::{config::is_mongo_address, secret::Secret};
 
 /// `mongodb://…` or `mongodb+srv://…`. Shown as scheme and hosts.
 #[derive(Clone)]
@@ -18,17 +18,12 @@ pub struct Address {
 pub struct NotAnAddress;
 
 impl Address {
-    /// Whether a text means to be an address.
-    pub fn is_meant(text: &str) -> bool {
-        text.starts_with("mongodb://") || text.starts_with("mongodb+srv://")
-    }
-
     /// Reads an address. What the options of it mean, the driver says when it connects.
     ///
     /// # Errors
     /// When it has another scheme, or no host.
     pub fn parse(text: &str) -> Result<Self, NotAnAddress> {
-        let (scheme, rest) = text.split_once("://").filter(|_| Self::is_meant(text)).ok_or(NotAnAddress)?;
+        let (scheme, rest) = text.split_once("://").filter(|_| is_mongo_address(text)).ok_or(NotAnAddress)?;
         let (authority, tail) = rest.split_once(['/', '?']).unwrap_or((rest, ""));
         let (user_info, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
         if hosts.is_empty() {

@@ -8,7 +8,7 @@ use bson::{RawBsonRef, RawDocument};
 use super::position::{Position, Time, time};
 use crate::{
     bson_text::{NotADocument, fingerprint, id_text, push_text},
-    change::{Op, edit::quote},
+    change::{Op, edit::quote, pointer::escaped},
 };
 
 /// What of an event decides.
@@ -186,8 +186,8 @@ impl<'a> Event<'a> {
                 _ => {}
             }
         }
-        let pointer =
-            |path: &String| quote(&format!("/{}", path.replace('~', "~0").replace('/', "~1").replace('.', "/")));
+        // A dotted path: a name with a dot of its own cannot be told.
+        let pointer = |path: &String| quote(&format!("/{}", escaped(path).replace('.', "/")));
         let _ = write!(out, ",\"changed\":[{}]", paths.iter().map(pointer).collect::<Vec<_>>().join(","));
     }
 

@@ -61,9 +61,8 @@ pub(super) fn is_up_to(token: &Document, now: &[(FeedRange, Document)]) -> Optio
     Some(state(token)? >= state(&current?.1)?)
 }
 
-/// The streams of a collection that can be read in parallel, with the tokens they begin at, or those of now without a time:
-/// one for each partition. Empty
-/// where the server does not hand out any.
+/// The streams of a collection that can be read in parallel, one for each partition, with the tokens they begin at, or those
+/// of now without a time. Empty where the server does not hand out any.
 pub(super) async fn streams(
     mongo: &Mongo,
     database: &str,
