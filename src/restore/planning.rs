@@ -129,7 +129,7 @@ pub async fn plan(
         per_document: matches!(request.state, State::Each(_)),
         feed_range: request.shard.map(|shard| shard.to_string()),
         archive: request.archive.map(ToString::to_string),
-        frontier: frontier.until().filter(|_| beyond).map(PointInTime::seconds),
+        frontier: frontier.until().map(PointInTime::seconds),
         beyond,
         max_deletes: request.max_deletes,
         takes_back: None,

@@ -76,7 +76,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
         per_document: false,
         feed_range: request.shard.map(|shard| shard.to_string()),
         archive: None,
-        frontier: frontier.until().filter(|_| beyond).map(PointInTime::seconds),
+        frontier: frontier.until().map(PointInTime::seconds),
         beyond,
         max_deletes: request.max_deletes,
         takes_back: Some(TakesBack {

@@ -60,6 +60,8 @@ async fn capture_that_is_behind_rolls_nobody_back() {
 
     // Caught up, everything is known.
     world.capture().await;
+    let known = world.run(&["restore", "--all", "--at", &at, "--dry-run"]).await;
+    assert!(known.stderr.contains("frontier   the history is complete up to"), "{known:?}");
     let again = world.run(&[&restore[..], &["--yes"]].concat()).await;
     assert_eq!(again.code, 0, "{again:?}");
     assert_eq!(action(&again, "deleted"), "keep");

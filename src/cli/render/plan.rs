@@ -103,14 +103,19 @@ pub(in super::super) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Res
             "conflicts  in {documents}, where later writes changed the same fields: these stay as they are (--prefer ours is content with that, --prefer base puts them back)"
         ));
     }
-    if plan.head.beyond {
-        let ends = match plan.head.frontier {
-            Some(until) => format!("the history ends at {}", PointInTime::from_epoch(until)),
-            None => "nothing tells how far the history reaches".to_owned(),
-        };
-        ui.note(&format!(
-            "warning    {ends}, before the point in time: what was written in between is not known, and nothing is deleted or made again that it may be about (--wait waits for capture)"
-        ));
+    let frontier = plan.head.frontier.map(time);
+    match (plan.head.beyond, frontier) {
+        (false, Some(until)) => ui.note(&format!("frontier   the history is complete up to {until}")),
+        (false, None) => {}
+        (true, _) => {
+            let ends = frontier.map_or_else(
+                || "nothing tells how far the history reaches".to_owned(),
+                |until| format!("the history ends at {until}"),
+            );
+            ui.note(&format!(
+                "warning    {ends}, before the point in time: what was written in between is not known, and nothing is deleted or made again that it may be about (--wait waits for capture)"
+            ));
+        }
     }
     Ok(())
 }

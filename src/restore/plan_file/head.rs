@@ -29,8 +29,8 @@ pub struct Head {
     /// The archive that the versions come from, instead of the history; without a signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<String>,
-    /// Up to where the history was known to be complete, epoch seconds, when that is before the point in time; `None`
-    /// with `beyond`: nothing tells.
+    /// Up to where the history was known to be complete, epoch seconds. `None`: nothing tells, or the plan does not
+    /// ask (a version by name, an archive, an undo). Plans of earlier releases say it only with `beyond`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frontier: Option<i64>,
     /// Whether the history is not known to be complete up to the point in time.
