@@ -262,7 +262,7 @@ async fn a_segment_whose_upload_failed_swallows_nothing_that_comes_after_it() {
 #[tokio::test]
 async fn metrics_and_health_tell_what_it_does() {
     let app = TestApp::start().await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::support::http_client();
     let start = async |more: &[&str]| {
         let mut follower =
             FollowerProcess::start(&app, &[&ALL[..], &["--lease", "2", "--metrics", "127.0.0.1:0"], more].concat());
@@ -316,7 +316,7 @@ async fn a_follower_that_hangs_says_so_and_one_that_is_told_to_slow_down_at_its_
     let log = follower.log();
     let address =
         log.iter().find_map(|line| Some(line.split("address=").nth(1)?.split_whitespace().next()?.to_owned()));
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::support::http_client();
     let status = async |path: &str| {
         let url = format!("http://{}/{path}", address.as_ref().unwrap());
         http.get(url).send().await.unwrap().status().as_u16()

@@ -145,7 +145,7 @@ async fn no_trigger_is_only_the_database() {
 #[tokio::test]
 async fn partitions_are_as_many_as_asked_for() {
     let local = Local::start(&["--partitions", "2"]).await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::support::http_client();
     let answer = http.get(format!("{}dbs/dev/colls/events/pkranges", local.endpoint())).send().await.unwrap();
     let ranges: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
     assert_eq!(ranges["PartitionKeyRanges"].as_array().unwrap().len(), 2, "{ranges}");

@@ -65,7 +65,7 @@ impl Play {
         options.host_time_zone = zone;
         options.poll_delay = Some(Duration::from_millis(5));
         let trigger = Trigger::start(&cosmos, options).await.unwrap();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = crate::support::http_client();
         Self { cosmos, trigger, http, bodies, app }
     }
 
@@ -300,7 +300,7 @@ async fn lease_documents_are_those_of_the_change_feed_processor() {
         options.handler = handler;
         options.mode = Some(mode);
         let trigger = Trigger::start(&cosmos, options).await.unwrap();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = crate::support::http_client();
         let url = format!("{}dbs/dev/colls/leases/docs", cosmos.endpoint());
         let body: Value =
             http.get(url).send().await.unwrap().bytes().await.map(|b| serde_json::from_slice(&b)).unwrap().unwrap();

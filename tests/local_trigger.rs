@@ -90,7 +90,7 @@ async fn account(partitions: u32) -> LocalCosmos {
 }
 
 async fn send(cosmos: &LocalCosmos, headers: &[(&str, &str)], body: String) {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = crate::support::http_client();
     let mut request = client.post(format!("{}dbs/dev/colls/events/docs", cosmos.endpoint())).body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -207,7 +207,7 @@ async fn all_versions_start_now_and_show_every_version_and_delete() {
     for n in 0..3 {
         upsert(&cosmos, json!({"id": "a", "pk": "x", "n": n})).await;
     }
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = crate::support::http_client();
     let gone = client.delete(format!("{}dbs/dev/colls/events/docs/a", cosmos.endpoint()));
     gone.header("x-ms-documentdb-partitionkey", "[\"x\"]").send().await.unwrap();
     trigger.wait_until_drained(SOON).await.unwrap();

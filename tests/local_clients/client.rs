@@ -42,7 +42,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) async fn start(partitions: u32) -> Self {
         let cosmos = LocalCosmos::start(LocalOptions { partitions, ..LocalOptions::default() }).await.unwrap();
-        Self { cosmos, http: reqwest::Client::builder().no_proxy().build().unwrap() }
+        Self { cosmos, http: crate::support::http_client() }
     }
 
     pub(super) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {

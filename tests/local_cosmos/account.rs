@@ -21,7 +21,7 @@ impl TestAccount {
     pub(super) async fn start(options: LocalOptions) -> Self {
         let account = Self {
             cosmos: LocalCosmos::start(options).await.unwrap(),
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: crate::support::http_client(),
         };
         assert!(account.cosmos.create_database("dev").await.unwrap());
         account

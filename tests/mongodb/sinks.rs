@@ -47,7 +47,7 @@ async fn a_container_of_blobs_has_every_version() {
     changes(&orders).await;
     let output = follow().await;
     assert_eq!(output.code, 0, "{output:?}");
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::support::http_client();
     let list = format!("{}&restype=container&comp=list", azurite.container("versions"));
     let answer = http.get(list).header("x-ms-version", "2021-12-02").send().await.unwrap().text().await.unwrap();
     assert_eq!(answer.matches("<Blob>").count(), 3, "{answer}");

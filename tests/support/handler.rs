@@ -63,7 +63,7 @@ impl Handler {
                 }
             }));
         }
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = super::http_client();
         let mut handler = Self { child, port, http, log, stderr };
         let start = Instant::now();
         loop {

@@ -117,6 +117,11 @@ impl Output {
     }
 }
 
+/// What speaks to servers of this machine: without the root certificates, which take longer to read than most tests.
+pub fn http_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
+}
+
 /// Nothing of the caller's environment but what a program needs to start.
 fn hermetic(command: &mut Command, settings: &[(String, String)]) {
     command.env_clear();

@@ -107,7 +107,7 @@ impl Azurite {
     }
 
     pub async fn create(&self, name: &str) {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = super::http_client();
         let url = format!("{}&restype=container", self.container(name));
         let answer =
             http.put(url).header("content-length", "0").header("x-ms-version", "2021-12-02").send().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, rawdoc};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, rawdoc};
 
 /// Where the numbers of a partition begin; the big bang is before it.
 const FIRST_LSN: u64 = 1000;
@@ -11,6 +11,8 @@ const FIRST_LSN: u64 = 1000;
 pub struct Stored {
     pub raw: RawDocumentBuf,
     pub lsn: u64,
+    /// The type and the bytes of its `_id`.
+    id: Vec<u8>,
 }
 
 pub struct Collection {
@@ -86,11 +88,11 @@ impl Collection {
     pub fn insert(&mut self, raw: RawDocumentBuf) -> bool {
         let (at, id) = (self.partition_of(&raw), value_bytes(&raw, "_id"));
         let partition = &mut self.partitions[at];
-        if partition.documents.iter().any(|stored| value_bytes(&stored.raw, "_id") == id) {
+        if partition.documents.iter().any(|stored| stored.id == id) {
             return false;
         }
         let lsn = partition.next();
-        partition.documents.push(Stored { raw, lsn });
+        partition.documents.push(Stored { raw, lsn, id });
         true
     }
 
@@ -100,14 +102,15 @@ impl Collection {
         filter: &Document,
         change: impl Fn(&RawDocument) -> Result<RawDocumentBuf, String>,
     ) -> Result<(bool, bool), String> {
+        let filter = Filter::new(filter)?;
         for partition in &mut self.partitions {
-            let Some(at) = find(partition, filter)? else { continue };
+            let Some(at) = filter.find(partition) else { continue };
             let raw = change(&partition.documents[at].raw)?;
             if raw == partition.documents[at].raw {
                 return Ok((true, false));
             }
-            let lsn = partition.next();
-            partition.documents[at] = Stored { raw, lsn };
+            let (lsn, id) = (partition.next(), value_bytes(&raw, "_id"));
+            partition.documents[at] = Stored { raw, lsn, id };
             return Ok((true, true));
         }
         Ok((false, false))
@@ -115,9 +118,9 @@ impl Collection {
 
     /// Removes what matches, one or all of it. The feed shows nothing of it.
     pub fn remove(&mut self, filter: &Document, one: bool) -> Result<i32, String> {
-        let mut removed = 0;
+        let (mut removed, filter) = (0, Filter::new(filter)?);
         for partition in &mut self.partitions {
-            while let Some(at) = find(partition, filter)? {
+            while let Some(at) = filter.find(partition) {
                 partition.documents.remove(at);
                 removed += 1;
                 if one {
@@ -129,50 +132,50 @@ impl Collection {
     }
 
     pub fn find(&self, filter: &Document) -> Result<Vec<RawDocumentBuf>, String> {
-        let mut found = Vec::new();
-        for stored in self.partitions.iter().flat_map(|partition| &partition.documents) {
-            if matches(&stored.raw, filter)? {
-                found.push(stored.raw.clone());
-            }
-        }
-        Ok(found)
+        let filter = Filter::new(filter)?;
+        let stored = self.partitions.iter().flat_map(|partition| &partition.documents);
+        Ok(stored.filter(|stored| filter.matches(stored)).map(|stored| stored.raw.clone()).collect())
     }
 }
 
-fn find(partition: &Partition, filter: &Document) -> Result<Option<usize>, String> {
-    for (at, stored) in partition.documents.iter().enumerate() {
-        if matches(&stored.raw, filter)? {
-            return Ok(Some(at));
+/// Fields that are equal, byte by byte, and the comparison of the whole document.
+struct Filter {
+    fields: Vec<(String, Vec<u8>)>,
+    whole: Option<Vec<u8>>,
+}
+
+impl Filter {
+    fn new(filter: &Document) -> Result<Self, String> {
+        let (mut fields, mut whole) = (Vec::new(), None);
+        for (name, wanted) in filter {
+            match name.as_str() {
+                "$expr" => whole = Some(literal(wanted)?),
+                name if name.starts_with('$') => return Err(format!("unknown top level operator: {name}")),
+                name => {
+                    let wanted = RawDocumentBuf::try_from(&bson::doc! { "v": equal_to(wanted)? }).unwrap();
+                    fields.push((name.to_owned(), wanted.into_bytes()));
+                }
+            }
         }
+        Ok(Self { fields, whole })
     }
-    Ok(None)
+
+    fn matches(&self, stored: &Stored) -> bool {
+        let same = |(name, wanted): &(String, Vec<u8>)| match name.as_str() {
+            "_id" => stored.id == *wanted,
+            name => value_bytes(&stored.raw, name) == *wanted,
+        };
+        self.fields.iter().all(same) && self.whole.as_ref().is_none_or(|whole| stored.raw.as_bytes() == whole)
+    }
+
+    fn find(&self, partition: &Partition) -> Option<usize> {
+        partition.documents.iter().position(|stored| self.matches(stored))
+    }
 }
 
 /// The type and the bytes of a field; of none when it is not there.
 fn value_bytes(raw: &RawDocument, name: &str) -> Vec<u8> {
-    raw.get(name).unwrap().map_or_else(Vec::new, |value| bytes_of(value))
-}
-
-fn bytes_of(value: RawBsonRef<'_>) -> Vec<u8> {
-    rawdoc! { "v": value }.into_bytes()
-}
-
-/// Fields that are equal, byte by byte, and the comparison of the whole document.
-fn matches(raw: &RawDocument, filter: &Document) -> Result<bool, String> {
-    for (name, wanted) in filter {
-        let same = match name.as_str() {
-            "$expr" => raw.as_bytes() == whole(wanted)?,
-            name if name.starts_with('$') => return Err(format!("unknown top level operator: {name}")),
-            name => {
-                let wanted = RawDocumentBuf::try_from(&bson::doc! { "v": equal_to(wanted)? }).unwrap();
-                value_bytes(raw, name) == bytes_of(wanted.get("v").unwrap().unwrap())
-            }
-        };
-        if !same {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    raw.get(name).unwrap().map_or_else(Vec::new, |value| rawdoc! { "v": value }.into_bytes())
 }
 
 fn equal_to(wanted: &Bson) -> Result<Bson, String> {
@@ -185,7 +188,7 @@ fn equal_to(wanted: &Bson) -> Result<Bson, String> {
 }
 
 /// The bytes in `{$eq: ["$$ROOT", {$literal: document}]}`.
-fn whole(expression: &Bson) -> Result<Vec<u8>, String> {
+fn literal(expression: &Bson) -> Result<Vec<u8>, String> {
     let parts = expression.as_document().and_then(|e| e.get_array("$eq").ok());
     let literal = match parts.map(Vec::as_slice) {
         Some([Bson::String(root), Bson::Document(literal)]) if root == "$$ROOT" => {

@@ -164,7 +164,7 @@ impl Proxy {
             budget: Mutex::default(),
             seen: Mutex::default(),
             faulted: AtomicUsize::new(0),
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: crate::support::http_client(),
         });
         let router = Router::new().fallback(forward).with_state(shared.clone());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
