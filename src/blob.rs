@@ -21,7 +21,7 @@ use sha2::Sha256;
 use crate::{
     clock::{Clock as _, SystemClock},
     config::{BlobUrl, Credential, is_loopback},
-    cosmos,
+    cosmos::{self, Failure},
 };
 
 /// How often a request is repeated: seconds, where the client's own default is over a minute. Whoever stores something
@@ -46,12 +46,34 @@ impl std::fmt::Debug for BlobContainer {
 
 /// A container that failed or refused. Its text has no signature in it.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct BlobError {
-    /// What happened.
-    pub message: String,
+pub enum BlobError {
+    /// It is not there (404), or the blob is not.
+    #[error("404: there is no such container or blob; create the container first")]
+    NotThere,
+    /// The caller may not (401, 403).
+    #[error("the store refuses the caller: check the SAS (read, write, list, delete) or the identity's role")]
+    Denied,
+    /// Any other answer that is no success.
+    #[error("the store answered {0}")]
+    Answer(StatusCode),
+    /// There was no answer. The cause stays out: it may quote the URL, and with it the signature.
+    #[error("the store cannot be reached")]
+    Unreachable,
+    /// There is no identity to ask it with.
+    #[error(transparent)]
+    Identity(Failure),
+}
+
+impl BlobError {
     /// Whether trying again may help.
-    pub transient: bool,
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NotThere | Self::Denied | Self::Identity(_) => false,
+            Self::Answer(StatusCode::RequestTimeout | StatusCode::TooManyRequests) => true,
+            Self::Answer(status) => !(400..500).contains(&u16::from(*status)),
+            Self::Unreachable => true,
+        }
+    }
 }
 
 impl BlobContainer {
@@ -69,7 +91,7 @@ impl BlobContainer {
             None
         } else {
             let token = cosmos::token_credential(credential);
-            Some(token.map_err(|e| BlobError { message: e.to_string(), transient: false })?)
+            Some(token.map_err(BlobError::Identity)?)
         };
         let retry = RetryOptions::exponential(ExponentialRetryOptions { max_retries: RETRIES, ..Default::default() });
         let options = BlobContainerClientOptions {
@@ -175,18 +197,12 @@ fn exists(error: &azure_core::Error) -> bool {
 
 /// The error without its details: they may quote the URL, and with it the signature.
 fn error(error: &azure_core::Error) -> BlobError {
-    let status = error.http_status();
-    let message = match status {
-        Some(StatusCode::NotFound) => "404: there is no such container or blob; create the container first".into(),
-        Some(StatusCode::Forbidden | StatusCode::Unauthorized) => {
-            "the store refuses the caller: check the SAS (read, write, list, delete) or the identity's role".into()
-        }
-        Some(status) => format!("the store answered {status}"),
-        None => "the store cannot be reached".into(),
-    };
-    let transient = !status.is_some_and(|status| (400..500).contains(&u16::from(status)))
-        || matches!(status, Some(StatusCode::RequestTimeout | StatusCode::TooManyRequests));
-    BlobError { message, transient }
+    match error.http_status() {
+        Some(StatusCode::NotFound) => BlobError::NotThere,
+        Some(StatusCode::Forbidden | StatusCode::Unauthorized) => BlobError::Denied,
+        Some(status) => BlobError::Answer(status),
+        None => BlobError::Unreachable,
+    }
 }
 
 /// Signs requests to Azurite with its published key, so that a blob store on this machine needs no SAS.

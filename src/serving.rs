@@ -142,7 +142,7 @@ async fn check_containers(capture: &Capture<CosmosHistory>) -> Option<String> {
         Ok(Err(e @ CaptureError::Layout(_))) => Some(format!("{}: {}", capture.function, chain(&e))),
         Ok(Err(CaptureError::Projection(e))) => Some(e.to_string()),
         Ok(Err(e)) => {
-            warn!(function = capture.function, reason = %e, "cannot look at the containers yet");
+            warn!(function = capture.function, reason = chain(&e), "cannot look at the containers yet");
             None
         }
         Err(_) => {

@@ -110,15 +110,13 @@ fn the_plan_of_a_restore_is_pure() {
 
 /// Functions whose error is a text, and why that is right: they are parsers. Text comes in, of a person or of a file, and
 /// a value comes out; nobody decides by what is wrong, somebody reads it. Any function named `parse…` or `from_str` is one.
-const PARSERS: [(&str, &[&str], &str); 9] = [
+const PARSERS: [(&str, &[&str], &str); 7] = [
     ("src/change/edit.rs", &["set", "set_in", "remove"], "scan the text of a JSON object"),
     ("src/cli/connection.rs", &["ru_limit"], "a flag's value"),
     ("src/cli/cost.rs", &["share", "factor", "price", "number_in"], "flags' values"),
     ("src/cli/follow_args.rs", &["name"], "a flag's value"),
     ("src/cli/retention_args.rs", &["age"], "a flag's value"),
     ("src/cli/verify.rs", &["span"], "a flag's value"),
-    ("src/restore/plan_file/intake.rs", &["line", "finish", "head"], "lines of a plan"),
-    ("src/restore/plan_file/mod.rs", &["read"], "a plan's file"),
     ("src/restore/step.rs", &["item"], "the key of a plan's line"),
 ];
 

@@ -1,6 +1,7 @@
 //! One suite over every kind of dead-letter store: a directory, and a blob container of Azurite.
 
 use cosmos_rewind::{
+    causes::chain,
     config::{Credential, DeadLetterLocation},
     dead_letters::{DeadLetter, DeadLetterStore},
 };
@@ -93,7 +94,7 @@ async fn a_directory_keeps_the_contract() {
     std::fs::write(path.join(".CaptureChanges-1.json.part"), "").unwrap();
     assert_eq!(store.list().await.unwrap(), Vec::<String>::new());
     std::fs::write(path.join("broken.json"), "{").unwrap();
-    assert!(store.get("broken.json").await.unwrap_err().to_string().contains("is not a dead letter"));
+    assert!(chain(&store.get("broken.json").await.unwrap_err()).contains("is not a dead letter"));
 }
 
 #[tokio::test]
@@ -134,7 +135,7 @@ async fn a_store_that_cannot_be_reached_says_so() {
     let store = open(&url);
     let error = store.put(&letter("CaptureChanges", "{}")).await.unwrap_err();
     let place = format!("http://127.0.0.1:{port}/account/letters");
-    assert_eq!(error.to_string(), format!("write dead letter in {place}: the store cannot be reached"));
+    assert_eq!(chain(&error), format!("write dead letter in {place}: the store cannot be reached"));
     assert!(!format!("{error:?} {store:?}").contains("sig"), "{error:?} {store:?}");
 }
 

@@ -188,7 +188,7 @@ fn sum(bytes: &[u8]) -> String {
 fn read_plan(bytes: &[u8]) {
     let plan = match Plan::read(bytes, None) {
         Ok(plan) => plan,
-        Err(problem) => return assert!(!problem.is_empty()),
+        Err(problem) => return assert!(!problem.to_string().is_empty()),
     };
     let steps: Vec<Step> = plan.steps().map(|step| step.expect("what was checked can be read")).collect();
     assert_eq!(steps.len(), plan.totals.steps);

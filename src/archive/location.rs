@@ -1,14 +1,14 @@
 //! Where an archive is.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use crate::{
-    blob::BlobContainer,
-    config::{BlobUrl, Credential, DeadLetterLocation, without_secrets},
+    blob::{BlobContainer, BlobError},
+    config::{BlobUrl, ConfigError, Credential, DeadLetterLocation, without_secrets},
 };
 
 /// Where an archive is.
@@ -22,11 +22,30 @@ pub enum Archive {
 
 /// Why an archive cannot be opened: the problem, and what to write.
 #[derive(Debug, thiserror::Error)]
-#[error("{shown}: {problem}")]
+#[error("{shown}")]
 pub struct NoArchive {
     /// What was given, without a signature.
     shown: String,
-    problem: String,
+    #[source]
+    problem: NotThere,
+}
+
+/// Why there is no archive in a place.
+#[derive(Debug, thiserror::Error)]
+enum NotThere {
+    #[error("a URL begins with blob:")]
+    NoPrefix,
+    #[error("it is a file; name the folder that it is in")]
+    AFile,
+    #[error(transparent)]
+    Folder(io::Error),
+    #[error("it is not a URL")]
+    NotAUrl,
+    /// The setting's name is no one's here: only what is wrong is told.
+    #[error("{}", .0.problem)]
+    Url(ConfigError),
+    #[error(transparent)]
+    Blob(BlobError),
 }
 
 /// How an archive is named on a command line.
@@ -49,24 +68,24 @@ impl Archive {
     /// When there is no such folder, or the URL is none.
     pub fn open(text: &str, credential: &Credential) -> Result<Self, NoArchive> {
         let shown = without_secrets(text);
-        let wrong = |problem: &str| NoArchive { shown: shown.clone(), problem: problem.to_owned() };
+        let wrong = |problem| NoArchive { shown: shown.clone(), problem };
         let Some(url) = text.strip_prefix("blob:") else {
             if text.contains("://") {
-                return Err(wrong("a URL begins with blob:"));
+                return Err(wrong(NotThere::NoPrefix));
             }
             return match fs::metadata(text) {
                 Ok(kind) if kind.is_dir() => Ok(Self::Folder(text.into())),
-                Ok(_) => Err(wrong("it is a file; name the folder that it is in")),
-                Err(e) => Err(wrong(&e.to_string())),
+                Ok(_) => Err(wrong(NotThere::AFile)),
+                Err(e) => Err(wrong(NotThere::Folder(e))),
             };
         };
         let url: BlobUrl = match DeadLetterLocation::parse("the archive", url, Path::new("")) {
             Ok(DeadLetterLocation::Blob(url)) => url,
-            Ok(DeadLetterLocation::Directory(_)) => return Err(wrong("it is not a URL")),
-            Err(e) => return Err(wrong(&e.problem)),
+            Ok(DeadLetterLocation::Directory(_)) => return Err(wrong(NotThere::NotAUrl)),
+            Err(e) => return Err(wrong(NotThere::Url(e))),
         };
         let (container, folder) = url.split();
-        let store = BlobContainer::open(&container, credential).map_err(|e| wrong(&e.message))?;
+        let store = BlobContainer::open(&container, credential).map_err(|e| wrong(NotThere::Blob(e)))?;
         Ok(Self::Blobs(Arc::new(store), folder))
     }
 

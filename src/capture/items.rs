@@ -7,10 +7,10 @@ use crate::{
         Change,
         decode::{NotAChange, decode},
         fidelity::Delivery,
-        record,
+        record::{self, Unrecordable},
         shape::Redactor,
     },
-    cosmos::Status,
+    cosmos::{Failure, Status},
 };
 
 /// Something that can never be stored as it is.
@@ -19,19 +19,46 @@ pub(super) struct Poison {
     /// What is kept of the item, where that is not all of it and could be told.
     pub(super) shaped: Option<Box<RawValue>>,
     pub(super) id: Option<String>,
-    pub(super) status: Status,
-    pub(super) reason: String,
+    pub(super) why: NotStorable,
+}
+
+/// Why an item can never be stored as it is.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotStorable {
+    /// It is no change.
+    #[error(transparent)]
+    NotAChange(#[from] NotAChange),
+    /// What is not to be kept of it cannot be taken away.
+    #[error(transparent)]
+    Shape(#[from] serde_json::Error),
+    /// No record can be made of it.
+    #[error(transparent)]
+    Unrecordable(#[from] Unrecordable),
+    /// The service refused its record.
+    #[error(transparent)]
+    Refused(Failure),
 }
 
 impl Poison {
-    pub(super) fn new(item: usize, reason: String) -> Self {
-        Self { item, shaped: None, id: None, status: Status::NOT_SENT, reason }
+    pub(super) fn new(item: usize, why: impl Into<NotStorable>) -> Self {
+        Self { item, shaped: None, id: None, why: why.into() }
     }
 
-    /// Whether the service refused it for a reason that may be the container's: not its size (413), nor that its logical
-    /// partition is full (403/1014).
+    /// What the service answered.
+    pub(super) fn status(&self) -> Status {
+        if let NotStorable::Refused(failure) = &self.why { failure.status } else { Status::NOT_SENT }
+    }
+
+    /// Whether the service refused it for a reason that may be the container's.
     pub(super) fn may_be_the_containers(&self) -> bool {
-        self.status.is_bad_request() || self.status.is_not_implemented()
+        self.containers_refusal().is_some()
+    }
+
+    /// The service's refusal when its reason may be the container's: not its size (413), nor that its logical partition is
+    /// full (403/1014).
+    pub(super) fn containers_refusal(&self) -> Option<&Failure> {
+        let NotStorable::Refused(failure) = &self.why else { return None };
+        (failure.status.is_bad_request() || failure.status.is_not_implemented()).then_some(failure)
     }
 }
 
@@ -51,24 +78,15 @@ pub(super) fn shape_all(
 ) -> Vec<Option<Shaped>> {
     let shaped = items.iter().enumerate().map(|(index, item)| match shape_one(item, shape, delivery) {
         Ok(shaped) => Some(shaped),
-        Err(reason) => {
-            poison.push(Poison::new(index, reason.to_string()));
+        Err(why) => {
+            poison.push(Poison::new(index, why));
             None
         }
     });
     shaped.collect()
 }
 
-/// Why an item cannot be shaped.
-#[derive(Debug, thiserror::Error)]
-enum ShapingError {
-    #[error(transparent)]
-    NotAChange(#[from] NotAChange),
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-}
-
-fn shape_one(item: &RawValue, shape: &Redactor, delivery: Delivery) -> Result<Shaped, ShapingError> {
+fn shape_one(item: &RawValue, shape: &Redactor, delivery: Delivery) -> Result<Shaped, NotStorable> {
     let altered = |item: &RawValue| -> Result<Vec<bool>, NotAChange> {
         let mut changes = Vec::with_capacity(2);
         decode(item, &mut changes)?;
@@ -127,7 +145,7 @@ impl<'a> DecodedBatch<'a> {
         if let Err(e) = decoded {
             // Nothing of a half-understood item is stored: its letter holds all of it.
             self.changes.truncate(own);
-            poison.push(Poison::new(index, e.reason));
+            poison.push(Poison::new(index, e));
         }
         self.origins.resize(self.changes.len(), index);
     }

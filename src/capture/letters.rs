@@ -8,7 +8,8 @@ use tracing::warn;
 
 use super::{Capture, CaptureError, items::Poison};
 use crate::{
-    cosmos::Status,
+    causes::chain,
+    cosmos::{Failure, Status},
     dead_letters::{DeadLetter, DeadLetterError},
     history::History,
 };
@@ -40,8 +41,8 @@ impl<H: History> Capture<H> {
             function: self.function.clone(),
             invocation: invocation.to_owned(),
             id: one.id.clone(),
-            status: one.status.to_string(),
-            reason: one.reason.clone(),
+            status: one.status().to_string(),
+            reason: chain(&one.why),
             partial: partial.or(self.partial.as_deref()).map(str::to_owned),
             item: item.to_owned(),
         };
@@ -87,18 +88,16 @@ const REFUSED_AT_LEAST: usize = 5;
 /// Buries nothing of a payload of which nearly all is refused alike: whatever it is, the next payloads would follow, and
 /// their letters would be the only history.
 pub(super) fn check_refusals(poison: &[Poison], stored: usize) -> Result<(), CaptureError> {
-    let mut refused: HashMap<Status, Vec<&Poison>> = HashMap::new();
-    for one in poison.iter().filter(|one| one.may_be_the_containers()) {
-        refused.entry(one.status).or_default().push(one);
+    let mut refused: HashMap<Status, Vec<&Failure>> = HashMap::new();
+    for failure in poison.iter().filter_map(Poison::containers_refusal) {
+        refused.entry(failure.status).or_default().push(failure);
     }
-    let Some(alike) = refused.into_values().max_by_key(Vec::len) else { return Ok(()) };
-    if alike.len() < REFUSED_AT_LEAST || alike.len() * 10 < (alike.len() + stored) * 9 {
-        return Ok(());
+    let Some(failures) = refused.into_values().max_by_key(Vec::len) else { return Ok(()) };
+    let (alike, records) = (failures.len(), failures.len() + stored);
+    match failures.first() {
+        Some(&failure) if alike >= REFUSED_AT_LEAST && alike * 10 >= records * 9 => {
+            Err(CaptureError::Refused { alike, records, failure: failure.clone() })
+        }
+        _ => Ok(()),
     }
-    let reason = alike.first().map_or("", |one| one.reason.as_str());
-    Err(CaptureError::Refused(format!(
-        "{} of {} records are refused alike, so it is the container's fault and not theirs: {reason}",
-        alike.len(),
-        alike.len() + stored
-    )))
 }

@@ -91,14 +91,24 @@ pub struct Capture<H> {
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// The service failed, refused, or took too long.
-    #[error("store batch: {0}")]
-    Service(Failure),
+    #[error("store batch")]
+    Service(#[source] Failure),
     /// Poison was found and the dead-letter store failed, so it may be lost if the batch were acknowledged.
     #[error(transparent)]
     DeadLetters(DeadLetterError),
     /// The container refuses nearly everything, which is not the documents' fault.
-    #[error("store batch: {0}")]
-    Refused(String),
+    #[error(
+        "store batch: {alike} of {records} records are refused alike, so it is the container's fault and not theirs"
+    )]
+    Refused {
+        /// Records that are refused with the same status.
+        alike: usize,
+        /// All records of the batch that were sent.
+        records: usize,
+        /// What the service said to one of them.
+        #[source]
+        failure: Failure,
+    },
     /// The history is keyed so that documents cannot be told apart in it, so nothing may be stored.
     #[error("the history cannot be used")]
     Layout(#[from] LayoutError),

@@ -127,7 +127,7 @@ pub async fn replay<E: From<ReplayError>>(
             Ok(letter) => letter,
             Err(e) => {
                 report.kept += 1;
-                let (outcome, reason) = (Outcome::Unreadable, e.to_string());
+                let (outcome, reason) = (Outcome::Unreadable, chain(&e));
                 each(Replayed { letter: name, at: None, function: None, id: None, status: None, outcome, reason })?;
                 continue;
             }

@@ -217,7 +217,7 @@ impl<H: History> Capture<H> {
                     }
                 }
                 Err(e) => {
-                    poison.push(Poison { id: Some(change.id.to_string()), ..Poison::new(*item, e.reason) });
+                    poison.push(Poison { id: Some(change.id.to_string()), ..Poison::new(*item, e) });
                 }
             }
         }

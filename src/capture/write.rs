@@ -6,7 +6,11 @@ use std::{collections::HashMap, hash::BuildHasher as _, pin::pin};
 use futures::{StreamExt as _, stream};
 use tracing::debug;
 
-use super::{Capture, items::Poison, store::Pending};
+use super::{
+    Capture,
+    items::{NotStorable, Poison},
+    store::Pending,
+};
 use crate::{
     change::record::{self, Record},
     cosmos::{Disposition, Failure, Retry},
@@ -168,8 +172,8 @@ impl Outcome {
                 self.stored.push(one.mark());
             }
             Err(f) if may_be_one_record(&f) => {
-                let (id, reason) = (Some(one.record.source_id.clone()), f.to_string());
-                self.poison.push(Poison { id, status: f.status, ..Poison::new(one.item, reason) });
+                let id = Some(one.record.source_id.clone());
+                self.poison.push(Poison { id, ..Poison::new(one.item, NotStorable::Refused(f)) });
             }
             Err(f) => self.fail(Some(f)),
         }

@@ -1,5 +1,6 @@
 //! The pure domain: changes, item keys, version order, and the record format. Neither axum nor azure types here.
 
+mod bad_record;
 mod decimal;
 pub mod decode;
 pub mod diff;

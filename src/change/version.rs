@@ -1,12 +1,13 @@
 //! A record read back: the version it stands for, and the exact document that went in.
 
-use std::io::{self, Read as _};
+use std::io::Read as _;
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+pub use super::bad_record::{BadRecord, BodyError, RecordProblem};
 use super::{
     Op, VersionFidelity, VersionVia,
     key::{KeyValue, PartitionKey},
@@ -14,7 +15,6 @@ use super::{
     raw::{Member, RawDocument, Reserved, present, string_of},
     record::{self, CHANGE, ORIGINAL_ID, RecordFidelity},
 };
-use crate::causes::chain;
 
 /// Largest document a record may claim to hold: far above the service's 2 MB, far below what would hurt.
 const MAX_DOCUMENT: usize = 64 << 20;
@@ -89,16 +89,6 @@ pub fn seconds_of(at: &str) -> Option<i64> {
     chrono::DateTime::parse_from_rfc3339(at).ok().map(|t| t.timestamp())
 }
 
-/// A record that cannot be understood.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("record {record_id:?}: {problem}")]
-pub struct BadRecord {
-    /// The record's id, as far as it is known.
-    pub record_id: String,
-    /// What is wrong.
-    pub problem: String,
-}
-
 #[derive(Deserialize)]
 struct ChangeObject<'a> {
     v: u32,
@@ -164,27 +154,24 @@ impl Version {
     /// # Errors
     /// When the text is no record, is of a newer format, or its compressed body does not match its checksum.
     pub fn parse(text: &str) -> Result<Self, BadRecord> {
-        let record = RawDocument::parse(text)
-            .map_err(|e| BadRecord { record_id: String::new(), problem: format!("is not a JSON object: {e}") })?;
+        let record = RawDocument::parse(text).map_err(|e| BadRecord::new("", RecordProblem::NotAnObject(e)))?;
         let record_id = record.get_str("id").unwrap_or_default().into_owned();
-        let bad = |problem: String| BadRecord { record_id: record_id.clone(), problem };
+        let bad = |problem| BadRecord::new(record_id.clone(), problem);
         let Some(change) = record.get(CHANGE).filter(|c| c.get().starts_with('{')) else {
-            return Self::legacy(&record, record_id.clone())
-                .ok_or_else(|| bad("is no record: it has neither _change nor _originalId and _ts".into()));
+            return Self::legacy(&record, record_id.clone()).ok_or_else(|| bad(RecordProblem::NoRecord));
         };
-        let change: ChangeObject<'_> =
-            serde_json::from_str(change.get()).map_err(|e| bad(format!("its _change is not understood: {e}")))?;
+        let change: ChangeObject<'_> = serde_json::from_str(change.get()).map_err(|e| bad(RecordProblem::Change(e)))?;
         if change.v > record::FORMAT_VERSION {
-            return Err(bad(format!("is of format {}, this program knows up to {}", change.v, record::FORMAT_VERSION)));
+            return Err(bad(RecordProblem::Format(change.v)));
         }
         if change.op.is_of_collection() {
-            return Err(bad(format!("has the operation {}, which no document has", change.op)));
+            return Err(bad(RecordProblem::OfCollection(change.op)));
         }
-        let original = record.get(ORIGINAL_ID).ok_or_else(|| bad("has no _originalId".into()))?;
+        let original = record.get(ORIGINAL_ID).ok_or_else(|| bad(RecordProblem::NoDocumentId))?;
         let document = if change.op.is_tombstone() {
             None
         } else if let Some(body) = &change.body {
-            Some(unpack(body).map_err(|e| bad(chain(&e)))?)
+            Some(unpack(body).map_err(|e| bad(e.into()))?)
         } else {
             Some(rebuild(&record, original, &change))
         };
@@ -313,21 +300,6 @@ fn rebuild(record: &RawDocument<'_>, original: &RawValue, change: &ChangeObject<
     }
     out.push_str(if members.is_empty() { "{}" } else { "}" });
     out
-}
-
-/// Why a compressed text cannot be had back.
-#[derive(Debug, thiserror::Error)]
-enum BodyError {
-    #[error("its body has the unknown encoding {0:?}")]
-    Encoding(String),
-    #[error("its body claims {0} bytes")]
-    Size(usize),
-    #[error("its body is not base64")]
-    Base64(#[from] base64::DecodeError),
-    #[error("its body cannot be expanded")]
-    Gzip(#[from] io::Error),
-    #[error("its body does not match its checksum")]
-    Checksum,
 }
 
 fn unpack(body: &Body<'_>) -> Result<String, BodyError> {

@@ -13,7 +13,7 @@ pub(super) const FROM: &str = "--from-archive";
 /// Opens the archive that a flag names.
 pub(super) fn open_archive(flag: &str, text: &str, credential: &Credential) -> Result<Archive, CliError> {
     Archive::open(text, credential)
-        .map_err(|problem| CliError::usage(format!("{flag} {problem}"), format!("write {flag} {HOW}")))
+        .map_err(|problem| CliError::usage(format!("{flag} {}", chain(&problem)), format!("write {flag} {HOW}")))
 }
 
 /// An archive that cannot be used; nothing was written yet.

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{CliError, ConnectionArgs, Exit, Ui};
 use crate::{
     capture::replay::{ReplayError, Replayed, Request, replay},
+    causes::chain,
     config::{self, Account, CaptureConfig},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
@@ -73,7 +74,7 @@ pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
 impl From<ReplayError> for CliError {
     fn from(error: ReplayError) -> Self {
         match error {
-            ReplayError::Store(e) => Self::failed(e.to_string()).hint("check REWIND_DEAD_LETTERS"),
+            ReplayError::Store(e) => Self::failed(chain(&e)).hint("check REWIND_DEAD_LETTERS"),
             ReplayError::Setting(e) => e.into(),
         }
     }

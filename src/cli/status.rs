@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{CliError, ConnectionArgs, Exit, Ui, connection::ru_limit, render, verify::span};
 use crate::{
+    causes::chain,
     config::{self, Account, CaptureConfig, Names},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
@@ -49,7 +50,7 @@ pub async fn run(args: StatusArgs, ui: &Ui) -> Result<Exit, CliError> {
     let letters = DeadLetterStore::open(&config.dead_letters, &account.credential);
     let request = Request {
         count: args.count,
-        dead_letters: letters.map_err(|e| ui.note(&format!("letters    {e}"))).ok(),
+        dead_letters: letters.map_err(|e| ui.note(&format!("letters    {}", chain(&e)))).ok(),
         ru_limit: args.ru_limit,
         stalled_after: args.stalled_after,
     };

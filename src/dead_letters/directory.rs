@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::DeadLetterError;
+use super::{DeadLetterError, StoreError};
 
 /// A directory of letters, made on first use.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Directory {
 
     fn error(&self, action: &'static str) -> impl FnOnce(io::Error) -> DeadLetterError {
         let location = self.path.display().to_string();
-        move |e| DeadLetterError { action, location, message: e.to_string() }
+        move |e| DeadLetterError { action, location, cause: StoreError::Directory(e) }
     }
 
     pub(super) async fn put(&self, name: &str, text: Vec<u8>) -> Result<(), DeadLetterError> {

@@ -7,6 +7,8 @@ mod directory;
 
 pub(crate) use directory::replace_file;
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -49,13 +51,35 @@ impl DeadLetter {
     }
 }
 
-/// A dead-letter store that failed: what was tried, where, and why.
+/// A dead-letter store that failed: what was tried and where; the source is why.
 #[derive(Debug, thiserror::Error)]
-#[error("{action} dead letter in {location}: {message}")]
+#[error("{action} dead letter in {location}")]
 pub struct DeadLetterError {
     action: &'static str,
     location: String,
-    message: String,
+    #[source]
+    cause: StoreError,
+}
+
+impl DeadLetterError {
+    /// Why it failed.
+    pub fn cause(&self) -> &StoreError {
+        &self.cause
+    }
+}
+
+/// Why a dead-letter store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The blob container failed or refused.
+    #[error(transparent)]
+    Blob(BlobError),
+    /// The directory could not be read or written.
+    #[error(transparent)]
+    Directory(io::Error),
+    /// What lies there is something else.
+    #[error("is not a dead letter")]
+    NotALetter(#[source] serde_json::Error),
 }
 
 /// Where dead letters are kept.
@@ -78,13 +102,9 @@ impl DeadLetterStore {
     pub fn open(location: &DeadLetterLocation, credential: &Credential) -> Result<Self, DeadLetterError> {
         Ok(match location {
             DeadLetterLocation::Directory(path) => Self::Directory(directory::Directory::new(path.clone())),
-            DeadLetterLocation::Blob(url) => {
-                Self::Blob(BlobContainer::open(url, credential).map_err(|e| DeadLetterError {
-                    action: "open",
-                    location: url.to_string(),
-                    message: e.message,
-                })?)
-            }
+            DeadLetterLocation::Blob(url) => Self::Blob(BlobContainer::open(url, credential).map_err(|e| {
+                DeadLetterError { action: "open", location: url.to_string(), cause: StoreError::Blob(e) }
+            })?),
         })
     }
 
@@ -127,7 +147,7 @@ impl DeadLetterStore {
         serde_json::from_slice(&bytes).map_err(|e| DeadLetterError {
             action: "read",
             location: name.to_owned(),
-            message: format!("is not a dead letter: {e}"),
+            cause: StoreError::NotALetter(e),
         })
     }
 
@@ -144,5 +164,5 @@ impl DeadLetterStore {
 }
 
 fn failed(action: &'static str, store: &BlobContainer) -> impl FnOnce(BlobError) -> DeadLetterError {
-    move |e| DeadLetterError { action, location: store.shown().to_owned(), message: e.message }
+    move |e| DeadLetterError { action, location: store.shown().to_owned(), cause: StoreError::Blob(e) }
 }

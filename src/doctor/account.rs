@@ -10,6 +10,7 @@ use super::{
     writing::{scratch, scratch_id, writable},
 };
 use crate::{
+    causes::chain,
     clock::{Clock as _, SystemClock},
     config::{Account, CaptureConfig, DeadLetterLocation, Names},
     cosmos::{
@@ -251,7 +252,7 @@ async fn dead_letters(config: &CaptureConfig, account: &Account, findings: &mut 
         Ok(()) => Finding::ok(check, "can be written and removed"),
         Err(e) => Finding::failure(
             check,
-            e.to_string(),
+            chain(&e),
             "check REWIND_DEAD_LETTERS: the directory must be writable, the blob container must exist and allow writes and deletes",
         ),
     });

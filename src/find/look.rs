@@ -18,7 +18,7 @@ use crate::{
         key::ItemKey,
         record::own_text,
         time::PointInTime,
-        version::{BadRecord, Version},
+        version::{BadRecord, RecordProblem, Version},
     },
     cosmos::{Failure, RuLimiter},
     follow::NoAnswer,
@@ -26,6 +26,7 @@ use crate::{
         Containers,
         as_of::{Caveat, unseen},
         live::{etag_of, read_live},
+        predicate::evaluate::Undecided,
         scan::{Piece, ScannedItem, text_of},
         timeline::Timeline,
     },
@@ -357,7 +358,8 @@ fn noted<'v>(
     match text {
         Ok(text) => Ok(Ok(text)),
         Err(failure) if failure.is_own() => {
-            tally.unreadable.push(BadRecord { record_id: version.record_id.clone(), problem: failure.message });
+            let problem = RecordProblem::Asked(Undecided::Record(failure).into());
+            tally.unreadable.push(BadRecord::new(version.record_id.clone(), problem));
             Ok(Err(Unreadable))
         }
         Err(failure) => Err(failure),

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     capture::Summary,
+    causes::chain,
     change::{key::KeyPaths, shape::Redactor},
     clock::Clock,
     cosmos::FeedPage,
@@ -206,7 +207,8 @@ impl Pipeline {
             for (sink, result) in left.into_iter().zip(results) {
                 match result {
                     Ok(summary) => self.count(summary),
-                    Err(SinkError::Busy(reason)) => {
+                    Err(SinkError::Busy(why)) => {
+                        let reason = chain(&why);
                         warn!(follower = self.name, range = batch.range, sink = %sink, reason, "sink failed, trying again");
                         Metrics::add(&self.metrics.retries, 1);
                         busy.push(sink);
@@ -251,7 +253,8 @@ impl Pipeline {
                         done &= !held;
                         break;
                     }
-                    Err(SinkError::Busy(reason)) => {
+                    Err(SinkError::Busy(why)) => {
+                        let reason = chain(&why);
                         warn!(follower = self.name, range, sink = %sink, reason, "sink failed, trying again");
                         Metrics::add(&self.metrics.retries, 1);
                     }
@@ -293,7 +296,7 @@ impl Pipeline {
         };
         let mut pause = PAUSES.0;
         while let Err(e) = self.dead_letters.put(&letter).await {
-            warn!(follower = self.name, range, reason = %e, "dead-letter store failed, trying again");
+            warn!(follower = self.name, range, reason = chain(&e), "dead-letter store failed, trying again");
             Metrics::add(&self.metrics.retries, 1);
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return Ok(false);

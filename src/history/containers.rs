@@ -10,6 +10,7 @@ use super::{
     reading::{HistoryReader, LiveContainer},
 };
 use crate::{
+    causes::chain,
     change::{
         key::{ItemKey, KeyPaths, PartitionKey},
         time::PointInTime,
@@ -174,7 +175,7 @@ pub(super) async fn record(
     record_id: &str,
 ) -> Result<Option<Version>, Failure> {
     let Some(text) = record_text(history, item, record_id).await? else { return Ok(None) };
-    Version::parse(&text).map(Some).map_err(|e| Failure::invalid("read version".into(), e.to_string()))
+    Version::parse(&text).map(Some).map_err(|e| Failure::invalid("read version".into(), chain(&e)))
 }
 
 /// The next page of a reading, when the limit on request units allows it.

@@ -10,6 +10,7 @@ use super::{
     scan::ScannedItem,
 };
 use crate::{
+    causes::chain,
     change::{key::ItemKey, record, time::PointInTime, version::container_of},
     cosmos::{Disposition, Failure, RuLimiter},
 };
@@ -100,7 +101,9 @@ impl<'a> Moment<'a> {
             reach: self.frontier.reach(&*self.containers.source, &found.item.partition_key),
         };
         let live = found.live.as_ref().map(|live| live.etag.as_str());
-        if let Some(doubt) = found.undecided.clone().or_else(|| facts.doubt(&found.item, &state, live)) {
+        if let Some(doubt) =
+            found.undecided.as_ref().map(|why| chain(why)).or_else(|| facts.doubt(&found.item, &state, live))
+        {
             return Then::Unknown(doubt);
         }
         match state.state {

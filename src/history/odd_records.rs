@@ -1,6 +1,6 @@
 //! Records that are not understood: they are named, and nobody else has to suffer for them.
 
-use crate::{change::version::BadRecord, figures::count_of, progress::Progress};
+use crate::{causes::chain, change::version::BadRecord, figures::count_of, progress::Progress};
 
 /// Records that are named one by one; the rest is counted.
 const NAMED: usize = 20;
@@ -8,7 +8,7 @@ const NAMED: usize = 20;
 /// Names records that were set aside.
 pub fn tell(odd: &[BadRecord], progress: &dyn Progress) {
     for one in odd.iter().take(NAMED) {
-        progress.note(&format!("warning: {one}; it is set aside"));
+        progress.note(&format!("warning: {}; it is set aside", chain(one)));
     }
     if let Some(more) = odd.len().checked_sub(NAMED).filter(|more| *more > 0) {
         progress.note(&format!("... and {} more", count_of(more as u64, "record")));

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use super::{plan::PlanTarget, plan_file::Plan};
+use super::{
+    plan::PlanTarget,
+    plan_file::{BadPlan, Plan},
+};
 
 /// Why a saved plan cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -14,9 +17,9 @@ pub enum LoadError {
     /// The file cannot be opened.
     #[error("cannot open the plan")]
     Open(#[source] io::Error),
-    /// It is no plan, was edited, or was made for other containers; the text says which.
-    #[error("the file {0}")]
-    Unusable(String),
+    /// It is no plan, was edited, or was made for other containers; the source says which.
+    #[error("the plan cannot be used")]
+    Unusable(#[source] BadPlan),
 }
 
 /// Reads a plan for these containers.

@@ -12,6 +12,7 @@ use super::{
     plan_file::Draft,
 };
 use crate::{
+    causes::chain,
     change::{Op, version::BadRecord},
     cosmos::{Disposition, Failure},
     history::{
@@ -75,7 +76,7 @@ pub async fn survey(
                     return Ok::<_, StepError>(None);
                 }
                 if let Some(problem) = undecided {
-                    let notes = vec![format!("whether it matched is not known: {problem}")];
+                    let notes = vec![format!("whether it matched is not known: {}", chain(&problem))];
                     return Ok(Some(Step { action: Action::Unknown, notes, ..step }));
                 }
                 planned(applier, step, hand).await.map(Some)

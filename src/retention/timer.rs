@@ -11,6 +11,7 @@ use super::{
     pruning::{Passed, Pruning, Sums, UnknownPlace, check},
 };
 use crate::{
+    causes::chain,
     change::key::ItemKey,
     config::Names,
     cosmos::{Cosmos, Failure, HashRange, Observer, RuLimiter, Shard},
@@ -112,7 +113,7 @@ impl PruneTimer {
             match job.pass(&[part], !self.dry_run, |_| ()).await {
                 Ok(Passed { sums: more, fatal: refused, left, bad }) => {
                     for one in bad {
-                        warn!(record = one.record_id, reason = one.problem, "record not understood, it stays");
+                        warn!(record = one.record_id, reason = chain(&one.problem), "record not understood, it stays");
                     }
                     sums.add(more);
                     fatal = refused;

@@ -8,6 +8,7 @@ use super::{
     request::Request,
 };
 use crate::{
+    causes::chain,
     change::{
         key::ItemKey,
         merge::Merged,
@@ -197,7 +198,7 @@ impl Work<'_> {
             }
         };
         if let Some(problem) = undecided {
-            step.notes = vec![format!("whether it matched is not known: {problem}")];
+            step.notes = vec![format!("whether it matched is not known: {}", chain(&problem))];
             return Ok(LookedAt { step: Some((step, Vec::new())), no_answers });
         }
         if facts.is_beyond(self.wish.to) {

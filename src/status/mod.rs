@@ -23,6 +23,7 @@ use serde::{Serialize, Serializer};
 
 pub use self::workers::Worker;
 use crate::{
+    causes::chain,
     change::time::PointInTime,
     context::Context,
     cosmos::{Container, Failure, RuLimiter},
@@ -130,7 +131,7 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
     let (cosmos, names) = (cx.account, cx.names);
     let dead_letters = match &request.dead_letters {
         Some(store) => {
-            let listed = store.list().await.map_err(|e| cx.progress.note(&format!("letters    {e}")));
+            let listed = store.list().await.map_err(|e| cx.progress.note(&format!("letters    {}", chain(&e))));
             listed.map(|names| names.len()).ok()
         }
         None => None,

@@ -1,5 +1,7 @@
 //! Compares what the history says with what is there: texts, and records as documents again.
 
+use std::sync::Arc;
+
 use crate::{
     causes::chain,
     change::{
@@ -7,7 +9,7 @@ use crate::{
         key::ItemKey,
         raw::RawDocument,
         record,
-        version::{BadRecord, Version},
+        version::{RecordProblem, Version},
     },
     cosmos::{Disposition, Failure, RuLimiter},
     history::{
@@ -72,7 +74,7 @@ pub async fn content(
             Some(text) => match Version::parse(&text).map(|v| v.document) {
                 Ok(Some(text)) => text,
                 Ok(None) => return Ok(Compared::Wrong("its record is a tombstone".into())),
-                Err(e) => return Ok(Compared::Wrong(e.problem)),
+                Err(e) => return Ok(Compared::Wrong(chain(&e.problem))),
             },
         },
     };
@@ -154,8 +156,8 @@ fn is_exact(version: &Version) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub enum NotWhole {
     /// It is no record.
-    #[error("{}", .0.problem)]
-    Record(BadRecord),
+    #[error(transparent)]
+    Record(Arc<RecordProblem>),
     /// It is filed with another document.
     #[error("its _originalId is another document's")]
     OriginalId,
@@ -178,7 +180,7 @@ pub enum NotWhole {
 /// # Errors
 /// With what is wrong with it.
 pub fn whole(record: &str, item: &ItemKey, layout: &Layout) -> Result<Version, NotWhole> {
-    let version = Version::parse(record).map_err(NotWhole::Record)?;
+    let version = Version::parse(record).map_err(|e| NotWhole::Record(e.problem))?;
     if version.id != item.id {
         return Err(NotWhole::OriginalId);
     }

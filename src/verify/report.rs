@@ -6,7 +6,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::check::{Check, Finding, Verdict};
-use crate::change::{key::ItemKey, version::BadRecord};
+use crate::{
+    causes::chain,
+    change::{key::ItemKey, version::BadRecord},
+};
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -96,7 +99,7 @@ impl Report {
         let found = self.checks.entry(Check::Record).or_default();
         found.count += 1;
         if found.named.len() < most {
-            found.named.push(Named { id: bad.record_id.clone(), pk: Value::Null, detail: bad.problem.clone() });
+            found.named.push(Named { id: bad.record_id.clone(), pk: Value::Null, detail: chain(&bad.problem) });
         }
     }
 

@@ -254,7 +254,7 @@ mod tests {
         let version = Version::parse(&record.body).unwrap();
         assert_eq!(version.document.unwrap(), text.replace(r#","_etag":"\"e\"","_ts":1"#, ""));
         let damaged = record.body.replace("\"size\":", "\"size\":1");
-        assert!(Version::parse(&damaged).unwrap_err().problem.contains("checksum"));
+        assert!(Version::parse(&damaged).unwrap_err().problem.to_string().contains("checksum"));
     }
 
     #[test]
@@ -271,6 +271,7 @@ mod tests {
             Version::parse(r#"{"id":"x","_originalId":"x","_change":{"v":2,"op":"upsert","ts":1}}"#)
                 .unwrap_err()
                 .problem
+                .to_string()
                 .contains("format 2")
         );
     }

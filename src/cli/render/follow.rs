@@ -32,8 +32,8 @@ impl From<FollowError> for CliError {
         match error {
             // The reader has seen enough, as with `| head`.
             FollowError::Sink(SinkError::Closed) => ErrorKind::Unread.into(),
-            FollowError::Sink(SinkError::Refused { message, hint }) => {
-                Self { hints: hint.map(Hint::from).into_iter().collect(), ..Self::failed(message) }
+            FollowError::Sink(SinkError::Refused(why)) => {
+                Self { hints: why.hint().map(Hint::from).into_iter().collect(), ..Self::failed(chain(&why)) }
             }
             FollowError::Filter(e) => Self::usage(
                 e.to_string(),
@@ -54,7 +54,7 @@ impl From<FollowError> for CliError {
             FollowError::Redact(problem) => {
                 Self::usage("--redact", "name a field of the document's content").because(problem)
             }
-            FollowError::DeadLetters(e) => Self::usage(e.to_string(), "check --dead-letters, or REWIND_DEAD_LETTERS"),
+            FollowError::DeadLetters(e) => Self::usage(chain(&e), "check --dead-letters, or REWIND_DEAD_LETTERS"),
             FollowError::Blob { container, error } => {
                 Self::usage(format!("--sink blob:{container}"), "check the URL").because(error)
             }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::SinkError;
+use super::{Busy, Refused, SinkError};
 use crate::follow::Event;
 
 /// How much of a file's end is read at once in search of its last whole line.
@@ -51,7 +51,7 @@ impl StreamSink {
         match written.await.unwrap_or_else(|e| Err(io::Error::other(e))) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(SinkError::Closed),
-            Err(e) => Err(SinkError::refused(format!("cannot write to standard output: {e}"), "check where it leads")),
+            Err(e) => Err(Refused::Stdout(e).into()),
         }
     }
 }
@@ -84,12 +84,10 @@ impl FileSink {
             let mut file = Locked::open(&path)?;
             whole_lines(&mut file).map(drop)
         });
-        opened.await.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e: io::Error| {
-            SinkError::refused(
-                format!("--sink file:{}: {e}", self.path.display()),
-                "name a file in a folder that exists and is writable",
-            )
-        })
+        opened
+            .await
+            .unwrap_or_else(|e| Err(io::Error::other(e)))
+            .map_err(|error: io::Error| Refused::File { path: self.path.clone(), error }.into())
     }
 
     pub(super) async fn write(&self, events: &[Event]) -> Result<(), SinkError> {
@@ -110,8 +108,7 @@ impl FileSink {
             done
         });
         let done = written.await.unwrap_or_else(|e| Err(io::Error::other(e)));
-        // A full disk may be made room on.
-        done.map_err(|e| SinkError::Busy(format!("cannot write to {}: {e}", self.path.display())))
+        done.map_err(|error| Busy::File { path: self.path.clone(), error }.into())
     }
 }
 

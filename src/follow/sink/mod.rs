@@ -1,6 +1,7 @@
 //! Where changes go. A follower may have several sinks; a range moves on when all of them have its page.
 
 mod blobs;
+mod error;
 mod lines;
 mod segments;
 
@@ -10,15 +11,13 @@ use serde_json::value::RawValue;
 
 pub use self::{
     blobs::BlobSink,
+    error::{Busy, Refused, SinkError},
     lines::{FileSink, Locked, StreamSink},
     segments::SegmentSink,
 };
 use super::{Event, Fence};
 use crate::{
-    blob::BlobError,
-    capture::{Capture, CaptureError, Summary},
-    causes::chain,
-    cosmos::{Disposition, Failure},
+    capture::{Capture, Summary},
     history::CosmosHistory,
 };
 
@@ -33,31 +32,6 @@ pub struct Batch<'a> {
     pub range: &'a str,
     /// The term of the holder that read them.
     pub fence: &'a Fence,
-}
-
-/// Why a sink did not take a batch.
-#[derive(Debug, thiserror::Error)]
-pub enum SinkError {
-    /// It may when tried again.
-    #[error("{0}")]
-    Busy(String),
-    /// It will not, until somebody does something about it.
-    #[error("{message}")]
-    Refused {
-        /// What happened.
-        message: String,
-        /// The next step.
-        hint: Option<String>,
-    },
-    /// Whoever read it has gone away.
-    #[error("the reader of standard output has gone")]
-    Closed,
-}
-
-impl SinkError {
-    fn refused(message: impl Into<String>, hint: &str) -> Self {
-        Self::Refused { message: message.into(), hint: Some(hint.to_owned()) }
-    }
 }
 
 /// A destination.
@@ -127,16 +101,7 @@ impl Sink {
         match self {
             // Events alone have no place in a history.
             Self::Changes(_) if batch.items.is_empty() => Ok(None),
-            Self::Changes(capture) => match capture.run(&batch.items, batch.range).await {
-                Ok(summary) => Ok(Some(summary)),
-                Err(CaptureError::Service(f)) => Err(service(f)),
-                Err(e @ CaptureError::Layout(_)) => {
-                    Err(SinkError::refused(chain(&e), "name another history with --changes, which `provision` makes"))
-                }
-                Err(e @ (CaptureError::Refused(_) | CaptureError::DeadLetters(_) | CaptureError::Projection(_))) => {
-                    Err(SinkError::Busy(e.to_string()))
-                }
-            },
+            Self::Changes(capture) => Ok(Some(capture.run(&batch.items, batch.range).await?)),
             Self::Stream(stream) => stream.write(&batch.events).await.map(|()| None),
             Self::File(file) => file.write(&batch.events).await.map(|()| None),
             Self::Blobs(blobs) => blobs.write(&batch.events).await.map(|()| None),
@@ -155,23 +120,5 @@ impl fmt::Display for Sink {
             Self::Blobs(blobs) => write!(f, "blob:{}", blobs.shown()),
             Self::Segments(segments) => write!(f, "blob:{}", segments.shown()),
         }
-    }
-}
-
-impl From<BlobError> for SinkError {
-    fn from(e: BlobError) -> Self {
-        if e.transient {
-            return Self::Busy(e.message);
-        }
-        Self::refused(format!("--sink blob: {}", e.message), "check the URL, and that the container exists")
-    }
-}
-
-fn service(failure: Failure) -> SinkError {
-    match failure.disposition {
-        Disposition::Denied | Disposition::NotFound => {
-            SinkError::Refused { message: failure.to_string(), hint: failure.hint().map(String::from) }
-        }
-        _ => SinkError::Busy(failure.to_string()),
     }
 }

@@ -16,7 +16,7 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::{SinkError, blobs::joined};
+use super::{Busy, Refused, SinkError, blobs::joined};
 use crate::{
     blob::BlobContainer,
     change::record::hex,
@@ -78,13 +78,13 @@ impl SegmentSink {
             content: Content::Open(GzEncoder::new(Vec::new(), Compression::default())),
         });
         let Content::Open(encoder) = &mut segment.content else {
-            return Err(SinkError::Busy("the segment before is not uploaded yet".into()));
+            return Err(Busy::Segment.into());
         };
         for event in events {
             // Writing to memory does not fail.
             let line = event.to_line();
             let written = encoder.write_all(line.as_bytes()).and_then(|()| encoder.write_all(b"\n"));
-            written.map_err(|e| SinkError::refused(format!("cannot compress a segment: {e}"), "report this"))?;
+            written.map_err(Refused::Compress)?;
         }
         Ok(())
     }
@@ -108,9 +108,7 @@ impl SegmentSink {
         let Some(Segment { name, begun, content }) = taken else { return Ok(false) };
         let whole = match content {
             Content::Closed(whole) => whole,
-            Content::Open(encoder) => encoder
-                .finish()
-                .map_err(|e| SinkError::refused(format!("cannot compress a segment: {e}"), "report this"))?,
+            Content::Open(encoder) => encoder.finish().map_err(Refused::Compress)?,
         };
         match self.upload(&name, &whole).await {
             Ok(()) => Ok(false),
@@ -137,10 +135,7 @@ impl SegmentSink {
                 return Ok(());
             }
         }
-        Err(SinkError::refused(
-            format!("--sink blob: {NAMES} names of a segment are taken, such as {name}{ENDING}"),
-            "name another folder or container",
-        ))
+        Err(Refused::NamesTaken { names: NAMES, first: format!("{name}{ENDING}") }.into())
     }
 }
 

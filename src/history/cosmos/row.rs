@@ -8,7 +8,7 @@ use crate::{
         Op, VersionFidelity, VersionVia,
         key::{KeyValue, PartitionKey},
         raw::{present, string_of},
-        version::{BadRecord, Version, container_of, key_of, life_of, seconds_of},
+        version::{BadRecord, RecordProblem, Version, container_of, key_of, life_of, seconds_of},
     },
     cosmos::sql_path,
     history::{
@@ -97,31 +97,31 @@ impl Row<'_> {
         let row: Row<'_> = match serde_json::from_str(text) {
             Ok(row) => row,
             Err(e) => {
-                return Entry::Bad(BadRecord { record_id: String::new(), problem: format!("is not understood: {e}") });
+                return Entry::Bad(BadRecord::new("", RecordProblem::Row(e)));
             }
         };
         let record_id = row.id.and_then(string_of).unwrap_or_default();
-        let problem = |problem: String| Entry::Bad(BadRecord { record_id: record_id.clone(), problem });
+        let problem = |problem| Entry::Bad(BadRecord::new(record_id.clone(), problem));
         let shown = |raw: Option<&RawValue>| raw.map_or("missing", RawValue::get).to_owned();
         let Some(id) = row.item.and_then(string_of) else {
-            return problem("has no _originalId: it is no record of this program".into());
+            return problem(RecordProblem::NotOurs);
         };
         let op = row.op.map(|raw| serde_json::from_str::<Op>(raw.get()));
         let op = match op {
-            None if row.own => return problem("its _change has no op".into()),
+            None if row.own => return problem(RecordProblem::NoOp),
             None => None,
             Some(Ok(op)) if !op.is_of_collection() => Some(op),
             Some(_) => {
-                return problem(format!("its _change.op is {}, which this program does not know", shown(row.op)));
+                return problem(RecordProblem::Op(shown(row.op)));
             }
         };
         let ts = match (integer(row.ts), op) {
             (Some(ts), _) => ts,
             (None, None) => match row.copied {
                 Some(copied) => copied,
-                None => return problem("has neither _change nor _ts".into()),
+                None => return problem(RecordProblem::NoTime),
             },
-            (None, Some(_)) => return problem(format!("its _change.ts is {}, not whole seconds", shown(row.ts))),
+            (None, Some(_)) => return problem(RecordProblem::Time(shown(row.ts))),
         };
         let key = row.key.and_then(key_of);
         let rid = row.rid.and_then(string_of);

@@ -12,7 +12,7 @@ use crate::{
     change::{
         key::{ItemKey, PartitionKey},
         time::PointInTime,
-        version::BadRecord,
+        version::{BadRecord, RecordProblem},
     },
     cosmos::{Param, RuLimiter},
     history::{
@@ -241,7 +241,7 @@ async fn found(
                 bad.extend(piece.bad);
                 for found in piece.found {
                     if let Some(problem) = found.undecided {
-                        bad.push(BadRecord { record_id: found.item.id.clone(), problem });
+                        bad.push(BadRecord::new(found.item.id.clone(), RecordProblem::Asked(problem.into())));
                     }
                     items.push(found.item);
                 }

@@ -6,12 +6,11 @@ use serde_json::Value;
 
 use super::LookError;
 use crate::{
-    causes::chain,
     change::{
         diff::value_at,
         key::{ItemKey, KeyPaths, PartitionKey},
         raw::{RawDocument, unescape},
-        version::{BadRecord, key_of},
+        version::{BadRecord, RecordProblem, key_of},
     },
     context::Context,
     cosmos::{Param, sql_path},
@@ -131,7 +130,7 @@ impl Found {
                 self.lines.push(ReportLine { values: kept(values), ..line });
             }
             Ok(false) => {}
-            Err(why) => self.undecided.push(BadRecord { record_id, problem: chain(&why) }),
+            Err(why) => self.undecided.push(BadRecord::new(record_id, RecordProblem::Asked(why.into()))),
         }
         Ok(())
     }

@@ -1,13 +1,18 @@
 //! The versions that a caller's predicate finds, and what is decided here because the service cannot see the document.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{CONCURRENCY, Scan, ScannedItem, Scope};
 use crate::{
-    causes::chain,
-    change::{key::ItemKey, version::BadRecord},
+    change::{
+        key::ItemKey,
+        version::{BadRecord, RecordProblem},
+    },
     cosmos::{Failure, HashRange, Param},
     history::{
         as_of::boundary,
@@ -57,7 +62,7 @@ impl Scan<'_> {
                     items.insert(item);
                 }
                 Ok(false) => {}
-                Err(why) => bad.push(BadRecord { record_id, problem: chain(&why) }),
+                Err(why) => bad.push(BadRecord::new(record_id, RecordProblem::Asked(why.into()))),
             }
         }
         Ok((items, bad))
@@ -133,7 +138,7 @@ impl Scan<'_> {
                 }
                 Err(why) => {
                     if let Some(found) = found.get_mut(&item) {
-                        found.undecided = Some(chain(&why));
+                        found.undecided = Some(Arc::new(why));
                     }
                 }
             }

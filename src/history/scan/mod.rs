@@ -10,7 +10,7 @@ pub use self::{lookup::facts_of_id, whole::text_of};
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -31,6 +31,7 @@ use crate::{
         version::{BadRecord, Version},
     },
     cosmos::{Failure, Found, HashRange, Param, RETRY_TIMEOUT, Retry, RuLimiter, Walk},
+    history::predicate::evaluate::Undecided,
 };
 
 /// Items looked up at the same time.
@@ -97,7 +98,7 @@ pub enum ScanTexts<'a> {
 }
 
 /// An item with all that is known of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ScannedItem {
     /// Which item.
     pub item: ItemKey,
@@ -110,7 +111,7 @@ pub struct ScannedItem {
     /// before `_change.key`, in a history that is not keyed by the source's paths.
     pub unkeyed: Vec<Version>,
     /// Why it cannot be told whether the version in force matches the predicate, so that it may not be in scope.
-    pub undecided: Option<String>,
+    pub undecided: Option<Arc<Undecided>>,
 }
 
 impl ScannedItem {

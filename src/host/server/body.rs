@@ -52,7 +52,7 @@ impl Refusal {
         let Self::Capture { error, .. } = self else { return None };
         match error {
             CaptureError::Service(f) => f.hint(),
-            CaptureError::Refused(_) => Some(
+            CaptureError::Refused { .. } => Some(
                 "look at the history container: its partition key and its policies, or `cosmos-rewind doctor`; nothing was put away, and all of it is delivered again",
             ),
             CaptureError::Layout(_) => Some("name another history, which `cosmos-rewind provision` makes"),

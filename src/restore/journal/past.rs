@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::items::{Entry, JournalItems, PLAN, group_id, part_name, wrong};
 use crate::{
+    causes::chain,
     change::record,
     cosmos::Failure,
     history::reading::{HistoryReader, JournalItem, Journals},
@@ -71,10 +72,10 @@ pub async fn read(changes: &dyn HistoryReader, restore: &str) -> Result<Option<P
             return Err(wrong(&format!("part {part} of {parts} of the plan is not there")));
         };
         for line in text.lines() {
-            intake.line(line, None).map_err(|e| wrong(&format!("the plan {e}")))?;
+            intake.line(line, None).map_err(|e| wrong(&format!("the plan {}", chain(&e))))?;
         }
     }
-    let plan = intake.finish().map_err(|e| wrong(&format!("the plan {e}")))?;
+    let plan = intake.finish().map_err(|e| wrong(&format!("the plan {}", chain(&e))))?;
     let outcomes = outcomes(&outcome_groups(changes, restore).await?).map_err(|e| odd(&e))?;
     Ok(Some(Past { run: restore.to_owned(), plan, outcomes, marks: false }))
 }

@@ -2,6 +2,7 @@
 //! the head and the totals are in memory, however many documents there are.
 
 mod draft;
+mod error;
 mod head;
 mod intake;
 
@@ -18,6 +19,7 @@ use serde::{
 pub(super) use self::intake::Intake;
 pub use self::{
     draft::Draft,
+    error::BadPlan,
     head::{Head, Pair, TakesBack},
 };
 use super::plan::{Action, PlanTarget, Step};
@@ -130,9 +132,9 @@ impl Plan {
     ///
     /// # Errors
     /// When it is no plan, of another format, edited, or made for other containers; each says what is wrong.
-    pub fn read(text: impl Read, place: Option<&PlanTarget>) -> Result<Self, String> {
+    pub fn read(text: impl Read, place: Option<&PlanTarget>) -> Result<Self, BadPlan> {
         let mut text = BufReader::new(text);
-        let mut intake = Intake::new().map_err(|e| format!("cannot be copied: {e}"))?;
+        let mut intake = Intake::new().map_err(BadPlan::Copy)?;
         let mut line = String::new();
         loop {
             line.clear();
@@ -140,11 +142,11 @@ impl Plan {
                 Ok(0) => return intake.finish(),
                 Ok(_) if line.ends_with('\n') => intake.line(line.trim_end_matches('\n'), place)?,
                 Ok(n) if n as u64 == MAX_LINE => {
-                    return Err(format!("is not a plan: a line is longer than {MAX_LINE}"));
+                    return Err(BadPlan::LongLine(MAX_LINE));
                 }
                 // Without its end: cut off, or an editor took it away; only the trailer may be so.
                 Ok(_) => intake.line(&line, place)?,
-                Err(e) => return Err(format!("cannot be read: {e}")),
+                Err(e) => return Err(BadPlan::Read(e)),
             }
         }
     }
@@ -279,7 +281,7 @@ mod tests {
                 let hostile = hostile.replacen(old, &format!("\"{name}\":\"{id}\""), 1);
                 assert_ne!(hostile, head);
                 let error = Plan::read(signed(&format!("{hostile}\n")).as_bytes(), None).unwrap_err();
-                assert!(error.contains("its id is not one"), "{id}: {error}");
+                assert!(error.to_string().contains("its id is not one"), "{id}: {error}");
             }
         }
     }
@@ -311,10 +313,10 @@ mod tests {
             ("[]".into(), "not a plan"),
         ] {
             let error = Plan::read(bad.as_bytes(), Some(&place())).unwrap_err();
-            assert!(error.contains(says), "{says}: {error}");
+            assert!(error.to_string().contains(says), "{says}: {error}");
         }
         let other = PlanTarget { account: "https://b/".into(), ..place() };
-        assert!(Plan::read(text.as_bytes(), Some(&other)).unwrap_err().contains("was made for https://a/"));
+        assert!(Plan::read(text.as_bytes(), Some(&other)).unwrap_err().to_string().contains("was made for https://a/"));
     }
 
     #[test]
