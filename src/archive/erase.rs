@@ -21,14 +21,14 @@ use crate::{blob::BlobContainer, change::key::ItemKey, follow::Locked};
 
 /// What was found of a document.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mentions {
+pub struct ArchivedEvents {
     /// Its events, also those that were written twice.
     pub events: u64,
     /// Files or blobs in which they are.
     pub files: u64,
 }
 
-impl Mentions {
+impl ArchivedEvents {
     fn add(&mut self, events: u64) {
         self.events += events;
         self.files += u64::from(events > 0);
@@ -41,7 +41,7 @@ impl Archive {
     ///
     /// # Errors
     /// When something in it is no event, so that nobody can tell whose it is, or cannot be read or written.
-    pub async fn mentions(&self, items: &Arc<[ItemKey]>, remove: bool) -> Result<Mentions, Damage> {
+    pub async fn mentions(&self, items: &Arc<[ItemKey]>, remove: bool) -> Result<ArchivedEvents, Damage> {
         match self {
             Self::Folder(path) => {
                 let (path, items) = (path.clone(), items.clone());
@@ -82,8 +82,8 @@ fn packed(kind: Kind, text: Vec<u8>) -> io::Result<Vec<u8>> {
     packed.finish()
 }
 
-fn in_folder(root: &Path, items: &[ItemKey], remove: bool) -> Result<Mentions, Damage> {
-    let mut mentions = Mentions::default();
+fn in_folder(root: &Path, items: &[ItemKey], remove: bool) -> Result<ArchivedEvents, Damage> {
+    let mut mentions = ArchivedEvents::default();
     each_file(root, |name, kind| {
         let Some(kind) = kind else { return Ok(()) };
         let failed = |e: io::Error| Damage::new(name, Problem::Disk(e));
@@ -123,7 +123,7 @@ async fn in_blobs(
     prefix: String,
     items: &Arc<[ItemKey]>,
     remove: bool,
-) -> Result<Mentions, Damage> {
+) -> Result<ArchivedEvents, Damage> {
     let failed = |e: crate::blob::BlobError| Damage::new(store.shown(), e);
     let names = store.names_below(prefix).map_err(failed)?.map_err(failed);
     let known = |name: String| std::future::ready(Ok(Kind::of(&name).map(|kind| (name, kind))));
@@ -132,7 +132,7 @@ async fn in_blobs(
         .map_ok(|(name, kind)| in_blob(store, name, kind, items, remove))
         .try_buffer_unordered(READS);
     let mut counted = std::pin::pin!(counted);
-    let mut mentions = Mentions::default();
+    let mut mentions = ArchivedEvents::default();
     while let Some(found) = counted.try_next().await? {
         mentions.add(found);
     }

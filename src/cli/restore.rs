@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::Account,
-    restore::{self, LoadError, Planned, Use, new_id, plan::PlanTarget, plan_file::Plan},
+    restore::{self, PlanLoadError, Planned, Use, new_id, plan::PlanTarget, plan_file::Plan},
 };
 
 /// Runs the command.
@@ -76,8 +76,10 @@ async fn together(args: &RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
 fn loaded(file: &Path, place: &PlanTarget) -> Result<Plan, CliError> {
     let wrong = |hint| CliError::usage(format!("--plan {}", file.display()), hint);
     restore::load_plan(file, place).map_err(|error| match error {
-        LoadError::Open(e) => wrong("make one with --plan-out").because(e),
-        LoadError::Unusable(problem) => wrong("make a new plan with --plan-out, for these containers").because(problem),
+        PlanLoadError::Open(e) => wrong("make one with --plan-out").because(e),
+        PlanLoadError::Unusable(problem) => {
+            wrong("make a new plan with --plan-out, for these containers").because(problem)
+        }
     })
 }
 

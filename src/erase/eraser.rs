@@ -7,7 +7,7 @@ use futures::TryStreamExt as _;
 use super::{
     EraseError, Found, Request,
     dead_letter_match::is_about,
-    journals::{self, Mentions},
+    journals::{self, JournalMentions},
 };
 use crate::{
     archive,
@@ -31,9 +31,9 @@ pub(super) struct Traces {
     records: Vec<(String, PartitionKey)>,
     /// Names of letters.
     letters: Vec<String>,
-    journals: Mentions,
-    local: Mentions,
-    archived: archive::erase::Mentions,
+    journals: JournalMentions,
+    local: JournalMentions,
+    archived: archive::erase::ArchivedEvents,
     pub(super) live: bool,
 }
 
@@ -124,15 +124,15 @@ impl Eraser<'_> {
         Ok(found)
     }
 
-    async fn local(&self, remove: bool) -> Result<Mentions, EraseError> {
+    async fn local(&self, remove: bool) -> Result<JournalMentions, EraseError> {
         let (folder, items) = (self.request.journals.clone(), self.items.clone());
         let found = tokio::task::spawn_blocking(move || journals::in_folder(&folder, &items, remove)).await;
         let found = found.map_err(std::io::Error::other).and_then(|found| found);
         found.map_err(|error| EraseError::Journals { folder: self.request.journals.clone(), error })
     }
 
-    async fn archived(&self, remove: bool) -> Result<archive::erase::Mentions, EraseError> {
-        let mut all = archive::erase::Mentions::default();
+    async fn archived(&self, remove: bool) -> Result<archive::erase::ArchivedEvents, EraseError> {
+        let mut all = archive::erase::ArchivedEvents::default();
         // In an archive a tombstone has its document's own key.
         let item = Arc::from([self.request.item.clone()]);
         for archive in &self.request.archives {

@@ -24,14 +24,14 @@ use crate::{
 
 /// What journals say of an item.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mentions {
+pub struct JournalMentions {
     /// Journals that name it.
     pub journals: u64,
     /// Lines and outcomes that do.
     pub mentions: u64,
 }
 
-impl Mentions {
+impl JournalMentions {
     fn add(&mut self, mentions: u64) {
         self.journals += u64::from(mentions > 0);
         self.mentions += mentions;
@@ -119,7 +119,11 @@ fn without(text: &str, items: &[ItemKey], new_end: Option<&str>) -> String {
 ///
 /// # Errors
 /// When the service refuses, or an item of a journal is not understood.
-pub async fn in_history(changes: &dyn HistoryReader, items: &[ItemKey], remove: bool) -> Result<Mentions, Failure> {
+pub async fn in_history(
+    changes: &dyn HistoryReader,
+    items: &[ItemKey],
+    remove: bool,
+) -> Result<JournalMentions, Failure> {
     let mut groups: BTreeMap<String, (Vec<String>, Vec<String>)> = BTreeMap::new();
     let mut pages = changes.journal_items(Journals::Index);
     while let Some(page) = pages.next().await {
@@ -132,7 +136,7 @@ pub async fn in_history(changes: &dyn HistoryReader, items: &[ItemKey], remove: 
             }
         }
     }
-    let mut all = Mentions::default();
+    let mut all = JournalMentions::default();
     for (group, (mut parts, outcomes)) in groups {
         parts.sort();
         let book = JournalItems { changes, group: &group };
@@ -246,12 +250,12 @@ impl JournalItems<'_> {
 ///
 /// # Errors
 /// When a file cannot be read or written. A folder that is not there has none.
-pub fn in_folder(folder: &Path, items: &[ItemKey], remove: bool) -> io::Result<Mentions> {
+pub fn in_folder(folder: &Path, items: &[ItemKey], remove: bool) -> io::Result<JournalMentions> {
     let entries = match std::fs::read_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Mentions::default()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(JournalMentions::default()),
         other => other?,
     };
-    let mut all = Mentions::default();
+    let mut all = JournalMentions::default();
     for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "jsonl") {

@@ -35,12 +35,12 @@ pub enum Then {
     /// Nobody knows, for this reason.
     Unknown(String),
     /// This version was in force.
-    Document(Chosen),
+    Document(InForce),
 }
 
 /// The version of a document that was in force.
 #[derive(Debug)]
-pub struct Chosen {
+pub struct InForce {
     /// Which document.
     pub item: ItemKey,
     /// Its etag then.
@@ -107,7 +107,7 @@ impl<'a> Moment<'a> {
             return Then::Unknown(doubt);
         }
         match state.state {
-            State::Document(version) => Then::Document(Chosen {
+            State::Document(version) => Then::Document(InForce {
                 item: found.item.clone(),
                 etag: version.etag.clone(),
                 ts: version.ts,
@@ -126,7 +126,7 @@ impl<'a> Moment<'a> {
     ///
     /// # Errors
     /// When the account cannot be used. What is wrong with this version alone is a part of the answer.
-    pub async fn text_of(&self, chosen: &mut Chosen) -> Result<Result<String, NoText>, Failure> {
+    pub async fn text_of(&self, chosen: &mut InForce) -> Result<Result<String, NoText>, Failure> {
         if let Some(text) = chosen.text.take() {
             return Ok(Ok(text));
         }

@@ -9,4 +9,4 @@ pub mod overrides;
 mod server;
 mod text;
 
-pub use server::{Handler, Shutdown, Tick, TickError, serve};
+pub use server::{AnyTickError, Handler, Shutdown, Tick, serve};

@@ -13,7 +13,7 @@ use super::{
 
 /// Why a saved plan cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub enum PlanLoadError {
     /// The file cannot be opened.
     #[error("cannot open the plan")]
     Open(#[source] io::Error),
@@ -26,9 +26,9 @@ pub enum LoadError {
 ///
 /// # Errors
 /// When it cannot be used.
-pub fn load_plan(file: &Path, place: &PlanTarget) -> Result<Plan, LoadError> {
-    let text = File::open(file).map_err(LoadError::Open)?;
-    Plan::read(text, Some(place)).map_err(LoadError::Unusable)
+pub fn load_plan(file: &Path, place: &PlanTarget) -> Result<Plan, PlanLoadError> {
+    let text = File::open(file).map_err(PlanLoadError::Open)?;
+    Plan::read(text, Some(place)).map_err(PlanLoadError::Unusable)
 }
 
 /// Writes a plan into a new file, which nobody else may read.

@@ -67,7 +67,7 @@ pub async fn undo(request: &UndoRequest, cx: &AnyContext<'_>) -> Result<(Plan, C
 /// The journal of the one restore that used a plan of this id.
 async fn used_once(changes: &dyn HistoryReader, id: &str, cx: &AnyContext<'_>) -> Result<Past, RestoreError> {
     let all = journal::list(changes).await?;
-    let is_of_plan = |run: &&journal::Listed| run.head.as_ref().is_some_and(|head| head.id == id);
+    let is_of_plan = |run: &&journal::ListedRestore| run.head.as_ref().is_some_and(|head| head.id == id);
     let runs: Vec<String> = all.iter().filter(is_of_plan).map(|run| run.id.clone()).collect();
     let past = match runs.as_slice() {
         [one] => journal::read(changes, one).await?,

@@ -138,7 +138,7 @@ pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyE
 }
 
 /// A version of the sample, and the etag of the live document.
-type Chosen = (ItemKey, String, Option<String>);
+type Sampled = (ItemKey, String, Option<String>);
 
 struct Job<'a> {
     cx: &'a AnyContext<'a>,
@@ -153,7 +153,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// Looks at every item, piece by piece.
-    async fn scan(&self, report: &mut Report) -> Result<Vec<Chosen>, VerifyError> {
+    async fn scan(&self, report: &mut Report) -> Result<Vec<Sampled>, VerifyError> {
         let Request { content, concurrency, .. } = *self.request;
         let scan = Scan {
             containers: self.containers,
@@ -215,7 +215,7 @@ impl Job<'_> {
     }
 
     /// Adds what one item says, and whether the history lacks its live version.
-    fn look(&self, found: &ScannedItem, sample: &mut Sample<Chosen>, report: &mut Report) -> bool {
+    fn look(&self, found: &ScannedItem, sample: &mut Sample<Sampled>, report: &mut Report) -> bool {
         let examined = examine(found, self.times);
         report.documents += u64::from(found.live.is_some());
         report.versions += found.versions.len() as u64;
@@ -262,7 +262,7 @@ impl Job<'_> {
     }
 
     /// Makes the versions of the sample documents again.
-    async fn rebuild(&self, sample: Vec<Chosen>, report: &mut Report) -> Result<(), Failure> {
+    async fn rebuild(&self, sample: Vec<Sampled>, report: &mut Report) -> Result<(), Failure> {
         let mut rebuilt = stream::iter(sample)
             .map(|(item, record_id, live)| async move {
                 let result = compare::rebuild(self.containers, self.pace, &item, &record_id, live.as_deref()).await?;

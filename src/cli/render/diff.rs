@@ -10,7 +10,7 @@ use crate::{
     history::{
         as_of::State,
         histories::Item,
-        past::{Live, Seen},
+        past::{LiveSide, Seen},
     },
 };
 
@@ -20,13 +20,13 @@ use crate::{
 /// When nothing is known of the moment.
 pub(in crate::cli) fn describe_side(ui: &Ui, name: &str, item: &Item, seen: &Seen) -> Result<(), CliError> {
     match seen {
-        Seen::Live(Live { text: None, is_uncaptured, .. }) => {
+        Seen::Live(LiveSide { text: None, is_uncaptured, .. }) => {
             ui.note(&format!("{name}: no live document"));
             if *is_uncaptured {
                 ui.note("note: its delete is not in the history (yet)");
             }
         }
-        Seen::Live(Live { ts, is_uncaptured, .. }) => {
+        Seen::Live(LiveSide { ts, is_uncaptured, .. }) => {
             let written = ts.map(|ts| format!(", written at {}", time(ts))).unwrap_or_default();
             ui.note(&printable(&format!("{name}: the live document{written}")));
             if *is_uncaptured {

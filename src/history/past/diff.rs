@@ -53,7 +53,7 @@ pub struct Comparison {
 #[derive(Debug)]
 pub enum Seen {
     /// What is live.
-    Live(Live),
+    Live(LiveSide),
     /// A version that was named.
     Version(Box<Version>, Option<String>),
     /// What was in force at a moment.
@@ -71,7 +71,7 @@ pub enum Seen {
 
 /// A live document, and what the history knows of it.
 #[derive(Debug, Default)]
-pub struct Live {
+pub struct LiveSide {
     /// Its text without system properties; `None` when there is no document.
     pub text: Option<String>,
     /// Its `_ts`, epoch seconds.
@@ -174,17 +174,17 @@ async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookErr
     }
 }
 
-async fn live(past: &Past<'_>, item: &Item) -> Result<Live, LookError> {
+async fn live(past: &Past<'_>, item: &Item) -> Result<LiveSide, LookError> {
     let source = past.source()?;
     let newest = item.versions.last();
     let Some(text) = read_live(&**source, &past.pace, &item.key).await? else {
         let is_uncaptured = newest.is_some_and(|version| !version.op.is_some_and(Op::is_tombstone));
-        return Ok(Live { is_uncaptured, ..Live::default() });
+        return Ok(LiveSide { is_uncaptured, ..LiveSide::default() });
     };
     let document = RawDocument::parse(&text).map_err(LookError::NotJson)?;
     let own = own_text(&text).map_err(LookError::NotJson)?;
     let is_uncaptured = newest.is_some_and(|version| !is_version(version, &document, &own));
-    Ok(Live { ts: document.get_i64("_ts"), text: Some(own), is_uncaptured })
+    Ok(LiveSide { ts: document.get_i64("_ts"), text: Some(own), is_uncaptured })
 }
 
 /// Whether a live document is this version; where the version has no etag, by its content.

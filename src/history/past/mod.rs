@@ -31,7 +31,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 pub use self::{
-    diff::{Comparison, DiffRequest, Diffs, Live, Seen, Side, diff},
+    diff::{Comparison, DiffRequest, Diffs, LiveSide, Seen, Side, diff},
     documents::{Matching, Selection, matched},
     error::LookError,
     report::{Found, ReportLine, ReportRequest, report},

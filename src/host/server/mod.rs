@@ -34,10 +34,10 @@ pub struct Handler<H> {
 
 /// What a timer function does at each tick: a line for the log, or why it could not. It ends soon after the token is
 /// cancelled.
-pub type Tick = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, Result<String, TickError>> + Send + Sync>;
+pub type Tick = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, Result<String, AnyTickError>> + Send + Sync>;
 
 /// Why a timer function could not do its work: whatever the work's own error is.
-pub type TickError = Box<dyn std::error::Error + Send + Sync>;
+pub type AnyTickError = Box<dyn std::error::Error + Send + Sync>;
 
 enum Served<H> {
     Changes { binding: String, capture: Arc<Capture<H>> },

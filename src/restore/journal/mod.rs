@@ -24,7 +24,7 @@ use tokio::{
 use self::items::{Entry, JournalItems, PLAN, part_name};
 pub use self::{
     items::is_head,
-    past::{Listed, Past, inverse, list, read},
+    past::{ListedRestore, Past, inverse, list, read},
 };
 use super::{
     apply::{Outcome, StepResult},

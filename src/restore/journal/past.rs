@@ -114,7 +114,7 @@ fn odd(error: &serde_json::Error) -> Failure {
 
 /// A restore of the history in a line.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub struct ListedRestore {
     /// Its id.
     pub id: String,
     /// Its plan's head; `None`: of a format that this program does not know.
@@ -131,7 +131,7 @@ pub struct Listed {
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn list(changes: &dyn HistoryReader) -> Result<Vec<Listed>, Failure> {
+pub async fn list(changes: &dyn HistoryReader) -> Result<Vec<ListedRestore>, Failure> {
     #[derive(Deserialize)]
     struct Item {
         #[serde(rename = "_restore")]
@@ -155,7 +155,7 @@ pub async fn list(changes: &dyn HistoryReader) -> Result<Vec<Listed>, Failure> {
         // One that somebody else wrote must not hide the others.
         let outcomes = outcomes(&outcome_groups(changes, &id).await?).ok();
         let written = outcomes.map(|all| all.values().filter(|o| o.fate == StepResult::Done).count());
-        restores.push(Listed { id, head, applied: entry.applied, planned: entry.writes.as_u64(), written });
+        restores.push(ListedRestore { id, head, applied: entry.applied, planned: entry.writes.as_u64(), written });
     }
     restores.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(restores)
