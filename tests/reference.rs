@@ -1,15 +1,13 @@
-//! The pages of docs/reference that are made from the program: flags, settings, exit codes, metrics. The words around the
-//! tables are written by hand.
+//! The pages of docs/reference that are made from the program: flags, settings, exit codes, metrics, log lines. The words
+//! around the tables are written by hand.
 //!
 //! `COSMOS_REWIND_WRITE_DOCS=1 cargo test --test main reference` writes the tables anew.
-
-use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use cosmos_rewind::{
     cli::{Cli, EXITS},
     config::SETTINGS,
-    telemetry::METRICS,
+    telemetry::{LOG_LINES, LogLine, METRICS, Words},
 };
 
 use crate::support::files_of_kind;
@@ -216,26 +214,87 @@ fn message(call: &str) -> String {
     last
 }
 
-/// Every message that `serve` may log, from its source: the layers that the handler has.
+const LOG_PAGE: &str = "docs/reference/log-lines.md";
+
 #[test]
-fn every_log_line_of_the_handler_is_on_its_page() {
-    let page = read("docs/reference/log-lines.md");
-    let folders = ["src/host", "src/capture", "src/telemetry", "src/retention"];
-    let files = folders.into_iter().flat_map(|folder| files_of_kind(folder, "rs"));
-    let files = files.chain(["src/serving.rs", "src/cli/serve.rs"].map(PathBuf::from));
-    let mut missing = Vec::new();
-    for file in files {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let text = text.split("#[cfg(test)]").next().unwrap();
-        for (at, _) in ["info!(", "warn!(", "error!("].iter().flat_map(|name| text.match_indices(name)) {
-            let call = &text[at..];
-            let message = message(&call[..call.find(");").unwrap_or(call.len())]);
-            // Up to the first value, or what is said besides.
-            let start = message.split(['{', ';', ':']).next().unwrap().trim();
-            if !start.is_empty() && !page.contains(start) {
-                missing.push(format!("{}: {message}", Path::new(&file).display()));
+fn the_table_of_log_lines_is_the_programs_own() {
+    let rows = LOG_LINES.iter().map(|line| {
+        let messages: Vec<String> = line.messages.iter().map(|message| format!("`{message}`")).collect();
+        format!("| {} | {} | {} |", messages.join(", "), line.level, line.meaning)
+    });
+    let table: Vec<String> = ["| line | level | meaning, and what to do |", "|---|---|---|"]
+        .map(String::from)
+        .into_iter()
+        .chain(rows)
+        .collect();
+    settle(LOG_PAGE, &with_table(&read(LOG_PAGE), "## Lines", &table));
+}
+
+/// What `serve` never runs.
+const NOT_OF_THE_HANDLER: [&str; 4] = ["src/follow/", "src/mongo/", "src/local/", "src/cli/"];
+
+/// The sources of the handler without their unit tests, by file.
+fn sources_of_the_handler() -> Vec<(String, String)> {
+    let is_of_it =
+        |file: &str| file == "src/cli/serve.rs" || !NOT_OF_THE_HANDLER.iter().any(|folder| file.starts_with(folder));
+    let files = files_of_kind("src", "rs").map(|file| file.display().to_string()).filter(|file| is_of_it(file));
+    files
+        .map(|file| {
+            let text = read(&file);
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+            (file, code.join("\n"))
+        })
+        .collect()
+}
+
+/// Messages that begin with a value have no words of their own: what they pass on is looked for elsewhere.
+fn logged(sources: &[(String, String)]) -> Vec<(String, &'static str, String)> {
+    let mut found = Vec::new();
+    for (file, code) in sources {
+        for level in ["info", "warn", "error"] {
+            for (at, _) in code.match_indices(&format!("{level}!(")) {
+                let call = &code[at..];
+                let message = message(&call[..call.find(");").unwrap_or(call.len())]);
+                if !message.is_empty() && !message.starts_with('{') {
+                    found.push((file.clone(), level, message));
+                }
             }
         }
     }
-    assert!(missing.is_empty(), "docs/reference/log-lines.md lacks: {missing:#?}");
+    found
+}
+
+/// What a message of the table begins with, if it is not all of it.
+fn beginning(message: &str) -> &str {
+    message.trim_end_matches(" ...")
+}
+
+/// Every message that `serve` may log, from its source, is in the table with its level; and none is in it that is gone.
+#[test]
+fn the_log_lines_of_the_table_are_those_of_the_source() {
+    let sources = sources_of_the_handler();
+    let logged = logged(&sources);
+    assert!(logged.len() > 20, "the calls are found: {logged:#?}");
+    let is_of = |line: &LogLine, level: &str, message: &str| {
+        line.level == level && line.messages.iter().any(|known| message.starts_with(beginning(known)))
+    };
+    let missing: Vec<_> =
+        logged.iter().filter(|(_, level, message)| !LOG_LINES.iter().any(|line| is_of(line, level, message))).collect();
+    assert!(missing.is_empty(), "src/telemetry/log_lines.rs lacks: {missing:#?}");
+
+    let is_there = |line: &LogLine, known: &str| match line.words {
+        Words::Own => logged.iter().any(|(_, level, message)| *level == line.level && message.starts_with(known)),
+        Words::PassedOn => {
+            sources.iter().any(|(file, code)| file.starts_with("src/host/") && code.contains(&format!("\"{known}")))
+        }
+        Words::Library => true,
+    };
+    let gone: Vec<&str> = LOG_LINES
+        .iter()
+        .flat_map(|line| line.messages.iter().map(move |known| (line, beginning(known))))
+        .filter(|(line, known)| !is_there(line, known))
+        .map(|(_, known)| known)
+        .collect();
+    assert!(gone.is_empty(), "nothing logs this any more, take it out of src/telemetry/log_lines.rs: {gone:#?}");
 }

@@ -2,10 +2,12 @@
 //! metrics go to an OpenTelemetry collector when one is named.
 
 mod json;
+mod log_lines;
 mod metrics;
 pub mod otlp;
 pub mod trace;
 
+pub use log_lines::{LOG_LINES, LogLine, Words};
 pub use metrics::METRICS;
 
 use std::io::IsTerminal as _;
