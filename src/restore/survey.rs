@@ -172,6 +172,7 @@ fn nothing_to_put_into(mut step: Step) -> Step {
 }
 
 #[cfg(test)]
+#[cfg(feature = "local")]
 mod tests {
     use std::pin::pin;
 
