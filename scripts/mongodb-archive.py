@@ -17,7 +17,6 @@ import hashlib
 import hmac
 import http.client
 import json
-import os
 import random
 import sys
 import time
@@ -25,24 +24,15 @@ import urllib.parse
 import xml.etree.ElementTree
 
 import bson
-import pymongo
 from bson import Decimal128, Int64, ObjectId
-from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
+from mongodb_people import Database, act, read_log, text_of
 
-DATABASE = "rewind_archive"
+DATABASE = Database("rewind_archive", "orders")
 # Azurite's only account and the key that Microsoft publishes for it: no secret.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 OPS = {"insert": "create", "update": "update", "replace": "replace", "delete": "delete"}
-
-
-def client():
-    return pymongo.MongoClient(os.environ["MONGODB_URI"])
-
-
-def collection():
-    return client()[DATABASE].get_collection("orders", codec_options=CodecOptions(document_class=RawBSONDocument))
 
 
 def identity(text):
@@ -52,17 +42,8 @@ def identity(text):
     return int(text) if text.isdigit() else text
 
 
-def absent():
-    if DATABASE in client().list_database_names():
-        sys.exit(1)
-
-
-def drop():
-    client().drop_database(DATABASE)
-
-
 def write(log, count):
-    rng, alive, orders = random.Random(7), {}, collection()
+    rng, alive, orders = random.Random(7), {}, DATABASE.collection()
     with open(log, "a", encoding="utf-8") as file:
         for n in range(int(count)):
             op = rng.choice(["insert", "insert", "update", "update", "replace", "delete"])
@@ -86,7 +67,7 @@ def write(log, count):
                 assert orders.delete_one({"_id": key}).deleted_count == 1
                 raw = None
                 del alive[str(key)]
-            line = {"n": n, "op": op, "id": str(key), "bson": raw and base64.b64encode(raw).decode()}
+            line = {"n": n, "op": op, "id": str(key), "bson": text_of(raw)}
             file.write(json.dumps(line) + "\n")
             file.flush()
             time.sleep(0.01)
@@ -126,11 +107,6 @@ class Blobs:
         return json.loads(self.ask("GET", f"/{urllib.parse.quote(name)}?", 200))
 
 
-def read_log(path):
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
 def check(log, url):
     lives, came, looked_up, gone = {}, {}, 0, 0
     for line in read_log(log):
@@ -162,27 +138,29 @@ def check(log, url):
         print(f"looked up  {looked_up} updates have the bytes of a later write, {gone} of them none: a delete")
 
 
-def main():
-    what, *args = sys.argv[1:] or [""]
-    if what in ("absent", "drop", "write", "check"):
-        globals()[what](*args)
-    elif what == "container":
-        Blobs(args[0]).ask("PUT", "?restype=container", 201)
-    elif what == "count":
-        print(len(Blobs(args[0]).names()))
-    elif what == "pick":
-        lives = {line["id"]: line for line in read_log(args[0])}
-        # The last write is a whole document, so that what is in the archive is the document itself.
-        print(next(line["id"] for line in lives.values() if line["op"] in ("insert", "replace") and line["id"].startswith("order")))
-    elif what == "show":
-        raw = collection().find_one({"_id": identity(args[0])}).raw
-        print(bson.decode(raw), "bytes", hashlib.sha256(raw).hexdigest()[:16])
-    elif what == "damage":
-        ruin = {"$set": {"total": -1}, "$unset": {"customer": "", "items": ""}}
-        assert collection().update_one({"_id": identity(args[0])}, ruin).modified_count == 1
-    else:
-        sys.exit(__doc__)
+def container(url):
+    Blobs(url).ask("PUT", "?restype=container", 201)
+
+
+def count(url):
+    print(len(Blobs(url).names()))
+
+
+def pick(log):
+    lives = {line["id"]: line for line in read_log(log)}
+    # The last write is a whole document, so that what is in the archive is the document itself.
+    print(next(line["id"] for line in lives.values() if line["op"] in ("insert", "replace") and line["id"].startswith("order")))
+
+
+def show(key):
+    raw = DATABASE.collection().find_one({"_id": identity(key)}).raw
+    print(bson.decode(raw), "bytes", hashlib.sha256(raw).hexdigest()[:16])
+
+
+def damage(key):
+    ruin = {"$set": {"total": -1}, "$unset": {"customer": "", "items": ""}}
+    assert DATABASE.collection().update_one({"_id": identity(key)}, ruin).modified_count == 1
 
 
 if __name__ == "__main__":
-    main()
+    act(__doc__, DATABASE.absent, DATABASE.drop, write, container, count, check, pick, show, damage)

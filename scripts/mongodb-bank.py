@@ -12,51 +12,18 @@ The server is the one of MONGODB_URI.
 
 import base64
 import json
-import os
 import random
 import sys
 import time
 
 import bson
-import pymongo
 from bson import Decimal128
-from bson.codec_options import CodecOptions
-from bson.raw_bson import RawBSONDocument
+from mongodb_people import Database, act, read_log, text_of
 
-DATABASE = "rewind_bank"
+DATABASE = Database("rewind_bank", "accounts")
 # The test server looks the text after an update up when it reads the update, even where the collection keeps it: so an account
 # has peace for so many operations. A server that keeps it needs no such care.
 CALM = 10
-
-
-def client():
-    return pymongo.MongoClient(os.environ["MONGODB_URI"])
-
-
-def collection():
-    return client()[DATABASE].get_collection("accounts", codec_options=CodecOptions(document_class=RawBSONDocument))
-
-
-def absent():
-    if DATABASE in client().list_database_names():
-        sys.exit(1)
-
-
-def drop():
-    client().drop_database(DATABASE)
-
-
-def make():
-    client()[DATABASE].create_collection("accounts", changeStreamPreAndPostImages={"enabled": True})
-
-
-def text(raw):
-    return raw and base64.b64encode(raw).decode()
-
-
-def read_log(path):
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def money(rng):
@@ -64,7 +31,7 @@ def money(rng):
 
 
 def write(log, seed, updates):
-    rng, accounts, left = random.Random(int(seed)), collection(), int(updates)
+    rng, accounts, left = random.Random(int(seed)), DATABASE.collection(), int(updates)
     lines = read_log(log)
     with open(log, "a", encoding="utf-8") as file:
         while left:
@@ -85,7 +52,7 @@ def write(log, seed, updates):
                 change = rng.choice([{"$set": {"balance": money(rng)}}, {"$set": {"street": f"street-{n}"}}])
                 assert accounts.update_one({"_id": key}, change).modified_count == 1
                 left -= 1
-            lines.append({"op": op, "id": key, "before": text(before), "after": text(live())})
+            lines.append({"op": op, "id": key, "before": text_of(before), "after": text_of(live())})
             file.write(json.dumps(lines[-1]) + "\n")
             file.flush()
             time.sleep(0.05)
@@ -141,14 +108,11 @@ def check(log):
             del sum_of[event["id"]]
         else:
             sum_of[event["id"]] = base64.b64decode(event["bson"])
-    if sum_of != {found["_id"]: bytes(found.raw) for found in collection().find({})}:
+    if sum_of != {found["_id"]: bytes(found.raw) for found in DATABASE.collection().find({})}:
         sys.exit("FAILED     the events add up to another collection than there is")
     total = sum(bson.decode(raw)["balance"].to_decimal() for raw in sum_of.values())
     print(f"agrees     {len(sum_of)} accounts with {total} in all: what the events add up to is the collection, byte by byte")
 
 
 if __name__ == "__main__":
-    what, *args = sys.argv[1:] or [""]
-    if what not in ("absent", "drop", "make", "write", "due", "tell", "check"):
-        sys.exit(__doc__)
-    globals()[what](*args)
+    act(__doc__, DATABASE.absent, DATABASE.drop, DATABASE.make, write, due, tell, check)

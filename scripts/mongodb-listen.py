@@ -11,16 +11,14 @@ The server is the one of MONGODB_URI.
 
 import base64
 import json
-import os
 import sys
 
 import bson
-import pymongo
 from bson import Int64, json_util
-from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
+from mongodb_people import Database, act, read_log, text_of
 
-DATABASE = "rewind_listen"
+DATABASE = Database("rewind_listen", "accounts")
 # The test server looks the text after an update up when it reads the update, even where the collection keeps it: so nothing is
 # changed again in a part once it was updated. A server that keeps it needs no such care.
 PARTS = {
@@ -44,29 +42,8 @@ PARTS = {
 }
 
 
-def client():
-    return pymongo.MongoClient(os.environ["MONGODB_URI"])
-
-
-def absent():
-    if DATABASE in client().list_database_names():
-        sys.exit(1)
-
-
-def drop():
-    client().drop_database(DATABASE)
-
-
-def make():
-    client()[DATABASE].create_collection("accounts", changeStreamPreAndPostImages={"enabled": True})
-
-
-def text(raw):
-    return raw and base64.b64encode(raw).decode()
-
-
 def write(log, part):
-    accounts = client()[DATABASE].get_collection("accounts", codec_options=CodecOptions(document_class=RawBSONDocument))
+    accounts = DATABASE.collection()
     live = lambda key: getattr(accounts.find_one({"_id": key}), "raw", None)
     with open(log, "a", encoding="utf-8") as file:
         for op, what, *change in PARTS[part]:
@@ -80,7 +57,7 @@ def write(log, part):
                 assert accounts.replace_one({"_id": key}, change[0]).modified_count == 1
             else:
                 assert accounts.delete_one({"_id": key}).deleted_count == 1
-            line = {"part": part, "op": op, "id": key, "before": text(before), "after": text(live(key))}
+            line = {"part": part, "op": op, "id": key, "before": text_of(before), "after": text_of(live(key))}
             file.write(json.dumps(line) + "\n")
 
 
@@ -90,8 +67,7 @@ def decoded(text):
 
 def wanted(log):
     """What each of the listeners has to tell of, by its name."""
-    with open(log, encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
+    lines = read_log(log)
     balance = lambda text: (decoded(text) or {}).get("balance")
     moved = lambda line: line["op"] == "update" and balance(line["before"]) != balance(line["after"])
     doors = [line for line in lines if line["op"] in ("insert", "delete")]
@@ -134,7 +110,4 @@ def check(log):
 
 
 if __name__ == "__main__":
-    what, *args = sys.argv[1:] or [""]
-    if what not in ("absent", "drop", "make", "write", "told", "check"):
-        sys.exit(__doc__)
-    globals()[what](*args)
+    act(__doc__, DATABASE.absent, DATABASE.drop, DATABASE.make, write, told, check)
