@@ -32,17 +32,10 @@ out=$(realpath "$out")
 . scripts/measure.bash
 [ -n "$bin" ] || release_binary
 dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+trap 'end_processes; rm -rf "$dir"' EXIT
 account() { # arguments of `local`
-  # Of the account before.
-  rm -f "$dir/local.out"
-  unset CosmosDB__accountEndpoint
+  end_account
   local_account "$@"
-  trap 'end_account; rm -rf "$dir"' EXIT
-}
-end_account() {
-  kill "$local_pid" 2>/dev/null || true
-  wait "$local_pid" 2>/dev/null || true
 }
 points() { # of a whole run, of a quick one
   [ -n "$quick" ] && echo "$2" || echo "$1"

@@ -5,20 +5,11 @@
 # written into the history as they would be captured. Prints seconds, versions/s, CPU time and peak memory of the command, and request units (the emulator's model).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-documents=100000 versions=10 long=100000 bin=''
-while [ $# -gt 0 ]; do
-  case $1:${2:-} in
-    --documents:[1-9]*) documents=$2 ;;
-    --versions:[1-9]*) versions=$2 ;;
-    --long:[1-9]*) long=$2 ;;
-    --binary:?*) bin=$(realpath "$2") ;;
-    *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
-  esac
-  shift 2
-done
+documents=100000 versions=10 long=100000
 . scripts/measure.bash
+flags "documents=number versions=number long=number binary=file" "$@"
 dir=$(mktemp -d)
-[ -n "$bin" ] || release_binary
+program
 local_account --mode all-versions --no-trigger
 cd "$dir"
 "$bin" provision >out 2>err

@@ -7,52 +7,25 @@
 # (scripts/install-test-peers.sh); without it that sink is skipped, and said to be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD changes=50000 documents='' sinks=stdout,changes,file,blob bin=''
-while [ $# -gt 0 ]; do
-  case $1:${2:-} in
-    --changes:[1-9]*) changes=$2 ;;
-    --documents:[1-9]*) documents=$2 ;;
-    --sinks:?*) sinks=$2 ;;
-    --binary:?*) bin=$(realpath "$2") ;;
-    *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
-  esac
-  shift 2
-done
+changes=50000 documents='' sinks=stdout,changes,file,blob
+. scripts/measure.bash
+flags "changes=number documents=number sinks=text binary=file" "$@"
 for sink in ${sinks//,/ }; do
   case $sink in stdout | changes | file | blob) ;; *) echo "error: --sinks $sink: write stdout,changes,file,blob or some of them" >&2; exit 2 ;; esac
 done
-# The client library takes a backtrace for every operation otherwise.
-export RUST_BACKTRACE=0
-if [ -z "$bin" ]; then
-  cargo build --release --quiet
-  bin=$root/target/release/cosmos-rewind
-fi
-[ -x "$bin" ] || { echo "error: $bin is no program" >&2; exit 1; }
+program
 
 dir=$(mktemp -d)
 cd "$dir"
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  wait 2>/dev/null || true
-  rm -rf "$dir"
-}
-trap finish EXIT
+trap 'end_processes; rm -rf "$dir"' EXIT
 
-"$bin" local --port 0 --no-trigger >local.out 2>local.err &
-pids+=($!)
-until [ -s local.out ]; do sleep 0.1; kill -0 "${pids[0]}"; done
-CosmosDB__accountEndpoint=$(sed -E 's/.*"endpoint":"([^"]*)".*/\1/;1q' local.out)
-export CosmosDB__accountEndpoint
+local_account --no-trigger
 
 blob=''
-azurite=$root/target/test-peers/node/node_modules/azurite/dist/src/blob/main.js
 if [[ ,$sinks, == *,blob,* ]]; then
   if [ -f "$azurite" ] && command -v node >/dev/null; then
-    node "$azurite" --blobPort 0 --inMemoryPersistence --skipApiVersionCheck --disableTelemetry --silent >azurite.out 2>&1 &
-    pids+=($!)
-    until grep -q 'listens on' azurite.out; do sleep 0.1; kill -0 "${pids[1]}"; done
-    blob=$(sed -n -E 's/.*listens on +([^ ]+).*/\1/p' azurite.out | head -n 1)/devstoreaccount1/bench
+    blob_store
+    blob=$blob/bench
     # Azurite's only account and the key that Microsoft publishes for it: no secret.
     BLOB=$blob node -e '
       const crypto = require("crypto"), http = require("http"), url = new URL(process.env.BLOB + "?restype=container");
@@ -76,29 +49,18 @@ awk -v n="$changes" -v m="${documents:-$changes}" 'BEGIN { pad = sprintf("%900s"
   for (i = 0; i < n; i++) printf "{\"id\":\"doc-%07d\",\"pk\":\"key-%06d\",\"n\":%d,\"text\":\"%s\"}\n", i % m, (i % m) / 10, i, pad }' >documents.jsonl
 "$bin" populate --file documents.jsonl --concurrency 64 >populate.out 2>populate.err || { cat populate.err >&2; exit 1; }
 
-ticks=$(getconf CLK_TCK)
+hz=$(getconf CLK_TCK)
 measure() { # sink, its argument
-  local from to stat cpu=0 peak=0 line fields
+  local from to ticks peak status
   from=$(date +%s.%N)
   "$bin" follow --mode all-versions --from now --until-caught-up --poll 10 --lease 2 --name "bench-$1" --sink "$2" >/dev/null 2>follow.err &
   local pid=$!
   pids+=($pid)
-  # What the process had used when it was last there.
-  while kill -0 $pid 2>/dev/null; do
-    if { read -r stat </proc/$pid/stat; } 2>/dev/null; then
-      # The name in brackets may hold anything; utime and stime are the 12th and 13th behind it.
-      read -r -a fields <<<"${stat##*) }"
-      [ "${fields[0]}" = Z ] || cpu=$((fields[11] + fields[12]))
-    fi
-    while read -r line; do
-      [[ $line == VmHWM:* ]] && { line=${line//[^0-9]/}; peak=$line; break; }
-    done 2>/dev/null </proc/$pid/status || true
-    sleep 0.01
-  done
-  wait $pid || { echo "error: the follower of $1 ended with exit code $?" >&2; tail -n 5 follow.err >&2; exit 1; }
+  watch_process "$pid"
+  [ "$status" = 0 ] || { echo "error: the follower of $1 ended with exit code $status" >&2; tail -n 5 follow.err >&2; exit 1; }
   to=$(date +%s.%N)
   grep -q ": $(printf "%'d" "$changes" | tr -d ,) changes\? read" <(tr -d , <follow.err) || { echo "error: $1 did not read $changes changes" >&2; tail -n 3 follow.err >&2; exit 1; }
-  awk -v s="$1" -v n="$changes" -v a="$from" -v b="$to" -v c="$cpu" -v t="$ticks" -v p="$peak" \
+  awk -v s="$1" -v n="$changes" -v a="$from" -v b="$to" -v c="$ticks" -v t="$hz" -v p="$peak" \
     'BEGIN { printf "| %s | %.1f | %.0f | %.1f | %.1f |\n", s, b - a, n / (b - a), c * 1e6 / t / n, p / 1024 }'
 }
 

@@ -5,18 +5,11 @@
 # Prints a table for each; docs/performance has them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-documents=100000 bin=''
-while [ $# -gt 0 ]; do
-  case $1:${2:-} in
-    --documents:[1-9]*) documents=$2 ;;
-    --binary:?*) bin=$(realpath "$2") ;;
-    *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
-  esac
-  shift 2
-done
+documents=100000
 . scripts/measure.bash
+flags "documents=number binary=file" "$@"
 dir=$(mktemp -d)
-[ -n "$bin" ] || release_binary
+program
 
 # So many documents of about 100 KB a line, in keys of so many; all of one id when the third argument names it.
 large() { # how many, how many a key, id
@@ -27,8 +20,7 @@ large() { # how many, how many a key, id
 
 # Ends the account of the part before, so that each begins with an empty one.
 account() {
-  if [ -n "${local_pid:-}" ]; then kill "$local_pid"; wait "$local_pid" || true; fi
-  rm -f "$dir/local.out" "$dir/local.err"
+  end_account
   local_account --mode all-versions
 }
 

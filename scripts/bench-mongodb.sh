@@ -9,38 +9,20 @@
 # Builds the release binary unless --binary names one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD changes=100000 sinks=stdout,file,blob bin=''
-while [ $# -gt 0 ]; do
-  case $1:${2:-} in
-    --changes:[1-9]*) changes=$2 ;;
-    --sinks:?*) sinks=$2 ;;
-    --binary:?*) bin=$(realpath "$2") ;;
-    *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
-  esac
-  shift 2
-done
+root=$PWD changes=100000 sinks=stdout,file,blob
+. scripts/measure.bash
+flags "changes=number sinks=text binary=file" "$@"
 for sink in ${sinks//,/ }; do
   case $sink in stdout | file | blob) ;; *) echo "error: --sinks $sink: write stdout,file,blob or some of them" >&2; exit 2 ;; esac
 done
-export RUST_BACKTRACE=0
 scripts/install-test-peers.sh >&2
 python=$root/target/test-peers/venv/bin/python
 peer=("$python" "$root/benches/peers/python/mongodb_watch.py")
-if [ -z "$bin" ]; then
-  cargo build --release --quiet
-  bin=$root/target/release/cosmos-rewind
-fi
-[ -x "$bin" ] || { echo "error: $bin is no program" >&2; exit 1; }
+program
 
 dir=$(mktemp -d)
 cd "$dir"
-pids=()
-finish() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  wait 2>/dev/null || true
-  rm -rf "$dir"
-}
-trap finish EXIT
+trap 'end_processes; rm -rf "$dir"' EXIT
 
 : >server.err
 # It looks at what it may forget with every thousandth write: it must keep what both have to read.
@@ -52,12 +34,7 @@ uri="mongodb://$(sed -n 's/.*listening on //p' server.err)/?directConnection=tru
 
 blob=''
 if [[ ,$sinks, == *,blob,* ]]; then
-  azurite=$root/target/test-peers/node/node_modules/azurite/dist/src/blob/main.js
-  : >azurite.out
-  node "$azurite" --blobPort 0 --inMemoryPersistence --skipApiVersionCheck --disableTelemetry --silent >azurite.out 2>&1 &
-  pids+=($!)
-  until grep -q 'listens on' azurite.out; do sleep 0.1; kill -0 "${pids[1]}"; done
-  blob=$(sed -n -E 's/.*listens on +([^ ]+).*/\1/p' azurite.out | head -n 1)/devstoreaccount1
+  blob_store
   for who in ours loop; do "${peer[@]}" container "$blob/$who"; done
 fi
 
@@ -81,29 +58,18 @@ for sink in ${sinks//,/ }; do
 done
 "${peer[@]}" write "$uri" "$changes"
 
-ticks=$(getconf CLK_TCK)
+hz=$(getconf CLK_TCK)
 measure() { # whose, sink; leaves its figures in `figures`
-  local from to stat cpu=0 peak=0 line fields
+  local from to ticks peak status
   from=$(date +%s.%N)
   ("$1" "$2") >/dev/null 2>read.err &
   local pid=$!
   pids+=($pid)
-  # What the process had used when it was last there.
-  while kill -0 $pid 2>/dev/null; do
-    if { read -r stat </proc/$pid/stat; } 2>/dev/null; then
-      # The name in brackets may hold anything; utime and stime are the 12th and 13th behind it.
-      read -r -a fields <<<"${stat##*) }"
-      [ "${fields[0]}" = Z ] || cpu=$((fields[11] + fields[12]))
-    fi
-    while read -r line; do
-      [[ $line == VmHWM:* ]] && { line=${line//[^0-9]/}; peak=$line; break; }
-    done 2>/dev/null </proc/$pid/status || true
-    sleep 0.01
-  done
-  wait $pid || { echo "error: $1 of $2 ended with exit code $?" >&2; tail -n 5 read.err >&2; exit 1; }
+  watch_process "$pid"
+  [ "$status" = 0 ] || { echo "error: $1 of $2 ended with exit code $status" >&2; tail -n 5 read.err >&2; exit 1; }
   to=$(date +%s.%N)
   grep -qE "(^|[^0-9])$changes changes? read" <(tr -d , <read.err) || { echo "error: $1 of $2 did not read $changes changes" >&2; tail -n 3 read.err >&2; exit 1; }
-  figures=$(awk -v n="$changes" -v a="$from" -v b="$to" -v c="$cpu" -v t="$ticks" -v p="$peak" \
+  figures=$(awk -v n="$changes" -v a="$from" -v b="$to" -v c="$ticks" -v t="$hz" -v p="$peak" \
     'BEGIN { printf "%.1f %.0f %.1f %.1f", b - a, n / (b - a), c * 1e6 / t / n, p / 1024 }')
 }
 

@@ -6,16 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 documents=10000 versions=10 dir=$(mktemp -d)
-while [ $# -gt 0 ]; do
-  case $1 in
-    --documents) documents=$2 ;;
-    --versions) versions=$2 ;;
-    --dir) dir=$2 ;;
-    *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
-  esac
-  shift 2
-done
 . scripts/measure.bash
+flags "documents=number versions=number dir=text" "$@"
 release_binary
 local_account --mode all-versions
 cd "$dir"

@@ -5,19 +5,11 @@
 # account of N documents (100,000) of 1 KB as it was: seconds until it listens, of a point read meanwhile, and until all is loaded.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-documents=10000 past=100000 bin=''
-while [ $# -gt 0 ]; do
-  case $1:${2:-} in
-    --documents:[1-9]*) documents=$2 ;;
-    --past:[1-9]*) past=$2 ;;
-    --binary:?*) bin=$(realpath "$2") ;;
-    *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
-  esac
-  shift 2
-done
+documents=10000 past=100000
 . scripts/measure.bash
+flags "documents=number past=number binary=file" "$@"
 dir=$(mktemp -d)
-[ -n "$bin" ] || release_binary
+program
 local_account --mode all-versions
 cd "$dir"
 
@@ -46,9 +38,7 @@ bad() { "$bin" query --count "SELECT c.id FROM c WHERE c.price < 0 OR c.n != 9" 
 measured "undo" "$documents" undo "$id" --yes --max "$documents"
 
 # The past as an account.
-kill "$local_pid"
-wait "$local_pid" || true
-rm "$dir/local.out"
+end_account
 cd - >/dev/null
 local_account --mode all-versions
 cd "$dir"
@@ -59,7 +49,7 @@ sleep 2
 started=$(date +%s.%N)
 "$bin" at "$(($(date +%s) - 1))" >past.out 2>past.err &
 at_pid=$!
-trap 'kill $at_pid $local_pid 2>/dev/null || true; wait 2>/dev/null || true' EXIT
+pids+=("$at_pid")
 until [ -s past.out ]; do sleep 0.01; kill -0 $at_pid; done
 ready=$(date +%s.%N)
 point_reads() { # what is printed of the reads; they are spread over all documents

@@ -5,19 +5,11 @@
 # of the versions removed, and once more. Prints seconds, versions/s, CPU time and peak memory of the command, and request units (the emulator's model).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-documents=10000 versions=10 bin=''
-while [ $# -gt 0 ]; do
-  case $1:${2:-} in
-    --documents:[1-9]*) documents=$2 ;;
-    --versions:[1-9]*) versions=$2 ;;
-    --binary:?*) bin=$(realpath "$2") ;;
-    *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
-  esac
-  shift 2
-done
+documents=10000 versions=10
 . scripts/measure.bash
+flags "documents=number versions=number binary=file" "$@"
 dir=$(mktemp -d)
-[ -n "$bin" ] || release_binary
+program
 local_account --mode all-versions
 cd "$dir"
 kilobytes "$documents" >documents.jsonl

@@ -1,12 +1,54 @@
 # What the benchmarks share; sourced by them, with the repository as working directory.
 #
-#   local_account DIR ARGUMENT...   starts the embedded account with its trigger; ends it when the script ends
+#   flags KINDS ARGUMENT...         reads flags with values into variables of their names, as KINDS has them; a wrong one ends the script
+#   program                         $bin is the program that --binary named; else the release binary is built
+#   local_account ARGUMENT...       starts the embedded account with its trigger; ends it when the script ends
+#   blob_store                      starts Azurite with its blobs in memory; $blob is its URL
 #   measured LABEL COUNT ARG...     runs the program once and prints a row of `header`: seconds, COUNT a second, CPU seconds and peak
 #                                   memory of the process, and what it said about request units; its output is in DIR/out and DIR/err
-# Both need $bin, the program, and $dir, a folder for what is written.
+#   watch_process PID               waits until a process ends, and says what it used
+# They need $dir, a folder for what is written. Every process of $pids ends with the script; a script with a trap of its own calls
+# `end_processes` there.
 
 # The client library takes a backtrace for every operation otherwise.
 export RUST_BACKTRACE=0
+pids=()
+
+end_processes() {
+  local pid
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  wait 2>/dev/null || true
+}
+trap end_processes EXIT
+
+usage() {
+  sed -n '2s/^# //p' "scripts/${0##*/}" >&2
+  exit 2
+}
+
+flags() { # words such as documents=number, then the script's arguments
+  local name value
+  local -A kinds
+  for name in $1; do kinds[${name%=*}]=${name#*=}; done
+  shift
+  while [ $# -gt 0 ]; do
+    name=${1#--} value=${2:-}
+    [[ $1 == --?* && -v kinds[$name] ]] || usage
+    case ${kinds[$name]}:$value in
+      number:[1-9]* | text:?*) ;;
+      file:?*) value=$(realpath "$value") ;;
+      *) usage ;;
+    esac
+    printf -v "$name" %s "$value"
+    shift 2
+  done
+}
+
+program() {
+  bin=${binary:-}
+  [ -n "$bin" ] || release_binary
+  [ -x "$bin" ] || { echo "error: $bin is no program" >&2; exit 1; }
+}
 
 release_binary() {
   cargo build --release --quiet
@@ -16,10 +58,31 @@ release_binary() {
 local_account() {
   "$bin" local --port 0 "$@" >"$dir/local.out" 2>"$dir/local.err" &
   local_pid=$!
-  trap 'kill $local_pid 2>/dev/null || true; wait $local_pid 2>/dev/null || true' EXIT
-  until [ -s "$dir/local.out" ]; do sleep 0.1; kill -0 $local_pid; done
+  pids+=("$local_pid")
+  until [ -s "$dir/local.out" ]; do sleep 0.1; kill -0 "$local_pid"; done
   CosmosDB__accountEndpoint=$(sed -E 's/.*"endpoint":"([^"]*)".*/\1/;1q' "$dir/local.out")
   export CosmosDB__accountEndpoint
+}
+
+# Ends the account before another one is started.
+end_account() {
+  [ -n "${local_pid:-}" ] || return 0
+  kill "$local_pid" 2>/dev/null || true
+  wait "$local_pid" 2>/dev/null || true
+  rm -f "$dir/local.out" "$dir/local.err"
+  unset CosmosDB__accountEndpoint
+}
+
+# Where the tests' blob store is, once scripts/install-test-peers.sh has run.
+azurite=$PWD/target/test-peers/node/node_modules/azurite/dist/src/blob/main.js
+
+blob_store() {
+  : >"$dir/azurite.out"
+  node "$azurite" --blobPort 0 --inMemoryPersistence --skipApiVersionCheck --disableTelemetry --silent >"$dir/azurite.out" 2>&1 &
+  local pid=$!
+  pids+=("$pid")
+  until grep -q 'listens on' "$dir/azurite.out"; do sleep 0.1; kill -0 "$pid"; done
+  blob=$(sed -n -E 's/.*listens on +([^ ]+).*/\1/p' "$dir/azurite.out" | head -n 1)/devstoreaccount1
 }
 
 # One document of about 1 KB a line, in keys of ten documents each.
@@ -43,23 +106,33 @@ header() { # what is counted
   echo "|---|---|---|---|---|---|"
 }
 
+# Waits until a process ends. $ticks is the CPU time that it had used when it was last there, in clock ticks, user and system, and
+# $peak its peak memory in KB; $status is its exit code.
+watch_process() { # its id
+  local stat line fields
+  ticks=0 peak=0 status=0
+  while kill -0 "$1" 2>/dev/null; do
+    if { read -r stat <"/proc/$1/stat"; } 2>/dev/null; then
+      # The name in brackets may hold anything; utime and stime are the 12th and 13th behind it.
+      read -r -a fields <<<"${stat##*) }"
+      [ "${fields[0]}" = Z ] || ticks=$((fields[11] + fields[12]))
+    fi
+    while read -r line; do
+      [[ $line == VmHWM:* ]] && { peak=${line//[^0-9]/}; break; }
+    done 2>/dev/null <"/proc/$1/status" || true
+    sleep 0.01
+  done
+  wait "$1" || status=$?
+}
+
 measured() {
-  local label=$1 count=$2; shift 2
-  local from to peak=0 now ticks=0 stat
+  local label=$1 count=$2 from to ticks peak status; shift 2
   from=$(date +%s.%N)
   "$bin" "$@" >"$dir/out" 2>"$dir/err" &
-  local pid=$!
-  while kill -0 $pid 2>/dev/null; do
-    now=$(sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' /proc/$pid/status 2>/dev/null || true)
-    [ -n "$now" ] && peak=$now
-    # CPU time so far, user and system, in hundredths of a second.
-    stat=$(sed 's/.*) //' /proc/$pid/stat 2>/dev/null | awk '{ print $12 + $13 }' || true)
-    [ -n "$stat" ] && ticks=$stat
-    sleep 0.02
-  done
-  wait $pid || { echo "$label: exit code $?"; tail -n 5 "$dir/err"; }
+  watch_process $!
+  [ "$status" = 0 ] || { echo "$label: exit code $status"; tail -n 5 "$dir/err"; }
   to=$(date +%s.%N)
-  awk -v l="$label" -v c="$count" -v a="$from" -v b="$to" -v p="$peak" -v t="$ticks" \
-    'BEGIN { printf "| %s | %.1f | %.0f | %.1f | %.0f |", l, b - a, c / (b - a), t / 100, p / 1024 }'
+  awk -v l="$label" -v c="$count" -v a="$from" -v b="$to" -v p="$peak" -v t="$ticks" -v hz="$(getconf CLK_TCK)" \
+    'BEGIN { printf "| %s | %.1f | %.0f | %.1f | %.0f |", l, b - a, c / (b - a), t / hz, p / 1024 }'
   printf ' %s |\n' "$({ grep -ohE 'about [0-9]+ RU|applied .* expected|[0-9.,]+ RU, [0-9.]+ s|^ru .*' "$dir/err" "$dir/out" || true; } | tr -s ' ' | paste -sd ';' | sed 's/;/; /g')"
 }

@@ -25,12 +25,13 @@ root=$PWD
 [ -n "$bin" ] || release_binary
 dir=$(mktemp -d)
 if [[ $what == capture* ]]; then
-  trap 'kill "$bench_pid" 2>/dev/null || true; wait "$bench_pid" 2>/dev/null || true; rm -rf "$dir"' EXIT
+  trap 'end_processes; rm -rf "$dir"' EXIT
   [ -n "$bench" ] || bench=$(cargo bench --no-run --message-format=json --bench handler 2>/dev/null | sed -n 's/.*"executable":"\([^"]*handler[^"]*\)".*/\1/p')
   scenario=shared
   [ $what = capture ] || scenario=own
   "$bench" --handler "$bin" --rounds 1 --scenario $scenario --batches $((count / 100)) >"$dir/out" 2>&1 &
   bench_pid=$!
+  pids+=("$bench_pid")
   until pid=$(pgrep -P $bench_pid -f "^$bin serve"); do sleep 0.01; kill -0 $bench_pid; done
   # It ends with the handler.
   perf record -q -e cpu-clock -F 2000 -o "$dir/perf.data" -p "$pid" 2>/dev/null || true
@@ -40,7 +41,7 @@ fi
 mode=(--mode all-versions)
 [ $what != follow ] || mode=(--no-trigger)
 local_account "${mode[@]}"
-trap 'kill "$local_pid" 2>/dev/null || true; wait "$local_pid" 2>/dev/null || true; rm -rf "$dir"' EXIT
+trap 'end_processes; rm -rf "$dir"' EXIT
 follow=(follow --mode all-versions --from now --until-caught-up --poll 10 --lease 2 --name profile --sink "file:$dir/events.jsonl")
 case $what in
   follow)
