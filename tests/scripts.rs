@@ -39,6 +39,19 @@ fn every_script_stops_at_errors_and_says_how_it_is_used() {
     }
 }
 
+/// One that nobody runs stops working unseen.
+#[test]
+fn every_benchmark_is_run_once_where_everything_is() {
+    let manifest = std::fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).unwrap();
+    let run = std::fs::read_to_string(Path::new(ROOT).join(".ci/run")).unwrap();
+    let names = manifest.split("[[bench]]\nname = \"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() > 1, "{names:?}");
+    for name in names {
+        assert!(run.contains(&format!("\n  benchmark {name} -- ")), "{name}");
+    }
+}
+
 #[test]
 fn package_and_dev_name_their_flags_and_refuse_others() {
     for (script, flags) in [
