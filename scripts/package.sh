@@ -3,7 +3,7 @@
 # without the local environment. Nothing of the machine or the time of the build goes into it.
 #
 # Usage: scripts/package.sh [--out FILE.zip] [--profile dist|release|dev] [--mode latest|all-versions] [--target TRIPLE]
-#                           [--jobs N] [--binary FILE]
+#                           [--jobs N] [--config FILE] [--binary FILE]
 #   --out FILE.zip   where the package goes [default: target/package/cosmos-rewind-TRIPLE.zip]
 #   --profile NAME   dist: smallest, slow to build [default]; release: bigger, faster to build; dev: large and slow, for
 #                    tests of the package only
@@ -11,6 +11,7 @@
 #                    [default: latest, what the repository's files say]
 #   --target TRIPLE  [default: x86_64-unknown-linux-musl]
 #   --jobs N         parallel compiler jobs [default: cargo's]
+#   --config FILE    more configuration for cargo, an absolute path
 #   --binary FILE    pack this static binary instead of building one
 # Needs Rust, python3, and a C compiler for musl. The Rust target is added with rustup, the compiler installed with
 # apt-get when run as root; otherwise it says what is missing. SOURCE_DATE_EPOCH sets the files' time; without it, it is
@@ -24,18 +25,18 @@ fail() {
   exit "${3:-1}"
 }
 
-out='' profile=dist mode=latest target=x86_64-unknown-linux-musl binary='' jobs=()
+out='' profile=dist mode=latest target=x86_64-unknown-linux-musl binary='' more=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
-    --out | --profile | --mode | --target | --jobs | --binary)
+    --out | --profile | --mode | --target | --jobs | --config | --binary)
       [[ -n ${2:-} ]] || fail "$1 needs a value" "scripts/package.sh --help" 2
       case $1 in
         --out) out=$2 ;;
         --profile) profile=$2 ;;
         --mode) mode=$2 ;;
         --target) target=$2 ;;
-        --jobs) jobs=(--jobs "$2") ;;
+        --jobs | --config) more+=("$1" "$2") ;;
         --binary) binary=$2 ;;
       esac
       shift 2
@@ -100,7 +101,7 @@ build() {
   export CARGO_TARGET_DIR=$root/target
   begun=$SECONDS
   # SOURCE_DATE_EPOCH is for the zip: the C crates would be compiled again for each value, to the same bytes.
-  env -u SOURCE_DATE_EPOCH cargo build --locked --no-default-features --bin cosmos-rewind --profile "$profile" --target "$target" ${jobs[@]+"${jobs[@]}"}
+  env -u SOURCE_DATE_EPOCH cargo build --locked --no-default-features --bin cosmos-rewind --profile "$profile" --target "$target" ${more[@]+"${more[@]}"}
   # The profile dev has a folder of another name.
   binary=$root/target/$target/${profile/#dev/debug}/cosmos-rewind
   echo "built      profile $profile in $((SECONDS - begun)) s"
