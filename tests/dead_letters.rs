@@ -118,7 +118,7 @@ async fn a_blob_container_s_problems_are_named_without_the_signature() {
     for (url, reason) in refusals {
         let store = open(&url);
         let error = store.put(&letter("CaptureChanges", "{}")).await.unwrap_err();
-        let (shown, debug) = (error.to_string(), format!("{error:?} {store:?}"));
+        let (shown, debug) = (chain(&error), format!("{error:?} {store:?}"));
         assert!(shown.contains(reason) && shown.contains(url.split('?').next().unwrap()), "{shown}");
         for part in [&signatures(&url)[..], &["sig=".to_owned()]].concat() {
             assert!(!shown.contains(&part) && !debug.contains(&part), "{shown}\n{debug}");

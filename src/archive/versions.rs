@@ -356,7 +356,7 @@ impl ArchiveTexts {
     }
 
     /// The text of one version, in a file that lost it.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "local"))]
     pub(crate) fn lost(item: &ItemKey, version: &str) -> io::Result<Self> {
         let places = HashMap::from([(name_of(item, version), Ok((0, 1)))]);
         Ok(Self { file: Mutex::new(tempfile::tempfile()?), places, no_answer: 0 })
