@@ -27,6 +27,7 @@ fn letter(function: &str, item: &str) -> DeadLetter {
         status: "400".into(),
         reason: "too odd".into(),
         partial: None,
+        delivery: None,
         item: RawValue::from_string(item.into()).unwrap(),
     }
 }

@@ -13,7 +13,7 @@ use cosmos_rewind::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::support::{Handler, Kind, TestApp, capture_into, memory::MemoryHistory};
+use crate::support::{Fault, Handler, Kind, TestApp, capture_into, feed_document, memory::MemoryHistory};
 
 /// The recorded folders whose writes are recorded, too.
 const FOLDERS: [&str; 6] = [
@@ -116,6 +116,28 @@ fn is_complete(name: &str, history: &[Value]) {
         // The chain: the version before is one of the same document.
         let before = history.iter().find(|before| before["_change"]["lsn"] == record["_change"]["prevLsn"]).unwrap();
         assert_eq!((&before["_originalId"], &before["pk"]), (&record["_originalId"], &record["pk"]), "{name}");
+    }
+}
+
+/// What a batch left behind as dead letters is captured as it came, though its document is gone when they are replayed.
+#[tokio::test]
+async fn a_letter_remembers_whether_its_dates_are_those_that_were_written() {
+    for (dates, fidelity) in [(Some("None"), "exact"), (None, "normalized")] {
+        let app = TestApp::start().await;
+        let handler = handler(&app, dates, &[]).await;
+        app.proxy.fail_always(Some(Fault::Reject(403, 1014)));
+        let mut document = feed_document("dated", "k", 1);
+        document["at"] = "2020-01-01T00:00:00Z".into();
+        let batch = [feed_document("plain", "k", 2), document];
+        assert_eq!(handler.deliver(&batch).await.0, 200);
+        app.proxy.fail_always(None);
+        let replayed = app.run(&["replay"]).await;
+        assert_eq!(replayed.code, 0, "{replayed:?}");
+        let history = app.history().await;
+        let of = |id: &str| {
+            history.iter().find(|record| record["_originalId"] == id).unwrap()["_change"]["fidelity"].clone()
+        };
+        assert_eq!((of("dated"), of("plain")), (fidelity.into(), "exact".into()), "{dates:?}");
     }
 }
 

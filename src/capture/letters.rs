@@ -44,6 +44,7 @@ impl<H: History> Capture<H> {
             status: one.status().to_string(),
             reason: chain(&one.why),
             partial: partial.or(self.partial.as_deref()).map(str::to_owned),
+            delivery: Some(self.delivery),
             item: item.to_owned(),
         };
         self.dead_letters.put(&letter).await?;

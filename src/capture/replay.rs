@@ -201,7 +201,7 @@ fn capture_of(
         dead_letters: store.clone(),
         // Reading a document again would bring back what was left out of its letter.
         fidelity: if letter.partial.is_some() { Fidelity::Payload } else { config.fidelity },
-        delivery: Delivery::DatesRewritten,
+        delivery: letter.delivery.unwrap_or(Delivery::DatesRewritten),
         identity_told: AtomicBool::new(false),
         limits: limits.clone(),
         via: Via::Trigger,

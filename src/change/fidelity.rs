@@ -6,8 +6,11 @@
 //! What arrives cannot be told apart from a text that was stored that way, so anything that could be the result of
 //! such a rewrite counts as altered. Numbers are not looked at: Cosmos stores doubles, so their text is its own.
 
+use serde::{Deserialize, Serialize};
+
 /// The way of a document to us, and what it does to the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Delivery {
     /// Read from the service by ourselves: nothing is altered.
     Direct,

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     blob::{BlobContainer, BlobError},
-    change::record::hex,
+    change::{fidelity::Delivery, record::hex},
     config::{Credential, DeadLetterLocation},
 };
 
@@ -39,6 +39,9 @@ pub struct DeadLetter {
     /// What was left out of the item before it came here, when something was: the text of `_change.partial`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
+    /// How the item came, which is what may have been altered in it. Letters of earlier releases do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
     /// The item as delivered.
     pub item: Box<RawValue>,
 }

@@ -40,6 +40,7 @@ mod tests {
                 function: "f".into(),
                 invocation: String::new(),
                 partial: None,
+                delivery: None,
                 id: held["id"].as_str().map(String::from),
                 status: "400".into(),
                 reason: String::new(),

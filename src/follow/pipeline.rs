@@ -21,7 +21,7 @@ use super::{
 use crate::{
     capture::Summary,
     causes::chain,
-    change::{key::KeyPaths, shape::Redactor},
+    change::{fidelity::Delivery, key::KeyPaths, shape::Redactor},
     clock::Clock,
     cosmos::FeedPage,
     dead_letters::{DeadLetter, DeadLetterStore},
@@ -292,6 +292,7 @@ impl Pipeline {
             status: "-".into(),
             reason: reason.to_owned(),
             partial: None,
+            delivery: Some(Delivery::Direct),
             item: item.to_owned(),
         };
         let mut pause = PAUSES.0;

@@ -71,10 +71,14 @@ fn shown(world: &World, output: &Output) -> String {
         let time = chrono::DateTime::from_timestamp(world.now - minutes * 60, 0).unwrap();
         text = text.replace(&time.format("%Y-%m-%dT%H:%M:%SZ").to_string(), &format!("<{minutes} minutes ago>"));
     }
-    match text.split_once("the live document, written at ") {
-        Some((before, after)) => format!("{before}the live document, written at <now>{}", &after[20..]),
-        None => text,
+    // Times of this run.
+    for mark in ["the live document, written at ", "the history is complete up to 2"] {
+        if let Some((before, after)) = text.split_once(mark) {
+            let (mark, length) = mark.strip_suffix('2').map_or((mark, 20), |mark| (mark, 19));
+            text = format!("{before}{mark}<now>{}", &after[length..]);
+        }
     }
+    text
 }
 
 /// Replaces the number before each `unit`.
@@ -131,6 +135,7 @@ async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
     restore   28036     28036     <60 minutes ago> create, via trigger  /city_name, /note, /restored_at  20m before the point in time
     unknown   stranger  stranger                                                                             no version in the history
     ! plan       events to <40 minutes ago>: 1 restore, 2 recreate, 1 delete, 0 keep, 1 unknown; about <n> RU
+    ! frontier   the history is complete up to now
     ! planned, nothing written, <n> RU, <n> s
     "#);
 
@@ -152,6 +157,7 @@ async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
     conflict  28031  ["28031"]  recreate  was created since the plan was made
     conflict  28036  ["28036"]  restore   was changed since the plan was made
     ! plan       events to <40 minutes ago>: 1 restore, 2 recreate, 1 delete, 0 keep, 1 unknown; about <n> RU
+    ! frontier   the history is complete up to now
     ! applied    <n> RU, <n> were expected
     ! 2 written, 0 already so, 2 conflicts, 0 failed, 0 not begun, 1 unknown, <n> RU, <n> s
     ! undo       cosmos-rewind undo <id>   (journal .cosmos-rewind/<id>.jsonl)
@@ -161,6 +167,7 @@ async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
     action  id     pk     version  changed  notes
     keep    28035  28035
     ! plan       events to <40 minutes ago>: 0 restore, 0 recreate, 0 delete, 1 keep, 0 unknown; about <n> RU
+    ! frontier   the history is complete up to <now>
     ! nothing to write, <n> RU, <n> s
     "#);
 }

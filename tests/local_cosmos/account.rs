@@ -19,10 +19,7 @@ pub(super) struct TestAccount {
 
 impl TestAccount {
     pub(super) async fn start(options: LocalOptions) -> Self {
-        let account = Self {
-            cosmos: LocalCosmos::start(options).await.unwrap(),
-            http: crate::support::http_client(),
-        };
+        let account = Self { cosmos: LocalCosmos::start(options).await.unwrap(), http: crate::support::http_client() };
         assert!(account.cosmos.create_database("dev").await.unwrap());
         account
             .container(json!({"id": "events", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}}))
