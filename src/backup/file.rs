@@ -52,7 +52,7 @@ pub(super) struct Line<T> {
 
 /// JSON on one line: only a text with line ends is touched, and of it only the white space between tokens.
 pub fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
-    if !text.contains(['\n', '\r']) {
+    if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_none() {
         return text.into();
     }
     let (mut in_string, mut escaped) = (false, false);
