@@ -49,6 +49,7 @@ pub mod erase;
 pub mod figures;
 pub mod find;
 pub mod follow;
+pub mod fork;
 pub mod format;
 pub mod frontier;
 pub mod history;

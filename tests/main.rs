@@ -24,6 +24,7 @@ mod fixtures;
 mod follow;
 mod follow_model;
 mod follow_sinks;
+mod fork;
 mod fuzz_seeds;
 mod history;
 mod host_payloads;

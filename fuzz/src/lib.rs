@@ -27,7 +27,7 @@ use cosmos_rewind::{
     config::{Account, Credential, DeadLetterLocation, Settings},
     host::invocation::Payload,
     input,
-    restore::{plan::Step, plan_file::Plan},
+    restore::{plan::Step, plan_file::Plan, read_plans},
 };
 use serde_json::{Value, json, value::RawValue};
 use sha2::{Digest as _, Sha256};
@@ -186,6 +186,11 @@ fn sum(bytes: &[u8]) -> String {
 }
 
 fn read_plan(bytes: &[u8]) {
+    // What a person names may hold several plans, and texts.
+    match read_plans(bytes) {
+        Ok(saved) => assert!(saved.iter().all(|one| one.plan.steps().all(|step| step.is_ok()))),
+        Err(problem) => assert!(!problem.to_string().is_empty()),
+    }
     let plan = match Plan::read(bytes, None) {
         Ok(plan) => plan,
         Err(problem) => return assert!(!problem.to_string().is_empty()),

@@ -10,6 +10,7 @@ mod file;
 mod index;
 mod location;
 mod newest;
+pub mod texts;
 pub mod versions;
 
 use std::{error::Error, fmt, io};

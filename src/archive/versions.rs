@@ -1,37 +1,31 @@
 //! All versions of an archive by document, for a restore: facts in temporary files first, so that memory does not grow with
-//! the archive; then the texts of those that are to be written, in one more.
+//! the archive. The texts of those that are to be written are read afterwards (`texts`).
 
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
     hash::{DefaultHasher, Hash, Hasher as _},
-    io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, BufRead, BufReader, BufWriter, Seek as _, SeekFrom, Write as _},
     path::{Component, Path},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
 
-use super::{Archive, Counts, Damage, NoDocument, Problem, Wanted, event::Head, index::Collect, place};
+use super::{Archive, Counts, Damage, Problem, Wanted, event::Head, index::Collect, place};
 use crate::{
     change::{
         Op, VersionFidelity, VersionVia,
-        key::{ItemKey, KeyPaths, PartitionKey},
-        raw::RawDocument,
+        key::{ItemKey, PartitionKey},
         record::RecordFidelity,
         time::PointInTime,
         version::{ArchivePlace, Version},
     },
-    follow::{Event, Filter, NoAnswer},
     history::as_of::boundary,
 };
 
 /// Facts lie in this many files, by document; one of them is in memory at a time.
 const BUCKETS: usize = 32;
-/// Texts on their way from the reader.
-const IN_FLIGHT: usize = 16;
 
 #[derive(Serialize, Deserialize)]
 struct Fact {
@@ -237,138 +231,4 @@ impl Archive {
         }
         Ok(Wanted { file: format!("{}{}", self.root(), place.file).into(), line: place.line, version: version.into() })
     }
-}
-
-/// A version that was chosen and is not what it was.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place} {problem}")]
-pub struct Unusable {
-    /// Where it lies.
-    place: String,
-    problem: NoDocument,
-}
-
-/// Why there is no text of a version.
-#[derive(Debug, thiserror::Error)]
-pub enum TextError {
-    /// The archive has something else in its place.
-    #[error(transparent)]
-    Unusable(#[from] Unusable),
-    /// The archive did not have it.
-    #[error("version {0} is not in the archive any more")]
-    Missing(String),
-    /// The temporary file with the texts cannot be read.
-    #[error("a temporary file cannot be read")]
-    Disk(#[from] io::Error),
-    /// The temporary file has other bytes.
-    #[error("a temporary file is damaged")]
-    Damaged,
-}
-
-/// The texts of versions that were chosen, in a temporary file without a name.
-pub struct ArchiveTexts {
-    file: Mutex<File>,
-    places: HashMap<[u8; 16], Result<(u64, usize), Unusable>>,
-    /// Versions about which the filter had no answer.
-    pub no_answer: u64,
-}
-
-fn name_of(item: &ItemKey, version: &str) -> [u8; 16] {
-    let mut digest = Sha256::new();
-    for part in [item.partition_key.to_json().to_string().as_str(), item.id.as_str(), version] {
-        digest.update(part.as_bytes());
-        digest.update([0]);
-    }
-    let mut name = [0; 16];
-    name.copy_from_slice(&digest.finalize()[..16]);
-    name
-}
-
-impl ArchiveTexts {
-    /// Reads the chosen versions; keeps those that the filter, if there is one, says yes to. A version that is not what
-    /// it was is kept as the reason why: it is no reason to leave the others alone.
-    ///
-    /// # Errors
-    /// When a file cannot be read any more, or the filter names what there is not.
-    pub async fn read(
-        archive: &Archive,
-        wanted: Vec<Wanted>,
-        keys: &KeyPaths,
-        filter: Option<&Filter>,
-    ) -> Result<Self, Damage> {
-        let unwritable = |e: io::Error| Damage::new("a temporary file", Problem::Write(e));
-        let mut file = BufWriter::new(tempfile::tempfile().map_err(unwritable)?);
-        let mut texts = HashMap::with_capacity(wanted.len());
-        let (mut end, mut no_answer) = (0_u64, 0);
-        let (out, mut read) = mpsc::channel::<(Wanted, Option<Event>)>(IN_FLIGHT);
-        // Whose it is cannot be told any more when it is no event; who asks for it finds that it is not there.
-        let make = |wanted: &Wanted, head: Result<Head<'_>, NoDocument>| {
-            (wanted.clone(), head.and_then(|head| head.event()).ok())
-        };
-        let reader = tokio::spawn(archive.clone().send(wanted, out, make));
-        while let Some((wanted, event)) = read.recv().await {
-            let Some(event) = event else { continue };
-            match filter.map(|filter| filter.matches(&event)) {
-                None | Some(Ok(true)) => {}
-                Some(Ok(false)) => continue,
-                Some(Err(NoAnswer::Unknown(_))) => {
-                    no_answer += 1;
-                    continue;
-                }
-                Some(Err(e)) => return Err(Damage::new("the filter", Problem::Filter(e))),
-            }
-            let item = ItemKey { id: event.id, partition_key: event.pk };
-            let name = name_of(&item, &wanted.version);
-            let kept = match own(event.doc, &item, keys) {
-                Ok(text) => {
-                    file.write_all(text.as_bytes()).map_err(unwritable)?;
-                    end += text.len() as u64;
-                    Ok((end - text.len() as u64, text.len()))
-                }
-                Err(problem) => Err(Unusable { place: wanted.place(), problem }),
-            };
-            texts.insert(name, kept);
-        }
-        reader.await.unwrap_or_else(|e| Err(Damage::new("a reader", Problem::Ended(e))))?;
-        let file = file.into_inner().map_err(|e| unwritable(e.into_error()))?;
-        Ok(Self { file: Mutex::new(file), places: texts, no_answer })
-    }
-
-    /// Whether a version was read, and the filter said yes to it.
-    pub fn has(&self, item: &ItemKey, version: &str) -> bool {
-        self.places.contains_key(&name_of(item, version))
-    }
-
-    /// The document of a version.
-    ///
-    /// # Errors
-    /// When the archive did not have it, or has something else in its place.
-    pub fn get(&self, item: &ItemKey, version: &str) -> Result<String, TextError> {
-        let (start, size) = match self.places.get(&name_of(item, version)) {
-            Some(Ok(place)) => *place,
-            Some(Err(unusable)) => return Err(unusable.clone().into()),
-            None => return Err(TextError::Missing(version.to_owned())),
-        };
-        let mut bytes = vec![0; size];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut bytes))?;
-        String::from_utf8(bytes).map_err(|_| TextError::Damaged)
-    }
-
-    /// The text of one version, in a file that lost it.
-    #[cfg(all(test, feature = "local"))]
-    pub(crate) fn lost(item: &ItemKey, version: &str) -> io::Result<Self> {
-        let places = HashMap::from([(name_of(item, version), Ok((0, 1)))]);
-        Ok(Self { file: Mutex::new(tempfile::tempfile()?), places, no_answer: 0 })
-    }
-}
-
-/// The event's document, when it is the item's.
-fn own(doc: Option<String>, item: &ItemKey, keys: &KeyPaths) -> Result<String, NoDocument> {
-    let text = doc.ok_or(NoDocument::None)?;
-    let document = RawDocument::parse(&text).map_err(|_| NoDocument::NoObject)?;
-    if document.get_str("id").as_deref() != Some(item.id.as_str()) || keys.extract(&document) != item.partition_key {
-        return Err(NoDocument::Other);
-    }
-    Ok(text)
 }

@@ -13,6 +13,7 @@ use super::{
     render::plan::{Shown, print_report, printed_exit},
 };
 use crate::{
+    archive::texts::KeptTexts,
     config::Names,
     cosmos::Cosmos,
     figures::count_of,
@@ -71,9 +72,9 @@ impl ApplyArgs {
     }
 }
 
-/// Saves a plan in a file that does not exist yet.
-pub(super) fn save_plan(ui: &Ui, plan: &Plan, file: &Path) -> Result<(), CliError> {
-    restore::save_plan(plan, file).map_err(|e| {
+/// Saves plans in a file that does not exist yet.
+pub(super) fn save_plans(ui: &Ui, plans: &[(&Plan, Option<&KeptTexts>)], file: &Path) -> Result<(), CliError> {
+    restore::save_plans(plans, file).map_err(|e| {
         CliError::usage(format!("--plan-out {}", file.display()), "name a file that does not exist yet").because(e)
     })?;
     let name = file.display();

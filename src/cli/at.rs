@@ -11,6 +11,7 @@ use crate::{
     config::{self, Names, Secret},
     cosmos::Param,
     figures::count_of,
+    fork::CHANGED,
     host::functions::Function,
     local::past::{PastAccount, PastError, PastRequest, UNKNOWN},
     telemetry,
@@ -106,6 +107,7 @@ pub async fn run(args: AtArgs, ui: &Ui) -> Result<Exit, CliError> {
     ui.json(&json!({
         "event": "ready", "endpoint": past.account().endpoint().as_str(), "key": past.account().key(),
         "database": names.database, "containers": containers, "unknown": UNKNOWN,
+        "changed": request.writable.then_some(CHANGED),
         "at": at.to_string(), "writable": request.writable,
     }))?;
     let step = cx.progress.begin("loading", None);

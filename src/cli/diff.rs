@@ -5,7 +5,9 @@ use std::time::Instant;
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, Exit, Ui, lookup,
+    CliError, ConnectionArgs, Exit, Ui,
+    diff_fork::{self, ForkArgs},
+    lookup,
     render::diff::{Out, describe_side},
     selection::SelectionArgs,
     together::SeveralArgs,
@@ -25,6 +27,7 @@ use crate::{
   cosmos-rewind diff --id 28036 --pk 28036 --from \"2h30m ago\"
   cosmos-rewind diff --id 28036 --from 2026-11-20T14:05:00Z --to \"yesterday 18:00Z\" --format json
   cosmos-rewind diff --where \"c.city_name = 'Davidson'\" --from 15m
+  cosmos-rewind diff --fork http://127.0.0.1:8082/ --plan-out plan.json
 
 Lines are `~ /path before -> after`, `+ /path added`, `- /path removed`; --format json is a JSON
 Patch (RFC 6902) that leads from the first to the second. Numbers are compared as numbers of any
@@ -39,7 +42,7 @@ pub struct DiffArgs {
     #[command(flatten)]
     several: SeveralArgs,
     /// What it was then: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
-    #[arg(long, value_name = "TIME", required_unless_present = "version")]
+    #[arg(long, value_name = "TIME", required_unless_present_any = ["version", "fork"])]
     from: Option<String>,
     /// Compare this version of the one --id instead: a record of the history, an LSN or an etag, as `history` shows them
     #[arg(long, value_name = "RECORD|LSN|ETAG", conflicts_with = "from")]
@@ -47,13 +50,18 @@ pub struct DiffArgs {
     /// Compare with that: a time, `now` (the newest version in the history), or `live` (the live document)
     #[arg(long, value_name = "TIME", default_value = "live")]
     to: String,
-    /// How to print; json is a JSON Patch
+    #[command(flatten)]
+    fork: ForkArgs,
+    /// How to print; json is a JSON Patch, of --fork the plan
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 /// Runs the command.
 pub async fn run(args: DiffArgs, ui: &Ui) -> Result<Exit, CliError> {
+    if let Some(url) = &args.fork.fork {
+        return diff_fork::run(&args.fork, url, &args.connection, args.several.containers(), args.format, ui).await;
+    }
     args.several.each(&args.connection, ui, async |connection| one(&args, connection, ui).await).await
 }
 

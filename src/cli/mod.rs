@@ -12,6 +12,7 @@ mod coverage;
 #[cfg(feature = "local")]
 mod demo;
 mod diff;
+mod diff_fork;
 mod doctor;
 mod erase;
 mod error;

@@ -5,14 +5,14 @@ use std::{path::Path, time::Instant};
 pub use super::restore_args::RestoreArgs;
 use super::{
     CliError, ErrorKind, Exit, Ui,
-    applying::{apply, save_plan},
+    applying::{apply, save_plans},
     from_archive::{FROM, open_archive},
     render::plan::{Shown, planned_exit, show_plan},
-    together::{OnePlan, names_of, pairs, plan_and_carry_out},
+    together::{OnePlan, Run, Then, bad_plan, carry_out, names_of, pairs, plan_and_carry_out, saved_parts},
 };
 use crate::{
     config::Account,
-    restore::{self, PlanLoadError, Planned, Use, new_id, plan::PlanTarget, plan_file::Plan},
+    restore::{self, PlanLoadError, Planned, Saved, Use, new_id},
 };
 
 /// Runs the command.
@@ -26,6 +26,15 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     if !args.containers.is_empty() {
         return together(&args, ui).await;
     }
+    let saved = args.plan.as_deref().map(loaded).transpose()?;
+    let saved = match saved.map(<[Saved; 1]>::try_from) {
+        None => None,
+        Some(Ok([one])) if one.plan.head.together.is_empty() => Some(one),
+        Some(several) => {
+            let several = several.map_or_else(std::convert::identity, Vec::from);
+            return saved_together(several, &args, ui, started).await;
+        }
+    };
     let opened = args.connection.opened().await?;
     let (cosmos, names) = (&opened.cosmos, &opened.names);
     // Only waiting can be ended in good order; what is planned is of no use before it is whole.
@@ -33,11 +42,12 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     let containers = restore::open(args.into.as_deref(), &cx).await?;
     let credential = Account::from_settings(&args.connection.settings()?)?.credential;
     let archive = args.from_archive.as_deref().map(|text| open_archive(FROM, text, &credential)).transpose()?;
-    let Planned { plan, texts, bad } = match &args.plan {
-        Some(file) => {
-            let plan = loaded(file, &restore::target_of(&containers, &cx))?;
-            let texts = restore::texts_of(&plan, archive.as_ref(), &containers).await?;
-            Planned { plan, texts, bad: Vec::new() }
+    let Planned { plan, texts, bad } = match saved {
+        Some(Saved { plan, texts }) => {
+            let place = restore::target_of(&containers, &cx);
+            plan.head.check_place(&place).map_err(|e| bad_plan(args.plan.as_deref(), e))?;
+            let archived = restore::texts_of(&plan, archive.as_ref(), &containers).await?;
+            Planned { plan, texts: texts.or(archived), bad: Vec::new() }
         }
         None => {
             let request = args.request(ui, archive.as_ref(), cosmos, names, &containers).await?;
@@ -46,7 +56,7 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     };
     let bad = if bad.is_empty() { Exit::Done } else { Exit::Incomplete };
     if let Some(file) = &args.plan_out {
-        save_plan(ui, &plan, file)?;
+        save_plans(ui, &[(&plan, None)], file)?;
     }
     let shown = Shown { plan: &plan, fields: None, format: args.how.format };
     show_plan(ui, shown, args.dry_run)?;
@@ -64,22 +74,40 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
 async fn together(args: &RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, _) = args.connection.open()?;
     let all = names_of(&args.connection, &args.containers)?;
-    plan_and_carry_out(ui, &cosmos, &all, (&args.how, args.dry_run), async |names, containers, cx| {
+    let then = Then { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
+    plan_and_carry_out(ui, &cosmos, &all, then, async |names, containers, cx| {
         let mut request = args.request(ui, None, &cosmos, names, containers).await?;
         request.together = pairs(&all);
         let planned = restore::plan(&request, containers, cx).await;
-        Ok(planned.map(|Planned { plan, bad, .. }| OnePlan { plan, fields: None, is_odd: !bad.is_empty() }))
+        Ok(planned.map(|Planned { plan, bad, .. }| OnePlan {
+            plan,
+            fields: None,
+            texts: None,
+            is_odd: !bad.is_empty(),
+        }))
     })
     .await
 }
 
-fn loaded(file: &Path, place: &PlanTarget) -> Result<Plan, CliError> {
-    let wrong = |hint| CliError::usage(format!("--plan {}", file.display()), hint);
-    restore::load_plan(file, place).map_err(|error| match error {
-        PlanLoadError::Open(e) => wrong("make one with --plan-out").because(e),
-        PlanLoadError::Unusable(problem) => {
-            wrong("make a new plan with --plan-out, for these containers").because(problem)
+/// Saved plans of several containers.
+async fn saved_together(saved: Vec<Saved>, args: &RestoreArgs, ui: &Ui, started: Instant) -> Result<Exit, CliError> {
+    if args.into.is_some() || args.from_archive.is_some() {
+        return Err(CliError::usage("--plan: it is of several containers", format!("leave --into and {FROM} out")));
+    }
+    let (cosmos, names) = args.connection.open()?;
+    let parts = saved_parts(ui, (&cosmos, &names), saved, args.plan.as_deref()).await?;
+    // A plan may be used twice: each use has its own journals.
+    let id = new_id(&*ui.context(&cosmos, &names).clock);
+    let run = Run { id: Some(&id), dry_run: args.dry_run };
+    carry_out(ui, &parts, &args.how, run, &cosmos, started).await
+}
+
+fn loaded(file: &Path) -> Result<Vec<Saved>, CliError> {
+    restore::load_plans(file).map_err(|error| match error {
+        PlanLoadError::Open(e) => {
+            CliError::usage(format!("--plan {}", file.display()), "make one with --plan-out").because(e)
         }
+        PlanLoadError::Unusable(problem) => bad_plan(Some(file), problem),
     })
 }
 

@@ -7,12 +7,12 @@ use clap::Args;
 
 use super::{
     CliError, ConnectionArgs, Exit, Ui,
-    applying::{ApplyArgs, apply, save_plan},
+    applying::{ApplyArgs, apply, save_plans},
     lookup,
     render::plan::{Shown, planned_exit, show_plan},
     restore_args::DeleteLimit,
     selection::SelectionArgs,
-    together::{OnePlan, names_of, pairs, plan_and_carry_out},
+    together::{OnePlan, Then, names_of, pairs, plan_and_carry_out},
 };
 use crate::{
     change::{
@@ -114,7 +114,7 @@ pub async fn run(args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     let planned = revert::plan(&request, &containers, &cx).await?;
     let bad = if planned.bad.is_empty() { Exit::Done } else { Exit::Incomplete };
     if let Some(file) = &args.plan_out {
-        save_plan(ui, &planned.plan, file)?;
+        save_plans(ui, &[(&planned.plan, None)], file)?;
     }
     let shown = Shown { plan: &planned.plan, fields: Some(&planned.fields), format: args.how.format };
     show_plan(ui, shown, args.dry_run)?;
@@ -130,13 +130,15 @@ pub async fn run(args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
 async fn together(args: &RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, _) = args.connection.open()?;
     let all = names_of(&args.connection, &args.containers)?;
-    plan_and_carry_out(ui, &cosmos, &all, (&args.how, args.dry_run), async |names, containers, cx| {
+    let then = Then { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
+    plan_and_carry_out(ui, &cosmos, &all, then, async |names, containers, cx| {
         let which = which(args.which.optional(names, containers)?);
         let request = Request { together: pairs(&all), ..args.request(ui, &cosmos, which).await? };
         let planned = revert::plan(&request, containers, cx).await;
         Ok(planned.map(|planned| OnePlan {
             plan: planned.plan,
             fields: Some(planned.fields),
+            texts: None,
             is_odd: !planned.bad.is_empty(),
         }))
     })

@@ -1,24 +1,25 @@
 //! Several containers in one restore, revert or undo: each has a plan, all are shown, asked about and carried out together,
 //! under one id.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use clap::Args;
 
 use super::{
     CliError, ConnectionArgs, ErrorKind, Exit, Ui,
-    applying::ApplyArgs,
+    applying::{ApplyArgs, save_plans},
     render::plan::{Shown, planned_exit, print_report, printed_exit, show_plan},
 };
 use crate::{
+    archive::texts::KeptTexts,
     config::{self, Names},
     cosmos::Cosmos,
     figures::count_of,
     history::{AnyContext, Containers},
     host::functions::Function,
     restore::{
-        self, Approval, RestoreError, Use,
-        plan_file::{Pair, Plan},
+        self, Approval, RestoreError, Saved, Use,
+        plan_file::{BadPlan, Pair, Plan},
     },
     revert::Fields,
 };
@@ -29,6 +30,8 @@ pub(super) struct Part {
     pub(super) containers: Containers,
     pub(super) plan: Plan,
     pub(super) fields: Option<Fields>,
+    /// Texts that are not in the history.
+    pub(super) texts: Option<KeptTexts>,
 }
 
 /// The containers of `--containers`: each with its history, as `orders=order-changes`, or as the function that captures it
@@ -80,6 +83,11 @@ pub struct SeveralArgs {
 }
 
 impl SeveralArgs {
+    /// Their names; empty: the one of the connection.
+    pub(super) fn containers(&self) -> &[String] {
+        &self.containers
+    }
+
     /// Runs a command for each container, or once. Where one of several has nothing that is asked for, that is said.
     ///
     /// # Errors
@@ -123,23 +131,59 @@ pub(super) fn pairs(all: &[Names]) -> Vec<Pair> {
 pub(super) struct OnePlan {
     pub(super) plan: Plan,
     pub(super) fields: Option<Fields>,
+    /// Texts that are not in the history.
+    pub(super) texts: Option<KeptTexts>,
     /// Whether records were set aside.
     pub(super) is_odd: bool,
+}
+
+/// What is done with plans that were made together.
+#[derive(Clone, Copy)]
+pub(super) struct Then<'a> {
+    pub(super) how: &'a ApplyArgs,
+    pub(super) dry_run: bool,
+    pub(super) plan_out: Option<&'a Path>,
 }
 
 /// Plans for each container, and carries all out. Where nothing is in scope, nothing is done; somewhere it has to be.
 ///
 /// # Errors
-/// When a plan cannot be made, or as [`carry_out`].
+/// When a plan cannot be made or saved, or as [`carry_out`].
 pub(super) async fn plan_and_carry_out(
     ui: &Ui,
     cosmos: &Cosmos,
     all: &[Names],
-    flags: (&ApplyArgs, bool),
+    then: Then<'_>,
     plan: impl AsyncFn(&Names, &Containers, &AnyContext<'_>) -> Result<Result<OnePlan, RestoreError>, CliError>,
 ) -> Result<Exit, CliError> {
-    let (how, dry_run) = flags;
     let started = Instant::now();
+    let (parts, exit) = plan_each(ui, cosmos, all, plan).await?;
+    if let Some(file) = then.plan_out {
+        save_parts(ui, &parts, file)?;
+    }
+    let run = Run { id: None, dry_run: then.dry_run };
+    Ok(carry_out(ui, &parts, then.how, run, cosmos, started).await?.and(exit))
+}
+
+/// Saves the plans in one file.
+///
+/// # Errors
+/// When there is such a file already, or it cannot be written.
+pub(super) fn save_parts(ui: &Ui, parts: &[Part], file: &Path) -> Result<(), CliError> {
+    let plans: Vec<(&Plan, Option<&KeptTexts>)> = parts.iter().map(|part| (&part.plan, part.texts.as_ref())).collect();
+    save_plans(ui, &plans, file)
+}
+
+/// Plans for each container; how it went.
+///
+/// # Errors
+/// When a plan cannot be made, or nothing is in scope anywhere.
+pub(super) async fn plan_each(
+    ui: &Ui,
+    cosmos: &Cosmos,
+    all: &[Names],
+    plan: impl AsyncFn(&Names, &Containers, &AnyContext<'_>) -> Result<Result<OnePlan, RestoreError>, CliError>,
+) -> Result<(Vec<Part>, Exit), CliError> {
     let (mut parts, mut nothing, mut exit) = (Vec::new(), None, Exit::Done);
     for names in all {
         // Only waiting can be ended in good order.
@@ -148,16 +192,52 @@ pub(super) async fn plan_and_carry_out(
         match plan(names, &containers, &cx).await? {
             Err(error @ (RestoreError::Nothing { .. } | RestoreError::NothingToRevert { .. })) => nothing = Some(error),
             planned => {
-                let OnePlan { plan, fields, is_odd } = planned?;
+                let OnePlan { plan, fields, texts, is_odd } = planned?;
                 exit = exit.and(if is_odd { Exit::Incomplete } else { Exit::Done });
-                parts.push(Part { names: names.clone(), containers, plan, fields });
+                parts.push(Part { names: names.clone(), containers, plan, fields, texts });
             }
         }
     }
     match nothing {
         Some(error) if parts.is_empty() => Err(error.into()),
-        _ => Ok(carry_out(ui, &parts, how, dry_run, cosmos, started).await?.and(exit)),
+        _ => Ok((parts, exit)),
     }
+}
+
+/// Opens the containers of saved plans.
+///
+/// # Errors
+/// When one cannot be opened, or its plan was made for another one.
+pub(super) async fn saved_parts(
+    ui: &Ui,
+    (cosmos, names): (&Cosmos, &Names),
+    saved: Vec<Saved>,
+    file: Option<&Path>,
+) -> Result<Vec<Part>, CliError> {
+    let mut parts = Vec::new();
+    for Saved { plan, texts } in saved {
+        let place = &plan.head.place;
+        let names = Names { source: place.source.clone(), changes: place.changes.clone(), ..names.clone() };
+        let cx = ui.context(cosmos, &names).any();
+        let containers = restore::open(None, &cx).await?;
+        plan.head.check_place(&restore::target_of(&containers, &cx)).map_err(|e| bad_plan(file, e))?;
+        parts.push(Part { names, containers, plan, fields: None, texts });
+    }
+    Ok(parts)
+}
+
+/// A saved plan that cannot be used, from this file.
+pub(super) fn bad_plan(file: Option<&Path>, problem: BadPlan) -> CliError {
+    let flag = file.map_or_else(|| "--plan".to_owned(), |file| format!("--plan {}", file.display()));
+    CliError::usage(flag, "make a new plan with --plan-out, for these containers").because(problem)
+}
+
+/// How plans are used.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    /// Names this use of saved plans; `None`: they were made now, and are used once.
+    pub(super) id: Option<&'a str>,
+    pub(super) dry_run: bool,
 }
 
 /// Shows all plans, asks once, and carries them out one after the other. One that is given up ends the others.
@@ -168,7 +248,7 @@ pub(super) async fn carry_out(
     ui: &Ui,
     parts: &[Part],
     how: &ApplyArgs,
-    dry_run: bool,
+    run: Run<'_>,
     cosmos: &Cosmos,
     started: Instant,
 ) -> Result<Exit, CliError> {
@@ -176,10 +256,10 @@ pub(super) async fn carry_out(
     let mut exit = Exit::Done;
     for part in parts {
         ui.note(&format!("container  {}", part.names.source));
-        show_plan(ui, shown(part), dry_run)?;
+        show_plan(ui, shown(part), run.dry_run)?;
         exit = exit.and(planned_exit(&part.plan));
     }
-    if dry_run {
+    if run.dry_run {
         ui.spent("planned, nothing written", cosmos, started);
         return Ok(exit);
     }
@@ -194,11 +274,11 @@ pub(super) async fn carry_out(
             format!("{} of {} will be written: {each}.", count_of(writes as u64, "document"), first.names.database);
         ui.confirm(&what, &first.names.database, how.yes)?;
     }
-    let run = &first.plan.head.id;
+    let (run, made_now) = (run.id.unwrap_or(&first.plan.head.id), run.id.is_none());
     let mut exit = Exit::Done;
     for (part, approval) in parts.iter().zip(&approvals) {
         let cx = ui.careful_context(cosmos, &part.names).any();
-        let this = Use { run, made_now: true, texts: None };
+        let this = Use { run, made_now, texts: part.texts.as_ref() };
         ui.note(&format!("container  {}", part.names.source));
         let report = restore::apply(&part.plan, approval, this, &how.options(), &part.containers, &cx).await?;
         print_report(ui, shown(part), run, &report, cosmos, started)?;

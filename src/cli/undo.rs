@@ -9,7 +9,7 @@ use super::{
     CliError, ConnectionArgs, Exit, Ui,
     applying::{ApplyArgs, apply},
     render::plan::{Shown, planned_exit, show_plan},
-    together::{Part, carry_out},
+    together::{Part, Run, carry_out},
 };
 use crate::{
     change::time::PointInTime,
@@ -67,7 +67,7 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (plan, containers) = restore::undo(&request, &cx).await?;
     if !plan.head.together.is_empty() {
         let together = plan.head.together.clone();
-        let mut parts = vec![Part { names: names.clone(), containers, plan, fields: None }];
+        let mut parts = vec![Part { names: names.clone(), containers, plan, fields: None, texts: None }];
         for Pair { source, changes } in together.into_iter().filter(|pair| pair.source != names.source) {
             let names = Names { source, changes, ..names.clone() };
             let (plan, containers) = match restore::undo(&request, &opened.with(ui, &names)).await {
@@ -75,9 +75,10 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
                 Err(RestoreError::NoRestore { .. }) => continue,
                 undo => undo?,
             };
-            parts.push(Part { names, containers, plan, fields: None });
+            parts.push(Part { names, containers, plan, fields: None, texts: None });
         }
-        return carry_out(ui, &parts, &args.how, args.dry_run, cosmos, started).await;
+        let run = Run { id: None, dry_run: args.dry_run };
+        return carry_out(ui, &parts, &args.how, run, cosmos, started).await;
     }
     let shown = Shown { plan: &plan, fields: None, format: args.how.format };
     show_plan(ui, shown, args.dry_run)?;

@@ -16,11 +16,11 @@ use super::{
     plan::{Action, Step},
 };
 use crate::{
-    archive::versions::ArchiveTexts,
+    archive::texts::KeptTexts,
     causes::chain,
     change::{
         key::ItemKey,
-        merge::{self, Edit},
+        merge::{self, Edit, is_own_version},
         raw::RawDocument,
         version::Version,
     },
@@ -60,7 +60,7 @@ pub struct Applier<'a> {
     /// When applying began, by the service's clock, epoch seconds: what has been there since before is not our own.
     pub begun: Option<i64>,
     /// Where the versions' texts are, when they come from an archive.
-    pub texts: Option<&'a ArchiveTexts>,
+    pub texts: Option<&'a KeptTexts>,
     /// Request units a second.
     pub pace: RuLimiter,
     /// The time of this machine.
@@ -141,7 +141,11 @@ impl Applier<'_> {
         let mut texts = HashMap::new();
         for record in step.edits.iter().flat_map(Edit::records) {
             if !texts.contains_key(record) {
-                texts.insert(record.to_owned(), self.containers.document(item, record).await?);
+                let text = match self.texts.filter(|_| is_own_version(record)) {
+                    Some(texts) => texts.get(item, record)?,
+                    None => self.containers.document(item, record).await?,
+                };
+                texts.insert(record.to_owned(), text);
             }
         }
         let wrong = |problem: String| Failure::invalid("compose document".into(), problem);

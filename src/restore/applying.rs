@@ -14,7 +14,7 @@ use super::{
     request::{Limits, RunOptions},
 };
 use crate::{
-    archive::versions::ArchiveTexts,
+    archive::texts::KeptTexts,
     causes::chain,
     cosmos::RuLimiter,
     history::{AnyContext, Containers},
@@ -76,7 +76,7 @@ pub struct Use<'a> {
     /// Whether the plan was made a moment ago by the same caller, so that what it says of the history may be relied on.
     pub made_now: bool,
     /// The versions' texts, when they come from an archive.
-    pub texts: Option<&'a ArchiveTexts>,
+    pub texts: Option<&'a KeptTexts>,
 }
 
 /// How many steps came to what.

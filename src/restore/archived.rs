@@ -14,7 +14,8 @@ use super::{
 use crate::{
     archive::{
         Wanted,
-        versions::{ArchiveFacts, ArchiveTexts, Versions},
+        texts::KeptTexts,
+        versions::{ArchiveFacts, Versions},
     },
     change::{key::ItemKey, record::id_of_version, version::Version},
     cosmos::RuLimiter,
@@ -95,7 +96,7 @@ pub struct Archived<'a> {
     /// Its versions.
     pub facts: &'a ArchiveFacts,
     /// The texts that are needed.
-    pub texts: &'a ArchiveTexts,
+    pub texts: &'a KeptTexts,
     /// Which documents.
     pub wish: &'a ArchiveScope,
     /// What is known of the target.

@@ -4,10 +4,7 @@ use std::{io, path::PathBuf};
 
 use super::{journal::JournalError, survey::SurveyError};
 use crate::{
-    archive::{
-        Damage,
-        versions::{NoFile, TextError},
-    },
+    archive::{Damage, texts::TextError, versions::NoFile},
     causes::chain,
     change::{key::PartitionKey, time::PointInTime},
     cosmos::Failure,
@@ -94,6 +91,23 @@ pub enum RestoreError {
         /// The last second of the window.
         to: PointInTime,
     },
+    /// The address is not that of a copy that may be changed.
+    #[error("the fork has no list of changed documents")]
+    NoFork(#[source] Failure),
+    /// The fork cannot be read.
+    #[error("cannot read the fork")]
+    Fork(#[source] Failure),
+    /// The fork was made of another account.
+    #[error("the fork is of {fork}, not of {live}")]
+    OtherFork {
+        /// The account that the fork is of.
+        fork: String,
+        /// The one that is asked about.
+        live: String,
+    },
+    /// Values are masked in the fork, and its values are to be taken in conflicts.
+    #[error("values of the fork are masked")]
+    MaskedFork,
     /// The expression asks for what there is not.
     #[error(transparent)]
     NoFilter(NoAnswer),

@@ -57,6 +57,6 @@ pub use self::{
     error::{GivenUp, RestoreError, StepError},
     planning::{Planned, check_fields, new_id, open, plan, scope, target_of, texts_of},
     request::{Limits, Named, Request, RunOptions, State, Which},
-    saved::{PlanLoadError, load_plan, save_plan},
+    saved::{PlanLoadError, Saved, load_plans, read_plans, save_plans},
     undoing::{UndoRequest, undo},
 };

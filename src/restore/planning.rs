@@ -12,10 +12,7 @@ use super::{
     survey::{SurveyError, planned, survey},
 };
 use crate::{
-    archive::{
-        Archive,
-        versions::{ArchiveFacts, ArchiveTexts},
-    },
+    archive::{Archive, texts::KeptTexts, versions::ArchiveFacts},
     change::{
         Op,
         key::{ItemKey, parse_path},
@@ -46,7 +43,7 @@ pub struct Planned {
     /// The plan: shown, approved, and that value applied.
     pub plan: Plan,
     /// The versions' texts, when they come from an archive.
-    pub texts: Option<ArchiveTexts>,
+    pub texts: Option<KeptTexts>,
     /// Records that are not understood: they were told and set aside, and may be versions of what is restored.
     pub bad: Vec<BadRecord>,
 }
@@ -133,6 +130,7 @@ pub async fn plan(
         beyond,
         max_deletes: request.max_deletes,
         takes_back: None,
+        fork: false,
         together: request.together.clone(),
         made,
         manner: ApplyOptions { stamp: request.stamp.then_some(made), only: request.only.clone() },
@@ -221,7 +219,7 @@ impl Planning<'_> {
         scope: Scope,
         applier: Applier<'_>,
         draft: &mut Draft,
-    ) -> Result<ArchiveTexts, RestoreError> {
+    ) -> Result<KeptTexts, RestoreError> {
         let filter = match &self.request.which {
             Which::Filter(expression) => Some(Filter::compile(expression)?),
             _ => None,
@@ -240,7 +238,7 @@ impl Planning<'_> {
         facts.counts.describe(None).iter().for_each(|line| planning.note(line));
         let mut known = known(applier.containers, &applier.pace, &facts, &wanted, self.rules).await?;
         let needed = std::mem::take(&mut known.wanted);
-        let texts = ArchiveTexts::read(archive, needed, keys, filter.as_ref()).await.map_err(RestoreError::Archive)?;
+        let texts = KeptTexts::read(archive, needed, keys, filter.as_ref()).await.map_err(RestoreError::Archive)?;
         if texts.no_answer > 0 {
             planning.note(&format!("--filter has no answer about {}", count_of(texts.no_answer, "version")));
         }
@@ -363,7 +361,7 @@ pub async fn texts_of(
     plan: &Plan,
     archive: Option<&Archive>,
     containers: &Containers,
-) -> Result<Option<ArchiveTexts>, RestoreError> {
+) -> Result<Option<KeptTexts>, RestoreError> {
     let archive = match (&plan.head.archive, archive) {
         (None, None) => return Ok(None),
         (Some(_), Some(archive)) => archive,
@@ -377,6 +375,6 @@ pub async fn texts_of(
             wanted.push(archive.wanted(place, &chosen.record_id)?);
         }
     }
-    let texts = ArchiveTexts::read(archive, wanted, containers.source.key_paths(), None).await;
+    let texts = KeptTexts::read(archive, wanted, containers.source.key_paths(), None).await;
     texts.map(Some).map_err(RestoreError::Archive)
 }

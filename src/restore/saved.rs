@@ -1,15 +1,33 @@
-//! Plans in files that a person names.
+//! Plans in files that a person names: one plan; or those of several containers, one after the other. After a plan come the
+//! texts that are nowhere else, of one that brings in the changes of a fork.
 
 use std::{
+    collections::BTreeSet,
     fs::{File, OpenOptions},
-    io,
+    io::{self, BufWriter, Read, Write},
     path::Path,
 };
 
-use super::{
-    plan::PlanTarget,
-    plan_file::{BadPlan, Plan},
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::plan_file::{BadPlan, Intake, Plan, each_line};
+use crate::{
+    archive::texts::{Keeping, KeptTexts},
+    change::{
+        key::{ItemKey, PartitionKey},
+        merge::{Edit, is_own_version},
+        record::hex,
+    },
 };
+
+/// A plan from a file.
+pub struct Saved {
+    /// The plan.
+    pub plan: Plan,
+    /// The texts that came with it.
+    pub texts: Option<KeptTexts>,
+}
 
 /// Why a saved plan cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,25 +40,233 @@ pub enum PlanLoadError {
     Unusable(#[source] BadPlan),
 }
 
-/// Reads a plan for these containers.
+/// What may follow a plan in its file.
+#[derive(Serialize, Deserialize)]
+enum After {
+    #[serde(rename = "_text")]
+    Text(OneText),
+    #[serde(rename = "_texts")]
+    Texts(Count),
+    #[serde(rename = "_plans")]
+    Plans(Count),
+}
+
+/// The text of a document that a step takes values from.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneText {
+    id: String,
+    pk: serde_json::Value,
+    version: String,
+    text: String,
+}
+
+/// How many lines, or plans, there were, and the checksum of all their bytes.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Count {
+    count: usize,
+    sha256: String,
+}
+
+/// Reads a plan's file.
 ///
 /// # Errors
 /// When it cannot be used.
-pub fn load_plan(file: &Path, place: &PlanTarget) -> Result<Plan, PlanLoadError> {
-    let text = File::open(file).map_err(PlanLoadError::Open)?;
-    Plan::read(text, Some(place)).map_err(PlanLoadError::Unusable)
+pub fn load_plans(file: &Path) -> Result<Vec<Saved>, PlanLoadError> {
+    read_plans(File::open(file).map_err(PlanLoadError::Open)?).map_err(PlanLoadError::Unusable)
 }
 
-/// Writes a plan into a new file, which nobody else may read.
+/// Reads the text of a plan's file, whole, before anything of it is used: one plan, or one for each of several containers.
+///
+/// # Errors
+/// When it is no plan, of another format, edited, or not whole; each says what is wrong.
+pub fn read_plans(text: impl Read) -> Result<Vec<Saved>, BadPlan> {
+    let mut reading = Reading { done: Vec::new(), part: Part::new()?, all: Sha256::new(), is_whole: false };
+    each_line(text, |line| reading.line(line))?;
+    reading.finish()
+}
+
+/// Writes plans into a new file, which nobody else may read.
 ///
 /// # Errors
 /// When the file exists, or cannot be written.
-pub fn save_plan(plan: &Plan, file: &Path) -> io::Result<()> {
+pub fn save_plans(plans: &[(&Plan, Option<&KeptTexts>)], file: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut out = options.open(file)?;
-    io::copy(&mut plan.text(), &mut out)?;
-    out.sync_all()
+    let file = options.open(file)?;
+    let mut out = Summed { out: BufWriter::new(&file), lines: Sha256::new() };
+    for (plan, texts) in plans {
+        io::copy(&mut plan.text(), &mut out)?;
+        if let Some(texts) = texts.filter(|_| plan.head.fork) {
+            write_texts(plan, texts, &mut out)?;
+        }
+    }
+    if plans.iter().any(|(plan, _)| !plan.head.together.is_empty()) {
+        let end = After::Plans(Count { count: plans.len(), sha256: out.sum() });
+        out.line(&serde_json::to_string(&end)?)?;
+    }
+    out.out.flush()?;
+    file.sync_all()
+}
+
+fn write_texts(plan: &Plan, texts: &KeptTexts, out: &mut impl Write) -> io::Result<()> {
+    let mut lines = Summed { out, lines: Sha256::new() };
+    let mut count = 0;
+    for step in plan.writing_steps() {
+        let step = step?;
+        let item = step.item().map_err(io::Error::other)?;
+        let versions: BTreeSet<&str> = step.edits.iter().flat_map(Edit::records).collect();
+        for version in versions.into_iter().filter(|version| is_own_version(version)) {
+            let text = texts.get(&item, version).map_err(io::Error::other)?;
+            let (id, pk) = (step.id.clone(), step.pk.clone());
+            lines.line(&serde_json::to_string(&After::Text(OneText { id, pk, version: version.to_owned(), text }))?)?;
+            count += 1;
+        }
+    }
+    let end = After::Texts(Count { count, sha256: lines.sum() });
+    lines.line(&serde_json::to_string(&end)?)
+}
+
+/// Writes, and sums up what was written.
+struct Summed<W> {
+    out: W,
+    lines: Sha256,
+}
+
+impl<W: Write> Summed<W> {
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        self.write_all(text.as_bytes())?;
+        self.write_all(b"\n")
+    }
+
+    fn sum(&self) -> String {
+        hex(&self.lines.clone().finalize())
+    }
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.lines.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A file that is read.
+struct Reading {
+    done: Vec<Saved>,
+    part: Part,
+    all: Sha256,
+    /// Whether the line was read that ends several plans.
+    is_whole: bool,
+}
+
+/// One plan of it.
+struct Part {
+    plan: Intake,
+    texts: Keeping,
+    lines: Sha256,
+    count: usize,
+    has_texts: bool,
+}
+
+impl Part {
+    fn new() -> Result<Self, BadPlan> {
+        let (plan, texts) = (Intake::new().map_err(BadPlan::Copy)?, Keeping::new().map_err(BadPlan::Copy)?);
+        Ok(Self { plan, texts, lines: Sha256::new(), count: 0, has_texts: false })
+    }
+
+    fn text(&mut self, one: &OneText) -> Result<(), BadPlan> {
+        let partition_key = PartitionKey::parse(&one.pk.to_string()).map_err(BadPlan::Key)?;
+        let item = ItemKey { id: one.id.clone(), partition_key };
+        self.count += 1;
+        self.texts.add(&item, &one.version, &one.text).map_err(BadPlan::Copy)
+    }
+
+    fn finish(self) -> Result<Saved, BadPlan> {
+        let (plan, texts) = (self.plan.finish()?, self.texts.finish().map_err(BadPlan::Copy)?);
+        if !plan.head.fork {
+            return if self.count == 0 && !self.has_texts {
+                Ok(Saved { plan, texts: None })
+            } else {
+                Err(BadPlan::Edited)
+            };
+        }
+        for step in plan.writing_steps() {
+            let step = step.map_err(BadPlan::Copy)?;
+            let item = step.item().map_err(BadPlan::Key)?;
+            let mut versions = step.edits.iter().flat_map(Edit::records);
+            if !self.has_texts || !versions.all(|version| !is_own_version(version) || texts.has(&item, version)) {
+                return Err(BadPlan::NoTexts);
+            }
+        }
+        Ok(Saved { plan, texts: Some(texts) })
+    }
+}
+
+impl Reading {
+    fn line(&mut self, line: &str) -> Result<(), BadPlan> {
+        let sum = |hash: &Sha256| hex(&hash.clone().finalize());
+        if self.is_whole || (self.part.plan.is_whole() && line.trim().is_empty()) {
+            return if line.trim().is_empty() { Ok(()) } else { Err(BadPlan::Edited) };
+        }
+        let mut is_text = false;
+        if !self.part.plan.is_whole() {
+            self.part.plan.line(line, None)?;
+        } else if line.starts_with("{\"_plan\":") {
+            let part = std::mem::replace(&mut self.part, Part::new()?);
+            self.done.push(part.finish()?);
+            self.part.plan.line(line, None)?;
+        } else {
+            match serde_json::from_str(line).map_err(|_| BadPlan::Edited)? {
+                After::Text(one) if !self.part.has_texts => {
+                    self.part.text(&one)?;
+                    is_text = true;
+                }
+                After::Texts(end) if !self.part.has_texts && end.count == self.part.count => {
+                    if end.sha256 != sum(&self.part.lines) {
+                        return Err(BadPlan::Edited);
+                    }
+                    self.part.has_texts = true;
+                }
+                After::Plans(end) if end.count == self.done.len() + 1 && end.sha256 == sum(&self.all) => {
+                    self.is_whole = true;
+                }
+                After::Text(_) | After::Texts(_) | After::Plans(_) => return Err(BadPlan::Edited),
+            }
+        }
+        for bytes in [line.as_bytes(), b"\n"] {
+            self.all.update(bytes);
+            if is_text {
+                self.part.lines.update(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Vec<Saved>, BadPlan> {
+        let Self { mut done, part, is_whole, .. } = self;
+        done.push(part.finish()?);
+        let together = &done[0].plan.head.together;
+        if is_whole == together.is_empty() || (together.is_empty() && done.len() > 1) {
+            return Err(BadPlan::CutOff);
+        }
+        let mut seen = BTreeSet::new();
+        let is_one = done.iter().all(|saved| {
+            let head = &saved.plan.head;
+            let is_named = head.together.iter().any(|pair| {
+                (pair.source.as_str(), pair.changes.as_str())
+                    == (head.place.source.as_str(), head.place.changes.as_str())
+            });
+            head.together == *together && (is_named || together.is_empty()) && seen.insert(head.place.source.clone())
+        });
+        if is_one { Ok(done) } else { Err(BadPlan::Apart) }
+    }
 }

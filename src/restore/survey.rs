@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        archive::versions::ArchiveTexts,
+        archive::texts::KeptTexts,
         change::key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
         clock::SystemClock,
         config::{Names, Settings},
@@ -195,7 +195,7 @@ mod tests {
         let account = MemoryAccount::new(&names, paths(), paths());
         let containers = account.containers(&names, None).await.unwrap();
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::String("p".into())]) };
-        let texts = ArchiveTexts::lost(&item, "v").unwrap();
+        let texts = KeptTexts::lost(&item, "v").unwrap();
         let applier = Applier {
             containers: &containers,
             manner: &ApplyOptions { stamp: None, only: Vec::new() },

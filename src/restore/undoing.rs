@@ -105,6 +105,7 @@ async fn inverse(
         beyond: false,
         max_deletes: None,
         takes_back: None,
+        fork: false,
         together: original.head.together.clone(),
         made: cx.account.now().await.timestamp(),
         manner: exact.clone(),

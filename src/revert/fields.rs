@@ -17,6 +17,8 @@ use crate::change::{key::ItemKey, merge::Merged};
 pub enum Fate {
     /// It goes back.
     Back,
+    /// It gets the value that it has in a fork.
+    Fork,
     /// It is left alone: a write that is kept changed it after one that is taken back.
     Conflict,
 }
@@ -33,10 +35,10 @@ pub struct Field {
     pub path: String,
     /// What becomes of it.
     pub fate: Fate,
-    /// Its value before the first write that is taken back.
+    /// Its value before the first write that is taken back; of a fork: when the fork began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Box<RawValue>>,
-    /// What a write that is taken back made of it.
+    /// What a write that is taken back made of it; of a fork: what the fork has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub theirs: Option<Box<RawValue>>,
     /// Its value today.
@@ -102,7 +104,7 @@ impl Serialize for Fields {
 }
 
 /// Fields that are gathered.
-pub(super) struct Gathering {
+pub(crate) struct Gathering {
     file: BufWriter<File>,
     count: u64,
     /// Held back to be sorted, as long as they are few.
@@ -110,11 +112,11 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { file: BufWriter::new(tempfile::tempfile()?), count: 0, held: Some(Vec::new()) })
     }
 
-    pub(super) fn add(&mut self, fields: Vec<Field>) -> io::Result<()> {
+    pub(crate) fn add(&mut self, fields: Vec<Field>) -> io::Result<()> {
         self.count += fields.len() as u64;
         match &mut self.held {
             Some(held) => {
@@ -136,7 +138,7 @@ impl Gathering {
         held.iter().try_for_each(|field| self.line(field))
     }
 
-    pub(super) fn finish(mut self) -> io::Result<Fields> {
+    pub(crate) fn finish(mut self) -> io::Result<Fields> {
         self.release()?;
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         Ok(Fields { file, count: self.count })

@@ -39,6 +39,7 @@ mod fields;
 mod planning;
 mod request;
 
+pub(crate) use self::fields::Gathering;
 pub use self::{
     fields::{Fate, Field, Fields},
     planning::{Planned, plan},

@@ -85,6 +85,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
             to: request.to.seconds(),
             filter: request.filter.clone(),
         }),
+        fork: false,
         together: request.together.clone(),
         made,
         manner: ApplyOptions { stamp: None, only: Vec::new() },

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Utc;
-use cosmos_rewind::change::key::PartitionKey;
+use cosmos_rewind::{
+    change::key::PartitionKey,
+    config::{Account, Settings},
+    cosmos::Cosmos,
+};
 use serde_json::{Value, json};
 
 use super::world::World;
@@ -191,6 +195,19 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
     let filtered = [&window[..], &["--where", "c.kind = 'reverted'", "--filter", "doc.by == 'job'"]].concat();
     compare("restore", &[3], &[&filtered[..], &["--yes"]].concat()).await;
     compare("restore", &[0], &[&window[..], &["--id", "r3", "--delete-created=1", "--yes"]].concat()).await;
+    let mut fork = world.app.start_program(&["at", &world.minutes_ago(0), "--writable"]);
+    let ready: Value = serde_json::from_str(&fork.line().await).unwrap();
+    fork.line().await;
+    let there = ready["endpoint"].as_str().unwrap();
+    let body = json!({"id": "forked", "pk": "forked"}).to_string().into_bytes();
+    let account = Settings::from_pairs([("CosmosDB__accountEndpoint", there)]);
+    let copy = Cosmos::new(Account::from_settings(&account).unwrap()).container("dev", "events").await.unwrap();
+    copy.upsert(&PartitionKey::parse("forked").unwrap(), "forked", body).await.unwrap();
+    let (saved, folder) = ("forked.json", world.app.folder.path());
+    let planned = world.run(&["diff", "--fork", there, "--plan-out", saved, "--format", "json"]).await.json();
+    assert_eq!(planned.as_object().unwrap().keys().collect::<Vec<_>>(), ["plan", "fields"]);
+    assert!(folder.join(saved).is_file());
+    compare("restore", &[0], &["restore", "--plan", saved, "--yes"]).await;
     // A journal of a newer program, or of somebody else.
     let foreign = json!({"kind": "plan", "writes": "many"});
     let outcomes = json!({"kind": "outcomes", "outcomes": [{"fate": "better"}]});

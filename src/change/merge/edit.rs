@@ -12,6 +12,16 @@ use crate::change::{
     raw::RawDocument,
 };
 
+/// Stands in an edit for a document of a fork, instead of a record of the history.
+pub const FORK: &str = "~fork";
+/// Stands in an edit for what that document was when the fork began.
+pub const BASE: &str = "~base";
+
+/// Whether an edit takes a value from a text that comes with its plan: no record of the history has such an id.
+pub fn is_own_version(record: &str) -> bool {
+    matches!(record, FORK | BASE)
+}
+
 /// One value that goes back to what it was in a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

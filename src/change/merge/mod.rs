@@ -12,7 +12,7 @@ mod tests;
 mod walk;
 
 pub use self::{
-    edit::{Edit, EditError, Texts, edited},
+    edit::{BASE, Edit, EditError, FORK, Texts, edited, is_own_version},
     place::{ArrayKey, Place, Segment, get},
     walk::{Conflict, Merged, Prefer, Rules, Taken, Walk, Writer},
 };

@@ -233,6 +233,20 @@ impl From<RestoreError> for CliError {
                 message,
                 "look at the writes first: cosmos-rewind history --id ID, or find --when with the same expression",
             ),
+            RestoreError::NoFork(failure) => Self::usage(
+                format!("--fork: {}", chain(&failure)),
+                "name the endpoint that at --writable printed, while it runs, and the container that it is of",
+            ),
+            RestoreError::Fork(failure) => {
+                Self::failed(format!("{message}: {}", chain(&failure))).hint("it is there while at --writable runs")
+            }
+            RestoreError::OtherFork { .. } => {
+                Self::usage(format!("--fork: {message}"), "name the fork of this account, or the account of this fork")
+            }
+            RestoreError::MaskedFork => Self::usage(
+                format!("--prefer fork: {message}"),
+                "a mask would come into live documents: make a fork without --mask",
+            ),
             RestoreError::NoFilter(_) => Self::usage(format!("--filter: {message}"), "look at the names it uses"),
             RestoreError::EachFromArchive => Self::usage(
                 format!("--ids-file: {message}"),

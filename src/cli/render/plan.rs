@@ -76,12 +76,14 @@ pub(in super::super) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Res
         ui.note(&format!("... and {}; --format csv shows all", count_of(rest, "document")));
     }
     if let Some(fields) = fields.filter(|_| format == Format::Table) {
-        show_fields(ui, fields)?;
+        show_fields(ui, fields, plan.head.fork)?;
     }
     let count = |action| plan.totals.count(action);
     let time = PointInTime::from_epoch;
     let at = match (&plan.head.takes_back, plan.head.at) {
         (Some(writes), _) => format!("without the writes from {} to {}", time(writes.from), time(writes.to)),
+        (None, Some(at)) if plan.head.fork => format!("with what was changed in the fork of {}", time(at)),
+        (None, None) if plan.head.fork => "as it is: nothing was changed in the fork".to_owned(),
         (None, Some(at)) => format!("to {}", self::shown(time(at))),
         (None, None) if plan.head.per_document => "to what the list says".to_owned(),
         (None, None) => "to before the restore".to_owned(),
@@ -99,9 +101,15 @@ pub(in super::super) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Res
     ));
     if plan.totals.conflicts > 0 {
         let documents = count_of(plan.totals.conflicts as u64, "document");
-        ui.note(&format!(
-            "conflicts  in {documents}, where later writes changed the same fields: these stay as they are (--prefer ours is content with that, --prefer base puts them back)"
-        ));
+        let (who, how) = if plan.head.fork {
+            (
+                "somebody changed the same in the live ones",
+                "--prefer live is content with that, --prefer fork takes the fork's",
+            )
+        } else {
+            ("later writes changed the same fields", "--prefer ours is content with that, --prefer base puts them back")
+        };
+        ui.note(&format!("conflicts  in {documents}, where {who}: these stay as they are ({how})"));
     }
     let frontier = plan.head.frontier.map(time);
     match (plan.head.beyond, frontier) {
@@ -127,8 +135,9 @@ pub(in super::super) fn planned_exit(plan: &Plan) -> Exit {
 }
 
 /// The fields of a revert, with their values.
-fn show_fields(ui: &Ui, fields: &Fields) -> Result<(), CliError> {
-    let mut rows = ui.rows(Format::Table, &["id", "pk", "path", "fate", "before", "written", "today"]);
+fn show_fields(ui: &Ui, fields: &Fields, is_fork: bool) -> Result<(), CliError> {
+    let (base, theirs) = if is_fork { ("then", "fork") } else { ("before", "written") };
+    let mut rows = ui.rows(Format::Table, &["id", "pk", "path", "fate", base, theirs, "today"]);
     for field in fields.iter().map_err(unreadable)?.take(SHOWN) {
         let field = field.map_err(unreadable)?;
         let value = |value: &Option<Box<RawValue>>| json!(value.as_ref().map_or(String::new(), |v| short(v.get())));

@@ -30,7 +30,7 @@ pub(super) use self::{
     clock::Clock,
     containers::Containers,
     document_key::wrong_key,
-    past::{Fetch, Import, Loading, Past},
+    past::{Fetch, Import, Loading, Past, Refresh},
     ranges::{PhysicalRange, RangeError},
 };
 

@@ -37,6 +37,12 @@ pub(in crate::local) trait Fetch: fmt::Debug + Send + Sync {
     fn fetch<'a>(&'a self, id: &'a str, key: &'a str) -> BoxFuture<'a, Result<(), String>>;
 }
 
+/// Brings a container up to date, before it is read.
+pub(in crate::local) trait Refresh: fmt::Debug + Send + Sync {
+    /// Takes in what is new; the problem, when that cannot be.
+    fn refresh<'a>(&'a self, container: &'a Container) -> BoxFuture<'a, Result<(), String>>;
+}
+
 /// How far the load is.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::local) enum Loading {
@@ -55,6 +61,8 @@ pub(in crate::local) struct Past {
     pub partial: bool,
     /// `None` when only the load knows which documents there are.
     pub fetch: Option<Arc<dyn Fetch>>,
+    /// Of a list that this account keeps, and nobody else writes.
+    pub refresh: Option<Arc<dyn Refresh>>,
     loading: watch::Sender<Loading>,
     loaded: AtomicU64,
     said: AtomicBool,
@@ -73,7 +81,14 @@ pub(in crate::local) struct Import {
 impl Past {
     pub fn new(at: String, partial: bool, fetch: Option<Arc<dyn Fetch>>) -> Self {
         let loading = watch::Sender::new(Loading::Running);
-        Self { at, partial, fetch, loading, loaded: AtomicU64::new(0), said: AtomicBool::new(false) }
+        Self { at, partial, fetch, refresh: None, loading, loaded: AtomicU64::new(0), said: AtomicBool::new(false) }
+    }
+
+    /// A list that is whole at any time: it is brought up to date before it is read.
+    pub fn kept(at: String, refresh: Option<Arc<dyn Refresh>>) -> Self {
+        let past = Self { refresh, ..Self::new(at, false, None) };
+        past.ended(Loading::Done);
+        past
     }
 
     /// The load has come to its end.
@@ -114,6 +129,15 @@ impl Past {
 
     /// Answers what is asked for by name; waits before what needs all documents. `None`: go on as with any container.
     pub async fn answer(&self, container: &Container, target: &Target, ask: &Ask) -> Option<Answer> {
+        if let Some(refresh) = &self.refresh {
+            if ask.is_write() {
+                let message = "This list is kept by the account itself and cannot be changed";
+                return Some(Answer::error(403, None, "Forbidden", message));
+            }
+            if let Err(problem) = refresh.refresh(container).await {
+                return Some(Answer::error(503, None, "ServiceUnavailable", problem));
+            }
+        }
         match (target, &ask.method) {
             (Target::Document(_, id), &Method::GET) => Some(self.read(container, id, ask).await),
             (_, &Method::POST) if ask.headers.is_true(header::IS_QUERY_PLAN) => None,
@@ -173,6 +197,11 @@ impl Container {
         let _ = self.past.set(past);
     }
 
+    /// Remembers from now on what each document was before somebody writes it.
+    pub async fn remember_originals(&self) {
+        self.write().await.remember_originals();
+    }
+
     pub fn past(&self) -> Option<&Arc<Past>> {
         self.past.get()
     }
@@ -200,7 +229,8 @@ impl Container {
         let range = self.partitioning().range_of(&partition_key).ok_or("its partition key is none")?;
         let key = DocumentKey { epk: range.min, id };
         let mut log = self.write().await;
-        if log.get(&key).is_some() {
+        // What was asked for by name comes late when it was deleted meanwhile.
+        if log.get(&key).is_some() || log.is_written(&key) {
             return Ok(0);
         }
         let put = if writable {
@@ -212,7 +242,7 @@ impl Container {
         };
         let bytes = put.text.len();
         log.begin();
-        log.put(Put { ttl: None, ..put });
+        log.import(Put { ttl: None, ..put });
         if let Some(past) = self.past() {
             past.loaded.fetch_add(1, Ordering::Relaxed);
         }

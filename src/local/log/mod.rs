@@ -4,6 +4,7 @@
 //! `_lsn`, previous images and TTL. All lookups are by ordered maps, so that reading what is new costs what is new.
 
 mod expiry;
+mod originals;
 mod read;
 mod version;
 
@@ -14,7 +15,7 @@ use std::{
 
 use serde_json::Value;
 
-use self::{expiry::due_time, version::cost};
+use self::{expiry::due_time, originals::Originals, version::cost};
 use super::keys::{DocumentKey, EpkRange};
 
 pub(super) use self::{
@@ -38,6 +39,8 @@ pub(super) struct WriteLog {
     seconds: BTreeMap<u64, u64>,
     due: BTreeSet<(u64, Arc<DocumentKey>)>,
     default_ttl: Option<i64>,
+    /// Set when it is to remember what documents were before they were written.
+    originals: Option<Originals>,
 }
 
 impl WriteLog {
@@ -55,6 +58,7 @@ impl WriteLog {
             seconds: BTreeMap::new(),
             due: BTreeSet::new(),
             default_ttl,
+            originals: None,
         }
     }
 
@@ -91,6 +95,9 @@ impl WriteLog {
 
     /// Records a created or replaced document.
     pub fn put(&mut self, put: Put) {
+        for key in put.renamed_from.iter().chain([&put.key]) {
+            self.note_original(key, Some(&put.partition_key));
+        }
         let replaced = match &put.renamed_from {
             Some(before) => self.unlink(before).map(|(_, document)| (Arc::new(put.key.clone()), document)),
             None => self.unlink(&put.key),
@@ -138,9 +145,8 @@ impl WriteLog {
 
     /// Records a deletion at second `ts`.
     pub fn delete(&mut self, key: &DocumentKey, ts: u64, expired: bool) {
-        let Some((key, document)) = self.unlink(key) else {
-            return;
-        };
+        self.note_original(key, None);
+        let Some((key, document)) = self.unlink(key) else { return };
         self.push(Version {
             lsn: self.lsn,
             operation: Operation::Delete,

@@ -36,6 +36,7 @@ use crate::{
 
 /// Fills one container.
 pub(super) struct Loader {
+    pub(super) database: String,
     pub(super) source: String,
     pub(super) at: PointInTime,
     pub(super) containers: Containers,

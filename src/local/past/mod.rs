@@ -1,5 +1,6 @@
 //! The past as an account: containers as they were at a moment, for any SDK, filled from their histories in the background.
 
+mod changed;
 mod loading;
 mod request;
 
@@ -16,12 +17,13 @@ use serde_json::json;
 
 pub use self::request::{Loaded, PastError, PastRequest, UNKNOWN};
 use self::{
+    changed::Changed,
     loading::{Fetching, Loader},
     request::OVERHEAD,
 };
 use super::{
     LocalCosmos, LocalError, LocalOptions,
-    container::{Fetch, Loading, Past},
+    container::{Container, Fetch, Loading, Past},
     message::ContainerName,
 };
 use crate::{
@@ -29,6 +31,7 @@ use crate::{
     change::{key::render_path, shape::Redactor, time::PointInTime},
     context::Context,
     cosmos::RuLimiter,
+    fork::CHANGED,
     frontier::waiting::reach,
     history::{Account as _, scan::Scope},
     progress::ProgressStep,
@@ -84,17 +87,10 @@ impl PastAccount {
             local.create_database(&names.database).await?;
             let key = json!({"paths": paths, "kind": kind, "version": 2});
             local.create_container(&names.database, json!({"id": names.source, "partitionKey": key})).await?;
-            let key = json!({"paths": ["/container"], "kind": "Hash", "version": 2});
-            local.create_container(&names.database, json!({"id": UNKNOWN, "partitionKey": key})).await?;
-            let open = async |name: &str| {
-                let name = ContainerName::new(&names.database, name);
-                local
-                    .gateway
-                    .container(&name)
-                    .await
-                    .map_err(|answer| LocalError::refused(format!("open {name}"), &answer))
-            };
+            create_list(&local, &names.database, UNKNOWN).await?;
+            let open = |name| opened(&local, &names.database, name);
             let loader = Arc::new(Loader {
+                database: names.database.clone(),
                 source: names.source.clone(),
                 at: request.at,
                 containers,
@@ -114,15 +110,18 @@ impl PastAccount {
                 bytes: AtomicU64::new(0),
                 unknowns: AtomicU64::new(0),
             });
-            let known = Past::new(request.at.to_string(), false, None);
-            known.ended(Loading::Done);
-            loader.unknown.show_past(Arc::new(known));
+            loader.unknown.show_past(Arc::new(Past::kept(request.at.to_string(), None)));
+            if request.writable {
+                loader.container.remember_originals().await;
+            }
             let fetch =
                 request.predicate.is_none().then(|| Arc::new(Fetching(Arc::downgrade(&loader))) as Arc<dyn Fetch>);
             loader.container.show_past(Arc::new(Past::new(request.at.to_string(), request.partial, fetch)));
             loaders.push(loader);
         }
-        if !request.writable {
+        if request.writable {
+            keep_changed(&local, &loaders, cx.account.endpoint()).await?;
+        } else {
             let names: Vec<&str> = request.sources.iter().map(|names| names.source.as_str()).collect();
             local.gateway.freeze(format!(
                 "This account shows {} as of {} and cannot be changed; started with --writable it is a copy that can",
@@ -172,4 +171,28 @@ impl PastAccount {
     pub async fn shutdown(self) {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.local.shutdown()).await;
     }
+}
+
+async fn opened(local: &LocalCosmos, database: &str, name: &str) -> Result<Arc<Container>, LocalError> {
+    let name = ContainerName::new(database, name);
+    let opened = local.gateway.container(&name).await;
+    opened.map_err(|answer| LocalError::refused(format!("open {name}"), &answer))
+}
+
+/// A container in which this account lists documents, by the container that they are of.
+async fn create_list(local: &LocalCosmos, database: &str, name: &str) -> Result<(), LocalError> {
+    let key = json!({"paths": ["/container"], "kind": "Hash", "version": 2});
+    local.create_container(database, json!({"id": name, "partitionKey": key})).await.map(drop)
+}
+
+/// Lists from now on which documents are changed in the copies; `account` is the one that they are of.
+async fn keep_changed(local: &LocalCosmos, loaders: &[Arc<Loader>], account: &str) -> Result<(), LocalError> {
+    for loader in loaders {
+        let own = loaders.iter().filter(|other| other.database == loader.database);
+        create_list(local, &loader.database, CHANGED).await?;
+        let past = Past::kept(loader.at.to_string(), Some(Arc::new(Changed::of(account, own))));
+        // The first one of a database is for all of its containers.
+        opened(local, &loader.database, CHANGED).await?.show_past(Arc::new(past));
+    }
+    Ok(())
 }

@@ -31,6 +31,12 @@ pub enum BadPlan {
     /// It was cut off.
     #[error("is not whole, its last line is missing: make a new plan")]
     CutOff,
+    /// Texts that its steps take values from are not in its file.
+    #[error("is not whole, the texts of its documents are missing: make a new plan")]
+    NoTexts,
+    /// Its file has plans of several restores.
+    #[error("has plans that were not made together: make a new plan")]
+    Apart,
     /// It is of other containers.
     #[error("was made for {}, not for {}", shown(.made_for), shown(.place))]
     OtherPlace {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::BadPlan;
 use crate::restore::{apply::ApplyOptions, plan::PlanTarget};
 
 /// What is said once in a plan.
@@ -30,7 +31,7 @@ pub struct Head {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<String>,
     /// Up to where the history was known to be complete, epoch seconds. `None`: nothing tells, or the plan does not
-    /// ask (a version by name, an archive, an undo). Plans of earlier releases say it only with `beyond`.
+    /// ask (a version by name, an archive, an undo, a fork). Plans of earlier releases say it only with `beyond`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frontier: Option<i64>,
     /// Whether the history is not known to be complete up to the point in time.
@@ -44,6 +45,9 @@ pub struct Head {
     /// Which writes a revert takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_back: Option<TakesBack>,
+    /// Whether it brings the changes of a fork into the live documents; `at` is the moment that the fork began with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fork: bool,
     /// All containers of one restore, this one among them, when it is of several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub together: Vec<Pair>,
@@ -62,6 +66,17 @@ pub struct Pair {
 }
 
 impl Head {
+    /// Whether the plan was made for these containers.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub fn check_place(&self, place: &PlanTarget) -> Result<(), BadPlan> {
+        if self.place == *place {
+            return Ok(());
+        }
+        Err(BadPlan::OtherPlace { made_for: Box::new(self.place.clone()), place: Box::new(place.clone()) })
+    }
+
     /// What the local journal of a use of this plan is called.
     pub fn journal_name(&self, run: &str) -> String {
         if self.together.is_empty() { format!("{run}.jsonl") } else { format!("{run}~{}.jsonl", self.place.source) }

@@ -26,10 +26,7 @@ impl Intake {
         }
         if self.head.is_none() {
             let head = head(line)?;
-            if let Some(place) = place.filter(|place| **place != head.place) {
-                let place = Box::new(place.clone());
-                return Err(BadPlan::OtherPlace { made_for: Box::new(head.place), place });
-            }
+            place.map_or(Ok(()), |place| head.check_place(place))?;
             self.head = Some(head);
         } else if let Ok(EndLine { end }) = serde_json::from_str::<EndLine>(line) {
             if end.steps != self.totals.steps || end.sha256 != self.out.sum() {
@@ -43,6 +40,11 @@ impl Intake {
             self.totals.add(&step);
         }
         self.out.line(line).map_err(BadPlan::Copy)
+    }
+
+    /// Whether the last line was taken.
+    pub(in crate::restore) fn is_whole(&self) -> bool {
+        self.ended
     }
 
     pub(in crate::restore) fn finish(self) -> Result<Plan, BadPlan> {

@@ -24,8 +24,8 @@ pub use self::{
 };
 use super::plan::{Action, PlanTarget, Step};
 
-/// Longest line taken: a step names a few paths and notes, no content.
-const MAX_LINE: u64 = 4 << 20;
+/// Longest line taken: a step names a few paths and notes; the text of a document, of 2 MB at most, is a string of JSON.
+const MAX_LINE: u64 = 8 << 20;
 
 /// Sums over the steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -133,21 +133,28 @@ impl Plan {
     /// # Errors
     /// When it is no plan, of another format, edited, or made for other containers; each says what is wrong.
     pub fn read(text: impl Read, place: Option<&PlanTarget>) -> Result<Self, BadPlan> {
-        let mut text = BufReader::new(text);
         let mut intake = Intake::new().map_err(BadPlan::Copy)?;
-        let mut line = String::new();
-        loop {
-            line.clear();
-            match text.by_ref().take(MAX_LINE).read_line(&mut line) {
-                Ok(0) => return intake.finish(),
-                Ok(_) if line.ends_with('\n') => intake.line(line.trim_end_matches('\n'), place)?,
-                Ok(n) if n as u64 == MAX_LINE => {
-                    return Err(BadPlan::LongLine(MAX_LINE));
-                }
-                // Without its end: cut off, or an editor took it away; only the trailer may be so.
-                Ok(_) => intake.line(&line, place)?,
-                Err(e) => return Err(BadPlan::Read(e)),
-            }
+        each_line(text, |line| intake.line(line, place))?;
+        intake.finish()
+    }
+}
+
+/// Reads a plan's file line by line.
+///
+/// # Errors
+/// When it cannot be read, a line is too long, or `each` says so.
+pub(super) fn each_line(text: impl Read, mut each: impl FnMut(&str) -> Result<(), BadPlan>) -> Result<(), BadPlan> {
+    let mut text = BufReader::new(text);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        match text.by_ref().take(MAX_LINE).read_line(&mut line) {
+            Ok(0) => return Ok(()),
+            Ok(_) if line.ends_with('\n') => each(line.trim_end_matches('\n'))?,
+            Ok(n) if n as u64 == MAX_LINE => return Err(BadPlan::LongLine(MAX_LINE)),
+            // Without its end: cut off, or an editor took it away; only the trailer may be so.
+            Ok(_) => each(&line)?,
+            Err(e) => return Err(BadPlan::Read(e)),
         }
     }
 }
@@ -246,6 +253,7 @@ mod tests {
             beyond: false,
             max_deletes: None,
             takes_back: None,
+            fork: false,
             together: Vec::new(),
             made: 9,
             manner,

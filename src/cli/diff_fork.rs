@@ -1,0 +1,123 @@
+//! `diff --fork`: what was changed in a copy of a moment, as a plan that brings it into the live documents.
+
+use std::{path::PathBuf, time::Instant};
+
+use clap::Args;
+
+use super::{
+    CliError, ConnectionArgs, Exit, Ui,
+    render::plan::{Shown, planned_exit, show_plan},
+    restore_args::DeleteLimit,
+    together::{OnePlan, names_of, pairs, plan_each, save_parts},
+};
+use crate::{
+    change::merge::{ArrayKey, Prefer, Rules},
+    config::{Account, is_loopback},
+    cosmos::Cosmos,
+    fork::{self, Request},
+    format::Format,
+};
+
+/// Of `diff`: the difference between a fork and the live documents
+#[derive(Debug, Args)]
+pub struct ForkArgs {
+    /// Compare what was changed in this copy with the live documents: an endpoint that `at --writable` printed. What is shown is a
+    /// plan that brings the changes into them
+    #[arg(long, value_name = "URL", conflicts_with_all = ["which", "from", "version", "to"])]
+    pub(super) fork: Option<String>,
+    /// Save the plan in a file, for `restore --plan`
+    #[arg(long, value_name = "FILE", requires = "fork")]
+    plan_out: Option<PathBuf>,
+    /// Delete documents that were deleted in the fork; with a number, at most that many
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none",
+        requires = "fork")]
+    delete_removed: Option<DeleteLimit>,
+    /// What identifies the elements of an array, as in /items=/sku, so that each is merged by itself; repeatable
+    #[arg(long, value_name = "ARRAY=KEY", requires = "fork")]
+    array_key: Vec<ArrayKey>,
+    /// What a field gets that was changed in the fork and in the live document: the live value, or the fork's
+    #[arg(long, value_enum, requires = "fork")]
+    prefer: Option<Preferred>,
+}
+
+/// Whose value a field in conflict gets.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Preferred {
+    /// Today's: the fork's change of this field is left out.
+    Live,
+    /// The fork's: what was written since is lost.
+    Fork,
+}
+
+/// Plans, shows and saves.
+///
+/// # Errors
+/// When the address is no fork's, or an account cannot be used.
+pub(super) async fn run(
+    args: &ForkArgs,
+    url: &str,
+    connection: &ConnectionArgs,
+    containers: &[String],
+    format: Format,
+    ui: &Ui,
+) -> Result<Exit, CliError> {
+    let started = Instant::now();
+    let (cosmos, names) = connection.open()?;
+    let all = if containers.is_empty() { vec![names] } else { names_of(connection, containers)? };
+    let fork = opened(url, connection)?;
+    let (parts, exit) = plan_each(ui, &cosmos, &all, async |_, containers, cx| {
+        let request = Request {
+            fork: &fork,
+            rules: Rules {
+                array_keys: args.array_key.clone(),
+                prefer: args.prefer.map(|preferred| match preferred {
+                    Preferred::Live => Prefer::Ours,
+                    Preferred::Fork => Prefer::Base,
+                }),
+                ..Rules::default()
+            },
+            delete_removed: args.delete_removed.is_some(),
+            max_deletes: args.delete_removed.and_then(|limit| limit.0),
+            together: if all.len() > 1 { pairs(&all) } else { Vec::new() },
+        };
+        let planned = fork::plan(&request, containers, cx).await;
+        Ok(planned.map(|fork::Planned { plan, fields, texts }| OnePlan {
+            plan,
+            fields: Some(fields),
+            texts: Some(texts),
+            is_odd: false,
+        }))
+    })
+    .await?;
+    if let Some(file) = &args.plan_out {
+        save_parts(ui, &parts, file)?;
+    }
+    let mut exit = exit;
+    for part in &parts {
+        if parts.len() > 1 {
+            ui.note(&format!("container  {}", part.names.source));
+        }
+        show_plan(ui, Shown { plan: &part.plan, fields: part.fields.as_ref(), format }, true)?;
+        exit = exit.and(planned_exit(&part.plan));
+    }
+    ui.spent("planned, nothing written", &cosmos, started);
+    Ok(exit)
+}
+
+/// The fork's account: it is on this machine, and takes the public key.
+fn opened(url: &str, connection: &ConnectionArgs) -> Result<Cosmos, CliError> {
+    let wrong = |problem: String| {
+        CliError::usage(
+            format!("--fork {url}: {problem}"),
+            "name the endpoint that at --writable printed, such as http://127.0.0.1:8082/",
+        )
+    };
+    let mut settings = connection.settings()?;
+    settings.set_override("CosmosDB__accountEndpoint", url.to_owned());
+    settings.set_override("CosmosDB__credential", String::new());
+    let account = Account::from_settings(&settings).map_err(|e| wrong(e.to_string()))?;
+    if !is_loopback(&account.endpoint) {
+        return Err(wrong("it is on another machine".to_owned()));
+    }
+    Ok(Cosmos::new(account))
+}

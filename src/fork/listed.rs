@@ -1,0 +1,46 @@
+//! The list of changed documents that a fork keeps.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    change::key::{ItemKey, PartitionKey},
+    cosmos::Failure,
+};
+
+/// The container of a fork that lists the documents that were changed in it.
+pub const CHANGED: &str = "_changed";
+
+/// A document that was changed in a fork.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    /// Id in the list.
+    pub id: String,
+    /// The container that the document is in.
+    pub container: String,
+    /// The document's id.
+    pub document_id: String,
+    /// Its partition key, as a JSON array.
+    pub pk: serde_json::Value,
+    /// The moment that the fork began with, epoch seconds.
+    pub at: i64,
+    /// The account that the fork is of.
+    pub account: String,
+    /// Whether values were left out or hashed when the fork was made.
+    pub masked: bool,
+    /// What the document was before, as its users wrote it; `None`: there was none.
+    pub before: Option<Box<RawValue>>,
+}
+
+impl Listed {
+    /// Which document.
+    ///
+    /// # Errors
+    /// When the key is not one: whoever has the port may write what a list says.
+    pub fn item(&self) -> Result<ItemKey, Failure> {
+        let partition_key = PartitionKey::parse(&self.pk.to_string())
+            .map_err(|problem| Failure::invalid("read the list of changed documents".into(), problem))?;
+        Ok(ItemKey { id: self.document_id.clone(), partition_key })
+    }
+}

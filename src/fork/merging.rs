@@ -1,0 +1,110 @@
+//! One document: what it was when the fork began, what the fork has, and what is live.
+
+use crate::{
+    change::merge::{BASE, EditError, FORK, Merged, Rules, Walk, Writer, get},
+    revert::{Fate, Field},
+};
+
+/// The three texts of a document, as its users wrote them; `None`: there is no document.
+pub(super) struct Three<'a> {
+    /// When the fork began.
+    pub base: Option<&'a str>,
+    /// In the fork.
+    pub fork: Option<&'a str>,
+    /// In the live container.
+    pub live: Option<&'a str>,
+}
+
+impl Three<'_> {
+    /// Today's document with what the fork changed. That is what comes of taking back a write that led from the fork's
+    /// document to that of the beginning, whatever was written afterwards.
+    pub(super) fn merged(&self, rules: &Rules) -> Result<Merged, EditError> {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        let fork = own(self.fork).map(|text| (FORK.to_owned(), text));
+        let mut walk = Walk::from(fork, rules);
+        walk.step(Writer::Undone, BASE.to_owned(), own(self.base))?;
+        walk.today(own(self.live))?;
+        walk.finish()
+    }
+
+    /// The fields that a merge is about, each with its value in the three.
+    pub(super) fn fields(&self, pk: &serde_json::Value, id: &str, merged: &Merged, is_kept: bool) -> Vec<Field> {
+        let taken = merged.taken.iter().filter(|_| !is_kept).map(|taken| (&taken.place, Fate::Fork));
+        let conflicts = merged.conflicts.iter().map(|conflict| (&conflict.place, Fate::Conflict));
+        let each = taken.chain(conflicts).map(|(place, fate)| {
+            let value = |text: Option<&str>| {
+                let value = text.and_then(|text| get(text, &place.0))?;
+                serde_json::value::RawValue::from_string(value.to_owned()).ok()
+            };
+            let (base, theirs, ours) = (value(self.base), value(self.fork), value(self.live));
+            Field { id: id.to_owned(), pk: pk.clone(), path: place.to_string(), fate, base, theirs, ours }
+        });
+        each.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The merged text, what goes in, and what is in conflict; `-` is no document.
+    fn merged(base: &str, fork: &str, live: &str) -> (String, Vec<String>, Vec<String>) {
+        let text = |text: &'static str| (text != "-").then_some(text);
+        let [base, fork, live] = [base, fork, live].map(|t| text(Box::leak(t.to_owned().into_boxed_str())));
+        let three = Three { base, fork, live };
+        let merged = three.merged(&Rules::default()).unwrap();
+        let places = |fate| {
+            let fields = three.fields(&serde_json::json!([1]), "a", &merged, false);
+            fields.into_iter().filter(|field| field.fate == fate).map(|field| field.path).collect()
+        };
+        (merged.text.clone().unwrap_or("-".into()), places(Fate::Fork), places(Fate::Conflict))
+    }
+
+    #[test]
+    fn what_only_the_fork_changed_goes_in_and_what_both_changed_is_a_conflict() {
+        const BASE: &str = r#"{"id":"a","price":-1,"city":"D","tags":[1]}"#;
+        const REPAIRED: &str = r#"{"id":"a","price":9.50,"city":"D","tags":[1]}"#;
+        for (base, fork, live, text, taken, conflicts) in [
+            (BASE, REPAIRED, BASE, REPAIRED, vec!["/price"], vec![]),
+            // An honest edit of another field stays.
+            (
+                BASE,
+                REPAIRED,
+                r#"{"id":"a","price":-1,"city":"C","tags":[1]}"#,
+                r#"{"id":"a","price":9.50,"city":"C","tags":[1]}"#,
+                vec!["/price"],
+                vec![],
+            ),
+            // The same field, to something else: it stays as it is. To the same: nothing is to be done.
+            (
+                BASE,
+                REPAIRED,
+                r#"{"id":"a","price":7,"city":"D","tags":[1]}"#,
+                r#"{"id":"a","price":7,"city":"D","tags":[1]}"#,
+                vec![],
+                vec!["/price"],
+            ),
+            (BASE, REPAIRED, REPAIRED, REPAIRED, vec![], vec![]),
+            // Deleted in the fork, made in the fork.
+            (BASE, "-", BASE, "-", vec!["/"], vec![]),
+            (BASE, "-", REPAIRED, REPAIRED, vec![], vec!["/"]),
+            (BASE, "-", "-", "-", vec![], vec![]),
+            ("-", BASE, "-", BASE, vec!["/"], vec![]),
+            ("-", BASE, BASE, BASE, vec![], vec![]),
+            ("-", BASE, REPAIRED, REPAIRED, vec![], vec!["/"]),
+            // Somebody deleted it since.
+            (BASE, REPAIRED, "-", "-", vec![], vec!["/"]),
+            // Touched, and as it was.
+            (BASE, BASE, REPAIRED, REPAIRED, vec![], vec![]),
+        ] {
+            let told = format!("{base} {fork} {live}");
+            let found = merged(base, fork, live);
+            assert_eq!(found.0, text, "{told}");
+            assert_eq!(
+                (found.1, found.2),
+                (taken.iter().map(|t| (*t).to_owned()).collect(), conflicts.iter().map(|t| (*t).to_owned()).collect()),
+                "{told}"
+            );
+        }
+    }
+}

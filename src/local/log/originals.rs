@@ -1,0 +1,107 @@
+//! What documents were before anybody wrote them, for a log that is asked to remember it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{Put, WriteLog};
+use crate::local::keys::DocumentKey;
+
+/// A document as it was before the first write of it.
+#[derive(Clone, Debug)]
+pub(in crate::local) struct Original {
+    pub id: String,
+    /// The partition key as the request header spells it.
+    pub partition_key: Arc<str>,
+    /// Its text; `None`: there was no document.
+    pub text: Option<Bytes>,
+}
+
+/// The documents that were written, in the order of the first write of each.
+#[derive(Debug, Default)]
+pub(super) struct Originals {
+    known: BTreeSet<DocumentKey>,
+    list: Vec<Original>,
+}
+
+impl WriteLog {
+    /// From now on what each document was before its first write is remembered.
+    pub fn remember_originals(&mut self) {
+        self.originals.get_or_insert_default();
+    }
+
+    /// The documents that were written, but for the first `known` of them.
+    pub fn originals_after(&self, known: usize) -> &[Original] {
+        self.originals.as_ref().and_then(|originals| originals.list.get(known..)).unwrap_or_default()
+    }
+
+    /// Whether a document was written, so that what it was before may not come back.
+    pub fn is_written(&self, key: &DocumentKey) -> bool {
+        self.originals.as_ref().is_some_and(|originals| originals.known.contains(key))
+    }
+
+    /// Records a document that nobody writes: it is what there was.
+    pub fn import(&mut self, put: Put) {
+        let originals = self.originals.take();
+        self.put(put);
+        self.originals = originals;
+    }
+
+    /// Remembers what a document is, before it is written; of one that is not there its partition key is `own`.
+    pub(super) fn note_original(&mut self, key: &DocumentKey, own: Option<&[Value]>) {
+        let Some(originals) = &mut self.originals else { return };
+        let document = self.documents.get(key);
+        let partition_key = match (document, own) {
+            (Some(document), _) => Arc::clone(&document.partition_key),
+            (None, Some(own)) => Arc::from(Value::from(own.to_vec()).to_string()),
+            (None, None) => return,
+        };
+        if originals.known.insert(key.clone()) {
+            let text = document.map(|document| document.text.clone());
+            originals.list.push(Original { id: key.id.clone(), partition_key, text });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::local::keys::Epk;
+
+    fn put(id: &str, text: &str) -> Put {
+        let (key, text) = (DocumentKey { epk: Epk::parse("10").unwrap(), id: id.to_owned() }, text.to_owned().into());
+        Put { key, text, etag: "e".into(), ts: 1, ttl: None, partition_key: vec![json!("p")], renamed_from: None }
+    }
+
+    #[test]
+    fn what_was_there_before_the_first_write_of_each_is_remembered() {
+        let mut log = WriteLog::new(0, None);
+        log.begin();
+        log.import(put("before", "b0"));
+        log.put(put("before", "b1"));
+        assert_eq!(log.originals_after(0).len(), 0, "nobody asked for it");
+        log.remember_originals();
+        for (id, text) in [("a", "a0"), ("b", "b0"), ("c", "c0")] {
+            log.begin();
+            log.import(put(id, text));
+        }
+        log.delete(&put("never", "").key, 1, false);
+        assert_eq!(log.originals_after(0).len(), 0);
+        log.put(put("a", "a1"));
+        log.put(put("a", "a2"));
+        log.delete(&put("b", "").key, 1, false);
+        // Another id: one document less, and one more.
+        log.put(Put { renamed_from: Some(put("c", "").key), ..put("d", "d1") });
+        let seen: Vec<(String, Option<Bytes>)> =
+            log.originals_after(0).iter().map(|original| (original.id.clone(), original.text.clone())).collect();
+        let text = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+        let expected = [("a", text("a0")), ("b", text("b0")), ("c", text("c0")), ("d", None)];
+        assert_eq!(seen, expected.map(|(id, text)| (id.to_owned(), text)));
+        assert_eq!((log.originals_after(3).len(), log.originals_after(9).len()), (1, 0));
+        assert!(log.is_written(&put("b", "").key) && !log.is_written(&put("before", "").key));
+        assert!(log.originals_after(0).iter().all(|original| &*original.partition_key == r#"["p"]"#));
+    }
+}

@@ -1,0 +1,303 @@
+//! A repair that is tried in a fork and brought into the live container: the real program, and plain HTTP for everything that
+//! is written and read beside it.
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use crate::{
+    rewind_revert::Life,
+    support::{Output, Running},
+};
+
+/// An account by plain HTTP: it takes any key.
+struct Plain {
+    http: Client,
+    endpoint: String,
+}
+
+impl Plain {
+    fn new(endpoint: &str) -> Self {
+        Self {
+            http: Client::builder().no_proxy().build().unwrap(),
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    async fn ask(&self, method: Method, path: &str, id: &str, body: Option<&Value>) -> (u16, Value) {
+        let mut ask = self.http.request(method, format!("{}/dbs/dev/colls/{path}", self.endpoint));
+        ask = ask.header("x-ms-version", "2018-12-31").header("x-ms-date", "Thu, 01 Jan 2026 00:00:00 GMT");
+        ask = ask.header("authorization", "type%3dmaster%26ver%3d1.0%26sig%3dnone");
+        ask = ask.header("x-ms-documentdb-partitionkey", json!([id]).to_string());
+        if let Some(body) = body {
+            ask = ask.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = ask.send().await.unwrap();
+        (answer.status().as_u16(), serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
+    }
+
+    async fn get(&self, id: &str) -> Option<Value> {
+        let (status, mut document) = self.ask(Method::GET, &format!("events/docs/{id}"), id, None).await;
+        assert!([200, 404].contains(&status), "{status} {document}");
+        for name in ["id", "pk", "_rid", "_self", "_etag", "_attachments", "_ts"] {
+            document.as_object_mut().unwrap().remove(name);
+        }
+        (status == 200).then_some(document)
+    }
+
+    /// Changes some fields, as an application does: reads and replaces.
+    async fn edit(&self, id: &str, fields: Value) {
+        let mut document = self.get(id).await.unwrap();
+        let own = json!({"id": id, "pk": id});
+        for (name, value) in own.as_object().unwrap().iter().chain(fields.as_object().unwrap()) {
+            document[name] = value.clone();
+        }
+        let (status, answer) = self.ask(Method::PUT, &format!("events/docs/{id}"), id, Some(&document)).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    async fn create(&self, id: &str, mut document: Value) {
+        (document["id"], document["pk"]) = (id.into(), id.into());
+        let (status, answer) = self.ask(Method::POST, "events/docs", id, Some(&document)).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+
+    async fn delete(&self, id: &str) {
+        let (status, answer) = self.ask(Method::DELETE, &format!("events/docs/{id}"), id, None).await;
+        assert_eq!(status, 204, "{answer}");
+    }
+
+    /// The list of what was changed, by name.
+    async fn changed(&self) -> Vec<(String, Value)> {
+        let (status, answer) = self.ask(Method::GET, "_changed/docs", "events", None).await;
+        assert_eq!(status, 200, "{answer}");
+        let listed = answer["Documents"].as_array().unwrap().iter();
+        let mut listed: Vec<_> =
+            listed.map(|one| (one["documentId"].as_str().unwrap().to_owned(), one["before"].clone())).collect();
+        listed.sort_by(|a, b| a.0.cmp(&b.0));
+        listed
+    }
+}
+
+/// A shop whose prices a job ruined, a fork of it from after that, and both by plain HTTP.
+struct Shop {
+    life: Life,
+    program: Option<Running>,
+    live: Plain,
+    fork: Plain,
+}
+
+impl Shop {
+    async fn start(more: &[&str]) -> Self {
+        let mut life = Life::start().await;
+        let (early, bad) = (life.now - 3600, life.now - 1500);
+        for id in ["desk", "lamp", "sofa", "rug", "gone", "quiet"] {
+            life.write_at(early, id, Some(json!({"price": 9.5, "city": "Davidson", "stock": {"n": 1}}))).await;
+            life.write_at(bad, id, Some(json!({"price": -1, "city": "Davidson", "stock": {"n": 1}}))).await;
+        }
+        life.app.captured_from_now().await;
+        let at = (life.now - 600).to_string();
+        let mut program = life.app.start_program(&[&["at", &at, "--writable"], more].concat());
+        let ready: Value = serde_json::from_str(&program.line().await).unwrap();
+        assert_eq!((&ready["writable"], &ready["changed"]), (&json!(true), &json!("_changed")), "{ready}");
+        let loaded: Value = serde_json::from_str(&program.line().await).unwrap();
+        assert_eq!(loaded["documents"], 6, "{loaded}");
+        let (live, fork) =
+            (Plain::new(life.app.local.endpoint().as_str()), Plain::new(ready["endpoint"].as_str().unwrap()));
+        Self { life, program: Some(program), live, fork }
+    }
+
+    async fn diff(&self, more: &[&str]) -> Output {
+        let endpoint = format!("{}/", self.fork.endpoint);
+        self.life.app.run(&[&["diff", "--fork", &endpoint][..], more].concat()).await
+    }
+
+    /// Ends the fork: a saved plan does not need it.
+    async fn end(&mut self) {
+        let program = self.program.take().unwrap();
+        program.interrupt();
+        assert_eq!(program.ended().await.code, 0);
+    }
+
+    async fn all(&self) -> Vec<Option<Value>> {
+        let mut all = Vec::new();
+        for id in ["desk", "lamp", "sofa", "rug", "gone", "quiet", "new"] {
+            all.push(self.live.get(id).await);
+        }
+        all
+    }
+}
+
+/// The actions of a plan, by id.
+fn actions(output: &Output) -> Vec<(String, String)> {
+    let shown: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    shown["plan"]["steps"].as_array().unwrap().iter().map(|step| (text(&step["id"]), text(&step["action"]))).collect()
+}
+
+fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
+    all.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_repair_that_was_tried_in_a_fork_goes_into_live_beside_honest_edits() {
+    let mut shop = Shop::start(&[]).await;
+    assert_eq!(shop.fork.changed().await, []);
+    // The repair, in the fork: prices, one document less, one more. One that is touched and as it was is no change.
+    for id in ["desk", "lamp", "rug"] {
+        shop.fork.edit(id, json!({"price": 9.5})).await;
+    }
+    shop.fork.edit("sofa", json!({"price": 9.5})).await;
+    shop.fork.edit("sofa", json!({"price": -1})).await;
+    shop.fork.delete("gone").await;
+    shop.fork.create("new", json!({"price": 3})).await;
+    // Meanwhile live moves on: another field of a repaired document, and a document that nobody touched in the fork.
+    shop.live.edit("lamp", json!({"city": "Cornelius"})).await;
+    shop.live.edit("quiet", json!({"price": 77})).await;
+
+    let changed = shop.fork.changed().await;
+    let ids: Vec<&str> = changed.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(ids, ["desk", "gone", "lamp", "new", "rug", "sofa"]);
+    assert_eq!((&changed[2].1["price"], &changed[3].1), (&json!(-1), &Value::Null));
+    let list = json!({"id": "x", "container": "events"});
+    assert_eq!(shop.fork.ask(Method::POST, "_changed/docs", "events", Some(&list)).await.0, 403);
+
+    let before = shop.all().await;
+    let planned = shop.diff(&["--plan-out", "plan.json", "--delete-removed=1", "--format", "json"]).await;
+    assert_eq!(planned.code, 0, "{planned:?}");
+    let expected =
+        [("desk", "restore"), ("gone", "delete"), ("lamp", "restore"), ("new", "recreate"), ("rug", "restore")];
+    assert_eq!(actions(&planned), pairs(&expected));
+    assert_eq!(shop.all().await, before, "a diff writes nothing");
+    let file = std::fs::read_to_string(shop.life.app.folder.path().join("plan.json")).unwrap();
+    assert!(!file.contains("quiet") && !file.contains("sofa"), "{file}");
+    shop.end().await;
+
+    // Between plan and use: what was written then is nobody's victim.
+    shop.live.edit("rug", json!({"city": "Denver"})).await;
+    let more = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes", "--max", "4"]).await;
+    assert_eq!((more.code, more.stderr.contains("5 documents would be written")), (2, true), "{more:?}");
+    let done = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes"]).await;
+    assert_eq!(done.code, 3, "{done:?}");
+    assert!(done.stderr.contains("4 written, 0 already so, 1 conflicts"), "{done:?}");
+    let document = |price: Value, city: &str| Some(json!({"price": price, "city": city, "stock": {"n": 1}}));
+    let repaired = [
+        document(json!(9.5), "Davidson"),
+        document(json!(9.5), "Cornelius"),
+        document(json!(-1), "Davidson"),
+        document(json!(-1), "Denver"),
+        None,
+        document(json!(77), "Davidson"),
+        Some(json!({"price": 3})),
+    ];
+    assert_eq!(shop.all().await, repaired);
+    // The journal has no content: the values of the plan are in its file alone.
+    let journals = shop.life.app.folder.path().join(".cosmos-rewind");
+    for entry in std::fs::read_dir(journals).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(!text.contains("9.5") && !text.contains("Davidson"), "{text}");
+    }
+
+    let run = done.stderr.lines().find(|line| line.starts_with("undo  ")).unwrap();
+    let run = run.split_whitespace().nth(3).unwrap().to_owned();
+    let undone = shop.life.app.run(&["undo", &run, "--yes"]).await;
+    assert_eq!(undone.code, 0, "{undone:?}");
+    let mut then = before;
+    then[3] = document(json!(-1), "Denver");
+    assert_eq!(shop.all().await, then);
+    // A plan may be used again.
+    let again = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes"]).await;
+    assert_eq!(again.code, 3, "{again:?}");
+}
+
+#[tokio::test]
+async fn what_both_changed_is_a_conflict_and_deletes_are_asked_for() {
+    let mut shop = Shop::start(&[]).await;
+    shop.fork.edit("desk", json!({"price": 9.5, "city": "Oslo"})).await;
+    shop.fork.delete("gone").await;
+    shop.fork.edit("rug", json!({"price": 9.5})).await;
+    shop.fork.delete("lamp").await;
+    shop.live.edit("desk", json!({"price": 8})).await;
+    shop.live.edit("lamp", json!({"price": 8})).await;
+    shop.live.delete("rug").await;
+
+    let planned = shop.diff(&["--format", "json"]).await;
+    assert_eq!(planned.code, 3, "{planned:?}");
+    let kept = [("desk", "restore"), ("gone", "keep"), ("lamp", "keep"), ("rug", "keep")];
+    assert_eq!(actions(&planned), pairs(&kept));
+    let shown: Value = serde_json::from_str(&planned.stdout).unwrap();
+    // The history is not asked: what was then is in the fork, and live is read itself.
+    assert_eq!((shown["plan"].get("frontier"), shown["plan"].get("beyond")), (None, None), "{shown}");
+    let field = |id: &str, path: &str| {
+        let fields = shown["fields"].as_array().unwrap();
+        let found = fields.iter().find(|f| f["id"] == id && f["path"] == path);
+        found.unwrap_or_else(|| panic!("{id} {path}: {fields:#?}")).clone()
+    };
+    let desk = field("desk", "/price");
+    assert_eq!(
+        [&desk["fate"], &desk["base"], &desk["theirs"], &desk["ours"]],
+        [&json!("conflict"), &json!(-1), &json!(9.5), &json!(8)]
+    );
+    assert_eq!(field("desk", "/city")["fate"], "fork");
+    assert_eq!((&field("rug", "/")["fate"], &field("lamp", "/")["fate"]), (&json!("conflict"), &json!("conflict")));
+    let table = shop.diff(&[]).await;
+    for words in ["--delete-removed deletes it", "then", "fork", "--prefer fork takes the fork's", "nothing written"] {
+        assert!(format!("{}{}", table.stdout, table.stderr).contains(words), "{words}: {table:?}");
+    }
+
+    let wish = ["--delete-removed", "--prefer", "fork", "--plan-out", "plan.json", "--format", "json"];
+    let planned = shop.diff(&wish).await;
+    assert_eq!(planned.code, 0, "{planned:?}");
+    let all = [("desk", "restore"), ("gone", "delete"), ("lamp", "delete"), ("rug", "recreate")];
+    assert_eq!(actions(&planned), pairs(&all));
+    shop.end().await;
+    let before = shop.all().await;
+    // How many may be deleted was not said.
+    let refused = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes"]).await;
+    assert_eq!((refused.code, refused.stderr.contains("2 documents would be deleted")), (2, true), "{refused:?}");
+    assert_eq!(shop.all().await, before);
+    let done = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes", "--max-deletes", "2"]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(shop.live.get("desk").await.unwrap(), json!({"price": 9.5, "city": "Oslo", "stock": {"n": 1}}));
+    assert_eq!(shop.live.get("rug").await.unwrap(), json!({"price": 9.5, "city": "Davidson", "stock": {"n": 1}}));
+    assert_eq!((shop.live.get("gone").await, shop.live.get("lamp").await), (None, None));
+}
+
+#[tokio::test]
+async fn a_plan_of_a_fork_that_was_touched_or_is_of_something_else_is_refused() {
+    let shop = Shop::start(&["--mask", "/city=hash"]).await;
+    shop.fork.edit("desk", json!({"price": 9.5})).await;
+    let masked = shop.diff(&["--prefer", "fork"]).await;
+    assert_eq!((masked.code, masked.stderr.contains("masked")), (2, true), "{masked:?}");
+    // What is masked stays what it is.
+    let planned = shop.diff(&["--plan-out", "plan.json"]).await;
+    assert_eq!(planned.code, 0, "{planned:?}");
+    let path = shop.life.app.folder.path().join("plan.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let without =
+        |at: usize| lines.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, l)| format!("{l}\n")).collect();
+    let (last, texts): (usize, String) = (lines.len() - 1, lines[..lines.len() - 2].join("\n"));
+    for (damaged, words) in [
+        (text.replace("9.5", "1.5"), "edited or damaged"),
+        (without(last), "texts of its documents are missing"),
+        (without(last - 1), "edited or damaged"),
+        (texts, "texts of its documents are missing"),
+        (format!("{text}{text}"), "not whole"),
+    ] {
+        std::fs::write(&path, &damaged).unwrap();
+        let refused = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes"]).await;
+        assert_eq!((refused.code, refused.stderr.contains(words)), (2, true), "{words}: {refused:?}");
+    }
+    std::fs::write(&path, &text).unwrap();
+    let done = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes"]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(shop.live.get("desk").await.unwrap(), json!({"price": 9.5, "city": "Davidson", "stock": {"n": 1}}));
+    // The account itself is no fork; nor is one on another machine, or one of another account.
+    let own = shop.life.app.run(&["diff", "--fork", &format!("{}/", shop.live.endpoint)]).await;
+    assert_eq!((own.code, own.stderr.contains("at --writable")), (2, true), "{own:?}");
+    let far = shop.life.app.run(&["diff", "--fork", "https://example.documents.azure.com/"]).await;
+    assert_eq!((far.code, far.stderr.contains("another machine")), (2, true), "{far:?}");
+    let through = ["diff", "--fork", &shop.fork.endpoint];
+    let other = shop.life.app.run_through_proxy(&through).await;
+    assert_eq!((other.code, other.stderr.contains("the fork is of")), (2, true), "{other:?}");
+}
