@@ -1,6 +1,10 @@
 //! Several containers in one restore, revert and undo.
 
-use cosmos_rewind::{change::key::PartitionKey, cosmos::Container};
+use cosmos_rewind::{
+    change::key::PartitionKey,
+    config::{Account, Settings},
+    cosmos::{Container, Cosmos},
+};
 use serde_json::{Value, json};
 
 use crate::support::{Output, TestApp};
@@ -147,6 +151,123 @@ async fn several_containers_are_looked_at_one_after_the_other() {
     assert_eq!((one.code, one.stdout.contains("~ /state  \"good\" -> \"bad\"")), (0, true), "{one:?}");
     let none = two.run(&["show", "--containers", BOTH, "--id", "nobody", "--at", &at]).await;
     assert_eq!(none.code, 1, "{none:?}");
+}
+
+#[tokio::test]
+async fn a_saved_plan_of_two_containers_is_applied_later_with_one_undo() {
+    let two = Two::start().await;
+    let at = (two.now - 1800).to_string();
+    let all = ["restore", "--containers", BOTH, "--all", "--at", &at];
+    let planned = two.run(&[&all[..], &["--plan-out", "plan.json", "--dry-run"]].concat()).await;
+    assert_eq!(planned.code, 0, "{planned:?}");
+    assert_eq!(two.states().await, ["bad", "bad"]);
+    let path = two.app.folder.path().join("plan.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let joined = |lines: &[&str]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    let half = joined(&lines[..lines.len() / 2]);
+    for (damaged, words) in [
+        (joined(&lines[..lines.len() - 1]), "its last line is missing"),
+        (half.clone(), "its last line is missing"),
+        // The end of both, after one of them.
+        (format!("{half}{}\n", lines[lines.len() - 1]), "edited or damaged"),
+        (format!("{half}{half}{}\n", lines[lines.len() - 1]), "edited or damaged"),
+        (format!("{text}{half}"), "edited or damaged"),
+    ] {
+        std::fs::write(&path, &damaged).unwrap();
+        let refused = two.run(&["restore", "--plan", "plan.json", "--yes"]).await;
+        assert_eq!((refused.code, refused.stderr.contains(words)), (2, true), "{words}: {refused:?}");
+    }
+    std::fs::write(&path, &text).unwrap();
+    for (more, words) in [
+        (&["--max", "1"][..], "2 documents would be written"),
+        (&["--into", "elsewhere"], "several containers"),
+        (&["--database", "other"], "other"),
+    ] {
+        let refused = two.run(&[&["restore", "--plan", "plan.json", "--yes"], more].concat()).await;
+        assert!(refused.code != 0 && refused.stderr.contains(words), "{words}: {refused:?}");
+    }
+    assert_eq!(two.states().await, ["bad", "bad"]);
+    let apply = ["restore", "--plan", "plan.json", "--yes"];
+    let done = two.run(&apply).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(two.states().await, ["good", "good"]);
+    let undone = two.run(&["undo", &undo_of(&done), "--yes"]).await;
+    assert_eq!(undone.code, 0, "{undone:?}");
+    assert_eq!(two.states().await, ["bad", "bad"]);
+    // The documents are others than the plan was made for, though they mean the same.
+    let again = two.run(&apply).await;
+    assert_eq!((again.code, again.stderr.matches("1 conflicts").count()), (3, 2), "{again:?}");
+    let forced = two.run(&[&apply[..], &["--force"]].concat()).await;
+    assert_eq!(forced.code, 0, "{forced:?}");
+    assert_eq!(two.states().await, ["good", "good"]);
+    assert_ne!(undo_of(&forced), undo_of(&done), "each use of a plan is undone by itself");
+
+    let two = Two::start().await;
+    let window = [(two.now - 1800).to_string(), (two.now - 600).to_string()];
+    let job = ["revert", "--containers", BOTH, "--from", &window[0], "--to", &window[1], "--plan-out", "job.json"];
+    assert_eq!(two.run(&[&job[..], &["--dry-run"]].concat()).await.code, 0);
+    let done = two.run(&["restore", "--plan", "job.json", "--yes"]).await;
+    assert_eq!((done.code, two.states().await), (0, ["good".to_owned(), "good".to_owned()]), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_list_may_name_documents_of_several_containers() {
+    let two = Two::start().await;
+    let at = (two.now - 1800).to_string();
+    let list = async |lines: &str, containers: &str| {
+        let args = ["restore", "--containers", containers, "--ids-file", "-", "--at", &at, "--yes"];
+        two.app.run_with_input(&args, lines).await
+    };
+    let line =
+        |container: &str, id: &str| format!("{{\"container\":\"{container}\",\"id\":\"{id}\",\"pk\":\"{id}\"}}\n");
+    let both = format!("{}{}", line("orders", "order"), line("events", "event"));
+    for (lines, containers, words) in [
+        (both.clone(), "events", "orders is none of --containers"),
+        ("{\"id\":\"event\",\"pk\":\"event\"}".to_owned(), BOTH, "line 1: missing field `container`"),
+    ] {
+        let refused = list(&lines, containers).await;
+        assert_eq!((refused.code, refused.stderr.contains(words)), (2, true), "{words}: {refused:?}");
+    }
+    let alone = ["restore", "--ids-file", "-", "--at", &at, "--yes"];
+    let refused = two.app.run_with_input(&alone, &line("orders", "event")).await;
+    assert_eq!((refused.code, refused.stderr.contains("is about container orders")), (2, true), "{refused:?}");
+    assert_eq!(two.states().await, ["bad", "bad"]);
+    let one = list(&line("orders", "order"), BOTH).await;
+    assert_eq!((one.code, two.states().await), (0, ["bad".to_owned(), "good".to_owned()]), "{one:?}");
+    let rest = list(&both, BOTH).await;
+    assert_eq!((rest.code, two.states().await), (0, ["good".to_owned(), "good".to_owned()]), "{rest:?}");
+}
+
+#[tokio::test]
+async fn the_repair_of_a_fork_goes_into_two_containers() {
+    let two = Two::start().await;
+    let folder = two.app.folder.path();
+    std::fs::create_dir(folder.join("Orders")).unwrap();
+    std::fs::copy(folder.join("CaptureChanges/function.json"), folder.join("Orders/function.json")).unwrap();
+    let own = json!({"Orders__COSMOS_SOURCE_CONTAINER": "orders", "Orders__COSMOS_CHANGES_CONTAINER": "order-changes"});
+    let settings = json!({"IsEncrypted": false, "Values": own});
+    std::fs::write(folder.join("local.settings.json"), settings.to_string()).unwrap();
+    let mut program = two.app.start_program(&["at", &(two.now - 600).to_string(), "--all-containers", "--writable"]);
+    let ready: Value = serde_json::from_str(&program.line().await).unwrap();
+    assert_eq!(ready["containers"], json!(["events", "orders"]));
+    program.line().await;
+    let fork = ready["endpoint"].as_str().unwrap();
+    let account = Settings::from_pairs([("CosmosDB__accountEndpoint", fork)]);
+    let cosmos = Cosmos::new(Account::from_settings(&account).unwrap());
+    for (source, id) in [("events", "event"), ("orders", "order")] {
+        let document = json!({"id": id, "pk": id, "state": "repaired", "by": "job"});
+        let copy = cosmos.container("dev", source).await.unwrap();
+        copy.upsert(&key(&[id]), id, document.to_string().into_bytes()).await.unwrap();
+    }
+    let diff = ["diff", "--fork", fork, "--containers", "events,orders", "--plan-out", "fork.json"];
+    let planned = two.run(&diff).await;
+    assert_eq!(planned.code, 0, "{planned:?}");
+    assert_eq!(two.states().await, ["bad", "bad"]);
+    let done = two.run(&["restore", "--plan", "fork.json", "--yes"]).await;
+    assert_eq!((done.code, two.states().await), (0, ["repaired".to_owned(), "repaired".to_owned()]), "{done:?}");
+    let undone = two.run(&["undo", &undo_of(&done), "--yes"]).await;
+    assert_eq!((undone.code, two.states().await), (0, ["bad".to_owned(), "bad".to_owned()]), "{undone:?}");
 }
 
 #[tokio::test]

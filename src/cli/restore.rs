@@ -8,10 +8,12 @@ use super::{
     applying::{apply, save_plans},
     from_archive::{FROM, open_archive},
     render::plan::{Shown, planned_exit, show_plan},
+    selection::{bad_list, list_text},
     together::{OnePlan, Run, Then, bad_plan, carry_out, names_of, pairs, plan_and_carry_out, saved_parts},
 };
 use crate::{
     config::Account,
+    input,
     restore::{self, PlanLoadError, Planned, Saved, Use, new_id},
 };
 
@@ -24,7 +26,7 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     args.how.force = args.force;
     let started = Instant::now();
     if !args.containers.is_empty() {
-        return together(&args, ui).await;
+        return together(args, ui).await;
     }
     let saved = args.plan.as_deref().map(loaded).transpose()?;
     let saved = match saved.map(<[Saved; 1]>::try_from) {
@@ -71,9 +73,16 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
 }
 
 /// Several containers, to the same moment.
-async fn together(args: &RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
+async fn together(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, _) = args.connection.open()?;
-    let all = names_of(&args.connection, &args.containers)?;
+    let mut all = names_of(&args.connection, &args.containers)?;
+    if let Some(file) = &args.ids_file {
+        args.lists = input::by_container(&list_text(file)?).map_err(|bad| bad_list(&bad))?;
+        if let Some(other) = args.lists.keys().find(|other| all.iter().all(|names| names.source != **other)) {
+            return Err(CliError::usage(format!("--ids-file: {other} is none of --containers"), "name it there too"));
+        }
+        all.retain(|names| args.lists.contains_key(&names.source));
+    }
     let then = Then { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
     plan_and_carry_out(ui, &cosmos, &all, then, async |names, containers, cx| {
         let mut request = args.request(ui, None, &cosmos, names, containers).await?;

@@ -1,6 +1,9 @@
 //! Flags of `restore`, and what they ask for.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+};
 
 use clap::Args;
 
@@ -8,7 +11,7 @@ use super::{
     CliError, ConnectionArgs, Ui,
     applying::ApplyArgs,
     lookup,
-    selection::{full_key, read_list},
+    selection::{full_key, parse_list, read_list},
 };
 use crate::{
     archive::Archive,
@@ -40,9 +43,12 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "KEY", requires = "id")]
     pk: Vec<String>,
     /// Documents to restore: a JSON object a line with id and pk, and with before, version or at when each goes back to
-    /// its own, as find --format jsonl writes them; - is standard input
+    /// its own, as find --format jsonl writes them; with --containers also container; - is standard input
     #[arg(long, value_name = "FILE", group = "scope")]
-    ids_file: Option<PathBuf>,
+    pub(super) ids_file: Option<PathBuf>,
+    /// The list of each container, of a list that is about several.
+    #[arg(skip)]
+    pub(super) lists: BTreeMap<String, String>,
     /// Documents that matched this predicate at the point in time; your own SQL on `c`
     #[arg(long = "where", value_name = "PREDICATE", group = "scope")]
     predicate: Option<String>,
@@ -52,7 +58,7 @@ pub struct RestoreArgs {
     /// Restore several containers to the same moment, with one confirmation and one undo: names, each with =CHANGES unless
     /// a function of the app captures it
     #[arg(long, value_name = "NAME[=CHANGES]", value_delimiter = ',',
-        conflicts_with_all = ["id", "ids_file", "plan", "plan_out", "into", "from_archive", "version"])]
+        conflicts_with_all = ["id", "plan", "into", "from_archive", "version"])]
     pub(super) containers: Vec<String>,
     /// All documents of the history and of the target
     #[arg(long, group = "scope")]
@@ -142,7 +148,11 @@ impl RestoreArgs {
             Some(at) => Some(lookup::point(ui, cosmos, "--at", at).await?),
             None => None,
         };
-        let listed = self.ids_file.as_ref().map(|file| read_list(file, names, containers)).transpose()?;
+        let listed = match (self.lists.get(&names.source), &self.ids_file) {
+            (Some(list), _) => Some(parse_list(list, names, containers)?),
+            (None, Some(file)) => Some(read_list(file, names, containers)?),
+            (None, None) => None,
+        };
         let each = match &listed {
             Some(listed) => each_its_own(listed, at, ui, cosmos).await?,
             None => None,
@@ -227,7 +237,7 @@ async fn each_its_own(
         return Ok(None);
     }
     let mut each = HashMap::with_capacity(listed.len());
-    for Listed { item, then, line } in listed {
+    for Listed { item, then, line, .. } in listed {
         let back = match (then, at) {
             (Some(Then::Version(version)), _) => Back::Version(version.clone()),
             (Some(Then::NoDocument), _) => Back::NoDocument,

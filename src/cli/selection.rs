@@ -98,14 +98,36 @@ pub(super) fn read_ids(file: &Path, names: &Names, containers: &Containers) -> R
 
 /// The documents of a list, and what their lines say that they go back to.
 pub(super) fn read_list(file: &Path, names: &Names, containers: &Containers) -> Result<Vec<Listed>, CliError> {
-    let example = r#"write lines like {"id":"28036","pk":"28036"} or {"id":"a","pk":["t1",42]}"#;
+    parse_list(&list_text(file)?, names, containers)
+}
+
+const EXAMPLE: &str = r#"write lines like {"id":"28036","pk":"28036"} or {"id":"a","pk":["t1",42]}"#;
+
+/// The text of a list.
+pub(super) fn list_text(file: &Path) -> Result<String, CliError> {
     let text =
         if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
-    let text = text.map_err(|e| CliError::usage(format!("--ids-file {}: {e}", file.display()), example))?;
+    text.map_err(|e| CliError::usage(format!("--ids-file {}: {e}", file.display()), EXAMPLE))
+}
+
+/// The documents of a list's text. One that is said to be in another container is refused.
+pub(super) fn parse_list(text: &str, names: &Names, containers: &Containers) -> Result<Vec<Listed>, CliError> {
     let paths = containers.source.key_paths();
-    input::listed(&text, paths).map_err(|bad| match bad {
-        BadList::Line { .. } => CliError::usage(format!("--ids-file {bad}"), example),
+    let listed = input::listed(text, paths).map_err(|bad| match bad {
         BadList::Key(key) => wrong_key(&key, &names.source, paths),
-        BadList::Empty => CliError::usage(format!("--ids-file {}: {bad}", file.display()), example),
-    })
+        bad => bad_list(&bad),
+    })?;
+    let elsewhere = |one: &&Listed| one.container.as_ref().is_some_and(|container| *container != names.source);
+    match listed.iter().find(elsewhere) {
+        Some(Listed { line, container: Some(container), .. }) => Err(CliError::usage(
+            format!("--ids-file line {line} is about container {container}, not about {}", names.source),
+            "name all containers of the list with --containers",
+        )),
+        _ => Ok(listed),
+    }
+}
+
+/// A list that is not understood.
+pub(super) fn bad_list(bad: &BadList) -> CliError {
+    CliError::usage(format!("--ids-file {bad}"), EXAMPLE)
 }

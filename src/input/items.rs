@@ -1,6 +1,8 @@
 //! A list of documents that somebody names: a JSON object a line, with id and partition key; and, when each has one of
 //! its own, the version or the moment that it goes back to. Lines of `find` are such lines.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Value, json};
 
@@ -34,6 +36,8 @@ pub struct Listed {
     pub then: Option<Then>,
     /// The number of its line.
     pub line: usize,
+    /// The container that it is in, when its line says.
+    pub container: Option<String>,
 }
 
 /// What a document of a list goes back to.
@@ -67,6 +71,8 @@ struct Line {
     version: Option<Value>,
     #[serde(default)]
     at: Option<Value>,
+    #[serde(default)]
+    container: Option<String>,
     // What else a line of `find` has.
     #[serde(default, rename = "time")]
     _time: IgnoredAny,
@@ -126,9 +132,32 @@ pub fn listed(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
         if partition_key.0.len() != paths.len() {
             return Err(BadList::Key(partition_key));
         }
-        all.push(Listed { item: ItemKey { id: line.id, partition_key }, then, line: number + 1 });
+        let (item, container) = (ItemKey { id: line.id, partition_key }, line.container);
+        all.push(Listed { item, then, line: number + 1, container });
     }
     if all.is_empty() { Err(BadList::Empty) } else { Ok(all) }
+}
+
+/// A list of documents in several containers as a list for each; lines keep their numbers.
+///
+/// # Errors
+/// When a line does not name its container, or there is none.
+pub fn by_container(text: &str) -> Result<BTreeMap<String, String>, BadList> {
+    #[derive(Deserialize)]
+    struct In {
+        container: String,
+    }
+    let mut lists: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let wrong = |e: serde_json::Error| BadList::Line { line: number + 1, problem: e.to_string() };
+        let In { container } = serde_json::from_str(line).map_err(wrong)?;
+        let (lines, list) = lists.entry(container).or_default();
+        list.push_str(&"\n".repeat(number - *lines));
+        list.push_str(line);
+        *lines = number;
+    }
+    let lists: BTreeMap<_, _> = lists.into_iter().map(|(container, (_, list))| (container, list)).collect();
+    if lists.is_empty() { Err(BadList::Empty) } else { Ok(lists) }
 }
 
 /// The items of a list, whatever they go back to.
@@ -156,6 +185,22 @@ mod tests {
         assert!(wrong.starts_with("line 2: missing field `pk`"), "{wrong}");
         assert!(matches!(list("{\"id\":\"a\",\"pk\":\"t1\"}"), Err(BadList::Key(_))));
         assert!(matches!(list("\n"), Err(BadList::Empty)));
+    }
+
+    #[test]
+    fn a_list_of_several_containers_is_one_for_each_with_the_numbers_of_its_lines() {
+        let line = |container: &str, id: &str| format!(r#"{{"container":"{container}","id":"{id}","pk":["t",1]}}"#);
+        let text = format!("{}\n\n{}\n{}\n", line("a", "1"), line("b", "2"), line("a", "3"));
+        let lists = by_container(&text).unwrap();
+        let read = |container: &str| {
+            let listed = listed(&lists[container], &paths()).unwrap().into_iter();
+            listed.map(|one| (one.line, one.item.id, one.container)).collect::<Vec<_>>()
+        };
+        let of = |container: &str, line: usize, id: &str| (line, id.to_owned(), Some(container.to_owned()));
+        assert_eq!((read("a"), read("b")), (vec![of("a", 1, "1"), of("a", 4, "3")], vec![of("b", 3, "2")]));
+        let wrong = by_container("\n{\"id\":\"a\"}").unwrap_err().to_string();
+        assert!(wrong.starts_with("line 2: missing field `container`"), "{wrong}");
+        assert!(matches!(by_container("\n"), Err(BadList::Empty)));
     }
 
     #[test]
