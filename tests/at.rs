@@ -1,7 +1,7 @@
 //! `at`: what any SDK reads from the account of a moment is what was written until then. The oracle is the list of writes that
 //! the test keeps.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use cosmos_rewind::{
     change::{key::PartitionKey, time::PointInTime},
@@ -12,9 +12,14 @@ use cosmos_rewind::{
     progress::{Progress as _, Silent},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{rewind_revert::Life, support::peers};
+use crate::{
+    fork::Plain,
+    rewind_revert::Life,
+    support::{TestApp, eventually, peers},
+};
 
 /// A write: when, of which document, and what was stored; `None` of a delete.
 type Write = (i64, String, Option<Value>);
@@ -202,6 +207,65 @@ async fn what_nobody_knows_is_listed_and_what_is_too_much_is_refused_before() {
     assert!(document.get("ssn").is_none() && document["n"].is_string(), "{document}");
     let wrong = PastRequest { mask: vec!["/pk".parse().unwrap()], ..request(life.now) };
     assert!(matches!(started(&life, &wrong).await, Err(PastError::Mask(_))));
+}
+
+/// What an HTTP client reads of a container's description.
+async fn described(account: &Plain) -> Value {
+    let (status, description) = account.ask(Method::GET, "events", "", None).await;
+    assert_eq!(status, 200, "{description}");
+    let names = ["partitionKey", "uniqueKeyPolicy", "indexingPolicy", "defaultTtl"];
+    names.iter().map(|name| ((*name).to_owned(), description[*name].clone())).collect()
+}
+
+#[tokio::test]
+async fn the_container_of_the_past_has_the_policies_of_the_live_one_and_nothing_expires_in_it() {
+    const TTL: u64 = 3;
+    let path = |path: &str, order: &str| json!({"path": path, "order": order});
+    let composite = json!([[path("/mail", "ascending"), path("/n", "descending")]]);
+    let indexing = json!({"indexingMode": "consistent", "automatic": true, "includedPaths": [{"path": "/mail/?"}],
+        "excludedPaths": [{"path": "/*"}], "compositeIndexes": composite});
+    let description = json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "defaultTtl": TTL,
+        "uniqueKeyPolicy": {"uniqueKeys": [{"paths": ["/mail"]}]}, "indexingPolicy": indexing});
+    let mut life = Life::of(TestApp::with_events(&["/pk", "/_originalId"], description).await).await;
+    for id in ["a", "b"] {
+        life.write_at(life.now - 1200, id, Some(json!({"mail": format!("{id}@x"), "n": 1, "ttl": TTL}))).await;
+    }
+    life.app.captured_from_now().await;
+    let (live, at) = (Plain::new(life.app.local.endpoint().as_str()), (life.now - 600).to_string());
+    let mut programs = Vec::new();
+    let mut start = async |more: &[&str]| {
+        let mut program = life.app.start_program(&[&["at", &at], more].concat());
+        let ready: Value = serde_json::from_str(&program.line().await).unwrap();
+        let loaded: Value = serde_json::from_str(&program.line().await).unwrap();
+        assert_eq!((&loaded["documents"], &loaded["unknown"]), (&json!(2), &json!(0)), "{more:?}");
+        programs.push(program);
+        Plain::new(ready["endpoint"].as_str().unwrap())
+    };
+    let (shown, copy, masked) =
+        (start(&[]).await, start(&["--writable"]).await, start(&["--writable", "--mask", "/mail"]).await);
+    let expected = described(&live).await;
+    assert_eq!(expected["indexingPolicy"]["compositeIndexes"], composite);
+    assert_eq!((&expected["defaultTtl"], expected["uniqueKeyPolicy"].is_null()), (&json!(TTL), false));
+    assert_eq!((described(&shown).await, described(&copy).await), (expected.clone(), expected));
+    // Unique keys hold in a copy, but for one whose values are masked: they are all the same then.
+    let write = async |account: &Plain, mail: &str| {
+        let document = json!({"id": mail, "pk": "a", "mail": mail});
+        account.ask(Method::POST, "events/docs", "a", Some(&document)).await.0
+    };
+    assert_eq!((write(&copy, "a@x").await, write(&copy, "c@x").await, write(&copy, "b@x").await), (409, 201, 201));
+    assert_eq!(described(&masked).await["uniqueKeyPolicy"], Value::Null);
+    assert_eq!(write(&masked, "a@x").await, 201);
+    // Live documents expire; those of then stay, also one that is written in the copy.
+    copy.edit("b", json!({"n": 2})).await;
+    let gone = async || live.get("a").await.is_none().then_some(());
+    eventually("the live document expires", gone).await;
+    tokio::time::sleep(Duration::from_secs(TTL + 1)).await;
+    assert_eq!(shown.get("a").await.unwrap()["mail"], "a@x");
+    assert_eq!(
+        (copy.get("a").await.unwrap()["n"].clone(), copy.get("b").await.unwrap()["n"].clone()),
+        (1.into(), 2.into())
+    );
+    assert_eq!(copy.ask(Method::GET, "events/docs/c@x", "a", None).await.0, 200);
 }
 
 async fn run(mut command: Command) -> std::process::Output {

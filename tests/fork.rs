@@ -10,20 +10,20 @@ use crate::{
 };
 
 /// An account by plain HTTP: it takes any key.
-struct Plain {
+pub struct Plain {
     http: Client,
     endpoint: String,
 }
 
 impl Plain {
-    fn new(endpoint: &str) -> Self {
+    pub fn new(endpoint: &str) -> Self {
         Self {
             http: Client::builder().no_proxy().build().unwrap(),
             endpoint: endpoint.trim_end_matches('/').to_owned(),
         }
     }
 
-    async fn ask(&self, method: Method, path: &str, id: &str, body: Option<&Value>) -> (u16, Value) {
+    pub async fn ask(&self, method: Method, path: &str, id: &str, body: Option<&Value>) -> (u16, Value) {
         let mut ask = self.http.request(method, format!("{}/dbs/dev/colls/{path}", self.endpoint));
         ask = ask.header("x-ms-version", "2018-12-31").header("x-ms-date", "Thu, 01 Jan 2026 00:00:00 GMT");
         ask = ask.header("authorization", "type%3dmaster%26ver%3d1.0%26sig%3dnone");
@@ -35,7 +35,7 @@ impl Plain {
         (answer.status().as_u16(), serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
     }
 
-    async fn get(&self, id: &str) -> Option<Value> {
+    pub async fn get(&self, id: &str) -> Option<Value> {
         let (status, mut document) = self.ask(Method::GET, &format!("events/docs/{id}"), id, None).await;
         assert!([200, 404].contains(&status), "{status} {document}");
         for name in ["id", "pk", "_rid", "_self", "_etag", "_attachments", "_ts"] {
@@ -45,7 +45,7 @@ impl Plain {
     }
 
     /// Changes some fields, as an application does: reads and replaces.
-    async fn edit(&self, id: &str, fields: Value) {
+    pub async fn edit(&self, id: &str, fields: Value) {
         let mut document = self.get(id).await.unwrap();
         let own = json!({"id": id, "pk": id});
         for (name, value) in own.as_object().unwrap().iter().chain(fields.as_object().unwrap()) {

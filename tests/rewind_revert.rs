@@ -27,7 +27,10 @@ pub struct Life {
 
 impl Life {
     pub async fn start() -> Self {
-        let app = TestApp::start().await;
+        Self::of(TestApp::start().await).await
+    }
+
+    pub async fn of(app: TestApp) -> Self {
         let handler = app.handler(&[]).await;
         Self { app, handler, now: Utc::now().timestamp(), lsn: 0, last: BTreeMap::new() }
     }

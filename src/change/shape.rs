@@ -48,6 +48,11 @@ impl std::str::FromStr for Redact {
 }
 
 impl Redact {
+    /// Whether it may change the value at a path: it is about that, what it is in, or a part of it.
+    pub fn touches(&self, path: &[String]) -> bool {
+        self.path.starts_with(path) || path.starts_with(&self.path)
+    }
+
     /// Whether it needs the key of the hash.
     pub fn is_hash(&self) -> bool {
         self.action == Redaction::Hash

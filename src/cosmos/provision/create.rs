@@ -97,6 +97,20 @@ pub async fn read_container(
     }
 }
 
+/// The definition of a container as JSON, with all that the service says of it, or `None` when there is none.
+///
+/// # Errors
+/// As [`read_container`].
+pub async fn read_definition(
+    cosmos: &Cosmos,
+    database: &str,
+    name: &str,
+) -> Result<Option<serde_json::Value>, Failure> {
+    let invalid = |e: serde_json::Error| Failure::invalid(format!("read container {database}/{name}"), e.to_string());
+    let found = read_container(cosmos, database, name).await?;
+    found.map(|found| serde_json::to_value(found).map_err(invalid)).transpose()
+}
+
 /// Accepts "there is no such thing", and nothing else.
 fn absent(error: &CosmosError, context: String) -> Result<(), Failure> {
     match Failure::from_driver(error, context) {

@@ -18,7 +18,7 @@ use crate::{
 
 pub use self::{
     compare::{Difference, Severity, compare_changes, compare_leases, compare_source},
-    create::read_container,
+    create::{read_container, read_definition},
     definitions::{PathsError, changes_definition, check_paths, index_path, leases_definition, source_definition},
 };
 

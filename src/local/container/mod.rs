@@ -186,7 +186,10 @@ impl Container {
         if let Ok(description) = serde_json::from_slice::<Description>(description) {
             let computed = Computed::read(&description.computed_properties);
             *self.computed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(computed);
-            self.write().await.set_default_ttl(description.default_ttl);
+            // Nothing of the past expires.
+            if self.past.get().is_none() {
+                self.write().await.set_default_ttl(description.default_ttl);
+            }
         }
     }
 }

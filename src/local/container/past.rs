@@ -191,8 +191,10 @@ impl Past {
 }
 
 impl Container {
-    /// Makes this container one that shows the past.
-    pub fn show_past(&self, past: Arc<Past>) {
+    /// Makes this container one that shows the past, whatever its description says of expiry: nothing of then has
+    /// time left.
+    pub async fn show_past(&self, past: Arc<Past>) {
+        self.write().await.set_default_ttl(None);
         // Once: a container is made for one moment.
         let _ = self.past.set(past);
     }

@@ -1,6 +1,7 @@
 //! The past as an account: containers as they were at a moment, for any SDK, filled from their histories in the background.
 
 mod changed;
+mod description;
 mod loading;
 mod request;
 
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     causes::chain,
-    change::{key::render_path, shape::Redactor, time::PointInTime},
+    change::{shape::Redactor, time::PointInTime},
     context::Context,
     cosmos::RuLimiter,
     fork::CHANGED,
@@ -82,11 +83,8 @@ impl PastAccount {
             let frontier = reach(request.at, request.wait, &limiter, &Context { names, ..any }).await?;
             let keys = containers.source.key_paths();
             let redactor = Redactor::new(&[], &request.mask, keys, Some(request.mask_key.clone()));
-            let paths: Vec<String> = keys.segments().iter().map(|path| render_path(path)).collect();
-            let kind = if paths.len() > 1 { "MultiHash" } else { "Hash" };
             local.create_database(&names.database).await?;
-            let key = json!({"paths": paths, "kind": kind, "version": 2});
-            local.create_container(&names.database, json!({"id": names.source, "partitionKey": key})).await?;
+            description::create(&local, cx.account, (names, keys), &request.mask, cx.progress).await?;
             create_list(&local, &names.database, UNKNOWN).await?;
             let open = |name| opened(&local, &names.database, name);
             let loader = Arc::new(Loader {
@@ -110,13 +108,13 @@ impl PastAccount {
                 bytes: AtomicU64::new(0),
                 unknowns: AtomicU64::new(0),
             });
-            loader.unknown.show_past(Arc::new(Past::kept(request.at.to_string(), None)));
+            loader.unknown.show_past(Arc::new(Past::kept(request.at.to_string(), None))).await;
             if request.writable {
                 loader.container.remember_originals().await;
             }
             let fetch =
                 request.predicate.is_none().then(|| Arc::new(Fetching(Arc::downgrade(&loader))) as Arc<dyn Fetch>);
-            loader.container.show_past(Arc::new(Past::new(request.at.to_string(), request.partial, fetch)));
+            loader.container.show_past(Arc::new(Past::new(request.at.to_string(), request.partial, fetch))).await;
             loaders.push(loader);
         }
         if request.writable {
@@ -192,7 +190,7 @@ async fn keep_changed(local: &LocalCosmos, loaders: &[Arc<Loader>], account: &st
         create_list(local, &loader.database, CHANGED).await?;
         let past = Past::kept(loader.at.to_string(), Some(Arc::new(Changed::of(account, own))));
         // The first one of a database is for all of its containers.
-        opened(local, &loader.database, CHANGED).await?.show_past(Arc::new(past));
+        opened(local, &loader.database, CHANGED).await?.show_past(Arc::new(past)).await;
     }
     Ok(())
 }
