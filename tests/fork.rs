@@ -5,6 +5,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use crate::{
+    rewind_faults::kills::{before_or_after, killed_at},
     rewind_revert::Life,
     support::{Output, Running},
 };
@@ -88,6 +89,11 @@ struct Shop {
 
 impl Shop {
     async fn start(more: &[&str]) -> Self {
+        Self::started(more, false).await
+    }
+
+    /// A fork that reaches the account through the proxy, or not.
+    async fn started(more: &[&str], through_proxy: bool) -> Self {
         let mut life = Life::start().await;
         let (early, bad) = (life.now - 3600, life.now - 1500);
         for id in ["desk", "lamp", "sofa", "rug", "gone", "quiet"] {
@@ -96,7 +102,9 @@ impl Shop {
         }
         life.app.captured_from_now().await;
         let at = (life.now - 600).to_string();
-        let mut program = life.app.start_program(&[&["at", &at, "--writable"], more].concat());
+        let args = [&["at", &at, "--writable"], more].concat();
+        let app = &life.app;
+        let mut program = if through_proxy { app.start_through_proxy(&args) } else { app.start_program(&args) };
         let ready: Value = serde_json::from_str(&program.line().await).unwrap();
         assert_eq!((&ready["writable"], &ready["changed"]), (&json!(true), &json!("_changed")), "{ready}");
         let loaded: Value = serde_json::from_str(&program.line().await).unwrap();
@@ -300,4 +308,44 @@ async fn a_plan_of_a_fork_that_was_touched_or_is_of_something_else_is_refused() 
     let through = ["diff", "--fork", &shop.fork.endpoint];
     let other = shop.life.app.run_through_proxy(&through).await;
     assert_eq!((other.code, other.stderr.contains("the fork is of")), (2, true), "{other:?}");
+}
+
+/// A restore of a fork's plan that is killed at any write is taken back as far as it went, although the texts that it took
+/// values from are in no journal.
+#[tokio::test]
+async fn what_a_killed_restore_took_from_a_fork_is_taken_back() {
+    let shop = Shop::started(&[], true).await;
+    for id in ["desk", "rug"] {
+        shop.fork.edit(id, json!({"price": 9.5})).await;
+    }
+    shop.fork.create("new", json!({"price": 3})).await;
+    let app = &shop.life.app;
+    let before = shop.all().await;
+    let (mut seen, mut written, mut ended) = (Vec::new(), 0, false);
+    for kills in 0..40 {
+        let file = format!("plan-{kills}.json");
+        let endpoint = format!("{}/", shop.fork.endpoint);
+        let planned = app.run_through_proxy(&["diff", "--fork", &endpoint, "--plan-out", &file]).await;
+        assert_eq!(planned.code, 0, "{planned:?}");
+        let apply = ["restore", "--plan", &file, "--yes", "--concurrency", "1"];
+        ended = !killed_at(app, &apply, kills, before_or_after(kills)).await;
+        let now = shop.all().await;
+        let changed = now.iter().zip(&before).filter(|(now, before)| now != before).count();
+        written += usize::from(!ended && changed > 0);
+        let list: Value = app.run(&["undo", "--list", "--format", "json"]).await.json();
+        let ids = list.as_array().unwrap().iter().map(|restore| restore["restore"].as_str().unwrap().to_owned());
+        let new: Vec<String> = ids.filter(|id| !seen.contains(id)).collect();
+        assert!(changed == 0 || new.len() == 1, "killed at write {kills}: {new:?}");
+        if let [id] = new.as_slice() {
+            let undone = app.run(&["undo", id, "--yes"]).await;
+            assert_eq!(undone.code, 0, "killed at write {kills}: {undone:?}");
+            let list: Value = app.run(&["undo", "--list", "--format", "json"]).await.json();
+            seen = list.as_array().unwrap().iter().map(|r| r["restore"].as_str().unwrap().to_owned()).collect();
+        }
+        assert_eq!(shop.all().await, before, "killed at write {kills}");
+        if ended {
+            break;
+        }
+    }
+    assert!(ended && written > 2, "{written}");
 }
