@@ -240,6 +240,37 @@ async fn a_list_may_name_documents_of_several_containers() {
 }
 
 #[tokio::test]
+async fn what_find_names_in_several_containers_goes_into_one_restore_as_it_is() {
+    let two = Two::start().await;
+    let find = ["find", "--containers", BOTH, "--when", "doc.by == 'job'", "--from", "1h", "--format"];
+    let found = async |format: &str| {
+        let found = two.run(&[&find[..], &[format]].concat()).await;
+        assert_eq!(found.code, 0, "{found:?}");
+        found.stdout
+    };
+    let lines = found("jsonl").await;
+    let parsed: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named: Vec<_> = parsed.iter().map(|line| [&line["container"], &line["id"], &line["before"]]).collect();
+    let expected = [["events", "event", "event~e1"], ["orders", "order", "order~e1"]].map(|all| all.map(Value::from));
+    assert_eq!(named, expected.each_ref().map(|all| all.each_ref()));
+    let csv = found("csv").await;
+    for begins in ["container,id,", "events,event,", "orders,order,"] {
+        assert!(csv.lines().any(|line| line.starts_with(begins)), "{begins}: {csv}");
+    }
+    // A table of each stands below the name.
+    assert!(!found("table").await.contains("container"));
+    let restore = ["restore", "--containers", BOTH, "--ids-file", "-", "--yes"];
+    let done = two.app.run_with_input(&restore, &lines).await;
+    assert_eq!((done.code, two.states().await), (0, ["good".to_owned(), "good".to_owned()]), "{done:?}");
+    let undone = two.run(&["undo", &undo_of(&done), "--yes"]).await;
+    assert_eq!((undone.code, two.states().await), (0, ["bad".to_owned(), "bad".to_owned()]), "{undone:?}");
+    // One of them alone: what find named in it is a list for it.
+    let alone = lines.lines().next().unwrap();
+    let one = two.app.run_with_input(&["restore", "--ids-file", "-", "--yes"], alone).await;
+    assert_eq!((one.code, two.states().await), (0, ["good".to_owned(), "bad".to_owned()]), "{one:?}");
+}
+
+#[tokio::test]
 async fn the_repair_of_a_fork_goes_into_two_containers() {
     let two = Two::start().await;
     let folder = two.app.folder.path();

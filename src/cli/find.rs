@@ -3,7 +3,10 @@
 use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 pub use super::find_args::FindArgs;
-use super::{CliError, ConnectionArgs, Exit, Ui, lookup, render::find::Writes};
+use super::{
+    CliError, ConnectionArgs, Exit, Ui, lookup,
+    render::find::{Extra, Writes},
+};
 use crate::{
     change::{key::parse_path, time::PointInTime},
     cosmos::Cosmos,
@@ -28,6 +31,8 @@ async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     let cosmos = &opened.cosmos;
     let from = point(ui, cosmos, "--from", args.from.as_deref()).await?;
     let to = point(ui, cosmos, "--to", args.to.as_deref()).await?;
+    // Of several, each row says of which, as a list of documents of several containers does.
+    let container = (!args.several.containers().is_empty()).then_some(opened.names.source.as_str());
     let request = Request {
         when: Arc::new(when),
         which: args.which(),
@@ -38,7 +43,7 @@ async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
         shard: args.part.feed_range,
         ru_limit: args.part.ru_limit,
     };
-    let mut writes = Writes::new(ui, args.format, args.actor.is_some());
+    let mut writes = Writes::new(ui, args.format, Extra { container, has_actor: args.actor.is_some() });
     let mut unwritten = None;
     let cx = opened.context(ui);
     let report = find::find(request, &cx, |write| match writes.push(&write) {

@@ -22,7 +22,8 @@ use crate::{
   cosmos-rewind restore --ids-file bad.jsonl --dry-run
 
 For each document the first version is shown of which the condition is true, and which came after
-one of which it was not. `before` is the version to go back to; restore --ids-file takes it."
+one of which it was not. `before` is the version to go back to; restore --ids-file takes it. With
+--containers each line of json, jsonl and csv names its container."
 )]
 pub struct FindArgs {
     /// Expression that is true of a bad version (CEL): doc, previous, op, ts, lsn, id, pk, changed("/path")

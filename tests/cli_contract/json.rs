@@ -134,6 +134,7 @@ async fn the_json_output_has_exactly_the_members_that_are_documented() {
         let when = format!("doc.city_name == '{city}'");
         compare("find", &[0], &["find", "--when", &when, "--actor", "/note"]).await;
     }
+    compare("find", &[0], &["find", "--containers", "events=changes", "--when", "doc.city_name == 'Davidson'"]).await;
 
     for id in ["28036", "28031", "28035", "hand"] {
         for at in [&good, &later, "now"] {

@@ -25,19 +25,28 @@ const NAMED: usize = 6;
 /// Paths of a row of the table.
 const PATHS: usize = 4;
 
+/// What rows have that not all finds have.
+#[derive(Clone, Copy)]
+pub(in crate::cli) struct Extra<'e> {
+    /// The container, when several are looked at.
+    pub(in crate::cli) container: Option<&'e str>,
+    /// Whether a field is named that says who wrote.
+    pub(in crate::cli) has_actor: bool,
+}
+
 /// Writes that are printed as they come.
 pub(in crate::cli) struct Writes<'u> {
     ui: &'u Ui,
     format: Format,
-    has_actor: bool,
+    extra: Extra<'u>,
     rows: Rows,
     count: u64,
 }
 
 impl<'u> Writes<'u> {
     /// Begins the rows.
-    pub(in crate::cli) fn new(ui: &'u Ui, format: Format, has_actor: bool) -> Self {
-        Self { ui, format, has_actor, rows: ui.rows(format, &columns(format, has_actor)), count: 0 }
+    pub(in crate::cli) fn new(ui: &'u Ui, format: Format, extra: Extra<'u>) -> Self {
+        Self { ui, format, extra, rows: ui.rows(format, &columns(format, extra)), count: 0 }
     }
 
     /// Prints a write.
@@ -46,7 +55,7 @@ impl<'u> Writes<'u> {
         if self.format == Format::Table && self.count > SHOWN {
             return Ok(());
         }
-        Ok(self.rows.push_cells(&row(write, self.format, self.has_actor))?)
+        Ok(self.rows.push_cells(&row(write, self.format, self.extra))?)
     }
 
     /// Prints what they have in common, and what cannot be known.
@@ -70,18 +79,21 @@ impl<'u> Writes<'u> {
     }
 }
 
-fn columns(format: Format, has_actor: bool) -> Vec<&'static str> {
+fn columns(format: Format, extra: Extra<'_>) -> Vec<&'static str> {
     let mut columns = match format {
         Format::Table => vec!["time", "id", "pk", "op", "before", "still", "changed", "notes"],
         _ => vec!["id", "pk", "before", "time", "ts", "op", "lsn", "record", "still", "changed", "notes"],
     };
-    if has_actor {
+    if extra.has_actor {
         columns.insert(columns.len() - 1, "actor");
+    }
+    if extra.container.is_some() && format != Format::Table {
+        columns.insert(0, "container");
     }
     columns
 }
 
-fn row<'w>(write: &'w FoundWrite, format: Format, has_actor: bool) -> Vec<Cell<'w>> {
+fn row<'w>(write: &'w FoundWrite, format: Format, extra: Extra<'_>) -> Vec<Cell<'w>> {
     let version = &write.version;
     let key = key_cell(&write.item.partition_key, format);
     let still = write.still.name();
@@ -126,8 +138,12 @@ fn row<'w>(write: &'w FoundWrite, format: Format, has_actor: bool) -> Vec<Cell<'
         ];
         values.map(Cell::Value).into()
     };
-    if has_actor {
+    if extra.has_actor {
         cells.insert(cells.len() - 1, Cell::Json(write.actor.as_deref()));
+    }
+    // A table of each container stands below its name.
+    if let Some(container) = extra.container.filter(|_| format != Format::Table) {
+        cells.insert(0, Cell::Value(json!(container)));
     }
     cells
 }
@@ -246,11 +262,12 @@ mod tests {
             version,
         };
         for format in [Format::Table, Format::Csv, Format::Jsonl] {
-            for has_actor in [false, true] {
-                assert_eq!(row(&write, format, has_actor).len(), columns(format, has_actor).len());
+            for (container, has_actor) in [(None, false), (None, true), (Some("c"), false), (Some("c"), true)] {
+                let extra = Extra { container, has_actor };
+                assert_eq!(row(&write, format, extra).len(), columns(format, extra).len());
             }
         }
-        let shown = row(&write, Format::Table, false);
+        let shown = row(&write, Format::Table, Extra { container: None, has_actor: false });
         assert_eq!(shown[4], Cell::Value(json!("unknown")));
         assert_eq!(shown[6], Cell::Value(json!("/a, /b, /c, /d and 1 more")));
     }
