@@ -252,6 +252,19 @@ async fn what_both_changed_is_a_conflict_and_deletes_are_asked_for() {
         assert!(format!("{}{}", table.stdout, table.stderr).contains(words), "{words}: {table:?}");
     }
 
+    // Of these fields alone, whatever else was changed in the fork.
+    let city = shop.diff(&["--only", "/city", "--delete-removed", "--prefer", "fork", "--format", "json"]).await;
+    assert_eq!(city.code, 0, "{city:?}");
+    assert_eq!(actions(&city), pairs(&[("desk", "restore"), ("gone", "keep"), ("lamp", "keep")]));
+    let shown: Value = serde_json::from_str(&city.stdout).unwrap();
+    let fields: Vec<_> = shown["fields"].as_array().unwrap().iter().map(|f| [&f["id"], &f["path"]]).collect();
+    assert_eq!(fields, [[&json!("desk"), &json!("/city")]]);
+    assert!(city.stdout.contains("/ was changed as a whole; --only leaves it alone"), "{city:?}");
+    for (field, words) in [("/pk", "key"), ("city", "--only")] {
+        let refused = shop.diff(&["--only", field]).await;
+        assert_eq!((refused.code, refused.stderr.contains(words)), (2, true), "{field}: {refused:?}");
+    }
+
     let wish = ["--delete-removed", "--prefer", "fork", "--plan-out", "plan.json", "--format", "json"];
     let planned = shop.diff(&wish).await;
     assert_eq!(planned.code, 0, "{planned:?}");

@@ -8,6 +8,7 @@ use super::{
     CliError, ConnectionArgs, Exit, Ui,
     render::plan::{Shown, planned_exit, show_plan},
     restore_args::DeleteLimit,
+    selection::paths,
     together::{OnePlan, names_of, pairs, plan_each, save_parts},
 };
 use crate::{
@@ -32,6 +33,9 @@ pub struct ForkArgs {
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none",
         requires = "fork")]
     delete_removed: Option<DeleteLimit>,
+    /// Bring in only this field of documents that exist; repeatable
+    #[arg(long, value_name = "PATH", requires = "fork")]
+    only: Vec<String>,
     /// What identifies the elements of an array, as in /items=/sku, so that each is merged by itself; repeatable
     #[arg(long, value_name = "ARRAY=KEY", requires = "fork")]
     array_key: Vec<ArrayKey>,
@@ -62,6 +66,7 @@ pub(super) async fn run(
     ui: &Ui,
 ) -> Result<Exit, CliError> {
     let started = Instant::now();
+    let only = paths("--only", &args.only)?;
     let (cosmos, names) = connection.open()?;
     let all = if containers.is_empty() { vec![names] } else { names_of(connection, containers)? };
     let fork = opened(url, connection)?;
@@ -70,6 +75,7 @@ pub(super) async fn run(
             fork: &fork,
             rules: Rules {
                 array_keys: args.array_key.clone(),
+                only: only.clone(),
                 prefer: args.prefer.map(|preferred| match preferred {
                     Preferred::Live => Prefer::Ours,
                     Preferred::Fork => Prefer::Base,

@@ -11,14 +11,11 @@ use super::{
     lookup,
     render::plan::{Shown, planned_exit, show_plan},
     restore_args::DeleteLimit,
-    selection::SelectionArgs,
+    selection::{SelectionArgs, paths},
     together::{OnePlan, Then, names_of, pairs, plan_and_carry_out},
 };
 use crate::{
-    change::{
-        key::parse_path,
-        merge::{ArrayKey, Prefer, Rules},
-    },
+    change::merge::{ArrayKey, Prefer, Rules},
     cosmos::{Cosmos, Shard},
     history::past::Selection,
     restore::{self, Named, Use, Which},
@@ -164,10 +161,6 @@ impl RevertArgs {
                 "name the earlier time with --from",
             ));
         }
-        let paths = |flag: &str, paths: &[String]| {
-            let parsed = paths.iter().map(|path| parse_path(path)).collect::<Result<Vec<_>, _>>();
-            parsed.map_err(|e| CliError::usage(format!("{flag}: {e}"), format!("such as {flag} /address/zip")))
-        };
         Ok(Request {
             filter: self.filter.clone(),
             rules: Rules {

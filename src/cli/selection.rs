@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CliError, query::wrong_key};
 use crate::{
-    change::key::{ItemKey, PartitionKey},
+    change::key::{ItemKey, PartitionKey, parse_path},
     config::Names,
     cosmos::Param,
     history::{Account, Containers, past::Selection},
@@ -130,4 +130,10 @@ pub(super) fn parse_list(text: &str, names: &Names, containers: &Containers) -> 
 /// A list that is not understood.
 pub(super) fn bad_list(bad: &BadList) -> CliError {
     CliError::usage(format!("--ids-file {bad}"), EXAMPLE)
+}
+
+/// The fields that a flag names.
+pub(super) fn paths(flag: &str, paths: &[String]) -> Result<Vec<Vec<String>>, CliError> {
+    let parsed = paths.iter().map(|path| parse_path(path)).collect::<Result<Vec<_>, _>>();
+    parsed.map_err(|e| CliError::usage(format!("{flag}: {e}"), format!("such as {flag} /address/zip")))
 }

@@ -27,6 +27,12 @@ impl Three<'_> {
         walk.finish()
     }
 
+    /// Whether the fork changed anything that is asked for.
+    pub(super) fn has_wish(&self, rules: &Rules) -> Result<bool, EditError> {
+        let alone = Self { live: self.base, ..*self }.merged(rules)?;
+        Ok(!alone.taken.is_empty() || !alone.above.is_empty())
+    }
+
     /// The fields that a merge is about, each with its value in the three.
     pub(super) fn fields(&self, pk: &serde_json::Value, id: &str, merged: &Merged, is_kept: bool) -> Vec<Field> {
         let taken = merged.taken.iter().filter(|_| !is_kept).map(|taken| (&taken.place, Fate::Fork));

@@ -20,7 +20,7 @@ use crate::{
     restore::{
         RestoreError,
         apply::{Applier, ApplyOptions, Prefetched},
-        new_id,
+        check_fields, new_id,
         plan::{Action, PLAN_VERSION, Step},
         plan_file::{Draft, Head, Pair, Plan},
         survey::completed,
@@ -67,6 +67,7 @@ pub async fn plan(
     containers: &Containers,
     cx: &AnyContext<'_>,
 ) -> Result<Planned, RestoreError> {
+    check_fields(&request.rules.only, containers)?;
     let (fork, listed) = changed(request, cx).await?;
     let masked = listed.iter().any(|listed| listed.masked);
     if masked && request.rules.prefer == Some(Prefer::Base) {
@@ -188,13 +189,17 @@ impl Work<'_> {
         let own = live.as_deref().map(own_text).transpose();
         let own = own.map_err(|e| Failure::invalid("read a live document".into(), e.to_string()))?;
         let three = Three { base: base.as_deref(), fork: fork.as_deref(), live: own.as_deref() };
-        let merged = match three.merged(&self.request.rules) {
-            Ok(merged) => merged,
+        let rules = &self.request.rules;
+        let merged = match three.has_wish(rules).and_then(|has| has.then(|| three.merged(rules)).transpose()) {
+            Ok(Some(merged)) => merged,
+            Ok(None) => return Ok(None),
             Err(problem) => {
                 step.notes.push(problem.to_string());
                 return Ok(Some(LookedAt { item, step, fields: Vec::new(), fork, base }));
             }
         };
+        let above = merged.above.iter();
+        step.notes.extend(above.map(|place| format!("{place} was changed as a whole; --only leaves it alone")));
         step.conflicts = merged.conflicts.iter().map(|conflict| conflict.place.to_string()).collect();
         step.action = self.action(&merged, &mut step.notes, step.live.is_some());
         if step.action == Action::Keep && step.notes.is_empty() && step.conflicts.is_empty() {
