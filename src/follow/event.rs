@@ -208,7 +208,11 @@ pub(super) fn key_text(key: &PartitionKey) -> String {
 
 /// JSON text without line ends, which only stand between its tokens.
 fn one_line(text: &str) -> String {
-    if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some() { text.replace(['\n', '\r'], " ") } else { text.to_owned() }
+    if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some() {
+        text.replace(['\n', '\r'], " ")
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Whether an item's change can be told at all, before anything is made of it.
