@@ -5,6 +5,7 @@ use std::{
     hash::{Hash, Hasher},
 };
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::raw::{RawDocument, unescape};
@@ -40,6 +41,19 @@ impl KeyValue {
         }
     }
 
+    /// The component that somebody writes. Where a document has an array, an object or too large a number it has no key,
+    /// but nobody who writes one of these means the documents without.
+    fn parse_component(raw: &RawValue) -> Result<Self, String> {
+        let text = raw.get();
+        let is_missing = || serde_json::from_str::<Empty>(text).is_ok();
+        match Self::from_raw(raw) {
+            Self::Undefined if !is_missing() => Err(format!(
+                "{text} is no component: write text, a number, true, false, null, or {{}} where there is none"
+            )),
+            value => Ok(value),
+        }
+    }
+
     /// The JSON form used in headers, records and reports; undefined is `{}`, as on the wire.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
@@ -63,6 +77,11 @@ impl KeyValue {
         }
     }
 }
+
+/// `{}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Empty {}
 
 impl PartialEq for KeyValue {
     fn eq(&self, other: &Self) -> bool {
@@ -103,7 +122,8 @@ impl PartitionKey {
                         parts.len()
                     ));
                 }
-                Ok(Self(parts.iter().map(|p| KeyValue::from_raw(p)).collect()))
+                let parts: Result<_, String> = parts.iter().map(|part| KeyValue::parse_component(part)).collect();
+                parts.map(Self).map_err(|problem| format!("partition key {text:?}: {problem}"))
             }
             Some(b'"') => Ok(Self(vec![KeyValue::String(serde_json::from_str(text).map_err(wrong)?)])),
             _ => Ok(Self(vec![KeyValue::String(text.to_owned())])),
@@ -120,7 +140,7 @@ impl PartitionKey {
 impl fmt::Display for PartitionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {
-            [KeyValue::String(s)] if !s.starts_with(['[', '"']) => f.write_str(s),
+            [KeyValue::String(s)] if !s.trim_start().starts_with(['[', '"']) => f.write_str(s),
             _ => write!(f, "{}", self.to_json()),
         }
     }
@@ -280,6 +300,22 @@ mod tests {
         assert_eq!(key.to_string(), r#"["t1",42,{}]"#);
         assert!(PartitionKey::parse("[1,2,3,4]").is_err());
         assert!(PartitionKey::parse("[1,").is_err());
+    }
+
+    #[test]
+    fn what_can_be_no_key_is_not_the_key_of_documents_without_one() {
+        for wrong in [r#"[["q"]]"#, r#"[{"a":1}]"#, "[[]]", "[1e400]", r#"["t1",{"a":null}]"#] {
+            assert!(PartitionKey::parse(wrong).unwrap_err().contains("is no component"), "{wrong}");
+        }
+        assert_eq!(PartitionKey::parse("[ { } ]").unwrap().0, [KeyValue::Undefined]);
+    }
+
+    #[test]
+    fn a_key_that_is_shown_is_that_key_when_it_is_typed() {
+        for text in ["p", "", "5", "[x", " [x", "\t\"y", "\"", "{}", "-x", "null"] {
+            let key = PartitionKey(vec![KeyValue::String(text.into())]);
+            assert_eq!(PartitionKey::parse(&key.to_string()).unwrap(), key, "{text:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! wrote, and plain reads of the containers.
 
 mod captured;
+mod claims;
 mod odd;
 mod records;
 

@@ -1,0 +1,52 @@
+//! What the program says of keys, of writes that are not captured, and of what to type: compared with the test's own log,
+//! and typed into a real shell.
+
+use cosmos_rewind::change::key::PartitionKey;
+use serde_json::json;
+
+use super::captured::Captured;
+
+/// The record ids of the history, and the texts of the source.
+async fn everything(world: &Captured) -> Vec<String> {
+    let mut all = Vec::new();
+    for container in [world.app.events().await, world.app.changes().await] {
+        let found = container.query_all("SELECT * FROM c", &[], None).await.unwrap();
+        all.extend(found.iter().map(|raw| raw.get().to_owned()));
+    }
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn a_key_that_no_document_can_have_is_refused_and_is_not_that_of_a_document_without_a_key() {
+    let world = Captured::start("all-versions").await;
+    let none = PartitionKey::parse("[{}]").unwrap();
+    world.app.events().await.upsert(&none, "s", br#"{"id":"s","n":1}"#.to_vec()).await.unwrap();
+    world.put(json!({"id": "s", "pk": "q", "n": 2})).await;
+    world.capture().await;
+    let before = everything(&world).await;
+    for key in [r#"["q",]"#, r#"[["q"]]"#, r#"[{"a":1}]"#, "[1e400]"] {
+        for args in [
+            &["erase", "--id", "s", "--live", "--yes", "--settle", "0s"][..],
+            &["show", "--id", "s"],
+            &["diff", "--id", "s", "--from", "1s"],
+            &["history", "--id", "s"],
+            &["find", "--when", "true", "--id", "s"],
+            &["restore", "--id", "s", "--at", "now", "--dry-run"],
+            &["revert", "--id", "s", "--from", "1h", "--to", "now", "--dry-run"],
+            &["query", "SELECT * FROM c"],
+        ] {
+            let output = world.run(&[args, &["--pk", key]].concat()).await;
+            assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{args:?} {key}: {output:?}");
+        }
+    }
+    for pk in [r#"{"a":1}"#, r#"[["q"]]"#] {
+        let line = format!(r#"{{"id":"s","pk":{pk}}}"#);
+        let listed = world.app.run_with_input(&["restore", "--ids-file", "-", "--at", "now", "--dry-run"], &line).await;
+        assert_eq!((listed.code, listed.stderr.contains("line 1: ")), (2, true), "{listed:?}");
+    }
+    assert_eq!(everything(&world).await, before);
+    // `{}` is how the key that is missing is written.
+    let shown = world.run(&["show", "--id", "s", "--pk", "[{}]"]).await;
+    assert_eq!((shown.code, shown.stdout.trim_end()), (0, r#"{"id":"s","n":1}"#), "{shown:?}");
+}
