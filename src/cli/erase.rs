@@ -5,14 +5,14 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, from_archive::open_archive, verify::span};
+use super::{CliError, ConnectionArgs, Exit, Ui, from_archive::open_archive, selection::pk_flag, verify::span};
 use crate::{
     change::key::{ItemKey, PartitionKey},
     config::{self, Account, CaptureConfig},
     dead_letters::DeadLetterStore,
     erase::{self, EraseError, Found, Receipt, Request},
     figures::count_of,
-    format::{Format, printable, tenths},
+    format::{Format, tenths},
 };
 
 /// What is typed to go on; the id would be in the terminal's log.
@@ -87,8 +87,8 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     }
     print(ui, &receipt, args.format)?;
     if !receipt.other_keys.is_empty() {
-        let others: Vec<String> = receipt.other_keys.iter().map(|key| format!("--pk '{key}'")).collect();
-        ui.hint(&printable(&format!("the history has this id under another key: {}", others.join(", "))));
+        let others: Vec<String> = receipt.other_keys.iter().map(pk_flag).collect();
+        ui.hint(&format!("the history has this id under another key: {}", others.join(", ")));
         return Ok(Exit::Incomplete);
     }
     if receipt.left == 0 {

@@ -85,6 +85,18 @@ impl SelectionArgs {
     }
 }
 
+/// The flag that names a key, as a shell takes it.
+pub(super) fn pk_flag(key: &PartitionKey) -> String {
+    let mut text = key.to_string();
+    if text.chars().any(char::is_control) {
+        let escaped = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
+        text = key.to_json().to_string().chars().map(escaped).collect();
+    }
+    // After a blank, a dash would begin a flag.
+    let between = if text.starts_with('-') { '=' } else { ' ' };
+    format!("--pk{between}'{}'", text.replace('\'', r"'\''"))
+}
+
 /// Refuses a partition key that does not have all components.
 pub(super) fn full_key(key: &PartitionKey, names: &Names, containers: &Containers) -> Result<(), CliError> {
     let paths = containers.source.key_paths();

@@ -2,7 +2,7 @@
 //! and typed into a real shell.
 
 use cosmos_rewind::change::key::PartitionKey;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::captured::Captured;
 
@@ -49,4 +49,42 @@ async fn a_key_that_no_document_can_have_is_refused_and_is_not_that_of_a_documen
     // `{}` is how the key that is missing is written.
     let shown = world.run(&["show", "--id", "s", "--pk", "[{}]"]).await;
     assert_eq!((shown.code, shown.stdout.trim_end()), (0, r#"{"id":"s","n":1}"#), "{shown:?}");
+}
+
+/// What a shell makes of a command line.
+fn words(line: &str) -> Vec<String> {
+    let output = std::process::Command::new("sh").arg("-c").arg(format!("printf '%s\\0' {line}")).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_keys_that_a_hint_names_can_be_typed_into_a_shell() {
+    let world = Captured::start("all-versions").await;
+    let keys = ["-x", "it's", " [x", "\t\"y", "$HOME `id`", "a\nb\u{7f}", "", "5", "\u{fc}", "\"", "{}"];
+    for key in keys {
+        let text = json!({"id": "s", "pk": key}).to_string();
+        let written = PartitionKey::parse(&json!([key]).to_string()).unwrap();
+        world.app.events().await.upsert(&written, "s", text.into_bytes()).await.unwrap();
+    }
+    world.capture().await;
+    let shown = world.run(&["show", "--id", "s"]).await;
+    let lines: Vec<&str> = shown.stderr.lines().filter_map(|line| line.trim().strip_suffix("  (1 version)")).collect();
+    assert_eq!(lines.len(), keys.len(), "{shown:?}");
+    let planned = world.run(&["restore", "--id", "s", "--at", "now", "--dry-run"]).await;
+    let hint = planned.stderr.lines().find_map(|line| line.strip_prefix("hint: add one of: ")).unwrap();
+    assert_eq!(planned.code, 2, "{planned:?}");
+    let mut found = Vec::new();
+    for line in lines {
+        assert!(hint.contains(line), "{line} is not in {hint}");
+        let flags = words(line);
+        let args: Vec<&str> = ["show", "--id", "s"].into_iter().chain(flags.iter().map(String::as_str)).collect();
+        let one = world.run(&args).await;
+        let document: Value = serde_json::from_str(&one.stdout).unwrap_or_else(|_| panic!("{line}: {one:?}"));
+        found.push(document["pk"].as_str().unwrap().to_owned());
+    }
+    found.sort();
+    let mut keys = keys.map(str::to_owned);
+    keys.sort();
+    assert_eq!(found, keys);
 }

@@ -6,6 +6,7 @@ use super::{
         query::wrong_key,
         render::plan::shown,
         restore::explain,
+        selection::pk_flag,
     },
     CliError,
 };
@@ -150,7 +151,7 @@ impl From<LookError> for CliError {
             LookError::Key { key, container, paths } => wrong_key(&key, &container, &paths),
             LookError::Ambiguous { keys, .. } => {
                 let line = |(key, count): &(PartitionKey, u64)| {
-                    printable(&format!("  --pk '{key}'  ({})", count_of(*count, "version"))).into_owned()
+                    format!("  {}  ({})", pk_flag(key), count_of(*count, "version"))
                 };
                 let lines: Vec<String> = keys.iter().map(line).collect();
                 Self::usage(message, format!("name one of them:\n{}", lines.join("\n")))
@@ -217,7 +218,7 @@ impl From<RestoreError> for CliError {
                 Self::not_there(message, "check the id; what was written before capture began has no version")
             }
             RestoreError::Ambiguous { keys, .. } => {
-                let keys: Vec<String> = keys.iter().map(|key| format!("--pk '{key}'")).collect();
+                let keys: Vec<String> = keys.iter().map(pk_flag).collect();
                 Self::usage(message, format!("add one of: {}", keys.join(", ")))
             }
             RestoreError::Version(error) => error.into(),
