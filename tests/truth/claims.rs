@@ -4,7 +4,7 @@
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
-use super::captured::Captured;
+use super::captured::{Captured, next_second};
 
 /// The record ids of the history, and the texts of the source.
 async fn everything(world: &Captured) -> Vec<String> {
@@ -87,4 +87,29 @@ async fn the_keys_that_a_hint_names_can_be_typed_into_a_shell() {
     let mut keys = keys.map(str::to_owned);
     keys.sort();
     assert_eq!(found, keys);
+}
+
+#[tokio::test]
+async fn a_document_of_which_nothing_is_captured_yet_is_shown_as_it_was() {
+    let world = Captured::start("all-versions").await;
+    world.put(json!({"id": "old", "pk": "p", "n": 0})).await;
+    world.capture().await;
+    let before = next_second().await.to_string();
+    next_second().await;
+    world.put(json!({"id": "made", "pk": "p", "n": 1})).await;
+    let at = next_second().await.to_string();
+    let made = r#"{"id":"made","pk":"p","n":1}"#;
+    let shown = world.run(&["show", "--id", "made", "--pk", "p", "--at", &at]).await;
+    assert_eq!((shown.code, shown.stdout.trim_end()), (0, made), "{shown:?}");
+    assert!(shown.stderr.contains("not in the history (yet)"), "{shown:?}");
+    let line = r#"{"id":"made","pk":"p"}"#;
+    let listed = world.app.run_with_input(&["show", "--ids-file", "-", "--at", &at], line).await;
+    assert_eq!((listed.code, listed.stdout.trim_end()), (0, made), "{listed:?}");
+    let same = world.run(&["diff", "--id", "made", "--pk", "p", "--from", &at]).await;
+    assert_eq!((same.code, same.stdout.as_str()), (0, ""), "{same:?}");
+    // Before it was written nothing is known of it, and there is still none of another id.
+    for args in [["made", "p", before.as_str()], ["none", "p", at.as_str()], ["made", "q", at.as_str()]] {
+        let output = world.run(&["show", "--id", args[0], "--pk", args[1], "--at", args[2]]).await;
+        assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{args:?}: {output:?}");
+    }
 }

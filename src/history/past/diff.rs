@@ -183,7 +183,7 @@ async fn live(past: &Past<'_>, item: &Item) -> Result<LiveSide, LookError> {
     };
     let document = RawDocument::parse(&text).map_err(LookError::NotJson)?;
     let own = own_text(&text).map_err(LookError::NotJson)?;
-    let is_uncaptured = newest.is_some_and(|version| !is_version(version, &document, &own));
+    let is_uncaptured = newest.is_none_or(|version| !is_version(version, &document, &own));
     Ok(LiveSide { ts: document.get_i64("_ts"), text: Some(own), is_uncaptured })
 }
 

@@ -18,7 +18,7 @@ use crate::{
     history::{
         AnyContext, Containers,
         histories::{Histories, Item, Texts, histories},
-        live::LiveDetail,
+        live::{LiveDetail, look_at},
         odd_records,
         reading::LiveContainer,
         scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
@@ -60,6 +60,8 @@ pub enum Matching {
 pub(super) struct Documents {
     one: Option<Item>,
     items: Vec<ItemKey>,
+    /// Whether a document without a version may be known by its live one.
+    or_live: bool,
     /// Whether something was told that is not in the answer.
     pub(super) incomplete: bool,
 }
@@ -80,7 +82,7 @@ impl Documents {
     where
         F: Future<Output = Result<T, LookError>> + Send + 'a,
     {
-        let (asked, incomplete) = (self.len() as u64, self.incomplete);
+        let (asked, incomplete, or_live) = (self.len() as u64, self.incomplete, self.or_live);
         let look = Arc::new(look);
         let one = {
             let (past, look) = (past.clone(), look.clone());
@@ -95,10 +97,18 @@ impl Documents {
                 let read = histories(&*past.changes, &past.pace, &key.id, Some(&key.partition_key), texts).await;
                 match read {
                     Err(failure) => (key, Vec::new(), Err(failure.into())),
-                    Ok(Histories { mut items, bad, .. }) => match items.pop() {
-                        None => (key, bad, Ok(None)),
-                        Some(item) => (key, bad, look(past, item).await.map(Some)),
-                    },
+                    Ok(Histories { mut items, bad, .. }) => {
+                        let item = match items.pop() {
+                            None if or_live => past.uncaptured(&key).await,
+                            known => Ok(known),
+                        };
+                        let looked = match item {
+                            Ok(None) => Ok(None),
+                            Ok(Some(item)) => look(past, item).await.map(Some),
+                            Err(error) => Err(error),
+                        };
+                        (key, bad, looked)
+                    }
                 }
             }
         });
@@ -152,15 +162,23 @@ impl Past<'_> {
         texts: Texts,
         progress: &dyn Progress,
     ) -> Result<Documents, LookError> {
+        let or_live = matches!(matching, Matching::At(_));
         match which {
-            Selection::One { id, key } => self.one(id, key.as_ref(), texts, progress).await,
-            Selection::Items(items) => Ok(Documents { one: None, items: items.clone(), incomplete: false }),
+            Selection::One { id, key } => self.one(id, key.as_ref(), or_live, texts, progress).await,
+            Selection::Items(items) => Ok(Documents { one: None, items: items.clone(), or_live, incomplete: false }),
             Selection::Where { predicate, params } => {
                 let (items, bad) = found(&self.containers()?, predicate, params, matching, &self.pace).await?;
                 odd_records::tell(&bad, progress);
-                Ok(Documents { one: None, items, incomplete: !bad.is_empty() })
+                Ok(Documents { one: None, items, or_live, incomplete: !bad.is_empty() })
             }
         }
+    }
+
+    /// A document of which the history has no version, and which is live: then that tells what it was.
+    async fn uncaptured(&self, key: &ItemKey) -> Result<Option<Item>, LookError> {
+        let Ok(source) = &self.source else { return Ok(None) };
+        let live = look_at(&**source, &self.pace, key, false).await?;
+        Ok(live.map(|_| Item { key: key.clone(), versions: Vec::new(), unkeyed: Vec::new() }))
     }
 
     /// The source, which has to be there.
@@ -177,6 +195,7 @@ impl Past<'_> {
         &self,
         id: &str,
         key: Option<&PartitionKey>,
+        or_live: bool,
         texts: Texts,
         progress: &dyn Progress,
     ) -> Result<Documents, LookError> {
@@ -191,8 +210,14 @@ impl Past<'_> {
             let keys = found.items.into_iter().map(|item| (item.key.partition_key, item.versions.len() as u64));
             return Err(LookError::Ambiguous { id: id.to_owned(), keys: keys.collect() });
         }
-        match found.items.pop() {
-            Some(item) => Ok(Documents { one: Some(item), items: Vec::new(), incomplete: !found.bad.is_empty() }),
+        let mut one = found.items.pop();
+        if let (None, true, Some(key)) = (&one, or_live, key.filter(|key| key.0.len() == paths.len())) {
+            one = self.uncaptured(&ItemKey { id: id.to_owned(), partition_key: key.clone() }).await?;
+        }
+        match one {
+            Some(item) => {
+                Ok(Documents { one: Some(item), items: Vec::new(), or_live, incomplete: !found.bad.is_empty() })
+            }
             None => Err(LookError::NotInHistory {
                 id: id.to_owned(),
                 history: format!("{}/{}", self.names.database, self.names.changes),
