@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     change::{time::PointInTime, version::BadRecord},
-    history::frontier::Frontier,
+    history::frontier::{Evidence, Frontier},
 };
 
 /// Figures of a search. The writes themselves were handed over.
@@ -41,8 +41,16 @@ pub struct Report {
     pub frontier: Frontier,
     /// Whether it ends before the end of the time that was asked for.
     pub ends_before: bool,
+    /// Whether writes wait to be captured, when no end of the time was asked for.
+    pub behind: bool,
     /// Whether the search was told to stop before its end.
     pub interrupted: bool,
+}
+
+/// Whether a reader has not delivered all that the feed has.
+fn is_behind(frontier: &Frontier) -> bool {
+    let first = frontier.first_end().filter(|part| part.until != Some(PointInTime::END));
+    first.is_some_and(|part| matches!(part.evidence, Evidence::Reader(_)))
 }
 
 impl Report {
@@ -59,6 +67,7 @@ impl Report {
             actors: Counts::default(),
             tally: Tally::default(),
             bad: Vec::new(),
+            behind: to.is_none() && is_behind(&frontier),
             ends_before: to.is_some_and(|to| !frontier.covers(to)),
             frontier,
             interrupted: false,

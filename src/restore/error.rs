@@ -84,8 +84,10 @@ pub enum RestoreError {
         account: String,
     },
     /// No write is to be taken back.
-    #[error("no write from {from} to {to} is to be taken back")]
+    #[error("no write from {from} to {to} is to be taken back{}", ends.as_ref().map(|ends| format!(" of those that are captured: {ends}")).unwrap_or_default())]
     NothingToRevert {
+        /// Where the history ends, when that is before the end of the window.
+        ends: Option<String>,
         /// The first second of the window.
         from: PointInTime,
         /// The last second of the window.

@@ -137,7 +137,8 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
     }
     let plan = draft.seal()?;
     if plan.totals.steps == 0 {
-        return Err(RestoreError::NothingToRevert { from: request.from, to: request.to });
+        let ends = beyond.then(|| frontier.describe());
+        return Err(RestoreError::NothingToRevert { ends, from: request.from, to: request.to });
     }
     Ok(Planned { plan, fields: gathering.finish()?, bad, no_answers })
 }

@@ -113,3 +113,26 @@ async fn a_document_of_which_nothing_is_captured_yet_is_shown_as_it_was() {
         assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{args:?}: {output:?}");
     }
 }
+
+#[tokio::test]
+async fn find_and_revert_do_not_deny_writes_that_are_not_captured_yet() {
+    let world = Captured::start("all-versions").await;
+    world.put(json!({"id": "a", "pk": "p", "price": 1})).await;
+    world.capture().await;
+    let from = next_second().await.to_string();
+    world.put(json!({"id": "a", "pk": "p", "price": -1})).await;
+    let to = next_second().await.to_string();
+    next_second().await;
+    let find = ["find", "--when", "doc.price < 0"];
+    let revert = ["revert", "--from", &from, "--to", &to, "--dry-run"];
+    let found = world.run(&find).await;
+    assert_eq!((found.code, found.stderr.contains("the history ends at")), (0, true), "{found:?}");
+    let reverted = world.run(&revert).await;
+    let error = reverted.stderr.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert_eq!((reverted.code, error.contains("the history ends at")), (1, true), "{reverted:?}");
+    assert!(reverted.stderr.contains("--wait"), "{reverted:?}");
+    world.capture().await;
+    let found = world.run(&find).await;
+    assert!(found.stderr.contains("1 document found") && !found.stderr.contains("the history ends"), "{found:?}");
+    assert_eq!(world.run(&revert).await.code, 0);
+}

@@ -230,6 +230,9 @@ impl From<RestoreError> for CliError {
                 format!("no document in scope at {}", shown(at)),
                 format!("look at the history first: cosmos-rewind history --where \"...\"; account {account}"),
             ),
+            RestoreError::NothingToRevert { ends: Some(_), .. } => {
+                Self::not_there(message, "--wait waits until capture has passed --to")
+            }
             RestoreError::NothingToRevert { .. } => Self::not_there(
                 message,
                 "look at the writes first: cosmos-rewind history --id ID, or find --when with the same expression",

@@ -213,6 +213,10 @@ fn notes(report: &Report) -> Vec<String> {
     };
     let versions = |count: u64| count_of(count, "version");
     note(u64::from(report.ends_before), format!("warning: {}, before --to", report.frontier.describe()));
+    note(
+        u64::from(report.behind),
+        format!("warning: {}: what was written since is not looked at", report.frontier.describe()),
+    );
     note(u64::from(report.interrupted), "warning: stopped before the end".to_owned());
     note(
         tally.not_at_end,
