@@ -1,6 +1,9 @@
 //! Which documents a command is about: one, a list, or those that a predicate finds.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use super::{CliError, query::wrong_key};
 use crate::{
@@ -103,9 +106,11 @@ pub(super) fn full_key(key: &PartitionKey, names: &Names, containers: &Container
     if key.0.len() == paths.len() { Ok(()) } else { Err(wrong_key(key, &names.source, paths)) }
 }
 
-/// The items of a list, one a line.
+/// The items of a list, one a line; each once.
 pub(super) fn read_ids(file: &Path, names: &Names, containers: &Containers) -> Result<Vec<ItemKey>, CliError> {
-    Ok(read_list(file, names, containers)?.into_iter().map(|listed| listed.item).collect())
+    let mut known = HashSet::new();
+    let listed = read_list(file, names, containers)?.into_iter().map(|listed| listed.item);
+    Ok(listed.filter(|item| known.insert(item.clone())).collect())
 }
 
 /// The documents of a list, and what their lines say that they go back to.

@@ -117,12 +117,14 @@ impl Line {
     }
 }
 
-/// The documents of a list, for a container that is keyed so; each once, as the list says it last.
+/// The documents of a list, for a container that is keyed so, as often as the list has them.
 ///
 /// # Errors
 /// When a line is wrong, or there is none.
 pub fn listed(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
     let mut all = Vec::new();
+    // Programs on Windows begin a file with it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |problem| BadList::Line { line: number + 1, problem };
         let line: Line = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;

@@ -136,3 +136,23 @@ async fn find_and_revert_do_not_deny_writes_that_are_not_captured_yet() {
     assert!(found.stderr.contains("1 document found") && !found.stderr.contains("the history ends"), "{found:?}");
     assert_eq!(world.run(&revert).await.code, 0);
 }
+
+#[tokio::test]
+async fn a_list_of_windows_is_read_and_a_document_that_is_listed_twice_is_one() {
+    let world = Captured::start("all-versions").await;
+    world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    world.capture().await;
+    let at = next_second().await.to_string();
+    next_second().await;
+    world.put(json!({"id": "a", "pk": "p", "n": 2})).await;
+    world.capture().await;
+    let list = "\u{feff}{\"id\":\"a\",\"pk\":\"p\"}\r\n\r\n{\"id\":\"a\",\"pk\":[\"p\"]}\r\n";
+    let run = async |args: &[&str]| world.app.run_with_input(&[args, &["--ids-file", "-"]].concat(), list).await;
+    let planned = run(&["restore", "--at", &at, "--dry-run"]).await;
+    assert_eq!((planned.code, planned.stderr.contains("1 restore, 0 recreate")), (0, true), "{planned:?}");
+    let differs = run(&["diff", "--from", &at]).await;
+    assert!(differs.stderr.contains("1 difference in 1 of 1 document"), "{differs:?}");
+    let shown = run(&["show", "--at", &at]).await;
+    assert_eq!(shown.stdout.lines().collect::<Vec<_>>(), [r#"{"id":"a","pk":"p","n":1}"#], "{shown:?}");
+    assert_eq!(run(&["history", "--format", "json"]).await.json().as_array().unwrap().len(), 2);
+}
