@@ -27,6 +27,14 @@ pub(super) async fn point(ui: &Ui, cosmos: &Cosmos, flag: &str, text: &str) -> R
     named.map_err(|bad| CliError::usage(printable(&format!("{flag}: {bad}")).into_owned(), bad.hint))
 }
 
+/// Refuses a time that ends before it begins.
+pub(super) fn in_order(from: PointInTime, to: PointInTime) -> Result<(), CliError> {
+    if from <= to {
+        return Ok(());
+    }
+    Err(CliError::usage(format!("--to {to} is before --from {from}"), "name the earlier time with --from"))
+}
+
 /// Names records that were set aside.
 pub(super) fn note_bad(ui: &Ui, bad: &[BadRecord]) -> Exit {
     odd_records::tell(bad, ui.screen());

@@ -100,7 +100,7 @@ pub struct RestoreArgs {
     recreate_deleted: bool,
     /// Restore this version of the one --id: a record of the history, an LSN or an etag, as `history` shows them
     #[arg(long, value_name = "RECORD|LSN|ETAG", requires = "id",
-        conflicts_with_all = ["at", "plan", "delete_newer", "from_archive"])]
+        conflicts_with_all = ["at", "all", "predicate", "ids_file", "plan", "delete_newer", "from_archive"])]
     version: Option<String>,
     /// Wait until capture has passed the point in time
     #[arg(long, conflicts_with_all = ["plan", "from_archive"])]

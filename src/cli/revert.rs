@@ -155,12 +155,7 @@ impl RevertArgs {
     async fn request(&self, ui: &Ui, cosmos: &Cosmos, which: Which) -> Result<Request, CliError> {
         let from = lookup::point(ui, cosmos, "--from", &self.from).await?;
         let to = lookup::point(ui, cosmos, "--to", &self.to).await?;
-        if to < from {
-            return Err(CliError::usage(
-                format!("--to {to} is before --from {from}"),
-                "name the earlier time with --from",
-            ));
-        }
+        lookup::in_order(from, to)?;
         Ok(Request {
             filter: self.filter.clone(),
             rules: Rules {

@@ -156,3 +156,20 @@ async fn a_list_of_windows_is_read_and_a_document_that_is_listed_twice_is_one() 
     assert_eq!(shown.stdout.lines().collect::<Vec<_>>(), [r#"{"id":"a","pk":"p","n":1}"#], "{shown:?}");
     assert_eq!(run(&["history", "--format", "json"]).await.json().as_array().unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn a_time_that_ends_before_it_begins_and_a_version_of_no_single_document_are_refused() {
+    let world = Captured::start("all-versions").await;
+    world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    world.capture().await;
+    for (args, says) in [
+        (&["find", "--when", "true", "--from", "1h", "--to", "2h"][..], "is before --from"),
+        (&["revert", "--from", "1h", "--to", "2h"], "is before --from"),
+        (&["restore", "--version", "1", "--all", "--dry-run"], "cannot be used with"),
+        (&["restore", "--version", "1", "--where", "true", "--dry-run"], "cannot be used with"),
+        (&["restore", "--version", "1", "--ids-file", "-", "--dry-run"], "cannot be used with"),
+    ] {
+        let output = world.run(args).await;
+        assert_eq!((output.code, output.stderr.contains(says)), (2, true), "{args:?}: {output:?}");
+    }
+}
