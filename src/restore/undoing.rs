@@ -168,17 +168,23 @@ async fn inverse_of(
         },
     };
     let Some(mut back) = outcome.as_ref().and_then(journal::inverse) else { return Ok(None) };
+    let item = back.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
     // Mostly capture has what the restore wrote; then it need not be saved again.
     if let Some(etag) = &back.live
         && !now.containers.is_elsewhere()
     {
-        let item = back.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let record = now.containers.record(&item, &id_of_version(&item.id, etag)).await;
         back.saved = record.is_ok_and(|record| record.as_ref().is_some_and(is_exact));
     }
-    let mut back = completed(now, back, Prefetched::default()).await?;
+    let live = look_at(&*now.containers.target, &now.pace, &item, true).await?;
+    let is_as_left = live.as_ref().map(|live| &live.etag) == back.live.as_ref();
+    let hand = Prefetched { version: None, live: Some(live.and_then(|live| live.text)) };
+    let mut back = completed(now, back, hand).await?;
     if back.action == Action::Delete {
         back.notes = vec!["was made by the restore".into()];
+    }
+    if !is_as_left && back.action.writes() {
+        back.notes.push("was changed since: a conflict, which stays unless --force".into());
     }
     Ok(Some(back))
 }

@@ -153,9 +153,9 @@ async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
     recreate  hand      hand      <60 minutes ago> upsert                                                20m before the point in time; captured in latest-version mode: versions between this one and the next, and deletes, may be missing; the change came without a time: that of its capture stands in
     restore   28036     28036     <60 minutes ago> create, via trigger  /city_name, /note, /restored_at  20m before the point in time
     unknown   stranger  stranger                                                                             no version in the history
-    outcome   id     pk         action    message
-    conflict  28031  ["28031"]  recreate  was created since the plan was made
-    conflict  28036  ["28036"]  restore   was changed since the plan was made
+    outcome   id     pk     action    message
+    conflict  28031  28031  recreate  was created since the plan was made
+    conflict  28036  28036  restore   was changed since the plan was made
     ! plan       events to <40 minutes ago>: 1 restore, 2 recreate, 1 delete, 0 keep, 1 unknown; about <n> RU
     ! frontier   the history is complete up to now
     ! applied    <n> RU, <n> were expected

@@ -173,3 +173,39 @@ async fn a_time_that_ends_before_it_begins_and_a_version_of_no_single_document_a
         assert_eq!((output.code, output.stderr.contains(says)), (2, true), "{args:?}: {output:?}");
     }
 }
+
+#[tokio::test]
+async fn an_undo_that_is_only_planned_says_what_others_changed_since() {
+    let world = Captured::start("all-versions").await;
+    for id in ["alone", "edited", "deleted"] {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    world.capture().await;
+    let at = next_second().await.to_string();
+    next_second().await;
+    for id in ["alone", "edited", "deleted"] {
+        world.put(json!({"id": id, "pk": "p", "n": 2})).await;
+    }
+    world.capture().await;
+    let restored = world.run(&["restore", "--all", "--at", &at, "--yes", "--format", "json"]).await.json();
+    world.put(json!({"id": "edited", "pk": "p", "n": 3})).await;
+    world.delete("deleted", "p").await;
+    let undo = ["undo", restored["restore"].as_str().unwrap()];
+    let planned = world.run(&[&undo[..], &["--dry-run", "--format", "csv"]].concat()).await;
+    for (id, is_conflict) in [("alone", false), ("edited", true), ("deleted", true)] {
+        let row = planned.stdout.lines().find(|line| line.contains(id)).unwrap_or_else(|| panic!("{id}: {planned:?}"));
+        assert_eq!(row.contains("was changed since: a conflict"), is_conflict, "{row}");
+    }
+    let undone = world.run(&[&undo[..], &["--yes"]].concat()).await;
+    assert_eq!(undone.code, 3, "{undone:?}");
+    let conflicts: Vec<Vec<&str>> = undone
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("conflict "))
+        .map(|line| line.split_whitespace().take(4).collect())
+        .collect();
+    let told = |id: &str| conflicts.contains(&vec!["conflict", id, "p", "restore"]);
+    assert!(conflicts.len() == 2 && told("edited") && told("deleted"), "{undone:?}");
+    assert_eq!(world.live("edited", "p").await.unwrap()["n"], 3);
+    assert_eq!(world.live("deleted", "p").await, None);
+}

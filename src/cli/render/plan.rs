@@ -3,7 +3,7 @@
 use std::{io, time::Instant};
 
 use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use super::super::{CliError, Exit, Ui};
 use crate::{
@@ -22,6 +22,11 @@ const SHOWN: usize = 1000;
 
 pub(in super::super) fn shown(at: PointInTime) -> String {
     if at == PointInTime::END { "now".into() } else { at.to_string() }
+}
+
+/// A key as a person types it.
+fn key_text(pk: &Value) -> String {
+    PartitionKey::parse(&pk.to_string()).map_or_else(|_| pk.to_string(), |key| key.to_string())
 }
 
 /// A plan, and how it is shown.
@@ -141,10 +146,9 @@ fn show_fields(ui: &Ui, fields: &Fields, is_fork: bool) -> Result<(), CliError> 
     for field in fields.iter().map_err(unreadable)?.take(SHOWN) {
         let field = field.map_err(unreadable)?;
         let value = |value: &Option<Box<RawValue>>| json!(value.as_ref().map_or(String::new(), |v| short(v.get())));
-        let key = PartitionKey::parse(&field.pk.to_string()).map_or_else(|_| field.pk.to_string(), |k| k.to_string());
         rows.push(&[
             json!(field.id),
-            json!(key),
+            json!(key_text(&field.pk)),
             json!(field.path),
             json!(field.fate),
             value(&field.base),
@@ -248,7 +252,7 @@ fn report(ui: &Ui, shown: Shown<'_>, run: &str, noted: Option<&Done>) -> Result<
             continue;
         }
         let rows = rows.get_or_insert_with(|| ui.rows(format, &["outcome", "id", "pk", "action", "message"]));
-        rows.push(&[json!(o.fate), json!(o.id), json!(o.pk.to_string()), json!(o.action), json!(o.message)])?;
+        rows.push(&[json!(o.fate), json!(o.id), json!(key_text(&o.pk)), json!(o.action), json!(o.message)])?;
     }
     Ok(rows.map_or(Ok(()), Rows::finish)?)
 }
