@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::CommandFactory as _;
-use cosmos_rewind::{cli::Cli, config::SETTINGS};
+use cosmos_rewind::{change::time::PointInTime, cli::Cli, config::SETTINGS};
 
 use crate::support::files_of_kind;
 
@@ -168,4 +168,38 @@ fn no_paragraph_outside_lists_tables_and_code_has_more_than_eighty_words() {
             assert!(words <= 80, "{}:{number}: a paragraph has more than 80 words", file.display());
         }
     }
+}
+
+/// The words behind a flag in examples, without their quotes; names that stand for something are in capitals.
+fn values_of<'t>(text: &'t str, flag: &'t str) -> impl Iterator<Item = &'t str> {
+    let lines = text.lines().filter(|line| line.contains("cosmos-rewind "));
+    lines.flat_map(move |line| line.split(flag).skip(1)).filter_map(|rest| {
+        let quote = rest.chars().next().filter(|c| ['\'', '"'].contains(c));
+        match quote {
+            Some(quote) => rest[1..].split(quote).next(),
+            None => rest.split([' ', '`', '|', ',', ')', '&']).next(),
+        }
+    })
+}
+
+#[test]
+fn the_times_of_examples_are_times_that_the_program_reads() {
+    let helps = Cli::command()
+        .get_subcommands()
+        .filter_map(|one| one.get_after_help().map(ToString::to_string))
+        .collect::<Vec<_>>();
+    let texts = documents().iter().map(|file| read(file)).chain(helps).collect::<Vec<_>>();
+    let now = "2099-01-01T23:59:59Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    let mut looked_at = 0;
+    for text in &texts {
+        for value in ["--at ", "--from ", "--to "].into_iter().flat_map(|flag| values_of(text, flag)) {
+            let is_name = value.chars().all(|c| !c.is_ascii_lowercase() && !c.is_ascii_digit());
+            if is_name || ["live", "beginning", "big-bang"].contains(&value) {
+                continue;
+            }
+            looked_at += 1;
+            assert!(PointInTime::parse(value, &now).is_ok(), "{value:?} is no time");
+        }
+    }
+    assert!(looked_at > 20, "{looked_at}");
 }

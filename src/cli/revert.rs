@@ -27,7 +27,7 @@ use crate::{
 #[command(
     disable_version_flag = true,
     after_help = "Examples:\n  \
-    cosmos-rewind revert --from 14:00 --to 14:05 --filter 'doc.updatedBy == \"job-42\"' --dry-run\n  \
+    cosmos-rewind revert --from 'today 14:00Z' --to 'today 14:05Z' --filter 'doc.updatedBy == \"job-42\"' --dry-run\n  \
     cosmos-rewind revert --from 2h --to 1h --id 28036 --pk 28036 --only /price"
 )]
 pub struct RevertArgs {
