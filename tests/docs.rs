@@ -188,7 +188,7 @@ fn the_times_of_examples_are_times_that_the_program_reads() {
         .get_subcommands()
         .filter_map(|one| one.get_after_help().map(ToString::to_string))
         .collect::<Vec<_>>();
-    let texts = documents().iter().map(|file| read(file)).chain(helps).collect::<Vec<_>>();
+    let texts = documents().iter().map(read).chain(helps).collect::<Vec<_>>();
     let now = "2099-01-01T23:59:59Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap();
     let mut looked_at = 0;
     for text in &texts {
