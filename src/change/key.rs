@@ -45,7 +45,8 @@ impl KeyValue {
     /// but nobody who writes one of these means the documents without.
     fn parse_component(raw: &RawValue) -> Result<Self, String> {
         let text = raw.get();
-        let is_missing = || serde_json::from_str::<Empty>(text).is_ok();
+        // A list without elements would be read as an object without members.
+        let is_missing = || text.starts_with('{') && serde_json::from_str::<Empty>(text).is_ok();
         match Self::from_raw(raw) {
             Self::Undefined if !is_missing() => Err(format!(
                 "{text} is no component: write text, a number, true, false, null, or {{}} where there is none"
