@@ -200,9 +200,18 @@ impl Redactor {
         }
         match text.as_bytes().first() {
             Some(b'[') => {
-                let parts: Result<Vec<String>, serde_json::Error> =
-                    elements(text)?.iter().map(|element| self.redact(element.get(), tree)).collect();
-                Ok(format!("[{}]", parts?.join(",")))
+                let mut parts = Vec::new();
+                for (place, element) in elements(text)?.into_iter().enumerate() {
+                    // A number may count the elements, as in the other paths that people write.
+                    let inner = tree.inner.get(&place.to_string());
+                    parts.push(match inner.map(|inner| (inner, inner.action)) {
+                        Some((_, Some(Redaction::Drop))) => continue,
+                        Some((_, Some(Redaction::Hash))) => self.hash(element.get()),
+                        Some((inner, None)) => self.redact(&self.redact(element.get(), tree)?, inner)?,
+                        None => self.redact(element.get(), tree)?,
+                    });
+                }
+                Ok(format!("[{}]", parts.join(",")))
             }
             Some(b'{') => {
                 let document = RawDocument::parse(text)?;
@@ -304,6 +313,19 @@ mod tests {
         assert!(first.starts_with("\"hmac:") && first.len() == 39, "{first}");
         assert_eq!(hashed.matches(first).count(), 2, "equal values stay equal: {hashed}");
         assert!(!hashed.contains("123"));
+    }
+
+    #[test]
+    fn a_number_redacts_the_element_that_it_counts() {
+        let redacted = |path: &str| {
+            let shape = shape(&[], &[path]).unwrap().unwrap();
+            shape.shaped(r#"{"tags":["secret","b"],"people":[{"ssn":1,"n":2},{"ssn":3}],"o":{"0":"x"}}"#).unwrap()
+        };
+        assert!(redacted("/tags/0").starts_with(r#"{"tags":["b"],"#));
+        let hashed = redacted("/tags/0=hash");
+        assert!(hashed.starts_with(r#"{"tags":["hmac:"#) && !hashed.contains("secret"), "{hashed}");
+        assert!(redacted("/people/1/ssn").contains(r#""people":[{"ssn":1,"n":2},{}]"#));
+        assert!(redacted("/o/0").ends_with(r#""o":{}}"#));
     }
 
     #[test]
