@@ -138,9 +138,16 @@ pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) ->
             let seen = versions.iter().any(|v| v.lsn == Some(previous));
             (!seen).then_some(Caveat::Gap { lsn: Some(previous), until: next.ts })
         }
+        // Read beside the history, it has no predecessor in any mode; of the mode the version itself tells.
+        (Some(Op::Upsert), None, _) if next.is_live() && tells_all(chosen) => Some(Caveat::NextUncaptured),
         (Some(Op::Upsert), None, _) => Some(Caveat::LatestMode),
         _ => None,
     }
+}
+
+/// Whether it came from a feed that delivers every version.
+fn tells_all(version: &Version) -> bool {
+    matches!(version.op, Some(Op::Create | Op::Replace | Op::Update | Op::Delete | Op::Expire))
 }
 
 #[cfg(test)]

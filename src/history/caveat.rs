@@ -30,6 +30,8 @@ pub enum Caveat {
     Identity,
     /// Captured in latest-version mode, which delivers neither intermediate versions nor deletes.
     LatestMode,
+    /// The next version is the live one, which the history does not have yet; neither has it what may lie between.
+    NextUncaptured,
     /// A copy of the original demo: its time is the copy's, later than the change itself.
     LegacyTime,
     /// The payload had no time: that of its capture stands in.
@@ -54,6 +56,7 @@ impl Caveat {
             Self::Uncaptured => "uncaptured",
             Self::Identity => "identity",
             Self::LatestMode => "latest-mode",
+            Self::NextUncaptured => "next-uncaptured",
             Self::LegacyTime => "legacy-time",
             Self::CaptureTime => "capture-time",
             Self::Normalized => "normalized",
@@ -95,6 +98,9 @@ impl fmt::Display for Caveat {
             ),
             Self::LatestMode => f.write_str(
                 "captured in latest-version mode: versions between this one and the next, and deletes, may be missing",
+            ),
+            Self::NextUncaptured => f.write_str(
+                "the next version is the live document, which is not in the history (yet): others before it may be missing",
             ),
             Self::LegacyTime => {
                 f.write_str("a copy of the original demo: its time is the copy's, later than the change")

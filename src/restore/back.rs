@@ -89,7 +89,8 @@ fn to_version(item: &ItemKey, facts: &Facts<'_>, wanted: &str, rules: Rules) -> 
     }
     // What is not sure of the version itself; that it was in force at some time is what the list says.
     let known = as_of(std::slice::from_ref(version), PointInTime::END).today(rules.container);
-    let caveats = known.caveats.iter().filter(|caveat| **caveat != Caveat::LatestMode);
+    let is_of_version = |caveat: &&Caveat| !matches!(caveat, Caveat::LatestMode | Caveat::NextUncaptured);
+    let caveats = known.caveats.iter().filter(is_of_version);
     let notes: Vec<String> = caveats.map(ToString::to_string).collect();
     let action = if live.is_some() { Action::Restore } else { Action::Recreate };
     Step { notes, ..told(action, "") }

@@ -48,6 +48,11 @@ async fn capture_that_is_behind_rolls_nobody_back() {
     // Its damage is not captured either, but nothing of it was written before: it goes back, with a warning.
     assert_eq!(state("later").await.as_deref(), Some("new"));
 
+    // Nothing was captured in latest-version mode, so nothing says so.
+    let later =
+        planned.stdout.matches("latest-version mode").count() + table.stdout.matches("latest-version mode").count();
+    assert_eq!((later, table.stdout.contains("which is not in the history (yet)")), (0, true), "{table:?}");
+
     let shown = world.run(&["show", "--id", "order-1", "--pk", "p", "--at", &at]).await;
     assert!(shown.stdout.contains("PAID") && shown.code == 0, "{shown:?}");
     let gone = world.run(&["show", "--id", "deleted", "--pk", "p", "--at", &at]).await;
