@@ -117,6 +117,11 @@ impl Line {
     }
 }
 
+/// What is wrong with a line; its number in the list is known.
+fn said(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
+}
+
 /// The documents of a list, for a container that is keyed so, as often as the list has them.
 ///
 /// # Errors
@@ -127,7 +132,7 @@ pub fn listed(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |problem| BadList::Line { line: number + 1, problem };
-        let line: Line = serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
+        let line: Line = serde_json::from_str(line).map_err(|e| wrong(said(&e)))?;
         let then = line.then().map_err(|e| wrong(e.to_string()))?;
         let pk = if line.pk.is_array() { line.pk } else { json!([line.pk]) };
         let partition_key = PartitionKey::parse(&pk.to_string()).map_err(wrong)?;
