@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use super::{CliError, ConnectionArgs, Exit, Hint, Ui, connection::ru_limit, lookup, restore};
@@ -15,18 +15,21 @@ use crate::{
 
 /// Flags of `backup`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    group(ArgGroup::new("scope").required(true)),
+    after_help = "Examples:
   cosmos-rewind backup --all --out events.jsonl.gz
-  cosmos-rewind backup --where \"c.city_name = @city\" --param city=Davidson --at 2h --out davidson.jsonl")]
+  cosmos-rewind backup --where \"c.city_name = @city\" --param city=Davidson --at 2h --out davidson.jsonl"
+)]
 pub struct BackupArgs {
     /// Documents that match this predicate, with --at those that matched then; your own SQL on `c`
-    #[arg(long = "where", value_name = "PREDICATE", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(long = "where", value_name = "PREDICATE", group = "scope")]
     predicate: Option<String>,
     /// Value of a parameter of the predicate; repeatable
     #[arg(long, value_name = "NAME=VALUE", requires = "predicate")]
     param: Vec<Param>,
     /// All documents
-    #[arg(long)]
+    #[arg(long, group = "scope")]
     all: bool,
     /// As of this moment, from the history: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"
     #[arg(long, value_name = "TIME")]

@@ -168,6 +168,7 @@ async fn a_time_that_ends_before_it_begins_and_a_version_of_no_single_document_a
         (&["restore", "--version", "1", "--all", "--dry-run"], "cannot be used with"),
         (&["restore", "--version", "1", "--where", "true", "--dry-run"], "cannot be used with"),
         (&["restore", "--version", "1", "--ids-file", "-", "--dry-run"], "cannot be used with"),
+        (&["backup", "--out", "b.jsonl"], "<--where <PREDICATE>|--all>"),
     ] {
         let output = world.run(args).await;
         assert_eq!((output.code, output.stderr.contains(says)), (2, true), "{args:?}: {output:?}");
