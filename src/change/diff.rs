@@ -9,7 +9,7 @@ use super::{
     edit::quote,
     extended,
     key::render_path,
-    pointer::escaped,
+    pointer::{self, escaped},
     raw::{RawDocument, unescape},
 };
 
@@ -83,7 +83,7 @@ pub fn value_at<'a>(text: &'a str, path: &[String]) -> Option<&'a str> {
     let Some((first, rest)) = path.split_first() else { return Some(text) };
     let inner = if text.trim_start().starts_with('[') {
         let elements: Vec<&'a RawValue> = serde_json::from_str(text).ok()?;
-        *elements.get(first.parse::<usize>().ok()?)?
+        *elements.get(pointer::index(first)?)?
     } else {
         RawDocument::parse(text).ok()?.get(first)?
     };

@@ -1,6 +1,6 @@
 //! Sets single members of a JSON object in its text: everything else stays byte for byte as it was.
 
-use super::{diff::value_at, extended, key::render_path, raw::RawDocument};
+use super::{diff::value_at, extended, key::render_path, pointer, raw::RawDocument};
 
 /// Sets the member at `path` to `value` (JSON text). A member that exists is replaced where it stands, duplicates
 /// included; one that does not is added at the end, with the objects that lead to it.
@@ -13,7 +13,7 @@ pub fn set(text: &str, path: &[String], value: &str) -> Result<String, String> {
 
 fn set_in(text: &str, path: &[String], value: &str, whole: &[String]) -> Result<String, String> {
     let Some((name, rest)) = path.split_first() else { return Ok(value.to_owned()) };
-    if let (Some(mut elements), Ok(index)) = (elements(text), name.parse::<usize>()) {
+    if let (Some(mut elements), Some(index)) = (elements(text), pointer::index(name)) {
         let known = elements.len();
         let edited = match elements.get(index) {
             Some(old) => set_in(old, rest, value, whole)?,
@@ -70,7 +70,7 @@ fn set_in(text: &str, path: &[String], value: &str, whole: &[String]) -> Result<
 /// When `text` is no JSON object, or the path leads to what is in a value of Extended JSON.
 pub fn remove(text: &str, path: &[String]) -> Result<String, String> {
     let Some((name, rest)) = path.split_first() else { return Ok(text.to_owned()) };
-    if let (Some(mut elements), Ok(index)) = (elements(text), name.parse::<usize>()) {
+    if let (Some(mut elements), Some(index)) = (elements(text), pointer::index(name)) {
         if index >= elements.len() {
             return Ok(text.to_owned());
         }

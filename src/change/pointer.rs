@@ -15,9 +15,21 @@ pub fn names(pointer: &str) -> impl Iterator<Item = String> + '_ {
     pointer.split('/').skip(1).map(unescaped)
 }
 
+/// The element of an array that a name counts: digits without a sign or leading zeros, as the RFC has it.
+pub fn index(name: &str) -> Option<usize> {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
+    if is_plain { name.parse().ok() } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_element_has_one_name() {
+        assert_eq!(["0", "7", "10"].map(index), [Some(0), Some(7), Some(10)]);
+        assert_eq!(["", "01", "00", "+1", "-1", "1.0", " 1", "99999999999999999999"].map(index), [None; 8]);
+    }
 
     #[test]
     fn a_name_comes_back_from_its_segment() {
