@@ -7,7 +7,7 @@ use std::{
 
 use super::{CliError, query::wrong_key};
 use crate::{
-    change::key::{ItemKey, PartitionKey, parse_path},
+    change::key::{ItemKey, KeyPaths, PartitionKey, parse_path},
     config::Names,
     cosmos::Param,
     history::{Account, Containers, past::Selection},
@@ -109,7 +109,7 @@ pub(super) fn full_key(key: &PartitionKey, names: &Names, containers: &Container
 /// The items of a list, one a line; each once.
 pub(super) fn read_ids(file: &Path, names: &Names, containers: &Containers) -> Result<Vec<ItemKey>, CliError> {
     let mut known = HashSet::new();
-    let listed = read_list(file, names, containers)?.into_iter().map(|listed| listed.item);
+    let listed = of_one_container(input::named, &list_text(file)?, names, containers)?.into_iter().map(|one| one.item);
     Ok(listed.filter(|item| known.insert(item.clone())).collect())
 }
 
@@ -127,10 +127,20 @@ pub(super) fn list_text(file: &Path) -> Result<String, CliError> {
     text.map_err(|e| CliError::usage(format!("--ids-file {}: {e}", file.display()), EXAMPLE))
 }
 
-/// The documents of a list's text. One that is said to be in another container is refused.
+/// The documents of a list's text, and what their lines say that they go back to.
 pub(super) fn parse_list(text: &str, names: &Names, containers: &Containers) -> Result<Vec<Listed>, CliError> {
+    of_one_container(input::listed, text, names, containers)
+}
+
+/// The documents of a list's text. One that is said to be in another container is refused.
+fn of_one_container(
+    parse: fn(&str, &KeyPaths) -> Result<Vec<Listed>, BadList>,
+    text: &str,
+    names: &Names,
+    containers: &Containers,
+) -> Result<Vec<Listed>, CliError> {
     let paths = containers.source.key_paths();
-    let listed = input::listed(text, paths).map_err(|bad| match bad {
+    let listed = parse(text, paths).map_err(|bad| match bad {
         BadList::Key(key) => wrong_key(&key, &names.source, paths),
         bad => bad_list(&bad),
     })?;

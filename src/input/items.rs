@@ -58,6 +58,8 @@ enum BadThen {
     NoText(&'static str, Value),
     #[error("it says more than one of before, version and at")]
     Several,
+    #[error("it has the member {0}, which restore alone goes by: leave it out")]
+    OfAnother(&'static str),
 }
 
 #[derive(Deserialize)]
@@ -127,13 +129,20 @@ fn said(error: &serde_json::Error) -> String {
 /// # Errors
 /// When a line is wrong, or there is none.
 pub fn listed(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
+    lines(text, paths, |_| Ok(()))
+}
+
+/// Programs on Windows begin a file with a byte order mark.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+fn lines(text: &str, paths: &KeyPaths, check: impl Fn(&Line) -> Result<(), BadThen>) -> Result<Vec<Listed>, BadList> {
     let mut all = Vec::new();
-    // Programs on Windows begin a file with it.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (number, line) in without_mark(text).lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |problem| BadList::Line { line: number + 1, problem };
         let line: Line = serde_json::from_str(line).map_err(|e| wrong(said(&e)))?;
-        let then = line.then().map_err(|e| wrong(e.to_string()))?;
+        let then = check(&line).and_then(|()| line.then()).map_err(|e| wrong(e.to_string()))?;
         let pk = if line.pk.is_array() { line.pk } else { json!([line.pk]) };
         let partition_key = PartitionKey::parse(&pk.to_string()).map_err(wrong)?;
         if partition_key.0.len() != paths.len() {
@@ -155,7 +164,7 @@ pub fn by_container(text: &str) -> Result<BTreeMap<String, String>, BadList> {
         container: String,
     }
     let mut lists: BTreeMap<String, (usize, String)> = BTreeMap::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (number, line) in without_mark(text).lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |e: serde_json::Error| BadList::Line { line: number + 1, problem: e.to_string() };
         let In { container } = serde_json::from_str(line).map_err(wrong)?;
         let (lines, list) = lists.entry(container).or_default();
@@ -167,12 +176,17 @@ pub fn by_container(text: &str) -> Result<BTreeMap<String, String>, BadList> {
     if lists.is_empty() { Err(BadList::Empty) } else { Ok(lists) }
 }
 
-/// The items of a list, whatever they go back to.
+/// The documents of a list, for a command that has times of its own. Lines of `find` will do: what was before the write that
+/// they name is not looked at.
 ///
 /// # Errors
-/// As [`listed`].
-pub fn items(text: &str, paths: &KeyPaths) -> Result<Vec<ItemKey>, BadList> {
-    Ok(listed(text, paths)?.into_iter().map(|listed| listed.item).collect())
+/// As [`listed`], and when a line says what its document goes back to.
+pub fn named(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
+    let check = |line: &Line| {
+        let one = [("version", &line.version), ("at", &line.at)].into_iter().find(|(_, value)| value.is_some());
+        one.map_or(Ok(()), |(name, _)| Err(BadThen::OfAnother(name)))
+    };
+    lines(text, paths, check)
 }
 
 #[cfg(test)]
@@ -184,8 +198,23 @@ mod tests {
     }
 
     #[test]
+    fn a_command_with_times_of_its_own_refuses_those_of_a_list() {
+        let line = |more: &str| format!("\u{feff}{{\"id\":\"a\",\"pk\":[\"t1\",42]{more}}}\n");
+        for (more, member) in [(r#","at":"15m""#, "at"), (r#","version":17"#, "version")] {
+            let refused = named(&line(more), &paths()).unwrap_err().to_string();
+            assert!(refused.contains("line 1") && refused.contains(&format!("the member {member},")), "{refused}");
+        }
+        // What `find` prints names documents, too.
+        assert_eq!(named(&line(r#","before":"a~1","ts":5"#), &paths()).unwrap().len(), 1);
+        let container = line(r#","container":"orders""#);
+        assert_eq!(by_container(&container).unwrap().into_keys().collect::<Vec<_>>(), ["orders"]);
+    }
+
+    #[test]
     fn a_list_has_an_item_a_line_and_what_is_wrong_names_its_line() {
-        let list = |text: &str| items(text, &paths());
+        let list = |text: &str| -> Result<Vec<ItemKey>, BadList> {
+            Ok(named(text, &paths())?.into_iter().map(|listed| listed.item).collect())
+        };
         let found = list("{\"id\":\"a\",\"pk\":[\"t1\",42]}\n\n{\"id\":\"b\",\"pk\":[\"t1\",43]}\n").unwrap();
         assert_eq!(found.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         let wrong = list("\n{\"id\":\"a\"}").unwrap_err().to_string();

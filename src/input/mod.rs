@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-pub use self::items::{BadList, Listed, Then, by_container, items, listed};
+pub use self::items::{BadList, Listed, Then, by_container, listed, named};
 pub use crate::archive::{InputDocument, NoDocument};
 use crate::change::raw::RawDocument;
 
