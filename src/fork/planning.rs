@@ -1,6 +1,6 @@
 //! Makes the plan that brings a fork's changes into the live container. Nothing is written.
 
-use std::{collections::BTreeSet, io};
+use std::io;
 
 use futures::{StreamExt as _, stream};
 
@@ -12,7 +12,7 @@ use crate::{
     archive::texts::{Keeping, KeptTexts},
     change::{
         key::ItemKey,
-        merge::{BASE, Edit, FORK, Merged, Prefer, Rules},
+        merge::{BASE, FORK, Prefer, Rules},
         record::{id_of_version, own_text},
     },
     cosmos::{Container, Cosmos, Failure, Param, RETRY_TIMEOUT, Retry, RuLimiter},
@@ -26,7 +26,7 @@ use crate::{
         survey::completed,
         target_of,
     },
-    revert::{Field, Fields, Gathering},
+    revert::{Field, Fields, Gathering, action_of},
 };
 
 /// Documents in flight.
@@ -140,7 +140,7 @@ fn keep(
     step: &Step,
     (fork, base): (Option<String>, Option<String>),
 ) -> io::Result<()> {
-    let versions: BTreeSet<&str> = step.edits.iter().flat_map(Edit::records).collect();
+    let versions = step.own_versions();
     for (version, text) in [(FORK, fork), (BASE, base)] {
         if let Some(text) = text.filter(|_| versions.contains(version)) {
             texts.add(item, version, &text)?;
@@ -201,7 +201,9 @@ impl Work<'_> {
         let above = merged.above.iter();
         step.notes.extend(above.map(|place| format!("{place} was changed as a whole; --only leaves it alone")));
         step.conflicts = merged.conflicts.iter().map(|conflict| conflict.place.to_string()).collect();
-        step.action = self.action(&merged, &mut step.notes, step.live.is_some());
+        let kept = "was deleted in the fork; --delete-removed deletes it";
+        let kept = (!self.request.delete_removed).then_some(kept);
+        step.action = action_of(&merged, step.live.is_some(), kept, &mut step.notes);
         if step.action == Action::Keep && step.notes.is_empty() && step.conflicts.is_empty() {
             return Ok(None);
         }
@@ -211,18 +213,5 @@ impl Work<'_> {
             step = completed(self.applier, step, Prefetched { version: merged.text, live: Some(live) }).await?;
         }
         Ok(Some(LookedAt { item, step, fields, fork, base }))
-    }
-
-    fn action(&self, merged: &Merged, notes: &mut Vec<String>, is_live: bool) -> Action {
-        match (&merged.text, is_live) {
-            (None, true) if !self.request.delete_removed => {
-                notes.push("was deleted in the fork; --delete-removed deletes it".into());
-                Action::Keep
-            }
-            (None, true) => Action::Delete,
-            (Some(_), false) => Action::Recreate,
-            (Some(_), true) if !merged.taken.is_empty() => Action::Restore,
-            _ => Action::Keep,
-        }
     }
 }

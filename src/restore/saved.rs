@@ -16,7 +16,6 @@ use crate::{
     archive::texts::{Keeping, KeptTexts},
     change::{
         key::{ItemKey, PartitionKey},
-        merge::{Edit, is_own_version},
         record::hex,
     },
 };
@@ -118,8 +117,7 @@ fn write_texts(plan: &Plan, texts: &KeptTexts, out: &mut impl Write) -> io::Resu
     for step in plan.writing_steps() {
         let step = step?;
         let item = step.item().map_err(io::Error::other)?;
-        let versions: BTreeSet<&str> = step.edits.iter().flat_map(Edit::records).collect();
-        for version in versions.into_iter().filter(|version| is_own_version(version)) {
+        for version in step.own_versions() {
             let text = texts.get(&item, version).map_err(io::Error::other)?;
             let (id, pk) = (step.id.clone(), step.pk.clone());
             lines.line(&serde_json::to_string(&After::Text(OneText { id, pk, version: version.to_owned(), text }))?)?;
@@ -143,8 +141,13 @@ impl<W: Write> Summed<W> {
     }
 
     fn sum(&self) -> String {
-        hex(&self.lines.clone().finalize())
+        sum(&self.lines)
     }
+}
+
+/// The checksum of what came so far.
+fn sum(lines: &Sha256) -> String {
+    hex(&lines.clone().finalize())
 }
 
 impl<W: Write> Write for Summed<W> {
@@ -202,8 +205,7 @@ impl Part {
         for step in plan.writing_steps() {
             let step = step.map_err(BadPlan::Copy)?;
             let item = step.item().map_err(BadPlan::Key)?;
-            let mut versions = step.edits.iter().flat_map(Edit::records);
-            if !self.has_texts || !versions.all(|version| !is_own_version(version) || texts.has(&item, version)) {
+            if !self.has_texts || !step.own_versions().iter().all(|version| texts.has(&item, version)) {
                 return Err(BadPlan::NoTexts);
             }
         }
@@ -213,7 +215,6 @@ impl Part {
 
 impl Reading {
     fn line(&mut self, line: &str) -> Result<(), BadPlan> {
-        let sum = |hash: &Sha256| hex(&hash.clone().finalize());
         if self.is_whole || (self.part.plan.is_whole() && line.trim().is_empty()) {
             return if line.trim().is_empty() { Ok(()) } else { Err(BadPlan::Edited) };
         }

@@ -1,11 +1,13 @@
 //! One item's part of a plan, as the plan's file has it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::change::{
     Op, VersionVia,
     key::{ItemKey, PartitionKey},
-    merge::Edit,
+    merge::{Edit, is_own_version},
     version::{ArchivePlace, Version},
 };
 
@@ -117,6 +119,11 @@ impl Step {
     /// Whether it changes the live document value by value, so that what it writes depends on that.
     pub fn is_edit(&self) -> bool {
         self.live.is_some() && !self.edits.is_empty() && self.action != Action::Delete
+    }
+
+    /// The versions that its edits take values from and the history does not have: their texts come with the plan.
+    pub fn own_versions(&self) -> BTreeSet<&str> {
+        self.edits.iter().flat_map(Edit::records).filter(|version| is_own_version(version)).collect()
     }
 
     /// Which item.

@@ -39,7 +39,7 @@ mod fields;
 mod planning;
 mod request;
 
-pub(crate) use self::fields::Gathering;
+pub(crate) use self::{fields::Gathering, planning::action_of};
 pub use self::{
     fields::{Fate, Field, Fields},
     planning::{Planned, plan},

@@ -208,7 +208,9 @@ impl Work<'_> {
         }
         step.version = base.map(Chosen::from);
         step.conflicts = merged.conflicts.iter().map(|conflict| conflict.place.to_string()).collect();
-        step.action = self.action(&merged, &mut step.notes, step.live.is_some());
+        let kept = "was created by a write that is taken back; --delete-created deletes it";
+        let kept = (!self.request.delete_created).then_some(kept);
+        step.action = action_of(&merged, step.live.is_some(), kept, &mut step.notes);
         let is_kept = step.action == Action::Keep;
         let fields = fields::of(&item, &merged, is_kept);
         if step.action.writes() {
@@ -218,17 +220,18 @@ impl Work<'_> {
         }
         Ok(LookedAt { step: Some((step, fields)), no_answers })
     }
+}
 
-    fn action(&self, merged: &Merged, notes: &mut Vec<String>, is_live: bool) -> Action {
-        match (&merged.text, is_live) {
-            (None, true) if !self.request.delete_created => {
-                notes.push("was created by a write that is taken back; --delete-created deletes it".into());
-                Action::Keep
-            }
-            (None, true) => Action::Delete,
-            (Some(_), false) => Action::Recreate,
-            (Some(_), true) if !merged.taken.is_empty() => Action::Restore,
-            _ => Action::Keep,
+/// What a merge makes of a document. `kept` is why one is left alone that would be deleted; `None` deletes it.
+pub(crate) fn action_of(merged: &Merged, is_live: bool, kept: Option<&str>, notes: &mut Vec<String>) -> Action {
+    match (&merged.text, is_live, kept) {
+        (None, true, Some(why)) => {
+            notes.push(why.to_owned());
+            Action::Keep
         }
+        (None, true, None) => Action::Delete,
+        (Some(_), false, _) => Action::Recreate,
+        (Some(_), true, _) if !merged.taken.is_empty() => Action::Restore,
+        _ => Action::Keep,
     }
 }
