@@ -9,6 +9,7 @@ use sha2::Sha256;
 use super::{
     edit::quote,
     key::{KeyPaths, parse_path, render_path},
+    pointer,
     raw::RawDocument,
     record::{SYSTEM, hex},
 };
@@ -200,11 +201,12 @@ impl Redactor {
         }
         match text.as_bytes().first() {
             Some(b'[') => {
+                // A number may count the elements, as in the other paths that people write.
+                let counted = tree.inner.iter().filter_map(|(name, inner)| Some((pointer::index(name)?, inner)));
+                let counted: BTreeMap<usize, &Tree> = counted.collect();
                 let mut parts = Vec::new();
                 for (place, element) in elements(text)?.into_iter().enumerate() {
-                    // A number may count the elements, as in the other paths that people write.
-                    let inner = tree.inner.get(&place.to_string());
-                    parts.push(match inner.map(|inner| (inner, inner.action)) {
+                    parts.push(match counted.get(&place).map(|inner| (inner, inner.action)) {
                         Some((_, Some(Redaction::Drop))) => continue,
                         Some((_, Some(Redaction::Hash))) => self.hash(element.get()),
                         Some((inner, None)) => self.redact(&self.redact(element.get(), tree)?, inner)?,
