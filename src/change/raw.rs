@@ -140,6 +140,14 @@ pub fn as_i64(raw: &RawValue) -> Option<i64> {
     })
 }
 
+/// JSON text on one line: its line ends, which only stand between tokens, become blanks.
+pub fn without_line_ends(text: &str) -> Cow<'_, str> {
+    match memchr::memchr2(b'\n', b'\r', text.as_bytes()) {
+        Some(_) => text.replace(['\n', '\r'], " ").into(),
+        None => text.into(),
+    }
+}
+
 /// The meaning of a JSON string's text, quotes included; borrowed when nothing is escaped. A lone surrogate, which
 /// no Rust string can hold, becomes U+FFFD as the host does it.
 pub fn unescape(text: &str) -> Cow<'_, str> {

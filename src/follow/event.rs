@@ -11,6 +11,7 @@ use crate::change::{
     diff,
     edit::quote,
     key::{KeyPaths, KeyValue, PartitionKey},
+    raw::without_line_ends,
     record,
 };
 
@@ -158,7 +159,9 @@ impl Event {
     /// The event as one JSON object on one line, without a line end. Members that are not known are null; `partial` is
     /// there only when something was left out.
     pub fn to_line(&self) -> String {
-        let known = |text: &Option<String>| text.as_deref().map_or_else(|| "null".to_owned(), one_line);
+        fn known(text: Option<&str>) -> Cow<'_, str> {
+            text.map_or("null".into(), without_line_ends)
+        }
         let number = |n: Option<i64>| n.map_or_else(|| "null".to_owned(), |n| n.to_string());
         let changed = self.changed.as_ref().map_or_else(
             || "null".to_owned(),
@@ -174,8 +177,8 @@ impl Event {
             number(self.ts),
             number(self.lsn),
             quote(&self.version),
-            known(&self.doc),
-            known(&self.previous),
+            known(self.doc.as_deref()),
+            known(self.previous.as_deref()),
         )
     }
 
@@ -203,15 +206,6 @@ pub(super) fn key_text(key: &PartitionKey) -> String {
     match key.0.as_slice() {
         [one] => one.to_json().to_string(),
         _ => key.to_json().to_string(),
-    }
-}
-
-/// JSON text without line ends, which only stand between its tokens.
-fn one_line(text: &str) -> String {
-    if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some() {
-        text.replace(['\n', '\r'], " ")
-    } else {
-        text.to_owned()
     }
 }
 

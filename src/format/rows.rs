@@ -9,7 +9,7 @@ use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 use serde_json::Value;
 
 use super::{Format, NotWritten, printable};
-use crate::change::edit::quote;
+use crate::change::{edit::quote, raw::without_line_ends};
 
 /// Rows with named columns. Everything but a table is written as it comes.
 pub struct Rows<W: Write = Box<dyn Write + Send>> {
@@ -140,9 +140,7 @@ pub(super) fn write_json(out: &mut impl Write, format: Format, nth: u64, text: &
     match format {
         Format::Json if nth == 1 => write!(out, "[\n{text}"),
         Format::Json => write!(out, ",\n{text}"),
-        // A line break is legal between tokens only, so a space keeps the meaning.
-        _ if text.contains(['\n', '\r']) => writeln!(out, "{}", text.replace(['\n', '\r'], " ")),
-        _ => writeln!(out, "{text}"),
+        _ => writeln!(out, "{}", without_line_ends(text)),
     }
 }
 
