@@ -62,7 +62,6 @@ pub(in super::super) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Res
                 continue;
             }
         }
-        let key = step.item().map_or_else(|_| step.pk.to_string(), |i| i.partition_key.to_string());
         let version = step.version.as_ref().filter(|v| v.ts > 0).map(|v| {
             let via = v.via.as_ref().map_or_else(String::new, |via| format!(", via {via}"));
             format!("{} {}{via}", PointInTime::from_epoch(v.ts), v.op.map_or("legacy", crate::change::Op::as_str))
@@ -70,7 +69,7 @@ pub(in super::super) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Res
         rows.push(&[
             json!(step.action),
             json!(step.id),
-            json!(key),
+            json!(key_text(&step.pk)),
             json!(version),
             json!(few(&step.changed, format)),
             json!(step.notes.join("; ")),
