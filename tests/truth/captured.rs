@@ -7,7 +7,7 @@ use cosmos_rewind::{
     change::key::PartitionKey,
     cosmos::{Container, FeedMode, FeedRange, FeedStart},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Output, TestApp, beginning};
 
@@ -61,6 +61,21 @@ impl Captured {
 
     pub(super) async fn put(&self, document: Value) -> Value {
         self.app.put(document).await
+    }
+
+    /// Documents of the key `p` whose `n` is 1 and then 2, all of it captured; a second in between.
+    pub(super) async fn changed(&self, ids: &[&str]) -> String {
+        for id in ids {
+            self.put(json!({"id": id, "pk": "p", "n": 1})).await;
+        }
+        self.capture().await;
+        let at = next_second().await.to_string();
+        next_second().await;
+        for id in ids {
+            self.put(json!({"id": id, "pk": "p", "n": 2})).await;
+        }
+        self.capture().await;
+        at
     }
 
     pub(super) async fn delete(&self, id: &str, pk: &str) {

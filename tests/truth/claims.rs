@@ -140,12 +140,7 @@ async fn find_and_revert_do_not_deny_writes_that_are_not_captured_yet() {
 #[tokio::test]
 async fn a_list_of_windows_is_read_and_a_document_that_is_listed_twice_is_one() {
     let world = Captured::start("all-versions").await;
-    world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
-    world.capture().await;
-    let at = next_second().await.to_string();
-    next_second().await;
-    world.put(json!({"id": "a", "pk": "p", "n": 2})).await;
-    world.capture().await;
+    let at = world.changed(&["a"]).await;
     let list = "\u{feff}{\"id\":\"a\",\"pk\":\"p\"}\r\n\r\n{\"id\":\"a\",\"pk\":[\"p\"]}\r\n";
     let run = async |args: &[&str]| world.app.run_with_input(&[args, &["--ids-file", "-"]].concat(), list).await;
     let planned = run(&["restore", "--at", &at, "--dry-run"]).await;
@@ -178,16 +173,7 @@ async fn a_time_that_ends_before_it_begins_and_a_version_of_no_single_document_a
 #[tokio::test]
 async fn an_undo_that_is_only_planned_says_what_others_changed_since() {
     let world = Captured::start("all-versions").await;
-    for id in ["alone", "edited", "deleted"] {
-        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
-    }
-    world.capture().await;
-    let at = next_second().await.to_string();
-    next_second().await;
-    for id in ["alone", "edited", "deleted"] {
-        world.put(json!({"id": id, "pk": "p", "n": 2})).await;
-    }
-    world.capture().await;
+    let at = world.changed(&["alone", "edited", "deleted"]).await;
     let restored = world.run(&["restore", "--all", "--at", &at, "--yes", "--format", "json"]).await.json();
     world.put(json!({"id": "edited", "pk": "p", "n": 3})).await;
     world.delete("deleted", "p").await;

@@ -164,16 +164,7 @@ async fn a_predicate_speaks_of_documents() {
 #[tokio::test]
 async fn undo_takes_back_our_own_writes_and_no_others() {
     let world = Captured::start("all-versions").await;
-    for id in ["a", "b", "c"] {
-        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
-    }
-    world.capture().await;
-    let at = next_second().await.to_string();
-    next_second().await;
-    for id in ["a", "b", "c"] {
-        world.put(json!({"id": id, "pk": "p", "n": 2})).await;
-    }
-    world.capture().await;
+    let at = world.changed(&["a", "b", "c"]).await;
     let plan = ["restore", "--all", "--at", &at, "--no-stamp", "--plan-out", "plan.jsonl", "--dry-run"];
     assert_eq!(world.run(&plan).await.code, 0);
     // Somebody else puts `b` back before the plan is used: it is up to date, and not our write.

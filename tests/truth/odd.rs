@@ -50,12 +50,7 @@ async fn odd_documents_are_documents() {
 #[tokio::test]
 async fn one_odd_record_stops_nobody() {
     let world = Captured::start("all-versions").await;
-    world.put(json!({"id": "good", "pk": "p", "n": 1})).await;
-    world.capture().await;
-    let at = next_second().await.to_string();
-    next_second().await;
-    world.put(json!({"id": "good", "pk": "p", "n": 2})).await;
-    world.capture().await;
+    let at = world.changed(&["good"]).await;
     let changes = world.app.changes().await;
     for (id, record) in [
         ("op", json!({"_originalId": "x", "_change": {"v": 1, "op": "merge", "ts": 1_700_000_000}})),
