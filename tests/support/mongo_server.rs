@@ -1,15 +1,48 @@
 //! A MongoDB server from other people: SecantusDB, which speaks the wire protocol over WiredTiger, as a process.
 
 use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
+
+use serde_json::{Value, json};
 
 use super::peers;
 
+/// The process that servers are forks of. It ends with the tests, and every server with it.
+struct Servers {
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    _process: Child,
+}
+
+impl Servers {
+    fn start() -> Self {
+        let python = peers::mongodb_python().expect("somebody saw that it is there");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mongo_servers.py");
+        let mut process =
+            Command::new(python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (requests, answers) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        Self { requests, answers: BufReader::new(answers), _process: process }
+    }
+
+    fn ask(request: &Value) -> i64 {
+        static SERVERS: OnceLock<Mutex<Servers>> = OnceLock::new();
+        let servers = SERVERS.get_or_init(|| Mutex::new(Self::start()));
+        let mut servers = servers.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(servers.requests, "{request}").unwrap();
+        let mut answer = String::new();
+        servers.answers.read_line(&mut answer).unwrap();
+        answer.trim().parse().unwrap_or_else(|e| panic!("{e}: {answer:?} for {request}"))
+    }
+}
+
 /// The server, running; killed when it is dropped.
 pub struct MongoServer {
-    child: Child,
+    process: i64,
     port: u16,
     folder: tempfile::TempDir,
     args: Vec<String>,
@@ -23,11 +56,11 @@ impl MongoServer {
 
     /// The same with these arguments.
     pub fn start_with(args: &[&str]) -> Option<Self> {
-        let python = peers::mongodb_python()?;
+        peers::mongodb_python()?;
         let folder = tempfile::tempdir().unwrap();
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let (child, port) = spawn(&python, folder.path(), 0, &args);
-        Some(Self { child, port, folder, args })
+        let (process, port) = spawn(folder.path(), 0, &args);
+        Some(Self { process, port, folder, args })
     }
 
     /// Its URI; a driver talks to it and looks for no other members.
@@ -42,47 +75,53 @@ impl MongoServer {
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.end("-KILL");
     }
 
     /// Starts it again, where it was and with what it had.
     pub fn start_again(&mut self) {
-        let python = peers::mongodb_python().expect("it was there before");
-        (self.child, self.port) = spawn(&python, self.folder.path(), self.port, &self.args);
+        (self.process, self.port) = spawn(self.folder.path(), self.port, &self.args);
     }
 
     /// Ends it in peace, and starts it again with other arguments.
     pub fn restart_with(&mut self, args: &[&str]) {
-        let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        assert!(status.success() && self.child.wait().unwrap().success());
+        assert_eq!(self.end("-TERM"), 0);
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         self.start_again();
+    }
+
+    /// How it ended, with a signal as a negative number.
+    fn end(&mut self, signal: &str) -> i64 {
+        let process = std::mem::take(&mut self.process);
+        let status = Command::new("kill").args([signal, &process.to_string()]).status().unwrap();
+        assert!(status.success());
+        Servers::ask(&json!({ "wait": process }))
     }
 }
 
 impl Drop for MongoServer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if self.process != 0 {
+            self.kill();
+        }
     }
 }
 
-/// Returns when it listens, with its port.
-fn spawn(python: &std::path::Path, folder: &std::path::Path, port: u16, args: &[String]) -> (Child, u16) {
-    let mut child = Command::new(python)
-        .args(["-m", "secantus", "--host", "127.0.0.1", "--port", &port.to_string(), "--storage-path"])
-        .arg(folder)
-        .args(args)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let port = lines.by_ref().find_map(|line| line.split_once("listening on 127.0.0.1:")?.1.trim().parse().ok());
-    // Read on, or it would block when the pipe is full.
-    std::thread::spawn(move || lines.for_each(drop));
-    (child, port.expect("it says where it listens"))
+/// Returns when it listens, with its process and its port.
+fn spawn(folder: &Path, port: u16, args: &[String]) -> (i64, u16) {
+    let log = folder.join("log");
+    let _ = std::fs::remove_file(&log);
+    let port = port.to_string();
+    let args: Vec<&str> = ["--port", &port].into_iter().chain(args.iter().map(String::as_str)).collect();
+    let process = Servers::ask(&json!({ "start": folder, "args": args }));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let mut lines = text.lines().filter(|_| text.ends_with('\n'));
+        if let Some(port) = lines.find_map(|line| line.split_once("listening on 127.0.0.1:")?.1.trim().parse().ok()) {
+            return (process, port);
+        }
+        assert!(Instant::now() < deadline, "it does not say where it listens: {text}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

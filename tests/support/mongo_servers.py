@@ -1,0 +1,59 @@
+"""Starts SecantusDB servers, each as a fork of this process.
+
+A server of its own spends a second of CPU on imports and on WiredTiger, which measures the processor's clock once in
+each process; a fork has both. Requests are lines of JSON on standard input, each is answered with a line:
+
+    {"start": FOLDER, "args": [...]}   the process id; standard error goes to FOLDER/log
+    {"wait": PID}                      how it ended, as subprocess says it
+
+The end of standard input ends every server.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+
+import wiredtiger
+from secantus.cli import main
+
+
+def serve(folder, args):
+    """What a fork does; never returns."""
+    code = 1
+    try:
+        log = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for old, new in ((0, nothing), (1, nothing), (2, log)):
+            os.dup2(new, old)
+        os.chdir(folder)
+        random.seed()
+        sys.argv = ["secantus", "--host", "127.0.0.1", "--storage-path", folder, *args]
+        code = main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+with tempfile.TemporaryDirectory() as folder:
+    wiredtiger.wiredtiger_open(folder, "create").close()
+
+running = set()
+for line in sys.stdin:
+    request = json.loads(line)
+    if "start" in request:
+        answer = os.fork()
+        if answer == 0:
+            serve(request["start"], request["args"])
+        running.add(answer)
+    else:
+        _, status = os.waitpid(request["wait"], 0)
+        answer = os.waitstatus_to_exitcode(status)
+        running.discard(request["wait"])
+    print(json.dumps(answer), flush=True)
+for pid in running:
+    os.kill(pid, signal.SIGKILL)
