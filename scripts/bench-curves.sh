@@ -45,7 +45,7 @@ say() { printf '%(%H:%M:%S)T %s\n' -1 "$*"; }
 capture() {
   local size documents batches leases mb
   [ -n "$bench" ] || bench=$root/$(cargo bench --bench handler --no-run 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
-  handler() { "$bench" --handler "$bin" --rounds "$rounds" --scenario shared --scenario own "$@" | grep '^| [oa]'; }
+  handler() { "$bench" --handler "$bin" --rounds "$rounds" --scenario shared --scenario own-bulk "$@" | grep '^| [oa]'; }
   rm -f "$out"/capture-{size,leases,body}.csv
   for size in $(points "1024 4096 16384 65536 262144 1048576 1992294" "1024 65536 1992294"); do
     # An invocation stays below 32 MB, all of them together at some 128 MB.

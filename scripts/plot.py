@@ -22,6 +22,8 @@ SCENARIOS = {
     "own-bulk": "a key for each document (bulk)",
     "dates": "one key, documents with dates, `REWIND_FIDELITY=payload`",
 }
+# What the curves compare: documents that share keys, and a key for each, written as is the default.
+CURVES = {"shared": "shared", "own-bulk": "own"}
 HANDLERS = {
     "cosmos-rewind": "cosmos-rewind", "package": "cosmos-rewind, as packaged", "forward": "only forwards bytes", "node": "Node",
     "node-bulk": "Node, `items.bulk`", "python": "Python",
@@ -91,11 +93,11 @@ def curve_table(name, by, title, show):
     lines = []
     for value in dict.fromkeys(row[by] for row in rows):
         line = [show(value)]
-        for scenario in ("shared", "own"):
+        for scenario in CURVES:
             for handler in ("cosmos-rewind", "forward"):
                 one = [r for r in rows if r[by] == value and r["scenario"] == scenario and r["handler"] == handler]
                 line.append(f"{one[0]['cpu_us']:.1f}" if one else "")
-        for scenario in ("shared", "own"):
+        for scenario in CURVES:
             one = [r for r in rows if r[by] == value and r["scenario"] == scenario and r["handler"] == "cosmos-rewind"]
             line.append(f"{one[0]['rss_mb']:.0f}" if one else "")
         lines.append(line)
@@ -110,7 +112,7 @@ def body_table():
         own = {(r["scenario"], r["handler"]): r for r in rows if r["documents"] == documents}
         body = own[("shared", "cosmos-rewind")]["body_mb"]
         line = [f"{body:.1f}"]
-        for scenario in ("shared", "own"):
+        for scenario in CURVES:
             rss = own[(scenario, "cosmos-rewind")]["rss_mb"]
             line += [f"{rss:.0f}", f"{rss / body:.1f}"]
         line.append(f"{own[('shared', 'forward')]['rss_mb']:.0f}")
@@ -277,9 +279,9 @@ def write_plots():
             continue
         figure, (cpu, rss) = pyplot.subplots(1, 2, figsize=(8.5, 3))
         for handler in ("cosmos-rewind", "forward"):
-            for scenario, dashes in (("shared", "-"), ("own", "--")):
+            for scenario, dashes in zip(CURVES, ("-", "--")):
                 own = [r for r in rows if r["handler"] == handler and r["scenario"] == scenario]
-                label = f"{HANDLERS[handler]}, {scenario} keys"
+                label = f"{HANDLERS[handler]}, {CURVES[scenario]} keys"
                 for axes, y in ((cpu, lambda r: r["cpu_us"]), (rss, lambda r: r["rss_mb"])):
                     line(axes, own, lambda r: r[by], y, label, color=colours[handler], linestyle=dashes)
         marks = [(value, ticks(value)) for value in sorted({r[by] for r in rows})]
@@ -291,9 +293,9 @@ def write_plots():
     if rows:
         figure, axes = pyplot.subplots(figsize=(5, 3))
         for handler in ("cosmos-rewind", "forward"):
-            for scenario, dashes in (("shared", "-"), ("own", "--")):
+            for scenario, dashes in zip(CURVES, ("-", "--")):
                 own = [r for r in rows if r["handler"] == handler and r["scenario"] == scenario]
-                line(axes, own, lambda r: r["body_mb"], lambda r: r["rss_mb"], f"{HANDLERS[handler]}, {scenario} keys",
+                line(axes, own, lambda r: r["body_mb"], lambda r: r["rss_mb"], f"{HANDLERS[handler]}, {CURVES[scenario]} keys",
                      color=colours[handler], linestyle=dashes)
         most = max(r["body_mb"] for r in rows)
         axes.plot([0, most], [0, 3 * most], color="#d62728", linewidth=0.8, label="3 times the body")

@@ -28,7 +28,7 @@ if [[ $what == capture* ]]; then
   trap 'end_processes; rm -rf "$dir"' EXIT
   [ -n "$bench" ] || bench=$(cargo bench --no-run --message-format=json --bench handler 2>/dev/null | sed -n 's/.*"executable":"\([^"]*handler[^"]*\)".*/\1/p')
   scenario=shared
-  [ $what = capture ] || scenario=own
+  [ $what = capture ] || scenario=own-bulk
   "$bench" --handler "$bin" --rounds 1 --scenario $scenario --batches $((count / 100)) >"$dir/out" 2>&1 &
   bench_pid=$!
   pids+=("$bench_pid")

@@ -198,3 +198,24 @@ fn a_binary_that_is_not_static_is_refused() {
     assert!(String::from_utf8_lossy(&packed.stderr).contains("is not static"), "{packed:?}");
     assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "nothing is left behind");
 }
+
+/// Whatever the package reads or writes goes through these functions, so all short lengths and places are tried.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn memory_is_copied_and_compared_as_byte_by_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = |program: &mut Command| {
+        let output = program.current_dir(folder.path()).output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{program:?}\n{text}");
+        text
+    };
+    // Under other names, beside the C library that the check itself is linked with.
+    let renamed = ["memcpy", "memmove", "memcmp", "bcmp"].map(|name| format!("-D{name}=own_{name}"));
+    let source = |name: &str| Path::new(ROOT).join("native").join(name);
+    let flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-fno-builtin", "-c"];
+    ran(Command::new("cc").args(flags).args(&renamed).arg(source("memory.c")));
+    ran(Command::new("cc").args(["-O1", "-o", "check", "memory.o"]).arg(source("memory_test.c")));
+    let said = ran(&mut Command::new(folder.path().join("check")));
+    assert_eq!(said, "16927 checks\n");
+}
