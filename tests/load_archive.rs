@@ -258,3 +258,36 @@ async fn blobs_and_segments_are_read_back() {
         assert!(!output.stderr.contains(&signature), "{output:?}");
     }
 }
+
+/// Of a database that was followed: what was in a collection goes with it, and what another one has stays.
+#[tokio::test]
+async fn documents_of_a_collection_that_was_dropped_are_not_loaded() {
+    let app = TestApp::start().await;
+    let event = |op: &str, id: &str, ns: &str, ts: i64| {
+        let doc = (op == "create").then(|| json!({"id": id, "pk": id, "n": ts}));
+        let (lsn, version) = (ts << 20, format!("{id}{ns}~{ts}"));
+        json!({"op": op, "id": id, "pk": id, "ts": ts, "lsn": lsn, "version": version, "doc": doc, "ns": ns})
+            .to_string()
+    };
+    // Times and names are all there is to go by: the lines of two ranges may come in any order.
+    let lines = [
+        event("drop", "", "shop.orders", 1_700_000_020),
+        event("create", "a", "shop.orders", 1_700_000_010),
+        event("create", "b", "shop.baskets", 1_700_000_010),
+        event("create", "c", "shop.orders", 1_700_000_030),
+        event("rename", "", "shop.old", 1_700_000_040),
+        event("create", "d", "shop.old", 1_700_000_030),
+    ];
+    std::fs::create_dir(app.folder.path().join("archive")).unwrap();
+    std::fs::write(app.folder.path().join("archive/events.jsonl"), lines.join("\n") + "\n").unwrap();
+    let output = load(&app, "archive", &[]).await;
+    assert_eq!(output.code, 0, "{output:?}");
+    let ids = |texts: Vec<String>| -> Vec<String> {
+        texts.iter().map(|t| serde_json::from_str::<Value>(t).unwrap()["id"].as_str().unwrap().into()).collect()
+    };
+    assert_eq!(ids(live(&app).await), ["b", "c"]);
+    // Before the drop there was the other one as well.
+    app.run(&["truncate", "source", "--yes"]).await;
+    load(&app, "archive", &["--at", "1700000015"]).await;
+    assert_eq!(ids(live(&app).await), ["a", "b"]);
+}

@@ -16,11 +16,42 @@ use super::{
     get,
     location::Archive,
 };
-use crate::{blob::BlobContainer, figures::count_of};
+use crate::{
+    blob::BlobContainer,
+    change::{Op, order::Position},
+    figures::count_of,
+};
 
 /// What takes the facts of each event, when everything is read for the first time.
 pub(super) trait Collect: Send + 'static {
     fn add(&mut self, file: &Arc<str>, line: u64, head: &Head<'_>) -> Result<(), Damage>;
+
+    /// A collection has ended, and every document that was in it with it.
+    fn end(&mut self, end: End);
+}
+
+/// The end of a collection: it was dropped, or has another name from then on.
+#[derive(Debug, Clone)]
+pub(super) struct End {
+    /// Database and collection, with a dot between them.
+    pub(super) ns: Arc<str>,
+    pub(super) ts: i64,
+    pub(super) lsn: Option<i64>,
+    /// The event's.
+    pub(super) version: Arc<str>,
+}
+
+impl End {
+    /// The end that an event tells, if it does.
+    fn of(head: &Head<'_>) -> Option<Self> {
+        let ns = head.ns.as_deref().filter(|_| matches!(head.op, Op::Drop | Op::Rename))?;
+        Some(Self { ns: ns.into(), ts: head.ts?, lsn: head.lsn, version: head.version.as_ref().into() })
+    }
+
+    /// Where it is among the versions of a document.
+    pub(super) fn position(&self) -> Position<'_> {
+        Position { ts: self.ts, lsn: self.lsn, record_id: &self.version }
+    }
 }
 
 /// What was read.
@@ -64,8 +95,12 @@ impl<C: Collect> Reading<C> {
         self.counts.files += 1;
         each_event(name, kind, input, |line, text| {
             let head = Head::read(&file, line, text)?;
-            if head.is_bare() || head.is_of_other(self.ns.as_deref()) {
+            let is_of_other = head.is_of_other(self.ns.as_deref());
+            if head.is_bare() || is_of_other {
                 self.counts.others += 1;
+                if let Some(end) = End::of(&head).filter(|_| !is_of_other) {
+                    self.into.end(end);
+                }
                 return Ok(true);
             }
             self.counts.events += 1;

@@ -1,6 +1,9 @@
 //! Which version of each document was in force at a moment: one place for each document, whatever the archive's size.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -9,7 +12,7 @@ use super::{
     Archive, Counts, Damage, InputDocument, NoDocument, Wanted,
     event::Head,
     file::Kind,
-    index::{Collect, Reading},
+    index::{Collect, End, Reading},
 };
 use crate::change::order::Position;
 
@@ -28,6 +31,8 @@ struct Best {
     lsn: Option<i64>,
     place: Wanted,
     state: State,
+    /// Its collection, where there may be several.
+    ns: Option<Arc<str>>,
 }
 
 impl Best {
@@ -41,6 +46,30 @@ struct Index {
     at: Option<i64>,
     items: HashMap<[u8; 16], Best>,
     newest: i64,
+    /// Each name once.
+    collections: BTreeSet<Arc<str>>,
+    ends: Vec<End>,
+}
+
+impl Index {
+    fn collection(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.collections.get(name) {
+            return known.clone();
+        }
+        let new: Arc<str> = name.into();
+        self.collections.insert(new.clone());
+        new
+    }
+
+    /// What was in a collection when that ended is gone.
+    fn ended(&mut self) {
+        for best in self.items.values_mut() {
+            let mut ends = self.ends.iter().filter(|end| best.ns.as_ref() == Some(&end.ns));
+            if ends.any(|end| best.position() < end.position()) {
+                best.state = State::Gone;
+            }
+        }
+    }
 }
 
 impl Collect for Index {
@@ -64,9 +93,17 @@ impl Collect for Index {
         let seen = Position { ts, lsn: head.lsn, record_id: &head.version };
         if self.items.get(&item).is_none_or(|best| best.position() < seen) {
             let place = Wanted { file: file.clone(), line, version: head.version.as_ref().into() };
-            self.items.insert(item, Best { ts, lsn: head.lsn, place, state });
+            let ns = head.ns.as_deref().map(|ns| self.collection(ns));
+            self.items.insert(item, Best { ts, lsn: head.lsn, place, state, ns });
         }
         Ok(())
+    }
+
+    fn end(&mut self, end: End) {
+        if self.at.is_none_or(|at| end.ts <= at) {
+            self.newest = self.newest.max(end.ts);
+            self.ends.push(end);
+        }
     }
 }
 
@@ -91,7 +128,8 @@ impl Newest {
     /// # Errors
     /// When something in it is no event, or cannot be read: the newest version of a document may be what is lost.
     pub async fn of(archive: Archive, at: Option<i64>) -> Result<Self, Damage> {
-        let (index, counts) = archive.read(Index { at, ..Index::default() }, None).await?;
+        let (mut index, counts) = archive.read(Index { at, ..Index::default() }, None).await?;
+        index.ended();
         Ok(Self { archive, index, counts })
     }
 

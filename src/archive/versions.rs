@@ -12,7 +12,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Archive, Counts, Damage, Problem, Wanted, event::Head, index::Collect, place};
+use super::{
+    Archive, Counts, Damage, Problem, Wanted,
+    event::Head,
+    index::{Collect, End},
+    place,
+};
 use crate::{
     change::{
         Op, VersionFidelity, VersionVia,
@@ -60,9 +65,52 @@ impl Versions {
         self.places.get(record_id)
     }
 
+    /// Adds the deletes that no event tells: of a document that was in a collection when that ended.
+    fn end_with(&mut self, ends: &[End]) {
+        for end in ends {
+            let before = self.versions.iter().filter(|version| version.position() < end.position());
+            let newest = before.max_by(|left, right| left.position().cmp(&right.position()));
+            if newest.is_some_and(|newest| !newest.op.is_some_and(Op::is_tombstone)) {
+                let what = (format!("{}~{}", self.item.id, end.version), Op::Delete);
+                self.versions.push(version(&self.item.id, what, (end.ts, end.lsn), None, RecordFidelity::Exact));
+            }
+        }
+    }
+
     /// The document that was in force at a moment.
     pub fn document_at(&self, at: PointInTime) -> Option<&Version> {
         boundary(&self.versions, at).filter(|version| !version.op.is_some_and(Op::is_tombstone))
+    }
+}
+
+/// A version of an archive, without its text.
+fn version(
+    id: &str,
+    (record_id, op): (String, Op),
+    (ts, lsn): (i64, Option<i64>),
+    etag: Option<String>,
+    fidelity: RecordFidelity,
+) -> Version {
+    Version {
+        record_id,
+        id: id.to_owned(),
+        op: Some(op),
+        ts,
+        ts_from_capture: false,
+        lsn,
+        prev_lsn: None,
+        is_native: etag.is_some(),
+        etag,
+        rid: None,
+        life: None,
+        container: None,
+        via: Some(VersionVia::Archive),
+        fidelity: Some(VersionFidelity::Known(fidelity)),
+        at: None,
+        captured: None,
+        key: None,
+        identity_unsure: false,
+        document: None,
     }
 }
 
@@ -71,6 +119,7 @@ pub struct ArchiveFacts {
     archive: Archive,
     buckets: Vec<Mutex<File>>,
     files: Vec<Arc<str>>,
+    ends: Vec<End>,
     /// What was read.
     pub counts: Counts,
 }
@@ -80,6 +129,7 @@ struct Spill {
     components: usize,
     buckets: Vec<BufWriter<File>>,
     files: Vec<Arc<str>>,
+    ends: Vec<End>,
 }
 
 fn bucket_of(item: &ItemKey) -> usize {
@@ -123,6 +173,10 @@ impl Collect for Spill {
             .and_then(|()| bucket.write_all(b"\n"))
             .map_err(|e| Damage::new("a temporary file", Problem::Write(e)))
     }
+
+    fn end(&mut self, end: End) {
+        self.ends.push(end);
+    }
 }
 
 impl ArchiveFacts {
@@ -140,13 +194,16 @@ impl ArchiveFacts {
         let unwritable = |e: io::Error| Damage::new("a temporary file", Problem::Make(e));
         let new = || Ok(BufWriter::with_capacity(1 << 14, tempfile::tempfile()?));
         let buckets = (0..BUCKETS).map(|_| new()).collect::<io::Result<_>>().map_err(unwritable)?;
-        let (spill, counts) = archive.read(Spill { only, components, buckets, files: Vec::new() }, ns).await?;
+        let (spill, counts) =
+            archive.read(Spill { only, components, buckets, files: Vec::new(), ends: Vec::new() }, ns).await?;
         let buckets: Vec<Mutex<File>> = spill
             .buckets
             .into_iter()
             .map(|bucket| bucket.into_inner().map(Mutex::new).map_err(|e| unwritable(e.into_error())))
             .collect::<Result<_, _>>()?;
-        Ok(Self { archive, buckets, files: spill.files, counts })
+        let mut ends = spill.ends;
+        ends.sort_by(|left, right| left.position().cmp(&right.position()));
+        Ok(Self { archive, buckets, files: spill.files, ends, counts })
     }
 
     /// The documents, a part at a time: each document is in one part, in order of id and key there.
@@ -180,28 +237,10 @@ impl ArchiveFacts {
                 (false, true) => RecordFidelity::Lookup,
                 (false, false) => RecordFidelity::Exact,
             };
-            of_item.versions.push(Version {
-                record_id: fact.version,
-                id: of_item.item.id.clone(),
-                op: Some(fact.op),
-                ts: fact.ts,
-                ts_from_capture: false,
-                lsn: fact.lsn,
-                prev_lsn: None,
-                etag: fact.etag.clone(),
-                rid: None,
-                life: None,
-                container: None,
-                via: Some(VersionVia::Archive),
-                fidelity: Some(VersionFidelity::Known(fidelity)),
-                at: None,
-                captured: None,
-                key: None,
-                identity_unsure: false,
-                is_native: fact.etag.is_some(),
-                document: None,
-            });
+            let version = version(&of_item.item.id, (fact.version, fact.op), (fact.ts, fact.lsn), fact.etag, fidelity);
+            of_item.versions.push(version);
         }
+        items.values_mut().for_each(|of_item| of_item.end_with(&self.ends));
         let mut items: Vec<Versions> = items.into_values().collect();
         items.sort_by_cached_key(|v| v.item.sort_key());
         Ok(items)

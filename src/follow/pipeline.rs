@@ -79,7 +79,7 @@ impl Pipeline {
     /// The history that gets every change, when there is one.
     pub fn history(&self) -> Option<String> {
         let history = self.sinks.iter().find_map(|sink| match sink {
-            Sink::Changes(capture) => Some(capture.history.name()),
+            Sink::Changes(history) => Some(history.name()),
             _ => None,
         });
         history.filter(|_| self.filter.is_none())

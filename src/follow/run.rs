@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::{
     CheckpointStore, Ended, Filter, FollowError, Follower, Metrics, Options, Pipeline,
-    sink::{BlobSink, FileSink, SegmentSink, Sink, StreamSink},
+    sink::{BlobSink, FileSink, HistorySink, SegmentSink, Sink, StreamSink},
 };
 use crate::{
     blob::BlobContainer,
@@ -29,6 +29,8 @@ use crate::{
     history::CosmosHistory,
 };
 
+#[cfg(feature = "mongodb")]
+use super::sink::Collection;
 #[cfg(feature = "mongodb")]
 use crate::mongo::{self, Mongo};
 
@@ -158,6 +160,8 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
     #[cfg_attr(not(feature = "mongodb"), allow(unused_mut))]
     let Request { source, mut options, sinks, filter, fields, checkpoint_file, config, credential, metrics } = request;
     let is_elsewhere = !matches!(source, Source::Container);
+    #[cfg(feature = "mongodb")]
+    let mut collection = None;
     let opened = match source {
         Source::Container => {
             let opened = open(&cx.names.source, &options, &metrics, cx).await?;
@@ -172,12 +176,15 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
             let with_bytes = fields.are_all();
             let connect = async || {
                 let mongo = Mongo::connect(address.clone(), dialect).await?;
-                mongo::Stream::open(mongo, scope.clone(), with_bytes, cx.clock.clone()).await
+                let stream = mongo::Stream::open(mongo, scope.clone(), with_bytes, cx.clock.clone()).await?;
+                let watched = if history { stream.collection().await? } else { None };
+                Ok((stream, watched))
             };
             // The driver looks for a server as patiently as its address says: each attempt is told.
             let patience = if options.until_caught_up { RETRY_TIMEOUT } else { Duration::ZERO };
             let stream = patiently(connect, patience, &options, &metrics, cx).await?;
-            if let Some(stream) = &stream {
+            if let Some((stream, watched)) = &stream {
+                collection = watched.clone();
                 options.mode = stream.mode();
                 if stream.looks_up() {
                     warn!(
@@ -187,7 +194,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
                     );
                 }
             }
-            stream.map(|stream| Arc::new(stream) as Arc<dyn FeedSource>)
+            stream.map(|(stream, _)| Arc::new(stream) as Arc<dyn FeedSource>)
         }
     };
     let Some(source) = opened else { return Ok(Ended::NotStarted) };
@@ -220,7 +227,17 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
         partial: redactor.as_ref().map(|redactor| redactor.note().to_owned()),
         projection: None,
     };
-    let sinks = sinks.into_iter().map(|target| target.open(&options.name, &credential, &capture));
+    let history = || {
+        let history = HistorySink::new(capture());
+        #[cfg(feature = "mongodb")]
+        let history = history.of_collection(collection.clone().map(|documents| Collection {
+            account: cx.account.clone(),
+            names: cx.names.clone(),
+            documents,
+        }));
+        history
+    };
+    let sinks = sinks.into_iter().map(|target| target.open(&options.name, &credential, &history));
     let pipeline = Pipeline {
         name: options.name.clone(),
         paths: source.key_paths().clone(),
@@ -297,7 +314,7 @@ impl SinkTarget {
         self,
         follower: &str,
         credential: &Credential,
-        capture: &dyn Fn() -> Capture<CosmosHistory>,
+        history: &dyn Fn() -> HistorySink,
     ) -> Result<Sink, FollowError> {
         let blobs = |url: &BlobUrl| {
             let (container, folder) = url.split();
@@ -307,7 +324,7 @@ impl SinkTarget {
             }
         };
         Ok(match self {
-            Self::Changes => Sink::Changes(Box::new(capture())),
+            Self::Changes => Sink::Changes(Box::new(history())),
             Self::Stream(stream) => Sink::Stream(stream),
             Self::File(path) => Sink::File(FileSink::new(path)),
             Self::Blobs(url) => {

@@ -37,8 +37,8 @@ pub struct MongoAccount {
 }
 
 impl MongoAccount {
-    async fn open(&self, name: &str) -> Result<Arc<MongoCollection>, Failure> {
-        MongoCollection::open(self.mongo.clone(), &self.database, name).await.map(Arc::new)
+    async fn open(&self, name: &str) -> Result<MongoCollection, Failure> {
+        MongoCollection::open(self.mongo.clone(), &self.database, name).await
     }
 
     /// The last second of which a follower has delivered everything: the stream tells what comes after where it stands.
@@ -93,13 +93,11 @@ impl Account for MongoAccount {
 
     fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers> {
         async move {
-            let changes = self.history(names).await?;
-            let source = self.open(&self.collection).await?;
-            let target = match into {
-                None => source.clone(),
-                Some(name) => self.open(name).await?,
-            };
-            Ok(Containers { changes, source, target })
+            let opened = self.open(&self.collection).await?.with_history(&self.cosmos, names).await?;
+            Ok(match into {
+                None => opened,
+                Some(name) => Containers { target: Arc::new(self.open(name).await?), ..opened },
+            })
         }
         .boxed()
     }

@@ -2,6 +2,7 @@
 //! program sees documents as text, and does not know where they are from.
 
 mod address;
+mod captured;
 mod client;
 mod dialect;
 mod failure;
@@ -13,5 +14,5 @@ pub use self::{
     client::{Mongo, close},
     dialect::Dialect,
     live::MongoCollection,
-    stream::{Scope, Stream, place_of},
+    stream::{Scope, Stream, delete_item, place_of},
 };

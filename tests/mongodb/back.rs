@@ -9,40 +9,40 @@ use super::{Work, client, of, python, text, write};
 use crate::support::{Output, TestApp, eventually, mongo_ru::MongoRu, mongo_server::MongoServer};
 
 /// A collection, the account of its history, and a folder for files.
-struct Back {
+pub struct Back {
     app: TestApp,
-    source: String,
+    pub source: String,
     work: Work,
 }
 
 impl Back {
-    async fn of(source: String) -> Self {
+    pub async fn of(source: String) -> Self {
         Self { app: TestApp::with_changes_key(&["/_originalId"]).await, source, work: Work::new() }
     }
 
-    async fn run(&self, command: &[&str]) -> Output {
+    pub async fn run(&self, command: &[&str]) -> Output {
         let (name, more) = command.split_first().unwrap();
         self.app.run(&[&[*name, "--source", &self.source], &of("shop", "orders")[..], more].concat()).await
     }
 
     /// The same, which is to end with this code.
-    async fn ends(&self, code: i32, command: &[&str]) -> Output {
+    pub async fn ends(&self, code: i32, command: &[&str]) -> Output {
         let output = self.run(command).await;
         assert_eq!(output.code, code, "{command:?}: {output:?}");
         output
     }
 
     /// Captures all that is there.
-    async fn capture(&self) {
+    pub async fn capture(&self) {
         self.ends(0, &["follow", "--from", "beginning", "--until-caught-up", "--poll", "50"]).await;
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.work.path(name)
     }
 
     /// A moment between what was written and what is written from here on: times have whole seconds.
-    async fn moment() -> String {
+    pub async fn moment() -> String {
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let moment = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -51,16 +51,16 @@ impl Back {
 }
 
 /// The id under which a restore is taken back.
-fn undo_of(output: &Output) -> String {
+pub fn undo_of(output: &Output) -> String {
     let line = output.stderr.lines().find(|line| line.starts_with("undo ")).unwrap_or_else(|| panic!("{output:?}"));
     line.split_whitespace().nth(3).unwrap().to_owned()
 }
 
-async fn orders(source: &str) -> Collection<Document> {
+pub async fn orders(source: &str) -> Collection<Document> {
     client(source).await.database("shop").collection("orders")
 }
 
-async fn found(orders: &Collection<Document>, id: &str) -> Option<Document> {
+pub async fn found(orders: &Collection<Document>, id: &str) -> Option<Document> {
     orders.find_one(doc! { "_id": id }).await.unwrap()
 }
 

@@ -9,6 +9,7 @@ mod checker;
 mod contract;
 mod errors;
 mod follow;
+mod gone;
 mod kills;
 mod ru;
 mod ru_kills;

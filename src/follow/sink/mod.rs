@@ -2,6 +2,9 @@
 
 mod blobs;
 mod error;
+#[cfg(feature = "mongodb")]
+mod gone;
+mod history;
 mod lines;
 mod segments;
 
@@ -9,17 +12,17 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
+#[cfg(feature = "mongodb")]
+pub use self::gone::Collection;
 pub use self::{
     blobs::BlobSink,
     error::{Busy, Refused, SinkError},
+    history::HistorySink,
     lines::{FileSink, Locked, StreamSink},
     segments::SegmentSink,
 };
 use super::{Event, Fence};
-use crate::{
-    capture::{Capture, Summary},
-    history::CosmosHistory,
-};
+use crate::capture::Summary;
 
 /// A page's changes on their way to the sinks, after filter and shape.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ pub struct Batch<'a> {
 #[derive(Debug)]
 pub enum Sink {
     /// The history.
-    Changes(Box<Capture<CosmosHistory>>),
+    Changes(Box<HistorySink>),
     /// Standard output, one event a line.
     Stream(StreamSink),
     /// A file, one event a line.
@@ -99,9 +102,7 @@ impl Sink {
     /// When it may not be durable.
     pub async fn write(&self, batch: &Batch<'_>) -> Result<Option<Summary>, SinkError> {
         match self {
-            // Events alone have no place in a history.
-            Self::Changes(_) if batch.items.is_empty() => Ok(None),
-            Self::Changes(capture) => Ok(Some(capture.run(&batch.items, batch.range).await?)),
+            Self::Changes(history) => history.write(batch).await,
             Self::Stream(stream) => stream.write(&batch.events).await.map(|()| None),
             Self::File(file) => file.write(&batch.events).await.map(|()| None),
             Self::Blobs(blobs) => blobs.write(&batch.events).await.map(|()| None),

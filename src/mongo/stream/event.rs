@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bson::{RawBsonRef, RawDocument};
+use serde_json::value::RawValue;
 
 use super::position::{Position, Time, time};
 use crate::{
@@ -245,6 +246,22 @@ impl Facts {
             out.push_str(",\"lookedUp\":true");
         }
     }
+}
+
+/// The item of a delete that no event tells: the document was in a collection when that ended.
+///
+/// # Errors
+/// Never seen: the text is made of JSON.
+pub fn delete_item(
+    id: &str,
+    (ns, version): (&str, &str),
+    (ts, lsn): (Option<i64>, Option<i64>),
+) -> serde_json::Result<Box<RawValue>> {
+    let facts = Facts { op: Op::Delete, ts, lsn, id: Some(id.to_owned()), ns: ns.to_owned(), looked_up: false };
+    let mut item = String::from("{");
+    facts.push(&mut item, version);
+    item.push_str("}}");
+    RawValue::from_string(item)
 }
 
 fn push_number(out: &mut String, name: &str, number: Option<i64>) {

@@ -16,12 +16,13 @@ use async_trait::async_trait;
 use bson::doc;
 use futures::TryStreamExt as _;
 
+pub use self::event::delete_item;
 use self::{
     event::Manner,
     feed::{StreamFeed, Watched},
     position::{Position, time},
 };
-use super::{Dialect, Mongo};
+use super::{Dialect, Mongo, MongoCollection};
 use crate::{
     change::{key::KeyPaths, time::PointInTime},
     clock::Clock,
@@ -92,6 +93,15 @@ impl Stream {
     /// What of the changes it delivers.
     pub fn mode(&self) -> FeedMode {
         self.mongo.dialect.mode()
+    }
+
+    /// The collection, when one is watched.
+    ///
+    /// # Errors
+    /// When the server cannot be asked how it is sharded.
+    pub async fn collection(&self) -> Result<Option<MongoCollection>, Failure> {
+        let Scope::Collection { database, collection } = &self.scope else { return Ok(None) };
+        MongoCollection::open(self.mongo.clone(), database, collection).await.map(Some)
     }
 
     /// Whether texts of updates are looked up after the change.

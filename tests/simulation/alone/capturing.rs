@@ -14,7 +14,10 @@ use cosmos_rewind::{
     clock::Clock,
     config::{Fidelity, Names},
     cosmos::{FeedMode, FeedStart},
-    follow::{CheckpointStore, Follower, Metrics, Options, Pipeline, sink::Sink},
+    follow::{
+        CheckpointStore, Follower, Metrics, Options, Pipeline,
+        sink::{HistorySink, Sink},
+    },
     history::CosmosHistory,
     local::Inside,
 };
@@ -270,7 +273,7 @@ impl Run {
                 filter: None,
                 shape: None,
                 dead_letters: capture.dead_letters.clone(),
-                sinks: vec![Sink::Changes(Box::new(capture))],
+                sinks: vec![Sink::Changes(Box::new(HistorySink::new(capture)))],
                 metrics: metrics.clone(),
                 clock: clock.clone(),
             };

@@ -1,0 +1,96 @@
+//! A collection that is dropped takes its documents along. A change stream tells the drop and not one delete, so the
+//! deletes are made of what the history takes for alive.
+
+use futures::StreamExt as _;
+use serde_json::value::RawValue;
+use tracing::warn;
+
+use super::SinkError;
+use crate::{
+    capture::{Capture, CaptureError},
+    change::{Op, time::PointInTime},
+    config::Names,
+    cosmos::{Cosmos, Failure, RuLimiter},
+    follow::Event,
+    history::{
+        CosmosHistory,
+        live::LiveDetail,
+        scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
+    },
+    mongo::{MongoCollection, delete_item},
+};
+
+/// Deletes that are handed to the history at once.
+const AT_ONCE: usize = 500;
+
+/// A collection whose history is written.
+#[derive(Debug)]
+pub struct Collection {
+    /// Where the history is.
+    pub account: Cosmos,
+    /// Its names.
+    pub names: Names,
+    /// The collection itself, which need not exist.
+    pub documents: MongoCollection,
+}
+
+impl Collection {
+    /// Whether an event says that this collection is gone.
+    pub(super) fn ends_with(&self, event: &Event) -> bool {
+        let ns = event.native.as_ref().map(|native| &*native.ns);
+        matches!(event.op, Op::Drop | Op::Rename) && ns == Some(&self.documents.namespace())
+    }
+
+    /// Writes the delete of each document that the history takes for alive, as of the event. Doing it again finds none.
+    ///
+    /// # Errors
+    /// When the history cannot be read or written.
+    pub(super) async fn delete_all(
+        &self,
+        event: &Event,
+        capture: &Capture<CosmosHistory>,
+        range: &str,
+    ) -> Result<(), SinkError> {
+        let service = |e: Failure| SinkError::from(CaptureError::Service(e));
+        let invalid = |what: &str, e: &dyn std::fmt::Display| service(Failure::invalid(what.into(), e.to_string()));
+        let containers = self.documents.clone().with_history(&self.account, &self.names).await.map_err(service)?;
+        let hash_ranges = containers.hash_ranges(None).map_err(|e| invalid("read the history", &e))?;
+        // The place of the event in the stream: one document has one change there.
+        let (ns, version) = (self.documents.namespace(), event.version.rsplit('~').next().unwrap_or_default());
+        let pace = RuLimiter::new(self.account.meter(), None);
+        let scan = Scan {
+            containers: &containers,
+            wanted: &Scope::All,
+            at: PointInTime::END,
+            hash_ranges: &hash_ranges,
+            live: LiveDetail::No,
+            piece_rows: PIECE_ROWS,
+            pace: &pace,
+            texts: ScanTexts::No,
+        };
+        let mut count = 0_usize;
+        let mut pieces = std::pin::pin!(scan.pieces());
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(service)?;
+            // What came after the event lives in a collection that was made again.
+            let alive = piece.found.iter().filter(|found| {
+                found.document_at(PointInTime::END).is_some_and(|newest| newest.lsn.is_none() || newest.lsn < event.lsn)
+            });
+            let deletes = alive.map(|found| delete_item(&found.item.id, (&ns, version), (event.ts, event.lsn)));
+            let deletes: Vec<Box<RawValue>> =
+                deletes.collect::<Result<_, _>>().map_err(|e| invalid("make a delete", &e))?;
+            for some in deletes.chunks(AT_ONCE) {
+                let items: Vec<&RawValue> = some.iter().map(|item| &**item).collect();
+                capture.run(&items, range).await?;
+            }
+            count += deletes.len();
+        }
+        warn!(
+            follower = capture.function,
+            collection = ns,
+            documents = count,
+            "the collection is gone, and its documents with it; the history has their deletes"
+        );
+        Ok(())
+    }
+}
