@@ -126,26 +126,21 @@ impl<H: History> Capture<H> {
         let start = Instant::now();
         let retry = Retry::answering_within(self.limits.deadline);
 
-        let shape = self.shape(&retry).await?;
-        if !items.is_empty() {
-            self.check_layout(&retry).await?;
-        }
+        let mut shape = self.fitting(items, &retry).await?;
         let mut taken = self.take(items, shape.as_deref(), &retry).await;
         let stale = match &taken {
             Err(f) => f.disposition == Disposition::Stale,
             // The service does not always say that the key is another one: refusals are looked into.
             Ok(progress) if progress.poison.iter().any(Poison::may_be_the_containers) => {
-                !retry.run(|| self.history.is_current()).await.map_err(CaptureError::Service)?
+                self.is_outdated(&retry).await?
             }
             Ok(_) => false,
         };
         if stale {
-            // The container was made again with another key: look at it afresh, once. All of the payload, as what was
+            // A container was made again with another key: look at it afresh, once. All of the payload, as what was
             // written before may have gone with the old one.
-            self.history.forget().await;
-            self.recent.forget();
-            self.unfinished.forget();
-            self.check_layout(&retry).await?;
+            self.forget().await;
+            shape = self.fits(items, &retry).await?;
             taken = self.take(items, shape.as_deref(), &retry).await;
         }
         let PayloadProgress { mut summary, poison, newest, .. } = taken.map_err(CaptureError::Service)?;
@@ -160,6 +155,40 @@ impl<H: History> Capture<H> {
         // A source whose clock is ahead of this one is not behind.
         summary.lag = newest.map(|ts| u64::try_from(self.clock.now().timestamp() - ts).unwrap_or(0));
         Ok(summary)
+    }
+
+    /// What of a document is stored, once the containers are seen to fit. A refusal comes before any write, so no write would
+    /// ever say that a container was made again since: it is asked.
+    async fn fitting(&self, items: &[&RawValue], retry: &Retry) -> Result<Option<Arc<Redactor>>, CaptureError> {
+        match self.fits(items, retry).await {
+            Err(CaptureError::Layout(_) | CaptureError::Projection(_)) if self.is_outdated(retry).await? => {
+                self.forget().await;
+                self.fits(items, retry).await
+            }
+            fits => fits,
+        }
+    }
+
+    /// The same by what is known of the containers.
+    async fn fits(&self, items: &[&RawValue], retry: &Retry) -> Result<Option<Arc<Redactor>>, CaptureError> {
+        let shape = self.shape(retry).await?;
+        if !items.is_empty() {
+            self.check_layout(retry).await?;
+        }
+        Ok(shape)
+    }
+
+    /// Whether a container was made again since it was opened.
+    async fn is_outdated(&self, retry: &Retry) -> Result<bool, CaptureError> {
+        let is_current = retry.run(|| self.history.is_current()).await.map_err(CaptureError::Service)?;
+        Ok(!is_current)
+    }
+
+    /// Forgets the containers, and what was written to them.
+    async fn forget(&self) {
+        self.history.forget().await;
+        self.recent.forget();
+        self.unfinished.forget();
     }
 
     /// Looks at the containers, and stores nothing.

@@ -161,6 +161,7 @@ impl<H: History> Capture<H> {
         progress: &mut PayloadProgress,
     ) -> Result<Vec<Poison>, Failure> {
         let mut poison = Vec::new();
+        self.check_source(taken, retry).await?;
         let writer = retry.run(|| self.history.writer()).await?;
         let of_change = |change| record::identity(change, self.delivery, writer.key_paths());
         let identities: Vec<Identity> = taken.changes.iter().map(of_change).collect();
@@ -266,6 +267,16 @@ impl<H: History> Capture<H> {
             self.recent.add(fingerprints);
         }
         Ok(poison)
+    }
+
+    /// Makes sure that the source whose key goes into the records is the one that delivers: nothing that is written to the
+    /// history says that the source was made again.
+    async fn check_source(&self, taken: &DecodedBatch<'_>, retry: &Retry) -> Result<(), Failure> {
+        let Some(rid) = taken.changes.iter().find_map(|change| change.document.get_str("_rid")) else { return Ok(()) };
+        if retry.run(|| self.history.is_of_newer_source(&rid)).await? {
+            return Err(Failure::stale("read the source".into(), "the source container was made again".into()));
+        }
+        Ok(())
     }
 
     /// The source, for its key paths; `None` when it may not be asked or is gone: what it delivered is stored all the same.

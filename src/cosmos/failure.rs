@@ -118,6 +118,18 @@ impl Failure {
         }
     }
 
+    /// What is known of a container is out of date.
+    pub fn stale(context: String, message: String) -> Self {
+        Self {
+            context,
+            disposition: Disposition::Stale,
+            status: Status::NOT_SENT,
+            message: one_line(&message),
+            retry_after: None,
+            sent_before: false,
+        }
+    }
+
     /// The next step for a person, where there is a usual one.
     pub fn hint(&self) -> Option<&'static str> {
         match self.disposition {

@@ -57,8 +57,14 @@ pub trait History: Send + Sync + 'static {
     fn writer(&self) -> impl Future<Output = Result<Arc<Self::Writer>, Failure>> + Send;
     /// Opens the source container, or returns it when it is open.
     fn source(&self) -> impl Future<Output = Result<Arc<Self::Source>, Failure>> + Send;
-    /// Whether the changes container is still the one that was opened, and keyed as it was: asks the service.
+    /// Whether both containers are still those that were opened, and keyed as they were: asks the service.
     fn is_current(&self) -> impl Future<Output = Result<bool, Failure>> + Send;
+    /// Whether a document with this resource id came from a source container that was made since the source was opened: asks
+    /// the service when the id is of another one, and of each container once in vain.
+    fn is_of_newer_source(&self, rid: &str) -> impl Future<Output = Result<bool, Failure>> + Send {
+        let _ = rid;
+        std::future::ready(Ok(false))
+    }
     /// Forgets both.
     fn forget(&self) -> impl Future<Output = ()> + Send;
 }

@@ -1,8 +1,9 @@
 //! What comes to the port, and how the handler starts.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, body_of, feed_document};
+use crate::support::{TestApp, body_of, feed_document, http_client};
 
 #[tokio::test]
 async fn bad_input_gets_a_clear_answer_and_loses_nothing() {
@@ -106,6 +107,68 @@ async fn a_container_made_again_under_the_same_name_is_noticed() {
     }
     assert_eq!(status, 200, "{:#?}", handler.log());
     assert_eq!(app.dead_letters(), Vec::<Value>::new());
+}
+
+/// Nothing is written to a history that does not fit, so no write says that it was made again.
+#[tokio::test]
+async fn a_history_that_did_not_fit_and_was_made_again_is_written_to() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    assert_eq!(handler.deliver(&[feed_document("x", "x", 1)]).await.0, 200);
+    let make = async |paths: [&str; 2]| {
+        assert!(app.local.delete_container("dev", "changes").await.unwrap());
+        let key = json!({"paths": paths, "kind": "MultiHash", "version": 2});
+        assert!(app.local.create_container("dev", json!({"id": "changes", "partitionKey": key})).await.unwrap());
+    };
+    make(["/other", "/_originalId"]).await;
+    let (status, answer) = handler.deliver(&[feed_document("x", "x", 2)]).await;
+    assert!(status == 500 && answer["error"].as_str().unwrap().contains("/other"), "{answer}");
+    make(["/pk", "/_originalId"]).await;
+    let (status, answer) = handler.deliver(&[feed_document("x", "x", 2)]).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!((app.history().await.len(), app.dead_letters().len()), (1, 0));
+}
+
+/// A document with a resource id of today's container `events`: eight bytes of the container's own, eight of the document's.
+async fn from_events(app: &TestApp, version: u64) -> Value {
+    let url = format!("{}dbs/dev/colls/events", app.local.endpoint());
+    let answer = http_client().get(url).send().await.unwrap().bytes().await.unwrap();
+    let container: Value = serde_json::from_slice(&answer).unwrap();
+    let mut rid = STANDARD.decode(container["_rid"].as_str().unwrap().replace('-', "/")).unwrap();
+    assert_eq!(rid.len(), 8);
+    rid.extend([version as u8, 0, 0, 0, 0, 0, 0, 0]);
+    let mut document = feed_document("x", "p", version);
+    document["_rid"] = STANDARD.encode(rid).replace('/', "-").into();
+    document["tenant"] = "t".into();
+    document
+}
+
+/// The history takes what is keyed as the old source was; only the documents' resource ids say that it is another one.
+#[tokio::test]
+async fn a_source_made_again_with_another_key_is_not_taken_for_the_old_one() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    let before = from_events(&app, 1).await;
+    assert_eq!(handler.deliver(std::slice::from_ref(&before)).await.0, 200);
+    let make = async |key: Value| {
+        assert!(app.local.delete_container("dev", "events").await.unwrap());
+        assert!(app.local.create_container("dev", json!({"id": "events", "partitionKey": key})).await.unwrap());
+    };
+    make(json!({"paths": ["/pk", "/tenant"], "kind": "MultiHash", "version": 2})).await;
+    let (status, answer) = handler.deliver(&[from_events(&app, 2).await]).await;
+    assert!(status == 500 && answer["error"].as_str().unwrap().contains("leaves out /tenant"), "{answer}");
+    assert_eq!(app.history().await.len(), 1);
+    // With its old key it is captured again, and so is what comes late of the first one.
+    make(json!({"paths": ["/pk"], "kind": "Hash", "version": 2})).await;
+    let after = from_events(&app, 3).await;
+    let mut late = before;
+    late["_etag"] = "\"late\"".into();
+    for document in [after, late] {
+        let (status, answer) = handler.deliver(&[document]).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    let keys: Vec<Value> = app.history().await.iter().map(|record| record["_change"]["key"].clone()).collect();
+    assert_eq!(keys, [json!(["p"]), json!(["p"]), json!(["p"])]);
 }
 
 #[tokio::test]

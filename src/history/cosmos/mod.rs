@@ -5,7 +5,7 @@ mod pages;
 mod reader;
 mod row;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
 
@@ -18,10 +18,11 @@ use crate::{
     change::{
         key::{KeyPaths, PartitionKey},
         record::Record,
+        version::container_of,
     },
     config::Names,
     cosmos::{
-        Container, Cosmos, Failure, Gate, Opening, Param,
+        Container, Cosmos, Disposition, Failure, Gate, Opening, Param,
         bulk::{Operation, Outcomes, Verb},
     },
 };
@@ -35,6 +36,8 @@ pub struct CosmosHistory {
     source: Opening<Arc<Container>>,
     /// How the documents are keyed, when they are no container's of this account.
     elsewhere: Option<KeyPaths>,
+    /// A source container that is not the one of today, though something of it was delivered.
+    earlier: Mutex<Option<u64>>,
 }
 
 /// Whose changes a history has.
@@ -49,7 +52,8 @@ pub enum CosmosSource {
 impl CosmosHistory {
     /// Remembers the names; contacts nobody.
     pub fn new(cosmos: Cosmos, names: Names) -> Self {
-        Self { cosmos, names, changes: Opening::default(), source: Opening::default(), elsewhere: None }
+        let (changes, source, earlier) = Default::default();
+        Self { cosmos, names, changes, source, elsewhere: None, earlier }
     }
 
     /// The history of documents that are elsewhere, keyed by these paths.
@@ -86,10 +90,35 @@ impl History for CosmosHistory {
     }
 
     async fn is_current(&self) -> Result<bool, Failure> {
-        let Some(known) = self.changes.opened() else { return Ok(true) };
         // What this connection knows is what is in question.
-        let now = self.cosmos.afresh().container(&self.names.database, &self.names.changes).await?;
-        Ok(now.rid() == known.rid() && now.key_paths() == Container::key_paths(&known))
+        let cosmos = self.cosmos.afresh();
+        for (opened, name) in [(&self.changes, &self.names.changes), (&self.source, &self.names.source)] {
+            let Some(known) = opened.opened() else { continue };
+            match cosmos.container(&self.names.database, name).await {
+                Ok(now) if now.rid() == known.rid() && now.key_paths() == Container::key_paths(&known) => {}
+                Ok(_) => return Ok(false),
+                // What a source has delivered is stored all the same when it is gone, or may not be asked.
+                Err(f)
+                    if *name == self.names.source
+                        && matches!(f.disposition, Disposition::Denied | Disposition::NotFound) => {}
+                Err(f) => return Err(f),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn is_of_newer_source(&self, rid: &str) -> Result<bool, Failure> {
+        let known = self.source.opened().and_then(|source| container_of(source.rid()));
+        let (Some(known), Some(other)) = (known, container_of(rid)) else { return Ok(false) };
+        let earlier = || self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        if known == other || *earlier() == Some(other) {
+            return Ok(false);
+        }
+        let is_current = self.is_current().await?;
+        if is_current {
+            *earlier() = Some(other);
+        }
+        Ok(!is_current)
     }
 
     async fn forget(&self) {
