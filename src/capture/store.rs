@@ -124,7 +124,7 @@ impl<H: History> Capture<H> {
         Ok(progress)
     }
 
-    /// Remembers what is stored of a payload that could not be finished. What it lacks is told where that is time.
+    /// Remembers what is stored of a payload that could not be finished. What it lacks is told where that is request units.
     fn keep_unfinished(
         &self,
         mut failure: Failure,
@@ -138,7 +138,7 @@ impl<H: History> Capture<H> {
             return failure;
         }
         let (ru, bytes) = (progress.summary.ru, progress.written);
-        let need = if bytes > 0 {
+        let need = if bytes > 0 && failure.status.is_throttled() {
             let needed = ru * items.iter().map(|item| item.get().len()).sum::<usize>() as f64 / bytes as f64;
             let seconds = begun.elapsed().as_secs_f64().max(0.001);
             format!("; all of them need about {needed:.0} RU, and the container gave {:.0} RU/s", ru / seconds)

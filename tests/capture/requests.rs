@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, body_of, feed_document, http_client};
+use crate::support::{Fault, TestApp, body_of, feed_document, http_client};
 
 #[tokio::test]
 async fn bad_input_gets_a_clear_answer_and_loses_nothing() {
@@ -169,6 +169,23 @@ async fn a_source_made_again_with_another_key_is_not_taken_for_the_old_one() {
     }
     let keys: Vec<Value> = app.history().await.iter().map(|record| record["_change"]["key"].clone()).collect();
     assert_eq!(keys, [json!(["p"]), json!(["p"]), json!(["p"])]);
+}
+
+/// It says how many RU a batch needs when there were too few of them, and of nothing else.
+#[tokio::test]
+async fn request_units_are_told_when_there_were_too_few() {
+    let app = TestApp::start().await;
+    for (status, told) in [(429, true), (503, false)] {
+        let handler = app.handler(&[("REWIND_DEADLINE_SECONDS", "1"), ("REWIND_BULK", "off")]).await;
+        app.proxy.only_if_body_has(&format!("late-{status}"));
+        app.proxy.fail_always(Some(Fault::Reject(status, 0)));
+        let batch = [format!("good-{status}"), format!("late-{status}")].map(|id| feed_document(&id, &id, 1));
+        let (answered, answer) = handler.deliver(&batch).await;
+        app.proxy.fail_always(None);
+        let error = answer["error"].as_str().unwrap();
+        assert!(answered == 500 && error.contains("1 of 2 records are stored"), "{error}");
+        assert_eq!(error.contains("RU"), told, "{error}");
+    }
 }
 
 #[tokio::test]
