@@ -161,6 +161,27 @@ async fn a_wrong_setting_of_one_function_is_named_as_it_was_written() {
     }
 }
 
+/// Who sets one means something by it. The page of settings lists those that may have a value for one function.
+#[tokio::test]
+async fn a_value_for_one_function_of_what_all_share_is_refused() {
+    let app = TestApp::start().await;
+    let page = std::fs::read_to_string("docs/reference/settings.md").unwrap();
+    let own = page.split("\n\n").find(|paragraph| paragraph.contains("<FunctionName>__<SETTING>")).unwrap();
+    for setting in SETTINGS {
+        let name = format!("CaptureChanges__{}", setting.name);
+        let is_own = own.contains(&format!("`{}`", setting.name));
+        let doctor = app.run_with_settings(&["doctor", "--format", "json"], &[(&name, "a/b")]).await;
+        let rows: Value = serde_json::from_str(&doctor.stdout).unwrap();
+        let refused = rows.as_array().unwrap().iter().any(|row| {
+            row["check"] == format!("setting {name}").as_str() && row["found"].as_str().unwrap().contains("no effect")
+        });
+        assert_eq!((refused, setting.for_functions), (!is_own, is_own), "{name}: {rows:#}");
+    }
+    let output = app.run_with_settings(&["serve"], &[("CaptureChanges__REWIND_FIDELITY", "payload")]).await;
+    assert_eq!(output.code, 2, "{output:?}");
+    assert!(output.stderr.contains("CaptureChanges__REWIND_FIDELITY: has no effect"), "{output:?}");
+}
+
 /// The wrong history, or none, is worse than no start.
 #[tokio::test]
 async fn serve_does_not_start_with_what_doctor_calls_a_failure() {

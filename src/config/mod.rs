@@ -34,10 +34,10 @@ pub const SETTINGS: &[SettingDoc] = &[
         "managedidentity: use the app's identity; unset: developer credentials (az login)",
     ),
     SettingDoc::new("CosmosDB__clientId", "", "client id of a user-assigned identity"),
-    SettingDoc::new("COSMOS_DATABASE", "dev", "database of all three containers"),
-    SettingDoc::new("COSMOS_SOURCE_CONTAINER", "events", "live container whose change feed is captured"),
-    SettingDoc::new("COSMOS_CHANGES_CONTAINER", "changes", "history container"),
-    SettingDoc::new("COSMOS_LEASE_CONTAINER", "leases", "lease container of the trigger"),
+    SettingDoc::new("COSMOS_DATABASE", "dev", "database of all three containers").for_functions(),
+    SettingDoc::new("COSMOS_SOURCE_CONTAINER", "events", "live container whose change feed is captured").for_functions(),
+    SettingDoc::new("COSMOS_CHANGES_CONTAINER", "changes", "history container").for_functions(),
+    SettingDoc::new("COSMOS_LEASE_CONTAINER", "leases", "lease container of the trigger").for_functions(),
     SettingDoc::new(
         "MONGODB_URI",
         "",
@@ -75,18 +75,22 @@ pub const SETTINGS: &[SettingDoc] = &[
         "REWIND_FIELDS",
         "",
         "serve: the only fields of documents that are stored, beside id, partition key and what a record needs: /name,/address/city",
-    ),
+    )
+    .for_functions(),
     SettingDoc::new(
         "REWIND_REDACT",
         "",
         "serve: fields that are left out, or replaced by a keyed hash: /ssn,/email=hash",
-    ),
-    SettingDoc::new("REWIND_REDACT_KEY", "", "key of the hashes that /path=hash asks for; any secret text"),
+    )
+    .for_functions(),
+    SettingDoc::new("REWIND_REDACT_KEY", "", "key of the hashes that /path=hash asks for; any secret text")
+        .for_functions(),
     SettingDoc::new(
         "REWIND_PRUNE",
         "",
         "serve: what a timer function removes, as flags of prune: --keep-within 7d --keep-daily 90d --ru-limit 500",
-    ),
+    )
+    .for_functions(),
     SettingDoc::new(
         "REWIND_PRUNE_SECONDS",
         "240",
@@ -119,11 +123,17 @@ pub struct SettingDoc {
     pub default: &'static str,
     /// What it means, one line.
     pub meaning: &'static str,
+    /// Whether a function may have a value of its own.
+    pub for_functions: bool,
 }
 
 impl SettingDoc {
     const fn new(name: &'static str, default: &'static str, meaning: &'static str) -> Self {
-        Self { name, default, meaning }
+        Self { name, default, meaning, for_functions: false }
+    }
+
+    const fn for_functions(self) -> Self {
+        Self { for_functions: true, ..self }
     }
 }
 

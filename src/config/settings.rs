@@ -91,6 +91,21 @@ impl Settings {
         self.get(name)
     }
 
+    /// Refuses a function's own value of a setting that all functions share: it would have no effect.
+    ///
+    /// # Errors
+    /// With the first such value.
+    pub fn check_own(&self, function: &str) -> Result<(), ConfigError> {
+        for shared in SETTINGS.iter().filter(|setting| !setting.for_functions) {
+            let own = format!("{function}__{}", shared.name);
+            if self.get(&own).is_some() {
+                let fix = format!("remove it, and set {} for all of them", shared.name);
+                return Err(ConfigError::new(own, "has no effect: all functions share this setting", fix));
+            }
+        }
+        Ok(())
+    }
+
     /// The settings whose names begin so, in any case, by the rest of their names.
     pub fn below(&self, prefix: &str) -> BTreeMap<&str, &str> {
         let is_below = |name: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));

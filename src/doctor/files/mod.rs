@@ -62,6 +62,8 @@ pub(super) fn check_files(
         check_function(name, file, settings, credential, findings);
     }
     check_leases(&functions, settings, findings);
+    let own = functions.keys().chain(&timers).filter_map(|name| settings.check_own(name).err());
+    findings.extend(own.map(Finding::of));
     Functions { captures: functions.into_keys().collect(), timers }
 }
 
