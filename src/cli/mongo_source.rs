@@ -108,6 +108,12 @@ impl ConnectionArgs {
 
         let address =
             Address::parse(uri).map_err(|e| CliError::usage(format!("--source {e}"), "percent-encode the password"))?;
+        address.check().map_err(|problem| {
+            CliError::usage(
+                format!("--source {address}: {problem}"),
+                "write mongodb://USER:PASSWORD@HOST[:PORT]/?OPTION=VALUE, and percent-encode the password",
+            )
+        })?;
         let dialect = self.dialect.as_deref().map(str::parse::<Dialect>).transpose();
         let dialect = dialect.map_err(|e| CliError::usage("--dialect is no kind of server", e))?;
         let scope = match (self.database.clone(), self.collection.clone()) {

@@ -17,6 +17,11 @@ pub struct Address {
 #[error("is no MongoDB address: write mongodb://HOST[:PORT]/ or mongodb+srv://HOST/")]
 pub struct NotAnAddress;
 
+/// What the driver has against an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotUnderstood(String);
+
 impl Address {
     /// Reads an address. What the options of it mean, the driver says when it connects.
     ///
@@ -41,6 +46,15 @@ impl Address {
             shown: format!("{scheme}://{hosts}"),
             hidden: hidden.into_iter().filter(|text| !text.is_empty()).map(Secret::new).collect(),
         })
+    }
+
+    /// Makes sure that the driver understands all of it; contacts nobody.
+    ///
+    /// # Errors
+    /// With what the driver says, without any secret.
+    pub fn check(&self) -> Result<(), NotUnderstood> {
+        let understood = mongodb::options::ConnectionString::parse(self.uri());
+        understood.map(drop).map_err(|e| NotUnderstood(self.without_secrets(&e.kind.to_string())))
     }
 
     /// The whole text, for the driver alone.

@@ -10,7 +10,7 @@ mod live;
 mod stream;
 
 pub use self::{
-    address::{Address, NotAnAddress},
+    address::{Address, NotAnAddress, NotUnderstood},
     client::{Mongo, close},
     dialect::Dialect,
     live::MongoCollection,

@@ -89,9 +89,14 @@ async fn a_source_that_is_no_uri_is_refused_without_its_password() {
         "mongodb://user:sEcRet@127.0.0.1:notaport/",
         "mongodb://user:sEcRet@127.0.0.1/?authMechanism=none",
         "mongodb://user:sEc/Ret@127.0.0.1/",
+        "mongodb://user:sEcRet:x@127.0.0.1/",
+        "mongodb://user:sEcRet%@127.0.0.1/",
+        "mongodb://user:sEcRet@127.0.0.1:99999/",
+        "mongodb://user:sEcRet@127.0.0.1/?noSuchOption=sEcRet",
         "mongodb+srv://user:sEcRet@127.0.0.1:27017/",
     ];
     for source in wrong {
-        fails(&Work::new(), source, &[], &["sEcRet", "sEc/Ret"]).await;
+        let output = fails(&Work::new(), source, &[], &["sEcRet", "sEc/Ret"]).await;
+        assert_eq!(output.code, 2, "nothing was asked: {output:?}");
     }
 }
