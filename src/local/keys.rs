@@ -102,6 +102,11 @@ pub(super) fn partition_key_of(document: &Value, paths: &[String]) -> Vec<Value>
     paths.iter().map(|path| value_at(document, path).filter(scalar).cloned().unwrap_or_else(undefined)).collect()
 }
 
+/// Whether a document has nothing but scalars where its partition key is: the emulator refuses to store another one.
+pub(super) fn has_only_scalars(document: &Value, paths: &[String]) -> bool {
+    paths.iter().filter_map(|path| value_at(document, path)).all(|value| !value.is_object() && !value.is_array())
+}
+
 /// Whether two partition keys are the same; numbers are compared as the service stores them, as doubles.
 pub(super) fn same_partition_key(left: &[Value], right: &[Value]) -> bool {
     left.len() == right.len()

@@ -102,6 +102,51 @@ async fn a_batch_is_whole_or_absent_and_has_one_lsn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_single_write_would_be_refused_for_leaves_nothing_of_a_batch() {
+    let account = TestAccount::start(LocalOptions::default()).await;
+    let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
+    let unique = json!({"uniqueKeys": [{"paths": ["/email"]}]});
+    account.container(json!({"id": "people", "partitionKey": key, "uniqueKeyPolicy": unique})).await;
+    let upsert = |document: Value| json!({"operationType": "Upsert", "resourceBody": document});
+    let patch = |path: &str, value: Value| {
+        let operations = json!([{"op": "set", "path": path, "value": value}]);
+        json!({"operationType": "Patch", "id": "old", "resourceBody": {"operations": operations}})
+    };
+    for container in ["events", "people"] {
+        for (pk, wrong) in [
+            (json!("x"), upsert(json!({"id": "b", "pk": "x", "ttl": 0}))),
+            (json!("x"), upsert(json!({"id": "b", "pk": "x", "ttl": "soon"}))),
+            (json!("x"), upsert(json!({"id": "b", "pk": "x", "ttl": null}))),
+            (json!("x"), patch("/ttl", json!(0))),
+            (json!("x"), patch("/id", json!("new"))),
+            (json!({}), upsert(json!({"id": "b", "pk": [1]}))),
+            (json!({}), upsert(json!({"id": "b", "pk": {"a": 1}}))),
+        ] {
+            let with_pk = |id: &str| match pk.is_string() {
+                true => json!({"id": id, "pk": "x", "email": id}),
+                false => json!({"id": id, "email": id}),
+            };
+            let post = async |operations: Value| {
+                let request = account.http.post(account.url(&format!("{container}/docs")));
+                let request = request.header("x-ms-cosmos-is-batch-request", "True");
+                let request = request.header("x-ms-documentdb-partitionkey", json!([pk]).to_string());
+                let answer = request.body(operations.to_string()).send().await.unwrap();
+                let status = answer.status().as_u16();
+                let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+                (status, body)
+            };
+            assert_eq!(post(json!([upsert(with_pk("old"))])).await.0, 200);
+            let (status, results) = post(json!([upsert(with_pk("a")), wrong])).await;
+            assert_eq!(status, 207, "{container} {wrong}: {results}");
+            assert_eq!((&results[0]["statusCode"], &results[1]["statusCode"]), (&json!(424), &json!(400)), "{results}");
+            let client = account.client(container).await;
+            let stored = queried(&client, "SELECT VALUE c.id FROM c", None).await;
+            assert!(stored.iter().all(|id| *id == "old"), "{container} {wrong}: {stored:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_sees_a_transaction_whole_or_not_at_all() {
     let account = std::sync::Arc::new(TestAccount::start(LocalOptions::default()).await);
     let writer = tokio::spawn({

@@ -128,13 +128,13 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
         return being_split();
     };
     let mut log = container.write().await;
-    if container.has_unique_keys() {
-        return by_emulator(container, &mut log, ask, &operations, epk).await;
-    }
     let steps = match plan(container, &log, &values, &epk, &operations).await {
         Ok(steps) => steps,
         Err((index, failure)) => return refused(operations.len(), index, failure),
     };
+    if container.has_unique_keys() {
+        return by_emulator(container, &mut log, ask, &operations, epk).await;
+    }
     let mut answer = apply(container, &mut log, ask, &operations, steps).await;
     answer.headers.set("lsn", log.lsn().to_string());
     answer

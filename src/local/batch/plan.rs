@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Kind, MAX_BYTES, MAX_ID_BYTES, Operation, Outcome};
 use crate::local::{
-    container::Container,
-    keys::{DocumentKey, Epk, partition_key_of, same_partition_key},
+    container::{Container, check_members},
+    keys::{DocumentKey, Epk, has_only_scalars, partition_key_of, same_partition_key},
     log::WriteLog,
     message::{Ask, header},
     patch,
@@ -161,7 +161,9 @@ async fn plan_one(
                 Err(message) => return Err(Outcome::refused(400, message)),
             }
             let patched = patch::apply(text, &instructions).map_err(|message| Outcome::refused(400, message))?;
-            check_document(container, values, &patched)?;
+            if check_document(container, values, &patched)? != id {
+                return Err(Outcome::refused(400, "a patch cannot change the id"));
+            }
             sent = Some(patched);
             Step::Write(ask(Method::PUT, name.document(&id)))
         }
@@ -200,7 +202,12 @@ fn check_document(container: &Container, values: &[Value], text: &[u8]) -> Resul
     if id.is_empty() || id.len() > MAX_ID_BYTES {
         return Err(Outcome::refused(400, format!("an id has 1 to {MAX_ID_BYTES} bytes")));
     }
-    if !same_partition_key(&partition_key_of(&document, &container.partitioning().paths), values) {
+    check_members(text).map_err(|message| Outcome::refused(400, message))?;
+    let paths = &container.partitioning().paths;
+    if !has_only_scalars(&document, paths) {
+        return Err(Outcome::refused(400, "partition key components must be scalar (null, bool, number, or string)"));
+    }
+    if !same_partition_key(&partition_key_of(&document, paths), values) {
         return Err(Outcome {
             substatus: Some(1001),
             ..Outcome::refused(400, "the document's partition key is not the batch's")

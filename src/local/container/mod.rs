@@ -32,6 +32,7 @@ pub(super) use self::{
     document_key::wrong_key,
     past::{Fetch, Import, Loading, Past, Refresh},
     ranges::{PhysicalRange, RangeError},
+    write::check_members,
 };
 
 /// See the module's description.

@@ -230,7 +230,7 @@ impl Container {
 
 /// Checks the members with a meaning: a document without a name could not be addressed, not even to take it back.
 /// Looks at text only.
-fn check_members(body: &[u8]) -> Result<(), String> {
+pub(in crate::local) fn check_members(body: &[u8]) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Members {
         #[serde(default)]
