@@ -147,6 +147,21 @@ async fn what_a_single_write_would_be_refused_for_leaves_nothing_of_a_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn numbers_are_told_apart_by_their_value_alone() {
+    let account = TestAccount::start(LocalOptions { partitions: 1, ..LocalOptions::default() }).await;
+    let client = account.client("events").await;
+    for (id, n) in [("a", "1"), ("b", "1.0"), ("c", "0"), ("d", "-0.0"), ("e", "1e0")] {
+        account.upsert(serde_json::from_str(&format!(r#"{{"id":"{id}","pk":"x","n":{n}}}"#)).unwrap()).await;
+    }
+    let found =
+        client.query_items::<Value>(Query::from("SELECT DISTINCT VALUE c.n FROM c"), FeedScope::partition("x"), None);
+    let found: Vec<f64> = found.await.unwrap().map(|n| n.unwrap().as_f64().unwrap()).collect().await;
+    assert_eq!(found, [1.0, 0.0]);
+    let texts = queried(&client, "SELECT VALUE ToString([c.n, 2.50]) FROM c WHERE c.n = 1", None).await;
+    assert_eq!(texts, ["[1,2.5]", "[1,2.5]", "[1,2.5]"].map(Value::from));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_sees_a_transaction_whole_or_not_at_all() {
     let account = std::sync::Arc::new(TestAccount::start(LocalOptions::default()).await);
     let writer = tokio::spawn({

@@ -63,7 +63,7 @@ pub(super) fn call(name: &str, arguments: &[Found<'_>]) -> Result<Option<Value>,
         }),
         "TOSTRING" => at(0).map(|value| match value {
             Value::String(text) => text.as_str().into(),
-            other => other.to_string().into(),
+            other => as_written(other).to_string().into(),
         }),
         "STRINGTONUMBER" => text(0).and_then(parsed).filter(Value::is_number),
         "STRINGTOBOOLEAN" => text(0).and_then(parsed).filter(Value::is_boolean),
@@ -191,6 +191,18 @@ fn count(value: Option<f64>) -> Option<usize> {
 
 fn math(value: Option<f64>, function: fn(f64) -> f64) -> Option<Value> {
     number(function(value?))
+}
+
+/// The same with numbers as the service writes them: 1.0 is 1.
+fn as_written(value: &Value) -> Value {
+    match value {
+        Value::Number(whole) if whole.is_f64() => whole.as_f64().and_then(number).unwrap_or_else(|| value.clone()),
+        Value::Array(items) => items.iter().map(as_written).collect(),
+        Value::Object(members) => {
+            Value::Object(members.iter().map(|(name, value)| (name.clone(), as_written(value))).collect())
+        }
+        other => other.clone(),
+    }
 }
 
 fn parsed(text: &str) -> Option<Value> {

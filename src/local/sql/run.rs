@@ -262,7 +262,8 @@ fn canonical(value: Option<&Value>) -> String {
         None => "undefined".to_owned(),
         Some(Value::Number(number)) => match number.as_i64() {
             Some(whole) => whole.to_string(),
-            None => super::eval::number(number.as_f64().unwrap_or_default()).unwrap_or_default().to_string(),
+            // 0 has no sign: -0 becomes 0 when 0 is added.
+            None => super::eval::number(number.as_f64().unwrap_or_default() + 0.0).unwrap_or_default().to_string(),
         },
         Some(Value::Array(items)) => {
             let items: Vec<String> = items.iter().map(|item| canonical(Some(item))).collect();
