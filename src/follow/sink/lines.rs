@@ -15,6 +15,9 @@ use crate::follow::Event;
 /// How much of a file's end is read at once in search of its last whole line.
 const TAIL: u64 = 64 * 1024;
 
+/// How the line of an event begins.
+const EVENT: &[u8] = b"{\"op\":\"";
+
 /// How long another process may have the file's lock, and how often that is looked at.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -171,7 +174,7 @@ impl DerefMut for Locked {
     }
 }
 
-/// Removes a last line that was cut off, and goes to the end; where that is.
+/// Removes a last line that was cut off, and goes to the end; where that is. Of a file that others wrote nothing is removed.
 fn whole_lines(file: &mut File) -> io::Result<u64> {
     let size = file.seek(SeekFrom::End(0))?;
     let mut last = [0];
@@ -181,6 +184,16 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
     }
     if size > 0 && last != *b"\n" {
         let end = end_of_lines(file)?;
+        let mut begin = Vec::new();
+        file.seek(SeekFrom::Start(end))?;
+        file.take(EVENT.len() as u64).read_to_end(&mut begin)?;
+        // What a power cut leaves may be of zeros.
+        if !EVENT.starts_with(&begin) && begin.first() != Some(&0) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its last line does not end, and is no event that was cut off: this is somebody else's file",
+            ));
+        }
         file.set_len(end)?;
     }
     file.seek(SeekFrom::End(0))
@@ -232,7 +245,8 @@ mod tests {
         sink.begin().await.unwrap();
         sink.write(&[event("a"), event("b")]).await.unwrap();
         let whole = std::fs::read_to_string(&path).unwrap();
-        for torn in ["{\"op\":".to_owned(), "x".repeat(200_000)] {
+        for torn in ["{".to_owned(), "{\"op\":".to_owned(), whole[..7].to_owned() + &"x".repeat(200_000), "\0\0".into()]
+        {
             std::fs::write(&path, format!("{whole}{torn}")).unwrap();
             sink.begin().await.unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
@@ -255,6 +269,20 @@ mod tests {
         {
             use std::os::unix::fs::PermissionsExt as _;
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_somebody_else_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        for text in ["all of my notes", "one\ntwo", "{\n  \"op\": 1\n}", "{\"op\": 1}", "[{\"op\":\"create\"}]"] {
+            std::fs::write(&path, text).unwrap();
+            let sink = FileSink::new(path.clone());
+            let error = sink.begin().await.unwrap_err();
+            assert!(std::error::Error::source(&error).unwrap().to_string().contains("somebody else's"), "{error:?}");
+            assert!(sink.write(&[event("a")]).await.is_err());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
     }
 
