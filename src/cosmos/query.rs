@@ -9,7 +9,7 @@ use azure_data_cosmos_driver::{models::FeedRange as DriverFeedRange, options::Th
 use futures::StreamExt;
 use serde_json::value::RawValue;
 
-use super::{Container, Failure, FeedRange, HashRange, Page, container::wire_key};
+use super::{Container, Failure, FeedRange, HashRange, Page, Status, container::wire_key};
 use crate::change::key::PartitionKey;
 
 /// How often a throttled page is asked for again before the query fails.
@@ -61,7 +61,8 @@ pub fn sql_path(segments: &[String]) -> String {
 
 /// The pages of one query, fetched as they are asked for.
 pub struct Pages {
-    pages: QueryPageIterator<Box<RawValue>>,
+    /// `None`: nothing of what the query is about lies in the range that is asked.
+    pages: Option<QueryPageIterator<Box<RawValue>>>,
     meter: super::RuMeter,
 }
 
@@ -71,13 +72,16 @@ impl Pages {
     /// # Errors
     /// With the service's own message when it refuses the query.
     pub async fn next(&mut self) -> Option<Result<Page, Failure>> {
-        Some(match self.pages.next().await? {
+        Some(match self.pages.as_mut()?.next().await? {
             Ok(page) => {
                 let charge = page.headers().request_charge().map_or(0.0, |c| c.value());
                 self.meter.add(charge);
                 Ok(Page { documents: page.into_items(), charge })
             }
-            Err(e) => Err(Failure::from_driver(&e, "query".into())),
+            Err(e) => match Failure::from_driver(&e, "query".into()) {
+                nothing if nothing.status == Status::NOTHING_TO_ASK => return None,
+                failure => Err(failure),
+            },
         })
     }
 }
@@ -156,8 +160,11 @@ impl Container {
         if let Some(size) = page_size.and_then(std::num::NonZeroU32::new) {
             options = options.with_max_item_count(MaxItemCountHint::Limit(size));
         }
-        let pages =
-            container.query_items::<Box<RawValue>>(query, scope, Some(options)).await.map_err(fail)?.into_pages();
+        let pages = match container.query_items::<Box<RawValue>>(query, scope, Some(options)).await.map_err(fail) {
+            // A predicate on the partition key, and a range in which that is not.
+            Err(nothing) if nothing.status == Status::NOTHING_TO_ASK => None,
+            pages => Some(pages?.into_pages()),
+        };
         Ok(Pages { pages, meter: self.cosmos().meter().clone() })
     }
 

@@ -14,6 +14,8 @@ pub struct Status {
 impl Status {
     /// This program refused the operation before anything was sent.
     pub const NOT_SENT: Self = Self::new(0, 0);
+    /// The client library planned a query, and nothing of what it is about lies in the range that is asked.
+    pub const NOTHING_TO_ASK: Self = Self::new(500, 20302);
     /// The client library cannot set up its connections.
     pub const NO_HTTP_CLIENT: Self = Self::new(400, 20153);
     /// No such item; any sub-status tells of something larger that is missing, or of a session that is behind.
