@@ -18,7 +18,7 @@ impl Job<'_> {
     /// Saves the documents that matched at the moment, as they were then.
     pub(super) async fn moment(&self, sink: &mut Sink, at: PointInTime) -> Result<(), Interruption> {
         let scope = match &self.request.predicate {
-            Some(predicate) => Scope::Where { predicate: predicate.clone(), params: self.request.params.clone() },
+            Some(predicate) => Scope::Then { predicate: predicate.clone(), params: self.request.params.clone() },
             None => Scope::All,
         };
         let hash_ranges = sink.state.left.clone();

@@ -47,7 +47,7 @@ async fn several_documents_are_shown_by_list_or_predicate() {
     assert!(shown.stderr.contains("it was created at"), "{shown:?}");
 
     for (args, input, code, says) in [
-        (&["show", "--where", "c.city = 'Nowhere'"][..], "", 1, "no document of the history matched"),
+        (&["show", "--where", "c.city = 'Nowhere'"][..], "", 1, "no document matched at that time"),
         (&["show", "--where", "c.city = ="], "", 2, "--where"),
         (&["show"], "", 2, "no document is named"),
         (&["show", "--ids-file", "-"], "{\"id\":1}", 2, "line 1"),

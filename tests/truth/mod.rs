@@ -5,6 +5,7 @@ mod captured;
 mod claims;
 mod odd;
 mod records;
+mod uncaptured;
 
 use std::time::Duration;
 

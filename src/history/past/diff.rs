@@ -137,10 +137,13 @@ impl Diffs<'_> {
 pub async fn diff<'a>(request: &DiffRequest, cx: &AnyContext<'a>) -> Result<Diffs<'a>, LookError> {
     let past = Arc::new(Past::open(cx).await?);
     let then = match (&request.from, &request.to) {
-        (Side::At(at), _) | (_, Side::At(at)) => *at,
-        _ => PointInTime::END,
+        // Now is the newest version of the history: what is live is a state of its own.
+        (Side::At(PointInTime::END), _) => Matching::Newest,
+        (Side::At(at), _) => Matching::At(*at),
+        (_, Side::At(at)) if *at != PointInTime::END => Matching::At(*at),
+        _ => Matching::Newest,
     };
-    let documents = past.documents(&request.which, Matching::At(then), Texts::None, cx.progress).await?;
+    let documents = past.documents(&request.which, then, Texts::None, cx.progress).await?;
     let sides = (request.from.clone(), request.to.clone());
     Ok(Diffs(documents.each(past, Texts::None, cx.progress, move |past, item| look(past, item, sides.clone()))))
 }
@@ -160,7 +163,6 @@ async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookErr
             Ok(Seen::Version(Box::new(version.clone()), text))
         }
         Side::At(at) => {
-            // Now is the newest version of the history: what is live is a state of its own.
             let known = match *at {
                 PointInTime::END => Known { versions: item.versions.clone(), doubt: None },
                 at => past.known_at(item, at).await?,

@@ -50,8 +50,10 @@ pub enum Selection {
 /// Which of the versions that match a predicate make a document one of those asked for.
 #[derive(Debug, Clone, Copy)]
 pub enum Matching {
-    /// The one in force at the moment.
+    /// The one in force at the moment; of a live document that was in force and is not captured yet, that one.
     At(PointInTime),
+    /// The newest one.
+    Newest,
     /// Any.
     Ever,
 }
@@ -162,7 +164,7 @@ impl Past<'_> {
         texts: Texts,
         progress: &dyn Progress,
     ) -> Result<Documents, LookError> {
-        let or_live = matches!(matching, Matching::At(_));
+        let or_live = !matches!(matching, Matching::Ever);
         match which {
             Selection::One { id, key } => self.one(id, key.as_ref(), or_live, texts, progress).await,
             Selection::Items(items) => Ok(Documents { one: None, items: items.clone(), or_live, incomplete: false }),
@@ -247,19 +249,23 @@ async fn found(
     matching: Matching,
     pace: &RuLimiter,
 ) -> Result<(Vec<ItemKey>, Vec<BadRecord>), LookError> {
-    let scope = Scope::Where { predicate: predicate.to_owned(), params: params.to_vec() };
+    let (predicate, params) = (predicate.to_owned(), params.to_vec());
+    let (scope, live) = match matching {
+        Matching::At(_) => (Scope::Then { predicate, params }, LiveDetail::Etag),
+        Matching::Newest | Matching::Ever => (Scope::Where { predicate, params }, LiveDetail::No),
+    };
     let scan = Scan {
         containers,
         wanted: &scope,
         at: if let Matching::At(at) = matching { at } else { PointInTime::END },
         hash_ranges: &containers.hash_ranges(None)?,
-        live: LiveDetail::No,
+        live,
         piece_rows: PIECE_ROWS,
         pace,
         texts: ScanTexts::No,
     };
     let (mut items, bad) = match matching {
-        Matching::At(_) => {
+        Matching::At(_) | Matching::Newest => {
             let (mut items, mut bad) = (Vec::new(), Vec::new());
             let mut pieces = std::pin::pin!(scan.pieces());
             while let Some(piece) = pieces.try_next().await.map_err(LookError::of_predicate)? {

@@ -48,7 +48,7 @@ pub enum LookError {
     #[error("no version of {0} documents")]
     NoneInHistory(u64),
     /// No document matched the predicate.
-    #[error("no document of the history matched {}", if *ever { "at any time" } else { "at that time" })]
+    #[error("no document {}", if *ever { "of the history matched at any time" } else { "matched at that time" })]
     NoMatch {
         /// Whether any version would have done.
         ever: bool,

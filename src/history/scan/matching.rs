@@ -68,9 +68,11 @@ impl Scan<'_> {
         Ok((items, bad))
     }
 
-    fn predicate(&self) -> Option<(&str, &[Param])> {
+    pub(super) fn predicate(&self) -> Option<(&str, &[Param])> {
         match self.wanted {
-            Scope::Where { predicate, params } | Scope::Ever { predicate, params } => Some((predicate, params)),
+            Scope::Where { predicate, params }
+            | Scope::Then { predicate, params }
+            | Scope::Ever { predicate, params } => Some((predicate, params)),
             _ => None,
         }
     }

@@ -4,9 +4,11 @@
 mod buffer;
 mod lookup;
 mod matching;
+mod scope;
+mod uncaptured;
 mod whole;
 
-pub use self::{lookup::facts_of_id, whole::text_of};
+pub use self::{lookup::facts_of_id, scope::Scope, whole::text_of};
 
 use std::{
     collections::HashSet,
@@ -47,43 +49,6 @@ const FEW: usize = 256;
 /// When one version in this many is needed, documents are read along with the facts from then on: two point reads cost
 /// about as much as a query over that many small documents, and are slower.
 const TEXT_RATIO: usize = 25;
-
-/// Which items.
-#[derive(Debug, Clone)]
-pub enum Scope {
-    /// These.
-    Items(Vec<ItemKey>),
-    /// Those whose version at the point in time matches a predicate on `c`.
-    Where {
-        /// The caller's own SQL.
-        predicate: String,
-        /// Its parameters.
-        params: Vec<Param>,
-    },
-    /// Those of which any version matches a predicate on `c`, whenever that was.
-    Ever {
-        /// The caller's own SQL.
-        predicate: String,
-        /// Its parameters.
-        params: Vec<Param>,
-    },
-    /// Those whose live document matches a predicate on `c` now.
-    Live {
-        /// The caller's own SQL.
-        predicate: String,
-        /// Its parameters.
-        params: Vec<Param>,
-    },
-    /// Those of which a version was written in this time, both ends included: what was never touched then costs nothing.
-    Written {
-        /// The first second.
-        from: PointInTime,
-        /// The last second.
-        to: PointInTime,
-    },
-    /// All items of the history and of the target.
-    All,
-}
 
 /// Which documents' texts are read along with the facts, where they fit into a piece.
 #[derive(Clone, Copy)]
@@ -175,6 +140,9 @@ impl<'a> Scan<'a> {
                 Scope::All if self.live != LiveDetail::No && !self.containers.is_aligned() => {
                     Some(Mutex::new(live_index(&*self.containers.target, self.pace).await?))
                 }
+                Scope::Then { .. } if !self.containers.is_aligned() => {
+                    Some(Mutex::new(self.in_force_now(HashRange::WHOLE).await?))
+                }
                 _ => None,
             };
             Ok::<_, Failure>(self.walks(index))
@@ -204,6 +172,10 @@ impl<'a> Scan<'a> {
         let left = stream::once(async move {
             let index = index.as_ref().as_ref()?;
             let left = std::mem::take(&mut *index.lock().unwrap_or_else(PoisonError::into_inner));
+            if matches!(self.wanted, Scope::Then { .. }) {
+                let found = self.only_live(left.into_keys().collect()).await;
+                return Some(found.map(|(found, bad)| Piece::new(found, None, bad)));
+            }
             let found = left.into_iter().map(|(item, live)| ScannedItem { live: Some(live), ..ScannedItem::new(item) });
             Some(Ok(Piece::new(found.collect(), None, Vec::new())))
         });
@@ -240,8 +212,10 @@ impl<'a> Scan<'a> {
             };
             if let Some(index) = index.as_ref() {
                 let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
-                for found in buffer.found.values_mut() {
-                    found.live = index.remove(&found.item);
+                if matches!(self.wanted, Scope::Then { .. }) {
+                    self.settle_live(&mut buffer, &mut index);
+                } else {
+                    buffer.found.values_mut().for_each(|found| found.live = index.remove(&found.item));
                 }
             }
             let rows = buffer.rows.max(buffer.lives);
@@ -290,7 +264,7 @@ impl<'a> Scan<'a> {
         let components = self.containers.source.key_paths().len();
         let mut matched = self.matched(piece).await?;
         buffer.bad.append(&mut matched.bad);
-        let is_where = matches!(self.wanted, Scope::Where { .. });
+        let is_where = matches!(self.wanted, Scope::Where { .. } | Scope::Then { .. });
         let candidates: HashSet<ItemKey> = matched.versions.keys().map(|(item, _)| item.clone()).collect();
         let in_force = |found: &ScannedItem| {
             boundary(&found.versions, self.at)
@@ -302,6 +276,7 @@ impl<'a> Scan<'a> {
             buffer.bad.extend(bad);
             buffer.found = found.into_iter().map(|f| (f.item.clone(), f)).collect();
             self.decide_all(&mut buffer.found, &matched).await?;
+            self.add_only_live(piece, &mut buffer).await?;
             return Ok(buffer);
         }
         let in_scope = |item: &ItemKey| !is_where || candidates.contains(item);
@@ -322,6 +297,7 @@ impl<'a> Scan<'a> {
         if is_where {
             buffer.found.retain(|_, found| in_force(found));
             self.decide_all(&mut buffer.found, &matched).await?;
+            self.add_only_live(piece, &mut buffer).await?;
         }
         Ok(buffer)
     }

@@ -96,7 +96,7 @@ impl PastAccount {
                 frontier,
                 limiter: limiter.clone(),
                 scope: match &request.predicate {
-                    Some(predicate) => Scope::Where { predicate: predicate.clone(), params: request.params.clone() },
+                    Some(predicate) => Scope::Then { predicate: predicate.clone(), params: request.params.clone() },
                     None => Scope::All,
                 },
                 redactor: redactor.map_err(PastError::Mask)?,
