@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use cosmos_rewind::{
+    change::key::PartitionKey,
+    local::trigger::{FeedMode, Handler, Trigger, TriggerOptions},
+};
 use serde_json::{Value, json};
 
-use crate::support::{BINARY, ClosedPort, Fault, Kind, Output, TestApp, run};
+use crate::support::{BINARY, ClosedPort, Fault, Kind, Output, TestApp, eventually, run};
 
 /// The worst finding of each check: result, what was found, what to do.
 fn findings(output: &Output) -> BTreeMap<String, (String, String, String)> {
@@ -36,6 +40,35 @@ fn app_files(folder: &Path) {
 
 const NAMES: [(&str, &str); 3] =
     [("COSMOS_DATABASE", "dev"), ("COSMOS_SOURCE_CONTAINER", "events"), ("COSMOS_LEASE_CONTAINER", "leases")];
+
+#[tokio::test]
+async fn the_mode_that_really_runs_is_told() {
+    let app = TestApp::start().await;
+    app_files(app.folder.path());
+    for (mode, result, words) in [
+        (FeedMode::AllVersions, "WARNING", "reads all versions, and function.json says otherwise"),
+        (FeedMode::Latest, "OK", "reads the latest version"),
+    ] {
+        let mut options = TriggerOptions::new(app.folder.path());
+        options.handler = Handler::Running("http://127.0.0.1:9/".parse().unwrap());
+        options.settings = NAMES.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        options.mode = Some(mode);
+        let trigger = Trigger::start(&app.local, options).await.unwrap();
+        let check = "leases of CaptureChanges: mode";
+        let found = eventually("the leases are there", async || {
+            let output = app.run_with_settings(&["doctor", "--format", "json"], &NAMES).await;
+            findings(&output).remove(check).filter(|found| found.1.contains(words))
+        })
+        .await;
+        trigger.stop().await;
+        assert_eq!(found.0, result, "{found:?}");
+        let leases = app.cosmos.container("dev", "leases").await.unwrap();
+        for row in leases.query_all("SELECT VALUE c.id FROM c", &[], None).await.unwrap() {
+            let id: String = serde_json::from_str(row.get()).unwrap();
+            leases.delete(&PartitionKey::parse(&json!([id]).to_string()).unwrap(), &id, None).await.unwrap();
+        }
+    }
+}
 
 #[tokio::test]
 async fn a_good_app_is_good_and_nothing_is_left_behind() {

@@ -1,12 +1,17 @@
 //! The account: whether it answers, what the containers are, and whether the caller may do what capture does. What
 //! is tried is in writing.rs.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use azure_data_cosmos::models::ContainerProperties;
 
 use super::{
     Finding, Understood, Verdict,
+    files::Declared,
+    leases::check_mode,
     writing::{scratch, scratch_id, writable},
 };
 use crate::{
@@ -27,7 +32,11 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks at the account and the dead-letter store, as far as the settings are understood.
-pub(super) async fn check_account(understood: &Understood, findings: &mut Vec<Finding>) {
+pub(super) async fn check_account(
+    understood: &Understood,
+    declared: &BTreeMap<String, Declared>,
+    findings: &mut Vec<Finding>,
+) {
     let Some(account) = &understood.account else {
         findings.push(Finding::warning(
             "account",
@@ -51,6 +60,9 @@ pub(super) async fn check_account(understood: &Understood, findings: &mut Vec<Fi
             return;
         }
         containers(&cosmos, names, &who, findings).await;
+    }
+    for (function, names) in &understood.names {
+        check_mode(&cosmos, names, function.as_deref(), declared, findings).await;
     }
 }
 

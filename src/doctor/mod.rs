@@ -17,6 +17,7 @@
 
 mod account;
 mod files;
+mod leases;
 mod writing;
 
 use std::path::{Path, PathBuf};
@@ -83,7 +84,7 @@ pub async fn check(request: Request) -> Report {
     for function in &functions.timers {
         findings.push(check_timer(&settings, function, understood.account.clone(), timers.function));
     }
-    check_account(&understood, &mut findings).await;
+    check_account(&understood, &functions.declared, &mut findings).await;
     Report { findings }
 }
 

@@ -27,8 +27,28 @@ use crate::{
 pub(super) struct Functions {
     /// Those that capture.
     pub captures: Vec<String>,
+    /// What the files of these say of the leases.
+    pub declared: BTreeMap<String, Declared>,
     /// Those that prune, on a schedule.
     pub timers: Vec<String>,
+}
+
+/// What a function.json says of the function's leases.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Declared {
+    /// What their ids begin with.
+    pub prefix: String,
+    /// Whether they are of the all-versions feed.
+    pub all_versions: bool,
+}
+
+impl Declared {
+    fn of(file: &Value, settings: &Settings) -> Self {
+        let trigger = trigger(file);
+        let prefix = trigger["leaseContainerPrefix"].as_str().unwrap_or_default();
+        let prefix = app::resolve(prefix, settings).unwrap_or_else(|_| prefix.to_owned());
+        Self { prefix, all_versions: is_all_versions(trigger) }
+    }
 }
 
 /// Looks at the files below `app_root`; returns the functions.
@@ -46,7 +66,7 @@ pub(super) fn check_files(
             format!("no function app in {}", app_root.display()),
             "name its folder with --app-root; without one, only the account is looked at",
         ));
-        return Functions { captures: Vec::new(), timers };
+        return Functions { timers, ..Functions::default() };
     }
     let all_versions: Vec<&str> =
         functions.iter().filter(|(_, file)| is_all_versions(trigger(file))).map(|(name, _)| name.as_str()).collect();
@@ -64,7 +84,8 @@ pub(super) fn check_files(
     check_leases(&functions, settings, findings);
     let own = functions.keys().chain(&timers).filter_map(|name| settings.check_own(name).err());
     findings.extend(own.map(Finding::of));
-    Functions { captures: functions.into_keys().collect(), timers }
+    let declared = functions.iter().map(|(name, file)| (name.clone(), Declared::of(file, settings))).collect();
+    Functions { captures: functions.into_keys().collect(), declared, timers }
 }
 
 /// The files of all functions with a Cosmos DB trigger, and the names of timers. Those that cannot be read are told.
