@@ -10,23 +10,32 @@ use std::time::Duration;
 use axum::http::Method;
 use azure_core::http::Request;
 use azure_core::http::headers::{HeaderName, HeaderValue};
+use azure_data_cosmos_driver::binary_json;
 use azure_data_cosmos_driver::in_memory_emulator::{
     ConsistencyLevel, ContainerConfig, Epk as DriverEpk, InMemoryEmulatorHttpClient, VirtualAccountConfig,
     VirtualRegion,
 };
 use azure_data_cosmos_driver::models::{FeedRange, PartitionKey, PartitionKeyDefinition, PartitionKeyValue};
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::container::Clock;
 use super::keys::{Epk, EpkRange};
-use super::message::{Answer, Ask, ContainerName, Headers};
+use super::message::{Answer, Ask, ContainerName, Headers, Target, header, json_of};
+use crate::change::raw::depth;
 
 /// Physical partitions of a container that the emulator makes by itself.
 const EMULATOR_PARTITIONS: u32 = 4;
 /// How long a partition stays locked while it is split or merged; clients see 410 meanwhile.
 const RESHAPE_LOCK: Duration = Duration::from_millis(20);
+
+/// Levels of a text that the emulator's parser takes. Of the SDKs' binary form it takes more.
+const TEXT_LEVELS: usize = 127;
+
+/// A container's unique keys, and the name under which the emulator keeps them, so that it does not look at the whole
+/// partition at each write: they are enforced here.
+const UNIQUE: [&str; 2] = ["uniqueKeyPolicy", "heldUniqueKeyPolicy"];
 
 /// The region's name in the account description.
 const REGION: &str = "Local";
@@ -72,7 +81,7 @@ impl Emulator {
         if memchr::memmem::find(&answer.body, b"\"_ts\"").is_none() {
             return;
         }
-        let Ok(mut body) = serde_json::from_slice::<Value>(&answer.body) else { return };
+        let Ok(mut body) = json_of(&answer.body) else { return };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         dated(&mut body, &mut |etag| *written.entry(etag.to_owned()).or_insert_with(|| self.clock.now()));
         answer.body = body.to_string().into();
@@ -92,6 +101,70 @@ impl Emulator {
     }
 
     async fn try_execute(&self, ask: &Ask) -> Result<Answer, EmulatorError> {
+        match Target::of(&ask.path) {
+            Target::Document(name, id) if is_dots(&id) => self.execute_in_batch(&name, id, ask).await,
+            Target::Containers(_) | Target::Container(_) => {
+                let [known, held] = UNIQUE;
+                let mut answer = self.send(&Ask { body: renamed(&ask.body, known, held), ..ask.clone() }).await?;
+                answer.body = renamed(&answer.body, held, known);
+                Ok(answer)
+            }
+            Target::Documents(_) | Target::Document(..) if !is_binary(&ask.body) && depth(&ask.body) > TEXT_LEVELS => {
+                let body = json_of(&ask.body).ok().and_then(|value| binary_json::to_vec(&value).ok());
+                self.send(&Ask { body: body.map_or_else(|| ask.body.clone(), Bytes::from), ..ask.clone() }).await
+            }
+            _ => self.send(ask).await,
+        }
+    }
+
+    /// Carries out a request for an item whose id a URL takes for a way up: as a batch of one, which has the id in its body.
+    async fn execute_in_batch(&self, name: &ContainerName, id: String, ask: &Ask) -> Result<Answer, EmulatorError> {
+        let kind = match ask.method {
+            Method::GET => "Read",
+            Method::PUT => "Replace",
+            Method::DELETE => "Delete",
+            _ => return Ok(Answer::error(405, None, "MethodNotAllowed", "this method is not known here")),
+        };
+        let mut operation = json!({"operationType": kind, "id": id});
+        for (member, header) in [("ifMatch", "if-match"), ("ifNoneMatch", "if-none-match")] {
+            if let Some(etag) = ask.headers.get(header) {
+                operation[member] = etag.into();
+            }
+        }
+        if let Some(document) = text_of(&ask.body).filter(|text| !text.is_empty()) {
+            operation["resourceBody"] = json_of(&document).map_err(EmulatorError::new)?;
+        }
+        let mut batch = Ask::new(Method::POST, name.documents())
+            .with_header(header::IS_BATCH, "true")
+            .with_header(header::BATCH_ATOMIC, "true")
+            .with_header(header::CONTENT_ON_WRITE, "true")
+            .with_body(Value::Array(vec![operation]).to_string());
+        if let Some(key) = ask.headers.get(header::PARTITION_KEY) {
+            batch.headers.set(header::PARTITION_KEY, key);
+        }
+        let mut answer = self.send(&batch).await?;
+        let results: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let result = &results[0];
+        let Some(status) = result["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok()) else {
+            return Ok(answer);
+        };
+        if status >= 400 {
+            let message = "The item is not there, or not as the request says";
+            let code = if status == 404 { "NotFound" } else { "PreconditionFailed" };
+            return Ok(Answer::error(status, None, code, message));
+        }
+        answer.status = status;
+        answer.body = match &result["resourceBody"] {
+            Value::Null => Bytes::new(),
+            document => document.to_string().into(),
+        };
+        if let Some(etag) = result["eTag"].as_str() {
+            answer.headers.set("etag", etag);
+        }
+        Ok(answer)
+    }
+
+    async fn send(&self, ask: &Ask) -> Result<Answer, EmulatorError> {
         let method = match ask.method {
             Method::GET => azure_core::http::Method::Get,
             Method::POST => azure_core::http::Method::Post,
@@ -165,6 +238,43 @@ impl Emulator {
         let store = self.client.store();
         store.merge_partitions_and_wait(db, coll, left, right, RESHAPE_LOCK).await.map_err(EmulatorError::new)
     }
+}
+
+/// Whether a URL takes an id for a way up, percent-encoded or not.
+fn is_dots(id: &str) -> bool {
+    matches!(id, "." | "..")
+}
+
+/// Descriptions of containers with a member under another name.
+fn renamed(body: &Bytes, from: &str, to: &str) -> Bytes {
+    if memchr::memmem::find(body, from.as_bytes()).is_none() {
+        return body.clone();
+    }
+    let Ok(mut value) = serde_json::from_slice::<Value>(body) else { return body.clone() };
+    let rename = |description: &mut Value| {
+        if let Some(members) = description.as_object_mut() {
+            let all = std::mem::take(members);
+            members.extend(all.into_iter().map(|(name, value)| (if name == from { to.into() } else { name }, value)));
+        }
+    };
+    match value.get_mut("DocumentCollections").and_then(Value::as_array_mut) {
+        Some(all) => all.iter_mut().for_each(rename),
+        None => rename(&mut value),
+    }
+    value.to_string().into()
+}
+
+/// Whether a body is in the SDKs' binary form of JSON.
+pub(super) fn is_binary(body: &[u8]) -> bool {
+    binary_json::is_binary(body)
+}
+
+/// A body as text; `None` when it is in the binary form and not understood.
+pub(super) fn text_of(body: &Bytes) -> Option<Bytes> {
+    if !is_binary(body) {
+        return Some(body.clone());
+    }
+    binary_json::transcode_to_text(body).ok().map(Bytes::from)
 }
 
 /// Sets `_ts` wherever it stands beside an `_etag`.

@@ -5,7 +5,10 @@
 use axum::http::Method;
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
-use serde_json::json;
+use serde::{Deserialize as _, de::Error as _};
+use serde_json::{Value, json};
+
+use crate::change::raw::depth;
 
 /// Header names used in more than one file.
 pub(super) mod header {
@@ -212,6 +215,21 @@ impl std::fmt::Display for ContainerName {
 
 pub(super) fn encode_segment(segment: &str) -> String {
     percent_encoding::utf8_percent_encode(segment, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// Levels of a document that the service takes.
+pub(super) const MAX_LEVELS: usize = 128;
+
+/// Reads JSON as deep as the service takes it: the parser's own limit is a level below that.
+pub(super) fn json_of(text: &[u8]) -> serde_json::Result<Value> {
+    if depth(text) > MAX_LEVELS {
+        return Err(serde_json::Error::custom(format!("it has more than {MAX_LEVELS} levels")));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    deserializer.disable_recursion_limit();
+    let value = Value::deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
 }
 
 /// The decoded segments of a path.

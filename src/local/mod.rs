@@ -29,6 +29,7 @@ mod shelf;
 mod signature;
 mod sql;
 pub mod trigger;
+mod unique;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::sql::{self, Computed, SqlError, Statement};
+use super::{
+    message::json_of,
+    sql::{self, Computed, SqlError, Statement},
+};
 
 const MAX_OPERATIONS: usize = 10;
 
@@ -58,7 +61,7 @@ pub(super) fn meets_condition(document: &Bytes, instructions: &[u8]) -> Result<b
 
 /// The document after the patch, or why it cannot be applied.
 pub(super) fn apply(document: &[u8], instructions: &[u8]) -> Result<Bytes, String> {
-    let mut document: Value = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    let mut document = json_of(document).map_err(|error| error.to_string())?;
     let instructions = with_envelope(Bytes::copy_from_slice(instructions));
     let patch: Patch =
         serde_json::from_slice(&instructions).map_err(|error| format!("the patch is not understood: {error}"))?;

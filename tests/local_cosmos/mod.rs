@@ -2,6 +2,7 @@
 
 mod account;
 mod feeds;
+mod odd;
 
 use futures::StreamExt as _;
 

@@ -1,13 +1,10 @@
 //! A transactional batch carried out.
 
 use axum::http::Method;
-use bytes::Bytes;
-use serde_json::Value;
 
-use super::{Kind, Operation, answer, outcome_of, plan::Step};
+use super::{Operation, answer, outcome_of, plan::Step};
 use crate::local::{
     container::Container,
-    keys::{DocumentKey, Epk},
     log::WriteLog,
     message::{Answer, Ask, header},
 };
@@ -48,44 +45,4 @@ pub(super) async fn apply(
         outcomes.push(outcome);
     }
     answer(&outcomes, session)
-}
-
-/// Containers with unique keys: the emulator knows them and its batch is atomic; the log takes over what it did.
-pub(super) async fn by_emulator(
-    container: &Container,
-    log: &mut WriteLog,
-    ask: &Ask,
-    operations: &[Operation<'_>],
-    epk: Epk,
-) -> Answer {
-    let mut forward = ask.clone();
-    forward.headers.set(header::CONTENT_ON_WRITE, "true");
-    let mut answer = container.emulator().execute(&forward).await;
-    if answer.status != 200 {
-        return answer;
-    }
-    let Ok(mut results) = serde_json::from_slice::<Vec<Value>>(&answer.body) else { return answer };
-    if operations.iter().any(|operation| operation.operation_type != Kind::Read) {
-        log.begin();
-    }
-    for (operation, result) in operations.iter().zip(&mut results) {
-        match operation.operation_type {
-            Kind::Read => {}
-            Kind::Delete => {
-                let id = operation.id.clone().unwrap_or_default();
-                container.record_delete(log, &DocumentKey { epk: epk.clone(), id });
-            }
-            kind => {
-                let replaced = operation.id.as_deref().filter(|_| kind == Kind::Replace);
-                container.record_put(log, &Bytes::from(result["resourceBody"].to_string()), replaced);
-                if !ask.wants_content()
-                    && let Some(result) = result.as_object_mut()
-                {
-                    result.remove("resourceBody");
-                }
-            }
-        }
-    }
-    answer.body = Value::Array(results).to_string().into();
-    answer
 }

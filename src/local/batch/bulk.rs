@@ -4,10 +4,7 @@ use axum::http::Method;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{
-    FAILED_DEPENDENCY, Key, Kind, Operation, Outcome, answer, outcome_of,
-    plan::{Step, is_in_no_path, plan},
-};
+use super::{FAILED_DEPENDENCY, Key, Kind, Operation, Outcome, answer, outcome_of};
 use crate::local::{
     container::{Container, wrong_key},
     feed::gone,
@@ -34,7 +31,6 @@ pub(super) async fn bulk(container: &Container, ask: &Ask, operations: &[Operati
             Ok((_, key)) if !container.range_of(&range).is_ok_and(|range| range.contains(&key.epk)) => {
                 outcome_of(&gone(), false)
             }
-            Ok((_, key)) if names_in_no_path(operation) => in_no_path(container, operation, &key, ask).await,
             Ok((single, _)) => {
                 let reads = single.method == Method::GET;
                 let answer = carry_out(container, &single).await;
@@ -55,24 +51,6 @@ async fn carry_out(container: &Container, single: &Ask) -> Answer {
     } else {
         let mut log = container.write().await;
         container.point_write(&mut log, single, true).await
-    }
-}
-
-fn names_in_no_path(operation: &Operation<'_>) -> bool {
-    let by_path = !matches!(operation.operation_type, Kind::Create | Kind::Upsert);
-    by_path && operation.id.as_deref().is_some_and(is_in_no_path)
-}
-
-/// Carries out an operation on an item whose id cannot stand in a URL, as a transactional batch does.
-async fn in_no_path(container: &Container, operation: &Operation<'_>, key: &Key, ask: &Ask) -> Outcome {
-    let mut log = container.write().await;
-    let steps = plan(container, &log, &key.values, &key.epk, std::slice::from_ref(operation)).await;
-    match steps.map(|mut steps| steps.pop()) {
-        Ok(Some(Step::Write(write))) => {
-            outcome_of(&container.point_write(&mut log, &write, true).await, ask.wants_content())
-        }
-        Ok(Some(Step::Known(outcome))) | Err((_, outcome)) => outcome,
-        Ok(_) => Outcome::refused(501, "the local account cannot do that to an item with the id . or .."),
     }
 }
 

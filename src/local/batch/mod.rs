@@ -12,11 +12,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use self::{
-    apply::{apply, by_emulator},
-    bulk::bulk,
-    plan::plan,
-};
+use self::{apply::apply, bulk::bulk, plan::plan};
 use super::{
     container::{Container, wrong_key},
     keys::Epk,

@@ -11,8 +11,9 @@ use crate::local::{
     container::{Container, check_members},
     keys::{DocumentKey, Epk, has_only_scalars, partition_key_of, same_partition_key},
     log::WriteLog,
-    message::{Ask, header},
+    message::{Ask, Target, header, json_of},
     patch,
+    unique::{TAKEN, Trial},
 };
 
 /// What to do for an operation, once all of them have been found possible.
@@ -46,12 +47,27 @@ pub(super) async fn plan(
         let step = plan_one(container, log, values, epk, operation, &mut expected).await;
         steps.push(step.map_err(|failure| (index, failure))?);
     }
+    if let Some(keys) = log.unique() {
+        try_unique(Trial::of(keys, epk), &steps)?;
+    }
     Ok(steps)
 }
 
-/// Whether an id means another place in a URL.
-pub(super) fn is_in_no_path(id: &str) -> bool {
-    matches!(id, "." | "..")
+/// Whether the writes of a batch leave unique keys unique, one after the other.
+fn try_unique(mut trial: Trial<'_>, steps: &[Step]) -> Result<(), (usize, Outcome)> {
+    for (index, step) in steps.iter().enumerate() {
+        let Step::Write(write) = step else { continue };
+        if let Target::Document(_, id) = Target::of(&write.path) {
+            trial.remove(&id);
+        }
+        if write.method != Method::DELETE
+            && let Ok(document) = json_of(&write.body)
+            && !trial.put(document["id"].as_str().unwrap_or_default(), &document)
+        {
+            return Err((index, Outcome::refused(409, TAKEN)));
+        }
+    }
+    Ok(())
 }
 
 async fn plan_one(
@@ -125,17 +141,7 @@ async fn plan_one(
             .with_header(header::PARTITION_KEY, crate::local::message::ascii_json(&json!(values).to_string()))
     };
     let name = container.name();
-    // What exists can be written again without its id in the path.
-    let in_no_path = is_in_no_path(&id);
-    let upsert = || Step::Write(ask(Method::POST, name.documents()).with_header(header::IS_UPSERT, "True"));
     let step = match kind {
-        Kind::Replace if in_no_path && renamed_to.is_none() => upsert(),
-        Kind::Delete | Kind::Replace | Kind::Patch if in_no_path => {
-            return Err(Outcome::refused(
-                501,
-                "the local account cannot delete, rename or patch an item with the id . or ..",
-            ));
-        }
         Kind::Read => match &now {
             Expected::Stored(etag, text) => Step::Known(Outcome {
                 status: 200,
@@ -148,7 +154,7 @@ async fn plan_one(
         },
         Kind::Delete => Step::Write(ask(Method::DELETE, name.document(&id))),
         Kind::Create => Step::Write(ask(Method::POST, name.documents())),
-        Kind::Upsert => upsert(),
+        Kind::Upsert => Step::Write(ask(Method::POST, name.documents()).with_header(header::IS_UPSERT, "True")),
         Kind::Replace => Step::Write(ask(Method::PUT, name.document(&id))),
         Kind::Patch => {
             let instructions = sent.take().ok_or_else(|| Outcome::refused(400, "a patch needs a resourceBody"))?;
@@ -194,8 +200,7 @@ fn check_document(container: &Container, values: &[Value], text: &[u8]) -> Resul
     if text.len() > MAX_BYTES {
         return Err(Outcome::refused(413, "an item has at most 2 MB"));
     }
-    let document: Value =
-        serde_json::from_slice(text).map_err(|error| Outcome::refused(400, format!("no JSON: {error}")))?;
+    let document = json_of(text).map_err(|error| Outcome::refused(400, format!("no JSON: {error}")))?;
     let Some(id) = document.get("id").and_then(Value::as_str) else {
         return Err(Outcome::refused(400, "the document has no id"));
     };

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Container;
 use crate::local::{
     keys::{DocumentKey, EpkRange, partition_key_of, same_partition_key},
-    message::{Answer, Ask, header},
+    message::{Answer, Ask, header, json_of},
 };
 
 impl Container {
@@ -41,7 +41,7 @@ impl Container {
             return Err(wrong_key());
         }
         if matches!(ask.method, Method::POST | Method::PUT)
-            && let Ok(document) = serde_json::from_slice::<Value>(&ask.body)
+            && let Ok(document) = json_of(&ask.body)
             && !same_partition_key(&partition_key_of(&document, &self.partitioning.paths), &values)
         {
             return Err(wrong_key());

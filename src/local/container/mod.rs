@@ -24,6 +24,7 @@ use super::{
     log::WriteLog,
     message::{Answer, Ask, ContainerName, Headers, header},
     sql::Computed,
+    unique::UniqueKeys,
 };
 
 pub(super) use self::{
@@ -41,7 +42,6 @@ pub(super) struct Container {
     name: ContainerName,
     rid: String,
     partitioning: Partitioning,
-    has_unique_keys: bool,
     ranges: SyncRwLock<Vec<PhysicalRange>>,
     /// Writes hold it alone, from the emulator to the log, so that a reader sees a transaction whole or not at all.
     log: Arc<RwLock<WriteLog>>,
@@ -88,14 +88,16 @@ impl Container {
             serde_json::from_slice(&found.body).map_err(|error| unreadable(error.to_string()))?;
         let partitioning = Partitioning::parse(&description.partition_key)
             .ok_or_else(|| unreadable("the container's partition key definition is not understood".into()))?;
-        let unique = description.unique_key_policy.as_ref().and_then(|policy| policy["uniqueKeys"].as_array());
+        let mut log = WriteLog::new(retained_bytes, description.default_ttl);
+        if let Some(keys) = description.unique_key_policy.as_ref().and_then(UniqueKeys::of) {
+            log.keep_unique(keys);
+        }
         let container = Self {
             name,
             rid: description.rid,
             partitioning,
-            has_unique_keys: unique.is_some_and(|keys| !keys.is_empty()),
             ranges: SyncRwLock::default(),
-            log: Arc::new(RwLock::new(WriteLog::new(retained_bytes, description.default_ttl))),
+            log: Arc::new(RwLock::new(log)),
             computed: SyncRwLock::new(Arc::new(Computed::read(&description.computed_properties))),
             sessions: SyncRwLock::default(),
             reshaping: RwLock::default(),
@@ -157,11 +159,6 @@ impl Container {
             headers.set(header::SESSION, tokens.join(","));
         }
         headers
-    }
-
-    /// Unique keys are known to the emulator only.
-    pub fn has_unique_keys(&self) -> bool {
-        self.has_unique_keys
     }
 
     /// The log, to read; documents whose time has come are gone by then.

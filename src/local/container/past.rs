@@ -21,7 +21,8 @@ use crate::local::{
     guid,
     keys::{DocumentKey, partition_key_of},
     log::{Document, Put, WriteLog},
-    message::{Answer, Ask, Target, ascii_json, header},
+    message::{Answer, Ask, Target, ascii_json, header, json_of},
+    unique,
 };
 
 /// How long a request waits for the load before the client is asked to come again.
@@ -225,7 +226,7 @@ impl Container {
     /// # Errors
     /// When it is no document, or the emulator refuses it.
     pub async fn import(&self, document: Import, writable: bool) -> Result<usize, String> {
-        let value: Value = serde_json::from_str(&document.text).map_err(|e| format!("it cannot be read: {e}"))?;
+        let value = json_of(document.text.as_bytes()).map_err(|e| format!("it cannot be read: {e}"))?;
         let id = value["id"].as_str().ok_or("it has no id")?.to_owned();
         let partition_key = partition_key_of(&value, &self.partitioning().paths);
         let range = self.partitioning().range_of(&partition_key).ok_or("its partition key is none")?;
@@ -234,6 +235,9 @@ impl Container {
         // What was asked for by name comes late when it was deleted meanwhile.
         if log.get(&key).is_some() || log.is_written(&key) {
             return Ok(0);
+        }
+        if writable && log.unique().is_some_and(|keys| keys.conflicts(&key.epk, &value, &[&key.id])) {
+            return Err(format!("the copy refuses it: {}", unique::TAKEN));
         }
         let put = if writable {
             self.in_emulator(&document, &partition_key).await?

@@ -8,10 +8,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Container, document_key::with_wrong_key_told, ranges::RangeError};
+use crate::change::raw::depth;
 use crate::local::{
+    emulator::{is_binary, text_of},
     keys::{DocumentKey, partition_key_of, same_partition_key},
     log::{Put, WriteLog},
-    message::{Answer, Ask, ascii_json, header},
+    message::{Answer, Ask, MAX_LEVELS, Target, ascii_json, header, json_of},
+    unique::taken,
 };
 
 /// The service's limit of an item's id, in bytes.
@@ -80,6 +83,9 @@ impl Container {
         if let Err(message) = check_members(&ask.body) {
             return Answer::bad_request(message);
         }
+        if self.is_taken(log, ask) {
+            return taken();
+        }
         let mut forward = ask.clone();
         forward.headers.set(header::CONTENT_ON_WRITE, "true");
         // The emulator does not look at the condition of an upsert: one of what is not there yet is a creation.
@@ -112,7 +118,7 @@ impl Container {
             Ok(put) => put,
             Err(failure) => return *failure,
         };
-        if let crate::local::message::Target::Document(_, id) = crate::local::message::Target::of(&ask.path) {
+        if let Target::Document(_, id) = Target::of(&ask.path) {
             put.replaces(&id);
         }
         // Known only now: the request may be in the SDKs' binary form of JSON.
@@ -131,29 +137,35 @@ impl Container {
         answer
     }
 
-    /// Records a document that the emulator wrote as part of a batch of its own.
-    pub fn record_put(&self, log: &mut WriteLog, text: &Bytes, replaced: Option<&str>) {
-        match self.stored(text) {
-            Ok(mut put) => {
-                if let Some(id) = replaced {
-                    put.replaces(id);
-                }
-                log.put(put);
+    /// Whether another document has the values of a unique key that a write sends. What would be refused for another
+    /// reason is left to the emulator.
+    fn is_taken(&self, log: &WriteLog, ask: &Ask) -> bool {
+        let Some(unique) = log.unique().filter(|_| ask.method != Method::DELETE) else { return false };
+        let Some(document) = text_of(&ask.body).and_then(|text| json_of(&text).ok()) else { return false };
+        let key = partition_key_of(&document, &self.partitioning.paths);
+        let Some(range) = self.partitioning.range_of(&key) else { return false };
+        let sent = document["id"].as_str().unwrap_or_default();
+        let replaced = match Target::of(&ask.path) {
+            Target::Document(_, id) => id,
+            _ => sent.to_owned(),
+        };
+        let now = log.get(&DocumentKey { epk: range.min.clone(), id: replaced.clone() });
+        let is_refused = match (ask.method == Method::PUT, now) {
+            (true, None) => true,
+            (false, Some(_)) if !ask.headers.is_true(header::IS_UPSERT) => true,
+            (_, now) => {
+                let wanted = ask.headers.get("if-match").filter(|etag| *etag != "*");
+                wanted.is_some_and(|etag| now.is_none_or(|now| now.etag != etag))
             }
-            Err(_) => tracing::error!(container = %self.name, "a stored document is unreadable"),
-        }
-    }
-
-    /// Records a deletion that the emulator made as part of a batch of its own.
-    pub fn record_delete(&self, log: &mut WriteLog, key: &DocumentKey) {
-        log.delete(key, self.clock.now(), false);
+        };
+        !is_refused && unique.conflicts(&range.min, &document, &[sent, &replaced])
     }
 
     /// Reads a stored document out of a write's answer.
     pub(super) fn stored(&self, text: &Bytes) -> Result<Put, Box<Answer>> {
         let unreadable =
             || Box::new(Answer::error(500, None, "InternalServerError", "the stored document is unreadable"));
-        let document: Value = serde_json::from_slice(text).map_err(|_| unreadable())?;
+        let document = json_of(text).map_err(|_| unreadable())?;
         let partition_key = partition_key_of(&document, &self.partitioning.paths);
         let epk = self.partitioning.range_of(&partition_key).ok_or_else(unreadable)?.min;
         let stored = Stored::deserialize(&document).map_err(|_| unreadable())?;
@@ -214,7 +226,7 @@ impl Container {
         }
         let patched = crate::local::patch::apply(&document.text, &ask.body);
         let patched = patched.map_err(|message| Box::new(Answer::bad_request(message)))?;
-        let after: Value = serde_json::from_slice(&patched).unwrap_or_default();
+        let after = json_of(&patched).unwrap_or_default();
         let before: Vec<Value> = serde_json::from_str(&document.partition_key).unwrap_or_default();
         if !same_partition_key(&partition_key_of(&after, &self.partitioning.paths), &before)
             || after["id"] != key.id.as_str()
@@ -231,6 +243,9 @@ impl Container {
 /// Checks the members with a meaning: a document without a name could not be addressed, not even to take it back.
 /// Looks at text only.
 pub(in crate::local) fn check_members(body: &[u8]) -> Result<(), String> {
+    if !is_binary(body) && depth(body) > MAX_LEVELS {
+        return Err(format!("The document is nested too deeply: at most {MAX_LEVELS} levels"));
+    }
     #[derive(Deserialize)]
     struct Members {
         #[serde(default)]

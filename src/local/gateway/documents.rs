@@ -121,6 +121,22 @@ fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
     Some(answer)
 }
 
+/// Clients take `.` and `..` at the end of a path for a way up, percent-encoded too: what is meant for an item with that id
+/// arrives at the container. It names a partition key, as no request about a container does.
+pub(super) fn way_up(target: &Target, ask: &Ask) -> Option<Answer> {
+    let is_of_documents = match target {
+        Target::Container(_) => !matches!(ask.method, Method::GET | Method::HEAD),
+        Target::Documents(_) => matches!(ask.method, Method::PUT | Method::PATCH | Method::DELETE),
+        _ => false,
+    };
+    (is_of_documents && ask.headers.get(header::PARTITION_KEY).is_some()).then(|| {
+        Answer::bad_request(
+            "This request names a partition key and no item. A client takes an item's id . or .. for a way up in the URL and \
+             leaves it out; the container stays as it is. Send such an item in a batch, which has its id in the body",
+        )
+    })
+}
+
 /// Whether a write asks for triggers: without them it would be another write.
 fn names_script(ask: &Ask) -> bool {
     ["x-ms-documentdb-pre-trigger-include", "x-ms-documentdb-post-trigger-include"]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use self::{
     create::check_description,
-    documents::{metrics, of_another_container, with_name},
+    documents::{metrics, of_another_container, way_up, with_name},
 };
 use super::{
     addresses,
@@ -127,6 +127,9 @@ impl Gateway {
             ask.path = path;
         }
         let target = Target::of(&ask.path);
+        if let Some(answer) = way_up(&target, &ask) {
+            return answer;
+        }
         match (&target, &ask.method) {
             (Target::Documents(name), _) | (Target::Document(name, _), _) => {
                 let container = match self.containers.get(name).await {
@@ -173,6 +176,11 @@ impl Gateway {
                 let description: Value = serde_json::from_slice(&ask.body).unwrap_or_default();
                 if let Err(message) = check_description(&description) {
                     return Answer::bad_request(message);
+                }
+                let known = self.emulator.execute(&Ask::new(Method::GET, name.path())).await;
+                let known: Value = serde_json::from_slice(&known.body).unwrap_or_default();
+                if known["id"].is_string() && known["uniqueKeyPolicy"] != description["uniqueKeyPolicy"] {
+                    return Answer::error(403, None, "Forbidden", "Container unique key policy cannot be changed");
                 }
                 let answer = self.emulator.execute(&ask).await;
                 if answer.is_success()

@@ -16,7 +16,10 @@ use std::{
 use serde_json::Value;
 
 use self::{expiry::due_time, originals::Originals, version::cost};
-use super::keys::{DocumentKey, EpkRange};
+use super::{
+    keys::{DocumentKey, EpkRange},
+    unique::UniqueKeys,
+};
 
 pub(super) use self::{
     read::{Dropped, PageLimit},
@@ -41,6 +44,8 @@ pub(super) struct WriteLog {
     default_ttl: Option<i64>,
     /// Set when it is to remember what documents were before they were written.
     originals: Option<Originals>,
+    /// The values of unique keys, when there are any.
+    unique: Option<UniqueKeys>,
 }
 
 impl WriteLog {
@@ -59,7 +64,18 @@ impl WriteLog {
             due: BTreeSet::new(),
             default_ttl,
             originals: None,
+            unique: None,
         }
+    }
+
+    /// Keeps the values of unique keys from now on.
+    pub fn keep_unique(&mut self, keys: UniqueKeys) {
+        self.unique = Some(keys);
+    }
+
+    /// The unique keys with the values that are taken.
+    pub fn unique(&self) -> Option<&UniqueKeys> {
+        self.unique.as_ref()
     }
 
     /// The LSN of the newest change.
@@ -140,6 +156,9 @@ impl WriteLog {
             due,
             partition_key,
         };
+        if let Some(unique) = &mut self.unique {
+            unique.put(&key, &document.text);
+        }
         self.documents.insert(key, document);
     }
 
@@ -163,6 +182,9 @@ impl WriteLog {
     fn unlink(&mut self, key: &DocumentKey) -> Option<(Arc<DocumentKey>, Document)> {
         let (key, document) = self.documents.remove_entry(key)?;
         self.latest.remove(&(document.lsn, document.place));
+        if let Some(unique) = &mut self.unique {
+            unique.remove(&key, &document.text);
+        }
         if let Some(due) = document.due {
             self.due.remove(&(due, Arc::clone(&key)));
         }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::ast::{Expr, From, Query, Select, Source};
 use super::eval::{Row, Scope, boolean, eval, total_order};
 use super::{Computed, SqlError, Statement, aggregate};
+use crate::local::message::json_of;
 
 /// The results of a statement over documents, in their order, as JSON text.
 pub(in crate::local) fn run(
@@ -24,7 +25,7 @@ pub(in crate::local) fn run(
         results.row(&scope, None)?;
     } else {
         for text in documents {
-            let mut document: Value = serde_json::from_slice(&text)
+            let mut document = json_of(&text)
                 .map_err(|error| SqlError::Unsupported(format!("a stored document is unreadable: {error}")))?;
             computed.add(&mut document, &text);
             sources(&query.from, &scope, Some(&document), &mut |scope| results.row(scope, Some(&text)))?;
@@ -97,7 +98,7 @@ impl Output {
 
     fn into_value(self) -> Value {
         match self {
-            Self::Text(text) => serde_json::from_slice(&text).unwrap_or_default(),
+            Self::Text(text) => json_of(&text).unwrap_or_default(),
             Self::Value(value) => value,
         }
     }
