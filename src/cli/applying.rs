@@ -102,6 +102,7 @@ pub(super) async fn apply(
     }
     let cx = ui.careful_context(cosmos, names).any();
     let report = restore::apply(plan, &approval, this, &how.options(), containers, &cx).await?;
-    print_report(ui, shown, this.run, &report, cosmos, started)?;
+    let noted = report.outcomes.as_ref().map(|_| this.run);
+    print_report(ui, shown, noted, &report, cosmos, started)?;
     printed_exit(plan, &report)
 }

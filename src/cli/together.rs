@@ -88,21 +88,29 @@ impl SeveralArgs {
         &self.containers
     }
 
+    /// The same with what else a function or its flag says of them; empty: the one of the connection.
+    ///
+    /// # Errors
+    /// When a container's history is not known.
+    pub(super) fn names(&self, connection: &ConnectionArgs) -> Result<Vec<Names>, CliError> {
+        if self.containers.is_empty() { Ok(Vec::new()) } else { names_of(connection, &self.containers) }
+    }
+
     /// Runs a command for each container, or once. Where one of several has nothing that is asked for, that is said.
     ///
     /// # Errors
     /// When a container's history is not known, or the command fails.
     pub(super) async fn each(
-        &self,
+        all: Vec<Names>,
         connection: &ConnectionArgs,
         ui: &Ui,
         one: impl AsyncFn(&ConnectionArgs) -> Result<Exit, CliError>,
     ) -> Result<Exit, CliError> {
-        if self.containers.is_empty() {
+        if all.is_empty() {
             return one(connection).await;
         }
         let (mut exit, mut is_somewhere, mut nowhere) = (Exit::Done, false, None);
-        for names in names_of(connection, &self.containers)? {
+        for names in all {
             ui.note(&format!("container  {}", names.source));
             match one(&connection.of(&names)).await {
                 Err(error) if matches!(error.kind, ErrorKind::NotThere(_)) => {
@@ -275,13 +283,17 @@ pub(super) async fn carry_out(
         ui.confirm(&what, &first.names.database, how.yes)?;
     }
     let (run, made_now) = (run.id.unwrap_or(&first.plan.head.id), run.id.is_none());
+    if writes > 0 {
+        restore::announce(&first.plan.head, run, &ui.context(cosmos, &first.names).any()).await?;
+    }
+    let noted = (writes > 0).then_some(run);
     let mut exit = Exit::Done;
     for (part, approval) in parts.iter().zip(&approvals) {
         let cx = ui.careful_context(cosmos, &part.names).any();
         let this = Use { run, made_now, texts: part.texts.as_ref() };
         ui.note(&format!("container  {}", part.names.source));
         let report = restore::apply(&part.plan, approval, this, &how.options(), &part.containers, &cx).await?;
-        print_report(ui, shown(part), run, &report, cosmos, started)?;
+        print_report(ui, shown(part), noted, &report, cosmos, started)?;
         exit = exit.and(printed_exit(&part.plan, &report)?);
         if report.not_begun > 0 {
             break;

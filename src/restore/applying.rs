@@ -8,14 +8,15 @@ use super::{
     apply::{Applier, StepResult},
     error::RestoreError,
     journal::{self, Done, Journal},
-    plan::Action,
-    plan_file::Plan,
+    plan::{Action, PlanTarget},
+    plan_file::{Head, Pair, Plan},
     removals,
     request::{Limits, RunOptions},
 };
 use crate::{
     archive::texts::KeptTexts,
     causes::chain,
+    config::Names,
     cosmos::RuLimiter,
     history::{AnyContext, Containers},
 };
@@ -66,6 +67,22 @@ impl Approval {
         }
         Ok(())
     }
+}
+
+/// Notes a restore of several containers in the histories of all of them, before anything of it is written.
+///
+/// # Errors
+/// When one cannot be opened, or does not take it: then nothing may be written.
+pub async fn announce(head: &Head, run: &str, cx: &AnyContext<'_>) -> Result<(), RestoreError> {
+    for Pair { source, changes } in &head.together {
+        let names = Names { source: source.clone(), changes: changes.clone(), ..cx.names.clone() };
+        let history = cx.account.history(&names).await?;
+        let (source, changes, target) = (source.clone(), changes.clone(), source.clone());
+        let place = PlanTarget { source, changes, target, ..head.place.clone() };
+        let head = Head { place, ..head.clone() };
+        journal::announce(&head, run, &*history, &*cx.clock).await.map_err(RestoreError::Journal)?;
+    }
+    Ok(())
 }
 
 /// One use of a plan.

@@ -52,7 +52,7 @@ pub mod survey;
 mod undoing;
 
 pub use self::{
-    applying::{Approval, Report, Results, Use, apply, forecast},
+    applying::{Approval, Report, Results, Use, announce, apply, forecast},
     back::Back,
     error::{GivenUp, RestoreError, StepError},
     planning::{Planned, check_fields, new_id, open, plan, scope, target_of, texts_of},

@@ -180,11 +180,11 @@ fn few(paths: &[String], format: Format) -> String {
     }
 }
 
-/// Prints what came of a plan.
+/// Prints what came of a plan. `run` is what its journal is called, when there is one.
 pub(in super::super) fn print_report(
     ui: &Ui,
     shown: Shown<'_>,
-    run: &str,
+    run: Option<&str>,
     done: &Report,
     cosmos: &Cosmos,
     started: Instant,
@@ -205,7 +205,7 @@ pub(in super::super) fn print_report(
         cosmos,
         started,
     );
-    if written > 0 {
+    if let Some(run) = run.filter(|_| written > 0) {
         ui.note(&format!("undo       cosmos-rewind undo {run}   (journal {})", done.journal.display()));
     }
     Ok(())
@@ -227,12 +227,12 @@ fn unreadable(e: io::Error) -> CliError {
 }
 
 /// Outcomes: all of them for programs, for people only what was not done.
-fn report(ui: &Ui, shown: Shown<'_>, run: &str, noted: Option<&Done>) -> Result<(), CliError> {
+fn report(ui: &Ui, shown: Shown<'_>, run: Option<&str>, noted: Option<&Done>) -> Result<(), CliError> {
     let Shown { plan, fields, format } = shown;
     if matches!(format, Format::Json | Format::Jsonl) {
         #[derive(Serialize)]
         struct Report<'a, T> {
-            restore: &'a str,
+            restore: Option<&'a str>,
             plan: &'a Plan,
             #[serde(skip_serializing_if = "Option::is_none")]
             fields: Option<&'a Fields>,

@@ -19,7 +19,8 @@ use crate::{
 pub(super) enum Entry {
     /// A part of the plan's text: whole lines.
     Part { text: String },
-    /// The plan's head, once all parts are there. Without it nothing was restored.
+    /// The plan's head, once all parts are there. Without it nothing was restored; nor with no parts, in one of several
+    /// containers.
     Plan {
         head: Box<Head>,
         parts: usize,

@@ -29,7 +29,7 @@ pub use self::{
 use super::{
     apply::{Outcome, StepResult},
     plan::Step,
-    plan_file::Plan,
+    plan_file::{Head, Plan},
     price::write_ru,
 };
 use crate::clock::Clock;
@@ -175,6 +175,22 @@ impl Journal {
     pub fn noted(&self) -> Done {
         Done { path: self.path.clone(), begun: self.begun }
     }
+}
+
+/// Notes in a history that a restore of several containers is under way, before anything of it is written anywhere: so that it
+/// is undone from whichever of them, wherever it was killed. [`Journal::begin`] puts the plan in its place.
+///
+/// # Errors
+/// When the history does not take it.
+pub(super) async fn announce(
+    head: &Head,
+    run: &str,
+    changes: &dyn HistoryReader,
+    clock: &dyn Clock,
+) -> Result<(), JournalError> {
+    let (head, applied) = (Box::new(head.clone()), Some(clock.now().timestamp()));
+    let entry = Entry::Plan { head, parts: 0, writes: 0, applied };
+    JournalItems { changes, id: run }.put(PLAN, &entry).await.map_err(JournalError::History)
 }
 
 /// Where steps are noted before they are done.

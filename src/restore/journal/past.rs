@@ -19,7 +19,7 @@ use crate::{
     restore::{
         apply::{Outcome, StepResult},
         plan::{Action, Chosen, Step},
-        plan_file::{Head, Intake, Plan},
+        plan_file::{Draft, Head, Intake, Plan},
     },
 };
 
@@ -63,6 +63,11 @@ pub async fn read(changes: &dyn HistoryReader, restore: &str) -> Result<Option<P
     let book = JournalItems { changes, id: restore };
     let parts = match book.get(PLAN).await? {
         None => return Ok(None),
+        // Nothing was begun in this one of several containers.
+        Some(Entry::Plan { head, parts: 0, .. }) => {
+            let plan = Draft::new(*head).and_then(Draft::seal).map_err(|e| wrong(&e.to_string()))?;
+            return Ok(Some(Past { run: restore.to_owned(), plan, outcomes: BTreeMap::new(), marks: false }));
+        }
         Some(Entry::Plan { parts, .. }) => parts,
         Some(_) => return Err(wrong("the plan's item is not one")),
     };
