@@ -9,7 +9,7 @@ use cosmos_rewind::cli::{Cli, Exit, Ui};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| cosmos_rewind::cli::explained(error).exit());
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = cli.worker_threads() {
         builder.worker_threads(threads);

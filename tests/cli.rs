@@ -152,8 +152,49 @@ async fn a_refused_query_says_what_to_do() {
     let (_, stderr) = shell.expect(1, &["query", "SELECT * FROM c"], "").await;
     assert!(stderr.contains("provision"), "{stderr}");
     shell.expect(0, &["provision"], "").await;
-    let (_, stderr) = shell.expect(1, &["query", "SELECT VALUE COUNT(1) FROM c"], "").await;
+    let (_, stderr) = shell.expect(2, &["query", "SELECT VALUE COUNT(1) FROM c"], "").await;
     assert!(stderr.contains("--count"), "{stderr}");
-    let (_, stderr) = shell.expect(1, &["query", "SELEKT"], "").await;
+    let (_, stderr) = shell.expect(2, &["query", "SELEKT"], "").await;
     assert!(stderr.contains("SELECT"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_on_the_command_line_ends_with_2_and_says_where() {
+    let shell = Shell::start().await;
+    shell.expect(0, &["provision", "--pk", "/tenant", "--pk", "/user"], "").await;
+    for sql in ["SELEC c.id FROM c", "SELECT * FROM c WHERE", "SELECT VALUE NO_SUCH_FUNCTION(c.id) FROM c"] {
+        for more in [&[][..], &["--count"], &["--pk", "[\"t\",\"u\"]"]] {
+            shell.expect(2, &[&["query", sql], more].concat(), "").await;
+        }
+    }
+    shell.expect(1, &["query", "--in", "nowhere", "SELECT * FROM c"], "").await;
+    let good = "{\"id\":\"a\",\"pk\":[\"t\",\"u\"]}\n";
+    for (key, words) in [("[\"t\",\"u\",1]", "3 components, not the 2"), ("\"t\"", "1 component, not the 2")] {
+        let list = format!("{good}\n{{\"id\":\"a\",\"pk\":{key}}}\n");
+        for args in [
+            &["show", "--at", "1s"][..],
+            &["history"],
+            &["diff", "--from", "1s"],
+            &["restore", "--at", "1s"],
+            &["revert", "--from", "1h", "--to", "1s"],
+        ] {
+            let (_, told) = shell.expect(2, &[args, &["--ids-file", "-"]].concat(), &list).await;
+            assert!(told.contains("line 3") && told.contains(words), "{args:?}: {told}");
+        }
+    }
+    // No flag is swallowed as an id; an id that looks like one has a way in.
+    for (args, flag) in [
+        (&["show", "--id", "-x"][..], "--id"),
+        (&["restore", "--id", "-abc", "--pk", "p", "--at", "1s"], "--id"),
+        (&["history", "--id", "a", "--pk", "-5"], "--pk"),
+        (&["history", "--where", "-c.n > 5"], "--where"),
+        (&["restore", "--id", "-y", "--at", "1s"], "--id"),
+    ] {
+        let (_, told) = shell.expect(2, args, "").await;
+        assert!(told.contains(&format!("{flag}='-...'")), "{args:?}: {told}");
+    }
+    let (_, told) = shell.expect(2, &["restore", "--id", "--all", "--at", "1s"], "").await;
+    assert!(told.contains("a value is required"), "{told}");
+    let (_, told) = shell.expect(1, &["show", "--id=-x", "--pk=-5"], "").await;
+    assert!(told.contains("\"-x\""), "{told}");
 }

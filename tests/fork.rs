@@ -218,6 +218,26 @@ async fn a_repair_that_was_tried_in_a_fork_goes_into_live_beside_honest_edits() 
 }
 
 #[tokio::test]
+async fn bookkeeping_that_everybody_writes_is_no_conflict() {
+    let shop = Shop::start(&[]).await;
+    shop.fork.edit("desk", json!({"price": 9.5, "by": "ann"})).await;
+    shop.fork.edit("rug", json!({"price": 9.5, "by": "ann"})).await;
+    shop.live.edit("desk", json!({"city": "Oslo", "by": "bob"})).await;
+    let plain = shop.diff(&["--format", "json"]).await;
+    assert_eq!(plain.code, 3, "{plain:?}");
+    assert_eq!(serde_json::from_str::<Value>(&plain.stdout).unwrap()["plan"]["steps"][0]["conflicts"], json!(["/by"]));
+    let planned = shop.diff(&["--bookkeeping", "/by", "--plan-out", "plan.json"]).await;
+    assert_eq!(planned.code, 0, "{planned:?}");
+    let done = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes"]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    let document = |city: &str, by: &str| json!({"price": 9.5, "city": city, "stock": {"n": 1}, "by": by});
+    assert_eq!(shop.live.get("desk").await, Some(document("Oslo", "bob")));
+    assert_eq!(shop.live.get("rug").await, Some(document("Davidson", "ann")));
+    let wrong = shop.diff(&["--bookkeeping", "by"]).await;
+    assert_eq!((wrong.code, wrong.stderr.contains("--bookkeeping")), (2, true), "{wrong:?}");
+}
+
+#[tokio::test]
 async fn what_both_changed_is_a_conflict_and_deletes_are_asked_for() {
     let mut shop = Shop::start(&[]).await;
     shop.fork.edit("desk", json!({"price": 9.5, "city": "Oslo"})).await;

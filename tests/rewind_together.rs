@@ -240,6 +240,71 @@ async fn a_list_may_name_documents_of_several_containers() {
 }
 
 #[tokio::test]
+async fn a_revert_and_a_look_may_name_documents_of_several_containers() {
+    let two = Two::start().await;
+    let (from, to) = ((two.now - 1800).to_string(), (two.now - 600).to_string());
+    let line =
+        |container: &str, id: &str| format!("{{\"container\":\"{container}\",\"id\":\"{id}\",\"pk\":\"{id}\"}}\n");
+    let both = format!("{}{}", line("orders", "order"), line("events", "event"));
+    let job = ["revert", "--containers", BOTH, "--from", &from, "--to", &to, "--ids-file", "-", "--yes"];
+    for (lines, words) in [
+        (line("nowhere", "order"), "nowhere is none of --containers"),
+        ("{\"id\":\"event\",\"pk\":\"event\"}".to_owned(), "line 1: missing field `container`"),
+    ] {
+        let refused = two.app.run_with_input(&job, &lines).await;
+        assert_eq!((refused.code, refused.stderr.contains(words)), (2, true), "{words}: {refused:?}");
+    }
+    let one = two.app.run_with_input(&job, &line("orders", "order")).await;
+    assert_eq!((one.code, two.states().await), (0, ["bad".to_owned(), "good".to_owned()]), "{one:?}");
+    let rest = two.app.run_with_input(&job, &line("events", "event")).await;
+    assert_eq!((rest.code, two.states().await), (0, ["good".to_owned(), "good".to_owned()]), "{rest:?}");
+    for look in [&["show", "--at", &from][..], &["diff", "--from", &from, "--format", "jsonl"]] {
+        let args = [look, &["--containers", BOTH, "--ids-file", "-"]].concat();
+        let found = two.app.run_with_input(&args, &both).await;
+        assert_eq!(found.code, 0, "{found:?}");
+        let found = two.app.run_with_input(&args, &line("orders", "order")).await;
+        assert!(found.code == 0 && !found.stderr.contains("container  events"), "{found:?}");
+    }
+    // Without containers, it is the same list for each: read once, from standard input too.
+    let args = ["show", "--at", &from, "--containers", BOTH, "--ids-file", "-"];
+    let found = two.app.run_with_input(&args, "{\"id\":\"event\",\"pk\":\"event\"}\n").await;
+    assert!(found.stdout.contains("\"good\"") && !found.stderr.contains("names no document"), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_had_nothing_to_write_names_nothing_to_undo_and_any_of_the_containers_undoes_the_rest() {
+    let two = Two::start().await;
+    let at = (two.now - 1800).to_string();
+    let restore = async |containers: &str, more: &[&str]| {
+        let args = ["restore", "--containers", containers, "--all", "--at", &at, "--yes", "--format", "jsonl"];
+        let done = two.run(&[&args[..], more].concat()).await;
+        assert_eq!(done.code, 0, "{done:?}");
+        done.stdout
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["restore"].clone())
+            .collect::<Vec<_>>()
+    };
+    let first = restore("orders=order-changes", &[]).await;
+    assert!(first[0].is_string(), "{first:?}");
+    assert_eq!(restore("orders=order-changes", &[]).await, [Value::Null]);
+    // One of them is as it was already: there is one id, and it is known in both.
+    let both = restore(BOTH, &[]).await;
+    assert!(both[0].is_string() && both[0] == both[1], "{both:?}");
+    assert_eq!(two.states().await, ["good", "good"]);
+    std::fs::remove_dir_all(two.app.folder.path().join(".cosmos-rewind")).unwrap();
+    let id = both[0].as_str().unwrap();
+    let undone = two.run(&["undo", id, "--source", "orders", "--changes", "order-changes", "--yes"]).await;
+    assert_eq!((undone.code, two.states().await), (0, ["bad".to_owned(), "good".to_owned()]), "{undone:?}");
+    let listed = two.run(&["undo", "--list", "--source", "orders", "--changes", "order-changes"]).await;
+    assert!(listed.code == 0 && listed.stdout.contains(id), "{listed:?}");
+    // One container alone.
+    let alone = ["restore", "--all", "--at", &at, "--yes", "--format", "json"];
+    assert!(two.run(&alone).await.json()["restore"].is_string());
+    let again = two.run(&alone).await;
+    assert_eq!((again.code, &again.json()["restore"], &again.json()["outcomes"]), (0, &Value::Null, &json!([])));
+}
+
+#[tokio::test]
 async fn what_find_names_in_several_containers_goes_into_one_restore_as_it_is() {
     let two = Two::start().await;
     let find = ["find", "--containers", BOTH, "--when", "doc.by == 'job'", "--from", "1h", "--format"];

@@ -58,11 +58,15 @@ pub struct DiffArgs {
 }
 
 /// Runs the command.
-pub async fn run(args: DiffArgs, ui: &Ui) -> Result<Exit, CliError> {
+pub async fn run(mut args: DiffArgs, ui: &Ui) -> Result<Exit, CliError> {
     if let Some(url) = &args.fork.fork {
         return diff_fork::run(&args.fork, url, &args.connection, args.several.containers(), args.format, ui).await;
     }
-    args.several.each(&args.connection, ui, async |connection| one(&args, connection, ui).await).await
+    let mut all = args.several.names(&args.connection)?;
+    if !all.is_empty() {
+        args.which.share_list_or_repeat(&mut all)?;
+    }
+    SeveralArgs::each(all, &args.connection, ui, async |connection| one(&args, connection, ui).await).await
 }
 
 async fn one(args: &DiffArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Exit, CliError> {

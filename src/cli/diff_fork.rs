@@ -36,6 +36,9 @@ pub struct ForkArgs {
     /// Bring in only this field of documents that exist; repeatable
     #[arg(long, value_name = "PATH", requires = "fork")]
     only: Vec<String>,
+    /// Fields that every writer sets, such as /updatedBy: a live value that was changed since stays, and is no conflict
+    #[arg(long, value_name = "PATH", value_delimiter = ',', requires = "fork")]
+    bookkeeping: Vec<String>,
     /// What identifies the elements of an array, as in /items=/sku, so that each is merged by itself; repeatable
     #[arg(long, value_name = "ARRAY=KEY", requires = "fork")]
     array_key: Vec<ArrayKey>,
@@ -67,6 +70,7 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let started = Instant::now();
     let only = paths("--only", &args.only)?;
+    let bookkeeping = paths("--bookkeeping", &args.bookkeeping)?;
     let (cosmos, names) = connection.open()?;
     let all = if containers.is_empty() { vec![names] } else { names_of(connection, containers)? };
     let fork = opened(url, connection)?;
@@ -76,11 +80,11 @@ pub(super) async fn run(
             rules: Rules {
                 array_keys: args.array_key.clone(),
                 only: only.clone(),
+                bookkeeping: bookkeeping.clone(),
                 prefer: args.prefer.map(|preferred| match preferred {
                     Preferred::Live => Prefer::Ours,
                     Preferred::Fork => Prefer::Base,
                 }),
-                ..Rules::default()
             },
             delete_removed: args.delete_removed.is_some(),
             max_deletes: args.delete_removed.and_then(|limit| limit.0),

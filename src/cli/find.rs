@@ -6,6 +6,7 @@ pub use super::find_args::FindArgs;
 use super::{
     CliError, ConnectionArgs, Exit, Ui, lookup,
     render::find::{Extra, Writes},
+    together::SeveralArgs,
 };
 use crate::{
     change::{key::parse_path, time::PointInTime},
@@ -18,7 +19,8 @@ use crate::{
 /// # Errors
 /// When the condition makes no sense, or the account cannot be used.
 pub async fn run(args: FindArgs, ui: &Ui) -> Result<Exit, CliError> {
-    args.several.each(&args.connection, ui, async |connection| one(&args, connection, ui).await).await
+    let all = args.several.names(&args.connection)?;
+    SeveralArgs::each(all, &args.connection, ui, async |connection| one(&args, connection, ui).await).await
 }
 
 async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Exit, CliError> {

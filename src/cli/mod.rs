@@ -53,7 +53,10 @@ mod ui;
 mod undo;
 mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind as ClapKind},
+};
 
 pub use connection::ConnectionArgs;
 pub use error::{CliError, ErrorKind, Hint};
@@ -179,6 +182,20 @@ impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
+}
+
+/// A command line that was not understood, with what may be meant: a value that begins with a hyphen was taken for a flag.
+/// It is not taken for a value, because then a forgotten value would swallow the flag behind it.
+pub fn explained(mut error: clap::Error) -> clap::Error {
+    let arguments: Vec<String> = std::env::args().collect();
+    let is_flag = |text: &str| text.starts_with("--") && text.len() > 2 && !text.contains('=');
+    let is_value = |text: &str| text.starts_with('-') && text.len() > 1 && !text.starts_with("--");
+    let flag = arguments.windows(2).find(|two| is_flag(&two[0]) && is_value(&two[1])).map(|two| &two[0]);
+    if let (Some(flag), ClapKind::UnknownArgument | ClapKind::InvalidValue) = (flag, error.kind()) {
+        let tip = format!("a value that begins with a hyphen stands behind an equals sign: {flag}='-...'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// Runs one command and reports how it ended; errors and hints go to standard error.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{CliError, ConnectionArgs, Exit, Ui};
+use super::{CliError, ConnectionArgs, ErrorKind, Exit, Ui};
 use crate::{
     change::key::{KeyPaths, PartitionKey},
     cosmos::{Failure, Param},
@@ -120,7 +120,10 @@ fn refused(failure: Failure, sql: &str) -> CliError {
         }
         _ => None,
     };
-    let error = CliError::from(failure);
+    let mut error = CliError::from(failure.clone());
+    if failure.status.is_bad_request() {
+        error.kind = ErrorKind::Predicate(failure);
+    }
     match hint {
         Some(hint) => error.hint(hint),
         None => error,
@@ -140,5 +143,6 @@ mod tests {
         let error = refused(Status::new(400, 0), "Syntax error near 'x'", "SELECT VALUE COUNT(1) FROM c");
         assert!(error.to_string().contains("Syntax error"));
         assert!(error.hints.is_empty());
+        assert_eq!(error.kind.exit(), Exit::Usage);
     }
 }

@@ -8,12 +8,11 @@ use super::{
     applying::{apply, save_plans},
     from_archive::{FROM, open_archive},
     render::plan::{Shown, planned_exit, show_plan},
-    selection::{bad_list, list_text},
+    selection::{list_text, lists_of},
     together::{OnePlan, Run, Then, bad_plan, carry_out, names_of, pairs, plan_and_carry_out, saved_parts},
 };
 use crate::{
     config::Account,
-    input,
     restore::{self, PlanLoadError, Planned, Saved, Use, new_id},
 };
 
@@ -77,11 +76,7 @@ async fn together(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, _) = args.connection.open()?;
     let mut all = names_of(&args.connection, &args.containers)?;
     if let Some(file) = &args.ids_file {
-        args.lists = input::by_container(&list_text(file)?).map_err(|bad| bad_list(&bad))?;
-        if let Some(other) = args.lists.keys().find(|other| all.iter().all(|names| names.source != **other)) {
-            return Err(CliError::usage(format!("--ids-file: {other} is none of --containers"), "name it there too"));
-        }
-        all.retain(|names| args.lists.contains_key(&names.source));
+        args.lists = lists_of(&list_text(file)?, &mut all)?;
     }
     let then = Then { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
     plan_and_carry_out(ui, &cosmos, &all, then, async |names, containers, cx| {

@@ -35,7 +35,7 @@ pub struct RevertArgs {
     which: SelectionArgs,
     /// Revert several containers, with one confirmation and one undo: names, each with =CHANGES unless a function of the app
     /// captures it
-    #[arg(long, value_name = "NAME[=CHANGES]", value_delimiter = ',', conflicts_with_all = ["id", "ids_file"])]
+    #[arg(long, value_name = "NAME[=CHANGES]", value_delimiter = ',', conflicts_with = "id")]
     containers: Vec<String>,
     /// Take back writes from this time on: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"
     #[arg(long, value_name = "TIME")]
@@ -97,10 +97,10 @@ enum Preferred {
 /// # Errors
 /// When the request is wrong, or the account cannot be used. A field in conflict and a document that could not be reverted
 /// are reported and make the exit code 3.
-pub async fn run(args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
+pub async fn run(mut args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     if !args.containers.is_empty() {
-        return together(&args, ui).await;
+        return together(&mut args, ui).await;
     }
     let opened = args.connection.opened().await?;
     let (cosmos, names) = (&opened.cosmos, &opened.names);
@@ -124,9 +124,11 @@ pub async fn run(args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
 }
 
 /// Several containers, the same writes.
-async fn together(args: &RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
+async fn together(args: &mut RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, _) = args.connection.open()?;
-    let all = names_of(&args.connection, &args.containers)?;
+    let mut all = names_of(&args.connection, &args.containers)?;
+    args.which.share_list(&mut all)?;
+    let args = &*args;
     let then = Then { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
     plan_and_carry_out(ui, &cosmos, &all, then, async |names, containers, cx| {
         let which = which(args.which.optional(names, containers)?);

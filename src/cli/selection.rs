@@ -1,7 +1,7 @@
 //! Which documents a command is about: one, a list, or those that a predicate finds.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -30,6 +30,9 @@ pub struct SelectionArgs {
     /// The documents that matched this predicate then; your own SQL on `c`
     #[arg(long = "where", value_name = "PREDICATE", group = "which")]
     predicate: Option<String>,
+    /// The list of each container, of a list that is about several.
+    #[arg(skip)]
+    lists: BTreeMap<String, String>,
     /// Value of a parameter of the predicate: JSON, or else text (digits as text: zip='"28036"'); repeatable
     #[arg(long, value_name = "NAME=VALUE", requires = "predicate")]
     param: Vec<Param>,
@@ -56,9 +59,41 @@ impl SelectionArgs {
     /// When a list cannot be read.
     pub(super) fn optional(&self, names: &Names, containers: &Containers) -> Result<Option<Selection>, CliError> {
         match &self.ids_file {
-            Some(file) => read_ids(file, names, containers).map(|items| Some(Selection::Items(items))),
+            Some(file) => {
+                let items = match self.lists.get(&names.source) {
+                    Some(list) => ids(list, names, containers)?,
+                    None => read_ids(file, names, containers)?,
+                };
+                Ok(Some(Selection::Items(items)))
+            }
             None => Ok(self.without_list()),
         }
+    }
+
+    /// Reads a list that is about several containers. Of these it leaves those that the list names.
+    ///
+    /// # Errors
+    /// When a line does not name one of them.
+    pub(super) fn share_list(&mut self, all: &mut Vec<Names>) -> Result<(), CliError> {
+        if let Some(file) = &self.ids_file {
+            self.lists = lists_of(&list_text(file)?, all)?;
+        }
+        Ok(())
+    }
+
+    /// The same of a list that may be about the same documents in all of them.
+    ///
+    /// # Errors
+    /// When some lines name a container, and a line does not name one of these.
+    pub(super) fn share_list_or_repeat(&mut self, all: &mut Vec<Names>) -> Result<(), CliError> {
+        if let Some(file) = &self.ids_file {
+            let text = list_text(file)?;
+            self.lists = match input::names_containers(&text) {
+                true => lists_of(&text, all)?,
+                false => all.iter().map(|names| (names.source.clone(), text.clone())).collect(),
+            };
+        }
+        Ok(())
     }
 
     fn without_list(&self) -> Option<Selection> {
@@ -108,8 +143,12 @@ pub(super) fn full_key(key: &PartitionKey, names: &Names, containers: &Container
 
 /// The items of a list, one a line; each once.
 pub(super) fn read_ids(file: &Path, names: &Names, containers: &Containers) -> Result<Vec<ItemKey>, CliError> {
+    ids(&list_text(file)?, names, containers)
+}
+
+fn ids(text: &str, names: &Names, containers: &Containers) -> Result<Vec<ItemKey>, CliError> {
     let mut known = HashSet::new();
-    let listed = of_one_container(input::named, &list_text(file)?, names, containers)?.into_iter().map(|one| one.item);
+    let listed = of_one_container(input::named, text, names, containers)?.into_iter().map(|one| one.item);
     Ok(listed.filter(|item| known.insert(item.clone())).collect())
 }
 
@@ -140,10 +179,7 @@ fn of_one_container(
     containers: &Containers,
 ) -> Result<Vec<Listed>, CliError> {
     let paths = containers.source.key_paths();
-    let listed = parse(text, paths).map_err(|bad| match bad {
-        BadList::Key(key) => wrong_key(&key, &names.source, paths),
-        bad => bad_list(&bad),
-    })?;
+    let listed = parse(text, paths).map_err(|bad| bad_list(&bad))?;
     let elsewhere = |one: &&Listed| one.container.as_ref().is_some_and(|container| *container != names.source);
     match listed.iter().find(elsewhere) {
         Some(Listed { line, container: Some(container), .. }) => Err(CliError::usage(
@@ -152,6 +188,19 @@ fn of_one_container(
         )),
         _ => Ok(listed),
     }
+}
+
+/// The list of each container, of a list that is about several. Of these it leaves those that the list names.
+///
+/// # Errors
+/// When a line does not name one of them.
+pub(super) fn lists_of(text: &str, all: &mut Vec<Names>) -> Result<BTreeMap<String, String>, CliError> {
+    let lists = input::by_container(text).map_err(|bad| bad_list(&bad))?;
+    if let Some(other) = lists.keys().find(|other| all.iter().all(|names| names.source != **other)) {
+        return Err(CliError::usage(format!("--ids-file: {other} is none of --containers"), "name it there too"));
+    }
+    all.retain(|names| lists.contains_key(&names.source));
+    Ok(lists)
 }
 
 /// A list that is not understood.

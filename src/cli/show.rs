@@ -67,8 +67,12 @@ enum ShowFormat {
 }
 
 /// Runs the command.
-pub async fn run(args: ShowArgs, ui: &Ui) -> Result<Exit, CliError> {
-    args.several.each(&args.connection, ui, async |connection| one(&args, connection, ui).await).await
+pub async fn run(mut args: ShowArgs, ui: &Ui) -> Result<Exit, CliError> {
+    let mut all = args.several.names(&args.connection)?;
+    if !all.is_empty() {
+        args.which.share_list_or_repeat(&mut all)?;
+    }
+    SeveralArgs::each(all, &args.connection, ui, async |connection| one(&args, connection, ui).await).await
 }
 
 async fn one(args: &ShowArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Exit, CliError> {

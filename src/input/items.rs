@@ -20,11 +20,25 @@ pub enum BadList {
         problem: String,
     },
     /// A partition key has more or fewer components than the container's.
-    #[error("the key {0} does not have all components")]
-    Key(PartitionKey),
+    #[error("line {line}: the key {key} has {} of {paths}", components(key, paths))]
+    Key {
+        /// The line's number.
+        line: usize,
+        /// The key.
+        key: PartitionKey,
+        /// The container's.
+        paths: KeyPaths,
+    },
     /// There is no line.
     #[error("it names no document")]
     Empty,
+}
+
+fn components(key: &PartitionKey, paths: &KeyPaths) -> String {
+    match key.0.len() {
+        1 => format!("1 component, not the {}", paths.len()),
+        given => format!("{given} components, not the {}", paths.len()),
+    }
 }
 
 /// A document of a list.
@@ -146,12 +160,18 @@ fn lines(text: &str, paths: &KeyPaths, check: impl Fn(&Line) -> Result<(), BadTh
         let pk = if line.pk.is_array() { line.pk } else { json!([line.pk]) };
         let partition_key = PartitionKey::parse(&pk.to_string()).map_err(wrong)?;
         if partition_key.0.len() != paths.len() {
-            return Err(BadList::Key(partition_key));
+            return Err(BadList::Key { line: number + 1, key: partition_key, paths: paths.clone() });
         }
         let (item, container) = (ItemKey { id: line.id, partition_key }, line.container);
         all.push(Listed { item, then, line: number + 1, container });
     }
     if all.is_empty() { Err(BadList::Empty) } else { Ok(all) }
+}
+
+/// Whether a line of a list names its container.
+pub fn names_containers(text: &str) -> bool {
+    let line = |line: &str| serde_json::from_str::<Line>(line).is_ok_and(|line| line.container.is_some());
+    without_mark(text).lines().any(line)
 }
 
 /// A list of documents in several containers as a list for each; lines keep their numbers.
@@ -219,7 +239,7 @@ mod tests {
         assert_eq!(found.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         let wrong = list("\n{\"id\":\"a\"}").unwrap_err().to_string();
         assert!(wrong.starts_with("line 2: missing field `pk`"), "{wrong}");
-        assert!(matches!(list("{\"id\":\"a\",\"pk\":\"t1\"}"), Err(BadList::Key(_))));
+        assert!(matches!(list("{\"id\":\"a\",\"pk\":\"t1\"}"), Err(BadList::Key { line: 1, .. })));
         assert!(matches!(list("\n"), Err(BadList::Empty)));
     }
 

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-pub use self::items::{BadList, Listed, Then, by_container, listed, named};
+pub use self::items::{BadList, Listed, Then, by_container, listed, named, names_containers};
 pub use crate::archive::{InputDocument, NoDocument};
 use crate::change::raw::RawDocument;
 

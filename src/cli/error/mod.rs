@@ -18,7 +18,7 @@ pub enum ErrorKind {
     /// A setting is wrong; nothing was done.
     #[error("setting {}: {}", .0.name, .0.problem)]
     Setting(ConfigError),
-    /// The account refused the caller's predicate.
+    /// The account refused the caller's predicate or query.
     #[error("{0}")]
     Predicate(Failure),
     /// The account refused, or did not answer.
