@@ -171,9 +171,24 @@ impl Past<'_> {
             Selection::Where { predicate, params } => {
                 let (items, bad) = found(&self.containers()?, predicate, params, matching, &self.pace).await?;
                 odd_records::tell(&bad, progress);
+                if let Matching::At(at) = matching {
+                    self.tell_beyond(at, progress).await?;
+                }
                 Ok(Documents { one: None, items, or_live, incomplete: !bad.is_empty() })
             }
         }
+    }
+
+    /// Tells that other documents may have matched, where the history ends before the moment. What is live now is known.
+    async fn tell_beyond(&self, at: PointInTime, progress: &dyn Progress) -> Result<(), LookError> {
+        if at == PointInTime::END {
+            return Ok(());
+        }
+        let frontier = self.frontier(at).await?;
+        if !frontier.covers(at) {
+            progress.note(&format!("warning: {}, before {at}: others may have matched then", frontier.describe()));
+        }
+        Ok(())
     }
 
     /// A document of which the history has no version, and which is live: then that tells what it was.
