@@ -47,14 +47,14 @@ pub(super) async fn plan(
         let step = plan_one(container, log, values, epk, operation, &mut expected).await;
         steps.push(step.map_err(|failure| (index, failure))?);
     }
-    if let Some(keys) = log.unique() {
-        try_unique(Trial::of(keys, epk), &steps)?;
+    match log.unique().and_then(|keys| first_taken(Trial::of(keys, epk), &steps)) {
+        Some(index) => Err((index, Outcome::refused(409, TAKEN))),
+        None => Ok(steps),
     }
-    Ok(steps)
 }
 
-/// Whether the writes of a batch leave unique keys unique, one after the other.
-fn try_unique(mut trial: Trial<'_>, steps: &[Step]) -> Result<(), (usize, Outcome)> {
+/// The first write of a batch with values of a unique key that another document has by then.
+fn first_taken(mut trial: Trial<'_>, steps: &[Step]) -> Option<usize> {
     for (index, step) in steps.iter().enumerate() {
         let Step::Write(write) = step else { continue };
         if let Target::Document(_, id) = Target::of(&write.path) {
@@ -64,10 +64,10 @@ fn try_unique(mut trial: Trial<'_>, steps: &[Step]) -> Result<(), (usize, Outcom
             && let Ok(document) = json_of(&write.body)
             && !trial.put(document["id"].as_str().unwrap_or_default(), &document)
         {
-            return Err((index, Outcome::refused(409, TAKEN)));
+            return Some(index);
         }
     }
-    Ok(())
+    None
 }
 
 async fn plan_one(
