@@ -12,7 +12,7 @@ pub use super::{
 use super::{
     compose::{compose, without_system},
     error::{GivenUp, StepError},
-    outcome::conflicting,
+    outcome::{conflicting, overtaken},
     plan::{Action, Step},
 };
 use crate::{
@@ -342,9 +342,9 @@ impl Applier<'_> {
                     (None, None) => true,
                     _ => false,
                 };
-                outcome.fate = if ours { StepResult::Done } else { StepResult::Conflict };
-                outcome.after = now.as_deref().filter(|_| ours).and_then(etag_of);
-                outcome.message = (!ours).then(|| "was changed while it was being restored".into());
+                let now = now.as_deref().and_then(etag_of);
+                overtaken(outcome, ours, now == etag);
+                outcome.after = now.filter(|_| ours);
                 Ok(())
             }
             Err(f) => Err(f.into()),

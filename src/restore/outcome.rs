@@ -46,6 +46,18 @@ pub struct Outcome {
     pub message: Option<String>,
 }
 
+/// What a refused write came to: it is `ours` after all, or the document is still as it was looked at, so that another one
+/// is in the way, or somebody was quicker.
+pub(super) fn overtaken(outcome: &mut Outcome, ours: bool, is_as_it_was: bool) {
+    let (fate, message) = match (ours, is_as_it_was) {
+        (true, _) => (StepResult::Done, None),
+        (false, true) => (StepResult::Failed, Some("another document has its values of a unique key")),
+        (false, false) => (StepResult::Conflict, Some("was changed while it was being restored")),
+    };
+    outcome.fate = fate;
+    outcome.message = message.map(str::to_owned);
+}
+
 /// That a document was changed after the plan was made.
 pub(super) fn conflicting(outcome: &mut Outcome, step: &Step, etag: Option<&String>) {
     outcome.fate = StepResult::Conflict;

@@ -196,3 +196,40 @@ async fn an_undo_that_is_only_planned_says_what_others_changed_since() {
     assert_eq!(world.live("edited", "p").await.unwrap()["n"], 3);
     assert_eq!(world.live("deleted", "p").await, None);
 }
+
+/// Two documents have swapped the values of a unique key: neither can go back before the other, and nobody changed them.
+#[tokio::test]
+async fn a_unique_key_in_the_way_of_a_restore_is_told_as_such() {
+    let description = json!({"partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2},
+        "uniqueKeyPolicy": {"uniqueKeys": [{"paths": ["/mail"]}]}});
+    let app = crate::support::TestApp::with_events(&["/pk", "/_originalId"], description).await;
+    let world = Captured::with(app, "all-versions").await;
+    let put = async |id: &str, mail: &str| world.put(json!({"id": id, "pk": "p", "mail": mail})).await;
+    put("a", "1").await;
+    put("b", "2").await;
+    world.capture().await;
+    let at = next_second().await.to_string();
+    next_second().await;
+    for (id, mail) in [("a", "free"), ("b", "1"), ("a", "2")] {
+        put(id, mail).await;
+    }
+    world.capture().await;
+    let restore = ["restore", "--all", "--at", &at, "--yes", "--no-stamp", "--format", "json"];
+    let refused = world.run(&restore).await;
+    assert_eq!(refused.code, 3, "{refused:?}");
+    let report: Value = serde_json::from_str(&refused.stdout).unwrap();
+    for outcome in report["outcomes"].as_array().unwrap() {
+        let told = (outcome["fate"].as_str(), outcome["message"].as_str());
+        assert_eq!(told, (Some("failed"), Some("another document has its values of a unique key")), "{report}");
+    }
+    assert_eq!(report["outcomes"].as_array().map(Vec::len), Some(2), "{report}");
+    // With one of them out of the way, the same command finishes the rest.
+    put("a", "free").await;
+    world.capture().await;
+    for _ in 0..2 {
+        world.run(&restore).await;
+    }
+    let mails =
+        [world.live("a", "p").await.unwrap()["mail"].clone(), world.live("b", "p").await.unwrap()["mail"].clone()];
+    assert_eq!(mails, ["1", "2"]);
+}
