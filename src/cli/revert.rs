@@ -11,13 +11,14 @@ use super::{
     lookup,
     render::plan::{Shown, planned_exit, show_plan},
     restore_args::DeleteLimit,
-    selection::{SelectionArgs, paths},
+    selection::{SelectionArgs, full_key, paths},
     together::{OnePlan, Then, names_of, pairs, plan_and_carry_out},
 };
 use crate::{
     change::merge::{ArrayKey, Prefer, Rules},
+    config::Names,
     cosmos::{Cosmos, Shard},
-    history::past::Selection,
+    history::{Containers, past::Selection},
     restore::{self, Named, Use, Which},
     revert::{self, Request},
 };
@@ -106,7 +107,7 @@ pub async fn run(mut args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, names) = (&opened.cosmos, &opened.names);
     let cx = if args.wait { opened.careful_context(ui) } else { opened.context(ui) };
     let containers = restore::open(None, &cx).await?;
-    let which = which(args.which.optional(names, &containers)?);
+    let which = which(args.which.optional(names, &containers)?, names, &containers)?;
     let request = args.request(ui, cosmos, which).await?;
     let planned = revert::plan(&request, &containers, &cx).await?;
     let bad = if planned.bad.is_empty() { Exit::Done } else { Exit::Incomplete };
@@ -131,7 +132,7 @@ async fn together(args: &mut RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     let args = &*args;
     let then = Then { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
     plan_and_carry_out(ui, &cosmos, &all, then, async |names, containers, cx| {
-        let which = which(args.which.optional(names, containers)?);
+        let which = which(args.which.optional(names, containers)?, names, containers)?;
         let request = Request { together: pairs(&all), ..args.request(ui, &cosmos, which).await? };
         let planned = revert::plan(&request, containers, cx).await;
         Ok(planned.map(|planned| OnePlan {
@@ -144,13 +145,17 @@ async fn together(args: &mut RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     .await
 }
 
-fn which(selected: Option<Selection>) -> Which {
-    match selected {
+fn which(selected: Option<Selection>, names: &Names, containers: &Containers) -> Result<Which, CliError> {
+    Ok(match selected {
         None => Which::All,
-        Some(Selection::One { id, key }) => Which::Named(vec![Named { id, key }]),
+        Some(Selection::One { id, key }) => {
+            // The first components are enough to look, not to write.
+            key.iter().try_for_each(|key| full_key(key, names, containers))?;
+            Which::Named(vec![Named { id, key }])
+        }
         Some(Selection::Items(items)) => Which::Items(items),
         Some(Selection::Where { predicate, params }) => Which::Where { predicate, params },
-    }
+    })
 }
 
 impl RevertArgs {

@@ -233,3 +233,28 @@ async fn a_unique_key_in_the_way_of_a_restore_is_told_as_such() {
         [world.live("a", "p").await.unwrap()["mail"].clone(), world.live("b", "p").await.unwrap()["mail"].clone()];
     assert_eq!(mails, ["1", "2"]);
 }
+
+/// The first components of a key are enough to look at a document. What writes wants all, and says so.
+#[tokio::test]
+async fn a_part_of_a_key_is_enough_to_look_and_not_to_write() {
+    let key = json!({"partitionKey": {"paths": ["/a", "/b"], "kind": "MultiHash", "version": 2}});
+    let app = crate::support::TestApp::with_events(&["/a", "/b", "/_originalId"], key).await;
+    let world = Captured::with(app, "all-versions").await;
+    let full = PartitionKey::parse(r#"["t",1]"#).unwrap();
+    let document = json!({"id": "x", "a": "t", "b": 1}).to_string();
+    world.app.events().await.upsert(&full, "x", document.into_bytes()).await.unwrap();
+    world.capture().await;
+    let before = everything(&world).await;
+    for args in [
+        &["revert", "--from", "1h", "--to", "now", "--yes"][..],
+        &["restore", "--at", "now", "--yes"],
+        &["erase", "--yes", "--settle", "0s"],
+    ] {
+        for pk in ["t", r#"["t"]"#] {
+            let output = world.run(&[args, &["--id", "x", "--pk", pk]].concat()).await;
+            assert_eq!((output.code, output.stderr.contains("1 of 2 components")), (2, true), "{args:?}: {output:?}");
+        }
+    }
+    assert_eq!(everything(&world).await, before);
+    assert_eq!(world.run(&["show", "--id", "x", "--pk", "t"]).await.code, 0);
+}
