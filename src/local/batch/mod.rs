@@ -128,9 +128,6 @@ pub(super) async fn run(container: &Container, ask: &Ask) -> Answer {
         Ok(steps) => steps,
         Err((index, failure)) => return refused(operations.len(), index, failure),
     };
-    if container.has_unique_keys() {
-        return by_emulator(container, &mut log, ask, &operations, epk).await;
-    }
     let mut answer = apply(container, &mut log, ask, &operations, steps).await;
     answer.headers.set("lsn", log.lsn().to_string());
     answer
