@@ -119,7 +119,7 @@ fn delivery(app_root: &Path, settings: &Settings) -> Delivery {
     delivery
 }
 
-/// Looks at the containers of functions, for ten seconds at most. Batches that come meanwhile have the same look before
+/// Looks at the containers of functions, for ten seconds at most, and at the directory of dead letters. Batches that come meanwhile have the same look before
 /// they are stored.
 ///
 /// # Errors
@@ -127,7 +127,13 @@ fn delivery(app_root: &Path, settings: &Settings) -> Delivery {
 /// until it answers nothing is stored.
 pub async fn look(captures: &[Arc<Capture<CosmosHistory>>]) -> Result<(), ServeError> {
     let looked = captures.iter().map(|capture| check_containers(capture));
-    refuse(join_all(looked).await.into_iter().flatten().collect())
+    // All functions have one place for letters.
+    let letters = match captures.first() {
+        Some(capture) => capture.dead_letters.check().await.err(),
+        None => None,
+    };
+    let letters = letters.map(|e| format!("REWIND_DEAD_LETTERS: {}", chain(&e)));
+    refuse(join_all(looked).await.into_iter().flatten().chain(letters).collect())
 }
 
 fn refuse(wrong: Vec<String>) -> Result<(), ServeError> {

@@ -35,6 +35,23 @@ impl Directory {
         }
     }
 
+    /// Whether a letter could be put here; leaves nothing behind.
+    pub(super) async fn check(&self) -> Result<(), DeadLetterError> {
+        let path = self.path.clone();
+        let tried = move || {
+            let made = !path.exists();
+            std::fs::create_dir_all(&path)?;
+            tempfile::Builder::new().prefix(".").suffix(".part").tempfile_in(&path)?.close()?;
+            // Others may have put something there meanwhile.
+            let _ = made.then(|| std::fs::remove_dir(&path));
+            Ok(())
+        };
+        match tokio::task::spawn_blocking(tried).await {
+            Ok(result) => result.map_err(self.error("write")),
+            Err(e) => Err(self.error("write")(io::Error::other(e))),
+        }
+    }
+
     pub(super) async fn list(&self) -> Result<Vec<String>, DeadLetterError> {
         let mut entries = match tokio::fs::read_dir(&self.path).await {
             Ok(entries) => entries,

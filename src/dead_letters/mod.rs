@@ -111,6 +111,17 @@ impl DeadLetterStore {
         })
     }
 
+    /// Says whether letters can be put away, as far as this machine knows: a blob container is not asked.
+    ///
+    /// # Errors
+    /// When the directory is none, cannot be made or not be written to.
+    pub async fn check(&self) -> Result<(), DeadLetterError> {
+        match self {
+            Self::Directory(store) => store.check().await,
+            Self::Blob(_) => Ok(()),
+        }
+    }
+
     /// Keeps a letter.
     ///
     /// # Errors

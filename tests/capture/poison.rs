@@ -99,8 +99,9 @@ async fn the_letters_of_a_large_batch_are_put_away_side_by_side() {
 #[tokio::test]
 async fn when_the_dead_letter_store_fails_the_batch_fails() {
     let app = TestApp::start().await;
-    std::fs::write(app.folder.path().join("occupied"), "a file").unwrap();
     let handler = app.handler(&[("REWIND_DEAD_LETTERS", "occupied")]).await;
+    // Had it been there before, the handler would not have started.
+    std::fs::write(app.folder.path().join("occupied"), "a file").unwrap();
     let (status, body) = handler.deliver(&[feed_document("x", "x", 1), json!(17)]).await;
     assert_eq!(status, 500, "{body}");
     assert!(body["error"].as_str().unwrap().contains("dead letter"), "{body}");

@@ -65,3 +65,22 @@ async fn an_account_that_hangs_holds_up_neither_the_host_nor_the_end() {
         patient.log()
     );
 }
+
+#[tokio::test]
+async fn a_place_where_no_letter_can_be_put_ends_the_process() {
+    let app = TestApp::start().await;
+    let file = app.folder.path().join("letters");
+    std::fs::write(&file, "a file").unwrap();
+    for place in [file.to_str().unwrap(), "/proc/letters"] {
+        let mut handler = app.answering(&[("REWIND_DEAD_LETTERS", place)]).await;
+        assert_eq!(handler.exit_code(PATIENCE).await, Some(2), "{:?}", handler.log());
+        let stderr = handler.stderr().join("\n");
+        assert!(stderr.contains("REWIND_DEAD_LETTERS") && stderr.contains(place), "{stderr}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "a file");
+    // One that is not there yet is made when it is needed.
+    let new = app.folder.path().join("new/letters");
+    let handler = app.answering(&[("REWIND_DEAD_LETTERS", new.to_str().unwrap())]).await;
+    handler.wait_for_log("ready").await;
+    assert!(!new.exists());
+}
