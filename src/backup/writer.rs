@@ -26,6 +26,9 @@ pub struct Writer {
     since: usize,
     /// Bytes of the file at the last checkpoint.
     good: u64,
+    /// The file once more. A process that is being started has a copy of every open file for a moment, so closing ours
+    /// would not let the lock go.
+    lock: File,
 }
 
 /// What `FILE.part.json` holds.
@@ -134,6 +137,7 @@ impl Writer {
             documents: 0,
             since: 0,
             good: state.bytes,
+            lock: file.try_clone()?,
         };
         if resumed {
             writer.read_again(&file, state.bytes, state.documents)?;
@@ -263,6 +267,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.out = None;
+        let _ = self.lock.unlock();
         if self.good == 0 {
             let _ = std::fs::remove_file(&self.part);
             let _ = std::fs::remove_file(&self.progress);
