@@ -31,7 +31,8 @@ impl Address {
         let (scheme, rest) = text.split_once("://").filter(|_| is_mongo_address(text)).ok_or(NotAnAddress)?;
         let (authority, tail) = rest.split_once(['/', '?']).unwrap_or((rest, ""));
         let (user_info, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-        if hosts.is_empty() {
+        // A user and a password without a host look like a host and a port.
+        if hosts.is_empty() || !hosts.split(',').all(has_port_or_none) {
             return Err(NotAnAddress);
         }
         // A password that is not encoded may hold a slash: then it ends nowhere, and nothing behind it is shown.
@@ -78,6 +79,12 @@ impl Address {
     }
 }
 
+/// Whether what stands behind a host's colon can be a port. An IPv6 address has colons of its own, in brackets.
+fn has_port_or_none(host: &str) -> bool {
+    let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
+    behind.split_once(':').is_none_or(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
@@ -99,6 +106,7 @@ mod tests {
         for (text, shown) in [
             ("mongodb://127.0.0.1:27017", "mongodb://127.0.0.1:27017"),
             ("mongodb://u:sEcRet%40@a:1,b:2/db?authSource=x", "mongodb://a:1,b:2"),
+            ("mongodb://[::1]:27017,[fe80::1]", "mongodb://[::1]:27017,[fe80::1]"),
             ("mongodb+srv://u:sEcRet@cluster.example.net/?w=1", "mongodb+srv://cluster.example.net"),
             (
                 "mongodb://account.mongo.cosmos.azure.com:10255?ssl=true",
@@ -111,7 +119,15 @@ mod tests {
         }
         let address = Address::parse("mongodb://u:s%40ecret@h/").unwrap();
         assert_eq!(address.without_secrets("no s@ecret, no s%40ecret"), "no ***, no ***");
-        for text in ["https://x", "mongodb://", "mongodb://u:p/q@h/", "events", "mongodb://u:p@"] {
+        for text in [
+            "https://x",
+            "mongodb://",
+            "mongodb://u:p/q@h/",
+            "events",
+            "mongodb://u:p@",
+            "mongodb://u:sEcRet",
+            "mongodb://h:1,u:sEcRet/",
+        ] {
             assert_eq!(Address::parse(text).unwrap_err(), NotAnAddress, "{text}");
         }
     }
