@@ -119,8 +119,8 @@ fn delivery(app_root: &Path, settings: &Settings) -> Delivery {
     delivery
 }
 
-/// Looks at the containers of functions, for ten seconds at most, and at the directory of dead letters. Batches that come meanwhile have the same look before
-/// they are stored.
+/// Looks at the containers of functions, for ten seconds at most, and at the directory of dead letters. Batches that come
+/// meanwhile have the same look at the containers before they are stored.
 ///
 /// # Errors
 /// When capture would not be right. An account that does not answer is no error: it is asked again with the next batch, and

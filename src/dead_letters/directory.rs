@@ -29,10 +29,13 @@ impl Directory {
             std::fs::create_dir_all(&path)?;
             replace_file(&path, &name, &text)
         };
-        match tokio::task::spawn_blocking(write).await {
-            Ok(result) => result.map_err(self.error("write")),
-            Err(e) => Err(self.error("write")(io::Error::other(e))),
-        }
+        self.written(write).await
+    }
+
+    /// Runs what writes to the directory, on a thread that may wait.
+    async fn written(&self, write: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), DeadLetterError> {
+        let written = tokio::task::spawn_blocking(write).await;
+        written.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(self.error("write"))
     }
 
     /// Whether a letter could be put here; leaves nothing behind.
@@ -46,10 +49,7 @@ impl Directory {
             let _ = made.then(|| std::fs::remove_dir(&path));
             Ok(())
         };
-        match tokio::task::spawn_blocking(tried).await {
-            Ok(result) => result.map_err(self.error("write")),
-            Err(e) => Err(self.error("write")(io::Error::other(e))),
-        }
+        self.written(tried).await
     }
 
     pub(super) async fn list(&self) -> Result<Vec<String>, DeadLetterError> {
