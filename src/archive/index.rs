@@ -16,11 +16,7 @@ use super::{
     get,
     location::Archive,
 };
-use crate::{
-    blob::BlobContainer,
-    change::{Op, order::Position},
-    figures::count_of,
-};
+use crate::{blob::BlobContainer, change::order::Position, figures::count_of};
 
 /// What takes the facts of each event, when everything is read for the first time.
 pub(super) trait Collect: Send + 'static {
@@ -44,7 +40,7 @@ pub(super) struct End {
 impl End {
     /// The end that an event tells, if it does.
     fn of(head: &Head<'_>) -> Option<Self> {
-        let ns = head.ns.as_deref().filter(|_| matches!(head.op, Op::Drop | Op::Rename))?;
+        let ns = head.ns.as_deref().filter(|_| head.op.ends_collection())?;
         Some(Self { ns: ns.into(), ts: head.ts?, lsn: head.lsn, version: head.version.as_ref().into() })
     }
 

@@ -68,6 +68,11 @@ impl Op {
         matches!(self, Self::Drop | Self::Rename | Self::DropDatabase | Self::Invalidate)
     }
 
+    /// Whether the documents of its collection are gone from there: a stream tells that, and no delete of them.
+    pub fn ends_collection(self) -> bool {
+        matches!(self, Self::Drop | Self::Rename)
+    }
+
     /// The name in a record.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -21,12 +21,11 @@ use serde::Serialize;
 use self::days::Coverage;
 pub use self::days::{Day, DayMode, Outage, Period};
 use crate::{
-    change::{time::PointInTime, version::BadRecord},
+    change::version::BadRecord,
     cosmos::{Failure, RuLimiter, Shard},
     history::{
         AnyContext, NotShared,
-        live::LiveDetail,
-        scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
+        scan::{Scan, Scope},
     },
 };
 
@@ -89,16 +88,7 @@ pub async fn read(request: Request, cx: AnyContext<'_>) -> Result<Report, Covera
     let containers = cx.account.containers(cx.names, None).await?;
     let hash_ranges = containers.hash_ranges(request.shard).map_err(CoverageError::Shard)?;
     let pace = RuLimiter::new(cx.account.meter(), request.ru_limit);
-    let scan = Scan {
-        containers: &containers,
-        wanted: &Scope::All,
-        at: PointInTime::END,
-        hash_ranges: &hash_ranges,
-        live: LiveDetail::No,
-        piece_rows: PIECE_ROWS,
-        pace: &pace,
-        texts: ScanTexts::No,
-    };
+    let scan = Scan::facts(&containers, &Scope::All, &hash_ranges, &pace);
     let step = cx.progress.begin("coverage", None);
     let mut coverage = Coverage::new(request.late);
     let mut bad = Vec::new();

@@ -14,13 +14,11 @@ use crate::{
     change::{
         Op,
         key::{ItemKey, PartitionKey},
-        time::PointInTime,
     },
     cosmos::{Failure, RETRY_TIMEOUT, Retry, RuLimiter, Status},
     history::{
         AnyContext, Containers,
-        live::LiveDetail,
-        scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
+        scan::{Scan, Scope},
     },
 };
 
@@ -85,16 +83,7 @@ impl Eraser<'_> {
 
     async fn records(&self) -> Result<Vec<(String, PartitionKey)>, Failure> {
         let scope = Scope::Items(self.items.to_vec());
-        let scan = Scan {
-            containers: &self.containers,
-            wanted: &scope,
-            at: PointInTime::END,
-            hash_ranges: &[],
-            live: LiveDetail::No,
-            piece_rows: PIECE_ROWS,
-            pace: &self.pace,
-            texts: ScanTexts::No,
-        };
+        let scan = Scan::facts(&self.containers, &scope, &[], &self.pace);
         let pieces: Vec<_> = scan.pieces().try_collect().await?;
         let mut records = Vec::new();
         for found in pieces.into_iter().flat_map(|piece| piece.found) {

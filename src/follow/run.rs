@@ -176,15 +176,21 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
             let with_bytes = fields.are_all();
             let connect = async || {
                 let mongo = Mongo::connect(address.clone(), dialect).await?;
-                let stream = mongo::Stream::open(mongo, scope.clone(), with_bytes, cx.clock.clone()).await?;
-                let watched = if history { stream.collection().await? } else { None };
-                Ok((stream, watched))
+                mongo::Stream::open(mongo, scope.clone(), with_bytes, cx.clock.clone()).await
             };
             // The driver looks for a server as patiently as its address says: each attempt is told.
             let patience = if options.until_caught_up { RETRY_TIMEOUT } else { Duration::ZERO };
             let stream = patiently(connect, patience, &options, &metrics, cx).await?;
-            if let Some((stream, watched)) = &stream {
-                collection = watched.clone();
+            if let Some(stream) = &stream {
+                if let mongo::Scope::Collection { database, collection: name } = &scope {
+                    collection = Some(Collection {
+                        account: cx.account.clone(),
+                        names: cx.names.clone(),
+                        mongo: stream.mongo().clone(),
+                        database: database.clone(),
+                        collection: name.clone(),
+                    });
+                }
                 options.mode = stream.mode();
                 if stream.looks_up() {
                     warn!(
@@ -194,7 +200,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
                     );
                 }
             }
-            stream.map(|(stream, _)| Arc::new(stream) as Arc<dyn FeedSource>)
+            stream.map(|stream| Arc::new(stream) as Arc<dyn FeedSource>)
         }
     };
     let Some(source) = opened else { return Ok(Ended::NotStarted) };
@@ -230,11 +236,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
     let history = || {
         let history = HistorySink::new(capture());
         #[cfg(feature = "mongodb")]
-        let history = history.of_collection(collection.clone().map(|documents| Collection {
-            account: cx.account.clone(),
-            names: cx.names.clone(),
-            documents,
-        }));
+        let history = history.of_collection(collection.clone());
         history
     };
     let sinks = sinks.into_iter().map(|target| target.open(&options.name, &credential, &history));

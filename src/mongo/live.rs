@@ -61,12 +61,6 @@ impl MongoCollection {
         Ok(Self { shared: Arc::new(Shared { mongo, collection, rid, key_paths: KeyPaths::id(), shard_key }) })
     }
 
-    /// Database and collection, with a dot between them.
-    pub fn namespace(&self) -> String {
-        let namespace = self.collection().namespace();
-        format!("{}.{}", namespace.db, namespace.coll)
-    }
-
     fn collection(&self) -> &Collection<RawDocumentBuf> {
         &self.shared.collection
     }

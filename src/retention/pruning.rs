@@ -11,15 +11,13 @@ use crate::{
     change::{
         key::{ItemKey, KeyPaths},
         record::layout::key_of_other,
-        time::PointInTime,
         version::BadRecord,
     },
     cosmos::{Action, Failure, HashRange, Job, Observer, RuLimiter, Tally, Writers},
     history::{
         Account, Containers,
-        live::LiveDetail,
         reading::Journals,
-        scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope},
+        scan::{Scan, ScannedItem, Scope},
     },
     restore::{journal, price::write_ru, removals},
 };
@@ -141,16 +139,7 @@ impl Pruning<'_> {
     ) -> Result<Passed, Failure> {
         let mut passed = Passed::default();
         let mut left: Vec<Option<HashRange>> = hash_ranges.iter().copied().map(Some).collect();
-        let scan = Scan {
-            containers: self.containers,
-            wanted: &Scope::All,
-            at: PointInTime::END,
-            hash_ranges,
-            live: LiveDetail::No,
-            piece_rows: PIECE_ROWS,
-            pace: self.pace,
-            texts: ScanTexts::No,
-        };
+        let scan = Scan::facts(self.containers, &Scope::All, hash_ranges, self.pace);
         let (mut noted, mut noted_drop) = (false, false);
         let mut pieces = std::pin::pin!(scan.pieces());
         while !self.stop.is_cancelled()

@@ -8,37 +8,45 @@ use tracing::warn;
 use super::SinkError;
 use crate::{
     capture::{Capture, CaptureError},
-    change::{Op, time::PointInTime},
+    change::time::PointInTime,
     config::Names,
     cosmos::{Cosmos, Failure, RuLimiter},
     follow::Event,
     history::{
         CosmosHistory,
-        live::LiveDetail,
-        scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
+        scan::{Scan, Scope},
     },
-    mongo::{MongoCollection, delete_item},
+    mongo::{Mongo, MongoCollection, delete_item},
 };
 
 /// Deletes that are handed to the history at once.
 const AT_ONCE: usize = 500;
 
 /// A collection whose history is written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Collection {
     /// Where the history is.
     pub account: Cosmos,
     /// Its names.
     pub names: Names,
-    /// The collection itself, which need not exist.
-    pub documents: MongoCollection,
+    /// Where the collection was.
+    pub mongo: Mongo,
+    /// Its database.
+    pub database: String,
+    /// Its own name.
+    pub collection: String,
 }
 
 impl Collection {
+    /// Database and collection, with a dot between them.
+    fn namespace(&self) -> String {
+        format!("{}.{}", self.database, self.collection)
+    }
+
     /// Whether an event says that this collection is gone.
     pub(super) fn ends_with(&self, event: &Event) -> bool {
         let ns = event.native.as_ref().map(|native| &*native.ns);
-        matches!(event.op, Op::Drop | Op::Rename) && ns == Some(&self.documents.namespace())
+        event.op.ends_collection() && ns == Some(&self.namespace())
     }
 
     /// Writes the delete of each document that the history takes for alive, as of the event. Doing it again finds none.
@@ -53,21 +61,13 @@ impl Collection {
     ) -> Result<(), SinkError> {
         let service = |e: Failure| SinkError::from(CaptureError::Service(e));
         let invalid = |what: &str, e: &dyn std::fmt::Display| service(Failure::invalid(what.into(), e.to_string()));
-        let containers = self.documents.clone().with_history(&self.account, &self.names).await.map_err(service)?;
+        let documents = MongoCollection::open(self.mongo.clone(), &self.database, &self.collection).await;
+        let containers = documents.map_err(service)?.with_history(&self.account, &self.names).await.map_err(service)?;
         let hash_ranges = containers.hash_ranges(None).map_err(|e| invalid("read the history", &e))?;
         // The place of the event in the stream: one document has one change there.
-        let (ns, version) = (self.documents.namespace(), event.version.rsplit('~').next().unwrap_or_default());
+        let (ns, version) = (self.namespace(), event.version.rsplit('~').next().unwrap_or_default());
         let pace = RuLimiter::new(self.account.meter(), None);
-        let scan = Scan {
-            containers: &containers,
-            wanted: &Scope::All,
-            at: PointInTime::END,
-            hash_ranges: &hash_ranges,
-            live: LiveDetail::No,
-            piece_rows: PIECE_ROWS,
-            pace: &pace,
-            texts: ScanTexts::No,
-        };
+        let scan = Scan::facts(&containers, &Scope::All, &hash_ranges, &pace);
         let mut count = 0_usize;
         let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {

@@ -130,6 +130,25 @@ impl Piece {
 }
 
 impl<'a> Scan<'a> {
+    /// A reading of the facts of all versions of the items: no texts, and nothing of what is live.
+    pub fn facts(
+        containers: &'a Containers,
+        wanted: &'a Scope,
+        hash_ranges: &'a [HashRange],
+        pace: &'a RuLimiter,
+    ) -> Self {
+        Self {
+            containers,
+            wanted,
+            at: PointInTime::END,
+            hash_ranges,
+            live: LiveDetail::No,
+            piece_rows: PIECE_ROWS,
+            pace,
+            texts: ScanTexts::No,
+        }
+    }
+
     /// The items, a piece at a time, each in order of id and key. Nothing is written.
     ///
     /// An item of a predicate's scope is one whose version in force matches, not one that matched at some time.

@@ -22,7 +22,7 @@ use self::{
     feed::{StreamFeed, Watched},
     position::{Position, time},
 };
-use super::{Dialect, Mongo, MongoCollection};
+use super::{Dialect, Mongo};
 use crate::{
     change::{key::KeyPaths, time::PointInTime},
     clock::Clock,
@@ -95,13 +95,9 @@ impl Stream {
         self.mongo.dialect.mode()
     }
 
-    /// The collection, when one is watched.
-    ///
-    /// # Errors
-    /// When the server cannot be asked how it is sharded.
-    pub async fn collection(&self) -> Result<Option<MongoCollection>, Failure> {
-        let Scope::Collection { database, collection } = &self.scope else { return Ok(None) };
-        MongoCollection::open(self.mongo.clone(), database, collection).await.map(Some)
+    /// The deployment.
+    pub fn mongo(&self) -> &Mongo {
+        &self.mongo
     }
 
     /// Whether texts of updates are looked up after the change.
