@@ -36,6 +36,7 @@ const AZURITE: (&str, &str) =
 pub struct BlobContainer {
     client: BlobContainerClient,
     shown: String,
+    signed: bool,
 }
 
 impl std::fmt::Debug for BlobContainer {
@@ -105,7 +106,7 @@ impl BlobContainer {
             ..Default::default()
         };
         let client = BlobContainerClient::new(url.expose().clone(), token, Some(options)).map_err(|e| error(&e))?;
-        Ok(Self { client, shown: url.to_string() })
+        Ok(Self { client, shown: url.to_string(), signed: url.has_sas() })
     }
 
     /// The container's URL without its signature.
@@ -136,6 +137,27 @@ impl BlobContainer {
             Err(e) if exists(&e) => Ok(false),
             Err(e) => Err(error(&e)),
         }
+    }
+
+    /// Asks whether blobs may be written, by a write that is never carried out: its condition names a version that no blob
+    /// has. The service looks at the caller's rights first.
+    ///
+    /// # Errors
+    /// When they may not, or there is no container.
+    pub async fn probe(&self) -> Result<(), BlobError> {
+        const NAME: &str = "cosmos-rewind-may-write";
+        let options = BlobClientUploadOptions { if_match: Some("\"0x0\"".into()), ..Default::default() };
+        match self.client.blob_client(NAME).upload(RequestContent::from(Vec::new()), Some(options)).await {
+            Err(e) if e.http_status() == Some(StatusCode::PreconditionFailed) => Ok(()),
+            Err(e) => Err(error(&e)),
+            // Something on the way has dropped the condition.
+            Ok(_) => self.delete(NAME).await,
+        }
+    }
+
+    /// Whether the caller shows a signature rather than an identity.
+    pub fn is_signed(&self) -> bool {
+        self.signed
     }
 
     /// Names of all blobs, as the service sorts them.

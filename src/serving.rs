@@ -7,17 +7,19 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{future::join_all, join};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use crate::{
+    blob::BlobError,
     capture::{Capture, CaptureError, Limits, Recent},
     causes::chain,
     change::{Via, fidelity::Delivery},
     clock::SystemClock,
     config::{Account, CaptureConfig, ConfigError, Names, Settings},
-    cosmos::Cosmos,
-    dead_letters::{DeadLetterError, DeadLetterStore},
+    cosmos::{Cosmos, Disposition},
+    dead_letters::{DeadLetterError, DeadLetterStore, StoreError},
     doctor,
     history::CosmosHistory,
     host::{
@@ -29,8 +31,13 @@ use crate::{
     retention::timer::PruneTimer,
 };
 
-/// How long the first look waits for the containers' partition keys.
+/// How long the first look waits for the containers' partition keys, and for a container that is not there; no longer
+/// than a batch would wait.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
+/// Between two looks at what is not there.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The status of a key that the account does not know.
+const UNAUTHORIZED: u16 = 401;
 
 /// Why the handler does not start.
 #[derive(Debug, thiserror::Error)]
@@ -119,41 +126,94 @@ fn delivery(app_root: &Path, settings: &Settings) -> Delivery {
     delivery
 }
 
-/// Looks at the containers of functions, for ten seconds at most, and at the directory of dead letters. Batches that come
+/// Looks at the containers of functions and at the place of dead letters, for ten seconds at most. Batches that come
 /// meanwhile have the same look at the containers before they are stored.
 ///
 /// # Errors
-/// When capture would not be right. An account that does not answer is no error: it is asked again with the next batch, and
-/// until it answers nothing is stored.
+/// When capture would not be right, or a container is still not there after that time. An account that does not answer is
+/// no error: it is asked again with the next batch, and until it answers nothing is stored.
 pub async fn look(captures: &[Arc<Capture<CosmosHistory>>]) -> Result<(), ServeError> {
-    let looked = captures.iter().map(|capture| check_containers(capture));
+    let looked = join_all(captures.iter().map(|capture| settled(capture, look_at)));
     // All functions have one place for letters.
-    let letters = match captures.first() {
-        Some(capture) => capture.dead_letters.check().await.err(),
-        None => None,
+    let letters = async {
+        match captures.first() {
+            Some(capture) => settled(capture, look_at_letters).await,
+            None => None,
+        }
     };
-    let letters = letters.map(|e| format!("REWIND_DEAD_LETTERS: {}", chain(&e)));
-    refuse(join_all(looked).await.into_iter().flatten().chain(letters).collect())
+    let (looked, letters) = join!(looked, letters);
+    refuse(looked.into_iter().flatten().chain(letters).collect())
 }
 
 fn refuse(wrong: Vec<String>) -> Result<(), ServeError> {
     if wrong.is_empty() { Ok(()) } else { Err(ServeError::Wrong(wrong)) }
 }
 
-/// What is wrong with the containers of a function: a history that cannot keep its documents apart, or a part of the
-/// source's key that is to be left out.
-async fn check_containers(capture: &Capture<CosmosHistory>) -> Option<String> {
-    match tokio::time::timeout(FIRST_LOOK, capture.look()).await {
-        Ok(Ok(())) => None,
-        Ok(Err(e @ CaptureError::Layout(_))) => Some(format!("{}: {}", capture.function, chain(&e))),
-        Ok(Err(CaptureError::Projection(e))) => Some(e.to_string()),
-        Ok(Err(e)) => {
-            warn!(function = capture.function, reason = chain(&e), "cannot look at the containers yet");
-            None
+/// What a look found.
+enum Look {
+    Right,
+    /// It stays wrong until somebody changes the settings or the container.
+    Wrong(String),
+    /// It may be mended at this moment: `provision` runs beside the host.
+    NotYet(String),
+    /// There was no answer.
+    Unknown(String),
+}
+
+/// Looks until it is clear, or the time is over. Returns what is wrong.
+async fn settled(
+    capture: &Capture<CosmosHistory>,
+    look: impl AsyncFn(&Capture<CosmosHistory>) -> Look,
+) -> Option<String> {
+    let end = Instant::now() + FIRST_LOOK.min(capture.limits.deadline());
+    let mut told = false;
+    loop {
+        let Ok(found) = timeout_at(end, look(capture)).await else {
+            warn!("the account does not answer yet");
+            return None;
+        };
+        match found {
+            Look::Right => return None,
+            Look::Wrong(what) => return Some(what),
+            Look::NotYet(what) if Instant::now() + PAUSE < end => {
+                if !told {
+                    warn!(reason = what, "waiting for what is missing; without it the handler does not start");
+                    told = true;
+                }
+                sleep(PAUSE).await;
+            }
+            Look::NotYet(what) => return Some(what),
+            Look::Unknown(reason) => {
+                warn!(reason, "cannot look at the containers yet");
+                return None;
+            }
         }
-        Err(_) => {
-            warn!(function = capture.function, "the account does not answer yet");
-            None
+    }
+}
+
+/// A history that cannot keep its documents apart, a part of the source's key that is to be left out, a container that
+/// is not there, a key that the account does not know.
+async fn look_at(capture: &Capture<CosmosHistory>) -> Look {
+    let Err(e) = capture.look().await else { return Look::Right };
+    let told = |e: &CaptureError, hint: &str| format!("{}: {}{hint}", capture.function, chain(e));
+    match &e {
+        CaptureError::Layout(_) => Look::Wrong(told(&e, "")),
+        CaptureError::Projection(wrong) => Look::Wrong(wrong.to_string()),
+        CaptureError::Service(f) if f.disposition == Disposition::NotFound || f.status.code == UNAUTHORIZED => {
+            let hint = f.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            Look::NotYet(told(&e, &hint))
         }
+        // A role that was assigned a moment ago is not known everywhere yet: 403 may go by itself.
+        _ => Look::Unknown(told(&e, "")),
+    }
+}
+
+async fn look_at_letters(capture: &Capture<CosmosHistory>) -> Look {
+    let Err(e) = capture.dead_letters.check().await else { return Look::Right };
+    let told = format!("REWIND_DEAD_LETTERS: {}", chain(&e));
+    match e.cause() {
+        StoreError::Blob(BlobError::NotThere) => Look::NotYet(told),
+        _ if capture.dead_letters.is_final(&e) => Look::Wrong(told),
+        _ => Look::Unknown(told),
     }
 }

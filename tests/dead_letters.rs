@@ -1,5 +1,7 @@
 //! One suite over every kind of dead-letter store: a directory, and a blob container of Azurite.
 
+use std::time::Duration;
+
 use cosmos_rewind::{
     causes::chain,
     config::{Credential, DeadLetterLocation},
@@ -138,6 +140,25 @@ async fn a_store_that_cannot_be_reached_says_so() {
     let place = format!("http://127.0.0.1:{port}/account/letters");
     assert_eq!(chain(&error), format!("write dead letter in {place}: the store cannot be reached"));
     assert!(!format!("{error:?} {store:?}").contains("sig"), "{error:?} {store:?}");
+}
+
+#[tokio::test]
+async fn a_blob_container_that_takes_no_letter_ends_serve_and_nothing_is_left_in_one_that_does() {
+    let Some(azurite) = Azurite::start() else { return };
+    azurite.create("letters").await;
+    let app = TestApp::start().await;
+    let whole = azurite.container("letters");
+    for place in [azurite.container("nowhere"), whole.replace("sig=", "sig=AAAA"), azurite.read_only("letters")] {
+        let mut handler = app.answering(&[("REWIND_DEAD_LETTERS", &place), ("REWIND_DEADLINE_SECONDS", "1")]).await;
+        assert_eq!(handler.exit_code(Duration::from_secs(60)).await, Some(2), "{:?}", handler.log());
+        let stderr = handler.stderr().join("\n");
+        assert!(stderr.contains("REWIND_DEAD_LETTERS: look at dead letter"), "{stderr}");
+        assert!(!stderr.contains("sig="), "{stderr}");
+    }
+    let handler = app.answering(&[("REWIND_DEAD_LETTERS", &whole)]).await;
+    handler.wait_for_log("ready").await;
+    assert!(!handler.log().iter().any(|line| line.contains("cannot look")), "{:?}", handler.log());
+    assert_eq!(open(&whole).list().await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -33,6 +33,11 @@ impl Limits {
         }
     }
 
+    /// How long one payload may take.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// The same with pieces of another size, in bytes of items: of what is more, the records of one piece are made and
     /// written before those of the next.
     #[must_use]

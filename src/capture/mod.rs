@@ -194,11 +194,15 @@ impl<H: History> Capture<H> {
     /// Looks at the containers, and stores nothing.
     ///
     /// # Errors
-    /// As those of [`run`](Self::run) that every payload would meet.
+    /// As those of [`run`](Self::run) that every payload would meet, and when there is no source.
     pub async fn look(&self) -> Result<(), CaptureError> {
         let retry = Retry::answering_within(self.limits.deadline);
         self.shape(&retry).await?;
-        self.check_layout(&retry).await
+        self.check_layout(&retry).await?;
+        match retry.run(|| self.history.source()).await {
+            Err(f) if f.disposition == Disposition::NotFound => Err(CaptureError::Service(f)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the history can keep the source's documents apart. Where the source may not be looked at, nobody can tell.

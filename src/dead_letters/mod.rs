@@ -111,14 +111,24 @@ impl DeadLetterStore {
         })
     }
 
-    /// Says whether letters can be put away, as far as this machine knows: a blob container is not asked.
+    /// Says whether letters can be put away, without putting one.
     ///
     /// # Errors
-    /// When the directory is none, cannot be made or not be written to.
+    /// When the directory is none, cannot be made or not be written to; when the blob container is not there, refuses
+    /// writes, or does not answer.
     pub async fn check(&self) -> Result<(), DeadLetterError> {
         match self {
             Self::Directory(store) => store.check().await,
-            Self::Blob(_) => Ok(()),
+            Self::Blob(store) => store.probe().await.map_err(failed("look at", store)),
+        }
+    }
+
+    /// Whether what it refuses now it refuses for good. A role that was assigned to an identity takes minutes to be known.
+    pub fn is_final(&self, refusal: &DeadLetterError) -> bool {
+        match (self, refusal.cause()) {
+            (Self::Blob(store), StoreError::Blob(BlobError::Denied)) => store.is_signed(),
+            (_, StoreError::Blob(_)) => false,
+            (_, StoreError::Directory(_) | StoreError::NotALetter(_)) => true,
         }
     }
 

@@ -128,6 +128,12 @@ pub const LOG_LINES: &[LogLine] = &[
         "the account must answer before the history's key, `REWIND_FIELDS` and `REWIND_REDACT` can be \
          checked; batches are answered 500 until then",
     ),
+    line(
+        "warn",
+        &["waiting for what is missing"],
+        "a container that is not there, or a key that the account does not know; `serve` ends with 2 when it is still so \
+         ten seconds after the start",
+    ),
     line("info", &["stopping", "stopped"], "SIGTERM or Ctrl-C; it says whether all batches were finished"),
     line("warn", &["drain time is over"], "unfinished batches are delivered again"),
     line(

@@ -1,5 +1,7 @@
 //! What comes to the port, and how the handler starts.
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
@@ -81,11 +83,15 @@ async fn a_body_of_64_megabytes_sent_in_chunks_is_stored() {
 #[tokio::test]
 async fn the_port_answers_before_cosmos_is_reached_and_a_missing_container_is_named() {
     let app = TestApp::start().await;
-    let handler = app.handler(&[("COSMOS_CHANGES_CONTAINER", "nowhere")]).await;
+    let mut handler = app.answering(&[("COSMOS_CHANGES_CONTAINER", "nowhere"), ("REWIND_DEADLINE_SECONDS", "3")]).await;
     let (status, body) = handler.deliver(&[feed_document("x", "x", 1)]).await;
     assert_eq!(status, 500);
     assert!(body["error"].as_str().unwrap().contains("nowhere"), "{body}");
     handler.wait_for_log("cosmos-rewind provision").await;
+    // It is waited for a while, for `provision` may run beside; then the handler has not started.
+    assert_eq!(handler.exit_code(Duration::from_secs(60)).await, Some(2), "{:?}", handler.log());
+    assert!(handler.stderr().iter().any(|line| line.contains("dev/nowhere")), "{:?}", handler.stderr());
+    assert!(!handler.log().iter().any(|line| line.contains("ready")), "{:?}", handler.log());
 }
 
 #[tokio::test]

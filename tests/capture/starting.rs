@@ -66,6 +66,52 @@ async fn an_account_that_hangs_holds_up_neither_the_host_nor_the_end() {
     );
 }
 
+/// What is not there is waited for no longer than an answer to the host.
+const HURRIED: (&str, &str) = ("REWIND_DEADLINE_SECONDS", "1");
+
+/// What `doctor` calls a failure, and only the account can tell.
+#[tokio::test]
+async fn what_is_not_there_or_refuses_for_good_ends_the_process() {
+    let app = TestApp::start().await;
+    let stranger = format!("AccountEndpoint={};AccountKey=c2VjcmV0;", app.local.endpoint());
+    let cases = [
+        ("COSMOS_SOURCE_CONTAINER", "nowhere", "dev/nowhere"),
+        ("COSMOS_DATABASE", "nowhere", "nowhere/"),
+        ("CosmosDB", &stranger, "check the key"),
+    ];
+    for (setting, value, told) in cases {
+        let mut handler = app.answering(&[(setting, value), HURRIED]).await;
+        assert_eq!(handler.exit_code(PATIENCE).await, Some(2), "{setting}: {:?}", handler.log());
+        let stderr = handler.stderr().join("\n");
+        assert!(stderr.contains("capture would not be right") && stderr.contains(told), "{setting}: {stderr}");
+        assert!(!stderr.contains("c2VjcmV0"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_container_that_is_made_while_it_is_waited_for_is_captured_into() {
+    let app = TestApp::start().await;
+    let handler = app.answering(&[("COSMOS_CHANGES_CONTAINER", "later")]).await;
+    handler.wait_for_log("waiting for what is missing").await;
+    assert_eq!(handler.deliver(&[feed_document("x", "p", 1)]).await.0, 500);
+    let description = json!({"id": "later", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}});
+    assert!(app.local.create_container("dev", description).await.unwrap());
+    handler.wait_for_log("ready").await;
+    assert_eq!(handler.deliver(&[feed_document("x", "p", 1)]).await.0, 200);
+}
+
+/// A role that was just assigned is not known everywhere yet: a handler that ended would be started in vain, three times.
+#[tokio::test]
+async fn a_caller_without_the_right_yet_goes_on() {
+    let app = TestApp::start().await;
+    app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(403, 0)));
+    let handler = app.answering(&[]).await;
+    handler.wait_for_log("cannot look at the containers yet").await;
+    assert_eq!(handler.deliver(&[feed_document("x", "p", 1)]).await.0, 500);
+    app.proxy.fail_always_of(Kind::Definition, None);
+    assert_eq!(handler.deliver(&[feed_document("x", "p", 1)]).await.0, 200, "{:?}", handler.log());
+}
+
 #[tokio::test]
 async fn a_place_where_no_letter_can_be_put_ends_the_process() {
     let app = TestApp::start().await;
