@@ -233,6 +233,23 @@ fn a_file_is_about_one_thing_or_says_why_it_is_in_one_piece() {
     assert!(!is_grab_bag("x\n"));
 }
 
+/// A command that is longer does more than turn flags into a request, and a report into lines.
+const MOST_OF_A_COMMAND: usize = 150;
+
+#[test]
+fn a_command_only_asks_and_renders() {
+    let commands: Vec<(String, usize)> = sources()
+        .into_iter()
+        .filter(|(path, text)| {
+            path.starts_with("src/cli/") && ["fn run(args: ", "fn run(mut args: "].iter().any(|run| text.contains(run))
+        })
+        .map(|(path, text)| (path, text.lines().count()))
+        .collect();
+    assert!(commands.len() > 20, "{commands:?}");
+    let long: Vec<_> = commands.iter().filter(|(_, lines)| *lines > MOST_OF_A_COMMAND).collect();
+    assert!(long.is_empty(), "what a use case does belongs into the library, what is shown into cli/render: {long:?}");
+}
+
 /// The numbers of the lines that import everything of the module above, outside of unit tests.
 fn imports_of_all(text: &str) -> Vec<usize> {
     let mut lines = Vec::new();

@@ -10,7 +10,7 @@ use clap::Args;
 use super::{
     CliError, Exit, Ui,
     connection::ru_limit,
-    render::plan::{Shown, print_report, printed_exit},
+    render::plan::{Shown, planned_exit, print_report, printed_exit, show_plan},
 };
 use crate::{
     archive::texts::KeptTexts,
@@ -82,17 +82,22 @@ pub(super) fn save_plans(ui: &Ui, plans: &[(&Plan, Option<&KeptTexts>)], file: &
     Ok(())
 }
 
-/// Asks, carries out, and reports.
-pub(super) async fn apply(
+/// Shows a plan and, unless it is only to be shown, asks, carries it out, and reports.
+pub(super) async fn show_and_apply(
     ui: &Ui,
     shown: Shown<'_>,
     this: Use<'_>,
     containers: &Containers,
-    how: &ApplyArgs,
+    (how, dry_run): (&ApplyArgs, bool),
     (cosmos, names): (&Cosmos, &Names),
     started: Instant,
 ) -> Result<Exit, CliError> {
     let plan = shown.plan;
+    show_plan(ui, shown, dry_run)?;
+    if dry_run {
+        ui.spent("planned, nothing written", cosmos, started);
+        return Ok(planned_exit(plan));
+    }
     let writes = plan.totals.writes;
     let approval = Approval::of(plan, &how.limits())?;
     if writes > 0 {

@@ -13,7 +13,7 @@ use crate::{
     figures::count_of,
     fork::CHANGED,
     host::functions::Function,
-    local::past::{PastAccount, PastError, PastRequest, UNKNOWN},
+    local::past::{PastAccount, PastRequest, UNKNOWN},
     telemetry,
 };
 
@@ -130,22 +130,4 @@ pub async fn run(args: AtArgs, ui: &Ui) -> Result<Exit, CliError> {
     stop.await;
     past.shutdown().await;
     Ok(if loaded.unknown == 0 && !loaded.beyond { Exit::Done } else { Exit::Incomplete })
-}
-
-impl From<PastError> for CliError {
-    fn from(error: PastError) -> Self {
-        let message = error.to_string();
-        match error {
-            PastError::Cosmos(failure) => failure.into(),
-            PastError::Local(error) => error.into(),
-            PastError::Mask(problem) => {
-                Self::usage(format!("--mask: {problem}"), "name fields of the documents' content")
-            }
-            PastError::TooLarge { needed, .. } => {
-                let needed = needed.div_ceil(1 << 20);
-                Self::usage(message, format!("--max-memory {needed} allows it; --where loads a part"))
-            }
-            PastError::Stopped => Self::failed(message),
-        }
-    }
 }

@@ -2,24 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::DateTime;
 use clap::Args;
-use serde_json::{Value, json};
 
-use super::{CliError, Exit, Ui, local::Mode};
+use super::{
+    CliError, Exit, Ui,
+    local::Mode,
+    render::demo::{print, summed_up},
+};
 use crate::{
-    change::version::Version,
     config::Settings,
-    format::{Format, tenths},
+    format::Format,
     local::demo::{self, Incident, Report, Request},
     telemetry,
 };
-
-/// Columns of the timeline.
-const COLUMNS: [&str; 8] = ["version", "time", "op", "lsn", "prev_lsn", "seq", "bytes", "fidelity"];
-
-/// Names and values of the summary.
-type Figures = Vec<(&'static str, Value)>;
 
 /// Flags of `demo`
 #[derive(Debug, Args)]
@@ -69,33 +64,6 @@ pub async fn run(args: DemoArgs, ui: &Ui) -> Result<Exit, CliError> {
     judge(&report, incident.as_ref())
 }
 
-/// Prints what capture came to, for people. For programs it is one document with what follows: its figures.
-fn print(ui: &Ui, report: &Report, format: Format, start: Instant) -> Result<Figures, CliError> {
-    let mut figures = figures(report, start);
-    if let Some((zip, _)) = &report.timeline {
-        ui.note(&format!("timeline   of {} ({})", zip.zip, zip.city));
-    }
-    let versions = report.timeline.iter().flat_map(|(_, versions)| versions);
-    let rows: Vec<Vec<Value>> = versions.enumerate().map(|(i, version)| row(i, version)).collect();
-    match format {
-        Format::Table => {
-            let mut table = ui.rows(format, &COLUMNS);
-            rows.iter().try_for_each(|row| table.push(row))?;
-            table.finish()?;
-            ui.summary(format, &figures)?;
-        }
-        Format::Csv => ui.summary(format, &figures)?,
-        Format::Json | Format::Jsonl => {
-            let named = rows.into_iter().map(|row| Value::from_iter(COLUMNS.iter().map(|c| (*c).to_owned()).zip(row)));
-            figures.push(("timeline", named.collect()));
-        }
-    }
-    if let (0, Ok(what)) = (report.letters, &report.proof) {
-        ui.note(&format!("proved     {what}"));
-    }
-    Ok(figures)
-}
-
 /// Fails when anything is not as it must be.
 fn judge(report: &Report, incident: Option<&Incident>) -> Result<Exit, CliError> {
     if report.letters > 0 {
@@ -113,48 +81,6 @@ fn judge(report: &Report, incident: Option<&Incident>) -> Result<Exit, CliError>
         Some(incident) => failed(&incident.problems, "in the incident"),
         None => Err(CliError::failed("the incident was not played")),
     }
-}
-
-/// The incident, for programs.
-fn summed_up(incident: Option<&Incident>) -> Value {
-    incident.map_or(Value::Null, |incident| {
-        json!({
-            "damaged": incident.damaged, "honest_writes": incident.honest, "found": incident.found,
-            "planned": incident.planned, "reverted": incident.reverted, "undone": incident.undone,
-            "proved": incident.problems.is_empty(), "problems": incident.problems,
-        })
-    })
-}
-
-fn figures(report: &Report, start: Instant) -> Figures {
-    vec![
-        ("documents", json!(report.documents)),
-        ("versions_written", json!(report.written)),
-        ("versions_captured", json!(report.captured)),
-        ("documents_per_second", json!((report.written as f64 / report.took.as_secs_f64()).round() as u64)),
-        ("invocations", json!(report.invocations)),
-        ("lag_ms_p50", json!(report.lag(50))),
-        ("lag_ms_p99", json!(report.lag(99))),
-        ("ru_of_capture", tenths(report.charged)),
-        ("ru_per_version", tenths(report.charged / report.captured.max(1) as f64)),
-        ("seconds", tenths(start.elapsed().as_secs_f64())),
-    ]
-}
-
-fn row(place: usize, version: &Version) -> Vec<Value> {
-    let text = version.document.as_deref().unwrap_or_default();
-    let document: Value = serde_json::from_str(text).unwrap_or_default();
-    let time = DateTime::from_timestamp(version.ts, 0).map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
-    vec![
-        json!(place + 1),
-        json!(time),
-        json!(version.op),
-        json!(version.lsn),
-        json!(version.prev_lsn),
-        document.get("seq").cloned().unwrap_or_default(),
-        json!(text.len()),
-        json!(version.fidelity),
-    ]
 }
 
 #[cfg(test)]

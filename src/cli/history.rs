@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use super::{
     CliError, ConnectionArgs, Exit, Ui, lookup,
     render::{history::print, versions::print_report},
-    selection::read_ids,
+    selection::{columns, read_ids},
 };
 use crate::{
     change::key::{PartitionKey, parse_path},
@@ -76,7 +76,7 @@ pub struct HistoryArgs {
 /// Runs the command.
 pub async fn run(args: HistoryArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
-    let columns = args.columns.iter().map(|c| column(c)).collect::<Result<Vec<_>, _>>()?;
+    let columns = columns(&args.columns)?;
     let opened = args.connection.opened().await?;
     let (cosmos, names) = (&opened.cosmos, &opened.names);
     if let (None, Some(predicate), None) = (&args.ids_file, &args.predicate, &args.changes_of) {
@@ -114,18 +114,6 @@ impl HistoryArgs {
             }
         }
     }
-}
-
-fn column(text: &str) -> Result<Vec<String>, CliError> {
-    if text.starts_with('/') {
-        return parse_path(text).map_err(|problem| {
-            CliError::usage(format!("--columns: {problem}"), "write --columns city_name,/address/zip")
-        });
-    }
-    if text.is_empty() {
-        return Err(CliError::usage("--columns has an empty name", "write --columns city_name,seq"));
-    }
-    Ok(vec![text.to_owned()])
 }
 
 async fn report(

@@ -40,6 +40,7 @@ mod restore;
 mod restore_args;
 mod retention_args;
 mod revert;
+mod revert_args;
 mod screen;
 mod selection;
 mod serve;

@@ -5,9 +5,9 @@ use std::{path::Path, time::Instant};
 pub use super::restore_args::RestoreArgs;
 use super::{
     CliError, ErrorKind, Exit, Ui,
-    applying::{apply, save_plans},
+    applying::{save_plans, show_and_apply},
     from_archive::{FROM, open_archive},
-    render::plan::{Shown, planned_exit, show_plan},
+    render::plan::Shown,
     selection::{list_text, lists_of},
     together::{OnePlan, Run, Then, bad_plan, carry_out, names_of, pairs, plan_and_carry_out, saved_parts},
 };
@@ -60,15 +60,11 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
         save_plans(ui, &[(&plan, None)], file)?;
     }
     let shown = Shown { plan: &plan, fields: None, format: args.how.format };
-    show_plan(ui, shown, args.dry_run)?;
-    if args.dry_run {
-        ui.spent("planned, nothing written", cosmos, started);
-        return Ok(planned_exit(&plan).and(bad));
-    }
     // A plan may be used twice: each use has its own journal.
     let run = if args.plan.is_some() { new_id(&*cx.clock) } else { plan.head.id.clone() };
     let this = Use { run: &run, made_now: args.plan.is_none(), texts: texts.as_ref() };
-    Ok(apply(ui, shown, this, &containers, &args.how, (cosmos, names), started).await?.and(bad))
+    let how = (&args.how, args.dry_run);
+    Ok(show_and_apply(ui, shown, this, &containers, how, (cosmos, names), started).await?.and(bad))
 }
 
 /// Several containers, to the same moment.

@@ -213,3 +213,19 @@ pub(super) fn paths(flag: &str, paths: &[String]) -> Result<Vec<Vec<String>>, Cl
     let parsed = paths.iter().map(|path| parse_path(path)).collect::<Result<Vec<_>, _>>();
     parsed.map_err(|e| CliError::usage(format!("{flag}: {e}"), format!("such as {flag} /address/zip")))
 }
+
+/// The columns that `--columns` names: fields, or paths that begin with a slash.
+pub(super) fn columns(columns: &[String]) -> Result<Vec<Vec<String>>, CliError> {
+    let column = |text: &String| {
+        if text.starts_with('/') {
+            return parse_path(text).map_err(|problem| {
+                CliError::usage(format!("--columns: {problem}"), "write --columns city_name,/address/zip")
+            });
+        }
+        if text.is_empty() {
+            return Err(CliError::usage("--columns has an empty name", "write --columns city_name,seq"));
+        }
+        Ok(vec![text.clone()])
+    };
+    columns.iter().map(column).collect()
+}

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::{
     CliError, ConnectionArgs, Exit, Ui,
-    applying::{ApplyArgs, apply},
-    render::plan::{Shown, planned_exit, show_plan},
+    applying::{ApplyArgs, show_and_apply},
+    render::plan::Shown,
     together::{Part, Run, carry_out},
 };
 use crate::{
@@ -81,13 +81,8 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
         return carry_out(ui, &parts, &args.how, run, cosmos, started).await;
     }
     let shown = Shown { plan: &plan, fields: None, format: args.how.format };
-    show_plan(ui, shown, args.dry_run)?;
-    if args.dry_run {
-        ui.spent("planned, nothing written", cosmos, started);
-        return Ok(planned_exit(&plan));
-    }
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
-    apply(ui, shown, this, &containers, &args.how, (cosmos, names), started).await
+    show_and_apply(ui, shown, this, &containers, (&args.how, args.dry_run), (cosmos, names), started).await
 }
 
 async fn list(ui: &Ui, changes: &dyn HistoryReader, format: Format) -> Result<u64, CliError> {

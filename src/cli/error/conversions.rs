@@ -31,7 +31,9 @@ use crate::{
 #[cfg(feature = "local")]
 use super::ErrorKind;
 #[cfg(feature = "local")]
-use crate::local::{LocalError, demo::DemoError, environment::EnvironmentError, trigger::TriggerError};
+use crate::local::{
+    LocalError, demo::DemoError, environment::EnvironmentError, past::PastError, trigger::TriggerError,
+};
 
 /// The items of these containers cannot be shared; `otherwise` says what happens without --feed-range.
 fn not_shared(problem: &NotShared, otherwise: &str) -> CliError {
@@ -284,6 +286,25 @@ impl From<RestoreError> for CliError {
             RestoreError::OtherContainers { .. } => {
                 Self::usage(message, "name the same containers as then with --database, --source and --changes")
             }
+        }
+    }
+}
+
+#[cfg(feature = "local")]
+impl From<PastError> for CliError {
+    fn from(error: PastError) -> Self {
+        let message = error.to_string();
+        match error {
+            PastError::Cosmos(failure) => failure.into(),
+            PastError::Local(error) => error.into(),
+            PastError::Mask(problem) => {
+                Self::usage(format!("--mask: {problem}"), "name fields of the documents' content")
+            }
+            PastError::TooLarge { needed, .. } => {
+                let needed = needed.div_ceil(1 << 20);
+                Self::usage(message, format!("--max-memory {needed} allows it; --where loads a part"))
+            }
+            PastError::Stopped => Self::failed(message),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! How large reports are shown: one file for each command that has one.
 
+#[cfg(feature = "local")]
+pub(super) mod demo;
 pub(super) mod diff;
 pub(super) mod find;
 pub(super) mod follow;

@@ -1,0 +1,142 @@
+//! The flags of `revert`, and the request they make.
+
+use clap::Args;
+
+use super::{
+    CliError, ConnectionArgs, Ui,
+    applying::ApplyArgs,
+    lookup,
+    restore_args::DeleteLimit,
+    selection::{SelectionArgs, full_key, paths},
+};
+use crate::{
+    change::merge::{ArrayKey, Prefer, Rules},
+    config::Names,
+    cosmos::{Cosmos, Shard},
+    history::{Containers, past::Selection},
+    restore::{Named, Which},
+    revert::Request,
+};
+
+/// Flags of `revert`
+#[derive(Debug, Args)]
+#[command(
+    disable_version_flag = true,
+    after_help = "Examples:\n  \
+    cosmos-rewind revert --from 'today 14:00Z' --to 'today 14:05Z' --filter 'doc.updatedBy == \"job-42\"' --dry-run\n  \
+    cosmos-rewind revert --from 2h --to 1h --id 28036 --pk 28036 --only /price"
+)]
+pub struct RevertArgs {
+    #[command(flatten)]
+    pub(super) which: SelectionArgs,
+    /// Revert several containers, with one confirmation and one undo: names, each with =CHANGES unless a function of the app
+    /// captures it
+    #[arg(long, value_name = "NAME[=CHANGES]", value_delimiter = ',', conflicts_with = "id")]
+    pub(super) containers: Vec<String>,
+    /// Take back writes from this time on: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"
+    #[arg(long, value_name = "TIME")]
+    from: String,
+    /// Up to and including this time
+    #[arg(long, value_name = "TIME")]
+    to: String,
+    /// Of these, the writes that this expression matches (CEL, as for follow)
+    #[arg(long, value_name = "EXPR")]
+    filter: Option<String>,
+    /// Take back only this field; repeatable
+    #[arg(long, value_name = "PATH")]
+    only: Vec<String>,
+    /// Fields that every writer sets, such as /updatedBy: a later value of theirs stays, and is no conflict
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
+    bookkeeping: Vec<String>,
+    /// What identifies the elements of an array, as in /items=/sku, so that each is merged by itself; repeatable
+    #[arg(long, value_name = "ARRAY=KEY")]
+    array_key: Vec<ArrayKey>,
+    /// What a field in conflict gets: today's value (ours), or the one before these writes (base)
+    #[arg(long, value_enum)]
+    prefer: Option<Preferred>,
+    /// Delete documents that these writes created; with a number, at most that many
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none")]
+    delete_created: Option<DeleteLimit>,
+    /// Take versions that follow each other for writes that followed each other, also where nothing tells: in
+    /// latest-version mode, and where versions are missing
+    #[arg(long)]
+    assume_no_gaps: bool,
+    /// Only the i-th of n equal parts of the items, by partition key: so that n machines can share the work
+    #[arg(long, value_name = "I/N", conflicts_with_all = ["id", "ids_file"])]
+    feed_range: Option<Shard>,
+    /// Only show the plan
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Save the plan in a file, for `restore --plan`
+    #[arg(long, value_name = "FILE")]
+    pub(super) plan_out: Option<std::path::PathBuf>,
+    /// Wait until capture has passed the end of the window
+    #[arg(long)]
+    pub(super) wait: bool,
+    #[command(flatten)]
+    pub(super) how: ApplyArgs,
+    #[command(flatten)]
+    pub(super) connection: ConnectionArgs,
+}
+
+/// Whose value a field in conflict gets.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Preferred {
+    /// Today's: the later write stands.
+    Ours,
+    /// The one before the first write that is taken back: the later write is lost.
+    Base,
+}
+
+/// The documents that are asked for.
+fn which(selected: Option<Selection>, names: &Names, containers: &Containers) -> Result<Which, CliError> {
+    Ok(match selected {
+        None => Which::All,
+        Some(Selection::One { id, key }) => {
+            // The first components are enough to look, not to write.
+            key.iter().try_for_each(|key| full_key(key, names, containers))?;
+            Which::Named(vec![Named { id, key }])
+        }
+        Some(Selection::Items(items)) => Which::Items(items),
+        Some(Selection::Where { predicate, params }) => Which::Where { predicate, params },
+    })
+}
+
+impl RevertArgs {
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// When a flag's value cannot be understood, or does not fit the container.
+    pub(super) async fn request(
+        &self,
+        ui: &Ui,
+        cosmos: &Cosmos,
+        names: &Names,
+        containers: &Containers,
+    ) -> Result<Request, CliError> {
+        let which = which(self.which.optional(names, containers)?, names, containers)?;
+        let from = lookup::point(ui, cosmos, "--from", &self.from).await?;
+        let to = lookup::point(ui, cosmos, "--to", &self.to).await?;
+        lookup::in_order(from, to)?;
+        Ok(Request {
+            filter: self.filter.clone(),
+            rules: Rules {
+                array_keys: self.array_key.clone(),
+                bookkeeping: paths("--bookkeeping", &self.bookkeeping)?,
+                only: paths("--only", &self.only)?,
+                prefer: self.prefer.map(|preferred| match preferred {
+                    Preferred::Ours => Prefer::Ours,
+                    Preferred::Base => Prefer::Base,
+                }),
+            },
+            delete_created: self.delete_created.is_some(),
+            max_deletes: self.delete_created.and_then(|limit| limit.0),
+            assume_no_gaps: self.assume_no_gaps,
+            wait: self.wait,
+            shard: self.feed_range,
+            concurrency: self.how.concurrency.into(),
+            ru_limit: self.how.ru_limit,
+            ..Request::of(which, from, to)
+        })
+    }
+}
