@@ -10,7 +10,7 @@ use cosmos_rewind::{
 use serde_json::{Value, json, value::RawValue};
 
 use crate::support::{
-    ClosedPort, Fault, TestApp, feed_document,
+    ClosedPort, Fault, Output, TestApp, feed_document,
     peers::{Azurite, signatures},
 };
 
@@ -30,6 +30,7 @@ fn letter(function: &str, item: &str) -> DeadLetter {
         reason: "too odd".into(),
         partial: None,
         delivery: None,
+        source: None,
         item: RawValue::from_string(item.into()).unwrap(),
     }
 }
@@ -201,4 +202,79 @@ async fn poison_goes_to_a_blob_container_and_comes_back_from_it() {
     for signature in signatures(&url) {
         assert!(!said.contains(&signature), "the signature is in the output");
     }
+}
+
+/// The JSON on stdout, whatever the exit code is.
+fn printed(output: &Output) -> Value {
+    serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+}
+
+/// Letters of the default store, or what is listed as one.
+fn left(app: &TestApp) -> usize {
+    std::fs::read_dir(app.folder.path().join(".dead-letters")).unwrap().count()
+}
+
+#[tokio::test]
+async fn replays_at_the_same_time_take_nothing_for_unreadable() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    app.proxy.fail_always(Some(Fault::Reject(403, 1014)));
+    let batch: Vec<Value> = (0..40).map(|i| feed_document(&format!("doc-{i}"), "k", i)).collect();
+    assert_eq!(handler.deliver(&batch).await.0, 200);
+    app.proxy.fail_always(None);
+    let letters = app.folder.path().join(".dead-letters");
+    // One that is listed, and gone when it is read.
+    std::os::unix::fs::symlink("gone", letters.join("CaptureChanges-gone.json")).unwrap();
+    let replays = futures::future::join_all((0..3).map(|_| app.run(&["replay", "--format", "jsonl"]))).await;
+    for replayed in replays {
+        assert_eq!(replayed.code, 0, "{replayed:?}");
+        assert!(!replayed.stdout.contains("gone"), "{replayed:?}");
+    }
+    assert_eq!((left(&app), app.history().await.len()), (1, 40));
+}
+
+#[tokio::test]
+async fn a_letter_is_stored_in_no_history_of_another_container() {
+    let app = TestApp::start().await;
+    for name in ["orders", "order-changes"] {
+        let paths: &[&str] = if name == "orders" { &["/pk"] } else { &["/pk", "/_originalId"] };
+        let kind = if paths.len() > 1 { "MultiHash" } else { "Hash" };
+        let description = json!({"id": name, "partitionKey": {"paths": paths, "kind": kind, "version": 2}});
+        assert!(app.local.create_container("dev", description).await.unwrap());
+    }
+    let handler = app.handler(&[]).await;
+    app.proxy.fail_always(Some(Fault::Reject(403, 1014)));
+    assert_eq!(handler.deliver(&[feed_document("a", "k", 1)]).await.0, 200);
+    app.proxy.fail_always(None);
+    assert_eq!(app.dead_letters()[0]["source"], "dev/events");
+
+    // As on a machine that lacks the settings of the function.
+    let elsewhere = ["replay", "--source", "orders", "--changes", "order-changes", "--format", "json"];
+    let replayed = app.run(&elsewhere).await;
+    assert_eq!((replayed.code, &printed(&replayed)[0]["outcome"]), (3, &json!("kept")), "{replayed:?}");
+    assert!(replayed.stdout.contains("CaptureChanges__COSMOS_SOURCE_CONTAINER"), "{replayed:?}");
+    let wrong = app.cosmos.container("dev", "order-changes").await.unwrap();
+    assert!(wrong.query_all("SELECT * FROM c", &[], None).await.unwrap().is_empty());
+
+    assert_eq!(app.run(&["replay"]).await.code, 0);
+    assert_eq!((left(&app), app.history().await.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_letter_that_is_still_refused_stays_one_letter_when_a_part_is_left_out_by_now() {
+    let app = TestApp::start().await;
+    let handler = app.handler(&[]).await;
+    app.proxy.fail_always(Some(Fault::Reject(403, 1014)));
+    assert_eq!(handler.deliver(&[feed_document("a", "k", 1)]).await.0, 200);
+    let item = app.dead_letters()[0]["item"].clone();
+    app.proxy.fail_always(Some(Fault::Reject(413, 0)));
+    let settings: Vec<(String, String)> = app.settings();
+    let mut settings: Vec<(&str, &str)> = settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    settings.push(("REWIND_REDACT", "/n"));
+    let replayed = app.run_with_settings(&["replay", "--format", "json"], &settings).await;
+    assert_eq!((replayed.code, &printed(&replayed)[0]["outcome"]), (3, &json!("kept")), "{replayed:?}");
+    app.proxy.fail_always(None);
+    let letters = app.dead_letters();
+    assert_eq!(letters.len(), 1, "{letters:#?}");
+    assert_eq!((&letters[0]["item"], &letters[0]["status"]), (&item, &json!("413")), "today's reason: {letters:#?}");
 }

@@ -213,3 +213,22 @@ async fn archives_lose_the_document_and_nothing_else() {
     let odd = app.run(&["erase", "--id", "other", "--pk", "p", "--yes", "--archive", "archive"]).await;
     assert_eq!((odd.code, odd.stderr.contains("odd.json is no event of follow")), (1, true), "{odd:?}");
 }
+
+/// All functions of an app share the place of dead letters.
+#[tokio::test]
+async fn a_letter_of_another_container_stays() {
+    let app = TestApp::start().await;
+    life(&app).await;
+    let letters = app.folder.path().join(".dead-letters");
+    let held = json!({"id": WHO, "pk": "p", "_etag": "\"7\"", "_ts": 1});
+    for (n, source) in [json!("dev/orders"), json!("dev/events"), Value::Null].into_iter().enumerate() {
+        let letter = json!({"v": 1, "at": "2026-11-20T15:00:00.000Z", "function": "F", "invocation": "1", "id": WHO,
+            "status": "413", "reason": "-", "source": source, "item": held});
+        std::fs::write(letters.join(format!("F-{n}.json")), letter.to_string()).unwrap();
+    }
+    let receipt = app.run(&["erase", "--id", WHO, "--pk", "p", "--yes", "--format", "json"]).await.json();
+    // With that of `life`, whose key cannot be told.
+    assert_eq!((&receipt["dead_letters"], &receipt["left"]), (&json!(3), &json!(0)));
+    let left: Vec<_> = std::fs::read_dir(&letters).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["F-0.json"]);
+}

@@ -45,6 +45,7 @@ impl<H: History> Capture<H> {
             reason: chain(&one.why),
             partial: partial.or(self.partial.as_deref()).map(str::to_owned),
             delivery: Some(self.delivery),
+            source: self.history.source_name(),
             item: item.to_owned(),
         };
         self.dead_letters.put(&letter).await?;

@@ -117,6 +117,14 @@ pub enum CaptureError {
     Projection(ConfigError),
 }
 
+/// A payload of which everything is stored but the poison.
+struct Attempt {
+    summary: Summary,
+    poison: Vec<Poison>,
+    /// What of a document is stored, where that is not all of it.
+    shape: Option<Arc<Redactor>>,
+}
+
 impl<H: History> Capture<H> {
     /// Makes every item of a payload durable. `invocation` is only named in dead letters.
     ///
@@ -124,6 +132,15 @@ impl<H: History> Capture<H> {
     /// When anything may be lost if the batch were acknowledged; nothing of it needs to be undone.
     pub async fn run(&self, items: &[&RawValue], invocation: &str) -> Result<Summary, CaptureError> {
         let start = Instant::now();
+        let Attempt { mut summary, poison, shape } = self.attempt(items).await?;
+        let letters = DeadLetterSource { items, note: shape.as_ref().map(|shape| shape.note()) };
+        self.dead_letter(letters, &poison, invocation).await.map_err(CaptureError::DeadLetters)?;
+        summary.elapsed = start.elapsed();
+        Ok(summary)
+    }
+
+    /// Stores what can be stored of a payload, and says what cannot be; nothing is put away.
+    async fn attempt(&self, items: &[&RawValue]) -> Result<Attempt, CaptureError> {
         let retry = Retry::answering_within(self.limits.deadline);
 
         let mut shape = self.fitting(items, &retry).await?;
@@ -145,16 +162,12 @@ impl<H: History> Capture<H> {
         }
         let PayloadProgress { mut summary, poison, newest, .. } = taken.map_err(CaptureError::Service)?;
         check_refusals(&poison, summary.records)?;
-        let letters = DeadLetterSource { items, note: shape.as_ref().map(|shape| shape.note()) };
-        self.dead_letter(letters, &poison, invocation).await.map_err(CaptureError::DeadLetters)?;
-
         summary.items = items.len();
         summary.dead_letters = poison.len();
         summary.retries = retry.count();
-        summary.elapsed = start.elapsed();
         // A source whose clock is ahead of this one is not behind.
         summary.lag = newest.map(|ts| u64::try_from(self.clock.now().timestamp() - ts).unwrap_or(0));
-        Ok(summary)
+        Ok(Attempt { summary, poison, shape })
     }
 
     /// What of a document is stored, once the containers are seen to fit. A refusal comes before any write, so no write would

@@ -12,7 +12,7 @@ use crate::{
     config::{CaptureConfig, ConfigError, Fidelity, Names, Settings},
     cosmos::Cosmos,
     dead_letters::{DeadLetter, DeadLetterError, DeadLetterStore},
-    history::CosmosHistory,
+    history::{CosmosHistory, History as _},
     progress::Progress,
     projection::Projection,
 };
@@ -125,6 +125,8 @@ pub async fn replay<E: From<ReplayError>>(
     for name in names {
         let letter = match store.get(&name).await {
             Ok(letter) => letter,
+            // Another replay was faster; or it was erased.
+            Err(e) if e.is_gone() => continue,
             Err(e) => {
                 report.kept += 1;
                 let (outcome, reason) = (Outcome::Unreadable, chain(&e));
@@ -144,7 +146,11 @@ pub async fn replay<E: From<ReplayError>>(
             let capture =
                 capture_of(&letter, &settings, &config, cosmos, &store, &limits).map_err(ReplayError::from)?;
             match replay_one(&capture, &letter, &store, &name).await {
-                Ok(()) => (Outcome::Stored, letter.reason.clone()),
+                Ok(true) => (Outcome::Stored, letter.reason.clone()),
+                Ok(false) => {
+                    report.letters -= 1;
+                    continue;
+                }
                 Err(error) => (Outcome::Kept, chain(&error)),
             }
         };
@@ -175,6 +181,19 @@ enum NotReplayed {
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] DeadLetterError),
+    /// It belongs to another history than the settings of today name.
+    #[error(
+        "it is a change of {of}, and for {function} the source is {today} here: set {function}__COSMOS_SOURCE_CONTAINER and \
+         {function}__COSMOS_CHANGES_CONTAINER, or name both by --source and --changes"
+    )]
+    Elsewhere {
+        /// Its source.
+        of: String,
+        /// Its function.
+        function: String,
+        /// That function's source by the settings.
+        today: String,
+    },
     /// Its item can still not be stored, for this reason.
     #[error("{0}")]
     Again(String),
@@ -212,17 +231,36 @@ fn capture_of(
     })
 }
 
-/// Captures a letter's item again; the letter goes only when the item is durable in the history.
+/// Captures a letter's item again; the letter goes only when the item is durable in the history. False when the letter
+/// went meanwhile, and its item is not stored by us.
 async fn replay_one(
     capture: &Capture<CosmosHistory>,
     letter: &DeadLetter,
     store: &DeadLetterStore,
     name: &str,
-) -> Result<(), NotReplayed> {
-    let summary = capture.run(&[&letter.item], "replay").await?;
-    if summary.dead_letters > 0 {
-        // It was put away again under the same name, with today's reason.
-        return Err(NotReplayed::Again(store.get(name).await?.reason));
+) -> Result<bool, NotReplayed> {
+    if let (Some(of), Some(today)) = (&letter.source, capture.history.source_name())
+        && *of != today
+    {
+        return Err(NotReplayed::Elsewhere { of: of.clone(), function: letter.function.clone(), today });
     }
-    Ok(store.delete(name).await?)
+    let attempt = capture.attempt(&[&letter.item]).await?;
+    let Some(poison) = attempt.poison.first() else {
+        store.delete(name).await?;
+        return Ok(true);
+    };
+    // It stays the letter that it is, with today's reason. Of a part of its item there would be another one beside it.
+    match store.get(name).await {
+        Err(e) if e.is_gone() => return Ok(false),
+        _ => {}
+    }
+    let reason = chain(&poison.why);
+    let again = DeadLetter {
+        at: capture.clock.stamp(),
+        status: poison.status().to_string(),
+        reason: reason.clone(),
+        ..letter.clone()
+    };
+    store.put_as(name, &again).await?;
+    Err(NotReplayed::Again(reason))
 }

@@ -42,6 +42,9 @@ pub struct DeadLetter {
     /// How the item came, which is what may have been altered in it. Letters of earlier releases do not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
+    /// Database and container that it is a change of. Letters of earlier releases do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The item as delivered.
     pub item: Box<RawValue>,
 }
@@ -68,6 +71,15 @@ impl DeadLetterError {
     /// Why it failed.
     pub fn cause(&self) -> &StoreError {
         &self.cause
+    }
+
+    /// Whether there is no such letter (any more): whoever replayed it has removed it.
+    pub fn is_gone(&self) -> bool {
+        match &self.cause {
+            StoreError::Blob(BlobError::NotThere) => true,
+            StoreError::Directory(e) => e.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
     }
 }
 
@@ -137,11 +149,15 @@ impl DeadLetterStore {
     /// # Errors
     /// When it may not be durable.
     pub async fn put(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
-        let name = letter.name();
+        self.put_as(&letter.name(), letter).await
+    }
+
+    /// The same under a name that it has already.
+    pub(crate) async fn put_as(&self, name: &str, letter: &DeadLetter) -> Result<(), DeadLetterError> {
         let text = serde_json::to_vec(letter).unwrap_or_default();
         match self {
-            Self::Directory(store) => store.put(&name, text).await,
-            Self::Blob(store) => store.put(&name, text).await.map_err(failed("write", store)),
+            Self::Directory(store) => store.put(name, text).await,
+            Self::Blob(store) => store.put(name, text).await.map_err(failed("write", store)),
         }
     }
 

@@ -245,6 +245,7 @@ async fn dead_letters(config: &CaptureConfig, account: &Account, findings: &mut 
         reason: "written by doctor, which was ended before it could remove it; remove it".into(),
         partial: None,
         delivery: None,
+        source: None,
         item: serde_json::value::to_raw_value(&scratch_id()).unwrap_or_default(),
     };
     // What was not there before is not left behind.

@@ -9,9 +9,12 @@ use crate::{
     dead_letters::DeadLetter,
 };
 
-/// Whether a letter holds the item, or an image of it. One whose key cannot be told counts when it has the id: it is
-/// better forgotten than kept.
-pub fn is_about(letter: &DeadLetter, item: &ItemKey, source: &KeyPaths) -> bool {
+/// Whether a letter holds the item of a container, or an image of it. One whose key cannot be told counts when it has the
+/// id: it is better forgotten than kept. One that says that it is of another container never does.
+pub fn is_about(letter: &DeadLetter, item: &ItemKey, source: &KeyPaths, container: &str) -> bool {
+    if letter.source.as_ref().is_some_and(|of| of != container) {
+        return false;
+    }
     let mut changes: Vec<Change<'_>> = Vec::new();
     if decode(&letter.item, &mut changes).is_err() {
         return letter.id.as_ref() == Some(&item.id);
@@ -33,7 +36,7 @@ mod tests {
     fn a_letter_is_about_what_it_holds() {
         let source = KeyPaths::parse(&["/pk"]).unwrap();
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() };
-        let about = |held: serde_json::Value| {
+        let about_of = |of: Option<&str>, held: serde_json::Value| {
             let letter = DeadLetter {
                 v: 1,
                 at: String::new(),
@@ -41,17 +44,21 @@ mod tests {
                 invocation: String::new(),
                 partial: None,
                 delivery: None,
+                source: of.map(String::from),
                 id: held["id"].as_str().map(String::from),
                 status: "400".into(),
                 reason: String::new(),
                 item: RawValue::from_string(held.to_string()).unwrap(),
             };
-            is_about(&letter, &item, &source)
+            is_about(&letter, &item, &source, "dev/events")
         };
+        let about = |held| about_of(None, held);
         assert!(about(json!({"id": "a", "pk": "p", "_ts": 1})));
         assert!(!about(json!({"id": "a", "pk": "q", "_ts": 1})));
         assert!(!about(json!({"id": "b", "pk": "p", "_ts": 1})));
         assert!(!about(json!(7)));
+        let held = || json!({"id": "a", "pk": "p", "_ts": 1});
+        assert!(about_of(Some("dev/events"), held()) && !about_of(Some("dev/orders"), held()));
         let envelope = |current: serde_json::Value, op: &str| json!({"current": current, "metadata": {"operationType": op, "lsn": 1, "crts": 1, "id": "a", "partitionKey": {"pk": "p"}}});
         assert!(about(envelope(json!({"id": "a", "pk": "p"}), "create")));
         assert!(!about(envelope(json!({"id": "a", "pk": "q"}), "create")));

@@ -72,8 +72,9 @@ impl Eraser<'_> {
         let item = &self.request.item;
         let read = || self.containers.source.read(&item.partition_key, &item.id);
         Ok(Traces {
-            records: self.records().await?,
+            // First: what is replayed meanwhile is a record then.
             letters: self.letters().await?,
+            records: self.records().await?,
             journals: journals::in_history(&*self.containers.changes, &self.items, false).await?,
             local: self.local(false).await?,
             archived: self.archived(false).await?,
@@ -104,9 +105,15 @@ impl Eraser<'_> {
 
     async fn letters(&self) -> Result<Vec<String>, EraseError> {
         let mut found = Vec::new();
+        let container = format!("{}/{}", self.cx.names.database, self.cx.names.source);
         for name in self.request.dead_letters.list().await? {
-            let letter = self.request.dead_letters.get(&name).await?;
-            if is_about(&letter, &self.request.item, self.containers.source.key_paths()) {
+            let letter = match self.request.dead_letters.get(&name).await {
+                Ok(letter) => letter,
+                // It was replayed meanwhile.
+                Err(e) if e.is_gone() => continue,
+                Err(e) => return Err(e.into()),
+            };
+            if is_about(&letter, &self.request.item, self.containers.source.key_paths(), &container) {
                 found.push(name);
             }
         }

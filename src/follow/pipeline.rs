@@ -293,6 +293,7 @@ impl Pipeline {
             reason: reason.to_owned(),
             partial: None,
             delivery: Some(Delivery::Direct),
+            source: None,
             item: item.to_owned(),
         };
         let mut pause = PAUSES.0;

@@ -57,6 +57,10 @@ pub trait History: Send + Sync + 'static {
     fn writer(&self) -> impl Future<Output = Result<Arc<Self::Writer>, Failure>> + Send;
     /// Opens the source container, or returns it when it is open.
     fn source(&self) -> impl Future<Output = Result<Arc<Self::Source>, Failure>> + Send;
+    /// Database and container of the source, where it is a container.
+    fn source_name(&self) -> Option<String> {
+        None
+    }
     /// Whether both containers are still those that were opened, and keyed as they were: asks the service.
     fn is_current(&self) -> impl Future<Output = Result<bool, Failure>> + Send;
     /// Whether a document with this resource id came from a source container that was made since the source was opened: asks

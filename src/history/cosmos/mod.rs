@@ -89,6 +89,10 @@ impl History for CosmosHistory {
         Ok(Arc::new(source))
     }
 
+    fn source_name(&self) -> Option<String> {
+        self.elsewhere.is_none().then(|| format!("{}/{}", self.names.database, self.names.source))
+    }
+
     async fn is_current(&self) -> Result<bool, Failure> {
         // What this connection knows is what is in question.
         let cosmos = self.cosmos.afresh();
