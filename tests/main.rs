@@ -25,6 +25,7 @@ mod follow;
 mod follow_model;
 mod follow_sinks;
 mod fork;
+mod frontier;
 mod fuzz_seeds;
 mod history;
 mod host_payloads;

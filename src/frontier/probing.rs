@@ -58,8 +58,8 @@ pub(super) async fn probe(
     range: &FeedRange,
     at: Option<PointInTime>,
 ) -> Result<Option<Part>, Failure> {
-    // A lease that was made and has delivered nothing says nothing.
-    let Some(token) = &reader.token else { return Ok(None) };
+    // A lease that was made and has delivered nothing says nothing, unless there is nothing to deliver.
+    let Some(token) = &reader.token else { return nothing_there(containers, reader, range).await };
     let read = || async {
         let mut feed = containers.source.change_feed(range, reader.mode, FeedStart::Beginning, Some(token)).await?;
         let mut first: Option<i64> = None;
@@ -112,6 +112,31 @@ pub(super) async fn probe(
         sees_deletes: reader.mode == FeedMode::AllVersions,
         waiting,
         next,
+    }))
+}
+
+/// The part of a lease that has no place in the feed yet, where its part of the source is empty: then nothing waits. The
+/// all-versions feed may have deletes all the same, and from where on they count, the lease does not say.
+async fn nothing_there(
+    containers: &CosmosContainers,
+    reader: &Reader,
+    range: &FeedRange,
+) -> Result<Option<Part>, Failure> {
+    if reader.mode == FeedMode::AllVersions {
+        return Ok(None);
+    }
+    let look = || async {
+        let mut feed = containers.source.change_feed(range, reader.mode, FeedStart::Beginning, None).await?;
+        Ok(feed.next().await?.items()?.is_empty())
+    };
+    let is_empty = Retry::for_at_most(RETRY_TIMEOUT).run(look).await?;
+    Ok(is_empty.then(|| Part {
+        range: range.clone(),
+        until: Some(PointInTime::END),
+        evidence: Evidence::Reader(reader.group.to_string()),
+        sees_deletes: false,
+        waiting: Waiting::These(HashMap::new()),
+        next: None,
     }))
 }
 

@@ -1,0 +1,29 @@
+//! How far the history is known to be complete, as `status` and `--wait` have it.
+
+use chrono::Utc;
+use serde_json::json;
+
+use crate::support::{Local, eventually};
+
+/// Such a lease has no place in the feed: the trigger notes one when it has delivered something.
+#[tokio::test]
+async fn a_part_of_the_source_without_documents_holds_nothing_up() {
+    let local = Local::start(&["--mode", "latest", "--partitions", "4"]).await;
+    let file = local.folder().join("one.jsonl");
+    std::fs::write(&file, json!({"id": "a", "pk": "p", "n": 1}).to_string()).unwrap();
+    let written = local.run(&["populate", "--file", file.to_str().unwrap()]).await;
+    assert_eq!(written.code, 0, "{written:?}");
+    local.wait_for_count("changes", 1).await;
+    eventually("nothing waits", async || {
+        let status = local.run(&["status", "--format", "json"]).await.json();
+        (status["history"]["complete_until"] == "now").then_some(())
+    })
+    .await;
+    // Later than anything that was captured.
+    tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
+    let at = (Utc::now().timestamp() - 1).to_string();
+    let restore = ["restore", "--all", "--at", &at, "--dry-run", "--wait", "--format", "json"];
+    let planned = tokio::time::timeout(std::time::Duration::from_secs(30), local.run(&restore)).await;
+    let planned = planned.expect("there is nothing to wait for");
+    assert_eq!(planned.code, 0, "{planned:?}");
+}
