@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use azure_data_cosmos::models::TimeToLive;
 use azure_data_cosmos_driver::{
     CosmosDriver, CosmosResponse,
     models::{
@@ -11,10 +12,12 @@ use azure_data_cosmos_driver::{
 };
 use bytes::Bytes;
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 
 use super::{
     Cosmos, Failure, HashSpace, Param, Status,
     bulk::{Packer, Routes},
+    provision::read_container,
 };
 use crate::change::{
     edit::quote,
@@ -36,6 +39,8 @@ pub struct Container {
 struct Together {
     routes: Routes,
     packer: Packer,
+    /// What its definition says of expiry, read once.
+    default_ttl: OnceCell<Option<i64>>,
 }
 
 impl std::fmt::Debug for Container {
@@ -97,6 +102,20 @@ impl Container {
     /// How partition keys are hashed; `None` for a container that is not partitioned by a hash.
     pub fn hash_space(&self) -> Option<HashSpace> {
         HashSpace::of(self.reference.partition_key_definition())
+    }
+
+    /// The seconds that a document without a time to live of its own lives; -1 where it lives for ever, and none where no
+    /// document expires. Read when it is first asked for; where it cannot be read, -1.
+    pub async fn default_ttl(&self) -> Option<i64> {
+        let read = async || match read_container(&self.cosmos, self.database(), self.name()).await {
+            Ok(Some(found)) => match found.default_ttl {
+                TimeToLive::Seconds(seconds) => Some(seconds.into()),
+                TimeToLive::NoDefault => Some(-1),
+                _ => None,
+            },
+            Ok(None) | Err(_) => Some(-1),
+        };
+        *self.together.default_ttl.get_or_init(read).await
     }
 
     /// The connection this container was opened on.

@@ -1,6 +1,8 @@
 //! The seam for reading: what use cases ask of a history and of the live container, whatever keeps them. Cosmos DB and the
 //! memory of tests stand behind it, and one suite holds both to the contracts (tests/contract).
 
+use futures::{FutureExt as _, future::BoxFuture};
+
 use super::{entry::Entry, layout::Layout, live::Live};
 use crate::change::time::PointInTime;
 use crate::{
@@ -133,6 +135,11 @@ pub trait LiveContainer: Items {
     /// What events say whose document they are of, where one stream may have several containers.
     fn namespace(&self) -> Option<&str> {
         None
+    }
+    /// The seconds that a document without a time to live of its own lives; -1 where it lives for ever, and none where no
+    /// document expires.
+    fn default_ttl(&self) -> BoxFuture<'_, Option<i64>> {
+        std::future::ready(Some(-1)).boxed()
     }
     /// The document that was written last; `None` when there is none.
     fn newest(&self) -> Answer<'_, Option<End>>;

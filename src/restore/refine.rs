@@ -68,14 +68,16 @@ impl<'a> Applier<'a> {
             step.changed = changed.iter().take(SHOWN_PATHS).map(|d| d.path_text()).collect();
         }
         step.notes.extend(composed.notes.iter().cloned());
-        step.notes.extend(expiry_note(text));
+        step.notes.extend(expiry_note(text, self.containers.target.default_ttl().await));
         step.sha256 = Some(sha256(text));
         Ok(())
     }
 }
 
-/// The time to live that a document brings along: it begins anew when the document is written.
-fn expiry_note(text: &str) -> Option<String> {
-    let ttl = RawDocument::parse(text).ok()?.get_i64("ttl").filter(|ttl| *ttl > 0)?;
+/// The time to live of a document, its own or that of its container: it begins anew when the document is written. Where
+/// the container has none, that of a document means nothing.
+fn expiry_note(text: &str, default: Option<i64>) -> Option<String> {
+    let ttl = RawDocument::parse(text).ok()?.get_i64("ttl").or(default).filter(|ttl| *ttl > 0)?;
+    default?;
     Some(format!("its time to live begins anew: it expires {} after it is restored", span_text(ttl)))
 }

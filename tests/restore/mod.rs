@@ -1,5 +1,6 @@
 //! Restore and undo, end to end: the real binary on the local account, on histories that the handler wrote.
 
+mod expiry;
 mod story;
 mod writers;
 

@@ -1,5 +1,7 @@
 //! A live container of Cosmos DB, as it is read.
 
+use futures::{FutureExt as _, future::BoxFuture};
+
 use super::{
     pages::{first_row, rows_in},
     reader::end,
@@ -35,6 +37,10 @@ impl LiveContainer for Container {
         rows_in(self, sql, params, range, move |row| {
             if with_text { document(row.get(), self.key_paths()) } else { facts(row.get(), self.key_paths()) }
         })
+    }
+
+    fn default_ttl(&self) -> BoxFuture<'_, Option<i64>> {
+        Self::default_ttl(self).boxed()
     }
 
     fn newest(&self) -> Answer<'_, Option<End>> {
