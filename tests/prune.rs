@@ -300,3 +300,32 @@ async fn a_timer_that_cannot_work_says_so_and_capture_is_not_disturbed() {
         assert_eq!((output.code, told.contains(wanted) && told.contains("hint: ")), (2, true), "{value}: {output:?}");
     }
 }
+
+/// A dead letter that is replayed, say: what came after it was dropped, and with it the delete.
+#[tokio::test]
+async fn a_version_that_comes_after_its_document_was_dropped_does_not_bring_it_back() {
+    let app = TestApp::start().await;
+    let now = Utc::now().timestamp();
+    let metadata = |op: &str, lsn: i64, ts: i64| json!({"operationType": op, "lsn": lsn, "crts": ts, "id": "a", "partitionKey": {"pk": "p"}});
+    let document = json!({"id": "a", "pk": "p", "_etag": "\"1\"", "_ts": now - 10 * DAY});
+    let created = json!({"current": document, "metadata": metadata("create", 1, now - 10 * DAY)});
+    let deleted = json!({"current": {}, "metadata": metadata("delete", 2, now - 9 * DAY)});
+    app.capture(&[created.clone(), deleted]).await;
+    let forgotten = app.run(&["prune", "--older-than", "5d", "--drop-deleted", "--yes", "--format", "json"]).await;
+    assert_eq!(forgotten.json()["forgotten"], 1, "{forgotten:?}");
+    app.capture(&[created]).await;
+    app.captured_from_now().await;
+
+    let plan = ["restore", "--at", "1d", "--dry-run", "--format", "json"];
+    for (more, action) in [
+        (&["--all"][..], "unknown"),
+        (&["--all", "--recreate-deleted"], "recreate"),
+        (&["--id", "a", "--pk", "p"], "recreate"),
+    ] {
+        let planned = app.run(&[&plan[..], more].concat()).await;
+        let plan: Value = serde_json::from_str(&planned.stdout).unwrap_or_else(|e| panic!("{e}: {planned:?}"));
+        let step = &plan["plan"]["steps"][0];
+        assert_eq!(step["action"], action, "{planned:?}");
+        assert!(step["notes"].to_string().contains("--drop-deleted"), "{planned:?}");
+    }
+}

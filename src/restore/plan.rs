@@ -201,6 +201,15 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
                         "latest-version mode does not see deletes: it may have been deleted before the point in time; --recreate-deleted makes it again",
                     )
                 }
+                // A version that came late: its document may have been dropped, and its delete with it.
+                None if known.next.is_none() && rules.dropped_before.is_some_and(|before| v.ts < before) => {
+                    let doubt = "deleted documents of that time were dropped from the history (prune --drop-deleted): it may have been deleted before the point in time";
+                    if rules.recreate_deleted || rules.named {
+                        Decided { action: Action::Recreate, notes: vec![doubt.into()] }
+                    } else {
+                        Decided::unknown(format!("{doubt}; --recreate-deleted makes it again"))
+                    }
+                }
                 None => Decided::new(Action::Recreate),
                 Some(_) if beyond => Decided { action: Action::Restore, notes: vec![ends()] },
                 Some(_) => Decided::new(Action::Restore),
