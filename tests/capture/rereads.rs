@@ -87,6 +87,8 @@ async fn a_replica_that_is_behind_or_refuses_for_a_moment_costs_no_exactness_and
             Some("normalized"),
             "{id}"
         );
+        // The answer may come before its line has been read.
+        handler.wait_for_log(told).await;
         assert_eq!(warned(told), 1, "{id}: {:#?}", handler.log());
     }
 }
