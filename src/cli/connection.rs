@@ -56,6 +56,7 @@ impl ConnectionArgs {
     /// # Errors
     /// When local.settings.json is broken.
     pub(super) fn settings_in(&self, app_root: &std::path::Path) -> Result<Settings, CliError> {
+        self.refuse_strange_address()?;
         Ok(self.over(Settings::load(app_root)?))
     }
 

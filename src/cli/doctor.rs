@@ -36,6 +36,7 @@ pub struct DoctorArgs {
 /// When stdout cannot be written.
 pub async fn run(args: DoctorArgs, ui: &Ui) -> Result<Exit, CliError> {
     let app_root = args.app_root.unwrap_or_else(config::app_root);
+    args.connection.refuse_strange_address()?;
     let (mut settings, unreadable) = match args.connection.settings_in(&app_root) {
         Ok(settings) => (settings, None),
         Err(e) => {

@@ -24,6 +24,22 @@ impl ConnectionArgs {
         }
     }
 
+    /// Refuses an address of another kind, which would be taken for a container's name. Nothing of it is shown: it may
+    /// hold a password.
+    ///
+    /// # Errors
+    /// When the source is one.
+    pub(super) fn refuse_strange_address(&self) -> Result<(), CliError> {
+        // No container has a slash in its name.
+        match &self.source {
+            Some(text) if text.contains(":/") && !is_mongo_address(text) => Err(CliError::usage(
+                "--source is neither a container's name nor the address of a MongoDB deployment",
+                "an address begins with mongodb:// or mongodb+srv://; a container is named, and its account is --endpoint",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The text of the deployment's address, when the source is one.
     pub(super) fn mongo_uri<'a>(&'a self, settings: &'a Settings) -> Result<Option<&'a str>, CliError> {
         let uri = self.uri(settings);
@@ -106,11 +122,12 @@ impl ConnectionArgs {
     fn mongo_followed(&self, uri: &str) -> Result<Source, CliError> {
         use crate::mongo::{Address, Dialect, Scope};
 
+        let from = if self.source.is_some() { "--source" } else { "setting MONGODB_URI" };
         let address =
-            Address::parse(uri).map_err(|e| CliError::usage(format!("--source {e}"), "percent-encode the password"))?;
+            Address::parse(uri).map_err(|e| CliError::usage(format!("{from} {e}"), "percent-encode the password"))?;
         address.check().map_err(|problem| {
             CliError::usage(
-                format!("--source {address}: {problem}"),
+                format!("{from} {address}: {problem}"),
                 "write mongodb://USER:PASSWORD@HOST[:PORT]/?OPTION=VALUE, and percent-encode the password",
             )
         })?;

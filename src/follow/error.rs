@@ -56,7 +56,7 @@ pub enum FollowError {
     #[error("stopped before the start was saved")]
     Interrupted,
     /// A position of the checkpoint is none.
-    #[error(transparent)]
+    #[error("the checkpoint is damaged")]
     Range(#[from] BadRange),
     /// A reader ended in a way that it never should.
     #[error("a reader ended")]

@@ -248,8 +248,8 @@ async fn acquire_file(
             return Ok(None);
         }
     }
-    let checkpoint: Checkpoint = match std::fs::read_to_string(path) {
-        Ok(text) => serde_json::from_str(&text).map_err(|e| fail(CheckpointFileError::NotACheckpoint(e)))?,
+    let checkpoint: Checkpoint = match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|e| fail(CheckpointFileError::NotACheckpoint(e)))?,
         Err(e) if e.kind() == io::ErrorKind::NotFound => wanted.clone(),
         Err(e) => return Err(fail(CheckpointFileError::Disk(e))),
     };

@@ -78,7 +78,7 @@ fn told(code: i32, name: &str, message: &str) -> String {
     if code == HISTORY_LOST {
         return format!(
             "{what}: the server has no history any more back to where this follower stood, so changes are lost; \
-             follow under another --name with --from beginning, which reads the collection first: {message}"
+             follow under another --name (or --checkpoint-file) with --from beginning, which reads the collection first: {message}"
         );
     }
     format!("{what}: {message}")

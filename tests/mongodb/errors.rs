@@ -2,8 +2,8 @@
 
 use bson::{Document, doc};
 
-use super::{Work, client, of};
-use crate::support::{ClosedPort, Output, mongo_server::MongoServer};
+use super::{Work, client, of, settings};
+use crate::support::{ClosedPort, Output, mongo_server::MongoServer, run};
 
 /// Fails without a word of these.
 async fn fails(work: &Work, source: &str, more: &[&str], secrets: &[&str]) -> Output {
@@ -99,4 +99,49 @@ async fn a_source_that_is_no_uri_is_refused_without_its_password() {
         let output = fails(&Work::new(), source, &[], &["sEcRet", "sEc/Ret"]).await;
         assert_eq!(output.code, 2, "nothing was asked: {output:?}");
     }
+}
+
+/// Another scheme is none that is known, and no container's name either.
+#[tokio::test]
+async fn a_source_of_another_kind_is_refused_with_the_kinds_that_there_are() {
+    for source in ["mongo://user:sEcRet@h/", "MongoDB://user:sEcRet@h/", "mongodb:/user:sEcRet@h", "https://h/sEcRet"] {
+        let output = fails(&Work::new(), source, &[], &["sEcRet"]).await;
+        assert!(output.code == 2 && output.stderr.contains("mongodb+srv://"), "{output:?}");
+        let work = Work::new();
+        for command in [&["restore", "--all", "--at", "now"][..], &["status"], &["doctor"]] {
+            let output = run(work.folder.path(), &[command, &["--source", source]].concat(), &settings(), "").await;
+            assert!(output.code == 2 && output.stderr.contains("mongodb+srv://"), "{command:?}: {output:?}");
+            silent(&work, &output, &["sEcRet"]);
+        }
+    }
+    let work = Work::new();
+    let setting = [settings(), vec![("MONGODB_URI".to_owned(), "mongo://user:sEcRet@h/".to_owned())]].concat();
+    let follow = [&["follow", "--checkpoint-file", "c.json", "--sink", "stdout"], &of("shop", "orders")[..]].concat();
+    let output = run(work.folder.path(), &follow, &setting, "").await;
+    assert!(output.code == 2 && output.stderr.contains("MONGODB_URI"), "{output:?}");
+    assert!(!output.stderr.contains("--source"), "{output:?}");
+    silent(&work, &output, &["sEcRet"]);
+}
+
+#[tokio::test]
+async fn a_damaged_checkpoint_is_named_and_neither_used_nor_replaced() {
+    let Some(server) = MongoServer::start() else { return };
+    let work = Work::new();
+    let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
+    orders.insert_one(doc! { "_id": "a" }).await.unwrap();
+    let args = [&of("shop", "orders")[..], &["--from", "beginning"]].concat();
+    work.catch_up(&server.uri(), &args).await;
+    let file = work.path("checkpoint.json");
+    let good = std::fs::read(&file).unwrap();
+    for bad in [&b""[..], &good[..good.len() / 2], b"{}", b"null", b"\xff\xfe", &[0; 40]] {
+        std::fs::write(&file, bad).unwrap();
+        let output = work.follow(&server.uri(), &args).await;
+        assert_eq!(output.code, 2, "{output:?}");
+        let hint = output.stderr.lines().find(|line| line.starts_with("hint:")).unwrap_or_default();
+        assert!(output.stderr.contains("checkpoint.json") && hint.contains("--checkpoint-file"), "{output:?}");
+        assert_eq!(std::fs::read(&file).unwrap(), bad);
+    }
+    std::fs::write(&file, good).unwrap();
+    work.catch_up(&server.uri(), &args).await;
+    assert_eq!(work.events().len(), 1);
 }

@@ -5,7 +5,7 @@ use crate::{
     cli::{CliError, ErrorKind, Exit, Hint, Ui},
     cosmos::Disposition,
     figures::{count_of, number},
-    follow::{CheckpointError, Ended, FollowError, Report, sink::SinkError},
+    follow::{CheckpointError, CheckpointFileError, Ended, FollowError, Report, sink::SinkError},
 };
 
 /// Prints how it ended.
@@ -59,17 +59,37 @@ impl From<FollowError> for CliError {
                 Self::usage(format!("--sink blob:{container}"), "check the URL").because(error)
             }
             FollowError::Source(f) if f.disposition == Disposition::Poison => Self::from(f).hint(
-                "a checkpoint may be older than what the feed still has: another --name starts anew, without what was lost",
+                "a checkpoint may be older than what the feed still has: another --name (or --checkpoint-file) starts anew, \
+                 without what was lost",
             ),
             FollowError::Open(f) | FollowError::Source(f) | FollowError::Store(CheckpointError::Service(f)) => f.into(),
             FollowError::Store(e @ (CheckpointError::Foreign { .. } | CheckpointError::Document { .. })) => Self::usage(
                 chain(&e),
                 "give another --name (or --checkpoint-file), or the flags that it was started with",
             ),
+            FollowError::Store(CheckpointError::File { path, problem }) => {
+                let is_wrong = match problem {
+                    CheckpointFileError::NoName | CheckpointFileError::NotACheckpoint(_) => true,
+                    CheckpointFileError::Lock(_) | CheckpointFileError::Disk(_) => false,
+                };
+                let message = chain(&CheckpointError::File { path, problem });
+                match is_wrong {
+                    true => Self::usage(
+                        message,
+                        "put a copy of the file back, or name another --checkpoint-file, which begins where --from says",
+                    ),
+                    false => Self::failed(message)
+                        .hint("name a file in a folder that is there, which may be read and written"),
+                }
+            }
+            e @ FollowError::Range(_) => Self::usage(
+                chain(&e),
+                "put a copy of the checkpoint back, or give another --name (or --checkpoint-file), which begins where --from \
+                 says",
+            ),
             e @ (FollowError::Sink(SinkError::Busy(_))
-            | FollowError::Store(CheckpointError::Lost | CheckpointError::Expired | CheckpointError::File { .. })
+            | FollowError::Store(CheckpointError::Lost | CheckpointError::Expired)
             | FollowError::Interrupted
-            | FollowError::Range(_)
             | FollowError::Reader(_)) => Self::failed(chain(&e)),
         }
     }
