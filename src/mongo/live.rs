@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::ready, stream};
-use mongodb::{ClientSession, Collection, error::ErrorKind, raw_batch_cursor::RawBatch};
+use mongodb::{ClientSession, Collection, raw_batch_cursor::RawBatch, results::UpdateResult};
 
-use super::{Dialect, Mongo};
+use super::{Mongo, shards};
 use crate::{
     bson_text::{bytes_of, fingerprint, id_text, id_value, text_of},
     change::{
@@ -55,7 +55,7 @@ impl MongoCollection {
     /// # Errors
     /// When the server cannot be asked how it is sharded.
     pub async fn open(mongo: Mongo, database: &str, name: &str) -> Result<Self, Failure> {
-        let shard_key = shard_key(&mongo, database, name).await?;
+        let shard_key = shards::key(&mongo, database, name).await?;
         let collection = mongo.database(database).collection(name);
         let rid = format!("mongodb:{database}.{name}");
         Ok(Self { shared: Arc::new(Shared { mongo, collection, rid, key_paths: KeyPaths::id(), shard_key }) })
@@ -99,14 +99,7 @@ impl MongoCollection {
         let whole =
             Document::try_from(document).map_err(|e| Failure::invalid("read document".into(), e.to_string()))?;
         for path in self.shared.shard_key.iter().filter(|path| *path != "_id") {
-            let mut at = Some(&whole);
-            let mut names = path.split('.').peekable();
-            let mut value = None;
-            while let (Some(document), Some(name)) = (at, names.next()) {
-                value = document.get(name);
-                at = value.filter(|_| names.peek().is_some()).and_then(Bson::as_document);
-            }
-            filter.insert(path, value.cloned().unwrap_or(Bson::Null));
+            filter.insert(path, shards::value(&whole, path));
         }
         Ok(filter)
     }
@@ -141,8 +134,7 @@ impl MongoCollection {
             let filter = self.filter(id, &live)?;
             match change {
                 Change::Replace(document) => {
-                    let replace = self.collection().replace_one(filter, document);
-                    replace.session(&mut session).await.map_err(fail)?;
+                    self.put(filter, document, false, Some(&mut session)).await.map_err(fail)?;
                     Ok(written(Some(document), false))
                 }
                 Change::Delete => {
@@ -176,7 +168,7 @@ impl MongoCollection {
         filter.insert("$expr", doc! { "$eq": ["$$ROOT", { "$literal": whole }] });
         let (count, written) = match change {
             Change::Replace(document) => {
-                let done = self.collection().replace_one(filter, document).await.map_err(fail)?;
+                let done = self.put(filter, document, false, None).await.map_err(fail)?;
                 (done.matched_count, written(Some(document), false))
             }
             Change::Delete => {
@@ -192,7 +184,7 @@ impl MongoCollection {
         match change {
             Change::Replace(document) => {
                 let filter = self.filter(id, &document)?;
-                let done = self.collection().replace_one(filter, &document).upsert(true).await.map_err(fail)?;
+                let done = self.put(filter, &document, true, None).await.map_err(fail)?;
                 Ok(written(Some(&document), done.matched_count == 0))
             }
             Change::Delete => {
@@ -200,6 +192,28 @@ impl MongoCollection {
                 let done = self.collection().delete_one(self.filter(id, &live)?).await.map_err(fail)?;
                 if done.deleted_count == 0 { Err(gone(context)) } else { Ok(written(None, false)) }
             }
+        }
+    }
+
+    /// Puts a document in the place of another one.
+    async fn put(
+        &self,
+        filter: Document,
+        document: &RawDocumentBuf,
+        upsert: bool,
+        session: Option<&mut ClientSession>,
+    ) -> mongodb::error::Result<UpdateResult> {
+        if let Some(pipeline) = as_pipeline(document) {
+            let update = self.collection().update_one(filter, pipeline).upsert(upsert);
+            return match session {
+                Some(session) => update.session(session).await,
+                None => update.await,
+            };
+        }
+        let replace = self.collection().replace_one(filter, document).upsert(upsert);
+        match session {
+            Some(session) => replace.session(session).await,
+            None => replace.await,
         }
     }
 
@@ -247,6 +261,16 @@ fn key_of(id: &str) -> PartitionKey {
     PartitionKey(vec![KeyValue::String(id.to_owned())])
 }
 
+/// A server takes a document whose members are called `$...` when it is inserted, and refuses it as a replacement; as the
+/// result of a pipeline it takes it. `None` for every other document, and for what a pipeline could not give back.
+fn as_pipeline(document: &RawDocumentBuf) -> Option<Vec<Document>> {
+    document.iter().flatten().any(|(name, _)| name.as_str().starts_with('$')).then_some(())?;
+    let whole = Document::try_from(&**document).ok()?;
+    // Of two members with one name it has one.
+    RawDocumentBuf::try_from(&whole).is_ok_and(|again| again == *document).then_some(())?;
+    Some(vec![doc! { "$replaceWith": { "$literal": whole } }])
+}
+
 /// A document's text with its fingerprint as its etag.
 fn live_text(document: &RawDocument) -> Result<String, Failure> {
     let mut text = text_of(document.as_bytes()).map_err(|e| Failure::invalid("read document".into(), e.to_string()))?;
@@ -262,28 +286,6 @@ fn document_of(context: &str, body: &[u8]) -> Result<RawDocumentBuf, Failure> {
     let text = std::str::from_utf8(body).map_err(|e| wrong(e.to_string()))?;
     let bytes = bytes_of(text).map_err(|e| wrong(e.to_string()))?;
     RawDocumentBuf::from_bytes(bytes).map_err(|e| wrong(e.to_string()))
-}
-
-/// The paths of a collection's shard key.
-async fn shard_key(mongo: &Mongo, database: &str, name: &str) -> Result<Vec<String>, Failure> {
-    let fail = |e: &mongodb::error::Error| mongo.fail("look at the collection", e);
-    let names = |key: &Document| key.keys().cloned().collect();
-    if mongo.dialect == Dialect::CosmosRu {
-        let action = doc! { "customAction": "GetCollection", "collection": name };
-        let answer = match mongo.database(database).run_command(action).await {
-            Ok(answer) => answer,
-            // It does not exist yet, or the server knows no such command.
-            Err(e) if matches!(&*e.kind, ErrorKind::Command(_)) => return Ok(Vec::new()),
-            Err(e) => return Err(fail(&e)),
-        };
-        return Ok(answer.get_document("shardKeyDefinition").map(names).unwrap_or_default());
-    }
-    if !mongo.is_sharded() {
-        return Ok(Vec::new());
-    }
-    let collections = mongo.database("config").collection::<Document>("collections");
-    let found = collections.find_one(doc! { "_id": format!("{database}.{name}") }).await.map_err(|e| fail(&e))?;
-    Ok(found.and_then(|found| found.get_document("key").map(names).ok()).unwrap_or_default())
 }
 
 impl Items for MongoCollection {

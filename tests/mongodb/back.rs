@@ -111,6 +111,26 @@ async fn what_was_changed_after_the_plan_is_a_conflict_and_stays() {
     assert_eq!(found(&orders, "c").await, Some(doc! { "_id": "c", "n": 1 }));
 }
 
+/// A server takes such names when a document is inserted, and refuses them in a replacement.
+#[tokio::test]
+async fn a_document_with_names_that_begin_with_a_dollar_goes_back_and_undo_too() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    let then = doc! { "_id": "a", "n": 1_i64, "$ref": "x", "$price.in": { "$eur": 1.0 }, "$$ROOT": [-0.0] };
+    orders.insert_one(&then).await.unwrap();
+    back.capture().await;
+    let at = Back::moment().await;
+    orders.delete_one(doc! { "_id": "a" }).await.unwrap();
+    let now = doc! { "_id": "a", "n": 2, "$now": "$n" };
+    orders.insert_one(&now).await.unwrap();
+    back.capture().await;
+    let output = back.ends(0, &["restore", "--all", "--at", &at, "--no-stamp", "--yes"]).await;
+    assert_eq!(found(&orders, "a").await, Some(then));
+    back.ends(0, &["undo", &undo_of(&output), "--yes"]).await;
+    assert_eq!(found(&orders, "a").await, Some(now));
+}
+
 #[tokio::test]
 async fn one_actor_s_writes_are_taken_back_and_everybody_else_s_stay() {
     let Some(server) = MongoServer::start() else { return };
