@@ -11,6 +11,11 @@ use super::{
 };
 use crate::support::mongo_server::MongoServer;
 
+/// What happened, row by row.
+fn ops_of(rows: &[serde_json::Value]) -> Vec<String> {
+    rows.iter().map(|row| row["op"].as_str().unwrap().to_owned()).collect()
+}
+
 async fn all(orders: &Collection<Document>) -> Vec<Document> {
     orders.find(doc! {}).sort(doc! { "n": 1 }).await.unwrap().try_collect().await.unwrap()
 }
@@ -130,4 +135,28 @@ async fn an_archive_says_that_documents_of_a_dropped_collection_are_gone() {
     assert_eq!(all(&orders).await, Vec::<Document>::new());
     run(restore(&before)).await;
     assert_eq!(all(&orders).await, first);
+}
+
+/// A second reading sees what the first one saw; what came in between is not the newest.
+#[tokio::test]
+async fn a_text_that_comes_back_while_nobody_listens_is_the_newest_after_another_reading() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    let follow = async |name: &str| {
+        back.ends(0, &["follow", "--name", name, "--from", "beginning", "--until-caught-up", "--poll", "50"]).await;
+    };
+    orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    follow("one").await;
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": 2 }).await.unwrap();
+    follow("one").await;
+    Back::moment().await;
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": 1 }).await.unwrap();
+    Back::moment().await;
+    follow("two").await;
+    let now = Back::moment().await;
+    let rows = back.ends(0, &["history", "--id", "a", "--format", "jsonl"]).await.lines();
+    assert_eq!(ops_of(&rows), ["baseline", "replace", "baseline"], "{rows:?}");
+    let plan = back.ends(0, &["restore", "--all", "--at", &now, "--dry-run"]).await;
+    assert!(plan.stderr.contains(": 0 restore, 0 recreate, 0 delete, 1 keep"), "{plan:?}");
 }

@@ -58,6 +58,24 @@ async fn a_deployment_is_followed_with_all_of_its_databases() {
     assert_eq!(places(&work), owned(&wanted));
 }
 
+/// A consumer knows a version by its id, and so does a container of blobs.
+#[tokio::test]
+async fn one_document_in_several_collections_is_a_version_in_each() {
+    let Some(server) = MongoServer::start() else { return };
+    let client = client(&server.uri()).await;
+    let places = [("shop", "one"), ("shop", "two"), ("bank", "one")];
+    for (database, collection) in places {
+        client.database(database).collection::<Document>(collection).insert_one(doc! { "_id": 1 }).await.unwrap();
+    }
+    for redacted in [&[][..], &["--redact", "/secret"]] {
+        let work = Work::new();
+        work.catch_up(&server.uri(), &[&["--from", "beginning"], redacted].concat()).await;
+        let events = work.events();
+        let versions: BTreeSet<&str> = each(&events, "version").into_iter().collect();
+        assert_eq!((events.len(), versions.len()), (places.len(), places.len()), "{versions:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_drop_is_told_and_what_comes_after_it_is_not_lost() {
     let Some(server) = MongoServer::start() else { return };

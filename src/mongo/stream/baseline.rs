@@ -28,6 +28,10 @@ pub(super) struct Baseline {
     left: VecDeque<(String, String)>,
     cursor: Option<RawBatchCursor>,
     batch: Option<Batch>,
+    /// When the stream begins, which a reading that is begun again has again, and another one has not.
+    start: Time,
+    /// Whether documents of several collections may have one `_id`.
+    is_of_several: bool,
     /// A time before what is read was read: a document is taken for one of this time. A later one might lie behind a change
     /// that the text does not have yet.
     time: Time,
@@ -37,10 +41,11 @@ impl Baseline {
     /// Asks for the collections of a scope.
     pub async fn of(mongo: &Mongo, scope: &Scope, time: Time) -> Result<Self, Failure> {
         let fail = |e: mongodb::error::Error| mongo.fail("list the collections", &e);
+        let baseline =
+            |left, is_of_several| Self { left, cursor: None, batch: None, start: time, is_of_several, time };
         let databases = match scope {
             Scope::Collection { database, collection } => {
-                let left = VecDeque::from([(database.clone(), collection.clone())]);
-                return Ok(Self { left, cursor: None, batch: None, time });
+                return Ok(baseline(VecDeque::from([(database.clone(), collection.clone())]), false));
             }
             Scope::Database(database) => vec![database.clone()],
             Scope::Deployment => mongo.client.list_database_names().await.map_err(fail)?,
@@ -52,7 +57,7 @@ impl Baseline {
             let own = names.into_iter().filter(|name| !name.starts_with("system."));
             left.extend(own.map(|name| (database.clone(), name)));
         }
-        Ok(Self { left, cursor: None, batch: None, time })
+        Ok(baseline(left, true))
     }
 
     /// Appends the items of the next part, up to so many bytes; how many there were. `None` when all were read.
@@ -67,6 +72,7 @@ impl Baseline {
         let mut count = 0;
         while let Some((database, collection)) = self.left.front() {
             let ns = format!("{database}.{collection}");
+            let place = Place { ns: &ns, start: self.start, is_one_of_several: self.is_of_several };
             if let Some(batch) = &mut self.batch {
                 while out.len() < most {
                     let Some(document) = batch.next()? else {
@@ -77,7 +83,7 @@ impl Baseline {
                     if count > 0 {
                         out.push(',');
                     }
-                    push(document, &ns, self.time, manner, out);
+                    push(document, &place, self.time, manner, out);
                     count += 1;
                 }
                 if count > 0 {
@@ -104,18 +110,41 @@ impl Baseline {
     }
 }
 
+/// Where a document was read.
+struct Place<'a> {
+    ns: &'a str,
+    start: Time,
+    is_one_of_several: bool,
+}
+
+impl Place<'_> {
+    /// The version of a document. A text that comes back, and is read by another reading, is another version: the history
+    /// would take what was between the two for the newest one. So is the same document in another collection.
+    fn version_of(&self, document: &RawDocument, time: Time, manner: Manner) -> String {
+        let mut version = match manner.with_bytes {
+            true => {
+                let print = fingerprint(document.as_bytes());
+                format!("base-{}-{:07}-{}", self.start.0, self.start.1, print.trim_matches('"'))
+            }
+            // Of a document with fields left out nothing is made of the whole.
+            false => format!("base-{}-{:07}", time.0, time.1),
+        };
+        if self.is_one_of_several {
+            version.push('-');
+            version.push_str(fingerprint(self.ns.as_bytes()).trim_matches('"'));
+        }
+        version
+    }
+}
+
 /// Appends a document that is there.
-fn push(document: &RawDocument, ns: &str, time: Time, manner: Manner, out: &mut String) {
+fn push(document: &RawDocument, place: &Place<'_>, time: Time, manner: Manner, out: &mut String) {
     let begin = out.len();
     let id = document.get("_id").ok().flatten().map(id_text);
     // After the change of that very time, which the text has.
     let (ts, lsn) = (Some(i64::from(time.0)), Some(lsn(time, u32::MAX)));
-    let facts = Facts { op: Op::Baseline, ts, lsn, id, ns: ns.to_owned(), looked_up: false };
-    // Of a document with fields left out nothing is made of the whole.
-    let version = match manner.with_bytes {
-        true => format!("base-{}", fingerprint(document.as_bytes()).trim_matches('"')),
-        false => format!("base-{}-{:07}", time.0, time.1),
-    };
+    let facts = Facts { op: Op::Baseline, ts, lsn, id, ns: place.ns.to_owned(), looked_up: false };
+    let version = place.version_of(document, time, manner);
     out.push_str("{\"current\":");
     if let Err(problem) = push_image(out, document, manner) {
         out.truncate(begin);
