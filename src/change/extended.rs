@@ -58,6 +58,20 @@ pub fn is_value_of(document: &RawDocument<'_>) -> bool {
     }
 }
 
+/// Whether a JSON text is one value that has members inside, to which no path leads: the bytes of a document or an array,
+/// or a piece of code with its scope.
+pub fn is_closed(text: &str) -> bool {
+    if !is_value(text) {
+        return false;
+    }
+    let Ok(value) = RawDocument::parse(text) else { return false };
+    let bytes = value.get(BSON).and_then(|bytes| RawDocument::parse(bytes.get()).ok());
+    let has_members = |bytes: &RawDocument<'_>| {
+        bytes.get_str("type").is_some_and(|kind| ["03", "04", "0f"].contains(&kind.to_ascii_lowercase().as_str()))
+    };
+    value.get("$scope").is_some() || bytes.as_ref().is_some_and(has_members)
+}
+
 /// The name under which a member of a MongoDB document stands at the top of its text.
 pub fn escaped(name: &str) -> Cow<'_, str> {
     if is_escaped(name) { Cow::Owned(format!("~{name}")) } else { Cow::Borrowed(name) }

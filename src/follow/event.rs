@@ -13,6 +13,7 @@ use crate::change::{
     key::{KeyPaths, KeyValue, PartitionKey},
     raw::without_line_ends,
     record,
+    shape::Redactor,
 };
 
 /// A change, ready to be written.
@@ -154,6 +155,19 @@ impl Event {
             etag: None,
             native: Some(native),
         }))
+    }
+
+    /// An event of [`Event::bare`] without what is not to be told.
+    ///
+    /// # Errors
+    /// When the text of the document before is no JSON.
+    pub(super) fn shaped(self, shape: &Redactor) -> Result<Self, serde_json::Error> {
+        if self.op.is_of_collection() {
+            return Ok(self);
+        }
+        let previous = self.previous.as_deref().map(|text| shape.shaped(text)).transpose()?;
+        let changed = self.changed.map(|paths| shape.told(paths));
+        Ok(Self { previous, changed, partial: Some(shape.note().to_owned()), ..self })
     }
 
     /// The event as one JSON object on one line, without a line end. Members that are not known are null; `partial` is

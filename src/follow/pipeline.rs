@@ -152,7 +152,14 @@ impl Pipeline {
     ) -> Result<Option<Prepared<'a>>, Problem> {
         if let Some(event) = Event::bare(item)? {
             newest.0 = newest.0.max(event.ts);
-            return Ok(self.passes(&event)?.then_some(Prepared { item: None, event: Some(event) }));
+            if !self.passes(&event)? {
+                return Ok(None);
+            }
+            let event = match &self.shape {
+                Some(shape) => event.shaped(shape)?,
+                None => event,
+            };
+            return Ok(Some(Prepared { item: None, event: Some(event) }));
         }
         let changes = changes_of(item).map_err(EventError::from)?;
         let (ts, lsn) = changes.last().map_or((None, None), |change| (change.ts, change.lsn));

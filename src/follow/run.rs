@@ -20,7 +20,7 @@ use crate::{
         Via,
         fidelity::Delivery,
         key::KeyPaths,
-        shape::{Redact, Redactor},
+        shape::{Redact, Redactor, ShapeError},
     },
     config::{BlobUrl, CaptureConfig, Credential, Fidelity, Secret},
     context::Context,
@@ -212,7 +212,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
             None => return Ok(Ended::NotStarted),
         },
     };
-    let redactor = fields.redactor(source.key_paths())?;
+    let redactor = fields.redactor(source.key_paths(), is_elsewhere)?;
     let dead_letters = Arc::new(DeadLetterStore::open(&config.dead_letters, &credential)?);
     let capture = || Capture {
         function: options.name.clone(),
@@ -302,8 +302,13 @@ impl FieldRules {
         self.only.is_empty() && self.redact.is_empty()
     }
 
-    /// What changes documents on their way; `None` when nothing does.
-    fn redactor(&self, paths: &KeyPaths) -> Result<Option<Redactor>, FollowError> {
+    /// What changes documents on their way; `None` when nothing does. Of MongoDB an `_id` is known by its text, whatever is
+    /// left out of the document.
+    fn redactor(&self, paths: &KeyPaths, is_mongo: bool) -> Result<Option<Redactor>, FollowError> {
+        let own_id = ["_id".to_owned()];
+        if is_mongo && self.redact.iter().any(|redact| redact.touches(&own_id)) {
+            return Err(FollowError::Redact(ShapeError::Needed("/_id".to_owned())));
+        }
         if self.key.is_none() && self.redact.iter().any(Redact::is_hash) {
             return Err(FollowError::NoRedactKey);
         }

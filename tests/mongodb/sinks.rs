@@ -95,3 +95,35 @@ async fn what_is_left_out_is_in_no_member_of_an_event() {
         assert!(line.get("bson").is_none() && line.get("etag").is_none() && line["partial"]["dropped"][0] == "/ssn");
     }
 }
+
+/// An update whose document is gone when it is read has the document before, and paths below a field have names.
+#[tokio::test]
+async fn what_is_left_out_is_not_in_an_event_without_a_text_nor_in_a_path() {
+    let Some(server) = MongoServer::start() else { return };
+    let (folder, source) = (tempfile::tempdir().unwrap(), server.uri());
+    let database = client(&server.uri()).await.database("shop");
+    let images = doc! { "create": "orders", "changeStreamPreAndPostImages": { "enabled": true } };
+    database.run_command(images).await.unwrap();
+    let orders = database.collection::<Document>("orders");
+    let args = [&args(&source, "stdout")[..], &["--redact", "/ssn", "--redact", "/mails"]].concat();
+    let follow = async || run(folder.path(), &args, &settings(), "").await;
+    assert_eq!(follow().await.code, 0);
+    for id in ["gone", "stays"] {
+        orders.insert_one(doc! { "_id": id, "ssn": "SECRET", "mails": { "SECRET": 1 }, "n": 1 }).await.unwrap();
+    }
+    assert_eq!(follow().await.code, 0);
+    orders.update_many(doc! {}, doc! { "$set": { "n": 2 }, "$unset": { "mails.SECRET": 1 } }).await.unwrap();
+    orders.delete_one(doc! { "_id": "gone" }).await.unwrap();
+    let output = follow().await;
+    assert_eq!(output.code, 0, "{output:?}");
+    let lines = output.lines();
+    let bare = lines.iter().find(|line| line["op"] == "update" && line["doc"].is_null()).expect("the text was gone");
+    assert!(bare["previous"]["n"].is_object() && bare["partial"]["dropped"][0] == "/ssn", "{bare}");
+    for line in &lines {
+        assert!(!line.to_string().contains("SECRET"), "{line}");
+    }
+    let changed = lines.iter().find(|line| line["op"] == "update").unwrap()["changed"].to_string();
+    assert!(changed.contains("\"/mails\"") && changed.contains("\"/n\""), "{changed}");
+    let refused = run(folder.path(), &[&args[..], &["--redact", "/_id/ssn"]].concat(), &settings(), "").await;
+    assert!(refused.code == 2 && refused.stderr.contains("/_id"), "{refused:?}");
+}

@@ -1,5 +1,7 @@
 //! What of a document is passed on: some fields only, others left out or hashed. The text of what stays is untouched.
 
+mod told;
+
 use std::collections::BTreeMap;
 
 use hmac::{Hmac, Mac as _};
@@ -8,6 +10,7 @@ use sha2::Sha256;
 
 use super::{
     edit::quote,
+    extended::{BSON, is_closed},
     key::{KeyPaths, parse_path, render_path},
     pointer,
     raw::RawDocument,
@@ -172,8 +175,11 @@ impl Redactor {
         let text = if is_envelope {
             let members = envelope.members().iter().map(|member| {
                 let value = member.value.get();
-                let image = (member.is("current") || member.is("previous")) && value.starts_with('{');
-                let value = if image { self.shaped(value)? } else { value.to_owned() };
+                let value = match member.name().as_ref() {
+                    "current" | "previous" if value.starts_with('{') => self.shaped(value)?,
+                    "metadata" => self.metadata(value)?,
+                    _ => value.to_owned(),
+                };
                 Ok(format!("{}:{value}", member.key.get()))
             });
             format!("{{{}}}", members.collect::<Result<Vec<_>, serde_json::Error>>()?.join(","))
@@ -192,6 +198,16 @@ impl Redactor {
             Some(tree) => keep(document, tree)?.unwrap_or_else(|| "{}".to_owned()),
             None => document.to_owned(),
         };
+        if self.redacted.inner.is_empty() {
+            return Ok(kept);
+        }
+        // A document of MongoDB that has no members here, but bytes.
+        let parsed = RawDocument::parse(&kept)?;
+        if parsed.get(BSON).is_some_and(|bytes| is_closed(&format!("{{\"{BSON}\":{bytes}}}"))) {
+            let open = parsed.members().iter().filter(|member| !member.is(BSON));
+            let open = open.map(|member| format!("{}:{}", member.key.get(), member.value.get()));
+            return self.redact(&format!("{{{}}}", open.collect::<Vec<_>>().join(",")), &self.redacted);
+        }
         self.redact(&kept, &self.redacted)
     }
 
@@ -206,6 +222,9 @@ impl Redactor {
                 let counted: BTreeMap<usize, &Tree> = counted.collect();
                 let mut parts = Vec::new();
                 for (place, element) in elements(text)?.into_iter().enumerate() {
+                    if is_closed(element.get()) {
+                        continue;
+                    }
                     parts.push(match counted.get(&place).map(|inner| (inner, inner.action)) {
                         Some((_, Some(Redaction::Drop))) => continue,
                         Some((_, Some(Redaction::Hash))) => self.hash(element.get()),
@@ -225,6 +244,8 @@ impl Redactor {
                         None => value.to_owned(),
                         Some((_, Some(Redaction::Drop))) => continue,
                         Some((_, Some(Redaction::Hash))) => self.hash(value),
+                        // Nobody can leave a part of it out.
+                        Some((_, None)) if is_closed(value) => continue,
                         Some((inner, None)) => self.redact(value, inner)?,
                     };
                     members.push(format!("{}:{value}", member.key.get()));
@@ -328,6 +349,24 @@ mod tests {
         assert!(hashed.starts_with(r#"{"tags":["hmac:"#) && !hashed.contains("secret"), "{hashed}");
         assert!(redacted("/people/1/ssn").contains(r#""people":[{"ssn":1,"n":2},{}]"#));
         assert!(redacted("/o/0").ends_with(r#""o":{}}"#));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_into_is_left_out_as_a_whole() {
+        let bytes = r#"{"$bson":{"type":"03","base64":"c2VjcmV0"}}"#;
+        let code = r#"{"$code":"f","$scope":{"ssn":"secret"}}"#;
+        let shape = shape(&[], &["/a/ssn", "/b/ssn=hash"]).unwrap().unwrap();
+        for closed in [bytes, code] {
+            let text = format!(r#"{{"id":"x","a":{closed},"b":[{closed},{{"ssn":1,"n":2}}],"c":{closed}}}"#);
+            let shaped = shape.shaped(&text).unwrap();
+            assert!(shaped.starts_with(r#"{"id":"x","b":[{"ssn":"hmac:"#), "{shaped}");
+            assert!(shaped.ends_with(&format!(r#","n":2}}],"c":{closed}}}"#)), "{shaped}");
+        }
+        // All of a document of MongoDB, and one value that is no document.
+        let whole = r#"{"id":"x","_id":"x","$bson":{"type":"03","base64":"c2VjcmV0"}}"#;
+        assert_eq!(shape.shaped(whole).unwrap(), r#"{"id":"x","_id":"x"}"#);
+        let number = r#"{"id":"x","a":{"$bson":{"type":"01","base64":"AAAAAAAA8P8="}}}"#;
+        assert_eq!(shape.shaped(number).unwrap(), number);
     }
 
     #[test]
