@@ -324,7 +324,7 @@ impl Looker {
             return Ok(Still::Yes);
         }
         let Ok(text) = own_text(&live) else { return Ok(Still::Unknown) };
-        let known = found.versions.iter().position(|v| v.etag.as_ref() == Some(&etag));
+        let known = found.versions.iter().rposition(|v| v.etag.as_ref() == Some(&etag));
         let newest = match known {
             Some(known) => found.versions[known].clone(),
             None => Version::live(&found.item.id, &etag, version.ts, None),

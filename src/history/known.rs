@@ -73,11 +73,18 @@ impl Facts<'_> {
     }
 }
 
+/// The place of the version that the live document with this etag is. A document of MongoDB that has its bytes again has its
+/// etag again: it is the newest of those then.
+pub fn place_of_live(id: &str, versions: &[Version], etag: &str) -> Option<usize> {
+    let own_id = id_of_version(id, etag);
+    let own = versions.iter().enumerate().filter(|(_, v)| v.etag.as_deref() == Some(etag) || v.record_id == own_id);
+    own.max_by(|(_, one), (_, other)| one.position().cmp(&other.position())).map(|(place, _)| place)
+}
+
 /// The versions of an item together with the live document, which is a version as well: the newest one.
 pub fn with_live<'a>(id: &str, versions: &'a [Version], live: Option<&Live>) -> Cow<'a, [Version]> {
     let Some(live) = live else { return Cow::Borrowed(versions) };
-    let own_id = id_of_version(id, &live.etag);
-    match versions.iter().position(|v| v.etag.as_deref() == Some(&live.etag) || v.record_id == own_id) {
+    match place_of_live(id, versions, &live.etag) {
         Some(known) if versions[known].lsn.is_some() => Cow::Borrowed(versions),
         // It has no LSN: that it is live says that it is the last of its second.
         Some(known) => {

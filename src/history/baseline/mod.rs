@@ -13,14 +13,13 @@ use crate::{
     },
     clock::Clock,
     cosmos::Failure,
-    history::{layout::Layout, scan::ScannedItem},
+    history::{known::place_of_live, layout::Layout, scan::ScannedItem},
 };
 
 /// The version in the history that the live document is; `None` without a live document, or when it is missing.
 pub fn version_of_live(found: &ScannedItem) -> Option<&Version> {
-    let etag = found.live.as_ref()?.etag.as_str();
-    let record_id = record::id_of_version(&found.item.id, etag);
-    found.versions.iter().find(|v| v.etag.as_deref() == Some(etag) || v.record_id == record_id)
+    let place = place_of_live(&found.item.id, &found.versions, &found.live.as_ref()?.etag)?;
+    found.versions.get(place)
 }
 
 /// Whether there is a live document whose version the history lacks.
