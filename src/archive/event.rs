@@ -36,6 +36,9 @@ pub(super) struct Head<'a> {
     pub(super) etag: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(super) ns: Option<Cow<'a, str>>,
+    /// What a renamed collection is called now.
+    #[serde(borrow, default)]
+    pub(super) to: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     bson: Option<Cow<'a, str>>,
     #[serde(default, rename = "lookedUp")]

@@ -26,7 +26,7 @@ pub(super) trait Collect: Send + 'static {
     fn end(&mut self, end: End);
 }
 
-/// The end of a collection: it was dropped, or has another name from then on.
+/// The end of a collection: it was dropped, has another name from then on, or another one has taken its name.
 #[derive(Debug, Clone)]
 pub(super) struct End {
     /// Database and collection, with a dot between them.
@@ -38,10 +38,13 @@ pub(super) struct End {
 }
 
 impl End {
-    /// The end that an event tells, if it does.
-    fn of(head: &Head<'_>) -> Option<Self> {
-        let ns = head.ns.as_deref().filter(|_| head.op.ends_collection())?;
-        Some(Self { ns: ns.into(), ts: head.ts?, lsn: head.lsn, version: head.version.as_ref().into() })
+    /// The ends that an event tells, if it does.
+    fn of(head: &Head<'_>) -> impl Iterator<Item = Self> {
+        let names = [&head.ns, &head.to].into_iter().flatten().filter(|_| head.op.ends_collection());
+        names.filter_map(|ns| {
+            let version = head.version.as_ref().into();
+            Some(Self { ns: ns.as_ref().into(), ts: head.ts?, lsn: head.lsn, version })
+        })
     }
 
     /// Where it is among the versions of a document.
@@ -94,7 +97,7 @@ impl<C: Collect> Reading<C> {
             let is_of_other = head.is_of_other(self.ns.as_deref());
             if head.is_bare() || is_of_other {
                 self.counts.others += 1;
-                if let Some(end) = End::of(&head).filter(|_| !is_of_other) {
+                for end in End::of(&head).filter(|end| self.ns.as_deref().is_none_or(|own| own == &*end.ns)) {
                     self.into.end(end);
                 }
                 return Ok(true);

@@ -12,11 +12,11 @@ use super::{
 use crate::support::mongo_server::MongoServer;
 
 /// What happened, row by row.
-fn ops_of(rows: &[serde_json::Value]) -> Vec<String> {
+pub fn ops_of(rows: &[serde_json::Value]) -> Vec<String> {
     rows.iter().map(|row| row["op"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn all(orders: &Collection<Document>) -> Vec<Document> {
+pub async fn all(orders: &Collection<Document>) -> Vec<Document> {
     orders.find(doc! {}).sort(doc! { "n": 1 }).await.unwrap().try_collect().await.unwrap()
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Work, of, program, prove, text, write};
-use crate::support::{eventually, mongo_server::MongoServer};
+use bson::{Document, doc};
+
+use super::{Work, client, of, program, prove, text, write};
+use crate::support::{ClosedPort, eventually, mongo_server::MongoServer};
 
 const ORDERS: (&str, &str) = ("shop", "orders");
 
@@ -99,4 +101,27 @@ async fn a_server_that_is_killed_and_comes_back_is_followed_further() {
     assert!(follower.ended().await.success(), "{:#?}", follower.log());
     let given = ["--ns", "shop.orders", "--baseline", "1", "--repeats"];
     assert_eq!(prove(&log, &work.path("events.jsonl"), &given).await.0, 181);
+}
+
+/// What is there at the beginning has the time of its reading, not that of a reading that was killed long before.
+#[tokio::test]
+async fn a_reading_that_is_begun_again_has_another_time() {
+    let Some(server) = MongoServer::start() else { return };
+    let (work, port) = (Work::new(), ClosedPort::take());
+    let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
+    orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    let args = [&of("shop", "orders")[..], &["--from", "beginning"]].concat();
+    let nowhere = format!("blob:http://{}/devstoreaccount1/versions", port.address());
+    let mut follower = work.start(&server.uri(), &[&args[..], &["--sink", &nowhere]].concat());
+    follower.wait_for_log("start of every range saved").await;
+    follower.kill();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let moment = chrono::Utc::now().timestamp();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": 2 }).await.unwrap();
+    work.catch_up(&server.uri(), &args).await;
+    let events = work.events();
+    let read = events.iter().filter(|event| event["op"] == "baseline").next_back().unwrap();
+    assert_eq!(read["doc"]["n"]["$numberInt"], "2");
+    assert!(read["ts"].as_i64().unwrap() > moment, "{moment}: {read}");
 }

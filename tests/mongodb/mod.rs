@@ -11,6 +11,7 @@ mod errors;
 mod follow;
 mod gone;
 mod kills;
+mod renamed_onto;
 mod ru;
 mod ru_kills;
 mod ru_server;

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::SinkError;
 use crate::{
     capture::{Capture, CaptureError},
-    change::time::PointInTime,
+    change::{Native, time::PointInTime},
     config::Names,
     cosmos::{Cosmos, Failure, RuLimiter},
     follow::Event,
@@ -43,10 +43,11 @@ impl Collection {
         format!("{}.{}", self.database, self.collection)
     }
 
-    /// Whether an event says that this collection is gone.
+    /// Whether an event says that this collection is gone, or that another one has taken its name.
     pub(super) fn ends_with(&self, event: &Event) -> bool {
-        let ns = event.native.as_ref().map(|native| &*native.ns);
-        event.op.ends_collection() && ns == Some(&self.namespace())
+        let own = self.namespace();
+        let is_own = |native: &Native<'_>| native.ns == own || native.to.as_deref() == Some(&own);
+        event.op.ends_collection() && event.native.as_ref().is_some_and(is_own)
     }
 
     /// Writes the delete of each document that the history takes for alive, as of the event. Doing it again finds none.

@@ -38,11 +38,10 @@ pub(super) struct Baseline {
 }
 
 impl Baseline {
-    /// Asks for the collections of a scope.
-    pub async fn of(mongo: &Mongo, scope: &Scope, time: Time) -> Result<Self, Failure> {
+    /// Asks for the collections of a scope. The stream begins at `start`, and the reading is not begun before `time`.
+    pub async fn of(mongo: &Mongo, scope: &Scope, (start, time): (Time, Time)) -> Result<Self, Failure> {
         let fail = |e: mongodb::error::Error| mongo.fail("list the collections", &e);
-        let baseline =
-            |left, is_of_several| Self { left, cursor: None, batch: None, start: time, is_of_several, time };
+        let baseline = |left, is_of_several| Self { left, cursor: None, batch: None, start, is_of_several, time };
         let databases = match scope {
             Scope::Collection { database, collection } => {
                 return Ok(baseline(VecDeque::from([(database.clone(), collection.clone())]), false));

@@ -103,6 +103,12 @@ impl<'a> Event<'a> {
         self.operation == Some("invalidate")
     }
 
+    /// Whether another collection has this one's name from now on: its documents were never told.
+    pub fn is_rename_to(&self, database: &str, collection: &str) -> bool {
+        let part = |name| self.to.and_then(|to| to.get_str(name).ok());
+        self.operation == Some("rename") && (part("db"), part("coll")) == (Some(database), Some(collection))
+    }
+
     /// Appends the item, if the event is one. `position` numbers it.
     pub fn push(&self, out: &mut String, manner: Manner, position: &mut Position) -> Result<bool, Odd> {
         let Some(op) = self.op() else { return Ok(false) };

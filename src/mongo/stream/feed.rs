@@ -12,7 +12,7 @@ use super::{
     baseline::Baseline,
     batch::Batch,
     event::{Event, Manner, Odd, push_odd},
-    position::Position,
+    position::{Position, time},
     ru,
 };
 use crate::{
@@ -54,6 +54,14 @@ pub(super) struct StreamFeed {
 impl Watched {
     fn is_ru(&self) -> bool {
         self.mongo.dialect == Dialect::CosmosRu
+    }
+
+    /// Whether an event brings documents to what is watched that no event tells.
+    fn is_renamed_to(&self, event: &Event<'_>) -> bool {
+        match &self.scope {
+            Scope::Collection { database, collection } => event.is_rename_to(database, collection),
+            Scope::Database(_) | Scope::Deployment => false,
+        }
     }
 
     /// Opens the stream where it stands.
@@ -118,8 +126,11 @@ impl StreamFeed {
     /// The part of the collection that was there before, as long as there is any.
     async fn before(&mut self) -> Result<Option<FeedPage>, Failure> {
         if self.baseline.is_none() {
-            let time = self.position.start.unwrap_or_default();
-            self.baseline = Some(Baseline::of(&self.watched.mongo, &self.watched.scope, time).await?);
+            let start = self.position.start.unwrap_or_default();
+            // The stream may begin long before this reading does, which a kill may have begun again.
+            let now = self.watched.mongo.operation_time().await?.map_or(start, time);
+            let begun = (start, now.max(start));
+            self.baseline = Some(Baseline::of(&self.watched.mongo, &self.watched.scope, begun).await?);
         }
         let Some(baseline) = &mut self.baseline else { return Ok(None) };
         let mut body = FeedPage::OPEN.to_owned();
@@ -174,7 +185,8 @@ impl StreamFeed {
         let most = if self.watched.is_ru() { usize::MAX } else { PAGE };
         let mut is_empty = true;
         self.quiet = if batch.is_empty()? { self.quiet } else { 0 };
-        while body.len() < most {
+        // What a rename brought is read before the events behind it.
+        while body.len() < most && !self.position.baseline {
             let Some(raw) = batch.next()? else {
                 self.end_of(&batch);
                 return Ok(FeedPage::of(body));
@@ -198,10 +210,15 @@ impl StreamFeed {
             if !is_empty {
                 body.push(',');
             }
+            let brings =
+                event.as_ref().ok().filter(|event| self.watched.is_renamed_to(event)).and_then(|event| event.time);
             if push(raw, event, &mut body, self.watched.manner, &mut self.position) {
                 is_empty = false;
             } else {
                 body.truncate(begin);
+            }
+            if let Some(time) = brings {
+                self.position.fill(time);
             }
         }
         self.batch = Some(batch);

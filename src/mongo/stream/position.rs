@@ -69,6 +69,11 @@ impl Position {
         (self.start, self.baseline, self.ended) = (None, false, false);
     }
 
+    /// The documents that came with an event of this time, which was passed, are to be read before what is behind it.
+    pub fn fill(&mut self, time: Time) {
+        (self.baseline, self.start) = (true, Some(time));
+    }
+
     /// The number of a change among those of its time.
     pub fn number(&mut self, time: Time) -> u32 {
         self.same = if self.last == Some(time) { self.same + 1 } else { 0 };
@@ -96,6 +101,11 @@ mod tests {
         let again = Position::read(&position.text()).unwrap();
         assert_eq!(again, position);
         assert_eq!(again.token().unwrap(), Some(doc! { "_data": "8263F2A0B10000000A2B0229" }));
+        position.fill((9, 3));
+        let filling = Position::read(&position.text()).unwrap();
+        assert_eq!((filling.baseline, filling.start, filling.token().unwrap().is_some()), (true, Some((9, 3)), true));
+        position.pass(&rawdoc! { "_data": "83" });
+        assert_eq!((position.baseline, position.start), (false, None));
         assert!(Position::read("x").is_err() && Position::read(r#"{"after":"?"}"#).unwrap().token().is_err());
     }
 }
