@@ -7,8 +7,8 @@ use flate2::bufread::MultiGzDecoder;
 use super::{Damage, Problem, event::Head, place};
 use crate::follow::Event;
 
-/// Longest event taken: two documents of 2 MB, with room for escapes.
-pub(super) const MAX_EVENT: u64 = 32 << 20;
+/// Longest event taken: of a MongoDB document of 16 MB it has the text twice and the bytes, each as base64.
+pub(super) const MAX_EVENT: u64 = 72 << 20;
 
 /// How a file of an archive is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use crate::change::record;
 
 /// Version of the file's format.
 pub const FORMAT: u32 = 1;
-/// Longest line taken; the service takes documents of 2 MB.
-pub(super) const MAX_LINE: u64 = 16 << 20;
+/// Longest line taken: a document of MongoDB has 16 MB, and its text may be several times as long.
+pub(super) const MAX_LINE: u64 = 72 << 20;
 /// How the last line begins. No document has this member alone: it has an id.
 pub(super) const TRAILER: &[u8] = b"{\"_backup\":";
 

@@ -287,3 +287,24 @@ async fn a_history_is_verified_and_pruned_and_a_document_is_erased_with_all_of_i
     let output = back.ends(3, &["verify", "--grace", "1s"]).await;
     assert!(output.stdout.contains("missing"), "{output:?}");
 }
+
+/// The largest that a server takes: an event of it has it twice, as text and as bytes.
+#[tokio::test]
+async fn a_document_of_16_mb_is_read_back_from_an_archive() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    let bytes = (0..15_900_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    let data = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes };
+    let large = doc! { "_id": "large", "data": data };
+    orders.insert_one(&large).await.unwrap();
+    std::fs::create_dir(back.path("archive")).unwrap();
+    let archive = text(&back.path("archive"));
+    let sink = format!("file:{archive}/events.jsonl");
+    back.ends(0, &["follow", "--name", "archive", "--sink", &sink, "--from", "beginning", "--until-caught-up"]).await;
+    let at = Back::moment().await;
+    orders.replace_one(doc! { "_id": "large" }, doc! { "n": 1 }).await.unwrap();
+    let restore = ["restore", "--from-archive", &archive, "--all", "--at", &at, "--no-stamp", "--yes"];
+    back.ends(0, &restore).await;
+    assert!(found(&orders, "large").await == Some(large), "it is not what it was");
+}

@@ -121,7 +121,7 @@ async fn a_reading_that_is_begun_again_has_another_time() {
     orders.replace_one(doc! { "_id": "a" }, doc! { "n": 2 }).await.unwrap();
     work.catch_up(&server.uri(), &args).await;
     let events = work.events();
-    let read = events.iter().filter(|event| event["op"] == "baseline").next_back().unwrap();
+    let read = events.iter().rfind(|event| event["op"] == "baseline").unwrap();
     assert_eq!(read["doc"]["n"]["$numberInt"], "2");
     assert!(read["ts"].as_i64().unwrap() > moment, "{moment}: {read}");
 }

@@ -80,7 +80,8 @@ mod tests {
     #[test]
     fn a_path_ends_at_what_is_redacted() {
         let redact = ["/ssn", "/people/mail", "/a~b"];
-        let changed = ["/ssn/1-2", "/ssn", "/people/0/mail/x@y", "/people/mail/z", "/people/1/name", "/people", "/a~0b/c"];
+        let changed =
+            ["/ssn/1-2", "/ssn", "/people/0/mail/x@y", "/people/mail/z", "/people/1/name", "/people", "/a~0b/c"];
         assert_eq!(
             told(&[], &redact, &changed),
             ["/ssn", "/people/0/mail", "/people/mail", "/people/1/name", "/people", "/a~0b"]
