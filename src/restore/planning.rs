@@ -145,7 +145,8 @@ pub async fn plan(
         (None, None) => bad = work.survey_history(&applier, &scope, &mut draft).await?,
     }
     let plan = draft.seal()?;
-    if plan.totals.steps == 0 {
+    // Of the machines that share a restore one may well have nothing to do.
+    if plan.totals.steps == 0 && request.shard.is_none() {
         return Err(RestoreError::Nothing { at, account: cx.account.endpoint().to_owned() });
     }
     Ok(Planned { plan, texts, bad })

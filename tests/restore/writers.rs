@@ -98,6 +98,14 @@ async fn machines_share_a_restore_and_a_backup_by_parts_of_the_hash_space() {
     for i in 0..24 {
         assert_eq!(story.live(&format!("doc-{i}"), &format!("key-{i}")).await.unwrap()["good"], true, "doc-{i}");
     }
+    // A part with nothing in it is no failure.
+    let (from, empty) = (["--from", "30m", "--to", "25m"], ["--feed-range", "1/9999", "--yes", "--format", "json"]);
+    for args in [[&["restore", "--all", "--at", "10m"][..], &empty].concat(), [&["revert"], &from[..], &empty].concat()]
+    {
+        let report = story.run(&args).await;
+        assert_eq!(report.code, 0, "{args:?}: {report:?}");
+        assert_eq!(report.json()["outcomes"], json!([]), "{report:?}");
+    }
     // Each part has its own undo.
     let undone = story.run(&["undo", &ids[1], "--yes", "--format", "json"]).await.json();
     let back = undone["outcomes"].as_array().unwrap().len();
