@@ -1,6 +1,6 @@
 //! Old versions are removed, and what is kept is answered as before: the real binary on the local account.
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::support::{Fault, Kind, Output, TestApp, eventually};
@@ -101,6 +101,10 @@ async fn the_window_is_answered_as_before() {
         for (days, answers) in before {
             assert_eq!(life.answers(days).await, answers, "{days} days ago");
         }
+        // The version of `quiet` is older than that, and says nothing of the others.
+        let status = life.app.run(&["status", "--format", "json"]).await.json();
+        let from = status["history"]["restorable_from"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
+        assert!((0..=60).contains(&(from.timestamp() - (life.now - 10 * DAY))), "{status}");
         // Of what is gone nothing is claimed.
         assert_eq!(
             life.answers(25).await,
@@ -328,4 +332,62 @@ async fn a_version_that_comes_after_its_document_was_dropped_does_not_bring_it_b
         assert_eq!(step["action"], action, "{planned:?}");
         assert!(step["notes"].to_string().contains("--drop-deleted"), "{planned:?}");
     }
+}
+
+/// The same is said by all that look at a moment: the one document in question, one that was made later, and one that is as
+/// it was.
+#[tokio::test]
+async fn all_that_look_at_a_moment_agree_on_what_came_after_its_document_was_dropped() {
+    let app = TestApp::start().await;
+    let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
+    assert!(app.local.create_container("dev", json!({"id": "elsewhere", "partitionKey": key})).await.unwrap());
+    let now = Utc::now().timestamp();
+    let item = |id: &str, op: &str, lsn: i64, days: i64, etag: &Value| {
+        let ts = now - days * DAY;
+        let metadata = json!({"operationType": op, "lsn": lsn, "crts": ts, "id": id, "partitionKey": {"pk": "p"}});
+        let current = if op == "delete" { json!({}) } else { json!({"id": id, "pk": "p", "_etag": etag, "_ts": ts}) };
+        json!({"current": current, "metadata": metadata})
+    };
+    let etag = async |id: &str| app.put(json!({"id": id, "pk": "p"})).await["_etag"].clone();
+    let created = item("a", "create", 1, 10, &json!("\"1\""));
+    let kept = item("kept", "create", 3, 20, &etag("kept").await);
+    let later = item("later", "create", 4, 2, &etag("later").await);
+    app.capture(&[created.clone(), item("a", "delete", 2, 9, &Value::Null), kept, later]).await;
+    let forgotten = app.run(&["prune", "--older-than", "5d", "--drop-deleted", "--yes", "--format", "json"]).await;
+    assert_eq!(forgotten.json()["forgotten"], 1, "{forgotten:?}");
+    app.capture(&[created]).await;
+    app.captured_from_now().await;
+
+    for (id, at, doubt) in
+        [("a", "1d", "may have been deleted"), ("kept", "1d", ""), ("later", "6d", "whether it existed before")]
+    {
+        let said = |output: &Output| output.stderr.contains("--drop-deleted");
+        let shown = app.run(&["show", "--id", id, "--at", at]).await;
+        assert!(shown.stderr.contains(doubt) && said(&shown) != doubt.is_empty(), "{id}: {shown:?}");
+        let compared = app.run(&["diff", "--id", id, "--from", at, "--to", "now"]).await;
+        assert!(compared.stderr.contains(doubt) && said(&compared) != doubt.is_empty(), "{id}: {compared:?}");
+    }
+    let file = app.folder.path().join("then.jsonl");
+    let backup = ["backup", "--all", "--at", "1d", "--out", file.to_str().unwrap(), "--format", "json"];
+    let saved = app.run(&backup).await;
+    let summary: Value = serde_json::from_str(&saved.stdout).unwrap();
+    let counts = (saved.code, &summary["documents"], &summary["unknown"]);
+    assert_eq!(counts, (3, &json!(2), &json!(1)), "{saved:?}");
+    let mut past = app.start_program(&["at", "1d"]);
+    let _ready = past.line().await;
+    let loaded: Value = serde_json::from_str(&past.line().await).unwrap();
+    assert_eq!((&loaded["documents"], &loaded["unknown"]), (&json!(2), &json!(1)), "{loaded}");
+    past.kill().await;
+    // Elsewhere too, what is as it was is sure.
+    let plan = ["restore", "--all", "--at", "1d", "--into", "elsewhere", "--dry-run", "--format", "json"];
+    let planned = app.run(&plan).await;
+    let plan: Value = serde_json::from_str(&planned.stdout).unwrap_or_else(|e| panic!("{e}: {planned:?}"));
+    let action = |id: &str| {
+        let steps = plan["plan"]["steps"].as_array().unwrap();
+        steps.iter().find(|step| step["id"] == id).map(|step| step["action"].clone()).unwrap()
+    };
+    assert_eq!(["a", "kept", "later"].map(action), ["unknown", "recreate", "recreate"].map(Value::from), "{planned:?}");
+    // Of a moment before that, others may be missing altogether.
+    let early = app.run(&["restore", "--all", "--at", "6d", "--dry-run"]).await;
+    assert!(early.stderr.contains("others may have existed"), "{early:?}");
 }

@@ -12,7 +12,7 @@ use crate::{
     cosmos::{Answer, Cosmos, RuLimiter, RuMeter},
     history::{
         Account, Containers, CosmosContainers, CosmosReader, frontier::Frontier, layout::source_of,
-        reading::HistoryReader,
+        reading::HistoryReader, removals,
     },
 };
 
@@ -63,7 +63,9 @@ impl Account for Cosmos {
     fn frontier<'a>(&'a self, names: &'a Names, at: Option<PointInTime>, pace: &'a RuLimiter) -> Answer<'a, Frontier> {
         async move {
             let containers = CosmosContainers::open(self, names).await?;
-            read(self, names, &containers, at, pace).await
+            let frontier = read(self, names, &containers, at, pace).await?;
+            let removed = removals::read(&*containers.containers().changes).await?;
+            Ok(Frontier { dropped_before: removed.dropped_before, ..frontier })
         }
         .boxed()
     }

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Reads the frontier. `at` is the moment that will be asked about: documents with changes of before it that are not
-/// captured are told apart.
+/// captured are told apart. What was removed from the history is not looked at.
 ///
 /// # Errors
 /// When source or history cannot be read. Leases that cannot be are named in the answer.
@@ -79,7 +79,7 @@ pub async fn read(
             None => by_newest(range, anywhere(containers, &mut newest_anywhere).await?),
         });
     }
-    Ok(Frontier { parts, problems })
+    Ok(Frontier { parts, problems, dropped_before: None })
 }
 
 fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec<Checkpoint>) -> Vec<Reader> {

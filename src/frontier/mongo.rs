@@ -17,6 +17,7 @@ use crate::{
         Account, Containers, CosmosReader,
         frontier::{Evidence, Frontier, Part, Waiting},
         reading::{HistoryReader, Which},
+        removals,
     },
     mongo::{Mongo, MongoCollection, Scope, Stream, place_of},
 };
@@ -125,7 +126,8 @@ impl Account for MongoAccount {
                 place_of(&self.mongo, &self.database, &self.collection),
                 format!("{}/{}", names.database, names.changes),
             );
-            let end = self.history(names).await?.end(Which::Newest).await?;
+            let changes = self.history(names).await?;
+            let end = changes.end(Which::Newest).await?;
             let newest = end.map(|end| PointInTime::from_epoch(end.ts));
             let mut best: Option<Part> = None;
             for follower in followers {
@@ -155,7 +157,8 @@ impl Account for MongoAccount {
                 Some(part) => part,
                 None => super::by_newest(FeedRange::full(), newest),
             };
-            Ok(Frontier { parts: vec![part], problems })
+            let dropped_before = removals::read(&*changes).await?.dropped_before;
+            Ok(Frontier { parts: vec![part], problems, dropped_before })
         }
         .boxed()
     }

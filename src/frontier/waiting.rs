@@ -40,6 +40,12 @@ pub async fn reach(
             for problem in &frontier.problems {
                 cx.progress.note(&format!("warning: {problem}"));
             }
+            if let Some(before) = frontier.dropped_before.filter(|before| at.seconds() < *before) {
+                cx.progress.note(&format!(
+                    "warning: documents that had been deleted before {} were dropped from the history (prune --drop-deleted): others may have existed at {at}",
+                    PointInTime::from_epoch(before)
+                ));
+            }
         }
         if !wait || frontier.covers(at) {
             return Ok(frontier);

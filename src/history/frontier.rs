@@ -76,6 +76,8 @@ pub struct Frontier {
     pub parts: Vec<Part>,
     /// What could not be asked, and why.
     pub problems: Vec<String>,
+    /// Documents that had been deleted before this second may have been dropped with all their versions.
+    pub dropped_before: Option<i64>,
 }
 
 /// What is known of one document's part.
@@ -85,12 +87,15 @@ pub struct Reach<'f> {
     pub until: Option<PointInTime>,
     /// Whether a delete would be in the history.
     pub sees_deletes: bool,
+    /// Documents that had been deleted before this second may have been dropped with all their versions.
+    pub dropped_before: Option<i64>,
     waiting: Option<&'f Waiting>,
 }
 
 impl Reach<'_> {
     /// Of a place for versions that has no frontier: what it has is all there is.
-    pub const ALL: Self = Self { until: Some(PointInTime::END), sees_deletes: false, waiting: None };
+    pub const ALL: Self =
+        Self { until: Some(PointInTime::END), sees_deletes: false, dropped_before: None, waiting: None };
 
     /// Whether everything up to a moment is in the history.
     pub fn covers(&self, at: PointInTime) -> bool {
@@ -134,12 +139,19 @@ impl Frontier {
                 place.and_then(|place| parts.iter().find(|part| part.range.intersection(&place).is_some()))
             }
         };
+        let dropped_before = self.dropped_before;
         match part {
-            Some(part) => Reach { until: part.until, sees_deletes: part.sees_deletes, waiting: Some(&part.waiting) },
+            Some(part) => Reach {
+                until: part.until,
+                sees_deletes: part.sees_deletes,
+                dropped_before,
+                waiting: Some(&part.waiting),
+            },
             // A key that lies nowhere: what is known of all parts.
             None => Reach {
                 until: self.until(),
                 sees_deletes: self.parts.iter().all(|part| part.sees_deletes),
+                dropped_before,
                 waiting: Some(&Waiting::Any),
             },
         }

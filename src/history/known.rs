@@ -6,6 +6,7 @@ use super::{
     as_of::{AsOf, Caveat, State},
     frontier::Reach,
     live::Live,
+    removals,
 };
 use crate::change::{VersionVia, Via, key::ItemKey, record::id_of_version, time::PointInTime, version::Version};
 
@@ -42,6 +43,19 @@ impl Facts<'_> {
     /// Why the version in force may be another one than the history says; `None` when it is sure, or proved by the live
     /// document with the etag `live`.
     pub fn doubt(&self, item: &ItemKey, known: &AsOf<'_>, live: Option<&str>) -> Option<String> {
+        self.doubt_of_feed(item, known, live).or_else(|| self.dropped(known).filter(|_| known.version().is_some()))
+    }
+
+    /// Why the version in force may not be the document that was, because its delete may have been removed from the history;
+    /// or why a creation does not say that there was none.
+    pub fn dropped(&self, known: &AsOf<'_>) -> Option<String> {
+        let live = [self.target, self.source].into_iter().flatten();
+        let is_live = |version: &Version| live.clone().any(|live| version.etag.as_ref() == Some(&live.etag));
+        removals::doubt(known, self.reach.dropped_before).filter(|_| !known.version().is_some_and(is_live))
+    }
+
+    /// The same of what the feed has delivered: an order that nobody knows, deletes without a key, and what is not captured.
+    pub fn doubt_of_feed(&self, item: &ItemKey, known: &AsOf<'_>, live: Option<&str>) -> Option<String> {
         let version = known.version()?;
         if live.is_some() && version.etag.as_deref() == live {
             return None;

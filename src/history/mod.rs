@@ -19,6 +19,7 @@ pub mod odd_records;
 pub mod past;
 pub mod predicate;
 pub mod reading;
+pub mod removals;
 pub mod scan;
 pub mod timeline;
 pub mod version;

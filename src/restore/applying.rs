@@ -10,7 +10,6 @@ use super::{
     journal::{self, Done, Journal},
     plan::{Action, PlanTarget},
     plan_file::{Head, Pair, Plan},
-    removals,
     request::{Limits, RunOptions},
 };
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     causes::chain,
     config::Names,
     cosmos::RuLimiter,
-    history::{AnyContext, Containers},
+    history::{AnyContext, Containers, removals},
 };
 
 /// How long what a plan says of the history is relied on, seconds: records may be pruned.

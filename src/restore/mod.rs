@@ -43,7 +43,6 @@ pub mod plan_file;
 mod planning;
 pub mod price;
 mod refine;
-pub mod removals;
 mod request;
 mod saved;
 pub mod sizing;

@@ -55,23 +55,12 @@ pub struct Rules {
     /// Whether the history has versions of another container of its name: then a creation in today's does not say that
     /// the document did not exist before.
     pub recreated: bool,
-    /// Before this second whole documents were removed from the history (`prune --drop-deleted`): a creation does not say
-    /// that there was no document before.
-    pub dropped_before: Option<i64>,
 }
 
 impl Rules {
     /// Rules for a moment that ask for nothing special.
     pub fn at(at: PointInTime) -> Self {
-        Self {
-            at,
-            delete_newer: false,
-            recreate_deleted: false,
-            named: false,
-            container: None,
-            recreated: false,
-            dropped_before: None,
-        }
+        Self { at, delete_newer: false, recreate_deleted: false, named: false, container: None, recreated: false }
     }
 }
 
@@ -144,7 +133,7 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
     let beyond = facts.is_beyond(at);
     let ends = || facts.ends();
     let live = facts.target.map(|live| live.etag.as_str());
-    if let Some(doubt) = facts.doubt(item, known, live) {
+    if let Some(doubt) = facts.doubt_of_feed(item, known, live) {
         return Decided::unknown(doubt);
     }
     match (&known.state, live) {
@@ -158,10 +147,10 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
             Some(_) if rules.recreated => Decided::unknown(
                 "was created later, but the container was made again since: whether it was in the one before is not known",
             ),
-            Some(_) if rules.dropped_before.is_some_and(|before| at.seconds() < before) => Decided::unknown(
-                "was created later, but deleted documents of that time were dropped from the history (prune --drop-deleted): whether it existed before is not known",
-            ),
-            Some(_) => Decided::new(Action::Delete),
+            Some(_) => match facts.dropped(known) {
+                Some(doubt) => Decided::unknown(doubt),
+                None => Decided::new(Action::Delete),
+            },
         },
         (State::NotYet { earliest }, _) if earliest.is_live() => Decided::unknown("no version in the history"),
         (State::NotYet { earliest }, _) => Decided::unknown(format!(
@@ -195,24 +184,21 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
             if v.identity_unsure && !rules.named {
                 return Decided::unknown(format!("{}; --id with --pk restores it", Caveat::Identity));
             }
+            let dropped = facts.dropped(known);
             match live {
                 None if !knows_deletes(known, all, facts.reach) && !rules.recreate_deleted && !rules.named => {
                     Decided::unknown(
                         "latest-version mode does not see deletes: it may have been deleted before the point in time; --recreate-deleted makes it again",
                     )
                 }
-                // A version that came late: its document may have been dropped, and its delete with it.
-                None if known.next.is_none() && rules.dropped_before.is_some_and(|before| v.ts < before) => {
-                    let doubt = "deleted documents of that time were dropped from the history (prune --drop-deleted): it may have been deleted before the point in time";
-                    if rules.recreate_deleted || rules.named {
-                        Decided { action: Action::Recreate, notes: vec![doubt.into()] }
-                    } else {
-                        Decided::unknown(format!("{doubt}; --recreate-deleted makes it again"))
-                    }
+                _ if dropped.is_some() && !rules.recreate_deleted && !rules.named => {
+                    Decided::unknown(format!("{}; --recreate-deleted makes it again", dropped.unwrap_or_default()))
                 }
-                None => Decided::new(Action::Recreate),
-                Some(_) if beyond => Decided { action: Action::Restore, notes: vec![ends()] },
-                Some(_) => Decided::new(Action::Restore),
+                None => Decided { action: Action::Recreate, notes: Vec::from_iter(dropped) },
+                Some(_) => {
+                    let notes = dropped.into_iter().chain(beyond.then(ends)).collect();
+                    Decided { action: Action::Restore, notes }
+                }
             }
         }
     }

@@ -7,7 +7,6 @@ use super::{
     error::RestoreError,
     plan::{Action, Chosen, PLAN_VERSION, PlanTarget, Rules, Step},
     plan_file::{Draft, Head, Plan},
-    removals,
     request::{Named, Request, State, Which},
     survey::{SurveyError, planned, survey},
 };
@@ -114,7 +113,7 @@ pub async fn plan(
     let moment = request.state.last_moment().filter(|_| from_history);
     let frontier = match moment {
         Some(moment) => reach(moment, request.wait, &limiter, cx).await?,
-        None => Frontier { parts: Vec::new(), problems: Vec::new() },
+        None => Frontier { parts: Vec::new(), problems: Vec::new(), dropped_before: None },
     };
     let beyond = moment.is_some_and(|moment| !frontier.covers(moment));
     let head = Head {
@@ -312,7 +311,6 @@ async fn rules(request: &Request<'_>, at: PointInTime, containers: &Containers) 
         named: matches!(request.which, Which::Named(_)),
         container: container_of(containers.source.rid()),
         recreated: request.delete_newer && from_history && from_previous_container(containers, End::Oldest).await?,
-        dropped_before: if from_history { removals::read(&*containers.changes).await?.dropped_before } else { None },
     })
 }
 

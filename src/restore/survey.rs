@@ -130,8 +130,9 @@ pub(super) async fn decided(
     rules: Rules,
 ) -> Result<(Step, Prefetched), Failure> {
     let source = match applier.containers.is_elsewhere() {
-        // What the target has says nothing of the source; where the history may end too early, the source does.
-        true if !reach.covers(rules.at) => {
+        // What the target has says nothing of the source; where the history may end too early, or a delete may have been
+        // removed from it, the source does.
+        true if !reach.covers(rules.at) || reach.dropped_before.is_some() => {
             look_at(&*applier.containers.source, &applier.pace, &found.item, false).await?
         }
         true => None,

@@ -17,9 +17,10 @@ use crate::{
     history::{
         Account, Containers,
         reading::Journals,
+        removals,
         scan::{Scan, ScannedItem, Scope},
     },
-    restore::{journal, price::write_ru, removals},
+    restore::{journal, price::write_ru},
 };
 
 /// About how large a record is, for the forecast.
@@ -158,7 +159,8 @@ impl Pruning<'_> {
                 let drops = passed.sums.forgotten > forgotten;
                 if !noted || (drops && !noted_drop) {
                     let before = drops.then(|| self.kept.earliest());
-                    removals::note(&*self.containers.changes, before, self.account.now().await).await?;
+                    let now = self.account.now().await;
+                    removals::note(&*self.containers.changes, self.kept.window, before, now).await?;
                     (noted, noted_drop) = (true, noted_drop || drops);
                 }
             }

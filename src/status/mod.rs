@@ -34,6 +34,7 @@ use crate::{
         ends::is_of_another,
         frontier::Evidence,
         reading::{End, HistoryReader as _, LiveContainer as _, Which},
+        removals,
     },
 };
 
@@ -149,6 +150,9 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
     for part in &frontier.parts {
         begins = begins.max(frontier::begins(&containers, &part.range).await?);
     }
+    // What was pruned is not there any more, though the versions that were in force then are as old as ever.
+    let pruned = removals::read(&history).await?.pruned_before.map(PointInTime::from_epoch);
+    begins = begins.map(|begins| begins.max(pruned.unwrap_or(begins)));
     let now = cosmos.now().await.timestamp();
     let workers = match leases(cosmos.container(&names.database, &names.leases).await).await {
         Ok(Some((leases, followers))) => {

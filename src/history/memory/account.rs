@@ -17,6 +17,7 @@ use crate::{
         Account, Containers,
         frontier::{Evidence, Frontier, Part, Waiting},
         reading::HistoryReader,
+        removals,
     },
 };
 
@@ -121,6 +122,7 @@ impl Account for MemoryAccount {
                     next: None,
                 }],
                 problems: Vec::new(),
+                dropped_before: removals::read(&Self::history(self)).await?.dropped_before,
             })
         }
         .boxed()

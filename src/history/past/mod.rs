@@ -28,7 +28,7 @@ mod versions;
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 pub use self::{
     diff::{Comparison, DiffRequest, Diffs, LiveSide, Seen, Side, diff},
@@ -47,6 +47,7 @@ use super::{
     known::{Facts, with_live},
     live::{self, look_at},
     reading::{HistoryReader, LiveContainer},
+    removals::{self, Removals},
     timeline::Timeline,
 };
 use crate::{
@@ -84,6 +85,8 @@ struct Past<'a> {
     pace: RuLimiter,
     /// Read once for each moment. Where the history was complete then, it stays so.
     frontiers: Mutex<Vec<(PointInTime, Arc<Frontier>)>>,
+    /// Read once, where no frontier is.
+    removed: OnceCell<Removals>,
 }
 
 impl<'a> Past<'a> {
@@ -99,7 +102,8 @@ impl<'a> Past<'a> {
             Err(failure) => return Err(failure),
         };
         let pace = RuLimiter::new(cx.account.meter(), None);
-        Ok(Self { account: cx.account, names: cx.names, changes, source, pace, frontiers: Mutex::default() })
+        let (frontiers, removed) = (Mutex::default(), OnceCell::new());
+        Ok(Self { account: cx.account, names: cx.names, changes, source, pace, frontiers, removed })
     }
 
     /// The source container that there is today, to tell versions of one before it.
@@ -129,19 +133,28 @@ impl<'a> Past<'a> {
         Ok(frontier)
     }
 
+    /// These versions, and what the removals from the history put in doubt about them.
+    async fn unless_dropped(&self, versions: Vec<Version>, at: PointInTime) -> Result<Known, Failure> {
+        let removed = self.removed.get_or_try_init(|| removals::read(&*self.changes)).await?;
+        let doubt = removals::doubt(&as_of(&versions, at), removed.dropped_before);
+        Ok(Known { versions, doubt })
+    }
+
     /// Adds to a document's history what its live document tells of a moment.
     async fn known_at(&self, item: &Item, at: PointInTime) -> Result<Known, LookError> {
-        let plain = || Known { versions: item.versions.clone(), doubt: None };
         let (chosen, next) = {
             let line = Timeline::of(&item.versions);
             let (chosen, next) = line.at(at);
             (chosen.cloned(), next.is_some())
         };
         // A later version from the feed: everything before it is there, unless deletes cannot be told apart.
-        if next && item.unkeyed.is_empty() {
-            return Ok(plain());
+        if next && chosen.is_some() && item.unkeyed.is_empty() {
+            return Ok(Known { versions: item.versions.clone(), doubt: None });
         }
-        let Ok(source) = &self.source else { return Ok(plain()) };
+        let source = match &self.source {
+            Ok(source) if !(next && item.unkeyed.is_empty()) => source,
+            _ => return Ok(self.unless_dropped(item.versions.clone(), at).await?),
+        };
         let live = look_at(&**source, &self.pace, &item.key, true).await?;
         let own = |text: &str| own_text(text).ok();
         let live = live.map(|live| live::Live { text: live.text.as_deref().and_then(own), ..live });
@@ -160,7 +173,7 @@ impl<'a> Past<'a> {
             return Ok(Known { versions, doubt: None });
         }
         if chosen.is_none() {
-            return Ok(Known { versions, doubt: None });
+            return Ok(self.unless_dropped(versions, at).await?);
         }
         let frontier = self.frontier(at).await?;
         let facts = Facts {

@@ -1,14 +1,17 @@
 //! When records were last removed from the history, and which answers that took away. One small item beside the journals
 //! says so: without it, a creation that is left as the first version would say that there was no document before, and a
-//! plan would rely on a saved version that was pruned.
+//! plan would rely on a saved version that was pruned; and a version that comes late would say that its document is alive.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::{
+    as_of::{AsOf, State},
+    reading::HistoryReader,
+};
 use crate::{
     change::record::{ORIGINAL_ID, layout::key_of_other},
     cosmos::{Failure, RETRY_TIMEOUT, Retry},
-    history::reading::HistoryReader,
 };
 
 /// What stands in the place of a document's id; with the start of a journal's, so that it is taken for no record.
@@ -25,6 +28,9 @@ pub struct Removals {
     /// Documents that had been deleted before this second may have been dropped with all their versions.
     #[serde(default)]
     pub dropped_before: Option<i64>,
+    /// Versions of before this second may have been removed: from here on every instant is answered as if none had been.
+    #[serde(default)]
+    pub pruned_before: Option<i64>,
 }
 
 /// Reads what was removed.
@@ -46,21 +52,45 @@ pub async fn read(changes: &dyn HistoryReader) -> Result<Removals, Failure> {
     Ok(item.mark)
 }
 
-/// Notes that records are about to be removed, by the account's time. Called before that: what is removed without a note would be missed.
+/// Notes that records of before a second are about to be removed, and whole documents of before another one, by the account's
+/// time. Called before that: what is removed without a note would be missed.
 ///
 /// # Errors
 /// When the service refuses: then nothing may be removed.
-pub async fn note(changes: &dyn HistoryReader, dropped_before: Option<i64>, now: DateTime<Utc>) -> Result<(), Failure> {
+pub async fn note(
+    changes: &dyn HistoryReader,
+    pruned_before: i64,
+    dropped_before: Option<i64>,
+    now: DateTime<Utc>,
+) -> Result<(), Failure> {
     let known = read(changes).await?;
     let mark = Removals {
         at: Some(now.timestamp().max(known.at.unwrap_or(i64::MIN))),
         dropped_before: known.dropped_before.max(dropped_before),
+        pruned_before: known.pruned_before.max(Some(pruned_before)),
     };
     let mut entry = serde_json::to_value(mark).unwrap_or_default();
     entry["kind"] = "removals".into();
     let body = serde_json::json!({"id": ID, ORIGINAL_ID: GROUP, "_restore": entry}).to_string().into_bytes();
     let key = key_of_other(changes.key_paths(), GROUP, ID);
     Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.upsert(&key, ID, body.clone())).await.map(drop)
+}
+
+/// Why a document may have been another one at a moment than its versions say: those of documents that had been deleted
+/// before a second may have been dropped, and the delete with them. That it is live is no matter here.
+pub fn doubt(known: &AsOf<'_>, dropped_before: Option<i64>) -> Option<String> {
+    const DROPPED: &str = "deleted documents of that time were dropped from the history (prune --drop-deleted)";
+    let before = dropped_before?;
+    match known.state {
+        // It came late: what had followed it was gone by then.
+        State::Document(version) if known.next.is_none() && !version.is_live() && version.ts < before => {
+            Some(format!("{DROPPED}: it may have been deleted before the point in time"))
+        }
+        State::NotYet { .. } if known.created_later() && known.at.seconds() < before => {
+            Some(format!("was created later, but {DROPPED}: whether it existed before is not known"))
+        }
+        _ => None,
+    }
 }
 
 /// Whether an item of the history is this one.
