@@ -112,22 +112,24 @@ impl Writer {
         }
         let (part, progress) = (with_suffix(path, ".part"), with_suffix(path, ".part.json"));
         let begun = private().read(true).write(true).create_new(true).open(&part);
-        let (file, state, resumed) = match begun {
-            Ok(file) => (file, Checkpoint { v: FORMAT, bytes: 0, documents: 0, state: first }, false),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                let file = File::options().read(true).write(true).open(&part)?;
-                let text = std::fs::read_to_string(&progress).unwrap_or_default();
-                match serde_json::from_str::<Checkpoint<T>>(&text) {
-                    Ok(known) if known.v == FORMAT && fits(&known.state) => (file, known, true),
-                    Ok(_) => return exists(format!("{} is of another backup; finish or remove that", part.display())),
-                    Err(_) => return exists(format!("{} is in the way; remove it", part.display())),
-                }
-            }
-            Err(e) => return Err(e),
-        };
+        let is_there = matches!(&begun, Err(e) if e.kind() == io::ErrorKind::AlreadyExists);
+        let file = if is_there { File::options().read(true).write(true).open(&part)? } else { begun? };
         if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
             return exists(format!("{} is being written by another process", part.display()));
         }
+        // What was a part when it was opened may be the whole backup by now.
+        if path.symlink_metadata().is_ok() {
+            return exists("it exists already".into());
+        }
+        let new = |state| Checkpoint { v: FORMAT, bytes: 0, documents: 0, state };
+        let text = if is_there { std::fs::read_to_string(&progress).unwrap_or_default() } else { String::new() };
+        let (state, resumed) = match serde_json::from_str::<Checkpoint<T>>(&text) {
+            Ok(known) if known.v == FORMAT && fits(&known.state) => (known, true),
+            Ok(_) => return exists(format!("{} is of another backup; finish or remove that", part.display())),
+            // Just made, by this process or by one that was killed right then.
+            Err(_) if file.metadata()?.len() == 0 => (new(first), false),
+            Err(_) => return exists(format!("{} is in the way; remove it", part.display())),
+        };
         let mut writer = Self {
             path: path.to_owned(),
             part,
@@ -360,6 +362,27 @@ mod tests {
             assert_eq!(lines, (0..4).map(text).collect::<Vec<_>>());
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the file is left");
         }
+    }
+
+    #[test]
+    fn a_part_that_becomes_whole_while_it_is_opened_again_stays_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.jsonl");
+        let (mut writer, (), _) = Writer::open(&path, (), |()| true).unwrap();
+        writer.push("{\"id\":\"a\"}").unwrap();
+        writer.checkpoint(&()).unwrap();
+        writer.push("{\"id\":\"b\"}").unwrap();
+        let end = || drop(writer.finish("dev/events".into(), None, "now".into()));
+        let again = Writer::open(&path, (), |()| {
+            end();
+            true
+        });
+        let error = again.err().unwrap().to_string();
+        assert!(error.contains("another process"), "{error}");
+        // One that was killed before it had noted anything is begun again.
+        std::fs::write(folder.path().join("c.jsonl.part"), "").unwrap();
+        let (_, (), resumed) = Writer::open(&folder.path().join("c.jsonl"), (), |()| true).unwrap();
+        assert!(!resumed);
     }
 
     #[test]
