@@ -12,6 +12,7 @@ pub use super::{
 use super::{
     compose::{compose, without_system},
     error::{GivenUp, StepError},
+    journal::Intents,
     outcome::{conflicting, overtaken},
     plan::{Action, Step},
 };
@@ -21,17 +22,10 @@ use crate::{
     change::{
         key::ItemKey,
         merge::{self, Edit, is_own_version},
-        raw::RawDocument,
-        version::Version,
     },
     clock::Clock,
     cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuLimiter, Written},
-    history::{
-        Containers,
-        baseline::{Saving, record_of_live},
-        live::etag_of,
-        writing::write_record,
-    },
+    history::{Containers, live::etag_of},
 };
 
 /// How a plan is applied.
@@ -59,6 +53,8 @@ pub struct Applier<'a> {
     pub fresh: bool,
     /// When applying began, by the service's clock, epoch seconds: what has been there since before is not our own.
     pub begun: Option<i64>,
+    /// Where it is noted that a step is about to be written; `None` while planning.
+    pub intents: Option<&'a Intents>,
     /// Where the versions' texts are, when they come from an archive.
     pub texts: Option<&'a KeptTexts>,
     /// Request units a second.
@@ -212,6 +208,7 @@ impl Applier<'_> {
             Ok(()) => {}
             Err(StepError::Failed(failure)) => outcome.message = Some(failure.to_string()),
             Err(StepError::Texts(error)) => return Err(GivenUp::Texts(error)),
+            Err(StepError::Mark(error)) => return Err(GivenUp::Mark(error)),
         }
         Ok(outcome)
     }
@@ -233,6 +230,7 @@ impl Applier<'_> {
         if text.is_none() && self.read_live(&item).await?.as_deref().and_then(etag_of) != step.live {
             return Ok(Attempt::Moved { tried: false });
         }
+        self.mark(step)?;
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
         let body = text.as_ref().map(|text| &text.text);
         match self.put(&retry, &item, body, step.live.as_deref()).await {
@@ -245,6 +243,11 @@ impl Applier<'_> {
             Err(f) if moved(&f) => Ok(Attempt::Moved { tried: retry.count() > 0 || f.sent_before }),
             Err(f) => Err(f.into()),
         }
+    }
+
+    /// Notes that a step is about to be written: only now, so that what somebody else had done before is not taken for it.
+    fn mark(&self, step: &Step) -> Result<(), StepError> {
+        self.intents.map_or(Ok(()), |intents| intents.note(step)).map_err(StepError::Mark)
     }
 
     /// Writes the text, or deletes, while the document has this etag or is not there.
@@ -326,6 +329,7 @@ impl Applier<'_> {
                 outcome.before_record = Some(self.save(&item, live).await?);
             }
         }
+        self.mark(step)?;
         let body = prepared.text.as_ref().map(|text| &text.text);
         let written = self.put(&Retry::for_at_most(RETRY_TIMEOUT), &item, body, etag.as_deref()).await;
         match written {
@@ -349,36 +353,6 @@ impl Applier<'_> {
             }
             Err(f) => Err(f.into()),
         }
-    }
-
-    /// Whether a live document was written before applying began.
-    fn is_older(&self, live: &str) -> bool {
-        let ts = RawDocument::parse(live).ok().and_then(|document| document.get_i64("_ts"));
-        self.begun.zip(ts).is_some_and(|(begun, ts)| ts < begun)
-    }
-
-    /// Makes sure that the live document is in the history, exactly, before it is overwritten. Returns its record's id.
-    async fn save(&self, item: &ItemKey, live: &str) -> Result<String, Failure> {
-        let changes = &self.containers.changes;
-        let place = (self.containers.source.namespace(), changes.layout());
-        let record = record_of_live(item, live, Saving::Before(None), place, self.clock)?;
-        let retry = Retry::for_at_most(RETRY_TIMEOUT);
-        // Capture may have stored it, with an LSN that is not known here: that record stays ...
-        match retry.run(|| changes.create(&record.key, &record.id, record.body.clone().into_bytes())).await {
-            Ok(_) => return Ok(record.id),
-            Err(f) if f.disposition == Disposition::Conflict => {}
-            Err(f) => return Err(f),
-        }
-        let stored = retry.run(|| changes.read(&record.key, &record.id)).await?;
-        let known = stored
-            .and_then(|text| Version::parse(&text).ok())
-            .filter(|known| known.is_normalized() || known.is_partial());
-        // ... unless its text is not the whole one: then it gets this one, and keeps its place among the versions.
-        if let Some(known) = known {
-            let record = record_of_live(item, live, Saving::Before(Some(&known)), place, self.clock)?;
-            retry.run(|| write_record(&**changes, &record)).await?;
-        }
-        Ok(record.id)
     }
 
     async fn read_live(&self, item: &ItemKey) -> Result<Option<String>, Failure> {

@@ -193,8 +193,11 @@ pub async fn apply(
     let journal = Journal::begin(plan, this.run, containers.changes.clone(), &options.journal, cx.clock.clone()).await;
     let mut journal = journal.map_err(RestoreError::Journal)?;
     let begun = cx.account.now().await.timestamp();
+    let intents =
+        journal.intents().map_err(|source| RestoreError::Intents { path: journal.path().to_owned(), source })?;
     let applier = Applier {
         containers,
+        intents: Some(&intents),
         begun: Some(begun),
         manner: &plan.head.manner,
         force: options.force,
@@ -203,9 +206,7 @@ pub async fn apply(
         pace: limiter,
         clock: &*cx.clock,
     };
-    let intents =
-        journal.intents().map_err(|source| RestoreError::Intents { path: journal.path().to_owned(), source })?;
-    let steps = plan.writing_steps().map(|step| step.and_then(|step| intents.note(&step).map(|()| step)));
+    let steps = plan.writing_steps();
     let progress = cx.progress.begin("restoring", Some(writes as u64));
     let mut outcomes = pin!(applier.outcomes(steps, options.concurrency, &cx.stop));
     while let Some(outcome) = outcomes.next().await {

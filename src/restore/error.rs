@@ -204,6 +204,9 @@ pub enum StepError {
     /// The temporary file with the texts of an archive cannot be read: the other steps cannot be done either.
     #[error("a temporary file cannot be read")]
     Texts(#[source] io::Error),
+    /// It cannot be noted in the journal that the step is begun.
+    #[error("the journal cannot be written")]
+    Mark(#[source] io::Error),
 }
 
 impl From<TextError> for StepError {
@@ -227,13 +230,16 @@ pub enum GivenUp {
     /// The file with the texts of an archive.
     #[error("the texts of the archive cannot be read any more")]
     Texts(#[source] io::Error),
+    /// The journal, without which nothing is begun.
+    #[error("the journal cannot be written any more")]
+    Mark(#[source] io::Error),
 }
 
 impl From<StepError> for RestoreError {
     fn from(error: StepError) -> Self {
         match error {
             StepError::Failed(failure) => Self::Cosmos(failure),
-            StepError::Texts(error) => Self::Disk(error),
+            StepError::Texts(error) | StepError::Mark(error) => Self::Disk(error),
         }
     }
 }

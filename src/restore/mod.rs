@@ -45,6 +45,7 @@ pub mod price;
 mod refine;
 mod request;
 mod saved;
+mod saving;
 pub mod sizing;
 mod step;
 pub mod survey;

@@ -26,7 +26,7 @@ impl<'a> Applier<'a> {
         pace: RuLimiter,
         clock: &'a dyn Clock,
     ) -> Self {
-        Self { containers, manner, force: false, fresh: true, begun: None, texts: None, pace, clock }
+        Self { containers, manner, force: false, fresh: true, begun: None, intents: None, texts: None, pace, clock }
     }
 
     /// Completes a step that would write: what changes, the checksum of what would be written, and what that costs. A

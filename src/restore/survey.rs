@@ -38,7 +38,7 @@ impl From<StepError> for SurveyError {
     fn from(error: StepError) -> Self {
         match error {
             StepError::Failed(failure) => Self::Cosmos(failure),
-            StepError::Texts(error) => Self::Disk(error),
+            StepError::Texts(error) | StepError::Mark(error) => Self::Disk(error),
         }
     }
 }
@@ -203,6 +203,7 @@ mod tests {
             force: false,
             fresh: true,
             begun: None,
+            intents: None,
             texts: Some(&texts),
             pace: RuLimiter::new(account.meter(), None),
             clock: &SystemClock,

@@ -1,12 +1,12 @@
 //! A kill at every write.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
 use super::{Damage, Live, report};
-use crate::support::{TestApp, When};
+use crate::support::{Fault, Kind, TestApp, When, eventually};
 
 /// Starts a command that writes, and kills it when this many writes have passed: before or after the next one. False when
 /// it came to its end before that.
@@ -110,6 +110,28 @@ async fn a_restore_killed_at_any_write_is_undone_without_being_finished() {
         kills += 1;
     }
     assert!(kills >= 8, "six documents and the journal: only {kills} writes");
+}
+
+/// What a restore that is killed had only begun to look at was not done by it, though it is as the plan wants it.
+#[tokio::test]
+async fn what_the_application_deleted_before_a_killed_restore_came_to_it_is_not_made_again() {
+    let damage = Damage::done(1).await;
+    let plan = damage.app.folder.path().join("plan.json").to_string_lossy().into_owned();
+    let planned = damage.app.run_through_proxy(&damage.args(&["--dry-run", "--plan-out", &plan])).await;
+    assert_eq!(planned.code, 0, "{planned:?}");
+    let key = PartitionKey::parse("new-00").unwrap();
+    damage.app.events().await.delete(&key, "new-00", None).await.unwrap();
+    let left = damage.live().await;
+
+    let (proxy, before) = (&damage.app.proxy, damage.app.proxy.reads());
+    proxy.fail_always_of(Kind::LiveRead, Some(Fault::Hold(When::Before, Duration::from_secs(60))));
+    let running = damage.app.start_through_proxy(&["restore", "--plan", &plan, "--yes", "--max-deletes", "1"]);
+    eventually("both that exist are looked at", async || (proxy.reads() >= before + 2).then_some(())).await;
+    running.kill().await;
+    proxy.fail_always_of(Kind::LiveRead, None);
+
+    let undone = damage.app.run(&["undo", &damage.newest().await.unwrap(), "--yes"]).await;
+    assert_eq!((undone.code, damage.live().await), (0, left), "{undone:?}");
 }
 
 #[tokio::test]

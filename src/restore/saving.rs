@@ -1,0 +1,43 @@
+//! Saves what a step is about to replace, and what has to be known before.
+
+use super::apply::Applier;
+use crate::{
+    change::{key::ItemKey, raw::RawDocument, version::Version},
+    cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry},
+    history::{
+        baseline::{Saving, record_of_live},
+        writing::write_record,
+    },
+};
+
+impl Applier<'_> {
+    /// Whether a live document was written before applying began.
+    pub(super) fn is_older(&self, live: &str) -> bool {
+        let ts = RawDocument::parse(live).ok().and_then(|document| document.get_i64("_ts"));
+        self.begun.zip(ts).is_some_and(|(begun, ts)| ts < begun)
+    }
+
+    /// Makes sure that the live document is in the history, exactly, before it is overwritten. Returns its record's id.
+    pub(super) async fn save(&self, item: &ItemKey, live: &str) -> Result<String, Failure> {
+        let changes = &self.containers.changes;
+        let place = (self.containers.source.namespace(), changes.layout());
+        let record = record_of_live(item, live, Saving::Before(None), place, self.clock)?;
+        let retry = Retry::for_at_most(RETRY_TIMEOUT);
+        // Capture may have stored it, with an LSN that is not known here: that record stays ...
+        match retry.run(|| changes.create(&record.key, &record.id, record.body.clone().into_bytes())).await {
+            Ok(_) => return Ok(record.id),
+            Err(f) if f.disposition == Disposition::Conflict => {}
+            Err(f) => return Err(f),
+        }
+        let stored = retry.run(|| changes.read(&record.key, &record.id)).await?;
+        let known = stored
+            .and_then(|text| Version::parse(&text).ok())
+            .filter(|known| known.is_normalized() || known.is_partial());
+        // ... unless its text is not the whole one: then it gets this one, and keeps its place among the versions.
+        if let Some(known) = known {
+            let record = record_of_live(item, live, Saving::Before(Some(&known)), place, self.clock)?;
+            retry.run(|| write_record(&**changes, &record)).await?;
+        }
+        Ok(record.id)
+    }
+}
