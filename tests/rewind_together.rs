@@ -111,6 +111,20 @@ async fn two_containers_go_back_to_one_moment_and_one_undo_takes_both_back() {
     assert_eq!(two.states().await, ["good", "good"]);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn outcomes_that_cannot_be_printed_do_not_stop_before_the_second_container() {
+    let two = Two::start().await;
+    let at = (two.now - 1800).to_string();
+    let args = ["restore", "--containers", BOTH, "--all", "--at", &at, "--yes", "--format", "jsonl"];
+    let done = two.app.run_by_shell("exec \"$@\" >/dev/full", &args).await;
+    assert_eq!((done.code, done.stderr.matches("1 written").count()), (1, 2), "{done:?}");
+    assert_eq!(two.states().await, ["good", "good"]);
+    let undone = two.run(&["undo", &undo_of(&done), "--yes"]).await;
+    assert_eq!(undone.code, 0, "{undone:?}");
+    assert_eq!(two.states().await, ["bad", "bad"]);
+}
+
 #[tokio::test]
 async fn the_work_of_a_job_is_taken_back_in_two_containers() {
     let two = Two::start().await;

@@ -10,7 +10,7 @@ use clap::Args;
 use super::{
     CliError, Exit, Ui,
     connection::ru_limit,
-    render::plan::{Shown, planned_exit, print_report, printed_exit, show_plan},
+    render::plan::{Shown, ended, planned_exit, print_report, printed_exit, show_plan},
 };
 use crate::{
     archive::texts::KeptTexts,
@@ -108,6 +108,6 @@ pub(super) async fn show_and_apply(
     let cx = ui.careful_context(cosmos, names).any();
     let report = restore::apply(plan, &approval, this, &how.options(), containers, &cx).await?;
     let noted = report.outcomes.as_ref().map(|_| this.run);
-    print_report(ui, shown, noted, &report, cosmos, started)?;
-    printed_exit(plan, &report)
+    let listed = print_report(ui, shown, noted, &report, cosmos, started);
+    ended(ui, printed_exit(plan, &report)?, listed)
 }

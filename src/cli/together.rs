@@ -8,7 +8,7 @@ use clap::Args;
 use super::{
     CliError, ConnectionArgs, ErrorKind, Exit, Ui,
     applying::{ApplyArgs, save_plans},
-    render::plan::{Shown, planned_exit, print_report, printed_exit, show_plan},
+    render::plan::{Shown, ended, planned_exit, print_report, printed_exit, show_plan},
 };
 use crate::{
     archive::texts::KeptTexts,
@@ -287,19 +287,20 @@ pub(super) async fn carry_out(
         restore::announce(&first.plan.head, run, &ui.context(cosmos, &first.names).any()).await?;
     }
     let noted = (writes > 0).then_some(run);
-    let mut exit = Exit::Done;
+    let (mut exit, mut listed) = (Exit::Done, Ok(()));
     for (part, approval) in parts.iter().zip(&approvals) {
         let cx = ui.careful_context(cosmos, &part.names).any();
         let this = Use { run, made_now, texts: part.texts.as_ref() };
         ui.note(&format!("container  {}", part.names.source));
         let report = restore::apply(&part.plan, approval, this, &how.options(), &part.containers, &cx).await?;
-        print_report(ui, shown(part), noted, &report, cosmos, started)?;
+        // Whoever reads the outcomes may be gone: what was approved is carried out all the same.
+        listed = listed.and(print_report(ui, shown(part), noted, &report, cosmos, started));
         exit = exit.and(printed_exit(&part.plan, &report)?);
         if report.not_begun > 0 {
             break;
         }
     }
-    Ok(exit)
+    ended(ui, exit, listed)
 }
 
 fn shown<'a>(part: &'a Part, how: &ApplyArgs) -> Shown<'a> {

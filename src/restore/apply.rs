@@ -1,6 +1,6 @@
 //! Applies a plan: conditional writes, nothing overwritten that is not in the history, every outcome recorded.
 
-use std::{collections::HashMap, io};
+use std::collections::HashMap;
 
 use futures::{Stream, StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -174,7 +174,7 @@ impl Applier<'_> {
     /// Applies steps, `concurrency` at a time. Once stopped, nothing new is begun; what has begun is finished.
     pub fn outcomes<'s>(
         &'s self,
-        steps: impl Iterator<Item = io::Result<Step>> + 's,
+        steps: impl Iterator<Item = Result<Step, GivenUp>> + 's,
         concurrency: usize,
         stop: &'s tokio_util::sync::CancellationToken,
     ) -> impl Stream<Item = Result<Outcome, GivenUp>> + 's {
@@ -182,7 +182,7 @@ impl Applier<'_> {
             .take_while(|_| std::future::ready(!stop.is_cancelled()))
             .map(move |step| async move {
                 self.pace.wait().await;
-                self.one(&step.map_err(GivenUp::Plan)?).await
+                self.one(&step?).await
             })
             .buffer_unordered(concurrency.max(1))
     }
@@ -208,7 +208,7 @@ impl Applier<'_> {
             Ok(()) => {}
             Err(StepError::Failed(failure)) => outcome.message = Some(failure.to_string()),
             Err(StepError::Texts(error)) => return Err(GivenUp::Texts(error)),
-            Err(StepError::Mark(error)) => return Err(GivenUp::Mark(error)),
+            Err(StepError::Mark(error)) => return Err(GivenUp::Journal(error)),
         }
         Ok(outcome)
     }

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 
 use super::{
     apply::{Applier, StepResult},
-    error::RestoreError,
+    error::{GivenUp, RestoreError},
     journal::{self, Done, Journal},
     plan::{Action, PlanTarget},
     plan_file::{Head, Pair, Plan},
@@ -206,7 +206,7 @@ pub async fn apply(
         pace: limiter,
         clock: &*cx.clock,
     };
-    let steps = plan.writing_steps();
+    let steps = plan.writing_steps().map(|step| step.map_err(GivenUp::Plan));
     let progress = cx.progress.begin("restoring", Some(writes as u64));
     let mut outcomes = pin!(applier.outcomes(steps, options.concurrency, &cx.stop));
     while let Some(outcome) = outcomes.next().await {

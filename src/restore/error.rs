@@ -227,12 +227,12 @@ pub enum GivenUp {
     /// The plan's own file.
     #[error("the plan cannot be read any more")]
     Plan(#[source] io::Error),
+    /// The journal does not take that a step is begun.
+    #[error("the journal could not be written")]
+    Journal(#[source] io::Error),
     /// The file with the texts of an archive.
     #[error("the texts of the archive cannot be read any more")]
     Texts(#[source] io::Error),
-    /// The journal, without which nothing is begun.
-    #[error("the journal cannot be written any more")]
-    Mark(#[source] io::Error),
 }
 
 impl From<StepError> for RestoreError {

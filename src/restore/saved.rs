@@ -95,8 +95,17 @@ pub fn save_plans(plans: &[(&Plan, Option<&KeptTexts>)], file: &Path) -> io::Res
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(file)?;
-    let mut out = Summed { out: BufWriter::new(&file), lines: Sha256::new() };
+    let opened = options.open(file)?;
+    let written = write_plans(plans, &opened);
+    if written.is_err() {
+        // Half a plan is of no use, and would be in the way of the next one.
+        let _ = std::fs::remove_file(file);
+    }
+    written
+}
+
+fn write_plans(plans: &[(&Plan, Option<&KeptTexts>)], file: &File) -> io::Result<()> {
+    let mut out = Summed { out: BufWriter::new(file), lines: Sha256::new() };
     for (plan, texts) in plans {
         io::copy(&mut plan.text(), &mut out)?;
         if let Some(texts) = texts.filter(|_| plan.head.fork) {

@@ -1,5 +1,7 @@
 //! Restore, undo and load under faults: storms of 429 and 412, answers that get lost, and a kill at every write.
 
+#[cfg(target_os = "linux")]
+mod disk;
 pub mod kills;
 mod service;
 mod writers;

@@ -208,6 +208,15 @@ impl TestApp {
         run(self.folder.path(), args, &self.settings(), "").await
     }
 
+    /// Runs a command to its end by a line of the shell, in which `"$@"` is the command.
+    #[cfg(target_os = "linux")]
+    pub async fn run_by_shell(&self, line: &str, args: &[&str]) -> Output {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", line, "sh", super::BINARY]).args(args);
+        let account = [("CosmosDB".to_owned(), self.local.connection_string())];
+        super::run_command(self.folder.path(), command, &account, "").await
+    }
+
     /// Starts a command that reaches the account through the proxy.
     pub fn start_through_proxy(&self, args: &[&str]) -> Running {
         Running::start(self.folder.path(), args, &self.settings())

@@ -57,7 +57,13 @@ pub const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/
 /// Runs a command of the binary to its end, in a folder, with these settings and no others.
 pub async fn run(folder: &Path, args: &[&str], settings: &[(String, String)], input: &str) -> Output {
     let mut command = Command::new(BINARY);
-    command.args(args).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(args);
+    run_command(folder, command, settings, input).await
+}
+
+/// Runs a program that ends up in the binary, as [`run`] does.
+async fn run_command(folder: &Path, mut command: Command, settings: &[(String, String)], input: &str) -> Output {
+    command.current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     hermetic(&mut command, &[("RUST_BACKTRACE".into(), "0".into())]);
     command.envs(settings.iter().map(|(k, v)| (k, v)));
     let mut child = command.spawn().unwrap();

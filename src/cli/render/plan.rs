@@ -181,6 +181,9 @@ fn few(paths: &[String], format: Format) -> String {
 }
 
 /// Prints what came of a plan. `run` is what its journal is called, when there is one.
+///
+/// # Errors
+/// When the outcomes cannot be printed or read; what was written, and how it is taken back, is told all the same.
 pub(in super::super) fn print_report(
     ui: &Ui,
     shown: Shown<'_>,
@@ -189,11 +192,11 @@ pub(in super::super) fn print_report(
     cosmos: &Cosmos,
     started: Instant,
 ) -> Result<(), CliError> {
-    report(ui, shown, run, done.outcomes.as_ref())?;
+    let listed = report(ui, shown, run, done.outcomes.as_ref());
     let plan = shown.plan;
     if done.outcomes.is_none() {
         ui.spent("nothing to write", cosmos, started);
-        return Ok(());
+        return listed;
     }
     ui.note(&format!("applied    {:.1} RU, {:.1} were expected", done.ru, forecast(plan)));
     let Results { done: written, already, conflict, failed } = done.results;
@@ -208,7 +211,7 @@ pub(in super::super) fn print_report(
     if let Some(run) = run.filter(|_| written > 0) {
         ui.note(&format!("undo       cosmos-rewind undo {run}   (journal {})", done.journal.display()));
     }
-    Ok(())
+    listed
 }
 
 /// How a command ends whose report was printed.
@@ -222,8 +225,23 @@ pub(in super::super) fn printed_exit(plan: &Plan, done: &Report) -> Result<Exit,
     Ok(if done.is_complete() { Exit::Done } else { Exit::Incomplete })
 }
 
+/// How a command ends that came so far, when its outcomes were printed or not: what was not done says more than that.
+pub(in super::super) fn ended(ui: &Ui, exit: Exit, listed: Result<(), CliError>) -> Result<Exit, CliError> {
+    match listed {
+        Err(error) if exit != Exit::Done => {
+            ui.error(&error);
+            Ok(exit)
+        }
+        listed => listed.map(|()| exit),
+    }
+}
+
 fn unreadable(e: io::Error) -> CliError {
     CliError::failed("the plan cannot be read any more").because(e)
+}
+
+fn lost(e: io::Error) -> CliError {
+    CliError::failed("the outcomes in the journal cannot be read any more").because(e)
 }
 
 /// Outcomes: all of them for programs, for people only what was not done.
@@ -239,14 +257,16 @@ fn report(ui: &Ui, shown: Shown<'_>, run: Option<&str>, noted: Option<&Done>) ->
             outcomes: T,
         }
         return match noted {
+            // Opened before, so that a journal that is gone is not taken for an output that cannot be written.
+            Some(outcomes) if let Err(e) = outcomes.outcomes().map(drop) => Err(lost(e)),
             Some(outcomes) => ui.json(&Report { restore: run, plan, fields, outcomes }),
             None => ui.json(&Report { restore: run, plan, fields, outcomes: [(); 0] }),
         };
     }
     let Some(noted) = noted else { return Ok(()) };
     let mut rows: Option<Rows> = None;
-    for outcome in noted.outcomes().map_err(unreadable)? {
-        let o = outcome.map_err(unreadable)?;
+    for outcome in noted.outcomes().map_err(lost)? {
+        let o = outcome.map_err(lost)?;
         if format != Format::Csv && !matches!(o.fate, StepResult::Conflict | StepResult::Failed) {
             continue;
         }

@@ -76,6 +76,8 @@ pub struct Journal {
     /// Where this run's outcomes begin in the file.
     begun: u64,
     group: Vec<Outcome>,
+    /// Outcomes that the file did not take: of what was under way when it failed.
+    unwritten: Vec<Outcome>,
     sender: mpsc::Sender<Vec<Outcome>>,
     writer: JoinHandle<Result<(), Failure>>,
 }
@@ -124,7 +126,7 @@ impl Journal {
             }
             Ok(())
         });
-        Ok(Self { file, path, begun, group: Vec::new(), sender, writer })
+        Ok(Self { file, path, begun, group: Vec::new(), unwritten: Vec::new(), sender, writer })
     }
 
     /// Where the local file is.
@@ -141,16 +143,15 @@ impl Journal {
     /// [`Journal::finish`] says why.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be written; the history gets it all the same.
     pub async fn note(&mut self, outcome: Outcome) -> io::Result<bool> {
-        let mut line = serde_json::to_string(&outcome).unwrap_or_default();
-        line.push('\n');
-        self.file.write_all(line.as_bytes())?;
-        self.group.push(outcome);
-        if self.group.len() < GROUP {
-            return Ok(true);
+        let added = add_line(&self.file, &outcome);
+        if added.is_err() {
+            self.unwritten.push(outcome.clone());
         }
-        Ok(self.sender.send(std::mem::take(&mut self.group)).await.is_ok())
+        self.group.push(outcome);
+        let is_taken = self.group.len() < GROUP || self.sender.send(std::mem::take(&mut self.group)).await.is_ok();
+        added.map(|()| is_taken)
     }
 
     /// Writes what is waiting; everything is in the history when this returns.
@@ -173,7 +174,7 @@ impl Journal {
 
     /// What was noted so far in this run.
     pub fn noted(&self) -> Done {
-        Done { path: self.path.clone(), begun: self.begun }
+        Done { path: self.path.clone(), begun: self.begun, unwritten: self.unwritten.clone() }
     }
 }
 
@@ -215,10 +216,20 @@ impl Intents {
             after: None,
             message: None,
         };
-        let mut line = serde_json::to_string(&begun).unwrap_or_default();
-        line.push('\n');
-        (&self.file).write_all(line.as_bytes())
+        add_line(&self.file, &begun)
     }
+}
+
+/// Adds a line or nothing: what is left of one on a full disk would be read as a part of the next.
+fn add_line(mut file: &File, outcome: &Outcome) -> io::Result<()> {
+    let mut line = serde_json::to_string(outcome).unwrap_or_default();
+    line.push('\n');
+    let before = file.metadata()?.len();
+    let added = file.write_all(line.as_bytes());
+    if added.is_err() {
+        file.set_len(before)?;
+    }
+    added
 }
 
 /// The plan's text in pieces of whole lines.
@@ -247,11 +258,12 @@ pub fn forecast(plan: &Plan) -> f64 {
     write_ru(1024) + items(size, PART) + items(plan.totals.writes * OUTCOME, GROUP * OUTCOME)
 }
 
-/// A run's outcomes in the local file.
+/// A run's outcomes: those in the local file, and those that it did not take.
 #[derive(Debug, Clone)]
 pub struct Done {
     path: PathBuf,
     begun: u64,
+    unwritten: Vec<Outcome>,
 }
 
 impl Done {
@@ -259,12 +271,13 @@ impl Done {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn outcomes(&self) -> io::Result<impl Iterator<Item = io::Result<Outcome>>> {
+    pub fn outcomes(&self) -> io::Result<impl Iterator<Item = io::Result<Outcome>> + '_> {
         let mut file = File::open(&self.path)?;
         file.seek(io::SeekFrom::Start(self.begun))?;
         let outcomes = BufReader::new(file).lines().map(|line| serde_json::from_str(&line?).map_err(io::Error::from));
-        Ok(outcomes
-            .filter(|outcome: &io::Result<Outcome>| !outcome.as_ref().is_ok_and(|o| o.fate == StepResult::Begun)))
+        let ended = outcomes
+            .filter(|outcome: &io::Result<Outcome>| !outcome.as_ref().is_ok_and(|o| o.fate == StepResult::Begun));
+        Ok(ended.chain(self.unwritten.iter().cloned().map(Ok)))
     }
 }
 

@@ -1,0 +1,75 @@
+//! A disk that is full: under the journal, under a saved plan, or where the outcomes are printed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Damage, fates, report};
+use crate::support::files_below;
+
+/// Runs the command with files of at most so many blocks of 512 bytes; a write beyond that fails, and kills nobody.
+fn limited(blocks: u64) -> String {
+    format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"")
+}
+
+/// The id of a restore, out of the line that says how it is taken back.
+fn undo_in(stderr: &str) -> &str {
+    let line = stderr.lines().find(|line| line.starts_with("undo ")).unwrap_or_else(|| panic!("{stderr}"));
+    line.split_whitespace().nth(3).unwrap()
+}
+
+#[tokio::test]
+async fn a_restore_whose_journal_ends_with_the_disk_tells_what_it_wrote_and_can_be_undone_from_anywhere() {
+    let damage = Damage::done(4).await;
+    let planned = damage.app.run(&damage.args(&["--dry-run", "--plan-out", "all.plan"])).await;
+    assert!(planned.code == 0, "{planned:?}");
+    let size = std::fs::metadata(damage.app.folder.path().join("all.plan")).unwrap().len();
+    // Room for the plan and for some of the lines that follow it, cut anywhere.
+    for blocks in size / 512 + 1..size / 512 + 8 {
+        let args = damage.args(&["--yes", "--concurrency", "1", "--journal", "full"]);
+        let restored = damage.app.run_by_shell(&limited(blocks), &args).await;
+        assert_eq!(restored.code, 3, "{restored:?}");
+        assert!(restored.stderr.contains("the journal could not be written"), "{restored:?}");
+        let live = damage.live().await;
+        let changed = damage.good.keys().chain(damage.before.keys()).collect::<BTreeSet<_>>();
+        let changed = changed.into_iter().filter(|id| live.get(*id) != damage.before.get(*id)).count();
+        let told = report(&restored);
+        let expected = if changed > 0 { BTreeMap::from([("done", changed)]) } else { BTreeMap::new() };
+        assert_eq!(fates(&told), expected, "{blocks}: {restored:?}");
+        assert!(restored.stderr.contains(&format!("{changed} written")), "{restored:?}");
+        if changed > 0 {
+            // Another machine knows the history alone.
+            let id = undo_in(&restored.stderr);
+            assert_eq!(told["restore"], id);
+            let listed = damage.app.run(&["undo", "--list", "--format", "json"]).await.json();
+            let own = listed.as_array().unwrap().iter().find(|one| one["restore"] == id).unwrap();
+            assert_eq!(own["written"], changed, "{own}");
+            let undone = damage.app.run(&["undo", id, "--yes", "--journal", "elsewhere"]).await;
+            assert_eq!(undone.code, 0, "{undone:?}");
+            assert_eq!(damage.live().await, damage.before);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_plan_that_does_not_fit_on_the_disk_leaves_no_file() {
+    let damage = Damage::done(4).await;
+    let args = damage.args(&["--dry-run", "--plan-out", "all.plan"]);
+    let before = files_below(damage.app.folder.path());
+    let planned = damage.app.run_by_shell(&limited(1), &args).await;
+    assert_ne!(planned.code, 0, "{planned:?}");
+    assert_eq!(files_below(damage.app.folder.path()), before);
+    assert_eq!(damage.app.run(&args).await.code, 0);
+}
+
+#[tokio::test]
+async fn outcomes_that_cannot_be_printed_do_not_hide_how_to_take_them_back() {
+    for (line, code) in [("exec \"$@\" >/dev/full", 1), ("\"$@\" | true", 0)] {
+        let damage = Damage::done(1).await;
+        let restored = damage.app.run_by_shell(line, &damage.args(&["--yes"])).await;
+        assert_eq!(restored.code, code, "{restored:?}");
+        assert!(restored.stderr.contains("3 written"), "{restored:?}");
+        assert_eq!(damage.live().await, damage.good);
+        let undone = damage.app.run(&["undo", undo_in(&restored.stderr), "--yes"]).await;
+        assert_eq!(undone.code, 0, "{undone:?}");
+        assert_eq!(damage.live().await, damage.before);
+    }
+}
