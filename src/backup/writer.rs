@@ -210,10 +210,14 @@ impl Writer {
     fn keep(&self, state: &impl Serialize) -> io::Result<()> {
         let progress = Checkpoint { v: FORMAT, bytes: self.good, documents: self.documents, state };
         let new = with_suffix(&self.progress, ".new");
+        let text = serde_json::to_vec(&progress)?;
         let mut file = private().write(true).create(true).truncate(true).open(&new)?;
-        file.write_all(&serde_json::to_vec(&progress)?)?;
-        file.sync_all()?;
-        std::fs::rename(new, &self.progress)
+        let kept = file.write_all(&text).and_then(|()| file.sync_all());
+        let kept = kept.and_then(|()| std::fs::rename(&new, &self.progress));
+        if kept.is_err() {
+            let _ = std::fs::remove_file(new);
+        }
+        kept
     }
 
     /// Adds a document.
