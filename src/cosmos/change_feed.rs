@@ -18,7 +18,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Container, Failure, HashRange, Status, container::wire_key};
+use super::{
+    Container, Failure, HashRange, Status,
+    container::{is_the_services, wire_key},
+};
 use crate::change::{
     key::{KeyPaths, PartitionKey, render_path},
     time::PointInTime,
@@ -322,6 +325,9 @@ impl ChangeFeed {
         let partition_lsn = response.headers().lsn.and_then(|lsn| i64::try_from(lsn).ok());
         if u16::from(response.status().status_code()) == 304 {
             return Ok(FeedPage { body: String::new(), charge, partition_lsn });
+        }
+        if !is_the_services(response.headers()) {
+            return Err(Failure::of_another(context()));
         }
         let bytes = response.into_body().single().map_err(fail)?;
         let body = String::from_utf8(bytes.into())

@@ -6,7 +6,8 @@ use azure_data_cosmos::models::TimeToLive;
 use azure_data_cosmos_driver::{
     CosmosDriver, CosmosResponse,
     models::{
-        ContainerReference, CosmosOperation, ItemReference, PartitionKey as WireKey, PartitionKeyValue, Precondition,
+        ContainerReference, CosmosOperation, CosmosResponseHeaders, ItemReference, PartitionKey as WireKey,
+        PartitionKeyValue, Precondition,
     },
     options::OperationOptions,
 };
@@ -274,15 +275,20 @@ impl Container {
         options: OperationOptions,
     ) -> Result<CosmosResponse, Failure> {
         match self.driver.execute_singleton_operation(operation, options).await {
+            Ok(response) if !is_the_services(response.headers()) => Err(Failure::of_another(context.into())),
             Ok(response) => {
                 self.cosmos.meter().add(response.headers().request_charge.map_or(0.0, |c| c.value()));
                 Ok(response)
             }
             Err(error) => {
-                if let Some(charge) = error.response().and_then(|r| r.headers().request_charge) {
+                let headers = error.response().map(|response| response.headers());
+                if let Some(charge) = headers.and_then(|headers| headers.request_charge) {
                     self.cosmos.meter().add(charge.value());
                 }
-                Err(Failure::from_driver(&error, context.into()))
+                let failure = Failure::from_driver(&error, context.into());
+                let is_no_item = failure.status == Status::NO_ITEM;
+                let is_of_another = is_no_item && headers.is_some_and(|headers| !is_the_services(headers));
+                Err(if is_of_another { Failure::of_another(failure.context) } else { failure })
             }
         }
     }
@@ -290,6 +296,11 @@ impl Container {
     fn item(&self, key: &PartitionKey, id: &str) -> Result<ItemReference, Failure> {
         Ok(ItemReference::from_name(&self.reference, wire_key(key)?, id.to_owned()))
     }
+}
+
+/// Whether the service gave an answer, and not something on the way to it, which knows of no item.
+pub(super) fn is_the_services(headers: &CosmosResponseHeaders) -> bool {
+    headers.request_charge.is_some() || headers.activity_id.is_some() || headers.session_token.is_some()
 }
 
 /// The key in the client library's type.

@@ -96,6 +96,12 @@ impl Failure {
         }
     }
 
+    /// An answer that the service did not give: nobody knows what it has done.
+    pub(super) fn of_another(context: String) -> Self {
+        let message = "something between here and the service answered in its place, such as a proxy or a gateway";
+        Self::from_status(context, Status::new(502, 0), message, None)
+    }
+
     /// Whether this product found it, not the service.
     pub fn is_own(&self) -> bool {
         self.status == Status::NOT_SENT && self.disposition == Disposition::Poison

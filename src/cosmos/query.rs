@@ -74,9 +74,15 @@ impl Pages {
     pub async fn next(&mut self) -> Option<Result<Page, Failure>> {
         Some(match self.pages.as_mut()?.next().await? {
             Ok(page) => {
-                let charge = page.headers().request_charge().map_or(0.0, |c| c.value());
+                let charge = page.headers().request_charge().map(|charge| charge.value());
+                let documents = page.into_items();
+                // The service charges for a page without documents too. An empty answer of a proxy would end the query.
+                if charge.is_none() && documents.is_empty() {
+                    return Some(Err(Failure::of_another("query".into())));
+                }
+                let charge = charge.unwrap_or(0.0);
                 self.meter.add(charge);
-                Ok(Page { documents: page.into_items(), charge })
+                Ok(Page { documents, charge })
             }
             Err(e) => match Failure::from_driver(&e, "query".into()) {
                 nothing if nothing.status == Status::NOTHING_TO_ASK => return None,

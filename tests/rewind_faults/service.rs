@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{Damage, EVERYTHING, fates, report};
-use crate::support::{Fault, Kind};
+use crate::support::{Fault, Kind, When};
 
 #[tokio::test]
 async fn a_storm_of_429_delays_planning_applying_and_undoing_and_changes_nothing_else() {
@@ -89,5 +89,46 @@ async fn connections_that_break_and_a_service_that_is_away_for_a_moment_delay_an
         assert_eq!(undone.code, 0, "{fault:?}: {undone:?}");
         assert!(proxy.calm() > 10, "{fault:?}: no storm");
         assert_eq!(damage.live().await, damage.before, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_gateway_answers_in_the_services_place_is_not_taken_for_its_answer() {
+    for (when, status) in
+        [(When::Before, 200), (When::Before, 204), (When::Before, 404), (When::After, 200), (When::After, 204)]
+    {
+        let damage = Damage::done(2).await;
+        let (proxy, fault) = (&damage.app.proxy, Fault::Stranger(when, status));
+        proxy.storm(&EVERYTHING[..4], 1, fault.clone());
+        let restored = damage.app.run_through_proxy(&damage.args(&["--yes"])).await;
+        assert_eq!(restored.code, 0, "{fault:?}: {restored:?}");
+        assert!(proxy.calm() > 8, "{fault:?}: no storm");
+        assert_eq!(fates(&report(&restored)), BTreeMap::from([("done", 6)]), "{fault:?}");
+        assert_eq!(damage.live().await, damage.good, "{fault:?}");
+        let id = report(&restored)["restore"].as_str().unwrap().to_owned();
+        proxy.storm(&EVERYTHING[..4], 1, fault.clone());
+        let undone = damage.app.run_through_proxy(&["undo", &id, "--yes"]).await;
+        assert_eq!(undone.code, 0, "{fault:?}: {undone:?}");
+        assert!(proxy.calm() > 8, "{fault:?}: no storm");
+        assert_eq!(damage.live().await, damage.before, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_answer_of_a_gateway_does_not_end_a_query() {
+    let damage = Damage::done(2).await;
+    let proxy = &damage.app.proxy;
+    for status in [200, 204] {
+        proxy.storm(&[Kind::Query], 1, Fault::Stranger(When::Before, status));
+        let found = damage.app.run_through_proxy(&["query", "SELECT c.id FROM c"]).await;
+        proxy.calm();
+        assert_eq!(found.code, 1, "{found:?}");
+        proxy.storm(&[Kind::Query], 1, Fault::Stranger(When::Before, status));
+        let out = format!("{status}.jsonl");
+        let written = damage.app.run_through_proxy(&["backup", "--all", "--out", &out]).await;
+        assert!(proxy.calm() > 0, "no storm");
+        assert_eq!(written.code, 0, "{written:?}");
+        let text = std::fs::read_to_string(damage.app.folder.path().join(out)).unwrap();
+        assert_eq!(text.lines().count(), damage.before.len() + 1, "documents and the trailer");
     }
 }

@@ -39,6 +39,8 @@ pub enum Fault {
     TruncateAfterWrite,
     /// No answer for so long, then the connection is cut; done by the account before, or not at all.
     Hold(When, Duration),
+    /// Answered with a status in the account's place, as a gateway does; done by the account before, or not at all.
+    Stranger(When, u16),
     /// Nothing happens: counts as one request that passes.
     Pass,
 }
