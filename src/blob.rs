@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use azure_core::error::ErrorKind;
 use azure_core::http::{
-    ClientOptions, Context, ExponentialRetryOptions, Request, RequestContent, RetryOptions, StatusCode, Url,
+    ClientOptions, Context, ExponentialRetryOptions, Method, Request, RequestContent, RetryOptions, StatusCode, Url,
     headers::{HeaderName, Headers},
     policies::{Policy, PolicyResult},
 };
@@ -84,7 +84,7 @@ impl BlobContainer {
     /// When no client can be made for the URL.
     pub fn open(url: &BlobUrl, credential: &Credential) -> Result<Self, BlobError> {
         let local = url.expose().scheme() == "http" && is_loopback(url.expose());
-        let mut per_try_policies: Vec<Arc<dyn Policy>> = Vec::new();
+        let mut per_try_policies: Vec<Arc<dyn Policy>> = vec![Arc::new(OwnAnswers)];
         let token = if url.has_sas() {
             None
         } else if local {
@@ -227,6 +227,34 @@ fn error(error: &azure_core::Error) -> BlobError {
     }
 }
 
+/// Takes of the answers that say that a write succeeded only the one that the service gives: a proxy or a gateway on the
+/// way there has others in its place.
+#[derive(Debug)]
+struct OwnAnswers;
+
+#[async_trait]
+impl Policy for OwnAnswers {
+    async fn send(&self, ctx: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+        let expected = match request.method() {
+            Method::Put => Some(StatusCode::Created),
+            Method::Delete => Some(StatusCode::Accepted),
+            _ => None,
+        };
+        let answer = pass_on(ctx, request, next).await?;
+        if answer.status().is_success() && expected.is_some_and(|expected| expected != answer.status()) {
+            return Err(azure_core::Error::with_message(ErrorKind::Io, "the answer is not the service's"));
+        }
+        Ok(answer)
+    }
+}
+
+async fn pass_on(ctx: &Context<'_>, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+    match next.split_first() {
+        Some((first, rest)) => first.send(ctx, request, rest).await,
+        None => Err(azure_core::Error::with_message(ErrorKind::Other, "no transport")),
+    }
+}
+
 /// Signs requests to Azurite with its published key, so that a blob store on this machine needs no SAS.
 /// <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>
 #[derive(Debug)]
@@ -246,10 +274,7 @@ impl Policy for AzuriteKey {
             base64.encode(mac.finalize().into_bytes())
         });
         request.insert_header("authorization", format!("SharedKey {}:{}", AZURITE.0, signature.unwrap_or_default()));
-        match next.split_first() {
-            Some((first, rest)) => first.send(ctx, request, rest).await,
-            None => Err(azure_core::Error::with_message(ErrorKind::Other, "no transport")),
-        }
+        pass_on(ctx, request, next).await
     }
 }
 

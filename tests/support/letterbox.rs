@@ -48,7 +48,7 @@ impl Letterbox {
         &self.url
     }
 
-    /// From now on every request is refused with 503 or 429, until it is told otherwise.
+    /// From now on no request is carried out, until it is told otherwise: refused with 503 or 429, or answered by another.
     pub fn busy(&self, busy: bool) {
         self.shared.busy.store(busy, Ordering::SeqCst);
     }
@@ -91,7 +91,12 @@ async fn answer(
     tokio::time::sleep(std::time::Duration::from_millis(shared.slow.load(Ordering::SeqCst))).await;
     if shared.busy.load(Ordering::SeqCst) {
         let before = shared.refused.fetch_add(1, Ordering::SeqCst);
-        let (status, code) = if before.is_multiple_of(2) { (503, "ServerBusy") } else { (429, "OperationTimedOut") };
+        let (status, code) = match before % 3 {
+            0 => (503, "ServerBusy"),
+            // What a gateway on the way says of a write that the service has never seen.
+            1 if method == Method::PUT => return (StatusCode::OK, "<html>Please log in</html>").into_response(),
+            _ => (429, "OperationTimedOut"),
+        };
         return (StatusCode::from_u16(status).unwrap(), [("x-ms-error-code", code)]).into_response();
     }
     let name = uri.path().trim_start_matches("/account/letters").trim_start_matches('/').to_owned();
