@@ -27,6 +27,7 @@ pub mod file;
 mod live;
 pub mod load;
 mod moment;
+mod out;
 mod source;
 mod write;
 mod writer;

@@ -2,15 +2,18 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, BufWriter, Read as _, Write},
+    io::{self, BufRead, BufReader, Read as _, Write},
     path::{Path, PathBuf},
 };
 
-use flate2::{bufread::MultiGzDecoder, write::GzEncoder};
+use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::file::{FORMAT, Line, MAX_LINE, Trailer, one_line};
+use super::{
+    file::{FORMAT, Line, MAX_LINE, Trailer, one_line},
+    out::Out,
+};
 use crate::change::record;
 
 /// A file that comes into being whole or not at all. What is not whole has the name `FILE.part`, and beside it
@@ -41,40 +44,6 @@ struct Checkpoint<T> {
     documents: u64,
     /// What the writer's owner needs to go on.
     state: T,
-}
-
-enum Out {
-    Plain(BufWriter<File>),
-    Gzip(Box<GzEncoder<BufWriter<File>>>),
-}
-
-impl Out {
-    fn new(file: File, gzip: bool) -> Self {
-        let buffer = BufWriter::with_capacity(1 << 16, file);
-        if gzip {
-            Self::Gzip(Box::new(GzEncoder::new(buffer, flate2::Compression::default())))
-        } else {
-            Self::Plain(buffer)
-        }
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Plain(out) => out.write_all(bytes),
-            Self::Gzip(out) => out.write_all(bytes),
-        }
-    }
-
-    /// Everything is on the disk when this returns; what is written after that is a member of its own.
-    fn close(self) -> io::Result<File> {
-        let buffer = match self {
-            Self::Plain(out) => out,
-            Self::Gzip(out) => out.finish()?,
-        };
-        let file = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        Ok(file)
-    }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -1,0 +1,43 @@
+//! Where a backup's lines go: into a file, as they are or compressed.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write as _},
+};
+
+use flate2::write::GzEncoder;
+
+/// A file that lines are written into.
+pub(super) enum Out {
+    Plain(BufWriter<File>),
+    Gzip(Box<GzEncoder<BufWriter<File>>>),
+}
+
+impl Out {
+    pub(super) fn new(file: File, gzip: bool) -> Self {
+        let buffer = BufWriter::with_capacity(1 << 16, file);
+        if gzip {
+            Self::Gzip(Box::new(GzEncoder::new(buffer, flate2::Compression::default())))
+        } else {
+            Self::Plain(buffer)
+        }
+    }
+
+    pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(out) => out.write_all(bytes),
+            Self::Gzip(out) => out.write_all(bytes),
+        }
+    }
+
+    /// Everything is on the disk when this returns; what is written after that is a member of its own.
+    pub(super) fn close(self) -> io::Result<File> {
+        let buffer = match self {
+            Self::Plain(out) => out,
+            Self::Gzip(out) => out.finish()?,
+        };
+        let file = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        Ok(file)
+    }
+}
