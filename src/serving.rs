@@ -36,8 +36,6 @@ use crate::{
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// Between two looks at what is not there.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The status of a key that the account does not know.
-const UNAUTHORIZED: u16 = 401;
 
 /// Why the handler does not start.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +197,7 @@ async fn look_at(capture: &Capture<CosmosHistory>) -> Look {
     match &e {
         CaptureError::Layout(_) => Look::Wrong(told(&e, "")),
         CaptureError::Projection(wrong) => Look::Wrong(wrong.to_string()),
-        CaptureError::Service(f) if f.disposition == Disposition::NotFound || f.status.code == UNAUTHORIZED => {
+        CaptureError::Service(f) if f.disposition == Disposition::NotFound || f.status.is_unauthorized() => {
             let hint = f.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
             Look::NotYet(told(&e, &hint))
         }

@@ -61,6 +61,11 @@ impl Status {
         matches!(self.code, 400 | 404 | 405 | 415 | 501)
     }
 
+    /// The account does not know the caller's key or identity.
+    pub const fn is_unauthorized(self) -> bool {
+        self.code == 401
+    }
+
     /// More request units were asked for than the container gives.
     pub const fn is_throttled(self) -> bool {
         self.code == 429

@@ -208,7 +208,7 @@ impl Applier<'_> {
             Ok(()) => {}
             Err(StepError::Failed(failure)) => outcome.message = Some(failure.to_string()),
             Err(StepError::Texts(error)) => return Err(GivenUp::Texts(error)),
-            Err(StepError::Mark(error)) => return Err(GivenUp::Journal(error)),
+            Err(StepError::Journal(error)) => return Err(GivenUp::Journal(error)),
         }
         Ok(outcome)
     }
@@ -247,7 +247,7 @@ impl Applier<'_> {
 
     /// Notes that a step is about to be written: only now, so that what somebody else had done before is not taken for it.
     fn mark(&self, step: &Step) -> Result<(), StepError> {
-        self.intents.map_or(Ok(()), |intents| intents.note(step)).map_err(StepError::Mark)
+        self.intents.map_or(Ok(()), |intents| intents.note(step)).map_err(StepError::Journal)
     }
 
     /// Writes the text, or deletes, while the document has this etag or is not there.

@@ -204,9 +204,9 @@ pub enum StepError {
     /// The temporary file with the texts of an archive cannot be read: the other steps cannot be done either.
     #[error("a temporary file cannot be read")]
     Texts(#[source] io::Error),
-    /// It cannot be noted in the journal that the step is begun.
-    #[error("the journal cannot be written")]
-    Mark(#[source] io::Error),
+    /// The journal does not take that the step is begun.
+    #[error("the journal could not be written")]
+    Journal(#[source] io::Error),
 }
 
 impl From<TextError> for StepError {
@@ -239,7 +239,7 @@ impl From<StepError> for RestoreError {
     fn from(error: StepError) -> Self {
         match error {
             StepError::Failed(failure) => Self::Cosmos(failure),
-            StepError::Texts(error) | StepError::Mark(error) => Self::Disk(error),
+            StepError::Texts(error) | StepError::Journal(error) => Self::Disk(error),
         }
     }
 }

@@ -38,7 +38,7 @@ impl From<StepError> for SurveyError {
     fn from(error: StepError) -> Self {
         match error {
             StepError::Failed(failure) => Self::Cosmos(failure),
-            StepError::Texts(error) | StepError::Mark(error) => Self::Disk(error),
+            StepError::Texts(error) | StepError::Journal(error) => Self::Disk(error),
         }
     }
 }
