@@ -227,21 +227,34 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawDocument<'a> {
 
 /// How many levels of objects and arrays a JSON text has; the outermost is the first.
 pub fn depth(text: impl AsRef<[u8]>) -> usize {
-    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
-    for &byte in text.as_ref() {
+    let mut rest = text.as_ref();
+    let (mut depth, mut deepest) = (0_usize, 0);
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            b'{' | b'[' if !in_text => {
+            b'"' => rest = behind_string(rest),
+            b'{' | b'[' => {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
-            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
     deepest
+}
+
+/// What follows a string that has begun.
+fn behind_string(mut text: &[u8]) -> &[u8] {
+    while let Some(found) = memchr::memchr2(b'"', b'\\', text) {
+        let is_end = text.get(found) == Some(&b'"');
+        // Behind a backslash one byte is no end.
+        text = text.get(found + if is_end { 1 } else { 2 }..).unwrap_or_default();
+        if is_end {
+            return text;
+        }
+    }
+    &[]
 }
 
 #[cfg(test)]
