@@ -204,7 +204,7 @@ impl fmt::Debug for ChangeFeed {
 }
 
 impl Container {
-    /// The keys of a hash_range of the hash space.
+    /// The keys of a part of the hash space.
     ///
     /// # Errors
     /// When the container is not cut by a hash.

@@ -3,7 +3,7 @@
 //! Every item has a place in the space, the hash of its partition key. A query can be bound to a range of it (the
 //! service calls a bound an effective partition key), whatever the physical partitions are at that time.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use azure_data_cosmos_driver::models::{
     EffectivePartitionKey, FeedRange, PartitionKeyDefinition, PartitionKeyKind, PartitionKeyVersion,
@@ -86,20 +86,34 @@ impl HashRange {
         (Self { from: self.from, to: middle }, Self { from: middle, to: self.to })
     }
 
-    /// Whether the items of a partition key are in it, of a container with these key paths, as containers are made today.
-    ///
-    /// # Errors
-    /// When the key does not fit the paths.
-    pub fn has(self, key: &PartitionKey, paths: &KeyPaths) -> Result<bool, Failure> {
-        let place = FeedRange::for_partition(wire_key(key)?, &definition_of(paths));
-        let range = self.feed_range(HashSpace::V2)?;
-        Ok(range.min_inclusive() <= place.min_inclusive() && place.min_inclusive() < range.max_exclusive())
-    }
-
     pub(super) fn feed_range(self, space: HashSpace) -> Result<FeedRange, Failure> {
         let bound = |place| EffectivePartitionKey::try_from(space.bound(place).as_str());
         let range = bound(self.from).and_then(|min| FeedRange::new(min, bound(self.to)?));
         range.map_err(|e| Failure::from_driver(&e, "feed range".into()))
+    }
+}
+
+/// Where the items of a partition key lie, in a container as containers are made today.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HashPlace(EffectivePartitionKey);
+
+impl HashPlace {
+    /// The place of a key, in a container with these key paths.
+    ///
+    /// # Errors
+    /// When the key does not fit the paths.
+    pub fn of(key: &PartitionKey, paths: &KeyPaths) -> Result<Self, Failure> {
+        let range = FeedRange::for_partition(wire_key(key)?, &definition_of(paths));
+        Ok(Self(range.min_inclusive().clone()))
+    }
+
+    /// The places of a range.
+    ///
+    /// # Errors
+    /// When the client library does not take its bounds.
+    pub fn within(range: HashRange) -> Result<Range<Self>, Failure> {
+        let range = range.feed_range(HashSpace::V2)?;
+        Ok(Self(range.min_inclusive().clone())..Self(range.max_exclusive().clone()))
     }
 }
 

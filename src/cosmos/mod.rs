@@ -39,7 +39,7 @@ pub(crate) use credentials::token as token_credential;
 pub use failure::{Disposition, Failure, RETRY_TIMEOUT, Retry, RuMeter};
 pub use feed::{Feed, FeedSource};
 pub use gate::Gate;
-pub use hash_range::{HashRange, HashSpace, Shard, Walk};
+pub use hash_range::{HashPlace, HashRange, HashSpace, Shard, Walk};
 pub use items::{Answer, Found, InContainer, Items};
 pub(crate) use late::late_transport;
 pub use opening::Opening;

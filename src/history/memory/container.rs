@@ -15,9 +15,9 @@ use crate::{
     change::{
         key::{ItemKey, KeyPaths, PartitionKey},
         raw::RawDocument,
-        record::{Record, own_text},
+        record::{ORIGINAL_ID, Record, own_text},
     },
-    cosmos::{self, Answer, Failure, FeedRange, Found, HashRange, HashSpace, Items, Param, RuMeter, Status},
+    cosmos::{self, Answer, Failure, FeedRange, Found, HashPlace, HashRange, HashSpace, Items, Param, RuMeter, Status},
     history::{
         live::Live,
         predicate::evaluate::Predicate,
@@ -53,7 +53,9 @@ pub enum Fault {
 /// An item as it is stored.
 #[derive(Debug, Clone)]
 struct Stored {
-    key: PartitionKey,
+    place: HashPlace,
+    /// `_originalId`, where the item has one.
+    group: Option<String>,
     /// With system properties.
     text: String,
     etag: String,
@@ -134,18 +136,21 @@ impl MemoryContainer {
         locked(&self.items).values().map(|item| item.text.clone()).collect()
     }
 
-    /// The items of a part of the hash space, page by page, as a stream that reads when it is polled.
+    /// The items of a part of the hash space, or those of them with one `_originalId`, page by page, as a stream that reads
+    /// when it is polled.
     pub(super) fn pages<'a, T: Send + 'a>(
         &'a self,
         range: HashRange,
+        group: Option<&'a str>,
         pick: impl Fn(&str) -> Result<Option<T>, Failure> + Send + 'a,
     ) -> Found<'a, T> {
         let read = move || {
             self.shared.meter.add(READ);
             let items = locked(&self.items);
+            let places = HashPlace::within(range)?;
             let mut found = Vec::new();
             for item in items.values() {
-                if range.has(&item.key, &self.key_paths)? {
+                if group.is_none_or(|group| item.group.as_deref() == Some(group)) && places.contains(&item.place) {
                     found.extend(pick(&item.text)?);
                 }
             }
@@ -205,7 +210,14 @@ impl MemoryContainer {
                 let rid = before.as_ref().map_or_else(|| rid(self.number, Some(number)), |item| item.rid.clone());
                 let etag = format!("\"{number:08x}-0000\"");
                 let text = stored_text(context, body, &rid, &etag, ts)?;
-                let item = Stored { key: key.clone(), text: text.clone(), etag: etag.clone(), rid, ts };
+                let item = Stored {
+                    place: HashPlace::of(key, &self.key_paths)?,
+                    group: group_of(&text),
+                    text: text.clone(),
+                    etag: etag.clone(),
+                    rid,
+                    ts,
+                };
                 items.insert(place, item);
                 (Some(text), Some(etag))
             }
@@ -252,6 +264,10 @@ fn rid(container: u32, item: Option<u64>) -> String {
     bytes.extend((0x8000_0000 | container).to_be_bytes());
     bytes.extend(item.into_iter().flat_map(u64::to_le_bytes));
     base64::engine::general_purpose::STANDARD.encode(bytes).replace('/', "-")
+}
+
+fn group_of(text: &str) -> Option<String> {
+    Some(RawDocument::parse(text).ok()?.get_str(ORIGINAL_ID)?.into_owned())
 }
 
 /// A document with what the service adds to it.
@@ -345,7 +361,7 @@ impl LiveContainer for MemoryContainer {
             Ok(predicate) => predicate,
             Err(failure) => return stream::once(async { Err(failure) }).boxed(),
         };
-        self.pages(range, move |text| {
+        self.pages(range, None, move |text| {
             let wrong = |e: serde_json::Error| Failure::invalid("read target".into(), e.to_string());
             if let Some(predicate) = &predicate
                 && !predicate.matches(&serde_json::from_str(text).map_err(wrong)?)

@@ -61,7 +61,8 @@ impl MemoryHistory {
         detail: Detail,
         wanted: impl Fn(&str) -> bool + Send + 'static,
     ) -> Found<'_, Entry> {
-        self.changes.pages(range, move |text| Ok((!is_other(text) && wanted(text)).then(|| self.entry(text, detail))))
+        self.changes
+            .pages(range, None, move |text| Ok((!is_other(text) && wanted(text)).then(|| self.entry(text, detail))))
     }
 }
 
@@ -133,10 +134,8 @@ impl HistoryReader for MemoryHistory {
     }
 
     fn of_id<'a>(&'a self, id: &'a str, _: Option<&'a PartitionKey>, detail: Detail) -> Found<'a, Entry> {
-        self.changes.pages(HashRange::WHOLE, move |text| {
-            let is_it = RawDocument::parse(text).is_ok_and(|item| item.get_str(ORIGINAL_ID).as_deref() == Some(id));
-            Ok((is_it && !is_other(text)).then(|| self.entry(text, detail)))
-        })
+        self.changes
+            .pages(HashRange::WHOLE, Some(id), move |text| Ok((!is_other(text)).then(|| self.entry(text, detail))))
     }
 
     fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> Found<'_, Entry> {
@@ -157,7 +156,7 @@ impl HistoryReader for MemoryHistory {
             Ok(predicate) => predicate,
             Err(failure) => return stream::once(async { Err(failure) }).boxed(),
         };
-        self.changes.pages(range, move |text| {
+        self.changes.pages(range, None, move |text| {
             if is_other(text) {
                 return Ok(None);
             }
@@ -199,7 +198,7 @@ impl HistoryReader for MemoryHistory {
     }
 
     fn journal_items<'a>(&'a self, which: Journals<'a>) -> Found<'a, JournalItem> {
-        self.changes.pages(HashRange::WHOLE, move |text| {
+        self.changes.pages(HashRange::WHOLE, None, move |text| {
             let group = RawDocument::parse(text).ok().and_then(|item| Some(item.get_str(ORIGINAL_ID)?.into_owned()));
             if !is_other(text) || !group.is_some_and(|group| group.starts_with("restore~")) {
                 return Ok(None);
