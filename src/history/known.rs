@@ -63,8 +63,8 @@ impl Facts<'_> {
         if let Some(unordered) = known.caveats.iter().find(|caveat| matches!(caveat, Caveat::Unordered { .. })) {
             return Some(unordered.to_string());
         }
-        if !matches!(known.state, State::Document(_)) {
-            return None;
+        if let State::Deleted(tombstone) = known.state {
+            return self.came_back(tombstone, known);
         }
         let doubtful = |u: &&Version| (version.ts..=known.at.seconds()).contains(&u.ts);
         if let Some(delete) = self.unkeyed.iter().find(doubtful) {
@@ -84,6 +84,22 @@ impl Facts<'_> {
         }
         (self.reach.sees_deletes && self.reach.may_lack(item, self.versions))
             .then(|| format!("{}, and a change of it from before the point in time is not captured yet", self.ends()))
+    }
+
+    /// Why a tombstone does not say that there was no document: after a delete comes a creation, and where that is not
+    /// there, nobody knows on which side of the moment it was.
+    fn came_back(&self, tombstone: &Version, known: &AsOf<'_>) -> Option<String> {
+        let hides = |caveat: &&Caveat| match caveat {
+            Caveat::Gap { .. } => true,
+            // Up to where the history is complete there was no creation.
+            Caveat::NextUncaptured => self.is_beyond(known.at),
+            _ => false,
+        };
+        let unseen = known.caveats.iter().find(hides)?;
+        Some(format!(
+            "was deleted at {}, and whether it was made again before the point in time is not known: {unseen}",
+            PointInTime::from_epoch(tombstone.ts)
+        ))
     }
 }
 

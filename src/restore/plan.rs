@@ -280,6 +280,21 @@ mod tests {
     }
 
     #[test]
+    fn a_delete_before_a_gap_does_not_say_that_there_was_no_document() {
+        let mut life = vec![version(10, "create", "1"), version(20, "delete", "2"), version(40, "replace", "4")];
+        // Made again in between, and that was pruned.
+        life[2].prev_lsn = Some(30);
+        for (live, delete_newer) in [(Some("4"), true), (Some("4"), false), (None, true)] {
+            let (action, notes) = action(&life, live, 35, delete_newer);
+            assert_eq!(action, Action::Unknown, "{notes}");
+            assert!(notes.contains("made again") && notes.contains("LSN 30"), "{notes}");
+        }
+        // The one before is there: it was the creation.
+        life.push(version(30, "create", "3"));
+        assert_eq!(action(&life, Some("4"), 25, true).0, Action::Delete);
+    }
+
+    #[test]
     fn a_part_of_a_document_is_never_put_back_for_the_whole() {
         let part =
             Version { fidelity: Some(VersionFidelity::Known(RecordFidelity::Partial)), ..version(20, "replace", "2") };
