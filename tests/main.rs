@@ -6,6 +6,7 @@ mod app_files;
 mod architecture;
 mod at;
 mod backup;
+mod backup_clock;
 mod bulk;
 mod capture;
 mod capture_part;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io, path::PathBuf, time::Instant};
 
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -172,7 +172,7 @@ pub(super) struct BackupState {
     /// The moment as it was written; relative ones mean what they meant then.
     at_text: Option<String>,
     at: Option<i64>,
-    /// When it was begun, RFC 3339.
+    /// When it was begun by the account's time, RFC 3339.
     made: String,
     /// The ranges that remain to be read.
     pub(super) left: Vec<HashRange>,
@@ -184,7 +184,7 @@ pub(super) struct BackupState {
 }
 
 impl BackupState {
-    fn new(request: &Request, cx: &AnyContext<'_>, left: Vec<HashRange>) -> Self {
+    fn new(request: &Request, cx: &AnyContext<'_>, begun: DateTime<Utc>, left: Vec<HashRange>) -> Self {
         Self {
             account: cx.account.endpoint().to_owned(),
             source: format!("{}/{}", cx.account.database(cx.names), cx.names.source),
@@ -194,7 +194,7 @@ impl BackupState {
             feed_range: request.feed_range.map(|share| share.to_string()),
             at_text: request.at_text.clone(),
             at: request.at.map(PointInTime::seconds),
-            made: cx.clock.now().to_rfc3339_opts(SecondsFormat::Secs, true),
+            made: begun.to_rfc3339_opts(SecondsFormat::Secs, true),
             left,
             unknown: 0,
             beyond: false,
@@ -224,7 +224,9 @@ pub async fn write(request: Request, cx: &AnyContext<'_>) -> Result<Report, Back
         Some(_) => containers.hash_ranges(request.feed_range).map_err(BackupError::Parts)?,
         None => live_ranges(&containers, request.feed_range),
     };
-    let first = BackupState::new(&request, cx, left);
+    // Before anything is read, by the clock that `_ts` is of: `load --mode if-newer` compares the two.
+    let begun = cx.account.now().await;
+    let first = BackupState::new(&request, cx, begun, left);
     let (writer, state, resumed) = Writer::open(&request.out, first.clone(), |known| known.is_same_backup(&first))
         .map_err(|source| BackupError::Begin { path: request.out.clone(), source })?;
     let step = cx.progress.begin("backup", None);
