@@ -232,3 +232,72 @@ async fn a_letter_of_another_container_stays() {
     let left: Vec<_> = std::fs::read_dir(&letters).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["F-0.json"]);
 }
+
+/// A kill leaves a letter under the name that it had while it was written, whole or in part.
+#[tokio::test]
+async fn what_a_kill_left_of_a_letter_goes_too() {
+    let app = TestApp::start().await;
+    life(&app).await;
+    let letters = app.folder.path().join(".dead-letters");
+    let put = |name: &str, id: &str, length: usize| {
+        let item = json!({"id": id, "pk": "p", "_etag": "\"7\"", "_ts": 1});
+        let letter = json!({"at": "2026-11-20T15:00:00.000Z", "function": "F", "id": id, "invocation": "1", "item": item,
+            "reason": "-", "status": "413", "v": 1});
+        let text = letter.to_string();
+        std::fs::write(letters.join(name), &text[..text.len().min(length)]).unwrap();
+    };
+    put(".F-1.json.0123456789abcdef.part", WHO, usize::MAX);
+    put(".F-2.json.0123456789abcdef.part", WHO, 100);
+    put(".F-3.json.0123456789abcdef.part", "other", usize::MAX);
+    put(".F-4.json.0123456789abcdef.part", "other", 100);
+    let receipt = app.run(&["erase", "--id", WHO, "--pk", "p", "--yes", "--format", "json"]).await.json();
+    // With that of `life`.
+    assert_eq!((&receipt["dead_letters"], &receipt["left"]), (&json!(3), &json!(0)));
+    let mut left: Vec<_> = std::fs::read_dir(&letters).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [".F-3.json.0123456789abcdef.part", ".F-4.json.0123456789abcdef.part"]);
+}
+
+/// A follower that was killed within a line, and never came back to remove it.
+#[tokio::test]
+async fn a_line_that_was_cut_off_goes_with_its_document() {
+    let app = TestApp::start().await;
+    let archive = app.folder.path().join("archive");
+    std::fs::create_dir(&archive).unwrap();
+    let event = |id: &str| {
+        format!(r#"{{"op":"create","id":"{id}","pk":"p","ts":1,"lsn":1,"version":"v","doc":{{"id":"{id}","pk":"p"}}}}"#)
+    };
+    let (other, cut_off) = (event("other") + "\n", event(WHO));
+    let cut_off = &cut_off[..cut_off.len() - 9];
+    std::fs::write(archive.join("a.jsonl"), other.clone() + cut_off).unwrap();
+    std::fs::write(archive.join("b.jsonl"), cut_off).unwrap();
+    std::fs::write(archive.join("c.jsonl"), other.clone() + &event("somebody")[..60]).unwrap();
+    // What a run left that was killed.
+    std::fs::write(archive.join("a.jsonl.part"), &other).unwrap();
+    let erase = ["erase", "--id", WHO, "--pk", "p", "--yes", "--archive", "archive", "--format", "json"];
+    let receipt = app.run(&erase).await.json();
+    assert_eq!((&receipt["archived"], &receipt["left"]), (&json!(2), &json!(0)));
+    let mut left: Vec<_> = std::fs::read_dir(&archive).unwrap().map(|entry| entry.unwrap().path()).collect();
+    left.sort();
+    assert_eq!(left, [archive.join("a.jsonl"), archive.join("c.jsonl")]);
+    assert_eq!(std::fs::read_to_string(&left[0]).unwrap(), other);
+    assert_eq!(std::fs::read_to_string(&left[1]).unwrap(), other + &event("somebody")[..60], "of somebody else");
+}
+
+/// The live document was deleted, the run was killed while it waited, and capture has not delivered that yet.
+#[tokio::test]
+async fn a_run_after_a_kill_waits_for_the_delete_as_well() {
+    let app = TestApp::start().await;
+    life(&app).await;
+    let key = PartitionKey::parse("p").unwrap();
+    app.events().await.delete(&key, WHO, None).await.unwrap();
+    let erase = ["erase", "--id", WHO, "--pk", "p", "--live", "--settle", "4s", "--yes", "--format", "json"];
+    let again = app.start_through_proxy(&erase);
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let metadata = json!({"operationType": "delete", "lsn": 9, "crts": Utc::now().timestamp(), "id": WHO,
+        "partitionKey": {"pk": "p"}, "previousImageLSN": 2});
+    app.capture(&[json!({"current": {}, "metadata": metadata})]).await;
+    let receipt = again.ended().await.json();
+    assert_eq!((&receipt["versions"], &receipt["left"]), (&json!(3), &json!(0)), "{receipt}");
+    assert_eq!(app.versions(WHO).await.len(), 2, "those of the other key");
+}

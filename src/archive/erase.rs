@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -56,12 +56,13 @@ fn is_about(head: &Head<'_>, items: &[ItemKey]) -> bool {
     items.iter().any(|item| item.id == head.id && head.key().is_ok_and(|key| key == item.partition_key))
 }
 
-/// The events that are about somebody else, and how many were not. A line that was cut off is no event; it goes along,
-/// for its page was never acknowledged.
+/// The events that are about somebody else, and how many were not. A line that was cut off is no event, but counts when it
+/// names the item. It goes along in any case, for its page was never acknowledged.
 fn others(name: &str, kind: Kind, input: impl BufRead, items: &[ItemKey]) -> Result<(Vec<u8>, u64), Damage> {
-    let (mut kept, mut found) = (Vec::new(), 0);
+    let (mut kept, mut found, mut cut_off) = (Vec::new(), 0, false);
     each_event(name, kind, input, |line, text| {
-        if is_about(&Head::read(name, line, text)?, items) {
+        let head = Head::read(name, line, text);
+        if is_about(&head.inspect_err(|_| cut_off = items.iter().any(|item| item.is_named_in(text)))?, items) {
             found += 1;
         } else {
             kept.extend_from_slice(text);
@@ -69,7 +70,7 @@ fn others(name: &str, kind: Kind, input: impl BufRead, items: &[ItemKey]) -> Res
         }
         Ok(true)
     })?;
-    Ok((kept, found))
+    Ok((kept, found + u64::from(cut_off)))
 }
 
 /// The same bytes as the archive keeps them.
@@ -109,13 +110,26 @@ fn in_folder(root: &Path, items: &[ItemKey], remove: bool) -> Result<ArchivedEve
     Ok(mentions)
 }
 
-/// Replaces a file as a whole: whoever looks finds the old one or the new one.
+/// Replaces a file as a whole: whoever looks finds the old one or the new one. What a kill leaves has a name that the next
+/// one takes: under another it would stay, and nobody would look for documents in it.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or_else(|| io::Error::other("it has no folder"))?;
-    let mut new = tempfile::NamedTempFile::new_in(folder)?;
-    new.write_all(content)?;
-    new.as_file().sync_all()?;
-    new.persist(path).map(drop).map_err(|e| e.error)
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    match fs::remove_file(&part) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut new = options.open(&part)?;
+    let replaced = new.write_all(content).and_then(|()| new.sync_all()).and_then(|()| fs::rename(&part, path));
+    if replaced.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    replaced
 }
 
 async fn in_blobs(

@@ -161,6 +161,12 @@ impl ItemKey {
     pub fn sort_key(&self) -> (String, String) {
         (self.id.clone(), self.partition_key.to_json().to_string())
     }
+
+    /// Whether a text that is cut off, so that nobody can read it, has the id in it as a string of JSON.
+    pub fn is_named_in(&self, text: &[u8]) -> bool {
+        let name = serde_json::Value::from(self.id.as_str()).to_string();
+        memchr::memmem::find(text, name.as_bytes()).is_some()
+    }
 }
 
 /// The partition key paths of a container, such as `/pk` or `/tenant/id`, in order.

@@ -7,6 +7,9 @@ use std::{
 
 use super::{DeadLetterError, StoreError};
 
+/// How the name ends of a file that is not whole yet.
+const PART: &str = ".part";
+
 /// A directory of letters, made on first use.
 #[derive(Debug)]
 pub struct Directory {
@@ -44,7 +47,7 @@ impl Directory {
         let tried = move || {
             let made = !path.exists();
             std::fs::create_dir_all(&path)?;
-            tempfile::Builder::new().prefix(".").suffix(".part").tempfile_in(&path)?.close()?;
+            tempfile::Builder::new().prefix(".").suffix(PART).tempfile_in(&path)?.close()?;
             // Others may have put something there meanwhile.
             let _ = made.then(|| std::fs::remove_dir(&path));
             Ok(())
@@ -53,6 +56,15 @@ impl Directory {
     }
 
     pub(super) async fn list(&self) -> Result<Vec<String>, DeadLetterError> {
+        self.names(|name| name.ends_with(".json") && !name.starts_with('.')).await
+    }
+
+    /// What a process has left that was killed while it wrote a letter.
+    pub(super) async fn parts(&self) -> Result<Vec<String>, DeadLetterError> {
+        self.names(|name| name.starts_with('.') && name.ends_with(PART)).await
+    }
+
+    async fn names(&self, is_one: impl Fn(&str) -> bool) -> Result<Vec<String>, DeadLetterError> {
         let mut entries = match tokio::fs::read_dir(&self.path).await {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -61,8 +73,7 @@ impl Directory {
         let mut names = Vec::new();
         while let Some(entry) = entries.next_entry().await.map_err(self.error("list"))? {
             if let Ok(name) = entry.file_name().into_string()
-                && name.ends_with(".json")
-                && !name.starts_with('.')
+                && is_one(&name)
             {
                 names.push(name);
             }
@@ -86,7 +97,7 @@ impl Directory {
 /// machine may read it, because it holds documents or names them.
 pub(crate) fn replace_file(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
-    let part = folder.join(format!(".{name}.{:016x}.part", rand::random::<u64>()));
+    let part = folder.join(format!(".{name}.{:016x}{PART}", rand::random::<u64>()));
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -175,20 +175,40 @@ impl DeadLetterStore {
         Ok(names)
     }
 
+    /// Names of what a process has left that was killed while it put a letter: the letter, or how it begins. It is in no
+    /// list, and nobody needs it: what was delivered comes again.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn unfinished(&self) -> Result<Vec<String>, DeadLetterError> {
+        match self {
+            Self::Directory(store) => store.parts().await,
+            // A blob is whole or not there.
+            Self::Blob(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Reads one letter.
     ///
     /// # Errors
     /// When it is missing, cannot be read, or is no dead letter.
     pub async fn get(&self, name: &str) -> Result<DeadLetter, DeadLetterError> {
-        let bytes = match self {
-            Self::Directory(store) => store.get(name).await?,
-            Self::Blob(store) => store.get(name).await.map_err(failed("read", store))?,
-        };
-        serde_json::from_slice(&bytes).map_err(|e| DeadLetterError {
+        serde_json::from_slice(&self.bytes(name).await?).map_err(|e| DeadLetterError {
             action: "read",
             location: name.to_owned(),
             cause: StoreError::NotALetter(e),
         })
+    }
+
+    /// The same, not yet understood.
+    ///
+    /// # Errors
+    /// When it is missing or cannot be read.
+    pub async fn bytes(&self, name: &str) -> Result<Vec<u8>, DeadLetterError> {
+        match self {
+            Self::Directory(store) => store.get(name).await,
+            Self::Blob(store) => store.get(name).await.map_err(failed("read", store)),
+        }
     }
 
     /// Removes a letter.

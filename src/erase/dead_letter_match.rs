@@ -9,6 +9,14 @@ use crate::{
     dead_letters::DeadLetter,
 };
 
+/// Whether what was left of a letter may hold the item: all of it, or how it begins, which nobody can read any further.
+pub fn may_be_about(left: &[u8], item: &ItemKey, source: &KeyPaths, container: &str) -> bool {
+    match serde_json::from_slice::<DeadLetter>(left) {
+        Ok(letter) => is_about(&letter, item, source, container),
+        Err(_) => item.is_named_in(left),
+    }
+}
+
 /// Whether a letter holds the item of a container, or an image of it. One whose key cannot be told counts when it has the
 /// id: it is better forgotten than kept. One that says that it is of another container never does.
 pub fn is_about(letter: &DeadLetter, item: &ItemKey, source: &KeyPaths, container: &str) -> bool {

@@ -6,7 +6,7 @@ use futures::TryStreamExt as _;
 
 use super::{
     EraseError, Found, Request,
-    dead_letter_match::is_about,
+    dead_letter_match::{is_about, may_be_about},
     journals::{self, JournalMentions},
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     history::{
         AnyContext, Containers,
         scan::{Scan, Scope},
+        timeline::Timeline,
     },
 };
 
@@ -33,6 +34,8 @@ pub(super) struct Traces {
     local: JournalMentions,
     archived: archive::erase::ArchivedEvents,
     pub(super) live: bool,
+    /// Whether the newest version is no tombstone: when there is no live document, its delete may be on the way.
+    is_open: bool,
 }
 
 impl Traces {
@@ -71,10 +74,13 @@ impl Eraser<'_> {
     pub(super) async fn look(&self) -> Result<Traces, EraseError> {
         let item = &self.request.item;
         let read = || self.containers.source.read(&item.partition_key, &item.id);
+        // First: what is replayed meanwhile is a record then.
+        let letters = self.letters().await?;
+        let (records, is_open) = self.records().await?;
         Ok(Traces {
-            // First: what is replayed meanwhile is a record then.
-            letters: self.letters().await?,
-            records: self.records().await?,
+            letters,
+            records,
+            is_open,
             journals: journals::in_history(&*self.containers.changes, &self.items, false).await?,
             local: self.local(false).await?,
             archived: self.archived(false).await?,
@@ -82,14 +88,17 @@ impl Eraser<'_> {
         })
     }
 
-    async fn records(&self) -> Result<Vec<(String, PartitionKey)>, Failure> {
+    /// The records, and whether the newest version is no tombstone.
+    async fn records(&self) -> Result<(Vec<(String, PartitionKey)>, bool), Failure> {
         let scope = Scope::Items(self.items.to_vec());
         let scan = Scan::facts(&self.containers, &scope, &[], &self.pace);
         let pieces: Vec<_> = scan.pieces().try_collect().await?;
-        let mut records = Vec::new();
+        let (mut records, mut is_open) = (Vec::new(), false);
         for found in pieces.into_iter().flat_map(|piece| piece.found) {
             let own = Some(&found.item) == self.items.first();
             let unkeyed = found.unkeyed.iter().filter(|_| own);
+            let newest = Timeline::of(&found.versions).versions().next_back();
+            is_open |= own && newest.is_some_and(|newest| !newest.op.is_some_and(Op::is_tombstone));
             for version in found.versions.iter().chain(unkeyed) {
                 let gone = version.op.is_some_and(Op::is_tombstone);
                 if (own || gone)
@@ -100,7 +109,7 @@ impl Eraser<'_> {
             }
         }
         records.sort_by_key(|(gone, ..)| *gone);
-        Ok(records.into_iter().map(|(_, id, key)| (id, key)).collect())
+        Ok((records.into_iter().map(|(_, id, key)| (id, key)).collect(), is_open))
     }
 
     async fn letters(&self) -> Result<Vec<String>, EraseError> {
@@ -115,6 +124,15 @@ impl Eraser<'_> {
             };
             if is_about(&letter, &self.request.item, self.containers.source.key_paths(), &container) {
                 found.push(name);
+            }
+        }
+        for name in self.request.dead_letters.unfinished().await? {
+            match self.request.dead_letters.bytes(&name).await {
+                Ok(left) if may_be_about(&left, &self.request.item, self.containers.source.key_paths(), &container) => {
+                    found.push(name);
+                }
+                Err(e) if !e.is_gone() => return Err(e.into()),
+                _ => {}
             }
         }
         Ok(found)
@@ -147,6 +165,9 @@ impl Eraser<'_> {
             self.go_on()?;
             let delete = || self.containers.source.delete(&item.partition_key, &item.id, None);
             deleted(Retry::for_at_most(RETRY_TIMEOUT).run(delete).await.map(drop))?;
+        }
+        // A run that was killed may have deleted it just now.
+        if live || (self.request.live && there.is_open) {
             self.settle().await;
             there = self.look().await?;
         }
