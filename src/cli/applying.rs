@@ -75,7 +75,7 @@ impl ApplyArgs {
 /// Saves plans in a file that does not exist yet.
 pub(super) fn save_plans(ui: &Ui, plans: &[(&Plan, Option<&KeptTexts>)], file: &Path) -> Result<(), CliError> {
     restore::save_plans(plans, file).map_err(|e| {
-        CliError::usage(format!("--plan-out {}", file.display()), "name a file that does not exist yet").because(e)
+        CliError::unwritable(format!("--plan-out {}", file.display()), e, "name a file that does not exist yet")
     })?;
     let name = file.display();
     ui.note(&format!("plan       saved in {name}; apply it with: cosmos-rewind restore --plan {name}"));

@@ -1,11 +1,11 @@
 //! `backup`: documents of the live container, or of a moment, into a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Hint, Ui, connection::ru_limit, lookup, restore};
+use super::{CliError, ConnectionArgs, Exit, Hint, Ui, connection::ru_limit, error::room, lookup, restore};
 use crate::{
     backup::{self, BackupError, Interruption, Report, Request},
     cosmos::{Param, Shard},
@@ -111,14 +111,12 @@ impl From<BackupError> for CliError {
             BackupError::Parts(problem) => {
                 Self::usage(format!("--feed-range: {problem}"), "leave it out; one file has everything then")
             }
-            BackupError::Begin { path, source } => Self::usage(
+            BackupError::Begin { path, source } => Self::unwritable(
                 format!("--out {}", path.display()),
+                source,
                 "name a file that does not exist yet, in a folder that can be written",
-            )
-            .because(source),
-            BackupError::Finish { path, source } => {
-                Self::failed(format!("cannot write {}", path.display())).because(source)
-            }
+            ),
+            BackupError::Finish { path, source } => unwritten(&path, source),
             BackupError::Interrupted { resumable, by } => {
                 let error = match by {
                     Interruption::Predicate(failure) => restore::explain(failure, true),
@@ -129,9 +127,7 @@ impl From<BackupError> for CliError {
                         Self { hints, ..of.because(failure) }
                     }
                     Interruption::Stopped => Self::failed("stopped"),
-                    Interruption::Disk { path, source } => {
-                        Self::failed(format!("cannot write {}", path.display())).because(source)
-                    }
+                    Interruption::Disk { path, source } => unwritten(&path, source),
                 };
                 if resumable {
                     error.leaving("what is done is kept").hint("the same command goes on from there")
@@ -141,4 +137,9 @@ impl From<BackupError> for CliError {
             }
         }
     }
+}
+
+fn unwritten(path: &Path, cause: std::io::Error) -> CliError {
+    let hints = room(&cause).into_iter().map(Hint::from).collect();
+    CliError { hints, ..CliError::failed(format!("cannot write {}", path.display())).because(cause) }
 }

@@ -54,10 +54,25 @@ async fn a_plan_that_does_not_fit_on_the_disk_leaves_no_file() {
     let damage = Damage::done(4).await;
     let args = damage.args(&["--dry-run", "--plan-out", "all.plan"]);
     let before = files_below(damage.app.folder.path());
+    // Not even room for the temporary file.
     let planned = damage.app.run_by_shell(&limited(1), &args).await;
-    assert_ne!(planned.code, 0, "{planned:?}");
+    assert!(planned.code == 1 && planned.stderr.contains("make room"), "{planned:?}");
     assert_eq!(files_below(damage.app.folder.path()), before);
     assert_eq!(damage.app.run(&args).await.code, 0);
+}
+
+#[tokio::test]
+async fn a_backup_that_does_not_fit_on_the_disk_says_what_to_do() {
+    let damage = Damage::done(4).await;
+    for (blocks, named) in [(0, "--out all.jsonl"), (1, "all.jsonl")] {
+        let args = ["backup", "--all", "--out", "all.jsonl"];
+        let written = damage.app.run_by_shell(&limited(blocks), &args).await;
+        assert!(written.code == 1 && written.stderr.contains("make room"), "{written:?}");
+        assert!(written.stderr.contains(named), "{written:?}");
+    }
+    let args = ["backup", "--all", "--out", "all.jsonl", "--format", "json"];
+    let written = damage.app.run(&args).await.json();
+    assert_eq!(written["documents"], damage.live().await.len());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::{
         restore::explain,
         selection::pk_flag,
     },
-    CliError,
+    CliError, Hint, room,
 };
 use crate::{
     backfill::BackfillError,
@@ -279,7 +279,11 @@ impl From<RestoreError> for CliError {
             RestoreError::Journal(error) => {
                 Self::failed(chain(&error)).hint("without a journal nothing is written; --journal names its folder")
             }
-            RestoreError::Disk(error) => Self::failed(message).because(error),
+            RestoreError::Disk(error) => {
+                let hints =
+                    room(&error).map(|_| "make room where temporary files are, or name another folder in TMPDIR");
+                Self { hints: hints.into_iter().map(Hint::from).collect(), ..Self::failed(message).because(error) }
+            }
             RestoreError::Intents { source, .. } => Self::failed("the journal cannot be written").because(source),
             RestoreError::NoRestore { .. } => Self::not_there(message, "cosmos-rewind undo --list shows all"),
             RestoreError::UsedOften { runs, .. } => Self::usage(message, format!("undo one of: {}", runs.join(", "))),

@@ -4,7 +4,7 @@
 
 mod conversions;
 
-use std::{borrow::Cow, error::Error, fmt};
+use std::{borrow::Cow, error::Error, fmt, io};
 
 use super::Exit;
 use crate::{causes::chain, config::ConfigError, cosmos::Failure};
@@ -126,6 +126,14 @@ impl CliError {
         ErrorKind::Failed(message.into()).into()
     }
 
+    /// A file that cannot be written. Whoever named it is to name another one, unless its place is full.
+    pub fn unwritable(file: impl Into<String>, cause: io::Error, hint: &'static str) -> Self {
+        match room(&cause) {
+            Some(room) => Self::failed(file).because(cause).hint(room),
+            None => Self::usage(file, hint).because(cause),
+        }
+    }
+
     /// What is not done can be done by another run.
     pub fn incomplete(message: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self::from(ErrorKind::Incomplete(message.into())).hint(hint)
@@ -161,6 +169,12 @@ impl CliError {
     }
 }
 
+/// The next step where there is no room: what was asked for is right.
+pub(in crate::cli) fn room(cause: &io::Error) -> Option<&'static str> {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
+    full.contains(&cause.kind()).then_some("make room there, then run the command again")
+}
+
 impl From<ErrorKind> for CliError {
     fn from(kind: ErrorKind) -> Self {
         Self { kind, source: None, hints: Vec::new() }
@@ -178,5 +192,23 @@ impl From<Failure> for CliError {
     fn from(failure: Failure) -> Self {
         let hints = failure.hint().map(Hint::from).into_iter().collect();
         Self { hints, ..ErrorKind::Service(failure).into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_wrong_command_line() {
+        let of = |kind: io::ErrorKind| CliError::unwritable("--out file", kind.into(), "name another file");
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
+            let error = of(kind);
+            assert_eq!(error.kind.exit(), Exit::Failed);
+            assert!(error.report().starts_with("--out file: "), "{}", error.report());
+            assert!(error.hints[0].to_string().contains("make room"));
+        }
+        let error = of(io::ErrorKind::AlreadyExists);
+        assert_eq!((error.kind.exit(), error.hints[0].to_string().as_str()), (Exit::Usage, "name another file"));
     }
 }
