@@ -132,9 +132,9 @@ pub(super) fn request_of<'o, 'a: 'o>(operations: impl Iterator<Item = &'o Operat
 pub(super) struct Answer<'a> {
     status_code: u16,
     #[serde(default)]
-    sub_status_code: u32,
+    sub_status_code: Option<u32>,
     #[serde(default)]
-    request_charge: f64,
+    request_charge: Option<f64>,
     #[serde(default)]
     retry_after_milliseconds: Option<u64>,
     #[serde(default, borrow)]
@@ -155,8 +155,9 @@ impl<'a> Answer<'a> {
     pub(super) fn into_result(self, verb: &Verb<'_>) -> Result<Done, Failure> {
         // Not carried out because another one failed: as if the service had been busy.
         const FAILED_DEPENDENCY: u16 = 424;
-        let status = Status::new(self.status_code, u16::try_from(self.sub_status_code).unwrap_or(0));
-        let charge = self.request_charge;
+        let status =
+            Status::new(self.status_code, self.sub_status_code.and_then(|sub| u16::try_from(sub).ok()).unwrap_or(0));
+        let charge = self.request_charge.unwrap_or(0.0);
         let written = Written { charge, etag: self.e_tag.map(Cow::into_owned), created: status.code == 201 };
         if (200..300).contains(&status.code) {
             let text = self.resource_body.filter(|_| matches!(verb, Verb::Read)).map(|body| body.get().to_owned());
@@ -215,9 +216,11 @@ mod tests {
     fn every_operation_has_an_answer_of_its_own() {
         let body = br#"[{"statusCode":201,"requestCharge":5.5,"eTag":"\"x\"","resourceBody":{"id":"1"}},
             {"statusCode":429,"subStatusCode":3200,"retryAfterMilliseconds":7},
-            {"statusCode":412,"message":"moved"},{"statusCode":404},{"statusCode":424},{"statusCode":200}]"#;
+            {"statusCode":412,"message":"moved"},{"statusCode":404},{"statusCode":424},{"statusCode":200},
+            {"statusCode":204,"subStatusCode":null,"requestCharge":null,"retryAfterMilliseconds":null,"eTag":null,
+             "message":null,"resourceBody":null}]"#;
         assert!(Answer::all(body, 5).is_none() && Answer::all(b"nonsense", 1).is_none());
-        let mut answers = Answer::all(body, 6).unwrap().into_iter();
+        let mut answers = Answer::all(body, 7).unwrap().into_iter();
         let mut next = |verb| answers.next().unwrap().into_result(&verb);
         let done = next(Verb::Upsert(b"".into())).unwrap();
         assert_eq!(done.written, Written { charge: 5.5, etag: Some("\"x\"".into()), created: true });
@@ -228,5 +231,6 @@ mod tests {
         assert_eq!(next(Verb::Read).unwrap().text, None);
         assert_eq!(next(Verb::Create(b"".into())).unwrap_err().disposition, Disposition::Transient);
         assert!(next(Verb::Read).is_err(), "an item that was read is sent");
+        assert!(next(Verb::Delete(None)).is_ok(), "null is nothing");
     }
 }

@@ -52,17 +52,21 @@ struct Chunk<'a> {
 }
 
 /// What is left to do after a request.
-enum Rest<'a> {
-    Nothing,
+struct Rest<'a> {
+    operations: Vec<Numbered<'a>>,
+    how: Again,
+    /// They may have been carried out all the same: by an attempt of the client library before the one that was answered.
+    sent_before: bool,
+}
+
+/// How operations are sent again.
+enum Again {
     /// They are too many for one request.
-    Halve(Vec<Numbered<'a>>),
+    Halve,
     /// They lie in another partition.
-    Reroute(Vec<Numbered<'a>>),
-    /// They cannot be packed; `sent_before`: they may have been carried out all the same.
-    Alone {
-        operations: Vec<Numbered<'a>>,
-        sent_before: bool,
-    },
+    Reroute,
+    /// They cannot be packed.
+    Alone,
 }
 
 impl<'a> Sending<'a> {
@@ -73,13 +77,13 @@ impl<'a> Sending<'a> {
         let items =
             if later.is_empty() { HashMap::new() } else { first.iter().map(|one| (one.0, item_of(one))).collect() };
         let sent = if first.len() <= 1 || !self.switch.is_on() {
-            self.alone(first, false)
+            self.alone(first)
         } else {
             let groups = async move {
                 let routes = match self.routes.get(self.carrier).await {
                     Ok(routes) => routes,
                     // Each finds its way by itself, or says why it does not.
-                    Err(_) => return self.alone(first, false),
+                    Err(_) => return self.alone(first),
                 };
                 let (chunks, lost) = self.chunks(&routes, first);
                 let sent = chunks.into_iter().map(|chunk| self.send(routes.clone(), chunk, reroutes));
@@ -124,15 +128,13 @@ impl<'a> Sending<'a> {
         .boxed()
     }
 
-    fn alone(self, operations: Vec<Numbered<'a>>, sent_before: bool) -> BoxStream<'a, Outcomes<Done>> {
+    fn alone(self, operations: Vec<Numbered<'a>>) -> BoxStream<'a, Outcomes<Done>> {
         let one = move |(place, operation): Numbered<'a>| async move {
             let outcome = async {
                 let _permission = self.enter(1, operation.size()).await?;
                 self.carrier.alone(operation).await
             };
-            let outcome: Result<Done, Failure> = outcome.await;
-            let told = |f: Failure| Failure { sent_before: f.sent_before || sent_before, ..f };
-            vec![(place, outcome.map_err(told))]
+            vec![(place, outcome.await)]
         };
         let most = self.gate.map_or(ALONE, Gate::most);
         stream::iter(operations).map(one).buffer_unordered(most).boxed()
@@ -178,11 +180,13 @@ impl<'a> Sending<'a> {
         async move {
             let route = chunk.route;
             let (outcomes, rest) = self.send_once(&routes, chunk, reroutes).await;
-            let rest = match rest {
-                Rest::Nothing => return stream::iter([outcomes]).boxed(),
-                Rest::Alone { operations, sent_before } => self.alone(operations, sent_before),
-                Rest::Reroute(operations) => self.run(operations, reroutes + 1),
-                Rest::Halve(mut operations) => {
+            let Some(Rest { mut operations, how, sent_before }) = rest else {
+                return stream::iter([outcomes]).boxed();
+            };
+            let rest = match how {
+                Again::Alone => self.alone(operations),
+                Again::Reroute => self.run(operations, reroutes + 1),
+                Again::Halve => {
                     let second = operations.split_off(operations.len() / 2);
                     let halves = [operations, second].map(|operations| {
                         let bytes = operations.iter().map(|(_, operation)| operation.size()).sum();
@@ -191,47 +195,58 @@ impl<'a> Sending<'a> {
                     stream::select_all(halves).boxed()
                 }
             };
+            let rest = if sent_before { rest.map(as_sent_before).boxed() } else { rest };
             stream::iter([outcomes]).chain(rest).boxed()
         }
         .flatten_stream()
         .boxed()
     }
 
-    async fn send_once(self, routes: &Arc<[Route]>, chunk: Chunk<'a>, reroutes: u32) -> (Outcomes<Done>, Rest<'a>) {
+    async fn send_once(
+        self,
+        routes: &Arc<[Route]>,
+        chunk: Chunk<'a>,
+        reroutes: u32,
+    ) -> (Outcomes<Done>, Option<Rest<'a>>) {
         let operations = chunk.operations;
         if operations.len() <= 1 {
-            return (Vec::new(), Rest::Alone { operations, sent_before: false });
+            return (Vec::new(), Some(Rest { operations, how: Again::Alone, sent_before: false }));
         }
         let permission = match self.enter(operations.len(), chunk.bytes).await {
             Ok(permission) => permission,
-            Err(failure) => return (all_failed(operations, &failure), Rest::Nothing),
+            Err(failure) => return (all_failed(operations, &failure), None),
         };
         let body = request_of(operations.iter().map(|(_, operation)| operation));
         let carried = self.carrier.carry(&routes[chunk.route].range, &operations[0].1.key, body).await;
         drop(permission);
         let carried = match carried {
             Ok(carried) => carried,
-            Err(failure) if failure.status.is_too_large() => return (Vec::new(), Rest::Halve(operations)),
-            Err(failure) if failure.status.is_gone() => {
-                self.routes.forget(routes);
-                if reroutes < REROUTES {
-                    return (Vec::new(), Rest::Reroute(operations));
-                }
-                return (all_failed(operations, &failure), Rest::Nothing);
+            Err(failure) => {
+                let how = match failure.status {
+                    status if status.is_too_large() => Again::Halve,
+                    status if status.is_gone() => {
+                        self.routes.forget(routes);
+                        if reroutes >= REROUTES {
+                            return (all_failed(operations, &failure), None);
+                        }
+                        Again::Reroute
+                    }
+                    status if status.may_be_of_the_request() => {
+                        if status.is_of_the_request() {
+                            self.switch.turn_off(&failure);
+                        }
+                        Again::Alone
+                    }
+                    _ => return (all_failed(operations, &failure), None),
+                };
+                return (Vec::new(), Some(Rest { operations, how, sent_before: failure.sent_before }));
             }
-            Err(failure) if failure.status.may_be_of_the_request() => {
-                if failure.status.is_of_the_request() {
-                    self.switch.turn_off(&failure);
-                }
-                return (Vec::new(), Rest::Alone { operations, sent_before: false });
-            }
-            Err(failure) => return (all_failed(operations, &failure), Rest::Nothing),
         };
         let Some(answers) = Answer::all(&carried.body, operations.len()) else {
             // Whatever answered took it for something else.
             let problem = "the answer does not have one result for each operation";
             self.switch.turn_off(&Failure::from_status("bulk request".into(), Status::new(500, 0), problem, None));
-            return (Vec::new(), Rest::Alone { operations, sent_before: true });
+            return (Vec::new(), Some(Rest { operations, how: Again::Alone, sent_before: true }));
         };
         let mut outcomes = Vec::with_capacity(operations.len());
         let (mut moved, mut large) = (Vec::new(), Vec::new());
@@ -253,21 +268,22 @@ impl<'a> Sending<'a> {
             }
         }
         // Never both: a partition that has moved carries nothing out.
-        let rest = match (moved.is_empty(), large.is_empty()) {
-            (false, _) => {
-                moved.append(&mut large);
-                Rest::Reroute(moved)
-            }
-            (true, false) => Rest::Halve(large),
-            (true, true) => Rest::Nothing,
-        };
-        (outcomes, rest)
+        let how = if moved.is_empty() { Again::Halve } else { Again::Reroute };
+        moved.append(&mut large);
+        let rest = Rest { operations: moved, how, sent_before: carried.sent_before };
+        (outcomes, Some(rest).filter(|rest| !rest.operations.is_empty()))
     }
 }
 
 fn all_failed(operations: Vec<Numbered<'_>>, failure: &Failure) -> Outcomes<Done> {
     let of = |verb: &Verb<'_>| Failure { context: verb.context().into(), ..failure.clone() };
     operations.into_iter().map(|(place, operation)| (place, Err(of(&operation.verb)))).collect()
+}
+
+/// What has failed may have been carried out before.
+fn as_sent_before(outcomes: Outcomes<Done>) -> Outcomes<Done> {
+    let told = |failure| Failure { sent_before: true, ..failure };
+    outcomes.into_iter().map(|(place, outcome)| (place, outcome.map_err(told))).collect()
 }
 
 /// Takes out what comes again on an item: in one request the order is nobody's, and in the change feed its writes would
