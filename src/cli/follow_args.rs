@@ -124,6 +124,12 @@ pub(super) async fn options(ui: &Ui, args: &FollowArgs, source: &Source, cosmos:
             "leave --from out; with --mode latest, --from beginning gives the newest version of every document",
         ));
     }
+    if !matches!(source, Source::Container) && args.feed_range.is_some() {
+        return Err(CliError::usage(
+            "--feed-range: a MongoDB change stream cannot be shared",
+            "leave it out; a second follower of this name stands by",
+        ));
+    }
     Ok(Options {
         name: args.name.clone(),
         mode,

@@ -31,6 +31,14 @@ pub enum FollowError {
     /// A history is of one collection.
     #[error("a history is of one collection, and the whole database or deployment is followed")]
     OneCollection,
+    /// The history is of another collection.
+    #[error("the history is of {other}, not of {own}")]
+    OtherCollection {
+        /// The collection whose versions are there.
+        other: String,
+        /// The one that is followed.
+        own: String,
+    },
     /// A field is to be hashed, and there is no key.
     #[error("hashes of fields need a key")]
     NoRedactKey,

@@ -32,7 +32,10 @@ use crate::{
 #[cfg(feature = "mongodb")]
 use super::sink::Collection;
 #[cfg(feature = "mongodb")]
-use crate::mongo::{self, Mongo};
+use crate::{
+    history::collections::of_another,
+    mongo::{self, Mongo},
+};
 
 /// What is followed, and where changes go.
 #[derive(Debug)]
@@ -183,6 +186,15 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
             let stream = patiently(connect, patience, &options, &metrics, cx).await?;
             if let Some(stream) = &stream {
                 if let mongo::Scope::Collection { database, collection: name } = &scope {
+                    let own = format!("{database}.{name}");
+                    let other = async || {
+                        of_another(&cx.account.container(&cx.names.database, &cx.names.changes).await?, &own).await
+                    };
+                    if history
+                        && let Some(Some(other)) = patiently(other, RETRY_TIMEOUT, &options, &metrics, cx).await?
+                    {
+                        return Err(FollowError::OtherCollection { other, own });
+                    }
                     collection = Some(Collection {
                         account: cx.account.clone(),
                         names: cx.names.clone(),

@@ -11,10 +11,14 @@ use crate::{
     change::{decode::decode, key::KeyPaths, time::PointInTime},
     clock::Clock,
     config::Names,
-    cosmos::{Answer, Cosmos, Failure, FeedMode, FeedRange, FeedSource as _, FeedStart, RuLimiter, RuMeter},
+    cosmos::{
+        Answer, Cosmos, Failure, FeedMode, FeedRange, FeedSource as _, FeedStart, RETRY_TIMEOUT, Retry, RuLimiter,
+        RuMeter,
+    },
     follow::Checkpoint,
     history::{
         Account, Containers, CosmosReader,
+        collections::of_another,
         frontier::{Evidence, Frontier, Part, Waiting},
         reading::{HistoryReader, Which},
         removals,
@@ -40,6 +44,21 @@ pub struct MongoAccount {
 impl MongoAccount {
     async fn open(&self, name: &str) -> Result<MongoCollection, Failure> {
         MongoCollection::open(self.mongo.clone(), &self.database, name).await
+    }
+
+    /// A history is of one collection: that of another one would put foreign documents here.
+    async fn check_history(&self, names: &Names) -> Result<(), Failure> {
+        let changes = self.cosmos.container(&names.database, &names.changes).await?;
+        let own = format!("{}.{}", self.database, self.collection);
+        let other = Retry::for_at_most(RETRY_TIMEOUT).run(|| of_another(&changes, &own)).await?;
+        let wrong = |other: String| {
+            let problem = format!(
+                "{}/{} is the history of {other}, not of {own}: name its own with --changes, or restore {other} with --into",
+                names.database, names.changes
+            );
+            Failure::invalid("read history".into(), problem)
+        };
+        other.map_or(Ok(()), |other| Err(wrong(other)))
     }
 
     /// The last second of which a follower has delivered everything: the stream tells what comes after where it stands.
@@ -94,6 +113,7 @@ impl Account for MongoAccount {
 
     fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers> {
         async move {
+            self.check_history(names).await?;
             let opened = self.open(&self.collection).await?.with_history(&self.cosmos, names).await?;
             Ok(match into {
                 None => opened,

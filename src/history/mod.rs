@@ -3,6 +3,8 @@
 pub mod as_of;
 pub mod baseline;
 mod caveat;
+#[cfg(feature = "mongodb")]
+pub mod collections;
 mod containers;
 mod cosmos;
 pub mod ends;

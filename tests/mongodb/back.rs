@@ -308,3 +308,32 @@ async fn a_document_of_16_mb_is_read_back_from_an_archive() {
     back.ends(0, &restore).await;
     assert!(found(&orders, "large").await == Some(large), "it is not what it was");
 }
+
+#[tokio::test]
+async fn a_history_of_another_collection_puts_nothing_into_this_one() {
+    let Some(server) = MongoServer::start_with(&["--oplog-max-entries", "1000000"]) else { return };
+    let back = Back::of(server.uri()).await;
+    orders(&back.source).await.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    back.capture().await;
+    let other = ["--source", &back.source, "--database", "shop", "--collection", "customers"];
+    let refused = back.app.run(&[&["restore"], &other[..], &["--all", "--at", "now", "--yes"]].concat()).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("is the history of shop.orders, not of shop.customers"), "{refused:?}");
+    let follow = [&["follow"], &other[..], &["--name", "second", "--until-caught-up"]].concat();
+    let mixed = back.app.run(&follow).await;
+    assert_eq!(mixed.code, 2, "{mixed:?}");
+    assert!(mixed.stderr.contains("the history is of shop.orders, not of shop.customers"), "{mixed:?}");
+    // Into another collection is what it is for.
+    back.ends(0, &["restore", "--all", "--at", "now", "--into", "customers", "--yes"]).await;
+    // A name that is empty is none, and no collection is not all of them.
+    for empty in [&["--database", ""][..], &["--database", "shop", "--collection", " "]] {
+        let follow =
+            [&["follow", "--source", &back.source], empty, &["--sink", "stdout", "--until-caught-up"]].concat();
+        let refused = back.app.run(&follow).await;
+        assert!(refused.code == 2 && refused.stderr.contains("is empty"), "{refused:?}");
+    }
+    let shared = back.ends(2, &["follow", "--feed-range", "1/2", "--sink", "stdout"]).await;
+    assert!(shared.stderr.contains("cannot be shared"), "{shared:?}");
+    let strange = back.ends(2, &["follow", "--dialect", "oracle", "--sink", "stdout"]).await;
+    assert!(strange.stderr.contains("\"oracle\" is no kind of server"), "{strange:?}");
+}

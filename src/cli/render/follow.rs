@@ -47,6 +47,10 @@ impl From<FollowError> for CliError {
                 "--sink changes: a history is of one collection, and the whole database or deployment is followed",
                 "name one with --database and --collection, or pass the changes on to stdout, file:PATH or blob:URL",
             ),
+            FollowError::OtherCollection { other, own } => Self::usage(
+                format!("--sink changes: the history is of {other}, not of {own}"),
+                "give each collection a history of its own: --changes NAME, made by provision",
+            ),
             FollowError::NoRedactKey => Self::usage(
                 "--redact /path=hash needs a key: without one, a hash is undone by trying all values",
                 "set REWIND_REDACT_KEY to a secret text, or drop the field with --redact /path",
