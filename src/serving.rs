@@ -69,7 +69,10 @@ pub fn handler(
     let cosmos = Cosmos::for_writing(account.clone());
     let mut functions = Function::discover(app_root)?;
     if functions.is_empty() {
-        warn!(function = DEFAULT_FUNCTION, "no function.json below the app root; serving the shipped function");
+        warn!(
+            function = DEFAULT_FUNCTION,
+            "no function.json with a cosmosDBTrigger below the app root; serving the shipped function"
+        );
         functions.push(Function::shipped());
     }
     let (timers, functions): (Vec<_>, Vec<_>) = functions.into_iter().partition(|f| f.trigger == TriggerKind::Timer);

@@ -112,7 +112,7 @@ fn the_plan_of_a_restore_is_pure() {
 /// a value comes out; nobody decides by what is wrong, somebody reads it. Any function named `parse…` or `from_str` is one.
 const PARSERS: [(&str, &[&str], &str); 7] = [
     ("src/change/edit.rs", &["set", "set_in", "remove"], "scan the text of a JSON object"),
-    ("src/cli/connection.rs", &["ru_limit"], "a flag's value"),
+    ("src/cli/connection.rs", &["ru_limit", "container"], "flags' values"),
     ("src/cli/cost.rs", &["share", "factor", "price", "number_in"], "flags' values"),
     ("src/cli/follow_args.rs", &["name"], "a flag's value"),
     ("src/cli/retention_args.rs", &["age"], "a flag's value"),

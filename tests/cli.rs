@@ -198,3 +198,71 @@ async fn what_is_wrong_on_the_command_line_ends_with_2_and_says_where() {
     let (_, told) = shell.expect(1, &["show", "--id=-x", "--pk=-5"], "").await;
     assert!(told.contains("\"-x\""), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_no_container_can_have_is_refused_before_the_account_is_asked() {
+    let shell = Shell::start().await;
+    shell.expect(0, &["provision"], "").await;
+    for args in [
+        &["truncate", "", "--yes"][..],
+        &["truncate", "a/b", "--yes"],
+        &["query", "SELECT * FROM c", "--in", " "],
+        &["restore", "--all", "--at", "now", "--into", "", "--dry-run"],
+    ] {
+        let (_, stderr) = shell.expect(2, args, "").await;
+        assert!(stderr.contains("write a container's name"), "{args:?}: {stderr}");
+    }
+    for list in ["", "events=changes,", "events="] {
+        let (_, stderr) = shell.expect(2, &["restore", "--all", "--at", "now", "--containers", list], "").await;
+        assert!(stderr.contains("\"\" is not the name of a container"), "{list:?}: {stderr}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_predicate_that_the_account_refuses_is_a_wrong_command_line_in_each_command() {
+    let shell = Shell::start().await;
+    shell.expect(0, &["provision"], "").await;
+    for args in [
+        &["query", "SELECT * FROM c WHERE c.x ="][..],
+        &["history", "--where", "c.x ="],
+        &["show", "--where", "c.x =", "--at", "now"],
+        &["diff", "--where", "c.x =", "--from", "1m"],
+        &["find", "--where", "c.x =", "--when", "true"],
+        &["restore", "--where", "c.x =", "--at", "1m", "--dry-run"],
+        &["backup", "--where", "c.x =", "--out", "file"],
+        &["backfill", "--where", "c.x ="],
+        &["at", "now", "--where", "c.x ="],
+    ] {
+        let (_, stderr) = shell.expect(2, args, "").await;
+        assert!(stderr.contains("Syntax error"), "{args:?}: {stderr}");
+        assert!(args[0] == "query" || stderr.contains("hint: "), "{args:?}: {stderr}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_argument_that_is_not_utf_8_is_a_wrong_command_line() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+    for args in [&["query"][..], &["history", "--id"], &["nonsense"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cosmos-rewind"));
+        let output = command.args(args).arg(OsStr::from_bytes(b"\xff\xfe")).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("error: ") && !stderr.contains("panicked"), "{args:?}: {stderr}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_not_understood_is_named_with_what_to_write() {
+    let shell = Shell::start().await;
+    for (args, says) in [
+        (&["populate", "--count", "x"][..], "write a whole number in digits"),
+        (&["populate", "--count", "99999999999999999999"], "more than this flag takes"),
+        (&["show", "--id", "a", "--at", "now", "--ids-file", "nosuch"], "--ids-file"),
+        (&["replay", "--dead-letters", "nosuch"], "--dead-letters nosuch: there is no such directory"),
+        (&["find", "--sql", "c.x ="], "a predicate that ends too early cannot be decided here"),
+    ] {
+        let (_, stderr) = shell.expect(2, args, "").await;
+        assert!(stderr.contains(says), "{args:?}: {stderr}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, connection::ru_limit, lookup, signals::stop_signal};
+use super::{CliError, ConnectionArgs, Exit, Ui, connection::ru_limit, lookup, restore::explain, signals::stop_signal};
 use crate::{
     change::shape::Redact,
     config::{self, Names, Secret},
@@ -13,7 +13,7 @@ use crate::{
     figures::count_of,
     fork::CHANGED,
     host::functions::Function,
-    local::past::{PastAccount, PastRequest, UNKNOWN},
+    local::past::{PastAccount, PastError, PastRequest, UNKNOWN},
     telemetry,
 };
 
@@ -113,7 +113,10 @@ pub async fn run(args: AtArgs, ui: &Ui) -> Result<Exit, CliError> {
     let step = cx.progress.begin("loading", None);
     let mut stop = std::pin::pin!(stop);
     let loaded = tokio::select! {
-        loaded = past.load(&*step) => loaded?,
+        loaded = past.load(&*step) => loaded.map_err(|error| match error {
+            PastError::Cosmos(failure) => explain(failure, request.predicate.is_some()),
+            other => other.into(),
+        })?,
         () = &mut stop => {
             drop(step);
             past.shutdown().await;

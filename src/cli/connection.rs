@@ -136,6 +136,14 @@ pub struct PartArgs {
     pub(super) ru_limit: Option<f64>,
 }
 
+/// A name that a container can have.
+pub(super) fn container(text: &str) -> Result<String, String> {
+    if Names::is_one(text) {
+        return Ok(text.to_owned());
+    }
+    Err("write a container's name: up to 255 characters, without / \\ ? #".into())
+}
+
 /// A limit on request units a second.
 pub(super) fn ru_limit(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use clap::{ArgGroup, Args};
 
 use super::{
-    CliError, ConnectionArgs, Exit, Ui, lookup,
+    CliError, ConnectionArgs, ErrorKind, Exit, Ui, lookup,
     render::{history::print, versions::print_report},
     selection::{columns, read_ids},
 };
@@ -134,7 +134,7 @@ async fn report(
     let (key, params) = (args.pk.clone(), args.params.clone());
     let request = ReportRequest { predicate: predicate.to_owned(), params, key, columns };
     let found = past::report(&request, &ui.context(cosmos, names)).await.map_err(|error| match error {
-        LookError::Predicate(failure) => CliError::from(failure)
+        LookError::Predicate(failure) => CliError::from(ErrorKind::Predicate(failure))
             .hint("--where is a predicate on c with single-quoted strings, such as \"c.city_name = 'Davidson'\""),
         other => other.into(),
     })?;

@@ -54,6 +54,8 @@ mod ui;
 mod undo;
 mod verify;
 
+use std::num::IntErrorKind;
+
 use clap::{
     Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind as ClapKind},
@@ -188,12 +190,21 @@ impl From<Exit> for std::process::ExitCode {
 /// A command line that was not understood, with what may be meant: a value that begins with a hyphen was taken for a flag.
 /// It is not taken for a value, because then a forgotten value would swallow the flag behind it.
 pub fn explained(mut error: clap::Error) -> clap::Error {
-    let arguments: Vec<String> = std::env::args().collect();
+    let arguments: Vec<String> = std::env::args_os().map(|text| text.to_string_lossy().into_owned()).collect();
     let is_flag = |text: &str| text.starts_with("--") && text.len() > 2 && !text.contains('=');
     let is_value = |text: &str| text.starts_with('-') && text.len() > 1 && !text.starts_with("--");
     let flag = arguments.windows(2).find(|two| is_flag(&two[0]) && is_value(&two[1])).map(|two| &two[0]);
     if let (Some(flag), ClapKind::UnknownArgument | ClapKind::InvalidValue) = (flag, error.kind()) {
         let tip = format!("a value that begins with a hyphen stands behind an equals sign: {flag}='-...'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    // The parser's own words are those of a programmer.
+    let number = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::num::ParseIntError>());
+    if let Some(cause) = number {
+        let tip = match cause.kind() {
+            IntErrorKind::PosOverflow => "that is more than this flag takes",
+            _ => "write a whole number in digits, such as 100",
+        };
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error

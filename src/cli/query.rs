@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{CliError, ConnectionArgs, ErrorKind, Exit, Ui};
+use super::{CliError, ConnectionArgs, ErrorKind, Exit, Ui, connection::container};
 use crate::{
     change::key::{KeyPaths, PartitionKey},
     cosmos::{Failure, Param},
@@ -27,7 +27,7 @@ pub struct QueryArgs {
     /// The query, as Cosmos SQL
     sql: String,
     /// source, changes, leases, or a container's own name
-    #[arg(long = "in", value_name = "CONTAINER", default_value = "source")]
+    #[arg(long = "in", value_name = "CONTAINER", default_value = "source", value_parser = container)]
     container: String,
     /// Value of a parameter of the query: JSON, or else text (digits as text: zip='"28036"'); repeatable
     #[arg(long = "param", value_name = "NAME=VALUE")]

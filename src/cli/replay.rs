@@ -7,7 +7,7 @@ use super::{CliError, ConnectionArgs, Exit, Ui};
 use crate::{
     capture::replay::{ReplayError, Replayed, Request, replay},
     causes::chain,
-    config::{self, Account, CaptureConfig},
+    config::{self, Account, CaptureConfig, DeadLetterLocation},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
     format::Format,
@@ -44,6 +44,12 @@ pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
     args.connection.refuse_mongo(&settings)?;
     let account = Account::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
+    // The one of the setting is made when it is needed; a name on the command line that is not there is a wrong one.
+    if let (Some(named), DeadLetterLocation::Directory(path)) = (&args.dead_letters, &config.dead_letters)
+        && !path.exists()
+    {
+        return Err(CliError::usage(format!("--dead-letters {named}: there is no such directory"), "check the path"));
+    }
     let store = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(ReplayError::from)?;
     let cosmos = Cosmos::new(account);
     let (list_only, function, id) = (args.list, args.function, args.id);

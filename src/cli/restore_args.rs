@@ -10,6 +10,7 @@ use clap::Args;
 use super::{
     CliError, ConnectionArgs, Ui,
     applying::ApplyArgs,
+    connection::container,
     lookup,
     selection::{full_key, parse_list, read_list},
 };
@@ -89,7 +90,7 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "PATH", conflicts_with_all = ["plan", "into"])]
     only: Vec<String>,
     /// Restore into another container of the same partition key, to compare; documents that are there stay
-    #[arg(long, value_name = "CONTAINER")]
+    #[arg(long, value_name = "CONTAINER", value_parser = container)]
     pub(super) into: Option<String>,
     /// Delete documents that did not exist at the point in time; with a number, at most that many
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none",

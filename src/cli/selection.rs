@@ -205,7 +205,7 @@ pub(super) fn lists_of(text: &str, all: &mut Vec<Names>) -> Result<BTreeMap<Stri
 
 /// A list that is not understood.
 pub(super) fn bad_list(bad: &BadList) -> CliError {
-    CliError::usage(format!("--ids-file {bad}"), EXAMPLE)
+    CliError::usage(format!("--ids-file: {bad}"), EXAMPLE)
 }
 
 /// The fields that a flag names.

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui};
+use super::{CliError, ConnectionArgs, Exit, Ui, connection::container};
 use crate::{
     config::Names,
     figures::count_of,
@@ -20,6 +20,7 @@ pub struct TruncateArgs {
     #[command(flatten)]
     connection: ConnectionArgs,
     /// source, changes, leases, or a container's own name
+    #[arg(value_parser = container)]
     container: String,
     /// Delete at most this many
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]

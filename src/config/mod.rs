@@ -281,5 +281,7 @@ mod tests {
         assert_eq!(Settings::from_file(&path).unwrap().get("COSMOS_DATABASE"), Some("other"));
         std::fs::write(&path, "{").unwrap();
         assert_eq!(Settings::from_file(&path).unwrap_err().name, "local.settings.json");
+        std::fs::write(&path, "[]").unwrap();
+        assert!(Settings::from_file(&path).unwrap_err().to_string().contains("it is a list"));
     }
 }

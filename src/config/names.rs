@@ -16,13 +16,18 @@ pub struct Names {
 }
 
 impl Names {
+    /// Whether a database or a container can have this name: the service's own rule.
+    pub fn is_one(text: &str) -> bool {
+        let wrong = |c: char| matches!(c, '/' | '\\' | '?' | '#') || c.is_control();
+        !text.trim().is_empty() && text.len() <= 255 && !text.contains(wrong)
+    }
+
     /// Reads the names for one function, or the common ones.
     pub fn from_settings(settings: &Settings, function: Option<&str>) -> Result<Self, ConfigError> {
         let get = |name: &str| -> Result<String, ConfigError> {
             let default = SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default);
             let value = settings.get_for(function, name).unwrap_or(default).to_owned();
-            // The service's own rule for resource names.
-            if value.len() > 255 || value.contains(['/', '\\', '?', '#']) || value.chars().any(char::is_control) {
+            if !Self::is_one(&value) {
                 return Err(ConfigError::new(
                     settings.name_for(function, name),
                     "is not a valid resource name",

@@ -54,13 +54,17 @@ impl Settings {
                 ));
             }
         };
-        let file: File = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| {
-            ConfigError::new(
-                "local.settings.json",
-                format!("is not valid: line {} column {}", e.line(), e.column()),
-                "compare it with local.settings.example.json; every value under Values is a string",
-            )
-        })?;
+        let text = text.trim_start_matches('\u{feff}');
+        let invalid = |problem: String| {
+            let fix = "compare it with local.settings.example.json; every value under Values is a string";
+            ConfigError::new("local.settings.json", format!("is not valid: {problem}"), fix)
+        };
+        // An array would pass for an object of which all members are left out.
+        if text.trim_start().starts_with('[') {
+            return Err(invalid("it is a list".into()));
+        }
+        let file: File =
+            serde_json::from_str(text).map_err(|e| invalid(format!("line {} column {}", e.line(), e.column())))?;
         if file.is_encrypted {
             return Err(ConfigError::new("local.settings.json", "is encrypted", "run `func settings decrypt`"));
         }

@@ -34,7 +34,7 @@ pub enum Disposition {
 
 /// A failed operation: verb and object, status, and the service's own words.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{context}: {status}: {message}")]
+#[error("{context}: {}{message}", .status.before_message())]
 pub struct Failure {
     /// What was tried, such as `upsert item`.
     pub context: String,
@@ -142,6 +142,10 @@ impl Failure {
             _ if self.status == Status::NO_HTTP_CLIENT => Some(
                 "it is made with the system's certificate authorities, also for addresses without TLS: install them \
                  (the package ca-certificates), or name a file that has them in SSL_CERT_FILE",
+            ),
+            _ if self.status == Status::NO_TOKEN => Some(
+                "no identity gave a token: run `az login`, or set CosmosDB to a connection string; on Azure set \
+                 CosmosDB__credential=managedidentity",
             ),
             Disposition::Denied => Some(
                 "check the key or the identity's role: capture needs to read and write items, a restore likewise on the source",

@@ -18,6 +18,8 @@ impl Status {
     pub const NOTHING_TO_ASK: Self = Self::new(500, 20302);
     /// The client library cannot set up its connections.
     pub const NO_HTTP_CLIENT: Self = Self::new(400, 20153);
+    /// The client library got no token for the account from any identity.
+    pub const NO_TOKEN: Self = Self::new(401, 20402);
     /// No such item; any sub-status tells of something larger that is missing, or of a session that is behind.
     pub const NO_ITEM: Self = Self::new(404, 0);
     /// The logical partition has reached its maximum size (20 GB).
@@ -35,6 +37,11 @@ impl Status {
     /// A status with its sub-status.
     pub const fn new(code: u16, sub: u16) -> Self {
         Self { code, sub }
+    }
+
+    /// What stands before a message: of what was not sent there is no status to show.
+    pub(super) fn before_message(self) -> String {
+        if self == Self::NOT_SENT { String::new() } else { format!("{self}: ") }
     }
 
     /// The request is refused as it is, whatever is in the account.
@@ -101,5 +108,6 @@ mod tests {
     fn a_status_reads_as_the_service_writes_it() {
         let shown = [Status::NOT_SENT, Status::NO_ITEM, Status::PARTITION_FULL].map(|status| status.to_string());
         assert_eq!(shown, ["-", "404", "403/1014"]);
+        assert_eq!([Status::NOT_SENT, Status::NO_ITEM].map(Status::before_message), ["", "404: "]);
     }
 }

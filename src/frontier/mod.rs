@@ -242,11 +242,14 @@ pub fn stalled(frontier: &Frontier, now: i64, after: i64) -> Vec<String> {
         let since = span_text(now - next.ts.seconds());
         Some(if next.depth >= TOO_DEEP {
             format!(
-                "{reader} stands still since {since} before {whose}: it is nested {} levels deep, and the trigger's reader gives up at {TOO_DEEP} and tries again for ever. In latest-version mode, write the document with fewer levels; in any mode, capture with `cosmos-rewind follow`, which takes all levels that Cosmos allows",
+                "{reader} has stood still for {since} before {whose}: it is nested {} levels deep, and the trigger's reader gives up at {TOO_DEEP} and tries again for ever. In latest-version mode, write the document with fewer levels; in any mode, capture with `cosmos-rewind follow`, which takes all levels that Cosmos allows",
                 next.depth
             )
         } else {
-            format!("{reader} is {since} behind; next is {whose}, of {}. Look at the log of the function", next.ts)
+            format!(
+                "{reader} is {since} behind; next is {whose}, of {}. The log of the function or the follower says why",
+                next.ts
+            )
         })
     };
     frontier.parts.iter().filter_map(of_part).collect()

@@ -30,7 +30,7 @@ pub enum BadList {
         paths: KeyPaths,
     },
     /// There is no line.
-    #[error("it names no document")]
+    #[error("the list names no document")]
     Empty,
 }
 

@@ -52,7 +52,7 @@ pub const LOG_LINES: &[LogLine] = &[
     .of(Words::Library),
     line(
         "warn",
-        &["no function.json below the app root"],
+        &["no function.json with a cosmosDBTrigger below the app root"],
         "the shipped function is served; is the working directory the app's folder?",
     ),
     line("info", &["batch stored"], "one for each batch; its fields are in the table below"),

@@ -230,7 +230,7 @@ fn notes(report: &Report) -> Vec<String> {
     note(
         tally.latest,
         format!(
-            "note: {} came in latest-version mode: a write before one of them may be missing",
+            "note: before {} other writes may be missing: latest-version mode and saved documents do not tell what was there",
             versions(tally.latest)
         ),
     );

@@ -135,7 +135,10 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn odd(&self) -> Unsupported {
-        Unsupported(self.peek().map_or_else(|| "an end".to_owned(), |token| format!("{:?}", token.text)))
+        Unsupported(
+            self.peek()
+                .map_or_else(|| "a predicate that ends too early".to_owned(), |token| format!("{:?}", token.text)),
+        )
     }
 
     fn operator(&self) -> Option<(Operator, u8)> {
