@@ -9,14 +9,15 @@ use crate::cosmos::{Container, Failure, Param};
 /// # Errors
 /// When the history cannot be read.
 pub async fn of_another(changes: &Container, own: &str) -> Result<Option<String>, Failure> {
-    let first = async |condition: &str| -> Result<Option<String>, Failure> {
-        let sql = format!("SELECT TOP 1 VALUE c._change.ns FROM c WHERE {condition}");
-        let found = changes.query_all(&sql, &[Param::new("own", own)], None).await?;
+    const ANY: &str = "SELECT TOP 1 VALUE c._change.ns FROM c WHERE IS_STRING(c._change.ns)";
+    const OWN: &str = "SELECT TOP 1 VALUE c._change.ns FROM c WHERE c._change.ns = @own";
+    let first = async |sql: &str, params: &[Param]| -> Result<Option<String>, Failure> {
+        let found = changes.query_all(sql, params, None).await?;
         Ok(found.first().and_then(|name| serde_json::from_str(name.get()).ok()))
     };
     // The second question goes through the whole history when there is nothing, so it is asked only when it matters.
-    match first("IS_STRING(c._change.ns)").await? {
-        Some(other) if other != own && first("c._change.ns = @own").await?.is_none() => Ok(Some(other)),
+    match first(ANY, &[]).await? {
+        Some(other) if other != own && first(OWN, &[Param::new("own", own)]).await?.is_none() => Ok(Some(other)),
         _ => Ok(None),
     }
 }

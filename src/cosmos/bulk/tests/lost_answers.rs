@@ -1,4 +1,5 @@
 //! What is said of operations whose first answer was lost, and that were then sent again in another form.
+#![cfg(test)]
 
 use std::sync::atomic::Ordering::Relaxed;
 
