@@ -241,7 +241,7 @@ async fn a_predicate_that_the_account_refuses_is_a_wrong_command_line_in_each_co
 
 #[cfg(unix)]
 #[test]
-fn an_argument_that_is_not_utf_8_is_a_wrong_command_line() {
+fn an_argument_or_a_setting_that_is_not_utf_8_is_a_wrong_one() {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
     for args in [&["query"][..], &["history", "--id"], &["nonsense"]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cosmos-rewind"));
@@ -249,6 +249,15 @@ fn an_argument_that_is_not_utf_8_is_a_wrong_command_line() {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
         assert!(stderr.starts_with("error: ") && !stderr.contains("panicked"), "{args:?}: {stderr}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["COSMOS_DATABASE", "Capture__COSMOS_DATABASE", "CosmosDB"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cosmos-rewind"));
+        command.args(["status", "--endpoint", "http://127.0.0.1:1/"]).env(name, OsStr::from_bytes(b"\xff"));
+        let output = command.current_dir(dir.path()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{name}: {stderr}");
+        assert!(stderr.contains(&format!("setting {name}: is not UTF-8")), "{stderr}");
     }
 }
 

@@ -15,6 +15,15 @@ pub struct Settings {
 impl Settings {
     /// The process environment over `local.settings.json` in `app_root`, when that file exists.
     pub fn load(app_root: &Path) -> Result<Self, ConfigError> {
+        // What cannot be read must not pass for what is not set: the default would be another database.
+        let own = |name: &str| SETTINGS.iter().any(|s| name == s.name || name.ends_with(&format!("__{}", s.name)));
+        for (name, value) in std::env::vars_os() {
+            if let (Some(name), None) = (name.to_str(), value.to_str())
+                && own(name)
+            {
+                return Err(ConfigError::new(name, "is not UTF-8", "write it as UTF-8, or leave it out"));
+            }
+        }
         let mut settings = Self::from_file(&app_root.join("local.settings.json"))?;
         settings.values.extend(Self::environment().values);
         Ok(settings)
