@@ -1,6 +1,7 @@
 //! The pure domain: changes, item keys, version order, and the record format. Neither axum nor azure types here.
 
 mod bad_record;
+pub mod canonical;
 mod decimal;
 pub mod decode;
 pub mod diff;

@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 pub use super::{
-    compose::{Composed, same_document, sha256},
+    compose::{Composed, is_noted, same_document},
     outcome::{Outcome, StepResult},
 };
 use super::{
@@ -161,7 +161,7 @@ impl Applier<'_> {
     fn check(&self, step: &Step, text: Option<&Composed>) -> Result<(), Failure> {
         match (text, &step.sha256) {
             // Single fields go into whatever the document is now; its etag guards that.
-            (Some(text), Some(expected)) if self.manner.only.is_empty() && sha256(&text.text) != *expected => {
+            (Some(text), Some(expected)) if self.manner.only.is_empty() && !is_noted(&text.text, expected) => {
                 Err(Failure::invalid(
                     "compose document".into(),
                     "the version is not the one that was planned; make a new plan".into(),

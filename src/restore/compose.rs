@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::{apply::ApplyOptions, plan::STAMP};
 use crate::change::{
+    canonical::canonical,
     diff, edit,
     key::{parse_path, render_path},
     raw::RawDocument,
@@ -101,7 +102,17 @@ pub fn same_document(a: &str, b: &str, ignore_stamp: bool) -> bool {
     }
 }
 
-/// SHA-256 of a text, hexadecimal.
-pub fn sha256(text: &str) -> String {
+/// What a plan notes of a text that is written: SHA-256 of what it means, hexadecimal. Two answers of a service may spell
+/// one document in two ways.
+pub fn checksum(text: &str) -> String {
+    sha256(&canonical(text))
+}
+
+/// Whether this is the text that a plan has noted; plans of earlier releases noted its very spelling.
+pub fn is_noted(text: &str, noted: &str) -> bool {
+    checksum(text) == noted || sha256(text) == noted
+}
+
+fn sha256(text: &str) -> String {
     record::hex(&Sha256::digest(text.as_bytes()))
 }

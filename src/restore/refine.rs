@@ -2,7 +2,7 @@
 
 use super::{
     apply::{Applier, ApplyOptions, Prefetched},
-    compose::{sha256, without_system},
+    compose::{checksum, without_system},
     error::StepError,
     plan::{Action, Step},
     price::{read_ru, write_ru},
@@ -69,7 +69,7 @@ impl<'a> Applier<'a> {
         }
         step.notes.extend(composed.notes.iter().cloned());
         step.notes.extend(expiry_note(text, self.containers.target.default_ttl().await));
-        step.sha256 = Some(sha256(text));
+        step.sha256 = Some(checksum(text));
         Ok(())
     }
 }

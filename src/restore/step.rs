@@ -95,7 +95,7 @@ pub struct Step {
     /// The record of that version, where its id does not follow from the etag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
-    /// SHA-256 of the document that is written, stamp included: the version may not change between plan and use.
+    /// SHA-256 of what the document that is written means, stamp included: the version may not change between plan and use.
     #[serde(default)]
     pub sha256: Option<String>,
     /// Paths of the fields that change, the first few.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    apply::{Applier, ApplyOptions, Outcome, Prefetched, StepResult, same_document, sha256},
+    apply::{Applier, ApplyOptions, Outcome, Prefetched, StepResult, is_noted, same_document},
     error::{RestoreError, StepError},
     journal::{self, Past},
     plan::{Action, PLAN_VERSION, Step, is_exact},
@@ -250,7 +250,8 @@ async fn unnoted(
                 }),
                 // The version came from an archive, or was pruned. The checksum is that of the text that was sent.
                 Err(StepError::Failed(failure)) if failure.is_own() => {
-                    if own_text(live).is_ok_and(|own| step.sha256 == Some(sha256(&own))) {
+                    if own_text(live).is_ok_and(|own| step.sha256.as_deref().is_some_and(|noted| is_noted(&own, noted)))
+                    {
                         stamped = applier.manner.stamp.is_some();
                         true
                     } else {
