@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long the service may take to say what time it is.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Cosmos {
     /// The time at the service, from the `Date` header of an answer that needs no key; `None` when it does not say.
@@ -21,7 +21,7 @@ impl Cosmos {
         if let Some(transport) = super::transport::of(endpoint) {
             return DateTime::from_timestamp(transport.now(), 0);
         }
-        let mut client = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
+        let mut client = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).redirect(reqwest::redirect::Policy::none());
         if crate::config::is_loopback(endpoint) {
             client = client.no_proxy();
         }

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How long the first answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Looks at the account and the dead-letter store, as far as the settings are understood.
 pub(super) async fn check_account(
@@ -70,7 +70,7 @@ pub(super) async fn check_account(
 async fn answers(cosmos: &Cosmos, names: &Names, findings: &mut Vec<Finding>) -> bool {
     const CHECK: &str = "account";
     let asked = provision::read_container(cosmos, &names.database, &names.source);
-    match tokio::time::timeout(PATIENCE, asked).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
         Ok(Ok(_)) => {
             findings.push(Finding::ok(CHECK, format!("{} answers", cosmos.endpoint())));
             true
@@ -94,7 +94,7 @@ async fn answers(cosmos: &Cosmos, names: &Names, findings: &mut Vec<Finding>) ->
         Err(_) => {
             findings.push(Finding::failure(
                 CHECK,
-                format!("{} has not answered for {} s", cosmos.endpoint(), PATIENCE.as_secs()),
+                format!("{} has not answered for {} s", cosmos.endpoint(), ANSWER_TIMEOUT.as_secs()),
                 "check the endpoint, the firewall and the network of the account; the containers were not looked at",
             ));
             false

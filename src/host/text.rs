@@ -10,7 +10,7 @@ const LARGE: usize = 256 << 20;
 /// Longest text whose memory is kept for the next one.
 const KEPT: usize = 64 << 20;
 /// So many usual payloads after a large one, its memory is given back.
-const PATIENCE: u32 = 100;
+const MOST_UNUSED: u32 = 100;
 
 /// The memory of the last large payload, for the next one. Without it, the next would be filled while the allocator has
 /// not given back the one before, and a body would be in memory twice.
@@ -52,7 +52,7 @@ impl BufferPool {
         let mut kept = self.kept();
         if is_large && fits {
             *kept = Kept { text, unused: 0 };
-        } else if kept.unused < PATIENCE {
+        } else if kept.unused < MOST_UNUSED {
             kept.unused += 1;
         } else {
             kept.text = Vec::new();
@@ -100,7 +100,7 @@ mod tests {
         spare.keep(large);
         // For as long as large ones come now and then.
         for _ in 0..3 {
-            for _ in 0..PATIENCE {
+            for _ in 0..MOST_UNUSED {
                 spare.keep(text(&spare, 500).0);
             }
             let (large, _) = text(&spare, 5_000_000);
@@ -108,7 +108,7 @@ mod tests {
             assert!(large.iter().all(|byte| *byte == b'x'));
             spare.keep(large);
         }
-        for _ in 0..=PATIENCE {
+        for _ in 0..=MOST_UNUSED {
             spare.keep(text(&spare, 500).0);
         }
         assert_eq!(spare.kept().text.capacity(), 0);

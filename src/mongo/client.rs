@@ -19,7 +19,7 @@ use super::{Address, Dialect, failure::failure};
 use crate::cosmos::Failure;
 
 /// How long a command waits for a server that does not answer, unless its address says so.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The oldest protocol that the driver speaks (4.4).
 const OLDEST: i32 = 9;
@@ -65,7 +65,7 @@ impl Mongo {
         let fail = |e: &mongodb::error::Error| failure(&address, "connect", e);
         let mut options = ClientOptions::parse(address.uri()).await.map_err(|e| fail(&e))?;
         options.app_name.get_or_insert_with(|| "cosmos-rewind".into());
-        options.server_selection_timeout.get_or_insert(PATIENCE);
+        options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
         // The driver gives up on a server that is too old as on one that does not answer, after a while.
         let spoken = Arc::new(AtomicI32::new(0));
         let seen = spoken.clone();

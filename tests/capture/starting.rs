@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{Fault, Kind, TestApp, feed_document};
 
 /// Time enough for what takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn what_is_delivered_before_the_first_look_is_over_waits_for_it_and_is_stored() {
@@ -37,7 +37,7 @@ async fn containers_that_are_wrong_end_the_process_and_what_came_before_is_not_s
     let (answer, ()) = tokio::join!(handler.request("CaptureChanges", body).send(), account);
     // It may have ended by then.
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status().is_server_error()));
-    assert_eq!(handler.exit_code(PATIENCE).await, Some(2), "{:?}", handler.log());
+    assert_eq!(handler.exit_code(EXIT_TIMEOUT).await, Some(2), "{:?}", handler.log());
     handler.wait_for_log("hint: run `cosmos-rewind doctor`").await;
     let stderr = handler.stderr().join("\n");
     assert!(stderr.contains("capture would not be right") && stderr.contains("leaves out /pk"), "{stderr}");
@@ -58,7 +58,7 @@ async fn an_account_that_hangs_holds_up_neither_the_host_nor_the_end() {
     let mut patient = app.answering(&[("CosmosDB", &account)]).await;
     assert_eq!(patient.health().await, "starting", "{:?}", patient.log());
     patient.terminate();
-    assert_eq!(patient.exit_code(PATIENCE).await, Some(200), "{:?}", patient.log());
+    assert_eq!(patient.exit_code(EXIT_TIMEOUT).await, Some(200), "{:?}", patient.log());
     assert!(
         !patient.log().iter().any(|line| line.contains("ready") || line.contains("panicked")),
         "{:?}",
@@ -81,7 +81,7 @@ async fn what_is_not_there_or_refuses_for_good_ends_the_process() {
     ];
     for (setting, value, told) in cases {
         let mut handler = app.answering(&[(setting, value), HURRIED]).await;
-        assert_eq!(handler.exit_code(PATIENCE).await, Some(2), "{setting}: {:?}", handler.log());
+        assert_eq!(handler.exit_code(EXIT_TIMEOUT).await, Some(2), "{setting}: {:?}", handler.log());
         let stderr = handler.stderr().join("\n");
         assert!(stderr.contains("capture would not be right") && stderr.contains(told), "{setting}: {stderr}");
         assert!(!stderr.contains("c2VjcmV0"), "{stderr}");
@@ -119,7 +119,7 @@ async fn a_place_where_no_letter_can_be_put_ends_the_process() {
     std::fs::write(&file, "a file").unwrap();
     for place in [file.to_str().unwrap(), "/proc/letters"] {
         let mut handler = app.answering(&[("REWIND_DEAD_LETTERS", place)]).await;
-        assert_eq!(handler.exit_code(PATIENCE).await, Some(2), "{:?}", handler.log());
+        assert_eq!(handler.exit_code(EXIT_TIMEOUT).await, Some(2), "{:?}", handler.log());
         let stderr = handler.stderr().join("\n");
         assert!(stderr.contains("REWIND_DEAD_LETTERS") && stderr.contains(place), "{stderr}");
     }

@@ -19,7 +19,7 @@ const TAIL: u64 = 64 * 1024;
 const EVENT: &[u8] = b"{\"op\":\"";
 
 /// How long another process may have the file's lock, and how often that is looked at.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Makes the text of an event, line end included.
@@ -137,7 +137,7 @@ impl Locked {
                 // Replaced between the two, it would be a file without a name.
                 Ok(()) if is_at(&file, path)? => return Ok(Self(file)),
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_TIMEOUT => std::thread::sleep(LOCK_PAUSE),
                 Err(TryLockError::WouldBlock) => {
                     return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process has it locked"));
                 }

@@ -26,7 +26,7 @@ use crate::local::{
 };
 
 /// How long a request waits for the load before the client is asked to come again.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LOADING_TIMEOUT: Duration = Duration::from_secs(30);
 /// Says in an answer which moment it is of.
 const AT: &str = "x-cosmos-rewind-at";
 /// Says in an answer that documents may be missing from it, because they are not loaded yet.
@@ -110,7 +110,8 @@ impl Past {
             tracing::warn!(method = %ask.method, "a request waits until all documents are loaded");
         }
         let mut loading = self.loading.subscribe();
-        let ended = tokio::time::timeout(PATIENCE, loading.wait_for(|loading| *loading != Loading::Running)).await;
+        let ended =
+            tokio::time::timeout(LOADING_TIMEOUT, loading.wait_for(|loading| *loading != Loading::Running)).await;
         match ended.ok().and_then(Result::ok).as_deref() {
             Some(Loading::Done) => Ok(()),
             Some(Loading::Failed(problem)) => {

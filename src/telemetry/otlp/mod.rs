@@ -40,7 +40,7 @@ use crate::{
 pub use self::{batch::BatchSpan, config::ExportConfig};
 
 /// How long one request to the collector may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of the process waits for the last spans and figures.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -82,13 +82,13 @@ impl Export {
             .with_http()
             .with_endpoint(config.address("traces"))
             .with_headers(config.headers())
-            .with_timeout(PATIENCE)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()?;
         let figures = MetricExporter::builder()
             .with_http()
             .with_endpoint(config.address("metrics"))
             .with_headers(config.headers())
-            .with_timeout(PATIENCE)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()?;
         let mut traces = SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(spans);
         if !config.obeys_sampler {
