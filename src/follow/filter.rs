@@ -9,6 +9,7 @@ use cel::{
 
 use super::{
     Event,
+    bad_filter::BadFilter,
     members::Members,
     values::{extended_at, extended_of, value_of},
 };
@@ -41,18 +42,6 @@ impl std::fmt::Debug for Filter {
     }
 }
 
-/// An expression that is none, with the place.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}\n  {line}\n  {}^", " ".repeat(*column))]
-pub struct BadFilter {
-    /// What is wrong.
-    pub problem: String,
-    /// The line of the expression in which it is.
-    line: String,
-    /// How many characters of that line come before it.
-    column: usize,
-}
-
 /// Why an expression has no answer for a change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
@@ -72,7 +61,7 @@ impl Filter {
     pub fn compile(source: &str) -> Result<Self, BadFilter> {
         let env = Arc::new(Env::stdlib());
         let program = env.compile(source).map_err(|errors| match errors.errors.first() {
-            Some(e) => BadFilter::at_line(source, e.msg.clone(), e.pos.0, e.pos.1),
+            Some(e) => BadFilter::at_line(source, &e.msg, e.pos.0, e.pos.1),
             None => BadFilter::at(source, "is not an expression".into(), 0),
         })?;
         if let Some((id, name)) = unknown_name(program.expression(), &mut Vec::new()) {
@@ -265,29 +254,6 @@ fn unknown_in<'e>(entry: &'e EntryExpr, bound: &mut Vec<&'e str>) -> Option<(u64
     }
 }
 
-impl BadFilter {
-    /// This many characters from the beginning.
-    fn at(source: &str, problem: String, place: usize) -> Self {
-        let mut left = place;
-        for line in source.lines() {
-            let length = line.chars().count();
-            if left <= length {
-                return Self { problem, line: line.to_owned(), column: left };
-            }
-            left -= length + 1;
-        }
-        Self { problem, line: source.lines().last().unwrap_or_default().to_owned(), column: 0 }
-    }
-
-    /// At a line and a column, both counted from 1 by the library.
-    fn at_line(source: &str, problem: String, line: isize, column: isize) -> Self {
-        let index = usize::try_from(line - 1).unwrap_or(0);
-        let line = source.lines().nth(index).or_else(|| source.lines().last()).unwrap_or_default().to_owned();
-        let column = usize::try_from(column - 1).unwrap_or(0).min(line.chars().count());
-        Self { problem, line, column }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,9 +346,13 @@ mod tests {
                 " ".repeat(18)
             )
         );
-        let error = Filter::compile("doc.x <").unwrap_err().to_string();
-        assert!(error.ends_with("\n  doc.x <\n         ^"), "{error}");
         assert!(Filter::compile("doc.tags.exists(t, u == 1)").unwrap_err().problem.starts_with("\"u\" is not known"));
-        assert!(Filter::compile("").is_err());
+        for (wrong, shown) in [
+            ("doc.x <", "the expression ends too early\n  doc.x <\n         ^"),
+            ("a b", "the expression is not understood from here on\n  a b\n    ^"),
+            (" ", "the expression is empty\n  ''\n  ^"),
+        ] {
+            assert_eq!(Filter::compile(wrong).unwrap_err().to_string(), shown);
+        }
     }
 }

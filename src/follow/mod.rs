@@ -48,6 +48,7 @@
 //! # }
 //! ```
 
+mod bad_filter;
 mod checkpoint;
 mod error;
 mod event;
@@ -65,11 +66,12 @@ pub mod sink;
 mod store;
 mod values;
 
+pub use bad_filter::BadFilter;
 pub use checkpoint::{BadRange, Checkpoint, Mismatch, RangePosition};
 pub use error::FollowError;
 pub use event::{Event, EventError};
 pub use fence::Fence;
-pub use filter::{BadFilter, Filter, NoAnswer, Subject};
+pub use filter::{Filter, NoAnswer, Subject};
 pub use follower::{Ended, Follower, Options, holder};
 pub use metrics::Metrics;
 pub use pipeline::Pipeline;

@@ -244,8 +244,8 @@ impl<'a> Sending<'a> {
         };
         let Some(answers) = Answer::all(&carried.body, operations.len()) else {
             // Whatever answered took it for something else.
-            let problem = "the answer does not have one result for each operation";
-            self.switch.turn_off(&Failure::from_status("bulk request".into(), Status::new(500, 0), problem, None));
+            let problem = "the answer does not have one result for each operation".to_owned();
+            self.switch.turn_off(&Failure::invalid("bulk request".into(), problem));
             return (Vec::new(), Some(Rest { operations, how: Again::Alone, sent_before: true }));
         };
         let mut outcomes = Vec::with_capacity(operations.len());

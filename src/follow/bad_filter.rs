@@ -1,0 +1,47 @@
+//! A mistake in an expression, with a caret below it.
+
+/// An expression that is none, with the place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}\n  {line}\n  {}^", " ".repeat(*column))]
+pub struct BadFilter {
+    /// What is wrong.
+    pub problem: String,
+    /// The line of the expression in which it is.
+    line: String,
+    /// How many characters of that line come before it.
+    column: usize,
+}
+
+impl BadFilter {
+    /// This many characters from the beginning.
+    pub(super) fn at(source: &str, problem: String, place: usize) -> Self {
+        let mut left = place;
+        for line in source.lines() {
+            let length = line.chars().count();
+            if left <= length {
+                return Self { problem, line: line.to_owned(), column: left };
+            }
+            left -= length + 1;
+        }
+        Self { problem, line: source.lines().last().unwrap_or_default().to_owned(), column: 0 }
+    }
+
+    /// At a line and a column, both counted from 1 by the library. Of its grammar, which it speaks of in its own names, the
+    /// place is all that helps.
+    pub(super) fn at_line(source: &str, problem: &str, line: isize, column: isize) -> Self {
+        let is_grammar = problem.strip_prefix("Syntax error:").is_some();
+        if source.trim().is_empty() {
+            return Self { problem: "the expression is empty".into(), line: "''".into(), column: 0 };
+        }
+        let index = usize::try_from(line - 1).unwrap_or(0);
+        let line = source.lines().nth(index).or_else(|| source.lines().last()).unwrap_or_default().to_owned();
+        let column = usize::try_from(column - 1).unwrap_or(0).min(line.chars().count());
+        let is_at_end = column == line.chars().count() && index + 1 >= source.lines().count();
+        let problem = match (is_grammar, is_at_end) {
+            (true, true) => "the expression ends too early",
+            (true, false) => "the expression is not understood from here on",
+            (false, _) => problem,
+        };
+        Self { problem: problem.to_owned(), line, column }
+    }
+}
