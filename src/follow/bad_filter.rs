@@ -26,10 +26,9 @@ impl BadFilter {
         Self { problem, line: source.lines().last().unwrap_or_default().to_owned(), column: 0 }
     }
 
-    /// At a line and a column, both counted from 1 by the library. Of its grammar, which it speaks of in its own names, the
-    /// place is all that helps.
+    /// At a line and a column, both counted from 1 by the library. What could have come there it tells in names of its own,
+    /// which are left out.
     pub(super) fn at_line(source: &str, problem: &str, line: isize, column: isize) -> Self {
-        let is_grammar = problem.strip_prefix("Syntax error:").is_some();
         if source.trim().is_empty() {
             return Self { problem: "the expression is empty".into(), line: "''".into(), column: 0 };
         }
@@ -37,10 +36,9 @@ impl BadFilter {
         let line = source.lines().nth(index).or_else(|| source.lines().last()).unwrap_or_default().to_owned();
         let column = usize::try_from(column - 1).unwrap_or(0).min(line.chars().count());
         let is_at_end = column == line.chars().count() && index + 1 >= source.lines().count();
-        let problem = match (is_grammar, is_at_end) {
-            (true, true) => "the expression ends too early",
-            (true, false) => "the expression is not understood from here on",
-            (false, _) => problem,
+        let problem = match is_at_end {
+            true => "the expression ends too early",
+            false => problem.split(" expecting ").next().unwrap_or_default(),
         };
         Self { problem: problem.to_owned(), line, column }
     }

@@ -349,7 +349,7 @@ mod tests {
         assert!(Filter::compile("doc.tags.exists(t, u == 1)").unwrap_err().problem.starts_with("\"u\" is not known"));
         for (wrong, shown) in [
             ("doc.x <", "the expression ends too early\n  doc.x <\n         ^"),
-            ("a b", "the expression is not understood from here on\n  a b\n    ^"),
+            ("a b", "Syntax error: extraneous input 'b'\n  a b\n    ^"),
             (" ", "the expression is empty\n  ''\n  ^"),
         ] {
             assert_eq!(Filter::compile(wrong).unwrap_err().to_string(), shown);

@@ -3,6 +3,8 @@
 //! The promise: whatever `as_of` answers for an instant that the policy keeps, it answers alike afterwards; for every
 //! other instant it may know less, but never says that a document did not exist when it did.
 
+mod tests;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike as _, Days, Months, NaiveTime};
@@ -199,6 +201,3 @@ impl RetentionPlan {
         kept
     }
 }
-
-#[cfg(test)]
-mod tests;

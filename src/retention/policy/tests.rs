@@ -1,5 +1,7 @@
 //! Which versions stay, and what is left behind of those that go.
 
+#![cfg(test)]
+
 use proptest::prelude::*;
 use serde_json::json;
 
