@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status, gate::Room};
-use crate::change::key::ItemKey;
+use crate::change::{diff, key::ItemKey, record::own_text};
 
 /// Writes waiting for each worker: enough to keep it busy, few enough to stop soon.
 const QUEUE: usize = 4;
@@ -181,11 +181,7 @@ impl Shared {
                 .run(|| self.container.upsert(key, id, body.clone()))
                 .await
                 .map(|written| if written.created { &self.created } else { &self.updated }),
-            Action::Create(body) => match retry.run(|| self.container.create(key, id, body.clone())).await {
-                Ok(_) => Ok(&self.created),
-                Err(f) if f.disposition == Disposition::Conflict => Ok(&self.skipped),
-                Err(f) => Err(f),
-            },
+            Action::Create(body) => self.create(&retry, &job.item, body).await,
             Action::ReplaceOlder(body, moment) => self.replace_older(&retry, &job.item, body, *moment).await,
             Action::Delete => match retry.run(|| self.container.delete(key, id, None)).await {
                 // A clean 404; 404/1003 would be the container.
@@ -211,6 +207,20 @@ impl Shared {
 }
 
 impl Shared {
+    /// Leaves an item alone that is there already, unless it is there because an answer to this very write was lost.
+    async fn create(&self, retry: &Retry, item: &ItemKey, body: &[u8]) -> Result<&AtomicU64, Failure> {
+        let (key, id) = (&item.partition_key, item.id.as_str());
+        match retry.run(|| self.container.create(key, id, body.to_vec())).await {
+            Ok(_) => Ok(&self.created),
+            Err(f) if f.disposition == Disposition::Conflict => {
+                let may_be_ours = retry.count() > 0 || f.sent_before;
+                let live = if may_be_ours { retry.run(|| self.container.read(key, id)).await? } else { None };
+                Ok(if live.is_some_and(|live| is_of(&live, body)) { &self.created } else { &self.skipped })
+            }
+            Err(f) => Err(f),
+        }
+    }
+
     /// Looks first, and again when the item moved in between.
     async fn replace_older(
         &self,
@@ -220,6 +230,8 @@ impl Shared {
         moment: i64,
     ) -> Result<&AtomicU64, Failure> {
         let (key, id) = (&item.partition_key, item.id.as_str());
+        // What it is counted as when the last attempt was carried out, and its answer lost.
+        let mut ours = None;
         for attempt in 1.. {
             let live = retry.run(|| self.container.read(key, id)).await?;
             let result = match live.as_deref() {
@@ -229,7 +241,8 @@ impl Shared {
                         Failure::invalid("read item".into(), format!("its _ts and _etag are not understood: {e}"))
                     })?;
                     if facts.ts >= moment {
-                        return Ok(&self.skipped);
+                        let ours = ours.filter(|_| is_of(live, body));
+                        return Ok(ours.unwrap_or(&self.skipped));
                     }
                     retry
                         .run(|| self.container.replace(key, id, body.to_vec(), &facts.etag))
@@ -242,12 +255,22 @@ impl Shared {
                 Err(f)
                     if attempt < LOOKS
                         && (matches!(f.disposition, Disposition::Conflict | Disposition::PreconditionFailed)
-                            || f.status == Status::NO_ITEM) => {}
+                            || f.status == Status::NO_ITEM) =>
+                {
+                    let counter = if live.is_some() { &self.updated } else { &self.created };
+                    ours = (retry.count() > 0 || f.sent_before).then_some(counter);
+                }
                 other => return other,
             }
         }
         Ok(&self.skipped)
     }
+}
+
+/// Whether an item has the text that was sent.
+fn is_of(live: &str, sent: &[u8]) -> bool {
+    let sent = std::str::from_utf8(sent).ok().and_then(|sent| own_text(sent).ok());
+    own_text(live).ok().zip(sent).is_some_and(|(live, sent)| diff::same(&live, &sent))
 }
 
 /// What decides whether a live item is older.

@@ -1,7 +1,10 @@
 //! What is promised of single items.
 
+use std::sync::Arc;
+
 use cosmos_rewind::{
-    cosmos::{Disposition, Status},
+    change::key::ItemKey,
+    cosmos::{Action, Disposition, Job, RuLimiter, RuMeter, Status, Tally, Writers},
     history::memory::Fault,
 };
 use serde_json::{Value, json};
@@ -88,4 +91,31 @@ async fn a_write_in_memory_may_be_done_although_it_is_answered_as_failed() {
     assert_eq!(source.create(&key("p"), "a", body()).await.unwrap_err().status.code, 408);
     assert_eq!(source.create(&key("p"), "a", body()).await.unwrap_err().disposition, Disposition::Conflict);
     assert_eq!(account.source.written().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_lost_answer_was_about_is_counted_as_what_it_was() {
+    let (account, _) = memory(LAYOUTS[0]);
+    let body = |n: i64| json!({"id": "a", "pk": "p", "n": n}).to_string().into_bytes();
+    let written = async |action: Action| {
+        let pace = RuLimiter::new(&RuMeter::default(), None);
+        let writers =
+            Writers::start(account.source.clone(), 1, pace, Arc::new(|_, failure| assert!(failure.is_none())));
+        assert!(writers.send(Job { item: ItemKey { id: "a".into(), partition_key: key("p") }, action }).await);
+        writers.finish().await.0
+    };
+    let (created, skipped) = (Tally { created: 1, ..Tally::default() }, Tally { skipped: 1, ..Tally::default() });
+    // The one that looks first has its look.
+    let create: (&dyn Fn(i64) -> Action, &[Fault]) = (&|n| Action::Create(body(n)), &[]);
+    let replace: (&dyn Fn(i64) -> Action, &[Fault]) = (&|n| Action::ReplaceOlder(body(n), i64::MIN), &[Fault::No]);
+    for (action, before) in [create, replace] {
+        let fails = |fault: Fault| account.source.fail_next(before.iter().copied().chain([fault]));
+        fails(Fault::Unanswered(Status::new(503, 0)));
+        assert_eq!(written(action(1)).await, created);
+        assert_eq!(written(action(1)).await, skipped, "it was there before");
+        // Somebody else's write is none of ours, though an answer was lost.
+        account.source.fail_next([Fault::Refused(Status::new(503, 0))]);
+        assert_eq!(written(action(2)).await, skipped);
+        written(Action::Delete).await;
+    }
 }

@@ -48,6 +48,8 @@ pub enum Fault {
     Refused(Status),
     /// A write is done, and answered with this status.
     Unanswered(Status),
+    /// None: it is done as it should be.
+    No,
 }
 
 /// An item as it is stored.
@@ -306,7 +308,7 @@ impl Items for MemoryContainer {
                 Some(Fault::Refused(status) | Fault::Unanswered(status)) => {
                     return Err(Failure::from_status("read item".into(), status, "refused", None));
                 }
-                None => {}
+                Some(Fault::No) | None => {}
             }
             self.shared.meter.add(READ);
             Ok(locked(&self.items).get(&place(key, id)).map(|item| item.text.clone()))
