@@ -7,6 +7,7 @@ use futures::TryStreamExt as _;
 use super::{
     EraseError, Found, Request,
     dead_letter_match::{is_about, may_be_about},
+    journal_files,
     journals::{self, JournalMentions},
 };
 use crate::{
@@ -140,7 +141,7 @@ impl Eraser<'_> {
 
     async fn local(&self, remove: bool) -> Result<JournalMentions, EraseError> {
         let (folder, items) = (self.request.journals.clone(), self.items.clone());
-        let found = tokio::task::spawn_blocking(move || journals::in_folder(&folder, &items, remove)).await;
+        let found = tokio::task::spawn_blocking(move || journal_files::in_folder(&folder, &items, remove)).await;
         let found = found.map_err(std::io::Error::other).and_then(|found| found);
         found.map_err(|error| EraseError::Journals { folder: self.request.journals.clone(), error })
     }

@@ -1,12 +1,7 @@
-//! Takes every mention of one item out of the journals of restores: those in the history, and local files. What is left
-//! of a journal stays whole: its checksum is made anew, unless it was wrong before.
+//! Takes every mention of one item out of the journals of restores: those in the history here, local files in
+//! `journal_files`. What is left of a journal stays whole: its checksum is made anew, unless it was wrong before.
 
-use std::{
-    collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{self, BufRead as _, BufReader, BufWriter, Write as _},
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
 use serde::Deserialize;
@@ -32,7 +27,7 @@ pub struct JournalMentions {
 }
 
 impl JournalMentions {
-    fn add(&mut self, mentions: u64) {
+    pub(super) fn add(&mut self, mentions: u64) {
         self.journals += u64::from(mentions > 0);
         self.mentions += mentions;
     }
@@ -47,19 +42,19 @@ fn is_about(id: &str, pk: &serde_json::Value, items: &[ItemKey]) -> bool {
 
 /// Reads a plan's text line by line: which lines stay, and what its checksum was and will be.
 #[derive(Default)]
-struct Scan {
+pub(super) struct Scan {
     before: Sha256,
     after: Sha256,
     /// Steps that stay.
     steps: usize,
     lines: usize,
-    removed: u64,
-    end: Option<End>,
+    pub(super) removed: u64,
+    pub(super) end: Option<End>,
 }
 
 impl Scan {
     /// Whether the line stays.
-    fn line(&mut self, line: &str, items: &[ItemKey]) -> bool {
+    pub(super) fn line(&mut self, line: &str, items: &[ItemKey]) -> bool {
         #[derive(Deserialize)]
         struct Named {
             id: String,
@@ -71,7 +66,11 @@ impl Scan {
             self.end = Some(end);
             return true;
         }
-        let stays = !serde_json::from_str::<Named>(line).is_ok_and(|named| is_about(&named.id, &named.pk, items));
+        let stays = match serde_json::from_str::<Named>(line) {
+            Ok(named) => !is_about(&named.id, &named.pk, items),
+            // Of a line that is cut off nobody knows whose it is.
+            Err(e) => !(e.is_eof() && items.iter().any(|item| item.is_named_in(line.as_bytes()))),
+        };
         self.removed += u64::from(!stays);
         if self.end.is_none() {
             let add = |hash: &mut Sha256| {
@@ -90,7 +89,7 @@ impl Scan {
     }
 
     /// The line that ends what is left; `None` when the old one stays: there is none, or it was wrong already.
-    fn new_end(&self) -> Option<String> {
+    pub(super) fn new_end(&self) -> Option<String> {
         let end = self.end.as_ref()?;
         let sum = |hash: &Sha256| hex(&hash.clone().finalize());
         let (before, after) = (sum(&self.before), sum(&self.after));
@@ -244,55 +243,6 @@ impl JournalItems<'_> {
         }
         Ok(mentions)
     }
-}
-
-/// The local journals of a folder that name the item, by one of its keys; with `remove` they are rewritten without it.
-///
-/// # Errors
-/// When a file cannot be read or written. A folder that is not there has none.
-pub fn in_folder(folder: &Path, items: &[ItemKey], remove: bool) -> io::Result<JournalMentions> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(JournalMentions::default()),
-        other => other?,
-    };
-    let mut all = JournalMentions::default();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "jsonl") {
-            all.add(in_file(&path, items, remove)?);
-        }
-    }
-    Ok(all)
-}
-
-fn in_file(path: &Path, items: &[ItemKey], remove: bool) -> io::Result<u64> {
-    let mut scan = Scan::default();
-    for line in BufReader::new(File::open(path)?).lines() {
-        scan.line(&line?, items);
-    }
-    if scan.removed == 0 || !remove {
-        return Ok(scan.removed);
-    }
-    let (end, mut part) = (scan.new_end(), path.as_os_str().to_owned());
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut out = BufWriter::new(options.open(&part)?);
-    let mut again = Scan::default();
-    for line in BufReader::new(File::open(path)?).lines() {
-        let line = line?;
-        let is_end = again.end.is_none() && serde_json::from_str::<EndLine>(&line).is_ok();
-        if again.line(&line, items) {
-            out.write_all(end.as_deref().filter(|_| is_end).unwrap_or(&line).as_bytes())?;
-            out.write_all(b"\n")?;
-        }
-    }
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    std::fs::rename(&part, path)?;
-    Ok(scan.removed)
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@
 
 mod dead_letter_match;
 mod eraser;
+mod journal_files;
 mod journals;
 
 use std::{
