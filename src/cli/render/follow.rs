@@ -2,7 +2,7 @@
 
 use crate::{
     causes::chain,
-    cli::{CliError, ErrorKind, Exit, Hint, Ui},
+    cli::{CliError, ErrorKind, Exit, Hint, Ui, error::room},
     cosmos::Disposition,
     figures::{count_of, number},
     follow::{CheckpointError, CheckpointFileError, Ended, FollowError, Report, sink::SinkError},
@@ -72,18 +72,19 @@ impl From<FollowError> for CliError {
                 "give another --name (or --checkpoint-file), or the flags that it was started with",
             ),
             FollowError::Store(CheckpointError::File { path, problem }) => {
-                let is_wrong = match problem {
-                    CheckpointFileError::NoName | CheckpointFileError::NotACheckpoint(_) => true,
-                    CheckpointFileError::Lock(_) | CheckpointFileError::Disk(_) => false,
+                let hint = match &problem {
+                    CheckpointFileError::NoName | CheckpointFileError::NotACheckpoint(_) => None,
+                    CheckpointFileError::Lock(e) | CheckpointFileError::Disk(e) => {
+                        Some(room(e).unwrap_or("name a file in a folder that is there, which may be read and written"))
+                    }
                 };
                 let message = chain(&CheckpointError::File { path, problem });
-                match is_wrong {
-                    true => Self::usage(
+                match hint {
+                    None => Self::usage(
                         message,
                         "put a copy of the file back, or name another --checkpoint-file, which begins where --from says",
                     ),
-                    false => Self::failed(message)
-                        .hint("name a file in a folder that is there, which may be read and written"),
+                    Some(hint) => Self::failed(message).hint(hint),
                 }
             }
             e @ FollowError::Range(_) => Self::usage(
@@ -96,5 +97,24 @@ impl From<FollowError> for CliError {
             | FollowError::Interrupted
             | FollowError::Reader(_)) => Self::failed(chain(&e)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_for_which_there_is_no_room_asks_for_room() {
+        let of = |kind: io::ErrorKind| {
+            let problem = CheckpointFileError::Disk(kind.into());
+            CliError::from(FollowError::Store(CheckpointError::File { path: "c.json".into(), problem })).hints[0]
+                .to_string()
+        };
+        let (full, forbidden) = (of(io::ErrorKind::StorageFull), of(io::ErrorKind::PermissionDenied));
+        assert!(full.contains("make room"), "{full}");
+        assert!(forbidden.contains("a folder that is there"), "{forbidden}");
     }
 }
