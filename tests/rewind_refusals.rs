@@ -86,6 +86,11 @@ async fn before_the_first_version_nothing_is_guessed_and_a_creation_is_believed(
         "_change": {"v": 1, "op": "replace", "ts": now - 1200, "lsn": 2, "etag": "\"e1\""}});
     let key = PartitionKey::parse(r#"["b","b"]"#).unwrap();
     app.changes().await.upsert(&key, "b~e1", record.to_string().into_bytes()).await.unwrap();
+    // Capture of every version was at work before the creation of the other one.
+    let first = json!({"id": "c~e1", "pk": "c", "_originalId": "c",
+        "_change": {"v": 1, "op": "create", "ts": now - 7200, "lsn": 0, "etag": "\"e1\""}});
+    let its_key = PartitionKey::parse(r#"["c","c"]"#).unwrap();
+    app.changes().await.upsert(&its_key, "c~e1", first.to_string().into_bytes()).await.unwrap();
     app.put(json!({"id": "b", "pk": "b", "city_name": "Ruined"})).await;
     let before = everything(&app).await;
     let restore = async |id: &str, at: &str| {
@@ -94,7 +99,12 @@ async fn before_the_first_version_nothing_is_guessed_and_a_creation_is_believed(
         let report: Value = serde_json::from_str(&output.stdout).unwrap();
         (output.code, report["plan"]["steps"][0]["action"].as_str().unwrap().to_owned())
     };
-    assert_eq!(restore("a", "1d").await, (0, "keep".to_owned()), "it was not there, and --delete-newer is not given");
+    assert_eq!(restore("a", "1h").await, (0, "keep".to_owned()), "it was not there, and --delete-newer is not given");
+    assert_eq!(
+        restore("a", "1d").await,
+        (3, "unknown".to_owned()),
+        "nothing tells of the time before the first change"
+    );
     assert_eq!(restore("b", "1d").await, (3, "unknown".to_owned()));
     is_refused(&app.run(&["show", "--id", "b", "--at", "1d"]).await, 1, "the earliest known", "");
     assert_eq!(everything(&app).await, before);

@@ -114,6 +114,7 @@ fn print(ui: &Ui, args: &ShowArgs, shown: &Shown) -> Result<(), CliError> {
         ui.note(&printable(&format!("warning: {about}: {doubt}")));
     }
     if !matches!(answer.state, State::Document(_)) {
+        lookup::note_caveats(ui, &answer.caveats);
         return Err(lookup::not_there(&item.key.id, &answer, &shown.known.versions, "--at"));
     }
     if args.format == ShowFormat::Text {

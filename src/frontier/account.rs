@@ -64,8 +64,8 @@ impl Account for Cosmos {
         async move {
             let containers = CosmosContainers::open(self, names).await?;
             let frontier = read(self, names, &containers, at, pace).await?;
-            let removed = removals::read(&*containers.containers().changes).await?;
-            Ok(Frontier { dropped_before: removed.dropped_before, ..frontier })
+            let untold = removals::untold(&*containers.containers().changes).await?;
+            Ok(Frontier { untold, ..frontier })
         }
         .boxed()
     }

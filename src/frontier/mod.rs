@@ -28,6 +28,7 @@ use crate::{
     history::{
         CosmosContainers,
         frontier::{Evidence, Frontier, Part, TOO_DEEP, Waiting},
+        removals::Untold,
     },
 };
 
@@ -79,7 +80,7 @@ pub async fn read(
             None => by_newest(range, anywhere(containers, &mut newest_anywhere).await?),
         });
     }
-    Ok(Frontier { parts, problems, dropped_before: None })
+    Ok(Frontier { parts, problems, untold: Untold::NOTHING })
 }
 
 fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec<Checkpoint>) -> Vec<Reader> {

@@ -177,8 +177,8 @@ impl Account for MongoAccount {
                 Some(part) => part,
                 None => super::by_newest(FeedRange::full(), newest),
             };
-            let dropped_before = removals::read(&*changes).await?.dropped_before;
-            Ok(Frontier { parts: vec![part], problems, dropped_before })
+            let untold = removals::untold(&*changes).await?;
+            Ok(Frontier { parts: vec![part], problems, untold })
         }
         .boxed()
     }

@@ -40,10 +40,16 @@ pub async fn reach(
             for problem in &frontier.problems {
                 cx.progress.note(&format!("warning: {problem}"));
             }
-            if let Some(before) = frontier.dropped_before.filter(|before| at.seconds() < *before) {
+            if let Some(before) = frontier.untold.dropped_before.filter(|before| at.seconds() < *before) {
                 cx.progress.note(&format!(
                     "warning: documents that had been deleted before {} were dropped from the history (prune --drop-deleted): others may have existed at {at}",
                     PointInTime::from_epoch(before)
+                ));
+            }
+            if let Some(begins) = frontier.untold.begins.filter(|begins| at.seconds() < *begins) {
+                cx.progress.note(&format!(
+                    "warning: every version is in the history only from {} on: others may have existed at {at}",
+                    PointInTime::from_epoch(begins)
                 ));
             }
         }

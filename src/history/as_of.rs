@@ -140,7 +140,9 @@ pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) ->
         }
         // Read beside the history, it has no predecessor in any mode; of the mode the version itself tells.
         (Some(Op::Upsert), None, _) if next.is_live() && tells_all(chosen) => Some(Caveat::NextUncaptured),
-        (Some(Op::Upsert), None, _) => Some(Caveat::LatestMode),
+        (Some(Op::Upsert | Op::Baseline), None, _) => Some(Caveat::LatestMode),
+        // After a delete there is a creation first.
+        (Some(Op::Replace | Op::Update), None, _) if gone => Some(Caveat::Gap { lsn: None, until: next.ts }),
         _ => None,
     }
 }
@@ -238,6 +240,13 @@ mod tests {
         assert_eq!(caveats(&latest, 30), [Caveat::LatestMode]);
         let healed = [plain(10, 1, None, "upsert"), plain(30, 9, Some(1), "replace")];
         assert_eq!(caveats(&healed, 20), [], "the chain closes");
+        // What was listed names no predecessor in any mode; and after a delete there is a creation first.
+        for op in ["create", "delete"] {
+            let listed = [plain(10, 1, None, op), version(30, None, None, "baseline", json!({}))];
+            assert_eq!(caveats(&listed, 20), [Caveat::LatestMode], "{op}");
+        }
+        let unseen_creation = [plain(10, 1, None, "delete"), plain(30, 9, None, "replace")];
+        assert_eq!(caveats(&unseen_creation, 20), [Caveat::Gap { lsn: None, until: 30 }]);
         let others = [
             version(10, None, None, "baseline", json!({})),
             version(20, Some(2), None, "create", json!({"fidelity": "normalized", "tsFrom": "capture"})),

@@ -9,7 +9,7 @@ use crate::change::time::PointInTime;
 pub enum Caveat {
     /// The chain of versions does not close: between the version in force and the next one there was another, unseen.
     Gap {
-        /// LSN of the unseen version, where the next one names it; else it must have been a delete.
+        /// LSN of the unseen version, where the next one names it; else the two have to have another one between them.
         lsn: Option<i64>,
         /// Time of the next version: the unseen one lies between the version in force and this.
         until: i64,
@@ -74,7 +74,7 @@ impl fmt::Display for Caveat {
                 f.write_str("a version is missing from the history")?;
                 match lsn {
                     Some(lsn) => write!(f, " (LSN {lsn})")?,
-                    None => f.write_str(" (a delete, since the next one is a create)")?,
+                    None => f.write_str(" (the delete before a creation, or the creation after a delete)")?,
                 }
                 write!(f, "; it lies between this one and {}", PointInTime::from_epoch(*until))
             }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::reading::LiveContainer;
+use super::{reading::LiveContainer, removals::Untold};
 use crate::{
     change::{
         key::{ItemKey, PartitionKey},
@@ -76,8 +76,8 @@ pub struct Frontier {
     pub parts: Vec<Part>,
     /// What could not be asked, and why.
     pub problems: Vec<String>,
-    /// Documents that had been deleted before this second may have been dropped with all their versions.
-    pub dropped_before: Option<i64>,
+    /// Of which times it tells nothing, though nothing in it looks missing.
+    pub untold: Untold,
 }
 
 /// What is known of one document's part.
@@ -87,15 +87,15 @@ pub struct Reach<'f> {
     pub until: Option<PointInTime>,
     /// Whether a delete would be in the history.
     pub sees_deletes: bool,
-    /// Documents that had been deleted before this second may have been dropped with all their versions.
-    pub dropped_before: Option<i64>,
+    /// Of which times it tells nothing, though nothing in it looks missing.
+    pub untold: Untold,
     waiting: Option<&'f Waiting>,
 }
 
 impl Reach<'_> {
     /// Of a place for versions that has no frontier: what it has is all there is.
     pub const ALL: Self =
-        Self { until: Some(PointInTime::END), sees_deletes: false, dropped_before: None, waiting: None };
+        Self { until: Some(PointInTime::END), sees_deletes: false, untold: Untold::NOTHING, waiting: None };
 
     /// Whether everything up to a moment is in the history.
     pub fn covers(&self, at: PointInTime) -> bool {
@@ -139,19 +139,16 @@ impl Frontier {
                 place.and_then(|place| parts.iter().find(|part| part.range.intersection(&place).is_some()))
             }
         };
-        let dropped_before = self.dropped_before;
+        let untold = self.untold;
         match part {
-            Some(part) => Reach {
-                until: part.until,
-                sees_deletes: part.sees_deletes,
-                dropped_before,
-                waiting: Some(&part.waiting),
-            },
+            Some(part) => {
+                Reach { until: part.until, sees_deletes: part.sees_deletes, untold, waiting: Some(&part.waiting) }
+            }
             // A key that lies nowhere: what is known of all parts.
             None => Reach {
                 until: self.until(),
                 sees_deletes: self.parts.iter().all(|part| part.sees_deletes),
-                dropped_before,
+                untold,
                 waiting: Some(&Waiting::Any),
             },
         }

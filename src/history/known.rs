@@ -43,7 +43,7 @@ impl Facts<'_> {
     /// Why the version in force may be another one than the history says; `None` when it is sure, or proved by the live
     /// document with the etag `live`.
     pub fn doubt(&self, item: &ItemKey, known: &AsOf<'_>, live: Option<&str>) -> Option<String> {
-        self.doubt_of_feed(item, known, live).or_else(|| self.dropped(known).filter(|_| known.version().is_some()))
+        self.doubt_of_feed(item, known, live).or_else(|| self.dropped(known))
     }
 
     /// Why the version in force may not be the document that was, because its delete may have been removed from the history;
@@ -51,7 +51,7 @@ impl Facts<'_> {
     pub fn dropped(&self, known: &AsOf<'_>) -> Option<String> {
         let live = [self.target, self.source].into_iter().flatten();
         let is_live = |version: &Version| live.clone().any(|live| version.etag.as_ref() == Some(&live.etag));
-        removals::doubt(known, self.reach.dropped_before).filter(|_| !known.version().is_some_and(is_live))
+        removals::doubt(known, self.reach.untold).filter(|_| !known.version().is_some_and(is_live))
     }
 
     /// The same of what the feed has delivered: an order that nobody knows, deletes without a key, and what is not captured.
@@ -93,6 +93,8 @@ impl Facts<'_> {
             Caveat::Gap { .. } => true,
             // Up to where the history is complete there was no creation.
             Caveat::NextUncaptured => self.is_beyond(known.at),
+            // What a restore or a repair saved is no part of the feed: that it names no version before says nothing.
+            Caveat::LatestMode => known.next.is_some_and(|next| next.lsn.is_some()) || self.is_beyond(known.at),
             _ => false,
         };
         let unseen = known.caveats.iter().find(hides)?;

@@ -67,6 +67,9 @@ pub struct End {
 pub enum Which {
     /// The earliest version.
     Oldest,
+    /// The earliest version from a feed that delivers every version, or of a collection that was read before one. What
+    /// came from latest-version mode, `backfill` or a repair does not count.
+    OldestOfAll,
     /// The latest version.
     Newest,
 }

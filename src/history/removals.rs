@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     as_of::{AsOf, State},
-    reading::HistoryReader,
+    reading::{HistoryReader, Which},
 };
 use crate::{
-    change::record::{ORIGINAL_ID, layout::key_of_other},
+    change::{
+        record::{ORIGINAL_ID, layout::key_of_other},
+        time::PointInTime,
+    },
     cosmos::{Failure, RETRY_TIMEOUT, Retry},
 };
 
@@ -52,6 +55,30 @@ pub async fn read(changes: &dyn HistoryReader) -> Result<Removals, Failure> {
     Ok(item.mark)
 }
 
+/// Of which times a history tells nothing, though nothing in it looks missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Untold {
+    /// Documents that had been deleted before this second may have been dropped with all their versions.
+    pub dropped_before: Option<i64>,
+    /// The first change that came from a feed of every version. What was deleted before may be in no version at all.
+    pub begins: Option<i64>,
+}
+
+impl Untold {
+    /// Of a place for versions that has all there is.
+    pub const NOTHING: Self = Self { dropped_before: None, begins: None };
+}
+
+/// Reads of which times a history tells nothing.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn untold(changes: &dyn HistoryReader) -> Result<Untold, Failure> {
+    let dropped_before = read(changes).await?.dropped_before;
+    let begins = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(Which::OldestOfAll)).await?;
+    Ok(Untold { dropped_before, begins: begins.map(|end| end.ts) })
+}
+
 /// Notes that records of before a second are about to be removed, and whole documents of before another one, by the account's
 /// time. Called before that: what is removed without a note would be missed.
 ///
@@ -77,10 +104,17 @@ pub async fn note(
 }
 
 /// Why a document may have been another one at a moment than its versions say: those of documents that had been deleted
-/// before a second may have been dropped, and the delete with them. That it is live is no matter here.
-pub fn doubt(known: &AsOf<'_>, dropped_before: Option<i64>) -> Option<String> {
+/// before a second may have been dropped, and the delete with them; or they were never captured. That it is live is no
+/// matter here.
+pub fn doubt(known: &AsOf<'_>, untold: Untold) -> Option<String> {
     const DROPPED: &str = "deleted documents of that time were dropped from the history (prune --drop-deleted)";
-    let before = dropped_before?;
+    if let Some(begins) = untold.begins.filter(|begins| known.created_later() && known.at.seconds() < *begins) {
+        return Some(format!(
+            "was created later, but every version is in the history only from {} on: whether it existed before is not known",
+            PointInTime::from_epoch(begins)
+        ));
+    }
+    let before = untold.dropped_before?;
     match known.state {
         // It came late: what had followed it was gone by then.
         State::Document(version) if known.next.is_none() && !version.is_live() && version.ts < before => {

@@ -62,6 +62,10 @@ impl Rules {
     pub fn at(at: PointInTime) -> Self {
         Self { at, delete_newer: false, recreate_deleted: false, named: false, container: None, recreated: false }
     }
+
+    fn is_earlier(&self, version: &Version) -> bool {
+        version.container.is_some_and(|then| self.container.is_some_and(|now| then != now))
+    }
 }
 
 /// What a decision comes to.
@@ -129,28 +133,24 @@ impl Step {
 }
 
 fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, rules: Rules) -> Decided {
-    let at = rules.at;
-    let beyond = facts.is_beyond(at);
-    let ends = || facts.ends();
+    let beyond = facts.is_beyond(rules.at);
     let live = facts.target.map(|live| live.etag.as_str());
     if let Some(doubt) = facts.doubt_of_feed(item, known, live) {
         return Decided::unknown(doubt);
     }
     match (&known.state, live) {
         (State::Empty, _) => Decided::unknown("no version in the history"),
-        (State::NotYet { earliest }, live) if known.created_later() => match live {
-            None => Decided::new(Action::Keep),
-            Some(_) if !rules.delete_newer => Decided::keep(format!(
+        (State::NotYet { earliest }, live) if known.created_later() => match (live, facts.dropped(known)) {
+            (_, Some(doubt)) => Decided::unknown(doubt),
+            (None, None) => Decided::new(Action::Keep),
+            (Some(_), None) if !rules.delete_newer => Decided::keep(format!(
                 "was created later, at {}; --delete-newer deletes it",
                 PointInTime::from_epoch(earliest.ts)
             )),
-            Some(_) if rules.recreated => Decided::unknown(
+            (Some(_), None) if rules.recreated => Decided::unknown(
                 "was created later, but the container was made again since: whether it was in the one before is not known",
             ),
-            Some(_) => match facts.dropped(known) {
-                Some(doubt) => Decided::unknown(doubt),
-                None => Decided::new(Action::Delete),
-            },
+            (Some(_), None) => Decided::new(Action::Delete),
         },
         (State::NotYet { earliest }, _) if earliest.is_live() => Decided::unknown("no version in the history"),
         (State::NotYet { earliest }, _) => Decided::unknown(format!(
@@ -158,9 +158,13 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
             PointInTime::from_epoch(earliest.ts)
         )),
         (State::Deleted(_), None) => Decided::new(Action::Keep),
-        (State::Deleted(_), Some(_)) if rules.delete_newer && beyond => {
-            Decided::unknown(format!("{}: whether it was made again before the point in time is not known", ends()))
-        }
+        (State::Deleted(_), Some(_)) if rules.delete_newer && beyond => Decided::unknown(format!(
+            "{}: whether it was made again before the point in time is not known",
+            facts.ends()
+        )),
+        (State::Deleted(v), Some(_)) if rules.delete_newer && rules.is_earlier(v) => Decided::unknown(
+            "was deleted, but the container was made again since: whether it was made again in the one before is not known",
+        ),
         (State::Deleted(_), Some(_)) if rules.delete_newer => Decided::new(Action::Delete),
         (State::Deleted(v), Some(_)) => Decided::keep(format!(
             "did not exist then, deleted at {}; --delete-newer deletes it again",
@@ -196,7 +200,7 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
                 }
                 None => Decided { action: Action::Recreate, notes: Vec::from_iter(dropped) },
                 Some(_) => {
-                    let notes = dropped.into_iter().chain(beyond.then(ends)).collect();
+                    let notes = dropped.into_iter().chain(beyond.then(|| facts.ends())).collect();
                     Decided { action: Action::Restore, notes }
                 }
             }

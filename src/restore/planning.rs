@@ -32,6 +32,7 @@ use crate::{
         live::{LiveDetail, look_at},
         odd_records,
         reading::Which as End,
+        removals::Untold,
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, facts_of_id},
         version::named,
     },
@@ -113,7 +114,7 @@ pub async fn plan(
     let moment = request.state.last_moment().filter(|_| from_history);
     let frontier = match moment {
         Some(moment) => reach(moment, request.wait, &limiter, cx).await?,
-        None => Frontier { parts: Vec::new(), problems: Vec::new(), dropped_before: None },
+        None => Frontier { parts: Vec::new(), problems: Vec::new(), untold: Untold::NOTHING },
     };
     let beyond = moment.is_some_and(|moment| !frontier.covers(moment));
     let head = Head {

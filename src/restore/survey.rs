@@ -132,7 +132,7 @@ pub(super) async fn decided(
     let source = match applier.containers.is_elsewhere() {
         // What the target has says nothing of the source; where the history may end too early, or a delete may have been
         // removed from it, the source does.
-        true if !reach.covers(rules.at) || reach.dropped_before.is_some() => {
+        true if !reach.covers(rules.at) || reach.untold.dropped_before.is_some() => {
             look_at(&*applier.containers.source, &applier.pace, &found.item, false).await?
         }
         true => None,

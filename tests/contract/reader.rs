@@ -229,13 +229,21 @@ async fn a_record_is_found_by_its_item_and_its_id_and_one_that_is_not_there_is_n
 #[tokio::test]
 async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
     for side in super::empty(LAYOUTS[0]).await {
-        assert_eq!(side.containers.changes.end(Which::Oldest).await.unwrap(), None, "{}", side.name);
+        for which in [Which::Oldest, Which::OldestOfAll] {
+            assert_eq!(side.containers.changes.end(which).await.unwrap(), None, "{}", side.name);
+        }
     }
     for side in filled(LAYOUTS[0]).await {
         let end = async |which| side.containers.changes.end(which).await.unwrap().unwrap().ts;
         let times: Vec<f64> = side.records.iter().filter_map(|record| record["_change"]["ts"].as_f64()).collect();
         let newest = times.iter().copied().fold(f64::MIN, f64::max);
         assert_eq!(end(Which::Newest).await as f64, newest, "{}", side.name);
+        let told = side.records.iter().map(|record| &record["_change"]).filter(|change| {
+            ["create", "replace", "update", "delete", "expire"].map(Value::from).contains(&change["op"])
+                || (change["op"] == "baseline" && change["via"] == "follow")
+        });
+        let first = told.filter_map(|change| change["ts"].as_f64()).map(|ts| ts as i64).min();
+        assert_eq!(Some(end(Which::OldestOfAll).await), first, "{}", side.name);
     }
 }
 

@@ -88,6 +88,7 @@ async fn a_document_is_shown_as_it_was_at_every_moment_of_its_life() {
 
     insta::assert_snapshot!(show("2023-11-14T22:13:19Z").await, @r#"
     exit 1
+    ! warning: document "28036": was created later, but every version is in the history only from 2023-11-14T22:13:20Z on: whether it existed before is not known
     ! error: no version of document "28036" at or before 2023-11-14T22:13:19Z: it was created at 2023-11-14T22:13:20Z
     ! hint: --at 2023-11-14T22:13:20Z has it as of then
     "#);

@@ -245,9 +245,9 @@ async fn play(seed: u64) {
     world.capture(&mut rng).await;
     let story = format!("seed {seed}, history keyed {layout:?}");
 
-    // Back to any second, and back again.
+    // Back to any second since the first change that was captured, and back again.
     world.later(5);
-    let then = rng.random_range(START..world.now);
+    let then = rng.random_range(world.account.source.written()[0].ts..world.now);
     let expected = at(&world.account.source.written(), then);
     let before = contents(&world.account.source);
     world.account.source.fail_next(faults(&mut rng));

@@ -3,6 +3,7 @@
 
 mod captured;
 mod claims;
+mod holes;
 mod odd;
 mod records;
 mod uncaptured;

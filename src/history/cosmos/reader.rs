@@ -35,6 +35,7 @@ const WITHIN: &str = "((c._change.ts >= @from AND c._change.ts <= @to) \
                       OR (NOT IS_DEFINED(c._change) AND c._ts >= @from AND c._ts <= @to))";
 
 const OLDEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts ASC";
+const OLDEST_OF_ALL: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND (c._change.op IN ('create', 'replace', 'update', 'delete', 'expire') OR (c._change.op = 'baseline' AND c._change.via = 'follow')) ORDER BY c._change.ts ASC";
 const NEWEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts DESC";
 
 /// A container of records, which knows how its source is keyed.
@@ -72,11 +73,12 @@ fn is_packed(row: &str) -> bool {
 pub(super) fn end(row: &RawValue) -> Result<End, Failure> {
     #[derive(Deserialize)]
     struct Ends {
-        ts: i64,
+        // Whatever number it is: one odd record stops nobody.
+        ts: f64,
         rid: Option<String>,
     }
     let wrong = |e| Failure::invalid("read newest".into(), format!("a row is not understood: {e}"));
-    serde_json::from_str(row.get()).map(|Ends { ts, rid }| End { ts, rid }).map_err(wrong)
+    serde_json::from_str(row.get()).map(|Ends { ts, rid }| End { ts: ts as i64, rid }).map_err(wrong)
 }
 
 /// Reads an item of a journal, or the row of one.
@@ -163,6 +165,7 @@ impl HistoryReader for CosmosReader {
     fn end(&self, which: Which) -> Answer<'_, Option<End>> {
         let sql = match which {
             Which::Oldest => OLDEST,
+            Which::OldestOfAll => OLDEST_OF_ALL,
             Which::Newest => NEWEST,
         };
         first_row(&self.container, sql, end)

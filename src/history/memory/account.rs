@@ -122,7 +122,7 @@ impl Account for MemoryAccount {
                     next: None,
                 }],
                 problems: Vec::new(),
-                dropped_before: removals::read(&Self::history(self)).await?.dropped_before,
+                untold: removals::untold(&Self::history(self)).await?,
             })
         }
         .boxed()

@@ -185,12 +185,18 @@ impl HistoryReader for MemoryHistory {
             let mut ends: Vec<(f64, String)> =
                 self.changes.texts().into_iter().filter_map(|text| Some((time_of(&text)?, text))).collect();
             ends.sort_by(|one, other| one.0.total_cmp(&other.0));
+            let parsed = |text: &String| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+            let told = |text: &String| match parsed(text)["_change"]["op"].as_str() {
+                Some("baseline") => parsed(text)["_change"]["via"] == "follow",
+                op => matches!(op, Some("create" | "replace" | "update" | "delete" | "expire")),
+            };
             let end = match which {
                 Which::Oldest => ends.first(),
+                Which::OldestOfAll => ends.iter().find(|(_, text)| told(text)),
                 Which::Newest => ends.last(),
             };
             Ok(end.map(|(ts, text)| {
-                let change: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+                let change = parsed(text);
                 End { ts: *ts as i64, rid: change["_change"]["rid"].as_str().map(String::from) }
             }))
         }

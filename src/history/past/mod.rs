@@ -40,14 +40,14 @@ pub use self::{
 };
 use super::{
     AnyContext, Containers,
-    as_of::as_of,
+    as_of::{self, as_of},
     containers::record,
     frontier::Frontier,
     histories::Item,
     known::{Facts, with_live},
     live::{self, look_at},
     reading::{HistoryReader, LiveContainer},
-    removals::{self, Removals},
+    removals::{self, Untold},
     timeline::Timeline,
 };
 use crate::{
@@ -86,7 +86,7 @@ struct Past<'a> {
     /// Read once for each moment. Where the history was complete then, it stays so.
     frontiers: Mutex<Vec<(PointInTime, Arc<Frontier>)>>,
     /// Read once, where no frontier is.
-    removed: OnceCell<Removals>,
+    untold: OnceCell<Untold>,
 }
 
 impl<'a> Past<'a> {
@@ -102,8 +102,8 @@ impl<'a> Past<'a> {
             Err(failure) => return Err(failure),
         };
         let pace = RuLimiter::new(cx.account.meter(), None);
-        let (frontiers, removed) = (Mutex::default(), OnceCell::new());
-        Ok(Self { account: cx.account, names: cx.names, changes, source, pace, frontiers, removed })
+        let (frontiers, untold) = (Mutex::default(), OnceCell::new());
+        Ok(Self { account: cx.account, names: cx.names, changes, source, pace, frontiers, untold })
     }
 
     /// The source container that there is today, to tell versions of one before it.
@@ -135,24 +135,25 @@ impl<'a> Past<'a> {
 
     /// These versions, and what the removals from the history put in doubt about them.
     async fn unless_dropped(&self, versions: Vec<Version>, at: PointInTime) -> Result<Known, Failure> {
-        let removed = self.removed.get_or_try_init(|| removals::read(&*self.changes)).await?;
-        let doubt = removals::doubt(&as_of(&versions, at), removed.dropped_before);
+        let untold = self.untold.get_or_try_init(|| removals::untold(&*self.changes)).await?;
+        let doubt = removals::doubt(&as_of(&versions, at), *untold);
         Ok(Known { versions, doubt })
     }
 
     /// Adds to a document's history what its live document tells of a moment.
     async fn known_at(&self, item: &Item, at: PointInTime) -> Result<Known, LookError> {
-        let (chosen, next) = {
-            let line = Timeline::of(&item.versions);
-            let (chosen, next) = line.at(at);
-            (chosen.cloned(), next.is_some())
+        let (chosen, is_settled) = {
+            let known = as_of(&item.versions, at);
+            let may_be_back = matches!(known.state, as_of::State::Deleted(_)) && !known.caveats.is_empty();
+            (known.version().cloned(), known.next.is_some() && item.unkeyed.is_empty() && !may_be_back)
         };
-        // A later version from the feed: everything before it is there, unless deletes cannot be told apart.
-        if next && chosen.is_some() && item.unkeyed.is_empty() {
+        // A later version from the feed: everything before it is there, unless deletes cannot be told apart, or nothing
+        // tells that what was deleted was not made again.
+        if is_settled && chosen.is_some() {
             return Ok(Known { versions: item.versions.clone(), doubt: None });
         }
         let source = match &self.source {
-            Ok(source) if !(next && item.unkeyed.is_empty()) => source,
+            Ok(source) if !is_settled => source,
             _ => return Ok(self.unless_dropped(item.versions.clone(), at).await?),
         };
         let live = look_at(&**source, &self.pace, &item.key, true).await?;

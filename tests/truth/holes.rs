@@ -1,0 +1,94 @@
+//! Histories with holes that nothing in them shows: what was not captured is no proof that there was nothing.
+
+use cosmos_rewind::{
+    change::{key::PartitionKey, time::PointInTime, version::Version},
+    history::{frontier::Reach, known::Facts, live::Live},
+    restore::plan::{Action, Rules, decide},
+};
+use serde_json::{Value, json};
+
+use super::captured::{Captured, action, next_second};
+use crate::support::{Output, TestApp};
+
+async fn plan(world: &Captured, at: &str, more: &[&str]) -> Output {
+    world.run(&[&["restore", "--all", "--at", at, "--dry-run", "--format", "json"], more].concat()).await
+}
+
+/// Every command says that it does not know what the document was, and of how many it knows that little.
+async fn nobody_knows(world: &Captured, id: &str, at: &str, unknown: u32) {
+    let planned = plan(world, at, &["--delete-newer=9"]).await;
+    assert_eq!((planned.code, action(&planned, id)), (3, "unknown".to_owned()), "{planned:?}");
+    let planned = plan(world, at, &[]).await;
+    assert_eq!((planned.code, action(&planned, id)), (3, "unknown".to_owned()), "{planned:?}");
+    let saved = world.run(&["backup", "--all", "--at", at, "--out", "then.jsonl", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&saved.stdout).unwrap();
+    assert_eq!((saved.code, &report["documents"], &report["unknown"]), (3, &json!(0), &json!(unknown)), "{saved:?}");
+    let shown = world.run(&["show", "--id", id, "--pk", "p", "--at", at, "--format", "json"]).await;
+    let doubt = serde_json::from_str::<Value>(&shown.stdout).unwrap()["doubt"].take();
+    assert!(shown.code == 1 && doubt.as_str().is_some_and(|doubt| doubt.contains("not known")), "{shown:?}");
+    let mut program = world.app.start_program(&["at", at]);
+    program.line().await;
+    let loaded: Value = serde_json::from_str(&program.line().await).unwrap();
+    assert_eq!((&loaded["documents"], &loaded["unknown"]), (&json!(0), &json!(unknown)), "{loaded}");
+}
+
+#[tokio::test]
+async fn a_creation_says_nothing_of_before_capture_began() {
+    let world = Captured { app: TestApp::start().await, mode: "all-versions" };
+    world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    let before = next_second().await.to_string();
+    next_second().await;
+    world.delete("a", "p").await;
+    world.capture().await;
+    next_second().await;
+    world.put(json!({"id": "a", "pk": "p", "n": 2})).await;
+    let between = next_second().await.to_string();
+    next_second().await;
+    world.put(json!({"id": "b", "pk": "q", "n": 1})).await;
+    world.capture().await;
+    nobody_knows(&world, "a", &before, 2).await;
+    // From the first change on it does say that there was nothing.
+    let planned = plan(&world, &between, &["--delete-newer=9"]).await;
+    assert_eq!((planned.code, action(&planned, "b")), (0, "delete".to_owned()), "{planned:?}");
+}
+
+#[tokio::test]
+async fn a_delete_says_nothing_of_what_latest_mode_left_out() {
+    let world = Captured::start("all-versions").await;
+    world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    next_second().await;
+    world.delete("a", "p").await;
+    world.capture().await;
+    next_second().await;
+    world.put(json!({"id": "a", "pk": "p", "n": 2})).await;
+    let at = next_second().await.to_string();
+    next_second().await;
+    world.put(json!({"id": "a", "pk": "p", "n": 3})).await;
+    let world = Captured { mode: "latest", ..world };
+    let latest = ["follow", "--name", "latest", "--from", "beginning", "--until-caught-up"];
+    assert_eq!(world.run(&latest).await.code, 0);
+    nobody_knows(&world, "a", &at, 1).await;
+    let told = world.run(&["show", "--id", "a", "--pk", "p", "--at", &at]).await;
+    assert!(told.stderr.contains("latest-version mode"), "{told:?}");
+}
+
+#[test]
+fn a_delete_says_nothing_of_a_container_that_is_gone() {
+    // The first is of a container before today's, in which it may have been made again at the end.
+    let rids = ["47UeAPmUTk0GEQAAAAAAAA==", "47UeAPmUTk4GEQAAAAAAAA=="];
+    let record = |op: &str, ts: i64, rid: &str| {
+        let change = json!({"v": 1, "op": op, "ts": ts, "lsn": ts, "etag": ts.to_string(), "rid": rid});
+        Version::parse(&json!({"id": format!("a~{ts}"), "_originalId": "a", "_change": change}).to_string()).unwrap()
+    };
+    let item = cosmos_rewind::change::key::ItemKey { id: "a".into(), partition_key: PartitionKey::parse("p").unwrap() };
+    let live = Live { etag: "30".into(), ts: Some(30), text: None };
+    for (rid, expected) in [(rids[0], Action::Unknown), (rids[1], Action::Delete)] {
+        let versions = [record("create", 10, rid), record("delete", 20, rid), record("create", 30, rids[1])];
+        let facts =
+            Facts { versions: &versions, unkeyed: &[], target: Some(&live), source: Some(&live), reach: Reach::ALL };
+        let container = versions[2].container;
+        let rules = Rules { delete_newer: true, container, ..Rules::at(PointInTime::from_epoch(25)) };
+        let step = decide(&item, facts, rules);
+        assert_eq!(step.action, expected, "{:?}", step.notes);
+    }
+}
