@@ -27,8 +27,8 @@ use crate::{
     follow::Checkpoint,
     history::{
         CosmosContainers,
-        frontier::{Evidence, Frontier, Part, TOO_DEEP, Waiting},
-        removals::Untold,
+        frontier::{Evidence, Frontier, Next, Part, TOO_DEEP, Waiting},
+        removals::{self, Untold},
     },
 };
 
@@ -75,7 +75,9 @@ pub async fn read(
                 .and_modify(|known| *known = joined(known.take(), probed.clone()))
                 .or_insert(probed);
         }
-        parts.push(match best(groups, &range) {
+        let missing =
+            if groups.len() > 1 { earliest_missing(containers, groups.values().flatten()).await? } else { None };
+        parts.push(match best(groups, &range, missing) {
             Some(part) => part,
             None => by_newest(range, anywhere(containers, &mut newest_anywhere).await?),
         });
@@ -133,7 +135,10 @@ fn joined(one: Option<Part>, other: Option<Part>) -> Option<Part> {
 
 /// Which reader tells most. All leases count as one: which function's write this history, the lease container does not
 /// say, so the one that is furthest behind decides. A follower's checkpoint says which history it writes.
-fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange) -> Option<Part> {
+///
+/// One that began after `missing`, a change that is not in the history, tells nothing of the time before it began. So where
+/// the one that tells most reads every version, the one that stands before that change decides.
+fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange, missing: Option<Part>) -> Option<Part> {
     let (mut lease, mut has_lease) = (None, false);
     let mut follower: Option<Part> = None;
     for (group, part) in groups {
@@ -152,7 +157,31 @@ fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange) -> Option<Par
         (Some(one), Some(other)) => Some(if other.until > one.until { other } else { one }),
         (one, other) => one.or(other),
     };
+    let part = match (part, missing) {
+        (Some(part), Some(missing)) if part.sees_deletes && missing.until < part.until => Some(missing),
+        (part, _) => part,
+    };
     part.filter(|part| part.until.is_some()).map(|part| Part { range: range.clone(), ..part })
+}
+
+/// Of the readers of every version, the one that stands first before a change that is not in the history: none has
+/// delivered that, however far another one is. What was pruned is not looked for.
+async fn earliest_missing<'a>(
+    containers: &CosmosContainers,
+    parts: impl Iterator<Item = &'a Part>,
+) -> Result<Option<Part>, Failure> {
+    let changes = containers.containers().changes;
+    let mut waiting: Vec<&Part> = parts.filter(|part| part.sees_deletes && part.next.is_some()).collect();
+    waiting.sort_by_key(|part| part.until);
+    for part in waiting {
+        let Some(Next { item: Some(item), record: Some(record), ts, .. }) = &part.next else { continue };
+        if Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.record(item, record)).await?.is_none()
+            && removals::read(&*changes).await?.pruned_before.is_none_or(|before| ts.seconds() >= before)
+        {
+            return Ok(Some(part.clone()));
+        }
+    }
+    Ok(None)
 }
 
 /// The time of the newest version of the whole history, read once.

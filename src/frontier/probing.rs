@@ -147,8 +147,10 @@ fn next_of(item: &RawValue, paths: &KeyPaths) -> Next {
         current: Option<&'a RawValue>,
     }
     let document = serde_json::from_str::<Envelope<'_>>(item.get()).ok().and_then(|envelope| envelope.current);
+    let (item_key, record) = change_of(item, paths).unzip();
     Next {
-        item: change_of(item, paths).map(|(item, _)| item),
+        item: item_key,
+        record,
         ts: PointInTime::from_epoch(time_of(item.get()).unwrap_or_default()),
         depth: depth(document.unwrap_or(item).get()),
     }

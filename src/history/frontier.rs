@@ -49,6 +49,8 @@ pub struct Part {
 pub struct Next {
     /// Whose change it is; `None` when that is not understood.
     pub item: Option<ItemKey>,
+    /// The record that it becomes, or has become by another reader.
+    pub record: Option<String>,
     /// When it was written.
     pub ts: PointInTime,
     /// Levels of objects and arrays in the document.

@@ -92,3 +92,35 @@ fn a_delete_says_nothing_of_a_container_that_is_gone() {
         assert_eq!(step.action, expected, "{:?}", step.notes);
     }
 }
+
+#[tokio::test]
+async fn a_follower_that_began_later_tells_nothing_of_before() {
+    let world = Captured::start("all-versions").await;
+    for id in ["a", "d"] {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    next_second().await;
+    world.delete("a", "p").await;
+    world.capture().await;
+    next_second().await;
+    // Neither of two followers delivers this.
+    world.put(json!({"id": "a", "pk": "p", "n": 2})).await;
+    world.delete("d", "p").await;
+    let at = next_second().await.to_string();
+    next_second().await;
+    world.delete("a", "p").await;
+    world.put(json!({"id": "a", "pk": "p", "n": 3})).await;
+    let second =
+        async || world.run(&["follow", "--name", "second", "--mode", "all-versions", "--until-caught-up"]).await.code;
+    assert_eq!(second().await, 0);
+    world.put(json!({"id": "c", "pk": "p", "n": 1})).await;
+    assert_eq!(second().await, 0);
+    nobody_knows(&world, "a", &at, 2).await;
+    // Once the first one has delivered it, everything is known again.
+    world.capture().await;
+    world.put(json!({"id": "c", "pk": "p", "n": 2})).await;
+    assert_eq!(second().await, 0);
+    let planned = plan(&world, &at, &["--delete-newer=9"]).await;
+    assert_eq!((planned.code, action(&planned, "a"), action(&planned, "c")), (0, "restore".into(), "delete".into()));
+    assert_eq!(action(&planned, "d"), "keep", "{planned:?}");
+}
