@@ -107,6 +107,19 @@ async fn a_restore_from_an_archive_is_planned_saved_written_and_undone() {
 }
 
 #[tokio::test]
+async fn a_creation_says_nothing_of_before_the_archive_began() {
+    let app = TestApp::start().await;
+    stories(&app).await;
+    let before = live(&app).await;
+    let at = (T + 999).to_string();
+    let args = ["restore", "--from-archive", "a", "--at", &at, "--all", "--delete-newer=99", "--format", "json"];
+    let planned = app.run(&[&args[..], &["--yes"]].concat()).await;
+    assert_eq!(planned.code, 3, "{planned:?}");
+    assert!(actions(&planned).iter().all(|action| action.ends_with(" unknown")), "{planned:?}");
+    assert_eq!(live(&app).await, before);
+}
+
+#[tokio::test]
 async fn documents_are_named_or_filtered_and_single_fields_go_into_what_is_there() {
     let app = TestApp::start().await;
     stories(&app).await;

@@ -120,6 +120,8 @@ pub struct ArchiveFacts {
     buckets: Vec<Mutex<File>>,
     files: Vec<Arc<str>>,
     ends: Vec<End>,
+    /// Its first change from a feed of every version, of whichever document.
+    pub begins: Option<i64>,
     /// What was read.
     pub counts: Counts,
 }
@@ -130,6 +132,7 @@ struct Spill {
     buckets: Vec<BufWriter<File>>,
     files: Vec<Arc<str>>,
     ends: Vec<End>,
+    begins: Option<i64>,
 }
 
 fn bucket_of(item: &ItemKey) -> usize {
@@ -145,6 +148,9 @@ impl Collect for Spill {
         let partition_key = head.key().map_err(|e| wrong(Problem::Key(e)))?;
         if partition_key.0.len() != self.components {
             return Err(wrong(Problem::Components { found: partition_key.0.len(), wanted: self.components }));
+        }
+        if head.op != Op::Upsert {
+            self.begins = Some(self.begins.map_or(ts, |begins| begins.min(ts)));
         }
         let item = ItemKey { id: head.id.clone().into_owned(), partition_key };
         if self.only.as_ref().is_some_and(|only| !only.contains(&item)) {
@@ -194,8 +200,9 @@ impl ArchiveFacts {
         let unwritable = |e: io::Error| Damage::new("a temporary file", Problem::Make(e));
         let new = || Ok(BufWriter::with_capacity(1 << 14, tempfile::tempfile()?));
         let buckets = (0..BUCKETS).map(|_| new()).collect::<io::Result<_>>().map_err(unwritable)?;
-        let (spill, counts) =
-            archive.read(Spill { only, components, buckets, files: Vec::new(), ends: Vec::new() }, ns).await?;
+        let (spill, counts) = archive
+            .read(Spill { only, components, buckets, files: Vec::new(), ends: Vec::new(), begins: None }, ns)
+            .await?;
         let buckets: Vec<Mutex<File>> = spill
             .buckets
             .into_iter()
@@ -203,7 +210,7 @@ impl ArchiveFacts {
             .collect::<Result<_, _>>()?;
         let mut ends = spill.ends;
         ends.sort_by(|left, right| left.position().cmp(&right.position()));
-        Ok(Self { archive, buckets, files: spill.files, ends, counts })
+        Ok(Self { archive, buckets, files: spill.files, ends, begins: spill.begins, counts })
     }
 
     /// The documents, a part at a time: each document is in one part, in order of id and key there.

@@ -99,6 +99,11 @@ impl Reach<'_> {
     pub const ALL: Self =
         Self { until: Some(PointInTime::END), sees_deletes: false, untold: Untold::NOTHING, waiting: None };
 
+    /// The same of one that has all there is since its first change from a feed of every version.
+    pub fn since(begins: Option<i64>) -> Self {
+        Self { untold: Untold { begins, ..Untold::NOTHING }, ..Self::ALL }
+    }
+
     /// Whether everything up to a moment is in the history.
     pub fn covers(&self, at: PointInTime) -> bool {
         self.until.is_some_and(|until| until >= at)

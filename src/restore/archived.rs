@@ -138,7 +138,8 @@ pub async fn survey(
                     ArchiveScope::All => here,
                     _ => look_at(&*applier.containers.target, &applier.pace, &of_item.item, true).await?,
                 };
-                let (mut step, hand) = decided(applier, found(&of_item, here), Reach::ALL, rules).await?;
+                let (mut step, hand) =
+                    decided(applier, found(&of_item, here), Reach::since(facts.begins), rules).await?;
                 // That the archive has a version does not mean that the history has it.
                 step.saved = false;
                 if let Some(chosen) = &mut step.version {
