@@ -47,7 +47,7 @@ use super::{
     known::{Facts, with_live},
     live::{self, look_at},
     reading::{HistoryReader, LiveContainer},
-    removals::{self, Untold},
+    removals::{self, Removals, Untold},
     timeline::Timeline,
 };
 use crate::{
@@ -85,7 +85,8 @@ struct Past<'a> {
     pace: RuLimiter,
     /// Read once for each moment. Where the history was complete then, it stays so.
     frontiers: Mutex<Vec<(PointInTime, Arc<Frontier>)>>,
-    /// Read once, where no frontier is.
+    /// Each read once, where no frontier is; the second where it may tell something.
+    removed: OnceCell<Removals>,
     untold: OnceCell<Untold>,
 }
 
@@ -102,8 +103,8 @@ impl<'a> Past<'a> {
             Err(failure) => return Err(failure),
         };
         let pace = RuLimiter::new(cx.account.meter(), None);
-        let (frontiers, untold) = (Mutex::default(), OnceCell::new());
-        Ok(Self { account: cx.account, names: cx.names, changes, source, pace, frontiers, untold })
+        let (frontiers, removed, untold) = (Mutex::default(), OnceCell::new(), OnceCell::new());
+        Ok(Self { account: cx.account, names: cx.names, changes, source, pace, frontiers, removed, untold })
     }
 
     /// The source container that there is today, to tell versions of one before it.
@@ -135,8 +136,14 @@ impl<'a> Past<'a> {
 
     /// These versions, and what the removals from the history put in doubt about them.
     async fn unless_dropped(&self, versions: Vec<Version>, at: PointInTime) -> Result<Known, Failure> {
-        let untold = self.untold.get_or_try_init(|| removals::untold(&*self.changes)).await?;
-        let doubt = removals::doubt(&as_of(&versions, at), *untold);
+        let known = as_of(&versions, at);
+        let untold = if known.created_later() {
+            *self.untold.get_or_try_init(|| removals::untold(&*self.changes)).await?
+        } else {
+            let removed = self.removed.get_or_try_init(|| removals::read(&*self.changes)).await?;
+            Untold { dropped_before: removed.dropped_before, begins: None }
+        };
+        let doubt = removals::doubt(&known, untold);
         Ok(Known { versions, doubt })
     }
 
