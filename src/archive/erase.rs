@@ -62,7 +62,10 @@ fn others(name: &str, kind: Kind, input: impl BufRead, items: &[ItemKey]) -> Res
     let (mut kept, mut found, mut cut_off) = (Vec::new(), 0, false);
     each_event(name, kind, input, |line, text| {
         let head = Head::read(name, line, text);
-        if is_about(&head.inspect_err(|_| cut_off = items.iter().any(|item| item.is_named_in(text)))?, items) {
+        if head.is_err() {
+            cut_off = items.iter().any(|item| item.is_named_in(text));
+        }
+        if is_about(&head?, items) {
             found += 1;
         } else {
             kept.extend_from_slice(text);

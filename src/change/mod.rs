@@ -64,6 +64,11 @@ impl Op {
         matches!(self, Self::Delete | Self::Expire)
     }
 
+    /// Whether only a feed that delivers every version tells it.
+    pub fn is_of_every_version(self) -> bool {
+        matches!(self, Self::Create | Self::Replace | Self::Update | Self::Delete | Self::Expire)
+    }
+
     /// Whether it happened to a collection, and not to a document.
     pub fn is_of_collection(self) -> bool {
         matches!(self, Self::Drop | Self::Rename | Self::DropDatabase | Self::Invalidate)

@@ -140,6 +140,6 @@ impl From<BackupError> for CliError {
 }
 
 fn unwritten(path: &Path, cause: std::io::Error) -> CliError {
-    let hints = room(&cause).into_iter().map(Hint::from).collect();
-    CliError { hints, ..CliError::failed(format!("cannot write {}", path.display())).because(cause) }
+    let hint = room(&cause);
+    CliError::failed(format!("cannot write {}", path.display())).because(cause).hint_of(hint)
 }

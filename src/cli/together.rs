@@ -49,11 +49,18 @@ pub(super) fn names_of(connection: &ConnectionArgs, containers: &[String]) -> Re
     }
     let mut all: Vec<Names> = Vec::new();
     for text in containers {
-        let names = match text.split_once('=') {
-            Some((source, changes)) => {
-                Names { source: source.to_owned(), changes: changes.to_owned(), ..common.clone() }
-            }
-            None if !Names::is_one(text) => Names { source: text.clone(), ..common.clone() },
+        let (source, changes) = match text.split_once('=') {
+            Some((source, changes)) => (source, Some(changes)),
+            None => (text.as_str(), None),
+        };
+        if let Some(wrong) = [Some(source), changes].into_iter().flatten().find(|name| !Names::is_one(name)) {
+            return Err(CliError::usage(
+                format!("--containers: {wrong:?} is not the name of a container"),
+                "write NAME, or NAME=CHANGES, with commas in between",
+            ));
+        }
+        let names = match changes {
+            Some(changes) => Names { source: source.to_owned(), changes: changes.to_owned(), ..common.clone() },
             None => known.iter().find(|names| names.source == *text).cloned().ok_or_else(|| {
                 CliError::usage(
                     format!("--containers {text}: no function captures it, so its history is not known"),
@@ -61,12 +68,6 @@ pub(super) fn names_of(connection: &ConnectionArgs, containers: &[String]) -> Re
                 )
             })?,
         };
-        if let Some(wrong) = [&names.source, &names.changes].into_iter().find(|name| !Names::is_one(name)) {
-            return Err(CliError::usage(
-                format!("--containers: {wrong:?} is not the name of a container"),
-                "write NAME, or NAME=CHANGES, with commas in between",
-            ));
-        }
         if let Some(other) = all.iter().find(|o| o.source == names.source || o.changes == names.changes) {
             return Err(CliError::usage(
                 format!(

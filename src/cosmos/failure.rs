@@ -247,6 +247,12 @@ impl Retry {
         Self { gives_up: true, ..Self::for_at_most(patience) }
     }
 
+    /// Whether an operation that failed may have been carried out all the same, by an attempt before the one that was answered:
+    /// one of ours, or of the client library.
+    pub fn may_be_done(&self, failure: &Failure) -> bool {
+        self.count() > 0 || failure.sent_before
+    }
+
     /// How many retries there were.
     pub fn count(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)

@@ -213,8 +213,7 @@ impl Shared {
         match retry.run(|| self.container.create(key, id, body.to_vec())).await {
             Ok(_) => Ok(&self.created),
             Err(f) if f.disposition == Disposition::Conflict => {
-                let may_be_ours = retry.count() > 0 || f.sent_before;
-                let live = if may_be_ours { retry.run(|| self.container.read(key, id)).await? } else { None };
+                let live = if retry.may_be_done(&f) { retry.run(|| self.container.read(key, id)).await? } else { None };
                 Ok(if live.is_some_and(|live| is_of(&live, body)) { &self.created } else { &self.skipped })
             }
             Err(f) => Err(f),
@@ -258,7 +257,7 @@ impl Shared {
                             || f.status == Status::NO_ITEM) =>
                 {
                     let counter = if live.is_some() { &self.updated } else { &self.created };
-                    ours = (retry.count() > 0 || f.sent_before).then_some(counter);
+                    ours = retry.may_be_done(&f).then_some(counter);
                 }
                 other => return other,
             }

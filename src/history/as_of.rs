@@ -149,7 +149,7 @@ pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) ->
 
 /// Whether it came from a feed that delivers every version.
 fn tells_all(version: &Version) -> bool {
-    matches!(version.op, Some(Op::Create | Op::Replace | Op::Update | Op::Delete | Op::Expire))
+    version.op.is_some_and(Op::is_of_every_version)
 }
 
 #[cfg(test)]

@@ -240,7 +240,7 @@ impl Applier<'_> {
                 outcome.after = written.etag.filter(|_| text.is_some());
                 Ok(Attempt::Done)
             }
-            Err(f) if moved(&f) => Ok(Attempt::Moved { tried: retry.count() > 0 || f.sent_before }),
+            Err(f) if moved(&f) => Ok(Attempt::Moved { tried: retry.may_be_done(&f) }),
             Err(f) => Err(f.into()),
         }
     }

@@ -8,7 +8,7 @@ use super::{
         restore::explain,
         selection::pk_flag,
     },
-    CliError, Hint, room,
+    CliError, room,
 };
 use crate::{
     backfill::BackfillError,
@@ -280,9 +280,9 @@ impl From<RestoreError> for CliError {
                 Self::failed(chain(&error)).hint("without a journal nothing is written; --journal names its folder")
             }
             RestoreError::Disk(error) => {
-                let hints =
+                let hint =
                     room(&error).map(|_| "make room where temporary files are, or name another folder in TMPDIR");
-                Self { hints: hints.into_iter().map(Hint::from).collect(), ..Self::failed(message).because(error) }
+                Self::failed(message).because(error).hint_of(hint)
             }
             RestoreError::Intents { source, .. } => Self::failed("the journal cannot be written").because(source),
             RestoreError::NoRestore { .. } => Self::not_there(message, "cosmos-rewind undo --list shows all"),

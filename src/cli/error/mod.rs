@@ -156,6 +156,15 @@ impl CliError {
         Self { hints: vec![hint.into()], ..self }
     }
 
+    /// The same error with the next step, where there is a usual one.
+    #[must_use]
+    pub fn hint_of(self, hint: Option<impl Into<Hint>>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     /// The same error after a part of the work, of which this is left.
     #[must_use]
     pub fn leaving(self, left: &'static str) -> Self {

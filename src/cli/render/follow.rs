@@ -2,7 +2,7 @@
 
 use crate::{
     causes::chain,
-    cli::{CliError, ErrorKind, Exit, Hint, Ui, error::room},
+    cli::{CliError, ErrorKind, Exit, Ui, error::room},
     cosmos::Disposition,
     figures::{count_of, number},
     follow::{CheckpointError, CheckpointFileError, Ended, FollowError, Report, sink::SinkError},
@@ -32,9 +32,7 @@ impl From<FollowError> for CliError {
         match error {
             // The reader has seen enough, as with `| head`.
             FollowError::Sink(SinkError::Closed) => ErrorKind::Unread.into(),
-            FollowError::Sink(SinkError::Refused(why)) => {
-                Self { hints: why.hint().map(Hint::from).into_iter().collect(), ..Self::failed(chain(&why)) }
-            }
+            FollowError::Sink(SinkError::Refused(why)) => Self::failed(chain(&why)).hint_of(why.hint()),
             FollowError::Filter(e) => Self::usage(
                 e.to_string(),
                 "functions are those of CEL, such as size, startsWith and matches, and changed(\"/path\")",

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::container::{MemoryContainer, compiled};
 use crate::{
     change::{
+        Op,
         key::{ItemKey, KeyPaths, PartitionKey},
         raw::RawDocument,
         record::{ORIGINAL_ID, Record},
@@ -186,9 +187,12 @@ impl HistoryReader for MemoryHistory {
                 self.changes.texts().into_iter().filter_map(|text| Some((time_of(&text)?, text))).collect();
             ends.sort_by(|one, other| one.0.total_cmp(&other.0));
             let parsed = |text: &String| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
-            let told = |text: &String| match parsed(text)["_change"]["op"].as_str() {
-                Some("baseline") => parsed(text)["_change"]["via"] == "follow",
-                op => matches!(op, Some("create" | "replace" | "update" | "delete" | "expire")),
+            let told = |text: &String| {
+                let change = &parsed(text)["_change"];
+                match Op::deserialize(&change["op"]) {
+                    Ok(Op::Baseline) => change["via"] == "follow",
+                    op => op.is_ok_and(Op::is_of_every_version),
+                }
             };
             let end = match which {
                 Which::Oldest => ends.first(),
