@@ -290,8 +290,15 @@ async fn a_deleted_document_comes_back_from_its_last_version_with_or_without_a_t
     // Latest-version mode delivers no deletes: the history of the other one simply ends.
     keyed.record("delete", 1_700_000_100, None, &document("tombstone", 0)).await;
     keyed.captured().await;
+    // When that one was deleted, nobody knows.
+    let planned = keyed.run(&["restore", "--all", "--at", AT, "--dry-run", "--format", "json"]).await;
+    let plan: Value = serde_json::from_str(&planned.stdout).unwrap();
+    let actions = plan["plan"]["steps"].as_array().unwrap().iter().map(|step| (&step["id"], &step["action"]));
+    let expected = [(&json!("silent"), &json!("unknown")), (&json!("tombstone"), &json!("recreate"))];
+    assert_eq!((planned.code, actions.collect::<Vec<_>>()), (3, expected.to_vec()));
     for at in [AT, "1700000010"] {
-        let restored = keyed.run(&["restore", "--all", "--at", at, "--yes", "--no-stamp", "--format", "json"]).await;
+        let restore = ["restore", "--all", "--at", at, "--recreate-deleted", "--no-stamp", "--format", "json"];
+        let restored = keyed.run(&[&restore[..], &["--yes"]].concat()).await;
         assert_eq!(restored.code, 0, "{restored:?}");
         let plan: Value = serde_json::from_str(&restored.stdout).unwrap();
         assert!(plan["plan"]["steps"].as_array().unwrap().iter().all(|s| s["action"] == "recreate"), "{plan}");
@@ -301,7 +308,8 @@ async fn a_deleted_document_comes_back_from_its_last_version_with_or_without_a_t
         assert!(keyed.live().await.is_empty());
     }
     // Since the delete there was no document, says the tombstone; without one the last version counts.
-    let restored = keyed.run(&["restore", "--all", "--at", "1700000200", "--yes", "--no-stamp"]).await;
+    let later = ["restore", "--all", "--at", "1700000200", "--recreate-deleted", "--yes", "--no-stamp"];
+    let restored = keyed.run(&later).await;
     assert_eq!(restored.code, 0, "{restored:?}");
     assert_eq!(keyed.live().await, sorted(&[document("silent", 2)]));
 }

@@ -8,6 +8,7 @@ use crate::{
     frontier::waiting::reach,
     history::{
         as_of::Caveat,
+        gone::Gone,
         live::LiveDetail,
         moment::{Moment, NoText, Then},
         scan::{PIECE_ROWS, Scan, ScanTexts, Scope},
@@ -40,9 +41,12 @@ impl Job<'_> {
         };
         let then = Moment::new(at, self.request.predicate.is_none(), self.containers, &frontier, &self.limiter);
         let then = &then;
+        let (changes, source) = (&*self.containers.changes, &*self.containers.source);
+        let gone = Gone::new(self.cx.account, self.cx.names, (changes, source), &self.limiter);
         let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|f| self.explain(f))?;
+            let mut piece = piece.map_err(|f| self.explain(f))?;
+            gone.mark(&mut piece.found, at, &frontier).await?;
             for bad in &piece.bad {
                 sink.leave_out(self.step, || format!("{bad}; it is set aside"));
             }

@@ -10,6 +10,8 @@ use super::{
 };
 use crate::change::{VersionVia, Via, key::ItemKey, record::id_of_version, time::PointInTime, version::Version};
 
+const LOST: &str = "is gone, and its delete was not captured: it may have been deleted before the point in time";
+
 /// All that is known of an item.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
@@ -23,6 +25,8 @@ pub struct Facts<'a> {
     pub source: Option<&'a Live>,
     /// How far the history of its part is complete.
     pub reach: Reach<'a>,
+    /// Whether it is gone and no delete tells when: see [`super::gone`].
+    pub is_lost: bool,
 }
 
 impl Facts<'_> {
@@ -46,12 +50,14 @@ impl Facts<'_> {
         self.doubt_of_feed(item, known, live).or_else(|| self.dropped(known))
     }
 
-    /// Why the version in force may not be the document that was, because its delete may have been removed from the history;
-    /// or why a creation does not say that there was none.
+    /// Why the version in force may not be the document that was, because its delete was not captured, or may have been
+    /// removed from the history; or why a creation does not say that there was none.
     pub fn dropped(&self, known: &AsOf<'_>) -> Option<String> {
         let live = [self.target, self.source].into_iter().flatten();
         let is_live = |version: &Version| live.clone().any(|live| version.etag.as_ref() == Some(&live.etag));
-        removals::doubt(known, self.reach.untold).filter(|_| !known.version().is_some_and(is_live))
+        let removed = removals::doubt(known, self.reach.untold).filter(|_| !known.version().is_some_and(is_live));
+        let is_lost = self.is_lost && known.next.is_none() && matches!(known.state, State::Document(_));
+        removed.or_else(|| is_lost.then(|| LOST.to_owned()))
     }
 
     /// The same of what the feed has delivered: an order that nobody knows, deletes without a key, and what is not captured.

@@ -11,6 +11,7 @@ pub mod ends;
 pub mod entry;
 pub mod failed_writes;
 pub mod frontier;
+pub mod gone;
 pub mod histories;
 pub mod known;
 pub mod live;

@@ -122,7 +122,14 @@ mod tests {
         let each = back.map(|back| (item.clone(), back)).into_iter().collect();
         let rules = Rules { delete_newer, ..Rules::at(PointInTime::END) };
         let live = live.map(|etag| Live { etag: etag.into(), ts: None, text: None });
-        let facts = Facts { versions, unkeyed: &[], target: live.as_ref(), source: live.as_ref(), reach: Reach::ALL };
+        let facts = Facts {
+            versions,
+            unkeyed: &[],
+            target: live.as_ref(),
+            source: live.as_ref(),
+            reach: Reach::ALL,
+            is_lost: false,
+        };
         let step = Goals { rules, each: Some(&each) }.decide_back(&item, facts);
         (step.action, step.notes.join("; "))
     }

@@ -28,6 +28,7 @@ use crate::{
         AnyContext, Containers,
         ends::from_previous_container,
         frontier::{Frontier, Reach},
+        gone::Gone,
         known::Facts,
         live::{LiveDetail, look_at},
         odd_records,
@@ -187,7 +188,9 @@ impl Planning<'_> {
             texts: ScanTexts::InForce(&needs_text),
         };
         let planning = self.cx.progress.begin("planning", None);
-        let (frontier, concurrency) = (self.frontier, self.request.concurrency);
+        let Containers { changes, source, .. } = applier.containers;
+        let gone = Gone::new(self.cx.account, self.cx.names, (&**changes, &**source), self.limiter);
+        let (reached, concurrency) = ((self.frontier, &gone), self.request.concurrency);
         let each_its_own = if let State::Each(each) = &self.request.state { Some(each) } else { None };
         let goals = Goals { rules: self.rules, each: each_its_own };
         let refused = |error: SurveyError| match error {
@@ -198,14 +201,14 @@ impl Planning<'_> {
         };
         let mut each = |n| planning.advance(n);
         let mut bad =
-            survey(&scan(scope), applier, frontier, goals, concurrency, draft, &mut each).await.map_err(refused)?;
+            survey(&scan(scope), applier, reached, goals, concurrency, draft, &mut each).await.map_err(refused)?;
         // A predicate's documents that match now and were made after the point in time.
         if self.request.delete_newer
             && let Which::Where { predicate, params } = &self.request.which
         {
             let now = Scope::Live { predicate: predicate.clone(), params: params.clone() };
             let live = scan(&now);
-            let more = survey(&live, applier, frontier, goals, concurrency, draft, &mut each);
+            let more = survey(&live, applier, reached, goals, concurrency, draft, &mut each);
             bad.extend(more.await.map_err(refused)?);
         }
         drop(planning);
@@ -277,7 +280,7 @@ impl Planning<'_> {
                 Some(_) => Action::Restore,
             };
             let (target, source) = (live.as_ref(), live.as_ref());
-            let facts = Facts { versions: &versions, unkeyed: &[], target, source, reach: Reach::ALL };
+            let facts = Facts { versions: &versions, unkeyed: &[], target, source, reach: Reach::ALL, is_lost: false };
             let mut step = Step::about(item, &facts, Some(Chosen::from(version)), action);
             if version.is_partial() {
                 step.action = Action::Unknown;

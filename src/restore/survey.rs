@@ -17,6 +17,7 @@ use crate::{
     cosmos::{Disposition, Failure},
     history::{
         frontier::{Frontier, Reach},
+        gone::Gone,
         known::Facts,
         live::look_at,
         scan::{Scan, ScannedItem, Scope},
@@ -51,7 +52,7 @@ impl From<StepError> for SurveyError {
 pub async fn survey(
     scan: &Scan<'_>,
     applier: &Applier<'_>,
-    frontier: &Frontier,
+    (frontier, gone): (&Frontier, &Gone<'_>),
     goals: Goals<'_>,
     concurrency: usize,
     draft: &mut Draft,
@@ -62,7 +63,11 @@ pub async fn survey(
     let newer_only = matches!(scan.wanted, Scope::Live { .. });
     let mut pieces = std::pin::pin!(scan.pieces());
     while let Some(piece) = pieces.next().await {
-        let piece = piece?;
+        let mut piece = piece?;
+        // What another container lacks says nothing of the source.
+        if !applier.containers.is_elsewhere() {
+            gone.mark(&mut piece.found, scan.at, frontier).await?;
+        }
         bad.extend(piece.bad);
         let steps: Vec<Option<Step>> = stream::iter(piece.found)
             .map(|found| async move {
@@ -144,6 +149,7 @@ pub(super) async fn decided(
         target: found.live.as_ref(),
         source: source.as_ref(),
         reach,
+        is_lost: found.is_lost,
     };
     let step = decide(&found.item, facts, rules);
     let version = found.document_at(rules.at).and_then(|v| {
@@ -159,8 +165,14 @@ pub(super) async fn decided(
 
 /// The same of an item that goes back to a version of its own.
 fn decided_back(found: ScannedItem, reach: Reach<'_>, goals: Goals<'_>) -> (Step, Prefetched) {
-    let facts =
-        Facts { versions: &found.versions, unkeyed: &found.unkeyed, target: found.live.as_ref(), source: None, reach };
+    let facts = Facts {
+        versions: &found.versions,
+        unkeyed: &found.unkeyed,
+        target: found.live.as_ref(),
+        source: None,
+        reach,
+        is_lost: false,
+    };
     let step = goals.decide_back(&found.item, facts);
     let live = found.live.map_or(Some(None), |live| live.text.map(Some));
     (step, Prefetched { version: None, live })

@@ -174,7 +174,7 @@ impl Work<'_> {
     }
 
     async fn document(&self, found: ScannedItem) -> Result<LookedAt, RestoreError> {
-        let ScannedItem { item, versions, live, unkeyed, undecided } = found;
+        let ScannedItem { item, versions, live, unkeyed, undecided, is_lost: _ } = found;
         let all = with_live(&item.id, &versions, live.as_ref());
         let document = Document { item: &item, versions: &all, unkeyed: &unkeyed, live: live.as_ref() };
         let mut no_answers = 0;
@@ -186,8 +186,14 @@ impl Work<'_> {
             Err(DocumentError::Filter(problem)) => return Err(RestoreError::NoFilter(problem)),
         };
         let reach = self.frontier.reach(&*self.applier.containers.source, &item.partition_key);
-        let facts =
-            Facts { versions: &versions, unkeyed: &unkeyed, target: live.as_ref(), source: live.as_ref(), reach };
+        let facts = Facts {
+            versions: &versions,
+            unkeyed: &unkeyed,
+            target: live.as_ref(),
+            source: live.as_ref(),
+            reach,
+            is_lost: false,
+        };
         let mut step = Step::about(&item, &facts, None, Action::Unknown);
         let (merged, base) = match outcome {
             Outcome::Untouched => return Ok(LookedAt { step: None, no_answers }),

@@ -131,10 +131,10 @@ async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
     action    id        pk        version                                   changed                          notes
     delete    28035     28035
     recreate  28031     28031     <60 minutes ago> create, via trigger                                   20m before the point in time
-    recreate  hand      hand      <60 minutes ago> upsert                                                20m before the point in time; captured in latest-version mode: versions between this one and the next, and deletes, may be missing; the change came without a time: that of its capture stands in
     restore   28036     28036     <60 minutes ago> create, via trigger  /city_name, /note, /restored_at  20m before the point in time
+    unknown   hand      hand      <60 minutes ago> upsert                                                is gone, and its delete was not captured: it may have been deleted before the point in time; --recreate-deleted makes it again
     unknown   stranger  stranger                                                                             no version in the history
-    ! plan       events to <40 minutes ago>: 1 restore, 2 recreate, 1 delete, 0 keep, 1 unknown; about <n> RU
+    ! plan       events to <40 minutes ago>: 1 restore, 1 recreate, 1 delete, 0 keep, 2 unknown; about <n> RU
     ! frontier   the history is complete up to now
     ! planned, nothing written, <n> RU, <n> s
     "#);
@@ -150,16 +150,16 @@ async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
     action    id        pk        version                                   changed                          notes
     delete    28035     28035
     recreate  28031     28031     <60 minutes ago> create, via trigger                                   20m before the point in time
-    recreate  hand      hand      <60 minutes ago> upsert                                                20m before the point in time; captured in latest-version mode: versions between this one and the next, and deletes, may be missing; the change came without a time: that of its capture stands in
     restore   28036     28036     <60 minutes ago> create, via trigger  /city_name, /note, /restored_at  20m before the point in time
+    unknown   hand      hand      <60 minutes ago> upsert                                                is gone, and its delete was not captured: it may have been deleted before the point in time; --recreate-deleted makes it again
     unknown   stranger  stranger                                                                             no version in the history
     outcome   id     pk     action    message
     conflict  28031  28031  recreate  was created since the plan was made
     conflict  28036  28036  restore   was changed since the plan was made
-    ! plan       events to <40 minutes ago>: 1 restore, 2 recreate, 1 delete, 0 keep, 1 unknown; about <n> RU
+    ! plan       events to <40 minutes ago>: 1 restore, 1 recreate, 1 delete, 0 keep, 2 unknown; about <n> RU
     ! frontier   the history is complete up to now
     ! applied    <n> RU, <n> were expected
-    ! 2 written, 0 already so, 2 conflicts, 0 failed, 0 not begun, 1 unknown, <n> RU, <n> s
+    ! 1 written, 0 already so, 2 conflicts, 0 failed, 0 not begun, 2 unknown, <n> RU, <n> s
     ! undo       cosmos-rewind undo <id>   (journal .cosmos-rewind/<id>.jsonl)
     "#);
     insta::assert_snapshot!(see(&["restore", "--id", "28035", "--at", &good, "--yes"]).await, @r#"

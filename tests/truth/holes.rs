@@ -84,8 +84,14 @@ fn a_delete_says_nothing_of_a_container_that_is_gone() {
     let live = Live { etag: "30".into(), ts: Some(30), text: None };
     for (rid, expected) in [(rids[0], Action::Unknown), (rids[1], Action::Delete)] {
         let versions = [record("create", 10, rid), record("delete", 20, rid), record("create", 30, rids[1])];
-        let facts =
-            Facts { versions: &versions, unkeyed: &[], target: Some(&live), source: Some(&live), reach: Reach::ALL };
+        let facts = Facts {
+            versions: &versions,
+            unkeyed: &[],
+            target: Some(&live),
+            source: Some(&live),
+            reach: Reach::ALL,
+            is_lost: false,
+        };
         let container = versions[2].container;
         let rules = Rules { delete_newer: true, container, ..Rules::at(PointInTime::from_epoch(25)) };
         let step = decide(&item, facts, rules);

@@ -4,6 +4,7 @@
 mod captured;
 mod claims;
 mod holes;
+mod lost;
 mod odd;
 mod records;
 mod uncaptured;

@@ -43,11 +43,13 @@ use super::{
     as_of::{self, as_of},
     containers::record,
     frontier::Frontier,
+    gone::Gone,
     histories::Item,
     known::{Facts, with_live},
     live::{self, look_at},
     reading::{HistoryReader, LiveContainer},
     removals::{self, Removals, Untold},
+    scan::ScannedItem,
     timeline::Timeline,
 };
 use crate::{
@@ -184,12 +186,22 @@ impl<'a> Past<'a> {
             return Ok(self.unless_dropped(versions, at).await?);
         }
         let frontier = self.frontier(at).await?;
+        let mut looked_at = [ScannedItem {
+            versions: item.versions.clone(),
+            unkeyed: item.unkeyed.clone(),
+            live: live.clone(),
+            ..ScannedItem::new(item.key.clone())
+        }];
+        let gone = Gone::new(self.account, self.names, (&*self.changes, &**source), &self.pace);
+        gone.mark(&mut looked_at, at, &frontier).await?;
+        let is_lost = looked_at.iter().any(|found| found.is_lost);
         let facts = Facts {
             versions: &item.versions,
             unkeyed: &item.unkeyed,
             target: live.as_ref(),
             source: live.as_ref(),
             reach: frontier.reach(&**source, &item.key.partition_key),
+            is_lost,
         };
         let doubt = {
             let answer = as_of(&versions, at);

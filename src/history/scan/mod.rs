@@ -75,6 +75,8 @@ pub struct ScannedItem {
     /// Deletes of documents with this id of which the history does not say under which partition key: records of
     /// before `_change.key`, in a history that is not keyed by the source's paths.
     pub unkeyed: Vec<Version>,
+    /// Whether it is gone and no delete tells when, as far as [`super::gone`] was asked.
+    pub is_lost: bool,
     /// Why it cannot be told whether the version in force matches the predicate, so that it may not be in scope.
     pub undecided: Option<Arc<Undecided>>,
 }
@@ -87,7 +89,7 @@ impl ScannedItem {
 
     /// An item of which nothing is known yet.
     pub fn new(item: ItemKey) -> Self {
-        Self { item, versions: Vec::new(), live: None, unkeyed: Vec::new(), undecided: None }
+        Self { item, versions: Vec::new(), live: None, unkeyed: Vec::new(), is_lost: false, undecided: None }
     }
 }
 

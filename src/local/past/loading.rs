@@ -21,11 +21,13 @@ use crate::{
         shape::Redactor,
         time::PointInTime,
     },
-    cosmos::{HashRange, RuLimiter},
+    config::Names,
+    cosmos::{Cosmos, HashRange, RuLimiter},
     history::{
         Containers,
         as_of::Caveat,
         frontier::Frontier,
+        gone::Gone,
         live::{LiveDetail, look_at},
         moment::{Moment, Then},
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, facts_of_id},
@@ -36,6 +38,8 @@ use crate::{
 
 /// Fills one container.
 pub(super) struct Loader {
+    pub(super) account: Cosmos,
+    pub(super) names: Names,
     pub(super) database: String,
     pub(super) source: String,
     pub(super) at: PointInTime,
@@ -69,9 +73,11 @@ impl Loader {
             pace: &self.limiter,
             texts: ScanTexts::InForce(&|found| found.document_at(self.at).is_some()),
         };
+        let gone = self.gone();
         let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {
-            let piece = piece?;
+            let mut piece = piece?;
+            gone.mark(&mut piece.found, self.at, &self.frontier).await?;
             for bad in &piece.bad {
                 self.is_unknown(&bad.record_id, &Value::Null, &bad.to_string(), Some(step)).await;
             }
@@ -82,6 +88,11 @@ impl Loader {
             step.advance(piece.found.len() as u64);
         }
         Ok(())
+    }
+
+    fn gone(&self) -> Gone<'_> {
+        let containers = (&*self.containers.changes, &*self.containers.source);
+        Gone::new(&self.account, &self.names, containers, &self.limiter)
     }
 
     /// Takes in what a document was, or lists it where that is not known.
@@ -166,6 +177,8 @@ impl Loader {
         if found.versions.is_empty() && found.live.is_none() {
             return Ok(());
         }
+        let looked_at = std::slice::from_mut(&mut found);
+        self.gone().mark(looked_at, self.at, &self.frontier).await.map_err(|e| failed(&e))?;
         self.take(&found, None).await.map_err(|e| failed(&e))
     }
 }

@@ -88,6 +88,8 @@ impl PastAccount {
             create_list(&local, &names.database, UNKNOWN).await?;
             let open = |name| opened(&local, &names.database, name);
             let loader = Arc::new(Loader {
+                account: cx.account.clone(),
+                names: (*names).clone(),
                 database: names.database.clone(),
                 source: names.source.clone(),
                 at: request.at,

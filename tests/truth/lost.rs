@@ -1,0 +1,87 @@
+//! Deletes that nobody captured: a reader lost its place and began anew, so nothing in the history shows that there is a
+//! hole in it.
+
+use cosmos_rewind::change::key::PartitionKey;
+use serde_json::{Value, json};
+
+use super::captured::{Captured, action, next_second};
+
+/// The place of the follower that captures is lost, as when its container is made again.
+async fn forget(world: &Captured) {
+    let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
+    let found = leases.query_all("SELECT c.id FROM c", &[], None).await.unwrap();
+    for item in found {
+        let item: Value = serde_json::from_str(item.get()).unwrap();
+        let id = item["id"].as_str().unwrap();
+        leases.delete(&PartitionKey::parse(&json!([id]).to_string()).unwrap(), id, None).await.unwrap();
+    }
+}
+
+/// `lost` is deleted while nothing captures, and `kept` after everything was captured again.
+async fn lives(world: &Captured) -> String {
+    for id in ["lost", "kept", "waits"] {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    world.capture().await;
+    next_second().await;
+    forget(world).await;
+    world.delete("lost", "p").await;
+    let at = next_second().await.to_string();
+    next_second().await;
+    world.capture().await;
+    world.put(json!({"id": "later", "pk": "p", "n": 1})).await;
+    world.delete("kept", "p").await;
+    world.capture().await;
+    next_second().await;
+    // That one waits in the feed, which tells when it was.
+    world.delete("waits", "p").await;
+    at
+}
+
+#[tokio::test]
+async fn a_document_whose_delete_nobody_captured_is_not_said_to_have_been_there() {
+    let world = Captured::start("all-versions").await;
+    let at = lives(&world).await;
+    let planned = world.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
+    let actions = ["lost", "kept", "waits"].map(|id| action(&planned, id));
+    assert_eq!((planned.code, actions), (3, ["unknown", "recreate", "recreate"].map(String::from)), "{planned:?}");
+    assert!(planned.stdout.contains("its delete was not captured"), "{planned:?}");
+    // Who is sure of it says so.
+    for more in [&["--all", "--recreate-deleted"][..], &["--id", "lost", "--pk", "p"]] {
+        let args = [&["restore", "--at", &at, "--dry-run", "--format", "json"], more].concat();
+        let planned = world.run(&args).await;
+        assert_eq!((planned.code, action(&planned, "lost")), (0, "recreate".to_owned()), "{planned:?}");
+        assert!(planned.stdout.contains("its delete was not captured"), "{planned:?}");
+    }
+    let saved = world.run(&["backup", "--all", "--at", &at, "--out", "then.jsonl", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&saved.stdout).unwrap();
+    assert_eq!((saved.code, &report["documents"], &report["unknown"]), (3, &json!(2), &json!(1)), "{saved:?}");
+    let shown = world.run(&["show", "--id", "lost", "--pk", "p", "--at", &at, "--format", "json"]).await;
+    let doubt = serde_json::from_str::<Value>(&shown.stdout).unwrap()["doubt"].take();
+    assert!(doubt.as_str().is_some_and(|doubt| doubt.contains("not captured")), "{shown:?}");
+    let mut program = world.app.start_program(&["at", &at]);
+    program.line().await;
+    let loaded: Value = serde_json::from_str(&program.line().await).unwrap();
+    assert_eq!((&loaded["documents"], &loaded["unknown"]), (&json!(2), &json!(1)), "{loaded}");
+}
+
+#[tokio::test]
+async fn a_document_that_was_deleted_while_latest_mode_captured_is_not_said_to_have_been_there() {
+    let world = Captured::start("all-versions").await;
+    world.put(json!({"id": "a", "pk": "p", "n": 1})).await;
+    world.capture().await;
+    next_second().await;
+    forget(&world).await;
+    world.delete("a", "p").await;
+    let world = Captured { mode: "latest", ..world };
+    world.capture().await;
+    let at = next_second().await.to_string();
+    next_second().await;
+    forget(&world).await;
+    let world = Captured { mode: "all-versions", ..world };
+    world.capture().await;
+    world.put(json!({"id": "later", "pk": "p", "n": 1})).await;
+    world.capture().await;
+    let planned = world.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
+    assert_eq!((planned.code, action(&planned, "a")), (3, "unknown".to_owned()), "{planned:?}");
+}
