@@ -1,6 +1,6 @@
 //! One container of Azure Blob Storage: authorised by a SAS in the URL, keyless, or with Azurite's published key.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, num::NonZero, sync::Arc};
 
 use async_trait::async_trait;
 use azure_core::error::ErrorKind;
@@ -27,6 +27,9 @@ use crate::{
 /// How often a request is repeated: seconds, where the client's own default is over a minute. Whoever stores something
 /// here has to wait for it, and can come back.
 const RETRIES: u32 = 4;
+/// Parts of one large blob that are written at the same time, as many as the client takes by itself on a small machine.
+/// It counts the processors for that with every blob, which costs more than to send a small one.
+const PARTS_AT_ONCE: Option<NonZero<usize>> = NonZero::new(8);
 /// Azurite's only account and the key that Microsoft publishes for it: no secret.
 /// <https://learn.microsoft.com/azure/storage/common/storage-connect-azurite>
 const AZURITE: (&str, &str) =
@@ -119,8 +122,7 @@ impl BlobContainer {
     /// # Errors
     /// When it may not be stored.
     pub async fn put(&self, name: &str, content: Vec<u8>) -> Result<(), BlobError> {
-        self.client.blob_client(name).upload(RequestContent::from(content), None).await.map_err(|e| error(&e))?;
-        Ok(())
+        self.upload(name, content, BlobClientUploadOptions::default()).await.map_err(|e| error(&e))
     }
 
     /// Writes a blob unless there is one of this name; false when there is.
@@ -130,10 +132,8 @@ impl BlobContainer {
     pub async fn create(&self, name: &str, content: Vec<u8>, content_type: &str) -> Result<bool, BlobError> {
         let options =
             BlobClientUploadOptions { blob_content_type: Some(content_type.to_owned()), ..Default::default() };
-        let uploaded =
-            self.client.blob_client(name).upload(RequestContent::from(content), Some(options.if_not_exists())).await;
-        match uploaded {
-            Ok(_) => Ok(true),
+        match self.upload(name, content, options.if_not_exists()).await {
+            Ok(()) => Ok(true),
             Err(e) if exists(&e) => Ok(false),
             Err(e) => Err(error(&e)),
         }
@@ -147,12 +147,22 @@ impl BlobContainer {
     pub async fn probe(&self) -> Result<(), BlobError> {
         const NAME: &str = "cosmos-rewind-may-write";
         let options = BlobClientUploadOptions { if_match: Some("\"0x0\"".into()), ..Default::default() };
-        match self.client.blob_client(NAME).upload(RequestContent::from(Vec::new()), Some(options)).await {
+        match self.upload(NAME, Vec::new(), options).await {
             Err(e) if e.http_status() == Some(StatusCode::PreconditionFailed) => Ok(()),
             Err(e) => Err(error(&e)),
             // Something on the way has dropped the condition.
-            Ok(_) => self.delete(NAME).await,
+            Ok(()) => self.delete(NAME).await,
         }
+    }
+
+    async fn upload(
+        &self,
+        name: &str,
+        content: Vec<u8>,
+        options: BlobClientUploadOptions<'_>,
+    ) -> azure_core::Result<()> {
+        let options = BlobClientUploadOptions { parallel: PARTS_AT_ONCE, ..options };
+        self.client.blob_client(name).upload(RequestContent::from(content), Some(options)).await.map(drop)
     }
 
     /// Whether the caller shows a signature rather than an identity.
