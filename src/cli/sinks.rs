@@ -89,11 +89,14 @@ impl SinkArg {
             Self::Changes => SinkTarget::Changes,
             Self::Stdout if args.pretty => {
                 let coloured = ui.is_coloured();
-                let render = move |event: &Event| pretty(event, coloured);
+                let render = move |event: &Event, out: &mut String| out.push_str(&pretty(event, coloured));
                 SinkTarget::Stream(StreamSink::new(ui.stream(), Arc::new(render)))
             }
             Self::Stdout => {
-                let render = |event: &Event| event.to_line() + "\n";
+                let render = |event: &Event, out: &mut String| {
+                    event.push_line(out);
+                    out.push('\n');
+                };
                 SinkTarget::Stream(StreamSink::new(ui.stream(), Arc::new(render)))
             }
             Self::File(path) => SinkTarget::File(path),

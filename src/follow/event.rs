@@ -1,6 +1,6 @@
 //! One change as an event: what everything but the history gets.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,6 +15,9 @@ use crate::change::{
     record,
     shape::Redactor,
 };
+
+/// What a line has around its documents, mostly.
+const LINE_OVERHEAD: usize = 512;
 
 /// A change, ready to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -173,49 +176,74 @@ impl Event {
     /// The event as one JSON object on one line, without a line end. Members that are not known are null; `partial` is
     /// there only when something was left out.
     pub fn to_line(&self) -> String {
-        fn known(text: Option<&str>) -> Cow<'_, str> {
-            text.map_or("null".into(), without_line_ends)
-        }
-        let number = |n: Option<i64>| n.map_or_else(|| "null".to_owned(), |n| n.to_string());
-        let changed = self.changed.as_ref().map_or_else(
-            || "null".to_owned(),
-            |paths| format!("[{}]", paths.iter().map(|p| quote(p)).collect::<Vec<_>>().join(",")),
-        );
-        let partial = self.partial.as_ref().map_or_else(String::new, |note| format!(",\"partial\":{note}"));
-        let native = self.native.as_ref().map_or_else(String::new, |native| self.native_members(native));
-        format!(
-            "{{\"op\":\"{}\",\"id\":{},\"pk\":{},\"ts\":{},\"lsn\":{},\"version\":{},\"doc\":{},\"previous\":{},\"changed\":{changed}{partial}{native}}}",
-            self.op,
-            quote(&self.id),
-            key_text(&self.pk),
-            number(self.ts),
-            number(self.lsn),
-            quote(&self.version),
-            known(self.doc.as_deref()),
-            known(self.previous.as_deref()),
-        )
+        let texts = [&self.doc, &self.previous, &self.partial].into_iter().flatten().map(String::len);
+        let bytes = self.native.as_ref().and_then(|native| native.bson.as_ref()).map_or(0, |bson| bson.len());
+        let mut line = String::with_capacity(texts.sum::<usize>() + bytes + LINE_OVERHEAD);
+        self.push_line(&mut line);
+        line
     }
 
-    fn native_members(&self, native: &Native<'_>) -> String {
-        let mut members = format!(",\"ns\":{}", quote(&native.ns));
+    /// Appends the same line.
+    pub fn push_line(&self, out: &mut String) {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{{\"op\":\"{}\",\"id\":{},\"pk\":", self.op, quote(&self.id));
+        out.push_str(&key_text(&self.pk));
+        push_number(out, ",\"ts\":", self.ts);
+        push_number(out, ",\"lsn\":", self.lsn);
+        out.extend([",\"version\":", &quote(&self.version)]);
+        push_known(out, ",\"doc\":", self.doc.as_deref());
+        push_known(out, ",\"previous\":", self.previous.as_deref());
+        out.push_str(",\"changed\":");
+        match &self.changed {
+            Some(paths) => {
+                out.push('[');
+                for (place, path) in paths.iter().enumerate() {
+                    out.extend([if place > 0 { "," } else { "" }, &quote(path)]);
+                }
+                out.push(']');
+            }
+            None => out.push_str("null"),
+        }
+        if let Some(note) = &self.partial {
+            out.extend([",\"partial\":", note]);
+        }
+        if let Some(native) = &self.native {
+            self.push_native(native, out);
+        }
+        out.push('}');
+    }
+
+    fn push_native(&self, native: &Native<'_>, out: &mut String) {
+        out.extend([",\"ns\":", &quote(&native.ns)]);
         if let Some(etag) = &self.etag {
-            members.extend([",\"etag\":", &quote(etag)]);
+            out.extend([",\"etag\":", &quote(etag)]);
         }
         if let Some(bson) = &native.bson {
             // Base64 needs no escapes.
-            members.extend([",\"bson\":\"", bson, "\""]);
+            out.extend([",\"bson\":\"", bson, "\""]);
         }
         if let Some(to) = &native.to {
-            members.extend([",\"to\":", &quote(to)]);
+            out.extend([",\"to\":", &quote(to)]);
         }
         if native.looked_up {
-            members.push_str(",\"lookedUp\":true");
+            out.push_str(",\"lookedUp\":true");
         }
-        members
     }
 }
 
-/// A key of one component as its value, a hierarchical one as the array.
+fn push_number(out: &mut String, name: &str, number: Option<i64>) {
+    out.push_str(name);
+    let _ = match number {
+        Some(number) => write!(out, "{number}"),
+        None => out.write_str("null"),
+    };
+}
+
+fn push_known(out: &mut String, name: &str, text: Option<&str>) {
+    out.push_str(name);
+    out.push_str(&text.map_or("null".into(), without_line_ends));
+}
+
 pub(super) fn key_text(key: &PartitionKey) -> String {
     match key.0.as_slice() {
         [one] => one.to_json().to_string(),

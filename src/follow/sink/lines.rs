@@ -22,8 +22,8 @@ const EVENT: &[u8] = b"{\"op\":\"";
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Makes the text of an event, line end included.
-pub type Render = Arc<dyn Fn(&Event) -> String + Send + Sync>;
+/// Appends the text of an event, line end included.
+pub type Render = Arc<dyn Fn(&Event, &mut String) + Send + Sync>;
 
 /// A stream that somebody reads. Written means handed over: what happens to it behind the pipe is not known here.
 pub struct StreamSink {
@@ -44,7 +44,10 @@ impl StreamSink {
     }
 
     pub(super) async fn write(&self, events: &[Event]) -> Result<(), SinkError> {
-        let text: String = events.iter().map(|event| (self.render)(event)).collect();
+        let mut text = String::new();
+        for event in events {
+            (self.render)(event, &mut text);
+        }
         let out = self.out.clone();
         // A reader that is slow may block the write, and with it a thread: not one of those that read the feed.
         let written = tokio::task::spawn_blocking(move || {
@@ -96,7 +99,7 @@ impl FileSink {
     pub(super) async fn write(&self, events: &[Event]) -> Result<(), SinkError> {
         let mut text = String::new();
         for event in events {
-            text.push_str(&event.to_line());
+            event.push_line(&mut text);
             text.push('\n');
         }
         let path = self.path.clone();

@@ -80,11 +80,13 @@ impl SegmentSink {
         let Content::Open(encoder) = &mut segment.content else {
             return Err(Busy::Segment.into());
         };
+        let mut line = String::new();
         for event in events {
+            line.clear();
+            event.push_line(&mut line);
+            line.push('\n');
             // Writing to memory does not fail.
-            let line = event.to_line();
-            let written = encoder.write_all(line.as_bytes()).and_then(|()| encoder.write_all(b"\n"));
-            written.map_err(Refused::Compress)?;
+            encoder.write_all(line.as_bytes()).map_err(Refused::Compress)?;
         }
         Ok(())
     }
