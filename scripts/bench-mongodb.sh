@@ -5,7 +5,7 @@
 # (stdout,file,blob) by itself. Both saved where the stream stood before the changes, and both go on there until nothing
 # is left, one after the other; the server keeps the history of all of them. Prints changes/s, CPU microseconds a change
 # (of the reading process alone, /proc/PID/stat: the server's is not in it) and its peak memory, and how many times as
-# much the loop takes. The server and the blob store are those of the tests (scripts/install-test-peers.sh is run first).
+# much the loop takes. Blobs are written by two loops: over a bare connection, and with the storage SDK. The server and the blob store are those of the tests (scripts/install-test-peers.sh is run first).
 # Builds the release binary unless --binary names one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -35,7 +35,7 @@ uri="mongodb://$(sed -n 's/.*listening on //p' server.err)/?directConnection=tru
 blob=''
 if [[ ,$sinks, == *,blob,* ]]; then
   blob_store
-  for who in ours loop; do "${peer[@]}" container "$blob/$who"; done
+  for who in ours loop sdk; do "${peer[@]}" container "$blob/$who"; done
 fi
 
 # Where a sink of either of them is.
@@ -43,7 +43,7 @@ place() { # whose, sink
   case $2 in
     stdout) echo stdout ;;
     file) echo "file:$dir/$1.jsonl" ;;
-    blob) echo "blob:$blob/$1" ;;
+    blob | blob-sdk) echo "$2:$blob/$1" ;;
   esac
 }
 ours() { # sink
@@ -51,10 +51,12 @@ ours() { # sink
     --name "bench-$1" --checkpoint-file "$dir/$1.checkpoint" --sink "$(place ours "$1")"
 }
 loop() { exec "${peer[@]}" read "$uri" "$dir/$1.token" "$(place loop "$1")"; } # sink
+sdk() { exec "${peer[@]}" read "$uri" "$dir/$1-sdk.token" "$(place sdk "$1-sdk")"; } # sink
 
 for sink in ${sinks//,/ }; do
   (ours "$sink") >/dev/null 2>follow.err || { cat follow.err >&2; exit 1; }
   "${peer[@]}" begin "$uri" "$dir/$sink.token"
+  cp "$dir/$sink.token" "$dir/$sink-sdk.token"
 done
 "${peer[@]}" write "$uri" "$changes"
 
@@ -75,12 +77,16 @@ measure() { # whose, sink; leaves its figures in `figures`
 
 echo "| sink | reader | seconds | changes/s | CPU us a change | peak RSS MB |"
 echo "|---|---|---|---|---|---|"
+compare() { # the other reader, its name, sink
+  measure "$1" "$3"
+  echo "| $3 | $2 | ${figures// / | } |"
+  awk -v s="$3" -v n="$2" -v m="$mine" -v f="$figures" 'BEGIN { split(m, a, " "); split(f, b, " ")
+    printf "| %s | %s : cosmos-rewind | %.1f | %.2f | %.1f | %.1f |\n", s, n, b[1] / a[1], b[2] / a[2], b[3] / a[3], b[4] / a[4] }'
+}
 for sink in ${sinks//,/ }; do
   measure ours "$sink"
   mine=$figures
   echo "| $sink | cosmos-rewind | ${mine// / | } |"
-  measure loop "$sink"
-  echo "| $sink | pymongo | ${figures// / | } |"
-  awk -v s="$sink" -v m="$mine" -v f="$figures" 'BEGIN { split(m, a, " "); split(f, b, " ")
-    printf "| %s | pymongo : cosmos-rewind | %.1f | %.2f | %.1f | %.1f |\n", s, b[1] / a[1], b[2] / a[2], b[3] / a[3], b[4] / a[4] }'
+  compare loop pymongo "$sink"
+  [ "$sink" != blob ] || compare sdk "pymongo and the storage SDK" "$sink"
 done

@@ -4,10 +4,11 @@
 Usage: mongodb_watch.py write URI COUNT        COUNT documents of 1 KB into bench.documents
        mongodb_watch.py container URL          makes a blob container
        mongodb_watch.py begin URI TOKEN        remembers in the file TOKEN where the stream stands now
-       mongodb_watch.py read URI TOKEN SINK    goes on there until nothing is left: stdout, file:PATH or blob:URL
+       mongodb_watch.py read URI TOKEN SINK    goes on there until nothing is left: stdout, file:PATH, blob:URL or
+                                               blob-sdk:URL
 
 Every event is written as canonical Extended JSON. The token is saved after every 1,000 events and at the end. Blobs are
-put over one connection that stays open, without the storage SDK, which would only add to it.
+put over one connection that stays open: by hand (blob), or with the storage SDK (blob-sdk), as people do it.
 """
 
 import base64
@@ -19,6 +20,7 @@ import sys
 import urllib.parse
 
 import pymongo
+from azure.storage.blob import ContainerClient
 from bson.json_util import CANONICAL_JSON_OPTIONS, dumps, loads
 
 # Azurite's only account and the key that Microsoft publishes for it: no secret.
@@ -54,6 +56,15 @@ class Blobs:
         self.put(f"/{name}?", text.encode(), {"x-ms-blob-type": "BlockBlob"})
 
 
+class SdkBlobs:
+    def __init__(self, url):
+        self.container = ContainerClient.from_container_url(url, credential=KEY)
+
+    def write(self, change, text):
+        name = f"{change['documentKey']['_id']}-{change['_id']['_data']}"
+        self.container.upload_blob(name, text, overwrite=True)
+
+
 class Lines:
     def __init__(self, file):
         self.file = file
@@ -66,6 +77,8 @@ def sink(name):
     kind, _, place = name.partition(":")
     if kind == "blob":
         return Blobs(place)
+    if kind == "blob-sdk":
+        return SdkBlobs(place)
     return Lines(sys.stdout if kind == "stdout" else open(place, "a", encoding="utf-8"))
 
 
