@@ -1,6 +1,6 @@
 //! A MongoDB collection whose history is in an account of Cosmos DB, as the use cases see both.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, future::BoxFuture};
@@ -168,7 +168,7 @@ impl Account for MongoAccount {
                         until: Some(until),
                         evidence: Evidence::Reader(format!("follower {:?}", follower.follower)),
                         sees_deletes: follower.mode == FeedMode::AllVersions,
-                        waiting: Waiting::Any,
+                        waiting: if until == PointInTime::END { Waiting::These(HashMap::new()) } else { Waiting::Any },
                         next: None,
                     });
                 }

@@ -61,6 +61,28 @@ async fn documents_of_a_dropped_collection_are_deleted_in_the_history() {
 }
 
 #[tokio::test]
+async fn a_document_whose_delete_no_follower_delivered_is_not_said_to_have_been_there() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    orders.insert_many([doc! { "_id": "lost" }, doc! { "_id": "told" }]).await.unwrap();
+    back.capture().await;
+    orders.delete_one(doc! { "_id": "lost" }).await.unwrap();
+    let at = Back::moment().await;
+    // Another follower begins behind the delete, and the first one never comes back.
+    let second = ["follow", "--name", "second", "--from", "now", "--until-caught-up", "--poll", "50"];
+    back.ends(0, &second).await;
+    orders.delete_one(doc! { "_id": "told" }).await.unwrap();
+    back.ends(0, &second).await;
+    let restore = ["restore", "--all", "--at", &at, "--no-stamp"];
+    let plan = back.ends(3, &[&restore[..], &["--dry-run"]].concat()).await;
+    assert!(plan.stderr.contains(": 0 restore, 1 recreate, 0 delete, 0 keep, 1 unknown"), "{plan:?}");
+    assert!(plan.stdout.contains("its delete was not captured"), "{plan:?}");
+    back.ends(3, &[&restore[..], &["--yes"]].concat()).await;
+    assert_eq!(all(&orders).await, [doc! { "_id": "told" }]);
+}
+
+#[tokio::test]
 async fn a_drop_that_is_delivered_again_changes_nothing() {
     let Some(server) = MongoServer::start() else { return };
     let back = Back::of(server.uri()).await;
