@@ -57,7 +57,10 @@ pub struct Report {
     pub deleted: u64,
     /// Documents that the service refuses to delete.
     pub failed: u64,
-    /// Those of them that were not named while the deletes ran.
+    /// Documents that are left, because the work was told to stop.
+    #[serde(skip)]
+    pub left: u64,
+    /// Those that were refused and not named while the deletes ran.
     pub unnamed: u64,
     /// Request units, the listing included.
     pub ru: f64,
@@ -99,12 +102,13 @@ pub async fn plan(request: Request, cx: &Context<'_>) -> Result<Plan, TruncateEr
 pub async fn apply(plan: Plan, cx: &Context<'_>) -> Report {
     let Plan { shown, container, items, concurrency, begun, .. } = plan;
     let mut report =
-        Report { container: shown, deleted: 0, failed: 0, unnamed: 0, ru: 0.0, seconds: 0.0, refused: None };
+        Report { container: shown, deleted: 0, failed: 0, left: 0, unnamed: 0, ru: 0.0, seconds: 0.0, refused: None };
     if !items.is_empty() {
-        let step = cx.progress.begin("delete", Some(items.len() as u64));
+        let all = items.len() as u64;
+        let step = cx.progress.begin("delete", Some(all));
         let (observer, outcomes) = Outcomes::observed();
         let limiter = RuLimiter::new(cx.account.meter(), None);
-        let writers = Writers::start((&container).into(), concurrency, limiter, observer);
+        let writers = Writers::start((&container).into(), concurrency, limiter, observer, &cx.stop);
         let work = async {
             for item in items {
                 if !writers.send(Job { item, action: Action::Delete }).await {
@@ -122,6 +126,7 @@ pub async fn apply(plan: Plan, cx: &Context<'_>) -> Report {
         });
         let ((tally, refused), ()) = tokio::join!(work, told);
         (report.deleted, report.failed, report.refused) = (tally.deleted, tally.failed, refused);
+        report.left = all.saturating_sub(tally.deleted + tally.failed);
         report.unnamed = u64::saturating_sub(failures, SHOWN_FAILURES);
     }
     report.ru = cx.account.meter().total();

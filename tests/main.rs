@@ -31,6 +31,7 @@ mod fuzz_seeds;
 mod history;
 mod host_payloads;
 mod infra;
+mod interrupts;
 mod library;
 mod load_archive;
 mod local;

@@ -75,7 +75,7 @@ pub struct Report {
     /// The failure that ended the work early; every other write would have met it too.
     #[serde(skip)]
     pub fatal: Option<Failure>,
-    /// Whether the work ended early.
+    /// Whether the work ended early: because of that failure, or because it was told to stop.
     pub stopped: bool,
     /// Request units since the program began.
     pub ru: f64,
@@ -121,15 +121,16 @@ async fn save(
         texts: ScanTexts::InForce(&is_missing),
     };
     let concurrency = request.concurrency;
-    let writers = Writers::start(containers.changes.clone(), concurrency, pace.clone(), failed.observer());
+    let writers = Writers::start(containers.changes.clone(), concurrency, pace.clone(), failed.observer(), &cx.stop);
     let saver = Saver { containers, pace: &pace, writers: &writers, concurrency, clock: &*cx.clock };
     let mut report = Report::default();
     let mut pieces = std::pin::pin!(scan.pieces());
-    while let Some(piece) = pieces.next().await {
-        if cx.stop.is_cancelled() {
+    loop {
+        let Some(piece) = cx.stop.run_until_cancelled(pieces.next()).await else {
             report.stopped = true;
             break;
-        }
+        };
+        let Some(piece) = piece else { break };
         let piece = piece.map_err(|failure| match failure {
             // A refused query is nearly always the predicate.
             _ if request.predicate.is_some() && failure.status.is_bad_request() => BackfillError::Predicate(failure),
@@ -156,6 +157,7 @@ async fn save(
     // What capture saved in between existed as well.
     report.existed += tally.skipped;
     report.failed += tally.failed;
+    report.stopped |= tally.left > 0;
     report.documents = report.written + report.existed + report.failed;
     report.fatal = fatal;
     Ok(report)

@@ -8,17 +8,13 @@ use tokio::{sync::mpsc, task::JoinError};
 
 use super::{
     file::{self, FileError, Trailer},
+    loadable::{Unloadable, prepare},
     source::Source,
 };
 use crate::{
-    archive::{Archive, Damage, InputDocument, Newest, NoDocument},
+    archive::{Archive, Damage, InputDocument, Newest},
     causes::chain,
-    change::{
-        key::{ItemKey, KeyPaths},
-        raw::RawDocument,
-        record,
-        time::PointInTime,
-    },
+    change::time::PointInTime,
     context::Context,
     cosmos::{Action, Container, Failure, Job, RuLimiter, Tally, Writers},
     input,
@@ -96,6 +92,9 @@ pub struct Report {
     /// Why the input ended too early.
     #[serde(skip)]
     pub broken_off: Option<BrokenOff>,
+    /// Whether the work was told to stop before its end.
+    #[serde(skip)]
+    pub stopped: bool,
 }
 
 /// Why the input ended too early.
@@ -142,6 +141,9 @@ pub enum LoadError {
     /// The container cannot be opened.
     #[error("cannot open the container")]
     Open(#[source] Failure),
+    /// It was told to stop before the first document.
+    #[error("stopped; nothing was loaded")]
+    Stopped,
 }
 
 impl Existing {
@@ -193,6 +195,7 @@ pub async fn load(request: Request, cx: &Context<'_>) -> Result<Report, LoadErro
         seconds: started.elapsed().as_secs_f64(),
         refused: written.refused,
         broken_off,
+        stopped: written.stopped,
     })
 }
 
@@ -203,7 +206,8 @@ async fn load_archive(
     cx: &Context<'_>,
 ) -> Result<(Written, Option<BrokenOff>), LoadError> {
     let container = open(cx).await?;
-    let newest = Newest::of(archive, at.map(PointInTime::seconds)).await.map_err(LoadError::Archive)?;
+    let newest = cx.stop.run_until_cancelled(Newest::of(archive, at.map(PointInTime::seconds))).await;
+    let newest = newest.ok_or(LoadError::Stopped)?.map_err(LoadError::Archive)?;
     let documents = newest.documents();
     newest.counts.describe(Some(documents)).iter().for_each(|line| cx.progress.note(line));
     // What was written in that second may be the version itself.
@@ -211,10 +215,10 @@ async fn load_archive(
     let (lines, read) = mpsc::channel::<InputDocument>(64);
     let reader = tokio::spawn(newest.send(lines));
     let written = how.run(&container, read, Some(documents), moment, cx).await;
-    let broken_off = match reader.await {
-        Ok(Ok(())) => None,
-        Ok(Err(damage)) => Some(BrokenOff::Archive(damage)),
-        Err(e) => Some(BrokenOff::Reader(e)),
+    let broken_off = match cx.stop.run_until_cancelled(reader).await {
+        None | Some(Ok(Ok(()))) => None,
+        Some(Ok(Err(damage))) => Some(BrokenOff::Archive(damage)),
+        Some(Err(e)) => Some(BrokenOff::Reader(e)),
     };
     Ok((written, broken_off))
 }
@@ -229,7 +233,8 @@ async fn load_file(
     let refused = |problem| LoadError::File { name: name.clone(), problem };
     let mut trailer = None;
     if is_backup && matches!(source, Source::Seekable(_)) {
-        let (found, same) = checked(source, cx).await.map_err(refused)?;
+        let checked = cx.stop.run_until_cancelled(checked(source, cx)).await;
+        let (found, same) = checked.ok_or(LoadError::Stopped)?.map_err(refused)?;
         (trailer, source) = (Some(found), same);
     }
     let moment = match &trailer {
@@ -240,7 +245,9 @@ async fn load_file(
     let (lines, read) = mpsc::channel::<InputDocument>(64);
     let reader = tokio::task::spawn_blocking(move || pass_on(source, is_backup, lines));
     let written = how.run(&container, read, trailer.map(|t| t.documents), moment, cx).await;
-    match joined(reader.await) {
+    // It may wait for input that nobody gives.
+    let Some(read) = cx.stop.run_until_cancelled(reader).await else { return Ok((written, None)) };
+    match joined(read) {
         Ok(()) => Ok((written, None)),
         Err(problem) if written.is_nothing() => Err(refused(problem)),
         Err(problem) => Ok((written, Some(BrokenOff::File { name, problem }))),
@@ -283,6 +290,8 @@ struct Written {
     /// Documents that could not be sent at all.
     unusable: u64,
     refused: Option<Failure>,
+    /// Whether the work was told to stop before its end.
+    stopped: bool,
 }
 
 impl Writing {
@@ -298,10 +307,15 @@ impl Writing {
         let step = cx.progress.begin("load", total);
         let (observer, outcomes) = Outcomes::observed();
         let limiter = RuLimiter::new(cx.account.meter(), self.ru_limit);
-        let writers = Writers::start(container.into(), self.concurrency, limiter, observer);
+        let writers = Writers::start(container.into(), self.concurrency, limiter, observer, &cx.stop);
         let work = async {
-            let mut unusable = 0;
-            while let Some(line) = read.recv().await {
+            let (mut unusable, mut stopped) = (0, false);
+            loop {
+                let Some(line) = cx.stop.run_until_cancelled(read.recv()).await else {
+                    stopped = true;
+                    break;
+                };
+                let Some(line) = line else { break };
                 match line.text.map_err(Unloadable::None).and_then(|text| prepare(&text, container.key_paths())) {
                     Ok((item, text)) => {
                         let text = text.into_bytes();
@@ -311,6 +325,7 @@ impl Writing {
                             Existing::ReplaceOlder => Action::ReplaceOlder(text, moment),
                         };
                         if !writers.send(Job { item, action }).await {
+                            stopped = true;
                             break;
                         }
                     }
@@ -323,7 +338,8 @@ impl Writing {
             // The reader stops at its next line when nobody listens any more.
             drop(read);
             let (tally, refused) = writers.finish().await;
-            Written { tally, unusable, refused }
+            let stopped = refused.is_none() && (stopped || tally.left > 0);
+            Written { tally, unusable, refused, stopped }
         };
         let (written, ()) = tokio::join!(work, outcomes.tell(&*step, |text| step.note(text)));
         written
@@ -332,7 +348,7 @@ impl Writing {
 
 impl Written {
     fn is_nothing(&self) -> bool {
-        self.tally == Tally::default() && self.unusable == 0 && self.refused.is_none()
+        self.tally == Tally::default() && self.unusable == 0 && self.refused.is_none() && !self.stopped
     }
 }
 
@@ -358,28 +374,4 @@ fn pass_on(mut source: Source, is_backup: bool, lines: mpsc::Sender<InputDocumen
         Ok(_) | Err(FileError::Stopped) => Ok(()),
         Err(problem) => Err(problem),
     }
-}
-
-/// Why one document cannot be loaded; displays as what follows its place.
-#[derive(Debug, thiserror::Error)]
-enum Unloadable {
-    /// There is none.
-    #[error(transparent)]
-    None(#[from] NoDocument),
-    /// It is something else.
-    #[error("is not a JSON object")]
-    Json(#[from] serde_json::Error),
-    /// Nobody can tell which one it is.
-    #[error("has no id that is a string")]
-    NoId,
-}
-
-/// The document without system properties, and which one it is.
-fn prepare(text: &str, paths: &KeyPaths) -> Result<(ItemKey, String), Unloadable> {
-    let text = record::own_text(text)?;
-    let document = RawDocument::parse(&text)?;
-    let id = document.get_str("id").filter(|id| !id.is_empty()).ok_or(Unloadable::NoId)?.into_owned();
-    let partition_key = paths.extract(&document);
-    drop(document);
-    Ok((ItemKey { id, partition_key }, text))
 }

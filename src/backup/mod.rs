@@ -26,6 +26,7 @@
 pub mod file;
 mod live;
 pub mod load;
+mod loadable;
 mod moment;
 mod out;
 mod source;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::{Capture, CaptureError, Limits, Recent};
 use crate::{
@@ -32,6 +33,8 @@ pub struct Request {
     pub config: CaptureConfig,
     /// Where the letters are.
     pub store: DeadLetterStore,
+    /// Once cancelled, no other letter is begun, and the one that is begun is finished.
+    pub stop: CancellationToken,
 }
 
 /// One letter, and what became of it.
@@ -92,6 +95,8 @@ pub struct Report {
     pub store: String,
     /// Request units.
     pub ru: f64,
+    /// Letters that were not looked at, because the work was told to stop.
+    pub left: u64,
 }
 
 /// Why letters were not replayed.
@@ -116,13 +121,17 @@ pub async fn replay<E: From<ReplayError>>(
     progress: &dyn Progress,
     mut each: impl FnMut(Replayed) -> Result<(), E>,
 ) -> Result<Report, E> {
-    let Request { list_only, function, id, settings, config, store } = request;
+    let Request { list_only, function, id, settings, config, store, stop } = request;
     let store = Arc::new(store);
     let names = store.list().await.map_err(ReplayError::from)?;
     let limits = Limits::new(config.max_writes, config.max_rereads, config.deadline);
     let step = progress.begin(if list_only { "reading letters" } else { "replaying" }, Some(names.len() as u64));
-    let mut report = Report { letters: 0, stored: 0, kept: 0, store: config.dead_letters.to_string(), ru: 0.0 };
-    for name in names {
+    let mut report =
+        Report { letters: 0, stored: 0, kept: 0, store: config.dead_letters.to_string(), ru: 0.0, left: 0 };
+    let mut names = names.into_iter();
+    while !stop.is_cancelled()
+        && let Some(name) = names.next()
+    {
         let letter = match store.get(&name).await {
             Ok(letter) => letter,
             // Another replay was faster; or it was erased.
@@ -168,6 +177,7 @@ pub async fn replay<E: From<ReplayError>>(
             reason,
         })?;
     }
+    report.left = names.len() as u64;
     report.ru = cosmos.meter().total();
     Ok(report)
 }

@@ -51,11 +51,14 @@ pub async fn run(args: BackfillArgs, ui: &Ui) -> Result<Exit, CliError> {
         ru_limit: args.part.ru_limit,
         concurrency: args.concurrency.into(),
     };
-    let report = backfill::run(request, ui.context(&cosmos, &names).any()).await?;
+    let report = backfill::run(request, ui.careful_context(&cosmos, &names).any()).await?;
     print(ui, &report, &format!("{}/{}", names.database, names.source), args.format)?;
     match report.fatal {
         Some(failure) => Err(failure.into()),
-        None if report.stopped => Err(CliError::failed("the writers stopped")),
+        None if report.stopped => {
+            ui.hint("stopped before the end; the command goes on with what is left when it is run again");
+            Ok(Exit::Incomplete)
+        }
         None if report.failed > 0 => {
             ui.hint("run the command again when that is mended; what is saved already is left alone");
             Ok(Exit::Incomplete)

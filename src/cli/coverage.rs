@@ -38,7 +38,7 @@ pub async fn run(args: CoverageArgs, ui: &Ui) -> Result<Exit, CliError> {
     let opened = args.connection.opened().await?;
     let cosmos = &opened.cosmos;
     let request = Request { late: args.late, shard: args.part.feed_range, ru_limit: args.part.ru_limit };
-    let report = coverage::read(request, opened.context(ui)).await?;
+    let report = coverage::read(request, opened.careful_context(ui)).await?;
     print(ui, &report, args.format)?;
     let exit = lookup::note_bad(ui, &report.bad);
     ui.spent("read", cosmos, started);

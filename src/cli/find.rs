@@ -50,7 +50,7 @@ async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     };
     let mut writes = Writes::new(ui, args.format, Extra { container, has_actor: args.actor.is_some() });
     let mut unwritten = None;
-    let cx = opened.context(ui);
+    let cx = opened.careful_context(ui);
     let report = find::find(request, &cx, |write| match writes.push(&write) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {

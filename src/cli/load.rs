@@ -97,7 +97,7 @@ pub async fn run(args: LoadArgs, ui: &Ui) -> Result<Exit, CliError> {
         }
         (None, None) => return Err(CliError::usage("there is no FILE", "name one, or --archive")),
     };
-    let report = backup::load(request, &ui.context(&cosmos, &names)).await?;
+    let report = backup::load(request, &ui.careful_context(&cosmos, &names)).await?;
     render::show(ui, report, existing, args.format)
 }
 

@@ -27,7 +27,7 @@ impl Opened {
         AnyContext { account: self.account(), ..ui.context(&self.cosmos, &self.names).any() }
     }
 
-    /// The same for a command that finishes what it has begun when Ctrl-C comes.
+    /// The same for a command that finishes what it has begun when Ctrl-C or SIGTERM comes.
     pub(super) fn careful_context<'a>(&'a self, ui: &'a Ui) -> AnyContext<'a> {
         AnyContext { account: self.account(), ..ui.careful_context(&self.cosmos, &self.names).any() }
     }

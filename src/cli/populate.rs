@@ -71,7 +71,7 @@ pub async fn run(args: PopulateArgs, ui: &Ui) -> Result<Exit, CliError> {
         request.from = Origin::File { input: opened(file)?, mapping, updates: args.updates };
     }
     let (cosmos, names) = args.connection.open()?;
-    let report = populate::run(request, &ui.context(&cosmos, &names)).await?;
+    let report = populate::run(request, &ui.careful_context(&cosmos, &names)).await?;
     show(ui, report, args.format)
 }
 
@@ -91,7 +91,7 @@ fn opened(path: &Path) -> Result<Box<dyn BufRead + Send>, CliError> {
 }
 
 fn show(ui: &Ui, report: Report, format: Format) -> Result<Exit, CliError> {
-    let (rejected, failed) = (report.rejected, report.failed);
+    let (rejected, failed, stopped) = (report.rejected, report.failed, report.stopped);
     ui.summary(
         format,
         &[
@@ -112,8 +112,11 @@ fn show(ui: &Ui, report: Report, format: Format) -> Result<Exit, CliError> {
     if let Some(e) = report.broken_off {
         return Err(CliError::failed("cannot read the input to its end").because(e));
     }
+    if stopped {
+        ui.note("stopped before everything was written");
+    }
     if rejected + failed == 0 {
-        return Ok(Exit::Done);
+        return Ok(if stopped { Exit::Incomplete } else { Exit::Done });
     }
     ui.note(&format!("warning: {} rejected, {} failed", number(rejected), number(failed)));
     Ok(Exit::Incomplete)

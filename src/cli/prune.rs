@@ -37,7 +37,9 @@ pub struct PruneArgs {
 pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
     let opened = args.connection.opened().await?;
     let names = &opened.names;
-    let plan = retention::plan(args.retention.request(), opened.context(ui)).await?;
+    let cx = opened.context(ui);
+    let stop = cx.stop.clone();
+    let plan = retention::plan(args.retention.request(), cx).await?;
     let container = format!("{}/{}", names.database, names.changes);
     ui.note(&format!(
         "keeping    every second from {}, and {} before it (ends of days and months)",
@@ -48,6 +50,7 @@ pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
     if !dry_run && !args.yes {
         ui.confirm(&question(&plan.count().await?.sums, &container), &names.changes, false)?;
     }
+    ui.heed(&stop);
     let report = if dry_run { plan.count().await? } else { plan.apply().await? };
     let exit = lookup::note_bad(ui, &report.bad);
     if dry_run {

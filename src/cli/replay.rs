@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::{CliError, ConnectionArgs, Exit, Ui};
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     config::{self, Account, CaptureConfig, DeadLetterLocation},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
+    figures::count_of,
     format::Format,
 };
 
@@ -53,7 +55,9 @@ pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
     let store = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(ReplayError::from)?;
     let cosmos = Cosmos::new(account);
     let (list_only, function, id) = (args.list, args.function, args.id);
-    let request = Request { list_only, function, id, settings, config, store };
+    let stop = CancellationToken::new();
+    ui.heed(&stop);
+    let request = Request { list_only, function, id, settings, config, store, stop };
     let mut rows = ui.rows(args.format, &["letter", "at", "function", "id", "status", "outcome", "reason"]);
     let report = replay(request, &cosmos, ui.screen(), |one: Replayed| {
         let cells = [
@@ -71,10 +75,19 @@ pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
     rows.finish()?;
     if list_only {
         ui.note(&format!("{} dead letters in {}", report.letters, report.store));
-        return Ok(Exit::Done);
+        return Ok(left(ui, report.left).unwrap_or(Exit::Done));
     }
     ui.note(&format!("{} replayed, {} kept, {:.1} RU, store {}", report.stored, report.kept, report.ru, report.store));
-    Ok(if report.kept == 0 { Exit::Done } else { Exit::Incomplete })
+    let exit = if report.kept == 0 { Exit::Done } else { Exit::Incomplete };
+    Ok(left(ui, report.left).unwrap_or(exit))
+}
+
+/// Says how many letters were not looked at, when there are such.
+fn left(ui: &Ui, letters: u64) -> Option<Exit> {
+    (letters > 0).then(|| {
+        ui.hint(&format!("stopped before {} were looked at: run the command again", count_of(letters, "letter")));
+        Exit::Incomplete
+    })
 }
 
 impl From<ReplayError> for CliError {

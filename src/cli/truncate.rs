@@ -52,6 +52,7 @@ pub async fn run(args: TruncateArgs, ui: &Ui) -> Result<Exit, CliError> {
         ui.confirm(&question(&plan, name, &names), name, args.yes)?;
     }
     let more = plan.more;
+    ui.heed(&cx.stop);
     let report = truncate::apply(plan, &cx).await;
     show(ui, &report, args.format)?;
     if more {
@@ -59,6 +60,10 @@ pub async fn run(args: TruncateArgs, ui: &Ui) -> Result<Exit, CliError> {
     }
     match report.refused {
         Some(failure) => Err(failure.into()),
+        None if report.left > 0 => {
+            ui.hint(&format!("stopped; {} left: run the command again", count_of(report.left, "document")));
+            Ok(Exit::Incomplete)
+        }
         None if report.failed > 0 => Ok(Exit::Incomplete),
         None => Ok(Exit::Done),
     }

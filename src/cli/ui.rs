@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{CliError, ErrorKind, screen::Screen};
+use super::{CliError, ErrorKind, screen::Screen, signals::watch_signals};
 use crate::{
     change::diff::Difference,
     clock::{Clock, SystemClock},
@@ -30,7 +30,7 @@ pub struct Ui {
     is_coloured: bool,
     /// Whether a person is there to be asked.
     can_ask: bool,
-    /// Whether Ctrl-C is waited for.
+    /// Whether signals are waited for.
     is_interruptible: bool,
     clock: Arc<dyn Clock>,
 }
@@ -245,23 +245,18 @@ impl Ui {
         Context { clock: self.clock.clone(), progress: &self.screen, ..Context::new(cosmos, names) }
     }
 
-    /// The context of a command that finishes what it has begun when Ctrl-C comes.
+    /// The context of a command that finishes what it has begun when Ctrl-C or SIGTERM comes.
     pub(super) fn careful_context<'a>(&'a self, cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
-        Context { stop: self.interruption(), ..self.context(cosmos, names) }
+        let cx = self.context(cosmos, names);
+        self.heed(&cx.stop);
+        cx
     }
 
-    /// Is cancelled by Ctrl-C.
-    fn interruption(&self) -> CancellationToken {
-        let stop = CancellationToken::new();
+    /// From now on Ctrl-C and SIGTERM cancel `stop`; a second one ends the process at once.
+    pub(super) fn heed(&self, stop: &CancellationToken) {
         if self.is_interruptible {
-            let stop = stop.clone();
-            tokio::spawn(async move {
-                if tokio::signal::ctrl_c().await.is_ok() {
-                    stop.cancel();
-                }
-            });
+            tokio::spawn(watch_signals(stop.clone()));
         }
-        stop
     }
 }
 

@@ -65,7 +65,7 @@ pub async fn run(args: VerifyArgs, ui: &Ui) -> Result<Exit, CliError> {
         Some(text) => Some(lookup::point(ui, cosmos, "--since", text).await?),
         None => None,
     };
-    let report = verify::run(args.request(since), opened.context(ui)).await?;
+    let report = verify::run(args.request(since), opened.careful_context(ui)).await?;
     render::verify::print(ui, &report, args.format)?;
     if !matches!(args.format, Format::Json | Format::Jsonl) {
         if report.verdict(Check::Missing) != Verdict::Ok && !args.repair {

@@ -71,6 +71,8 @@ pub struct Tally {
     pub skipped: u64,
     /// Writes refused for a reason of their own.
     pub failed: u64,
+    /// Writes that were handed over and not begun, because all were told to stop.
+    pub left: u64,
 }
 
 impl Tally {
@@ -100,14 +102,22 @@ struct Shared {
     deleted: AtomicU64,
     skipped: AtomicU64,
     failed: AtomicU64,
+    left: AtomicU64,
     /// Set by the first failure that every other write would meet as well.
     fatal: Mutex<Option<Failure>>,
     stop: CancellationToken,
 }
 
 impl Writers {
-    /// Starts `concurrency` writers, held back to the limit of `pace`.
-    pub fn start(container: Arc<dyn Items>, concurrency: usize, pace: RuLimiter, observer: Observer) -> Self {
+    /// Starts `concurrency` writers, held back to the limit of `pace`. Once `stop` is cancelled no write is begun, and those
+    /// that are begun are finished.
+    pub fn start(
+        container: Arc<dyn Items>,
+        concurrency: usize,
+        pace: RuLimiter,
+        observer: Observer,
+        stop: &CancellationToken,
+    ) -> Self {
         let shared = Arc::new(Shared {
             container,
             pace,
@@ -117,8 +127,9 @@ impl Writers {
             deleted: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            left: AtomicU64::new(0),
             fatal: Mutex::new(None),
-            stop: CancellationToken::new(),
+            stop: stop.child_token(),
         });
         let mut workers = JoinSet::new();
         let queues = (0..concurrency.max(1))
@@ -127,8 +138,9 @@ impl Writers {
                 let shared = shared.clone();
                 workers.spawn(async move {
                     while let Some((job, _room)) = jobs.recv().await {
-                        if shared.stop.is_cancelled() {
-                            return;
+                        if shared.stop.run_until_cancelled(shared.pace.wait()).await.is_none() {
+                            shared.left.fetch_add(1, Ordering::Relaxed);
+                            continue;
                         }
                         shared.write(job).await;
                     }
@@ -165,6 +177,7 @@ impl Writers {
             deleted: load(&self.shared.deleted),
             skipped: load(&self.shared.skipped),
             failed: load(&self.shared.failed),
+            left: load(&self.shared.left),
         };
         let fatal = self.shared.fatal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         (tally, fatal)
@@ -173,7 +186,6 @@ impl Writers {
 
 impl Shared {
     async fn write(&self, job: Job) {
-        self.pace.wait().await;
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
         let (key, id) = (&job.item.partition_key, job.item.id.as_str());
         let result = match &job.action {

@@ -93,10 +93,9 @@ pub async fn read(request: Request, cx: AnyContext<'_>) -> Result<Report, Covera
     let mut coverage = Coverage::new(request.late);
     let mut bad = Vec::new();
     let mut pieces = std::pin::pin!(scan.pieces());
-    while let Some(piece) = pieces.next().await {
-        if cx.stop.is_cancelled() {
-            return Err(CoverageError::Interrupted);
-        }
+    loop {
+        let next = cx.stop.run_until_cancelled(pieces.next()).await;
+        let Some(piece) = next.ok_or(CoverageError::Interrupted)? else { break };
         let piece = piece?;
         bad.extend(piece.bad);
         for found in piece.found {

@@ -132,12 +132,13 @@ impl Search {
         // Dropped with what is in them: what is looked at is of no use without the rest.
         let mut looks: JoinSet<Result<(Vec<FoundWrite>, Tally), Failure>> = JoinSet::new();
         let mut is_read = false;
-        loop {
+        while !is_read || !looks.is_empty() {
             if cx.stop.is_cancelled() {
                 report.interrupted = true;
                 return Ok(());
             }
             tokio::select! {
+                () = cx.stop.cancelled() => {}
                 Some(looked) = looks.join_next(), if !looks.is_empty() => {
                     let (writes, tally) = looked.map_err(ended)??;
                     step.advance(tally.asked);
@@ -157,9 +158,9 @@ impl Search {
                         looks.spawn(async move { looker.look_all(piece).await });
                     }
                 },
-                else => return Ok(()),
             }
         }
+        Ok(())
     }
 }
 

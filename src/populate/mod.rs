@@ -26,6 +26,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use documents::{refreshed, zip_document};
 pub use mapping::IdMapping;
@@ -100,6 +101,9 @@ pub struct Report {
     /// Why the input ended too early.
     #[serde(skip)]
     pub broken_off: Option<io::Error>,
+    /// Whether the work was told to stop before its end.
+    #[serde(skip)]
+    pub stopped: bool,
 }
 
 /// Why nothing was written.
@@ -191,8 +195,8 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, PopulateE
     let problems = Problems { step: &*step, count: AtomicU64::new(0) };
     let (observer, outcomes) = Outcomes::observed();
     let limiter = RuLimiter::new(cx.account.meter(), None);
-    let writers = Writers::start((&container).into(), concurrency, limiter, observer);
-    let sink = Sink { writers, rate: DocumentRate::new(rate) };
+    let writers = Writers::start((&container).into(), concurrency, limiter, observer, &cx.stop);
+    let sink = Sink { writers, rate: DocumentRate::new(rate), stop: cx.stop.clone() };
     // The writers end with the sink, and the outcomes with the writers.
     let work = async {
         let read = write_all(&sink, from, rng, key_paths, &problems).await;
@@ -202,11 +206,12 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, PopulateE
     let (done, ()) = tokio::join!(work, outcomes.tell(&*step, |text| problems.tell(text)));
     let hidden = problems.hidden();
     drop(step);
-    let (Read { rejected, broken_off }, tally, refused) = done?;
+    let (Read { rejected, broken_off, stopped }, tally, refused) = done?;
+    let stopped = refused.is_none() && (stopped || tally.left > 0);
     if hidden > 0 {
         cx.progress.note(&format!("... and {} more", count_of(hidden, "problem")));
     }
-    if tally == Tally::default() && refused.is_none() {
+    if tally == Tally::default() && refused.is_none() && !stopped {
         match broken_off {
             Some(e) => return Err(PopulateError::Input(e)),
             None if rejected > 0 => return Err(PopulateError::AllRejected(rejected)),
@@ -226,6 +231,7 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, PopulateE
         per_second: tally.done() as f64 / seconds.max(0.001),
         refused,
         broken_off,
+        stopped,
     })
 }
 
@@ -252,13 +258,14 @@ impl Problems<'_> {
 struct Sink {
     writers: Writers,
     rate: DocumentRate,
+    stop: CancellationToken,
 }
 
 impl Sink {
     /// False when nothing more can be written.
     async fn upsert(&self, item: ItemKey, text: String) -> bool {
-        self.rate.wait().await;
-        self.writers.send(Job { item, action: Action::Upsert(text.into_bytes()) }).await
+        self.stop.run_until_cancelled(self.rate.wait()).await.is_some()
+            && self.writers.send(Job { item, action: Action::Upsert(text.into_bytes()) }).await
     }
 }
 
@@ -267,6 +274,7 @@ impl Sink {
 struct Read {
     rejected: u64,
     broken_off: Option<io::Error>,
+    stopped: bool,
 }
 
 async fn write_all(
@@ -278,29 +286,30 @@ async fn write_all(
 ) -> Result<Read, PopulateError> {
     match from {
         Origin::Generated(count) => {
-            generate(sink, key_paths, &mut rng, count).await?;
-            Ok(Read::default())
+            let stopped = !generate(sink, key_paths, &mut rng, count).await?;
+            Ok(Read { stopped, ..Read::default() })
         }
         Origin::File { input, mapping, updates } => {
             let prepare = |text: String| mapping.prepare(&text, key_paths);
-            let (kept, read) = from_file(sink, input, prepare, problems, updates > 0).await;
-            if read.broken_off.is_none() {
-                update(sink, &kept, &mut rng, updates).await?;
+            let (kept, mut read) = from_file(sink, input, prepare, problems, updates > 0).await;
+            if read.broken_off.is_none() && !read.stopped {
+                read.stopped = !update(sink, &kept, &mut rng, updates).await?;
             }
             Ok(read)
         }
     }
 }
 
-async fn generate(sink: &Sink, key_paths: &KeyPaths, rng: &mut StdRng, count: u64) -> Result<(), PopulateError> {
+/// False when it ended before all were handed over.
+async fn generate(sink: &Sink, key_paths: &KeyPaths, rng: &mut StdRng, count: u64) -> Result<bool, PopulateError> {
     for seq in 1..=count {
         let zip = zipcodes::pick(rng);
         let (item, text) = zip_document(zip, key_paths, seq, SystemClock.now()).map_err(PopulateError::Document)?;
         if !sink.upsert(item, text).await {
-            return Ok(());
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Writes the documents of a file once each; returns those written when they are to be kept.
@@ -314,14 +323,20 @@ async fn from_file(
     let (items, mut read) = mpsc::channel::<input::InputDocument>(64);
     let reader = tokio::task::spawn_blocking(move || input::read(file, |item| items.blocking_send(item).is_ok()));
     let mut kept = Vec::new();
-    let mut rejected = 0;
-    while let Some(item) = read.recv().await {
+    let (mut rejected, mut stopped) = (0, false);
+    loop {
+        let Some(item) = sink.stop.run_until_cancelled(read.recv()).await else {
+            stopped = true;
+            break;
+        };
+        let Some(item) = item else { break };
         match item.text.map_err(DocumentError::None).and_then(&prepare) {
             Ok((key, text)) => {
                 if keep {
                     kept.push((key.clone(), text.clone()));
                 }
                 if !sink.upsert(key, text).await {
+                    stopped = true;
                     break;
                 }
             }
@@ -333,25 +348,26 @@ async fn from_file(
     }
     // The reader stops at its next document when nobody listens any more.
     drop(read);
-    let broken_off = match reader.await {
-        Ok(Ok(())) => None,
-        Ok(Err(e)) => Some(e),
-        Err(e) => Some(io::Error::other(e)),
+    // It may wait for input that nobody gives.
+    let broken_off = match sink.stop.run_until_cancelled(reader).await {
+        None | Some(Ok(Ok(()))) => None,
+        Some(Ok(Err(e))) => Some(e),
+        Some(Err(e)) => Some(io::Error::other(e)),
     };
-    (kept, Read { rejected, broken_off })
+    (kept, Read { rejected, broken_off, stopped })
 }
 
-/// Writes documents again at random, with fresh `seq`, `timestamp` and `epoch`.
-async fn update(sink: &Sink, kept: &[(ItemKey, String)], rng: &mut StdRng, count: u64) -> Result<(), PopulateError> {
+/// Writes documents again at random, with fresh `seq`, `timestamp` and `epoch`; false when it ended before that was done.
+async fn update(sink: &Sink, kept: &[(ItemKey, String)], rng: &mut StdRng, count: u64) -> Result<bool, PopulateError> {
     if kept.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     for seq in 1..=count {
         let (item, text) = &kept[rng.random_range(0..kept.len())];
         let text = refreshed(text, seq, SystemClock.now()).map_err(PopulateError::Document)?;
         if !sink.upsert(item.clone(), text).await {
-            return Ok(());
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }

@@ -143,9 +143,7 @@ impl Pruning<'_> {
         let scan = Scan::facts(self.containers, &Scope::All, hash_ranges, self.pace);
         let (mut noted, mut noted_drop) = (false, false);
         let mut pieces = std::pin::pin!(scan.pieces());
-        while !self.stop.is_cancelled()
-            && let Some(piece) = pieces.next().await
-        {
+        while let Some(Some(piece)) = self.stop.run_until_cancelled(pieces.next()).await {
             let mut piece = piece?;
             passed.bad.append(&mut piece.bad);
             let mut rounds: [Vec<Job>; ROUNDS] = Default::default();
@@ -166,11 +164,12 @@ impl Pruning<'_> {
             }
             if delete {
                 for round in rounds {
-                    let (tally, fatal) = self.delete(round).await;
+                    let (tally, fatal) = self.delete(round, self.stop).await;
                     passed.sums.removed += tally.deleted;
                     passed.sums.failed += tally.failed;
                     passed.fatal = fatal;
-                    if passed.fatal.is_some() {
+                    // A round goes only when all before it has gone.
+                    if passed.fatal.is_some() || tally.left > 0 || self.stop.is_cancelled() {
                         passed.left = left.into_iter().flatten().collect();
                         return Ok(passed);
                     }
@@ -204,12 +203,12 @@ impl Pruning<'_> {
         }
     }
 
-    async fn delete(&self, jobs: Vec<Job>) -> (Tally, Option<Failure>) {
+    async fn delete(&self, jobs: Vec<Job>, stop: &CancellationToken) -> (Tally, Option<Failure>) {
         if jobs.is_empty() {
             return (Tally::default(), None);
         }
-        let writers =
-            Writers::start(self.containers.changes.clone(), self.concurrency, self.pace.clone(), self.observer.clone());
+        let (changes, pace) = (self.containers.changes.clone(), self.pace.clone());
+        let writers = Writers::start(changes, self.concurrency, pace, self.observer.clone(), stop);
         for job in jobs {
             if !writers.send(job).await {
                 break;
@@ -255,7 +254,7 @@ impl Pruning<'_> {
         }
         // Without its head a journal is none; half of one would be a restore that cannot be undone.
         for wave in [heads, rest] {
-            let (tally, fatal) = self.delete(wave).await;
+            let (tally, fatal) = self.delete(wave, &CancellationToken::new()).await;
             sums.failed += tally.failed;
             if fatal.is_some() {
                 return Ok(fatal);

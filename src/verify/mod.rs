@@ -94,15 +94,12 @@ pub enum VerifyError {
     /// Machines cannot share the items of these containers.
     #[error("cannot share the history between machines")]
     Shard(#[source] NotShared),
-    /// The work was told to stop.
-    #[error("stopped before everything was verified")]
-    Interrupted,
 }
 
 /// Looks at every item of the history and of the source.
 ///
 /// # Errors
-/// When the account cannot be used, or the work was told to stop.
+/// When the account cannot be used. A report of work that was told to stop says so.
 pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyError> {
     let mut report = Report::new(request.named);
     let containers = cx.account.containers(cx.names, None).await?;
@@ -128,10 +125,18 @@ pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyE
     };
     let scanned = job.scan(&mut report).await;
     failed.pass_on(&*step);
-    job.rebuild(scanned?, &mut report).await?;
-    for which in [Which::Oldest, Which::Newest] {
-        let elsewhere = from_previous_container(&containers, which).await?;
-        report.count(Check::Container, u64::from(elsewhere));
+    let sample = scanned?;
+    let rest = async {
+        job.rebuild(sample, &mut report).await?;
+        for which in [Which::Oldest, Which::Newest] {
+            let elsewhere = from_previous_container(&containers, which).await?;
+            report.count(Check::Container, u64::from(elsewhere));
+        }
+        Ok::<_, Failure>(())
+    };
+    match cx.stop.run_until_cancelled(rest).await {
+        Some(done) => done?,
+        None => report.interrupted = true,
     }
     report.close(cx.account.meter().total());
     Ok(report)
@@ -166,8 +171,8 @@ impl Job<'_> {
             texts: ScanTexts::InForce(&|found| content && found.live.is_some()),
         };
         let mut sample = Sample::new(self.request.sample);
-        let writers =
-            Writers::start(self.containers.changes.clone(), concurrency, self.pace.clone(), self.failed.observer());
+        let (changes, pace) = (self.containers.changes.clone(), self.pace.clone());
+        let writers = Writers::start(changes, concurrency, pace, self.failed.observer(), &self.cx.stop);
         let saver = Saver {
             containers: self.containers,
             pace: self.pace,
@@ -176,10 +181,12 @@ impl Job<'_> {
             clock: &*self.cx.clock,
         };
         let mut pieces = std::pin::pin!(scan.pieces());
-        while let Some(piece) = pieces.next().await {
-            if self.cx.stop.is_cancelled() {
-                return Err(VerifyError::Interrupted);
-            }
+        loop {
+            let Some(piece) = self.cx.stop.run_until_cancelled(pieces.next()).await else {
+                report.interrupted = true;
+                break;
+            };
+            let Some(piece) = piece else { break };
             let piece = piece?;
             for bad in &piece.bad {
                 report.set_aside(bad);
@@ -195,7 +202,7 @@ impl Job<'_> {
                 }
             }
             if content {
-                self.compare(known, report).await?;
+                self.cx.stop.run_until_cancelled(self.compare(known, report)).await.transpose()?;
             }
             if self.request.repair {
                 let saved = saver.save(missing, |_| Op::Upsert).await?;
@@ -211,6 +218,7 @@ impl Job<'_> {
         }
         let (tally, fatal) = writers.finish().await;
         report.repaired = tally.created + tally.skipped;
+        report.interrupted |= tally.left > 0;
         fatal.map_or_else(|| Ok(sample.into_chosen()), |failure| Err(failure.into()))
     }
 

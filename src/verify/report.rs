@@ -28,6 +28,8 @@ pub struct Report {
     pub repaired: u64,
     /// Live documents deleted before they could be saved.
     pub gone: u64,
+    /// Whether the work was told to stop: of what was not looked at yet, nothing is said.
+    pub interrupted: bool,
     /// What each check found, in the order of reports.
     pub checks: BTreeMap<Check, CheckReport>,
     /// Request units since the program began.
@@ -73,6 +75,7 @@ impl Report {
             sampled: 0,
             repaired: 0,
             gone: 0,
+            interrupted: false,
             checks: Check::ALL.into_iter().map(|check| (check, CheckReport::default())).collect(),
             ru: 0.0,
             seconds: 0.0,
@@ -120,8 +123,9 @@ impl Report {
         if count > mended { check.severity() } else { Verdict::Ok }
     }
 
-    /// Returns the worst verdict.
+    /// Returns the worst verdict; of a part alone nobody can say that all is well.
     pub fn result(&self) -> Verdict {
-        Check::ALL.into_iter().map(|check| self.verdict(check)).max().unwrap_or(Verdict::Ok)
+        let least = if self.interrupted { Verdict::Warning } else { Verdict::Ok };
+        Check::ALL.into_iter().map(|check| self.verdict(check)).fold(least, Verdict::max)
     }
 }

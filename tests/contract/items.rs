@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use cosmos_rewind::{
     change::key::ItemKey,
-    cosmos::{Action, Disposition, Job, RuLimiter, RuMeter, Status, Tally, Writers},
+    cosmos::{Action, Disposition, Failure, Job, RuLimiter, RuMeter, Status, Tally, Writers},
     history::memory::Fault,
 };
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::{LAYOUTS, empty, key, memory};
 
@@ -99,8 +100,8 @@ async fn what_a_lost_answer_was_about_is_counted_as_what_it_was() {
     let body = |n: i64| json!({"id": "a", "pk": "p", "n": n}).to_string().into_bytes();
     let written = async |action: Action| {
         let pace = RuLimiter::new(&RuMeter::default(), None);
-        let writers =
-            Writers::start(account.source.clone(), 1, pace, Arc::new(|_, failure| assert!(failure.is_none())));
+        let observer = Arc::new(|_: &ItemKey, failure: Option<&Failure>| assert!(failure.is_none()));
+        let writers = Writers::start(account.source.clone(), 1, pace, observer, &CancellationToken::new());
         assert!(writers.send(Job { item: ItemKey { id: "a".into(), partition_key: key("p") }, action }).await);
         writers.finish().await.0
     };

@@ -40,8 +40,19 @@ impl Running {
     /// SIGINT, as Ctrl-C sends it.
     #[cfg(unix)]
     pub fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    /// SIGTERM.
+    #[cfg(unix)]
+    pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, which: &str) {
         let id = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        assert!(std::process::Command::new("kill").args([which, &id]).status().unwrap().success());
     }
 
     /// Waits until it has ended, for the exit code.

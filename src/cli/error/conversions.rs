@@ -58,7 +58,6 @@ impl From<VerifyError> for CliError {
         match error {
             VerifyError::Cosmos(failure) => failure.into(),
             VerifyError::Shard(problem) => not_shared(&problem, "one machine verifies everything"),
-            VerifyError::Interrupted => Self::failed(error.to_string()),
         }
     }
 }

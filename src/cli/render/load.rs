@@ -49,8 +49,13 @@ pub(in crate::cli) fn show(ui: &Ui, report: Report, existing: Existing, format: 
         };
         return Err(CliError::incomplete(problem, again).leaving("what came before that was written"));
     }
+    if report.stopped {
+        ui.note("stopped before everything was loaded");
+    }
     if report.failed > 0 {
         ui.hint(again);
+    }
+    if report.stopped || report.failed > 0 {
         return Ok(Exit::Incomplete);
     }
     Ok(Exit::Done)
@@ -89,6 +94,7 @@ impl From<LoadError> for CliError {
             }
             LoadError::Archive(damage) => damaged("--archive", &damage),
             LoadError::Open(failure) => failure.into(),
+            LoadError::Stopped => Self::failed(error.to_string()),
         }
     }
 }

@@ -44,6 +44,9 @@ pub(in crate::cli) fn print(ui: &Ui, report: &Report, format: Format) -> Result<
         report.sampled,
         report.repaired
     ));
+    if report.interrupted {
+        ui.note("stopped before everything was verified");
+    }
     Ok(())
 }
 
@@ -62,6 +65,7 @@ fn print_json(ui: &Ui, report: &Report) -> Result<(), CliError> {
         "pending": report.pending,
         "sampled": report.sampled,
         "repaired": report.repaired,
+        "stopped": report.interrupted,
         "checks": checks,
         "ru": tenths(report.ru),
         "seconds": tenths(report.seconds),
