@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 use super::{CliError, ConnectionArgs, Exit, Ui};
 use crate::{
     capture::replay::{ReplayError, Replayed, Request, replay},
-    causes::chain,
     config::{self, Account, CaptureConfig, DeadLetterLocation},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
@@ -93,7 +92,9 @@ fn left(ui: &Ui, letters: u64) -> Option<Exit> {
 impl From<ReplayError> for CliError {
     fn from(error: ReplayError) -> Self {
         match error {
-            ReplayError::Store(e) => Self::failed(chain(&e)).hint("check REWIND_DEAD_LETTERS"),
+            ReplayError::Store(e) => {
+                Self::letters(&e, |message| Self::failed(message).hint("check REWIND_DEAD_LETTERS"))
+            }
             ReplayError::Setting(e) => e.into(),
         }
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{CliError, ErrorKind, screen::Screen, signals::watch_signals};
+use super::{CliError, ErrorKind, error::room, screen::Screen, signals::watch_signals};
 use crate::{
     change::diff::Difference,
     clock::{Clock, SystemClock},
@@ -266,7 +266,8 @@ impl From<NotWritten> for CliError {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return ErrorKind::Unread.into();
         }
-        Self::failed("cannot write to standard output").because(error)
+        let hint = room(&error);
+        Self::failed("cannot write to standard output").because(error).hint_of(hint)
     }
 }
 

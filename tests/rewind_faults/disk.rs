@@ -49,6 +49,19 @@ async fn a_restore_whose_journal_ends_with_the_disk_tells_what_it_wrote_and_can_
     }
 }
 
+/// What is printed goes to a device that is always full.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn what_cannot_be_printed_for_want_of_room_asks_for_room() {
+    let damage = Damage::done(1).await;
+    let find = ["find", "--when", "doc.id != ''", "--format", "jsonl"];
+    let follow = ["follow", "--from", "beginning", "--until-caught-up", "--name", "full", "--sink", "stdout"];
+    for args in [&find[..], &follow] {
+        let ended = damage.app.run_by_shell("exec \"$@\" > /dev/full", args).await;
+        assert!(ended.code == 1 && ended.stderr.contains("make room"), "{args:?}: {ended:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_plan_that_does_not_fit_on_the_disk_leaves_no_file() {
     let damage = Damage::done(4).await;

@@ -113,7 +113,9 @@ impl From<EraseError> for CliError {
                 message,
                 "erase needs a history keyed by paths of the source's key, /_originalId or /id, as provision makes it",
             ),
-            EraseError::DeadLetters(e) => Self::failed(chain(&e)).hint("check REWIND_DEAD_LETTERS"),
+            EraseError::DeadLetters(e) => {
+                Self::letters(&e, |message| Self::failed(message).hint("check REWIND_DEAD_LETTERS"))
+            }
             EraseError::Journals { error, .. } => {
                 Self::failed(message).because(error).hint("--journal names their folder")
             }
@@ -182,7 +184,9 @@ impl From<ServeError> for CliError {
         let message = error.to_string();
         match error {
             ServeError::Settings(error) => error.into(),
-            ServeError::DeadLetters(e) => Self::usage(chain(&e), "check REWIND_DEAD_LETTERS"),
+            ServeError::DeadLetters(e) => {
+                Self::letters(&e, |message| Self::usage(message, "check REWIND_DEAD_LETTERS"))
+            }
             ServeError::Wrong(_) => {
                 Self::usage(message, "run `cosmos-rewind doctor` in the app's folder for all that it looks at")
             }

@@ -7,7 +7,12 @@ mod conversions;
 use std::{borrow::Cow, error::Error, fmt, io};
 
 use super::Exit;
-use crate::{causes::chain, config::ConfigError, cosmos::Failure};
+use crate::{
+    causes::chain,
+    config::ConfigError,
+    cosmos::Failure,
+    dead_letters::{DeadLetterError, StoreError},
+};
 
 /// What kind of thing went wrong; it displays as what was tried, without the cause.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +136,14 @@ impl CliError {
         match room(&cause) {
             Some(room) => Self::failed(file).because(cause).hint(room),
             None => Self::usage(file, hint).because(cause),
+        }
+    }
+
+    /// A store of dead letters that failed: what to do where there is no room, else what `otherwise` makes of the message.
+    pub fn letters(error: &DeadLetterError, otherwise: impl FnOnce(String) -> Self) -> Self {
+        match error.cause() {
+            StoreError::Directory(cause) if room(cause).is_some() => Self::failed(chain(error)).hint_of(room(cause)),
+            _ => otherwise(chain(error)),
         }
     }
 

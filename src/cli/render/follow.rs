@@ -5,7 +5,10 @@ use crate::{
     cli::{CliError, ErrorKind, Exit, Ui, error::room},
     cosmos::Disposition,
     figures::{count_of, number},
-    follow::{CheckpointError, CheckpointFileError, Ended, FollowError, Report, sink::SinkError},
+    follow::{
+        CheckpointError, CheckpointFileError, Ended, FollowError, Report,
+        sink::{Busy, Refused, SinkError},
+    },
 };
 
 /// Prints how it ended.
@@ -32,7 +35,20 @@ impl From<FollowError> for CliError {
         match error {
             // The reader has seen enough, as with `| head`.
             FollowError::Sink(SinkError::Closed) => ErrorKind::Unread.into(),
-            FollowError::Sink(SinkError::Refused(why)) => Self::failed(chain(&why)).hint_of(why.hint()),
+            FollowError::Sink(SinkError::Refused(why)) => {
+                let full = match &why {
+                    Refused::File { error, .. } | Refused::Stdout(error) => room(error),
+                    _ => None,
+                };
+                Self::failed(chain(&why)).hint_of(full.or_else(|| why.hint()))
+            }
+            FollowError::Sink(SinkError::Busy(why)) => {
+                let full = match &why {
+                    Busy::File { error, .. } => room(error),
+                    _ => None,
+                };
+                Self::failed(chain(&why)).hint_of(full)
+            }
             FollowError::Filter(e) => Self::usage(
                 e.to_string(),
                 "functions are those of CEL, such as size, startsWith and matches, and changed(\"/path\")",
@@ -56,7 +72,9 @@ impl From<FollowError> for CliError {
             FollowError::Redact(problem) => {
                 Self::usage("--redact", "name a field of the document's content").because(problem)
             }
-            FollowError::DeadLetters(e) => Self::usage(chain(&e), "check --dead-letters, or REWIND_DEAD_LETTERS"),
+            FollowError::DeadLetters(e) => Self::letters(&e, |message| {
+                Self::usage(message, "check --dead-letters, or REWIND_DEAD_LETTERS")
+            }),
             FollowError::Blob { container, error } => {
                 Self::usage(format!("--sink blob:{container}"), "check the URL").because(error)
             }
@@ -90,8 +108,7 @@ impl From<FollowError> for CliError {
                 "put a copy of the checkpoint back, or give another --name (or --checkpoint-file), which begins where --from \
                  says",
             ),
-            e @ (FollowError::Sink(SinkError::Busy(_))
-            | FollowError::Store(CheckpointError::Lost | CheckpointError::Expired)
+            e @ (FollowError::Store(CheckpointError::Lost | CheckpointError::Expired)
             | FollowError::Interrupted
             | FollowError::Reader(_)) => Self::failed(chain(&e)),
         }
@@ -103,6 +120,21 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn a_sink_for_which_there_is_no_room_asks_for_room() {
+        let file = |error| Refused::File { path: "a.jsonl".into(), error }.into();
+        let busy = |error| Busy::File { path: "a.jsonl".into(), error }.into();
+        let refused: [&dyn Fn(io::Error) -> SinkError; 3] = [&file, &busy, &|error| Refused::Stdout(error).into()];
+        for make in refused {
+            let hints = |kind: io::ErrorKind| {
+                let error = CliError::from(FollowError::Sink(make(kind.into())));
+                error.hints.iter().map(ToString::to_string).collect::<String>()
+            };
+            assert!(hints(io::ErrorKind::StorageFull).contains("make room"));
+            assert!(!hints(io::ErrorKind::PermissionDenied).contains("make room"));
+        }
+    }
 
     #[test]
     fn a_checkpoint_for_which_there_is_no_room_asks_for_room() {
