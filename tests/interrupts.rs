@@ -108,6 +108,9 @@ async fn what_only_reads_ends_at_once_and_claims_nothing_of_the_rest() {
         }
         let found = stopped_reading(&app, &["find", "--when", "doc.n >= 0"], signal).await;
         assert!(found.code == 3 && found.stderr.contains("stopped before the end"), "{found:?}");
+        let several = ["find", "--when", "doc.n >= 0", "--containers", "events=changes,others=more"];
+        let found = stopped_reading(&app, &several, signal).await;
+        assert!(found.code == 3 && !found.stderr.contains("container  others"), "nothing new is begun: {found:?}");
         let covered = stopped_reading(&app, &["coverage"], signal).await;
         assert!(covered.code == 1 && covered.stderr.contains("stopped before everything was read"), "{covered:?}");
     }

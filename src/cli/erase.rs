@@ -74,16 +74,14 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
         journals: args.journal,
     };
     let opened = args.connection.opened_with(&settings).await?;
-    let cx = opened.context(ui);
-    let stop = cx.stop.clone();
-    let plan = erase::plan(request, cx).await?;
+    let plan = erase::plan(request, opened.context(ui)).await?;
     if plan.found.anything {
         let place = format!("{} of {}", opened.names.database, opened.cosmos.endpoint());
         ui.confirm(&question(&plan.found, args.live, &place), ANSWER, args.yes)?;
     } else {
         ui.note("there is nothing of it: no version, dead letter or journal has this id and partition key");
     }
-    ui.heed(&stop);
+    ui.heed();
     let receipt = plan.apply().await?;
     if receipt.live_stays {
         ui.note("note: the live document stays, and its next change is captured again; --live erases it too");

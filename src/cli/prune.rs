@@ -37,9 +37,7 @@ pub struct PruneArgs {
 pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
     let opened = args.connection.opened().await?;
     let names = &opened.names;
-    let cx = opened.context(ui);
-    let stop = cx.stop.clone();
-    let plan = retention::plan(args.retention.request(), cx).await?;
+    let plan = retention::plan(args.retention.request(), opened.context(ui)).await?;
     let container = format!("{}/{}", names.database, names.changes);
     ui.note(&format!(
         "keeping    every second from {}, and {} before it (ends of days and months)",
@@ -50,7 +48,7 @@ pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
     if !dry_run && !args.yes {
         ui.confirm(&question(&plan.count().await?.sums, &container), &names.changes, false)?;
     }
-    ui.heed(&stop);
+    ui.heed();
     let report = if dry_run { plan.count().await? } else { plan.apply().await? };
     let exit = lookup::note_bad(ui, &report.bad);
     if dry_run {

@@ -2,7 +2,6 @@
 
 use clap::Args;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::{CliError, ConnectionArgs, Exit, Ui};
 use crate::{
@@ -54,8 +53,8 @@ pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
     let store = DeadLetterStore::open(&config.dead_letters, &account.credential).map_err(ReplayError::from)?;
     let cosmos = Cosmos::new(account);
     let (list_only, function, id) = (args.list, args.function, args.id);
-    let stop = CancellationToken::new();
-    ui.heed(&stop);
+    ui.heed();
+    let stop = ui.stop().clone();
     let request = Request { list_only, function, id, settings, config, store, stop };
     let mut rows = ui.rows(args.format, &["letter", "at", "function", "id", "status", "outcome", "reason"]);
     let report = replay(request, &cosmos, ui.screen(), |one: Replayed| {

@@ -130,6 +130,10 @@ impl SeveralArgs {
                     is_somewhere = true;
                 }
             }
+            // The part that was told to stop has said so.
+            if ui.stop().is_cancelled() {
+                return Ok(Exit::Incomplete);
+            }
         }
         match nowhere {
             Some(error) if !is_somewhere => Err(error),

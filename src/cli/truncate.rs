@@ -52,7 +52,7 @@ pub async fn run(args: TruncateArgs, ui: &Ui) -> Result<Exit, CliError> {
         ui.confirm(&question(&plan, name, &names), name, args.yes)?;
     }
     let more = plan.more;
-    ui.heed(&cx.stop);
+    ui.heed();
     let report = truncate::apply(plan, &cx).await;
     show(ui, &report, args.format)?;
     if more {

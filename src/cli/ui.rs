@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, BufWriter, IsTerminal as _, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, Once, PoisonError},
     time::Instant,
 };
 
@@ -32,6 +32,9 @@ pub struct Ui {
     can_ask: bool,
     /// Whether signals are waited for.
     is_interruptible: bool,
+    /// Told once to stop, a command begins nothing any more, whichever of its parts has come to it.
+    stop: CancellationToken,
+    heeded: Once,
     clock: Arc<dyn Clock>,
 }
 
@@ -90,6 +93,8 @@ impl Ui {
             is_coloured: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
             can_ask: io::stdin().is_terminal(),
             is_interruptible: true,
+            stop: CancellationToken::new(),
+            heeded: Once::new(),
             clock: SystemClock::shared(),
         }
     }
@@ -104,6 +109,8 @@ impl Ui {
             is_coloured: false,
             can_ask: false,
             is_interruptible: false,
+            stop: CancellationToken::new(),
+            heeded: Once::new(),
             clock,
         }
     }
@@ -240,23 +247,28 @@ impl Ui {
         if line.trim() == answer { Ok(()) } else { Err(ErrorKind::NotConfirmed.into()) }
     }
 
-    /// The context of a command that Ctrl-C ends at once.
+    /// The context of a command that Ctrl-C ends at once, until [`Ui::heed`] is called.
     pub(super) fn context<'a>(&'a self, cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
-        Context { clock: self.clock.clone(), progress: &self.screen, ..Context::new(cosmos, names) }
+        let stop = self.stop.child_token();
+        Context { clock: self.clock.clone(), progress: &self.screen, stop, ..Context::new(cosmos, names) }
     }
 
     /// The context of a command that finishes what it has begun when Ctrl-C or SIGTERM comes.
     pub(super) fn careful_context<'a>(&'a self, cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
-        let cx = self.context(cosmos, names);
-        self.heed(&cx.stop);
-        cx
+        self.heed();
+        self.context(cosmos, names)
     }
 
-    /// From now on Ctrl-C and SIGTERM cancel `stop`; a second one ends the process at once.
-    pub(super) fn heed(&self, stop: &CancellationToken) {
+    /// From now on Ctrl-C and SIGTERM tell the work to stop, in every context; a second one ends the process at once.
+    pub(super) fn heed(&self) {
         if self.is_interruptible {
-            tokio::spawn(watch_signals(stop.clone()));
+            self.heeded.call_once(|| drop(tokio::spawn(watch_signals(self.stop.clone()))));
         }
+    }
+
+    /// Is cancelled once the work was told to stop.
+    pub(super) fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 }
 
