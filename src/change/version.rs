@@ -69,6 +69,18 @@ pub fn container_of(rid: &str) -> Option<u64> {
     bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
+/// How the resource ids of a container's documents begin. The eight bytes of the container end within a letter, so there are
+/// four ways.
+pub fn beginnings_of(container: u64) -> [String; 4] {
+    const LETTERS: usize = 11;
+    [0, 1, 2, 3].map(|next: u8| {
+        let bytes = [&container.to_be_bytes()[..], &[next << 6]].concat();
+        let mut id = base64::engine::general_purpose::STANDARD.encode(bytes).replace('/', "-");
+        id.truncate(LETTERS);
+        id
+    })
+}
+
 /// The document that a resource id belongs to: its last eight bytes.
 pub fn life_of(rid: &str) -> Option<u64> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(rid.replace('-', "/")).ok()?;

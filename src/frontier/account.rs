@@ -7,7 +7,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 
 use super::read;
 use crate::{
-    change::time::PointInTime,
+    change::{time::PointInTime, version::container_of},
     config::Names,
     cosmos::{Answer, Cosmos, RuLimiter, RuMeter},
     history::{
@@ -64,7 +64,8 @@ impl Account for Cosmos {
         async move {
             let containers = CosmosContainers::open(self, names).await?;
             let frontier = read(self, names, &containers, at, pace).await?;
-            let untold = removals::untold(&*containers.containers().changes).await?;
+            let today = container_of(containers.source.rid());
+            let untold = removals::untold(&*containers.containers().changes, today).await?;
             Ok(Frontier { untold, ..frontier })
         }
         .boxed()

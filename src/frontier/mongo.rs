@@ -177,7 +177,7 @@ impl Account for MongoAccount {
                 Some(part) => part,
                 None => super::by_newest(FeedRange::full(), newest),
             };
-            let untold = removals::untold(&*changes).await?;
+            let untold = removals::untold(&*changes, None).await?;
             Ok(Frontier { parts: vec![part], problems, untold })
         }
         .boxed()

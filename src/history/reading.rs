@@ -70,6 +70,10 @@ pub enum Which {
     /// The earliest version from a feed that delivers every version, or of a collection that was read before one. What
     /// came from latest-version mode, `backfill` or a repair does not count.
     OldestOfAll,
+    /// The earliest version of a document of this container, as [`container_of`] tells it.
+    ///
+    /// [`container_of`]: crate::change::version::container_of
+    OldestOf(u64),
     /// The latest version.
     Newest,
 }

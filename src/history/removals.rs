@@ -13,6 +13,7 @@ use crate::{
     change::{
         record::{ORIGINAL_ID, layout::key_of_other},
         time::PointInTime,
+        version::container_of,
     },
     cosmos::{Failure, RETRY_TIMEOUT, Retry},
 };
@@ -62,21 +63,43 @@ pub struct Untold {
     pub dropped_before: Option<i64>,
     /// The first change that came from a feed of every version. What was deleted before may be in no version at all.
     pub begins: Option<i64>,
+    /// Where there are versions of a container before today's: today's.
+    pub made_again: Option<MadeAgain>,
+}
+
+/// A container that was deleted and made again under its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MadeAgain {
+    /// Today's container.
+    pub today: u64,
+    /// Its first version, epoch seconds: the one before had been deleted by then.
+    pub since: i64,
 }
 
 impl Untold {
     /// Of a place for versions that has all there is.
-    pub const NOTHING: Self = Self { dropped_before: None, begins: None };
+    pub const NOTHING: Self = Self { dropped_before: None, begins: None, made_again: None };
 }
 
-/// Reads of which times a history tells nothing.
+/// Reads of which times a history tells nothing. `today` is today's container, where it is one that can be told.
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn untold(changes: &dyn HistoryReader) -> Result<Untold, Failure> {
+pub async fn untold(changes: &dyn HistoryReader, today: Option<u64>) -> Result<Untold, Failure> {
     let dropped_before = read(changes).await?.dropped_before;
-    let begins = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(Which::OldestOfAll)).await?;
-    Ok(Untold { dropped_before, begins: begins.map(|end| end.ts) })
+    let end = async |which| Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(which)).await;
+    let begins = end(Which::OldestOfAll).await?;
+    let oldest = match &begins {
+        Some(begins) => Some(begins.clone()),
+        None => end(Which::Oldest).await?,
+    };
+    let made_again = match oldest.and_then(|oldest| container_of(&oldest.rid?)).zip(today) {
+        Some((then, today)) if then != today => {
+            end(Which::OldestOf(today)).await?.map(|first| MadeAgain { today, since: first.ts })
+        }
+        _ => None,
+    };
+    Ok(Untold { dropped_before, begins: begins.map(|end| end.ts), made_again })
 }
 
 /// Notes that records of before a second are about to be removed, and whole documents of before another one, by the account's
@@ -112,6 +135,15 @@ pub fn doubt(known: &AsOf<'_>, untold: Untold) -> Option<String> {
         return Some(format!(
             "was created later, but every version is in the history only from {} on: whether it existed before is not known",
             PointInTime::from_epoch(begins)
+        ));
+    }
+    if let (Some(MadeAgain { today, since }), State::Document(version)) = (untold.made_again, &known.state)
+        && version.container.is_some_and(|then| then != today)
+        && known.at.seconds() >= since
+    {
+        return Some(format!(
+            "its container was deleted, and made again before {}: it was not there any more",
+            PointInTime::from_epoch(since)
         ));
     }
     let before = untold.dropped_before?;

@@ -9,6 +9,7 @@ mod scan;
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cosmos_rewind::{
     change::key::{ItemKey, KeyPaths, PartitionKey},
     config::{Names, Settings},
@@ -26,6 +27,13 @@ const START: i64 = 1_700_000_000;
 const DOCUMENTS: i64 = 24;
 /// The keys that a history of a source keyed by `/pk` may have, and one that old ones have.
 const LAYOUTS: [&[&str]; 4] = [&["/pk", "/_originalId"], &["/pk"], &["/_originalId"], &["/id"]];
+
+/// A resource id as the service gives it: of a container, which is another one in the last round, and of a document in it.
+fn rid(number: i64, round: i64) -> String {
+    let container = [0xe3, 0xb5, 0x1e, 0, 0xff, 0xff, 0xff, if round == 2 { 0x4e } else { 0x4d }];
+    let document = [(number % 4) as u8 * 0x40, 0, 0, 0, 0, 0, 0, number as u8];
+    STANDARD.encode([container, document].concat()).replace('/', "-")
+}
 
 /// One side of the contract, with what it was filled with.
 struct Side {
@@ -86,7 +94,7 @@ impl Side {
             for round in 0..3 {
                 let (ts, lsn) = (START + round * 60, number * 10 + round);
                 let change = |op: &str| {
-                    json!({"v": 1, "op": op, "ts": ts, "lsn": lsn, "etag": format!("\"e{lsn}\""), "key": [pk],
+                    json!({"v": 1, "op": op, "ts": ts, "lsn": lsn, "etag": format!("\"e{lsn}\""), "key": [pk], "rid": rid(number, round),
                            "fidelity": "exact", "via": "trigger", "at": "2026-11-20T15:00:00.000Z"})
                 };
                 let record = if round == 2 && number % 5 == 0 {

@@ -244,6 +244,11 @@ async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
         });
         let first = told.filter_map(|change| change["ts"].as_f64()).map(|ts| ts as i64).min();
         assert_eq!(Some(end(Which::OldestOfAll).await), first, "{}", side.name);
+        // The letters of a container's id end within a byte of the document's.
+        for (container, round) in [(0xe3b5_1e00_ffff_ff4d, 0), (0xe3b5_1e00_ffff_ff4e, 2)] {
+            assert_eq!(end(Which::OldestOf(container)).await, START + round * 60, "{}", side.name);
+        }
+        assert_eq!(side.containers.changes.end(Which::OldestOf(7)).await.unwrap(), None, "{}", side.name);
     }
 }
 

@@ -85,3 +85,42 @@ async fn a_document_that_was_deleted_while_latest_mode_captured_is_not_said_to_h
     let planned = world.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
     assert_eq!((planned.code, action(&planned, "a")), (3, "unknown".to_owned()), "{planned:?}");
 }
+
+#[tokio::test]
+async fn a_container_that_was_made_again_had_none_of_the_documents_of_the_one_before() {
+    let world = Captured::start("all-versions").await;
+    let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
+    for id in ["only-before", "in-both"] {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    world.capture().await;
+    let before = next_second().await.to_string();
+    next_second().await;
+    assert!(world.app.local.delete_container("dev", "events").await.unwrap());
+    assert!(world.app.local.create_container("dev", json!({"id": "events", "partitionKey": key})).await.unwrap());
+    let follow = ["follow", "--name", "second", "--mode", "all-versions", "--until-caught-up"];
+    assert_eq!(world.run(&follow).await.code, 0);
+    world.put(json!({"id": "first", "pk": "p", "n": 1})).await;
+    let at = next_second().await.to_string();
+    next_second().await;
+    world.put(json!({"id": "in-both", "pk": "p", "n": 2})).await;
+    assert_eq!(world.run(&follow).await.code, 0);
+    let plan = async |at: &str| world.run(&["restore", "--all", "--at", at, "--dry-run", "--format", "json"]).await;
+    // What was written first in today's container shows that the one before was gone.
+    let planned = plan(&at).await;
+    let actions = ["only-before", "in-both", "first"].map(|id| action(&planned, id));
+    assert_eq!((planned.code, actions), (3, ["unknown", "unknown", "keep"].map(String::from)), "{planned:?}");
+    assert!(planned.stdout.contains("its container was deleted, and made again before"), "{planned:?}");
+    for id in ["only-before", "in-both"] {
+        let shown = world.run(&["show", "--id", id, "--pk", "p", "--at", &at, "--format", "json"]).await;
+        let doubt = serde_json::from_str::<Value>(&shown.stdout).unwrap()["doubt"].take();
+        assert!(doubt.as_str().is_some_and(|doubt| doubt.contains("made again")), "{shown:?}");
+    }
+    let saved = world.run(&["backup", "--all", "--at", &at, "--out", "then.jsonl", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&saved.stdout).unwrap();
+    assert_eq!((saved.code, &report["documents"], &report["unknown"]), (3, &json!(1), &json!(2)), "{saved:?}");
+    // Before, there they were.
+    let planned = plan(&before).await;
+    let actions = ["only-before", "in-both"].map(|id| action(&planned, id));
+    assert_eq!(actions, ["recreate", "restore"].map(String::from), "{planned:?}");
+}

@@ -44,7 +44,7 @@ impl LiveContainer for Container {
     }
 
     fn newest(&self) -> Answer<'_, Option<End>> {
-        first_row(self, NEWEST, end)
+        first_row(self, NEWEST, Vec::new(), end)
     }
 
     fn range_of(&self, key: &PartitionKey) -> Result<FeedRange, Failure> {

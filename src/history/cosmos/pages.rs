@@ -34,10 +34,11 @@ pub(super) fn rows_in<'a, T: Send + 'a>(
 pub(super) fn first_row<'a, T: Send + 'a>(
     container: &'a Container,
     sql: &'a str,
+    params: Vec<Param>,
     read: impl Fn(&RawValue) -> Result<T, Failure> + Send + Sync + 'a,
 ) -> Answer<'a, Option<T>> {
     async move {
-        let rows = Retry::for_at_most(RETRY_TIMEOUT).run(|| container.query_all(sql, &[], None)).await?;
+        let rows = Retry::for_at_most(RETRY_TIMEOUT).run(|| container.query_all(sql, &params, None)).await?;
         rows.first().map(|row| read(row)).transpose()
     }
     .boxed()

@@ -14,6 +14,7 @@ use crate::{
         raw::RawDocument,
         record::layout::scope_of_others,
         time::PointInTime,
+        version::beginnings_of,
     },
     cosmos::{Answer, Container, Failure, Found, HashRange, InContainer, Items, Param},
     history::{
@@ -37,6 +38,7 @@ const WITHIN: &str = "((c._change.ts >= @from AND c._change.ts <= @to) \
 const OLDEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts ASC";
 // The operations are those of `Op::is_of_every_version`.
 const OLDEST_OF_ALL: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND (c._change.op IN ('create', 'replace', 'update', 'delete', 'expire') OR (c._change.op = 'baseline' AND c._change.via = 'follow')) ORDER BY c._change.ts ASC";
+const OLDEST_OF: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND (STARTSWITH(c._change.rid, @one) OR STARTSWITH(c._change.rid, @two) OR STARTSWITH(c._change.rid, @three) OR STARTSWITH(c._change.rid, @four)) ORDER BY c._change.ts ASC";
 const NEWEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts DESC";
 
 /// A container of records, which knows how its source is keyed.
@@ -164,12 +166,16 @@ impl HistoryReader for CosmosReader {
     }
 
     fn end(&self, which: Which) -> Answer<'_, Option<End>> {
-        let sql = match which {
-            Which::Oldest => OLDEST,
-            Which::OldestOfAll => OLDEST_OF_ALL,
-            Which::Newest => NEWEST,
+        let (sql, params) = match which {
+            Which::Oldest => (OLDEST, Vec::new()),
+            Which::OldestOfAll => (OLDEST_OF_ALL, Vec::new()),
+            Which::OldestOf(container) => {
+                let names = ["one", "two", "three", "four"].into_iter().zip(beginnings_of(container));
+                (OLDEST_OF, names.map(|(name, beginning)| Param::new(name, beginning)).collect())
+            }
+            Which::Newest => (NEWEST, Vec::new()),
         };
-        first_row(&self.container, sql, end)
+        first_row(&self.container, sql, params, end)
     }
 
     fn journal_items<'a>(&'a self, which: Journals<'a>) -> Found<'a, JournalItem> {

@@ -10,7 +10,7 @@ use super::{
     history::MemoryHistory,
 };
 use crate::{
-    change::{key::KeyPaths, time::PointInTime},
+    change::{key::KeyPaths, time::PointInTime, version::container_of},
     config::Names,
     cosmos::{Answer, Failure, FeedRange, Items as _, RuLimiter, RuMeter, Status},
     history::{
@@ -122,7 +122,7 @@ impl Account for MemoryAccount {
                     next: None,
                 }],
                 problems: Vec::new(),
-                untold: removals::untold(&Self::history(self)).await?,
+                untold: removals::untold(&Self::history(self), container_of(self.source.rid())).await?,
             })
         }
         .boxed()

@@ -13,7 +13,7 @@ use crate::{
         raw::RawDocument,
         record::{ORIGINAL_ID, Record},
         time::PointInTime,
-        version::Version,
+        version::{Version, container_of},
     },
     cosmos::{Answer, Failure, Found, HashRange, InContainer, Items, Param},
     history::{
@@ -197,6 +197,9 @@ impl HistoryReader for MemoryHistory {
             let end = match which {
                 Which::Oldest => ends.first(),
                 Which::OldestOfAll => ends.iter().find(|(_, text)| told(text)),
+                Which::OldestOf(container) => ends.iter().find(|(_, text)| {
+                    parsed(text)["_change"]["rid"].as_str().and_then(container_of) == Some(container)
+                }),
                 Which::Newest => ends.last(),
             };
             Ok(end.map(|(ts, text)| {

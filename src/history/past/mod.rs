@@ -140,10 +140,10 @@ impl<'a> Past<'a> {
     async fn unless_dropped(&self, versions: Vec<Version>, at: PointInTime) -> Result<Known, Failure> {
         let known = as_of(&versions, at);
         let untold = if known.created_later() {
-            *self.untold.get_or_try_init(|| removals::untold(&*self.changes)).await?
+            *self.untold.get_or_try_init(|| removals::untold(&*self.changes, self.today())).await?
         } else {
             let removed = self.removed.get_or_try_init(|| removals::read(&*self.changes)).await?;
-            Untold { dropped_before: removed.dropped_before, begins: None }
+            Untold { dropped_before: removed.dropped_before, ..Untold::NOTHING }
         };
         let doubt = removals::doubt(&known, untold);
         Ok(Known { versions, doubt })
@@ -154,7 +154,10 @@ impl<'a> Past<'a> {
         let (chosen, is_settled) = {
             let known = as_of(&item.versions, at);
             let may_be_back = matches!(known.state, as_of::State::Deleted(_)) && !known.caveats.is_empty();
-            (known.version().cloned(), known.next.is_some() && item.unkeyed.is_empty() && !may_be_back)
+            // Its container may have been gone by then.
+            let is_of_before = known.version().is_some_and(|v| v.container.is_some() && v.container != self.today());
+            let is_settled = known.next.is_some() && item.unkeyed.is_empty() && !may_be_back && !is_of_before;
+            (known.version().cloned(), is_settled)
         };
         // A later version from the feed: everything before it is there, unless deletes cannot be told apart, or nothing
         // tells that what was deleted was not made again.
