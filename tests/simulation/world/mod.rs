@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use crate::support::{self, BINARY, Fault, Kind, Letterbox, Output, TestApp, When};
 
 pub use self::truth::{
-    Documents, Item, Lives, Told, assert_captured, assert_same, at, captured, feed, happened, is_lasting, key, live,
-    read_from, settled, unless_moving,
+    Documents, Item, Lives, Told, assert_captured, assert_same, at, captured, feed, gone_with_their_container,
+    happened, is_lasting, key, live, read_from, settled, unless_moving,
 };
 
 /// Errors of the handler after which the host gives up, and the platform starts another host.

@@ -51,6 +51,20 @@ pub fn at(truth: &Lives, moment: i64) -> Documents {
     in_force.collect()
 }
 
+/// The documents whose last version up to a moment is of a container that had been deleted by then: the one after it had been
+/// written to. `remade` is the last second of the one before.
+pub fn gone_with_their_container(truth: &Lives, moment: i64, remade: Option<i64>) -> BTreeSet<Item> {
+    let Some(remade) = remade else { return BTreeSet::new() };
+    let began = |told: &Told| told.ts > remade && told.ts <= moment;
+    if !truth.values().flatten().any(began) {
+        return BTreeSet::new();
+    }
+    let last =
+        |life: &Vec<Told>| life.iter().rfind(|told| told.ts <= moment).map(|told| (told.ts, told.text.is_some()));
+    let of_before = truth.iter().filter(|(_, life)| last(life).is_some_and(|(ts, is_there)| is_there && ts <= remade));
+    of_before.map(|(item, _)| item.clone()).collect()
+}
+
 /// What lasts in a live container: texts, and etags.
 pub async fn live(events: &Container) -> (Documents, BTreeMap<Item, String>) {
     let (mut texts, mut etags) = (Documents::new(), BTreeMap::new());
