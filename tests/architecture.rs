@@ -247,7 +247,10 @@ fn a_command_only_asks_and_renders() {
         .collect();
     assert!(commands.len() > 20, "{commands:?}");
     let long: Vec<_> = commands.iter().filter(|(_, lines)| *lines > MOST_OF_A_COMMAND).collect();
-    assert!(long.is_empty(), "what a use case does belongs into the library, what is shown into cli/render: {long:?}");
+    assert!(
+        long.is_empty(),
+        "what a use case does belongs into the library, what is shown into console/render: {long:?}"
+    );
 }
 
 /// The numbers of the lines that import everything of the module above, outside of unit tests.

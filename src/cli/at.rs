@@ -5,10 +5,11 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, connection::ru_limit, lookup, restore::explain, signals::stop_signal};
+use super::{ConnectionArgs, connection::ru_limit, lookup, restore::explain};
 use crate::{
     change::shape::Redact,
     config::{self, Names, Secret},
+    console::{CliError, Exit, Ui, signals::stop_signal},
     cosmos::Param,
     figures::count_of,
     fork::CHANGED,

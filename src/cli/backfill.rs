@@ -3,9 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, connection::PartArgs, lookup};
+use super::{ConnectionArgs, connection::PartArgs};
 use crate::{
     backfill::{self, Report, Request},
+    console::{CliError, Exit, Ui, words},
     cosmos::Param,
     format::{Format, tenths},
 };
@@ -60,7 +61,7 @@ pub async fn run(args: BackfillArgs, ui: &Ui) -> Result<Exit, CliError> {
             ui.hint("run the command again when that is mended; what is saved already is left alone");
             Ok(Exit::Incomplete)
         }
-        None => Ok(lookup::note_bad(ui, &report.bad)),
+        None => Ok(words::note_bad(ui, &report.bad)),
     }
 }
 

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args};
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Hint, Ui, connection::ru_limit, error::room, lookup, restore};
+use super::{ConnectionArgs, connection::ru_limit, lookup, restore};
 use crate::{
     backup::{self, BackupError, Interruption, Report, Request},
+    console::{CliError, Exit, Hint, Ui, room},
     cosmos::{Param, Shard},
     figures::count_of,
     format::{Format, tenths},

@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{CliError, Exit, Ui};
 use crate::{
+    console::{CliError, Exit, Ui},
     format::Format,
     restore::sizing::{Load, Prices},
 };

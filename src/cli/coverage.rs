@@ -5,9 +5,10 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, connection::PartArgs, lookup, verify::span};
+use super::{ConnectionArgs, connection::PartArgs, verify::span};
 use crate::{
     change::time::PointInTime,
+    console::{CliError, Exit, Ui, words},
     coverage::{self, KnownDay, Report, Request},
     figures::count_of,
     format::Format,
@@ -40,7 +41,7 @@ pub async fn run(args: CoverageArgs, ui: &Ui) -> Result<Exit, CliError> {
     let request = Request { late: args.late, shard: args.part.feed_range, ru_limit: args.part.ru_limit };
     let report = coverage::read(request, opened.context(ui)).await?;
     print(ui, &report, args.format)?;
-    let exit = lookup::note_bad(ui, &report.bad);
+    let exit = words::note_bad(ui, &report.bad);
     ui.spent("read", cosmos, started);
     Ok(exit)
 }

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{
-    CliError, Exit, Ui,
-    local::Mode,
-    render::demo::{print, summed_up},
-};
+use super::local::Mode;
 use crate::{
     config::Settings,
+    console::{
+        CliError, Exit, Ui,
+        render::demo::{print, summed_up},
+    },
     format::Format,
     local::demo::{self, Incident, Report, Request},
     telemetry,

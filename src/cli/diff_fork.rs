@@ -5,8 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, Exit, Ui,
-    render::plan::{Shown, planned_exit, show_plan},
+    ConnectionArgs,
     restore_args::DeleteLimit,
     selection::paths,
     together::{OnePlan, names_of, pairs, plan_each, save_parts},
@@ -14,6 +13,10 @@ use super::{
 use crate::{
     change::merge::{ArrayKey, Prefer, Rules},
     config::{Account, is_loopback},
+    console::{
+        CliError, Exit, Ui,
+        render::plan::{Shown, planned_exit, show_plan},
+    },
     cosmos::Cosmos,
     fork::{self, Request},
     format::Format,

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, retention_args};
+use super::{ConnectionArgs, retention_args};
 use crate::{
     config,
+    console::{CliError, Exit, Ui},
     doctor::{self, Finding, Report, Request, TimerRules, Verdict},
     figures::count_of,
     format::Format,

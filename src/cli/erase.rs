@@ -5,10 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, from_archive::open_archive, selection::pk_flag, verify::span};
+use super::{ConnectionArgs, from_archive::open_archive, verify::span};
 use crate::{
     change::key::{ItemKey, PartitionKey},
     config::{self, Account, CaptureConfig},
+    console::{CliError, Exit, Ui, words::pk_flag},
     dead_letters::DeadLetterStore,
     erase::{self, EraseError, Found, Receipt, Request},
     figures::count_of,

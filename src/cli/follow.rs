@@ -5,11 +5,10 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use super::follow_args::FollowArgs;
-use super::{
-    CliError, Exit, Ui, follow_args::options, render::follow as render, signals::watch_signals, sinks::targets,
-};
+use super::{follow_args::options, sinks::targets};
 use crate::{
     config::{self, Account, CaptureConfig, Names, Secret, Settings},
+    console::{CliError, Exit, Ui, render::follow as render, signals::watch_signals},
     context::Context,
     cosmos::Cosmos,
     follow::{self, FieldRules, Filter, Metrics, Request, Source, health::Health},

@@ -4,9 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{CliError, ConnectionArgs, Ui, lookup};
+use super::{ConnectionArgs, lookup};
 use crate::{
     change::{key::parse_path, shape::Redact},
+    console::{CliError, Ui},
     cosmos::{Cosmos, FeedMode, FeedStart, Shard},
     follow::{self, Options, Source},
 };

@@ -5,13 +5,17 @@ use std::{path::PathBuf, time::Instant};
 use clap::{ArgGroup, Args};
 
 use super::{
-    CliError, ConnectionArgs, ErrorKind, Exit, Ui, lookup,
-    render::{history::print, versions::print_report},
+    ConnectionArgs,
     selection::{columns, read_ids},
 };
 use crate::{
     change::key::{PartitionKey, parse_path},
     config::Names,
+    console::{
+        CliError, ErrorKind, Exit, Ui,
+        render::{history::print, versions::print_report},
+        words,
+    },
     cosmos::{Cosmos, Param},
     format::Format,
     history::{
@@ -138,7 +142,7 @@ async fn report(
             .hint("--where is a predicate on c with single-quoted strings, such as \"c.city_name = 'Davidson'\""),
         other => other.into(),
     })?;
-    let exit = lookup::note_bad(ui, &found.undecided);
+    let exit = words::note_bad(ui, &found.undecided);
     let what = print_report(ui, found, names, args.format, &args.columns)?;
     ui.spent(&what, cosmos, started);
     Ok(exit)

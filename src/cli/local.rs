@@ -6,9 +6,9 @@ use clap::Args;
 use serde_json::json;
 use tracing::info;
 
-use super::{CliError, Exit, Ui, signals::stop_signal};
 use crate::{
     config::{self, Names, Settings},
+    console::{CliError, Exit, Ui, signals::stop_signal},
     cosmos::{
         Failure,
         provision::{self, Wanted},

@@ -1,8 +1,9 @@
 //! A MongoDB deployment as the source: `--source mongodb://…`, `--database`, `--collection`, `--dialect`.
 
-use super::{CliError, ConnectionArgs, opened::Opened};
+use super::{ConnectionArgs, opened::Opened};
 use crate::{
     config::{Names, Settings, is_mongo_address},
+    console::CliError,
     cosmos::Cosmos,
     follow::Source,
 };

@@ -1,8 +1,9 @@
 //! The account that a command works on, whichever database the documents are in.
 
-use super::{CliError, ConnectionArgs, Ui};
+use super::ConnectionArgs;
 use crate::{
     config::{Account as Address, Names, Settings},
+    console::{CliError, Ui},
     cosmos::Cosmos,
     history::{Account, AnyContext},
 };

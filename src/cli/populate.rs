@@ -8,9 +8,10 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui};
+use super::ConnectionArgs;
 use crate::{
     change::key::parse_path,
+    console::{CliError, Exit, Ui},
     figures::number,
     format::{Format, tenths},
     input,

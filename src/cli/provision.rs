@@ -3,9 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{CliError, ConnectionArgs, Exit, Ui};
+use super::ConnectionArgs;
 use crate::{
     config::{Account, Names},
+    console::{CliError, Exit, Ui},
     cosmos::{Cosmos, Disposition, Failure, provision::NotProvisioned},
     format::Format,
     provision::{self, ProvisionError, Provisioned, Report, Request, Severity, Throughput},

@@ -3,9 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, lookup, retention_args::RetentionArgs};
+use super::{ConnectionArgs, retention_args::RetentionArgs};
 use crate::{
     change::time::PointInTime,
+    console::{CliError, Exit, Ui, words},
     figures::count_of,
     format::{Format, tenths},
     retention::{self, KeepReason, Report, Sums},
@@ -49,7 +50,7 @@ pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
         ui.confirm(&question(&plan.count().await?.sums, &container), &names.changes, false)?;
     }
     let report = if dry_run { plan.count().await? } else { plan.apply().await? };
-    let exit = lookup::note_bad(ui, &report.bad);
+    let exit = words::note_bad(ui, &report.bad);
     if dry_run {
         ui.note(&format!("removing   about {:.0} RU are expected; nothing was removed", report.sums.forecast()));
     }

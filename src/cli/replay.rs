@@ -3,11 +3,12 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui};
+use super::ConnectionArgs;
 use crate::{
     capture::replay::{ReplayError, Replayed, Request, replay},
     causes::chain,
     config::{self, Account, CaptureConfig, DeadLetterLocation},
+    console::{CliError, Exit, Ui},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
     format::Format,

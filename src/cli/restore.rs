@@ -4,15 +4,14 @@ use std::{path::Path, time::Instant};
 
 pub use super::restore_args::RestoreArgs;
 use super::{
-    CliError, ErrorKind, Exit, Ui,
     applying::{save_plans, show_and_apply},
     from_archive::{FROM, open_archive},
-    render::plan::Shown,
     selection::{list_text, lists_of},
     together::{OnePlan, Run, Then, bad_plan, carry_out, names_of, pairs, plan_and_carry_out, saved_parts},
 };
 use crate::{
     config::Account,
+    console::{CliError, ErrorKind, Exit, Ui, render::plan::Shown},
     restore::{self, PlanLoadError, Planned, Saved, Use, new_id},
 };
 

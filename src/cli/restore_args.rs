@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, Ui,
+    ConnectionArgs,
     applying::ApplyArgs,
     connection::container,
     lookup,
@@ -21,6 +21,7 @@ use crate::{
         time::PointInTime,
     },
     config::Names,
+    console::{CliError, Ui},
     cosmos::{Cosmos, Param, Shard},
     history::Containers,
     input::{Listed, Then},

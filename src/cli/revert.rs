@@ -5,12 +5,11 @@ use std::time::Instant;
 
 pub use super::revert_args::RevertArgs;
 use super::{
-    CliError, Exit, Ui,
     applying::{save_plans, show_and_apply},
-    render::plan::Shown,
     together::{OnePlan, Then, names_of, pairs, plan_and_carry_out},
 };
 use crate::{
+    console::{CliError, Exit, Ui, render::plan::Shown},
     restore::{self, Use},
     revert::{self, Request},
 };

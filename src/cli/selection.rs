@@ -5,10 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CliError, query::wrong_key};
+use super::query::wrong_key;
 use crate::{
     change::key::{ItemKey, KeyPaths, PartitionKey, parse_path},
     config::Names,
+    console::CliError,
     cosmos::Param,
     history::{Account, Containers, past::Selection},
     input::{self, BadList, Listed},
@@ -121,18 +122,6 @@ impl SelectionArgs {
     pub(super) fn is_list(&self) -> bool {
         self.id.is_none()
     }
-}
-
-/// The flag that names a key, as a shell takes it.
-pub(super) fn pk_flag(key: &PartitionKey) -> String {
-    let mut text = key.to_string();
-    if text.chars().any(char::is_control) {
-        let escaped = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
-        text = key.to_json().to_string().chars().map(escaped).collect();
-    }
-    // After a blank, a dash would begin a flag.
-    let between = if text.starts_with('-') { '=' } else { ' ' };
-    format!("--pk{between}'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Refuses a partition key that does not have all components.

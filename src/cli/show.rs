@@ -4,16 +4,14 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use super::{
-    CliError, ConnectionArgs, Exit, Ui,
-    error::ErrorKind,
-    lookup::{self, describe},
-    render::show as render,
-    selection::SelectionArgs,
-    together::SeveralArgs,
-};
+use super::{ConnectionArgs, lookup, selection::SelectionArgs, together::SeveralArgs};
 use crate::{
     backup::file::one_line,
+    console::{
+        CliError, ErrorKind, Exit, Ui,
+        in_force::{self, describe},
+        render::show as render,
+    },
     figures::count_of,
     format::printable,
     history::{
@@ -114,8 +112,8 @@ fn print(ui: &Ui, args: &ShowArgs, shown: &Shown) -> Result<(), CliError> {
         ui.note(&printable(&format!("warning: {about}: {doubt}")));
     }
     if !matches!(answer.state, State::Document(_)) {
-        lookup::note_caveats(ui, &answer.caveats);
-        return Err(lookup::not_there(&item.key.id, &answer, &shown.known.versions, "--at"));
+        in_force::note_caveats(ui, &answer.caveats);
+        return Err(in_force::not_there(&item.key.id, &answer, &shown.known.versions, "--at"));
     }
     if args.format == ShowFormat::Text {
         let text = shown.text.as_deref().unwrap_or_default();
@@ -125,6 +123,6 @@ fn print(ui: &Ui, args: &ShowArgs, shown: &Shown) -> Result<(), CliError> {
     if let Some(text) = describe(&answer) {
         ui.note(&format!("{about}: {text}"));
     }
-    lookup::note_caveats(ui, &answer.caveats);
+    in_force::note_caveats(ui, &answer.caveats);
     Ok(())
 }

@@ -6,13 +6,16 @@ use std::{path::Path, time::Instant};
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, ErrorKind, Exit, Ui,
+    ConnectionArgs,
     applying::{ApplyArgs, save_plans},
-    render::plan::{Shown, ended, planned_exit, print_report, printed_exit, show_plan},
 };
 use crate::{
     archive::texts::KeptTexts,
     config::{self, Names},
+    console::{
+        CliError, ErrorKind, Exit, Ui,
+        render::plan::{Shown, ended, planned_exit, print_report, printed_exit, show_plan},
+    },
     cosmos::Cosmos,
     figures::count_of,
     history::{AnyContext, Containers},

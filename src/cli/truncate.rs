@@ -3,9 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, connection::container};
+use super::{ConnectionArgs, connection::container};
 use crate::{
     config::Names,
+    console::{CliError, Exit, Ui},
     figures::count_of,
     format::{Format, tenths},
     truncate::{self, Plan, Report, Request, TruncateError},

@@ -6,14 +6,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    CliError, ConnectionArgs, Exit, Ui,
+    ConnectionArgs,
     applying::{ApplyArgs, show_and_apply},
-    render::plan::Shown,
     together::{Part, Run, carry_out},
 };
 use crate::{
     change::time::PointInTime,
     config::Names,
+    console::{CliError, Exit, Ui, render::plan::Shown},
     figures::count_of,
     format::Format,
     history::{CosmosReader, reading::HistoryReader},

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     change::time::PointInTime,
-    cli::{CliError, Ui},
+    console::{CliError, Ui},
     figures::count_of,
     format::{Format, printable, tenths},
     verify::{CheckReport, Report},
@@ -14,7 +14,7 @@ use crate::{
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub(in crate::cli) fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
+pub(crate) fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
     if matches!(format, Format::Json | Format::Jsonl) {
         return print_json(ui, report);
     }

@@ -2,10 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::super::{
-    CliError, Ui,
-    lookup::{op, pk_json, time},
-};
 use crate::{
     change::{
         fields::ChangedFields,
@@ -13,6 +9,10 @@ use crate::{
         version::Version,
     },
     config::Names,
+    console::{
+        CliError, Ui,
+        words::{op, pk_json, time},
+    },
     figures::count_of,
     format::{Cell, Format},
     history::{
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The columns of a field's changes.
-pub(in crate::cli) fn change_columns(format: Format) -> &'static [&'static str] {
+pub(crate) fn change_columns(format: Format) -> &'static [&'static str] {
     match format {
         Format::Table => &["time", "op", "lsn", "before", "after"],
         _ => &["time", "ts", "op", "lsn", "before", "after", "record"],
@@ -30,7 +30,7 @@ pub(in crate::cli) fn change_columns(format: Format) -> &'static [&'static str] 
 }
 
 /// A version in which a field got another value.
-pub(in crate::cli) fn change_row<'a>(version: &'a Version, change: &'a FieldChange, format: Format) -> Vec<Cell<'a>> {
+pub(crate) fn change_row<'a>(version: &'a Version, change: &'a FieldChange, format: Format) -> Vec<Cell<'a>> {
     let (before, after) = (Cell::Json(change.before.as_deref()), Cell::Json(change.after.as_deref()));
     let mut cells = vec![time(version.ts).into(), op(version).into(), version.lsn.into(), before, after];
     if format != Format::Table {
@@ -41,12 +41,7 @@ pub(in crate::cli) fn change_row<'a>(version: &'a Version, change: &'a FieldChan
 }
 
 /// That a field never was there, or that its first value is not known to be the first.
-pub(in crate::cli) fn unknown_note(
-    item: &Item,
-    first_change: Option<&Version>,
-    field: &[String],
-    of: &str,
-) -> Option<String> {
+pub(crate) fn unknown_note(item: &Item, first_change: Option<&Version>, field: &[String], of: &str) -> Option<String> {
     match first_change {
         None => Some(format!("note: no version{of} has a field {}", render_path(field))),
         Some(change) if is_first_unknown(item, change) => {
@@ -57,7 +52,7 @@ pub(in crate::cli) fn unknown_note(
 }
 
 /// What is to be said of a document's versions; `of` names the document in a list.
-pub(in crate::cli) fn remark(remark: &Remark, of: &str) -> String {
+pub(crate) fn remark(remark: &Remark, of: &str) -> String {
     match remark {
         Remark::Gap(ts, gap) => format!("note: after the version{of} of {}: {gap}", time(*ts)),
         Remark::UnkeyedDelete(ts) => format!(
@@ -70,7 +65,7 @@ pub(in crate::cli) fn remark(remark: &Remark, of: &str) -> String {
 }
 
 /// The columns of versions.
-pub(in crate::cli) fn version_columns(format: Format) -> &'static [&'static str] {
+pub(crate) fn version_columns(format: Format) -> &'static [&'static str] {
     match format {
         Format::Table => &["time", "op", "lsn", "size", "changed", "fidelity"],
         _ => &["time", "ts", "op", "lsn", "size", "changed", "added", "removed", "fidelity", "via", "record"],
@@ -78,12 +73,7 @@ pub(in crate::cli) fn version_columns(format: Format) -> &'static [&'static str]
 }
 
 /// A version, with what differs from the text before.
-pub(in crate::cli) fn version_row(
-    version: &Version,
-    text: Option<&str>,
-    before: Option<&str>,
-    format: Format,
-) -> Vec<Value> {
+pub(crate) fn version_row(version: &Version, text: Option<&str>, before: Option<&str>, format: Format) -> Vec<Value> {
     let op = op(version);
     let size = text.map_or(Value::Null, |d| json!(d.len()));
     let changed = match (before, text) {
@@ -125,7 +115,7 @@ fn for_people(fields: &ChangedFields) -> String {
 }
 
 /// Prints the report of live documents and versions; returns what there is in words.
-pub(in crate::cli) fn print_report(
+pub(crate) fn print_report(
     ui: &Ui,
     found: Found,
     names: &Names,

@@ -12,7 +12,7 @@ use crate::{
 
 /// Standard error as a person reads it.
 #[derive(Debug)]
-pub(super) struct Screen(pub(super) Stream);
+pub(crate) struct Screen(pub(super) Stream);
 
 impl Screen {
     /// Prints a line. A closed standard error is nobody's problem.

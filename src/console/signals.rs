@@ -10,7 +10,7 @@ use super::CliError;
 use super::Exit;
 
 /// The first signal drains, the second one ends the process at once.
-pub(super) async fn watch_signals(stop: CancellationToken) {
+pub(crate) async fn watch_signals(stop: CancellationToken) {
     let mut seen = 0;
     loop {
         #[cfg(unix)]
@@ -35,7 +35,7 @@ pub(super) async fn watch_signals(stop: CancellationToken) {
 
 /// Listens to SIGTERM and Ctrl-C from now on; what is returned ends at the first of them.
 #[cfg(all(feature = "local", unix))]
-pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
     use signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).map_err(|e| CliError::failed("cannot listen to signals").because(e));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -49,7 +49,7 @@ pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
 
 /// Listens to Ctrl-C; what is returned ends when it comes.
 #[cfg(all(feature = "local", not(unix)))]
-pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
     Ok(async {
         let _ = signal::ctrl_c().await;
     })

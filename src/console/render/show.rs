@@ -4,16 +4,16 @@ use serde_json::{Value, json};
 
 use crate::{
     change::{key::ItemKey, time::PointInTime},
-    cli::{
+    console::{
         CliError, Ui,
-        lookup::{self, op, time},
+        words::{op, pk_json, time},
     },
     format::Cell,
     history::as_of::{AsOf, State},
 };
 
 /// Prints the version and its document as one object.
-pub(in crate::cli) fn object(
+pub(crate) fn object(
     ui: &Ui,
     key: &ItemKey,
     answer: &AsOf<'_>,
@@ -33,7 +33,7 @@ pub(in crate::cli) fn object(
     ui.object(&[
         ("state", state.into()),
         ("id", key.id.as_str().into()),
-        ("pk", lookup::pk_json(&key.partition_key).into()),
+        ("pk", pk_json(&key.partition_key).into()),
         ("at", at.into()),
         ("time", version.map(|v| time(v.ts)).into()),
         ("ts", version.map(|v| v.ts).into()),

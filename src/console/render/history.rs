@@ -4,14 +4,14 @@ use futures::TryStreamExt as _;
 
 use super::versions::{change_columns, change_row, key_cell, remark, unknown_note, version_columns, version_row};
 use crate::{
-    cli::{CliError, Ui},
+    console::{CliError, Ui},
     figures::count_of,
     format::{Cell, Format, printable},
     history::past::Lives,
 };
 
 /// Prints the versions of documents, or the changes of one field; of a list, each row names its document.
-pub(in crate::cli) async fn print(
+pub(crate) async fn print(
     ui: &Ui,
     lives: &mut Lives<'_>,
     field: Option<&[String]>,

@@ -2,9 +2,10 @@
 
 use crate::{
     change::diff::{self, Difference},
-    cli::{
+    console::{
         CliError, Ui,
-        lookup::{self, describe, time},
+        in_force::{self, describe},
+        words::{self, time},
     },
     format::{Cell, Format, Rows, printable},
     history::{
@@ -18,7 +19,7 @@ use crate::{
 ///
 /// # Errors
 /// When nothing is known of the moment.
-pub(in crate::cli) fn describe_side(ui: &Ui, name: &str, item: &Item, seen: &Seen) -> Result<(), CliError> {
+pub(crate) fn describe_side(ui: &Ui, name: &str, item: &Item, seen: &Seen) -> Result<(), CliError> {
     match seen {
         Seen::Live(LiveSide { text: None, is_uncaptured, .. }) => {
             ui.note(&format!("{name}: no live document"));
@@ -34,7 +35,7 @@ pub(in crate::cli) fn describe_side(ui: &Ui, name: &str, item: &Item, seen: &See
             }
         }
         Seen::Version(version, _) => {
-            ui.note(&format!("{name}: version of {} ({})", time(version.ts), lookup::op(version)));
+            ui.note(&format!("{name}: version of {} ({})", time(version.ts), words::op(version)));
         }
         Seen::At { known, .. } => {
             if let Some(doubt) = &known.doubt {
@@ -43,14 +44,14 @@ pub(in crate::cli) fn describe_side(ui: &Ui, name: &str, item: &Item, seen: &See
             let Some(answer) = seen.answer() else { return Ok(()) };
             match answer.state {
                 _ if !seen.is_known() => {
-                    return Err(lookup::not_there(&item.key.id, &answer, &known.versions, &format!("--{name}")));
+                    return Err(in_force::not_there(&item.key.id, &answer, &known.versions, &format!("--{name}")));
                 }
                 State::NotYet { earliest } => {
                     ui.note(&format!("{name}: no document: it was created at {}", time(earliest.ts)));
                 }
                 _ => {
                     ui.note(&format!("{name}: {}", describe(&answer).unwrap_or_default()));
-                    lookup::note_caveats(ui, &answer.caveats);
+                    in_force::note_caveats(ui, &answer.caveats);
                 }
             }
         }
@@ -59,7 +60,7 @@ pub(in crate::cli) fn describe_side(ui: &Ui, name: &str, item: &Item, seen: &See
 }
 
 /// What differs, as it is printed: of one document alone, or of each in a list.
-pub(in crate::cli) enum Out {
+pub(crate) enum Out {
     /// Lines for people.
     Lines { list: bool },
     /// The fields as rows, or the operations of a patch.
@@ -69,7 +70,7 @@ pub(in crate::cli) enum Out {
 }
 
 impl Out {
-    pub(in crate::cli) fn new(ui: &Ui, format: Format, list: bool) -> Self {
+    pub(crate) fn new(ui: &Ui, format: Format, list: bool) -> Self {
         match (format, list) {
             (Format::Table, _) => Self::Lines { list },
             (Format::Json, true) => Self::Patches(ui.rows(format, &["id", "pk", "patch"])),
@@ -83,7 +84,7 @@ impl Out {
     }
 
     /// Prints what differs of a document, and returns how many fields that are.
-    pub(in crate::cli) fn push(
+    pub(crate) fn push(
         &mut self,
         ui: &Ui,
         item: &Item,
@@ -98,7 +99,7 @@ impl Out {
             // For people, a document that was not there is one without fields.
             (before, after) => diff::between(before.unwrap_or("{}"), after.unwrap_or("{}")),
         };
-        let (id, pk) = (item.key.id.as_str(), lookup::pk_json(&item.key.partition_key));
+        let (id, pk) = (item.key.id.as_str(), words::pk_json(&item.key.partition_key));
         match self {
             Self::Lines { list } => {
                 if *list && !found.is_empty() {
@@ -131,7 +132,7 @@ impl Out {
         Ok(found.len())
     }
 
-    pub(in crate::cli) fn finish(self) -> Result<(), CliError> {
+    pub(crate) fn finish(self) -> Result<(), CliError> {
         match self {
             Self::Lines { .. } => Ok(()),
             Self::Rows { rows, .. } | Self::Patches(rows) => Ok(rows.finish()?),

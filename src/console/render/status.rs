@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     change::time::span_text,
-    cli::{CliError, Ui},
+    console::{CliError, Ui},
     figures::number,
     format::Format,
     status::Report,
@@ -14,7 +14,7 @@ use crate::{
 ///
 /// # Errors
 /// When stdout cannot be written.
-pub(in crate::cli) fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
+pub(crate) fn print(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
     if matches!(format, Format::Json | Format::Jsonl) {
         return ui.json(report);
     }

@@ -47,7 +47,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    pub(super) fn open(&self) -> Box<dyn Write + Send> {
+    pub(crate) fn open(&self) -> Box<dyn Write + Send> {
         match self {
             Self::Output => Box::new(io::stdout()),
             Self::Errors => Box::new(io::stderr()),
@@ -114,17 +114,17 @@ impl Ui {
     }
 
     /// The time of this machine.
-    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
     /// Standard error as a person reads it.
-    pub(super) fn screen(&self) -> &Screen {
+    pub(crate) fn screen(&self) -> &Screen {
         &self.screen
     }
 
     /// Prints an error, its causes and its hints on standard error.
-    pub(super) fn error(&self, error: &CliError) {
+    pub(crate) fn error(&self, error: &CliError) {
         if !error.kind.is_told() {
             return;
         }
@@ -135,52 +135,52 @@ impl Ui {
     }
 
     /// Prints a line on standard error.
-    pub(super) fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         self.screen.line(text);
     }
 
     /// Prints a suggestion on standard error.
-    pub(super) fn hint(&self, text: &str) {
+    pub(crate) fn hint(&self, text: &str) {
         self.note(&format!("hint: {text}"));
     }
 
     /// Prints the line that ends every command: what was done, the request units and the time it took.
-    pub(super) fn spent(&self, what: &str, cosmos: &Cosmos, started: Instant) {
+    pub(crate) fn spent(&self, what: &str, cosmos: &Cosmos, started: Instant) {
         self.note(&format!("{what}, {:.1} RU, {:.1} s", cosmos.meter().total(), started.elapsed().as_secs_f64()));
     }
 
     /// Standard output for a command that writes lines as they come, from more than one task.
-    pub(super) fn stream(&self) -> Box<dyn Write + Send> {
+    pub(crate) fn stream(&self) -> Box<dyn Write + Send> {
         Box::new(BufWriter::new(self.output.open()))
     }
 
     /// Whether standard output is a terminal that wants colours.
-    pub(super) fn is_coloured(&self) -> bool {
+    pub(crate) fn is_coloured(&self) -> bool {
         self.is_coloured
     }
 
     /// Rows on standard output.
-    pub(super) fn rows(&self, format: Format, columns: &[impl AsRef<str>]) -> Rows {
+    pub(crate) fn rows(&self, format: Format, columns: &[impl AsRef<str>]) -> Rows {
         Rows::new(self.stream(), format, self.look, columns)
     }
 
     /// Documents on standard output.
-    pub(super) fn documents(&self, format: Format) -> Documents {
+    pub(crate) fn documents(&self, format: Format) -> Documents {
         Documents::new(self.stream(), format, self.look)
     }
 
     /// Prints what a command did, as named figures.
-    pub(super) fn summary(&self, format: Format, figures: &[(&str, Value)]) -> Result<(), CliError> {
+    pub(crate) fn summary(&self, format: Format, figures: &[(&str, Value)]) -> Result<(), CliError> {
         self.write(|out| format::summary(out, format, figures))
     }
 
     /// Prints text that was made elsewhere, as it is.
-    pub(super) fn text(&self, bytes: &[u8]) -> Result<(), CliError> {
+    pub(crate) fn text(&self, bytes: &[u8]) -> Result<(), CliError> {
         self.write(|out| out.write_all(bytes))
     }
 
     /// Prints one JSON value on a line, as it is serialized: nothing of it is held.
-    pub(super) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
         self.write(|out| {
             serde_json::to_writer(&mut *out, value)?;
             writeln!(out)
@@ -188,22 +188,22 @@ impl Ui {
     }
 
     /// Prints one object with these members.
-    pub(super) fn object(&self, members: &[(&str, Cell<'_>)]) -> Result<(), CliError> {
+    pub(crate) fn object(&self, members: &[(&str, Cell<'_>)]) -> Result<(), CliError> {
         self.line(&format::object(members))
     }
 
     /// Prints a document's text, exactly, or indented without touching its values.
-    pub(super) fn document(&self, text: &str, indented: bool) -> Result<(), CliError> {
+    pub(crate) fn document(&self, text: &str, indented: bool) -> Result<(), CliError> {
         self.line(&format::document(text, indented, self.look))
     }
 
     /// Prints what the next lines are about.
-    pub(super) fn heading(&self, text: &str) -> Result<(), CliError> {
+    pub(crate) fn heading(&self, text: &str) -> Result<(), CliError> {
         self.line(&printable(text))
     }
 
     /// Prints fields that differ, a line for each.
-    pub(super) fn differences(&self, differences: &[Difference<'_>]) -> Result<(), CliError> {
+    pub(crate) fn differences(&self, differences: &[Difference<'_>]) -> Result<(), CliError> {
         if differences.is_empty() {
             return Ok(());
         }
@@ -226,7 +226,7 @@ impl Ui {
     ///
     /// # Errors
     /// When there is no terminal to ask on, or the answer was another one.
-    pub(super) fn confirm(&self, question: &str, answer: &str, yes: bool) -> Result<(), CliError> {
+    pub(crate) fn confirm(&self, question: &str, answer: &str, yes: bool) -> Result<(), CliError> {
         if yes {
             return Ok(());
         }
@@ -241,12 +241,12 @@ impl Ui {
     }
 
     /// The context of a command that Ctrl-C ends at once.
-    pub(super) fn context<'a>(&'a self, cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
+    pub(crate) fn context<'a>(&'a self, cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
         Context { clock: self.clock.clone(), progress: &self.screen, ..Context::new(cosmos, names) }
     }
 
     /// The context of a command that finishes what it has begun when Ctrl-C comes.
-    pub(super) fn careful_context<'a>(&'a self, cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
+    pub(crate) fn careful_context<'a>(&'a self, cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
         Context { stop: self.interruption(), ..self.context(cosmos, names) }
     }
 
@@ -278,7 +278,7 @@ impl From<NotWritten> for CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Exit;
+    use crate::console::Exit;
 
     #[test]
     fn a_reader_that_leaves_is_no_error() {

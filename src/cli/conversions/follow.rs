@@ -1,31 +1,11 @@
-//! What `follow` prints when it ends.
+//! Of `follow`.
 
 use crate::{
     causes::chain,
-    cli::{CliError, ErrorKind, Exit, Ui, error::room},
+    console::{CliError, ErrorKind, room},
     cosmos::Disposition,
-    figures::{count_of, number},
-    follow::{CheckpointError, CheckpointFileError, Ended, FollowError, Report, sink::SinkError},
+    follow::{CheckpointError, CheckpointFileError, FollowError, sink::SinkError},
 };
-
-/// Prints how it ended.
-pub(in crate::cli) fn show(ui: &Ui, report: &Report) -> Exit {
-    let how = match report.ended {
-        Ended::CaughtUp => "caught up",
-        Ended::Stopped => "stopped",
-        Ended::NotStarted => return Exit::Done,
-    };
-    let (read, passed_on) = (count_of(report.read, "change"), number(report.passed_on));
-    let mut text = format!("{how}: {read} read, {passed_on} passed on");
-    if report.dead_letters > 0 {
-        text.push_str(&format!(", {}", count_of(report.dead_letters, "dead letter")));
-    }
-    if report.unanswered > 0 {
-        text.push_str(&format!(", {} without an answer of the filter", number(report.unanswered)));
-    }
-    ui.note(&format!("{text}, {:.1} RU, {:.1} s", report.ru, report.seconds));
-    if report.dead_letters == 0 { Exit::Done } else { Exit::Incomplete }
-}
 
 impl From<FollowError> for CliError {
     fn from(error: FollowError) -> Self {

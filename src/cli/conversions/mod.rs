@@ -1,19 +1,20 @@
-//! Which kind a use case's error is, and what to do about it.
+//! Which kind a use case's error is, and what to do about it: errors of several commands here, of one command in its own
+//! file.
+
+mod follow;
+mod load;
+mod new_function;
 
 use super::{
-    super::{
-        from_archive::{FROM, damaged},
-        query::wrong_key,
-        render::plan::shown,
-        restore::explain,
-        selection::pk_flag,
-    },
-    CliError, room,
+    from_archive::{FROM, damaged},
+    query::wrong_key,
+    restore::explain,
 };
 use crate::{
     backfill::BackfillError,
     causes::chain,
     change::{key::PartitionKey, time::PointInTime},
+    console::{CliError, render::plan::shown, room, words::pk_flag},
     coverage::CoverageError,
     erase::EraseError,
     figures::count_of,
@@ -29,7 +30,7 @@ use crate::{
 };
 
 #[cfg(feature = "local")]
-use super::ErrorKind;
+use crate::console::ErrorKind;
 #[cfg(feature = "local")]
 use crate::local::{
     LocalError, demo::DemoError, environment::EnvironmentError, past::PastError, trigger::TriggerError,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     change::version::Version,
-    cli::{CliError, Ui},
+    console::{CliError, Ui},
     format::{Format, tenths},
     local::demo::{Incident, Report},
 };
@@ -16,10 +16,10 @@ use crate::{
 const COLUMNS: [&str; 8] = ["version", "time", "op", "lsn", "prev_lsn", "seq", "bytes", "fidelity"];
 
 /// Names and values of the summary.
-pub(in super::super) type Figures = Vec<(&'static str, Value)>;
+pub(crate) type Figures = Vec<(&'static str, Value)>;
 
 /// Prints what capture came to, for people. For programs it is one document with what follows: its figures.
-pub(in super::super) fn print(ui: &Ui, report: &Report, format: Format, start: Instant) -> Result<Figures, CliError> {
+pub(crate) fn print(ui: &Ui, report: &Report, format: Format, start: Instant) -> Result<Figures, CliError> {
     let mut figures = figures(report, start);
     if let Some((zip, _)) = &report.timeline {
         ui.note(&format!("timeline   of {} ({})", zip.zip, zip.city));
@@ -46,7 +46,7 @@ pub(in super::super) fn print(ui: &Ui, report: &Report, format: Format, start: I
 }
 
 /// The incident, for programs.
-pub(in super::super) fn summed_up(incident: Option<&Incident>) -> Value {
+pub(crate) fn summed_up(incident: Option<&Incident>) -> Value {
     incident.map_or(Value::Null, |incident| {
         json!({
             "damaged": incident.damaged, "honest_writes": incident.honest, "found": incident.found,

@@ -2,15 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    super::{
-        CliError, Ui,
-        lookup::{op, time},
-    },
-    versions::key_cell,
-};
+use super::versions::key_cell;
 use crate::{
     change::{Op, time::span_text},
+    console::{
+        CliError, Ui,
+        words::{op, time},
+    },
     figures::{count_of, number},
     find::{Counts, FoundWrite, Report},
     format::{Cell, Format, Rows, printable},
@@ -27,15 +25,15 @@ const PATHS: usize = 4;
 
 /// What rows have that not all finds have.
 #[derive(Clone, Copy)]
-pub(in crate::cli) struct Extra<'e> {
+pub(crate) struct Extra<'e> {
     /// The container, when several are looked at.
-    pub(in crate::cli) container: Option<&'e str>,
+    pub(crate) container: Option<&'e str>,
     /// Whether a field is named that says who wrote.
-    pub(in crate::cli) has_actor: bool,
+    pub(crate) has_actor: bool,
 }
 
 /// Writes that are printed as they come.
-pub(in crate::cli) struct Writes<'u> {
+pub(crate) struct Writes<'u> {
     ui: &'u Ui,
     format: Format,
     extra: Extra<'u>,
@@ -45,12 +43,12 @@ pub(in crate::cli) struct Writes<'u> {
 
 impl<'u> Writes<'u> {
     /// Begins the rows.
-    pub(in crate::cli) fn new(ui: &'u Ui, format: Format, extra: Extra<'u>) -> Self {
+    pub(crate) fn new(ui: &'u Ui, format: Format, extra: Extra<'u>) -> Self {
         Self { ui, format, extra, rows: ui.rows(format, &columns(format, extra)), count: 0 }
     }
 
     /// Prints a write.
-    pub(in crate::cli) fn push(&mut self, write: &FoundWrite) -> Result<(), CliError> {
+    pub(crate) fn push(&mut self, write: &FoundWrite) -> Result<(), CliError> {
         self.count += 1;
         if self.format == Format::Table && self.count > SHOWN {
             return Ok(());
@@ -59,7 +57,7 @@ impl<'u> Writes<'u> {
     }
 
     /// Prints what they have in common, and what cannot be known.
-    pub(in crate::cli) fn finish(self, report: &Report) -> Result<(), CliError> {
+    pub(crate) fn finish(self, report: &Report) -> Result<(), CliError> {
         self.rows.finish()?;
         if self.format == Format::Table && self.count > SHOWN {
             let rest = count_of(self.count - SHOWN, "document");
@@ -72,7 +70,7 @@ impl<'u> Writes<'u> {
     }
 
     /// What was found, in a few words.
-    pub(in crate::cli) fn told(report: &Report) -> String {
+    pub(crate) fn told(report: &Report) -> String {
         let (tally, found) = (&report.tally, count_of(report.found, "document"));
         let looked = format!("{} of {}", count_of(tally.asked, "version"), count_of(tally.documents, "document"));
         format!("{found} found in {looked}")

@@ -5,9 +5,9 @@ use std::{io, time::Instant};
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::super::{CliError, Exit, Ui};
 use crate::{
     change::{key::PartitionKey, time::PointInTime},
+    console::{CliError, Exit, Ui},
     cosmos::Cosmos,
     figures::count_of,
     format::{Format, Rows},
@@ -20,7 +20,7 @@ const SHOWN_KEPT: usize = 20;
 /// Rows of the table; the rest is counted.
 const SHOWN: usize = 1000;
 
-pub(in super::super) fn shown(at: PointInTime) -> String {
+pub(crate) fn shown(at: PointInTime) -> String {
     if at == PointInTime::END { "now".into() } else { at.to_string() }
 }
 
@@ -31,16 +31,16 @@ fn key_text(pk: &Value) -> String {
 
 /// A plan, and how it is shown.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Shown<'a> {
-    pub(in super::super) plan: &'a Plan,
+pub(crate) struct Shown<'a> {
+    pub(crate) plan: &'a Plan,
     /// The fields that a revert is about.
-    pub(in super::super) fields: Option<&'a Fields>,
-    pub(in super::super) format: Format,
+    pub(crate) fields: Option<&'a Fields>,
+    pub(crate) format: Format,
 }
 
 /// Prints the plan: the whole value for programs, what matters for people. For programs it is part of the report when
 /// one follows.
-pub(in super::super) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Result<(), CliError> {
+pub(crate) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Result<(), CliError> {
     let Shown { plan, fields, format } = shown;
     if matches!(format, Format::Json | Format::Jsonl) {
         #[derive(Serialize)]
@@ -133,7 +133,7 @@ pub(in super::super) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Res
 }
 
 /// How a plan that is only shown ends.
-pub(in super::super) fn planned_exit(plan: &Plan) -> Exit {
+pub(crate) fn planned_exit(plan: &Plan) -> Exit {
     let open = plan.totals.count(Action::Unknown) + plan.totals.conflicts;
     if open == 0 && !plan.head.beyond { Exit::Done } else { Exit::Incomplete }
 }
@@ -184,7 +184,7 @@ fn few(paths: &[String], format: Format) -> String {
 ///
 /// # Errors
 /// When the outcomes cannot be printed or read; what was written, and how it is taken back, is told all the same.
-pub(in super::super) fn print_report(
+pub(crate) fn print_report(
     ui: &Ui,
     shown: Shown<'_>,
     run: Option<&str>,
@@ -215,7 +215,7 @@ pub(in super::super) fn print_report(
 }
 
 /// How a command ends whose report was printed.
-pub(in super::super) fn printed_exit(plan: &Plan, done: &Report) -> Result<Exit, CliError> {
+pub(crate) fn printed_exit(plan: &Plan, done: &Report) -> Result<Exit, CliError> {
     if let Some(message) = &done.given_up {
         return Err(CliError::incomplete(message, "no further document was begun"));
     }
@@ -226,7 +226,7 @@ pub(in super::super) fn printed_exit(plan: &Plan, done: &Report) -> Result<Exit,
 }
 
 /// How a command ends that came so far, when its outcomes were printed or not: what was not done says more than that.
-pub(in super::super) fn ended(ui: &Ui, exit: Exit, listed: Result<(), CliError>) -> Result<Exit, CliError> {
+pub(crate) fn ended(ui: &Ui, exit: Exit, listed: Result<(), CliError>) -> Result<Exit, CliError> {
     match listed {
         Err(error) if exit != Exit::Done => {
             ui.error(&error);

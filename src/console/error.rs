@@ -1,8 +1,6 @@
-//! Why a command did not do what was asked. [`ErrorKind::exit`] is the one table of exit codes; `conversions` says which
+//! Why a command did not do what was asked. [`ErrorKind::exit`] is the one table of exit codes; `cli::conversions` says which
 //! kind a use case's error is, and what to do about it. No `match` there has a wildcard: a new variant does not compile
 //! until it has its row.
-
-mod conversions;
 
 use std::{borrow::Cow, error::Error, fmt, io};
 
@@ -179,7 +177,7 @@ impl CliError {
 }
 
 /// The next step where there is no room: what was asked for is right.
-pub(in crate::cli) fn room(cause: &io::Error) -> Option<&'static str> {
+pub(crate) fn room(cause: &io::Error) -> Option<&'static str> {
     let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
     full.contains(&cause.kind()).then_some("make room there, then run the command again")
 }
