@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use clap::Args;
-use serde_json::json;
 
 use super::{
     ConnectionArgs,
@@ -11,12 +10,13 @@ use super::{
     together::{Part, Run, carry_out},
 };
 use crate::{
-    change::time::PointInTime,
     config::Names,
-    console::{CliError, Exit, Ui, render::plan::Shown},
+    console::{
+        CliError, Exit, Ui,
+        render::{self, plan::Shown},
+    },
     figures::count_of,
-    format::Format,
-    history::{CosmosReader, reading::HistoryReader},
+    history::CosmosReader,
     restore::{self, RestoreError, UndoRequest, Use, journal, plan_file::Pair},
 };
 
@@ -53,8 +53,9 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
     if args.list {
         let changes = cosmos.container(&names.database, &names.changes).await?;
         // Whatever has become of the source.
-        let count = list(ui, &CosmosReader::new(changes.clone(), changes.key_paths()), args.how.format).await?;
-        ui.spent(&count_of(count, "restore"), cosmos, started);
+        let restores = journal::list(&CosmosReader::new(changes.clone(), changes.key_paths())).await?;
+        render::undo::list(ui, &restores, args.how.format)?;
+        ui.spent(&count_of(restores.len() as u64, "restore"), cosmos, started);
         return Ok(Exit::Done);
     }
     let request = UndoRequest {
@@ -83,24 +84,4 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
     let shown = Shown { plan: &plan, fields: None, format: args.how.format };
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
     show_and_apply(ui, shown, this, &containers, (&args.how, args.dry_run), (cosmos, names), started).await
-}
-
-async fn list(ui: &Ui, changes: &dyn HistoryReader, format: Format) -> Result<u64, CliError> {
-    let restores = journal::list(changes).await?;
-    let mut rows = ui.rows(format, &["restore", "made", "at", "target", "undoes", "planned", "written"]);
-    let time = |t: i64| PointInTime::from_epoch(t).to_string();
-    for restore in &restores {
-        let head = restore.head.as_ref();
-        rows.push(&[
-            json!(restore.id),
-            json!(restore.applied.or(head.map(|h| h.made)).map(time)),
-            json!(head.and_then(|h| h.at).map(time)),
-            json!(head.map_or("of another format", |h| h.place.target.as_str())),
-            json!(head.and_then(|h| h.undoes.as_deref())),
-            json!(restore.planned),
-            json!(restore.written),
-        ])?;
-    }
-    rows.finish()?;
-    Ok(restores.len() as u64)
 }
