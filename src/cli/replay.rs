@@ -1,14 +1,13 @@
 //! `replay`: lists dead letters, and captures them again when their cause is fixed.
 
 use clap::Args;
-use serde_json::json;
 
 use super::ConnectionArgs;
 use crate::{
-    capture::replay::{ReplayError, Replayed, Request, replay},
+    capture::replay::{ReplayError, Request, replay},
     causes::chain,
     config::{self, Account, CaptureConfig, DeadLetterLocation},
-    console::{CliError, Exit, Ui},
+    console::{CliError, Exit, Ui, render::replay::Letters},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
     format::Format,
@@ -55,27 +54,10 @@ pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
     let cosmos = Cosmos::new(account);
     let (list_only, function, id) = (args.list, args.function, args.id);
     let request = Request { list_only, function, id, settings, config, store };
-    let mut rows = ui.rows(args.format, &["letter", "at", "function", "id", "status", "outcome", "reason"]);
-    let report = replay(request, &cosmos, ui.screen(), |one: Replayed| {
-        let cells = [
-            one.letter.into(),
-            json!(one.at),
-            json!(one.function),
-            json!(one.id),
-            json!(one.status),
-            one.outcome.as_str().into(),
-            one.reason.into(),
-        ];
-        Ok::<_, CliError>(rows.push(&cells)?)
-    })
-    .await?;
-    rows.finish()?;
-    if list_only {
-        ui.note(&format!("{} dead letters in {}", report.letters, report.store));
-        return Ok(Exit::Done);
-    }
-    ui.note(&format!("{} replayed, {} kept, {:.1} RU, store {}", report.stored, report.kept, report.ru, report.store));
-    Ok(if report.kept == 0 { Exit::Done } else { Exit::Incomplete })
+    let mut letters = Letters::new(ui, args.format);
+    let report = replay(request, &cosmos, ui.screen(), |one| letters.push(one)).await?;
+    letters.finish(&report, list_only)?;
+    Ok(if list_only || report.kept == 0 { Exit::Done } else { Exit::Incomplete })
 }
 
 impl From<ReplayError> for CliError {

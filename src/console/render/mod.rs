@@ -1,5 +1,7 @@
 //! How reports are shown, and what is asked before something is done: a file for each command that has more than a line.
 
+#[cfg(feature = "local")]
+pub(crate) mod at;
 pub(crate) mod backfill;
 pub(crate) mod backup;
 pub(crate) mod cost;
@@ -18,6 +20,7 @@ pub(crate) mod plan;
 pub(crate) mod populate;
 pub(crate) mod provision;
 pub(crate) mod prune;
+pub(crate) mod replay;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod truncate;
