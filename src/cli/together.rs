@@ -21,10 +21,9 @@ use crate::{
     history::{AnyContext, Containers},
     host::functions::Function,
     restore::{
-        self, Approval, RestoreError, Saved, Use,
+        self, Approval, Fields, RestoreError, Saved, Use,
         plan_file::{BadPlan, Pair, Plan},
     },
-    revert::Fields,
 };
 
 /// The plan of one container.

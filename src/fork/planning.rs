@@ -18,15 +18,17 @@ use crate::{
     cosmos::{Container, Cosmos, Failure, Param, RETRY_TIMEOUT, Retry, RuLimiter},
     history::{AnyContext, Containers, frontier::Reach, known::Facts, live::look_at},
     restore::{
-        RestoreError,
+        Field, Fields, RestoreError,
         apply::{Applier, ApplyOptions, Prefetched},
-        check_fields, new_id,
+        check_fields,
+        fields::Gathering,
+        new_id,
         plan::{Action, PLAN_VERSION, Step},
         plan_file::{Draft, Head, Pair, Plan},
         survey::completed,
         target_of,
     },
-    revert::{Field, Fields, Gathering, action_of},
+    revert::action_of,
 };
 
 /// Documents in flight.

@@ -36,6 +36,7 @@ pub mod archived;
 mod back;
 mod compose;
 mod error;
+pub(crate) mod fields;
 pub mod journal;
 mod outcome;
 pub mod plan;
@@ -55,6 +56,7 @@ pub use self::{
     applying::{Approval, Report, Results, Use, announce, apply, forecast},
     back::Back,
     error::{GivenUp, RestoreError, StepError},
+    fields::{Fate, Field, Fields},
     planning::{Planned, check_fields, new_id, open, plan, scope, target_of, texts_of},
     request::{Limits, Named, Request, RunOptions, State, Which},
     saved::{PlanLoadError, Saved, load_plans, read_plans, save_plans},

@@ -4,7 +4,6 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     document::{Document, DocumentError, Outcome, Reader, Wish},
-    fields::{self, Field, Fields, Gathering},
     request::Request,
 };
 use crate::{
@@ -28,9 +27,11 @@ use crate::{
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, text_of},
     },
     restore::{
-        RestoreError, Which,
+        Field, Fields, RestoreError, Which,
         apply::{Applier, ApplyOptions, Prefetched},
-        check_fields, new_id,
+        check_fields,
+        fields::{self, Gathering},
+        new_id,
         plan::{Action, Chosen, PLAN_VERSION, Step},
         plan_file::{Draft, Head, Plan, TakesBack},
         scope,

@@ -11,8 +11,7 @@ use crate::{
     cosmos::Cosmos,
     figures::count_of,
     format::{Format, Rows},
-    restore::{Report, Results, apply::StepResult, forecast, journal::Done, plan::Action, plan_file::Plan},
-    revert::Fields,
+    restore::{Fields, Report, Results, apply::StepResult, forecast, journal::Done, plan::Action, plan_file::Plan},
 };
 
 /// Unchanged documents that the table names; the rest is counted.

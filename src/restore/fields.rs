@@ -47,7 +47,7 @@ pub struct Field {
 }
 
 /// The fields of a merge; of a document that is kept those in conflict.
-pub(super) fn of(item: &ItemKey, merged: &Merged, is_kept: bool) -> Vec<Field> {
+pub(crate) fn of(item: &ItemKey, merged: &Merged, is_kept: bool) -> Vec<Field> {
     let raw = |text: &Option<String>| text.clone().and_then(|text| RawValue::from_string(text).ok());
     let field = |path: String, fate, base, theirs, ours| Field {
         id: item.id.clone(),
