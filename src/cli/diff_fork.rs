@@ -8,18 +8,16 @@ use super::{
     ConnectionArgs,
     restore_args::DeleteLimit,
     selection::paths,
-    together::{OnePlan, names_of, pairs, plan_each, save_parts},
+    together::{names_of, save_parts},
 };
 use crate::{
     change::merge::{ArrayKey, Prefer, Rules},
     config::{Account, is_loopback},
-    console::{
-        CliError, Exit, Ui,
-        render::plan::{Shown, planned_exit, show_plan},
-    },
+    console::{CliError, Exit, Ui, render::together::show_plans},
     cosmos::Cosmos,
     fork::{self, Request},
     format::Format,
+    restore::together::{OnePlan, pairs, plan_each},
 };
 
 /// Of `diff`: the difference between a fork and the live documents
@@ -75,9 +73,10 @@ pub(super) async fn run(
     let only = paths("--only", &args.only)?;
     let bookkeeping = paths("--bookkeeping", &args.bookkeeping)?;
     let (cosmos, names) = connection.open()?;
-    let all = if containers.is_empty() { vec![names] } else { names_of(connection, containers)? };
+    let all = if containers.is_empty() { vec![names.clone()] } else { names_of(connection, containers)? };
     let fork = opened(url, connection)?;
-    let (parts, exit) = plan_each(ui, &cosmos, &all, async |_, containers, cx| {
+    let cx = ui.careful_context(&cosmos, &names).any();
+    let together = plan_each::<CliError>(&all, &cx, async |_, containers, cx| {
         let request = Request {
             fork: &fork,
             rules: Rules {
@@ -93,26 +92,13 @@ pub(super) async fn run(
             max_deletes: args.delete_removed.and_then(|limit| limit.0),
             together: if all.len() > 1 { pairs(&all) } else { Vec::new() },
         };
-        let planned = fork::plan(&request, containers, cx).await;
-        Ok(planned.map(|fork::Planned { plan, fields, texts }| OnePlan {
-            plan,
-            fields: Some(fields),
-            texts: Some(texts),
-            is_odd: false,
-        }))
+        Ok(fork::plan(&request, containers, cx).await.map(OnePlan::from))
     })
     .await?;
     if let Some(file) = &args.plan_out {
-        save_parts(ui, &parts, file)?;
+        save_parts(ui, &together, file)?;
     }
-    let mut exit = exit;
-    for part in &parts {
-        if parts.len() > 1 {
-            ui.note(&format!("container  {}", part.names.source));
-        }
-        show_plan(ui, Shown { plan: &part.plan, fields: part.fields.as_ref(), format }, true)?;
-        exit = exit.and(planned_exit(&part.plan));
-    }
+    let exit = show_plans(ui, &together, format, true, together.parts.len() > 1)?;
     ui.spent("planned, nothing written", &cosmos, started);
     Ok(exit)
 }

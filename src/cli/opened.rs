@@ -32,11 +32,6 @@ impl Opened {
     pub(super) fn careful_context<'a>(&'a self, ui: &'a Ui) -> AnyContext<'a> {
         AnyContext { account: self.account(), ..ui.careful_context(&self.cosmos, &self.names).any() }
     }
-
-    /// The same account with other containers.
-    pub(super) fn with<'a>(&'a self, ui: &'a Ui, names: &'a Names) -> AnyContext<'a> {
-        AnyContext { account: self.account(), ..ui.context(&self.cosmos, names).any() }
-    }
 }
 
 impl ConnectionArgs {

@@ -7,17 +7,19 @@ use clap::Args;
 use super::{
     ConnectionArgs,
     applying::{ApplyArgs, show_and_apply},
-    together::{Part, Run, carry_out},
+    together::carry_out,
 };
 use crate::{
-    config::Names,
     console::{
         CliError, Exit, Ui,
         render::{self, plan::Shown},
     },
     figures::count_of,
     history::CosmosReader,
-    restore::{self, RestoreError, UndoRequest, Use, journal, plan_file::Pair},
+    restore::{
+        UndoRequest, Use, journal,
+        together::{Part, undo_each},
+    },
 };
 
 /// Flags of `undo`
@@ -65,23 +67,13 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
         ru_limit: args.how.ru_limit,
     };
     let cx = opened.context(ui);
-    let (plan, containers) = restore::undo(&request, &cx).await?;
-    if !plan.head.together.is_empty() {
-        let together = plan.head.together.clone();
-        let mut parts = vec![Part { names: names.clone(), containers, plan, fields: None, texts: None }];
-        for Pair { source, changes } in together.into_iter().filter(|pair| pair.source != names.source) {
-            let names = Names { source, changes, ..names.clone() };
-            let (plan, containers) = match restore::undo(&request, &opened.with(ui, &names)).await {
-                // It was not begun there.
-                Err(RestoreError::NoRestore { .. }) => continue,
-                undo => undo?,
-            };
-            parts.push(Part { names, containers, plan, fields: None, texts: None });
-        }
-        let run = Run { id: None, dry_run: args.dry_run };
-        return carry_out(ui, &parts, &args.how, run, cosmos, started).await;
-    }
-    let shown = Shown { plan: &plan, fields: None, format: args.how.format };
+    let together = undo_each(&request, &cx).await?;
+    let (how, account) = ((&args.how, args.dry_run), (cosmos, names));
+    let Some(Part { containers, planned, .. }) = together.alone() else {
+        return carry_out(ui, &together, how, account, started).await;
+    };
+    let plan = &planned.plan;
+    let shown = Shown { plan, fields: None, format: args.how.format };
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
-    show_and_apply(ui, shown, this, &containers, (&args.how, args.dry_run), (cosmos, names), started).await
+    show_and_apply(ui, shown, this, containers, how, account, started).await
 }

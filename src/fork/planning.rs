@@ -27,6 +27,7 @@ use crate::{
         plan_file::{Draft, Head, Pair, Plan},
         survey::completed,
         target_of,
+        together::OnePlan,
     },
     revert::action_of,
 };
@@ -57,6 +58,12 @@ pub struct Planned {
     pub fields: Fields,
     /// The fork's texts that the plan takes values from: they are nowhere else once the fork has ended.
     pub texts: KeptTexts,
+}
+
+impl From<Planned> for OnePlan {
+    fn from(Planned { plan, fields, texts }: Planned) -> Self {
+        Self { plan, fields: Some(fields), texts: Some(texts), is_odd: false }
+    }
 }
 
 /// Makes the plan that brings a fork's changes into the live container.

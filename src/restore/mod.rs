@@ -50,6 +50,7 @@ mod saving;
 pub mod sizing;
 mod step;
 pub mod survey;
+pub mod together;
 mod undoing;
 
 pub use self::{

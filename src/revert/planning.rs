@@ -37,6 +37,7 @@ use crate::{
         scope,
         survey::completed,
         target_of,
+        together::OnePlan,
     },
 };
 
@@ -51,6 +52,13 @@ pub struct Planned {
     pub bad: Vec<BadRecord>,
     /// Writes about which the expression has no answer; they are kept.
     pub no_answers: u64,
+}
+
+impl From<Planned> for OnePlan {
+    fn from(planned: Planned) -> Self {
+        let is_odd = !planned.bad.is_empty();
+        Self { plan: planned.plan, fields: Some(planned.fields), texts: None, is_odd }
+    }
 }
 
 /// Makes the plan of a revert.

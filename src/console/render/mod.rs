@@ -23,6 +23,7 @@ pub(crate) mod prune;
 pub(crate) mod replay;
 pub(crate) mod show;
 pub(crate) mod status;
+pub(crate) mod together;
 pub(crate) mod truncate;
 pub(crate) mod undo;
 pub(crate) mod verify;
