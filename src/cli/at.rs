@@ -7,11 +7,11 @@ use clap::Args;
 use super::{ConnectionArgs, connection::ru_limit, lookup, restore::explain};
 use crate::{
     change::shape::Redact,
-    config::{self, Names, Secret},
+    config::{self, Secret},
     console::{CliError, Exit, Ui, render::at as render, signals::stop_signal},
     cosmos::Param,
     figures::count_of,
-    host::functions::Function,
+    host::functions::all_names,
     local::past::{PastAccount, PastError, PastRequest},
     telemetry,
 };
@@ -76,8 +76,7 @@ pub async fn run(args: AtArgs, ui: &Ui) -> Result<Exit, CliError> {
     let stop = stop_signal()?;
     let mut sources = vec![names.clone()];
     if args.all_containers {
-        for function in Function::discover(&config::app_root())? {
-            let own = Names::from_settings(&settings, Some(&function.name))?;
+        for own in all_names(&config::app_root(), &settings)? {
             if sources.iter().all(|known| (&known.database, &known.source) != (&own.database, &own.source)) {
                 sources.push(own);
             }

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     change::merge::{ArrayKey, Prefer, Rules},
-    config::{Account, is_loopback},
     console::{CliError, Exit, Ui, render::together::show_plans},
     cosmos::Cosmos,
     fork::{self, Request},
@@ -74,7 +73,13 @@ pub(super) async fn run(
     let bookkeeping = paths("--bookkeeping", &args.bookkeeping)?;
     let (cosmos, names) = connection.open()?;
     let all = if containers.is_empty() { vec![names.clone()] } else { names_of(connection, containers)? };
-    let fork = opened(url, connection)?;
+    let fork = fork::account(connection.settings()?, url).map_err(|problem| {
+        CliError::usage(
+            format!("--fork {url}: {problem}"),
+            "name the endpoint that at --writable printed, such as http://127.0.0.1:8082/",
+        )
+    })?;
+    let fork = Cosmos::new(fork);
     let cx = ui.careful_context(&cosmos, &names).any();
     let together = plan_each::<CliError>(&all, &cx, async |_, containers, cx| {
         let request = Request {
@@ -101,22 +106,4 @@ pub(super) async fn run(
     let exit = show_plans(ui, &together, format, true, together.parts.len() > 1)?;
     ui.spent("planned, nothing written", &cosmos, started);
     Ok(exit)
-}
-
-/// The fork's account: it is on this machine, and takes the public key.
-fn opened(url: &str, connection: &ConnectionArgs) -> Result<Cosmos, CliError> {
-    let wrong = |problem: String| {
-        CliError::usage(
-            format!("--fork {url}: {problem}"),
-            "name the endpoint that at --writable printed, such as http://127.0.0.1:8082/",
-        )
-    };
-    let mut settings = connection.settings()?;
-    settings.set_override("CosmosDB__accountEndpoint", url.to_owned());
-    settings.set_override("CosmosDB__credential", String::new());
-    let account = Account::from_settings(&settings).map_err(|e| wrong(e.to_string()))?;
-    if !is_loopback(&account.endpoint) {
-        return Err(wrong("it is on another machine".to_owned()));
-    }
-    Ok(Cosmos::new(account))
 }

@@ -6,12 +6,13 @@ pub use super::restore_args::RestoreArgs;
 use super::{
     applying::{save_plans, show_and_apply},
     from_archive::{FROM, open_archive},
-    selection::{list_text, lists_of},
+    selection::{bad_list, list_text},
     together::{Then, bad_plan, carry_out, names_of, plan_and_carry_out},
 };
 use crate::{
     config::Account,
     console::{CliError, ErrorKind, Exit, Ui, render::plan::Shown},
+    input::lists_of,
     restore::{
         self, PlanLoadError, Planned, Saved, Use, new_id,
         together::{OnePlan, ReopenError, pairs, reopen_each},
@@ -74,7 +75,7 @@ async fn together(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
     let mut all = names_of(&args.connection, &args.containers)?;
     if let Some(file) = &args.ids_file {
-        args.lists = lists_of(&list_text(file)?, &mut all)?;
+        args.lists = lists_of(&list_text(file)?, &mut all).map_err(bad_list)?;
     }
     let then = Then { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
     plan_and_carry_out(ui, (&cosmos, &names), &all, then, async |names, containers, cx| {

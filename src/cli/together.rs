@@ -10,14 +10,14 @@ use super::{
     applying::{ApplyArgs, save_plans},
 };
 use crate::{
-    config::{self, Names},
+    config::{self, BadContainers, Names},
     console::{
         CliError, ErrorKind, Exit, Ui,
         render::together::{self as render, heading},
     },
     cosmos::Cosmos,
     history::{AnyContext, Containers},
-    host::functions::Function,
+    host::functions::all_names,
     restore::{
         RestoreError,
         plan_file::BadPlan,
@@ -34,43 +34,19 @@ pub(super) fn names_of(connection: &ConnectionArgs, containers: &[String]) -> Re
     let settings = connection.settings()?;
     connection.refuse_mongo(&settings)?;
     let common = Names::from_settings(&settings, None)?;
-    let mut known = vec![common.clone()];
-    for function in Function::discover(&config::app_root())? {
-        known.push(Names::from_settings(&settings, Some(&function.name))?);
-    }
-    let mut all: Vec<Names> = Vec::new();
-    for text in containers {
-        let (source, changes) = match text.split_once('=') {
-            Some((source, changes)) => (source, Some(changes)),
-            None => (text.as_str(), None),
-        };
-        if let Some(wrong) = [Some(source), changes].into_iter().flatten().find(|name| !Names::is_one(name)) {
-            return Err(CliError::usage(
-                format!("--containers: {wrong:?} is not the name of a container"),
-                "write NAME, or NAME=CHANGES, with commas in between",
-            ));
+    let known = all_names(&config::app_root(), &settings)?;
+    Names::several(containers, &common, &known).map_err(|bad| match bad {
+        BadContainers::NoName(_) => {
+            CliError::usage(format!("--containers: {bad}"), "write NAME, or NAME=CHANGES, with commas in between")
         }
-        let names = match changes {
-            Some(changes) => Names { source: source.to_owned(), changes: changes.to_owned(), ..common.clone() },
-            None => known.iter().find(|names| names.source == *text).cloned().ok_or_else(|| {
-                CliError::usage(
-                    format!("--containers {text}: no function captures it, so its history is not known"),
-                    format!("name it: {text}=CHANGES"),
-                )
-            })?,
-        };
-        if let Some(other) = all.iter().find(|o| o.source == names.source || o.changes == names.changes) {
-            return Err(CliError::usage(
-                format!(
-                    "--containers: {} and {} are not two containers with a history each",
-                    other.source, names.source
-                ),
-                "name each container once, with its own history",
-            ));
+        BadContainers::NoHistory(text) => CliError::usage(
+            format!("--containers {text}: no function captures it, so its history is not known"),
+            format!("name it: {text}=CHANGES"),
+        ),
+        BadContainers::Same(..) => {
+            CliError::usage(format!("--containers: {bad}"), "name each container once, with its own history")
         }
-        all.push(names);
-    }
-    Ok(all)
+    })
 }
 
 /// Which containers a command looks at, one after the other: a flag of `show`, `diff` and `find`.

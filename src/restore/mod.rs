@@ -38,6 +38,7 @@ mod compose;
 mod error;
 pub(crate) mod fields;
 pub mod journal;
+mod listed;
 mod outcome;
 pub mod plan;
 pub mod plan_file;
@@ -58,6 +59,7 @@ pub use self::{
     back::Back,
     error::{GivenUp, RestoreError, StepError},
     fields::{Fate, Field, Fields},
+    listed::{NotListed, each_its_own},
     planning::{Planned, check_fields, new_id, open, plan, scope, target_of, texts_of},
     request::{Limits, Named, Request, RunOptions, State, Which},
     saved::{PlanLoadError, Saved, load_plans, read_plans, save_plans},
