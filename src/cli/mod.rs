@@ -22,6 +22,7 @@ mod follow;
 mod follow_args;
 mod from_archive;
 mod history;
+mod history_args;
 mod load;
 #[cfg(feature = "local")]
 mod local;

@@ -1,66 +1,84 @@
 //! The versions of documents, or the changes of one field, as rows.
 
-use futures::TryStreamExt as _;
-
 use super::versions::{change_columns, change_row, key_cell, remark, unknown_note, version_columns, version_row};
 use crate::{
     console::{CliError, Ui},
     figures::count_of,
-    format::{Cell, Format, printable},
-    history::past::Lives,
+    format::{Cell, Format, Rows, printable},
+    history::{
+        histories::Item,
+        past::{Remark, Told, is_first_unknown},
+    },
 };
 
-/// Prints the versions of documents, or the changes of one field; of a list, each row names its document.
-pub(crate) async fn print(
-    ui: &Ui,
-    lives: &mut Lives<'_>,
-    field: Option<&[String]>,
+/// Versions of documents, or the changes of one field, that are printed as they come; of a list, each row names its document.
+pub(crate) struct Versions<'u> {
+    ui: &'u Ui,
+    field: Option<&'u [String]>,
     list: bool,
     format: Format,
-) -> Result<String, CliError> {
-    let mut columns = if list { vec!["id", "pk"] } else { Vec::new() };
-    columns.extend(match field {
-        Some(_) => change_columns(format),
-        None => version_columns(format),
-    });
-    let mut rows = ui.rows(format, &columns);
-    let (mut count, mut legacy) = (0, false);
-    let mut notes = Vec::new();
-    while let Some(item) = lives.next().await? {
-        let about = if list {
-            vec![item.key.id.as_str().into(), key_cell(&item.key.partition_key, format).into()]
+    rows: Rows,
+    count: u64,
+    has_legacy: bool,
+    /// Of the document that is printed: when the field changed first, and whether its value before that is not known.
+    first_change: Option<(i64, bool)>,
+    notes: Vec<String>,
+}
+
+impl<'u> Versions<'u> {
+    /// Begins the rows.
+    pub(crate) fn new(ui: &'u Ui, field: Option<&'u [String]>, list: bool, format: Format) -> Self {
+        let mut columns = if list { vec!["id", "pk"] } else { Vec::new() };
+        columns.extend(match field {
+            Some(_) => change_columns(format),
+            None => version_columns(format),
+        });
+        let rows = ui.rows(format, &columns);
+        Self { ui, field, list, format, rows, count: 0, has_legacy: false, first_change: None, notes: Vec::new() }
+    }
+
+    /// Prints a version, unless it is about another field.
+    pub(crate) fn push(&mut self, item: &Item, told: &Told<'_>) -> Result<(), CliError> {
+        let version = told.version;
+        self.has_legacy |= version.op.is_none();
+        let row = match (self.field, &told.change) {
+            (Some(_), None) => return Ok(()),
+            (Some(_), Some(change)) => {
+                self.first_change.get_or_insert_with(|| (version.ts, is_first_unknown(item, version)));
+                change_row(version, change, self.format)
+            }
+            (None, _) => {
+                let row = version_row(version, told.text.as_deref(), told.before.as_deref(), self.format);
+                row.into_iter().map(Cell::Value).collect()
+            }
+        };
+        self.count += 1;
+        let about = if self.list {
+            vec![item.key.id.as_str().into(), key_cell(&item.key.partition_key, self.format).into()]
         } else {
             Vec::new()
         };
-        let mut first_change = None;
-        let mut told = std::pin::pin!(lives.told(&item));
-        while let Some(told) = told.try_next().await? {
-            legacy |= told.version.op.is_none();
-            let row = match (field, &told.change) {
-                (Some(_), None) => continue,
-                (Some(_), Some(change)) => {
-                    first_change.get_or_insert(told.version);
-                    change_row(told.version, change, format)
-                }
-                (None, _) => {
-                    let row = version_row(told.version, told.text.as_deref(), told.before.as_deref(), format);
-                    row.into_iter().map(Cell::Value).collect()
-                }
-            };
-            count += 1;
-            rows.push_cells(&[about.clone(), row].concat())?;
+        Ok(self.rows.push_cells(&[about, row].concat())?)
+    }
+
+    /// Ends a document, of which this is to be said.
+    pub(crate) fn end(&mut self, item: &Item, remarks: &[Remark]) {
+        let of = if self.list { format!(" of {:?} ({})", item.key.id, item.key.partition_key) } else { String::new() };
+        let first_change = self.first_change.take();
+        self.notes.extend(self.field.and_then(|field| unknown_note(first_change, field, &of)));
+        self.notes.extend(remarks.iter().map(|one| remark(one, &of)));
+    }
+
+    /// Prints what is to be said; returns what there is in words.
+    pub(crate) fn finish(self, asked: u64) -> Result<String, CliError> {
+        self.rows.finish()?;
+        if self.has_legacy {
+            self.ui.note("note: legacy versions have the time of the copy, which is later than the change itself");
         }
-        let of = if list { format!(" of {:?} ({})", item.key.id, item.key.partition_key) } else { String::new() };
-        notes.extend(field.and_then(|field| unknown_note(&item, first_change, field, &of)));
-        notes.extend(lives.remarks(&item).await?.iter().map(|one| remark(one, &of)));
+        for text in self.notes {
+            self.ui.note(&printable(&text));
+        }
+        let what = count_of(self.count, if self.field.is_some() { "change" } else { "version" });
+        Ok(if self.list { format!("{what} of {}", count_of(asked, "document")) } else { what })
     }
-    rows.finish()?;
-    if legacy {
-        ui.note("note: legacy versions have the time of the copy, which is later than the change itself");
-    }
-    for text in notes {
-        ui.note(&printable(&text));
-    }
-    let what = count_of(count, if field.is_some() { "change" } else { "version" });
-    Ok(if list { format!("{what} of {}", count_of(lives.asked(), "document")) } else { what })
 }

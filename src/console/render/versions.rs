@@ -15,14 +15,11 @@ use crate::{
     },
     figures::count_of,
     format::{Cell, Format},
-    history::{
-        histories::Item,
-        past::{FieldChange, Found, Remark, is_first_unknown},
-    },
+    history::past::{FieldChange, Found, Remark},
 };
 
 /// The columns of a field's changes.
-pub(crate) fn change_columns(format: Format) -> &'static [&'static str] {
+pub(super) fn change_columns(format: Format) -> &'static [&'static str] {
     match format {
         Format::Table => &["time", "op", "lsn", "before", "after"],
         _ => &["time", "ts", "op", "lsn", "before", "after", "record"],
@@ -30,7 +27,7 @@ pub(crate) fn change_columns(format: Format) -> &'static [&'static str] {
 }
 
 /// A version in which a field got another value.
-pub(crate) fn change_row<'a>(version: &'a Version, change: &'a FieldChange, format: Format) -> Vec<Cell<'a>> {
+pub(super) fn change_row<'a>(version: &'a Version, change: &'a FieldChange, format: Format) -> Vec<Cell<'a>> {
     let (before, after) = (Cell::Json(change.before.as_deref()), Cell::Json(change.after.as_deref()));
     let mut cells = vec![time(version.ts).into(), op(version).into(), version.lsn.into(), before, after];
     if format != Format::Table {
@@ -40,19 +37,18 @@ pub(crate) fn change_row<'a>(version: &'a Version, change: &'a FieldChange, form
     cells
 }
 
-/// That a field never was there, or that its first value is not known to be the first.
-pub(crate) fn unknown_note(item: &Item, first_change: Option<&Version>, field: &[String], of: &str) -> Option<String> {
+/// That a field never was there, or that its first value is not known to be the first. `first_change` is when it changed
+/// first, and whether its value before that is not known.
+pub(super) fn unknown_note(first_change: Option<(i64, bool)>, field: &[String], of: &str) -> Option<String> {
     match first_change {
         None => Some(format!("note: no version{of} has a field {}", render_path(field))),
-        Some(change) if is_first_unknown(item, change) => {
-            Some(format!("note: what it was before {}{of} is not known", time(change.ts)))
-        }
-        Some(_) => None,
+        Some((ts, true)) => Some(format!("note: what it was before {}{of} is not known", time(ts))),
+        Some((_, false)) => None,
     }
 }
 
 /// What is to be said of a document's versions; `of` names the document in a list.
-pub(crate) fn remark(remark: &Remark, of: &str) -> String {
+pub(super) fn remark(remark: &Remark, of: &str) -> String {
     match remark {
         Remark::Gap(ts, gap) => format!("note: after the version{of} of {}: {gap}", time(*ts)),
         Remark::UnkeyedDelete(ts) => format!(
@@ -65,7 +61,7 @@ pub(crate) fn remark(remark: &Remark, of: &str) -> String {
 }
 
 /// The columns of versions.
-pub(crate) fn version_columns(format: Format) -> &'static [&'static str] {
+pub(super) fn version_columns(format: Format) -> &'static [&'static str] {
     match format {
         Format::Table => &["time", "op", "lsn", "size", "changed", "fidelity"],
         _ => &["time", "ts", "op", "lsn", "size", "changed", "added", "removed", "fidelity", "via", "record"],
@@ -73,7 +69,7 @@ pub(crate) fn version_columns(format: Format) -> &'static [&'static str] {
 }
 
 /// A version, with what differs from the text before.
-pub(crate) fn version_row(version: &Version, text: Option<&str>, before: Option<&str>, format: Format) -> Vec<Value> {
+pub(super) fn version_row(version: &Version, text: Option<&str>, before: Option<&str>, format: Format) -> Vec<Value> {
     let op = op(version);
     let size = text.map_or(Value::Null, |d| json!(d.len()));
     let changed = match (before, text) {
