@@ -26,7 +26,7 @@ pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
     let cosmos = Cosmos::new(account.clone());
     let options = options(ui, &args, &source, &cosmos).await?;
     let sinks = targets(ui, &args)?;
-    let filter = args.filter.as_deref().map(compiled).transpose()?;
+    let filter = args.filter.as_deref().map(Filter::compile).transpose()?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
     let key = settings.get("REWIND_REDACT_KEY").map(Secret::new);
     let fields = FieldRules { only: args.fields, redact: args.redact, key };
@@ -77,14 +77,4 @@ fn account_of(args: &FollowArgs, source: &Source, settings: &Settings) -> Result
         return Ok(Account::nowhere()?);
     }
     Ok(Account::from_settings(settings)?)
-}
-
-/// Compiles `--filter`.
-pub(super) fn compiled(source: &str) -> Result<Filter, CliError> {
-    Filter::compile(source).map_err(|e| {
-        CliError::usage(
-            format!("--filter: {e}"),
-            r#"an example: --filter 'op in ["create","replace"] && doc.balance < 0'"#,
-        )
-    })
 }
