@@ -1,5 +1,7 @@
 //! Several containers in one restore, revert and undo.
 
+mod use_case;
+
 use cosmos_rewind::{
     change::key::PartitionKey,
     config::{Account, Settings},
