@@ -33,6 +33,16 @@ impl<'a, A: ?Sized> Context<'a, A> {
     }
 }
 
+impl<'a, A: ?Sized> Context<'a, A> {
+    /// The same for other containers.
+    pub fn of<'b>(&self, names: &'b Names) -> Context<'b, A>
+    where
+        'a: 'b,
+    {
+        Context { names, ..self.clone() }
+    }
+}
+
 impl<A: ?Sized> Clone for Context<'_, A> {
     fn clone(&self) -> Self {
         Self {

@@ -40,6 +40,7 @@ pub mod change;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod context;
 pub mod cosmos;
 pub mod coverage;

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cosmos_rewind::cli::{Cli, Exit, Ui};
+use cosmos_rewind::{
+    cli::Cli,
+    console::{Exit, Ui},
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -233,6 +233,31 @@ fn a_file_is_about_one_thing_or_says_why_it_is_in_one_piece() {
     assert!(!is_grab_bag("x\n"));
 }
 
+/// The code of a file that prints, or takes the process's streams to do so.
+fn printing(code: &str) -> Option<&'static str> {
+    let ways = ["println!(", "print!(", "dbg!(", "io::stdout()", "io::stderr()"];
+    // To ask whether a stream is a terminal is not to write on it.
+    let code = code.replace("io::stdout().is_terminal()", "").replace("io::stderr().is_terminal()", "");
+    ways.into_iter().find(|way| code.contains(way))
+}
+
+#[test]
+fn nothing_prints_but_what_is_given_to_commands_for_it() {
+    let prints = |path: &PathBuf| {
+        let code = code(path);
+        !code.contains("#![cfg(test)]") && printing(&code).is_some()
+    };
+    let found: Vec<PathBuf> = files().into_iter().map(|(_, path)| path).filter(prints).collect();
+    assert_eq!(found, [Path::new("src/console/ui.rs")]);
+}
+
+#[test]
+fn printing_is_found() {
+    assert_eq!(printing("    eprintln!(\"x\");"), Some("println!("));
+    assert_eq!(printing("let out = std::io::stdout().lock();"), Some("io::stdout()"));
+    assert_eq!(printing("if std::io::stdout().is_terminal() {}"), None);
+}
+
 /// A command that is longer does more than turn flags into a request, and a report into lines.
 const MOST_OF_A_COMMAND: usize = 150;
 
@@ -247,7 +272,10 @@ fn a_command_only_asks_and_renders() {
         .collect();
     assert!(commands.len() > 20, "{commands:?}");
     let long: Vec<_> = commands.iter().filter(|(_, lines)| *lines > MOST_OF_A_COMMAND).collect();
-    assert!(long.is_empty(), "what a use case does belongs into the library, what is shown into cli/render: {long:?}");
+    assert!(
+        long.is_empty(),
+        "what a use case does belongs into the library, what is shown into console/render: {long:?}"
+    );
 }
 
 /// The numbers of the lines that import everything of the module above, outside of unit tests.

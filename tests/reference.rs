@@ -5,8 +5,9 @@
 
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use cosmos_rewind::{
-    cli::{Cli, EXITS},
+    cli::Cli,
     config::SETTINGS,
+    console::EXITS,
     telemetry::{LOG_LINES, LogLine, METRICS, Words},
 };
 

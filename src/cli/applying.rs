@@ -7,14 +7,14 @@ use std::{
 
 use clap::Args;
 
-use super::{
-    CliError, Exit, Ui,
-    connection::ru_limit,
-    render::plan::{Shown, ended, planned_exit, print_report, printed_exit, show_plan},
-};
+use super::connection::ru_limit;
 use crate::{
     archive::texts::KeptTexts,
     config::Names,
+    console::{
+        CliError, Exit, Ui,
+        render::plan::{Shown, ended, planned_exit, print_report, printed_exit, show_plan},
+    },
     cosmos::Cosmos,
     figures::count_of,
     format::Format,

@@ -3,17 +3,16 @@
 use std::time::Instant;
 
 use clap::Args;
-use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, connection::ru_limit, lookup, restore::explain, signals::stop_signal};
+use super::{ConnectionArgs, connection::ru_limit, lookup, restore::explain};
 use crate::{
     change::shape::Redact,
-    config::{self, Names, Secret},
+    config::{self, Secret},
+    console::{CliError, Exit, Ui, render::at as render, signals::stop_signal},
     cosmos::Param,
     figures::count_of,
-    fork::CHANGED,
-    host::functions::Function,
-    local::past::{PastAccount, PastError, PastRequest, UNKNOWN},
+    host::functions::all_names,
+    local::past::{PastAccount, PastError, PastRequest},
     telemetry,
 };
 
@@ -77,8 +76,7 @@ pub async fn run(args: AtArgs, ui: &Ui) -> Result<Exit, CliError> {
     let stop = stop_signal()?;
     let mut sources = vec![names.clone()];
     if args.all_containers {
-        for function in Function::discover(&config::app_root())? {
-            let own = Names::from_settings(&settings, Some(&function.name))?;
+        for own in all_names(&config::app_root(), &settings)? {
             if sources.iter().all(|known| (&known.database, &known.source) != (&own.database, &own.source)) {
                 sources.push(own);
             }
@@ -103,13 +101,7 @@ pub async fn run(args: AtArgs, ui: &Ui) -> Result<Exit, CliError> {
     };
     let cx = ui.careful_context(&cosmos, &names);
     let past = PastAccount::start(&request, &cx).await?;
-    let containers: Vec<&str> = request.sources.iter().map(|names| names.source.as_str()).collect();
-    ui.json(&json!({
-        "event": "ready", "endpoint": past.account().endpoint().as_str(), "key": past.account().key(),
-        "database": names.database, "containers": containers, "unknown": UNKNOWN,
-        "changed": request.writable.then_some(CHANGED),
-        "at": at.to_string(), "writable": request.writable,
-    }))?;
+    render::ready(ui, &past, &request, &names.database)?;
     let step = cx.progress.begin("loading", None);
     let mut stop = std::pin::pin!(stop);
     let loaded = tokio::select! {
@@ -124,13 +116,10 @@ pub async fn run(args: AtArgs, ui: &Ui) -> Result<Exit, CliError> {
         }
     };
     drop(step);
-    ui.json(&json!({
-        "event": "loaded", "documents": loaded.documents, "unknown": loaded.unknown, "bytes": loaded.bytes,
-        "beyond": loaded.beyond,
-    }))?;
+    render::loaded(ui, &loaded)?;
     let documents = count_of(loaded.documents, "document");
     ui.spent(&format!("{documents} loaded, {} unknown; Ctrl-C ends it", loaded.unknown), &cosmos, started);
     stop.await;
     past.shutdown().await;
-    Ok(if loaded.unknown == 0 && !loaded.beyond { Exit::Done } else { Exit::Incomplete })
+    Ok(if loaded.is_complete() { Exit::Done } else { Exit::Incomplete })
 }

@@ -1,13 +1,13 @@
 //! `backfill`: a baseline of the documents that existed before capture.
 
 use clap::Args;
-use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, connection::PartArgs, lookup};
+use super::{ConnectionArgs, connection::PartArgs};
 use crate::{
-    backfill::{self, Report, Request},
+    backfill::{self, Request},
+    console::{CliError, Exit, Ui, render, words},
     cosmos::Param,
-    format::{Format, tenths},
+    format::Format,
 };
 
 /// Flags of `backfill`.
@@ -52,7 +52,7 @@ pub async fn run(args: BackfillArgs, ui: &Ui) -> Result<Exit, CliError> {
         concurrency: args.concurrency.into(),
     };
     let report = backfill::run(request, ui.careful_context(&cosmos, &names).any()).await?;
-    print(ui, &report, &format!("{}/{}", names.database, names.source), args.format)?;
+    render::backfill::print(ui, &report, &format!("{}/{}", names.database, names.source), args.format)?;
     match report.fatal {
         Some(failure) => Err(failure.into()),
         None if report.stopped => {
@@ -63,21 +63,6 @@ pub async fn run(args: BackfillArgs, ui: &Ui) -> Result<Exit, CliError> {
             ui.hint("run the command again when that is mended; what is saved already is left alone");
             Ok(Exit::Incomplete)
         }
-        None => Ok(lookup::note_bad(ui, &report.bad)),
+        None => Ok(words::note_bad(ui, &report.bad)),
     }
-}
-
-fn print(ui: &Ui, report: &Report, container: &str, format: Format) -> Result<(), CliError> {
-    ui.summary(
-        format,
-        &[
-            ("container", json!(container)),
-            ("documents", json!(report.documents)),
-            ("written", json!(report.written)),
-            ("existed", json!(report.existed)),
-            ("failed", json!(report.failed)),
-            ("ru", tenths(report.ru)),
-            ("seconds", tenths(report.seconds)),
-        ],
-    )
 }

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
-use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Hint, Ui, connection::ru_limit, error::room, lookup, restore};
+use super::{ConnectionArgs, connection::ru_limit, lookup, restore};
 use crate::{
-    backup::{self, BackupError, Interruption, Report, Request},
+    backup::{self, BackupError, Interruption, Request},
+    console::{CliError, Exit, Hint, Ui, render, room},
     cosmos::{Param, Shard},
-    figures::count_of,
-    format::{Format, tenths},
+    format::Format,
 };
 
 /// Flags of `backup`.
@@ -78,30 +77,8 @@ pub async fn run(args: BackupArgs, ui: &Ui) -> Result<Exit, CliError> {
         ru_limit: args.ru_limit,
     };
     let report = backup::write(request, &opened.careful_context(ui)).await?;
-    show(ui, &report, args.format)?;
+    render::backup::show(ui, &report, args.format)?;
     Ok(if report.is_complete() { Exit::Done } else { Exit::Incomplete })
-}
-
-fn show(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
-    for (name, count) in &report.caveats {
-        ui.note(&format!("note: {} with the caveat {name}", count_of(*count, "document")));
-    }
-    if report.unnamed > 0 {
-        ui.note(&format!("... and {} more", count_of(report.unnamed, "document")));
-    }
-    ui.summary(
-        format,
-        &[
-            ("container", json!(report.container)),
-            ("file", json!(report.file.display().to_string())),
-            ("documents", json!(report.documents)),
-            ("unknown", json!(report.unknown)),
-            ("at", json!(report.at)),
-            ("sha256", json!(report.sha256)),
-            ("ru", tenths(report.ru)),
-            ("seconds", tenths(report.seconds)),
-        ],
-    )
 }
 
 impl From<BackupError> for CliError {

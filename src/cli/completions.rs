@@ -3,7 +3,8 @@
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use super::{Cli, CliError, Exit, Ui};
+use super::Cli;
+use crate::console::{CliError, Exit, Ui};
 
 /// Flags of `completions`.
 #[derive(Debug, Args)]

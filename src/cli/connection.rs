@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::CliError;
 use crate::{
     config::{self, Account, Names, Settings},
+    console::CliError,
     cosmos::{Cosmos, Shard},
 };
 

@@ -1,10 +1,9 @@
 //! `cost`: how much throughput and storage capture will need, and what a restore takes.
 
 use clap::Args;
-use serde_json::{Value, json};
 
-use super::{CliError, Exit, Ui};
 use crate::{
+    console::{CliError, Exit, Ui, render},
     format::Format,
     restore::sizing::{Load, Prices},
 };
@@ -96,50 +95,6 @@ pub async fn run(args: CostArgs, ui: &Ui) -> Result<Exit, CliError> {
         .price_ru
         .zip(args.price_gb)
         .map(|(hundred_ru_hour, gb_month)| sizing.cost(Prices { hundred_ru_hour, gb_month }));
-    let money =
-        |pick: fn(&crate::restore::sizing::Cost) -> f64| cost.as_ref().map_or(Value::Null, |c| rounded(pick(c)));
-    let figures = [
-        ("record_bytes", json!(sizing.record_bytes)),
-        ("ru_per_version", rounded(sizing.write_ru)),
-        ("ru_per_version_in_source", rounded(sizing.reread_ru)),
-        ("ru_per_second", rounded(sizing.average)),
-        ("ru_per_second_peak", rounded(sizing.busiest)),
-        ("ru_per_second_peak_in_source", rounded(sizing.source_busiest)),
-        ("records", whole(sizing.records)),
-        ("gigabytes", rounded(sizing.gigabytes)),
-        ("partitions", whole(sizing.partitions)),
-        ("throughput", whole(sizing.fixed)),
-        ("autoscale_max", whole(sizing.autoscale)),
-        ("restore_ru", whole(sizing.restore_ru)),
-        ("month_throughput", money(|c| c.fixed)),
-        ("month_autoscale", money(|c| c.autoscale)),
-        ("month_storage", money(|c| c.storage)),
-    ];
-    let shown: Vec<(&str, Value)> = match args.format {
-        Format::Table => figures.into_iter().filter(|(_, value)| !value.is_null()).collect(),
-        _ => figures.into(),
-    };
-    ui.summary(args.format, &shown)?;
-    ui.note(
-        "note: calculated, not measured: the service's published charges by size, and an assumed 0.2 RU for each of the 14 index terms that a \
-         record has with provision's policy and for each further path; after a day, compare with ru of `batch stored` (docs/deploy/sizing.md)",
-    );
-    ui.note(match args.mode {
-        CostedFeed::Latest => {
-            "note: latest mode: versions that follow each other closely are captured once, so this is the most"
-        }
-        CostedFeed::AllVersions => {
-            "note: all-versions mode: every version and delete counts; the account needs continuous backup, which is billed apart"
-        }
-    });
+    render::cost::show(ui, &sizing, cost.as_ref(), args.mode == CostedFeed::Latest, args.format)?;
     Ok(Exit::Done)
-}
-
-/// Hundredths, as money and small RU are read.
-fn rounded(number: f64) -> Value {
-    json!((number * 100.0).round() / 100.0)
-}
-
-fn whole(number: f64) -> Value {
-    json!(number.ceil() as u64)
 }

@@ -5,14 +5,17 @@ use std::time::Instant;
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, Exit, Ui,
+    ConnectionArgs,
     diff_fork::{self, ForkArgs},
     lookup,
-    render::diff::{Out, describe_side},
     selection::SelectionArgs,
     together::SeveralArgs,
 };
 use crate::{
+    console::{
+        CliError, Exit, Ui,
+        render::diff::{Out, describe_side},
+    },
     cosmos::Cosmos,
     figures::count_of,
     format::Format,

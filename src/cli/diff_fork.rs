@@ -5,18 +5,18 @@ use std::{path::PathBuf, time::Instant};
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, Exit, Ui,
-    render::plan::{Shown, planned_exit, show_plan},
+    ConnectionArgs,
     restore_args::DeleteLimit,
     selection::paths,
-    together::{OnePlan, names_of, pairs, plan_each, save_parts},
+    together::{names_of, save_parts},
 };
 use crate::{
     change::merge::{ArrayKey, Prefer, Rules},
-    config::{Account, is_loopback},
+    console::{CliError, Exit, Ui, render::together::show_plans},
     cosmos::Cosmos,
     fork::{self, Request},
     format::Format,
+    restore::together::{OnePlan, pairs, plan_each},
 };
 
 /// Of `diff`: the difference between a fork and the live documents
@@ -72,9 +72,16 @@ pub(super) async fn run(
     let only = paths("--only", &args.only)?;
     let bookkeeping = paths("--bookkeeping", &args.bookkeeping)?;
     let (cosmos, names) = connection.open()?;
-    let all = if containers.is_empty() { vec![names] } else { names_of(connection, containers)? };
-    let fork = opened(url, connection)?;
-    let (parts, exit) = plan_each(ui, &cosmos, &all, async |_, containers, cx| {
+    let all = if containers.is_empty() { vec![names.clone()] } else { names_of(connection, containers)? };
+    let fork = fork::account(connection.settings()?, url).map_err(|problem| {
+        CliError::usage(
+            format!("--fork {url}: {problem}"),
+            "name the endpoint that at --writable printed, such as http://127.0.0.1:8082/",
+        )
+    })?;
+    let fork = Cosmos::new(fork);
+    let cx = ui.careful_context(&cosmos, &names).any();
+    let together = plan_each::<CliError>(&all, &cx, async |_, containers, cx| {
         let request = Request {
             fork: &fork,
             rules: Rules {
@@ -90,44 +97,13 @@ pub(super) async fn run(
             max_deletes: args.delete_removed.and_then(|limit| limit.0),
             together: if all.len() > 1 { pairs(&all) } else { Vec::new() },
         };
-        let planned = fork::plan(&request, containers, cx).await;
-        Ok(planned.map(|fork::Planned { plan, fields, texts }| OnePlan {
-            plan,
-            fields: Some(fields),
-            texts: Some(texts),
-            is_odd: false,
-        }))
+        Ok(fork::plan(&request, containers, cx).await.map(OnePlan::from))
     })
     .await?;
     if let Some(file) = &args.plan_out {
-        save_parts(ui, &parts, file)?;
+        save_parts(ui, &together, file)?;
     }
-    let mut exit = exit;
-    for part in &parts {
-        if parts.len() > 1 {
-            ui.note(&format!("container  {}", part.names.source));
-        }
-        show_plan(ui, Shown { plan: &part.plan, fields: part.fields.as_ref(), format }, true)?;
-        exit = exit.and(planned_exit(&part.plan));
-    }
+    let exit = show_plans(ui, &together, format, true, together.parts.len() > 1)?;
     ui.spent("planned, nothing written", &cosmos, started);
     Ok(exit)
-}
-
-/// The fork's account: it is on this machine, and takes the public key.
-fn opened(url: &str, connection: &ConnectionArgs) -> Result<Cosmos, CliError> {
-    let wrong = |problem: String| {
-        CliError::usage(
-            format!("--fork {url}: {problem}"),
-            "name the endpoint that at --writable printed, such as http://127.0.0.1:8082/",
-        )
-    };
-    let mut settings = connection.settings()?;
-    settings.set_override("CosmosDB__accountEndpoint", url.to_owned());
-    settings.set_override("CosmosDB__credential", String::new());
-    let account = Account::from_settings(&settings).map_err(|e| wrong(e.to_string()))?;
-    if !is_loopback(&account.endpoint) {
-        return Err(wrong("it is on another machine".to_owned()));
-    }
-    Ok(Cosmos::new(account))
 }

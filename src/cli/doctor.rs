@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, retention_args};
+use super::{ConnectionArgs, retention_args};
 use crate::{
     config,
-    doctor::{self, Finding, Report, Request, TimerRules, Verdict},
-    figures::count_of,
+    console::{CliError, Exit, Ui, render},
+    doctor::{self, Finding, Request, TimerRules, Verdict},
     format::Format,
 };
 
@@ -54,26 +53,6 @@ pub async fn run(args: DoctorArgs, ui: &Ui) -> Result<Exit, CliError> {
         function: |settings, function, account| retention_args::timer(settings, function, account).map(drop),
     };
     let report = doctor::check(Request { app_root, settings, unreadable, timers }).await;
-    show(ui, &report, args.format)?;
+    render::doctor::show(ui, &report, args.format)?;
     Ok(if report.count(Verdict::Failure) == 0 { Exit::Done } else { Exit::Incomplete })
-}
-
-fn show(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
-    let mut rows = ui.rows(format, &["check", "result", "found", "do"]);
-    for finding in &report.findings {
-        rows.push(&[
-            json!(finding.check),
-            json!(finding.verdict.as_str()),
-            json!(finding.found),
-            json!(finding.advice),
-        ])?;
-    }
-    rows.finish()?;
-    ui.note(&format!(
-        "{}, {}, {}",
-        count_of(report.findings.len() as u64, "check"),
-        count_of(report.count(Verdict::Warning), "warning"),
-        count_of(report.count(Verdict::Failure), "failure"),
-    ));
-    Ok(())
 }

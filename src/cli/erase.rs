@@ -3,16 +3,15 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, from_archive::open_archive, selection::pk_flag, verify::span};
+use super::{ConnectionArgs, from_archive::open_archive, verify::span};
 use crate::{
     change::key::{ItemKey, PartitionKey},
     config::{self, Account, CaptureConfig},
+    console::{CliError, Exit, Ui, render::erase as render, words::pk_flag},
     dead_letters::DeadLetterStore,
-    erase::{self, EraseError, Found, Receipt, Request},
-    figures::count_of,
-    format::{Format, tenths},
+    erase::{self, EraseError, Request},
+    format::Format,
 };
 
 /// What is typed to go on; the id would be in the terminal's log.
@@ -77,7 +76,7 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     let plan = erase::plan(request, opened.context(ui)).await?;
     if plan.found.anything {
         let place = format!("{} of {}", opened.names.database, opened.cosmos.endpoint());
-        ui.confirm(&question(&plan.found, args.live, &place), ANSWER, args.yes)?;
+        ui.confirm(&render::question(&plan.found, args.live, &place), ANSWER, args.yes)?;
     } else {
         ui.note("there is nothing of it: no version, dead letter or journal has this id and partition key");
     }
@@ -86,7 +85,7 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     if receipt.live_stays {
         ui.note("note: the live document stays, and its next change is captured again; --live erases it too");
     }
-    print(ui, &receipt, args.format)?;
+    render::print(ui, &receipt, args.format)?;
     if !receipt.other_keys.is_empty() {
         let others: Vec<String> = receipt.other_keys.iter().map(pk_flag).collect();
         ui.hint(&format!("the history has this id under another key: {}", others.join(", ")));
@@ -97,37 +96,4 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     }
     ui.hint("something of it is there, captured meanwhile or not to be deleted: run the command again");
     Ok(Exit::Incomplete)
-}
-
-/// The question that stands between the plan and the deletes.
-fn question(found: &Found, with_live: bool, place: &str) -> String {
-    format!(
-        "{}, {}, {} in {} of restores, {} in {} of archives and {} will be erased from {place}. They cannot be had back.",
-        count_of(found.versions, "version"),
-        count_of(found.dead_letters, "dead letter"),
-        count_of(found.mentions, "mention"),
-        count_of(found.journals, "journal"),
-        count_of(found.events, "event"),
-        count_of(found.files, "file"),
-        if with_live { "the live document" } else { "not the live document" },
-    )
-}
-
-fn print(ui: &Ui, receipt: &Receipt, format: Format) -> Result<(), CliError> {
-    ui.summary(
-        format,
-        &[
-            ("item", json!(receipt.item)),
-            ("found", json!(receipt.found)),
-            ("versions", json!(receipt.versions)),
-            ("dead_letters", json!(receipt.dead_letters)),
-            ("journals", json!(receipt.journals)),
-            ("archived", json!(receipt.archived)),
-            ("live", json!(receipt.live)),
-            ("left", json!(receipt.left)),
-            ("at", json!(receipt.at)),
-            ("ru", tenths(receipt.ru)),
-            ("seconds", tenths(receipt.seconds)),
-        ],
-    )
 }

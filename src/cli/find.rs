@@ -3,13 +3,14 @@
 use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 pub use super::find_args::FindArgs;
-use super::{
-    CliError, ConnectionArgs, Exit, Ui, lookup,
-    render::find::{Extra, Writes},
-    together::SeveralArgs,
-};
+use super::{ConnectionArgs, lookup, together::SeveralArgs};
 use crate::{
     change::{key::parse_path, time::PointInTime},
+    console::{
+        CliError, Exit, Ui,
+        render::find::{Extra, Writes},
+        words,
+    },
     cosmos::Cosmos,
     find::{self, Request},
 };
@@ -63,8 +64,8 @@ async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
         return Err(error);
     }
     writes.finish(&report)?;
-    lookup::note_bad(ui, &report.bad);
-    lookup::note_bad(ui, &report.tally.unreadable);
+    words::note_bad(ui, &report.bad);
+    words::note_bad(ui, &report.tally.unreadable);
     ui.spent(&Writes::told(&report), cosmos, started);
     Ok(if report.is_complete() { Exit::Done } else { Exit::Incomplete })
 }

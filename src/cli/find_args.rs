@@ -2,9 +2,10 @@
 
 use clap::{ArgGroup, Args};
 
-use super::{CliError, ConnectionArgs, connection::PartArgs, together::SeveralArgs};
+use super::{ConnectionArgs, connection::PartArgs, together::SeveralArgs};
 use crate::{
     change::key::PartitionKey,
+    console::CliError,
     cosmos::Param,
     find::{BadCondition, Condition, FindError, Manner, Which},
     format::Format,

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use super::follow_args::FollowArgs;
-use super::{
-    CliError, Exit, Ui, follow_args::options, render::follow as render, signals::watch_signals, sinks::targets,
-};
+use super::{follow_args::options, sinks::targets};
 use crate::{
     config::{self, Account, CaptureConfig, Names, Secret, Settings},
+    console::{CliError, Exit, Ui, render::follow as render, signals::watch_signals},
     context::Context,
     cosmos::Cosmos,
     follow::{self, FieldRules, Filter, Metrics, Request, Source, health::Health},
@@ -27,7 +26,7 @@ pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
     let cosmos = Cosmos::new(account.clone());
     let options = options(ui, &args, &source, &cosmos).await?;
     let sinks = targets(ui, &args)?;
-    let filter = args.filter.as_deref().map(compiled).transpose()?;
+    let filter = args.filter.as_deref().map(Filter::compile).transpose()?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
     let key = settings.get("REWIND_REDACT_KEY").map(Secret::new);
     let fields = FieldRules { only: args.fields, redact: args.redact, key };
@@ -78,14 +77,4 @@ fn account_of(args: &FollowArgs, source: &Source, settings: &Settings) -> Result
         return Ok(Account::nowhere()?);
     }
     Ok(Account::from_settings(settings)?)
-}
-
-/// Compiles `--filter`.
-pub(super) fn compiled(source: &str) -> Result<Filter, CliError> {
-    Filter::compile(source).map_err(|e| {
-        CliError::usage(
-            format!("--filter: {e}"),
-            r#"an example: --filter 'op in ["create","replace"] && doc.balance < 0'"#,
-        )
-    })
 }

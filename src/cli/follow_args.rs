@@ -4,11 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{CliError, ConnectionArgs, Ui, lookup};
+use super::{ConnectionArgs, lookup};
 use crate::{
     change::{key::parse_path, shape::Redact},
+    console::{CliError, Ui},
     cosmos::{Cosmos, FeedMode, FeedStart, Shard},
-    follow::{self, Options, Source},
+    follow::{self, BadOptions, Options, Source},
 };
 
 /// Which change feed is read.
@@ -118,19 +119,7 @@ pub(super) async fn options(ui: &Ui, args: &FollowArgs, source: &Source, cosmos:
                 .map_err(|e| e.hint("write beginning, now, or a time such as 2h or 2026-11-20T14:05Z"))?,
         ),
     };
-    if matches!(source, Source::Container) && mode == FeedMode::AllVersions && start != FeedStart::Now {
-        return Err(CliError::usage(
-            format!("--from {}: the all-versions feed cannot be read from the past", args.from),
-            "leave --from out; with --mode latest, --from beginning gives the newest version of every document",
-        ));
-    }
-    if !matches!(source, Source::Container) && args.feed_range.is_some() {
-        return Err(CliError::usage(
-            "--feed-range: a MongoDB change stream cannot be shared",
-            "leave it out; a second follower of this name stands by",
-        ));
-    }
-    Ok(Options {
+    let options = Options {
         name: args.name.clone(),
         mode,
         start,
@@ -139,5 +128,15 @@ pub(super) async fn options(ui: &Ui, args: &FollowArgs, source: &Source, cosmos:
         poll: Duration::from_millis(args.poll),
         lease: Duration::from_secs(args.lease),
         holder: follow::holder(),
-    })
+    };
+    options.check(source).map_err(|bad| match bad {
+        BadOptions::Past => CliError::usage(
+            format!("--from {}: {bad}", args.from),
+            "leave --from out; with --mode latest, --from beginning gives the newest version of every document",
+        ),
+        BadOptions::Share => {
+            CliError::usage(format!("--feed-range: {bad}"), "leave it out; a second follower of this name stands by")
+        }
+    })?;
+    Ok(options)
 }

@@ -1,10 +1,10 @@
 //! Archives of `follow` as `load` and `restore` take them.
 
-use super::CliError;
 use crate::{
     archive::{Archive, Damage, HOW, Problem},
     causes::chain,
     config::Credential,
+    console::CliError,
 };
 
 /// The flag that names an archive.

@@ -7,16 +7,14 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use super::{
-    CliError, ConnectionArgs, Exit, Ui, connection::ru_limit, from_archive::open_archive, lookup,
-    render::load as render,
-};
+use super::{ConnectionArgs, connection::ru_limit, from_archive::open_archive, lookup};
 use crate::{
     backup::{
         self, Source,
         load::{Existing, Origin, Request},
     },
     config::Account,
+    console::{CliError, Exit, Ui, render::load as render},
     format::Format,
 };
 

@@ -6,14 +6,14 @@ use clap::Args;
 use serde_json::json;
 use tracing::info;
 
-use super::{CliError, Exit, Ui, signals::stop_signal};
 use crate::{
     config::{self, Names, Settings},
+    console::{CliError, Exit, Ui, signals::stop_signal},
     cosmos::{
         Failure,
         provision::{self, Wanted},
     },
-    host::functions::Function,
+    host::functions::all_names,
     local::{
         LocalCosmos, LocalOptions,
         environment::{handler_settings, prepare, this_program},
@@ -78,11 +78,8 @@ pub async fn run(args: LocalArgs, ui: &Ui) -> Result<Exit, CliError> {
             .await?;
     let cosmos = prepare(&local, &names).await?;
     // Functions that watch other containers have settings of their own.
-    for function in Function::discover(&app_root)? {
-        let own = Names::from_settings(&settings, Some(&function.name))?;
-        if own != names {
-            provision::provision(&cosmos, &own, &Wanted::default()).await.map_err(Failure::from)?;
-        }
+    for own in all_names(&app_root, &settings)?.into_iter().filter(|own| *own != names) {
+        provision::provision(&cosmos, &own, &Wanted::default()).await.map_err(Failure::from)?;
     }
     let trigger = if args.no_trigger {
         None

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory as _};
 
-use super::{Cli, CliError, Exit, Ui};
-use crate::figures::count_of;
+use super::Cli;
+use crate::{
+    console::{CliError, Exit, Ui},
+    figures::count_of,
+};
 
 /// Flags of `man`.
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! The command line: one file per command, `ui` the only place that prints data.
+//! The command line: one file per command. What is printed goes through `console::Ui`.
 
 mod applying;
 #[cfg(feature = "local")]
@@ -7,6 +7,7 @@ mod backfill;
 mod backup;
 mod completions;
 mod connection;
+mod conversions;
 mod cost;
 mod coverage;
 #[cfg(feature = "local")]
@@ -15,13 +16,13 @@ mod diff;
 mod diff_fork;
 mod doctor;
 mod erase;
-mod error;
 mod find;
 mod find_args;
 mod follow;
 mod follow_args;
 mod from_archive;
 mod history;
+mod history_args;
 mod load;
 #[cfg(feature = "local")]
 mod local;
@@ -34,23 +35,19 @@ mod populate;
 mod provision;
 mod prune;
 mod query;
-mod render;
 mod replay;
 mod restore;
 mod restore_args;
 mod retention_args;
 mod revert;
 mod revert_args;
-mod screen;
 mod selection;
 mod serve;
 mod show;
-mod signals;
 mod sinks;
 mod status;
 mod together;
 mod truncate;
-mod ui;
 mod undo;
 mod verify;
 
@@ -62,8 +59,8 @@ use clap::{
 };
 
 pub use connection::ConnectionArgs;
-pub use error::{CliError, ErrorKind, Hint};
-pub use ui::Ui;
+
+use crate::console::{Exit, Ui};
 
 /// A time machine for Azure Cosmos DB: captures every document version, restores exactly the documents you name
 #[derive(Debug, Parser)]
@@ -151,40 +148,6 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the manual page, or write one for each command
     Man(man::ManArgs),
-}
-
-/// How a command ended; the numbers are a documented contract (docs/reference/exit-codes.md).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Everything was done.
-    Done = 0,
-    /// It failed.
-    Failed = 1,
-    /// The command line or a setting is wrong; nothing was done.
-    Usage = 2,
-    /// It finished, but some documents were not handled.
-    Incomplete = 3,
-}
-
-/// What each exit code means; docs/reference/exit-codes.md is made of it.
-pub const EXITS: [(Exit, &str); 4] = [
-    (Exit::Done, "done"),
-    (Exit::Failed, "failed; the message says what, the hint what to do"),
-    (Exit::Usage, "the command line or a setting is wrong; nothing was done"),
-    (Exit::Incomplete, "finished, but some documents were not handled, or a check of `doctor` failed; each is named"),
-];
-
-impl Exit {
-    /// How a command ended of which this part ended so, and another one otherwise.
-    pub(crate) fn and(self, other: Self) -> Self {
-        if self == Self::Done { other } else { self }
-    }
-}
-
-impl From<Exit> for std::process::ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
 }
 
 /// A command line that was not understood, with what may be meant: a value that begins with a hyphen was taken for a flag.

@@ -1,8 +1,9 @@
 //! A MongoDB deployment as the source: `--source mongodb://…`, `--database`, `--collection`, `--dialect`.
 
-use super::{CliError, ConnectionArgs, opened::Opened};
+use super::{ConnectionArgs, opened::Opened};
 use crate::{
     config::{Names, Settings, is_mongo_address},
+    console::CliError,
     cosmos::Cosmos,
     follow::Source,
 };
@@ -120,7 +121,7 @@ impl ConnectionArgs {
 
     #[cfg(feature = "mongodb")]
     fn mongo_followed(&self, uri: &str) -> Result<Source, CliError> {
-        use crate::mongo::{Address, Dialect, Scope};
+        use crate::mongo::{Address, BadScope, Dialect, Scope};
         let from = if self.source.is_some() { "--source" } else { "setting MONGODB_URI" };
         let address =
             Address::parse(uri).map_err(|e| CliError::usage(format!("{from} {e}"), "percent-encode the password"))?;
@@ -133,18 +134,11 @@ impl ConnectionArgs {
         let dialect = self.dialect.as_deref().map(str::parse::<Dialect>).transpose();
         let named = self.dialect.as_deref().unwrap_or_default();
         let dialect = dialect.map_err(|e| CliError::usage(format!("--dialect {named:?} is no kind of server"), e))?;
-        // A variable of a script that is not set must not widen what is followed.
-        let names = [("--database", &self.database), ("--collection", &self.collection)];
-        if let Some((flag, _)) = names.iter().find(|(_, name)| name.as_ref().is_some_and(|name| name.trim().is_empty()))
-        {
-            return Err(CliError::usage(format!("{flag} is empty"), "name one, or leave the flag out"));
-        }
-        let scope = match (self.database.clone(), self.collection.clone()) {
-            (Some(database), Some(collection)) => Scope::Collection { database, collection },
-            (Some(database), None) => Scope::Database(database),
-            (None, None) => Scope::Deployment,
-            (None, Some(_)) => return Err(CliError::usage("--collection without its database", "add --database NAME")),
-        };
+        let scope = Scope::of(self.database.clone(), self.collection.clone()).map_err(|bad| match bad {
+            BadScope::EmptyDatabase => CliError::usage("--database is empty", "name one, or leave the flag out"),
+            BadScope::EmptyCollection => CliError::usage("--collection is empty", "name one, or leave the flag out"),
+            BadScope::NoDatabase => CliError::usage("--collection without its database", "add --database NAME"),
+        })?;
         Ok(Source::MongoDb { address, dialect, scope })
     }
 }

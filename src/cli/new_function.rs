@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{CliError, Exit, Ui, follow_args::FeedArg, render::new_function as render};
+use super::follow_args::FeedArg;
 use crate::{
     config,
+    console::{CliError, Exit, Ui, render::new_function as render},
     format::Format,
     host::app::NewFunction,
     new_function::{self, Request},

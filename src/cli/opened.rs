@@ -1,8 +1,9 @@
 //! The account that a command works on, whichever database the documents are in.
 
-use super::{CliError, ConnectionArgs, Ui};
+use super::ConnectionArgs;
 use crate::{
     config::{Account as Address, Names, Settings},
+    console::{CliError, Ui},
     cosmos::Cosmos,
     history::{Account, AnyContext},
 };
@@ -30,11 +31,6 @@ impl Opened {
     /// The same for a command that finishes what it has begun when Ctrl-C or SIGTERM comes.
     pub(super) fn careful_context<'a>(&'a self, ui: &'a Ui) -> AnyContext<'a> {
         AnyContext { account: self.account(), ..ui.careful_context(&self.cosmos, &self.names).any() }
-    }
-
-    /// The same account with other containers.
-    pub(super) fn with<'a>(&'a self, ui: &'a Ui, names: &'a Names) -> AnyContext<'a> {
-        AnyContext { account: self.account(), ..ui.context(&self.cosmos, names).any() }
     }
 }
 

@@ -6,15 +6,15 @@ use std::{
 };
 
 use clap::Args;
-use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui};
+use super::ConnectionArgs;
 use crate::{
     change::key::parse_path,
+    console::{CliError, Exit, Ui, render},
     figures::number,
-    format::{Format, tenths},
+    format::Format,
     input,
-    populate::{self, IdMapping, Origin, PopulateError, Report, Request},
+    populate::{self, IdMapping, Origin, PopulateError, Request},
 };
 
 /// Flags of `populate`.
@@ -72,7 +72,7 @@ pub async fn run(args: PopulateArgs, ui: &Ui) -> Result<Exit, CliError> {
     }
     let (cosmos, names) = args.connection.open()?;
     let report = populate::run(request, &ui.careful_context(&cosmos, &names)).await?;
-    show(ui, report, args.format)
+    render::populate::show(ui, report, args.format)
 }
 
 fn path(flag: &str, text: &str) -> Result<Vec<String>, CliError> {
@@ -88,38 +88,6 @@ fn opened(path: &Path) -> Result<Box<dyn BufRead + Send>, CliError> {
         let hint = "name a readable file, or - for standard input";
         CliError::usage(format!("cannot open {}", path.display()), hint).because(e)
     })
-}
-
-fn show(ui: &Ui, report: Report, format: Format) -> Result<Exit, CliError> {
-    let (rejected, failed, stopped) = (report.rejected, report.failed, report.stopped);
-    ui.summary(
-        format,
-        &[
-            ("container", json!(report.container)),
-            ("written", json!(report.written)),
-            ("created", json!(report.created)),
-            ("updated", json!(report.updated)),
-            ("rejected", json!(rejected)),
-            ("failed", json!(failed)),
-            ("ru", tenths(report.ru)),
-            ("seconds", tenths(report.seconds)),
-            ("per_second", tenths(report.per_second)),
-        ],
-    )?;
-    if let Some(failure) = report.refused {
-        return Err(failure.into());
-    }
-    if let Some(e) = report.broken_off {
-        return Err(CliError::failed("cannot read the input to its end").because(e));
-    }
-    if stopped {
-        ui.note("stopped before everything was written");
-    }
-    if rejected + failed == 0 {
-        return Ok(if stopped { Exit::Incomplete } else { Exit::Done });
-    }
-    ui.note(&format!("warning: {} rejected, {} failed", number(rejected), number(failed)));
-    Ok(Exit::Incomplete)
 }
 
 impl From<PopulateError> for CliError {

@@ -1,14 +1,14 @@
 //! `provision`: creates the database and its containers, or checks those that exist.
 
 use clap::Args;
-use serde_json::{Value, json};
 
-use super::{CliError, ConnectionArgs, Exit, Ui};
+use super::ConnectionArgs;
 use crate::{
     config::{Account, Names},
+    console::{CliError, Exit, Ui, render},
     cosmos::{Cosmos, Disposition, Failure, provision::NotProvisioned},
     format::Format,
-    provision::{self, ProvisionError, Provisioned, Report, Request, Severity, Throughput},
+    provision::{self, ProvisionError, Request, Throughput},
 };
 
 /// Flags of `provision`.
@@ -57,7 +57,7 @@ pub async fn run(args: ProvisionArgs, ui: &Ui) -> Result<Exit, CliError> {
     let names = Names::from_settings(&settings, None)?;
     let cosmos = Cosmos::new(Account::from_settings(&settings)?);
     let report = provision::run(request, &ui.context(&cosmos, &names)).await?;
-    show(ui, &report, args.format)?;
+    render::provision::show(ui, &report, args.format)?;
     match report.unusable() {
         None => Ok(Exit::Done),
         Some(one) => {
@@ -66,45 +66,6 @@ pub async fn run(args: ProvisionArgs, ui: &Ui) -> Result<Exit, CliError> {
                 .hint(format!("name another one with --{role}, and it is created")))
         }
     }
-}
-
-fn show(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
-    let all = &report.all;
-    let mut rows = ui.rows(format, &["role", "name", "state", "partition_key", "differs"]);
-    for one in all {
-        rows.push(&row(one, format))?;
-    }
-    rows.finish()?;
-    for (one, difference) in all.iter().flat_map(|one| one.differs.iter().map(move |d| (one, d))) {
-        let level = if difference.severity == Severity::Note { "note" } else { "warning" };
-        ui.note(&format!("{level}: {} {}: {} (left as it is)", one.role.as_str(), one.name, difference.what));
-    }
-    let created = report.created();
-    let (found, ru, seconds) = (all.len() - created, report.ru, report.seconds);
-    ui.note(&format!("{created} created, {found} found, {ru:.1} RU, {seconds:.1} s"));
-    Ok(())
-}
-
-fn row(one: &Provisioned, format: Format) -> [Value; 5] {
-    let state = match (one.created, one.differs.is_empty()) {
-        (true, _) => "created",
-        (false, true) => "exists",
-        (false, false) => "exists, differs",
-    };
-    let differs: Vec<&str> = one.differs.iter().map(|d| d.what.as_str()).collect();
-    [
-        json!(one.role.as_str()),
-        json!(one.name),
-        json!(state),
-        json!(one.key.join(", ")),
-        match format {
-            // People read the details below the table.
-            Format::Table if differs.is_empty() => Value::Null,
-            Format::Table => json!("see below"),
-            Format::Csv => json!(differs.join("; ")),
-            Format::Json | Format::Jsonl => json!(differs),
-        },
-    ]
 }
 
 /// How paths are written.

@@ -1,14 +1,12 @@
 //! `prune`: removes versions that no kept instant needs.
 
 use clap::Args;
-use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, lookup, retention_args::RetentionArgs};
+use super::{ConnectionArgs, retention_args::RetentionArgs};
 use crate::{
-    change::time::PointInTime,
-    figures::count_of,
-    format::{Format, tenths},
-    retention::{self, KeepReason, Report, Sums},
+    console::{CliError, Exit, Ui, render::prune as render, words},
+    format::Format,
+    retention::{self},
 };
 
 /// Flags of `prune`.
@@ -39,22 +37,18 @@ pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
     let names = &opened.names;
     let plan = retention::plan(args.retention.request(), opened.context(ui)).await?;
     let container = format!("{}/{}", names.database, names.changes);
-    ui.note(&format!(
-        "keeping    every second from {}, and {} before it (ends of days and months)",
-        PointInTime::from_epoch(plan.kept().window),
-        count_of(plan.kept().points().count() as u64, "moment")
-    ));
+    render::note_kept(ui, plan.kept());
     let dry_run = args.retention.dry_run;
     if !dry_run && !args.yes {
-        ui.confirm(&question(&plan.count().await?.sums, &container), &names.changes, false)?;
+        ui.confirm(&render::question(&plan.count().await?.sums, &container), &names.changes, false)?;
     }
     ui.heed();
     let report = if dry_run { plan.count().await? } else { plan.apply().await? };
-    let exit = lookup::note_bad(ui, &report.bad);
+    let exit = words::note_bad(ui, &report.bad);
     if dry_run {
         ui.note(&format!("removing   about {:.0} RU are expected; nothing was removed", report.sums.forecast()));
     }
-    print(ui, &report, &container, args.format)?;
+    render::print(ui, &report, &container, args.format)?;
     match report.fatal {
         Some(failure) => Err(failure.into()),
         None if report.sums.failed > 0 || report.interrupted => {
@@ -63,39 +57,4 @@ pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
         }
         None => Ok(exit),
     }
-}
-
-/// The question that stands between the plan and the deletes.
-fn question(counted: &Sums, container: &str) -> String {
-    format!(
-        "{} of {} and {} will be deleted from {container}, for about {:.0} RU. They cannot be had back.",
-        count_of(counted.removed, "version"),
-        counted.versions,
-        count_of(counted.journals, "journal"),
-        counted.forecast()
-    )
-}
-
-fn print(ui: &Ui, report: &Report, container: &str, format: Format) -> Result<(), CliError> {
-    let sums = &report.sums;
-    let of_reason = |reason: KeepReason| sums.reasons.get(&reason).copied().unwrap_or_default();
-    let reasons: serde_json::Map<_, _> =
-        KeepReason::ALL.into_iter().map(|reason| (reason.name().to_owned(), json!(of_reason(reason)))).collect();
-    ui.summary(
-        format,
-        &[
-            ("container", json!(container)),
-            ("dry_run", json!(report.dry_run)),
-            ("documents", json!(sums.items)),
-            ("versions", json!(sums.versions)),
-            ("kept", json!(sums.reasons.values().sum::<u64>())),
-            ("reasons", reasons.into()),
-            ("removed", json!(sums.removed)),
-            ("forgotten", json!(sums.forgotten)),
-            ("journals", json!(sums.journals)),
-            ("failed", json!(sums.failed)),
-            ("ru", tenths(report.ru)),
-            ("seconds", tenths(report.seconds)),
-        ],
-    )
 }

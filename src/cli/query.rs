@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{CliError, ConnectionArgs, ErrorKind, Exit, Ui, connection::container};
+use super::{ConnectionArgs, connection::container};
 use crate::{
     change::key::{KeyPaths, PartitionKey},
+    console::{CliError, ErrorKind, Exit, Ui},
     cosmos::{Failure, Param},
     figures::count_of,
     format::Format,

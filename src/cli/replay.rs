@@ -1,15 +1,14 @@
 //! `replay`: lists dead letters, and captures them again when their cause is fixed.
 
 use clap::Args;
-use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui};
+use super::ConnectionArgs;
 use crate::{
-    capture::replay::{ReplayError, Replayed, Request, replay},
+    capture::replay::{ReplayError, Request, replay},
     config::{self, Account, CaptureConfig, DeadLetterLocation},
+    console::{CliError, Exit, Ui, render::replay::Letters},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
-    figures::count_of,
     format::Format,
 };
 
@@ -56,36 +55,9 @@ pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
     ui.heed();
     let stop = ui.stop().clone();
     let request = Request { list_only, function, id, settings, config, store, stop };
-    let mut rows = ui.rows(args.format, &["letter", "at", "function", "id", "status", "outcome", "reason"]);
-    let report = replay(request, &cosmos, ui.screen(), |one: Replayed| {
-        let cells = [
-            one.letter.into(),
-            json!(one.at),
-            json!(one.function),
-            json!(one.id),
-            json!(one.status),
-            one.outcome.as_str().into(),
-            one.reason.into(),
-        ];
-        Ok::<_, CliError>(rows.push(&cells)?)
-    })
-    .await?;
-    rows.finish()?;
-    if list_only {
-        ui.note(&format!("{} dead letters in {}", report.letters, report.store));
-        return Ok(left(ui, report.left).unwrap_or(Exit::Done));
-    }
-    ui.note(&format!("{} replayed, {} kept, {:.1} RU, store {}", report.stored, report.kept, report.ru, report.store));
-    let exit = if report.kept == 0 { Exit::Done } else { Exit::Incomplete };
-    Ok(left(ui, report.left).unwrap_or(exit))
-}
-
-/// Says how many letters were not looked at, when there are such.
-fn left(ui: &Ui, letters: u64) -> Option<Exit> {
-    (letters > 0).then(|| {
-        ui.hint(&format!("stopped before {} were looked at: run the command again", count_of(letters, "letter")));
-        Exit::Incomplete
-    })
+    let mut letters = Letters::new(ui, args.format);
+    let report = replay(request, &cosmos, ui.screen(), |one| letters.push(one)).await?;
+    letters.finish(&report, list_only)
 }
 
 impl From<ReplayError> for CliError {

@@ -4,16 +4,19 @@ use std::{path::Path, time::Instant};
 
 pub use super::restore_args::RestoreArgs;
 use super::{
-    CliError, ErrorKind, Exit, Ui,
     applying::{save_plans, show_and_apply},
     from_archive::{FROM, open_archive},
-    render::plan::Shown,
-    selection::{list_text, lists_of},
-    together::{OnePlan, Run, Then, bad_plan, carry_out, names_of, pairs, plan_and_carry_out, saved_parts},
+    selection::{bad_list, list_text},
+    together::{Then, bad_plan, carry_out, names_of, plan_and_carry_out},
 };
 use crate::{
     config::Account,
-    restore::{self, PlanLoadError, Planned, Saved, Use, new_id},
+    console::{CliError, ErrorKind, Exit, Ui, render::plan::Shown},
+    input::lists_of,
+    restore::{
+        self, PlanLoadError, Planned, Saved, Use, new_id,
+        together::{OnePlan, ReopenError, pairs, reopen_each},
+    },
 };
 
 /// Runs the command.
@@ -69,22 +72,16 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
 
 /// Several containers, to the same moment.
 async fn together(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
-    let (cosmos, _) = args.connection.open()?;
+    let (cosmos, names) = args.connection.open()?;
     let mut all = names_of(&args.connection, &args.containers)?;
     if let Some(file) = &args.ids_file {
-        args.lists = lists_of(&list_text(file)?, &mut all)?;
+        args.lists = lists_of(&list_text(file)?, &mut all).map_err(bad_list)?;
     }
     let then = Then { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
-    plan_and_carry_out(ui, &cosmos, &all, then, async |names, containers, cx| {
+    plan_and_carry_out(ui, (&cosmos, &names), &all, then, async |names, containers, cx| {
         let mut request = args.request(ui, None, &cosmos, names, containers).await?;
         request.together = pairs(&all);
-        let planned = restore::plan(&request, containers, cx).await;
-        Ok(planned.map(|Planned { plan, bad, .. }| OnePlan {
-            plan,
-            fields: None,
-            texts: None,
-            is_odd: !bad.is_empty(),
-        }))
+        Ok(restore::plan(&request, containers, cx).await.map(OnePlan::from))
     })
     .await
 }
@@ -95,11 +92,11 @@ async fn saved_together(saved: Vec<Saved>, args: &RestoreArgs, ui: &Ui, started:
         return Err(CliError::usage("--plan: it is of several containers", format!("leave --into and {FROM} out")));
     }
     let (cosmos, names) = args.connection.open()?;
-    let parts = saved_parts(ui, (&cosmos, &names), saved, args.plan.as_deref()).await?;
-    // A plan may be used twice: each use has its own journals.
-    let id = new_id(&*ui.context(&cosmos, &names).clock);
-    let run = Run { id: Some(&id), dry_run: args.dry_run };
-    carry_out(ui, &parts, &args.how, run, &cosmos, started).await
+    let together = reopen_each(saved, &ui.context(&cosmos, &names).any()).await.map_err(|error| match error {
+        ReopenError::Plan(problem) => bad_plan(args.plan.as_deref(), problem),
+        ReopenError::Restore(error) => error.into(),
+    })?;
+    carry_out(ui, &together, (&args.how, args.dry_run), (&cosmos, &names), started).await
 }
 
 fn loaded(file: &Path) -> Result<Vec<Saved>, CliError> {

@@ -1,30 +1,24 @@
 //! Flags of `restore`, and what they ask for.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, Ui,
+    ConnectionArgs,
     applying::ApplyArgs,
     connection::container,
     lookup,
-    selection::{full_key, parse_list, read_list},
+    selection::{full_key, list_text, parse_list},
 };
 use crate::{
     archive::Archive,
-    change::{
-        key::{ItemKey, PartitionKey},
-        time::PointInTime,
-    },
+    change::key::PartitionKey,
     config::Names,
+    console::{CliError, Ui},
     cosmos::{Cosmos, Param, Shard},
     history::Containers,
-    input::{Listed, Then},
-    restore::{Back, Named, Request, State, Which},
+    restore::{Named, NotListed, Request, State, Which, each_its_own},
 };
 
 /// Flags of `restore`
@@ -151,11 +145,16 @@ impl RestoreArgs {
         };
         let listed = match (self.lists.get(&names.source), &self.ids_file) {
             (Some(list), _) => Some(parse_list(list, names, containers)?),
-            (None, Some(file)) => Some(read_list(file, names, containers)?),
+            (None, Some(file)) => Some(parse_list(&list_text(file)?, names, containers)?),
             (None, None) => None,
         };
         let each = match &listed {
-            Some(listed) => each_its_own(listed, at, ui, cosmos).await?,
+            Some(listed) => {
+                let time = async |line: usize, text: &str| {
+                    lookup::point(ui, cosmos, &format!("--ids-file line {line}, at"), text).await
+                };
+                each_its_own(listed, at, time).await.map_err(not_listed)?
+            }
             None => None,
         };
         let state = match (each, at, &self.version) {
@@ -227,38 +226,14 @@ impl RestoreArgs {
     }
 }
 
-/// What each document of a list goes back to, when a line says that; the others then go back to `at`.
-async fn each_its_own(
-    listed: &[Listed],
-    at: Option<PointInTime>,
-    ui: &Ui,
-    cosmos: &Cosmos,
-) -> Result<Option<HashMap<ItemKey, Back>>, CliError> {
-    if listed.iter().all(|one| one.then.is_none()) {
-        return Ok(None);
+/// A list that does not say what each of its documents goes back to.
+fn not_listed(bad: NotListed<CliError>) -> CliError {
+    match bad {
+        NotListed::Nothing { .. } => CliError::usage(
+            format!("--ids-file {bad}"),
+            "other lines do: give it before, version or at, or add --at for those without",
+        ),
+        NotListed::Twice { .. } => CliError::usage(format!("--ids-file {bad}"), "name each document once"),
+        NotListed::Time(error) => error,
     }
-    let mut each = HashMap::with_capacity(listed.len());
-    for Listed { item, then, line, .. } in listed {
-        let back = match (then, at) {
-            (Some(Then::Version(version)), _) => Back::Version(version.clone()),
-            (Some(Then::NoDocument), _) => Back::NoDocument,
-            (Some(Then::At(text)), _) => {
-                Back::At(lookup::point(ui, cosmos, &format!("--ids-file line {line}, at"), text).await?)
-            }
-            (None, Some(at)) => Back::At(at),
-            (None, None) => {
-                return Err(CliError::usage(
-                    format!("--ids-file line {line} does not say what its document goes back to"),
-                    "other lines do: give it before, version or at, or add --at for those without",
-                ));
-            }
-        };
-        if each.insert(item.clone(), back.clone()).is_some_and(|earlier| earlier != back) {
-            return Err(CliError::usage(
-                format!("--ids-file line {line}: {:?} goes back to something else in an earlier line", item.id),
-                "name each document once",
-            ));
-        }
-    }
-    Ok(Some(each))
 }

@@ -5,13 +5,15 @@ use std::time::Instant;
 
 pub use super::revert_args::RevertArgs;
 use super::{
-    CliError, Exit, Ui,
     applying::{save_plans, show_and_apply},
-    render::plan::Shown,
-    together::{OnePlan, Then, names_of, pairs, plan_and_carry_out},
+    together::{Then, names_of, plan_and_carry_out},
 };
 use crate::{
-    restore::{self, Use},
+    console::{CliError, Exit, Ui, render::plan::Shown},
+    restore::{
+        self, Use,
+        together::{OnePlan, pairs},
+    },
     revert::{self, Request},
 };
 
@@ -43,20 +45,14 @@ pub async fn run(mut args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
 
 /// Several containers, the same writes.
 async fn together(args: &mut RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
-    let (cosmos, _) = args.connection.open()?;
+    let (cosmos, own) = args.connection.open()?;
     let mut all = names_of(&args.connection, &args.containers)?;
     args.which.share_list(&mut all)?;
     let args = &*args;
     let then = Then { how: &args.how, dry_run: args.dry_run, plan_out: args.plan_out.as_deref() };
-    plan_and_carry_out(ui, &cosmos, &all, then, async |names, containers, cx| {
+    plan_and_carry_out(ui, (&cosmos, &own), &all, then, async |names, containers, cx| {
         let request = Request { together: pairs(&all), ..args.request(ui, &cosmos, names, containers).await? };
-        let planned = revert::plan(&request, containers, cx).await;
-        Ok(planned.map(|planned| OnePlan {
-            plan: planned.plan,
-            fields: Some(planned.fields),
-            texts: None,
-            is_odd: !planned.bad.is_empty(),
-        }))
+        Ok(revert::plan(&request, containers, cx).await.map(OnePlan::from))
     })
     .await
 }

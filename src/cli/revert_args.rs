@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{
-    CliError, ConnectionArgs, Ui,
+    ConnectionArgs,
     applying::ApplyArgs,
     lookup,
     restore_args::DeleteLimit,
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     change::merge::{ArrayKey, Prefer, Rules},
     config::Names,
+    console::{CliError, Ui},
     cosmos::{Cosmos, Shard},
     history::{Containers, past::Selection},
     restore::{Named, Which},

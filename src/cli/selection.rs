@@ -1,17 +1,18 @@
 //! Which documents a command is about: one, a list, or those that a predicate finds.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-use super::{CliError, query::wrong_key};
+use super::query::wrong_key;
 use crate::{
-    change::key::{ItemKey, KeyPaths, PartitionKey, parse_path},
+    change::key::{ItemKey, PartitionKey, parse_path},
     config::Names,
+    console::CliError,
     cosmos::Param,
     history::{Account, Containers, past::Selection},
-    input::{self, BadList, Listed},
+    input::{self, ListError, Listed},
 };
 use clap::Args;
 
@@ -76,7 +77,7 @@ impl SelectionArgs {
     /// When a line does not name one of them.
     pub(super) fn share_list(&mut self, all: &mut Vec<Names>) -> Result<(), CliError> {
         if let Some(file) = &self.ids_file {
-            self.lists = lists_of(&list_text(file)?, all)?;
+            self.lists = input::lists_of(&list_text(file)?, all).map_err(bad_list)?;
         }
         Ok(())
     }
@@ -87,11 +88,7 @@ impl SelectionArgs {
     /// When some lines name a container, and a line does not name one of these.
     pub(super) fn share_list_or_repeat(&mut self, all: &mut Vec<Names>) -> Result<(), CliError> {
         if let Some(file) = &self.ids_file {
-            let text = list_text(file)?;
-            self.lists = match input::names_containers(&text) {
-                true => lists_of(&text, all)?,
-                false => all.iter().map(|names| (names.source.clone(), text.clone())).collect(),
-            };
+            self.lists = input::lists_or_repeated(&list_text(file)?, all).map_err(bad_list)?;
         }
         Ok(())
     }
@@ -123,18 +120,6 @@ impl SelectionArgs {
     }
 }
 
-/// The flag that names a key, as a shell takes it.
-pub(super) fn pk_flag(key: &PartitionKey) -> String {
-    let mut text = key.to_string();
-    if text.chars().any(char::is_control) {
-        let escaped = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
-        text = key.to_json().to_string().chars().map(escaped).collect();
-    }
-    // After a blank, a dash would begin a flag.
-    let between = if text.starts_with('-') { '=' } else { ' ' };
-    format!("--pk{between}'{}'", text.replace('\'', r"'\''"))
-}
-
 /// Refuses a partition key that does not have all components.
 pub(super) fn full_key(key: &PartitionKey, names: &Names, containers: &Containers) -> Result<(), CliError> {
     let paths = containers.source.key_paths();
@@ -147,14 +132,12 @@ pub(super) fn read_ids(file: &Path, names: &Names, containers: &Containers) -> R
 }
 
 fn ids(text: &str, names: &Names, containers: &Containers) -> Result<Vec<ItemKey>, CliError> {
-    let mut known = HashSet::new();
-    let listed = of_one_container(input::named, text, names, containers)?.into_iter().map(|one| one.item);
-    Ok(listed.filter(|item| known.insert(item.clone())).collect())
+    input::items_of(text, &names.source, containers.source.key_paths()).map_err(bad_list)
 }
 
-/// The documents of a list, and what their lines say that they go back to.
-pub(super) fn read_list(file: &Path, names: &Names, containers: &Containers) -> Result<Vec<Listed>, CliError> {
-    parse_list(&list_text(file)?, names, containers)
+/// The documents of a list's text, and what their lines say that they go back to.
+pub(super) fn parse_list(text: &str, names: &Names, containers: &Containers) -> Result<Vec<Listed>, CliError> {
+    input::listed_of(text, &names.source, containers.source.key_paths()).map_err(bad_list)
 }
 
 const EXAMPLE: &str = r#"write lines like {"id":"28036","pk":"28036"} or {"id":"a","pk":["t1",42]}"#;
@@ -166,46 +149,17 @@ pub(super) fn list_text(file: &Path) -> Result<String, CliError> {
     text.map_err(|e| CliError::usage(format!("--ids-file {}: {e}", file.display()), EXAMPLE))
 }
 
-/// The documents of a list's text, and what their lines say that they go back to.
-pub(super) fn parse_list(text: &str, names: &Names, containers: &Containers) -> Result<Vec<Listed>, CliError> {
-    of_one_container(input::listed, text, names, containers)
-}
-
-/// The documents of a list's text. One that is said to be in another container is refused.
-fn of_one_container(
-    parse: fn(&str, &KeyPaths) -> Result<Vec<Listed>, BadList>,
-    text: &str,
-    names: &Names,
-    containers: &Containers,
-) -> Result<Vec<Listed>, CliError> {
-    let paths = containers.source.key_paths();
-    let listed = parse(text, paths).map_err(|bad| bad_list(&bad))?;
-    let elsewhere = |one: &&Listed| one.container.as_ref().is_some_and(|container| *container != names.source);
-    match listed.iter().find(elsewhere) {
-        Some(Listed { line, container: Some(container), .. }) => Err(CliError::usage(
-            format!("--ids-file line {line} is about container {container}, not about {}", names.source),
-            "name all containers of the list with --containers",
-        )),
-        _ => Ok(listed),
+/// A list that cannot be used.
+pub(super) fn bad_list(bad: ListError) -> CliError {
+    match bad {
+        ListError::Bad(bad) => CliError::usage(format!("--ids-file: {bad}"), EXAMPLE),
+        ListError::Elsewhere { .. } => {
+            CliError::usage(format!("--ids-file {bad}"), "name all containers of the list with --containers")
+        }
+        ListError::NotAsked(other) => {
+            CliError::usage(format!("--ids-file: {other} is none of --containers"), "name it there too")
+        }
     }
-}
-
-/// The list of each container, of a list that is about several. Of these it leaves those that the list names.
-///
-/// # Errors
-/// When a line does not name one of them.
-pub(super) fn lists_of(text: &str, all: &mut Vec<Names>) -> Result<BTreeMap<String, String>, CliError> {
-    let lists = input::by_container(text).map_err(|bad| bad_list(&bad))?;
-    if let Some(other) = lists.keys().find(|other| all.iter().all(|names| names.source != **other)) {
-        return Err(CliError::usage(format!("--ids-file: {other} is none of --containers"), "name it there too"));
-    }
-    all.retain(|names| lists.contains_key(&names.source));
-    Ok(lists)
-}
-
-/// A list that is not understood.
-pub(super) fn bad_list(bad: &BadList) -> CliError {
-    CliError::usage(format!("--ids-file: {bad}"), EXAMPLE)
 }
 
 /// The fields that a flag names.

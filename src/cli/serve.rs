@@ -7,10 +7,11 @@ use tokio::{net::TcpListener, runtime, sync::watch, task};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{CliError, ErrorKind, Exit, retention_args, signals::watch_signals};
+use super::retention_args;
 use crate::{
     capture::Capture,
     config::{self, CaptureConfig, Settings},
+    console::{CliError, ErrorKind, Exit, signals::watch_signals},
     history::CosmosHistory,
     host::{Handler, Shutdown, serve},
     serving::{self, ServeError},

@@ -4,22 +4,14 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use super::{
-    CliError, ConnectionArgs, Exit, Ui,
-    error::ErrorKind,
-    lookup::{self, describe},
-    render::show as render,
-    selection::SelectionArgs,
-    together::SeveralArgs,
-};
+use super::{ConnectionArgs, lookup, selection::SelectionArgs, together::SeveralArgs};
 use crate::{
-    backup::file::one_line,
-    figures::count_of,
-    format::printable,
-    history::{
-        as_of::State,
-        past::{self, ShowRequest, Shown},
+    console::{
+        CliError, ErrorKind, Exit, Ui,
+        render::show::{How, print},
     },
+    figures::count_of,
+    history::past::{self, ShowRequest},
 };
 
 /// Flags of `show`.
@@ -87,10 +79,11 @@ async fn one(args: &ShowArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     let request = ShowRequest { which: args.which.selection(opened.account(), names).await?, at };
     let cx = opened.context(ui);
     let mut documents = past::show(&request, &cx).await?;
+    let how = How { object: args.format == ShowFormat::Json, pretty: args.pretty, list: args.which.is_list() };
     let mut count = 0;
     let mut exit = Exit::Done;
     while let Some(shown) = documents.next().await? {
-        match print(ui, args, &shown) {
+        match print(ui, &shown, how) {
             Ok(()) => count += 1,
             Err(error) if args.which.is_list() && matches!(error.kind, ErrorKind::NotThere(_)) => {
                 ui.note(&format!("warning: {error}"));
@@ -101,30 +94,4 @@ async fn one(args: &ShowArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     }
     ui.spent(&count_of(count, "document"), cosmos, started);
     Ok(if documents.is_incomplete() { Exit::Incomplete } else { exit })
-}
-
-fn print(ui: &Ui, args: &ShowArgs, shown: &Shown) -> Result<(), CliError> {
-    let (item, answer) = (&shown.item, shown.answer());
-    let key = if args.which.is_list() { format!(" ({})", item.key.partition_key) } else { String::new() };
-    let about = printable(&format!("document {:?}{key}", item.key.id)).into_owned();
-    if args.format == ShowFormat::Json {
-        render::object(ui, &item.key, &answer, shown.text.as_deref(), shown.known.doubt.as_deref())?;
-    }
-    if let Some(doubt) = &shown.known.doubt {
-        ui.note(&printable(&format!("warning: {about}: {doubt}")));
-    }
-    if !matches!(answer.state, State::Document(_)) {
-        lookup::note_caveats(ui, &answer.caveats);
-        return Err(lookup::not_there(&item.key.id, &answer, &shown.known.versions, "--at"));
-    }
-    if args.format == ShowFormat::Text {
-        let text = shown.text.as_deref().unwrap_or_default();
-        let text = if args.which.is_list() && !args.pretty { one_line(text) } else { text.into() };
-        ui.document(&text, args.pretty)?;
-    }
-    if let Some(text) = describe(&answer) {
-        ui.note(&format!("{about}: {text}"));
-    }
-    lookup::note_caveats(ui, &answer.caveats);
-    Ok(())
 }

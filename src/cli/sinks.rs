@@ -2,9 +2,10 @@
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
-use super::{CliError, Ui, follow_args::FollowArgs};
+use super::follow_args::FollowArgs;
 use crate::{
     config::{BlobUrl, DeadLetterLocation, without_secrets},
+    console::{CliError, Ui},
     follow::{Event, SinkTarget, pretty, sink::StreamSink},
 };
 

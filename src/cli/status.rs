@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, connection::ru_limit, render, verify::span};
+use super::{ConnectionArgs, connection::ru_limit, verify::span};
 use crate::{
     causes::chain,
     config::{self, Account, CaptureConfig, Names},
+    console::{CliError, Exit, Ui, render},
     cosmos::Cosmos,
     dead_letters::DeadLetterStore,
     format::{Format, printable},

@@ -1,14 +1,13 @@
 //! `truncate`: deletes all documents of a container.
 
 use clap::Args;
-use serde_json::json;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, connection::container};
+use super::{ConnectionArgs, connection::container};
 use crate::{
-    config::Names,
+    console::{CliError, Exit, Ui, render::truncate as render},
     figures::count_of,
-    format::{Format, tenths},
-    truncate::{self, Plan, Report, Request, TruncateError},
+    format::Format,
+    truncate::{self, Request, TruncateError},
 };
 
 /// Flags of `truncate`.
@@ -49,12 +48,12 @@ pub async fn run(args: TruncateArgs, ui: &Ui) -> Result<Exit, CliError> {
     if plan.documents() == 0 {
         ui.note(&format!("{} is empty", plan.shown));
     } else {
-        ui.confirm(&question(&plan, name, &names), name, args.yes)?;
+        ui.confirm(&render::question(&plan, name, &names), name, args.yes)?;
     }
     let more = plan.more;
     ui.heed();
     let report = truncate::apply(plan, &cx).await;
-    show(ui, &report, args.format)?;
+    render::show(ui, &report, args.format)?;
     if more {
         ui.hint(&format!("--max {} was reached; run the command again for the rest", args.max));
     }
@@ -67,34 +66,6 @@ pub async fn run(args: TruncateArgs, ui: &Ui) -> Result<Exit, CliError> {
         None if report.failed > 0 => Ok(Exit::Incomplete),
         None => Ok(Exit::Done),
     }
-}
-
-fn question(plan: &Plan, name: &str, names: &Names) -> String {
-    let which = if plan.more { "the first " } else { "" };
-    let warning = if name == names.changes {
-        " They are the history: nothing can be restored from them afterwards."
-    } else if name == names.leases {
-        " The trigger starts over without them."
-    } else {
-        ""
-    };
-    format!("Delete {which}{} of {}?{warning}", count_of(plan.documents(), "document"), plan.shown)
-}
-
-fn show(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
-    if report.unnamed > 0 {
-        ui.note(&format!("... and {} more", count_of(report.unnamed, "failure")));
-    }
-    ui.summary(
-        format,
-        &[
-            ("container", json!(report.container)),
-            ("deleted", json!(report.deleted)),
-            ("failed", json!(report.failed)),
-            ("ru", tenths(report.ru)),
-            ("seconds", tenths(report.seconds)),
-        ],
-    )
 }
 
 impl From<TruncateError> for CliError {

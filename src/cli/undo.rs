@@ -3,21 +3,23 @@
 use std::time::Instant;
 
 use clap::Args;
-use serde_json::json;
 
 use super::{
-    CliError, ConnectionArgs, Exit, Ui,
+    ConnectionArgs,
     applying::{ApplyArgs, show_and_apply},
-    render::plan::Shown,
-    together::{Part, Run, carry_out},
+    together::carry_out,
 };
 use crate::{
-    change::time::PointInTime,
-    config::Names,
+    console::{
+        CliError, Exit, Ui,
+        render::{self, plan::Shown},
+    },
     figures::count_of,
-    format::Format,
-    history::{CosmosReader, reading::HistoryReader},
-    restore::{self, RestoreError, UndoRequest, Use, journal, plan_file::Pair},
+    history::CosmosReader,
+    restore::{
+        UndoRequest, Use, journal,
+        together::{Part, undo_each},
+    },
 };
 
 /// Flags of `undo`
@@ -53,8 +55,9 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
     if args.list {
         let changes = cosmos.container(&names.database, &names.changes).await?;
         // Whatever has become of the source.
-        let count = list(ui, &CosmosReader::new(changes.clone(), changes.key_paths()), args.how.format).await?;
-        ui.spent(&count_of(count, "restore"), cosmos, started);
+        let restores = journal::list(&CosmosReader::new(changes.clone(), changes.key_paths())).await?;
+        render::undo::list(ui, &restores, args.how.format)?;
+        ui.spent(&count_of(restores.len() as u64, "restore"), cosmos, started);
         return Ok(Exit::Done);
     }
     let request = UndoRequest {
@@ -64,43 +67,13 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
         ru_limit: args.how.ru_limit,
     };
     let cx = opened.context(ui);
-    let (plan, containers) = restore::undo(&request, &cx).await?;
-    if !plan.head.together.is_empty() {
-        let together = plan.head.together.clone();
-        let mut parts = vec![Part { names: names.clone(), containers, plan, fields: None, texts: None }];
-        for Pair { source, changes } in together.into_iter().filter(|pair| pair.source != names.source) {
-            let names = Names { source, changes, ..names.clone() };
-            let (plan, containers) = match restore::undo(&request, &opened.with(ui, &names)).await {
-                // It was not begun there.
-                Err(RestoreError::NoRestore { .. }) => continue,
-                undo => undo?,
-            };
-            parts.push(Part { names, containers, plan, fields: None, texts: None });
-        }
-        let run = Run { id: None, dry_run: args.dry_run };
-        return carry_out(ui, &parts, &args.how, run, cosmos, started).await;
-    }
-    let shown = Shown { plan: &plan, fields: None, format: args.how.format };
+    let together = undo_each(&request, &cx).await?;
+    let (how, account) = ((&args.how, args.dry_run), (cosmos, names));
+    let Some(Part { containers, planned, .. }) = together.alone() else {
+        return carry_out(ui, &together, how, account, started).await;
+    };
+    let plan = &planned.plan;
+    let shown = Shown { plan, fields: None, format: args.how.format };
     let this = Use { run: &plan.head.id, made_now: true, texts: None };
-    show_and_apply(ui, shown, this, &containers, (&args.how, args.dry_run), (cosmos, names), started).await
-}
-
-async fn list(ui: &Ui, changes: &dyn HistoryReader, format: Format) -> Result<u64, CliError> {
-    let restores = journal::list(changes).await?;
-    let mut rows = ui.rows(format, &["restore", "made", "at", "target", "undoes", "planned", "written"]);
-    let time = |t: i64| PointInTime::from_epoch(t).to_string();
-    for restore in &restores {
-        let head = restore.head.as_ref();
-        rows.push(&[
-            json!(restore.id),
-            json!(restore.applied.or(head.map(|h| h.made)).map(time)),
-            json!(head.and_then(|h| h.at).map(time)),
-            json!(head.map_or("of another format", |h| h.place.target.as_str())),
-            json!(head.and_then(|h| h.undoes.as_deref())),
-            json!(restore.planned),
-            json!(restore.written),
-        ])?;
-    }
-    rows.finish()?;
-    Ok(restores.len() as u64)
+    show_and_apply(ui, shown, this, containers, how, account, started).await
 }

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::{CliError, ConnectionArgs, Exit, Ui, connection::PartArgs, lookup, render};
+use super::{ConnectionArgs, connection::PartArgs, lookup};
 use crate::{
     change::time::{PointInTime, seconds_of},
+    console::{CliError, Exit, Ui, render},
     format::Format,
     verify::{self, Check, Request, Verdict},
 };

@@ -13,7 +13,7 @@ mod settings;
 pub use self::{
     account::{Account, Credential, is_loopback},
     capture::{CaptureConfig, Fidelity, PRUNE, app_root, prune_budget},
-    names::Names,
+    names::{BadContainers, Names},
     places::{BlobUrl, DeadLetterLocation, without_secrets},
     settings::Settings,
 };

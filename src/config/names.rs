@@ -15,7 +15,51 @@ pub struct Names {
     pub leases: String,
 }
 
+/// Why containers cannot be used together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadContainers {
+    /// No container has such a name.
+    #[error("{0:?} is not the name of a container")]
+    NoName(String),
+    /// A container's history is not said, and no function captures it.
+    #[error("no function captures {0}, so its history is not known")]
+    NoHistory(String),
+    /// Two are the same, or would have the same history.
+    #[error("{0} and {1} are not two containers with a history each")]
+    Same(String, String),
+}
+
 impl Names {
+    /// Several containers, each with its history, as `orders=order-changes`, or as the first of `known` has it. What else
+    /// there is to name is that of `common`.
+    ///
+    /// # Errors
+    /// When a name is none, a history is not known, or two containers would have the same.
+    pub fn several(texts: &[String], common: &Self, known: &[Self]) -> Result<Vec<Self>, BadContainers> {
+        let mut all: Vec<Self> = Vec::new();
+        for text in texts {
+            let (source, changes) = match text.split_once('=') {
+                Some((source, changes)) => (source, Some(changes)),
+                None => (text.as_str(), None),
+            };
+            if let Some(wrong) = [Some(source), changes].into_iter().flatten().find(|name| !Self::is_one(name)) {
+                return Err(BadContainers::NoName(wrong.to_owned()));
+            }
+            let names = match changes {
+                Some(changes) => Self { source: source.to_owned(), changes: changes.to_owned(), ..common.clone() },
+                None => {
+                    let known = known.iter().find(|names| names.source == *text).cloned();
+                    known.ok_or_else(|| BadContainers::NoHistory(text.clone()))?
+                }
+            };
+            if let Some(other) = all.iter().find(|o| o.source == names.source || o.changes == names.changes) {
+                return Err(BadContainers::Same(other.source.clone(), names.source));
+            }
+            all.push(names);
+        }
+        Ok(all)
+    }
+
     /// Whether a database or a container can have this name: the service's own rule.
     pub fn is_one(text: &str) -> bool {
         let wrong = |c: char| matches!(c, '/' | '\\' | '?' | '#') || c.is_control();
@@ -57,5 +101,30 @@ impl Names {
             ));
         }
         Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_containers_have_a_history_each() {
+        let names = |source: &str, changes: &str| Names {
+            database: "dev".into(),
+            source: source.into(),
+            changes: changes.into(),
+            leases: "leases".into(),
+        };
+        let known = [names("events", "changes"), names("orders", "order-changes")];
+        let several = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            Names::several(&texts, &known[0], &known)
+        };
+        assert_eq!(several(&["orders", "events"]).unwrap(), [known[1].clone(), known[0].clone()]);
+        assert_eq!(several(&["zips=old"]).unwrap(), [names("zips", "old")]);
+        assert_eq!(several(&["a/b=c"]), Err(BadContainers::NoName("a/b".into())));
+        assert_eq!(several(&["zips"]), Err(BadContainers::NoHistory("zips".into())));
+        assert_eq!(several(&["events", "zips=changes"]), Err(BadContainers::Same("events".into(), "zips".into())));
     }
 }

@@ -13,11 +13,12 @@ use tracing::{info, warn};
 
 use super::{
     Checkpoint, CheckpointStore, Fence, FollowError, Metrics, Pipeline, RangePosition,
+    options::Options,
     reader::{Positions, Reader},
     store::Held,
 };
 use crate::clock::Clock;
-use crate::cosmos::{FeedMode, FeedRange, FeedSource, FeedStart, RETRY_TIMEOUT, Retry, Shard};
+use crate::cosmos::{FeedRange, FeedSource, FeedStart, RETRY_TIMEOUT, Retry};
 
 /// Pages in memory at once, whatever the number of ranges: at most 4 MB each on the wire.
 const PAGES: usize = 8;
@@ -30,36 +31,6 @@ const DRAIN: Duration = Duration::from_secs(25);
 
 /// Pauses after the service was out of reach: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-
-/// How a follower reads.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The follower's name: followers of one name share the checkpoint.
-    pub name: String,
-    /// Which feed.
-    pub mode: FeedMode,
-    /// Where it starts when there is no checkpoint.
-    pub start: FeedStart,
-    /// Its static share of the container.
-    pub part: Option<Shard>,
-    /// Ends when nothing is left to read.
-    pub until_caught_up: bool,
-    /// Pause between polls of a range that had nothing new.
-    pub poll: Duration,
-    /// How long the name stays with a holder that does not save.
-    pub lease: Duration,
-    /// Who this is, for people who look at the checkpoint.
-    pub holder: String,
-}
-
-/// This process, for a person who reads the checkpoint; unlike any other one.
-pub fn holder() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .ok()
-        .or_else(|| std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok())
-        .map_or_else(|| "?".to_owned(), |host| host.trim().to_owned());
-    format!("{host}/{}/{:08x}", std::process::id(), rand::random::<u32>())
-}
 
 /// How a follower ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

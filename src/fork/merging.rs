@@ -2,7 +2,7 @@
 
 use crate::{
     change::merge::{BASE, EditError, FORK, Merged, Rules, Walk, Writer, get},
-    revert::{Fate, Field},
+    restore::{Fate, Field},
 };
 
 /// The three texts of a document, as its users wrote them; `None`: there is no document.

@@ -5,11 +5,13 @@
 //! with what it was before; what nobody touched there is nobody's wish. Of a document that was touched, the fields go in
 //! that the fork changed; one that somebody changed in the live document as well is a conflict.
 
+mod account;
 mod listed;
 mod merging;
 mod planning;
 
 pub use self::{
+    account::{NotAFork, account},
     listed::{CHANGED, Listed},
     planning::{Planned, Request, plan},
 };

@@ -18,15 +18,18 @@ use crate::{
     cosmos::{Container, Cosmos, Failure, Param, RETRY_TIMEOUT, Retry, RuLimiter},
     history::{AnyContext, Containers, frontier::Reach, known::Facts, live::look_at},
     restore::{
-        RestoreError,
+        Field, Fields, RestoreError,
         apply::{Applier, ApplyOptions, Prefetched},
-        check_fields, new_id,
+        check_fields,
+        fields::Gathering,
+        new_id,
         plan::{Action, PLAN_VERSION, Step},
         plan_file::{Draft, Head, Pair, Plan},
         survey::completed,
         target_of,
+        together::OnePlan,
     },
-    revert::{Field, Fields, Gathering, action_of},
+    revert::action_of,
 };
 
 /// Documents in flight.
@@ -55,6 +58,12 @@ pub struct Planned {
     pub fields: Fields,
     /// The fork's texts that the plan takes values from: they are nowhere else once the fork has ended.
     pub texts: KeptTexts,
+}
+
+impl From<Planned> for OnePlan {
+    fn from(Planned { plan, fields, texts }: Planned) -> Self {
+        Self { plan, fields: Some(fields), texts: Some(texts), is_odd: false }
+    }
 }
 
 /// Makes the plan that brings a fork's changes into the live container.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, io, path::Path};
 use serde::Deserialize;
 
 use super::app;
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, Names, Settings};
 
 /// The function this repository ships, used when the app folder has none.
 pub const DEFAULT_FUNCTION: &str = "CaptureChanges";
@@ -135,6 +135,18 @@ impl Function {
         }
         Ok(found.into_values().collect())
     }
+}
+
+/// The containers that an app is about: those of the common settings, then those of each function.
+///
+/// # Errors
+/// When a function.json or a setting is wrong.
+pub fn all_names(app_root: &Path, settings: &Settings) -> Result<Vec<Names>, ConfigError> {
+    let mut all = vec![Names::from_settings(settings, None)?];
+    for function in Function::discover(app_root)? {
+        all.push(Names::from_settings(settings, Some(&function.name))?);
+    }
+    Ok(all)
 }
 
 #[cfg(test)]

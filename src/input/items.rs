@@ -142,7 +142,7 @@ fn said(error: &serde_json::Error) -> String {
 ///
 /// # Errors
 /// When a line is wrong, or there is none.
-pub fn listed(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
+pub(super) fn listed(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
     lines(text, paths, |_| Ok(()))
 }
 
@@ -169,7 +169,7 @@ fn lines(text: &str, paths: &KeyPaths, check: impl Fn(&Line) -> Result<(), BadTh
 }
 
 /// Whether a line of a list names its container.
-pub fn names_containers(text: &str) -> bool {
+pub(super) fn names_containers(text: &str) -> bool {
     let line = |line: &str| serde_json::from_str::<Line>(line).is_ok_and(|line| line.container.is_some());
     without_mark(text).lines().any(line)
 }
@@ -178,7 +178,7 @@ pub fn names_containers(text: &str) -> bool {
 ///
 /// # Errors
 /// When a line does not name its container, or there is none.
-pub fn by_container(text: &str) -> Result<BTreeMap<String, String>, BadList> {
+pub(super) fn by_container(text: &str) -> Result<BTreeMap<String, String>, BadList> {
     #[derive(Deserialize)]
     struct In {
         container: String,
@@ -201,7 +201,7 @@ pub fn by_container(text: &str) -> Result<BTreeMap<String, String>, BadList> {
 ///
 /// # Errors
 /// As [`listed`], and when a line says what its document goes back to.
-pub fn named(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
+pub(super) fn named(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadList> {
     let check = |line: &Line| {
         let one = [("version", &line.version), ("at", &line.at)].into_iter().find(|(_, value)| value.is_some());
         one.map_or(Ok(()), |(name, _)| Err(BadThen::OfAnother(name)))

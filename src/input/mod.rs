@@ -3,13 +3,17 @@
 //! documents.
 
 mod items;
+mod lists;
 
 use std::{
     io::{self, BufRead, BufReader, Cursor, Read},
     path::Path,
 };
 
-pub use self::items::{BadList, Listed, Then, by_container, listed, named, names_containers};
+pub use self::{
+    items::{BadList, Listed, Then},
+    lists::{ListError, items_of, listed_of, lists_of, lists_or_repeated},
+};
 pub use crate::archive::{InputDocument, NoDocument};
 use crate::change::raw::RawDocument;
 

@@ -36,7 +36,9 @@ pub mod archived;
 mod back;
 mod compose;
 mod error;
+pub(crate) mod fields;
 pub mod journal;
+mod listed;
 mod outcome;
 pub mod plan;
 pub mod plan_file;
@@ -49,12 +51,15 @@ mod saving;
 pub mod sizing;
 mod step;
 pub mod survey;
+pub mod together;
 mod undoing;
 
 pub use self::{
     applying::{Approval, Report, Results, Use, announce, apply, forecast},
     back::Back,
     error::{GivenUp, RestoreError, StepError},
+    fields::{Fate, Field, Fields},
+    listed::{NotListed, each_its_own},
     planning::{Planned, check_fields, new_id, open, plan, scope, target_of, texts_of},
     request::{Limits, Named, Request, RunOptions, State, Which},
     saved::{PlanLoadError, Saved, load_plans, read_plans, save_plans},

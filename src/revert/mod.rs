@@ -35,13 +35,11 @@
 //! ```
 
 mod document;
-mod fields;
 mod planning;
 mod request;
 
-pub(crate) use self::{fields::Gathering, planning::action_of};
+pub(crate) use self::planning::action_of;
 pub use self::{
-    fields::{Fate, Field, Fields},
     planning::{Planned, plan},
     request::Request,
 };

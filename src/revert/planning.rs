@@ -4,7 +4,6 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     document::{Document, DocumentError, Outcome, Reader, Wish},
-    fields::{self, Field, Fields, Gathering},
     request::Request,
 };
 use crate::{
@@ -28,14 +27,17 @@ use crate::{
         scan::{PIECE_ROWS, Scan, ScanTexts, ScannedItem, Scope, text_of},
     },
     restore::{
-        RestoreError, Which,
+        Field, Fields, RestoreError, Which,
         apply::{Applier, ApplyOptions, Prefetched},
-        check_fields, new_id,
+        check_fields,
+        fields::{self, Gathering},
+        new_id,
         plan::{Action, Chosen, PLAN_VERSION, Step},
         plan_file::{Draft, Head, Plan, TakesBack},
         scope,
         survey::completed,
         target_of,
+        together::OnePlan,
     },
 };
 
@@ -50,6 +52,13 @@ pub struct Planned {
     pub bad: Vec<BadRecord>,
     /// Writes about which the expression has no answer; they are kept.
     pub no_answers: u64,
+}
+
+impl From<Planned> for OnePlan {
+    fn from(planned: Planned) -> Self {
+        let is_odd = !planned.bad.is_empty();
+        Self { plan: planned.plan, fields: Some(planned.fields), texts: None, is_odd }
+    }
 }
 
 /// Makes the plan of a revert.

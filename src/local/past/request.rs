@@ -93,3 +93,10 @@ pub struct Loaded {
     /// Whether a history ends before the moment.
     pub beyond: bool,
 }
+
+impl Loaded {
+    /// Whether every document is what it was at the moment.
+    pub fn is_complete(&self) -> bool {
+        self.unknown == 0 && !self.beyond
+    }
+}

@@ -49,6 +49,39 @@ pub enum Scope {
     Deployment,
 }
 
+/// Why names do not say what is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadScope {
+    /// The database's name is empty.
+    #[error("the database's name is empty")]
+    EmptyDatabase,
+    /// The collection's name is empty.
+    #[error("the collection's name is empty")]
+    EmptyCollection,
+    /// A collection without its database.
+    #[error("a collection without its database")]
+    NoDatabase,
+}
+
+impl Scope {
+    /// What is watched when these names are given. An empty one, such as a variable of a script that is not set, must not
+    /// widen that.
+    ///
+    /// # Errors
+    /// When a name is empty, or the collection's database is not named.
+    pub fn of(database: Option<String>, collection: Option<String>) -> Result<Self, BadScope> {
+        let is_empty = |name: &Option<String>| name.as_ref().is_some_and(|name| name.trim().is_empty());
+        match (database, collection) {
+            (database, _) if is_empty(&database) => Err(BadScope::EmptyDatabase),
+            (_, collection) if is_empty(&collection) => Err(BadScope::EmptyCollection),
+            (Some(database), Some(collection)) => Ok(Self::Collection { database, collection }),
+            (Some(database), None) => Ok(Self::Database(database)),
+            (None, None) => Ok(Self::Deployment),
+            (None, Some(_)) => Err(BadScope::NoDatabase),
+        }
+    }
+}
+
 /// A deployment's changes.
 #[derive(Debug)]
 pub struct Stream {
@@ -211,5 +244,24 @@ impl FeedSource for Stream {
             wait: self.wait,
         };
         Ok(Box::new(StreamFeed::new(watched, position)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_empty_does_not_widen_what_is_watched() {
+        let of = |database: Option<&str>, collection: Option<&str>| {
+            Scope::of(database.map(String::from), collection.map(String::from))
+        };
+        assert_eq!(of(None, None), Ok(Scope::Deployment));
+        assert_eq!(of(Some("shop"), None), Ok(Scope::Database("shop".into())));
+        let (database, collection) = ("shop".into(), "orders".into());
+        assert_eq!(of(Some("shop"), Some("orders")), Ok(Scope::Collection { database, collection }));
+        assert_eq!(of(Some(" "), Some("orders")), Err(BadScope::EmptyDatabase));
+        assert_eq!(of(Some("shop"), Some("")), Err(BadScope::EmptyCollection));
+        assert_eq!(of(None, Some("orders")), Err(BadScope::NoDatabase));
     }
 }

@@ -10,9 +10,9 @@ use cosmos_rewind::{
         fidelity::Delivery,
         key::{KeyValue, PartitionKey},
     },
-    cli::Exit,
     clock::Clock,
     config::{Fidelity, Names},
+    console::Exit,
     cosmos::{FeedMode, FeedStart},
     follow::{
         CheckpointStore, Follower, Metrics, Options, Pipeline,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use cosmos_rewind::cli::Exit;
+use cosmos_rewind::console::Exit;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 

@@ -17,8 +17,9 @@ use clap::Parser as _;
 use cosmos_rewind::{
     capture::Capture,
     change::Via,
-    cli::{Cli, Exit, Ui},
+    cli::Cli,
     config::{Account, Settings},
+    console::{Exit, Ui},
     cosmos::{Container, Cosmos, FeedRange},
     history::CosmosHistory,
     local::{Inside, LocalCosmos, LocalOptions},

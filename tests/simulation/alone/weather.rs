@@ -11,8 +11,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use cosmos_rewind::{
     chance::simulated::{self, Simulated},
-    cli::Exit,
     clock::Clock,
+    console::Exit,
     local::{Call, Fate, Line, Partly},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};

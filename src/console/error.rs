@@ -1,0 +1,234 @@
+//! Why a command did not do what was asked. [`ErrorKind::exit`] is the one table of exit codes; `cli::conversions` says which
+//! kind a use case's error is, and what to do about it. No `match` there has a wildcard: a new variant does not compile
+//! until it has its row.
+
+use std::{borrow::Cow, error::Error, fmt, io};
+
+use super::Exit;
+use crate::{
+    causes::chain,
+    config::ConfigError,
+    cosmos::Failure,
+    dead_letters::{DeadLetterError, StoreError},
+};
+
+/// What kind of thing went wrong; it displays as what was tried, without the cause.
+#[derive(Debug, thiserror::Error)]
+pub enum ErrorKind {
+    /// The command line is wrong; nothing was done.
+    #[error("{0}")]
+    Usage(String),
+    /// A setting is wrong; nothing was done.
+    #[error("setting {}: {}", .0.name, .0.problem)]
+    Setting(ConfigError),
+    /// The account refused the caller's predicate or query.
+    #[error("{0}")]
+    Predicate(Failure),
+    /// The account refused, or did not answer.
+    #[error("{0}")]
+    Service(Failure),
+    /// What was asked for is not in the history, or was not there at that time.
+    #[error("{0}")]
+    NotThere(String),
+    /// It failed.
+    #[error("{0}")]
+    Failed(String),
+    /// It ended before everything was done: what is not done can be done by another run.
+    #[error("{0}")]
+    Incomplete(String),
+    /// Another error, after a part of the work.
+    #[error("{}; {left}", .by.report())]
+    Interrupted {
+        /// What ended it.
+        by: Box<CliError>,
+        /// What is left of the work.
+        left: &'static str,
+    },
+    /// A person was asked, and did not agree.
+    #[error("not confirmed; nothing was done")]
+    NotConfirmed,
+    /// The reader of stdout has gone away (`| head`), which is no error.
+    #[error("nobody reads the output any more")]
+    Unread,
+    /// The log has it already; a second report would look like a second error.
+    #[error("the log has the error")]
+    Logged,
+}
+
+impl ErrorKind {
+    /// The exit code: the one table.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unread => Exit::Done,
+            Self::Service(_) | Self::NotThere(_) | Self::Failed(_) | Self::NotConfirmed | Self::Logged => Exit::Failed,
+            Self::Usage(_) | Self::Setting(_) | Self::Predicate(_) => Exit::Usage,
+            Self::Incomplete(_) => Exit::Incomplete,
+            Self::Interrupted { by, .. } => by.kind.exit(),
+        }
+    }
+
+    /// Whether a person is told.
+    pub fn is_told(&self) -> bool {
+        match self {
+            Self::Unread | Self::Logged => false,
+            Self::Usage(_)
+            | Self::Setting(_)
+            | Self::Predicate(_)
+            | Self::Service(_)
+            | Self::NotThere(_)
+            | Self::Failed(_)
+            | Self::Incomplete(_)
+            | Self::Interrupted { .. }
+            | Self::NotConfirmed => true,
+        }
+    }
+}
+
+/// A next step for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint(Cow<'static, str>);
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&'static str> for Hint {
+    fn from(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Hint {
+    fn from(text: String) -> Self {
+        Self(Cow::Owned(text))
+    }
+}
+
+/// Why a command did not do what was asked: what happened, its cause, and the next steps.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct CliError {
+    /// What happened.
+    pub kind: ErrorKind,
+    /// Why.
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+    /// The next steps, where there are any to name.
+    pub hints: Vec<Hint>,
+}
+
+impl CliError {
+    /// A wrong command line.
+    pub fn usage(message: impl Into<String>, hint: impl Into<Hint>) -> Self {
+        Self::from(ErrorKind::Usage(message.into())).hint(hint)
+    }
+
+    /// A failure without a usual remedy.
+    pub fn failed(message: impl Into<String>) -> Self {
+        ErrorKind::Failed(message.into()).into()
+    }
+
+    /// A file that cannot be written. Whoever named it is to name another one, unless its place is full.
+    pub fn unwritable(file: impl Into<String>, cause: io::Error, hint: &'static str) -> Self {
+        match room(&cause) {
+            Some(room) => Self::failed(file).because(cause).hint(room),
+            None => Self::usage(file, hint).because(cause),
+        }
+    }
+
+    /// A store of dead letters that failed: what to do where there is no room, else what `otherwise` makes of the message.
+    pub fn letters(error: &DeadLetterError, otherwise: impl FnOnce(String) -> Self) -> Self {
+        match error.cause() {
+            StoreError::Directory(cause) if room(cause).is_some() => Self::failed(chain(error)).hint_of(room(cause)),
+            _ => otherwise(chain(error)),
+        }
+    }
+
+    /// What is not done can be done by another run.
+    pub fn incomplete(message: impl Into<String>, hint: impl Into<Hint>) -> Self {
+        Self::from(ErrorKind::Incomplete(message.into())).hint(hint)
+    }
+
+    /// What was asked for is not there.
+    pub fn not_there(message: impl Into<String>, hint: impl Into<Hint>) -> Self {
+        Self::from(ErrorKind::NotThere(message.into())).hint(hint)
+    }
+
+    /// The same error with its cause.
+    #[must_use]
+    pub fn because(self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Some(cause.into()), ..self }
+    }
+
+    /// The same error with this next step alone.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<Hint>) -> Self {
+        Self { hints: vec![hint.into()], ..self }
+    }
+
+    /// The same error with the next step, where there is a usual one.
+    #[must_use]
+    pub fn hint_of(self, hint: Option<impl Into<Hint>>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
+    /// The same error after a part of the work, of which this is left.
+    #[must_use]
+    pub fn leaving(self, left: &'static str) -> Self {
+        let hints = self.hints.clone();
+        Self { hints, ..ErrorKind::Interrupted { by: Box::new(self), left }.into() }
+    }
+
+    /// What happened and all of its causes, on one line.
+    pub fn report(&self) -> String {
+        chain(self)
+    }
+}
+
+/// The next step where there is no room: what was asked for is right.
+pub(crate) fn room(cause: &io::Error) -> Option<&'static str> {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
+    full.contains(&cause.kind()).then_some("make room there, then run the command again")
+}
+
+impl From<ErrorKind> for CliError {
+    fn from(kind: ErrorKind) -> Self {
+        Self { kind, source: None, hints: Vec::new() }
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        let fix = error.fix.clone();
+        Self::from(ErrorKind::Setting(error)).hint(fix)
+    }
+}
+
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> Self {
+        let hints = failure.hint().map(Hint::from).into_iter().collect();
+        Self { hints, ..ErrorKind::Service(failure).into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_wrong_command_line() {
+        let of = |kind: io::ErrorKind| CliError::unwritable("--out file", kind.into(), "name another file");
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
+            let error = of(kind);
+            assert_eq!(error.kind.exit(), Exit::Failed);
+            assert!(error.report().starts_with("--out file: "), "{}", error.report());
+            assert!(error.hints[0].to_string().contains("make room"));
+        }
+        let error = of(io::ErrorKind::AlreadyExists);
+        assert_eq!((error.kind.exit(), error.hints[0].to_string().as_str()), (Exit::Usage, "name another file"));
+    }
+}

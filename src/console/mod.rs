@@ -1,0 +1,16 @@
+//! What a person at a terminal sees: prints, asks, tells errors with their next steps, and shows reports. It is given values,
+//! and knows no flags but the names of those that a next step is about.
+
+mod error;
+mod exit;
+pub(crate) mod in_force;
+pub(crate) mod render;
+mod screen;
+pub(crate) mod signals;
+mod ui;
+pub(crate) mod words;
+
+pub(crate) use error::room;
+pub use error::{CliError, ErrorKind, Hint};
+pub use exit::{EXITS, Exit};
+pub use ui::Ui;

@@ -1,0 +1,35 @@
+//! The summary of `backup`, and what is not sure.
+
+use crate::{
+    backup::Report,
+    console::{CliError, Ui},
+    figures::count_of,
+    format::{Format, tenths},
+};
+use serde_json::json;
+
+/// Prints the summary, below what cannot be known of some documents.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub(crate) fn show(ui: &Ui, report: &Report, format: Format) -> Result<(), CliError> {
+    for (name, count) in &report.caveats {
+        ui.note(&format!("note: {} with the caveat {name}", count_of(*count, "document")));
+    }
+    if report.unnamed > 0 {
+        ui.note(&format!("... and {} more", count_of(report.unnamed, "document")));
+    }
+    ui.summary(
+        format,
+        &[
+            ("container", json!(report.container)),
+            ("file", json!(report.file.display().to_string())),
+            ("documents", json!(report.documents)),
+            ("unknown", json!(report.unknown)),
+            ("at", json!(report.at)),
+            ("sha256", json!(report.sha256)),
+            ("ru", tenths(report.ru)),
+            ("seconds", tenths(report.seconds)),
+        ],
+    )
+}

@@ -1,0 +1,25 @@
+//! The account that a fork is.
+
+use crate::config::{Account, ConfigError, Settings, is_loopback};
+
+/// Why an address is no fork's.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAFork {
+    /// It is no address, or the settings are wrong.
+    #[error(transparent)]
+    Account(#[from] ConfigError),
+    /// It is not on this machine.
+    #[error("it is on another machine")]
+    Elsewhere,
+}
+
+/// The fork's account: it is on this machine, and takes the public key. Nothing is contacted.
+///
+/// # Errors
+/// When the address is no fork's.
+pub fn account(mut settings: Settings, url: &str) -> Result<Account, NotAFork> {
+    settings.set_override("CosmosDB__accountEndpoint", url.to_owned());
+    settings.set_override("CosmosDB__credential", String::new());
+    let account = Account::from_settings(&settings)?;
+    if is_loopback(&account.endpoint) { Ok(account) } else { Err(NotAFork::Elsewhere) }
+}

@@ -1,0 +1,61 @@
+//! What the documents of a list go back to, each to its own.
+
+use std::collections::HashMap;
+
+use super::back::Back;
+use crate::{
+    change::{key::ItemKey, time::PointInTime},
+    input::{Listed, Then},
+};
+
+/// Why a list does not say what each of its documents goes back to.
+#[derive(Debug, thiserror::Error)]
+pub enum NotListed<E> {
+    /// A line does not, and others do.
+    #[error("line {line} does not say what its document goes back to")]
+    Nothing {
+        /// Its number.
+        line: usize,
+    },
+    /// An earlier line says something else of the same document.
+    #[error("line {line}: {id:?} goes back to something else in an earlier line")]
+    Twice {
+        /// The number of the later line.
+        line: usize,
+        /// The document's id.
+        id: String,
+    },
+    /// A line's time cannot be used.
+    #[error("a time cannot be used")]
+    Time(E),
+}
+
+/// What each document of a list goes back to, when any line says that; those of the other lines go back to `at`. `None`: no
+/// line does. `time` reads the time of a line, whose number it is given.
+///
+/// # Errors
+/// When a line says nothing and there is no `at`, two lines disagree, or as `time`.
+pub async fn each_its_own<E>(
+    listed: &[Listed],
+    at: Option<PointInTime>,
+    time: impl AsyncFn(usize, &str) -> Result<PointInTime, E>,
+) -> Result<Option<HashMap<ItemKey, Back>>, NotListed<E>> {
+    if listed.iter().all(|one| one.then.is_none()) {
+        return Ok(None);
+    }
+    let mut each = HashMap::with_capacity(listed.len());
+    for Listed { item, then, line, .. } in listed {
+        let line = *line;
+        let back = match (then, at) {
+            (Some(Then::Version(version)), _) => Back::Version(version.clone()),
+            (Some(Then::NoDocument), _) => Back::NoDocument,
+            (Some(Then::At(text)), _) => Back::At(time(line, text).await.map_err(NotListed::Time)?),
+            (None, Some(at)) => Back::At(at),
+            (None, None) => return Err(NotListed::Nothing { line }),
+        };
+        if each.insert(item.clone(), back.clone()).is_some_and(|earlier| earlier != back) {
+            return Err(NotListed::Twice { line, id: item.id.clone() });
+        }
+    }
+    Ok(Some(each))
+}
