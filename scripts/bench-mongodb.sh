@@ -5,7 +5,8 @@
 # (stdout,file,blob) by itself. Both saved where the stream stood before the changes, and both go on there until nothing
 # is left, one after the other; the server keeps the history of all of them. Prints changes/s, CPU microseconds a change
 # (of the reading process alone, /proc/PID/stat: the server's is not in it) and its peak memory, and how many times as
-# much the loop takes. Blobs are written by two loops: over a bare connection, and with the storage SDK. The server and the blob store are those of the tests (scripts/install-test-peers.sh is run first).
+# much the loop takes. Blobs are written by two loops: over a bare connection, and with the storage SDK. The server and the
+# blob store are those of the tests (scripts/install-test-peers.sh is run first).
 # Builds the release binary unless --binary names one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
