@@ -215,7 +215,9 @@ impl Run {
 
     fn moment(&mut self, truth: &Lives) -> i64 {
         let all: Vec<i64> = truth.values().flatten().map(|told| told.ts).collect();
-        all[self.rng.random_range(0..all.len())] - i64::from(self.rng.random_bool(0.2))
+        let moment = all[self.rng.random_range(0..all.len())] - i64::from(self.rng.random_bool(0.2));
+        // Of the time before the first change a history knows nothing: `tests/truth` has that.
+        moment.max(all.iter().copied().min().unwrap_or_default())
     }
 
     async fn play(mut self) {
