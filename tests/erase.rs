@@ -65,8 +65,11 @@ async fn every_trace_goes_and_everybody_else_stays() {
         let output = app.run(&[&erase[..], &["--yes", "--format", "json"]].concat()).await;
         assert!(!output.stdout.contains(WHO) && !output.stderr.contains(WHO), "{output:?}");
         let receipt = output.json();
-        let figures = ["versions", "dead_letters", "journals", "left"].map(|f| receipt[f].as_u64().unwrap());
-        let expected = [2 + (1 - letters), letters, 2, 0];
+        let names = ["versions", "dead_letters", "journals", "shared", "left"];
+        let figures = names.map(|f| receipt[f].as_u64().unwrap());
+        // A delete without a key may be the other document's.
+        let shared = 1 - letters;
+        let expected = [2, letters, 2, shared, 0];
         assert_eq!((figures, &receipt["live"]), (expected, &json!(true)), "{paths:?} {receipt}");
         assert_eq!(receipt["item"].as_str().unwrap().len(), 64);
 
@@ -75,8 +78,10 @@ async fn every_trace_goes_and_everybody_else_stays() {
         // A journal's item has many lines in one: what is left of them is about the other key.
         let lines: Vec<String> = after.replace("\\n", "\n").replace("\\\"", "\"").lines().map(String::from).collect();
         let lines: Vec<&str> = lines.iter().flat_map(|l| l.split("},{")).collect();
-        assert_eq!(lines.iter().filter(|l| of_item(l)).collect::<Vec<_>>(), [&""; 0], "{paths:?}");
-        assert_eq!(app.versions(WHO).await.len(), 2, "those of the other key stay");
+        let left: Vec<_> = lines.iter().filter(|l| of_item(l)).collect();
+        assert!(left.iter().all(|l| l.contains(r#""op":"delete""#)), "{paths:?} {left:?}");
+        assert_eq!(left.len() as u64, shared, "{paths:?} {left:?}");
+        assert_eq!(app.versions(WHO).await.len() as u64, 2 + shared, "those of the other key stay");
 
         // The journal is whole: the others can be put back.
         let undone = app.run(&["undo", restore, "--yes", "--format", "json"]).await.json();
@@ -91,7 +96,38 @@ async fn every_trace_goes_and_everybody_else_stays() {
         // Another document has the id: the key may have been mistyped.
         let receipt: Value = serde_json::from_str(&again.stdout).unwrap();
         assert_eq!((again.code, &receipt["versions"], &receipt["found"]), (3, &json!(0), &json!(false)));
+
+        // With the last document of the id everything goes.
+        let last = ["erase", "--id", WHO, "--pk", "q", "--live", "--settle", "0s", "--yes", "--format", "json"];
+        let receipt = app.run(&last).await.json();
+        assert_eq!((&receipt["shared"], &receipt["left"]), (&json!(0), &json!(0)), "{paths:?} {receipt}");
+        assert!(!everything(&app).await.contains(WHO), "{paths:?}");
     }
+}
+
+#[tokio::test]
+async fn no_document_is_made_again_because_another_one_of_its_id_was_erased() {
+    let app = TestApp::with_changes_key(&["/_originalId"]).await;
+    let ago = Utc::now().timestamp() - 3600;
+    let mut items: Vec<Value> = ["p", "q"]
+        .into_iter()
+        .enumerate()
+        .map(|(n, pk)| {
+            let document = json!({"id": WHO, "pk": pk, "_etag": format!("\"{n}\""), "_ts": ago});
+            json!({"current": document, "metadata": {"operationType": "create", "lsn": n + 1, "crts": ago}})
+        })
+        .collect();
+    // One of the two was deleted, and nobody knows which.
+    let metadata = json!({"operationType": "delete", "lsn": 99, "crts": ago + 60, "id": WHO});
+    items.push(json!({"current": {}, "metadata": metadata}));
+    app.capture(&items).await;
+    let plan = ["restore", "--all", "--at", "3500s", "--dry-run", "--format", "json"];
+    let unknown = async || app.run(&plan).await.stdout.matches(r#""action":"unknown""#).count();
+    assert_eq!(unknown().await, 2);
+    let erased = app.run(&["erase", "--id", WHO, "--pk", "p", "--yes", "--format", "json"]).await;
+    assert!(erased.stderr.contains("kept 1 delete of this id"), "{erased:?}");
+    assert_eq!(erased.json()["shared"], 1);
+    assert_eq!(unknown().await, 1, "{:?}", app.run(&plan).await);
 }
 
 #[tokio::test]

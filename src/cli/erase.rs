@@ -11,6 +11,7 @@ use crate::{
     console::{CliError, Exit, Ui, render::erase as render, words::pk_flag},
     dead_letters::DeadLetterStore,
     erase::{self, EraseError, Request},
+    figures::count_of,
     format::Format,
 };
 
@@ -84,6 +85,12 @@ pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     let receipt = plan.apply().await?;
     if receipt.live_stays {
         ui.note("note: the live document stays, and its next change is captured again; --live erases it too");
+    }
+    if receipt.shared > 0 {
+        ui.note(&format!(
+            "note: kept {} of this id: another document has it, and nobody knows which of the two was deleted",
+            count_of(receipt.shared, "delete")
+        ));
     }
     render::print(ui, &receipt, args.format)?;
     if !receipt.other_keys.is_empty() {

@@ -15,11 +15,12 @@ use crate::{
     change::{
         Op,
         key::{ItemKey, PartitionKey},
+        version::Version,
     },
     cosmos::{Failure, RETRY_TIMEOUT, Retry, RuLimiter, Status},
     history::{
         AnyContext, Containers,
-        scan::{Scan, Scope},
+        scan::{Scan, ScannedItem, Scope, facts_of_id},
         timeline::Timeline,
     },
 };
@@ -29,6 +30,8 @@ use crate::{
 pub(super) struct Traces {
     /// Ids of records and where they lie; tombstones last, because they hide the others.
     records: Vec<(String, PartitionKey)>,
+    /// Tombstones that are another document's as likely as this one's.
+    pub(super) shared: u64,
     /// Names of letters.
     letters: Vec<String>,
     journals: JournalMentions,
@@ -77,27 +80,31 @@ impl Eraser<'_> {
         let read = || self.containers.source.read(&item.partition_key, &item.id);
         // First: what is replayed meanwhile is a record then.
         let letters = self.letters().await?;
-        let (records, is_open) = self.records().await?;
+        let records = self.records().await?;
         Ok(Traces {
             letters,
-            records,
-            is_open,
             journals: journals::in_history(&*self.containers.changes, &self.items, false).await?,
             local: self.local(false).await?,
             archived: self.archived(false).await?,
             live: Retry::for_at_most(RETRY_TIMEOUT).run(read).await?.is_some(),
+            ..records
         })
     }
 
-    /// The records, and whether the newest version is no tombstone.
-    async fn records(&self) -> Result<(Vec<(String, PartitionKey)>, bool), Failure> {
+    /// The traces in the history. A tombstone without a key stays while another document of the id is there: if it is that
+    /// one's, a restore would make the document again without it, and it says nothing of this one that its id does not.
+    async fn records(&self) -> Result<Traces, Failure> {
         let scope = Scope::Items(self.items.to_vec());
         let scan = Scan::facts(&self.containers, &scope, &[], &self.pace);
         let pieces: Vec<_> = scan.pieces().try_collect().await?;
-        let (mut records, mut is_open) = (Vec::new(), false);
+        let (mut records, mut is_open, mut shared) = (Vec::new(), false, 0);
         for found in pieces.into_iter().flat_map(|piece| piece.found) {
             let own = Some(&found.item) == self.items.first();
-            let unkeyed = found.unkeyed.iter().filter(|_| own);
+            let mut unkeyed: Vec<&Version> = found.unkeyed.iter().filter(|_| own).collect();
+            if !unkeyed.is_empty() && self.has_others().await? {
+                shared += unkeyed.len() as u64;
+                unkeyed.clear();
+            }
             let newest = Timeline::of(&found.versions).versions().next_back();
             is_open |= own && newest.is_some_and(|newest| !newest.op.is_some_and(Op::is_tombstone));
             for version in found.versions.iter().chain(unkeyed) {
@@ -110,7 +117,15 @@ impl Eraser<'_> {
             }
         }
         records.sort_by_key(|(gone, ..)| *gone);
-        Ok((records.into_iter().map(|(_, id, key)| (id, key)).collect(), is_open))
+        let records = records.into_iter().map(|(_, id, key)| (id, key)).collect();
+        Ok(Traces { records, shared, is_open, ..Traces::default() })
+    }
+
+    /// Whether the history has another document with this id.
+    async fn has_others(&self) -> Result<bool, Failure> {
+        let (documents, _) = facts_of_id(&self.containers, &self.pace, &self.request.item.id, None).await?;
+        let exists = |one: &ScannedItem| one.versions.iter().any(|version| !version.op.is_some_and(Op::is_tombstone));
+        Ok(documents.iter().any(|one| Some(&one.item) != self.items.first() && exists(one)))
     }
 
     async fn letters(&self) -> Result<Vec<String>, EraseError> {

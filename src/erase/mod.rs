@@ -171,6 +171,8 @@ pub struct Receipt {
     pub archived: u64,
     /// Whether the live document was deleted.
     pub live: bool,
+    /// Deletes of this id that stay, because another document has it and nobody knows whose they are.
+    pub shared: u64,
     /// Traces found afterwards.
     pub left: u64,
     /// When, RFC 3339.
@@ -229,7 +231,7 @@ impl Plan<'_> {
         let (erased, live) = eraser.erase(traces).await?;
         let left = eraser.look().await?;
         let with_live = eraser.request.live;
-        let erased = erased.found(with_live);
+        let (shared, erased) = (erased.shared, erased.found(with_live));
         Ok(Receipt {
             item: digest(&eraser.request.item),
             found: found.anything,
@@ -238,6 +240,7 @@ impl Plan<'_> {
             journals: erased.journals,
             archived: erased.events,
             live,
+            shared,
             left: left.count(with_live),
             at: eraser.cx.clock.now().to_rfc3339_opts(SecondsFormat::Secs, true),
             ru: eraser.cx.account.meter().total(),

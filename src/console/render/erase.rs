@@ -37,6 +37,7 @@ pub(crate) fn print(ui: &Ui, receipt: &Receipt, format: Format) -> Result<(), Cl
             ("journals", json!(receipt.journals)),
             ("archived", json!(receipt.archived)),
             ("live", json!(receipt.live)),
+            ("shared", json!(receipt.shared)),
             ("left", json!(receipt.left)),
             ("at", json!(receipt.at)),
             ("ru", tenths(receipt.ru)),
