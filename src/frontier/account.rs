@@ -64,9 +64,13 @@ impl Account for Cosmos {
         async move {
             let containers = CosmosContainers::open(self, names).await?;
             let frontier = read(self, names, &containers, at, pace).await?;
-            let today = container_of(containers.source.rid());
-            let untold = removals::untold(&*containers.containers().changes, today).await?;
-            Ok(Frontier { untold, ..frontier })
+            let changes = containers.containers().changes;
+            let untold = removals::untold(&*changes).await?;
+            let made_again = match container_of(containers.source.rid()) {
+                Some(today) => removals::made_again(&*changes, today).await?,
+                None => Vec::new(),
+            };
+            Ok(Frontier { untold, made_again, ..frontier })
         }
         .boxed()
     }

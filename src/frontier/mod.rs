@@ -82,7 +82,7 @@ pub async fn read(
             None => by_newest(range, anywhere(containers, &mut newest_anywhere).await?),
         });
     }
-    Ok(Frontier { parts, problems, untold: Untold::NOTHING })
+    Ok(Frontier { parts, problems, untold: Untold::NOTHING, made_again: Vec::new() })
 }
 
 fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec<Checkpoint>) -> Vec<Reader> {

@@ -177,8 +177,8 @@ impl Account for MongoAccount {
                 Some(part) => part,
                 None => super::by_newest(FeedRange::full(), newest),
             };
-            let untold = removals::untold(&*changes, None).await?;
-            Ok(Frontier { parts: vec![part], problems, untold })
+            let untold = removals::untold(&*changes).await?;
+            Ok(Frontier { parts: vec![part], problems, untold, made_again: Vec::new() })
         }
         .boxed()
     }

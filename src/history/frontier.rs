@@ -6,7 +6,10 @@
 
 use std::collections::HashMap;
 
-use super::{reading::LiveContainer, removals::Untold};
+use super::{
+    reading::LiveContainer,
+    removals::{MadeAgain, Untold},
+};
 use crate::{
     change::{
         key::{ItemKey, PartitionKey},
@@ -80,6 +83,8 @@ pub struct Frontier {
     pub problems: Vec<String>,
     /// Of which times it tells nothing, though nothing in it looks missing.
     pub untold: Untold,
+    /// The containers that there were, where there was one before today's.
+    pub made_again: Vec<MadeAgain>,
 }
 
 /// What is known of one document's part.
@@ -91,13 +96,20 @@ pub struct Reach<'f> {
     pub sees_deletes: bool,
     /// Of which times it tells nothing, though nothing in it looks missing.
     pub untold: Untold,
+    /// The containers that there were, where there was one before today's.
+    pub made_again: &'f [MadeAgain],
     waiting: Option<&'f Waiting>,
 }
 
 impl Reach<'_> {
     /// Of a place for versions that has no frontier: what it has is all there is.
-    pub const ALL: Self =
-        Self { until: Some(PointInTime::END), sees_deletes: false, untold: Untold::NOTHING, waiting: None };
+    pub const ALL: Self = Self {
+        until: Some(PointInTime::END),
+        sees_deletes: false,
+        untold: Untold::NOTHING,
+        made_again: &[],
+        waiting: None,
+    };
 
     /// The same of one that has all there is since its first change from a feed of every version.
     pub fn since(begins: Option<i64>) -> Self {
@@ -146,16 +158,21 @@ impl Frontier {
                 place.and_then(|place| parts.iter().find(|part| part.range.intersection(&place).is_some()))
             }
         };
-        let untold = self.untold;
+        let (untold, made_again) = (self.untold, self.made_again.as_slice());
         match part {
-            Some(part) => {
-                Reach { until: part.until, sees_deletes: part.sees_deletes, untold, waiting: Some(&part.waiting) }
-            }
+            Some(part) => Reach {
+                until: part.until,
+                sees_deletes: part.sees_deletes,
+                untold,
+                made_again,
+                waiting: Some(&part.waiting),
+            },
             // A key that lies nowhere: what is known of all parts.
             None => Reach {
                 until: self.until(),
                 sees_deletes: self.parts.iter().all(|part| part.sees_deletes),
                 untold,
+                made_again,
                 waiting: Some(&Waiting::Any),
             },
         }

@@ -26,6 +26,10 @@ use crate::{
 /// Documents that are looked at together.
 const TOGETHER: usize = 16;
 
+/// How long after its time to live ended the delete of a document may still be on the way: the service removes it when it
+/// has request units to spare. Seconds.
+const MOST_LATE: i64 = 3600;
+
 /// Looks for documents that are gone without a delete.
 pub struct Gone<'a> {
     account: &'a dyn Account,
@@ -78,7 +82,7 @@ impl<'a> Gone<'a> {
         for together in gone.chunks_mut(TOGETHER) {
             let mut looks = Vec::with_capacity(TOGETHER);
             for one in together {
-                looks.push(self.look_again(one, lifetime.map(|lifetime| (lifetime, now))));
+                looks.push(self.look_again(one, at, lifetime.map(|lifetime| (lifetime, now))));
             }
             try_join_all(looks).await?;
         }
@@ -87,7 +91,12 @@ impl<'a> Gone<'a> {
 
     /// Reads the history of a document whose delete does not wait. `lifetime` is that of the container's documents, where they
     /// have one, and what time it is.
-    async fn look_again(&self, found: &mut ScannedItem, lifetime: Option<(i64, i64)>) -> Result<(), Failure> {
+    async fn look_again(
+        &self,
+        found: &mut ScannedItem,
+        at: PointInTime,
+        lifetime: Option<(i64, i64)>,
+    ) -> Result<(), Failure> {
         let key = &found.item.partition_key;
         let read = histories(self.changes, self.pace, &found.item.id, Some(key), Texts::None).await?;
         let Some(now) = read.items.into_iter().find(|item| item.key == found.item) else { return Ok(()) };
@@ -96,19 +105,26 @@ impl<'a> Gone<'a> {
             (found.versions, found.unkeyed) = (now.versions, now.unkeyed);
             return Ok(());
         }
-        found.is_lost = !self.has_expired(found, lifetime).await?;
+        found.is_lost = !self.has_expired_since(found, at, lifetime).await?;
         Ok(())
     }
 
-    /// Whether its time to live has ended: the service hides such a document at once, and says later that it is gone.
-    async fn has_expired(&self, found: &ScannedItem, lifetime: Option<(i64, i64)>) -> Result<bool, Failure> {
+    /// Whether its time to live has ended after the moment and just now: the service hides such a document at once, and says
+    /// later that it is gone. Of one that ended long ago it would have said so.
+    async fn has_expired_since(
+        &self,
+        found: &ScannedItem,
+        at: PointInTime,
+        lifetime: Option<(i64, i64)>,
+    ) -> Result<bool, Failure> {
         let (Some((default, now)), Some(version)) = (lifetime, found.document_at(PointInTime::END)) else {
             return Ok(false);
         };
         let whole = record(self.changes, &found.item, &version.record_id).await?;
         let own = whole.and_then(|version| RawDocument::parse(&version.document?).ok()?.get_i64("ttl"));
         let lifetime = own.unwrap_or(default);
-        Ok(lifetime > 0 && version.ts.saturating_add(lifetime) <= now)
+        let end = version.ts.saturating_add(lifetime);
+        Ok(lifetime > 0 && at.seconds() < end && end <= now && now - end <= MOST_LATE)
     }
 }
 
@@ -179,6 +195,7 @@ mod tests {
         let names = Names::from_settings(&Settings::from_pairs([("COSMOS_DATABASE", "dev")]), None).unwrap();
         let documents = [
             ("here", json!(null)),
+            ("expired-before", json!(1)),
             ("gone", json!(null)),
             ("expired", json!(90)),
             ("lives", json!(500)),
@@ -189,11 +206,16 @@ mod tests {
         account.source.create(&PartitionKey::parse("p").unwrap(), "here", live).await.unwrap();
         let ids = documents.map(|(id, _)| id);
         account.set_frontier(PointInTime::END, true);
-        assert_eq!(lost(&account, &names, &ids, START + 3).await, [false, true, false, true, false]);
+        assert_eq!(lost(&account, &names, &ids, START + 4).await, [false, true, true, false, true, false]);
+        // Its delete is not on the way any more.
+        account.set_time(START + 93 + MOST_LATE);
+        assert!(!lost(&account, &names, &ids, START + 4).await[3]);
+        account.set_time(START + 94 + MOST_LATE);
+        assert!(lost(&account, &names, &ids, START + 4).await[3]);
         // Where deletes are not captured, that one is gone is no surprise; and one that waits may be anybody's.
         account.set_frontier(PointInTime::END, false);
-        assert_eq!(lost(&account, &names, &ids, START + 3).await, [false; 5]);
+        assert_eq!(lost(&account, &names, &ids, START + 4).await, [false; 6]);
         account.set_frontier(PointInTime::from_epoch(START + 50), true);
-        assert_eq!(lost(&account, &names, &ids, START + 3).await, [false; 5]);
+        assert_eq!(lost(&account, &names, &ids, START + 4).await, [false; 6]);
     }
 }

@@ -8,7 +8,7 @@ use super::{
     live::Live,
     removals,
 };
-use crate::change::{VersionVia, Via, key::ItemKey, record::id_of_version, time::PointInTime, version::Version};
+use crate::change::{Op, VersionVia, Via, key::ItemKey, record::id_of_version, time::PointInTime, version::Version};
 
 const LOST: &str = "is gone, and its delete was not captured: it may have been deleted before the point in time";
 
@@ -55,7 +55,8 @@ impl Facts<'_> {
     pub fn dropped(&self, known: &AsOf<'_>) -> Option<String> {
         let live = [self.target, self.source].into_iter().flatten();
         let is_live = |version: &Version| live.clone().any(|live| version.etag.as_ref() == Some(&live.etag));
-        let removed = removals::doubt(known, self.reach.untold).filter(|_| !known.version().is_some_and(is_live));
+        let removed = removals::doubt(known, self.reach.untold, self.reach.made_again)
+            .filter(|_| !known.version().is_some_and(is_live));
         let is_lost = self.is_lost && known.next.is_none() && matches!(known.state, State::Document(_));
         removed.or_else(|| is_lost.then(|| LOST.to_owned()))
     }
@@ -90,6 +91,16 @@ impl Facts<'_> {
         }
         (self.reach.sees_deletes && self.reach.may_lack(item, self.versions))
             .then(|| format!("{}, and a change of it from before the point in time is not captured yet", self.ends()))
+    }
+
+    /// Whether a delete of the document after the version in force would be in the history. `is_earlier`: that version is of
+    /// a container before today's, of which tells only what was captured of it.
+    pub fn knows_deletes(&self, now: &Version, known: &AsOf<'_>, all: &[Version], is_earlier: bool) -> bool {
+        let counts = |other: &Version| !is_earlier || other.container == now.container;
+        // It existed later; or its own versions come from a feed that has deletes.
+        known.next.is_some_and(counts)
+            || (self.reach.sees_deletes && !is_earlier)
+            || all.iter().any(|v| counts(v) && v.op.is_some_and(Op::is_of_every_version))
     }
 
     /// Why a tombstone does not say that there was no document: after a delete comes a creation, and where that is not

@@ -74,6 +74,8 @@ pub enum Which {
     ///
     /// [`container_of`]: crate::change::version::container_of
     OldestOf(u64),
+    /// The latest version of before this second.
+    NewestBefore(i64),
     /// The latest version.
     Newest,
 }

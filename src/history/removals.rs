@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     as_of::{AsOf, State},
-    reading::{HistoryReader, Which},
+    reading::{End, HistoryReader, Which},
 };
 use crate::{
     change::{
@@ -63,43 +63,56 @@ pub struct Untold {
     pub dropped_before: Option<i64>,
     /// The first change that came from a feed of every version. What was deleted before may be in no version at all.
     pub begins: Option<i64>,
-    /// Where there are versions of a container before today's: today's.
-    pub made_again: Option<MadeAgain>,
 }
 
-/// A container that was deleted and made again under its name.
+/// One of the containers of a name of which a history has versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MadeAgain {
-    /// Today's container.
-    pub today: u64,
+    /// Which one.
+    pub container: u64,
     /// Its first version, epoch seconds: the one before had been deleted by then.
     pub since: i64,
 }
 
 impl Untold {
     /// Of a place for versions that has all there is.
-    pub const NOTHING: Self = Self { dropped_before: None, begins: None, made_again: None };
+    pub const NOTHING: Self = Self { dropped_before: None, begins: None };
 }
 
-/// Reads of which times a history tells nothing. `today` is today's container, where it is one that can be told.
+/// Reads of which times a history tells nothing.
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn untold(changes: &dyn HistoryReader, today: Option<u64>) -> Result<Untold, Failure> {
+pub async fn untold(changes: &dyn HistoryReader) -> Result<Untold, Failure> {
     let dropped_before = read(changes).await?.dropped_before;
+    let begins = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(Which::OldestOfAll)).await?;
+    Ok(Untold { dropped_before, begins: begins.map(|end| end.ts) })
+}
+
+/// Reads which containers a history has versions of, the newest first; none where it has only those of `today`'s. Each was
+/// made when the one before was gone: so from the newest version of all on, each one's first version leads to the newest
+/// of the one before.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn made_again(changes: &dyn HistoryReader, today: u64) -> Result<Vec<MadeAgain>, Failure> {
     let end = async |which| Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(which)).await;
-    let begins = end(Which::OldestOfAll).await?;
-    let oldest = match &begins {
-        Some(begins) => Some(begins.clone()),
-        None => end(Which::Oldest).await?,
-    };
-    let made_again = match oldest.and_then(|oldest| container_of(&oldest.rid?)).zip(today) {
-        Some((then, today)) if then != today => {
-            end(Which::OldestOf(today)).await?.map(|first| MadeAgain { today, since: first.ts })
+    let of = |end: Option<End>| container_of(&end?.rid?);
+    let mut all: Vec<MadeAgain> = Vec::new();
+    if of(end(Which::Oldest).await?) == Some(today) {
+        return Ok(all);
+    }
+    let mut next = end(Which::Newest).await?;
+    while let Some(container) = of(next) {
+        let Some(first) = end(Which::OldestOf(container)).await? else { break };
+        // Two containers that write at the same time are none that follow each other.
+        if all.iter().any(|known| known.container == container) {
+            break;
         }
-        _ => None,
-    };
-    Ok(Untold { dropped_before, begins: begins.map(|end| end.ts), made_again })
+        all.push(MadeAgain { container, since: first.ts });
+        next = end(Which::NewestBefore(first.ts)).await?;
+    }
+    Ok(all)
 }
 
 /// Notes that records of before a second are about to be removed, and whole documents of before another one, by the account's
@@ -127,9 +140,9 @@ pub async fn note(
 }
 
 /// Why a document may have been another one at a moment than its versions say: those of documents that had been deleted
-/// before a second may have been dropped, and the delete with them; or they were never captured. That it is live is no
-/// matter here.
-pub fn doubt(known: &AsOf<'_>, untold: Untold) -> Option<String> {
+/// before a second may have been dropped, and the delete with them; or they were never captured; or its container was gone by
+/// then. That it is live is no matter here.
+pub fn doubt(known: &AsOf<'_>, untold: Untold, made_again: &[MadeAgain]) -> Option<String> {
     const DROPPED: &str = "deleted documents of that time were dropped from the history (prune --drop-deleted)";
     if let Some(begins) = untold.begins.filter(|begins| known.created_later() && known.at.seconds() < *begins) {
         return Some(format!(
@@ -137,13 +150,15 @@ pub fn doubt(known: &AsOf<'_>, untold: Untold) -> Option<String> {
             PointInTime::from_epoch(begins)
         ));
     }
-    if let (Some(MadeAgain { today, since }), State::Document(version)) = (untold.made_again, &known.state)
-        && version.container.is_some_and(|then| then != today)
-        && known.at.seconds() >= since
+    if let State::Document(version) = &known.state
+        && let Some(then) = version.container
+        && let Some(later) = made_again
+            .iter()
+            .find(|other| other.container != then && (version.ts..=known.at.seconds()).contains(&other.since))
     {
         return Some(format!(
             "its container was deleted, and made again before {}: it was not there any more",
-            PointInTime::from_epoch(since)
+            PointInTime::from_epoch(later.since)
         ));
     }
     let before = untold.dropped_before?;

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 pub use super::step::{Action, Chosen, Step};
 use crate::{
     change::{
-        Op,
         key::ItemKey,
         record::id_of_version,
         time::{PointInTime, span_text},
@@ -13,7 +12,6 @@ use crate::{
     },
     history::{
         as_of::{AsOf, Caveat, State, as_of},
-        frontier::Reach,
         known::{Facts, with_live},
     },
 };
@@ -190,7 +188,10 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
             }
             let dropped = facts.dropped(known);
             match live {
-                None if !knows_deletes(known, all, facts.reach) && !rules.recreate_deleted && !rules.named => {
+                None if !facts.knows_deletes(v, known, all, rules.is_earlier(v))
+                    && !rules.recreate_deleted
+                    && !rules.named =>
+                {
                     Decided::unknown(
                         "latest-version mode does not see deletes: it may have been deleted before the point in time; --recreate-deleted makes it again",
                     )
@@ -208,13 +209,6 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
     }
 }
 
-/// Whether a delete of the document after the version in force would be in the history.
-fn knows_deletes(known: &AsOf<'_>, all: &[Version], reach: Reach<'_>) -> bool {
-    let tells = |op: Option<Op>| matches!(op, Some(Op::Create | Op::Replace | Op::Update | Op::Delete | Op::Expire));
-    // It existed later; or its own versions come from a feed that has deletes.
-    known.next.is_some() || reach.sees_deletes || all.iter().any(|v| tells(v.op))
-}
-
 /// Whether the record holds the document exactly; dates that the host may have rewritten would not come back.
 pub fn is_exact(version: &Version) -> bool {
     version.op.is_some_and(|op| !op.is_tombstone()) && !version.is_normalized() && !version.is_partial()
@@ -229,7 +223,7 @@ mod tests {
             key::{KeyValue, PartitionKey},
             record::RecordFidelity,
         },
-        history::live::Live,
+        history::{frontier::Reach, live::Live},
     };
 
     fn version(ts: i64, op: &str, etag: &str) -> Version {

@@ -115,7 +115,7 @@ pub async fn plan(
     let moment = request.state.last_moment().filter(|_| from_history);
     let frontier = match moment {
         Some(moment) => reach(moment, request.wait, &limiter, cx).await?,
-        None => Frontier { parts: Vec::new(), problems: Vec::new(), untold: Untold::NOTHING },
+        None => Frontier { parts: Vec::new(), problems: Vec::new(), untold: Untold::NOTHING, made_again: Vec::new() },
     };
     let beyond = moment.is_some_and(|moment| !frontier.covers(moment));
     let head = Head {

@@ -5,6 +5,7 @@ use cosmos_rewind::change::key::PartitionKey;
 use serde_json::{Value, json};
 
 use super::captured::{Captured, action, next_second};
+use crate::support::Output;
 
 /// The place of the follower that captures is lost, as when its container is made again.
 async fn forget(world: &Captured) {
@@ -123,4 +124,80 @@ async fn a_container_that_was_made_again_had_none_of_the_documents_of_the_one_be
     let planned = plan(&before).await;
     let actions = ["only-before", "in-both"].map(|id| action(&planned, id));
     assert_eq!(actions, ["recreate", "restore"].map(String::from), "{planned:?}");
+}
+
+/// Today's container is deleted, and made again under its name.
+async fn make_again(world: &Captured) {
+    let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
+    assert!(world.app.local.delete_container("dev", "events").await.unwrap());
+    assert!(world.app.local.create_container("dev", json!({"id": "events", "partitionKey": key})).await.unwrap());
+}
+
+/// Captures with a follower of this name, which is new where its container was made again.
+async fn follow(world: &Captured, name: &str, mode: &str) {
+    let output = world.run(&["follow", "--name", name, "--mode", mode, "--until-caught-up"]).await;
+    assert_eq!(output.code, 0, "{output:?}");
+}
+
+async fn dry_run(world: &Captured, at: i64) -> Output {
+    world.run(&["restore", "--all", "--at", &at.to_string(), "--dry-run", "--format", "json"]).await
+}
+
+#[tokio::test]
+async fn of_a_container_that_was_made_again_twice_each_had_its_own_documents() {
+    let world = Captured::start("all-versions").await;
+    let mut moments = Vec::new();
+    for (name, ids) in
+        [("one", ["a", "in-first-and-third"]), ("two", ["b", "b2"]), ("three", ["c", "in-first-and-third"])]
+    {
+        if name != "one" {
+            make_again(&world).await;
+        }
+        follow(&world, name, "all-versions").await;
+        for id in ids {
+            world.put(json!({"id": id, "pk": "p", "in": name})).await;
+        }
+        follow(&world, name, "all-versions").await;
+        moments.push(next_second().await);
+        next_second().await;
+    }
+    let plans =
+        [dry_run(&world, moments[0]).await, dry_run(&world, moments[1]).await, dry_run(&world, moments[2]).await];
+    let actions = |id| plans.each_ref().map(|planned| action(planned, id));
+    assert_eq!(plans.each_ref().map(|planned| planned.code), [0, 3, 3], "{plans:?}");
+    assert_eq!(actions("a"), ["recreate", "unknown", "unknown"], "{plans:?}");
+    assert_eq!(actions("in-first-and-third"), ["restore", "unknown", "keep"], "{plans:?}");
+    assert_eq!(actions("b"), ["keep", "recreate", "unknown"], "{plans:?}");
+    assert_eq!(actions("c")[2], "keep", "{plans:?}");
+}
+
+#[tokio::test]
+async fn what_latest_mode_captured_of_a_container_before_today_s_is_not_said_to_have_been_there() {
+    let world = Captured::start("latest").await;
+    follow(&world, "one", "latest").await;
+    for id in ["deleted", "stayed"] {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    follow(&world, "one", "latest").await;
+    world.delete("deleted", "p").await;
+    let before = next_second().await;
+    next_second().await;
+    make_again(&world).await;
+    follow(&world, "two", "all-versions").await;
+    world.put(json!({"id": "b", "pk": "p", "n": 1})).await;
+    follow(&world, "two", "all-versions").await;
+    let at = next_second().await;
+    next_second().await;
+    world.put(json!({"id": "later", "pk": "p", "n": 1})).await;
+    follow(&world, "two", "all-versions").await;
+    // That today's reader sees deletes says nothing of the container before.
+    let planned = dry_run(&world, before).await;
+    let actions = ["deleted", "stayed"].map(|id| action(&planned, id));
+    assert_eq!((planned.code, actions), (3, ["unknown", "unknown"].map(String::from)), "{planned:?}");
+    let planned = dry_run(&world, at).await;
+    let actions = ["deleted", "stayed", "b"].map(|id| action(&planned, id));
+    assert_eq!((planned.code, actions), (3, ["unknown", "unknown", "keep"].map(String::from)), "{planned:?}");
+    let saved = world.run(&["backup", "--all", "--at", &at.to_string(), "--out", "t.jsonl", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&saved.stdout).unwrap();
+    assert_eq!((saved.code, &report["documents"], &report["unknown"]), (3, &json!(1), &json!(2)), "{saved:?}");
 }

@@ -39,6 +39,7 @@ const OLDEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM
 // The operations are those of `Op::is_of_every_version`.
 const OLDEST_OF_ALL: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND (c._change.op IN ('create', 'replace', 'update', 'delete', 'expire') OR (c._change.op = 'baseline' AND c._change.via = 'follow')) ORDER BY c._change.ts ASC";
 const OLDEST_OF: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND (STARTSWITH(c._change.rid, @one) OR STARTSWITH(c._change.rid, @two) OR STARTSWITH(c._change.rid, @three) OR STARTSWITH(c._change.rid, @four)) ORDER BY c._change.ts ASC";
+const NEWEST_BEFORE: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) AND c._change.ts < @before ORDER BY c._change.ts DESC";
 const NEWEST: &str = "SELECT TOP 1 c._change.ts AS ts, c._change.rid AS rid FROM c WHERE IS_NUMBER(c._change.ts) ORDER BY c._change.ts DESC";
 
 /// A container of records, which knows how its source is keyed.
@@ -173,6 +174,7 @@ impl HistoryReader for CosmosReader {
                 let names = ["one", "two", "three", "four"].into_iter().zip(beginnings_of(container));
                 (OLDEST_OF, names.map(|(name, beginning)| Param::new(name, beginning)).collect())
             }
+            Which::NewestBefore(second) => (NEWEST_BEFORE, vec![Param::new("before", second)]),
             Which::Newest => (NEWEST, Vec::new()),
         };
         first_row(&self.container, sql, params, end)

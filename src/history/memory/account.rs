@@ -112,6 +112,11 @@ impl Account for MemoryAccount {
         async move {
             let (until, sees_deletes) = *self.frontier.lock().unwrap_or_else(PoisonError::into_inner);
             let is_covered = at.is_none_or(|at| until >= at);
+            let changes = Self::history(self);
+            let made_again = match container_of(self.source.rid()) {
+                Some(today) => removals::made_again(&changes, today).await?,
+                None => Vec::new(),
+            };
             Ok(Frontier {
                 parts: vec![Part {
                     range: FeedRange::full(),
@@ -122,7 +127,8 @@ impl Account for MemoryAccount {
                     next: None,
                 }],
                 problems: Vec::new(),
-                untold: removals::untold(&Self::history(self), container_of(self.source.rid())).await?,
+                untold: removals::untold(&changes).await?,
+                made_again,
             })
         }
         .boxed()

@@ -200,6 +200,7 @@ impl HistoryReader for MemoryHistory {
                 Which::OldestOf(container) => ends.iter().find(|(_, text)| {
                     parsed(text)["_change"]["rid"].as_str().and_then(container_of) == Some(container)
                 }),
+                Which::NewestBefore(second) => ends.iter().rfind(|(ts, _)| *ts < second as f64),
                 Which::Newest => ends.last(),
             };
             Ok(end.map(|(ts, text)| {
