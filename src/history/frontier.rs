@@ -47,6 +47,13 @@ pub struct Part {
     pub next: Option<Next>,
 }
 
+impl Part {
+    /// Whether a reader in latest-version mode tells how far it is.
+    fn is_latest(&self) -> bool {
+        matches!(self.evidence, Evidence::Reader(_)) && !self.sees_deletes
+    }
+}
+
 /// A change that waits to be captured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Next {
@@ -94,6 +101,8 @@ pub struct Reach<'f> {
     pub until: Option<PointInTime>,
     /// Whether a delete would be in the history.
     pub sees_deletes: bool,
+    /// Whether a reader in latest-version mode tells how far it is: what was deleted lately would be in no version.
+    pub is_latest: bool,
     /// Of which times it tells nothing, though nothing in it looks missing.
     pub untold: Untold,
     /// The containers that there were, where there was one before today's.
@@ -106,6 +115,7 @@ impl Reach<'_> {
     pub const ALL: Self = Self {
         until: Some(PointInTime::END),
         sees_deletes: false,
+        is_latest: false,
         untold: Untold::NOTHING,
         made_again: &[],
         waiting: None,
@@ -163,6 +173,7 @@ impl Frontier {
             Some(part) => Reach {
                 until: part.until,
                 sees_deletes: part.sees_deletes,
+                is_latest: part.is_latest(),
                 untold,
                 made_again,
                 waiting: Some(&part.waiting),
@@ -171,6 +182,7 @@ impl Frontier {
             None => Reach {
                 until: self.until(),
                 sees_deletes: self.parts.iter().all(|part| part.sees_deletes),
+                is_latest: self.parts.iter().any(Part::is_latest),
                 untold,
                 made_again,
                 waiting: Some(&Waiting::Any),

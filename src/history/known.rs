@@ -97,10 +97,11 @@ impl Facts<'_> {
     /// a container before today's, of which tells only what was captured of it.
     pub fn knows_deletes(&self, now: &Version, known: &AsOf<'_>, all: &[Version], is_earlier: bool) -> bool {
         let counts = |other: &Version| !is_earlier || other.container == now.container;
-        // It existed later; or its own versions come from a feed that has deletes.
+        // It existed later; or its own versions come from a feed that has deletes, and none that has no deletes came after it.
         known.next.is_some_and(counts)
             || (self.reach.sees_deletes && !is_earlier)
-            || all.iter().any(|v| counts(v) && v.op.is_some_and(Op::is_of_every_version))
+            || (!self.reach.is_latest || is_earlier)
+                && all.iter().any(|v| counts(v) && v.op.is_some_and(Op::is_of_every_version))
     }
 
     /// Why a tombstone does not say that there was no document: after a delete comes a creation, and where that is not

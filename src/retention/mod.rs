@@ -145,6 +145,7 @@ impl Plan<'_> {
             concurrency: self.request.concurrency,
             observer: &observer,
             stop: &self.cx.stop,
+            give_up: &self.cx.stop,
         };
         let each = |versions| {
             step.advance(versions);

@@ -110,8 +110,11 @@ pub(super) struct Pruning<'a> {
     pub(super) concurrency: usize,
     /// Hears of each record that is deleted, or could not be.
     pub(super) observer: &'a Observer,
-    /// Nothing new is begun once it is cancelled.
+    /// No other piece is begun once it is cancelled. What is begun is done all the same: else one that takes longer than a tick
+    /// would never be done.
     pub(super) stop: &'a CancellationToken,
+    /// What is begun is given up, too, once it is cancelled.
+    pub(super) give_up: &'a CancellationToken,
 }
 
 /// What a pass came to.
@@ -143,7 +146,9 @@ impl Pruning<'_> {
         let scan = Scan::facts(self.containers, &Scope::All, hash_ranges, self.pace);
         let (mut noted, mut noted_drop) = (false, false);
         let mut pieces = std::pin::pin!(scan.pieces());
-        while let Some(Some(piece)) = self.stop.run_until_cancelled(pieces.next()).await {
+        while !self.stop.is_cancelled()
+            && let Some(Some(piece)) = self.give_up.run_until_cancelled(pieces.next()).await
+        {
             let mut piece = piece?;
             passed.bad.append(&mut piece.bad);
             let mut rounds: [Vec<Job>; ROUNDS] = Default::default();
@@ -164,12 +169,12 @@ impl Pruning<'_> {
             }
             if delete {
                 for round in rounds {
-                    let (tally, fatal) = self.delete(round, self.stop).await;
+                    let (tally, fatal) = self.delete(round, self.give_up).await;
                     passed.sums.removed += tally.deleted;
                     passed.sums.failed += tally.failed;
                     passed.fatal = fatal;
                     // A round goes only when all before it has gone.
-                    if passed.fatal.is_some() || tally.left > 0 || self.stop.is_cancelled() {
+                    if passed.fatal.is_some() || tally.left > 0 || self.give_up.is_cancelled() {
                         passed.left = left.into_iter().flatten().collect();
                         return Ok(passed);
                     }

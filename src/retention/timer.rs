@@ -103,6 +103,7 @@ impl PruneTimer {
             concurrency: self.concurrency,
             observer: &observer,
             stop: &until,
+            give_up: &stop,
         };
         let mut sums = Sums::default();
         let mut fatal = None;

@@ -201,3 +201,31 @@ async fn what_latest_mode_captured_of_a_container_before_today_s_is_not_said_to_
     let report: Value = serde_json::from_str(&saved.stdout).unwrap();
     assert_eq!((saved.code, &report["documents"], &report["unknown"]), (3, &json!(1), &json!(2)), "{saved:?}");
 }
+
+/// Who was captured in all-versions mode and is so no more.
+#[tokio::test]
+async fn a_delete_after_a_change_to_latest_mode_is_not_taken_to_be_known() {
+    let world = Captured::start("all-versions").await;
+    for id in ["a", "b"] {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    world.capture().await;
+    next_second().await;
+    world.delete("b", "p").await;
+    world.capture().await;
+    let before = next_second().await.to_string();
+    forget(&world).await;
+    let world = Captured { mode: "latest", ..world };
+    next_second().await;
+    world.delete("a", "p").await;
+    world.capture().await;
+    let at = next_second().await.to_string();
+    world.put(json!({"id": "later", "pk": "p", "n": 1})).await;
+    world.capture().await;
+    for at in [&before, &at] {
+        let planned = world.run(&["restore", "--all", "--at", at, "--dry-run", "--format", "json"]).await;
+        let actions = ["a", "b"].map(|id| action(&planned, id));
+        assert_eq!((planned.code, actions), (3, ["unknown", "keep"].map(String::from)), "{planned:?}");
+        assert!(planned.stdout.contains("latest-version mode does not see deletes"), "{planned:?}");
+    }
+}
