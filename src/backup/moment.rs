@@ -42,11 +42,11 @@ impl Job<'_> {
         let then = Moment::new(at, self.request.predicate.is_none(), self.containers, &frontier, &self.limiter);
         let then = &then;
         let (changes, source) = (&*self.containers.changes, &*self.containers.source);
-        let gone = Gone::new(self.cx.account, self.cx.names, (changes, source), &self.limiter);
+        let gone = Gone::new(self.cx.account, self.cx.names, (changes, source), &frontier, &self.limiter);
         let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {
             let mut piece = piece.map_err(|f| self.explain(f))?;
-            gone.mark(&mut piece.found, at, &frontier).await?;
+            gone.mark(&mut piece.found, at).await?;
             for bad in &piece.bad {
                 sink.leave_out(self.step, || format!("{bad}; it is set aside"));
             }

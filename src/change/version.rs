@@ -275,6 +275,11 @@ impl Version {
         self.via == Some(VersionVia::Live)
     }
 
+    /// Whether it is of another container than this one; false where that of either is not known.
+    pub fn is_of_another(&self, container: Option<u64>) -> bool {
+        self.container.zip(container).is_some_and(|(own, other)| own != other)
+    }
+
     /// Where this version stands among the versions of its item, as far as time and LSN tell.
     pub fn position(&self) -> Position<'_> {
         Position { ts: self.ts, lsn: self.lsn, record_id: &self.record_id }

@@ -7,7 +7,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 
 use super::read;
 use crate::{
-    change::{time::PointInTime, version::container_of},
+    change::time::PointInTime,
     config::Names,
     cosmos::{Answer, Cosmos, RuLimiter, RuMeter},
     history::{
@@ -66,10 +66,7 @@ impl Account for Cosmos {
             let frontier = read(self, names, &containers, at, pace).await?;
             let changes = containers.containers().changes;
             let untold = removals::untold(&*changes).await?;
-            let made_again = match container_of(containers.source.rid()) {
-                Some(today) => removals::made_again(&*changes, today).await?,
-                None => Vec::new(),
-            };
+            let made_again = removals::made_again(&*changes, containers.source.rid()).await?;
             Ok(Frontier { untold, made_again, ..frontier })
         }
         .boxed()

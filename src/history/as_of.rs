@@ -53,7 +53,7 @@ impl<'a> AsOf<'a> {
     /// [`container_of`]: crate::change::version::container_of
     pub fn today(mut self, container: Option<u64>) -> Self {
         let other = match &self.state {
-            State::Document(version) => version.container.zip(container).is_some_and(|(then, now)| then != now),
+            State::Document(version) => version.is_of_another(container),
             _ => false,
         };
         if other && !self.caveats.iter().any(|c| matches!(c, Caveat::Recreated { .. })) {
@@ -128,7 +128,7 @@ pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) ->
         // The newest: in latest-version mode it may have been deleted since.
         return (chosen.op == Some(Op::Upsert)).then_some(Caveat::LatestMode);
     };
-    if !gone && chosen.container.zip(next.container).is_some_and(|(one, other)| one != other) {
+    if !gone && chosen.is_of_another(next.container) {
         return Some(Caveat::Recreated { until: Some(next.ts) });
     }
     match (next.op, next.prev_lsn, chosen.lsn) {

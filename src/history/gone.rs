@@ -36,29 +36,31 @@ pub struct Gone<'a> {
     names: &'a Names,
     changes: &'a dyn HistoryReader,
     source: &'a dyn LiveContainer,
+    known: &'a Frontier,
     pace: &'a RuLimiter,
     /// So much waits that it cannot be told apart: that is found out once.
     is_hopeless: AtomicBool,
 }
 
 impl<'a> Gone<'a> {
-    /// Looks in this history, and at what waits for it.
+    /// Looks in this history, and at what waits for it. `known` is what was known before documents are read.
     pub fn new(
         account: &'a dyn Account,
         names: &'a Names,
         (changes, source): (&'a dyn HistoryReader, &'a dyn LiveContainer),
+        known: &'a Frontier,
         pace: &'a RuLimiter,
     ) -> Self {
-        Self { account, names, changes, source, pace, is_hopeless: AtomicBool::new(false) }
+        Self { account, names, changes, source, known, pace, is_hopeless: AtomicBool::new(false) }
     }
 
     /// Marks those of documents that were just read, with what is live of the source, that are gone and whose newest version
-    /// is a document of at or before the moment. `known` is what was known before they were read.
+    /// is a document of at or before the moment.
     ///
     /// # Errors
     /// When source or history cannot be read.
-    pub async fn mark(&self, found: &mut [ScannedItem], at: PointInTime, known: &Frontier) -> Result<(), Failure> {
-        if !known.parts.iter().any(|part| part.sees_deletes) || self.is_hopeless.load(Ordering::Relaxed) {
+    pub async fn mark(&self, found: &mut [ScannedItem], at: PointInTime) -> Result<(), Failure> {
+        if !self.known.parts.iter().any(|part| part.sees_deletes) || self.is_hopeless.load(Ordering::Relaxed) {
             return Ok(());
         }
         let today = container_of(self.source.rid());
@@ -134,7 +136,7 @@ fn is_gone(found: &ScannedItem, at: PointInTime, today: Option<u64>) -> bool {
     let newest = found.document_at(PointInTime::END).filter(|_| found.live.is_none());
     newest.is_some_and(|version| {
         version.ts <= at.seconds()
-            && version.container.is_none_or(|then| today.is_none_or(|today| then == today))
+            && !version.is_of_another(today)
             && !found.unkeyed.iter().any(|delete| delete.ts >= version.ts)
     })
 }
@@ -185,8 +187,8 @@ mod tests {
         }
         let at = PointInTime::from_epoch(at);
         let known = account.frontier(names, Some(at), &pace).await.unwrap();
-        let gone = Gone::new(account, names, (&*containers.changes, &*containers.source), &pace);
-        gone.mark(&mut found, at, &known).await.unwrap();
+        let gone = Gone::new(account, names, (&*containers.changes, &*containers.source), &known, &pace);
+        gone.mark(&mut found, at).await.unwrap();
         found.into_iter().map(|found| found.is_lost).collect()
     }
 

@@ -95,8 +95,9 @@ impl Facts<'_> {
 
     /// Whether a delete of the document after the version in force would be in the history. `is_earlier`: that version is of
     /// a container before today's, of which tells only what was captured of it.
-    pub fn knows_deletes(&self, now: &Version, known: &AsOf<'_>, all: &[Version], is_earlier: bool) -> bool {
-        let counts = |other: &Version| !is_earlier || other.container == now.container;
+    pub fn knows_deletes(&self, known: &AsOf<'_>, all: &[Version], is_earlier: bool) -> bool {
+        let container = known.version().and_then(|version| version.container);
+        let counts = |other: &Version| !is_earlier || other.container == container;
         // It existed later; or its own versions come from a feed that has deletes, and none that has no deletes came after it.
         known.next.is_some_and(counts)
             || (self.reach.sees_deletes && !is_earlier)

@@ -89,13 +89,15 @@ pub async fn untold(changes: &dyn HistoryReader) -> Result<Untold, Failure> {
     Ok(Untold { dropped_before, begins: begins.map(|end| end.ts) })
 }
 
-/// Reads which containers a history has versions of, the newest first; none where it has only those of `today`'s. Each was
+/// Reads which containers a history has versions of, the newest first; none where it has only those of `source`'s,
+/// today's, or its id is not understood. Each was
 /// made when the one before was gone: so from the newest version of all on, each one's first version leads to the newest
 /// of the one before.
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn made_again(changes: &dyn HistoryReader, today: u64) -> Result<Vec<MadeAgain>, Failure> {
+pub async fn made_again(changes: &dyn HistoryReader, source: &str) -> Result<Vec<MadeAgain>, Failure> {
+    let Some(today) = container_of(source) else { return Ok(Vec::new()) };
     let end = async |which| Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(which)).await;
     let of = |end: Option<End>| container_of(&end?.rid?);
     let mut all: Vec<MadeAgain> = Vec::new();
@@ -151,10 +153,9 @@ pub fn doubt(known: &AsOf<'_>, untold: Untold, made_again: &[MadeAgain]) -> Opti
         ));
     }
     if let State::Document(version) = &known.state
-        && let Some(then) = version.container
-        && let Some(later) = made_again
-            .iter()
-            .find(|other| other.container != then && (version.ts..=known.at.seconds()).contains(&other.since))
+        && let Some(later) = made_again.iter().find(|other| {
+            version.is_of_another(Some(other.container)) && (version.ts..=known.at.seconds()).contains(&other.since)
+        })
     {
         return Some(format!(
             "its container was deleted, and made again before {}: it was not there any more",

@@ -62,7 +62,7 @@ impl Rules {
     }
 
     fn is_earlier(&self, version: &Version) -> bool {
-        version.container.is_some_and(|then| self.container.is_some_and(|now| then != now))
+        version.is_of_another(self.container)
     }
 }
 
@@ -188,7 +188,7 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
             }
             let dropped = facts.dropped(known);
             match live {
-                None if !facts.knows_deletes(v, known, all, rules.is_earlier(v))
+                None if !facts.knows_deletes(known, all, rules.is_earlier(v))
                     && !rules.recreate_deleted
                     && !rules.named =>
                 {

@@ -189,7 +189,7 @@ impl Planning<'_> {
         };
         let planning = self.cx.progress.begin("planning", None);
         let Containers { changes, source, .. } = applier.containers;
-        let gone = Gone::new(self.cx.account, self.cx.names, (&**changes, &**source), self.limiter);
+        let gone = Gone::new(self.cx.account, self.cx.names, (&**changes, &**source), self.frontier, self.limiter);
         let (reached, concurrency) = ((self.frontier, &gone), self.request.concurrency);
         let each_its_own = if let State::Each(each) = &self.request.state { Some(each) } else { None };
         let goals = Goals { rules: self.rules, each: each_its_own };

@@ -66,7 +66,7 @@ pub async fn survey(
         let mut piece = piece?;
         // What another container lacks says nothing of the source.
         if !applier.containers.is_elsewhere() {
-            gone.mark(&mut piece.found, scan.at, frontier).await?;
+            gone.mark(&mut piece.found, scan.at).await?;
         }
         bad.extend(piece.bad);
         let steps: Vec<Option<Step>> = stream::iter(piece.found)

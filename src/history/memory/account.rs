@@ -10,7 +10,7 @@ use super::{
     history::MemoryHistory,
 };
 use crate::{
-    change::{key::KeyPaths, time::PointInTime, version::container_of},
+    change::{key::KeyPaths, time::PointInTime},
     config::Names,
     cosmos::{Answer, Failure, FeedRange, Items as _, RuLimiter, RuMeter, Status},
     history::{
@@ -113,10 +113,7 @@ impl Account for MemoryAccount {
             let (until, sees_deletes) = *self.frontier.lock().unwrap_or_else(PoisonError::into_inner);
             let is_covered = at.is_none_or(|at| until >= at);
             let changes = Self::history(self);
-            let made_again = match container_of(self.source.rid()) {
-                Some(today) => removals::made_again(&changes, today).await?,
-                None => Vec::new(),
-            };
+            let made_again = removals::made_again(&changes, self.source.rid()).await?;
             Ok(Frontier {
                 parts: vec![Part {
                     range: FeedRange::full(),

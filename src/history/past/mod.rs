@@ -149,13 +149,27 @@ impl<'a> Past<'a> {
         Ok(Known { versions, doubt })
     }
 
+    /// Whether a document that is gone has no delete that tells when.
+    async fn is_lost(
+        &self,
+        item: &Item,
+        at: PointInTime,
+        (source, known): (&dyn LiveContainer, &Frontier),
+    ) -> Result<bool, Failure> {
+        let (versions, unkeyed) = (item.versions.clone(), item.unkeyed.clone());
+        let mut found = [ScannedItem { versions, unkeyed, ..ScannedItem::new(item.key.clone()) }];
+        let gone = Gone::new(self.account, self.names, (&*self.changes, source), known, &self.pace);
+        gone.mark(&mut found, at).await?;
+        Ok(found[0].is_lost)
+    }
+
     /// Adds to a document's history what its live document tells of a moment.
     async fn known_at(&self, item: &Item, at: PointInTime) -> Result<Known, LookError> {
         let (chosen, is_settled) = {
             let known = as_of(&item.versions, at);
             let may_be_back = matches!(known.state, as_of::State::Deleted(_)) && !known.caveats.is_empty();
             // Its container may have been gone by then.
-            let is_of_before = known.version().is_some_and(|v| v.container.is_some() && v.container != self.today());
+            let is_of_before = known.version().is_some_and(|v| v.is_of_another(self.today()));
             let is_settled = known.next.is_some() && item.unkeyed.is_empty() && !may_be_back && !is_of_before;
             (known.version().cloned(), is_settled)
         };
@@ -189,15 +203,7 @@ impl<'a> Past<'a> {
             return Ok(self.unless_dropped(versions, at).await?);
         }
         let frontier = self.frontier(at).await?;
-        let mut looked_at = [ScannedItem {
-            versions: item.versions.clone(),
-            unkeyed: item.unkeyed.clone(),
-            live: live.clone(),
-            ..ScannedItem::new(item.key.clone())
-        }];
-        let gone = Gone::new(self.account, self.names, (&*self.changes, &**source), &self.pace);
-        gone.mark(&mut looked_at, at, &frontier).await?;
-        let is_lost = looked_at.iter().any(|found| found.is_lost);
+        let is_lost = live.is_none() && self.is_lost(item, at, (&**source, &frontier)).await?;
         let facts = Facts {
             versions: &item.versions,
             unkeyed: &item.unkeyed,

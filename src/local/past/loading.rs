@@ -77,7 +77,7 @@ impl Loader {
         let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {
             let mut piece = piece?;
-            gone.mark(&mut piece.found, self.at, &self.frontier).await?;
+            gone.mark(&mut piece.found, self.at).await?;
             for bad in &piece.bad {
                 self.is_unknown(&bad.record_id, &Value::Null, &bad.to_string(), Some(step)).await;
             }
@@ -92,7 +92,7 @@ impl Loader {
 
     fn gone(&self) -> Gone<'_> {
         let containers = (&*self.containers.changes, &*self.containers.source);
-        Gone::new(&self.account, &self.names, containers, &self.limiter)
+        Gone::new(&self.account, &self.names, containers, &self.frontier, &self.limiter)
     }
 
     /// Takes in what a document was, or lists it where that is not known.
@@ -178,7 +178,7 @@ impl Loader {
             return Ok(());
         }
         let looked_at = std::slice::from_mut(&mut found);
-        self.gone().mark(looked_at, self.at, &self.frontier).await.map_err(|e| failed(&e))?;
+        self.gone().mark(looked_at, self.at).await.map_err(|e| failed(&e))?;
         self.take(&found, None).await.map_err(|e| failed(&e))
     }
 }
