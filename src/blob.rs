@@ -1,4 +1,4 @@
-//! One container of Azure Blob Storage: authorised by a SAS in the URL, keyless, or with Azurite's published key.
+//! One container of Azure Blob Storage, authorised by a SAS in the URL, by an identity, or by Azurite's published key.
 
 use std::{collections::BTreeMap, num::NonZero, sync::Arc};
 
@@ -24,11 +24,11 @@ use crate::{
     cosmos::{self, Failure},
 };
 
-/// How often a request is repeated: seconds, where the client's own default is over a minute. Whoever stores something
-/// here has to wait for it, and can come back.
+/// How long a request is retried: seconds, where the client's default is over a minute. Whoever stores something here
+/// is waiting for it, and can come back later.
 const RETRIES: u32 = 4;
-/// Parts of one large blob that are written at the same time, as many as the client takes by itself on a small machine.
-/// It counts the processors for that with every blob, which costs more than to send a small one.
+/// How many parts of one large blob are written concurrently: what the client would choose on a small machine. It
+/// counts the processors for every blob otherwise, which costs more than sending a small one.
 const PARTS_AT_ONCE: Option<NonZero<usize>> = NonZero::new(8);
 /// Azurite's only account and the key that Microsoft publishes for it: no secret.
 /// <https://learn.microsoft.com/azure/storage/common/storage-connect-azurite>
@@ -48,22 +48,22 @@ impl std::fmt::Debug for BlobContainer {
     }
 }
 
-/// A container that failed or refused. Its text has no signature in it.
+/// Why a container failed or refused. Never shows the signature.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
-    /// It is not there (404), or the blob is not.
+    /// The container or the blob does not exist (404).
     #[error("404: there is no such container or blob; create the container first")]
     NotThere,
-    /// The caller may not (401, 403).
+    /// The caller is not allowed to (401, 403).
     #[error("the store refuses the caller: check the SAS (read, write, list, delete) or the identity's role")]
     Denied,
-    /// Any other answer that is no success.
+    /// Any other answer that is not a success.
     #[error("the store answered {0}")]
     Answer(StatusCode),
-    /// There was no answer. The cause stays out: it may quote the URL, and with it the signature.
+    /// There was no answer. The cause is left out: it may quote the URL, and with it the signature.
     #[error("the store cannot be reached")]
     Unreachable,
-    /// There is no identity to ask it with.
+    /// There is no identity to authenticate with.
     #[error(transparent)]
     Identity(Failure),
 }
@@ -81,7 +81,7 @@ impl BlobError {
 }
 
 impl BlobContainer {
-    /// Opens a container; contacts nobody. A URL without a signature uses `credential`'s identity.
+    /// Opens a container without contacting it. A URL without a signature uses the identity of `credential`.
     ///
     /// # Errors
     /// When no client can be made for the URL.
@@ -117,18 +117,18 @@ impl BlobContainer {
         &self.shown
     }
 
-    /// Writes a blob, whether there is one of this name or not.
+    /// Writes a blob, and replaces one of the same name.
     ///
     /// # Errors
-    /// When it may not be stored.
+    /// When it may not have been stored.
     pub async fn put(&self, name: &str, content: Vec<u8>) -> Result<(), BlobError> {
         self.upload(name, content, BlobClientUploadOptions::default()).await.map_err(|e| error(&e))
     }
 
-    /// Writes a blob unless there is one of this name; false when there is.
+    /// Writes a blob unless one of the same name exists; returns false when it does.
     ///
     /// # Errors
-    /// When it may not be stored.
+    /// When it may not have been stored.
     pub async fn create(&self, name: &str, content: Vec<u8>, content_type: &str) -> Result<bool, BlobError> {
         let options =
             BlobClientUploadOptions { blob_content_type: Some(content_type.to_owned()), ..Default::default() };
@@ -139,8 +139,8 @@ impl BlobContainer {
         }
     }
 
-    /// Asks whether blobs may be written, by a write that is never carried out: its condition names a version that no blob
-    /// has. The service looks at the caller's rights first.
+    /// Checks whether blobs may be written, with a write that is never carried out: its condition names an etag that no
+    /// blob has. The service checks the caller's rights first.
     ///
     /// # Errors
     /// When they may not, or there is no container.
@@ -165,12 +165,12 @@ impl BlobContainer {
         self.client.blob_client(name).upload(RequestContent::from(content), Some(options)).await.map(drop)
     }
 
-    /// Whether the caller shows a signature rather than an identity.
+    /// Whether the caller authenticates with a signature rather than an identity.
     pub fn is_signed(&self) -> bool {
         self.signed
     }
 
-    /// Names of all blobs, as the service sorts them.
+    /// Names of all blobs, in the service's order.
     ///
     /// # Errors
     /// When they cannot be listed.
@@ -183,10 +183,10 @@ impl BlobContainer {
         Ok(names)
     }
 
-    /// Names of the blobs that begin with a prefix, as the service hands them out.
+    /// Names of the blobs with a prefix, in the service's order.
     ///
     /// # Errors
-    /// When no request can be made of it; the stream's own are of the pages.
+    /// When the request cannot be made; errors of single pages come with the stream.
     pub fn names_below(
         &self,
         prefix: String,
@@ -202,13 +202,13 @@ impl BlobContainer {
     /// Reads a blob.
     ///
     /// # Errors
-    /// When it is not there or cannot be read.
+    /// When it does not exist or cannot be read.
     pub async fn get(&self, name: &str) -> Result<Vec<u8>, BlobError> {
         let response = self.client.blob_client(name).download(None).await.map_err(|e| error(&e))?;
         Ok(response.body.collect().await.map_err(|e| error(&e))?.to_vec())
     }
 
-    /// Removes a blob; one that is gone counts as removed.
+    /// Deletes a blob; one that is gone already counts as deleted.
     ///
     /// # Errors
     /// When it may still be there.
@@ -220,14 +220,14 @@ impl BlobContainer {
     }
 }
 
-/// Whether a blob was not written because there is one of this name. Not any 409: a container that is being deleted
-/// answers with that too.
+/// Whether a blob was not written because one of the same name exists. Not every 409 says so: a container that is being
+/// deleted answers with it, too.
 fn exists(error: &azure_core::Error) -> bool {
     let ErrorKind::HttpResponse { error_code: Some(code), .. } = error.kind() else { return false };
     matches!(code.as_str(), "BlobAlreadyExists" | "ConditionNotMet")
 }
 
-/// The error without its details: they may quote the URL, and with it the signature.
+/// The error without its details, which may quote the URL and with it the signature.
 fn error(error: &azure_core::Error) -> BlobError {
     match error.http_status() {
         Some(StatusCode::NotFound) => BlobError::NotThere,
@@ -237,8 +237,8 @@ fn error(error: &azure_core::Error) -> BlobError {
     }
 }
 
-/// Takes of the answers that say that a write succeeded only the one that the service gives: a proxy or a gateway on the
-/// way there has others in its place.
+/// Accepts only the status that the service itself sends for a successful write: a proxy or a gateway in between may
+/// send another one.
 #[derive(Debug)]
 struct OwnAnswers;
 
@@ -277,7 +277,7 @@ impl Policy for AzuriteKey {
         request.insert_header("x-ms-date", date);
         let text = string_to_sign(request.method().as_ref(), request.url(), request.headers(), request.body().len());
         let base64 = base64::engine::general_purpose::STANDARD;
-        // Both are constants of the right form; an empty signature would be refused by the store.
+        // Both are constants of the right form; the store would refuse an empty signature.
         let key = base64.decode(AZURITE.1).unwrap_or_default();
         let signature = Hmac::<Sha256>::new_from_slice(&key).map(|mut mac| {
             mac.update(text.as_bytes());

@@ -1,8 +1,9 @@
-//! Errors for people: what happened, and why. Every error of this crate displays as itself alone; its cause is its source.
+//! Shows errors to people: what happened, and why. Every error of this crate displays only itself; its cause is its
+//! source.
 
 use std::error::Error;
 
-/// An error with all of its causes, on one line.
+/// An error with all its causes, on one line.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

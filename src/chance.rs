@@ -1,6 +1,6 @@
-//! The random part of pauses. A simulation draws it from its seed, for the thread it runs on.
+//! The random part of pauses. A simulation draws it from its own seed, for the thread it runs on.
 
-/// By how much a pause is stretched, so that those who failed together do not come back together.
+/// The factor by which a pause is stretched, so that those who failed together do not come back together.
 pub fn jitter() -> f64 {
     let range = 0.75..1.25;
     #[cfg(feature = "local")]
@@ -25,7 +25,7 @@ pub mod simulated {
         OWN.with_borrow_mut(|own| own.as_mut().map(ask))
     }
 
-    /// From here on this thread draws from a seed, until it is dropped.
+    /// From here on this thread draws from a seed, until the guard is dropped.
     pub fn begin(seed: u64) -> Simulated {
         OWN.set(Some(StdRng::seed_from_u64(seed)));
         Simulated(())

@@ -1,10 +1,10 @@
-//! Time as a value: whoever needs to know what time it is on this machine is given a clock.
+//! Time as a value: whoever needs this machine's time is given a clock.
 
 use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// Says what time it is on this machine. What decides over documents goes by the account's time instead
+/// Tells the time of this machine. Decisions about documents go by the service's time instead
 /// ([`Cosmos::now`](crate::cosmos::Cosmos::now)).
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time.
@@ -21,7 +21,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
 pub struct SystemClock;
 
 impl SystemClock {
-    /// The same for whoever shares one.
+    /// The same, shared.
     pub fn shared() -> Arc<dyn Clock> {
         Arc::new(Self)
     }

@@ -1,4 +1,4 @@
-//! What every use case is given besides its request: the account, and ways to tell and to be stopped.
+//! What every use case is given besides its request: the account, progress reports and cancellation.
 
 use std::sync::Arc;
 
@@ -11,23 +11,23 @@ use crate::{
     progress::{Progress, Silent},
 };
 
-/// Where a use case works, whom it tells how far it is, and who may stop it. `A` is what it knows of the account: all that
-/// the client library can do, or no more than a part of it.
+/// Where a use case works, whom it reports progress to, and who may stop it. `A` is what it knows of the account:
+/// everything that the client library can do, or only a part of it.
 pub struct Context<'a, A: ?Sized = Cosmos> {
     /// The account; nothing is contacted before it is needed.
     pub account: &'a A,
     /// Database and containers.
     pub names: &'a Names,
-    /// The time of this machine.
+    /// The clock of this machine.
     pub clock: Arc<dyn Clock>,
-    /// Is told how far the work is.
+    /// Receives reports of progress.
     pub progress: &'a dyn Progress,
     /// Once cancelled, nothing new is begun and what has begun is finished.
     pub stop: CancellationToken,
 }
 
 impl<'a, A: ?Sized> Context<'a, A> {
-    /// A context with this machine's clock, in which nobody is told anything and nobody stops the work.
+    /// A context with this machine's clock that reports to nobody and is never cancelled.
     pub fn new(account: &'a A, names: &'a Names) -> Self {
         Self { account, names, clock: SystemClock::shared(), progress: &Silent, stop: CancellationToken::new() }
     }

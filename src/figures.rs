@@ -1,6 +1,6 @@
-//! Numbers as people read them in notes and summaries.
+//! Formats numbers for people, in notes and summaries.
 
-/// A number with its thousands marked.
+/// A number with thousands separators.
 pub fn number(n: u64) -> String {
     let digits = n.to_string();
     let mut shown = String::with_capacity(digits.len() + 4);

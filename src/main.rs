@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let exit = runtime.block_on(cosmos_rewind::cli::run(cli, &Ui::standard()));
     #[cfg(feature = "mongodb")]
     runtime.block_on(cosmos_rewind::mongo::close());
-    // A batch that outlived the drain must not keep the process: the host redelivers it.
+    // A batch that outlived the drain must not keep the process alive: the host delivers it again.
     runtime.shutdown_background();
     exit.into()
 }

@@ -14,7 +14,7 @@ use crate::{
     host::app::{self, AppFileError, NewFunction},
 };
 
-/// The file that makes a folder a function.
+/// The file that turns a folder into a function.
 pub const FUNCTION_FILE: &str = "function.json";
 const SETTINGS_FILE: &str = "local.settings.json";
 
@@ -25,20 +25,20 @@ pub struct Request {
     pub app_root: PathBuf,
     /// The function.
     pub function: NewFunction,
-    /// Only says what would be written.
+    /// Whether to only report what would be written.
     pub dry_run: bool,
 }
 
 /// What was written, and what the function needs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// What became of the function's file.
+    /// What happened to the function's file.
     pub state: State,
     /// The text of the function's file, as JSON.
     pub content: Value,
     /// The app settings that the handler needs for it.
     pub settings: Vec<(String, String)>,
-    /// What became of local.settings.json.
+    /// What happened to local.settings.json.
     pub local_settings: LocalSettings,
     /// Id of host.json's extension bundle.
     pub bundle: Option<String>,
@@ -50,11 +50,11 @@ pub struct Report {
     pub dates_are_rewritten: bool,
 }
 
-/// What became of the function's file.
+/// What happened to the function's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It was there already, as it would have been written.
+    /// It existed already, with the same content.
     Exists,
     /// It would be written.
     Planned,
@@ -62,15 +62,15 @@ pub enum State {
     Created,
 }
 
-/// What became of local.settings.json.
+/// What happened to local.settings.json.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LocalSettings {
-    /// There is none.
+    /// It does not exist.
     Missing,
-    /// It had the function's settings already.
+    /// It already had the function's settings.
     UpToDate,
-    /// It would get them.
+    /// It would be given them.
     WouldBeUpdated,
     /// It was given them.
     Updated,
@@ -79,16 +79,16 @@ pub enum LocalSettings {
 /// Why no function was added. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum NewFunctionError {
-    /// The host takes no function of this name.
+    /// The host does not accept this name for a function.
     #[error("{0:?} is no function name")]
     Name(String),
-    /// A name with a `-` cannot begin the names of app settings on Linux.
+    /// A name with a `-` cannot be the prefix of app settings on Linux.
     #[error("{0:?} has a - in it, which names of app settings on Linux must not have")]
     Dash(String),
     /// The all-versions feed cannot be read from the past.
     #[error("the all-versions feed cannot be read from the past")]
     NoPast,
-    /// The value of this setting names nothing.
+    /// The value of this setting is not a valid name.
     #[error("{setting}: {value:?} is no name of a container or database")]
     NoName {
         /// The setting.
@@ -96,7 +96,7 @@ pub enum NewFunctionError {
         /// Its value.
         value: String,
     },
-    /// The handler does not take this setting.
+    /// The handler does not accept this setting.
     #[error(transparent)]
     Setting(#[from] ConfigError),
     /// host.json or local.settings.json cannot be used.
@@ -118,7 +118,7 @@ pub enum NewFunctionError {
         /// The disk's error.
         source: io::Error,
     },
-    /// A function of this name is there, and another one.
+    /// Another function with this name exists.
     #[error("{0} is there already, and is not what would be written")]
     Taken(PathBuf),
     /// A file cannot be written.
@@ -182,7 +182,7 @@ fn check(function: &NewFunction) -> Result<(), NewFunctionError> {
         return Err(NewFunctionError::NoPast);
     }
     for (setting, value) in function.settings() {
-        // What stands between % is a setting to the host; the handler has no such rule.
+        // Text between % is a setting to the host; the handler has no such rule.
         if value.trim().is_empty() || value.contains('%') {
             return Err(NewFunctionError::NoName { setting, value });
         }
@@ -191,10 +191,10 @@ fn check(function: &NewFunction) -> Result<(), NewFunctionError> {
     Ok(())
 }
 
-/// Whether this very function is there already.
+/// Whether this very function exists already.
 ///
 /// # Errors
-/// When another one of its name is: the host's routes ignore case.
+/// When another one with its name exists: the host's routes ignore case.
 fn is_there(app_root: &Path, function: &NewFunction, text: &str) -> Result<bool, NewFunctionError> {
     let unreadable = |source| NewFunctionError::Read { path: app_root.to_owned(), source };
     for entry in std::fs::read_dir(app_root).map_err(unreadable)? {
@@ -210,7 +210,7 @@ fn is_there(app_root: &Path, function: &NewFunction, text: &str) -> Result<bool,
 
 /// What is to be done to local.settings.json.
 struct SettingsFile {
-    /// Its new text, when it changes.
+    /// Its new text, if it changes.
     text: Option<String>,
     exists: bool,
 }
@@ -243,7 +243,7 @@ fn write(
         |source| NewFunctionError::Write { path, source }
     };
     let written = match text {
-        // A folder is no function before it has its file, which is renamed into it.
+        // A folder is not a function before it has its file, which is renamed into it.
         Some(text) => {
             let path = folder.join(FUNCTION_FILE);
             std::fs::create_dir(&folder).map_err(failed(&folder))?;
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn a_write_that_fails_leaves_nothing_half_made() {
         let app = tempfile::tempdir().unwrap();
-        // No file can be put where a folder with something in it is.
+        // A file cannot replace a folder that is not empty.
         std::fs::create_dir_all(app.path().join(SETTINGS_FILE).join("x")).unwrap();
         let function = NewFunction {
             name: "CaptureOrders".into(),

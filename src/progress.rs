@@ -1,22 +1,22 @@
-//! How far the work is: a value that a use case is given, so that it never prints.
+//! Progress of the work: a use case reports to such a value and never prints.
 
 /// Is told how far the work is, and what a person should know at once.
 pub trait Progress: Send + Sync {
-    /// Begins a step of the work, with the number of things to be done when that is known.
+    /// Begins a step of the work, with the number of things to do if that is known.
     fn begin(&self, what: &'static str, total: Option<u64>) -> Box<dyn ProgressStep + '_>;
-    /// Says one line now, such as a warning about one document among many. What belongs to the result is in the report.
+    /// Reports a line now, such as a warning about one document among many. Results belong in the report.
     fn note(&self, text: &str);
 }
 
-/// A step of the work; it ends when it is dropped.
+/// A step of the work, which ends when it is dropped.
 pub trait ProgressStep: Send + Sync {
-    /// So many more are done.
+    /// This many more are done.
     fn advance(&self, done: u64);
-    /// Says one line now, without disturbing what is shown of the step.
+    /// Reports a line now, without disturbing the display of the step.
     fn note(&self, text: &str);
 }
 
-/// Nobody is told.
+/// Reports to nobody.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

@@ -1,5 +1,5 @@
-//! What the settings `REWIND_FIELDS` and `REWIND_REDACT` ask for. Their syntax is looked at when the handler starts; the
-//! shape comes of them when the source's partition key is known, which no shape may touch.
+//! The settings `REWIND_FIELDS` and `REWIND_REDACT`. Their syntax is checked when the handler starts; the shape is made
+//! when the source's partition key is known, which no shape may touch.
 
 use std::{
     fmt::Display,
@@ -30,7 +30,7 @@ impl FromStr for Path {
     }
 }
 
-/// The settings of one function, understood.
+/// The settings of one function, parsed.
 #[derive(Debug)]
 pub struct Projection {
     fields: Vec<Vec<String>>,
@@ -38,7 +38,7 @@ pub struct Projection {
     key: Option<Secret>,
     /// Name of the setting that holds the redactions, for messages.
     setting: String,
-    /// The shape for the key paths seen last: they change only when the container is made again.
+    /// The shape for the most recent key paths, which only change when the container is recreated.
     known: Mutex<Option<(KeyPaths, Arc<Redactor>)>>,
 }
 
@@ -64,7 +64,7 @@ impl Projection {
         let fields = fields.into_iter().map(|path| path.0).collect();
         let setting = if redactions.is_empty() { fields_name } else { setting };
         let projection = Self { fields, redactions, key, setting, known: Mutex::default() };
-        // Without a partition key: what no record can be without, in whatever container.
+        // Without a partition key: what every record needs, in any container.
         projection.make(&KeyPaths::default())?;
         Ok(Some(projection))
     }

@@ -23,16 +23,16 @@ use crate::{
     cosmos::provision::{self, NotProvisioned, PathsError, Wanted},
 };
 
-/// What the containers are like that have to be created.
+/// The properties of containers that have to be created.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// Partition key paths of the source, `/pk` when empty.
     pub source_paths: Vec<String>,
     /// Further index paths of the changes container.
     pub indexes: Vec<String>,
-    /// Throughput of source and changes; without one they share the database's, or are served serverless.
+    /// Throughput of source and changes; without one they share the database's, or the account is serverless.
     pub throughput: Option<Throughput>,
-    /// The documents are in another database: only their history and its leases are made.
+    /// Whether the documents are in another database: then only their history and its leases are created.
     pub elsewhere: bool,
 }
 
@@ -40,7 +40,7 @@ impl Request {
     /// Checks the paths; contacts nobody.
     ///
     /// # Errors
-    /// When a path cannot be one.
+    /// When a path is invalid.
     pub fn check(&self) -> Result<(), ProvisionError> {
         provision::check_paths(&self.source_paths).map_err(ProvisionError::SourcePaths)?;
         match self.indexes.iter().find(|p| !p.starts_with('/') || p.len() < 2) {
@@ -67,7 +67,7 @@ impl Report {
         self.all.iter().filter(|one| one.created).count()
     }
 
-    /// The first one that exists and cannot serve its purpose.
+    /// The first existing one that cannot serve its purpose.
     pub fn unusable(&self) -> Option<&Provisioned> {
         self.all.iter().find(|one| one.differs.iter().any(|d| d.severity == Severity::Unusable))
     }

@@ -25,7 +25,7 @@ use crate::{
     cosmos::{Failure, Pages, Param},
 };
 
-/// What is asked for.
+/// The request.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The container.
@@ -34,7 +34,7 @@ pub struct Request {
     pub sql: String,
     /// Its parameters.
     pub params: Vec<Param>,
-    /// Ask this partition key only; the components at its end may be left out.
+    /// Query this partition key only; trailing components may be left out.
     pub key: Option<PartitionKey>,
     /// Stop after this many documents.
     pub max: Option<u64>,
@@ -65,7 +65,7 @@ pub enum QueryError {
 }
 
 impl Request {
-    /// Whether it can be right; nothing is contacted.
+    /// Checks what can be checked without contacting anything.
     ///
     /// # Errors
     /// When the query is empty.
@@ -74,7 +74,7 @@ impl Request {
     }
 }
 
-/// What the query finds, fetched as it is asked for.
+/// The results of the query, fetched on demand.
 pub struct Found {
     pages: Pages,
     max: Option<u64>,
@@ -85,7 +85,7 @@ pub struct Found {
 /// Starts a query.
 ///
 /// # Errors
-/// When the container cannot be opened, the key is not one of it, or the service refuses the query.
+/// When the container cannot be opened, the key does not fit it, or the service refuses the query.
 pub async fn run(request: Request, cx: &Context<'_>) -> Result<Found, QueryError> {
     request.check()?;
     let container = cx.account.container(&cx.names.database, &request.container).await?;
@@ -123,7 +123,7 @@ impl Found {
         self.count
     }
 
-    /// Whether there are more than were asked for.
+    /// Whether there are more documents than the requested number.
     pub fn is_cut(&self) -> bool {
         self.is_cut
     }

@@ -1,4 +1,4 @@
-//! A text that is never shown.
+//! A text that is never displayed.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The secret itself, for the one place that hands it to the client library.
+    /// The secret itself, for the one place that passes it to the client library.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,5 +1,5 @@
-//! Prepares the handler that `serve` runs: the app's functions, and what speaks against starting. What their containers say
-//! is looked at while the handler answers already.
+//! Prepares the handler that `serve` runs: the app's functions, and what prevents a start. The containers are checked
+//! while the handler already answers.
 
 use std::{
     path::Path,
@@ -31,10 +31,10 @@ use crate::{
     retention::timer::PruneTimer,
 };
 
-/// How long the first look waits for the containers' partition keys, and for a container that is not there; no longer
-/// than a batch would wait.
+/// How long the first check waits for the containers' partition keys, and for a missing container; no longer than a
+/// batch would wait.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
-/// Between two looks at what is not there.
+/// The pause between two checks for something that is missing.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the handler does not start.
@@ -43,18 +43,19 @@ pub enum ServeError {
     /// A setting, or a function's file, is wrong.
     #[error(transparent)]
     Settings(#[from] ConfigError),
-    /// The place of dead letters cannot be used.
+    /// The store of dead letters cannot be used.
     #[error(transparent)]
     DeadLetters(#[from] DeadLetterError),
-    /// It would capture into the wrong place, or lose what it is sent.
+    /// It would capture to the wrong place, or lose what it is sent.
     #[error("capture would not be right:\n  {}", .0.join("\n  "))]
     Wrong(Vec<String>),
 }
 
-/// Prepares the handler of the app in a folder; contacts nobody. `timer` makes what a function with a timer trigger does.
+/// Prepares the handler of the app in a folder; contacts nobody. `timer` makes the work of a function with a timer
+/// trigger.
 ///
 /// # Errors
-/// When a setting or a file is wrong, or capture would not be right by what the files say.
+/// When a setting or a file is wrong, or the files show that capture would not be right.
 pub fn handler(
     settings: &Settings,
     config: &CaptureConfig,
@@ -112,9 +113,8 @@ pub fn handler(
     Ok(handler)
 }
 
-/// What the host does to documents on their way here, as host.json and the app settings over it
-/// have it. Without a host.json that can be read, the
-/// worst is assumed: whoever starts the handler in another way may do the same.
+/// What the host does to documents on their way here, according to host.json and the app settings that override it.
+/// Without a readable host.json the worst is assumed: whoever starts the handler in another way may do the same.
 fn delivery(app_root: &Path, settings: &Settings) -> Delivery {
     let delivery =
         read_host(&app_root.join("host.json"), settings).map_or(Delivery::DatesRewritten, |host| app::delivery(&host));
@@ -127,15 +127,15 @@ fn delivery(app_root: &Path, settings: &Settings) -> Delivery {
     delivery
 }
 
-/// Looks at the containers of functions and at the place of dead letters, for ten seconds at most. Batches that come
-/// meanwhile have the same look at the containers before they are stored.
+/// Checks the containers of functions and the store of dead letters, for ten seconds at most. Batches that arrive
+/// meanwhile check the containers themselves before they are stored.
 ///
 /// # Errors
-/// When capture would not be right, or a container is still not there after that time. An account that does not answer is
-/// no error: it is asked again with the next batch, and until it answers nothing is stored.
+/// When capture would not be right, or a container is still missing after that time. An account that does not answer is
+/// not an error: it is asked again with the next batch, and until it answers nothing is stored.
 pub async fn look(captures: &[Arc<Capture<CosmosHistory>>]) -> Result<(), ServeError> {
     let looked = join_all(captures.iter().map(|capture| settled(capture, look_at)));
-    // All functions have one place for letters.
+    // All functions share one store for letters.
     let letters = async {
         match captures.first() {
             Some(capture) => settled(capture, look_at_letters).await,
@@ -150,18 +150,18 @@ fn refuse(wrong: Vec<String>) -> Result<(), ServeError> {
     if wrong.is_empty() { Ok(()) } else { Err(ServeError::Wrong(wrong)) }
 }
 
-/// What a look found.
+/// The result of a check.
 enum Look {
     Right,
     /// It stays wrong until somebody changes the settings or the container.
     Wrong(String),
-    /// It may be mended at this moment: `provision` runs beside the host.
+    /// It may be fixed at this very moment: `provision` runs beside the host.
     NotYet(String),
     /// There was no answer.
     Unknown(String),
 }
 
-/// Looks until it is clear, or the time is over. Returns what is wrong.
+/// Checks until everything is fine, or the time is over. Returns what is wrong.
 async fn settled(
     capture: &Capture<CosmosHistory>,
     look: impl AsyncFn(&Capture<CosmosHistory>) -> Look,
@@ -192,8 +192,8 @@ async fn settled(
     }
 }
 
-/// A history that cannot keep its documents apart, a part of the source's key that is to be left out, a container that
-/// is not there, a key that the account does not know.
+/// A history that cannot keep its documents apart, a part of the source's key that would be left out, a missing
+/// container, or a key that the account does not know.
 async fn look_at(capture: &Capture<CosmosHistory>) -> Look {
     let Err(e) = capture.look().await else { return Look::Right };
     let told = |e: &CaptureError, hint: &str| format!("{}: {}{hint}", capture.function, chain(e));
@@ -204,7 +204,7 @@ async fn look_at(capture: &Capture<CosmosHistory>) -> Look {
             let hint = f.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
             Look::NotYet(told(&e, &hint))
         }
-        // A role that was assigned a moment ago is not known everywhere yet: 403 may go by itself.
+        // A role that was just assigned is not known everywhere yet: a 403 may disappear by itself.
         _ => Look::Unknown(told(&e, "")),
     }
 }

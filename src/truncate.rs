@@ -1,4 +1,4 @@
-//! Deletes all documents of a container: first they are listed, then they are deleted.
+//! Deletes all documents of a container: lists them first, then deletes them.
 
 use std::time::Instant;
 
@@ -14,10 +14,10 @@ use crate::{
     outcomes::Outcomes,
 };
 
-/// Failures that are named one by one; the rest is only counted.
+/// How many failures are named; the rest is only counted.
 const SHOWN_FAILURES: u64 = 10;
 
-/// Whose documents are deleted.
+/// The container, and limits.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The container's name.
@@ -28,7 +28,7 @@ pub struct Request {
     pub concurrency: usize,
 }
 
-/// The documents that are to be deleted.
+/// The documents to delete.
 #[derive(Debug)]
 pub struct Plan {
     /// Database and container.
@@ -48,25 +48,25 @@ impl Plan {
     }
 }
 
-/// What was deleted.
+/// The outcome of the deletes.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Database and container.
     pub container: String,
-    /// Documents deleted, or gone already.
+    /// Documents deleted, or already gone.
     pub deleted: u64,
-    /// Documents that the service refuses to delete.
+    /// Documents that the service refused to delete.
     pub failed: u64,
-    /// Documents that are left, because the work was told to stop.
+    /// Documents that are left because the work was told to stop.
     #[serde(skip)]
     pub left: u64,
-    /// Those that were refused and not named while the deletes ran.
+    /// How many refusals were not named while the deletes ran.
     pub unnamed: u64,
     /// Request units, the listing included.
     pub ru: f64,
     /// Seconds since the listing began.
     pub seconds: f64,
-    /// What ended the deletes: every other one would have failed, too.
+    /// The failure that ended the deletes: every further one would have failed, too.
     #[serde(skip)]
     pub refused: Option<Failure>,
 }
@@ -77,7 +77,7 @@ pub enum TruncateError {
     /// The container cannot be read.
     #[error(transparent)]
     Service(#[from] Failure),
-    /// The service's list of documents has a row that is no JSON object.
+    /// The service's list of documents has a row that is not a JSON object.
     #[error("a row of the listing is not understood")]
     Row(#[from] serde_json::Error),
     /// The service's list of documents has a row without an id.

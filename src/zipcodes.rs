@@ -33,14 +33,15 @@ pub fn all() -> &'static [Zipcode] {
     &ALL
 }
 
-/// One of them at random.
+/// A random one.
 pub fn pick(rng: &mut impl Rng) -> &'static Zipcode {
     let all = all();
     &all[rng.random_range(0..all.len())]
 }
 
 impl Zipcode {
-    /// The document's JSON text: `seq` tells the writes of one run apart, `now` becomes `timestamp` (UTC) and `epoch`.
+    /// The document's JSON text: `seq` distinguishes the writes of one run, `now` becomes `timestamp` (UTC) and
+    /// `epoch`.
     pub fn document(&self, seq: u64, now: DateTime<Utc>) -> String {
         let Self { zip, city, latitude, longitude } = self;
         let mut text = String::with_capacity(360);

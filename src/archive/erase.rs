@@ -1,4 +1,4 @@
-//! What an archive has of one document, found and taken out.
+//! Finds the events of one document in an archive, and removes them.
 
 use std::{
     fs::{self, File},
@@ -19,12 +19,12 @@ use super::{
 };
 use crate::{blob::BlobContainer, change::key::ItemKey, follow::Locked};
 
-/// What was found of a document.
+/// The events of a document that were found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ArchivedEvents {
-    /// Its events, also those that were written twice.
+    /// The events, counting those that were written twice.
     pub events: u64,
-    /// Files or blobs in which they are.
+    /// The files or blobs that hold them.
     pub files: u64,
 }
 
@@ -36,11 +36,12 @@ impl ArchivedEvents {
 }
 
 impl Archive {
-    /// Counts the events about these items; with `remove` takes them out. A file of one event goes, one of several is
-    /// written anew without them (a folder's under the lock that a follower respects, and replaced as a whole).
+    /// Counts the events of these items; with `remove` it deletes them. A file with a single event is deleted; a file
+    /// with several is rewritten without them. A file in a folder is replaced as a whole, under the lock that a
+    /// follower respects.
     ///
     /// # Errors
-    /// When something in it is no event, so that nobody can tell whose it is, or cannot be read or written.
+    /// When an entry is not an event, so that nobody can tell whose it is, or cannot be read or written.
     pub async fn mentions(&self, items: &Arc<[ItemKey]>, remove: bool) -> Result<ArchivedEvents, Damage> {
         match self {
             Self::Folder(path) => {
@@ -56,8 +57,8 @@ fn is_about(head: &Head<'_>, items: &[ItemKey]) -> bool {
     items.iter().any(|item| item.id == head.id && head.key().is_ok_and(|key| key == item.partition_key))
 }
 
-/// The events that are about somebody else, and how many were not. A line that was cut off is no event, but counts when it
-/// names the item. It goes along in any case, for its page was never acknowledged.
+/// The events of other items, and how many were dropped. A line that was cut off is not an event, but it counts when it
+/// names the item. It is dropped in any case: its page was never acknowledged.
 fn others(name: &str, kind: Kind, input: impl BufRead, items: &[ItemKey]) -> Result<(Vec<u8>, u64), Damage> {
     let (mut kept, mut found, mut cut_off) = (Vec::new(), 0, false);
     each_event(name, kind, input, |line, text| {
@@ -76,7 +77,7 @@ fn others(name: &str, kind: Kind, input: impl BufRead, items: &[ItemKey]) -> Res
     Ok((kept, found + u64::from(cut_off)))
 }
 
-/// The same bytes as the archive keeps them.
+/// The same bytes, in the form in which the archive keeps them.
 fn packed(kind: Kind, text: Vec<u8>) -> io::Result<Vec<u8>> {
     if kind != Kind::Gzip {
         return Ok(text);
@@ -113,8 +114,9 @@ fn in_folder(root: &Path, items: &[ItemKey], remove: bool) -> Result<ArchivedEve
     Ok(mentions)
 }
 
-/// Replaces a file as a whole: whoever looks finds the old one or the new one. What a kill leaves has a name that the next
-/// one takes: under another it would stay, and nobody would look for documents in it.
+/// Replaces a file as a whole: a reader sees the old one or the new one. The temporary file has a fixed name, so that
+/// the next run reuses what a killed one left behind. Under a random name it would stay for ever, and nobody would look
+/// for documents in it.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");

@@ -1,4 +1,4 @@
-//! An event as `follow` wrote it, as far as it decides.
+//! The parts of an event, as `follow` wrote it, that an archive's reader needs.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::{
     follow::Event,
 };
 
-/// An event as far as it decides.
+/// The parts of an event that decide where it belongs.
 #[derive(Deserialize)]
 pub(super) struct Head<'a> {
     pub(super) op: Op,
@@ -31,12 +31,12 @@ pub(super) struct Head<'a> {
     changed: Option<Vec<String>>,
     #[serde(borrow, default)]
     pub(super) partial: Option<&'a RawValue>,
-    /// Of a MongoDB document: the fingerprint of its bytes.
+    /// For a MongoDB document: the fingerprint of its bytes.
     #[serde(borrow, default)]
     pub(super) etag: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(super) ns: Option<Cow<'a, str>>,
-    /// What a renamed collection is called now.
+    /// The new name of a renamed collection.
     #[serde(borrow, default)]
     pub(super) to: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -56,17 +56,18 @@ impl<'a> Head<'a> {
         Ok(head)
     }
 
-    /// Whether it is an event of MongoDB without a document: of a collection, or of a change whose text nobody had.
+    /// Whether it is a MongoDB event without a document: one of a collection, or an update whose document was not
+    /// available.
     pub(super) fn is_bare(&self) -> bool {
         self.op.is_of_collection() || (self.ns.is_some() && self.doc.is_none() && !self.op.is_tombstone())
     }
 
-    /// Whether it is of another collection.
+    /// Whether it belongs to another collection.
     pub(super) fn is_of_other(&self, ns: Option<&str>) -> bool {
         matches!((ns, self.ns.as_deref()), (Some(wanted), Some(own)) if wanted != own)
     }
 
-    /// Its time, without which no order can be told.
+    /// Its time; events without one cannot be ordered.
     pub(super) fn time(&self, file: &str, line: u64) -> Result<i64, Damage> {
         self.ts.ok_or_else(|| Damage::new(place(file, line), Problem::NoTime))
     }
@@ -106,7 +107,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// What is wrong with a text, without any of it: serde's own message may quote it.
+/// What is wrong with a text, without quoting it: serde's own message may.
 fn kind_of(e: &serde_json::Error) -> &'static str {
     match e.classify() {
         serde_json::error::Category::Eof => "it is cut off",

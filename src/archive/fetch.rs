@@ -1,4 +1,4 @@
-//! The second reading of an archive: the texts of the events that were chosen.
+//! The second pass over an archive: reads the texts of the chosen events.
 
 use std::{
     fs::File,
@@ -21,29 +21,29 @@ use super::{
 /// An event whose text is to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// The file's name, as it was read.
+    /// The file's name, as the first pass saw it.
     pub file: Arc<str>,
-    /// Its line; 0 where the file is one event.
+    /// Its line; 0 when the file is a single event.
     pub line: u64,
     /// Id of the version.
     pub version: Box<str>,
 }
 
 impl Wanted {
-    /// Where it lies.
+    /// Its place.
     pub fn place(&self) -> String {
         place(&self.file, self.line)
     }
 }
 
-/// What is made of an event that was chosen; or of the reason why it cannot be read.
+/// What is made of a chosen event, or of the reason why it cannot be read.
 type Make<T> = fn(&Wanted, Result<Head<'_>, NoDocument>) -> T;
 
 impl Archive {
-    /// Reads the chosen events, in any order, and passes on what is made of them, until nobody listens any more.
+    /// Reads the chosen events in any order and passes on what is made of them, until the receiver is dropped.
     ///
     /// # Errors
-    /// When what was there the first time cannot be read now.
+    /// When something that the first pass saw cannot be read now.
     pub(super) async fn send<T: Send + 'static>(
         self,
         mut wanted: Vec<Wanted>,
@@ -66,7 +66,7 @@ impl Archive {
                 .await
             }
             Self::Blobs(store, _) => {
-                // Files of many events one at a time: each is in memory, compressed.
+                // Files with many events are read one at a time: each is held in memory, compressed.
                 let (ones, files): (Vec<Wanted>, Vec<Wanted>) =
                     wanted.into_iter().partition(|chosen| Kind::of(&chosen.file) == Some(Kind::One));
                 let mut read = stream::iter(ones)
@@ -90,7 +90,7 @@ impl Archive {
     }
 }
 
-/// Passes on the chosen events of one file, which are in order; false when nobody listens any more.
+/// Passes on the chosen events of one file, which are sorted by line; false when the receiver was dropped.
 fn pass_on<T>(chosen: &[Wanted], input: impl BufRead, out: &mpsc::Sender<T>, make: Make<T>) -> Result<bool, Damage> {
     let Some(first) = chosen.first() else { return Ok(true) };
     let kind = Kind::of(&first.file).unwrap_or(Kind::Lines);
@@ -108,7 +108,7 @@ fn pass_on<T>(chosen: &[Wanted], input: impl BufRead, out: &mpsc::Sender<T>, mak
     }
 }
 
-/// What is made of an event that was chosen.
+/// What is made of a chosen event.
 fn made<T>(text: &[u8], chosen: &Wanted, make: Make<T>) -> T {
     let head = match serde_json::from_slice::<Head<'_>>(text) {
         Ok(head) if *head.version == *chosen.version => Ok(head),

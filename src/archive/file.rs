@@ -1,4 +1,4 @@
-//! The events of one file, one after the other.
+//! Reads the events of one file, one after another.
 
 use std::io::{BufRead, BufReader, Read as _};
 
@@ -7,22 +7,23 @@ use flate2::bufread::MultiGzDecoder;
 use super::{Damage, Problem, event::Head, place};
 use crate::follow::Event;
 
-/// Longest event taken: of a MongoDB document of 16 MB it has the text twice and the bytes, each as base64.
+/// The longest event that is accepted. An event of a 16 MB MongoDB document holds its text twice and its bytes in
+/// base64.
 pub(super) const MAX_EVENT: u64 = 72 << 20;
 
-/// How a file of an archive is read.
+/// How a file of an archive is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// One event.
+    /// A single event.
     One,
-    /// One event a line.
+    /// One event per line.
     Lines,
-    /// The same, compressed.
+    /// One event per line, compressed.
     Gzip,
 }
 
 impl Kind {
-    /// By the name; `None` for what `follow` does not write.
+    /// Tells the encoding by the file's name; `None` for files that `follow` does not write.
     pub(super) fn of(name: &str) -> Option<Self> {
         match name {
             _ if name.ends_with(".jsonl.gz") => Some(Self::Gzip),
@@ -33,10 +34,10 @@ impl Kind {
     }
 }
 
-/// All events of one file with their lines: for the fuzz targets, which would spend their time on files otherwise.
+/// All events of one file with their lines. For the fuzz targets, which would otherwise spend their time on files.
 ///
 /// # Errors
-/// When something in it is no event.
+/// When an entry is not an event.
 #[doc(hidden)]
 pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event)>, Damage> {
     let mut events = Vec::new();
@@ -49,7 +50,7 @@ pub fn events_in(name: &str, bytes: &[u8]) -> Result<Vec<(u64, Event)>, Damage> 
     Ok(events)
 }
 
-/// Passes on the events of a file, with their lines (0 where the file is one event), until `each` says false.
+/// Passes on the events of a file with their lines (0 when the file is a single event), until `each` returns false.
 pub(super) fn each_event(
     name: &str,
     kind: Kind,
@@ -87,7 +88,7 @@ pub(super) fn each_event(
         match each(line, event) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            // A follower that was killed in the middle of a line writes it again: its page was not acknowledged.
+            // A follower that was killed in the middle of a line writes that line again: its page was not acknowledged.
             Err(_) if !text.ends_with(b"\n") && serde_json::from_slice::<serde::de::IgnoredAny>(event).is_err() => {
                 return Ok(());
             }

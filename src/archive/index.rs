@@ -1,4 +1,4 @@
-//! The first reading of an archive: the facts and places of all its events.
+//! The first pass over an archive: collects the facts and places of all its events.
 
 use std::{
     fs::{self, File},
@@ -18,27 +18,27 @@ use super::{
 };
 use crate::{blob::BlobContainer, change::order::Position, figures::count_of};
 
-/// What takes the facts of each event, when everything is read for the first time.
+/// Receives the facts of each event during the first pass.
 pub(super) trait Collect: Send + 'static {
     fn add(&mut self, file: &Arc<str>, line: u64, head: &Head<'_>) -> Result<(), Damage>;
 
-    /// A collection has ended, and every document that was in it with it.
+    /// A collection has ended, and with it every document that was in it.
     fn end(&mut self, end: End);
 }
 
-/// The end of a collection: it was dropped, has another name from then on, or another one has taken its name.
+/// The end of a collection: it was dropped or renamed, or another one took its name.
 #[derive(Debug, Clone)]
 pub(super) struct End {
-    /// Database and collection, with a dot between them.
+    /// Database and collection, separated by a dot.
     pub(super) ns: Arc<str>,
     pub(super) ts: i64,
     pub(super) lsn: Option<i64>,
-    /// The event's.
+    /// The position of the event that ended it.
     pub(super) version: Arc<str>,
 }
 
 impl End {
-    /// The ends that an event tells, if it does.
+    /// The collections that an event ends, if any.
     fn of(head: &Head<'_>) -> impl Iterator<Item = Self> {
         let names = [&head.ns, &head.to].into_iter().flatten().filter(|_| head.op.ends_collection());
         names.filter_map(|ns| {
@@ -47,26 +47,26 @@ impl End {
         })
     }
 
-    /// Where it is among the versions of a document.
+    /// Its position among the versions of a document.
     pub(super) fn position(&self) -> Position<'_> {
         Position { ts: self.ts, lsn: self.lsn, record_id: &self.version }
     }
 }
 
-/// What was read.
+/// What the first pass read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Events, also those that were written twice.
+    /// Events, counting those that were written twice.
     pub events: u64,
     pub(super) files: u64,
-    /// Events that are no version of a document of this collection.
+    /// Events that are not versions of a document of this collection.
     pub others: u64,
-    /// Files with other names.
+    /// Files with unknown names.
     pub passed_over: u64,
 }
 
 impl Counts {
-    /// What was found, one line each; with the number of documents where it is known.
+    /// What was found, one line each, with the number of documents where that is known.
     pub fn describe(self, documents: Option<u64>) -> Vec<String> {
         let passed_over = (self.passed_over > 0)
             .then(|| format!("{} passed over: not .json, .jsonl or .jsonl.gz", count_of(self.passed_over, "file")));
@@ -79,10 +79,10 @@ impl Counts {
     }
 }
 
-/// A first reading.
+/// The first pass over an archive.
 pub(super) struct Reading<C> {
     pub(super) into: C,
-    /// The collection whose events are read, where there may be several.
+    /// The collection whose events are read, when the archive may have several.
     pub(super) ns: Option<String>,
     pub(super) counts: Counts,
 }
@@ -112,7 +112,7 @@ impl Archive {
     /// Reads everything once.
     ///
     /// # Errors
-    /// When something in it is no event, or cannot be read, or there is nothing.
+    /// When an entry is not an event or cannot be read, or the archive is empty.
     pub(super) async fn read<C: Collect>(&self, into: C, ns: Option<&str>) -> Result<(C, Counts), Damage> {
         let mut reading = Reading { into, ns: ns.map(str::to_owned), counts: Counts::default() };
         let reading = match self {
@@ -140,7 +140,7 @@ fn index_folder(root: &Path, reading: &mut Reading<impl Collect>) -> Result<(), 
     })
 }
 
-/// The files of a folder and of all folders in it, with what they are.
+/// The files of a folder and of its subfolders, with their encodings.
 pub(super) fn each_file(
     root: &Path,
     mut each: impl FnMut(&str, Option<Kind>) -> Result<(), Damage>,
@@ -151,14 +151,14 @@ pub(super) fn each_file(
         for entry in fs::read_dir(&folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let (path, kind) = (entry.path(), entry.file_type().map_err(unreadable)?);
-            // Links to folders are not followed: they may lead round in a circle.
+            // Links to folders are not followed: they may form a circle.
             if kind.is_dir() {
                 folders.push(path);
                 continue;
             }
             let name = path.to_string_lossy();
             let known = path.to_str().and_then(Kind::of);
-            // A pipe or a device, also behind a link, may never end.
+            // A pipe or a device, even behind a link, may never end.
             if known.is_some() && !fs::metadata(&path).map_err(unreadable)?.is_file() {
                 return Err(Damage::new(name, Problem::NotAFile));
             }

@@ -1,4 +1,4 @@
-//! Where an archive is.
+//! Where an archive lies.
 
 use std::{
     fs, io,
@@ -11,16 +11,16 @@ use crate::{
     config::{BlobUrl, ConfigError, Credential, DeadLetterLocation, without_secrets},
 };
 
-/// Where an archive is.
+/// Where an archive lies.
 #[derive(Clone)]
 pub enum Archive {
-    /// A folder on this machine, with all folders in it.
+    /// A folder on this machine, with its subfolders.
     Folder(PathBuf),
     /// Blobs below a prefix.
     Blobs(Arc<BlobContainer>, String),
 }
 
-/// Why an archive cannot be opened: the problem, and what to write.
+/// Why an archive cannot be opened: what was given, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{shown}")]
 pub struct NoArchive {
@@ -30,7 +30,7 @@ pub struct NoArchive {
     problem: NotThere,
 }
 
-/// Why there is no archive in a place.
+/// Why a place holds no archive.
 #[derive(Debug, thiserror::Error)]
 enum NotThere {
     #[error("a URL begins with blob:")]
@@ -41,7 +41,7 @@ enum NotThere {
     Folder(io::Error),
     #[error("it is not a URL")]
     NotAUrl,
-    /// The setting's name is no one's here: only what is wrong is told.
+    /// The setting's name means nothing here: only the problem is told.
     #[error("{}", .0.problem)]
     Url(ConfigError),
     #[error(transparent)]
@@ -52,7 +52,7 @@ enum NotThere {
 pub const HOW: &str = "FOLDER, or blob:https://<account>.blob.core.windows.net/<container>/<prefix>";
 
 impl std::fmt::Display for Archive {
-    /// Without a signature.
+    /// The location, without a signature.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Folder(path) => write!(f, "{}", path.display()),
@@ -62,10 +62,10 @@ impl std::fmt::Display for Archive {
 }
 
 impl Archive {
-    /// Understands what a command line names; contacts nobody.
+    /// Parses a location from the command line; contacts nobody.
     ///
     /// # Errors
-    /// When there is no such folder, or the URL is none.
+    /// When there is no such folder, or the URL is malformed.
     pub fn open(text: &str, credential: &Credential) -> Result<Self, NoArchive> {
         let shown = without_secrets(text);
         let wrong = |problem| NoArchive { shown: shown.clone(), problem };
@@ -89,7 +89,7 @@ impl Archive {
         Ok(Self::Blobs(Arc::new(store), folder))
     }
 
-    /// What all names of its files begin with.
+    /// The prefix that the names of all its files share.
     pub(super) fn root(&self) -> String {
         match self {
             Self::Folder(path) => format!("{}/", path.to_string_lossy().trim_end_matches('/')),

@@ -1,4 +1,4 @@
-//! What `follow` wrote to a folder or to blobs, read back.
+//! Reads back what `follow` wrote to a folder or to blobs.
 //!
 //! Everything is read twice. The first time only facts and places are collected (`newest`: one place for each document;
 //! `versions`: all of them, in temporary files). The second time the texts that were chosen are passed on.
@@ -31,13 +31,13 @@ pub use self::{
     newest::Newest,
 };
 
-/// Blobs of one version each that are read at the same time.
+/// How many blobs of one version each are read concurrently.
 const READS: usize = 16;
 
 /// One document, or what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputDocument {
-    /// Where it is: `line 7`, `document 3 (line 7)`, or a file's name before the line.
+    /// Its place: `line 7`, `document 3 (line 7)`, or a file's name before the line.
     pub place: String,
     /// Its JSON text, known to be an object.
     pub text: Result<String, NoDocument>,
@@ -58,11 +58,11 @@ pub enum NoDocument {
     /// Its text is not JSON.
     #[error("is not valid JSON: {problem} (at {}column {column})", if *line > 1 { format!("its line {line}, ") } else { String::new() })]
     NotJson {
-        /// The parser's words.
+        /// The parser's message.
         problem: String,
         /// The line within the document.
         line: usize,
-        /// The column of it.
+        /// Its column.
         column: usize,
     },
     /// The input ends inside it.
@@ -74,33 +74,33 @@ pub enum NoDocument {
     /// The array does not end.
     #[error("is the last one, but the array is not closed with ]; the input may be cut off")]
     OpenArray,
-    /// The event has only a part of it.
+    /// The event holds only a part of the document.
     #[error("is only a part of the document: fields were left out or hashed when it was archived")]
     Partial,
-    /// The event had one when it was read for the first time.
+    /// The event had a document in the first pass.
     #[error("has no document any more")]
     Gone,
-    /// Another event is in its place.
+    /// Another event is in its place now.
     #[error("is not the version that it was: the archive changed while it was read")]
     Changed,
-    /// The event's partition key is none; the reason.
+    /// The event's partition key is malformed; the reason.
     #[error("{0}")]
     Key(String),
-    /// The event has none.
+    /// The event has no document.
     #[error("has no document")]
     None,
-    /// The event has something else instead.
+    /// The event's document is not a JSON object.
     #[error("has a document that is no JSON object")]
     NoObject,
-    /// The event has another one.
+    /// The event's document belongs to another item.
     #[error("has a document of another id or partition key")]
     Other,
 }
 
-/// Why an archive cannot be used. Nothing of it holds a document or a signature.
+/// Why an archive cannot be used. Never quotes a document or a signature.
 #[derive(Debug)]
 pub struct Damage {
-    /// The file, and the line where there are several.
+    /// The file, and the line when it has several.
     place: String,
     /// What is wrong there.
     pub problem: Problem,
@@ -119,7 +119,7 @@ impl fmt::Display for Damage {
 }
 
 impl Error for Damage {
-    /// The cause of the problem: the problem itself is told with its place.
+    /// The cause of the problem; the problem itself is displayed with its place.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.problem.source()
     }
@@ -128,7 +128,7 @@ impl Error for Damage {
 /// What is wrong in one place of an archive; displays as what follows the place.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// There is nothing at all: another place was meant.
+    /// There is no event file in it: probably another place was meant.
     #[error("is no .json, .jsonl or .jsonl.gz file")]
     Nothing,
     /// A file or folder cannot be read.
@@ -146,44 +146,44 @@ pub enum Problem {
     /// The blob container does not answer.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// It is something that may never end.
+    /// It is a device or a pipe, which may never end.
     #[error("is not a file")]
     NotAFile,
     /// It is longer than any event.
     #[error("is longer than {} MiB", file::MAX_EVENT >> 20)]
     TooLong,
-    /// It is something else.
+    /// It is not an event that `follow` wrote.
     #[error("is no event of follow: {what} (column {column})")]
     NotAnEvent {
         /// What kind of thing is wrong with it.
         what: &'static str,
-        /// The column of it.
+        /// Its column.
         column: usize,
     },
-    /// It is an event about nothing.
+    /// It has neither a document nor a delete.
     #[error("is no event of follow: it has no document and is no delete")]
     NoDocument,
-    /// Its partition key is none.
+    /// Its partition key is malformed.
     #[error("is no event of follow: {0}")]
     Key(NoDocument),
-    /// It cannot be made an event again.
+    /// It cannot be turned back into an event.
     #[error(transparent)]
     Event(NoDocument),
     /// It has no time.
     #[error("is an event without a time: no order can be told")]
     NoTime,
-    /// Its partition key is not one of the source.
+    /// Its partition key does not fit the source.
     #[error("has a partition key of {found} components, the source's has {wanted}")]
     Components {
-        /// Its components.
+        /// The number of its components.
         found: usize,
-        /// The source's.
+        /// The number of the source's components.
         wanted: usize,
     },
-    /// It was there when everything was read for the first time.
+    /// It was there in the first pass, and is gone.
     #[error("is gone: the archive changed while it was read")]
     Gone,
-    /// The filter names what there is not.
+    /// The filter uses a name that does not exist.
     #[error(transparent)]
     Filter(NoAnswer),
     /// The task that reads panicked.
@@ -191,21 +191,21 @@ pub enum Problem {
     Ended(#[source] JoinError),
 }
 
-/// Where the newest version of each document in one file lies: for the fuzz targets, too.
+/// The place of each document's newest version in one file. For the fuzz targets, too.
 ///
 /// # Errors
-/// When something in it is no event.
+/// When an entry is not an event.
 #[doc(hidden)]
 pub fn newest_in(name: &str, bytes: &[u8]) -> Result<Vec<Wanted>, Damage> {
     newest::places_in(name, Kind::of(name).unwrap_or(Kind::Lines), bytes)
 }
 
-/// The file, with the line where it has several.
+/// The file, with the line when it has several.
 fn place(file: &str, line: u64) -> String {
     if line == 0 { file.to_owned() } else { format!("{file} line {line}") }
 }
 
-/// Reading and expanding take long enough to be in others' way.
+/// Reading and decompressing take long enough to hold up other tasks.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Damage> + Send + 'static) -> Result<T, Damage> {
     let task = tokio::task::spawn_blocking(work);
     task.await.unwrap_or_else(|e| Err(Damage::new("a reader", Problem::Ended(e))))

@@ -1,4 +1,5 @@
-//! Which version of each document was in force at a moment: one place for each document, whatever the archive's size.
+//! Finds the version of each document that was in force at a moment. It keeps one place for each document, whatever the
+//! size of the archive.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::change::order::Position;
 
-/// What a version is good for.
+/// Whether a version can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Document,
@@ -46,7 +47,7 @@ struct Index {
     at: Option<i64>,
     items: HashMap<[u8; 16], Best>,
     newest: i64,
-    /// Each name once.
+    /// Each name, stored once.
     collections: BTreeSet<Arc<str>>,
     ends: Vec<End>,
 }
@@ -61,7 +62,7 @@ impl Index {
         new
     }
 
-    /// What was in a collection when that ended is gone.
+    /// Documents that were in a collection when it ended are gone.
     fn ended(&mut self) {
         for best in self.items.values_mut() {
             let mut ends = self.ends.iter().filter(|end| best.ns.as_ref() == Some(&end.ns));
@@ -107,14 +108,14 @@ impl Collect for Index {
     }
 }
 
-/// Where the newest version of each document of one file is.
+/// The place of each document's newest version in one file.
 pub(super) fn places_in(name: &str, kind: Kind, bytes: &[u8]) -> Result<Vec<Wanted>, Damage> {
     let mut reading = Reading { into: Index::default(), ns: None, counts: Counts::default() };
     reading.add_all(name, kind, bytes)?;
     Ok(reading.into.items.into_values().map(|best| best.place).collect())
 }
 
-/// Where the text of each document's version is.
+/// The place of the text of each document's version.
 pub struct Newest {
     archive: Archive,
     index: Index,
@@ -123,10 +124,10 @@ pub struct Newest {
 }
 
 impl Newest {
-    /// Reads an archive: of each document the version that was in force at `at` (epoch seconds), or the newest.
+    /// Reads an archive and picks, for each document, the version in force at `at` (epoch seconds), or the newest.
     ///
     /// # Errors
-    /// When something in it is no event, or cannot be read: the newest version of a document may be what is lost.
+    /// When an entry is not an event or cannot be read: the lost entry may be a document's newest version.
     pub async fn of(archive: Archive, at: Option<i64>) -> Result<Self, Damage> {
         let (mut index, counts) = archive.read(Index { at, ..Index::default() }, None).await?;
         index.ended();
@@ -138,16 +139,16 @@ impl Newest {
         self.index.newest
     }
 
-    /// How many documents there were.
+    /// The number of documents.
     pub fn documents(&self) -> u64 {
         self.index.items.values().filter(|best| best.state != State::Gone).count() as u64
     }
 
-    /// Reads the chosen texts and passes them on, until nobody listens any more. Of a version that is only a part
-    /// comes why it is none.
+    /// Reads the chosen texts and passes them on, until the receiver is dropped. For a version that is only a part it
+    /// passes on the reason why it cannot be used.
     ///
     /// # Errors
-    /// When what was there the first time cannot be read now.
+    /// When something that the first pass saw cannot be read now.
     pub async fn send(self, lines: mpsc::Sender<InputDocument>) -> Result<(), Damage> {
         let mut wanted = Vec::with_capacity(self.index.items.len());
         let mut partial = Vec::new();

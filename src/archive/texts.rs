@@ -1,4 +1,5 @@
-//! Texts of versions that were chosen, in a temporary file: of an archive, or of what else is not in the history.
+//! Keeps the texts of chosen versions in a temporary file. They come from an archive, or from anything else that is not
+//! the history.
 
 use std::{
     collections::HashMap,
@@ -22,19 +23,19 @@ use crate::{
 /// Texts on their way from the reader.
 const IN_FLIGHT: usize = 16;
 
-/// A version that was chosen and is not what it was.
+/// A chosen version that has changed since the first pass.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place} {problem}")]
 pub struct Unusable {
-    /// Where it lies.
+    /// Its place.
     place: String,
     problem: NoDocument,
 }
 
-/// Why there is no text of a version.
+/// Why a version has no text.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
-    /// The archive has something else in its place.
+    /// The archive has something else in its place now.
     #[error(transparent)]
     Unusable(#[from] Unusable),
     /// The archive did not have it.
@@ -43,16 +44,16 @@ pub enum TextError {
     /// The temporary file with the texts cannot be read.
     #[error("a temporary file cannot be read")]
     Disk(#[from] io::Error),
-    /// The temporary file has other bytes.
+    /// The temporary file has other bytes than were written.
     #[error("a temporary file is damaged")]
     Damaged,
 }
 
-/// The texts of versions that were chosen, in a temporary file without a name.
+/// The texts of chosen versions, in an unnamed temporary file.
 pub struct KeptTexts {
     file: Mutex<File>,
     places: HashMap<[u8; 16], Result<(u64, usize), Unusable>>,
-    /// Versions about which the filter had no answer.
+    /// Versions for which the filter had no answer.
     pub no_answer: u64,
 }
 
@@ -68,11 +69,11 @@ fn name_of(item: &ItemKey, version: &str) -> [u8; 16] {
 }
 
 impl KeptTexts {
-    /// Reads the chosen versions; keeps those that the filter, if there is one, says yes to. A version that is not what
-    /// it was is kept as the reason why: it is no reason to leave the others alone.
+    /// Reads the chosen versions, and keeps those that pass the filter if there is one. For a version that has changed
+    /// since the first pass it keeps the reason instead, so that the others can still be used.
     ///
     /// # Errors
-    /// When a file cannot be read any more, or the filter names what there is not.
+    /// When a file cannot be read any more, or the filter uses a name that does not exist.
     pub async fn read(
         archive: &Archive,
         wanted: Vec<Wanted>,
@@ -83,7 +84,7 @@ impl KeptTexts {
         let mut keeping = Keeping::new().map_err(unwritable)?;
         let mut no_answer = 0;
         let (out, mut read) = mpsc::channel::<(Wanted, Option<Event>)>(IN_FLIGHT);
-        // Whose it is cannot be told any more when it is no event; who asks for it finds that it is not there.
+        // When it is no event any more, nobody can tell whose it was; whoever asks for it will not find it.
         let make = |wanted: &Wanted, head: Result<Head<'_>, NoDocument>| {
             (wanted.clone(), head.and_then(|head| head.event()).ok())
         };
@@ -112,7 +113,7 @@ impl KeptTexts {
         Ok(Self { no_answer, ..keeping.finish().map_err(unwritable)? })
     }
 
-    /// Whether a version is there; of an archive: whether it was read, and the filter said yes to it.
+    /// Whether there is a text for a version. From an archive: whether it was read and passed the filter.
     pub fn has(&self, item: &ItemKey, version: &str) -> bool {
         self.places.contains_key(&name_of(item, version))
     }
@@ -133,7 +134,7 @@ impl KeptTexts {
         String::from_utf8(bytes).map_err(|_| TextError::Damaged)
     }
 
-    /// The text of one version, in a file that lost it.
+    /// The text of one version was lost with the temporary file.
     #[cfg(all(test, feature = "local"))]
     pub(crate) fn lost(item: &ItemKey, version: &str) -> io::Result<Self> {
         let places = HashMap::from([(name_of(item, version), Ok((0, 1)))]);
@@ -141,7 +142,7 @@ impl KeptTexts {
     }
 }
 
-/// Texts that are gathered one by one.
+/// Collects texts one by one.
 pub struct Keeping {
     file: BufWriter<File>,
     end: u64,
@@ -149,10 +150,10 @@ pub struct Keeping {
 }
 
 impl Keeping {
-    /// None yet.
+    /// Begins without any.
     ///
     /// # Errors
-    /// When there is no place for temporary files.
+    /// When no temporary file can be made.
     pub fn new() -> io::Result<Self> {
         Ok(Self { file: BufWriter::new(tempfile::tempfile()?), end: 0, places: HashMap::new() })
     }
@@ -178,7 +179,7 @@ impl Keeping {
     }
 }
 
-/// The event's document, when it is the item's.
+/// The event's document, when the event is about the item.
 fn own(doc: Option<String>, item: &ItemKey, keys: &KeyPaths) -> Result<String, NoDocument> {
     let text = doc.ok_or(NoDocument::None)?;
     let document = RawDocument::parse(&text).map_err(|_| NoDocument::NoObject)?;

@@ -1,5 +1,5 @@
-//! All versions of an archive by document, for a restore: facts in temporary files first, so that memory does not grow with
-//! the archive. The texts of those that are to be written are read afterwards (`texts`).
+//! Reads all versions of an archive by document, for a restore. Facts go to temporary files first, so that memory does
+//! not grow with the archive. The texts that are to be written are read afterwards (`texts`).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,7 +29,7 @@ use crate::{
     history::as_of::boundary,
 };
 
-/// Facts lie in this many files, by document; one of them is in memory at a time.
+/// Facts are spread over this many files by document; one of them is in memory at a time.
 const BUCKETS: usize = 32;
 
 #[derive(Serialize, Deserialize)]
@@ -49,23 +49,23 @@ struct Fact {
     line: u64,
 }
 
-/// A document's versions, and where they lie.
+/// The versions of a document and their places.
 #[derive(Debug)]
 pub struct Versions {
     /// Which document.
     pub item: ItemKey,
-    /// Its versions without their texts, in any order, each once.
+    /// Its versions without their texts, in any order, without duplicates.
     pub versions: Vec<Version>,
     places: HashMap<String, Wanted>,
 }
 
 impl Versions {
-    /// Where a version lies.
+    /// The place of a version.
     pub fn place_of(&self, record_id: &str) -> Option<&Wanted> {
         self.places.get(record_id)
     }
 
-    /// Adds the deletes that no event tells: of a document that was in a collection when that ended.
+    /// Adds a delete that no event tells of: the document was in a collection when that ended.
     fn end_with(&mut self, ends: &[End]) {
         for end in ends {
             let before = self.versions.iter().filter(|version| version.position() < end.position());
@@ -120,7 +120,7 @@ pub struct ArchiveFacts {
     buckets: Vec<Mutex<File>>,
     files: Vec<Arc<str>>,
     ends: Vec<End>,
-    /// Its first change from a feed of every version, of whichever document.
+    /// The first change, of any document, that came from a feed of every version.
     pub begins: Option<i64>,
     /// What was read.
     pub counts: Counts,
@@ -168,7 +168,7 @@ impl Collect for Spill {
             lsn: head.lsn,
             version: head.version.clone().into_owned(),
             partial: head.partial.is_some(),
-            // What is not MongoDB's has its etag in its id.
+            // Records that are not MongoDB's have the etag in their id.
             etag: head.etag.as_deref().map(str::to_owned),
             looked_up: head.looked_up,
             file: self.files.len() - 1,
@@ -186,11 +186,11 @@ impl Collect for Spill {
 }
 
 impl ArchiveFacts {
-    /// Reads an archive; of `only` these documents, when they are given. `components`: how many the source's partition
-    /// key has; `ns`: the collection, where the archive may have several.
+    /// Reads an archive; with `only`, just these documents. `components` is how many the source's partition key has;
+    /// `ns` is the collection, when the archive may have several.
     ///
     /// # Errors
-    /// When something in it is no event, or cannot be read: the version in force may be what is lost.
+    /// When an entry is not an event or cannot be read: the lost entry may be the version in force.
     pub async fn of(
         archive: Archive,
         components: usize,
@@ -213,7 +213,7 @@ impl ArchiveFacts {
         Ok(Self { archive, buckets, files: spill.files, ends, begins: spill.begins, counts })
     }
 
-    /// The documents, a part at a time: each document is in one part, in order of id and key there.
+    /// The documents, one part at a time. Each document is in exactly one part, which is sorted by id and key.
     ///
     /// # Errors
     /// When a temporary file cannot be read.
@@ -253,14 +253,14 @@ impl ArchiveFacts {
         Ok(items)
     }
 
-    /// A place as a plan says it.
+    /// A place as plans write it.
     pub fn place_below(&self, place: &Wanted) -> ArchivePlace {
         let root = self.archive.root();
         ArchivePlace { file: place.file.strip_prefix(&root).unwrap_or(&place.file).to_owned(), line: place.line }
     }
 }
 
-/// A name that is none of a file of an archive.
+/// Whether a name cannot be that of a file in an archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no file of an archive")]
 pub struct NoFile(String);
@@ -269,7 +269,7 @@ impl Archive {
     /// The event that a plan names.
     ///
     /// # Errors
-    /// When the name leads out of the archive: a plan is a file that anybody may have edited.
+    /// When the name leads out of the archive: anybody may have edited the plan.
     pub fn wanted(&self, place: &ArchivePlace, version: &str) -> Result<Wanted, NoFile> {
         let below = Path::new(&place.file).components().all(|part| matches!(part, Component::Normal(_)));
         if !below || place.file.is_empty() {

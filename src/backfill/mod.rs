@@ -34,7 +34,7 @@ use crate::{
 /// Which documents to save, and how fast.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// A predicate of the caller's own SQL on `c` and its parameters; `None` is all live documents.
+    /// The operator's own SQL predicate on `c` and its parameters; `None` means all live documents.
     pub predicate: Option<(String, Vec<Param>)>,
     /// The part of the documents, when several machines share them.
     pub shard: Option<Shard>,
@@ -53,7 +53,7 @@ pub enum BackfillError {
     /// The service does not understand the predicate.
     #[error("the service refuses the predicate")]
     Predicate(#[source] Failure),
-    /// Machines cannot share the items of these containers.
+    /// The items of these containers cannot be divided between machines.
     #[error("cannot share the documents between machines")]
     Shard(#[source] NotShared),
 }
@@ -61,18 +61,18 @@ pub enum BackfillError {
 /// What was saved.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Documents that were looked at.
+    /// Documents that were examined.
     pub documents: u64,
     /// Of these: saved by this run.
     pub written: u64,
-    /// Of these: in the history already.
+    /// Of these: already in the history.
     pub existed: u64,
-    /// Of these: could not be saved.
+    /// Of these: failed to be saved.
     pub failed: u64,
-    /// Records of the history that are not understood.
+    /// Records of the history that cannot be read.
     #[serde(skip)]
     pub bad: Vec<BadRecord>,
-    /// The failure that ended the work early; every other write would have met it too.
+    /// The failure that ended the work early; every further write would have met it, too.
     #[serde(skip)]
     pub fatal: Option<Failure>,
     /// Whether the work ended early: because of that failure, or because it was told to stop.
@@ -86,7 +86,7 @@ pub struct Report {
 /// Saves what is missing. Running it again is harmless, and finishes what was interrupted.
 ///
 /// # Errors
-/// When the predicate is wrong or the account cannot be used. A document that could not be saved is counted.
+/// When the predicate is wrong or the account cannot be used. A document that could not be saved is only counted.
 pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, BackfillError> {
     let started = Instant::now();
     let containers = cx.account.containers(cx.names, None).await?;
@@ -132,7 +132,7 @@ async fn save(
         };
         let Some(piece) = piece else { break };
         let piece = piece.map_err(|failure| match failure {
-            // A refused query is nearly always the predicate.
+            // A refused query is nearly always the predicate's fault.
             _ if request.predicate.is_some() && failure.status.is_bad_request() => BackfillError::Predicate(failure),
             _ => failure.into(),
         })?;
@@ -154,7 +154,7 @@ async fn save(
     }
     let (tally, fatal) = writers.finish().await;
     report.written = tally.created;
-    // What capture saved in between existed as well.
+    // Documents that capture saved in the meantime exist already.
     report.existed += tally.skipped;
     report.failed += tally.failed;
     report.stopped |= tally.left > 0;

@@ -1,4 +1,5 @@
-//! The format of a backup file: one document a line, and a trailer with their count and checksum. Gzip when the name says so.
+//! The format of a backup file: one document per line, and a trailer with their count and checksum. Compressed with
+//! gzip when the file's name ends in `.gz`.
 
 use std::io::{self, BufRead, Read as _};
 
@@ -7,42 +8,42 @@ use sha2::{Digest, Sha256};
 
 use crate::change::record;
 
-/// Version of the file's format.
+/// Version of the file format.
 pub const FORMAT: u32 = 1;
-/// Longest line taken: a document of MongoDB has 16 MB, and its text may be several times as long.
+/// The longest line that is accepted: a MongoDB document has up to 16 MB, and its text may be several times as long.
 pub(super) const MAX_LINE: u64 = 72 << 20;
-/// How the last line begins. No document has this member alone: it has an id.
+/// How the last line begins. No document consists of this member alone: it has an id.
 pub(super) const TRAILER: &[u8] = b"{\"_backup\":";
 
-/// What the last line says.
+/// The content of the trailer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trailer {
     /// Version of the format.
     pub v: u32,
-    /// How many lines are before it.
+    /// The number of lines before it.
     pub documents: u64,
     /// SHA-256 of all bytes before it, hexadecimal.
     pub sha256: String,
     /// Database and container.
     pub source: String,
-    /// The moment that it shows, RFC 3339; none when the live documents were read.
+    /// The moment that the backup shows, RFC 3339; none for live documents.
     pub at: Option<String>,
     /// When the reading began, RFC 3339.
     pub made: String,
 }
 
 impl Trailer {
-    /// The moment, epoch seconds, up to which changes are in the file.
+    /// The moment up to which changes are in the file, epoch seconds.
     ///
     /// # Errors
-    /// When it is no time.
+    /// When it is not a valid time.
     pub fn moment(&self) -> Result<i64, FileError> {
         let text = self.at.as_deref().unwrap_or(&self.made);
         chrono::DateTime::parse_from_rfc3339(text).map(|t| t.timestamp()).map_err(|_| FileError::Time(text.to_owned()))
     }
 }
 
-/// The last line: no other member is taken beside the trailer.
+/// The last line: an object with the trailer as its only member.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Line<T> {
@@ -50,7 +51,7 @@ pub(super) struct Line<T> {
     pub(super) backup: T,
 }
 
-/// JSON on one line: only a text with line ends is touched, and of it only the white space between tokens.
+/// JSON on one line. Only a text with line ends is touched, and only the white space between its tokens.
 pub fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
     if memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_none() {
         return text.into();
@@ -74,7 +75,7 @@ pub fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
         .into()
 }
 
-/// Why a backup file is not to be trusted.
+/// Why a backup file cannot be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read to its end.
@@ -92,24 +93,24 @@ pub enum FileError {
     /// A line is not UTF-8.
     #[error("is damaged: line {0} is not UTF-8")]
     NotUtf8(u64),
-    /// The last line is not what was written.
+    /// The trailer differs from what was written.
     #[error("is damaged: its trailer is not understood")]
     Trailer,
-    /// It goes on after the last line.
+    /// It goes on after the trailer.
     #[error("is damaged: there is text after its trailer")]
     AfterTrailer,
-    /// It has another number of lines than was written.
+    /// It has another number of lines than were written.
     #[error("is damaged: it has {found} lines, its trailer says {written}")]
     Count {
-        /// Its lines.
+        /// The lines it has.
         found: u64,
-        /// Those that its trailer names.
+        /// The lines that its trailer names.
         written: u64,
     },
     /// It has other bytes than were written.
     #[error("is damaged: its checksum does not match")]
     Checksum,
-    /// Its trailer has a moment that is none.
+    /// The moment in its trailer is malformed.
     #[error("its trailer names the time {0:?}, which is none")]
     Time(String),
     /// The caller wanted no more.
@@ -117,7 +118,7 @@ pub enum FileError {
     Stopped,
 }
 
-/// Passes on every line with its number, then checks count and checksum. Stops when `each` says false.
+/// Passes on every line with its number, then checks count and checksum. Stops when `each` returns false.
 ///
 /// # Errors
 /// When the file is damaged; lines passed on before that may be wrong.
@@ -167,7 +168,7 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, &str) -> bool) ->
     Ok(trailer)
 }
 
-/// Whether a text is a trailer, to be passed over where none is asked for.
+/// Whether a text is a trailer. Readers that do not check one skip it.
 pub fn is_trailer(text: &str) -> bool {
     text.as_bytes().starts_with(TRAILER) && serde_json::from_str::<Line<serde::de::IgnoredAny>>(text).is_ok()
 }

@@ -8,7 +8,7 @@ use crate::{
     cosmos::{Failure, HashRange, RETRY_TIMEOUT, Retry, Walk},
 };
 
-/// Bytes that a piece of a range should have.
+/// The size that a piece of a range should have, in bytes.
 const PIECE_BYTES: usize = 4 << 20;
 
 impl Job<'_> {

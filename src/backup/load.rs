@@ -1,4 +1,4 @@
-//! Loads documents into the source container: from a backup, from any JSON file, or from an archive of `follow`. Running
+//! Loads documents into the source container from a backup, from any JSON file, or from an archive of `follow`. Running
 //! it again is harmless.
 
 use std::{io, path::PathBuf, time::Instant};
@@ -44,19 +44,19 @@ pub enum Origin {
         name: PathBuf,
         /// What is read.
         source: Source,
-        /// Whether it is a backup, with count and checksum; otherwise it is any JSON.
+        /// Whether it is a backup, with a count and a checksum, or any other JSON.
         is_backup: bool,
     },
     /// What `follow` wrote.
     Archive {
         /// The archive.
         archive: Archive,
-        /// The moment whose versions are taken; the newest ones without it.
+        /// The moment whose versions are loaded; without it, the newest ones.
         at: Option<PointInTime>,
     },
 }
 
-/// What happens to documents that exist.
+/// What happens to documents that exist already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// They are replaced.
@@ -78,15 +78,15 @@ pub struct Report {
     pub created: u64,
     /// Documents replaced.
     pub updated: u64,
-    /// Documents that exist and are left alone.
+    /// Documents that exist already and were left alone.
     pub skipped: u64,
-    /// Documents that are refused, or cannot be sent at all.
+    /// Documents that were refused, or could not be sent at all.
     pub failed: u64,
     /// Request units.
     pub ru: f64,
     /// Seconds.
     pub seconds: f64,
-    /// What ended the writing: every other write would have failed, too.
+    /// The failure that ended the writing: every further write would have failed, too.
     #[serde(skip)]
     pub refused: Option<Failure>,
     /// Why the input ended too early.
@@ -100,7 +100,7 @@ pub struct Report {
 /// Why the input ended too early.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokenOff {
-    /// The file is not what it was.
+    /// The file has changed, or is damaged.
     #[error("cannot use {}", name.display())]
     File {
         /// The file.
@@ -109,7 +109,7 @@ pub enum BrokenOff {
         #[source]
         problem: FileError,
     },
-    /// The archive is not what it was.
+    /// The archive has changed, or is damaged.
     #[error("cannot read the archive")]
     Archive(#[source] Damage),
     /// The task that reads it failed.
@@ -120,13 +120,13 @@ pub enum BrokenOff {
 /// Why nothing was loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A file that is no backup does not say of which moment it is.
+    /// A file that is not a backup does not say which moment it shows.
     #[error("the moment of the file is needed, and only a backup has one")]
     NoMoment,
-    /// A stream says at its end only of which moment it is.
+    /// A stream says only at its end which moment it shows.
     #[error("the moment of the backup is needed before its end")]
     MomentAtEnd,
-    /// The file is not what it should be.
+    /// The file is malformed.
     #[error("cannot use {}", name.display())]
     File {
         /// The file.
@@ -147,20 +147,20 @@ pub enum LoadError {
 }
 
 impl Existing {
-    /// Says whether this can be done with a file: a moment is needed, and only a backup has one.
+    /// Checks whether a file has the moment that the request needs; only a backup has one.
     ///
     /// # Errors
-    /// When the file is no backup.
+    /// When the file is not a backup.
     pub fn check(self, is_backup: bool) -> Result<(), LoadError> {
         if self == Self::ReplaceOlder && !is_backup { Err(LoadError::NoMoment) } else { Ok(()) }
     }
 }
 
 impl Request {
-    /// Says whether the input has the moment that the request needs.
+    /// Checks whether the input has the moment that the request needs.
     ///
     /// # Errors
-    /// When it has none, or has it too late.
+    /// When it has none, or has it only at its end.
     pub fn check(&self) -> Result<(), LoadError> {
         let Origin::File { is_backup, source, .. } = &self.from else { return Ok(()) };
         self.existing.check(*is_backup)?;
@@ -171,7 +171,7 @@ impl Request {
     }
 }
 
-/// Loads documents. Nothing is written when the input cannot be used; a report says so when it ended too early.
+/// Loads documents. Nothing is written when the input cannot be used; the report says so when it ended too early.
 ///
 /// # Errors
 /// When the input cannot be used, or the container cannot be opened.
@@ -210,7 +210,7 @@ async fn load_archive(
     let newest = newest.ok_or(LoadError::Stopped)?.map_err(LoadError::Archive)?;
     let documents = newest.documents();
     newest.counts.describe(Some(documents)).iter().for_each(|line| cx.progress.note(line));
-    // What was written in that second may be the version itself.
+    // What was written within that second may be the version itself.
     let moment = at.map_or(newest.time(), |at| at.seconds().min(newest.time()));
     let (lines, read) = mpsc::channel::<InputDocument>(64);
     let reader = tokio::spawn(newest.send(lines));
@@ -245,7 +245,7 @@ async fn load_file(
     let (lines, read) = mpsc::channel::<InputDocument>(64);
     let reader = tokio::task::spawn_blocking(move || pass_on(source, is_backup, lines));
     let written = how.run(&container, read, trailer.map(|t| t.documents), moment, cx).await;
-    // It may wait for input that nobody gives.
+    // The reader may be waiting for input that nobody types.
     let Some(read) = cx.stop.run_until_cancelled(reader).await else { return Ok((written, None)) };
     match joined(read) {
         Ok(()) => Ok((written, None)),
@@ -258,7 +258,7 @@ async fn open(cx: &Context<'_>) -> Result<Container, LoadError> {
     cx.account.container(&cx.names.database, &cx.names.source).await.map_err(LoadError::Open)
 }
 
-/// Reads a backup to its end, and compares count and checksum.
+/// Reads a backup to its end and checks its count and checksum.
 async fn checked(mut source: Source, cx: &Context<'_>) -> Result<(Trailer, Source), FileError> {
     let step = cx.progress.begin("check", None);
     let (counted, mut counts) = mpsc::unbounded_channel();
@@ -295,7 +295,7 @@ struct Written {
 }
 
 impl Writing {
-    /// Writes what is read, until nothing more comes or every other write would fail too.
+    /// Writes what is read, until the input ends or every further write would fail, too.
     async fn run(
         self,
         container: &Container,
@@ -335,7 +335,7 @@ impl Writing {
                     }
                 }
             }
-            // The reader stops at its next line when nobody listens any more.
+            // The reader stops at its next line once the receiver is dropped.
             drop(read);
             let (tally, refused) = writers.finish().await;
             let stopped = refused.is_none() && (stopped || tally.left > 0);
@@ -356,8 +356,8 @@ fn joined<T>(result: Result<Result<T, FileError>, JoinError>) -> Result<T, FileE
     result.unwrap_or_else(|e| Err(FileError::Io(io::Error::other(e))))
 }
 
-/// Reads everything and sends it on. The checksum is looked at again: the file may have changed since the first look,
-/// and of a stream there was none.
+/// Reads everything and sends it on. The checksum is checked again: the file may have changed since the first look, and
+/// a stream was not checked before.
 fn pass_on(mut source: Source, is_backup: bool, lines: mpsc::Sender<InputDocument>) -> Result<(), FileError> {
     let reader = source.reader()?;
     if !is_backup {
@@ -370,7 +370,7 @@ fn pass_on(mut source: Source, is_backup: bool, lines: mpsc::Sender<InputDocumen
         lines.blocking_send(InputDocument { place: format!("line {number}"), text: Ok(text.to_owned()) }).is_ok()
     });
     match read {
-        // The writers stopped, and say why.
+        // The writers have stopped, and say why.
         Ok(_) | Err(FileError::Stopped) => Ok(()),
         Err(problem) => Err(problem),
     }

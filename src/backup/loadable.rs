@@ -1,4 +1,4 @@
-//! What of a file can be loaded as a document.
+//! Decides which entries of a file can be loaded as documents.
 
 use crate::{
     archive::NoDocument,
@@ -12,18 +12,18 @@ use crate::{
 /// Why one document cannot be loaded; displays as what follows its place.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unloadable {
-    /// There is none.
+    /// There is no document.
     #[error(transparent)]
     None(#[from] NoDocument),
-    /// It is something else.
+    /// It is not a JSON object.
     #[error("is not a JSON object")]
     Json(#[from] serde_json::Error),
-    /// Nobody can tell which one it is.
+    /// Its id is missing or not a string.
     #[error("has no id that is a string")]
     NoId,
 }
 
-/// The document without system properties, and which one it is.
+/// The document without system properties, and its identity.
 pub(super) fn prepare(text: &str, paths: &KeyPaths) -> Result<(ItemKey, String), Unloadable> {
     let text = record::own_text(text)?;
     let document = RawDocument::parse(&text)?;

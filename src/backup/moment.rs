@@ -1,4 +1,4 @@
-//! Reads the documents of a moment for a backup: from the history, and from the live container what only that has.
+//! Reads the documents of a moment for a backup: from the history, and from the live container those that only it has.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -33,7 +33,7 @@ impl Job<'_> {
             wanted: &scope,
             at,
             hash_ranges: &hash_ranges,
-            // Which documents exist that no version is known of, and which were in force already.
+            // Documents without a known version, and those of them that were in force already.
             live: LiveDetail::Etag,
             piece_rows: PIECE_ROWS,
             pace: &self.limiter,
@@ -78,7 +78,7 @@ impl Job<'_> {
                 }
                 self.step.advance(1);
             }
-            // Elsewhere, what exists without a version is known only at the very end.
+            // For other layouts it is known only at the very end which documents exist without a version.
             if let Some((number, rest)) = piece.walked.filter(|_| self.containers.is_aligned()) {
                 sink.walked(number, rest).map_err(|e| self.disk(e))?;
             }

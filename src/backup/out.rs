@@ -1,4 +1,4 @@
-//! Where a backup's lines go: into a file, as they are or compressed.
+//! The output of a backup: a file, plain or compressed.
 
 use std::{
     fs::File,
@@ -7,7 +7,7 @@ use std::{
 
 use flate2::write::GzEncoder;
 
-/// A file that lines are written into.
+/// A file that lines are written to.
 pub(super) enum Out {
     Plain(BufWriter<File>),
     Gzip(Box<GzEncoder<BufWriter<File>>>),
@@ -30,7 +30,7 @@ impl Out {
         }
     }
 
-    /// Everything is on the disk when this returns; what is written after that is a member of its own.
+    /// Makes everything durable. What is written afterwards forms a gzip member of its own.
     pub(super) fn close(self) -> io::Result<File> {
         let buffer = match self {
             Self::Plain(out) => out,

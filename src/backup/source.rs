@@ -1,4 +1,4 @@
-//! What a file of documents is read from: a file, which can be read twice, or a stream.
+//! The input of a load: a file, which can be read twice, or a stream.
 
 use std::{
     fs::File,
@@ -30,7 +30,7 @@ impl Source {
         Ok(if kind.is_file() { Self::Seekable(file) } else { Self::Stream(Box::new(BufReader::new(file))) })
     }
 
-    /// Reads from the beginning; expanded when it is gzip.
+    /// Opens it at the beginning, decompressed when it is gzip.
     pub(super) fn reader(&mut self) -> io::Result<Box<dyn BufRead + '_>> {
         let mut plain: Box<dyn BufRead + '_> = match self {
             Self::Seekable(file) => {

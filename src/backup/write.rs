@@ -1,4 +1,4 @@
-//! Writes a backup: what is asked for, how far it is, and what became of it.
+//! Writes a backup: the request, the progress and the report.
 
 use std::{collections::BTreeMap, io, path::PathBuf, time::Instant};
 
@@ -16,13 +16,13 @@ use crate::{
     progress::ProgressStep,
 };
 
-/// Documents of a moment that are sorted by id and key, if there are no more.
+/// Backups of at most this many documents are sorted by id and key.
 const SORTED: usize = 10_000;
-/// The same in bytes.
+/// The same limit in bytes.
 const SORTED_BYTES: usize = 4 << 20;
-/// Documents that are named when nothing is known of them; the rest is counted.
+/// How many documents of unknown state are named; the rest is counted.
 const SHOWN_UNKNOWN: u64 = 10;
-/// Ranges of the live container that are read at the same time.
+/// How many ranges of the live container are read concurrently.
 pub(super) const LIVE_RANGES: u32 = 4;
 /// Bytes of text between two checkpoints.
 const CHECKPOINT: usize = 4 << 20;
@@ -30,21 +30,21 @@ const CHECKPOINT: usize = 4 << 20;
 /// Which documents are saved, and where to.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The operator's own SQL condition on `c`; all documents without one.
+    /// The operator's own SQL condition on `c`; without one, all documents.
     pub predicate: Option<String>,
     /// Values of the predicate's parameters.
     pub params: Vec<Param>,
-    /// The moment; the live documents without one.
+    /// The moment; without one, the live documents.
     pub at: Option<PointInTime>,
-    /// The moment as the operator wrote it: an interrupted backup of the same words keeps its moment.
+    /// The moment as the operator wrote it. An interrupted backup that is started with the same words keeps its moment.
     pub at_text: Option<String>,
     /// Wait until capture has passed the moment.
     pub wait: bool,
     /// Only this part of the documents.
     pub feed_range: Option<Shard>,
-    /// The file to make; compressed when its name ends in `.gz`.
+    /// The file to write; compressed when its name ends in `.gz`.
     pub out: PathBuf,
-    /// Versions read at the same time.
+    /// Versions read concurrently.
     pub concurrency: usize,
     /// At most this many RU a second, on average.
     pub ru_limit: Option<f64>,
@@ -61,7 +61,7 @@ pub struct Report {
     pub documents: u64,
     /// Documents and records that are left out because their state at the moment is not known.
     pub unknown: u64,
-    /// Those of them that were not named while the backup ran.
+    /// How many of them were not named while the backup ran.
     pub unnamed: u64,
     /// The moment, RFC 3339; none when the live documents were read.
     pub at: Option<String>,
@@ -78,7 +78,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether nothing is missing that the request asked for.
+    /// Whether everything is there that was asked for.
     pub fn is_complete(&self) -> bool {
         self.unknown == 0 && !self.beyond
     }
@@ -90,10 +90,10 @@ pub enum BackupError {
     /// A container cannot be opened.
     #[error("cannot open the containers")]
     Open(#[source] Failure),
-    /// Several machines cannot share the documents of these containers.
+    /// The documents of these containers cannot be divided between machines.
     #[error("cannot read a part of the containers")]
     Parts(#[source] NotShared),
-    /// The file cannot be begun.
+    /// The file cannot be created.
     #[error("cannot begin {path}")]
     Begin {
         /// The file.
@@ -112,7 +112,7 @@ pub enum BackupError {
     /// It ended while documents were being read.
     #[error("the backup is not complete")]
     Interrupted {
-        /// Whether the same request goes on from where this one ended.
+        /// Whether the same request resumes where this one ended.
         resumable: bool,
         /// What ended it.
         #[source]
@@ -120,7 +120,7 @@ pub enum BackupError {
     },
 }
 
-/// What ends a backup before its time.
+/// What ends a backup early.
 #[derive(Debug, thiserror::Error)]
 pub enum Interruption {
     /// The caller.
@@ -160,7 +160,7 @@ impl From<WaitError> for Interruption {
     }
 }
 
-/// Which backup a part is of, and how far it is: what an interrupted one goes on with.
+/// Which backup a part belongs to, and how far it is: what an interrupted one needs to resume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct BackupState {
     account: String,
@@ -169,15 +169,15 @@ pub(super) struct BackupState {
     predicate: Option<String>,
     params: Vec<(String, Value)>,
     feed_range: Option<String>,
-    /// The moment as it was written; relative ones mean what they meant then.
+    /// The moment as it was written; a relative one keeps its first meaning.
     at_text: Option<String>,
     at: Option<i64>,
-    /// When it was begun by the account's time, RFC 3339.
+    /// When it began by the service's clock, RFC 3339.
     made: String,
     /// The ranges that remain to be read.
     pub(super) left: Vec<HashRange>,
     pub(super) unknown: u64,
-    /// Whether the history is not known to be complete up to the moment.
+    /// Whether the history may be incomplete up to the moment.
     #[serde(default)]
     pub(super) beyond: bool,
     pub(super) caveats: BTreeMap<String, u64>,
@@ -211,7 +211,8 @@ impl BackupState {
     }
 }
 
-/// Writes documents into a file. An error, and a stop, leave no file, or a part that the same request goes on with.
+/// Writes documents to a file. After an error or a stop there is either no file, or a part that the same request
+/// resumes.
 ///
 /// # Errors
 /// When the file exists or cannot be written, or the service refuses.
@@ -224,7 +225,7 @@ pub async fn write(request: Request, cx: &AnyContext<'_>) -> Result<Report, Back
         Some(_) => containers.hash_ranges(request.feed_range).map_err(BackupError::Parts)?,
         None => live_ranges(&containers, request.feed_range),
     };
-    // Before anything is read, by the clock that `_ts` is of: `load --mode if-newer` compares the two.
+    // Taken before anything is read, by the clock that sets `_ts`: `load --mode if-newer` compares the two.
     let begun = cx.account.now().await;
     let first = BackupState::new(&request, cx, begun, left);
     let (writer, state, resumed) = Writer::open(&request.out, first.clone(), |known| known.is_same_backup(&first))
@@ -283,7 +284,7 @@ fn live_ranges(containers: &Containers, share: Option<Shard>) -> Vec<HashRange> 
     if containers.source.hash_space().is_some() { part.cut(LIVE_RANGES) } else { vec![part] }
 }
 
-/// A backup that runs.
+/// A running backup.
 pub(super) struct Job<'a> {
     pub(super) request: &'a Request,
     pub(super) cx: &'a AnyContext<'a>,
@@ -293,7 +294,7 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// A bad request is the predicate's fault when there is one.
+    /// Blames the predicate for a bad request, when there is one.
     pub(super) fn explain(&self, failure: Failure) -> Interruption {
         if self.request.predicate.is_some() && failure.status.is_bad_request() {
             return Interruption::Predicate(failure);
@@ -309,13 +310,13 @@ impl Job<'_> {
 /// A file that is being written.
 pub(super) struct Sink {
     writer: Writer,
-    /// Held back to be sorted, as long as they are few; and their bytes.
+    /// Documents held back to be sorted, as long as they are few; and their bytes.
     held: Option<(Vec<(ItemKey, String)>, usize)>,
     pub(super) state: BackupState,
 }
 
 impl Sink {
-    /// Notes how far a range was read. While documents are held back there is nothing to go on from.
+    /// Notes how far a range was read. While documents are held back there is nothing to resume from.
     pub(super) fn walked(&mut self, number: usize, rest: HashRange) -> io::Result<()> {
         if let Some(left) = self.state.left.get_mut(number) {
             *left = rest;
@@ -326,7 +327,7 @@ impl Sink {
         self.writer.checkpoint(&self.state)
     }
 
-    /// Counts something that is left out, and names the first ones.
+    /// Counts something that is left out, and names the first few.
     pub(super) fn leave_out(&mut self, step: &dyn ProgressStep, warning: impl FnOnce() -> String) {
         self.state.unknown += 1;
         if self.state.unknown <= SHOWN_UNKNOWN {
@@ -334,7 +335,7 @@ impl Sink {
         }
     }
 
-    /// Counts and names a document whose state is not known.
+    /// Counts and names a document whose state is unknown.
     pub(super) fn unknown(&mut self, item: &ItemKey, why: &str, step: &dyn ProgressStep) {
         self.leave_out(step, || {
             format!("document {:?} ({}): {why}; it is not in the file", item.id, item.partition_key)

@@ -1,4 +1,4 @@
-//! Writes a backup file: it appears whole, or stays a part that the same backup goes on with.
+//! Writes a backup file that appears as a whole. An interrupted one leaves a part that the same backup resumes.
 
 use std::{
     fs::File,
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::change::record;
 
-/// A file that comes into being whole or not at all. What is not whole has the name `FILE.part`, and beside it
-/// `FILE.part.json` says how far it is good: a backup that was interrupted goes on from there.
+/// A file that appears as a whole or not at all. Until it is complete it is called `FILE.part`, and `FILE.part.json`
+/// beside it says how much of it is valid: an interrupted backup resumes from there.
 pub struct Writer {
     path: PathBuf,
     part: PathBuf,
@@ -29,20 +29,20 @@ pub struct Writer {
     since: usize,
     /// Bytes of the file at the last checkpoint.
     good: u64,
-    /// The file once more. A process that is being started has a copy of every open file for a moment, so closing ours
-    /// would not let the lock go.
+    /// A second handle to the file. A process that is being started holds a copy of every open file for a moment, so
+    /// closing our own handle would not release the lock.
     lock: File,
 }
 
-/// What `FILE.part.json` holds.
+/// The content of `FILE.part.json`.
 #[derive(Serialize, Deserialize)]
 struct Checkpoint<T> {
     v: u32,
-    /// Bytes of the file that are good.
+    /// How many bytes of the file are valid.
     bytes: u64,
-    /// Documents in them.
+    /// The documents in them.
     documents: u64,
-    /// What the writer's owner needs to go on.
+    /// What the writer's owner needs to resume.
     state: T,
 }
 
@@ -52,7 +52,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Nobody else on the machine may read what is in such a file.
+/// Only the owner may read such a file.
 fn private() -> std::fs::OpenOptions {
     let mut options = File::options();
     #[cfg(unix)]
@@ -65,11 +65,12 @@ fn is_gzip(path: &Path) -> bool {
 }
 
 impl Writer {
-    /// Begins `path` under the name `path.part`, or goes on with one that was interrupted: then with the state of its
-    /// last checkpoint. `fits` says whether that state is of the same backup.
+    /// Begins `path` under the name `path.part`, or resumes an interrupted one, then with the state of its last
+    /// checkpoint. `fits` says whether that state belongs to the same backup.
     ///
     /// # Errors
-    /// When the file exists, the folder cannot be written, or the part is of another backup or somebody's own.
+    /// When the file exists, the folder cannot be written to, or the part belongs to another backup or is somebody's
+    /// own file.
     pub fn open<T: Serialize + DeserializeOwned>(
         path: &Path,
         first: T,
@@ -86,7 +87,7 @@ impl Writer {
         if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
             return exists(format!("{} is being written by another process", part.display()));
         }
-        // What was a part when it was opened may be the whole backup by now.
+        // What was a part when it was opened may have become the finished backup since.
         if path.symlink_metadata().is_ok() {
             return exists("it exists already".into());
         }
@@ -95,7 +96,7 @@ impl Writer {
         let (state, resumed) = match serde_json::from_str::<Checkpoint<T>>(&text) {
             Ok(known) if known.v == FORMAT && fits(&known.state) => (known, true),
             Ok(_) => return exists(format!("{} is of another backup; finish or remove that", part.display())),
-            // Just made, by this process or by one that was killed right then.
+            // It was just created, by this process or by one that was killed right then.
             Err(_) if file.metadata()?.len() == 0 => (new(first), false),
             Err(_) => return exists(format!("{} is in the way; remove it", part.display())),
         };
@@ -119,7 +120,7 @@ impl Writer {
         Ok((writer, state.state, resumed))
     }
 
-    /// Takes what is good of a part, and cuts off the rest.
+    /// Keeps the valid bytes of a part and truncates the rest.
     fn read_again(&mut self, file: &File, bytes: u64, documents: u64) -> io::Result<()> {
         use std::io::Seek as _;
         let wrong = || {
@@ -158,12 +159,12 @@ impl Writer {
         self.since
     }
 
-    /// Whether something would be left to go on from.
+    /// Whether there would be something to resume from.
     pub fn can_go_on(&self) -> bool {
         self.good > 0
     }
 
-    /// Makes sure that everything so far is on the disk, and notes with it how to go on.
+    /// Makes everything so far durable, and notes how to resume from here.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -212,7 +213,7 @@ impl Writer {
     /// Adds the trailer and gives the file its name.
     ///
     /// # Errors
-    /// When it cannot be written, or somebody made a file of that name meanwhile.
+    /// When it cannot be written, or somebody created a file of that name meanwhile.
     pub fn finish(mut self, source: String, at: Option<String>, made: String) -> io::Result<Trailer> {
         let sha256 = record::hex(&self.hash.clone().finalize());
         let trailer = Trailer { v: FORMAT, documents: self.documents, sha256, source, at, made };
@@ -220,7 +221,7 @@ impl Writer {
         if let Some(out) = self.out.take() {
             out.close()?;
         }
-        // A link never replaces a file that exists; where there are none, a rename must do.
+        // A link never replaces an existing file; where links are not supported, a rename has to do.
         match std::fs::hard_link(&self.part, &self.path) {
             Ok(()) => std::fs::remove_file(&self.part)?,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(e),
@@ -309,7 +310,7 @@ mod tests {
                 writer.push(&text(i)).unwrap();
                 writer.checkpoint(&format!("{i}, ours")).unwrap();
             }
-            // After the checkpoint, and lost.
+            // Written after the checkpoint, and lost.
             writer.push(&text(99)).unwrap();
             assert!(open("x").err().unwrap().to_string().contains("another process"));
             drop(writer);
@@ -352,7 +353,7 @@ mod tests {
         });
         let error = again.err().unwrap().to_string();
         assert!(error.contains("another process"), "{error}");
-        // One that was killed before it had noted anything is begun again.
+        // A backup that was killed before its first checkpoint starts afresh.
         std::fs::write(folder.path().join("c.jsonl.part"), "").unwrap();
         let (_, (), resumed) = Writer::open(&folder.path().join("c.jsonl"), (), |()| true).unwrap();
         assert!(!resumed);

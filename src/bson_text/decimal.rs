@@ -1,8 +1,8 @@
-//! 128-bit decimal numbers: their text, and whether they are a number that another type has, too.
+//! 128-bit decimal numbers: their text, and whether another type holds the same number.
 
 use std::fmt::Write as _;
 
-/// The largest number that the digits can be.
+/// The largest number that the digits can form.
 const MAX: u128 = 9_999_999_999_999_999_999_999_999_999_999_999;
 const BIAS: i32 = 6176;
 
@@ -15,14 +15,14 @@ pub(super) enum Decimal {
 }
 
 impl Decimal {
-    /// Of the sixteen bytes, and whether they are the only ones that are written like this.
+    /// Decodes sixteen bytes, and says whether they are the only encoding of that value.
     pub(super) fn of(bytes: &[u8]) -> Option<(Self, bool)> {
         let bits = u128::from_le_bytes(*bytes.first_chunk()?);
         let negative = bits >> 127 == 1;
         Some(match bits >> 122 & 0b11111 {
             0b11111 => (Self::NaN, bits == 0b11111 << 122),
             0b11110 => (Self::Infinity { negative }, bits << 6 == 0),
-            // With these two bits the digits begin beyond the largest: all of it counts as zero.
+            // With these two bits the digits would exceed the largest number; the format counts all of them as zero.
             top if top >> 3 == 0b11 => {
                 let exponent = i32::try_from(bits >> 111 & 0x3FFF).ok()? - BIAS;
                 (Self::Finite { negative, digits: 0, exponent }, false)
@@ -35,7 +35,7 @@ impl Decimal {
         })
     }
 
-    /// The text, as the specification of the type has it.
+    /// The text that the specification of the type prescribes.
     pub(super) fn push(self, out: &mut String) {
         let (negative, digits, exponent) = match self {
             Self::NaN => return out.push_str("NaN"),
@@ -66,7 +66,7 @@ impl Decimal {
         }
     }
 
-    /// The same number with as few digits as it has.
+    /// The same number with as few digits as possible.
     pub(super) fn shortest(self) -> Self {
         match self {
             Self::Finite { digits: 0, .. } => Self::Finite { negative: false, digits: 0, exponent: 0 },
@@ -80,20 +80,21 @@ impl Decimal {
         }
     }
 
-    /// The integer that it is exactly.
+    /// The integer that it equals exactly.
     pub(super) fn as_i64(self) -> Option<i64> {
         let Self::Finite { negative, digits, exponent } = self.shortest() else { return None };
         let size = i128::try_from(digits.checked_mul(10_u128.checked_pow(u32::try_from(exponent).ok()?)?)?).ok()?;
         i64::try_from(if negative { -size } else { size }).ok()
     }
 
-    /// The floating point number that it is exactly.
+    /// The floating point number that it equals exactly.
     pub(super) fn as_f64(self) -> Option<f64> {
         let Self::Finite { negative, digits, exponent } = self.shortest() else { return None };
         if digits == 0 {
             return Some(0.0);
         }
-        // A power of ten is one of five and one of two. The fives have to fit into the digits, the twos are free.
+        // A power of ten is a power of five times a power of two. The fives have to fit into the digits, the twos are
+        // free.
         let fives = 5_u128.checked_pow(exponent.unsigned_abs());
         let whole = match exponent >= 0 {
             true => digits.checked_mul(fives?)?,
@@ -101,7 +102,7 @@ impl Decimal {
         };
         let twos = i32::try_from(whole.trailing_zeros()).ok()?;
         let odd = u64::try_from(whole >> twos).ok().filter(|odd| *odd < 1 << 53)?;
-        // No more than 2^53 times 2^150, and no less than 2^-50: neither end of the type is near.
+        // At most 2^53 times 2^150 and at least 2^-50: far from either end of the type.
         let size = odd as f64 * 2_f64.powi(twos + exponent);
         Some(if negative { -size } else { size })
     }

@@ -1,4 +1,4 @@
-//! BSON as it lies in memory: the elements of a document, found by their lengths. Nothing in them is copied.
+//! Walks the elements of a BSON document in memory by their lengths. Nothing is copied.
 
 /// A 64-bit floating point number.
 pub(super) const DOUBLE: u8 = 0x01;
@@ -23,7 +23,7 @@ pub(super) const DECIMAL: u8 = 0x13;
 pub(super) const MAX_KEY: u8 = 0x7F;
 pub(super) const MIN_KEY: u8 = 0xFF;
 
-/// The subtype of binaries which have their length twice.
+/// The subtype of binaries that carry their length twice.
 pub(super) const OLD_BINARY: u8 = 0x02;
 
 /// An element of a document or of an array.
@@ -31,7 +31,7 @@ pub(super) const OLD_BINARY: u8 = 0x02;
 pub(super) struct Element<'b> {
     /// The type's number.
     pub(super) kind: u8,
-    /// The name without the zero behind it. May be no UTF-8.
+    /// The name without its terminating zero. May not be UTF-8.
     pub(super) name: &'b [u8],
     /// The value's bytes, with their lengths.
     pub(super) value: &'b [u8],
@@ -42,11 +42,11 @@ pub(super) struct Elements<'b> {
     rest: &'b [u8],
 }
 
-/// Elements that do not follow each other: the next one cannot be found.
+/// Returned when elements do not follow each other, so that the next one cannot be found.
 pub(super) struct Broken;
 
 impl<'b> Elements<'b> {
-    /// `None` when the bytes do not have the length that they say, or no zero at their end.
+    /// `None` when the bytes do not have the length that they claim, or no terminating zero.
     pub(super) fn of(document: &'b [u8]) -> Option<Self> {
         let inner = document.get(4..)?.strip_suffix(&[0])?;
         (length(document)? == document.len()).then_some(Self { rest: inner })
@@ -83,7 +83,7 @@ pub(super) fn id_of(document: &[u8]) -> Option<Element<'_>> {
     found?.ok()
 }
 
-/// How many bytes a value of a type has, of those that begin with it; `None` of a type that there is not.
+/// How many of the bytes a value of a type takes, given where it begins; `None` for an unknown type.
 pub(super) fn length_of(kind: u8, rest: &[u8]) -> Option<usize> {
     match kind {
         UNDEFINED | NULL | MIN_KEY | MAX_KEY => Some(0),
@@ -104,7 +104,7 @@ pub(super) fn length_of(kind: u8, rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// Whether a value has no more levels than these.
+/// Whether a value is nested no deeper than this many levels.
 pub(super) fn is_shallow(kind: u8, value: &[u8], levels: usize) -> bool {
     let inner = match kind {
         DOCUMENT | ARRAY => Some(value),
@@ -116,17 +116,17 @@ pub(super) fn is_shallow(kind: u8, value: &[u8], levels: usize) -> bool {
     elements.all(|element| is_shallow(element.kind, element.value, levels))
 }
 
-/// The length that bytes begin with.
+/// The length at the beginning of the bytes.
 pub(super) fn length(bytes: &[u8]) -> Option<usize> {
     usize::try_from(i32::from_le_bytes(*bytes.first_chunk()?)).ok()
 }
 
-/// A string's text, of its bytes with the length in front and the zero behind.
+/// The text of a string: the bytes between its length and the terminating zero.
 pub(super) fn string(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value.get(4..)?.strip_suffix(&[0])?).ok()
 }
 
-/// A document of one element, which has no name.
+/// A document with one element whose name is empty.
 pub(super) fn alone(kind: u8, value: &[u8]) -> Vec<u8> {
     let mut document = Vec::with_capacity(value.len() + 7);
     document.extend_from_slice(&[0, 0, 0, 0, kind, 0]);
@@ -136,7 +136,8 @@ pub(super) fn alone(kind: u8, value: &[u8]) -> Vec<u8> {
     document
 }
 
-/// Writes the length of what begins at a place, to there. More than MongoDB can have is cut off, and no document.
+/// Writes the length of what begins at a place to that place. A length beyond MongoDB's limit is truncated, which makes
+/// the document invalid.
 pub(super) fn set_length(out: &mut [u8], from: usize) {
     let length = i32::try_from(out.len() - from).unwrap_or(-1).to_le_bytes();
     if let Some(place) = out.get_mut(from..from + 4) {
@@ -157,7 +158,8 @@ pub(super) fn push_hex(out: &mut String, bytes: &[u8]) {
 
 const HEX: [u8; 16] = *b"0123456789abcdef";
 
-/// An integer in decimal digits. Documents are full of them, and the general way to write them takes three times as long.
+/// Writes an integer in decimal digits. Documents are full of them, and the general formatter takes three times as
+/// long.
 pub(super) fn push_integer(out: &mut String, number: i64) {
     let (mut digits, mut from, mut rest) = ([b'0'; 20], 20, number.unsigned_abs());
     while from > 0 {

@@ -1,4 +1,4 @@
-//! What texts look like, and which ids are one.
+//! Examples of texts, and of ids that are the same.
 
 #![cfg(test)]
 
@@ -23,7 +23,7 @@ fn id(value: impl Into<Bson>) -> String {
     let value = value.into();
     let raw = bson::RawDocumentBuf::try_from(&doc! {"_id": value.clone()}).unwrap();
     let text = id_text(raw.get("_id").unwrap().unwrap());
-    // The value that it is read as is the same id, and written into a document it is known as that.
+    // The value that the text is read as is the same id, and a document with it has the same text.
     let again = id_value(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
     let raw = bson::RawDocumentBuf::try_from(&doc! {"_id": again}).unwrap();
     assert_eq!(id_text(raw.get("_id").unwrap().unwrap()), text);
@@ -264,7 +264,7 @@ fn a_document_of_almost_16_megabytes_comes_back() {
     text(&document);
 }
 
-/// How long a document of 1 KB takes: `cargo test --release --lib bson_text -- --ignored --nocapture`.
+/// Measures a document of 1 KB: `cargo test --release --lib bson_text -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn a_document_of_a_kilobyte_takes_microseconds() {
@@ -276,7 +276,7 @@ fn a_document_of_a_kilobyte_takes_microseconds() {
     };
     let bytes = bytes(&order);
     let text = text_of(&bytes).unwrap();
-    // The best of many batches: what else the machine does is no part of it.
+    // The best of many batches, so that other work on the machine does not count.
     let time = |what: &dyn Fn() -> usize| {
         let batch = || {
             let start = std::time::Instant::now();

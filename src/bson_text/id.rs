@@ -1,5 +1,6 @@
-//! Under which text a document is known. MongoDB takes 5, 5.0 and a decimal 5 for the same `_id`; so they have one text.
-//! An `_id` that has to be written as its bytes is known by them: MongoDB refuses those that begin with a `$`.
+//! The text that identifies a document. MongoDB takes 5, 5.0 and a decimal 5 for the same `_id`, so they share one
+//! text. An `_id` that cannot be written as JSON is identified by its bytes: MongoDB refuses those that begin with a
+//! `$`.
 
 use super::{
     NoBson,
@@ -11,17 +12,17 @@ use super::{
     write::{Numbers, Writer, push_bson, push_double, push_string},
 };
 
-/// The text of a value.
+/// The text that identifies a value.
 pub(super) fn text_of(kind: u8, value: &[u8]) -> String {
     let mut out = String::with_capacity(32);
     match kind {
-        // A symbol is compared as a string.
+        // Symbols compare as strings.
         STRING | SYMBOL if let Some(text) = string(value) => match is_plain(text) {
             true => out.push_str(text),
             false => push_string(&mut out, text),
         },
         OBJECT_ID => push_hex(&mut out, value),
-        // No `_id` is one. Were one, a string could be its text.
+        // These types cannot be an `_id`. If one were, a string could have the same text.
         ARRAY => push_bson(&mut out, kind, value),
         _ => Writer::new(&mut out, Numbers::Compared).element(kind, value, 1),
     }
@@ -30,7 +31,7 @@ pub(super) fn text_of(kind: u8, value: &[u8]) -> String {
 
 /// The type and the bytes of a value that has this text.
 pub(super) fn value_of(text: &str) -> Result<(u8, Vec<u8>), NoBson> {
-    // Before numbers: some of these are written as one, but no number is known by as many digits.
+    // Must come before numbers: some of these look like one, but no number has as many digits.
     if let Some(id) = object_id(text) {
         return Ok((OBJECT_ID, id));
     }
@@ -43,7 +44,7 @@ pub(super) fn value_of(text: &str) -> Result<(u8, Vec<u8>), NoBson> {
     })
 }
 
-/// Whether a string is its own text: no value of another type has it.
+/// Whether a string can be its own text: no value of another type has that text.
 fn is_plain(text: &str) -> bool {
     let is_other = match text.as_bytes().first() {
         None | Some(b'{' | b'"') => true,
@@ -54,7 +55,7 @@ fn is_plain(text: &str) -> bool {
     !is_other && object_id(text).is_none()
 }
 
-/// Whether a text is a number as JSON writes it.
+/// Whether a text is a JSON number.
 fn is_number(text: &str) -> bool {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let rest = text.strip_prefix('-').unwrap_or(text);
@@ -77,7 +78,7 @@ fn is_number(text: &str) -> bool {
     rest.is_empty()
 }
 
-/// The bytes of the 24 hex digits of an ObjectId.
+/// The bytes of an ObjectId from its 24 hex digits.
 pub(super) fn object_id(text: &str) -> Option<Vec<u8>> {
     if text.len() != 24 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
@@ -85,8 +86,8 @@ pub(super) fn object_id(text: &str) -> Option<Vec<u8>> {
     (0..24).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
 }
 
-/// A number as MongoDB compares it: an integer with all its digits, another one as the floating point number that it is,
-/// else as a decimal with no zero too many.
+/// A number as MongoDB compares it: an integer with all its digits, otherwise the floating point number that equals it,
+/// otherwise a decimal without redundant zeros.
 pub(super) fn push_number(out: &mut String, kind: u8, value: &[u8]) -> Option<()> {
     match kind {
         INT32 => push_integer(out, i32::from_le_bytes(*value.first_chunk()?).into()),
@@ -113,10 +114,10 @@ pub(super) fn push_number(out: &mut String, kind: u8, value: &[u8]) -> Option<()
 }
 
 fn push_compared(out: &mut String, number: f64) {
-    /// 2 to the power of 63, the first that is too large for an integer.
+    /// 2 to the power of 63, the first value that is too large for an integer.
     const END: f64 = 9_223_372_036_854_775_808.0;
     if number.fract() == 0.0 && (-END..END).contains(&number) {
-        // In this range the conversion is exact; and 0 has no sign.
+        // In this range the conversion is exact, and 0 has no sign.
         push_integer(out, number as i64);
     } else if number.is_finite() {
         push_double(out, number);

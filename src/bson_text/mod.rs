@@ -16,19 +16,19 @@ mod write;
 
 use sha2::{Digest as _, Sha256};
 
-/// More levels than MongoDB has, and few enough for any stack.
+/// Deeper than MongoDB nests documents, and shallow enough for any stack.
 const MOST_LEVELS: usize = 200;
 
-/// Bytes that are no document, or one without an `_id`, which MongoDB does not have.
+/// Bytes that are not a document, or a document without an `_id`, which MongoDB does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes are no document of MongoDB: {0}")]
 pub struct NotADocument(&'static str);
 
-/// A text of which no document can be made.
+/// A text that cannot be turned into a document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {problem}", if place.is_empty() { "the document" } else { place })]
 pub struct NoBson {
-    /// Where, as a JSON pointer into the text; empty: the document itself.
+    /// Where, as a JSON pointer into the text; empty for the document itself.
     pub place: String,
     /// What is wrong there, without the value.
     pub problem: String,
@@ -37,7 +37,7 @@ pub struct NoBson {
 /// Appends a document's text. After an error nothing is appended.
 ///
 /// # Errors
-/// When the bytes are no document, or one without an `_id`.
+/// When the bytes are not a document, or the document has no `_id`.
 pub fn push_text(out: &mut String, bson: &[u8]) -> Result<(), NotADocument> {
     write::document(out, bson)
 }
@@ -53,16 +53,17 @@ pub fn text_of(bson: &[u8]) -> Result<String, NotADocument> {
     Ok(out)
 }
 
-/// The bytes of the document that a text is of: exactly those that the text was made of. The text may have been edited:
-/// plain numbers are read by their size, and what the service adds to a document is left out.
+/// The bytes of the document that a text stands for: exactly those that the text was made from. The text may have been
+/// edited since: plain numbers get a type by their size, and members that the service adds are left out.
 ///
 /// # Errors
-/// With the place, when a value is none, or when `id` does not belong to `_id`.
+/// With the place, when a value is malformed, or when `id` does not belong to `_id`.
 pub fn bytes_of(text: &str) -> Result<Vec<u8>, NoBson> {
     read::document(text)
 }
 
-/// The text under which a document is known. Values that are the same `_id` to MongoDB, such as 5 and 5.0, have the same.
+/// The text that identifies a document by its `_id`. Values that are the same `_id` to MongoDB, such as 5 and 5.0, have
+/// the same text.
 pub fn id_text(id: bson::raw::RawBsonRef<'_>) -> String {
     let mut document = bson::RawDocumentBuf::new();
     document.append(bson::raw::cstr!(""), id);
@@ -70,7 +71,7 @@ pub fn id_text(id: bson::raw::RawBsonRef<'_>) -> String {
     element.map_or_else(String::new, |element| id::text_of(element.kind, element.value))
 }
 
-/// A value that MongoDB takes for the `_id` of the document that is known under a text.
+/// A value that MongoDB takes for the `_id` that a text identifies.
 ///
 /// # Errors
 /// When the text is an object or a quoted string, and neither is well-formed.
@@ -84,10 +85,10 @@ pub fn id_value(text: &str) -> Result<bson::Bson, NoBson> {
     first.and_then(|(_, id)| bson::Bson::try_from(id).ok()).ok_or_else(no_value)
 }
 
-/// A member's value, of its text: the only element of the document that is handed back, without a name.
+/// The BSON value of a member's text, as the only element of a document, without a name.
 ///
 /// # Errors
-/// With the place, when it is none.
+/// With the place, when the value is malformed.
 pub fn value_of(text: &str) -> Result<bson::RawDocumentBuf, NoBson> {
     let (kind, value) = read::value(text)?;
     alone(kind, &value)
@@ -101,7 +102,8 @@ fn no_value() -> NoBson {
     NoBson::at("", "is no value of MongoDB")
 }
 
-/// What stands for a document's bytes, like an etag: the first 32 hex digits of their SHA-256, in double quotes.
+/// A fingerprint that stands for a document's bytes as an etag does: the first 32 hex digits of their SHA-256, in
+/// double quotes.
 pub fn fingerprint(bson: &[u8]) -> String {
     let sum = Sha256::digest(bson);
     let mut text = String::with_capacity(34);

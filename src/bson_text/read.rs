@@ -1,4 +1,4 @@
-//! From text to bytes. The text is read as a stream, and the bytes are written as they come: there is no tree between.
+//! From text to bytes, in one pass over the text without a tree of values.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ use crate::change::{
 /// The bytes of a document.
 pub(super) fn document(text: &str) -> Result<Vec<u8>, NoBson> {
     let mut state = State::default();
-    // The parser has a limit of levels, and no stack ends before it.
+    // The parser limits nesting, so the stack cannot overflow.
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = deserializer.deserialize_map(Top(&mut state));
     let read = read.and_then(|beside| deserializer.end().map(|()| beside));
@@ -37,7 +37,7 @@ pub(super) fn document(text: &str) -> Result<Vec<u8>, NoBson> {
     }
 }
 
-/// The bytes of a document that is written whole, when the `_id` beside them is its own.
+/// The bytes of a document that is written as a whole, when its `_id` agrees with the one beside it.
 fn agreed(whole: Vec<u8>, beside: &[u8]) -> Result<Vec<u8>, NoBson> {
     let (own, beside) = (id_of(&whole), id_of(beside));
     match (own, beside) {
@@ -72,15 +72,15 @@ impl NoBson {
     }
 }
 
-/// What is written, and where the reader is.
+/// The output, and the path to the value that is being read.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) out: Vec<u8>,
-    /// Where in `out` the names are that lead to what is being read.
+    /// Where in `out` the names begin that lead to the value that is being read.
     way: Vec<usize>,
-    /// Whether the first of them is written as it is: it means something to this program.
+    /// Whether the first of them is written unchanged because it means something to this program.
     is_meant: bool,
-    /// What is wrong. The parser's own messages have values in them.
+    /// What is wrong. The parser's own messages quote values.
     problem: Option<String>,
 }
 
@@ -92,14 +92,14 @@ impl State {
     }
 
     pub(super) fn string(&mut self, text: &str) {
-        // Longer than a length can be is longer than a document: the reader of the bytes refuses it.
+        // A longer text exceeds any document; the reader of the bytes refuses it.
         let length = i32::try_from(text.len() + 1).unwrap_or(-1);
         self.out.extend_from_slice(&length.to_le_bytes());
         self.out.extend_from_slice(text.as_bytes());
         self.out.push(0);
     }
 
-    /// A name or another text that ends with a zero.
+    /// Writes a name or another text with a terminating zero.
     pub(super) fn ended<E: Error>(&mut self, text: &str) -> Result<(), E> {
         if text.contains('\0') {
             return Err(self.wrong("has a zero in a name or an expression"));
@@ -132,7 +132,7 @@ impl State {
         NoBson { place, problem }
     }
 
-    /// Reads the value whose type and name begin at a place, and writes its type.
+    /// Reads the value whose type and name begin at a place, and fills in its type.
     fn member<E>(&mut self, at: usize, read: impl FnOnce(&mut Self) -> Result<u8, E>) -> Result<(), E> {
         self.way.push(at + 1);
         let kind = read(self)?;
@@ -150,7 +150,7 @@ impl State {
     }
 }
 
-/// A name: written with a place for the type in front of it and the zero behind.
+/// Writes a name, with room for the type before it and a zero after it.
 struct Name<'s>(&'s mut State);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {
@@ -174,15 +174,15 @@ impl Visitor<'_> for Name<'_> {
     }
 }
 
-/// The document itself: hands back what beside its members is written in it.
+/// The document itself; returns what the text says beside its members.
 struct Top<'s>(&'s mut State);
 
-/// What a text has beside the document's own members.
+/// What a text says beside the document's own members.
 #[derive(Default)]
 struct Beside {
-    /// Under which text the document is known.
+    /// The text that identifies the document.
     known_as: Option<String>,
-    /// The bytes of the document when they are written whole.
+    /// The bytes of the document, when they are written as a whole.
     whole: Option<Vec<u8>>,
 }
 

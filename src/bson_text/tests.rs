@@ -1,4 +1,4 @@
-//! What a text has to hold, over any document.
+//! Properties of the texts of arbitrary documents.
 
 #![cfg(test)]
 
@@ -156,7 +156,7 @@ fn any_document() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// By the reference parser, when it can read the bytes and its own text gives them back.
+/// Uses the reference parser, when it can read the bytes and its own text restores them.
 fn reference(bytes: &[u8]) -> Option<Value> {
     let document = bson::Document::from_reader(bytes).ok()?;
     let text = bson::Bson::Document(document).into_canonical_extjson();
@@ -212,7 +212,7 @@ proptest! {
                 }
                 let ours: Value = serde_json::from_str(member.value.get()).unwrap();
                 let theirs = theirs.get(extended::unescaped(&name)).unwrap();
-                // What the reference gives back by luck, such as a name of its own, is written as bytes here.
+                // What the reference restores only by luck, such as a name of its own, is written as bytes here.
                 prop_assert!(same(&ours, theirs) || member.value.get().contains("$bson"), "{ours} {theirs}");
             }
         }

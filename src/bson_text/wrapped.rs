@@ -1,4 +1,4 @@
-//! Values of Extended JSON, read: what is behind the first name of an object that is one value.
+//! Reads values of Extended JSON: what follows the first name of an object that stands for one value.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -19,7 +19,7 @@ use super::{
     write::NAN,
 };
 
-/// A string, as a slice where it can be one.
+/// A string, borrowed where possible.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
@@ -74,7 +74,7 @@ struct DbPointer<'a> {
     id: Oid<'a>,
 }
 
-/// Milliseconds since 1970; or a time as people write it, in relaxed Extended JSON.
+/// Milliseconds since 1970; in relaxed Extended JSON, a time as people write it.
 struct Date(Option<i64>);
 
 impl<'de> Deserialize<'de> for Date {
@@ -108,7 +108,7 @@ impl<'de> Visitor<'de> for DateVisitor {
     }
 }
 
-/// Reads the value behind `name`, and what else belongs to it: its bytes are written, and its type is handed back.
+/// Reads the value that follows `name` and the members that belong to it; writes its bytes and returns its type.
 pub(super) fn value<'de, A: MapAccess<'de>>(name: &str, state: &mut State, map: &mut A) -> Result<u8, A::Error> {
     let kind = match name {
         "$numberInt" => {
@@ -155,7 +155,7 @@ fn rare<'de, A: MapAccess<'de>>(name: &str, state: &mut State, map: &mut A) -> R
             let binary: Binary<'de> = map.next_value()?;
             let subtype = hex(&binary.subtype.0).ok_or_else(|| state.wrong::<A::Error>("has no such subtype"))?;
             let bytes = base64::<A>(state, &binary.base64.0)?;
-            // The old subtype has its length twice.
+            // The old subtype carries its length twice.
             let inner = if subtype == OLD_BINARY {
                 i32::try_from(bytes.len()).unwrap_or(-1).to_le_bytes().to_vec()
             } else {
@@ -196,7 +196,7 @@ fn rare<'de, A: MapAccess<'de>>(name: &str, state: &mut State, map: &mut A) -> R
     }
 }
 
-/// Code, and its scope when it has one.
+/// Code, with its scope if it has one.
 fn code<'de, A: MapAccess<'de>>(state: &mut State, map: &mut A) -> Result<u8, A::Error> {
     let text: Text<'de> = map.next_value()?;
     let start = state.out.len();
@@ -217,7 +217,7 @@ fn code<'de, A: MapAccess<'de>>(state: &mut State, map: &mut A) -> Result<u8, A:
     nothing_else(state, map).map(|()| CODE_WITH_SCOPE)
 }
 
-/// A value that is written as its bytes: its type, and them.
+/// A value that is written as its type and bytes.
 pub(super) fn bson<'de, A: MapAccess<'de>>(state: &mut State, map: &mut A) -> Result<(u8, Vec<u8>), A::Error> {
     let bson: Bson<'de> = map.next_value()?;
     let bytes = base64::<A>(state, &bson.base64.0)?;

@@ -1,4 +1,4 @@
-//! From bytes to text, in one pass: what turns out not to be given back is cut off again and written as its bytes.
+//! From bytes to text, in one pass. What turns out not to survive the way back is cut off again and written as bytes.
 
 use std::fmt::Write as _;
 
@@ -16,12 +16,13 @@ use super::{
 };
 use crate::change::extended::{is_escaped, is_wrapper};
 
-/// Levels of a text, without those of a single value: fewer than the 128 that every parser reads. MongoDB allows 100.
+/// Levels of a text, not counting those of a single value: fewer than the 128 that every parser reads. MongoDB allows
+/// 100.
 const LEVELS: usize = 100;
-/// So many names are compared with each other; more are sorted.
+/// Up to this many names are compared with each other; more are sorted.
 const FEW: usize = 16;
 
-/// The document, or nothing.
+/// Writes the document, or nothing.
 pub(super) fn document(out: &mut String, bson: &[u8]) -> Result<(), NotADocument> {
     let elements = Elements::of(bson).ok_or(NotADocument("they do not have the length that they say"))?;
     let own = id_of(bson).ok_or(NotADocument("there is no _id in it"))?;
@@ -44,16 +45,16 @@ pub(super) fn document(out: &mut String, bson: &[u8]) -> Result<(), NotADocument
 /// How numbers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Numbers {
-    /// With their type.
+    /// With their types.
     Typed,
-    /// As MongoDB compares them, whatever their type.
+    /// As MongoDB compares them, whatever their types.
     Compared,
 }
 
 pub(super) struct Writer<'o, 'b> {
     out: &'o mut String,
     numbers: Numbers,
-    /// The names of the documents that are being written, inner ones last.
+    /// The names in the documents that are being written, inner ones last.
     names: Vec<&'b [u8]>,
 }
 
@@ -62,7 +63,7 @@ impl<'o, 'b> Writer<'o, 'b> {
         Self { out, numbers, names: Vec::new() }
     }
 
-    /// The members of the document itself; `None` when they cannot be given back.
+    /// The members of the document itself; `None` when they would not survive the way back.
     fn top(&mut self, elements: Elements<'b>) -> Option<()> {
         for element in elements {
             let Element { kind, name, value } = element.ok()?;
@@ -89,7 +90,7 @@ impl<'o, 'b> Writer<'o, 'b> {
         }
     }
 
-    /// A value in Extended JSON; `None` when that would not give it back.
+    /// A value in Extended JSON; `None` when it would not survive the way back.
     fn value(&mut self, kind: u8, value: &'b [u8], level: usize) -> Option<()> {
         if self.numbers == Numbers::Compared && matches!(kind, DOUBLE | INT32 | INT64 | DECIMAL) {
             return id::push_number(self.out, kind, value);
@@ -103,7 +104,7 @@ impl<'o, 'b> Writer<'o, 'b> {
             INT64 => self.integer("{\"$numberLong\":\"", i64_of(value)?, "\"}"),
             DOUBLE => {
                 let number = f64::from_bits(u64::from_le_bytes(*value.first_chunk()?));
-                // Of all that are no number, one is written.
+                // Of all bit patterns of NaN, only one is written as NaN.
                 (!number.is_nan() || number.to_bits() == NAN).then_some(())?;
                 self.out.push_str("{\"$numberDouble\":\"");
                 push_double(self.out, number);
@@ -206,7 +207,7 @@ impl<'o, 'b> Writer<'o, 'b> {
         for element in Elements::of(document)? {
             let Element { kind, name, value } = element.ok()?;
             let text = self.name(name, first)?;
-            // Read again, it would be taken for one value.
+            // Read back, it would be taken for a single value.
             (before == ',' || !is_wrapper(text)).then_some(())?;
             self.out.push(before);
             push_string(self.out, text);
@@ -236,7 +237,7 @@ impl<'o, 'b> Writer<'o, 'b> {
         Some(())
     }
 
-    /// A member's name; `None` when it is no text, or the document had it before.
+    /// A member's name; `None` when it is not UTF-8, or the document has it already.
     fn name(&mut self, name: &'b [u8], first: usize) -> Option<&'b str> {
         let before = self.names.get(first..).unwrap_or_default();
         if before.len() < FEW && before.contains(&name) {
@@ -246,7 +247,7 @@ impl<'o, 'b> Writer<'o, 'b> {
         std::str::from_utf8(name).ok()
     }
 
-    /// Forgets the names of a document; `None` when two are the same.
+    /// Drops the names of a document; `None` when two are the same.
     fn all_differ(&mut self, first: usize) -> Option<()> {
         let names = self.names.get_mut(first..).unwrap_or_default();
         let mut all_differ = true;
@@ -259,7 +260,7 @@ impl<'o, 'b> Writer<'o, 'b> {
     }
 }
 
-/// The only one of all that are no number that JSON has a text for.
+/// The only bit pattern of NaN that JSON has a text for.
 pub(super) const NAN: u64 = 0x7FF8_0000_0000_0000;
 
 /// The keys of an array, one after the other.
@@ -295,8 +296,8 @@ fn i64_of(value: &[u8]) -> Option<i64> {
     value.first_chunk().map(|bytes| i64::from_le_bytes(*bytes))
 }
 
-/// The shortest text that is read as the same number; what is none has its name. Ids are made of it, and texts of
-/// several years are compared: the standard library's spelling stays, that of a parser has changed before.
+/// The shortest text that reads back as the same number; special values have names. Ids are made from it, and texts
+/// written years apart are compared: it keeps the standard library's spelling, since a parser's has changed before.
 pub(super) fn push_double(out: &mut String, number: f64) {
     let _ = match () {
         () if number.is_nan() => out.write_str("NaN"),
@@ -352,8 +353,8 @@ fn push_escaped(out: &mut String, text: &str) {
     out.push_str(rest);
 }
 
-/// The place of the first byte that a JSON string does not hold as it is. Whole blocks are looked at without a branch, which
-/// the compiler makes vector instructions of.
+/// The position of the first byte that a JSON string cannot hold unescaped. Whole blocks are examined without a branch,
+/// so that the compiler can use vector instructions.
 fn first_special(bytes: &[u8]) -> Option<usize> {
     const BLOCK: usize = 32;
     let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';

@@ -1,4 +1,4 @@
-//! A payload's items understood: the changes in them, after what is not to be kept was taken away.
+//! Decodes a payload's items into changes, after removing what must not be kept.
 
 use serde_json::value::RawValue;
 
@@ -13,10 +13,10 @@ use crate::{
     cosmos::{Failure, Status},
 };
 
-/// Something that can never be stored as it is.
+/// An item that can never be stored as it is.
 pub(super) struct Poison {
     pub(super) item: usize,
-    /// What is kept of the item, where that is not all of it and could be told.
+    /// What is kept of the item, when that is not all of it and is known.
     pub(super) shaped: Option<Box<RawValue>>,
     pub(super) id: Option<String>,
     pub(super) why: NotStorable,
@@ -28,7 +28,7 @@ pub(super) enum NotStorable {
     /// It is no change.
     #[error(transparent)]
     NotAChange(#[from] NotAChange),
-    /// What is not to be kept of it cannot be taken away.
+    /// What must not be kept cannot be removed from it.
     #[error(transparent)]
     Shape(#[from] serde_json::Error),
     /// No record can be made of it.
@@ -44,32 +44,32 @@ impl Poison {
         Self { item, shaped: None, id: None, why: why.into() }
     }
 
-    /// What the service answered.
+    /// The service's answer.
     pub(super) fn status(&self) -> Status {
         if let NotStorable::Refused(failure) = &self.why { failure.status } else { Status::NOT_SENT }
     }
 
-    /// Whether the service refused it for a reason that may be the container's.
+    /// Whether the service's reason may lie in the container.
     pub(super) fn may_be_the_containers(&self) -> bool {
         self.containers_refusal().is_some()
     }
 
-    /// The service's refusal when its reason may be the container's: not its size (413), nor that its logical partition is
-    /// full (403/1014).
+    /// The service's refusal, when its reason may lie in the container: not when the record is too large (413) or its
+    /// logical partition is full (403/1014).
     pub(super) fn containers_refusal(&self) -> Option<&Failure> {
         let NotStorable::Refused(failure) = &self.why else { return None };
         (failure.status.is_bad_request() || failure.status.is_not_implemented()).then_some(failure)
     }
 }
 
-/// One item after the shape.
+/// An item after the shape was applied.
 pub(super) struct Shaped {
     pub(super) item: Box<RawValue>,
     /// For each of its changes: whether the host may have altered what is kept of it, or what was hashed.
     altered: Vec<bool>,
 }
 
-/// Shapes every item; `None` of one that is no change: its letter holds it as it was delivered.
+/// Applies the shape to every item; `None` for one that is not a change: its letter holds it as it was delivered.
 pub(super) fn shape_all(
     items: &[&RawValue],
     shape: &Redactor,
@@ -94,7 +94,7 @@ fn shape_one(item: &RawValue, shape: &Redactor, delivery: Delivery) -> Result<Sh
     };
     let whole = altered(item)?;
     let shaped = shape.apply(item)?;
-    // A hash is of the text that was delivered: it may be of a date that was rewritten.
+    // The hash was made from the text that was delivered, which may hold a rewritten date.
     let altered = if shape.hashes() { whole } else { altered(&shaped)? };
     Ok(Shaped { item: shaped, altered })
 }
@@ -102,14 +102,14 @@ fn shape_one(item: &RawValue, shape: &Redactor, delivery: Delivery) -> Result<Sh
 /// The changes of a batch.
 pub(super) struct DecodedBatch<'a> {
     pub(super) changes: Vec<Change<'a>>,
-    /// The item of each.
+    /// The index of each change's item.
     pub(super) origins: Vec<usize>,
-    /// Whether the host may have altered it; empty when nobody has looked yet.
+    /// Whether the host may have altered it; empty when that was not examined yet.
     altered: Vec<bool>,
 }
 
 impl<'a> DecodedBatch<'a> {
-    /// Understands items; those that are no changes are poison.
+    /// Decodes items; those that are not changes are poison.
     pub(super) fn of(items: &[&'a RawValue], poison: &mut Vec<Poison>) -> Self {
         let mut taken = Self::with_room(items.len());
         for (index, item) in items.iter().enumerate() {
@@ -118,13 +118,13 @@ impl<'a> DecodedBatch<'a> {
         taken
     }
 
-    /// Understands what is left of items after the shape.
+    /// Decodes what the shape left of the items.
     pub(super) fn of_shaped(items: &'a [Option<Shaped>], poison: &mut Vec<Poison>) -> Self {
         let mut taken = Self::with_room(items.len());
         for (index, one) in items.iter().enumerate() {
             let Some(one) = one else { continue };
             taken.add(index, &one.item, poison);
-            // An item has as many changes after as before: ids and etags are always kept.
+            // The shape does not change the number of changes in an item: ids and etags are always kept.
             let of_it = (taken.altered.len()..taken.changes.len()).enumerate();
             taken.altered.extend(of_it.map(|(i, _)| one.altered.get(i).copied().unwrap_or(true)));
         }
@@ -138,12 +138,13 @@ impl<'a> DecodedBatch<'a> {
     fn add(&mut self, index: usize, item: &'a RawValue, poison: &mut Vec<Poison>) {
         let own = self.origins.len();
         let decoded = decode(item, &mut self.changes);
-        // An image without a time is for expressions alone: which version it was is not known. It stands before its change.
+        // An image without a time is only for expressions: it is not known which version it was. It precedes its
+        // change.
         if self.changes.get(own).is_some_and(Change::is_image_alone) {
             self.changes.remove(own);
         }
         if let Err(e) = decoded {
-            // Nothing of a half-understood item is stored: its letter holds all of it.
+            // Nothing of a partly decoded item is stored: its letter holds all of it.
             self.changes.truncate(own);
             poison.push(Poison::new(index, e));
         }

@@ -1,4 +1,4 @@
-//! What can never be stored, put away; and when it is not the documents' fault.
+//! Puts away what can never be stored, and recognises when the documents are not at fault.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ impl<H: History> Capture<H> {
         poison: &[Poison],
         invocation: &str,
     ) -> Result<(), DeadLetterError> {
-        // Each letter has a name of its own; twice the same item is one letter, whoever is last.
+        // Each letter has a deterministic name: the same item twice makes one letter, whichever is last.
         let puts: Vec<_> = poison.iter().map(|one| self.bury_one(letters, one, invocation)).collect();
         stream::iter(puts).buffer_unordered(LETTERS).try_collect::<Vec<()>>().await?;
         Ok(())
@@ -62,10 +62,10 @@ impl<H: History> Capture<H> {
     }
 }
 
-/// Letters that are put away at the same time.
+/// How many letters are put away concurrently.
 const LETTERS: usize = 16;
 
-/// What dead letters of a batch hold.
+/// What a dead letter of a batch holds.
 #[derive(Clone, Copy)]
 pub(super) struct DeadLetterSource<'a> {
     pub(super) items: &'a [&'a RawValue],
@@ -73,8 +73,8 @@ pub(super) struct DeadLetterSource<'a> {
 }
 
 impl<'a> DeadLetterSource<'a> {
-    /// The item as far as it is kept, and what `_change.partial` says then. One that could not be understood is kept as
-    /// it was delivered, or nobody could find out why.
+    /// The item, reduced to what may be kept, and the content of `_change.partial` then. An item that could not be
+    /// decoded is kept as it was delivered; otherwise nobody could find out why.
     pub(super) fn of(self, poison: &'a Poison) -> (&'a RawValue, Option<&'a str>) {
         match &poison.shaped {
             Some(shaped) => (shaped, self.note),
@@ -83,12 +83,12 @@ impl<'a> DeadLetterSource<'a> {
     }
 }
 
-/// The rule of what is the container's fault: of the records of a payload at least this many, and nine in ten, are refused
-/// with one status that says nothing about the record itself.
+/// When the container is to blame: at least this many of a payload's records, and nine in ten, are refused with the
+/// same status, one that says nothing about the record itself.
 const REFUSED_AT_LEAST: usize = 5;
 
-/// Buries nothing of a payload of which nearly all is refused alike: whatever it is, the next payloads would follow, and
-/// their letters would be the only history.
+/// Puts nothing away when nearly all of a payload is refused for the same reason. Whatever the reason, the next
+/// payloads would follow, and their letters would be the only history.
 pub(super) fn check_refusals(poison: &[Poison], stored: usize) -> Result<(), CaptureError> {
     let mut refused: HashMap<Status, Vec<&Failure>> = HashMap::new();
     for failure in poison.iter().filter_map(Poison::containers_refusal) {

@@ -63,7 +63,7 @@ pub struct Capture<H> {
     pub function: String,
     /// The two containers.
     pub history: H,
-    /// The time of this machine.
+    /// The clock of this machine.
     pub clock: Arc<dyn Clock>,
     /// Where poison goes.
     pub dead_letters: Arc<DeadLetterStore>,
@@ -71,19 +71,20 @@ pub struct Capture<H> {
     pub fidelity: Fidelity,
     /// What the way here does to documents.
     pub delivery: Delivery,
-    /// Whether it was said that the host alters ids and partition keys.
+    /// Whether the warning was logged that the host alters ids and partition keys.
     pub identity_told: AtomicBool,
     /// Shared limits.
     pub limits: Limits,
     /// Which entrance the changes come through.
     pub via: Via,
-    /// What was written lately.
+    /// What was written recently.
     pub recent: Recent,
-    /// What was written of payloads that could not be finished: delivered again, it is not written again.
+    /// What was written of payloads that could not be finished, so that it is not written again when they are
+    /// redelivered.
     pub unfinished: Recent,
-    /// Set when documents arrive without some of their fields: the JSON text of `_change.partial`.
+    /// Set when documents arrive with fields left out: the JSON text of `_change.partial`.
     pub partial: Option<String>,
-    /// Set when documents arrive whole and only a part of them is to be stored.
+    /// Set when documents arrive complete and only a part of them is stored.
     pub projection: Option<Projection>,
 }
 
@@ -93,43 +94,43 @@ pub enum CaptureError {
     /// The service failed, refused, or took too long.
     #[error("store batch")]
     Service(#[source] Failure),
-    /// Poison was found and the dead-letter store failed, so it may be lost if the batch were acknowledged.
+    /// Poison was found and the dead-letter store failed; acknowledging the batch could lose it.
     #[error(transparent)]
     DeadLetters(DeadLetterError),
-    /// The container refuses nearly everything, which is not the documents' fault.
+    /// The container refuses nearly everything; the documents are not at fault.
     #[error(
         "store batch: {alike} of {records} records are refused alike, so it is the container's fault and not theirs"
     )]
     Refused {
-        /// Records that are refused with the same status.
+        /// How many records are refused with the same status.
         alike: usize,
-        /// All records of the batch that were sent.
+        /// How many records of the batch were sent.
         records: usize,
-        /// What the service said to one of them.
+        /// The service's answer to one of them.
         #[source]
         failure: Failure,
     },
-    /// The history is keyed so that documents cannot be told apart in it, so nothing may be stored.
+    /// The history's key does not tell documents apart, so nothing may be stored.
     #[error("the history cannot be used")]
     Layout(#[from] LayoutError),
-    /// What is to be kept of documents does not fit the source container, so nothing of them may be stored.
+    /// The shape does not fit the source container, so nothing may be stored.
     #[error(transparent)]
     Projection(ConfigError),
 }
 
-/// A payload of which everything is stored but the poison.
+/// A payload of which everything but the poison is stored.
 struct Attempt {
     summary: Summary,
     poison: Vec<Poison>,
-    /// What of a document is stored, where that is not all of it.
+    /// What of a document is stored, when that is not all of it.
     shape: Option<Arc<Redactor>>,
 }
 
 impl<H: History> Capture<H> {
-    /// Makes every item of a payload durable. `invocation` is only named in dead letters.
+    /// Makes every item of a payload durable. `invocation` only appears in dead letters.
     ///
     /// # Errors
-    /// When anything may be lost if the batch were acknowledged; nothing of it needs to be undone.
+    /// When acknowledging the batch could lose anything; nothing that was stored needs to be undone.
     pub async fn run(&self, items: &[&RawValue], invocation: &str) -> Result<Summary, CaptureError> {
         let start = Instant::now();
         let Attempt { mut summary, poison, shape } = self.attempt(items).await?;
@@ -139,7 +140,7 @@ impl<H: History> Capture<H> {
         Ok(summary)
     }
 
-    /// Stores what can be stored of a payload, and says what cannot be; nothing is put away.
+    /// Stores what can be stored of a payload and returns what cannot. Puts nothing away.
     async fn attempt(&self, items: &[&RawValue]) -> Result<Attempt, CaptureError> {
         let retry = Retry::answering_within(self.limits.deadline);
 
@@ -147,15 +148,15 @@ impl<H: History> Capture<H> {
         let mut taken = self.take(items, shape.as_deref(), &retry).await;
         let stale = match &taken {
             Err(f) => f.disposition == Disposition::Stale,
-            // The service does not always say that the key is another one: refusals are looked into.
+            // The service does not always say that the key has changed: refusals are looked into.
             Ok(progress) if progress.poison.iter().any(Poison::may_be_the_containers) => {
                 self.is_outdated(&retry).await?
             }
             Ok(_) => false,
         };
         if stale {
-            // A container was made again with another key: look at it afresh, once. All of the payload, as what was
-            // written before may have gone with the old one.
+            // The container was made again with another key: look at it again, once. The whole payload is repeated,
+            // because what was written before may have gone with the old container.
             self.forget().await;
             shape = self.fits(items, &retry).await?;
             taken = self.take(items, shape.as_deref(), &retry).await;
@@ -165,13 +166,13 @@ impl<H: History> Capture<H> {
         summary.items = items.len();
         summary.dead_letters = poison.len();
         summary.retries = retry.count();
-        // A source whose clock is ahead of this one is not behind.
+        // A source whose clock is ahead of ours is not behind.
         summary.lag = newest.map(|ts| u64::try_from(self.clock.now().timestamp() - ts).unwrap_or(0));
         Ok(Attempt { summary, poison, shape })
     }
 
-    /// What of a document is stored, once the containers are seen to fit. A refusal comes before any write, so no write would
-    /// ever say that a container was made again since: it is asked.
+    /// What of a document is stored, once the containers are known to fit. A refusal comes before any write, so no
+    /// write would reveal that a container was made again: the service is asked.
     async fn fitting(&self, items: &[&RawValue], retry: &Retry) -> Result<Option<Arc<Redactor>>, CaptureError> {
         match self.fits(items, retry).await {
             Err(CaptureError::Layout(_) | CaptureError::Projection(_)) if self.is_outdated(retry).await? => {
@@ -182,7 +183,7 @@ impl<H: History> Capture<H> {
         }
     }
 
-    /// The same by what is known of the containers.
+    /// The same, by what is known of the containers.
     async fn fits(&self, items: &[&RawValue], retry: &Retry) -> Result<Option<Arc<Redactor>>, CaptureError> {
         let shape = self.shape(retry).await?;
         if !items.is_empty() {
@@ -207,7 +208,7 @@ impl<H: History> Capture<H> {
     /// Looks at the containers, and stores nothing.
     ///
     /// # Errors
-    /// As those of [`run`](Self::run) that every payload would meet, and when there is no source.
+    /// Those of [`run`](Self::run) that every payload would meet, and when there is no source.
     pub async fn look(&self) -> Result<(), CaptureError> {
         let retry = Retry::answering_within(self.limits.deadline);
         self.shape(&retry).await?;
@@ -218,7 +219,7 @@ impl<H: History> Capture<H> {
         }
     }
 
-    /// Whether the history can keep the source's documents apart. Where the source may not be looked at, nobody can tell.
+    /// Whether the history can keep the source's documents apart. When the source may not be read, nobody can tell.
     async fn check_layout(&self, retry: &Retry) -> Result<(), CaptureError> {
         let writer = retry.run(|| self.history.writer()).await.map_err(CaptureError::Service)?;
         let source = match retry.run(|| self.history.source()).await {
@@ -229,10 +230,10 @@ impl<H: History> Capture<H> {
         Ok(record::check_layout(writer.key_paths(), source.key_paths())?)
     }
 
-    /// What of a document is stored, where that is not all of it.
+    /// What of a document is stored, when that is not all of it.
     async fn shape(&self, retry: &Retry) -> Result<Option<Arc<Redactor>>, CaptureError> {
         let Some(projection) = &self.projection else { return Ok(None) };
-        // Opened once; without its key nothing may be taken out of a document.
+        // Opened once. Without the source's key, nothing may be removed from a document.
         let source = retry.run(|| self.history.source()).await.map_err(CaptureError::Service)?;
         projection.shape(source.key_paths()).map(Some).map_err(CaptureError::Projection)
     }

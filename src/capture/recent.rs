@@ -1,12 +1,12 @@
-//! What was written lately.
+//! What was written recently.
 
 use std::hash::BuildHasher as _;
 
 use crate::change::record::Record;
 
-/// Remembers which records this process made durable lately, so that a `previous` image is not written again when
-/// the version was captured a moment before, as it nearly always was. Forgetting one costs a write that changes
-/// nothing; nothing is remembered before it is durable.
+/// Remembers which records this process made durable recently, so that a `previous` image is not written again when its
+/// version was captured a moment ago, as is nearly always the case. Forgetting one costs a write that changes nothing;
+/// nothing is remembered before it is durable.
 #[derive(Debug, Default)]
 pub struct Recent {
     state: std::hash::RandomState,
@@ -14,10 +14,10 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Records remembered; 16 bytes and a set entry each.
+    /// How many records are remembered; 16 bytes and a set entry each.
     const CAPACITY: usize = 65_536;
 
-    /// Returns what stands for a record here.
+    /// A short stand-in for a record.
     pub(super) fn fingerprint(&self, record: &Record) -> u64 {
         self.state.hash_one((&record.key, &record.id))
     }

@@ -1,4 +1,4 @@
-//! Dead letters: listed, and captured again when their cause is fixed.
+//! Lists dead letters, and captures them again when their cause is fixed.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -18,7 +18,7 @@ use crate::{
     projection::Projection,
 };
 
-/// Which letters are looked at, and what for.
+/// Which letters are examined, and what is done with them.
 #[derive(Debug)]
 pub struct Request {
     /// Only list them.
@@ -33,7 +33,7 @@ pub struct Request {
     pub config: CaptureConfig,
     /// Where the letters are.
     pub store: DeadLetterStore,
-    /// Once cancelled, no other letter is begun, and the one that is begun is finished.
+    /// Once cancelled, no further letter is begun, and the current one is finished.
     pub stop: CancellationToken,
 }
 
@@ -42,13 +42,13 @@ pub struct Request {
 pub struct Replayed {
     /// Its name in the store.
     pub letter: String,
-    /// When it was put away, RFC 3339; like the next three none when it cannot be read.
+    /// When it was put away, RFC 3339. Like the next three, `None` when it cannot be read.
     pub at: Option<String>,
     /// The function that received it.
     pub function: Option<String>,
-    /// The document's id, where one could be read.
+    /// The document's id, when one could be read.
     pub id: Option<String>,
-    /// The service's status then.
+    /// The service's status at the time.
     pub status: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
@@ -62,16 +62,16 @@ pub struct Replayed {
 pub enum Outcome {
     /// It was only listed.
     Waiting,
-    /// It is in the history, and no letter any more.
+    /// It is in the history now, and the letter is gone.
     Stored,
-    /// It cannot be stored today either.
+    /// It cannot be stored today, either.
     Kept,
     /// It cannot be read.
     Unreadable,
 }
 
 impl Outcome {
-    /// The word in reports.
+    /// The word for it in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -87,15 +87,15 @@ impl Outcome {
 pub struct Report {
     /// Letters that were asked for and could be read.
     pub letters: u64,
-    /// Those that are in the history now.
+    /// Letters that are in the history now.
     pub stored: u64,
-    /// Those that are still letters, also because they cannot be read.
+    /// Letters that remain, including those that cannot be read.
     pub kept: u64,
     /// The store, without a signature.
     pub store: String,
     /// Request units.
     pub ru: f64,
-    /// Letters that were not looked at, because the work was told to stop.
+    /// Letters that were not examined, because the work was told to stop.
     pub left: u64,
 }
 
@@ -110,8 +110,8 @@ pub enum ReplayError {
     Setting(#[from] ConfigError),
 }
 
-/// Lists letters, or captures them again; `each` is told of one after another. There is no context: each letter's
-/// function has containers of its own.
+/// Lists letters, or captures them again, and reports each to `each`. It takes no context: each letter's function has
+/// containers of its own.
 ///
 /// # Errors
 /// When the store cannot be read, a setting is wrong, or `each` fails. A letter that cannot be stored is no error.
@@ -134,7 +134,7 @@ pub async fn replay<E: From<ReplayError>>(
     {
         let letter = match store.get(&name).await {
             Ok(letter) => letter,
-            // Another replay was faster; or it was erased.
+            // Another replay was faster, or the letter was erased.
             Err(e) if e.is_gone() => continue,
             Err(e) => {
                 report.kept += 1;
@@ -191,7 +191,7 @@ enum NotReplayed {
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] DeadLetterError),
-    /// It belongs to another history than the settings of today name.
+    /// It belongs to another history than today's settings name.
     #[error(
         "it is a change of {of}, and for {function} the source is {today} here: set {function}__COSMOS_SOURCE_CONTAINER and \
          {function}__COSMOS_CHANGES_CONTAINER, or name both by --source and --changes"
@@ -201,7 +201,7 @@ enum NotReplayed {
         of: String,
         /// Its function.
         function: String,
-        /// That function's source by the settings.
+        /// The source that the settings name for that function.
         today: String,
     },
     /// Its item can still not be stored, for this reason.
@@ -218,7 +218,7 @@ fn capture_of(
     store: &Arc<DeadLetterStore>,
     limits: &Limits,
 ) -> Result<Capture<CosmosHistory>, ConfigError> {
-    // A letter of a part of a document has that part; anything else is shaped like what is delivered today.
+    // A letter that holds a part of a document keeps that part; anything else gets today's shape.
     let projection = match &letter.partial {
         Some(_) => None,
         None => Projection::from_settings(settings, Some(&letter.function))?,
@@ -228,7 +228,7 @@ fn capture_of(
         clock: SystemClock::shared(),
         history: CosmosHistory::new(cosmos.clone(), Names::from_settings(settings, Some(&letter.function))?),
         dead_letters: store.clone(),
-        // Reading a document again would bring back what was left out of its letter.
+        // Reading the document again would bring back what was left out of its letter.
         fidelity: if letter.partial.is_some() { Fidelity::Payload } else { config.fidelity },
         delivery: letter.delivery.unwrap_or(Delivery::DatesRewritten),
         identity_told: AtomicBool::new(false),
@@ -241,8 +241,8 @@ fn capture_of(
     })
 }
 
-/// Captures a letter's item again; the letter goes only when the item is durable in the history. False when the letter
-/// went meanwhile, and its item is not stored by us.
+/// Captures a letter's item again. The letter is removed only when the item is durable in the history. Returns false
+/// when the letter disappeared meanwhile and we did not store its item.
 async fn replay_one(
     capture: &Capture<CosmosHistory>,
     letter: &DeadLetter,
@@ -259,7 +259,8 @@ async fn replay_one(
         store.delete(name).await?;
         return Ok(true);
     };
-    // It stays the letter that it is, with today's reason. Of a part of its item there would be another one beside it.
+    // The letter stays, with today's reason. If it holds a part of an item, a second letter would otherwise appear
+    // beside it.
     match store.get(name).await {
         Err(e) if e.is_gone() => return Ok(false),
         _ => {}

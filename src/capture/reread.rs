@@ -1,4 +1,4 @@
-//! Documents read again from the source, where what was delivered may have been altered.
+//! Reads documents again from the source when the delivered text may have been altered.
 
 use std::time::Duration;
 
@@ -57,10 +57,10 @@ impl<H: History> Capture<H> {
         let (mut behind, mut refused, mut reason) = (0, 0, None);
         for (i, again) in results {
             texts[i] = match (again, shape) {
-                // One that cannot be shaped is not stored whole: the payload's own part of it is.
+                // A document that cannot be shaped is not stored as a whole: the payload's own part of it is.
                 (Again::Same(text), Some(shape)) => shape.shaped(&text).ok(),
                 (Again::Same(text), None) => Some(text),
-                // What was delivered is all there is.
+                // The delivered text is all there is.
                 (Again::MovedOn, _) => None,
                 (Again::Behind, _) => {
                     behind += 1;
@@ -86,7 +86,7 @@ impl<H: History> Capture<H> {
         Ok(texts)
     }
 
-    /// Reads one document again. Where a replica may be behind, or a refusal may pass, more than once.
+    /// Reads one document again; more than once when a replica may be behind or a refusal may pass.
     async fn reread_one(
         &self,
         source: &H::Source,
@@ -127,28 +127,28 @@ impl<H: History> Capture<H> {
     }
 }
 
-/// Pauses before a document is looked at again that a replica did not have, or that was refused.
+/// Pauses before a document is looked for again that a replica did not have, or that was refused.
 const LOOKS: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(400)];
 
 /// A document that was read again.
 enum Again {
     /// It is the version that was delivered.
     Same(String),
-    /// It is a later one.
+    /// It is a later version.
     MovedOn,
-    /// It is an older one or one of the same second, or is not there (any more): a replica may be behind.
+    /// It is an older version or one of the same second, or it is not there (any more): a replica may be behind.
     Behind,
-    /// It may not be read.
+    /// The caller may not read it.
     Refused(Failure),
 }
 
-/// What a text that was read again is to the version that was delivered.
+/// How a text that was read again relates to the version that was delivered.
 fn of_version(text: String, change: &Change<'_>) -> Again {
     let Ok(document) = RawDocument::parse(&text) else { return Again::MovedOn };
     let etag = document.get_str("_etag");
     if etag.is_some() && etag == change.etag() {
         return Again::Same(text);
     }
-    // Of one second nothing tells which is the later.
+    // Within one second nothing tells which is the later.
     if document.get_i64("_ts") > change.ts { Again::MovedOn } else { Again::Behind }
 }

@@ -1,4 +1,4 @@
-//! Pieces of a payload as records, one for each version, and how far a payload has come.
+//! Turns pieces of a payload into records, one for each version, and tracks how far a payload has come.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::DefaultHasher},
@@ -29,17 +29,17 @@ use crate::{
 #[derive(Default)]
 pub(super) struct PayloadProgress {
     pub(super) summary: Summary,
-    /// By the items of the payload, one for each.
+    /// Indexed by the items of the payload.
     pub(super) poison: Vec<Poison>,
     /// Time of the newest change.
     pub(super) newest: Option<i64>,
-    /// Fingerprints of the records of the pieces before.
+    /// Fingerprints of the records of earlier pieces.
     seen: HashSet<u64>,
-    /// Marks of the records that are stored.
+    /// Stand-ins of the records that are stored.
     stored: Vec<u64>,
     /// Bytes of what was written.
     written: usize,
-    /// Whether no piece follows this one.
+    /// Whether this is the last piece.
     last: bool,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Stands for the record with all that it knows: one that knows more is another one.
+    /// Stands for the record and all that it knows: a record that knows more is different.
     pub(super) fn mark(&self) -> u64 {
         let record = &self.record;
         let mut hasher = DefaultHasher::new();
@@ -64,12 +64,12 @@ impl Pending {
         hasher.finish()
     }
 
-    /// Takes what another record of the same version knows beside.
+    /// Adds what another record of the same version knows.
     fn learn(&mut self, other: Self) {
         if !other.record.create_only {
             *self = other;
         } else if self.record.create_only
-            // Both are records of our own making.
+            // We made both records.
             && let Ok(Some(body)) = knowledge::completed(&self.record.body, &other.record.body)
         {
             let better = self.normalized && !other.normalized;
@@ -84,7 +84,7 @@ impl Pending {
 }
 
 impl<H: History> Capture<H> {
-    /// Stores a payload, one piece after the other.
+    /// Stores a payload, one piece after another.
     pub(super) async fn take(
         &self,
         items: &[&RawValue],
@@ -107,7 +107,7 @@ impl<H: History> Capture<H> {
                 poison.extend(stored.map_err(|failure| self.keep_unfinished(failure, items, &mut progress, begun))?);
             }
             progress.newest = progress.newest.max(taken.changes.iter().filter_map(|change| change.ts).max());
-            // One letter for an item, whatever and however much is wrong with it.
+            // One letter per item, however much is wrong with it.
             let mut known = HashSet::new();
             for mut one in poison {
                 if known.insert(one.item) {
@@ -124,7 +124,8 @@ impl<H: History> Capture<H> {
         Ok(progress)
     }
 
-    /// Remembers what is stored of a payload that could not be finished. What it lacks is told where that is request units.
+    /// Remembers what is stored of a payload that could not be finished, and says how many request units the rest needs
+    /// when these are what it lacks.
     fn keep_unfinished(
         &self,
         mut failure: Failure,
@@ -182,8 +183,8 @@ impl<H: History> Capture<H> {
         for (index, ((change, item), reread)) in taken.changes.iter().zip(&taken.origins).zip(rereads).enumerate() {
             let altered = reread.is_none() && taken.may_be_altered(index, self.delivery);
             let unsure = reread.is_none() && identities[index] != Identity::Sure;
-            // A version that was captured under an altered key has its altered id there, too: with the right one beside
-            // the wrong key it would be a second record of it.
+            // A version that was captured under an altered key has its altered id there, too: with the right id beside
+            // the wrong key it would become a second record.
             let as_before;
             let change = if change.healed && identities[index] == Identity::KeyUnsure {
                 as_before = Change { id: change.document.get_str("id").unwrap_or_default(), ..change.clone() };
@@ -207,13 +208,13 @@ impl<H: History> Capture<H> {
                         unsure,
                         fingerprint,
                     };
-                    // The same version twice in one payload: the one that knows more stays.
+                    // The same version twice in one payload: the record that knows more stays.
                     let place = *places.entry(fingerprint).or_insert(pending.len());
                     match pending.get_mut(place) {
                         Some(known) if known.record.id == one.record.id && known.record.key == one.record.key => {
                             known.learn(one);
                         }
-                        // New; or a fingerprint collision: writing both is right too.
+                        // New, or a fingerprint collision: writing both is right in either case.
                         _ => pending.push(one),
                     }
                 }
@@ -223,11 +224,11 @@ impl<H: History> Capture<H> {
             }
         }
         pending.retain(|p| !(p.healed && (self.recent.has(p.fingerprint) || progress.seen.contains(&p.fingerprint))));
-        // Only envelopes bring the version before again: what no later batch can ask for is not remembered.
+        // Only envelopes deliver earlier versions again. What no later batch can ask for is not remembered.
         let plain = taken.changes.iter().all(|change| change.text_origin == TextOrigin::Feed);
         let known = pending.iter().filter(|p| !plain && !p.normalized);
         let fingerprints: Vec<u64> = known.map(|p| p.fingerprint).collect();
-        // Written again where an earlier piece had it, which changes nothing, but counted once.
+        // Written again when an earlier piece had it, which changes nothing, but counted once.
         let new: Vec<&Pending> = pending.iter().filter(|p| !progress.seen.contains(&p.fingerprint)).collect();
         let summary = &mut progress.summary;
         summary.healed += new.iter().filter(|p| p.healed).count();
@@ -262,15 +263,15 @@ impl<H: History> Capture<H> {
         if let Some(failure) = outcome.failure {
             return Err(failure);
         }
-        // Poison makes it uncertain which ones are durable: then none is remembered.
+        // Poison makes it uncertain which records are durable, so none is remembered.
         if poison.is_empty() {
             self.recent.add(fingerprints);
         }
         Ok(poison)
     }
 
-    /// Makes sure that the source whose key goes into the records is the one that delivers: nothing that is written to the
-    /// history says that the source was made again.
+    /// Makes sure that the source whose key goes into the records is the one that delivers: nothing that is written to
+    /// the history reveals that the source was made again.
     async fn check_source(&self, taken: &DecodedBatch<'_>, retry: &Retry) -> Result<(), Failure> {
         let Some(rid) = taken.changes.iter().find_map(|change| change.document.get_str("_rid")) else { return Ok(()) };
         if retry.run(|| self.history.is_of_newer_source(&rid)).await? {
@@ -279,7 +280,8 @@ impl<H: History> Capture<H> {
         Ok(())
     }
 
-    /// The source, for its key paths; `None` when it may not be asked or is gone: what it delivered is stored all the same.
+    /// The source, for its key paths; `None` when it may not be read or is gone. What it delivered is stored all the
+    /// same.
     async fn source_paths(&self, retry: &Retry) -> Result<Option<Arc<H::Source>>, Failure> {
         match retry.run(|| self.history.source()).await {
             Ok(source) => Ok(Some(source)),

@@ -9,13 +9,13 @@ pub struct Summary {
     pub items: usize,
     /// Records made durable in `changes`, duplicates within the payload counted once.
     pub records: usize,
-    /// Of these: versions before, taken from a `previous` image because they were not known to be stored.
+    /// Of these: earlier versions, taken from a `previous` image because they were not known to be stored.
     pub healed: usize,
     /// Of these: stored as delivered although the host may have altered them.
     pub normalized: usize,
     /// Of these: under an id or a partition key that the host may have altered.
     pub unsure: usize,
-    /// Of these: too large as they were, stored compressed.
+    /// Of these: too large as they were, and stored compressed.
     pub compressed: usize,
     /// Documents read again from the source.
     pub rereads: usize,
@@ -27,8 +27,8 @@ pub struct Summary {
     pub ru: f64,
     /// Time taken.
     pub elapsed: Duration,
-    /// Age of the newest change when the batch was done: how far capture is behind, whole seconds. `None` when no change
-    /// says its time.
+    /// Age of the newest change when the batch was done, in whole seconds: how far capture is behind. `None` when no
+    /// change has a time.
     pub lag: Option<u64>,
 }
 

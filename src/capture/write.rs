@@ -1,5 +1,5 @@
-//! Records on their way into the history: many of one key in a transactional batch, those of different keys packed, each
-//! by itself where a batch fails or nothing can be packed.
+//! Writes records to the history: many of one key in a transactional batch, those of different keys packed, and each by
+//! itself where a batch fails or nothing can be packed.
 
 use std::{collections::HashMap, hash::BuildHasher as _, pin::pin};
 
@@ -17,11 +17,11 @@ use crate::{
     history::{BATCH_BYTES, BATCH_RECORDS, History, HistoryWriter as _},
 };
 
-/// Least records of one key that are worth a transactional batch of their own where records of several keys are packed.
+/// With packing, at least this many records of one key are worth a transactional batch of their own.
 const WORTH_A_BATCH: usize = 25;
 
 impl<H: History> Capture<H> {
-    /// Writes records. What failed is told at the end, so that what was stored is known, too.
+    /// Writes records. Failures are reported at the end, so that it is also known what was stored.
     pub(super) async fn write_all(&self, writer: &H::Writer, pending: Vec<Pending>, retry: &Retry) -> Outcome {
         let mut units = into_units(pending);
         let mut single = Vec::new();
@@ -36,7 +36,7 @@ impl<H: History> Capture<H> {
             let mut written = pin!(written.buffer_unordered(self.limits.gate.most()));
             while let Some(outcome) = written.next().await {
                 all.add(outcome);
-                // Whoever is refused is refused again; what takes its time may still be stored.
+                // A refused record would be refused again; one that timed out may still be stored.
                 if all.failure.as_ref().is_some_and(|f| f.disposition != Disposition::Transient) {
                     break;
                 }
@@ -62,7 +62,7 @@ impl<H: History> Capture<H> {
         let results = retry.run_many(pending.len(), send).await;
         for (one, result) in pending.iter().zip(results) {
             match result {
-                // It may be stored after all, compressed.
+                // It may fit after all when compressed.
                 Err(f) if f.status.is_too_large() => self.write_one(writer, one, retry, &mut outcome).await,
                 result => outcome.take(one, result),
             }
@@ -128,17 +128,17 @@ impl<H: History> Capture<H> {
     }
 }
 
-/// What came of records.
+/// What became of records.
 #[derive(Default)]
 pub(super) struct Outcome {
     pub(super) ru: f64,
     pub(super) compressed: usize,
     pub(super) poison: Vec<Poison>,
-    /// Marks of those that are stored.
+    /// Stand-ins of those that are stored.
     pub(super) stored: Vec<u64>,
     /// Bytes of those that are stored.
     pub(super) bytes: usize,
-    /// Why some are not, though nothing is wrong with them.
+    /// Why some are not stored although nothing is wrong with them.
     pub(super) failure: Option<Failure>,
 }
 
@@ -152,8 +152,8 @@ impl Outcome {
         self.fail(other.failure);
     }
 
-    /// The failure that says most stays: what speaks of the caller or the container, then that there are not enough request
-    /// units, then that the service was busy.
+    /// Keeps the most telling failure: first those about the caller or the container, then a lack of request units,
+    /// then a busy service.
     fn fail(&mut self, failure: Option<Failure>) {
         let says = |f: &Failure| match f.disposition {
             Disposition::Transient => u8::from(f.status.is_throttled()),
@@ -180,14 +180,14 @@ impl Outcome {
     }
 }
 
-/// Records that share a full partition key travel in transactional batches, all others alone.
+/// Groups records that share a full partition key into transactional batches; all others travel alone.
 fn into_units(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
     let mut units: Vec<Vec<Pending>> = Vec::with_capacity(pending.len());
     let state = std::hash::RandomState::new();
-    // The unit that is still open for a key, by the key's hash, and its bytes so far.
+    // The open unit of each key, by the key's hash, and its size so far.
     let mut open: HashMap<u64, (usize, usize)> = HashMap::with_capacity(pending.len());
     for one in pending {
-        // It nearly always exists: it would fail the batch.
+        // It nearly always exists, which would fail the batch.
         if one.record.create_only && !one.record.completes {
             units.push(vec![one]);
             continue;

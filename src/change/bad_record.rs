@@ -36,63 +36,63 @@ pub enum RecordProblem {
     /// It is no JSON object.
     #[error("is not a JSON object")]
     NotAnObject(#[source] serde_json::Error),
-    /// A query's row of it has another form.
+    /// The row that a query returned for it is malformed.
     #[error("is not understood")]
     Row(#[source] serde_json::Error),
     /// It is neither a record of this program nor one of the original demo.
     #[error("is no record: it has neither _change nor _originalId and _ts")]
     NoRecord,
-    /// Its `_change` has another form.
+    /// Its `_change` is malformed.
     #[error("its _change is not understood")]
     Change(#[source] serde_json::Error),
-    /// It is of a format that came later.
+    /// Its format is newer than this program.
     #[error("is of format {0}, this program knows up to {known}", known = record::FORMAT_VERSION)]
     Format(u32),
-    /// It says what happened to a collection, as if to a document.
+    /// It records what happened to a collection, as if to a document.
     #[error("has the operation {0}, which no document has")]
     OfCollection(Op),
-    /// It does not say which document it is of.
+    /// It does not say which document it belongs to.
     #[error("has no _originalId")]
     NoDocumentId,
-    /// As a query's row, it does not say which document it is of.
+    /// The row that a query returned for it does not say which document it belongs to.
     #[error("has no _originalId: it is no record of this program")]
     NotOurs,
     /// It does not say what happened.
     #[error("its _change has no op")]
     NoOp,
-    /// It says that something happened which is not known here; the JSON.
+    /// It names an operation that this program does not know; the JSON.
     #[error("its _change.op is {0}, which this program does not know")]
     Op(String),
     /// It does not say when.
     #[error("has neither _change nor _ts")]
     NoTime,
-    /// What it says of the time is none; the JSON.
+    /// Its time is malformed; the JSON.
     #[error("its _change.ts is {0}, not whole seconds")]
     Time(String),
-    /// Its compressed text cannot be had back.
+    /// Its compressed text cannot be restored.
     #[error(transparent)]
     Body(#[from] BodyError),
-    /// It is understood, but whoever asked could not do with it what was asked for.
+    /// It is intact, but the caller could not use it.
     #[error(transparent)]
     Asked(Box<dyn Error + Send + Sync>),
 }
 
-/// Why a compressed text cannot be had back.
+/// Why a compressed text cannot be restored.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// It is encoded in a way that is not known here.
+    /// Its encoding is unknown.
     #[error("its body has the unknown encoding {0:?}")]
     Encoding(String),
-    /// It says that it has more bytes than any document.
+    /// It claims more bytes than any document has.
     #[error("its body claims {0} bytes")]
     Size(usize),
     /// It is not base64.
     #[error("its body is not base64")]
     Base64(#[from] base64::DecodeError),
-    /// It is not gzip, or not all of it.
+    /// It is not gzip, or truncated.
     #[error("its body cannot be expanded")]
     Gzip(#[from] io::Error),
-    /// It is another text than the one that was compressed.
+    /// It does not match its checksum.
     #[error("its body does not match its checksum")]
     Checksum,
 }

@@ -1,12 +1,12 @@
-//! One text for all JSON texts that mean the same.
+//! One canonical text for all JSON texts that mean the same.
 
 use super::{
     diff::{Meaning, Members, Node},
     edit::quote,
 };
 
-/// The text that stands for all with this meaning: members by name, each once, no white space, strings and numbers in one
-/// spelling. Two texts have the same exactly when [`super::diff::same`] says that they mean the same.
+/// The canonical text: members sorted by name, each once, no white space, strings and numbers in one spelling. Two
+/// texts have the same canonical text exactly when [`super::diff::same`] says that they mean the same.
 pub fn canonical(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     push(&Node::parse(text, 0), &mut out);

@@ -1,6 +1,6 @@
-//! Numbers as JSON writes them, of any size, compared without being rounded.
+//! Compares JSON numbers of any size without rounding.
 
-/// A number as its digits, without zeros at either end, and the power of ten of the last one.
+/// A number as its digits, without zeros at either end, and the power of ten of the last digit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Decimal {
     negative: bool,
@@ -9,7 +9,7 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
-    /// `None` for an exponent beyond all reason.
+    /// `None` for an absurdly large exponent.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {

@@ -1,11 +1,11 @@
-//! A payload item becomes changes: plain documents of the latest-version feed, and the envelopes of the
+//! Decodes payload items into changes: plain documents of the latest-version feed, and the envelopes of the
 //! all-versions-and-deletes feed.
 
 use serde_json::value::RawValue;
 
 use super::{Change, Native, Op, TextOrigin, raw::RawDocument};
 
-/// A payload item that is no change: poison, with the reason.
+/// A payload item that is not a change: poison, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct NotAChange {
@@ -25,10 +25,10 @@ pub fn items(text: &str) -> Result<Vec<&RawValue>, serde_json::Error> {
     serde_json::from_str(text)
 }
 
-/// Reads one item: the change itself, and the version before it when the envelope carries that image.
+/// Decodes one item: the change itself, and the version before it when the envelope carries that image.
 ///
 /// # Errors
-/// When the item is no document and no envelope.
+/// When the item is neither a document nor an envelope.
 pub fn decode<'a>(item: &'a RawValue, into: &mut Vec<Change<'a>>) -> Result<(), NotAChange> {
     let text = item.get();
     if !text.starts_with('{') {
@@ -73,7 +73,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
         Some("baseline") => Op::Baseline,
         Some("delete") if metadata.get("timeToLiveExpired").is_some_and(|v| v.get() == "true") => Op::Expire,
         Some("delete") => Op::Delete,
-        // The latest-version feed in the envelope's wire format does not say.
+        // The latest-version feed in the envelope's wire format does not name the operation.
         None => Op::Upsert,
         Some(other) => {
             return refuse(format!("the envelope's operationType is {other:?}, not create, replace or delete"));
@@ -81,9 +81,9 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     };
     let crts = seconds(&metadata, "crts");
     let lsn = metadata.get_i64("lsn");
-    // The trigger writes 0 where there is no version before.
+    // The trigger writes 0 when there is no earlier version.
     let prev_lsn = metadata.get_i64("previousImageLSN").filter(|lsn| *lsn > 0);
-    // The one text of a delete in which the host never looks for a date.
+    // The only text of a delete that the host never searches for dates.
     let named = metadata.get_str("id").filter(|id| op.is_tombstone() && !id.is_empty());
     let metadata_key = metadata.get("partitionKey").filter(|_| named.is_some());
 
@@ -109,7 +109,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
 
     let (text, document) = match (&current, op.is_tombstone()) {
         (Some(image), _) => image.clone(),
-        // A delete may carry an empty or missing current image: the one before says whose it was.
+        // A delete may carry an empty or missing current image: the previous image tells whose it was.
         (None, true) => previous.clone().map_or_else(|| ("", RawDocument::default()), |(_, d)| ("", d)),
         (None, false) => return refuse(format!("the envelope has operationType {op} but no current image")),
     };
@@ -119,7 +119,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     };
     let ts =
         if op.is_tombstone() { crts.or_else(|| document.get_i64("_ts")) } else { document.get_i64("_ts").or(crts) };
-    // The latest-version feed adds `_lsn` in this wire format too; one of the user's own says something else.
+    // The latest-version feed adds `_lsn` in this wire format, too; a user's own `_lsn` differs from the metadata's.
     let added = document.get_i64("_lsn");
     let text_origin =
         if op == Op::Upsert && added.is_some() && added == lsn { TextOrigin::Feed } else { TextOrigin::Stored };
@@ -128,7 +128,7 @@ fn envelope<'a>(envelope: &RawDocument<'a>, into: &mut Vec<Change<'a>>) -> Resul
     Ok(())
 }
 
-/// What the metadata of a MongoDB change say besides; the version is what tells that they are of one.
+/// What the metadata of a MongoDB change add; the version distinguishes such a change.
 fn native_of<'a>(metadata: &RawDocument<'a>) -> Option<Native<'a>> {
     let version = metadata.get_str("version")?;
     let plain = |name: &str| metadata.get_str(name);
@@ -142,7 +142,7 @@ fn native_of<'a>(metadata: &RawDocument<'a>) -> Option<Native<'a>> {
     })
 }
 
-/// A time in epoch seconds; the trigger writes it as a float, and a fraction is of no second.
+/// A time in epoch seconds. The trigger writes it as a float; the fraction is dropped.
 fn seconds(document: &RawDocument<'_>, name: &str) -> Option<i64> {
     const LARGEST: f64 = 9e15;
     document.get_i64(name).or_else(|| {

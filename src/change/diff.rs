@@ -1,4 +1,4 @@
-//! What differs between two documents, field by field. Values stay the text they are; they are compared by meaning.
+//! Finds the fields in which two documents differ. Values keep their text and are compared by meaning.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -13,17 +13,17 @@ use super::{
     raw::{RawDocument, unescape},
 };
 
-/// How deep fields are told apart; below, values are compared as text. The service allows 128 levels.
+/// How deep fields are told apart; below, values are compared as a whole. The service allows 128 levels.
 const MAX_DEPTH: usize = 128;
 
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference<'a> {
-    /// Names of the members, and indexes of elements, that lead to it.
+    /// The names of members and indexes of elements that lead to it.
     pub path: Vec<String>,
-    /// Its JSON text before; `None` when there was no such field.
+    /// Its JSON text before; `None` when it did not exist.
     pub before: Option<&'a str>,
-    /// Its JSON text after; `None` when there is no such field any more.
+    /// Its JSON text after; `None` when it no longer exists.
     pub after: Option<&'a str>,
 }
 
@@ -54,10 +54,10 @@ impl Difference<'_> {
     }
 }
 
-/// The fields in which two JSON texts differ, in an order in which they can be applied one after the other as a JSON
-/// Patch. Numbers are compared as decimal numbers of any size (1.10 is 1.1), strings by what they mean; the order of
-/// members does not count, that of elements does; of duplicated names the last one counts. A value of Extended JSON is
-/// one value: what is in it is no field.
+/// The fields in which two JSON texts differ, in an order in which they can be applied as a JSON Patch. Numbers are
+/// compared as decimal numbers of any size (1.10 equals 1.1), strings by their meaning. The order of members does not
+/// matter, that of elements does; of duplicate names the last one counts. A value of Extended JSON is a single value:
+/// nothing inside it is a field.
 pub fn between<'a>(before: &'a str, after: &'a str) -> Vec<Difference<'a>> {
     let mut found = Vec::new();
     compare(&Node::parse(before, 0), &Node::parse(after, 0), &mut Vec::new(), &mut found);
@@ -69,7 +69,7 @@ pub fn same(a: &str, b: &str) -> bool {
     a == b || Node::parse(a, 0).equals(&Node::parse(b, 0))
 }
 
-/// Whether two values mean the same; `None` is one that is not there.
+/// Whether two values mean the same; `None` is a missing value.
 pub fn same_value(a: Option<&str>, b: Option<&str>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => same(a, b),
@@ -77,8 +77,8 @@ pub fn same_value(a: Option<&str>, b: Option<&str>) -> bool {
     }
 }
 
-/// The JSON text at a path; segments that are numbers count the elements of an array. A path may lead into a value of
-/// Extended JSON, to read what is in it.
+/// The JSON text at a path; numeric segments index arrays. A path may lead into a value of Extended JSON, to read a
+/// part of it.
 pub fn value_at<'a>(text: &'a str, path: &[String]) -> Option<&'a str> {
     let Some((first, rest)) = path.split_first() else { return Some(text) };
     let inner = if text.trim_start().starts_with('[') {
@@ -90,7 +90,7 @@ pub fn value_at<'a>(text: &'a str, path: &[String]) -> Option<&'a str> {
     value_at(inner.get(), rest)
 }
 
-/// A value: its text, and what it means.
+/// A value: its text, and its meaning.
 pub(super) struct Node<'a> {
     pub(super) text: &'a str,
     pub(super) meaning: Meaning<'a>,
@@ -98,12 +98,12 @@ pub(super) struct Node<'a> {
 
 pub(super) enum Meaning<'a> {
     Object(Members<'a>),
-    /// A value of Extended JSON, which means what its members do and is not looked into.
+    /// A value of Extended JSON, which is compared by its members and not searched for fields.
     Extended(Members<'a>),
     Array(Vec<Node<'a>>),
     String(Cow<'a, str>),
     Number(Decimal),
-    /// A literal, or what is not looked into.
+    /// A literal, or a value that is not searched any deeper.
     Text,
 }
 
@@ -133,7 +133,7 @@ impl<'a> Node<'a> {
                 Err(_) => Meaning::Text,
             },
             Some(b'"') => match unescape(text) {
-                // Half a surrogate pair has no meaning but its text.
+                // Half a surrogate pair has no meaning beyond its text.
                 meaning if meaning.contains('\u{FFFD}') => Meaning::Text,
                 meaning => Meaning::String(meaning),
             },
@@ -199,7 +199,7 @@ fn compare<'a>(before: &Node<'a>, after: &Node<'a>, path: &mut Vec<String>, foun
             }
         }
         (Meaning::Array(old), Meaning::Array(new)) => {
-            // What is equal at both ends stays out of it, so that one element more is one difference.
+            // Equal elements at both ends are skipped, so that one additional element is one difference.
             let head = old.iter().zip(new).take_while(|(a, b)| a.equals(b)).count();
             let tail = |list: &'_ [Node<'a>]| list.len() - head;
             let common = tail(old).min(tail(new));
@@ -349,7 +349,7 @@ mod tests {
     }
 
     proptest! {
-        /// The json-patch crate as the second opinion.
+        /// The json-patch crate gives a second opinion.
         #[test]
         fn the_differences_are_a_patch_that_leads_from_one_to_the_other(before in any_json(), after in any_json()) {
             let (old, new) = (before.to_string(), after.to_string());

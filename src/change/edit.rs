@@ -1,12 +1,13 @@
-//! Sets single members of a JSON object in its text: everything else stays byte for byte as it was.
+//! Sets single members in the text of a JSON object; everything else stays byte for byte as it was.
 
 use super::{diff::value_at, extended, key::render_path, pointer, raw::RawDocument};
 
-/// Sets the member at `path` to `value` (JSON text). A member that exists is replaced where it stands, duplicates
-/// included; one that does not is added at the end, with the objects that lead to it.
+/// Sets the member at `path` to `value` (JSON text). An existing member is replaced in place, duplicates included; a
+/// new one is added at the end, with the objects that lead to it.
 ///
 /// # Errors
-/// When `text` is no JSON object, or the path leads through a value that is none, or is one of Extended JSON.
+/// When `text` is not a JSON object, or the path leads through a value that is not one, or through a value of Extended
+/// JSON.
 pub fn set(text: &str, path: &[String], value: &str) -> Result<String, String> {
     set_in(text, path, value, path)
 }
@@ -39,7 +40,7 @@ fn set_in(text: &str, path: &[String], value: &str, whole: &[String]) -> Result<
     let mut copied = 0;
     for member in document.members().iter().filter(|m| m.is(name)) {
         let old = member.value.get();
-        // A member's value is a slice of `text`, so the difference of the addresses is its place.
+        // A member's value is a slice of `text`, so the difference of the addresses is its offset.
         let at = old.as_ptr() as usize - text.as_ptr() as usize;
         edited.push_str(&text[copied..at]);
         edited.push_str(&set_in(old, rest, value, whole)?);
@@ -63,11 +64,11 @@ fn set_in(text: &str, path: &[String], value: &str, whole: &[String]) -> Result<
     Ok(edited)
 }
 
-/// Removes the member at `path`, duplicates included; everything else stays as it is. A path that leads nowhere is no
-/// error: what is to be gone is not there.
+/// Removes the member at `path`, duplicates included; everything else stays as it is. A path that leads nowhere is not
+/// an error.
 ///
 /// # Errors
-/// When `text` is no JSON object, or the path leads to what is in a value of Extended JSON.
+/// When `text` is not a JSON object, or the path leads into a value of Extended JSON.
 pub fn remove(text: &str, path: &[String]) -> Result<String, String> {
     let Some((name, rest)) = path.split_first() else { return Ok(text.to_owned()) };
     if let (Some(mut elements), Some(index)) = (elements(text), pointer::index(name)) {
@@ -108,7 +109,7 @@ pub fn remove(text: &str, path: &[String]) -> Result<String, String> {
     Ok(format!("{{{}}}", members.join(",")))
 }
 
-/// The elements of an array's text; `None` when it is none.
+/// The elements of an array's text; `None` when it is not an array.
 pub(super) fn elements(text: &str) -> Option<Vec<&str>> {
     if !text.trim_start().starts_with('[') {
         return None;

@@ -1,15 +1,15 @@
-//! Values that JSON has no type for, written as objects of one member: canonical Extended JSON, such as
-//! `{"$numberInt":"5"}`. To everything that compares, merges or changes fields such an object is one value. A document of
-//! MongoDB is full of them; one of Cosmos DB may have them from a migration.
+//! Values that JSON has no type for, written as objects with one member: canonical Extended JSON, such as
+//! `{"$numberInt":"5"}`. Everything that compares, merges or changes fields treats such an object as a single value.
+//! Documents of MongoDB are full of them; a document of Cosmos DB may have them from a migration.
 
 use std::borrow::Cow;
 
 use super::raw::{RawDocument, unescape};
 
-/// What a value is written as that Extended JSON cannot give back: the type and the bytes, `{"$bson":{...}}`.
+/// The wrapper for values that Extended JSON cannot represent exactly: the type and the bytes, `{"$bson":{...}}`.
 pub const BSON: &str = "$bson";
 
-/// The first names of objects that are one value.
+/// The first names of objects that stand for one value.
 pub const WRAPPERS: [&str; 16] = [
     "$numberInt",
     "$numberLong",
@@ -29,26 +29,26 @@ pub const WRAPPERS: [&str; 16] = [
     BSON,
 ];
 
-/// Names at the top of a document that mean something to this program: a document of MongoDB has its own of that name
-/// with a `~` in front.
+/// Top-level names that mean something to this program. A MongoDB document's own member of such a name gets a `~` in
+/// front.
 const MEANT: [&str; 11] =
     ["id", "ttl", "_rid", "_self", "_etag", "_attachments", "_ts", "_lsn", "_change", "_originalId", BSON];
 
-/// Whether an object that begins with this name is one value.
+/// Whether an object that begins with this name stands for one value.
 pub fn is_wrapper(name: &str) -> bool {
     name.starts_with('$') && WRAPPERS.contains(&name)
 }
 
-/// Whether a JSON text is an object that is one value.
+/// Whether a JSON text is an object that stands for one value.
 pub fn is_value(text: &str) -> bool {
-    // Hardly any object is one: its first name tells, and the others are not looked for.
+    // Hardly any object does: its first name decides, and the others are usually not read.
     let Some(inner) = text.trim_start().strip_prefix('{') else { return false };
     let may_be = ["\"$", "\"\\"].iter().any(|start| inner.trim_start().starts_with(start));
     may_be && RawDocument::parse(text).is_ok_and(|document| is_value_of(&document))
 }
 
-/// Whether an object is one value, by its members: the first one has the name of a wrapper, and there is no other but
-/// the scope of a piece of code.
+/// Whether an object stands for one value, judged by its members: the first has the name of a wrapper, and the only
+/// other one allowed is the scope of a piece of code.
 pub fn is_value_of(document: &RawDocument<'_>) -> bool {
     let name = |at: usize| document.members().get(at).map(|member| unescape(member.key.get()));
     match (name(0).as_deref(), name(1).as_deref(), document.members().len()) {
@@ -58,8 +58,8 @@ pub fn is_value_of(document: &RawDocument<'_>) -> bool {
     }
 }
 
-/// Whether a JSON text is one value that has members inside, to which no path leads: the bytes of a document or an array,
-/// or a piece of code with its scope.
+/// Whether a JSON text is a single value whose inner members no path can reach: the bytes of a document or an array, or
+/// a piece of code with its scope.
 pub fn is_closed(text: &str) -> bool {
     if !is_value(text) {
         return false;
@@ -72,12 +72,12 @@ pub fn is_closed(text: &str) -> bool {
     value.get("$scope").is_some() || bytes.as_ref().is_some_and(has_members)
 }
 
-/// The name under which a member of a MongoDB document stands at the top of its text.
+/// The name that a member of a MongoDB document has at the top of its text.
 pub fn escaped(name: &str) -> Cow<'_, str> {
     if is_escaped(name) { Cow::Owned(format!("~{name}")) } else { Cow::Borrowed(name) }
 }
 
-/// Whether a member of a MongoDB document stands under another name at the top of its text.
+/// Whether a member of a MongoDB document has another name at the top of its text.
 pub fn is_escaped(name: &str) -> bool {
     match name.as_bytes().first() {
         Some(b'~') => true,
@@ -86,7 +86,7 @@ pub fn is_escaped(name: &str) -> bool {
     }
 }
 
-/// The name that a member at the top of a text has in the MongoDB document.
+/// The name that a top-level member of a text has in the MongoDB document.
 pub fn unescaped(name: &str) -> &str {
     name.strip_prefix('~').unwrap_or(name)
 }

@@ -8,15 +8,15 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The way of a document to us, and what it does to the text.
+/// How a document reached us, and what that does to its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
-    /// Read from the service by ourselves: nothing is altered.
+    /// We read it from the service: nothing is altered.
     Direct,
-    /// By a Functions host that leaves dates alone: only half a surrogate pair becomes another text.
+    /// Through a Functions host that leaves dates alone: only half a surrogate pair changes.
     DatesKept,
-    /// By a Functions host that reads strings as dates and writes them in its own way.
+    /// Through a Functions host that parses strings as dates and rewrites them.
     DatesRewritten,
 }
 
@@ -34,22 +34,22 @@ pub fn may_be_altered(text: &str, delivery: Delivery) -> bool {
     }
 }
 
-/// The same of one string by itself, such as an id.
+/// The same for a single string, such as an id.
 pub fn string_may_be_altered(value: &str, delivery: Delivery) -> bool {
     match delivery {
         Delivery::Direct => false,
         Delivery::DatesKept => has_replacement(value),
-        // What can be a date has nothing in it that JSON would escape.
+        // A string that may be a date has nothing in it that JSON would escape.
         Delivery::DatesRewritten if value.contains('T') => may_be_altered(&format!("\"{value}\""), delivery),
         Delivery::DatesRewritten => has_replacement(value),
     }
 }
 
-/// Whether U+FFFD is in it, as it is or as an escape.
+/// Whether U+FFFD is in it, literally or escaped.
 fn has_replacement(text: &str) -> bool {
     const REPLACEMENT: &str = "\u{FFFD}";
     let bytes = text.as_bytes();
-    // Both begin with a byte that hardly any document has: it is looked for first, in one pass.
+    // Both begin with a byte that hardly any document has, so that byte is searched for first, in one pass.
     memchr::memchr2_iter(b'\\', REPLACEMENT.as_bytes()[0], bytes).any(|at| {
         let rest = &bytes[at..];
         rest.starts_with(REPLACEMENT.as_bytes()) || rest.starts_with(b"\\ufffd") || rest.starts_with(b"\\uFFFD")
@@ -73,7 +73,7 @@ fn is_rewritten_date(bytes: &[u8], t: usize) -> bool {
     let mut digits = 0;
     if let Some(fraction) = rest.strip_prefix(b".") {
         digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
-        // The host writes no fraction of more than 7 digits and none with a trailing zero: such a text passed untouched.
+        // The host writes at most 7 fractional digits and no trailing zero: such a text passed untouched.
         if digits == 0 || digits > 7 || fraction[digits - 1] == b'0' {
             return false;
         }

@@ -1,11 +1,11 @@
-//! Which top-level fields of a document another version changed, added or removed.
+//! Lists the top-level fields that differ between two versions of a document.
 
 use super::{diff, raw::RawDocument};
 
-/// The top-level fields in which two documents differ, by name; what means the same does not differ.
+/// The names of the top-level fields in which two documents differ; fields with the same meaning do not differ.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ChangedFields {
-    /// Fields that have another value.
+    /// Fields with another value.
     pub changed: Vec<String>,
     /// Fields that were not there before.
     pub added: Vec<String>,
@@ -14,7 +14,7 @@ pub struct ChangedFields {
 }
 
 impl ChangedFields {
-    /// Compares two texts; one that is no JSON object has no fields.
+    /// Compares two texts; a text that is not a JSON object has no fields.
     pub fn between(before: &str, now: &str) -> Self {
         let (before, now) =
             (RawDocument::parse(before).unwrap_or_default(), RawDocument::parse(now).unwrap_or_default());

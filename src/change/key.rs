@@ -1,4 +1,4 @@
-//! Which item: partition key paths, partition key values, and the (id, partition key) pair.
+//! Identifies items: partition key paths, partition key values, and the pair of id and partition key.
 
 use std::{
     fmt,
@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 
 use super::raw::{RawDocument, unescape};
 
-/// One component of a partition key. All JSON scalars are legal, and so is a missing property.
+/// One component of a partition key. All JSON scalars are valid, and so is a missing property.
 #[derive(Debug, Clone)]
 pub enum KeyValue {
-    /// The document has no such property (or an array or object there, which the service treats alike).
+    /// The document has no such property (or an array or object there, which the service treats the same).
     Undefined,
     /// JSON null, a value of its own.
     Null,
@@ -26,13 +26,13 @@ pub enum KeyValue {
 }
 
 impl KeyValue {
-    /// The key component that a JSON value is.
+    /// The key component that a JSON value stands for.
     pub fn from_raw(raw: &RawValue) -> Self {
         match raw.get() {
             "null" => Self::Null,
             "true" => Self::Bool(true),
             "false" => Self::Bool(false),
-            // As everywhere else: half a surrogate pair must not make two keys of one.
+            // As everywhere else: half a surrogate pair must not make two keys out of one.
             text if text.starts_with('"') => Self::String(unescape(text).into_owned()),
             text => match serde_json::from_str::<serde_json::Number>(text) {
                 Ok(number) => number.as_f64().map_or(Self::Undefined, Self::Number),
@@ -41,11 +41,11 @@ impl KeyValue {
         }
     }
 
-    /// The component that somebody writes. Where a document has an array, an object or too large a number it has no key,
-    /// but nobody who writes one of these means the documents without.
+    /// The component that a person types. A document with an array, an object or too large a number there has no key;
+    /// but nobody who types one of these means such documents.
     fn parse_component(raw: &RawValue) -> Result<Self, String> {
         let text = raw.get();
-        // A list without elements would be read as an object without members.
+        // An empty array would be read as an object without members.
         let is_missing = || text.starts_with('{') && serde_json::from_str::<Empty>(text).is_ok();
         match Self::from_raw(raw) {
             Self::Undefined if !is_missing() => Err(format!(
@@ -70,7 +70,7 @@ impl KeyValue {
 
     fn bits(&self) -> u64 {
         match self {
-            // -0.0 and 0.0 are one key value.
+            // -0.0 and 0.0 are the same key value.
             Self::Number(n) if *n == 0.0 => 0,
             Self::Number(n) => n.to_bits(),
             Self::Bool(b) => u64::from(*b),
@@ -110,8 +110,8 @@ impl Hash for KeyValue {
 pub struct PartitionKey(pub Vec<KeyValue>);
 
 impl PartitionKey {
-    /// Reads what a person types: a JSON array of components (`["t1",42,null,{}]`, where `{}` is undefined), a JSON
-    /// string, or anything else as one plain string (so `--pk 28036` is the string "28036").
+    /// Parses what a person types: a JSON array of components (`["t1",42,null,{}]`, where `{}` is undefined), a JSON
+    /// string, or anything else as a plain string (so `--pk 28036` is the string "28036").
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |e: serde_json::Error| format!("partition key {text:?} is not valid JSON: {e}");
         match text.trim_start().as_bytes().first() {
@@ -137,7 +137,7 @@ impl PartitionKey {
     }
 }
 
-/// Shown as a person would type it: a single string plainly, anything else as the JSON array.
+/// Displays as a person would type it: a single string plainly, anything else as the JSON array.
 impl fmt::Display for PartitionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {
@@ -162,7 +162,7 @@ impl ItemKey {
         (self.id.clone(), self.partition_key.to_json().to_string())
     }
 
-    /// Whether a text that is cut off, so that nobody can read it, has the id in it as a string of JSON.
+    /// Whether a text that is cut off, and therefore cannot be parsed, contains the id as a JSON string.
     pub fn is_named_in(&self, text: &[u8]) -> bool {
         let name = serde_json::Value::from(self.id.as_str()).to_string();
         memchr::memmem::find(text, name.as_bytes()).is_some()
@@ -174,12 +174,12 @@ impl ItemKey {
 pub struct KeyPaths(Vec<Vec<String>>);
 
 impl KeyPaths {
-    /// Those of documents that are known by their id alone.
+    /// The paths of documents that are identified by their id alone.
     pub fn id() -> Self {
         Self(vec![vec!["id".to_owned()]])
     }
 
-    /// Parses paths as the container definition writes them; a segment may be quoted: `/"a/b"/c`.
+    /// Parses paths as a container definition writes them; a segment may be quoted: `/"a/b"/c`.
     pub fn parse<S: AsRef<str>>(paths: &[S]) -> Result<Self, String> {
         paths.iter().map(|p| parse_path(p.as_ref())).collect::<Result<Vec<_>, _>>().map(Self)
     }
@@ -199,7 +199,7 @@ impl KeyPaths {
         self.0.is_empty()
     }
 
-    /// The paths that are wanted, in order.
+    /// The requested paths, in order.
     pub fn retain(&self, wanted: impl Fn(&[String]) -> bool) -> Self {
         Self(self.0.iter().filter(|path| wanted(path)).cloned().collect())
     }
@@ -293,7 +293,7 @@ mod tests {
         let paths = KeyPaths::parse(&["/s", "/n", "/b", "/z", "/o/i", "/a", "/missing", "/o/none", "/s/deep"]).unwrap();
         let expected = serde_json::json!(["x", 1.5, true, null, 7, {}, {}, {}, {}]);
         assert_eq!(paths.extract(&doc).to_json(), expected);
-        // Half a surrogate pair is a key as it is an id: the other text of it would be another key.
+        // Half a surrogate pair is a key as it is an id: another spelling of it would be another key.
         let half = RawDocument::parse(r#"{"s":"\ud800x"}"#).unwrap();
         assert_eq!(KeyPaths::parse(&["/s"]).unwrap().extract(&half).0, [KeyValue::String("\u{FFFD}x".into())]);
     }

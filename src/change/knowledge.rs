@@ -16,25 +16,25 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Knowledge {
     text: RecordFidelity,
-    /// What happened, as far as it says.
+    /// What happened, if known.
     op: Told,
-    /// The source's time, not that of the capture.
+    /// The time is the source's, not that of the capture.
     time: bool,
     lsn: bool,
-    /// Which version was before, if one was. MongoDB never says.
+    /// Which version came before, if any. MongoDB never says.
     previous: bool,
-    /// The document's own key values, which records of before do not have.
+    /// The document's own key values, which older records do not have.
     key: bool,
-    /// That id and partition key are the document's.
+    /// That id and partition key are certainly the document's.
     identity: bool,
 }
 
-/// How much is told of what happened.
+/// How much is known of what happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
-    /// It was there at some time.
+    /// That it existed at some time.
     Baseline,
-    /// It was written.
+    /// That it was written.
     Upsert,
     /// A create, a replace, a delete or an expiry.
     Everything,
@@ -84,7 +84,7 @@ fn worth(text: RecordFidelity) -> u8 {
     }
 }
 
-/// Whether no other record of its version can know more: it may take the place of any.
+/// Whether no other record of its version can know more, so that it may replace any of them.
 pub fn is_everything(record: &str) -> bool {
     RawDocument::parse(record)
         .ok()
@@ -92,16 +92,16 @@ pub fn is_everything(record: &str) -> bool {
         .unwrap_or(false)
 }
 
-/// Why two records cannot be made one.
+/// Why two records cannot be combined.
 #[derive(Debug, thiserror::Error)]
 pub enum CompleteError {
     /// One of them is no JSON object.
     #[error("a record is not a JSON object")]
     Json(#[from] serde_json::Error),
-    /// What is stored is no record.
+    /// The stored item is not a record.
     #[error("the stored item has no _change")]
     Stored,
-    /// What comes is no record.
+    /// The new item is not a record.
     #[error("the record has no _change")]
     New,
     /// A member cannot be set or removed; the reason.
@@ -109,11 +109,11 @@ pub enum CompleteError {
     Edit(String),
 }
 
-/// What is to be stored where `stored` is and `new` comes, two records of one version; `None` when that is `stored`. The
-/// better text stays, and with it whatever the other one knows beside it.
+/// Combines two records of one version, `stored` and `new`; `None` when the stored one needs no change. The better text
+/// stays, together with whatever the other record knows beyond it.
 ///
 /// # Errors
-/// When one of them is no record.
+/// When one of them is not a record.
 pub fn completed(stored: &str, new: &str) -> Result<Option<String>, CompleteError> {
     let (old, other) = (RawDocument::parse(stored)?, RawDocument::parse(new)?);
     let (old_change, new_change) =
@@ -264,7 +264,8 @@ mod tests {
     }
 
     proptest! {
-        /// In any order, however often, three deliveries leave what all of them know, and nothing is unlearnt on the way.
+        /// In any order and however often, three deliveries end with what all of them know, and nothing is forgotten on
+        /// the way.
         #[test]
         fn nothing_is_unlearnt(records in proptest::collection::vec(any_record(), 1..5)) {
             let knows = |text: &str| {

@@ -1,4 +1,4 @@
-//! The pure domain: changes, item keys, version order, and the record format. Neither axum nor azure types here.
+//! The pure domain: changes, item keys, version order and the record format. Neither axum nor azure types appear here.
 
 mod bad_record;
 pub mod canonical;
@@ -39,7 +39,7 @@ pub enum Op {
     Create,
     /// Replaced.
     Replace,
-    /// Changed in part; only MongoDB tells that apart from a replacement.
+    /// Changed in part; only MongoDB distinguishes that from a replacement.
     Update,
     /// Deleted by a client.
     Delete,
@@ -47,7 +47,7 @@ pub enum Op {
     Expire,
     /// Existed before capture began.
     Baseline,
-    /// Its collection was dropped. This and what follows happen to a collection: they are events, never records.
+    /// Its collection was dropped. This one and the next happen to a collection: they are events, never records.
     Drop,
     /// Its collection was renamed.
     Rename,
@@ -64,17 +64,17 @@ impl Op {
         matches!(self, Self::Delete | Self::Expire)
     }
 
-    /// Whether only a feed that delivers every version tells it.
+    /// Whether only a feed that delivers every version reports it.
     pub fn is_of_every_version(self) -> bool {
         matches!(self, Self::Create | Self::Replace | Self::Update | Self::Delete | Self::Expire)
     }
 
-    /// Whether it happened to a collection, and not to a document.
+    /// Whether it happened to a collection rather than a document.
     pub fn is_of_collection(self) -> bool {
         matches!(self, Self::Drop | Self::Rename | Self::DropDatabase | Self::Invalidate)
     }
 
-    /// Whether the documents of its collection are gone from there: a stream tells that, and no delete of them.
+    /// Whether it removes all documents of a collection: the stream reports it without a delete for each of them.
     pub fn ends_collection(self) -> bool {
         matches!(self, Self::Drop | Self::Rename)
     }
@@ -113,7 +113,7 @@ pub enum Via {
     Follow,
     /// A baseline run.
     Backfill,
-    /// Written ahead of a restore, so that nothing is overwritten unsaved.
+    /// Written before a restore, so that nothing unsaved is overwritten.
     Restore,
 }
 
@@ -160,36 +160,36 @@ pub struct Change<'a> {
     pub ts: Option<i64>,
     /// The source's LSN, which orders versions within one second.
     pub lsn: Option<i64>,
-    /// LSN of the version before, when the feed says so.
+    /// The LSN of the previous version, when the feed names it.
     pub prev_lsn: Option<i64>,
-    /// The partition key that a delete's metadata names; where there is one, the id is from there, too.
+    /// The partition key in a delete's metadata; when it is there, the id comes from the metadata, too.
     pub metadata_key: Option<&'a RawValue>,
     /// Whether this is not the change itself but the version before it, taken from the envelope's `previous` image.
     pub healed: bool,
-    /// What MongoDB says besides.
+    /// What MongoDB adds.
     pub native: Option<Native<'a>>,
 }
 
-/// What a change of a MongoDB document says besides.
+/// What a change of a MongoDB document adds.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Native<'a> {
-    /// Database and collection, with a dot between them.
+    /// Database and collection, separated by a dot.
     pub ns: Cow<'a, str>,
-    /// What a collection is called from now on, when it was renamed.
+    /// The new name of a collection that was renamed.
     pub to: Option<Cow<'a, str>>,
-    /// What tells this version from the others of its document: the place of the change in the stream. Empty where that is
-    /// not known: then its etag does.
+    /// What distinguishes this version from the others of its document: the change's place in the stream. Empty when
+    /// that is not known; then its etag does.
     pub version: Cow<'a, str>,
     /// The document's own bytes, base64.
     pub bson: Option<Cow<'a, str>>,
-    /// Whether the text was looked up after the change, and may be of a later one.
+    /// Whether the text was looked up after the change, and may belong to a later one.
     pub looked_up: bool,
-    /// Paths that the change names as its own (a JSON array of JSON Pointers), where it does.
+    /// The paths that the change itself names (a JSON array of JSON Pointers), if any.
     pub changed: Option<&'a str>,
 }
 
 impl Native<'_> {
-    /// The same, of itself; the paths are an event's own matter.
+    /// An owned copy without the paths, which only an event needs.
     pub fn of(other: &Self) -> Native<'static> {
         let owned = |text: &Cow<'_, str>| Cow::Owned(text.clone().into_owned());
         Native {
@@ -204,7 +204,8 @@ impl Native<'_> {
 }
 
 impl Change<'_> {
-    /// Whether it is the image of before a MongoDB change, which says neither when nor which version it was.
+    /// Whether it is the image from before a MongoDB change, which says neither when it was written nor which version
+    /// it was.
     pub fn is_image_alone(&self) -> bool {
         self.healed && self.native.is_some()
     }

@@ -2,7 +2,10 @@
 
 use std::cmp::Ordering;
 
-/// Where a version stands among the versions of its item.
+/// Where a version stands among the versions of its item. `ts` has whole seconds, so several versions tie; then the
+/// source's `lsn` decides, and finally the record's id, so that the order is total. A version without an LSN precedes
+/// those that have one in the same second: it came from a hand-made payload or a legacy copy, and nothing says that it
+/// was later.
 ///
 /// `ts` has whole seconds, so several versions tie; the source's `lsn` then decides, and the record's id last, so
 /// that the order is total. A version without an LSN stands before those that have one in the same second: it came

@@ -1,14 +1,14 @@
-//! What the values of Extended JSON mean to somebody who compares them: numbers as numbers, times as text.
+//! Plain values in place of Extended JSON, for comparisons: numbers as numbers, times as text.
 
 use serde_json::{Map, Number, Value};
 
 use super::extended::{is_wrapper, unescaped};
 
-/// A document of MongoDB with plain values, and its members under their own names: numbers of all types are numbers,
-/// dates RFC 3339 in UTC, object ids their digits, bytes base64. `None` when the text is no document.
+/// A MongoDB document with plain values and its members under their own names: numbers of all types become numbers,
+/// dates RFC 3339 in UTC, object ids their digits, bytes base64. `None` when the text is not a document.
 pub fn plain(text: &str) -> Option<Value> {
     let Ok(Value::Object(members)) = serde_json::from_str(text) else { return None };
-    // Ours, unless the document has one of that name.
+    // Ours, unless the document has a member of that name.
     let own = members.into_iter().filter(|(name, _)| name != "id");
     Some(Value::Object(own.map(|(name, value)| (unescaped(&name).to_owned(), value_of(value))).collect()))
 }
@@ -42,7 +42,7 @@ fn wrapped(members: &Map<String, Value>) -> Option<Value> {
     })
 }
 
-/// A number; what JSON has no number for stays the text it is.
+/// A number; one that JSON cannot represent keeps its text.
 fn number(text: &str) -> Value {
     let whole = text.parse::<i64>().ok().map(Number::from);
     let any = || text.parse::<f64>().ok().and_then(Number::from_f64);

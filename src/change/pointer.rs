@@ -15,7 +15,7 @@ pub fn names(pointer: &str) -> impl Iterator<Item = String> + '_ {
     pointer.split('/').skip(1).map(unescaped)
 }
 
-/// The element of an array that a name counts: digits without a sign or leading zeros, as the RFC has it.
+/// The array index that a segment stands for: digits without a sign or leading zeros, as the RFC requires.
 pub fn index(name: &str) -> Option<usize> {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
     if is_plain { name.parse().ok() } else { None }

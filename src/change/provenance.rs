@@ -1,5 +1,5 @@
-//! What a version says of where it comes from. A later version of this program may write other names into its records:
-//! they are read all the same, and shown as they are.
+//! Where a version comes from. A later version of this program may write other names into its records: they are read
+//! all the same, and shown as they are.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use super::{Via, record::RecordFidelity};
 pub enum VersionVia {
     /// Through an entrance of the history.
     Known(Via),
-    /// Not at all: it is the live document looked at as a version, which the history lacks.
+    /// Not captured: it is the live document, shown as a version that the history lacks.
     Live,
     /// From an archive.
     Archive,
@@ -22,7 +22,7 @@ pub enum VersionVia {
 }
 
 impl VersionVia {
-    /// The name in a record, and in what is shown.
+    /// The name in records and in output.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Known(via) => via.as_str(),
@@ -62,14 +62,14 @@ impl fmt::Display for VersionVia {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum VersionFidelity {
-    /// As this program tells it.
+    /// One that this program knows.
     Known(RecordFidelity),
-    /// In a way that this program does not know.
+    /// One that this program does not know.
     Other(String),
 }
 
 impl VersionFidelity {
-    /// The name in a record, and in what is shown.
+    /// The name in records and in output.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Known(fidelity) => fidelity.as_str(),

@@ -1,4 +1,4 @@
-//! A JSON object as the text it arrived in: its members are found once and never turned into values.
+//! A JSON object as the text it arrived in: its members are located once and never parsed into values.
 
 use std::borrow::Cow;
 
@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use super::record::{CHANGE, ORIGINAL_ID, SYSTEM};
 
-/// The members of a JSON object, in order, as slices of the original text. Number text, key order, duplicate keys and
-/// escapes all stay as they were, because nothing is parsed that is not asked for.
+/// The members of a JSON object, in order, as slices of the original text. The spelling of numbers, key order,
+/// duplicate keys and escapes all stay as they were, because nothing is parsed unless it is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct RawDocument<'a> {
     members: Vec<Member<'a>>,
@@ -21,9 +21,9 @@ pub struct Member<'a> {
     pub key: &'a RawValue,
     /// The value's text.
     pub value: &'a RawValue,
-    /// Whether the key is written with an escape, which hardly any is: looked at once, asked for every name.
+    /// Whether the key is written with an escape, which is rare: determined once, used for every lookup.
     escaped: bool,
-    /// What the key means to a record: looked at once, asked more often than any name.
+    /// What the key means to a record: determined once, and asked for more often than any name.
     reserved: Option<Reserved>,
 }
 
@@ -57,7 +57,7 @@ impl Reserved {
         }
     }
 
-    /// Whether a record moves it out of the document's way, into `_change`.
+    /// Whether a record moves it aside, into `_change`.
     pub fn is_moved(self) -> bool {
         matches!(self, Self::Ttl | Self::Change | Self::OriginalId)
     }
@@ -76,7 +76,7 @@ impl<'a> Member<'a> {
         Self { key, value, escaped, reserved }
     }
 
-    /// What the key means to a record; `None` for every name that is only the user's.
+    /// What the key means to a record; `None` for a name that is only the user's.
     pub fn reserved(&self) -> Option<Reserved> {
         self.reserved
     }
@@ -86,12 +86,12 @@ impl<'a> Member<'a> {
         Self { value, ..self }
     }
 
-    /// The key's meaning; borrowed unless it is escaped.
+    /// The unescaped key; borrowed unless it has an escape.
     pub fn name(&self) -> Cow<'a, str> {
         unescape(self.key.get())
     }
 
-    /// Whether the key means `name`; the common unescaped case compares bytes.
+    /// Whether the key means `name`; in the common case without escapes this compares bytes.
     pub fn is(&self, name: &str) -> bool {
         let text = self.key.get();
         let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
@@ -100,7 +100,7 @@ impl<'a> Member<'a> {
 }
 
 impl<'a> RawDocument<'a> {
-    /// Finds the members of the object in `text`.
+    /// Locates the members of the object in `text`.
     pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
     }
@@ -110,7 +110,7 @@ impl<'a> RawDocument<'a> {
         &self.members
     }
 
-    /// The value of a member; of duplicates the last one, as every common parser has it.
+    /// The value of a member; of duplicates the last one, as in every common parser.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.members.iter().rev().find(|m| m.is(name)).map(|m| m.value)
     }
@@ -126,7 +126,7 @@ impl<'a> RawDocument<'a> {
     }
 }
 
-/// A member that is there, even when it is `null`: for serde's `deserialize_with`, whose options swallow `null`.
+/// A member that is present even when it is `null`: for serde's `deserialize_with`, since an `Option` swallows `null`.
 pub fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
@@ -140,7 +140,7 @@ pub fn as_i64(raw: &RawValue) -> Option<i64> {
     })
 }
 
-/// JSON text on one line: its line ends, which only stand between tokens, become blanks.
+/// JSON text on one line: its line ends, which only occur between tokens, become blanks.
 pub fn without_line_ends(text: &str) -> Cow<'_, str> {
     match memchr::memchr2(b'\n', b'\r', text.as_bytes()) {
         Some(_) => text.replace(['\n', '\r'], " ").into(),
@@ -148,8 +148,8 @@ pub fn without_line_ends(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The meaning of a JSON string's text, quotes included; borrowed when nothing is escaped. A lone surrogate, which
-/// no Rust string can hold, becomes U+FFFD as the host does it.
+/// The value of a JSON string, given with its quotes; borrowed when nothing is escaped. A lone surrogate, which no Rust
+/// string can hold, becomes U+FFFD, as with the host.
 pub fn unescape(text: &str) -> Cow<'_, str> {
     let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
     if !inner.contains('\\') {
@@ -161,14 +161,14 @@ pub fn unescape(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A raw value as a string, when it is one. For what a hand-made payload may have in another form: half a surrogate pair,
-/// or no string at all, must not hide the version that it belongs to.
+/// A raw value as a string, when it is one. Lenient, because a hand-made payload may hold something else here: half a
+/// surrogate pair, or no string at all, must not hide the version that it belongs to.
 pub fn string_of(raw: &RawValue) -> Option<String> {
     raw.get().starts_with('"').then(|| unescape(raw.get()).into_owned())
 }
 
 fn unescape_lossy(inner: &str) -> String {
-    // Only reached for lone surrogates: replace each \uD800..\uDFFF that has no partner, then parse again.
+    // Only reached for lone surrogates: replaces each \uD800..\uDFFF without a partner, then parses again.
     let mut fixed = String::with_capacity(inner.len() + 2);
     fixed.push('"');
     let mut rest = inner;
@@ -213,7 +213,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawDocument<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // 16 covers a typical document and its system properties without growing.
+                // 16 holds a typical document and its system properties without growing.
                 let mut members = Vec::with_capacity(16);
                 while let Some(key) = map.next_key::<&'de RawValue>()? {
                     members.push(Member::new(key, map.next_value().map_err(de::Error::custom)?));
@@ -244,11 +244,11 @@ pub fn depth(text: impl AsRef<[u8]>) -> usize {
     deepest
 }
 
-/// What follows a string that has begun.
+/// The rest of the text after a string that has begun.
 fn behind_string(mut text: &[u8]) -> &[u8] {
     while let Some(found) = memchr::memchr2(b'"', b'\\', text) {
         let is_end = text.get(found) == Some(&b'"');
-        // Behind a backslash one byte is no end.
+        // A byte after a backslash does not end the string.
         text = text.get(found + if is_end { 1 } else { 2 }..).unwrap_or_default();
         if is_end {
             return text;

@@ -1,4 +1,4 @@
-//! A record read back: the version it stands for, and the exact document that went in.
+//! Reads a record back: the version it stands for, and the exact document that went in.
 
 use std::io::Read as _;
 
@@ -16,7 +16,7 @@ use super::{
     record::{self, CHANGE, ORIGINAL_ID, RecordFidelity},
 };
 
-/// Longest text of a document: one of MongoDB has 16 MB, of which all may be control characters, six letters each.
+/// The longest text of a document. One of MongoDB has 16 MB, which may all be control characters of six letters each.
 const MAX_DOCUMENT: usize = 128 << 20;
 
 /// One version of one document.
@@ -28,7 +28,7 @@ pub struct Version {
     pub id: String,
     /// What happened; `None` for a copy of the original demo, which did not say.
     pub op: Option<Op>,
-    /// Time axis: the source's `_ts`, epoch seconds; of a legacy copy the copy's own.
+    /// The time axis: the source's `_ts`, epoch seconds; for a legacy copy, the copy's own.
     pub ts: i64,
     /// Whether the payload had no time, so that `ts` is the time of capture.
     pub ts_from_capture: bool,
@@ -40,9 +40,11 @@ pub struct Version {
     pub etag: Option<String>,
     /// The source's resource id.
     pub rid: Option<String>,
-    /// The document itself, from that id: one that was deleted and made again under its id is another.
+    /// Identifies the document itself, taken from that id: a document that was deleted and recreated under its id is
+    /// another one.
     pub life: Option<u64>,
-    /// The source container itself, from that id: one that was deleted and made again under its name is another.
+    /// Identifies the source container itself, taken from that id: a container that was deleted and recreated under its
+    /// name is another one.
     pub container: Option<u64>,
     /// Which entrance it came through.
     pub via: Option<VersionVia>,
@@ -52,25 +54,26 @@ pub struct Version {
     pub at: Option<String>,
     /// The same in epoch seconds.
     pub captured: Option<i64>,
-    /// The source's key values as the record says them (`_change.key`); `None` in records of before it did.
+    /// The source's key values in the record (`_change.key`); `None` in older records.
     pub key: Option<PartitionKey>,
-    /// Whether the Functions host may have altered the document's id or key: then nobody knows whose version this is.
+    /// Whether the Functions host may have altered the document's id or key, so that nobody knows whose version this
+    /// is.
     pub identity_unsure: bool,
-    /// Whether the document is MongoDB's: its text is extended JSON then.
+    /// Whether the document is MongoDB's, with a text in Extended JSON.
     pub is_native: bool,
     /// The document's text; `None` for a tombstone.
     pub document: Option<String>,
 }
 
-/// The container that a resource id belongs to: its own, or that of a document in it. An id begins with four bytes of the
-/// database and four of the container (base64 with `-` for `/`).
+/// The container that a resource id belongs to: its own, or its document's. An id begins with four bytes for the
+/// database and four for the container (base64 with `-` for `/`).
 pub fn container_of(rid: &str) -> Option<u64> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(rid.replace('-', "/")).ok()?;
     bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-/// How the resource ids of a container's documents begin. The eight bytes of the container end within a letter, so there are
-/// four ways.
+/// How the resource ids of a container's documents may begin. The eight bytes end within a letter, so there are four
+/// possibilities.
 pub fn beginnings_of(container: u64) -> [String; 4] {
     const LETTERS: usize = 11;
     [0, 1, 2, 3].map(|next: u8| {
@@ -87,10 +90,10 @@ pub fn life_of(rid: &str) -> Option<u64> {
     (bytes.len() == 16).then(|| bytes.last_chunk().map(|bytes| u64::from_be_bytes(*bytes)))?
 }
 
-/// What `_change.identity` says when the host may have altered the document's id or key values on the way.
+/// The value of `_change.identity` when the host may have altered the document's id or key values.
 pub const IDENTITY_UNSURE: &str = "unsure";
 
-/// The key values of a record's `_change.key`; `None` when it is no array of 1 to 3 values.
+/// The key values of a record's `_change.key`; `None` when it is not an array of 1 to 3 values.
 pub fn key_of(raw: &RawValue) -> Option<PartitionKey> {
     let parts: Vec<&RawValue> = serde_json::from_str(raw.get()).ok()?;
     (1..=3).contains(&parts.len()).then(|| PartitionKey(parts.into_iter().map(KeyValue::from_raw).collect()))
@@ -111,7 +114,7 @@ struct ChangeObject<'a> {
     lsn: Option<i64>,
     #[serde(rename = "prevLsn")]
     prev_lsn: Option<i64>,
-    // As text: the service's own, but half a surrogate pair in a hand-made one must not hide the version.
+    // Lenient: the service's own text is sound, but half a surrogate pair in a hand-made one must not hide the version.
     #[serde(borrow)]
     etag: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -146,12 +149,12 @@ struct Body<'a> {
 }
 
 impl Version {
-    /// Whether the text may not be the source's: the Functions host may have rewritten date strings in it.
+    /// Whether the text may differ from the source's: the Functions host may have rewritten date strings in it.
     pub fn is_normalized(&self) -> bool {
         self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Normalized))
     }
 
-    /// Whether the text was looked up after the change, and may be of a later one.
+    /// Whether the text was looked up after the change, and may belong to a later one.
     pub fn is_looked_up(&self) -> bool {
         self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Lookup))
     }
@@ -161,10 +164,10 @@ impl Version {
         self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Partial))
     }
 
-    /// Reads a record's text; records of the original demo (flat, no `_change`) are read too.
+    /// Reads a record's text; records of the original demo (flat, without `_change`) are read, too.
     ///
     /// # Errors
-    /// When the text is no record, is of a newer format, or its compressed body does not match its checksum.
+    /// When the text is not a record, has a newer format, or its compressed body does not match its checksum.
     pub fn parse(text: &str) -> Result<Self, BadRecord> {
         let record = RawDocument::parse(text).map_err(|e| BadRecord::new("", RecordProblem::NotAnObject(e)))?;
         let record_id = record.get_str("id").unwrap_or_default().into_owned();
@@ -211,8 +214,8 @@ impl Version {
         })
     }
 
-    /// A copy of the original demo: the document under a random id, `_originalId` and `_lsn` added. Its time is the
-    /// copy's `_ts`, which is later than the change itself; whoever shows it says so.
+    /// A copy of the original demo: the document under a random id, with `_originalId` and `_lsn` added. Its time is
+    /// the copy's `_ts`, which is later than the change itself; commands that show it say so.
     fn legacy(record: &RawDocument<'_>, record_id: String) -> Option<Self> {
         let ts = record.get_i64("_ts")?;
         let original = record.get(ORIGINAL_ID)?;
@@ -245,7 +248,7 @@ impl Version {
         })
     }
 
-    /// The live document as a version: what the history lacks of it is known all the same.
+    /// The live document as a version, with what is known of it although the history lacks it.
     pub fn live(id: &str, etag: &str, ts: i64, document: Option<String>) -> Self {
         Self {
             record_id: record::id_of_version(id, etag),
@@ -275,7 +278,7 @@ impl Version {
         self.via == Some(VersionVia::Live)
     }
 
-    /// Whether it is of another container than this one; false where that of either is not known.
+    /// Whether it belongs to another container than this one; false when either is not known.
     pub fn is_of_another(&self, container: Option<u64>) -> bool {
         self.container.zip(container).is_some_and(|(own, other)| own != other)
     }
@@ -286,7 +289,7 @@ impl Version {
     }
 }
 
-/// The exact inverse of building a record: `id` back in its place, what was moved back in its own.
+/// The exact inverse of building a record: `id` and everything that was moved aside return to their places.
 fn rebuild(record: &RawDocument<'_>, original: &RawValue, change: &ChangeObject<'_>) -> String {
     let mut members: Vec<(&str, &str)> = record
         .members()
@@ -328,7 +331,7 @@ fn unpack(body: &Body<'_>) -> Result<String, BodyError> {
     }
     let bytes = base64::engine::general_purpose::STANDARD.decode(body.data.as_bytes())?;
     let mut text = String::new();
-    // One byte more than claimed is enough to see that the claim is wrong, whatever the archive would expand to.
+    // One byte more than claimed is enough to see that the claim is wrong, however far the text would expand.
     flate2::read::GzDecoder::new(bytes.as_slice()).take(body.size as u64 + 1).read_to_string(&mut text)?;
     if text.len() != body.size || record::hex(&Sha256::digest(text.as_bytes())) != body.sha256 {
         return Err(BodyError::Checksum);
@@ -336,12 +339,12 @@ fn unpack(body: &Body<'_>) -> Result<String, BodyError> {
     Ok(text)
 }
 
-/// Where a version lies in an archive, as a plan says it.
+/// The place of a version in an archive, as plans write it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchivePlace {
     /// The file or blob, below the archive.
     pub file: String,
-    /// Its line; 0 where the file is one version.
+    /// Its line; 0 when the file is a single version.
     pub line: u64,
 }

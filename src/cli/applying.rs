@@ -1,4 +1,4 @@
-//! How a plan is shown, confirmed, carried out and reported: what `restore` and `undo` share.
+//! Shows, confirms, applies and reports a plan: what `restore` and `undo` share.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,7 +25,8 @@ use crate::{
 /// How a plan is applied: flags of `restore` and `undo`
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// Whether documents are overwritten that were changed after the plan was made; a flag of those that allow it.
+    /// Whether documents that were changed after the plan was made are overwritten; a flag of the commands that allow
+    /// it.
     #[arg(skip)]
     pub(super) force: bool,
     /// Do not ask
@@ -34,8 +35,8 @@ pub struct ApplyArgs {
     /// Refuse to write more documents than this
     #[arg(long, value_name = "N", default_value_t = 1000)]
     max: usize,
-    /// Refuse to delete more documents than this; of a restore 0, unless --delete-newer names a number; of an undo as many
-    /// as the restore made
+    /// Refuse to delete more documents than this; for a restore 0, unless --delete-newer names a number; for an undo as
+    /// many as the restore created
     #[arg(long, value_name = "N")]
     max_deletes: Option<usize>,
     /// Documents in flight
@@ -72,7 +73,7 @@ impl ApplyArgs {
     }
 }
 
-/// Saves plans in a file that does not exist yet.
+/// Saves plans in a file that must not exist yet.
 pub(super) fn save_plans(ui: &Ui, plans: &[(&Plan, Option<&KeptTexts>)], file: &Path) -> Result<(), CliError> {
     restore::save_plans(plans, file).map_err(|e| {
         CliError::unwritable(format!("--plan-out {}", file.display()), e, "name a file that does not exist yet")
@@ -82,7 +83,7 @@ pub(super) fn save_plans(ui: &Ui, plans: &[(&Plan, Option<&KeptTexts>)], file: &
     Ok(())
 }
 
-/// Shows a plan and, unless it is only to be shown, asks, carries it out, and reports.
+/// Shows a plan and, unless it is only to be shown, asks, applies it and reports.
 pub(super) async fn show_and_apply(
     ui: &Ui,
     shown: Shown<'_>,

@@ -1,4 +1,4 @@
-//! `at`: the past as an account of its own, for any SDK and tool.
+//! `at`: the past as an account of its own, for any SDK or tool.
 
 use std::time::Instant;
 
@@ -38,10 +38,10 @@ pub struct AtArgs {
     /// Port on 127.0.0.1; 0 takes any free one
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// A copy that may be changed; nothing is ever written to the account that is captured
+    /// A copy that may be changed; nothing is ever written to the captured account
     #[arg(long)]
     writable: bool,
-    /// Run queries on what is loaded, instead of waiting for all documents; answers say so
+    /// Run queries on what is loaded so far, instead of waiting for all documents; answers say so
     #[arg(long)]
     partial: bool,
     /// Refuse to load more documents than this, in megabytes
@@ -93,7 +93,7 @@ pub async fn run(args: AtArgs, ui: &Ui) -> Result<Exit, CliError> {
         partial: args.partial,
         max_memory: args.max_memory.saturating_mul(1 << 20),
         mask: args.mask,
-        // Without one of its own, hashes are the same within one start only.
+        // Without a key of its own, hashes are only the same within one run.
         mask_key: Secret::new(mask_key.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()))),
         wait: args.wait,
         concurrency: args.concurrency.into(),

@@ -41,8 +41,8 @@ pub struct BackfillArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When the predicate is wrong or the account cannot be used. A document that could not be saved is reported and
-/// makes the exit code 3.
+/// When the predicate is wrong or the account cannot be used. A document that could not be saved is reported, and makes
+/// the exit code 3.
 pub async fn run(args: BackfillArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, names) = args.connection.open()?;
     let request = Request {

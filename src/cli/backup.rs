@@ -21,7 +21,7 @@ use crate::{
   cosmos-rewind backup --where \"c.city_name = @city\" --param city=Davidson --at 2h --out davidson.jsonl"
 )]
 pub struct BackupArgs {
-    /// Documents that match this predicate, with --at those that matched then; your own SQL on `c`
+    /// Documents that match this predicate; with --at, those that matched then; your own SQL on `c`
     #[arg(long = "where", value_name = "PREDICATE", group = "scope")]
     predicate: Option<String>,
     /// Value of a parameter of the predicate; repeatable
@@ -39,7 +39,7 @@ pub struct BackupArgs {
     /// Only the i-th of n equal parts of the documents, by partition key
     #[arg(long, value_name = "I/N")]
     feed_range: Option<Shard>,
-    /// File to make, one document a line; compressed when its name ends in .gz
+    /// File to write, one document per line; compressed when its name ends in .gz
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Versions read at the same time, with --at

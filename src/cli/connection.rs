@@ -1,4 +1,4 @@
-//! The flags that say which account, database and containers; every command that talks to Cosmos has them.
+//! The flags that name the account, the database and the containers; every command that talks to Cosmos has them.
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ use crate::{
     cosmos::{Cosmos, Shard},
 };
 
-/// Set on each flag: a heading for all that follow would reach into the command's own flags.
+/// Set on each flag: a heading for all that follow would include the command's own flags.
 const HEADING: &str = "Connection (settings: environment or local.settings.json)";
 
 /// Which account, database and containers; each flag beats its setting
@@ -20,14 +20,14 @@ pub struct ConnectionArgs {
     /// Database [setting: COSMOS_DATABASE, default: dev]
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub database: Option<String>,
-    /// Source (live) container [setting: COSMOS_SOURCE_CONTAINER, default: events]; or the address of a MongoDB deployment
-    /// [setting: MONGODB_URI]
+    /// Source (live) container [setting: COSMOS_SOURCE_CONTAINER, default: events]; or the address of a MongoDB
+    /// deployment [setting: MONGODB_URI]
     #[arg(long, value_name = "NAME|URL", help_heading = HEADING)]
     pub source: Option<String>,
-    /// Collection, when the source is a MongoDB deployment; --database is its database then
+    /// Collection, when the source is a MongoDB deployment; --database is then its database
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     pub collection: Option<String>,
-    /// What kind of server that is: mongodb, cosmos-ru or documentdb [default: it is asked]
+    /// Kind of MongoDB server: mongodb, cosmos-ru or documentdb [default: ask the server]
     #[arg(long, value_name = "KIND", help_heading = HEADING)]
     pub dialect: Option<String>,
     /// Database of the history and the leases, when the source is a MongoDB deployment [setting: COSMOS_DATABASE, default:
@@ -43,7 +43,7 @@ pub struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
-    /// The settings with these flags on top.
+    /// The settings, overridden by these flags.
     ///
     /// # Errors
     /// When local.settings.json is broken.
@@ -51,7 +51,7 @@ impl ConnectionArgs {
         self.settings_in(&config::app_root())
     }
 
-    /// The same with the local.settings.json of another folder.
+    /// The same, with the local.settings.json of another folder.
     ///
     /// # Errors
     /// When local.settings.json is broken.
@@ -60,9 +60,9 @@ impl ConnectionArgs {
         Ok(self.over(Settings::load(app_root)?))
     }
 
-    /// These flags on top of settings.
+    /// Overrides settings with these flags.
     pub(super) fn over(&self, mut settings: Settings) -> Settings {
-        // Of a MongoDB deployment these two are its own, and no containers.
+        // With a MongoDB deployment these two name its database and collection.
         let is_mongo = self.uri(&settings).is_some();
         let (database, container) =
             if is_mongo { (&self.changes_database, &None) } else { (&self.database, &self.source) };
@@ -80,7 +80,7 @@ impl ConnectionArgs {
         settings
     }
 
-    /// The settings with these flags on top, and that of `--dead-letters`.
+    /// The settings, overridden by these flags and by `--dead-letters`.
     ///
     /// # Errors
     /// As [`ConnectionArgs::settings`].
@@ -92,7 +92,7 @@ impl ConnectionArgs {
         Ok(settings)
     }
 
-    /// The container that `source`, `changes` or `leases` stands for; any other name is a container's own.
+    /// The container that `source`, `changes` or `leases` stands for; any other name is that of a container.
     pub fn container_name<'a>(names: &'a Names, text: &'a str) -> &'a str {
         match text {
             "source" => &names.source,
@@ -113,7 +113,7 @@ impl ConnectionArgs {
         }
     }
 
-    /// The connection (nothing is contacted yet) and the names.
+    /// The connection and the names; nothing is contacted yet.
     ///
     /// # Errors
     /// When a setting is missing or wrong, or the source is not a container.
@@ -125,10 +125,10 @@ impl ConnectionArgs {
     }
 }
 
-/// Which part of the work, and how fast: flags of commands that go through the whole history
+/// Which part of the work, and how fast: flags of commands that read the whole history
 #[derive(Debug, Args)]
 pub struct PartArgs {
-    /// Only the i-th of n equal parts of the documents, by partition key: so that n machines can share the work
+    /// Only the i-th of n equal parts of the documents, by partition key, so that n machines can share the work
     #[arg(long, value_name = "I/N")]
     pub(super) feed_range: Option<Shard>,
     /// At most this many request units a second, on average
@@ -136,7 +136,7 @@ pub struct PartArgs {
     pub(super) ru_limit: Option<f64>,
 }
 
-/// A name that a container can have.
+/// A valid name for a container.
 pub(super) fn container(text: &str) -> Result<String, String> {
     if Names::is_one(text) {
         return Ok(text.to_owned());

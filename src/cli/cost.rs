@@ -1,4 +1,4 @@
-//! `cost`: how much throughput and storage capture will need, and what a restore takes.
+//! `cost`: how much throughput and storage capture will need, and what a restore costs.
 
 use clap::Args;
 
@@ -11,7 +11,7 @@ use crate::{
 /// Which change feed is captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum CostedFeed {
-    /// The newest version of each document: changes that follow closely are captured once
+    /// The newest version of each document: changes in quick succession are captured once
     Latest,
     /// Every version and every delete
     AllVersions,
@@ -40,16 +40,16 @@ pub struct CostArgs {
     /// Which change feed is captured
     #[arg(long, value_enum, default_value = "all-versions")]
     mode: CostedFeed,
-    /// The busiest second against the average
+    /// The busiest second, as a multiple of the average
     #[arg(long, value_name = "FACTOR", default_value = "5", value_parser = factor)]
     peak: f64,
-    /// Documents of a restore whose request units are told
+    /// Documents of the restore whose request units are estimated
     #[arg(long, value_name = "N", default_value_t = 1000)]
     restore: u64,
-    /// Price of 100 RU/s, fixed, for an hour; with --price-gb
+    /// Price of 100 RU/s, provisioned, per hour; with --price-gb
     #[arg(long, value_name = "PRICE", requires = "price_gb", value_parser = price)]
     price_ru: Option<f64>,
-    /// Price of a GB for a month; with --price-ru
+    /// Price of a GB per month; with --price-ru
     #[arg(long, value_name = "PRICE", requires = "price_ru", value_parser = price)]
     price_gb: Option<f64>,
     /// How to print the figures

@@ -1,4 +1,4 @@
-//! `coverage`: which periods the history knows, and how well.
+//! `coverage`: which periods the history covers, and how well.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::{
 pub struct CoverageArgs {
     #[command(flatten)]
     part: PartArgs,
-    /// A version captured later than this after its change says that capture was down or behind
+    /// Take a version that was captured later than this after its change as a sign that capture was down or behind
     #[arg(long, value_name = "SPAN", value_parser = span, default_value = "5m")]
     late: i64,
     /// How to print the days

@@ -19,19 +19,19 @@ use crate::{
 /// Flags of `demo`
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Writes: each a zip code picked at random, so that inserts are followed by updates
+    /// Number of writes: each is a randomly picked zip code, so that inserts are followed by updates
     #[arg(long, value_name = "N", default_value_t = 3000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     count: u64,
     /// Change feed mode; in `latest` a version replaced between two polls is never seen, as in the service
     #[arg(long, value_enum, default_value = "all-versions")]
     mode: Mode,
-    /// Physical partitions, and with it leases that work at the same time
+    /// Physical partitions, and thus leases that work at the same time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     partitions: u32,
     /// Makes the random picks repeatable
     #[arg(long, value_name = "N", default_value_t = 35)]
     seed: u64,
-    /// Seconds to wait for the last change
+    /// How many seconds to wait for the last change
     #[arg(long, value_name = "S", default_value_t = 120)]
     patience: u64,
     /// Print the timeline and the summary in this format
@@ -42,7 +42,7 @@ pub struct DemoArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When anything is missing, doubled, out of order or wrong, and when a part does not start.
+/// When anything is missing, doubled, out of order or wrong, or a part does not start.
 pub async fn run(args: DemoArgs, ui: &Ui) -> Result<Exit, CliError> {
     telemetry::start(&Settings::environment(), telemetry::Stream::Stderr, "warn")?;
     let start = Instant::now();

@@ -44,18 +44,18 @@ pub struct DiffArgs {
     which: SelectionArgs,
     #[command(flatten)]
     several: SeveralArgs,
-    /// What it was then: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
+    /// The earlier moment: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
     #[arg(long, value_name = "TIME", required_unless_present_any = ["version", "fork"])]
     from: Option<String>,
     /// Compare this version of the one --id instead: a record of the history, an LSN or an etag, as `history` shows them
     #[arg(long, value_name = "RECORD|LSN|ETAG", conflicts_with = "from")]
     version: Option<String>,
-    /// Compare with that: a time, `now` (the newest version in the history), or `live` (the live document)
+    /// The other side: a time, `now` (the newest version in the history), or `live` (the live document)
     #[arg(long, value_name = "TIME", default_value = "live")]
     to: String,
     #[command(flatten)]
     fork: ForkArgs,
-    /// How to print; json is a JSON Patch, of --fork the plan
+    /// How to print; json is a JSON Patch, or with --fork the plan
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -92,7 +92,7 @@ async fn one(args: &DiffArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     while let Some(Comparison { item, from, to }) = documents.next().await? {
         match describe_side(ui, "from", &item, &from).and_then(|()| describe_side(ui, "to", &item, &to)) {
             Ok(()) => {}
-            // Nothing is known of one of the times.
+            // Nothing is known about one of the times.
             Err(error) if args.which.is_list() => {
                 ui.note(&format!("warning: {error}"));
                 exit = Exit::Incomplete;

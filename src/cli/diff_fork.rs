@@ -1,4 +1,4 @@
-//! `diff --fork`: what was changed in a copy of a moment, as a plan that brings it into the live documents.
+//! `diff --fork`: the changes that were made in a copy of a moment, as a plan that brings them into the live documents.
 
 use std::{path::PathBuf, time::Instant};
 
@@ -19,11 +19,11 @@ use crate::{
     restore::together::{OnePlan, pairs, plan_each},
 };
 
-/// Of `diff`: the difference between a fork and the live documents
+/// Flags of `diff`: the difference between a fork and the live documents
 #[derive(Debug, Args)]
 pub struct ForkArgs {
-    /// Compare what was changed in this copy with the live documents: an endpoint that `at --writable` printed. What is shown is a
-    /// plan that brings the changes into them
+    /// Compare the changes made in this copy with the live documents: an endpoint that `at --writable` printed. The
+    /// output is a plan that brings the changes into them
     #[arg(long, value_name = "URL", conflicts_with_all = ["which", "from", "version", "to"])]
     pub(super) fork: Option<String>,
     /// Save the plan in a file, for `restore --plan`
@@ -36,21 +36,22 @@ pub struct ForkArgs {
     /// Bring in only this field of documents that exist; repeatable
     #[arg(long, value_name = "PATH", requires = "fork")]
     only: Vec<String>,
-    /// Fields that every writer sets, such as /updatedBy: a live value that was changed since stays, and is no conflict
+    /// Fields that every writer sets, such as /updatedBy: a live value that was changed since stays, and is not a
+    /// conflict
     #[arg(long, value_name = "PATH", value_delimiter = ',', requires = "fork")]
     bookkeeping: Vec<String>,
     /// What identifies the elements of an array, as in /items=/sku, so that each is merged by itself; repeatable
     #[arg(long, value_name = "ARRAY=KEY", requires = "fork")]
     array_key: Vec<ArrayKey>,
-    /// What a field gets that was changed in the fork and in the live document: the live value, or the fork's
+    /// What a field gets that was changed both in the fork and in the live document: the live value, or the fork's
     #[arg(long, value_enum, requires = "fork")]
     prefer: Option<Preferred>,
 }
 
-/// Whose value a field in conflict gets.
+/// Whose value a conflicting field gets.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Preferred {
-    /// Today's: the fork's change of this field is left out.
+    /// Today's: the fork's change of this field is dropped.
     Live,
     /// The fork's: what was written since is lost.
     Fork,
@@ -59,7 +60,7 @@ enum Preferred {
 /// Plans, shows and saves.
 ///
 /// # Errors
-/// When the address is no fork's, or an account cannot be used.
+/// When the address is not that of a fork, or an account cannot be used.
 pub(super) async fn run(
     args: &ForkArgs,
     url: &str,

@@ -1,4 +1,4 @@
-//! `doctor`: whether capture can work here, and what to do where it cannot.
+//! `doctor`: checks whether capture can work here, and says what to do where it cannot.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ pub struct DoctorArgs {
     connection: ConnectionArgs,
 }
 
-/// Runs the command: everything is looked at, whatever is wrong.
+/// Runs the command: everything is examined, whatever is wrong.
 ///
 /// # Errors
 /// When stdout cannot be written.

@@ -1,4 +1,4 @@
-//! `erase`: every trace of one item, proved to be gone, with a receipt that names nobody.
+//! `erase`: removes every trace of one item, and writes a receipt that names nobody.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     format::Format,
 };
 
-/// What is typed to go on; the id would be in the terminal's log.
+/// What is typed to confirm; the id would stay in the terminal's log.
 const ANSWER: &str = "erase";
 
 /// Flags of `erase`.
@@ -30,10 +30,10 @@ pub struct EraseArgs {
     /// Its partition key, as text or as a JSON array of the components
     #[arg(long, value_name = "KEY", value_parser = PartitionKey::parse)]
     pk: PartitionKey,
-    /// The live document too
+    /// Delete the live document too
     #[arg(long)]
     live: bool,
-    /// After the live document was deleted, wait so long for capture to deliver that: a span such as 30s or 2m
+    /// After deleting the live document, wait this long for capture to deliver the delete: a span such as 30s or 2m
     #[arg(long, value_name = "SPAN", value_parser = span, default_value = "30s")]
     settle: i64,
     /// Do not ask
@@ -45,7 +45,7 @@ pub struct EraseArgs {
     /// Folder of the local journals of restores
     #[arg(long, value_name = "DIR", default_value = ".cosmos-rewind")]
     journal: PathBuf,
-    /// What follow wrote to a folder or to blobs, too: FOLDER, or blob:URL; repeatable
+    /// Erase from an archive of follow, too: FOLDER, or blob:URL; repeatable
     #[arg(long, value_name = "ARCHIVE")]
     archive: Vec<String>,
     /// How to print the receipt
@@ -58,8 +58,8 @@ pub struct EraseArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When something cannot be read or deleted; what was erased before stays erased, and the next run goes on. Whatever is
-/// found afterwards makes the exit code 3.
+/// When something cannot be read or deleted. What was erased before stays erased, and the next run goes on. Anything
+/// that is found afterwards makes the exit code 3.
 pub async fn run(args: EraseArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     let account = Account::from_settings(&settings)?;

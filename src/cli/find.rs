@@ -34,7 +34,7 @@ async fn one(args: &FindArgs, connection: &ConnectionArgs, ui: &Ui) -> Result<Ex
     let cosmos = &opened.cosmos;
     let from = point(ui, cosmos, "--from", args.from.as_deref()).await?;
     let to = point(ui, cosmos, "--to", args.to.as_deref()).await?;
-    // Of several, each row says of which, as a list of documents of several containers does.
+    // With several containers, each row names its container, as a list of documents of several containers does.
     let container = (!args.several.containers().is_empty()).then_some(opened.names.source.as_str());
     if let (Some(from), Some(to)) = (from, to) {
         lookup::in_order(from, to)?;

@@ -1,4 +1,4 @@
-//! Flags of `find`, and what they ask for.
+//! Flags of `find`, and the request they form.
 
 use clap::{ArgGroup, Args};
 
@@ -27,7 +27,7 @@ one of which it was not. `before` is the version to go back to; restore --ids-fi
 --containers each line of json, jsonl and csv names its container."
 )]
 pub struct FindArgs {
-    /// Expression that is true of a bad version (CEL): doc, previous, op, ts, lsn, id, pk, changed("/path")
+    /// Expression that is true for a bad version (CEL): doc, previous, op, ts, lsn, id, pk, changed("/path")
     #[arg(long, value_name = "EXPR")]
     pub(super) when: Option<String>,
     /// Predicate on `c` that matches a bad version, instead of an expression
@@ -45,7 +45,7 @@ pub struct FindArgs {
     /// Its partition key, as text or as a JSON array of the components; needed when several documents share the id
     #[arg(long, value_name = "KEY", value_parser = PartitionKey::parse, requires = "id")]
     pub(super) pk: Option<PartitionKey>,
-    /// Only in documents of which any version matches this predicate; your own SQL on `c`
+    /// Only in documents with a version that matches this predicate; your own SQL on `c`
     #[arg(long = "where", value_name = "PREDICATE")]
     pub(super) predicate: Option<String>,
     /// Value of a parameter of --where or --sql: JSON, or else text (digits as text: zip='"28036"'); repeatable
@@ -54,7 +54,7 @@ pub struct FindArgs {
     /// Only the earliest write of all
     #[arg(long, conflicts_with = "flips_once")]
     pub(super) first: bool,
-    /// The condition becomes true once and stays so: find the write by halving the versions, without reading them all
+    /// The condition becomes true once and stays true: find the write by binary search, without reading all versions
     #[arg(long, requires = "id")]
     pub(super) flips_once: bool,
     /// Field that names who wrote a version, such as /updatedBy: shown and counted

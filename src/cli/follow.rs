@@ -67,7 +67,7 @@ pub async fn run(args: FollowArgs, ui: &Ui) -> Result<Exit, CliError> {
     Ok(render::show(ui, &ended?))
 }
 
-/// The account of the history and the leases, which who follows MongoDB into files does not have.
+/// The account of the history and the leases, which a follower of MongoDB into files does not have.
 fn account_of(args: &FollowArgs, source: &Source, settings: &Settings) -> Result<Account, CliError> {
     let needs_none = !matches!(source, Source::Container)
         && args.checkpoint_file.is_some()

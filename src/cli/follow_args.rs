@@ -1,4 +1,4 @@
-//! Flags of `follow`, and how it reads by them.
+//! Flags of `follow`, and the options they form.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -21,7 +21,7 @@ pub(super) enum FeedArg {
     AllVersions,
 }
 
-/// Segments of a path; named, or the argument parser would take the list for several values.
+/// Segments of a path. Named, because the argument parser would take the list for several values.
 type Path = Vec<String>;
 
 /// Flags of `follow`
@@ -46,7 +46,7 @@ pub struct FollowArgs {
     /// name op, doc, previous, ts, lsn, id, pk and changed("/path")
     #[arg(long, value_name = "EXPRESSION")]
     pub(super) filter: Option<String>,
-    /// Pass on only these fields of documents, beside id, partition key and what a record needs; comma-separated
+    /// Pass on only these fields of documents, besides id, partition key and what records need; comma-separated
     #[arg(long, value_name = "/PATH,...", value_delimiter = ',', value_parser = parse_path)]
     pub(super) fields: Vec<Path>,
     /// Leave this field out, or replace it by a keyed hash (/PATH=hash, setting: REWIND_REDACT_KEY); repeatable
@@ -55,7 +55,7 @@ pub struct FollowArgs {
     /// On stdout, write events for people and not as JSON
     #[arg(long)]
     pub(super) pretty: bool,
-    /// In blobs, write compressed files of many events instead of one blob a version
+    /// In blobs, write compressed files of many events instead of one blob per version
     #[arg(long)]
     pub(super) segments: bool,
     /// Close a segment when it has this many MiB, compressed
@@ -67,7 +67,7 @@ pub struct FollowArgs {
     /// End when nothing is left to read
     #[arg(long)]
     until_caught_up: bool,
-    /// Name of this follower: its checkpoint, which one process at a time may hold
+    /// Name of this follower and its checkpoint; only one process at a time can hold a name
     #[arg(long, value_name = "NAME", default_value = "default", value_parser = name)]
     name: String,
     /// Keep the checkpoint in this file instead of the lease container
@@ -82,7 +82,7 @@ pub struct FollowArgs {
     /// Pause between polls that find nothing new, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     poll: u64,
-    /// How long a stand-by waits for a holder that is silent before it takes over, in seconds
+    /// How many seconds a stand-by waits for a silent holder before it takes over
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(2..=3600))]
     lease: u64,
     /// Directory or blob container URL for what can never be stored [setting: REWIND_DEAD_LETTERS]
@@ -104,7 +104,7 @@ fn name(text: &str) -> Result<String, String> {
 /// How the feed is read.
 ///
 /// # Errors
-/// When the start is no time, or the feed cannot be read from there.
+/// When the start is not a time, or the feed cannot be read from there.
 pub(super) async fn options(ui: &Ui, args: &FollowArgs, source: &Source, cosmos: &Cosmos) -> Result<Options, CliError> {
     let mode = match args.mode {
         FeedArg::Latest => FeedMode::Latest,

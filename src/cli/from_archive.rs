@@ -1,4 +1,4 @@
-//! Archives of `follow` as `load` and `restore` take them.
+//! The flag with which `load` and `restore` take an archive of `follow`.
 
 use crate::{
     archive::{Archive, Damage, HOW, Problem},

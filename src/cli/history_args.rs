@@ -1,4 +1,4 @@
-//! Flags of `history`, and what they ask for.
+//! Flags of `history`, and the request they form.
 
 use std::path::PathBuf;
 
@@ -40,14 +40,14 @@ pub struct HistoryArgs {
     /// Its partition key, as text or as a JSON array of the components; needed when several documents share the id
     #[arg(long, value_name = "KEY", value_parser = PartitionKey::parse)]
     pub(super) pk: Option<PartitionKey>,
-    /// Documents whose versions are shown: a JSON object a line with id and pk; - is standard input
+    /// Documents whose versions are shown: one JSON object per line with id and pk; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "pk")]
     pub(super) ids_file: Option<PathBuf>,
     /// Show only when this field changed, and to what: /city_name, /address/zip, /lines/0
     #[arg(long, value_name = "/PATH")]
     pub(super) changes_of: Option<String>,
-    /// Report live documents and versions that match this predicate, by time; with --changes-of the changes of
-    /// documents of which any version matches
+    /// Report live documents and versions that match this predicate, by time; with --changes-of, the changes of
+    /// documents with a version that matches
     #[arg(long = "where", value_name = "PREDICATE")]
     pub(super) predicate: Option<String>,
     /// Value of a parameter of the predicate: JSON, or else text (digits as text: zip='"28036"'); repeatable
@@ -71,7 +71,7 @@ impl HistoryArgs {
     /// Which documents.
     ///
     /// # Errors
-    /// When the flags ask for nothing, or a list cannot be read.
+    /// When the flags select nothing, or a list cannot be read.
     pub(super) async fn selection(&self, account: &dyn Account, names: &Names) -> Result<Selection, CliError> {
         match (&self.id, &self.ids_file, &self.predicate) {
             (Some(id), ..) => Ok(Selection::One { id: id.clone(), key: self.pk.clone() }),

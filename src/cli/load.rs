@@ -1,4 +1,4 @@
-//! `load`: the documents of a backup, of any JSON file, or of an archive of `follow`, into the source container.
+//! `load`: loads the documents of a backup, of any JSON file, or of an archive of `follow` into the source container.
 
 use std::{
     io::{self, BufReader},
@@ -41,16 +41,17 @@ pub struct LoadArgs {
     /// File that `backup` made, compressed or not; - is standard input
     #[arg(required_unless_present = "archive", conflicts_with = "archive")]
     file: Option<PathBuf>,
-    /// Folder, or blob:URL, to which follow wrote: files with one event, or with one a line, compressed or not
+    /// Folder, or blob:URL, that follow wrote: files with one event, or with one per line, compressed or not
     #[arg(long, value_name = "DIR|blob:URL")]
     archive: Option<String>,
-    /// From an archive, the version of each document that was in force then [default: the newest]
+    /// From an archive, load the version of each document that was in force then [default: the newest]
     #[arg(long, value_name = "TIME", requires = "archive")]
     at: Option<String>,
     /// What happens to documents that exist
     #[arg(long, value_enum, default_value_t)]
     mode: ModeArg,
-    /// Take a file without count and checksum too: JSON lines, a JSON array, or one object; system properties are left out
+    /// Accept a file without count and checksum, too: JSON lines, a JSON array, or one object; system properties are
+    /// left out
     #[arg(long, conflicts_with = "archive")]
     no_trailer: bool,
     /// Writes in flight
@@ -80,7 +81,7 @@ pub async fn run(args: LoadArgs, ui: &Ui) -> Result<Exit, CliError> {
             let source = opened(&name)?;
             let request = request(Origin::File { name, source, is_backup: !args.no_trailer });
             request.check()?;
-            // Settings that are wrong are told before a long file is read.
+            // Wrong settings are reported before a long file is read.
             (request, args.connection.open()?)
         }
         (None, Some(text)) => {

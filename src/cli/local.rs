@@ -1,4 +1,4 @@
-//! `local`: the embedded Cosmos and the trigger, staying up for development.
+//! `local`: runs the embedded Cosmos account and the trigger for development.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -54,7 +54,7 @@ pub struct LocalArgs {
     /// Only the database: no trigger, no handler
     #[arg(long)]
     no_trigger: bool,
-    /// Physical partitions of each container, and with it leases of the trigger
+    /// Physical partitions of each container, and thus leases of the trigger
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     partitions: u32,
     /// Executable of the handler, started with the arguments of host.json [default: this program, `serve`]
@@ -71,7 +71,7 @@ pub async fn run(args: LocalArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = Settings::load(&app_root)?;
     telemetry::start(&settings, telemetry::Stream::Stderr, "info")?;
     let names = Names::from_settings(&settings, None)?;
-    // Listened to before the handler starts: a signal that comes early must not leave it behind.
+    // Registered before the handler starts: an early signal must not leave it behind.
     let stop = stop_signal()?;
     let local =
         LocalCosmos::start(LocalOptions { port: args.port, partitions: args.partitions, ..LocalOptions::default() })

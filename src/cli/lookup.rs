@@ -1,4 +1,4 @@
-//! Times that flags name.
+//! Parses times that flags name.
 
 use crate::{
     change::time::PointInTime,

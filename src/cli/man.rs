@@ -16,7 +16,7 @@ use crate::{
   cosmos-rewind man | man -l -
   cosmos-rewind man --out ~/.local/share/man/man1 && man cosmos-rewind-restore")]
 pub struct ManArgs {
-    /// Write a page for the program and one for each command into this folder, which is made [default: the program's
+    /// Write a page for the program and one for each command into this folder, which is created [default: the program's
     /// page, on stdout]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub struct ManArgs {
 /// When stdout or the folder cannot be written.
 pub async fn run(args: ManArgs, ui: &Ui) -> Result<Exit, CliError> {
     let mut program = Cli::command();
-    // Gives every command its full name, and the common flags.
+    // Gives every command its full name and the common flags.
     program.build();
     let Some(folder) = &args.out else {
         ui.text(&page(&program, "cosmos-rewind")?)?;

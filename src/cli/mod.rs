@@ -1,4 +1,4 @@
-//! The command line: one file per command. What is printed goes through `console::Ui`.
+//! The command line: one file per command. All output goes through `console::Ui`.
 
 mod applying;
 #[cfg(feature = "local")]
@@ -66,13 +66,13 @@ use crate::console::{Exit, Ui};
 #[derive(Debug, Parser)]
 #[command(name = "cosmos-rewind", version, about, max_term_width = 110, propagate_version = true)]
 pub struct Cli {
-    /// What to do
+    /// The command to run
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Cli {
-    /// How many worker threads the command wants; `None`: one for each core.
+    /// How many worker threads the command wants; `None` means one per core.
     ///
     /// The handler waits for Cosmos most of its time. One thread stores more than any container takes, and costs a
     /// third less memory and a tenth less CPU than two (docs/performance.md). `TOKIO_WORKER_THREADS` overrides it.
@@ -82,7 +82,7 @@ impl Cli {
     }
 }
 
-/// The commands, in the order a person meets them.
+/// The commands, in the order in which a person meets them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the change feed handler; this is what host.json starts
@@ -114,23 +114,23 @@ pub enum Command {
     At(at::AtArgs),
     /// Put documents back to what they were at a moment: planned, shown, saved first, reversible
     Restore(restore::RestoreArgs),
-    /// Take back what some writes changed, field by field, and keep what all others did
+    /// Take back what some writes changed, field by field, and keep what all others changed
     Revert(revert::RevertArgs),
     /// Take a restore or a revert back
     Undo(undo::UndoArgs),
-    /// Write documents into a file: the live ones, or those of a moment
+    /// Write documents to a file: the live ones, or those of a moment
     Backup(backup::BackupArgs),
-    /// Write the documents of a backup into the source container
+    /// Load the documents of a backup into the source container
     Load(load::LoadArgs),
     /// Save the documents that existed before capture, as the baseline of their histories
     Backfill(backfill::BackfillArgs),
-    /// Prove that the history has what is live, and that nothing is missing in between
+    /// Prove that the history has everything that is live, and that nothing is missing in between
     Verify(verify::VerifyArgs),
     /// Remove versions that are older than what is to be kept
     Prune(prune::PruneArgs),
-    /// Show how far capture is, who works on the leases, and from when on documents can be restored
+    /// Show how far capture is, who works on the leases, and how far back documents can be restored
     Status(status::StatusArgs),
-    /// Show which days the history knows, and how well
+    /// Show which days the history covers, and how well
     Coverage(coverage::CoverageArgs),
     /// Erase every trace of one document, and prove it
     Erase(erase::EraseArgs),
@@ -142,7 +142,7 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Add a function that captures another container
     NewFunction(new_function::NewFunctionArgs),
-    /// Calculate request units, throughput and storage that capture will need
+    /// Calculate the request units, throughput and storage that capture will need
     Cost(cost::CostArgs),
     /// Print a script that completes commands and flags in a shell
     Completions(completions::CompletionsArgs),
@@ -150,8 +150,8 @@ pub enum Command {
     Man(man::ManArgs),
 }
 
-/// A command line that was not understood, with what may be meant: a value that begins with a hyphen was taken for a flag.
-/// It is not taken for a value, because then a forgotten value would swallow the flag behind it.
+/// A command line that was not understood, with a guess at what was meant: a value that begins with a hyphen was taken
+/// for a flag. Such values are not accepted, because then a forgotten value would swallow the next flag.
 pub fn explained(mut error: clap::Error) -> clap::Error {
     let arguments: Vec<String> = std::env::args_os().map(|text| text.to_string_lossy().into_owned()).collect();
     let is_flag = |text: &str| text.starts_with("--") && text.len() > 2 && !text.contains('=');
@@ -161,7 +161,7 @@ pub fn explained(mut error: clap::Error) -> clap::Error {
         let tip = format!("a value that begins with a hyphen stands behind an equals sign: {flag}='-...'");
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
-    // The parser's own words are those of a programmer.
+    // The parser's own wording is for programmers.
     let number = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::num::ParseIntError>());
     if let Some(cause) = number {
         let tip = match cause.kind() {

@@ -17,7 +17,7 @@ fn built_without() -> CliError {
 }
 
 impl ConnectionArgs {
-    /// The same, whatever the other flags say. A container that is named beats the setting.
+    /// The same settings for the database and the collection that the flags name. A named container beats the setting.
     pub(super) fn uri<'a>(&'a self, settings: &'a Settings) -> Option<&'a str> {
         match self.source.as_deref() {
             Some(text) => Some(text).filter(|text| is_mongo_address(text)),
@@ -25,13 +25,13 @@ impl ConnectionArgs {
         }
     }
 
-    /// Refuses an address of another kind, which would be taken for a container's name. Nothing of it is shown: it may
-    /// hold a password.
+    /// Refuses an address of another kind, which would be taken for a container's name. The message shows nothing of
+    /// it: it may hold a password.
     ///
     /// # Errors
     /// When the source is one.
     pub(super) fn refuse_strange_address(&self) -> Result<(), CliError> {
-        // No container has a slash in its name.
+        // No container name contains a slash.
         match &self.source {
             Some(text) if text.contains(":/") && !is_mongo_address(text) => Err(CliError::usage(
                 "--source is neither a container's name nor the address of a MongoDB deployment",
@@ -41,7 +41,7 @@ impl ConnectionArgs {
         }
     }
 
-    /// The text of the deployment's address, when the source is one.
+    /// The address of the deployment, when the source is one.
     pub(super) fn mongo_uri<'a>(&'a self, settings: &'a Settings) -> Result<Option<&'a str>, CliError> {
         let uri = self.uri(settings);
         for (flag, value) in [
@@ -59,7 +59,7 @@ impl ConnectionArgs {
         Ok(uri)
     }
 
-    /// Refuses a deployment, for a command that is about containers alone.
+    /// Refuses a deployment, for a command that only works on containers.
     ///
     /// # Errors
     /// When the source is one.
@@ -77,7 +77,7 @@ impl ConnectionArgs {
     /// What is followed.
     ///
     /// # Errors
-    /// When the address or the kind of server is none, or this program was built without MongoDB.
+    /// When the address or the kind of server is invalid, or this program was built without MongoDB.
     pub(super) fn followed(&self, settings: &Settings) -> Result<Source, CliError> {
         match self.mongo_uri(settings)? {
             None => Ok(Source::Container),

@@ -38,7 +38,7 @@ pub struct NewFunctionArgs {
     /// Which change feed it gets
     #[arg(long, value_enum, default_value = "latest")]
     mode: FeedArg,
-    /// Begin with the documents that are in the container already (latest mode)
+    /// Begin with the documents that are already in the container (latest mode)
     #[arg(long)]
     start_from_beginning: bool,
     /// Folder of host.json [default: the working directory]
@@ -55,7 +55,7 @@ pub struct NewFunctionArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When a name is wrong or taken, or a file cannot be written; then nothing is left behind.
+/// When a name is invalid or taken, or a file cannot be written; then nothing is left behind.
 pub async fn run(args: NewFunctionArgs, ui: &Ui) -> Result<Exit, CliError> {
     let function = NewFunction {
         name: args.name,

@@ -1,4 +1,4 @@
-//! The account that a command works on, whichever database the documents are in.
+//! The account that a command works on, whichever database holds the documents.
 
 use super::ConnectionArgs;
 use crate::{
@@ -8,11 +8,11 @@ use crate::{
     history::{Account, AnyContext},
 };
 
-/// What the flags of a connection lead to.
+/// What a command works on, opened from its connection flags.
 pub(super) struct Opened {
-    /// The account of the history, which is the documents' own unless they are elsewhere.
+    /// The account of the history; it also holds the documents, unless they are in MongoDB.
     pub(super) cosmos: Cosmos,
-    /// Database and containers; of documents elsewhere, the source is their collection.
+    /// Database and containers; for documents in MongoDB, the source is their collection.
     pub(super) names: Names,
     pub(super) elsewhere: Option<Box<dyn Account>>,
 }
@@ -23,19 +23,19 @@ impl Opened {
         self.elsewhere.as_deref().unwrap_or(&self.cosmos)
     }
 
-    /// What use cases are given.
+    /// The context for use cases.
     pub(super) fn context<'a>(&'a self, ui: &'a Ui) -> AnyContext<'a> {
         AnyContext { account: self.account(), ..ui.context(&self.cosmos, &self.names).any() }
     }
 
-    /// The same for a command that finishes what it has begun when Ctrl-C or SIGTERM comes.
+    /// The same for a command that finishes what it has begun on Ctrl-C or SIGTERM.
     pub(super) fn careful_context<'a>(&'a self, ui: &'a Ui) -> AnyContext<'a> {
         AnyContext { account: self.account(), ..ui.careful_context(&self.cosmos, &self.names).any() }
     }
 }
 
 impl ConnectionArgs {
-    /// Opens what the flags name. A deployment of MongoDB is asked what it is; an account of Cosmos DB is not contacted yet.
+    /// Opens what the flags name. A MongoDB deployment is asked what it is; a Cosmos DB account is not contacted yet.
     ///
     /// # Errors
     /// When a setting is missing or wrong, or the deployment does not answer.
@@ -43,7 +43,7 @@ impl ConnectionArgs {
         self.opened_with(&self.settings()?).await
     }
 
-    /// The same with settings that were read.
+    /// The same with settings that were already read.
     ///
     /// # Errors
     /// As [`ConnectionArgs::opened`].

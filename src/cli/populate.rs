@@ -38,10 +38,10 @@ pub struct PopulateArgs {
     /// Copy the value at this path into the container's partition key; repeat for a hierarchical key
     #[arg(long, value_name = "/PATH", requires = "file")]
     pk_from: Vec<String>,
-    /// After the file, update documents of it at random this many times, with new seq, timestamp and epoch
+    /// After the file, update its documents at random this many times, with new seq, timestamp and epoch
     #[arg(long, value_name = "N", requires = "file", default_value_t = 0)]
     updates: u64,
-    /// Repeat the random choices of an earlier run
+    /// Seed of the random choices, to repeat an earlier run
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// At most this many documents a second

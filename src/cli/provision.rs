@@ -20,7 +20,7 @@ pub struct ProvisionArgs {
     /// Partition key path of a new source container; repeat for a hierarchical key [default: /pk]
     #[arg(long = "pk", value_name = "PATH")]
     paths: Vec<String>,
-    /// Also index this path in a new changes container, to search history by it; repeatable
+    /// Also index this path in a new changes container, so that the history can be searched by it; repeatable
     #[arg(long = "index", value_name = "PATH")]
     indexes: Vec<String>,
     /// Fixed throughput of new source and changes containers [default: the database's, or serverless]
@@ -37,7 +37,7 @@ pub struct ProvisionArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When a path is wrong, the account refuses, or a container that exists cannot be used.
+/// When a path is wrong, the account refuses, or an existing container cannot be used.
 pub async fn run(args: ProvisionArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings()?;
     let elsewhere = args.connection.mongo_uri(&settings)?.is_some();
@@ -76,7 +76,7 @@ impl From<ProvisionError> for CliError {
         match error {
             ProvisionError::SourcePaths(problem) => Self::usage("--pk", EXAMPLE).because(problem),
             ProvisionError::IndexPath(path) => Self::usage(format!("--index: {path:?} is not a path"), EXAMPLE),
-            // Data-plane roles may not create containers, which is not obvious from a 403.
+            // Data-plane roles may not create containers, which a 403 does not make obvious.
             ProvisionError::Account(NotProvisioned::Create(failure)) if failure.disposition == Disposition::Denied => {
                 let hint = "identities with data roles cannot create databases or containers: use the account key once, \
                             or create them with az cosmosdb or Bicep";

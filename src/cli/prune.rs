@@ -30,8 +30,8 @@ pub struct PruneArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When the account cannot be used, or where a record lies does not follow from its item. A record that could not be
-/// deleted is reported and makes the exit code 3.
+/// When the account cannot be used, or the place of a record does not follow from its item. A record that could not be
+/// deleted is reported, and makes the exit code 3.
 pub async fn run(args: PruneArgs, ui: &Ui) -> Result<Exit, CliError> {
     let opened = args.connection.opened().await?;
     let names = &opened.names;

@@ -33,13 +33,13 @@ pub struct QueryArgs {
     /// Value of a parameter of the query: JSON, or else text (digits as text: zip='"28036"'); repeatable
     #[arg(long = "param", value_name = "NAME=VALUE")]
     params: Vec<Param>,
-    /// Ask this partition key only, as text or as a JSON array of its components
+    /// Query only this partition key, as text or as a JSON array of its components
     #[arg(long, value_name = "KEY", value_parser = PartitionKey::parse)]
     pk: Option<PartitionKey>,
     /// Stop after this many documents
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max: Option<u64>,
-    /// Print only how many documents there are, counted here page by page
+    /// Print only the number of documents, counted here page by page
     #[arg(long)]
     count: bool,
     /// How to print; json and jsonl keep each document's text as stored
@@ -81,7 +81,7 @@ pub async fn run(args: QueryArgs, ui: &Ui) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// A key that has more components than the container's, or fewer where all are needed.
+/// A key with more components than the container's, or with fewer where all are needed.
 pub(super) fn wrong_key(key: &PartitionKey, container: &str, paths: &KeyPaths) -> CliError {
     let (given, all) = (key.0.len(), paths.len());
     if given > all {
@@ -106,7 +106,7 @@ fn explain(error: QueryError, sql: &str) -> CliError {
     }
 }
 
-/// The client library's own refusals, in words that say what to do.
+/// The client library's own refusals, reworded to say what to do.
 fn refused(failure: Failure, sql: &str) -> CliError {
     let aggregate = "pass --pk KEY when one partition key is meant, or select the plain values and count with --count";
     let hint = match (failure.status.code, failure.status.sub) {

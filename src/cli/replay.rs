@@ -37,13 +37,13 @@ pub struct ReplayArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When the store cannot be read. A letter that still cannot be stored is reported, kept, and makes the exit code 3.
+/// When the store cannot be read. A letter that still cannot be stored is reported and kept, and makes the exit code 3.
 pub async fn run(args: ReplayArgs, ui: &Ui) -> Result<Exit, CliError> {
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;
     args.connection.refuse_mongo(&settings)?;
     let account = Account::from_settings(&settings)?;
     let config = CaptureConfig::from_settings(&settings, &config::app_root())?;
-    // The one of the setting is made when it is needed; a name on the command line that is not there is a wrong one.
+    // The folder that the setting names is created when it is needed; one that the command line names must exist.
     if let (Some(named), DeadLetterLocation::Directory(path)) = (&args.dead_letters, &config.dead_letters)
         && !path.exists()
     {

@@ -23,7 +23,7 @@ use crate::{
 ///
 /// # Errors
 /// When the request or the plan is wrong, or the account cannot be used. A document that could not be restored is
-/// reported and makes the exit code 3.
+/// reported, and makes the exit code 3.
 pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     args.how.force = args.force;
     let started = Instant::now();
@@ -41,7 +41,7 @@ pub async fn run(mut args: RestoreArgs, ui: &Ui) -> Result<Exit, CliError> {
     };
     let opened = args.connection.opened().await?;
     let (cosmos, names) = (&opened.cosmos, &opened.names);
-    // Only waiting can be ended in good order; what is planned is of no use before it is whole.
+    // Only waiting can be stopped in good order; a plan is of no use until it is complete.
     let cx = if args.wait { opened.careful_context(ui) } else { opened.context(ui) };
     let containers = restore::open(args.into.as_deref(), &cx).await?;
     let credential = Account::from_settings(&args.connection.settings()?)?.credential;
@@ -108,7 +108,7 @@ fn loaded(file: &Path) -> Result<Vec<Saved>, CliError> {
     })
 }
 
-/// A refused query is nearly always the predicate.
+/// A refused query is nearly always the predicate's fault.
 pub(super) fn explain(failure: crate::cosmos::Failure, predicate: bool) -> CliError {
     if predicate && failure.status.is_bad_request() {
         return CliError::from(ErrorKind::Predicate(failure))

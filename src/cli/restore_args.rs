@@ -1,4 +1,4 @@
-//! Flags of `restore`, and what they ask for.
+//! Flags of `restore`, and the request they form.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -37,11 +37,12 @@ pub struct RestoreArgs {
     /// Partition key of the --id before it, as text or as a JSON array of its components
     #[arg(long, value_name = "KEY", requires = "id")]
     pk: Vec<String>,
-    /// Documents to restore: a JSON object a line with id and pk, and with before, version or at when each goes back to
-    /// its own, as find --format jsonl writes them; with --containers also container; - is standard input
+    /// Documents to restore: one JSON object per line with id and pk, and with before, version or at when each goes
+    /// back to its own version, as find --format jsonl writes them; with --containers also container; - is standard
+    /// input
     #[arg(long, value_name = "FILE", group = "scope")]
     pub(super) ids_file: Option<PathBuf>,
-    /// The list of each container, of a list that is about several.
+    /// The part of a list of several containers that belongs to each.
     #[arg(skip)]
     pub(super) lists: BTreeMap<String, String>,
     /// Documents that matched this predicate at the point in time; your own SQL on `c`
@@ -65,7 +66,7 @@ pub struct RestoreArgs {
     /// Documents whose version at the point in time matches this expression (CEL, as for follow)
     #[arg(long, value_name = "EXPR", group = "scope", requires = "from_archive")]
     filter: Option<String>,
-    /// Only the i-th of n equal parts of the items, by partition key: so that n machines can share a restore
+    /// Only the i-th of n equal parts of the items, by partition key, so that n machines can share a restore
     #[arg(long, value_name = "I/N", conflicts_with_all = ["id", "ids_file", "plan"])]
     feed_range: Option<Shard>,
     /// Point in time: 2026-11-20T14:05:00Z, epoch seconds, 15m, "yesterday 14:05Z"
@@ -80,17 +81,17 @@ pub struct RestoreArgs {
     /// Apply a saved plan, exactly that one
     #[arg(long, value_name = "FILE", group = "scope")]
     pub(super) plan: Option<PathBuf>,
-    /// Put back only this field of a document that exists; repeatable
+    /// Put back only this field of existing documents; repeatable
     #[arg(long, value_name = "PATH", conflicts_with_all = ["plan", "into"])]
     only: Vec<String>,
-    /// Restore into another container of the same partition key, to compare; documents that are there stay
+    /// Restore into another container with the same partition key, to compare; documents that are already there stay
     #[arg(long, value_name = "CONTAINER", value_parser = container)]
     pub(super) into: Option<String>,
     /// Delete documents that did not exist at the point in time; with a number, at most that many
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none",
         conflicts_with_all = ["plan", "into"])]
     delete_newer: Option<DeleteLimit>,
-    /// Make documents again of which latest-version mode cannot tell whether they were deleted before the point in time
+    /// Recreate documents even when latest-version mode cannot tell whether they were deleted before the point in time
     #[arg(long, conflicts_with = "plan")]
     recreate_deleted: bool,
     /// Restore this version of the one --id: a record of the history, an LSN or an etag, as `history` shows them
@@ -100,10 +101,10 @@ pub struct RestoreArgs {
     /// Wait until capture has passed the point in time
     #[arg(long, conflicts_with_all = ["plan", "from_archive"])]
     pub(super) wait: bool,
-    /// Leave out `restored_at`: exactly the version's content
+    /// Do not add `restored_at`: write exactly the version's content
     #[arg(long, conflicts_with = "plan")]
     no_stamp: bool,
-    /// Overwrite documents that were changed after the plan was made (what they were is saved first)
+    /// Overwrite documents that were changed after the plan was made (their current text is saved first)
     #[arg(long)]
     pub(super) force: bool,
     #[command(flatten)]
@@ -112,7 +113,7 @@ pub struct RestoreArgs {
     pub(super) connection: ConnectionArgs,
 }
 
-/// What stands behind `--delete-newer=`, if anything does.
+/// The value of `--delete-newer=`, if there is one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DeleteLimit(pub(super) Option<usize>);
 
@@ -130,7 +131,7 @@ impl std::str::FromStr for DeleteLimit {
 }
 
 impl RestoreArgs {
-    /// What the flags ask for.
+    /// The request that the flags form.
     pub(super) async fn request<'a>(
         &self,
         ui: &Ui,

@@ -1,4 +1,4 @@
-//! What `prune` keeps: its flags, which the setting of the timer function holds too.
+//! What `prune` keeps: its flags, which the setting of the timer function holds, too.
 
 use clap::{Args, Parser};
 use tokio::sync::Mutex;
@@ -11,26 +11,26 @@ use crate::{
     retention::{Policy, Request, timer::PruneTimer},
 };
 
-/// Days of a year, rather one too many.
+/// Days of a year, rounded up.
 const YEAR: i64 = 366 * 86_400;
 
-/// What is removed, and how fast: flags of `prune`, and what the setting of its timer function may hold
+/// What is removed, and how fast: flags of `prune`, and of the setting of its timer function
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("kept").required(true))]
 pub(super) struct RetentionArgs {
-    /// Remove what is older than this span and was not in force any more when it began, such as 90d
+    /// Remove what is older than this span and was no longer in force when it began, such as 90d
     #[arg(long, value_name = "SPAN", value_parser = age, group = "kept")]
     older_than: Option<i64>,
-    /// Keep everything of the last so long, such as 7d
+    /// Keep everything within this span, such as 7d
     #[arg(long, value_name = "SPAN", value_parser = age, group = "kept")]
     keep_within: Option<i64>,
-    /// Before that, keep what was in force at the end of each day (UTC) of the last so long, such as 90d
+    /// Before that, keep what was in force at the end of each day (UTC) within this span, such as 90d
     #[arg(long, value_name = "SPAN", value_parser = age, requires = "keep_within", conflicts_with = "older_than")]
     keep_daily: Option<i64>,
-    /// Before that, keep what was in force at the end of each month (UTC) of the last so long, such as 7y
+    /// Before that, keep what was in force at the end of each month (UTC) within this span, such as 7y
     #[arg(long, value_name = "SPAN", value_parser = age, requires = "keep_within", conflicts_with = "older_than")]
     keep_monthly: Option<i64>,
-    /// Forget documents altogether that were deleted before all of that
+    /// Forget documents completely that were deleted before all of that
     #[arg(long)]
     drop_deleted: bool,
     /// Only count
@@ -63,7 +63,7 @@ impl RetentionArgs {
     }
 }
 
-/// The setting of a timer function, as it would be typed behind `prune`.
+/// The setting of a timer function, as it would be typed after `prune`.
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true, disable_help_flag = true)]
 struct Setting {
@@ -81,16 +81,16 @@ fn parsed(text: &str) -> Result<RetentionArgs, ConfigError> {
     })
 }
 
-/// Whether the settings of timers are right, also while no function has one.
+/// Checks the settings of timers, even when no function uses them.
 ///
 /// # Errors
-/// With the one that is not.
+/// With the first setting that is wrong.
 pub(super) fn check_settings(settings: &Settings) -> Result<(), ConfigError> {
     prune_budget(settings)?;
     settings.get(PRUNE).map_or(Ok(()), |text| parsed(text).map(drop))
 }
 
-/// The timer function that the settings ask for.
+/// The timer function that the settings describe.
 ///
 /// # Errors
 /// When a setting is missing or wrong; nothing is contacted.
@@ -113,7 +113,7 @@ pub(super) fn timer(settings: &Settings, function: &str, account: Account) -> Re
     })
 }
 
-/// A span in seconds; years too.
+/// A span in seconds; years are allowed, too.
 fn age(text: &str) -> Result<i64, String> {
     let text = text.trim();
     let years = ["years", "year", "y"].into_iter().find_map(|unit| text.strip_suffix(unit));

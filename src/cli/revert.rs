@@ -20,8 +20,8 @@ use crate::{
 /// Runs the command.
 ///
 /// # Errors
-/// When the request is wrong, or the account cannot be used. A field in conflict and a document that could not be reverted
-/// are reported and make the exit code 3.
+/// When the request is wrong, or the account cannot be used. A conflicting field and a document that could not be
+/// reverted are reported, and make the exit code 3.
 pub async fn run(mut args: RevertArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     if !args.containers.is_empty() {

@@ -1,4 +1,4 @@
-//! The flags of `revert`, and the request they make.
+//! Flags of `revert`, and the request they form.
 
 use clap::Args;
 
@@ -40,29 +40,29 @@ pub struct RevertArgs {
     /// Up to and including this time
     #[arg(long, value_name = "TIME")]
     to: String,
-    /// Of these, the writes that this expression matches (CEL, as for follow)
+    /// Of these, only the writes that this expression matches (CEL, as for follow)
     #[arg(long, value_name = "EXPR")]
     filter: Option<String>,
     /// Take back only this field; repeatable
     #[arg(long, value_name = "PATH")]
     only: Vec<String>,
-    /// Fields that every writer sets, such as /updatedBy: a later value of theirs stays, and is no conflict
+    /// Fields that every writer sets, such as /updatedBy: a later value stays, and is not a conflict
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     bookkeeping: Vec<String>,
     /// What identifies the elements of an array, as in /items=/sku, so that each is merged by itself; repeatable
     #[arg(long, value_name = "ARRAY=KEY")]
     array_key: Vec<ArrayKey>,
-    /// What a field in conflict gets: today's value (ours), or the one before these writes (base)
+    /// What a conflicting field gets: today's value (ours), or the one before these writes (base)
     #[arg(long, value_enum)]
     prefer: Option<Preferred>,
     /// Delete documents that these writes created; with a number, at most that many
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "none")]
     delete_created: Option<DeleteLimit>,
-    /// Take versions that follow each other for writes that followed each other, also where nothing tells: in
-    /// latest-version mode, and where versions are missing
+    /// Treat consecutive versions as consecutive writes even when that is not certain: in latest-version mode, and
+    /// where versions are missing
     #[arg(long)]
     assume_no_gaps: bool,
-    /// Only the i-th of n equal parts of the items, by partition key: so that n machines can share the work
+    /// Only the i-th of n equal parts of the items, by partition key, so that n machines can share the work
     #[arg(long, value_name = "I/N", conflicts_with_all = ["id", "ids_file"])]
     feed_range: Option<Shard>,
     /// Only show the plan
@@ -80,7 +80,7 @@ pub struct RevertArgs {
     pub(super) connection: ConnectionArgs,
 }
 
-/// Whose value a field in conflict gets.
+/// Whose value a conflicting field gets.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Preferred {
     /// Today's: the later write stands.
@@ -94,7 +94,7 @@ fn which(selected: Option<Selection>, names: &Names, containers: &Containers) ->
     Ok(match selected {
         None => Which::All,
         Some(Selection::One { id, key }) => {
-            // The first components are enough to look, not to write.
+            // The first components are enough for reading, not for writing.
             key.iter().try_for_each(|key| full_key(key, names, containers))?;
             Which::Named(vec![Named { id, key }])
         }
@@ -104,10 +104,10 @@ fn which(selected: Option<Selection>, names: &Names, containers: &Containers) ->
 }
 
 impl RevertArgs {
-    /// What is asked for.
+    /// The request that the flags form.
     ///
     /// # Errors
-    /// When a flag's value cannot be understood, or does not fit the container.
+    /// When a flag's value is malformed, or does not fit the container.
     pub(super) async fn request(
         &self,
         ui: &Ui,

@@ -1,4 +1,4 @@
-//! Which documents a command is about: one, a list, or those that a predicate finds.
+//! Which documents a command works on: one, a list, or those that a predicate finds.
 
 use std::{
     collections::BTreeMap,
@@ -25,13 +25,13 @@ pub struct SelectionArgs {
     /// Its partition key, as text or as a JSON array of the components; needed when several documents share the id
     #[arg(long, value_name = "KEY", value_parser = PartitionKey::parse, requires = "id")]
     pub(super) pk: Option<PartitionKey>,
-    /// The documents of a list: a JSON object a line with id and pk; - is standard input
+    /// The documents of a list: one JSON object per line with id and pk; - is standard input
     #[arg(long, value_name = "FILE", group = "which")]
     ids_file: Option<PathBuf>,
     /// The documents that matched this predicate then; your own SQL on `c`
     #[arg(long = "where", value_name = "PREDICATE", group = "which")]
     predicate: Option<String>,
-    /// The list of each container, of a list that is about several.
+    /// The part of a list of several containers that belongs to each.
     #[arg(skip)]
     lists: BTreeMap<String, String>,
     /// Value of a parameter of the predicate: JSON, or else text (digits as text: zip='"28036"'); repeatable
@@ -71,7 +71,7 @@ impl SelectionArgs {
         }
     }
 
-    /// Reads a list that is about several containers. Of these it leaves those that the list names.
+    /// Reads a list of several containers, and keeps of the containers those that the list names.
     ///
     /// # Errors
     /// When a line does not name one of them.
@@ -82,7 +82,7 @@ impl SelectionArgs {
         Ok(())
     }
 
-    /// The same of a list that may be about the same documents in all of them.
+    /// The same for a list that may apply to all of the containers alike.
     ///
     /// # Errors
     /// When some lines name a container, and a line does not name one of these.
@@ -103,7 +103,7 @@ impl SelectionArgs {
         }
     }
 
-    /// Whether `--version` may name one of the versions.
+    /// Checks whether `--version` can name one of the versions.
     ///
     /// # Errors
     /// When no single document is named.
@@ -120,13 +120,13 @@ impl SelectionArgs {
     }
 }
 
-/// Refuses a partition key that does not have all components.
+/// Refuses a partition key without all of its components.
 pub(super) fn full_key(key: &PartitionKey, names: &Names, containers: &Containers) -> Result<(), CliError> {
     let paths = containers.source.key_paths();
     if key.0.len() == paths.len() { Ok(()) } else { Err(wrong_key(key, &names.source, paths)) }
 }
 
-/// The items of a list, one a line; each once.
+/// The items of a list, one per line, without duplicates.
 pub(super) fn read_ids(file: &Path, names: &Names, containers: &Containers) -> Result<Vec<ItemKey>, CliError> {
     ids(&list_text(file)?, names, containers)
 }
@@ -135,7 +135,7 @@ fn ids(text: &str, names: &Names, containers: &Containers) -> Result<Vec<ItemKey
     input::items_of(text, &names.source, containers.source.key_paths()).map_err(bad_list)
 }
 
-/// The documents of a list's text, and what their lines say that they go back to.
+/// The documents of a list's text, and what each line says its document goes back to.
 pub(super) fn parse_list(text: &str, names: &Names, containers: &Containers) -> Result<Vec<Listed>, CliError> {
     input::listed_of(text, &names.source, containers.source.key_paths()).map_err(bad_list)
 }

@@ -18,7 +18,7 @@ use crate::{
     telemetry::{self, otlp::Export},
 };
 
-/// The host restarts a handler that exits with this code, and does not count it as a failure.
+/// The host restarts a handler that exits with this code without counting it as a failure.
 const RESTART: i32 = 200;
 /// Flags of `serve`
 #[derive(Debug, Args)]
@@ -31,8 +31,8 @@ pub struct ServeArgs {
 /// Runs the handler until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// When a setting or a file is wrong or the port is taken, before any batch is accepted; when the containers are found to be
-/// wrong, which is looked at while the port answers.
+/// When a setting or a file is wrong or the port is taken, before any batch is accepted; when the containers turn out
+/// to be wrong, which is checked while the port answers.
 pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     let app_root = config::app_root();
     let settings = Settings::load(&app_root)?;
@@ -74,7 +74,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     }
     looked?;
     let drained = served.map_err(|e| {
-        // A line of the log, not of stderr: the host shows each line there as an error of its own.
+        // Written to the log, not to stderr: the host shows each line there as an error of its own.
         error!(reason = %e, "server failed");
         CliError::from(ErrorKind::Logged)
     })?;
@@ -86,8 +86,8 @@ pub async fn run(args: ServeArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// Looks at the containers until it is told to stop. On a thread of its own: that reads the machine's root certificates,
-/// which takes longer than all else at the start, and the only worker has the host to answer.
+/// Looks at the containers until it is told to stop. It runs on a thread of its own: it reads the machine's root
+/// certificates, which takes longer than everything else at the start, and the only worker has to answer the host.
 async fn look_apart(captures: Vec<Arc<Capture<CosmosHistory>>>, stop: CancellationToken) -> Result<(), ServeError> {
     let runtime = runtime::Handle::current();
     let look = async move { stop.run_until_cancelled(serving::look(&captures)).await.unwrap_or(Ok(())) };

@@ -34,7 +34,7 @@ pub struct ShowArgs {
     which: SelectionArgs,
     #[command(flatten)]
     several: SeveralArgs,
-    /// Show what it was then: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
+    /// The moment: RFC 3339 with a zone, epoch seconds, 15m, "2h30m ago", "yesterday 14:05Z"
     #[arg(long, value_name = "TIME", default_value = "now")]
     at: String,
     /// Show this version of the one --id: a record of the history, an LSN or an etag, as `history` shows them
@@ -54,7 +54,7 @@ enum ShowFormat {
     /// The document's exact text
     #[default]
     Text,
-    /// One object: the version's particulars, and the document
+    /// One object: the details of the version, and the document
     Json,
 }
 

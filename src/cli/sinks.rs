@@ -1,4 +1,4 @@
-//! `--sink`: where `follow` passes changes on to, as it is written on the command line.
+//! `--sink`: parses where `follow` passes changes on to.
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
@@ -53,7 +53,7 @@ impl std::fmt::Display for SinkArg {
 /// message would quote a signature.
 ///
 /// # Errors
-/// When one is wrong or given twice, or a flag is for a sink that is not there.
+/// When one is malformed or given twice, or a flag belongs to a sink that is not there.
 pub(super) fn targets(ui: &Ui, args: &FollowArgs) -> Result<Vec<SinkTarget>, CliError> {
     let mut sinks = Vec::with_capacity(args.sinks.len().max(1));
     for text in &args.sinks {

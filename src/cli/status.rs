@@ -1,4 +1,4 @@
-//! `status`: how capture and history stand, without reading them through.
+//! `status`: how capture and the history are doing, without reading the whole history.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::{
 /// Flags of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Count source, history and all that waits, and estimate bytes: reads every page
+    /// Count the source, the history and everything that waits, and estimate bytes: reads every page
     #[arg(long)]
     count: bool,
     /// Directory or blob container URL [setting: REWIND_DEAD_LETTERS]
@@ -27,7 +27,7 @@ pub struct StatusArgs {
     /// At most this many request units a second, on average, while counting
     #[arg(long, value_name = "RU/S", value_parser = ru_limit)]
     ru_limit: Option<f64>,
-    /// A change that waits for longer than this says that capture stands still
+    /// Take a change that waits for longer than this as a sign that capture stands still
     #[arg(long, value_name = "SPAN", value_parser = span, default_value = "1m")]
     stalled_after: i64,
     /// How to print the report
@@ -40,7 +40,7 @@ pub struct StatusArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When source or history cannot be read. Leases and dead letters that cannot be read are named, and left out.
+/// When the source or the history cannot be read. Leases and dead letters that cannot be read are named and left out.
 pub async fn run(args: StatusArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let settings = args.connection.settings_with(args.dead_letters.as_ref())?;

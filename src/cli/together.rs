@@ -1,5 +1,5 @@
-//! Several containers in one restore, revert or undo: each has a plan, all are shown, asked about and carried out together,
-//! under one id.
+//! Several containers in one restore, revert or undo. Each has a plan; all plans are shown, confirmed and applied
+//! together, under one id.
 
 use std::{path::Path, time::Instant};
 
@@ -25,11 +25,11 @@ use crate::{
     },
 };
 
-/// The containers of `--containers`: each with its history, as `orders=order-changes`, or as the function that captures it
-/// has it.
+/// The containers of `--containers`: each with its history, as `orders=order-changes`, or with that of the function
+/// that captures it.
 ///
 /// # Errors
-/// When a history is not known, or two containers would have the same.
+/// When a history is not known, or two containers would share one.
 pub(super) fn names_of(connection: &ConnectionArgs, containers: &[String]) -> Result<Vec<Names>, CliError> {
     let settings = connection.settings()?;
     connection.refuse_mongo(&settings)?;
@@ -49,21 +49,22 @@ pub(super) fn names_of(connection: &ConnectionArgs, containers: &[String]) -> Re
     })
 }
 
-/// Which containers a command looks at, one after the other: a flag of `show`, `diff` and `find`.
+/// Which containers a command works on, one after another: a flag of `show`, `diff` and `find`.
 #[derive(Debug, Args)]
 pub struct SeveralArgs {
-    /// Look at several containers, one after the other: names, each with =CHANGES unless a function of the app captures it
+    /// Work on several containers, one after another: names, each with =CHANGES unless a function of the app captures
+    /// it
     #[arg(long, value_name = "NAME[=CHANGES]", value_delimiter = ',')]
     containers: Vec<String>,
 }
 
 impl SeveralArgs {
-    /// Their names; empty: the one of the connection.
+    /// Their names; empty means the container of the connection.
     pub(super) fn containers(&self) -> &[String] {
         &self.containers
     }
 
-    /// The same with what else a function or its flag says of them; empty: the one of the connection.
+    /// The same with what else a function or its flag says of them; empty means the container of the connection.
     ///
     /// # Errors
     /// When a container's history is not known.
@@ -71,7 +72,7 @@ impl SeveralArgs {
         if self.containers.is_empty() { Ok(Vec::new()) } else { names_of(connection, &self.containers) }
     }
 
-    /// Runs a command for each container, or once. Where one of several has nothing that is asked for, that is said.
+    /// Runs a command for each container, or once. Reports each of several containers in which nothing was found.
     ///
     /// # Errors
     /// When a container's history is not known, or the command fails.
@@ -97,7 +98,7 @@ impl SeveralArgs {
                     is_somewhere = true;
                 }
             }
-            // The part that was told to stop has said so.
+            // The part that was told to stop has reported it.
             if ui.stop().is_cancelled() {
                 return Ok(Exit::Incomplete);
             }
@@ -117,7 +118,8 @@ pub(super) struct Then<'a> {
     pub(super) plan_out: Option<&'a Path>,
 }
 
-/// Plans for each container, and carries all out. Where nothing is in scope, nothing is done; somewhere it has to be.
+/// Plans each container and applies all plans. A container without matching documents is skipped; at least one must
+/// have some.
 ///
 /// # Errors
 /// When a plan cannot be made or saved, or as [`carry_out`].
@@ -129,7 +131,7 @@ pub(super) async fn plan_and_carry_out(
     plan: impl AsyncFn(&Names, &Containers, &AnyContext<'_>) -> Result<Result<OnePlan, RestoreError>, CliError>,
 ) -> Result<Exit, CliError> {
     let started = Instant::now();
-    // Only waiting can be ended in good order.
+    // Only waiting can be stopped in good order.
     let together = plan_each(all, &ui.careful_context(cosmos, names).any(), plan).await?;
     if let Some(file) = then.plan_out {
         save_parts(ui, &together, file)?;
@@ -141,16 +143,16 @@ pub(super) async fn plan_and_carry_out(
 /// Saves the plans in one file.
 ///
 /// # Errors
-/// When there is such a file already, or it cannot be written.
+/// When the file exists already, or it cannot be written.
 pub(super) fn save_parts(ui: &Ui, together: &Together, file: &Path) -> Result<(), CliError> {
     let plans = together.parts.iter().map(|part| (part.plan(), part.planned.texts.as_ref()));
     save_plans(ui, &plans.collect::<Vec<_>>(), file)
 }
 
-/// Shows all plans, asks once, and carries them out one after the other.
+/// Shows all plans, asks once, and applies them one after another.
 ///
 /// # Errors
-/// When the limits are too low for all of them, nobody agrees, or one is given up.
+/// When the limits are too low for all of them, the question is declined, or a plan is given up.
 pub(super) async fn carry_out(
     ui: &Ui,
     together: &Together,
@@ -174,7 +176,7 @@ pub(super) async fn carry_out(
     reports.finish()
 }
 
-/// A saved plan that cannot be used, from this file.
+/// Names the file of a saved plan that cannot be used.
 pub(super) fn bad_plan(file: Option<&Path>, problem: BadPlan) -> CliError {
     let flag = file.map_or_else(|| "--plan".to_owned(), |file| format!("--plan {}", file.display()));
     CliError::usage(flag, "make a new plan with --plan-out, for these containers").because(problem)

@@ -34,7 +34,7 @@ pub struct UndoArgs {
     /// Only show the plan
     #[arg(long)]
     dry_run: bool,
-    /// Overwrite documents that were changed after the plan was made (what they were is saved first)
+    /// Overwrite documents that were changed after the plan was made (their current text is saved first)
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -46,7 +46,8 @@ pub struct UndoArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When there is no such restore. A document changed since is a conflict, not a victim: reported, exit code 3.
+/// When there is no such restore. A document that was changed since is a conflict: it stays, is reported, and makes the
+/// exit code 3.
 pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
     args.how.force = args.force;
     let started = Instant::now();
@@ -54,7 +55,7 @@ pub async fn run(mut args: UndoArgs, ui: &Ui) -> Result<Exit, CliError> {
     let (cosmos, names) = (&opened.cosmos, &opened.names);
     if args.list {
         let changes = cosmos.container(&names.database, &names.changes).await?;
-        // Whatever has become of the source.
+        // Works even when the source is gone.
         let restores = journal::list(&CosmosReader::new(changes.clone(), changes.key_paths())).await?;
         render::undo::list(ui, &restores, args.how.format)?;
         ui.spent(&count_of(restores.len() as u64, "restore"), cosmos, started);

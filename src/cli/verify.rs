@@ -22,19 +22,19 @@ pub struct VerifyArgs {
     /// Compare the texts, not only the etags
     #[arg(long)]
     content: bool,
-    /// Make this many versions, chosen at random, documents again
+    /// Rebuild this many versions, chosen at random, as documents
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     deep: u32,
-    /// Save what is missing of the live documents in the history
+    /// Save the live documents that the history lacks
     #[arg(long)]
     repair: bool,
-    /// Documents younger than this may be captured yet: a span such as 60s or 5m
+    /// Tolerate that documents younger than this are not captured yet: a span such as 60s or 5m
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = span)]
     grace: i64,
     /// Do not follow chains of versions before this moment: what was there may have been pruned
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Name at most this many documents for each check
+    /// Name at most this many documents per check
     #[arg(long, value_name = "N", default_value_t = 10)]
     show: usize,
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub(super) fn span(text: &str) -> Result<i64, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// When the account cannot be used. Whatever speaks against the history makes the exit code 3.
+/// When the account cannot be used. Anything that is wrong with the history makes the exit code 3.
 pub async fn run(args: VerifyArgs, ui: &Ui) -> Result<Exit, CliError> {
     let started = Instant::now();
     let opened = args.connection.opened().await?;

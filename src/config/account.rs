@@ -1,4 +1,4 @@
-//! The Cosmos DB account: where it is, and how the caller proves who it is.
+//! The Cosmos DB account: where it is, and how the caller authenticates.
 
 use url::Url;
 
@@ -10,13 +10,13 @@ use crate::secret::Secret;
 pub struct Account {
     /// `https://<account>.documents.azure.com/`, or a loopback address.
     pub endpoint: Url,
-    /// How the caller proves who it is.
+    /// How the caller authenticates.
     pub credential: Credential,
     /// Whether operations of several partition keys are packed into one request.
     pub packs: bool,
 }
 
-/// How the caller proves who it is.
+/// How the caller authenticates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
     /// The account key.
@@ -39,8 +39,8 @@ impl Account {
         ["CosmosDB", "CosmosDB__accountEndpoint"].iter().any(|name| settings.get(name).is_some())
     }
 
-    /// The account of who needs none: a place on this machine that nobody asks for anything. Blobs are reached as the
-    /// developer who is signed in.
+    /// A placeholder account for those who need none: a place on this machine that is never contacted. Blobs are
+    /// reached as the signed-in developer.
     ///
     /// # Errors
     /// Never: the address is a constant.
@@ -63,7 +63,7 @@ impl Account {
         };
         if let Some(endpoint) = settings.get(ENDPOINT) {
             let endpoint = parse_endpoint(ENDPOINT, endpoint)?;
-            // A flag that names a loopback endpoint needs no key: `local` and the emulators share a public one.
+            // A loopback endpoint that a flag names needs no key: `local` and the emulators share a public one.
             let loopback = is_loopback(&endpoint);
             let credential = match settings.get("CosmosDB__credential").map(str::to_ascii_lowercase).as_deref() {
                 Some("managedidentity") => {
@@ -144,7 +144,7 @@ fn parse_endpoint(name: &str, text: &str) -> Result<Url, ConfigError> {
     Ok(url)
 }
 
-/// Whether an address is this machine's own.
+/// Whether an address is on this machine.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),

@@ -17,7 +17,7 @@ pub enum Fidelity {
     Payload,
 }
 
-/// Limits and switches of capture, all of them validated.
+/// Limits and switches of capture, all validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureConfig {
     /// Whether altered documents are re-read.
@@ -40,7 +40,8 @@ impl CaptureConfig {
     /// Reads and validates the settings of capture.
     pub fn from_settings(settings: &Settings, app_root: &Path) -> Result<Self, ConfigError> {
         const DEAD_LETTERS: &str = "REWIND_DEAD_LETTERS";
-        // On Azure the application folder is read-only or gone with the instance: a default there would lose data.
+        // On Azure the application folder is read-only, or disappears with the instance: a default there would lose
+        // data.
         if settings.get(DEAD_LETTERS).is_none() && settings.get("WEBSITE_SITE_NAME").is_some() {
             return Err(ConfigError::new(
                 DEAD_LETTERS,
@@ -104,7 +105,7 @@ pub fn prune_budget(settings: &Settings) -> Result<Duration, ConfigError> {
     settings.parse::<u64>("REWIND_PRUNE_SECONDS", |v| (1..=3600).contains(v), fix).map(Duration::from_secs)
 }
 
-/// The folder of host.json: what the host says, else the working directory.
+/// The folder of host.json: the one that the host names, else the working directory.
 pub fn app_root() -> PathBuf {
     std::env::var_os("FUNCTIONS_APP_ROOT_PATH").map_or_else(|| PathBuf::from("."), PathBuf::from)
 }

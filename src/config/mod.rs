@@ -1,4 +1,4 @@
-//! Environment, settings file and flags, parsed once into types the inside trusts.
+//! Environment, settings file and flags, parsed once into types that the rest of the program trusts.
 //!
 //! The same settings serve the Functions host's binding and this binary. Precedence, highest first: a command-line flag,
 //! `<FunctionName>__<SETTING>` for one function, the environment, then `local.settings.json` beside host.json, which Core
@@ -24,7 +24,7 @@ pub use crate::secret::Secret;
 pub const EMULATOR_KEY: &str =
     "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==";
 
-/// Every setting the product reads, with its default and meaning: one list for validation, help and documents.
+/// Every setting of the product, with its default and meaning: one list for validation, help and documents.
 pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc::new("CosmosDB", "", "connection string of the account (AccountEndpoint=...;AccountKey=...;)"),
     SettingDoc::new("CosmosDB__accountEndpoint", "", "account endpoint for keyless identity, instead of CosmosDB"),
@@ -109,7 +109,7 @@ pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc::new("OTEL_METRIC_EXPORT_INTERVAL", "60000", "milliseconds between two sends of the metrics"),
 ];
 
-/// Whether a source is the address of a MongoDB deployment, and not a container's name.
+/// Whether a source is the address of a MongoDB deployment rather than a container's name.
 pub fn is_mongo_address(text: &str) -> bool {
     text.starts_with("mongodb://") || text.starts_with("mongodb+srv://")
 }
@@ -123,7 +123,7 @@ pub struct SettingDoc {
     pub default: &'static str,
     /// What it means, one line.
     pub meaning: &'static str,
-    /// Whether a function may have a value of its own.
+    /// Whether a function may have its own value.
     pub for_functions: bool,
 }
 
@@ -137,7 +137,7 @@ impl SettingDoc {
     }
 }
 
-/// A setting that is missing or wrong: names the setting, says what is wrong and what to write.
+/// A setting that is missing or wrong: its name, what is wrong, and what to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("setting {name}: {problem}\n  fix: {fix}")]
 pub struct ConfigError {

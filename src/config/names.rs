@@ -18,23 +18,23 @@ pub struct Names {
 /// Why containers cannot be used together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadContainers {
-    /// No container has such a name.
+    /// A name that no container can have.
     #[error("{0:?} is not the name of a container")]
     NoName(String),
-    /// A container's history is not said, and no function captures it.
+    /// The history of a container is not given, and no function captures it.
     #[error("no function captures {0}, so its history is not known")]
     NoHistory(String),
-    /// Two are the same, or would have the same history.
+    /// Two are the same, or would share a history.
     #[error("{0} and {1} are not two containers with a history each")]
     Same(String, String),
 }
 
 impl Names {
-    /// Several containers, each with its history, as `orders=order-changes`, or as the first of `known` has it. What else
-    /// there is to name is that of `common`.
+    /// Several containers, each with its history, as `orders=order-changes`, or with that of the first of `known` that
+    /// has it. All other names come from `common`.
     ///
     /// # Errors
-    /// When a name is none, a history is not known, or two containers would have the same.
+    /// When a name is invalid, a history is not known, or two containers would share one.
     pub fn several(texts: &[String], common: &Self, known: &[Self]) -> Result<Vec<Self>, BadContainers> {
         let mut all: Vec<Self> = Vec::new();
         for text in texts {
@@ -60,7 +60,7 @@ impl Names {
         Ok(all)
     }
 
-    /// Whether a database or a container can have this name: the service's own rule.
+    /// Whether a database or a container can have this name, by the service's own rule.
     pub fn is_one(text: &str) -> bool {
         let wrong = |c: char| matches!(c, '/' | '\\' | '?' | '#') || c.is_control();
         !text.trim().is_empty() && text.len() <= 255 && !text.contains(wrong)

@@ -14,21 +14,21 @@ use super::{ConfigError, is_loopback};
 pub enum DeadLetterLocation {
     /// A local directory.
     Directory(PathBuf),
-    /// A blob container; a SAS, when there is one, is part of the URL and therefore secret.
+    /// A blob container; a SAS, if there is one, is part of the URL and therefore secret.
     Blob(BlobUrl),
 }
 
-/// A text that should be a URL, without what may be a secret in it: a signature, or a password before the host.
+/// A text that should be a URL, without what may be secret in it: a signature, or a password before the host.
 pub fn without_secrets(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
-    // Also where the question mark was forgotten.
+    // Even when the question mark was forgotten.
     let text = text.split("sig=").next().unwrap_or_default();
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     format!("{scheme}://{}{path}", authority.rsplit('@').next().unwrap_or_default())
 }
 
-/// URL of a blob container. Shown without its query, which may hold a signature.
+/// URL of a blob container. Displayed without its query, which may hold a signature.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BlobUrl(Url);
 
@@ -45,8 +45,8 @@ impl BlobUrl {
 }
 
 impl BlobUrl {
-    /// The container's own URL, and the folder below it that this one names (empty, or without slashes at its ends).
-    /// On this machine the account is the first part of the path, as in Azurite's URLs.
+    /// The container's own URL, and the folder below it that this one names (empty, or without slashes at its ends). On
+    /// this machine the account is the first part of the path, as in Azurite's URLs.
     pub fn split(&self) -> (Self, String) {
         let account = usize::from(is_loopback(&self.0));
         let parts: Vec<&str> = self.0.path().split('/').filter(|part| !part.is_empty()).collect();
@@ -82,7 +82,7 @@ impl DeadLetterLocation {
             if url.scheme() == "http" && !is_loopback(&url) {
                 return Err(ConfigError::new(name, "is plain http on another machine", fix));
             }
-            // Neither is sent to the service, and both would be shown wherever the URL is.
+            // Neither is sent to the service, and both would appear wherever the URL is shown.
             if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
                 return Err(ConfigError::new(name, "carries credentials or a fragment (#) beside its query", fix));
             }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, str::FromStr};
 use super::{ConfigError, SETTINGS};
 use crate::secret::Secret;
 
-/// The raw settings by name, before any of them is understood.
+/// The raw settings by name, before they are parsed.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     values: BTreeMap<String, Secret>,
@@ -15,7 +15,7 @@ pub struct Settings {
 impl Settings {
     /// The process environment over `local.settings.json` in `app_root`, when that file exists.
     pub fn load(app_root: &Path) -> Result<Self, ConfigError> {
-        // What cannot be read must not pass for what is not set: the default would be another database.
+        // An unreadable file must not count as unset: the default would be another database.
         let own = |name: &str| SETTINGS.iter().any(|s| name == s.name || name.ends_with(&format!("__{}", s.name)));
         for (name, value) in std::env::vars_os() {
             if let (Some(name), None) = (name.to_str(), value.to_str())
@@ -68,7 +68,7 @@ impl Settings {
             let fix = "compare it with local.settings.example.json; every value under Values is a string";
             ConfigError::new("local.settings.json", format!("is not valid: {problem}"), fix)
         };
-        // An array would pass for an object of which all members are left out.
+        // An array would be taken for an object without members.
         if text.trim_start().starts_with('[') {
             return Err(invalid("it is a list".into()));
         }
@@ -119,7 +119,7 @@ impl Settings {
         Ok(())
     }
 
-    /// The settings whose names begin so, in any case, by the rest of their names.
+    /// The settings whose names begin like this, in any case, by the rest of their names.
     pub fn below(&self, prefix: &str) -> BTreeMap<&str, &str> {
         let is_below = |name: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
         let all = self.values.iter().chain(&self.overrides).filter(|(name, _)| is_below(name));

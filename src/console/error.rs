@@ -1,6 +1,5 @@
-//! Why a command did not do what was asked. [`ErrorKind::exit`] is the one table of exit codes; `cli::conversions` says which
-//! kind a use case's error is, and what to do about it. No `match` there has a wildcard: a new variant does not compile
-//! until it has its row.
+//! Why a command failed. [`ErrorKind::exit`] is the one table of exit codes; `cli::conversions` maps the errors of use
+//! cases to kinds and hints. No `match` there has a wildcard: a new variant does not compile until it has its row.
 
 use std::{borrow::Cow, error::Error, fmt, io};
 
@@ -12,7 +11,7 @@ use crate::{
     dead_letters::{DeadLetterError, StoreError},
 };
 
-/// What kind of thing went wrong; it displays as what was tried, without the cause.
+/// The kind of failure; it displays what was tried, without the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum ErrorKind {
     /// The command line is wrong; nothing was done.
@@ -33,21 +32,21 @@ pub enum ErrorKind {
     /// It failed.
     #[error("{0}")]
     Failed(String),
-    /// It ended before everything was done: what is not done can be done by another run.
+    /// It ended before everything was done; another run can do the rest.
     #[error("{0}")]
     Incomplete(String),
-    /// Another error, after a part of the work.
+    /// It failed after a part of the work was done.
     #[error("{}; {left}", .by.report())]
     Interrupted {
         /// What ended it.
         by: Box<CliError>,
-        /// What is left of the work.
+        /// What is left to do.
         left: &'static str,
     },
-    /// A person was asked, and did not agree.
+    /// A person was asked, and declined.
     #[error("not confirmed; nothing was done")]
     NotConfirmed,
-    /// The reader of stdout has gone away (`| head`), which is no error.
+    /// The reader of stdout has gone away (`| head`), which is not an error.
     #[error("nobody reads the output any more")]
     Unread,
     /// The log has it already; a second report would look like a second error.
@@ -67,7 +66,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whether a person is told.
+    /// Whether it is reported to the user.
     pub fn is_told(&self) -> bool {
         match self {
             Self::Unread | Self::Logged => false,
@@ -106,15 +105,15 @@ impl From<String> for Hint {
     }
 }
 
-/// Why a command did not do what was asked: what happened, its cause, and the next steps.
+/// Why a command failed: what happened, its cause, and the next steps.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct CliError {
     /// What happened.
     pub kind: ErrorKind,
-    /// Why.
+    /// Its cause.
     pub source: Option<Box<dyn Error + Send + Sync>>,
-    /// The next steps, where there are any to name.
+    /// The next steps, if there are any to name.
     pub hints: Vec<Hint>,
 }
 
@@ -129,7 +128,7 @@ impl CliError {
         ErrorKind::Failed(message.into()).into()
     }
 
-    /// A file that cannot be written. Whoever named it is to name another one, unless its place is full.
+    /// A file that cannot be written. The user should name another one, unless its disk is full.
     pub fn unwritable(file: impl Into<String>, cause: io::Error, hint: &'static str) -> Self {
         match room(&cause) {
             Some(room) => Self::failed(file).because(cause).hint(room),
@@ -137,7 +136,7 @@ impl CliError {
         }
     }
 
-    /// A store of dead letters that failed: what to do where there is no room, else what `otherwise` makes of the message.
+    /// A store of dead letters that failed: a hint when the disk is full, else what `otherwise` makes of the message.
     pub fn letters(error: &DeadLetterError, otherwise: impl FnOnce(String) -> Self) -> Self {
         match error.cause() {
             StoreError::Directory(cause) if room(cause).is_some() => Self::failed(chain(error)).hint_of(room(cause)),
@@ -145,12 +144,12 @@ impl CliError {
         }
     }
 
-    /// What is not done can be done by another run.
+    /// Another run can do the rest.
     pub fn incomplete(message: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self::from(ErrorKind::Incomplete(message.into())).hint(hint)
     }
 
-    /// What was asked for is not there.
+    /// What was asked for does not exist.
     pub fn not_there(message: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self::from(ErrorKind::NotThere(message.into())).hint(hint)
     }
@@ -161,13 +160,13 @@ impl CliError {
         Self { source: Some(cause.into()), ..self }
     }
 
-    /// The same error with this next step alone.
+    /// The same error with only this hint.
     #[must_use]
     pub fn hint(self, hint: impl Into<Hint>) -> Self {
         Self { hints: vec![hint.into()], ..self }
     }
 
-    /// The same error with the next step, where there is a usual one.
+    /// The same error with the usual hint, if there is one.
     #[must_use]
     pub fn hint_of(self, hint: Option<impl Into<Hint>>) -> Self {
         match hint {
@@ -176,20 +175,20 @@ impl CliError {
         }
     }
 
-    /// The same error after a part of the work, of which this is left.
+    /// The same error after a part of the work; this is what is left.
     #[must_use]
     pub fn leaving(self, left: &'static str) -> Self {
         let hints = self.hints.clone();
         Self { hints, ..ErrorKind::Interrupted { by: Box::new(self), left }.into() }
     }
 
-    /// What happened and all of its causes, on one line.
+    /// What happened, with all its causes, on one line.
     pub fn report(&self) -> String {
         chain(self)
     }
 }
 
-/// The next step where there is no room: what was asked for is right.
+/// The next step on a full disk: the request itself was right.
 pub(crate) fn room(cause: &io::Error) -> Option<&'static str> {
     let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
     full.contains(&cause.kind()).then_some("make room there, then run the command again")

@@ -13,7 +13,7 @@ pub enum Exit {
     Incomplete = 3,
 }
 
-/// What each exit code means; docs/reference/exit-codes.md is made of it.
+/// What each exit code means; docs/reference/exit-codes.md is generated from it.
 pub const EXITS: [(Exit, &str); 4] = [
     (Exit::Done, "done"),
     (Exit::Failed, "failed; the message says what, the hint what to do"),
@@ -22,7 +22,7 @@ pub const EXITS: [(Exit, &str); 4] = [
 ];
 
 impl Exit {
-    /// How a command ended of which this part ended so, and another one otherwise.
+    /// Combines how two parts of a command ended.
     pub(crate) fn and(self, other: Self) -> Self {
         if self == Self::Done { other } else { self }
     }

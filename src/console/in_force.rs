@@ -1,4 +1,4 @@
-//! What is said of the version in force at a moment, and of a moment without one.
+//! What is said about the version in force at a moment, or about a moment without one.
 
 use super::{
     CliError, Ui,
@@ -14,7 +14,7 @@ use crate::{
     history::as_of::{self, AsOf, Caveat, State},
 };
 
-/// The version in force in a few words: its time, what happened, how it was captured, how far from the moment.
+/// Describes the version in force: its time, what happened, how it was captured, and how far it is from the moment.
 pub(crate) fn describe(as_of: &AsOf<'_>) -> Option<String> {
     let version = as_of.version()?;
     let gone = version.op.is_some_and(Op::is_tombstone);
@@ -38,14 +38,14 @@ pub(crate) fn describe(as_of: &AsOf<'_>) -> Option<String> {
     Some(printable(&text).into_owned())
 }
 
-/// Says on stderr what cannot be known.
+/// Prints on stderr what cannot be known.
 pub(crate) fn note_caveats(ui: &Ui, caveats: &[Caveat]) {
     for caveat in caveats {
         ui.note(&format!("note: {caveat}"));
     }
 }
 
-/// Why there is no document at the moment, with the next step. `flag` names the time that was asked for.
+/// Why there is no document at the moment, with a hint. `flag` names the time that was asked for.
 pub(crate) fn not_there(id: &str, as_of: &AsOf<'_>, versions: &[Version], flag: &str) -> CliError {
     let at = if as_of.at == PointInTime::END { "now".to_owned() } else { format!("at {}", as_of.at) };
     let (message, hint) = match &as_of.state {

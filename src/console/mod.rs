@@ -1,5 +1,5 @@
-//! What a person at a terminal sees: prints, asks, tells errors with their next steps, and shows reports. It is given values,
-//! and knows no flags but the names of those that a next step is about.
+//! What a person at a terminal sees: prints, asks, reports errors with hints, and shows reports. It is given values,
+//! and knows no flags except those that a hint names.
 
 mod error;
 mod exit;

@@ -1,4 +1,4 @@
-//! Shows a person how far a use case is: bars and notes on standard error.
+//! Shows the progress of a use case: bars and notes on standard error.
 
 use std::{io::Write as _, time::Duration};
 
@@ -15,18 +15,18 @@ use crate::{
 pub(crate) struct Screen(pub(super) Stream);
 
 impl Screen {
-    /// Prints a line. A closed standard error is nobody's problem.
+    /// Prints a line. A closed standard error is ignored.
     pub(super) fn line(&self, text: &str) {
         let _ = writeln!(self.0.open(), "{text}");
     }
 
-    /// Prints a question, and stays on its line.
+    /// Prints a question and stays on its line.
     pub(super) fn ask(&self, question: &str) {
         let mut out = self.0.open();
         let _ = write!(out, "{question}").and_then(|()| out.flush());
     }
 
-    /// A bar towards `total`, or a counter when the total is not known; silent when standard error is no terminal.
+    /// A bar towards `total`, or a counter when the total is not known; nothing when standard error is not a terminal.
     fn bar(&self, what: &'static str, total: Option<u64>) -> Bar<'_> {
         let target = match self.0 {
             Stream::Kept(_) => ProgressDrawTarget::hidden(),
@@ -60,7 +60,7 @@ impl Progress for Screen {
     }
 }
 
-/// A progress bar; it goes when it is dropped.
+/// A progress bar that disappears when it is dropped.
 struct Bar<'a> {
     bar: ProgressBar,
     screen: &'a Screen,

@@ -1,4 +1,4 @@
-//! How commands end that run until they are told to.
+//! How long-running commands are told to end.
 
 use std::process;
 
@@ -33,7 +33,7 @@ pub(crate) async fn watch_signals(stop: CancellationToken) {
     }
 }
 
-/// Listens to SIGTERM and Ctrl-C from now on; what is returned ends at the first of them.
+/// Listens to SIGTERM and Ctrl-C from now on; the future resolves at the first of them.
 #[cfg(all(feature = "local", unix))]
 pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
     use signal::unix::{SignalKind, signal};
@@ -47,7 +47,7 @@ pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
     })
 }
 
-/// Listens to Ctrl-C; what is returned ends when it comes.
+/// Listens to Ctrl-C; the future resolves when it comes.
 #[cfg(all(feature = "local", not(unix)))]
 pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
     Ok(async {

@@ -1,4 +1,4 @@
-//! Where a command prints, whom it asks, and how it hears of Ctrl-C: made once in `main` and passed to everything that
+//! Where a command prints, whom it asks, and how it learns of Ctrl-C. Made once in `main` and passed to everything that
 //! prints. Data goes to standard output, everything else to standard error. Nothing else prints.
 
 use std::{
@@ -21,18 +21,18 @@ use crate::{
     format::{self, Cell, Documents, Format, Look, NotWritten, Rows, printable},
 };
 
-/// What a command prints on, and how it is interrupted.
+/// The output of a command, and how it is interrupted.
 #[derive(Debug)]
 pub struct Ui {
     output: Stream,
     screen: Screen,
     look: Look,
     is_coloured: bool,
-    /// Whether a person is there to be asked.
+    /// Whether there is a person to ask.
     can_ask: bool,
-    /// Whether signals are waited for.
+    /// Whether signals are being waited for.
     is_interruptible: bool,
-    /// Told once to stop, a command begins nothing any more, whichever of its parts has come to it.
+    /// Once it is told to stop, a command begins nothing new, whichever of its parts is running.
     stop: CancellationToken,
     heeded: Once,
     clock: Arc<dyn Clock>,
@@ -45,7 +45,7 @@ pub(super) enum Stream {
     Output,
     /// Its standard error.
     Errors,
-    /// Nowhere: it is kept.
+    /// Nowhere: it is kept in memory.
     Kept(Arc<Mutex<Vec<u8>>>),
 }
 
@@ -115,7 +115,7 @@ impl Ui {
         }
     }
 
-    /// What was kept of standard output and of standard error since this was asked last.
+    /// What was printed to standard output and standard error since the last call.
     pub fn said(&self) -> (String, String) {
         (self.output.taken(), self.screen.0.taken())
     }
@@ -181,12 +181,12 @@ impl Ui {
         self.write(|out| format::summary(out, format, figures))
     }
 
-    /// Prints text that was made elsewhere, as it is.
+    /// Prints text that was made elsewhere, unchanged.
     pub(crate) fn text(&self, bytes: &[u8]) -> Result<(), CliError> {
         self.write(|out| out.write_all(bytes))
     }
 
-    /// Prints one JSON value on a line, as it is serialized: nothing of it is held.
+    /// Prints one JSON value on a line while it is serialized, without holding it in memory.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), CliError> {
         self.write(|out| {
             serde_json::to_writer(&mut *out, value)?;
@@ -204,12 +204,12 @@ impl Ui {
         self.line(&format::document(text, indented, self.look))
     }
 
-    /// Prints what the next lines are about.
+    /// Prints a heading for the next lines.
     pub(crate) fn heading(&self, text: &str) -> Result<(), CliError> {
         self.line(&printable(text))
     }
 
-    /// Prints fields that differ, a line for each.
+    /// Prints the fields that differ, one per line.
     pub(crate) fn differences(&self, differences: &[Difference<'_>]) -> Result<(), CliError> {
         if differences.is_empty() {
             return Ok(());
@@ -229,7 +229,7 @@ impl Ui {
         write(&mut out).and_then(|()| out.flush()).map_err(|e| NotWritten(e).into())
     }
 
-    /// Asks before something that cannot be taken back. `answer` is what must be typed; `yes` is the flag that answers.
+    /// Asks before something that cannot be undone. `answer` is what must be typed; `yes` is the flag that answers.
     ///
     /// # Errors
     /// When there is no terminal to ask on, or the answer was another one.
@@ -253,13 +253,14 @@ impl Ui {
         Context { clock: self.clock.clone(), progress: &self.screen, stop, ..Context::new(cosmos, names) }
     }
 
-    /// The context of a command that finishes what it has begun when Ctrl-C or SIGTERM comes.
+    /// The context of a command that finishes what it has begun on Ctrl-C or SIGTERM.
     pub(crate) fn careful_context<'a>(&'a self, cosmos: &'a Cosmos, names: &'a Names) -> Context<'a> {
         self.heed();
         self.context(cosmos, names)
     }
 
-    /// From now on Ctrl-C and SIGTERM tell the work to stop, in every context; a second one ends the process at once.
+    /// From now on Ctrl-C and SIGTERM tell the work to stop, in every context; a second signal ends the process at
+    /// once.
     pub(crate) fn heed(&self) {
         if self.is_interruptible {
             self.heeded.call_once(|| drop(tokio::spawn(watch_signals(self.stop.clone()))));
@@ -273,7 +274,7 @@ impl Ui {
 }
 
 impl From<NotWritten> for CliError {
-    /// Nothing when the reader has gone (`| head`), else a failure.
+    /// Ignores that the reader has gone (`| head`); anything else is a failure.
     fn from(NotWritten(error): NotWritten) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return ErrorKind::Unread.into();

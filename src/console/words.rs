@@ -1,4 +1,4 @@
-//! How times, versions, keys and records are called.
+//! How times, versions, keys and records are written for people.
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ pub(crate) fn time(ts: i64) -> String {
     PointInTime::from_epoch(ts).to_string()
 }
 
-/// The partition key in JSON output: a single component by itself.
+/// The partition key in JSON output; a single component stands alone.
 pub(crate) fn pk_json(key: &PartitionKey) -> Value {
     match key.0.as_slice() {
         [one] => one.to_json(),
@@ -37,7 +37,7 @@ pub(crate) fn op(version: &Version) -> &'static str {
     version.op.map_or("legacy", Op::as_str)
 }
 
-/// The flag that names a key, as a shell takes it.
+/// The flag that names a key, quoted for a shell.
 pub(crate) fn pk_flag(key: &PartitionKey) -> String {
     let mut text = key.to_string();
     if text.chars().any(char::is_control) {

@@ -27,10 +27,11 @@ use crate::change::{
     time::PointInTime,
 };
 
-/// What is said to have failed where the partitions are asked for.
+/// The operation that a failure names when the partitions are asked for.
 const RANGES: &str = "read feed ranges";
 
-/// Most items of a page. The service also ends a page at 4 MB, so a page is small whatever the backlog.
+/// The largest number of items on a page. The service also ends a page at 4 MB, so a page is small whatever the
+/// backlog.
 const PAGE_ITEMS: std::num::NonZeroU32 = std::num::NonZeroU32::new(1000).expect("it is not zero");
 
 /// Which change feed is read. A token is bound to its mode.
@@ -57,7 +58,7 @@ impl fmt::Display for FeedMode {
 pub enum FeedStart {
     /// At the oldest change that the service still has.
     Beginning,
-    /// At the moment of the **first poll** of each range: a range is only pinned once it was polled.
+    /// At the moment of the **first poll** of each range: a range is only pinned once it has been polled.
     Now,
     /// At a moment, in whole seconds.
     At(PointInTime),
@@ -87,19 +88,19 @@ impl FeedRange {
         Self::of_key(key, &definition_of(paths))
     }
 
-    /// Where the items of a partition key lie in a container with this key.
+    /// Where the items of a partition key lie in a container with this key definition.
     pub(super) fn of_key(key: &PartitionKey, definition: &PartitionKeyDefinition) -> Result<Self, Failure> {
         let range = DriverFeedRange::for_partition(wire_key(key)?, definition);
         let (min, max) = (range.min_inclusive(), range.max_exclusive());
-        // A single place is no range of its own: its successor ends it.
+        // A single place is not a range of its own: its successor ends it.
         let max = if min < max { max.to_hex() } else { format!("{}01", min.to_hex()) };
         Self::parse(&min.to_hex(), &max).map_err(|e| Failure::invalid("partition key".into(), e))
     }
 
-    /// Reads the bounds: hexadecimal text, as the service writes them.
+    /// Parses the bounds: hexadecimal text, as the service writes them.
     ///
     /// # Errors
-    /// When a bound is not hexadecimal, or they are the wrong way round.
+    /// When a bound is not hexadecimal, or they are in the wrong order.
     pub fn parse(min: &str, max: &str) -> Result<Self, String> {
         let bound = |text: &str| {
             EffectivePartitionKey::try_from(text).map_err(|_| format!("{text:?} is no bound of a feed range"))
@@ -118,12 +119,12 @@ impl FeedRange {
         self.0.min_inclusive().to_hex()
     }
 
-    /// The first key that is no longer in it, hexadecimal.
+    /// The first key after it, hexadecimal.
     pub fn max(&self) -> String {
         self.0.max_exclusive().to_hex()
     }
 
-    /// What both have in common, if they have anything.
+    /// The intersection of both, if it is not empty.
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let min = self.0.min_inclusive().max(other.0.min_inclusive());
         let max = self.0.max_exclusive().min(other.0.max_exclusive());
@@ -137,7 +138,7 @@ impl FeedRange {
 /// Shown as in logs and metrics: `00-1F`.
 impl fmt::Display for FeedRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Zero bytes at the end mean nothing.
+        // Zero bytes at the end carry no meaning.
         let short = |bound: String| {
             let bytes = bound.as_bytes().chunks(2).rposition(|byte| byte != b"00").map_or(0, |last| last + 1);
             if bytes == 0 { "00".to_owned() } else { bound.get(..bytes * 2).unwrap_or(&bound).to_owned() }
@@ -152,12 +153,12 @@ pub struct FeedPage {
     body: String,
     /// Request units charged for it.
     pub charge: f64,
-    /// LSN that the physical partition had reached when it answered, as far as it says.
+    /// The LSN that the physical partition had reached when it answered, if it says.
     pub partition_lsn: Option<i64>,
 }
 
 impl FeedPage {
-    /// What a page of another source begins with; its items follow, with commas between them.
+    /// The beginning of a page from another source; its items follow, separated by commas.
     pub const OPEN: &'static str = "{\"Documents\":[";
 
     /// Ends a page that begins with [`FeedPage::OPEN`].
@@ -190,7 +191,7 @@ impl FeedPage {
     }
 }
 
-/// A reader of one span. It never ends: an empty page means that there is nothing new in **one** of the physical
+/// A reader of one span. It never ends: an empty page only means that there is nothing new in **one** of the physical
 /// partitions below it. After an error it must be opened again with the last token.
 pub struct ChangeFeed {
     container: Container,
@@ -215,7 +216,7 @@ impl Container {
         span.feed_range(space).map(FeedRange)
     }
 
-    /// The spans of the physical partitions, in order; `refresh` asks the service and not the driver's memory.
+    /// The spans of the physical partitions, in order; `refresh` asks the service instead of the driver's cache.
     ///
     /// # Errors
     /// When the service cannot be asked.
@@ -230,7 +231,7 @@ impl Container {
         let found = self.driver().resolve_all_partition_key_ranges(self.reference(), refresh).await;
         let found = found.map_err(|e| Failure::from_driver(&e, RANGES.into()))?.unwrap_or_default();
         if found.is_empty() {
-            // What the driver makes of a service that did not answer.
+            // What the driver returns for a service that did not answer.
             let problem = "the service named no feed range";
             return Err(Failure::from_status(RANGES.into(), Status::new(503, 0), problem, None));
         }
@@ -240,13 +241,13 @@ impl Container {
     /// Where the items of a partition key lie.
     ///
     /// # Errors
-    /// When the key is none of this container's.
+    /// When the key does not fit this container.
     pub fn range_of(&self, key: &PartitionKey) -> Result<FeedRange, Failure> {
         FeedRange::of_key(key, self.reference().partition_key_definition())
     }
 
-    /// The token of a range at which the service stands so far in, as a lease of Microsoft's change feed processor has
-    /// it: the etag of the last page. In the client library's own form (version 1, as of azure_data_cosmos_driver 1.0).
+    /// The token of a range at the position in a lease of Microsoft's change feed processor: the etag of the last page.
+    /// In the client library's own format (version 1, as of azure_data_cosmos_driver 1.0).
     pub fn feed_token(&self, range: &FeedRange, mode: FeedMode, etag: &str) -> String {
         let ranged = serde_json::json!({
             "min_epk": range.min(), "max_epk": range.max(), "server_continuation": etag,
@@ -262,11 +263,11 @@ impl Container {
         format!("c1.{}", URL_SAFE_NO_PAD.encode(state.to_string()))
     }
 
-    /// Opens a reader of a span, at a token or else at a start. A token of a wider span may be given: only what lies
-    /// in `span` is read, from where that token stood.
+    /// Opens a reader of a span, at a token or else at a start. The token may belong to a wider span: only what lies in
+    /// `span` is read, from where that token stood.
     ///
     /// # Errors
-    /// When the token is none, or one of another container or mode.
+    /// When the token is malformed, or belongs to another container or mode.
     pub async fn change_feed(
         &self,
         span: &FeedRange,
@@ -281,8 +282,8 @@ impl Container {
         };
         let mut operation = operation.with_max_item_count(MaxItemCountHint::Limit(PAGE_ITEMS));
         if token.is_none() {
-            // Only then: a token carries its own start, but the driver would send this one's header beside it, and a
-            // range that was never polled would begin there.
+            // Only without a token: a token carries its own start, but the driver would send this header beside it, and
+            // a range that was never polled would begin there.
             operation = operation.with_change_feed_start(match start {
                 FeedStart::Beginning => ChangeFeedStartFrom::Beginning,
                 FeedStart::Now => ChangeFeedStartFrom::Now,
@@ -361,7 +362,7 @@ mod tests {
         assert_eq!(met(span("", "FF"), span("", "1000")).as_deref(), Some("00-10"));
         assert!(FeedRange::parse("20", "10").unwrap_err().contains("upside down"));
         assert!(FeedRange::parse("x", "10").is_err());
-        // Half a byte at the end: whatever it is taken for, it can be shown.
+        // Half a byte at the end: however it is read, it can be shown.
         let _ = FeedRange::parse("0", "ABC").map(|range| range.to_string());
     }
 }

@@ -1,4 +1,4 @@
-//! The service's clock: `_ts` is its time, not this machine's.
+//! The service's clock, which sets `_ts`; this machine's may differ.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::{
     progress::Progress,
 };
 
-/// How long the service may take to say what time it is.
+/// How long the service may take to tell its time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Cosmos {
-    /// The time at the service, from the `Date` header of an answer that needs no key; `None` when it does not say.
+    /// The service's time, from the `Date` header of an answer that needs no key; `None` when it does not tell.
     pub async fn service_time(&self) -> Option<DateTime<Utc>> {
         let endpoint = &self.shared.account.endpoint;
         if let Some(transport) = super::transport::of(endpoint) {
@@ -30,16 +30,16 @@ impl Cosmos {
         DateTime::parse_from_rfc2822(date).ok().map(|date| date.with_timezone(&Utc))
     }
 
-    /// The service's time, by which `_ts` is; this machine's when the service does not say. What decides over documents or
-    /// is compared by several machines goes by it: a clock that is hours ahead would make `prune` remove hours more.
+    /// The service's time, which sets `_ts`; this machine's when the service does not tell. Decisions about documents,
+    /// and comparisons between machines, go by it: with a clock that is hours ahead, `prune` would remove hours more.
     pub async fn now(&self) -> DateTime<Utc> {
         match self.service_time().await {
             Some(now) => now,
             None => SystemClock.now(),
         }
     }
-    /// The point in time that a person names; `now` is after every version, whatever this machine's clock says. What is
-    /// meant from now on back goes by the service's clock; that this machine's had to do is told.
+    /// The point in time that a person names; `now` is after every version, whatever this machine's clock says.
+    /// Relative times count from the service's clock; a warning says when this machine's had to do.
     ///
     /// # Errors
     /// When the text is no time.
@@ -54,7 +54,7 @@ impl Cosmos {
         }
         let here = clock.now();
         let parse = |now: DateTime<Utc>| PointInTime::parse(text, &now.with_timezone(&Local));
-        // An absolute time is the same whatever day it is, and one that is wrong stays wrong.
+        // An absolute time does not depend on the clock, and a malformed one stays malformed.
         match (parse(here), parse(here + TimeDelta::days(1))) {
             (Ok(one), Ok(other)) if one == other => return Ok(one),
             (Err(bad), Err(_)) => return Err(bad),

@@ -1,4 +1,4 @@
-//! One container's items as raw JSON: write, read, delete, transactional batch.
+//! Reads, writes and deletes one container's items as raw JSON, alone or in transactional batches.
 
 use std::sync::Arc;
 
@@ -35,12 +35,12 @@ pub struct Container {
     together: Arc<Together>,
 }
 
-/// What all who write to an open container share.
+/// What all clones of an open container share.
 #[derive(Debug, Default)]
 struct Together {
     routes: Routes,
     packer: Packer,
-    /// What its definition says of expiry, read once.
+    /// The expiry settings of its definition, read once.
     default_ttl: OnceCell<Option<i64>>,
 }
 
@@ -50,14 +50,14 @@ impl std::fmt::Debug for Container {
     }
 }
 
-/// What a successful write says.
+/// The result of a successful write.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Written {
     /// Request units charged.
     pub charge: f64,
-    /// The item's new etag, where the service sends one.
+    /// The item's new etag, if the service sends one.
     pub etag: Option<String>,
-    /// Whether the item was made now (201) and not replaced (200).
+    /// Whether the item was created (201) rather than replaced (200).
     pub created: bool,
 }
 
@@ -105,8 +105,8 @@ impl Container {
         HashSpace::of(self.reference.partition_key_definition())
     }
 
-    /// The seconds that a document without a time to live of its own lives; -1 where it lives for ever, and none where no
-    /// document expires. Read when it is first asked for; where it cannot be read, -1.
+    /// The seconds after which documents expire that have no time to live of their own; -1 when they never do, `None`
+    /// when no document expires. Read on first use; -1 when it cannot be read.
     pub async fn default_ttl(&self) -> Option<i64> {
         let read = async || match read_container(&self.cosmos, self.database(), self.name()).await {
             Ok(Some(found)) => match found.default_ttl {
@@ -150,14 +150,14 @@ impl Container {
         self.write("create item", CosmosOperation::create_item(self.item(key, id)?).with_body(body)).await
     }
 
-    /// Whether an id can stand in a URL and still name its item: `..` would name the container, and what the client
-    /// library makes of separators, tabs and line ends is another path. Such an item is named in a body instead.
+    /// Whether an id can appear in a URL and still name its item: `..` would name the container, and the client library
+    /// turns separators, tabs and line ends into another path. Such an item is named in a body instead.
     fn is_addressable(id: &str) -> bool {
         let odd = |c: char| matches!(c, '/' | '\\' | '?' | '#') || c.is_control();
         !(id.is_empty() || id == "." || id == ".." || id.contains(odd) || id.trim() != id)
     }
 
-    /// Runs one operation as a transactional batch of one, in which the item's id is in the body.
+    /// Runs one operation as a transactional batch of one, with the item's id in the body.
     async fn batch_of_one(&self, context: &'static str, key: &PartitionKey, body: Vec<u8>) -> Result<Written, Failure> {
         #[derive(Deserialize)]
         struct One {
@@ -183,7 +183,8 @@ impl Container {
         })
     }
 
-    /// Replaces an item that still has `etag`; a [`Disposition::PreconditionFailed`](super::Disposition::PreconditionFailed) when it moved on.
+    /// Replaces an item that still has `etag`; a
+    /// [`Disposition::PreconditionFailed`](super::Disposition::PreconditionFailed) when it has changed.
     pub async fn replace(&self, key: &PartitionKey, id: &str, body: Vec<u8>, etag: &str) -> Result<Written, Failure> {
         if !Self::is_addressable(id) {
             let [id, etag] = [id, etag].map(quote);
@@ -228,7 +229,7 @@ impl Container {
                 let body = response.into_body().single();
                 body.map(Some).map_err(|e| Failure::from_driver(&e, "read item".into()))
             }
-            // A clean 404 is an answer; 404/1003 (no such container) is not.
+            // A plain 404 is an answer; 404/1003 (no such container) is not.
             Err(f) if f.status == Status::NO_ITEM => Ok(None),
             Err(f) => Err(f),
         }
@@ -242,11 +243,11 @@ impl Container {
             .map_err(|_| Failure::invalid("read item".into(), "the service sent text that is not UTF-8".into()))
     }
 
-    /// Runs a transactional batch of upserts that share one full partition key: all are stored, or none. `body` is
-    /// the wire form, a JSON array of `{"operationType":"Upsert","resourceBody":{...}}`.
+    /// Runs a transactional batch of upserts that share one full partition key: all are stored, or none. `body` is the
+    /// wire format, a JSON array of `{"operationType":"Upsert","resourceBody":{...}}`.
     ///
     /// # Errors
-    /// Of the failing operation when the service names one: a batch that fails is an HTTP success (207).
+    /// That of the failing operation, when the service names one: a batch that fails is an HTTP success (207).
     pub async fn upsert_batch(&self, key: &PartitionKey, body: Vec<u8>) -> Result<Written, Failure> {
         let operation = CosmosOperation::batch(self.reference.clone(), wire_key(key)?).with_body(body);
         let response = self.run("upsert batch", operation, OperationOptions::default()).await?;
@@ -298,7 +299,7 @@ impl Container {
     }
 }
 
-/// Whether the service gave an answer, and not something on the way to it, which knows of no item.
+/// Whether the service itself gave an answer: something in between knows of no item.
 pub(super) fn is_the_services(headers: &CosmosResponseHeaders) -> bool {
     headers.request_charge.is_some() || headers.activity_id.is_some() || headers.session_token.is_some()
 }
@@ -322,7 +323,7 @@ pub(super) fn wire_key(key: &PartitionKey) -> Result<WireKey, Failure> {
     WireKey::try_from(parts).map_err(fail)
 }
 
-/// The first operation of a failed batch that failed for a reason of its own (the others say 424).
+/// The first operation of a failed batch that failed for its own reason (the others say 424).
 fn batch_failure(body: &[u8]) -> Failure {
     #[derive(Deserialize)]
     struct One {

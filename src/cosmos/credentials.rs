@@ -1,4 +1,4 @@
-//! Keyless identity: the app's managed identity on Azure, the signed-in developer elsewhere.
+//! Keyless authentication: the app's managed identity on Azure, the signed-in developer elsewhere.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use azure_identity::{
 use super::{Failure, late_transport};
 use crate::config::Credential;
 
-/// A token credential for anything that is not a key.
+/// A token credential, for everything but keys.
 pub(crate) fn token(credential: &Credential) -> Result<Arc<dyn TokenCredential>, Failure> {
     let fail = |e: azure_core::Error| Failure::denied("sign in".into(), e.to_string());
     Ok(match credential {

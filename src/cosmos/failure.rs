@@ -1,4 +1,4 @@
-//! What went wrong, and what to do about it: one function maps an error to a decision, one runs the retries.
+//! What went wrong, and what to do about it: one function maps an error to a decision, another runs the retries.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ pub enum Disposition {
     Poison,
     /// What this process knows of the container is out of date: forget it and try the whole batch again.
     Stale,
-    /// The caller may not do this: 401, 403.
+    /// The caller is not allowed to do this: 401, 403.
     Denied,
     /// No such item, container or database.
     NotFound,
@@ -32,7 +32,7 @@ pub enum Disposition {
     PreconditionFailed,
 }
 
-/// A failed operation: verb and object, status, and the service's own words.
+/// A failed operation: verb and object, status, and the service's own message.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{context}: {}{message}", .status.before_message())]
 pub struct Failure {
@@ -51,7 +51,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Understands an error of the client library.
+    /// Converts an error of the client library.
     pub fn from_driver(error: &CosmosError, context: String) -> Self {
         let status = Status::new(
             u16::from(error.status().status_code()),
@@ -102,17 +102,17 @@ impl Failure {
         Self::from_status(context, Status::new(502, 0), message, None)
     }
 
-    /// Whether this product found it, not the service.
+    /// Whether this product raised it rather than the service.
     pub fn is_own(&self) -> bool {
         self.status == Status::NOT_SENT && self.disposition == Disposition::Poison
     }
 
-    /// What is lost when the process ends; never seen in practice.
+    /// Work that is lost when the process ends; never seen in practice.
     pub(crate) fn shutting_down() -> Self {
         Self::from_status("write".into(), Status::new(503, 0), "shutting down", None)
     }
 
-    /// The caller could not prove who it is.
+    /// The caller could not authenticate.
     pub fn denied(context: String, message: String) -> Self {
         Self {
             context,
@@ -136,7 +136,7 @@ impl Failure {
         }
     }
 
-    /// The next step for a person, where there is a usual one.
+    /// The usual next step for a person, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self.disposition {
             _ if self.status == Status::NO_HTTP_CLIENT => Some(
@@ -159,7 +159,7 @@ impl Failure {
     }
 }
 
-/// How a caller reacts to each status: the one table.
+/// The reaction to each status: the one table.
 impl From<Status> for Disposition {
     fn from(status: Status) -> Self {
         match (status.code, status.sub) {
@@ -196,7 +196,7 @@ fn without_status(message: &str, status: Status) -> String {
 
 fn one_line(text: &str) -> String {
     const MAX: usize = 300;
-    // The service appends an activity id and its own stack of replicas after the first line.
+    // After the first line the service appends an activity id and the call stack of its replicas.
     let line = text.split(['\r', '\n']).map(str::trim).find(|l| !l.is_empty()).unwrap_or("no message");
     let mut end = line.len().min(MAX);
     while !line.is_char_boundary(end) {
@@ -223,10 +223,10 @@ impl RuMeter {
     }
 }
 
-/// How long a command retries the transient failures of one operation before the service counts as out of reach.
+/// How long a command retries the transient failures of one operation before it considers the service out of reach.
 pub const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Retries transient failures until a deadline, waiting as long as the service asks, else ever longer.
+/// Retries transient failures until a deadline, waiting as long as the service asks, otherwise longer each time.
 #[derive(Debug, Clone)]
 pub struct Retry {
     deadline: Instant,
@@ -236,19 +236,19 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// Retries for at most `patience` from now.
+    /// Retries for at most `patience` from now on.
     pub fn for_at_most(patience: Duration) -> Self {
         Self { deadline: Instant::now() + patience, gives_up: false, retries: Arc::default() }
     }
 
-    /// The same, and an operation that has no answer by then is given up: nobody knows whether it was done. For those that
-    /// are repeated as a whole, and whose caller waits for an answer.
+    /// The same; and an operation without an answer by then is given up: nobody knows whether it was carried out. For
+    /// work that is repeated as a whole, and whose caller waits for an answer.
     pub fn answering_within(patience: Duration) -> Self {
         Self { gives_up: true, ..Self::for_at_most(patience) }
     }
 
-    /// Whether an operation that failed may have been carried out all the same, by an attempt before the one that was answered:
-    /// one of ours, or of the client library.
+    /// Whether a failed operation may have been carried out all the same, by an attempt before the one that was
+    /// answered: one of ours, or one of the client library's.
     pub fn may_be_done(&self, failure: &Failure) -> bool {
         self.count() > 0 || failure.sent_before
     }
@@ -267,7 +267,7 @@ impl Retry {
         F: Future<Output = Result<T, Failure>>,
     {
         let mut tries = 0;
-        // Why it is tried again says more than that the last attempt came too late.
+        // The reason for the retry says more than that the last attempt came too late.
         let mut reason: Option<Failure> = None;
         loop {
             let Some(result) = self.before_deadline(operation()).await else {
@@ -285,12 +285,12 @@ impl Retry {
         }
     }
 
-    /// The pause after so many failures, where the service asks for none.
+    /// The pause after this many failures, when the service asks for none.
     pub(super) fn pause(tries: u32) -> Duration {
         Duration::from_millis(20).saturating_mul(1 << tries.min(10)).min(Duration::from_secs(5))
     }
 
-    /// The pause before so many operations are tried again, counted as begun; `None` when the deadline would pass.
+    /// The pause before this many operations are tried again, counted as begun; `None` when the deadline would pass.
     pub(super) fn next_pause(&self, pause: Duration, operations: usize) -> Option<Duration> {
         // A part of it is random, so that writers that failed together do not come back together.
         let pause = pause.mul_f64(crate::chance::jitter());
@@ -301,12 +301,12 @@ impl Retry {
         Some(pause)
     }
 
-    /// What a future comes to; `None` at the deadline, where operations without an answer are given up.
+    /// The result of a future; `None` at the deadline, when operations without an answer are given up.
     pub(super) async fn before_deadline<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         if self.gives_up { tokio::time::timeout_at(self.deadline, future).await.ok() } else { Some(future.await) }
     }
 
-    /// The failure of what was given up.
+    /// The failure of an operation that was given up.
     pub(super) fn no_answer() -> Failure {
         let mut failure = Failure::from_status(
             "wait".into(),

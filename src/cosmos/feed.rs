@@ -1,4 +1,4 @@
-//! The seam for following: what a follower asks of a source of changes, whatever keeps them.
+//! The seam for following: what a follower needs from a source of changes, whatever the source is.
 
 use std::fmt::Debug;
 
@@ -17,14 +17,14 @@ use crate::change::key::KeyPaths;
 pub trait FeedSource: Debug + Send + Sync {
     /// Database and container, as a checkpoint names them.
     fn place(&self) -> String;
-    /// What tells the container from another one that was made under its name.
+    /// Distinguishes the container from another one that was created under its name.
     fn rid(&self) -> &str;
     /// The partition key paths of the documents.
     fn key_paths(&self) -> &KeyPaths;
-    /// The keys of a static share.
+    /// The range of a static share.
     ///
     /// # Errors
-    /// When the source cannot be shared like that.
+    /// When the source cannot be divided like that.
     fn share(&self, share: Shard) -> Result<FeedRange, Failure>;
     /// The ranges that can be read in parallel now, in order.
     ///
@@ -34,7 +34,7 @@ pub trait FeedSource: Debug + Send + Sync {
     /// A reader of a range: from a position, or from the start when there is none yet.
     ///
     /// # Errors
-    /// When the position is none, or one of another source or mode.
+    /// When the position is malformed, or belongs to another source or mode.
     async fn open(
         &self,
         range: &FeedRange,
@@ -57,14 +57,14 @@ pub trait Feed: Send {
     /// # Errors
     /// When the last page failed.
     fn position(&self) -> Result<String, Failure>;
-    /// Whether nothing is left, after an empty page: where the source sends one for other reasons, too.
+    /// Whether nothing is left, after an empty page: for sources that send one for other reasons, too.
     ///
     /// # Errors
     /// When the source cannot be asked.
     async fn is_caught_up(&mut self) -> Result<bool, Failure> {
         Ok(true)
     }
-    /// Whether `next` waits for news by itself, so that nobody need pause before asking again.
+    /// Whether `next` itself waits for news, so that the caller need not pause before asking again.
     fn waits(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! How much may be on its way to a container at the same time.
+//! Bounds how much may be in flight to a container.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::Failure;
 
-/// Requests on their way: as many connections as the client library keeps busy well.
+/// Requests in flight: as many connections as the client library keeps busy well.
 const REQUESTS: usize = 64;
 
 /// Room for bytes that are held at the same time.
@@ -24,15 +24,15 @@ impl Room {
         Self { pieces: Arc::new(Semaphore::new(bytes.div_ceil(Self::PIECE).max(1))), bytes }
     }
 
-    /// Waits until there is room; it is given back on drop. What is larger than all there is has all of it.
+    /// Waits until there is room, which is given back on drop. Whatever is larger than all the room takes all of it.
     pub(super) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
         let pieces = u32::try_from(bytes.min(self.bytes).div_ceil(Self::PIECE)).unwrap_or(u32::MAX);
-        // Should it ever be closed, the batch is delivered again.
+        // If it were ever closed, the batch would be delivered again.
         self.pieces.clone().acquire_many_owned(pieces).await.map_err(|_| Failure::shutting_down())
     }
 }
 
-/// Bounds writes by what they cost: operations, whether alone in a request or packed with others, bytes, and requests.
+/// Bounds writes by what they cost: operations (alone in a request or packed with others), bytes, and requests.
 #[derive(Debug)]
 pub struct Gate {
     operations: Semaphore,
@@ -42,7 +42,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Lets so many operations and bytes pass at the same time.
+    /// Admits this many operations and bytes at the same time.
     pub fn new(operations: usize, bytes: usize) -> Self {
         let most = operations.max(1);
         Self {
@@ -58,13 +58,13 @@ impl Gate {
         self.most
     }
 
-    /// Waits until one request with so many operations and bytes may be sent; what is returned is its permission. One that
-    /// is larger than all there is goes alone.
+    /// Waits until a request with this many operations and bytes may be sent, and returns its permit. A request that is
+    /// larger than the limits goes alone.
     ///
     /// # Errors
     /// None in practice: a gate is never closed.
     pub async fn enter(&self, operations: usize, bytes: usize) -> Result<impl Sized + use<'_>, Failure> {
-        // Always in this order: whoever waits for the one holds nothing that is waited for before it.
+        // Always in this order: whoever waits for one permit holds none that another waits for first.
         let room = self.room.take(bytes).await?;
         let operations = take(&self.operations, operations.min(self.most)).await?;
         Ok((room, operations, take(&self.requests, 1).await?))

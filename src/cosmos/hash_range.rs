@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::{Failure, change_feed::definition_of, container::wire_key};
 use crate::change::key::{KeyPaths, PartitionKey};
 
-/// Places in the space. A hash has more bits than that; nothing is cut finer.
+/// Places in the space. A hash has more bits than that; nothing is cut any finer.
 const PLACES: u64 = 1 << 62;
 
-/// How a container turns partition keys into places.
+/// How a container maps partition keys to places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashSpace {
     /// 32-bit hash, written as a number: containers made without a version of the partition key definition.
@@ -61,7 +61,7 @@ impl HashRange {
     /// The whole space.
     pub const WHOLE: Self = Self { from: 0, to: PLACES };
 
-    /// Whether there is no place in it.
+    /// Whether it contains no place.
     pub fn is_empty(self) -> bool {
         self.from >= self.to
     }
@@ -71,7 +71,7 @@ impl HashRange {
         self.to.saturating_sub(self.from)
     }
 
-    /// Splits into `parts` near-equal ranges that leave nothing out.
+    /// Splits it into `parts` ranges of nearly equal size that leave nothing out.
     pub fn cut(self, parts: u32) -> Vec<Self> {
         let bound = |i: u32| {
             let offset = u128::from(self.width()) * u128::from(i) / u128::from(parts.max(1));
@@ -93,7 +93,7 @@ impl HashRange {
     }
 }
 
-/// Where the items of a partition key lie, in a container as containers are made today.
+/// Where the items of a partition key lie, in a container as they are created today.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HashPlace(EffectivePartitionKey);
 
@@ -110,15 +110,15 @@ impl HashPlace {
     /// The places of a range.
     ///
     /// # Errors
-    /// When the client library does not take its bounds.
+    /// When the client library does not accept its bounds.
     pub fn within(range: HashRange) -> Result<Range<Self>, Failure> {
         let range = range.feed_range(HashSpace::V2)?;
         Ok(Self(range.min_inclusive().clone())..Self(range.max_exclusive().clone()))
     }
 }
 
-/// Goes through a range in pieces that have about as much as was asked for. The first piece is a look at how much
-/// there is; each tells how wide the next may be.
+/// Walks a range in pieces of about the requested size. The first piece shows how much there is; each one determines
+/// the width of the next.
 #[derive(Debug, Clone)]
 pub struct Walk {
     rest: HashRange,
@@ -127,11 +127,11 @@ pub struct Walk {
 
 /// The first piece of a range, as a power of two of its width.
 const PROBE_BITS: u32 = 12;
-/// How much wider a piece may be than the one before: one that was empty says little about the next.
+/// How much wider a piece may be than the one before: an empty one says little about the next.
 const MAX_GROWTH: f64 = 16.0;
 
 impl Walk {
-    /// Begins at the start of a range; takes it in one piece when it cannot be cut.
+    /// Begins at the start of a range; takes it as one piece when it cannot be cut.
     pub fn new(hash_range: HashRange, in_pieces: bool) -> Self {
         let width = if in_pieces { hash_range.width() >> PROBE_BITS } else { hash_range.width() };
         Self { rest: hash_range, width }
@@ -153,10 +153,10 @@ impl Walk {
         self.rest
     }
 
-    /// Adapts the width of the next piece to the last one's load: 1 is just right, 2 twice as much as it should have.
+    /// Adapts the width of the next piece to the last one's load: 1 is just right, 2 is twice as much as intended.
     pub fn adapt(&mut self, load: f64) {
         let growth = if load > 0.0 { (1.0 / load).min(MAX_GROWTH) } else { MAX_GROWTH };
-        // As a float beyond u64 saturates, so does the width.
+        // The conversion of a float beyond u64 saturates, and so does the width.
         self.width = (self.width as f64 * growth).max(1.0) as u64;
     }
 }
@@ -172,7 +172,7 @@ pub struct Shard {
 const MAX_SHARES: u32 = 10_000;
 
 impl Shard {
-    /// Whether it is the one that looks after what belongs to no share.
+    /// Whether it is the share that also takes care of what belongs to no share.
     pub fn is_first(self) -> bool {
         self.index == 1
     }
@@ -207,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// Where the client library puts a key: the parts below must agree with it.
+    /// Where the client library puts a key: the shares below must agree with it.
     fn place_of(key: &str, version: PartitionKeyVersion) -> EffectivePartitionKey {
         let definition = PartitionKeyDefinition::new(vec!["/pk".into()]).with_version(version);
         let range = FeedRange::for_partition(PartitionKeyValue::from(key.to_owned()).into(), &definition);

@@ -1,4 +1,4 @@
-//! Single items of a container, whatever keeps them: the service, or the memory of a test.
+//! Single items of a container, whatever holds them: the service, or the memory of a test.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use futures::{FutureExt as _, future::BoxFuture, stream::BoxStream};
 use super::{Container, Failure, HashSpace, Written, bulk::Verb};
 use crate::change::key::{KeyPaths, PartitionKey};
 
-/// What an operation on one item comes to.
+/// The result of an operation on one item.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Failure>>;
-/// What a reading finds, page by page. A page is asked for when it is polled, so a caller may wait before it; a stream may
-/// be dropped at any page.
+/// The pages of a read. A page is requested when it is polled, so a caller may wait before it; a stream may be dropped
+/// at any page.
 pub type Found<'a, T> = BoxStream<'a, Result<Vec<T>, Failure>>;
 
 /// Items of one container as JSON text, each addressed by its full partition key and its id.
@@ -31,7 +31,7 @@ pub trait Items: Send + Sync + 'static {
     fn hash_space(&self) -> Option<HashSpace>;
     /// Reads an item with its system properties; `None` when there is none.
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>>;
-    /// The same of an item that does not change any more: what is read may be as it was a moment ago. For many at once.
+    /// The same for an item that no longer changes: the answer may be a moment old. For many at once.
     fn read_settled<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
         self.read(key, id)
     }
@@ -65,7 +65,7 @@ impl Items for Container {
         Self::hash_space(self)
     }
 
-    // Never packed: a packed read has no session, and may be older than what this process wrote.
+    // Never packed: a packed read has no session token, and may miss what this process has just written.
     fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
         self.read_text(key, id).boxed()
     }
@@ -104,7 +104,7 @@ impl Container {
     }
 }
 
-/// What knows more than a container, and has its items: those of the container.
+/// Something built around a container, which exposes the container's items.
 pub trait InContainer: Send + Sync + 'static {
     /// The container.
     fn container(&self) -> &impl Items;
@@ -152,7 +152,7 @@ impl<T: InContainer> Items for T {
     }
 }
 
-/// The container for those who write many items.
+/// For those who write many items.
 impl From<&Container> for Arc<dyn Items> {
     fn from(container: &Container) -> Self {
         Arc::new(container.clone())

@@ -1,11 +1,12 @@
-//! The client libraries' own HTTP, made for the first request.
+//! Wraps the client libraries' HTTP, so that a client is only created for the first request.
 
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use azure_core::http::{AsyncRawResponse, HttpClient, HttpClientOptions, Request, Transport, new_http_client};
 
-/// To make a client takes as long as the rest of the handler's start, and letters and tokens are needed later or never.
+/// Creating a client takes as long as the rest of the handler's start, and letters and tokens are needed later or
+/// never.
 #[derive(Debug)]
 struct Late {
     client: OnceLock<Arc<dyn HttpClient>>,
@@ -19,8 +20,7 @@ impl HttpClient for Late {
     }
 }
 
-/// A way to a service that nothing is opened for yet. `decompress`: whether answers come as they were before the service
-/// compressed them.
+/// A transport whose client is created on first use. `decompress` says whether compressed answers are decompressed.
 pub(crate) fn late_transport(decompress: bool) -> Transport {
     let options = HttpClientOptions { automatic_decompression: decompress };
     Transport::new(Arc::new(Late { client: OnceLock::new(), options }))

@@ -1,5 +1,5 @@
 //! Azure Cosmos DB as this product uses it: one lazily opened connection, raw JSON in and out, errors turned into
-//! decisions. Documents travel as text through the driver, never as value trees.
+//! decisions. Documents travel as text through the driver, never as trees of values.
 
 pub mod bulk;
 mod change_feed;
@@ -75,12 +75,12 @@ impl std::fmt::Debug for Cosmos {
 }
 
 impl Cosmos {
-    /// Remembers the account; contacts nobody.
+    /// Stores the account's settings; contacts nobody.
     pub fn new(account: Account) -> Self {
         Self::open(account, true)
     }
 
-    /// The same for a process that only writes: nothing is read back, so no session tokens are kept.
+    /// The same for a process that only writes: nothing is read back, so session tokens are not kept.
     pub fn for_writing(account: Account) -> Self {
         Self::open(account, false)
     }
@@ -150,13 +150,13 @@ impl Cosmos {
             .map_err(fail)
     }
 
-    /// The same account by a connection of its own, which knows nothing yet.
+    /// The same account over a new connection without any cached state.
     pub fn afresh(&self) -> Self {
         Self::open(self.shared.account.clone(), self.shared.sessions)
     }
 
-    /// Forgets the driver, and with it every cached container definition: the next operation starts afresh. Used
-    /// when the service says that what was cached is no longer true (a container deleted and made again).
+    /// Drops the driver, and with it every cached container definition: the next operation starts afresh. Used when the
+    /// service says that something cached is no longer true (a container was deleted and recreated).
     pub fn reset(&self) {
         self.shared.driver.forget();
     }
@@ -203,7 +203,8 @@ impl Cosmos {
     }
 }
 
-/// Text on the wire, and no hidden 429 retries: [`Retry`] does them, so that they are counted and obey a deadline.
+/// Asks for text on the wire and turns off hidden retries of 429: [`Retry`] does them, so that they are counted and
+/// obey a deadline.
 fn operation_options(sessions: bool) -> OperationOptions {
     let mut options = OperationOptions::default();
     options.session_capturing_disabled = Some(!sessions);

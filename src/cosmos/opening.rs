@@ -1,4 +1,4 @@
-//! What takes a while to open is opened once, for all who wait for it. Nobody holds a lock meanwhile: whoever gives up
+//! Opens what takes a while to open once, for all who wait for it. Nobody holds a lock meanwhile: whoever gives up
 //! waiting leaves the attempt to the others, and to those who come later.
 
 use std::{
@@ -31,10 +31,10 @@ impl<T: Clone> fmt::Debug for Opening<T> {
 }
 
 impl<T: Clone> Opening<T> {
-    /// What is open, or what the attempt that is under way comes to; `open` begins one when there is none.
+    /// The opened value, or the result of the attempt that is under way; `open` starts one if there is none.
     ///
     /// # Errors
-    /// With the attempt's failure; the next one who asks begins another.
+    /// That of the attempt; the next caller starts another one.
     pub async fn get(&self, open: impl FnOnce() -> BoxFuture<'static, Result<T, Failure>>) -> Result<T, Failure> {
         let attempt = self.lock().get_or_insert_with(|| open().shared()).clone();
         let opened = attempt.clone().await;
@@ -47,12 +47,12 @@ impl<T: Clone> Opening<T> {
         opened
     }
 
-    /// What is open now, when it is.
+    /// The opened value, if there is one now.
     pub fn opened(&self) -> Option<T> {
         self.lock().as_ref()?.peek()?.as_ref().ok().cloned()
     }
 
-    /// Forgets what is open: the next one who asks opens it anew.
+    /// Forgets the opened value: the next caller opens it anew.
     pub fn forget(&self) {
         *self.lock() = None;
     }

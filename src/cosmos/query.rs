@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{Container, Failure, FeedRange, HashRange, Page, Status, container::wire_key};
 use crate::change::key::PartitionKey;
 
-/// How often a throttled page is asked for again before the query fails.
+/// How often a throttled page is requested again before the query fails.
 const QUERY_RETRIES: u32 = 30;
 
 /// A named parameter of a query, such as `@city`.
@@ -34,7 +34,7 @@ impl Param {
 impl std::str::FromStr for Param {
     type Err = String;
 
-    /// `name=json`; text that is no JSON is taken as a string, so `city=Davidson` works.
+    /// Parses `name=json`; a value that is not JSON is taken as a string, so `city=Davidson` works.
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = text
             .split_once('=')
@@ -47,8 +47,8 @@ impl std::str::FromStr for Param {
     }
 }
 
-/// A property as SQL names it, such as `c['address']['zip']`: safe for any name, keywords included. Single quotes,
-/// because the SDK's emulator takes double quotes for something else.
+/// A property in SQL, such as `c['address']['zip']`: safe for any name, keywords included. Uses single quotes, because
+/// the SDK's emulator gives double quotes another meaning.
 pub fn sql_path(segments: &[String]) -> String {
     segments.iter().fold(String::from("c"), |mut sql, segment| {
         let quoted = crate::change::edit::quote(segment).replace('\'', "\\u0027");
@@ -59,9 +59,9 @@ pub fn sql_path(segments: &[String]) -> String {
     })
 }
 
-/// The pages of one query, fetched as they are asked for.
+/// The pages of one query, fetched on demand.
 pub struct Pages {
-    /// `None`: nothing of what the query is about lies in the range that is asked.
+    /// `None` when nothing that the query asks about lies in the range.
     pages: Option<QueryPageIterator<Box<RawValue>>>,
     meter: super::RuMeter,
 }
@@ -76,7 +76,8 @@ impl Pages {
             Ok(page) => {
                 let charge = page.headers().request_charge().map(|charge| charge.value());
                 let documents = page.into_items();
-                // The service charges for a page without documents too. An empty answer of a proxy would end the query.
+                // The service charges even for a page without documents. An empty answer of a proxy would end the
+                // query.
                 if charge.is_none() && documents.is_empty() {
                     return Some(Err(Failure::of_another("query".into())));
                 }
@@ -117,7 +118,7 @@ impl Container {
     /// Starts a query over a range of the hash space.
     ///
     /// # Errors
-    /// As [`Container::query`]; also when the container is not cut by a hash.
+    /// As [`Container::query`]; also when the container is not partitioned by a hash.
     pub async fn query_hash_range(&self, sql: &str, params: &[Param], span: HashRange) -> Result<Pages, Failure> {
         let scope = if span == HashRange::WHOLE {
             FeedScope::range(DriverFeedRange::full())
@@ -159,7 +160,7 @@ impl Container {
                 .map_err(|e| Failure::invalid("query".into(), format!("parameter {}: {e}", param.name)))?;
         }
         let mut options = QueryOptions::default();
-        // A page that fails ends the iterator, so throttling is waited out by the client library here.
+        // A page that fails ends the iterator, so the client library waits out throttling here.
         let mut throttling = ThrottlingRetryOptions::default();
         throttling.max_retry_count = Some(QUERY_RETRIES);
         options.operation.throttling_retry_options = Some(throttling);
@@ -167,7 +168,7 @@ impl Container {
             options = options.with_max_item_count(MaxItemCountHint::Limit(size));
         }
         let pages = match container.query_items::<Box<RawValue>>(query, scope, Some(options)).await.map_err(fail) {
-            // A predicate on the partition key, and a range in which that is not.
+            // A predicate on the partition key, and a range that does not contain that key.
             Err(nothing) if nothing.status == Status::NOTHING_TO_ASK => None,
             pages => Some(pages?.into_pages()),
         };

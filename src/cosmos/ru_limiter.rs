@@ -1,4 +1,4 @@
-//! A limit on request units a second.
+//! Limits request units per second.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::RuMeter;
 
-/// Holds work back so that it stays below a number of request units a second, on average since it began.
+/// Holds work back so that it stays below a number of request units per second, on average since it began.
 #[derive(Debug, Clone)]
 pub struct RuLimiter {
     limit: Option<f64>,
@@ -26,7 +26,7 @@ impl RuLimiter {
         self.meter.total() - self.before
     }
 
-    /// Waits until what was used fits the limit.
+    /// Waits until the usage fits the limit.
     pub async fn wait(&self) {
         let Some(limit) = self.limit else { return };
         let due = Duration::from_secs_f64((self.used() / limit).clamp(0.0, 86_400.0));

@@ -1,4 +1,4 @@
-//! The status of an answer: what the service says of an operation, in numbers.
+//! The status of an answer, in numbers.
 
 use std::fmt;
 
@@ -14,24 +14,24 @@ pub struct Status {
 impl Status {
     /// This program refused the operation before anything was sent.
     pub const NOT_SENT: Self = Self::new(0, 0);
-    /// The client library planned a query, and nothing of what it is about lies in the range that is asked.
+    /// The client library planned a query, and found that nothing it asks about lies in the range.
     pub const NOTHING_TO_ASK: Self = Self::new(500, 20302);
     /// The client library cannot set up its connections.
     pub const NO_HTTP_CLIENT: Self = Self::new(400, 20153);
     /// The client library got no token for the account from any identity.
     pub const NO_TOKEN: Self = Self::new(401, 20402);
-    /// No such item; any sub-status tells of something larger that is missing, or of a session that is behind.
+    /// No such item; a sub-status says that something larger is missing, or that a session is behind.
     pub const NO_ITEM: Self = Self::new(404, 0);
     /// The logical partition has reached its maximum size (20 GB).
     pub const PARTITION_FULL: Self = Self::new(403, 1014);
-    /// The key in the request does not match the document: a container definition that is out of date.
+    /// The key in the request does not match the document: the cached container definition is out of date.
     pub const KEY_MISMATCH: Self = Self::new(400, 1001);
 
     /// No such container or database.
     pub const NO_OWNER: Self = Self::new(404, 1003);
-    /// A replica that does not have the session's writes yet.
+    /// A replica does not have the session's writes yet.
     pub const SESSION_BEHIND: Self = Self::new(404, 1002);
-    /// The results of a batch are more than an answer holds.
+    /// The results of a batch are larger than an answer can be.
     pub const ANSWER_TOO_LARGE: Self = Self::new(413, 3402);
 
     /// A status with its sub-status.
@@ -39,31 +39,31 @@ impl Status {
         Self { code, sub }
     }
 
-    /// What stands before a message: of what was not sent there is no status to show.
+    /// The prefix of a message; empty when nothing was sent, since there is no status to show.
     pub(super) fn before_message(self) -> String {
         if self == Self::NOT_SENT { String::new() } else { format!("{self}: ") }
     }
 
-    /// The request is refused as it is, whatever is in the account.
+    /// The request is refused as it is, whatever the account holds.
     pub const fn is_bad_request(self) -> bool {
         self.code == 400
     }
 
-    /// The endpoint has no such operation: to ask again changes nothing.
+    /// The endpoint does not have such an operation: asking again changes nothing.
     pub const fn is_not_implemented(self) -> bool {
         self.code == 501
     }
 
-    /// The service does not take such a request. What it says of any request to a container that is gone, was made again or
-    /// lags behind, and what the client library says of itself, is no such answer.
+    /// The service does not take such a request. Answers that any request would get from a container that is gone,
+    /// recreated or lagging behind do not count, and neither does what the client library says itself.
     pub fn is_of_the_request(self) -> bool {
-        /// Where the client library's own sub-statuses begin.
+        /// The first of the client library's own sub-statuses.
         const OWN: u16 = 20_000;
         let others = [Self::KEY_MISMATCH, Self::NO_OWNER, Self::SESSION_BEHIND];
         self.may_be_of_the_request() && self.sub < OWN && !others.contains(&self)
     }
 
-    /// The service may not take such a request: it may be tried in another form.
+    /// The service may not accept this form of request: another form can be tried.
     pub const fn may_be_of_the_request(self) -> bool {
         matches!(self.code, 400 | 404 | 405 | 415 | 501)
     }
@@ -73,23 +73,23 @@ impl Status {
         self.code == 401
     }
 
-    /// More request units were asked for than the container gives.
+    /// More request units were requested than the container provides.
     pub const fn is_throttled(self) -> bool {
         self.code == 429
     }
 
-    /// The physical partition is another one by now (410 with any of its reasons).
+    /// The physical partition was replaced by another one (410 with any of its reasons).
     pub const fn is_gone(self) -> bool {
         self.code == 410
     }
 
-    /// The request, or the item, has more bytes than the service takes.
+    /// The request, or the item, has more bytes than the service accepts.
     pub const fn is_too_large(self) -> bool {
         self.code == 413
     }
 }
 
-/// As the service writes it: `403/1014`, `404`; `-` when nothing was sent.
+/// In the service's notation: `403/1014`, `404`; `-` when nothing was sent.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.sub) {

@@ -1,4 +1,4 @@
-//! Many writes at once: bounded, retried, counted, and in order for each item.
+//! Runs many writes concurrently: bounded, retried, counted, and in order for each item.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status, gate::Room};
 use crate::change::{diff, key::ItemKey, record::own_text};
 
-/// Writes waiting for each worker: enough to keep it busy, few enough to stop soon.
+/// Writes queued for each worker: enough to keep it busy, few enough to stop soon.
 const QUEUE: usize = 4;
-/// Bytes of documents that wait or are on their way; the client library holds each several times.
+/// Bytes of documents that are queued or in flight; the client library holds each several times.
 const ROOM: usize = 16 << 20;
-/// How often an item that keeps moving is looked at.
+/// How often an item that keeps changing is read again.
 const LOOKS: u32 = 5;
 
 /// One write.
@@ -40,12 +40,12 @@ pub struct Job {
 pub enum Action {
     /// Create or replace it with this JSON text.
     Upsert(Vec<u8>),
-    /// Create it with this JSON text; one that exists is left alone.
+    /// Create it with this JSON text; an existing one is left alone.
     Create(Vec<u8>),
     /// Create it with this JSON text, or replace it when it was last written before this moment (epoch seconds); a
     /// newer one is left alone.
     ReplaceOlder(Vec<u8>, i64),
-    /// Delete it; one that is gone already counts as done.
+    /// Delete it; one that is already gone counts as done.
     Delete,
 }
 
@@ -58,20 +58,20 @@ impl Action {
     }
 }
 
-/// What became of the writes.
+/// The outcome of the writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Items made.
+    /// Items created.
     pub created: u64,
     /// Items replaced.
     pub updated: u64,
-    /// Items deleted, or gone already.
+    /// Items deleted, or already gone.
     pub deleted: u64,
-    /// Items left alone, as the action says.
+    /// Items left alone, as the action demands.
     pub skipped: u64,
     /// Writes refused for a reason of their own.
     pub failed: u64,
-    /// Writes that were handed over and not begun, because all were told to stop.
+    /// Writes that were queued but not begun, because the work was told to stop.
     pub left: u64,
 }
 
@@ -82,10 +82,11 @@ impl Tally {
     }
 }
 
-/// Told about every write: its item, and the failure if there was one.
+/// Is told of every write: its item, and the failure if there was one.
 pub type Observer = Arc<dyn Fn(&ItemKey, Option<&Failure>) + Send + Sync>;
 
-/// Writers that share one container. An item's writes all go to the same one, so the last sent is the last written.
+/// Writers that share one container. All writes of an item go to the same writer, so the last one sent is the last one
+/// written.
 pub struct Writers {
     queues: Vec<mpsc::Sender<(Job, OwnedSemaphorePermit)>>,
     room: Room,
@@ -109,8 +110,8 @@ struct Shared {
 }
 
 impl Writers {
-    /// Starts `concurrency` writers, held back to the limit of `pace`. Once `stop` is cancelled no write is begun, and those
-    /// that are begun are finished.
+    /// Starts `concurrency` writers, held back to the limit of `pace`. Once `stop` is cancelled no further write is
+    /// begun, and those in progress are finished.
     pub fn start(
         container: Arc<dyn Items>,
         concurrency: usize,
@@ -151,7 +152,8 @@ impl Writers {
         Self { queues, room: Room::new(ROOM), workers, shared }
     }
 
-    /// Hands a write over; waits while all are busy. False when the writers have stopped: nothing more is written.
+    /// Queues a write; waits while all writers are busy. Returns false when the writers have stopped: nothing more will
+    /// be written.
     pub async fn send(&self, job: Job) -> bool {
         let mut hasher = DefaultHasher::new();
         job.item.hash(&mut hasher);
@@ -166,7 +168,7 @@ impl Writers {
         }
     }
 
-    /// Waits for the writes that were handed over. The failure is the one that stopped them all, if one did.
+    /// Waits for the queued writes. The failure is the one that stopped them all, if there was one.
     pub async fn finish(mut self) -> (Tally, Option<Failure>) {
         self.queues.clear();
         while self.workers.join_next().await.is_some() {}
@@ -196,7 +198,7 @@ impl Shared {
             Action::Create(body) => self.create(&retry, &job.item, body).await,
             Action::ReplaceOlder(body, moment) => self.replace_older(&retry, &job.item, body, *moment).await,
             Action::Delete => match retry.run(|| self.container.delete(key, id, None)).await {
-                // A clean 404; 404/1003 would be the container.
+                // A plain 404; 404/1003 would mean the container.
                 Err(f) if f.status == Status::NO_ITEM => Ok(&self.deleted),
                 other => other.map(|_| &self.deleted),
             },
@@ -219,7 +221,7 @@ impl Shared {
 }
 
 impl Shared {
-    /// Leaves an item alone that is there already, unless it is there because an answer to this very write was lost.
+    /// Leaves an existing item alone, unless it exists because this very write succeeded and its answer was lost.
     async fn create(&self, retry: &Retry, item: &ItemKey, body: &[u8]) -> Result<&AtomicU64, Failure> {
         let (key, id) = (&item.partition_key, item.id.as_str());
         match retry.run(|| self.container.create(key, id, body.to_vec())).await {
@@ -232,7 +234,7 @@ impl Shared {
         }
     }
 
-    /// Looks first, and again when the item moved in between.
+    /// Reads the item first, and again when it changed in between.
     async fn replace_older(
         &self,
         retry: &Retry,
@@ -241,7 +243,7 @@ impl Shared {
         moment: i64,
     ) -> Result<&AtomicU64, Failure> {
         let (key, id) = (&item.partition_key, item.id.as_str());
-        // What it is counted as when the last attempt was carried out, and its answer lost.
+        // How the write is counted when the last attempt was carried out and its answer lost.
         let mut ours = None;
         for attempt in 1.. {
             let live = retry.run(|| self.container.read(key, id)).await?;
@@ -293,7 +295,7 @@ struct Facts<'a> {
     etag: std::borrow::Cow<'a, str>,
 }
 
-/// Whether every other write would fail alike.
+/// Whether every other write would fail for the same reason.
 fn is_fatal(failure: &Failure) -> bool {
     matches!(
         failure.disposition,

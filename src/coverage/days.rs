@@ -1,4 +1,4 @@
-//! Versions by day and by what the feed said of them. Pure.
+//! Counts versions by day and by the feed they came from. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use crate::{
     history::as_of::{Caveat, unseen},
 };
 
-/// What is known of one day (UTC).
+/// What is known about one day (UTC).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Day {
     /// Versions of that day.
     pub versions: u64,
     /// Of these: from the all-versions feed, which leaves nothing out.
     pub all_versions: u64,
-    /// Of these: from the latest-version feed, or saved where a version was missing.
+    /// Of these: from the latest-version feed, or saved because a version was missing.
     pub latest: u64,
     /// Of these: found by a baseline run.
     pub baseline: u64,
@@ -28,7 +28,7 @@ pub struct Day {
     pub normalized: u64,
     /// Of these: captured late, when capture was down or behind.
     pub late: u64,
-    /// Chains of versions that do not close, by the day of the version after the missing one.
+    /// Chains of versions that do not close, counted on the day of the version after the gap.
     pub gaps: u64,
 }
 
@@ -38,7 +38,7 @@ pub struct Day {
 pub enum DayMode {
     /// Every version and every delete.
     AllVersions,
-    /// The newest version of each document at some moments, no deletes.
+    /// The newest version of each document at some moments, and no deletes.
     Latest,
     /// Some of both.
     Mixed,
@@ -59,7 +59,7 @@ impl DayMode {
 }
 
 impl Day {
-    /// How much of it is known. A baseline says nothing of how its day was captured.
+    /// How much of it is known. A baseline says nothing about how its day was captured.
     pub fn mode(&self) -> DayMode {
         match (self.all_versions, self.latest + self.legacy) {
             (0, 0) => DayMode::Baseline,
@@ -82,7 +82,7 @@ impl Day {
     }
 }
 
-/// A run of days of one mode without gaps in their chains.
+/// A run of days in one mode, and the gaps in their chains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Period {
     /// First day.
@@ -95,14 +95,15 @@ pub struct Period {
     pub gaps: u64,
 }
 
-/// A time during which capture was down or behind, epoch seconds: from the first change that waited until it was captured.
+/// A period during which capture was down or behind, in epoch seconds: from the first change that had to wait until it
+/// was captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Outage {
     /// When the first change was made that had to wait.
     pub from: i64,
     /// When the last of them was captured.
     pub to: i64,
-    /// Versions that waited.
+    /// Versions that had to wait.
     pub versions: u64,
 }
 
@@ -112,22 +113,22 @@ pub struct Coverage {
     days: BTreeMap<NaiveDate, Day>,
     /// Seconds after which a version is late.
     late: i64,
-    /// Disjoint, by their beginning.
+    /// Disjoint, sorted by their beginning.
     outages: BTreeMap<i64, Outage>,
 }
 
 impl Coverage {
-    /// Nothing yet. A version that was captured more than `late` seconds after its change is late.
+    /// Begins empty. A version that was captured more than `late` seconds after its change is late.
     pub fn new(late: i64) -> Self {
         Self { days: BTreeMap::new(), late, outages: BTreeMap::new() }
     }
 
-    /// When capture was down or behind, oldest first. In a quiet time nothing waits, so nothing is known.
+    /// When capture was down or behind, oldest first. Nothing waits in a quiet period, so nothing is known about it.
     pub fn outages(&self) -> impl Iterator<Item = Outage> + '_ {
         self.outages.values().copied()
     }
 
-    /// Whether a version waited; what restores and repairs saved, and baselines, say nothing of that.
+    /// Whether a version had to wait. What restores and repairs saved, and baselines, say nothing about that.
     fn is_late(&self, version: &Version) -> Option<i64> {
         let captured =
             version.captured.filter(|_| matches!(version.via, Some(VersionVia::Known(Via::Trigger | Via::Follow))))?;
@@ -137,7 +138,7 @@ impl Coverage {
 
     fn waited(&mut self, from: i64, to: i64) {
         let mut own = Outage { from, to, versions: 1 };
-        // Those that touch it become one with it.
+        // Periods that touch are merged.
         while let Some((&key, other)) = self.outages.range(..=own.to).next_back().filter(|(_, o)| o.to >= own.from) {
             own = Outage {
                 from: own.from.min(other.from),
@@ -178,8 +179,8 @@ impl Coverage {
         self.days.iter().map(|(day, known)| (*day, *known))
     }
 
-    /// Days of one mode that follow each other, quiet days between them included: nothing says that capture ran on a
-    /// day without versions, nor that it did not.
+    /// Consecutive days of one mode, including quiet days between them: a day without versions shows neither that
+    /// capture ran nor that it did not.
     pub fn periods(&self) -> Vec<Period> {
         let mut periods: Vec<Period> = Vec::new();
         for (day, known) in self.days() {

@@ -1,4 +1,4 @@
-//! Reads which periods the history knows, and how well.
+//! Determines which periods the history covers, and how well.
 //!
 //! # Examples
 //!
@@ -46,7 +46,7 @@ pub enum CoverageError {
     /// The service refused.
     #[error("cannot read the history")]
     Cosmos(#[from] Failure),
-    /// Machines cannot share the items of these containers.
+    /// The items of these containers cannot be divided between machines.
     #[error("cannot share the history between machines")]
     Shard(#[source] NotShared),
     /// The work was told to stop.
@@ -54,28 +54,28 @@ pub enum CoverageError {
     Interrupted,
 }
 
-/// What the history knows.
+/// What the history covers.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The days (UTC) on which anything happened, oldest first.
     pub days: Vec<KnownDay>,
-    /// Days of one mode that follow each other, oldest first.
+    /// Consecutive days of one mode, oldest first.
     pub periods: Vec<Period>,
     /// When capture was down or behind, oldest first.
     pub outages: Vec<Outage>,
-    /// Records that are not understood.
+    /// Records that cannot be read.
     #[serde(skip)]
     pub bad: Vec<BadRecord>,
 }
 
-/// What is known of a day.
+/// What is known about a day.
 #[derive(Debug, Serialize)]
 pub struct KnownDay {
     /// The day (UTC).
     pub day: NaiveDate,
     /// How much of it is known.
     pub mode: DayMode,
-    /// Its versions, by what the feed said of them.
+    /// Its versions, by the feed they came from.
     #[serde(flatten)]
     pub known: Day,
 }

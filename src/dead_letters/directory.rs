@@ -1,4 +1,4 @@
-//! Dead letters as files of one directory.
+//! Dead letters as files in a directory.
 
 use std::{
     io,
@@ -7,10 +7,10 @@ use std::{
 
 use super::{DeadLetterError, StoreError};
 
-/// How the name ends of a file that is not whole yet.
+/// How the name of an incomplete file ends.
 const PART: &str = ".part";
 
-/// A directory of letters, made on first use.
+/// A directory of letters, created on first use.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -35,20 +35,20 @@ impl Directory {
         self.written(write).await
     }
 
-    /// Runs what writes to the directory, on a thread that may wait.
+    /// Runs work on the directory on a thread that may block.
     async fn written(&self, write: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), DeadLetterError> {
         let written = tokio::task::spawn_blocking(write).await;
         written.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(self.error("write"))
     }
 
-    /// Whether a letter could be put here; leaves nothing behind.
+    /// Checks whether a letter could be put here; leaves nothing behind.
     pub(super) async fn check(&self) -> Result<(), DeadLetterError> {
         let path = self.path.clone();
         let tried = move || {
             let made = !path.exists();
             std::fs::create_dir_all(&path)?;
             tempfile::Builder::new().prefix(".").suffix(PART).tempfile_in(&path)?.close()?;
-            // Others may have put something there meanwhile.
+            // Others may have put something there in the meantime.
             let _ = made.then(|| std::fs::remove_dir(&path));
             Ok(())
         };
@@ -59,7 +59,7 @@ impl Directory {
         self.names(|name| name.ends_with(".json") && !name.starts_with('.')).await
     }
 
-    /// What a process has left that was killed while it wrote a letter.
+    /// The leftovers of a process that was killed while it wrote a letter.
     pub(super) async fn parts(&self) -> Result<Vec<String>, DeadLetterError> {
         self.names(|name| name.starts_with('.') && name.ends_with(PART)).await
     }
@@ -93,8 +93,8 @@ impl Directory {
     }
 }
 
-/// Writes a file beside its place, flushes it to disk, then renames it: it is whole or not there. Nobody else on the
-/// machine may read it, because it holds documents or names them.
+/// Writes a temporary file, flushes it to disk, then renames it: the letter exists completely or not at all. Only the
+/// owner can read it, because it holds documents or names them.
 pub(crate) fn replace_file(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
     let part = folder.join(format!(".{name}.{:016x}{PART}", rand::random::<u64>()));
@@ -106,7 +106,7 @@ pub(crate) fn replace_file(folder: &Path, name: &str, text: &[u8]) -> io::Result
         file.write_all(text)?;
         file.sync_all()?;
         std::fs::rename(&part, folder.join(name))?;
-        // The rename itself is durable only when the directory is.
+        // The rename itself is only durable once the directory is flushed.
         std::fs::File::open(folder)?.sync_all()
     });
     if result.is_err() {

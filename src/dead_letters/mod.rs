@@ -30,19 +30,19 @@ pub struct DeadLetter {
     pub function: String,
     /// The host's invocation id.
     pub invocation: String,
-    /// The document's id, where one could be read.
+    /// The document's id, if one could be read.
     pub id: Option<String>,
     /// The service's status, or `-` when it was refused before it was sent.
     pub status: String,
     /// Why it could not be stored.
     pub reason: String,
-    /// What was left out of the item before it came here, when something was: the text of `_change.partial`.
+    /// What was left out of the item before it came here, if anything was: the text of `_change.partial`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
-    /// How the item came, which is what may have been altered in it. Letters of earlier releases do not say it.
+    /// How the item arrived, which determines what may have been altered in it. Letters of earlier releases do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
-    /// Database and container that it is a change of. Letters of earlier releases do not say it.
+    /// Database and container that it is a change of. Letters of earlier releases do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// The item as delivered.
@@ -57,7 +57,7 @@ impl DeadLetter {
     }
 }
 
-/// A dead-letter store that failed: what was tried and where; the source is why.
+/// A dead-letter store that failed: what was tried and where; the source says why.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} dead letter in {location}")]
 pub struct DeadLetterError {
@@ -92,7 +92,7 @@ pub enum StoreError {
     /// The directory could not be read or written.
     #[error(transparent)]
     Directory(io::Error),
-    /// What lies there is something else.
+    /// Something else is in its place.
     #[error("is not a dead letter")]
     NotALetter(#[source] serde_json::Error),
 }
@@ -123,11 +123,11 @@ impl DeadLetterStore {
         })
     }
 
-    /// Says whether letters can be put away, without putting one.
+    /// Checks whether letters can be put away, without leaving one.
     ///
     /// # Errors
-    /// When the directory is none, cannot be made or not be written to; when the blob container is not there, refuses
-    /// writes, or does not answer.
+    /// When the directory is something else, or cannot be created or written to; when the blob container does not
+    /// exist, refuses writes, or does not answer.
     pub async fn check(&self) -> Result<(), DeadLetterError> {
         match self {
             Self::Directory(store) => store.check().await,
@@ -135,7 +135,7 @@ impl DeadLetterStore {
         }
     }
 
-    /// Whether what it refuses now it refuses for good. A role that was assigned to an identity takes minutes to be known.
+    /// Whether a refusal is final. A role that was just assigned to an identity takes minutes to take effect.
     pub fn is_final(&self, refusal: &DeadLetterError) -> bool {
         match (self, refusal.cause()) {
             (Self::Blob(store), StoreError::Blob(BlobError::Denied)) => store.is_signed(),
@@ -152,7 +152,7 @@ impl DeadLetterStore {
         self.put_as(&letter.name(), letter).await
     }
 
-    /// The same under a name that it has already.
+    /// The same under an existing name.
     pub(crate) async fn put_as(&self, name: &str, letter: &DeadLetter) -> Result<(), DeadLetterError> {
         let text = serde_json::to_vec(letter).unwrap_or_default();
         match self {
@@ -175,15 +175,15 @@ impl DeadLetterStore {
         Ok(names)
     }
 
-    /// Names of what a process has left that was killed while it put a letter: the letter, or how it begins. It is in no
-    /// list, and nobody needs it: what was delivered comes again.
+    /// Names of the leftovers of a process that was killed while it put a letter: the letter, or its beginning. They
+    /// appear in no list, and nobody needs them: the item will be delivered again.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn unfinished(&self) -> Result<Vec<String>, DeadLetterError> {
         match self {
             Self::Directory(store) => store.parts().await,
-            // A blob is whole or not there.
+            // A blob exists completely or not at all.
             Self::Blob(_) => Ok(Vec::new()),
         }
     }
@@ -191,7 +191,7 @@ impl DeadLetterStore {
     /// Reads one letter.
     ///
     /// # Errors
-    /// When it is missing, cannot be read, or is no dead letter.
+    /// When it is missing, cannot be read, or is not a dead letter.
     pub async fn get(&self, name: &str) -> Result<DeadLetter, DeadLetterError> {
         serde_json::from_slice(&self.bytes(name).await?).map_err(|e| DeadLetterError {
             action: "read",
@@ -200,7 +200,7 @@ impl DeadLetterStore {
         })
     }
 
-    /// The same, not yet understood.
+    /// The same, not parsed yet.
     ///
     /// # Errors
     /// When it is missing or cannot be read.

@@ -1,5 +1,5 @@
-//! The account: whether it answers, what the containers are, and whether the caller may do what capture does. What
-//! is tried is in writing.rs.
+//! Checks the account: whether it answers, what its containers are, and whether the caller may do what capture does.
+//! The trials that write are in writing.rs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ use crate::{
 /// How long the first answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Looks at the account and the dead-letter store, as far as the settings are understood.
+/// Checks the account and the dead-letter store, as far as the settings could be parsed.
 pub(super) async fn check_account(
     understood: &Understood,
     declared: &BTreeMap<String, Declared>,
@@ -51,7 +51,7 @@ pub(super) async fn check_account(
     let cosmos = Cosmos::new(account.clone());
     let mut seen = BTreeSet::new();
     for (function, names) in &understood.names {
-        // Several functions usually share all but the source.
+        // Several functions usually share everything but the source.
         if !seen.insert([&names.database, &names.source, &names.changes, &names.leases].map(String::clone)) {
             continue;
         }
@@ -66,7 +66,7 @@ pub(super) async fn check_account(
     }
 }
 
-/// Whether the account answers at all; without that, every further check would wait in vain.
+/// Whether the account answers at all; if it does not, every further check would wait in vain.
 async fn answers(cosmos: &Cosmos, names: &Names, findings: &mut Vec<Finding>) -> bool {
     const CHECK: &str = "account";
     let asked = provision::read_container(cosmos, &names.database, &names.source);
@@ -185,7 +185,7 @@ fn compared(
 /// How long a change may wait before capture counts as standing still, seconds.
 const STALLED: i64 = 300;
 
-/// Whether capture stands still although the feed has more: only the lag shows that a document is never delivered.
+/// Whether capture stands still although the feed has more: only the lag reveals that a document is never delivered.
 async fn delivered(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<Finding>) {
     let check = format!("leases{who}: delivery");
     let read = async {
@@ -214,7 +214,7 @@ async fn delivered(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec
     }
 }
 
-/// A document that cannot be there is read: refused, or not found.
+/// Reads a document that cannot exist: the answer is a refusal, or "not found".
 async fn readable(cosmos: &Cosmos, names: &Names, who: &str, findings: &mut Vec<Finding>) {
     let check = format!("source{who}: read");
     let read = async {
@@ -232,7 +232,7 @@ pub(super) fn of_failure(check: String, failure: &Failure) -> Finding {
     Finding::failure(check, failure.to_string(), failure.hint().unwrap_or("correct it, and run it again"))
 }
 
-/// Puts a letter away and takes it back.
+/// Puts a letter away and removes it again.
 async fn dead_letters(config: &CaptureConfig, account: &Account, findings: &mut Vec<Finding>) {
     let check = format!("dead letters in {}", config.dead_letters);
     let letter = DeadLetter {
@@ -248,7 +248,7 @@ async fn dead_letters(config: &CaptureConfig, account: &Account, findings: &mut 
         source: None,
         item: serde_json::value::to_raw_value(&scratch_id()).unwrap_or_default(),
     };
-    // What was not there before is not left behind.
+    // What did not exist before is not left behind.
     let made = match &config.dead_letters {
         DeadLetterLocation::Directory(path) => Some(path).filter(|path| !path.exists()),
         DeadLetterLocation::Blob(_) => None,

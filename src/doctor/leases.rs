@@ -1,5 +1,5 @@
-//! The change feed that the trigger really reads, by its leases. function.json says which one it should be; `local --mode` and
-//! whoever deployed another file know better.
+//! Checks which change feed the trigger really reads, by its leases. function.json says which one it should be; `local
+//! --mode`, or a different deployed file, may say otherwise.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::{
     frontier::leases::{Lease, leases},
 };
 
-/// Compares the mode of a function's leases with what its file says. What cannot be read has been told by then.
+/// Compares the mode of a function's leases with what its file says. What cannot be read was reported already.
 pub(super) async fn check_mode(
     cosmos: &Cosmos,
     names: &Names,
@@ -44,7 +44,7 @@ pub(super) async fn check_mode(
 /// The mode of the lease that was renewed last, among those of a function.
 fn mode_of(all: &[Lease], file: Option<&Declared>, declared: &BTreeMap<String, Declared>) -> Option<FeedMode> {
     let prefix = file.map_or("", |file| file.prefix.as_str());
-    // Without a prefix of its own, those of others are none of its.
+    // Without a prefix of its own, it does not count the leases of others.
     let is_others = |lease: &Lease| {
         let longer = declared.values().filter(|other| other.prefix.len() > prefix.len());
         longer.into_iter().any(|other| lease.id.starts_with(&other.prefix))

@@ -35,7 +35,8 @@ use crate::{
     telemetry::{self, otlp::ExportConfig},
 };
 
-/// What is checked. There is no [`Context`](crate::context::Context): whether there is an account is one of the questions.
+/// What is checked. There is no [`Context`](crate::context::Context): whether there is an account is one of the
+/// questions.
 pub struct Request {
     /// Folder of host.json.
     pub app_root: PathBuf,
@@ -43,23 +44,23 @@ pub struct Request {
     pub settings: Settings,
     /// Why local.settings.json cannot be read, if so.
     pub unreadable: Option<Finding>,
-    /// How the settings of timers are understood.
+    /// How the settings of timers are parsed.
     pub timers: TimerRules,
 }
 
-/// What says whether the settings of timer functions are right: they are flags of a command.
+/// Checks the settings of timer functions, which are the flags of a command.
 pub struct TimerRules {
-    /// Whether the settings that all timers share are right.
+    /// Checks the settings that all timers share.
     pub settings: fn(&Settings) -> Result<(), ConfigError>,
-    /// Whether those of one function are.
+    /// Checks those of one function.
     pub function: fn(&Settings, &str, Account) -> Result<(), ConfigError>,
 }
 
-/// All that was looked at.
+/// All findings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Report {
-    /// In the order in which it was looked at.
+    /// In the order of the checks.
     pub findings: Vec<Finding>,
 }
 
@@ -70,8 +71,8 @@ impl Report {
     }
 }
 
-/// Looks at everything, whatever is wrong: settings, files, timers, account and dead-letter store. Writes one item into
-/// the history and one dead letter, and removes both.
+/// Checks everything, whatever is wrong: settings, files, timers, account and dead-letter store. Writes one item to the
+/// history and one dead letter, and removes both.
 pub async fn check(request: Request) -> Report {
     let Request { app_root, settings, unreadable, timers } = request;
     let mut findings: Vec<Finding> = unreadable.into_iter().collect();
@@ -108,10 +109,10 @@ fn check_timer(
     }
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// What was checked.
     pub check: String,
     /// How it is.
     #[serde(rename = "result", serialize_with = "as_word")]
@@ -127,7 +128,7 @@ fn as_word<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::
     serializer.serialize_str(verdict.as_str())
 }
 
-/// Checks of what starts the handler: of no interest to one that was started.
+/// Checks of what starts the handler, which do not matter to a handler that has been started.
 const OF_THE_START: [&str; 3] = [files::HOST, files::EXECUTABLE, files::ARGUMENTS];
 
 /// What is wrong with an app's files as far as it concerns what is captured, one line each: `serve` does not start with
@@ -141,12 +142,12 @@ pub fn wrong_in_files(app_root: &Path, settings: &Settings, account: &Account) -
 }
 
 impl Finding {
-    /// As it should be.
+    /// It is as it should be.
     pub fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {
         Self { check: check.into(), verdict: Verdict::Ok, found: found.into(), advice: None }
     }
 
-    /// Not as it should be.
+    /// It is not as it should be.
     pub fn new(
         verdict: Verdict,
         check: impl Into<String>,
@@ -156,12 +157,12 @@ impl Finding {
         Self { check: check.into(), verdict, found: found.into(), advice: Some(advice.into()) }
     }
 
-    /// It works until it does not, or could not be looked at.
+    /// It works for now, or could not be checked.
     pub fn warning(check: impl Into<String>, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::new(Verdict::Warning, check, found, advice)
     }
 
-    /// It cannot work so.
+    /// It cannot work like this.
     pub fn failure(check: impl Into<String>, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::new(Verdict::Failure, check, found, advice)
     }
@@ -171,18 +172,18 @@ impl Finding {
     }
 }
 
-/// What the settings say, as far as they can be understood.
+/// The settings, as far as they could be parsed.
 #[derive(Debug)]
 struct Understood {
-    /// The account, when its settings are right.
+    /// The account, if its settings are valid.
     pub account: Option<Account>,
     /// Limits and dead letters, likewise.
     pub capture: Option<CaptureConfig>,
-    /// The containers of each function, with the function's name; one entry without a name when there is no function.
+    /// The containers of each function, with its name; one entry without a name when there is no function.
     pub names: Vec<(Option<String>, Names)>,
 }
 
-/// Reads every setting as `serve` does, and says which are wrong.
+/// Reads every setting as `serve` does, and reports those that are wrong.
 fn check_settings(
     settings: &Settings,
     app_root: &Path,

@@ -1,4 +1,4 @@
-//! What capture does with the history, tried on items in a place of their own: written, read, replaced, packed, deleted.
+//! Tries what capture does with the history, on items of its own: write, read, replace, pack, delete.
 
 use std::time::Instant;
 
@@ -19,10 +19,11 @@ use crate::{
 
 /// The check of the clock.
 const CLOCK: &str = "clock";
-/// Seconds between this clock and the service's that are told, and that are too many.
+/// Differences between this clock and the service's, in seconds: what is reported, and what is too much.
 const SKEW: (i64, i64) = (5, 300);
 
-/// Writes an item, reads it, replaces it while it has its etag, and deletes it. Its `_ts` tells the service's time.
+/// Writes an item, reads it, replaces it on the condition of its etag, and deletes it. Its `_ts` tells the service's
+/// time.
 pub(super) async fn writable(changes: &Container, who: &str, findings: &mut Vec<Finding>) {
     let (key, mut body) = scratch(changes);
     let id = body.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -45,7 +46,7 @@ pub(super) async fn writable(changes: &Container, who: &str, findings: &mut Vec<
             let stored: Value = stored.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
             etag = stored["_etag"].as_str().map(str::to_owned);
             findings.push(Finding::ok(check("read"), "allowed"));
-            // One clock, however many histories.
+            // One clock, however many histories there are.
             if !findings.iter().any(|finding| finding.check == CLOCK) {
                 findings.push(clock(stored["_ts"].as_i64(), middle));
             }
@@ -55,7 +56,8 @@ pub(super) async fn writable(changes: &Container, who: &str, findings: &mut Vec<
     if let Some(etag) = etag {
         body.insert("n".into(), 2.into());
         let replaced = changes.replace(&key, &id, text(&body), &etag).await;
-        // The etag is out of date now: a second time must be refused, or restores would overwrite what they have not seen.
+        // The etag is out of date now: a second replace must be refused, or restores would overwrite what they have not
+        // seen.
         let again = changes.replace(&key, &id, text(&body), &etag).await;
         findings.push(match (replaced, again) {
             (Ok(_), Err(f)) if f.disposition == Disposition::PreconditionFailed => {
@@ -80,7 +82,7 @@ pub(super) async fn writable(changes: &Container, who: &str, findings: &mut Vec<
     }
 }
 
-/// Writes two items in one bulk request, which says how capture will write.
+/// Writes two items in one bulk request, which shows how capture will write.
 async fn packed(
     changes: &Container,
     check: String,
@@ -118,7 +120,7 @@ async fn packed(
     }
 }
 
-/// The service's clock against this one; `_ts` has whole seconds.
+/// The service's clock compared with this one; `_ts` has whole seconds.
 fn clock(ts: Option<i64>, local: i64) -> Finding {
     let Some(ts) = ts else {
         return Finding::warning(CLOCK, "the written item has no _ts", "report it: the service always sets one");
@@ -138,7 +140,7 @@ fn clock(ts: Option<i64>, local: i64) -> Finding {
     }
 }
 
-/// An item in a place of its own, for whatever key the container has. `_restore` keeps it out of every history.
+/// An item in a partition of its own, whatever the container's key is. `_restore` keeps it out of every history.
 pub(super) fn scratch(container: &Container) -> (PartitionKey, Map<String, Value>) {
     let id = scratch_id();
     let mut body = Map::new();

@@ -1,4 +1,4 @@
-//! Which dead letters are about an item. Pure.
+//! Decides which dead letters concern an item. Pure.
 
 use crate::{
     change::{
@@ -9,7 +9,7 @@ use crate::{
     dead_letters::DeadLetter,
 };
 
-/// Whether what was left of a letter may hold the item: all of it, or how it begins, which nobody can read any further.
+/// Whether the leftover of a letter may hold the item. It may be complete, or cut off so that nobody can parse it.
 pub fn may_be_about(left: &[u8], item: &ItemKey, source: &KeyPaths, container: &str) -> bool {
     match serde_json::from_slice::<DeadLetter>(left) {
         Ok(letter) => is_about(&letter, item, source, container),
@@ -17,8 +17,8 @@ pub fn may_be_about(left: &[u8], item: &ItemKey, source: &KeyPaths, container: &
     }
 }
 
-/// Whether a letter holds the item of a container, or an image of it. One whose key cannot be told counts when it has the
-/// id: it is better forgotten than kept. One that says that it is of another container never does.
+/// Whether a letter holds the item of a container, or an image of it. A letter whose key cannot be determined counts
+/// when it has the id: better forgotten than kept. One that names another container never does.
 pub fn is_about(letter: &DeadLetter, item: &ItemKey, source: &KeyPaths, container: &str) -> bool {
     if letter.source.as_ref().is_some_and(|of| of != container) {
         return false;

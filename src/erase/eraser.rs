@@ -28,9 +28,9 @@ use crate::{
 /// The traces of a document.
 #[derive(Debug, Default)]
 pub(super) struct Traces {
-    /// Ids of records and where they lie; tombstones last, because they hide the others.
+    /// Ids and places of records; tombstones last, because they hide the others.
     records: Vec<(String, PartitionKey)>,
-    /// Tombstones that are another document's as likely as this one's.
+    /// Tombstones that may as well belong to another document.
     pub(super) shared: u64,
     /// Names of letters.
     letters: Vec<String>,
@@ -38,7 +38,7 @@ pub(super) struct Traces {
     local: JournalMentions,
     archived: archive::erase::ArchivedEvents,
     pub(super) live: bool,
-    /// Whether the newest version is no tombstone: when there is no live document, its delete may be on the way.
+    /// Whether the newest version is not a tombstone: without a live document, its delete may be on the way.
     is_open: bool,
 }
 
@@ -68,17 +68,17 @@ pub(super) struct Eraser<'a> {
     pub(super) cx: AnyContext<'a>,
     pub(super) request: Request,
     pub(super) containers: Containers,
-    /// The item, and what its tombstones are found under.
+    /// The item, and the places to look for its tombstones.
     pub(super) items: Arc<[ItemKey]>,
     pub(super) pace: RuLimiter,
 }
 
 impl Eraser<'_> {
-    /// Finds everything there is.
+    /// Finds every trace.
     pub(super) async fn look(&self) -> Result<Traces, EraseError> {
         let item = &self.request.item;
         let read = || self.containers.source.read(&item.partition_key, &item.id);
-        // First: what is replayed meanwhile is a record then.
+        // First, because a letter that is replayed meanwhile is a record afterwards.
         let letters = self.letters().await?;
         let records = self.records().await?;
         Ok(Traces {
@@ -91,8 +91,9 @@ impl Eraser<'_> {
         })
     }
 
-    /// The traces in the history. A tombstone without a key stays while another document of the id is there: if it is that
-    /// one's, a restore would make the document again without it, and it says nothing of this one that its id does not.
+    /// The traces in the history. A tombstone without a key stays while another document of the id exists: if it
+    /// belongs to that one, a restore without it would recreate the document; and it says nothing about this one beyond
+    /// the id.
     async fn records(&self) -> Result<Traces, Failure> {
         let scope = Scope::Items(self.items.to_vec());
         let scan = Scan::facts(&self.containers, &scope, &[], &self.pace);
@@ -134,7 +135,7 @@ impl Eraser<'_> {
         for name in self.request.dead_letters.list().await? {
             let letter = match self.request.dead_letters.get(&name).await {
                 Ok(letter) => letter,
-                // It was replayed meanwhile.
+                // It was replayed in the meantime.
                 Err(e) if e.is_gone() => continue,
                 Err(e) => return Err(e.into()),
             };
@@ -163,7 +164,7 @@ impl Eraser<'_> {
 
     async fn archived(&self, remove: bool) -> Result<archive::erase::ArchivedEvents, EraseError> {
         let mut all = archive::erase::ArchivedEvents::default();
-        // In an archive a tombstone has its document's own key.
+        // In an archive a tombstone has its own document's key.
         let item = Arc::from([self.request.item.clone()]);
         for archive in &self.request.archives {
             let found = archive.mentions(&item, remove).await?;
@@ -173,7 +174,7 @@ impl Eraser<'_> {
         Ok(all)
     }
 
-    /// Erases what there is; and whether there was a live document that was deleted.
+    /// Erases the traces; returns whether there was a live document that was deleted.
     pub(super) async fn erase(&self, mut there: Traces) -> Result<(Traces, bool), EraseError> {
         let item = &self.request.item;
         let live = self.request.live && there.live;
@@ -210,7 +211,8 @@ impl Eraser<'_> {
         Ok((there, live))
     }
 
-    /// Waits for capture to deliver the delete. It may heal the version before it: both have to be there to be erased.
+    /// Waits for capture to deliver the delete. Capture may also heal the version before it; both have to be there to
+    /// be erased.
     async fn settle(&self) {
         let wait = self.request.settle;
         if wait.is_zero() {
@@ -229,7 +231,7 @@ impl Eraser<'_> {
     }
 }
 
-/// An item that is gone already is as good as deleted.
+/// An item that is already gone counts as deleted.
 fn deleted(result: Result<(), Failure>) -> Result<(), EraseError> {
     match result {
         Err(f) if f.status != Status::NO_ITEM => Err(EraseError::Delete { context: f.context, status: f.status }),

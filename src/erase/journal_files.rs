@@ -1,4 +1,4 @@
-//! Takes every mention of one item out of the local journals of restores.
+//! Removes every mention of one item from the local journals of restores.
 
 use std::{
     fs::{File, OpenOptions},
@@ -9,10 +9,10 @@ use std::{
 use super::journals::{JournalMentions, Scan};
 use crate::{change::key::ItemKey, restore::plan_file::EndLine};
 
-/// The local journals of a folder that name the item, by one of its keys; with `remove` they are rewritten without it.
+/// The local journals in a folder that name the item, by one of its keys; with `remove` they are rewritten without it.
 ///
 /// # Errors
-/// When a file cannot be read or written. A folder that is not there has none.
+/// When a file cannot be read or written. A missing folder has none.
 pub fn in_folder(folder: &Path, items: &[ItemKey], remove: bool) -> io::Result<JournalMentions> {
     let entries = match std::fs::read_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(JournalMentions::default()),
@@ -61,7 +61,7 @@ fn in_file(path: &Path, items: &[ItemKey], remove: bool) -> io::Result<u64> {
     Ok(scan.removed)
 }
 
-/// Hands out each line: its text, and its bytes with the line end. The last one may be cut off in the middle of a letter.
+/// Passes on each line: its text, and its bytes with the line end. The last one may be cut off within a character.
 fn each_line(path: &Path, mut take: impl FnMut(&str, &[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut file = BufReader::new(File::open(path)?);
     let mut bytes = Vec::new();
@@ -84,7 +84,7 @@ mod tests {
         let file = folder.path().join("r.jsonl");
         let item = |id: &str| [ItemKey { id: id.into(), partition_key: PartitionKey::parse("p").unwrap() }];
         let whole = "{\"id\":\"b\",\"pk\":[\"p\"],\"result\":\"done\"}\n";
-        // In the middle of a letter.
+        // Within a character.
         let cut = &"{\"id\":\"a\",\"pk\":[\"p\"],\"message\":\"é".as_bytes()[..33];
         assert!(std::str::from_utf8(cut).is_err());
         let text = [whole.as_bytes(), cut].concat();

@@ -1,5 +1,5 @@
-//! Takes every mention of one item out of the journals of restores: those in the history here, local files in
-//! `journal_files`. What is left of a journal stays whole: its checksum is made anew, unless it was wrong before.
+//! Removes every mention of one item from the journals of restores: those in the history here, local files in
+//! `journal_files`. The rest of a journal stays valid: its checksum is calculated anew, unless it was wrong before.
 
 use std::collections::BTreeMap;
 
@@ -17,12 +17,12 @@ use crate::{
     restore::plan_file::{End, EndLine},
 };
 
-/// What journals say of an item.
+/// What journals say about an item.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JournalMentions {
     /// Journals that name it.
     pub journals: u64,
-    /// Lines and outcomes that do.
+    /// Lines and outcomes that name it.
     pub mentions: u64,
 }
 
@@ -33,14 +33,14 @@ impl JournalMentions {
     }
 }
 
-/// Whether a step or an outcome is about the item, by one of its keys.
+/// Whether a step or an outcome concerns the item, by one of its keys.
 fn is_about(id: &str, pk: &serde_json::Value, items: &[ItemKey]) -> bool {
     let mut same_id = items.iter().filter(|item| item.id == id).peekable();
     same_id.peek().is_some()
         && PartitionKey::parse(&pk.to_string()).is_ok_and(|key| same_id.any(|item| item.partition_key == key))
 }
 
-/// Reads a plan's text line by line: which lines stay, and what its checksum was and will be.
+/// Reads a plan's text line by line: which lines stay, and its checksum before and after.
 #[derive(Default)]
 pub(super) struct Scan {
     before: Sha256,
@@ -68,7 +68,7 @@ impl Scan {
         }
         let stays = match serde_json::from_str::<Named>(line) {
             Ok(named) => !is_about(&named.id, &named.pk, items),
-            // Of a line that is cut off nobody knows whose it is.
+            // Nobody knows whose line it is when it is cut off.
             Err(e) => !(e.is_eof() && items.iter().any(|item| item.is_named_in(line.as_bytes()))),
         };
         self.removed += u64::from(!stays);
@@ -88,19 +88,19 @@ impl Scan {
         stays
     }
 
-    /// The line that ends what is left; `None` when the old one stays: there is none, or it was wrong already.
+    /// The last line of what remains; `None` when the old one stays because there is none, or it was wrong already.
     pub(super) fn new_end(&self) -> Option<String> {
         let end = self.end.as_ref()?;
         let sum = |hash: &Sha256| hex(&hash.clone().finalize());
         let (before, after) = (sum(&self.before), sum(&self.after));
-        // The second: an earlier run was killed after it had written the end.
+        // The second one: an earlier run was killed after it had written the end.
         let known = end.sha256 == before || end.sha256 == after;
         let line = EndLine { end: End { steps: self.steps, sha256: after } };
         known.then(|| serde_json::to_string(&line).unwrap_or_default())
     }
 }
 
-/// The text without the lines about the item, with another last line where one is given.
+/// The text without the lines about the item, with another last line if one is given.
 fn without(text: &str, items: &[ItemKey], new_end: Option<&str>) -> String {
     let mut scan = Scan::default();
     let mut left = String::with_capacity(text.len());
@@ -117,7 +117,7 @@ fn without(text: &str, items: &[ItemKey], new_end: Option<&str>) -> String {
 /// The journals of the history that name the item, by one of its keys; with `remove` they are rewritten without it.
 ///
 /// # Errors
-/// When the service refuses, or an item of a journal is not understood.
+/// When the service refuses, or an item of a journal cannot be parsed.
 pub async fn in_history(
     changes: &dyn HistoryReader,
     items: &[ItemKey],
@@ -190,7 +190,7 @@ impl JournalItems<'_> {
         }
         if scan.removed > 0 && remove {
             let end = scan.new_end();
-            // The end first: when this is interrupted, what is left still leads to the same checksum.
+            // The end first: if this is interrupted, the rest still leads to the same checksum.
             if let Some(last) = ids.last().filter(|_| end.is_some()) {
                 self.rewrite(last, items, end.as_deref()).await?;
             }
@@ -298,7 +298,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever was rewritten before a kill, the next run comes to the same journal.
+        /// Whatever was rewritten before a kill, the next run arrives at the same journal.
         #[test]
         fn a_rewrite_that_was_interrupted_is_finished(
             names in proptest::collection::vec("[ab]", 1..12), cuts in proptest::collection::vec(1..4usize, 1..6), done in 0..6usize,
@@ -306,7 +306,7 @@ mod tests {
             let steps: Vec<(&str, serde_json::Value)> = names.iter().map(|n| (n.as_str(), json!(["p"]))).collect();
             let lines = plan(&steps);
             let wanted = item("a", json!(["p"]));
-            // Parts of a few lines each, and the rewriting order: the last one first.
+            // Parts of a few lines each, in the order of rewriting: the last one first.
             let mut parts: Vec<String> = Vec::new();
             let (mut rest, mut sizes) = (&lines[..], cuts.iter().cycle());
             while !rest.is_empty() {

@@ -57,7 +57,7 @@ use crate::{
     history::{AnyContext, scan::facts_of_id},
 };
 
-/// What to erase, and where traces of it may be besides the account.
+/// What to erase, and where else traces of it may be.
 pub struct Request {
     /// The document.
     pub item: ItemKey,
@@ -76,7 +76,7 @@ pub struct Request {
 /// Why the document cannot be erased. What was erased before stays erased, and the next run goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum EraseError {
-    /// The service refused, or an item is not understood.
+    /// The service refused, or an item cannot be parsed.
     #[error("cannot look for the document")]
     Cosmos(#[from] Failure),
     /// The partition key does not have one component for each path.
@@ -89,7 +89,7 @@ pub enum EraseError {
         /// Its paths.
         paths: KeyPaths,
     },
-    /// Where a record lies does not follow from its document's key.
+    /// The place of a record does not follow from its document's key.
     #[error("{container} is keyed {paths}: where a record lies does not follow from its document's key")]
     HistoryKeys {
         /// The history.
@@ -129,18 +129,18 @@ pub enum EraseError {
 pub struct Plan<'a> {
     eraser: Eraser<'a>,
     traces: Traces,
-    /// What there is of the document.
+    /// The counts.
     pub found: Found,
     other_keys: Vec<PartitionKey>,
     started: Instant,
 }
 
-/// What there is of a document.
+/// What was found of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Found {
     /// Versions in the history.
     pub versions: u64,
-    /// Dead letters about it.
+    /// Dead letters that concern it.
     pub dead_letters: u64,
     /// Mentions in journals of restores.
     pub mentions: u64,
@@ -148,7 +148,7 @@ pub struct Found {
     pub journals: u64,
     /// Events in archives.
     pub events: u64,
-    /// Files of archives that have them.
+    /// Files of archives that hold them.
     pub files: u64,
     /// Whether there is anything to erase.
     pub anything: bool,
@@ -159,7 +159,7 @@ pub struct Found {
 pub struct Receipt {
     /// The SHA-256 of `["<id>",[<key components>]]`.
     pub item: String,
-    /// Whether there was anything to erase.
+    /// Whether anything was to be erased.
     pub found: bool,
     /// Versions erased.
     pub versions: u64,
@@ -171,17 +171,17 @@ pub struct Receipt {
     pub archived: u64,
     /// Whether the live document was deleted.
     pub live: bool,
-    /// Deletes of this id that stay, because another document has it and nobody knows whose they are.
+    /// Deletes of this id that stay, because another document has it and nobody knows whose deletes they are.
     pub shared: u64,
-    /// Traces found afterwards.
+    /// Traces that were found afterwards.
     pub left: u64,
-    /// When, RFC 3339.
+    /// When it was done, RFC 3339.
     pub at: String,
     /// Request units since the program began.
     pub ru: f64,
     /// Seconds since the plan was begun.
     pub seconds: f64,
-    /// Whether there is a live document that was to stay.
+    /// Whether there is a live document that was meant to stay.
     #[serde(skip)]
     pub live_stays: bool,
     /// Other partition keys under which the history has this id, when nothing was found under this one.
@@ -192,7 +192,7 @@ pub struct Receipt {
 /// Looks for every trace of the document. Erases nothing.
 ///
 /// # Errors
-/// When the key is not whole, the history cannot be addressed by it, or something cannot be read.
+/// When the key is incomplete, the history cannot be addressed by it, or something cannot be read.
 pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<Plan<'_>, EraseError> {
     let started = Instant::now();
     let containers = cx.account.containers(cx.names, None).await?;

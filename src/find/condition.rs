@@ -1,4 +1,4 @@
-//! What is asked of each version: an expression (CEL, as `follow` has it) or a predicate on `c`.
+//! The condition that each version is tested with: an expression (CEL, as in `follow`) or a predicate on `c`.
 
 use crate::{
     change::{key::ItemKey, version::Version},
@@ -7,42 +7,42 @@ use crate::{
     history::predicate::evaluate::{Predicate, Unsupported},
 };
 
-/// What tells a bad version from a good one.
+/// Tells a bad version from a good one.
 #[derive(Debug)]
 pub enum Condition {
-    /// An expression that is true of it.
+    /// An expression that is true for a bad version.
     Expression(Filter),
-    /// A predicate that matches it.
+    /// A predicate that matches a bad version.
     Sql(Predicate),
 }
 
-/// Why there is nothing to ask.
+/// Why a condition is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum BadCondition {
     /// The expression cannot be compiled.
     #[error(transparent)]
     Expression(#[from] BadFilter),
-    /// The predicate has parts for which there is no rule here.
+    /// The predicate has parts that cannot be evaluated here.
     #[error(transparent)]
     Sql(#[from] Unsupported),
 }
 
-/// What a condition says of a version.
+/// The answer of a condition for a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It is true.
     Yes,
-    /// It is not.
+    /// It is not true.
     No,
     /// Neither, and why: the kind of the problem, without any value of the document.
     None(NoAnswer),
 }
 
 impl Condition {
-    /// An expression in which `doc`, `previous`, `op`, `ts`, `lsn`, `id`, `pk` and `changed("/path")` may stand.
+    /// An expression that may use `doc`, `previous`, `op`, `ts`, `lsn`, `id`, `pk` and `changed("/path")`.
     ///
     /// # Errors
-    /// When it is none, with the place.
+    /// When it is malformed, with the place.
     pub fn expression(text: &str) -> Result<Self, BadCondition> {
         Ok(Self::Expression(Filter::compile(text)?))
     }
@@ -50,24 +50,24 @@ impl Condition {
     /// A predicate on `c`, which is the document, with the values of its parameters.
     ///
     /// # Errors
-    /// With what there is no rule for: each version is decided about here, and not by the service.
+    /// With what cannot be evaluated: each version is tested here, not by the service.
     pub fn sql(text: &str, params: &[Param]) -> Result<Self, BadCondition> {
         let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
         Ok(Self::Sql(Predicate::parse(text, value)?))
     }
 
-    /// Whether it asks for the version before as well.
+    /// Whether it also needs the version before.
     pub fn needs_previous(&self) -> bool {
         matches!(self, Self::Expression(filter) if filter.needs_previous())
     }
 
-    /// What it says of a version with this text, after one with that. A delete has no text.
+    /// The answer for a version with this text that follows one with that text. A delete has no text.
     pub fn ask(&self, item: &ItemKey, version: &Version, doc: Option<&str>, previous: Option<&str>) -> Answer {
         match self {
             Self::Expression(filter) => match filter.answer(&Subject::of(item, version, doc, previous)) {
                 Ok(true) => Answer::Yes,
                 Ok(false) => Answer::No,
-                // There is no document that a field could be missing from.
+                // There is no document that could lack a field.
                 Err(NoAnswer::Unknown(_)) if doc.is_none() => Answer::No,
                 Err(why) => Answer::None(why),
             },

@@ -1,15 +1,15 @@
-//! Figures over the writes that were found, in memory that does not grow with them.
+//! Figures about the writes that were found, in memory that does not grow with them.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// Spans of time that a bar may stand for, in seconds: from a second to a week.
+/// Spans of time that a bar may cover, in seconds: from a second to a week.
 const WIDTHS: [i64; 9] = [1, 10, 60, 600, 3600, 4 * 3600, 86_400, 7 * 86_400, 28 * 86_400];
-/// Bars that are held.
+/// How many bars are held.
 const MOST_BARS: usize = 240;
-/// Names that are counted; the others are counted together.
+/// How many names are counted one by one; the rest is counted together.
 const MOST_NAMES: usize = 1000;
 
-/// How many writes there were, by time.
+/// The number of writes over time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Histogram {
     width: usize,
@@ -17,7 +17,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts a write of this second.
+    /// Counts a write in this second.
     pub fn add(&mut self, ts: i64) {
         self.put(ts, 1);
         while self.bars.len() > MOST_BARS && self.width + 1 < WIDTHS.len() {
@@ -37,13 +37,13 @@ impl Histogram {
         }
     }
 
-    /// How many seconds a bar stands for.
+    /// How many seconds a bar covers.
     pub fn seconds(&self) -> i64 {
         WIDTHS[self.width.min(WIDTHS.len() - 1)]
     }
 
-    /// The bars from the first write to the last, at most so many where that can be, those between without any write
-    /// too: the second at which each begins, and its count.
+    /// The bars from the first write to the last, at most this many if possible, including empty ones: the second at
+    /// which each begins, and its count.
     pub fn bars(&self, most: usize) -> Vec<(i64, u64)> {
         let mut shown = self.clone();
         let span =
@@ -56,7 +56,7 @@ impl Histogram {
         };
         let seconds = shown.seconds();
         if last.0.saturating_sub(*first.0) >= most as i64 {
-            // Years lie between them: only those with a write.
+            // Years lie between them: only bars with a write.
             return shown.bars.iter().map(|(bar, count)| (bar.saturating_mul(seconds), *count)).collect();
         }
         (*first.0..=*last.0)
@@ -65,11 +65,11 @@ impl Histogram {
     }
 }
 
-/// How often each of some names came up.
+/// How often each name occurred.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     names: HashMap<String, u64>,
-    /// Those of names for which there was no room.
+    /// The total of the names that there was no room for.
     pub others: u64,
 }
 
@@ -84,7 +84,7 @@ impl Counts {
         }
     }
 
-    /// The most frequent names, and how many there are.
+    /// The most frequent names, and the number of all names.
     pub fn top(&self, most: usize) -> (Vec<(&str, u64)>, usize) {
         let mut names: Vec<(&str, u64)> = self.names.iter().map(|(name, count)| (name.as_str(), *count)).collect();
         names.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
@@ -108,11 +108,11 @@ mod tests {
         assert!((10..=60).contains(&bars.len()), "{}", bars.len());
         assert_eq!(bars.iter().map(|(_, count)| count).sum::<u64>(), 100_000);
         assert!(bars.windows(2).all(|pair| pair[1].0 - pair[0].0 == bars[1].0 - bars[0].0));
-        // A burst is seen second by second.
+        // A burst is shown second by second.
         let mut burst = Histogram::default();
         [100, 100, 103].into_iter().for_each(|ts| burst.add(ts));
         assert_eq!((burst.bars(60), burst.seconds()), (vec![(100, 2), (101, 0), (102, 0), (103, 1)], 1));
-        // Times of any size harm nobody.
+        // Extreme times must not do any harm.
         [i64::MIN, 0, i64::MAX].into_iter().for_each(|ts| burst.add(ts));
         assert_eq!(burst.bars(60).iter().map(|(_, count)| count).sum::<u64>(), 6);
         assert_eq!(Histogram::default().bars(60), []);

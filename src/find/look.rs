@@ -1,4 +1,4 @@
-//! Looks at the versions of one document after the other: which one was the first that the condition is true of.
+//! Examines the versions of one document after another for the first one that the condition is true for.
 
 use std::{
     borrow::Cow,
@@ -32,27 +32,28 @@ use crate::{
     },
 };
 
-/// Documents of a piece that are looked at together, while texts of theirs are read.
+/// Documents of a piece that are examined together, while their texts are being read.
 const AHEAD: usize = 32;
-/// Texts of one document that are read ahead.
+/// How many texts of one document are read ahead.
 const TEXTS_AHEAD: usize = 16;
 
 /// A write that made the condition true.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoundWrite {
-    /// Whose.
+    /// The document.
     pub item: ItemKey,
     /// The version, without its text.
     pub version: Version,
-    /// The version before it, without its text; a delete when it was made again. `None` of the first that is known.
+    /// The version before it, without its text; a delete when the document was recreated. `None` for the first known
+    /// version.
     pub before: Option<Version>,
-    /// Whether the condition is true of the live document.
+    /// Whether the condition is true for the live document.
     pub still: Still,
-    /// Paths of the fields in which the two differ.
+    /// Paths of the fields in which the two versions differ.
     pub changed: Vec<String>,
-    /// The value that names who wrote it, as JSON text.
+    /// The value that names the writer, as JSON text.
     pub actor: Option<String>,
-    /// What cannot be known of it.
+    /// What cannot be known about it.
     pub notes: Vec<String>,
 }
 
@@ -61,11 +62,11 @@ pub struct FoundWrite {
 pub enum Still {
     /// It is.
     Yes,
-    /// It is not any more.
+    /// Not any more.
     No,
-    /// There is no document any more.
+    /// The document no longer exists.
     Gone,
-    /// It has no answer.
+    /// There is no answer.
     Unknown,
 }
 
@@ -81,31 +82,31 @@ impl Still {
     }
 }
 
-/// Figures of what was looked at.
+/// Figures about what was examined.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
     /// Documents with a version in the window.
     pub documents: u64,
-    /// Versions that were asked.
+    /// Versions that were tested.
     pub asked: u64,
-    /// Documents of which it was true before the window.
+    /// Documents for which it was true before the window.
     pub already: u64,
-    /// Versions of which the history holds a part only.
+    /// Versions of which the history holds only a part.
     pub partial: u64,
-    /// Versions of latest-version mode, before which others may be missing.
+    /// Versions from latest-version mode, before which others may be missing.
     pub latest: u64,
-    /// Versions of which the condition has no answer, by why.
+    /// Versions without an answer, by reason.
     pub no_answer: BTreeMap<String, u64>,
     /// Versions whose text cannot be read.
     pub unreadable: Vec<BadRecord>,
-    /// A name in the expression that there is not.
+    /// An unknown name in the expression.
     pub undeclared: Option<NoAnswer>,
-    /// Documents of which it is not true at the end, although it was to become true once.
+    /// Documents for which it is not true at the end, although it should have become true once and stayed true.
     pub not_at_end: u64,
 }
 
 impl Tally {
-    /// Adds another one.
+    /// Adds other figures.
     pub(super) fn add(&mut self, other: Self) {
         self.documents += other.documents;
         self.asked += other.asked;
@@ -121,24 +122,24 @@ impl Tally {
     }
 }
 
-/// What is looked for, and where.
+/// What is searched for, and where.
 pub(super) struct Looker {
     pub(super) containers: Containers,
     pub(super) condition: std::sync::Arc<Condition>,
     pub(super) window: Window,
     pub(super) pace: RuLimiter,
     pub(super) actor: Option<Vec<String>>,
-    /// Whether the condition becomes true once, and stays so.
+    /// Whether the condition becomes true once and stays true.
     pub(super) flips_once: bool,
-    /// When the earliest write was that is found so far, when only that is asked for: nothing later is looked at.
+    /// The time of the earliest write found so far, when only that one is asked for: later ones are not examined.
     pub(super) earliest: Option<AtomicI64>,
 }
 
-/// A version's text; of one that cannot be read nothing.
+/// A version's text; nothing when it cannot be read.
 type Text<'v> = Option<Cow<'v, str>>;
 
 impl Looker {
-    /// Looks at the documents of a piece.
+    /// Examines the documents of a piece.
     pub(super) async fn look_all(&self, piece: Piece) -> Result<(Vec<FoundWrite>, Tally), Failure> {
         let (mut writes, mut tally) = (Vec::new(), Tally::default());
         let mut looks = stream::iter(piece.found).map(|found| self.look(found)).buffer_unordered(AHEAD);
@@ -168,7 +169,7 @@ impl Looker {
         Ok((write, tally))
     }
 
-    /// The first place at which the condition became true, with the text before and the text then.
+    /// The first place at which the condition became true, with the texts before and at it.
     async fn walk<'v>(
         &self,
         found: &'v ScannedItem,
@@ -181,7 +182,7 @@ impl Looker {
             let version = &found.versions[place];
             (place, self.text(&found.item, version).await)
         });
-        // Those that are not in hand are read ahead.
+        // Texts that are not at hand are read ahead.
         let mut texts = std::pin::pin!(stream::iter(texts).buffered(TEXTS_AHEAD));
         let mut before = None;
         let mut write = None;
@@ -213,7 +214,7 @@ impl Looker {
         Ok(write)
     }
 
-    /// The same, when the condition becomes true once and stays so: a few versions are asked.
+    /// The same for a condition that becomes true once and stays true: only a few versions are tested.
     async fn halve<'v>(
         &self,
         found: &'v ScannedItem,
@@ -315,7 +316,7 @@ impl Looker {
         })
     }
 
-    /// Whether the condition is true of the live document.
+    /// Whether the condition is true for the live document.
     async fn still(&self, found: &ScannedItem, version: &Version, tally: &mut Tally) -> Result<Still, Failure> {
         let live = read_live(&*self.containers.target, &self.pace, &found.item).await?;
         let Some(live) = live else { return Ok(Still::Gone) };
@@ -349,7 +350,7 @@ impl Looker {
 #[derive(Debug)]
 struct Unreadable;
 
-/// A text as it was read; of one that cannot be read it is noted why.
+/// A text, once read; notes why it cannot be read.
 fn noted<'v>(
     text: Result<Text<'v>, Failure>,
     version: &Version,
@@ -366,7 +367,7 @@ fn noted<'v>(
     }
 }
 
-/// What cannot be known of a write.
+/// What cannot be known about a write.
 fn notes(found: &ScannedItem, version: &Version, before: Option<&Version>) -> Vec<String> {
     let mut notes = Vec::new();
     match before {

@@ -1,5 +1,5 @@
-//! Which writes broke it, and when: for each document the first version of which a condition is true after one of which
-//! it was not. Nothing is written.
+//! Finds which writes broke something, and when: for each document the first version for which a condition is true
+//! after one for which it was not. Nothing is written.
 //!
 //! `history::scan` reads the versions piece by piece with their texts; `walk` decides over one document (pure); `look`
 //! reads what it needs for that; `figures` sums up. Memory grows neither with the history nor with what is found:
@@ -44,11 +44,11 @@ pub use self::{
 };
 use crate::{change::time::PointInTime, history::AnyContext};
 
-/// Looks for the writes that made a condition true, and hands each over as soon as it is found: in no order, but all of
-/// one document are one.
+/// Finds the writes that made a condition true, and passes each on as soon as it is found. The order is undefined, but
+/// the writes of one document come together.
 ///
 /// # Errors
-/// When the account cannot be used, the document that is named is not known, or the condition makes no sense.
+/// When the account cannot be used, the named document is not known, or the condition makes no sense.
 pub async fn find(
     request: Request,
     cx: &AnyContext<'_>,
@@ -66,7 +66,7 @@ pub async fn find(
     let mut report = Report::new(cx.account.frontier(cx.names, request.to, &search.pace).await?, request.to);
     let (scope, one) = search.scope(&request, whole, cx).await?;
     let step = cx.progress.begin("find", None);
-    // Its facts are in hand, and of its texts only a few are needed.
+    // Its facts are at hand, and only a few of its texts are needed.
     if let Some(item) = one.filter(|_| manner == Manner::FlipsOnce) {
         if let Some(write) = search.look_at(item, whole, &mut report).await? {
             report.count(&write);

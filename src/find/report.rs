@@ -1,4 +1,4 @@
-//! What a search comes to: figures, and what cannot be known.
+//! The result of a search: figures, and what cannot be known.
 
 use std::collections::HashSet;
 
@@ -12,18 +12,18 @@ use crate::{
     history::frontier::{Evidence, Frontier},
 };
 
-/// Figures of a search. The writes themselves were handed over.
+/// Figures of a search. The writes themselves were passed on already.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Documents of which the condition became true.
+    /// Documents for which the condition became true.
     pub found: u64,
-    /// Of these: it is true of the live document.
+    /// Of these: it is true for the live document.
     pub still: u64,
-    /// Of these: it is not true any more.
+    /// Of these: it is no longer true.
     pub healed: u64,
-    /// Of these: there is no document any more.
+    /// Of these: the document no longer exists.
     pub gone: u64,
-    /// Of these: something about the write cannot be known.
+    /// Of these: something about the write is not known.
     pub doubtful: u64,
     /// The earliest and the latest of the writes, epoch seconds.
     pub span: Option<(i64, i64)>,
@@ -31,23 +31,23 @@ pub struct Report {
     pub histogram: Histogram,
     /// The fields that changed in them.
     pub fields: Counts,
-    /// Who wrote them, when a field names that.
+    /// Who wrote them, if a field names that.
     pub actors: Counts,
-    /// What was looked at.
+    /// What was examined.
     pub tally: Tally,
-    /// Records that are not understood.
+    /// Records that cannot be read.
     pub bad: Vec<BadRecord>,
     /// How far the history is complete.
     pub frontier: Frontier,
-    /// Whether it ends before the end of the time that was asked for.
+    /// Whether the history ends before the end of the requested time.
     pub ends_before: bool,
-    /// Whether writes wait to be captured, when no end of the time was asked for.
+    /// Whether writes are waiting to be captured, when the request has no end.
     pub behind: bool,
     /// Whether the search was told to stop before its end.
     pub interrupted: bool,
 }
 
-/// Whether a reader has not delivered all that the feed has.
+/// Whether a reader has not delivered everything in the feed.
 fn is_behind(frontier: &Frontier) -> bool {
     let first = frontier.first_end().filter(|part| part.until != Some(PointInTime::END));
     first.is_some_and(|part| matches!(part.evidence, Evidence::Reader(_)))
@@ -102,9 +102,9 @@ impl Report {
         }
     }
 
-    /// The report, unless the expression names what there is not.
+    /// The report, unless the expression uses an unknown name.
     pub(super) fn checked(mut self) -> Result<Self, FindError> {
-        // One that was set aside is named by that.
+        // An item that was set aside is already named.
         let bad: HashSet<&str> = self.bad.iter().map(|bad| bad.record_id.as_str()).collect();
         self.tally.unreadable.retain(|unreadable| !bad.contains(unreadable.record_id.as_str()));
         match self.tally.undeclared.take() {

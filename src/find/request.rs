@@ -1,4 +1,4 @@
-//! What a caller asks for.
+//! The request of a search.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::{
     history::{NotShared, past::LookError},
 };
 
-/// Which writes are looked for.
+/// Which writes to find.
 #[derive(Debug)]
 pub struct Request {
-    /// What tells a bad version from a good one.
+    /// Tells a bad version from a good one.
     pub when: Arc<Condition>,
     /// In which documents.
     pub which: Which,
-    /// From this second on; `None`: since the history began.
+    /// From this second on; `None` means from the beginning of the history.
     pub from: Option<PointInTime>,
-    /// Up to this second; `None`: to the end of the history.
+    /// Up to this second; `None` means to the end of the history.
     pub to: Option<PointInTime>,
-    /// How much is told.
+    /// Which writes are reported.
     pub manner: Manner,
     /// The path of a field that names who wrote a version.
     pub actor: Option<Vec<String>>,
@@ -32,7 +32,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Looks through everything.
+    /// Searches everything.
     pub fn all(when: Condition) -> Self {
         Self {
             when: Arc::new(when),
@@ -50,54 +50,54 @@ impl Request {
 /// Which documents.
 #[derive(Debug, Clone)]
 pub enum Which {
-    /// All of the history.
+    /// All documents of the history.
     All,
-    /// Those of which any version matches the caller's own SQL on `c`.
+    /// Those with a version that matches the operator's own SQL on `c`.
     Where {
         /// The predicate.
         predicate: String,
         /// Its parameters.
         params: Vec<Param>,
     },
-    /// One.
+    /// A single one.
     One {
         /// Its id.
         id: String,
-        /// Its partition key, of which the first components are enough; needed when several documents have the id.
+        /// Its partition key, or its first components; needed when several documents share the id.
         key: Option<PartitionKey>,
     },
 }
 
-/// How much is told.
+/// Which writes are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
     /// The first write of each document.
     Each,
     /// The earliest write of all.
     First,
-    /// The first write of each document, found by halving: for a condition that becomes true once and stays so.
+    /// The first write of each document, found by binary search: for a condition that becomes true once and stays true.
     FlipsOnce,
 }
 
-/// Why nothing can be looked for.
+/// Why the search is impossible.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     /// The service refused.
     #[error("cannot read the history")]
     Cosmos(#[from] Failure),
-    /// The service refused the caller's predicate, or could not run it.
+    /// The service refused the operator's predicate, or could not run it.
     #[error("cannot run the predicate")]
     Predicate(#[source] Failure),
-    /// Machines cannot share the items of these containers.
+    /// The items of these containers cannot be divided between machines.
     #[error("cannot share the history between machines")]
     Shard(#[from] NotShared),
-    /// The document that is named is not known, or not the only one.
+    /// The named document is not known, or is ambiguous.
     #[error(transparent)]
     Look(#[from] LookError),
-    /// The expression names what there is not.
+    /// The expression uses an unknown name.
     #[error(transparent)]
     Undeclared(NoAnswer),
-    /// The expression asks about the version before, which tells nothing of any later one.
+    /// The expression uses the version before, which a binary search cannot do.
     #[error("an expression on `previous` or `changed` is about single writes, so it does not become true once")]
     OnceWithPrevious,
 }

@@ -1,4 +1,4 @@
-//! How the history is gone through: piece by piece, several looked at together while the next are read.
+//! Walks the history piece by piece: several pieces are examined together while the next are being read.
 
 use std::{
     ops::ControlFlow,
@@ -21,15 +21,15 @@ use crate::{
     progress::ProgressStep,
 };
 
-/// Pieces that are looked at together.
+/// Pieces that are examined together.
 const AT_ONCE: usize = 2;
-/// Versions of a piece: all their texts are held, of several pieces at a time.
+/// Versions in a piece: all their texts are held, for several pieces at a time.
 const ROWS: usize = PIECE_ROWS / 2;
 
-/// What the history has of a document, and records that are not understood.
+/// What the history has of a document, and records that cannot be read.
 type Known = (ScannedItem, Vec<BadRecord>);
 
-/// How the history is gone through.
+/// How the history is searched.
 pub(super) struct Search {
     pub(super) containers: Containers,
     pub(super) condition: Arc<Condition>,
@@ -47,7 +47,7 @@ impl Search {
         Ok(Self { containers, condition, hash_ranges, pace, actor })
     }
 
-    /// The documents that are looked through; of one that is named, what the history has of it comes along.
+    /// The documents that are searched; for a single one, what the history has of it.
     pub(super) async fn scope(
         &self,
         request: &Request,
@@ -55,7 +55,7 @@ impl Search {
         cx: &AnyContext<'_>,
     ) -> Result<(Scope, Option<Known>), FindError> {
         let (id, key) = match &request.which {
-            // What was never touched in that time is not even read.
+            // Documents that were never touched in that time are not even read.
             Which::All if request.from.is_some() => {
                 return Ok((Scope::Written { from: window.from, to: window.to }, None));
             }
@@ -94,7 +94,7 @@ impl Search {
         }
     }
 
-    /// Looks at one document of which the facts are known.
+    /// Examines one document whose facts are known.
     pub(super) async fn look_at(
         &self,
         (item, bad): Known,
@@ -107,7 +107,7 @@ impl Search {
         Ok(write)
     }
 
-    /// Goes through a scope once, and hands over what is found.
+    /// Walks a scope once, and passes on what is found.
     pub(super) async fn pass(
         &self,
         scope: &Scope,
@@ -129,7 +129,7 @@ impl Search {
             texts: if manner == Manner::FlipsOnce { ScanTexts::No } else { ScanTexts::All },
         };
         let mut pieces = std::pin::pin!(scan.pieces());
-        // Dropped with what is in them: what is looked at is of no use without the rest.
+        // Dropped with its contents: half a search is of no use.
         let mut looks: JoinSet<Result<(Vec<FoundWrite>, Tally), Failure>> = JoinSet::new();
         let mut is_read = false;
         while !is_read || !looks.is_empty() {
@@ -172,7 +172,7 @@ fn refused(failure: Failure, scope: &Scope) -> FindError {
     failure.into()
 }
 
-/// A task that panicked takes this one along; one that was cancelled belongs to a program that ends.
+/// A task that panicked takes this one down, too; one that was cancelled belongs to a program that is ending.
 fn ended(error: JoinError) -> Failure {
     match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),

@@ -1,10 +1,11 @@
-//! Where a condition became true among the versions of one document. Pure: times and answers go in, a place comes out.
+//! Locates where a condition became true among the versions of one document. Pure: times and answers go in, a place
+//! comes out.
 
 use std::ops::Range;
 
 use crate::change::{time::PointInTime, version::Version};
 
-/// The time in which a write is looked for, both ends included.
+/// The period in which writes are searched for, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// The first second.
@@ -19,7 +20,7 @@ impl Window {
         (self.from.seconds()..=self.to.seconds()).contains(&version.ts)
     }
 
-    /// The places of the versions that are asked: those of the window and the one before, whose answer tells whether
+    /// The places of the versions that are tested: those in the window, and the one before, whose answer shows whether
     /// something became true. Versions are oldest first.
     pub fn asked(self, versions: &[Version]) -> Range<usize> {
         let first = versions.iter().position(|version| self.has(version));
@@ -40,7 +41,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Takes the next version's answer; whether the condition became true in it, in the window.
+    /// Takes the next version's answer; returns whether the condition became true in it, within the window.
     pub fn step(&mut self, in_window: bool, is: bool) -> bool {
         let was = std::mem::replace(&mut self.was, is);
         self.already |= is && !in_window;
@@ -48,11 +49,11 @@ impl Walk {
     }
 }
 
-/// Halves a range of versions until the one is left at which the condition became true, when it becomes so once.
-/// The last of them is known to be true, and the one before the first is not.
+/// Halves a range of versions until only the one is left at which the condition became true. The last of them is known
+/// to be true, and the one before the first is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Halving {
-    /// The places among which the write is.
+    /// The places among which the write lies.
     left: Range<usize>,
 }
 
@@ -62,7 +63,7 @@ impl Halving {
         Self { left: places }
     }
 
-    /// The place to ask about next; `Err` with the write's place when it is known, `None` of no place at all.
+    /// The place to test next; `Err` with the write's place when it is found, or with `None` when there is none.
     pub fn next(&self) -> Result<usize, Option<usize>> {
         match self.left.len() {
             0 => Err(None),
@@ -71,7 +72,7 @@ impl Halving {
         }
     }
 
-    /// Takes the answer for the place that was asked about.
+    /// Takes the answer for the place that was tested.
     pub fn told(&mut self, place: usize, is: bool) {
         if is {
             self.left.end = place + 1;
@@ -114,7 +115,7 @@ mod tests {
         }
     }
 
-    /// The first place at which it became true in the window, said of every life of up to seven versions.
+    /// The first place at which it became true in the window, checked for every life of up to seven versions.
     #[test]
     fn the_first_rise_of_the_window_is_found_whatever_came_before() {
         for length in 0..=7_usize {

@@ -1,19 +1,19 @@
-//! A mistake in an expression, with a caret below it.
+//! An error in an expression, with a caret below the place.
 
-/// An expression that is none, with the place.
+/// A malformed expression, with the place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}\n  {line}\n  {}^", " ".repeat(*column))]
 pub struct BadFilter {
     /// What is wrong.
     pub problem: String,
-    /// The line of the expression in which it is.
+    /// The line of the expression that it is in.
     line: String,
-    /// How many characters of that line come before it.
+    /// The number of characters of that line before it.
     column: usize,
 }
 
 impl BadFilter {
-    /// This many characters from the beginning.
+    /// At this many characters from the beginning.
     pub(super) fn at(source: &str, problem: String, place: usize) -> Self {
         let mut left = place;
         for line in source.lines() {
@@ -26,8 +26,8 @@ impl BadFilter {
         Self { problem, line: source.lines().last().unwrap_or_default().to_owned(), column: 0 }
     }
 
-    /// At a line and a column, both counted from 1 by the library. What could have come there it tells in names of its own,
-    /// which are left out.
+    /// At a line and a column, both counted from 1 by the library. The library lists what it expected there in names of
+    /// its own, which are left out.
     pub(super) fn at_line(source: &str, problem: &str, line: isize, column: isize) -> Self {
         if source.trim().is_empty() {
             return Self { problem: "the expression is empty".into(), line: "''".into(), column: 0 };

@@ -1,4 +1,4 @@
-//! What a follower remembers: one token a range, and who holds the name.
+//! What a follower remembers: a token for each range, and who holds the name.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -17,29 +17,29 @@ pub struct Checkpoint {
     pub v: u32,
     /// The follower's name.
     pub follower: String,
-    /// Database and container that are read.
+    /// The database and container that are read.
     pub source: String,
-    /// The container's resource id: another one under the same name has another feed.
+    /// The container's resource id: another container under the same name has another feed.
     pub rid: String,
     /// The mode, which a token is bound to.
     pub mode: FeedMode,
-    /// The static share `i/n`, when there is one.
+    /// The static share `i/n`, if there is one.
     pub part: Option<String>,
-    /// Who has the name, or nobody.
+    /// Who holds the name, or nobody.
     pub holder: Option<String>,
     /// When the holder counts as dead unless it saves before.
     pub expires: Option<DateTime<Utc>>,
-    /// The holder's lease in seconds: a stand-by that sees nothing move for so long takes over.
+    /// The holder's lease in seconds: a stand-by that sees no change for that long takes over.
     pub lease: u64,
     /// Counts the saves.
     pub seq: u64,
     /// When it was saved.
     pub saved: DateTime<Utc>,
-    /// The history that gets every change that is read: database and container. `None`: there is none, or only what
-    /// passes a filter.
+    /// The history that receives every change that is read: database and container. `None` when there is none, or it
+    /// only receives what passes a filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<String>,
-    /// One position a range; none before the start of each was fixed.
+    /// The position of each range; none until the start of each was fixed.
     pub ranges: Vec<RangePosition>,
 }
 
@@ -48,27 +48,27 @@ pub struct Checkpoint {
 pub struct RangePosition {
     /// First key of the range, hexadecimal.
     pub min: String,
-    /// First key behind it.
+    /// The first key after the range, hexadecimal.
     pub max: String,
     /// The client library's continuation token.
     pub token: String,
 }
 
-/// What of a stored checkpoint does not fit the follower that is to go on from it.
+/// Why a stored checkpoint does not fit the follower that would resume from it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
     /// It is of a newer format.
     #[error("they are of format {0}, this program knows up to {VERSION}")]
     Format(u32),
-    /// It is of another container.
+    /// It belongs to another container.
     #[error("they belong to {stored}, not to {wanted}")]
     Container {
         /// Its database and container.
         stored: String,
-        /// Those that are read now.
+        /// Those that are to be read now.
         wanted: String,
     },
-    /// It is of the other feed.
+    /// It belongs to the other feed.
     #[error("they are of mode {stored}, not {wanted}: a token is bound to its mode")]
     Mode {
         /// Its mode.
@@ -76,20 +76,20 @@ pub enum Mismatch {
         /// The mode now.
         wanted: FeedMode,
     },
-    /// It is of another part.
+    /// It belongs to another share.
     #[error("they are of feed range {stored}, not {wanted}")]
     Part {
-        /// Its part, or `all`.
+        /// Its share, or `all`.
         stored: String,
-        /// The part now.
+        /// The share now.
         wanted: String,
     },
-    /// The container was made again: its database and name.
+    /// The container was recreated: its database and name.
     #[error("they belong to another container that was called {0}: it was made again")]
     MadeAgain(String),
 }
 
-/// A position whose bounds are none; the reason.
+/// A position with malformed bounds; the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadRange(String);
@@ -103,7 +103,7 @@ impl Checkpoint {
         }
     }
 
-    /// One without positions.
+    /// A checkpoint without positions.
     pub fn fresh(name: &str, source: &str, rid: &str, mode: FeedMode, part: Option<Shard>, now: DateTime<Utc>) -> Self {
         Self {
             id: Self::id_of(name, part),
@@ -123,7 +123,8 @@ impl Checkpoint {
         }
     }
 
-    /// What a follower with these settings goes on from: this one, or `wanted` when no start was ever fixed here.
+    /// The checkpoint that a follower with these settings resumes from: this one, or `wanted` when no start was ever
+    /// fixed here.
     ///
     /// # Errors
     /// With what differs.
@@ -156,11 +157,11 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The positions, one for each physical partition that now lies in a range: what was split since is read in
-    /// parallel from where its parent stood.
+    /// The positions, one for each physical partition that now lies in a range: partitions that were split since are
+    /// read in parallel from where their parent stood.
     ///
     /// # Errors
-    /// When a range's bounds are not understood.
+    /// When a range's bounds are malformed.
     pub fn refined(&self, partitions: &[FeedRange]) -> Result<Vec<(FeedRange, String)>, BadRange> {
         let mut refined = Vec::new();
         for position in &self.ranges {
@@ -198,7 +199,7 @@ mod tests {
         assert!(problem(&again, &own).contains("made again"));
         let newer = Checkpoint { v: 9, ..own.clone() };
         assert!(problem(&newer, &own).contains("format 9"));
-        // One whose start was never fixed binds nobody.
+        // A checkpoint whose start was never fixed does not bind anybody.
         assert_eq!(own.adopted(&checkpoint(FeedMode::AllVersions, None)).unwrap().mode, FeedMode::AllVersions);
     }
 

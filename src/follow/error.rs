@@ -25,18 +25,18 @@ pub enum FollowError {
     /// A container cannot be opened.
     #[error("cannot open a container")]
     Open(#[source] Failure),
-    /// The filter asks for the document before, which the latest-version feed does not have.
+    /// The filter needs the document before, which the latest-version feed does not have.
     #[error("the filter asks for the document before, which the latest-version feed does not have")]
     NoPrevious,
-    /// A history is of one collection.
+    /// A history belongs to one collection.
     #[error("a history is of one collection, and the whole database or deployment is followed")]
     OneCollection,
-    /// The history is of another collection.
+    /// The history belongs to another collection.
     #[error("the history is of {other}, not of {own}")]
     OtherCollection {
         /// The collection whose versions are there.
         other: String,
-        /// The one that is followed.
+        /// The collection that is followed.
         own: String,
     },
     /// A field is to be hashed, and there is no key.
@@ -57,13 +57,13 @@ pub enum FollowError {
         #[source]
         error: BlobError,
     },
-    /// The filter names what there is not.
+    /// The filter uses an unknown name.
     #[error(transparent)]
     Filter(NoAnswer),
-    /// Stopped before the start of every range was saved: the next start begins anew.
+    /// It was stopped before the start of every range was saved: the next run begins anew.
     #[error("stopped before the start was saved")]
     Interrupted,
-    /// A position of the checkpoint is none.
+    /// A position in the checkpoint is malformed.
     #[error("the checkpoint is damaged")]
     Range(#[from] BadRange),
     /// A reader ended in a way that it never should.

@@ -1,4 +1,4 @@
-//! One change as an event: what everything but the history gets.
+//! One change as an event, for every sink but the history.
 
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -16,7 +16,7 @@ use crate::change::{
     shape::Redactor,
 };
 
-/// What a line has around its documents, mostly.
+/// The usual size of a line without its documents.
 const LINE_OVERHEAD: usize = 512;
 
 /// A change, ready to be written.
@@ -36,42 +36,42 @@ pub struct Event {
     pub version: String,
     /// The document's text without system properties; `None` for a tombstone.
     pub doc: Option<String>,
-    /// The document before, where the feed says.
+    /// The document before, if the feed delivers it.
     pub previous: Option<String>,
     /// Paths that differ between the two (JSON Pointers), when both are known.
     pub changed: Option<Vec<String>>,
-    /// What was left out of the documents or hashed, when something was: the JSON text of `_change.partial`.
+    /// What was left out of the documents or hashed, if anything was: the JSON text of `_change.partial`.
     pub partial: Option<String>,
-    /// Of a MongoDB document: the fingerprint of its bytes, in double quotes.
+    /// For a MongoDB document: the fingerprint of its bytes, in double quotes.
     pub etag: Option<String>,
-    /// What MongoDB says besides.
+    /// What MongoDB adds.
     pub native: Option<Native<'static>>,
 }
 
-/// Why a feed item is no event.
+/// Why a feed item is not an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
-    /// It is no change.
+    /// It is not a change.
     #[error(transparent)]
     NotAChange(#[from] NotAChange),
     /// It holds none.
     #[error("the item holds no change")]
     Empty,
-    /// It does not say whose it is.
+    /// It does not say which document it belongs to.
     #[error(transparent)]
     Key(#[from] record::Unrecordable),
 }
 
 impl Event {
-    /// Makes the event of a feed item that decodes.
+    /// Makes the event of a feed item.
     ///
     /// # Errors
-    /// When it is no change, or a tombstone that does not say whose.
+    /// When the item is not a change, or a tombstone that does not say whose.
     pub fn of(item: &RawValue, paths: &KeyPaths) -> Result<Self, EventError> {
         Self::of_changes(&changes_of(item)?, paths)
     }
 
-    /// The same of an item that was decoded: its change, and perhaps the version before it.
+    /// The same for a decoded item: its change, and possibly the version before it.
     ///
     /// # Errors
     /// When there is no change, or a tombstone that does not say whose.
@@ -79,7 +79,7 @@ impl Event {
         let change = changes.last().ok_or(EventError::Empty)?;
         let previous = changes.iter().find(|c| c.healed).and_then(record::document_text);
         let doc = record::document_text(change);
-        // What an update says of itself: the texts may be of other moments.
+        // The paths that an update names itself: the texts may be from other moments.
         let told = change.native.as_ref().and_then(|native| serde_json::from_str(native.changed?).ok());
         let changed = match (&previous, &doc) {
             _ if told.is_some() => told,
@@ -105,13 +105,13 @@ impl Event {
         })
     }
 
-    /// What happened to a collection, or to a document whose text is not known: an item that is an event already. `None` when
-    /// the item is something else.
+    /// Something that happened to a collection, or to a document whose text is not known: an item that already is an
+    /// event. `None` when the item is something else.
     ///
     /// # Errors
-    /// When it is no such event.
+    /// When it is malformed.
     pub(super) fn bare(item: &RawValue) -> Result<Option<Self>, EventError> {
-        /// How such an item begins.
+        /// The beginning of such an item.
         const MARK: &str = "{\"event\":";
         #[derive(Deserialize)]
         struct Item<'a> {
@@ -160,10 +160,10 @@ impl Event {
         }))
     }
 
-    /// An event of [`Event::bare`] without what is not to be told.
+    /// An event of [`Event::bare`], reduced to what may be shown.
     ///
     /// # Errors
-    /// When the text of the document before is no JSON.
+    /// When the text of the document before is not JSON.
     pub(super) fn shaped(self, shape: &Redactor) -> Result<Self, serde_json::Error> {
         if self.op.is_of_collection() {
             return Ok(self);
@@ -173,8 +173,8 @@ impl Event {
         Ok(Self { previous, changed, partial: Some(shape.note().to_owned()), ..self })
     }
 
-    /// The event as one JSON object on one line, without a line end. Members that are not known are null; `partial` is
-    /// there only when something was left out.
+    /// The event as one JSON object on one line, without a line end. Unknown members are null; `partial` only appears
+    /// when something was left out.
     pub fn to_line(&self) -> String {
         let texts = [&self.doc, &self.previous, &self.partial].into_iter().flatten().map(String::len);
         let bytes = self.native.as_ref().and_then(|native| native.bson.as_ref()).map_or(0, |bson| bson.len());
@@ -183,7 +183,7 @@ impl Event {
         line
     }
 
-    /// Appends the same line.
+    /// Appends the same line to a text.
     pub fn push_line(&self, out: &mut String) {
         // Writing to a String cannot fail.
         let _ = write!(out, "{{\"op\":\"{}\",\"id\":{},\"pk\":", self.op, quote(&self.id));
@@ -251,7 +251,7 @@ pub(super) fn key_text(key: &PartitionKey) -> String {
     }
 }
 
-/// Whether an item's change can be told at all, before anything is made of it.
+/// Decodes an item into its changes.
 pub(super) fn changes_of(item: &RawValue) -> Result<Vec<Change<'_>>, NotAChange> {
     let mut changes = Vec::with_capacity(2);
     decode(item, &mut changes)?;

@@ -1,5 +1,5 @@
-//! What keeps a holder that lost its name from writing: sinks are asked to write only while the term lasts, and what they
-//! make has the term in its name.
+//! Keeps a holder that lost its name from writing: sinks are only asked to write while the term lasts, and what they
+//! create has the term in its name.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,27 +14,27 @@ pub struct Fence {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Until {
-    /// A lease, that others respect until then, by this machine's clock that never jumps.
+    /// A lease that others respect until then, by this machine's monotonic clock.
     Then(Instant),
-    /// A lock, that ends with the process.
+    /// A lock that ends with the process.
     Released,
     /// It is over.
     Ended,
 }
 
 impl Fence {
-    /// The `seq`-th save of a checkpoint began this term. A checkpoint that was removed counts from the beginning again, so
-    /// that alone names no term.
+    /// The term that began with the `seq`-th save of a checkpoint. A checkpoint that was removed starts counting again,
+    /// so the number alone does not identify a term.
     pub fn begin(seq: u64) -> Self {
         Self { term: format!("t{seq}-{:08x}", rand::random::<u32>()), until: Mutex::new(Until::Released) }
     }
 
-    /// The term's name, like no other one's: letters, digits and `-`.
+    /// The term's unique name: letters, digits and `-`.
     pub fn term(&self) -> &str {
         &self.term
     }
 
-    /// Whether somebody else may have the name by now.
+    /// Whether somebody else may hold the name by now.
     pub fn is_over(&self) -> bool {
         match *self.lock() {
             Until::Then(then) => Instant::now() >= then,
@@ -43,7 +43,7 @@ impl Fence {
         }
     }
 
-    /// The name stays until then, unless it was lost already.
+    /// Extends the term, unless the name was already lost.
     pub(super) fn renew(&self, then: Instant) {
         let mut until = self.lock();
         if *until != Until::Ended {

@@ -1,4 +1,4 @@
-//! Which changes are passed on: an expression of the Common Expression Language, compiled once.
+//! Decides which changes are passed on: an expression of the Common Expression Language, compiled once.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use crate::change::{
     version::Version,
 };
 
-/// What an expression may name.
+/// The names that an expression may use.
 const NAMES: [&str; 8] = ["op", "doc", "previous", "ts", "lsn", "id", "pk", "changed"];
-/// Names of types, which `type(x)` is compared with.
+/// Names of types, for comparisons with `type(x)`.
 const TYPES: [&str; 10] = ["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type"];
 
 /// A compiled expression.
@@ -31,7 +31,7 @@ pub struct Filter {
     env: Arc<Env>,
     program: Program,
     needs_previous: bool,
-    /// What it asks of the document, and of the one before.
+    /// What it needs of the document, and of the one before.
     doc: Members,
     previous: Members,
 }
@@ -45,10 +45,10 @@ impl std::fmt::Debug for Filter {
 /// Why an expression has no answer for a change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
-    /// It would have none for any change: a function that there is not.
+    /// It would have none for any change: it uses an unknown function.
     #[error("unknown function or name {0:?} in the expression")]
     Undeclared(String),
-    /// This change has not what it asks for; the kind of the problem, without any value of the document.
+    /// This change lacks what it needs; the kind of the problem, without any value of the document.
     #[error("{0}")]
     Unknown(&'static str),
 }
@@ -57,7 +57,7 @@ impl Filter {
     /// Compiles an expression.
     ///
     /// # Errors
-    /// When it is no expression, or names what there is not; with the line and a caret below the place.
+    /// When it is malformed, or uses an unknown name; with the line and a caret below the place.
     pub fn compile(source: &str) -> Result<Self, BadFilter> {
         let env = Arc::new(Env::stdlib());
         let program = env.compile(source).map_err(|errors| match errors.errors.first() {
@@ -78,7 +78,7 @@ impl Filter {
         Ok(Self { source: source.to_owned(), env, program, needs_previous, doc, previous })
     }
 
-    /// Whether it asks for the document before, which only the all-versions feed has.
+    /// Whether it needs the document before, which only the all-versions feed has.
     pub fn needs_previous(&self) -> bool {
         self.needs_previous
     }
@@ -101,7 +101,7 @@ impl Filter {
         })
     }
 
-    /// Whether a version is one that is looked for.
+    /// Whether a version matches.
     ///
     /// # Errors
     /// When the expression has no answer, or one that is neither true nor false.
@@ -124,7 +124,7 @@ impl Filter {
         context.add_variable_from_value("pk", json(Some(&super::event::key_text(of.pk)), &Members::All, false)?);
         if self.needs_previous {
             context.add_variable_from_value("previous", json(of.previous, &self.previous, of.extended)?);
-            // What an update says of itself: its texts may be of other moments.
+            // The paths that an update names itself: its texts may be from other moments.
             let told = of.changed.filter(|_| of.op == Op::Update || of.previous.is_none()).map(<[String]>::to_vec);
             let (before, after, extended) = (of.previous.map(str::to_owned), of.doc.map(str::to_owned), of.extended);
             let changed = move |path: Arc<String>| -> Result<bool, ExecutionError> {
@@ -147,12 +147,12 @@ impl Filter {
     }
 }
 
-/// Whether a changed path leads to another one, or is on the way to it.
+/// Whether a changed path contains another one, or lies inside it.
 fn meet(changed: &str, path: &[String]) -> bool {
     pointer::names(changed).zip(path).all(|(changed, segment)| changed == *segment)
 }
 
-/// What an expression is asked about: a version of a document, and the one before.
+/// The input of an expression: a version of a document, and the one before.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// What happened.
@@ -165,18 +165,18 @@ pub struct Subject<'a> {
     pub ts: Option<i64>,
     /// The source's LSN.
     pub lsn: Option<i64>,
-    /// The document's text; `None` of a tombstone.
+    /// The document's text; `None` for a tombstone.
     pub doc: Option<&'a str>,
     /// The text before.
     pub previous: Option<&'a str>,
-    /// The paths that changed (JSON Pointers), where the source says so without the text before.
+    /// The paths that changed (JSON Pointers), when the source names them without the text before.
     pub changed: Option<&'a [String]>,
-    /// Whether the texts are of documents of MongoDB: the expression sees plain values, and the document's own names.
+    /// Whether the texts are MongoDB documents: the expression then sees plain values, under the document's own names.
     pub extended: bool,
 }
 
 impl<'a> Subject<'a> {
-    /// A version out of the history, with its text and the one before.
+    /// A version from the history, with its text and the one before.
     pub fn of(item: &'a ItemKey, version: &Version, doc: Option<&'a str>, previous: Option<&'a str>) -> Self {
         Self {
             op: version.op.unwrap_or(Op::Upsert),
@@ -192,7 +192,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Without the values that the library's own messages quote: a document's content is in no log.
+/// Strips the values that the library's own messages quote: a document's content must not appear in a log.
 fn no_answer(error: &ExecutionError) -> NoAnswer {
     NoAnswer::Unknown(match error {
         ExecutionError::UndeclaredReference(name) => return NoAnswer::Undeclared(name.to_string()),

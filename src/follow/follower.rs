@@ -1,4 +1,4 @@
-//! The follower: takes the name, fixes where each range starts, runs the readers, saves where they are.
+//! The follower: acquires the name, fixes where each range starts, runs the readers, saves their positions.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -20,11 +20,11 @@ use super::{
 use crate::clock::Clock;
 use crate::cosmos::{FeedRange, FeedSource, FeedStart, RETRY_TIMEOUT, Retry};
 
-/// Pages in memory at once, whatever the number of ranges: at most 4 MB each on the wire.
+/// Pages in memory, whatever the number of ranges: at most 4 MB each on the wire.
 const PAGES: usize = 8;
-/// Checkpoints of a busy follower are this far apart; of a quiet one each is saved at once.
+/// The pause between checkpoints of a busy follower; a quiet one saves each at once.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked whether partitions were split, so that the children are read in parallel.
+/// How often to check whether partitions were split, so that their children are read in parallel.
 const LOOK_FOR_SPLITS: Duration = Duration::from_secs(60);
 /// How long pages in flight may take after a stop; what takes longer is delivered again.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -38,16 +38,16 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 pub enum Ended {
     /// Nothing was left to read.
     CaughtUp,
-    /// It was asked to.
+    /// It was asked to stop.
     Stopped,
-    /// It was asked to before its containers were open.
+    /// It was asked to stop before its containers were open.
     NotStarted,
 }
 
 /// How one term of holding the name ended.
 enum Term {
     Ended(Ended),
-    /// Partitions were split: go on with a reader for each.
+    /// Partitions were split: continue with a reader for each.
     Split,
 }
 
@@ -69,11 +69,11 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows until stopped, or until caught up when that is asked for. Loses its name without harm: it stands by
-    /// and takes it again when it is free.
+    /// Follows until stopped, or until caught up if that is asked for. Losing the name does no harm: it stands by, and
+    /// acquires the name again when it is free.
     ///
     /// # Errors
-    /// When going on makes no sense before somebody does something: a refusal, a checkpoint of something else.
+    /// When it cannot go on until somebody intervenes: a refusal, or a checkpoint that belongs to something else.
     pub async fn run(&self, stop: &CancellationToken) -> Result<Ended, FollowError> {
         let source = self.source.place();
         let options = &self.options;
@@ -96,7 +96,7 @@ impl Follower {
                 Err(e) => e,
             };
             if begun.elapsed() > RETRY_TIMEOUT {
-                // It had been at work in between.
+                // It had been working in between.
                 (pause, failing_since) = (PAUSES.0, None);
             }
             let since = *failing_since.get_or_insert_with(Instant::now);
@@ -112,7 +112,7 @@ impl Follower {
         }
     }
 
-    /// Takes the name, follows while it is held, and gives it back unless it was lost.
+    /// Acquires the name, follows while it is held, and gives it back unless it was lost.
     async fn term(&self, wanted: &Checkpoint, stop: &CancellationToken) -> Result<Ended, FollowError> {
         let options = &self.options;
         let acquired = self.store.acquire(wanted, &options.holder, options.lease, &self.clock, stop).await?;
@@ -162,7 +162,7 @@ impl Follower {
             let partitions = retry.run(|| self.source.ranges()).await?;
             let fixed = range_of(&partitions).into_iter().map(|span| self.fix_start(span, &held.fence, stop));
             let positions = try_join_all(fixed).await?;
-            // A range that was split meanwhile may have been polled in part only.
+            // A range that was split meanwhile may only have been polled in part.
             if retry.run(|| self.source.ranges()).await? == partitions {
                 held.save(positions, false).await?;
                 Metrics::add(&self.metrics.checkpoints, 1);
@@ -193,7 +193,7 @@ impl Follower {
             .await?;
         if let Some(page) = page {
             let range = span.to_string();
-            // The token behind the page is what is saved: no sink may hold anything of it back.
+            // The token behind the page is saved, so no sink may hold anything of it back.
             if !self.pipeline.deliver(&page, page.items()?, &range, fence, stop).await?
                 || !self.pipeline.flush(&range, true, fence, stop).await?
             {
@@ -241,15 +241,15 @@ impl Follower {
             match held.save(progress.take(), release).await {
                 Ok(()) => Metrics::add(&self.metrics.checkpoints, 1),
                 Err(e) if outcome.is_ok() => return Err(e.into()),
-                // The first failure is the one to tell.
+                // The first failure is the one to report.
                 Err(_) => {}
             }
         }
         outcome
     }
 
-    /// Waits until the readers have ended: pages that are with the sinks may be finished, and their tokens are saved. That
-    /// may take longer than the lease, which is renewed meanwhile.
+    /// Waits until the readers have ended: pages that are with the sinks may be finished, and their tokens are saved.
+    /// That may take longer than the lease, which is renewed meanwhile.
     async fn drain(
         &self,
         held: &mut Held,
@@ -296,7 +296,7 @@ impl Follower {
         let mut looked = Instant::now();
         let count = readers.len();
         loop {
-            // The next thing that is due by the clock.
+            // The next event that is due.
             let renew = saved + self.options.lease / 3;
             let due = if progress.is_unsaved() { renew.min(saved + SAVE_EVERY) } else { renew };
             tokio::select! {
@@ -317,7 +317,7 @@ impl Follower {
             }
             if looked.elapsed() >= LOOK_FOR_SPLITS && !self.options.until_caught_up {
                 looked = Instant::now();
-                // A service that does not answer is the readers' business.
+                // A service that does not answer is the readers' concern.
                 if let Ok(partitions) = self.source.ranges().await
                     && held.checkpoint.refined(&partitions).is_ok_and(|ranges| ranges.len() > count)
                 {
@@ -328,12 +328,12 @@ impl Follower {
     }
 }
 
-/// Whether the name is, or may be, somebody else's.
+/// Whether somebody else holds, or may hold, the name.
 fn is_lost<T>(outcome: &Result<T, FollowError>) -> bool {
     matches!(outcome, Err(FollowError::Store(e)) if e.is_lost())
 }
 
-/// What a reader's task left.
+/// How a reader's task ended.
 fn flatten(ended: Result<Result<(), FollowError>, tokio::task::JoinError>) -> Result<(), FollowError> {
     ended.unwrap_or_else(|e| Err(FollowError::Reader(e)))
 }

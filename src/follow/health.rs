@@ -1,4 +1,4 @@
-//! What a long-running follower says about itself over HTTP: metrics for Prometheus, and two yes-or-no questions.
+//! What a running follower exposes over HTTP: metrics for Prometheus, and two health checks.
 
 use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ pub struct Health {
     pub clock: Arc<dyn Clock>,
 }
 
-/// A poll, or a page with the sinks, that takes so long is stuck; the pause between polls comes on top.
+/// A poll, or a page with the sinks, that takes this long is stuck; the pause between polls is added.
 const STUCK: Duration = Duration::from_secs(20);
 
 impl Health {
@@ -41,10 +41,10 @@ impl Health {
         Self { name: options.name.clone(), metrics, meter, patience: options.poll + STUCK, clock }
     }
 
-    /// Answers at an address until stopped; returns the address, whose port may have been 0.
+    /// Serves at an address until stopped; returns the address, whose port may have been 0.
     ///
     /// # Errors
-    /// When the address cannot be had.
+    /// When the address cannot be used.
     pub async fn listen(self, address: SocketAddr, stop: CancellationToken) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr().unwrap_or(address);
@@ -54,7 +54,7 @@ impl Health {
     }
 }
 
-/// Answers until stopped.
+/// Serves until stopped.
 ///
 /// # Errors
 /// When the listener fails.
@@ -71,7 +71,7 @@ async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], health.text(health.clock.now().timestamp()))
 }
 
-/// Alive: yes, unless no range moves on, because it cannot be read, a sink takes nothing, or either of them hangs.
+/// Liveness: alive unless no range moves, because it cannot be read, a sink takes nothing, or either of them hangs.
 async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let ranges = health.metrics.ranges();
     if !ranges.is_empty() && ranges.values().all(|range| range.is_stuck(health.patience)) {
@@ -80,7 +80,7 @@ async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     (StatusCode::OK, "ok\n")
 }
 
-/// At work: it has the name, and every range moves on.
+/// Readiness: it holds the name, and every range moves.
 async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
     if !health.metrics.holding.load(std::sync::atomic::Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "standing by\n");
@@ -96,10 +96,10 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
 }
 
 impl Health {
-    /// The metrics in Prometheus' text format; `now` in epoch seconds.
+    /// The metrics in the Prometheus text format; `now` in epoch seconds.
     fn text(&self, now: i64) -> String {
         let m = &self.metrics;
-        // A follower's name has no character that would need an escape.
+        // A follower's name has no character that needs an escape.
         let name = &self.name;
         let mut text = String::with_capacity(2048);
         let mut one = |metric: &str, kind: &str, help: &str, value: String| {
@@ -173,7 +173,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
-        // Every sample has its type before it.
+        // Every sample is preceded by its type.
         for sample in text.lines().filter(|line| !line.starts_with('#')) {
             let metric = sample.split('{').next().unwrap();
             assert!(text.contains(&format!("# TYPE {metric} ")), "{sample}");

@@ -1,27 +1,27 @@
-//! Which members of a document an expression asks for: the others need not be understood.
+//! Finds which members of a document an expression uses: the others need not be parsed.
 
 use std::collections::BTreeSet;
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 
-/// The members of a variable that an expression asks for.
+/// The members of a variable that an expression uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Members {
-    /// These, each by its name.
+    /// These, by name.
     These(BTreeSet<String>),
-    /// Any.
+    /// All of them.
     All,
 }
 
 impl Members {
-    /// What an expression asks of a variable.
+    /// What an expression uses of a variable.
     pub(super) fn of(variable: &str, expression: &IdedExpr) -> Self {
         let mut names = BTreeSet::new();
         if named(variable, expression, &mut names) { Self::These(names) } else { Self::All }
     }
 }
 
-/// Notes the members that are asked for by name; `false` when the variable is used in any other way.
+/// Notes the members that are used by name; `false` when the variable is used in any other way.
 fn named(variable: &str, at: &IdedExpr, names: &mut BTreeSet<String>) -> bool {
     let is_it = |at: &IdedExpr| matches!(&at.expr, Expr::Ident(name) if name == variable);
     let mut of_entry = |entry: &EntryExpr| match entry {

@@ -1,4 +1,4 @@
-//! The change feed read by ourselves: the same capture, without the Functions host.
+//! Reads the change feed itself: the same capture, without the Functions host.
 //!
 //! ```text
 //! reader (one a feed range) -> page -> pipeline: decode, filter, shape -> every sink durable -> token -> checkpoint

@@ -1,4 +1,4 @@
-//! How a follower reads, and what cannot be read so.
+//! How a follower reads, and which combinations are impossible.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::cosmos::{FeedMode, FeedStart, Shard};
 /// How a follower reads.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The follower's name: followers of one name share the checkpoint.
+    /// The follower's name: followers with the same name share the checkpoint.
     pub name: String,
     /// Which feed.
     pub mode: FeedMode,
@@ -16,29 +16,29 @@ pub struct Options {
     pub start: FeedStart,
     /// Its static share of the container.
     pub part: Option<Shard>,
-    /// Ends when nothing is left to read.
+    /// Whether it ends when nothing is left to read.
     pub until_caught_up: bool,
     /// Pause between polls of a range that had nothing new.
     pub poll: Duration,
-    /// How long the name stays with a holder that does not save.
+    /// How long a holder that does not save keeps the name.
     pub lease: Duration,
-    /// Who this is, for people who look at the checkpoint.
+    /// Names the process for people who look at the checkpoint.
     pub holder: String,
 }
 
-/// Why a source cannot be read so.
+/// Why a source cannot be read with these options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadOptions {
     /// The service keeps no past for this feed.
     #[error("the all-versions feed cannot be read from the past")]
     Past,
-    /// It has no ranges.
+    /// The source has no ranges.
     #[error("a MongoDB change stream cannot be shared")]
     Share,
 }
 
 impl Options {
-    /// Whether a source can be read so; nothing is contacted.
+    /// Checks whether a source can be read with these options; nothing is contacted.
     ///
     /// # Errors
     /// When it cannot.
@@ -54,7 +54,7 @@ impl Options {
     }
 }
 
-/// This process, for a person who reads the checkpoint; unlike any other one.
+/// Names this process for people who read the checkpoint; unique.
 pub fn holder() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()

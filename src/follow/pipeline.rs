@@ -1,4 +1,4 @@
-//! What happens to a page: decoded, handed to every sink, and only then counted as done.
+//! Processes a page: decodes it, hands it to every sink, and only then counts it as done.
 
 use std::{
     borrow::Cow,
@@ -27,15 +27,15 @@ use crate::{
     dead_letters::{DeadLetter, DeadLetterStore},
 };
 
-/// Pauses between attempts to hand a batch to a sink that is busy: the first, and the longest.
+/// Pauses between attempts to hand a batch to a busy sink: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
-/// Dead letters that are put away at the same time.
+/// How many dead letters are put away concurrently.
 const LETTERS: usize = 16;
 
-/// One item after filter and shape.
+/// An item after the filter and the shape.
 struct Prepared<'a> {
-    /// `None` of what is an event alone.
+    /// `None` for something that is only an event.
     item: Option<Cow<'a, RawValue>>,
     event: Option<Event>,
 }
@@ -43,7 +43,7 @@ struct Prepared<'a> {
 /// Why an item is not passed on.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    /// It is no change.
+    /// It is not a change.
     #[error(transparent)]
     Event(#[from] EventError),
     /// Its documents cannot be shaped.
@@ -54,20 +54,20 @@ enum Problem {
     Filter(NoAnswer),
 }
 
-/// From pages to sinks.
+/// The way from pages to sinks.
 #[derive(Debug)]
 pub struct Pipeline {
     /// The follower's name, for dead letters and logs.
     pub name: String,
     /// Partition key paths of the source.
     pub paths: KeyPaths,
-    /// Which changes are passed on; all without one.
+    /// Which changes are passed on; without one, all.
     pub filter: Option<Filter>,
-    /// What of a document is passed on; all of it without one.
+    /// How documents are reduced; without one, not at all.
     pub shape: Option<Redactor>,
     /// Where changes go.
     pub sinks: Vec<Sink>,
-    /// Where items go that are no changes.
+    /// Where items go that are not changes.
     pub dead_letters: Arc<DeadLetterStore>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
@@ -76,7 +76,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The history that gets every change, when there is one.
+    /// The history that receives every change, if there is one.
     pub fn history(&self) -> Option<String> {
         let history = self.sinks.iter().find_map(|sink| match sink {
             Sink::Changes(history) => Some(history.name()),
@@ -85,7 +85,7 @@ impl Pipeline {
         history.filter(|_| self.filter.is_none())
     }
 
-    /// Opens the sinks; called when the name is held, before readers begin.
+    /// Opens the sinks; called when the name is held, before the readers begin.
     ///
     /// # Errors
     /// When one cannot be used.
@@ -96,8 +96,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Makes a page with these items durable in all sinks, however long that takes. False when stopped before it was: the page is then
-    /// to be read again.
+    /// Makes the items of a page durable in all sinks, however long that takes. Returns false when it was stopped
+    /// before: the page must then be read again.
     ///
     /// # Errors
     /// When a sink will never take it, or the name is lost.
@@ -143,8 +143,8 @@ impl Pipeline {
         Ok(true)
     }
 
-    /// An item as the sinks are to have it; nothing when the filter leaves it out.
-    /// `newest`: time and LSN of the newest one so far.
+    /// An item as the sinks receive it; nothing when the filter drops it. Updates `newest`, the time and LSN of the
+    /// newest one so far.
     fn prepare<'a>(
         &self,
         item: &'a RawValue,
@@ -184,7 +184,7 @@ impl Pipeline {
         Ok(Some(Prepared { item: Some(Cow::Owned(shaped)), event }))
     }
 
-    /// Whether the filter lets an event through. What it has no answer about is left out.
+    /// Whether the filter lets an event pass. Without an answer it is dropped.
     fn passes(&self, event: &Event) -> Result<bool, Problem> {
         let Some(filter) = &self.filter else { return Ok(true) };
         match filter.matches(event) {
@@ -204,7 +204,7 @@ impl Pipeline {
 
     /// Hands a batch to all sinks at once, and again to those that were busy.
     async fn write(&self, batch: &Batch<'_>, stop: &CancellationToken) -> Result<bool, FollowError> {
-        // Those that hold back come last: what they have taken is acknowledged with the page, or not at all.
+        // Sinks that hold back come last: what they have taken is acknowledged with the page, or not at all.
         let (holding, mut left): (Vec<&Sink>, Vec<&Sink>) = self.sinks.iter().partition(|sink| sink.holds_back());
         let mut pause = PAUSES.0;
         loop {
@@ -238,8 +238,8 @@ impl Pipeline {
         }
     }
 
-    /// Makes durable what sinks hold back of a range, when it is time or when it must be. False while something is
-    /// held back still: the range may not move on then.
+    /// Makes durable what the sinks hold back of a range, when it is time or when it must be. Returns false while
+    /// something is still held back: the range may not advance then.
     ///
     /// # Errors
     /// When a sink will never take it, or the name is lost.
@@ -282,7 +282,7 @@ impl Pipeline {
         Metrics::add(&self.metrics.dead_letters, summary.dead_letters as u64);
     }
 
-    /// Puts an item away that is no change.
+    /// Puts an item away that is not a change.
     async fn dead_letter(
         &self,
         item: &RawValue,
@@ -318,7 +318,7 @@ impl Pipeline {
     }
 }
 
-/// Nothing is written any more by a holder that may have lost its name.
+/// A holder that may have lost its name must not write any more.
 fn held(fence: &Fence) -> Result<(), FollowError> {
     if fence.is_over() { Err(CheckpointError::Expired.into()) } else { Ok(()) }
 }

@@ -5,7 +5,7 @@ use chrono::DateTime;
 use super::Event;
 use crate::change::{Op, diff, pointer, raw::RawDocument};
 
-/// Longest value shown; the whole one is in the JSON form.
+/// The longest value that is shown; the JSON form has all of it.
 const MAX_VALUE: usize = 80;
 
 /// The event as text, line ends included, without control characters from the document.
@@ -72,7 +72,7 @@ fn short(value: &str) -> String {
     shown
 }
 
-/// Without what a terminal would obey.
+/// Strips what a terminal would interpret.
 fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

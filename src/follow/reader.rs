@@ -1,4 +1,4 @@
-//! The reader of one range: polls, delivers, moves its token.
+//! The reader of one range: polls, delivers, advances its token.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -18,7 +18,7 @@ use crate::cosmos::{Disposition, Failure, Feed, FeedPage, FeedRange, FeedSource,
 /// Pauses between attempts to read after a failure: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// The positions of all ranges, moved by their readers and saved by the follower.
+/// The positions of all ranges, advanced by their readers and saved by the follower.
 #[derive(Debug)]
 pub(super) struct Positions {
     positions: Mutex<(Vec<RangePosition>, bool)>,
@@ -30,7 +30,7 @@ impl Positions {
         Self { positions: Mutex::new((positions, false)), moved: Notify::new() }
     }
 
-    /// Moves a range: everything before its token is durable in all sinks.
+    /// Advances a range: everything before its token is durable in all sinks.
     fn advance(&self, index: usize, token: String) {
         let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(position) = positions.0.get_mut(index).filter(|position| position.token != token) {
@@ -40,19 +40,19 @@ impl Positions {
         }
     }
 
-    /// The positions as they are now; they count as saved from here on.
+    /// The current positions, which count as saved from here on.
     pub fn take(&self) -> Vec<RangePosition> {
         let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
         positions.1 = false;
         positions.0.clone()
     }
 
-    /// Whether one has moved since the last [`take`](Self::take).
+    /// Whether any position has changed since the last [`take`](Self::take).
     pub fn is_unsaved(&self) -> bool {
         self.positions.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
-    /// Returns when one has moved.
+    /// Returns when a position has changed.
     pub async fn moved(&self) {
         self.moved.notified().await;
     }
@@ -62,29 +62,29 @@ impl Positions {
 pub(super) struct Reader {
     pub index: usize,
     pub span: FeedRange,
-    /// Where it stands: what the checkpoint has, or will have soon.
+    /// Its position: what the checkpoint has, or will have soon.
     pub token: String,
     pub source: Arc<dyn FeedSource>,
     pub options: Arc<Options>,
     pub pipeline: Arc<Pipeline>,
     pub progress: Arc<Positions>,
     pub fence: Arc<Fence>,
-    /// Pages in memory at once, of all readers together.
+    /// Pages in memory, of all readers together.
     pub pages: Arc<Semaphore>,
     pub stop: CancellationToken,
 }
 
 impl Reader {
-    /// Reads until stopped, or until nothing is left when that is asked for.
+    /// Reads until stopped, or until nothing is left if that is asked for.
     pub async fn run(mut self) -> Result<(), FollowError> {
         let range = self.span.to_string();
         self.pipeline.metrics.range(&range, |state| state.moved = Some(Instant::now()));
         self.read(&range).await?;
-        // What sinks have held back so far, once more and now.
+        // Everything that sinks still hold back, now.
         self.acknowledge(&range, true).await
     }
 
-    /// Moves the range to where it was read, unless a sink holds something of it back.
+    /// Advances the range to where it was read, unless a sink holds something of it back.
     async fn acknowledge(&self, range: &str, now: bool) -> Result<(), FollowError> {
         if self.pipeline.flush(range, now, &self.fence, &self.stop).await? {
             self.progress.advance(self.index, self.token.clone());
@@ -96,11 +96,12 @@ impl Reader {
         let mut feed: Option<Box<dyn Feed>> = None;
         let mut pause = PAUSES.0;
         let mut failing_since: Option<Instant> = None;
-        // Empty pages in a row, and how many mean that nothing is left: one of each physical partition.
+        // Empty pages in a row, and how many mean that nothing is left: one from each physical partition.
         let (mut empty, mut enough) = (0, None);
         loop {
             let Some(permit) = self.stop.run_until_cancelled(self.pages.acquire()).await else { return Ok(()) };
-            // Cancelled in mid-page, the feed is dropped with its page: nothing of that was acknowledged.
+            // If it is cancelled in the middle of a page, the feed is dropped with the page: nothing of it was
+            // acknowledged.
             let stop = self.stop.clone();
             let Some(page) = stop.run_until_cancelled(self.next(&mut feed)).await else { return Ok(()) };
             let page = match page {
@@ -165,7 +166,7 @@ impl Reader {
         }
     }
 
-    /// Whether the source says that nothing is left. One that cannot be asked is read on.
+    /// Whether the source says that nothing is left. A source that cannot be asked counts as having more.
     async fn is_caught_up(&self, feed: &mut Option<Box<dyn Feed>>) -> bool {
         match feed {
             Some(reader) => reader.is_caught_up().await.unwrap_or(false),
@@ -173,7 +174,7 @@ impl Reader {
         }
     }
 
-    /// The next page, of the open feed or of one opened where the range stands.
+    /// The next page, from the open feed or from one opened at the range's position.
     async fn next(&self, feed: &mut Option<Box<dyn Feed>>) -> Result<FeedPage, Failure> {
         let reader = match feed {
             Some(reader) => reader,
@@ -183,8 +184,8 @@ impl Reader {
         reader.next().await
     }
 
-    /// Empty pages that say that nothing is left: one of each physical partition below this range, of which there is one
-    /// unless it was split since.
+    /// How many empty pages mean that nothing is left: one from each physical partition below this range, which is a
+    /// single one unless it was split since.
     async fn partitions(&self) -> Result<usize, Failure> {
         let all = self.source.ranges().await?;
         Ok(all.iter().filter(|span| span.intersection(&self.span).is_some()).count().max(1))

@@ -44,19 +44,19 @@ pub struct Request {
     pub source: Source,
     /// How the feed is read.
     pub options: Options,
-    /// Where changes go; each range moves on when all of them have a page.
+    /// Where changes go; a range advances when all sinks have the page.
     pub sinks: Vec<SinkTarget>,
-    /// Which changes are passed on; all without one.
+    /// Which changes are passed on; without one, all.
     pub filter: Option<Filter>,
-    /// What is left of documents.
+    /// How documents are reduced.
     pub fields: FieldRules,
-    /// The file of the checkpoint; the lease container without one.
+    /// The file of the checkpoint; without one, the lease container.
     pub checkpoint_file: Option<PathBuf>,
     /// Limits, and where dead letters go.
     pub config: CaptureConfig,
-    /// Opens blob containers.
+    /// Authenticates with blob containers.
     pub credential: Credential,
-    /// Counts while it runs.
+    /// Updated while it runs.
     pub metrics: Arc<Metrics>,
 }
 
@@ -70,9 +70,9 @@ pub enum Source {
     MongoDb {
         /// Where it is.
         address: mongo::Address,
-        /// What kind of server it is, when it is not to be asked.
+        /// The kind of server; `None` asks the server.
         dialect: Option<mongo::Dialect>,
-        /// What of it.
+        /// Which part of it.
         scope: mongo::Scope,
     },
 }
@@ -80,7 +80,7 @@ pub enum Source {
 /// Which fields of documents are passed on.
 #[derive(Debug, Default)]
 pub struct FieldRules {
-    /// Paths, as segments; all fields when empty.
+    /// Paths, as segments; empty means all fields.
     pub only: Vec<Vec<String>>,
     /// Fields that are left out or hashed.
     pub redact: Vec<Redact>,
@@ -95,15 +95,15 @@ pub enum SinkTarget {
     Changes,
     /// A stream that somebody reads.
     Stream(StreamSink),
-    /// A file, one event a line.
+    /// A file, one event per line.
     File(PathBuf),
-    /// A blob container, one blob a version.
+    /// A blob container, one blob per version.
     Blobs(BlobUrl),
     /// A blob container, compressed files of many events.
     Segments {
         /// The container, and the folder in it.
         url: BlobUrl,
-        /// Compressed bytes at which a segment is closed.
+        /// The compressed size at which a segment is closed, in bytes.
         bytes: usize,
         /// The age at which a segment is closed.
         age: Duration,
@@ -121,7 +121,7 @@ pub struct Report {
     pub passed_on: u64,
     /// Changes that can never be stored, and are dead letters now.
     pub dead_letters: u64,
-    /// Changes about which the filter has no answer.
+    /// Changes for which the filter has no answer.
     pub unanswered: u64,
     /// Request units.
     pub ru: f64,
@@ -130,10 +130,10 @@ pub struct Report {
 }
 
 impl Request {
-    /// Says whether the filter can be asked in this mode; contacts nobody.
+    /// Checks whether the filter can be used in this mode; contacts nobody.
     ///
     /// # Errors
-    /// When it asks for what the feed does not have.
+    /// When it needs something that the feed does not have.
     pub fn check(&self) -> Result<(), FollowError> {
         let needs_previous = self.filter.as_ref().is_some_and(Filter::needs_previous);
         if matches!(self.source, Source::Container) && needs_previous && self.options.mode == FeedMode::Latest {
@@ -181,7 +181,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
                 let mongo = Mongo::connect(address.clone(), dialect).await?;
                 mongo::Stream::open(mongo, scope.clone(), with_bytes, cx.clock.clone()).await
             };
-            // The driver looks for a server as patiently as its address says: each attempt is told.
+            // The driver waits for a server as patiently as its address says, so each attempt is logged.
             let patience = if options.until_caught_up { RETRY_TIMEOUT } else { Duration::ZERO };
             let stream = patiently(connect, patience, &options, &metrics, cx).await?;
             if let Some(stream) = &stream {
@@ -267,8 +267,8 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
         .await
 }
 
-/// Opens a container as patiently as the follower reads: an account that is busy or out of reach is asked again, until the
-/// follower is stopped, or, when it is to end by itself, for a while. `None` when it was stopped.
+/// Opens a container as patiently as the follower reads: an account that is busy or out of reach is asked again, until
+/// the follower is stopped or, when it is to end by itself, for a limited time. `None` when it was stopped.
 async fn open(
     name: &str,
     options: &Options,
@@ -281,7 +281,7 @@ async fn open(
 /// The pause before something out of reach is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The same of whatever is opened; each attempt is repeated for so long before it is told.
+/// The same for anything that is opened; each attempt is repeated for this long before it is logged.
 async fn patiently<T>(
     open: impl AsyncFn() -> Result<T, Failure>,
     patience: Duration,
@@ -314,8 +314,8 @@ impl FieldRules {
         self.only.is_empty() && self.redact.is_empty()
     }
 
-    /// What changes documents on their way; `None` when nothing does. Of MongoDB an `_id` is known by its text, whatever is
-    /// left out of the document.
+    /// How documents are changed on their way; `None` when they are not. A MongoDB document keeps the text of its
+    /// `_id`, whatever is left out of it.
     fn redactor(&self, paths: &KeyPaths, is_mongo: bool) -> Result<Option<Redactor>, FollowError> {
         let own_id = ["_id".to_owned()];
         if is_mongo && self.redact.iter().any(|redact| redact.touches(&own_id)) {

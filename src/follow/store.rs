@@ -23,16 +23,16 @@ use crate::{
     dead_letters::replace_file,
 };
 
-/// How often a stand-by looks.
+/// How often a stand-by checks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Why a checkpoint could not be read or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// Somebody else has the name now.
+    /// Somebody else holds the name now.
     #[error("another follower has taken over this name")]
     Lost,
-    /// No save came through for a whole lease: somebody else may have the name by now.
+    /// No save succeeded for a whole lease: somebody else may hold the name by now.
     #[error("no checkpoint could be saved for a whole lease")]
     Expired,
     /// The lease container failed or refused.
@@ -56,7 +56,7 @@ pub enum CheckpointError {
         #[source]
         problem: Mismatch,
     },
-    /// What is stored is no checkpoint.
+    /// What is stored is not a checkpoint.
     #[error("the checkpoints of {follower:?} cannot be used: the document in the lease container is not understood")]
     Document {
         /// The follower's name.
@@ -69,10 +69,10 @@ pub enum CheckpointError {
 /// Why a checkpoint file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointFileError {
-    /// Its path ends in no name.
+    /// Its path does not end in a name.
     #[error("names no file")]
     NoName,
-    /// The file that is locked in its place cannot be.
+    /// The lock file beside it cannot be used.
     #[error("its lock")]
     Lock(#[source] io::Error),
     /// It cannot be read or written.
@@ -84,7 +84,7 @@ pub enum CheckpointFileError {
 }
 
 impl CheckpointError {
-    /// Whether the name is, or may be, somebody else's.
+    /// Whether somebody else holds, or may hold, the name.
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Lost | Self::Expired)
     }
@@ -95,19 +95,19 @@ impl CheckpointError {
 pub enum CheckpointStore {
     /// A document of the lease container, beside the leases of a trigger.
     Container(Container),
-    /// A file on this machine; a lock beside it, which ends with the process, stands for the lease.
+    /// A file on this machine; a lock beside it, which ends with the process, serves as the lease.
     File(PathBuf),
 }
 
 /// The name, held.
 #[derive(Debug)]
 pub struct Held {
-    /// What was stored when the name was acquired, and what is since.
+    /// The checkpoint: as stored when the name was acquired, and as saved since.
     pub checkpoint: Checkpoint,
-    /// Says to sinks whether it still is.
+    /// Tells sinks whether the name is still held.
     pub fence: Arc<Fence>,
     place: Place,
-    /// Until when nobody else may take over, on this machine's clock that never jumps.
+    /// Until when nobody else may take over, on this machine's monotonic clock.
     valid_until: Instant,
     lease: Duration,
     clock: Arc<dyn Clock>,
@@ -134,7 +134,7 @@ struct Seen {
 }
 
 impl CheckpointStore {
-    /// Waits until the name is free or its holder is dead, and takes it. `None` when stopped before.
+    /// Waits until the name is free or its holder is dead, and acquires it. `None` when it was stopped before.
     ///
     /// # Errors
     /// When the store fails, or what is stored does not fit `wanted`.
@@ -181,7 +181,8 @@ async fn acquire_document(
             && other != holder
             && checkpoint.expires.is_none_or(|expires| expires > clock.now())
         {
-            // A clock that is wrong may say so for ever: what does not move for a whole lease is dead too.
+            // With a wrong clock it might say so for ever: a checkpoint that does not change for a whole lease counts
+            // as dead, too.
             if seen.as_ref().is_none_or(|seen| seen.etag != *etag) {
                 if seen.is_none() {
                     info!(follower = wanted.follower, holder = other, "standing by: another follower has this name");
@@ -266,10 +267,11 @@ async fn acquire_file(
 }
 
 impl Held {
-    /// Saves the positions and renews the lease; `release` gives the name back instead.
+    /// Saves the positions and renews the lease; with `release` it gives the name back instead.
     ///
     /// # Errors
-    /// [`CheckpointError::Lost`] or [`CheckpointError::Expired`] when somebody else has the name, or may have by now.
+    /// [`CheckpointError::Lost`] or [`CheckpointError::Expired`] when somebody else holds the name, or may hold it by
+    /// now.
     pub async fn save(&mut self, ranges: Vec<RangePosition>, release: bool) -> Result<(), CheckpointError> {
         let now = self.clock.now();
         let begun = Instant::now();
@@ -285,7 +287,7 @@ impl Held {
         match &mut self.place {
             Place::Document { container, key, etag } => {
                 let left = self.valid_until.saturating_duration_since(begun);
-                // Longer than the lease, a save would prove nothing.
+                // A save that takes longer than the lease would prove nothing.
                 *etag = match tokio::time::timeout(left, write_document(container, key, etag, &next)).await {
                     Ok(written) => written?,
                     Err(_) => return Err(CheckpointError::Expired),
@@ -336,7 +338,7 @@ async fn write_document(
     match written {
         Ok(written) if written.etag.is_some() => return Ok(written.etag.unwrap_or_default()),
         Ok(_) => {}
-        // Perhaps our own write, of which only the answer was lost.
+        // Perhaps it is our own write, whose answer was lost.
         Err(f) if matches!(f.disposition, Disposition::PreconditionFailed | Disposition::Conflict) => {}
         // The document was deleted by hand.
         Err(f) if f.status == Status::NO_ITEM => return Err(CheckpointError::Lost),
@@ -364,7 +366,7 @@ fn parse(text: &[u8]) -> Result<(Checkpoint, String), serde_json::Error> {
     Ok((stored.checkpoint, stored.etag))
 }
 
-/// The document's partition key, whatever the lease container is keyed by.
+/// The document's partition key, whatever the lease container's key is.
 fn key_of(container: &Container, checkpoint: &Checkpoint) -> Result<PartitionKey, CheckpointError> {
     let text = serde_json::to_string(checkpoint).unwrap_or_default();
     let document = RawDocument::parse(&text)

@@ -1,5 +1,5 @@
-//! What an expression sees of a document. Of one of MongoDB it sees plain values, not how Extended JSON writes them, and the
-//! document's own names.
+//! What an expression sees of a document. For a MongoDB document that is plain values under the document's own names,
+//! instead of Extended JSON.
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ use crate::change::{
     raw::{RawDocument, depth},
 };
 
-/// Levels of a document that are understood: more than the service's 128, and few enough for any thread's stack.
+/// How many levels of a document are parsed: more than the service's 128, and few enough for any thread's stack.
 pub(super) const MAX_DEPTH: usize = 200;
 
-/// A document as the library has it, with the members that are asked for.
+/// A document as a value of the library, with the members that are used.
 pub(super) fn value_of(text: &str, asked: &Members) -> Option<Value> {
     if depth(text) > MAX_DEPTH {
         return None;
@@ -38,7 +38,7 @@ fn parse(text: &str) -> Option<serde_json::Value> {
     deserializer.end().ok().map(|()| value)
 }
 
-/// The same of a document of MongoDB. A program without that feature understands none.
+/// The same for a MongoDB document.
 #[cfg(feature = "mongodb")]
 pub(super) fn extended_of(text: &str, asked: &Members) -> Option<Value> {
     let document = RawDocument::parse(text).ok()?;
@@ -53,14 +53,14 @@ pub(super) fn extended_of(text: &str, asked: &Members) -> Option<Value> {
     }
 }
 
-/// The same of a document of MongoDB, which a program without that feature does not understand.
+/// The same for a MongoDB document, which a program without that feature cannot read.
 #[cfg(not(feature = "mongodb"))]
 pub(super) fn extended_of(_text: &str, _asked: &Members) -> Option<Value> {
     None
 }
 
-/// The text at a path of a document of MongoDB, which begins with a name of the document's own. What cannot be looked
-/// into is the text at every path into it.
+/// The text at a path of a MongoDB document; the path begins with one of the document's own names. A value that has no
+/// parts is the text at every path into it.
 pub(super) fn extended_at<'a>(text: &'a str, path: &[String]) -> Option<&'a str> {
     let document = RawDocument::parse(text).ok()?;
     if let Some(whole) = document.get(BSON) {
@@ -77,7 +77,7 @@ pub(super) fn extended_at<'a>(text: &'a str, path: &[String]) -> Option<&'a str>
     Some(value)
 }
 
-/// From the values of MongoDB to those of an expression.
+/// Converts values of MongoDB to those of an expression.
 #[cfg(feature = "mongodb")]
 mod plain {
     use std::{collections::HashMap, sync::Arc};
@@ -110,13 +110,13 @@ mod plain {
         Some(Value::from(members?))
     }
 
-    /// `None` when its bytes are damaged, or it has more levels.
+    /// `None` when its bytes are damaged, or it is nested too deeply.
     fn of_value(value: RawBsonRef<'_>, levels: usize) -> Option<Value> {
         Some(match value {
             RawBsonRef::Double(number) => Value::Float(number),
             RawBsonRef::Int32(number) => Value::Int(number.into()),
             RawBsonRef::Int64(number) => Value::Int(number),
-            // The nearest one. Every decimal is of this type, so that an expression means the same for 1 and for 1.5.
+            // The nearest double. Every decimal becomes one, so that an expression means the same for 1 and for 1.5.
             RawBsonRef::Decimal128(number) => Value::Float(number.to_string().parse().ok()?),
             RawBsonRef::Boolean(flag) => Value::Bool(flag),
             RawBsonRef::Null | RawBsonRef::Undefined => Value::Null,
@@ -143,7 +143,7 @@ mod plain {
         })
     }
 
-    /// A time; one that the calendar does not reach is its end.
+    /// A time; one beyond the calendar becomes the end of the calendar.
     fn time(at: Option<DateTime<Utc>>, milliseconds: i64) -> Value {
         let end = if milliseconds < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
         Value::Timestamp(at.unwrap_or(end).fixed_offset())

@@ -2,10 +2,10 @@
 
 use crate::config::{Account, ConfigError, Settings, is_loopback};
 
-/// Why an address is no fork's.
+/// Why an address is not that of a fork.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAFork {
-    /// It is no address, or the settings are wrong.
+    /// It is not an address, or the settings are wrong.
     #[error(transparent)]
     Account(#[from] ConfigError),
     /// It is not on this machine.
@@ -13,10 +13,10 @@ pub enum NotAFork {
     Elsewhere,
 }
 
-/// The fork's account: it is on this machine, and takes the public key. Nothing is contacted.
+/// The fork's account: it is on this machine, and accepts the public key. Nothing is contacted.
 ///
 /// # Errors
-/// When the address is no fork's.
+/// When the address is not that of a fork.
 pub fn account(mut settings: Settings, url: &str) -> Result<Account, NotAFork> {
     settings.set_override("CosmosDB__accountEndpoint", url.to_owned());
     settings.set_override("CosmosDB__credential", String::new());

@@ -23,21 +23,21 @@ pub struct Listed {
     pub document_id: String,
     /// Its partition key, as a JSON array.
     pub pk: serde_json::Value,
-    /// The moment that the fork began with, epoch seconds.
+    /// The moment at which the fork began, epoch seconds.
     pub at: i64,
-    /// The account that the fork is of.
+    /// The account that was forked.
     pub account: String,
     /// Whether values were left out or hashed when the fork was made.
     pub masked: bool,
-    /// What the document was before, as its users wrote it; `None`: there was none.
+    /// The document before, as its users wrote it; `None` when there was none.
     pub before: Option<Box<RawValue>>,
 }
 
 impl Listed {
-    /// Which document.
+    /// Identifies the document.
     ///
     /// # Errors
-    /// When the key is not one: whoever has the port may write what a list says.
+    /// When the key is malformed: anybody with access to the port may write the list.
     pub fn item(&self) -> Result<ItemKey, Failure> {
         let partition_key = PartitionKey::parse(&self.pk.to_string())
             .map_err(|problem| Failure::invalid("read the list of changed documents".into(), problem))?;

@@ -1,11 +1,11 @@
-//! One document: what it was when the fork began, what the fork has, and what is live.
+//! Merges one document: as it was when the fork began, as it is in the fork, and as it is live.
 
 use crate::{
     change::merge::{BASE, EditError, FORK, Merged, Rules, Walk, Writer, get},
     restore::{Fate, Field},
 };
 
-/// The three texts of a document, as its users wrote them; `None`: there is no document.
+/// The three texts of a document, as its users wrote them; `None` means that there is no document.
 pub(super) struct Three<'a> {
     /// When the fork began.
     pub base: Option<&'a str>,
@@ -16,8 +16,8 @@ pub(super) struct Three<'a> {
 }
 
 impl Three<'_> {
-    /// Today's document with what the fork changed. That is what comes of taking back a write that led from the fork's
-    /// document to that of the beginning, whatever was written afterwards.
+    /// Today's document with the fork's changes. It is the result of reverting a write that led from the fork's
+    /// document to the one at the beginning, whatever was written afterwards.
     pub(super) fn merged(&self, rules: &Rules) -> Result<Merged, EditError> {
         let own = |text: Option<&str>| text.map(str::to_owned);
         let fork = own(self.fork).map(|text| (FORK.to_owned(), text));
@@ -27,13 +27,13 @@ impl Three<'_> {
         walk.finish()
     }
 
-    /// Whether the fork changed anything that is asked for.
+    /// Whether the fork changed anything that was asked for.
     pub(super) fn has_wish(&self, rules: &Rules) -> Result<bool, EditError> {
         let alone = Self { live: self.base, ..*self }.merged(rules)?;
         Ok(!alone.taken.is_empty() || !alone.above.is_empty())
     }
 
-    /// The fields that a merge is about, each with its value in the three.
+    /// The fields that a merge concerns, each with its three values.
     pub(super) fn fields(&self, pk: &serde_json::Value, id: &str, merged: &Merged, is_kept: bool) -> Vec<Field> {
         let taken = merged.taken.iter().filter(|_| !is_kept).map(|taken| (&taken.place, Fate::Fork));
         let conflicts = merged.conflicts.iter().map(|conflict| (&conflict.place, Fate::Conflict));
@@ -53,7 +53,7 @@ impl Three<'_> {
 mod tests {
     use super::*;
 
-    /// The merged text, what goes in, and what is in conflict; `-` is no document.
+    /// The merged text, what changes, and what is in conflict; `-` is a missing document.
     fn merged(base: &str, fork: &str, live: &str) -> (String, Vec<String>, Vec<String>) {
         let text = |text: &'static str| (text != "-").then_some(text);
         let [base, fork, live] = [base, fork, live].map(|t| text(Box::leak(t.to_owned().into_boxed_str())));
@@ -81,7 +81,7 @@ mod tests {
                 vec!["/price"],
                 vec![],
             ),
-            // The same field, to something else: it stays as it is. To the same: nothing is to be done.
+            // The same field, to another value: it stays as it is. To the same value: nothing is to be done.
             (
                 BASE,
                 REPAIRED,
@@ -100,7 +100,7 @@ mod tests {
             ("-", BASE, REPAIRED, REPAIRED, vec![], vec!["/"]),
             // Somebody deleted it since.
             (BASE, REPAIRED, "-", "-", vec![], vec!["/"]),
-            // Touched, and as it was.
+            // Written, but unchanged.
             (BASE, BASE, REPAIRED, REPAIRED, vec![], vec![]),
         ] {
             let told = format!("{base} {fork} {live}");

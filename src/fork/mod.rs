@@ -1,4 +1,4 @@
-//! What somebody repaired in a fork, brought into the live documents: a three-way merge of each document that was changed
+//! Brings what somebody repaired in a fork into the live documents: a three-way merge of each document that was changed
 //! there. The result is a plan that `restore` applies.
 //!
 //! A fork is a copy of a moment that may be changed (`at --writable`). It lists the documents that were written in it, each

@@ -1,4 +1,4 @@
-//! Makes the plan that brings a fork's changes into the live container. Nothing is written.
+//! Plans how a fork's changes are brought into the live container. Nothing is written.
 
 use std::io;
 
@@ -40,23 +40,23 @@ const CONCURRENCY: usize = 16;
 pub struct Request<'a> {
     /// The fork's account.
     pub fork: &'a Cosmos,
-    /// How fields are merged. [`Prefer::Base`] is the fork's value here, [`Prefer::Ours`] the live one.
+    /// How fields are merged. [`Prefer::Base`] means the fork's value here, [`Prefer::Ours`] the live one.
     pub rules: Rules,
     /// Whether documents are deleted that were deleted in the fork.
     pub delete_removed: bool,
-    /// How many documents the plan may delete; `None` leaves it to whoever approves.
+    /// How many documents the plan may delete; `None` leaves that to the approver.
     pub max_deletes: Option<usize>,
-    /// All containers of one plan file, this one among them; empty: it is alone.
+    /// All containers of one plan file, including this one; empty when it is the only one.
     pub together: Vec<Pair>,
 }
 
-/// A plan, and what else there is to be said.
+/// A plan, and further results.
 pub struct Planned {
-    /// The plan: shown, approved, and that value applied.
+    /// The plan, to be shown, approved and applied.
     pub plan: Plan,
-    /// The fields that it is about, with their values.
+    /// The fields that it concerns, with their values.
     pub fields: Fields,
-    /// The fork's texts that the plan takes values from: they are nowhere else once the fork has ended.
+    /// The fork's texts that the plan takes values from: they exist nowhere else once the fork has ended.
     pub texts: KeptTexts,
 }
 
@@ -66,11 +66,11 @@ impl From<Planned> for OnePlan {
     }
 }
 
-/// Makes the plan that brings a fork's changes into the live container.
+/// Plans how a fork's changes are brought into the live container.
 ///
 /// # Errors
-/// When the address is no fork's, or the fork is of another account; when either account cannot be used; when values are
-/// masked in the fork, and its values are to be taken in conflicts.
+/// When the address is not that of a fork, or the fork belongs to another account; when either account cannot be used;
+/// when values are masked in the fork, and conflicts are to take the fork's values.
 pub async fn plan(
     request: &Request<'_>,
     containers: &Containers,
@@ -165,7 +165,7 @@ struct Work<'a> {
     fork: &'a Container,
 }
 
-/// A document that was looked at.
+/// A document that was examined.
 struct LookedAt {
     item: ItemKey,
     step: Step,
@@ -185,7 +185,7 @@ impl Work<'_> {
         let base = listed.before.map(|text| text.get().to_owned());
         let containers = self.applier.containers;
         let live = look_at(&*containers.target, &self.applier.pace, &item, true).await?;
-        // Mostly the history has what is live; then it need not be saved again.
+        // Usually the history has the live version; then it need not be saved again.
         let mut versions = Vec::new();
         if let Some(live) = &live {
             let record = containers.record(&item, &id_of_version(&item.id, &live.etag)).await;

@@ -1,4 +1,4 @@
-//! Documents as a query returns them, of any shape.
+//! Prints documents of any shape, as a query returns them.
 
 use std::{collections::VecDeque, io::Write};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::change::raw::{RawDocument, unescape};
 
-/// Raw documents, exactly as stored in `json` and `jsonl`; columns are found in the first of them otherwise.
+/// Prints raw documents, exactly as stored in `json` and `jsonl`; otherwise with columns taken from the first of them.
 pub struct Documents<W: Write = Box<dyn Write + Send>> {
     format: Format,
     count: u64,
@@ -21,7 +21,7 @@ pub struct Documents<W: Write = Box<dyn Write + Send>> {
     look: Look,
 }
 
-/// How many documents decide about the columns of a table.
+/// How many documents determine the columns of a table.
 pub(super) const COLUMNS_FROM: usize = 100;
 
 impl<W: Write> Documents<W> {
@@ -95,10 +95,11 @@ impl<W: Write> Documents<W> {
     }
 }
 
-/// The column that holds a result that is no object, as of `SELECT VALUE c.id`.
+/// The column for a result that is not an object, as with `SELECT VALUE c.id`.
 pub(super) const VALUE_COLUMN: &str = "value";
 
-/// The columns of documents: their fields in order of appearance, what the service adds last, `_ts` excepted left out.
+/// The columns of documents: their fields in order of appearance, those that the service adds last, of which only `_ts`
+/// is shown.
 pub(super) fn columns_of<'a>(documents: impl Iterator<Item = &'a str>) -> Vec<String> {
     const SYSTEM: [&str; 4] = ["_rid", "_self", "_etag", "_attachments"];
     let mut columns: Vec<String> = Vec::new();
@@ -132,7 +133,8 @@ pub(super) fn columns_in(text: &str, columns: &[String]) -> Vec<Value> {
     }
 }
 
-/// A raw value for a cell: a string's meaning, the text of everything else, so that numbers stay as they were written.
+/// A raw value for a cell: a string without quotes; anything else as its text, so that numbers stay as they were
+/// written.
 pub(super) fn shown(text: &str) -> Value {
     match text.as_bytes().first() {
         Some(b'"') => Value::String(unescape(text).into_owned()),

@@ -1,4 +1,4 @@
-//! How data is written: in columns for people, as JSON or CSV for programs. Where it goes is for others to say.
+//! How data is written: in columns for people, as JSON or CSV for programs. The destination is decided elsewhere.
 //!
 //! A format is a contract: `json` is one array (a command's summary: one object), `jsonl` one object a line, `csv` has a
 //! header line, and `table` is for people: ruled on a terminal, plain aligned columns when piped.
@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::figures::number;
 
-/// What is written does not get to where it goes.
+/// The output cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("the output cannot be written")]
 pub struct NotWritten(#[from] pub io::Error);
@@ -57,7 +57,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     }))
 }
 
-/// Writes what was done, as named figures: lines for people, one object for programs.
+/// Writes a summary as named figures: lines for people, one object for programs.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -81,7 +81,7 @@ pub fn summary(out: &mut impl Write, format: Format, figures: &[(&str, Value)]) 
     }
 }
 
-/// A number rounded to a tenth, as summaries show RU and seconds.
+/// A number rounded to one decimal, as summaries show RU and seconds.
 pub fn tenths(number: f64) -> Value {
     Value::from((number * 10.0).round() / 10.0)
 }

@@ -1,4 +1,4 @@
-//! Rows in every format: tables for people, JSON and CSV for programs.
+//! Prints rows in every format: tables for people, JSON and CSV for programs.
 
 use std::{
     borrow::Cow,
@@ -11,19 +11,19 @@ use serde_json::Value;
 use super::{Format, NotWritten, printable};
 use crate::change::{edit::quote, raw::without_line_ends};
 
-/// Rows with named columns. Everything but a table is written as it comes.
+/// Rows with named columns. Every format but the table is written row by row.
 pub struct Rows<W: Write = Box<dyn Write + Send>> {
     format: Format,
     pub(super) columns: Vec<String>,
     count: u64,
     pub(super) table: Vec<Vec<String>>,
-    /// How wide the columns of what was written of the table are; nothing was when there are none.
+    /// The column widths of the part of the table that was written; empty when none was.
     written: Vec<usize>,
     look: Look,
     out: W,
 }
 
-/// So many rows of a table for a pipe are aligned together: what is listed may be as long as a container.
+/// How many rows of a table for a pipe are aligned together: a listing may be as long as a container.
 pub(super) const ALIGNED: usize = 10_000;
 
 /// One value of a row.
@@ -31,8 +31,8 @@ pub(super) const ALIGNED: usize = 10_000;
 pub enum Cell<'a> {
     /// A value of ours.
     Value(Value),
-    /// JSON text of a document, printed as it is, strings with their quotes; `None` is a value that is not there:
-    /// nothing in columns, no member in an object.
+    /// JSON text of a document, printed as it is, strings with their quotes; `None` is a missing value: empty in
+    /// columns, no member in an object.
     Json(Option<&'a str>),
 }
 
@@ -52,7 +52,7 @@ pub enum Look {
 }
 
 impl<W: Write> Rows<W> {
-    /// Rows that go there.
+    /// Writes rows to this output.
     pub fn new(out: W, format: Format, look: Look, columns: &[impl AsRef<str>]) -> Self {
         let columns = columns.iter().map(|c| c.as_ref().to_owned()).collect();
         Self { format, columns, count: 0, table: Vec::new(), written: Vec::new(), look, out }
@@ -67,7 +67,7 @@ impl<W: Write> Rows<W> {
         self.push_cells(&cells)
     }
 
-    /// Adds a row of which some values are JSON text.
+    /// Adds a row in which some values are JSON text.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -107,7 +107,7 @@ impl<W: Write> Rows<W> {
         Ok(done.and_then(|()| self.out.flush())?)
     }
 
-    /// Writes the rows that are held, under the header or, when that was written, as wide as what stands above them.
+    /// Writes the buffered rows, below the header or, when that was written, with the same widths as above.
     fn write_table(&mut self) -> io::Result<()> {
         let mut rows = std::mem::take(&mut self.table);
         let Some(first) = rows.first_mut() else { return Ok(()) };
@@ -201,7 +201,7 @@ pub(super) fn natural_widths(columns: &[String], rows: &[Vec<String>]) -> Vec<us
     widths
 }
 
-/// Widths that fit a terminal: long cells are cut first, then the last columns left out.
+/// Widths that fit a terminal: long cells are shortened first, then the last columns left out.
 pub(super) fn fit(natural: &[usize], terminal: usize) -> Vec<usize> {
     const SHORTEST_CUT: usize = 12;
     let total = |widths: &[usize]| widths.iter().map(|w| w + usize::from(GAP)).sum::<usize>();
@@ -230,7 +230,7 @@ pub(super) fn shorten(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A value as text: strings without quotes, nothing for null, everything else as compact JSON.
+/// A value as text: strings without quotes, null as nothing, everything else as compact JSON.
 pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -266,7 +266,7 @@ pub(super) fn object_text<'a>(members: impl Iterator<Item = (&'a str, &'a Cell<'
     text
 }
 
-/// As [`plain`], made harmless for a terminal: documents are outside input and may hold escape sequences.
+/// As [`plain`], made harmless for a terminal: documents are external input and may hold escape sequences.
 pub(super) fn cell(value: &Value) -> String {
     printable(&plain(value)).into_owned()
 }

@@ -1,4 +1,4 @@
-//! Single documents, the fields in which two differ, and words for a shell.
+//! Prints single documents and the fields in which two differ, and quotes words for a shell.
 
 use std::borrow::Cow;
 
@@ -33,11 +33,11 @@ pub fn document(text: &str, indented: bool, look: Look) -> Cow<'_, str> {
     }))
 }
 
-/// How much of a long value a terminal gets.
+/// How much of a long value is shown on a terminal.
 const LONGEST_SHOWN: usize = 200;
 
-/// Fields that differ, a line for each: `~ /path  before -> after`, `+ /path  value`, `- /path  value`. A terminal gets no
-/// more than the beginning of long values.
+/// Fields that differ, one per line: `~ /path  before -> after`, `+ /path  value`, `- /path  value`. On a terminal,
+/// long values are shortened.
 pub fn differences(differences: &[Difference<'_>], look: Look, coloured: bool) -> String {
     difference_lines(differences, coloured, (look == Look::Terminal).then_some(LONGEST_SHOWN))
 }
@@ -70,7 +70,7 @@ pub(super) fn difference_lines(differences: &[Difference<'_>], coloured: bool, l
     out
 }
 
-/// JSON text with line breaks and indents; strings and numbers stay the text they are.
+/// JSON text with line breaks and indentation; strings and numbers keep their text.
 pub(super) fn pretty(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let mut depth = 0usize;
@@ -120,10 +120,10 @@ pub(super) fn pretty(text: &str) -> String {
     out
 }
 
-/// Deeper levels are not indented further: text must not grow with the square of its depth.
+/// Deeper levels are not indented further: the text must not grow with the square of its depth.
 pub(super) const MAX_INDENT: usize = 64;
 
-/// A word as a POSIX shell takes it.
+/// Quotes a word for a POSIX shell.
 pub fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-=.,:@/".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }

@@ -1,4 +1,4 @@
-//! Reads who captures: the leases of the trigger, and the checkpoints of followers.
+//! Reads who captures, from the leases of the trigger and the checkpoints of followers.
 
 use chrono::DateTime;
 use serde::Deserialize;
@@ -8,27 +8,28 @@ use crate::{
     follow::Checkpoint,
 };
 
-/// A lease of the Functions host's trigger: who works on a part of the feed, and since when it has not said so.
+/// A lease of the Functions host's trigger: who works on a part of the feed, and when that was last confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Its document's id.
     pub id: String,
     /// The part of the feed.
     pub token: String,
-    /// Who works on it; `None`: nobody.
+    /// Who works on it; `None` when nobody does.
     pub owner: Option<String>,
-    /// When it was last renewed or moved on, epoch seconds.
+    /// When it was last renewed or advanced, epoch seconds.
     pub at: Option<i64>,
-    /// The keys of that part, when it says so.
+    /// The keys of that part, if it says so.
     pub range: Option<FeedRange>,
-    /// Where in the feed it stands: the etag of the last page that was delivered.
+    /// Its position in the feed: the etag of the last page that was delivered.
     pub continuation: Option<String>,
     /// Which feed it reads; older leases do not say.
     pub mode: Option<FeedMode>,
 }
 
 impl Lease {
-    /// Reads a document of the lease container; `None` for those that are no leases (the host keeps others there).
+    /// Reads a document of the lease container; `None` for those that are not leases (the host keeps others there,
+    /// too).
     pub fn parse(text: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Document {
@@ -69,12 +70,12 @@ impl Lease {
         Some(Self { id: document.id, token: document.token, owner, at, range, continuation, mode })
     }
 
-    /// What the leases of one function share: all of the id but its part.
+    /// What the leases of one function share: the id without the part.
     pub fn group(&self) -> &str {
         self.id.rsplit_once("..").map_or(self.id.as_str(), |(group, _)| group)
     }
 
-    /// Whether it is of the container with this resource id, which is part of its document's id.
+    /// Whether it belongs to the container with this resource id, which is part of its document's id.
     pub fn is_of(&self, rid: &str) -> bool {
         let plain = |text: &str| text.replace(['/', '-', '='], "");
         plain(&self.id).contains(&plain(rid))

@@ -1,5 +1,5 @@
-//! Reads how far the history is known to be complete: from the leases of the trigger and the checkpoints of followers,
-//! by looking at what comes after them in the feed; and, where there are none, from the newest version.
+//! Determines how far the history is known to be complete: from the leases of the trigger and the checkpoints of
+//! followers, by looking at what follows them in the feed; and, without any of these, from the newest version.
 
 mod account;
 pub mod leases;
@@ -32,11 +32,11 @@ use crate::{
     },
 };
 
-/// Reads the frontier. `at` is the moment that will be asked about: documents with changes of before it that are not
-/// captured are told apart. What was removed from the history is not looked at.
+/// Determines the frontier. `at` is the moment that will be asked about: documents with uncaptured changes from before
+/// it are listed individually. Versions that were removed from the history are not considered.
 ///
 /// # Errors
-/// When source or history cannot be read. Leases that cannot be are named in the answer.
+/// When source or history cannot be read. Leases that cannot be read are named in the answer.
 pub async fn read(
     cosmos: &Cosmos,
     names: &Names,
@@ -113,7 +113,8 @@ fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec
     readers
 }
 
-/// Two parts of one range as one: it ends where the first of them does, and what waits for either waits for it.
+/// Combines two parts of one range: the result ends where the first of them does, and what waits for either waits for
+/// it.
 fn joined(one: Option<Part>, other: Option<Part>) -> Option<Part> {
     let (one, other) = (one?, other?);
     let (mut first, mut second) = if other.until < one.until { (other, one) } else { (one, other) };
@@ -165,7 +166,7 @@ fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange, missing: Opti
 }
 
 /// Of the readers of every version, the one that stands first before a change that is not in the history: none has
-/// delivered that, however far another one is. What was pruned is not looked for.
+/// delivered that change, however far another one is. Pruned versions are not looked for.
 async fn earliest_missing<'a>(
     containers: &CosmosContainers,
     parts: impl Iterator<Item = &'a Part>,
@@ -195,8 +196,8 @@ async fn anywhere(
     Ok(known.flatten())
 }
 
-/// Without a reader: what was captured last, in whichever part. Capture was at work then, and a feed is delivered in
-/// order; more is not known.
+/// Without a reader: the time of the version that was captured last, in any part. Capture was working then, and a feed
+/// is delivered in order; nothing more is known.
 fn by_newest(range: FeedRange, newest: Option<PointInTime>) -> Part {
     Part {
         range,
@@ -209,8 +210,8 @@ fn by_newest(range: FeedRange, newest: Option<PointInTime>) -> Part {
     }
 }
 
-/// The time of the newest version that was captured in a part of the history; of all of it without a part, and where it
-/// is cut otherwise.
+/// The time of the newest version that was captured in a part of the history; in all of it without a part, or when the
+/// history is partitioned differently.
 async fn newest(containers: &CosmosContainers, range: Option<&FeedRange>) -> Result<Option<PointInTime>, Failure> {
     let sql = format!(
         "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND {CAPTURED} ORDER BY c._change.ts DESC"
@@ -218,10 +219,11 @@ async fn newest(containers: &CosmosContainers, range: Option<&FeedRange>) -> Res
     Ok(seconds(containers, &sql, range).await?.into_iter().max().map(PointInTime::from_epoch))
 }
 
-/// Not what a restore or a repair saved: that is not from the feed.
+/// Excludes what a restore or a repair saved: that did not come from the feed.
 const CAPTURED: &str = "(NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow'))";
 
-/// The times `t` that a query finds in a part of the history; in all of it without a part, and where it is cut otherwise.
+/// The times `t` that a query finds in a part of the history; in all of it without a part, or when the history is
+/// partitioned differently.
 async fn seconds(containers: &CosmosContainers, sql: &str, range: Option<&FeedRange>) -> Result<Vec<i64>, Failure> {
     let query = async || {
         let mut pages = match range.filter(|_| containers.is_aligned()) {
@@ -242,9 +244,9 @@ async fn seconds(containers: &CosmosContainers, sql: &str, range: Option<&FeedRa
     Retry::for_at_most(RETRY_TIMEOUT).run(query).await
 }
 
-/// The second from which on everything of a part is in the history: the first that a reader delivered. In
-/// latest-version mode it is the time of that capture, since what was overwritten before was never delivered; in
-/// all-versions mode the time of the first change, since nothing is delivered of before a reader's first look.
+/// The second from which on the history has everything of a part: the first that a reader delivered. In latest-version
+/// mode that is the time of the first capture, since what was overwritten before was never delivered; in all-versions
+/// mode the time of the first change, since nothing is delivered from before a reader's first poll.
 ///
 /// # Errors
 /// When the history cannot be read.
@@ -260,7 +262,7 @@ pub async fn begins(containers: &CosmosContainers, range: &FeedRange) -> Result<
     Ok(first.into_iter().min().map(PointInTime::from_epoch))
 }
 
-/// What holds capture up: readers that stand before a change that waits for long.
+/// What holds capture up: readers that stand before a change that has been waiting for long.
 pub fn stalled(frontier: &Frontier, now: i64, after: i64) -> Vec<String> {
     let of_part = |part: &Part| {
         let next = part.next.as_ref().filter(|next| now - next.ts.seconds() > after)?;

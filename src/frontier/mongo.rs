@@ -1,4 +1,4 @@
-//! A MongoDB collection whose history is in an account of Cosmos DB, as the use cases see both.
+//! A MongoDB collection whose history is in a Cosmos DB account, as the use cases see both.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -46,7 +46,7 @@ impl MongoAccount {
         MongoCollection::open(self.mongo.clone(), &self.database, name).await
     }
 
-    /// A history is of one collection: that of another one would put foreign documents here.
+    /// A history belongs to one collection: with that of another one, foreign documents would be written here.
     async fn check_history(&self, names: &Names) -> Result<(), Failure> {
         let changes = self.cosmos.container(&names.database, &names.changes).await?;
         let own = format!("{}.{}", self.database, self.collection);
@@ -61,7 +61,7 @@ impl MongoAccount {
         other.map_or(Ok(()), |other| Err(wrong(other)))
     }
 
-    /// The last second of which a follower has delivered everything: the stream tells what comes after where it stands.
+    /// The last second for which a follower has delivered everything: the stream tells what follows its position.
     async fn until(&self, follower: &Checkpoint, newest: Option<PointInTime>) -> Result<Option<PointInTime>, Failure> {
         let scope = Scope::Collection { database: self.database.clone(), collection: self.collection.clone() };
         let stream = Stream::open(self.mongo.clone(), scope, false, self.clock.clone()).await?.impatient();
@@ -73,7 +73,7 @@ impl MongoAccount {
             loop {
                 let page = feed.next().await?;
                 if let Some(first) = page.items()?.first() {
-                    // Where the stream says no times, only that something is missing is known.
+                    // When the stream has no times, it is only known that something is missing.
                     let waits = time_of_change(first).map(|ts| PointInTime::from_epoch(ts - 1));
                     until = until.min(waits.or(newest));
                     break;

@@ -1,4 +1,4 @@
-//! Where a reader of the feed stands: what comes after its place, and what of that a point in time waits for.
+//! Looks at what follows a reader's position in the feed, and at what a point in time has to wait for.
 
 use std::{collections::HashMap, fmt};
 
@@ -21,10 +21,10 @@ use crate::{
     },
 };
 
-/// Documents with changes that wait, beyond which they are not told apart.
+/// Up to this many documents with waiting changes are listed individually.
 const MOST_WAITING: usize = 10_000;
 
-/// Readers that belong together.
+/// Identifies readers that belong together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Group {
     /// The ranges of a follower, by its name.
@@ -42,7 +42,7 @@ impl fmt::Display for Group {
     }
 }
 
-/// Something that puts the feed into this history.
+/// Something that brings the feed into this history.
 pub(super) struct Reader {
     pub(super) group: Group,
     pub(super) range: FeedRange,
@@ -51,14 +51,14 @@ pub(super) struct Reader {
     pub(super) token: Option<String>,
 }
 
-/// Looks at what comes after a reader's place.
+/// Looks at what follows a reader's position.
 pub(super) async fn probe(
     containers: &CosmosContainers,
     reader: &Reader,
     range: &FeedRange,
     at: Option<PointInTime>,
 ) -> Result<Option<Part>, Failure> {
-    // A lease that was made and has delivered nothing says nothing, unless there is nothing to deliver.
+    // A lease that was created and has delivered nothing proves nothing, unless there is nothing to deliver.
     let Some(token) = &reader.token else { return nothing_there(containers, reader, range).await };
     let read = || async {
         let mut feed = containers.source.change_feed(range, reader.mode, FeedStart::Beginning, Some(token)).await?;
@@ -86,7 +86,7 @@ pub(super) async fn probe(
                     };
                 }
             }
-            // What follows is newer than the moment asked for; by a second, since many have the same.
+            // What follows is newer than the requested moment; by at least a second, since many changes may share one.
             if at.is_none_or(|at| newest > at.seconds()) {
                 return Ok((first, next, Waiting::These(waiting)));
             }
@@ -99,8 +99,8 @@ pub(super) async fn probe(
             let before = PointInTime::from_epoch(first - 1);
             match reader.mode {
                 FeedMode::AllVersions => before,
-                // Of a document that waits only the newest version is left in the feed. So nothing is known of the
-                // time since this part was last seen to be captured.
+                // Only the newest version of a waiting document is left in the feed. So nothing is known about the time
+                // since this part was last seen to be captured.
                 FeedMode::Latest => newest(containers, Some(range)).await?.map_or(before, |newest| before.min(newest)),
             }
         }
@@ -115,8 +115,8 @@ pub(super) async fn probe(
     }))
 }
 
-/// The part of a lease that has no place in the feed yet, where its part of the source is empty: then nothing waits. The
-/// all-versions feed may have deletes all the same, and from where on they count, the lease does not say.
+/// The part of a lease that has no position yet, when its part of the source is empty: then nothing waits. The
+/// all-versions feed may still have deletes, and the lease does not say from where on they count.
 async fn nothing_there(
     containers: &CosmosContainers,
     reader: &Reader,
@@ -177,7 +177,7 @@ pub fn time_of(item: &str) -> Option<i64> {
     item.current.and_then(|c| c.ts).or_else(|| item.metadata?.crts.map(|ts| ts as i64))
 }
 
-/// The document that an item of the feed is about, and the record that it becomes.
+/// The document of a feed item, and the record that it becomes.
 fn change_of(item: &RawValue, paths: &KeyPaths) -> Option<(ItemKey, String)> {
     let mut changes = Vec::new();
     decode(item, &mut changes).ok()?;

@@ -8,22 +8,22 @@ use crate::{
     history::{AnyContext, frontier::Frontier},
 };
 
-/// Between two looks at how far capture is.
+/// The pause between two looks at how far capture is.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Why it is not known how far the history reaches.
+/// Why it is unknown how far the history reaches.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
     /// Source or history cannot be read.
     #[error("cannot read how far the history reaches")]
     Cosmos(#[from] Failure),
-    /// Somebody ended the waiting.
+    /// The wait was interrupted.
     #[error("stopped while waiting for capture")]
     Stopped,
 }
 
-/// Reads how far the history is complete. With `wait` until it is up to the moment; for the end of time, until nothing
-/// waits. What is odd about leases is told.
+/// Determines how far the history is complete. With `wait` it waits until the history reaches the moment; for the end
+/// of time, until nothing is waiting. Warns about odd leases.
 ///
 /// # Errors
 /// When source or history cannot be read, or the context is stopped.

@@ -4,30 +4,30 @@ pub use super::caveat::Caveat;
 use super::timeline::Timeline;
 use crate::change::{Op, time::PointInTime, version::Version};
 
-/// What a document was at a moment.
+/// The state of a document at a moment.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State<'a> {
     /// It existed: this version was in force.
     Document(&'a Version),
-    /// It did not exist: this tombstone says since when.
+    /// It did not exist: since this tombstone.
     Deleted(&'a Version),
-    /// No version at or before the moment; `earliest` is the first one known.
+    /// There is no version at or before the moment; `earliest` is the first one known.
     NotYet {
-        /// The first version known, later than the moment.
+        /// The first known version, later than the moment.
         earliest: &'a Version,
     },
-    /// No version at all.
+    /// There is no version at all.
     Empty,
 }
 
 /// The answer to "as of T" for one document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AsOf<'a> {
-    /// The moment that was asked for.
+    /// The requested moment.
     pub at: PointInTime,
-    /// What the document was.
+    /// The state of the document.
     pub state: State<'a>,
-    /// The version after the one in force, when one is known.
+    /// The version after the one in force, if one is known.
     pub next: Option<&'a Version>,
     /// What cannot be known, most serious first.
     pub caveats: Vec<Caveat>,
@@ -42,7 +42,7 @@ impl<'a> AsOf<'a> {
         }
     }
 
-    /// Seconds from the version's time to the moment asked for; `None` without a version or without a moment.
+    /// Seconds from the version's time to the requested moment; `None` without a version or without a moment.
     pub fn distance(&self) -> Option<i64> {
         let version = self.version().filter(|_| self.at != PointInTime::END)?;
         self.at.seconds().checked_sub(version.ts)
@@ -62,8 +62,8 @@ impl<'a> AsOf<'a> {
         self
     }
 
-    /// Whether the history says that the document came into being after the moment: the first version known is its
-    /// creation. Otherwise nothing is known of the moment.
+    /// Whether the history proves that the document was created after the moment: the first known version is its
+    /// creation. Otherwise nothing is known about the moment.
     pub fn created_later(&self) -> bool {
         matches!(self.state, State::NotYet { earliest } if earliest.op == Some(Op::Create))
     }
@@ -75,7 +75,7 @@ pub fn boundary(versions: &[Version], at: PointInTime) -> Option<&Version> {
     Timeline::of(versions).at(at).0
 }
 
-/// What the document with these versions, in any order, was at a moment. [`PointInTime::END`] asks for the newest.
+/// The state at a moment of the document with these versions, in any order. [`PointInTime::END`] asks for the newest.
 pub fn as_of(versions: &[Version], at: PointInTime) -> AsOf<'_> {
     let line = Timeline::of(versions);
     let (chosen, next) = line.at(at);
@@ -125,7 +125,7 @@ fn caveats(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Ve
 pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Option<Caveat> {
     let gone = chosen.op.is_some_and(Op::is_tombstone);
     let Some(next) = next else {
-        // The newest: in latest-version mode it may have been deleted since.
+        // The newest version: in latest-version mode the document may have been deleted since.
         return (chosen.op == Some(Op::Upsert)).then_some(Caveat::LatestMode);
     };
     if !gone && chosen.is_of_another(next.container) {
@@ -138,10 +138,10 @@ pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) ->
             let seen = versions.iter().any(|v| v.lsn == Some(previous));
             (!seen).then_some(Caveat::Gap { lsn: Some(previous), until: next.ts })
         }
-        // Read beside the history, it has no predecessor in any mode; of the mode the version itself tells.
+        // A version that was read outside the feed names no predecessor in any mode; its own origin tells the mode.
         (Some(Op::Upsert), None, _) if next.is_live() && tells_all(chosen) => Some(Caveat::NextUncaptured),
         (Some(Op::Upsert | Op::Baseline), None, _) => Some(Caveat::LatestMode),
-        // After a delete there is a creation first.
+        // A delete is followed by a creation.
         (Some(Op::Replace | Op::Update), None, _) if gone => Some(Caveat::Gap { lsn: None, until: next.ts }),
         _ => None,
     }
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(found(25, None), [Caveat::Recreated { until: Some(30) }]);
         assert_eq!(found(35, now), []);
         assert_eq!(found(45, before), [Caveat::Recreated { until: None }]);
-        // One that was deleted before has ended anyway.
+        // A document that was deleted before has ended anyway.
         let gone =
             [of(10, 90, None, "create", one), of(20, 95, Some(90), "delete", one), of(30, 2, None, "create", other)];
         assert_eq!(as_of(&gone, at(25)).today(now).caveats, []);
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(caveats(&latest, 30), [Caveat::LatestMode]);
         let healed = [plain(10, 1, None, "upsert"), plain(30, 9, Some(1), "replace")];
         assert_eq!(caveats(&healed, 20), [], "the chain closes");
-        // What was listed names no predecessor in any mode; and after a delete there is a creation first.
+        // What was listed names no predecessor in any mode; and a delete is followed by a creation.
         for op in ["create", "delete"] {
             let listed = [plain(10, 1, None, op), version(30, None, None, "baseline", json!({}))];
             assert_eq!(caveats(&listed, 20), [Caveat::LatestMode], "{op}");
@@ -266,14 +266,14 @@ mod tests {
     }
 
     proptest! {
-        /// Against the plainest model: play the versions in order, stop at T.
+        /// Compared with the simplest model: play the versions in order, stop at T.
         #[test]
         fn the_state_is_what_playing_the_versions_up_to_then_leaves(
             versions in proptest::collection::vec(any_version(), 0..12),
             t in -1..7i64,
         ) {
             let known: Vec<Version> = versions.iter().filter(|v| v.lsn.is_some()).cloned().collect();
-            // Where all have an LSN, the order is that of time and LSN; else at least the second is certain.
+            // When all have an LSN, the order is that of time and LSN; otherwise at least the second is certain.
             let second = as_of(&versions, at(t)).version().map(|v| v.ts);
             prop_assert_eq!(second, versions.iter().map(|v| v.ts).filter(|ts| *ts <= t).max());
             let versions = known;
@@ -298,7 +298,7 @@ mod tests {
             prop_assert_eq!(answer.next.map(Version::position), next.map(|v| v.position()));
         }
 
-        /// The order in which records are read, or read twice, changes nothing.
+        /// The order in which records are read, or reading them twice, changes nothing.
         #[test]
         fn neither_order_nor_doubles_matter(
             (versions, shuffled) in proptest::collection::vec(any_version(), 0..10).prop_flat_map(|versions| {
@@ -307,7 +307,8 @@ mod tests {
             }),
             t in -1..7i64,
         ) {
-            // Two records with one id are one record: the fake may make such pairs with different content.
+            // Two records with the same id are one record: random versions may include such pairs with different
+            // content.
             let mut ids = std::collections::HashSet::new();
             prop_assume!(versions.iter().all(|v| ids.insert((v.ts, v.lsn, v.record_id.clone()))));
             prop_assert_eq!(as_of(&versions, at(t)), as_of(&shuffled, at(t)));

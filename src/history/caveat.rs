@@ -1,4 +1,4 @@
-//! What cannot be known of a version that was in force.
+//! What cannot be known about a version that was in force.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use crate::change::time::PointInTime;
 /// A reason why the version in force may not be the whole truth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caveat {
-    /// The chain of versions does not close: between the version in force and the next one there was another, unseen.
+    /// The chain of versions has a gap: another version, unseen, lies between the version in force and the next one.
     Gap {
-        /// LSN of the unseen version, where the next one names it; else the two have to have another one between them.
+        /// LSN of the unseen version, when the next one names it; otherwise it only follows that there must be one.
         lsn: Option<i64>,
-        /// Time of the next version: the unseen one lies between the version in force and this.
+        /// Time of the next version: the unseen one lies between it and the version in force.
         until: i64,
     },
-    /// It is of a container of this name that was deleted since, and the document with it.
+    /// It belongs to a container of this name that was deleted since, and the document with it.
     Recreated {
-        /// Time of the next version, when that is of another container.
+        /// Time of the next version, when that belongs to another container.
         until: Option<i64>,
     },
     /// Several versions were written within one second, and nothing tells which was the last.
@@ -26,23 +26,23 @@ pub enum Caveat {
     },
     /// The live document, whose version the history does not have yet.
     Uncaptured,
-    /// The Functions host may have altered the document's id or key: whose version it is, is not sure.
+    /// The Functions host may have altered the document's id or key: it is uncertain whose version it is.
     Identity,
     /// Captured in latest-version mode, which delivers neither intermediate versions nor deletes.
     LatestMode,
-    /// The next version is the live one, which the history does not have yet; neither has it what may lie between.
+    /// The next version is the live one, which the history does not have yet; nor does it have what may lie between.
     NextUncaptured,
     /// A copy of the original demo: its time is the copy's, later than the change itself.
     LegacyTime,
-    /// The payload had no time: that of its capture stands in.
+    /// The payload had no time: the time of its capture stands in.
     CaptureTime,
-    /// The text is what the Functions host delivered, in which dates may be rewritten.
+    /// The text is what the Functions host delivered, in which dates may have been rewritten.
     Normalized,
-    /// The text was looked up after the change, and may be of a later one.
+    /// The text was looked up after the change, and may belong to a later one.
     LookedUp,
     /// Fields were left out or hashed on purpose when it was captured.
     Partial,
-    /// Found by a baseline run: nothing is known of earlier versions.
+    /// Found by a baseline run: nothing is known about earlier versions.
     Baseline,
 }
 

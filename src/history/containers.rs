@@ -1,4 +1,4 @@
-//! The containers that a restore, and whatever else reads the history, works on; and the account they are in.
+//! The containers that a use case on the history works on, and the account that holds them.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use crate::{
     cosmos::{Answer, Failure, Found, HashRange, HashSpace, RETRY_TIMEOUT, Retry, RuLimiter, RuMeter, Shard},
 };
 
-/// Parts of the hash space that are read at the same time.
+/// How many parts of the hash space are read concurrently.
 pub(super) const RANGES: u32 = 4;
 
-/// An account, as the use cases see it that read histories: it opens containers, and knows what time it is.
+/// An account as the use cases see it that read histories: it opens containers, and knows what time it is.
 pub trait Account: Send + Sync {
     /// The account's address, without any secret.
     fn endpoint(&self) -> &str;
@@ -34,26 +34,26 @@ pub trait Account: Send + Sync {
     }
     /// Request units used so far.
     fn meter(&self) -> &RuMeter;
-    /// The account's time, by which `_ts` is.
+    /// The account's time, by which `_ts` is set.
     fn now(&self) -> BoxFuture<'_, DateTime<Utc>>;
-    /// Opens the history and its source, which is the target too unless another container is named.
+    /// Opens the history and its source, which is also the target unless another container is named.
     fn containers<'a>(&'a self, names: &'a Names, into: Option<&'a str>) -> Answer<'a, Containers>;
-    /// Opens the source alone, which stands for its history as well: for who looks at the live documents only.
+    /// Opens the source alone, which stands in for its history: for commands that only read live documents.
     fn live<'a>(&'a self, names: &'a Names) -> Answer<'a, Containers> {
         self.containers(names, None)
     }
-    /// Opens the history alone, when its source is gone: its own key says how that was keyed.
+    /// Opens the history alone, when its source is gone: its own key tells how the source was keyed.
     fn history<'a>(&'a self, names: &'a Names) -> Answer<'a, Arc<dyn HistoryReader>>;
-    /// Reads how far the history is known to be complete. Documents with changes of before `at` that are not captured are
-    /// told apart.
+    /// Determines how far the history is known to be complete. Documents with uncaptured changes from before `at` are
+    /// listed individually.
     fn frontier<'a>(&'a self, names: &'a Names, at: Option<PointInTime>, pace: &'a RuLimiter) -> Answer<'a, Frontier>;
 }
 
-/// What use cases are given that need no more of an account than [`Account`] has.
+/// A context for use cases that need no more of an account than [`Account`] has.
 pub type AnyContext<'a> = Context<'a, dyn Account + 'a>;
 
 impl<'a, A: Account> Context<'a, A> {
-    /// The same for use cases that need no more than [`Account`] has.
+    /// The same, for use cases that need no more than [`Account`] has.
     pub fn any(&self) -> AnyContext<'a> {
         Context {
             account: self.account,
@@ -65,14 +65,14 @@ impl<'a, A: Account> Context<'a, A> {
     }
 }
 
-/// The containers a restore works on.
+/// The containers that a restore works on.
 #[derive(Clone)]
 pub struct Containers {
     /// The history.
     pub changes: Arc<dyn HistoryReader>,
-    /// The live container that the history is of: its key paths tell items apart.
+    /// The live container that the history belongs to: its key paths tell items apart.
     pub source: Arc<dyn LiveContainer>,
-    /// Where documents are put: the source, or another container of the same key.
+    /// Where documents are written: the source, or another container with the same key.
     pub target: Arc<dyn LiveContainer>,
 }
 
@@ -84,22 +84,22 @@ impl std::fmt::Debug for Containers {
 }
 
 impl Containers {
-    /// Whether documents are put into another container than the one the history is of.
+    /// Whether documents are written to another container than the history's source.
     pub fn is_elsewhere(&self) -> bool {
         self.target.rid() != self.source.rid()
     }
 
-    /// Whether all versions of an item are in one place of the history's hash space.
+    /// Whether all versions of an item share one place in the history's hash space.
     pub(super) fn is_cut_by_item(&self) -> bool {
         self.changes.hash_space().is_some() && self.changes.layout().is_cut_by_item()
     }
 
-    /// The key of one record of an item in the history; `None` where it does not follow from the item's.
+    /// The key of one record of an item in the history; `None` when it does not follow from the item's.
     pub fn record_key(&self, item: &ItemKey, record_id: &str) -> Option<PartitionKey> {
         self.changes.layout().record_key(item, record_id)
     }
 
-    /// A record's text, as it is stored; `None` when the history does not have it (any more).
+    /// A record's text as stored; `None` when the history does not have it (any more).
     ///
     /// # Errors
     /// When it cannot be read.
@@ -110,7 +110,7 @@ impl Containers {
     /// A record of an item; `None` when the history does not have it (any more).
     ///
     /// # Errors
-    /// When it cannot be read, or is not understood.
+    /// When it cannot be read or parsed.
     pub async fn record(&self, item: &ItemKey, record_id: &str) -> Result<Option<Version>, Failure> {
         record(&*self.changes, item, record_id).await
     }
@@ -118,25 +118,25 @@ impl Containers {
     /// The document of a record.
     ///
     /// # Errors
-    /// When it cannot be read, or is no document.
+    /// When it cannot be read, or the record holds no document.
     pub async fn document(&self, item: &ItemKey, record_id: &str) -> Result<String, Failure> {
         let wrong = |problem: &str| Failure::invalid("read version".into(), format!("record {record_id} {problem}"));
         let version = self.record(item, record_id).await?;
         version.ok_or_else(|| wrong("is not in the history any more"))?.document.ok_or_else(|| wrong("is a tombstone"))
     }
 
-    /// Whether an item has the same place in the target as its versions in the history, so that the same piece of both
-    /// can be read. Places are told apart by the first component of a key.
+    /// Whether an item has the same place in the target as its versions have in the history, so that the same piece of
+    /// both can be read. The first component of a key determines the place.
     pub fn is_aligned(&self) -> bool {
         self.is_cut_by_item()
             && self.changes.layout().begins_as(self.target.key_paths())
             && self.changes.hash_space() == self.target.hash_space()
     }
 
-    /// The hash ranges that are read at the same time, of the whole or of a part.
+    /// The hash ranges that are read concurrently, of the whole or of a part.
     ///
     /// # Errors
-    /// When several machines cannot share the items of these containers.
+    /// When the items of these containers cannot be divided between machines.
     pub fn hash_ranges(&self, share: Option<Shard>) -> Result<Vec<HashRange>, NotShared> {
         let Some(share) = share else {
             return Ok(if self.is_cut_by_item() { HashRange::WHOLE.cut(RANGES) } else { vec![HashRange::WHOLE] });
@@ -154,7 +154,7 @@ impl Containers {
     }
 }
 
-/// Several machines cannot share the items of a history and its source.
+/// The items of a history and its source cannot be divided between machines.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{changes} and {target} are partitioned in different ways, so a part of one is not a part of the other")]
 pub struct NotShared {
@@ -178,7 +178,7 @@ pub(super) async fn record(
     Version::parse(&text).map(Some).map_err(|e| Failure::invalid("read version".into(), chain(&e)))
 }
 
-/// The next page of a reading, when the limit on request units allows it.
+/// The next page of a stream, as soon as the limit on request units allows it.
 pub(super) async fn page<T>(pace: &RuLimiter, pages: &mut Found<'_, T>) -> Result<Option<Vec<T>>, Failure> {
     pace.wait().await;
     pages.next().await.transpose()

@@ -1,15 +1,15 @@
-//! The oldest and the newest of a container, and whether they are of a container of this name that was deleted since.
+//! The oldest and the newest entry of a container, and whether they belong to an earlier container of the same name.
 
 use super::{Containers, reading::Which};
 use crate::{change::version::container_of, cosmos::Failure};
 
-/// Whether a document with this resource id was of another container than the one with this id: one of the same name
-/// that was deleted since. `None` when an id is not understood.
+/// Whether a document with this resource id belongs to another container than the one with this id: an earlier one of
+/// the same name. `None` when an id is malformed.
 pub fn is_of_another(document: &str, container: &str) -> Option<bool> {
     Some(container_of(document)? != container_of(container)?)
 }
 
-/// Whether a history's end is of another container of the source's name, one that was deleted since.
+/// Whether an end of the history belongs to an earlier container of the source's name.
 ///
 /// # Errors
 /// When the service refuses.

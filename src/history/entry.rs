@@ -1,4 +1,4 @@
-//! What a record of the history is, once it was looked at.
+//! What a record of the history turns out to be.
 
 use super::layout::Layout;
 use crate::change::{
@@ -6,19 +6,19 @@ use crate::change::{
     version::{BadRecord, Version},
 };
 
-/// What a record of the history is.
+/// What a record of the history turns out to be.
 #[derive(Debug)]
 pub enum Entry {
     /// A version of this item.
     Version(ItemKey, Version),
     /// A delete of which only the id is known.
     Unkeyed(Version),
-    /// Nothing that is understood.
+    /// Something that cannot be parsed.
     Bad(BadRecord),
 }
 
 impl Entry {
-    /// What a whole record is.
+    /// Classifies a whole record.
     pub fn of(record: &str, layout: &Layout) -> Self {
         match Version::parse(record) {
             Err(bad) => Self::Bad(bad),

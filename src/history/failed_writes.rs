@@ -1,5 +1,5 @@
-//! Writes to the history that failed, as lines for people. Writers are tasks of their own and cannot borrow a
-//! `Progress`, so they collect the lines here and the use case passes them on.
+//! Failed writes to the history, as lines for people. Writers are tasks of their own and cannot borrow a `Progress`, so
+//! they collect the lines here and the use case passes them on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

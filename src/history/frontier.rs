@@ -1,4 +1,4 @@
-//! How far a history is known to be complete, part by part of the source's key space.
+//! How far a history is known to be complete, for each part of the source's key space.
 //!
 //! The feed of a part is delivered in order. So where a reader (a lease of the trigger, a follower) stands, everything
 //! before it is in the history, and nothing is known of what comes after. Beyond that the absence of a version proves
@@ -19,14 +19,14 @@ use crate::{
     cosmos::FeedRange,
 };
 
-/// What tells how far a part is complete.
+/// How the end of a part is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
-    /// Where a reader stands: nothing waits, or what waits is newer. The reader's name.
+    /// From a reader's position: nothing is waiting, or what is waiting is newer. The reader's name.
     Reader(String),
-    /// Only what was captured last: there is no reader, or it cannot be asked.
+    /// Only from what was captured last: there is no reader, or it cannot be asked.
     NewestVersion,
-    /// Nothing at all.
+    /// Not at all.
     None,
 }
 
@@ -35,49 +35,49 @@ pub enum Evidence {
 pub struct Part {
     /// Which part.
     pub range: FeedRange,
-    /// The last second of which everything is in the history; `None` when nothing is known.
+    /// The last second up to which everything is in the history; `None` when unknown.
     pub until: Option<PointInTime>,
-    /// What tells.
+    /// How that is known.
     pub evidence: Evidence,
     /// Whether deletes are captured (all-versions mode).
     pub sees_deletes: bool,
-    /// Documents that have a change of before the moment asked for that is not captured.
+    /// Documents with an uncaptured change from before the requested moment.
     pub waiting: Waiting,
-    /// The change that the reader comes to next.
+    /// The next change that the reader will deliver.
     pub next: Option<Next>,
 }
 
 impl Part {
-    /// Whether a reader in latest-version mode tells how far it is.
+    /// Whether the position comes from a reader in latest-version mode.
     fn is_latest(&self) -> bool {
         matches!(self.evidence, Evidence::Reader(_)) && !self.sees_deletes
     }
 }
 
-/// A change that waits to be captured.
+/// A change that is waiting to be captured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Next {
-    /// Whose change it is; `None` when that is not understood.
+    /// The document that changed; `None` when that cannot be parsed.
     pub item: Option<ItemKey>,
-    /// The record that it becomes, or has become by another reader.
+    /// The record that it will become, or has become by another reader.
     pub record: Option<String>,
     /// When it was written.
     pub ts: PointInTime,
-    /// Levels of objects and arrays in the document.
+    /// How many levels of objects and arrays the document has.
     pub depth: usize,
 }
 
-/// A document of this many levels is never delivered: the trigger's JSON reader gives up at 64, the array around the
-/// document being one, and tries again for ever.
+/// A document with this many levels is never delivered: the trigger's JSON reader gives up at 64, which includes the
+/// array around the document, and retries for ever.
 pub const TOO_DEEP: usize = 64;
 
-/// Which documents have changes that are not captured.
+/// Which documents have uncaptured changes.
 #[derive(Debug, Clone, Default)]
 pub enum Waiting {
-    /// It was not looked at, or they are too many: it may be any.
+    /// Unknown, because nobody looked or there are too many: it may be any document.
     #[default]
     Any,
-    /// These and no others, with the records that their changes become.
+    /// Exactly these, with the records that their changes become.
     These(HashMap<ItemKey, Vec<String>>),
 }
 
@@ -88,30 +88,30 @@ pub struct Frontier {
     pub parts: Vec<Part>,
     /// What could not be asked, and why.
     pub problems: Vec<String>,
-    /// Of which times it tells nothing, though nothing in it looks missing.
+    /// The times about which the history proves nothing, though nothing in it looks missing.
     pub untold: Untold,
-    /// The containers that there were, where there was one before today's.
+    /// The containers so far, when there was one before today's.
     pub made_again: Vec<MadeAgain>,
 }
 
-/// What is known of one document's part.
+/// What is known about the part of one document.
 #[derive(Debug, Clone, Copy)]
 pub struct Reach<'f> {
-    /// The last second of which everything is in the history; `None` when nothing is known.
+    /// The last second up to which everything is in the history; `None` when unknown.
     pub until: Option<PointInTime>,
-    /// Whether a delete would be in the history.
+    /// Whether the history would have a delete.
     pub sees_deletes: bool,
-    /// Whether a reader in latest-version mode tells how far it is: what was deleted lately would be in no version.
+    /// Whether the position comes from a reader in latest-version mode: a recent delete would be in no version.
     pub is_latest: bool,
-    /// Of which times it tells nothing, though nothing in it looks missing.
+    /// The times about which the history proves nothing, though nothing in it looks missing.
     pub untold: Untold,
-    /// The containers that there were, where there was one before today's.
+    /// The containers so far, when there was one before today's.
     pub made_again: &'f [MadeAgain],
     waiting: Option<&'f Waiting>,
 }
 
 impl Reach<'_> {
-    /// Of a place for versions that has no frontier: what it has is all there is.
+    /// For a store of versions without a frontier: it has everything there is.
     pub const ALL: Self = Self {
         until: Some(PointInTime::END),
         sees_deletes: false,
@@ -121,7 +121,7 @@ impl Reach<'_> {
         waiting: None,
     };
 
-    /// The same of one that has all there is since its first change from a feed of every version.
+    /// The same for a store that has everything since its first change from a feed of every version.
     pub fn since(begins: Option<i64>) -> Self {
         Self { untold: Untold { begins, ..Untold::NOTHING }, ..Self::ALL }
     }
@@ -131,7 +131,7 @@ impl Reach<'_> {
         self.until.is_some_and(|until| until >= at)
     }
 
-    /// Whether a document with these versions may have a change up to the moment that the history lacks.
+    /// Whether the history may lack a change up to the moment for a document with these versions.
     pub fn may_lack(&self, item: &ItemKey, versions: &[Version]) -> bool {
         match self.waiting {
             None => false,
@@ -144,7 +144,7 @@ impl Reach<'_> {
 }
 
 impl Frontier {
-    /// The earliest second at which a part ends; `None` when there is a part of which nothing is known.
+    /// The earliest second at which a part ends; `None` when nothing is known about some part.
     pub fn until(&self) -> Option<PointInTime> {
         self.parts.iter().map(|part| part.until).min().flatten()
     }
@@ -159,7 +159,7 @@ impl Frontier {
         self.parts.iter().min_by_key(|part| part.until)
     }
 
-    /// What is known of the part of a document of this container.
+    /// What is known about the part of a document in this container.
     pub fn reach(&self, source: &dyn LiveContainer, key: &PartitionKey) -> Reach<'_> {
         let part = match self.parts.as_slice() {
             [one] => Some(one),
@@ -178,7 +178,7 @@ impl Frontier {
                 made_again,
                 waiting: Some(&part.waiting),
             },
-            // A key that lies nowhere: what is known of all parts.
+            // A key that lies nowhere: what is known about all parts.
             None => Reach {
                 until: self.until(),
                 sees_deletes: self.parts.iter().all(|part| part.sees_deletes),

@@ -1,6 +1,6 @@
-//! Documents that are gone though no delete tells when: it was written while nothing captured deletes, as before a reader
-//! that lost its place began anew. Nothing in the history shows that, and the version in force looks like a document that
-//! was there all the time.
+//! Finds documents that are gone without a delete that says when: they were deleted while nothing captured deletes, as
+//! when a reader lost its place and began anew. Nothing in the history shows that, and the version in force looks like
+//! a document that still existed.
 //!
 //! It is known of a document only when its delete is looked for after it was seen to be gone: in what waits to be captured,
 //! and then in the history again.
@@ -23,11 +23,11 @@ use crate::{
     cosmos::{Failure, RuLimiter},
 };
 
-/// Documents that are looked at together.
+/// How many documents are checked together.
 const TOGETHER: usize = 16;
 
-/// How long after its time to live ended the delete of a document may still be on the way: the service removes it when it
-/// has request units to spare. Seconds.
+/// How long after its time to live has ended the delete of a document may still be on the way, in seconds: the service
+/// removes it when it has request units to spare.
 const MOST_LATE: i64 = 3600;
 
 /// Looks for documents that are gone without a delete.
@@ -38,12 +38,12 @@ pub struct Gone<'a> {
     source: &'a dyn LiveContainer,
     known: &'a Frontier,
     pace: &'a RuLimiter,
-    /// So much waits that it cannot be told apart: that is found out once.
+    /// Set when too much is waiting to be told apart; determined once.
     is_hopeless: AtomicBool,
 }
 
 impl<'a> Gone<'a> {
-    /// Looks in this history, and at what waits for it. `known` is what was known before documents are read.
+    /// Looks in this history, and at what is waiting for it. `known` is what was known before the documents were read.
     pub fn new(
         account: &'a dyn Account,
         names: &'a Names,
@@ -91,8 +91,8 @@ impl<'a> Gone<'a> {
         Ok(())
     }
 
-    /// Reads the history of a document whose delete does not wait. `lifetime` is that of the container's documents, where they
-    /// have one, and what time it is.
+    /// Reads the history of a document whose delete is not waiting. `lifetime` is that of the container's documents, if
+    /// any, and the current time.
     async fn look_again(
         &self,
         found: &mut ScannedItem,
@@ -103,7 +103,7 @@ impl<'a> Gone<'a> {
         let read = histories(self.changes, self.pace, &found.item.id, Some(key), Texts::None).await?;
         let Some(now) = read.items.into_iter().find(|item| item.key == found.item) else { return Ok(()) };
         if (now.versions.len(), now.unkeyed.len()) != (found.versions.len(), found.unkeyed.len()) {
-            // It was captured in between.
+            // It was captured in the meantime.
             (found.versions, found.unkeyed) = (now.versions, now.unkeyed);
             return Ok(());
         }
@@ -111,8 +111,8 @@ impl<'a> Gone<'a> {
         Ok(())
     }
 
-    /// Whether its time to live has ended after the moment and just now: the service hides such a document at once, and says
-    /// later that it is gone. Of one that ended long ago it would have said so.
+    /// Whether its time to live ended after the moment and just recently: the service hides such a document at once,
+    /// and reports later that it is gone. For one that ended long ago, it would have done so.
     async fn has_expired_since(
         &self,
         found: &ScannedItem,
@@ -130,8 +130,8 @@ impl<'a> Gone<'a> {
     }
 }
 
-/// Whether there is no document, the newest version is one, and no delete of its id may be its own. Those of a container
-/// before today's are gone with that.
+/// Whether the document does not exist, its newest version is not a tombstone, and no delete of its id may belong to
+/// it. Deletes in an earlier container do not count.
 fn is_gone(found: &ScannedItem, at: PointInTime, today: Option<u64>) -> bool {
     let newest = found.document_at(PointInTime::END).filter(|_| found.live.is_none());
     newest.is_some_and(|version| {
@@ -156,7 +156,7 @@ mod tests {
 
     const START: i64 = 1_700_000_000;
 
-    /// A history in which each document has a version of its own second, and none is live.
+    /// A history in which each document has one version in a second of its own, and none is live.
     async fn account(names: &Names, documents: &[(&str, serde_json::Value)]) -> MemoryAccount {
         let paths = |path: &[&str]| KeyPaths::parse(path).unwrap();
         let account = MemoryAccount::new(names, paths(&["/pk"]), paths(&["/pk", "/_originalId"]));
@@ -209,12 +209,13 @@ mod tests {
         let ids = documents.map(|(id, _)| id);
         account.set_frontier(PointInTime::END, true);
         assert_eq!(lost(&account, &names, &ids, START + 4).await, [false, true, true, false, true, false]);
-        // Its delete is not on the way any more.
+        // Its delete cannot be on the way any more.
         account.set_time(START + 93 + MOST_LATE);
         assert!(!lost(&account, &names, &ids, START + 4).await[3]);
         account.set_time(START + 94 + MOST_LATE);
         assert!(lost(&account, &names, &ids, START + 4).await[3]);
-        // Where deletes are not captured, that one is gone is no surprise; and one that waits may be anybody's.
+        // Where deletes are not captured, a missing document is no surprise; and a waiting change may belong to any
+        // document.
         account.set_frontier(PointInTime::END, false);
         assert_eq!(lost(&account, &names, &ids, START + 4).await, [false; 6]);
         account.set_frontier(PointInTime::from_epoch(START + 50), true);

@@ -1,4 +1,4 @@
-//! The versions of documents with one id, read from the history and grouped by document.
+//! Reads the versions of documents with one id, grouped by document.
 
 use std::collections::HashMap;
 
@@ -20,16 +20,17 @@ use crate::{
 /// One document's history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// Which document: one id may live under several partition keys.
+    /// The document: one id may exist under several partition keys.
     pub key: ItemKey,
-    /// Its versions, oldest first. The text of one that is no tombstone may be missing: it is read when it is needed.
+    /// Its versions, oldest first. The text of a version may be missing; it is read when it is needed.
     pub versions: Vec<Version>,
-    /// Deletes of documents with this id of which the history does not say under which partition key.
+    /// Deletes of documents with this id for which the history does not name the partition key.
     pub unkeyed: Vec<Version>,
 }
 
-/// Gives deletes without a partition key to the one document whose version they name as the one before. Others are
-/// noted with every document of their id: nobody knows which of them it was. Returns those of whose id there is none.
+/// Assigns deletes without a partition key to the one document whose version they name as the previous one. Others are
+/// noted with every document of their id, since nobody knows which of them it was. Returns those whose id has no
+/// document.
 pub fn attribute(deletes: Vec<Version>, documents: Vec<Document<'_>>) -> Vec<Version> {
     let mut left = Vec::new();
     let mut by_id: HashMap<&str, Vec<Document<'_>>> = HashMap::new();
@@ -56,7 +57,7 @@ pub fn attribute(deletes: Vec<Version>, documents: Vec<Document<'_>>) -> Vec<Ver
     left
 }
 
-/// A document, its versions, and the deletes of which nobody knows whether they are its own.
+/// A document, its versions, and the deletes that may or may not be its own.
 pub type Document<'d> = (&'d ItemKey, &'d mut Vec<Version>, &'d mut Vec<Version>);
 
 /// Histories read from the changes container.
@@ -64,11 +65,11 @@ pub type Document<'d> = (&'d ItemKey, &'d mut Vec<Version>, &'d mut Vec<Version>
 pub struct Histories {
     /// The documents, in order of their first version.
     pub items: Vec<Item>,
-    /// Records that could not be understood, so that nobody knows whose they are.
+    /// Records that cannot be parsed, so that nobody knows whose they are.
     pub bad: Vec<BadRecord>,
     places: HashMap<ItemKey, usize>,
     unkeyed: Vec<Version>,
-    /// Components of a key of the source.
+    /// The number of components in a key of the source.
     components: usize,
 }
 
@@ -98,7 +99,7 @@ impl Histories {
         }
     }
 
-    /// In order, with every delete where it belongs.
+    /// Sorted, with every delete assigned.
     fn settled(mut self) -> Self {
         let deletes = std::mem::take(&mut self.unkeyed);
         if !deletes.is_empty() {
@@ -121,7 +122,7 @@ impl Histories {
     }
 }
 
-/// Sorts the versions of one item, oldest first; a copy of the original demo of which there is a record stands where its
+/// Sorts the versions of one item, oldest first; a copy of the original demo that also has a record stands where its
 /// own time says.
 pub fn sort(versions: &mut Vec<Version>) {
     let order: Vec<usize> = {
@@ -140,21 +141,21 @@ pub fn sort(versions: &mut Vec<Version>) {
 /// How much of the documents is read along with the facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Texts {
-    /// Nothing: the one or two that are needed are read by themselves.
+    /// Nothing: the one or two that are needed are read individually.
     None,
-    /// All, when together they have at most this many bytes; else none.
+    /// All, when together they have at most this many bytes; otherwise none.
     UpTo(usize),
 }
 
 impl Texts {
-    /// For a command that goes through the versions of one document.
+    /// For a command that walks the versions of one document.
     pub const OF_ONE: Self = Self::UpTo(4 << 20);
-    /// For one that goes through those of many.
+    /// For one that walks those of many.
     pub const OF_MANY: Self = Self::UpTo(1 << 20);
 }
 
-/// Reads every version of the documents with this id; only of those under `key` when it is given, which may name just
-/// the first components of a hierarchical key.
+/// Reads every version of the documents with this id; with `key`, only those under it, which may name just the first
+/// components of a hierarchical key.
 ///
 /// Sorted here and not by the service: that needs no composite index, and copies of the original demo have no
 /// `_change` to sort by.

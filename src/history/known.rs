@@ -1,4 +1,4 @@
-//! What is known of one document, from its history and from what is live, and what is in doubt about that.
+//! What is known about one document, from its history and from what is live, and what is in doubt.
 
 use std::borrow::Cow;
 
@@ -12,26 +12,26 @@ use crate::change::{Op, VersionVia, Via, key::ItemKey, record::id_of_version, ti
 
 const LOST: &str = "is gone, and its delete was not captured: it may have been deleted before the point in time";
 
-/// All that is known of an item.
+/// Everything that is known about an item.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// Its versions in the history, in any order.
     pub versions: &'a [Version],
-    /// Deletes of its id of which nobody knows whether they are its own.
+    /// Deletes of its id that may or may not be its own.
     pub unkeyed: &'a [Version],
     /// What the target has.
     pub target: Option<&'a Live>,
-    /// What the source has: the target, unless documents are put elsewhere.
+    /// What the source has: the same as the target, unless documents are written elsewhere.
     pub source: Option<&'a Live>,
     /// How far the history of its part is complete.
     pub reach: Reach<'a>,
-    /// Whether it is gone and no delete tells when: see [`super::gone`].
+    /// Whether it is gone without a delete that says when: see [`super::gone`].
     pub is_lost: bool,
 }
 
 impl Facts<'_> {
-    /// Whether the history may lack something of before a moment: it is not complete up to there, and has no later
-    /// version that came from the feed, before which everything had been delivered.
+    /// Whether the history may lack something from before a moment: it is not complete up to there, and has no later
+    /// version from the feed, before which everything must have been delivered.
     pub fn is_beyond(&self, at: PointInTime) -> bool {
         !self.reach.covers(at) && !self.versions.iter().any(|v| v.ts > at.seconds() && v.lsn.is_some())
     }
@@ -44,14 +44,14 @@ impl Facts<'_> {
         }
     }
 
-    /// Why the version in force may be another one than the history says; `None` when it is sure, or proved by the live
+    /// Why the version in force may differ from what the history says; `None` when it is certain, or proved by the live
     /// document with the etag `live`.
     pub fn doubt(&self, item: &ItemKey, known: &AsOf<'_>, live: Option<&str>) -> Option<String> {
         self.doubt_of_feed(item, known, live).or_else(|| self.dropped(known))
     }
 
-    /// Why the version in force may not be the document that was, because its delete was not captured, or may have been
-    /// removed from the history; or why a creation does not say that there was none.
+    /// Why the version in force may not be the document that existed, because its delete was not captured or may have
+    /// been removed from the history; or why a creation does not prove that there was none before.
     pub fn dropped(&self, known: &AsOf<'_>) -> Option<String> {
         let live = [self.target, self.source].into_iter().flatten();
         let is_live = |version: &Version| live.clone().any(|live| version.etag.as_ref() == Some(&live.etag));
@@ -61,7 +61,7 @@ impl Facts<'_> {
         removed.or_else(|| is_lost.then(|| LOST.to_owned()))
     }
 
-    /// The same of what the feed has delivered: an order that nobody knows, deletes without a key, and what is not captured.
+    /// The same for what the feed delivered: an unknown order, deletes without a key, and uncaptured changes.
     pub fn doubt_of_feed(&self, item: &ItemKey, known: &AsOf<'_>, live: Option<&str>) -> Option<String> {
         let version = known.version()?;
         if live.is_some() && version.etag.as_deref() == live {
@@ -93,26 +93,27 @@ impl Facts<'_> {
             .then(|| format!("{}, and a change of it from before the point in time is not captured yet", self.ends()))
     }
 
-    /// Whether a delete of the document after the version in force would be in the history. `is_earlier`: that version is of
-    /// a container before today's, of which tells only what was captured of it.
+    /// Whether the history would have a delete of the document after the version in force. `is_earlier` says that this
+    /// version belongs to an earlier container, for which only its own captured changes count.
     pub fn knows_deletes(&self, known: &AsOf<'_>, all: &[Version], is_earlier: bool) -> bool {
         let container = known.version().and_then(|version| version.container);
         let counts = |other: &Version| !is_earlier || other.container == container;
-        // It existed later; or its own versions come from a feed that has deletes, and none that has no deletes came after it.
+        // It existed later; or its own versions come from a feed with deletes, and no later one from a feed without.
         known.next.is_some_and(counts)
             || (self.reach.sees_deletes && !is_earlier)
             || (!self.reach.is_latest || is_earlier)
                 && all.iter().any(|v| counts(v) && v.op.is_some_and(Op::is_of_every_version))
     }
 
-    /// Why a tombstone does not say that there was no document: after a delete comes a creation, and where that is not
-    /// there, nobody knows on which side of the moment it was.
+    /// Why a tombstone does not prove that there was no document: a creation follows a delete, and when it is missing,
+    /// nobody knows on which side of the moment it was.
     fn came_back(&self, tombstone: &Version, known: &AsOf<'_>) -> Option<String> {
         let hides = |caveat: &&Caveat| match caveat {
             Caveat::Gap { .. } => true,
             // Up to where the history is complete there was no creation.
             Caveat::NextUncaptured => self.is_beyond(known.at),
-            // What a restore or a repair saved is no part of the feed: that it names no version before says nothing.
+            // What a restore or a repair saved did not come from the feed: that it names no previous version means
+            // nothing.
             Caveat::LatestMode => known.next.is_some_and(|next| next.lsn.is_some()) || self.is_beyond(known.at),
             _ => false,
         };
@@ -124,20 +125,20 @@ impl Facts<'_> {
     }
 }
 
-/// The place of the version that the live document with this etag is. A document of MongoDB that has its bytes again has its
-/// etag again: it is the newest of those then.
+/// The position of the version that the live document with this etag corresponds to. A MongoDB document whose earlier
+/// bytes return has its earlier etag again: then it is the newest of those versions.
 pub fn place_of_live(id: &str, versions: &[Version], etag: &str) -> Option<usize> {
     let own_id = id_of_version(id, etag);
     let own = versions.iter().enumerate().filter(|(_, v)| v.etag.as_deref() == Some(etag) || v.record_id == own_id);
     own.max_by(|(_, one), (_, other)| one.position().cmp(&other.position())).map(|(place, _)| place)
 }
 
-/// The versions of an item together with the live document, which is a version as well: the newest one.
+/// The versions of an item together with the live document, which is the newest version.
 pub fn with_live<'a>(id: &str, versions: &'a [Version], live: Option<&Live>) -> Cow<'a, [Version]> {
     let Some(live) = live else { return Cow::Borrowed(versions) };
     match place_of_live(id, versions, &live.etag) {
         Some(known) if versions[known].lsn.is_some() => Cow::Borrowed(versions),
-        // It has no LSN: that it is live says that it is the last of its second.
+        // It has no LSN: being live proves that it is the last of its second.
         Some(known) => {
             let mut all = versions.to_vec();
             all[known].captured = Some(i64::MAX);

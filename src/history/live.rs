@@ -1,4 +1,4 @@
-//! Live documents: what the source or the target has now.
+//! Reads live documents: what the source or the target has now.
 
 use std::collections::HashMap;
 
@@ -19,14 +19,14 @@ pub struct Live {
     pub text: Option<String>,
 }
 
-/// What of the live documents is read.
+/// How much of the live documents is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LiveDetail {
     /// Nothing.
     No,
-    /// That they exist.
+    /// Their etags.
     Etag,
-    /// Their text too, where it pays to read it along.
+    /// Their texts, too, where it pays to read them along.
     Text,
 }
 
@@ -46,10 +46,10 @@ pub async fn read_live(
     Retry::for_at_most(RETRY_TIMEOUT).run(|| container.read(&item.partition_key, &item.id)).await
 }
 
-/// What a container has of one item.
+/// Reads what a container has of one item.
 ///
 /// # Errors
-/// When the service refuses to say.
+/// When the service refuses.
 pub async fn look_at(
     container: &dyn LiveContainer,
     pace: &RuLimiter,

@@ -48,7 +48,7 @@ use crate::{
     cosmos::{Failure, Gate, bulk::Outcomes},
 };
 
-/// Opens the two containers that capture needs; opened lazily, so that the handler's port is up first.
+/// Opens the two containers that capture needs. They are opened lazily, so that the handler's port is up first.
 ///
 /// `forget` drops whatever is known of the containers, because the service said that it is out of date.
 pub trait History: Send + Sync + 'static {
@@ -57,18 +57,19 @@ pub trait History: Send + Sync + 'static {
     /// Where documents are read again.
     type Source: SourceReader;
 
-    /// Opens the changes container, or returns it when it is open.
+    /// Opens the changes container, or returns it when it is already open.
     fn writer(&self) -> impl Future<Output = Result<Arc<Self::Writer>, Failure>> + Send;
-    /// Opens the source container, or returns it when it is open.
+    /// Opens the source container, or returns it when it is already open.
     fn source(&self) -> impl Future<Output = Result<Arc<Self::Source>, Failure>> + Send;
-    /// Database and container of the source, where it is a container.
+    /// Database and container of the source, if it is a container.
     fn source_name(&self) -> Option<String> {
         None
     }
-    /// Whether both containers are still those that were opened, and keyed as they were: asks the service.
+    /// Whether both containers are still the ones that were opened, with the same keys: asks the service.
     fn is_current(&self) -> impl Future<Output = Result<bool, Failure>> + Send;
-    /// Whether a document with this resource id came from a source container that was made since the source was opened: asks
-    /// the service when the id is of another one, and of each container once in vain.
+    /// Whether a document with this resource id came from a source container that was created after the source was
+    /// opened. Asks the service when the id belongs to another container, and only once for each container that turns
+    /// out to be unknown.
     fn is_of_newer_source(&self, rid: &str) -> impl Future<Output = Result<bool, Failure>> + Send {
         let _ = rid;
         std::future::ready(Ok(false))
@@ -111,9 +112,9 @@ pub trait HistoryWriter: Send + Sync + 'static {
     }
 }
 
-/// Most operations of one transactional batch (Azure Cosmos DB service quotas).
+/// The largest number of operations in a transactional batch (Azure Cosmos DB service quotas).
 pub const BATCH_RECORDS: usize = 100;
-/// Most bytes of one transactional batch: the service's 2 MB, less room for what wraps each operation.
+/// The largest size of a transactional batch in bytes: the service's 2 MB, minus room for what wraps each operation.
 pub const BATCH_BYTES: usize = 2 * 1024 * 1024 - 64 * 1024;
 
 /// Reads live documents.
@@ -122,8 +123,8 @@ pub trait SourceReader: Send + Sync + 'static {
     fn key_paths(&self) -> &KeyPaths;
     /// The document's text as stored, with system properties; `None` when there is none (any more).
     fn read(&self, key: &PartitionKey, id: &str) -> impl Future<Output = Result<Option<String>, Failure>> + Send;
-    /// The same of the document with this resource id, in one partition key or wherever it lies: for one whose id or
-    /// partition key is not known for sure.
+    /// The same for the document with this resource id, in one partition key or wherever it lies: for a document whose
+    /// id or partition key is uncertain.
     fn find(
         &self,
         rid: &str,

@@ -1,5 +1,5 @@
-//! Documents as they were at a moment: which version was in force, and its text, from the history and, where only that has
-//! it, from the live container.
+//! Documents as they were at a moment: which version was in force, and its text, from the history or, where only that
+//! has it, from the live container.
 
 use super::{
     as_of::{Caveat, State, as_of},
@@ -20,19 +20,19 @@ pub struct Moment<'a> {
     at: PointInTime,
     /// The source container of today.
     today: Option<u64>,
-    /// Whether documents count of which the history has nothing.
+    /// Whether documents count that the history does not have at all.
     all: bool,
     containers: &'a Containers,
     frontier: &'a Frontier,
     pace: &'a RuLimiter,
 }
 
-/// What a document was.
+/// The state of a document.
 #[derive(Debug)]
 pub enum Then {
-    /// There was none, or it is not asked for.
+    /// It did not exist, or was not asked for.
     Nothing,
-    /// Nobody knows, for this reason.
+    /// Unknown, for this reason.
     Unknown(String),
     /// This version was in force.
     Document(InForce),
@@ -55,7 +55,7 @@ pub struct InForce {
     is_live: bool,
 }
 
-/// Why a document's version cannot be had; that is no reason to leave the others out.
+/// Why a document's version cannot be read, which is no reason to leave out the others.
 #[derive(Debug, thiserror::Error)]
 pub enum NoText {
     /// Only the live document had it.
@@ -70,8 +70,8 @@ pub enum NoText {
 }
 
 impl<'a> Moment<'a> {
-    /// A moment of these containers, as far as the frontier lets it be known. `all`: documents count of which the history
-    /// has nothing.
+    /// A moment of these containers, as far as the frontier allows. With `all`, documents count that the history does
+    /// not have at all.
     pub fn new(
         at: PointInTime,
         all: bool,
@@ -82,7 +82,7 @@ impl<'a> Moment<'a> {
         Self { at, today: container_of(containers.source.rid()), all, containers, frontier, pace }
     }
 
-    /// What a document was.
+    /// Determines the state of a document.
     pub fn choose(&self, found: &ScannedItem) -> Then {
         let at = self.at;
         if found.versions.is_empty()
@@ -126,7 +126,7 @@ impl<'a> Moment<'a> {
     /// The text of a version.
     ///
     /// # Errors
-    /// When the account cannot be used. What is wrong with this version alone is a part of the answer.
+    /// When the account cannot be used. A problem with this version alone is part of the result.
     pub async fn text_of(&self, chosen: &mut InForce) -> Result<Result<String, NoText>, Failure> {
         if let Some(text) = chosen.text.take() {
             return Ok(Ok(text));

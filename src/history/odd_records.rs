@@ -1,8 +1,8 @@
-//! Records that are not understood: they are named, and nobody else has to suffer for them.
+//! Records that cannot be parsed: they are named, and the others are not affected.
 
 use crate::{causes::chain, change::version::BadRecord, figures::count_of, progress::Progress};
 
-/// Records that are named one by one; the rest is counted.
+/// How many records are named individually; the rest is counted.
 const NAMED: usize = 20;
 
 /// Names records that were set aside.

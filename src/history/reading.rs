@@ -1,5 +1,5 @@
-//! The seam for reading: what use cases ask of a history and of the live container, whatever keeps them. Cosmos DB and the
-//! memory of tests stand behind it, and one suite holds both to the contracts (tests/contract).
+//! The seam for reading: what use cases need from a history and from the live container, whatever holds them.
+//! Implemented by Cosmos DB and by the memory of tests; one suite holds both to the contracts (tests/contract).
 
 use futures::{FutureExt as _, future::BoxFuture};
 
@@ -13,8 +13,8 @@ use crate::{
 /// How much of a record is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// What is known of the version: enough to decide. `Version::document` is `None`, and so are `at` and `rid`, unless a
-    /// caller asks for one document.
+    /// The facts of the version, which suffice for decisions. `Version::document` is `None`, and so are `at` and `rid`,
+    /// unless a caller asks for one document.
     Facts,
     /// The document with it.
     Whole,
@@ -25,22 +25,22 @@ pub enum Detail {
 pub struct Match {
     /// What the record is.
     pub entry: Entry,
-    /// Whether the document could not be looked at, so that the record is here whether it matches or not.
+    /// Whether the document could not be examined, so that the record is listed whether it matches or not.
     pub undecided: bool,
 }
 
-/// An item of the history that is no record: a part of a restore's journal.
+/// An item of the history that is not a record: a part of a restore's journal.
 #[derive(Debug)]
 pub struct JournalItem {
     /// Its own id.
     pub id: String,
-    /// What stands in the place of a document's id; all items of a restore share it.
+    /// Takes the place of a document's id; all items of a restore share it.
     pub group: String,
-    /// What it holds; `None` when it does not say.
+    /// What it holds, if it says so.
     pub kind: Option<String>,
     /// When it was written, epoch seconds.
     pub ts: i64,
-    /// Its JSON text, when that was asked for.
+    /// Its JSON text, if that was requested.
     pub text: Option<String>,
 }
 
@@ -49,16 +49,16 @@ pub struct JournalItem {
 pub enum Journals<'a> {
     /// All, without their texts.
     Index,
-    /// Those of a kind, with their texts; of one group when it is given.
+    /// Those of a kind, with their texts; of one group, if it is given.
     Kind(&'a str, Option<&'a str>),
 }
 
-/// An end of a container's time axis.
+/// One end of a container's time axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// Epoch seconds.
     pub ts: i64,
-    /// Resource id of the document it is of.
+    /// Resource id of the document.
     pub rid: Option<String>,
 }
 
@@ -67,8 +67,8 @@ pub struct End {
 pub enum Which {
     /// The earliest version.
     Oldest,
-    /// The earliest version from a feed that delivers every version, or of a collection that was read before one. What
-    /// came from latest-version mode, `backfill` or a repair does not count.
+    /// The earliest version from a feed that delivers every version, or from a collection that was read before one.
+    /// Versions from latest-version mode, `backfill` or a repair do not count.
     OldestOfAll,
     /// The earliest version of a document of this container, as [`container_of`] tells it.
     ///
@@ -96,21 +96,22 @@ pub enum Which {
 pub trait HistoryReader: Items {
     /// How the history and its source are keyed.
     fn layout(&self) -> &Layout;
-    /// The records of documents with this id; under `key`, of which the first components are enough, when it is given. Those
-    /// of other keys may be among them.
+    /// The records of documents with this id; with `key`, or its first components, only those under it. Records under
+    /// other keys may be among them.
     fn of_id<'a>(&'a self, id: &'a str, key: Option<&'a PartitionKey>, detail: Detail) -> Found<'a, Entry>;
-    /// The facts of the records of a range: of those after a moment when it is given, else of all.
+    /// The facts of the records of a range: of those after a moment if it is given, otherwise of all.
     fn facts_in(&self, range: HashRange, after: Option<PointInTime>) -> Found<'_, Entry>;
-    /// The whole records of a range that [`HistoryReader::facts_in`] leaves out when it is asked for those after the moment:
-    /// of the end, all.
+    /// The whole records of a range that [`HistoryReader::facts_in`] leaves out when it is asked for those after the
+    /// moment; for the end, all.
     fn records_in(&self, range: HashRange, until: PointInTime) -> Found<'_, Entry>;
-    /// The records of a range that were written in this time, both ends included. Records that say no time are not
+    /// The records of a range that were written in this period, both ends included. Records without a time are not
     /// among them.
     fn written_in(&self, range: HashRange, from: PointInTime, to: PointInTime, detail: Detail) -> Found<'_, Entry>;
-    /// The facts of the records of a range whose documents match the caller's own SQL on `c`, deletes never; and those of
-    /// records of which that cannot be told here. The predicate means the document as it was: its own id, its whole body.
+    /// The facts of the records of a range whose documents match the operator's own SQL on `c`, without deletes; and
+    /// those of records for which that cannot be evaluated here. The predicate is about the document as it was: its own
+    /// id, its whole body.
     fn matching<'a>(&'a self, range: HashRange, predicate: &'a str, params: &'a [Param]) -> Found<'a, Match>;
-    /// A record's text, as it is stored; `None` when there is none (any more).
+    /// A record's text as stored; `None` when there is none (any more).
     fn record<'a>(&'a self, item: &'a ItemKey, record_id: &'a str) -> Answer<'a, Option<String>>;
     /// An end of the history; `None` when it is empty.
     fn end(&self, which: Which) -> Answer<'_, Option<End>>;
@@ -126,27 +127,27 @@ pub trait HistoryReader: Items {
 /// - Unknown: a document that is not understood is an error, since nothing would be restored right beside it.
 /// - Writes (`Items`) are conditional wherever an etag is given, and say what they made of it.
 pub trait LiveContainer: Items {
-    /// The documents of a range, those that match the caller's own SQL on `c` when it is given; with their texts, system
-    /// properties included, when `with_text`.
+    /// The documents of a range; with a predicate, those that match the operator's own SQL on `c`; with their texts,
+    /// system properties included, when `with_text`.
     fn documents_in<'a>(
         &'a self,
         range: HashRange,
         with_text: bool,
         matching: Option<(&'a str, &'a [Param])>,
     ) -> Found<'a, (ItemKey, Live)>;
-    /// A document's text as it will be read again, where that is another one: a number of JSON has a type in MongoDB.
+    /// The text that a document will be read back with, if that differs: a JSON number gets a type in MongoDB.
     ///
     /// # Errors
-    /// When no document can be made of it.
+    /// When the text cannot become a document.
     fn as_stored(&self, _text: &str) -> Result<Option<String>, Failure> {
         Ok(None)
     }
-    /// What events say whose document they are of, where one stream may have several containers.
+    /// How events name the container of their document, when one stream may have several.
     fn namespace(&self) -> Option<&str> {
         None
     }
-    /// The seconds that a document without a time to live of its own lives; -1 where it lives for ever, and none where no
-    /// document expires.
+    /// The seconds after which documents expire that have no time to live of their own; -1 when they never do, `None`
+    /// when no document expires.
     fn default_ttl(&self) -> BoxFuture<'_, Option<i64>> {
         std::future::ready(Some(-1)).boxed()
     }

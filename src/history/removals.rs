@@ -1,6 +1,7 @@
-//! When records were last removed from the history, and which answers that took away. One small item beside the journals
-//! says so: without it, a creation that is left as the first version would say that there was no document before, and a
-//! plan would rely on a saved version that was pruned; and a version that comes late would say that its document is alive.
+//! When records were last removed from the history, and which answers that took away. One small item beside the
+//! journals says so. Without it, a creation that remains as the first version would prove that there was no document
+//! before, a plan would rely on a saved version that was pruned, and a version that arrives late would prove that its
+//! document is alive.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use crate::{
     cosmos::{Failure, RETRY_TIMEOUT, Retry},
 };
 
-/// What stands in the place of a document's id; with the start of a journal's, so that it is taken for no record.
+/// Takes the place of a document's id; begins like a journal's, so that it is not taken for a record.
 const GROUP: &str = "restore~removals";
 const ID: &str = "restore~removals~mark";
 
@@ -29,10 +30,11 @@ pub struct Removals {
     /// When records were last removed, epoch seconds.
     #[serde(default)]
     pub at: Option<i64>,
-    /// Documents that had been deleted before this second may have been dropped with all their versions.
+    /// Documents that had been deleted before this second may have been removed with all their versions.
     #[serde(default)]
     pub dropped_before: Option<i64>,
-    /// Versions of before this second may have been removed: from here on every instant is answered as if none had been.
+    /// Versions from before this second may have been removed: from here on every instant is answered as if none had
+    /// been.
     #[serde(default)]
     pub pruned_before: Option<i64>,
 }
@@ -56,30 +58,30 @@ pub async fn read(changes: &dyn HistoryReader) -> Result<Removals, Failure> {
     Ok(item.mark)
 }
 
-/// Of which times a history tells nothing, though nothing in it looks missing.
+/// The times about which a history proves nothing, though nothing in it looks missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Untold {
-    /// Documents that had been deleted before this second may have been dropped with all their versions.
+    /// Documents that had been deleted before this second may have been removed with all their versions.
     pub dropped_before: Option<i64>,
     /// The first change that came from a feed of every version. What was deleted before may be in no version at all.
     pub begins: Option<i64>,
 }
 
-/// One of the containers of a name of which a history has versions.
+/// One of the containers with a common name that a history has versions of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MadeAgain {
-    /// Which one.
+    /// Its identity.
     pub container: u64,
-    /// Its first version, epoch seconds: the one before had been deleted by then.
+    /// Its first version, epoch seconds: the container before had been deleted by then.
     pub since: i64,
 }
 
 impl Untold {
-    /// Of a place for versions that has all there is.
+    /// For a store of versions that has everything there is.
     pub const NOTHING: Self = Self { dropped_before: None, begins: None };
 }
 
-/// Reads of which times a history tells nothing.
+/// Reads the times about which a history proves nothing.
 ///
 /// # Errors
 /// When the service refuses.
@@ -89,10 +91,9 @@ pub async fn untold(changes: &dyn HistoryReader) -> Result<Untold, Failure> {
     Ok(Untold { dropped_before, begins: begins.map(|end| end.ts) })
 }
 
-/// Reads which containers a history has versions of, the newest first; none where it has only those of `source`'s,
-/// today's, or its id is not understood. Each was
-/// made when the one before was gone: so from the newest version of all on, each one's first version leads to the newest
-/// of the one before.
+/// Reads which containers a history has versions of, newest first; none when it only has those of `source`, today's, or
+/// its id is malformed. Each container was created after the one before was gone. So, starting from the newest version
+/// of all, the first version of each leads to the newest of the one before.
 ///
 /// # Errors
 /// When the service refuses.
@@ -107,7 +108,7 @@ pub async fn made_again(changes: &dyn HistoryReader, source: &str) -> Result<Vec
     let mut next = end(Which::Newest).await?;
     while let Some(container) = of(next) {
         let Some(first) = end(Which::OldestOf(container)).await? else { break };
-        // Two containers that write at the same time are none that follow each other.
+        // Two containers that write at the same time do not follow each other.
         if all.iter().any(|known| known.container == container) {
             break;
         }
@@ -117,8 +118,8 @@ pub async fn made_again(changes: &dyn HistoryReader, source: &str) -> Result<Vec
     Ok(all)
 }
 
-/// Notes that records of before a second are about to be removed, and whole documents of before another one, by the account's
-/// time. Called before that: what is removed without a note would be missed.
+/// Notes that records from before a second are about to be removed, and whole documents from before another, by the
+/// account's time. Called first: what is removed without a note would be missed.
 ///
 /// # Errors
 /// When the service refuses: then nothing may be removed.
@@ -141,9 +142,9 @@ pub async fn note(
     Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.upsert(&key, ID, body.clone())).await.map(drop)
 }
 
-/// Why a document may have been another one at a moment than its versions say: those of documents that had been deleted
-/// before a second may have been dropped, and the delete with them; or they were never captured; or its container was gone by
-/// then. That it is live is no matter here.
+/// Why a document may have been different at a moment than its versions say: it may have been deleted and removed
+/// together with its delete; or its delete was never captured; or its container was gone by then. Whether it is live
+/// does not matter here.
 pub fn doubt(known: &AsOf<'_>, untold: Untold, made_again: &[MadeAgain]) -> Option<String> {
     const DROPPED: &str = "deleted documents of that time were dropped from the history (prune --drop-deleted)";
     if let Some(begins) = untold.begins.filter(|begins| known.created_later() && known.at.seconds() < *begins) {
@@ -164,7 +165,7 @@ pub fn doubt(known: &AsOf<'_>, untold: Untold, made_again: &[MadeAgain]) -> Opti
     }
     let before = untold.dropped_before?;
     match known.state {
-        // It came late: what had followed it was gone by then.
+        // It arrived late: what had followed it was gone by then.
         State::Document(version) if known.next.is_none() && !version.is_live() && version.ts < before => {
             Some(format!("{DROPPED}: it may have been deleted before the point in time"))
         }

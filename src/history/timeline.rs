@@ -14,18 +14,18 @@ use crate::change::{Op, VersionVia, Via, time::PointInTime, version::Version};
 #[derive(Debug, Clone)]
 pub struct Timeline<'a> {
     entries: Vec<Entry<'a>>,
-    /// Copies of the original demo of which there is a record too.
+    /// Copies of the original demo that also have a record.
     copies: Vec<usize>,
-    /// Seconds whose last version is not known.
+    /// Seconds whose last version is unknown.
     unordered: Vec<i64>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry<'a> {
     version: &'a Version,
-    /// Where it stands in the slice that the timeline was made of.
+    /// Its position in the slice that the timeline was made from.
     index: usize,
-    /// Not after this second: the version's own, but for copies of the original demo.
+    /// Not later than this second: the version's own, except for copies of the original demo.
     ts: i64,
 }
 
@@ -55,12 +55,12 @@ impl<'a> Timeline<'a> {
         self.entries.iter().map(|entry| entry.version)
     }
 
-    /// The places of the versions in the slice that this was made of, oldest version first.
+    /// The positions of the versions in the original slice, oldest version first.
     pub fn order(&self) -> impl Iterator<Item = usize> + '_ {
         self.entries.iter().map(|entry| entry.index)
     }
 
-    /// The places of copies of the original demo of which there is a record too.
+    /// The positions of copies of the original demo that also have a record.
     pub fn copies(&self) -> &[usize] {
         &self.copies
     }
@@ -72,7 +72,7 @@ impl<'a> Timeline<'a> {
         (after.checked_sub(1).and_then(version), version(after))
     }
 
-    /// Whether nobody knows which version of this second was its last.
+    /// Whether the last version of this second is unknown.
     pub fn is_unordered(&self, ts: i64) -> bool {
         self.unordered.contains(&ts)
     }
@@ -96,9 +96,9 @@ impl<'a> Timeline<'a> {
     }
 }
 
-/// Takes out versions of MongoDB documents that were saved by a restore and delivered by capture as well. Their ids differ,
-/// because a document does not say when it was written; what was saved is the version that was in force then, or one of its
-/// second, when that has the same bytes.
+/// Drops versions of MongoDB documents that were saved by a restore when capture delivered them as well. Their ids
+/// differ, because a document does not say when it was written. The saved version is the one that was in force then, or
+/// one of the same second, if that has the same bytes.
 fn settle_saved(entries: &mut Vec<Entry<'_>>) {
     let mut kept: Vec<Entry<'_>> = Vec::with_capacity(entries.len());
     for second in entries.chunk_by(|a, b| a.ts == b.ts) {
@@ -119,7 +119,7 @@ fn is_copy(version: &Version) -> bool {
     version.op.is_none()
 }
 
-/// Takes out copies of which there is a record (or an earlier copy), and moves the others to where their LSN belongs.
+/// Drops copies that also have a record (or an earlier copy), and moves the others to where their LSN belongs.
 fn settle_copies(entries: &mut Vec<Entry<'_>>) -> Vec<usize> {
     let exact: HashMap<i64, i64> =
         entries.iter().filter(|e| !is_copy(e.version)).filter_map(|e| Some((e.version.lsn?, e.ts))).collect();
@@ -160,7 +160,7 @@ fn settle_copies(entries: &mut Vec<Entry<'_>>) -> Vec<usize> {
     copies
 }
 
-/// Orders the versions of one second; `false` when the last of them is not known for sure.
+/// Orders the versions of one second; `false` when the last of them is uncertain.
 fn order_second<'a>(group: &[Entry<'a>], before: Option<&Version>, after: Option<&Version>) -> (Vec<Entry<'a>>, bool) {
     let (mut ordered, mut others): (Vec<Entry<'a>>, Vec<Entry<'a>>) =
         group.iter().copied().partition(|entry| entry.version.lsn.is_some());
@@ -172,7 +172,7 @@ fn order_second<'a>(group: &[Entry<'a>], before: Option<&Version>, after: Option
     let mut floor = 0;
     let mut last_seen: Option<Option<i64>> = None;
     for entry in others {
-        // Of two that were seen live, the one that was seen later is later; else their order is not known.
+        // Of two that were seen live, the one that was seen later is later; otherwise their order is unknown.
         let seen = seen_live(entry.version);
         let in_order = last_seen.is_none_or(|earlier| earlier < seen);
         last_seen = Some(seen);
@@ -197,7 +197,7 @@ fn seen_live(version: &Version) -> Option<i64> {
     }
 }
 
-/// Before which of the ordered versions of its second a version without LSN may stand.
+/// Before which of the ordered versions of its second a version without an LSN may stand.
 fn places_for(
     version: &Version,
     ordered: &[Entry<'_>],
@@ -212,12 +212,12 @@ fn places_for(
         let next = at(*place).or(if *place == end { after } else { None });
         !(closes(previous, next) || another_life(version, ordered, *place))
     };
-    // Still live when its second was over: nothing of that second came after it.
+    // It was still live when its second was over: nothing of that second came after it.
     if seen_live(version).is_some_and(|seen| seen > version.ts) {
         return vec![end];
     }
     let fitting: Vec<usize> = (0..=end).filter(fits).collect();
-    // A version that the next one names as its predecessor, and that is not there: this one.
+    // The next version names a predecessor that is missing: this is it.
     let gaps: Vec<usize> = fitting
         .iter()
         .copied()
@@ -226,7 +226,7 @@ fn places_for(
     if gaps.len() == 1 { gaps } else { fitting }
 }
 
-/// Whether the one follows the other directly, so that nothing lies between.
+/// Whether one follows the other directly, so that nothing lies between.
 fn closes(previous: Option<&Version>, next: Option<&Version>) -> bool {
     match (previous.and_then(|v| v.lsn), next.and_then(|v| v.prev_lsn)) {
         (Some(lsn), Some(previous)) => lsn == previous,
@@ -234,10 +234,10 @@ fn closes(previous: Option<&Version>, next: Option<&Version>) -> bool {
     }
 }
 
-/// Whether a version cannot stand there, because the document that it is a version of was not there.
+/// Whether a version cannot stand there, because its document did not exist.
 fn another_life(version: &Version, ordered: &[Entry<'_>], place: usize) -> bool {
     let differs = |other: &Version| version.life.zip(other.life).map(|(one, other)| one != other);
-    // Before a creation there is another life of the document, or none.
+    // Before a creation lies another life of the document, or none.
     let before_creation = ordered[place..].iter().any(|e| {
         e.version.op == Some(Op::Create) && differs(e.version) != Some(true) && version.op != Some(Op::Delete)
     });
@@ -289,7 +289,7 @@ mod tests {
     fn a_saved_version_comes_after_the_creation_of_its_second() {
         let create = version("c", 100, Some(5), "create", json!({}));
         assert_eq!(order(&[saved("s", 100, IN_IT, json!({})), create.clone()]), (vec!["a~c", "a~s"], true));
-        // And before what names another predecessor than the creation.
+        // And before a version that names another predecessor than the creation.
         let replace = version("r", 100, Some(9), "replace", json!({"prevLsn": 7}));
         let all = [replace, saved("s", 100, IN_IT, json!({})), create];
         assert_eq!(order(&all), (vec!["a~c", "a~s", "a~r"], true));

@@ -1,14 +1,14 @@
-//! A version as a caller names it.
+//! Resolves a version that a caller names.
 
 use crate::change::version::Version;
 
-/// No version, or no single one, is called so.
+/// No version has this name, or several do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VersionError {
     /// The document has no such version.
     #[error("the document has no version {0}")]
     None(String),
-    /// Several versions are called so; an LSN is told twice in a container that was made again.
+    /// Several versions have this name; an LSN occurs twice after a container was recreated.
     #[error("{} versions are called {wanted}", records.len())]
     Several {
         /// What the caller wrote.
@@ -21,7 +21,7 @@ pub enum VersionError {
 /// The version that a caller names: a record's id, an LSN, or an etag with or without its quotes.
 ///
 /// # Errors
-/// When there is none, or several.
+/// When there is none, or there are several.
 pub fn named<'v>(versions: &'v [Version], text: &str) -> Result<&'v Version, VersionError> {
     let etag = |v: &Version| v.etag.as_ref().is_some_and(|etag| etag.trim_matches('"') == text.trim_matches('"'));
     let by_record: Vec<&Version> = versions.iter().filter(|v| v.record_id == text || etag(v)).collect();

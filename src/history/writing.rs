@@ -1,4 +1,4 @@
-//! Writes a record so that nothing that is known already is lost.
+//! Writes a record without losing anything that is already known.
 
 use crate::{
     causes::chain,
@@ -19,7 +19,7 @@ pub async fn write_record(history: &dyn Items, record: &Record) -> Result<f64, F
     settle(history, record, written.map(|written| written.charge)).await
 }
 
-/// What a packed write of a record came to, where that is not the end: one that only completes what is there found it.
+/// Completes a packed write of a record: one that only adds to an existing record has found it.
 ///
 /// # Errors
 /// As [`write_record`].
@@ -37,7 +37,7 @@ pub(super) async fn settle(
     }
 }
 
-/// Completes the record that is there by what this one knows, on the condition that nobody else did meanwhile.
+/// Completes the existing record with what this one knows, on the condition that nobody else did meanwhile.
 async fn complete(history: &dyn Items, record: &Record) -> Result<f64, Failure> {
     const LOOKS: u32 = 5;
     let wrong = |e: String| Failure::invalid("complete record".into(), e);
@@ -68,7 +68,7 @@ async fn complete(history: &dyn Items, record: &Record) -> Result<f64, Failure> 
             Err(f) => return Err(f),
         }
     }
-    // It moves too fast to be completed now: delivered again, it is.
+    // It changes too fast to be completed now; it will be when it is delivered again.
     let reason = last.map_or_else(String::new, |f| f.to_string());
     Err(Failure::from_status("complete record".into(), Status::new(449, 0), &reason, None))
 }

@@ -1,5 +1,5 @@
-//! A function app's folder as the host reads it: host.json and the function folders. One reader, so that what is made
-//! here is what is checked here.
+//! Reads a function app's folder as the host does: host.json and the function folders. The same code writes them, so
+//! what is created here is what is checked here.
 
 use std::{
     io::{self, Write as _},
@@ -10,42 +10,42 @@ use serde_json::{Map, Value, json};
 
 use crate::{change::fidelity::Delivery, config::Settings};
 
-/// The bundle of extensions that has the trigger.
+/// The extension bundle that contains the trigger.
 pub const BUNDLE: &str = "Microsoft.Azure.Functions.ExtensionBundle";
-/// The versions of it that this product is written for: from the first on that has both the all-versions mode and the
+/// The versions of it that this product is written for: from the first that has both the all-versions mode and the
 /// setting that leaves dates alone.
 pub const BUNDLE_VERSIONS: &str = "[4.37.1, 5.0.0)";
 const FIRST_BUNDLE: [u64; 3] = [4, 37, 1];
-/// Where host.json says that dates are left alone, and what it has to say.
+/// Where host.json says that dates are left alone, and the value it must have.
 pub const DATES: [&str; 4] = ["extensions", "cosmosDB", "serializerSettings", "dateParseHandling"];
 /// See [`DATES`].
 pub const DATES_KEPT: &str = "None";
-/// What a function.json says for the feed of all versions.
+/// The value in function.json for the feed of all versions.
 pub const ALL_VERSIONS: &str = "AllVersionsAndDeletes";
 
-/// Whether the host takes this for a function's name: a letter, then up to 127 letters, digits, `-` and `_`.
+/// Whether the host accepts this as a function's name: a letter, then up to 127 letters, digits, `-` and `_`.
 pub fn is_function_name(name: &str) -> bool {
     name.len() <= 128
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
-/// A function that is to be made.
+/// A function that is to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewFunction {
     /// Its name: folder, route, and prefix of its settings.
     pub name: String,
-    /// Its database; `None`: the app's.
+    /// Its database; `None` means the app's.
     pub database: Option<String>,
     /// The live container it watches.
     pub source: String,
     /// Where its versions go.
     pub changes: String,
-    /// Its lease container; `None`: the app's.
+    /// Its lease container; `None` means the app's.
     pub leases: Option<String>,
-    /// Every version and delete, instead of the newest version.
+    /// Whether it gets every version and delete, instead of the newest version.
     pub all_versions: bool,
-    /// Begin with what is in the container already.
+    /// Whether it begins with what is already in the container.
     pub from_beginning: bool,
 }
 
@@ -69,7 +69,7 @@ impl NewFunction {
             "leaseContainerName": setting(&self.leases, "COSMOS_LEASE_CONTAINER"),
             // Functions that share a lease container and a source would take each other's leases.
             "leaseContainerPrefix": self.name,
-            // With an identity the trigger may not create it, and the function would not start.
+            // With an identity the trigger is not allowed to create it, and the function would not start.
             "createLeaseContainerIfNotExists": false,
         });
         if self.from_beginning {
@@ -82,7 +82,7 @@ impl NewFunction {
         }
         json!({
             "bindings": [trigger],
-            // Without one, and with any other count, the host gives up a failed batch: it is lost.
+            // Without a retry policy, or with any other count, the host gives up a failed batch: it is lost.
             "retry": {
                 "strategy": "exponentialBackoff",
                 "maxRetryCount": -1,
@@ -115,7 +115,7 @@ pub fn bundle_of(host: &Value) -> (Option<&str>, Option<&str>) {
     (bundle["id"].as_str(), bundle["version"].as_str())
 }
 
-/// Whether every version that a range of bundles allows, such as `[4.37.1, 5.0.0)`, has all that this product needs.
+/// Whether every version in a range of bundles, such as `[4.37.1, 5.0.0)`, has everything that this product needs.
 pub fn is_new_enough(versions: &str) -> bool {
     let Some(range) = versions.trim().strip_prefix(['[', '(']) else { return false };
     let lowest = range.split([',', ']', ')']).next().unwrap_or_default();
@@ -124,7 +124,7 @@ pub fn is_new_enough(versions: &str) -> bool {
     FIRST_BUNDLE.map(|_| parts.next().unwrap_or(0)) >= FIRST_BUNDLE
 }
 
-/// Whether host.json tells the trigger to leave dates alone; a bundle that is too old does not listen.
+/// Whether host.json tells the trigger to leave dates alone; a bundle that is too old ignores it.
 pub fn keeps_dates(host: &Value) -> bool {
     // The host's configuration ignores case.
     let said = DATES.iter().try_fold(host, |value, name| {
@@ -134,7 +134,7 @@ pub fn keeps_dates(host: &Value) -> bool {
     said.and_then(Value::as_str).is_some_and(|text| text.eq_ignore_ascii_case(DATES_KEPT))
 }
 
-/// What the host that this host.json describes does to documents.
+/// What the host with this host.json does to documents.
 pub fn delivery(host: &Value) -> Delivery {
     let (id, versions) = bundle_of(host);
     if id == Some(BUNDLE) && versions.is_some_and(is_new_enough) && keeps_dates(host) {
@@ -144,16 +144,16 @@ pub fn delivery(host: &Value) -> Delivery {
     }
 }
 
-/// An app setting that a text of function.json names, and that is not set: its name.
+/// An app setting that a text in function.json names, and that is not set: its name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the app setting {0} is not set")]
 pub struct MissingSetting(pub String);
 
-/// Why a file of an app cannot be used; displays as what follows its name, and quotes nothing of it: a settings file holds
+/// Why a file of an app cannot be used. Displays as what follows its name, and quotes nothing: a settings file holds
 /// secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum AppFileError {
-    /// There is none.
+    /// It does not exist.
     #[error("is not there")]
     Missing,
     /// It cannot be read.
@@ -162,9 +162,9 @@ pub enum AppFileError {
     /// It is not JSON.
     #[error("is not valid JSON: line {line} column {column}")]
     NotJson {
-        /// The line where it ends to be.
+        /// The line where the parser stopped.
         line: usize,
-        /// The column of it.
+        /// The column there.
         column: usize,
     },
     /// It is a local.settings.json whose values are encrypted.
@@ -181,7 +181,7 @@ pub enum AppFileError {
     Taken(String),
 }
 
-/// A text of function.json as the host reads it: every `%NAME%` is that app setting.
+/// A text in function.json as the host reads it: every `%NAME%` is replaced by that app setting.
 ///
 /// # Errors
 /// When one is not set.
@@ -211,11 +211,11 @@ pub fn read_json(path: &Path) -> Result<Value, AppFileError> {
         .map_err(|e| AppFileError::NotJson { line: e.line(), column: e.column() })
 }
 
-/// Puts settings into the `Values` of a local.settings.json, behind those that are there. Returns whether there was
-/// anything to add.
+/// Adds settings to the `Values` of a local.settings.json, after the existing ones. Returns whether there was anything
+/// to add.
 ///
 /// # Errors
-/// When the file has another shape, or says something else already.
+/// When the file has another shape, or has another value already.
 pub fn add_settings(file: &mut Value, settings: &[(String, String)]) -> Result<bool, AppFileError> {
     if file["IsEncrypted"] == true {
         return Err(AppFileError::Encrypted);
@@ -237,13 +237,13 @@ pub fn add_settings(file: &mut Value, settings: &[(String, String)]) -> Result<b
     Ok(added)
 }
 
-/// Writes a file so that it is whole or not there, with the permissions of the one it replaces, or those of a file that
-/// everybody may read.
+/// Writes a file that exists completely or not at all, with the permissions of the one it replaces, or readable for
+/// everybody.
 ///
 /// # Errors
-/// When it cannot be written; what was there before is left as it was.
+/// When it cannot be written; an existing file stays as it was.
 pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    // A link stays one: what it leads to is written.
+    // A link stays a link: the file it leads to is written.
     let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".cosmos-rewind-").tempfile_in(folder)?;

@@ -33,7 +33,7 @@ pub struct Function {
     pub name: String,
     /// Name of the member of `Data` that carries the documents.
     pub binding: String,
-    /// The container that the trigger watches, as function.json has it: a name, or `%SETTING%`.
+    /// The container that the trigger watches, as function.json names it: a name, or `%SETTING%`.
     pub container: Option<String>,
 }
 
@@ -48,11 +48,11 @@ impl Function {
         }
     }
 
-    /// Makes sure that what the trigger watches is what the handler takes it for: a document of another container
-    /// would become part of the wrong history.
+    /// Checks that the trigger watches the container that the handler expects: documents of another one would end up in
+    /// the wrong history.
     ///
     /// # Errors
-    /// When they differ. A setting that is not known here is the host's matter: it does not start the function then.
+    /// When they differ. A setting that is not known here is the host's concern: it does not start the function then.
     pub fn check_container(&self, settings: &Settings, source: &str) -> Result<(), ConfigError> {
         let Some(Ok(watched)) = self.container.as_ref().map(|text| app::resolve(text, settings)) else {
             return Ok(());
@@ -112,7 +112,7 @@ impl Function {
     /// All functions of an app folder, by name.
     ///
     /// # Errors
-    /// When a function.json cannot be read or is not valid; the host would refuse it too.
+    /// When a function.json cannot be read or is not valid; the host would refuse it, too.
     pub fn discover(app_root: &Path) -> Result<Vec<Self>, ConfigError> {
         let mut found = BTreeMap::new();
         let Ok(entries) = std::fs::read_dir(app_root) else { return Ok(Vec::new()) };
@@ -137,7 +137,7 @@ impl Function {
     }
 }
 
-/// The containers that an app is about: those of the common settings, then those of each function.
+/// The containers of an app: those of the common settings, then those of each function.
 ///
 /// # Errors
 /// When a function.json or a setting is wrong.

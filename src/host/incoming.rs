@@ -1,6 +1,6 @@
-//! A body as it arrives: the host's form is decoded chunk by chunk, in one pass over its layers of escapes, and its
-//! encoded text is never held as a whole. Four fifths of the time that decoding took went into reading through the same
-//! text again, once for each layer; and a body of 64 MB was in memory twice.
+//! A body as it arrives. The host's encoding is undone chunk by chunk, in one pass over its layers of escapes, and the
+//! encoded text is never held as a whole. Decoding the layers one by one would take five times as long, and hold a body
+//! of 64 MB in memory twice.
 
 use serde::Deserialize;
 
@@ -10,15 +10,15 @@ use super::{
 };
 use crate::change::raw::RawDocument;
 
-/// How far the beginning of a body may go on before its payload begins: the host writes it without any white space.
+/// How long the beginning of a body may be before its payload begins: the host writes it without white space.
 const LONGEST_HEAD: usize = 4096;
 
-/// A body of which some was received.
+/// A partly received body.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     binding: &'a str,
     spare: &'a BufferPool,
-    /// Bytes that are expected, as far as they are worth reserving.
+    /// The number of expected bytes, as far as they are worth reserving.
     expected: usize,
     form: Form,
 }
@@ -27,11 +27,11 @@ pub struct Incoming<'a> {
 enum Form {
     /// The payload has not begun.
     Head(Vec<u8>),
-    /// In the twice encoded payload.
+    /// Inside the doubly encoded payload.
     Payload { head: Vec<u8>, text: Vec<u8>, carry: Carry },
-    /// Behind it.
+    /// After it.
     Tail { head: Vec<u8>, text: Vec<u8>, tail: Vec<u8> },
-    /// In any other form, for the general way: as it came.
+    /// In any other format: kept as it came, to be parsed generically.
     Other(Vec<u8>),
 }
 
@@ -50,19 +50,19 @@ impl Carry {
     }
 }
 
-/// What stands where a backslash or a quote was found.
+/// What a backslash or a quote turned out to be.
 enum Escape {
-    /// One character of the document's text, and how many bytes it took.
+    /// A character of the document's text, and how many bytes encode it.
     Character(u8, usize),
     /// The end of both layers.
     End,
-    /// Cut off.
+    /// Cut off by the end of the chunk.
     Cut,
-    /// Nothing that the host writes.
+    /// Something that the host does not write.
     Unknown,
 }
 
-/// What ends the payload.
+/// The end of the payload.
 const END: &[u8] = br#"\"""#;
 
 impl Escape {
@@ -80,7 +80,7 @@ impl Escape {
         }
     }
 
-    /// The inverse, for a text that has to be read in the general way after all.
+    /// The inverse, for a text that has to be parsed generically after all.
     fn write(character: u8, out: &mut Vec<u8>) {
         match character {
             b'"' => out.extend_from_slice(br#"\\\""#),
@@ -95,7 +95,7 @@ impl Escape {
 
 /// How a run of the payload ended.
 enum Run {
-    /// With the chunk; the carry has what is left of it.
+    /// With the chunk; the rest of it is in the carry.
     Chunk,
     /// With the payload, before this byte of the chunk.
     Payload(usize),
@@ -104,7 +104,7 @@ enum Run {
 }
 
 impl<'a> Incoming<'a> {
-    /// Nothing yet; `expected` bytes are reserved for what is to come, and more is taken from `spare`.
+    /// Nothing received yet; `expected` bytes are reserved, and further memory is taken from `spare`.
     pub fn new(binding: &'a str, expected: usize, spare: &'a BufferPool) -> Self {
         Self { binding, spare, expected, form: Form::Head(Vec::new()) }
     }
@@ -137,7 +137,7 @@ impl<'a> Incoming<'a> {
         };
     }
 
-    /// Goes on decoding with the next chunk.
+    /// Decodes the next chunk.
     fn decoded(&self, head: Vec<u8>, mut text: Vec<u8>, mut carry: Carry, chunk: &[u8]) -> Form {
         self.spare.make_room(&mut text, chunk.len());
         match run(&mut text, &mut carry, chunk) {
@@ -147,7 +147,7 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// The payload, now that all of the body was received.
+    /// The payload, once the whole body was received.
     ///
     /// # Errors
     /// When the body is not what a host sends.
@@ -172,7 +172,7 @@ impl<'a> Incoming<'a> {
 fn run(text: &mut Vec<u8>, carry: &mut Carry, chunk: &[u8]) -> Run {
     let mut at = 0;
     if carry.used > 0 {
-        // The escape that the last chunk cut, with as much of this one as it may need.
+        // The escape that the last chunk cut off, with as many bytes of this one as it may need.
         let before = carry.used;
         let more = chunk.len().min(LONGEST_ESCAPE - before);
         let mut escape = carry.bytes;
@@ -195,7 +195,7 @@ fn run(text: &mut Vec<u8>, carry: &mut Carry, chunk: &[u8]) -> Run {
         let rest = &chunk[at..];
         let length = memchr::memchr2(b'\\', b'"', rest).unwrap_or(rest.len());
         let plain = &rest[..length];
-        // Without an early end, so that the compiler can look at many bytes at once.
+        // Without an early exit, so that the compiler can examine many bytes at once.
         if plain.iter().fold(false, |control, b| control | (*b < 0x20)) {
             return Run::Unknown(at);
         }
@@ -221,16 +221,16 @@ fn run(text: &mut Vec<u8>, carry: &mut Carry, chunk: &[u8]) -> Run {
     }
 }
 
-/// The body's bytes again: its head, the payload as the host encodes it, and what followed.
+/// Restores the body's bytes: its head, the payload as the host encodes it, and what followed.
 fn encoded(mut all: Vec<u8>, text: &[u8], rest: &[&[u8]]) -> Vec<u8> {
-    // The head has the bracket that the text begins with.
+    // The head includes the bracket that the text begins with.
     text[1..].iter().for_each(|character| Escape::write(*character, &mut all));
     rest.iter().for_each(|part| all.extend_from_slice(part));
     all
 }
 
 enum Begins {
-    /// Behind its bracket, which is before this byte.
+    /// After its bracket, which is before this byte.
     At(usize),
     Later,
     Never,
@@ -254,7 +254,7 @@ fn payload_begins(body: &[u8], binding: &str) -> Begins {
     Begins::At(at)
 }
 
-/// Whether what follows the payload is the rest of an invocation: it is small, and with an empty payload before it a
+/// Whether what follows the payload is the rest of an invocation. It is small, and with an empty payload before it a
 /// parser can tell.
 fn ends_well(tail: &[u8], binding: &str) -> bool {
     #[derive(Deserialize)]
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
     use crate::host::invocation::encode;
 
-    /// What a body comes to in one pass (`None` when that gives up), in pieces of this many bytes.
+    /// Decodes a body in one pass, in pieces of this many bytes; `None` when that gives up.
     fn in_one_pass(body: &[u8], piece: usize) -> Option<String> {
         let spare = BufferPool::default();
         let mut incoming = Incoming::new("documents", 0, &spare);
@@ -288,7 +288,7 @@ mod tests {
         }
     }
 
-    /// In pieces of any size it comes to the same, which is what parsing each layer by itself comes to.
+    /// Pieces of any size give the same result, which is also that of parsing each layer separately.
     fn agreed(body: &[u8]) -> Option<String> {
         let general = Payload::of_any_form(body, "documents");
         let whole = in_one_pass(body, body.len());
@@ -338,7 +338,7 @@ mod tests {
         spare.keep(vec![b'?'; 5_000_000]);
         assert_eq!(read(&body).as_ref(), Ok(&first));
         spare.keep(first.into_bytes());
-        // And what is no UTF-8 in it is told as of the whole body.
+        // Bytes that are not UTF-8 are reported as for the whole body.
         body[2_500_000] = 0xff;
         assert_eq!(read(&body), Err(BadInvocation::NotUtf8(2_500_000)));
     }
@@ -369,7 +369,7 @@ mod tests {
             taken[..taken.len() - 1].to_owned(),
             taken.replace("\"}]", "\u{1}\"}]"),
             taken.replace("\\\"[", "\\\"x["),
-            // Text outside of ASCII may come escaped.
+            // Text outside of ASCII may be escaped.
             taken.replace("\\\"a\\", "\\\"\\\\u00e9\\"),
         ] {
             assert_ne!(other, taken);

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{incoming::Incoming, text::BufferPool};
 
-/// A body that cannot be understood. Nothing of it was stored; the host delivers it again.
+/// A body that cannot be parsed. Nothing of it was stored; the host delivers it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadInvocation {
     /// The bytes are not UTF-8.
@@ -24,10 +24,10 @@ pub enum BadInvocation {
     UnknownBinding {
         /// The binding name of function.json.
         expected: String,
-        /// What was there instead.
+        /// The members that it has.
         found: String,
     },
-    /// The payload is no array, however often it is decoded.
+    /// The payload is not an array, however often it is decoded.
     #[error("Data.{0} is not a list of documents: {1}")]
     NotAList(String, String),
 }
@@ -37,8 +37,8 @@ pub enum BadInvocation {
 pub struct Payload(pub(super) String);
 
 impl Payload {
-    /// Takes the payload of `binding` out of a body. The host sends the array as a string that holds a string (three
-    /// parses in all); a string that holds the array, and the plain array, are accepted too.
+    /// Extracts the payload of `binding` from a body. The host sends the array as a string inside a string (three
+    /// levels of parsing); a string that holds the array, and the plain array, are accepted, too.
     ///
     /// # Errors
     /// When the body is not what a host sends.
@@ -46,7 +46,7 @@ impl Payload {
         Self::from_pieces([body], binding)
     }
 
-    /// The same of a body that arrives in pieces.
+    /// The same for a body that arrives in pieces.
     ///
     /// # Errors
     /// When the body is not what a host sends.
@@ -57,7 +57,7 @@ impl Payload {
         incoming.finish()
     }
 
-    /// The same for a body of any form, by parsing each layer by itself.
+    /// The same for a body in any format, parsing each layer separately.
     pub(super) fn of_any_form(body: &[u8], binding: &str) -> Result<Self, BadInvocation> {
         #[derive(Deserialize)]
         struct Body<'a> {
@@ -85,7 +85,7 @@ impl Payload {
         })?;
         let not_a_list = |what: &str| BadInvocation::NotAList(binding.to_owned(), what.to_owned());
         let mut payload = Cow::Borrowed(raw.get());
-        // At most the host's two layers; each layer's text replaces the one before it, so memory stays bounded.
+        // At most the host's two layers; each layer's text replaces the one before, so memory stays bounded.
         for _ in 0..2 {
             if !payload.starts_with('"') {
                 break;
@@ -105,7 +105,7 @@ impl Payload {
         }
     }
 
-    /// Its memory, for another one.
+    /// Its memory, to be reused.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.0.into_bytes()
     }
@@ -119,7 +119,7 @@ impl Payload {
     }
 }
 
-/// The body as the host writes it, for tests and for the local host: the array doubly encoded.
+/// A body as the host writes it, for tests and for the local host: the array doubly encoded.
 pub fn encode(binding: &str, array: &str, metadata: &serde_json::Value) -> String {
     let once = serde_json::Value::from(array).to_string();
     let twice = serde_json::Value::from(once).to_string();

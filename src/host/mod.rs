@@ -1,4 +1,4 @@
-//! The Functions host's protocol, as a custom handler meets it: the functions of the app, the invocation's envelope,
+//! The Functions host's protocol, as a custom handler sees it: the functions of the app, the envelope of an invocation,
 //! and the server that answers.
 
 pub mod app;

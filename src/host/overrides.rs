@@ -1,4 +1,4 @@
-//! App settings that stand over values of host.json (Azure Functions, "Override host.json values").
+//! App settings that override values of host.json (Azure Functions, "Override host.json values").
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::app::{AppFileError, read_json};
 use crate::config::Settings;
 
-/// What an app setting is called that stands over a value of host.json: this, and the value's path joined by `__`.
+/// The prefix of an app setting that overrides a value of host.json; the value's path follows, joined by `__`.
 pub const OVERRIDE: &str = "AzureFunctionsJobHost__";
 
-/// Reads host.json as the host has it: app settings stand over what the file says.
+/// Reads host.json as the host does: app settings override what the file says.
 ///
 /// # Errors
 /// As [`read_json`].
@@ -20,7 +20,7 @@ pub fn read_host(path: &Path, settings: &Settings) -> Result<Value, AppFileError
     Ok(host)
 }
 
-/// Puts the app settings that stand over values of host.json in their places.
+/// Applies the app settings that override values of host.json.
 pub fn apply_overrides(host: &mut Value, settings: &Settings) {
     for (path, text) in settings.below(OVERRIDE) {
         let names: Vec<&str> = path.split("__").flat_map(|part| part.split(':')).collect();

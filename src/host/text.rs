@@ -1,26 +1,26 @@
-//! The memory of a payload's text: while it grows, and from one large payload to the next.
+//! Manages the memory of a payload's text: while it grows, and from one large payload to the next.
 
 use std::sync::{Mutex, PoisonError};
 
-/// The room for a text at first; nearly every payload is shorter. What is reserved and not used is no memory yet, but a
-/// text that moves is in memory twice, and the allocator keeps what it left behind.
+/// The initial room for a text; nearly every payload is shorter. Memory that is reserved and not used costs nothing
+/// yet; but a text that moves is in memory twice, and the allocator keeps what it left behind.
 const USUAL: usize = 1 << 20;
-/// The room for every text that is not shorter, so that it moves once and any of them can be reused for any.
+/// The room for every longer text, so that it moves only once and can be reused for any other.
 const LARGE: usize = 256 << 20;
-/// Longest text whose memory is kept for the next one.
+/// The longest text whose memory is kept for the next one.
 const KEPT: usize = 64 << 20;
-/// So many usual payloads after a large one, its memory is given back.
+/// After this many usual payloads, the memory of a large one is given back.
 const MOST_UNUSED: u32 = 100;
 
-/// The memory of the last large payload, for the next one. Without it, the next would be filled while the allocator has
-/// not given back the one before, and a body would be in memory twice.
+/// The memory of the last large payload, for the next one. Without it, the next one would grow before the allocator has
+/// given back the last, and a body would be in memory twice.
 #[derive(Debug, Default)]
 pub struct BufferPool(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
     text: Vec<u8>,
-    /// Payloads that had no use for it, since the last that had.
+    /// Payloads that did not need it, since the last that did.
     unused: u32,
 }
 
@@ -36,7 +36,7 @@ impl BufferPool {
             return;
         }
         let mut large = std::mem::take(&mut self.kept().text);
-        // A system that counts what is reserved as used may not have as much.
+        // A system that counts reserved memory as used may not have that much.
         if large.try_reserve_exact(needed.saturating_mul(2).max(LARGE)).is_err() {
             large.reserve(needed);
         }
@@ -44,7 +44,7 @@ impl BufferPool {
         *text = large;
     }
 
-    /// Takes back the memory of a payload that is done with.
+    /// Takes back the memory of a payload that is finished.
     pub fn keep(&self, mut text: Vec<u8>) {
         let is_large = text.capacity() >= LARGE;
         let fits = text.len() <= KEPT;
@@ -69,7 +69,7 @@ impl BufferPool {
 mod tests {
     use super::*;
 
-    /// A text of a known length that arrives in pieces, and where it lay at the end.
+    /// A text of a known length that arrives in pieces, and its address at the end.
     fn text(spare: &BufferPool, bytes: usize) -> (Vec<u8>, usize) {
         let mut text = Vec::new();
         let mut moves = 0;
@@ -98,7 +98,7 @@ mod tests {
         let place = large.as_ptr();
         assert!(moves <= 2);
         spare.keep(large);
-        // For as long as large ones come now and then.
+        // Kept as long as large ones come now and then.
         for _ in 0..3 {
             for _ in 0..MOST_UNUSED {
                 spare.keep(text(&spare, 500).0);

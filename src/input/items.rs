@@ -1,5 +1,5 @@
-//! A list of documents that somebody names: a JSON object a line, with id and partition key; and, when each has one of
-//! its own, the version or the moment that it goes back to. Lines of `find` are such lines.
+//! A list of documents: one JSON object per line with id and partition key, and optionally the version or the moment
+//! that the document goes back to. `find` prints such lines.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::change::key::{ItemKey, KeyPaths, PartitionKey};
 /// Why a list cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadList {
-    /// A line is not understood.
+    /// A line is malformed.
     #[error("line {line}: {problem}")]
     Line {
         /// Its number.
@@ -29,7 +29,7 @@ pub enum BadList {
         /// The container's.
         paths: KeyPaths,
     },
-    /// There is no line.
+    /// There are no lines.
     #[error("the list names no document")]
     Empty,
 }
@@ -44,13 +44,13 @@ fn components(key: &PartitionKey, paths: &KeyPaths) -> String {
 /// A document of a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
-    /// Which.
+    /// Its identity.
     pub item: ItemKey,
-    /// What it goes back to, when its line says.
+    /// What it goes back to, if its line says so.
     pub then: Option<Then>,
     /// The number of its line.
     pub line: usize,
-    /// The container that it is in, when its line says.
+    /// Its container, if its line names one.
     pub container: Option<String>,
 }
 
@@ -89,7 +89,7 @@ struct Line {
     at: Option<Value>,
     #[serde(default)]
     container: Option<String>,
-    // What else a line of `find` has.
+    // Further members that `find` prints.
     #[serde(default, rename = "time")]
     _time: IgnoredAny,
     #[serde(default, rename = "ts")]
@@ -110,7 +110,7 @@ struct Line {
     _notes: IgnoredAny,
 }
 
-/// A member that is there, even when it is null.
+/// A member that is present, even when it is null.
 fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
@@ -133,12 +133,12 @@ impl Line {
     }
 }
 
-/// What is wrong with a line; its number in the list is known.
+/// What is wrong with a line whose number is already known.
 fn said(error: &serde_json::Error) -> String {
     error.to_string().replace(" at line 1 column ", " at column ")
 }
 
-/// The documents of a list, for a container that is keyed so, as often as the list has them.
+/// The documents of a list for a container with this key, including duplicates.
 ///
 /// # Errors
 /// When a line is wrong, or there is none.
@@ -146,7 +146,7 @@ pub(super) fn listed(text: &str, paths: &KeyPaths) -> Result<Vec<Listed>, BadLis
     lines(text, paths, |_| Ok(()))
 }
 
-/// Programs on Windows begin a file with a byte order mark.
+/// Programs on Windows put a byte order mark at the beginning of a file.
 fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
@@ -174,7 +174,7 @@ pub(super) fn names_containers(text: &str) -> bool {
     without_mark(text).lines().any(line)
 }
 
-/// A list of documents in several containers as a list for each; lines keep their numbers.
+/// Splits a list of documents in several containers into one for each; lines keep their numbers.
 ///
 /// # Errors
 /// When a line does not name its container, or there is none.
@@ -196,8 +196,8 @@ pub(super) fn by_container(text: &str) -> Result<BTreeMap<String, String>, BadLi
     if lists.is_empty() { Err(BadList::Empty) } else { Ok(lists) }
 }
 
-/// The documents of a list, for a command that has times of its own. Lines of `find` will do: what was before the write that
-/// they name is not looked at.
+/// The documents of a list, for a command with times of its own. Lines of `find` are accepted: the version before the
+/// write that they name is ignored.
 ///
 /// # Errors
 /// As [`listed`], and when a line says what its document goes back to.
@@ -224,7 +224,7 @@ mod tests {
             let refused = named(&line(more), &paths()).unwrap_err().to_string();
             assert!(refused.contains("line 1") && refused.contains(&format!("the member {member},")), "{refused}");
         }
-        // What `find` prints names documents, too.
+        // The lines that `find` prints name documents, too.
         assert_eq!(named(&line(r#","before":"a~1","ts":5"#), &paths()).unwrap().len(), 1);
         let container = line(r#","container":"orders""#);
         assert_eq!(by_container(&container).unwrap().into_keys().collect::<Vec<_>>(), ["orders"]);

@@ -1,4 +1,4 @@
-//! Lists of documents that are about one container, or about several.
+//! Lists of documents in one container, or in several.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,41 +8,42 @@ use crate::{
     config::Names,
 };
 
-/// Why a list cannot be used for these containers.
+/// Why a list does not fit these containers.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// It is not understood.
+    /// It is malformed.
     #[error(transparent)]
     Bad(#[from] BadList),
-    /// A line is about another container.
+    /// A line names another container.
     #[error("line {line} is about container {container}, not about {own}")]
     Elsewhere {
         /// The line's number.
         line: usize,
-        /// The container that it is about.
+        /// The container that it names.
         container: String,
-        /// The one that is asked for.
+        /// The one that was requested.
         own: String,
     },
-    /// It is about a container that is not asked for.
+    /// It names a container that was not requested.
     #[error("{0} is none of the containers")]
     NotAsked(String),
 }
 
-/// The documents of a list about one container, each once. What their lines say that they go back to is refused.
+/// The documents of a list for one container, without duplicates. Refuses lines that say what their document goes back
+/// to.
 ///
 /// # Errors
-/// When the list is wrong, or a line is about another container.
+/// When the list is malformed, or a line names another container.
 pub fn items_of(text: &str, source: &str, paths: &KeyPaths) -> Result<Vec<ItemKey>, ListError> {
     let mut known = HashSet::new();
     let listed = in_it(named(text, paths)?, source)?.into_iter().map(|one| one.item);
     Ok(listed.filter(|item| known.insert(item.clone())).collect())
 }
 
-/// The documents of a list about one container, and what their lines say that they go back to.
+/// The documents of a list for one container, and what each line says its document goes back to.
 ///
 /// # Errors
-/// When the list is wrong, or a line is about another container.
+/// When the list is malformed, or a line names another container.
 pub fn listed_of(text: &str, source: &str, paths: &KeyPaths) -> Result<Vec<Listed>, ListError> {
     in_it(listed(text, paths)?, source)
 }
@@ -57,7 +58,7 @@ fn in_it(listed: Vec<Listed>, source: &str) -> Result<Vec<Listed>, ListError> {
     Ok(listed)
 }
 
-/// The list of each container, of a list that is about several. Of these it leaves those that the list names.
+/// Splits a list of several containers, and keeps of the containers those that the list names.
 ///
 /// # Errors
 /// When a line does not name one of them.
@@ -70,7 +71,7 @@ pub fn lists_of(text: &str, all: &mut Vec<Names>) -> Result<BTreeMap<String, Str
     Ok(lists)
 }
 
-/// The same of a list that is about the same documents in all of them when no line names a container.
+/// The same; when no line names a container, the list applies to all of them.
 ///
 /// # Errors
 /// As [`lists_of`].

@@ -1,6 +1,6 @@
-//! Documents from a file or a stream: a JSON array, JSON lines, or objects one after another. Read as a
-//! stream; every document keeps its text, and one that is broken does not hold up the others. And lists that name
-//! documents.
+//! Reads documents from a file or a stream: a JSON array, JSON lines, or objects one after another. It reads as a
+//! stream, keeps the text of every document, and a broken document does not hold up the others. Also reads lists that
+//! name documents.
 
 mod items;
 mod lists;
@@ -17,7 +17,7 @@ pub use self::{
 pub use crate::archive::{InputDocument, NoDocument};
 use crate::change::raw::RawDocument;
 
-/// Longest text taken for one document; the service takes 2 MB.
+/// The longest text that is accepted for one document; the service takes 2 MB.
 const MAX_DOCUMENT: usize = 16 << 20;
 
 /// Opens a file.
@@ -32,10 +32,11 @@ pub fn open(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
     Ok(Box::new(BufReader::with_capacity(1 << 16, file)))
 }
 
-/// Reads documents and passes each on; stops early when `each` says false. An empty array is fine, no text at all is not.
+/// Reads documents and passes each on; stops early when `each` returns false. An empty array is fine, an empty input is
+/// not.
 ///
 /// # Errors
-/// When reading fails, there is nothing, or the text is UTF-16.
+/// When reading fails, the input is empty, or the text is UTF-16.
 pub fn read(mut input: impl BufRead, mut each: impl FnMut(InputDocument) -> bool) -> io::Result<()> {
     let start = input.fill_buf()?;
     if start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]) {
@@ -61,8 +62,8 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(InputDocument) -> bool
     }
     let (first, overlong) = read_line(&mut input)?;
     let trimmed = first.trim_ascii();
-    // The first line decides: whole (or no object at all) means JSON lines; the beginning of an object means that
-    // objects may span lines.
+    // The first line decides: a complete value (or anything but an object) means JSON lines; the beginning of an object
+    // means that objects may span lines.
     let by_line = overlong
         || !trimmed.starts_with(b"{")
         || trimmed.ends_with(b"}")
@@ -94,7 +95,7 @@ fn read_line(input: &mut impl BufRead) -> io::Result<(Vec<u8>, bool)> {
     if line.len() < MAX_DOCUMENT || line.last() == Some(&b'\n') {
         return Ok((line, false));
     }
-    // The rest of the line is passed over without keeping it.
+    // The rest of the line is skipped.
     loop {
         let buffer = input.fill_buf()?;
         if buffer.is_empty() {
@@ -109,7 +110,7 @@ fn read_line(input: &mut impl BufRead) -> io::Result<(Vec<u8>, bool)> {
     Ok((Vec::new(), true))
 }
 
-/// Values of an array after its bracket, or one after another.
+/// The values of an array after its bracket, or values one after another.
 fn values(
     input: impl BufRead,
     mut line: u64,
@@ -188,7 +189,7 @@ impl Value {
         self.text.is_empty() && !self.overlong
     }
 
-    /// Adds a byte; true when the value is complete with it.
+    /// Adds a byte; returns true when the value is complete with it.
     fn push(&mut self, byte: u8) -> bool {
         if self.text.len() >= MAX_DOCUMENT {
             self.text = Vec::new();
@@ -231,7 +232,7 @@ fn document(text: &[u8], overlong: bool) -> Result<String, NoDocument> {
         Ok(_) => Ok(text.to_owned()),
         Err(_) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => Err(NoDocument::NotAnObject),
         Err(e) => {
-            // Its position is within the document, and the document's own place is named already.
+            // The parser's position is within the document, whose own place is already named.
             let message = e.to_string();
             let problem = message.split(" at line ").next().unwrap_or_default().to_owned();
             Err(NoDocument::NotJson { problem, line: e.line(), column: e.column() })

@@ -1,5 +1,5 @@
-//! Paths with resource ids: `/dbs/AAAAAQ==/colls/AAAAAYAAAAI=/pkranges`. Clients that know a container's resource id
-//! use it instead of the name; here it is turned into the name before anything else looks at the path.
+//! Resolves paths with resource ids: `/dbs/AAAAAQ==/colls/AAAAAYAAAAI=/pkranges`. Clients that know a container's
+//! resource id use it instead of the name; the path is rewritten to names before anything else looks at it.
 
 use axum::http::Method;
 use percent_encoding::percent_decode_str;
@@ -17,7 +17,7 @@ fn could_be_rid(segment: &str, bytes: usize) -> bool {
         && segment.trim_end_matches('=').bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-'))
 }
 
-/// The path with names. A document's resource id is left for who knows the container's documents.
+/// The path with names. A document's resource id stays, for the code that knows the container's documents.
 pub(super) async fn by_name(emulator: &Emulator, path: &str) -> Option<String> {
     let mut segments: Vec<String> = path.split('/').skip(1).map(str::to_owned).collect();
     let decoded = |segment: &str| percent_decode_str(segment).decode_utf8_lossy().into_owned();

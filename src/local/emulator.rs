@@ -25,16 +25,16 @@ use super::keys::{Epk, EpkRange};
 use super::message::{Answer, Ask, ContainerName, Headers, Target, header, json_of};
 use crate::change::raw::depth;
 
-/// Physical partitions of a container that the emulator makes by itself.
+/// The number of physical partitions with which the emulator creates a container.
 const EMULATOR_PARTITIONS: u32 = 4;
 /// How long a partition stays locked while it is split or merged; clients see 410 meanwhile.
 const RESHAPE_LOCK: Duration = Duration::from_millis(20);
 
-/// Levels of a text that the emulator's parser takes. Of the SDKs' binary form it takes more.
+/// How many levels of a text the emulator's parser accepts. In the SDKs' binary format it accepts more.
 const TEXT_LEVELS: usize = 127;
 
-/// A container's unique keys, and the name under which the emulator keeps them, so that it does not look at the whole
-/// partition at each write: they are enforced here.
+/// A container's unique keys, under another name so that the emulator does not search the whole partition at each
+/// write: they are enforced here.
 const UNIQUE: [&str; 2] = ["uniqueKeyPolicy", "heldUniqueKeyPolicy"];
 
 /// The region's name in the account description.
@@ -46,7 +46,8 @@ pub(super) struct Emulator {
     client: InMemoryEmulatorHttpClient,
     url: Url,
     clock: Arc<Clock>,
-    /// With a simulated clock: when each version was written, by etag. The emulator itself knows only the machine's.
+    /// With a simulated clock: when each version was written, by etag. The emulator itself only knows the machine's
+    /// clock.
     written: Mutex<HashMap<String, u64>>,
 }
 
@@ -87,7 +88,7 @@ impl Emulator {
         answer.body = body.to_string().into();
     }
 
-    /// Carries out one request. Errors of the emulator come back as a 500 in the service's shape.
+    /// Carries out one request. Errors of the emulator are returned as a 500 in the service's format.
     pub async fn execute(&self, ask: &Ask) -> Answer {
         match self.try_execute(ask).await {
             Ok(mut answer) => {
@@ -117,7 +118,8 @@ impl Emulator {
         }
     }
 
-    /// Carries out a request for an item whose id a URL takes for a way up: as a batch of one, which has the id in its body.
+    /// Carries out a request for an item whose id a URL takes for a path upwards: as a batch of one, with the id in its
+    /// body.
     async fn execute_in_batch(&self, name: &ContainerName, id: String, ask: &Ask) -> Result<Answer, EmulatorError> {
         let kind = match ask.method {
             Method::GET => "Read",
@@ -240,7 +242,7 @@ impl Emulator {
     }
 }
 
-/// Whether a URL takes an id for a way up, percent-encoded or not.
+/// Whether a URL takes an id for a path upwards, percent-encoded or not.
 fn is_dots(id: &str) -> bool {
     matches!(id, "." | "..")
 }
@@ -269,7 +271,7 @@ pub(super) fn is_binary(body: &[u8]) -> bool {
     binary_json::is_binary(body)
 }
 
-/// A body as text; `None` when it is in the binary form and not understood.
+/// A body as text; `None` when it is in the binary format and malformed.
 pub(super) fn text_of(body: &Bytes) -> Option<Bytes> {
     if !is_binary(body) {
         return Some(body.clone());

@@ -1,4 +1,4 @@
-//! What `local` and `demo` set up around the account: the product's containers, and the handler's settings.
+//! Sets up what `local` and `demo` need around the account: the product's containers, and the handler's settings.
 
 use super::{LocalCosmos, trigger::Handler};
 use crate::{
@@ -34,8 +34,8 @@ pub async fn prepare(local: &LocalCosmos, names: &Names) -> Result<Cosmos, Envir
     Ok(cosmos)
 }
 
-/// What the host would give the handler: the connection and the names, as app settings. What this environment or the
-/// folder's local.settings.json says of another account must not reach it: it may be the one in production.
+/// What the host would pass to the handler as app settings: the connection and the names. Another account in this
+/// environment or in the folder's local.settings.json must not reach it: it may be the one in production.
 pub fn handler_settings(local: &LocalCosmos, names: &Names) -> Vec<(String, String)> {
     [
         ("CosmosDB", local.connection_string().as_str()),
@@ -45,7 +45,7 @@ pub fn handler_settings(local: &LocalCosmos, names: &Names) -> Vec<(String, Stri
         ("COSMOS_SOURCE_CONTAINER", &names.source),
         ("COSMOS_CHANGES_CONTAINER", &names.changes),
         ("COSMOS_LEASE_CONTAINER", &names.leases),
-        // The client library takes a backtrace for every operation otherwise.
+        // Otherwise the client library takes a backtrace for every operation.
         ("RUST_BACKTRACE", "0"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -9,7 +9,7 @@ use super::keys::EpkRange;
 use super::log::{Document, Dropped, PageLimit, Version, WriteLog};
 use super::message::{Answer, Ask, header};
 
-/// Where the service ends a page that nobody limited.
+/// The size at which the service ends a page without a limit.
 pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// What is read.
@@ -132,7 +132,7 @@ fn time_of(text: &str) -> Option<u64> {
     u64::try_from(time.with_timezone(&Utc).timestamp()).ok()
 }
 
-/// `lsn`: where the partition is now, as the service says it with every answer.
+/// `lsn` is the partition's current position, as the service returns it with every answer.
 fn answer(container: &Container, page: &FeedPage, lsn: u64) -> Answer {
     let mut answer = if page.items.is_empty() {
         let mut answer = Answer::json(304, Bytes::new());

@@ -1,5 +1,5 @@
-//! Clients of this process reach the account without a socket: with paused time a request takes as long as a simulation
-//! says, and no longer.
+//! Lets clients of this process reach the account without a socket: with paused time a request takes exactly as long as
+//! a simulation says.
 //!
 //! The driver's interface for this is internal, as the emulator's is: `emulator` and this are the two places to mend.
 
@@ -28,7 +28,7 @@ use super::gateway::Gateway;
 use super::message::{Answer, Ask, Headers};
 use crate::cosmos::transport::{self, Transport};
 
-/// What is asked of the account, as far as a line tells requests apart.
+/// A request, as far as simulations tell requests apart.
 #[derive(Debug)]
 pub struct Call<'a> {
     /// `GET`, `POST`, ...
@@ -45,35 +45,35 @@ pub struct Call<'a> {
     pub body: &'a [u8],
 }
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is done, and answered after this time.
+    /// It is carried out, and answered after this time.
     Done(Duration),
-    /// Answered with this status and sub-status, and not done.
+    /// It is answered with this status and sub-status, and not carried out.
     Rejected(u16, u16),
-    /// Done, and answered with a 408.
+    /// It is carried out, and answered with a 408.
     DoneAndFailed,
-    /// Done; the connection is cut before the answer.
+    /// It is carried out; the connection is cut before the answer.
     DoneAndCut,
-    /// Not done; the connection is cut.
+    /// It is not carried out; the connection is cut.
     Cut,
-    /// Done; no answer comes until the client's own time is over.
+    /// It is carried out; no answer comes before the client's own timeout.
     DoneAndHeld,
-    /// Not done; no answer comes until the client's own time is over.
+    /// It is not carried out; no answer comes before the client's own timeout.
     Held,
-    /// Of a bulk request, some operations fail by themselves. Any other request is [`Fate::Rejected`].
+    /// Some operations of a bulk request fail individually. Any other request is [`Fate::Rejected`].
     Partly(Partly),
 }
 
 /// Which operations of a bulk request fail, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partly {
-    /// A bit for each operation, the first one lowest.
+    /// A bit for each operation, the lowest for the first.
     pub which: u128,
-    /// What they are answered.
+    /// The status that they are answered with.
     pub status: u16,
-    /// With this sub-status.
+    /// The sub-status.
     pub sub: u16,
     /// Whether they are carried out all the same.
     pub done: bool,
@@ -87,11 +87,11 @@ impl Partly {
 
 /// What lies between a client and the account.
 pub trait Line: Send + Sync + fmt::Debug {
-    /// Decides over one request.
+    /// Decides what happens to one request.
     fn fate(&self, call: &Call<'_>) -> Fate;
 }
 
-/// A way to the account; while it is there, clients that connect to its address take it.
+/// A way to the account; while it exists, clients that connect to its address use it.
 #[derive(Debug)]
 pub struct Inside {
     address: Url,
@@ -103,7 +103,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// How many addresses there are: ports of this machine at which no account listens.
 const ADDRESSES: u32 = 1000;
 
-/// The next address; used again only when so many others were.
+/// The next address; reused only after all the others.
 pub(super) fn address() -> Url {
     let port = 1 + NEXT.fetch_add(1, Ordering::Relaxed) % ADDRESSES;
     let mut url = Url::parse("http://127.0.0.1/").expect("a constant address");
@@ -142,7 +142,7 @@ impl Drop for Inside {
 #[derive(Debug)]
 struct Way {
     gateway: Arc<Gateway>,
-    /// What the account says of its own address.
+    /// What the account says about its own address.
     account: Url,
     address: Url,
     line: Arc<dyn Line>,
@@ -238,7 +238,7 @@ impl TransportClient for Client {
 }
 
 impl Client {
-    /// Has a part of a bulk request carried out, and answers it as a whole; `None` when it is none.
+    /// Carries out a part of a bulk request, and answers it as a whole; `None` when it is not one.
     async fn partly(&self, ask: Ask, partly: Partly) -> Option<Answer> {
         let operations: Vec<&RawValue> =
             ask.headers.is_bulk().then(|| serde_json::from_slice(&ask.body).ok()).flatten()?;
@@ -270,7 +270,7 @@ impl Client {
     fn answered(&self, path: &str, answer: Answer) -> HttpResponse {
         let mut body = if matches!(answer.status, 204 | 304) { Bytes::new() } else { answer.body };
         if path == "/" {
-            // The account names its own address: clients would leave the way.
+            // The account names its own address: clients would leave this way.
             let text = String::from_utf8_lossy(&body);
             let (account, own) = (self.way.account.as_str(), self.way.address.as_str());
             body = text.replace(account.trim_end_matches('/'), own.trim_end_matches('/')).into();

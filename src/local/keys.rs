@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// An effective partition key: upper-case hex, without the zero bytes at the end that the service may or may not send.
+/// An effective partition key: upper-case hex, without the trailing zero bytes that the service may or may not send.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Epk(String);
 
 impl Epk {
-    /// Reads hex as found in headers and partition key ranges; `None` when it is no hex.
+    /// Parses hex from headers and partition key ranges; `None` when it is malformed.
     pub fn parse(hex: &str) -> Option<Self> {
         if !hex.len().is_multiple_of(2) || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
@@ -33,7 +33,7 @@ impl Epk {
         &self.0
     }
 
-    /// As the service spells a range's bound: 16 bytes, but for the first and the last.
+    /// As the service spells the bound of a range: 16 bytes, except for the first and the last.
     pub fn padded(&self) -> String {
         if self.0.is_empty() || self.0 == "FF" { self.0.clone() } else { format!("{:0<32}", self.0) }
     }
@@ -51,7 +51,7 @@ impl EpkRange {
         Self { min: Epk::min(), max: Epk::max() }
     }
 
-    /// Whether a key may be in both.
+    /// Whether a key may lie in both.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.contains(&other.min) || other.contains(&self.min)
     }
@@ -89,20 +89,20 @@ fn segments(path: &str) -> Vec<Cow<'_, str>> {
     found
 }
 
-/// The value at a partition key path; `None` where the document has nothing (an "undefined" component).
+/// The value at a partition key path; `None` when the document has none (an "undefined" component).
 pub(super) fn value_at<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
     segments(path).iter().try_fold(document, |value, name| value.get(name.as_ref()))
 }
 
-/// The partition key of a document as the request header spells it: `["a",1,null,{}]`. Objects and arrays are no
-/// keys: the service takes them for undefined.
+/// The partition key of a document as the request header spells it: `["a",1,null,{}]`. Objects and arrays are not keys:
+/// the service treats them as undefined.
 pub(super) fn partition_key_of(document: &Value, paths: &[String]) -> Vec<Value> {
     let undefined = || Value::Object(serde_json::Map::new());
     let scalar = |value: &&Value| !value.is_object() && !value.is_array();
     paths.iter().map(|path| value_at(document, path).filter(scalar).cloned().unwrap_or_else(undefined)).collect()
 }
 
-/// Whether a document has nothing but scalars where its partition key is: the emulator refuses to store another one.
+/// Whether all components of a document's partition key are scalars or missing: the emulator refuses to store others.
 pub(super) fn has_only_scalars(document: &Value, paths: &[String]) -> bool {
     paths.iter().filter_map(|path| value_at(document, path)).all(|value| !value.is_object() && !value.is_array())
 }

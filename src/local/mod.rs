@@ -49,7 +49,7 @@ use gateway::Gateway;
 pub use inside::{Call, Fate, Inside, Line, Partly};
 use message::{Ask, ContainerName};
 
-/// How often documents are looked for whose time to live is over.
+/// How often to look for documents whose time to live is over.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// How the local account is set up.
@@ -151,8 +151,8 @@ impl LocalCosmos {
         Ok(Self { endpoint, gateway, stop: CancellationToken::new(), tasks: Vec::new() })
     }
 
-    /// A way to the account without a socket, for clients in this process: they use the address that it has, until it
-    /// is dropped. `line` decides over each request.
+    /// A way to the account without a socket, for clients in this process: they use its address until it is dropped.
+    /// `line` decides what happens to each request.
     pub fn inside(&self, line: Arc<dyn Line>) -> Inside {
         Inside::open(Arc::clone(&self.gateway), self.endpoint.clone(), line)
     }
@@ -167,7 +167,7 @@ impl LocalCosmos {
         &self.endpoint
     }
 
-    /// The account key. It is public knowledge and not checked: the account is reachable from this machine only.
+    /// The account key. It is public and not checked: the account can only be reached from this machine.
     pub fn key(&self) -> &str {
         EMULATOR_KEY
     }
@@ -212,7 +212,7 @@ impl LocalCosmos {
         self.gateway.charged(&ContainerName::new(database, container))
     }
 
-    /// Moves the clock that decides over time to live forward, for tests that cannot wait.
+    /// Moves the clock that decides about time to live forward, for tests that cannot wait.
     pub fn advance_clock(&self, by: Duration) {
         self.gateway.clock().advance(by);
     }
@@ -228,19 +228,19 @@ impl LocalCosmos {
         }
     }
 
-    /// Creates a database unless it is there; returns whether it was made.
+    /// Creates a database unless it exists; returns whether it was created.
     pub async fn create_database(&self, database: &str) -> Result<bool, LocalError> {
         self.create("/dbs", serde_json::json!({ "id": database })).await
     }
 
-    /// Creates a container from its REST description (`id`, `partitionKey`, ...) unless it is there; returns whether
-    /// it was made.
+    /// Creates a container from its REST description (`id`, `partitionKey`, ...) unless it exists; returns whether it
+    /// was created.
     pub async fn create_container(&self, database: &str, description: serde_json::Value) -> Result<bool, LocalError> {
         let path = format!("{}/colls", ContainerName::new(database, "x").path().trim_end_matches("/colls/x"));
         self.create(&path, description).await
     }
 
-    /// Deletes a container with all that is in it; returns whether there was one.
+    /// Deletes a container with everything in it; returns whether there was one.
     ///
     /// # Errors
     /// When the account refuses.
@@ -254,7 +254,7 @@ impl LocalCosmos {
         }
     }
 
-    /// Closes the port and ends what runs in the background.
+    /// Closes the port and stops what runs in the background.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         for task in std::mem::take(&mut self.tasks) {

@@ -1,4 +1,4 @@
-//! What databases and containers were promised: their offers. Nothing is throttled by them.
+//! The throughput that databases and containers were given: their offers. Nothing is throttled by them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::list;
 use super::message::{Answer, Ask};
 
-/// What the service gives a container for which nothing was asked, in request units a second.
+/// What the service gives a container when no throughput was requested, in request units per second.
 const DEFAULT_THROUGHPUT: i64 = 400;
 const MIN_THROUGHPUT: i64 = 400;
 const MIN_AUTOSCALE: i64 = 1000;
@@ -24,7 +24,7 @@ pub(super) struct Offers {
     known: Mutex<BTreeMap<String, Value>>,
 }
 
-/// Reads from the headers of a create request what is asked for; `None` when nothing is.
+/// Reads from the headers of a create request what throughput is requested; `None` when none is.
 pub(super) fn asked(ask: &Ask) -> Result<Option<Value>, Box<Answer>> {
     let invalid = |name: &str| Box::new(Answer::bad_request(format!("The header {name} is not understood")));
     if let Some(text) = ask.headers.get(AUTOSCALE) {

@@ -30,7 +30,7 @@ enum Operation {
     Move { path: String, from: String },
 }
 
-/// Some SDKs send the bare list of operations: gives it the object around it.
+/// Some SDKs send the bare list of operations: wraps it in an object.
 pub(super) fn with_envelope(body: Bytes) -> Bytes {
     if !body.trim_ascii_start().starts_with(b"[") {
         return body;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::gateway::Gateway;
 use super::message::{Answer, Ask, Headers};
 
-/// Larger than any request that the service accepts; what passes it is refused unread.
+/// Larger than any request that the service accepts; larger ones are refused unread.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 /// How long connections may take to end on shutdown.
 const GOODBYE: Duration = Duration::from_secs(1);

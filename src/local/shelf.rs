@@ -1,5 +1,5 @@
-//! What is kept and listed, and has no effect: users and permissions, stored procedures, triggers, functions, conflicts.
-//! Whoever wants a script to run is refused.
+//! Resources that are kept and listed but have no effect: users and permissions, stored procedures, triggers,
+//! functions, conflicts. Requests to run a script are refused.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,6 +1,6 @@
-//! The signature of a request for the account's description, which every client reads first. Other requests are not
-//! checked: the account is reachable from this machine only. But a client that was given a wrong key, or none, learns it
-//! here and not in Azure.
+//! Checks the signature of the request for the account's description, which every client reads first. Other requests
+//! are not checked: the account can only be reached from this machine. But a client with a wrong key, or none, learns
+//! that here and not in Azure.
 
 use base64::Engine as _;
 use hmac::{Hmac, Mac as _};

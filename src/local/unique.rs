@@ -1,4 +1,4 @@
-//! Unique keys: the values that are taken, so that a write looks at its own and not at the whole partition, as the emulator
+//! Unique keys: tracks the values that are taken, so that a write does not search the whole partition, as the emulator
 //! does.
 
 use std::collections::{HashMap, HashSet};
@@ -10,7 +10,7 @@ use super::{
     message::{Answer, json_of},
 };
 
-/// The unique keys of one container, and who has which values.
+/// The unique keys of one container, and which document has which values.
 #[derive(Debug)]
 pub(super) struct UniqueKeys {
     /// The paths of each.
@@ -34,7 +34,7 @@ impl UniqueKeys {
         (!keys.is_empty()).then(|| Self { keys, taken: HashMap::new() })
     }
 
-    /// Whether another document than these has values of `document`.
+    /// Whether a document other than these has the values of `document`.
     pub fn conflicts(&self, epk: &Epk, document: &Value, own: &[&str]) -> bool {
         self.places(epk, document).any(|place| self.taken.get(&place).is_some_and(|id| !own.contains(&id.as_str())))
     }
@@ -46,7 +46,7 @@ impl UniqueKeys {
         self.taken.extend(places.into_iter().map(|place| (place, key.id.clone())));
     }
 
-    /// Frees the values of a document that is no more.
+    /// Frees the values of a document that is gone.
     pub fn remove(&mut self, key: &DocumentKey, text: &[u8]) {
         let Ok(document) = json_of(text) else { return };
         let places: Vec<Place> = self.places(&key.epk, &document).collect();
@@ -57,7 +57,7 @@ impl UniqueKeys {
         }
     }
 
-    /// A value that is not there counts as null; numbers are compared as doubles.
+    /// A missing value counts as null; numbers are compared as doubles.
     fn places<'a>(&'a self, epk: &'a Epk, document: &'a Value) -> impl Iterator<Item = Place> + 'a {
         self.keys.iter().enumerate().map(move |(number, paths)| {
             let value = |path: &String| match value_at(document, path) {
@@ -70,13 +70,13 @@ impl UniqueKeys {
     }
 }
 
-/// The writes of a batch, one after the other, before any of them is carried out.
+/// The writes of a batch, one after another, before any of them is carried out.
 pub(super) struct Trial<'a> {
     keys: &'a UniqueKeys,
     epk: &'a Epk,
     /// Values that documents of the batch have by now.
     taken: HashMap<Place, String>,
-    /// Documents whose values of before do not count any more.
+    /// Documents whose earlier values no longer count.
     written: HashSet<String>,
 }
 
@@ -107,7 +107,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// What the service says of values that another document has.
+/// The service's message about values that another document has.
 pub(super) const TAKEN: &str = "Resource with specified ID, name, or unique index already exists";
 
 /// The answer to a write of values that another document has.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{config::is_mongo_address, secret::Secret};
 
-/// `mongodb://…` or `mongodb+srv://…`. Shown as scheme and hosts.
+/// `mongodb://…` or `mongodb+srv://…`. Displayed as scheme and hosts.
 #[derive(Clone)]
 pub struct Address {
     uri: Secret,
@@ -12,18 +12,18 @@ pub struct Address {
     hidden: Vec<Secret>,
 }
 
-/// A text that is no address.
+/// A text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is no MongoDB address: write mongodb://HOST[:PORT]/ or mongodb+srv://HOST/")]
 pub struct NotAnAddress;
 
-/// What the driver has against an address.
+/// Why the driver rejects an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotUnderstood(String);
 
 impl Address {
-    /// Reads an address. What the options of it mean, the driver says when it connects.
+    /// Parses an address. The driver checks its options when it connects.
     ///
     /// # Errors
     /// When it has another scheme, or no host.
@@ -35,7 +35,8 @@ impl Address {
         if hosts.is_empty() || !hosts.split(',').all(has_port_or_none) {
             return Err(NotAnAddress);
         }
-        // A password that is not encoded may hold a slash: then it ends nowhere, and nothing behind it is shown.
+        // A password that is not encoded may contain a slash: then the end of the address is unknown, and nothing after
+        // it is shown.
         if tail.contains('@') {
             return Err(NotAnAddress);
         }
@@ -49,10 +50,10 @@ impl Address {
         })
     }
 
-    /// Makes sure that the driver understands all of it; contacts nobody.
+    /// Checks that the driver accepts all of it; contacts nobody.
     ///
     /// # Errors
-    /// With what the driver says, without any secret.
+    /// With the driver's reason, without any secret.
     pub fn check(&self) -> Result<(), NotUnderstood> {
         let understood = mongodb::options::ConnectionString::parse(self.uri());
         understood.map(drop).map_err(|e| NotUnderstood(self.without_secrets(&e.kind.to_string())))
@@ -79,7 +80,7 @@ impl Address {
     }
 }
 
-/// Whether what stands behind a host's colon can be a port. An IPv6 address has colons of its own, in brackets.
+/// Whether the text after a host's colon can be a port. An IPv6 address has colons of its own, in brackets.
 fn has_port_or_none(host: &str) -> bool {
     let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
     behind.split_once(':').is_none_or(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))

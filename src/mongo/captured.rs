@@ -1,4 +1,4 @@
-//! A collection and the history of it.
+//! A collection with its history.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl MongoCollection {
-    /// The same with its history, which an account of Cosmos DB has.
+    /// The collection together with its history, which is in a Cosmos DB account.
     ///
     /// # Errors
     /// When the history cannot be opened.

@@ -18,25 +18,25 @@ use mongodb::{
 use super::{Address, Dialect, failure::failure};
 use crate::cosmos::Failure;
 
-/// How long a command waits for a server that does not answer, unless its address says so.
+/// How long a command waits for a server that does not answer, unless the address says otherwise.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The oldest protocol that the driver speaks (4.4).
+/// The oldest wire version that the driver supports (4.4).
 const OLDEST: i32 = 9;
-/// Servers below this understand no `$changeStreamSplitLargeEvent` (7.0).
+/// Servers below this do not support `$changeStreamSplitLargeEvent` (7.0).
 const SPLITS: i32 = 21;
-/// Servers below this keep no images (6.0).
+/// Servers below this do not keep images (6.0).
 const IMAGES: i32 = 17;
 
 /// The connections of this process.
 static OPEN: Mutex<Vec<Client>> = Mutex::new(Vec::new());
 
-/// Closes the connections of this process: for who ends its runtime. The driver's tasks do not survive each other; one that
-/// still closes a cursor then would panic.
+/// Closes the connections of this process, for callers that end its runtime. The driver's tasks depend on each other:
+/// one that is still closing a cursor then would panic.
 pub async fn close() {
     let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
     for client in open {
-        // Whoever still has a cursor in its hands keeps it from ending in good order.
+        // A cursor that is still in use prevents an orderly end.
         let _ = tokio::time::timeout(GOOD_ORDER, client.shutdown()).await;
     }
 }
@@ -44,7 +44,7 @@ pub async fn close() {
 /// How long connections may take to close.
 const GOOD_ORDER: Duration = Duration::from_secs(1);
 
-/// One deployment. Cloning shares the connections.
+/// One deployment. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Mongo {
     pub(super) client: Client,
@@ -57,16 +57,16 @@ pub struct Mongo {
 }
 
 impl Mongo {
-    /// Connects, and asks the server what it is unless that is given.
+    /// Connects, and asks the server what it is unless the dialect is given.
     ///
     /// # Errors
-    /// When the address is wrong, the server cannot be reached or refuses, or is too old for the driver.
+    /// When the address is wrong, the server cannot be reached or refuses, or it is too old for the driver.
     pub async fn connect(address: Address, dialect: Option<Dialect>) -> Result<Self, Failure> {
         let fail = |e: &mongodb::error::Error| failure(&address, "connect", e);
         let mut options = ClientOptions::parse(address.uri()).await.map_err(|e| fail(&e))?;
         options.app_name.get_or_insert_with(|| "cosmos-rewind".into());
         options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
-        // The driver gives up on a server that is too old as on one that does not answer, after a while.
+        // For a server that is too old, as for one that does not answer, the driver only gives up after a while.
         let spoken = Arc::new(AtomicI32::new(0));
         let seen = spoken.clone();
         options.sdam_event_handler = Some(EventHandler::callback(move |event| {
@@ -93,7 +93,7 @@ impl Mongo {
             }
             Err(e) => return Err(fail(&e)),
         };
-        // Who has no such right is told nothing, and needs nothing of it.
+        // A caller without the right to ask is told nothing, and does not need the answer.
         let build = match dialect {
             None => admin.run_command(doc! { "buildInfo": 1 }).await.unwrap_or_default(),
             Some(_) => Document::new(),
@@ -126,17 +126,17 @@ impl Mongo {
         failure(&self.address, context, error)
     }
 
-    /// Whether events of more than 16 MB come in parts.
+    /// Whether events of more than 16 MB are split into parts.
     pub(super) fn splits_events(&self) -> bool {
         self.dialect == Dialect::MongoDb && self.wire >= SPLITS
     }
 
-    /// Whether it keeps what documents were before and after a change, where a collection says so.
+    /// Whether it keeps what documents were before and after a change, for collections that ask for it.
     pub(super) fn keeps_images(&self) -> bool {
         self.dialect == Dialect::MongoDb && self.wire >= IMAGES
     }
 
-    /// Whether several operations can be made one.
+    /// Whether it supports transactions.
     pub(super) fn has_transactions(&self) -> bool {
         self.has_transactions
     }
@@ -146,7 +146,7 @@ impl Mongo {
         self.is_sharded
     }
 
-    /// The deployment's own time; `None` where it has none.
+    /// The deployment's own time; `None` when it has none.
     ///
     /// # Errors
     /// When it does not answer.

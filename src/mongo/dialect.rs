@@ -1,4 +1,4 @@
-//! Which kind of server: they speak one protocol, and differ in what their change streams tell.
+//! Kinds of servers: they speak one protocol, and differ in what their change streams deliver.
 
 use std::{fmt, str::FromStr};
 
@@ -12,29 +12,30 @@ use crate::cosmos::FeedMode;
 pub enum Dialect {
     /// MongoDB and Atlas: every operation, with its time.
     MongoDb,
-    /// Azure Cosmos DB for MongoDB with request units: the newest text of each document, no deletes, no times. It insists
-    /// on one pipeline, and all documents of a page carry one token.
+    /// Azure Cosmos DB for MongoDB with request units: the newest text of each document, no deletes, no times. It
+    /// insists on one pipeline, and all documents of a page share one token.
     CosmosRu,
-    /// Azure DocumentDB (formerly Azure Cosmos DB for MongoDB vCore): deletes, but neither images nor what an update changed.
+    /// Azure DocumentDB (formerly Azure Cosmos DB for MongoDB vCore): deletes, but neither images nor what an update
+    /// changed.
     DocumentDb,
 }
 
 impl Dialect {
-    /// Recognises the server by its address and what it says of itself.
+    /// Recognises the server by its address and by what it says about itself.
     pub(super) fn recognised(address: &Address, hello: &Document, build: &Document) -> Self {
         let has_host =
             |suffix: &str| address.hosts().any(|host| host.split(':').next().is_some_and(|h| h.ends_with(suffix)));
         if has_host(".mongocluster.cosmos.azure.com") || build.contains_key("documentdb_versions") {
             return Self::DocumentDb;
         }
-        // The replica set of every account of this kind.
+        // The replica set name of every account of this kind.
         if has_host(".mongo.cosmos.azure.com") || hello.get_str("setName").is_ok_and(|name| name == "globaldb") {
             return Self::CosmosRu;
         }
         Self::MongoDb
     }
 
-    /// What of the changes its stream delivers.
+    /// Which changes its stream delivers.
     pub fn mode(self) -> FeedMode {
         if self == Self::CosmosRu { FeedMode::Latest } else { FeedMode::AllVersions }
     }

@@ -1,4 +1,4 @@
-//! What a driver's error means for this program. Decided by codes and labels, never by a message.
+//! Translates the driver's errors for this program. Decided by codes and labels, never by a message.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ const NO_NAMESPACE: i32 = 26;
 const HISTORY_LOST: i32 = 286;
 /// `CommandNotFound`.
 const NO_COMMAND: i32 = 59;
-/// Too many request units, of Azure Cosmos DB for MongoDB.
+/// Too many request units, in Azure Cosmos DB for MongoDB.
 const THROTTLED: i32 = 16500;
 
-/// The server's code, when it is an answer of the server.
+/// The server's code, if the server answered.
 pub(super) fn code_of(error: &Error) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(command) => Some(command.code),
@@ -26,23 +26,23 @@ pub(super) fn code_of(error: &Error) -> Option<i32> {
     }
 }
 
-/// Whether the server does not know such a command.
+/// Whether the server does not have such a command.
 pub(super) fn is_unknown_command(error: &Error) -> bool {
     code_of(error) == Some(NO_COMMAND)
 }
 
-/// A failure of the driver, in this program's terms.
+/// An error of the driver, in this program's terms.
 pub(super) fn failure(address: &Address, context: &str, error: &Error) -> Failure {
     let (status, message) = understood(error);
     let mut failure = Failure::from_status(context.into(), status, &address.without_secrets(&message), pause_of(error));
     if code_of(error) == Some(NO_NAMESPACE) {
-        // It may be made at any time, and the stream then begins with its first document.
+        // It may be created at any time; the stream then begins with its first document.
         failure.disposition = Disposition::Transient;
     }
     failure
 }
 
-/// The status that the service of the other source would give, and the message.
+/// The status that Cosmos DB would return in this case, and the message.
 fn understood(error: &Error) -> (Status, String) {
     let status = |code| Status::new(code, 0);
     match &*error.kind {
@@ -114,7 +114,7 @@ fn by_code(code: i32, error: &Error) -> Status {
     Status::new(code, 0)
 }
 
-/// How long the server asks to wait: Azure's only says so in its message.
+/// How long the server asks to wait: Azure only says so in its message.
 fn pause_of(error: &Error) -> Option<Duration> {
     if code_of(error) != Some(THROTTLED) {
         return None;

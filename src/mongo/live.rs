@@ -1,4 +1,4 @@
-//! A collection as a live container: its documents as text, and writes that keep what somebody else has written since.
+//! A collection as a live container: its documents as text, and writes that keep what others have written since.
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ use crate::{
     },
 };
 
-/// Documents of a page.
+/// Documents per page.
 const PAGE: u32 = 1000;
-/// Attempts at a transaction that others were in the way of.
+/// How often a transaction that conflicted with others is attempted.
 const ATTEMPTS: usize = 5;
 
 /// One collection.
@@ -39,11 +39,11 @@ struct Shared {
     collection: Collection<RawDocumentBuf>,
     rid: String,
     key_paths: KeyPaths,
-    /// Paths of the shard key, dotted; empty: the collection is not sharded, as far as the server says.
+    /// Paths of the shard key, dotted; empty when the collection is not sharded, as far as the server says.
     shard_key: Vec<String>,
 }
 
-/// What becomes of a document that is still as it was.
+/// What happens to a document that is unchanged.
 enum Change {
     Replace(RawDocumentBuf),
     Delete,
@@ -69,7 +69,7 @@ impl MongoCollection {
         self.shared.mongo.fail(context, error)
     }
 
-    /// The document of an id, in a session when there is one.
+    /// The document with an id, within a session if there is one.
     async fn find(&self, id: &Bson, session: Option<&mut ClientSession>) -> Result<Option<RawDocumentBuf>, Failure> {
         let fail = |e: mongodb::error::Error| self.fail("read document", &e);
         let filter = doc! { "_id": { "$eq": id.clone() } };
@@ -90,7 +90,7 @@ impl MongoCollection {
         Ok(found.pop())
     }
 
-    /// A filter for a document: its `_id`, and the shard key that goes along.
+    /// A filter for a document: its `_id` and its shard key.
     fn filter(&self, id: &Bson, document: &RawDocument) -> Result<Document, Failure> {
         let mut filter = doc! { "_id": { "$eq": id.clone() } };
         if self.shared.shard_key.is_empty() {
@@ -104,7 +104,7 @@ impl MongoCollection {
         Ok(filter)
     }
 
-    /// Changes a document while it has these bytes.
+    /// Changes a document only while it has these bytes.
     async fn change(&self, context: &str, id: &str, etag: Option<&str>, change: Change) -> Result<Written, Failure> {
         let id = id_value(id).map_err(|e| Failure::invalid(context.into(), e.to_string()))?;
         let Some(etag) = etag else { return self.unconditional(context, &id, change).await };
@@ -114,7 +114,7 @@ impl MongoCollection {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             match self.in_transaction(context, &id, etag, &change).await {
-                // Somebody else writes the document now: the next look sees what has become of it.
+                // Somebody else is writing the document: the next look sees the result.
                 Err(failure) if failure.status == WRITE_CONFLICT => last = Some(failure),
                 done => return done,
             }
@@ -149,14 +149,14 @@ impl MongoCollection {
                 Ok(written)
             }
             Err(failure) => {
-                // It ends by itself otherwise, and has written nothing.
+                // Otherwise it ends by itself, without having written anything.
                 let _ = session.abort_transaction().await;
                 Err(failure)
             }
         }
     }
 
-    /// The same where there are no transactions: the server compares the whole document while it writes.
+    /// The same without transactions: the server compares the whole document while it writes.
     async fn compared(&self, context: &str, id: &Bson, etag: &str, change: &Change) -> Result<Written, Failure> {
         let fail = |e: mongodb::error::Error| self.fail(context, &e);
         let live = self.find(id, None).await?.ok_or_else(|| gone(context))?;
@@ -195,7 +195,7 @@ impl MongoCollection {
         }
     }
 
-    /// Puts a document in the place of another one.
+    /// Replaces a document.
     async fn put(
         &self,
         filter: Document,
@@ -242,7 +242,7 @@ impl MongoCollection {
     }
 }
 
-/// The status of a write that another one was in the way of.
+/// The status of a write that conflicted with another one.
 const WRITE_CONFLICT: Status = Status::new(449, 0);
 
 fn gone(context: &str) -> Failure {
@@ -261,17 +261,17 @@ fn key_of(id: &str) -> PartitionKey {
     PartitionKey(vec![KeyValue::String(id.to_owned())])
 }
 
-/// A server takes a document whose members are called `$...` when it is inserted, and refuses it as a replacement; as the
-/// result of a pipeline it takes it. `None` for every other document, and for what a pipeline could not give back.
+/// A server accepts a document with members named `$...` when it is inserted, but not as a replacement; as the result
+/// of a pipeline it accepts it. `None` for every other document, and for those that a pipeline could not reproduce.
 fn as_pipeline(document: &RawDocumentBuf) -> Option<Vec<Document>> {
     document.iter().flatten().any(|(name, _)| name.as_str().starts_with('$')).then_some(())?;
     let whole = Document::try_from(&**document).ok()?;
-    // Of two members with one name it has one.
+    // Of two members with the same name it keeps only one.
     RawDocumentBuf::try_from(&whole).is_ok_and(|again| again == *document).then_some(())?;
     Some(vec![doc! { "$replaceWith": { "$literal": whole } }])
 }
 
-/// A document's text with its fingerprint as its etag.
+/// A document's text, with its fingerprint as the etag.
 fn live_text(document: &RawDocument) -> Result<String, Failure> {
     let mut text = text_of(document.as_bytes()).map_err(|e| Failure::invalid("read document".into(), e.to_string()))?;
     text.pop();
@@ -379,7 +379,7 @@ impl LiveContainer for MongoCollection {
         self.shared.rid.split_once(':').map(|(_, ns)| ns)
     }
 
-    /// Documents of MongoDB have no time.
+    /// MongoDB documents have no time.
     fn newest(&self) -> Answer<'_, Option<End>> {
         ready(Ok(None)).boxed()
     }

@@ -1,5 +1,5 @@
-//! MongoDB, and what speaks its protocol on Azure: a source of changes, and a target of restores. Everything else of this
-//! program sees documents as text, and does not know where they are from.
+//! MongoDB, and what speaks its protocol on Azure: a source of changes, and a target of restores. The rest of this
+//! program sees documents as text, and does not know where they come from.
 
 mod address;
 mod captured;

@@ -1,4 +1,4 @@
-//! The shard key of a collection: a write of one document goes along with it.
+//! The shard key of a collection, which goes along with every write of a document.
 
 use bson::{Bson, Document, doc};
 use mongodb::error::ErrorKind;
@@ -14,7 +14,7 @@ pub(super) async fn key(mongo: &Mongo, database: &str, name: &str) -> Result<Vec
         let action = doc! { "customAction": "GetCollection", "collection": name };
         let answer = match mongo.database(database).run_command(action).await {
             Ok(answer) => answer,
-            // It does not exist yet, or the server knows no such command.
+            // It does not exist yet, or the server does not have such a command.
             Err(e) if matches!(&*e.kind, ErrorKind::Command(_)) => return Ok(Vec::new()),
             Err(e) => return Err(fail(&e)),
         };
@@ -28,7 +28,7 @@ pub(super) async fn key(mongo: &Mongo, database: &str, name: &str) -> Result<Vec
     Ok(found.and_then(|found| found.get_document("key").map(names).ok()).unwrap_or_default())
 }
 
-/// The value of a path of the key. A document that has none counts as one with null there.
+/// The value at a path of the key; a missing one counts as null.
 pub(super) fn value(document: &Document, path: &str) -> Bson {
     match path.split_once('.') {
         None => document.get(path).cloned().unwrap_or(Bson::Null),

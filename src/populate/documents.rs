@@ -12,7 +12,7 @@ use crate::{
     zipcodes,
 };
 
-/// A generated document for a container with these key paths: those it lacks hold the zip code.
+/// A generated document for a container with these key paths: missing ones are filled with the zip code.
 pub(super) fn zip_document(
     zip: &zipcodes::Zipcode,
     key_paths: &KeyPaths,

@@ -1,4 +1,4 @@
-//! Gives documents of a file the id and the partition key that a container needs.
+//! Gives documents from a file the id and the partition key that a container needs.
 
 use super::{DocumentError, PopulateError};
 use crate::change::{
@@ -10,14 +10,14 @@ use crate::change::{
 /// Where the id and the partition key of a document are copied from.
 #[derive(Debug, Clone, Default)]
 pub struct IdMapping {
-    /// The path of the value that becomes the id; documents have their own id without it.
+    /// The path of the value that becomes the id; without it, documents have their own.
     pub id_from: Option<Vec<String>>,
-    /// The paths of the values that become the partition key, in its order; documents have their own without them.
+    /// The paths of the values that become the partition key, in its order; without them, documents have their own.
     pub pk_from: Vec<Vec<String>>,
 }
 
 impl IdMapping {
-    /// Says whether the mapping fits a container's key.
+    /// Checks whether the mapping fits a container's key.
     ///
     /// # Errors
     /// When there are more or fewer paths than the key has.

@@ -44,16 +44,16 @@ use crate::{
     zipcodes,
 };
 
-/// Problems that are named one by one; the rest is only counted.
+/// How many problems are named; the rest is only counted.
 const SHOWN_PROBLEMS: u64 = 10;
 
 /// Which documents are written, and how fast.
 pub struct Request {
     /// Where they come from.
     pub from: Origin,
-    /// Repeats the random choices of an earlier run.
+    /// Seed of the random choices, to repeat an earlier run.
     pub seed: Option<u64>,
-    /// At most this many documents a second.
+    /// At most this many documents per second.
     pub rate: Option<f64>,
     /// Writes in flight.
     pub concurrency: usize,
@@ -61,7 +61,7 @@ pub struct Request {
 
 /// Where documents come from.
 pub enum Origin {
-    /// So many upserts of randomly picked zip codes.
+    /// This many upserts of randomly picked zip codes.
     Generated(u64),
     /// A file: a JSON array, JSON lines, or objects.
     File {
@@ -69,7 +69,7 @@ pub enum Origin {
         input: Box<dyn BufRead + Send>,
         /// Where ids and keys are copied from.
         mapping: IdMapping,
-        /// So many random updates after that.
+        /// This many random updates after that.
         updates: u64,
     },
 }
@@ -93,9 +93,9 @@ pub struct Report {
     pub ru: f64,
     /// Seconds.
     pub seconds: f64,
-    /// Documents written in a second.
+    /// Documents written per second.
     pub per_second: f64,
-    /// What ended the writing: every other write would have failed, too.
+    /// The failure that ended the writing: every further write would have failed, too.
     #[serde(skip)]
     pub refused: Option<Failure>,
     /// Why the input ended too early.
@@ -109,13 +109,13 @@ pub struct Report {
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum PopulateError {
-    /// This is no number of documents a second.
+    /// This is not a valid number of documents per second.
     #[error("{0} is not a rate")]
     Rate(f64),
     /// The container cannot be opened.
     #[error("cannot open the container")]
     Open(#[source] Failure),
-    /// The paths of the mapping are not as many as the key's.
+    /// The mapping has another number of paths than the key.
     #[error("{given} paths are given for the key {key}")]
     KeyCount {
         /// Paths that are given.
@@ -137,13 +137,13 @@ pub enum PopulateError {
 /// Why a document cannot be written; displays as what follows its place.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// The input has none there.
+    /// The input has no document there.
     #[error(transparent)]
     None(#[from] input::NoDocument),
-    /// It is no JSON object.
+    /// It is not a JSON object.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    /// A member cannot be given another value; the reason.
+    /// A member cannot be changed; the reason.
     #[error("{0}")]
     Set(String),
     /// It has no id.
@@ -152,13 +152,13 @@ pub enum DocumentError {
     /// Its id is empty.
     #[error("has an empty id; name another field with --id-from /FIELD")]
     EmptyId,
-    /// Its id is no string; the id's text.
+    /// Its id is not a string; the id's text.
     #[error("has the id {0}, which is not a string; write --id-from /id to make it one")]
     OtherId(String),
-    /// It lacks a part of the partition key; the part's path.
+    /// It lacks a component of the partition key; the component's path.
     #[error("has no partition key value at {0}; name the field to take it from with --pk-from /FIELD")]
     NoKey(String),
-    /// It has nothing at the path from which a value is copied; the path.
+    /// It has nothing at the path that a value is copied from; the path.
     #[error("has no value at {0} to take its id or partition key from")]
     NoValue(String),
 }
@@ -167,7 +167,7 @@ impl Request {
     /// Checks what can be checked before anything is contacted.
     ///
     /// # Errors
-    /// When the rate is none.
+    /// When the rate is invalid.
     pub fn check(&self) -> Result<(), PopulateError> {
         match self.rate {
             Some(rate) if !(rate.is_finite() && rate > 0.0) => Err(PopulateError::Rate(rate)),
@@ -176,7 +176,7 @@ impl Request {
     }
 }
 
-/// Writes documents. A report says so when the input ended too early, or the service refused.
+/// Writes documents. The report says so when the input ended too early, or the service refused.
 ///
 /// # Errors
 /// When nothing was written: the input cannot be used, or the container cannot be opened.
@@ -235,7 +235,7 @@ pub async fn run(request: Request, cx: &Context<'_>) -> Result<Report, PopulateE
     })
 }
 
-/// Names the first problems, counts the others.
+/// Names the first problems and counts the others.
 struct Problems<'a> {
     step: &'a dyn ProgressStep,
     count: AtomicU64,
@@ -254,7 +254,7 @@ impl Problems<'_> {
     }
 }
 
-/// Where documents go, at a rate.
+/// The destination of documents, with a rate.
 struct Sink {
     writers: Writers,
     rate: DocumentRate,
@@ -262,7 +262,7 @@ struct Sink {
 }
 
 impl Sink {
-    /// False when nothing more can be written.
+    /// Returns false when nothing more can be written.
     async fn upsert(&self, item: ItemKey, text: String) -> bool {
         self.stop.run_until_cancelled(self.rate.wait()).await.is_some()
             && self.writers.send(Job { item, action: Action::Upsert(text.into_bytes()) }).await
@@ -300,7 +300,7 @@ async fn write_all(
     }
 }
 
-/// False when it ended before all were handed over.
+/// Returns false when it ended before all were queued.
 async fn generate(sink: &Sink, key_paths: &KeyPaths, rng: &mut StdRng, count: u64) -> Result<bool, PopulateError> {
     for seq in 1..=count {
         let zip = zipcodes::pick(rng);
@@ -312,7 +312,7 @@ async fn generate(sink: &Sink, key_paths: &KeyPaths, rng: &mut StdRng, count: u6
     Ok(true)
 }
 
-/// Writes the documents of a file once each; returns those written when they are to be kept.
+/// Writes the documents of a file once each; returns those written, if they are to be kept.
 async fn from_file(
     sink: &Sink,
     file: Box<dyn BufRead + Send>,
@@ -346,9 +346,9 @@ async fn from_file(
             }
         }
     }
-    // The reader stops at its next document when nobody listens any more.
+    // The reader stops at its next document once the receiver is dropped.
     drop(read);
-    // It may wait for input that nobody gives.
+    // The reader may be waiting for input that nobody types.
     let broken_off = match sink.stop.run_until_cancelled(reader).await {
         None | Some(Ok(Ok(()))) => None,
         Some(Ok(Err(e))) => Some(e),
@@ -357,7 +357,7 @@ async fn from_file(
     (kept, Read { rejected, broken_off, stopped })
 }
 
-/// Writes documents again at random, with fresh `seq`, `timestamp` and `epoch`; false when it ended before that was done.
+/// Writes documents again at random, with fresh `seq`, `timestamp` and `epoch`; returns false when it ended early.
 async fn update(sink: &Sink, kept: &[(ItemKey, String)], rng: &mut StdRng, count: u64) -> Result<bool, PopulateError> {
     if kept.is_empty() {
         return Ok(true);

@@ -1,11 +1,11 @@
-//! The rate at which documents are written.
+//! Limits the rate at which documents are written.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// Holds writes back to a number of documents a second.
+/// Holds writes back to a number of documents per second.
 pub(super) struct DocumentRate {
     start: tokio::time::Instant,
     rate: Option<f64>,

@@ -32,10 +32,10 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApplyOptions {
-    /// Epoch seconds written into restored documents as [`STAMP`](super::plan::STAMP); `None`: the exact content.
+    /// Epoch seconds written into restored documents as [`STAMP`](super::plan::STAMP); `None` writes the exact content.
     #[serde(default)]
     pub stamp: Option<i64>,
-    /// Only these fields are put back into the live document; empty: the whole document.
+    /// Only these fields are put back into the live document; empty means the whole document.
     #[serde(default)]
     pub only: Vec<String>,
 }
@@ -46,12 +46,12 @@ pub struct Applier<'a> {
     pub containers: &'a Containers,
     /// How.
     pub manner: &'a ApplyOptions,
-    /// Overwrite documents that moved since the plan was made.
+    /// Whether documents that changed since the plan was made are overwritten.
     pub force: bool,
-    /// Whether what the plan says of the history still holds: it was made a short while ago, and nothing was removed
+    /// Whether what the plan says about the history still holds: it was made a short while ago, and nothing was removed
     /// from the history since.
     pub fresh: bool,
-    /// When applying began, by the service's clock, epoch seconds: what has been there since before is not our own.
+    /// When applying began, by the service's clock, epoch seconds: what is older is not our own.
     pub begun: Option<i64>,
     /// Where it is noted that a step is about to be written; `None` while planning.
     pub intents: Option<&'a Intents>,
@@ -63,7 +63,7 @@ pub struct Applier<'a> {
     pub clock: &'a dyn Clock,
 }
 
-/// What a step comes to: the document to be written, and the one that is there.
+/// The result of preparing a step: the document to write, and the one that exists.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// The text to write; `None` for a delete.
@@ -72,20 +72,20 @@ pub struct Prepared {
     pub live: Option<String>,
 }
 
-/// Texts that were read while planning; `None`: not read.
+/// Texts that were read while planning; `None` means not read.
 #[derive(Debug, Clone, Default)]
 pub struct Prefetched {
     /// The version in force.
     pub version: Option<String>,
-    /// The live document, `Some(None)` when there is none.
+    /// The live document, `Some(None)` when it does not exist.
     pub live: Option<Option<String>>,
 }
 
 impl Applier<'_> {
-    /// Reads the version and the live document of a step; the text that would be written.
+    /// Reads the version and the live document of a step, and composes the text to write.
     ///
     /// # Errors
-    /// When either cannot be read or the version is no document.
+    /// When either cannot be read, or the version is not a document.
     pub async fn prepare(&self, step: &Step, hand: Prefetched) -> Result<Prepared, StepError> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let live = match hand.live {
@@ -150,8 +150,8 @@ impl Applier<'_> {
         Ok(text.ok_or_else(|| wrong("a step to write has no document".into()))?)
     }
 
-    /// Whether the live document is what a text makes of it: with or without the stamp of a restore, where the text has
-    /// none of its own.
+    /// Whether the live document is what a text would make it: with or without the stamp of a restore, when the text
+    /// has none of its own.
     pub(super) fn is_there(&self, text: &Composed, live: &str) -> bool {
         same_document(&text.text, live, false)
             || text.stamped.as_ref().is_some_and(|plain| same_document(plain, live, true))
@@ -213,8 +213,8 @@ impl Applier<'_> {
         Ok(outcome)
     }
 
-    /// The common case in half the requests: nothing has to be saved first, because there is nothing or it is in the
-    /// history, and the etag of the plan guards the rest. Whatever else is found goes the long way.
+    /// The common case, with half the requests: nothing has to be saved first, because there is nothing or it is in the
+    /// history, and the plan's etag guards the rest. Anything else goes the long way.
     async fn write_at_once(&self, step: &Step, outcome: &mut Outcome) -> Result<Attempt, StepError> {
         let saved = step.live.is_none() || (step.saved && self.fresh && !self.containers.is_elsewhere());
         if !saved || !self.manner.only.is_empty() || step.is_edit() || !step.action.writes() {
@@ -226,7 +226,7 @@ impl Applier<'_> {
             _ => Some(self.text(step, &item, None, None).await?),
         };
         self.check(step, text.as_ref())?;
-        // Once a delete's answer was lost, nothing tells any more who deleted it: looked at before, it is known.
+        // Once the answer to a delete is lost, nothing tells who deleted the document; checked beforehand, it is known.
         if text.is_none() && self.read_live(&item).await?.as_deref().and_then(etag_of) != step.live {
             return Ok(Attempt::Moved { tried: false });
         }
@@ -245,7 +245,8 @@ impl Applier<'_> {
         }
     }
 
-    /// Notes that a step is about to be written: only now, so that what somebody else had done before is not taken for it.
+    /// Notes that a step is about to be written. Not earlier, so that what somebody else had done before is not taken
+    /// for it.
     fn mark(&self, step: &Step) -> Result<(), StepError> {
         self.intents.map_or(Ok(()), |intents| intents.note(step)).map_err(StepError::Journal)
     }
@@ -271,22 +272,22 @@ impl Applier<'_> {
             .await
     }
 
-    /// Looks first, saves what is there, and writes. `tried`: an attempt may have been stored although it was reported
-    /// as failed.
+    /// Reads first, saves what is there, and writes. `tried` says that an attempt may have been stored although it was
+    /// reported as failed.
     async fn write(&self, step: &Step, tried: bool, outcome: &mut Outcome) -> Result<(), StepError> {
         let item = step.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
         let live = self.read_live(&item).await?;
         let etag = live.as_deref().and_then(etag_of);
         let has_moved = etag != step.live;
         let prepared = match self.prepare(step, Prefetched { version: None, live: Some(live) }).await {
-            // What a value was in may be gone since.
+            // What contained a value may be gone since.
             Err(StepError::Failed(failure)) if has_moved && step.is_edit() && failure.is_own() => {
                 conflicting(outcome, step, etag.as_ref());
                 return Ok(());
             }
             prepared => prepared?,
         };
-        // A merge is of the document that was looked at; of another one it would be another text.
+        // A merge belongs to the document that was read; with another document the text would differ.
         if !(has_moved && step.is_edit()) {
             self.check(step, prepared.text.as_ref())?;
         }
@@ -296,7 +297,7 @@ impl Applier<'_> {
             _ => false,
         };
         if there {
-            // Somebody else may have brought about the same before an attempt of ours whose answer was lost.
+            // Somebody else may have had the same effect before an attempt of ours whose answer was lost.
             let ours = tried
                 && match (&prepared.text, &prepared.live) {
                     (Some(text), Some(live)) => same_document(&text.text, live, false) && !self.is_older(live),
@@ -307,7 +308,7 @@ impl Applier<'_> {
             outcome.after = etag;
             return Ok(());
         }
-        // Somebody's later edit would be lost in a merge that does not know it, so that none can be forced.
+        // A merge does not know somebody's later edit, which would be lost: so it cannot be forced.
         if has_moved && (!self.force || !step.edits.is_empty()) {
             conflicting(outcome, step, etag.as_ref());
             return Ok(());
@@ -315,8 +316,9 @@ impl Applier<'_> {
         outcome.before = etag.clone();
         if let Some(live) = &prepared.live {
             if self.containers.is_elsewhere() {
-                // Its documents are not the source's: saved in the history they would pass for versions of it. So
-                // nothing is replaced there, and only what a restore made itself is deleted (an undo, by its etag).
+                // The documents there are not the source's: saved in the history they would pass for versions of it. So
+                // nothing is replaced there, and only what a restore itself created is deleted (by an undo, on its
+                // etag).
                 if step.action != Action::Delete || self.force {
                     outcome.fate = StepResult::Conflict;
                     outcome.message =
@@ -361,14 +363,14 @@ impl Applier<'_> {
     }
 }
 
-/// What an attempt without a look came to.
+/// The result of an attempt without reading first.
 enum Attempt {
     Done,
     Moved { tried: bool },
 }
 
-/// Whether a guarded write found another document than it expected. A 404 may also be the container's, which the next
-/// look at it will say.
+/// Whether a conditional write found another document than expected. A 404 may also concern the container, which the
+/// next read will reveal.
 fn moved(failure: &Failure) -> bool {
     matches!(failure.disposition, Disposition::PreconditionFailed | Disposition::Conflict | Disposition::NotFound)
 }

@@ -1,4 +1,4 @@
-//! Carries out an approved plan: journals first, writes conditionally, and says what became of every step.
+//! Carries out an approved plan: journals first, writes conditionally, and reports the outcome of every step.
 
 use std::{path::PathBuf, pin::pin};
 
@@ -20,11 +20,11 @@ use crate::{
     history::{AnyContext, Containers, removals},
 };
 
-/// How long what a plan says of the history is relied on, seconds: records may be pruned.
+/// For how many seconds a plan's statements about the history are trusted: records may be pruned.
 const FRESH: i64 = 600;
 
-/// That a plan, and no other, may be carried out. It is made of a plan that keeps to its limits; whoever has to be asked is
-/// asked before.
+/// Permission to carry out this plan and no other. It is given for a plan within its limits; asking a person comes
+/// before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
     plan: String,
@@ -32,7 +32,7 @@ pub struct Approval {
 }
 
 impl Approval {
-    /// Approves a plan that keeps to the limits.
+    /// Approves a plan within the limits.
     ///
     /// # Errors
     /// When it writes or deletes more documents than that.
@@ -41,7 +41,7 @@ impl Approval {
         Ok(Self { plan: plan.head.id.clone(), writes: plan.totals.writes })
     }
 
-    /// Approves plans that are carried out together: the limits are for all of them.
+    /// Approves plans that are carried out together: the limits apply to all of them in total.
     ///
     /// # Errors
     /// When they write or delete more documents than that.
@@ -55,7 +55,7 @@ impl Approval {
         let deletes = plans.iter().map(|plan| plan.totals.count(Action::Delete)).sum();
         let head = plans.first().map(|plan| &plan.head);
         let most = limits.max_deletes.or(head.and_then(|head| head.max_deletes));
-        // An undo deletes what the restore made itself, by its etag.
+        // An undo deletes what the restore itself created, on its etag.
         let is_undo = head.is_some_and(|head| head.undoes.is_some());
         let most = most.unwrap_or(if is_undo { usize::MAX } else { 0 });
         if deletes > most {
@@ -68,10 +68,10 @@ impl Approval {
     }
 }
 
-/// Notes a restore of several containers in the histories of all of them, before anything of it is written.
+/// Notes a restore of several containers in the histories of all of them, before any of it is written.
 ///
 /// # Errors
-/// When one cannot be opened, or does not take it: then nothing may be written.
+/// When one cannot be opened or refuses: then nothing may be written.
 pub async fn announce(head: &Head, run: &str, cx: &AnyContext<'_>) -> Result<(), RestoreError> {
     for Pair { source, changes } in &head.together {
         let names = Names { source: source.clone(), changes: changes.clone(), ..cx.names.clone() };
@@ -87,20 +87,20 @@ pub async fn announce(head: &Head, run: &str, cx: &AnyContext<'_>) -> Result<(),
 /// One use of a plan.
 #[derive(Clone, Copy)]
 pub struct Use<'a> {
-    /// What its journal is called, and its undo.
+    /// The name of its journal, by which it can be undone.
     pub run: &'a str,
-    /// Whether the plan was made a moment ago by the same caller, so that what it says of the history may be relied on.
+    /// Whether the same caller made the plan a moment ago, so that its statements about the history can be trusted.
     pub made_now: bool,
     /// The versions' texts, when they come from an archive.
     pub texts: Option<&'a KeptTexts>,
 }
 
-/// How many steps came to what.
+/// The number of steps with each outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Results {
     /// Written.
     pub done: usize,
-    /// Already up to date.
+    /// Already as planned.
     pub already: usize,
     /// Changed since the plan was made; untouched.
     pub conflict: usize,
@@ -112,7 +112,7 @@ impl Results {
     fn add(&mut self, result: StepResult) {
         *match result {
             StepResult::Done => &mut self.done,
-            // Never an outcome of a run that came to its end.
+            // Never the outcome of a run that came to its end.
             StepResult::Begun => return,
             StepResult::Already => &mut self.already,
             StepResult::Conflict => &mut self.conflict,
@@ -125,20 +125,20 @@ impl Results {
     }
 }
 
-/// What came of a plan.
+/// The result of a plan.
 #[derive(Debug)]
 pub struct Report {
     /// The outcomes, in the journal; `None` when nothing was to be written.
     pub outcomes: Option<Done>,
-    /// How many steps came to what.
+    /// The number of steps with each outcome.
     pub results: Results,
-    /// Steps that write and were not begun, because the work was stopped or could not be journalled any more.
+    /// Steps that write and were not begun, because the work was stopped or could no longer be journalled.
     pub not_begun: usize,
     /// Documents about which the plan could not decide.
     pub unknown: usize,
-    /// Documents with fields that were left alone, because later writes changed them.
+    /// Documents with fields that were left alone because later writes changed them.
     pub in_conflict: usize,
-    /// Why the work was given up, when it was: no further document was begun.
+    /// Why the work was given up, if it was: no further document was begun.
     pub given_up: Option<String>,
     /// Request units that applying took.
     pub ru: f64,
@@ -149,18 +149,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether every document in scope is what it should be.
+    /// Whether every document in scope is as it should be.
     pub fn is_complete(&self) -> bool {
         let open = self.results.conflict + self.results.failed + self.not_begun + self.unknown + self.in_conflict;
         open == 0 && self.given_up.is_none() && !self.beyond
     }
 }
 
-/// Carries out a plan that was approved. What is replaced or deleted is in the history before; a document that was changed
-/// since the plan was made is a conflict and stays, unless it is forced.
+/// Carries out an approved plan. What is replaced or deleted is saved in the history first; a document that was changed
+/// since the plan was made is a conflict and stays, unless forced.
 ///
 /// # Errors
-/// When nothing was written: the approval is of another plan, or there can be no journal.
+/// When nothing was written: the approval belongs to another plan, or there can be no journal.
 pub async fn apply(
     plan: &Plan,
     approval: &Approval,
@@ -239,7 +239,7 @@ pub async fn apply(
     Ok(report)
 }
 
-/// Request units that applying a plan is expected to take: the documents, and the journal unless nothing is written.
+/// The estimated request units for applying a plan: the documents, and the journal unless nothing is written.
 pub fn forecast(plan: &Plan) -> f64 {
     if plan.totals.writes == 0 { 0.0 } else { plan.totals.forecast + journal::forecast(plan) }
 }

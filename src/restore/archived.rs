@@ -1,5 +1,5 @@
-//! A plan whose versions come from an archive of `follow`, instead of from the history. Everything else is as ever: the
-//! live documents are looked at, saved in the history before they are overwritten, and the journal allows an undo.
+//! Plans with versions from an archive of `follow` instead of the history. Everything else is as usual: the live
+//! documents are read, saved in the history before they are overwritten, and the journal allows an undo.
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,15 +30,15 @@ use crate::{
 /// Which documents.
 #[derive(Debug)]
 pub enum ArchiveScope {
-    /// These.
+    /// A list.
     Items(HashSet<ItemKey>),
-    /// Those whose version at the moment matches the filter.
+    /// Those whose version at the moment passes the filter.
     Filtered,
     /// All of the archive and of the target.
     All,
 }
 
-/// What is known beforehand.
+/// What is known in advance.
 pub struct Known {
     /// The live documents, when all are in scope.
     live: HashMap<ItemKey, Live>,
@@ -46,7 +46,7 @@ pub struct Known {
     pub wanted: Vec<Wanted>,
 }
 
-/// Finds out which versions were in force and are not what is live, so that their texts can be read in one go.
+/// Finds the versions that were in force and differ from what is live, so that their texts can be read in one pass.
 ///
 /// # Errors
 /// When the target cannot be read, or a temporary file.
@@ -74,7 +74,7 @@ pub async fn known(
     Ok(Known { live, wanted })
 }
 
-/// Whether a version is the one with this etag: it says so itself, or its id does.
+/// Whether a version has this etag, in a member or in its id.
 fn is_of(version: &Version, etag: &str) -> bool {
     match &version.etag {
         Some(own) => own == etag,
@@ -82,7 +82,7 @@ fn is_of(version: &Version, etag: &str) -> bool {
     }
 }
 
-/// The versions beside the live document. The one that is live is known by its id.
+/// The versions together with the live document. The version that is live is recognised by its id.
 fn found(of_item: &Versions, live: Option<Live>) -> ScannedItem {
     let mut versions = of_item.versions.clone();
     if let Some(live) = &live {
@@ -103,10 +103,10 @@ pub struct Archived<'a> {
     pub known: Known,
 }
 
-/// Adds one step for each item in scope; tells `each` how many more there are.
+/// Adds one step for each item in scope, and reports progress to `each`.
 ///
 /// # Errors
-/// When the target cannot be read, or the plan cannot be kept.
+/// When the target cannot be read, or the plan cannot be written.
 pub async fn survey(
     archived: Archived<'_>,
     applier: &Applier<'_>,
@@ -140,7 +140,7 @@ pub async fn survey(
                 };
                 let (mut step, hand) =
                     decided(applier, found(&of_item, here), Reach::since(facts.begins), rules).await?;
-                // That the archive has a version does not mean that the history has it.
+                // A version in the archive need not be in the history.
                 step.saved = false;
                 if let Some(chosen) = &mut step.version {
                     chosen.archived = of_item.place_of(&chosen.record_id).map(|place| facts.place_below(place));
@@ -152,7 +152,7 @@ pub async fn survey(
             .await?;
         noted(steps, draft, &mut each)?;
     }
-    // What the archive has nothing of.
+    // Documents that the archive does not have.
     let mut rest: Vec<ScannedItem> = live
         .into_iter()
         .map(|(item, live)| ScannedItem { live: Some(live), ..ScannedItem::new(item) })

@@ -1,5 +1,4 @@
-//! To what each document goes back, when a list says that of every one: to a version of its own, to a moment of its own,
-//! or to where it did not exist.
+//! What each document goes back to, when a list says that individually: a version, a moment, or its non-existence.
 
 use std::collections::HashMap;
 
@@ -14,28 +13,28 @@ use crate::{
     },
 };
 
-/// To what one document goes back.
+/// What one document goes back to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Back {
-    /// To what it was at a moment.
+    /// Its state at a moment.
     At(PointInTime),
-    /// To a version: a record's id, an LSN or an etag. Of a delete: to no document.
+    /// A version: a record's id, an LSN or an etag. With a delete, no document.
     Version(String),
-    /// To before its first version, when there was no document.
+    /// Before its first version, when there was no document.
     NoDocument,
 }
 
-/// What is decided of each document: the same of all, or what the list says.
+/// What decides about each document: common rules, or the list.
 #[derive(Debug, Clone, Copy)]
 pub struct Goals<'a> {
-    /// What is the same of all.
+    /// The rules for all documents.
     pub rules: Rules,
     /// What each document goes back to.
     pub each: Option<&'a HashMap<ItemKey, Back>>,
 }
 
 impl Goals<'_> {
-    /// The rules of a document that goes back to a moment; `None` of one that goes back to something else.
+    /// The rules for a document that goes back to a moment; `None` when it goes back to something else.
     pub(super) fn moment_of(&self, item: &ItemKey) -> Option<Rules> {
         match self.each {
             None => Some(self.rules),
@@ -46,7 +45,7 @@ impl Goals<'_> {
         }
     }
 
-    /// Decides over a document that goes back to a version. Pure: no I/O, no clock.
+    /// Decides about a document that goes back to a version. Pure: no I/O, no clock.
     pub fn decide_back(&self, item: &ItemKey, facts: Facts<'_>) -> Step {
         match self.each.and_then(|each| each.get(item)) {
             Some(Back::At(at)) => decide(item, facts, Rules { at: *at, ..self.rules }),
@@ -87,7 +86,7 @@ fn to_version(item: &ItemKey, facts: &Facts<'_>, wanted: &str, rules: Rules) -> 
     if version.identity_unsure && !rules.named {
         return told(Action::Unknown, &format!("{}; --id with --pk restores it", Caveat::Identity));
     }
-    // What is not sure of the version itself; that it was in force at some time is what the list says.
+    // Doubts about the version itself; that it was in force at some time follows from the list.
     let known = as_of(std::slice::from_ref(version), PointInTime::END).today(rules.container);
     let is_of_version = |caveat: &&Caveat| !matches!(caveat, Caveat::LatestMode | Caveat::NextUncaptured);
     let caveats = known.caveats.iter().filter(is_of_version);
@@ -163,7 +162,7 @@ mod tests {
             assert_eq!(found, action, "{live:?} {back:?}: {notes}");
             assert!(notes.contains(note), "{live:?} {back:?}: {notes}");
         }
-        // What began before the history did may have been there: it is never deleted for that.
+        // What began before the history did may have existed: it is never deleted for that reason.
         let (action, notes) = decided(&life[1..], Some("4"), Some(Back::NoDocument), true);
         assert_eq!(action, Action::Unknown);
         assert!(notes.contains("earliest known"), "{notes}");

@@ -1,4 +1,4 @@
-//! The text that a step writes, and whether two texts are the same document.
+//! Composes the text that a step writes, and compares documents.
 
 use sha2::{Digest, Sha256};
 
@@ -11,14 +11,14 @@ use crate::change::{
     record,
 };
 
-/// A text that is written, and how it came about.
+/// A text to write, and how it was composed.
 #[derive(Debug, Clone)]
 pub struct Composed {
     /// The document.
     pub text: String,
-    /// The same without the stamp; `None` when it has none.
+    /// The same without the stamp; `None` when it has no stamp.
     pub stamped: Option<String>,
-    /// What is to be said of it.
+    /// Remarks about it.
     pub notes: Vec<String>,
 }
 
@@ -31,24 +31,24 @@ pub(super) enum ComposeError {
     /// The version.
     #[error(transparent)]
     Version(serde_json::Error),
-    /// A field that is to be put back: no path; the reason.
+    /// A field to put back is not a valid path; the reason.
     #[error("{0}")]
     Path(String),
-    /// A field that cannot be put where the path leads; the reason.
+    /// A field cannot be put where its path leads; the reason.
     #[error("{0}")]
     Edit(String),
-    /// Neither of the documents has any of the fields.
+    /// Neither document has any of the fields.
     #[error("{}", .0.join("; "))]
     Nothing(Vec<String>),
 }
 
-/// A text that should be a document's.
+/// A text that is not a document.
 #[derive(Debug, thiserror::Error)]
 #[error("the document is not a JSON object")]
 pub(super) struct NoObject(#[from] serde_json::Error);
 
-/// The text that is written: the version, or the live document with single fields of the version; and the stamp. A
-/// document that has a member of that name keeps its own, and one that the stamp would make too large goes without.
+/// The text to write: the version, or the live document with single fields of the version; plus the stamp. A document
+/// with a member of that name keeps its own, and one that the stamp would make too large goes without.
 pub(super) fn compose(version: &str, live: Option<&str>, manner: &ApplyOptions) -> Result<Composed, ComposeError> {
     let mut notes = Vec::new();
     let text = match live {
@@ -90,7 +90,7 @@ pub(super) fn without_system(text: &str) -> Result<String, NoObject> {
     Ok(record::own_text(text)?)
 }
 
-/// Whether two documents mean the same, system properties aside, and the stamp too when it is not looked at.
+/// Whether two documents mean the same, ignoring system properties, and optionally the stamp.
 pub fn same_document(a: &str, b: &str, ignore_stamp: bool) -> bool {
     let plain = |text: &str| {
         let text = without_system(text).ok()?;
@@ -102,13 +102,13 @@ pub fn same_document(a: &str, b: &str, ignore_stamp: bool) -> bool {
     }
 }
 
-/// What a plan notes of a text that is written: SHA-256 of what it means, hexadecimal. Two answers of a service may spell
-/// one document in two ways.
+/// A plan's checksum for a text to write: SHA-256 of its canonical form, hexadecimal. The service may spell the same
+/// document in different ways.
 pub fn checksum(text: &str) -> String {
     sha256(&canonical(text))
 }
 
-/// Whether this is the text that a plan has noted; plans of earlier releases noted its very spelling.
+/// Whether this is the text whose checksum is in a plan; plans of earlier releases used its exact spelling.
 pub fn is_noted(text: &str, noted: &str) -> bool {
     checksum(text) == noted || sha256(text) == noted
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a restore or an undo, with its source. Nothing here was written unless it says so.
+//! What can go wrong with a restore or an undo. Nothing was written unless a variant says so.
 
 use std::{io, path::PathBuf};
 
@@ -19,10 +19,10 @@ pub enum RestoreError {
     /// The service refused.
     #[error("cannot use the account")]
     Cosmos(#[from] Failure),
-    /// The service refused the caller's predicate, or could not run it.
+    /// The service refused the operator's predicate, or could not run it.
     #[error("cannot run the predicate")]
     Predicate(#[source] Failure),
-    /// The plan cannot be kept in a temporary file, or not be read from there.
+    /// The plan cannot be written to, or read from, a temporary file.
     #[error("keep the plan in a temporary file")]
     Disk(#[from] io::Error),
     /// The target is the history.
@@ -38,25 +38,25 @@ pub enum RestoreError {
         /// The source's.
         source_key: String,
     },
-    /// The versions come from an archive, and a list says of each document which one.
+    /// The versions come from an archive, and a list names a version for each document.
     #[error("a list with versions or times of its own is about the history, not about an archive")]
     EachFromArchive,
-    /// A field to put back is no path.
+    /// A field to put back is not a path.
     #[error("{0}")]
     Path(String),
     /// A field to put back is the id or a part of the partition key.
     #[error("id and partition key cannot be changed")]
     KeyField,
-    /// Machines cannot share the items of these containers.
+    /// The items of these containers cannot be divided between machines.
     #[error("cannot share the documents between machines")]
     Shard(#[source] NotShared),
-    /// Waiting for capture was ended.
+    /// The wait for capture was interrupted.
     #[error("stopped while waiting for capture; nothing was written")]
     Stopped,
     /// The history has no such document.
     #[error("document {0:?} is not in the history")]
     NotInHistory(String),
-    /// Several documents have the id.
+    /// Several documents share the id.
     #[error("{} documents have the id {id:?}", keys.len())]
     Ambiguous {
         /// The id.
@@ -64,10 +64,10 @@ pub enum RestoreError {
         /// Their partition keys.
         keys: Vec<PartitionKey>,
     },
-    /// A version is named that the document does not have.
+    /// The document does not have the named version.
     #[error(transparent)]
     Version(#[from] VersionError),
-    /// The version that is named is a delete.
+    /// The named version is a delete.
     #[error("version {wanted} is a delete, of {}", PointInTime::from_epoch(*ts))]
     IsDelete {
         /// What the caller wrote.
@@ -83,7 +83,7 @@ pub enum RestoreError {
         /// The account's endpoint.
         account: String,
     },
-    /// No write is to be taken back.
+    /// There is no write to take back.
     #[error("no write from {from} to {to} is to be taken back{}", ends.as_ref().map(|ends| format!(" of those that are captured: {ends}")).unwrap_or_default())]
     NothingToRevert {
         /// Where the history ends, when that is before the end of the window.
@@ -107,10 +107,10 @@ pub enum RestoreError {
         /// The one that is asked about.
         live: String,
     },
-    /// Values are masked in the fork, and its values are to be taken in conflicts.
+    /// Values are masked in the fork, and conflicts are to take the fork's values.
     #[error("values of the fork are masked")]
     MaskedFork,
-    /// The expression asks for what there is not.
+    /// The expression uses an unknown name.
     #[error(transparent)]
     NoFilter(NoAnswer),
     /// The expression for an archive's documents cannot be compiled.
@@ -119,16 +119,16 @@ pub enum RestoreError {
     /// The archive cannot be used.
     #[error("cannot use the archive")]
     Archive(#[source] Damage),
-    /// A plan whose versions lie in an archive is to be applied without it.
+    /// A plan whose versions are in an archive is to be applied without it.
     #[error("the versions of the plan come from the archive {0}")]
     WithoutArchive(String),
-    /// A plan whose versions lie in the history is to be applied with an archive.
+    /// A plan whose versions are in the history is to be applied with an archive.
     #[error("the versions of the plan come from the history")]
     WithArchive,
-    /// A plan names a place in the archive that is none.
+    /// A plan names an impossible place in the archive.
     #[error(transparent)]
     ArchivePlace(#[from] NoFile),
-    /// More documents would be deleted than the caller allows.
+    /// More documents would be deleted than is allowed.
     #[error("{planned} documents would be deleted, {most} are allowed")]
     TooManyDeletes {
         /// Documents that the plan deletes.
@@ -136,7 +136,7 @@ pub enum RestoreError {
         /// The limit.
         most: usize,
     },
-    /// More documents would be written than the caller allows.
+    /// More documents would be written than is allowed.
     #[error("{planned} documents would be written, {most} are allowed")]
     TooManyWrites {
         /// Documents that the plan writes.
@@ -144,7 +144,7 @@ pub enum RestoreError {
         /// The limit.
         most: usize,
     },
-    /// The approval is of another plan.
+    /// The approval belongs to another plan.
     #[error("the approval is of plan {0}")]
     OtherPlan(String),
     /// The journal cannot be begun, so nothing was written.
@@ -166,7 +166,7 @@ pub enum RestoreError {
         /// Database and history container.
         history: String,
     },
-    /// The plan of this id was used several times.
+    /// The plan with this id was used several times.
     #[error("the plan {id} was used {} times", runs.len())]
     UsedOften {
         /// The plan's id.
@@ -181,7 +181,7 @@ pub enum RestoreError {
         run: String,
         /// Its containers.
         then: String,
-        /// Those that are named now.
+        /// The containers that are named now.
         now: String,
     },
 }
@@ -198,13 +198,13 @@ impl From<WaitError> for RestoreError {
 /// Why one step cannot be done.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// The service refused, or what the step needs is not usable.
+    /// The service refused, or something that the step needs is unusable.
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// The temporary file with the texts of an archive cannot be read: the other steps cannot be done either.
+    /// The temporary file with the texts of an archive cannot be read: the other steps cannot be done, either.
     #[error("a temporary file cannot be read")]
     Texts(#[source] io::Error),
-    /// The journal does not take that the step is begun.
+    /// The journal cannot record that the step is begun.
     #[error("the journal could not be written")]
     Journal(#[source] io::Error),
 }
@@ -227,7 +227,7 @@ pub enum GivenUp {
     /// The plan's own file.
     #[error("the plan cannot be read any more")]
     Plan(#[source] io::Error),
-    /// The journal does not take that a step is begun.
+    /// The journal cannot record that a step is begun.
     #[error("the journal could not be written")]
     Journal(#[source] io::Error),
     /// The file with the texts of an archive.

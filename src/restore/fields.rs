@@ -1,5 +1,5 @@
-//! The fields that a plan is about, with their values: for whoever looks at the plan. They are in no plan's file and in no
-//! journal, only in a temporary file without a name.
+//! The fields that a plan concerns, with their values, for people who examine the plan. They appear in no plan file and
+//! in no journal, only in an unnamed temporary file.
 
 use std::{
     fs::File,
@@ -11,19 +11,19 @@ use serde_json::value::RawValue;
 
 use crate::change::{key::ItemKey, merge::Merged};
 
-/// What becomes of a field.
+/// What happens to a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fate {
-    /// It goes back.
+    /// It is set back.
     Back,
-    /// It gets the value that it has in a fork.
+    /// It gets the fork's value.
     Fork,
-    /// It is left alone: a write that is kept changed it after one that is taken back.
+    /// It is left alone: a kept write changed it after one that is taken back.
     Conflict,
 }
 
-/// A field of a document. Values are JSON text; `None`: the field is not there.
+/// A field of a document. Values are JSON text; `None` when the field does not exist.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Field {
@@ -33,12 +33,12 @@ pub struct Field {
     pub pk: serde_json::Value,
     /// The field's path.
     pub path: String,
-    /// What becomes of it.
+    /// What happens to it.
     pub fate: Fate,
-    /// Its value before the first write that is taken back; of a fork: when the fork began.
+    /// Its value before the first write that is taken back; with a fork, when the fork began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Box<RawValue>>,
-    /// What a write that is taken back made of it; of a fork: what the fork has.
+    /// The value that a write that is taken back gave it; with a fork, the fork's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub theirs: Option<Box<RawValue>>,
     /// Its value today.
@@ -46,7 +46,7 @@ pub struct Field {
     pub ours: Option<Box<RawValue>>,
 }
 
-/// The fields of a merge; of a document that is kept those in conflict.
+/// The fields of a merge; for a document that is kept, the conflicting ones.
 pub(crate) fn of(item: &ItemKey, merged: &Merged, is_kept: bool) -> Vec<Field> {
     let raw = |text: &Option<String>| text.clone().and_then(|text| RawValue::from_string(text).ok());
     let field = |path: String, fate, base, theirs, ours| Field {
@@ -65,7 +65,7 @@ pub(crate) fn of(item: &ItemKey, merged: &Merged, is_kept: bool) -> Vec<Field> {
     back.chain(conflicts).collect()
 }
 
-/// At most this many fields are in order of their documents; more are in the order in which those were found.
+/// Up to this many fields are sorted by document; more are in the order in which they were found.
 const SORTED: usize = 10_000;
 
 /// All fields of a plan.
@@ -81,7 +81,7 @@ impl Fields {
         self.count
     }
 
-    /// One after the other.
+    /// The fields one by one.
     ///
     /// # Errors
     /// When the temporary file cannot be read.
@@ -92,7 +92,7 @@ impl Fields {
     }
 }
 
-/// For programs: the list.
+/// The list, for programs.
 impl Serialize for Fields {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
@@ -103,7 +103,7 @@ impl Serialize for Fields {
     }
 }
 
-/// Fields that are gathered.
+/// Collects fields.
 pub(crate) struct Gathering {
     file: BufWriter<File>,
     count: u64,

@@ -1,4 +1,4 @@
-//! What the documents of a list go back to, each to its own.
+//! What the documents of a list go back to, individually.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use crate::{
 /// Why a list does not say what each of its documents goes back to.
 #[derive(Debug, thiserror::Error)]
 pub enum NotListed<E> {
-    /// A line does not, and others do.
+    /// One line does not say, while others do.
     #[error("line {line} does not say what its document goes back to")]
     Nothing {
         /// Its number.
         line: usize,
     },
-    /// An earlier line says something else of the same document.
+    /// An earlier line says something else about the same document.
     #[error("line {line}: {id:?} goes back to something else in an earlier line")]
     Twice {
         /// The number of the later line.
@@ -30,8 +30,8 @@ pub enum NotListed<E> {
     Time(E),
 }
 
-/// What each document of a list goes back to, when any line says that; those of the other lines go back to `at`. `None`: no
-/// line does. `time` reads the time of a line, whose number it is given.
+/// What each document of a list goes back to, if any line says so; documents of other lines go back to `at`. `None`
+/// when no line does. `time` parses the time of a line, given with the line's number.
 ///
 /// # Errors
 /// When a line says nothing and there is no `at`, two lines disagree, or as `time`.

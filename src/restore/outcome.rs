@@ -1,20 +1,20 @@
-//! What became of the steps of a plan, as the journal has it.
+//! The outcomes of a plan's steps, as the journal records them.
 
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Action, Step};
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepResult {
-    /// Begun; what became of it was not noted any more. Only in local journals.
+    /// Begun; its result could not be noted. Only in local journals.
     Begun,
     /// Written.
     Done,
-    /// Already up to date: an earlier run had done it.
+    /// Already as planned: an earlier run had done it.
     Already,
-    /// The document moved since the plan was made; untouched.
+    /// The document changed since the plan was made; untouched.
     Conflict,
     /// Could not be done; untouched, as far as is known.
     Failed,
@@ -28,9 +28,9 @@ pub struct Outcome {
     pub id: String,
     /// Its partition key, as a JSON array.
     pub pk: serde_json::Value,
-    /// What was to be done.
+    /// The action.
     pub action: Action,
-    /// What became of it.
+    /// The outcome.
     pub fate: StepResult,
     /// Etag of the document that was replaced or deleted.
     #[serde(default)]
@@ -41,13 +41,13 @@ pub struct Outcome {
     /// Etag of the document that was written.
     #[serde(default)]
     pub after: Option<String>,
-    /// Why not, where it was not done.
+    /// Why it was not done.
     #[serde(default)]
     pub message: Option<String>,
 }
 
-/// What a refused write came to: it is `ours` after all, or the document is still as it was looked at, so that another one
-/// is in the way, or somebody was quicker.
+/// Interprets a refused write: it is `ours` after all, or the document is unchanged, so that another one is in the way,
+/// or somebody was quicker.
 pub(super) fn overtaken(outcome: &mut Outcome, ours: bool, is_as_it_was: bool) {
     let (fate, message) = match (ours, is_as_it_was) {
         (true, _) => (StepResult::Done, None),
@@ -58,7 +58,7 @@ pub(super) fn overtaken(outcome: &mut Outcome, ours: bool, is_as_it_was: bool) {
     outcome.message = message.map(str::to_owned);
 }
 
-/// That a document was changed after the plan was made.
+/// Notes that a document was changed after the plan was made.
 pub(super) fn conflicting(outcome: &mut Outcome, step: &Step, etag: Option<&String>) {
     outcome.fate = StepResult::Conflict;
     outcome.message = Some(match (&step.live, etag) {

@@ -21,7 +21,7 @@ pub const PLAN_VERSION: u32 = 2;
 /// The member that marks a restored document, as in the original demo: epoch seconds of the plan.
 pub const STAMP: &str = "restored_at";
 
-/// What a plan was made for; used elsewhere it is refused.
+/// The containers that a plan was made for; it is refused elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanTarget {
@@ -29,34 +29,34 @@ pub struct PlanTarget {
     pub account: String,
     /// The database.
     pub database: String,
-    /// The container that the history is of.
+    /// The history's source container.
     pub source: String,
     /// The history.
     pub changes: String,
-    /// Where documents are put.
+    /// The container that documents are written to.
     pub target: String,
 }
 
-/// A request, as far as it decides over a step.
+/// The part of a request that decides about a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// The point in time.
     pub at: PointInTime,
     /// Whether items that did not exist then are deleted.
     pub delete_newer: bool,
-    /// Whether documents are made again of which latest-version mode cannot tell whether they were deleted before.
+    /// Whether documents are recreated when latest-version mode cannot tell whether they were deleted before.
     pub recreate_deleted: bool,
-    /// Whether the caller named each document: then what is not sure of it is said, and it is restored all the same.
+    /// Whether the caller named each document: then doubts are reported, and it is restored all the same.
     pub named: bool,
     /// The source container of today.
     pub container: Option<u64>,
-    /// Whether the history has versions of another container of its name: then a creation in today's does not say that
-    /// the document did not exist before.
+    /// Whether the history has versions of another container of its name: then a creation in today's does not prove
+    /// that the document did not exist before.
     pub recreated: bool,
 }
 
 impl Rules {
-    /// Rules for a moment that ask for nothing special.
+    /// Rules for a moment without special requests.
     pub fn at(at: PointInTime) -> Self {
         Self { at, delete_newer: false, recreate_deleted: false, named: false, container: None, recreated: false }
     }
@@ -66,7 +66,7 @@ impl Rules {
     }
 }
 
-/// What a decision comes to.
+/// The result of a decision.
 struct Decided {
     action: Action,
     notes: Vec<String>,
@@ -86,7 +86,7 @@ impl Decided {
     }
 }
 
-/// Decides over one item from all that is known of it. Pure: no I/O, no clock.
+/// Decides about one item from everything that is known about it. Pure: no I/O, no clock.
 pub fn decide(item: &ItemKey, facts: Facts<'_>, rules: Rules) -> Step {
     let all = with_live(&item.id, facts.versions, facts.source);
     let known = as_of(&all, rules.at).today(rules.container);
@@ -101,7 +101,7 @@ pub fn decide(item: &ItemKey, facts: Facts<'_>, rules: Rules) -> Step {
 }
 
 impl Step {
-    /// What is done with an item, before it is known what that changes.
+    /// The action for an item, before it is known what it changes.
     pub fn about(item: &ItemKey, facts: &Facts<'_>, version: Option<Chosen>, action: Action) -> Self {
         let live = facts.target.map(|live| live.etag.as_str());
         let saved = facts.versions.iter().find(|v| live.is_some() && v.etag.as_deref() == live && is_exact(v));
@@ -124,7 +124,7 @@ impl Step {
         }
     }
 
-    /// The record of the version that was live while planning, where the history has it or will.
+    /// The record of the version that was live while planning, if the history has it or will have it.
     pub fn live_record(&self) -> Option<String> {
         self.record.clone().or_else(|| Some(id_of_version(&self.id, self.live.as_deref()?)))
     }
@@ -179,7 +179,7 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
             "the version in force is the live document of the source, which the history does not have yet; --wait waits for it",
         ),
         (State::Document(v), live) => {
-            // What was left out on purpose would be lost in the live document as well.
+            // Fields that were left out on purpose would be lost in the live document as well.
             if v.is_partial() {
                 return Decided::unknown("the history holds only a part of that version (follow --fields or --redact)");
             }
@@ -209,7 +209,7 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
     }
 }
 
-/// Whether the record holds the document exactly; dates that the host may have rewritten would not come back.
+/// Whether the record holds the document exactly; dates that the host may have rewritten could not be restored.
 pub fn is_exact(version: &Version) -> bool {
     version.op.is_some_and(|op| !op.is_tombstone()) && !version.is_normalized() && !version.is_partial()
 }
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_delete_before_a_gap_does_not_say_that_there_was_no_document() {
         let mut life = vec![version(10, "create", "1"), version(20, "delete", "2"), version(40, "replace", "4")];
-        // Made again in between, and that was pruned.
+        // It was recreated in between, and that version was pruned.
         life[2].prev_lsn = Some(30);
         for (live, delete_newer) in [(Some("4"), true), (Some("4"), false), (None, true)] {
             let (action, notes) = action(&life, live, 35, delete_newer);
@@ -302,7 +302,7 @@ mod tests {
             assert_eq!(action, Action::Unknown);
             assert!(notes.contains("only a part"), "{notes}");
         }
-        // An older version that is whole can be; the part does not count as a copy of the live document.
+        // An older, complete version can be; the partial one does not count as a copy of the live document.
         assert_eq!(action(&life, Some("2"), 15, false).0, Action::Restore);
         let item = ItemKey { id: "a".into(), partition_key: PartitionKey(vec![KeyValue::Null]) };
         let rules = Rules::at(PointInTime::from_epoch(15));
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_known_is_never_guessed() {
-        // The first version is no creation: something may have been there before.
+        // The first version is not a creation: the document may have existed before.
         let history = [version(20, "upsert", "2")];
         for delete_newer in [false, true] {
             let (action, notes) = action(&history, Some("2"), 10, delete_newer);

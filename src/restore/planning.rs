@@ -1,4 +1,4 @@
-//! Makes the plan of a restore: reads what is known of the documents in scope, and decides over each. Nothing is written.
+//! Plans a restore: reads what is known about the documents in scope, and decides about each. Nothing is written.
 
 use super::{
     apply::{Applier, ApplyOptions, Prefetched},
@@ -39,18 +39,18 @@ use crate::{
     },
 };
 
-/// A plan, and what else it needs and came across.
+/// A plan, and what belongs to it.
 pub struct Planned {
-    /// The plan: shown, approved, and that value applied.
+    /// The plan, to be shown, approved and applied.
     pub plan: Plan,
     /// The versions' texts, when they come from an archive.
     pub texts: Option<KeptTexts>,
-    /// Records that are not understood: they were told and set aside, and may be versions of what is restored.
+    /// Records that cannot be parsed: they were reported and set aside, and may be versions of what is restored.
     pub bad: Vec<BadRecord>,
 }
 
-/// Opens the containers of a restore: the history, its source, and the target, which is the source unless another one is
-/// named.
+/// Opens the containers of a restore: the history, its source, and the target, which is the source unless another one
+/// is named.
 ///
 /// # Errors
 /// When one cannot be opened, or the target has another partition key than the source.
@@ -70,7 +70,7 @@ pub async fn open(into: Option<&str>, cx: &AnyContext<'_>) -> Result<Containers,
     Ok(containers)
 }
 
-/// What a plan for these containers is valid for.
+/// The containers that a plan is made for.
 pub fn target_of(containers: &Containers, cx: &AnyContext<'_>) -> PlanTarget {
     PlanTarget {
         account: cx.account.endpoint().to_owned(),
@@ -81,12 +81,12 @@ pub fn target_of(containers: &Containers, cx: &AnyContext<'_>) -> PlanTarget {
     }
 }
 
-/// A new id of a plan or of a use of one: sorts by time.
+/// A new id for a plan, or for a use of one; ids sort by time.
 pub fn new_id(clock: &dyn Clock) -> String {
     format!("{}-{:06x}", clock.now().format("%Y%m%dT%H%M%S%3fZ"), rand::random::<u32>() & 0x00ff_ffff)
 }
 
-/// Makes the plan of a restore.
+/// Plans a restore.
 ///
 /// # Errors
 /// When the request is wrong, nothing is in scope, or the account cannot be used.
@@ -111,7 +111,8 @@ pub async fn plan(
         return Err(RestoreError::EachFromArchive);
     }
     let rules = rules(request, at, containers).await?;
-    // A version is what it is; how far the history reaches is asked of moments, of the last of them.
+    // A named version is what it is; only for moments, and here for the last of them, it matters how far the history
+    // reaches.
     let moment = request.state.last_moment().filter(|_| from_history);
     let frontier = match moment {
         Some(moment) => reach(moment, request.wait, &limiter, cx).await?,
@@ -146,7 +147,7 @@ pub async fn plan(
         (None, None) => bad = work.survey_history(&applier, &scope, &mut draft).await?,
     }
     let plan = draft.seal()?;
-    // Of the machines that share a restore one may well have nothing to do.
+    // One of several machines that share a restore may well have nothing to do.
     if plan.totals.steps == 0 && request.shard.is_none() {
         return Err(RestoreError::Nothing { at, account: cx.account.endpoint().to_owned() });
     }
@@ -172,7 +173,7 @@ impl Planning<'_> {
         draft: &mut Draft,
     ) -> Result<Vec<BadRecord>, RestoreError> {
         let at = self.at;
-        // One that differs is put back, unless its content turns out to be the same.
+        // A document with another etag is put back, unless its content turns out to be the same.
         let needs_text = |found: &ScannedItem| {
             let etag = found.live.as_ref().map(|live| live.etag.as_str());
             found.document_at(at).is_some_and(|version| etag.is_none() || version.etag.as_deref() != etag)
@@ -202,7 +203,7 @@ impl Planning<'_> {
         let mut each = |n| planning.advance(n);
         let mut bad =
             survey(&scan(scope), applier, reached, goals, concurrency, draft, &mut each).await.map_err(refused)?;
-        // A predicate's documents that match now and were made after the point in time.
+        // Documents that match a predicate now and were created after the point in time.
         if self.request.delete_newer
             && let Which::Where { predicate, params } = &self.request.which
         {
@@ -253,7 +254,7 @@ impl Planning<'_> {
         Ok(texts)
     }
 
-    /// The step that puts back one version that the caller names.
+    /// The step that puts back one named version.
     async fn version(
         &self,
         applier: &Applier<'_>,
@@ -293,7 +294,7 @@ impl Planning<'_> {
     }
 }
 
-/// Fields that can be put back by themselves.
+/// Fields that can be put back individually.
 ///
 /// # Errors
 /// When one is the id, or a part of the partition key.
@@ -318,10 +319,10 @@ async fn rules(request: &Request<'_>, at: PointInTime, containers: &Containers) 
     })
 }
 
-/// Where the documents of a request are looked for.
+/// Where the documents of a request are searched.
 ///
 /// # Errors
-/// When one that is named is not in the history, or several have its id.
+/// When a named document is not in the history, or several share its id.
 pub async fn scope(
     which: &Which,
     containers: &Containers,
@@ -356,10 +357,10 @@ pub async fn scope(
     Ok(Scope::Items(items))
 }
 
-/// The texts that a plan of before needs, when they come from an archive.
+/// The texts that a saved plan needs, when they come from an archive.
 ///
 /// # Errors
-/// When the archive is missing or superfluous, is not the one that was planned with, or cannot be read.
+/// When the archive is missing or superfluous, differs from the one that was planned with, or cannot be read.
 pub async fn texts_of(
     plan: &Plan,
     archive: Option<&Archive>,

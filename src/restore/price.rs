@@ -1,4 +1,4 @@
-//! What a restore will cost: a forecast from published prices.
+//! Estimates what a restore will cost, from published prices.
 
 /// Published charges by document size in KB: of a point read, and of a write without index terms (Azure Cosmos DB,
 /// "Understand request unit consumption", <https://learn.microsoft.com/azure/cosmos-db/understand-request-unit-consumption>).
@@ -27,7 +27,8 @@ pub fn read_ru(bytes: usize) -> f64 {
     between(&CHARGES.map(|(kb, read, _)| (kb * 1024.0, read)), bytes as f64)
 }
 
-/// On the line between the two nearest known points; below the first constant, beyond the last as steep as there.
+/// Interpolates between the two nearest known points; constant below the first, and as steep as the last segment beyond
+/// the last.
 fn between(points: &[(f64, f64)], at: f64) -> f64 {
     let Some(&(first, low)) = points.first() else { return 0.0 };
     if at <= first {

@@ -1,4 +1,4 @@
-//! Completes the steps of a plan, before it is shown: what would change, and what that costs.
+//! Completes the steps of a plan before it is shown: what would change, and what that costs.
 
 use super::{
     apply::{Applier, ApplyOptions, Prefetched},
@@ -15,11 +15,11 @@ use crate::{
     history::Containers,
 };
 
-/// Most changed paths that a step names.
+/// The largest number of changed paths that a step names.
 const SHOWN_PATHS: usize = 12;
 
 impl<'a> Applier<'a> {
-    /// One that writes nothing: it says what the steps of a plan that is being made come to.
+    /// An applier that writes nothing, to determine what the steps of a new plan come to.
     pub fn planning(
         containers: &'a Containers,
         manner: &'a ApplyOptions,
@@ -29,8 +29,8 @@ impl<'a> Applier<'a> {
         Self { containers, manner, force: false, fresh: true, begun: None, intents: None, texts: None, pace, clock }
     }
 
-    /// Completes a step that would write: what changes, the checksum of what would be written, and what that costs. A
-    /// document that means the same already is kept.
+    /// Completes a step that would write: what changes, the checksum of the text, and the cost. A document that already
+    /// means the same is kept.
     ///
     /// # Errors
     /// When the version or the live document cannot be read.
@@ -43,7 +43,7 @@ impl<'a> Applier<'a> {
         }
         let prepared = self.prepare(step, hand).await?;
         let live = prepared.live.as_ref().map_or(0, String::len);
-        // What is not in the history yet is read and saved first.
+        // A document that is not in the history yet is read and saved first.
         let is_looked_at = !self.manner.only.is_empty() || step.is_edit();
         let first = match (live, step.saved) {
             (0, _) => 0.0,
@@ -74,8 +74,8 @@ impl<'a> Applier<'a> {
     }
 }
 
-/// The time to live of a document, its own or that of its container: it begins anew when the document is written. Where
-/// the container has none, that of a document means nothing.
+/// The time to live of a document, its own or its container's, which starts anew when the document is written. Without
+/// one on the container, a document's own has no effect.
 fn expiry_note(text: &str, default: Option<i64>) -> Option<String> {
     let ttl = RawDocument::parse(text).ok()?.get_i64("ttl").or(default).filter(|ttl| *ttl > 0)?;
     default?;

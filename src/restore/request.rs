@@ -1,4 +1,4 @@
-//! What a caller asks for: plain values, as a command line or a page makes them.
+//! What a caller asks for: plain values, as a command line or a page provides them.
 
 use std::{collections::HashMap, path::PathBuf};
 
@@ -13,7 +13,7 @@ use crate::{
     cosmos::{Param, Shard},
 };
 
-/// Which documents are put back to which state, and how much else may happen to the container.
+/// Which documents are put back to which state, and what else may happen to the container.
 #[derive(Clone)]
 pub struct Request<'a> {
     /// Which documents.
@@ -22,13 +22,13 @@ pub struct Request<'a> {
     pub state: State,
     /// Where the versions are, when they do not come from the history.
     pub archive: Option<&'a Archive>,
-    /// Only these fields are put back, as JSON pointers; empty: whole documents.
+    /// Only these fields are put back, as JSON pointers; empty means whole documents.
     pub only: Vec<String>,
     /// Whether documents that did not exist at the point in time are deleted.
     pub delete_newer: bool,
-    /// How many documents the plan may delete; `None` leaves it to whoever approves.
+    /// How many documents the plan may delete; `None` leaves that to the approver.
     pub max_deletes: Option<usize>,
-    /// Whether documents are made again of which latest-version mode cannot tell whether they were deleted before.
+    /// Whether documents are recreated when latest-version mode cannot tell whether they were deleted before.
     pub recreate_deleted: bool,
     /// Whether to wait until capture has passed the point in time.
     pub wait: bool,
@@ -40,11 +40,11 @@ pub struct Request<'a> {
     pub concurrency: usize,
     /// Request units a second, on average; `None` is no limit.
     pub ru_limit: Option<f64>,
-    /// All containers that are restored together, this one among them; empty: it is alone.
+    /// All containers that are restored together, including this one; empty when it is the only one.
     pub together: Vec<Pair>,
 }
 
-/// Documents in flight when a caller does not say.
+/// Documents in flight, when the caller does not say.
 const CONCURRENCY: usize = 64;
 
 impl Request<'_> {
@@ -71,18 +71,18 @@ impl Request<'_> {
 /// Which documents.
 #[derive(Debug, Clone)]
 pub enum Which {
-    /// These; whatever is not sure of one is said, and it is restored all the same.
+    /// A list; doubts are reported, and the documents are restored all the same.
     Named(Vec<Named>),
-    /// These, as a list has them.
+    /// A list, in which each line may say what its document goes back to.
     Items(Vec<ItemKey>),
-    /// Those that matched the caller's own SQL on `c` at the point in time.
+    /// Those that matched the operator's own SQL on `c` at the point in time.
     Where {
         /// The predicate.
         predicate: String,
         /// Its parameters.
         params: Vec<Param>,
     },
-    /// Those of an archive that match this expression at the point in time.
+    /// Those in an archive that match this expression at the point in time.
     Filter(String),
     /// All of the history and of the target.
     All,
@@ -93,23 +93,23 @@ pub enum Which {
 pub struct Named {
     /// Its id.
     pub id: String,
-    /// Its partition key, all components; `None` when the history is to tell.
+    /// Its partition key, all components; `None` to look it up in the history.
     pub key: Option<PartitionKey>,
 }
 
 /// The state that documents are put back to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
-    /// What they were at a moment.
+    /// Their state at a moment.
     At(PointInTime),
-    /// One version of the one document that is named: a record's id, an LSN or an etag.
+    /// One version of the single document that is named: a record's id, an LSN or an etag.
     Version(String),
-    /// Of each document of a list what the list says.
+    /// For each document, what the list says.
     Each(HashMap<ItemKey, Back>),
 }
 
 impl State {
-    /// The last moment that is asked for; `None` when only versions are.
+    /// The last requested moment; `None` when only versions are requested.
     pub(super) fn last_moment(&self) -> Option<PointInTime> {
         match self {
             Self::At(at) => Some(*at),
@@ -122,19 +122,20 @@ impl State {
     }
 }
 
-/// How much a plan may do, and how it is carried out.
+/// Limits on what a plan may do.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Documents that may be written.
+    /// How many documents may be written.
     pub max: usize,
-    /// Documents that may be deleted; `None`: what the plan says, else none. An undo deletes what the restore made.
+    /// How many documents may be deleted; `None` means what the plan says, otherwise none. An undo deletes what the
+    /// restore created.
     pub max_deletes: Option<usize>,
 }
 
 /// How an approved plan is carried out.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// Overwrites documents that were changed after the plan was made.
+    /// Whether documents that were changed after the plan was made are overwritten.
     pub force: bool,
     /// Documents in flight.
     pub concurrency: usize,

@@ -1,5 +1,5 @@
-//! Plans in files that a person names: one plan; or those of several containers, one after the other. After a plan come the
-//! texts that are nowhere else, of one that brings in the changes of a fork.
+//! Plans in files that a person names: one plan, or those of several containers one after another. A plan that brings
+//! in the changes of a fork is followed by the texts that exist nowhere else.
 
 use std::{
     collections::BTreeSet,
@@ -34,7 +34,7 @@ pub enum PlanLoadError {
     /// The file cannot be opened.
     #[error("cannot open the plan")]
     Open(#[source] io::Error),
-    /// It is no plan, was edited, or was made for other containers; the source says which.
+    /// It is not a plan, was changed, or was made for other containers; the source says which.
     #[error("the plan cannot be used")]
     Unusable(#[source] BadPlan),
 }
@@ -60,7 +60,7 @@ struct OneText {
     text: String,
 }
 
-/// How many lines, or plans, there were, and the checksum of all their bytes.
+/// The number of lines, or plans, and the checksum of all their bytes.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Count {
@@ -76,17 +76,17 @@ pub fn load_plans(file: &Path) -> Result<Vec<Saved>, PlanLoadError> {
     read_plans(File::open(file).map_err(PlanLoadError::Open)?).map_err(PlanLoadError::Unusable)
 }
 
-/// Reads the text of a plan's file, whole, before anything of it is used: one plan, or one for each of several containers.
+/// Reads the whole text of a plan file before any of it is used: one plan, or one for each of several containers.
 ///
 /// # Errors
-/// When it is no plan, of another format, edited, or not whole; each says what is wrong.
+/// When it is not a plan, has another format, was changed, or is incomplete; each error says what is wrong.
 pub fn read_plans(text: impl Read) -> Result<Vec<Saved>, BadPlan> {
     let mut reading = Reading { done: Vec::new(), part: Part::new()?, all: Sha256::new(), is_whole: false };
     each_line(text, |line| reading.line(line))?;
     reading.finish()
 }
 
-/// Writes plans into a new file, which nobody else may read.
+/// Writes plans to a new file that only its owner can read.
 ///
 /// # Errors
 /// When the file exists, or cannot be written.
@@ -137,7 +137,7 @@ fn write_texts(plan: &Plan, texts: &KeptTexts, out: &mut impl Write) -> io::Resu
     lines.line(&serde_json::to_string(&end)?)
 }
 
-/// Writes, and sums up what was written.
+/// Writes, and updates the checksum.
 struct Summed<W> {
     out: W,
     lines: Sha256,
@@ -154,7 +154,7 @@ impl<W: Write> Summed<W> {
     }
 }
 
-/// The checksum of what came so far.
+/// The checksum so far.
 fn sum(lines: &Sha256) -> String {
     hex(&lines.clone().finalize())
 }
@@ -176,7 +176,7 @@ struct Reading {
     done: Vec<Saved>,
     part: Part,
     all: Sha256,
-    /// Whether the line was read that ends several plans.
+    /// Whether the line that ends several plans was read.
     is_whole: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Saves what a step is about to replace, and what has to be known before.
+//! Saves what a step is about to replace, and determines what has to be known before.
 
 use super::apply::Applier;
 use crate::{
@@ -33,7 +33,7 @@ impl Applier<'_> {
         let known = stored
             .and_then(|text| Version::parse(&text).ok())
             .filter(|known| known.is_normalized() || known.is_partial());
-        // ... unless its text is not the whole one: then it gets this one, and keeps its place among the versions.
+        // ... unless its text is not complete: then it gets this text, and keeps its place among the versions.
         if let Some(known) = known {
             let record = record_of_live(item, live, Saving::Before(Some(&known)), place, self.clock)?;
             retry.run(|| write_record(&**changes, &record)).await?;

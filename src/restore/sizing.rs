@@ -1,24 +1,24 @@
-//! What capturing will cost before there is anything to measure: a calculation from published charges and a few stated
-//! assumptions. `ru` in the log line `batch stored` is the truth, a day later.
+//! Estimates what capture will cost before there is anything to measure, from published charges and a few stated
+//! assumptions. A day later, `ru` in the log line `batch stored` tells the truth.
 
 use super::price::{read_ru, write_ru};
 
-/// What a record has on top of its document, bytes: `_change`, `_originalId`, the longer id. 266 were counted on a record
-/// of latest mode; all-versions mode has a few members more.
+/// What a record adds to its document, in bytes: `_change`, `_originalId`, the longer id. 266 were counted on a record
+/// of latest mode; all-versions mode adds a few members.
 pub const RECORD_OVERHEAD: usize = 300;
 /// Index terms of a record under the policy of `provision`: those of `_change`, the key, and what the service always
 /// indexes. Counted in records (scripts/bench-ru.sh).
 const OWN_TERMS: f64 = 14.0;
 /// RU of an index term; each further index path with one value is one. Assumed: no figure is published.
 const INDEX_TERM: f64 = 0.2;
-/// Stored bytes for each byte of documents: the index. Assumed.
+/// Stored bytes per byte of documents, because of the index. Assumed.
 const STORED: f64 = 1.1;
 const DAY: f64 = 86_400.0;
-/// Hours of a month, as the service bills it.
+/// Hours in a month, as the service bills it.
 const MONTH: f64 = 730.0;
-/// Autoscale costs this many times the fixed rate, for an account with one write region.
+/// How many times the fixed rate autoscale costs, for an account with one write region.
 const AUTOSCALE_RATE: f64 = 1.5;
-/// The service's least: fixed and autoscale RU/s of a container, and RU/s for each stored GB of either.
+/// The service's minimum: fixed and autoscale RU/s of a container, and RU/s per stored GB for either.
 const LEAST_FIXED: f64 = 400.0;
 const LEAST_AUTOSCALE: f64 = 1000.0;
 const FIXED_A_GB: f64 = 1.0;
@@ -26,10 +26,10 @@ const AUTOSCALE_A_GB: f64 = 10.0;
 /// One physical partition serves at most this many RU/s and GB.
 const PARTITION: (f64, f64) = (10_000.0, 50.0);
 
-/// What is known of the load.
+/// What is known about the load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
-    /// Versions captured a day.
+    /// Versions captured per day.
     pub versions_a_day: f64,
     /// Bytes of a document.
     pub bytes: usize,
@@ -39,22 +39,22 @@ pub struct Load {
     pub days: f64,
     /// Share of the documents that is read again for fidelity, 0 to 1.
     pub reread: f64,
-    /// The busiest second against the average.
+    /// The busiest second, as a multiple of the average.
     pub peak: f64,
-    /// Documents of the restore whose price is asked for.
+    /// Documents of the restore to be priced.
     pub restored: u64,
 }
 
-/// What is paid for, in any currency; throughput and storage as they are billed.
+/// Prices, in any currency; throughput and storage as they are billed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prices {
-    /// Of 100 RU/s, fixed, for an hour.
+    /// 100 RU/s, provisioned, per hour.
     pub hundred_ru_hour: f64,
-    /// Of a GB for a month.
+    /// A GB per month.
     pub gb_month: f64,
 }
 
-/// What follows from it.
+/// The estimate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sizing {
     /// Bytes of a record.
@@ -67,30 +67,30 @@ pub struct Sizing {
     pub average: f64,
     /// RU/s in the history, in the busiest second.
     pub busiest: f64,
-    /// RU/s to be added to the source, in the busiest second.
+    /// Additional RU/s in the source, in the busiest second.
     pub source_busiest: f64,
-    /// Records when the first ones are as old as they may get.
+    /// The number of records, once the first ones have reached their maximum age.
     pub records: f64,
     /// GB stored then, index included.
     pub gigabytes: f64,
-    /// Fixed throughput that serves the busiest second, RU/s.
+    /// Fixed throughput that suffices for the busiest second, RU/s.
     pub fixed: f64,
-    /// Autoscale maximum that does, RU/s.
+    /// Autoscale maximum that suffices, RU/s.
     pub autoscale: f64,
-    /// Physical partitions the history will have at least.
+    /// The minimum number of physical partitions of the history.
     pub partitions: f64,
     /// RU of the restore.
     pub restore_ru: f64,
 }
 
-/// What it costs a month.
+/// The cost per month.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
     /// With the fixed throughput.
     pub fixed: f64,
-    /// With autoscale that rests as much as it may: at the average, and never below a tenth of the maximum.
+    /// With autoscale at its lowest: at the average, and never below a tenth of the maximum.
     pub autoscale: f64,
-    /// Of what is stored after the retention.
+    /// For what is stored once versions reach their maximum age.
     pub storage: f64,
 }
 
@@ -117,14 +117,14 @@ impl Load {
             fixed: up(busiest.max(LEAST_FIXED).max(gigabytes * FIXED_A_GB), 100.0),
             autoscale: up(busiest.max(LEAST_AUTOSCALE).max(gigabytes * AUTOSCALE_A_GB), 1000.0),
             partitions: (busiest / PARTITION.0).max(gigabytes / PARTITION.1).ceil().max(1.0),
-            // As the plan of a restore forecasts it: the version is read, the live document is read and written.
+            // As a plan estimates it: the version is read, and the live document is read and written.
             restore_ru: self.restored as f64 * (read_ru(record_bytes) + read_ru(self.bytes) + write_ru(self.bytes)),
         }
     }
 }
 
 impl Sizing {
-    /// What it costs a month.
+    /// The cost per month.
     pub fn cost(&self, prices: Prices) -> Cost {
         let hours = |ru: f64| ru / 100.0 * prices.hundred_ru_hour * MONTH;
         Cost {

@@ -39,19 +39,19 @@ impl From<&Version> for Chosen {
     }
 }
 
-/// What is to be done with an item.
+/// The action for an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It differs from what it was: put that back.
     Restore,
-    /// It was deleted since: make it again.
+    /// It was deleted since: recreate it.
     Recreate,
     /// It did not exist then: delete it (only when asked for).
     Delete,
     /// It is what it was.
     Keep,
-    /// Nothing can be said, so nothing is done; the notes say why.
+    /// Unknown, so nothing is done; the notes say why.
     Unknown,
 }
 
@@ -81,42 +81,42 @@ pub struct Step {
     pub id: String,
     /// Its partition key, as a JSON array.
     pub pk: serde_json::Value,
-    /// What is done.
+    /// The action.
     pub action: Action,
-    /// The version that held at the point in time.
+    /// The version that was in force at the point in time.
     #[serde(default)]
     pub version: Option<Chosen>,
-    /// The target's etag while planning; `None`: there was no document.
+    /// The target's etag while planning; `None` when there was no document.
     #[serde(default)]
     pub live: Option<String>,
     /// Whether that version is in the history, so that it can be replaced without being saved first.
     #[serde(default)]
     pub saved: bool,
-    /// The record of that version, where its id does not follow from the etag.
+    /// The record of that version, when its id does not follow from the etag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
-    /// SHA-256 of what the document that is written means, stamp included: the version may not change between plan and use.
+    /// SHA-256 of the canonical text that is written, stamp included: the version may not change between plan and use.
     #[serde(default)]
     pub sha256: Option<String>,
-    /// Paths of the fields that change, the first few.
+    /// Paths of the first few fields that change.
     #[serde(default)]
     pub changed: Vec<String>,
-    /// Request units that the step is expected to cost.
+    /// The estimated request units of the step.
     #[serde(default)]
     pub ru: f64,
     /// Why this version, and what cannot be known.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// Of a revert: what goes back in the live document, value by value, each to what it was in a version.
+    /// For a revert: what is set back in the live document, value by value, each to its value in a version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub edits: Vec<Edit>,
-    /// Of a revert: the fields that are left alone, because somebody changed them after the writes that are undone.
+    /// For a revert: the fields that are left alone, because somebody changed them after the writes that are undone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<String>,
 }
 
 impl Step {
-    /// Whether it changes the live document value by value, so that what it writes depends on that.
+    /// Whether it changes the live document value by value, so that what it writes depends on that document.
     pub fn is_edit(&self) -> bool {
         self.live.is_some() && !self.edits.is_empty() && self.action != Action::Delete
     }
@@ -126,10 +126,10 @@ impl Step {
         self.edits.iter().flat_map(Edit::records).filter(|version| is_own_version(version)).collect()
     }
 
-    /// Which item.
+    /// The item.
     ///
     /// # Errors
-    /// When the key is not one; a plan is a file that anybody may have edited.
+    /// When the key is malformed: anybody may have edited the plan.
     pub fn item(&self) -> Result<ItemKey, String> {
         Ok(ItemKey { id: self.id.clone(), partition_key: PartitionKey::parse(&self.pk.to_string())? })
     }

@@ -1,4 +1,4 @@
-//! Turns what is known of the items in scope into the steps of a plan. Nothing is written but the plan.
+//! Turns what is known about the items in scope into the steps of a plan. Writes nothing but the plan.
 
 use std::io;
 
@@ -30,7 +30,7 @@ pub enum SurveyError {
     /// The service refused.
     #[error(transparent)]
     Cosmos(#[from] Failure),
-    /// The plan cannot be kept in a temporary file, or not be read from there.
+    /// The plan cannot be written to, or read from, a temporary file.
     #[error("keep the plan in a temporary file")]
     Disk(#[from] io::Error),
 }
@@ -44,11 +44,11 @@ impl From<StepError> for SurveyError {
     }
 }
 
-/// Adds one step for each item in scope; tells `each` how many more there are. Returns the records that are not
-/// understood, which were set aside.
+/// Adds one step for each item in scope, and reports progress to `each`. Returns the records that cannot be parsed,
+/// which were set aside.
 ///
 /// # Errors
-/// When the service refuses a query, with its own message; when the plan cannot be kept.
+/// When the service refuses a query, with its own message; when the plan cannot be written.
 pub async fn survey(
     scan: &Scan<'_>,
     applier: &Applier<'_>,
@@ -59,12 +59,12 @@ pub async fn survey(
     mut each: impl FnMut(u64),
 ) -> Result<Vec<BadRecord>, SurveyError> {
     let mut bad = Vec::new();
-    // Documents that match now are in scope when they did not exist then.
+    // Documents that match now are in scope if they did not exist then.
     let newer_only = matches!(scan.wanted, Scope::Live { .. });
     let mut pieces = std::pin::pin!(scan.pieces());
     while let Some(piece) = pieces.next().await {
         let mut piece = piece?;
-        // What another container lacks says nothing of the source.
+        // What another container lacks says nothing about the source.
         if !applier.containers.is_elsewhere() {
             gone.mark(&mut piece.found, scan.at).await?;
         }
@@ -94,18 +94,18 @@ pub async fn survey(
     Ok(bad)
 }
 
-/// Whether a step is about a document that did not exist at the point in time, or may not have.
+/// Whether a step concerns a document that did not exist at the point in time, or may not have.
 fn did_not_exist(step: &Step) -> bool {
     step.version.as_ref().is_none_or(|version| version.op.is_some_and(Op::is_tombstone))
 }
 
-/// Adds steps to the plan, and tells how many there were.
+/// Adds steps to the plan, and reports how many there were.
 pub(super) fn noted(steps: Vec<Step>, draft: &mut Draft, each: &mut impl FnMut(u64)) -> io::Result<()> {
     each(steps.len() as u64);
     steps.into_iter().try_for_each(|step| draft.push(step))
 }
 
-/// The step as it comes into the plan.
+/// The step as it enters the plan.
 pub async fn planned(applier: &Applier<'_>, step: Step, hand: Prefetched) -> Result<Step, StepError> {
     if step.action.writes() && !applier.manner.only.is_empty() && step.action != Action::Restore {
         return Ok(nothing_to_put_into(step));
@@ -113,11 +113,11 @@ pub async fn planned(applier: &Applier<'_>, step: Step, hand: Prefetched) -> Res
     completed(applier, step, hand).await
 }
 
-/// Completes a step; or says that nothing can be done, because a record or document of its is not usable: that is no
-/// reason to leave the others alone.
+/// Completes a step; or notes that nothing can be done because a record or a document is unusable, which is no reason
+/// to leave the others alone.
 ///
 /// # Errors
-/// With a failure that the others would meet too.
+/// With a failure that the others would meet, too.
 pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: Prefetched) -> Result<Step, StepError> {
     match applier.refine(&mut step, hand).await {
         Err(StepError::Failed(failure)) if failure.disposition == Disposition::Poison => {
@@ -127,7 +127,7 @@ pub async fn completed(applier: &Applier<'_>, mut step: Step, hand: Prefetched) 
     }
 }
 
-/// What is to be done with an item, and the texts that were read along.
+/// The action for an item, and the texts that were read along.
 pub(super) async fn decided(
     applier: &Applier<'_>,
     found: ScannedItem,
@@ -135,8 +135,8 @@ pub(super) async fn decided(
     rules: Rules,
 ) -> Result<(Step, Prefetched), Failure> {
     let source = match applier.containers.is_elsewhere() {
-        // What the target has says nothing of the source; where the history may end too early, or a delete may have been
-        // removed from it, the source does.
+        // What the target has says nothing about the source. When the history may end too early, or a delete may have
+        // been removed from it, the source does tell.
         true if !reach.covers(rules.at) || reach.untold.dropped_before.is_some() => {
             look_at(&*applier.containers.source, &applier.pace, &found.item, false).await?
         }
@@ -163,7 +163,7 @@ pub(super) async fn decided(
     Ok((step, Prefetched { version, live }))
 }
 
-/// The same of an item that goes back to a version of its own.
+/// The same for an item that goes back to a version of its own.
 fn decided_back(found: ScannedItem, reach: Reach<'_>, goals: Goals<'_>) -> (Step, Prefetched) {
     let facts = Facts {
         versions: &found.versions,
@@ -200,7 +200,7 @@ mod tests {
         restore::{GivenUp, apply::ApplyOptions, plan::Chosen},
     };
 
-    /// A disk that fails is no fault of a document: nothing is said of it, and nothing goes on.
+    /// A failing disk is not a document's fault: no document is blamed, and the work ends.
     #[tokio::test]
     async fn texts_that_cannot_be_read_end_the_work() {
         let paths = || KeyPaths::parse(&["/pk"]).unwrap();
@@ -241,7 +241,7 @@ mod tests {
         let mut outcomes = pin!(applier.outcomes(std::iter::once(Ok(step("v"))), 1, &stop));
         let outcome = outcomes.next().await.unwrap();
         assert!(matches!(outcome, Err(GivenUp::Texts(_))), "{outcome:?}");
-        // A version that the archive does not have is the step's own matter.
+        // A version that the archive does not have only concerns its own step.
         let missing = completed(&applier, step("gone"), Prefetched::default()).await.unwrap();
         assert_eq!(missing.action, Action::Unknown);
         assert!(account.source.texts().is_empty());

@@ -1,5 +1,5 @@
-//! Several containers in one restore, revert or undo: each has a plan, all are approved before the first of them is carried
-//! out, and they are carried out one after the other, under one id.
+//! Several containers in one restore, revert or undo. Each has a plan; all are approved before the first is carried
+//! out, and they are carried out one after another, under one id.
 
 use super::{
     applying::{Approval, Report, Use, announce, apply},
@@ -19,13 +19,13 @@ use crate::{
 
 /// What is planned for a container.
 pub struct OnePlan {
-    /// The plan: shown, approved, and that value applied.
+    /// The plan, to be shown, approved and applied.
     pub plan: Plan,
-    /// The fields that it is about, where it is made of single fields.
+    /// The fields that it concerns, when it consists of single fields.
     pub fields: Option<Fields>,
     /// Texts that are not in the history.
     pub texts: Option<KeptTexts>,
-    /// Whether records were set aside that are not understood.
+    /// Whether records were set aside because they cannot be parsed.
     pub is_odd: bool,
 }
 
@@ -41,7 +41,7 @@ impl From<Planned> for OnePlan {
     }
 }
 
-/// A container, and what is planned for it.
+/// A container, and its plan.
 pub struct Part {
     /// Its names.
     pub names: Names,
@@ -60,15 +60,15 @@ impl Part {
 
 /// Plans that are used together.
 pub struct Together {
-    /// They, in order.
+    /// The plans, in order.
     pub parts: Vec<Part>,
-    /// Names a use of saved plans; `None`: the plans were made now, and are used once.
+    /// Names a use of saved plans; `None` when the plans were made just now and are used once.
     run: Option<String>,
 }
 
-/// Where carrying out plans is.
+/// Progress of carrying out plans.
 pub enum Stage {
-    /// A plan is begun.
+    /// A plan begins.
     Begun,
     /// It has ended.
     Ended(Report),
@@ -90,7 +90,7 @@ pub fn pairs(all: &[Names]) -> Vec<Pair> {
     all.iter().map(|names| Pair { source: names.source.clone(), changes: names.changes.clone() }).collect()
 }
 
-/// Plans for each container. One in which nothing is in scope is left out; somewhere something has to be.
+/// Plans each container. A container with nothing in scope is left out; at least one must have something.
 ///
 /// # Errors
 /// As `plan`, when a container cannot be opened, or when nothing is in scope anywhere.
@@ -114,7 +114,7 @@ pub async fn plan_each<E: From<RestoreError>>(
     }
 }
 
-/// Opens the containers of saved plans. They may be used often: each use has its own journals.
+/// Opens the containers of saved plans, which may be used repeatedly: each use has its own journals.
 ///
 /// # Errors
 /// When one cannot be opened, or its plan was made for another one.
@@ -130,8 +130,7 @@ pub async fn reopen_each(saved: Vec<Saved>, cx: &AnyContext<'_>) -> Result<Toget
     Ok(Together { parts, run: Some(new_id(&*cx.clock)) })
 }
 
-/// Makes the plans that take a restore back: of this container first, then of those that it was together with and was begun
-/// in.
+/// Plans the undo of a restore: of this container first, then of those that were restored with it and were begun.
 ///
 /// # Errors
 /// As [`undo`].
@@ -152,7 +151,7 @@ pub async fn undo_each(request: &UndoRequest, cx: &AnyContext<'_>) -> Result<Tog
 }
 
 impl Together {
-    /// The plan that is used by itself, when it is no more than one of one container.
+    /// The single plan, when there is only one container.
     pub fn alone(&self) -> Option<&Part> {
         match self.parts.as_slice() {
             [one] if one.plan().head.together.is_empty() => Some(one),
@@ -160,7 +159,7 @@ impl Together {
         }
     }
 
-    /// Whether records were set aside anywhere that are not understood.
+    /// Whether records were set aside anywhere because they cannot be parsed.
     pub fn is_odd(&self) -> bool {
         self.parts.iter().any(|part| part.planned.is_odd)
     }
@@ -170,13 +169,13 @@ impl Together {
         self.parts.iter().map(|part| part.plan().totals.writes).sum()
     }
 
-    /// What the journals of this use are called, and its undo; `None` when nothing is to be written.
+    /// The name of this use's journals, by which it can be undone; `None` when nothing is to be written.
     pub fn run(&self) -> Option<&str> {
         let first = self.parts.first().filter(|_| self.writes() > 0)?;
         Some(self.run.as_deref().unwrap_or(&first.plan().head.id))
     }
 
-    /// Approves the plans: the limits are for all of them.
+    /// Approves the plans: the limits apply to all of them in total.
     ///
     /// # Errors
     /// When they write or delete more documents than that.
@@ -184,11 +183,11 @@ impl Together {
         Approval::of_all(&self.parts.iter().map(Part::plan).collect::<Vec<_>>(), limits)
     }
 
-    /// Carries the plans out, one after the other, and tells how each begins and ends. One that is given up, or of which not
-    /// everything was begun, ends the others.
+    /// Carries the plans out one after another, and reports how each begins and ends. A plan that is given up, or not
+    /// begun completely, ends the others.
     ///
     /// # Errors
-    /// When nothing was written of a plan: the approvals are of other plans, or there can be no journal.
+    /// When nothing was written of a plan: the approvals belong to other plans, or there can be no journal.
     pub async fn apply(
         &self,
         approvals: &[Approval],
@@ -203,7 +202,7 @@ impl Together {
             told(part, Stage::Begun);
             let run = self.run().unwrap_or(&part.plan().head.id);
             let this = Use { run, made_now: self.run.is_none(), texts: part.planned.texts.as_ref() };
-            // What stops one plan by itself is told in its report, and stops the others only when it left something.
+            // What stops a single plan is in its report, and stops the others only when something was left.
             let own = AnyContext { stop: cx.stop.child_token(), ..cx.of(&part.names) };
             let report = apply(part.plan(), approval, this, options, &part.containers, &own).await?;
             let is_last = report.not_begun > 0 || report.given_up.is_some();

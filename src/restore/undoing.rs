@@ -1,4 +1,4 @@
-//! Makes the plan that takes a restore back, document by document: only what the restore wrote itself, proved by etag.
+//! Plans the undo of a restore, document by document: only what the restore itself wrote, proved by etag.
 
 use std::collections::HashSet;
 
@@ -19,13 +19,13 @@ use crate::{
     history::{AnyContext, Containers, live::look_at, reading::HistoryReader},
 };
 
-/// Steps that are looked at before the next ones are read.
+/// Steps that are examined before the next ones are read.
 const GROUP: usize = 256;
 
 /// Which restore is taken back.
 #[derive(Debug, Clone)]
 pub struct UndoRequest {
-    /// The restore; or the plan, when it was used once.
+    /// The restore; or its plan, if that was used only once.
     pub restore: String,
     /// Folder of the local journals, which know more when a restore was killed.
     pub journal: std::path::PathBuf,
@@ -35,8 +35,8 @@ pub struct UndoRequest {
     pub ru_limit: Option<f64>,
 }
 
-/// Makes the plan that takes a restore back; it is approved and applied as any other. A document that was changed since
-/// will be a conflict, not a victim.
+/// Plans the undo of a restore; the plan is approved and applied like any other. A document that was changed since
+/// becomes a conflict, not a victim.
 ///
 /// # Errors
 /// When there is no such restore, it was of other containers, or the account cannot be used.
@@ -51,7 +51,7 @@ pub async fn undo(request: &UndoRequest, cx: &AnyContext<'_>) -> Result<(Plan, C
     let into = (then.target != cx.names.source).then_some(then.target.as_str());
     let containers = open(into, cx).await?;
     let mut now = target_of(&containers, cx);
-    // The journal lies in this very account, whatever name it was reached by then.
+    // The journal is in this very account, whatever name it was reached by then.
     now.account.clone_from(&then.account);
     if now != then {
         return Err(RestoreError::OtherContainers {
@@ -143,7 +143,8 @@ async fn inverse(
     Ok(draft.seal()?)
 }
 
-/// The step that takes one back. A document changed since the restore stays a step, which will be a conflict.
+/// The step that takes one back. A document that was changed since the restore keeps its step, which will be a
+/// conflict.
 async fn inverse_of(
     then: &Applier<'_>,
     now: &Applier<'_>,
@@ -157,7 +158,7 @@ async fn inverse_of(
         Some(outcome) if !begun => Some(outcome),
         // Every step is marked before it is begun.
         None if marks => None,
-        // A restore that was killed wrote documents whose outcome it could not note any more.
+        // A restore that was killed wrote documents whose outcomes it could no longer note.
         _ => match unnoted(then, &step, begun, others).await? {
             Unnoted::Written(outcome) => Some(outcome),
             Unnoted::Not => None,
@@ -169,7 +170,7 @@ async fn inverse_of(
     };
     let Some(mut back) = outcome.as_ref().and_then(journal::inverse) else { return Ok(None) };
     let item = back.item().map_err(|e| Failure::invalid("read plan".into(), e))?;
-    // Mostly capture has what the restore wrote; then it need not be saved again.
+    // Usually capture has what the restore wrote; then it need not be saved again.
     if let Some(etag) = &back.live
         && !now.containers.is_elsewhere()
     {
@@ -189,7 +190,7 @@ async fn inverse_of(
     Ok(Some(back))
 }
 
-/// What became of a step without an outcome.
+/// The fate of a step without an outcome.
 enum Unnoted {
     Written(Outcome),
     Not,
@@ -210,9 +211,9 @@ async fn written_by_others(containers: &Containers, plan: &str, run: &str) -> Re
     Ok(etags)
 }
 
-/// Whether a step without an outcome was carried out all the same. One that is known to have been begun was, when the
-/// target is what it leads to. Otherwise only a document that carries the restore's own stamp proves it; a document that
-/// is gone may have been deleted by anybody.
+/// Whether a step without an outcome was carried out all the same. A step that is known to have been begun was, when
+/// the target is as it leads to. Otherwise only a document with the restore's own stamp proves it; a document that is
+/// gone may have been deleted by anybody.
 async fn unnoted(
     applier: &Applier<'_>,
     step: &Step,
@@ -231,7 +232,7 @@ async fn unnoted(
         (None, action) => action == Action::Delete,
         (Some(_), Action::Delete) => false,
         (Some(live), _) => {
-            // What was put into a document led from the one that was there before, not from whatever is there now.
+            // What was put into a document was based on the document before, not on whatever is there now.
             let into = match &step.live {
                 Some(etag) if step.is_edit() || !applier.manner.only.is_empty() => {
                     let record = step.live_record().unwrap_or_else(|| id_of_version(&item.id, etag));

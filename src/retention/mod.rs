@@ -34,7 +34,7 @@ use crate::{
     history::{AnyContext, Containers, NotShared, failed_writes::FailedWrites},
 };
 
-/// Failures that are told one by one; the rest is only counted.
+/// How many failures are reported individually; the rest is only counted.
 const SHOWN_FAILURES: usize = 10;
 
 /// Which versions to keep, and how fast to remove the others.
@@ -53,13 +53,13 @@ pub struct Request {
 /// Why versions cannot be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
-    /// The service refused, or an item of the history is not understood.
+    /// The service refused, or an item of the history cannot be parsed.
     #[error("cannot prune the history")]
     Cosmos(#[from] Failure),
-    /// Machines cannot share the items of these containers.
+    /// The items of these containers cannot be divided between machines.
     #[error("cannot share the history between machines")]
     Shard(#[source] NotShared),
-    /// Where a record lies does not follow from its document's key.
+    /// The place of a record does not follow from its document's key.
     #[error(transparent)]
     Keys(#[from] UnknownPlace),
 }
@@ -83,10 +83,10 @@ pub struct Report {
     /// Figures of documents, versions and journals.
     #[serde(flatten)]
     pub sums: Sums,
-    /// Records that are not understood; they stay.
+    /// Records that cannot be parsed; they stay.
     #[serde(skip)]
     pub bad: Vec<BadRecord>,
-    /// The failure that ended the work early; every other delete would have met it too.
+    /// The failure that ended the work early; every further delete would have met it, too.
     #[serde(skip)]
     pub fatal: Option<Failure>,
     /// Whether the work ended early because it was told to stop.
@@ -97,10 +97,10 @@ pub struct Report {
     pub seconds: f64,
 }
 
-/// Fixes the instants to keep by the service's clock. Reads no version and deletes nothing.
+/// Determines the instants to keep by the service's clock. Reads no version and deletes nothing.
 ///
 /// # Errors
-/// When the containers cannot be opened, cannot be shared, or are keyed so that records cannot be addressed.
+/// When the containers cannot be opened, cannot be divided, or have keys by which records cannot be addressed.
 pub async fn plan(request: Request, cx: AnyContext<'_>) -> Result<Plan<'_>, RetentionError> {
     let started = Instant::now();
     let containers = cx.account.containers(cx.names, None).await?;
@@ -155,7 +155,7 @@ impl Plan<'_> {
         failed.pass_on(&*step);
         let mut passed = passed?;
         let interrupted = self.cx.stop.is_cancelled();
-        // Journals belong to no document's key: one machine looks after them.
+        // Journals belong to no document's key: one machine takes care of them.
         if passed.fatal.is_none() && !interrupted && self.request.shard.is_none_or(Shard::is_first) {
             let journals = job.journals(delete, &mut passed.sums).await;
             failed.pass_on(&*step);

@@ -13,19 +13,19 @@ use serde::Serialize;
 use crate::change::{Op, version::Version};
 use crate::history::timeline::Timeline;
 
-/// How many rounds a removal takes; see [`RetentionPlan::rounds`].
+/// The number of rounds in a removal; see [`RetentionPlan::rounds`].
 pub const ROUNDS: usize = 3;
 
 /// How long what is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Every instant of the last seconds, this many.
+    /// Every instant within this many seconds.
     pub within: i64,
-    /// The ends of the days (UTC) of the last seconds, this many.
+    /// The ends of the days (UTC) within this many seconds.
     pub daily: Option<i64>,
-    /// The ends of the months (UTC) of the last seconds, this many.
+    /// The ends of the months (UTC) within this many seconds.
     pub monthly: Option<i64>,
-    /// Documents that were deleted before all of that are forgotten altogether.
+    /// Whether documents that were deleted before all of that are forgotten completely.
     pub drop_deleted: bool,
 }
 
@@ -33,17 +33,17 @@ pub struct Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeepReason {
-    /// It is of the window.
+    /// It lies in the window.
     Window,
     /// It was in force when the window began.
     InForce,
-    /// It was in force at the end of a day that is kept.
+    /// It was in force at the end of a kept day.
     Day,
-    /// It was in force at the end of a month that is kept.
+    /// It was in force at the end of a kept month.
     Month,
     /// It is the newest.
     Newest,
-    /// It tells whether there was something before the next one that is kept.
+    /// It shows whether something existed before the next one that is kept.
     Marker,
 }
 
@@ -64,12 +64,12 @@ impl KeepReason {
     }
 }
 
-/// The instants that a policy keeps, for one moment of running it.
+/// The instants that a policy keeps when it is run at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetentionPlan {
     /// From here on every second is kept.
     pub window: i64,
-    /// Single seconds before that, with their reason; the one with the longest view wins.
+    /// Single seconds before that, with their reasons; the longest span wins.
     points: BTreeMap<i64, KeepReason>,
     drop_deleted: bool,
 }
@@ -87,7 +87,7 @@ impl Policy {
     }
 }
 
-/// The last seconds of days or months, from a moment up to another one.
+/// The last seconds of days or months, between two moments.
 fn ends(from: i64, until: i64, reason: KeepReason) -> impl Iterator<Item = i64> {
     let first = DateTime::from_timestamp(from, 0).map(|t| t.date_naive());
     let first = if reason == KeepReason::Month { first.and_then(|day| day.with_day(1)) } else { first };
@@ -115,13 +115,13 @@ impl RetentionPlan {
         self.points.keys().next().copied().unwrap_or(self.window).min(self.window)
     }
 
-    /// Why each version of one item, in any order, stays; `None` for those that go.
+    /// Why each version of one item, in any order, stays; `None` for those that are removed.
     pub fn decide(&self, versions: &[Version]) -> Vec<Option<KeepReason>> {
         let line = Timeline::of(versions);
         let order: Vec<usize> = line.order().collect();
         let ordered: Vec<&Version> = order.iter().map(|i| &versions[*i]).collect();
         let mut kept = self.decide_ordered(&ordered);
-        // Where nothing tells which version of a second was its last, all of them may be.
+        // When nothing tells which version of a second was its last, all of them may be.
         for place in 0..kept.len() {
             let second = ordered[place].ts;
             if kept[place].is_some() && line.is_unordered(second) {
@@ -133,17 +133,17 @@ impl RetentionPlan {
         for (place, reason) in kept.into_iter().enumerate() {
             decided[order[place]] = reason;
         }
-        // A copy of the original demo of which there is a record is needed by nobody, once it is old.
+        // Nobody needs an old copy of the original demo that also has a record.
         for copy in line.copies() {
             decided[*copy] = (versions[*copy].ts >= self.window).then_some(KeepReason::Window);
         }
         decided
     }
 
-    /// In which round each version of one item that goes is removed, for what `decide` said of them. A round begins when
-    /// the one before it is through, so that what an interrupted prune leaves behind says nothing that is not so:
-    /// creations go before what precedes them (without it they say that there was no document before), and of a
-    /// document that is forgotten altogether the tombstones go last (they hide what is older).
+    /// The round in which each version of an item is removed, given what `decide` said. A round begins when the one
+    /// before it is complete, so that nothing that an interrupted prune leaves behind is untrue: creations are removed
+    /// before what precedes them (otherwise the history would deny it), and when a document is forgotten completely its
+    /// tombstones go last (they hide what is older).
     pub fn rounds(versions: &[Version], decided: &[Option<KeepReason>]) -> Vec<Option<usize>> {
         let forgotten = decided.iter().all(Option::is_none);
         let oldest = versions.iter().map(Version::position).min();
@@ -181,9 +181,9 @@ impl RetentionPlan {
         }
         let creates = |place: usize| versions[place].op == Some(Op::Create);
         let is_gone = |place: usize| versions[place].op.is_some_and(Op::is_tombstone);
-        // A creation says that there was no document before, back to the version that precedes it. And a tombstone says that
-        // there was none, up to the creation that follows. So neither goes without the other: what lies between them and
-        // what else is kept is a gap that the chain of versions shows.
+        // A creation says that there was no document before it, back to the version that precedes it. A tombstone says
+        // that there was none after it, up to the creation that follows. So neither is removed without the other: what
+        // lies between them and what else is kept becomes a gap that the chain of versions shows.
         for place in 1..=newest {
             if kept[place - 1].is_some() && is_gone(place - 1) && creates(place) {
                 kept[place].get_or_insert(KeepReason::Marker);
@@ -194,7 +194,7 @@ impl RetentionPlan {
                 kept[place - 1].get_or_insert(KeepReason::Marker);
             }
         }
-        // And of an instant before the very first one, nothing but its creation tells that there was none.
+        // And for an instant before the very first one, only its creation shows that there was none.
         if creates(0) && self.earliest() < versions[0].ts {
             kept[0].get_or_insert(KeepReason::Marker);
         }

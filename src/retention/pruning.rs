@@ -1,4 +1,4 @@
-//! Goes through the history and deletes: for `Plan::apply` all at once, for the timer function part by part.
+//! Walks the history and deletes: for `Plan::apply` all at once, for the timer function part by part.
 
 use std::collections::BTreeMap;
 
@@ -23,13 +23,13 @@ use crate::{
     restore::{journal, price::write_ru},
 };
 
-/// About how large a record is, for the forecast.
+/// The approximate size of a record, for the forecast.
 const RECORD: usize = 1024;
 
 /// What was found, and what became of it.
 #[derive(Debug, Default, Serialize)]
 pub struct Sums {
-    /// Documents that were looked at.
+    /// Documents that were examined.
     #[serde(rename = "documents")]
     pub items: u64,
     /// Their versions.
@@ -38,11 +38,11 @@ pub struct Sums {
     pub reasons: BTreeMap<KeepReason, u64>,
     /// Versions removed, or to be removed.
     pub removed: u64,
-    /// Documents of which nothing is left.
+    /// Documents of which nothing remains.
     pub forgotten: u64,
-    /// Journals of restores that go.
+    /// Journals of restores that are removed.
     pub journals: u64,
-    /// Items of which they consist.
+    /// The items in them.
     #[serde(skip)]
     pub journal_items: u64,
     /// Records that could not be deleted.
@@ -50,7 +50,7 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// Adds those of another part.
+    /// Adds the sums of another part.
     pub fn add(&mut self, other: Self) {
         self.items += other.items;
         self.versions += other.versions;
@@ -62,13 +62,13 @@ impl Sums {
         self.failed += other.failed;
     }
 
-    /// Request units that removing is expected to cost.
+    /// The estimated request units of the removal.
     pub fn forecast(&self) -> f64 {
         (self.removed + self.journal_items) as f64 * write_ru(RECORD)
     }
 }
 
-/// Where a record lies does not follow from its document's key, so that it cannot be deleted.
+/// The place of a record does not follow from its document's key, so that it cannot be deleted.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{history} is keyed {changes}, and where a record lies does not follow from its document's key ({source_key})")]
 pub struct UnknownPlace {
@@ -80,7 +80,7 @@ pub struct UnknownPlace {
     source_key: KeyPaths,
 }
 
-/// Whether a history can be pruned: where a record lies has to follow from its document's key.
+/// Checks whether a history can be pruned: the place of a record has to follow from its document's key.
 ///
 /// # Errors
 /// With the keys of both containers.
@@ -96,7 +96,7 @@ pub(super) fn check(containers: &Containers) -> Result<(), UnknownPlace> {
     })
 }
 
-/// One pruning.
+/// One run of a prune.
 pub(super) struct Pruning<'a> {
     /// The account.
     pub(super) account: &'a dyn Account,
@@ -104,34 +104,34 @@ pub(super) struct Pruning<'a> {
     pub(super) containers: &'a Containers,
     /// Request units a second.
     pub(super) pace: &'a RuLimiter,
-    /// What is kept.
+    /// The instants to keep.
     pub(super) kept: &'a RetentionPlan,
     /// Deletes in flight.
     pub(super) concurrency: usize,
-    /// Hears of each record that is deleted, or could not be.
+    /// Is told of each record that is deleted, or could not be.
     pub(super) observer: &'a Observer,
-    /// No other piece is begun once it is cancelled. What is begun is done all the same: else one that takes longer than a tick
-    /// would never be done.
+    /// Once it is cancelled, no further piece is begun. A piece in progress is finished all the same: otherwise one
+    /// that takes longer than a tick would never be done.
     pub(super) stop: &'a CancellationToken,
-    /// What is begun is given up, too, once it is cancelled.
+    /// Once it is cancelled, even the piece in progress is given up.
     pub(super) give_up: &'a CancellationToken,
 }
 
-/// What a pass came to.
+/// The result of a pass.
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     /// Sums.
     pub(super) sums: Sums,
-    /// What every other delete would have met too.
+    /// The failure that every further delete would have met, too.
     pub(super) fatal: Option<Failure>,
-    /// What was not gone through.
+    /// The ranges that remain.
     pub(super) left: Vec<HashRange>,
-    /// Records that are not understood: they stay.
+    /// Records that cannot be parsed: they stay.
     pub(super) bad: Vec<BadRecord>,
 }
 
 impl Pruning<'_> {
-    /// Goes through hash_ranges of the history; deletes, or only counts. `each` hears how many versions were looked at.
+    /// Walks ranges of the history; deletes, or only counts. `each` is told how many versions were examined.
     ///
     /// # Errors
     /// When the history cannot be read.
@@ -158,7 +158,7 @@ impl Pruning<'_> {
                 self.choose(found, &mut passed.sums, &mut rounds);
             }
             if delete && rounds.iter().any(|round| !round.is_empty()) {
-                // What is gone says nothing any more, and a reader has to know that.
+                // Removed versions can no longer testify, and readers have to know that.
                 let drops = passed.sums.forgotten > forgotten;
                 if !noted || (drops && !noted_drop) {
                     let before = drops.then(|| self.kept.earliest());
@@ -173,7 +173,7 @@ impl Pruning<'_> {
                     passed.sums.removed += tally.deleted;
                     passed.sums.failed += tally.failed;
                     passed.fatal = fatal;
-                    // A round goes only when all before it has gone.
+                    // A round only begins when all earlier ones are complete.
                     if passed.fatal.is_some() || tally.left > 0 || self.give_up.is_cancelled() {
                         passed.left = left.into_iter().flatten().collect();
                         return Ok(passed);
@@ -193,7 +193,7 @@ impl Pruning<'_> {
         Ok(passed)
     }
 
-    /// Adds the records of an item that go to the round in which they do.
+    /// Adds the records of an item to the rounds in which they are removed.
     fn choose(&self, found: &ScannedItem, sums: &mut Sums, rounds: &mut [Vec<Job>; ROUNDS]) {
         sums.items += 1;
         sums.versions += found.versions.len() as u64;
@@ -257,7 +257,7 @@ impl Pruning<'_> {
         if !delete {
             return Ok(None);
         }
-        // Without its head a journal is none; half of one would be a restore that cannot be undone.
+        // Without its head a journal does not count; half a journal would be a restore that cannot be undone.
         for wave in [heads, rest] {
             let (tally, fatal) = self.delete(wave, &CancellationToken::new()).await;
             sums.failed += tally.failed;

@@ -18,48 +18,48 @@ use crate::{
     history::{Account, Containers, NotShared},
 };
 
-/// Parts that a round is made of: how often the clock is looked at, at least.
+/// The number of parts in a round: the clock is checked at least this often.
 const PARTS: u32 = 64;
 
-/// What is done at each tick.
+/// The work of each tick.
 pub struct PruneTimer {
     /// The account.
     pub cosmos: Cosmos,
     /// Its containers.
     pub names: Names,
-    /// What is kept.
+    /// The instants to keep.
     pub policy: Policy,
     /// Whether anything is deleted.
     pub dry_run: bool,
-    /// Which part of the history, when several apps share it.
+    /// The part of the history, when several apps share it.
     pub share: Option<Shard>,
     /// Request units a second, on average.
     pub ru_limit: Option<f64>,
     /// Deletes in flight.
     pub concurrency: usize,
-    /// How long a tick may take: a function that takes longer than functionTimeout has the whole handler killed, with
-    /// every batch in flight.
+    /// How long a tick may take: when a function exceeds functionTimeout, the whole handler is killed, with every batch
+    /// in flight.
     pub budget: Duration,
     /// What is left of this round.
     pub todo: Mutex<VecDeque<HashRange>>,
 }
 
-/// Why a tick did not do all of its work; the next one goes on there.
+/// Why a tick did not finish; the next one resumes there.
 #[derive(Debug, thiserror::Error)]
 pub enum TickError {
     /// The containers cannot be opened.
     #[error(transparent)]
     Cosmos(#[from] Failure),
-    /// Where a record lies does not follow from its document's key.
+    /// The place of a record does not follow from its document's key.
     #[error(transparent)]
     Keys(#[from] UnknownPlace),
-    /// Apps cannot share the history.
+    /// The history cannot be divided between apps.
     #[error(transparent)]
     Shard(#[from] NotShared),
-    /// The service refused in the middle of it.
+    /// The service refused during the work.
     #[error("{failure}; {line}")]
     Unfinished {
-        /// With what.
+        /// The service's answer.
         failure: Failure,
         /// What was done before.
         line: String,
@@ -67,10 +67,10 @@ pub enum TickError {
 }
 
 impl PruneTimer {
-    /// One tick: goes on where the last one stopped, as far as the time allows. Returns a line for the log.
+    /// One tick: resumes where the last one stopped, as far as the time allows. Returns a line for the log.
     ///
     /// # Errors
-    /// When the history cannot be read, or a delete is refused; the next tick goes on there.
+    /// When the history cannot be read, or a delete is refused; the next tick resumes there.
     pub async fn tick(&self, stop: CancellationToken) -> Result<String, TickError> {
         let Ok(mut todo) = self.todo.try_lock() else { return Ok("the last tick is not done yet".into()) };
         let begun = Instant::now();
@@ -127,7 +127,7 @@ impl PruneTimer {
             }
         }
         let whole = todo.is_empty() && fatal.is_none();
-        // Journals belong to no document's key: one app looks after them.
+        // Journals belong to no document's key: one app takes care of them.
         if whole && self.share.is_none_or(Shard::is_first) {
             match job.journals(!self.dry_run, &mut sums).await {
                 Ok(refused) => fatal = refused,
@@ -157,11 +157,11 @@ impl PruneTimer {
         }
     }
 
-    /// All parts, beginning anywhere: an app that is often restarted gets round all the same.
+    /// All parts, beginning anywhere, so that an app that is often restarted still covers the whole history.
     fn round(&self, containers: &Containers) -> Result<VecDeque<HashRange>, NotShared> {
         let hash_ranges = containers.hash_ranges(self.share)?;
         let mut parts: VecDeque<HashRange> = match hash_ranges.as_slice() {
-            // It cannot be cut.
+            // It cannot be divided.
             [whole] => [*whole].into(),
             several => several.iter().flat_map(|s| s.cut((PARTS / several.len() as u32).max(1))).collect(),
         };

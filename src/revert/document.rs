@@ -1,4 +1,4 @@
-//! One document: which of its versions are writes that are taken back, and what the document is without them.
+//! One document: which of its versions are writes to take back, and what the document is without them.
 
 use crate::{
     change::{
@@ -25,27 +25,28 @@ pub(super) struct Wish<'a> {
     pub filter: Option<&'a Filter>,
     pub rules: &'a Rules,
     pub assume_no_gaps: bool,
-    /// Whether the caller named each document: what is not sure of its identity is said, and it is reverted all the same.
+    /// Whether the caller named each document: then doubts about its identity are reported, and it is reverted all the
+    /// same.
     pub named: bool,
 }
 
-/// A document with all that is known of it.
+/// A document with everything that is known about it.
 pub(super) struct Document<'a> {
     pub item: &'a ItemKey,
-    /// Its versions in the history and the live one, in any order; their texts as far as they are in memory.
+    /// Its versions in the history and the live one, in any order; with their texts as far as they are in memory.
     pub versions: &'a [Version],
-    /// Deletes of its id of which nobody knows whether they are its own.
+    /// Deletes of its id that may or may not be its own.
     pub unkeyed: &'a [Version],
     /// What is live, with its text.
     pub live: Option<&'a Live>,
 }
 
-/// What comes of a document.
+/// The result for a document.
 #[derive(Debug)]
 pub(super) enum Outcome<'a> {
     /// No write of it is taken back.
     Untouched,
-    /// Something about it is not known, so it stays as it is.
+    /// Something about it is unknown, so it stays as it is.
     Unknown(String),
     /// It is merged.
     Merged {
@@ -56,7 +57,7 @@ pub(super) enum Outcome<'a> {
     },
 }
 
-/// Why a document cannot be looked at at all.
+/// Why a document cannot be examined at all.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DocumentError {
     #[error(transparent)]
@@ -70,11 +71,11 @@ pub(super) trait Reader {
     async fn text(&self, item: &ItemKey, version: &Version) -> Result<Option<String>, Failure>;
 }
 
-/// How many versions an expression had no answer about.
+/// The number of versions for which an expression had no answer.
 pub(super) type NoAnswers = u64;
 
 impl<'a> Document<'a> {
-    /// Walks the versions. `no_answers` counts those that the expression has no answer about; they are not taken back.
+    /// Walks the versions. `no_answers` counts those for which the expression has no answer; they are not taken back.
     pub(super) async fn merged(
         &self,
         wish: &Wish<'_>,
@@ -94,7 +95,7 @@ impl<'a> Document<'a> {
         let mut walk: Option<Begun<'_, 'a>> = None;
         for (place, version) in order.iter().copied().enumerate().skip(first) {
             let is_in = version.ts <= wish.to.seconds();
-            // What comes after the window and cannot run into anything need not be read.
+            // Versions after the window that cannot conflict with anything need not be read.
             match &walk {
                 None if !is_in => return Ok(Outcome::Untouched),
                 Some(begun) if !is_in && begun.walk.is_settled() => break,
@@ -103,7 +104,7 @@ impl<'a> Document<'a> {
             let previous = std::mem::replace(&mut text, self.text(version, reader).await?);
             let is_undone = is_in
                 && match wish.filter {
-                    // What expired was nobody's write, unless an expression names it.
+                    // Nobody wrote an expiry, unless an expression names it.
                     None => version.op != Some(Op::Expire),
                     Some(filter) => {
                         match filter.answer(&Subject::of(self.item, version, text.as_deref(), previous.as_deref())) {
@@ -193,7 +194,7 @@ impl<'a> Document<'a> {
         text.map(own_text).transpose().map_err(|_| EditError::NoObject)
     }
 
-    /// Why it is not known what a write changed, or what it changed is not to be put back.
+    /// Why it is unknown what a write changed, or why what it changed may not be set back.
     fn problem(
         &self,
         line: &Timeline<'_>,
@@ -237,7 +238,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The text of a version; of the live one exactly what is live.
+    /// The text of a version; for the live one, exactly what is live.
     async fn text(&self, version: &Version, reader: &impl Reader) -> Result<Option<String>, Failure> {
         if version.op.is_some_and(Op::is_tombstone) {
             return Ok(None);
@@ -254,12 +255,12 @@ impl<'a> Document<'a> {
     }
 }
 
-/// A walk that has begun.
+/// A walk in progress.
 struct Begun<'r, 'a> {
     walk: Walk<'r>,
     base: Option<&'a Version>,
     undone: u64,
-    /// When the first write was made that is taken back, epoch seconds.
+    /// When the first write that is taken back was made, epoch seconds.
     first: i64,
     /// Versions before which one may be missing.
     gaps: u64,

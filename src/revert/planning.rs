@@ -1,4 +1,4 @@
-//! Makes the plan of a revert: reads the versions of the documents in scope, and merges each. Nothing is written.
+//! Plans a revert: reads the versions of the documents in scope, and merges each. Nothing is written.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -41,16 +41,16 @@ use crate::{
     },
 };
 
-/// A plan, and what else there is to be said.
+/// A plan, and further results.
 #[derive(Debug)]
 pub struct Planned {
-    /// The plan: shown, approved, and that value applied.
+    /// The plan, to be shown, approved and applied.
     pub plan: Plan,
-    /// The fields that it is about, with their values.
+    /// The fields that it concerns, with their values.
     pub fields: Fields,
-    /// Records that are not understood: they were told and set aside, and may be versions of what is reverted.
+    /// Records that cannot be parsed: they were reported and set aside, and may be versions of what is reverted.
     pub bad: Vec<BadRecord>,
-    /// Writes about which the expression has no answer; they are kept.
+    /// Writes for which the expression has no answer; they are kept.
     pub no_answers: u64,
 }
 
@@ -61,10 +61,10 @@ impl From<Planned> for OnePlan {
     }
 }
 
-/// Makes the plan of a revert.
+/// Plans a revert.
 ///
 /// # Errors
-/// When the request is wrong, no write is to be taken back, or the account cannot be used.
+/// When the request is wrong, there is no write to take back, or the account cannot be used.
 pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_>) -> Result<Planned, RestoreError> {
     check_fields(&request.rules.only, containers)?;
     let filter = request.filter.as_deref().map(Filter::compile).transpose()?;
@@ -145,7 +145,7 @@ pub async fn plan(request: &Request, containers: &Containers, cx: &AnyContext<'_
         cx.progress.note(&format!("--filter has no answer about {count}, which stay as they are"));
     }
     let plan = draft.seal()?;
-    // Of the machines that share a revert one may well have nothing to do.
+    // One of several machines that share a revert may well have nothing to do.
     if plan.totals.steps == 0 && request.shard.is_none() {
         let ends = beyond.then(|| frontier.describe());
         return Err(RestoreError::NothingToRevert { ends, from: request.from, to: request.to });
@@ -161,7 +161,7 @@ struct Work<'a> {
     applier: &'a Applier<'a>,
 }
 
-/// A document that was looked at.
+/// A document that was examined.
 struct LookedAt {
     step: Option<(Step, Vec<Field>)>,
     no_answers: u64,
@@ -238,7 +238,7 @@ impl Work<'_> {
     }
 }
 
-/// What a merge makes of a document. `kept` is why one is left alone that would be deleted; `None` deletes it.
+/// The step for a merged document. `kept` is why a document is left alone that would be deleted; `None` deletes it.
 pub(crate) fn action_of(merged: &Merged, is_live: bool, kept: Option<&str>, notes: &mut Vec<String>) -> Action {
     match (&merged.text, is_live, kept) {
         (None, true, Some(why)) => {

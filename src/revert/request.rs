@@ -1,4 +1,4 @@
-//! What a caller asks for.
+//! The request of a revert.
 
 use crate::{
     change::{merge::Rules, time::PointInTime},
@@ -9,22 +9,22 @@ use crate::{
 /// Which writes are taken back, and how.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// In which documents; of a predicate, those that matched it at the end of the window.
+    /// In which documents; for a predicate, those that matched it at the end of the window.
     pub which: Which,
     /// From this second on.
     pub from: PointInTime,
     /// Up to and including this second.
     pub to: PointInTime,
-    /// Of the writes in the window, those that this expression matches (CEL, as for `follow`); `None`: all.
+    /// Of the writes in the window, those that this expression matches (CEL, as for `follow`); `None` means all.
     pub filter: Option<String>,
     /// How fields are merged.
     pub rules: Rules,
     /// Whether documents are deleted that these writes created.
     pub delete_created: bool,
-    /// How many documents the plan may delete; `None` leaves it to whoever approves.
+    /// How many documents the plan may delete; `None` leaves that to the approver.
     pub max_deletes: Option<usize>,
-    /// Takes versions that follow each other in the history for writes that followed each other, also where nothing tells:
-    /// in latest-version mode, and where versions are missing.
+    /// Whether consecutive versions count as consecutive writes even when that is not certain: in latest-version mode,
+    /// and where versions are missing.
     pub assume_no_gaps: bool,
     /// Whether to wait until capture has passed the end of the window.
     pub wait: bool,
@@ -34,11 +34,11 @@ pub struct Request {
     pub concurrency: usize,
     /// Request units a second, on average; `None` is no limit.
     pub ru_limit: Option<f64>,
-    /// All containers that are reverted together, this one among them; empty: it is alone.
+    /// All containers that are reverted together, including this one; empty when it is the only one.
     pub together: Vec<Pair>,
 }
 
-/// Documents in flight when a caller does not say.
+/// Documents in flight, when the caller does not say.
 const CONCURRENCY: usize = 64;
 
 impl Request {

@@ -1,4 +1,4 @@
-//! How much of the feed is still to be captured, part by part.
+//! Counts how much of the feed is still to be captured, part by part.
 
 use serde::Deserialize;
 
@@ -9,19 +9,20 @@ use crate::{
     history::CosmosContainers,
 };
 
-/// What waits in a part of the feed.
+/// What is waiting in a part of the feed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// Items.
     pub items: u64,
     /// Whether there are more than were counted.
     pub more: bool,
-    /// Epoch seconds of the first of them.
+    /// Time of the first of them, epoch seconds.
     pub since: Option<i64>,
 }
 
-/// Counts the live documents of a range that were written after the newest version that the history has of it: what the
-/// trigger has not delivered yet. Those of the same second are not counted, and of each document only the newest version.
+/// Counts the live documents of a range that were written after the newest version in the history: those that the
+/// trigger has not delivered yet. It ignores those of the same second, and sees only the newest version of each
+/// document.
 ///
 /// # Errors
 /// When source or history cannot be read.
@@ -66,7 +67,7 @@ pub async fn not_captured(containers: &CosmosContainers, range: &FeedRange, most
 /// Counts what a follower still has to read, range by range, by reading the feed from its tokens on.
 ///
 /// # Errors
-/// When the feed cannot be read, or a token is not understood.
+/// When the feed cannot be read, or a token is malformed.
 pub async fn not_followed(
     source: &Container,
     checkpoint: &Checkpoint,

@@ -41,17 +41,17 @@ use crate::{
 /// What to read.
 #[derive(Debug)]
 pub struct Request {
-    /// Whether everything is counted and weighed, which reads every page.
+    /// Whether to count and weigh everything, which reads every page.
     pub count: bool,
-    /// Where dead letters are; `None` when that cannot be opened.
+    /// Where dead letters are; `None` when the store cannot be opened.
     pub dead_letters: Option<DeadLetterStore>,
     /// Request units a second, on average, while counting; `None` is no limit.
     pub ru_limit: Option<f64>,
-    /// Seconds after which a change that waits says that capture stands still.
+    /// A change that waits for longer than this many seconds shows that capture stands still.
     pub stalled_after: i64,
 }
 
-/// Why the state cannot be read.
+/// Why the status cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
     /// Source or history cannot be read.
@@ -59,16 +59,16 @@ pub enum StatusError {
     Cosmos(#[from] Failure),
 }
 
-/// How capture and history stand; its JSON is documented.
+/// The status of capture and history; its JSON form is documented.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The source container.
     pub source: Source,
     /// The history.
     pub history: History,
-    /// Seconds since the oldest change was written that is not captured yet.
+    /// Seconds since the oldest uncaptured change was written.
     pub behind: Option<i64>,
-    /// What holds capture up, where that can be told.
+    /// What holds capture up, if that is known.
     pub stalled: Vec<String>,
     /// Who captures; `None` when the leases cannot be read.
     #[serde(rename = "leases")]
@@ -90,9 +90,9 @@ pub struct Source {
     pub container: String,
     /// When the newest document was written, RFC 3339.
     pub newest: Option<String>,
-    /// Documents, when they were counted.
+    /// Documents, if they were counted.
     pub documents: Option<u64>,
-    /// Their estimated bytes.
+    /// Their estimated size in bytes.
     pub bytes: Option<u64>,
 }
 
@@ -107,23 +107,23 @@ pub struct History {
     pub newest: Option<String>,
     /// From when on everything is in the history: the latest of the first captures of all feed ranges.
     pub restorable_from: Option<String>,
-    /// Up to when everything is in the history, or `now`; `None` when nothing tells.
+    /// Up to when everything is in the history, or `now`; `None` when unknown.
     pub complete_until: Option<String>,
     /// Whether it has versions of another container of the source's name.
     pub recreated: Option<bool>,
-    /// Records, when they were counted.
+    /// Records, if they were counted.
     pub records: Option<u64>,
-    /// Their estimated bytes.
+    /// Their estimated size in bytes.
     pub bytes: Option<u64>,
 }
 
-/// Rounds to a tenth, as reports show request units and seconds.
+/// Rounds to one decimal, as reports show request units and seconds.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn tenths<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((number * 10.0).round() / 10.0)
 }
 
-/// Reads the state. What cannot be read of leases and dead letters is noted and left out.
+/// Reads the status. Leases and dead letters that cannot be read are noted and left out.
 ///
 /// # Errors
 /// When source or history cannot be read.
@@ -145,12 +145,12 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
     let pace = RuLimiter::new(cosmos.meter(), request.ru_limit);
     let frontier = frontier::read(cosmos, names, &containers, None, &pace).await?;
     frontier.problems.iter().for_each(|problem| cx.progress.note(&format!("warning: {problem}")));
-    // A part of which nothing was captured yet has nothing to be promised.
+    // Nothing can be promised for a part of which nothing was captured yet.
     let mut begins: Option<PointInTime> = None;
     for part in &frontier.parts {
         begins = begins.max(frontier::begins(&containers, &part.range).await?);
     }
-    // What was pruned is not there any more, though the versions that were in force then are as old as ever.
+    // What was pruned is gone, even though the versions that were in force then are as old as ever.
     let pruned = removals::read(&history).await?.pruned_before.map(PointInTime::from_epoch);
     begins = begins.map(|begins| begins.max(pruned.unwrap_or(begins)));
     let now = cosmos.now().await.timestamp();
@@ -183,7 +183,7 @@ pub async fn read(request: Request, cx: Context<'_>) -> Result<Report, StatusErr
     let by_readers = frontier.parts.iter().all(|part| matches!(part.evidence, Evidence::Reader(_)));
     let until = |until: PointInTime| if until == PointInTime::END { "now".into() } else { until.to_string() };
     Ok(Report {
-        // Where every feed range has a reader, what waits for it tells; the newest version does not.
+        // When every feed range has a reader, what is waiting for the readers is decisive, not the newest version.
         behind: if by_readers { Some(lag.unwrap_or(0).max(0)) } else { by_newest.max(lag) },
         stalled: frontier::stalled(&frontier, now, request.stalled_after),
         source: Source {

@@ -1,31 +1,31 @@
-//! How much a container has: items are counted, bytes estimated from some of them.
+//! Determines the size of a container: items are counted, bytes estimated from some of them.
 
 use crate::cosmos::{Container, Failure, HashRange, Page};
 
-/// How much a container has.
+/// The size of a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Size {
     /// Items.
     pub items: u64,
-    /// Of these: read in full, to learn how long they are.
+    /// Of these: read completely, to learn their length.
     pub weighed: u64,
     /// Their bytes of JSON text.
     pub bytes: u64,
 }
 
 impl Size {
-    /// Bytes of all items, as far as the weighed ones are like the others.
+    /// The bytes of all items, assuming that the weighed ones are typical.
     pub fn estimate(&self) -> u64 {
         let average = if self.weighed == 0 { 0.0 } else { self.bytes as f64 / self.weighed as f64 };
         (average * self.items as f64).round() as u64
     }
 }
 
-/// Items that are weighed at a time, and parts of the container in which that is done.
+/// How many items are weighed at a time, and in how many parts of the container.
 const WEIGHED: u32 = 100;
 const PARTS: u32 = 4;
 
-/// Counts a container page by page, and weighs some items of several containers; `each` hears of every page.
+/// Counts a container page by page, and weighs some items of several parts; `each` is told of every page.
 ///
 /// # Errors
 /// When it cannot be read.

@@ -1,4 +1,4 @@
-//! Who captures: the trigger's leases and the ranges of followers, with what waits for each.
+//! Lists who captures: the trigger's leases and the ranges of followers, with what is waiting for each.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::{
     history::CosmosContainers,
 };
 
-/// Waiting items that are counted unless everything is; a page of the feed.
+/// How many waiting items are counted, unless everything is: a page of the feed.
 const MOST: u64 = 1000;
 
 /// A lease of the trigger, or a range of a follower.
@@ -24,13 +24,13 @@ pub struct Worker {
     pub token: String,
     /// Who works on it.
     pub owner: Option<String>,
-    /// When it was last renewed or moved on, RFC 3339.
+    /// When it was last renewed or advanced, RFC 3339.
     pub checkpoint: Option<String>,
     /// Seconds since then.
     pub age: Option<i64>,
     /// Its part of the feed.
     pub range: Option<String>,
-    /// Items that wait, when they could be counted.
+    /// Waiting items, if they could be counted.
     pub items: Option<u64>,
     /// Whether there are more than that.
     pub more: bool,
@@ -38,7 +38,7 @@ pub struct Worker {
     pub lag: Option<i64>,
 }
 
-/// Reads what waits for each lease and follower. What cannot be counted is noted.
+/// Reads what is waiting for each lease and follower. Notes what cannot be counted.
 pub(super) async fn workers(
     containers: &CosmosContainers,
     leases: Vec<Lease>,
@@ -51,7 +51,8 @@ pub(super) async fn workers(
     let uncounted = |what: &str, e: Failure| cx.progress.note(&format!("items      of {what} cannot be counted: {e}"));
     let mut workers = Vec::new();
     for lease in leases {
-        // A history that is cut in another way cannot be asked for this part; another container's lease neither.
+        // A history that is partitioned differently cannot be asked for this part; nor can another container's lease be
+        // used.
         let range = lease.range.as_ref().filter(|_| containers.is_aligned() && lease.is_of(containers.source.rid()));
         let waiting = match range {
             Some(range) => not_captured(containers, range, most).await.map_err(|e| uncounted(&lease.token, e)).ok(),

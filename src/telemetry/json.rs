@@ -1,5 +1,5 @@
-//! A log event as one JSON object: its own fields, and those of the spans around it, side by side. (The library's own
-//! JSON puts a span's fields into an object of their own, where no query looks for an invocation.)
+//! Formats a log event as one JSON object, with its own fields and those of the spans around it side by side. (The
+//! library's own JSON format nests a span's fields in an object of their own, where no query looks for an invocation.)
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ where
             let Some(fields) = extensions.get::<FormattedFields<N>>() else { continue };
             let Ok(fields) = serde_json::from_str::<Map<String, Value>>(fields) else { continue };
             for (name, value) in fields {
-                // The event's own, and the inner span's, is the nearer one.
+                // The event's own field, or the inner span's, takes precedence.
                 line.entry(name).or_insert(value);
             }
         }

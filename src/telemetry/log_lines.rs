@@ -1,19 +1,20 @@
-//! The lines that the handler logs: docs/reference/log-lines.md is made of them, and a test compares them with the source.
+//! The lines that the handler logs: docs/reference/log-lines.md is generated from them, and a test compares them with
+//! the source.
 
-/// A line of the handler's log, or several of one meaning.
+/// A line of the handler's log, or several with one meaning.
 #[derive(Debug, Clone, Copy)]
 pub struct LogLine {
-    /// What the message is, or begins with when it ends in ` ...`.
+    /// The message, or its beginning when it ends in ` ...`.
     pub messages: &'static [&'static str],
     /// Its level, in lower case.
     pub level: &'static str,
-    /// Where its words come from.
+    /// Where its text comes from.
     pub words: Words,
     /// What it means, and what to do; Markdown.
     pub meaning: &'static str,
 }
 
-/// Where the words of a line come from.
+/// Where the text of a line comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Words {
     /// The call that logs it.

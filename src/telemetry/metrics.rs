@@ -1,13 +1,13 @@
-//! The figures that are sent to a collector: docs/reference/metrics.md is made of them.
+//! The metrics that are sent to a collector: docs/reference/metrics.md is generated from them.
 
-/// A figure that is sent to a collector.
+/// A metric that is sent to a collector.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
     /// Its name.
     pub name: &'static str,
     /// Counter, histogram or gauge.
     pub kind: &'static str,
-    /// Its unit, as OpenTelemetry writes it.
+    /// Its unit, in OpenTelemetry's notation.
     pub unit: &'static str,
     /// Which command sends it.
     pub from: &'static str,
@@ -25,7 +25,7 @@ impl Metric {
     }
 }
 
-/// What the handler sends, of each function.
+/// What the handler sends for each function.
 pub(super) mod serve {
     use super::Metric;
 
@@ -75,7 +75,7 @@ pub(super) mod follow {
     pub const REQUEST_UNITS: Metric = counter("cosmos_rewind.request_units", "{RU}", "Request units used.");
 }
 
-/// Every figure that is sent.
+/// Every metric that is sent.
 pub const METRICS: &[Metric] = &[
     serve::BATCHES,
     serve::DURATION,

@@ -17,10 +17,10 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::Subscr
 
 use crate::config::{ConfigError, Settings};
 
-/// Which stream the lines go to.
+/// The stream that lines go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// `serve`: the host takes every stderr line for an error, so its log is on stdout.
+    /// `serve`: the host treats every stderr line as an error, so its log goes to stdout.
     Stdout,
     /// Everything else: stdout is data.
     Stderr,
@@ -41,7 +41,7 @@ pub fn start(settings: &Settings, stream: Stream, default_level: &str) -> Result
         Stream::Stderr => std::io::stderr().is_terminal(),
     };
     let registry = tracing_subscriber::registry().with(filter);
-    // A second call (a test, a command inside another) keeps the first subscriber.
+    // A second call (in a test, or by a command inside another) keeps the first subscriber.
     let _ = if json {
         registry
             .with(
@@ -58,7 +58,7 @@ pub fn start(settings: &Settings, stream: Stream, default_level: &str) -> Result
     Ok(())
 }
 
-/// Whether the settings of the log can be understood.
+/// Checks the settings of the log.
 ///
 /// # Errors
 /// When `REWIND_LOG` or `REWIND_LOG_FORMAT` is wrong.
@@ -69,7 +69,7 @@ pub fn check(settings: &Settings) -> Result<(), ConfigError> {
 /// The filter, and whether lines are JSON.
 fn understood(settings: &Settings, default_level: &str) -> Result<(EnvFilter, bool), ConfigError> {
     let wanted = settings.get("REWIND_LOG").unwrap_or(default_level);
-    // What the exporter says, its library repeats as an error; a collector out of reach is none of capture's.
+    // The library repeats its exporter's messages as errors; an unreachable collector is not a problem of capture.
     let quiet = "opentelemetry_sdk=off,opentelemetry-otlp=warn,azure_core=warn,azure_data_cosmos=warn,\
         azure_data_cosmos_driver=error,azure_identity=warn,azure_storage_blob=warn,typespec_client_core=warn,mongodb=warn,hyper=warn,reqwest=warn,h2=warn";
     let filter = EnvFilter::try_new(format!("{quiet},{wanted}")).map_err(|e| {
@@ -82,7 +82,7 @@ fn understood(settings: &Settings, default_level: &str) -> Result<(EnvFilter, bo
     }
 }
 
-/// Makes a panic one log line instead of several on stderr, which the host would show as errors without a context.
+/// Turns a panic into one log line, instead of several on stderr, which the host would show as errors without context.
 ///
 /// A message that was put together at run time may quote what was worked on (slicing a text does), so it is left out:
 /// the place is enough to find it.

@@ -1,6 +1,6 @@
 //! The host's `traceparent`: which trace an invocation belongs to (W3C Trace Context, level 1).
 
-/// Where an invocation stands in a trace.
+/// The position of an invocation in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceContext {
     /// The trace, never zero.
@@ -12,12 +12,12 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Reads a `traceparent` header; `None` when it is not one, which the standard wants ignored.
+    /// Parses a `traceparent` header; `None` when it is malformed, since the standard demands that it is then ignored.
     /// <https://www.w3.org/TR/trace-context/#traceparent-header>
     pub fn parse(header: &str) -> Option<Self> {
         let header = header.trim_matches([' ', '\t']);
         let (version, rest) = (header.get(..2)?, header.get(2..)?);
-        // Version ff is forbidden; a later one may go on after the parts that are known.
+        // Version ff is forbidden; a later version may have more parts after the known ones.
         let ends = |at: &str| at.is_empty() || (version != "00" && at.starts_with('-'));
         let [trace, parent, flags] = [rest.get(..33)?, rest.get(33..50)?, rest.get(50..53)?];
         if version == "ff" || !is_hex(version) || !ends(rest.get(53..)?) {

@@ -1,14 +1,14 @@
-//! What is checked, how much a finding matters, and what is said of it.
+//! The checks, the severity of their findings, and their descriptions.
 
 use serde::Serialize;
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
-    /// Nothing speaks against it.
+    /// Nothing is wrong.
     Ok,
-    /// Something is not known, or will cost or lose something one day.
+    /// Something is unknown, or will cost or lose something one day.
     Warning,
     /// Something is lost, would be restored wrongly, or cannot work.
     Failure,
@@ -25,15 +25,15 @@ impl Verdict {
     }
 }
 
-/// What is looked at.
+/// The checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
     /// The live document's version is in the history.
     Missing,
-    /// It is there as a whole.
+    /// It is complete.
     Partial,
-    /// Its text there means what the live document says.
+    /// Its text means the same as the live document.
     Content,
     /// It is the newest there.
     Newest,
@@ -41,11 +41,11 @@ pub enum Check {
     Gone,
     /// Chains of versions close.
     Chain,
-    /// Records can be turned into documents again.
+    /// Records can be turned back into documents.
     Rebuild,
-    /// Versions are of the container that has the source's name now.
+    /// Versions belong to today's container of the source's name.
     Container,
-    /// Records are understood.
+    /// Records can be parsed.
     Record,
 }
 
@@ -93,7 +93,7 @@ impl Check {
         }
     }
 
-    /// How much a finding matters.
+    /// The severity of a finding.
     pub fn severity(self) -> Verdict {
         match self {
             Self::Missing | Self::Content | Self::Rebuild | Self::Record => Verdict::Failure,
@@ -102,13 +102,13 @@ impl Check {
     }
 }
 
-/// Something that speaks against the history of one item.
+/// Something that is wrong with the history of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at.
+    /// The check.
     pub check: Check,
-    /// What was found; no content of the document.
+    /// What was found, without any content of the document.
     pub detail: String,
-    /// The time that it concerns, epoch seconds: from the last thing that is certain to the next.
+    /// The period that it concerns, epoch seconds: from the last certain version to the next.
     pub span: Option<(i64, i64)>,
 }

@@ -1,4 +1,4 @@
-//! Compares what the history says with what is there: texts, and records as documents again.
+//! Compares the history with what exists: texts, and records turned back into documents.
 
 use std::sync::Arc;
 
@@ -20,18 +20,18 @@ use crate::{
     },
 };
 
-/// Fields that are named of those that differ.
+/// How many differing fields are named.
 const NAMED: usize = 3;
 
-/// A live text that is no document.
+/// A live text that is not a document.
 #[derive(Debug, thiserror::Error)]
 #[error("the live document is not understood")]
 pub struct NotUnderstood(#[from] serde_json::Error);
 
-/// Compares a version's document with the live one, as it is stored; the fields that differ, for people.
+/// Compares a version's document with the stored live one; describes the differing fields for people.
 ///
 /// # Errors
-/// When the live text is no document.
+/// When the live text is not a document.
 pub fn difference(version: &str, live: &str) -> Result<Option<String>, NotUnderstood> {
     let own = record::own_text(live)?;
     if diff::same(version, &own) {
@@ -45,21 +45,21 @@ pub fn difference(version: &str, live: &str) -> Result<Option<String>, NotUnders
     Ok(Some(text.join(", ")))
 }
 
-/// What a comparison came to.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compared {
     /// It is as it should be.
     Same,
-    /// It is not, and how.
+    /// It is wrong, and how.
     Wrong(String),
-    /// It moved while it was looked at.
+    /// It changed while it was being examined.
     Moved,
 }
 
-/// Whether the live document's version has its content; texts that were read along are used.
+/// Whether the live document's version has its content; uses texts that were read along.
 ///
 /// # Errors
-/// When either cannot be read for a reason that others would meet too.
+/// When either cannot be read for a reason that others would meet, too.
 pub async fn content(
     containers: &Containers,
     pace: &RuLimiter,
@@ -112,8 +112,8 @@ async fn against_live(
     })
 }
 
-/// Makes a record a document again, and looks whether it is the one it is kept as; compares it with the live one when
-/// it is that version.
+/// Turns a record back into a document, and checks that it is the one it claims to be; compares it with the live
+/// document when it is that version.
 ///
 /// # Errors
 /// As [`content`].
@@ -152,22 +152,22 @@ fn is_exact(version: &Version) -> bool {
     !version.is_normalized() && !version.is_partial()
 }
 
-/// What is wrong with a record that is not what it says.
+/// What is wrong with a record.
 #[derive(Debug, thiserror::Error)]
 pub enum NotWhole {
-    /// It is no record.
+    /// It is not a record.
     #[error(transparent)]
     Record(Arc<RecordProblem>),
-    /// It is filed with another document.
+    /// It is stored under another document.
     #[error("its _originalId is another document's")]
     OriginalId,
-    /// Its document is none.
+    /// It holds no valid document.
     #[error("its document is not a JSON object")]
     Document(#[source] serde_json::Error),
-    /// Its document is another one.
+    /// It holds another document.
     #[error("its document has another id")]
     Id,
-    /// Its document lies elsewhere.
+    /// Its document belongs elsewhere.
     #[error("its document has another partition key")]
     Key,
     /// It is another version.
@@ -175,7 +175,7 @@ pub enum NotWhole {
     Etag,
 }
 
-/// The version of a record that is what it says.
+/// The version of a valid record.
 ///
 /// # Errors
 /// With what is wrong with it.

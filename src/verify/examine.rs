@@ -1,4 +1,4 @@
-//! Finds what speaks against the history of one item. Pure: no I/O, no clock.
+//! Finds what is wrong with the history of one item. Pure: no I/O, no clock.
 
 use super::check::{Check, Finding};
 use crate::{
@@ -11,27 +11,27 @@ use crate::{
     },
 };
 
-/// What an item says.
+/// The result for an item.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Examined {
-    /// What speaks against its history.
+    /// What is wrong with its history.
     pub findings: Vec<Finding>,
-    /// The live document is so young that it may be captured yet.
+    /// Whether the live document is so young that it may not be captured yet.
     pub pending: bool,
     /// Versions that the Functions host may have altered.
     pub normalized: u64,
 }
 
-/// What is young, and what is old.
+/// What counts as young, and what as old.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// Epoch seconds.
+    /// The current time, epoch seconds.
     pub now: i64,
-    /// Documents younger than this many seconds may be captured yet.
+    /// Documents younger than this many seconds may not be captured yet.
     pub grace: i64,
     /// Chains are not followed before this moment: what was there may have been pruned.
     pub since: Option<PointInTime>,
-    /// The source container of today: documents of one before it went with that.
+    /// Today's source container: documents of an earlier one went with it.
     pub container: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Times {
     }
 }
 
-/// Looks at one item. The texts of versions are not needed.
+/// Examines one item. The texts of versions are not needed.
 pub fn examine(found: &ScannedItem, times: Times) -> Examined {
     let ordered: Vec<&Version> = Timeline::of(&found.versions).versions().collect();
     let mut examined = Examined {
@@ -75,7 +75,7 @@ pub fn examine(found: &ScannedItem, times: Times) -> Examined {
                 examined.findings.push(Finding { check: Check::Partial, detail, span: live.ts.map(|ts| (ts, ts)) });
             }
             if let Some(newest) = newest.filter(|newest| is_behind(own, newest)) {
-                // A write between the two readings is newer in the history, and young.
+                // A write between the two reads is newer in the history, and young.
                 if times.is_young(Some(newest.ts)) {
                     examined.pending = true;
                 } else {
@@ -106,8 +106,8 @@ pub fn examine(found: &ScannedItem, times: Times) -> Examined {
     examined
 }
 
-/// Whether the newest version comes after the live one. Of two in the same second of which one has no LSN, nobody
-/// knows which was later.
+/// Whether the newest version is later than the live one. When one of two in the same second has no LSN, nobody knows
+/// which was later.
 fn is_behind(own: Option<&Version>, newest: &Version) -> bool {
     own.is_some_and(|own| {
         let decided = own.ts < newest.ts || (own.lsn.is_some() && newest.lsn.is_some());
@@ -182,7 +182,7 @@ mod tests {
         ];
         assert_eq!(checks(&found(life.clone(), Some(("e4", 30))), TIMES), (vec![], false));
         assert_eq!(checks(&found(life[..3].to_vec(), None), TIMES), (vec![], false));
-        // Nobody knows which of the two was later: the LSN of one is not known.
+        // Nobody knows which of the two was later: one has no known LSN.
         let tie = vec![version("upsert", 10, Some(1), None), version("baseline", 10, None, None)];
         assert_eq!(checks(&found(tie, Some(("et10", 10))), TIMES), (vec![], false));
     }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     proptest! {
-        /// Of a life without faults, leaving one version out is always noticed, unless it was the first.
+        /// In a faultless life, a missing version is always noticed, unless it was the first.
         #[test]
         fn a_version_that_is_left_out_is_noticed(
             ops in proptest::collection::vec((0..3i64, any::<bool>()), 1..12),
@@ -234,7 +234,7 @@ mod tests {
             let out = out.index(versions.len());
             let gone = versions.remove(out);
             let (faults, _) = checks(&found(versions.clone(), live), TIMES);
-            // What was before the first version nobody can tell; nor that one was deleted twice.
+            // Nobody can tell what came before the first version, nor that a document was deleted twice.
             let unknowable = out == 0 || (gone.op == Some(crate::change::Op::Create) && out < versions.len()
                 && versions[out].prev_lsn.is_none());
             prop_assert!(unknowable || !faults.is_empty(), "{out} of {versions:?}");

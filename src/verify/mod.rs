@@ -62,20 +62,20 @@ use crate::{
     progress::ProgressStep,
 };
 
-/// What to look at, and how fast.
+/// What to check, and how fast.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Whether texts are compared, not only etags.
     pub content: bool,
-    /// Versions that are made documents again, chosen at random.
+    /// How many randomly chosen versions are turned back into documents.
     pub sample: usize,
-    /// Whether what the history lacks of live documents is saved.
+    /// Whether live documents that the history lacks are saved.
     pub repair: bool,
-    /// Seconds during which a young document may be captured yet.
+    /// For how many seconds a young document may not be captured yet.
     pub grace: i64,
     /// The moment before which chains are not followed.
     pub since: Option<PointInTime>,
-    /// Documents named for each check.
+    /// How many documents are named for each check.
     pub named: usize,
     /// The part of the documents, when several machines share them.
     pub shard: Option<Shard>,
@@ -85,21 +85,21 @@ pub struct Request {
     pub concurrency: usize,
 }
 
-/// Why the history cannot be verified. What speaks against it is no error but a finding of the report.
+/// Why the history cannot be verified. What is wrong with it is not an error but a finding in the report.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The service refused, or an item is not understood.
+    /// The service refused, or an item cannot be parsed.
     #[error("cannot verify the history")]
     Cosmos(#[from] Failure),
-    /// Machines cannot share the items of these containers.
+    /// The items of these containers cannot be divided between machines.
     #[error("cannot share the history between machines")]
     Shard(#[source] NotShared),
 }
 
-/// Looks at every item of the history and of the source.
+/// Examines every item of the history and of the source.
 ///
 /// # Errors
-/// When the account cannot be used. A report of work that was told to stop says so.
+/// When the account cannot be used. The report says so when the work was told to stop.
 pub async fn run(request: Request, cx: AnyContext<'_>) -> Result<Report, VerifyError> {
     let mut report = Report::new(request.named);
     let containers = cx.account.containers(cx.names, None).await?;
@@ -157,7 +157,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Looks at every item, piece by piece.
+    /// Examines every item, piece by piece.
     async fn scan(&self, report: &mut Report) -> Result<Vec<Sampled>, VerifyError> {
         let Request { content, concurrency, .. } = *self.request;
         let scan = Scan {
@@ -222,7 +222,7 @@ impl Job<'_> {
         fatal.map_or_else(|| Ok(sample.into_chosen()), |failure| Err(failure.into()))
     }
 
-    /// Adds what one item says, and whether the history lacks its live version.
+    /// Adds the findings of one item, and notes whether the history lacks its live version.
     fn look(&self, found: &ScannedItem, sample: &mut Sample<Sampled>, report: &mut Report) -> bool {
         let examined = examine(found, self.times);
         report.documents += u64::from(found.live.is_some());
@@ -269,7 +269,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Makes the versions of the sample documents again.
+    /// Turns the versions of the sample back into documents.
     async fn rebuild(&self, sample: Vec<Sampled>, report: &mut Report) -> Result<(), Failure> {
         let mut rebuilt = stream::iter(sample)
             .map(|(item, record_id, live)| async move {

@@ -1,4 +1,4 @@
-//! What `verify` reports: figures, and what each check found.
+//! The report of `verify`: figures, and the findings of each check.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -20,33 +20,33 @@ pub struct Report {
     pub versions: u64,
     /// Of these: the Functions host may have altered them.
     pub normalized: u64,
-    /// Documents so young that they may be captured yet.
+    /// Documents so young that they may not be captured yet.
     pub pending: u64,
-    /// Versions made documents again.
+    /// Versions turned back into documents.
     pub sampled: u64,
     /// Live documents saved by this run.
     pub repaired: u64,
     /// Live documents deleted before they could be saved.
     pub gone: u64,
-    /// Whether the work was told to stop: of what was not looked at yet, nothing is said.
+    /// Whether the work was told to stop; the report says nothing about what was not examined.
     pub interrupted: bool,
-    /// What each check found, in the order of reports.
+    /// The findings of each check, in the order of reports.
     pub checks: BTreeMap<Check, CheckReport>,
     /// Request units since the program began.
     pub ru: f64,
     /// Seconds it took.
     pub seconds: f64,
-    /// Documents named for each check.
+    /// How many documents are named for each check.
     #[serde(skip)]
     most_named: usize,
     #[serde(skip)]
     started: Instant,
 }
 
-/// What one check found.
+/// The findings of one check.
 #[derive(Debug, Default, Serialize)]
 pub struct CheckReport {
-    /// Findings.
+    /// The number of findings.
     pub count: u64,
     /// The first and the last second that they concern, epoch seconds.
     pub span: Option<(i64, i64)>,
@@ -57,11 +57,11 @@ pub struct CheckReport {
 /// A document that is named.
 #[derive(Debug, Serialize)]
 pub struct Named {
-    /// Its id, or the record's when whose record it is cannot be told.
+    /// Its id; the record's, when the document is unknown.
     pub id: String,
     /// Its partition key, as a JSON array of components.
     pub pk: Value,
-    /// What was found; no content of the document.
+    /// What was found, without any content of the document.
     pub detail: String,
 }
 
@@ -96,7 +96,7 @@ impl Report {
         }
     }
 
-    /// Counts a record that is not understood, and names the first few.
+    /// Counts a record that cannot be parsed, and names the first few.
     pub(super) fn set_aside(&mut self, bad: &BadRecord) {
         let most = self.most_named;
         let found = self.checks.entry(Check::Record).or_default();
@@ -116,14 +116,14 @@ impl Report {
         self.seconds = self.started.elapsed().as_secs_f64();
     }
 
-    /// Returns how much the findings of a check matter; those repaired meanwhile do not.
+    /// The severity of a check's findings, without those that were repaired.
     pub fn verdict(&self, check: Check) -> Verdict {
         let count = self.checks.get(&check).map_or(0, |found| found.count);
         let mended = if check == Check::Missing { self.repaired + self.gone } else { 0 };
         if count > mended { check.severity() } else { Verdict::Ok }
     }
 
-    /// Returns the worst verdict; of a part alone nobody can say that all is well.
+    /// The worst severity; after an incomplete run nobody can say that all is well.
     pub fn result(&self) -> Verdict {
         let least = if self.interrupted { Verdict::Warning } else { Verdict::Ok };
         Check::ALL.into_iter().map(|check| self.verdict(check)).fold(least, Verdict::max)

@@ -1,6 +1,6 @@
-//! A fair sample of what passes by.
+//! Draws a fair sample from a stream.
 
-/// A fair choice of a number of items out of a stream of unknown length.
+/// A fair choice of a number of items from a stream of unknown length.
 #[derive(Debug)]
 pub struct Sample<T> {
     size: usize,
@@ -14,7 +14,7 @@ impl<T> Sample<T> {
         Self { size, seen: 0, chosen: Vec::new() }
     }
 
-    /// One more passes by; `dice(n)` is a random number below n. What is chosen is made only then.
+    /// Offers one more item; `dice(n)` is a random number below n. The item is only made when it is chosen.
     pub fn offer(&mut self, dice: impl FnOnce(u64) -> u64, make: impl FnOnce() -> T) {
         self.seen += 1;
         if self.chosen.len() < self.size {

@@ -1,5 +1,5 @@
-//! What a write changed, field by field, as a merge looks at it: an array is one value, unless its elements are known by a
-//! key of theirs.
+//! Lists what a write changed, field by field, for a merge. An array is one value, unless its elements are identified
+//! by a key.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -11,19 +11,19 @@ use crate::change::diff::{Meaning, Node};
 pub(super) struct Changed<'a> {
     /// Where.
     pub place: Place,
-    /// Its text before; `None`: it was not there.
+    /// Its text before; `None` when it did not exist.
     pub before: Option<&'a str>,
-    /// Its text after; `None`: it is gone.
+    /// Its text after; `None` when it is gone.
     pub after: Option<&'a str>,
 }
 
-/// What differs between two texts; `None` is a document that is not there. The order of members does not count, nor does
-/// that of elements which have a key.
+/// The differences between two texts; `None` is a missing document. The order of members does not matter, nor does the
+/// order of elements with a key.
 pub(super) fn changes<'a>(before: Option<&'a str>, after: Option<&'a str>, keys: &[ArrayKey]) -> Vec<Changed<'a>> {
     changes_at(&Place::default(), before, after, keys)
 }
 
-/// The same of two values at a place.
+/// The same for two values at a place.
 pub(super) fn changes_at<'a>(
     place: &Place,
     before: Option<&'a str>,

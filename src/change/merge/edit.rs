@@ -1,5 +1,5 @@
-//! Puts values of earlier versions into a document. An edit names the version that a value comes from, not the value: a plan
-//! holds no content.
+//! Puts values of earlier versions back into a document. An edit names the version that a value comes from, not the
+//! value itself, so a plan holds no content.
 
 use std::collections::HashMap;
 
@@ -12,26 +12,26 @@ use crate::change::{
     raw::RawDocument,
 };
 
-/// Stands in an edit for a document of a fork, instead of a record of the history.
+/// Stands for a document of a fork in an edit, in place of a record of the history.
 pub const FORK: &str = "~fork";
-/// Stands in an edit for what that document was when the fork began.
+/// Stands for what that document was when the fork began.
 pub const BASE: &str = "~base";
 
-/// Whether an edit takes a value from a text that comes with its plan: no record of the history has such an id.
+/// Whether an edit takes its value from a text that comes with the plan: no record of the history has such an id.
 pub fn is_own_version(record: &str) -> bool {
     matches!(record, FORK | BASE)
 }
 
-/// One value that goes back to what it was in a version.
+/// A value that is set back to what it was in a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Edit {
     /// Where.
     pub place: Place,
-    /// The record of the version that has the value; where it has none there, the value is removed. `None`: there was no
-    /// document.
+    /// The record of the version with the value; when that version has none there, the value is removed. `None` when
+    /// there was no document.
     pub record: Option<String>,
-    /// What goes further back inside that value.
+    /// Parts of that value that are set back further.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Edit>,
 }
@@ -39,22 +39,22 @@ pub struct Edit {
 /// Why an edit cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// What the value was in is not there any more.
+    /// What contained the value is gone.
     #[error("{0} cannot be put back: what it was in is not there")]
     NoParent(Place),
     /// The text of a version is missing.
     #[error("the text of version {0} is not known")]
     NoText(String),
-    /// A text is no document.
+    /// A text is not a document.
     #[error("a document is not a JSON object")]
     NoObject,
 }
 
 impl Edit {
-    /// The value that is put there; `None` when there was none.
+    /// The value to put there; `None` when there was none.
     ///
     /// # Errors
-    /// When the text of a version is missing, or a part has no place in it.
+    /// When the text of a version is missing, or a part does not fit.
     pub fn value(&self, texts: &impl Texts) -> Result<Option<String>, EditError> {
         let Some(record) = &self.record else { return Ok(None) };
         let Some(value) = get(text_of(texts, record)?, &self.place.0) else { return Ok(None) };
@@ -68,7 +68,7 @@ impl Edit {
         Ok(Some(value))
     }
 
-    /// The part of it that is about a place within its own.
+    /// The part of it that concerns a place within its own.
     pub(super) fn narrowed(&self, place: &Place) -> Self {
         match self.parts.iter().find(|part| part.place.covers(place)) {
             Some(part) => part.narrowed(place),
@@ -80,7 +80,7 @@ impl Edit {
         }
     }
 
-    /// The records whose texts it takes.
+    /// The records whose texts it needs.
     pub fn records(&self) -> Vec<&str> {
         let inner = self.parts.iter().flat_map(Self::records);
         self.record.as_deref().into_iter().chain(inner).collect()
@@ -103,10 +103,10 @@ fn text_of<'t>(texts: &'t impl Texts, record: &str) -> Result<&'t str, EditError
     texts.text(record).ok_or_else(|| EditError::NoText(record.to_owned()))
 }
 
-/// A document with edits made in it, outer ones first; `None`: there is none any more.
+/// A document with edits applied, outer ones first; `None` when none is left.
 ///
 /// # Errors
-/// When an edit has no place in it.
+/// When an edit does not fit the document.
 pub fn edited(document: Option<&str>, edits: &[Edit], texts: &impl Texts) -> Result<Option<String>, EditError> {
     let mut edits: Vec<&Edit> = edits.iter().collect();
     edits.sort_by_key(|edit| edit.place.0.len());
@@ -144,7 +144,7 @@ pub(super) fn put(
         Segment::Element { is, .. } => is,
     };
     let is_it = |item: &Item| item.name.as_ref() == Some(name);
-    // Of duplicated names the last one counts; an edit leaves no other one.
+    // Of duplicate names the last one counts; an edit leaves only one.
     if let Some(last) = items.iter().rposition(is_it) {
         let mut place = 0;
         items.retain(|item| {
@@ -180,11 +180,11 @@ pub(super) fn put(
     Ok(format!("{}{}{}", brackets.0, inner.join(","), brackets.1))
 }
 
-/// A member, or an element.
+/// A member or an element.
 struct Item {
     /// What it is found by.
     name: Option<String>,
-    /// The member's name as it is written, and the colon.
+    /// The member's name as written, with the colon.
     lead: String,
     value: String,
 }
@@ -207,7 +207,7 @@ fn identified(text: &str, key: &[String]) -> Option<Vec<Item>> {
     Some(elements(text)?.into_iter().map(item).collect())
 }
 
-/// Behind the nearest one that it followed before; else in front.
+/// Placed after the nearest member that it followed before, or at the front.
 fn place_for(name: &String, items: &[Item], ordered: &[Item]) -> usize {
     let Some(own) = ordered.iter().position(|item| item.name.as_ref() == Some(name)) else { return items.len() };
     let is_here = |before: &Item| items.iter().rposition(|item| item.name.is_some() && item.name == before.name);
@@ -236,10 +236,10 @@ mod tests {
         assert_eq!(made(r#"{"c":3}"#, &["a"]).unwrap(), r#"{"a":1.10,"c":3}"#);
         assert_eq!(made(r#"{"b":{"q":9},"c":3}"#, &["b", "p"]).unwrap(), r#"{"b":{"p":1,"q":9},"c":3}"#);
         assert_eq!(made(r#"{"a":2,"a":3}"#, &["a"]).unwrap(), r#"{"a":1.10}"#);
-        // What was not there goes.
+        // What did not exist is removed.
         assert_eq!(made(r#"{"id":"x","n":7,"c":3}"#, &["n"]).unwrap(), r#"{"id":"x","c":3}"#);
         assert_eq!(made(r#"{"id":"x"}"#, &["n"]).unwrap(), r#"{"id":"x"}"#);
-        // What it was in is gone, or is something else now.
+        // What contained it is gone, or has become something else.
         for live in [r#"{"id":"x"}"#, r#"{"b":7}"#, r#"{"b":{"$numberInt":"7"}}"#] {
             let error = edited(Some(live), &[edit(&["b", "p"], Some("1"), vec![])], &texts).unwrap_err();
             assert_eq!(error.to_string(), "/b/p cannot be put back: what it was in is not there");
@@ -253,7 +253,7 @@ mod tests {
         let whole = edit(&["b"], Some("2"), parts.clone());
         assert_eq!(whole.records(), ["2", "1", "1"]);
         assert_eq!(edited(Some(r#"{"b":"x"}"#), &[whole], &texts).unwrap().unwrap(), r#"{"b":{"p":1,"q":2}}"#);
-        // A whole document, made again.
+        // A whole document is recreated.
         let again = edit(&[], Some("2"), parts);
         assert_eq!(edited(None, &[again], &texts).unwrap().unwrap(), r#"{"b":{"p":1,"q":2}}"#);
         assert_eq!(edited(Some("{}"), &[edit(&[], None, vec![])], &texts).unwrap(), None);

@@ -1,4 +1,4 @@
-//! Where a value is in a document: by the names of members, and by what identifies an element of an array.
+//! Locates a value in a document by the names of members and by what identifies an element of an array.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::change::{
     raw::RawDocument,
 };
 
-/// One step of the way to a value.
+/// One step towards a value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Segment {
@@ -27,7 +27,7 @@ pub enum Segment {
     },
 }
 
-/// The way from the document to a value; empty: the document itself.
+/// The path from the document to a value; empty for the document itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Place(pub Vec<Segment>);
@@ -38,12 +38,12 @@ impl Place {
         other.0.starts_with(&self.0)
     }
 
-    /// The way from a place that covers this one.
+    /// The rest of the path, from a place that contains this one.
     pub fn below(&self, above: &Self) -> &[Segment] {
         self.0.get(above.0.len()..).unwrap_or_default()
     }
 
-    /// Whether it lies at a path of members, or below; or, when `above`, on the way to it.
+    /// Whether it lies at a path of members or below; with `above`, also whether it lies on the way there.
     pub fn is_at(&self, path: &[String], above: bool) -> bool {
         let enough = self.0.len() >= path.len() || above;
         let names = self.0.iter().zip(path);
@@ -89,7 +89,7 @@ impl std::str::FromStr for ArrayKey {
 }
 
 impl ArrayKey {
-    /// Whether this is about the array at a place.
+    /// Whether this concerns the array at a place.
     pub fn is_of(&self, place: &Place) -> bool {
         self.array.len() == place.0.len()
             && self.array.iter().zip(&place.0).all(|(name, segment)| match segment {
@@ -99,8 +99,8 @@ impl ArrayKey {
     }
 }
 
-/// What a scalar means, in one spelling: 1.0 and 1 are one identity, "1" is another; `None` of objects and arrays. A value
-/// of Extended JSON is a scalar, too.
+/// The meaning of a scalar in one spelling: 1.0 and 1 are the same identity, "1" is another; `None` for objects and
+/// arrays. A value of Extended JSON is a scalar, too.
 pub(super) fn identity_of(node: &Node<'_>) -> Option<String> {
     match &node.meaning {
         Meaning::String(text) => Some(quote(text)),
@@ -111,7 +111,7 @@ pub(super) fn identity_of(node: &Node<'_>) -> Option<String> {
     }
 }
 
-/// The members of a value of Extended JSON, by their names: their order does not count.
+/// The members of a value of Extended JSON, sorted by name: their order does not matter.
 fn spelled(members: &Members<'_>) -> Option<String> {
     let member = |(name, node): &(std::borrow::Cow<'_, str>, Node<'_>)| {
         let value = match &node.meaning {
@@ -125,7 +125,7 @@ fn spelled(members: &Members<'_>) -> Option<String> {
     Some(format!("{{{}}}", all.join(",")))
 }
 
-/// What identifies an element of an array, when it has it.
+/// What identifies an element of an array, if it has it.
 pub(super) fn identity(element: &str, key: &[String]) -> Option<String> {
     if !element.trim_start().starts_with('{') || extended::is_value(element) {
         return None;
@@ -133,7 +133,7 @@ pub(super) fn identity(element: &str, key: &[String]) -> Option<String> {
     identity_of(&Node::parse(value_at(element, key)?, 0))
 }
 
-/// The JSON text at a place. None leads into a value of Extended JSON.
+/// The JSON text at a place. No place lies inside a value of Extended JSON.
 pub fn get<'a>(text: &'a str, way: &[Segment]) -> Option<&'a str> {
     let Some((first, rest)) = way.split_first() else { return Some(text) };
     let inner = match first {

@@ -11,14 +11,14 @@ use super::{Merged, Prefer, Rules, Walk, Writer, edited};
 const BAD: Writer = Writer::Undone;
 const GOOD: Writer = Writer::Kept;
 
-/// Merges a life: the document before, and what each write made of it.
+/// Merges a life: the document before, and what each write turned it into.
 fn merged_with(rules: &Rules, base: Option<&str>, writes: &[(Writer, Option<&str>)]) -> Merged {
     let mut walk = Walk::from(base.map(|text| ("r0".to_owned(), text.to_owned())), rules);
     for (number, (by, text)) in writes.iter().enumerate() {
         walk.step(*by, format!("r{}", number + 1), text.map(str::to_owned)).unwrap();
     }
     let merged = walk.finish().unwrap();
-    // The edits, which is all that a plan keeps, lead to the same from the versions' texts alone.
+    // The edits, which are all that a plan keeps, lead to the same result from the versions' texts alone.
     let all = base.into_iter().map(Some).chain(writes.iter().map(|(_, text)| *text));
     let first = usize::from(base.is_none());
     let texts: std::collections::HashMap<String, String> =
@@ -28,12 +28,12 @@ fn merged_with(rules: &Rules, base: Option<&str>, writes: &[(Writer, Option<&str
     merged
 }
 
-/// The text that comes of it, and the conflicts: place, base, theirs, ours.
+/// The resulting text, and the conflicts: place, base, theirs, ours.
 fn merged(base: &str, writes: &[(Writer, &str)]) -> (String, Vec<String>) {
     shown(&merged_by(&Rules::default(), base, writes))
 }
 
-/// `-` is a document that is not there.
+/// `-` is a missing document.
 fn merged_by(rules: &Rules, base: &str, writes: &[(Writer, &str)]) -> Merged {
     let text = |text| (text != "-").then_some(text);
     let writes: Vec<_> = writes.iter().map(|(by, after)| (*by, text(*after))).collect();
@@ -72,11 +72,11 @@ fn a_value_of_extended_json_goes_back_whole_and_keeps_nothing_of_another_type() 
     let life = [(BAD, r#"{"n":{"$numberDouble":"7.0"},"o":2}"#), (GOOD, r#"{"n":{"$numberDouble":"7.0"},"o":3}"#)];
     let base = r#"{"n":{"$numberInt":"5"},"o":2}"#;
     assert_eq!(merged(base, &life), (r#"{"n":{"$numberInt":"5"},"o":3}"#.into(), none()));
-    // Changed again, also to another type, it is a conflict.
+    // Changed again, even to another type, it is a conflict.
     let again = [life[0], (GOOD, r#"{"n":{"$numberLong":"5"},"o":2}"#)];
     let conflict = r#"/n {"$numberInt":"5"} {"$numberDouble":"7.0"} {"$numberLong":"5"}"#;
     assert_eq!(merged(base, &again).1, [conflict]);
-    // Another spelling is no change.
+    // Another spelling is not a change.
     let same = [life[0], (GOOD, r#"{"n":{ "$numberInt" : "\u0035" },"o":2}"#)];
     assert_eq!(merged(base, &same).1, none());
     let only = Rules { only: vec![vec!["n".into(), "$numberInt".into()]], ..Rules::default() };
@@ -97,10 +97,10 @@ fn elements_are_known_by_a_key_of_extended_json() {
 
 #[test]
 fn somebody_who_wrote_the_bad_value_again_by_will_is_no_bad_writer() {
-    // 2 is what the bad write made of it; a good one changed it to 3 and back to 2.
+    // 2 is what the bad write set; a good one changed it to 3 and back to 2.
     let life = [(BAD, r#"{"a":2}"#), (GOOD, r#"{"a":3}"#), (GOOD, r#"{"a":2}"#)];
     assert_eq!(merged(r#"{"a":1}"#, &life), (r#"{"a":2}"#.into(), vec!["/a 1 2 2".into()]));
-    // Who put the value from before back has taken it back already; so has the bad writer itself.
+    // Whoever restores the earlier value has taken the change back already; so has the bad writer himself.
     for healer in [GOOD, BAD] {
         assert_eq!(merged(r#"{"a":1}"#, &[(BAD, r#"{"a":2}"#), (healer, r#"{"a":1.0}"#)]).1, none());
     }
@@ -145,7 +145,7 @@ fn what_is_inside_an_object_is_a_field_of_its_own() {
             "{bad} {good}"
         );
     }
-    // A field, then all that it was in, by the bad writer; with a good write in between.
+    // A field, then everything around it, by the bad writer; with a good write in between.
     let life = [(BAD, r#"{"o":{"x":2,"y":1}}"#), (GOOD, r#"{"o":{"x":2,"y":5}}"#), (BAD, r#"{"o":"gone"}"#)];
     assert_eq!(merged(base, &life), (r#"{"o":{"x":1,"y":5}}"#.into(), none()));
 }
@@ -160,11 +160,11 @@ fn documents_that_were_deleted_come_back_and_those_that_were_made_go() {
         merged(doc, &[(BAD, r#"{"id":"1","a":2}"#), (GOOD, r#"{"id":"1","a":2,"b":1}"#), (BAD, "-")]).0,
         r#"{"id":"1","a":1,"b":1}"#
     );
-    // Made again by somebody else, or changed by somebody: theirs, and a conflict.
+    // Recreated or changed by somebody else: theirs, and a conflict.
     let again = r#"{"id":"1","z":1}"#;
     assert_eq!(merged(doc, &[(BAD, "-"), (GOOD, again)]), (again.into(), vec![format!("/ {doc} - {again}")]));
     assert_eq!(merged("-", &[(BAD, doc), (GOOD, again)]), (again.into(), vec![format!("/ - {doc} {again}")]));
-    // Deleted and made again by the bad writer: changed, field by field.
+    // Deleted and recreated by the bad writer: changed, field by field.
     let life = [(BAD, "-"), (BAD, r#"{"id":"1","z":1}"#), (GOOD, r#"{"id":"1","z":1,"b":2}"#)];
     assert_eq!(merged(doc, &life), (r#"{"id":"1","a":1,"b":2}"#.into(), none()));
     // Deleted by somebody else after a bad change: stays deleted.
@@ -193,7 +193,7 @@ fn elements_with_a_key_are_fields_of_their_own_and_other_arrays_are_one_value() 
     assert_eq!(by_key, (r#"{"items":[{"sku":"a","n":1},{"sku":"b","n":1},{"sku":"c","n":3}]}"#.into(), none()));
     let (text, conflicts) = merged(base, &[(BAD, bad), (GOOD, good)]);
     assert_eq!((text.as_str(), conflicts.len()), (good, 1));
-    // Where the keys do not tell the elements apart any more, the array is one value.
+    // When the keys no longer tell the elements apart, the array is one value.
     let odd = r#"{"items":[{"sku":"a"},{"sku":"a"}]}"#;
     assert_eq!(shown(&merged_by(&rules, base, &[(BAD, bad), (BAD, odd)])), (base.into(), none()));
 }
@@ -210,7 +210,7 @@ fn only_takes_back_what_it_names_and_says_what_was_larger() {
     assert_eq!((gone.text, gone.above.len()), (None, 1));
 }
 
-/// The leaves of the documents that are drawn.
+/// The leaves of the generated documents.
 const LEAVES: [&[&str]; 5] = [&["a"], &["b"], &["o", "x"], &["o", "y"], &["o", "p", "q"]];
 
 fn document(leaves: &BTreeMap<usize, u8>) -> String {
@@ -222,7 +222,7 @@ fn document(leaves: &BTreeMap<usize, u8>) -> String {
     document.to_string()
 }
 
-/// A value of one of the forms that are not looked into.
+/// A value of one of the forms that are not searched for fields.
 fn shape(value: u8) -> Value {
     match value {
         0 => json!({"$numberInt": "0"}),
@@ -237,9 +237,9 @@ fn leaf_of(document: &Value, leaf: usize) -> Option<u8> {
     Some((0..4).find(|known| shape(*known) == *value).expect("it is no mixture"))
 }
 
-/// What must become of a leaf, from the log of its changes alone: the value, and whether it is in conflict.
+/// What must become of a leaf, derived from the log of its changes alone: the value, and whether it is in conflict.
 fn fate(first: Option<u8>, log: &[(bool, Option<u8>)]) -> (Option<u8>, bool) {
-    // The last value that is not a bad writer's.
+    // The last value that did not come from a bad writer.
     let value = log.iter().rev().find(|(is_bad, _)| !is_bad).map_or(first, |(_, value)| *value);
     let mut base = None;
     let mut before = first;
@@ -247,7 +247,7 @@ fn fate(first: Option<u8>, log: &[(bool, Option<u8>)]) -> (Option<u8>, bool) {
         if *is_bad {
             continue;
         }
-        // What it was just before, when a bad writer had made it that.
+        // The value just before, which a bad writer had set.
         let bad = log[..place].last().filter(|(is_bad, _)| *is_bad).map(|(_, value)| *value);
         if bad.is_some_and(|bad| bad != before) && *now != before {
             base.get_or_insert(before);

@@ -1,4 +1,4 @@
-//! Walks the versions of a document and notes what the undone writes changed, and where kept writes changed it again.
+//! Walks the versions of a document, and notes what the undone writes changed and where kept writes changed it again.
 
 use std::collections::HashMap;
 
@@ -14,15 +14,15 @@ use crate::change::diff::same_value;
 pub struct Rules {
     /// Arrays whose elements are told apart.
     pub array_keys: Vec<ArrayKey>,
-    /// Paths of members that every writer sets, such as who wrote last: a later value stays, and is no conflict.
+    /// Paths of members that every writer sets, such as who wrote last: a later value stays and is not a conflict.
     pub bookkeeping: Vec<Vec<String>>,
-    /// Only what is at these paths, or below, is taken back; empty: everything.
+    /// Only values at or below these paths are taken back; empty means everything.
     pub only: Vec<Vec<String>>,
-    /// What becomes of a conflict; `None`: it is left alone, and said.
+    /// How conflicts are settled; `None` leaves the field alone and reports it.
     pub prefer: Option<Prefer>,
 }
 
-/// Whose value a field in conflict gets.
+/// Whose value a conflicting field gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prefer {
     /// Today's: the later write stands.
@@ -31,51 +31,51 @@ pub enum Prefer {
     Base,
 }
 
-/// Whose write made a version.
+/// Who made a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
-    /// One that is undone.
+    /// A write that is undone.
     Undone,
-    /// One that is kept.
+    /// A write that is kept.
     Kept,
-    /// The service's, which deleted the document because its time to live had passed.
+    /// The service, which deleted the document because its time to live had passed.
     Expiry,
 }
 
-/// A field that goes back.
+/// A field that is set back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
     /// Where.
     pub place: Place,
-    /// Its value today, as JSON text; `None`: it is not there.
+    /// Its value today, as JSON text; `None` when it does not exist.
     pub from: Option<String>,
     /// Its value afterwards.
     pub to: Option<String>,
 }
 
-/// A field that an undone write changed and a kept one changed again.
+/// A field that an undone write changed and a kept write changed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
     /// Where.
     pub place: Place,
     /// Its value before the first undone write of it.
     pub base: Option<String>,
-    /// What the last undone write made of it that was changed again.
+    /// The value that the last undone write gave it before it was changed again.
     pub theirs: Option<String>,
     /// Its value today.
     pub ours: Option<String>,
 }
 
-/// What a merge comes to.
+/// The result of a merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merged {
-    /// The document as it is to be; `None`: there is to be none.
+    /// The resulting document; `None` when there is to be none.
     pub text: Option<String>,
-    /// What makes it of today's.
+    /// The edits that turn today's document into it.
     pub edits: Vec<Edit>,
-    /// The fields that go back.
+    /// The fields that are set back.
     pub taken: Vec<Taken>,
-    /// The fields that are left alone.
+    /// The fields that are left alone because of a conflict.
     pub conflicts: Vec<Conflict>,
     /// How many conflicts were settled as the rules prefer.
     pub settled: usize,
@@ -85,7 +85,7 @@ pub struct Merged {
     pub expired: bool,
 }
 
-/// A value that goes back, and what it is.
+/// A value that is set back, and what it is.
 #[derive(Debug, Clone)]
 struct Noted {
     edit: Edit,
@@ -108,10 +108,10 @@ struct Clash {
 #[derive(Debug)]
 pub struct Walk<'r> {
     rules: &'r Rules,
-    /// The newest version: its record, and its text.
+    /// The newest version: its record and its text.
     record: Option<String>,
     text: Option<String>,
-    /// What goes back. No place covers another one.
+    /// What is set back. No place contains another one.
     noted: Vec<Noted>,
     /// No place covers another one.
     clashes: Vec<Clash>,
@@ -121,27 +121,27 @@ pub struct Walk<'r> {
 }
 
 impl<'r> Walk<'r> {
-    /// Begins before the first write that is undone: with the record of that version and its text, or with no document.
+    /// Begins before the first undone write: with the record and the text of that version, or with no document.
     pub fn from(base: Option<(String, String)>, rules: &'r Rules) -> Self {
         let (record, text) = base.unzip();
         let (noted, clashes, texts) = (Vec::new(), Vec::new(), HashMap::new());
         Self { rules, record, text, noted, clashes, texts, expired: false }
     }
 
-    /// The next version: whose it is, its record, and its text unless it is a delete.
+    /// The next version: who made it, its record, and its text unless it is a delete.
     ///
     /// # Errors
-    /// When a text is no document.
+    /// When a text is not a document.
     pub fn step(&mut self, by: Writer, record: String, text: Option<String>) -> Result<(), EditError> {
         let before = self.text.take();
-        // Of a delete there is no text that a value could come from.
+        // A delete has no text that a value could come from.
         let before_record = std::mem::replace(&mut self.record, text.as_ref().map(|_| record));
         let walked = self.between(by, before.as_deref(), text.as_deref(), before_record.as_deref());
         self.text = text;
         walked
     }
 
-    /// What a write changed from one text to the next; `record` is that of the first one.
+    /// What a write changed between one text and the next; `record` is that of the first.
     fn between(
         &mut self,
         by: Writer,
@@ -158,7 +158,7 @@ impl<'r> Walk<'r> {
             self.noted.clear();
             return Ok(());
         }
-        // Nothing that a kept write could run into.
+        // Nothing is noted that a kept write could conflict with.
         if by == Writer::Kept && self.noted.is_empty() {
             return Ok(());
         }
@@ -175,8 +175,8 @@ impl<'r> Walk<'r> {
         Ok(())
     }
 
-    /// What differs within a value that was replaced as a whole, when it is again what can be looked into: a document that
-    /// was deleted and made again was changed, field by field. Nothing, when it was put back.
+    /// What differs within a value that was replaced as a whole, once it can be compared member by member again: a
+    /// document that was deleted and recreated was changed, field by field. Nothing when it was put back unchanged.
     fn told_apart(&self, noted: Noted, now: Option<&str>) -> Vec<Noted> {
         let value = value_at(now, noted.place());
         let changes = changes_at(noted.place(), noted.base.as_deref(), value, &self.rules.array_keys);
@@ -190,7 +190,7 @@ impl<'r> Walk<'r> {
         changes.iter().map(part).collect()
     }
 
-    /// Whether the document would not have expired without the writes that are undone.
+    /// Whether the document would not have expired without the undone writes.
     fn touches_ttl(&self) -> bool {
         self.noted.iter().any(|noted| noted.place().is_at(&["ttl".to_owned()], true))
     }
@@ -252,7 +252,7 @@ impl<'r> Walk<'r> {
         self.rules.bookkeeping.iter().any(|path| place.is_at(path, false))
     }
 
-    /// Whether a value is what it was, but for what every writer sets.
+    /// Whether a value is what it was, apart from what every writer sets.
     fn is_back(&self, noted: &Noted, value: Option<&str>) -> bool {
         let differ = changes_at(noted.place(), noted.base.as_deref(), value, &self.rules.array_keys);
         differ.iter().all(|change| self.is_bookkeeping(&change.place))
@@ -260,7 +260,8 @@ impl<'r> Walk<'r> {
 
     fn clash(&mut self, mut noted: Noted, theirs: Option<String>) -> Result<(), EditError> {
         if let Some(known) = self.clashes.iter_mut().find(|known| known.noted.place().covers(noted.place())) {
-            // What it was before the first undone write is known; and a part of what is in conflict is no other conflict.
+            // Its value before the first undone write is known; and a part of a conflicting value is not a conflict of
+            // its own.
             if known.noted.place() == noted.place() {
                 known.theirs = theirs;
             }
@@ -271,7 +272,7 @@ impl<'r> Walk<'r> {
         self.clashes = rest;
         noted.edit.parts.retain(|part| !below.iter().any(|known| known.noted.place().covers(&part.place)));
         noted.edit.parts.extend(below.into_iter().map(|known| known.noted.edit));
-        // A part whose surroundings are gone stays what the outer value has.
+        // A part whose surroundings are gone keeps what the outer value has.
         let base = match noted.edit.value(&self.texts) {
             Ok(base) => base,
             Err(_) => {
@@ -283,15 +284,15 @@ impl<'r> Walk<'r> {
         Ok(())
     }
 
-    /// Whether nothing is to go back, so that no later write can run into anything.
+    /// Whether nothing is to be set back, so that no later write can conflict.
     pub fn is_settled(&self) -> bool {
         self.noted.is_empty()
     }
 
-    /// What there is today, when that is not the newest version: a later write, which is kept.
+    /// Today's document, when it is not the newest version: a later write, which is kept.
     ///
     /// # Errors
-    /// When a text is no document.
+    /// When a text is not a document.
     pub fn today(&mut self, text: Option<String>) -> Result<(), EditError> {
         if same_value(self.text.as_deref(), text.as_deref()) {
             self.text = text;
@@ -300,10 +301,10 @@ impl<'r> Walk<'r> {
         self.step(Writer::Kept, String::new(), text)
     }
 
-    /// What comes of it, the newest version being what there is today.
+    /// The result, when the newest version is today's document.
     ///
     /// # Errors
-    /// When a text is no document.
+    /// When a text is not a document.
     pub fn finish(mut self) -> Result<Merged, EditError> {
         let above = self.restrict();
         let today = self.text.take();
@@ -336,7 +337,7 @@ impl<'r> Walk<'r> {
         Ok(merged)
     }
 
-    /// Leaves out what is not asked for; what is a part of something larger is named.
+    /// Leaves out what was not asked for, and names the parts of something larger.
     fn restrict(&mut self) -> Vec<Place> {
         let only = &self.rules.only;
         if only.is_empty() {
@@ -378,7 +379,7 @@ impl<'r> Walk<'r> {
     }
 }
 
-/// What the edits change of today's document; of a whole document its fields.
+/// What the edits change in today's document; for a whole document, its fields.
 fn taken(today: Option<&str>, merged: &Merged) -> Vec<Taken> {
     let text = |value: Option<&str>| value.map(str::to_owned);
     let after = merged.text.as_deref();

@@ -1,4 +1,4 @@
-//! A change as the record that is written of it.
+//! Makes records of changes.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,8 @@ use crate::change::{
     raw::{self, RawDocument, Reserved},
 };
 
-/// Makes the record of a change.
+/// Makes the record of a change. `reread` is the document as the source has it, used in place of the payload's text;
+/// `altered` says that the text may differ from the source's.
 ///
 /// `reread` is the document as the source has it, used instead of the payload's text; `altered` says that the text
 /// used may not be what the source has.
@@ -43,7 +44,7 @@ pub fn build(
         (false, false) => RecordFidelity::Exact,
     };
     let members = if change.op.is_tombstone() { Vec::new() } else { own_members(document, text_origin) };
-    // What was read again says who it is; the payload's id may have been altered as any text of it.
+    // The document that was read again says who it is; the payload's id may have been altered like any text in it.
     let own_id = document.get("id").filter(|id| id.get().starts_with('"'));
     let source_id = match own_id {
         Some(id) if reread.is_some() => raw::unescape(id.get()),
@@ -51,7 +52,7 @@ pub fn build(
     };
     let id = record_id(change, &source_id, &members);
     let key = key_of(change, document, &source_id, &id, context.paths)?;
-    // The id that stands for the source's path `/id` is the document's, not the record's.
+    // For the source's path `/id`, the id is the document's, not the record's.
     let own_key = context.source.and_then(|paths| key_of(change, document, &source_id, &source_id, paths).ok());
     let metadata = change_object(change, fidelity, context, own_key.as_ref(), &members, None);
     // The id's own text where there is one, so that the inverse is exact.
@@ -66,7 +67,7 @@ pub fn build(
         source_id: source_id.to_string(),
         key,
         body: String::new(),
-        // What knows everything need not look.
+        // A record that knows everything need not look.
         create_only: change.healed || altered || !knows_what_happened(change),
         completes: !change.healed,
         compressed: false,
@@ -111,11 +112,11 @@ pub fn build(
     Ok(record)
 }
 
-/// Whether a change says all that can be known of it beside its document.
+/// Whether a change says everything that can be known of it beside its document.
 fn knows_what_happened(change: &Change<'_>) -> bool {
     let is_sure = change.op != Op::Upsert && change.op != Op::Baseline;
     let said = match &change.native {
-        // MongoDB names no version before. The text that was looked up first is the nearest to the change.
+        // MongoDB names no previous version. The text that was looked up first is the nearest to the change.
         Some(native) => is_sure && !native.looked_up,
         None => change.op == Op::Create || (is_sure && change.prev_lsn.is_some()),
     };
@@ -276,7 +277,7 @@ mod tests {
         );
     }
 
-    /// JSON text of any value, in spellings a parser would not write again.
+    /// JSON text of any value, in spellings that a parser would not reproduce.
     fn value() -> impl Strategy<Value = String> {
         let leaf = prop_oneof![
             Just("null".to_owned()),
@@ -318,7 +319,7 @@ mod tests {
             id_at in 0..6usize,
             system_at in 0..8usize,
         ) {
-            // At most one of each reserved name: of duplicates the last wins, tested apart.
+            // At most one of each reserved name: that the last of duplicates wins is tested separately.
             let mut seen = std::collections::HashSet::new();
             for (key, value, at) in reserved.into_values() {
                 if seen.insert(serde_json::from_str::<String>(&key).unwrap()) {

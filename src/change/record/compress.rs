@@ -1,4 +1,4 @@
-//! Documents that are too large for one item are kept compressed.
+//! Compresses documents that are too large for one item.
 
 use base64::Engine as _;
 use sha2::{Digest as _, Sha256};
@@ -20,7 +20,7 @@ pub(super) struct Packed {
     pub(super) data: String,
 }
 
-/// Compresses a document; gzip, so that any tool can read it back, with a checksum of the text.
+/// Compresses a document with gzip, so that any tool can read it, and adds a checksum of the text.
 pub(super) fn pack(text: &str) -> Packed {
     use std::io::Write as _;
     let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(text.len() / 4), flate2::Compression::default());
@@ -43,7 +43,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The record with its document compressed into `_change`: for a service that finds an item too large which we did not.
+/// The record with its document compressed into `_change`: for a service that finds an item too large when we did not.
 /// `None` when there is nothing to compress.
 pub fn compress(record: &Record, paths: &KeyPaths) -> Option<Record> {
     if record.compressed {

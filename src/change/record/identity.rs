@@ -1,4 +1,4 @@
-//! Whether the Functions host may have altered what tells whose version a record is.
+//! Whether the Functions host may have altered what identifies a record's document.
 
 use super::{ORIGINAL_ID, ids::key_of};
 use crate::change::{
@@ -13,8 +13,8 @@ pub fn may_be_altered(change: &Change<'_>, delivery: Delivery) -> bool {
     !change.op.is_tombstone() && (fidelity::may_be_altered(change.text, delivery) || lost_its_lsn(change))
 }
 
-/// Whether the feed put its `_lsn` in the place of the document's own: it stands before what the service adds, where
-/// only a user's member does.
+/// Whether the feed replaced the document's own `_lsn` with its own: it stands before what the service adds, where only
+/// a user's member does.
 pub(super) fn lost_its_lsn(change: &Change<'_>) -> bool {
     let members = change.document.members();
     let place = |wanted: &dyn Fn(&Member<'_>) -> bool| members.iter().position(wanted);
@@ -25,18 +25,18 @@ pub(super) fn lost_its_lsn(change: &Change<'_>) -> bool {
         && members.iter().filter(|m| m.reserved() == Some(Reserved::Lsn)).count() == 1
 }
 
-/// What of a change's identity may have been altered on the way.
+/// Which part of a change's identity may have been altered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// Nothing: it is the document that it says.
+    /// None: it is the document that it claims to be.
     Sure,
-    /// Its id; its partition key is its own.
+    /// Its id; its partition key is certain.
     IdUnsure,
     /// Its partition key, and perhaps its id.
     KeyUnsure,
 }
 
-/// Whether a change may be another document's: the host alters ids and partition keys that look like dates, too.
+/// Whether a change may belong to another document: the host also alters ids and partition keys that look like dates.
 /// `paths` are those of the source, or of its history.
 pub fn identity(change: &Change<'_>, delivery: Delivery, paths: &KeyPaths) -> Identity {
     if delivery == Delivery::Direct {
@@ -44,13 +44,13 @@ pub fn identity(change: &Change<'_>, delivery: Delivery, paths: &KeyPaths) -> Id
     }
     let unsure =
         |value: &KeyValue| matches!(value, KeyValue::String(s) if fidelity::string_may_be_altered(s, delivery));
-    // The service's own paths name the record; its id is looked at below.
+    // The service's own path names the record; the document's id is checked below.
     let is_key = |path: &[String]| !matches!(path, [name] if name == "id" || name == ORIGINAL_ID);
     let key = key_of(change, &change.document, "", "", paths).map_or(Vec::new(), |key| key.0);
     if paths.segments().iter().zip(&key).any(|(path, value)| is_key(path) && unsure(value)) {
         return Identity::KeyUnsure;
     }
-    // What a delete's metadata says of the id is never altered.
+    // The id in a delete's metadata is never altered.
     if change.metadata_key.is_none() && fidelity::string_may_be_altered(&change.id, delivery) {
         Identity::IdUnsure
     } else {

@@ -21,7 +21,7 @@ pub(super) fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<
     }
     let version = if change.op.is_tombstone() {
         match (change.lsn, change.ts) {
-            // With its time: a container that was made again counts its LSNs from the beginning.
+            // Includes the time: a recreated container counts its LSNs from the beginning.
             (Some(lsn), Some(ts)) => format!("del-{lsn}-{ts}"),
             (Some(lsn), None) => format!("del-{lsn}"),
             (None, Some(ts)) => format!("del-t{ts}"),
@@ -40,7 +40,7 @@ pub(super) fn record_id(change: &Change<'_>, source_id: &str, members: &[Member<
     joined(source_id, &version)
 }
 
-/// The id of a MongoDB version, which its place in the stream tells.
+/// The id of a MongoDB version, made from its place in the stream.
 fn own_version(change: &Change<'_>, source_id: &str) -> Option<String> {
     let native = change.native.as_ref().filter(|native| !native.version.is_empty())?;
     Some(joined(source_id, &native.version))
@@ -62,7 +62,7 @@ pub fn source_key(change: &Change<'_>, paths: &KeyPaths) -> Result<PartitionKey,
     key_of(change, &change.document, &change.id, &change.id, paths)
 }
 
-/// The id of the record of a document with this etag: where a live version is, or would be, in the history.
+/// The id of the record for a document with this etag: where a live version is, or would be, in the history.
 pub fn id_of_version(id: &str, etag: &str) -> String {
     joined(id, etag.trim_matches('"'))
 }
@@ -72,7 +72,7 @@ pub(super) fn joined(id: &str, version: &str) -> String {
     if id.len() <= MAX_ID_BYTES { id } else { hex(&Sha256::digest(id.as_bytes())) }
 }
 
-/// The change's key by these paths; `source_id` is the document's id, `id` what stands for the path `/id`.
+/// The change's key by these paths; `source_id` is the document's id, `id` is used for the path `/id`.
 pub(super) fn key_of(
     change: &Change<'_>,
     document: &RawDocument<'_>,

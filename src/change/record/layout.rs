@@ -10,14 +10,14 @@ use crate::change::{
     version::Version,
 };
 
-/// What a component of a history's key is taken from.
+/// Where a component of a history's key comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The id of the document that the record is of.
+    /// The id of the document that the record belongs to.
     DocumentId,
     /// The record's own id.
     RecordId,
-    /// A member that the record has from its document.
+    /// A member that the record copies from its document.
     Member,
 }
 
@@ -32,7 +32,7 @@ impl Role {
     }
 }
 
-/// Whether a path is the id. In a source that is the document's.
+/// Whether a path is the id; in a source that is the document's id.
 pub fn is_id(path: &[String]) -> bool {
     Role::of(path) == Role::RecordId
 }
@@ -45,7 +45,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of a history keyed by `changes`, of a source keyed by `source`.
+    /// For a history keyed by `changes` and a source keyed by `source`.
     pub fn new(changes: KeyPaths, source: KeyPaths) -> Self {
         Self { changes, source }
     }
@@ -60,7 +60,7 @@ impl Layout {
         &self.source
     }
 
-    /// Where a record of an item lies; `None` where that does not follow from the item's key.
+    /// Where a record of an item lies; `None` when that does not follow from the item's key.
     pub fn record_key(&self, item: &ItemKey, record_id: &str) -> Option<PartitionKey> {
         let part = |path: &Vec<String>| match Role::of(path) {
             Role::DocumentId => Some(KeyValue::String(item.id.clone())),
@@ -70,18 +70,18 @@ impl Layout {
         self.changes.segments().iter().map(part).collect::<Option<_>>().map(PartitionKey)
     }
 
-    /// Whether where a record lies follows from its item's key.
+    /// Whether the place of a record follows from its item's key.
     pub fn addresses_records(&self) -> bool {
         let is_known = |path: &Vec<String>| Role::of(path) != Role::Member || self.source.segments().contains(path);
         self.changes.segments().iter().all(is_known)
     }
 
-    /// The part of the history that has the records of a source key (its first components are enough), and of an id when
+    /// The part of the history that holds the records of a source key (its first components suffice), and of an id when
     /// one is given; `None` when they may lie anywhere.
     pub fn scope(&self, key: &PartitionKey, id: Option<&str>) -> Option<PartitionKey> {
         let part = |path: &Vec<String>| match Role::of(path) {
             Role::DocumentId => id.map(|id| KeyValue::String(id.to_owned())),
-            // Where a record lies by its own id cannot be told.
+            // The place of a record that is keyed by its own id cannot be derived.
             Role::RecordId => None,
             Role::Member => self.of_source(path, key),
         };
@@ -94,8 +94,8 @@ impl Layout {
         key.0.get(at).cloned()
     }
 
-    /// Whether the members of any record tell the source's key, those of a tombstone too: it carries the key of the history
-    /// and nothing else.
+    /// Whether the members of every record reveal the source's key, those of tombstones included: a tombstone carries
+    /// only the key of the history.
     pub fn tells_key(&self) -> bool {
         self.source.segments().iter().all(|path| is_id(path) || self.changes.segments().contains(path))
     }
@@ -115,8 +115,8 @@ impl Layout {
         })
     }
 
-    /// Which document a row with the key's values as the record has them belongs to; `None` as for [`Layout::item_of`].
-    /// `key` is what `_change.key` says.
+    /// Which document a row belongs to, given the record's own key values; `None` as for [`Layout::item_of`]. `key` is
+    /// the content of `_change.key`.
     pub fn item_of_row(
         &self,
         id: &str,
@@ -140,12 +140,13 @@ impl Layout {
         PartitionKey(self.source.segments().iter().map(part).collect())
     }
 
-    /// The members in which records have the values of the source's key.
+    /// The members in which records hold the values of the source's key.
     pub fn members_of_source_key(&self) -> impl Iterator<Item = Vec<String>> {
         self.source.segments().iter().map(|path| if is_id(path) { vec![ORIGINAL_ID.to_owned()] } else { path.clone() })
     }
 
-    /// Whether all records of an item lie under one key, so that a part of the history's hash space has all of them or none.
+    /// Whether all records of an item share one key, so that a part of the history's hash space holds all of them or
+    /// none.
     pub fn is_cut_by_item(&self) -> bool {
         self.changes.segments().iter().all(|path| match Role::of(path) {
             Role::DocumentId => true,
@@ -154,8 +155,8 @@ impl Layout {
         })
     }
 
-    /// Whether the first component of an item's key is the same in the history and in a container with the source's key:
-    /// the hash space is cut by that one.
+    /// Whether the first component of an item's key is the same in the history and in a container with the source's
+    /// key: the hash space is cut by that component.
     pub fn begins_as(&self, target: &KeyPaths) -> bool {
         match (self.changes.segments().first(), target.segments().first()) {
             (Some(history), Some(target)) => {
@@ -165,9 +166,9 @@ impl Layout {
         }
     }
 
-    /// The places in which records of a document may lie, its own key first: of before `_change.key`, tombstones have only
-    /// the members of the history's key. Where the source's are not among them, nothing tells whose a tombstone is but the
-    /// id.
+    /// The places in which records of a document may lie, its own key first. In records from before `_change.key`,
+    /// tombstones have only the members of the history's key; where the source's are not among them, only the id tells
+    /// whose a tombstone is.
     pub fn places_of(&self, item: &ItemKey) -> Vec<ItemKey> {
         let named = self.changes.segments();
         if self.source.segments().iter().all(|path| named.contains(path) && Role::of(path) == Role::Member) {
@@ -181,12 +182,12 @@ impl Layout {
     }
 }
 
-/// The key of a history's source, as far as the history's own key tells it.
+/// The source's key, as far as the history's own key reveals it.
 pub fn source_of(changes: &KeyPaths) -> KeyPaths {
     changes.retain(|path| Role::of(path) != Role::DocumentId)
 }
 
-/// Where an item of the history lies that is no record; `group` is what it has in the place of a document's id.
+/// Where an item of the history lies that is not a record; `group` takes the place of a document's id.
 pub fn key_of_other(changes: &KeyPaths, group: &str, id: &str) -> PartitionKey {
     let part = |path: &Vec<String>| match Role::of(path) {
         Role::DocumentId => KeyValue::String(group.to_owned()),
@@ -196,19 +197,19 @@ pub fn key_of_other(changes: &KeyPaths, group: &str, id: &str) -> PartitionKey {
     PartitionKey(changes.segments().iter().map(part).collect())
 }
 
-/// The part of the history that has the items of a group, which are no records; `None` when they may lie anywhere.
+/// The part of the history that holds a group's items, which are not records; `None` when they may lie anywhere.
 pub fn scope_of_others(changes: &KeyPaths, group: &str) -> Option<PartitionKey> {
     let mut key = key_of_other(changes, group, "");
-    // They share a partition, unless the container is keyed by their own id.
+    // They share a partition, unless the container is keyed by their own ids.
     let own = changes.segments().iter().position(|path| Role::of(path) == Role::RecordId);
     key.0.truncate(own.unwrap_or(key.0.len()));
     (!key.0.is_empty()).then_some(key)
 }
 
-/// Why records of a source cannot be kept in a history.
+/// Why a history cannot hold a source's records.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// The source is keyed by a path that a record needs for itself: the path.
+    /// The source is keyed by a path that records need for themselves: the path.
     #[error(
         "the source is keyed by {0}, which a record of the history needs for itself, so its documents cannot be captured"
     )]
@@ -221,23 +222,23 @@ pub enum LayoutError {
         /// The source's.
         of_source: KeyPaths,
     },
-    /// The history is not keyed by all that tells documents apart.
+    /// The history's key does not include everything that tells documents apart.
     #[error(
         "its partition key ({of_history}) leaves out {left_out} of the source's, so two documents of one id could share a record"
     )]
     LeftOut {
         /// The history's paths.
         of_history: KeyPaths,
-        /// Those of the source's that are not among them.
+        /// The source's paths that are not among them.
         left_out: String,
     },
 }
 
-/// Whether documents of a source keyed so can be records of a history: a record keeps some members elsewhere, and its key
-/// would be another one than its document's.
+/// Whether documents of a source with this key can be records: a record moves some members aside, which would change
+/// its key.
 ///
 /// # Errors
-/// With the path that a record needs for itself.
+/// With the path that records need for themselves.
 pub fn check_source_key(source: &KeyPaths) -> Result<(), LayoutError> {
     let is_taken = |name: &str| matches!(name, "ttl" | CHANGE | ORIGINAL_ID) || SYSTEM.contains(&name);
     match source.segments().iter().find(|path| path.first().is_some_and(|name| is_taken(name))) {
@@ -246,8 +247,8 @@ pub fn check_source_key(source: &KeyPaths) -> Result<(), LayoutError> {
     }
 }
 
-/// Whether a history keyed by `changes` can keep the documents of a source keyed by `source` apart: a record lies by what
-/// its document's key is, and two documents of one id may have one etag under different keys.
+/// Whether a history keyed by `changes` can keep the documents of a source keyed by `source` apart: a record lies where
+/// its document's key says, and two documents with the same id may have the same etag under different keys.
 ///
 /// # Errors
 /// With what is wrong with the history's key.
@@ -260,7 +261,7 @@ pub fn check_layout(changes: &KeyPaths, source: &KeyPaths) -> Result<(), LayoutE
     if !foreign.is_empty() {
         return Err(LayoutError::Foreign { foreign: shown(foreign), of_source: source.clone() });
     }
-    // An id is in every record's own.
+    // Every key includes an id.
     let is_left_out = |path: &&Vec<String>| !changes.segments().contains(path) && !is_id(path);
     let left_out: Vec<_> = source.segments().iter().filter(is_left_out).collect();
     if !left_out.is_empty() {

@@ -1,9 +1,9 @@
-//! Records that are marked as knowing less than their version does.
+//! Marks records as knowing less than their version does.
 
 use super::{CHANGE, Record, RecordFidelity};
 use crate::change::{edit, raw::RawDocument};
 
-/// The record marked as a part of the document only; `note` is the JSON text of `_change.partial`. It knows less than a
+/// Marks the record as a part of the document; `note` is the JSON text of `_change.partial`. It knows less than a
 /// record of the whole document, so it never replaces one.
 pub fn partial(record: Record, note: &str) -> Record {
     let fidelity = format!("\"{}\"", RecordFidelity::Partial.as_str());
@@ -17,17 +17,17 @@ pub fn partial(record: Record, note: &str) -> Record {
         let metadata = format!("{{{},\"partial\":{note}}}", members.collect::<Vec<_>>().join(","));
         edit::set(&record.body, &[CHANGE.to_owned()], &metadata).ok()
     };
-    // A record of our own making always has its `_change`.
+    // A record that we made always has its `_change`.
     let body = marked().unwrap_or_else(|| record.body.clone());
     Record { body, create_only: true, ..record }
 }
 
-/// The record marked as one whose id or partition key may not be its document's.
+/// Marks the record as one whose id or partition key may not be its document's.
 pub fn unsure(record: Record) -> Record {
     match edit::set(&record.body, &[CHANGE.to_owned(), "identity".to_owned()], "\"unsure\"") {
-        // One that is sure is at another place; redelivered, this one must not replace anything.
+        // A record whose identity is certain lies elsewhere; this one, redelivered, must not replace anything.
         Ok(body) => Record { body, create_only: true, ..record },
-        // A record of our own making is an object with a `_change`.
+        // A record that we made is an object with a `_change`.
         Err(_) => record,
     }
 }

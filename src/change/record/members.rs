@@ -1,4 +1,4 @@
-//! The members of a document that are its owner's, and their text.
+//! The members of a document that belong to its owner, and their text.
 
 use super::text::push_member;
 use crate::change::{
@@ -6,7 +6,7 @@ use crate::change::{
     raw::{Member, RawDocument, Reserved},
 };
 
-/// The members that are the user's: system properties dropped, of duplicated reserved names the last kept.
+/// The user's members: without system properties, and with the last of duplicate reserved names.
 pub(super) fn own_members<'a>(document: &RawDocument<'a>, text_origin: TextOrigin) -> Vec<Member<'a>> {
     let members = document.members();
     let mut own = Vec::with_capacity(members.len());
@@ -14,7 +14,7 @@ pub(super) fn own_members<'a>(document: &RawDocument<'a>, text_origin: TextOrigi
         let kept = match member.reserved() {
             None => true,
             Some(Reserved::System) => false,
-            // The feed adds one behind everything else; one of the user's own stands before it.
+            // The feed appends its own after everything else; a user's stands before that.
             Some(Reserved::Lsn) => {
                 text_origin != TextOrigin::Feed
                     || members[i + 1..].iter().any(|later| later.reserved() == Some(Reserved::Lsn))
@@ -28,16 +28,15 @@ pub(super) fn own_members<'a>(document: &RawDocument<'a>, text_origin: TextOrigi
     own
 }
 
-/// The document of a change as its owner wrote it: without what the service and the feed add. `None` for a tombstone.
+/// The document of a change as its owner wrote it, without what the service and the feed add. `None` for a tombstone.
 pub fn document_text(change: &Change<'_>) -> Option<String> {
     (!change.op.is_tombstone()).then(|| render(&own_members(&change.document, change.text_origin)))
 }
 
-/// The user's own text of a live document as it was read: without what the service adds to every item. Whatever the
-/// service itself does not touch stays as it is.
+/// The owner's text of a live document, without what the service adds to every item. Everything else stays as it is.
 ///
 /// # Errors
-/// When the text is no JSON object.
+/// When the text is not a JSON object.
 pub fn own_text(stored: &str) -> Result<String, serde_json::Error> {
     Ok(render(&own_members(&RawDocument::parse(stored)?, TextOrigin::Stored)))
 }

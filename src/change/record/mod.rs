@@ -36,13 +36,13 @@ pub const CHANGE: &str = "_change";
 /// The member that holds the document's id.
 pub const ORIGINAL_ID: &str = "_originalId";
 
-/// Members the service adds to every item; they belong to the copy, not to the document.
+/// Members that the service adds to every item; they belong to the copy, not to the document.
 pub const SYSTEM: [&str; 5] = ["_rid", "_self", "_etag", "_attachments", "_ts"];
 
-/// Longest id the service accepts, in bytes (Azure Cosmos DB service quotas, "Per-item limits").
+/// The longest id that the service accepts, in bytes (Azure Cosmos DB service quotas, "Per-item limits").
 pub const MAX_ID_BYTES: usize = 1023;
 
-/// Largest item the service accepts, in bytes of its JSON text, less room for the system properties it adds.
+/// The largest item that the service accepts, in bytes of its JSON text, minus room for the system properties it adds.
 pub const MAX_ITEM_BYTES: usize = 2 * 1024 * 1024 - 4 * 1024;
 
 /// How faithful the stored text is.
@@ -53,9 +53,9 @@ pub enum RecordFidelity {
     Exact,
     /// What the host delivered, in which date strings may have been rewritten.
     Normalized,
-    /// What was looked up after the change: it is exactly what was stored at some time, perhaps that of a later change.
+    /// What was looked up after the change: exactly what was stored at some time, perhaps by a later change.
     Lookup,
-    /// Some fields were left out or hashed on purpose; `_change.partial` says which.
+    /// Some fields were left out or hashed on purpose; `_change.partial` names them.
     Partial,
 }
 
@@ -89,10 +89,10 @@ pub struct Record {
     pub key: PartitionKey,
     /// The item's JSON text.
     pub body: String,
-    /// Create it only: it does not know everything of its version, and must not take the place of one that knows more.
+    /// Only create it: it does not know everything of its version, and must not replace a record that knows more.
     pub create_only: bool,
-    /// Where it is created only and there is one: that one is completed by what this one knows ([`super::knowledge`]). Not
-    /// the version before, which nearly always has its own record already.
+    /// When it is only created and a record exists: whether that one is completed with what this one knows
+    /// ([`super::knowledge`]). Not for earlier versions, which nearly always have their own record already.
     pub completes: bool,
     /// Whether the document was put compressed into `_change`.
     pub compressed: bool,
@@ -109,11 +109,11 @@ pub struct RecordContext<'a> {
     pub at_seconds: i64,
     /// Partition key paths of the changes container.
     pub paths: &'a KeyPaths,
-    /// Partition key paths of the source, for `_change.key`; `None` when the source cannot be asked.
+    /// Partition key paths of the source, for `_change.key`; `None` when the source cannot be read.
     pub source: Option<&'a KeyPaths>,
 }
 
-/// A change that no record can be made of: poison, with the reason.
+/// A change that cannot become a record: poison, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unrecordable {

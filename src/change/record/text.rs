@@ -1,4 +1,4 @@
-//! The text of a record: the document's own members, and `_change`.
+//! Writes the text of a record: the document's own members, and `_change`.
 
 use std::fmt::Write as _;
 
@@ -53,7 +53,7 @@ pub(super) fn change_object(
     if let Some(native) = &change.native {
         out.push_str(",\"ns\":");
         push_string(&mut out, &native.ns);
-        // A record that is too large as it is has the text alone, of which the bytes can be made.
+        // A record that would be too large keeps only the text; the bytes can be made from it.
         if let (Some(bson), None) = (&native.bson, packed) {
             out.extend([",\"bson\":\"", bson, "\""]);
         }
@@ -65,7 +65,7 @@ pub(super) fn change_object(
     out
 }
 
-/// The source's key values, so that no layout of the changes container decides whose version a record is.
+/// The source's key values, so that whose version a record is does not depend on the layout of the changes container.
 pub(super) fn push_key(out: &mut String, key: &PartitionKey) {
     out.push_str(",\"key\":[");
     for (i, part) in key.0.iter().enumerate() {
@@ -87,7 +87,7 @@ pub(super) fn push_packed(out: &mut String, packed: &Packed) {
     ));
 }
 
-/// `ttl`, and whatever the document has under our own names, with the place each of them had.
+/// `ttl`, and whatever the document has under our own names, with the position of each.
 pub(super) fn push_moved(out: &mut String, members: &[Member<'_>]) {
     let name = |member: &Member<'_>| match member.reserved()? {
         Reserved::Ttl => Some("ttl"),
@@ -111,7 +111,7 @@ pub(super) fn push_moved(out: &mut String, members: &[Member<'_>]) {
     if let Some(inner) = shadowed.strip_prefix(',') {
         push_pair(out, "shadowed", &format!("{{{inner}}}"));
     }
-    // The usual case, a ttl behind everything else, needs no place.
+    // The usual case, a ttl after everything else, needs no position.
     if !matches!(moved.as_slice(), [(i, "ttl", _)] if i + 1 == members.len()) {
         let places: Vec<String> = moved.iter().map(|(i, name, _)| format!("\"{name}\":{i}")).collect();
         push_pair(out, "places", &format!("{{{}}}", places.join(",")));
@@ -179,7 +179,7 @@ pub(super) fn push_member(out: &mut String, key: &str, value: &str) {
 }
 
 pub(super) fn push_string(out: &mut String, text: &str) {
-    // Ids rarely need escapes; serde_json knows the rest.
+    // Ids rarely need escapes; serde_json handles the rest.
     if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
         out.push('"');
         out.push_str(text);

@@ -1,4 +1,5 @@
-//! What of a document is passed on: some fields only, others left out or hashed. The text of what stays is untouched.
+//! Decides what of a document is passed on: only some fields, without others, or with values hashed. The text of what
+//! stays is untouched.
 
 mod told;
 
@@ -26,7 +27,7 @@ const KEPT: [&str; 3] = ["id", "ttl", "_lsn"];
 pub enum Redaction {
     /// It is left out.
     Drop,
-    /// Its value becomes a keyed hash: equal values stay equal, and nobody without the key can try them out.
+    /// Its value becomes a keyed hash: equal values stay equal, and nobody without the key can guess them.
     Hash,
 }
 
@@ -52,7 +53,7 @@ impl std::str::FromStr for Redact {
 }
 
 impl Redact {
-    /// Whether it may change the value at a path: it is about that, what it is in, or a part of it.
+    /// Whether it may change the value at a path: it concerns that value, something around it, or a part of it.
     pub fn touches(&self, path: &[String]) -> bool {
         self.path.starts_with(path) || path.starts_with(&self.path)
     }
@@ -63,7 +64,7 @@ impl Redact {
     }
 }
 
-/// Paths as a tree; arrays on the way count as all of their elements.
+/// Paths as a tree; an array on the way stands for all of its elements.
 #[derive(Debug, Default)]
 struct Tree {
     inner: BTreeMap<String, Tree>,
@@ -80,10 +81,10 @@ impl Tree {
     }
 }
 
-/// Why documents cannot be given a shape.
+/// Why a shape cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
-    /// A field is to go that a record cannot be without: its path.
+    /// A field that records need would be removed: its path.
     #[error("{0} is part of a document's identity, of its partition key or of the service's own properties")]
     Needed(String),
     /// A field is to be hashed, and there is no key.
@@ -91,7 +92,7 @@ pub enum ShapeError {
     NoKey,
 }
 
-/// What is done to every document, its previous image included.
+/// The shape that is applied to every document, its previous image included.
 #[derive(Debug)]
 pub struct Redactor {
     fields: Option<Tree>,
@@ -102,10 +103,10 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Makes the shape of these flags; `None` when there are none.
+    /// Makes the shape that the flags describe; `None` when there are none.
     ///
     /// # Errors
-    /// When a redaction would hide what a record cannot be without, or a hash has no key.
+    /// When a redaction would hide something that records need, or a hash has no key.
     pub fn new(
         fields: &[Vec<String>],
         redactions: &[Redact],
@@ -155,12 +156,12 @@ impl Redactor {
         Ok(Some(Self { fields: tree, redacted, key, note: format!("{{{}}}", note.join(",")), hashes }))
     }
 
-    /// Whether values are hashed: then what comes out says nothing about how the text was spelled.
+    /// Whether values are hashed: then the output no longer shows how the text was spelled.
     pub fn hashes(&self) -> bool {
         self.hashes
     }
 
-    /// What `_change.partial` says: which fields, and what was dropped or hashed.
+    /// The content of `_change.partial`: which fields were kept, dropped or hashed.
     pub fn note(&self) -> &str {
         &self.note
     }
@@ -168,7 +169,7 @@ impl Redactor {
     /// A feed item with its images shaped.
     ///
     /// # Errors
-    /// When it is not the item that it was taken for.
+    /// When it is not the kind of item that was expected.
     pub fn apply(&self, item: &RawValue) -> Result<Box<RawValue>, serde_json::Error> {
         let envelope = RawDocument::parse(item.get())?;
         let is_envelope = envelope.get("id").is_none();
@@ -189,7 +190,7 @@ impl Redactor {
         RawValue::from_string(text)
     }
 
-    /// A document as it is stored, shaped.
+    /// A stored document, shaped.
     ///
     /// # Errors
     /// When it is not JSON.
@@ -201,7 +202,7 @@ impl Redactor {
         if self.redacted.inner.is_empty() {
             return Ok(kept);
         }
-        // A document of MongoDB that has no members here, but bytes.
+        // A MongoDB document that is stored as bytes, without members here.
         let parsed = RawDocument::parse(&kept)?;
         if parsed.get(BSON).is_some_and(|bytes| is_closed(&format!("{{\"{BSON}\":{bytes}}}"))) {
             let open = parsed.members().iter().filter(|member| !member.is(BSON));
@@ -217,7 +218,7 @@ impl Redactor {
         }
         match text.as_bytes().first() {
             Some(b'[') => {
-                // A number may count the elements, as in the other paths that people write.
+                // A number may index an array, as in the other paths that people write.
                 let counted = tree.inner.iter().filter_map(|(name, inner)| Some((pointer::index(name)?, inner)));
                 let counted: BTreeMap<usize, &Tree> = counted.collect();
                 let mut parts = Vec::new();
@@ -244,7 +245,7 @@ impl Redactor {
                         None => value.to_owned(),
                         Some((_, Some(Redaction::Drop))) => continue,
                         Some((_, Some(Redaction::Hash))) => self.hash(value),
-                        // Nobody can leave a part of it out.
+                        // No part of it can be left out.
                         Some((_, None)) if is_closed(value) => continue,
                         Some((inner, None)) => self.redact(value, inner)?,
                     };
@@ -256,10 +257,10 @@ impl Redactor {
         }
     }
 
-    /// HMAC-SHA256 of the value's JSON text, half of it: enough to tell values apart.
+    /// HMAC-SHA256 of the value's JSON text, truncated to half: enough to tell values apart.
     fn hash(&self, value: &str) -> String {
         let key = self.key.as_ref().map_or(&[][..], |key| key.expose().as_bytes());
-        // A key of any length is accepted.
+        // HMAC accepts a key of any length.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return "null".to_owned() };
         mac.update(value.as_bytes());
         format!("\"hmac:{}\"", hex(&mac.finalize().into_bytes()[..16]))
@@ -362,7 +363,7 @@ mod tests {
             assert!(shaped.starts_with(r#"{"id":"x","b":[{"ssn":"hmac:"#), "{shaped}");
             assert!(shaped.ends_with(&format!(r#","n":2}}],"c":{closed}}}"#)), "{shaped}");
         }
-        // All of a document of MongoDB, and one value that is no document.
+        // A whole MongoDB document as bytes, and one value that is not a document.
         let whole = r#"{"id":"x","_id":"x","$bson":{"type":"03","base64":"c2VjcmV0"}}"#;
         assert_eq!(shape.shaped(whole).unwrap(), r#"{"id":"x","_id":"x"}"#);
         let number = r#"{"id":"x","a":{"$bson":{"type":"01","base64":"AAAAAAAA8P8="}}}"#;

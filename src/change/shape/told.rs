@@ -1,4 +1,4 @@
-//! The paths that an update says it changed, after the shape: the names below a field are content as well.
+//! Filters the paths that an update names as changed: the names below a field are content as well.
 
 use serde_json::value::RawValue;
 
@@ -10,7 +10,7 @@ use crate::change::{
 };
 
 impl Redactor {
-    /// JSON Pointers, cut at what is redacted, and without what is not kept.
+    /// JSON Pointers, truncated at what is redacted, and without what is not kept.
     pub fn told(&self, changed: Vec<String>) -> Vec<String> {
         let mut told: Vec<String> = Vec::with_capacity(changed.len());
         for path in changed {
@@ -28,7 +28,7 @@ impl Redactor {
         told
     }
 
-    /// The metadata of an item, which say what an update changed.
+    /// The metadata of an item that say what an update changed.
     pub(super) fn metadata(&self, text: &str) -> Result<String, serde_json::Error> {
         if !text.starts_with('{') {
             return Ok(text.to_owned());
@@ -44,7 +44,7 @@ impl Redactor {
     }
 }
 
-/// Whether something at a path is kept, or a part of it.
+/// Whether something at or below a path is kept.
 fn is_kept(tree: &Tree, path: &[String]) -> bool {
     let Some((first, rest)) = path.split_first() else { return true };
     tree.action.is_some()
@@ -52,7 +52,7 @@ fn is_kept(tree: &Tree, path: &[String]) -> bool {
         || (index(first).is_some() && is_kept(tree, rest))
 }
 
-/// How many names of a path are to be seen: the redacted field's own is the last one.
+/// How many names of a path may be shown; the redacted field's own is the last.
 fn seen(tree: &Tree, path: &[String]) -> usize {
     let Some((first, rest)) = path.split_first() else { return 0 };
     let named = match tree.inner.get(first) {
@@ -60,7 +60,7 @@ fn seen(tree: &Tree, path: &[String]) -> usize {
         Some(inner) => seen(inner, rest),
         None => rest.len(),
     };
-    // An array on the way counts as all of its elements.
+    // An array on the way stands for all of its elements.
     let counted = index(first).map_or(rest.len(), |_| seen(tree, rest));
     1 + named.min(counted)
 }

@@ -1,18 +1,18 @@
-//! A day, a clock and a zone.
+//! Parses a date, a clock time and a zone.
 
 use chrono::{DateTime, Days, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeZone, Utc};
 
 use super::{BadTime, FORMS};
 
-/// What stands before the clock.
+/// The part before the clock time.
 #[derive(Clone, Copy)]
 enum Day {
     Date(NaiveDate),
-    /// Days before the current one, in the zone that is given with the clock.
+    /// Days before the current one, in the zone given with the clock time.
     Ago(u64),
 }
 
-/// A date or a day's name, a clock, and a zone.
+/// A date or the name of a day, a clock time, and a zone.
 pub(super) fn calendar<Tz: TimeZone>(text: &str, lower: &str, now: &DateTime<Tz>) -> Result<i64, BadTime> {
     let nothing = || BadTime::new(text, "is not understood", FORMS);
     let (day, name, rest) = if let Some(rest) = lower.strip_prefix("today") {
@@ -38,7 +38,7 @@ pub(super) fn calendar<Tz: TimeZone>(text: &str, lower: &str, now: &DateTime<Tz>
         ("", Some(_)) if zone_text.is_empty() => NaiveTime::MIN,
         _ => clock(clock_text).ok_or_else(nothing)?,
     };
-    // Written as RFC 3339 wants it, whatever was typed.
+    // Spelled as RFC 3339 requires, whatever was typed.
     let clock_text = clock.format("%H:%M:%S");
     let Some(day) = day else {
         let zone = if zone_text.is_empty() { "Z".to_owned() } else { zone_text.to_ascii_uppercase() };
@@ -105,6 +105,6 @@ fn zone(text: &str) -> Option<FixedOffset> {
     };
     let number = |t: &str| (t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit())).then(|| t.parse::<i32>().ok())?;
     let (hours, minutes) = (number(hours)?, number(minutes)?);
-    // No zone is further from Greenwich than 14 hours.
+    // No zone is more than 14 hours from UTC.
     (hours <= 14 && minutes < 60).then(|| FixedOffset::east_opt(sign * (hours * 3_600 + minutes * 60)))?
 }

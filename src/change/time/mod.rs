@@ -1,4 +1,5 @@
-//! Points in time, as a person types them. A time without a zone is refused: two hours off restores the wrong version.
+//! Parses points in time as a person types them. A time without a zone is refused: two hours off restores the wrong
+//! version.
 
 mod calendar;
 mod span;
@@ -14,16 +15,16 @@ use self::{
 
 pub use self::span::{seconds_of, span_text};
 
-/// Epoch seconds below this (2001-09-09) are no time in any history, but a year, a date or a count typed by mistake.
+/// Epoch seconds below this (2001-09-09) are never meant: they are a year, a date or a count typed by mistake.
 const EARLIEST_EPOCH: i64 = 1_000_000_000;
 
-/// A moment on the time axis of a history: whole seconds since 1970, as the source's `_ts`.
+/// A moment on the time axis of a history: whole seconds since 1970, like the source's `_ts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct PointInTime(i64);
 
 impl PointInTime {
-    /// After every version: what is asked for when no time is.
+    /// After every version: used when no time is given.
     pub const END: Self = Self(i64::MAX);
 
     /// The moment of a `_ts`.
@@ -36,14 +37,14 @@ impl PointInTime {
         self.0
     }
 
-    /// Reads what a person types: RFC 3339 (a blank for the `T` and missing seconds are fine), epoch seconds, a span
+    /// Parses what a person types: RFC 3339 (a blank for the `T` and missing seconds are fine), epoch seconds, a span
     /// before now (`15m`, `2h30m ago`, `3d`), `today 09:00+02:00`, `yesterday 14:05Z`, `now`. Fractions of a second are
-    /// cut off, as they are in `_ts`.
+    /// dropped, as in `_ts`.
     ///
     /// `now` is the clock and, for the corrections in hints, the local zone.
     ///
     /// # Errors
-    /// When it is no time, has no zone, or lies in the future.
+    /// When it is not a time, has no zone, or lies in the future.
     pub fn parse<Tz: TimeZone>(text: &str, now: &DateTime<Tz>) -> Result<Self, BadTime> {
         let text = text.trim();
         let lower = text.to_ascii_lowercase();
@@ -89,17 +90,17 @@ impl fmt::Display for PointInTime {
     }
 }
 
-/// A time that cannot be used, and what to write instead.
+/// A time that cannot be used, and what to type instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct BadTime {
     /// What is wrong.
     pub problem: String,
-    /// What to write.
+    /// What to type.
     pub hint: String,
 }
 
-/// The forms, for a text that resembles none of them.
+/// The accepted forms, for a text that resembles none of them.
 const FORMS: &str = "write 2026-11-20T14:05:00Z, 2026-11-20T14:05:00+02:00, 1592926844, 15m, \"2h30m ago\", \"yesterday 14:05Z\" or now";
 
 impl BadTime {
@@ -108,7 +109,7 @@ impl BadTime {
     }
 }
 
-/// Epoch seconds; other counts that look like them are named.
+/// Epoch seconds; other counts that look like them are named in the error.
 fn epoch(text: &str, now: i64) -> Result<i64, BadTime> {
     let number: i64 = text.parse().map_err(|_| BadTime::new(text, "is too large a number", FORMS))?;
     if number < EARLIEST_EPOCH {
@@ -163,7 +164,7 @@ mod tests {
             ("yesterday 14:05Z", "2026-11-19T14:05:00Z"),
             ("today 09:00+02:00", "2026-11-20T07:00:00Z"),
             ("Today 09:00 Z", "2026-11-20T09:00:00Z"),
-            // It is the 21st there already.
+            // It is already the 21st there.
             ("yesterday 01:00+14:00", "2026-11-19T11:00:00Z"),
         ] {
             assert_eq!(parse(text).as_deref(), Ok(expected), "{text}");

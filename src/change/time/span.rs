@@ -1,6 +1,6 @@
-//! Spans of time such as `2h30m`, read and written.
+//! Parses and formats spans of time such as `2h30m`.
 
-/// Whether it is a number and `M`, which is minutes to some and months to others. Beside hours it is clear.
+/// Whether it is a number followed by `M`, which means minutes to some and months to others. Beside hours it is clear.
 pub(super) fn has_capital_m(text: &str) -> bool {
     let text = text.trim();
     let text = text.strip_suffix("ago").or_else(|| text.strip_suffix("AGO")).unwrap_or(text).trim_end();
@@ -8,7 +8,7 @@ pub(super) fn has_capital_m(text: &str) -> bool {
     !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// A span such as `90s`, `2h30m` or `7d` in seconds; `None` when it is none, or too long.
+/// A span such as `90s`, `2h30m` or `7d` in seconds; `None` when it is malformed or too long.
 pub fn seconds_of(text: &str) -> Option<i64> {
     if has_capital_m(text) {
         return None;
@@ -16,7 +16,7 @@ pub fn seconds_of(text: &str) -> Option<i64> {
     span(&text.trim().to_lowercase()).flatten()
 }
 
-/// A span such as `2h30m ago` in seconds; `None` when the text is none at all, `Some(None)` when it is too long.
+/// A span such as `2h30m ago` in seconds; `None` when the text is not a span, `Some(None)` when it is too long.
 pub(super) fn span(text: &str) -> Option<Option<i64>> {
     let mut rest = text.strip_suffix("ago").unwrap_or(text).trim();
     let mut total = Some(0i64);
@@ -56,7 +56,7 @@ pub fn span_text(seconds: i64) -> String {
             text.push_str(&format!("{}{unit}", rest / length));
             units += 1;
         } else if units == 1 {
-            // The second unit is the neighbour of the first, or none.
+            // The second unit is the one next to the first, or absent.
             break;
         }
         rest %= length;

@@ -1,4 +1,4 @@
-//! Of `follow`.
+//! Errors of `follow`.
 
 use crate::{
     causes::chain,
@@ -13,7 +13,7 @@ use crate::{
 impl From<FollowError> for CliError {
     fn from(error: FollowError) -> Self {
         match error {
-            // The reader has seen enough, as with `| head`.
+            // The reader of the output has seen enough, as with `| head`.
             FollowError::Sink(SinkError::Closed) => ErrorKind::Unread.into(),
             FollowError::Sink(SinkError::Refused(why)) => {
                 let full = match &why {

@@ -1,4 +1,4 @@
-//! Of `load`.
+//! Errors of `load`.
 
 use crate::{
     backup::{LoadError, file::FileError},

@@ -1,5 +1,5 @@
-//! Which kind a use case's error is, and what to do about it: errors of several commands here, of one command in its own
-//! file.
+//! Maps the errors of use cases to kinds and hints. Errors that several commands share are here, those of one command
+//! in its own file.
 
 mod follow;
 mod load;
@@ -36,7 +36,8 @@ use crate::local::{
     LocalError, demo::DemoError, environment::EnvironmentError, past::PastError, trigger::TriggerError,
 };
 
-/// The items of these containers cannot be shared; `otherwise` says what happens without --feed-range.
+/// The items of these containers cannot be divided between machines; `otherwise` says what happens without
+/// --feed-range.
 fn not_shared(problem: &NotShared, otherwise: &str) -> CliError {
     CliError::usage(format!("--feed-range: {problem}"), format!("leave it out; {otherwise} then"))
 }

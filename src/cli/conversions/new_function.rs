@@ -1,8 +1,8 @@
-//! Of `new-function`.
+//! Errors of `new-function`.
 
 use crate::{console::CliError, new_function::NewFunctionError};
 
-/// The flag that gives a setting of the function.
+/// The flag that sets a setting of the function.
 fn flag_of(setting: &str) -> Option<&'static str> {
     let flags = [
         ("COSMOS_DATABASE", "--database"),

@@ -1,4 +1,4 @@
-//! What `at` says to programs: where it listens, and what was loaded.
+//! What `at` prints for programs: where it listens, and what was loaded.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The summary of `backup`, and what is not sure.
+//! The summary of `backup`, and its doubts.
 
 use crate::{
     backup::Report,
@@ -8,7 +8,7 @@ use crate::{
 };
 use serde_json::json;
 
-/// Prints the summary, below what cannot be known of some documents.
+/// Prints the summary, after what cannot be known about some documents.
 ///
 /// # Errors
 /// When stdout cannot be written.

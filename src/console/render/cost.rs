@@ -1,4 +1,4 @@
-//! The figures of `cost`, and how they came about.
+//! The figures of `cost`, and how they are calculated.
 
 use crate::{
     console::{CliError, Ui},
@@ -7,7 +7,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-/// Prints the figures: what capture needs, and what that costs where prices are known.
+/// Prints the figures: what capture needs, and what that costs when prices are known.
 ///
 /// # Errors
 /// When stdout cannot be written.
@@ -53,7 +53,7 @@ pub(crate) fn show(
     Ok(())
 }
 
-/// Hundredths, as money and small RU are read.
+/// Two decimal places, for money and small numbers of RU.
 fn rounded(number: f64) -> Value {
     json!((number * 100.0).round() / 100.0)
 }

@@ -18,7 +18,8 @@ const COLUMNS: [&str; 8] = ["version", "time", "op", "lsn", "prev_lsn", "seq", "
 /// Names and values of the summary.
 pub(crate) type Figures = Vec<(&'static str, Value)>;
 
-/// Prints what capture came to, for people. For programs it is one document with what follows: its figures.
+/// Prints the results of capture for people. For programs they are part of one document with the incident: returns
+/// them.
 pub(crate) fn print(ui: &Ui, report: &Report, format: Format, start: Instant) -> Result<Figures, CliError> {
     let mut figures = figures(report, start);
     if let Some((zip, _)) = &report.timeline {
@@ -90,7 +91,7 @@ fn row(place: usize, version: &Version) -> Vec<Value> {
 /// How `demo` ends: it fails when anything is not as it must be.
 ///
 /// # Errors
-/// With what is not, and where.
+/// With what is wrong, and where.
 pub(crate) fn judge(report: &Report, incident: Option<&Incident>) -> Result<Exit, CliError> {
     if report.letters > 0 {
         return Err(CliError::failed(format!("{} changes went to the dead-letter store", report.letters)));

@@ -1,4 +1,4 @@
-//! Differences of documents, and what is said of the two sides.
+//! Differences between documents, and remarks about the two sides.
 
 use crate::{
     change::diff::{self, Difference},
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// Says on standard error which state it is, and what is not sure about that.
+/// Prints on standard error which state is shown, and what is uncertain about it.
 ///
 /// # Errors
-/// When nothing is known of the moment.
+/// When nothing is known about the moment.
 pub(crate) fn describe_side(ui: &Ui, name: &str, item: &Item, seen: &Seen) -> Result<(), CliError> {
     match seen {
         Seen::Live(LiveSide { text: None, is_uncaptured, .. }) => {
@@ -59,7 +59,7 @@ pub(crate) fn describe_side(ui: &Ui, name: &str, item: &Item, seen: &Seen) -> Re
     Ok(())
 }
 
-/// What differs, as it is printed: of one document alone, or of each in a list.
+/// How differences are printed: for one document alone, or for each of a list.
 pub(crate) enum Out {
     /// Lines for people.
     Lines { list: bool },
@@ -83,7 +83,7 @@ impl Out {
         }
     }
 
-    /// Prints what differs of a document, and returns how many fields that are.
+    /// Prints the differences of a document, and returns how many fields differ.
     pub(crate) fn push(
         &mut self,
         ui: &Ui,
@@ -96,7 +96,7 @@ impl Out {
             (Some(before), Some(after)) => diff::between(before, after),
             (None, None) => Vec::new(),
             (before, after) if is_patch => vec![Difference { path: Vec::new(), before, after }],
-            // For people, a document that was not there is one without fields.
+            // For people, a document that did not exist counts as one without fields.
             (before, after) => diff::between(before.unwrap_or("{}"), after.unwrap_or("{}")),
         };
         let (id, pk) = (item.key.id.as_str(), words::pk_json(&item.key.partition_key));

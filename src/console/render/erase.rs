@@ -1,4 +1,4 @@
-//! What `erase` asks, and its receipt.
+//! The question that `erase` asks, and its receipt.
 
 use crate::{
     console::{CliError, Ui},

@@ -1,4 +1,4 @@
-//! Writes that were found, as rows; and what they have in common, for people.
+//! The writes that were found, as rows; and for people, what they have in common.
 
 use serde_json::{Value, json};
 
@@ -23,16 +23,16 @@ const NAMED: usize = 6;
 /// Paths of a row of the table.
 const PATHS: usize = 4;
 
-/// What rows have that not all finds have.
+/// Columns that not all results have.
 #[derive(Clone, Copy)]
 pub(crate) struct Extra<'e> {
-    /// The container, when several are looked at.
+    /// The container, when several are searched.
     pub(crate) container: Option<&'e str>,
-    /// Whether a field is named that says who wrote.
+    /// Whether a field was named that says who wrote.
     pub(crate) has_actor: bool,
 }
 
-/// Writes that are printed as they come.
+/// Writes that are printed as they are found.
 pub(crate) struct Writes<'u> {
     ui: &'u Ui,
     format: Format,
@@ -56,7 +56,7 @@ impl<'u> Writes<'u> {
         Ok(self.rows.push_cells(&row(write, self.format, self.extra))?)
     }
 
-    /// Prints what they have in common, and what cannot be known.
+    /// Prints what the writes have in common, and what cannot be known.
     pub(crate) fn finish(self, report: &Report) -> Result<(), CliError> {
         self.rows.finish()?;
         if self.format == Format::Table && self.count > SHOWN {
@@ -69,7 +69,7 @@ impl<'u> Writes<'u> {
         Ok(())
     }
 
-    /// What was found, in a few words.
+    /// Summarises what was found in a few words.
     pub(crate) fn told(report: &Report) -> String {
         let (tally, found) = (&report.tally, count_of(report.found, "document"));
         let looked = format!("{} of {}", count_of(tally.asked, "version"), count_of(tally.documents, "document"));
@@ -139,14 +139,14 @@ fn row<'w>(write: &'w FoundWrite, format: Format, extra: Extra<'_>) -> Vec<Cell<
     if extra.has_actor {
         cells.insert(cells.len() - 1, Cell::Json(write.actor.as_deref()));
     }
-    // A table of each container stands below its name.
+    // The table of each container follows its name.
     if let Some(container) = extra.container.filter(|_| format != Format::Table) {
         cells.insert(0, Cell::Value(json!(container)));
     }
     cells
 }
 
-/// When the writes were, and what they have in common.
+/// When the writes happened, and what they have in common.
 fn summary(report: &Report) -> Vec<String> {
     let Some((first, last)) = report.span else { return Vec::new() };
     let bars = report.histogram.bars(BARS);

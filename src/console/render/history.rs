@@ -11,7 +11,8 @@ use crate::{
     },
 };
 
-/// Versions of documents, or the changes of one field, that are printed as they come; of a list, each row names its document.
+/// Versions of documents, or the changes of one field, that are printed as they are read; in a list, each row names its
+/// document.
 pub(crate) struct Versions<'u> {
     ui: &'u Ui,
     field: Option<&'u [String]>,
@@ -20,7 +21,7 @@ pub(crate) struct Versions<'u> {
     rows: Rows,
     count: u64,
     has_legacy: bool,
-    /// Of the document that is printed: when the field changed first, and whether its value before that is not known.
+    /// For the current document: when the field first changed, and whether its value before that is unknown.
     first_change: Option<(i64, bool)>,
     notes: Vec<String>,
 }
@@ -37,7 +38,7 @@ impl<'u> Versions<'u> {
         Self { ui, field, list, format, rows, count: 0, has_legacy: false, first_change: None, notes: Vec::new() }
     }
 
-    /// Prints a version, unless it is about another field.
+    /// Prints a version, unless it concerns another field.
     pub(crate) fn push(&mut self, item: &Item, told: &Told<'_>) -> Result<(), CliError> {
         let version = told.version;
         self.has_legacy |= version.op.is_none();
@@ -61,7 +62,7 @@ impl<'u> Versions<'u> {
         Ok(self.rows.push_cells(&[about, row].concat())?)
     }
 
-    /// Ends a document, of which this is to be said.
+    /// Ends a document, about which this is to be said.
     pub(crate) fn end(&mut self, item: &Item, remarks: &[Remark]) {
         let of = if self.list { format!(" of {:?} ({})", item.key.id, item.key.partition_key) } else { String::new() };
         let first_change = self.first_change.take();
@@ -69,7 +70,7 @@ impl<'u> Versions<'u> {
         self.notes.extend(remarks.iter().map(|one| remark(one, &of)));
     }
 
-    /// Prints what is to be said; returns what there is in words.
+    /// Prints the remarks; returns the summary.
     pub(crate) fn finish(self, asked: u64) -> Result<String, CliError> {
         self.rows.finish()?;
         if self.has_legacy {

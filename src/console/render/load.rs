@@ -9,7 +9,7 @@ use crate::{
     format::{Format, tenths},
 };
 
-/// Prints the summary. An input that ended too early, or a service that refuses, is an error after that.
+/// Prints the summary, then fails when the input ended too early or the service refused.
 pub(crate) fn show(ui: &Ui, report: Report, existing: Existing, format: Format) -> Result<Exit, CliError> {
     ui.summary(
         format,

@@ -1,4 +1,4 @@
-//! How reports are shown, and what is asked before something is done: a file for each command that has more than a line.
+//! How reports are shown, and what is asked before an action: one file for each command that prints more than a line.
 
 #[cfg(feature = "local")]
 pub(crate) mod at;

@@ -1,4 +1,4 @@
-//! What `new-function` prints: the files, the function's settings, and what else has to be so.
+//! What `new-function` prints: the files, the function's settings, and what else is needed.
 
 use serde_json::{Value, json};
 
@@ -55,13 +55,13 @@ fn print(ui: &Ui, request: &Request, report: &Report, format: Format) -> Result<
     Ok(())
 }
 
-/// The line that sets the function's settings on Azure; none of them is secret.
+/// The command that sets the function's settings on Azure; none of them is secret.
 fn azure_command(settings: &[(String, String)]) -> String {
     let pairs: Vec<String> = settings.iter().map(|(name, value)| shell_word(&format!("{name}={value}"))).collect();
     format!("az functionapp config appsettings set -n <app> -g <resource group> --settings {}", pairs.join(" "))
 }
 
-/// What else has to be so before it runs.
+/// What else is needed before it runs.
 fn advise(ui: &Ui, function: &NewFunction, report: &Report) {
     if report.bundle_is_too_old {
         ui.note(&format!(

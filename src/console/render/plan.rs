@@ -1,4 +1,4 @@
-//! A plan, and what came of it.
+//! A plan, and its outcome.
 
 use std::{io, time::Instant};
 
@@ -14,9 +14,9 @@ use crate::{
     restore::{Fields, Report, Results, apply::StepResult, forecast, journal::Done, plan::Action, plan_file::Plan},
 };
 
-/// Unchanged documents that the table names; the rest is counted.
+/// How many unchanged documents the table names; the rest is counted.
 const SHOWN_KEPT: usize = 20;
-/// Rows of the table; the rest is counted.
+/// How many rows the table has; the rest is counted.
 const SHOWN: usize = 1000;
 
 pub(crate) fn shown(at: PointInTime) -> String {
@@ -32,13 +32,13 @@ fn key_text(pk: &Value) -> String {
 #[derive(Clone, Copy)]
 pub(crate) struct Shown<'a> {
     pub(crate) plan: &'a Plan,
-    /// The fields that a revert is about.
+    /// The fields that a revert concerns.
     pub(crate) fields: Option<&'a Fields>,
     pub(crate) format: Format,
 }
 
-/// Prints the plan: the whole value for programs, what matters for people. For programs it is part of the report when
-/// one follows.
+/// Prints the plan: the whole value for programs, what matters for people. For programs it becomes part of the report
+/// when one follows.
 pub(crate) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Result<(), CliError> {
     let Shown { plan, fields, format } = shown;
     if matches!(format, Format::Json | Format::Jsonl) {
@@ -131,7 +131,7 @@ pub(crate) fn show_plan(ui: &Ui, shown: Shown<'_>, alone: bool) -> Result<(), Cl
     Ok(())
 }
 
-/// How a plan that is only shown ends.
+/// How a command ends that only shows its plan.
 pub(crate) fn planned_exit(plan: &Plan) -> Exit {
     let open = plan.totals.count(Action::Unknown) + plan.totals.conflicts;
     if open == 0 && !plan.head.beyond { Exit::Done } else { Exit::Incomplete }
@@ -161,7 +161,7 @@ fn show_fields(ui: &Ui, fields: &Fields, is_fork: bool) -> Result<(), CliError> 
     Ok(())
 }
 
-/// A value as a table shows it: its beginning, when it is long.
+/// A value as a table shows it: shortened when it is long.
 fn short(value: &str) -> String {
     const LONGEST: usize = 40;
     match value.char_indices().nth(LONGEST) {
@@ -179,10 +179,10 @@ fn few(paths: &[String], format: Format) -> String {
     }
 }
 
-/// Prints what came of a plan. `run` is what its journal is called, when there is one.
+/// Prints the outcome of a plan. `run` is the name of its journal, if there is one.
 ///
 /// # Errors
-/// When the outcomes cannot be printed or read; what was written, and how it is taken back, is told all the same.
+/// When the outcomes cannot be printed or read; what was written, and how to take it back, is printed all the same.
 pub(crate) fn print_report(
     ui: &Ui,
     shown: Shown<'_>,
@@ -224,7 +224,7 @@ pub(crate) fn printed_exit(plan: &Plan, done: &Report) -> Result<Exit, CliError>
     Ok(if done.is_complete() { Exit::Done } else { Exit::Incomplete })
 }
 
-/// How a command ends that came so far, when its outcomes were printed or not: what was not done says more than that.
+/// How a command ends whose outcomes may not have been printed: what was not done matters more than that.
 pub(crate) fn ended(ui: &Ui, exit: Exit, listed: Result<(), CliError>) -> Result<Exit, CliError> {
     match listed {
         Err(error) if exit != Exit::Done => {
@@ -256,7 +256,7 @@ fn report(ui: &Ui, shown: Shown<'_>, run: Option<&str>, noted: Option<&Done>) ->
             outcomes: T,
         }
         return match noted {
-            // Opened before, so that a journal that is gone is not taken for an output that cannot be written.
+            // Opened first, so that a missing journal is not taken for an output that cannot be written.
             Some(outcomes) if let Err(e) = outcomes.outcomes().map(drop) => Err(lost(e)),
             Some(outcomes) => ui.json(&Report { restore: run, plan, fields, outcomes }),
             None => ui.json(&Report { restore: run, plan, fields, outcomes: [(); 0] }),

@@ -8,7 +8,7 @@ use crate::{
 };
 use serde_json::json;
 
-/// Prints the summary. An input that ended too early, or a service that refuses, is an error after that.
+/// Prints the summary, then fails when the input ended too early or the service refused.
 ///
 /// # Errors
 /// Also when stdout cannot be written.

@@ -7,7 +7,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-/// Prints a row for each container, and how it differs from what would have been made.
+/// Prints a row for each container, and how it differs from one that would have been created.
 ///
 /// # Errors
 /// When stdout cannot be written.

@@ -1,4 +1,4 @@
-//! What `prune` asks, and its summary.
+//! The question that `prune` asks, and its summary.
 
 use crate::{
     change::time::PointInTime,

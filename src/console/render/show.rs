@@ -1,4 +1,4 @@
-//! A document as it was, by itself or with the particulars of its version.
+//! A document as it was, alone or with the details of its version.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ use crate::{
 /// How a document is printed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct How {
-    /// As one object with the particulars of its version, not as its text.
+    /// As one object with the details of its version, instead of its text.
     pub(crate) object: bool,
     /// Indented.
     pub(crate) pretty: bool,

@@ -1,4 +1,4 @@
-//! Plans of several containers, the question about all of them, and what came of each.
+//! Plans of several containers, the question about all of them, and the outcome of each.
 
 use std::time::Instant;
 
@@ -18,12 +18,12 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Says which container the next lines are about.
+/// Prints which container the next lines belong to.
 pub(crate) fn heading(ui: &Ui, names: &Names) {
     ui.note(&format!("container  {}", names.source));
 }
 
-/// Shows the plans, as [`show_plan`] does; returns how a command ends that goes no further.
+/// Shows the plans, as [`show_plan`] does; returns how the command ends if it goes no further.
 ///
 /// # Errors
 /// When a plan or stdout cannot be used.
@@ -45,7 +45,7 @@ pub(crate) fn show_plans(
     Ok(exit)
 }
 
-/// The question that stands between the plans and the writes, and its answer; `None` when nothing is to be written.
+/// Asks once before the plans are applied; `None` when there is nothing to write.
 pub(crate) fn question(together: &Together) -> Option<(String, &str)> {
     let first = together.parts.first().filter(|_| together.writes() > 0)?;
     let each = together.parts.iter().map(|part| format!("{} of {}", part.plan().totals.writes, part.names.source));
@@ -54,7 +54,7 @@ pub(crate) fn question(together: &Together) -> Option<(String, &str)> {
     Some((format!("{documents} of {database} will be written: {each}."), database))
 }
 
-/// What came of the plans, printed as each of them ends.
+/// The outcomes of the plans, printed as each of them ends.
 pub(crate) struct Reports<'r> {
     ui: &'r Ui,
     run: Option<&'r str>,
@@ -66,7 +66,7 @@ pub(crate) struct Reports<'r> {
 }
 
 impl<'r> Reports<'r> {
-    /// Nothing has ended yet. `run` is what the journals are called, when there are any.
+    /// Before anything has ended. `run` is the name of the journals, if there are any.
     pub(crate) fn new(ui: &'r Ui, run: Option<&'r str>, format: Format, cosmos: &'r Cosmos, started: Instant) -> Self {
         Self { ui, run, format, cosmos, started, exit: Ok(Exit::Done), listed: Ok(()) }
     }
@@ -78,7 +78,7 @@ impl<'r> Reports<'r> {
             Stage::Ended(report) => report,
         };
         let shown = Shown::of(part, self.format);
-        // Whoever reads the outcomes may be gone: what was approved is carried out all the same.
+        // The reader of the outcomes may be gone: what was approved is applied all the same.
         let listed = print_report(self.ui, shown, self.run, report, self.cosmos, self.started);
         if self.listed.is_ok() {
             self.listed = listed;
@@ -91,7 +91,7 @@ impl<'r> Reports<'r> {
     /// How the command ends.
     ///
     /// # Errors
-    /// When a plan was given up, or the outcomes could not be printed and all else was done.
+    /// When a plan was given up, or everything else was done but the outcomes could not be printed.
     pub(crate) fn finish(self) -> Result<Exit, CliError> {
         ended(self.ui, self.exit?, self.listed)
     }

@@ -1,4 +1,4 @@
-//! What `truncate` asks, and its summary.
+//! The question that `truncate` asks, and its summary.
 
 use crate::{
     config::Names,

@@ -72,7 +72,7 @@ fn print_json(ui: &Ui, report: &Report) -> Result<(), CliError> {
     }))
 }
 
-/// Both ends of the time that findings concern, as they are shown.
+/// Both ends of the period that findings concern, as they are shown.
 fn ends(found: &CheckReport) -> [Option<String>; 2] {
     let shown = |ts| PointInTime::from_epoch(ts).to_string();
     [found.span.map(|(from, _)| shown(from)), found.span.map(|(_, to)| shown(to))]

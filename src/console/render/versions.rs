@@ -1,4 +1,4 @@
-//! Versions of documents as rows, and what is said of them.
+//! Versions of documents as rows, and remarks about them.
 
 use serde_json::{Value, json};
 
@@ -37,8 +37,8 @@ pub(super) fn change_row<'a>(version: &'a Version, change: &'a FieldChange, form
     cells
 }
 
-/// That a field never was there, or that its first value is not known to be the first. `first_change` is when it changed
-/// first, and whether its value before that is not known.
+/// Says that a field never existed, or that its first value may not be the first. `first_change` is when it first
+/// changed, and whether its value before that is unknown.
 pub(super) fn unknown_note(first_change: Option<(i64, bool)>, field: &[String], of: &str) -> Option<String> {
     match first_change {
         None => Some(format!("note: no version{of} has a field {}", render_path(field))),
@@ -47,7 +47,7 @@ pub(super) fn unknown_note(first_change: Option<(i64, bool)>, field: &[String], 
     }
 }
 
-/// What is to be said of a document's versions; `of` names the document in a list.
+/// Remarks about a document's versions; `of` names the document in a list.
 pub(super) fn remark(remark: &Remark, of: &str) -> String {
     match remark {
         Remark::Gap(ts, gap) => format!("note: after the version{of} of {}: {gap}", time(*ts)),
@@ -68,7 +68,7 @@ pub(super) fn version_columns(format: Format) -> &'static [&'static str] {
     }
 }
 
-/// A version, with what differs from the text before.
+/// A version, with its differences from the text before.
 pub(super) fn version_row(version: &Version, text: Option<&str>, before: Option<&str>, format: Format) -> Vec<Value> {
     let op = op(version);
     let size = text.map_or(Value::Null, |d| json!(d.len()));
@@ -102,7 +102,7 @@ pub(super) fn version_row(version: &Version, text: Option<&str>, before: Option<
     ]
 }
 
-/// Names of fields, `+` before those that came, `-` before those that went.
+/// Names of fields: `+` before added ones, `-` before removed ones.
 fn for_people(fields: &ChangedFields) -> String {
     let names = fields.changed.iter().cloned();
     let names = names.chain(fields.added.iter().map(|n| format!("+{n}")));
@@ -110,7 +110,7 @@ fn for_people(fields: &ChangedFields) -> String {
     if names.is_empty() { "(nothing)".into() } else { names.join(", ") }
 }
 
-/// Prints the report of live documents and versions; returns what there is in words.
+/// Prints the report of live documents and versions; returns the summary.
 pub(crate) fn print_report(
     ui: &Ui,
     found: Found,
@@ -134,7 +134,7 @@ pub(crate) fn print_report(
     Ok(format!("{}, {}", count_of(live, "live document"), count_of(versions, "version")))
 }
 
-/// A key as it stands in a row.
+/// A key as it appears in a row.
 pub(super) fn key_cell(key: &PartitionKey, format: Format) -> Value {
     match format {
         Format::Json | Format::Jsonl => pk_json(key),

@@ -1,7 +1,6 @@
-//! The way of a bulk request to the service: through the driver, which has no operation for it yet. What is sent is a
-//! request to create an item whose headers and body make it a batch that is not atomic, as Microsoft's JavaScript client
-//! sends it. The driver adds the partition key of the item it believes in: that of the first operation, which lies in
-//! the same range.
+//! Sends bulk requests through the driver, which has no operation for them yet. The request pretends to create an item;
+//! its headers and body turn it into a batch that is not atomic, as Microsoft's JavaScript client sends it. The driver
+//! adds the partition key of the supposed item: that of the first operation, which lies in the same range.
 
 use std::collections::HashMap;
 
@@ -22,7 +21,7 @@ use crate::{
     cosmos::{Container, Failure, Written, container::wire_key},
 };
 
-/// What is answered to a bulk request as a whole.
+/// The answer to a bulk request as a whole.
 #[derive(Debug)]
 pub(in crate::cosmos) struct Carried {
     /// One result for each operation.
@@ -31,7 +30,7 @@ pub(in crate::cosmos) struct Carried {
     pub(in crate::cosmos) sent_before: bool,
 }
 
-/// What takes operations to a container, packed or alone.
+/// Takes operations to a container, packed or alone.
 pub(in crate::cosmos) trait Carrier: Sync {
     /// Sends a bulk request to a physical partition; `key` is that of one of its operations.
     fn carry<'a>(
@@ -42,7 +41,7 @@ pub(in crate::cosmos) trait Carrier: Sync {
     ) -> BoxFuture<'a, Result<Carried, Failure>>;
     /// Carries out one operation by itself.
     fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>>;
-    /// The physical partitions, in order; `refresh` asks the service and not the driver's memory.
+    /// The physical partitions, in order; `refresh` asks the service instead of the driver's cache.
     fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<Route>, Failure>>;
     /// Where the items of a key lie.
     fn place(&self, key: &PartitionKey) -> Result<Place, Failure>;

@@ -24,10 +24,10 @@ pub use self::operation::{Done, Operation, Verb};
 pub(super) use self::{packing::Packer, routes::Routes};
 use super::{Container, Failure, Gate};
 
-/// What came of operations, each with its place among those that were given.
+/// The outcomes of operations, each with its position among those that were given.
 pub type Outcomes<T> = Vec<(usize, Result<T, Failure>)>;
 
-/// Whether operations are packed. One for a connection.
+/// Whether operations are packed. One per connection.
 #[derive(Debug)]
 pub struct Switch {
     on: AtomicBool,
@@ -53,9 +53,10 @@ impl Switch {
 }
 
 impl Container {
-    /// Runs operations of any keys, each for itself, in as few requests as there can be: those of one physical partition
-    /// together. Outcomes come as they are known; operations on one item are carried out in their order. Nothing is
-    /// retried, but what has to go to another partition or into smaller requests. `gate` bounds what is on its way.
+    /// Runs operations of any keys, each independent of the others, in as few requests as possible: those of one
+    /// physical partition together. Outcomes arrive as they become known; operations on the same item are carried out
+    /// in order. Nothing is retried, except what has to go to another partition or into smaller requests. `gate` bounds
+    /// what is in flight.
     pub fn run_many<'a>(
         &'a self,
         operations: Vec<Operation<'a>>,
@@ -70,7 +71,7 @@ impl Container {
         self.cosmos().switch().is_on()
     }
 
-    /// Why the account does not take bulk requests; `None` when it does, or was not asked.
+    /// Why the account does not take bulk requests; `None` when it does, or was not asked yet.
     pub fn bulk_refusal(&self) -> Option<&Failure> {
         self.cosmos().switch().refusal.get()
     }

@@ -1,4 +1,4 @@
-//! One operation on one item, as it stands in a request with others.
+//! One operation on one item, as it appears in a request with others.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::change::{
     key::{KeyValue, PartitionKey},
 };
 
-/// One operation on one item; what it is made of is its own, or the caller's.
+/// One operation on one item; it owns or borrows its parts.
 #[derive(Debug, Clone)]
 pub struct Operation<'a> {
     /// The item's full partition key.
@@ -37,12 +37,12 @@ pub enum Verb<'a> {
     Delete(Option<Cow<'a, str>>),
 }
 
-/// What an operation came to.
+/// The result of an operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Done {
-    /// Its charge and what it made.
+    /// Its charge, and the written item's properties.
     pub written: Written,
-    /// The document that was read, with its system properties; `None` of a write, and when there is none.
+    /// The document that was read, with its system properties; `None` for a write, and when there is none.
     pub text: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl Verb<'_> {
         }
     }
 
-    /// What is said to have failed.
+    /// The operation that a failure names.
     pub(super) fn context(&self) -> &'static str {
         match self {
             Self::Read => "read item",
@@ -70,12 +70,12 @@ impl Verb<'_> {
 }
 
 impl<'a> Operation<'a> {
-    /// One on an item of the caller's.
+    /// An operation on an item that the caller holds.
     pub fn on(key: &'a PartitionKey, id: &'a str, verb: Verb<'a>) -> Self {
         Self { key: Cow::Borrowed(key), id: Cow::Borrowed(id), verb }
     }
 
-    /// About the bytes that it has in a request.
+    /// Roughly how many bytes it takes in a request.
     pub(super) fn size(&self) -> usize {
         const AROUND: usize = 96;
         let body = match &self.verb {
@@ -126,7 +126,7 @@ pub(super) fn request_of<'o, 'a: 'o>(operations: impl Iterator<Item = &'o Operat
     request
 }
 
-/// One element of an answer.
+/// One result in an answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Answer<'a> {
@@ -146,14 +146,15 @@ pub(super) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// The elements of an answer to so many operations; `None` when it is not understood, or is of another number.
+    /// The results of an answer to this many operations; `None` when it cannot be parsed, or has another number of
+    /// them.
     pub(super) fn all(body: &'a [u8], operations: usize) -> Option<Vec<Self>> {
         let answers: Vec<Self> = serde_json::from_slice(body).ok()?;
         (answers.len() == operations).then_some(answers)
     }
 
     pub(super) fn into_result(self, verb: &Verb<'_>) -> Result<Done, Failure> {
-        // Not carried out because another one failed: as if the service had been busy.
+        // Not carried out because another operation failed: treated as if the service had been busy.
         const FAILED_DEPENDENCY: u16 = 424;
         let status =
             Status::new(self.status_code, self.sub_status_code.and_then(|sub| u16::try_from(sub).ok()).unwrap_or(0));

@@ -1,5 +1,6 @@
-//! Operations of callers that know nothing of each other, packed as they come: while requests are on their way, what comes
-//! waits for the next one. Nobody waits for more to come, so one operation at a time is as fast as without.
+//! Packs operations of callers that know nothing of each other as they arrive: while requests are in flight, new
+//! operations wait for the next one. Nobody waits for more to arrive, so a single operation is as fast as without
+//! packing.
 
 use std::{
     borrow::Cow,
@@ -16,14 +17,14 @@ use crate::{
     cosmos::{Container, Failure},
 };
 
-/// Rounds of requests on their way at the same time. More would make smaller requests, fewer would leave the account idle.
+/// Rounds of requests in flight. More would make the requests smaller, fewer would leave the account idle.
 const ROUNDS: usize = 3;
-/// Operations that go alone at the same time, as long as no round is on its way and the last one was no larger: so few are
-/// not worth a round.
+/// Operations that may go alone at the same time, while no round is in flight and the last one was no larger: so few
+/// are not worth a round.
 const ALONE: usize = 4;
-/// Most operations of a round.
+/// The largest number of operations in a round.
 const MOST: usize = 400;
-/// Most bytes of a round: the client library holds them several times while it sends them.
+/// The largest number of bytes in a round: the client library holds them several times while it sends them.
 const BYTES: usize = 2 << 20;
 
 /// Operations that wait.
@@ -33,11 +34,11 @@ pub(in crate::cosmos) struct Packer(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Waiting>,
-    /// Rounds on their way.
+    /// Rounds in flight.
     rounds: usize,
-    /// Operations on their way that went alone.
+    /// Operations in flight that went alone.
     alone: usize,
-    /// Operations of the last round.
+    /// Number of operations in the last round.
     last: usize,
     /// Whether a round has been started that has not taken anything yet.
     starting: bool,
@@ -50,7 +51,7 @@ struct Waiting {
     answer: oneshot::Sender<Result<Done, Failure>>,
 }
 
-/// Counts as on its way until it is dropped.
+/// Counts as in flight until it is dropped.
 struct OnItsWay<'a>(&'a Packer, fn(&mut State) -> &mut usize);
 
 impl Drop for OnItsWay<'_> {
@@ -59,11 +60,11 @@ impl Drop for OnItsWay<'_> {
     }
 }
 
-/// What becomes of an operation that came.
+/// What happens to an operation that arrives.
 enum Turn<'a> {
-    /// Little else is on its way.
+    /// It goes alone: little else is in flight.
     Alone(OnItsWay<'a>, Verb<'static>),
-    /// It is sent with what waits; `true`: by a round that is to be begun.
+    /// It is sent with those that wait; `true` when a new round has to be started for it.
     Together(oneshot::Receiver<Result<Done, Failure>>, bool),
 }
 
@@ -88,7 +89,8 @@ impl Packer {
         Turn::Together(result, begin)
     }
 
-    /// What waits, as much as goes into a round; `None` ends the round, at the same moment: what comes then begins another.
+    /// As many waiting operations as fit into a round; `None` ends the round at that very moment, so that whatever
+    /// arrives next starts another.
     fn take(&self) -> Option<Vec<Waiting>> {
         let mut state = self.state();
         state.starting = false;
@@ -105,14 +107,14 @@ impl Packer {
         let most = fitting.max(1).min(state.waiting.len());
         let mut taken: Vec<Waiting> = state.waiting.drain(..most).collect();
         state.last = most;
-        // Whoever asked for them has given up, and may have done something else by now.
+        // Its caller has given up, and may have done something else by now.
         taken.retain(|one| !one.answer.is_closed());
         Some(taken)
     }
 }
 
 impl Container {
-    /// Runs an operation, together with others when there are any.
+    /// Runs an operation, together with others if there are any.
     pub(in crate::cosmos) async fn packed(
         &self,
         key: &PartitionKey,
@@ -136,7 +138,7 @@ impl Container {
     /// Sends what waits until nothing does.
     async fn rounds(self) {
         let on_its_way = OnItsWay(self.packer(), |state| &mut state.rounds);
-        // Those who are about to ask may do so first.
+        // Lets those go first who are about to ask.
         tokio::task::yield_now().await;
         loop {
             let Some(taken) = self.packer().take() else {
@@ -172,7 +174,7 @@ mod tests {
         let Turn::Together(_first, true) = admit() else { panic!("the fifth begins a round") };
         let Turn::Together(_second, false) = admit() else { panic!("the sixth goes with it") };
         assert_eq!(packer.take().map(|taken| taken.len()), Some(2));
-        // While it is on its way, others begin, up to three rounds; the next one waits for any of them.
+        // While it is in flight others begin, up to three rounds; the next one waits for any of them.
         let Turn::Together(_third, true) = admit() else { panic!("a second round") };
         assert_eq!(packer.take().map(|taken| taken.len()), Some(1));
         let Turn::Together(_fourth, true) = admit() else { panic!("a third round") };

@@ -1,4 +1,4 @@
-//! Operations that are sent together and retried each for its own reason.
+//! Retries operations that are sent together, each for its own reason.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,16 +10,16 @@ use futures::{
 use super::Outcomes;
 use crate::cosmos::{Disposition, Failure, Retry};
 
-/// Pauses are rounded up to this: operations that wait about as long go together again.
+/// Pauses are rounded up to this, so that operations with similar pauses go together again.
 const TOGETHER: Duration = Duration::from_millis(16);
 
 impl Retry {
-    /// Runs `count` operations until each of them has succeeded, has failed for good, or the deadline would pass while it
-    /// waits. `send` is given their numbers. Those that fail in passing are sent again without waiting for the others,
-    /// after the pause that the service asks for.
+    /// Runs `count` operations until each of them has succeeded, has failed for good, or would be retried after the
+    /// deadline. `send` is given their numbers. Those that fail temporarily are sent again without waiting for the
+    /// others, after the pause that the service asks for.
     ///
     /// # Errors
-    /// Of each operation its last failure.
+    /// For each operation, its last failure.
     pub async fn run_many<'a, T: Send + 'a>(
         &self,
         count: usize,

@@ -1,4 +1,4 @@
-//! Which physical partition takes an operation.
+//! Finds the physical partition that takes an operation.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,18 +20,18 @@ pub(in crate::cosmos) struct Route {
     pub(super) range: String,
 }
 
-/// The physical partitions as they were seen last.
+/// The physical partitions, as they were last seen.
 #[derive(Debug, Default)]
 pub(in crate::cosmos) struct Routes {
     known: Mutex<Known>,
-    /// Held by the one who asks, so that the others wait for its answer.
+    /// Held by the one who asks, so that the others wait for the answer.
     asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     routes: Option<Arc<[Route]>>,
-    /// Whether the service has said that they are other ones by now.
+    /// Whether the service has said that the partitions have changed.
     stale: bool,
 }
 
@@ -41,7 +41,7 @@ impl Routes {
         known.routes.clone().filter(|_| !known.stale)
     }
 
-    /// The partitions, asked for when they are not known.
+    /// The partitions; asks for them when they are not known.
     pub(super) async fn get(&self, carrier: &dyn Carrier) -> Result<Arc<[Route]>, Failure> {
         if let Some(routes) = self.known() {
             return Ok(routes);
@@ -57,10 +57,10 @@ impl Routes {
         Ok(routes)
     }
 
-    /// The service says that these are not the partitions any more.
+    /// Notes that the service has other partitions now.
     pub(super) fn forget(&self, seen: &Arc<[Route]>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody may have asked again meanwhile.
+        // Somebody may have asked again in the meantime.
         if known.routes.as_ref().is_some_and(|routes| Arc::ptr_eq(routes, seen)) {
             known.stale = true;
         }

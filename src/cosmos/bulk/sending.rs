@@ -1,4 +1,4 @@
-//! Operations on their way: by physical partition, no item twice in a request, each with its own outcome.
+//! Sends operations: grouped by physical partition, no item twice in a request, each with its own outcome.
 
 use std::{
     borrow::Cow,
@@ -22,17 +22,18 @@ use crate::{
     cosmos::{Disposition, Failure, Gate, Status},
 };
 
-/// Most operations in a request: the service's limit.
+/// The service's limit of operations in a request.
 const MOST: usize = 100;
-/// Most bytes in a request, as Microsoft's JavaScript client has it. The service takes more and answers up to 4 MB.
+/// The size limit of a request, as in Microsoft's JavaScript client. The service takes more, and answers with up to 4
+/// MB.
 const BYTES: usize = 220_000;
 /// Operations that go alone at the same time, without a gate.
 const ALONE: usize = 64;
-/// How often operations are sent to another partition at once. After that the caller pauses before it tries again.
+/// How often operations are immediately sent to another partition. After that the caller pauses before it tries again.
 const REROUTES: u32 = 3;
 
 type Numbered<'a> = (usize, Operation<'a>);
-/// Which item an operation is on: its id and its key.
+/// Identifies an item by its id and its key.
 type Item<'a> = (Cow<'a, str>, Cow<'a, PartitionKey>);
 
 /// What sends operations.
@@ -55,25 +56,26 @@ struct Chunk<'a> {
 struct Rest<'a> {
     operations: Vec<Numbered<'a>>,
     how: Again,
-    /// They may have been carried out all the same: by an attempt of the client library before the one that was answered.
+    /// They may have been carried out all the same, by an attempt of the client library before the one that was
+    /// answered.
     sent_before: bool,
 }
 
 /// How operations are sent again.
 enum Again {
-    /// They are too many for one request.
+    /// In smaller requests: they are too many for one.
     Halve,
-    /// They lie in another partition.
+    /// To another partition.
     Reroute,
-    /// They cannot be packed.
+    /// Alone: they cannot be packed.
     Alone,
 }
 
 impl<'a> Sending<'a> {
-    /// Runs them; `reroutes`: how often they were sent to another partition before.
+    /// Runs them; `reroutes` is how often they were sent to another partition before.
     pub(super) fn run(self, operations: Vec<Numbered<'a>>, reroutes: u32) -> BoxStream<'a, Outcomes<Done>> {
         let (first, later) = once_each(operations);
-        // Only where something comes again on one of them.
+        // Only needed when an item occurs twice.
         let items =
             if later.is_empty() { HashMap::new() } else { first.iter().map(|one| (one.0, item_of(one))).collect() };
         let sent = if first.len() <= 1 || !self.switch.is_on() {
@@ -82,7 +84,7 @@ impl<'a> Sending<'a> {
             let groups = async move {
                 let routes = match self.routes.get(self.carrier).await {
                     Ok(routes) => routes,
-                    // Each finds its way by itself, or says why it does not.
+                    // Each finds its way alone, or says why it cannot.
                     Err(_) => return self.alone(first),
                 };
                 let (chunks, lost) = self.chunks(&routes, first);
@@ -95,8 +97,8 @@ impl<'a> Sending<'a> {
         sent.filter(|outcomes| std::future::ready(!outcomes.is_empty())).boxed()
     }
 
-    /// Runs what comes again on items, once what came before on them is known. Where that has failed in passing it is tried
-    /// again, so what comes after it has failed, too: otherwise the older one would be carried out last.
+    /// Runs further operations on items once the earlier ones on them are known. When an earlier one failed temporarily
+    /// it will be tried again, so the later ones fail, too: otherwise the older one would be carried out last.
     fn deferred(
         self,
         before: BoxStream<'a, Outcomes<Done>>,
@@ -147,7 +149,7 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// Puts them together by partition. Those whose key is none have failed.
+    /// Groups them by partition. Those with an invalid key have failed.
     fn chunks(self, routes: &[Route], operations: Vec<Numbered<'a>>) -> (Vec<Chunk<'a>>, Outcomes<Done>) {
         let most = self.gate.map_or(MOST, |gate| gate.most().min(MOST));
         let fits = |chunk: &Chunk<'_>, size: usize| chunk.operations.len() < most && chunk.bytes + size <= BYTES;
@@ -243,7 +245,7 @@ impl<'a> Sending<'a> {
             }
         };
         let Some(answers) = Answer::all(&carried.body, operations.len()) else {
-            // Whatever answered took it for something else.
+            // Whatever answered took the request for something else.
             let problem = "the answer does not have one result for each operation".to_owned();
             self.switch.turn_off(&Failure::invalid("bulk request".into(), problem));
             return (Vec::new(), Some(Rest { operations, how: Again::Alone, sent_before: true }));
@@ -286,8 +288,8 @@ fn as_sent_before(outcomes: Outcomes<Done>) -> Outcomes<Done> {
     outcomes.into_iter().map(|(place, outcome)| (place, outcome.map_err(told))).collect()
 }
 
-/// Takes out what comes again on an item: in one request the order is nobody's, and in the change feed its writes would
-/// share a time.
+/// Takes out further operations on the same item: within one request the order is undefined, and in the change feed its
+/// writes would share a time.
 fn once_each<'a>(operations: Vec<Numbered<'a>>) -> (Vec<Numbered<'a>>, Vec<Numbered<'a>>) {
     let mut seen = HashSet::with_capacity(operations.len());
     let is_new: Vec<bool> = operations.iter().map(|(_, one)| seen.insert((&*one.id, &*one.key))).collect();

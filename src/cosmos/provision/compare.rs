@@ -1,4 +1,4 @@
-//! Where containers that exist are not what would have been made.
+//! Compares existing containers with those that would have been created.
 
 use azure_data_cosmos::models::{CompositeIndexOrder, ContainerProperties, IndexingPolicy, TimeToLive};
 use serde::Serialize;
@@ -6,12 +6,12 @@ use serde::Serialize;
 use super::definitions::{LEASE_KEY, NEWEST_FIRST, changes_definition, expected_indexes, paths_of};
 use crate::change::{key::KeyPaths, record::check_layout};
 
-/// A difference between what exists and what would have been made.
+/// A difference between an existing container and the one that would have been created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// How bad it is.
     pub severity: Severity,
-    /// What it is, one line.
+    /// What differs, on one line.
     pub what: String,
 }
 
@@ -27,7 +27,7 @@ pub enum Severity {
     Unusable,
 }
 
-/// Where an existing source differs from what was asked for; nothing asked for, nothing differs.
+/// The differences between an existing source and what was asked for; none when nothing was asked for.
 pub fn compare_source(found: &ContainerProperties, asked: &[String]) -> Vec<Difference> {
     let paths = paths_of(found);
     if asked.is_empty() || asked == paths {
@@ -36,7 +36,7 @@ pub fn compare_source(found: &ContainerProperties, asked: &[String]) -> Vec<Diff
     vec![note(format!("its partition key is {}, not {}", paths.join(", "), asked.join(", ")))]
 }
 
-/// Where an existing changes container differs from what would have been made for this source.
+/// The differences between an existing changes container and the one that would have been created for this source.
 pub fn compare_changes(found: &ContainerProperties, source_paths: &[String], indexes: &[String]) -> Vec<Difference> {
     let mut differs = Vec::new();
     let paths = paths_of(found);
@@ -90,12 +90,12 @@ fn compare_index(policy: Option<&IndexingPolicy>, expected: &[String]) -> Vec<Di
     differs
 }
 
-/// The service quotes segments of its own accord.
+/// The service quotes path segments on its own.
 fn same_path(a: &str, b: &str) -> bool {
     a.replace('"', "") == b.replace('"', "")
 }
 
-/// Where an existing lease container differs from what the trigger needs.
+/// The differences between an existing lease container and what the trigger needs.
 pub fn compare_leases(found: &ContainerProperties) -> Vec<Difference> {
     let mut differs = Vec::new();
     let paths = paths_of(found);

@@ -1,4 +1,4 @@
-//! What is missing, made.
+//! Creates what is missing.
 
 use azure_data_cosmos::{
     error::CosmosError,
@@ -37,7 +37,7 @@ pub(super) async fn ensure_database(cosmos: &Cosmos, name: &str) -> Result<Provi
     }
 }
 
-/// The container's definition, and whether it was made now.
+/// The container's definition, and whether it was created now.
 pub(super) async fn ensure_container(
     cosmos: &Cosmos,
     database: &str,
@@ -63,7 +63,7 @@ pub(super) async fn ensure_container(
             Ok((made, true))
         }
         Err(e) => match Failure::from_driver(&e, context.clone()) {
-            // Someone else made it in the meantime.
+            // Someone else created it in the meantime.
             failure if failure.disposition == Disposition::Conflict => {
                 let found = read_container(cosmos, database, &name).await?;
                 found.map(|found| (found, false)).ok_or(NotProvisioned::Create(failure))
@@ -97,7 +97,7 @@ pub async fn read_container(
     }
 }
 
-/// The definition of a container as JSON, with all that the service says of it, or `None` when there is none.
+/// The definition of a container as JSON, with everything that the service says about it, or `None` when there is none.
 ///
 /// # Errors
 /// As [`read_container`].

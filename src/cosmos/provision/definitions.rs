@@ -12,15 +12,15 @@ use crate::change::{
     record::{LayoutError, check_source_key},
 };
 
-/// The path that makes the history of one busy partition key spread over partitions.
+/// The path that spreads the history of one busy partition key over partitions.
 const ORIGINAL_ID: &str = "/_originalId";
-/// The paths every question to the history starts from.
+/// The paths that every query on the history starts from.
 const CHANGE_INDEX: &str = "/_change/*";
 const ORIGINAL_ID_INDEX: &str = "/_originalId/?";
 pub(super) const NEWEST_FIRST: [&str; 2] = ["/_change/ts", "/_change/lsn"];
 /// The service allows three components in a hierarchical key.
 const MAX_PATHS: usize = 3;
-/// The key the trigger's lease container must have.
+/// The key that the trigger's lease container must have.
 pub(super) const LEASE_KEY: &str = "/id";
 
 /// The definition of a source container.
@@ -34,7 +34,7 @@ pub fn source_definition(name: &str, paths: &[String]) -> ContainerProperties {
 /// the 20 GB limit of a logical partition that the live documents respect. Only what is asked for is indexed: a 1 KB
 /// record costs about half the RU of the default policy.
 pub fn changes_definition(name: &str, source_paths: &[String], indexes: &[String]) -> ContainerProperties {
-    // A record's id is not its document's: by /id every version would lie in a place of its own.
+    // A record's id is not its document's: with /id in the key every version would have its own partition.
     let mut paths: Vec<String> =
         source_paths.iter().map(|p| if p == "/id" { ORIGINAL_ID.to_owned() } else { p.clone() }).collect();
     if paths.len() < MAX_PATHS && !paths.iter().any(|p| p == ORIGINAL_ID) {
@@ -53,7 +53,7 @@ pub fn changes_definition(name: &str, source_paths: &[String], indexes: &[String
         .with_indexing_policy(policy.with_composite_index(newest_first))
 }
 
-/// The definition of a lease container. TTL is on without a default: leases that expire say so themselves.
+/// The definition of a lease container. TTL is enabled without a default: leases that expire say so themselves.
 pub fn leases_definition(name: &str) -> ContainerProperties {
     ContainerProperties::new(name.to_owned(), LEASE_KEY.into()).with_default_ttl(TimeToLive::NoDefault)
 }
@@ -73,7 +73,8 @@ pub(super) fn expected_indexes(source_paths: &[String], indexes: &[String]) -> V
     expected
 }
 
-/// A path as an index policy has it: `/city` means its value, `/address/*` and `/tags/[]/?` are taken as they are.
+/// A path in the notation of index policies: `/city` means its value; `/address/*` and `/tags/[]/?` are taken as they
+/// are.
 pub fn index_path(path: &str) -> String {
     if path.ends_with("/?") || path.ends_with("/*") { path.to_owned() } else { format!("{path}/?") }
 }
@@ -82,19 +83,19 @@ pub(super) fn paths_of(properties: &ContainerProperties) -> Vec<String> {
     properties.partition_key.paths().iter().map(|p| p.to_string()).collect()
 }
 
-/// Why no container can be keyed so.
+/// Why a container cannot have such a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathsError {
-    /// One is no path; the reason.
+    /// A path is malformed; the reason.
     #[error("{0}")]
     Path(String),
     /// The documents could not be captured.
     #[error(transparent)]
     Source(#[from] LayoutError),
-    /// The service does not allow so many.
+    /// The service does not allow this many paths.
     #[error("{0} partition key paths are too many; the service allows {MAX_PATHS}")]
     TooMany(usize),
-    /// One is there twice.
+    /// A path occurs twice.
     #[error("path {0} is given twice")]
     Twice(String),
 }
@@ -102,7 +103,7 @@ pub enum PathsError {
 /// Checks partition key paths before anything is sent.
 ///
 /// # Errors
-/// With what is wrong and how to write it.
+/// With what is wrong, and how to write it.
 pub fn check_paths(paths: &[String]) -> Result<(), PathsError> {
     check_source_key(&KeyPaths::parse(paths).map_err(PathsError::Path)?)?;
     if paths.len() > MAX_PATHS {

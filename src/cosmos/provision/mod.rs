@@ -1,4 +1,4 @@
-//! Container definitions, their creation, and the check of those that exist. What exists is never altered.
+//! Container definitions, their creation, and the check of existing containers. What exists is never altered.
 
 mod compare;
 mod create;
@@ -25,14 +25,14 @@ pub use self::{
 /// What is wanted beyond the defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// Partition key paths of a source container that has to be made, `/pk` when empty.
+    /// Partition key paths of a source container that has to be created; `/pk` when empty.
     pub source_paths: Vec<String>,
     /// Further index paths of the changes container.
     pub indexes: Vec<String>,
-    /// Throughput of source and changes when they have to be made; without one they share the database's, or are
-    /// served serverless.
+    /// Throughput of the source and the changes container, if they have to be created; without one they share the
+    /// database's, or the account is serverless.
     pub throughput: Option<Throughput>,
-    /// The documents are in another database, known by their ids: there is no source container to be made.
+    /// The documents are in another database and are identified by their ids alone: no source container is created.
     pub elsewhere: bool,
 }
 
@@ -41,11 +41,11 @@ pub struct Wanted {
 pub enum Throughput {
     /// Fixed.
     Manual(u64),
-    /// From a tenth of it up to it.
+    /// Autoscale, from a tenth of this up to it.
     Autoscale(u64),
 }
 
-/// Which of the four things.
+/// Which of the four resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -71,22 +71,22 @@ impl Role {
     }
 }
 
-/// What was found or made.
+/// What was found or created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Provisioned {
     /// Which thing.
     pub role: Role,
     /// Its name.
     pub name: String,
-    /// Whether it was made now.
+    /// Whether it was created now.
     pub created: bool,
     /// Its partition key paths; none for a database.
     pub key: Vec<String>,
-    /// Where it is not what this program would have made; it was left as it is.
+    /// How it differs from what this program would have created; it was left as it is.
     pub differs: Vec<Difference>,
 }
 
-/// Why something is not as wanted.
+/// Why a resource is not as wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum NotProvisioned {
     /// It is missing, and cannot be created.
@@ -105,7 +105,7 @@ impl From<NotProvisioned> for Failure {
     }
 }
 
-/// Makes what is missing and checks what exists. Running it again, or twice at once, is harmless.
+/// Creates what is missing and checks what exists. Running it again, or twice at once, is harmless.
 ///
 /// # Errors
 /// When the account cannot be reached, or the caller may not create what is missing.
@@ -136,7 +136,7 @@ pub async fn provision(cosmos: &Cosmos, names: &Names, wanted: &Wanted) -> Resul
     Ok(all)
 }
 
-/// Makes or checks the source; its partition key paths.
+/// Creates or checks the source, and returns its partition key paths.
 async fn source(
     cosmos: &Cosmos,
     names: &Names,
@@ -146,7 +146,7 @@ async fn source(
     let paths = if wanted.source_paths.is_empty() { vec!["/pk".to_owned()] } else { wanted.source_paths.clone() };
     let definition = source_definition(&names.source, &paths);
     let (source, created) = ensure_container(cosmos, &names.database, definition, wanted.throughput).await?;
-    // The definition that exists decides about the history's key, whatever was asked for.
+    // The existing definition determines the history's key, whatever was asked for.
     let source_paths = paths_of(&source);
     let unusable = |problem| Failure::invalid(format!("provision {}", names.source), problem);
     let own = KeyPaths::parse(&source_paths).map_err(unusable)?;

@@ -1,4 +1,4 @@
-//! A function.json, against what the trigger and the handler do with it.
+//! Checks a function.json against what the trigger and the handler do with it.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ const OLD_NAMES: [(&str, &str); 4] = [
     ("createLeaseCollectionIfNotExists", "createLeaseContainerIfNotExists"),
 ];
 
-/// Looks at the file of one function.
+/// Checks the file of one function.
 pub(super) fn check_function(
     name: &str,
     file: &Value,
@@ -124,7 +124,7 @@ pub(super) fn check_function(
     }
 }
 
-/// Whether another connection is known to lead to the handler's account.
+/// Whether another connection certainly leads to the handler's account.
 fn same_account(settings: &Settings, connection: &str) -> bool {
     let endpoint = |name: &str| {
         let text = match settings.get(&format!("{name}__accountEndpoint")) {
@@ -136,7 +136,8 @@ fn same_account(settings: &Settings, connection: &str) -> bool {
     endpoint(connection).zip(endpoint("CosmosDB")).is_some_and(|(its, own)| its == own)
 }
 
-/// The names the trigger uses, against those the handler uses: it writes what it is sent, wherever it came from.
+/// Compares the names that the trigger uses with those of the handler, which writes whatever it is sent, wherever that
+/// came from.
 fn names(name: &str, trigger: &Value, settings: &Settings, add: &mut impl FnMut(Verdict, String, &str)) {
     let own = Names::from_settings(settings, Some(name)).ok();
     for (field, setting, handlers) in [
@@ -162,7 +163,7 @@ fn names(name: &str, trigger: &Value, settings: &Settings, add: &mut impl FnMut(
                     );
                 }
             }
-            // `local` and Core Tools know what local.settings.json says; on Azure only the portal knows.
+            // `local` and Core Tools know local.settings.json; on Azure only the portal knows.
             Err(MissingSetting(missing)) => add(
                 Verdict::Warning,
                 format!("{field} needs the setting {missing}, which is not set here"),

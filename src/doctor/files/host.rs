@@ -1,4 +1,4 @@
-//! host.json, against what the host does with it.
+//! Checks host.json against what the host does with it.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ pub(in crate::doctor) const EXECUTABLE: &str = "host.json executable";
 /// The check of the program's arguments.
 pub(in crate::doctor) const ARGUMENTS: &str = "host.json arguments";
 
-/// Looks at host.json; `all_versions` are the functions in that mode.
+/// Checks host.json; `all_versions` are the functions in that mode.
 pub(super) fn check_host(app_root: &Path, host: &Value, all_versions: &[&str], findings: &mut Vec<Finding>) {
     let before = findings.len();
     if host["version"] != "2.0" {
@@ -84,7 +84,7 @@ fn executable(app_root: &Path, description: &Value, findings: &mut Vec<Finding>)
             ));
         }
         Ok(_) => {}
-        // A bare name may be one of PATH.
+        // A plain name may be found in PATH.
         Err(_) if !named.contains(['/', '\\']) && !Path::new(named).is_absolute() => {
             findings.push(Finding::warning(
                 CHECK,
@@ -116,7 +116,7 @@ fn bundle(host: &Value, all_versions: &[&str], findings: &mut Vec<Finding>) {
             write.as_str(),
         ));
     }
-    // Versions before 4 have the extension 3.x, which reads other names.
+    // Versions before 4 contain extension 3.x, which reads other names.
     if versions.is_none_or(|v| !v.trim_start_matches(['[', '(']).starts_with('4')) {
         findings.push(Finding::failure(VERSION, versions.unwrap_or("there is none"), write));
     } else if !versions.is_some_and(app::is_new_enough) {
@@ -132,8 +132,8 @@ fn bundle(host: &Value, all_versions: &[&str], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Dates that the host rewrites can be read again in latest-version mode, as long as the document does not move on. In
-/// all-versions mode most versions are the past already.
+/// In latest-version mode, dates that the host rewrites can be read again as long as the document does not change. In
+/// all-versions mode most versions are already past.
 fn dates(host: &Value, all_versions: &[&str], findings: &mut Vec<Finding>) {
     const CHECK: &str = "host.json dates";
     if app::keeps_dates(host) {

@@ -1,4 +1,5 @@
-//! The function app's files: host.json and each function.json, against what the host and the trigger do with them.
+//! Checks the function app's files: host.json and each function.json, against what the host and the trigger do with
+//! them.
 
 mod function;
 mod host;
@@ -27,18 +28,18 @@ use crate::{
 pub(super) struct Functions {
     /// Those that capture.
     pub captures: Vec<String>,
-    /// What the files of these say of the leases.
+    /// What their files say about the leases.
     pub declared: BTreeMap<String, Declared>,
     /// Those that prune, on a schedule.
     pub timers: Vec<String>,
 }
 
-/// What a function.json says of the function's leases.
+/// What a function.json says about the function's leases.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Declared {
-    /// What their ids begin with.
+    /// The prefix of their ids.
     pub prefix: String,
-    /// Whether they are of the all-versions feed.
+    /// Whether they belong to the all-versions feed.
     pub all_versions: bool,
 }
 
@@ -51,7 +52,7 @@ impl Declared {
     }
 }
 
-/// Looks at the files below `app_root`; returns the functions.
+/// Checks the files below `app_root`; returns the functions.
 pub(super) fn check_files(
     app_root: &Path,
     settings: &Settings,
@@ -88,7 +89,7 @@ pub(super) fn check_files(
     Functions { captures: functions.into_keys().collect(), declared, timers }
 }
 
-/// The files of all functions with a Cosmos DB trigger, and the names of timers. Those that cannot be read are told.
+/// The files of all functions with a Cosmos DB trigger, and the names of timers. Reports those that cannot be read.
 fn functions(app_root: &Path, findings: &mut Vec<Finding>) -> (BTreeMap<String, Value>, Vec<String>) {
     let (mut found, mut timers) = (BTreeMap::new(), Vec::new());
     let Ok(entries) = std::fs::read_dir(app_root) else { return (found, timers) };
@@ -120,7 +121,7 @@ fn functions(app_root: &Path, findings: &mut Vec<Finding>) -> (BTreeMap<String, 
     (found, timers)
 }
 
-/// A timer without a schedule never ticks.
+/// Reports a timer without a schedule: it never ticks.
 fn schedule(name: &str, file: &Value, findings: &mut Vec<Finding>) {
     let is_timer = |b: &&Value| b["type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("timerTrigger"));
     let timer = file["bindings"].as_array().and_then(|all| all.iter().find(is_timer)).unwrap_or(&Value::Null);
@@ -142,7 +143,8 @@ fn is_all_versions(trigger: &Value) -> bool {
     trigger["changeFeedMode"].as_str().is_some_and(|mode| mode.eq_ignore_ascii_case(ALL_VERSIONS))
 }
 
-/// Two functions that watch one container with one lease prefix take each other's leases: each sees a part.
+/// Reports functions that watch one container with the same lease prefix: they take each other's leases, and each sees
+/// only a part.
 fn check_leases(functions: &BTreeMap<String, Value>, settings: &Settings, findings: &mut Vec<Finding>) {
     let mut seen: BTreeMap<[String; 5], &str> = BTreeMap::new();
     for (name, file) in functions {
@@ -230,7 +232,7 @@ mod tests {
             findings
         }
 
-        /// All that is wrong, one line each.
+        /// Everything that is wrong, one line each.
         fn wrong(&self) -> Vec<String> {
             let bad = self.check().into_iter().filter(|f| f.verdict != Verdict::Ok);
             bad.map(|f| {

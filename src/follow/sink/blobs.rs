@@ -1,4 +1,4 @@
-//! One blob a version: its name says whose it is and which one.
+//! One blob per version, whose name identifies the document and the version.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -7,11 +7,11 @@ use sha2::{Digest as _, Sha256};
 use super::SinkError;
 use crate::{blob::BlobContainer, change::record::hex, follow::Event};
 
-/// Uploads of one page at a time.
+/// How many uploads of one page run concurrently.
 const UPLOADS: usize = 16;
-/// What stays as it is in a part of a name. Slashes would make folders and dots could lead out of them.
+/// Characters that stay as they are in a part of a name. Slashes would make folders, and dots could lead out of them.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
-/// Longest part of a name; the service allows 1,024 characters for all of it.
+/// The longest part of a name; the service allows 1,024 characters in total.
 const MAX_PART: usize = 200;
 
 /// See the module's description.
@@ -31,7 +31,7 @@ impl BlobSink {
         joined(self.store.shown(), &self.folder)
     }
 
-    /// A version that is there already is the same one, delivered before.
+    /// A version that exists already is the same one, delivered before.
     pub(super) async fn write(&self, events: &[Event]) -> Result<(), SinkError> {
         let blobs: Vec<(String, Vec<u8>)> =
             events.iter().map(|event| (joined(&self.folder, &name_of(event)), event.to_line().into_bytes())).collect();
@@ -61,7 +61,7 @@ fn name_of(event: &Event) -> String {
     format!("{}/{}/{}.json", part(&event.pk.to_string()), part(&event.id), part(version))
 }
 
-/// A part of a name; one that is too long ends with its digest, so that two never meet.
+/// A part of a name; one that is too long ends with its digest, so that two never collide.
 fn part(text: &str) -> String {
     let encoded = utf8_percent_encode(text, ENCODED).to_string();
     if encoded.len() <= MAX_PART {

@@ -11,13 +11,13 @@ use crate::{
 /// Why a sink did not take a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// It may when tried again.
+    /// It may, when tried again.
     #[error(transparent)]
     Busy(#[from] Busy),
-    /// It will not, until somebody does something about it.
+    /// It will not, until somebody intervenes.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// Whoever read it has gone away.
+    /// Its reader has gone away.
     #[error("the reader of standard output has gone")]
     Closed,
 }
@@ -34,7 +34,7 @@ pub enum Busy {
     /// The blob container failed.
     #[error(transparent)]
     Blob(BlobError),
-    /// The file could not be written. A full disk may be made room on.
+    /// The file could not be written. On a full disk, room can be made.
     #[error("cannot write to {}", .path.display())]
     File {
         /// The file.
@@ -48,19 +48,19 @@ pub enum Busy {
     Segment,
 }
 
-/// Why a sink takes nothing as things are.
+/// Why a sink cannot take anything.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// The history's account refuses the caller, or has no such container.
     #[error(transparent)]
     Service(Failure),
-    /// The history is keyed so that documents cannot be told apart in it.
+    /// The history's key does not tell documents apart.
     #[error(transparent)]
     Layout(CaptureError),
     /// The blob container refuses.
     #[error("--sink blob")]
     Blob(#[source] BlobError),
-    /// So many names of a segment are taken by others.
+    /// All names that were tried for a segment are taken by others.
     #[error("--sink blob: {names} names of a segment are taken, such as {first}")]
     NamesTaken {
         /// How many were tried.
@@ -86,7 +86,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// The next step for a person, where there is a usual one.
+    /// The usual next step for a person, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Service(failure) => failure.hint(),

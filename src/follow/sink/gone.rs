@@ -1,5 +1,5 @@
-//! A collection that is dropped takes its documents along. A change stream tells the drop and not one delete, so the
-//! deletes are made of what the history takes for alive.
+//! A dropped collection takes its documents along. A change stream reports the drop without a single delete, so the
+//! deletes are made from the documents that the history takes for alive.
 
 use futures::StreamExt as _;
 use serde_json::value::RawValue;
@@ -19,10 +19,10 @@ use crate::{
     mongo::{Mongo, MongoCollection, delete_item},
 };
 
-/// Deletes that are handed to the history at once.
+/// How many deletes are handed to the history at once.
 const AT_ONCE: usize = 500;
 
-/// A collection whose history is written.
+/// A collection whose history is being written.
 #[derive(Debug, Clone)]
 pub struct Collection {
     /// Where the history is.
@@ -38,7 +38,7 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// Database and collection, with a dot between them.
+    /// Database and collection, separated by a dot.
     fn namespace(&self) -> String {
         format!("{}.{}", self.database, self.collection)
     }
@@ -65,7 +65,7 @@ impl Collection {
         let documents = MongoCollection::open(self.mongo.clone(), &self.database, &self.collection).await;
         let containers = documents.map_err(service)?.with_history(&self.account, &self.names).await.map_err(service)?;
         let hash_ranges = containers.hash_ranges(None).map_err(|e| invalid("read the history", &e))?;
-        // The place of the event in the stream: one document has one change there.
+        // The event's place in the stream: each document changes only once there.
         let (ns, version) = (self.namespace(), event.version.rsplit('~').next().unwrap_or_default());
         let pace = RuLimiter::new(self.account.meter(), None);
         let scan = Scan::facts(&containers, &Scope::All, &hash_ranges, &pace);
@@ -73,7 +73,7 @@ impl Collection {
         let mut pieces = std::pin::pin!(scan.pieces());
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(service)?;
-            // What came after the event lives in a collection that was made again.
+            // What came after the event belongs to a collection that was created again.
             let alive = piece.found.iter().filter(|found| {
                 found.document_at(PointInTime::END).is_some_and(|newest| newest.lsn.is_none() || newest.lsn < event.lsn)
             });

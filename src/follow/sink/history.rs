@@ -17,7 +17,7 @@ pub struct HistorySink {
 }
 
 impl HistorySink {
-    /// The history that this writes.
+    /// The history that this sink writes.
     pub fn new(capture: Capture<CosmosHistory>) -> Self {
         Self {
             capture,
@@ -26,7 +26,7 @@ impl HistorySink {
         }
     }
 
-    /// The same of a collection's changes: when the collection goes, its documents go.
+    /// The same for a collection's changes: when the collection goes, its documents go.
     #[cfg(feature = "mongodb")]
     #[must_use]
     pub fn of_collection(self, collection: Option<Collection>) -> Self {
@@ -38,7 +38,7 @@ impl HistorySink {
         self.capture.history.name()
     }
 
-    /// Makes a batch durable. Of events, which alone have no place in a history, only the end of the collection counts.
+    /// Makes a batch durable. Of bare events, which have no place in a history, only the end of the collection matters.
     pub(super) async fn write(&self, batch: &Batch<'_>) -> Result<Option<Summary>, SinkError> {
         let written = match batch.items.is_empty() {
             true => None,

@@ -1,4 +1,4 @@
-//! Events as lines: on standard output, or in a file.
+//! Writes events as lines, to standard output or to a file.
 
 use std::{
     fs::{File, TryLockError},
@@ -12,20 +12,20 @@ use std::{
 use super::{Busy, Refused, SinkError};
 use crate::follow::Event;
 
-/// How much of a file's end is read at once in search of its last whole line.
+/// How much of a file's end is read at once in search of its last complete line.
 const TAIL: u64 = 64 * 1024;
 
-/// How the line of an event begins.
+/// The beginning of an event's line.
 const EVENT: &[u8] = b"{\"op\":\"";
 
-/// How long another process may have the file's lock, and how often that is looked at.
+/// How long another process may hold the file's lock, and how often to check.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Appends the text of an event, line end included.
+/// Appends the text of an event, including the line end.
 pub type Render = Arc<dyn Fn(&Event, &mut String) + Send + Sync>;
 
-/// A stream that somebody reads. Written means handed over: what happens to it behind the pipe is not known here.
+/// A stream that somebody reads. "Written" means handed over: what happens behind the pipe is not known here.
 pub struct StreamSink {
     out: Arc<Mutex<Box<dyn Write + Send>>>,
     render: Render,
@@ -38,7 +38,7 @@ impl std::fmt::Debug for StreamSink {
 }
 
 impl StreamSink {
-    /// Writes to `out`, each event as `render` has it.
+    /// Writes to `out`, each event rendered by `render`.
     pub fn new(out: Box<dyn Write + Send>, render: Render) -> Self {
         Self { out: Arc::new(Mutex::new(out)), render }
     }
@@ -49,7 +49,7 @@ impl StreamSink {
             (self.render)(event, &mut text);
         }
         let out = self.out.clone();
-        // A reader that is slow may block the write, and with it a thread: not one of those that read the feed.
+        // A slow reader may block the write, and with it a thread: not one of those that read the feed.
         let written = tokio::task::spawn_blocking(move || {
             let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
             out.write_all(text.as_bytes()).and_then(|()| out.flush())
@@ -62,7 +62,7 @@ impl StreamSink {
     }
 }
 
-/// A file that grows, mode 0600. A page is flushed to disk before it counts.
+/// A growing file, mode 0600. A page is flushed to disk before it counts.
 ///
 /// Two processes may write to it: a holder that was suspended and wakes, and the stand-by that took over. So each page
 /// is written under the file's lock, at the end that the file has then. It is opened for each page: `erase` may have
@@ -82,8 +82,8 @@ impl FileSink {
         &self.path
     }
 
-    /// Makes the file. A last line that was cut off by a kill is removed: its page was never acknowledged, so it comes
-    /// again.
+    /// Creates the file. A last line that was cut off by a kill is removed: its page was never acknowledged, so it will
+    /// be delivered again.
     pub(super) async fn begin(&self) -> Result<(), SinkError> {
         let path = self.path.clone();
         let opened = tokio::task::spawn_blocking(move || {
@@ -108,7 +108,7 @@ impl FileSink {
             let before = whole_lines(&mut file)?;
             let done = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
             if done.is_err() {
-                // Half a page would be doubled when it is tried again.
+                // Half a page would be duplicated when it is tried again.
                 file.set_len(before)?;
             }
             done
@@ -118,16 +118,16 @@ impl FileSink {
     }
 }
 
-/// A file that no other process reads or writes in this way at the same time; let go when it is dropped.
+/// A file that no other process reads or writes in this way at the same time; released on drop.
 #[derive(Debug)]
 pub struct Locked(File);
 
 impl Locked {
-    /// Opens a file for reading and writing, or makes it with mode 0600, and locks it. A lock that a suspended process
-    /// has is not waited for long.
+    /// Opens a file for reading and writing, or creates it with mode 0600, and locks it. A lock held by a suspended
+    /// process is not waited for long.
     ///
     /// # Errors
-    /// When it cannot be opened, or another process keeps it.
+    /// When it cannot be opened, or another process keeps the lock.
     pub fn open(path: &Path) -> io::Result<Self> {
         let since = Instant::now();
         loop {
@@ -137,7 +137,7 @@ impl Locked {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let file = options.open(path)?;
             match file.try_lock() {
-                // Replaced between the two, it would be a file without a name.
+                // If it were replaced between the two, it would be a file without a name.
                 Ok(()) if is_at(&file, path)? => return Ok(Self(file)),
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_TIMEOUT => std::thread::sleep(LOCK_PAUSE),
@@ -177,7 +177,8 @@ impl DerefMut for Locked {
     }
 }
 
-/// Removes a last line that was cut off, and goes to the end; where that is. Of a file that others wrote nothing is removed.
+/// Removes a last line that was cut off, and goes to the end, which it returns. In a file that others wrote, nothing is
+/// removed.
 fn whole_lines(file: &mut File) -> io::Result<u64> {
     let size = file.seek(SeekFrom::End(0))?;
     let mut last = [0];
@@ -190,7 +191,7 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
         let mut begin = Vec::new();
         file.seek(SeekFrom::Start(end))?;
         file.take(EVENT.len() as u64).read_to_end(&mut begin)?;
-        // What a power cut leaves may be of zeros.
+        // A power cut may leave zeros.
         if !EVENT.starts_with(&begin) && begin.first() != Some(&0) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -202,7 +203,7 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
     file.seek(SeekFrom::End(0))
 }
 
-/// Where the last whole line ends.
+/// Where the last complete line ends.
 fn end_of_lines(file: &mut File) -> io::Result<u64> {
     let mut end = file.seek(SeekFrom::End(0))?;
     while end > 0 {
@@ -256,7 +257,7 @@ mod tests {
         }
         sink.write(&[event("c")]).await.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
-        // Another process has it open too, and writes in between.
+        // Another process has it open, too, and writes in between.
         let other = FileSink::new(path.clone());
         other.begin().await.unwrap();
         other.write(&[event("d")]).await.unwrap();

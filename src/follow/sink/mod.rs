@@ -1,4 +1,4 @@
-//! Where changes go. A follower may have several sinks; a range moves on when all of them have its page.
+//! Where changes go. A follower may have several sinks; a range advances when all of them have its page.
 
 mod blobs;
 mod error;
@@ -24,7 +24,7 @@ pub use self::{
 use super::{Event, Fence};
 use crate::capture::Summary;
 
-/// A page's changes on their way to the sinks, after filter and shape.
+/// A page's changes on their way to the sinks, after the filter and the shape.
 #[derive(Debug)]
 pub struct Batch<'a> {
     /// The items as the feed delivers them, or reshaped.
@@ -46,24 +46,24 @@ pub struct Batch<'a> {
 pub enum Sink {
     /// The history.
     Changes(Box<HistorySink>),
-    /// Standard output, one event a line.
+    /// Standard output, one event per line.
     Stream(StreamSink),
-    /// A file, one event a line.
+    /// A file, one event per line.
     File(FileSink),
-    /// A blob container, one blob a version.
+    /// A blob container, one blob per version.
     Blobs(BlobSink),
-    /// A blob container, compressed files of many events. It takes events at once and makes them durable later:
-    /// until [`flush`](Self::flush) says so, nothing of them may be acknowledged.
+    /// A blob container, compressed files of many events. It takes events at once and makes them durable later: nothing
+    /// of them may be acknowledged until [`flush`](Self::flush) says so.
     Segments(SegmentSink),
 }
 
 impl Sink {
-    /// Whether it writes events, rather than the items themselves.
+    /// Whether it writes events rather than the items themselves.
     pub fn wants_events(&self) -> bool {
         !matches!(self, Self::Changes(_))
     }
 
-    /// Called when the name is held, before readers begin: what others before them had not acknowledged is forgotten.
+    /// Called when the name is held, before the readers begin: what earlier ones had not acknowledged is forgotten.
     ///
     /// # Errors
     /// When it cannot be used.
@@ -79,7 +79,7 @@ impl Sink {
         }
     }
 
-    /// Whether it keeps events back until a file is full or old enough.
+    /// Whether it holds events back until a file is full or old enough.
     pub fn holds_back(&self) -> bool {
         matches!(self, Self::Segments(_))
     }
@@ -111,7 +111,7 @@ impl Sink {
     }
 }
 
-/// Shown as it is written on the command line, without any secret.
+/// Displays as on the command line, without any secret.
 impl fmt::Display for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! Many events a blob: newline-delimited JSON, compressed, named so that names sort by time.
+//! Many events per blob: newline-delimited JSON, compressed, with names that sort by time.
 //!
 //! A segment begins where the last acknowledged one of its range ended. Its name has its first version in it, and the
 //! term of the holder that wrote it: a holder that was suspended or cut off, and does not know yet that its name is lost,
@@ -44,13 +44,14 @@ struct Segment {
 
 #[derive(Debug)]
 enum Content {
-    /// It takes more events.
+    /// It accepts more events.
     Open(GzEncoder<Vec<u8>>),
-    /// It is done, and not uploaded yet.
+    /// It is complete, and not uploaded yet.
     Closed(Vec<u8>),
 }
 
-/// Names that are tried for a segment; each is the holder's own, so the first one is free, or has this very segment.
+/// How many names are tried for a segment. Each belongs to the holder, so the first one is free, or has this very
+/// segment.
 const NAMES: u32 = 5;
 
 impl SegmentSink {
@@ -64,7 +65,7 @@ impl SegmentSink {
         joined(self.store.shown(), &self.folder)
     }
 
-    /// Forgets what readers that ended had begun: it was never acknowledged, and comes again.
+    /// Forgets what readers that have ended had begun: it was never acknowledged, and will be delivered again.
     pub(super) fn begin(&self) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -123,14 +124,15 @@ impl SegmentSink {
         }
     }
 
-    /// Makes a blob, and never replaces one.
+    /// Creates a blob, and never replaces one.
     async fn upload(&self, name: &str, whole: &[u8]) -> Result<(), SinkError> {
         for attempt in 1..=NAMES {
             let name = match attempt {
                 1 => format!("{name}{ENDING}"),
                 n => format!("{name}-{n}{ENDING}"),
             };
-            // One that is there is this very segment, of an attempt whose answer was lost; or it is nobody's business.
+            // An existing one is this very segment, from an attempt whose answer was lost; or it belongs to somebody
+            // else.
             if self.store.create(&name, whole.to_vec(), "application/gzip").await?
                 || self.store.get(&name).await? == whole
             {
@@ -143,7 +145,7 @@ impl SegmentSink {
 
 const ENDING: &str = ".jsonl.gz";
 
-/// Time of the first version, follower, range, LSN, a digest that makes it that version's alone, and the holder's term.
+/// Time of the first version, follower, range, LSN, a digest that is unique to that version, and the holder's term.
 fn name_of(follower: &str, range: &str, first: &Event, term: &str) -> String {
     let time = DateTime::from_timestamp(first.ts.unwrap_or(0), 0).unwrap_or_default().format("%Y%m%dT%H%M%SZ");
     let digest = hex(&Sha256::digest(first.version.as_bytes())[..4]);

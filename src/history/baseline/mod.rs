@@ -1,4 +1,4 @@
-//! Which live documents the history lacks, and the records that close the gap.
+//! Finds live documents that the history lacks, and makes the records that close the gap.
 
 mod saver;
 
@@ -16,7 +16,8 @@ use crate::{
     history::{known::place_of_live, layout::Layout, scan::ScannedItem},
 };
 
-/// The version in the history that the live document is; `None` without a live document, or when it is missing.
+/// The version in the history that corresponds to the live document; `None` without a live document, or when that
+/// version is missing.
 pub fn version_of_live(found: &ScannedItem) -> Option<&Version> {
     let place = place_of_live(&found.item.id, &found.versions, &found.live.as_ref()?.etag)?;
     found.versions.get(place)
@@ -27,8 +28,8 @@ pub fn is_missing(found: &ScannedItem) -> bool {
     found.live.is_some() && version_of_live(found).is_none()
 }
 
-/// What the record of a live document says that happened: of one without any version, that it was there before
-/// capture; of another one, that it was written.
+/// The operation in the record of a live document: without any version, that it existed before capture; otherwise, that
+/// it was written.
 pub fn op_of(found: &ScannedItem) -> Op {
     if found.versions.is_empty() { Op::Baseline } else { Op::Upsert }
 }
@@ -36,17 +37,18 @@ pub fn op_of(found: &ScannedItem) -> Op {
 /// Why a live document is saved.
 #[derive(Debug, Clone, Copy)]
 pub enum Saving<'a> {
-    /// The history lacks it. The record is to be created only, because capture knows more of a version.
+    /// The history lacks it. The record is only created, because capture knows more about a version.
     Missing(Op),
-    /// It is about to be overwritten. The record keeps what is known of that version already.
+    /// It is about to be overwritten. The record keeps what is already known about that version.
     Before(Option<&'a Version>),
 }
 
 /// The record of a live document, as it was read with its system properties. Its time is the document's own `_ts`, its
-/// id the one that capture gives the same version. `ns`: the collection, of a document of MongoDB, which has no such time.
+/// id the one that capture gives the same version. `ns` is the collection of a MongoDB document, which has no such
+/// time.
 ///
 /// # Errors
-/// When the text is no document.
+/// When the text is not a document.
 pub fn record_of_live(
     item: &ItemKey,
     text: &str,
@@ -60,7 +62,7 @@ pub fn record_of_live(
         Saving::Missing(op) => (op, None),
         Saving::Before(known) => (known.and_then(|known| known.op).unwrap_or(Op::Upsert), known),
     };
-    // A version that capture delivered stays one: that it was, tells how far the history is complete.
+    // A version that capture delivered stays one, because it shows how far the history is complete.
     let via = match why {
         Saving::Missing(_) => Via::Backfill,
         Saving::Before(_) => match known.and_then(|known| known.via.as_ref()) {

@@ -18,25 +18,25 @@ pub struct Saver<'a> {
     pub pace: &'a RuLimiter,
     /// Writers of the history.
     pub writers: &'a Writers,
-    /// Documents that are read at the same time, where they were not read along.
+    /// How many documents are read concurrently, when they were not read along.
     pub concurrency: usize,
     /// The time of this machine.
     pub clock: &'a dyn Clock,
 }
 
-/// What became of them.
+/// The outcomes.
 pub struct Saved {
-    /// Those of which no record can be made, and why.
+    /// Documents that cannot become records, and why.
     pub unusable: Vec<(ItemKey, String)>,
-    /// How many are gone meanwhile.
+    /// How many have disappeared meanwhile.
     pub gone: u64,
-    /// Whether the writers have stopped: `Writers::finish` says why.
+    /// Whether the writers have stopped; `Writers::finish` says why.
     pub stopped: bool,
 }
 
 impl Saver<'_> {
-    /// Reads what is not in hand, and has it written where there is no such record. A document that is gone meanwhile
-    /// is not missed: its delete is capture's.
+    /// Reads what is not at hand, and writes the records that do not exist. A document that has disappeared meanwhile
+    /// does not count as missing: capture delivers its delete.
     ///
     /// # Errors
     /// When the source cannot be read.
@@ -81,7 +81,7 @@ impl Saver<'_> {
         Ok(saved)
     }
 
-    /// The live document as it is stored; `None` when it is gone.
+    /// The live document as stored; `None` when it is gone.
     async fn text(&self, found: &ScannedItem) -> Result<Option<String>, Failure> {
         if let Some(text) = found.live.as_ref().and_then(|live| live.text.clone()) {
             return Ok(Some(text));

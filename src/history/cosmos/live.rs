@@ -1,4 +1,4 @@
-//! A live container of Cosmos DB, as it is read.
+//! Reads a live container of Cosmos DB.
 
 use futures::{FutureExt as _, future::BoxFuture};
 

@@ -1,4 +1,4 @@
-//! History on Cosmos DB.
+//! The history in Cosmos DB.
 
 mod live;
 mod pages;
@@ -34,29 +34,29 @@ pub struct CosmosHistory {
     names: Names,
     changes: Opening<Arc<Container>>,
     source: Opening<Arc<Container>>,
-    /// How the documents are keyed, when they are no container's of this account.
+    /// How the documents are keyed, when they are not in a container of this account.
     elsewhere: Option<KeyPaths>,
-    /// A source container that is not the one of today, though something of it was delivered.
+    /// A source container other than today's, from which something was delivered all the same.
     earlier: Mutex<Option<u64>>,
 }
 
-/// Whose changes a history has.
+/// Where the changes of a history come from.
 #[derive(Debug)]
 pub enum CosmosSource {
-    /// A container's, where a document can be read again.
+    /// From a container, in which a document can be read again.
     Container(Arc<Container>),
-    /// Those of documents that are elsewhere: they are captured as they are, and never read again.
+    /// From documents elsewhere: they are captured as they are, and never read again.
     Elsewhere(KeyPaths),
 }
 
 impl CosmosHistory {
-    /// Remembers the names; contacts nobody.
+    /// Stores the names; contacts nobody.
     pub fn new(cosmos: Cosmos, names: Names) -> Self {
         let (changes, source, earlier) = Default::default();
         Self { cosmos, names, changes, source, elsewhere: None, earlier }
     }
 
-    /// The history of documents that are elsewhere, keyed by these paths.
+    /// The history of documents elsewhere, keyed by these paths.
     #[must_use]
     pub fn of_documents_elsewhere(self, paths: KeyPaths) -> Self {
         Self { elsewhere: Some(paths), ..self }
@@ -94,14 +94,14 @@ impl History for CosmosHistory {
     }
 
     async fn is_current(&self) -> Result<bool, Failure> {
-        // What this connection knows is what is in question.
+        // What this connection knows is in question.
         let cosmos = self.cosmos.afresh();
         for (opened, name) in [(&self.changes, &self.names.changes), (&self.source, &self.names.source)] {
             let Some(known) = opened.opened() else { continue };
             match cosmos.container(&self.names.database, name).await {
                 Ok(now) if now.rid() == known.rid() && now.key_paths() == Container::key_paths(&known) => {}
                 Ok(_) => return Ok(false),
-                // What a source has delivered is stored all the same when it is gone, or may not be asked.
+                // What a source has delivered is stored even when the source is gone or may not be read.
                 Err(f)
                     if *name == self.names.source
                         && matches!(f.disposition, Disposition::Denied | Disposition::NotFound) => {}
@@ -132,12 +132,12 @@ impl History for CosmosHistory {
     }
 }
 
-/// A history and its source, with all that the client library can do: for what reads feeds and leases.
+/// A history and its source, with everything that the client library can do: for code that reads feeds and leases.
 #[derive(Debug, Clone)]
 pub struct CosmosContainers {
     /// The history.
     pub changes: Container,
-    /// The live container that the history is of.
+    /// The history's live container.
     pub source: Container,
 }
 
@@ -152,12 +152,12 @@ impl CosmosContainers {
         Ok(Self { changes, source })
     }
 
-    /// Whether the same part of both containers has a document and its versions.
+    /// Whether the same part of both containers holds a document and its versions.
     pub fn is_aligned(&self) -> bool {
         self.containers().is_aligned()
     }
 
-    /// The same, as use cases see them. The source is the target, too.
+    /// The same, as use cases see them; the source is also the target.
     pub fn containers(&self) -> Containers {
         let source = Arc::new(self.source.clone());
         let changes = CosmosReader::new(self.changes.clone(), self.source.key_paths());
@@ -211,8 +211,8 @@ impl HistoryWriter for Container {
                 settled
             }
         });
-        // Never one after the other: what is on its way may hold what settling needs, such as the client library's lock on
-        // the partitions, and it goes on only while it is polled.
+        // Polled together, never one after the other: an operation in flight may hold what settling needs, such as the
+        // client library's lock on the partitions, and it only makes progress while it is polled.
         settled.buffer_unordered(usize::MAX).boxed()
     }
 }

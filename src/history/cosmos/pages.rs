@@ -1,11 +1,11 @@
-//! The pages of a query as a stream of what its rows are.
+//! The pages of a query as a stream of parsed rows.
 
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde_json::value::RawValue;
 
 use crate::cosmos::{Answer, Container, Failure, Found, HashRange, Pages, Param, RETRY_TIMEOUT, Retry};
 
-/// The rows of a query, each understood by `read`.
+/// The rows of a query, each parsed by `read`.
 pub(super) fn rows<'a, T: Send + 'a>(
     query: impl Future<Output = Result<Pages, Failure>> + Send + 'a,
     read: impl Fn(&RawValue) -> Result<T, Failure> + Send + 'a,
@@ -30,7 +30,7 @@ pub(super) fn rows_in<'a, T: Send + 'a>(
     rows(async move { container.query_hash_range(&sql, &params, range).await }, read)
 }
 
-/// The first row of a query that has one at most, asked for again until it is answered.
+/// The first row of a query that has at most one, retried until it is answered.
 pub(super) fn first_row<'a, T: Send + 'a>(
     container: &'a Container,
     sql: &'a str,

@@ -1,4 +1,4 @@
-//! The history in Cosmos DB, as it is read.
+//! Reads a history in Cosmos DB.
 
 use futures::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
@@ -25,13 +25,13 @@ use crate::{
     },
 };
 
-/// Whole records up to the moment. A copy of the original demo has no `_change`, and its own time is not known to the
-/// service's index as ours is.
+/// Whole records up to the moment. A copy of the original demo has no `_change`, and the service's index does not know
+/// its time as it knows ours.
 const UNTIL: &str = "(NOT IS_DEFINED(c._change) OR c._change.ts <= @at)";
 /// The other records.
 const AFTER: &str = "IS_DEFINED(c._change) AND (c._change.ts > @at OR NOT IS_NUMBER(c._change.ts))";
 
-/// Records that were written in some time.
+/// Records that were written in a period.
 const WITHIN: &str = "((c._change.ts >= @from AND c._change.ts <= @to) \
                       OR (NOT IS_DEFINED(c._change) AND c._ts >= @from AND c._ts <= @to))";
 
@@ -50,7 +50,7 @@ pub struct CosmosReader {
 }
 
 impl CosmosReader {
-    /// The history in a container, of a source keyed so.
+    /// The history in a container, for a source with this key.
     pub fn new(container: Container, source: &KeyPaths) -> Self {
         let layout = Layout::new(container.key_paths().clone(), source.clone());
         Self { container, layout }
@@ -77,7 +77,7 @@ fn is_packed(row: &str) -> bool {
 pub(super) fn end(row: &RawValue) -> Result<End, Failure> {
     #[derive(Deserialize)]
     struct Ends {
-        // Whatever number it is: one odd record stops nobody.
+        // Accepts any number: one odd record must not stop anybody.
         ts: f64,
         rid: Option<String>,
     }
@@ -155,7 +155,7 @@ impl HistoryReader for CosmosReader {
     fn record<'a>(&'a self, item: &'a ItemKey, record_id: &'a str) -> Answer<'a, Option<String>> {
         async move {
             if let Some(key) = self.layout.record_key(item, record_id) {
-                // A record stands still once it is there.
+                // A record does not change once it exists.
                 return self.container.read_settled(&key, record_id).await;
             }
             let scope = self.layout.scope(&item.partition_key, Some(&item.id));

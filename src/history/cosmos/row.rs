@@ -70,7 +70,7 @@ pub(super) struct Row<'a> {
     /// Whether there is a `_change` at all.
     #[serde(default)]
     own: bool,
-    /// The copy's own time: of a record of the original demo, all there is.
+    /// The copy's own time: the only one that a record of the original demo has.
     pub(super) copied: Option<i64>,
     #[serde(borrow, rename = "legacyLsn")]
     legacy_lsn: Option<&'a RawValue>,
@@ -92,7 +92,7 @@ impl Row<'_> {
         PartitionKey([self.k0, self.k1, self.k2].into_iter().take(paths).map(part).collect())
     }
 
-    /// What the row's record is; one that is not understood is named, and hides nothing but itself.
+    /// Classifies the record of a row; one that cannot be parsed is named, and hides nothing but itself.
     pub(super) fn entry(text: &str, layout: &Layout) -> Entry {
         let row: Row<'_> = match serde_json::from_str(text) {
             Ok(row) => row,
@@ -145,7 +145,7 @@ impl Row<'_> {
             identity_unsure: row.identity.is_some_and(|raw| raw.get() == "\"unsure\""),
             is_native: row.ns.is_some(),
             key: None,
-            // Facts are enough to decide; the document is read when it is needed.
+            // Facts suffice for the decision; the document is read when it is needed.
             document: None,
         };
         match layout.item_of_row(&id, op, key, || row.key(layout.source().len())) {

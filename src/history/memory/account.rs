@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// An account with a source, its history, and any number of other containers keyed as the source.
+/// An account with a source, its history, and any number of other containers with the source's key.
 #[derive(Debug)]
 pub struct MemoryAccount {
     shared: Arc<Shared>,
@@ -34,7 +34,7 @@ pub struct MemoryAccount {
 }
 
 impl MemoryAccount {
-    /// Makes the containers that the names say, keyed so. The history counts as complete, deletes included.
+    /// Creates the named containers with this key. The history counts as complete, deletes included.
     pub fn new(names: &Names, source: KeyPaths, changes: KeyPaths) -> Self {
         let shared = Arc::new(Shared::default());
         let make = |name: &str, number, paths| Arc::new(MemoryContainer::new(name, number, paths, shared.clone()));
@@ -62,12 +62,12 @@ impl MemoryAccount {
         self.shared.now.store(now, Ordering::Relaxed);
     }
 
-    /// Says how far the history is complete, and whether deletes are in it.
+    /// Sets how far the history is complete, and whether it has deletes.
     pub fn set_frontier(&self, until: PointInTime, sees_deletes: bool) {
         *self.frontier.lock().unwrap_or_else(PoisonError::into_inner) = (until, sees_deletes);
     }
 
-    /// The history, as capture writes it and as it is read.
+    /// The history, for capture to write to and for reading.
     pub fn history(&self) -> MemoryHistory {
         MemoryHistory::new(self.changes.clone(), self.source.clone())
     }

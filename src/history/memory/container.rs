@@ -28,7 +28,7 @@ use crate::{
 /// Request units of a read, and of a write; the service charges about that for 1 KB.
 const READ: f64 = 1.0;
 const WRITE: f64 = 5.0;
-/// Items of a page.
+/// Items per page.
 const PAGE: usize = 7;
 
 /// Time, etags and charges of an account.
@@ -36,19 +36,19 @@ const PAGE: usize = 7;
 pub(super) struct Shared {
     /// Epoch seconds.
     pub(super) now: AtomicI64,
-    /// Counts writes; an item's etag and LSN are of it.
+    /// Counts writes; etags and LSNs are made from it.
     pub(super) writes: AtomicU64,
     pub(super) meter: RuMeter,
 }
 
-/// What becomes of an operation on one item, instead of what should.
+/// What happens to an operation on one item, in place of the usual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It is not done, and answered with this status.
+    /// It is not carried out, and answered with this status.
     Refused(Status),
-    /// A write is done, and answered with this status.
+    /// A write is carried out, and answered with this status.
     Unanswered(Status),
-    /// None: it is done as it should be.
+    /// Nothing unusual.
     No,
 }
 
@@ -56,7 +56,7 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 struct Stored {
     place: HashPlace,
-    /// `_originalId`, where the item has one.
+    /// `_originalId`, if the item has one.
     group: Option<String>,
     /// With system properties.
     text: String,
@@ -70,9 +70,9 @@ struct Stored {
 pub struct Written {
     /// Which item.
     pub item: ItemKey,
-    /// Its text now, with system properties; `None` of a delete.
+    /// Its text now, with system properties; `None` for a delete.
     pub now: Option<String>,
-    /// Its text before; `None` of a creation.
+    /// Its text before; `None` for a creation.
     pub before: Option<String>,
     /// The position in the feed.
     pub lsn: i64,
@@ -80,7 +80,7 @@ pub struct Written {
     pub ts: i64,
 }
 
-/// By the key's JSON and the id.
+/// Ordered by the key's JSON and the id.
 type Place = (String, String);
 
 /// The items of one container.
@@ -123,7 +123,7 @@ impl MemoryContainer {
         }
     }
 
-    /// What becomes of the next operations on items, in order. Those after them are done as they should be.
+    /// What happens to the next operations on items, in order. Later ones are carried out as usual.
     pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
         locked(&self.faults).extend(faults);
     }
@@ -138,8 +138,8 @@ impl MemoryContainer {
         locked(&self.items).values().map(|item| item.text.clone()).collect()
     }
 
-    /// The items of a part of the hash space, or those of them with one `_originalId`, page by page, as a stream that reads
-    /// when it is polled.
+    /// The items of a part of the hash space, or those of them with one `_originalId`, page by page, as a stream that
+    /// reads when it is polled.
     pub(super) fn pages<'a, T: Send + 'a>(
         &'a self,
         range: HashRange,
@@ -177,13 +177,13 @@ impl MemoryContainer {
         pages.boxed()
     }
 
-    /// The text of the first item that is wanted.
+    /// The text of the first item that matches.
     pub(super) fn first(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
         self.shared.meter.add(READ);
         locked(&self.items).values().find(|item| wanted(&item.text)).map(|item| item.text.clone())
     }
 
-    /// Writes or deletes an item on a condition over what is there.
+    /// Writes or deletes an item on a condition about what exists.
     fn change(
         &self,
         context: &'static str,
@@ -243,7 +243,7 @@ impl MemoryContainer {
 impl MemoryContainer {
     /// Writes records that share one key, all or none.
     pub(super) fn write_all(&self, records: &[&Record]) -> Result<f64, Failure> {
-        // Nobody else comes in between: what is looked at first is what is written on.
+        // Nobody else can come in between: the records that are checked first are those that are written.
         let exists = |record: &&Record| {
             let items = locked(&self.items);
             record.create_only && items.contains_key(&place(&record.key, &record.id))
@@ -343,7 +343,7 @@ impl Items for MemoryContainer {
     }
 }
 
-/// Whether an item is there, with this etag.
+/// Whether an item exists and has this etag.
 fn still(there: Option<&Stored>, etag: Option<&str>) -> Result<(), Status> {
     match there {
         None => Err(Status::NO_ITEM),
@@ -392,7 +392,7 @@ impl LiveContainer for MemoryContainer {
     }
 }
 
-/// A predicate that is decided here; the service's answer to one that it does not understand.
+/// Evaluates a predicate here; the service's answer when it cannot be parsed.
 pub(super) fn compiled(predicate: &str, params: &[Param]) -> Result<Predicate, Failure> {
     let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
     Predicate::parse(predicate, value)

@@ -1,4 +1,4 @@
-//! A history in memory, as it is read and written.
+//! A history in memory, for reading and writing.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl MemoryHistory {
         }
         match entry {
             Entry::Version(item, version) => Entry::Version(item, Version { document: None, ..version }),
-            // Facts are there whatever became of the document.
+            // The facts are there, whatever happened to the document.
             Entry::Bad(bad) => match without_body(text).map(|facts| Entry::of(&facts, &self.layout)) {
                 Some(Entry::Version(item, version)) => Entry::Version(item, Version { document: None, ..version }),
                 _ => Entry::Bad(bad),
@@ -74,7 +74,7 @@ fn without_body(text: &str) -> Option<String> {
     Some(record.to_string())
 }
 
-/// Whether an item is no record: a part of a journal, or what a check left.
+/// Whether an item is not a record: a part of a journal, or a leftover of a check.
 fn is_other(text: &str) -> bool {
     let Ok(item) = RawDocument::parse(text) else { return false };
     let group = item.get_str(ORIGINAL_ID).unwrap_or_default();
@@ -83,7 +83,7 @@ fn is_other(text: &str) -> bool {
         && (group.starts_with("restore~") || group.starts_with("cosmos-rewind-doctor~"))
 }
 
-/// The time that a record says, when that is a number.
+/// The time in a record, when that is a number.
 fn time_of(text: &str) -> Option<f64> {
     #[derive(Deserialize)]
     struct Record {
@@ -97,13 +97,14 @@ fn time_of(text: &str) -> Option<f64> {
     serde_json::from_str::<Record>(text).ok()?.change?.ts.as_f64()
 }
 
-/// The same; of a copy of the original demo, when it was written.
+/// The same; for a copy of the original demo, when it was written.
 fn own_time(text: &str) -> Option<f64> {
     let record = RawDocument::parse(text).ok()?;
     if record.get("_change").is_some() { time_of(text) } else { record.get_i64("_ts").map(|ts| ts as f64) }
 }
 
-/// Whether a record is read whole when those up to a moment are: copies of the original demo are, whatever their time.
+/// Whether a record is read as a whole when those up to a moment are: copies of the original demo are, whatever their
+/// time.
 fn is_until(text: &str, at: PointInTime) -> bool {
     if at == PointInTime::END {
         return true;

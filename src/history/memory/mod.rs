@@ -1,5 +1,5 @@
-//! A history, its source, and the account they are in, in memory: under the contracts of [`reading`](super::reading), for
-//! tests and simulations that ask for no service. Time goes as the owner says.
+//! A history, its source and their account in memory, under the contracts of [`reading`](super::reading): for tests and
+//! simulations that need no service. The owner sets the time.
 
 mod account;
 mod container;

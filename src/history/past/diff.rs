@@ -19,22 +19,22 @@ use crate::{
 /// Which documents, and which two of their states.
 #[derive(Debug, Clone)]
 pub struct DiffRequest {
-    /// Which documents; of a predicate, those that matched at the first of the two that is a moment.
+    /// Which documents; for a predicate, those that matched at the first of the two states that is a moment.
     pub which: Selection,
-    /// The one state.
+    /// The first state.
     pub from: Side,
-    /// The other.
+    /// The second state.
     pub to: Side,
 }
 
-/// One of the two states that are compared.
+/// One of the two states to compare.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Side {
     /// What is live.
     Live,
-    /// What was in force at a moment; [`PointInTime::END`] is the newest version of the history.
+    /// What was in force at a moment; [`PointInTime::END`] means the newest version in the history.
     At(PointInTime),
-    /// One version: a record's id, an LSN or an etag.
+    /// A single version: a record's id, an LSN or an etag.
     Version(String),
 }
 
@@ -60,7 +60,7 @@ pub enum Seen {
     At {
         /// The moment.
         at: PointInTime,
-        /// The versions together with the live document, and what is in doubt.
+        /// The versions together with the live document, and any doubt.
         known: Known,
         /// The text of the version in force.
         text: Option<String>,
@@ -76,12 +76,13 @@ pub struct LiveSide {
     pub text: Option<String>,
     /// Its `_ts`, epoch seconds.
     pub ts: Option<i64>,
-    /// Whether the newest version of the history is another one: a document, or no delete where there is no document.
+    /// Whether the newest version in the history is a different one: a document, or no delete when there is no
+    /// document.
     pub is_uncaptured: bool,
 }
 
 impl Seen {
-    /// The document's text; `None` when there was none, or nothing is known of the moment.
+    /// The document's text; `None` when there was none, or nothing is known about the moment.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Live(live) => live.text.as_deref(),
@@ -89,7 +90,7 @@ impl Seen {
         }
     }
 
-    /// What the document was at the moment; `None` of a state that is none of a moment.
+    /// The state at the moment; `None` for a state that is not one of a moment.
     pub fn answer(&self) -> Option<AsOf<'_>> {
         match self {
             Self::At { at, known, today, .. } => Some(as_of(&known.versions, *at).today(*today)),
@@ -107,11 +108,11 @@ impl Seen {
     }
 }
 
-/// Comparisons of documents, one after the other.
+/// Comparisons of documents, one after another.
 pub struct Diffs<'a>(Looks<'a, Comparison>);
 
 impl Diffs<'_> {
-    /// The next document. One that was asked for and has no version is told.
+    /// The next document. A requested document without versions is reported.
     ///
     /// # Errors
     /// When the account cannot be used, or none of the documents has a version.
@@ -119,25 +120,25 @@ impl Diffs<'_> {
         self.0.next().await
     }
 
-    /// How many documents were asked for.
+    /// How many documents were requested.
     pub fn asked(&self) -> u64 {
         self.0.asked
     }
 
-    /// Whether something was told that is not in the answer.
+    /// Whether something was reported that is not in the results.
     pub fn is_incomplete(&self) -> bool {
         self.0.incomplete
     }
 }
 
-/// Looks at documents in two states.
+/// Compares documents in two states.
 ///
 /// # Errors
-/// When the account cannot be used, no document is found, or what is live is asked for and there is no source.
+/// When the account cannot be used, no document is found, or the live state is requested and there is no source.
 pub async fn diff<'a>(request: &DiffRequest, cx: &AnyContext<'a>) -> Result<Diffs<'a>, LookError> {
     let past = Arc::new(Past::open(cx).await?);
     let then = match (&request.from, &request.to) {
-        // Now is the newest version of the history: what is live is a state of its own.
+        // Now is the newest version in the history: the live document is a state of its own.
         (Side::At(PointInTime::END), _) => Matching::Newest,
         (Side::At(at), _) => Matching::At(*at),
         (_, Side::At(at)) if *at != PointInTime::END => Matching::At(*at),
@@ -189,7 +190,7 @@ async fn live(past: &Past<'_>, item: &Item) -> Result<LiveSide, LookError> {
     Ok(LiveSide { ts: document.get_i64("_ts"), text: Some(own), is_uncaptured })
 }
 
-/// Whether a live document is this version; where the version has no etag, by its content.
+/// Whether a live document is this version; when the version has no etag, by its content.
 fn is_version(version: &Version, live: &RawDocument<'_>, own: &str) -> bool {
     match (&version.etag, live.get_str("_etag")) {
         (Some(a), Some(b)) => *a == b,

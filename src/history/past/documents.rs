@@ -1,4 +1,4 @@
-//! Which documents are looked at, and their histories one after the other.
+//! Selects documents, and reads their histories one after another.
 
 use std::sync::Arc;
 
@@ -33,12 +33,12 @@ pub enum Selection {
     One {
         /// The id.
         id: String,
-        /// Its partition key, of which the first components are enough; needed when several documents have the id.
+        /// Its partition key, or its first components; needed when several documents share the id.
         key: Option<PartitionKey>,
     },
-    /// These.
+    /// A list.
     Items(Vec<ItemKey>),
-    /// Those that match the caller's own SQL on `c`.
+    /// Those that match the operator's own SQL on `c`.
     Where {
         /// The predicate.
         predicate: String,
@@ -47,10 +47,10 @@ pub enum Selection {
     },
 }
 
-/// Which of the versions that match a predicate make a document one of those asked for.
+/// Which of a document's versions must match a predicate.
 #[derive(Debug, Clone, Copy)]
 pub enum Matching {
-    /// The one in force at the moment; of a live document that was in force and is not captured yet, that one.
+    /// The one in force at the moment; when a live document was in force and is not captured yet, that one.
     At(PointInTime),
     /// The newest one.
     Newest,
@@ -58,13 +58,13 @@ pub enum Matching {
     Ever,
 }
 
-/// The documents that are looked at.
+/// The selected documents.
 pub(super) struct Documents {
     one: Option<Item>,
     items: Vec<ItemKey>,
-    /// Whether a document without a version may be known by its live one.
+    /// Whether a document without versions may be known by its live one.
     or_live: bool,
-    /// Whether something was told that is not in the answer.
+    /// Whether something was reported that is not in the results.
     pub(super) incomplete: bool,
 }
 
@@ -73,7 +73,7 @@ impl Documents {
         self.items.len() + usize::from(self.one.is_some())
     }
 
-    /// Looks at each, in their order, at several at a time.
+    /// Processes each, in order, several at a time.
     pub(super) fn each<'a, T: Send + 'a, F>(
         self,
         past: Arc<Past<'a>>,
@@ -119,22 +119,22 @@ impl Documents {
     }
 }
 
-/// A document, the records that were not understood, and what was seen; `None` of one without a version.
+/// A document, the records that cannot be parsed, and the result; `None` for a document without versions.
 type Look<T> = (ItemKey, Vec<BadRecord>, Result<Option<T>, LookError>);
 
-/// Documents that are looked at one after the other.
+/// Documents that are processed one after another.
 pub(super) struct Looks<'a, T> {
     looks: BoxStream<'a, Look<T>>,
     progress: &'a dyn Progress,
-    /// How many were asked for.
+    /// How many were requested.
     pub(super) asked: u64,
     found: u64,
-    /// Whether something was told that is not in the answer.
+    /// Whether something was reported that is not in the results.
     pub(super) incomplete: bool,
 }
 
 impl<T> Looks<'_, T> {
-    /// The next one. Documents that have no version are told.
+    /// The next one. Reports documents without versions.
     pub(super) async fn next(&mut self) -> Result<Option<T>, LookError> {
         while let Some((key, bad, looked)) = self.looks.next().await {
             odd_records::tell(&bad, self.progress);
@@ -156,7 +156,7 @@ impl<T> Looks<'_, T> {
 }
 
 impl Past<'_> {
-    /// The documents of a selection. Records that are not understood are told.
+    /// The documents of a selection. Reports records that cannot be parsed.
     pub(super) async fn documents(
         &self,
         which: &Selection,
@@ -179,7 +179,8 @@ impl Past<'_> {
         }
     }
 
-    /// Tells that other documents may have matched, where the history ends before the moment. What is live now is known.
+    /// Reports that other documents may have matched, when the history ends before the moment. What is live now is
+    /// known.
     async fn tell_beyond(&self, at: PointInTime, progress: &dyn Progress) -> Result<(), LookError> {
         if at == PointInTime::END {
             return Ok(());
@@ -191,14 +192,14 @@ impl Past<'_> {
         Ok(())
     }
 
-    /// A document of which the history has no version, and which is live: then that tells what it was.
+    /// A document without versions in the history that is live: then the live document tells what it was.
     async fn uncaptured(&self, key: &ItemKey) -> Result<Option<Item>, LookError> {
         let Ok(source) = &self.source else { return Ok(None) };
         let live = look_at(&**source, &self.pace, key, false).await?;
         Ok(live.map(|_| Item { key: key.clone(), versions: Vec::new(), unkeyed: Vec::new() }))
     }
 
-    /// The source, which has to be there.
+    /// The source, which must exist.
     pub(super) fn source(&self) -> Result<&Arc<dyn LiveContainer>, LookError> {
         self.source.as_ref().map_err(|failure| LookError::NoSource(failure.clone()))
     }
@@ -243,7 +244,7 @@ impl Past<'_> {
     }
 }
 
-/// The documents that a predicate finds, in order of id and key, and the records that could not be decided about.
+/// The documents that a predicate finds, sorted by id and key, and the records that could not be evaluated.
 ///
 /// # Errors
 /// When the service refuses the predicate, or nothing matches.

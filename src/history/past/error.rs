@@ -1,4 +1,4 @@
-//! Why it cannot be told what documents were.
+//! Why the past of documents cannot be read.
 
 use super::super::{NotShared, version::VersionError};
 use crate::{
@@ -6,13 +6,13 @@ use crate::{
     cosmos::Failure,
 };
 
-/// Why it cannot be told what documents were.
+/// Why the past of documents cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LookError {
     /// The service refused.
     #[error("cannot use the account")]
     Cosmos(#[from] Failure),
-    /// The service refused the caller's predicate, or could not run it.
+    /// The service refused the operator's predicate, or could not run it.
     #[error("cannot run the predicate")]
     Predicate(#[source] Failure),
     /// The history cannot be read part by part.
@@ -28,7 +28,7 @@ pub enum LookError {
         /// Its paths.
         paths: KeyPaths,
     },
-    /// Several documents have the id.
+    /// Several documents share the id.
     #[error("{} documents have the id {id:?}", keys.len())]
     Ambiguous {
         /// The id.
@@ -50,13 +50,13 @@ pub enum LookError {
     /// No document matched the predicate.
     #[error("no document {}", if *ever { "of the history matched at any time" } else { "matched at that time" })]
     NoMatch {
-        /// Whether any version would have done.
+        /// Whether any version could have matched.
         ever: bool,
     },
-    /// A version is named that the document does not have.
+    /// The document does not have the named version.
     #[error(transparent)]
     Version(#[from] VersionError),
-    /// A record was removed while it was looked at.
+    /// A record was removed while it was being read.
     #[error("record {0:?} is not in the history any more")]
     RecordGone(String),
     /// There is no source container, so nothing is live.
@@ -65,7 +65,7 @@ pub enum LookError {
     /// The live document is no JSON object.
     #[error("the live document is not understood: {0}")]
     NotJson(serde_json::Error),
-    /// A row of the report is not understood.
+    /// A row of the report cannot be parsed.
     #[error("a row of the report is not understood: {0}")]
     Row(serde_json::Error),
 }

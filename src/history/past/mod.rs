@@ -65,35 +65,35 @@ use crate::{
     history::Account,
 };
 
-/// Documents that are looked at ahead of the one that is asked for.
+/// How many documents are read ahead of the requested one.
 const AHEAD: usize = 16;
 
-/// What a document was at a moment, with the live document where that tells more than the history.
+/// What a document was at a moment, together with the live document when that tells more than the history.
 #[derive(Debug, Clone)]
 pub struct Known {
     /// The versions, with the live one.
     pub versions: Vec<Version>,
-    /// Why the answer may be another one.
+    /// Why the truth may be different.
     pub doubt: Option<String>,
 }
 
-/// A history that is looked at, and its source when there still is one.
+/// A history, and its source if it still exists.
 struct Past<'a> {
     account: &'a dyn Account,
     names: &'a Names,
     changes: Arc<dyn HistoryReader>,
-    /// The failure says that it is gone.
+    /// The failure that says it is gone.
     source: Result<Arc<dyn LiveContainer>, Failure>,
     pace: RuLimiter,
-    /// Read once for each moment. Where the history was complete then, it stays so.
+    /// Read once for each moment. A history that was complete up to a moment stays so.
     frontiers: Mutex<Vec<(PointInTime, Arc<Frontier>)>>,
-    /// Each read once, where no frontier is; the second where it may tell something.
+    /// Each is read once, when there is no frontier; the second only when it may matter.
     removed: OnceCell<Removals>,
     untold: OnceCell<Untold>,
 }
 
 impl<'a> Past<'a> {
-    /// Opens the history; of a source that is gone, it is told.
+    /// Opens the history, and warns when its source is gone.
     async fn open(cx: &AnyContext<'a>) -> Result<Self, Failure> {
         let (changes, source) = match cx.account.containers(cx.names, None).await {
             Ok(Containers { changes, source, .. }) => (changes, Ok(source)),
@@ -109,12 +109,12 @@ impl<'a> Past<'a> {
         Ok(Self { account: cx.account, names: cx.names, changes, source, pace, frontiers, removed, untold })
     }
 
-    /// The source container that there is today, to tell versions of one before it.
+    /// Today's source container, which identifies versions of earlier ones.
     fn today(&self) -> Option<u64> {
         container_of(self.source.as_ref().ok()?.rid())
     }
 
-    /// A version's text, read when it is not in hand; `None` for a delete.
+    /// A version's text, read when it is not at hand; `None` for a delete.
     async fn text_of(&self, item: &ItemKey, version: &Version) -> Result<Option<String>, LookError> {
         if version.document.is_some() || version.op.is_some_and(Op::is_tombstone) {
             return Ok(version.document.clone());
@@ -136,7 +136,7 @@ impl<'a> Past<'a> {
         Ok(frontier)
     }
 
-    /// These versions, and what the removals from the history put in doubt about them.
+    /// These versions, with the doubt that removals from the history cast on them.
     async fn unless_dropped(&self, versions: Vec<Version>, at: PointInTime) -> Result<Known, Failure> {
         let known = as_of(&versions, at);
         let untold = if known.created_later() {
@@ -149,7 +149,7 @@ impl<'a> Past<'a> {
         Ok(Known { versions, doubt })
     }
 
-    /// Whether a document that is gone has no delete that tells when.
+    /// Whether a missing document has no delete that says when it went.
     async fn is_lost(
         &self,
         item: &Item,
@@ -163,7 +163,7 @@ impl<'a> Past<'a> {
         Ok(found[0].is_lost)
     }
 
-    /// Adds to a document's history what its live document tells of a moment.
+    /// Adds to a document's history what its live document tells about a moment.
     async fn known_at(&self, item: &Item, at: PointInTime) -> Result<Known, LookError> {
         let (chosen, is_settled) = {
             let known = as_of(&item.versions, at);
@@ -173,8 +173,8 @@ impl<'a> Past<'a> {
             let is_settled = known.next.is_some() && item.unkeyed.is_empty() && !may_be_back && !is_of_before;
             (known.version().cloned(), is_settled)
         };
-        // A later version from the feed: everything before it is there, unless deletes cannot be told apart, or nothing
-        // tells that what was deleted was not made again.
+        // A later version from the feed proves that everything before it is there, unless deletes cannot be told apart,
+        // or nothing proves that a deleted document was not recreated.
         if is_settled && chosen.is_some() {
             return Ok(Known { versions: item.versions.clone(), doubt: None });
         }
@@ -192,7 +192,7 @@ impl<'a> Past<'a> {
             now.map(|(v, _)| v.record_id.clone())
         };
         if let Some(record_id) = proved {
-            // The live document is that version: its text is in hand.
+            // The live document is that version: its text is at hand.
             let whole = |v: &&mut Version| v.record_id == record_id && !v.is_partial() && !v.is_normalized();
             if let (Some(version), Some(live)) = (versions.iter_mut().find(whole), live) {
                 version.document = version.document.take().or(live.text);

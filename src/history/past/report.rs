@@ -1,4 +1,4 @@
-//! All live documents and versions that match a predicate, by time.
+//! Reports all live documents and versions that match a predicate, by time.
 
 use std::cmp::Ordering;
 
@@ -21,10 +21,10 @@ use crate::{
     },
 };
 
-/// Which documents and versions, and what of them.
+/// Which documents and versions to report, and with which values.
 #[derive(Debug, Clone)]
 pub struct ReportRequest {
-    /// The caller's own SQL on `c`: the document as it is or was.
+    /// The operator's own SQL on `c`, the document as it is or was.
     pub predicate: String,
     /// Its parameters.
     pub params: Vec<Param>,
@@ -34,7 +34,7 @@ pub struct ReportRequest {
     pub columns: Vec<Vec<String>>,
 }
 
-/// A live document or a version. There may be hundreds of thousands: what is only printed is kept as text.
+/// A live document or a version. There may be hundreds of thousands of them: what is only printed is kept as text.
 #[derive(Debug)]
 pub struct ReportLine {
     /// When it was written, epoch seconds.
@@ -49,12 +49,12 @@ pub struct ReportLine {
 }
 
 impl ReportLine {
-    /// The values of the columns; null where there is none.
+    /// The values of the columns; null for missing ones.
     pub fn values(&self) -> Vec<Value> {
         serde_json::from_str(&self.values).unwrap_or_default()
     }
 
-    /// By time; a version stands before the live document that it equals.
+    /// Ordered by time; a version precedes the live document that equals it.
     fn order(&self, other: &Self) -> Ordering {
         let place = |line: &Self| (line.ts, line.is_live, line.lsn);
         place(self)
@@ -69,7 +69,7 @@ impl ReportLine {
 pub struct Found {
     /// By time.
     pub lines: Vec<ReportLine>,
-    /// Records of which it is not known whether they match.
+    /// Records that may or may not match.
     pub undecided: Vec<BadRecord>,
 }
 
@@ -147,7 +147,7 @@ fn shown(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }
 
-/// The caller's predicate between parentheses, on a line of its own so that a comment cannot swallow the last one.
+/// The operator's predicate in parentheses, on a line of its own so that a comment cannot swallow the closing one.
 fn sql(predicate: &str, layout: &Layout, columns: &[Vec<String>], is_live: bool) -> String {
     let mut sql = String::from(
         "SELECT c._ts AS ts, c.id AS id, c._originalId AS original, c._change.ts AS changed, c._change.lsn AS lsn",
@@ -176,7 +176,7 @@ fn sql(predicate: &str, layout: &Layout, columns: &[Vec<String>], is_live: bool)
 /// A row of the report's queries.
 struct Row {
     line: ReportLine,
-    /// The id of the record, when the document is kept compressed there.
+    /// The id of the record, when it holds the document compressed.
     packed: Option<String>,
 }
 

@@ -19,18 +19,18 @@ use crate::{
 /// Which documents, and when.
 #[derive(Debug, Clone)]
 pub struct ShowRequest {
-    /// Which documents; of a predicate, those that matched at the moment.
+    /// Which documents; for a predicate, those that matched at the moment.
     pub which: Selection,
     /// When.
     pub at: State,
 }
 
-/// The state of documents that is asked for.
+/// Which state of documents is requested.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
     /// What they were at a moment.
     At(PointInTime),
-    /// One version: a record's id, an LSN or an etag.
+    /// A single version: a record's id, an LSN or an etag.
     Version(String),
 }
 
@@ -39,13 +39,13 @@ pub enum State {
 pub struct Shown {
     /// The document, with its versions.
     pub item: Item,
-    /// The versions together with the live document, and what is in doubt.
+    /// The versions together with the live document, and any doubt.
     pub known: Known,
     /// The document's text; `None` when there was none.
     pub text: Option<String>,
     at: PointInTime,
     today: Option<u64>,
-    /// The record of the version that was asked for by name.
+    /// The record of the version that was requested by name.
     version: Option<String>,
 }
 
@@ -60,7 +60,7 @@ impl Shown {
     }
 }
 
-/// The answer that is one version, whenever that was in force.
+/// The answer that consists of one version, whenever it was in force.
 fn of_version<'v>(versions: &'v [Version], version: &'v Version) -> AsOf<'v> {
     let is_gone = version.op.is_some_and(Op::is_tombstone);
     let state = if is_gone { as_of::State::Deleted(version) } else { as_of::State::Document(version) };
@@ -68,11 +68,11 @@ fn of_version<'v>(versions: &'v [Version], version: &'v Version) -> AsOf<'v> {
     AsOf { at: PointInTime::from_epoch(version.ts), state, next, caveats: Vec::new() }
 }
 
-/// Documents as they were, one after the other.
+/// Documents as they were, one after another.
 pub struct Shows<'a>(Looks<'a, Shown>);
 
 impl Shows<'_> {
-    /// The next document. One that was asked for and has no version is told.
+    /// The next document. A requested document without versions is reported.
     ///
     /// # Errors
     /// When the account cannot be used, or none of the documents has a version.
@@ -80,13 +80,13 @@ impl Shows<'_> {
         self.0.next().await
     }
 
-    /// Whether something was told that is not in the answer.
+    /// Whether something was reported that is not in the results.
     pub fn is_incomplete(&self) -> bool {
         self.0.incomplete
     }
 }
 
-/// Looks at documents as they were.
+/// Reads documents as they were.
 ///
 /// # Errors
 /// When the account cannot be used, or no document is found.

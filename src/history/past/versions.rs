@@ -21,32 +21,33 @@ use crate::{
     },
 };
 
-/// Texts that are read ahead.
+/// How many texts are read ahead.
 const AHEAD: usize = 8;
 
-/// Which documents, and which field of theirs when it is about one.
+/// Which documents, and optionally which field.
 #[derive(Debug, Clone)]
 pub struct VersionsRequest {
-    /// Which documents; of a predicate, those of which any version matches.
+    /// Which documents; for a predicate, those with any version that matches.
     pub which: Selection,
-    /// The path of a field: then only the versions count in which it got another value, came or went.
+    /// The path of a field: then only versions count in which it changed, appeared or disappeared.
     pub field: Option<Vec<String>>,
 }
 
-/// A version of a document, as it came after the one before.
+/// A version of a document, together with the one before.
 #[derive(Debug)]
 pub struct Told<'i> {
     /// The version.
     pub version: &'i Version,
     /// Its text; `None` for a delete.
     pub text: Option<Arc<str>>,
-    /// The text of the version before; `None` for a delete and before the first one.
+    /// The text of the version before; `None` for a delete, and before the first version.
     pub before: Option<Arc<str>>,
-    /// What happened to the field that was asked for; `None` when nothing did, or none was asked for.
+    /// What happened to the requested field; `None` when nothing did, or no field was requested.
     pub change: Option<FieldChange>,
 }
 
-/// A field's value before and after a version. In a version without a document it has none; nor has it before the first.
+/// A field's value before and after a version. It has none in a version without a document, nor before the first
+/// version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldChange {
     /// The value before, as JSON text.
@@ -55,20 +56,20 @@ pub struct FieldChange {
     pub after: Option<String>,
 }
 
-/// What is to be said of a document's versions.
+/// A remark about a document's versions.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Remark {
-    /// After the version of this second, epoch seconds, one is missing.
+    /// A version is missing after the one of this second, epoch seconds.
     Gap(i64, Caveat),
-    /// A document with the id was deleted at this second; under which partition key, the history does not say.
+    /// A document with the id was deleted in this second; the history does not say under which partition key.
     UnkeyedDelete(i64),
     /// The live document, written at this second, is not in the history.
     Uncaptured(i64),
-    /// Why the newest version may be another one.
+    /// Why the newest version may be a different one.
     Doubt(String),
 }
 
-/// Documents with their versions, one after the other.
+/// Documents with their versions, one after another.
 pub struct Lives<'a> {
     looks: Looks<'a, Item>,
     past: Arc<Past<'a>>,
@@ -76,7 +77,7 @@ pub struct Lives<'a> {
     is_one: bool,
 }
 
-/// Looks at all versions of documents.
+/// Reads all versions of documents.
 ///
 /// # Errors
 /// When the account cannot be used, or no document is found.
@@ -90,7 +91,7 @@ pub async fn versions<'a>(request: VersionsRequest, cx: &AnyContext<'a>) -> Resu
 }
 
 impl Lives<'_> {
-    /// The next document with its versions, oldest first. One that was asked for and has none is told.
+    /// The next document with its versions, oldest first. A requested document without versions is reported.
     ///
     /// # Errors
     /// When the account cannot be used, or none of the documents has a version.
@@ -98,17 +99,17 @@ impl Lives<'_> {
         self.looks.next().await
     }
 
-    /// How many documents were asked for.
+    /// How many documents were requested.
     pub fn asked(&self) -> u64 {
         self.looks.asked
     }
 
-    /// Whether something was told that is not in the answer.
+    /// Whether something was reported that is not in the results.
     pub fn is_incomplete(&self) -> bool {
         self.looks.incomplete
     }
 
-    /// A document's versions with their texts, of which a few are in memory at a time.
+    /// A document's versions with their texts, of which only a few are in memory at a time.
     pub fn told<'s>(&'s self, item: &'s Item) -> impl Stream<Item = Result<Told<'s>, LookError>> + 's {
         let texts = stream::iter(&item.versions)
             .map(move |version| async move { (version, self.past.text_of(&item.key, version).await) })
@@ -123,7 +124,7 @@ impl Lives<'_> {
         })
     }
 
-    /// What is to be said of a document's versions; of one that was named, its live document too.
+    /// Remarks about a document's versions; for a document that was named, about its live state, too.
     ///
     /// # Errors
     /// When the account cannot be used.
@@ -147,7 +148,7 @@ impl Lives<'_> {
     }
 }
 
-/// Whether it is not known what a field was before this version, the first one in which it has a value.
+/// Whether the field's value before this version, the first one that has it, is unknown.
 pub fn is_first_unknown(item: &Item, change: &Version) -> bool {
     item.versions.first().is_some_and(|first| first.record_id == change.record_id && first.op != Some(Op::Create))
 }
@@ -159,7 +160,7 @@ struct FieldWalk {
 }
 
 impl FieldWalk {
-    /// The field's value before and in the next version, when it got another one, came or went.
+    /// The field's value before and in the next version, when it changed, appeared or disappeared.
     fn step(&mut self, text: Option<&str>, field: &[String]) -> Option<FieldChange> {
         let after = text.and_then(|text| value_at(text, field));
         let differs = !same_value(self.before.as_deref(), after);

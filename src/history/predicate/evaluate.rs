@@ -1,6 +1,6 @@
-//! Decides over one document whether a predicate matches, as the service would: for documents that the service cannot
-//! see. The rules are those of the reference of Azure Cosmos DB for NoSQL's query language: what is undefined stays
-//! undefined, values of different types are never equal, and only `true` matches.
+//! Evaluates a predicate for one document as the service would: for documents that the service cannot see. The rules
+//! are those in the reference of Azure Cosmos DB for NoSQL's query language: undefined stays undefined, values of
+//! different types are never equal, and only `true` matches.
 
 use std::cmp::Ordering;
 
@@ -12,18 +12,18 @@ use super::{
 };
 use crate::cosmos::{Failure, Param};
 
-/// What there is no rule for here: the predicate can only be decided by the service.
+/// An unsupported part of a predicate: only the service can evaluate it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} cannot be decided here")]
 pub struct Unsupported(pub String);
 
-/// Why it is not known whether a document matches that the service cannot see.
+/// Why it is unknown whether a document matches that the service cannot see.
 #[derive(Debug, thiserror::Error)]
 pub enum Undecided {
-    /// The predicate has parts for which there is no rule here.
+    /// The predicate has unsupported parts.
     #[error("its document is kept compressed, and in --where {0}")]
     Predicate(Unsupported),
-    /// The record has no document that can be read.
+    /// The record has no readable document.
     #[error("{}", .0.message)]
     Record(Failure),
     /// The document is no JSON.
@@ -41,10 +41,10 @@ pub struct Predicate {
 pub(super) type Outcome = Option<Value>;
 
 impl Predicate {
-    /// Reads a predicate, with the values of its parameters.
+    /// Parses a predicate, with the values of its parameters.
     ///
     /// # Errors
-    /// With what there is no rule for.
+    /// With the unsupported part.
     pub fn parse<'p>(text: &str, params: impl Fn(&str) -> Option<&'p Value>) -> Result<Self, Unsupported> {
         let tokens = tokens(text);
         if tokens.len() > MOST_TOKENS {
@@ -58,19 +58,19 @@ impl Predicate {
         }
     }
 
-    /// Reads a predicate for documents that the service cannot see.
+    /// Parses a predicate for documents that the service cannot see.
     ///
     /// # Errors
-    /// With what there is no rule for.
+    /// With the unsupported part.
     pub fn of_packed(text: &str, params: &[Param]) -> Result<Self, Undecided> {
         let value = |name: &str| params.iter().find(|param| param.name == name).map(|param| &param.value);
         Self::parse(text, value).map_err(Undecided::Predicate)
     }
 
-    /// Whether the document of this text matches.
+    /// Whether the document with this text matches.
     ///
     /// # Errors
-    /// When it is no JSON.
+    /// When it is not JSON.
     pub fn matches_text(&self, document: &str) -> Result<bool, Undecided> {
         Ok(self.matches(&serde_json::from_str(document)?))
     }
@@ -88,7 +88,7 @@ impl Node {
             Self::Value(value) => value.clone(),
             Self::Document => Some(document.clone()),
             Self::Member(of_what, name) => {
-                // The path of a document is followed without a copy of it.
+                // The path is followed without copying the document.
                 let name = of(name)?;
                 let found = |value: &Value| match &name {
                     Value::String(name) => value.as_object().and_then(|o| o.get(name)).cloned(),
@@ -162,7 +162,7 @@ fn equal(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// The order of two values of one type; of two types there is none.
+/// The order of two values of one type; values of different types have none.
 fn order(a: &Value, b: &Value) -> Option<Ordering> {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.as_f64()?.partial_cmp(&b.as_f64()?),
@@ -193,7 +193,7 @@ fn binary(op: Operator, a: &Value, b: &Value) -> Outcome {
     }
 }
 
-/// `%` is any text, `_` one character.
+/// `%` matches any text, `_` one character.
 fn like(text: &str, pattern: &str) -> bool {
     let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
     let (mut t, mut p) = (0, 0);

@@ -1,4 +1,4 @@
-//! A caller's predicate on `c`, which speaks of documents: of records the same is asked in other words.
+//! Translates an operator's predicate on `c`, which is about documents, into one about records.
 //!
 //! A record has its document's members at its top level, but for those that it needs itself (docs/history-format.md): the
 //! id, the time to live, what the service adds. Records of deletes have no document and match nothing. A document that is
@@ -10,7 +10,7 @@ mod tokens;
 
 use self::tokens::{Kind, Token, tokens};
 
-/// Where a record has what its document has under a reserved name.
+/// Where a record keeps what its document has under a reserved name.
 const MOVED: [(&str, &str); 7] = [
     ("id", "c._originalId"),
     ("ttl", "c._change.ttl"),
@@ -26,15 +26,15 @@ const PACKED: &str = "IS_DEFINED(c._change.body)";
 /// Records that are no deletes.
 const IS_DOCUMENT: &str = "(NOT IS_DEFINED(c._change.op) OR NOT (c._change.op = 'delete' OR c._change.op = 'expire'))";
 
-/// The predicate as it is asked of records: whole condition of a query, which finds those whose documents match, and all
-/// whose documents it cannot see. The caller's text stands on lines of its own, so that a comment in it cannot swallow
-/// what follows.
+/// The predicate for records: the whole condition of a query that finds those whose documents match, and all whose
+/// documents it cannot see. The operator's text is on lines of its own, so that a comment in it cannot swallow what
+/// follows.
 pub fn of_records(predicate: &str) -> String {
     format!("{IS_DOCUMENT} AND (\n({}\n) OR {PACKED})", renamed(predicate))
 }
 
-/// What tells records from the other items of the history, the journals of restores and what `doctor` writes: those have
-/// no `_change`, and ids of their own. A document's own member `_restore` is no sign.
+/// Distinguishes records from the other items of the history, which are the journals of restores and what `doctor`
+/// writes: those have no `_change`, and ids of their own. A document's own member `_restore` proves nothing.
 pub const IS_RECORD: &str = "(IS_DEFINED(c._change) OR NOT IS_DEFINED(c._restore) OR \
                              NOT (STARTSWITH(c._originalId, 'restore~') OR STARTSWITH(c._originalId, 'cosmos-rewind-doctor~')))";
 /// The items of journals.
@@ -44,7 +44,7 @@ pub const IS_JOURNAL: &str =
 /// Whether the service could see a record's document, as a column of a query.
 pub const PACKED_COLUMN: &str = "IS_DEFINED(c._change.body) AS packed";
 
-/// The predicate with the members of documents named as records have them.
+/// The predicate with members of documents renamed as records have them.
 fn renamed(predicate: &str) -> String {
     let all = tokens(predicate);
     let mut out = String::with_capacity(predicate.len() + 32);
@@ -67,7 +67,7 @@ fn renamed(predicate: &str) -> String {
     out
 }
 
-/// The member that the tokens behind the root name: `.name`, `['name']` or `["name"]`; and how many tokens that are.
+/// The member that the tokens after the root name: `.name`, `['name']` or `["name"]`; and how many tokens these are.
 fn member(rest: &[Token<'_>]) -> Option<(String, usize)> {
     match rest {
         [dot, name, ..] if dot.text == "." && name.kind == Kind::Name => Some((name.text.to_owned(), 2)),

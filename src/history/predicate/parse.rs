@@ -1,4 +1,4 @@
-//! A predicate's text to the tree that is evaluated.
+//! Parses a predicate's text into the tree that is evaluated.
 
 use serde_json::Value;
 
@@ -100,9 +100,9 @@ const FUNCTIONS: [(&str, Function); 29] = [
     ("REPLACE", Function::Replace),
 ];
 
-/// Longest predicate: each operator in a row is one more level.
+/// The longest predicate: each operator in a row adds a level.
 pub(super) const MOST_TOKENS: usize = 2000;
-/// Deepest nesting of a predicate.
+/// The deepest nesting of a predicate.
 const DEPTH: usize = 64;
 
 pub(super) struct Parser<'a, 'p> {
@@ -211,7 +211,7 @@ impl<'a> Parser<'a, '_> {
 
     fn unary(&mut self, least: u8) -> Result<Node, Unsupported> {
         if self.is("NOT") {
-            // NOT is weaker than a comparison; behind an operator that is stronger it is no expression.
+            // NOT binds weaker than a comparison; after an operator that binds stronger it is not an expression.
             if least > 5 {
                 return Err(self.odd());
             }

@@ -1,4 +1,4 @@
-//! The tokens of Cosmos SQL, as far as a predicate has them.
+//! Splits Cosmos SQL into tokens, as far as a predicate needs it.
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) struct Token<'t> {
     pub(super) start: usize,
 }
 
-/// The tokens of a text; blanks and comments are none. A string that does not end goes to the end of the text.
+/// The tokens of a text, without blanks and comments. An unterminated string extends to the end of the text.
 pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     const SIGNS: [&str; 6] = ["!=", "<>", "<=", ">=", "||", "??"];
     let bytes = text.as_bytes();
@@ -65,7 +65,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
                 (Kind::Sign, start + if long { 2 } else { 1 })
             }
         };
-        // A backslash before a character of several bytes: to where it ends.
+        // A backslash before a character of several bytes: skip the whole character.
         let end = (end..=bytes.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(bytes.len());
         all.push(Token { kind, text: &text[start..end], start });
         start = end;
@@ -73,11 +73,11 @@ pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     all
 }
 
-/// What a string with its quotes means; `None` when it does not end or has an escape that there is not.
+/// The meaning of a string with its quotes; `None` when it is unterminated or has an unknown escape.
 pub(super) fn unquoted(text: &str) -> Option<String> {
     let quote = text.chars().next()?;
     let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
-    // Its escapes are those of JSON, and the quote's own.
+    // Its escapes are those of JSON, plus the quote's own.
     let mut json = String::from("\"");
     let mut chars = inner.chars();
     while let Some(c) = chars.next() {

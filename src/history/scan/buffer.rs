@@ -1,4 +1,4 @@
-//! What a scan keeps of a piece: facts of every version, and texts while there is room.
+//! What a scan keeps of a piece: the facts of every version, and texts while there is room.
 
 use std::collections::HashMap;
 
@@ -17,21 +17,21 @@ pub(super) struct ScanBuffer {
     pub(super) found: HashMap<ItemKey, ScannedItem>,
     /// Versions.
     pub(super) rows: usize,
-    /// Records of its part of the hash space, where all of them were looked at for a few.
+    /// All records of its part of the hash space, when they were examined for the sake of a few.
     pub(super) seen: usize,
     /// Live documents.
     pub(super) lives: usize,
     pub(super) bytes: usize,
-    /// Whether every version keeps its text while there is room, and not only the newest of an item.
+    /// Whether every version keeps its text while there is room, rather than only the newest of an item.
     pub(super) keeps_all: bool,
-    /// Records that are not understood.
+    /// Records that cannot be parsed.
     pub(super) bad: Vec<BadRecord>,
-    /// Deletes whose partition key no record tells.
+    /// Deletes whose partition key no record names.
     pub(super) unkeyed: Vec<Version>,
 }
 
 impl ScanBuffer {
-    /// Adds what a record is.
+    /// Adds a classified record.
     pub(super) fn add(&mut self, entry: Entry, wanted: impl Fn(&ItemKey) -> bool) {
         match entry {
             Entry::Version(item, version) => self.version_if(wanted(&item), item, version),
@@ -40,12 +40,12 @@ impl ScanBuffer {
         }
     }
 
-    /// Hands the deletes without a partition key to the documents with their id.
+    /// Assigns the deletes without a partition key to the documents with their id.
     pub(super) fn settle(&mut self, components: usize) {
         let deletes = std::mem::take(&mut self.unkeyed);
         if !deletes.is_empty() {
             let documents = self.found.values_mut().map(|f| (&f.item, &mut f.versions, &mut f.unkeyed));
-            // Of documents that have nothing else: what the record says of the key, which is nothing.
+            // For ids without any document: the key is what the record says of it, which is nothing.
             for delete in attribute(deletes, documents.collect()) {
                 let partition_key = PartitionKey(vec![KeyValue::Undefined; components]);
                 let item = ItemKey { id: delete.id.clone(), partition_key };
@@ -54,12 +54,12 @@ impl ScanBuffer {
         }
     }
 
-    /// Whether there are deletes whose document is not found yet.
+    /// Whether there are deletes whose document was not found yet.
     pub(super) fn has_unkeyed(&self) -> bool {
         !self.unkeyed.is_empty()
     }
 
-    /// Notes records that are not understood, each once.
+    /// Notes records that cannot be parsed, each once.
     pub(super) fn add_bad(&mut self, bad: impl IntoIterator<Item = BadRecord>) {
         for bad in bad {
             if !self.bad.iter().any(|known| known.record_id == bad.record_id) {
@@ -85,7 +85,7 @@ impl ScanBuffer {
         }
     }
 
-    /// Adds a version; of an item's documents only the newest of those that came with a text keeps it, unless all do.
+    /// Adds a version. Of an item's documents that came with a text, only the newest keeps it, unless all do.
     pub(super) fn version(&mut self, item: ItemKey, mut version: Version) {
         self.rows += 1;
         (version.rid, version.at) = (None, None);
@@ -137,7 +137,7 @@ mod tests {
             buffer.found[&item()].versions.iter().filter_map(|v| v.document.clone()).collect()
         };
         assert_eq!((texts(&buffer), buffer.bytes, buffer.rows), (vec!["nine!".to_owned()], 5, 4));
-        // No room: the older text is no substitute for the newer one.
+        // There is no room: the older text is no substitute for the newer one.
         let large = "x".repeat(MAX_PIECE_BYTES + 1);
         buffer.version(item(), version(10, Some(&large)));
         assert_eq!((texts(&buffer), buffer.bytes), (Vec::new(), 0));

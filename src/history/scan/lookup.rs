@@ -23,7 +23,7 @@ impl Scan<'_> {
         self.looked_up_if(items, |_| true).await
     }
 
-    /// Items looked up one by one; the live documents only of those that are wanted.
+    /// Looks items up one by one; reads live documents only of those that are wanted.
     pub(super) async fn looked_up_if(
         &self,
         items: impl IntoIterator<Item = ItemKey, IntoIter: ExactSizeIterator>,
@@ -48,12 +48,12 @@ impl Scan<'_> {
         Ok((found.into_iter().flatten().collect(), bad.into_iter().flatten().collect()))
     }
 
-    /// What is read of each of so many items: together they have no more than a piece may.
+    /// How much is read for each of this many items: together they may not exceed a piece.
     pub(super) fn texts_of_each(&self, items: usize) -> Texts {
         if self.has_all_texts() { Texts::UpTo(MAX_PIECE_BYTES / items.max(1)) } else { Texts::None }
     }
 
-    /// Adds what the target has, when that is asked for.
+    /// Adds what the target has, if that is requested.
     pub(super) async fn look_at_live(&self, found: &mut ScannedItem) -> Result<(), Failure> {
         if self.live != LiveDetail::No {
             let with_text = self.live == LiveDetail::Text;
@@ -72,7 +72,7 @@ impl Scan<'_> {
         if bad.is_empty() || texts == Texts::None {
             return Ok((found, bad));
         }
-        // One whose document cannot be read is a version all the same.
+        // One whose document cannot be read is still a version.
         let (mut facts, _) = self.item_of(found.item, Texts::None).await?;
         let mut texts: HashMap<String, String> =
             found.versions.into_iter().filter_map(|version| Some((version.record_id, version.document?))).collect();
@@ -90,8 +90,8 @@ impl Scan<'_> {
     }
 }
 
-/// What the history has of the documents with an id, without their texts; of those under a key, or the first components
-/// of one, when it is given.
+/// What the history has of the documents with an id, without their texts; with a key, or its first components, only of
+/// those under it.
 ///
 /// # Errors
 /// When the service refuses.

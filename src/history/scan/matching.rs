@@ -1,4 +1,4 @@
-//! The versions that a caller's predicate finds, and what is decided here because the service cannot see the document.
+//! Finds the versions that an operator's predicate matches, and evaluates here what the service cannot see.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// The versions that a predicate finds: by item and record, and whether the service could not see the document.
+/// The versions that a predicate finds, by item and record, and whether the service could not see the document.
 #[derive(Default)]
 pub(super) struct Matched {
     pub(super) versions: HashMap<(ItemKey, String), bool>,
@@ -30,8 +30,8 @@ pub(super) struct Matched {
 }
 
 impl Scan<'_> {
-    /// The items of a predicate's scope of which any version matches, whenever that was; and the records that are not
-    /// understood, or whose documents cannot be decided about.
+    /// The items of a predicate's scope with any version that matches, whenever that was; and the records that cannot
+    /// be parsed, or whose documents cannot be evaluated.
     ///
     /// # Errors
     /// When the service refuses the predicate, with its own message.
@@ -45,7 +45,7 @@ impl Scan<'_> {
         Ok((items, bad))
     }
 
-    /// The same of a part of the hash space.
+    /// The same for a part of the hash space.
     pub(super) async fn ever_matched_in(
         &self,
         piece: HashRange,
@@ -94,7 +94,7 @@ impl Scan<'_> {
         Ok(matched)
     }
 
-    /// Whether a document that the service cannot see matches the predicate; else why that cannot be told.
+    /// Whether a document that the service cannot see matches the predicate; otherwise why that is unknown.
     async fn decide_packed(&self, item: &ItemKey, record_id: &str) -> Result<Result<bool, Undecided>, Failure> {
         let Some((predicate, params)) = self.predicate() else { return Ok(Ok(true)) };
         let predicate = match Predicate::of_packed(predicate, params) {
@@ -110,7 +110,7 @@ impl Scan<'_> {
         Ok(predicate.matches_text(&text))
     }
 
-    /// Leaves out what turns out not to match; of what cannot be decided, it is noted why.
+    /// Drops what turns out not to match; notes why something cannot be evaluated.
     pub(super) async fn decide_all(
         &self,
         found: &mut HashMap<ItemKey, ScannedItem>,

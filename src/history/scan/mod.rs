@@ -1,5 +1,6 @@
-//! Gathers what is known of the items in scope: their versions, and what the target has now. Piece by piece of the hash
-//! space, several at a time, so that memory does not grow with the container and no version is read twice.
+//! Gathers what is known about the items in scope: their versions, and what the target has now. It works through the
+//! hash space piece by piece, several at a time, so that memory does not grow with the container and no version is read
+//! twice.
 
 mod buffer;
 mod lookup;
@@ -36,13 +37,13 @@ use crate::{
     history::predicate::evaluate::Undecided,
 };
 
-/// Items looked up at the same time.
+/// How many items are looked up concurrently.
 const CONCURRENCY: usize = 32;
-/// Versions that a piece should have.
+/// How many versions a piece should have.
 pub const PIECE_ROWS: usize = 4000;
-/// Bytes of documents that a piece should keep.
+/// How many bytes of documents a piece should keep.
 const PIECE_BYTES: usize = 4 << 20;
-/// Bytes of documents that a piece may keep; further ones are read again when they are needed.
+/// How many bytes of documents a piece may keep; further ones are read again when they are needed.
 const MAX_PIECE_BYTES: usize = 4 * PIECE_BYTES;
 /// Up to this many items of a piece are looked up one by one.
 const FEW: usize = 256;
@@ -50,34 +51,34 @@ const FEW: usize = 256;
 /// about as much as a query over that many small documents, and are slower.
 const TEXT_RATIO: usize = 25;
 
-/// Which documents' texts are read along with the facts, where they fit into a piece.
+/// Which documents' texts are read along with the facts, as far as they fit into a piece.
 #[derive(Clone, Copy)]
 pub enum ScanTexts<'a> {
     /// None.
     No,
-    /// Of the version in force at the moment, where this says that it will be needed.
+    /// Of the version in force at the moment, when this function says that it will be needed.
     InForce(&'a (dyn Fn(&ScannedItem) -> bool + Sync)),
-    /// Of all versions; what has no room in its piece, [`text_of`] reads again. Versions are ordered then. Of items that
-    /// are found by the time in which they were written, those of that time.
+    /// Of all versions; what does not fit into its piece, [`text_of`] reads again. The versions are then ordered. Of
+    /// items that are selected by the time in which they were written, only the versions of that time.
     All,
 }
 
-/// An item with all that is known of it.
+/// An item with everything that is known about it.
 #[derive(Debug, Clone)]
 pub struct ScannedItem {
     /// Which item.
     pub item: ItemKey,
-    /// All its versions, in any order unless all texts are asked for: then oldest first. Texts may be there, as
+    /// All its versions, in any order unless all texts are requested: then oldest first. Texts may be present, as
     /// [`ScanTexts`] says.
     pub versions: Vec<Version>,
-    /// What the target has now, when that was asked for; `None` when there is no such document.
+    /// What the target has now, if that was requested; `None` when there is no such document.
     pub live: Option<Live>,
-    /// Deletes of documents with this id of which the history does not say under which partition key: records of
-    /// before `_change.key`, in a history that is not keyed by the source's paths.
+    /// Deletes of documents with this id for which the history does not name the partition key: records from before
+    /// `_change.key`, in a history that is not keyed by the source's paths.
     pub unkeyed: Vec<Version>,
-    /// Whether it is gone and no delete tells when, as far as [`super::gone`] was asked.
+    /// Whether it is gone without a delete that says when, as far as [`super::gone`] was asked.
     pub is_lost: bool,
-    /// Why it cannot be told whether the version in force matches the predicate, so that it may not be in scope.
+    /// Why it is unknown whether the version in force matches the predicate, so that the item may not be in scope.
     pub undecided: Option<Arc<Undecided>>,
 }
 
@@ -87,13 +88,13 @@ impl ScannedItem {
         boundary(&self.versions, at).filter(|version| !version.op.is_some_and(Op::is_tombstone))
     }
 
-    /// An item of which nothing is known yet.
+    /// An item about which nothing is known yet.
     pub fn new(item: ItemKey) -> Self {
         Self { item, versions: Vec::new(), live: None, unkeyed: Vec::new(), is_lost: false, undecided: None }
     }
 }
 
-/// One reading of the items in scope.
+/// One scan of the items in scope.
 pub struct Scan<'a> {
     /// The containers.
     pub containers: &'a Containers,
@@ -101,11 +102,11 @@ pub struct Scan<'a> {
     pub wanted: &'a Scope,
     /// The point in time.
     pub at: PointInTime,
-    /// Where they are looked for; [`Containers::hash_ranges`].
+    /// Where they are searched; [`Containers::hash_ranges`].
     pub hash_ranges: &'a [HashRange],
-    /// What of the live documents is read.
+    /// How much of the live documents is read.
     pub live: LiveDetail,
-    /// Versions that a piece should have; [`PIECE_ROWS`].
+    /// How many versions a piece should have; [`PIECE_ROWS`].
     pub piece_rows: usize,
     /// Request units a second.
     pub pace: &'a RuLimiter,
@@ -116,11 +117,11 @@ pub struct Scan<'a> {
 /// The items of a piece.
 #[derive(Debug)]
 pub struct Piece {
-    /// In order of id and key.
+    /// Sorted by id and key.
     pub found: Vec<ScannedItem>,
-    /// The number of its hash range and what is left of that range; `None` for items that are found otherwise.
+    /// The number of its hash range and what is left of that range; `None` for items that are selected otherwise.
     pub walked: Option<(usize, HashRange)>,
-    /// Records that are not understood: set aside, for whoever reads this to name.
+    /// Records that cannot be parsed: set aside, for the caller to name.
     pub bad: Vec<BadRecord>,
 }
 
@@ -132,7 +133,7 @@ impl Piece {
 }
 
 impl<'a> Scan<'a> {
-    /// A reading of the facts of all versions of the items: no texts, and nothing of what is live.
+    /// A scan of the facts of all versions of the items: no texts, and nothing of what is live.
     pub fn facts(
         containers: &'a Containers,
         wanted: &'a Scope,
@@ -156,7 +157,7 @@ impl<'a> Scan<'a> {
     /// An item of a predicate's scope is one whose version in force matches, not one that matched at some time.
     pub fn pieces(&'a self) -> impl Stream<Item = Result<Piece, Failure>> + 'a {
         let first = async move {
-            // Where pieces of the two containers do not correspond, the target is read as a whole beforehand.
+            // When pieces of the two containers do not correspond, the target is read as a whole beforehand.
             let index = match self.wanted {
                 Scope::All if self.live != LiveDetail::No && !self.containers.is_aligned() => {
                     Some(Mutex::new(live_index(&*self.containers.target, self.pace).await?))
@@ -189,7 +190,7 @@ impl<'a> Scan<'a> {
                 Box::pin(self.hash_range(number, *hash_range, index.clone()))
             }
         };
-        // Of the documents that no version is known of, what is left in the index.
+        // For documents without a known version: what is left in the index.
         let left = stream::once(async move {
             let index = index.as_ref().as_ref()?;
             let left = std::mem::take(&mut *index.lock().unwrap_or_else(PoisonError::into_inner));
@@ -220,7 +221,7 @@ impl<'a> Scan<'a> {
         let begin = (walk, self.has_all_texts(), index);
         stream::try_unfold(begin, move |(mut walk, mut with_text, index)| async move {
             let Some(piece) = walk.next_piece() else { return Ok(None) };
-            // A piece is read again from its beginning when it fails: nothing of it has been passed on.
+            // A piece that fails is read again from its beginning: nothing of it has been passed on.
             let retry = Retry::for_at_most(RETRY_TIMEOUT);
             let read = |with_text| {
                 let index = index.as_ref().as_ref();
@@ -249,7 +250,7 @@ impl<'a> Scan<'a> {
                 with_text = needed * TEXT_RATIO >= rows;
             }
             if buffer.seen > 0 {
-                // Each of a time is looked up, and its version before that time read, unless everything is.
+                // Each item of a period is looked up, and its version before that period read, unless everything is.
                 with_text = buffer.found.len() * TEXT_RATIO >= buffer.seen;
             }
             if self.has_all_texts() {
@@ -260,7 +261,7 @@ impl<'a> Scan<'a> {
         })
     }
 
-    /// Whether the texts of all versions are asked for.
+    /// Whether the texts of all versions are requested.
     fn has_all_texts(&self) -> bool {
         matches!(self.texts, ScanTexts::All)
     }
@@ -359,7 +360,7 @@ impl<'a> Scan<'a> {
         Ok(buffer)
     }
 
-    /// Hands over what a reading finds, page by page.
+    /// Passes on what a stream finds, page by page.
     async fn each<T>(&self, mut pages: Found<'_, T>, mut each: impl FnMut(T)) -> Result<(), Failure> {
         while let Some(page) = page(self.pace, &mut pages).await? {
             page.into_iter().for_each(&mut each);
@@ -367,7 +368,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// The live documents of a piece: with those that no version is known of.
+    /// The live documents of a piece, including those without a known version.
     async fn live_in(
         &self,
         piece: HashRange,

@@ -1,4 +1,4 @@
-//! Which items a scan is about.
+//! Which items a scan covers.
 
 use crate::{
     change::{key::ItemKey, time::PointInTime},
@@ -8,38 +8,40 @@ use crate::{
 /// Which items.
 #[derive(Debug, Clone)]
 pub enum Scope {
-    /// These.
+    /// A list.
     Items(Vec<ItemKey>),
     /// Those whose version at the point in time matches a predicate on `c`.
     Where {
-        /// The caller's own SQL.
+        /// The operator's own SQL.
         predicate: String,
         /// Its parameters.
         params: Vec<Param>,
     },
-    /// Those that matched a predicate on `c` at the point in time: whose version in force matches, or whose live document was
-    /// in force already and matches, whether the history has it or not. Live documents have to be read along.
+    /// Those that matched a predicate on `c` at the point in time: those whose version in force matches, and those
+    /// whose live document was already in force and matches, whether or not the history has it. Live documents have to
+    /// be read along.
     Then {
-        /// The caller's own SQL.
+        /// The operator's own SQL.
         predicate: String,
         /// Its parameters.
         params: Vec<Param>,
     },
-    /// Those of which any version matches a predicate on `c`, whenever that was.
+    /// Those with any version that matches a predicate on `c`, whenever that was.
     Ever {
-        /// The caller's own SQL.
+        /// The operator's own SQL.
         predicate: String,
         /// Its parameters.
         params: Vec<Param>,
     },
     /// Those whose live document matches a predicate on `c` now.
     Live {
-        /// The caller's own SQL.
+        /// The operator's own SQL.
         predicate: String,
         /// Its parameters.
         params: Vec<Param>,
     },
-    /// Those of which a version was written in this time, both ends included: what was never touched then costs nothing.
+    /// Those with a version that was written in this period, both ends included: documents that were never touched cost
+    /// nothing.
     Written {
         /// The first second.
         from: PointInTime,

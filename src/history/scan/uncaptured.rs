@@ -1,4 +1,4 @@
-//! Live documents that were in force at the point in time already, and that the history need not have.
+//! Live documents that were already in force at the point in time, and that the history may lack.
 
 use super::{Scan, ScannedItem, Scope, buffer::ScanBuffer};
 use crate::{
@@ -32,21 +32,21 @@ impl Scan<'_> {
         Ok(index)
     }
 
-    /// Of the items whose captured version matched, leaves those out whose live document was in force instead and does not
-    /// match; and takes those that are found out of the index.
+    /// Of the items whose captured version matched, drops those whose live document was in force instead and does not
+    /// match; and removes those that are found from the index.
     pub(super) fn settle_live(&self, buffer: &mut ScanBuffer, index: &mut LiveIndex) {
         buffer.found.retain(|item, found| index.remove(item).is_some() || !found.is_only_live(self.at));
     }
 
-    /// Those of the items whose live document was in force, and that the history does not have.
+    /// The items whose live document was in force, and that the history does not have.
     pub(super) async fn only_live(&self, items: Vec<ItemKey>) -> Result<(Vec<ScannedItem>, Vec<BadRecord>), Failure> {
         let (mut found, bad) = self.looked_up(items).await?;
         found.retain(|found| found.is_only_live(self.at));
         Ok((found, bad))
     }
 
-    /// Adds the items of a piece whose live document was in force, and that the history does not have. Where pieces of the two
-    /// containers do not correspond, that is done at the end.
+    /// Adds the items of a piece whose live document was in force, and that the history does not have. When pieces of
+    /// the two containers do not correspond, that is done at the end.
     pub(super) async fn add_only_live(&self, piece: HashRange, buffer: &mut ScanBuffer) -> Result<(), Failure> {
         if !matches!(self.wanted, Scope::Then { .. }) || !self.containers.is_aligned() {
             return Ok(());

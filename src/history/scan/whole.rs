@@ -1,4 +1,4 @@
-//! A piece with the texts of all versions, and the items of which a version was written in some time.
+//! A piece with the texts of all versions, and the items with a version written in a period.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -16,11 +16,11 @@ use crate::{
     history::{Containers, entry::Entry, live::LiveDetail, reading::Detail},
 };
 
-/// The text of a version: what the scan read along, or else read now; `None` of a delete.
+/// The text of a version: what the scan read along, or otherwise read now; `None` for a delete.
 ///
 /// # Errors
-/// When the record cannot be read, or is not in the history any more; [`Failure::is_own`] tells what is wrong with the
-/// record from what is wrong with the account.
+/// When the record cannot be read, or is no longer in the history; [`Failure::is_own`] distinguishes a problem of the
+/// record from one of the account.
 pub async fn text_of<'v>(
     containers: &Containers,
     item: &ItemKey,
@@ -44,12 +44,12 @@ impl Scan<'_> {
         in_scope: impl Fn(&ItemKey) -> bool,
     ) -> Result<(), Failure> {
         let changes = &self.containers.changes;
-        // Up to the end is everything: no record is after it.
+        // Up to the end means everything: no record comes after it.
         self.each(changes.records_in(piece, PointInTime::END), |entry| buffer.add(entry, &in_scope)).await?;
         self.facts_of_bad(changes.facts_in(piece, None), buffer, in_scope).await
     }
 
-    /// One whose document cannot be read is a version all the same: where there is one, the facts are read as well.
+    /// One whose document cannot be read is still a version: if there is one, the facts are read as well.
     async fn facts_of_bad(
         &self,
         facts: Found<'_, Entry>,
@@ -68,7 +68,7 @@ impl Scan<'_> {
         facts.await
     }
 
-    /// The items of a piece of which a version was written in this time, with all their versions.
+    /// The items of a piece with a version written in this period, with all their versions.
     pub(super) async fn written_piece(
         &self,
         piece: HashRange,
@@ -116,7 +116,7 @@ impl Scan<'_> {
             let facts = self.each(changes.facts_in(piece, None), |entry| {
                 seen += 1;
                 match &entry {
-                    // What is of that time is known already.
+                    // What lies in that period is already known.
                     Entry::Version(_, version) | Entry::Unkeyed(version) if !is_new(version) => {}
                     Entry::Bad(bad) => buffer.add_bad([bad.clone()]),
                     _ => buffer.add(entry, |item| candidates.contains(item)),
@@ -131,7 +131,7 @@ impl Scan<'_> {
         Ok(buffer)
     }
 
-    /// The items of a piece of which any version matches, with all their versions.
+    /// The items of a piece with any version that matches, with all their versions.
     pub(super) async fn ever_piece(&self, piece: HashRange) -> Result<ScanBuffer, Failure> {
         let (items, bad) = self.ever_matched_in(piece).await?;
         let mut buffer = self.buffer();

@@ -1,4 +1,4 @@
-//! The body of an invocation, as it arrives.
+//! Receives the body of an invocation.
 
 use axum::{
     body::Body,
@@ -12,7 +12,7 @@ use crate::{
     host::invocation::{BadInvocation, Payload},
 };
 
-/// A body that was received as a whole.
+/// A completely received body.
 pub(super) struct Received {
     pub(super) payload: Result<Payload, BadInvocation>,
     /// Its bytes.
@@ -22,7 +22,7 @@ pub(super) struct Received {
 /// Why a batch is answered with an error.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
-    /// It is not what the host sends.
+    /// The body is not what the host sends.
     #[error(transparent)]
     Payload(BadInvocation),
     /// It is larger than the limit, in bytes.
@@ -31,14 +31,14 @@ pub(super) enum Refusal {
     /// It ended too early.
     #[error("the body was cut off after {received} bytes: {cause}")]
     CutOff { received: usize, cause: axum::Error },
-    /// Not all of it is durable.
+    /// Not everything in it is durable.
     #[error("{}", chain(error))]
     Capture { error: CaptureError, items: usize },
 }
 
 impl Refusal {
-    /// What the host is answered: the one table. It delivers a batch again whatever it is; only 5xx says that this may
-    /// help.
+    /// The answers to the host: the one table. The host delivers a batch again whatever the answer; only 5xx says that
+    /// this may help.
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Payload(_) | Self::CutOff { .. } => StatusCode::BAD_REQUEST,
@@ -67,12 +67,12 @@ impl Refusal {
     }
 }
 
-/// Bodies above this many bytes are finished apart.
+/// Bodies above this many bytes are finished on another thread.
 pub(super) const LARGE_BODY: usize = 8 << 20;
-/// How much of a refused body is read on, so that a caller that is still sending gets to read the answer.
+/// How much of a refused body is still read, so that a caller that is still sending can read the answer.
 const READ_ON: usize = 64 << 20;
 
-/// Takes the body frame by frame (the host sends it chunked, without a length); gives the number of its bytes.
+/// Receives the body frame by frame (the host sends it chunked, without a length); returns its size in bytes.
 pub(super) async fn read_body(
     mut body: Body,
     limit: usize,
@@ -102,7 +102,7 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get("content-length")?.to_str().ok()?.parse().ok()
 }
 
-/// Reads on a body that nobody wants, and keeps nothing of it.
+/// Reads the rest of a refused body and drops it.
 pub(super) async fn discard(body: Body, headers: &HeaderMap) {
     let _ = read_body(body, 0, headers, |_| {}).await;
 }

@@ -1,4 +1,4 @@
-//! One invocation: a batch is captured, or a timer's work is done.
+//! Handles one invocation: captures a batch, or does a timer's work.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(super) async fn invoke<H: History>(
         .take(64)
         .collect();
     let trace = header("traceparent").and_then(TraceContext::parse);
-    // Every line about this invocation carries both, whatever the level of the filter.
+    // Every line about this invocation has both, whatever the filter's level.
     let span = error_span!("batch", invocation, trace = field::Empty);
     if let Some(trace) = trace {
         span.record("trace", trace.trace_id());
@@ -69,7 +69,7 @@ async fn invoke_traced<H: History>(
         discard(body, headers).await;
         return problem(StatusCode::NOT_FOUND, &message);
     };
-    // Counted before the look at `stop`: a drain that begins in between waits for this batch.
+    // Counted before checking `stop`: a drain that begins in between waits for this batch.
     let _counted = app.batches.token();
     if app.stop.is_cancelled() {
         discard(body, headers).await;
@@ -80,10 +80,10 @@ async fn invoke_traced<H: History>(
         Served::Timer { name, tick } => {
             let (name, tick, stop) = (name.clone(), tick.clone(), app.stop.clone());
             let mut looked = app.handler.looked.clone();
-            // What the host says of the schedule is of no interest.
+            // What the host says about the schedule does not matter.
             discard(body, headers).await;
             let tick = async move {
-                // Nothing is removed before it is known that the containers are right.
+                // Nothing is removed before the containers are known to be right.
                 let looked = stop.run_until_cancelled(looked.wait_for(|looked| *looked)).await;
                 let is_right = looked.is_some_and(|looked| looked.is_ok());
                 if is_right { run_tick(&name, tick, stop).await } else { stopping() }
@@ -92,7 +92,7 @@ async fn invoke_traced<H: History>(
             return answered(task.await, "the timer's work was not finished; the next tick goes on with it");
         }
     };
-    // An announced length is only a promise: no more is reserved for it than a usual batch needs.
+    // An announced length is only a claim: no more is reserved for it than a usual batch needs.
     let mut incoming = Incoming::new(&binding, announced(headers).unwrap_or(0).min(4 << 20), &app.spare);
     let size = match read_body(body, app.handler.max_body, headers, |data| incoming.push(data)).await {
         Ok(size) => size,
@@ -102,8 +102,8 @@ async fn invoke_traced<H: History>(
             return problem(refusal.status(), &message);
         }
     };
-    // Where a body has to be parsed in the general way, many megabytes take long enough for the host's health check to
-    // wait: another thread takes over the others meanwhile.
+    // When a body has to be parsed generically, many megabytes take long enough for the host's health check to wait:
+    // another thread handles requests in the meantime.
     let finish = move || incoming.finish();
     let payload = if size > LARGE_BODY { tokio::task::block_in_place(finish) } else { finish() };
     let told = app.handler.export.as_ref().map(|export| export.batch(&capture.function, &invocation, trace));
@@ -127,7 +127,7 @@ fn stopping() -> Response {
 /// A task that panicked is a failed invocation.
 fn answered(ended: Result<Response, tokio::task::JoinError>, message: &str) -> Response {
     ended.unwrap_or_else(|e| {
-        // Its panic has a line of its own; this one's text would quote its message.
+        // Its panic has a log line of its own; this error's text would quote its message.
         error!(panicked = e.is_panic(), "invocation's task failed");
         problem(StatusCode::INTERNAL_SERVER_ERROR, message)
     })

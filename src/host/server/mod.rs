@@ -1,4 +1,4 @@
-//! The HTTP server of `serve`: answers the host at once, takes batches, finishes what it took.
+//! The HTTP server of `serve`: answers the host at once, takes batches, and finishes what it took.
 
 mod body;
 mod invoke;
@@ -28,15 +28,15 @@ pub struct Handler<H> {
     functions: BTreeMap<String, Served<H>>,
     max_body: usize,
     export: Option<Arc<Export>>,
-    /// Whether the containers were looked at.
+    /// Whether the containers were checked.
     looked: watch::Receiver<bool>,
 }
 
-/// What a timer function does at each tick: a line for the log, or why it could not. It ends soon after the token is
-/// cancelled.
+/// The work of a timer function at each tick. Returns a line for the log, or why it failed; ends soon after the token
+/// is cancelled.
 pub type Tick = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, Result<String, AnyTickError>> + Send + Sync>;
 
-/// Why a timer function could not do its work: whatever the work's own error is.
+/// Why a timer function failed: whatever the error of its work is.
 pub type AnyTickError = Box<dyn std::error::Error + Send + Sync>;
 
 enum Served<H> {
@@ -54,7 +54,7 @@ impl<H: History> Served<H> {
 }
 
 impl<H: History> Handler<H> {
-    /// A handler for `(binding name, capture)` pairs; bodies over `max_body` bytes are refused.
+    /// A handler for `(binding name, capture)` pairs; larger bodies than `max_body` bytes are refused.
     pub fn new(functions: impl IntoIterator<Item = (String, Capture<H>)>, max_body: usize) -> Self {
         let functions = functions
             .into_iter()
@@ -65,7 +65,7 @@ impl<H: History> Handler<H> {
         Self { functions, max_body, export: None, looked: watch::channel(true).1 }
     }
 
-    /// The same handler, whose health is `starting`, and whose timers wait, until the containers were looked at.
+    /// The same handler; until the containers were checked, its health is `starting` and its timers wait.
     pub fn until(self, looked: watch::Receiver<bool>) -> Self {
         Self { looked, ..self }
     }
@@ -79,7 +79,7 @@ impl<H: History> Handler<H> {
         self.functions.values().filter_map(capture).collect()
     }
 
-    /// The same handler, which tells a collector about each batch.
+    /// The same handler, which reports each batch to a collector.
     pub fn with_export(self, export: Option<Arc<Export>>) -> Self {
         Self { export, ..self }
     }
@@ -96,7 +96,7 @@ impl<H: History> Handler<H> {
     }
 }
 
-/// How a server is told to stop: first no new batches, then, when the drain time is over, nothing more.
+/// How a server is told to stop: first no new batches, and when the drain time is over, nothing more.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     /// Cancelled when no new batches are to be taken.
@@ -144,7 +144,7 @@ pub async fn serve<H: History>(listener: TcpListener, handler: Handler<H>, shutd
     info!(batches = batches.len(), "stopping: no new batches, finishing those in flight");
     let drained = tokio::time::timeout(shutdown.drain, async {
         batches.wait().await;
-        // The answers have to get out too; idle connections do not count.
+        // The answers have to be sent, too; idle connections do not count.
         let _ = tokio::time::timeout(Duration::from_secs(1), &mut server).await;
     })
     .await
@@ -156,7 +156,7 @@ pub async fn serve<H: History>(listener: TcpListener, handler: Handler<H>, shutd
     Ok(drained)
 }
 
-/// Any answer tells the host that it can deliver; this one says as well whether the containers were looked at.
+/// Any answer tells the host that it can deliver; this one also says whether the containers were checked.
 async fn health<H: History>(State(app): State<Arc<App<H>>>) -> impl IntoResponse {
     let status = if *app.handler.looked.borrow() { "ok" } else { "starting" };
     Json(json!({"status": status, "version": env!("CARGO_PKG_VERSION")}))

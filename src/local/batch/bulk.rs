@@ -26,8 +26,8 @@ pub(super) async fn bulk(container: &Container, ask: &Ask, operations: &[Operati
             continue;
         }
         let outcome = match bulk_request(container, operation) {
-            // Looked at for each operation: the range may be split between two of them, and what a client sorted by ranges
-            // that are no more must come back to it.
+            // Checked for each operation: the range may be split between two of them, and a client that grouped by
+            // ranges that no longer exist must be told.
             Ok((_, key)) if !container.range_of(&range).is_ok_and(|range| range.contains(&key.epk)) => {
                 outcome_of(&gone(), false)
             }

@@ -1,4 +1,4 @@
-//! Whether all operations of a transactional batch can succeed, and what to write then.
+//! Checks whether all operations of a transactional batch can succeed, and plans the writes.
 
 use std::collections::HashMap;
 
@@ -16,16 +16,16 @@ use crate::local::{
     unique::{TAKEN, Trial},
 };
 
-/// What to do for an operation, once all of them have been found possible.
+/// What to do for an operation, once all of them are known to be possible.
 pub(super) enum Step {
     Write(Ask),
     /// Nothing to write: the result is known.
     Known(Outcome),
-    /// Read a document that this batch itself writes before.
+    /// Read a document that this batch itself writes earlier.
     ReadOwn,
 }
 
-/// What a document will be at this point of the batch.
+/// The state of a document at this point of the batch.
 #[derive(Clone)]
 enum Expected {
     Absent,
@@ -195,7 +195,7 @@ async fn plan_one(
     })
 }
 
-/// Checks a document as far as a single write would be refused for it; returns its id.
+/// Checks a document as far as a single write of it would be refused; returns its id.
 fn check_document(container: &Container, values: &[Value], text: &[u8]) -> Result<String, Outcome> {
     if text.len() > MAX_BYTES {
         return Err(Outcome::refused(413, "an item has at most 2 MB"));

@@ -43,15 +43,16 @@ pub(super) struct Container {
     rid: String,
     partitioning: Partitioning,
     ranges: SyncRwLock<Vec<PhysicalRange>>,
-    /// Writes hold it alone, from the emulator to the log, so that a reader sees a transaction whole or not at all.
+    /// Writes hold it exclusively, from the emulator to the log, so that a reader sees a transaction completely or not
+    /// at all.
     log: Arc<RwLock<WriteLog>>,
     /// Members of documents that only queries see.
     computed: SyncRwLock<Arc<Computed>>,
     /// The session token of the last write to each physical partition.
     sessions: SyncRwLock<BTreeMap<String, String>>,
-    /// Held by a split or merge: what must not be cut in the middle does not start meanwhile.
+    /// Held by a split or merge: what must not be interrupted by one does not start meanwhile.
     reshaping: RwLock<()>,
-    /// Set when it shows the past.
+    /// Set when the container shows the past.
     past: OnceLock<Arc<Past>>,
     emulator: Arc<Emulator>,
     clock: Arc<Clock>,
@@ -161,7 +162,7 @@ impl Container {
         headers
     }
 
-    /// The log, to read; documents whose time has come are gone by then.
+    /// The log, for reading; expired documents are removed first.
     pub async fn read(&self) -> OwnedRwLockReadGuard<WriteLog> {
         let log = Arc::clone(&self.log).read_owned().await;
         if log.first_due(self.clock.now()).is_none() {
@@ -172,7 +173,7 @@ impl Container {
         Arc::clone(&self.log).read_owned().await
     }
 
-    /// The log, to write; documents whose time has come are gone by then.
+    /// The log, for writing; expired documents are removed first.
     pub async fn write(&self) -> OwnedRwLockWriteGuard<WriteLog> {
         let mut log = Arc::clone(&self.log).write_owned().await;
         self.expire(&mut log).await;
@@ -184,7 +185,7 @@ impl Container {
         if let Ok(description) = serde_json::from_slice::<Description>(description) {
             let computed = Computed::read(&description.computed_properties);
             *self.computed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(computed);
-            // Nothing of the past expires.
+            // Nothing in the past expires.
             if self.past.get().is_none() {
                 self.write().await.set_default_ttl(description.default_ttl);
             }

@@ -1,5 +1,5 @@
-//! A container that shows a moment of the past: it is filled in the background, and until then what is asked for by name is
-//! fetched first.
+//! A container that shows a moment of the past. It is filled in the background; until that is done, documents that are
+//! asked for by name are fetched first.
 
 use std::{
     fmt,
@@ -25,22 +25,22 @@ use crate::local::{
     unique,
 };
 
-/// How long a request waits for the load before the client is asked to come again.
+/// How long a request waits for the load before the client is told to come again.
 const LOADING_TIMEOUT: Duration = Duration::from_secs(30);
-/// Says in an answer which moment it is of.
+/// Header that says which moment an answer shows.
 const AT: &str = "x-cosmos-rewind-at";
-/// Says in an answer that documents may be missing from it, because they are not loaded yet.
+/// Header that says that documents may be missing from an answer, because they are not loaded yet.
 const PARTIAL: &str = "x-cosmos-rewind-partial";
 
-/// Brings a document that is not loaded yet.
+/// Fetches a document that is not loaded yet.
 pub(in crate::local) trait Fetch: fmt::Debug + Send + Sync {
-    /// Brings the document, unless there was none; the problem, when that cannot be told.
+    /// Fetches the document, if it existed; the problem, when that is unknown.
     fn fetch<'a>(&'a self, id: &'a str, key: &'a str) -> BoxFuture<'a, Result<(), String>>;
 }
 
-/// Brings a container up to date, before it is read.
+/// Brings a container up to date before it is read.
 pub(in crate::local) trait Refresh: fmt::Debug + Send + Sync {
-    /// Takes in what is new; the problem, when that cannot be.
+    /// Adds what is new; the problem, when that fails.
     fn refresh<'a>(&'a self, container: &'a Container) -> BoxFuture<'a, Result<(), String>>;
 }
 
@@ -49,7 +49,7 @@ pub(in crate::local) trait Refresh: fmt::Debug + Send + Sync {
 pub(in crate::local) enum Loading {
     Running,
     Done,
-    /// It was given up, for this reason.
+    /// It was given up for this reason.
     Failed(String),
 }
 
@@ -58,11 +58,11 @@ pub(in crate::local) enum Loading {
 pub(in crate::local) struct Past {
     /// The moment, RFC 3339.
     pub at: String,
-    /// Whether queries run on what is loaded, instead of waiting for all.
+    /// Whether queries run on what is loaded so far, instead of waiting for everything.
     pub partial: bool,
     /// `None` when only the load knows which documents there are.
     pub fetch: Option<Arc<dyn Fetch>>,
-    /// Of a list that this account keeps, and nobody else writes.
+    /// For a list that this account keeps, and that nobody else writes.
     pub refresh: Option<Arc<dyn Refresh>>,
     loading: watch::Sender<Loading>,
     loaded: AtomicU64,
@@ -73,7 +73,7 @@ pub(in crate::local) struct Past {
 pub(in crate::local) struct Import {
     /// Its text as its users wrote it.
     pub text: String,
-    /// Its etag then; `None` when nobody knows.
+    /// Its etag then; `None` when unknown.
     pub etag: Option<String>,
     /// When it was written, epoch seconds.
     pub ts: u64,
@@ -85,14 +85,14 @@ impl Past {
         Self { at, partial, fetch, refresh: None, loading, loaded: AtomicU64::new(0), said: AtomicBool::new(false) }
     }
 
-    /// A list that is whole at any time: it is brought up to date before it is read.
+    /// A list that is complete at any time: it is brought up to date before it is read.
     pub fn kept(at: String, refresh: Option<Arc<dyn Refresh>>) -> Self {
         let past = Self { refresh, ..Self::new(at, false, None) };
         past.ended(Loading::Done);
         past
     }
 
-    /// The load has come to its end.
+    /// The load has finished.
     pub fn ended(&self, how: Loading) {
         self.loading.send_replace(how);
     }
@@ -101,7 +101,7 @@ impl Past {
         *self.loading.borrow() == Loading::Done
     }
 
-    /// Waits for the load; the answer, when it does not come to its end in time.
+    /// Waits for the load; returns an answer when it does not finish in time.
     async fn wait(&self, ask: &Ask) -> Result<(), Answer> {
         if self.is_loaded() {
             return Ok(());
@@ -143,13 +143,14 @@ impl Past {
         match (target, &ask.method) {
             (Target::Document(_, id), &Method::GET) => Some(self.read(container, id, ask).await),
             (_, &Method::POST) if ask.headers.is_true(header::IS_QUERY_PLAN) => None,
-            // Queries, the read feed, the change feed. A write waits: what it deletes would be loaded again.
+            // Queries, the read feed, the change feed. A write waits, too: a document that it deletes would be loaded
+            // again.
             _ if self.partial && !ask.is_write() => None,
             _ => self.wait(ask).await.err(),
         }
     }
 
-    /// Says in an answer of which moment it is, and what may be missing.
+    /// Adds to an answer which moment it shows, and what may be missing.
     pub fn label(&self, answer: &mut Answer) {
         answer.headers.set(AT, self.at.as_str());
         if !self.is_loaded() {
@@ -165,7 +166,7 @@ impl Past {
             Ok(key) => key,
             Err(answer) => return *answer,
         };
-        // Looked at before: what is loaded meanwhile is found all the same.
+        // Checked before: what is loaded meanwhile is found all the same.
         let is_loaded = self.is_loaded();
         if let Some(answer) = container.read_document(&key, ask).await {
             return answer;
@@ -193,15 +194,14 @@ impl Past {
 }
 
 impl Container {
-    /// Makes this container one that shows the past, whatever its description says of expiry: nothing of then has
-    /// time left.
+    /// Makes this container show the past, whatever its description says about expiry: nothing from then has time left.
     pub async fn show_past(&self, past: Arc<Past>) {
         self.write().await.set_default_ttl(None);
-        // Once: a container is made for one moment.
+        // Once: a container shows only one moment.
         let _ = self.past.set(past);
     }
 
-    /// Remembers from now on what each document was before somebody writes it.
+    /// From now on, remembers each document's text from before it is first written.
     pub async fn remember_originals(&self) {
         self.write().await.remember_originals();
     }
@@ -210,7 +210,7 @@ impl Container {
         self.past.get()
     }
 
-    /// A document out of the log; `None` when it has none.
+    /// A document in the log; `None` when there is none.
     async fn read_document(&self, key: &DocumentKey, ask: &Ask) -> Option<Answer> {
         let log = self.read().await;
         let Document { text, etag, .. } = log.get(key)?;
@@ -233,7 +233,7 @@ impl Container {
         let range = self.partitioning().range_of(&partition_key).ok_or("its partition key is none")?;
         let key = DocumentKey { epk: range.min, id };
         let mut log = self.write().await;
-        // What was asked for by name comes late when it was deleted meanwhile.
+        // A document that was asked for by name arrives too late when it was deleted meanwhile.
         if log.get(&key).is_some() || log.is_written(&key) {
             return Ok(0);
         }

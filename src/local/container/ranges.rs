@@ -19,7 +19,7 @@ pub(in crate::local) struct PhysicalRange {
     pub range: EpkRange,
 }
 
-/// A request named a range that is not there.
+/// A request named a range that does not exist.
 #[derive(Debug)]
 pub(in crate::local) enum RangeError {
     /// It was split or merged away.
@@ -63,7 +63,7 @@ impl Container {
         Ok(())
     }
 
-    /// Runs a split or merge and reads the partitions again. Single writes go on and may see 410 meanwhile, as with
+    /// Runs a split or merge and reads the partitions again. Single writes continue and may see 410 meanwhile, as with
     /// the service.
     pub async fn reshape<T>(&self, work: impl Future<Output = T>) -> Result<T, Answer> {
         let _alone = self.reshaping.write().await;
@@ -72,7 +72,7 @@ impl Container {
         Ok(done)
     }
 
-    /// Permission to start something that a split must not interrupt; `None` while one is under way.
+    /// Permission to start something that a split must not interrupt; `None` while one is running.
     pub fn hold_shape(&self) -> Option<tokio::sync::RwLockReadGuard<'_, ()>> {
         self.reshaping.try_read().ok()
     }

@@ -1,5 +1,5 @@
-//! A short incident after the proof of capture: damage, find, plan, revert, undo. What is proved is compared with what
-//! the demo wrote itself, never with what the history says.
+//! A short incident after the proof of capture: damage, find, plan, revert, undo. The proofs compare with what the demo
+//! itself wrote, never with what the history says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,27 +34,27 @@ use crate::{
     revert,
 };
 
-/// Documents that the bad writer writes, where there are so many.
+/// How many documents the bad writer writes, if there are that many.
 const DAMAGED: usize = 20;
-/// Fields of the plan that are shown.
+/// How many fields of the plan are shown.
 const SHOWN: usize = 2;
 /// The value that is wrong.
 const WRONG: &str = "Nowhere";
-/// Who writes it.
+/// The bad writer.
 const BAD: &str = "job-42";
-/// Who writes all else.
+/// The writer of everything else.
 const HONEST: &str = "ann";
-/// Which writes are taken back. Before the incident no document says who wrote it.
+/// Which writes are taken back. Before the incident no document names its writer.
 const FILTER: &str = r#"has(doc.updatedBy) && doc.updatedBy == "job-42""#;
-/// What is looked for.
+/// What is searched for.
 const WHEN: &str = r#"doc.city_name == "Nowhere""#;
 
-/// What the incident came to.
+/// The result of the incident.
 #[derive(Debug, Clone, Default)]
 pub struct Incident {
     /// Documents that the bad writer wrote.
     pub damaged: usize,
-    /// Writes of the honest writer, beside those and after them.
+    /// Writes of the honest writer, at the same time and afterwards.
     pub honest: usize,
     /// Documents in which the wrong value was found.
     pub found: u64,
@@ -64,7 +64,7 @@ pub struct Incident {
     pub reverted: usize,
     /// Documents that the undo wrote.
     pub undone: usize,
-    /// What is not as it must be; empty: all is proved.
+    /// What is not as it must be; empty means that everything is proved.
     pub problems: Vec<String>,
 }
 
@@ -78,15 +78,15 @@ pub(super) struct Place<'a> {
     pub source: &'a Container,
     pub trigger: &'a Trigger,
     pub folder: &'a Path,
-    /// In latest-version mode nothing tells whether versions are missing. Here none is: all is captured between the
-    /// rounds, in which no document is written twice.
+    /// In latest-version mode nothing tells whether versions are missing. Here none is: everything is captured between
+    /// the rounds, and no document is written twice within one.
     pub assume_no_gaps: bool,
     /// How long to wait for the last change.
     pub patience: Duration,
     pub progress: &'a dyn Progress,
 }
 
-/// Plays it, and says each step when it is done.
+/// Plays the incident, and reports each step when it is done.
 pub(super) async fn play(place: &Place<'_>) -> Result<Incident, DemoError> {
     let mut incident = Incident::default();
     let mut expected = place.documents().await?;
@@ -143,8 +143,8 @@ impl Place<'_> {
         self.folder.join("journal")
     }
 
-    /// A bad writer sets a wrong value; an honest one writes other documents at the same time, and afterwards some of
-    /// the damaged ones, whose wrong value it does not notice. `expected` learns of the honest writes alone.
+    /// A bad writer sets a wrong value. An honest one writes other documents at the same time, and then some of the
+    /// damaged ones without noticing the wrong value. `expected` learns of the honest writes alone.
     async fn damage(&self, expected: &mut Texts, incident: &mut Incident) -> Result<BTreeSet<String>, DemoError> {
         let every = (expected.len() / DAMAGED).max(1);
         let ids = || expected.keys().cloned().enumerate();
@@ -206,7 +206,7 @@ impl Place<'_> {
         Ok(Some((from, to)))
     }
 
-    /// Says what a plan would do, with some of the values.
+    /// Shows what a plan would do, with some of the values.
     fn show(&self, planned: &revert::Planned) -> Result<(), RestoreError> {
         let totals = &planned.plan.totals;
         let count = |action| totals.count(action);

@@ -1,5 +1,6 @@
-//! The whole story on this machine: an account, the handler under the trigger, documents, and the proof that every version
-//! of every document is in the history exactly once and in order. Then a short incident, with proofs of its own.
+//! The whole story on this machine: an account, the handler under the trigger, documents, and the proof that every
+//! version of every document is in the history exactly once and in order. Then a short incident, with proofs of its
+//! own.
 
 mod incident;
 
@@ -37,17 +38,17 @@ use crate::{
 
 /// How many documents are written at a time. Each document belongs to one writer, so its versions have one order.
 const WRITERS: usize = 16;
-/// How soon the trigger looks again after it found nothing.
+/// How soon the trigger polls again after it found nothing.
 const POLL: Duration = Duration::from_millis(50);
 
 /// How much is written, and how it is delivered.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Writes: each a zip code picked at random, so that inserts are followed by updates.
+    /// Number of writes: each is a randomly picked zip code, so that inserts are followed by updates.
     pub count: u64,
     /// Change feed mode.
     pub mode: FeedMode,
-    /// Physical partitions, and with it leases that work at the same time.
+    /// Physical partitions, and thus leases that work at the same time.
     pub partitions: u32,
     /// Makes the random picks repeatable.
     pub seed: u64,
@@ -55,7 +56,7 @@ pub struct Request {
     pub patience: Duration,
 }
 
-/// What capture came to.
+/// The result of capture.
 #[derive(Debug)]
 pub struct Report {
     /// Documents written.
@@ -81,18 +82,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether each version was captured as it must be, so that there is a history to go by.
+    /// Whether each version was captured as it must be, so that the rest can rely on the history.
     pub fn is_proved(&self) -> bool {
         self.letters == 0 && self.proof.is_ok()
     }
 
-    /// Returns the lag that this many of a hundred changes do not exceed, in milliseconds.
+    /// Returns the lag that this percentage of the changes does not exceed, in milliseconds.
     pub fn lag(&self, percent: usize) -> i64 {
         self.lags.get((self.lags.len().saturating_sub(1)) * percent / 100).copied().unwrap_or_default()
     }
 }
 
-/// Why the story was not told to its end.
+/// Why the demo ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// The account does not start.
@@ -107,7 +108,7 @@ pub enum DemoError {
     /// The account refused.
     #[error("cannot use the account")]
     Cosmos(#[from] Failure),
-    /// A record of the history is not understood.
+    /// A record of the history cannot be parsed.
     #[error(transparent)]
     Record(#[from] BadRecord),
     /// There is nothing to look for.
@@ -141,8 +142,8 @@ struct Expected {
 /// Versions by document, in the order they were written.
 type Written = BTreeMap<&'static str, Vec<Expected>>;
 
-/// Tells the story: hands over what capture came to, and returns what the incident came to that follows when all was
-/// captured. The account and the handler are gone when it returns.
+/// Runs the demo: passes on the result of capture and, when everything was captured, returns that of the incident. The
+/// account and the handler are gone when it returns.
 ///
 /// # Errors
 /// When a part does not start or fails. What is missing, doubled or wrong is in the reports.
@@ -317,7 +318,7 @@ fn prove(
                 found.len()
             ));
         } else if !all_versions {
-            // A subsequence that ends with the last version: intermediate ones may be missing, nothing may be doubled.
+            // A subsequence that ends with the last version: intermediate ones may be missing, none may be doubled.
             let mut rest = expected.iter();
             if !found.iter().all(|f| rest.any(|e| e == f)) || found.last() != expected.last() {
                 problems.push(format!(

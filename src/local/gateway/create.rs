@@ -1,4 +1,4 @@
-//! Databases and containers made, and what their descriptions may say.
+//! Creates databases and containers, and checks their descriptions.
 
 use axum::http::Method;
 use serde_json::{Value, json};

@@ -60,7 +60,7 @@ impl Gateway {
     }
 }
 
-/// Runs a write to its end even when the client goes away in the middle: the emulator and the log must agree.
+/// Runs a write to its end even when the client disconnects: the emulator and the log must agree.
 pub(super) async fn detached<F, W>(container: &Arc<Container>, ask: &Ask, write: W) -> Answer
 where
     W: FnOnce(Arc<Container>, Ask) -> F,
@@ -90,8 +90,8 @@ pub(super) fn names_keys(ask: &Ask) -> bool {
     [header::PARTITION_KEY, header::RANGE_ID, header::START_EPK].iter().any(|name| ask.headers.get(name).is_some())
 }
 
-/// What the service's front says to a query over all partitions that it does not put together: the client shall ask
-/// for a plan and do it. Without the permission to ask all partitions it says that one is needed.
+/// What the service's gateway answers to a query over all partitions that it does not combine itself: the client should
+/// ask for a plan and do it. Without the permission to query all partitions it says that one is needed.
 fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
     let statement = Statement::read(&ask.body).ok()?;
     let plan = sql::plan(&statement, container.partitioning()).unwrap_or_default();
@@ -121,8 +121,8 @@ fn for_the_client(container: &Container, ask: &Ask) -> Option<Answer> {
     Some(answer)
 }
 
-/// Clients take `.` and `..` at the end of a path for a way up, percent-encoded too: what is meant for an item with that id
-/// arrives at the container. It names a partition key, as no request about a container does.
+/// Clients take `.` and `..` at the end of a path for a path upwards, even percent-encoded: a request for an item with
+/// that id arrives at the container. It names a partition key, as no request about a container does.
 pub(super) fn way_up(target: &Target, ask: &Ask) -> Option<Answer> {
     let is_of_documents = match target {
         Target::Container(_) => !matches!(ask.method, Method::GET | Method::HEAD),

@@ -1,4 +1,4 @@
-//! The account's front: decides for each request what the emulator does and what is added here.
+//! The account's entrance: decides for each request what the emulator does and what is added here.
 
 mod account;
 mod create;
@@ -41,7 +41,7 @@ pub(super) struct Gateway {
     shelf: Shelf,
     clock: Arc<Clock>,
     partitions: u32,
-    /// Why nothing may be changed, when that is so.
+    /// Why nothing may be changed, if that is so.
     frozen: OnceLock<String>,
     /// Request units charged for documents, by container, in thousandths.
     charges: Mutex<BTreeMap<String, u64>>,
@@ -95,7 +95,7 @@ impl Gateway {
         self.containers.get(name).await
     }
 
-    /// Deletes every document whose time has come.
+    /// Deletes every expired document.
     pub async fn sweep(&self) {
         for container in self.containers.all() {
             container.sweep().await;
@@ -116,12 +116,14 @@ impl Gateway {
         while ask.path.len() > 1 && ask.path.ends_with('/') {
             ask.path.pop();
         }
-        // Every read sees every write, whatever session it is in; the token may be of a container before this one.
+        // Every read sees every write, whatever session it belongs to; the token may come from a container before this
+        // one.
         ask.headers.remove(header::SESSION);
         // Answers are always text: the SDKs recognise it, and the log works on text.
         ask.headers.remove(header::FORMATS);
         let named = addresses::by_name(&self.emulator, &ask.path).await;
-        // A link has either names or resource ids: an item's name may look like the resource id of another one.
+        // A link consists either of names or of resource ids: an item's name may look like the resource id of another
+        // one.
         let has_rids = named.is_some();
         if let Some(path) = named {
             ask.path = path;
@@ -228,7 +230,7 @@ impl Gateway {
         self.offers.retain(|rid| rids.iter().any(|known| known == rid));
     }
 
-    /// A container's description with how many documents its physical partitions have.
+    /// A container's description, with the number of documents in its physical partitions.
     async fn with_statistics(&self, name: &ContainerName, description: &Bytes) -> Bytes {
         let (Ok(container), Ok(mut description)) =
             (self.containers.get(name).await, serde_json::from_slice::<Value>(description))

@@ -1,4 +1,4 @@
-//! When documents end by their time to live.
+//! Expires documents by their time to live.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use super::WriteLog;
 use crate::local::keys::DocumentKey;
 
 impl WriteLog {
-    /// The first document whose time has come at second `now`.
+    /// The first document that has expired at second `now`.
     pub fn first_due(&self, now: u64) -> Option<Arc<DocumentKey>> {
         let (due, key) = self.due.first()?;
         (*due <= now).then(|| Arc::clone(key))
     }
 
-    /// Takes over a changed `defaultTtl` of the container: the due time of every document moves.
+    /// Applies a changed `defaultTtl` of the container: the due time of every document moves.
     pub fn set_default_ttl(&mut self, default_ttl: Option<i64>) {
         if self.default_ttl == default_ttl {
             return;
@@ -28,7 +28,7 @@ impl WriteLog {
     }
 }
 
-/// When a document dies. Without a `defaultTtl` on the container a document's own `ttl` means nothing; -1 is
+/// When a document expires. Without a `defaultTtl` on the container a document's own `ttl` has no effect; -1 means
 /// "never" in both places.
 pub(super) fn due_time(container: Option<i64>, document: Option<i64>, ts: u64) -> Option<u64> {
     let seconds = document.unwrap_or(container?);

@@ -42,9 +42,9 @@ pub(super) struct WriteLog {
     seconds: BTreeMap<u64, u64>,
     due: BTreeSet<(u64, Arc<DocumentKey>)>,
     default_ttl: Option<i64>,
-    /// Set when it is to remember what documents were before they were written.
+    /// Set when it has to remember what documents were before they were written.
     originals: Option<Originals>,
-    /// The values of unique keys, when there are any.
+    /// The values of unique keys, if there are any.
     unique: Option<UniqueKeys>,
 }
 
@@ -103,7 +103,7 @@ impl WriteLog {
         found
     }
 
-    /// Starts the next transaction: what is recorded until the next call shares one LSN.
+    /// Begins the next transaction: what is recorded until the next call shares one LSN.
     pub fn begin(&mut self) {
         self.lsn += 1;
         self.place = 0;
@@ -198,7 +198,7 @@ impl WriteLog {
         self.retained += cost(&version);
         self.versions.push_back(version);
         while self.retained > self.bound && self.versions.len() > 1 {
-            // A whole transaction goes at once: half of one must never be shown.
+            // A whole transaction is dropped at once: half of one must never be shown.
             let Some(oldest) = self.versions.front().map(|version| version.lsn) else { break };
             if oldest == self.lsn {
                 break;

@@ -1,4 +1,4 @@
-//! What documents were before anybody wrote them, for a log that is asked to remember it.
+//! What documents were before they were first written, for a log that is asked to remember it.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -31,24 +31,24 @@ impl WriteLog {
         self.originals.get_or_insert_default();
     }
 
-    /// The documents that were written, but for the first `known` of them.
+    /// The documents that were written, except for the first `known` of them.
     pub fn originals_after(&self, known: usize) -> &[Original] {
         self.originals.as_ref().and_then(|originals| originals.list.get(known..)).unwrap_or_default()
     }
 
-    /// Whether a document was written, so that what it was before may not come back.
+    /// Whether a document was written, so that its original must not come back.
     pub fn is_written(&self, key: &DocumentKey) -> bool {
         self.originals.as_ref().is_some_and(|originals| originals.known.contains(key))
     }
 
-    /// Records a document that nobody writes: it is what there was.
+    /// Records a document that nobody wrote: its original.
     pub fn import(&mut self, put: Put) {
         let originals = self.originals.take();
         self.put(put);
         self.originals = originals;
     }
 
-    /// Remembers what a document is, before it is written; of one that is not there its partition key is `own`.
+    /// Remembers what a document is before it is written; the partition key of a missing one is `own`.
     pub(super) fn note_original(&mut self, key: &DocumentKey, own: Option<&[Value]>) {
         let Some(originals) = &mut self.originals else { return };
         let document = self.documents.get(key);

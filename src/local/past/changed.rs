@@ -1,4 +1,4 @@
-//! The list of a copy's documents that somebody changed, each with what it was before.
+//! Lists the documents of a copy that were changed, each with what it was before.
 
 use std::sync::{Arc, Weak};
 

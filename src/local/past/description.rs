@@ -1,4 +1,4 @@
-//! How the container of the past is described: as the live one is, as far as that can be.
+//! Describes the container of the past: like the live one, as far as possible.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::{
     progress::Progress,
 };
 
-/// What is taken over, with what an indexing policy may refer to.
+/// What is taken over, and what an indexing policy may refer to.
 const TAKEN: [&str; 6] = [
     "uniqueKeyPolicy",
     "indexingPolicy",
@@ -24,7 +24,8 @@ const TAKEN: [&str; 6] = [
     "computedProperties",
 ];
 
-/// Makes the container with the live one's key and policies; where these cannot be had, with its key alone, which is told.
+/// Creates the container with the live one's key and policies; when these are not available, with its key alone, and a
+/// warning.
 pub(super) async fn create(
     local: &LocalCosmos,
     cosmos: &Cosmos,
@@ -64,7 +65,7 @@ pub(super) async fn create(
     }
 }
 
-/// Takes out the unique keys with masked values: what differed may be the same then. Their paths.
+/// Removes the unique keys with masked values, which may have become equal. Returns their paths.
 fn without_masked(description: &mut Value, mask: &[Redact]) -> Vec<String> {
     let is_masked = |path: &Value| {
         let path = path.as_str().and_then(|path| parse_path(path).ok());

@@ -1,4 +1,4 @@
-//! Fills a container with what there was: all of it in the background, and by name what is asked for before.
+//! Fills a container with what there was: everything in the background, and first what is asked for by name.
 
 use std::{
     fmt,
@@ -95,7 +95,7 @@ impl Loader {
         Gone::new(&self.account, &self.names, containers, &self.frontier, &self.limiter)
     }
 
-    /// Takes in what a document was, or lists it where that is not known.
+    /// Adds what a document was, or lists it when that is unknown.
     async fn take(&self, found: &ScannedItem, step: Option<&dyn ProgressStep>) -> Result<(), PastError> {
         let imported = match self.then(found).await? {
             Ok(None) => Ok(0),
@@ -121,7 +121,7 @@ impl Loader {
         Ok(())
     }
 
-    /// What a document was, masked; `None` when there was none, and why, when nobody knows.
+    /// What a document was, masked; `None` when it did not exist; and why, when it is unknown.
     async fn then(&self, found: &ScannedItem) -> Result<Result<Option<Import>, String>, PastError> {
         let all = matches!(self.scope, Scope::All);
         let moment = Moment::new(self.at, all, &self.containers, &self.frontier, &self.limiter);
@@ -146,7 +146,7 @@ impl Loader {
 
     /// Lists a document of which nobody knows what it was.
     async fn is_unknown(&self, id: &str, key: &Value, reason: &str, step: Option<&dyn ProgressStep>) {
-        /// So many are named; a query finds all.
+        /// This many are named in messages; a query finds all.
         const NAMED: u64 = 10;
         let name = format!("{id} {key}");
         let listed = json!({
@@ -155,7 +155,7 @@ impl Loader {
         });
         let (text, etag) = (listed.to_string(), None);
         let ts = u64::try_from(self.at.seconds()).unwrap_or_default();
-        // Fetched by name and loaded, it is listed once.
+        // If it is both fetched by name and loaded, it is listed once.
         if !matches!(self.unknown.import(Import { text, etag, ts }, self.writable).await, Ok(bytes) if bytes > 0) {
             return;
         }
@@ -183,7 +183,7 @@ impl Loader {
     }
 }
 
-/// Fetches by name while the account lives.
+/// Fetches by name while the account exists.
 pub(super) struct Fetching(pub(super) std::sync::Weak<Loader>);
 
 impl fmt::Debug for Fetching {

@@ -54,7 +54,7 @@ impl fmt::Debug for PastAccount {
 }
 
 impl PastAccount {
-    /// Starts the account; nothing is loaded yet, but what is read by name is fetched.
+    /// Starts the account. Nothing is loaded yet, but what is read by name is fetched.
     ///
     /// # Errors
     /// When a container or a port cannot be opened, or the documents would need too much memory.
@@ -63,7 +63,7 @@ impl PastAccount {
         if request.predicate.is_none() {
             let mut needed = 0;
             for names in &request.sources {
-                // What is live is about what was there; the history does not say how much of it that was.
+                // What is live is roughly what existed; the history does not say how much that was.
                 let source = cx.account.container(&names.database, &names.source).await?;
                 let size = size::size(&source, async |_| ()).await?;
                 needed += size.estimate() + size.items * OVERHEAD;
@@ -142,11 +142,11 @@ impl PastAccount {
         self.at
     }
 
-    /// Loads all documents. What is odd is told.
+    /// Loads all documents. Warns about odd records.
     ///
     /// # Errors
-    /// When the account that is captured cannot be read, or the documents need more memory than is allowed. Queries are
-    /// refused then.
+    /// When the captured account cannot be read, or the documents need more memory than is allowed. Queries are refused
+    /// then.
     pub async fn load(&self, step: &dyn ProgressStep) -> Result<Loaded, PastError> {
         let mut loaded = Loaded::default();
         for loader in &self.loaders {
@@ -167,7 +167,7 @@ impl PastAccount {
         Ok(loaded)
     }
 
-    /// Closes the port, within a moment.
+    /// Closes the port within a moment.
     pub async fn shutdown(self) {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.local.shutdown()).await;
     }
@@ -179,13 +179,13 @@ async fn opened(local: &LocalCosmos, database: &str, name: &str) -> Result<Arc<C
     opened.map_err(|answer| LocalError::refused(format!("open {name}"), &answer))
 }
 
-/// A container in which this account lists documents, by the container that they are of.
+/// A container in which this account lists documents, by the container that they belong to.
 async fn create_list(local: &LocalCosmos, database: &str, name: &str) -> Result<(), LocalError> {
     let key = json!({"paths": ["/container"], "kind": "Hash", "version": 2});
     local.create_container(database, json!({"id": name, "partitionKey": key})).await.map(drop)
 }
 
-/// Lists from now on which documents are changed in the copies; `account` is the one that they are of.
+/// From now on lists which documents are changed in the copies; `account` is the one that they belong to.
 async fn keep_changed(local: &LocalCosmos, loaders: &[Arc<Loader>], account: &str) -> Result<(), LocalError> {
     for loader in loaders {
         let own = loaders.iter().filter(|other| other.database == loader.database);

@@ -1,4 +1,4 @@
-//! What is asked for, what comes of it, and what can go wrong.
+//! The request, the report and the errors of the past as an account.
 
 use crate::{
     change::{
@@ -11,9 +11,9 @@ use crate::{
     local::LocalError,
 };
 
-/// The container that says of which documents nobody knows what they were.
+/// The container that lists the documents whose state is unknown.
 pub const UNKNOWN: &str = "_unknown";
-/// What a document costs here beside its text, in bytes.
+/// The memory that a document takes beside its text, in bytes.
 pub(super) const OVERHEAD: u64 = 600;
 
 /// Which moment, of which containers.
@@ -23,7 +23,7 @@ pub struct PastRequest {
     pub at: PointInTime,
     /// The sources, with their histories.
     pub sources: Vec<Names>,
-    /// Only documents that matched this condition on `c` at the moment.
+    /// Only documents that matched this predicate on `c` at the moment.
     pub predicate: Option<String>,
     /// Values of its parameters.
     pub params: Vec<Param>,
@@ -31,15 +31,15 @@ pub struct PastRequest {
     pub port: u16,
     /// A copy that may be changed.
     pub writable: bool,
-    /// Queries run on what is loaded, labelled, instead of waiting for all.
+    /// Whether queries run on what is loaded so far, labelled as such, instead of waiting for everything.
     pub partial: bool,
-    /// Bytes of documents that may be loaded.
+    /// How many bytes of documents may be loaded.
     pub max_memory: u64,
     /// Values that are left out or hashed.
     pub mask: Vec<Redact>,
     /// The key of hashes.
     pub mask_key: Secret,
-    /// Waits until capture has passed the moment.
+    /// Whether to wait until capture has passed the moment.
     pub wait: bool,
     /// Documents read at the same time.
     pub concurrency: usize,
@@ -56,18 +56,18 @@ pub enum PastError {
     /// The account of the past does not work.
     #[error(transparent)]
     Local(#[from] LocalError),
-    /// A value to mask is one that a document cannot be without.
+    /// A value that documents need cannot be masked.
     #[error("--mask")]
     Mask(#[source] ShapeError),
-    /// The documents are too many, or too large.
+    /// There are too many documents, or they are too large.
     #[error("about {} MB are needed, {} MB are allowed", needed.div_ceil(1 << 20), most >> 20)]
     TooLarge {
-        /// Bytes that are needed, as far as it is known.
+        /// The bytes that are needed, as far as known.
         needed: u64,
-        /// Bytes that are allowed.
+        /// The bytes that are allowed.
         most: u64,
     },
-    /// Waiting for capture was ended.
+    /// The wait for capture was interrupted.
     #[error("stopped while waiting for capture")]
     Stopped,
 }
@@ -86,7 +86,7 @@ impl From<WaitError> for PastError {
 pub struct Loaded {
     /// Documents.
     pub documents: u64,
-    /// Documents and records of which nobody knows what they were; `_unknown` lists them.
+    /// Documents and records whose state is unknown; `_unknown` lists them.
     pub unknown: u64,
     /// Bytes of the documents.
     pub bytes: u64,
@@ -95,7 +95,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Whether every document is what it was at the moment.
+    /// Whether every document is known to be what it was at the moment.
     pub fn is_complete(&self) -> bool {
         self.unknown == 0 && !self.beyond
     }

@@ -1,4 +1,4 @@
-//! A query as it was understood, and its text again.
+//! A parsed query, and how it is written back as text.
 
 use std::fmt;
 

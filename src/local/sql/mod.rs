@@ -31,9 +31,9 @@ pub(super) struct Statement {
 /// Why a query cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SqlError {
-    /// It is wrong, for the service, too.
+    /// It is wrong for the service, too.
     Invalid(String),
-    /// The service may know it, the local account does not.
+    /// The service may support it; the local account does not.
     Unsupported(String),
 }
 

@@ -1,4 +1,4 @@
-//! Whether every name in a query is that of an input: told before a document is met.
+//! Checks that every name in a query is that of an input, before any document is examined.
 
 use super::SqlError;
 use super::ast::{Expr, From, Query, Select};

@@ -14,10 +14,10 @@ use url::Url;
 
 use super::shared::Shared;
 
-/// How often readiness is asked for, and how long at most.
+/// How often, and for how long, readiness is checked.
 const PING_EVERY: Duration = Duration::from_millis(25);
 const READY_WITHIN: Duration = Duration::from_secs(30);
-/// Errors further apart than this are not counted together.
+/// Errors further apart than this are counted separately.
 const ERROR_WINDOW: Duration = Duration::from_secs(30 * 60);
 /// The error that stops the host.
 const ERRORS_ALLOWED: u32 = 3;
@@ -33,7 +33,7 @@ pub(super) struct Program {
     pub settings: Vec<(String, String)>,
 }
 
-/// Where the handler stands.
+/// The state of the handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HandlerState {
     Starting,
@@ -46,7 +46,7 @@ pub(super) enum HandlerState {
     Stopped(String),
 }
 
-/// Keeps the handler running until `stop`; then kills it. `kills` asks for a restart (a function timed out).
+/// Keeps the handler running until `stop`, then kills it. `kills` requests a restart (a function timed out).
 pub(super) async fn supervise(
     program: Program,
     state: watch::Sender<HandlerState>,
@@ -168,7 +168,7 @@ async fn kill(child: &mut Child) {
 }
 
 async fn start(program: &Program) -> Result<(Child, Url), String> {
-    // The port is free now; the handler opens it a moment later. The host picks one the same way.
+    // The port is free now, and the handler opens it a moment later. The host picks one the same way.
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| format!("find a free port: {error}"))?;
     let port = listener.local_addr().map_err(|error| format!("find a free port: {error}"))?.port();
     drop(listener);
@@ -201,7 +201,7 @@ async fn wait_until_ready(url: &Url) -> bool {
     tokio::time::timeout(READY_WITHIN, asking).await.is_ok()
 }
 
-/// Passes the handler's lines on to the log, in the levels that the host gives them.
+/// Passes the handler's lines on to the log, at the levels that the host gives them.
 async fn forward(output: impl AsyncRead + Unpin, is_stderr: bool) {
     let mut lines = BufReader::new(output);
     let mut line = Vec::new();

@@ -15,7 +15,7 @@ use super::shared::Shared;
 use crate::clock::{Clock as _, SystemClock};
 use crate::local::guid;
 
-/// The version that the host gives itself.
+/// The host's own version.
 const HOST_VERSION: &str = "4.1043.200.25523";
 /// Pieces of the chunked body.
 const CHUNK: usize = 64 * 1024;
@@ -36,7 +36,7 @@ pub(super) struct Invoker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     Acknowledged,
-    /// Failed for good: the host goes on without it.
+    /// It failed for good: the host continues without it.
     Lost,
     /// The trigger was stopped: the batch is still to be delivered.
     Stopped,
@@ -162,7 +162,7 @@ impl Invoker {
                 // The host waits for a result that never comes, then kills the handler.
                 tokio::time::sleep_until(limit).await;
                 let _ = self.kills.send(generation).await;
-                // A retry is for the next one: this one may take a moment to die.
+                // A retry is for the next handler: this one may take a moment to die.
                 let gone = |state: &HandlerState| !matches!(state, HandlerState::Ready { generation: g, .. } if *g == generation);
                 let _ = self.stop.run_until_cancelled(self.handler.clone().wait_for(gone)).await;
                 let seconds = self.timeout.as_secs_f64();
@@ -223,7 +223,7 @@ fn traceparent() -> String {
     format!("00-{:032x}-{:016x}-00", rand::random::<u128>(), rand::random::<u64>())
 }
 
-/// An error with its causes: reqwest's own words leave the reason out.
+/// An error with its causes: reqwest's own message omits the reason.
 fn whole(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);

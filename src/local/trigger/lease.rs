@@ -21,7 +21,7 @@ use crate::local::message::{Ask, ContainerName, header};
 pub(super) struct LeaseStore {
     gateway: Arc<Gateway>,
     container: Arc<Container>,
-    /// What the ids of this function's leases on this container begin with.
+    /// The prefix of the ids of this function's leases on this container.
     prefix: String,
     /// The feed's name in the lease documents.
     mode: &'static str,
@@ -34,12 +34,12 @@ pub(super) struct Lease {
     /// The id of the partition key range, which is the lease's token.
     pub token: String,
     pub range: EpkRange,
-    /// Where the feed goes on.
+    /// Where in the feed to continue.
     pub position: Start,
 }
 
 impl LeaseStore {
-    /// Opens the lease container, which is made when the function asks for that.
+    /// Opens the lease container, which is created if the function asks for that.
     pub async fn open(
         gateway: Arc<Gateway>,
         binding: &FunctionBinding,
@@ -74,7 +74,7 @@ impl LeaseStore {
         Ok(store)
     }
 
-    /// Writes the document that says that all leases were made, as the change feed processor does.
+    /// Writes the document that says that all leases were created, as the change feed processor does.
     async fn initialised(&self) -> Result<(), LocalError> {
         self.write(&format!("{}.info", self.prefix), json!({})).await
     }
@@ -94,7 +94,7 @@ impl LeaseStore {
         format!("{}..{token}", self.prefix)
     }
 
-    /// The leases that are there.
+    /// The existing leases.
     async fn load(&self) -> Vec<Lease> {
         let log = self.container.read().await;
         let all = PageLimit { items: usize::MAX, bytes: usize::MAX };
@@ -149,7 +149,7 @@ impl LeaseStore {
         Ok(leases)
     }
 
-    /// Writes the lease: what it says has been delivered and acknowledged.
+    /// Writes the lease: what was delivered and acknowledged.
     pub async fn save(&self, lease: &Lease) -> Result<(), LocalError> {
         let id = self.id(&lease.token);
         let continuation = match lease.position {
@@ -171,7 +171,7 @@ impl LeaseStore {
     }
 }
 
-/// Where a lease starts that has no predecessor.
+/// Where a lease without a predecessor starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FirstStart {
     Beginning,
@@ -179,7 +179,7 @@ pub(super) enum FirstStart {
 }
 
 impl FirstStart {
-    /// All versions begin now, whatever the function asks for.
+    /// The all-versions feed begins now, whatever the function asks for.
     pub fn of(binding: &FunctionBinding) -> Self {
         if binding.start_from_beginning && binding.mode == FeedMode::Latest { Self::Beginning } else { Self::Now }
     }

@@ -42,7 +42,7 @@ pub use self::{
     shared::TriggerStats,
 };
 
-/// How often it is looked whether everything has been delivered.
+/// How often to check whether everything has been delivered.
 const DRAIN_CHECK: Duration = Duration::from_millis(10);
 
 /// A running trigger. Dropped, it stops; [`Trigger::stop`] also waits for that.
@@ -181,7 +181,7 @@ impl Trigger {
         }
     }
 
-    /// Ends delivery, then kills the handler, as the host does: without notice. What was not acknowledged is delivered
+    /// Ends delivery, then kills the handler without notice, as the host does. What was not acknowledged is delivered
     /// again by the next trigger on the same leases.
     pub async fn stop(mut self) {
         self.end().await;

@@ -1,4 +1,4 @@
-//! What the parts of the trigger tell the outside.
+//! What the parts of the trigger report.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,13 +16,13 @@ pub struct TriggerStats {
     pub failures: u64,
     /// Invocations that were a retry.
     pub retries: u64,
-    /// Documents given up because their function has no retry policy, or it is used up.
+    /// Documents given up because their function has no retry policy, or has exhausted it.
     pub lost: u64,
     /// Restarts of the handler.
     pub restarts: u64,
     /// Leases being worked on.
     pub leases: u64,
-    /// Changes that the slowest lease of each function has not looked at yet, an upper bound.
+    /// Changes that the slowest lease of each function has not examined yet, an upper bound.
     pub pending: u64,
     /// From the last start of the handler to its first answer.
     pub handler_ready: Option<Duration>,

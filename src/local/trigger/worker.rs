@@ -1,4 +1,4 @@
-//! Delivery of one function's changes: leases, batches, and what is in the way.
+//! Delivers one function's changes: leases, batches, and what holds them up.
 
 use std::{
     collections::HashMap,
@@ -28,7 +28,7 @@ use crate::local::{
     log::PageLimit,
 };
 
-/// How often it is looked whether the source container was made again.
+/// How often to check whether the source container was recreated.
 const REMADE_CHECK: Duration = Duration::from_millis(200);
 
 /// The source container that is watched, and the leases on it.
@@ -44,13 +44,13 @@ pub(super) struct Watched {
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) gateway: Arc<Gateway>,
-    /// Another one when the container was deleted and made again.
+    /// Another one after the container was deleted and recreated.
     pub(super) watched: Mutex<Arc<Watched>>,
     pub(super) invoker: Invoker,
     pub(super) dates: Dates,
 }
 
-/// Keeps the state of a handler that is not ours: there is nobody to kill.
+/// Holds the state of a handler that is not ours: there is nobody to kill.
 pub(super) async fn hold(state: watch::Sender<HandlerState>, mut kills: mpsc::Receiver<u32>, stop: CancellationToken) {
     while stop.run_until_cancelled(kills.recv()).await.flatten().is_some() {
         tracing::warn!("a function timed out; the handler is not ours to restart");
@@ -99,7 +99,7 @@ pub(super) async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
             }
         };
         match ended {
-            // No lease could be read: it is tried again.
+            // No lease could be read: try again.
             None => {
                 if stop.run_until_cancelled(tokio::time::sleep(REMADE_CHECK)).await.is_none() {
                     break;
@@ -118,11 +118,11 @@ pub(super) async fn coordinate(worker: Arc<Worker>, first: Vec<Lease>) {
     while running.join_next().await.is_some() {}
 }
 
-/// Why a lease does not get on.
+/// Why a lease makes no progress.
 enum Obstacle {
-    /// What comes next is no longer kept.
+    /// The next changes are no longer kept.
     Dropped(String),
-    /// The trigger cannot read what comes next.
+    /// The trigger cannot read the next document.
     Unreadable(TooDeep),
 }
 
@@ -146,7 +146,7 @@ async fn work(worker: Arc<Worker>, watched: Arc<Watched>, mut lease: Lease) -> S
         let batch = match worker.next_batch(source, &lease).await {
             Ok(batch) => batch,
             Err(Obstacle::Dropped(problem)) => {
-                // All versions are kept for a limited time; the service ends in the same corner. Go on from now.
+                // All versions are kept for a limited time; the service runs into the same problem. Continue from now.
                 tracing::error!(lease = lease.token, "{problem}");
                 worker.invoker.shared.failed(&problem);
                 lease.position = Start::After(source.read().await.lsn());
@@ -154,7 +154,7 @@ async fn work(worker: Arc<Worker>, watched: Arc<Watched>, mut lease: Lease) -> S
                 continue;
             }
             Err(Obstacle::Unreadable(document)) => {
-                // The real trigger tries again at every poll, for ever; nothing behind the document is delivered.
+                // The real trigger retries at every poll, for ever; nothing after the document is delivered.
                 if stands_before != Some(document.lsn) {
                     stands_before = Some(document.lsn);
                     let problem = format!(

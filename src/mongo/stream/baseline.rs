@@ -1,4 +1,4 @@
-//! The documents that are there before a stream begins.
+//! Reads the documents that exist before a stream begins.
 
 use std::collections::VecDeque;
 
@@ -19,26 +19,26 @@ use crate::{
     mongo::Mongo,
 };
 
-/// Documents of an answer.
+/// Documents in an answer.
 const BATCH: u32 = 1000;
 
-/// A reading of collections, one after the other.
+/// Reads collections one after another.
 pub(super) struct Baseline {
-    /// Databases and collections that are left; the first one is being read.
+    /// The databases and collections that are left; the first one is being read.
     left: VecDeque<(String, String)>,
     cursor: Option<RawBatchCursor>,
     batch: Option<Batch>,
-    /// When the stream begins, which a reading that is begun again has again, and another one has not.
+    /// When the stream begins. A reading that is restarted has the same start, a different reading does not.
     start: Time,
-    /// Whether documents of several collections may have one `_id`.
+    /// Whether documents of several collections may share an `_id`.
     is_of_several: bool,
-    /// A time before what is read was read: a document is taken for one of this time. A later one might lie behind a change
-    /// that the text does not have yet.
+    /// A time before the documents are read, which they are given. A later one might come after a change that the text
+    /// does not have yet.
     time: Time,
 }
 
 impl Baseline {
-    /// Asks for the collections of a scope. The stream begins at `start`, and the reading is not begun before `time`.
+    /// Lists the collections of a scope. The stream begins at `start`, and the reading does not begin before `time`.
     pub async fn of(mongo: &Mongo, scope: &Scope, (start, time): (Time, Time)) -> Result<Self, Failure> {
         let fail = |e: mongodb::error::Error| mongo.fail("list the collections", &e);
         let baseline = |left, is_of_several| Self { left, cursor: None, batch: None, start, is_of_several, time };
@@ -59,7 +59,8 @@ impl Baseline {
         Ok(baseline(left, true))
     }
 
-    /// Appends the items of the next part, up to so many bytes; how many there were. `None` when all were read.
+    /// Appends the items of the next part, up to this many bytes, and returns their number; `None` when everything was
+    /// read.
     pub async fn push(
         &mut self,
         mongo: &Mongo,
@@ -117,15 +118,15 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The version of a document. A text that comes back, and is read by another reading, is another version: the history
-    /// would take what was between the two for the newest one. So is the same document in another collection.
+    /// The version of a document. A text that returns, and is found by another reading, is another version: otherwise
+    /// the history would take what was in between for the newest one. So is the same document in another collection.
     fn version_of(&self, document: &RawDocument, time: Time, manner: Manner) -> String {
         let mut version = match manner.with_bytes {
             true => {
                 let print = fingerprint(document.as_bytes());
                 format!("base-{}-{:07}-{}", self.start.0, self.start.1, print.trim_matches('"'))
             }
-            // Of a document with fields left out nothing is made of the whole.
+            // For a document with fields left out, nothing is derived from the whole.
             false => format!("base-{}-{:07}", time.0, time.1),
         };
         if self.is_one_of_several {
@@ -136,11 +137,11 @@ impl Place<'_> {
     }
 }
 
-/// Appends a document that is there.
+/// Appends an existing document.
 fn push(document: &RawDocument, place: &Place<'_>, time: Time, manner: Manner, out: &mut String) {
     let begin = out.len();
     let id = document.get("_id").ok().flatten().map(id_text);
-    // After the change of that very time, which the text has.
+    // After the change of that very time, which the text includes.
     let (ts, lsn) = (Some(i64::from(time.0)), Some(lsn(time, u32::MAX)));
     let facts = Facts { op: Op::Baseline, ts, lsn, id, ns: place.ns.to_owned(), looked_up: false };
     let version = place.version_of(document, time, manner);

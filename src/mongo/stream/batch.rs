@@ -1,4 +1,4 @@
-//! An answer of the server, handed out in parts.
+//! An answer of the server, consumed in parts.
 
 use bson::{RawDocument, Timestamp};
 use mongodb::raw_batch_cursor::RawBatch;
@@ -6,10 +6,10 @@ use mongodb::raw_batch_cursor::RawBatch;
 use super::position::{Time, time};
 use crate::cosmos::Failure;
 
-/// A batch of documents, and how far they were handed out.
+/// A batch of documents, and how far it was consumed.
 pub(super) struct Batch {
     batch: RawBatch,
-    /// Bytes of the array that were passed; 0: none, not even its length.
+    /// How many bytes of the array were consumed.
     passed: usize,
 }
 
@@ -26,7 +26,7 @@ impl Batch {
         Ok(array.as_bytes())
     }
 
-    /// Whether nothing is left of it.
+    /// Whether it is exhausted.
     pub fn is_empty(&mut self) -> Result<bool, Failure> {
         let passed = self.passed;
         let is_empty = self.next()?.is_none();
@@ -59,12 +59,12 @@ impl Batch {
         RawDocument::from_bytes(document).map(Some).map_err(|e| damaged(&e.to_string()))
     }
 
-    /// The token that stands for the end of the batch, where the server gives one.
+    /// The token for the end of the batch, if the server gives one.
     pub fn token(&self) -> Option<&RawDocument> {
         self.batch.as_raw_document().get_document("cursor").ok()?.get_document("postBatchResumeToken").ok()
     }
 
-    /// The time of the server when it answered.
+    /// The server's time when it answered.
     pub fn operation_time(&self) -> Option<Time> {
         let found = self.batch.as_raw_document().get_timestamp("operationTime").ok();
         found.map(|found: Timestamp| time(found))

@@ -1,4 +1,5 @@
-//! An event of a change stream as an item of this program's feed: from raw bytes to text, without a tree of values.
+//! Turns an event of a change stream into an item of this program's feed: from raw bytes to text, without a tree of
+//! values.
 
 use std::fmt::Write as _;
 
@@ -12,7 +13,7 @@ use crate::{
     change::{Op, edit::quote, pointer::escaped},
 };
 
-/// What of an event decides.
+/// The members of an event that decide what becomes of it.
 #[derive(Default)]
 pub(super) struct Event<'a> {
     pub token: Option<&'a RawDocument>,
@@ -25,20 +26,20 @@ pub(super) struct Event<'a> {
     namespace: Option<&'a RawDocument>,
     to: Option<&'a RawDocument>,
     update: Option<&'a RawDocument>,
-    /// The place of this part among those of one event.
+    /// The number of this part, and of all parts, when the event is split.
     pub part: Option<(i32, i32)>,
 }
 
-/// What is done with documents on their way.
+/// How documents are passed on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Manner {
-    /// The bytes of documents go along; not where fields are to be left out.
+    /// Whether the documents' bytes are included; not when fields are to be left out.
     pub with_bytes: bool,
-    /// Texts of updates were looked up by the server when it read them.
+    /// Whether the server looked up the texts of updates when it read them.
     pub looks_up: bool,
 }
 
-/// An event of which no item can be made; the reason.
+/// An event that cannot become an item; the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Odd(pub String);
@@ -47,7 +48,7 @@ fn odd(problem: NotADocument) -> Odd {
     Odd(problem.to_string())
 }
 
-/// Appends an item that stands for an event of which none can be made: it becomes a dead letter, with all its bytes.
+/// Appends an item that stands for an event that cannot become one: it becomes a dead letter, with all its bytes.
 pub(super) fn push_odd(out: &mut String, event: &RawDocument, problem: &Odd) {
     out.push_str("{\"problem\":");
     out.push_str(&quote(&problem.0));
@@ -82,7 +83,7 @@ impl<'a> Event<'a> {
         Ok(event)
     }
 
-    /// What happened; the stream that does not say has the newest text of each document.
+    /// What happened; a stream that does not say delivers the newest text of each document.
     fn op(&self) -> Option<Op> {
         Some(match self.operation {
             None => Op::Upsert,
@@ -94,7 +95,7 @@ impl<'a> Event<'a> {
             Some("rename") => Op::Rename,
             Some("dropDatabase") => Op::DropDatabase,
             Some("invalidate") => Op::Invalidate,
-            // What happens to indexes and views is nobody's document.
+            // Changes to indexes and views do not concern any document.
             Some(_) => return None,
         })
     }
@@ -103,7 +104,7 @@ impl<'a> Event<'a> {
         self.operation == Some("invalidate")
     }
 
-    /// Whether another collection has this one's name from now on: its documents were never told.
+    /// Whether another collection has this one's name from now on: the stream never delivered its documents.
     pub fn is_rename_to(&self, database: &str, collection: &str) -> bool {
         let part = |name| self.to.and_then(|to| to.get_str(name).ok());
         self.operation == Some("rename") && (part("db"), part("coll")) == (Some(database), Some(collection))
@@ -120,7 +121,7 @@ impl<'a> Event<'a> {
         let facts =
             Facts { op, ts, lsn, id: id.map(id_text), ns: self.ns(), looked_up: manner.looks_up && op == Op::Update };
         let version = match self.time {
-            // With zeros: where a second has more changes than an LSN tells apart, they are ordered by this text.
+            // With zeros: when a second has more changes than an LSN can tell apart, this text orders them.
             Some((seconds, increment)) => format!("{seconds}-{increment:07}-{number:05}"),
             None => self.version_of_page(manner),
         };
@@ -148,7 +149,7 @@ impl<'a> Event<'a> {
         Ok(true)
     }
 
-    /// An event that stands for itself: of a collection, or of a document whose text nobody has.
+    /// An event that stands for itself: of a collection, or of a document whose text is not available.
     fn push_bare(&self, out: &mut String, facts: &Facts, version: &str) -> Result<(), Odd> {
         let id = facts.id.as_deref().unwrap_or_default();
         // Writing to a String cannot fail.
@@ -174,7 +175,7 @@ impl<'a> Event<'a> {
         Ok(())
     }
 
-    /// The paths that an update says it changed, as JSON Pointers.
+    /// The paths that an update names as changed, as JSON Pointers.
     fn push_changed(&self, out: &mut String) {
         let Some(update) = self.update else { return };
         let mut paths = Vec::new();
@@ -193,7 +194,7 @@ impl<'a> Event<'a> {
                 _ => {}
             }
         }
-        // A dotted path: a name with a dot of its own cannot be told.
+        // A dotted path; a dot within a name cannot be recognised.
         let pointer = |path: &String| quote(&format!("/{}", escaped(path).replace('.', "/")));
         let _ = write!(out, ",\"changed\":[{}]", paths.iter().map(pointer).collect::<Vec<_>>().join(","));
     }
@@ -202,10 +203,10 @@ impl<'a> Event<'a> {
         self.namespace.map(namespace).unwrap_or_default()
     }
 
-    /// Azure Cosmos DB for MongoDB names no time. All changes of a page carry one token, and a document is in a page once.
-    /// Another server has a token for each change: the text alone would take one that comes back, and every delete but the
-    /// first, for what was delivered before. Where fields are left out, nothing is made of the whole document: who knows
-    /// most of it could try the rest.
+    /// Azure Cosmos DB for MongoDB gives no time. All changes of a page share one token, and a document appears only
+    /// once in a page. Another server has a token for each change: the text alone would take a text that returns, and
+    /// every delete but the first, for something that was delivered before. When fields are left out, nothing is
+    /// derived from the whole document: somebody who knows most of it could guess the rest.
     fn version_of_page(&self, manner: Manner) -> String {
         let state = self.token.and_then(super::ru::state_of);
         let print = self.document.map(|document| fingerprint(document.as_bytes())).unwrap_or_default();
@@ -218,8 +219,8 @@ impl<'a> Event<'a> {
     }
 }
 
-/// A number that rises with the stream, in the 53 bits that JSON's numbers have: seconds since 2020, the operation in them
-/// and the change in a transaction.
+/// A number that rises with the stream, within the 53 bits of JSON's numbers: seconds since 2020, the operation within
+/// the second and the change within the transaction.
 pub(super) fn lsn((seconds, increment): Time, number: u32) -> i64 {
     const EPOCH: i64 = 1_600_000_000;
     const NUMBERS: u32 = 5;
@@ -240,7 +241,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Appends the metadata, open at its end.
+    /// Appends the metadata, leaving the object open.
     pub fn push(&self, out: &mut String, version: &str) {
         let _ = write!(out, "\"metadata\":{{\"operationType\":\"{}\",\"version\":{}", self.op, quote(version));
         let _ = write!(out, ",\"ns\":{}", quote(&self.ns));
@@ -256,7 +257,7 @@ impl Facts {
     }
 }
 
-/// The item of a delete that no event tells: the document was in a collection when that ended.
+/// The item of a delete that no event reports: the document was in a collection when that ended.
 ///
 /// # Errors
 /// Never seen: the text is made of JSON.
@@ -319,13 +320,13 @@ mod tests {
         for with_bytes in [true, false] {
             let events = [put("a", 1), put("b", 2), put("c", 1), delete("d"), delete("e")];
             let mut versions: Vec<String> = events.iter().map(|event| version(event, with_bytes)).collect();
-            // Delivered again, each is the same.
+            // Delivered again, each has the same version.
             assert_eq!(versions, events.iter().map(|event| version(event, with_bytes)).collect::<Vec<_>>());
             versions.sort_unstable();
             versions.dedup();
             assert_eq!(versions.len(), events.len());
         }
-        // Nothing of the document is told where a part of it is left out.
+        // Nothing about the document is revealed when a part of it is left out.
         assert_eq!(version(&put("a", 1), false), version(&put("a", 2), false));
     }
 }

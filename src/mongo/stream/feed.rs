@@ -1,4 +1,4 @@
-//! A reader of one stream.
+//! Reads one change stream.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use crate::{
     mongo::{Dialect, Mongo},
 };
 
-/// Events of an answer.
+/// Events in an answer.
 const BATCH: u32 = 1000;
-/// Empty pages after which nothing is left, where the server does not say how far it is.
+/// After this many empty pages nothing is left, when the server does not say how far it is.
 const QUIET: u32 = 4;
-/// Bytes of text at which a page is full, where its end may be anywhere.
+/// The size of the text at which a page is full, when it may end anywhere.
 const PAGE: usize = 4 << 20;
 
 /// What is watched, and how.
@@ -45,9 +45,9 @@ pub(super) struct StreamFeed {
     baseline: Option<Baseline>,
     cursor: Option<RawBatchCursor>,
     batch: Option<Batch>,
-    /// Empty pages in a row after which it was asked whether anything is left.
+    /// Empty pages in a row after which the caller asked whether anything is left.
     quiet: u32,
-    /// The parts so far of an event that comes in several.
+    /// The parts so far of a split event.
     parts: Option<RawDocumentBuf>,
 }
 
@@ -56,7 +56,7 @@ impl Watched {
         self.mongo.dialect == Dialect::CosmosRu
     }
 
-    /// Whether an event brings documents to what is watched that no event tells.
+    /// Whether an event brings documents into the scope that no event reports.
     fn is_renamed_to(&self, event: &Event<'_>) -> bool {
         match &self.scope {
             Scope::Collection { database, collection } => event.is_rename_to(database, collection),
@@ -64,7 +64,7 @@ impl Watched {
         }
     }
 
-    /// Opens the stream where it stands.
+    /// Opens the stream at its position.
     async fn open(&self, position: &Position) -> Result<RawBatchCursor, Failure> {
         let mut stream = Document::new();
         let look_up = if self.keeps_images { "whenAvailable" } else { "updateLookup" };
@@ -123,11 +123,11 @@ impl StreamFeed {
         Self { watched, position, baseline: None, cursor: None, batch: None, quiet: 0, parts: None }
     }
 
-    /// The part of the collection that was there before, as long as there is any.
+    /// The next part of the documents that existed before, as long as there is any.
     async fn before(&mut self) -> Result<Option<FeedPage>, Failure> {
         if self.baseline.is_none() {
             let start = self.position.start.unwrap_or_default();
-            // The stream may begin long before this reading does, which a kill may have begun again.
+            // The stream may begin long before this reading, which a kill may have restarted.
             let now = self.watched.mongo.operation_time().await?.map_or(start, time);
             let begun = (start, now.max(start));
             self.baseline = Some(Baseline::of(&self.watched.mongo, &self.watched.scope, begun).await?);
@@ -141,12 +141,12 @@ impl StreamFeed {
         Ok(None)
     }
 
-    /// The next answer of the stream; `None` when that has ended.
+    /// The next answer of the stream; `None` when the stream has ended.
     async fn read(&mut self) -> Result<Option<FeedPage>, Failure> {
         if self.cursor.is_none() {
             self.parts = None;
             let mut cursor = self.watched.open(&self.position).await?;
-            // What comes with the opening says nothing of whether there is news, unless there is.
+            // The answer to the opening does not say whether there is news, unless it contains some.
             let first = cursor.next().await;
             let first = self.answer(first)?;
             self.cursor = Some(cursor);
@@ -178,14 +178,14 @@ impl StreamFeed {
         Ok(batch.map(Batch::new))
     }
 
-    /// Makes a page of what is left of an answer.
+    /// Makes a page of the rest of an answer.
     fn page(&mut self, mut batch: Batch) -> Result<FeedPage, Failure> {
         let mut body = FeedPage::OPEN.to_owned();
-        // All documents of an answer of Azure's carry one token, which is behind the last of them.
+        // All documents in an answer of Azure share one token, which is after the last of them.
         let most = if self.watched.is_ru() { usize::MAX } else { PAGE };
         let mut is_empty = true;
         self.quiet = if batch.is_empty()? { self.quiet } else { 0 };
-        // What a rename brought is read before the events behind it.
+        // The documents that a rename brought are read before the events after it.
         while body.len() < most && !self.position.baseline {
             let Some(raw) = batch.next()? else {
                 self.end_of(&batch);
@@ -225,16 +225,16 @@ impl StreamFeed {
         Ok(FeedPage::of(body))
     }
 
-    /// The whole answer was handed out.
+    /// The whole answer was consumed.
     fn end_of(&mut self, batch: &Batch) {
-        // The server's token of the end stands for the parts that have come so far as well.
+        // The server's token for the end also covers the parts that have arrived so far.
         if let (Some(token), None, false) = (batch.token(), &self.parts, self.position.ended) {
             self.position.pass(token);
         }
     }
 }
 
-/// Appends the item of an event and passes it; whether there is one.
+/// Appends the item of an event and advances past it; returns whether there is one.
 fn push(
     raw: &RawDocument,
     event: Result<Event<'_>, Odd>,
@@ -262,7 +262,7 @@ fn push(
     pushed
 }
 
-/// Puts the members of a part to those before it.
+/// Adds the members of a part to the earlier ones.
 fn add_part(parts: &mut RawDocumentBuf, raw: &RawDocument, is_last: bool) {
     for (name, value) in raw.iter().flatten() {
         let skipped = name.as_str() == "splitEvent" || (name.as_str() == "_id" && !is_last);
@@ -283,7 +283,8 @@ impl Feed for StreamFeed {
         if let Some(batch) = self.batch.take() {
             return self.page(batch);
         }
-        // A stream that has ended with its collection goes on behind that; one that ends at once is left alone for a while.
+        // A stream that ended with its collection continues after that; one that ends at once is left alone for a
+        // while.
         for _ in 0..2 {
             if let Some(page) = self.read().await? {
                 return Ok(page);
@@ -292,14 +293,14 @@ impl Feed for StreamFeed {
         Ok(FeedPage::of(FeedPage::OPEN.to_owned()))
     }
 
-    /// An empty page of Azure's may be one that was throttled.
+    /// An empty page from Azure may be one that was throttled.
     async fn is_caught_up(&mut self) -> Result<bool, Failure> {
         let Scope::Collection { database, collection } = &self.watched.scope else { return Ok(true) };
         let (true, Some(token)) = (self.watched.is_ru(), self.position.token()?) else { return Ok(true) };
         let now = ru::streams(&self.watched.mongo, database, collection, None).await?;
         match ru::is_up_to(&token, &now) {
             Some(answer) => Ok(answer),
-            // The server does not say: several empty pages in a row are as good a sign as there is.
+            // The server does not say: several empty pages in a row are the best sign there is.
             None => {
                 self.quiet += 1;
                 Ok(self.quiet >= QUIET)
@@ -312,7 +313,7 @@ impl Feed for StreamFeed {
     }
 
     fn waits(&self) -> bool {
-        // What Azure's answers at once need not be asked for again at once.
+        // Azure answers at once, but need not be asked again at once.
         !self.watched.is_ru()
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     cosmos::{Failure, Feed, FeedMode, FeedRange, FeedSource, FeedStart, Shard},
 };
 
-/// How long the server waits for news before it sends an empty page, and how long where somebody waits for that.
+/// How long the server waits for news before it sends an empty page, and how long when a caller waits for that page.
 const WAIT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -45,7 +45,7 @@ pub enum Scope {
     },
     /// All collections of a database.
     Database(String),
-    /// All databases but the server's own.
+    /// All databases except the server's own.
     Deployment,
 }
 
@@ -64,8 +64,8 @@ pub enum BadScope {
 }
 
 impl Scope {
-    /// What is watched when these names are given. An empty one, such as a variable of a script that is not set, must not
-    /// widen that.
+    /// What is watched when these names are given. An empty name, such as an unset variable of a script, must not widen
+    /// that.
     ///
     /// # Errors
     /// When a name is empty, or the collection's database is not named.
@@ -89,17 +89,18 @@ pub struct Stream {
     scope: Scope,
     key_paths: KeyPaths,
     with_bytes: bool,
-    /// The collection keeps what documents were after each change, which then need not be looked up.
+    /// Whether the collection keeps what documents were after each change, so that they need not be looked up.
     keeps_images: bool,
     clock: Arc<dyn Clock>,
     wait: Duration,
 }
 
 impl Stream {
-    /// Asks the server how the collection keeps its documents. `with_bytes`: the documents' own bytes go along.
+    /// Asks the server how the collection keeps its documents. With `with_bytes`, the documents' own bytes are
+    /// included.
     ///
     /// # Errors
-    /// When the server does not answer, or cannot be watched so far.
+    /// When the server does not answer, or the scope cannot be watched.
     pub async fn open(mongo: Mongo, scope: Scope, with_bytes: bool, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         if mongo.dialect == Dialect::CosmosRu && !matches!(scope, Scope::Collection { .. }) {
             return Err(Failure::invalid(
@@ -117,13 +118,13 @@ impl Stream {
         Ok(Self { mongo, scope, key_paths: KeyPaths::id(), with_bytes, keeps_images, clock, wait: WAIT })
     }
 
-    /// The same for who only looks whether there is news.
+    /// The same, for callers that only check whether there is news.
     #[must_use]
     pub fn impatient(self) -> Self {
         Self { wait: LOOK, ..self }
     }
 
-    /// What of the changes it delivers.
+    /// Which changes it delivers.
     pub fn mode(&self) -> FeedMode {
         self.mongo.dialect.mode()
     }
@@ -138,12 +139,12 @@ impl Stream {
         !self.keeps_images && self.mongo.dialect != Dialect::CosmosRu
     }
 
-    /// Where a stream begins that has no position yet.
+    /// Where a stream without a position begins.
     async fn beginning(&self, range: &FeedRange, start: FeedStart) -> Result<Position, Failure> {
-        // A place in the stream that is neither before nor after what is there now.
+        // A position that is neither before nor after what exists now.
         let now = async || {
             let now = self.mongo.operation_time().await?.map(time);
-            // Azure's has no time of its own; whole seconds of this machine, less what it may be ahead.
+            // Azure has no time of its own: whole seconds of this machine, minus what it may be ahead.
             let clock = || (seconds(PointInTime::from_epoch(self.clock.now().timestamp() - 2)), 0);
             Ok::<_, Failure>(now.map_or_else(clock, |(seconds, increment)| (seconds, increment + 1)))
         };
@@ -202,7 +203,7 @@ impl FeedSource for Stream {
         }
     }
 
-    /// A collection that is dropped and made again is the same to a stream.
+    /// A collection that is dropped and recreated is the same to a stream.
     fn rid(&self) -> &str {
         "mongodb"
     }

@@ -1,4 +1,4 @@
-//! Where a stream stands, as a checkpoint keeps it.
+//! The position of a stream, as a checkpoint keeps it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bson::{Document, RawDocument, RawDocumentBuf, Timestamp};
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::cosmos::Failure;
 
-/// Seconds, and the number of the operation in them.
+/// Seconds, and the number of the operation within the second.
 pub(super) type Time = (u32, u32);
 
-/// Where a stream stands.
+/// The position of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Position {
-    /// The documents that are there already come first.
+    /// Whether the existing documents come first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub baseline: bool,
     /// The stream begins with the operations of this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Time>,
-    /// The token of what was delivered last: a document of BSON, base64.
+    /// The token of what was delivered last: a BSON document in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// Whether the stream ended with that token, and begins anew behind it.
+    /// Whether the stream ended with that token, and begins anew after it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
-    /// The time of the last change: those of one transaction share it ...
+    /// The time of the last change. Changes of one transaction share it ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Time>,
-    /// ... and are told apart by their number.
+    /// ... and are distinguished by their number.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub same: u32,
 }
@@ -69,12 +69,12 @@ impl Position {
         (self.start, self.baseline, self.ended) = (None, false, false);
     }
 
-    /// The documents that came with an event of this time, which was passed, are to be read before what is behind it.
+    /// The documents that came with an event of this time, which was consumed, are to be read before what follows it.
     pub fn fill(&mut self, time: Time) {
         (self.baseline, self.start) = (true, Some(time));
     }
 
-    /// The number of a change among those of its time.
+    /// The number of a change among those with the same time.
     pub fn number(&mut self, time: Time) -> u32 {
         self.same = if self.last == Some(time) { self.same + 1 } else { 0 };
         self.last = Some(time);

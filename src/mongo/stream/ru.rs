@@ -1,4 +1,4 @@
-//! What is special of Azure Cosmos DB for MongoDB with request units: its pipeline, and its tokens.
+//! The peculiarities of Azure Cosmos DB for MongoDB with request units: its pipeline and its tokens.
 
 use bson::{Bson, Document, RawDocument, Timestamp, doc, rawdoc};
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use crate::{
     mongo::{Mongo, failure::is_unknown_command},
 };
 
-/// What it insists on behind `$changeStream`; any other pipeline is refused.
+/// What it requires after `$changeStream`; any other pipeline is refused.
 pub(super) fn pipeline() -> [Document; 2] {
     [
         doc! { "$match": { "operationType": { "$in": ["insert", "update", "replace"] } } },
@@ -16,7 +16,7 @@ pub(super) fn pipeline() -> [Document; 2] {
     ]
 }
 
-/// What a token says: the text in its `_data`.
+/// The content of a token: the text in its `_data`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Token {
@@ -40,20 +40,20 @@ fn read(token: &RawDocument) -> Option<Token> {
     serde_json::from_slice(token.get_binary("_data").ok()?.bytes).ok()
 }
 
-/// How far the partition is read: its log sequence number.
+/// How far the partition was read: its log sequence number.
 pub(super) fn state_of(token: &RawDocument) -> Option<String> {
     let state = read(token)?.continuation.into_iter().next()?.state?;
     let digits: String = state.chars().filter(char::is_ascii_digit).collect();
     (!digits.is_empty()).then_some(digits)
 }
 
-/// The part of the keys that a token is of.
+/// The part of the keys that a token belongs to.
 fn range_of(token: &RawDocument) -> Option<FeedRange> {
     let bounds = read(token)?.continuation.into_iter().next()?.feed_range?;
     FeedRange::parse(&bounds.min, &bounds.max).ok()
 }
 
-/// Whether a token is no older than the one of its partition among those of now; `None` when the server does not say.
+/// Whether a token is no older than its partition's current one; `None` when the server does not say.
 pub(super) fn is_up_to(token: &Document, now: &[(FeedRange, Document)]) -> Option<bool> {
     let state = |token: &Document| state_of(&raw(token))?.parse::<u64>().ok();
     let range = range_of(&raw(token));
@@ -61,8 +61,8 @@ pub(super) fn is_up_to(token: &Document, now: &[(FeedRange, Document)]) -> Optio
     Some(state(token)? >= state(&current?.1)?)
 }
 
-/// The streams of a collection that can be read in parallel, one for each partition, with the tokens they begin at, or those
-/// of now without a time. Empty where the server does not hand out any.
+/// The streams of a collection that can be read in parallel, one for each partition, with the tokens at which they
+/// begin, or the current ones without a time. Empty when the server does not hand out any.
 pub(super) async fn streams(
     mongo: &Mongo,
     database: &str,
@@ -90,7 +90,7 @@ pub(super) async fn streams(
     Ok(streams)
 }
 
-/// A token as it is kept.
+/// A token in the form in which it is kept.
 pub(super) fn raw(token: &Document) -> bson::RawDocumentBuf {
     bson::RawDocumentBuf::try_from(token).unwrap_or_else(|_| rawdoc! {})
 }

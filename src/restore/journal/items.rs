@@ -19,13 +19,13 @@ use crate::{
 pub(super) enum Entry {
     /// A part of the plan's text: whole lines.
     Part { text: String },
-    /// The plan's head, once all parts are there. Without it nothing was restored; nor with no parts, in one of several
-    /// containers.
+    /// The plan's head, written once all parts are there. Without it nothing was restored; nor with no parts, for one
+    /// of several containers.
     Plan {
         head: Box<Head>,
         parts: usize,
         writes: usize,
-        /// When this use of the plan began, epoch seconds; journals of before it was noted had one use a plan.
+        /// When this use of the plan began, epoch seconds; older journals do not say, and had one use per plan.
         #[serde(default)]
         applied: Option<i64>,
     },
@@ -81,7 +81,7 @@ pub(super) fn wrong(problem: &str) -> Failure {
     Failure::invalid("read journal".into(), problem.to_owned())
 }
 
-/// All journal items of a restore share this, in the place of a document's id.
+/// All journal items of a restore share this in place of a document's id.
 pub(super) fn group_id(restore: &str) -> String {
     format!("restore~{restore}")
 }

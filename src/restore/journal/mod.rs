@@ -1,5 +1,5 @@
-//! The journal of a restore: its plan before the first write, its outcomes as they come. Kept as a local file and with
-//! the history, so that a restore can be undone from another machine, and after a kill.
+//! The journal of a restore: its plan before the first write, its outcomes as they arrive. It is kept in a local file
+//! and with the history, so that a restore can be undone from another machine, and after a kill.
 
 mod items;
 mod past;
@@ -35,16 +35,16 @@ use super::{
 use crate::clock::Clock;
 use crate::{cosmos::Failure, history::reading::HistoryReader};
 
-/// Bytes of plan text in one item of the history, a line more or less. Escapes included it stays below 64 KB, beyond
-/// which a byte costs more (published prices).
+/// Bytes of plan text in one item of the history, give or take a line. With escapes it stays below 64 KB, beyond which
+/// a byte costs more (published prices).
 const PART: usize = 48 * 1024;
-/// Parts that are written at the same time.
+/// Parts that are written concurrently.
 const PARTS_IN_FLIGHT: usize = 8;
-/// About how long an outcome is.
+/// The approximate length of an outcome.
 const OUTCOME: usize = 400;
 /// Outcomes in one item of the history.
 const GROUP: usize = 100;
-/// Groups of outcomes that may wait to be written into the history.
+/// Groups of outcomes that may wait to be written to the history.
 const WAITING: usize = 4;
 
 /// Why a journal cannot be written.
@@ -61,10 +61,10 @@ pub enum JournalError {
     /// The plan that is written into it.
     #[error("read the plan")]
     Plan(#[source] io::Error),
-    /// The history does not take it.
+    /// The history refuses it.
     #[error(transparent)]
     History(Failure),
-    /// The task that writes into the history ended by itself.
+    /// The task that writes to the history ended unexpectedly.
     #[error(transparent)]
     Writer(JoinError),
 }
@@ -76,14 +76,14 @@ pub struct Journal {
     /// Where this run's outcomes begin in the file.
     begun: u64,
     group: Vec<Outcome>,
-    /// Outcomes that the file did not take: of what was under way when it failed.
+    /// Outcomes that the file did not accept, of the steps in progress when it failed.
     unwritten: Vec<Outcome>,
     sender: mpsc::Sender<Vec<Outcome>>,
     writer: JoinHandle<Result<(), Failure>>,
 }
 
 impl Journal {
-    /// Writes the plan, to disk and into the history. Only then may anything be restored. `run` names this use of the
+    /// Writes the plan to disk and to the history. Only then may anything be restored. `run` names this use of the
     /// plan: each has a journal of its own.
     ///
     /// # Errors
@@ -134,12 +134,12 @@ impl Journal {
         &self.path
     }
 
-    /// Notes that steps are begun, on disk: what has neither this mark nor an outcome was not done by this run.
+    /// Notes on disk that steps are begun: a step with neither this mark nor an outcome was not done by this run.
     pub fn intents(&self) -> io::Result<Intents> {
         Ok(Intents { file: self.file.try_clone()? })
     }
 
-    /// Notes an outcome, on disk at once, in the history soon. False when the history does not take it any more:
+    /// Notes an outcome, on disk at once and in the history soon. Returns false when the history no longer accepts it:
     /// [`Journal::finish`] says why.
     ///
     /// # Errors
@@ -154,12 +154,12 @@ impl Journal {
         added.map(|()| is_taken)
     }
 
-    /// Writes what is waiting; everything is in the history when this returns.
+    /// Writes what is waiting; when this returns, everything is in the history.
     ///
     /// # Errors
     /// When the service refuses.
     pub async fn finish(self) -> Result<(), JournalError> {
-        // Best effort on top of what is in the page cache already.
+        // Best effort, beyond what is already in the page cache.
         let _ = self.file.sync_all();
         if !self.group.is_empty() {
             let _ = self.sender.send(self.group).await;
@@ -178,11 +178,11 @@ impl Journal {
     }
 }
 
-/// Notes in a history that a restore of several containers is under way, before anything of it is written anywhere: so that it
-/// is undone from whichever of them, wherever it was killed. [`Journal::begin`] puts the plan in its place.
+/// Notes in a history that a restore of several containers is in progress, before any of it is written anywhere, so
+/// that it can be undone from any of them, wherever it was killed. [`Journal::begin`] replaces it with the plan.
 ///
 /// # Errors
-/// When the history does not take it.
+/// When the history refuses.
 pub(super) async fn announce(
     head: &Head,
     run: &str,
@@ -220,7 +220,7 @@ impl Intents {
     }
 }
 
-/// Adds a line or nothing: what is left of one on a full disk would be read as a part of the next.
+/// Adds a complete line or nothing: the rest of a line on a full disk would be read as a part of the next.
 fn add_line(mut file: &File, outcome: &Outcome) -> io::Result<()> {
     let mut line = serde_json::to_string(outcome).unwrap_or_default();
     line.push('\n');
@@ -251,14 +251,14 @@ fn parts(plan: &Plan) -> impl Iterator<Item = io::Result<String>> + '_ {
     })
 }
 
-/// Request units that the journal of a plan is expected to cost in the history.
+/// The estimated request units of a plan's journal in the history.
 pub fn forecast(plan: &Plan) -> f64 {
     let items = |bytes: usize, size: usize| (bytes / size) as f64 * write_ru(size) + write_ru(bytes % size);
     let size = usize::try_from(plan.size()).unwrap_or(usize::MAX);
     write_ru(1024) + items(size, PART) + items(plan.totals.writes * OUTCOME, GROUP * OUTCOME)
 }
 
-/// A run's outcomes: those in the local file, and those that it did not take.
+/// A run's outcomes: those in the local file, and those that it did not accept.
 #[derive(Debug, Clone)]
 pub struct Done {
     path: PathBuf,
@@ -267,7 +267,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// The outcomes, in the order they came.
+    /// The outcomes, in the order in which they arrived.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -292,7 +292,7 @@ impl Serialize for Done {
     }
 }
 
-/// The local file, with the plan in it, and where what comes next begins.
+/// The local file, with the plan in it, and where further lines begin.
 fn open(path: &Path, plan: &Plan) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -302,7 +302,7 @@ fn open(path: &Path, plan: &Plan) -> io::Result<(File, u64)> {
     // A plan names documents: nobody else on the machine may read it.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // What it leads to is somebody else's file, which would be cut off.
+    // A link leads to somebody else's file, which would be truncated.
     if path.is_symlink() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is a symbolic link"));
     }
@@ -315,7 +315,7 @@ fn open(path: &Path, plan: &Plan) -> io::Result<(File, u64)> {
     }
     let mut end = file.metadata()?.len();
     if !ends_a_line(path, end)? {
-        // A run was killed within a line. It is not needed: the history and the documents tell what was done.
+        // A run was killed within a line. The line is not needed: the history and the documents tell what was done.
         file.write_all(b"\n")?;
         end += 1;
     }

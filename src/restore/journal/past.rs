@@ -1,4 +1,4 @@
-//! A restore of before, as its journal tells it, and the steps that take it back.
+//! Reads an earlier restore from its journal, and the steps that take it back.
 
 use std::{
     collections::BTreeMap,
@@ -23,22 +23,22 @@ use crate::{
     },
 };
 
-/// A restore as its journal in the history tells it.
+/// A restore, according to its journal in the history.
 #[derive(Debug)]
 pub struct Past {
-    /// Which use of the plan.
+    /// The use of the plan.
     pub run: String,
-    /// The plan, checked.
+    /// The plan, verified.
     pub plan: Plan,
-    /// The outcome of each document, the last one it had.
+    /// The last outcome of each document.
     pub outcomes: BTreeMap<(String, String), Outcome>,
-    /// Whether every step that was begun is in the outcomes, with its mark when nothing more is known of it.
+    /// Whether every step that was begun is among the outcomes, with its mark when nothing more is known.
     pub marks: bool,
 }
 
 impl Past {
-    /// Adds what the local journal of the same run tells, when it is there: the outcomes that did not come into the
-    /// history any more, and which steps were begun at all.
+    /// Adds what the local journal of the same run says, if it exists: the outcomes that did not reach the history, and
+    /// which steps were begun at all.
     pub fn complete(&mut self, folder: &Path) {
         let path = folder.join(self.plan.head.journal_name(&self.run));
         let Ok(file) = File::open(path) else { return };
@@ -58,7 +58,7 @@ impl Past {
 /// Reads the journal of a restore from the history; `None` when there is none.
 ///
 /// # Errors
-/// When the service refuses, or the plan is not whole.
+/// When the service refuses, or the plan is incomplete.
 pub async fn read(changes: &dyn HistoryReader, restore: &str) -> Result<Option<Past>, Failure> {
     let book = JournalItems { changes, id: restore };
     let parts = match book.get(PLAN).await? {
@@ -85,7 +85,7 @@ pub async fn read(changes: &dyn HistoryReader, restore: &str) -> Result<Option<P
     Ok(Some(Past { run: restore.to_owned(), plan, outcomes, marks: false }))
 }
 
-/// The items with a restore's outcomes, oldest first, not yet understood.
+/// The items with a restore's outcomes, oldest first, not parsed yet.
 async fn outcome_groups(changes: &dyn HistoryReader, restore: &str) -> Result<Vec<String>, Failure> {
     let group = group_id(restore);
     let mut pages = changes.journal_items(Journals::Kind("outcomes", Some(&group)));
@@ -97,7 +97,7 @@ async fn outcome_groups(changes: &dyn HistoryReader, restore: &str) -> Result<Ve
     Ok(groups.into_iter().map(|(_, text)| text).collect())
 }
 
-/// The outcome of each document, the last one it had.
+/// The last outcome of each document.
 fn outcomes(groups: &[String]) -> Result<BTreeMap<(String, String), Outcome>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Item {
@@ -117,16 +117,16 @@ fn odd(error: &serde_json::Error) -> Failure {
     wrong(&format!("an item is not understood: {error}"))
 }
 
-/// A restore of the history in a line.
+/// A restore in the history, in one line.
 #[derive(Debug, Clone)]
 pub struct ListedRestore {
     /// Its id.
     pub id: String,
-    /// Its plan's head; `None`: of a format that this program does not know.
+    /// Its plan's head; `None` when this program does not know its format.
     pub head: Option<Head>,
-    /// When this use of the plan began, epoch seconds, when it is noted.
+    /// When this use of the plan began, epoch seconds, if noted.
     pub applied: Option<i64>,
-    /// Documents that were to be written; `None`: the journal does not say so in a way that this program knows.
+    /// Documents that were to be written; `None` when this program cannot read that.
     pub planned: Option<u64>,
     /// Documents that were written; `None` as above.
     pub written: Option<usize>,
@@ -166,7 +166,7 @@ pub async fn list(changes: &dyn HistoryReader) -> Result<Vec<ListedRestore>, Fai
     Ok(restores)
 }
 
-/// The step that takes an outcome back; `None` when this run wrote nothing: what was up to date already is somebody
+/// The step that takes an outcome back; `None` when this run wrote nothing: what was already as planned is somebody
 /// else's.
 pub fn inverse(outcome: &Outcome) -> Option<Step> {
     if outcome.fate != StepResult::Done {
@@ -205,7 +205,7 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
     })
 }
 
-/// The outcome of each document, the last one it had.
+/// The last outcome of each document.
 fn by_item(outcomes: impl IntoIterator<Item = Outcome>) -> BTreeMap<(String, String), Outcome> {
     let mut last = BTreeMap::new();
     outcomes.into_iter().for_each(|outcome| keep_last(&mut last, outcome));

@@ -1,4 +1,4 @@
-//! A plan that is written: its steps go to a temporary file, a few of them sorted first.
+//! A plan that is being written: its steps go to a temporary file, and a few of them are sorted first.
 
 use std::{
     fs::File,
@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 use super::{End, EndLine, Head, HeadLine, Plan, Totals};
 use crate::{change::record, restore::plan::Step};
 
-/// Plans of at most this many steps are in order of id and key; longer ones in the order they were found.
+/// Plans of at most this many steps are sorted by id and key; longer ones keep the order in which steps were found.
 pub(super) const SORTED: usize = 10_000;
 
-/// A plan that comes into being.
+/// A plan in progress.
 pub struct Draft {
     head: Head,
     out: Out,
@@ -26,7 +26,7 @@ impl Draft {
     /// Begins a plan.
     ///
     /// # Errors
-    /// When there is no place for temporary files.
+    /// When no temporary file can be made.
     pub fn new(head: Head) -> io::Result<Self> {
         let mut out = Out::new()?;
         out.line(&serde_json::to_string(&HeadLine { plan: &head })?)?;
@@ -65,7 +65,7 @@ impl Draft {
     }
 }
 
-/// A temporary file without a name, and the checksum of what is in it.
+/// An unnamed temporary file, and the checksum of its content.
 pub(super) struct Out {
     file: BufWriter<File>,
     hash: Sha256,

@@ -1,11 +1,11 @@
-//! What is said once in a plan.
+//! The head of a plan: what it says once.
 
 use serde::{Deserialize, Serialize};
 
 use super::BadPlan;
 use crate::restore::{apply::ApplyOptions, plan::PlanTarget};
 
-/// What is said once in a plan.
+/// The head of a plan: what it says once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Head {
@@ -16,9 +16,9 @@ pub struct Head {
     /// The restore that this one undoes.
     #[serde(default)]
     pub undoes: Option<String>,
-    /// For which containers.
+    /// The containers.
     pub place: PlanTarget,
-    /// The point in time, epoch seconds; of an undo none.
+    /// The point in time, epoch seconds; `None` for an undo.
     #[serde(default)]
     pub at: Option<i64>,
     /// Whether each document goes back to a version or a moment of its own.
@@ -30,14 +30,15 @@ pub struct Head {
     /// The archive that the versions come from, instead of the history; without a signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<String>,
-    /// Up to where the history was known to be complete, epoch seconds. `None`: nothing tells, or the plan does not
-    /// ask (a version by name, an archive, an undo, a fork). Plans of earlier releases say it only with `beyond`.
+    /// Up to when the history was known to be complete, epoch seconds. `None` when unknown, or when the plan does not
+    /// depend on it (a version by name, an archive, an undo, a fork). Plans of earlier releases only say it together
+    /// with `beyond`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frontier: Option<i64>,
     /// Whether the history is not known to be complete up to the point in time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub beyond: bool,
-    /// Most documents that may be deleted.
+    /// The largest number of documents that may be deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_deletes: Option<usize>,
     /// When the plan was made, epoch seconds.
@@ -45,10 +46,11 @@ pub struct Head {
     /// Which writes a revert takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_back: Option<TakesBack>,
-    /// Whether it brings the changes of a fork into the live documents; `at` is the moment that the fork began with.
+    /// Whether it brings the changes of a fork into the live documents; `at` is then the moment at which the fork
+    /// began.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fork: bool,
-    /// All containers of one restore, this one among them, when it is of several.
+    /// All containers of the restore, including this one, when there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub together: Vec<Pair>,
     /// How it is applied.
@@ -66,10 +68,10 @@ pub struct Pair {
 }
 
 impl Head {
-    /// Whether the plan was made for these containers.
+    /// Checks that the plan was made for these containers.
     ///
     /// # Errors
-    /// When it was not.
+    /// When it was made for others.
     pub fn check_place(&self, place: &PlanTarget) -> Result<(), BadPlan> {
         if self.place == *place {
             return Ok(());
@@ -77,7 +79,7 @@ impl Head {
         Err(BadPlan::OtherPlace { made_for: Box::new(self.place.clone()), place: Box::new(place.clone()) })
     }
 
-    /// What the local journal of a use of this plan is called.
+    /// The name of the local journal for a use of this plan.
     pub fn journal_name(&self, run: &str) -> String {
         if self.together.is_empty() { format!("{run}.jsonl") } else { format!("{run}~{}.jsonl", self.place.source) }
     }
@@ -91,7 +93,7 @@ pub struct TakesBack {
     pub from: i64,
     /// Up to and including this second.
     pub to: i64,
-    /// Of these, those that match.
+    /// Of these, only those that match.
     #[serde(default)]
     pub filter: Option<String>,
 }

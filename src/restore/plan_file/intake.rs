@@ -1,4 +1,4 @@
-//! A plan that is read, of a file that anybody may have edited.
+//! Reads a plan from a file that anybody may have edited.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{BadPlan, EndLine, Head, HeadLine, Plan, Totals, draft::Out};
 use crate::restore::plan::{PLAN_VERSION, PlanTarget, Step};
 
-/// A plan that is read: checked line by line and copied, so that what was checked is what is used.
+/// A plan that is being read: checked line by line and copied, so that exactly what was checked is used.
 pub(in crate::restore) struct Intake {
     head: Option<Head>,
     out: Out,
@@ -42,7 +42,7 @@ impl Intake {
         self.out.line(line).map_err(BadPlan::Copy)
     }
 
-    /// Whether the last line was taken.
+    /// Whether the trailer was read.
     pub(in crate::restore) fn is_whole(&self) -> bool {
         self.ended
     }
@@ -57,7 +57,7 @@ impl Intake {
     }
 }
 
-/// The first line. The format's version is looked at before anything else.
+/// The first line. The version of the format is checked before anything else.
 fn head(line: &str) -> Result<Head, BadPlan> {
     #[derive(Deserialize)]
     struct Version {

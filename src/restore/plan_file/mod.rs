@@ -24,7 +24,8 @@ pub use self::{
 };
 use super::plan::{Action, PlanTarget, Step};
 
-/// Longest line taken: a step names a few paths and notes; the text of a document, of 2 MB at most, is a string of JSON.
+/// The longest line that is accepted: a step names a few paths and notes; the text of a document, of 2 MB at most, is a
+/// JSON string.
 const MAX_LINE: u64 = 8 << 20;
 
 /// Sums over the steps.
@@ -87,27 +88,27 @@ pub(crate) struct EndLine {
     pub(crate) end: End,
 }
 
-/// The last line of a plan: how many steps there were, and the checksum of all bytes before it.
+/// The trailer of a plan: the number of steps, and the checksum of all bytes before it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct End {
     pub(crate) steps: usize,
     pub(crate) sha256: String,
 }
 
-/// The whole plan: computed once, shown, confirmed, and that value applied.
+/// The whole plan: computed once, shown, confirmed, and then applied exactly as it is.
 #[derive(Debug)]
 pub struct Plan {
-    /// What is said once.
+    /// Its head.
     pub head: Head,
-    /// Sums.
+    /// The totals.
     pub totals: Totals,
-    /// Its text. No name in any folder: nobody else can change it between confirmation and use.
+    /// Its text, in an unnamed file: nobody else can change it between confirmation and use.
     file: File,
     size: u64,
 }
 
 impl Plan {
-    /// The steps, one after the other.
+    /// The steps, one after another.
     pub fn steps(&self) -> impl Iterator<Item = io::Result<Step>> + '_ {
         let lines = BufReader::new(self.text()).lines().skip(1).take(self.totals.steps);
         lines.map(|line| serde_json::from_str(&line?).map_err(io::Error::from))
@@ -118,7 +119,7 @@ impl Plan {
         self.steps().filter(|step| step.as_ref().map_or(true, |s| s.action.writes()))
     }
 
-    /// The plan's file: its text with a checksum, so that an edited one is noticed.
+    /// The plan's file: its text with a checksum, so that a change is noticed.
     pub fn text(&self) -> impl Read + '_ {
         At { file: &self.file, offset: 0 }
     }
@@ -128,10 +129,11 @@ impl Plan {
         self.size
     }
 
-    /// Reads a plan's file, whole, before anything of it is used.
+    /// Reads a whole plan file, before any of it is used.
     ///
     /// # Errors
-    /// When it is no plan, of another format, edited, or made for other containers; each says what is wrong.
+    /// When it is not a plan, has another format, was changed, or was made for other containers; each error says what
+    /// is wrong.
     pub fn read(text: impl Read, place: Option<&PlanTarget>) -> Result<Self, BadPlan> {
         let mut intake = Intake::new().map_err(BadPlan::Copy)?;
         each_line(text, |line| intake.line(line, place))?;
@@ -142,7 +144,7 @@ impl Plan {
 /// Reads a plan's file line by line.
 ///
 /// # Errors
-/// When it cannot be read, a line is too long, or `each` says so.
+/// When it cannot be read, a line is too long, or `each` fails.
 pub(super) fn each_line(text: impl Read, mut each: impl FnMut(&str) -> Result<(), BadPlan>) -> Result<(), BadPlan> {
     let mut text = BufReader::new(text);
     let mut line = String::new();
@@ -152,14 +154,14 @@ pub(super) fn each_line(text: impl Read, mut each: impl FnMut(&str) -> Result<()
             Ok(0) => return Ok(()),
             Ok(_) if line.ends_with('\n') => each(line.trim_end_matches('\n'))?,
             Ok(n) if n as u64 == MAX_LINE => return Err(BadPlan::LongLine(MAX_LINE)),
-            // Without its end: cut off, or an editor took it away; only the trailer may be so.
+            // Without a line end: it was cut off, or an editor removed it; only the trailer may lack one.
             Ok(_) => each(&line)?,
             Err(e) => return Err(BadPlan::Read(e)),
         }
     }
 }
 
-/// As in the file, but one object: for programs.
+/// The same content as one object, for programs.
 impl Serialize for Plan {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -304,7 +306,7 @@ mod tests {
         assert_eq!(ids, ["a", "b", "c"]);
         assert_eq!(read.writing_steps().count(), 2);
         assert_eq!((read.totals.writes, read.totals.forecast), (2, 4.0));
-        // An editor's last line end makes no difference, anything else does.
+        // An editor's final line end makes no difference, anything else does.
         assert!(Plan::read(text.trim_end().as_bytes(), None).is_ok());
         let lines: Vec<&str> = text.lines().collect();
         let without_step = [lines[0], lines[1], lines[2], lines[4]].join("\n");

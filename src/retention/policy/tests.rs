@@ -1,4 +1,4 @@
-//! Which versions stay, and what is left behind of those that go.
+//! Which versions stay, and what remains of those that are removed.
 
 #![cfg(test)]
 
@@ -50,7 +50,7 @@ fn days_and_months_end_in_utc() {
         ["2026-09-30T23:59:59Z", "2026-10-31T23:59:59Z", "2026-11-17T23:59:59Z", "2026-11-18T23:59:59Z",]
     );
     assert_eq!(policy.at(NOW).earliest(), policy.at(NOW).points().next().unwrap());
-    // A span without end is no reason to panic.
+    // An endless span must not panic.
     let endless = Policy { within: i64::MAX, daily: Some(i64::MAX), monthly: Some(i64::MIN), drop_deleted: true };
     assert_eq!(endless.at(NOW).points().count(), 0);
 }
@@ -96,7 +96,7 @@ fn a_document_that_is_long_gone_is_forgotten_only_on_demand() {
     assert_eq!(reasons(month, &gone), ["day", "in-force"], "the last days of its life are kept");
 }
 
-/// What a restore would do: the plainest model, which plays the versions in order and stops.
+/// What a restore would do, by the simplest model: it plays the versions in order and stops.
 #[derive(Debug, PartialEq)]
 enum Answer {
     Document(String),
@@ -144,7 +144,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     })
 }
 
-/// Lives of one document one after the other, as the feed of all versions tells them.
+/// Successive lives of one document, as the feed of all versions delivers them.
 fn lives() -> impl Strategy<Value = Vec<Version>> {
     let ago = prop_oneof![0..100 * DAY, 20 * DAY..20 * DAY + 50];
     proptest::collection::vec((ago, 0..3u8), 0..20).prop_map(|mut all| {
@@ -180,16 +180,16 @@ proptest! {
             prop_assert_eq!(played(&versions, NOW), Answer::Nothing);
             return Ok(());
         }
-        // Each second of the window in which anything happened, the ones beside it, and the kept points.
+        // Each second of the window in which anything happened, its neighbours, and the kept points.
         let edges = versions.iter().flat_map(|v| [v.ts - 1, v.ts, v.ts + 1]);
         let window: Vec<i64> = edges.clone()
             .chain([kept.window, NOW]).chain(more.iter().map(|ago| NOW - ago))
             .filter(|t| *t >= kept.window).collect();
         for at in window.into_iter().chain(kept.points()) {
-            // What was unknown may not become known; nor anything else but what it was.
+            // What was unknown may not become known, nor anything become different.
             prop_assert_eq!(answered(&left, at), played(&versions, at), "{} of {:?}", at, decided);
         }
-        // Before: never `nothing` where there was something.
+        // Before that: never `nothing` where there was something.
         for at in edges.chain(more.iter().map(|ago| NOW - ago)) {
             let existed = matches!(played(&versions, at), Answer::Document(_));
             let first = left.iter().map(|v| v.ts).min().unwrap_or(i64::MAX);
@@ -199,8 +199,8 @@ proptest! {
         }
     }
 
-    /// Pruning twice removes nothing more, a prune that was interrupted anywhere can be finished by the next, and
-    /// what it left behind until then denies nothing.
+    /// Pruning twice removes nothing more; a prune that was interrupted anywhere is finished by the next; and what it
+    /// leaves behind until then denies nothing.
     #[test]
     fn running_it_again_finishes_it(
         versions in life(), policy in policy(), reached in 0..ROUNDS, done in any::<u16>(),
@@ -224,8 +224,8 @@ proptest! {
         prop_assert_eq!(left, expected);
     }
 
-    /// At no instant does what is left of a life, or what an interrupted prune leaves behind, say that there was no
-    /// document when there was one.
+    /// At no instant does what remains of a life, or what an interrupted prune leaves behind, deny a document that
+    /// existed.
     #[test]
     fn what_is_left_denies_no_document(
         versions in lives(), policy in policy(), reached in 0..=ROUNDS, done in any::<u32>(),

@@ -1,4 +1,4 @@
-//! What is told of each batch: its span, and its part of the figures.
+//! What is reported for each batch: its span, and its share of the metrics.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
 /// Upper bounds of the batch durations, seconds.
 const SECONDS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 120.0];
 
-/// What is counted of batches; every figure carries the function's name.
+/// The metrics of batches; every one carries the function's name.
 #[derive(Debug)]
 pub(super) struct BatchFigures {
     batches: Counter<u64>,
@@ -58,7 +58,7 @@ impl BatchFigures {
     }
 }
 
-/// One invocation under way.
+/// One invocation in progress.
 #[derive(Debug)]
 pub struct BatchSpan {
     pub(super) context: opentelemetry::Context,

@@ -1,4 +1,4 @@
-//! Which collector is told, by the standard's settings.
+//! Which collector receives telemetry, from the standard settings.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,10 +11,10 @@ const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
 const INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
 const SERVICE: &str = "OTEL_SERVICE_NAME";
-/// Named by the standard; the library reads it.
+/// Defined by the standard; the library reads it.
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 
-/// Which collector is told, and how.
+/// Which collector receives telemetry, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportConfig {
     pub(super) endpoint: Url,
@@ -74,7 +74,7 @@ impl ExportConfig {
         }))
     }
 
-    /// The address of one signal, as the standard builds it.
+    /// The address of one signal, built as the standard requires.
     pub(super) fn address(&self, signal: &str) -> String {
         let mut url = self.endpoint.clone();
         url.set_path(&format!("{}/v1/{signal}", self.endpoint.path().trim_end_matches('/')));
@@ -86,7 +86,7 @@ impl ExportConfig {
     }
 }
 
-/// `name=value,name=value`, values percent-encoded, as the standard has it.
+/// `name=value,name=value`, with percent-encoded values, as the standard defines it.
 fn headers(text: &str) -> Result<Vec<(String, Secret)>, ConfigError> {
     let wrong = |problem: String| {
         ConfigError::new(HEADERS, problem, "write name=value, with commas between several: api-key=...")

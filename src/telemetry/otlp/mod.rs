@@ -41,7 +41,7 @@ pub use self::{batch::BatchSpan, config::ExportConfig};
 
 /// How long one request to the collector may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the end of the process waits for the last spans and figures.
+/// How long the process waits at its end for the last spans and metrics.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// A running export.
@@ -54,7 +54,7 @@ pub struct Export {
 }
 
 impl Export {
-    /// Starts it when a collector is named. One that cannot be prepared is a warning: capture goes on without it.
+    /// Starts the export if a collector is named. One that cannot be set up is a warning: capture continues without it.
     ///
     /// # Errors
     /// When a setting is wrong.
@@ -62,7 +62,7 @@ impl Export {
         let Some(config) = ExportConfig::from_settings(settings)? else { return Ok(None) };
         match Self::open(&config) {
             Ok(export) => {
-                // The host alone: a path or a query may be a vendor's token.
+                // Only the host: a path or a query may hold a vendor's token.
                 info!(collector = config.endpoint.host_str(), service = config.service, "traces and metrics are sent");
                 Ok(Some(Arc::new(export)))
             }
@@ -92,7 +92,7 @@ impl Export {
             .build()?;
         let mut traces = SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(spans);
         if !config.obeys_sampler {
-            // The host's flag says whether the host records the trace, which is off without Application Insights.
+            // The host's flag says whether the host records the trace, which it does not without Application Insights.
             traces = traces.with_sampler(Sampler::AlwaysOn);
         }
         let traces = traces.build();
@@ -104,7 +104,7 @@ impl Export {
         Ok(Self { tracer: traces.tracer("cosmos-rewind"), traces, meters, batches })
     }
 
-    /// One invocation begins.
+    /// An invocation begins.
     pub fn batch(self: &Arc<Self>, function: &str, invocation: &str, parent: Option<TraceContext>) -> BatchSpan {
         let context = match parent {
             Some(parent) => opentelemetry::Context::new().with_remote_span_context(SpanContext::new(
@@ -133,7 +133,7 @@ impl Export {
         }
     }
 
-    /// Sends a follower's counters and lags from now on.
+    /// From now on sends a follower's counters and lags.
     pub fn follow(&self, follower: &str, metrics: Arc<Metrics>, ru: RuMeter) {
         let meter = self.meters.meter("cosmos-rewind");
         type Pick = fn(&Metrics) -> &std::sync::atomic::AtomicU64;
@@ -176,7 +176,7 @@ impl Export {
             .build();
     }
 
-    /// Sends what is left, for a few seconds at most. What comes later is dropped.
+    /// Sends what is left, for a few seconds at most. Anything later is dropped.
     pub async fn finish(&self) {
         let (traces, meters) = (self.traces.clone(), self.meters.clone());
         let farewell = tokio::task::spawn_blocking(move || {

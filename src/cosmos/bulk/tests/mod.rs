@@ -1,5 +1,5 @@
-//! The rules of bulk, against an account in memory that is as strict as the service: it takes a request only for the
-//! partition that an item lies in, and remembers what it was sent.
+//! Tests the rules of bulk against an account in memory that is as strict as the service: it takes a request only for
+//! the partition that an item lies in, and records what it was sent.
 #![cfg(test)]
 
 mod lost_answers;
@@ -46,7 +46,7 @@ struct Account {
     whole: Mutex<Faults>,
     /// For the operations on an id.
     of: Mutex<HashMap<String, Faults>>,
-    /// Whether the next answer is to the client library's second attempt: the one to its first was lost.
+    /// Whether the next answer is to the client library's second attempt: the answer to its first was lost.
     sent_before: AtomicBool,
 }
 
@@ -111,7 +111,7 @@ impl Account {
     }
 }
 
-/// Keys of one letter lie where the letter says.
+/// Keys lie where their first letter says.
 fn place_of(key: &PartitionKey) -> String {
     key.0.iter().map(|part| format!("{:02X}", part.to_json().as_str().unwrap().as_bytes()[0])).collect()
 }
@@ -274,7 +274,7 @@ async fn writes_of_one_item_are_carried_out_in_their_order_and_never_in_one_requ
     assert!(account.run(operations, None).await.iter().all(Result::is_ok));
     let last = || account.items.lock().unwrap()[&("[\"A\"]".to_owned(), "x".to_owned())]["n"].clone();
     assert_eq!(last(), 3);
-    // One that failed in passing is tried again: what comes after it waits.
+    // An operation that failed temporarily is tried again; what comes after it waits.
     account.of.lock().unwrap().insert("x".into(), [(200, 0), (429, 0)].into());
     let results =
         account.run(texts.iter().map(|text| of_x(text.as_bytes().into())).chain(other.upserts()).collect(), None).await;
@@ -290,7 +290,7 @@ async fn each_operation_has_its_own_outcome() {
     let conflicts =
         |result: &Result<_, Failure>| result.as_ref().is_err_and(|f| f.disposition == Disposition::Conflict);
     assert_eq!(results.iter().map(conflicts).collect::<Vec<_>>(), [true, true, true, false, false, false]);
-    // What is there and what is not.
+    // Items that exist, and items that do not.
     let mut operations = documents.operations(|_| Verb::Read);
     operations.push(Operation { id: "nothing".into(), ..operations[0].clone() });
     let read = account.run(operations, None).await;
@@ -308,7 +308,7 @@ async fn after_a_split_operations_go_to_the_new_partitions() {
     let results = account.run_with(&routes, &switch, documents.upserts(), None).await;
     assert!(results.iter().all(|result| result.as_ref().is_ok_and(|done| !done.written.created)), "{results:?}");
     assert_eq!(*account.asked.lock().unwrap(), [false, true]);
-    // A partition that is never found again is no endless loop.
+    // A partition that is never found again must not cause an endless loop.
     account.of.lock().unwrap().insert("doc-0".into(), std::iter::repeat_n((410, 1007), 1000).collect());
     let results = account.run_with(&routes, &switch, documents.upserts(), None).await;
     assert_eq!(results[0].as_ref().unwrap_err().disposition, Disposition::Transient);
@@ -342,7 +342,7 @@ async fn an_account_that_takes_no_such_request_is_written_to_one_by_one_from_the
         assert!(account.run_with(&routes, &switch, documents.upserts(), None).await.iter().all(Result::is_ok));
         assert_eq!(account.sizes(), [vec![30], vec![1; 60]].concat());
     }
-    // What says something else is no reason.
+    // Other answers are no reason.
     for status in [(400, 1001), (404, 1003), (404, 1002), (503, 0), (429, 0), (403, 0), (413, 0), (410, 0)] {
         let (account, routes, switch) = (two(), Routes::default(), Switch::new(true));
         account.whole.lock().unwrap().push_back(status);
