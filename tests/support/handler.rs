@@ -19,6 +19,8 @@ pub struct Handler {
     http: reqwest::Client,
     pub(super) log: Arc<Mutex<Vec<String>>>,
     pub(super) stderr: Arc<Mutex<Vec<String>>>,
+    /// They end with the streams that they read.
+    readers: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Handler {
@@ -64,12 +66,12 @@ impl Handler {
             }));
         }
         let http = super::http_client();
-        let mut handler = Self { child, port, http, log, stderr };
+        let mut handler = Self { child, port, http, log, stderr, readers };
         let start = Instant::now();
         loop {
             let answered = handler.http.get(handler.url("")).send().await.is_ok();
             if handler.child.try_wait().unwrap().is_some() {
-                readers.into_iter().for_each(|reader| reader.join().unwrap());
+                handler.read_to_the_end();
                 let taken = handler.log().iter().any(|line| line.contains("cannot listen on 127.0.0.1"));
                 assert!(taken, "the handler ended: {:#?}", handler.log());
                 return None;
@@ -155,11 +157,17 @@ impl Handler {
         assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
     }
 
-    /// The exit code, once it has one.
+    /// Waits for the last lines of a process that has ended.
+    fn read_to_the_end(&mut self) {
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+    }
+
+    /// The exit code, once it has one; then the log is complete.
     pub async fn exit_code(&mut self, patience: Duration) -> Option<i32> {
         let start = Instant::now();
         while start.elapsed() < patience {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.read_to_the_end();
                 return status.code();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
