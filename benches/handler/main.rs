@@ -4,6 +4,7 @@
 //! Not a criterion benchmark: what is measured is another process. CPU is the handler's own, from the kernel's
 //! scheduler statistics, so the load generator and the endpoint do not count.
 
+mod commands;
 mod forward;
 mod load;
 mod null;
@@ -71,6 +72,9 @@ struct Args {
     /// Count requests, bytes and request units of captured documents instead, in each layout and index policy
     #[arg(long)]
     ru: bool,
+    /// Measure `load` instead, with each write alone and packed
+    #[arg(long)]
+    load: bool,
     /// The program that only forwards bytes
     #[arg(long, hide = true)]
     forward: bool,
@@ -154,7 +158,13 @@ fn main() {
         return forward::run();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime");
-    runtime.block_on(async { if args.ru { ru::run(&args).await } else { compare(&args).await } });
+    runtime.block_on(async {
+        match () {
+            () if args.ru => ru::run(&args).await,
+            () if args.load => commands::load(&args).await,
+            () => compare(&args).await,
+        }
+    });
 }
 
 async fn compare(args: &Args) {
