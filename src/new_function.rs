@@ -80,7 +80,7 @@ pub enum LocalSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum NewFunctionError {
     /// The host does not accept this name for a function.
-    #[error("{0:?} is no function name")]
+    #[error("{0:?} is not a function name")]
     Name(String),
     /// A name with a `-` cannot be the prefix of app settings on Linux.
     #[error("{0:?} has a - in it, which names of app settings on Linux must not have")]
@@ -89,7 +89,7 @@ pub enum NewFunctionError {
     #[error("the all-versions feed cannot be read from the past")]
     NoPast,
     /// The value of this setting is not a valid name.
-    #[error("{setting}: {value:?} is no name of a container or database")]
+    #[error("{setting}: {value:?} is not a valid name for a container or database")]
     NoName {
         /// The setting.
         setting: String,
@@ -119,7 +119,7 @@ pub enum NewFunctionError {
         source: io::Error,
     },
     /// Another function with this name exists.
-    #[error("{0} is there already, and is not what would be written")]
+    #[error("{0} exists already, with other content")]
     Taken(PathBuf),
     /// A file cannot be written.
     #[error("cannot write {path}")]

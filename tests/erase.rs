@@ -247,7 +247,7 @@ async fn archives_lose_the_document_and_nothing_else() {
 
     std::fs::write(folder.join("archive/odd.json"), "{}").unwrap();
     let odd = app.run(&["erase", "--id", "other", "--pk", "p", "--yes", "--archive", "archive"]).await;
-    assert_eq!((odd.code, odd.stderr.contains("odd.json is no event of follow")), (1, true), "{odd:?}");
+    assert_eq!((odd.code, odd.stderr.contains("odd.json is not an event of follow")), (1, true), "{odd:?}");
 }
 
 /// All functions of an app share the place of dead letters.

@@ -323,7 +323,7 @@ async fn a_plan_of_a_fork_that_was_touched_or_is_of_something_else_is_refused() 
         (without(last), "texts of its documents are missing"),
         (without(last - 1), "edited or damaged"),
         (texts, "texts of its documents are missing"),
-        (format!("{text}{text}"), "not whole"),
+        (format!("{text}{text}"), "incomplete"),
     ] {
         std::fs::write(&path, &damaged).unwrap();
         let refused = shop.life.app.run(&["restore", "--plan", "plan.json", "--yes"]).await;

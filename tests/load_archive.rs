@@ -197,7 +197,7 @@ async fn what_is_no_archive_is_named_and_nothing_is_written() {
     archive(&folder.join("cut"), "1.jsonl.gz", &[event("x", "create", 1000, 1, 1)]);
     archive(&folder.join("empty"), "README.txt", &[]);
     for (archive, code, wanted) in [
-        ("damaged", 1, "1.jsonl line 2 is no event of follow"),
+        ("damaged", 1, "1.jsonl line 2 is not an event of follow"),
         ("timeless", 1, "1.json is an event without a time"),
         ("cut", 1, "1.jsonl.gz cannot be read"),
         ("empty", 2, "there is no .json, .jsonl or .jsonl.gz file"),

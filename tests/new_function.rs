@@ -84,13 +84,13 @@ async fn a_wrong_wish_is_named_and_nothing_is_written() {
         [&["new-function", "--name", name, "--source", source, "--changes", changes][..], more].concat()
     };
     for (args, problem) in [
-        (with("9lives", "orders", "c", &[]), "no function name"),
-        (with("../up", "orders", "c", &[]), "no function name"),
+        (with("9lives", "orders", "c", &[]), "not a function name"),
+        (with("../up", "orders", "c", &[]), "not a function name"),
         (with("my-orders", "orders", "c", &[]), "--name my_orders"),
         (with("F", "orders", "orders", &[]), "--changes: is the source container"),
         (with("F", "or/ders", "c", &[]), "--source: is not a valid resource name"),
-        (with("F", "%X%", "c", &[]), "--source: \"%X%\" is no container's"),
-        (with("F", "", "c", &[]), "--source: \"\" is no container's"),
+        (with("F", "%X%", "c", &[]), "--source: \"%X%\" is not a valid name"),
+        (with("F", "", "c", &[]), "--source: \"\" is not a valid name"),
         (with("F", "orders", "c", &["--leases", "c"]), "--leases: is the container"),
         (with("F", "o", "c", &["--mode", "all-versions", "--start-from-beginning"]), "cannot be read from the past"),
         (with("F", "o", "c", &["--app-root", "nowhere"]), "host.json: is not there"),

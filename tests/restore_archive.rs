@@ -178,7 +178,7 @@ async fn a_saved_plan_needs_its_archive_and_a_changed_archive_is_not_written() {
     std::fs::write(folder.join("p.plan"), format!("{body}{}\n", json!({"_end": {"steps": steps, "sha256": sum}})))
         .unwrap();
     let out = run(&["--from-archive", "a"]).await;
-    assert_eq!((out.code, out.stderr.contains("is no file of an archive")), (2, true), "{out:?}");
+    assert_eq!((out.code, out.stderr.contains("is not a file of an archive")), (2, true), "{out:?}");
     let at = at();
     let history = app.run(&["restore", "--all", "--at", &at, "--plan-out", "h.plan", "--dry-run"]).await;
     assert_eq!(history.code, 3, "{history:?}");
@@ -200,7 +200,7 @@ async fn what_is_no_archive_stops_before_anything_is_written() {
     let at = at();
     for (place, more, code, wanted) in [
         ("key", &["--all"][..], 1, "partition key of 2 components"),
-        ("damaged", &["--all"], 1, "line 1 is no event of follow"),
+        ("damaged", &["--all"], 1, "line 1 is not an event of follow"),
         ("stolen", &["--all"], 3, "of another id"),
         ("nowhere", &["--all"], 2, "--from-archive nowhere"),
         ("key", &["--where", "c.n = 1"], 2, "cannot be used with"),

@@ -90,7 +90,7 @@ pub enum NoDocument {
     #[error("has no document")]
     None,
     /// The event's document is not a JSON object.
-    #[error("has a document that is no JSON object")]
+    #[error("has a document that is not a JSON object")]
     NoObject,
     /// The event's document belongs to another item.
     #[error("has a document of another id or partition key")]
@@ -153,7 +153,7 @@ pub enum Problem {
     #[error("is longer than {} MiB", file::MAX_EVENT >> 20)]
     TooLong,
     /// It is not an event that `follow` wrote.
-    #[error("is no event of follow: {what} (column {column})")]
+    #[error("is not an event of follow: {what} (column {column})")]
     NotAnEvent {
         /// What kind of thing is wrong with it.
         what: &'static str,
@@ -161,10 +161,10 @@ pub enum Problem {
         column: usize,
     },
     /// It has neither a document nor a delete.
-    #[error("is no event of follow: it has no document and is no delete")]
+    #[error("is not an event of follow: it has no document and is no delete")]
     NoDocument,
     /// Its partition key is malformed.
-    #[error("is no event of follow: {0}")]
+    #[error("is not an event of follow: {0}")]
     Key(NoDocument),
     /// It cannot be turned back into an event.
     #[error(transparent)]

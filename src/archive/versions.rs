@@ -262,7 +262,7 @@ impl ArchiveFacts {
 
 /// Whether a name cannot be that of a file in an archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no file of an archive")]
+#[error("{0:?} is not a file of an archive")]
 pub struct NoFile(String);
 
 impl Archive {

@@ -111,7 +111,7 @@ pub enum FileError {
     #[error("is damaged: its checksum does not match")]
     Checksum,
     /// The moment in its trailer is malformed.
-    #[error("its trailer names the time {0:?}, which is none")]
+    #[error("its trailer has an invalid time: {0:?}")]
     Time(String),
     /// The caller wanted no more.
     #[error("was not read to its end")]

@@ -162,7 +162,7 @@ fn an_edited_text_is_read_and_what_is_wrong_is_named_with_its_place() {
         (r#"{"_id":1,"a":{"$numberInt":"5","$numberDouble":"7"}}"#, "/a: has more members than a value has"),
         (r#"{"_id":1,"a":{"$bson":{"type":"10","base64":"AA=="}}}"#, "/a: has bytes that are no value of this type"),
         (r#"{"_id":1,"a":{"$date":{"$numberLong":"1","b":2}}}"#, "/a: is not written as a value is"),
-        (r#"{"_id":1,"a":{"$date":"yesterday"}}"#, "/a: is no date"),
+        (r#"{"_id":1,"a":{"$date":"yesterday"}}"#, "/a: is not a date"),
         (r#"{"_id":1,"a\u0000":1}"#, "the document: has a zero in a name or an expression"),
         (r#"{"_id":1,"a":SECRET}"#, "/a: expected value at line 1 column 14"),
     ] {

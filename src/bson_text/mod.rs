@@ -21,7 +21,7 @@ const MOST_LEVELS: usize = 200;
 
 /// Bytes that are not a document, or a document without an `_id`, which MongoDB does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the bytes are no document of MongoDB: {0}")]
+#[error("the bytes are not a MongoDB document: {0}")]
 pub struct NotADocument(&'static str);
 
 /// A text that cannot be turned into a document.
@@ -99,7 +99,7 @@ fn alone(kind: u8, value: &[u8]) -> Result<bson::RawDocumentBuf, NoBson> {
 }
 
 fn no_value() -> NoBson {
-    NoBson::at("", "is no value of MongoDB")
+    NoBson::at("", "is not a value of MongoDB")
 }
 
 /// A fingerprint that stands for a document's bytes as an etag does: the first 32 hex digits of their SHA-256, in

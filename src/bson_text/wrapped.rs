@@ -119,13 +119,13 @@ pub(super) fn value<'de, A: MapAccess<'de>>(name: &str, state: &mut State, map: 
         }
         "$numberDouble" => {
             let text: Text<'de> = map.next_value()?;
-            let number = double(&text.0).ok_or_else(|| state.wrong::<A::Error>("is no floating point number"))?;
+            let number = double(&text.0).ok_or_else(|| state.wrong::<A::Error>("is not a floating point number"))?;
             Ok(write(state, DOUBLE, &number.to_le_bytes()))
         }
         "$numberDecimal" => {
             let text: Text<'de> = map.next_value()?;
             let number =
-                decimal(&text.0).ok_or_else(|| state.wrong::<A::Error>("is no decimal number of 34 digits"))?;
+                decimal(&text.0).ok_or_else(|| state.wrong::<A::Error>("is not a decimal number of 34 digits"))?;
             Ok(write(state, DECIMAL, &number.bytes()))
         }
         "$oid" => {
@@ -134,7 +134,7 @@ pub(super) fn value<'de, A: MapAccess<'de>>(name: &str, state: &mut State, map: 
             Ok(write(state, OBJECT_ID, &id))
         }
         "$date" => {
-            let date = map.next_value::<Date>()?.0.ok_or_else(|| state.wrong::<A::Error>("is no date"))?;
+            let date = map.next_value::<Date>()?.0.ok_or_else(|| state.wrong::<A::Error>("is not a date"))?;
             Ok(write(state, DATE, &date.to_le_bytes()))
         }
         "$symbol" => {
@@ -192,7 +192,7 @@ fn rare<'de, A: MapAccess<'de>>(name: &str, state: &mut State, map: &mut A) -> R
             1 => Ok(if name == "$minKey" { MIN_KEY } else { MAX_KEY }),
             _ => Err(state.wrong("can only be 1")),
         },
-        _ => Err(state.wrong("is no value")),
+        _ => Err(state.wrong("is not a value")),
     }
 }
 
@@ -245,7 +245,7 @@ fn number<'de, N: FromStr, A: MapAccess<'de>>(state: &mut State, map: &mut A, pr
 }
 
 fn base64<'de, A: MapAccess<'de>>(state: &mut State, text: &str) -> Result<Vec<u8>, A::Error> {
-    STANDARD.decode(text).map_err(|_| state.wrong("is no base64"))
+    STANDARD.decode(text).map_err(|_| state.wrong("is not base64"))
 }
 
 fn hex(text: &str) -> Option<u8> {

@@ -33,14 +33,14 @@ impl PartialEq for BadRecord {
 /// What is wrong with a record; displays as what follows its id.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordProblem {
-    /// It is no JSON object.
+    /// It is not a JSON object.
     #[error("is not a JSON object")]
     NotAnObject(#[source] serde_json::Error),
     /// The row that a query returned for it is malformed.
     #[error("is not understood")]
     Row(#[source] serde_json::Error),
     /// It is neither a record of this program nor one of the original demo.
-    #[error("is no record: it has neither _change nor _originalId and _ts")]
+    #[error("is not a record: it has neither _change nor _originalId and _ts")]
     NoRecord,
     /// Its `_change` is malformed.
     #[error("its _change is not understood")]
@@ -55,7 +55,7 @@ pub enum RecordProblem {
     #[error("has no _originalId")]
     NoDocumentId,
     /// The row that a query returned for it does not say which document it belongs to.
-    #[error("has no _originalId: it is no record of this program")]
+    #[error("has no _originalId: it is not a record of this program")]
     NotOurs,
     /// It does not say what happened.
     #[error("its _change has no op")]

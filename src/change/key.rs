@@ -49,7 +49,7 @@ impl KeyValue {
         let is_missing = || text.starts_with('{') && serde_json::from_str::<Empty>(text).is_ok();
         match Self::from_raw(raw) {
             Self::Undefined if !is_missing() => Err(format!(
-                "{text} is no component: write text, a number, true, false, null, or {{}} where there is none"
+                "{text} is not a component: write text, a number, true, false, null, or {{}} where there is none"
             )),
             value => Ok(value),
         }
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn what_can_be_no_key_is_not_the_key_of_documents_without_one() {
         for wrong in [r#"[["q"]]"#, r#"[{"a":1}]"#, "[[]]", "[1e400]", r#"["t1",{"a":null}]"#] {
-            assert!(PartitionKey::parse(wrong).unwrap_err().contains("is no component"), "{wrong}");
+            assert!(PartitionKey::parse(wrong).unwrap_err().contains("is not a component"), "{wrong}");
         }
         assert_eq!(PartitionKey::parse("[ { } ]").unwrap().0, [KeyValue::Undefined]);
     }

@@ -95,7 +95,7 @@ pub fn is_everything(record: &str) -> bool {
 /// Why two records cannot be combined.
 #[derive(Debug, thiserror::Error)]
 pub enum CompleteError {
-    /// One of them is no JSON object.
+    /// One of them is not a JSON object.
     #[error("a record is not a JSON object")]
     Json(#[from] serde_json::Error),
     /// The stored item is not a record.

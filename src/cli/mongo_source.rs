@@ -133,7 +133,8 @@ impl ConnectionArgs {
         })?;
         let dialect = self.dialect.as_deref().map(str::parse::<Dialect>).transpose();
         let named = self.dialect.as_deref().unwrap_or_default();
-        let dialect = dialect.map_err(|e| CliError::usage(format!("--dialect {named:?} is no kind of server"), e))?;
+        let dialect =
+            dialect.map_err(|e| CliError::usage(format!("--dialect {named:?} is not a kind of server"), e))?;
         let scope = Scope::of(self.database.clone(), self.collection.clone()).map_err(|bad| match bad {
             BadScope::EmptyDatabase => CliError::usage("--database is empty", "name one, or leave the flag out"),
             BadScope::EmptyCollection => CliError::usage("--collection is empty", "name one, or leave the flag out"),

@@ -157,7 +157,7 @@ pub(super) fn bad_list(bad: ListError) -> CliError {
             CliError::usage(format!("--ids-file {bad}"), "name all containers of the list with --containers")
         }
         ListError::NotAsked(other) => {
-            CliError::usage(format!("--ids-file: {other} is none of --containers"), "name it there too")
+            CliError::usage(format!("--ids-file: {other} is not one of --containers"), "name it there too")
         }
     }
 }

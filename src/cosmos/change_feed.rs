@@ -103,7 +103,7 @@ impl FeedRange {
     /// When a bound is not hexadecimal, or they are in the wrong order.
     pub fn parse(min: &str, max: &str) -> Result<Self, String> {
         let bound = |text: &str| {
-            EffectivePartitionKey::try_from(text).map_err(|_| format!("{text:?} is no bound of a feed range"))
+            EffectivePartitionKey::try_from(text).map_err(|_| format!("{text:?} is not a bound of a feed range"))
         };
         DriverFeedRange::new(bound(min)?, bound(max)?)
             .map(Self)

@@ -80,7 +80,7 @@ pub enum EraseError {
     #[error("cannot look for the document")]
     Cosmos(#[from] Failure),
     /// The partition key does not have one component for each path.
-    #[error("{key} is no full partition key of {container}, which is keyed {paths}")]
+    #[error("{key} is not a complete partition key of {container}, which is keyed {paths}")]
     Key {
         /// The key.
         key: PartitionKey,

@@ -79,7 +79,7 @@ pub enum CheckpointFileError {
     #[error(transparent)]
     Disk(io::Error),
     /// It has another content.
-    #[error("is no checkpoint")]
+    #[error("is not a checkpoint")]
     NotACheckpoint(#[source] serde_json::Error),
 }
 

@@ -61,7 +61,7 @@ pub enum NoText {
     /// Only the live document had it.
     #[error("it was changed meanwhile, and its version is not in the history yet")]
     Moved,
-    /// The live document is no JSON object.
+    /// The live document is not a JSON object.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// Its record cannot be used.

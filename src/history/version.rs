@@ -9,7 +9,7 @@ pub enum VersionError {
     #[error("the document has no version {0}")]
     None(String),
     /// Several versions have this name; an LSN occurs twice after a container was recreated.
-    #[error("{} versions are called {wanted}", records.len())]
+    #[error("{} versions match {wanted}", records.len())]
     Several {
         /// What the caller wrote.
         wanted: String,

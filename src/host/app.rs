@@ -171,10 +171,10 @@ pub enum AppFileError {
     #[error("is encrypted: run `func settings decrypt` first")]
     Encrypted,
     /// It is JSON, but not an object.
-    #[error("is no JSON object")]
+    #[error("is not a JSON object")]
     NotAnObject,
     /// It is a local.settings.json whose values are not in an object.
-    #[error("has a Values that is no object")]
+    #[error("has a Values that is not an object")]
     Values,
     /// It has another value for this setting.
     #[error("has another value for {0} already")]

@@ -70,7 +70,7 @@ pub enum Then {
 enum BadThen {
     #[error("{0} is {1}, neither text nor a number")]
     NoText(&'static str, Value),
-    #[error("it says more than one of before, version and at")]
+    #[error("it has more than one of before, version and at")]
     Several,
     #[error("it has the member {0}, which restore alone goes by: leave it out")]
     OfAnother(&'static str),

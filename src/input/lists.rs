@@ -25,7 +25,7 @@ pub enum ListError {
         own: String,
     },
     /// It names a container that was not requested.
-    #[error("{0} is none of the containers")]
+    #[error("{0} is not one of the containers")]
     NotAsked(String),
 }
 

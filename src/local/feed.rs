@@ -118,10 +118,10 @@ fn start_of(ask: &Ask) -> Result<Start, Box<Answer>> {
         (Some(token), _) => {
             let lsn = token.trim_start_matches("W/").trim_matches('"').parse();
             lsn.map(Start::After)
-                .map_err(|_| Box::new(Answer::bad_request("If-None-Match is no continuation of this change feed")))
+                .map_err(|_| Box::new(Answer::bad_request("If-None-Match is not a continuation of this change feed")))
         }
         (None, Some(time)) => time_of(time).map(Start::Time).ok_or_else(|| {
-            Box::new(Answer::bad_request("If-Modified-Since is no date: use the form of RFC 7231 or RFC 3339"))
+            Box::new(Answer::bad_request("If-Modified-Since is not a date: use the form of RFC 7231 or RFC 3339"))
         }),
         (None, None) => Ok(Start::Beginning),
     }

@@ -278,7 +278,7 @@ fn guid() -> String {
 }
 
 fn number(range_id: &str) -> Result<u32, LocalError> {
-    range_id.parse().map_err(|_| LocalError::Option(format!("{range_id} is no partition key range id: a number is")))
+    range_id.parse().map_err(|_| LocalError::Option(format!("{range_id} is not a partition key range id: a number is")))
 }
 
 async fn sweep(gateway: Arc<Gateway>, stop: CancellationToken) {

@@ -98,7 +98,7 @@ enum Place {
 
 /// Splits a JSON pointer into its parent and the last, unescaped, name.
 fn parent<'a>(document: &'a mut Value, path: &str) -> Result<(&'a mut Value, String), String> {
-    let (above, name) = path.rsplit_once('/').ok_or_else(|| format!("{path} is no path: it starts with /"))?;
+    let (above, name) = path.rsplit_once('/').ok_or_else(|| format!("{path} is not a path: it starts with /"))?;
     if name.is_empty() {
         return Err(format!("{path} names nothing"));
     }
@@ -149,7 +149,7 @@ fn increment(document: &mut Value, path: &str, by: &serde_json::Number) -> Resul
         return put(document, path, Value::Number(by.clone()), Place::Overwrite);
     };
     let Value::Number(number) = &*found else {
-        return Err(format!("what is at {path} is no number"));
+        return Err(format!("what is at {path} is not a number"));
     };
     let whole = number.as_i64().zip(by.as_i64()).and_then(|(number, by)| number.checked_add(by));
     *found = match whole {
@@ -197,7 +197,7 @@ mod tests {
         let refuse =
             |operation: Value| patched(json!({"id": "1", "s": "x", "l": [1]}), json!([operation])).unwrap_err();
         assert_eq!(refuse(json!({"op": "replace", "path": "/no", "value": 1})), "there is nothing at /no");
-        assert_eq!(refuse(json!({"op": "incr", "path": "/s", "value": 1})), "what is at /s is no number");
+        assert_eq!(refuse(json!({"op": "incr", "path": "/s", "value": 1})), "what is at /s is not a number");
         assert_eq!(refuse(json!({"op": "remove", "path": "/l/9"})), "there is nothing at /l/9");
         assert!(refuse(json!({"op": "explode", "path": "/s"})).contains("not understood"));
         assert!(patched(json!({}), json!([])).is_err());

@@ -139,7 +139,7 @@ mod tests {
         let conflicts = |keys: &UniqueKeys, document: Value| keys.conflicts(&epk, &document, &["two"]);
         assert!(conflicts(&keys, json!({"mail": "m"})));
         assert!(conflicts(&keys, json!({"mail": "x", "a": {"b": 1.0}, "n": 1})), "numbers are doubles");
-        assert!(!conflicts(&keys, json!({"mail": "x", "a": {"b": "1"}, "n": 1})), "text is no number");
+        assert!(!conflicts(&keys, json!({"mail": "x", "a": {"b": "1"}, "n": 1})), "text is not a number");
         assert!(!conflicts(&keys, json!({"mail": "M", "a": {"b": 1}})));
         assert!(!keys.conflicts(&epk, &one, &["one"]));
         assert!(!keys.conflicts(&Epk::parse("11").unwrap(), &one, &["two"]));

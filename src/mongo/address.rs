@@ -14,7 +14,7 @@ pub struct Address {
 
 /// A text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is no MongoDB address: write mongodb://HOST[:PORT]/ or mongodb+srv://HOST/")]
+#[error("is not a MongoDB address: write mongodb://HOST[:PORT]/ or mongodb+srv://HOST/")]
 pub struct NotAnAddress;
 
 /// Why the driver rejects an address.

@@ -34,7 +34,7 @@ async fn a_condition_or_a_list_that_makes_no_sense_is_refused_with_its_place() {
     for (line, says) in [
         (r#"{"id":"a","pk":"a","befor":"x"}"#, "line 2: unknown field `befor`"),
         (r#"{"id":"a"}"#, "line 2: missing field `pk` at column 10\n"),
-        (r#"{"id":"a","pk":"a","before":"x","at":1}"#, "line 2: it says more than one of"),
+        (r#"{"id":"a","pk":"a","before":"x","at":1}"#, "line 2: it has more than one of"),
         (r#"{"id":"a","pk":"a","at":"noon"}"#, "line 2, at"),
         (r#"{"id":"b","pk":"b","before":null}"#, "line 2: \"b\" goes back to something else"),
         ("nonsense", "line 2: expected"),

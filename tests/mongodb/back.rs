@@ -335,5 +335,5 @@ async fn a_history_of_another_collection_puts_nothing_into_this_one() {
     let shared = back.ends(2, &["follow", "--feed-range", "1/2", "--sink", "stdout"]).await;
     assert!(shared.stderr.contains("cannot be shared"), "{shared:?}");
     let strange = back.ends(2, &["follow", "--dialect", "oracle", "--sink", "stdout"]).await;
-    assert!(strange.stderr.contains("\"oracle\" is no kind of server"), "{strange:?}");
+    assert!(strange.stderr.contains("\"oracle\" is not a kind of server"), "{strange:?}");
 }

@@ -239,7 +239,7 @@ async fn a_list_may_name_documents_of_several_containers() {
         |container: &str, id: &str| format!("{{\"container\":\"{container}\",\"id\":\"{id}\",\"pk\":\"{id}\"}}\n");
     let both = format!("{}{}", line("orders", "order"), line("events", "event"));
     for (lines, containers, words) in [
-        (both.clone(), "events", "orders is none of --containers"),
+        (both.clone(), "events", "orders is not one of --containers"),
         ("{\"id\":\"event\",\"pk\":\"event\"}".to_owned(), BOTH, "line 1: missing field `container`"),
     ] {
         let refused = list(&lines, containers).await;
@@ -264,7 +264,7 @@ async fn a_revert_and_a_look_may_name_documents_of_several_containers() {
     let both = format!("{}{}", line("orders", "order"), line("events", "event"));
     let job = ["revert", "--containers", BOTH, "--from", &from, "--to", &to, "--ids-file", "-", "--yes"];
     for (lines, words) in [
-        (line("nowhere", "order"), "nowhere is none of --containers"),
+        (line("nowhere", "order"), "nowhere is not one of --containers"),
         ("{\"id\":\"event\",\"pk\":\"event\"}".to_owned(), "line 1: missing field `container`"),
     ] {
         let refused = two.app.run_with_input(&job, &lines).await;

@@ -17,7 +17,7 @@ impl From<NewFunctionError> for CliError {
     fn from(error: NewFunctionError) -> Self {
         match error {
             NewFunctionError::Name(name) => Self::usage(
-                format!("--name: {name:?} is no function name"),
+                format!("--name: {name:?} is not a function name"),
                 "use a letter, then letters, digits and _, 128 at most: --name CaptureOrders",
             ),
             NewFunctionError::Dash(name) => Self::usage(
@@ -29,7 +29,10 @@ impl From<NewFunctionError> for CliError {
                 "leave it out, and run `cosmos-rewind backfill` once the function is deployed",
             ),
             NewFunctionError::NoName { setting, value } => Self::usage(
-                format!("{}: {value:?} is no container's or database's name", flag_of(&setting).unwrap_or_default()),
+                format!(
+                    "{}: {value:?} is not a valid name for a container or database",
+                    flag_of(&setting).unwrap_or_default()
+                ),
                 "give the name itself, without %",
             ),
             NewFunctionError::Setting(e) => {

@@ -73,7 +73,7 @@ fn executable(app_root: &Path, description: &Value, findings: &mut Vec<Finding>)
     let path = app_root.join(named);
     match std::fs::metadata(&path) {
         Ok(found) if !found.is_file() => {
-            findings.push(Finding::failure(CHECK, format!("{named} is no file"), "name the program itself"));
+            findings.push(Finding::failure(CHECK, format!("{named} is not a file"), "name the program itself"));
         }
         #[cfg(unix)]
         Ok(found) if std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o111 == 0 => {

@@ -195,7 +195,7 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
         if !EVENT.starts_with(&begin) && begin.first() != Some(&0) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "its last line does not end, and is no event that was cut off: this is somebody else's file",
+                "its last line does not end, and is not an event that was cut off: this is somebody else's file",
             ));
         }
         file.set_len(end)?;

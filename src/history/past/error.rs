@@ -62,7 +62,7 @@ pub enum LookError {
     /// There is no source container, so nothing is live.
     #[error("cannot open the source")]
     NoSource(#[source] Failure),
-    /// The live document is no JSON object.
+    /// The live document is not a JSON object.
     #[error("the live document is not understood: {0}")]
     NotJson(serde_json::Error),
     /// A row of the report cannot be parsed.

@@ -263,7 +263,7 @@ impl Container {
         let mut bytes = base64.decode(self.rid().replace('-', "/")).unwrap_or_default();
         bytes.extend((log.lsn() + 1).to_le_bytes());
         let rid = base64.encode(bytes).replace('/', "-");
-        let own = document.text.trim_end().strip_suffix('}').ok_or("it is no JSON object")?;
+        let own = document.text.trim_end().strip_suffix('}').ok_or("it is not a JSON object")?;
         let comma = if own.trim_end().ends_with('{') { "" } else { "," };
         let (database, etag) = (self.database_rid(), Value::from(etag));
         Ok(format!(

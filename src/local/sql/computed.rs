@@ -15,7 +15,7 @@ pub(in crate::local) fn check(properties: &Value) -> Result<(), String> {
     if properties.is_null() {
         return Ok(());
     }
-    for property in properties.as_array().ok_or_else(|| invalid("is no array"))? {
+    for property in properties.as_array().ok_or_else(|| invalid("is not an array"))? {
         let name = property["name"].as_str().filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| invalid("has one without a name"))?;
         let query = property["query"].as_str().ok_or_else(|| invalid("has one without a query"))?;

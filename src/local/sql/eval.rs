@@ -190,7 +190,7 @@ fn index_of(number: &Number) -> Option<usize> {
     }
 }
 
-/// A number as the service writes it: without a fraction where there is none. `None` when it is no number.
+/// A number as the service writes it: without a fraction where there is none. `None` when it is not a number.
 pub(super) fn number(value: f64) -> Option<Value> {
     if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 && !(value == 0.0 && value.is_sign_negative()) {
         return Some((value as i64).into());

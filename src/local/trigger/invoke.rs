@@ -197,7 +197,7 @@ fn judge(status: u16, content_type: &str, body: &[u8]) -> Verdict {
                 logs.into_iter().flatten().map(|line| line.as_str().map_or_else(|| line.to_string(), str::to_owned));
             Verdict::Succeeded(lines.collect())
         }
-        Ok(_) => Verdict::Failed("the handler's answer is no JSON object".into()),
+        Ok(_) => Verdict::Failed("the handler's answer is not a JSON object".into()),
         Err(error) => Verdict::Failed(format!("the handler's answer is no JSON: {error}")),
     }
 }

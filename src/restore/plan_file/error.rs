@@ -29,10 +29,10 @@ pub enum BadPlan {
     #[error("was edited or damaged, its checksum does not match: make a new plan")]
     Edited,
     /// It was cut off.
-    #[error("is not whole, its last line is missing: make a new plan")]
+    #[error("is incomplete, its last line is missing: make a new plan")]
     CutOff,
     /// Its file lacks texts that its steps take values from.
-    #[error("is not whole, the texts of its documents are missing: make a new plan")]
+    #[error("is incomplete, the texts of its documents are missing: make a new plan")]
     NoTexts,
     /// Its file holds plans of several restores.
     #[error("has plans that were not made together: make a new plan")]

@@ -97,7 +97,7 @@ fn headers(text: &str) -> Result<Vec<(String, Secret)>, ConfigError> {
         let name = name.trim();
         let fine = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if name.is_empty() || !name.bytes().all(fine) {
-            return Err(wrong(format!("the name in part {} is no header's", nth + 1)));
+            return Err(wrong(format!("the name in part {} is not a header name", nth + 1)));
         }
         let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8_lossy();
         if value.is_empty() || !value.bytes().all(|b| (b' '..=b'~').contains(&b)) {

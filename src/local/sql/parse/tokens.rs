@@ -74,7 +74,7 @@ pub(super) fn number(text: &str) -> Result<(Value, &str), SqlError> {
     let value = match word.parse::<i64>() {
         Ok(whole) => Value::from(whole),
         Err(_) => {
-            word.parse::<f64>().ok().and_then(number_of).ok_or_else(|| invalid(format!("{word} is no number")))?
+            word.parse::<f64>().ok().and_then(number_of).ok_or_else(|| invalid(format!("{word} is not a number")))?
         }
     };
     Ok((value, &text[end..]))

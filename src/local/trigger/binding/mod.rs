@@ -208,7 +208,7 @@ impl FunctionBinding {
             return Err("direction: a trigger has \"in\"".into());
         }
         if !is_binding_name(&trigger.name) {
-            return Err(format!("name: \"{}\" is no binding name: a letter, then letters and digits", trigger.name));
+            return Err(format!("name: \"{}\" is not a binding name: a letter, then letters and digits", trigger.name));
         }
         let resolve = |field: &str, text: &str| resolve(field, text, settings);
         let database = resolve("databaseName", &trigger.database_name)?;
