@@ -63,6 +63,7 @@ pub mod mongo;
 pub mod new_function;
 pub mod outcomes;
 pub mod populate;
+mod private_file;
 pub mod progress;
 pub mod projection;
 pub mod provision;

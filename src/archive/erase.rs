@@ -17,7 +17,7 @@ use super::{
     get,
     index::each_file,
 };
-use crate::{blob::BlobContainer, change::key::ItemKey, follow::Locked};
+use crate::{blob::BlobContainer, change::key::ItemKey, follow::Locked, private_file};
 
 /// The events of a document that were found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -125,11 +125,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut new = options.open(&part)?;
+    let mut new = private_file::options().write(true).create_new(true).open(&part)?;
     let replaced = new.write_all(content).and_then(|()| new.sync_all()).and_then(|()| fs::rename(&part, path));
     if replaced.is_err() {
         let _ = fs::remove_file(&part);

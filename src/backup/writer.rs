@@ -14,7 +14,7 @@ use super::{
     file::{FORMAT, Line, MAX_LINE, Trailer, one_line},
     out::Out,
 };
-use crate::change::record;
+use crate::{change::record, private_file};
 
 /// A file that appears as a whole or not at all. Until it is complete it is called `FILE.part`, and `FILE.part.json`
 /// beside it says how much of it is valid: an interrupted backup resumes from there.
@@ -52,14 +52,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Only the owner may read such a file.
-fn private() -> std::fs::OpenOptions {
-    let mut options = File::options();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
 fn is_gzip(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"))
 }
@@ -81,7 +73,7 @@ impl Writer {
             return exists("it exists already".into());
         }
         let (part, progress) = (with_suffix(path, ".part"), with_suffix(path, ".part.json"));
-        let begun = private().read(true).write(true).create_new(true).open(&part);
+        let begun = private_file::options().read(true).write(true).create_new(true).open(&part);
         let is_there = matches!(&begun, Err(e) if e.kind() == io::ErrorKind::AlreadyExists);
         let file = if is_there { File::options().read(true).write(true).open(&part)? } else { begun? };
         if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
@@ -181,7 +173,7 @@ impl Writer {
         let progress = Checkpoint { v: FORMAT, bytes: self.good, documents: self.documents, state };
         let new = with_suffix(&self.progress, ".new");
         let text = serde_json::to_vec(&progress)?;
-        let mut file = private().write(true).create(true).truncate(true).open(&new)?;
+        let mut file = private_file::options().write(true).create(true).truncate(true).open(&new)?;
         let kept = file.write_all(&text).and_then(|()| file.sync_all());
         let kept = kept.and_then(|()| std::fs::rename(&new, &self.progress));
         if kept.is_err() {

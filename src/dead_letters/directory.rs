@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{DeadLetterError, StoreError};
+use crate::private_file;
 
 /// How the name of an incomplete file ends.
 const PART: &str = ".part";
@@ -98,11 +99,7 @@ impl Directory {
 pub(crate) fn replace_file(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
     let part = folder.join(format!(".{name}.{:016x}{PART}", rand::random::<u64>()));
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let result = options.open(&part).and_then(|mut file| {
+    let result = private_file::options().write(true).create_new(true).open(&part).and_then(|mut file| {
         file.write_all(text)?;
         file.sync_all()?;
         std::fs::rename(&part, folder.join(name))?;

@@ -1,13 +1,13 @@
 //! Removes every mention of one item from the local journals of restores.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, BufRead as _, BufReader, BufWriter, Write as _},
     path::{Path, PathBuf},
 };
 
 use super::journals::{JournalMentions, Scan};
-use crate::{change::key::ItemKey, restore::plan_file::EndLine};
+use crate::{change::key::ItemKey, private_file, restore::plan_file::EndLine};
 
 /// The local journals in a folder that name the item, by one of its keys; with `remove` they are rewritten without it.
 ///
@@ -40,11 +40,7 @@ fn in_file(path: &Path, items: &[ItemKey], remove: bool) -> io::Result<u64> {
     let (end, mut part) = (scan.new_end(), path.as_os_str().to_owned());
     part.push(".part");
     let part = PathBuf::from(part);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut out = BufWriter::new(options.open(&part)?);
+    let mut out = BufWriter::new(private_file::options().write(true).create(true).truncate(true).open(&part)?);
     let mut again = Scan::default();
     each_line(path, |line, bytes| {
         let is_end = again.end.is_none() && serde_json::from_str::<EndLine>(line).is_ok();

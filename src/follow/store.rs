@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     cosmos::{Container, Disposition, Failure, Retry, Status},
     dead_letters::replace_file,
+    private_file,
 };
 
 /// How often a stand-by checks.
@@ -229,11 +230,8 @@ async fn acquire_file(
     let fail = |problem| CheckpointError::File { path: path.display().to_string(), problem };
     let mut name = path.file_name().ok_or_else(|| fail(CheckpointFileError::NoName))?.to_owned();
     name.push(".lock");
-    let mut options = File::options();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let lock = options.open(path.with_file_name(name)).map_err(|e| fail(CheckpointFileError::Lock(e)))?;
+    let lock = private_file::options().write(true).create(true).truncate(false).open(path.with_file_name(name));
+    let lock = lock.map_err(|e| fail(CheckpointFileError::Lock(e)))?;
     let mut told = false;
     loop {
         match lock.try_lock() {

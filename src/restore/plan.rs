@@ -108,19 +108,11 @@ impl Step {
         let by_etag = live.map(|etag| id_of_version(&item.id, etag));
         let record = saved.map(|saved| &saved.record_id).filter(|record| Some(*record) != by_etag.as_ref());
         Self {
-            id: item.id.clone(),
-            pk: item.partition_key.to_json(),
-            action,
             version,
             live: live.map(String::from),
             saved: saved.is_some(),
             record: record.cloned(),
-            sha256: None,
-            changed: Vec::new(),
-            ru: 0.0,
-            notes: Vec::new(),
-            edits: Vec::new(),
-            conflicts: Vec::new(),
+            ..Self::new(&item.id, item.partition_key.to_json(), action)
         }
     }
 

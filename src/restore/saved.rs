@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, BufWriter, Read, Write},
     path::Path,
 };
@@ -18,6 +18,7 @@ use crate::{
         key::{ItemKey, PartitionKey},
         record::hex,
     },
+    private_file,
 };
 
 /// A plan from a file.
@@ -91,11 +92,7 @@ pub fn read_plans(text: impl Read) -> Result<Vec<Saved>, BadPlan> {
 /// # Errors
 /// When the file exists, or cannot be written.
 pub fn save_plans(plans: &[(&Plan, Option<&KeptTexts>)], file: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let opened = options.open(file)?;
+    let opened = private_file::options().write(true).create_new(true).open(file)?;
     let written = write_plans(plans, &opened);
     if written.is_err() {
         // Half a plan is of no use, and would be in the way of the next one.

@@ -116,6 +116,25 @@ pub struct Step {
 }
 
 impl Step {
+    /// A step about an item, of which nothing else is known yet.
+    pub fn new(id: &str, pk: serde_json::Value, action: Action) -> Self {
+        Self {
+            id: id.to_owned(),
+            pk,
+            action,
+            version: None,
+            live: None,
+            saved: false,
+            record: None,
+            sha256: None,
+            changed: Vec::new(),
+            ru: 0.0,
+            notes: Vec::new(),
+            edits: Vec::new(),
+            conflicts: Vec::new(),
+        }
+    }
+
     /// Whether it changes the live document value by value, so that what it writes depends on that document.
     pub fn is_edit(&self) -> bool {
         self.live.is_some() && !self.edits.is_empty() && self.action != Action::Delete

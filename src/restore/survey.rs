@@ -221,19 +221,8 @@ mod tests {
             clock: &SystemClock,
         };
         let step = |version: &str| Step {
-            id: item.id.clone(),
-            pk: item.partition_key.to_json(),
-            action: Action::Recreate,
             version: Some(Chosen { record_id: version.into(), op: None, ts: 1, lsn: None, via: None, archived: None }),
-            live: None,
-            saved: false,
-            record: None,
-            sha256: None,
-            changed: Vec::new(),
-            ru: 0.0,
-            notes: Vec::new(),
-            edits: Vec::new(),
-            conflicts: Vec::new(),
+            ..Step::new(&item.id, item.partition_key.to_json(), Action::Recreate)
         };
         let planned = completed(&applier, step("v"), Prefetched::default()).await;
         assert!(matches!(planned, Err(StepError::Texts(_))), "{planned:?}");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Busy, Refused, SinkError};
-use crate::follow::Event;
+use crate::{follow::Event, private_file};
 
 /// How much of a file's end is read at once in search of its last complete line.
 const TAIL: u64 = 64 * 1024;
@@ -131,11 +131,7 @@ impl Locked {
     pub fn open(path: &Path) -> io::Result<Self> {
         let since = Instant::now();
         loop {
-            let mut options = File::options();
-            options.read(true).write(true).create(true).truncate(false);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let file = options.open(path)?;
+            let file = private_file::options().read(true).write(true).create(true).truncate(false).open(path)?;
             match file.try_lock() {
                 // If it were replaced between the two, it would be a file without a name.
                 Ok(()) if is_at(&file, path)? => return Ok(Self(file)),

@@ -5,7 +5,7 @@ mod items;
 mod past;
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -33,7 +33,7 @@ use super::{
     price::write_ru,
 };
 use crate::clock::Clock;
-use crate::{cosmos::Failure, history::reading::HistoryReader};
+use crate::{cosmos::Failure, history::reading::HistoryReader, private_file};
 
 /// Bytes of plan text in one item of the history, give or take a line. With escapes it stays below 64 KB, beyond which
 /// a byte costs more (published prices).
@@ -297,16 +297,11 @@ fn open(path: &Path, plan: &Plan) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    // A plan names documents: nobody else on the machine may read it.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     // A link leads to somebody else's file, which would be truncated.
     if path.is_symlink() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is a symbolic link"));
     }
-    let mut file = options.open(path)?;
+    let mut file = private_file::options().create(true).append(true).open(path)?;
     if file.metadata()?.len() < plan.size() {
         // New, or left by a run that was killed here: nothing had been restored then.
         file.set_len(0)?;

@@ -188,21 +188,7 @@ pub fn inverse(outcome: &Outcome) -> Option<Step> {
         (_, None, Some(after)) => (Action::Delete, None, Some(after.clone())),
         _ => return None,
     };
-    Some(Step {
-        id: outcome.id.clone(),
-        pk: outcome.pk.clone(),
-        action,
-        version,
-        live,
-        saved: false,
-        record: None,
-        sha256: None,
-        changed: Vec::new(),
-        ru: 0.0,
-        notes: Vec::new(),
-        edits: Vec::new(),
-        conflicts: Vec::new(),
-    })
+    Some(Step { version, live, ..Step::new(&outcome.id, outcome.pk.clone(), action) })
 }
 
 /// The last outcome of each document.

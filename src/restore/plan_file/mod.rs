@@ -223,19 +223,10 @@ mod tests {
 
     fn step(id: &str, action: Action) -> Step {
         Step {
-            id: id.into(),
-            pk: serde_json::json!(["p"]),
-            action,
-            version: None,
-            live: None,
-            saved: false,
-            record: None,
-            sha256: None,
             changed: vec!["/a".into()],
             ru: 2.0,
             notes: vec!["line\nend".into()],
-            edits: Vec::new(),
-            conflicts: Vec::new(),
+            ..Step::new(id, serde_json::json!(["p"]), action)
         }
     }
 
