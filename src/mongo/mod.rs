@@ -15,5 +15,5 @@ pub use self::{
     client::{Mongo, close},
     dialect::Dialect,
     live::MongoCollection,
-    stream::{BadScope, Scope, Stream, delete_item, place_of},
+    stream::{BadScope, Scope, Stream, delete_item, place_of, still_reads_since},
 };

@@ -1,6 +1,9 @@
 //! The way back into MongoDB. What the collection has to be is known by the writer's own log and by the driver.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bson::{Document, doc, oid::ObjectId};
 use mongodb::Collection;
@@ -46,6 +49,15 @@ impl Back {
         tokio::time::sleep(Duration::from_millis(1100)).await;
         let moment = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         tokio::time::sleep(Duration::from_millis(1100)).await;
+    /// Where its commands run, and their settings.
+    pub fn folder(&self) -> &Path {
+        self.app.folder.path()
+    }
+
+    pub fn settings(&self) -> Vec<(String, String)> {
+        self.app.settings()
+    }
+
         moment
     }
 }

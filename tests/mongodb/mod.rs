@@ -12,6 +12,7 @@ mod follow;
 mod gone;
 mod kills;
 mod renamed_onto;
+mod known;
 mod ru;
 mod ru_kills;
 mod ru_server;

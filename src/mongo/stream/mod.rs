@@ -173,6 +173,16 @@ impl Stream {
         };
         Ok(Position::at(start))
     }
+/// The second in which a stream begins that stands at a token, while the documents from before it have not all been read:
+/// what is read of them has the time of its reading.
+///
+/// # Errors
+/// When the token is not one of a stream.
+pub fn still_reads_since(token: &str) -> Result<Option<i64>, Failure> {
+    let position = Position::read(token)?;
+    Ok(position.start.filter(|_| position.baseline).map(|(seconds, _)| seconds.into()))
+}
+
 }
 
 fn seconds(at: PointInTime) -> u32 {
