@@ -28,6 +28,11 @@ impl Back {
         self.app.run(&[&[*name, "--source", &self.source], &of("shop", "orders")[..], more].concat()).await
     }
 
+    /// The same with no more than these arguments.
+    pub async fn run_plain(&self, command: &[&str]) -> Output {
+        self.app.run(command).await
+    }
+
     /// The same, which is to end with this code.
     pub async fn ends(&self, code: i32, command: &[&str]) -> Output {
         let output = self.run(command).await;

@@ -70,7 +70,12 @@ impl Work {
 
     /// The events in its file. The last line may be one that a kill broke off.
     pub fn events(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.path("events.jsonl")).unwrap_or_default();
+        Self::events_in(&self.path("events.jsonl"))
+    }
+
+    /// The events in a file.
+    pub fn events_in(file: &Path) -> Vec<Value> {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
     }
