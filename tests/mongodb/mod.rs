@@ -21,12 +21,16 @@ mod sinks;
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use serde_json::Value;
 
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Child,
+};
 use crate::support::{FollowerProcess, Output, Running, mongo_server::MongoServer, peers};
 
 /// A folder with the files of one follower: its events and its checkpoint.
@@ -106,6 +110,17 @@ pub fn program(name: &str, args: &[&str]) -> Command {
 }
 
 /// Runs it to its end; what it says at the end.
+/// The server as another kind of server, which a program of this folder makes it; that ends when it is dropped.
+pub async fn standing_before(server: &MongoServer, name: &str, args: &[&str]) -> (Child, String) {
+    let uri = server.uri();
+    let port = uri.split([':', '/']).nth(4).unwrap().to_owned();
+    let mut command = tokio::process::Command::from(program(name, &[&[port.as_str()], args].concat()));
+    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let own = lines.next_line().await.unwrap().unwrap();
+    (child, uri.replace(&port, &own))
+}
+
 pub async fn python(name: &str, args: &[&str]) -> String {
     let mut command = program(name, args);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();

@@ -301,6 +301,10 @@ impl Feed for StreamFeed {
 
     /// An empty page of Azure's may be one that was throttled.
     async fn is_caught_up(&mut self) -> Result<bool, Failure> {
+        // The rest of an event of which a part has come is on its way.
+        if self.parts.is_some() {
+            return Ok(false);
+        }
         let Scope::Collection { database, collection } = &self.watched.scope else { return Ok(true) };
         let (true, Some(token)) = (self.watched.is_ru(), self.position.token()?) else { return Ok(true) };
         let now = ru::streams(&self.watched.mongo, database, collection, None).await?;
