@@ -141,6 +141,10 @@ pub trait LiveContainer: Items {
     fn as_stored(&self, _text: &str) -> Result<Option<String>, Failure> {
         Ok(None)
     }
+    /// Why documents cannot be put back into it one by one, where that is so.
+    fn unfit(&self) -> Option<&str> {
+        None
+    }
     /// What events say whose document they are of, where one stream may have several containers.
     fn namespace(&self) -> Option<&str> {
         None

@@ -6,7 +6,7 @@ use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::ready, stream};
 use mongodb::{ClientSession, Collection, raw_batch_cursor::RawBatch, results::UpdateResult};
 
-use super::{Mongo, shards};
+use super::{Mongo, kind, shards};
 use crate::{
     bson_text::{bytes_of, fingerprint, id_text, id_value, text_of},
     change::{
@@ -41,6 +41,7 @@ struct Shared {
     key_paths: KeyPaths,
     /// Paths of the shard key, dotted; empty: the collection is not sharded, as far as the server says.
     shard_key: Vec<String>,
+    unfit: Option<&'static str>,
 }
 
 /// What becomes of a document that is still as it was.
@@ -53,12 +54,13 @@ impl MongoCollection {
     /// Opens a collection, which may not exist yet.
     ///
     /// # Errors
-    /// When the server cannot be asked how it is sharded.
+    /// When the server cannot be asked what it is, and how it is sharded.
     pub async fn open(mongo: Mongo, database: &str, name: &str) -> Result<Self, Failure> {
         let shard_key = shards::key(&mongo, database, name).await?;
+        let unfit = kind::unfit(&mongo, database, name).await?;
         let collection = mongo.database(database).collection(name);
         let rid = format!("mongodb:{database}.{name}");
-        Ok(Self { shared: Arc::new(Shared { mongo, collection, rid, key_paths: KeyPaths::id(), shard_key }) })
+        Ok(Self { shared: Arc::new(Shared { mongo, collection, rid, key_paths: KeyPaths::id(), shard_key, unfit }) })
     }
 
     fn collection(&self) -> &Collection<RawDocumentBuf> {
@@ -373,6 +375,10 @@ impl LiveContainer for MongoCollection {
     fn as_stored(&self, text: &str) -> Result<Option<String>, Failure> {
         let document = document_of("compose document", text.as_bytes())?;
         text_of(document.as_bytes()).map(Some).map_err(|e| Failure::invalid("compose document".into(), e.to_string()))
+    }
+
+    fn unfit(&self) -> Option<&str> {
+        self.shared.unfit
     }
 
     fn namespace(&self) -> Option<&str> {

@@ -7,6 +7,7 @@ mod client;
 mod dialect;
 mod failure;
 mod live;
+mod kind;
 mod shards;
 mod stream;
 

@@ -53,7 +53,7 @@ pub struct Planned {
 /// named.
 ///
 /// # Errors
-/// When one cannot be opened, or the target has another partition key than the source.
+/// When one cannot be opened, the target has another partition key than the source, or documents cannot be put into it.
 pub async fn open(into: Option<&str>, cx: &AnyContext<'_>) -> Result<Containers, RestoreError> {
     if into == Some(cx.names.changes.as_str()) {
         return Err(RestoreError::IntoHistory);
@@ -67,7 +67,10 @@ pub async fn open(into: Option<&str>, cx: &AnyContext<'_>) -> Result<Containers,
             source_key: source.key_paths().to_string(),
         });
     }
-    Ok(containers)
+    match target.unfit() {
+        Some(why) => Err(RestoreError::Unfit { target: target.name().to_owned(), why: why.to_owned() }),
+        None => Ok(containers),
+    }
 }
 
 /// What a plan for these containers is valid for.
