@@ -287,7 +287,7 @@ impl Planning<'_> {
             let mut step = Step::about(item, &facts, Some(Chosen::from(version)), action);
             if version.is_partial() {
                 step.action = Action::Unknown;
-                step.notes.push("the history holds only a part of that version (follow --fields or --redact)".into());
+                step.notes.push(version.why_partial().into());
             }
             let hand = Prefetched { version: None, live: Some(live.and_then(|live| live.text)) };
             draft.push(planned(applier, step, hand).await?)?;
