@@ -5,9 +5,10 @@ mod address;
 mod captured;
 mod client;
 mod dialect;
+mod document;
 mod failure;
-mod live;
 mod kind;
+mod live;
 mod shards;
 mod stream;
 

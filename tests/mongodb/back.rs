@@ -49,11 +49,6 @@ impl Back {
         self.work.path(name)
     }
 
-    /// A moment between what was written and what is written from here on: times have whole seconds.
-    pub async fn moment() -> String {
-        tokio::time::sleep(Duration::from_millis(1100)).await;
-        let moment = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        tokio::time::sleep(Duration::from_millis(1100)).await;
     /// Where its commands run, and their settings.
     pub fn folder(&self) -> &Path {
         self.app.folder.path()
@@ -63,6 +58,11 @@ impl Back {
         self.app.settings()
     }
 
+    /// A moment between what was written and what is written from here on: times have whole seconds.
+    pub async fn moment() -> String {
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let moment = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
         moment
     }
 }
@@ -295,6 +295,11 @@ async fn a_history_is_verified_and_pruned_and_a_document_is_erased_with_all_of_i
     back.ends(0, &["verify", "--grace", "1s"]).await;
     back.ends(0, &["coverage"]).await;
     back.ends(0, &["prune", "--keep-within", "1d", "--yes"]).await;
+    // Another spelling, and another key, name no document: what is live has a history under its own name.
+    for (id, pk, code) in [("\"a\"", "\"a\"", 0), ("\"a\"", "a", 0), ("a", "b", 3)] {
+        back.ends(code, &["erase", "--id", id, "--pk", pk, "--live", "--settle", "1s", "--yes"]).await;
+        assert!(found(&orders, "a").await.is_some(), "{id} {pk}");
+    }
     back.ends(0, &["erase", "--id", "a", "--pk", "a", "--live", "--settle", "1s", "--yes"]).await;
     assert_eq!((found(&orders, "a").await, found(&orders, "b").await.is_some()), (None, true));
     let left = back.app.history().await;

@@ -10,9 +10,10 @@ mod contract;
 mod errors;
 mod follow;
 mod gone;
+mod ids;
 mod kills;
-mod renamed_onto;
 mod known;
+mod renamed_onto;
 mod ru;
 mod ru_kills;
 mod ru_server;
@@ -26,11 +27,11 @@ use std::{
 };
 
 use serde_json::Value;
-
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Child,
 };
+
 use crate::support::{FollowerProcess, Output, Running, mongo_server::MongoServer, peers};
 
 /// A folder with the files of one follower: its events and its checkpoint.
@@ -109,7 +110,6 @@ pub fn program(name: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end; what it says at the end.
 /// The server as another kind of server, which a program of this folder makes it; that ends when it is dropped.
 pub async fn standing_before(server: &MongoServer, name: &str, args: &[&str]) -> (Child, String) {
     let uri = server.uri();
@@ -121,6 +121,7 @@ pub async fn standing_before(server: &MongoServer, name: &str, args: &[&str]) ->
     (child, uri.replace(&port, &own))
 }
 
+/// Runs it to its end; what it says at the end.
 pub async fn python(name: &str, args: &[&str]) -> String {
     let mut command = program(name, args);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
