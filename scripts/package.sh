@@ -94,7 +94,9 @@ build() {
   c+=' -Wno-builtin-macro-redefined -D__DATE__="1980-01-01" -D__TIME__="00:00:00"'
   export "CFLAGS_$variable=$c"
   upper=$(tr '[:lower:]' '[:upper:]' <<<"$variable")
-  export "CARGO_TARGET_${upper}_RUSTFLAGS=--remap-path-prefix=$root=/build --remap-path-prefix=$cargo_home=/cargo"
+  # Relocations in the short form: the long one is a megabyte that every start reads, and that stays in memory.
+  local link=-Clink-arg=-Wl,-z,pack-relative-relocs
+  export "CARGO_TARGET_${upper}_RUSTFLAGS=--remap-path-prefix=$root=/build --remap-path-prefix=$cargo_home=/cargo $link"
   # These would take the place of the flags above.
   unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
 

@@ -124,6 +124,17 @@ impl<H: History> Capture<H> {
             outcome.compressed += 1;
             result = attempt(&packed).await;
         }
+        if let Err(f) = &result
+            && f.status.is_too_large()
+            && let Some(absent) = record::absent(&one.record, writer.key_paths())
+        {
+            match attempt(&absent).await {
+                Ok(ru) => outcome.ru += ru,
+                Err(f) if may_be_one_record(&f) => {}
+                // It has to be there before the dead letter is: only then nothing is delivered again.
+                Err(f) => return outcome.fail(Some(f)),
+            }
+        }
         outcome.take(one, result);
     }
 }

@@ -45,6 +45,7 @@ impl Knowledge {
         let op = change.get_str("op").unwrap_or_default();
         let text = match change.get_str("fidelity").as_deref() {
             Some("partial") => RecordFidelity::Partial,
+            Some("absent") => RecordFidelity::Absent,
             Some("normalized") => RecordFidelity::Normalized,
             Some("lookup") => RecordFidelity::Lookup,
             _ => RecordFidelity::Exact,
@@ -74,13 +75,14 @@ impl Knowledge {
     }
 }
 
-/// The exact text of a whole document is worth the most, the part of one the least.
+/// The exact text of a whole document is worth the most, the part of one little, and no text the least.
 fn worth(text: RecordFidelity) -> u8 {
     match text {
-        RecordFidelity::Partial => 0,
-        RecordFidelity::Normalized => 1,
-        RecordFidelity::Lookup => 2,
-        RecordFidelity::Exact => 3,
+        RecordFidelity::Absent => 0,
+        RecordFidelity::Partial => 1,
+        RecordFidelity::Normalized => 2,
+        RecordFidelity::Lookup => 3,
+        RecordFidelity::Exact => 4,
     }
 }
 

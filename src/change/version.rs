@@ -159,9 +159,24 @@ impl Version {
         self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Lookup))
     }
 
-    /// Whether fields were left out or hashed on purpose, so that it cannot stand for the whole document.
+    /// Whether fields were left out or hashed on purpose, or the document was too large for a record, so that it cannot
+    /// stand for the whole document.
     pub fn is_partial(&self) -> bool {
-        self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Partial))
+        self.is_absent() || self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Partial))
+    }
+
+    /// Whether the document was too large for a record, and nothing of it is there.
+    pub fn is_absent(&self) -> bool {
+        self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Absent))
+    }
+
+    /// Why it cannot stand for the whole document, when [`is_partial`](Self::is_partial) says so.
+    pub fn why_partial(&self) -> &'static str {
+        if self.is_absent() {
+            "that version was too large for the history, which has nothing of it; a dead letter may have it"
+        } else {
+            "the history holds only a part of that version (follow --fields or --redact)"
+        }
     }
 
     /// Reads a record's text; records of the original demo (flat, without `_change`) are read, too.

@@ -23,7 +23,7 @@ use crate::{
         reading::{HistoryReader, Which},
         removals,
     },
-    mongo::{Mongo, MongoCollection, Scope, Stream, place_of},
+    mongo::{Mongo, MongoCollection, Scope, Stream, place_of, still_reads_since},
 };
 
 /// A collection and the account of its history.
@@ -67,6 +67,10 @@ impl MongoAccount {
         let stream = Stream::open(self.mongo.clone(), scope, false, self.clock.clone()).await?.impatient();
         let mut until = Some(PointInTime::END);
         for range in &follower.ranges {
+            if let Some(begin) = still_reads_since(&range.token)? {
+                until = until.min(Some(PointInTime::from_epoch(begin - 1)));
+                continue;
+            }
             let span =
                 FeedRange::parse(&range.min, &range.max).map_err(|e| Failure::invalid("read checkpoint".into(), e))?;
             let mut feed = stream.open(&span, follower.mode, FeedStart::Now, Some(&range.token)).await?;

@@ -113,7 +113,7 @@ fn caveats(versions: &[Version], chosen: &Version, next: Option<&Version>) -> Ve
         caveats.push(Caveat::LookedUp);
     }
     if chosen.is_partial() {
-        caveats.push(Caveat::Partial);
+        caveats.push(if chosen.is_absent() { Caveat::Absent } else { Caveat::Partial });
     }
     if chosen.op == Some(Op::Baseline) {
         caveats.push(Caveat::Baseline);

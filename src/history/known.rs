@@ -101,8 +101,7 @@ impl Facts<'_> {
         // It existed later; or its own versions come from a feed with deletes, and no later one from a feed without.
         known.next.is_some_and(counts)
             || (self.reach.sees_deletes && !is_earlier)
-            || (!self.reach.is_latest || is_earlier)
-                && all.iter().any(|v| counts(v) && v.op.is_some_and(Op::is_of_every_version))
+            || (!self.reach.is_latest || is_earlier) && all.iter().any(|v| counts(v) && is_of_feed_with_deletes(v))
     }
 
     /// Why a tombstone does not prove that there was no document: a creation follows a delete, and when it is missing,
@@ -122,6 +121,15 @@ impl Facts<'_> {
             "was deleted at {}, and whether it was made again before the point in time is not known: {unseen}",
             PointInTime::from_epoch(tombstone.ts)
         ))
+    }
+}
+
+/// Whether it came from a feed that has deletes. Into an archive a baseline comes from such a feed alone, which has all that
+/// happened since.
+fn is_of_feed_with_deletes(version: &Version) -> bool {
+    match version.op {
+        Some(Op::Baseline) => version.via == Some(VersionVia::Archive),
+        op => op.is_some_and(Op::is_of_every_version),
     }
 }
 

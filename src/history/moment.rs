@@ -108,14 +108,18 @@ impl<'a> Moment<'a> {
             return Then::Unknown(doubt);
         }
         match state.state {
+            State::Document(version) if version.is_absent() && version.etag.as_deref() != live => {
+                Then::Unknown(version.why_partial().into())
+            }
             State::Document(version) => Then::Document(InForce {
                 item: found.item.clone(),
                 etag: version.etag.clone(),
                 ts: version.ts,
-                caveats: state.caveats.clone(),
+                // What the history has nothing of is live here.
+                caveats: state.caveats.iter().copied().filter(|caveat| *caveat != Caveat::Absent).collect(),
                 record_id: version.record_id.clone(),
-                text: version.document.clone(),
-                is_live: version.is_live(),
+                text: version.document.clone().filter(|_| !version.is_absent()),
+                is_live: version.is_live() || version.is_absent(),
             }),
             State::Deleted(_) => Then::Nothing,
             State::NotYet { .. } if state.created_later() => Then::Nothing,

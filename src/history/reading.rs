@@ -142,6 +142,10 @@ pub trait LiveContainer: Items {
     fn as_stored(&self, _text: &str) -> Result<Option<String>, Failure> {
         Ok(None)
     }
+    /// Why documents cannot be put back into it one by one, where that is so.
+    fn unfit(&self) -> Option<&str> {
+        None
+    }
     /// How events name the container of their document, when one stream may have several.
     fn namespace(&self) -> Option<&str> {
         None

@@ -62,7 +62,7 @@ impl Mongo {
     /// # Errors
     /// When the address is wrong, the server cannot be reached or refuses, or it is too old for the driver.
     pub async fn connect(address: Address, dialect: Option<Dialect>) -> Result<Self, Failure> {
-        let fail = |e: &mongodb::error::Error| failure(&address, "connect", e);
+        let fail = |e: &mongodb::error::Error| failure(&address, &format!("connect to {address}"), e);
         let mut options = ClientOptions::parse(address.uri()).await.map_err(|e| fail(&e))?;
         options.app_name.get_or_insert_with(|| "cosmos-rewind".into());
         options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
@@ -83,7 +83,7 @@ impl Mongo {
             Ok(hello) => hello,
             Err(_) if (1..OLDEST).contains(&spoken.load(Ordering::Relaxed)) => {
                 return Err(Failure::invalid(
-                    "connect".into(),
+                    format!("connect to {address}"),
                     format!(
                         "the server speaks wire version {}, and {OLDEST} (MongoDB 4.4) is the oldest that is understood; \
                          an Azure account of server version 3.6 to 4.2 has to be upgraded first",

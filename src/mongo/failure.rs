@@ -56,7 +56,9 @@ fn understood(error: &Error) -> (Status, String) {
         ErrorKind::Write(WriteFailure::WriteConcernError(write)) => {
             (status(503), told(write.code, &write.code_name, &write.message))
         }
-        ErrorKind::Authentication { message, .. } => (status(401), message.clone()),
+        ErrorKind::Authentication { message, .. } => {
+            (status(401), format!("{message}; look at the user, the password and the authSource of the address"))
+        }
         ErrorKind::IncompatibleServer { message, .. } => (
             Status::new(400, 0),
             format!(

@@ -6,12 +6,15 @@ use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::ready, stream};
 use mongodb::{ClientSession, Collection, raw_batch_cursor::RawBatch, results::UpdateResult};
 
-use super::{Mongo, shards};
+use super::{
+    Mongo,
+    document::{as_pipeline, document_of, has_same_id, id_of, key_of, live_text},
+    kind, shards,
+};
 use crate::{
-    bson_text::{bytes_of, fingerprint, id_text, id_value, text_of},
+    bson_text::{fingerprint, id_text, text_of},
     change::{
-        edit::quote,
-        key::{ItemKey, KeyPaths, KeyValue, PartitionKey},
+        key::{ItemKey, KeyPaths, PartitionKey},
         plain::plain,
     },
     cosmos::{Answer, Failure, FeedRange, Found, HashRange, HashSpace, Items, Param, Status, Written},
@@ -41,6 +44,7 @@ struct Shared {
     key_paths: KeyPaths,
     /// Paths of the shard key, dotted; empty when the collection is not sharded, as far as the server says.
     shard_key: Vec<String>,
+    unfit: Option<&'static str>,
 }
 
 /// What happens to a document that is unchanged.
@@ -53,12 +57,13 @@ impl MongoCollection {
     /// Opens a collection, which may not exist yet.
     ///
     /// # Errors
-    /// When the server cannot be asked how it is sharded.
+    /// When the server cannot be asked what it is, and how it is sharded.
     pub async fn open(mongo: Mongo, database: &str, name: &str) -> Result<Self, Failure> {
         let shard_key = shards::key(&mongo, database, name).await?;
+        let unfit = kind::unfit(&mongo, database, name).await?;
         let collection = mongo.database(database).collection(name);
         let rid = format!("mongodb:{database}.{name}");
-        Ok(Self { shared: Arc::new(Shared { mongo, collection, rid, key_paths: KeyPaths::id(), shard_key }) })
+        Ok(Self { shared: Arc::new(Shared { mongo, collection, rid, key_paths: KeyPaths::id(), shard_key, unfit }) })
     }
 
     fn collection(&self) -> &Collection<RawDocumentBuf> {
@@ -105,8 +110,14 @@ impl MongoCollection {
     }
 
     /// Changes a document only while it has these bytes.
-    async fn change(&self, context: &str, id: &str, etag: Option<&str>, change: Change) -> Result<Written, Failure> {
-        let id = id_value(id).map_err(|e| Failure::invalid(context.into(), e.to_string()))?;
+    async fn change(
+        &self,
+        context: &str,
+        (key, id): (&PartitionKey, &str),
+        etag: Option<&str>,
+        change: Change,
+    ) -> Result<Written, Failure> {
+        let id = id_of(key, id).ok_or_else(|| gone(context))?;
         let Some(etag) = etag else { return self.unconditional(context, &id, change).await };
         if !self.shared.mongo.has_transactions() {
             return self.compared(context, &id, etag, &change).await;
@@ -133,8 +144,13 @@ impl MongoCollection {
             }
             let filter = self.filter(id, &live)?;
             match change {
-                Change::Replace(document) => {
+                Change::Replace(document) if has_same_id(&live, document) => {
                     self.put(filter, document, false, Some(&mut session)).await.map_err(fail)?;
+                    Ok(written(Some(document), false))
+                }
+                Change::Replace(document) => {
+                    self.collection().delete_one(filter).session(&mut session).await.map_err(fail)?;
+                    self.collection().insert_one(document).session(&mut session).await.map_err(fail)?;
                     Ok(written(Some(document), false))
                 }
                 Change::Delete => {
@@ -167,6 +183,11 @@ impl MongoCollection {
         let whole = Document::try_from(&*live).map_err(|e| Failure::invalid(context.into(), e.to_string()))?;
         filter.insert("$expr", doc! { "$eq": ["$$ROOT", { "$literal": whole }] });
         let (count, written) = match change {
+            Change::Replace(document) if !has_same_id(&live, document) => {
+                let problem =
+                    "its _id is written as another number now, and the server has no transactions to change that";
+                return Err(Failure::invalid(context.into(), problem.into()));
+            }
             Change::Replace(document) => {
                 let done = self.put(filter, document, false, None).await.map_err(fail)?;
                 (done.matched_count, written(Some(document), false))
@@ -257,37 +278,6 @@ fn written(document: Option<&RawDocumentBuf>, created: bool) -> Written {
     Written { charge: 0.0, etag: document.map(|document| fingerprint(document.as_bytes())), created }
 }
 
-fn key_of(id: &str) -> PartitionKey {
-    PartitionKey(vec![KeyValue::String(id.to_owned())])
-}
-
-/// A server accepts a document with members named `$...` when it is inserted, but not as a replacement; as the result
-/// of a pipeline it accepts it. `None` for every other document, and for those that a pipeline could not reproduce.
-fn as_pipeline(document: &RawDocumentBuf) -> Option<Vec<Document>> {
-    document.iter().flatten().any(|(name, _)| name.as_str().starts_with('$')).then_some(())?;
-    let whole = Document::try_from(&**document).ok()?;
-    // Of two members with the same name it keeps only one.
-    RawDocumentBuf::try_from(&whole).is_ok_and(|again| again == *document).then_some(())?;
-    Some(vec![doc! { "$replaceWith": { "$literal": whole } }])
-}
-
-/// A document's text, with its fingerprint as the etag.
-fn live_text(document: &RawDocument) -> Result<String, Failure> {
-    let mut text = text_of(document.as_bytes()).map_err(|e| Failure::invalid("read document".into(), e.to_string()))?;
-    text.pop();
-    text.push_str(",\"_etag\":");
-    text.push_str(&quote(&fingerprint(document.as_bytes())));
-    text.push('}');
-    Ok(text)
-}
-
-fn document_of(context: &str, body: &[u8]) -> Result<RawDocumentBuf, Failure> {
-    let wrong = |e: String| Failure::from_status(context.into(), Status::new(400, 0), &e, None);
-    let text = std::str::from_utf8(body).map_err(|e| wrong(e.to_string()))?;
-    let bytes = bytes_of(text).map_err(|e| wrong(e.to_string()))?;
-    RawDocumentBuf::from_bytes(bytes).map_err(|e| wrong(e.to_string()))
-}
-
 impl Items for MongoCollection {
     fn name(&self) -> &str {
         self.collection().name()
@@ -305,9 +295,9 @@ impl Items for MongoCollection {
         None
     }
 
-    fn read<'a>(&'a self, _: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
+    fn read<'a>(&'a self, key: &'a PartitionKey, id: &'a str) -> Answer<'a, Option<String>> {
         async move {
-            let id = id_value(id).map_err(|e| Failure::invalid("read document".into(), e.to_string()))?;
+            let Some(id) = id_of(key, id) else { return Ok(None) };
             self.find(&id, None).await?.map(|found| live_text(&found)).transpose()
         }
         .boxed()
@@ -322,24 +312,24 @@ impl Items for MongoCollection {
         .boxed()
     }
 
-    fn upsert<'a>(&'a self, _: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
+    fn upsert<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>) -> Answer<'a, Written> {
         async move {
             let document = document_of("upsert document", &body)?;
-            self.change("upsert document", id, None, Change::Replace(document)).await
+            self.change("upsert document", (key, id), None, Change::Replace(document)).await
         }
         .boxed()
     }
 
-    fn replace<'a>(&'a self, _: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written> {
+    fn replace<'a>(&'a self, key: &'a PartitionKey, id: &'a str, body: Vec<u8>, etag: &'a str) -> Answer<'a, Written> {
         async move {
             let document = document_of("replace document", &body)?;
-            self.change("replace document", id, Some(etag), Change::Replace(document)).await
+            self.change("replace document", (key, id), Some(etag), Change::Replace(document)).await
         }
         .boxed()
     }
 
-    fn delete<'a>(&'a self, _: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written> {
-        self.change("delete document", id, etag, Change::Delete).boxed()
+    fn delete<'a>(&'a self, key: &'a PartitionKey, id: &'a str, etag: Option<&'a str>) -> Answer<'a, Written> {
+        self.change("delete document", (key, id), etag, Change::Delete).boxed()
     }
 }
 
@@ -373,6 +363,10 @@ impl LiveContainer for MongoCollection {
     fn as_stored(&self, text: &str) -> Result<Option<String>, Failure> {
         let document = document_of("compose document", text.as_bytes())?;
         text_of(document.as_bytes()).map(Some).map_err(|e| Failure::invalid("compose document".into(), e.to_string()))
+    }
+
+    fn unfit(&self) -> Option<&str> {
+        self.shared.unfit
     }
 
     fn namespace(&self) -> Option<&str> {

@@ -5,7 +5,9 @@ mod address;
 mod captured;
 mod client;
 mod dialect;
+mod document;
 mod failure;
+mod kind;
 mod live;
 mod shards;
 mod stream;
@@ -15,5 +17,5 @@ pub use self::{
     client::{Mongo, close},
     dialect::Dialect,
     live::MongoCollection,
-    stream::{BadScope, Scope, Stream, delete_item, place_of},
+    stream::{BadScope, Scope, Stream, delete_item, place_of, still_reads_since},
 };

@@ -78,7 +78,7 @@ fn to_version(item: &ItemKey, facts: &Facts<'_>, wanted: &str, rules: Rules) -> 
         };
     }
     if version.is_partial() {
-        return told(Action::Unknown, "the history holds only a part of that version (follow --fields or --redact)");
+        return told(Action::Unknown, version.why_partial());
     }
     if live.is_some() && version.etag.as_deref() == live {
         return told(Action::Keep, "");

@@ -38,6 +38,14 @@ pub enum RestoreError {
         /// The source's.
         source_key: String,
     },
+    /// Documents cannot be put back into the target.
+    #[error("{target} {why}")]
+    Unfit {
+        /// The target container.
+        target: String,
+        /// What it is.
+        why: String,
+    },
     /// The versions come from an archive, and a list names a version for each document.
     #[error("a list with versions or times of its own is about the history, not about an archive")]
     EachFromArchive,

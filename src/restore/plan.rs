@@ -173,7 +173,7 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
         (State::Document(v), live) => {
             // Fields that were left out on purpose would be lost in the live document as well.
             if v.is_partial() {
-                return Decided::unknown("the history holds only a part of that version (follow --fields or --redact)");
+                return Decided::unknown(v.why_partial());
             }
             if v.identity_unsure && !rules.named {
                 return Decided::unknown(format!("{}; --id with --pk restores it", Caveat::Identity));

@@ -53,7 +53,7 @@ pub struct Planned {
 /// is named.
 ///
 /// # Errors
-/// When one cannot be opened, or the target has another partition key than the source.
+/// When one cannot be opened, the target has another partition key than the source, or documents cannot be put into it.
 pub async fn open(into: Option<&str>, cx: &AnyContext<'_>) -> Result<Containers, RestoreError> {
     if into == Some(cx.names.changes.as_str()) {
         return Err(RestoreError::IntoHistory);
@@ -67,7 +67,10 @@ pub async fn open(into: Option<&str>, cx: &AnyContext<'_>) -> Result<Containers,
             source_key: source.key_paths().to_string(),
         });
     }
-    Ok(containers)
+    match target.unfit() {
+        Some(why) => Err(RestoreError::Unfit { target: target.name().to_owned(), why: why.to_owned() }),
+        None => Ok(containers),
+    }
 }
 
 /// The containers that a plan is made for.
@@ -285,7 +288,7 @@ impl Planning<'_> {
             let mut step = Step::about(item, &facts, Some(Chosen::from(version)), action);
             if version.is_partial() {
                 step.action = Action::Unknown;
-                step.notes.push("the history holds only a part of that version (follow --fields or --redact)".into());
+                step.notes.push(version.why_partial().into());
             }
             let hand = Prefetched { version: None, live: Some(live.and_then(|live| live.text)) };
             draft.push(planned(applier, step, hand).await?)?;

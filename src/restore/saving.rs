@@ -27,6 +27,10 @@ impl Applier<'_> {
         match retry.run(|| changes.create(&record.key, &record.id, record.body.clone().into_bytes())).await {
             Ok(_) => return Ok(record.id),
             Err(f) if f.disposition == Disposition::Conflict => {}
+            Err(f) if f.status.is_too_large() => {
+                let problem = "it is too large for the history, which could not give it back: it stays as it is";
+                return Err(Failure { message: problem.into(), ..f });
+            }
             Err(f) => return Err(f),
         }
         let stored = retry.run(|| changes.read(&record.key, &record.id)).await?;

@@ -207,8 +207,8 @@ impl<'a> Document<'a> {
         if let Some(v) = unordered {
             return Some(format!("several versions are of the second {}, and nothing tells their order", at(v.ts)));
         }
-        if last.into_iter().chain([version]).any(Version::is_partial) {
-            return Some("the history holds only a part of a version (follow --fields or --redact)".into());
+        if let Some(part) = last.into_iter().chain([version]).find(|v| v.is_partial()) {
+            return Some(part.why_partial().into());
         }
         if version.identity_unsure && !wish.named {
             return Some(format!("{}; --id with --pk reverts it", Caveat::Identity));

@@ -149,7 +149,10 @@ async fn a_record_over_two_megabytes_is_stored_compressed_and_hopeless_ones_are_
     let (status, body) = handler.deliver(&[large.clone(), hopeless, feed_document("small", "p", 3)]).await;
     assert_eq!(status, 200, "{body} {:#?}", handler.log());
     let history = app.history().await;
-    assert_eq!(history.len(), 2);
+    assert_eq!(history.len(), 3);
+    // Of the hopeless one that there was such a version.
+    let absent = app.versions("hopeless").await;
+    assert!(absent.len() == 1 && absent[0].is_absent(), "{absent:?}");
     let versions = app.versions("large").await;
     let document: Value = serde_json::from_str(versions[0].document.as_ref().unwrap()).unwrap();
     assert_eq!(document["text"], large["text"]);

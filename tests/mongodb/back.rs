@@ -1,6 +1,9 @@
 //! The way back into MongoDB. What the collection has to be is known by the writer's own log and by the driver.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bson::{Document, doc, oid::ObjectId};
 use mongodb::Collection;
@@ -25,6 +28,11 @@ impl Back {
         self.app.run(&[&[*name, "--source", &self.source], &of("shop", "orders")[..], more].concat()).await
     }
 
+    /// The same with no more than these arguments.
+    pub async fn run_plain(&self, command: &[&str]) -> Output {
+        self.app.run(command).await
+    }
+
     /// The same, which is to end with this code.
     pub async fn ends(&self, code: i32, command: &[&str]) -> Output {
         let output = self.run(command).await;
@@ -39,6 +47,15 @@ impl Back {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.work.path(name)
+    }
+
+    /// Where its commands run, and their settings.
+    pub fn folder(&self) -> &Path {
+        self.app.folder.path()
+    }
+
+    pub fn settings(&self) -> Vec<(String, String)> {
+        self.app.settings()
     }
 
     /// A moment between what was written and what is written from here on: times have whole seconds.
@@ -278,6 +295,11 @@ async fn a_history_is_verified_and_pruned_and_a_document_is_erased_with_all_of_i
     back.ends(0, &["verify", "--grace", "1s"]).await;
     back.ends(0, &["coverage"]).await;
     back.ends(0, &["prune", "--keep-within", "1d", "--yes"]).await;
+    // Another spelling, and another key, name no document: what is live has a history under its own name.
+    for (id, pk, code) in [("\"a\"", "\"a\"", 0), ("\"a\"", "a", 0), ("a", "b", 3)] {
+        back.ends(code, &["erase", "--id", id, "--pk", pk, "--live", "--settle", "1s", "--yes"]).await;
+        assert!(found(&orders, "a").await.is_some(), "{id} {pk}");
+    }
     back.ends(0, &["erase", "--id", "a", "--pk", "a", "--live", "--settle", "1s", "--yes"]).await;
     assert_eq!((found(&orders, "a").await, found(&orders, "b").await.is_some()), (None, true));
     let left = back.app.history().await;

@@ -2,7 +2,13 @@
 
 use bson::{Document, doc};
 
-use super::{Work, client, of, settings};
+use super::{
+    Work,
+    back::{Back, orders},
+    client,
+    gone::all,
+    of, settings,
+};
 use crate::support::{ClosedPort, Output, mongo_server::MongoServer, run};
 
 /// Fails without a word of these.
@@ -144,4 +150,29 @@ async fn a_damaged_checkpoint_is_named_and_neither_used_nor_replaced() {
     std::fs::write(&file, good).unwrap();
     work.catch_up(&server.uri(), &args).await;
     assert_eq!(work.events().len(), 1);
+}
+
+/// Each document that comes into such a collection pushes another one out, which nobody saved.
+#[tokio::test]
+async fn nothing_is_put_back_into_a_capped_collection() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    let capped = doc! { "create": "orders", "capped": true, "size": 100_000, "max": 3 };
+    orders.client().database("shop").run_command(capped).await.unwrap();
+    let document = |n: i32| doc! { "_id": n, "n": n };
+    orders.insert_many((0..3).map(document)).await.unwrap();
+    back.capture().await;
+    let at = Back::moment().await;
+    orders.insert_many((3..6).map(document)).await.unwrap();
+    back.capture().await;
+    let restore = ["restore", "--all", "--at", &at, "--no-stamp", "--yes"];
+    for refused in [&restore[..], &["revert", "--from", &at, "--to", "now", "--delete-created", "--yes"]] {
+        let output = back.ends(2, refused).await;
+        assert!(output.stderr.contains("orders is capped") && output.stderr.contains("--into"), "{output:?}");
+    }
+    assert_eq!(all(&orders).await, [document(3), document(4), document(5)]);
+    back.ends(0, &[&restore[..], &["--into", "copy"]].concat()).await;
+    let copy = orders.client().database("shop").collection("copy");
+    assert_eq!(all(&copy).await, [document(0), document(1), document(2)]);
 }

@@ -7,7 +7,7 @@ use bson::{Document, bson, doc};
 use futures::TryStreamExt as _;
 use serde_json::json;
 
-use super::{Work, client, each, of, ops, prove, write};
+use super::{Work, client, each, of, ops, prove, standing_before, write};
 use crate::support::mongo_server::MongoServer;
 
 #[tokio::test]
@@ -122,6 +122,24 @@ async fn a_change_larger_than_a_message_comes_whole() {
     assert!(events[1]["doc"]["text"] == text("y").as_str());
     let bytes = base64::engine::general_purpose::STANDARD.decode(events[1]["bson"].as_str().unwrap()).unwrap();
     assert!(bytes == doc! { "_id": "big", "text": text("y") }.to_vec().unwrap());
+}
+
+/// MongoDB sends each part of such an event in an answer of its own: one with the first part alone has no change in it.
+#[tokio::test]
+async fn nothing_is_caught_up_while_a_part_of_a_change_has_come() {
+    let Some(server) = MongoServer::start() else { return };
+    let (_child, source) = standing_before(&server, "parts_apart.py", &[]).await;
+    let work = Work::new();
+    let orders = client(&server.uri()).await.database("shop").collection::<Document>("orders");
+    let args = [&of("shop", "orders")[..], &["--from", "beginning"]].concat();
+    let text = |letter: &str| letter.repeat(9 << 20);
+    orders.insert_one(doc! { "_id": "big", "text": text("x") }).await.unwrap();
+    work.catch_up(&source, &args).await;
+    orders.update_one(doc! { "_id": "big" }, doc! { "$set": { "text": text("y") } }).await.unwrap();
+    work.catch_up(&source, &args).await;
+    let events = work.events();
+    assert_eq!(ops(&events), [("baseline", "big"), ("update", "big")]);
+    assert!(events[1]["doc"]["text"] == text("y").as_str());
 }
 
 #[tokio::test]

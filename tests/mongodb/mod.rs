@@ -10,7 +10,9 @@ mod contract;
 mod errors;
 mod follow;
 mod gone;
+mod ids;
 mod kills;
+mod known;
 mod renamed_onto;
 mod ru;
 mod ru_kills;
@@ -20,11 +22,15 @@ mod sinks;
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Child,
+};
 
 use crate::support::{FollowerProcess, Output, Running, mongo_server::MongoServer, peers};
 
@@ -69,7 +75,12 @@ impl Work {
 
     /// The events in its file. The last line may be one that a kill broke off.
     pub fn events(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.path("events.jsonl")).unwrap_or_default();
+        Self::events_in(&self.path("events.jsonl"))
+    }
+
+    /// The events in a file.
+    pub fn events_in(file: &Path) -> Vec<Value> {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
     }
@@ -97,6 +108,17 @@ pub fn program(name: &str, args: &[&str]) -> Command {
     // The folder of the sources stays as it is.
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     command
+}
+
+/// The server as another kind of server, which a program of this folder makes it; that ends when it is dropped.
+pub async fn standing_before(server: &MongoServer, name: &str, args: &[&str]) -> (Child, String) {
+    let uri = server.uri();
+    let port = uri.split([':', '/']).nth(4).unwrap().to_owned();
+    let mut command = tokio::process::Command::from(program(name, &[&[port.as_str()], args].concat()));
+    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let own = lines.next_line().await.unwrap().unwrap();
+    (child, uri.replace(&port, &own))
 }
 
 /// Runs it to its end; what it says at the end.

@@ -1,36 +1,19 @@
 //! A collection that takes the name of a followed one, as `$out` makes it: the stream tells that, and none of its documents.
 
-use std::process::Stdio;
-
 use bson::{Document, doc};
 use mongodb::Collection;
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
-};
 
 use super::{
     back::{Back, orders},
     gone::{all, ops_of},
-    program, text,
+    standing_before, text,
 };
 use crate::support::mongo_server::MongoServer;
-
-/// The server, as one that tells a rename; the program that makes it one ends when it is dropped.
-async fn telling(server: &MongoServer) -> (Child, String) {
-    let uri = server.uri();
-    let port = uri.split([':', '/']).nth(4).unwrap().to_owned();
-    let mut command = Command::from(program("rename_onto.py", &[&port, "shop", "orders"]));
-    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let own = lines.next_line().await.unwrap().unwrap();
-    (child, uri.replace(&port, &own))
-}
 
 #[tokio::test]
 async fn documents_of_a_collection_that_takes_the_name_of_a_followed_one_are_known() {
     let Some(server) = MongoServer::start() else { return };
-    let (_child, source) = telling(&server).await;
+    let (_child, source) = standing_before(&server, "rename_onto.py", &["shop", "orders"]).await;
     let back = Back::of(source).await;
     let orders = orders(&back.source).await;
     let new: Collection<Document> = orders.client().database("shop").collection("orders_new");

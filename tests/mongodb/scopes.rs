@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bson::{Document, doc};
 
-use super::{Work, client, each, of, ops, prove, write};
+use super::{Work, back::Back, client, each, gone::all, of, ops, prove, text, write};
 use crate::support::mongo_server::MongoServer;
 
 /// The namespace and the id of every event.
@@ -115,4 +115,46 @@ async fn a_database_that_is_dropped_and_a_collection_that_is_renamed_are_told() 
     assert_eq!(each(&events, "op"), ["rename", "create", "drop", "dropDatabase", "invalidate"]);
     assert_eq!((&events[0]["ns"], &events[1]["ns"]), (&"shop.orders".into(), &"shop.old".into()));
     assert!(events[3]["ns"] == "shop" && events.iter().all(|event| event["op"] == "create" || event["doc"].is_null()));
+}
+
+/// What a collection has under its new name no event tells: it is read, and between the two nobody knows.
+#[tokio::test]
+async fn documents_of_a_renamed_collection_are_known_under_its_new_name() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let client = client(&server.uri()).await;
+    let collection = |name: &str| client.database("shop").collection::<Document>(name);
+    std::fs::create_dir(back.path("archive")).unwrap();
+    let archive = text(&back.path("archive"));
+    let (sink, checkpoint) = (format!("file:{archive}/events.jsonl"), text(&back.path("checkpoint.json")));
+    let follow = ["follow", "--source", &back.source, "--database", "shop", "--from", "beginning", "--until-caught-up"];
+    let follow = [&follow[..], &["--sink", &sink, "--checkpoint-file", &checkpoint, "--poll", "50"]].concat();
+    let follow = async || assert_eq!(back.run_plain(&follow).await.code, 0);
+    collection("orders").insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    follow().await;
+    let new = [doc! { "_id": "a", "n": 2 }, doc! { "_id": "b", "n": 3 }];
+    collection("staged").insert_many(&new).await.unwrap();
+    let rename = doc! { "renameCollection": "shop.staged", "to": "shop.orders", "dropTarget": true };
+    client.database("admin").run_command(rename).await.unwrap();
+    let between = Back::moment().await;
+    follow().await;
+    let after = Back::moment().await;
+    let restore = |at: &str, into: &str| {
+        let restore =
+            ["restore", "--from-archive", &archive, "--all", "--at", at, "--into", into, "--no-stamp", "--yes"];
+        restore.map(str::to_owned).to_vec()
+    };
+    let run = async |code: i32, args: Vec<String>| {
+        back.ends(code, &args.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    run(0, restore(&after, "after")).await;
+    assert_eq!(all(&collection("after")).await, new);
+    let plan = run(3, restore(&between, "between")).await;
+    assert!(plan.stderr.contains("0 keep, 2 unknown"), "{plan:?}");
+    // Nothing of it comes again.
+    let told =
+        || Work::events_in(&back.path("archive/events.jsonl")).into_iter().filter(|e| e["ns"] == "shop.orders").count();
+    let before = told();
+    follow().await;
+    assert_eq!((before, told()), (4, 4));
 }

@@ -1,7 +1,11 @@
 //! Marks records as knowing less than their version does.
 
-use super::{CHANGE, Record, RecordFidelity};
-use crate::change::{edit, raw::RawDocument};
+use super::{CHANGE, ORIGINAL_ID, Record, RecordFidelity, members::render, text::bare};
+use crate::change::{
+    edit,
+    key::KeyPaths,
+    raw::{Member, RawDocument},
+};
 
 /// Marks the record as a part of the document; `note` is the JSON text of `_change.partial`. It knows less than a
 /// record of the whole document, so it never replaces one.
@@ -20,6 +24,22 @@ pub fn partial(record: Record, note: &str) -> Record {
     // A record that we made always has its `_change`.
     let body = marked().unwrap_or_else(|| record.body.clone());
     Record { body, create_only: true, ..record }
+}
+
+/// The record without its document, which is too large for the service: that there was such a version is known all the
+/// same, or the one before would pass for the one in force. It replaces no record of the document.
+pub fn absent(record: &Record, paths: &KeyPaths) -> Option<Record> {
+    let fidelity = format!("\"{}\"", RecordFidelity::Absent.as_str());
+    let stored = RawDocument::parse(&record.body).ok()?;
+    let change = RawDocument::parse(stored.get(CHANGE)?.get()).ok()?;
+    let of_document =
+        |member: &Member<'_>| ["ttl", "shadowed", "places", "bson", "body", "fidelity"].iter().any(|n| member.is(n));
+    let kept: Vec<Member<'_>> = change.members().iter().filter(|member| !of_document(member)).copied().collect();
+    let mut metadata = render(&kept);
+    metadata.pop();
+    metadata.push_str(&format!(",\"fidelity\":{fidelity}}}"));
+    let body = bare(record, stored.get(ORIGINAL_ID)?.get(), paths, &metadata);
+    Some(Record { body, compressed: false, create_only: true, ..record.clone() })
 }
 
 /// Marks the record as one whose id or partition key may not be its document's.

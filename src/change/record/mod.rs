@@ -23,7 +23,7 @@ pub use self::{
     identity::{Identity, identity, may_be_altered},
     ids::{id_of_version, source_key, version_id},
     layout::{LayoutError, check_layout, check_source_key},
-    marks::{partial, unsure},
+    marks::{absent, partial, unsure},
     members::{document_text, own_text},
 };
 
@@ -57,12 +57,14 @@ pub enum RecordFidelity {
     Lookup,
     /// Some fields were left out or hashed on purpose; `_change.partial` names them.
     Partial,
+    /// There is no text: the document is too large for a record.
+    Absent,
 }
 
 impl RecordFidelity {
     /// The fidelity with this name; `None` when there is none.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Exact, Self::Normalized, Self::Lookup, Self::Partial]
+        [Self::Exact, Self::Normalized, Self::Lookup, Self::Partial, Self::Absent]
             .into_iter()
             .find(|fidelity| fidelity.as_str() == name)
     }
@@ -74,6 +76,7 @@ impl RecordFidelity {
             Self::Normalized => "normalized",
             Self::Lookup => "lookup",
             Self::Partial => "partial",
+            Self::Absent => "absent",
         }
     }
 }

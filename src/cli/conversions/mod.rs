@@ -217,6 +217,9 @@ impl From<RestoreError> for CliError {
             RestoreError::OtherKey { .. } => {
                 Self::usage(format!("--into: {message}"), "restore into a container with the source's partition key")
             }
+            RestoreError::Unfit { .. } => {
+                Self::usage(message, "restore --into puts the documents into another collection, to compare")
+            }
             RestoreError::Path(_) => Self::usage(format!("--only: {message}"), "such as --only /address/zip"),
             RestoreError::KeyField => Self::usage(format!("--only: {message}"), "name another field"),
             RestoreError::Shard(problem) => not_shared(&problem, "one machine restores everything"),

@@ -23,9 +23,9 @@ pub fn version_of_live(found: &ScannedItem) -> Option<&Version> {
     found.versions.get(place)
 }
 
-/// Whether there is a live document whose version the history lacks.
+/// Whether there is a live document whose version the history lacks, or has without its text.
 pub fn is_missing(found: &ScannedItem) -> bool {
-    found.live.is_some() && version_of_live(found).is_none()
+    found.live.is_some() && version_of_live(found).is_none_or(Version::is_absent)
 }
 
 /// The operation in the record of a live document: without any version, that it existed before capture; otherwise, that

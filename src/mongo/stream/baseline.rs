@@ -59,6 +59,12 @@ impl Baseline {
         Ok(baseline(left, true))
     }
 
+    /// One collection of those of a scope.
+    pub fn of_one(collection: (String, String), (start, time): (Time, Time)) -> Self {
+        let left = VecDeque::from([collection]);
+        Self { left, cursor: None, batch: None, start, is_of_several: true, time }
+    }
+
     /// Appends the items of the next part, up to this many bytes, and returns their number; `None` when everything was
     /// read.
     pub async fn push(

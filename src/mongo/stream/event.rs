@@ -104,10 +104,10 @@ impl<'a> Event<'a> {
         self.operation == Some("invalidate")
     }
 
-    /// Whether another collection has this one's name from now on: the stream never delivered its documents.
-    pub fn is_rename_to(&self, database: &str, collection: &str) -> bool {
-        let part = |name| self.to.and_then(|to| to.get_str(name).ok());
-        self.operation == Some("rename") && (part("db"), part("coll")) == (Some(database), Some(collection))
+    /// The database and the name that a collection has from now on: its documents were never told of there.
+    pub fn renamed_to(&self) -> Option<(&'a str, &'a str)> {
+        let to = self.to.filter(|_| self.operation == Some("rename"))?;
+        to.get_str("db").ok().zip(to.get_str("coll").ok())
     }
 
     /// Appends the item, if the event is one. `position` numbers it.

@@ -12,7 +12,7 @@ use super::{
     baseline::Baseline,
     batch::Batch,
     event::{Event, Manner, Odd, push_odd},
-    position::{Position, time},
+    position::{Position, Time, time},
     ru,
 };
 use crate::{
@@ -56,12 +56,15 @@ impl Watched {
         self.mongo.dialect == Dialect::CosmosRu
     }
 
-    /// Whether an event brings documents into the scope that no event reports.
-    fn is_renamed_to(&self, event: &Event<'_>) -> bool {
-        match &self.scope {
-            Scope::Collection { database, collection } => event.is_rename_to(database, collection),
-            Scope::Database(_) | Scope::Deployment => false,
-        }
+    /// The collection to which an event brings documents that no event tells, and the event's time.
+    fn brought_by(&self, event: &Event<'_>) -> Option<(Time, (String, String))> {
+        let to = event.renamed_to()?;
+        let is_watched = match &self.scope {
+            Scope::Collection { database, collection } => to == (database, collection),
+            Scope::Database(database) => to.0 == database,
+            Scope::Deployment => true,
+        };
+        is_watched.then_some((event.time?, (to.0.to_owned(), to.1.to_owned())))
     }
 
     /// Opens the stream at its position.
@@ -130,14 +133,19 @@ impl StreamFeed {
             // The stream may begin long before this reading, which a kill may have restarted.
             let now = self.watched.mongo.operation_time().await?.map_or(start, time);
             let begun = (start, now.max(start));
-            self.baseline = Some(Baseline::of(&self.watched.mongo, &self.watched.scope, begun).await?);
+            let mongo = &self.watched.mongo;
+            self.baseline = Some(match (&self.position.renamed, &self.watched.scope) {
+                (Some(renamed), Scope::Database(_) | Scope::Deployment) => Baseline::of_one(renamed.clone(), begun),
+                (_, scope) => Baseline::of(mongo, scope, begun).await?,
+            });
         }
         let Some(baseline) = &mut self.baseline else { return Ok(None) };
         let mut body = FeedPage::OPEN.to_owned();
         if baseline.push(&self.watched.mongo, self.watched.manner, &mut body, PAGE).await?.is_some() {
             return Ok(Some(FeedPage::of(body)));
         }
-        (self.baseline, self.position.baseline) = (None, false);
+        self.baseline = None;
+        self.position.filled();
         Ok(None)
     }
 
@@ -210,15 +218,14 @@ impl StreamFeed {
             if !is_empty {
                 body.push(',');
             }
-            let brings =
-                event.as_ref().ok().filter(|event| self.watched.is_renamed_to(event)).and_then(|event| event.time);
+            let brought = event.as_ref().ok().and_then(|event| self.watched.brought_by(event));
             if push(raw, event, &mut body, self.watched.manner, &mut self.position) {
                 is_empty = false;
             } else {
                 body.truncate(begin);
             }
-            if let Some(time) = brings {
-                self.position.fill(time);
+            if let Some((time, collection)) = brought {
+                self.position.fill(time, collection);
             }
         }
         self.batch = Some(batch);
@@ -295,6 +302,10 @@ impl Feed for StreamFeed {
 
     /// An empty page from Azure may be one that was throttled.
     async fn is_caught_up(&mut self) -> Result<bool, Failure> {
+        // The rest of an event of which a part has come is on its way.
+        if self.parts.is_some() {
+            return Ok(false);
+        }
         let Scope::Collection { database, collection } = &self.watched.scope else { return Ok(true) };
         let (true, Some(token)) = (self.watched.is_ru(), self.position.token()?) else { return Ok(true) };
         let now = ru::streams(&self.watched.mongo, database, collection, None).await?;

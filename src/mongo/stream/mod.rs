@@ -13,8 +13,6 @@ mod ru;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bson::doc;
-use futures::TryStreamExt as _;
 
 pub use self::event::delete_item;
 use self::{
@@ -22,7 +20,7 @@ use self::{
     feed::{StreamFeed, Watched},
     position::{Position, time},
 };
-use super::{Dialect, Mongo};
+use super::{Dialect, Mongo, kind};
 use crate::{
     change::{key::KeyPaths, time::PointInTime},
     clock::Clock,
@@ -176,6 +174,16 @@ impl Stream {
     }
 }
 
+/// The second in which a stream begins that stands at a token, while the documents from before it have not all been read:
+/// what is read of them has the time of its reading.
+///
+/// # Errors
+/// When the token is not one of a stream.
+pub fn still_reads_since(token: &str) -> Result<Option<i64>, Failure> {
+    let position = Position::read(token)?;
+    Ok(position.start.filter(|_| position.baseline).map(|(seconds, _)| seconds.into()))
+}
+
 fn seconds(at: PointInTime) -> u32 {
     u32::try_from(at.seconds()).unwrap_or_default()
 }
@@ -187,9 +195,7 @@ pub fn place_of(mongo: &Mongo, database: &str, collection: &str) -> String {
 
 /// Whether a collection keeps what documents were before and after each change. One that does not exist keeps nothing.
 async fn keeps_images(mongo: &Mongo, database: &str, collection: &str) -> Result<bool, Failure> {
-    let fail = |e: &mongodb::error::Error| mongo.fail("look at the collection", e);
-    let found = mongo.database(database).list_collections().filter(doc! { "name": collection }).await;
-    let found = found.map_err(|e| fail(&e))?.try_next().await.map_err(|e| fail(&e))?;
+    let found = kind::listed(mongo, database, collection).await?;
     Ok(found.is_some_and(|found| found.options.change_stream_pre_and_post_images.is_some_and(|images| images.enabled)))
 }
 

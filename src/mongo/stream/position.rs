@@ -16,6 +16,9 @@ pub(super) struct Position {
     /// Whether the existing documents come first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub baseline: bool,
+    /// Of these alone the documents come first: of a collection that was renamed to where it is now. Database and name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed: Option<(String, String)>,
     /// The stream begins with the operations of this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Time>,
@@ -66,12 +69,18 @@ impl Position {
     /// Everything up to a token was delivered.
     pub fn pass(&mut self, token: &RawDocument) {
         self.after = Some(STANDARD.encode(token.as_bytes()));
-        (self.start, self.baseline, self.ended) = (None, false, false);
+        (self.start, self.baseline, self.renamed, self.ended) = (None, false, None, false);
     }
 
-    /// The documents that came with an event of this time, which was consumed, are to be read before what follows it.
-    pub fn fill(&mut self, time: Time) {
-        (self.baseline, self.start) = (true, Some(time));
+    /// The documents that came to a collection with an event of this time, which was passed, are to be read before what is
+    /// behind it.
+    pub fn fill(&mut self, time: Time, collection: (String, String)) {
+        (self.baseline, self.start, self.renamed) = (true, Some(time), Some(collection));
+    }
+
+    /// All documents that are there already were read.
+    pub fn filled(&mut self) {
+        (self.baseline, self.renamed) = (false, None);
     }
 
     /// The number of a change among those with the same time.
@@ -101,11 +110,13 @@ mod tests {
         let again = Position::read(&position.text()).unwrap();
         assert_eq!(again, position);
         assert_eq!(again.token().unwrap(), Some(doc! { "_data": "8263F2A0B10000000A2B0229" }));
-        position.fill((9, 3));
+        let orders = ("shop".to_owned(), "orders".to_owned());
+        position.fill((9, 3), orders.clone());
         let filling = Position::read(&position.text()).unwrap();
         assert_eq!((filling.baseline, filling.start, filling.token().unwrap().is_some()), (true, Some((9, 3)), true));
+        assert_eq!(filling.renamed, Some(orders));
         position.pass(&rawdoc! { "_data": "83" });
-        assert_eq!((position.baseline, position.start), (false, None));
+        assert_eq!((position.baseline, position.start, &position.renamed), (false, None, &None));
         assert!(Position::read("x").is_err() && Position::read(r#"{"after":"?"}"#).unwrap().token().is_err());
     }
 }

@@ -1,0 +1,49 @@
+//! Documents whose `_id` is the same to the server and not the same bytes.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, RawDocumentBuf, doc};
+use futures::TryStreamExt as _;
+
+use super::{
+    back::{Back, orders, undo_of},
+    client,
+};
+use crate::support::mongo_server::MongoServer;
+
+/// The bytes of the documents, by their number.
+async fn bytes(source: &str) -> BTreeMap<i32, Vec<u8>> {
+    let orders = client(source).await.database("shop").collection::<RawDocumentBuf>("orders");
+    let all: Vec<RawDocumentBuf> = orders.find(doc! {}).await.unwrap().try_collect().await.unwrap();
+    all.into_iter().map(|document| (document.get_i32("n").unwrap(), document.into_bytes())).collect()
+}
+
+fn decimal(text: &str) -> Bson {
+    Bson::Decimal128(text.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_document_whose_id_is_written_as_another_number_goes_back_and_undo_too() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    let then: [Bson; 4] = [5.into(), (-0.0).into(), decimal("7.50"), doc! { "a": 1 }.into()];
+    let now: [Bson; 4] = [5.0.into(), 0.0.into(), 7.5.into(), doc! { "a": 1.0 }.into()];
+    let put = async |ids: &[Bson]| {
+        orders.delete_many(doc! {}).await.unwrap();
+        let documents = (1..).zip(ids).map(|(n, id)| doc! { "_id": id.clone(), "n": n, "of": ids.len() as i64 });
+        orders.insert_many(documents).await.unwrap();
+        back.capture().await;
+        bytes(&back.source).await
+    };
+    let before = put(&then).await;
+    let at = Back::moment().await;
+    let after = put(&now).await;
+    assert!(before.iter().zip(&after).all(|(one, other)| one != other));
+    let output = back.ends(0, &["restore", "--all", "--at", &at, "--no-stamp", "--yes"]).await;
+    assert!(bytes(&back.source).await == before, "{:?}", orders.find_one(doc! {}).await);
+    back.ends(0, &["undo", &undo_of(&output), "--yes"]).await;
+    assert!(bytes(&back.source).await == after, "{:?}", orders.find_one(doc! {}).await);
+    back.capture().await;
+    back.ends(0, &["verify", "--grace", "1s"]).await;
+}

@@ -1,0 +1,87 @@
+//! How far the history of a collection is known to be complete.
+
+use bson::{Binary, Document, doc, spec::BinarySubtype};
+
+use super::{
+    back::{Back, found, orders},
+    gone::ops_of,
+    of, text,
+};
+use crate::support::{ClosedPort, FollowerProcess, mongo_server::MongoServer};
+
+/// What is read first has the time of its reading: that nothing older waits proves nothing, for nothing of the stream was read.
+#[tokio::test]
+async fn a_first_reading_that_never_ended_makes_no_history_complete() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    orders.insert_many([doc! { "_id": "a" }, doc! { "_id": "b" }]).await.unwrap();
+    back.capture().await;
+    // A second one begins to read, and what it reads never becomes durable everywhere.
+    let port = ClosedPort::take();
+    let nowhere = format!("blob:http://{}/devstoreaccount1/versions", port.address());
+    let args = ["--source", &back.source, "--name", "second", "--from", "beginning", "--sink", "changes", "--sink"];
+    let args = [&args[..], &[&nowhere], &of("shop", "orders")].concat();
+    let mut second = FollowerProcess::start_in(back.folder(), &args, &back.settings());
+    second.wait_for_log("start of every range saved").await;
+    second.kill();
+    // The server of the tests may give a change the very time that it named before.
+    Back::moment().await;
+    orders.delete_one(doc! { "_id": "a" }).await.unwrap();
+    let at = Back::moment().await;
+    let plan = ["restore", "--all", "--at", &at, "--dry-run"];
+    let behind = back.ends(3, &plan).await;
+    assert!(behind.stderr.contains(": 0 restore, 0 recreate, 0 delete, 1 keep, 1 unknown"), "{behind:?}");
+    assert!(behind.stderr.contains("the history ends at"), "{behind:?}");
+    // The first one goes on: that a document is gone is known.
+    back.capture().await;
+    let plan = back.ends(0, &plan).await;
+    assert!(plan.stderr.contains(": 0 restore, 0 recreate, 0 delete, 2 keep, 0 unknown"), "{plan:?}");
+    assert_eq!(found(&orders, "a").await, None::<Document>);
+}
+
+/// The service takes no record of it, and the version before is not the one that was in force.
+#[tokio::test]
+async fn a_version_that_is_too_large_for_the_history_is_known_to_have_been_there() {
+    let Some(server) = MongoServer::start() else { return };
+    let back = Back::of(server.uri()).await;
+    let orders = orders(&back.source).await;
+    let capture = ["follow", "--from", "beginning", "--until-caught-up", "--poll", "50"];
+    orders.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    back.ends(0, &capture).await;
+    let small = Back::moment().await;
+    // Nothing that can be compressed.
+    let bytes =
+        (0..3_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes()[3]).collect();
+    let data = Binary { subtype: BinarySubtype::Generic, bytes };
+    orders.replace_one(doc! { "_id": "a" }, doc! { "data": data }).await.unwrap();
+    let refused = back.ends(3, &capture).await;
+    assert!(refused.stderr.contains("1 dead letter"), "{refused:?}");
+    let large = Back::moment().await;
+    let missing = back.ends(3, &["verify", "--grace", "1s"]).await;
+    assert!(missing.stdout.contains("missing    FAILURE  1"), "{missing:?}");
+    // The live document has the text.
+    let file = |name: &str| text(&back.path(name));
+    back.ends(0, &["backup", "--all", "--at", &large, "--out", &file("live.jsonl")]).await;
+    assert!(std::fs::metadata(back.path("live.jsonl")).unwrap().len() > 3_000_000);
+    // What cannot be saved is not overwritten either.
+    let restore = |at: &str| ["restore", "--all", "--at", at, "--no-stamp", "--yes"].map(str::to_owned).to_vec();
+    let run = async |code: i32, args: Vec<String>| {
+        back.ends(code, &args.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    let failed = run(3, restore(&small)).await;
+    assert!(failed.stdout.contains("too large for the history"), "{failed:?}");
+    orders.replace_one(doc! { "_id": "a" }, doc! { "n": 3 }).await.unwrap();
+    back.ends(0, &capture).await;
+
+    let rows = back.ends(0, &["history", "--id", "a", "--format", "jsonl"]).await.lines();
+    assert_eq!(ops_of(&rows), ["baseline", "replace", "replace"], "{rows:?}");
+    assert_eq!(rows[1]["fidelity"], "absent", "{rows:?}");
+    let unknown = run(3, restore(&large)).await;
+    assert!(unknown.stderr.contains(": 0 restore, 0 recreate, 0 delete, 0 keep, 1 unknown"), "{unknown:?}");
+    assert!(unknown.stdout.contains("too large for the history"), "{unknown:?}");
+    let backup = back.ends(3, &["backup", "--all", "--at", &large, "--out", &file("gone.jsonl")]).await;
+    assert!(backup.stderr.contains("too large for the history"), "{backup:?}");
+    run(0, restore(&small)).await;
+    assert_eq!(found(&orders, "a").await, Some(doc! { "_id": "a", "n": 1 }));
+}
