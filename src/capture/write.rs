@@ -131,7 +131,7 @@ impl<H: History> Capture<H> {
             match attempt(&absent).await {
                 Ok(ru) => outcome.ru += ru,
                 Err(f) if may_be_one_record(&f) => {}
-                // It has to be there before the dead letter is: only then nothing is delivered again.
+                // It has to exist before the dead letter does: once that exists, nothing is delivered again.
                 Err(f) => return outcome.fail(Some(f)),
             }
         }

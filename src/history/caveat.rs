@@ -42,7 +42,7 @@ pub enum Caveat {
     LookedUp,
     /// Fields were left out or hashed on purpose when it was captured.
     Partial,
-    /// The document was too large for a record: there is nothing of it.
+    /// The document was too large for a record, which holds nothing of it.
     Absent,
     /// Found by a baseline run: nothing is known about earlier versions.
     Baseline,

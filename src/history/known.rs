@@ -124,8 +124,8 @@ impl Facts<'_> {
     }
 }
 
-/// Whether it came from a feed that has deletes. Into an archive a baseline comes from such a feed alone, which has all that
-/// happened since.
+/// Whether it came from a feed with deletes. In an archive, a baseline only comes from such a feed, which has
+/// everything that happened since.
 fn is_of_feed_with_deletes(version: &Version) -> bool {
     match version.op {
         Some(Op::Baseline) => version.via == Some(VersionVia::Archive),

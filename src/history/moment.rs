@@ -115,7 +115,7 @@ impl<'a> Moment<'a> {
                 item: found.item.clone(),
                 etag: version.etag.clone(),
                 ts: version.ts,
-                // What the history has nothing of is live here.
+                // These documents are live, and the history does not have them.
                 caveats: state.caveats.iter().copied().filter(|caveat| *caveat != Caveat::Absent).collect(),
                 record_id: version.record_id.clone(),
                 text: version.document.clone().filter(|_| !version.is_absent()),

@@ -142,7 +142,7 @@ pub trait LiveContainer: Items {
     fn as_stored(&self, _text: &str) -> Result<Option<String>, Failure> {
         Ok(None)
     }
-    /// Why documents cannot be put back into it one by one, where that is so.
+    /// Why documents cannot be put back into it one by one, if that is so.
     fn unfit(&self) -> Option<&str> {
         None
     }

@@ -1,4 +1,4 @@
-//! A document on its way into a collection and out of it: its name, its text, its bytes.
+//! Converts documents on their way into a collection and out of it: their ids, texts and bytes.
 
 use bson::{Bson, Document, RawBson, RawDocument, RawDocumentBuf, doc, raw::cstr};
 
@@ -16,15 +16,15 @@ pub(super) fn key_of(id: &str) -> PartitionKey {
     PartitionKey(vec![KeyValue::String(id.to_owned())])
 }
 
-/// The `_id` that is known by this text and key. Other spellings of it, such as 5.0 of 5, and other keys name no document:
-/// the history has nothing under them.
+/// The `_id` that this text and key identify. Other spellings, such as 5.0 for 5, and other keys are refused: the
+/// history has nothing under them.
 pub(super) fn id_of(key: &PartitionKey, id: &str) -> Option<Bson> {
     let value = id_value(id).ok()?;
     let raw = RawBson::try_from(value.clone()).ok()?;
     (*key == key_of(id) && id_text(raw.as_raw_bson_ref()) == id).then_some(value)
 }
 
-/// Whether two documents have an `_id` of the same bytes. A replacement leaves the one that is there: 5 in place of 5.0.
+/// Whether the `_id`s of two documents have the same bytes. A replacement keeps the existing one: 5 in place of 5.0.
 pub(super) fn has_same_id(one: &RawDocument, other: &RawDocument) -> bool {
     let bytes = |document: &RawDocument| {
         let mut alone = RawDocumentBuf::new();
@@ -34,17 +34,17 @@ pub(super) fn has_same_id(one: &RawDocument, other: &RawDocument) -> bool {
     bytes(one) == bytes(other)
 }
 
-/// A server takes a document whose members are called `$...` when it is inserted, and refuses it as a replacement; as the
-/// result of a pipeline it takes it. `None` for every other document, and for what a pipeline could not give back.
+/// A server accepts a document with members named `$...` when it is inserted, but not as a replacement; as the result
+/// of a pipeline it accepts it. `None` for every other document, and for those that a pipeline could not reproduce.
 pub(super) fn as_pipeline(document: &RawDocumentBuf) -> Option<Vec<Document>> {
     document.iter().flatten().any(|(name, _)| name.as_str().starts_with('$')).then_some(())?;
     let whole = Document::try_from(&**document).ok()?;
-    // Of two members with one name it has one.
+    // Of two members with the same name it keeps only one.
     RawDocumentBuf::try_from(&whole).is_ok_and(|again| again == *document).then_some(())?;
     Some(vec![doc! { "$replaceWith": { "$literal": whole } }])
 }
 
-/// A document's text with its fingerprint as its etag.
+/// A document's text, with its fingerprint as the etag.
 pub(super) fn live_text(document: &RawDocument) -> Result<String, Failure> {
     let mut text = text_of(document.as_bytes()).map_err(|e| Failure::invalid("read document".into(), e.to_string()))?;
     text.pop();
@@ -54,7 +54,7 @@ pub(super) fn live_text(document: &RawDocument) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// The bytes of a document that is to be written, of its text.
+/// The bytes of a document to write, from its text.
 pub(super) fn document_of(context: &str, body: &[u8]) -> Result<RawDocumentBuf, Failure> {
     let wrong = |e: String| Failure::from_status(context.into(), Status::new(400, 0), &e, None);
     let text = std::str::from_utf8(body).map_err(|e| wrong(e.to_string()))?;

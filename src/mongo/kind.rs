@@ -7,7 +7,7 @@ use mongodb::results::{CollectionSpecification, CollectionType};
 use super::{Dialect, Mongo};
 use crate::cosmos::{Disposition, Failure};
 
-/// How the server lists a collection; `None`: it does not exist.
+/// How the server lists a collection; `None` when it does not exist.
 pub(super) async fn listed(
     mongo: &Mongo,
     database: &str,
@@ -18,7 +18,7 @@ pub(super) async fn listed(
     found.map_err(|e| fail(&e))?.try_next().await.map_err(|e| fail(&e))
 }
 
-/// Why documents cannot be put back into a collection one by one; `None` where they can, and where the caller may not see
+/// Why documents cannot be put back into a collection one by one; `None` when they can, or when the caller may not see
 /// what it is.
 pub(super) async fn unfit(mongo: &Mongo, database: &str, name: &str) -> Result<Option<&'static str>, Failure> {
     if mongo.dialect == Dialect::CosmosRu {

@@ -26,8 +26,8 @@ pub fn partial(record: Record, note: &str) -> Record {
     Record { body, create_only: true, ..record }
 }
 
-/// The record without its document, which is too large for the service: that there was such a version is known all the
-/// same, or the one before would pass for the one in force. It replaces no record of the document.
+/// The record without its document, which is too large for the service. It keeps the fact that there was such a
+/// version; otherwise the one before would pass for the one in force. It never replaces a record with a document.
 pub fn absent(record: &Record, paths: &KeyPaths) -> Option<Record> {
     let fidelity = format!("\"{}\"", RecordFidelity::Absent.as_str());
     let stored = RawDocument::parse(&record.body).ok()?;

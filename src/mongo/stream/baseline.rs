@@ -59,7 +59,7 @@ impl Baseline {
         Ok(baseline(left, true))
     }
 
-    /// One collection of those of a scope.
+    /// One of the collections in a scope.
     pub fn of_one(collection: (String, String), (start, time): (Time, Time)) -> Self {
         let left = VecDeque::from([collection]);
         Self { left, cursor: None, batch: None, start, is_of_several: true, time }

@@ -104,7 +104,8 @@ impl<'a> Event<'a> {
         self.operation == Some("invalidate")
     }
 
-    /// The database and the name that a collection has from now on: its documents were never told of there.
+    /// The database and the name that a collection has from now on; the stream never delivered its documents under that
+    /// name.
     pub fn renamed_to(&self) -> Option<(&'a str, &'a str)> {
         let to = self.to.filter(|_| self.operation == Some("rename"))?;
         to.get_str("db").ok().zip(to.get_str("coll").ok())

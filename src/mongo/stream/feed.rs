@@ -56,7 +56,7 @@ impl Watched {
         self.mongo.dialect == Dialect::CosmosRu
     }
 
-    /// The collection to which an event brings documents that no event tells, and the event's time.
+    /// The collection into which an event brings documents that no event reports, and the event's time.
     fn brought_by(&self, event: &Event<'_>) -> Option<(Time, (String, String))> {
         let to = event.renamed_to()?;
         let is_watched = match &self.scope {
@@ -302,7 +302,7 @@ impl Feed for StreamFeed {
 
     /// An empty page from Azure may be one that was throttled.
     async fn is_caught_up(&mut self) -> Result<bool, Failure> {
-        // The rest of an event of which a part has come is on its way.
+        // The rest of a partly received event is on its way.
         if self.parts.is_some() {
             return Ok(false);
         }

@@ -174,8 +174,8 @@ impl Stream {
     }
 }
 
-/// The second in which a stream begins that stands at a token, while the documents from before it have not all been read:
-/// what is read of them has the time of its reading.
+/// The second at which a stream with a token began, while the documents from before it have not all been read: these
+/// get the time at which they are read.
 ///
 /// # Errors
 /// When the token is not one of a stream.

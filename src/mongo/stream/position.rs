@@ -16,7 +16,8 @@ pub(super) struct Position {
     /// Whether the existing documents come first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub baseline: bool,
-    /// Of these alone the documents come first: of a collection that was renamed to where it is now. Database and name.
+    /// The only collection whose existing documents come first: one that was renamed to where it is now. Database and
+    /// name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed: Option<(String, String)>,
     /// The stream begins with the operations of this time.
@@ -72,13 +73,13 @@ impl Position {
         (self.start, self.baseline, self.renamed, self.ended) = (None, false, None, false);
     }
 
-    /// The documents that came to a collection with an event of this time, which was passed, are to be read before what is
-    /// behind it.
+    /// The documents that came to a collection with an event of this time, which was consumed, are to be read before
+    /// what follows it.
     pub fn fill(&mut self, time: Time, collection: (String, String)) {
         (self.baseline, self.start, self.renamed) = (true, Some(time), Some(collection));
     }
 
-    /// All documents that are there already were read.
+    /// All existing documents were read.
     pub fn filled(&mut self) {
         (self.baseline, self.renamed) = (false, None);
     }
