@@ -4,8 +4,11 @@
 mod captured;
 mod claims;
 mod holes;
+mod holes_in_lives;
+mod lease_holes;
 mod lost;
 mod odd;
+mod readers;
 mod records;
 mod uncaptured;
 

@@ -22,6 +22,7 @@ use super::{
     as_of::boundary,
     containers::{Containers, RANGES, page},
     entry::Entry,
+    gone::Lost,
     histories::{Texts, sort},
     live::{Live, LiveDetail, LiveIndex, live_index},
 };
@@ -75,8 +76,8 @@ pub struct ScannedItem {
     /// Deletes of documents with this id of which the history does not say under which partition key: records of
     /// before `_change.key`, in a history that is not keyed by the source's paths.
     pub unkeyed: Vec<Version>,
-    /// Whether it is gone and no delete tells when, as far as [`super::gone`] was asked.
-    pub is_lost: bool,
+    /// Why no delete tells when it was gone, as far as [`super::gone`] was asked.
+    pub lost: Option<Lost>,
     /// Why it cannot be told whether the version in force matches the predicate, so that it may not be in scope.
     pub undecided: Option<Arc<Undecided>>,
 }
@@ -89,7 +90,7 @@ impl ScannedItem {
 
     /// An item of which nothing is known yet.
     pub fn new(item: ItemKey) -> Self {
-        Self { item, versions: Vec::new(), live: None, unkeyed: Vec::new(), is_lost: false, undecided: None }
+        Self { item, versions: Vec::new(), live: None, unkeyed: Vec::new(), lost: None, undecided: None }
     }
 }
 
