@@ -1,6 +1,7 @@
 //! What an outside audit found wrong, with oracles that share nothing with the program: the test's own log of what it
 //! wrote, and plain reads of the containers.
 
+mod beside;
 mod captured;
 mod claims;
 mod holes;
