@@ -201,7 +201,7 @@ async fn what_is_no_archive_stops_before_anything_is_written() {
     for (place, more, code, wanted) in [
         ("key", &["--all"][..], 1, "partition key of 2 components"),
         ("damaged", &["--all"], 1, "line 1 is not an event of follow"),
-        ("stolen", &["--all"], 3, "of another id"),
+        ("stolen", &["--all", "--recreate-deleted"], 3, "of another id"),
         ("nowhere", &["--all"], 2, "--from-archive nowhere"),
         ("key", &["--where", "c.n = 1"], 2, "cannot be used with"),
         ("key", &["--filter", "doc.n ="], 2, "--filter"),

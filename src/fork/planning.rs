@@ -192,7 +192,7 @@ impl Work<'_> {
             versions.extend(record.ok().flatten());
         }
         let (target, source) = (live.as_ref(), live.as_ref());
-        let facts = Facts { versions: &versions, unkeyed: &[], target, source, reach: Reach::ALL, is_lost: false };
+        let facts = Facts { versions: &versions, unkeyed: &[], target, source, reach: Reach::ALL, lost: None };
         let mut step = Step::about(&item, &facts, None, Action::Unknown);
         let live = live.and_then(|live| live.text);
         let own = live.as_deref().map(own_text).transpose();

@@ -66,7 +66,7 @@ impl Account for Cosmos {
             let frontier = read(self, names, &containers, at, pace).await?;
             let changes = containers.containers().changes;
             let untold = removals::untold(&*changes).await?;
-            let made_again = removals::made_again(&*changes, containers.source.rid()).await?;
+            let made_again = removals::made_again(&*changes, Some(containers.source.rid())).await?;
             Ok(Frontier { untold, made_again, ..frontier })
         }
         .boxed()

@@ -77,8 +77,11 @@ pub async fn read(
         }
         let missing =
             if groups.len() > 1 { earliest_missing(containers, groups.values().flatten()).await? } else { None };
+        // Others are at work, and nobody is here: what they captured says nothing of this part.
+        let is_left_out = groups.is_empty() && !readers.is_empty();
         parts.push(match best(groups, &range, missing) {
             Some(part) => part,
+            None if is_left_out => by_newest(range.clone(), newest(containers, Some(&range)).await?),
             None => by_newest(range, anywhere(containers, &mut newest_anywhere).await?),
         });
     }
@@ -135,27 +138,30 @@ fn joined(one: Option<Part>, other: Option<Part>) -> Option<Part> {
 }
 
 /// Which reader tells most. All leases count as one: which function's write this history, the lease container does not
-/// say, so the one that is furthest behind decides. A follower's checkpoint says which history it writes.
+/// say, so the one that is furthest behind decides. A follower's checkpoint says which history it writes. However far one in
+/// latest-version mode is, it has delivered no delete and no version that was replaced: where one of every version has a
+/// place, that one tells.
 ///
 /// One that began after `missing`, a change that is not in the history, tells nothing of the time before it began. So where
 /// the one that tells most reads every version, the one that stands before that change decides.
 fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange, missing: Option<Part>) -> Option<Part> {
     let (mut lease, mut has_lease) = (None, false);
     let mut follower: Option<Part> = None;
+    let tells_more = |one: &Part, other: &Part| (one.sees_deletes, one.until) > (other.sees_deletes, other.until);
     for (group, part) in groups {
         match (group, part) {
             (Group::Lease(_), part) => {
                 lease = if has_lease { joined(lease, part) } else { part };
                 has_lease = true;
             }
-            (Group::Follower(_), Some(part)) if follower.as_ref().is_none_or(|best| best.until < part.until) => {
+            (Group::Follower(_), Some(part)) if follower.as_ref().is_none_or(|best| tells_more(&part, best)) => {
                 follower = Some(part);
             }
             (Group::Follower(_), _) => {}
         }
     }
     let part = match (lease, follower) {
-        (Some(one), Some(other)) => Some(if other.until > one.until { other } else { one }),
+        (Some(one), Some(other)) => Some(if tells_more(&other, &one) { other } else { one }),
         (one, other) => one.or(other),
     };
     let part = match (part, missing) {

@@ -62,6 +62,20 @@ impl<'a> AsOf<'a> {
         self
     }
 
+    /// Why the version in force may have ended before the moment, though a later one is known: that is of a document made
+    /// again, so there was a delete in between, and nobody captured it.
+    pub fn remade(&self) -> Option<String> {
+        let (State::Document(version), Some(next)) = (&self.state, self.next) else { return None };
+        let is_another = version.life.zip(next.life).is_some_and(|(one, other)| one != other);
+        let is_unseen = self.caveats.iter().any(|caveat| matches!(caveat, Caveat::Gap { .. } | Caveat::LatestMode));
+        (is_unseen && (is_another || next.op == Some(Op::Create))).then(|| {
+            format!(
+                "was deleted and made again by {}, and its delete was not captured: it may have been deleted before the point in time",
+                PointInTime::from_epoch(next.ts)
+            )
+        })
+    }
+
     /// Whether the history proves that the document was created after the moment: the first known version is its
     /// creation. Otherwise nothing is known about the moment.
     pub fn created_later(&self) -> bool {

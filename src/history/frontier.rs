@@ -131,6 +131,16 @@ impl Reach<'_> {
         self.until.is_some_and(|until| until >= at)
     }
 
+    /// Whether it is known that the document has a change that the reader comes to later.
+    pub fn is_waited_for(&self, item: &ItemKey) -> bool {
+        matches!(self.waiting, Some(Waiting::These(items)) if items.contains_key(item))
+    }
+
+    /// Whether it is not known which documents have changes that the history lacks.
+    pub fn may_lack_any(&self) -> bool {
+        matches!(self.waiting, Some(Waiting::Any))
+    }
+
     /// Whether the history may lack a change up to the moment for a document with these versions.
     pub fn may_lack(&self, item: &ItemKey, versions: &[Version]) -> bool {
         match self.waiting {

@@ -5,20 +5,31 @@
 //! It is known of a document only when its delete is looked for after it was seen to be gone: in what waits to be captured,
 //! and then in the history again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use futures::future::try_join_all;
 
 use super::{
     Account,
+    as_of::boundary,
     containers::record,
     frontier::{Frontier, Waiting},
     histories::{Texts, histories},
+    known::place_of_live,
+    live::{Live, look_at},
     reading::{HistoryReader, LiveContainer},
     scan::ScannedItem,
 };
 use crate::{
-    change::{raw::RawDocument, time::PointInTime, version::container_of},
+    change::{
+        Op,
+        raw::RawDocument,
+        time::PointInTime,
+        version::{Version, container_of},
+    },
     config::Names,
     cosmos::{Failure, RuLimiter},
 };
@@ -30,6 +41,41 @@ const TOGETHER: usize = 16;
 /// removes it when it has request units to spare.
 const MOST_LATE: i64 = 3600;
 
+/// Why nobody knows when a document was deleted that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// Its delete is not in the history, and does not wait to be captured.
+    Uncaptured,
+    /// So much waits to be captured that its delete was not looked for.
+    Unsearched,
+    /// What captures today does not see deletes, though its newest version comes from a feed that has them.
+    Unseen,
+    /// Nothing captures its part any more, as far as leases and checkpoints tell.
+    Unread,
+    /// It is live, and that version is not in the history and does not wait either: nobody captured what came before.
+    Overwritten,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self {
+            Self::Overwritten => {
+                return f.write_str(
+                    "its live version was not captured, and does not wait to be: what it was before that is not known",
+                );
+            }
+            Self::Uncaptured => "its delete was not captured",
+            Self::Unsearched => "so much waits to be captured that its delete was not looked for",
+            Self::Unseen => "latest-version mode does not see deletes",
+            Self::Unread => "no lease or checkpoint tells whether its delete was captured",
+        };
+        write!(f, "is gone, and {why}: it may have been deleted before the point in time")
+    }
+}
+
+/// Documents, and what they are unless it turns out otherwise.
+type Suspects<'f> = Vec<(&'f mut ScannedItem, Lost)>;
+
 /// Looks for documents that are gone without a delete.
 pub struct Gone<'a> {
     account: &'a dyn Account,
@@ -38,6 +84,8 @@ pub struct Gone<'a> {
     source: &'a dyn LiveContainer,
     known: &'a Frontier,
     pace: &'a RuLimiter,
+    /// Whether the documents were read with what is live elsewhere, so that the source has to be asked.
+    is_elsewhere: bool,
     /// Set when too much is waiting to be told apart; determined once.
     is_hopeless: AtomicBool,
 }
@@ -51,7 +99,14 @@ impl<'a> Gone<'a> {
         known: &'a Frontier,
         pace: &'a RuLimiter,
     ) -> Self {
-        Self { account, names, changes, source, known, pace, is_hopeless: AtomicBool::new(false) }
+        let (is_elsewhere, is_hopeless) = (false, AtomicBool::new(false));
+        Self { account, names, changes, source, known, pace, is_elsewhere, is_hopeless }
+    }
+
+    /// The same for the documents of another container: what that has says nothing of the source, which is asked.
+    #[must_use]
+    pub fn elsewhere(self, is_elsewhere: bool) -> Self {
+        Self { is_elsewhere, ..self }
     }
 
     /// Marks those of documents that were just read, with what is live of the source, that are gone and whose newest version
@@ -60,20 +115,38 @@ impl<'a> Gone<'a> {
     /// # Errors
     /// When source or history cannot be read.
     pub async fn mark(&self, found: &mut [ScannedItem], at: PointInTime) -> Result<(), Failure> {
-        if !self.known.parts.iter().any(|part| part.sees_deletes) || self.is_hopeless.load(Ordering::Relaxed) {
+        let today = container_of(self.source.rid());
+        let reach = |one: &ScannedItem| self.known.reach(self.source, &one.item.partition_key);
+        let is_asked =
+            |one: &ScannedItem| reach(one).sees_deletes || is_of_every_version(one.document_at(PointInTime::END));
+        let may_be_lost = found.iter_mut().filter(|one| may_be_lost(one, at, today) && is_asked(one)).collect();
+        let mut gone = self.gone(may_be_lost, at).await?;
+        gone.retain_mut(|(one, why)| {
+            let reach = reach(one);
+            if *why == Lost::Overwritten && !reach.sees_deletes {
+                return false;
+            }
+            one.lost = match reach.is_latest {
+                _ if reach.sees_deletes => None,
+                true => Some(Lost::Unseen),
+                false => Some(Lost::Unread),
+            };
+            reach.sees_deletes
+        });
+        if gone.is_empty() {
             return Ok(());
         }
-        let today = container_of(self.source.rid());
-        let mut gone: Vec<&mut ScannedItem> = found.iter_mut().filter(|one| is_gone(one, at, today)).collect();
-        if gone.is_empty() {
+        if self.is_hopeless.load(Ordering::Relaxed) {
+            gone.into_iter().for_each(|(one, _)| one.lost = Some(Lost::Unsearched));
             return Ok(());
         }
         let frontier = self.account.frontier(self.names, Some(PointInTime::END), self.pace).await?;
         if frontier.parts.iter().all(|part| matches!(part.waiting, Waiting::Any)) {
             self.is_hopeless.store(true, Ordering::Relaxed);
         }
-        gone.retain(|one| {
+        gone.retain_mut(|(one, _)| {
             let reach = frontier.reach(self.source, &one.item.partition_key);
+            one.lost = (reach.sees_deletes && reach.may_lack_any()).then_some(Lost::Unsearched);
             reach.sees_deletes && !reach.may_lack(&one.item, &one.versions)
         });
         if gone.is_empty() {
@@ -83,12 +156,85 @@ impl<'a> Gone<'a> {
         let now = self.account.now().await.timestamp();
         for together in gone.chunks_mut(TOGETHER) {
             let mut looks = Vec::with_capacity(TOGETHER);
-            for one in together {
-                looks.push(self.look_again(one, at, lifetime.map(|lifetime| (lifetime, now))));
+            for (one, why) in together {
+                looks.push(self.look_again(one, *why, at, lifetime.map(|lifetime| (lifetime, now))));
             }
             try_join_all(looks).await?;
         }
         Ok(())
+    }
+
+    /// The same of documents whose versions come from an archive. It does not say how far it is complete, so that it has no
+    /// delete says nothing. What tells that one was deleted after the moment is the history, or that its delete waits for that.
+    ///
+    /// # Errors
+    /// When source or history cannot be read.
+    pub async fn mark_archived(&self, found: &mut [ScannedItem], at: PointInTime) -> Result<(), Failure> {
+        // The newest version of an archive is asked for, and not what was at a moment.
+        if at == PointInTime::END {
+            return Ok(());
+        }
+        let is_asked =
+            |one: &ScannedItem| one.document_at(PointInTime::END).is_some_and(|newest| newest.op != Some(Op::Upsert));
+        let may_be_lost = found.iter_mut().filter(|one| may_be_lost(one, at, None) && is_asked(one)).collect();
+        let gone = self.gone(may_be_lost, PointInTime::END).await?;
+        let mut gone: Vec<&mut ScannedItem> = gone.into_iter().map(|(one, _)| one).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let frontier = self.account.frontier(self.names, Some(PointInTime::END), self.pace).await?;
+        gone.retain(|one| {
+            let reach = frontier.reach(self.source, &one.item.partition_key);
+            !(reach.sees_deletes && reach.covers(at) && reach.is_waited_for(&one.item))
+        });
+        for together in gone.chunks_mut(TOGETHER) {
+            let mut looks = Vec::with_capacity(TOGETHER);
+            for one in together {
+                looks.push(self.look_into_history(one, at));
+            }
+            try_join_all(looks).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_into_history(&self, found: &mut ScannedItem, at: PointInTime) -> Result<(), Failure> {
+        let since = found.document_at(PointInTime::END).map_or(i64::MIN, |version| version.ts);
+        let read =
+            histories(self.changes, self.pace, &found.item.id, Some(&found.item.partition_key), Texts::None).await?;
+        let known = read.items.into_iter().find(|item| item.key == found.item);
+        let versions = known.map(|item| item.versions).unwrap_or_default();
+        let first = versions.iter().filter(|v| v.op.is_some_and(Op::is_tombstone) && v.ts >= since).map(|v| v.ts).min();
+        found.lost = first.is_none_or(|ts| ts <= at.seconds()).then_some(Lost::Uncaptured);
+        Ok(())
+    }
+
+    /// Those of documents that are not there, or are there as a version of after the moment that the history lacks.
+    async fn gone<'f>(&self, found: Vec<&'f mut ScannedItem>, at: PointInTime) -> Result<Suspects<'f>, Failure> {
+        let mut lives = Vec::with_capacity(found.len());
+        for together in found.chunks(TOGETHER) {
+            if !self.is_elsewhere {
+                lives.extend(together.iter().map(|one| one.live.clone()));
+                continue;
+            }
+            let mut looks = Vec::with_capacity(TOGETHER);
+            for one in together {
+                looks.push(look_at(self.source, self.pace, &one.item, false));
+            }
+            lives.extend(try_join_all(looks).await?);
+        }
+        let why = |one: &ScannedItem, live: Option<&Live>| match live {
+            None => one.document_at(PointInTime::END).map(|_| Lost::Uncaptured),
+            Some(live) => {
+                let is_later = live.ts.is_some_and(|ts| ts > at.seconds());
+                let is_known = place_of_live(&one.item.id, &one.versions, &live.etag).is_some();
+                (is_later && !is_known).then_some(Lost::Overwritten)
+            }
+        };
+        let suspects = found.into_iter().zip(lives).filter_map(|(one, live)| {
+            let why = why(one, live.as_ref())?;
+            Some((one, why))
+        });
+        Ok(suspects.collect())
     }
 
     /// Reads the history of a document whose delete is not waiting. `lifetime` is that of the container's documents, if
@@ -96,6 +242,7 @@ impl<'a> Gone<'a> {
     async fn look_again(
         &self,
         found: &mut ScannedItem,
+        why: Lost,
         at: PointInTime,
         lifetime: Option<(i64, i64)>,
     ) -> Result<(), Failure> {
@@ -107,7 +254,8 @@ impl<'a> Gone<'a> {
             (found.versions, found.unkeyed) = (now.versions, now.unkeyed);
             return Ok(());
         }
-        found.is_lost = !self.has_expired_since(found, at, lifetime).await?;
+        let is_lost = why == Lost::Overwritten || !self.has_expired_since(found, at, lifetime).await?;
+        found.lost = is_lost.then_some(why);
         Ok(())
     }
 
@@ -130,15 +278,18 @@ impl<'a> Gone<'a> {
     }
 }
 
-/// Whether the document does not exist, its newest version is not a tombstone, and no delete of its id may belong to
-/// it. Deletes in an earlier container do not count.
-fn is_gone(found: &ScannedItem, at: PointInTime, today: Option<u64>) -> bool {
-    let newest = found.document_at(PointInTime::END).filter(|_| found.live.is_none());
-    newest.is_some_and(|version| {
+/// Whether the newest version is of at or before the moment, and no delete of its id may be its own. Those of a container
+/// before today's are gone with that.
+fn may_be_lost(found: &ScannedItem, at: PointInTime, today: Option<u64>) -> bool {
+    boundary(&found.versions, PointInTime::END).is_some_and(|version| {
         version.ts <= at.seconds()
             && !version.is_of_another(today)
             && !found.unkeyed.iter().any(|delete| delete.ts >= version.ts)
     })
+}
+
+fn is_of_every_version(version: Option<&Version>) -> bool {
+    version.and_then(|version| version.op).is_some_and(Op::is_of_every_version)
 }
 
 #[cfg(test)]
@@ -151,7 +302,7 @@ mod tests {
         change::key::{ItemKey, KeyPaths, PartitionKey},
         config::Settings,
         cosmos::Items as _,
-        history::{live::look_at, memory::MemoryAccount},
+        history::memory::MemoryAccount,
     };
 
     const START: i64 = 1_700_000_000;
@@ -173,7 +324,7 @@ mod tests {
         account
     }
 
-    async fn lost(account: &MemoryAccount, names: &Names, ids: &[&str], at: i64) -> Vec<bool> {
+    async fn lost(account: &MemoryAccount, names: &Names, ids: &[&str], at: i64) -> Vec<Option<Lost>> {
         let pace = RuLimiter::new(account.meter(), None);
         let containers = account.containers(names, None).await.unwrap();
         let mut found = Vec::new();
@@ -189,7 +340,7 @@ mod tests {
         let known = account.frontier(names, Some(at), &pace).await.unwrap();
         let gone = Gone::new(account, names, (&*containers.changes, &*containers.source), &known, &pace);
         gone.mark(&mut found, at).await.unwrap();
-        found.into_iter().map(|found| found.is_lost).collect()
+        found.into_iter().map(|found| found.lost).collect()
     }
 
     #[tokio::test]
@@ -208,17 +359,28 @@ mod tests {
         account.source.create(&PartitionKey::parse("p").unwrap(), "here", live).await.unwrap();
         let ids = documents.map(|(id, _)| id);
         account.set_frontier(PointInTime::END, true);
-        assert_eq!(lost(&account, &names, &ids, START + 4).await, [false, true, true, false, true, false]);
+        let is_lost = async || {
+            let found = lost(&account, &names, &ids, START + 4).await;
+            found.into_iter().map(|lost| lost == Some(Lost::Uncaptured)).collect::<Vec<_>>()
+        };
+        assert_eq!(is_lost().await, [false, true, true, false, true, false]);
+        assert_eq!(lost(&account, &names, &ids, START + 4).await[0], Some(Lost::Overwritten));
         // Its delete cannot be on the way any more.
         account.set_time(START + 93 + MOST_LATE);
-        assert!(!lost(&account, &names, &ids, START + 4).await[3]);
+        assert!(!is_lost().await[3]);
         account.set_time(START + 94 + MOST_LATE);
-        assert!(lost(&account, &names, &ids, START + 4).await[3]);
-        // Where deletes are not captured, a missing document is no surprise; and a waiting change may belong to any
-        // document.
-        account.set_frontier(PointInTime::END, false);
-        assert_eq!(lost(&account, &names, &ids, START + 4).await, [false; 6]);
-        account.set_frontier(PointInTime::from_epoch(START + 50), true);
-        assert_eq!(lost(&account, &names, &ids, START + 4).await, [false; 6]);
+        assert!(is_lost().await[3]);
+        // Where deletes are not captured any more, that one is gone is no surprise; and one that waits may be anybody's.
+        let is_gone = [false, true, true, true, true, false];
+        for (until, sees_deletes, why) in
+            [(PointInTime::END, false, Lost::Unseen), (PointInTime::from_epoch(START + 50), true, Lost::Unsearched)]
+        {
+            account.set_frontier(until, sees_deletes);
+            assert_eq!(is_lost().await, [false; 6]);
+            let mut expected = is_gone.map(|is_gone| is_gone.then_some(why));
+            // What is live of that one may wait as well.
+            expected[0] = (why == Lost::Unsearched).then_some(why);
+            assert_eq!(lost(&account, &names, &ids, START + 4).await, expected);
+        }
     }
 }

@@ -5,12 +5,11 @@ use std::borrow::Cow;
 use super::{
     as_of::{AsOf, Caveat, State},
     frontier::Reach,
+    gone::Lost,
     live::Live,
     removals,
 };
 use crate::change::{Op, VersionVia, Via, key::ItemKey, record::id_of_version, time::PointInTime, version::Version};
-
-const LOST: &str = "is gone, and its delete was not captured: it may have been deleted before the point in time";
 
 /// Everything that is known about an item.
 #[derive(Debug, Clone, Copy)]
@@ -25,15 +24,17 @@ pub struct Facts<'a> {
     pub source: Option<&'a Live>,
     /// How far the history of its part is complete.
     pub reach: Reach<'a>,
-    /// Whether it is gone without a delete that says when: see [`super::gone`].
-    pub is_lost: bool,
+    /// Why no delete tells when it was gone: see [`super::gone`].
+    pub lost: Option<Lost>,
 }
 
 impl Facts<'_> {
-    /// Whether the history may lack something from before a moment: it is not complete up to there, and has no later
-    /// version from the feed, before which everything must have been delivered.
+    /// Whether the history may lack something of before a moment: it is not complete up to there, and has no later
+    /// version that came from the feed, before which everything had been delivered. What latest-version mode delivers is
+    /// no such version where another reader, of every version, is behind.
     pub fn is_beyond(&self, at: PointInTime) -> bool {
-        !self.reach.covers(at) && !self.versions.iter().any(|v| v.ts > at.seconds() && v.lsn.is_some())
+        let is_of_feed = |v: &Version| !self.reach.sees_deletes || v.op.is_some_and(Op::is_of_every_version);
+        !self.reach.covers(at) && !self.versions.iter().any(|v| v.ts > at.seconds() && v.lsn.is_some() && is_of_feed(v))
     }
 
     /// Where the history ends, in words.
@@ -57,8 +58,8 @@ impl Facts<'_> {
         let is_live = |version: &Version| live.clone().any(|live| version.etag.as_ref() == Some(&live.etag));
         let removed = removals::doubt(known, self.reach.untold, self.reach.made_again)
             .filter(|_| !known.version().is_some_and(is_live));
-        let is_lost = self.is_lost && known.next.is_none() && matches!(known.state, State::Document(_));
-        removed.or_else(|| is_lost.then(|| LOST.to_owned()))
+        let is_newest = known.next.is_none_or(Version::is_live) && matches!(known.state, State::Document(_));
+        removed.or_else(|| known.remade()).or_else(|| self.lost.filter(|_| is_newest).map(|lost| lost.to_string()))
     }
 
     /// The same for what the feed delivered: an unknown order, deletes without a key, and uncaptured changes.
@@ -71,7 +72,7 @@ impl Facts<'_> {
             return Some(unordered.to_string());
         }
         if let State::Deleted(tombstone) = known.state {
-            return self.came_back(tombstone, known);
+            return self.came_back(item, tombstone, known);
         }
         let doubtful = |u: &&Version| (version.ts..=known.at.seconds()).contains(&u.ts);
         if let Some(delete) = self.unkeyed.iter().find(doubtful) {
@@ -89,7 +90,8 @@ impl Facts<'_> {
                 self.ends()
             ));
         }
-        (self.reach.sees_deletes && self.reach.may_lack(item, self.versions))
+        // Of what latest-version mode delivers, only what is live waits.
+        (!self.reach.is_latest && self.reach.may_lack(item, self.versions))
             .then(|| format!("{}, and a change of it from before the point in time is not captured yet", self.ends()))
     }
 
@@ -106,7 +108,7 @@ impl Facts<'_> {
 
     /// Why a tombstone does not prove that there was no document: a creation follows a delete, and when it is missing,
     /// nobody knows on which side of the moment it was.
-    fn came_back(&self, tombstone: &Version, known: &AsOf<'_>) -> Option<String> {
+    fn came_back(&self, item: &ItemKey, tombstone: &Version, known: &AsOf<'_>) -> Option<String> {
         let hides = |caveat: &&Caveat| match caveat {
             Caveat::Gap { .. } => true,
             // Up to where the history is complete there was no creation.
@@ -116,7 +118,11 @@ impl Facts<'_> {
             Caveat::LatestMode => known.next.is_some_and(|next| next.lsn.is_some()) || self.is_beyond(known.at),
             _ => false,
         };
-        let unseen = known.caveats.iter().find(hides)?;
+        let lost = self.lost.filter(|_| known.next.is_none_or(Version::is_live)).map(|lost| lost.to_string());
+        let unseen = lost.or_else(|| known.caveats.iter().find(hides).map(ToString::to_string)).or_else(|| {
+            let waits = self.reach.sees_deletes && self.is_beyond(known.at) && self.reach.may_lack(item, self.versions);
+            waits.then(|| self.ends())
+        })?;
         Some(format!(
             "was deleted at {}, and whether it was made again before the point in time is not known: {unseen}",
             PointInTime::from_epoch(tombstone.ts)

@@ -99,7 +99,7 @@ impl<'a> Moment<'a> {
             target: found.live.as_ref(),
             source: found.live.as_ref(),
             reach: self.frontier.reach(&*self.containers.source, &found.item.partition_key),
-            is_lost: found.is_lost,
+            lost: found.lost,
         };
         let live = found.live.as_ref().map(|live| live.etag.as_str());
         if let Some(doubt) =

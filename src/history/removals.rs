@@ -91,21 +91,22 @@ pub async fn untold(changes: &dyn HistoryReader) -> Result<Untold, Failure> {
     Ok(Untold { dropped_before, begins: begins.map(|end| end.ts) })
 }
 
-/// Reads which containers a history has versions of, newest first; none when it only has those of `source`, today's, or
-/// its id is malformed. Each container was created after the one before was gone. So, starting from the newest version
-/// of all, the first version of each leads to the newest of the one before.
+/// Reads which containers a history has versions of, the newest first; none where it has only those of `source`'s,
+/// today's, or its id is not understood. Without a source, as it is gone, none where it has only those of one. Each was
+/// made when the one before was gone: so from the newest version of all on, each one's first version leads to the newest
+/// of the one before.
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn made_again(changes: &dyn HistoryReader, source: &str) -> Result<Vec<MadeAgain>, Failure> {
-    let Some(today) = container_of(source) else { return Ok(Vec::new()) };
+pub async fn made_again(changes: &dyn HistoryReader, source: Option<&str>) -> Result<Vec<MadeAgain>, Failure> {
     let end = async |which| Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(which)).await;
     let of = |end: Option<End>| container_of(&end?.rid?);
     let mut all: Vec<MadeAgain> = Vec::new();
-    if of(end(Which::Oldest).await?) == Some(today) {
+    let mut next = end(Which::Newest).await?;
+    let Some(last) = source.map_or_else(|| of(next.clone()), container_of) else { return Ok(all) };
+    if of(end(Which::Oldest).await?) == Some(last) {
         return Ok(all);
     }
-    let mut next = end(Which::Newest).await?;
     while let Some(container) = of(next) {
         let Some(first) = end(Which::OldestOf(container)).await? else { break };
         // Two containers that write at the same time do not follow each other.

@@ -22,6 +22,7 @@ use crate::{
     history::{
         Containers,
         frontier::Reach,
+        gone::Gone,
         live::{Live, live_index, look_at},
         scan::ScannedItem,
     },
@@ -101,6 +102,8 @@ pub struct Archived<'a> {
     pub wish: &'a ArchiveScope,
     /// What is known of the target.
     pub known: Known,
+    /// Looks for documents that are gone without a delete.
+    pub gone: Gone<'a>,
 }
 
 /// Adds one step for each item in scope, and reports progress to `each`.
@@ -115,7 +118,7 @@ pub async fn survey(
     draft: &mut Draft,
     mut each: impl FnMut(u64),
 ) -> Result<(), SurveyError> {
-    let Archived { facts, texts, wish, known } = archived;
+    let Archived { facts, texts, wish, known, gone } = archived;
     let mut live = known.live;
     let mut missing: HashSet<&ItemKey> = match wish {
         ArchiveScope::Items(items) => items.iter().collect(),
@@ -132,14 +135,22 @@ pub async fn survey(
             }
             items.push((of_item, here));
         }
-        let steps: Vec<_> = stream::iter(items)
+        let looked_at: Vec<_> = stream::iter(items)
             .map(|(of_item, here)| async move {
                 let here = match wish {
                     ArchiveScope::All => here,
                     _ => look_at(&*applier.containers.target, &applier.pace, &of_item.item, true).await?,
                 };
-                let (mut step, hand) =
-                    decided(applier, found(&of_item, here), Reach::since(facts.begins), rules).await?;
+                Ok::<_, SurveyError>((found(&of_item, here), of_item))
+            })
+            .buffered(concurrency.max(1))
+            .try_collect()
+            .await?;
+        let (mut all, items): (Vec<ScannedItem>, Vec<Versions>) = looked_at.into_iter().unzip();
+        gone.mark_archived(&mut all, rules.at).await?;
+        let steps: Vec<_> = stream::iter(all.into_iter().zip(items))
+            .map(|(found, of_item)| async move {
+                let (mut step, hand) = decided(applier, found, Reach::since(facts.begins), rules).await?;
                 // A version in the archive need not be in the history.
                 step.saved = false;
                 if let Some(chosen) = &mut step.version {

@@ -127,7 +127,7 @@ mod tests {
             target: live.as_ref(),
             source: live.as_ref(),
             reach: Reach::ALL,
-            is_lost: false,
+            lost: None,
         };
         let step = Goals { rules, each: Some(&each) }.decide_back(&item, facts);
         (step.action, step.notes.join("; "))

@@ -229,7 +229,7 @@ mod tests {
     fn decided(item: &ItemKey, versions: &[Version], live: Option<&str>, rules: Rules) -> Step {
         let live = live.map(|etag| Live { etag: etag.into(), ts: None, text: None });
         let (live, reach) = (live.as_ref(), Reach::ALL);
-        decide(item, Facts { versions, unkeyed: &[], target: live, source: live, reach, is_lost: false }, rules)
+        decide(item, Facts { versions, unkeyed: &[], target: live, source: live, reach, lost: None }, rules)
     }
 
     fn action(versions: &[Version], live: Option<&str>, at: i64, delete_newer: bool) -> (Action, String) {

@@ -193,7 +193,8 @@ impl Planning<'_> {
         };
         let planning = self.cx.progress.begin("planning", None);
         let Containers { changes, source, .. } = applier.containers;
-        let gone = Gone::new(self.cx.account, self.cx.names, (&**changes, &**source), self.frontier, self.limiter);
+        let gone = Gone::new(self.cx.account, self.cx.names, (&**changes, &**source), self.frontier, self.limiter)
+            .elsewhere(applier.containers.is_elsewhere());
         let (reached, concurrency) = ((self.frontier, &gone), self.request.concurrency);
         let each_its_own = if let State::Each(each) = &self.request.state { Some(each) } else { None };
         let goals = Goals { rules: self.rules, each: each_its_own };
@@ -250,9 +251,12 @@ impl Planning<'_> {
         if texts.no_answer > 0 {
             planning.note(&format!("--filter has no answer about {}", count_of(texts.no_answer, "version")));
         }
-        let archived = Archived { facts: &facts, texts: &texts, wish: &wanted, known };
         let applier = Applier { texts: Some(&texts), ..applier };
         let each = |n| planning.advance(n);
+        let Containers { changes, source, .. } = applier.containers;
+        let gone = Gone::new(self.cx.account, self.cx.names, (&**changes, &**source), self.frontier, self.limiter)
+            .elsewhere(applier.containers.is_elsewhere());
+        let archived = Archived { facts: &facts, texts: &texts, wish: &wanted, known, gone };
         survey_archived(archived, &applier, self.rules, self.request.concurrency, draft, each).await?;
         Ok(texts)
     }
@@ -284,7 +288,7 @@ impl Planning<'_> {
                 Some(_) => Action::Restore,
             };
             let (target, source) = (live.as_ref(), live.as_ref());
-            let facts = Facts { versions: &versions, unkeyed: &[], target, source, reach: Reach::ALL, is_lost: false };
+            let facts = Facts { versions: &versions, unkeyed: &[], target, source, reach: Reach::ALL, lost: None };
             let mut step = Step::about(item, &facts, Some(Chosen::from(version)), action);
             if version.is_partial() {
                 step.action = Action::Unknown;

@@ -64,10 +64,7 @@ pub async fn survey(
     let mut pieces = std::pin::pin!(scan.pieces());
     while let Some(piece) = pieces.next().await {
         let mut piece = piece?;
-        // What another container lacks says nothing about the source.
-        if !applier.containers.is_elsewhere() {
-            gone.mark(&mut piece.found, scan.at).await?;
-        }
+        gone.mark(&mut piece.found, scan.at).await?;
         bad.extend(piece.bad);
         let steps: Vec<Option<Step>> = stream::iter(piece.found)
             .map(|found| async move {
@@ -149,7 +146,7 @@ pub(super) async fn decided(
         target: found.live.as_ref(),
         source: source.as_ref(),
         reach,
-        is_lost: found.is_lost,
+        lost: found.lost,
     };
     let step = decide(&found.item, facts, rules);
     let version = found.document_at(rules.at).and_then(|v| {
@@ -171,7 +168,7 @@ fn decided_back(found: ScannedItem, reach: Reach<'_>, goals: Goals<'_>) -> (Step
         target: found.live.as_ref(),
         source: None,
         reach,
-        is_lost: false,
+        lost: None,
     };
     let step = goals.decide_back(&found.item, facts);
     let live = found.live.map_or(Some(None), |live| live.text.map(Some));

@@ -183,7 +183,7 @@ impl Work<'_> {
     }
 
     async fn document(&self, found: ScannedItem) -> Result<LookedAt, RestoreError> {
-        let ScannedItem { item, versions, live, unkeyed, undecided, is_lost: _ } = found;
+        let ScannedItem { item, versions, live, unkeyed, undecided, lost: _ } = found;
         let all = with_live(&item.id, &versions, live.as_ref());
         let document = Document { item: &item, versions: &all, unkeyed: &unkeyed, live: live.as_ref() };
         let mut no_answers = 0;
@@ -201,7 +201,7 @@ impl Work<'_> {
             target: live.as_ref(),
             source: live.as_ref(),
             reach,
-            is_lost: false,
+            lost: None,
         };
         let mut step = Step::about(&item, &facts, None, Action::Unknown);
         let (merged, base) = match outcome {

@@ -90,7 +90,7 @@ fn a_delete_says_nothing_of_a_container_that_is_gone() {
             target: Some(&live),
             source: Some(&live),
             reach: Reach::ALL,
-            is_lost: false,
+            lost: None,
         };
         let container = versions[2].container;
         let rules = Rules { delete_newer: true, container, ..Rules::at(PointInTime::from_epoch(25)) };

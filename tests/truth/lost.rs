@@ -8,7 +8,7 @@ use super::captured::{Captured, action, next_second};
 use crate::support::Output;
 
 /// The place of the follower that captures is lost, as when its container is made again.
-async fn forget(world: &Captured) {
+pub(super) async fn forget(world: &Captured) {
     let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
     let found = leases.query_all("SELECT c.id FROM c", &[], None).await.unwrap();
     for item in found {
@@ -127,19 +127,19 @@ async fn a_container_that_was_made_again_had_none_of_the_documents_of_the_one_be
 }
 
 /// Today's container is deleted, and made again under its name.
-async fn make_again(world: &Captured) {
+pub(super) async fn make_again(world: &Captured) {
     let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
     assert!(world.app.local.delete_container("dev", "events").await.unwrap());
     assert!(world.app.local.create_container("dev", json!({"id": "events", "partitionKey": key})).await.unwrap());
 }
 
 /// Captures with a follower of this name, which is new where its container was made again.
-async fn follow(world: &Captured, name: &str, mode: &str) {
+pub(super) async fn follow(world: &Captured, name: &str, mode: &str) {
     let output = world.run(&["follow", "--name", name, "--mode", mode, "--until-caught-up"]).await;
     assert_eq!(output.code, 0, "{output:?}");
 }
 
-async fn dry_run(world: &Captured, at: i64) -> Output {
+pub(super) async fn dry_run(world: &Captured, at: i64) -> Output {
     world.run(&["restore", "--all", "--at", &at.to_string(), "--dry-run", "--format", "json"]).await
 }
 
@@ -228,4 +228,10 @@ async fn a_delete_after_a_change_to_latest_mode_is_not_taken_to_be_known() {
         assert_eq!((planned.code, actions), (3, ["unknown", "keep"].map(String::from)), "{planned:?}");
         assert!(planned.stdout.contains("latest-version mode does not see deletes"), "{planned:?}");
     }
+    let saved = world.run(&["backup", "--all", "--at", &at, "--out", "then.jsonl", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&saved.stdout).unwrap();
+    assert_eq!((saved.code, &report["unknown"]), (3, &json!(1)), "{saved:?}");
+    let shown = world.run(&["show", "--id", "a", "--pk", "p", "--at", &at, "--format", "json"]).await;
+    let doubt = serde_json::from_str::<Value>(&shown.stdout).unwrap()["doubt"].take();
+    assert!(doubt.as_str().is_some_and(|doubt| doubt.contains("does not see deletes")), "{shown:?}");
 }

@@ -1,11 +1,15 @@
 //! What an outside audit found wrong, with oracles that share nothing with the program: the test's own log of what it
 //! wrote, and plain reads of the containers.
 
+mod beside;
 mod captured;
 mod claims;
 mod holes;
+mod holes_in_lives;
+mod lease_holes;
 mod lost;
 mod odd;
+mod readers;
 mod records;
 mod uncaptured;
 

@@ -244,9 +244,12 @@ impl<'a> Sending<'a> {
                 return (Vec::new(), Some(Rest { operations, how, sent_before: failure.sent_before }));
             }
         };
-        let Some(answers) = Answer::all(&carried.body, operations.len()) else {
-            // Whatever answered took the request for something else.
-            let problem = "the answer does not have one result for each operation".to_owned();
+        let is_in_order = |answers: &Vec<Answer<'_>>| {
+            !answers.iter().zip(&operations).any(|(answer, (_, operation))| answer.is_of_another(operation))
+        };
+        let Some(answers) = Answer::all(&carried.body, operations.len()).filter(is_in_order) else {
+            // Whatever answered took it for something else, or tells of none what became of it.
+            let problem = "the answer does not have one result for each operation, in their order".to_owned();
             self.switch.turn_off(&Failure::invalid("bulk request".into(), problem));
             return (Vec::new(), Some(Rest { operations, how: Again::Alone, sent_before: true }));
         };

@@ -113,7 +113,7 @@ impl Account for MemoryAccount {
             let (until, sees_deletes) = *self.frontier.lock().unwrap_or_else(PoisonError::into_inner);
             let is_covered = at.is_none_or(|at| until >= at);
             let changes = Self::history(self);
-            let made_again = removals::made_again(&changes, self.source.rid()).await?;
+            let made_again = removals::made_again(&changes, Some(self.source.rid())).await?;
             Ok(Frontier {
                 parts: vec![Part {
                     range: FeedRange::full(),

@@ -172,7 +172,7 @@ async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookErr
                 Some(version) => past.text_of(&item.key, version).await?,
                 None => None,
             };
-            Ok(Seen::At { at: *at, known, text, today: past.today() })
+            Ok(Seen::At { at: *at, known, text, today: past.today })
         }
     }
 }

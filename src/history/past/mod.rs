@@ -43,12 +43,12 @@ use super::{
     as_of::{self, as_of},
     containers::record,
     frontier::Frontier,
-    gone::Gone,
+    gone::{Gone, Lost},
     histories::Item,
     known::{Facts, with_live},
     live::{self, look_at},
     reading::{HistoryReader, LiveContainer},
-    removals::{self, Removals, Untold},
+    removals::{self, MadeAgain, Removals, Untold},
     scan::ScannedItem,
     timeline::Timeline,
 };
@@ -90,6 +90,10 @@ struct Past<'a> {
     /// Each is read once, when there is no frontier; the second only when it may matter.
     removed: OnceCell<Removals>,
     untold: OnceCell<Untold>,
+    /// The source container that there is today, or was last, to tell versions of one before it.
+    today: Option<u64>,
+    /// Where the source is gone, the containers that there were. Else the frontier tells.
+    ended: Vec<MadeAgain>,
 }
 
 impl<'a> Past<'a> {
@@ -106,12 +110,15 @@ impl<'a> Past<'a> {
         };
         let pace = RuLimiter::new(cx.account.meter(), None);
         let (frontiers, removed, untold) = (Mutex::default(), OnceCell::new(), OnceCell::new());
-        Ok(Self { account: cx.account, names: cx.names, changes, source, pace, frontiers, removed, untold })
-    }
-
-    /// Today's source container, which identifies versions of earlier ones.
-    fn today(&self) -> Option<u64> {
-        container_of(self.source.as_ref().ok()?.rid())
+        let (today, ended) = match &source {
+            Ok(source) => (container_of(source.rid()), Vec::new()),
+            Err(_) => {
+                let ended = removals::made_again(&*changes, None).await?;
+                (ended.first().map(|last| last.container), ended)
+            }
+        };
+        let (account, names) = (cx.account, cx.names);
+        Ok(Self { account, names, changes, source, pace, frontiers, removed, untold, today, ended })
     }
 
     /// A version's text, read when it is not at hand; `None` for a delete.
@@ -145,38 +152,42 @@ impl<'a> Past<'a> {
             let removed = self.removed.get_or_try_init(|| removals::read(&*self.changes)).await?;
             Untold { dropped_before: removed.dropped_before, begins: None }
         };
-        let doubt = removals::doubt(&known, untold, &[]);
+        let doubt = removals::doubt(&known, untold, &self.ended).or_else(|| known.remade());
         Ok(Known { versions, doubt })
     }
 
-    /// Whether a missing document has no delete that says when it went.
-    async fn is_lost(
+    /// Why no delete tells when a document was gone.
+    async fn lost(
         &self,
         item: &Item,
+        live: Option<live::Live>,
         at: PointInTime,
         (source, known): (&dyn LiveContainer, &Frontier),
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<Lost>, Failure> {
         let (versions, unkeyed) = (item.versions.clone(), item.unkeyed.clone());
-        let mut found = [ScannedItem { versions, unkeyed, ..ScannedItem::new(item.key.clone()) }];
+        let mut found = [ScannedItem { versions, unkeyed, live, ..ScannedItem::new(item.key.clone()) }];
         let gone = Gone::new(self.account, self.names, (&*self.changes, source), known, &self.pace);
         gone.mark(&mut found, at).await?;
-        Ok(found[0].is_lost)
+        Ok(found[0].lost)
     }
 
     /// Adds to a document's history what its live document tells about a moment.
     async fn known_at(&self, item: &Item, at: PointInTime) -> Result<Known, LookError> {
-        let (chosen, is_settled) = {
+        let (chosen, is_settled, remade) = {
             let known = as_of(&item.versions, at);
             let may_be_back = matches!(known.state, as_of::State::Deleted(_)) && !known.caveats.is_empty();
             // Its container may have been gone by then.
-            let is_of_before = known.version().is_some_and(|v| v.is_of_another(self.today()));
-            let is_settled = known.next.is_some() && item.unkeyed.is_empty() && !may_be_back && !is_of_before;
-            (known.version().cloned(), is_settled)
+            let is_of_before = known.version().is_some_and(|v| v.is_of_another(self.today));
+            let is_followed = known
+                .next
+                .is_some_and(|next| is_of_every_version(next) || !known.version().is_some_and(is_of_every_version));
+            let is_settled = is_followed && item.unkeyed.is_empty() && !may_be_back && !is_of_before;
+            (known.version().cloned(), is_settled, known.remade())
         };
-        // A later version from the feed proves that everything before it is there, unless deletes cannot be told apart,
-        // or nothing proves that a deleted document was not recreated.
+        // A later version from the same feed: everything before it is there, unless deletes cannot be told apart, or nothing
+        // tells that what was deleted was not made again.
         if is_settled && chosen.is_some() {
-            return Ok(Known { versions: item.versions.clone(), doubt: None });
+            return Ok(Known { versions: item.versions.clone(), doubt: remade });
         }
         let source = match &self.source {
             Ok(source) if !is_settled => source,
@@ -203,14 +214,14 @@ impl<'a> Past<'a> {
             return Ok(self.unless_dropped(versions, at).await?);
         }
         let frontier = self.frontier(at).await?;
-        let is_lost = live.is_none() && self.is_lost(item, at, (&**source, &frontier)).await?;
+        let lost = self.lost(item, live.clone(), at, (&**source, &frontier)).await?;
         let facts = Facts {
             versions: &item.versions,
             unkeyed: &item.unkeyed,
             target: live.as_ref(),
             source: live.as_ref(),
             reach: frontier.reach(&**source, &item.key.partition_key),
-            is_lost,
+            lost,
         };
         let doubt = {
             let answer = as_of(&versions, at);
@@ -218,4 +229,8 @@ impl<'a> Past<'a> {
         };
         Ok(Known { versions, doubt })
     }
+}
+
+fn is_of_every_version(version: &Version) -> bool {
+    version.op.is_some_and(Op::is_of_every_version)
 }

@@ -108,7 +108,7 @@ async fn look(past: Arc<Past<'_>>, item: Item, at: PointInTime, version: Option<
             (Known { versions: item.versions.clone(), doubt: None }, Some(record_id))
         }
     };
-    let mut shown = Shown { item, known, text: None, at, today: past.today(), version };
+    let mut shown = Shown { item, known, text: None, at, today: past.today, version };
     if let Some(version) = shown.answer().version() {
         shown.text = past.text_of(&shown.item.key, version).await?;
     }

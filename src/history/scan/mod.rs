@@ -23,6 +23,7 @@ use super::{
     as_of::boundary,
     containers::{Containers, RANGES, page},
     entry::Entry,
+    gone::Lost,
     histories::{Texts, sort},
     live::{Live, LiveDetail, LiveIndex, live_index},
 };
@@ -76,8 +77,8 @@ pub struct ScannedItem {
     /// Deletes of documents with this id for which the history does not name the partition key: records from before
     /// `_change.key`, in a history that is not keyed by the source's paths.
     pub unkeyed: Vec<Version>,
-    /// Whether it is gone without a delete that says when, as far as [`super::gone`] was asked.
-    pub is_lost: bool,
+    /// Why no delete tells when it was gone, as far as [`super::gone`] was asked.
+    pub lost: Option<Lost>,
     /// Why it is unknown whether the version in force matches the predicate, so that the item may not be in scope.
     pub undecided: Option<Arc<Undecided>>,
 }
@@ -90,7 +91,7 @@ impl ScannedItem {
 
     /// An item about which nothing is known yet.
     pub fn new(item: ItemKey) -> Self {
-        Self { item, versions: Vec::new(), live: None, unkeyed: Vec::new(), is_lost: false, undecided: None }
+        Self { item, versions: Vec::new(), live: None, unkeyed: Vec::new(), lost: None, undecided: None }
     }
 }
 

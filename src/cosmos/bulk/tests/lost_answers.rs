@@ -3,10 +3,21 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use serde_json::Value;
+
 use super::{Account, Documents, two};
-use crate::cosmos::{
-    Disposition,
-    bulk::{Switch, Verb, routes::Routes},
+use crate::{
+    change::key::PartitionKey,
+    cosmos::{
+        Disposition, Failure,
+        bulk::{
+            Done, Operation, Outcomes, Switch, Verb,
+            carrier::{Carried, Carrier},
+            routes::{Place, Route, Routes},
+            sending::Sending,
+        },
+    },
 };
 
 /// Documents that the first attempt has stored, and the account that has them.
@@ -56,4 +67,55 @@ async fn an_endpoint_that_answers_a_request_as_if_it_were_something_else_may_hav
     assert!(!switch.is_on() && results[0].is_ok() && results[2].is_ok());
     let failure = results[1].as_ref().unwrap_err();
     assert!(failure.disposition == Disposition::PreconditionFailed && failure.sent_before, "{failure:?}");
+}
+
+/// An account that answers in another order than it was asked in, with the documents that it has written.
+struct Unordered(Account);
+
+impl Carrier for Unordered {
+    fn carry<'a>(
+        &'a self,
+        range: &'a str,
+        key: &'a PartitionKey,
+        body: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Carried, Failure>> {
+        async move {
+            let operations: Vec<Value> = serde_json::from_slice(&body).unwrap();
+            let carried = self.0.carry(range, key, body).await?;
+            let mut answers: Vec<Value> = serde_json::from_slice(&carried.body).unwrap();
+            for (answer, operation) in answers.iter_mut().zip(&operations) {
+                if answer["statusCode"].as_u64().is_some_and(|code| code < 300) && answer["resourceBody"].is_null() {
+                    answer["resourceBody"] = operation["resourceBody"].clone();
+                }
+            }
+            answers.reverse();
+            Ok(Carried { body: Value::Array(answers).to_string().into(), ..carried })
+        }
+        .boxed()
+    }
+
+    fn alone<'a>(&'a self, operation: Operation<'a>) -> BoxFuture<'a, Result<Done, Failure>> {
+        self.0.alone(operation)
+    }
+
+    fn partitions(&self, refresh: bool) -> BoxFuture<'_, Result<Vec<Route>, Failure>> {
+        self.0.partitions(refresh)
+    }
+
+    fn place(&self, key: &PartitionKey) -> Result<Place, Failure> {
+        self.0.place(key)
+    }
+}
+
+#[tokio::test]
+async fn results_in_another_order_say_of_no_operation_that_it_was_carried_out() {
+    let (account, routes, switch) = (Unordered(two()), Routes::default(), Switch::new(true));
+    let documents = Documents::of((0..3).map(|n| ("A".into(), format!("doc-{n}"))), 10);
+    // This one is not written, and the result of another one stands in its place.
+    account.0.of.lock().unwrap().insert("doc-0".into(), [(429, 3200)].into());
+    let sending = Sending { carrier: &account, routes: &routes, switch: &switch, gate: None };
+    let operations = documents.upserts().into_iter().enumerate().collect();
+    let outcomes: Outcomes<Done> = sending.run(operations, 0).collect::<Vec<_>>().await.into_iter().flatten().collect();
+    assert!(outcomes.len() == 3 && outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{outcomes:?}");
+    assert_eq!((account.0.items.lock().unwrap().len(), switch.is_on()), (3, false));
 }

@@ -1,0 +1,185 @@
+//! Documents that are gone, or were for a while, without a delete that tells when: every command says the same of them.
+
+use serde_json::{Value, json};
+
+use super::{
+    captured::{Captured, action, next_second},
+    lost::{dry_run, follow, forget, make_again},
+};
+
+/// What `show` doubts about a document at a moment.
+async fn doubt(world: &Captured, id: &str, at: i64) -> String {
+    let shown = world.run(&["show", "--id", id, "--pk", "p", "--at", &at.to_string(), "--format", "json"]).await;
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap_or_else(|_| panic!("{shown:?}"));
+    shown["doubt"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Documents and unknown ones that `backup --at` and `at` count.
+async fn counted(world: &Captured, at: i64) -> [(u64, u64); 2] {
+    let (at, out) = (at.to_string(), format!("{at}.jsonl"));
+    let saved = world.run(&["backup", "--all", "--at", &at, "--out", &out, "--format", "json"]).await;
+    let saved: Value = serde_json::from_str(&saved.stdout).unwrap_or_else(|_| panic!("{saved:?}"));
+    let mut program = world.app.start_program(&["at", &at]);
+    program.line().await;
+    let loaded: Value = serde_json::from_str(&program.line().await).unwrap();
+    [saved, loaded].map(|told| (told["documents"].as_u64().unwrap(), told["unknown"].as_u64().unwrap()))
+}
+
+#[tokio::test]
+async fn a_document_that_was_deleted_in_a_hole_and_made_again_is_not_said_to_have_been_there() {
+    let world = Captured::start("all-versions").await;
+    for id in ["made-in-the-hole", "made-later", "replaced"] {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    world.capture().await;
+    let before = next_second().await;
+    next_second().await;
+    forget(&world).await;
+    for id in ["made-in-the-hole", "made-later"] {
+        world.delete(id, "p").await;
+    }
+    world.put(json!({"id": "replaced", "pk": "p", "n": 2})).await;
+    let at = next_second().await;
+    next_second().await;
+    world.put(json!({"id": "made-in-the-hole", "pk": "p", "n": 2})).await;
+    world.capture().await;
+    for id in ["made-in-the-hole", "made-later", "replaced"] {
+        world.put(json!({"id": id, "pk": "p", "n": 3})).await;
+    }
+    world.capture().await;
+    let again = ["made-in-the-hole", "made-later"];
+    // When that was, nobody knows: at the moment before, it may have been as well.
+    for at in [before, at] {
+        let planned = dry_run(&world, at).await;
+        let actions = again.map(|id| action(&planned, id));
+        assert_eq!((planned.code, actions), (3, ["unknown", "unknown"].map(String::from)), "{planned:?}");
+        // That one was there all the time: only what it was is not sure.
+        assert_eq!(action(&planned, "replaced"), "restore", "{planned:?}");
+        for id in again {
+            assert!(doubt(&world, id, at).await.contains("its delete was not captured"), "{id}");
+        }
+        assert_eq!(doubt(&world, "replaced", at).await, "");
+        assert_eq!(counted(&world, at).await, [(1, 2), (1, 2)]);
+    }
+    let at = at.to_string();
+    let asked = ["restore", "--all", "--at", &at, "--recreate-deleted", "--dry-run", "--format", "json"];
+    let planned = world.run(&asked).await;
+    assert_eq!((planned.code, action(&planned, "made-later")), (0, "restore".to_owned()), "{planned:?}");
+}
+
+/// `lost` is deleted while nothing captures.
+async fn with_a_hole(world: &Captured, archive: bool, ids: &[&str]) -> i64 {
+    let archived = async |file: &str| {
+        let sink = format!("file:archive/{file}.jsonl");
+        let follow = ["follow", "--name", "archive", "--mode", "all-versions", "--until-caught-up", "--sink", &sink];
+        assert!(!archive || world.run(&follow).await.code == 0);
+    };
+    std::fs::create_dir_all(world.app.folder.path().join("archive")).unwrap();
+    archived("one").await;
+    for id in ids {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    world.capture().await;
+    archived("one").await;
+    next_second().await;
+    forget(world).await;
+    world.delete("lost", "p").await;
+    let at = next_second().await;
+    next_second().await;
+    world.capture().await;
+    archived("two").await;
+    world.put(json!({"id": "later", "pk": "p", "n": 1})).await;
+    world.delete("kept", "p").await;
+    world.capture().await;
+    archived("two").await;
+    next_second().await;
+    at
+}
+
+#[tokio::test]
+async fn what_is_restored_elsewhere_was_there_for_sure() {
+    let world = Captured::start("all-versions").await;
+    let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
+    assert!(world.app.local.create_container("dev", json!({"id": "other", "partitionKey": key})).await.unwrap());
+    let at = with_a_hole(&world, false, &["lost", "kept", "waits", "lives"]).await.to_string();
+    world.delete("waits", "p").await;
+    let restore = ["restore", "--all", "--into", "other", "--at", &at, "--dry-run", "--format", "json"];
+    let planned = world.run(&restore).await;
+    let actions = ["lost", "kept", "waits", "lives"].map(|id| action(&planned, id));
+    let expected = ["unknown", "recreate", "recreate", "recreate"].map(String::from);
+    assert_eq!((planned.code, actions), (3, expected), "{planned:?}");
+    assert!(planned.stdout.contains("its delete was not captured"), "{planned:?}");
+    let planned = world.run(&[&restore[..], &["--recreate-deleted"]].concat()).await;
+    assert_eq!((planned.code, action(&planned, "lost")), (0, "recreate".to_owned()), "{planned:?}");
+}
+
+#[tokio::test]
+async fn what_an_archive_has_no_delete_of_was_not_there_for_sure() {
+    let world = Captured::start("all-versions").await;
+    let ids = ["lost", "kept", "waits", "in-the-history", "lives"];
+    let at = with_a_hole(&world, true, &ids).await.to_string();
+    // The archive has no delete of these; that they were there, the history and what waits for it tell.
+    world.delete("in-the-history", "p").await;
+    world.capture().await;
+    world.delete("waits", "p").await;
+    let restore = ["restore", "--from-archive", "archive", "--at", &at, "--dry-run", "--format", "json"];
+    let planned = world.run(&[&restore[..], &["--all"]].concat()).await;
+    let actions = ids.map(|id| action(&planned, id));
+    let expected = ["unknown", "recreate", "recreate", "recreate", "keep"].map(String::from);
+    assert_eq!((planned.code, actions), (3, expected), "{planned:?}");
+    assert!(planned.stdout.contains("its delete was not captured"), "{planned:?}");
+    let planned = world.run(&[&restore[..], &["--filter", "doc.n == 1"]].concat()).await;
+    assert_eq!((planned.code, action(&planned, "lost")), (3, "unknown".to_owned()), "{planned:?}");
+    // Who is sure of it says so; and the newest version is what it is.
+    for more in [&["--all", "--recreate-deleted"][..], &["--id", "lost", "--pk", "p"], &["--all", "--at", "now"]] {
+        let args = [&["restore", "--from-archive", "archive", "--dry-run", "--format", "json"], more].concat();
+        let args = if more.contains(&"now") { args } else { [&args[..], &["--at", &at]].concat() };
+        let planned = world.run(&args).await;
+        assert_eq!((planned.code, action(&planned, "lost")), (0, "recreate".to_owned()), "{planned:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_source_that_is_gone_the_containers_that_there_were_are_told_apart() {
+    let world = Captured::start("all-versions").await;
+    follow(&world, "one", "all-versions").await;
+    for id in ["only-before", "in-both"] {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    follow(&world, "one", "all-versions").await;
+    let before = next_second().await;
+    next_second().await;
+    make_again(&world).await;
+    follow(&world, "two", "all-versions").await;
+    world.put(json!({"id": "first", "pk": "p", "n": 1})).await;
+    let at = next_second().await;
+    next_second().await;
+    world.put(json!({"id": "in-both", "pk": "p", "n": 2})).await;
+    follow(&world, "two", "all-versions").await;
+    assert!(world.app.local.delete_container("dev", "events").await.unwrap());
+    for id in ["only-before", "in-both"] {
+        assert!(doubt(&world, id, at).await.contains("its container was deleted, and made again"), "{id}");
+        assert_eq!(doubt(&world, id, before).await, "", "{id}");
+    }
+    assert_eq!(doubt(&world, "first", at).await, "");
+}
+
+#[tokio::test]
+async fn a_delete_that_is_not_looked_for_is_not_said_to_be_later() {
+    let world = Captured::start("all-versions").await;
+    let at = with_a_hole(&world, false, &["lost", "kept"]).await;
+    let many: String = (0..10_100).map(|n| json!({"id": format!("many-{n}"), "pk": "q"}).to_string() + "\n").collect();
+    std::fs::write(world.app.folder.path().join("many.jsonl"), many).unwrap();
+    let written = world.run(&["populate", "--file", "many.jsonl"]).await;
+    assert_eq!(written.code, 0, "{written:?}");
+    let args = ["restore", "--where", "c.pk = 'p'", "--at", &at.to_string(), "--dry-run", "--format", "json"];
+    let planned = world.run(&args).await;
+    let actions = ["lost", "kept"].map(|id| action(&planned, id));
+    assert_eq!((planned.code, actions), (3, ["unknown", "recreate"].map(String::from)), "{planned:?}");
+    assert!(planned.stdout.contains("so much waits to be captured"), "{planned:?}");
+    assert!(doubt(&world, "lost", at).await.contains("so much waits to be captured"));
+    // Captured, it is looked for.
+    world.capture().await;
+    let planned = world.run(&args).await;
+    assert!(planned.stdout.contains("its delete was not captured"), "{planned:?}");
+}

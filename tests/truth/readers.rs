@@ -1,0 +1,127 @@
+//! Two readers of one feed, of which one does not see everything.
+
+use cosmos_rewind::{change::key::PartitionKey, cosmos::FeedRange};
+use serde_json::{Value, json};
+
+use super::{
+    captured::{Captured, action, next_second},
+    lost::{dry_run, follow, forget},
+};
+
+#[tokio::test]
+async fn a_reader_in_latest_mode_does_not_hide_what_waits_for_one_of_every_version() {
+    let world = Captured::start("all-versions").await;
+    for id in ["replaced", "replaced-twice", "deleted", "had-been-deleted", "still", "goes-later"] {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    world.delete("had-been-deleted", "p").await;
+    world.capture().await;
+    next_second().await;
+    // From here on only the newest versions are captured.
+    follow(&world, "latest", "latest").await;
+    for id in ["replaced", "replaced-twice", "had-been-deleted"] {
+        world.put(json!({"id": id, "pk": "p", "n": 2})).await;
+    }
+    world.delete("deleted", "p").await;
+    let at = next_second().await;
+    next_second().await;
+    world.put(json!({"id": "replaced-twice", "pk": "p", "n": 3})).await;
+    world.delete("had-been-deleted", "p").await;
+    world.delete("goes-later", "p").await;
+    next_second().await;
+    follow(&world, "latest", "latest").await;
+
+    let status = world.run(&["status", "--format", "json"]).await.json();
+    assert_ne!(status["history"]["complete_until"], "now", "{status}");
+    let planned = dry_run(&world, at).await;
+    let told: Value = serde_json::from_str(&planned.stdout).unwrap();
+    assert_eq!((planned.code, &told["plan"]["beyond"]), (3, &json!(true)), "{planned:?}");
+    let ids = ["replaced", "replaced-twice", "deleted", "had-been-deleted", "still"];
+    let expected = ["keep", "unknown", "unknown", "unknown", "keep"].map(String::from);
+    assert_eq!(ids.map(|id| action(&planned, id)), expected, "{planned:?}");
+    for id in ["replaced-twice", "deleted", "had-been-deleted"] {
+        let shown = world.run(&["show", "--id", id, "--pk", "p", "--at", &at.to_string(), "--format", "json"]).await;
+        let shown: Value = serde_json::from_str(&shown.stdout).unwrap_or_else(|_| panic!("{shown:?}"));
+        assert!(shown["doubt"].as_str().is_some_and(|doubt| doubt.contains("the history ends at")), "{id}: {shown}");
+    }
+
+    // When every version was captured, everything is known.
+    world.capture().await;
+    let planned = dry_run(&world, at).await;
+    let expected = ["keep", "restore", "keep", "recreate", "keep"].map(String::from);
+    assert_eq!((planned.code, ids.map(|id| action(&planned, id))), (0, expected), "{planned:?}");
+    assert_eq!(action(&planned, "goes-later"), "recreate", "{planned:?}");
+}
+
+#[tokio::test]
+async fn a_part_that_nobody_reads_any_more_is_known_no_further_than_it_was_captured() {
+    let world = Captured::start("all-versions").await;
+    let leases = world.app.cosmos.container("dev", "leases").await.unwrap();
+    let checkpoint = async || {
+        let found = leases.query_all("SELECT * FROM c", &[], None).await.unwrap();
+        serde_json::from_str::<Value>(found[0].get()).unwrap()
+    };
+    // A document of the part that will be left out, and one of another.
+    let ranges = checkpoint().await["ranges"].as_array().unwrap().clone();
+    let events = world.app.events().await;
+    let place = |pk: &str| {
+        let key = PartitionKey::parse(pk).unwrap();
+        let of = events.range_of(&key).unwrap();
+        ranges.iter().position(|range| {
+            let range = FeedRange::parse(range["min"].as_str().unwrap(), range["max"].as_str().unwrap()).unwrap();
+            range.intersection(&of).is_some()
+        })
+    };
+    let keys: Vec<String> = (0..20).map(|n| format!("key-{n}")).collect();
+    let out = keys.iter().find(|pk| place(pk) == Some(0)).unwrap();
+    let kept = keys.iter().find(|pk| place(pk) == Some(1)).unwrap();
+    for (id, pk) in [("out", out), ("out-lives", out), ("kept", kept)] {
+        world.put(json!({"id": id, "pk": pk, "n": 1})).await;
+    }
+    world.capture().await;
+    next_second().await;
+    let mut left = checkpoint().await;
+    left["ranges"].as_array_mut().unwrap().remove(0);
+    let id = left["id"].as_str().unwrap().to_owned();
+    let whose = PartitionKey::parse(&json!([id]).to_string()).unwrap();
+    leases.upsert(&whose, &id, left.to_string().into_bytes()).await.unwrap();
+    world.delete("out", out).await;
+    world.put(json!({"id": "out-lives", "pk": out, "n": 2})).await;
+    let at = next_second().await;
+    next_second().await;
+    world.put(json!({"id": "out-lives", "pk": out, "n": 3})).await;
+    world.put(json!({"id": "later", "pk": kept, "n": 1})).await;
+    // The other parts are captured on.
+    let later = json!({"id": "later", "pk": kept, "n": 1, "_etag": "\"l\"", "_ts": at + 2, "_rid": "l"});
+    world.app.capture(&[later]).await;
+    let planned = dry_run(&world, at).await;
+    assert_eq!(planned.code, 3, "{planned:?}");
+    assert_eq!((action(&planned, "out"), action(&planned, "kept")), ("unknown".to_owned(), "keep".to_owned()));
+    let told: Value = serde_json::from_str(&planned.stdout).unwrap();
+    assert_eq!(told["plan"]["beyond"], true, "{planned:?}");
+}
+
+#[tokio::test]
+async fn a_document_that_is_gone_since_nothing_captures_is_not_said_to_have_been_there() {
+    let world = Captured::start("all-versions").await;
+    for id in ["gone", "told", "lives"] {
+        world.put(json!({"id": id, "pk": "p", "n": 1})).await;
+    }
+    world.capture().await;
+    let at = next_second().await;
+    next_second().await;
+    world.put(json!({"id": "lives", "pk": "p", "n": 2})).await;
+    world.delete("told", "p").await;
+    world.capture().await;
+    next_second().await;
+    forget(&world).await;
+    world.delete("gone", "p").await;
+    let planned = dry_run(&world, at).await;
+    let actions = ["gone", "told", "lives"].map(|id| action(&planned, id));
+    assert_eq!((planned.code, actions), (3, ["unknown", "recreate", "restore"].map(String::from)), "{planned:?}");
+    assert!(planned.stdout.contains("no lease or checkpoint"), "{planned:?}");
+    // Who knows that it was there says so.
+    let restore = ["restore", "--all", "--at", &at.to_string(), "--recreate-deleted", "--dry-run", "--format", "json"];
+    let planned = world.run(&restore).await;
+    assert_eq!((planned.code, action(&planned, "gone")), (0, "recreate".to_owned()), "{planned:?}");
+}
