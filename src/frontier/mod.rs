@@ -77,7 +77,7 @@ pub async fn read(
         }
         let missing =
             if groups.len() > 1 { earliest_missing(containers, groups.values().flatten()).await? } else { None };
-        // Others are at work, and nobody is here: what they captured says nothing of this part.
+        // Readers work on other parts and nobody on this one: what they captured says nothing about this part.
         let is_left_out = groups.is_empty() && !readers.is_empty();
         parts.push(match best(groups, &range, missing) {
             Some(part) => part,
@@ -137,13 +137,13 @@ fn joined(one: Option<Part>, other: Option<Part>) -> Option<Part> {
     Some(Part { waiting, next, sees_deletes: first.sees_deletes && second.sees_deletes, ..first })
 }
 
-/// Which reader tells most. All leases count as one: which function's write this history, the lease container does not
-/// say, so the one that is furthest behind decides. A follower's checkpoint says which history it writes. However far one in
-/// latest-version mode is, it has delivered no delete and no version that was replaced: where one of every version has a
-/// place, that one tells.
+/// Picks the reader that says most. All leases count as one: the lease container does not say which functions write this
+/// history, so the lease that is furthest behind decides. A follower's checkpoint says which history it writes. However
+/// far a reader in latest-version mode is, it has delivered no delete and no version that was replaced: when a reader of
+/// every version has a position, that one decides.
 ///
-/// One that began after `missing`, a change that is not in the history, tells nothing of the time before it began. So where
-/// the one that tells most reads every version, the one that stands before that change decides.
+/// A reader that began after `missing`, a change that is not in the history, says nothing about the time before it began.
+/// So when the reader that says most reads every version, the one that stands before that change decides.
 fn best(groups: BTreeMap<&Group, Option<Part>>, range: &FeedRange, missing: Option<Part>) -> Option<Part> {
     let (mut lease, mut has_lease) = (None, false);
     let mut follower: Option<Part> = None;

@@ -62,8 +62,8 @@ impl<'a> AsOf<'a> {
         self
     }
 
-    /// Why the version in force may have ended before the moment, though a later one is known: that is of a document made
-    /// again, so there was a delete in between, and nobody captured it.
+    /// Why the version in force may have ended before the moment, though a later one is known: the later one belongs to
+    /// a recreated document, so there was a delete in between that nobody captured.
     pub fn remade(&self) -> Option<String> {
         let (State::Document(version), Some(next)) = (&self.state, self.next) else { return None };
         let is_another = version.life.zip(next.life).is_some_and(|(one, other)| one != other);

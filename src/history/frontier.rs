@@ -131,12 +131,12 @@ impl Reach<'_> {
         self.until.is_some_and(|until| until >= at)
     }
 
-    /// Whether it is known that the document has a change that the reader comes to later.
+    /// Whether the document is known to have a change that the reader has not reached yet.
     pub fn is_waited_for(&self, item: &ItemKey) -> bool {
         matches!(self.waiting, Some(Waiting::These(items)) if items.contains_key(item))
     }
 
-    /// Whether it is not known which documents have changes that the history lacks.
+    /// Whether it is unknown which documents have changes that the history lacks.
     pub fn may_lack_any(&self) -> bool {
         matches!(self.waiting, Some(Waiting::Any))
     }

@@ -41,18 +41,18 @@ const TOGETHER: usize = 16;
 /// removes it when it has request units to spare.
 const MOST_LATE: i64 = 3600;
 
-/// Why nobody knows when a document was deleted that is gone.
+/// Why nobody knows when a missing document was deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
-    /// Its delete is not in the history, and does not wait to be captured.
+    /// Its delete is neither in the history nor waiting to be captured.
     Uncaptured,
-    /// So much waits to be captured that its delete was not looked for.
+    /// Too much is waiting to be captured to look for its delete.
     Unsearched,
     /// What captures today does not see deletes, though its newest version comes from a feed that has them.
     Unseen,
     /// Nothing captures its part any more, as far as leases and checkpoints tell.
     Unread,
-    /// It is live, and that version is not in the history and does not wait either: nobody captured what came before.
+    /// It is live, and that version is neither in the history nor waiting: nobody captured what came before.
     Overwritten,
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Lost {
                 );
             }
             Self::Uncaptured => "its delete was not captured",
-            Self::Unsearched => "so much waits to be captured that its delete was not looked for",
+            Self::Unsearched => "too much is waiting to be captured to look for its delete",
             Self::Unseen => "latest-version mode does not see deletes",
             Self::Unread => "no lease or checkpoint tells whether its delete was captured",
         };
@@ -73,7 +73,7 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Documents, and what they are unless it turns out otherwise.
+/// Documents, and what they are taken for unless it turns out otherwise.
 type Suspects<'f> = Vec<(&'f mut ScannedItem, Lost)>;
 
 /// Looks for documents that are gone without a delete.
@@ -84,7 +84,7 @@ pub struct Gone<'a> {
     source: &'a dyn LiveContainer,
     known: &'a Frontier,
     pace: &'a RuLimiter,
-    /// Whether the documents were read with what is live elsewhere, so that the source has to be asked.
+    /// Whether the documents were read together with what another container has, so that the source has to be asked.
     is_elsewhere: bool,
     /// Set when too much is waiting to be told apart; determined once.
     is_hopeless: AtomicBool,
@@ -103,7 +103,7 @@ impl<'a> Gone<'a> {
         Self { account, names, changes, source, known, pace, is_elsewhere, is_hopeless }
     }
 
-    /// The same for the documents of another container: what that has says nothing of the source, which is asked.
+    /// The same for the documents of another container, which says nothing about the source: the source is asked.
     #[must_use]
     pub fn elsewhere(self, is_elsewhere: bool) -> Self {
         Self { is_elsewhere, ..self }
@@ -164,13 +164,14 @@ impl<'a> Gone<'a> {
         Ok(())
     }
 
-    /// The same of documents whose versions come from an archive. It does not say how far it is complete, so that it has no
-    /// delete says nothing. What tells that one was deleted after the moment is the history, or that its delete waits for that.
+    /// The same for documents whose versions come from an archive. An archive does not say how far it is complete, so a
+    /// missing delete proves nothing. That a document was deleted after the moment is known from the history, or
+    /// because its delete is waiting to be captured.
     ///
     /// # Errors
     /// When source or history cannot be read.
     pub async fn mark_archived(&self, found: &mut [ScannedItem], at: PointInTime) -> Result<(), Failure> {
-        // The newest version of an archive is asked for, and not what was at a moment.
+        // The newest version in the archive is requested, not the state at a moment.
         if at == PointInTime::END {
             return Ok(());
         }
@@ -208,7 +209,7 @@ impl<'a> Gone<'a> {
         Ok(())
     }
 
-    /// Those of documents that are not there, or are there as a version of after the moment that the history lacks.
+    /// The documents that do not exist, or that are live as a version from after the moment that the history lacks.
     async fn gone<'f>(&self, found: Vec<&'f mut ScannedItem>, at: PointInTime) -> Result<Suspects<'f>, Failure> {
         let mut lives = Vec::with_capacity(found.len());
         for together in found.chunks(TOGETHER) {
@@ -278,8 +279,8 @@ impl<'a> Gone<'a> {
     }
 }
 
-/// Whether the newest version is of at or before the moment, and no delete of its id may be its own. Those of a container
-/// before today's are gone with that.
+/// Whether the newest version is from the moment or before, and no delete of its id may belong to it. Deletes in an
+/// earlier container do not count.
 fn may_be_lost(found: &ScannedItem, at: PointInTime, today: Option<u64>) -> bool {
     boundary(&found.versions, PointInTime::END).is_some_and(|version| {
         version.ts <= at.seconds()
@@ -370,7 +371,8 @@ mod tests {
         assert!(!is_lost().await[3]);
         account.set_time(START + 94 + MOST_LATE);
         assert!(is_lost().await[3]);
-        // Where deletes are not captured any more, that one is gone is no surprise; and one that waits may be anybody's.
+        // Where deletes are no longer captured, a missing document is no surprise; and a waiting change may belong to
+        // any document.
         let is_gone = [false, true, true, true, true, false];
         for (until, sees_deletes, why) in
             [(PointInTime::END, false, Lost::Unseen), (PointInTime::from_epoch(START + 50), true, Lost::Unsearched)]
@@ -378,7 +380,7 @@ mod tests {
             account.set_frontier(until, sees_deletes);
             assert_eq!(is_lost().await, [false; 6]);
             let mut expected = is_gone.map(|is_gone| is_gone.then_some(why));
-            // What is live of that one may wait as well.
+            // Its live version may be waiting as well.
             expected[0] = (why == Lost::Unsearched).then_some(why);
             assert_eq!(lost(&account, &names, &ids, START + 4).await, expected);
         }

@@ -24,14 +24,14 @@ pub struct Facts<'a> {
     pub source: Option<&'a Live>,
     /// How far the history of its part is complete.
     pub reach: Reach<'a>,
-    /// Why no delete tells when it was gone: see [`super::gone`].
+    /// Why no delete says when it went: see [`super::gone`].
     pub lost: Option<Lost>,
 }
 
 impl Facts<'_> {
-    /// Whether the history may lack something of before a moment: it is not complete up to there, and has no later
-    /// version that came from the feed, before which everything had been delivered. What latest-version mode delivers is
-    /// no such version where another reader, of every version, is behind.
+    /// Whether the history may lack something from before a moment: it is not complete up to there, and has no later
+    /// version from the feed, before which everything must have been delivered. A version from latest-version mode does
+    /// not count as such while a reader of every version is behind.
     pub fn is_beyond(&self, at: PointInTime) -> bool {
         let is_of_feed = |v: &Version| !self.reach.sees_deletes || v.op.is_some_and(Op::is_of_every_version);
         !self.reach.covers(at) && !self.versions.iter().any(|v| v.ts > at.seconds() && v.lsn.is_some() && is_of_feed(v))
@@ -90,7 +90,7 @@ impl Facts<'_> {
                 self.ends()
             ));
         }
-        // Of what latest-version mode delivers, only what is live waits.
+        // In latest-version mode, only the live version can be waiting.
         (!self.reach.is_latest && self.reach.may_lack(item, self.versions))
             .then(|| format!("{}, and a change of it from before the point in time is not captured yet", self.ends()))
     }

@@ -91,10 +91,10 @@ pub async fn untold(changes: &dyn HistoryReader) -> Result<Untold, Failure> {
     Ok(Untold { dropped_before, begins: begins.map(|end| end.ts) })
 }
 
-/// Reads which containers a history has versions of, the newest first; none where it has only those of `source`'s,
-/// today's, or its id is not understood. Without a source, as it is gone, none where it has only those of one. Each was
-/// made when the one before was gone: so from the newest version of all on, each one's first version leads to the newest
-/// of the one before.
+/// Reads which containers a history has versions of, newest first; none when it only has those of `source`, today's, or
+/// its id is malformed. Without a source, because it is gone, none when there is only one. Each container was created
+/// after the one before was gone. So, starting from the newest version of all, the first version of each leads to the
+/// newest of the one before.
 ///
 /// # Errors
 /// When the service refuses.

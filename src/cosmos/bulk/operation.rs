@@ -146,14 +146,14 @@ pub(super) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// The elements of an answer to so many operations; `None` when it is not understood, or is of another number.
-    /// They stand in the order of the operations, which only their documents show.
+    /// The results of an answer to this many operations; `None` when it cannot be parsed, or has another number of them.
+    /// They are in the order of the operations, which only their documents can show.
     pub(super) fn all(body: &'a [u8], operations: usize) -> Option<Vec<Self>> {
         let answers: Vec<Self> = serde_json::from_slice(body).ok()?;
         (answers.len() == operations).then_some(answers)
     }
 
-    /// Whether it is about another item than an operation: it has a document of another id.
+    /// Whether it belongs to another item than the operation: its document has another id.
     pub(super) fn is_of_another(&self, operation: &Operation<'_>) -> bool {
         #[derive(Deserialize)]
         struct Item<'a> {

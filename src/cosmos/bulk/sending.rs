@@ -248,7 +248,7 @@ impl<'a> Sending<'a> {
             !answers.iter().zip(&operations).any(|(answer, (_, operation))| answer.is_of_another(operation))
         };
         let Some(answers) = Answer::all(&carried.body, operations.len()).filter(is_in_order) else {
-            // Whatever answered took it for something else, or tells of none what became of it.
+            // Whatever answered took the request for something else, or does not say what became of some operation.
             let problem = "the answer does not have one result for each operation, in their order".to_owned();
             self.switch.turn_off(&Failure::invalid("bulk request".into(), problem));
             return (Vec::new(), Some(Rest { operations, how: Again::Alone, sent_before: true }));

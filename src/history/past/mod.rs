@@ -90,9 +90,9 @@ struct Past<'a> {
     /// Each is read once, when there is no frontier; the second only when it may matter.
     removed: OnceCell<Removals>,
     untold: OnceCell<Untold>,
-    /// The source container that there is today, or was last, to tell versions of one before it.
+    /// Today's source container, or the last one, which identifies versions of earlier ones.
     today: Option<u64>,
-    /// Where the source is gone, the containers that there were. Else the frontier tells.
+    /// The containers so far, when the source is gone; otherwise the frontier has them.
     ended: Vec<MadeAgain>,
 }
 
@@ -156,7 +156,7 @@ impl<'a> Past<'a> {
         Ok(Known { versions, doubt })
     }
 
-    /// Why no delete tells when a document was gone.
+    /// Why no delete says when a document went.
     async fn lost(
         &self,
         item: &Item,
@@ -184,8 +184,8 @@ impl<'a> Past<'a> {
             let is_settled = is_followed && item.unkeyed.is_empty() && !may_be_back && !is_of_before;
             (known.version().cloned(), is_settled, known.remade())
         };
-        // A later version from the same feed: everything before it is there, unless deletes cannot be told apart, or nothing
-        // tells that what was deleted was not made again.
+        // A later version from the same feed proves that everything before it is there, unless deletes cannot be told
+        // apart, or nothing proves that a deleted document was not recreated.
         if is_settled && chosen.is_some() {
             return Ok(Known { versions: item.versions.clone(), doubt: remade });
         }

@@ -77,7 +77,7 @@ pub struct ScannedItem {
     /// Deletes of documents with this id for which the history does not name the partition key: records from before
     /// `_change.key`, in a history that is not keyed by the source's paths.
     pub unkeyed: Vec<Version>,
-    /// Why no delete tells when it was gone, as far as [`super::gone`] was asked.
+    /// Why no delete says when it went, as far as [`super::gone`] was asked.
     pub lost: Option<Lost>,
     /// Why it is unknown whether the version in force matches the predicate, so that the item may not be in scope.
     pub undecided: Option<Arc<Undecided>>,

@@ -69,7 +69,7 @@ async fn an_endpoint_that_answers_a_request_as_if_it_were_something_else_may_hav
     assert!(failure.disposition == Disposition::PreconditionFailed && failure.sent_before, "{failure:?}");
 }
 
-/// An account that answers in another order than it was asked in, with the documents that it has written.
+/// An account that answers in another order than it was asked in, with the documents that it wrote.
 struct Unordered(Account);
 
 impl Carrier for Unordered {
@@ -111,7 +111,7 @@ impl Carrier for Unordered {
 async fn results_in_another_order_say_of_no_operation_that_it_was_carried_out() {
     let (account, routes, switch) = (Unordered(two()), Routes::default(), Switch::new(true));
     let documents = Documents::of((0..3).map(|n| ("A".into(), format!("doc-{n}"))), 10);
-    // This one is not written, and the result of another one stands in its place.
+    // This one is not written; another one's result is in its place.
     account.0.of.lock().unwrap().insert("doc-0".into(), [(429, 3200)].into());
     let sending = Sending { carrier: &account, routes: &routes, switch: &switch, gate: None };
     let operations = documents.upserts().into_iter().enumerate().collect();
