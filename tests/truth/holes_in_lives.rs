@@ -176,8 +176,8 @@ async fn a_delete_that_is_not_looked_for_is_not_said_to_be_later() {
     let planned = world.run(&args).await;
     let actions = ["lost", "kept"].map(|id| action(&planned, id));
     assert_eq!((planned.code, actions), (3, ["unknown", "recreate"].map(String::from)), "{planned:?}");
-    assert!(planned.stdout.contains("so much waits to be captured"), "{planned:?}");
-    assert!(doubt(&world, "lost", at).await.contains("so much waits to be captured"));
+    assert!(planned.stdout.contains("too much is waiting to be captured"), "{planned:?}");
+    assert!(doubt(&world, "lost", at).await.contains("too much is waiting to be captured"));
     // Captured, it is looked for.
     world.capture().await;
     let planned = world.run(&args).await;
