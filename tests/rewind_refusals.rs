@@ -14,8 +14,8 @@ async fn ruined() -> (TestApp, String) {
         "_change": {"v": 1, "op": "create", "ts": now - 1200, "lsn": 1, "etag": "\"e1\""}});
     let key = PartitionKey::parse(r#"["a","a"]"#).unwrap();
     app.changes().await.upsert(&key, "a~e1", record.to_string().into_bytes()).await.unwrap();
-    app.put(json!({"id": "a", "pk": "a", "city_name": "Ruined"})).await;
     app.captured_from_now().await;
+    app.put(json!({"id": "a", "pk": "a", "city_name": "Ruined"})).await;
     (app, (now - 600).to_string())
 }
 

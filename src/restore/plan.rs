@@ -185,11 +185,11 @@ fn judged(item: &ItemKey, facts: &Facts<'_>, all: &[Version], known: &AsOf<'_>, 
                     && !rules.named =>
                 {
                     Decided::unknown(
-                        "latest-version mode does not see deletes: it may have been deleted before the point in time; --recreate-deleted makes it again",
+                        "latest-version mode does not see deletes: it may have been deleted before the point in time; --recreate-deleted restores it anyway",
                     )
                 }
                 _ if dropped.is_some() && !rules.recreate_deleted && !rules.named => {
-                    Decided::unknown(format!("{}; --recreate-deleted makes it again", dropped.unwrap_or_default()))
+                    Decided::unknown(format!("{}; --recreate-deleted restores it anyway", dropped.unwrap_or_default()))
                 }
                 None => Decided { action: Action::Recreate, notes: Vec::from_iter(dropped) },
                 Some(_) => {

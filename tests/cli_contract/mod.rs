@@ -132,7 +132,7 @@ async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
     delete    28035     28035
     recreate  28031     28031     <60 minutes ago> create, via trigger                                   20m before the point in time
     restore   28036     28036     <60 minutes ago> create, via trigger  /city_name, /note, /restored_at  20m before the point in time
-    unknown   hand      hand      <60 minutes ago> upsert                                                is gone, and its delete was not captured: it may have been deleted before the point in time; --recreate-deleted makes it again
+    unknown   hand      hand      <60 minutes ago> upsert                                                is gone, and its delete was not captured: it may have been deleted before the point in time; --recreate-deleted restores it anyway
     unknown   stranger  stranger                                                                             no version in the history
     ! plan       events to <40 minutes ago>: 1 restore, 1 recreate, 1 delete, 0 keep, 2 unknown; about <n> RU
     ! frontier   the history is complete up to now
@@ -151,7 +151,7 @@ async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
     delete    28035     28035
     recreate  28031     28031     <60 minutes ago> create, via trigger                                   20m before the point in time
     restore   28036     28036     <60 minutes ago> create, via trigger  /city_name, /note, /restored_at  20m before the point in time
-    unknown   hand      hand      <60 minutes ago> upsert                                                is gone, and its delete was not captured: it may have been deleted before the point in time; --recreate-deleted makes it again
+    unknown   hand      hand      <60 minutes ago> upsert                                                is gone, and its delete was not captured: it may have been deleted before the point in time; --recreate-deleted restores it anyway
     unknown   stranger  stranger                                                                             no version in the history
     outcome   id     pk     action    message
     conflict  28031  28031  recreate  was created since the plan was made

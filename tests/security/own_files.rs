@@ -42,8 +42,8 @@ async fn every_file_that_holds_documents_or_names_them_is_its_owners_alone() {
     catch_up(&app, &[&["--name", "files", "--from", "beginning"], &sinks[..]].concat()).await;
     let past = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    put(&app, "x", 2).await;
     app.captured_from_now().await;
+    put(&app, "x", 2).await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver_text(r#"[{"id":7,"pk":"p"}]"#).await.0, 200);
     for args in [
