@@ -1,17 +1,16 @@
 //! Runs many writes concurrently: bounded, retried, counted, and in order for each item.
 
 use std::{
-    collections::hash_map::DefaultHasher,
-    hash::{Hash, Hasher},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use serde::Deserialize;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Disposition, Failure, Items, RETRY_TIMEOUT, Retry, RuLimiter, Status, gate::Room};
 use crate::change::{diff, key::ItemKey, record::own_text};
 
-/// Writes queued for each worker: enough to keep it busy, few enough to stop soon.
+/// Writes queued for each writer: enough to keep it busy, few enough to stop soon.
 const QUEUE: usize = 4;
 /// Bytes of documents that are queued or in flight; the client library holds each several times.
 const ROOM: usize = 16 << 20;
@@ -85,16 +84,26 @@ impl Tally {
 /// Is told of every write: its item, and the failure if there was one.
 pub type Observer = Arc<dyn Fn(&ItemKey, Option<&Failure>) + Send + Sync>;
 
-/// Writers that share one container. All writes of an item go to the same writer, so the last one sent is the last one
-/// written.
+/// Writers that share one container. The writes of one item are carried out in the order in which they were sent.
 pub struct Writers {
-    queues: Vec<mpsc::Sender<(Job, OwnedSemaphorePermit)>>,
+    queue: mpsc::UnboundedSender<Queued>,
+    /// What may be queued or in progress: so many writes, and so many bytes.
+    places: Arc<Semaphore>,
     room: Room,
     workers: JoinSet<()>,
     shared: Arc<Shared>,
 }
 
+/// A write, and what it holds until it is done.
+struct Queued {
+    job: Job,
+    _held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+}
+
 struct Shared {
+    queued: tokio::sync::Mutex<mpsc::UnboundedReceiver<Queued>>,
+    /// The items that are being written, each with the writes that came for it meanwhile.
+    busy: Mutex<HashMap<ItemKey, VecDeque<Queued>>>,
     container: Arc<dyn Items>,
     pace: RuLimiter,
     observer: Observer,
@@ -119,7 +128,11 @@ impl Writers {
         observer: Observer,
         stop: &CancellationToken,
     ) -> Self {
+        let concurrency = concurrency.max(1);
+        let (queue, queued) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
+            queued: tokio::sync::Mutex::new(queued),
+            busy: Mutex::default(),
             container,
             pace,
             observer,
@@ -133,34 +146,33 @@ impl Writers {
             stop: stop.child_token(),
         });
         let mut workers = JoinSet::new();
-        let queues = (0..concurrency.max(1))
-            .map(|_| {
-                let (queue, mut jobs) = mpsc::channel::<(Job, OwnedSemaphorePermit)>(QUEUE);
-                let shared = shared.clone();
-                workers.spawn(async move {
-                    while let Some((job, _room)) = jobs.recv().await {
-                        if shared.stop.run_until_cancelled(shared.pace.wait()).await.is_none() {
-                            shared.left.fetch_add(1, Ordering::Relaxed);
-                            continue;
+        for _ in 0..concurrency {
+            let shared = shared.clone();
+            workers.spawn(async move {
+                while let Some(first) = shared.next().await {
+                    let mut next = Some(first);
+                    while let Some(Queued { job, _held }) = next {
+                        let item = job.item.clone();
+                        match shared.stop.run_until_cancelled(shared.pace.wait()).await {
+                            Some(()) => shared.write(job).await,
+                            None => drop(shared.left.fetch_add(1, Ordering::Relaxed)),
                         }
-                        shared.write(job).await;
+                        next = shared.next_of(item);
                     }
-                });
-                queue
-            })
-            .collect();
-        Self { queues, room: Room::new(ROOM), workers, shared }
+                }
+            });
+        }
+        let places = Arc::new(Semaphore::new(concurrency * (1 + QUEUE)));
+        Self { queue, places, room: Room::new(ROOM), workers, shared }
     }
 
-    /// Queues a write; waits while all writers are busy. Returns false when the writers have stopped: nothing more will
+    /// Queues a write; waits while too many are queued. Returns false when the writers have stopped: nothing more will
     /// be written.
     pub async fn send(&self, job: Job) -> bool {
-        let mut hasher = DefaultHasher::new();
-        job.item.hash(&mut hasher);
-        let index = (hasher.finish() % self.queues.len() as u64) as usize;
         let sent = async {
             let room = self.room.take(job.action.bytes()).await.ok()?;
-            self.queues[index].send((job, room)).await.ok()
+            let place = self.places.clone().acquire_owned().await.ok()?;
+            self.queue.send(Queued { job, _held: (room, place) }).ok()
         };
         tokio::select! {
             () = self.shared.stop.cancelled() => false,
@@ -170,7 +182,7 @@ impl Writers {
 
     /// Waits for the queued writes. The failure is the one that stopped them all, if there was one.
     pub async fn finish(mut self) -> (Tally, Option<Failure>) {
-        self.queues.clear();
+        drop(self.queue);
         while self.workers.join_next().await.is_some() {}
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let tally = Tally {
@@ -181,12 +193,40 @@ impl Writers {
             failed: load(&self.shared.failed),
             left: load(&self.shared.left),
         };
-        let fatal = self.shared.fatal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let fatal = self.shared.fatal.lock().unwrap_or_else(PoisonError::into_inner).take();
         (tally, fatal)
     }
 }
 
 impl Shared {
+    /// The next write of an item that nobody is writing; `None` when there will be none. A write of an item that is
+    /// being written is left to whoever does that.
+    async fn next(&self) -> Option<Queued> {
+        // Held until the item is known to be busy: otherwise a later write of it could be faster.
+        let mut queued = self.queued.lock().await;
+        loop {
+            let next = queued.recv().await?;
+            match self.busy.lock().unwrap_or_else(PoisonError::into_inner).entry(next.job.item.clone()) {
+                Entry::Occupied(mut behind) => behind.get_mut().push_back(next),
+                Entry::Vacant(free) => {
+                    free.insert(VecDeque::new());
+                    return Some(next);
+                }
+            }
+        }
+    }
+
+    /// The next write of an item that was just written; without one, the item is free again.
+    fn next_of(&self, item: ItemKey) -> Option<Queued> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let Entry::Occupied(mut behind) = busy.entry(item) else { return None };
+        let next = behind.get_mut().pop_front();
+        if next.is_none() {
+            behind.remove();
+        }
+        next
+    }
+
     async fn write(&self, job: Job) {
         let retry = Retry::for_at_most(RETRY_TIMEOUT);
         let (key, id) = (&job.item.partition_key, job.item.id.as_str());
@@ -209,7 +249,7 @@ impl Shared {
                 (self.observer)(&job.item, None);
             }
             Err(failure) if is_fatal(&failure) => {
-                self.fatal.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(failure);
+                self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
                 self.stop.cancel();
             }
             Err(failure) => {
