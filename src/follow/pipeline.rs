@@ -85,6 +85,34 @@ impl Pipeline {
         history.filter(|_| self.filter.is_none())
     }
 
+    /// Looks whether the sinks can take anything, as long as one of them is busy. Called before the name is acquired: a
+    /// checkpoint beside a history that takes nothing would pass for that of a reader who has delivered everything.
+    /// Returns false when it was stopped before.
+    ///
+    /// # Errors
+    /// When one of them never will.
+    pub(super) async fn look(&self, stop: &CancellationToken) -> Result<bool, FollowError> {
+        for sink in &self.sinks {
+            let mut pause = PAUSES.0;
+            loop {
+                match stop.run_until_cancelled(sink.look()).await {
+                    None => return Ok(false),
+                    Some(Ok(())) => break,
+                    Some(Err(SinkError::Busy(why))) => {
+                        warn!(follower = self.name, sink = %sink, reason = chain(&why), "out of reach, trying again");
+                        Metrics::add(&self.metrics.retries, 1);
+                    }
+                    Some(Err(e)) => return Err(e.into()),
+                }
+                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return Ok(false);
+                }
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
+        Ok(true)
+    }
+
     /// Opens the sinks; called when the name is held, before the readers begin.
     ///
     /// # Errors
