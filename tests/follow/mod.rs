@@ -2,6 +2,7 @@
 
 mod documents;
 mod takeover;
+mod too_large;
 
 use std::collections::BTreeMap;
 
