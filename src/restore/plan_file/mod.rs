@@ -305,7 +305,7 @@ mod tests {
             (text.replace("\"b\"", "\"z\""), "edited"),
             (without_step, "edited"),
             (format!("{text}{}\n", lines[1]), "edited"),
-            (lines[..4].join("\n"), "not whole"),
+            (lines[..4].join("\n"), "incomplete"),
             (text.replace("\"v\":2", "\"v\":1"), "plan format 1"),
             (format!("{{\"plan\":{{\"v\":1}},\"sha256\":\"\"}}\n{text}"), "plan format 1"),
             (text.replace("[\"p\"]", "[]"), "not a plan"),
