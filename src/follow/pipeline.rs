@@ -21,7 +21,7 @@ use super::{
 use crate::{
     capture::Summary,
     causes::chain,
-    change::{fidelity::Delivery, key::KeyPaths, shape::Redactor},
+    change::{Via, fidelity::Delivery, key::KeyPaths, shape::Redactor},
     clock::Clock,
     cosmos::FeedPage,
     dead_letters::{DeadLetter, DeadLetterStore},
@@ -329,6 +329,7 @@ impl Pipeline {
             partial: None,
             delivery: Some(Delivery::Direct),
             source: None,
+            via: Some(if self.filter.is_some() { Via::Filter } else { Via::Follow }),
             item: item.to_owned(),
         };
         let mut pause = PAUSES.0;

@@ -1,6 +1,6 @@
 //! Versions of which the record is too large: the history knows that they were, and claims nothing of their content.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ALL, catch_up, put};
 use crate::support::TestApp;
@@ -29,6 +29,12 @@ async fn nothing_is_claimed_of_a_version_that_was_too_large() {
     put(&app, "over", 3).await;
     let refused = app.run(&[&["follow", "--until-caught-up"], &ALL[..]].concat()).await;
     assert_eq!(refused.code, 3, "{refused:?}");
+    // A letter says how it came, so that its replay says no more than the reader could.
+    let letters = std::fs::read_dir(app.folder.path().join(".dead-letters")).unwrap();
+    for letter in letters {
+        let letter: Value = serde_json::from_slice(&std::fs::read(letter.unwrap().path()).unwrap()).unwrap();
+        assert_eq!(letter["via"], "follow", "{}", letter["reason"]);
+    }
     let versions = app.versions("over").await;
     assert_eq!(versions.iter().map(|v| v.is_absent()).collect::<Vec<_>>(), [false, true, false]);
     let absent = versions[1].record_id.as_str();
