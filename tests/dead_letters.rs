@@ -31,6 +31,7 @@ fn letter(function: &str, item: &str) -> DeadLetter {
         partial: None,
         delivery: None,
         source: None,
+        via: None,
         item: RawValue::from_string(item.into()).unwrap(),
     }
 }

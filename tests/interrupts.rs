@@ -191,6 +191,7 @@ async fn a_stopped_replay_keeps_the_letters_that_it_did_not_come_to() {
                 partial: None,
                 delivery: None,
                 source: None,
+                via: None,
                 item: RawValue::from_string(item).unwrap(),
             };
             store.put(&letter).await.unwrap();

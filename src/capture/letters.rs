@@ -46,6 +46,7 @@ impl<H: History> Capture<H> {
             partial: partial.or(self.partial.as_deref()).map(str::to_owned),
             delivery: Some(self.delivery),
             source: self.history.source_name(),
+            via: Some(self.via),
             item: item.to_owned(),
         };
         self.dead_letters.put(&letter).await?;

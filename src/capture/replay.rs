@@ -233,7 +233,7 @@ fn capture_of(
         delivery: letter.delivery.unwrap_or(Delivery::DatesRewritten),
         identity_told: AtomicBool::new(false),
         limits: limits.clone(),
-        via: Via::Trigger,
+        via: letter.via.unwrap_or(Via::Trigger),
         recent: Recent::default(),
         unfinished: Recent::default(),
         partial: letter.partial.clone(),

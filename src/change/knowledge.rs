@@ -7,7 +7,7 @@
 use serde_json::value::RawValue;
 
 use super::{
-    edit,
+    Via, edit,
     raw::RawDocument,
     record::{CHANGE, RecordFidelity, SYSTEM},
 };
@@ -27,6 +27,8 @@ struct Knowledge {
     key: bool,
     /// That id and partition key are certainly the document's.
     identity: bool,
+    /// Whether its reader passed on every change, not only those that passed a filter.
+    unfiltered: bool,
 }
 
 /// How much is known of what happened.
@@ -62,6 +64,7 @@ impl Knowledge {
             previous: op == "create" || change.get("prevLsn").is_some() || change.get("ns").is_some(),
             key: change.get("key").is_some(),
             identity: change.get("identity").is_none(),
+            unfiltered: change.get_str("via").as_deref() != Some(Via::Filter.as_str()),
         }
     }
 
@@ -72,6 +75,7 @@ impl Knowledge {
             && self.lsn
             && self.previous
             && self.identity
+            && self.unfiltered
     }
 }
 
@@ -123,7 +127,8 @@ pub fn completed(stored: &str, new: &str) -> Result<Option<String>, CompleteErro
     let (knows, adds) = (Knowledge::of(&old_change), Knowledge::of(&new_change));
     let better = worth(adds.text) > worth(knows.text);
     let more = |what: fn(Knowledge) -> bool| what(adds) && !what(knows);
-    let facts: [fn(Knowledge) -> bool; 5] = [|k| k.time, |k| k.lsn, |k| k.previous, |k| k.key, |k| k.identity];
+    let facts: [fn(Knowledge) -> bool; 6] =
+        [|k| k.time, |k| k.lsn, |k| k.previous, |k| k.key, |k| k.identity, |k| k.unfiltered];
     if !better && adds.op <= knows.op && !facts.into_iter().any(more) {
         return Ok(None);
     }
@@ -165,6 +170,9 @@ pub fn completed(stored: &str, new: &str) -> Result<Option<String>, CompleteErro
     if theirs.identity && !mine.identity {
         take("identity", None)?;
     }
+    if theirs.unfiltered && !mine.unfiltered {
+        take("via", rest.get("via"))?;
+    }
     Ok((text != stored).then_some(text))
 }
 
@@ -203,6 +211,18 @@ mod tests {
         assert_eq!((&now["_change"]["op"], &now["_change"]["prevLsn"]), (&json!("replace"), &json!(3)));
         assert!(is_everything(&known) && !is_everything(&less));
         assert!(is_everything(&record("a", change(json!({"op": "create"})))));
+    }
+
+    #[test]
+    fn what_came_through_a_filter_gives_way_to_a_reader_of_every_change() {
+        let whole = json!({"op": "replace", "prevLsn": 3, "key": ["p"]});
+        let every = record("a", change(whole.clone()));
+        let mut filtered = whole;
+        filtered["via"] = "filter".into();
+        let filtered = record("a", change(filtered));
+        assert!(is_everything(&every) && !is_everything(&filtered));
+        assert_eq!(after(&every, &filtered), None);
+        assert_eq!(after(&filtered, &every).unwrap()["_change"]["via"], "trigger");
     }
 
     #[test]

@@ -111,6 +111,8 @@ pub enum Via {
     Trigger,
     /// Our own change feed reader.
     Follow,
+    /// The same with a filter: a change that is there says nothing about the others.
+    Filter,
     /// A baseline run.
     Backfill,
     /// Written before a restore, so that nothing unsaved is overwritten.
@@ -120,7 +122,9 @@ pub enum Via {
 impl Via {
     /// The entrance with this name; `None` when there is none.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Trigger, Self::Follow, Self::Backfill, Self::Restore].into_iter().find(|via| via.as_str() == name)
+        [Self::Trigger, Self::Follow, Self::Filter, Self::Backfill, Self::Restore]
+            .into_iter()
+            .find(|via| via.as_str() == name)
     }
 
     /// The name in a record.
@@ -128,6 +132,7 @@ impl Via {
         match self {
             Self::Trigger => "trigger",
             Self::Follow => "follow",
+            Self::Filter => "filter",
             Self::Backfill => "backfill",
             Self::Restore => "restore",
         }

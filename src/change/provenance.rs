@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn every_name_is_written_as_it_was_read() {
-        for name in ["trigger", "follow", "backfill", "restore", "live", "archive", "", "Trigger", "a later one"] {
+        for name in
+            ["trigger", "follow", "filter", "backfill", "restore", "live", "archive", "", "Trigger", "a later one"]
+        {
             let via: VersionVia = serde_json::from_value(name.into()).unwrap();
             assert_eq!(serde_json::to_value(&via).unwrap(), name);
             assert_eq!((via.to_string().as_str(), String::from(via).as_str()), (name, name));

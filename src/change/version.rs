@@ -198,7 +198,9 @@ impl Version {
             return Err(bad(RecordProblem::OfCollection(change.op)));
         }
         let original = record.get(ORIGINAL_ID).ok_or_else(|| bad(RecordProblem::NoDocumentId))?;
-        let document = if change.op.is_tombstone() {
+        let absent = VersionFidelity::Known(RecordFidelity::Absent);
+        // Its record has an id and a key, which are not a document.
+        let document = if change.op.is_tombstone() || change.fidelity.as_ref() == Some(&absent) {
             None
         } else if let Some(body) = &change.body {
             Some(unpack(body).map_err(|e| bad(e.into()))?)

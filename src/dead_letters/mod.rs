@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     blob::{BlobContainer, BlobError},
-    change::{fidelity::Delivery, record::hex},
+    change::{Via, fidelity::Delivery, record::hex},
     config::{Credential, DeadLetterLocation},
 };
 
@@ -45,6 +45,9 @@ pub struct DeadLetter {
     /// Database and container that it is a change of. Letters of earlier releases do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// The entrance it came through. Letters of earlier releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
     /// The item as delivered.
     pub item: Box<RawValue>,
 }

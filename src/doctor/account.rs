@@ -246,6 +246,7 @@ async fn dead_letters(config: &CaptureConfig, account: &Account, findings: &mut 
         partial: None,
         delivery: None,
         source: None,
+        via: None,
         item: serde_json::value::to_raw_value(&scratch_id()).unwrap_or_default(),
     };
     // What did not exist before is not left behind.

@@ -53,6 +53,7 @@ mod tests {
                 partial: None,
                 delivery: None,
                 source: of.map(String::from),
+                via: None,
                 id: held["id"].as_str().map(String::from),
                 status: "400".into(),
                 reason: String::new(),

@@ -60,6 +60,12 @@ pub enum Mismatch {
     /// It is of a newer format.
     #[error("they are of format {0}, this program knows up to {VERSION}")]
     Format(u32),
+    /// It belongs to another follower, which has read something else.
+    #[error("they belong to follower {stored:?}")]
+    Follower {
+        /// Its name.
+        stored: String,
+    },
     /// It belongs to another container.
     #[error("they belong to {stored}, not to {wanted}")]
     Container {
@@ -141,6 +147,9 @@ impl Checkpoint {
         if self.v > VERSION {
             return Err(Mismatch::Format(self.v));
         }
+        if self.follower != wanted.follower {
+            return Err(Mismatch::Follower { stored: self.follower.clone() });
+        }
         if self.source != wanted.source {
             return Err(Mismatch::Container { stored: self.source.clone(), wanted: wanted.source.clone() });
         }
@@ -197,6 +206,8 @@ mod tests {
         assert!(problem(&own, &checkpoint(FeedMode::Latest, Some("1/2"))).contains("feed range all, not 1/2"));
         let again = Checkpoint { rid: "other".into(), ..own.clone() };
         assert!(problem(&again, &own).contains("made again"));
+        let theirs = Checkpoint { follower: "b".into(), ..own.clone() };
+        assert!(problem(&theirs, &own).contains("belong to follower \"b\""));
         let newer = Checkpoint { v: 9, ..own.clone() };
         assert!(problem(&newer, &own).contains("format 9"));
         // A checkpoint whose start was never fixed does not bind anybody.

@@ -81,6 +81,9 @@ impl Follower {
             history: self.pipeline.history(),
             ..Checkpoint::fresh(&options.name, &source, self.source.rid(), options.mode, options.part, self.clock.now())
         };
+        if !self.pipeline.look(stop).await? {
+            return Ok(Ended::Stopped);
+        }
         let mut pause = PAUSES.0;
         let mut failing_since: Option<Instant> = None;
         loop {

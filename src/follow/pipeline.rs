@@ -21,7 +21,7 @@ use super::{
 use crate::{
     capture::Summary,
     causes::chain,
-    change::{fidelity::Delivery, key::KeyPaths, shape::Redactor},
+    change::{Via, fidelity::Delivery, key::KeyPaths, shape::Redactor},
     clock::Clock,
     cosmos::FeedPage,
     dead_letters::{DeadLetter, DeadLetterStore},
@@ -83,6 +83,34 @@ impl Pipeline {
             _ => None,
         });
         history.filter(|_| self.filter.is_none())
+    }
+
+    /// Checks whether the sinks can take anything, as long as one of them is busy. Called before the name is acquired:
+    /// a checkpoint beside a history that takes nothing would pass for that of a reader that has delivered everything.
+    /// Returns false when it was stopped before.
+    ///
+    /// # Errors
+    /// When one of them never will.
+    pub(super) async fn look(&self, stop: &CancellationToken) -> Result<bool, FollowError> {
+        for sink in &self.sinks {
+            let mut pause = PAUSES.0;
+            loop {
+                match stop.run_until_cancelled(sink.look()).await {
+                    None => return Ok(false),
+                    Some(Ok(())) => break,
+                    Some(Err(SinkError::Busy(why))) => {
+                        warn!(follower = self.name, sink = %sink, reason = chain(&why), "out of reach, trying again");
+                        Metrics::add(&self.metrics.retries, 1);
+                    }
+                    Some(Err(e)) => return Err(e.into()),
+                }
+                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return Ok(false);
+                }
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
+        Ok(true)
     }
 
     /// Opens the sinks; called when the name is held, before the readers begin.
@@ -301,6 +329,7 @@ impl Pipeline {
             partial: None,
             delivery: Some(Delivery::Direct),
             source: None,
+            via: Some(if self.filter.is_some() { Via::Filter } else { Via::Follow }),
             item: item.to_owned(),
         };
         let mut pause = PAUSES.0;

@@ -226,6 +226,8 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
     };
     let redactor = fields.redactor(source.key_paths(), is_elsewhere)?;
     let dead_letters = Arc::new(DeadLetterStore::open(&config.dead_letters, &credential)?);
+    // What passes a filter says nothing about the changes around it.
+    let via = if filter.is_some() { Via::Filter } else { Via::Follow };
     let capture = || Capture {
         function: options.name.clone(),
         clock: cx.clock.clone(),
@@ -239,7 +241,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
         delivery: Delivery::Direct,
         identity_told: AtomicBool::new(false),
         limits: Limits::new(config.max_writes, config.max_rereads, config.deadline),
-        via: Via::Follow,
+        via,
         recent: Recent::default(),
         unfinished: Recent::default(),
         partial: redactor.as_ref().map(|redactor| redactor.note().to_owned()),

@@ -219,22 +219,27 @@ fn by_newest(range: FeedRange, newest: Option<PointInTime>) -> Part {
 /// The time of the newest version that was captured in a part of the history; in all of it without a part, or when the
 /// history is partitioned differently.
 async fn newest(containers: &CosmosContainers, range: Option<&FeedRange>) -> Result<Option<PointInTime>, Failure> {
+    newest_of(&containers.changes, range.filter(|_| containers.is_aligned())).await
+}
+
+/// The same for the history in a container, or for a range of it.
+async fn newest_of(changes: &Container, range: Option<&FeedRange>) -> Result<Option<PointInTime>, Failure> {
     let sql = format!(
         "SELECT TOP 1 c._change.ts AS t FROM c WHERE IS_NUMBER(c._change.ts) AND {CAPTURED} ORDER BY c._change.ts DESC"
     );
-    Ok(seconds(containers, &sql, range).await?.into_iter().max().map(PointInTime::from_epoch))
+    Ok(seconds(changes, &sql, range).await?.into_iter().max().map(PointInTime::from_epoch))
 }
 
-/// Excludes what a restore or a repair saved: that did not come from the feed.
+/// Excludes what a restore or a repair saved, which did not come from the feed, and what passed a filter, which says
+/// nothing about other changes.
 const CAPTURED: &str = "(NOT IS_DEFINED(c._change.via) OR c._change.via IN ('trigger', 'follow'))";
 
-/// The times `t` that a query finds in a part of the history; in all of it without a part, or when the history is
-/// partitioned differently.
-async fn seconds(containers: &CosmosContainers, sql: &str, range: Option<&FeedRange>) -> Result<Vec<i64>, Failure> {
+/// The times `t` that a query finds in a range of the history, or in all of it.
+async fn seconds(changes: &Container, sql: &str, range: Option<&FeedRange>) -> Result<Vec<i64>, Failure> {
     let query = async || {
-        let mut pages = match range.filter(|_| containers.is_aligned()) {
-            Some(range) => containers.changes.query_range(sql, &[], range).await?,
-            None => containers.changes.query(sql, &[], None, None).await?,
+        let mut pages = match range {
+            Some(range) => changes.query_range(sql, &[], range).await?,
+            None => changes.query(sql, &[], None, None).await?,
         };
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
@@ -263,8 +268,9 @@ pub async fn begins(containers: &CosmosContainers, range: &FeedRange) -> Result<
     let capture = format!(
         "SELECT TOP 1 c._change.at AS t FROM c WHERE IS_STRING(c._change.at) AND {CAPTURED} AND c._change.op = 'upsert' ORDER BY c._change.at ASC"
     );
-    let mut first = seconds(containers, &change, Some(range)).await?;
-    first.extend(seconds(containers, &capture, Some(range)).await?);
+    let range = Some(range).filter(|_| containers.is_aligned());
+    let mut first = seconds(&containers.changes, &change, range).await?;
+    first.extend(seconds(&containers.changes, &capture, range).await?);
     Ok(first.into_iter().min().map(PointInTime::from_epoch))
 }
 

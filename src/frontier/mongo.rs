@@ -20,7 +20,7 @@ use crate::{
         Account, Containers, CosmosReader,
         collections::of_another,
         frontier::{Evidence, Frontier, Part, Waiting},
-        reading::{HistoryReader, Which},
+        reading::HistoryReader,
         removals,
     },
     mongo::{Mongo, MongoCollection, Scope, Stream, place_of, still_reads_since},
@@ -151,8 +151,7 @@ impl Account for MongoAccount {
                 format!("{}/{}", names.database, names.changes),
             );
             let changes = self.history(names).await?;
-            let end = changes.end(Which::Newest).await?;
-            let newest = end.map(|end| PointInTime::from_epoch(end.ts));
+            let newest = super::newest_of(&self.cosmos.container(&names.database, &names.changes).await?, None).await?;
             let mut best: Option<Part> = None;
             for follower in followers {
                 if follower.source != place || follower.history.as_ref() != Some(&history) {

@@ -121,8 +121,10 @@ impl Containers {
     /// When it cannot be read, or the record holds no document.
     pub async fn document(&self, item: &ItemKey, record_id: &str) -> Result<String, Failure> {
         let wrong = |problem: &str| Failure::invalid("read version".into(), format!("record {record_id} {problem}"));
-        let version = self.record(item, record_id).await?;
-        version.ok_or_else(|| wrong("is not in the history any more"))?.document.ok_or_else(|| wrong("is a tombstone"))
+        let version = self.record(item, record_id).await?.ok_or_else(|| wrong("is not in the history any more"))?;
+        let why =
+            if version.is_absent() { "has nothing of its document, which was too large" } else { "is a tombstone" };
+        version.document.ok_or_else(|| wrong(why))
     }
 
     /// Whether an item has the same place in the target as its versions have in the history, so that the same piece of

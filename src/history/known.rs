@@ -135,6 +135,8 @@ impl Facts<'_> {
 fn is_of_feed_with_deletes(version: &Version) -> bool {
     match version.op {
         Some(Op::Baseline) => version.via == Some(VersionVia::Archive),
+        // The delete need not have passed the filter.
+        _ if version.via == Some(VersionVia::Known(Via::Filter)) => false,
         op => op.is_some_and(Op::is_of_every_version),
     }
 }

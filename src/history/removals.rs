@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     change::{
+        VersionVia, Via,
         record::{ORIGINAL_ID, layout::key_of_other},
         time::PointInTime,
         version::container_of,
@@ -153,6 +154,16 @@ pub fn doubt(known: &AsOf<'_>, untold: Untold, made_again: &[MadeAgain]) -> Opti
             "was created later, but every version is in the history only from {} on: whether it existed before is not known",
             PointInTime::from_epoch(begins)
         ));
+    }
+    if let State::NotYet { earliest } = known.state
+        && known.created_later()
+        && untold.begins.is_none()
+        && earliest.via == Some(VersionVia::Known(Via::Filter))
+    {
+        return Some(
+            "was created later, but only what passed a filter is in the history: whether it existed before is not known"
+                .into(),
+        );
     }
     if let State::Document(version) = &known.state
         && let Some(later) = made_again.iter().find(|other| {

@@ -250,6 +250,8 @@ impl<'a> Document<'a> {
         }
         match &version.document {
             Some(text) => Ok(Some(text.clone())),
+            // Nothing is merged with it.
+            None if version.is_absent() => Ok(None),
             None => reader.text(self.item, version).await,
         }
     }

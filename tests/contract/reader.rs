@@ -10,7 +10,7 @@ use cosmos_rewind::{
         reading::{Detail, Journals, Which},
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{DOCUMENTS, LAYOUTS, START, Side, all, all_of, filled, item, key};
 
@@ -249,6 +249,32 @@ async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
             assert_eq!(end(Which::OldestOf(container)).await, START + round * 60, "{}", side.name);
         }
         assert_eq!(side.containers.changes.end(Which::OldestOf(7)).await.unwrap(), None, "{}", side.name);
+    }
+}
+
+#[tokio::test]
+async fn what_passed_a_filter_is_no_end_and_what_is_absent_is_undecided() {
+    for mut side in filled(LAYOUTS[0]).await {
+        let first = side.containers.changes.end(Which::OldestOfAll).await.unwrap();
+        for (name, via, fidelity) in [("filtered", "filter", "exact"), ("absent", "trigger", "absent")] {
+            let ts = if via == "filter" { START - 60 } else { START + 60 };
+            let change = json!({"v": 1, "op": "create", "ts": ts, "lsn": 1, "etag": "\"1\"", "key": ["key-1"],
+                                "fidelity": fidelity, "via": via});
+            let record = json!({"id": format!("{name}~1"), "pk": "key-1", "_originalId": name, "_change": change});
+            side.put(LAYOUTS[0], record).await;
+        }
+        let changes = &side.containers.changes;
+        assert_eq!(changes.end(Which::OldestOfAll).await.unwrap(), first, "{}", side.name);
+        // Its id and its key are not its document.
+        let matches = all(changes.matching(HashRange::WHOLE, "c.n = 1", &[])).await;
+        let undecided = matches.iter().filter(|found| found.undecided);
+        let undecided: Vec<&str> = undecided
+            .filter_map(|found| match &found.entry {
+                Entry::Version(item, _) => Some(item.id.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(undecided, ["absent"], "{}", side.name);
     }
 }
 

@@ -1,7 +1,9 @@
 //! `follow`: the change feed read by the program itself, from the outside.
 
 mod documents;
+mod filtered;
 mod takeover;
+mod too_large;
 
 use std::collections::BTreeMap;
 

@@ -10,7 +10,7 @@ use super::{
     text::{bare, change_object, push_member, push_string, push_tail},
 };
 use crate::change::{
-    Change, Op, TextOrigin,
+    Change, Op, TextOrigin, Via,
     raw::{self, RawDocument, Reserved},
 };
 
@@ -68,7 +68,7 @@ pub fn build(
         key,
         body: String::new(),
         // A record that knows everything need not look.
-        create_only: change.healed || altered || !knows_what_happened(change),
+        create_only: change.healed || altered || context.via == Via::Filter || !knows_what_happened(change),
         completes: !change.healed,
         compressed: false,
         id,
@@ -130,7 +130,7 @@ mod tests {
 
     use super::super::{SYSTEM, identity::may_be_altered};
     use super::*;
-    use crate::change::{Via, decode::decode, fidelity::Delivery, key::KeyPaths, version::Version};
+    use crate::change::{decode::decode, fidelity::Delivery, key::KeyPaths, version::Version};
 
     const AT: &str = "2026-11-20T15:00:00.123Z";
 

@@ -38,6 +38,11 @@ impl HistorySink {
         self.capture.history.name()
     }
 
+    /// Checks whether the history can take anything.
+    pub(super) async fn look(&self) -> Result<(), SinkError> {
+        Ok(self.capture.look().await?)
+    }
+
     /// Makes a batch durable. Of bare events, which have no place in a history, only the end of the collection matters.
     pub(super) async fn write(&self, batch: &Batch<'_>) -> Result<Option<Summary>, SinkError> {
         let written = match batch.items.is_empty() {

@@ -63,6 +63,17 @@ impl Sink {
         !matches!(self, Self::Changes(_))
     }
 
+    /// Checks whether it can take anything, before there is a checkpoint that says so.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn look(&self) -> Result<(), SinkError> {
+        match self {
+            Self::Changes(history) => history.look().await,
+            _ => Ok(()),
+        }
+    }
+
     /// Called when the name is held, before the readers begin: what earlier ones had not acknowledged is forgotten.
     ///
     /// # Errors

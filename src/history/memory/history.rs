@@ -163,7 +163,11 @@ impl HistoryReader for MemoryHistory {
                 return Ok(None);
             }
             let entry = Entry::of(text, &self.layout);
-            let Entry::Version(_, Version { document: Some(document), .. }) = &entry else { return Ok(None) };
+            let Entry::Version(_, version) = &entry else { return Ok(None) };
+            if version.is_absent() {
+                return Ok(Some(Match { entry: self.entry(text, Detail::Facts), undecided: true }));
+            }
+            let Version { document: Some(document), .. } = version else { return Ok(None) };
             let document = serde_json::from_str(document);
             let matches = document.is_ok_and(|document| predicate.matches(&document));
             Ok(matches.then(|| Match { entry: self.entry(text, Detail::Facts), undecided: false }))
@@ -192,7 +196,7 @@ impl HistoryReader for MemoryHistory {
                 let change = &parsed(text)["_change"];
                 match Op::deserialize(&change["op"]) {
                     Ok(Op::Baseline) => change["via"] == "follow",
-                    op => op.is_ok_and(Op::is_of_every_version),
+                    op => op.is_ok_and(Op::is_of_every_version) && change["via"] != "filter",
                 }
             };
             let end = match which {

@@ -160,7 +160,7 @@ async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookErr
         Side::Live => live(past, item).await.map(Seen::Live),
         Side::Version(wanted) => {
             let version = named(&item.versions, wanted)?;
-            let text = past.text_of(&item.key, version).await?;
+            let text = compared(past, item, version).await?;
             Ok(Seen::Version(Box::new(version.clone()), text))
         }
         Side::At(at) => {
@@ -169,12 +169,21 @@ async fn seen(past: &Past<'_>, item: &Item, side: &Side) -> Result<Seen, LookErr
                 at => past.known_at(item, at).await?,
             };
             let text = match as_of(&known.versions, *at).version() {
-                Some(version) => past.text_of(&item.key, version).await?,
+                Some(version) => compared(past, item, version).await?,
                 None => None,
             };
             Ok(Seen::At { at: *at, known, text, today: past.today })
         }
     }
+}
+
+/// The text of a side. A version without a text in the history must not pass for a document that did not exist.
+async fn compared(past: &Past<'_>, item: &Item, version: &Version) -> Result<Option<String>, LookError> {
+    let text = past.text_of(&item.key, version).await?;
+    if text.is_none() && version.is_absent() {
+        return Err(LookError::Absent(version.record_id.clone()));
+    }
+    Ok(text)
 }
 
 async fn live(past: &Past<'_>, item: &Item) -> Result<LiveSide, LookError> {

@@ -56,6 +56,9 @@ pub enum LookError {
     /// The document does not have the named version.
     #[error(transparent)]
     Version(#[from] VersionError),
+    /// A document was too large for the history, so nothing can be compared with it.
+    #[error("version {0:?} was too large for the history, which has nothing of it")]
+    Absent(String),
     /// A record was removed while it was being read.
     #[error("record {0:?} is not in the history any more")]
     RecordGone(String),

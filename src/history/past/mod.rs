@@ -54,9 +54,9 @@ use super::{
 };
 use crate::{
     change::{
-        Op,
+        Op, VersionFidelity,
         key::ItemKey,
-        record::own_text,
+        record::{RecordFidelity, own_text},
         time::PointInTime,
         version::{Version, container_of},
     },
@@ -121,9 +121,10 @@ impl<'a> Past<'a> {
         Ok(Self { account, names, changes, source, pace, frontiers, removed, untold, today, ended })
     }
 
-    /// A version's text, read when it is not at hand; `None` for a delete.
+    /// A version's text, read when it is not at hand; `None` for a delete, and for a document that was too large for
+    /// the history.
     async fn text_of(&self, item: &ItemKey, version: &Version) -> Result<Option<String>, LookError> {
-        if version.document.is_some() || version.op.is_some_and(Op::is_tombstone) {
+        if version.document.is_some() || version.op.is_some_and(Op::is_tombstone) || version.is_absent() {
             return Ok(version.document.clone());
         }
         let text = record(&*self.changes, item, &version.record_id).await?;
@@ -204,8 +205,12 @@ impl<'a> Past<'a> {
         };
         if let Some(record_id) = proved {
             // The live document is that version: its text is at hand.
-            let whole = |v: &&mut Version| v.record_id == record_id && !v.is_partial() && !v.is_normalized();
+            let whole =
+                |v: &&mut Version| v.record_id == record_id && (v.is_absent() || !v.is_partial()) && !v.is_normalized();
             if let (Some(version), Some(live)) = (versions.iter_mut().find(whole), live) {
+                if version.is_absent() && live.text.is_some() {
+                    version.fidelity = Some(VersionFidelity::Known(RecordFidelity::Exact));
+                }
                 version.document = version.document.take().or(live.text);
             }
             return Ok(Known { versions, doubt: None });

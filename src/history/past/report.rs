@@ -17,7 +17,11 @@ use crate::{
     history::{
         Containers, CosmosContainers,
         layout::Layout,
-        predicate::{IS_RECORD, PACKED_COLUMN, evaluate::Predicate, of_records},
+        predicate::{
+            IS_RECORD, PACKED_COLUMN,
+            evaluate::{Predicate, Undecided},
+            of_records,
+        },
     },
 };
 
@@ -120,8 +124,15 @@ impl Found {
         request: &ReportRequest,
         containers: &Containers,
     ) -> Result<(), LookError> {
-        let record = containers.record(&line.item, &record_id).await?;
-        let text = record.and_then(|record| record.document).unwrap_or_default();
+        let text = match containers.document(&line.item, &record_id).await {
+            Ok(text) => text,
+            Err(failure) if failure.is_own() => {
+                let problem = RecordProblem::Asked(Undecided::Record(failure).into());
+                self.undecided.push(BadRecord::new(record_id, problem));
+                return Ok(());
+            }
+            Err(failure) => return Err(failure.into()),
+        };
         let predicate = Predicate::of_packed(&request.predicate, &request.params);
         match predicate.and_then(|predicate| predicate.matches_text(&text)) {
             Ok(true) => {

@@ -118,7 +118,9 @@ impl Lives<'_> {
         let mut walk = FieldWalk::default();
         texts.map(move |(version, text)| {
             let text: Option<Arc<str>> = text?.map(Arc::from);
-            let change = self.field.as_ref().and_then(|field| walk.step(text.as_deref(), field));
+            // A document that was too large says nothing about the field.
+            let field = self.field.as_ref().filter(|_| !version.is_absent());
+            let change = field.and_then(|field| walk.step(text.as_deref(), field));
             let before = std::mem::replace(&mut before, text.clone());
             Ok(Told { version, text, before, change })
         })

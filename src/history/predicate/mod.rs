@@ -21,8 +21,8 @@ const MOVED: [(&str, &str); 7] = [
     ("_originalId", "c._change.shadowed._originalId"),
 ];
 
-/// Records whose documents the service cannot see.
-const PACKED: &str = "IS_DEFINED(c._change.body)";
+/// Records whose documents the service cannot see: they are compressed, or not in the history at all.
+const PACKED: &str = "(IS_DEFINED(c._change.body) OR c._change.fidelity = 'absent')";
 /// Records that are no deletes.
 const IS_DOCUMENT: &str = "(NOT IS_DEFINED(c._change.op) OR NOT (c._change.op = 'delete' OR c._change.op = 'expire'))";
 
@@ -42,7 +42,7 @@ pub const IS_JOURNAL: &str =
     "(NOT IS_DEFINED(c._change) AND IS_DEFINED(c._restore) AND STARTSWITH(c._originalId, 'restore~'))";
 
 /// Whether the service could see a record's document, as a column of a query.
-pub const PACKED_COLUMN: &str = "IS_DEFINED(c._change.body) AS packed";
+pub const PACKED_COLUMN: &str = "(IS_DEFINED(c._change.body) OR c._change.fidelity = 'absent') AS packed";
 
 /// The predicate with members of documents renamed as records have them.
 fn renamed(predicate: &str) -> String {

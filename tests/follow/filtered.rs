@@ -1,0 +1,129 @@
+//! What a history knows when a reader passed on only a part of the changes, or was another one.
+
+use std::time::Duration;
+
+use cosmos_rewind::change::key::PartitionKey;
+use serde_json::{Value, json};
+
+use super::{ALL, captured, catch_up, checkpoint, put};
+use crate::support::{Output, TestApp};
+
+/// The second that has just passed, with nothing else in it.
+async fn moment() -> String {
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    now.to_string()
+}
+
+fn actions(plan: &Output) -> Vec<(String, String)> {
+    let shown: Value = serde_json::from_str(&plan.stdout).unwrap_or_else(|e| panic!("{e}: {plan:?}"));
+    let steps = shown["plan"]["steps"].as_array().unwrap_or_else(|| panic!("{plan:?}")).clone();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    steps.iter().map(|step| (text(&step["id"]), text(&step["action"]))).collect()
+}
+
+#[tokio::test]
+async fn what_passes_a_filter_does_not_make_a_history_complete() {
+    let app = TestApp::start().await;
+    let filter = [&ALL[..], &["--name", "some", "--filter", "op != \"delete\" && doc.n != 2"]].concat();
+    catch_up(&app, &filter).await;
+    put(&app, "gone", 1).await;
+    catch_up(&app, &filter).await;
+    app.events().await.delete(&PartitionKey::parse("key-gone").unwrap(), "gone", None).await.unwrap();
+    catch_up(&app, &filter).await;
+    let at = moment().await;
+    put(&app, "later", 1).await;
+    catch_up(&app, &filter).await;
+    let vias: Vec<Value> = app.history().await.iter().map(|record| record["_change"]["via"].clone()).collect();
+    assert_eq!(vias, [json!("filter"), json!("filter")]);
+
+    // It was captured before the moment, another one after it, and its delete did not pass.
+    let plan = app.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
+    assert_eq!(plan.code, 3, "{plan:?}");
+    let unknown = [("gone".to_owned(), "unknown".to_owned()), ("later".to_owned(), "unknown".to_owned())];
+    assert_eq!(actions(&plan), unknown, "{plan:?}");
+    let shown = app.run(&["show", "--id", "gone", "--at", &at]).await;
+    assert!(shown.stderr.contains("warning"), "{shown:?}");
+    let saved = app.run(&["backup", "--all", "--at", &at, "--out", "backup.jsonl"]).await;
+    assert_eq!(saved.code, 3, "{saved:?}");
+
+    // A reader of every change takes the same versions for what they are, and a filter does not take that back.
+    let all = [&ALL[..], &["--name", "all"]].concat();
+    catch_up(&app, &all).await;
+    for (n, readers) in [(3, [&filter, &all]), (4, [&all, &filter])] {
+        put(&app, "later", n).await;
+        for reader in readers {
+            catch_up(&app, reader).await;
+        }
+        let history = app.history().await;
+        let record = history.iter().find(|record| record["n"] == n).unwrap();
+        assert_eq!(record["_change"]["via"], "follow", "{record}");
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_passed_a_filter_does_not_prove_that_its_delete_would_have() {
+    let app = TestApp::start().await;
+    let filter = [&ALL[..], &["--name", "some", "--filter", "op != \"delete\""]].concat();
+    // Nobody else knows of this reader.
+    let all = [&ALL[..], &["--name", "all", "--checkpoint-file", "all.json"]].concat();
+    catch_up(&app, &filter).await;
+    put(&app, "gone", 1).await;
+    catch_up(&app, &filter).await;
+    app.events().await.delete(&PartitionKey::parse("key-gone").unwrap(), "gone", None).await.unwrap();
+    catch_up(&app, &filter).await;
+    catch_up(&app, &all).await;
+    let at = moment().await;
+    put(&app, "later", 1).await;
+    catch_up(&app, &all).await;
+    let plan = app.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
+    assert!(actions(&plan).contains(&("gone".into(), "unknown".into())), "{plan:?}");
+    assert_eq!(plan.code, 3, "{plan:?}");
+}
+
+#[tokio::test]
+async fn a_first_change_that_passed_a_filter_does_not_prove_that_nothing_was_there_before() {
+    let app = TestApp::start().await;
+    let filter = [&ALL[..], &["--name", "some", "--filter", "op != \"delete\" && doc.n == 1"]].concat();
+    catch_up(&app, &filter).await;
+    put(&app, "other", 1).await;
+    put(&app, "again", 2).await;
+    let at = moment().await;
+    app.events().await.delete(&PartitionKey::parse("key-again").unwrap(), "again", None).await.unwrap();
+    catch_up(&app, &filter).await;
+    // From here on every change is captured.
+    catch_up(&app, &[&ALL[..], &["--name", "all"]].concat()).await;
+    put(&app, "again", 3).await;
+    catch_up(&app, &[&ALL[..], &["--name", "all"]].concat()).await;
+    let plan = app.run(&["restore", "--all", "--at", &at, "--delete-newer", "--dry-run", "--format", "json"]).await;
+    assert!(actions(&plan).contains(&("again".into(), "unknown".into())), "{plan:?}");
+    assert_eq!(plan.code, 3, "{plan:?}");
+}
+
+#[tokio::test]
+async fn the_checkpoint_file_of_another_follower_is_refused_and_stays_as_it_is() {
+    let app = TestApp::start().await;
+    let of = |name| [&ALL[..], &["--checkpoint-file", "own.json", "--name", name]].concat();
+    catch_up(&app, &of("one")).await;
+    let file = app.folder.path().join("own.json");
+    let before = std::fs::read_to_string(&file).unwrap();
+    put(&app, "a", 1).await;
+    let refused = app.run(&[&["follow", "--until-caught-up"], &of("two")[..]].concat()).await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("they belong to follower \"one\""), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    catch_up(&app, &of("one")).await;
+    assert_eq!(captured(&app).await["a"], [1]);
+}
+
+#[tokio::test]
+async fn a_history_that_takes_nothing_is_found_before_there_is_a_checkpoint() {
+    let app = TestApp::with_changes_key(&["/other"]).await;
+    for history in ["changes", "nowhere"] {
+        let refused = app.run(&[&["follow", "--until-caught-up", "--changes", history], &ALL[..]].concat()).await;
+        assert_ne!(refused.code, 0, "{refused:?}");
+        assert!(refused.stderr.contains("error: "), "{refused:?}");
+        assert_eq!(checkpoint(&app, "follow.default").await, None, "{history}");
+    }
+}
