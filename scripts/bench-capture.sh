@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: scripts/bench-capture.sh [--peers] [--package FILE.zip] [--csv FILE] [--steady] [--batches N] [--warm-up N] [--documents N] [--size BYTES] [--leases N] [--ranges N] [--latency-ms N] [--rounds N] [--scenario shared|own|own-bulk|dates] [--handler PATH]
+# Usage: scripts/bench-capture.sh [--load] [--peers] [--package FILE.zip] [--csv FILE] [--steady] [--batches N] [--warm-up N] [--documents N] [--size BYTES] [--leases N] [--ranges N] [--latency-ms N] [--rounds N] [--scenario shared|own|own-bulk|dates] [--handler PATH]
 # Measures the whole handler under a simulated Functions host against an endpoint that answers every write at once:
 # documents/s, CPU microseconds per document (of the handler's process alone), peak memory, ms from spawn to ready. Beside it
 # a program that only forwards the same bytes, and with --peers handlers in Node and Python with the official SDKs
@@ -7,6 +7,7 @@
 # A key for each document is measured twice: own is single writes (REWIND_BULK=off), own-bulk requests that hold writes of many keys
 # (REWIND_BULK=auto). Node's two kinds of bulk operations take part in the second; Python's SDK has none. --ranges are the partition
 # key ranges of the history, --latency-ms is how long a write takes. --steady measures 100,000 documents after 10,000 (of 100 a batch).
+# --load measures the command `load` instead, with each write alone and packed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 arguments=()
