@@ -165,6 +165,11 @@ impl Version {
         self.is_absent() || self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Partial))
     }
 
+    /// Whether it came from a feed that delivers every version.
+    pub fn is_of_every_version(&self) -> bool {
+        self.op.is_some_and(Op::is_of_every_version)
+    }
+
     /// Whether the document was too large for a record, and nothing of it is there.
     pub fn is_absent(&self) -> bool {
         self.fidelity == Some(VersionFidelity::Known(RecordFidelity::Absent))

@@ -59,6 +59,8 @@ enum Problem {
 pub struct Pipeline {
     /// The follower's name, for dead letters and logs.
     pub name: String,
+    /// The entrance that changes come through.
+    pub via: Via,
     /// Partition key paths of the source.
     pub paths: KeyPaths,
     /// Which changes are passed on; without one, all.
@@ -104,10 +106,9 @@ impl Pipeline {
                     }
                     Some(Err(e)) => return Err(e.into()),
                 }
-                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                if !waited(&mut pause, stop).await {
                     return Ok(false);
                 }
-                pause = (pause * 2).min(PAUSES.1);
             }
         }
         Ok(true)
@@ -259,10 +260,9 @@ impl Pipeline {
             }
             left = busy;
             self.metrics.range(batch.range, |state| state.failing = true);
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            if !waited(&mut pause, stop).await {
                 return Ok(false);
             }
-            pause = (pause * 2).min(PAUSES.1);
         }
     }
 
@@ -295,10 +295,9 @@ impl Pipeline {
                     }
                     Err(e) => return Err(e.into()),
                 }
-                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                if !waited(&mut pause, stop).await {
                     return Ok(false);
                 }
-                pause = (pause * 2).min(PAUSES.1);
             }
         }
         Ok(done)
@@ -329,22 +328,28 @@ impl Pipeline {
             partial: None,
             delivery: Some(Delivery::Direct),
             source: None,
-            via: Some(if self.filter.is_some() { Via::Filter } else { Via::Follow }),
+            via: Some(self.via),
             item: item.to_owned(),
         };
         let mut pause = PAUSES.0;
         while let Err(e) = self.dead_letters.put(&letter).await {
             warn!(follower = self.name, range, reason = chain(&e), "dead-letter store failed, trying again");
             Metrics::add(&self.metrics.retries, 1);
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            if !waited(&mut pause, stop).await {
                 return Ok(false);
             }
-            pause = (pause * 2).min(PAUSES.1);
         }
         Metrics::add(&self.metrics.dead_letters, 1);
         warn!(follower = self.name, range, reason, letter = letter.name(), "dead letter");
         Ok(true)
     }
+}
+
+/// Waits before another attempt, longer each time; false when stopped before.
+async fn waited(pause: &mut Duration, stop: &CancellationToken) -> bool {
+    let waits = tokio::time::sleep(*pause);
+    *pause = (*pause * 2).min(PAUSES.1);
+    stop.run_until_cancelled(waits).await.is_some()
 }
 
 /// A holder that may have lost its name must not write any more.

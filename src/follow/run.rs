@@ -255,6 +255,7 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
     };
     let sinks = sinks.into_iter().map(|target| target.open(&options.name, &credential, &history));
     let pipeline = Pipeline {
+        via,
         name: options.name.clone(),
         paths: source.key_paths().clone(),
         filter,

@@ -153,17 +153,12 @@ pub fn unseen(versions: &[Version], chosen: &Version, next: Option<&Version>) ->
             (!seen).then_some(Caveat::Gap { lsn: Some(previous), until: next.ts })
         }
         // A version that was read outside the feed names no predecessor in any mode; its own origin tells the mode.
-        (Some(Op::Upsert), None, _) if next.is_live() && tells_all(chosen) => Some(Caveat::NextUncaptured),
+        (Some(Op::Upsert), None, _) if next.is_live() && chosen.is_of_every_version() => Some(Caveat::NextUncaptured),
         (Some(Op::Upsert | Op::Baseline), None, _) => Some(Caveat::LatestMode),
         // A delete is followed by a creation.
         (Some(Op::Replace | Op::Update), None, _) if gone => Some(Caveat::Gap { lsn: None, until: next.ts }),
         _ => None,
     }
-}
-
-/// Whether it came from a feed that delivers every version.
-fn tells_all(version: &Version) -> bool {
-    version.op.is_some_and(Op::is_of_every_version)
 }
 
 #[cfg(test)]

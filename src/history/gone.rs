@@ -117,8 +117,9 @@ impl<'a> Gone<'a> {
     pub async fn mark(&self, found: &mut [ScannedItem], at: PointInTime) -> Result<(), Failure> {
         let today = container_of(self.source.rid());
         let reach = |one: &ScannedItem| self.known.reach(self.source, &one.item.partition_key);
-        let is_asked =
-            |one: &ScannedItem| reach(one).sees_deletes || is_of_every_version(one.document_at(PointInTime::END));
+        let is_asked = |one: &ScannedItem| {
+            reach(one).sees_deletes || one.document_at(PointInTime::END).is_some_and(Version::is_of_every_version)
+        };
         let may_be_lost = found.iter_mut().filter(|one| may_be_lost(one, at, today) && is_asked(one)).collect();
         let mut gone = self.gone(may_be_lost, at).await?;
         gone.retain_mut(|(one, why)| {
@@ -211,17 +212,12 @@ impl<'a> Gone<'a> {
 
     /// The documents that do not exist, or that are live as a version from after the moment that the history lacks.
     async fn gone<'f>(&self, found: Vec<&'f mut ScannedItem>, at: PointInTime) -> Result<Suspects<'f>, Failure> {
-        let mut lives = Vec::with_capacity(found.len());
-        for together in found.chunks(TOGETHER) {
-            if !self.is_elsewhere {
-                lives.extend(together.iter().map(|one| one.live.clone()));
-                continue;
+        let mut asked = Vec::new();
+        if self.is_elsewhere {
+            for together in found.chunks(TOGETHER) {
+                let looks = together.iter().map(|one| look_at(self.source, self.pace, &one.item, false));
+                asked.extend(try_join_all(looks).await?);
             }
-            let mut looks = Vec::with_capacity(TOGETHER);
-            for one in together {
-                looks.push(look_at(self.source, self.pace, &one.item, false));
-            }
-            lives.extend(try_join_all(looks).await?);
         }
         let why = |one: &ScannedItem, live: Option<&Live>| match live {
             None => one.document_at(PointInTime::END).map(|_| Lost::Uncaptured),
@@ -231,8 +227,9 @@ impl<'a> Gone<'a> {
                 (is_later && !is_known).then_some(Lost::Overwritten)
             }
         };
-        let suspects = found.into_iter().zip(lives).filter_map(|(one, live)| {
-            let why = why(one, live.as_ref())?;
+        let suspects = found.into_iter().enumerate().filter_map(|(n, one)| {
+            let live = if self.is_elsewhere { asked.get(n)?.as_ref() } else { one.live.as_ref() };
+            let why = why(one, live)?;
             Some((one, why))
         });
         Ok(suspects.collect())
@@ -287,10 +284,6 @@ fn may_be_lost(found: &ScannedItem, at: PointInTime, today: Option<u64>) -> bool
             && !version.is_of_another(today)
             && !found.unkeyed.iter().any(|delete| delete.ts >= version.ts)
     })
-}
-
-fn is_of_every_version(version: Option<&Version>) -> bool {
-    version.and_then(|version| version.op).is_some_and(Op::is_of_every_version)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Facts<'_> {
     /// version from the feed, before which everything must have been delivered. A version from latest-version mode does
     /// not count as such while a reader of every version is behind.
     pub fn is_beyond(&self, at: PointInTime) -> bool {
-        let is_of_feed = |v: &Version| !self.reach.sees_deletes || v.op.is_some_and(Op::is_of_every_version);
+        let is_of_feed = |v: &Version| !self.reach.sees_deletes || v.is_of_every_version();
         !self.reach.covers(at) && !self.versions.iter().any(|v| v.ts > at.seconds() && v.lsn.is_some() && is_of_feed(v))
     }
 
@@ -137,7 +137,7 @@ fn is_of_feed_with_deletes(version: &Version) -> bool {
         Some(Op::Baseline) => version.via == Some(VersionVia::Archive),
         // The delete need not have passed the filter.
         _ if version.via == Some(VersionVia::Known(Via::Filter)) => false,
-        op => op.is_some_and(Op::is_of_every_version),
+        _ => version.is_of_every_version(),
     }
 }
 

@@ -169,6 +169,13 @@ struct Planning<'a> {
 }
 
 impl Planning<'_> {
+    /// Looks for documents of the source that are gone without a delete.
+    fn gone<'a>(&'a self, containers: &'a Containers) -> Gone<'a> {
+        let (changes, source) = (&*containers.changes, &*containers.source);
+        Gone::new(self.cx.account, self.cx.names, (changes, source), self.frontier, self.limiter)
+            .elsewhere(containers.is_elsewhere())
+    }
+
     async fn survey_history(
         &self,
         applier: &Applier<'_>,
@@ -192,9 +199,7 @@ impl Planning<'_> {
             texts: ScanTexts::InForce(&needs_text),
         };
         let planning = self.cx.progress.begin("planning", None);
-        let Containers { changes, source, .. } = applier.containers;
-        let gone = Gone::new(self.cx.account, self.cx.names, (&**changes, &**source), self.frontier, self.limiter)
-            .elsewhere(applier.containers.is_elsewhere());
+        let gone = self.gone(applier.containers);
         let (reached, concurrency) = ((self.frontier, &gone), self.request.concurrency);
         let each_its_own = if let State::Each(each) = &self.request.state { Some(each) } else { None };
         let goals = Goals { rules: self.rules, each: each_its_own };
@@ -253,9 +258,7 @@ impl Planning<'_> {
         }
         let applier = Applier { texts: Some(&texts), ..applier };
         let each = |n| planning.advance(n);
-        let Containers { changes, source, .. } = applier.containers;
-        let gone = Gone::new(self.cx.account, self.cx.names, (&**changes, &**source), self.frontier, self.limiter)
-            .elsewhere(applier.containers.is_elsewhere());
+        let gone = self.gone(applier.containers);
         let archived = Archived { facts: &facts, texts: &texts, wish: &wanted, known, gone };
         survey_archived(archived, &applier, self.rules, self.request.concurrency, draft, each).await?;
         Ok(texts)

@@ -94,19 +94,24 @@ fn held(record: &Value, id: &str) -> Value {
     document
 }
 
-#[tokio::test]
-async fn a_baseline_beside_writers_and_splits_has_what_is_live_once() {
-    let app = TestApp::start().await;
-    let Some(writers) = Writers::start(&app, "baseline") else { return };
+/// Saves baselines and repairs at the same time, again and again, and splits partitions meanwhile.
+async fn saved_and_repaired_beside_splits(app: &TestApp) {
     for round in 0..4 {
         let (saved, repaired, ()) =
             tokio::join!(app.run(&["backfill", "--all"]), app.run(&["verify", "--repair", "--grace", "0s"]), async {
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                split(&app, round).await;
+                split(app, round).await;
             },);
         assert_eq!(saved.code, 0, "{saved:?}");
         assert!(matches!(repaired.code, 0 | 3), "{repaired:?}");
     }
+}
+
+#[tokio::test]
+async fn a_baseline_beside_writers_and_splits_has_what_is_live_once() {
+    let app = TestApp::start().await;
+    let Some(writers) = Writers::start(&app, "baseline") else { return };
+    saved_and_repaired_beside_splits(&app).await;
     let lives = writers.end().await;
     assert_eq!(app.run(&["backfill", "--all"]).await.code, 0);
     let records = records(&app).await;
@@ -134,15 +139,7 @@ async fn repairs_and_baselines_beside_capture_take_nothing_from_what_the_feed_sa
     assert_eq!(begun.code, 0, "{begun:?}");
     let Some(writers) = Writers::start(&app, "capture") else { return };
     let mut follower = FollowerProcess::start(&app, &follow);
-    for round in 0..4 {
-        let (saved, repaired, ()) =
-            tokio::join!(app.run(&["backfill", "--all"]), app.run(&["verify", "--repair", "--grace", "0s"]), async {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                split(&app, round).await;
-            },);
-        assert_eq!(saved.code, 0, "{saved:?}");
-        assert!(matches!(repaired.code, 0 | 3), "{repaired:?}");
-    }
+    saved_and_repaired_beside_splits(&app).await;
     follower.signal("TERM");
     follower.ended().await;
     let lives = writers.end().await;

@@ -179,9 +179,9 @@ impl<'a> Past<'a> {
             let may_be_back = matches!(known.state, as_of::State::Deleted(_)) && !known.caveats.is_empty();
             // Its container may have been gone by then.
             let is_of_before = known.version().is_some_and(|v| v.is_of_another(self.today));
-            let is_followed = known
-                .next
-                .is_some_and(|next| is_of_every_version(next) || !known.version().is_some_and(is_of_every_version));
+            let is_followed = known.next.is_some_and(|next| {
+                next.is_of_every_version() || !known.version().is_some_and(Version::is_of_every_version)
+            });
             let is_settled = is_followed && item.unkeyed.is_empty() && !may_be_back && !is_of_before;
             (known.version().cloned(), is_settled, known.remade())
         };
@@ -234,8 +234,4 @@ impl<'a> Past<'a> {
         };
         Ok(Known { versions, doubt })
     }
-}
-
-fn is_of_every_version(version: &Version) -> bool {
-    version.op.is_some_and(Op::is_of_every_version)
 }

@@ -268,6 +268,7 @@ impl Run {
             let metrics = Arc::new(Metrics::default());
             let clock = capture.clock.clone();
             let pipeline = Pipeline {
+                via: capture.via,
                 name: name.into(),
                 paths: source.key_paths().clone(),
                 filter: None,
