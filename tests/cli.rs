@@ -22,7 +22,7 @@ impl Shell {
     async fn run(&self, args: &[&str], stdin: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cosmos-rewind"));
         command.args(args).env_clear().env("CosmosDB__accountEndpoint", &self.endpoint).current_dir(self.dir.path());
-        command.env("SSL_CERT_FILE", crate::support::AUTHORITY);
+        command.envs(crate::support::AUTHORITIES);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let stdin = stdin.to_owned();
         tokio::task::spawn_blocking(move || {

@@ -274,6 +274,7 @@ async fn a_caller_who_may_not_is_told_what_is_missing() {
 #[tokio::test]
 async fn a_machine_without_certificate_authorities_is_told_what_to_install() {
     let app = TestApp::start().await;
-    let output = app.run_with_settings(&["undo", "--list"], &[("SSL_CERT_FILE", "/dev/null")]).await;
+    let none = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/dev/null")];
+    let output = app.run_with_settings(&["undo", "--list"], &none).await;
     is_refused(&output, 1, "HTTP client", "ca-certificates");
 }

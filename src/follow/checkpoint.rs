@@ -39,8 +39,22 @@ pub struct Checkpoint {
     /// only receives what passes a filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<String>,
+    /// What may be missing from this history because it was read for something else, or was there before the start was
+    /// fixed. `None` when nothing is, or the history says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacking: Option<Lacking>,
     /// The position of each range; none until the start of each was fixed.
     pub ranges: Vec<RangePosition>,
+}
+
+/// Changes that a history may lack, and does not say so yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Lacking {
+    /// Nobody has looked yet whether it lacks any.
+    Perhaps,
+    /// Those from after this second, epoch seconds; `i64::MIN` when it is unknown where they begin.
+    After(i64),
 }
 
 /// How far one range was read and made durable.
@@ -125,6 +139,7 @@ impl Checkpoint {
             seq: 0,
             saved: now,
             history: None,
+            lacking: None,
             ranges: Vec::new(),
         }
     }
@@ -140,7 +155,11 @@ impl Checkpoint {
             return Ok(Self { holder, expires, lease, seq, ..wanted.clone() });
         }
         self.fits(wanted)?;
-        Ok(Self { history: wanted.history.clone(), ..self })
+        // Nobody takes a latest-version history for complete.
+        let is_whole = self.mode == FeedMode::AllVersions && wanted.history.is_some();
+        let is_new = self.history != wanted.history;
+        let lacking = self.lacking.or(is_new.then_some(Lacking::Perhaps)).filter(|_| is_whole);
+        Ok(Self { history: wanted.history.clone(), lacking, ..self })
     }
 
     fn fits(&self, wanted: &Self) -> Result<(), Mismatch> {
@@ -212,6 +231,27 @@ mod tests {
         assert!(problem(&newer, &own).contains("format 9"));
         // A checkpoint whose start was never fixed does not bind anybody.
         assert_eq!(own.adopted(&checkpoint(FeedMode::AllVersions, None)).unwrap().mode, FeedMode::AllVersions);
+    }
+
+    #[test]
+    fn what_was_read_for_something_else_is_lacking_until_the_history_says_so() {
+        let ranges = vec![RangePosition { min: String::new(), max: "FF".into(), token: "a".into() }];
+        let begun = Checkpoint { ranges, ..checkpoint(FeedMode::AllVersions, None) };
+        let to = |history: Option<&str>, from: &Checkpoint| {
+            let wanted = Checkpoint { history: history.map(str::to_owned), ..begun.clone() };
+            from.clone().adopted(&wanted).unwrap()
+        };
+        let filtered = to(None, &begun);
+        assert_eq!(filtered.lacking, None);
+        let whole = to(Some("dev/changes"), &filtered);
+        assert_eq!(whole.lacking, Some(Lacking::Perhaps));
+        let examined = Checkpoint { lacking: Some(Lacking::After(7)), ..whole };
+        assert_eq!(to(Some("dev/changes"), &examined).lacking, Some(Lacking::After(7)));
+        let noted = Checkpoint { lacking: None, ..examined };
+        assert_eq!(to(Some("dev/changes"), &noted).lacking, None);
+        assert_eq!(to(Some("dev/others"), &noted).lacking, Some(Lacking::Perhaps));
+        // Nothing was read before the first start.
+        assert_eq!(to(Some("dev/changes"), &checkpoint(FeedMode::AllVersions, None)).lacking, None);
     }
 
     #[test]

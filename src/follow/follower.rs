@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Checkpoint, CheckpointStore, Fence, FollowError, Metrics, Pipeline, RangePosition,
+    Checkpoint, CheckpointStore, Earlier, Fence, FollowError, Lacking, Metrics, Pipeline, RangePosition,
     options::Options,
     reader::{Positions, Reader},
     store::Held,
 };
 use crate::clock::Clock;
-use crate::cosmos::{FeedRange, FeedSource, FeedStart, RETRY_TIMEOUT, Retry};
+use crate::cosmos::{FeedMode, FeedRange, FeedSource, FeedStart, RETRY_TIMEOUT, Retry};
 
 /// Pages in memory, whatever the number of ranges: at most 4 MB each on the wire.
 const PAGES: usize = 8;
@@ -62,6 +62,8 @@ pub struct Follower {
     pub store: CheckpointStore,
     /// What happens to a page.
     pub pipeline: Arc<Pipeline>,
+    /// What its history has already; `None` takes it for one that nothing was written to before.
+    pub earlier: Option<Earlier>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The time of this machine.
@@ -137,9 +139,25 @@ impl Follower {
     /// Reads while the name is held.
     async fn hold(&self, held: &mut Held, stop: &CancellationToken) -> Result<Ended, FollowError> {
         self.pipeline.begin().await?;
-        if held.checkpoint.ranges.is_empty() {
+        let (is_new, earlier) = (held.checkpoint.ranges.is_empty(), self.earlier());
+        if let Some(earlier) = earlier.filter(|_| is_new || held.checkpoint.lacking == Some(Lacking::Perhaps)) {
+            // Saved with the start: when this ends before the note is written, the next holder writes it.
+            held.checkpoint.lacking = earlier.complete_until().await?.map(Lacking::After);
+        }
+        if is_new {
             self.fix_starts(held, stop).await?;
-        } else {
+        }
+        if let (Some(earlier), Some(Lacking::After(second))) = (earlier, held.checkpoint.lacking) {
+            let hole = earlier.note(second, is_new.then_some(self.options.start)).await?;
+            warn!(
+                follower = self.options.name,
+                %hole,
+                "in this time nobody captured every version of all documents; commands that ask about a moment in it say so"
+            );
+            held.checkpoint.lacking = None;
+            held.save(held.checkpoint.ranges.clone(), false).await?;
+        }
+        if !is_new {
             info!(follower = self.options.name, ranges = held.checkpoint.ranges.len(), "going on from the checkpoint");
         }
         loop {
@@ -148,6 +166,12 @@ impl Follower {
                 Term::Split => info!(follower = self.options.name, "partitions were split; reading each by itself"),
             }
         }
+    }
+
+    /// What its history has already, when that matters: latest-version mode proves nothing about what is missing.
+    fn earlier(&self) -> Option<&Earlier> {
+        let is_whole = self.options.mode == FeedMode::AllVersions && self.pipeline.history().is_some();
+        self.earlier.as_ref().filter(|_| is_whole)
     }
 
     /// Fixes where each range starts and saves all of that at once, before anything is acknowledged.

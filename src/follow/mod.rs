@@ -50,6 +50,7 @@
 
 mod bad_filter;
 mod checkpoint;
+mod earlier;
 mod error;
 mod event;
 mod fence;
@@ -68,7 +69,8 @@ mod store;
 mod values;
 
 pub use bad_filter::BadFilter;
-pub use checkpoint::{BadRange, Checkpoint, Mismatch, RangePosition};
+pub use checkpoint::{BadRange, Checkpoint, Lacking, Mismatch, RangePosition};
+pub use earlier::Earlier;
 pub use error::FollowError;
 pub use event::{Event, EventError};
 pub use fence::Fence;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tracing::warn;
 
 use super::{
-    CheckpointStore, Ended, Filter, FollowError, Follower, Metrics, Options, Pipeline,
+    CheckpointStore, Earlier, Ended, Filter, FollowError, Follower, Metrics, Options, Pipeline,
     sink::{BlobSink, FileSink, HistorySink, SegmentSink, Sink, StreamSink},
 };
 use crate::{
@@ -265,7 +265,9 @@ async fn follow(request: Request, cx: &Context<'_>) -> Result<Ended, FollowError
         shape: redactor,
         clock: cx.clock.clone(),
     };
-    Follower { source, options, store, pipeline: Arc::new(pipeline), metrics, clock: cx.clock.clone() }
+    let earlier = Earlier { account: cx.account.clone(), names: cx.names.clone(), is_elsewhere };
+    let pipeline = Arc::new(pipeline);
+    Follower { source, options, store, pipeline, earlier: Some(earlier), metrics, clock: cx.clock.clone() }
         .run(&cx.stop)
         .await
 }

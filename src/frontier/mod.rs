@@ -101,7 +101,9 @@ fn readers(source: &Container, names: &Names, leases: Vec<Lease>, followers: Vec
         .collect();
     let own = (format!("{}/{}", names.database, names.source), format!("{}/{}", names.database, names.changes));
     for follower in followers {
-        if follower.source != own.0 || follower.rid != source.rid() || follower.history.as_ref() != Some(&own.1) {
+        // What it passed over without a note is no part of what the history has.
+        let is_own = follower.source == own.0 && follower.rid == source.rid();
+        if !is_own || follower.lacking.is_some() || follower.history.as_ref() != Some(&own.1) {
             continue;
         }
         readers.extend(follower.ranges.iter().filter_map(|position| {

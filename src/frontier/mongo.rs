@@ -154,7 +154,8 @@ impl Account for MongoAccount {
             let newest = super::newest_of(&self.cosmos.container(&names.database, &names.changes).await?, None).await?;
             let mut best: Option<Part> = None;
             for follower in followers {
-                if follower.source != place || follower.history.as_ref() != Some(&history) {
+                if follower.source != place || follower.lacking.is_some() || follower.history.as_ref() != Some(&history)
+                {
                     continue;
                 }
                 let until = match self.until(&follower, newest).await {

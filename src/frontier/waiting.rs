@@ -46,6 +46,9 @@ pub async fn reach(
                     PointInTime::from_epoch(before)
                 ));
             }
+            if let Some(hole) = frontier.untold.hole_at(at) {
+                cx.progress.note(&format!("warning: {hole}: others may have existed at {at}"));
+            }
             if let Some(begins) = frontier.untold.begins.filter(|begins| at.seconds() < *begins) {
                 cx.progress.note(&format!(
                     "warning: every version is in the history only from {} on: others may have existed at {at}",

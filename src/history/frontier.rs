@@ -104,26 +104,26 @@ pub struct Reach<'f> {
     /// Whether the position comes from a reader in latest-version mode: a recent delete would be in no version.
     pub is_latest: bool,
     /// The times about which the history proves nothing, though nothing in it looks missing.
-    pub untold: Untold,
+    pub untold: &'f Untold,
     /// The containers so far, when there was one before today's.
     pub made_again: &'f [MadeAgain],
     waiting: Option<&'f Waiting>,
 }
 
-impl Reach<'_> {
+impl<'f> Reach<'f> {
     /// For a store of versions without a frontier: it has everything there is.
     pub const ALL: Self = Self {
         until: Some(PointInTime::END),
         sees_deletes: false,
         is_latest: false,
-        untold: Untold::NOTHING,
+        untold: &Untold::NOTHING,
         made_again: &[],
         waiting: None,
     };
 
-    /// The same for a store that has everything since its first change from a feed of every version.
-    pub fn since(begins: Option<i64>) -> Self {
-        Self { untold: Untold { begins, ..Untold::NOTHING }, ..Self::ALL }
+    /// The same for a store that has everything but what it proves nothing about.
+    pub fn of_all_but(untold: &'f Untold) -> Self {
+        Self { untold, ..Reach::ALL }
     }
 
     /// Whether everything up to a moment is in the history.
@@ -178,7 +178,7 @@ impl Frontier {
                 place.and_then(|place| parts.iter().find(|part| part.range.intersection(&place).is_some()))
             }
         };
-        let (untold, made_again) = (self.untold, self.made_again.as_slice());
+        let (untold, made_again) = (&self.untold, self.made_again.as_slice());
         match part {
             Some(part) => Reach {
                 until: part.until,

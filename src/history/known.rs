@@ -119,7 +119,9 @@ impl Facts<'_> {
             _ => false,
         };
         let lost = self.lost.filter(|_| known.next.is_none_or(Version::is_live)).map(|lost| lost.to_string());
-        let unseen = lost.or_else(|| known.caveats.iter().find(hides).map(ToString::to_string)).or_else(|| {
+        let hidden = || known.caveats.iter().find(hides).map(ToString::to_string);
+        let missed = || self.reach.untold.hole_at(known.at).map(ToString::to_string);
+        let unseen = lost.or_else(hidden).or_else(missed).or_else(|| {
             let waits = self.reach.sees_deletes && self.is_beyond(known.at) && self.reach.may_lack(item, self.versions);
             waits.then(|| self.ends())
         })?;

@@ -70,6 +70,8 @@ pub enum Which {
     /// The earliest version from a feed that delivers every version, or from a collection that was read before one.
     /// Versions from latest-version mode, `backfill` or a repair do not count, nor those that came through a filter.
     OldestOfAll,
+    /// The latest version of that kind.
+    NewestOfAll,
     /// The earliest version of a document of this container, as [`container_of`] tells it.
     ///
     /// [`container_of`]: crate::change::version::container_of

@@ -1,7 +1,9 @@
-//! When records were last removed from the history, and which answers that took away. One small item beside the
-//! journals says so. Without it, a creation that remains as the first version would prove that there was no document
-//! before, a plan would rely on a saved version that was pruned, and a version that arrives late would prove that its
-//! document is alive.
+//! When records were last removed from the history, until when changes were passed over, and which answers that took
+//! away. One small item beside the journals says so. Without it, a creation that remains as the first version would prove
+//! that there was no document before, a plan would rely on a saved version that was pruned, and a version that arrives
+//! late would prove that its document is alive.
+
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -17,15 +19,15 @@ use crate::{
         time::PointInTime,
         version::container_of,
     },
-    cosmos::{Failure, RETRY_TIMEOUT, Retry},
+    cosmos::{Disposition, Failure, RETRY_TIMEOUT, Retry, Status},
 };
 
 /// Takes the place of a document's id; begins like a journal's, so that it is not taken for a record.
 const GROUP: &str = "restore~removals";
 const ID: &str = "restore~removals~mark";
 
-/// What was removed from a history.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What was removed from a history, or never written to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Removals {
     /// When records were last removed, epoch seconds.
@@ -38,6 +40,56 @@ pub struct Removals {
     /// been.
     #[serde(default)]
     pub pruned_before: Option<i64>,
+    /// The times in which nobody captured every version of all documents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holes: Vec<Hole>,
+}
+
+/// A time in which changes were missed: no reader of every version was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hole {
+    /// Up to and including this second, epoch seconds, the history has everything; `i64::MIN` when that is unknown.
+    pub after: i64,
+    /// From this second on it has everything again.
+    pub before: i64,
+}
+
+impl fmt::Display for Hole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let before = PointInTime::from_epoch(self.before);
+        match self.after {
+            i64::MIN => write!(f, "changes from before {before} may be missing from the history"),
+            after => {
+                let after = PointInTime::from_epoch(after);
+                write!(f, "changes from between {after} and {before} may be missing from the history")
+            }
+        }
+    }
+}
+
+impl Hole {
+    /// Whether a document may have begun to exist unseen by the end of a second, and ceased to exist unseen after it.
+    pub fn has(&self, second: i64) -> bool {
+        self.after < second && second < self.before
+    }
+}
+
+impl Removals {
+    /// The times about which such a history proves nothing, but for when it begins.
+    pub fn untold(&self) -> Untold {
+        Untold { dropped_before: self.dropped_before, holes: self.holes.clone(), begins: None }
+    }
+
+    /// What both say.
+    fn and(mut self, more: Self) -> Self {
+        self.holes.extend(more.holes);
+        Self {
+            at: self.at.max(more.at),
+            dropped_before: self.dropped_before.max(more.dropped_before),
+            pruned_before: self.pruned_before.max(more.pruned_before),
+            holes: joined(self.holes),
+        }
+    }
 }
 
 /// Reads what was removed.
@@ -45,25 +97,32 @@ pub struct Removals {
 /// # Errors
 /// When the service refuses.
 pub async fn read(changes: &dyn HistoryReader) -> Result<Removals, Failure> {
-    #[derive(Deserialize)]
-    struct Item {
-        #[serde(rename = "_restore")]
-        mark: Removals,
-    }
+    Ok(stored(changes).await?.map(|item| item.mark).unwrap_or_default())
+}
+
+/// The item, as it is stored.
+#[derive(Deserialize)]
+struct Item {
+    #[serde(rename = "_restore")]
+    mark: Removals,
+    #[serde(rename = "_etag")]
+    etag: String,
+}
+
+async fn stored(changes: &dyn HistoryReader) -> Result<Option<Item>, Failure> {
     let key = key_of_other(changes.key_paths(), GROUP, ID);
-    let Some(text) = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.read(&key, ID)).await? else {
-        return Ok(Removals::default());
-    };
-    let item: Item = serde_json::from_str(&text)
-        .map_err(|e| Failure::invalid("read history".into(), format!("the item {ID} is not understood: {e}")))?;
-    Ok(item.mark)
+    let text = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.read(&key, ID)).await?;
+    let item = text.map(|text| serde_json::from_str(&text)).transpose();
+    item.map_err(|e| Failure::invalid("read history".into(), format!("the item {ID} is not understood: {e}")))
 }
 
 /// The times about which a history proves nothing, though nothing in it looks missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untold {
     /// Documents that had been deleted before this second may have been removed with all their versions.
     pub dropped_before: Option<i64>,
+    /// The times in which nobody captured every version of all documents.
+    pub holes: Vec<Hole>,
     /// The first change that came from a feed of every version. What was deleted before may be in no version at all.
     pub begins: Option<i64>,
 }
@@ -78,8 +137,13 @@ pub struct MadeAgain {
 }
 
 impl Untold {
+    /// The hole that a moment lies in.
+    pub fn hole_at(&self, at: PointInTime) -> Option<&Hole> {
+        self.holes.iter().find(|hole| hole.has(at.seconds()))
+    }
+
     /// For a store of versions that has everything there is.
-    pub const NOTHING: Self = Self { dropped_before: None, begins: None };
+    pub const NOTHING: Self = Self { dropped_before: None, holes: Vec::new(), begins: None };
 }
 
 /// Reads the times about which a history proves nothing.
@@ -87,9 +151,9 @@ impl Untold {
 /// # Errors
 /// When the service refuses.
 pub async fn untold(changes: &dyn HistoryReader) -> Result<Untold, Failure> {
-    let dropped_before = read(changes).await?.dropped_before;
+    let removed = read(changes).await?;
     let begins = Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.end(Which::OldestOfAll)).await?;
-    Ok(Untold { dropped_before, begins: begins.map(|end| end.ts) })
+    Ok(Untold { begins: begins.map(|end| end.ts), ..removed.untold() })
 }
 
 /// Reads which containers a history has versions of, newest first; none when it only has those of `source`, today's, or
@@ -131,23 +195,46 @@ pub async fn note(
     dropped_before: Option<i64>,
     now: DateTime<Utc>,
 ) -> Result<(), Failure> {
-    let known = read(changes).await?;
-    let mark = Removals {
-        at: Some(now.timestamp().max(known.at.unwrap_or(i64::MIN))),
-        dropped_before: known.dropped_before.max(dropped_before),
-        pruned_before: known.pruned_before.max(Some(pruned_before)),
-    };
-    let mut entry = serde_json::to_value(mark).unwrap_or_default();
-    entry["kind"] = "removals".into();
-    let body = serde_json::json!({"id": ID, ORIGINAL_ID: GROUP, "_restore": entry}).to_string().into_bytes();
+    let (at, pruned_before) = (Some(now.timestamp()), Some(pruned_before));
+    add(changes, Removals { at, dropped_before, pruned_before, holes: Vec::new() }).await
+}
+
+/// Notes a time, by the account's clock, in which changes may be missing from the history, though nothing in it looks
+/// missing.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn note_hole(changes: &dyn HistoryReader, hole: Hole) -> Result<(), Failure> {
+    add(changes, Removals { holes: vec![hole], ..Removals::default() }).await
+}
+
+/// Adds to the item what it does not say yet; somebody else may be doing so at the same time.
+async fn add(changes: &dyn HistoryReader, more: Removals) -> Result<(), Failure> {
     let key = key_of_other(changes.key_paths(), GROUP, ID);
-    Retry::for_at_most(RETRY_TIMEOUT).run(|| changes.upsert(&key, ID, body.clone())).await.map(drop)
+    let retry = Retry::for_at_most(RETRY_TIMEOUT);
+    loop {
+        let known = stored(changes).await?;
+        let mark = known.as_ref().map(|item| item.mark.clone()).unwrap_or_default().and(more.clone());
+        let mut entry = serde_json::to_value(mark).unwrap_or_default();
+        entry["kind"] = "removals".into();
+        let body = serde_json::json!({"id": ID, ORIGINAL_ID: GROUP, "_restore": entry}).to_string().into_bytes();
+        let written = match &known {
+            Some(item) => retry.run(|| changes.replace(&key, ID, body.clone(), &item.etag)).await,
+            None => retry.run(|| changes.create(&key, ID, body.clone())).await,
+        };
+        match written {
+            Ok(_) => return Ok(()),
+            Err(f) if matches!(f.disposition, Disposition::Conflict | Disposition::PreconditionFailed) => {}
+            Err(f) if f.status == Status::NO_ITEM => {}
+            Err(f) => return Err(f),
+        }
+    }
 }
 
 /// Why a document may have been different at a moment than its versions say: it may have been deleted and removed
 /// together with its delete; or its delete was never captured; or its container was gone by then. Whether it is live
 /// does not matter here.
-pub fn doubt(known: &AsOf<'_>, untold: Untold, made_again: &[MadeAgain]) -> Option<String> {
+pub fn doubt(known: &AsOf<'_>, untold: &Untold, made_again: &[MadeAgain]) -> Option<String> {
     const DROPPED: &str = "deleted documents of that time were dropped from the history (prune --drop-deleted)";
     if let Some(begins) = untold.begins.filter(|begins| known.created_later() && known.at.seconds() < *begins) {
         return Some(format!(
@@ -175,6 +262,17 @@ pub fn doubt(known: &AsOf<'_>, untold: Untold, made_again: &[MadeAgain]) -> Opti
             PointInTime::from_epoch(later.since)
         ));
     }
+    if let Some(hole) = untold.hole_at(known.at) {
+        // A life may be missing with its beginning and its end.
+        let was = match known.state {
+            State::NotYet { .. } if known.created_later() => Some("was created later"),
+            State::Deleted(_) => Some("was deleted by then"),
+            _ => None,
+        };
+        if let Some(was) = was {
+            return Some(format!("{was}, but {hole}: whether it existed in between is not known"));
+        }
+    }
     let before = untold.dropped_before?;
     match known.state {
         // It arrived late: what had followed it was gone by then.
@@ -186,6 +284,22 @@ pub fn doubt(known: &AsOf<'_>, untold: Untold, made_again: &[MadeAgain]) -> Opti
         }
         _ => None,
     }
+}
+
+/// The same times, in order, with those that touch as one. Of too many for a small item, the first are one.
+fn joined(mut holes: Vec<Hole>) -> Vec<Hole> {
+    const MOST: usize = 100;
+    holes.retain(|hole| hole.after < hole.before);
+    holes.sort_unstable_by_key(|hole| hole.after);
+    let mut joined: Vec<Hole> = Vec::new();
+    let more_than = holes.len().saturating_sub(MOST);
+    for (place, hole) in holes.into_iter().enumerate() {
+        match joined.last_mut() {
+            Some(last) if hole.after <= last.before || place <= more_than => last.before = last.before.max(hole.before),
+            _ => joined.push(hole),
+        }
+    }
+    joined
 }
 
 /// Whether an item of the history is this one.

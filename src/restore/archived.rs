@@ -24,6 +24,7 @@ use crate::{
         frontier::Reach,
         gone::Gone,
         live::{Live, live_index, look_at},
+        removals::Untold,
         scan::ScannedItem,
     },
 };
@@ -124,6 +125,8 @@ pub async fn survey(
         ArchiveScope::Items(items) => items.iter().collect(),
         ArchiveScope::Filtered | ArchiveScope::All => HashSet::new(),
     };
+    let untold = Untold { begins: facts.begins, ..Untold::NOTHING };
+    let reach = Reach::of_all_but(&untold);
     for part in facts.parts() {
         let mut items = Vec::new();
         for of_item in part? {
@@ -150,7 +153,7 @@ pub async fn survey(
         gone.mark_archived(&mut all, rules.at).await?;
         let steps: Vec<_> = stream::iter(all.into_iter().zip(items))
             .map(|(found, of_item)| async move {
-                let (mut step, hand) = decided(applier, found, Reach::since(facts.begins), rules).await?;
+                let (mut step, hand) = decided(applier, found, reach, rules).await?;
                 // A version in the archive need not be in the history.
                 step.saved = false;
                 if let Some(chosen) = &mut step.version {

@@ -229,7 +229,7 @@ async fn a_record_is_found_by_its_item_and_its_id_and_one_that_is_not_there_is_n
 #[tokio::test]
 async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
     for side in super::empty(LAYOUTS[0]).await {
-        for which in [Which::Oldest, Which::OldestOfAll] {
+        for which in [Which::Oldest, Which::OldestOfAll, Which::NewestOfAll] {
             assert_eq!(side.containers.changes.end(which).await.unwrap(), None, "{}", side.name);
         }
     }
@@ -242,8 +242,9 @@ async fn the_ends_of_a_history_are_its_oldest_and_newest_version() {
             ["create", "replace", "update", "delete", "expire"].map(Value::from).contains(&change["op"])
                 || (change["op"] == "baseline" && change["via"] == "follow")
         });
-        let first = told.filter_map(|change| change["ts"].as_f64()).map(|ts| ts as i64).min();
-        assert_eq!(Some(end(Which::OldestOfAll).await), first, "{}", side.name);
+        let times: Vec<i64> = told.filter_map(|change| change["ts"].as_f64()).map(|ts| ts as i64).collect();
+        let ends = (end(Which::OldestOfAll).await, end(Which::NewestOfAll).await);
+        assert_eq!(ends, (*times.iter().min().unwrap(), *times.iter().max().unwrap()), "{}", side.name);
         // The letters of a container's id end within a byte of the document's.
         for (container, round) in [(0xe3b5_1e00_ffff_ff4d, 0), (0xe3b5_1e00_ffff_ff4e, 2)] {
             assert_eq!(end(Which::OldestOf(container)).await, START + round * 60, "{}", side.name);

@@ -102,6 +102,78 @@ async fn a_first_change_that_passed_a_filter_does_not_prove_that_nothing_was_the
 }
 
 #[tokio::test]
+async fn what_lived_while_nobody_captured_everything_is_not_denied() {
+    // The same name with a filter for a while, or writing elsewhere; or another name, when the first is not used any more.
+    let elsewhere = ["--sink", "file:events.jsonl"];
+    let ways: [(&[&str], &str); 3] =
+        [(&["--filter", "doc.n == 9"], "one"), (&elsewhere, "one"), (&["--changes", "elsewhere"], "two")];
+    for (meanwhile, then) in ways {
+        let app = TestApp::start().await;
+        let key = json!({"paths": ["/pk"], "kind": "Hash", "version": 2});
+        assert!(app.local.create_container("dev", json!({"id": "elsewhere", "partitionKey": key})).await.unwrap());
+        let delete = async |id: &str| {
+            app.events().await.delete(&PartitionKey::parse(&format!("key-{id}")).unwrap(), id, None).await.unwrap();
+        };
+        let own = ["--mode", "all-versions", "--checkpoint-file", "own.json", "--name"];
+        let one = [&own[..], &["one"]].concat();
+        catch_up(&app, &one).await;
+        for id in ["before", "again", "unseen"] {
+            put(&app, id, 1).await;
+            if id == "unseen" {
+                delete("again").await;
+                delete("unseen").await;
+            }
+        }
+        catch_up(&app, &one).await;
+        let early = moment().await;
+        put(&app, "known", 1).await;
+        catch_up(&app, &one).await;
+
+        // All of it passes unseen: a whole life, and one between two others.
+        put(&app, "short", 1).await;
+        put(&app, "again", 2).await;
+        let at = moment().await;
+        delete("short").await;
+        delete("again").await;
+        catch_up(&app, &[&one[..], meanwhile].concat()).await;
+
+        let file = format!("{then}.json");
+        let two = ["--mode", "all-versions", "--checkpoint-file", &file, "--name", then];
+        let whole = if then == "one" { one.clone() } else { two.to_vec() };
+        catch_up(&app, &whole).await;
+        for id in ["short", "again", "late"] {
+            put(&app, id, 3).await;
+        }
+        catch_up(&app, &whole).await;
+        let late = moment().await;
+        put(&app, "later", 1).await;
+        catch_up(&app, &whole).await;
+
+        let plan = async |at: &str| {
+            let args = ["restore", "--all", "--at", at, "--delete-newer", "--dry-run", "--format", "json"];
+            app.run(&args).await
+        };
+        let of =
+            |plan: &Output, id: &str| actions(plan).into_iter().find(|(own, _)| own == id).map(|(_, action)| action);
+        let unseen = plan(&at).await;
+        for id in ["short", "again", "late"] {
+            assert_eq!(of(&unseen, id).as_deref(), Some("unknown"), "{meanwhile:?} {id}: {unseen:?}");
+        }
+        assert_eq!(of(&unseen, "before").as_deref(), Some("keep"), "{meanwhile:?}: {unseen:?}");
+        assert!(unseen.code == 3 && unseen.stderr.contains("may be missing from the history"), "{unseen:?}");
+        let shown = app.run(&["show", "--id", "short", "--at", &at]).await;
+        assert!(shown.stderr.contains("may be missing from the history"), "{meanwhile:?}: {shown:?}");
+
+        // Before and after, everything was captured.
+        for (at, id) in [(&early, "known"), (&early, "short"), (&late, "later")] {
+            let plan = plan(at).await;
+            assert_eq!(of(&plan, id).as_deref(), Some("delete"), "{meanwhile:?} {id} at {at}: {plan:?}");
+            assert!(!plan.stderr.contains("may be missing"), "{meanwhile:?}: {plan:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_checkpoint_file_of_another_follower_is_refused_and_stays_as_it_is() {
     let app = TestApp::start().await;
     let of = |name| [&ALL[..], &["--checkpoint-file", "own.json", "--name", name]].concat();

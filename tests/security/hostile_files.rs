@@ -20,7 +20,7 @@ use crate::{
 fn measured(app: &TestApp, args: &[&str]) -> (i32, String, u64) {
     let mut command = Command::new(BINARY);
     command.args(args).current_dir(app.folder.path()).env_clear().env("RUST_BACKTRACE", "0");
-    command.env("CosmosDB", app.local.connection_string()).env("SSL_CERT_FILE", crate::support::AUTHORITY);
+    command.env("CosmosDB", app.local.connection_string()).envs(crate::support::AUTHORITIES);
     command.env("TMPDIR", std::env::temp_dir());
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());

@@ -22,7 +22,7 @@ const TOKEN: &str = "MARKEDtoken";
 fn marked(folder: &Path, command: &[&str], settings: &[(String, String)]) -> impl FnOnce() -> String + Send + 'static {
     let mut process = Command::new("timeout");
     process.args(["5", BINARY]).args(command).current_dir(folder).stdin(Stdio::null()).env_clear();
-    process.env("PATH", std::env::var_os("PATH").unwrap()).env("SSL_CERT_FILE", crate::support::AUTHORITY);
+    process.env("PATH", std::env::var_os("PATH").unwrap()).envs(crate::support::AUTHORITIES);
     process.envs(settings.iter().cloned()).env("RUST_BACKTRACE", "0");
     move || {
         let output = process.output().unwrap();

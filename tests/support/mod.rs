@@ -51,8 +51,12 @@ pub use self::{
 pub const BINARY: &str = env!("CARGO_BIN_EXE_cosmos-rewind");
 
 /// The only authority that commands under test trust, and it signs nothing: all of their peers are on loopback without
-/// TLS. Reading the system's 150 takes an unoptimized command ten times as long as its own work.
-pub const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/authority.pem");
+/// TLS. Reading the system's 150 takes an unoptimized command longer than its own work. They are read from a file and from
+/// a folder; in this folder no file is named as an authority's is.
+pub const AUTHORITIES: [(&str, &str); 2] = [
+    ("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/authority.pem")),
+    ("SSL_CERT_DIR", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support")),
+];
 
 /// Runs a command of the binary to its end, in a folder, with these settings and no others.
 pub async fn run(folder: &Path, args: &[&str], settings: &[(String, String)], input: &str) -> Output {
@@ -137,7 +141,7 @@ fn hermetic(command: &mut Command, settings: &[(String, String)]) {
             command.env(name, value);
         }
     }
-    command.env("SSL_CERT_FILE", AUTHORITY);
+    command.envs(AUTHORITIES);
     command.envs(settings.iter().map(|(k, v)| (k, v)));
 }
 

@@ -51,19 +51,21 @@ async fn a_document_whose_delete_nobody_captured_is_not_said_to_have_been_there(
     for more in [&["--all", "--recreate-deleted"][..], &["--id", "lost", "--pk", "p"]] {
         let args = [&["restore", "--at", &at, "--dry-run", "--format", "json"], more].concat();
         let planned = world.run(&args).await;
-        assert_eq!((planned.code, action(&planned, "lost")), (0, "recreate".to_owned()), "{planned:?}");
+        // `later` may have had another life before, of which nobody captured anything.
+        let code = if more.contains(&"--all") { 3 } else { 0 };
+        assert_eq!((planned.code, action(&planned, "lost")), (code, "recreate".to_owned()), "{planned:?}");
         assert!(planned.stdout.contains("its delete was not captured"), "{planned:?}");
     }
     let saved = world.run(&["backup", "--all", "--at", &at, "--out", "then.jsonl", "--format", "json"]).await;
     let report: Value = serde_json::from_str(&saved.stdout).unwrap();
-    assert_eq!((saved.code, &report["documents"], &report["unknown"]), (3, &json!(2), &json!(1)), "{saved:?}");
+    assert_eq!((saved.code, &report["documents"], &report["unknown"]), (3, &json!(2), &json!(2)), "{saved:?}");
     let shown = world.run(&["show", "--id", "lost", "--pk", "p", "--at", &at, "--format", "json"]).await;
     let doubt = serde_json::from_str::<Value>(&shown.stdout).unwrap()["doubt"].take();
     assert!(doubt.as_str().is_some_and(|doubt| doubt.contains("not captured")), "{shown:?}");
     let mut program = world.app.start_program(&["at", &at]);
     program.line().await;
     let loaded: Value = serde_json::from_str(&program.line().await).unwrap();
-    assert_eq!((&loaded["documents"], &loaded["unknown"]), (&json!(2), &json!(1)), "{loaded}");
+    assert_eq!((&loaded["documents"], &loaded["unknown"]), (&json!(2), &json!(2)), "{loaded}");
 }
 
 #[tokio::test]
@@ -164,11 +166,12 @@ async fn of_a_container_that_was_made_again_twice_each_had_its_own_documents() {
     let plans =
         [dry_run(&world, moments[0]).await, dry_run(&world, moments[1]).await, dry_run(&world, moments[2]).await];
     let actions = |id| plans.each_ref().map(|planned| action(planned, id));
-    assert_eq!(plans.each_ref().map(|planned| planned.code), [0, 3, 3], "{plans:?}");
+    // At the first two moments nobody captured: the follower had caught up before, and the next one began later.
+    assert_eq!(plans.each_ref().map(|planned| planned.code), [3, 3, 3], "{plans:?}");
     assert_eq!(actions("a"), ["recreate", "unknown", "unknown"], "{plans:?}");
     assert_eq!(actions("in-first-and-third"), ["restore", "unknown", "keep"], "{plans:?}");
-    assert_eq!(actions("b"), ["keep", "recreate", "unknown"], "{plans:?}");
-    assert_eq!(actions("c")[2], "keep", "{plans:?}");
+    assert_eq!(actions("b"), ["unknown", "recreate", "unknown"], "{plans:?}");
+    assert_eq!(actions("c"), ["unknown", "unknown", "keep"], "{plans:?}");
 }
 
 #[tokio::test]

@@ -202,6 +202,7 @@ impl HistoryReader for MemoryHistory {
             let end = match which {
                 Which::Oldest => ends.first(),
                 Which::OldestOfAll => ends.iter().find(|(_, text)| told(text)),
+                Which::NewestOfAll => ends.iter().rfind(|(_, text)| told(text)),
                 Which::OldestOf(container) => ends.iter().find(|(_, text)| {
                     parsed(text)["_change"]["rid"].as_str().and_then(container_of) == Some(container)
                 }),

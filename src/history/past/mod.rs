@@ -148,10 +148,9 @@ impl<'a> Past<'a> {
     async fn unless_dropped(&self, versions: Vec<Version>, at: PointInTime) -> Result<Known, Failure> {
         let known = as_of(&versions, at);
         let untold = if known.created_later() {
-            *self.untold.get_or_try_init(|| removals::untold(&*self.changes)).await?
+            self.untold.get_or_try_init(|| removals::untold(&*self.changes)).await?
         } else {
-            let removed = self.removed.get_or_try_init(|| removals::read(&*self.changes)).await?;
-            Untold { dropped_before: removed.dropped_before, begins: None }
+            &self.removed.get_or_try_init(|| removals::read(&*self.changes)).await?.untold()
         };
         let doubt = removals::doubt(&known, untold, &self.ended).or_else(|| known.remade());
         Ok(Known { versions, doubt })

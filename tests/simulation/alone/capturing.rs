@@ -290,6 +290,7 @@ impl Run {
             };
             let store = CheckpointStore::Container(leases);
             let follower = Follower {
+                earlier: None,
                 source: Arc::new(source),
                 options: Arc::new(options),
                 store,

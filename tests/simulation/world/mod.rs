@@ -71,7 +71,7 @@ impl World {
     async fn start_host(&mut self) {
         let mut settings = self.app.settings();
         settings.extend(self.letters().map(|(name, place)| (name.to_owned(), place.to_owned())));
-        settings.push(("SSL_CERT_FILE".into(), crate::support::AUTHORITY.into()));
+        settings.extend(crate::support::AUTHORITIES.map(|(name, value)| (name.into(), value.into())));
         // One host packs its writes, the next does not.
         settings.push(("REWIND_BULK".into(), ["auto", "off"][self.host_restarts % 2].into()));
         let binding = FunctionBinding {

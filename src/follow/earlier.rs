@@ -1,0 +1,72 @@
+//! What a history has from before a follower delivers to it, and whether anything is missing in between.
+
+use crate::{
+    config::Names,
+    cosmos::{Cosmos, Failure, FeedStart, RETRY_TIMEOUT, Retry, RuLimiter},
+    history::{
+        Account as _,
+        frontier::Evidence,
+        reading::Which,
+        removals::{self, Hole},
+    },
+};
+
+/// A history that a follower does not begin: it has versions already.
+#[derive(Debug)]
+pub struct Earlier {
+    /// Where the history is.
+    pub account: Cosmos,
+    /// Its names.
+    pub names: Names,
+    /// Whether what is followed is not in this account, so that the readers of the history are not known there.
+    pub is_elsewhere: bool,
+}
+
+impl Earlier {
+    /// The second up to which the history has everything, when changes may be missing after it: every version was
+    /// captured once, and no reader goes on with that. `i64::MIN` when the second is unknown; `None` when nothing is
+    /// missing.
+    ///
+    /// # Errors
+    /// When source or history cannot be read.
+    pub(super) async fn complete_until(&self) -> Result<Option<i64>, Failure> {
+        let history = self.account.history(&self.names).await?;
+        let end = async |which| Retry::for_at_most(RETRY_TIMEOUT).run(|| history.end(which)).await;
+        // Before the first change from a feed of every version nobody takes it for complete.
+        let (Some(_), Some(newest)) = (end(Which::OldestOfAll).await?, end(Which::NewestOfAll).await?) else {
+            return Ok(None);
+        };
+        // Others of that second may be missing.
+        let newest = newest.ts.saturating_sub(1);
+        if self.is_elsewhere {
+            return Ok(Some(newest));
+        }
+        let pace = RuLimiter::new(self.account.meter(), None);
+        let frontier = self.account.frontier(&self.names, None, &pace).await?;
+        let until = frontier.parts.iter().filter_map(|part| match part.evidence {
+            Evidence::Reader(_) if part.sees_deletes => None,
+            Evidence::Reader(_) => Some(newest),
+            Evidence::NewestVersion | Evidence::None => {
+                Some(part.until.map_or(i64::MIN, |until| until.seconds().min(newest)))
+            }
+        });
+        Ok(until.min())
+    }
+
+    /// Notes in the history that changes from after a second and from before the follower's start may be missing; without
+    /// a start, because it goes on from a checkpoint, those from before now.
+    ///
+    /// # Errors
+    /// When the history cannot be read or written.
+    pub(super) async fn note(&self, after: i64, start: Option<FeedStart>) -> Result<Hole, Failure> {
+        // What was written in this second before the first poll is missing as well.
+        let now = self.account.now().await.timestamp().saturating_add(1);
+        let before = match start {
+            Some(FeedStart::At(start)) => start.seconds().min(now),
+            _ => now,
+        };
+        let hole = Hole { after, before };
+        removals::note_hole(&*self.account.history(&self.names).await?, hole).await?;
+        Ok(hole)
+    }
+}
