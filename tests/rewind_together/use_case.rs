@@ -1,4 +1,4 @@
-//! The use case by itself: who calls it hears how each container begins and ends.
+//! The use case without the CLI: the caller is notified when each container begins and ends.
 
 use cosmos_rewind::{
     change::time::PointInTime,
@@ -14,7 +14,7 @@ use cosmos_rewind::{
 use super::Two;
 
 #[tokio::test]
-async fn what_is_stopped_in_the_first_container_is_not_begun_in_the_second() {
+async fn a_restore_stopped_in_the_first_container_does_not_begin_in_the_second() {
     let two = Two::start().await;
     let names = |source: &str, changes: &str| {
         let [database, source, changes, leases] = ["dev", source, changes, "leases"].map(String::from);
