@@ -100,11 +100,7 @@ async fn before_the_first_version_nothing_is_guessed_and_a_creation_is_believed(
         (output.code, report["plan"]["steps"][0]["action"].as_str().unwrap().to_owned())
     };
     assert_eq!(restore("a", "1h").await, (0, "keep".to_owned()), "it did not exist, and --delete-newer is not given");
-    assert_eq!(
-        restore("a", "1d").await,
-        (3, "unknown".to_owned()),
-        "the time before the first change is unknown"
-    );
+    assert_eq!(restore("a", "1d").await, (3, "unknown".to_owned()), "the time before the first change is unknown");
     assert_eq!(restore("b", "1d").await, (3, "unknown".to_owned()));
     is_refused(&app.run(&["show", "--id", "b", "--at", "1d"]).await, 1, "the earliest known", "");
     assert_eq!(everything(&app).await, before);

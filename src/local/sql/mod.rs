@@ -1,7 +1,7 @@
 //! Queries: the service's SQL over the documents of one container.
 //!
 //! Text -> `parse` -> [`ast::Query`] -> `run` over documents, or `plan` for clients that fan a query out themselves.
-//! What is not known here is refused with its name, never answered wrongly.
+//! Unknown syntax and functions are refused by name and never answered incorrectly.
 
 mod aggregate;
 mod ast;
@@ -21,7 +21,7 @@ pub(super) use run::run;
 
 use super::message::Answer;
 
-/// A query as the SDKs send it.
+/// A query in the SDKs' format.
 #[derive(Debug)]
 pub(super) struct Statement {
     query: ast::Query,
@@ -31,9 +31,9 @@ pub(super) struct Statement {
 /// Why a query cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SqlError {
-    /// It is wrong for the service, too.
+    /// The service refuses it as well.
     Invalid(String),
-    /// The service may support it; the local account does not.
+    /// The service may support it, but the local account does not.
     Unsupported(String),
 }
 
@@ -49,7 +49,7 @@ impl SqlError {
 }
 
 impl Statement {
-    /// Reads the body of a query request: `{"query": .., "parameters": [..]}`, or the query's text alone.
+    /// Parses the body of a query request: `{"query": .., "parameters": [..]}`, or only the query's text.
     pub fn read(body: &[u8]) -> Result<Self, SqlError> {
         let invalid = |error: &dyn std::fmt::Display| SqlError::Invalid(error.to_string());
         let sent: Value = match serde_json::from_slice(body) {
