@@ -27,7 +27,7 @@ impl Shell {
         let stdin = stdin.to_owned();
         tokio::task::spawn_blocking(move || {
             let mut child = command.spawn().unwrap();
-            // A command that ends without reading closes its end, which is its right.
+            // A command may exit without reading its input, so a failed write is fine.
             let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin.as_bytes());
             child.wait_with_output().unwrap()
         })
@@ -35,7 +35,7 @@ impl Shell {
         .unwrap()
     }
 
-    /// Runs a command that must end with `code`, and returns its stdout and stderr.
+    /// Runs a command that must exit with `code`; returns its stdout and stderr.
     async fn expect(&self, code: i32, args: &[&str], stdin: &str) -> (String, String) {
         let output = self.run(args, stdin).await;
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -118,7 +118,7 @@ async fn history_shows_versions_and_the_report_of_both_containers() {
     ]
     .map(|record| record.to_string())
     .join("\n");
-    // The changes container as the source: the only writer of records that needs no capture.
+    // Records are written by populating the changes container directly, because there is no capture here.
     shell.expect(0, &["populate", "--source", "changes", "--changes", "none", "--file", "-"], &records).await;
     shell.expect(0, &["populate", "--file", "-"], r#"{"id":"a","pk":"p","city":"Davidson"}"#).await;
 
@@ -182,7 +182,7 @@ async fn what_is_wrong_on_the_command_line_ends_with_2_and_says_where() {
             assert!(told.contains("line 3") && told.contains(words), "{args:?}: {told}");
         }
     }
-    // No flag is swallowed as an id; an id that looks like one has a way in.
+    // A flag is never taken for an id; an id that looks like a flag can still be passed.
     for (args, flag) in [
         (&["show", "--id", "-x"][..], "--id"),
         (&["restore", "--id", "-abc", "--pk", "p", "--at", "1s"], "--id"),

@@ -1,4 +1,4 @@
-//! Commands that contact nobody: sizing, completions, manual pages.
+//! Commands that need no account: sizing, completions, manual pages.
 
 use std::process::{Command, Output};
 
@@ -24,7 +24,7 @@ fn the_sizing_in_the_documents_is_the_programs_own() {
     let output = run(&args);
     assert!(output.status.success());
     assert_eq!(text(&output.stdout).trim_end(), printed.trim_end());
-    assert!(text(&output.stderr).contains("published charges"), "the rule's source is told");
+    assert!(text(&output.stderr).contains("published charges"), "the output names the source of the rule");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn every_shell_gets_a_script_that_knows_every_command() {
 #[test]
 fn bash_takes_the_script() {
     let script = run(&["completions", "bash"]).stdout;
-    // Asks the function that the script registers, as a shell does.
+    // Calls the function that the script registers, as a shell does.
     let asked = r#"f=$(complete -p cosmos-rewind | sed 's/.*-F \([^ ]*\).*/\1/')
 COMP_WORDS=(cosmos-rewind new-); COMP_CWORD=1; $f cosmos-rewind new- cosmos-rewind; echo "${COMPREPLY[@]}""#;
     let line = format!("{}\n{asked}\n", text(&script));

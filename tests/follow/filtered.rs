@@ -1,4 +1,4 @@
-//! What a history knows when a reader passed on only a part of the changes, or was another one.
+//! What a history may claim when a reader has passed on only some of the changes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{ALL, captured, catch_up, checkpoint, put};
 use crate::support::{Output, TestApp};
 
-/// The second that has just passed, with nothing else in it.
+/// Waits for the end of the current second and returns it, with no other write in it.
 async fn moment() -> String {
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
@@ -38,7 +38,7 @@ async fn what_passes_a_filter_does_not_make_a_history_complete() {
     let vias: Vec<Value> = app.history().await.iter().map(|record| record["_change"]["via"].clone()).collect();
     assert_eq!(vias, [json!("filter"), json!("filter")]);
 
-    // It was captured before the moment, another one after it, and its delete did not pass.
+    // It was captured before the moment and another document after it, but its delete did not pass the filter.
     let plan = app.run(&["restore", "--all", "--at", &at, "--dry-run", "--format", "json"]).await;
     assert_eq!(plan.code, 3, "{plan:?}");
     let unknown = [("gone".to_owned(), "unknown".to_owned()), ("later".to_owned(), "unknown".to_owned())];
@@ -48,7 +48,7 @@ async fn what_passes_a_filter_does_not_make_a_history_complete() {
     let saved = app.run(&["backup", "--all", "--at", &at, "--out", "backup.jsonl"]).await;
     assert_eq!(saved.code, 3, "{saved:?}");
 
-    // A reader of every change takes the same versions for what they are, and a filter does not take that back.
+    // A reader of all changes completes the same versions, and a filtered reader does not revert that.
     let all = [&ALL[..], &["--name", "all"]].concat();
     catch_up(&app, &all).await;
     for (n, readers) in [(3, [&filter, &all]), (4, [&all, &filter])] {
@@ -66,7 +66,7 @@ async fn what_passes_a_filter_does_not_make_a_history_complete() {
 async fn a_version_that_passed_a_filter_does_not_prove_that_its_delete_would_have() {
     let app = TestApp::start().await;
     let filter = [&ALL[..], &["--name", "some", "--filter", "op != \"delete\""]].concat();
-    // Nobody else knows of this reader.
+    // This reader's checkpoint is in a file, so no other reader knows of it.
     let all = [&ALL[..], &["--name", "all", "--checkpoint-file", "all.json"]].concat();
     catch_up(&app, &filter).await;
     put(&app, "gone", 1).await;
