@@ -83,7 +83,7 @@ fn host_json_starts_the_handler_with_serve() {
 }
 
 #[test]
-fn function_json_has_one_trigger_that_retries_for_ever() {
+fn function_json_has_one_trigger_that_retries_forever() {
     let function = function();
     // Without a retry policy the trigger loses a failed batch.
     assert_eq!(function["retry"]["maxRetryCount"], -1);
@@ -138,7 +138,7 @@ fn the_example_settings_are_strings_of_known_names_with_the_defaults() {
 }
 
 #[tokio::test]
-async fn a_folder_with_just_these_files_is_served_under_the_function_s_route() {
+async fn a_folder_with_only_these_files_is_served_under_the_functions_route() {
     let app = TestApp::start().await;
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join(DEFAULT_FUNCTION)).unwrap();

@@ -155,7 +155,7 @@ fn text_errors(code: &str) -> BTreeSet<String> {
 
 /// The embedded account is exempt: like the service's errors, its errors are the text of the response.
 #[test]
-fn an_error_has_a_type_wherever_something_may_be_decided_by_it() {
+fn an_error_has_a_type_wherever_a_decision_may_depend_on_it() {
     let mut left: BTreeSet<(String, String)> = BTreeSet::new();
     for (file, names, _) in PARSERS {
         left.extend(names.iter().map(|name| (file.to_owned(), (*name).to_owned())));
@@ -179,7 +179,7 @@ fn an_error_has_a_type_wherever_something_may_be_decided_by_it() {
 }
 
 #[test]
-fn nothing_is_decided_by_the_words_of_a_message() {
+fn nothing_is_decided_by_the_text_of_a_message() {
     let words = ["contains(", "starts_with(", "ends_with(", "strip_prefix(", "eq(", "as_str() ==", "find("];
     let texts = ["message", "problem", "reason", "hint", "to_string()"];
     let mut wrong = Vec::new();
@@ -197,7 +197,7 @@ fn nothing_is_decided_by_the_words_of_a_message() {
 }
 
 #[test]
-fn a_text_for_an_error_is_found_wherever_it_is() {
+fn functions_with_a_text_error_are_found() {
     let code = "fn a() -> Result<String, io::Error> {}\nfn b(f: impl Fn(u8) -> Result<(A, String), String>) {}\n\
                 fn c() -> Result<\n    Vec<Result<A, B>>,\n    String,\n> {}\nfn d() -> io::Result<String> {}\n";
     assert_eq!(text_errors(code), ["b", "c"].map(String::from).into());
@@ -220,7 +220,7 @@ fn is_grab_bag(text: &str) -> bool {
 }
 
 #[test]
-fn a_file_is_about_one_thing_or_says_why_it_is_in_one_piece() {
+fn a_file_covers_one_topic_or_says_why_it_is_in_one_piece() {
     let long: BTreeSet<String> =
         sources().into_iter().filter(|(_, text)| is_grab_bag(text)).map(|(path, _)| path).collect();
     assert!(long.is_empty(), "more than {MOST_LINES} lines, split by topic: {long:#?}");
@@ -242,7 +242,7 @@ fn printing(code: &str) -> Option<&'static str> {
 }
 
 #[test]
-fn nothing_prints_but_what_is_given_to_commands_for_it() {
+fn commands_print_only_through_the_ui() {
     let prints = |path: &PathBuf| {
         let code = code(path);
         !code.contains("#![cfg(test)]") && printing(&code).is_some()
@@ -311,7 +311,7 @@ fn imports_of_all(text: &str) -> Vec<usize> {
 }
 
 #[test]
-fn what_a_file_uses_of_the_module_above_is_named() {
+fn imports_from_the_parent_module_are_named() {
     let wrong: Vec<String> = sources()
         .into_iter()
         .flat_map(|(path, text)| imports_of_all(&text).into_iter().map(move |line| format!("{path}:{line}")))
@@ -356,7 +356,7 @@ fn names_in_prose(text: &str) -> Vec<String> {
 
 /// Renaming a type throughout a file can also replace ordinary words in sentences.
 #[test]
-fn no_sentence_of_a_comment_has_the_name_of_a_type_for_a_word() {
+fn no_comment_uses_the_name_of_a_type_as_a_word() {
     let sources = sources();
     let types: BTreeSet<&str> = sources
         .iter()

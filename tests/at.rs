@@ -139,7 +139,7 @@ async fn a_hundred_moments_are_read_as_they_were() {
 }
 
 #[tokio::test]
-async fn nothing_can_be_changed_but_in_a_copy() {
+async fn only_a_copy_can_be_changed() {
     let (life, writes) = life(7, 20).await;
     let at = life.now - 600;
     let expected = then(&writes, at);
@@ -179,7 +179,7 @@ async fn nothing_can_be_changed_but_in_a_copy() {
 }
 
 #[tokio::test]
-async fn what_nobody_knows_is_listed_and_what_is_too_much_is_refused_before() {
+async fn unknown_documents_are_listed_and_too_many_are_refused_up_front() {
     let life = Life::start().await;
     // Captured in latest-version mode after the moment, so its state at the moment is unknown.
     let mut stored = life.app.put(json!({"id": "late", "pk": "late", "ssn": "1", "n": 1})).await;

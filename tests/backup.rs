@@ -37,7 +37,7 @@ async fn put_text(app: &TestApp, id: &str, text: String) {
 }
 
 #[tokio::test]
-async fn what_was_backed_up_comes_back_exactly() {
+async fn a_backup_is_loaded_exactly() {
     let app = TestApp::start().await;
     for n in 0..250 {
         let id = format!("d{n}");
@@ -189,7 +189,7 @@ async fn a_damaged_file_is_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn documents_that_exist_are_treated_as_the_mode_says() {
+async fn existing_documents_are_treated_according_to_the_mode() {
     let app = TestApp::start().await;
     for id in ["a", "b"] {
         app.put(json!({"id": id, "pk": "p", "n": 1})).await;
@@ -278,7 +278,7 @@ async fn wrong_flags_are_refused_and_leave_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_killed_backup_left_is_named_and_kept() {
+async fn the_remains_of_a_killed_backup_are_reported_and_kept() {
     let app = TestApp::start().await;
     let (path, text) = file(&app, "x.jsonl");
     let part = app.folder.path().join("x.jsonl.part");
@@ -355,7 +355,7 @@ async fn interrupted(app: &TestApp, name: &str, ru_limit: &str, more: &[&str]) -
 }
 
 #[tokio::test]
-async fn a_backup_that_was_killed_goes_on_where_it_was() {
+async fn a_killed_backup_resumes_at_its_checkpoint() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let text = "x".repeat(300_000);

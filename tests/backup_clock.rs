@@ -25,7 +25,7 @@ impl Clock for Ahead {
 
 /// With the machine's clock, `--mode if-newer` would overwrite documents written within an hour after the backup.
 #[tokio::test]
-async fn a_backup_is_of_the_time_of_the_account() {
+async fn a_backup_uses_the_accounts_time() {
     let app = TestApp::start().await;
     app.put(json!({"id": "a", "pk": "p", "n": 1})).await;
     let path = app.folder.path().join("ahead.jsonl");

@@ -36,7 +36,7 @@ async fn an_account_that_refuses_bulk_is_written_to_one_by_one_and_nothing_is_lo
 }
 
 #[tokio::test]
-async fn a_busy_account_delays_packed_writes_and_changes_nothing_else() {
+async fn a_busy_account_only_delays_packed_writes() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     for fault in [
@@ -62,7 +62,7 @@ async fn a_busy_account_delays_packed_writes_and_changes_nothing_else() {
 }
 
 #[tokio::test]
-async fn one_bad_record_is_a_dead_letter_and_holds_up_nobody() {
+async fn one_bad_record_becomes_a_dead_letter_and_delays_no_other() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let mut batch = of_many_keys(10);
@@ -80,7 +80,7 @@ async fn one_bad_record_is_a_dead_letter_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn commands_that_write_much_pack_it() {
+async fn commands_with_many_writes_pack_them() {
     let app = TestApp::start().await;
     let lines: String =
         (0..300).map(|n| json!({"id": format!("d{n}"), "pk": format!("p{n}")}).to_string() + "\n").collect();
@@ -100,7 +100,7 @@ async fn commands_that_write_much_pack_it() {
 
 /// A batch that needs more request units than the container provides before the deadline. The account counts the usage.
 #[tokio::test]
-async fn a_batch_that_is_too_much_for_one_deadline_comes_to_its_end() {
+async fn a_batch_that_is_too_large_for_one_deadline_is_finished() {
     const DOCUMENTS: u64 = 40;
     let mut batch = of_many_keys(DOCUMENTS);
     for document in &mut batch {
@@ -150,7 +150,7 @@ async fn a_batch_that_is_too_much_for_one_deadline_comes_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writers_that_know_nothing_of_each_other_all_come_to_their_end() {
+async fn independent_writers_all_finish() {
     let app = TestApp::start().await;
     let events = app.events().await;
     let writer = |n: usize| {

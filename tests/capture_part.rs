@@ -7,7 +7,7 @@ use crate::support::{Fault, TestApp};
 const KEY: (&str, &str) = ("REWIND_REDACT_KEY", "pepper");
 
 #[tokio::test]
-async fn what_is_redacted_is_in_no_record_however_its_document_came() {
+async fn redacted_fields_are_in_no_record_however_their_document_was_delivered() {
     let app = TestApp::start().await;
     let handler = app
         .handler(&[
@@ -84,7 +84,7 @@ async fn a_wrong_setting_stops_the_start_and_is_named_with_the_fix() {
 }
 
 #[tokio::test]
-async fn a_letter_holds_what_is_left_and_one_of_a_whole_item_is_shaped_when_it_is_replayed() {
+async fn a_letter_is_redacted_and_one_with_a_whole_item_is_redacted_on_replay() {
     let app = TestApp::start().await;
     let handler = app.handler(&[("REWIND_REDACT", "/ssn")]).await;
     // A record that the service refuses becomes a redacted letter; an item that is not a document is kept as delivered.

@@ -85,7 +85,7 @@ async fn documents_are_populated_queried_and_truncated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_written_once_each_updated_at_random_and_its_bad_lines_named() {
+async fn populate_writes_each_line_once_then_random_updates_and_reports_bad_lines() {
     let shell = Shell::start().await;
     shell.expect(0, &["provision"], "").await;
     let from = ["populate", "--file", "-", "--id-from", "/zip", "--pk-from", "/zip"];
@@ -200,7 +200,7 @@ async fn what_is_wrong_on_the_command_line_ends_with_2_and_says_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_no_container_can_have_is_refused_before_the_account_is_asked() {
+async fn an_impossible_container_name_is_refused_before_the_first_request() {
     let shell = Shell::start().await;
     shell.expect(0, &["provision"], "").await;
     for args in [
@@ -262,7 +262,7 @@ fn an_argument_or_a_setting_that_is_not_utf_8_is_a_wrong_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_is_not_understood_is_named_with_what_to_write() {
+async fn an_invalid_value_is_reported_with_the_valid_ones() {
     let shell = Shell::start().await;
     for (args, says) in [
         (&["populate", "--count", "x"][..], "write a whole number in digits"),

@@ -15,7 +15,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn the_sizing_in_the_documents_is_the_programs_own() {
+fn the_sizing_example_is_the_programs_output() {
     let document = std::fs::read_to_string("docs/deploy/sizing.md").unwrap();
     let start = document.find("$ cosmos-rewind cost ").expect("an example of cost");
     let example = document[start..].split("\n```").next().unwrap();
@@ -28,7 +28,7 @@ fn the_sizing_in_the_documents_is_the_programs_own() {
 }
 
 #[test]
-fn prices_come_together_and_figures_without_them_are_null() {
+fn prices_must_be_complete_and_costs_without_them_are_null() {
     let plain = ["cost", "--docs-per-day", "86400", "--format", "json"];
     let figures: Value = serde_json::from_slice(&run(&plain).stdout).unwrap();
     assert_eq!((&figures["ru_per_version"], &figures["month_storage"]), (&8.14.into(), &Value::Null));
@@ -71,7 +71,7 @@ COMP_WORDS=(cosmos-rewind new-); COMP_CWORD=1; $f cosmos-rewind new- cosmos-rewi
 }
 
 #[test]
-fn there_is_a_page_for_the_program_and_for_each_command() {
+fn there_is_a_manual_page_for_the_program_and_for_each_command() {
     let page = run(&["man"]).stdout;
     assert!(text(&page).contains(".TH COSMOS-REWIND 1") && text(&page).contains("restore"));
     let folder = tempfile::tempdir().unwrap();

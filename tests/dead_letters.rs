@@ -145,7 +145,7 @@ async fn a_store_that_cannot_be_reached_says_so() {
 }
 
 #[tokio::test]
-async fn a_blob_container_that_takes_no_letter_ends_serve_and_nothing_is_left_in_one_that_does() {
+async fn an_unusable_blob_container_ends_serve_and_the_check_leaves_nothing_in_a_good_one() {
     let Some(azurite) = Azurite::start() else { return };
     azurite.create("letters").await;
     let app = TestApp::start().await;
@@ -216,7 +216,7 @@ fn left(app: &TestApp) -> usize {
 }
 
 #[tokio::test]
-async fn replays_at_the_same_time_take_nothing_for_unreadable() {
+async fn concurrent_replays_take_no_letter_for_unreadable() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     app.proxy.fail_always(Some(Fault::Reject(403, 1014)));
@@ -235,7 +235,7 @@ async fn replays_at_the_same_time_take_nothing_for_unreadable() {
 }
 
 #[tokio::test]
-async fn a_letter_is_stored_in_no_history_of_another_container() {
+async fn a_letter_is_never_stored_in_the_history_of_another_container() {
     let app = TestApp::start().await;
     for name in ["orders", "order-changes"] {
         let paths: &[&str] = if name == "orders" { &["/pk"] } else { &["/pk", "/_originalId"] };
@@ -262,7 +262,7 @@ async fn a_letter_is_stored_in_no_history_of_another_container() {
 }
 
 #[tokio::test]
-async fn a_letter_that_is_still_refused_stays_one_letter_when_a_part_is_left_out_by_now() {
+async fn a_still_refused_letter_stays_one_letter_after_redaction_was_added() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     app.proxy.fail_always(Some(Fault::Reject(403, 1014)));

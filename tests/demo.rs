@@ -84,7 +84,7 @@ fn assert_incident(output: &Output, damaged: u64, honest: u64) {
 }
 
 #[tokio::test]
-async fn an_incident_is_found_taken_back_without_the_work_of_others_and_undone() {
+async fn an_incident_is_found_reverted_without_the_work_of_others_and_undone() {
     let output = demo(&["--count", "300", "--format", "json"]).await;
     assert_incident(&output, 20, 50);
     let documents = output.json()["documents"].as_u64().unwrap();

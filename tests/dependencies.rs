@@ -92,7 +92,7 @@ fn every_dependency_has_an_allowed_licence() {
 }
 
 #[test]
-fn licence_expressions_are_read_as_they_are_meant() {
+fn licence_expressions_are_evaluated() {
     let licences: BTreeSet<String> = ["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"].map(String::from).into();
     for good in [
         "MIT",

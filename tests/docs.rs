@@ -106,7 +106,7 @@ fn every_command_is_on_the_page_of_commands() {
 }
 
 #[test]
-fn the_settings_table_is_the_programs_own() {
+fn the_settings_table_matches_the_program() {
     let text = read("docs/reference/settings.md");
     for setting in SETTINGS {
         let line = format!("| `{}` | {} | {} |", setting.name, setting.default, setting.meaning).replace("|  |", "| |");
@@ -150,7 +150,7 @@ fn every_page_has_fewer_than_250_lines_and_the_readme_fewer_than_200() {
 }
 
 #[test]
-fn lines_outside_tables_code_and_links_have_at_most_a_hundred_columns() {
+fn lines_outside_tables_code_and_links_have_at_most_100_columns() {
     for file in documents() {
         for (number, line) in prose(&read(&file)) {
             let is_free = line.starts_with('|') || line.contains("](") || line.contains("http");

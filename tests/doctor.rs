@@ -42,7 +42,7 @@ const NAMES: [(&str, &str); 3] =
     [("COSMOS_DATABASE", "dev"), ("COSMOS_SOURCE_CONTAINER", "events"), ("COSMOS_LEASE_CONTAINER", "leases")];
 
 #[tokio::test]
-async fn the_mode_that_really_runs_is_told() {
+async fn the_mode_that_is_really_used_is_reported() {
     let app = TestApp::start().await;
     app_files(app.folder.path());
     for (mode, result, words) in [
@@ -96,7 +96,7 @@ async fn a_good_app_is_good_and_nothing_is_left_behind() {
 
 /// The host's own setting overrides a correct host.json.
 #[tokio::test]
-async fn an_app_setting_that_turns_the_rewriting_of_dates_on_is_seen() {
+async fn an_app_setting_that_enables_the_rewriting_of_dates_is_noticed() {
     let app = TestApp::start().await;
     app_files(app.folder.path());
     let on = ("AzureFunctionsJobHost__extensions__cosmosDB__serializerSettings__dateParseHandling", "DateTime");
@@ -107,7 +107,7 @@ async fn an_app_setting_that_turns_the_rewriting_of_dates_on_is_seen() {
 }
 
 #[tokio::test]
-async fn other_keys_and_shapes_of_the_history_are_tried_as_they_are() {
+async fn other_layouts_of_the_history_are_tested_as_they_are() {
     for (paths, verdict) in
         [(&["/pk"][..], "OK"), (&["/id"], "FAILURE"), (&["/_originalId"], "FAILURE"), (&["/somewhere/else"], "FAILURE")]
     {
@@ -122,7 +122,7 @@ async fn other_keys_and_shapes_of_the_history_are_tried_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_closed_port_still_lets_the_files_be_looked_at() {
+async fn the_files_are_checked_even_if_the_account_is_unreachable() {
     let folder = tempfile::tempdir().unwrap();
     app_files(folder.path());
     let function = folder.path().join("CaptureChanges");
@@ -140,7 +140,7 @@ async fn a_closed_port_still_lets_the_files_be_looked_at() {
 }
 
 #[tokio::test]
-async fn what_is_missing_in_the_account_is_named_with_the_command_that_makes_it() {
+async fn missing_containers_are_reported_with_the_command_that_creates_them() {
     let app = TestApp::start().await;
     let elsewhere = [("COSMOS_CHANGES_CONTAINER", "no-changes"), ("COSMOS_LEASE_CONTAINER", "no-leases")];
     let output = app.run_with_settings(&["doctor", "--format", "json"], &elsewhere).await;
@@ -158,7 +158,7 @@ async fn what_is_missing_in_the_account_is_named_with_the_command_that_makes_it(
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_told_without_the_key() {
+async fn a_wrong_key_is_reported_without_the_key() {
     let app = TestApp::start().await;
     // The local account accepts any key; this is the service's response to a wrong one.
     app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(401, 0)));
@@ -171,7 +171,7 @@ async fn a_wrong_key_is_told_without_the_key() {
 }
 
 #[tokio::test]
-async fn a_broken_settings_file_and_a_dead_letter_store_that_takes_nothing_are_told() {
+async fn a_broken_settings_file_and_an_unusable_dead_letter_store_are_reported() {
     let app = TestApp::start().await;
     std::fs::write(app.folder.path().join("local.settings.json"), "{\"CosmosDB\": SECRET").unwrap();
     std::fs::write(app.folder.path().join("file"), "no directory").unwrap();
@@ -192,7 +192,7 @@ async fn a_broken_settings_file_and_a_dead_letter_store_that_takes_nothing_are_t
 }
 
 #[tokio::test]
-async fn every_function_has_its_own_containers_looked_at() {
+async fn the_containers_of_every_function_are_checked() {
     let app = TestApp::start().await;
     app_files(app.folder.path());
     let more = ["new-function", "--name", "CaptureOrders", "--source", "orders", "--changes", "orders-changes"];
@@ -212,7 +212,7 @@ async fn every_function_has_its_own_containers_looked_at() {
 }
 
 #[tokio::test]
-async fn a_timer_has_to_know_what_to_prune() {
+async fn a_timer_needs_to_know_what_to_prune() {
     let app = TestApp::start().await;
     app_files(app.folder.path());
     let folder = app.folder.path().join("PruneHistory");
@@ -232,7 +232,7 @@ async fn a_timer_has_to_know_what_to_prune() {
 }
 
 #[tokio::test]
-async fn it_says_whether_writes_will_be_packed() {
+async fn doctor_reports_whether_writes_will_be_packed() {
     let app = TestApp::start().await;
     let packed = async |settings: &[(&str, &str)]| {
         let proxied = app.settings();
@@ -254,7 +254,7 @@ async fn it_says_whether_writes_will_be_packed() {
 }
 
 #[tokio::test]
-async fn what_a_role_may_not_do_is_told_operation_by_operation() {
+async fn missing_permissions_are_reported_for_each_operation() {
     let app = TestApp::start().await;
     app.proxy.fail_always(Some(Fault::Reject(403, 0)));
     let output = app.run_through_proxy(&["doctor", "--format", "json"]).await;

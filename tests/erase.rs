@@ -47,7 +47,7 @@ async fn life(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn every_trace_goes_and_everybody_else_stays() {
+async fn every_trace_is_erased_and_other_documents_stay() {
     for paths in [&["/pk", "/_originalId"][..], &["/pk"], &["/_originalId"]] {
         let app = TestApp::with_changes_key(paths).await;
         life(&app).await;
@@ -106,7 +106,7 @@ async fn every_trace_goes_and_everybody_else_stays() {
 }
 
 #[tokio::test]
-async fn no_document_is_made_again_because_another_one_of_its_id_was_erased() {
+async fn erasing_a_document_does_not_recreate_another_one_of_its_id() {
     let app = TestApp::with_changes_key(&["/_originalId"]).await;
     let ago = Utc::now().timestamp() - 3600;
     let mut items: Vec<Value> = ["p", "q"]
@@ -131,7 +131,7 @@ async fn no_document_is_made_again_because_another_one_of_its_id_was_erased() {
 }
 
 #[tokio::test]
-async fn without_live_the_document_stays_and_that_is_said() {
+async fn without_live_the_document_stays_and_that_is_reported() {
     let app = TestApp::start().await;
     life(&app).await;
     let kept = app.run(&["erase", "--id", "other", "--pk", "p", "--yes", "--format", "json"]).await;
@@ -271,7 +271,7 @@ async fn a_letter_of_another_container_stays() {
 
 /// A kill leaves a letter, complete or partial, under its temporary name.
 #[tokio::test]
-async fn what_a_kill_left_of_a_letter_goes_too() {
+async fn a_letter_left_by_a_kill_is_erased_too() {
     let app = TestApp::start().await;
     life(&app).await;
     let letters = app.folder.path().join(".dead-letters");
@@ -296,7 +296,7 @@ async fn what_a_kill_left_of_a_letter_goes_too() {
 
 /// A follower was killed within a line and never restarted to remove it.
 #[tokio::test]
-async fn a_line_that_was_cut_off_goes_with_its_document() {
+async fn a_line_that_was_cut_off_is_erased_with_its_document() {
     let app = TestApp::start().await;
     let archive = app.folder.path().join("archive");
     std::fs::create_dir(&archive).unwrap();

@@ -62,7 +62,7 @@ async fn blobs(url: &str) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
-async fn each_version_is_a_blob_of_its_own_however_often_it_is_delivered() {
+async fn each_version_is_a_single_blob_however_often_it_is_delivered() {
     let Some(azurite) = Azurite::start() else { return };
     azurite.create("versions").await;
     let app = TestApp::start().await;
@@ -225,7 +225,7 @@ fn event(n: u64) -> Event {
 
 /// After a split the readers restart within the same term, from the checkpoint.
 #[tokio::test]
-async fn a_segment_whose_upload_failed_swallows_nothing_that_comes_after_it() {
+async fn a_failed_segment_upload_loses_no_later_event() {
     let letterbox = Letterbox::start().await;
     let segments =
         || SegmentSink::new(open(letterbox.url()), "f".into(), "a".into(), 1 << 20, Duration::from_secs(3600));
@@ -261,7 +261,7 @@ async fn a_segment_whose_upload_failed_swallows_nothing_that_comes_after_it() {
 }
 
 #[tokio::test]
-async fn metrics_and_health_tell_what_it_does() {
+async fn metrics_and_health_report_the_followers_state() {
     let app = TestApp::start().await;
     let http = crate::support::http_client();
     let start = async |more: &[&str]| {
@@ -308,7 +308,7 @@ async fn metrics_and_health_tell_what_it_does() {
 
 /// A hanging follower does not fail, so a health check must report it.
 #[tokio::test]
-async fn a_follower_that_hangs_says_so_and_one_that_is_told_to_slow_down_at_its_start_goes_on() {
+async fn a_hanging_follower_reports_it_and_one_throttled_at_its_start_continues() {
     let app = TestApp::start().await;
     app.proxy.fail_next_of(Kind::Definition, vec![Fault::Reject(429, 3200); 5]);
     let mut follower =
@@ -335,7 +335,7 @@ async fn a_follower_that_hangs_says_so_and_one_that_is_told_to_slow_down_at_its_
 /// Runs the scripts in the documents with this build.
 #[cfg(unix)]
 #[tokio::test]
-async fn the_scripts_come_to_their_proof() {
+async fn the_documented_scripts_succeed() {
     let run = async |script: &str, args: &[&str]| {
         let mut command = tokio::process::Command::new(format!("scripts/{script}"));
         let output = command.args(args).env("COSMOS_REWIND", BINARY).env_remove("REWIND_LOG").output().await.unwrap();

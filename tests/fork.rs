@@ -147,7 +147,7 @@ fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_repair_that_was_tried_in_a_fork_goes_into_live_beside_honest_edits() {
+async fn a_repair_tried_in_a_fork_is_merged_next_to_honest_edits() {
     let mut shop = Shop::start(&[]).await;
     assert_eq!(shop.fork.changed().await, []);
     // The repair in the fork: prices, one document less, one more. A document that is written without a change does not
@@ -220,7 +220,7 @@ async fn a_repair_that_was_tried_in_a_fork_goes_into_live_beside_honest_edits() 
 }
 
 #[tokio::test]
-async fn bookkeeping_that_everybody_writes_is_no_conflict() {
+async fn a_bookkeeping_field_is_not_a_conflict() {
     let shop = Shop::start(&[]).await;
     shop.fork.edit("desk", json!({"price": 9.5, "by": "ann"})).await;
     shop.fork.edit("rug", json!({"price": 9.5, "by": "ann"})).await;
@@ -240,7 +240,7 @@ async fn bookkeeping_that_everybody_writes_is_no_conflict() {
 }
 
 #[tokio::test]
-async fn what_both_changed_is_a_conflict_and_deletes_are_asked_for() {
+async fn a_field_changed_on_both_sides_is_a_conflict_and_deletes_need_approval() {
     let mut shop = Shop::start(&[]).await;
     shop.fork.edit("desk", json!({"price": 9.5, "city": "Oslo"})).await;
     shop.fork.delete("gone").await;
@@ -306,7 +306,7 @@ async fn what_both_changed_is_a_conflict_and_deletes_are_asked_for() {
 }
 
 #[tokio::test]
-async fn a_plan_of_a_fork_that_was_touched_or_is_of_something_else_is_refused() {
+async fn an_edited_or_unrelated_plan_of_a_fork_is_refused() {
     let shop = Shop::start(&["--mask", "/city=hash"]).await;
     shop.fork.edit("desk", json!({"price": 9.5})).await;
     let masked = shop.diff(&["--prefer", "fork"]).await;
@@ -348,7 +348,7 @@ async fn a_plan_of_a_fork_that_was_touched_or_is_of_something_else_is_refused() 
 /// A restore of a fork's plan that is killed at any write is undone as far as it got, although no journal contains the
 /// fork's texts.
 #[tokio::test]
-async fn what_a_killed_restore_took_from_a_fork_is_taken_back() {
+async fn a_killed_restore_of_a_forks_plan_is_undone() {
     let shop = Shop::started(&[], true).await;
     for id in ["desk", "rug"] {
         shop.fork.edit(id, json!({"price": 9.5})).await;

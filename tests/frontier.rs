@@ -7,7 +7,7 @@ use crate::support::{Local, eventually};
 
 /// Such a lease has no position in the feed: the trigger stores one after its first delivery.
 #[tokio::test]
-async fn a_part_of_the_source_without_documents_holds_nothing_up() {
+async fn a_feed_range_without_documents_does_not_delay_the_frontier() {
     let local = Local::start(&["--mode", "latest", "--partitions", "4"]).await;
     let file = local.folder().join("one.jsonl");
     std::fs::write(&file, json!({"id": "a", "pk": "p", "n": 1}).to_string()).unwrap();

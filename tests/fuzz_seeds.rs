@@ -37,7 +37,7 @@ fn every_seed_of_every_target_keeps_its_properties() {
 /// Random inputs: the fuzzers' starting point, without their learning. `COSMOS_REWIND_INPUTS` is the number for each
 /// target, `COSMOS_REWIND_TARGET` selects one target.
 #[test]
-fn what_chance_makes_of_every_target_keeps_its_properties() {
+fn random_inputs_keep_the_properties_of_every_target() {
     let count = std::env::var("COSMOS_REWIND_INPUTS").map_or(100, |count| count.parse().unwrap());
     let wanted = std::env::var("COSMOS_REWIND_TARGET").ok();
     let mut broken = Vec::new();

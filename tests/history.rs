@@ -157,7 +157,7 @@ async fn deliver(capture: &Capture<MemoryHistory>, batch: &[Value]) {
 
 /// A payload taken in pieces has the same result as the whole: totals and dead letters.
 #[tokio::test(start_paused = true)]
-async fn a_payload_in_pieces_is_one_payload() {
+async fn a_payload_taken_in_pieces_gives_the_same_result() {
     let mut payload: Vec<Value> = (0..4usize).flat_map(|d| (0..6u64).map(move |v| envelope(d, v))).collect();
     // A version that an earlier piece contained, an item that is not a change, and a version that no earlier piece
     // contained.
@@ -193,7 +193,7 @@ async fn a_payload_in_pieces_is_one_payload() {
 
 /// A history that is recreated while a payload is written receives all of it, whatever the process remembers.
 #[tokio::test(start_paused = true)]
-async fn a_history_made_again_in_the_middle_of_a_payload_gets_all_of_it() {
+async fn a_history_recreated_in_the_middle_of_a_payload_gets_all_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let payload: Vec<Value> = (0..4).map(|d| envelope(d, 1)).collect();
     let quiet = MemoryHistory::new(&["/pk"], Vec::new(), None);

@@ -121,7 +121,7 @@ fn is_complete(name: &str, history: &[Value]) {
 
 /// A dead letter is captured as it was delivered, although its document is gone at the time of the replay.
 #[tokio::test]
-async fn a_letter_remembers_whether_its_dates_are_those_that_were_written() {
+async fn a_letter_records_whether_its_dates_may_be_altered() {
     for (dates, fidelity) in [(Some("None"), "exact"), (None, "normalized")] {
         let app = TestApp::start().await;
         let handler = handler(&app, dates, &[]).await;
@@ -150,7 +150,7 @@ async fn handler(app: &TestApp, dates: Option<&str>, more: &[(&str, &str)]) -> H
 }
 
 #[tokio::test]
-async fn with_the_setting_everything_is_captured_as_it_was_written_and_nothing_is_read_again() {
+async fn with_the_date_setting_everything_is_captured_exactly_and_nothing_is_read_again() {
     for name in ["all-versions-none", "all-versions-expiry", "latest-none"] {
         let app = TestApp::start().await;
         let handler = handler(&app, Some("None"), &[]).await;
@@ -174,7 +174,7 @@ async fn with_the_setting_everything_is_captured_as_it_was_written_and_nothing_i
 }
 
 #[tokio::test]
-async fn without_it_what_may_have_been_altered_says_so_and_is_told_once() {
+async fn without_the_date_setting_altered_records_are_marked_and_reported_once() {
     for name in ["all-versions-default", "latest-default", "latest-default-new-york"] {
         let app = TestApp::start().await;
         let handler = handler(&app, None, &[]).await;
@@ -237,7 +237,7 @@ async fn run(capture: &Capture<MemoryHistory>, body: &[u8]) -> Summary {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_document_that_is_still_there_is_captured_exactly_whatever_the_host_made_of_it() {
+async fn a_live_document_is_captured_exactly_whatever_the_host_altered() {
     for name in FOLDERS {
         let letters = tempfile::tempdir().unwrap();
         let history = MemoryHistory::new(&["/pk", "/_originalId"], Vec::new(), None);
@@ -277,7 +277,7 @@ async fn a_document_that_is_still_there_is_captured_exactly_whatever_the_host_ma
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_version_from_a_replica_that_is_behind_is_not_what_the_source_has() {
+async fn an_older_version_from_a_stale_replica_is_not_taken_as_current() {
     let letters = tempfile::tempdir().unwrap();
     let history = MemoryHistory::new(&["/pk", "/_originalId"], Vec::new(), None);
     let capture = capture(&history, letters.path());

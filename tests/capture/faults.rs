@@ -8,7 +8,7 @@ use super::mixed_batch;
 use crate::support::{Fault, Kind, TestApp, When, body_of, eventually, feed_document};
 
 #[tokio::test]
-async fn a_handler_killed_in_mid_batch_loses_and_doubles_nothing() {
+async fn a_handler_killed_in_mid_batch_loses_and_duplicates_nothing() {
     let app = TestApp::start().await;
     let mut handler = app.handler(&[("REWIND_MAX_WRITES", "2")]).await;
     app.proxy.fail_always(Some(Fault::RespondSlowly(Duration::from_millis(40))));
@@ -51,7 +51,7 @@ async fn a_caller_that_disconnects_does_not_cut_a_batch_in_half() {
 }
 
 #[tokio::test]
-async fn sigterm_finishes_what_was_taken_and_takes_nothing_more() {
+async fn sigterm_finishes_accepted_batches_and_accepts_no_more() {
     let app = TestApp::start().await;
     let mut handler = app.handler(&[]).await;
     app.proxy.fail_always(Some(Fault::RespondSlowly(Duration::from_millis(400))));
@@ -96,7 +96,7 @@ async fn an_unavailable_service_is_retried_too() {
 }
 
 #[tokio::test]
-async fn a_failure_after_the_write_and_a_cut_connection_double_nothing() {
+async fn a_failure_after_the_write_and_a_cut_connection_duplicate_nothing() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     app.proxy.fail_next([Fault::FailAfterWrite, Fault::Cut, Fault::FailAfterWrite, Fault::Cut, Fault::FailAfterWrite]);
@@ -107,7 +107,7 @@ async fn a_failure_after_the_write_and_a_cut_connection_double_nothing() {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_comes_in_time_is_not_waited_for_and_doubles_nothing() {
+async fn a_late_answer_is_not_waited_for_and_duplicates_nothing() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver(&[feed_document("first", "first", 1)]).await.0, 200);
@@ -133,7 +133,7 @@ async fn when_the_deadline_passes_the_host_is_asked_to_deliver_again() {
 }
 
 #[tokio::test]
-async fn a_refused_caller_is_no_poison() {
+async fn a_refused_caller_is_not_poison() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     app.proxy.fail_always(Some(Fault::Reject(403, 5300)));
@@ -169,7 +169,7 @@ async fn a_split_during_capture_loses_nothing() {
 }
 
 #[tokio::test]
-async fn an_account_that_hangs_holds_no_lease_up_longer_than_its_own_deadline() {
+async fn an_account_that_hangs_delays_a_lease_only_until_the_deadline() {
     let app = TestApp::start().await;
     // The account hangs from the first request on; the start waits only briefly for it.
     app.proxy.fail_always_of(Kind::Definition, Some(Fault::Hold(When::Before, Duration::from_secs(20))));

@@ -35,7 +35,7 @@ async fn one_poison_record_does_not_hold_up_the_rest() {
 
 /// The client library only notices the new key itself when the number of paths has changed.
 #[tokio::test]
-async fn a_history_made_again_with_a_key_of_the_same_length_is_written_on_and_nothing_is_buried() {
+async fn a_history_recreated_with_a_key_of_the_same_length_gets_no_dead_letters() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver(&[feed_document("before", "p", 1)]).await.0, 200);
@@ -51,7 +51,7 @@ async fn a_history_made_again_with_a_key_of_the_same_length_is_written_on_and_no
 }
 
 #[tokio::test]
-async fn what_is_refused_nearly_as_a_whole_is_the_containers_fault() {
+async fn refusing_nearly_a_whole_batch_is_the_containers_fault() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let batch = |n: u64| -> Vec<Value> { (1..=n).map(|v| feed_document(&format!("doc-{v}"), "p", v)).collect() };
@@ -84,7 +84,7 @@ async fn what_is_refused_nearly_as_a_whole_is_the_containers_fault() {
 }
 
 #[tokio::test]
-async fn the_letters_of_a_large_batch_are_put_away_side_by_side() {
+async fn the_letters_of_a_large_batch_are_written_concurrently() {
     let (app, letterbox) = (TestApp::start().await, Letterbox::start().await);
     let handler = app.handler(&[("REWIND_DEAD_LETTERS", letterbox.url())]).await;
     letterbox.slow(Duration::from_millis(200));

@@ -32,7 +32,7 @@ async fn bad_input_gets_a_clear_answer_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_refusal_arrives_while_the_body_is_still_being_sent_and_the_connection_goes_on() {
+async fn a_refusal_arrives_while_the_body_is_still_sent_and_the_connection_survives() {
     let app = TestApp::start().await;
     let handler = app.handler(&[("REWIND_MAX_BODY_MB", "1")]).await;
     let chunks = || futures::stream::iter((0..48).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1 << 16])));
@@ -44,7 +44,7 @@ async fn a_refusal_arrives_while_the_body_is_still_being_sent_and_the_connection
 }
 
 #[tokio::test]
-async fn a_document_a_thousand_levels_deep_is_kept_one_way_or_the_other() {
+async fn a_document_a_thousand_levels_deep_becomes_a_dead_letter() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let deep =
@@ -95,7 +95,7 @@ async fn the_port_answers_before_cosmos_is_reached_and_a_missing_container_is_na
 }
 
 #[tokio::test]
-async fn a_container_made_again_under_the_same_name_is_noticed() {
+async fn a_container_recreated_under_the_same_name_is_noticed() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver(&[feed_document("x", "x", 1)]).await.0, 200);
@@ -117,7 +117,7 @@ async fn a_container_made_again_under_the_same_name_is_noticed() {
 
 /// Nothing is written to a history that does not fit, so no failed write reveals that it was recreated.
 #[tokio::test]
-async fn a_history_that_did_not_fit_and_was_made_again_is_written_to() {
+async fn a_history_recreated_with_a_fitting_key_is_written_to() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     assert_eq!(handler.deliver(&[feed_document("x", "x", 1)]).await.0, 200);
@@ -152,7 +152,7 @@ async fn from_events(app: &TestApp, version: u64) -> Value {
 
 /// The history fits the old source's key. Only the documents' resource ids show that the source is another container.
 #[tokio::test]
-async fn a_source_made_again_with_another_key_is_not_taken_for_the_old_one() {
+async fn a_source_recreated_with_another_key_is_not_taken_for_the_old_one() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let before = from_events(&app, 1).await;
@@ -180,7 +180,7 @@ async fn a_source_made_again_with_another_key_is_not_taken_for_the_old_one() {
 
 /// A refusal reports the needed RU only when throughput was the cause.
 #[tokio::test]
-async fn request_units_are_told_when_there_were_too_few() {
+async fn needed_request_units_are_reported_when_throttled() {
     let app = TestApp::start().await;
     for (status, told) in [(429, true), (503, false)] {
         let handler = app.handler(&[("REWIND_DEADLINE_SECONDS", "1"), ("REWIND_BULK", "off")]).await;

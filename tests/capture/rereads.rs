@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{Fault, Kind, TestApp, feed_document};
 
 #[tokio::test]
-async fn documents_that_the_host_may_have_altered_are_read_again_while_they_have_not_moved_on() {
+async fn possibly_altered_documents_are_read_again_unless_they_have_changed() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let date = "2026-11-20T15:00:00.000Z";
@@ -54,7 +54,7 @@ async fn documents_that_the_host_may_have_altered_are_read_again_while_they_have
 }
 
 #[tokio::test]
-async fn a_replica_that_is_behind_or_refuses_for_a_moment_costs_no_exactness_and_one_that_goes_on_is_told() {
+async fn a_briefly_stale_replica_costs_no_exactness_and_a_lasting_one_is_reported() {
     let app = TestApp::start().await;
     let handler = app.handler(&[]).await;
     let date = "2026-11-20T15:00:00.000Z";

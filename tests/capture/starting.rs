@@ -10,7 +10,7 @@ use crate::support::{Fault, Kind, TestApp, feed_document};
 const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn what_is_delivered_before_the_first_look_is_over_waits_for_it_and_is_stored() {
+async fn a_batch_before_the_containers_are_checked_waits_and_is_stored() {
     let app = TestApp::start().await;
     app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(503, 0)));
     let handler = app.answering(&[]).await;
@@ -28,7 +28,7 @@ async fn what_is_delivered_before_the_first_look_is_over_waits_for_it_and_is_sto
 }
 
 #[tokio::test]
-async fn containers_that_are_wrong_end_the_process_and_what_came_before_is_not_stored() {
+async fn wrong_containers_end_the_process_and_earlier_batches_are_not_stored() {
     let app = TestApp::with_changes_key(&["/_originalId"]).await;
     app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(503, 0)));
     let mut handler = app.answering(&[("REWIND_DRAIN_SECONDS", "20")]).await;
@@ -46,7 +46,7 @@ async fn containers_that_are_wrong_end_the_process_and_what_came_before_is_not_s
 }
 
 #[tokio::test]
-async fn an_account_that_hangs_holds_up_neither_the_host_nor_the_end() {
+async fn an_account_that_hangs_delays_neither_the_host_nor_the_exit() {
     let app = TestApp::start().await;
     // It accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -71,7 +71,7 @@ const HURRIED: (&str, &str) = ("REWIND_DEADLINE_SECONDS", "1");
 
 /// Errors that `doctor` reports as failures and that only the account can detect.
 #[tokio::test]
-async fn what_is_not_there_or_refuses_for_good_ends_the_process() {
+async fn missing_containers_and_permanent_refusals_end_the_process() {
     let app = TestApp::start().await;
     let stranger = format!("AccountEndpoint={};AccountKey=c2VjcmV0;", app.local.endpoint());
     let cases = [
@@ -89,7 +89,7 @@ async fn what_is_not_there_or_refuses_for_good_ends_the_process() {
 }
 
 #[tokio::test]
-async fn a_container_that_is_made_while_it_is_waited_for_is_captured_into() {
+async fn a_container_created_during_the_wait_is_captured_into() {
     let app = TestApp::start().await;
     let handler = app.answering(&[("COSMOS_CHANGES_CONTAINER", "later")]).await;
     handler.wait_for_log("waiting for what is missing").await;
@@ -102,7 +102,7 @@ async fn a_container_that_is_made_while_it_is_waited_for_is_captured_into() {
 
 /// A role assignment takes time to propagate. A handler that exits would be restarted three times in vain.
 #[tokio::test]
-async fn a_caller_without_the_right_yet_goes_on() {
+async fn a_caller_without_permission_yet_keeps_running() {
     let app = TestApp::start().await;
     app.proxy.fail_always_of(Kind::Definition, Some(Fault::Reject(403, 0)));
     let handler = app.answering(&[]).await;
@@ -113,7 +113,7 @@ async fn a_caller_without_the_right_yet_goes_on() {
 }
 
 #[tokio::test]
-async fn a_place_where_no_letter_can_be_put_ends_the_process() {
+async fn an_unusable_dead_letter_store_ends_the_process() {
     let app = TestApp::start().await;
     let file = app.folder.path().join("letters");
     std::fs::write(&file, "a file").unwrap();

@@ -11,7 +11,7 @@ use self::world::World;
 use crate::support::Output;
 
 #[tokio::test]
-async fn exit_codes_mean_what_is_documented() {
+async fn exit_codes_match_the_documentation() {
     let text = std::fs::read_to_string("docs/reference/exit-codes.md").unwrap();
     let table = text.split("| exit code | meaning |\n|---|---|\n").nth(1).unwrap();
     let documented: BTreeSet<i32> =
@@ -103,7 +103,7 @@ fn without_id(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn people_see_the_plan_the_conflicts_the_history_and_the_differences() {
+async fn text_output_shows_the_plan_the_conflicts_the_history_and_the_differences() {
     let world = World::start().await;
     let good = world.minutes_ago(40);
     let see = async |args: &[&str]| without_id(&shown(&world, &world.run(args).await));

@@ -90,7 +90,7 @@ async fn broken() -> Shop {
 }
 
 #[tokio::test]
-async fn what_find_shows_is_put_back_to_just_before_each_bad_write_and_undone() {
+async fn the_output_of_find_is_restored_to_just_before_each_bad_write_and_undone() {
     let shop = broken().await;
     let args = ["find", "--when", "doc.price < 0", "--from", "40m", "--actor", "/updatedBy", "--format", "jsonl"];
     let found = shop.run(&args).await;
@@ -202,7 +202,7 @@ async fn lines_may_have_a_time_a_version_or_nothing_of_their_own() {
 }
 
 #[tokio::test]
-async fn the_time_the_documents_and_the_manner_are_as_asked_for() {
+async fn find_honours_the_time_the_documents_and_the_manner() {
     let shop = broken().await;
     let ids = |output: &Output| {
         let mut ids: Vec<String> = output.lines().iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect();

@@ -205,7 +205,7 @@ proptest! {
 
 /// In a hundred thousand versions, only a few texts are read.
 #[tokio::test]
-async fn a_long_life_is_halved() {
+async fn a_long_history_is_bisected() {
     const MANY: usize = 100_000;
     let broken = 61_803;
     let happened: Vec<(Option<i64>, i64)> =

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Shop, broken};
 
 #[tokio::test]
-async fn a_condition_or_a_list_that_makes_no_sense_is_refused_with_its_place() {
+async fn an_invalid_condition_or_list_is_refused_with_its_position() {
     let shop = Shop::start().await;
     for (args, says) in [
         (vec!["find"], "--when"),
@@ -47,7 +47,7 @@ async fn a_condition_or_a_list_that_makes_no_sense_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_known_is_said_and_ends_with_three() {
+async fn undecidable_documents_are_reported_and_the_exit_code_is_three() {
     let shop = broken().await;
     let run = async |args: &[&str]| shop.run(&[&["find", "--when", "doc.price < 0"][..], args].concat()).await;
     // Nothing proves that the history extends beyond its newest version.

@@ -7,7 +7,7 @@ use super::{ALL, captured, catch_up, events, put};
 use crate::support::{Fault, FollowerProcess, TestApp};
 
 #[tokio::test]
-async fn poison_is_put_away_and_the_rest_goes_on() {
+async fn poison_becomes_a_dead_letter_and_the_rest_is_captured() {
     let app = TestApp::start().await;
     for id in ["good", "bad", "fine"] {
         put(&app, id, 1).await;
@@ -25,7 +25,7 @@ async fn poison_is_put_away_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
-async fn a_filter_passes_on_what_it_names_and_mistakes_are_shown_with_a_caret() {
+async fn a_filter_passes_matching_changes_and_mistakes_are_shown_with_a_caret() {
     let app = TestApp::start().await;
     catch_up(&app, &ALL).await;
     for (id, balance) in [("a", 10), ("b", -5), ("a", -1), ("b", 3)] {
@@ -66,7 +66,7 @@ async fn a_filter_passes_on_what_it_names_and_mistakes_are_shown_with_a_caret() 
 }
 
 #[tokio::test]
-async fn what_is_redacted_reaches_no_sink_and_the_record_says_so() {
+async fn redacted_fields_reach_no_sink_and_the_record_says_so() {
     let app = TestApp::start().await;
     let args =
         [&ALL[..], &["--fields", "/name,/ssn,/card/number", "--redact", "/ssn", "--redact", "/card/number=hash"]]

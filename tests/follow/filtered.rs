@@ -24,7 +24,7 @@ fn actions(plan: &Output) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn what_passes_a_filter_does_not_make_a_history_complete() {
+async fn a_filtered_reader_does_not_make_a_history_complete() {
     let app = TestApp::start().await;
     let filter = [&ALL[..], &["--name", "some", "--filter", "op != \"delete\" && doc.n != 2"]].concat();
     catch_up(&app, &filter).await;
@@ -102,7 +102,7 @@ async fn a_first_change_that_passed_a_filter_does_not_prove_that_nothing_was_the
 }
 
 #[tokio::test]
-async fn the_checkpoint_file_of_another_follower_is_refused_and_stays_as_it_is() {
+async fn the_checkpoint_file_of_another_follower_is_refused_and_unchanged() {
     let app = TestApp::start().await;
     let of = |name| [&ALL[..], &["--checkpoint-file", "own.json", "--name", name]].concat();
     catch_up(&app, &of("one")).await;
@@ -118,7 +118,7 @@ async fn the_checkpoint_file_of_another_follower_is_refused_and_stays_as_it_is()
 }
 
 #[tokio::test]
-async fn a_history_that_takes_nothing_is_found_before_there_is_a_checkpoint() {
+async fn an_unwritable_history_is_noticed_before_there_is_a_checkpoint() {
     let app = TestApp::with_changes_key(&["/other"]).await;
     for history in ["changes", "nowhere"] {
         let refused = app.run(&[&["follow", "--until-caught-up", "--changes", history], &ALL[..]].concat()).await;

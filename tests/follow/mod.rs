@@ -55,7 +55,7 @@ pub fn events(output: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn every_version_is_captured_as_it_is_and_the_next_run_goes_on_there() {
+async fn every_version_is_captured_exactly_and_the_next_run_continues() {
     let app = TestApp::start().await;
     let started = catch_up(&app, &ALL).await;
     assert!(started.stderr.contains("start of every range saved") && started.stdout.is_empty(), "{started:?}");
@@ -99,7 +99,7 @@ async fn every_version_is_captured_as_it_is_and_the_next_run_goes_on_there() {
 }
 
 #[tokio::test]
-async fn the_latest_mode_reads_from_the_beginning_or_a_time_and_gives_the_host_s_own_records() {
+async fn latest_mode_reads_from_the_beginning_or_a_time_and_writes_the_hosts_records() {
     let app = TestApp::start().await;
     for id in ["a", "b", "c", "d", "e"] {
         put(&app, id, 1).await;
@@ -137,7 +137,7 @@ async fn the_latest_mode_reads_from_the_beginning_or_a_time_and_gives_the_host_s
 
 /// The latest-version feed contains neither the operation nor the previous version.
 #[tokio::test]
-async fn a_follower_that_knows_less_unlearns_nothing_and_one_that_knows_more_completes_it() {
+async fn a_follower_that_knows_less_changes_nothing_and_one_that_knows_more_completes_it() {
     let app = TestApp::start().await;
     catch_up(&app, &ALL).await;
     for n in 1..=3 {
@@ -176,7 +176,7 @@ async fn a_follower_that_knows_less_unlearns_nothing_and_one_that_knows_more_com
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_named_with_the_fix() {
+async fn invalid_combinations_are_refused_with_the_fix() {
     let app = TestApp::start().await;
     for (args, wanted) in [
         (&["--mode", "all-versions", "--from", "beginning"][..], "--from beginning: the all-versions feed"),

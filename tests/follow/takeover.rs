@@ -36,7 +36,7 @@ async fn the_start_of_every_range_is_saved_before_anything_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn from_now_misses_nothing_that_is_written_after_the_checkpoint_was_made() {
+async fn from_now_misses_nothing_written_after_the_checkpoint() {
     let app = TestApp::start().await;
     put(&app, "before", 0).await;
     let mut follower = FollowerProcess::start(&app, &ALL);
@@ -83,17 +83,17 @@ async fn survives_kills(flags: &[&str]) {
 }
 
 #[tokio::test]
-async fn killed_again_and_again_it_neither_misses_nor_doubles_a_version() {
+async fn repeated_kills_neither_lose_nor_duplicate_a_version() {
     survives_kills(&["--lease", "2"]).await;
 }
 
 #[tokio::test]
-async fn the_same_with_its_checkpoint_in_a_file() {
+async fn repeated_kills_with_a_checkpoint_file_neither_lose_nor_duplicate_a_version() {
     survives_kills(&["--checkpoint-file", "follower.json"]).await;
 }
 
 #[tokio::test]
-async fn a_stand_by_takes_over_from_one_that_was_killed_and_from_one_that_hangs() {
+async fn a_stand_by_takes_over_from_a_killed_and_from_a_hanging_follower() {
     let app = TestApp::start().await;
     let args = [&ALL[..], &["--lease", "2"]].concat();
     let mut first = FollowerProcess::start(&app, &args);
@@ -127,7 +127,7 @@ async fn a_stand_by_takes_over_from_one_that_was_killed_and_from_one_that_hangs(
 }
 
 #[tokio::test]
-async fn a_name_that_somebody_else_took_is_noticed_by_its_etag_and_a_wrong_clock_blocks_nobody() {
+async fn a_stolen_name_is_noticed_by_its_etag_and_a_wrong_clock_blocks_no_follower() {
     let app = TestApp::start().await;
     let mut follower = FollowerProcess::start(&app, &[&ALL[..], &["--lease", "6"]].concat());
     follower.wait_for_log("start of every range saved").await;
@@ -181,7 +181,7 @@ async fn splits_and_merges_lose_nothing() {
 }
 
 #[tokio::test]
-async fn static_parts_share_the_container_without_gap_or_overlap() {
+async fn static_shares_cover_the_container_without_gap_or_overlap() {
     let app = TestApp::start().await;
     for n in 0..60 {
         put(&app, &format!("doc-{n}"), 1).await;

@@ -19,7 +19,7 @@ fn noise() -> String {
 }
 
 #[tokio::test]
-async fn nothing_is_claimed_of_a_version_that_was_too_large() {
+async fn nothing_is_claimed_about_a_version_that_was_too_large() {
     let app = TestApp::start().await;
     catch_up(&app, &ALL).await;
     for id in ["over", "live"] {

@@ -83,7 +83,7 @@ async fn the_rust_sdk_reads_all_versions_from_now_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_from_before_a_split_reads_on_in_the_children() {
+async fn a_token_from_before_a_split_continues_in_the_children() {
     let account = TestAccount::start(LocalOptions { partitions: 1, ..LocalOptions::default() }).await;
     for n in 0..20 {
         account.upsert(json!({"id": format!("d{n}"), "pk": format!("p{n}")})).await;
