@@ -1,4 +1,5 @@
-// Everything cosmos-rewind needs on Azure, in a resource group of its own. No keys: every connection is an identity.
+// Everything that cosmos-rewind needs on Azure, in its own resource group. There are no keys: every connection uses an
+// identity.
 // Deployed by `azd up`, or by: az deployment sub create --location <region> --template-file infra/main.bicep
 targetScope = 'subscription'
 
@@ -65,7 +66,7 @@ param operatorPrincipalId string = ''
 param operatorPrincipalType string = 'User'
 
 var tags = { 'azd-env-name': environmentName }
-// Storage accounts and Cosmos accounts share their names with the whole world.
+// Names of storage and Cosmos accounts are globally unique.
 var suffix = toLower(uniqueString(subscription().id, environmentName, location))
 
 resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
@@ -140,7 +141,7 @@ module app 'modules/app.bicep' = {
     location: location
     planName: 'plan-rewind-${suffix}'
     name: 'func-rewind-${suffix}'
-    // azd finds the app of the service by this tag.
+    // azd finds the service's app by this tag.
     tags: union(tags, { 'azd-service-name': 'capture' })
     identityId: identity.outputs.id
     identityClientId: identity.outputs.clientId
@@ -158,7 +159,7 @@ module app 'modules/app.bicep' = {
   }
 }
 
-// azd keeps these as environment values: the hooks and the command line read them.
+// azd stores these as environment values, for its hooks and for the command line.
 output AZURE_RESOURCE_GROUP string = group.name
 output REWIND_MODE string = mode
 output REWIND_FUNCTION_APP string = app.outputs.name

@@ -1,8 +1,8 @@
-//! The whole handler under a simulated host, against an endpoint that answers every write at once; beside it a program
-//! that only forwards bytes, and handlers of other kinds, in turn.
+//! Measures the whole handler under a simulated host, against an endpoint that answers every write at once; in turn
+//! with a program that only forwards bytes, and with other handlers.
 //!
-//! Not a criterion benchmark: what is measured is another process. CPU is the handler's own, from the kernel's
-//! scheduler statistics, so the load generator and the endpoint do not count.
+//! This is not a criterion benchmark, because it measures another process. CPU time is the handler's own, from the
+//! kernel's scheduler statistics, without the load generator and the endpoint.
 
 mod commands;
 mod forward;
@@ -26,7 +26,7 @@ use null::{Behaviour, Endpoint, Writes};
 use process::Handler;
 use serde_json::json;
 
-// The forwarding program is this one, and allocates as the handler does.
+// This program also runs as the forwarding program, which must use the handler's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -84,19 +84,19 @@ struct Args {
 }
 
 impl Args {
-    /// The handler itself.
+    /// The command that starts the handler.
     fn own(&self, scenario: Scenario) -> Command {
         let mut command = Command::new(&self.handler);
         command.arg("serve").env("REWIND_BULK", scenario.bulk());
         command
     }
 
-    /// The endpoint that it writes to.
+    /// The behaviour of the endpoint.
     fn behaviour(&self, writes: Writes) -> Behaviour {
         Behaviour { writes, ranges: self.ranges, latency: Duration::from_millis(self.latency_ms) }
     }
 
-    /// Appends raw results.
+    /// Appends raw results to a file.
     fn append(&self, header: &str, rows: &str) {
         let Some(path) = &self.csv else { return };
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("csv file");
@@ -107,7 +107,7 @@ impl Args {
     }
 }
 
-/// What is measured.
+/// The process to measure.
 enum Subject {
     Own,
     Forward,
@@ -115,7 +115,7 @@ enum Subject {
 }
 
 impl Subject {
-    /// A peer as the command line names it.
+    /// Parses a peer from the command line.
     fn peer(text: &str) -> Self {
         let (name, command) = text.split_once('=').expect("--peer NAME=COMMAND");
         let (name, scenarios) = name.split_once('@').map_or((name, None), |(name, list)| (name, Some(list)));
@@ -123,7 +123,7 @@ impl Subject {
         Self::Peer { name: name.to_owned(), scenarios, command: command.to_owned() }
     }
 
-    /// Whether it does something else in this scenario than in the others.
+    /// Whether it behaves differently in this scenario.
     fn takes_part(&self, scenario: Scenario) -> bool {
         let Self::Peer { scenarios: Some(scenarios), .. } = self else { return true };
         scenarios.iter().any(|name| name == scenario.name())
@@ -196,7 +196,7 @@ async fn compare(args: &Args) {
         let bodies = bodies.split_at(warm_up);
         let mut shape = Shape::default();
         for round in 1..=args.rounds {
-            // In turn, so that what else happens on the machine hits all alike.
+            // In turns, so that other activity on the machine affects all of them alike.
             for (subject, rounds) in subjects.iter().zip(&mut all) {
                 let f = measure(args, scenario, subject, bodies, &mut shape).await;
                 let row = format!(
@@ -246,7 +246,7 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().tcp_nodelay(true).build().expect("client")
 }
 
-/// `bodies` are those before and those that are measured.
+/// Runs warm-up and measured invocations; `bodies` contains both.
 async fn measure(
     args: &Args,
     scenario: Scenario,
@@ -266,7 +266,7 @@ async fn measure(
         }
         Subject::Peer { command: text, .. } => {
             let mut command = Command::new("sh");
-            // The process that is measured is the command's, not the shell's.
+            // Measures the command's own process, not the shell.
             command.args(["-c", &format!("exec {text}")]).env("REWIND_BULK", scenario.bulk());
             command
         }
